@@ -1,0 +1,319 @@
+"""``fit``: from data to a :class:`Density`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions.transforms import Transform
+from tqdm import tqdm
+
+from drl_density.datasets import Dataset, Split, choose_transform, load_dataset
+from drl_density.density.fitted import Baselines, Density, ToData, freeze
+from drl_density.density.selection import AnnealedLikelihood
+from drl_density.density.settings import FitSettings
+from drl_density.density.store import TrainingFolder
+from drl_density.mcmc import MALA
+from drl_density.model import EnergySequence
+from drl_density.networks import MLP, Ensemble, MLPSettings
+from drl_density.partition import AISSettings, annealed_importance_sampling, sequence_path
+from drl_density.samplers import plan_progressive, sample_progressive
+from drl_density.schedule import NoiseSchedule
+from drl_density.training import (
+    Evaluation,
+    RecoveryLikelihood,
+    TrainingState,
+    history_dataset,
+    new_state,
+    train,
+)
+from drl_density.transforms import Dequantization, fit_marginal_gaussianization
+
+
+@dataclass(frozen=True)
+class Table:
+    """A data set together with its way into model space.
+
+    Attributes:
+        dataset: train, validation and test rows in data units.
+        transform: data to model space.
+        dequantization: uniform noise of each column's rounding width, or None.
+    """
+
+    dataset: Dataset
+    transform: Transform
+    dequantization: Dequantization | None
+
+    def rows(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Rows in data units, dequantised, in float64."""
+        return x if self.dequantization is None else self.dequantization(x, generator)
+
+    def to_model(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Rows dequantised and transformed, float32."""
+        return self.transform(self.rows(x, generator)).float()
+
+    def batches(self, num_rows: int, generator: torch.Generator) -> Tensor:
+        """Training rows drawn with replacement (by weight where there are weights), freshly dequantised."""
+        train, weights = self.dataset.train, self.dataset.weights
+        if weights is None:
+            chosen = torch.randint(len(train), (num_rows,), generator=generator)
+        else:
+            chosen = torch.multinomial(weights, num_rows, replacement=True, generator=generator)
+        return self.to_model(train[chosen], generator)
+
+    def held_out(self, x: Tensor, *, seed: int, least: int = 1024, most: int = 8192) -> Tensor:
+        """Held-out rows in data units: repeated with fresh dequantisation until there are enough, or thinned."""
+        generator = torch.Generator().manual_seed(seed)
+        if len(x) > most:
+            x = x[torch.randperm(len(x), generator=generator)[:most]]
+        copies = 1 if self.dequantization is None else max(1, math.ceil(least / len(x)))
+        return torch.cat([self.rows(x, generator) for _ in range(copies)])
+
+
+def fit(
+    data: Any,
+    *,
+    seed: int = 0,
+    out: str | Path | None = None,
+    settings: FitSettings | None = None,
+    max_minutes: float | None = None,
+    resume: bool = False,
+    force: bool = False,
+    progress: bool = True,
+) -> Density:
+    """Learn a density from a table, small images, or a toy system.
+
+    Args:
+        data: a :class:`Dataset`, or anything :func:`load_dataset` takes (name, path, array).
+        seed: of the split, the networks and training.
+        out: run folder; the run is saved there at every evaluation and can be resumed.
+        settings: choices to override; see :class:`FitSettings`.
+        max_minutes: bound on the whole fit; steps are cut to what the measured speed allows.
+        resume: go on with the run in ``out``.
+        force: overwrite the run in ``out``.
+        progress: show a progress bar with the doctor's line.
+
+    Returns:
+        The fitted :class:`Density`, normalised by annealed importance sampling.
+
+    Raises:
+        DataError: data that cannot be used.
+        RunFolderError: ``out`` holds a run and neither ``resume`` nor ``force`` is given.
+        TrainingFailed: training ran away more often than the doctor allows.
+    """
+    started = time.monotonic()
+    dataset = data if isinstance(data, Dataset) else load_dataset(data, split=Split(seed=seed))
+    folder = TrainingFolder.prepare(out, resume=resume, force=force) if out is not None else None
+    settings = (settings or FitSettings()).resolve(len(dataset.train), dataset.train.shape[1])
+    table = prepare_table(dataset, settings.transform)
+    saved = folder.saved() if folder is not None and resume else None
+    if saved is not None:
+        settings = saved.settings
+    elif max_minutes is not None:
+        settings = within_time(table, settings, max_minutes, seed=seed)
+    if folder is not None and saved is None:
+        folder.begin(table, settings, seed=seed)
+    deadline = None if max_minutes is None else started + 0.9 * 60 * max_minutes
+    runs = []
+    for member in range(settings.num_networks):
+        job = _Member(table, settings, seed + 7919 * member, f"member-{member}" if settings.num_networks > 1 else "")
+        runs.append(job.train(folder, deadline, progress))
+    return _finish(table, settings, runs, seed, folder)
+
+
+def prepare_table(dataset: Dataset, kind: str = "auto") -> Table:
+    """Fit the data transform on the training rows."""
+    transform, dequantization = choose_transform(dataset, kind=kind)
+    return Table(dataset, transform, dequantization)
+
+
+def build_model(settings: FitSettings, num_features: int, *, seed: int) -> EnergySequence:
+    """A fresh sequence with resolved ``settings``."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = MLPSettings(
+        num_features,
+        width=settings.width,
+        num_blocks=settings.num_blocks,
+        num_fourier_features=settings.num_fourier_features,
+        fourier_scale=settings.fourier_scale,
+        dropout=settings.dropout,
+    )
+    schedule = NoiseSchedule.log_spaced(
+        settings.num_levels, sigma_min=settings.sigma_min, sigma_max=settings.sigma_max
+    )
+    return EnergySequence(schedule, MLP(sizes, generator=generator), (num_features,), generator=generator)
+
+
+def build_objective(settings: FitSettings) -> RecoveryLikelihood:
+    """The training objective of ``settings``."""
+    return RecoveryLikelihood(
+        num_steps=settings.num_chain_steps,
+        kernel=MALA(),
+        noisier_share=settings.noisier_share,
+        classification_weight=settings.classification_weight,
+    )
+
+
+def fresh_state(settings: FitSettings, num_features: int, *, seed: int) -> TrainingState:
+    """A training state at step 0."""
+    training = settings.training
+    return new_state(
+        build_model(settings, num_features, seed=seed),
+        learning_rate=training.learning_rate,
+        weight_decay=training.weight_decay,
+        average_decay=training.average_decay,
+        seed=seed,
+    )
+
+
+def within_time(table: Table, settings: FitSettings, max_minutes: float, *, seed: int) -> FitSettings:
+    """Cut the number of steps to what ``max_minutes`` allows at the speed measured on a throw-away state."""
+    forecast = seconds_per_step(table, settings, seed=seed)
+    allowed = int(0.8 * 60 * max_minutes / forecast / settings.num_networks)
+    every = settings.training.evaluate_every
+    num_steps = max(every, min(settings.training.num_steps, allowed))
+    return dataclasses.replace(settings, training=dataclasses.replace(settings.training, num_steps=num_steps))
+
+
+def seconds_per_step(table: Table, settings: FitSettings, *, seed: int, num_steps: int = 12) -> float:
+    """Measured seconds per training step, its share of an evaluation included."""
+    state = fresh_state(settings, table.dataset.train.shape[1], seed=seed)
+    every = num_steps
+    training = dataclasses.replace(settings.training, num_steps=num_steps, evaluate_every=every)
+    rows = table.transform(table.held_out(table.dataset.validation, seed=seed)).float()
+    times: list[float] = []
+    evaluation = Evaluation(
+        rows, score=AnnealedLikelihood(rows), on_step=lambda _: times.append(time.monotonic())
+    )
+    train(state, build_objective(settings), table.batches, settings=training, evaluation=evaluation)
+    done = time.monotonic()
+    per_step = sorted(b - a for a, b in zip(times, times[1:], strict=False))[len(times) // 2 - 1]
+    return per_step + (done - times[-1]) / settings.training.evaluate_every
+
+
+@dataclass(frozen=True)
+class _Member:
+    """One network's training."""
+
+    table: Table
+    settings: FitSettings
+    seed: int
+    name: str
+
+    def train(self, folder: TrainingFolder | None, deadline: float | None, progress: bool) -> TrainingState:
+        """Train, or go on training, and return the state with its best weights."""
+        settings, table = self.settings, self.table
+        state = fresh_state(settings, table.dataset.train.shape[1], seed=self.seed)
+        if folder is not None:
+            folder.restore(state, self.name)
+        rows = table.transform(table.held_out(table.dataset.validation, seed=self.seed)).float()
+        score = AnnealedLikelihood(rows, seed=self.seed)
+        with tqdm(total=settings.training.num_steps, initial=state.step, disable=not progress, unit="step") as bar:
+            evaluation = Evaluation(
+                rows,
+                score=score,
+                on_step=lambda step: bar.update(step - bar.n),
+                on_record=lambda record: bar.set_postfix_str(doctor_line(record)),
+                save=None if folder is None else folder.saver(self.name),
+                deadline=deadline,
+            )
+            return train(
+                state, build_objective(settings), table.batches, settings=settings.training, evaluation=evaluation
+            )
+
+
+def doctor_line(record: dict[str, Any]) -> str:
+    """The doctor's line of the progress bar."""
+    acceptance = min(record["acceptance_rate"])
+    line = f"val {record['selection_score']:.3f} (level {record['selected_level']:g}), acc>={acceptance:.2f}"
+    return f"{line} | {'; '.join(record['complaints'])}" if record["complaints"] else f"{line} | healthy"
+
+
+def _best_model(settings: FitSettings, num_features: int, runs: list[TrainingState]) -> EnergySequence:
+    models = []
+    for state in runs:
+        model = build_model(settings, num_features, seed=0)
+        model.load_state_dict(state.best)
+        models.append(model)
+    if len(models) == 1:
+        return freeze(models[0])
+    joined = EnergySequence(models[0].schedule, Ensemble([model.network for model in models]), (num_features,))
+    joined.constants = models[0].constants
+    return freeze(joined)
+
+
+def _finish(
+    table: Table,
+    settings: FitSettings,
+    runs: list[TrainingState],
+    seed: int,
+    folder: TrainingFolder | None,
+) -> Density:
+    num_features = table.dataset.train.shape[1]
+    whole = _best_model(settings, num_features, runs)
+    data_rows = table.held_out(table.dataset.validation, seed=seed)
+    rows = table.transform(data_rows).float()
+    level = runs[0].best_level
+    if len(runs) > 1:
+        level = AnnealedLikelihood(rows, seed=seed).__call__(whole).level
+    model = freeze(whole.truncate(level))
+    generator = torch.Generator().manual_seed(seed + 1)
+    estimate = annealed_importance_sampling(
+        sequence_path(model, steps_per_level=8), settings=AISSettings(num_particles=512), generator=generator
+    )
+    plan = plan_progressive(model, generator=generator)
+    draws = sample_progressive(model, settings.num_pool_draws, plan=plan, generator=generator).draws
+    pool = ToData(table.transform, torch.Size([num_features]))(draws)
+    baselines = _baselines(table, model, estimate.value, data_rows)
+    density = Density(
+        model=model,
+        transform=table.transform,
+        estimate=estimate,
+        event_shape=tuple(table.dataset.event_shape),
+        columns=table.dataset.columns,
+        settings=settings,
+        plan=plan,
+        pool=pool,
+        baselines=baselines,
+        history=history_dataset(runs[0].history),
+        details={
+            "name": table.dataset.name,
+            "source": table.dataset.source,
+            "seed": seed,
+            "selected_level": level,
+            "best_step": [state.best_step for state in runs],
+            "num_rollbacks": [state.num_rollbacks for state in runs],
+            "likelihood_label": table.dataset.likelihood_label,
+        },
+    )
+    if folder is not None:
+        folder.finish(density)
+    return density
+
+
+def _baselines(table: Table, model: EnergySequence, log_z: float, data_rows: Tensor) -> Baselines:
+    """Validation figures of the model, a full Gaussian in model space, and independent marginals, in data units."""
+    generator = torch.Generator().manual_seed(0)
+    train = table.dataset.train
+    if len(train) > 50_000:
+        train = train[torch.randperm(len(train), generator=generator)[:50_000]]
+    train = table.rows(train, generator)
+    u_train, u = table.transform(train), table.transform(data_rows)
+    jacobian = table.transform.log_abs_det_jacobian(data_rows, u)
+    covariance = u_train.T.cov() + 1e-6 * torch.eye(u.shape[1], dtype=u.dtype)
+    gaussian = torch.distributions.MultivariateNormal(u_train.mean(0), covariance).log_prob(u) + jacobian
+    marginals = fit_marginal_gaussianization(train)
+    with torch.no_grad():
+        tilted = model.log_density(u.float(), 0).double() - log_z + jacobian
+        independent = marginals.marginal_log_density(data_rows).sum(-1)
+    return Baselines(float(tilted.mean()), float(gaussian.mean()), float(independent.mean()))
+
+
+ProgressCallback = Callable[[dict[str, Any]], None]

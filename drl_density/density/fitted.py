@@ -1,0 +1,228 @@
+"""The object a user holds: a sequence of energy-based models together with the map from data space."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor, nn
+from torch.distributions import constraints
+from torch.distributions.transforms import Transform
+
+from drl_density.datasets import Column
+from drl_density.density.settings import FitSettings
+from drl_density.distributions import EnergyDistribution, LogDensity, SampleResult, SamplerPolicy
+from drl_density.errors import UnreliableEstimateWarning
+from drl_density.model import EnergySequence
+from drl_density.samplers import ProgressivePlan, ProgressiveSampler
+from drl_density.weights import LogPartitionEstimate
+
+
+class DataLogDensity:
+    r"""log density in data units: :math:`F_0(T(x)) + \log\lvert\det J_T(x)\rvert`, unnormalised.
+
+    A picklable callable over rows ``(n, *event)``.
+    """
+
+    def __init__(self, model: EnergySequence, transform: Transform) -> None:
+        self.model, self.transform = model, transform
+
+    def __call__(self, x: Tensor) -> Tensor:
+        flat = x.reshape(x.shape[0], -1)
+        u = self.transform(flat)
+        return self.model.log_density(u, 0) + self.transform.log_abs_det_jacobian(flat, u)
+
+    def parameters(self) -> Any:
+        """Parameters of the energy."""
+        return self.model.parameters()
+
+
+class PooledSampler:
+    """Serves small requests from stored draws, each draw once, and larger ones from the sampler behind it.
+
+    Pyro draws single values to learn shapes; those must cost nothing.
+    """
+
+    def __init__(self, pool: Tensor, sampler: SamplerPolicy, *, largest: int = 16) -> None:
+        self.pool, self.sampler, self.largest = pool, sampler, largest
+        self.num_used = 0
+
+    def __call__(self, log_density: LogDensity, initial: Tensor, generator: torch.Generator | None) -> SampleResult:
+        """One draw per row of ``initial``."""
+        num_draws = len(initial)
+        if generator is None and num_draws <= self.largest and self.num_used + num_draws <= len(self.pool):
+            taken = self.pool[self.num_used : self.num_used + num_draws]
+            self.num_used += num_draws
+            return SampleResult(taken.to(initial).reshape(initial.shape))
+        return self.sampler(log_density, initial, generator)
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """Validation log-likelihoods, nats per row in data units, of the model and of the floor it must beat.
+
+    Attributes:
+        model: the fitted sequence, normalised by annealed importance sampling.
+        gaussian: a full-covariance Gaussian in model space.
+        independent: independent column marginals.
+    """
+
+    model: float
+    gaussian: float
+    independent: float
+
+    @property
+    def is_above_floor(self) -> bool:
+        """True when the model beats both references."""
+        return self.model >= max(self.gaussian, self.independent)
+
+
+@dataclass(frozen=True)
+class Density:
+    """A fitted density: sequence of models, data transform, log Z estimate, and how they came about.
+
+    Attributes:
+        model: the :class:`EnergySequence` in model space; its level 0 is the reported density.
+        transform: torch ``Transform`` from flat data rows ``(n, d)`` to model space.
+        estimate: log Z of level 0 in model space, with its error and verdict.
+        event_shape: shape of one data point.
+        columns: what was noticed about each column.
+        settings: resolved settings of the fit.
+        plan: step sizes of the progressive sampler.
+        pool: stored draws in data units ``(n, d)``.
+        baselines: validation figures.
+        history: training history over ``step`` and ``level``.
+        details: seed, source, chosen level, label of the likelihood, forecasts.
+    """
+
+    model: EnergySequence
+    transform: Transform
+    estimate: LogPartitionEstimate
+    event_shape: tuple[int, ...]
+    columns: tuple[Column, ...]
+    settings: FitSettings
+    plan: ProgressivePlan
+    pool: Tensor
+    baselines: Baselines
+    history: xr.Dataset
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def distribution(self) -> EnergyDistribution:
+        """The density in data units as a Pyro distribution holding a frozen copy of the weights.
+
+        ``log_prob`` is normalised by the estimate made at the end of the fit (``normalization`` is "estimated");
+        small ``sample`` requests come from the stored pool, larger ones run the progressive sampler.
+        """
+        if not self.estimate.is_reliable:
+            warnings.warn(
+                f"log Z of this density is {self.estimate.verdict}: {self.estimate.advice}",
+                UnreliableEstimateWarning,
+                stacklevel=2,
+            )
+        model = freeze(copy.deepcopy(self.model))
+        event_shape = torch.Size(self.event_shape)
+
+        pooled = PooledSampler(self.pool, ProgressiveSampler(model, self.plan, ToData(self.transform, event_shape)))
+        target = EnergyDistribution(
+            DataLogDensity(model, self.transform),
+            event_shape,
+            support=self._support(),
+            sampler=pooled,
+            initial=_Blank(event_shape),
+        )
+        return target.normalize(self.estimate)
+
+    def _support(self) -> constraints.Constraint | None:
+        bounds = getattr(self.transform, "bounds", None)
+        if bounds is None:
+            return None
+        lower, upper = bounds
+        if not bool((lower.isfinite() | upper.isfinite()).any()):
+            return None
+        parts = [_interval(float(a), float(b)) for a, b in zip(lower, upper, strict=True)]
+        return constraints.stack(parts, dim=-1) if len(self.event_shape) == 1 else None
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Normalised log density of rows ``(n, *event)`` in data units, nats, float64, shape ``(n,)``."""
+        rows = torch.as_tensor(x, dtype=torch.float64).reshape(-1, torch.Size(self.event_shape).numel())
+        target = DataLogDensity(self.model, self.transform)
+        with torch.no_grad():
+            parts = [target(chunk) for chunk in rows.split(16384)]
+        return torch.cat(parts) - self.estimate.value
+
+    def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Fresh draws ``(num_samples, *event)`` in data units by the progressive sampler."""
+        return self.run(num_samples, generator=generator).draws
+
+    def run(self, num_samples: int, *, generator: torch.Generator | None = None) -> SampleResult:
+        """Fresh draws with the statistics of their chains."""
+        event_shape = torch.Size(self.event_shape)
+        sampler = ProgressiveSampler(self.model, self.plan, ToData(self.transform, event_shape))
+        like = torch.empty((num_samples, *event_shape), dtype=torch.float64)
+        return sampler(self.log_prob, like, generator)
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the density to a run folder; see :func:`drl_density.density.store.save_density`."""
+        from drl_density.density.store import save_density
+
+        return save_density(self, path, force=force)
+
+    @staticmethod
+    def load(path: str | Path) -> Density:
+        """Read a density from a run folder."""
+        from drl_density.density.store import load_density
+
+        return load_density(path)
+
+    def summary(self) -> str:
+        """A few lines for a person: the likelihood with its error and verdict, and the floor."""
+        base = self.baselines
+        lines = [
+            f"validation log-likelihood {base.model:.3f} nats/row "
+            f"(Gaussian {base.gaussian:.3f}, independent marginals {base.independent:.3f})",
+            f"log Z {self.estimate.value:.4f} +- {self.estimate.standard_error:.4f} (verdict: {self.estimate.verdict})",
+            f"reported level: noise {float(self.model.schedule.sigma_at(0)):.3g} in model space",
+        ]
+        if not base.is_above_floor:
+            lines.append("FAILURE: the model is below its floor; see docs, 'when a fit fails'")
+        return "\n".join(lines)
+
+
+class ToData:
+    """Model-space rows to data space, in float64, shaped as events."""
+
+    def __init__(self, transform: Transform, event_shape: torch.Size) -> None:
+        self.transform, self.event_shape = transform, event_shape
+
+    def __call__(self, u: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.transform.inv(u.double()).reshape(-1, *self.event_shape)
+
+
+class _Blank:
+    """Placeholder starting points: the progressive sampler makes its own."""
+
+    def __init__(self, event_shape: torch.Size) -> None:
+        self.event_shape = event_shape
+
+    def __call__(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
+        return torch.zeros(num_rows, *self.event_shape)
+
+
+def _interval(lower: float, upper: float) -> constraints.Constraint:
+    if lower == -float("inf"):
+        return constraints.real if upper == float("inf") else constraints.less_than(upper)
+    return constraints.greater_than(lower) if upper == float("inf") else constraints.interval(lower, upper)
+
+
+def freeze(module: nn.Module) -> nn.Module:
+    """Switch to evaluation mode and stop gradients of parameters, in place."""
+    module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return module

@@ -1,0 +1,70 @@
+"""Settings of a fit, and the automatic choices that depend on the table's size."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from drl_density.training import TrainingSettings
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Every choice of a fit; None means chosen from the size of the data and printed.
+
+    Attributes:
+        transform: "auto", "gaussianize", "standardize" or "logit".
+        num_levels: T.
+        sigma_min: noise of level 0 in units of the transformed columns; which of the lowest levels is reported is
+            chosen on validation.
+        sigma_max: noise of the topmost level.
+        width: hidden units.
+        num_blocks: residual blocks.
+        num_networks: networks trained from different seeds whose energies are averaged.
+        num_fourier_features: random Fourier features of the input.
+        fourier_scale: standard deviation of their frequencies.
+        dropout: share of hidden units dropped while training.
+        num_chain_steps: kernel steps per training pair.
+        noisier_share: share of training chains started at the noisier state.
+        classification_weight: factor of the noise-level classification.
+        training: steps, rates and patience.
+        num_pool_draws: draws kept with the density.
+    """
+
+    transform: str = "auto"
+    num_levels: int = 10
+    sigma_min: float | None = None
+    sigma_max: float = 0.995
+    width: int | None = None
+    num_blocks: int = 2
+    num_networks: int = 1
+    num_fourier_features: int | None = None
+    fourier_scale: float | None = None
+    dropout: float | None = None
+    num_chain_steps: int = 6
+    noisier_share: float = 0.0
+    classification_weight: float = 1.0
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+    num_pool_draws: int = 2000
+
+    def resolve(self, num_rows: int, num_features: int) -> FitSettings:
+        """The same settings with every None replaced by a choice for a table of this size."""
+        is_plane = num_features <= 3
+        chosen = {
+            "sigma_min": 0.03 if is_plane else 0.1,
+            "width": 128,
+            "num_fourier_features": 64 if is_plane else 0,
+            "fourier_scale": 2.0,
+            "dropout": 0.0 if num_rows >= 5000 else 0.1,
+        }
+        return dataclasses.replace(self, **{k: v for k, v in chosen.items() if getattr(self, k) is None})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for ``settings.json``."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> FitSettings:
+        """The inverse of :meth:`to_dict`."""
+        return cls(**{**values, "training": TrainingSettings(**values["training"])})

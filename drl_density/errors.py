@@ -1,0 +1,51 @@
+"""The few exceptions and warnings of the package.
+
+Bad input is an error that says what was expected, what came and how to mend it. A numerical outcome that makes a
+result doubtful is a field of the result and a warning of one of the classes below, never a silent repair.
+"""
+
+from __future__ import annotations
+
+
+class DataError(ValueError):
+    """Data that cannot be used: the message names the file, column and row where there is one."""
+
+
+class RunFolderError(RuntimeError):
+    """A run folder that is missing, foreign, damaged, of another format version, or would be overwritten."""
+
+
+class NumericalError(RuntimeError):
+    """A computation whose result is not a number, or is known to be wrong."""
+
+
+class TrainingFailed(NumericalError):
+    """Training was rolled back as often as allowed and still diverged; the message holds the doctor's report."""
+
+
+class DRLDensityWarning(UserWarning):
+    """Base of every warning this package gives."""
+
+
+class DataWarning(DRLDensityWarning):
+    """Something about the data that the user should know, such as very few rows."""
+
+
+class DivergenceWarning(DRLDensityWarning):
+    """A chain or a training run left the region where its numbers can be trusted."""
+
+
+class UnreliableEstimateWarning(DRLDensityWarning):
+    """An estimate whose own diagnostics say that it should not be believed."""
+
+
+__all__ = [
+    "DRLDensityWarning",
+    "DataError",
+    "DataWarning",
+    "DivergenceWarning",
+    "NumericalError",
+    "RunFolderError",
+    "TrainingFailed",
+    "UnreliableEstimateWarning",
+]

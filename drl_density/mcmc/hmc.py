@@ -1,0 +1,93 @@
+"""Hamiltonian Monte Carlo with a fixed number of leapfrog steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from drl_density.mcmc.kernel import (
+    ChainState,
+    LogDensity,
+    StepInfo,
+    StepSize,
+    init_state,
+    metropolis,
+    per_event,
+    row_sum_of_squares,
+    value_and_gradient,
+)
+
+
+@dataclass(frozen=True)
+class HMC:
+    """Hamiltonian Monte Carlo: fresh momentum, ``num_leapfrog`` leapfrog steps, accept or reject.
+
+    Attributes:
+        num_leapfrog: leapfrog steps per transition; 1 is MALA.
+        scale: diagonal preconditioner S (the inverse root of the mass), broadcastable to ``(chains, *event)``.
+
+    Source: Neal 2011; target acceptance 0.65 for a fixed trajectory length by Beskos et al. 2013.
+
+    >>> HMC(num_leapfrog=3).gradients_per_step
+    3
+    """
+
+    num_leapfrog: int = 5
+    scale: Tensor | None = None
+    is_adjusted: ClassVar[bool] = True
+    target_acceptance: ClassVar[float] = 0.65
+
+    def __post_init__(self) -> None:
+        if self.num_leapfrog < 1:
+            raise ValueError(f"num_leapfrog must be at least 1, got {self.num_leapfrog}")
+
+    @property
+    def gradients_per_step(self) -> int:
+        """Gradient evaluations of one transition."""
+        return self.num_leapfrog
+
+    def init(self, x: Tensor, log_density: LogDensity) -> ChainState:
+        """State at ``x``."""
+        return init_state(x, log_density)
+
+    def step(
+        self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
+    ) -> tuple[ChainState, StepInfo]:
+        """One transition of all chains."""
+        return leapfrog_step(state, log_density, (step_size, self.scale, self.num_leapfrog), generator)
+
+
+def leapfrog_step(
+    state: ChainState,
+    log_density: LogDensity,
+    settings: tuple[StepSize, Tensor | None, int],
+    generator: torch.Generator | None,
+) -> tuple[ChainState, StepInfo]:
+    """Draw a momentum, integrate ``(step_size, scale, num_leapfrog)``, accept or reject."""
+    x = state.position
+    momentum = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    proposal, end = integrate(state, momentum, log_density, settings)
+    kinetic_change = 0.5 * (row_sum_of_squares(end) - row_sum_of_squares(momentum))
+    energy_error = kinetic_change + state.log_density - proposal.log_density
+    return metropolis(state, proposal, energy_error, generator)
+
+
+def integrate(
+    state: ChainState, momentum: Tensor, log_density: LogDensity, settings: tuple[StepSize, Tensor | None, int]
+) -> tuple[ChainState, Tensor]:
+    """Leapfrog in coordinates whitened by the scale: end state and end momentum. Reversible and volume preserving."""
+    step_size, scale, num_leapfrog = settings
+    move = per_event(step_size, state.position)
+    if scale is not None:
+        move = move * scale.to(state.position)
+    half = 0.5 * move
+    momentum = momentum + half * state.gradient
+    for index in range(num_leapfrog):
+        position = state.position + move * momentum
+        state = ChainState(position, *value_and_gradient(log_density, position))
+        is_last = index == num_leapfrog - 1
+        momentum = momentum + (half if is_last else move) * state.gradient
+    return state, momentum

@@ -1,0 +1,109 @@
+"""The contract of Markov kernels, and the one way to evaluate a log density with its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+LogDensity = Callable[[Tensor], Tensor]
+StepSize = float | Tensor
+
+DIVERGENCE_THRESHOLD = 1000.0
+
+
+class ChainState(NamedTuple):
+    """Where the chains stand; nothing has to be evaluated twice.
+
+    Attributes:
+        position: shape ``(chains, *event)``.
+        log_density: unnormalised log density there, ``(chains,)``.
+        gradient: its gradient, shape of ``position``.
+    """
+
+    position: Tensor
+    log_density: Tensor
+    gradient: Tensor
+
+
+class StepInfo(NamedTuple):
+    """What one step did, each of shape ``(chains,)``.
+
+    Attributes:
+        acceptance_probability: Metropolis probability; one for an unadjusted kernel.
+        is_accepted: whether the proposal was taken.
+        is_diverging: the energy error was not a number or beyond the divergence threshold.
+        energy_error: change of the Hamiltonian over the step.
+    """
+
+    acceptance_probability: Tensor
+    is_accepted: Tensor
+    is_diverging: Tensor
+    energy_error: Tensor
+
+
+class Kernel(Protocol):
+    """Frozen settings with pure ``init`` and ``step``; a kernel remembers nothing.
+
+    All kernels share one meaning of ``step_size`` e: drift e^2 / 2 times the gradient, noise of standard deviation e
+    (each times the diagonal scale, squared in the drift), so MALA is HMC with one leapfrog step.
+    """
+
+    scale: Tensor | None
+    is_adjusted: bool
+    target_acceptance: float
+    gradients_per_step: int
+
+    def init(self, x: Tensor, log_density: LogDensity) -> ChainState:
+        """State at ``x``, shape ``(chains, *event)``."""
+
+    def step(
+        self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
+    ) -> tuple[ChainState, StepInfo]:
+        """One transition of all chains; ``step_size`` is a number, or one per chain ``(chains,)``."""
+
+
+def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
+    """log density and its gradient in ``x``, both detached; parameters of the density get no gradient."""
+    with torch.enable_grad():
+        point = x.detach().requires_grad_(True)
+        value = log_density(point)
+        (gradient,) = torch.autograd.grad(value.sum(), point)
+    return value.detach(), gradient
+
+
+def init_state(x: Tensor, log_density: LogDensity) -> ChainState:
+    """Evaluate the density at ``x``."""
+    return ChainState(x.detach(), *value_and_gradient(log_density, x))
+
+
+def per_event(values: StepSize, like: Tensor) -> StepSize:
+    """A step size given per chain, shaped to multiply positions; a number stays a number."""
+    if isinstance(values, Tensor) and values.ndim:
+        return values.to(like).reshape((-1,) + (1,) * (like.ndim - 1))
+    return values
+
+
+def row_sum_of_squares(x: Tensor) -> Tensor:
+    """Squared length of each chain's vector, ``(chains,)``."""
+    return x.square().sum(tuple(range(1, x.ndim))) if x.ndim > 1 else x.square()
+
+
+def metropolis(
+    state: ChainState, proposal: ChainState, energy_error: Tensor, generator: torch.Generator | None
+) -> tuple[ChainState, StepInfo]:
+    """Accept each chain's proposal with probability min(1, exp(-energy_error)); not-a-number is rejected here only."""
+    is_diverging = ~(energy_error.abs() < DIVERGENCE_THRESHOLD)
+    log_ratio = torch.where(energy_error.isnan(), -torch.inf, -energy_error)
+    probability = log_ratio.exp().minimum(torch.ones_like(log_ratio))
+    uniform = torch.rand(probability.shape, generator=generator, dtype=probability.dtype, device=probability.device)
+    is_accepted = uniform < probability
+    column = is_accepted.reshape((-1,) + (1,) * (state.position.ndim - 1))
+    chosen = ChainState(
+        torch.where(column, proposal.position, state.position),
+        torch.where(is_accepted, proposal.log_density, state.log_density),
+        torch.where(column, proposal.gradient, state.gradient),
+    )
+    return chosen, StepInfo(probability, is_accepted, is_diverging, energy_error)

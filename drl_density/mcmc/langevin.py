@@ -1,0 +1,82 @@
+"""Langevin kernels: unadjusted (ULA) and Metropolis-adjusted (MALA)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from drl_density.mcmc.hmc import leapfrog_step
+from drl_density.mcmc.kernel import ChainState, LogDensity, StepInfo, StepSize, init_state, per_event, value_and_gradient
+
+
+@dataclass(frozen=True)
+class ULA:
+    r"""Unadjusted Langevin: :math:`x' = x + \tfrac{\epsilon^2}{2} S^2 \nabla\log p(x) + \epsilon S \xi`.
+
+    Its stationary density is only close to p: on a Gaussian of precision P the variance is 1 / (P (1 - e^2 P / 4)).
+
+    Attributes:
+        scale: diagonal S, broadcastable to ``(chains, *event)``; None for one.
+
+    >>> kernel = ULA()
+    >>> state = kernel.init(torch.zeros(3, 2), lambda x: -0.5 * (x**2).sum(-1))
+    >>> kernel.step(state, lambda x: -0.5 * (x**2).sum(-1), 0.5, None)[0].position.shape
+    torch.Size([3, 2])
+    """
+
+    scale: Tensor | None = None
+    is_adjusted: ClassVar[bool] = False
+    target_acceptance: ClassVar[float] = 1.0
+    gradients_per_step: ClassVar[int] = 1
+
+    def init(self, x: Tensor, log_density: LogDensity) -> ChainState:
+        """State at ``x``."""
+        return init_state(x, log_density)
+
+    def step(
+        self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
+    ) -> tuple[ChainState, StepInfo]:
+        """One unadjusted step; the information says accepted, with energy error zero."""
+        x = state.position
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        move = per_event(step_size, x)
+        if self.scale is not None:
+            move = move * self.scale.to(x)
+        position = x + move * (noise + 0.5 * move * state.gradient)
+        proposal = ChainState(position, *value_and_gradient(log_density, position))
+        ones = torch.ones_like(proposal.log_density)
+        return proposal, StepInfo(ones, ones.bool(), ~proposal.log_density.isfinite(), torch.zeros_like(ones))
+
+
+@dataclass(frozen=True)
+class MALA:
+    r"""Metropolis-adjusted Langevin: ULA's proposal, accepted with the Metropolis-Hastings probability.
+
+    Carried out as one leapfrog step, in which the proposal ratio is a difference of kinetic energies.
+
+    Attributes:
+        scale: diagonal preconditioner S, broadcastable to ``(chains, *event)``; None for one.
+
+    Source: Roberts and Tweedie 1996; target acceptance 0.574 by Roberts and Rosenthal 1998.
+
+    >>> MALA().target_acceptance
+    0.574
+    """
+
+    scale: Tensor | None = None
+    is_adjusted: ClassVar[bool] = True
+    target_acceptance: ClassVar[float] = 0.574
+    gradients_per_step: ClassVar[int] = 1
+
+    def init(self, x: Tensor, log_density: LogDensity) -> ChainState:
+        """State at ``x``."""
+        return init_state(x, log_density)
+
+    def step(
+        self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
+    ) -> tuple[ChainState, StepInfo]:
+        """One adjusted step of all chains."""
+        return leapfrog_step(state, log_density, (step_size, self.scale, 1), generator)

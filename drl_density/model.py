@@ -1,0 +1,214 @@
+"""The sequence of energy-based models over noise levels, and the one place where a network becomes a log density."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from drl_density.distributions import ChainSampler, EnergyDistribution, RecoveryDistribution, SamplerPolicy
+from drl_density.schedule import Level, NoiseSchedule
+
+
+class LogNormalizers(nn.Module):
+    """The learned constants c as a smooth function of the log-SNR: a line plus a small network that starts at zero."""
+
+    def __init__(self, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(1, 32)
+        nn.init.normal_(self.hidden.weight, std=2.0, generator=generator)
+        nn.init.normal_(self.hidden.bias, std=2.0, generator=generator)
+        self.readout = nn.Linear(32, 1)
+        nn.init.zeros_(self.readout.weight)
+        nn.init.zeros_(self.readout.bias)
+
+    def forward(self, log_snr: Tensor) -> Tensor:
+        """c at each log-SNR, same shape."""
+        return self.readout(torch.tanh(self.hidden(log_snr[..., None] / 4))).squeeze(-1)
+
+
+class LevelLogDensity:
+    """``model.log_density`` with its level fixed: a picklable callable that keeps sight of the parameters."""
+
+    def __init__(self, model: EnergySequence, level: float) -> None:
+        self.model, self.level = model, level
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.model.log_density(x, self.level)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the energy."""
+        return self.model.parameters()
+
+
+class EnergySequence(nn.Module):
+    r"""Energy-based models :math:`p_t(x) = \exp(F_t(x)) / Z_t` for levels t = 0..T-1, above them the base N(0, I).
+
+    .. math:: F_t(x) = \log \mathcal{N}(x; 0, b^2 I) + g(x, \lambda_t)
+
+    with a network g. Levels are continuous: F is defined at any log-SNR. ``log_density`` is the only function that turns
+    a network output into a log density.
+
+    Args:
+        schedule: noise levels.
+        network: g, see :mod:`drl_density.networks`.
+        event_shape: shape of one point.
+        base_scale: b, or None for F = g alone.
+        is_integrable: whether exp(F) has a finite integral. By default it is declared from the parts: a Gaussian base
+            and a network of bounded growth.
+
+    Source: Gao et al. 2021 (arXiv 2012.08125).
+
+    >>> from drl_density.networks import MLP, MLPSettings
+    >>> model = EnergySequence(NoiseSchedule.log_spaced(4), MLP(MLPSettings(2)), event_shape=(2,))
+    >>> model.log_density(torch.zeros(3, 2), 0).shape
+    torch.Size([3])
+    >>> model.level(1)
+    EnergyDistribution(batch_shape=(), event_shape=(2,), normalization='none')
+    """
+
+    def __init__(
+        self,
+        schedule: NoiseSchedule,
+        network: nn.Module,
+        event_shape: tuple[int, ...],
+        *,
+        base_scale: float | None = 1.0,
+        is_integrable: bool | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.schedule, self.network = schedule, network
+        self.event_shape = torch.Size(event_shape)
+        self.base_scale = base_scale
+        self.constants = LogNormalizers(generator=generator)
+        if is_integrable is None:
+            is_integrable = base_scale is not None and bool(getattr(network, "has_bounded_growth", False))
+        self.is_integrable = is_integrable
+
+    @property
+    def num_levels(self) -> int:
+        """T."""
+        return self.schedule.num_levels
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """dtype in which the network computes."""
+        return next((p.dtype for p in self.network.parameters()), torch.float64)
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parameters."""
+        return next(self.parameters()).device
+
+    def log_density(self, x: Tensor, level: Level) -> Tensor:
+        """F at a level (one for all rows, or one per row), unnormalised.
+
+        Args:
+            x: rows ``(batch, *event)``.
+            level: continuous level(s) in [0, T], a number or shape ``(batch,)``.
+
+        Returns:
+            shape ``(batch,)``, in the dtype of ``x``.
+        """
+        return self.log_density_at(x, self.schedule.log_snr_at(level))
+
+    def log_density_at(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """F at given log-SNR, shape ``()`` or ``(batch,)``; :meth:`log_density` in the continuous coordinate."""
+        if x.shape[1:] != self.event_shape:
+            raise ValueError(
+                f"expected rows of event shape {tuple(self.event_shape)} with one batch dimension, got {tuple(x.shape)}"
+            )
+        tilt = self.network(x.to(self.dtype), log_snr.to(x.device, self.dtype)).to(x.dtype)
+        if self.base_scale is None:
+            return tilt
+        num_features = self.event_shape.numel()
+        constant = -num_features * (0.5 * math.log(2 * math.pi) + math.log(self.base_scale))
+        return constant - 0.5 * (x / self.base_scale).square().reshape(x.shape[0], -1).sum(-1) + tilt
+
+    def score(self, x: Tensor, level: Level) -> Tensor:
+        """Gradient of ``log_density`` in x, shape of ``x``."""
+        with torch.enable_grad():
+            point = x.detach().requires_grad_(True)
+            (gradient,) = torch.autograd.grad(self.log_density(point, level).sum(), point)
+        return gradient
+
+    def denoise(self, x: Tensor, level: Level) -> Tensor:
+        """Posterior mean of the clean row by Tweedie's formula, (x + sigma^2 score) / alpha."""
+        shape = (-1,) + (1,) * len(self.event_shape)
+        alpha, sigma = (
+            value(level).to(x).reshape(shape) for value in (self.schedule.alpha_at, self.schedule.sigma_at)
+        )
+        return (x + sigma**2 * self.score(x, level)) / alpha
+
+    def log_normalizer(self, level: Level) -> Tensor:
+        """Learned constant c at continuous level(s): log Z as the noise-level classifier sees it."""
+        return self.constants(self.schedule.log_snr_at(level).to(self.constants.readout.weight))
+
+    @property
+    def log_normalizers(self) -> Tensor:
+        """Learned constants of levels 0..T-1, shape ``(T,)``."""
+        with torch.no_grad():
+            return self.log_normalizer(torch.arange(self.num_levels, dtype=torch.float64))
+
+    @property
+    def top(self) -> dist.TorchDistribution:
+        """The known base, level T: N(0, I)."""
+        zeros = torch.zeros(self.event_shape, dtype=self.dtype, device=self.device)
+        return dist.Normal(zeros, torch.ones_like(zeros)).to_event(len(self.event_shape))
+
+    def level(self, level: float, *, sampler: SamplerPolicy | None = None) -> EnergyDistribution:
+        """The marginal model of one level, unnormalised."""
+        self.schedule.log_snr_at(level)
+        like = torch.empty(0, dtype=self.dtype, device=self.device)
+        return EnergyDistribution(LevelLogDensity(self, level), self.event_shape, sampler=sampler, like=like)
+
+    def recovery(self, level: float, *, noisier: float | None = None) -> Recovery:
+        """The family of conditionals p(x_level | x_noisier); ``noisier`` is one level up unless given."""
+        return Recovery(self, level, min(level + 1, self.num_levels) if noisier is None else noisier)
+
+    def truncate(self, level: float) -> EnergySequence:
+        """The same models with ``level`` as the new level 0 (parts are shared, not copied)."""
+        other = EnergySequence(
+            self.schedule.truncate(level) if level else self.schedule,
+            self.network,
+            self.event_shape,
+            base_scale=self.base_scale,
+            is_integrable=self.is_integrable,
+        )
+        other.constants = self.constants
+        return other
+
+
+class Recovery:
+    """p(x_level | x_noisier) for states yet to be given: ``condition`` makes the distribution."""
+
+    def __init__(self, model: EnergySequence, level: float, noisier: float) -> None:
+        self.model, self.level, self.noisier = model, level, noisier
+        step_alpha, step_sigma = model.schedule.step_between(level, noisier)
+        self.step_alpha, self.step_sigma = float(step_alpha), float(step_sigma)
+
+    @property
+    def scale(self) -> float:
+        """Standard deviation to expect of the conditional, (a^2 / s^2 + 1 / sigma^2)^(-1/2): the unit of step sizes."""
+        sigma = float(self.model.schedule.sigma_at(self.level))
+        return (self.step_alpha**2 / self.step_sigma**2 + 1 / sigma**2) ** -0.5
+
+    def condition(self, x_noisier: Tensor, *, sampler: SamplerPolicy | None = None) -> RecoveryDistribution:
+        """The distribution of the cleaner state given ``x_noisier`` of shape ``batch_shape + event_shape``."""
+        event_dim = len(self.model.event_shape)
+        if x_noisier.shape[x_noisier.ndim - event_dim :] != self.model.event_shape:
+            raise ValueError(
+                f"expected states ending in event shape {tuple(self.model.event_shape)}, got {tuple(x_noisier.shape)}"
+            )
+        return RecoveryDistribution(
+            LevelLogDensity(self.model, self.level),
+            x_noisier,
+            self.step_alpha,
+            self.step_sigma,
+            sampler=sampler or ChainSampler(num_warmup=100, num_steps=50, step_size=self.scale),
+            event_dim=event_dim,
+        )

@@ -1,0 +1,121 @@
+"""A residual multilayer perceptron for vectors, conditioned on the noise level."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class MLPSettings:
+    """Size of an :class:`MLP`.
+
+    Attributes:
+        num_features: length d of the input vector.
+        width: hidden units.
+        num_blocks: residual blocks.
+        num_fourier_features: random Fourier features of the input, 0 for none; they let the energy bend in low
+            dimension.
+        fourier_scale: standard deviation of their frequencies, radians per unit of x.
+        dropout: share of hidden units dropped in training mode.
+    """
+
+    num_features: int
+    width: int = 128
+    num_blocks: int = 2
+    num_fourier_features: int = 0
+    fourier_scale: float = 2.0
+    dropout: float = 0.0
+
+
+class MLP(nn.Module):
+    r"""Residual GELU network :math:`g(x, \lambda)` with a readout that depends on the noise level.
+
+    Each block is :math:`h \leftarrow h + W_2\,\mathrm{gelu}(W_1 h (1 + a(\lambda)) + b(\lambda))`; the output is
+    :math:`\langle v(\lambda), \mathrm{gelu}(h)\rangle`. The readout starts at zero, so a new sequence of models *is* its
+    Gaussian base. Every part grows at most linearly in x.
+
+    Args:
+        settings: sizes.
+        generator: source of the random frequencies and weights.
+
+    >>> network = MLP(MLPSettings(num_features=3))
+    >>> network(torch.zeros(5, 3), torch.zeros(5)).shape
+    torch.Size([5])
+    """
+
+    has_bounded_growth = True
+
+    def __init__(self, settings: MLPSettings, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.settings = settings
+        width = settings.width
+        num_inputs = settings.num_features + 2 * settings.num_fourier_features
+        frequencies = torch.randn(settings.num_features, settings.num_fourier_features, generator=generator)
+        self.register_buffer("frequencies", frequencies * settings.fourier_scale)
+        self.register_buffer("level_frequencies", torch.linspace(0.1, 1.5, 12))
+        self.embed_level = nn.Sequential(nn.Linear(25, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
+        self.embed = nn.Linear(num_inputs, width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(settings.num_blocks))
+        self.project = nn.ModuleList(nn.Linear(width, width) for _ in range(settings.num_blocks))
+        self.modulate = nn.Linear(width, 2 * width * settings.num_blocks)
+        self.readout = nn.Linear(width, width + 1)
+        self.dropout = nn.Dropout(settings.dropout)
+        self._initialize(generator)
+
+    def _initialize(self, generator: torch.Generator | None) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                bound = 1 / math.sqrt(module.in_features)
+                nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        for module in (self.readout, self.modulate):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+
+    def _level_embedding(self, log_snr: Tensor) -> Tensor:
+        scaled = log_snr[..., None] / 4
+        angles = log_snr[..., None] * self.level_frequencies
+        return self.embed_level(torch.cat([scaled, angles.sin(), angles.cos()], -1))
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """g(x, lambda) for ``x`` of shape ``(batch, d)`` and ``log_snr`` of shape ``(batch,)`` or ``()``: ``(batch,)``."""
+        if x.shape[-1] != self.settings.num_features:
+            raise ValueError(f"expected vectors of length {self.settings.num_features}, got shape {tuple(x.shape)}")
+        level = self._level_embedding(log_snr)
+        inputs = x
+        if self.settings.num_fourier_features:
+            angles = x @ self.frequencies
+            inputs = torch.cat([x, angles.sin(), angles.cos()], -1)
+        state = self.embed(inputs)
+        modulation = self.modulate(level).chunk(2 * len(self.hidden), -1)
+        for index, (hidden, project) in enumerate(zip(self.hidden, self.project, strict=True)):
+            gain, shift = modulation[2 * index], modulation[2 * index + 1]
+            inner = functional.gelu(hidden(state) * (1 + gain) + shift)
+            state = state + project(self.dropout(inner))
+        readout = self.readout(level)
+        return (readout[..., :-1] * functional.gelu(state)).sum(-1) + readout[..., -1]
+
+
+class Ensemble(nn.Module):
+    """The mean of several networks' outputs: averaging energies is a geometric mean of their densities."""
+
+    def __init__(self, networks: Sequence[nn.Module]) -> None:
+        super().__init__()
+        if not networks:
+            raise ValueError("an ensemble needs at least one network, got none")
+        self.networks = nn.ModuleList(networks)
+
+    @property
+    def has_bounded_growth(self) -> bool:
+        """True when every member's output grows at most linearly."""
+        return all(getattr(network, "has_bounded_growth", False) for network in self.networks)
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """The mean over members, shape ``(batch,)``."""
+        return torch.stack([network(x, log_snr) for network in self.networks]).mean(0)

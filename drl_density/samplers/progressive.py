@@ -1,0 +1,209 @@
+"""Progressive sampling: from N(0, I) down the noise levels through the recovery conditionals, by adjusted chains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from drl_density.distributions import LogDensity, SampleResult
+from drl_density.mcmc import MALA, Kernel
+from drl_density.model import EnergySequence
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What ``on_step`` receives after each level: the level reached, the states and the mean acceptance."""
+
+    level: float
+    x: Tensor
+    acceptance_rate: float
+
+
+@dataclass(frozen=True)
+class ProgressiveSettings:
+    """How far apart the conditioning levels stand and how long the chains are.
+
+    Attributes:
+        steps_per_level: conditionals per unit of level; 1 is the paper's choice.
+        num_steps: K, kernel steps on each conditional.
+        num_final_steps: kernel steps on the marginal density of level 0 at the end.
+        kernel: an adjusted kernel.
+        max_rows: chains run at once.
+    """
+
+    steps_per_level: int = 2
+    num_steps: int = 10
+    num_final_steps: int = 40
+    kernel: Kernel = field(default_factory=MALA)
+    max_rows: int = 16384
+
+
+@dataclass(frozen=True)
+class ProgressivePlan:
+    """Step sizes for each conditional, in units of its scale, and for the final marginal chain, from a pilot."""
+
+    levels: tuple[float, ...]
+    step_sizes: tuple[float, ...]
+    final_step_size: float
+
+
+def plan_progressive(
+    model: EnergySequence,
+    settings: ProgressiveSettings | None = None,
+    *,
+    generator: torch.Generator | None = None,
+    num_pilot: int = 256,
+) -> ProgressivePlan:
+    """Tune the step sizes on pilot chains, which are thrown away."""
+    settings = ProgressiveSettings() if settings is None else settings
+    num_conditionals = max(1, math.ceil(model.num_levels * settings.steps_per_level))
+    levels = torch.linspace(model.num_levels, 0, num_conditionals + 1, dtype=torch.float64).tolist()
+    x = _noise(model, num_pilot, generator)
+    step_size, steps = 0.8, []
+    for noisier, cleaner in zip(levels, levels[1:], strict=False):
+        x, step_size, _ = _conditional_chain(model, x, (noisier, cleaner), step_size, settings, generator, tune=True)
+        steps.append(step_size)
+    _, final, _ = _marginal_chain(model, x, step_size, settings, generator, tune=True)
+    return ProgressivePlan(tuple(levels), tuple(steps), final)
+
+
+def sample_progressive(
+    model: EnergySequence,
+    num_samples: int,
+    *,
+    settings: ProgressiveSettings | None = None,
+    plan: ProgressivePlan | None = None,
+    generator: torch.Generator | None = None,
+    on_step: Callable[[StepRecord], None] | None = None,
+) -> SampleResult:
+    """Draw from level 0 by walking down the recovery conditionals.
+
+    Args:
+        model: the sequence.
+        num_samples: independent chains, one draw each.
+        settings: lengths of the chains.
+        plan: frozen step sizes; tuned on discarded pilot chains when None.
+        generator: source of randomness.
+        on_step: told after each level.
+
+    Returns:
+        draws ``(num_samples, *event)`` with ``acceptance_rate`` and ``step_size`` per conditional, ``(step, chain)``.
+
+    Source: Gao et al. 2021, algorithm 2, with Metropolis-adjusted steps and a final chain on the marginal density.
+    """
+    settings = ProgressiveSettings() if settings is None else settings
+    plan = plan_progressive(model, settings, generator=generator) if plan is None else plan
+    draws, stats = [], []
+    for start in range(0, num_samples, settings.max_rows):
+        x = _noise(model, min(settings.max_rows, num_samples - start), generator)
+        rates, sizes = [], []
+        pairs = zip(plan.levels, plan.levels[1:], plan.step_sizes, strict=False)
+        for noisier, cleaner, step_size in pairs:
+            x, _, rate = _conditional_chain(model, x, (noisier, cleaner), step_size, settings, generator)
+            rates.append(rate)
+            sizes.append(torch.full_like(rate, step_size))
+            if on_step is not None:
+                on_step(StepRecord(cleaner, x, float(rate.mean())))
+        x, _, rate = _marginal_chain(model, x, plan.final_step_size, settings, generator)
+        rates.append(rate)
+        sizes.append(torch.full_like(rate, plan.final_step_size))
+        draws.append(x)
+        stats.append((torch.stack(rates), torch.stack(sizes)))
+    joined = {
+        "acceptance_rate": torch.cat([rate for rate, _ in stats], 1),
+        "step_size": torch.cat([size for _, size in stats], 1),
+    }
+    return SampleResult(torch.cat(draws), joined)
+
+
+@dataclass(frozen=True)
+class ProgressiveSampler:
+    """The sampler policy of a fitted density: progressive draws of the model, mapped to data space.
+
+    Attributes:
+        model: the sequence.
+        plan: frozen step sizes.
+        to_data: maps model-space rows to data space.
+        settings: lengths of the chains.
+    """
+
+    model: EnergySequence
+    plan: ProgressivePlan
+    to_data: Callable[[Tensor], Tensor]
+    settings: ProgressiveSettings = field(default_factory=ProgressiveSettings)
+
+    def __call__(self, log_density: LogDensity, initial: Tensor, generator: torch.Generator | None) -> SampleResult:
+        """One draw per row of ``initial``; see :class:`drl_density.distributions.SamplerPolicy`."""
+        result = sample_progressive(
+            self.model, len(initial), settings=self.settings, plan=self.plan, generator=generator
+        )
+        return SampleResult(self.to_data(result.draws).to(initial), result.stats)
+
+
+def _noise(model: EnergySequence, num_rows: int, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(num_rows, *model.event_shape, generator=generator, dtype=model.dtype, device=model.device)
+
+
+def _conditional_chain(
+    model: EnergySequence,
+    x_noisier: Tensor,
+    levels: tuple[float, float],
+    step_size: float,
+    settings: ProgressiveSettings,
+    generator: torch.Generator | None,
+    *,
+    tune: bool = False,
+) -> tuple[Tensor, float, Tensor]:
+    recovery = model.recovery(levels[1], noisier=levels[0])
+    conditional = recovery.condition(x_noisier)
+    unit = recovery.scale
+    start = recovery.step_alpha * x_noisier
+    x, tuned, rate = _chain(
+        settings.kernel, conditional._log_density, start, step_size * unit, settings.num_steps, generator, tune
+    )
+    return x, tuned / unit, rate
+
+
+def _marginal_chain(
+    model: EnergySequence,
+    x: Tensor,
+    step_size: float,
+    settings: ProgressiveSettings,
+    generator: torch.Generator | None,
+    *,
+    tune: bool = False,
+) -> tuple[Tensor, float, Tensor]:
+    unit = float(model.schedule.sigma_at(0))
+    scaled = step_size * unit if tune else step_size
+    log_snr = model.schedule.log_snr_at(0)
+
+    def log_density(state: Tensor) -> Tensor:
+        return model.log_density_at(state, log_snr)
+
+    return _chain(settings.kernel, log_density, x, scaled, settings.num_final_steps, generator, tune)
+
+
+def _chain(
+    kernel: Kernel,
+    log_density: LogDensity,
+    x: Tensor,
+    step_size: float,
+    num_steps: int,
+    generator: torch.Generator | None,
+    is_tuned: bool,
+) -> tuple[Tensor, float, Tensor]:
+    if num_steps == 0:
+        return x, step_size, torch.ones(len(x), dtype=x.dtype, device=x.device)
+    state = kernel.init(x, log_density)
+    total = 0.0
+    for index in range(num_steps):
+        state, info = kernel.step(state, log_density, step_size, generator)
+        total = total + info.acceptance_probability
+        if is_tuned:
+            rate = float(info.acceptance_probability.mean())
+            step_size *= math.exp((rate - kernel.target_acceptance) / (1 + 0.2 * index))
+    return state.position, step_size, total / num_steps

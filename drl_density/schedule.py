@@ -1,0 +1,222 @@
+"""The noise sequence: how much signal and noise each level holds.
+
+A variance-preserving sequence of levels 0..T. A clean row x becomes
+
+    x_t = alpha_t x + sigma_t eps,    alpha_t^2 + sigma_t^2 = 1,    eps ~ N(0, I),
+
+and everything follows from the log signal-to-noise ratio lambda_t = log(alpha_t^2 / sigma_t^2), which falls from level
+to level. Levels 0..T-1 carry energy-based models; level T is the known base N(0, I).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Level = int | float | Tensor
+
+
+class NoiseSchedule:
+    r"""Variance-preserving noise levels 0..T given by their log signal-to-noise ratios.
+
+    .. math:: \alpha_t^2 = \mathrm{sigmoid}(\lambda_t), \quad \sigma_t^2 = \mathrm{sigmoid}(-\lambda_t)
+
+    The step from level t to t+1 is x_{t+1} = a x_t + s eps with a = alpha_{t+1} / alpha_t and s^2 = 1 - a^2. Between
+    integers a level is continuous: lambda is interpolated linearly.
+
+    Args:
+        log_snr: falling values lambda_0 > ... > lambda_T, shape ``(T + 1,)``; stored in float64.
+
+    Raises:
+        ValueError: if the values are not finite and strictly falling, or fewer than two.
+
+    Source: Gao et al. 2021 (arXiv 2012.08125), section 3.1; Kingma et al. 2021 for the log-SNR form.
+
+    >>> schedule = NoiseSchedule.log_spaced(4, sigma_min=0.1)
+    >>> schedule.num_levels
+    4
+    >>> bool(torch.allclose(schedule.alpha**2 + schedule.sigma**2, torch.ones(5).double()))
+    True
+    """
+
+    def __init__(self, log_snr: Tensor | Sequence[float]) -> None:
+        values = torch.as_tensor(log_snr, dtype=torch.float64).detach().clone()
+        if values.ndim != 1 or len(values) < 2:
+            raise ValueError(f"log_snr must be a vector of at least 2 values, got shape {tuple(values.shape)}")
+        if not bool(torch.isfinite(values).all()) or not bool((values.diff() < 0).all()):
+            raise ValueError(f"log_snr must be finite and strictly falling from level 0 to T, got {values.tolist()}")
+        self._log_snr = values
+
+    @classmethod
+    def log_spaced(cls, num_levels: int, *, sigma_min: float = 0.05, sigma_max: float = 0.995) -> NoiseSchedule:
+        """Levels whose ratio sigma/alpha grows by one factor per level (evenly spaced log-SNR).
+
+        Args:
+            num_levels: T, the number of energy-based models.
+            sigma_min: noise standard deviation of level 0, in (0, 1).
+            sigma_max: noise standard deviation of level T, in (sigma_min, 1).
+        """
+        if num_levels < 1 or not 0 < sigma_min < sigma_max < 1:
+            raise ValueError(
+                "need num_levels >= 1 and 0 < sigma_min < sigma_max < 1, "
+                f"got num_levels={num_levels}, sigma_min={sigma_min}, sigma_max={sigma_max}"
+            )
+        first, last = (math.log1p(-(s**2)) - 2 * math.log(s) for s in (sigma_min, sigma_max))
+        return cls(torch.linspace(first, last, num_levels + 1, dtype=torch.float64))
+
+    @classmethod
+    def linear_beta(
+        cls,
+        base_steps: Sequence[int] = (0, 100, 200, 300, 400, 500, 999),
+        *,
+        beta_first: float = 1e-4,
+        beta_last: float = 0.02,
+        num_base_steps: int = 1000,
+    ) -> NoiseSchedule:
+        """Levels taken from a chain of base steps whose variance beta rises linearly; the default is the paper's T6.
+
+        Source: Gao et al. 2021, section 4 and its released settings (level 0 is base step 0, noise 0.01).
+        """
+        steps = torch.as_tensor(list(base_steps))
+        if len(steps) < 2 or not bool((steps.diff() > 0).all()) or steps[0] < 0 or steps[-1] >= num_base_steps:
+            raise ValueError(f"base_steps must rise within 0..{num_base_steps - 1}, got {list(base_steps)}")
+        beta = torch.linspace(beta_first, beta_last, num_base_steps, dtype=torch.float64)
+        log_alpha_squared = torch.log1p(-beta).cumsum(0)[steps]
+        return cls(log_alpha_squared - torch.log(-torch.expm1(log_alpha_squared)))
+
+    @classmethod
+    def cosine(cls, num_levels: int, *, log_snr_max: float = 9.8, log_snr_min: float = -5.1) -> NoiseSchedule:
+        """lambda(u) = -2 log tan(a u + b), u in [0, 1]: the cosine log-SNR schedule.
+
+        Source: Zhu et al. 2024 (CDRL, arXiv 2309.05153); Nichol and Dhariwal 2021.
+        """
+        if num_levels < 1 or log_snr_min >= log_snr_max:
+            raise ValueError(
+                f"need num_levels >= 1 and log_snr_min < log_snr_max, got {num_levels}, {log_snr_min}, {log_snr_max}"
+            )
+        start, end = (math.atan(math.exp(-0.5 * value)) for value in (log_snr_max, log_snr_min))
+        position = torch.linspace(0, 1, num_levels + 1, dtype=torch.float64)
+        return cls(-2 * torch.log(torch.tan(start + (end - start) * position)))
+
+    @property
+    def num_levels(self) -> int:
+        """T: the number of levels below the base."""
+        return len(self._log_snr) - 1
+
+    @property
+    def log_snr(self) -> Tensor:
+        """lambda_0..lambda_T, shape ``(T + 1,)``."""
+        return self._log_snr.clone()
+
+    @property
+    def alpha(self) -> Tensor:
+        """Signal scale of each level, shape ``(T + 1,)``."""
+        return torch.sigmoid(self._log_snr).sqrt()
+
+    @property
+    def sigma(self) -> Tensor:
+        """Noise standard deviation of each level, shape ``(T + 1,)``."""
+        return torch.sigmoid(-self._log_snr).sqrt()
+
+    @property
+    def step_alpha(self) -> Tensor:
+        """a of each step t -> t+1, shape ``(T,)``."""
+        alpha = self.alpha
+        return alpha[1:] / alpha[:-1]
+
+    @property
+    def step_sigma(self) -> Tensor:
+        """s of each step t -> t+1, shape ``(T,)``."""
+        levels = torch.arange(self.num_levels + 1)
+        return self.step_between(levels[:-1], levels[1:])[1]
+
+    def log_snr_at(self, level: Level) -> Tensor:
+        """lambda at a continuous level in [0, T]; the shape of ``level`` is kept.
+
+        Raises:
+            ValueError: if a level lies outside [0, T].
+        """
+        position = torch.as_tensor(level)
+        position = position.to(torch.float64)
+        table = self._log_snr.to(position.device)
+        if position.numel() and not bool(((position >= 0) & (position <= self.num_levels)).all()):
+            raise ValueError(f"level must lie in [0, {self.num_levels}], got {level}")
+        below = position.floor().long().minimum(torch.tensor(self.num_levels - 1, device=position.device))
+        share = position - below
+        return table[below] * (1 - share) + table[below + 1] * share
+
+    def alpha_at(self, level: Level) -> Tensor:
+        """Signal scale at a continuous level."""
+        return torch.sigmoid(self.log_snr_at(level)).sqrt()
+
+    def sigma_at(self, level: Level) -> Tensor:
+        """Noise standard deviation at a continuous level."""
+        return torch.sigmoid(-self.log_snr_at(level)).sqrt()
+
+    def step_between(self, cleaner: Level, noisier: Level) -> tuple[Tensor, Tensor]:
+        """(a, s) with x_noisier = a x_cleaner + s eps, for any two levels, neighbours or several apart.
+
+        s^2 = sigma_n^2 (1 - exp(lambda_n - lambda_c)), which keeps its digits for close levels.
+
+        Raises:
+            ValueError: if ``noisier`` does not lie above ``cleaner``.
+        """
+        clean, noisy = self.log_snr_at(cleaner), self.log_snr_at(noisier)
+        if not bool((noisy < clean).all()):
+            raise ValueError(f"the noisier level must lie above the cleaner one, got {cleaner} -> {noisier}")
+        step_alpha = (torch.sigmoid(noisy) / torch.sigmoid(clean)).sqrt()
+        step_sigma = (torch.sigmoid(-noisy) * -torch.expm1(noisy - clean)).sqrt()
+        return step_alpha, step_sigma
+
+    def diffuse(self, x: Tensor, level: Level, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw x_t = alpha_t x + sigma_t eps for clean rows ``x`` of shape ``(batch, *event)``.
+
+        ``level`` is one level or one per row, shape ``(batch,)``.
+        """
+        return _noised(x, self.alpha_at(level), self.sigma_at(level), generator)
+
+    def diffuse_step(
+        self, x: Tensor, cleaner: Level, noisier: Level, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw x_noisier given rows ``x`` that already stand at level ``cleaner``."""
+        return _noised(x, *self.step_between(cleaner, noisier), generator)
+
+    def diffuse_pair(
+        self, x: Tensor, level: Level, *, jump: float = 1, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw the Markov pair (x_t, x_{t+jump}): the noisier one is made from *this* x_t.
+
+        That makes x_t an exact draw of p(x_t | x_{t+jump}), the property which lets chains start at the data.
+        """
+        cleaner = self.diffuse(x, level, generator=generator)
+        noisier_level = torch.as_tensor(level, dtype=torch.float64) + jump
+        return cleaner, self.diffuse_step(cleaner, level, noisier_level, generator=generator)
+
+    def truncate(self, level: float) -> NoiseSchedule:
+        """The same sequence without the levels below ``level``, which becomes level 0."""
+        kept = torch.arange(math.floor(level) + 1, self.num_levels + 1)
+        return NoiseSchedule(torch.cat([self.log_snr_at(level)[None], self._log_snr[kept]]))
+
+    def refine(self, num_steps: int) -> NoiseSchedule:
+        """The same path from level 0 to T cut into ``num_steps`` even steps of the continuous level."""
+        return NoiseSchedule(self.log_snr_at(torch.linspace(0, self.num_levels, num_steps + 1, dtype=torch.float64)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NoiseSchedule) and torch.equal(self._log_snr, other._log_snr)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._log_snr.tolist()))
+
+    def __repr__(self) -> str:
+        sigma = self.sigma
+        return f"NoiseSchedule({self.num_levels} levels, sigma {sigma[0]:.3g}..{sigma[-1]:.3g})"
+
+
+def _noised(x: Tensor, alpha: Tensor, sigma: Tensor, generator: torch.Generator | None) -> Tensor:
+    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    shape = alpha.shape + (1,) * (x.ndim - 1) if alpha.ndim else ()
+    alpha, sigma = (value.to(x).reshape(shape) for value in (alpha, sigma))
+    return alpha * x + sigma * noise

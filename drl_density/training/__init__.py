@@ -1,0 +1,22 @@
+"""Training: the objective, the validation criterion, the doctor, the state and the one loop."""
+
+from drl_density.training.doctor import Doctor
+from drl_density.training.objectives import RecoveryLikelihood, classification_loss
+from drl_density.training.state import TrainingState, new_state
+from drl_density.training.trainer import Evaluation, SelectionScore, TrainingSettings, history_dataset, train
+from drl_density.training.validation import ValidationLoss, validation_loss
+
+__all__ = [
+    "Doctor",
+    "Evaluation",
+    "RecoveryLikelihood",
+    "SelectionScore",
+    "TrainingSettings",
+    "TrainingState",
+    "ValidationLoss",
+    "classification_loss",
+    "history_dataset",
+    "new_state",
+    "train",
+    "validation_loss",
+]

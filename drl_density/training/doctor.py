@@ -1,0 +1,96 @@
+"""The training doctor: looks at each evaluation, says what is wrong, and decides on a rollback."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drl_density.model import EnergySequence
+from drl_density.training.objectives import LevelStatistics, RecoveryLikelihood, stratified_levels
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Thresholds of the training doctor.
+
+    Attributes:
+        max_gap_per_dimension: a level whose data lie this many nats per dimension above or below the chain ends has
+            run away.
+        max_validation_rise: nats that the validation loss may rise above its best before it counts as run-away.
+        min_acceptance: below it a level's chains hardly move.
+        min_relative_jump: mean squared jump over the conditional variance below which chains count as frozen.
+        max_spurious_gap: nats per dimension by which short noise-started chains may end above the data.
+        max_rollbacks: rollbacks before training stops.
+        rate_factor: what each rollback multiplies the learning rate by.
+    """
+
+    max_gap_per_dimension: float = 3.0
+    max_validation_rise: float = 2.0
+    min_acceptance: float = 0.2
+    min_relative_jump: float = 0.01
+    max_spurious_gap: float = 2.0
+    max_rollbacks: int = 3
+    rate_factor: float = 0.5
+
+    def run_away(self, record: dict, *, num_features: int, best_validation: float) -> str | None:
+        """The reason why this evaluation calls for a rollback, or None."""
+        if not math.isfinite(record["loss"]) or not math.isfinite(record["validation_loss"]):
+            return "the loss is not a finite number"
+        gaps = [gap for gap in record["energy_gap"] if math.isfinite(gap)]
+        limit = self.max_gap_per_dimension * max(num_features, 4)
+        worst = max(gaps, key=abs, default=0.0)
+        if abs(worst) > limit:
+            return f"the energy gap ran to {worst:.1f} nats at one level (limit {limit:.0f})"
+        if record["validation_loss"] > best_validation + self.max_validation_rise:
+            return f"the validation loss rose from {best_validation:.2f} to {record['validation_loss']:.2f}"
+        return None
+
+    def complaints(self, record: dict, *, num_features: int) -> list[str]:
+        """Things to say about an evaluation that need no rollback."""
+        said = []
+        for name, limit, words in (
+            ("acceptance_rate", self.min_acceptance, "chains hardly accept"),
+            ("relative_jump", self.min_relative_jump, "chains are frozen"),
+        ):
+            low = [level for level, value in enumerate(record[name]) if value < limit]
+            if low:
+                said.append(f"{words} at level {', '.join(map(str, low))}")
+        spurious = [
+            level for level, gap in enumerate(record["spurious_gap"]) if gap > self.max_spurious_gap * num_features
+        ]
+        if spurious:
+            said.append(f"noise-started chains end above the data at level {', '.join(map(str, spurious))}")
+        return said
+
+
+def spurious_gap(
+    model: EnergySequence, x: Tensor, step_sizes: Tensor, *, seed: int = 0, num_steps: int = 20
+) -> Tensor:
+    """Mean F(end of a short chain started at x_{t+1}) - F(data) per level, shape ``(T,)``.
+
+    Far above zero it tells of modes that the data do not have and that data-started chains never visit.
+    """
+    generator = torch.Generator(device=x.device).manual_seed(seed)
+    levels = stratified_levels(len(x), model.num_levels, generator).to(x.device)
+    shift = torch.zeros((), dtype=torch.float64, device=x.device)
+    objective = RecoveryLikelihood(num_steps=num_steps, noisier_share=1.0)
+    with torch.no_grad():
+        _, statistics = objective._recovery(model, x, (levels, shift, step_sizes), generator)
+    return -statistics.energy_gap
+
+
+def gradient_free_statistics(statistics: LevelStatistics) -> dict[str, list[float]]:
+    """The per-level numbers as plain lists for the history."""
+    return {
+        "energy_gap": statistics.energy_gap.double().tolist(),
+        "acceptance_rate": statistics.acceptance_rate.double().tolist(),
+        "relative_jump": statistics.relative_jump.double().tolist(),
+    }
+
+
+def all_finite(model: torch.nn.Module) -> bool:
+    """True when every parameter is a finite number."""
+    return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())

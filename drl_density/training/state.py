@@ -1,0 +1,120 @@
+"""Everything training needs to go on from where it stood, and its way to disk and back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from drl_density.errors import RunFolderError
+from drl_density.model import EnergySequence
+
+
+@dataclass
+class TrainingState:
+    """The mutable state of one training run.
+
+    Attributes:
+        model: the sequence being trained.
+        average: its exponential moving average, the model that is evaluated and kept.
+        optimizer: AdamW.
+        step_sizes: chain step size per level in units of the conditional, shape ``(T,)``.
+        generator: source of every random number of training.
+        step: gradient steps done.
+        rate_factor: what the doctor multiplied the learning rate by.
+        num_rollbacks: how often the doctor rolled back.
+        best_score: best selection score so far (higher is better), its step and level.
+        best: tensors of the averaged model at that step.
+        history: one dict of numbers and per-level lists per evaluation.
+    """
+
+    model: EnergySequence
+    average: AveragedModel
+    optimizer: torch.optim.Optimizer
+    step_sizes: Tensor
+    generator: torch.Generator
+    step: int = 0
+    rate_factor: float = 1.0
+    num_rollbacks: int = 0
+    best_score: float = -float("inf")
+    best_step: int = 0
+    best_level: float = 0.0
+    best: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    SCALARS = ("step", "rate_factor", "num_rollbacks", "best_score", "best_step", "best_level", "history")
+
+    @property
+    def averaged_model(self) -> EnergySequence:
+        """The averaged sequence."""
+        return self.average.module
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """(tensors, scalars) that hold the whole state; safetensors and JSON carry them exactly."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        for index, slots in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
+        tensors["step_sizes"] = self.step_sizes
+        tensors["generator"] = self.generator.get_state()
+        tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
+        return tensors, {name: copy.deepcopy(getattr(self, name)) for name in self.SCALARS}
+
+    def load_tensors(self, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
+        """Put back what :meth:`to_tensors` gave.
+
+        Raises:
+            RunFolderError: if the tensors belong to another model.
+        """
+        try:
+            self.model.load_state_dict(_under(tensors, "model."))
+            self.average.load_state_dict(_under(tensors, "average."))
+            self.step_sizes = tensors["step_sizes"].clone()
+            self.generator.set_state(tensors["generator"].clone())
+        except (RuntimeError, KeyError) as error:
+            raise RunFolderError(f"the saved training state does not fit this model: {error}") from error
+        self.best = _under(tensors, "best.")
+        slots: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under(tensors, "optimizer.").items():
+            index, slot = name.split(".", 1)
+            slots.setdefault(int(index), {})[slot] = value.clone()
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": slots, "param_groups": groups})
+        for name in self.SCALARS:
+            setattr(self, name, copy.deepcopy(scalars[name]))
+
+
+def new_state(
+    model: EnergySequence,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    average_decay: float,
+    seed: int,
+    step_size: float = 0.8,
+) -> TrainingState:
+    """A fresh state: nothing trained, chains' step sizes at a guess, generator seeded."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99), foreach=True
+    )
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(average_decay), use_buffers=False)
+    return TrainingState(
+        model=model,
+        average=average,
+        optimizer=optimizer,
+        step_sizes=torch.full((model.num_levels,), step_size, dtype=torch.float64),
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+SaveState = Callable[[TrainingState], None]
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

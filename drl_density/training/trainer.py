@@ -1,0 +1,258 @@
+"""The one training loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from drl_density.errors import DivergenceWarning, TrainingFailed
+from drl_density.model import EnergySequence
+from drl_density.training.doctor import Doctor, all_finite, gradient_free_statistics, spurious_gap
+from drl_density.training.objectives import LevelStatistics, RecoveryLikelihood
+from drl_density.training.state import SaveState, TrainingState
+from drl_density.training.validation import validation_loss
+
+
+@dataclass(frozen=True)
+class SelectionScore:
+    """A score handed in from above: ``value`` (higher is better) of the model at ``level``; ``details`` are recorded."""
+
+    value: float
+    level: float = 0.0
+    details: dict[str, float] = field(default_factory=dict)
+
+
+class Batches(Protocol):
+    """Source of clean training rows in model space."""
+
+    def __call__(self, num_rows: int, generator: torch.Generator) -> Tensor:
+        """``num_rows`` rows drawn with ``generator``."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and how fast to train.
+
+    Attributes:
+        num_steps: gradient steps; the learning rate falls to zero over them as a half cosine after a short warm-up.
+        batch_size: rows per step.
+        learning_rate: peak rate of AdamW.
+        weight_decay: of AdamW.
+        average_decay: of the exponential moving average of weights.
+        max_gradient_norm: gradients are scaled down to it.
+        evaluate_every: steps between evaluations.
+        patience: evaluations without a better score before stopping early.
+    """
+
+    num_steps: int = 4000
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-3
+    average_decay: float = 0.995
+    max_gradient_norm: float = 1.0
+    evaluate_every: int = 200
+    patience: int = 8
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step."""
+        warmup = min(1.0, (step + 1) / 100)
+        return self.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * min(step / self.num_steps, 1.0)))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What evaluations look at: held-out rows, the score from above, and who is told.
+
+    Attributes:
+        rows: held-out clean rows in model space.
+        score: selection score of an averaged model; without it the negative validation loss selects.
+        on_record: called with each history record.
+        save: called with the state after each evaluation.
+        deadline: ``time.monotonic()`` value at which training stops with what it has, or None.
+    """
+
+    rows: Tensor
+    score: Callable[[EnergySequence], SelectionScore] | None = None
+    on_record: Callable[[dict[str, Any]], None] | None = None
+    on_step: Callable[[int], None] | None = None
+    save: SaveState | None = None
+    deadline: float | None = None
+
+
+def train(
+    state: TrainingState,
+    objective: RecoveryLikelihood,
+    batches: Batches,
+    *,
+    settings: TrainingSettings,
+    evaluation: Evaluation,
+    doctor: Doctor | None = None,
+) -> TrainingState:
+    """Train until the last step, early stopping, or the deadline; the best averaged weights end in ``state.best``.
+
+    Killed at any moment and started again from the last saved state, a run on one process ends with the same bits.
+
+    Raises:
+        TrainingFailed: when training ran away more often than the doctor allows; the message is the doctor's report.
+    """
+    doctor = Doctor() if doctor is None else doctor
+    good = copy.deepcopy(state.to_tensors())
+    gathered = _Gathered(state.model.num_levels)
+    while state.step < settings.num_steps:
+        value, norm = _gradient_step(state, objective, batches, settings)
+        gathered.add(value.statistics, value.parts, norm)
+        state.step += 1
+        broken = not math.isfinite(norm)
+        if evaluation.on_step is not None:
+            evaluation.on_step(state.step)
+        if not broken and state.step % settings.evaluate_every and state.step < settings.num_steps:
+            continue
+        if not broken:
+            record = _evaluate(state, evaluation, gathered, settings)
+            best_validation = min((entry["validation_loss"] for entry in state.history), default=math.inf)
+            reason = doctor.run_away(
+                record, num_features=state.model.event_shape.numel(), best_validation=best_validation
+            )
+        else:
+            reason = f"the gradient norm at step {state.step} is {norm}"
+        gathered = _Gathered(state.model.num_levels)
+        if reason is not None or not all_finite(state.model):
+            state = _roll_back(state, good, reason or "a parameter is not finite", doctor)
+            continue
+        record["complaints"] = doctor.complaints(record, num_features=state.model.event_shape.numel())
+        _keep_best(state, record, evaluation)
+        state.history.append(record)
+        good = copy.deepcopy(state.to_tensors())
+        if evaluation.on_record is not None:
+            evaluation.on_record(record)
+        if evaluation.save is not None:
+            evaluation.save(state)
+        evaluations_since_best = (state.step - state.best_step) // settings.evaluate_every
+        is_late = evaluation.deadline is not None and time.monotonic() > evaluation.deadline
+        if evaluations_since_best >= settings.patience or is_late:
+            break
+    return state
+
+
+def _gradient_step(
+    state: TrainingState, objective: RecoveryLikelihood, batches: Batches, settings: TrainingSettings
+) -> tuple[Any, float]:
+    for group in state.optimizer.param_groups:
+        group["lr"] = settings.rate(state.step) * state.rate_factor
+    x = batches(settings.batch_size, state.generator)
+    state.model.train()
+    value = objective(state.model, x, state.step_sizes, generator=state.generator)
+    state.optimizer.zero_grad(set_to_none=True)
+    value.loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.max_gradient_norm)
+    if bool(torch.isfinite(norm)):
+        state.optimizer.step()
+        state.average.update_parameters(state.model)
+        acceptance = value.statistics.acceptance_rate.double()
+        error = torch.where(acceptance.isnan(), 0.0, acceptance - objective.kernel.target_acceptance)
+        if objective.kernel.is_adjusted:
+            state.step_sizes = state.step_sizes * torch.exp(0.05 * error)
+    return value, float(norm)
+
+
+class _Gathered:
+    """Sums of what gradient steps saw since the last evaluation."""
+
+    def __init__(self, num_levels: int) -> None:
+        self.norms: list[float] = []
+        self.parts: dict[str, float] = {}
+        self.sums = torch.zeros(3, num_levels, dtype=torch.float64)
+        self.counts = torch.zeros(3, num_levels, dtype=torch.float64)
+
+    def add(self, statistics: LevelStatistics, parts: dict[str, Tensor], norm: float) -> None:
+        """Add one step."""
+        rows = torch.stack([statistics.energy_gap, statistics.acceptance_rate, statistics.relative_jump]).double()
+        seen = ~rows.isnan()
+        self.sums += torch.where(seen, rows, 0.0)
+        self.counts += seen
+        self.norms.append(norm)
+        for name, part in parts.items():
+            self.parts[name] = self.parts.get(name, 0.0) + float(part)
+
+    def means(self) -> dict[str, Any]:
+        """Means per step and per level."""
+        record = {f"loss_{name}": total / len(self.norms) for name, total in self.parts.items()}
+        record["loss"] = sum(record.values())
+        record["gradient_norm"] = sum(self.norms) / len(self.norms)
+        return record | gradient_free_statistics(LevelStatistics(*(self.sums / self.counts)))
+
+
+def _evaluate(
+    state: TrainingState, evaluation: Evaluation, gathered: _Gathered, settings: TrainingSettings
+) -> dict[str, Any]:
+    model = state.averaged_model
+    model.eval()
+    record: dict[str, Any] = {"step": state.step, **gathered.means()}
+    held_out = validation_loss(model, evaluation.rows, state.step_sizes)
+    record["validation_loss"] = held_out.total
+    record["validation_cross_entropy"] = held_out.cross_entropy
+    record["validation_recovery_gap"] = held_out.recovery_gap
+    record["learning_rate"] = settings.rate(state.step) * state.rate_factor
+    record["step_size"] = state.step_sizes.tolist()
+    record["log_normalizer"] = model.log_normalizers.double().tolist()
+    record["spurious_gap"] = spurious_gap(model, evaluation.rows, state.step_sizes).double().tolist()
+    return record
+
+
+def _keep_best(state: TrainingState, record: dict[str, Any], evaluation: Evaluation) -> None:
+    model = state.averaged_model
+    if evaluation.score is None:
+        score = SelectionScore(-record["validation_loss"])
+    else:
+        score = evaluation.score(model)
+    record["selection_score"], record["selected_level"] = score.value, score.level
+    record |= score.details
+    if score.value > state.best_score:
+        state.best_score, state.best_step, state.best_level = score.value, state.step, score.level
+        state.best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+
+
+def _roll_back(state: TrainingState, good: tuple, reason: str, doctor: Doctor) -> TrainingState:
+    at = state.step
+    state.num_rollbacks += 1
+    rollbacks, factor = state.num_rollbacks, state.rate_factor * doctor.rate_factor
+    if rollbacks > doctor.max_rollbacks:
+        raise TrainingFailed(
+            f"training ran away {rollbacks} times and stopped at step {at}: {reason}. The last good state is step "
+            f"{good[1]['step']}. Try a lower learning rate, fewer levels, or a wider sigma of level 0."
+        )
+    state.load_tensors(*good)
+    state.num_rollbacks, state.rate_factor = rollbacks, factor
+    state.generator.manual_seed(state.generator.initial_seed() + 1000 * rollbacks)
+    warnings.warn(
+        f"training doctor: {reason} at step {at}; rolled back to step {state.step} and lowered the learning rate to "
+        f"{factor:g} of its schedule (rollback {rollbacks} of {doctor.max_rollbacks})",
+        DivergenceWarning,
+        stacklevel=3,
+    )
+    return state
+
+
+def history_dataset(history: list[dict[str, Any]]) -> xr.Dataset:
+    """The history as an xarray Dataset over ``step`` and, where a number is kept per level, ``level``."""
+    steps = [record["step"] for record in history]
+    variables: dict[str, Any] = {}
+    names = [name for name in (history[0] if history else {}) if name != "step"]
+    for name in names:
+        values = [record.get(name, math.nan) for record in history]
+        if name == "complaints":
+            variables[name] = ("step", ["; ".join(value) for value in values])
+        elif isinstance(values[0], list):
+            variables[name] = (("step", "level"), values)
+        else:
+            variables[name] = ("step", values)
+    return xr.Dataset(variables, coords={"step": steps})

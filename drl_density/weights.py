@@ -1,0 +1,177 @@
+"""Log-weight arithmetic, and the record every estimator of a log partition function returns."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from drl_density.errors import UnreliableEstimateWarning
+
+BIASES = ("lower", "upper", "none-known")
+
+
+def log_mean_exp(log_weights: Tensor, dim: int = -1) -> Tensor:
+    """log of the mean weight along ``dim``, float64.
+
+    >>> float(log_mean_exp(torch.zeros(4)))
+    0.0
+    """
+    weights = log_weights.double()
+    return weights.logsumexp(dim) - math.log(weights.shape[dim])
+
+
+def weight_ess(log_weights: Tensor) -> Tensor:
+    """Effective sample size (sum w)^2 / sum w^2 of a vector of log weights.
+
+    >>> float(weight_ess(torch.zeros(8)))
+    8.0
+    """
+    weights = log_weights.double()
+    return (2 * weights.logsumexp(-1) - (2 * weights).logsumexp(-1)).exp()
+
+
+def standard_error_of_log_mean(log_weights: Tensor, dim: int = -1) -> Tensor:
+    """Delta-method standard error of :func:`log_mean_exp` for independent weights."""
+    weights = log_weights.double()
+    relative = (weights - log_mean_exp(weights, dim).unsqueeze(dim)).exp()
+    return relative.std(dim) / math.sqrt(weights.shape[dim])
+
+
+def combine_replicates(log_z: Tensor) -> tuple[float, float]:
+    """Join independent replicates of an unbiased estimate of Z: log of their mean, with its jackknife standard error.
+
+    Args:
+        log_z: one log estimate per replicate, ``(replicates,)``, at least 2.
+    """
+    count = len(log_z)
+    if count < 2:
+        raise ValueError(f"a standard error needs at least 2 replicates, got {count}")
+    value = float(log_mean_exp(log_z, 0))
+    keep = ~torch.eye(count, dtype=torch.bool)
+    left_out = torch.stack([log_mean_exp(log_z[row], 0) for row in keep])
+    spread = (left_out - left_out.mean()).square().sum()
+    return value, math.sqrt(float(spread) * (count - 1) / count)
+
+
+def resample(log_weights: Tensor, num_draws: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """Systematic resampling: indices ``(num_draws,)`` in which each particle appears in proportion to its weight."""
+    shares = torch.softmax(log_weights.double(), 0).cumsum(0)
+    start = torch.rand((), generator=generator, dtype=torch.float64)
+    places = ((torch.arange(num_draws, dtype=torch.float64) + start) / num_draws).to(shares.device)
+    return torch.searchsorted(shares / shares[-1], places).minimum(torch.tensor(len(shares) - 1))
+
+
+def pareto_k(log_weights: Tensor) -> float:
+    """Shape of a generalised Pareto fitted to the largest weights; above 0.7 their mean cannot be trusted.
+
+    The tail is the largest min(n / 5, 3 sqrt(n)) weights. NaN when it holds fewer than 5 distinct values.
+
+    Source: Vehtari et al. 2024, Pareto smoothed importance sampling; the fit is Zhang and Stephens 2009.
+    """
+    ordered = np.sort(log_weights.double().flatten().cpu().numpy())
+    size = int(min(len(ordered) / 5, 3 * math.sqrt(len(ordered))))
+    if size < 5:
+        return math.nan
+    threshold = ordered[-size - 1]
+    tail = np.exp(ordered[-size:] - ordered[-1]) - np.exp(threshold - ordered[-1])
+    if len(np.unique(tail)) < 5 or tail[0] <= 0:
+        return math.nan
+    return _zhang_stephens_shape(tail)
+
+
+def _zhang_stephens_shape(tail: np.ndarray) -> float:
+    count = len(tail)
+    grid_size = 30 + int(math.sqrt(count))
+    quartile = tail[int(count / 4 + 0.5) - 1]
+    grid = 1 / tail[-1] + (1 - np.sqrt(grid_size / (np.arange(1, grid_size + 1) - 0.5))) / (3 * quartile)
+    shapes = np.log1p(-grid[:, None] * tail).mean(1)
+    profile = count * (np.log(-grid / shapes) - shapes - 1)
+    posterior = np.exp(profile - profile.max())
+    best = float((grid * posterior).sum() / posterior.sum())
+    shape = float(np.log1p(-best * tail).mean())
+    return (shape * count + 0.5 * 10) / (count + 10)
+
+
+@dataclass(frozen=True)
+class LogPartitionEstimate:
+    """An estimate of log Z with everything needed to judge it.
+
+    Attributes:
+        value: log Z, nats.
+        standard_error: from the spread of independent replicates.
+        within_run_error: delta-method error inside the replicates, larger only when replicates agree by luck.
+        log_weights: ``(replicate, particle)``, float64.
+        weight_ess: mean effective sample size per replicate.
+        pareto_k: tail shape of the pooled weights.
+        bias: "lower" (a stochastic lower bound), "upper" or "none-known".
+        verdict: "reliable", "doubtful" or "unreliable".
+        advice: what to do about it.
+        details: settings and diagnostics of the run.
+    """
+
+    value: float
+    standard_error: float
+    within_run_error: float
+    log_weights: Tensor
+    weight_ess: float
+    pareto_k: float
+    bias: str
+    verdict: str
+    advice: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_reliable(self) -> bool:
+        """True unless the verdict is "unreliable"."""
+        return self.verdict != "unreliable"
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """(plain values, tensors) for a run folder."""
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "log_weights"}
+        return values, {"log_weights": self.log_weights}
+
+    @classmethod
+    def from_state(cls, values: dict[str, Any], tensors: dict[str, Tensor]) -> LogPartitionEstimate:
+        """The inverse of :meth:`to_state`."""
+        return cls(**values, log_weights=tensors["log_weights"])
+
+    def __str__(self) -> str:
+        return f"log Z = {self.value:.4f} +- {self.standard_error:.4f} ({self.bias} bias, {self.verdict}): {self.advice}"
+
+
+def judge_estimate(log_weights: Tensor, *, bias: str, details: dict[str, Any] | None = None) -> LogPartitionEstimate:
+    """Make the record from final log weights ``(replicate, particle)`` of independent unbiased replicates.
+
+    Verdict "unreliable": standard error above 0.5 nats, or a weight ESS share (the least along the path where known)
+    below 0.05. "doubtful": standard error above 0.1, or ESS share below 0.2, or Pareto k above 0.7.
+    """
+    if bias not in BIASES:
+        raise ValueError(f"bias must be one of {BIASES}, got {bias!r}")
+    details = dict(details or {})
+    weights = log_weights.double()
+    value, error = combine_replicates(log_mean_exp(weights, 1))
+    within = float(standard_error_of_log_mean(weights, 1).square().mean().sqrt()) / math.sqrt(len(weights))
+    ess = float(torch.stack([weight_ess(row) for row in weights]).mean())
+    share = min(ess / weights.shape[1], details.get("least_ess_share", 1.0))
+    shape = pareto_k(weights)
+    largest = max(error, within)
+    if largest > 0.5 or share < 0.05 or not math.isfinite(value):
+        verdict = "unreliable"
+        advice = (
+            f"standard error {largest:.2g}, least ESS share {share:.2g}: use more densities on the path, more "
+            "transitions, or more particles, and look whether training was healthy"
+        )
+        warnings.warn(f"log Z estimate {value:.4g} is unreliable: {advice}", UnreliableEstimateWarning, stacklevel=3)
+    elif largest > 0.1 or share < 0.2 or shape > 0.7:
+        verdict = "doubtful"
+        advice = f"standard error {largest:.2g}, least ESS share {share:.2g}, Pareto k {shape:.2g}: spend more on the path"
+    else:
+        verdict, advice = "reliable", "replicates agree and weights are even"
+    return LogPartitionEstimate(value, error, within, weights, ess, shape, bias, verdict, advice, details)
