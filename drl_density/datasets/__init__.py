@@ -1,0 +1,23 @@
+"""Data sets: bundled, toy, file or array; looked at, split, and given their transform."""
+
+from drl_density.datasets.columns import notice_columns
+from drl_density.datasets.dataset import Column, Dataset
+from drl_density.datasets.load import load_dataset
+from drl_density.datasets.memorization import MemorizationCheck, memorization_check
+from drl_density.datasets.splits import Split, folds
+from drl_density.datasets.toys import TOYS, Toy
+from drl_density.datasets.treatment import choose_transform
+
+__all__ = [
+    "TOYS",
+    "Column",
+    "Dataset",
+    "MemorizationCheck",
+    "Split",
+    "Toy",
+    "choose_transform",
+    "folds",
+    "load_dataset",
+    "memorization_check",
+    "notice_columns",
+]

@@ -1,0 +1,98 @@
+"""Noticing what each column is."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from drl_density.datasets.dataset import KINDS, Column
+from drl_density.errors import DataError
+
+
+def rounding_width(values: np.ndarray) -> float:
+    """Spacing of the decimal grid that all values sit on, 0 when there is none coarse enough to matter.
+
+    A column counts as rounded when its values repeat: fewer than 60 % of the rows are distinct.
+
+    >>> rounding_width(np.repeat([1.1, 1.2, 1.4], 10))
+    0.1
+    """
+    distinct = np.unique(values)
+    if len(distinct) > 0.6 * len(values) or len(distinct) < 2:
+        return 0.0
+    span = max(abs(distinct[0]), abs(distinct[-1]))
+    for exponent in range(-6, 10):
+        width = 10.0**-exponent
+        steps = distinct / width
+        if np.all(np.abs(steps - np.round(steps)) < 1e-6 * max(1.0, span / width * 1e-6) + 1e-9 * span / width):
+            whole = np.round(steps)
+            common = np.gcd.reduce(np.diff(whole).astype(np.int64)) if np.abs(whole).max() < 2**53 else 1
+            return float(f"{width * max(int(common), 1):.12g}")
+    return float(np.diff(distinct).min())
+
+
+def notice_columns(
+    values: np.ndarray,
+    names: Sequence[str],
+    *,
+    categories: Mapping[str, tuple[str, ...]] | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[Column, ...]:
+    """One :class:`Column` per column of ``values`` ``(rows, d)``.
+
+    Args:
+        values: finite numbers.
+        names: of the columns.
+        categories: labels of columns that were text.
+        overrides: ``{name: {"kind": ..., "width": ..., "lower": ..., "upper": ...}}``, which win.
+
+    Raises:
+        DataError: for constant columns, and overrides that name no column or no property.
+    """
+    categories = categories or {}
+    _check_overrides(overrides or {}, names)
+    constant = [name for index, name in enumerate(names) if np.ptp(values[:, index]) == 0]
+    if constant:
+        raise DataError(
+            f"constant columns have no density: {', '.join(constant)}. Leave them out with drop={constant} "
+            f"(--drop {' '.join(constant)})"
+        )
+    found = []
+    for index, name in enumerate(names):
+        column = _notice(values[:, index], name, categories.get(name))
+        found.append(dataclasses.replace(column, **(overrides or {}).get(name, {})))
+    return tuple(found)
+
+
+def _notice(values: np.ndarray, name: str, labels: tuple[str, ...] | None) -> Column:
+    if labels is not None:
+        return Column(name, "categorical", 1.0, categories=labels)
+    width = rounding_width(values)
+    is_positive = bool(values.min() > 0)
+    distinct = np.unique(values)
+    if len(distinct) == 2:
+        return Column(name, "binary", float(distinct[1] - distinct[0]), is_positive=is_positive)
+    if width >= 1 and np.all(values == np.round(values)):
+        return Column(name, "integer", width, is_positive=is_positive)
+    return Column(name, "rounded" if width else "continuous", width, is_positive=is_positive)
+
+
+def _check_overrides(overrides: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> None:
+    known = {field.name for field in dataclasses.fields(Column)} - {"name"}
+    for name, properties in overrides.items():
+        if name not in names:
+            close = difflib.get_close_matches(name, names)
+            hint = f"; did you mean {', '.join(close)}?" if close else f"; columns are {', '.join(names)}"
+            raise DataError(f"there is no column {name!r}{hint}")
+        unknown = set(properties) - known
+        if unknown:
+            raise DataError(f"column {name!r}: unknown properties {sorted(unknown)}, expected some of {sorted(known)}")
+        if properties.get("kind", "continuous") not in KINDS:
+            raise DataError(f"column {name!r}: kind must be one of {KINDS}, got {properties['kind']!r}")
+        if not properties.get("lower", -math.inf) < properties.get("upper", math.inf):
+            raise DataError(f"column {name!r}: lower must be below upper, got {dict(properties)}")

@@ -1,0 +1,114 @@
+"""What a loaded data set is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from drl_density.errors import DataError
+
+KINDS = ("continuous", "rounded", "integer", "binary", "categorical")
+
+
+@dataclass(frozen=True)
+class Column:
+    """What was noticed, or declared, about one column.
+
+    Attributes:
+        name: as in the file.
+        kind: "continuous", "rounded", "integer", "binary" or "categorical".
+        width: spacing of the grid that all values sit on; 0 for a continuous column.
+        lower: declared lower bound, -inf for none.
+        upper: declared upper bound, inf for none.
+        is_positive: all values are above zero.
+        categories: labels behind the codes 0, 1, ... of a text column.
+    """
+
+    name: str
+    kind: str = "continuous"
+    width: float = 0.0
+    lower: float = -math.inf
+    upper: float = math.inf
+    is_positive: bool = False
+    categories: tuple[str, ...] | None = None
+
+    @property
+    def is_discrete(self) -> bool:
+        """True for counts, yes/no and labels, whose probability is a mass and not a density."""
+        return self.kind in ("integer", "binary", "categorical")
+
+    def describe(self) -> str:
+        """One line: kind, grid, bounds, treatment."""
+        parts = [self.kind if not self.width else f"{self.kind}, grid {self.width:g}"]
+        if self.lower > -math.inf or self.upper < math.inf:
+            parts.append(f"bounds ({self.lower:g}, {self.upper:g})")
+        elif self.is_positive:
+            parts.append("positive")
+        if self.categories is not None:
+            parts.append(f"labels {', '.join(self.categories)}")
+        if self.width:
+            parts.append("dequantised")
+        return f"{self.name}: {'; '.join(parts)}"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows in data units, split three ways.
+
+    Attributes:
+        name: short name.
+        train: ``(rows, d)``, float64.
+        validation: likewise.
+        test: likewise.
+        columns: one record per column.
+        event_shape: shape of one point; its number of elements is d.
+        weights: of the training rows ``(rows,)``, or None.
+        source: where it came from, enough to load it again, or "" for arrays in memory.
+        known_log_density: normalised log density of a toy, or None.
+    """
+
+    name: str
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+    columns: tuple[Column, ...]
+    event_shape: tuple[int, ...]
+    weights: Tensor | None = None
+    source: str = ""
+    known_log_density: Callable[[Tensor], Tensor] | None = None
+
+    @property
+    def num_columns(self) -> int:
+        """d."""
+        return self.train.shape[1]
+
+    @property
+    def likelihood_label(self) -> str:
+        """What a reported likelihood is of: rows, dequantised rows, or a bound for discrete columns."""
+        if any(column.is_discrete for column in self.columns):
+            return "lower bound for discrete columns (uniform dequantisation)"
+        if any(column.width for column in self.columns):
+            return "density of dequantised values"
+        return "density"
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """Known log density of rows ``(n, d)``.
+
+        Raises:
+            DataError: for real data, whose density nobody knows.
+        """
+        if self.known_log_density is None:
+            raise DataError(f"the density of {self.name!r} is not known; only toys have one, such as 'eight_gaussians'")
+        return self.known_log_density(x)
+
+    def describe(self) -> str:
+        """Readable summary: sizes, and one line per column (the first 20)."""
+        sizes = f"{len(self.train)} training, {len(self.validation)} validation, {len(self.test)} test rows"
+        lines = [f"{self.name}: {sizes}, {self.num_columns} columns; likelihood: {self.likelihood_label}"]
+        lines += [f"  {column.describe()}" for column in self.columns[:20]]
+        if self.num_columns > 20:
+            lines.append(f"  ... and {self.num_columns - 20} more columns")
+        return "\n".join(lines)

@@ -1,0 +1,201 @@
+"""``load_dataset``: one door for names, files and arrays."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drl_density.datasets.columns import notice_columns
+from drl_density.datasets.dataset import Column, Dataset
+from drl_density.datasets.files import RawTable, from_array, from_frame, read_file
+from drl_density.datasets.splits import Split, row_groups, split_rows
+from drl_density.datasets.toys import TOYS
+from drl_density.errors import DataError, DataWarning
+
+BUNDLED = ("digits", "wine", "breast_cancer", "diabetes")
+
+
+def load_dataset(
+    source: Any,
+    *,
+    seed: int | None = None,
+    split: Split | None = None,
+    columns: Mapping[str, Mapping[str, Any]] | None = None,
+    drop: Sequence[str] = (),
+    missing: str = "refuse",
+    num_rows: int = 10_000,
+) -> Dataset:
+    """Load, look at, and split a data set.
+
+    Args:
+        source: a bundled real set (digits, wine, breast_cancer, diabetes), a toy of known density (eight_gaussians,
+            checkerboard, two_rings, banana), a file (.csv, .tsv, .parquet, .npy, .npz, .nc; ``file.npz:name`` picks an
+            array), or an array, tensor or DataFrame.
+        seed: of the split (short for ``split=Split(seed=...)``).
+        split: shares, groups, time, weights.
+        columns: what to believe of a column in place of what is noticed, e.g. ``{"age": {"lower": 0.0}}``.
+        drop: columns to leave out.
+        missing: "refuse" rows with holes, or "drop_rows".
+        num_rows: rows drawn from a toy.
+
+    Raises:
+        DataError: naming file, column and row.
+
+    >>> data = load_dataset("wine", seed=0)
+    >>> data.num_columns, data.columns[0].kind
+    (13, 'rounded')
+    """
+    split = Split() if split is None else split
+    if seed is not None:
+        split = Split(split.validation, split.test, seed, split.group, split.time, split.weights)
+    if isinstance(source, str) and source in TOYS:
+        return _toy(source, split, num_rows)
+    name, where, table = _read(source)
+    table = _without(table, drop, where)
+    table, extra = _set_aside(table, split, where)
+    table, kept = _without_holes(table, missing, where)
+    extra = {role: values[kept] for role, values in extra.items()}
+    is_digits = name == "digits"
+    found = notice_columns(table.values, table.names, categories=table.categories, overrides=columns)
+    if is_digits and columns is None:
+        found = tuple(Column(n, "integer", 1.0, -0.5, 16.5) for n in table.names)
+    return _divide(name, where, table, found, split, extra)
+
+
+def _toy(name: str, split: Split, num_rows: int) -> Dataset:
+    toy = TOYS[name]()
+    values = toy.sample(num_rows, torch.Generator().manual_seed(split.seed))
+    train, validation, test = split_rows(np.arange(num_rows), split)
+    parts = [values[torch.as_tensor(index)] for index in (train, validation, test)]
+    columns = (Column("x0"), Column("x1"))
+    return Dataset(name, *parts, columns, (2,), source=name, known_log_density=toy.log_density)
+
+
+def _read(source: Any) -> tuple[str, str, RawTable]:
+    """(short name, source as it can be loaded again, table)."""
+    if isinstance(source, str) and source in BUNDLED:
+        return source, source, _bundled(source)
+    if isinstance(source, str | os.PathLike):
+        return _read_path(str(source))
+    if isinstance(source, Tensor):
+        return "array", "", from_array(source.detach().cpu().numpy(), where="the tensor")
+    if hasattr(source, "columns") and hasattr(source, "iloc"):
+        return "table", "", from_frame(source)
+    return "array", "", from_array(source)
+
+
+def _read_path(text: str) -> tuple[str, str, RawTable]:
+    path, key = Path(text), None
+    if not path.exists() and ".npz:" in text:
+        stem, key = text.rsplit(":", 1)
+        path = Path(stem)
+    if path.exists():
+        return path.stem if key is None else key, text, read_file(path, key)
+    known = [*BUNDLED, *TOYS]
+    if path.suffix or os.sep in text:
+        raise DataError(f"there is no file {text!r}")
+    close = difflib.get_close_matches(text, known)
+    hint = f"did you mean {', '.join(close)}?" if close else f"known sets are {', '.join(known)}; or give a file"
+    raise DataError(f"there is no data set {text!r}: {hint}")
+
+
+def _bundled(name: str) -> RawTable:
+    from sklearn import datasets
+
+    loaders: dict[str, Callable[[], Any]] = {
+        "digits": datasets.load_digits,
+        "wine": datasets.load_wine,
+        "breast_cancer": datasets.load_breast_cancer,
+        "diabetes": lambda: datasets.load_diabetes(scaled=False),
+    }
+    bunch = loaders[name]()
+    return from_array(bunch.data, [str(n) for n in bunch.feature_names])
+
+
+def _without(table: RawTable, drop: Sequence[str], where: str) -> RawTable:
+    unknown = [name for name in drop if name not in table.names]
+    if unknown:
+        raise DataError(f"{where or 'the table'}: cannot drop {', '.join(unknown)}; columns are {', '.join(table.names)}")
+    kept = [index for index, name in enumerate(table.names) if name not in drop]
+    if not kept:
+        raise DataError("every column was dropped; keep at least one")
+    if len(kept) == len(table.names):
+        return table
+    return RawTable(
+        table.values[:, kept], tuple(table.names[i] for i in kept), (len(kept),), table.categories, table.first_row
+    )
+
+
+def _set_aside(table: RawTable, split: Split, where: str) -> tuple[RawTable, dict[str, np.ndarray]]:
+    """Take group, time and weight columns out of the table."""
+    roles = {role: getattr(split, role) for role in ("group", "time", "weights") if getattr(split, role) is not None}
+    missing = [name for name in roles.values() if name not in table.names]
+    if missing:
+        raise DataError(f"{where or 'the table'}: there is no column {', '.join(missing)} to split or weigh by")
+    extra = {role: table.values[:, table.names.index(name)] for role, name in roles.items()}
+    if "weights" in extra and not bool((extra["weights"] > 0).all()):
+        raise DataError(f"row weights in column {split.weights!r} must all be positive numbers")
+    return _without(table, list(roles.values()), where), extra
+
+
+def _without_holes(table: RawTable, missing: str, where: str) -> tuple[RawTable, np.ndarray]:
+    if missing not in ("refuse", "drop_rows"):
+        raise DataError(f'missing must be "refuse" or "drop_rows", got {missing!r}')
+    is_bad = ~np.isfinite(table.values)
+    kept = ~is_bad.any(1)
+    if kept.all():
+        return table, kept
+    row, column = np.argwhere(is_bad)[0]
+    if missing == "refuse":
+        raise DataError(
+            f"{where or 'the table'}: {int(is_bad.sum())} cells in {int((~kept).sum())} rows are empty, NaN or infinite, "
+            f"the first in column {table.names[column]!r}, row {table.first_row + row}. Drop those rows with "
+            'missing="drop_rows" (--missing drop_rows), or drop the column'
+        )
+    if not kept.any():
+        raise DataError(f"{where or 'the table'}: every row has a hole; drop the columns that cause it")
+    warnings.warn(
+        f"dropped {int((~kept).sum())} of {len(kept)} rows with holes; the density is that of complete rows",
+        DataWarning,
+        stacklevel=4,
+    )
+    return RawTable(table.values[kept], table.names, table.event_shape, table.categories, table.first_row), kept
+
+
+def _divide(
+    name: str,
+    where: str,
+    table: RawTable,
+    columns: tuple[Column, ...],
+    split: Split,
+    extra: dict[str, np.ndarray],
+) -> Dataset:
+    values = table.values
+    if len(values) < 10 * values.shape[1]:
+        warnings.warn(
+            f"{len(values)} rows for {values.shape[1]} columns: fewer than 10 rows per column; expect a density little "
+            "better than its marginals",
+            DataWarning,
+            stacklevel=4,
+        )
+    for column in columns:
+        if column.kind == "categorical":
+            warnings.warn(
+                f"column {column.name!r} holds labels; they are coded 0, 1, ... in alphabetical order, which the "
+                "density treats as an order",
+                DataWarning,
+                stacklevel=4,
+            )
+    groups = extra["group"] if "group" in extra else row_groups(values)
+    indices = split_rows(groups, split, times=extra.get("time"))
+    parts = [torch.as_tensor(values[index]) for index in indices]
+    weights = torch.as_tensor(extra["weights"][indices[0]]) if "weights" in extra else None
+    return Dataset(name, *parts, columns, table.event_shape, weights, where)

@@ -1,0 +1,62 @@
+"""Has the model learned the training rows by heart?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MemorizationCheck:
+    """Distances to the nearest training row, in units of the training columns' standard deviations.
+
+    Attributes:
+        sample_distance: median over samples.
+        test_distance: median over test rows.
+        p_value: of the one-sided Mann-Whitney test that samples lie nearer to training rows than test rows do.
+        verdict: in words.
+    """
+
+    sample_distance: float
+    test_distance: float
+    p_value: float
+    verdict: str
+
+
+def memorization_check(samples: Tensor, train: Tensor, test: Tensor, *, max_rows: int = 2000) -> MemorizationCheck:
+    """Compare distances to the nearest training row of samples and of test rows.
+
+    Args:
+        samples: draws of the model ``(n, d)``.
+        train: training rows.
+        test: rows the model has not seen.
+        max_rows: samples and test rows used.
+
+    >>> train, test = torch.zeros(4, 1).double() + torch.arange(4)[:, None], torch.full((9, 1), 0.5).double()
+    >>> memorization_check(train.repeat(3, 1), train, test).p_value < 0.01
+    True
+    """
+    scale = train.double().std(0)
+    nearest = []
+    for rows in (samples[:max_rows], test[:max_rows]):
+        chunks = (rows.double() / scale).split(256)
+        nearest.append(torch.cat([_nearest(chunk, train.double() / scale) for chunk in chunks]))
+    p_value = float(stats.mannwhitneyu(nearest[0].numpy(), nearest[1].numpy(), alternative="less").pvalue)
+    medians = [float(values.median()) for values in nearest]
+    copies = p_value < 1e-3 and medians[0] < 0.7 * medians[1]
+    verdict = (
+        "samples lie nearer to training rows than test rows do: the model may have memorised them"
+        if copies
+        else "no sign of memorised rows"
+    )
+    return MemorizationCheck(medians[0], medians[1], p_value, verdict)
+
+
+def _nearest(rows: Tensor, train: Tensor) -> Tensor:
+    best = torch.full((len(rows),), float("inf"), dtype=rows.dtype)
+    for chunk in train.split(16384):
+        best = best.minimum(torch.cdist(rows, chunk).amin(1))
+    return best

@@ -1,0 +1,96 @@
+"""Seeded splits that keep duplicate rows, and rows of one group, on one side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from drl_density.errors import DataError
+
+
+@dataclass(frozen=True)
+class Split:
+    """How rows are divided.
+
+    Attributes:
+        validation: share of rows.
+        test: share of rows.
+        seed: of the division.
+        group: name of a column whose equal values stay on one side; it is not modelled.
+        time: name of a column by which the latest rows become the test; it is not modelled.
+        weights: name of a column of row weights; it is not modelled.
+    """
+
+    validation: float = 0.1
+    test: float = 0.1
+    seed: int = 0
+    group: str | None = None
+    time: str | None = None
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if not (0 < self.validation < 1 and 0 < self.test < 1 and self.validation + self.test < 1):
+            raise DataError(
+                f"validation and test must be shares that leave training rows, got {self.validation} and {self.test}"
+            )
+        if self.group is not None and self.time is not None:
+            raise DataError("split by group or by time, not by both")
+
+
+def row_groups(values: np.ndarray) -> np.ndarray:
+    """One integer per row, equal exactly for equal rows."""
+    return np.unique(values, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def split_rows(
+    groups: np.ndarray, split: Split, *, times: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(train, validation, test) row indices, each sorted; rows of one group share a side.
+
+    Args:
+        groups: group of each row.
+        split: shares and seed.
+        times: when given, the latest rows are the test and the rest is divided by group.
+    """
+    num_rows = len(groups)
+    rows = np.arange(num_rows)
+    if times is not None:
+        order = np.argsort(times, kind="stable")
+        num_test = max(1, round(split.test * num_rows))
+        first_test_time = times[order[-num_test]]
+        rest, test = rows[times < first_test_time], rows[times >= first_test_time]
+        share = split.validation / (1 - split.test)
+        validation, train = _take(rest, groups, share * len(rest), split.seed)
+        return train, validation, test
+    test, rest = _take(rows, groups, split.test * num_rows, split.seed)
+    validation, train = _take(rest, groups, split.validation * num_rows, split.seed + 1)
+    return train, validation, test
+
+
+def _take(rows: np.ndarray, groups: np.ndarray, count: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whole groups in random order until ``count`` rows are taken: (taken, left)."""
+    members = np.unique(groups[rows], return_inverse=True)[1].reshape(-1)
+    sizes = np.bincount(members)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    before = np.concatenate([[0], np.cumsum(sizes[order])[:-1]])
+    is_taken = np.zeros(len(sizes), dtype=bool)
+    is_taken[order] = before + 0.5 * sizes[order] <= count
+    taken, left = rows[is_taken[members]], rows[~is_taken[members]]
+    if not len(taken) or not len(left):
+        raise DataError(
+            f"{len(rows)} rows in {len(sizes)} groups of equal rows cannot be split: more distinct rows are needed"
+        )
+    return taken, left
+
+
+def folds(values: np.ndarray, num_folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(train, validation, test) indices of each fold, duplicate rows kept together; validation is the next fold."""
+    groups = row_groups(np.asarray(values))
+    labels = np.random.default_rng(seed).permutation(groups.max() + 1) % num_folds
+    side = labels[groups]
+    for fold in range(num_folds):
+        following = (fold + 1) % num_folds
+        is_train = (side != fold) & (side != following)
+        yield is_train.nonzero()[0], (side == following).nonzero()[0], (side == fold).nonzero()[0]

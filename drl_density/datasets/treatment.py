@@ -1,0 +1,64 @@
+"""Which transform and which dequantisation a data set gets."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.distributions.transforms import ComposeTransform, Transform
+
+from drl_density.datasets.dataset import Dataset
+from drl_density.errors import DataError
+from drl_density.transforms import Dequantization, fit_marginal_gaussianization, logit, standardize
+
+TREATMENTS = ("auto", "gaussianize", "standardize", "logit")
+
+
+def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[Transform, Dequantization | None]:
+    """(transform from data to model space, dequantisation or None), fitted on the training rows.
+
+    "auto" standardises systems of known density and small images without bounds, takes the logit of columns that are
+    all bounded on both sides (pixels), and Gaussianises every column of any other table.
+
+    Raises:
+        DataError: for an unknown kind, or "logit" without bounds.
+    """
+    if kind not in TREATMENTS:
+        raise DataError(f"transform must be one of {TREATMENTS}, got {kind!r}")
+    widths = torch.tensor([column.width for column in dataset.columns], dtype=torch.float64)
+    dequantization = Dequantization(widths) if bool((widths > 0).any()) else None
+    rows = dataset.train
+    if dequantization is not None:
+        rows = dequantization(rows, torch.Generator().manual_seed(0))
+    lower, upper = (
+        torch.tensor([getattr(column, name) for column in dataset.columns], dtype=torch.float64)
+        for name in ("lower", "upper")
+    )
+    is_bounded = bool(lower.isfinite().all() and upper.isfinite().all())
+    if kind == "auto":
+        kind = "gaussianize"
+        if is_bounded:
+            kind = "logit"
+        elif dataset.known_log_density is not None or len(dataset.event_shape) > 1:
+            kind = "standardize"
+    if kind == "logit":
+        if not is_bounded:
+            raise DataError('transform "logit" needs lower and upper bounds for every column; declare them')
+        margin = 1e-3 * (upper - lower)
+        bounded = logit(lower - margin, upper + margin)
+        return ComposeTransform([bounded, standardize(bounded(rows), weights=dataset.weights)]), dequantization
+    if kind == "standardize":
+        return standardize(rows, weights=dataset.weights), dequantization
+    half = widths / 2
+    return (
+        fit_marginal_gaussianization(
+            rows,
+            widths=widths,
+            lower=torch.where(lower > -math.inf, lower - half - 1e-9, lower),
+            upper=torch.where(upper < math.inf, upper + half + 1e-9, upper),
+            is_positive=torch.tensor([c.is_positive for c in dataset.columns]) & (rows.amin(0) > 0),
+            weights=dataset.weights,
+            names=[column.name for column in dataset.columns],
+        ),
+        dequantization,
+    )

@@ -1,0 +1,21 @@
+"""Invertible maps from data to model space, each with its log-Jacobian, and dequantisation."""
+
+from drl_density.transforms.dequantize import Dequantization
+from drl_density.transforms.elementary import Logit, Whitening, logit, standardize, whiten
+from drl_density.transforms.gaussianize import MarginalGaussianization, fit_marginal_gaussianization
+from drl_density.transforms.marginals import Marginals
+from drl_density.transforms.state import transform_from_state, transform_to_state
+
+__all__ = [
+    "Dequantization",
+    "Logit",
+    "MarginalGaussianization",
+    "Marginals",
+    "Whitening",
+    "fit_marginal_gaussianization",
+    "logit",
+    "standardize",
+    "transform_from_state",
+    "transform_to_state",
+    "whiten",
+]
