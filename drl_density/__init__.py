@@ -1,0 +1,41 @@
+"""Density estimation with sequences of energy-based models learned by diffusion recovery likelihood."""
+
+from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
+from drl_density.density import Density, FitSettings, fit
+from drl_density.distributions import ChainSampler, EnergyDistribution, RecoveryDistribution
+from drl_density.mcmc import HMC, MALA, ULA, run_chain
+from drl_density.model import EnergySequence
+from drl_density.partition import AISSettings, annealed_importance_sampling, geometric_path, sequence_path
+from drl_density.samplers import sample_progressive
+from drl_density.schedule import NoiseSchedule
+from drl_density.training import RecoveryLikelihood, TrainingSettings
+from drl_density.weights import LogPartitionEstimate
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "HMC",
+    "MALA",
+    "ULA",
+    "AISSettings",
+    "ChainSampler",
+    "Dataset",
+    "Density",
+    "EnergyDistribution",
+    "EnergySequence",
+    "FitSettings",
+    "LogPartitionEstimate",
+    "NoiseSchedule",
+    "RecoveryDistribution",
+    "RecoveryLikelihood",
+    "Split",
+    "TrainingSettings",
+    "annealed_importance_sampling",
+    "fit",
+    "geometric_path",
+    "load_dataset",
+    "memorization_check",
+    "run_chain",
+    "sample_progressive",
+    "sequence_path",
+]

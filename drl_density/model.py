@@ -139,9 +139,7 @@ class EnergySequence(nn.Module):
     def denoise(self, x: Tensor, level: Level) -> Tensor:
         """Posterior mean of the clean row by Tweedie's formula, (x + sigma^2 score) / alpha."""
         shape = (-1,) + (1,) * len(self.event_shape)
-        alpha, sigma = (
-            value(level).to(x).reshape(shape) for value in (self.schedule.alpha_at, self.schedule.sigma_at)
-        )
+        alpha, sigma = (value(level).to(x).reshape(shape) for value in (self.schedule.alpha_at, self.schedule.sigma_at))
         return (x + sigma**2 * self.score(x, level)) / alpha
 
     def log_normalizer(self, level: Level) -> Tensor:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from drl_density.errors import UnreliableEstimateWarning
@@ -143,7 +142,9 @@ class LogPartitionEstimate:
         return cls(**values, log_weights=tensors["log_weights"])
 
     def __str__(self) -> str:
-        return f"log Z = {self.value:.4f} +- {self.standard_error:.4f} ({self.bias} bias, {self.verdict}): {self.advice}"
+        return (
+            f"log Z = {self.value:.4f} +- {self.standard_error:.4f} ({self.bias} bias, {self.verdict}): {self.advice}"
+        )
 
 
 def judge_estimate(log_weights: Tensor, *, bias: str, details: dict[str, Any] | None = None) -> LogPartitionEstimate:
@@ -171,7 +172,9 @@ def judge_estimate(log_weights: Tensor, *, bias: str, details: dict[str, Any] | 
         warnings.warn(f"log Z estimate {value:.4g} is unreliable: {advice}", UnreliableEstimateWarning, stacklevel=3)
     elif largest > 0.1 or share < 0.2 or shape > 0.7:
         verdict = "doubtful"
-        advice = f"standard error {largest:.2g}, least ESS share {share:.2g}, Pareto k {shape:.2g}: spend more on the path"
+        advice = (
+            f"standard error {largest:.2g}, least ESS share {share:.2g}, Pareto k {shape:.2g}: spend more on the path"
+        )
     else:
         verdict, advice = "reliable", "replicates agree and weights are even"
     return LogPartitionEstimate(value, error, within, weights, ess, shape, bias, verdict, advice, details)

@@ -21,6 +21,7 @@ from drl_density.datasets.toys import TOYS
 from drl_density.errors import DataError, DataWarning
 
 BUNDLED = ("digits", "wine", "breast_cancer", "diabetes")
+DECLARED = {"digits": {"kind": "integer", "width": 1.0, "lower": -0.5, "upper": 16.5}}
 
 
 def load_dataset(
@@ -63,10 +64,9 @@ def load_dataset(
     table, extra = _set_aside(table, split, where)
     table, kept = _without_holes(table, missing, where)
     extra = {role: values[kept] for role, values in extra.items()}
-    is_digits = name == "digits"
+    declared = DECLARED.get(name, {}) if where in BUNDLED else {}
+    columns = {name: dict(declared) for name in table.names if declared} | dict(columns or {})
     found = notice_columns(table.values, table.names, categories=table.categories, overrides=columns)
-    if is_digits and columns is None:
-        found = tuple(Column(n, "integer", 1.0, -0.5, 16.5) for n in table.names)
     return _divide(name, where, table, found, split, extra)
 
 
@@ -123,7 +123,9 @@ def _bundled(name: str) -> RawTable:
 def _without(table: RawTable, drop: Sequence[str], where: str) -> RawTable:
     unknown = [name for name in drop if name not in table.names]
     if unknown:
-        raise DataError(f"{where or 'the table'}: cannot drop {', '.join(unknown)}; columns are {', '.join(table.names)}")
+        raise DataError(
+            f"{where or 'the table'}: cannot drop {', '.join(unknown)}; columns are {', '.join(table.names)}"
+        )
     kept = [index for index, name in enumerate(table.names) if name not in drop]
     if not kept:
         raise DataError("every column was dropped; keep at least one")
@@ -199,3 +201,40 @@ def _divide(
     parts = [torch.as_tensor(values[index]) for index in indices]
     weights = torch.as_tensor(extra["weights"][indices[0]]) if "weights" in extra else None
     return Dataset(name, *parts, columns, table.event_shape, weights, where)
+
+
+def read_rows(source: Any, columns: Sequence[Column]) -> Tensor:
+    """Rows of a new table in the order and coding of known columns, ``(rows, d)``, float64.
+
+    Raises:
+        DataError: missing columns, unknown labels, or cells that are empty, NaN or infinite.
+    """
+    name, where, table = _read(source)
+    wanted = [column.name for column in columns]
+    if set(wanted) - set(table.names):
+        if set(wanted) == set(f"x{i}" for i in range(len(wanted))) and table.values.shape[1] == len(wanted):
+            table = RawTable(table.values, tuple(wanted), table.event_shape, table.categories, table.first_row)
+        else:
+            absent = [column for column in wanted if column not in table.names]
+            raise DataError(
+                f"{where or name}: the fit has columns that are not here: {', '.join(absent)}; "
+                f"here are {', '.join(table.names)}"
+            )
+    values = table.values[:, [table.names.index(column) for column in wanted]].copy()
+    for index, column in enumerate(columns):
+        labels = table.categories.get(column.name)
+        if labels is not None:
+            values[:, index] = _recode(values[:, index], labels, column, where or name)
+    ordered = RawTable(values, tuple(wanted), (len(wanted),), {}, table.first_row)
+    return torch.as_tensor(_without_holes(ordered, "refuse", where or name)[0].values)
+
+
+def _recode(codes: np.ndarray, labels: tuple[str, ...], column: Column, where: str) -> np.ndarray:
+    known = {label: float(code) for code, label in enumerate(column.categories or ())}
+    unknown = [label for label in labels if label not in known]
+    if unknown:
+        expected = ", ".join(known) if known else "numbers"
+        raise DataError(f"{where}: column {column.name!r} holds {', '.join(unknown)}; the fit knows {expected}")
+    table = np.array([known[label] for label in labels])
+    is_hole = np.isnan(codes)
+    return np.where(is_hole, np.nan, table[np.where(is_hole, 0, codes).astype(int)])

@@ -119,7 +119,7 @@ def fit(
     elif max_minutes is not None:
         settings = within_time(table, settings, max_minutes, seed=seed)
     if folder is not None and saved is None:
-        folder.begin(table, settings, seed=seed)
+        folder.begin(dataset.source, settings, seed=seed)
     deadline = None if max_minutes is None else started + 0.9 * 60 * max_minutes
     runs = []
     for member in range(settings.num_networks):
@@ -145,9 +145,7 @@ def build_model(settings: FitSettings, num_features: int, *, seed: int) -> Energ
         fourier_scale=settings.fourier_scale,
         dropout=settings.dropout,
     )
-    schedule = NoiseSchedule.log_spaced(
-        settings.num_levels, sigma_min=settings.sigma_min, sigma_max=settings.sigma_max
-    )
+    schedule = NoiseSchedule.log_spaced(settings.num_levels, sigma_min=settings.sigma_min, sigma_max=settings.sigma_max)
     return EnergySequence(schedule, MLP(sizes, generator=generator), (num_features,), generator=generator)
 
 
@@ -189,9 +187,7 @@ def seconds_per_step(table: Table, settings: FitSettings, *, seed: int, num_step
     training = dataclasses.replace(settings.training, num_steps=num_steps, evaluate_every=every)
     rows = table.transform(table.held_out(table.dataset.validation, seed=seed)).float()
     times: list[float] = []
-    evaluation = Evaluation(
-        rows, score=AnnealedLikelihood(rows), on_step=lambda _: times.append(time.monotonic())
-    )
+    evaluation = Evaluation(rows, score=AnnealedLikelihood(rows), on_step=lambda _: times.append(time.monotonic()))
     train(state, build_objective(settings), table.batches, settings=training, evaluation=evaluation)
     done = time.monotonic()
     per_step = sorted(b - a for a, b in zip(times, times[1:], strict=False))[len(times) // 2 - 1]
@@ -262,7 +258,7 @@ def _finish(
     rows = table.transform(data_rows).float()
     level = runs[0].best_level
     if len(runs) > 1:
-        level = AnnealedLikelihood(rows, seed=seed).__call__(whole).level
+        level = AnnealedLikelihood(rows, seed=seed)(whole).level
     model = freeze(whole.truncate(level))
     generator = torch.Generator().manual_seed(seed + 1)
     estimate = annealed_importance_sampling(

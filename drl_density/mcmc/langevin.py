@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from drl_density.mcmc.hmc import leapfrog_step
-from drl_density.mcmc.kernel import ChainState, LogDensity, StepInfo, StepSize, init_state, per_event, value_and_gradient
+from drl_density.mcmc.kernel import (
+    ChainState,
+    LogDensity,
+    StepInfo,
+    StepSize,
+    init_state,
+    per_event,
+    value_and_gradient,
+)
 
 
 @dataclass(frozen=True)

@@ -131,9 +131,7 @@ def run_chain(
     stats = _stack(records)
     _warn_of_divergence(stats, recording.max_diverging_share)
     empty = initial.new_empty((0, *initial.shape))
-    return ChainResult(
-        torch.stack(draws) if draws else empty, stats, state, tuner.current, float(jump) / num_steps
-    )
+    return ChainResult(torch.stack(draws) if draws else empty, stats, state, tuner.current, float(jump) / num_steps)
 
 
 class _Tuner:

@@ -267,9 +267,7 @@ def _anneal_rows(
             rate += float(info.acceptance_probability.mean()) / settings.num_transitions
         rates.append(rate)
         x, previous = state.position, state.log_density.double()
-    return AnnealingRun(
-        weights, x.reshape(shape + x.shape[1:]), torch.stack(log_z), torch.stack(ess), tuple(rates)
-    )
+    return AnnealingRun(weights, x.reshape(shape + x.shape[1:]), torch.stack(log_z), torch.stack(ess), tuple(rates))
 
 
 def _resample_poor(
@@ -294,9 +292,7 @@ def _evaluate(log_density: LogDensity, x: Tensor) -> Tensor:
         return log_density(x)
 
 
-def _normal_draws(
-    event_shape: Sequence[int], like: Tensor
-) -> Callable[[int, torch.Generator | None], Tensor]:
+def _normal_draws(event_shape: Sequence[int], like: Tensor) -> Callable[[int, torch.Generator | None], Tensor]:
     def draw(num_rows: int, generator: torch.Generator | None) -> Tensor:
         return torch.randn(num_rows, *event_shape, generator=generator, dtype=like.dtype, device=like.device)
 

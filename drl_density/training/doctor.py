@@ -66,9 +66,7 @@ class Doctor:
         return said
 
 
-def spurious_gap(
-    model: EnergySequence, x: Tensor, step_sizes: Tensor, *, seed: int = 0, num_steps: int = 20
-) -> Tensor:
+def spurious_gap(model: EnergySequence, x: Tensor, step_sizes: Tensor, *, seed: int = 0, num_steps: int = 20) -> Tensor:
     """Mean F(end of a short chain started at x_{t+1}) - F(data) per level, shape ``(T,)``.
 
     Far above zero it tells of modes that the data do not have and that data-started chains never visit.

@@ -239,9 +239,7 @@ def _better(
     return result
 
 
-def _refit(
-    x: Tensor, frame: Marginals, counts: list[int], widths: Tensor, weights: Tensor | None
-) -> Marginals:
+def _refit(x: Tensor, frame: Marginals, counts: list[int], widths: Tensor, weights: Tensor | None) -> Marginals:
     """Fit the chosen sizes on all rows, padded to a common number of components."""
     y, slope = frame.to_coordinate(x)
     least = _least_scale(y, slope, widths)
@@ -260,6 +258,4 @@ def _refit(
             strict=True,
         ):
             target[columns, :count] = source
-    return dataclasses.replace(
-        frame, log_weights=parts.log_weights, locations=parts.locations, scales=parts.scales
-    )
+    return dataclasses.replace(frame, log_weights=parts.log_weights, locations=parts.locations, scales=parts.scales)

@@ -36,15 +36,25 @@ def fold_dataset(x: np.ndarray, indices: tuple, name: str) -> Dataset:
     raw = notice_columns(x, [f"x{i}" for i in range(x.shape[1])])
     columns = tuple(
         dataclasses.replace(
-            column, width=column.width / float(s), lower=(column.lower - float(m)) / float(s),
-            upper=(column.upper - float(m)) / float(s), is_positive=False,
+            column,
+            width=column.width / float(s),
+            lower=(column.lower - float(m)) / float(s),
+            upper=(column.upper - float(m)) / float(s),
+            is_positive=False,
         )
         for column, m, s in zip(raw, mean, scale, strict=True)
     )
     parts = [(rows - mean) / scale for rows in (train, validation, test)]
     return Dataset(
-        name=name, train=parts[0], validation=parts[1], test=parts[2], columns=columns,
-        event_shape=(x.shape[1],), weights=None, source=name, known_log_density=None,
+        name=name,
+        train=parts[0],
+        validation=parts[1],
+        test=parts[2],
+        columns=columns,
+        event_shape=(x.shape[1],),
+        weights=None,
+        source=name,
+        known_log_density=None,
     )
 
 
@@ -55,8 +65,10 @@ def rivals(table: Table, scaling: str, seed: int) -> dict[str, np.ndarray]:
     transform = table.transform if scaling == "gaussianized" else standardize(data.train)
     copies = torch.cat([table.rows(data.train, generator) for _ in range(10)])
     train = table.rows(data.train, generator)
-    held = {name: table.rows(rows, torch.Generator().manual_seed(1)) for name, rows in
-            (("validation", data.validation), ("test", data.test))}
+    held = {
+        name: table.rows(rows, torch.Generator().manual_seed(1))
+        for name, rows in (("validation", data.validation), ("test", data.test))
+    }
     u = {name: transform(rows) for name, rows in held.items()}
     jacobian = transform.log_abs_det_jacobian(held["test"], u["test"]).numpy()
     v, w = u["validation"].numpy(), u["test"].numpy()
@@ -70,7 +82,8 @@ def rivals(table: Table, scaling: str, seed: int) -> dict[str, np.ndarray]:
     result["KDE"] = max(kdes, key=lambda m: m.score(v)).score_samples(w)
     mixtures = [
         GaussianMixture(k, covariance_type=kind, reg_covar=1e-3, random_state=seed, n_init=2).fit(many)
-        for k in (1, 2, 3, 5, 8, 12, 20) for kind in ("full", "diag")
+        for k in (1, 2, 3, 5, 8, 12, 20)
+        for kind in ("full", "diag")
     ]
     result["GMM"] = max(mixtures, key=lambda m: m.score(v)).score_samples(w)
     source = _Batches(table, transform)

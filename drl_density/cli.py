@@ -1,0 +1,216 @@
+"""The command line: ``drl-density fit | sample | score | demo``."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+
+from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
+from drl_density.density import Density, FitSettings, fit, prepare_table
+from drl_density.density.demo import run_demo
+from drl_density.errors import DataError, DRLDensityWarning, NumericalError, RunFolderError
+
+
+@dataclasses.dataclass
+class Fit:
+    """Learn a density from a table, small images or a toy, and save it in a run folder."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """A file (.csv, .tsv, .parquet, .npy, .npz, .nc), a bundled set (digits, wine, ...), or a toy (eight_gaussians, ...)."""
+    out: Path = Path("runs/fit")
+    """Run folder."""
+    seed: int = 0
+    """Of the split, the network and training."""
+    drop: tuple[str, ...] = ()
+    """Columns to leave out."""
+    missing: str = "refuse"
+    """Rows with holes: refuse or drop_rows."""
+    group: str | None = None
+    """Column whose equal values stay on one side of the split."""
+    time: str | None = None
+    """Column by which the latest rows become the test."""
+    weights: str | None = None
+    """Column of row weights."""
+    max_minutes: float | None = None
+    """Bound on the whole fit."""
+    resume: bool = False
+    """Go on with the run in the folder."""
+    force: bool = False
+    """Overwrite the run in the folder."""
+    dry_run: bool = False
+    """Print the resolved settings and stop."""
+    settings: FitSettings = dataclasses.field(default_factory=FitSettings)
+    """Choices of the fit; see --help for each."""
+
+    def run(self) -> None:
+        """Fit, save, and say what came out."""
+        split = Split(seed=self.seed, group=self.group, time=self.time, weights=self.weights)
+        data = load_dataset(self.source, split=split, drop=self.drop, missing=self.missing)
+        print(data.describe())
+        if self.dry_run:
+            self._print_settings(data)
+            return
+        density = fit(
+            data,
+            seed=self.seed,
+            out=self.out,
+            settings=self.settings,
+            max_minutes=self.max_minutes,
+            resume=self.resume,
+            force=self.force,
+        )
+        print(density.summary())
+        samples = density.pool[: len(data.test) * 4]
+        check = memorization_check(samples, data.train, data.test)
+        print(
+            f"nearest training row: samples {check.sample_distance:.3g}, test {check.test_distance:.3g}; {check.verdict}"
+        )
+        print(f"saved in {self.out}")
+
+    def _print_settings(self, data: Dataset) -> None:
+        settings = self.settings.resolve(len(data.train), data.num_columns)
+        transform = prepare_table(data, settings.transform).transform
+        describe = getattr(transform, "describe", None)
+        print("\n".join(describe()) if describe else f"transform: {transform}")
+        print(json.dumps({"out": str(self.out), "seed": self.seed, **settings.to_dict()}, indent=1))
+
+
+@dataclasses.dataclass
+class Sample:
+    """Draw rows from a fitted density and write them as CSV."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of a finished run."""
+    n: int = 1000
+    """Rows to draw."""
+    seed: int = 0
+    """Of the draws."""
+    out: Path | None = None
+    """CSV file; standard output when not given."""
+
+    def run(self) -> None:
+        """Draw and write."""
+        if self.n < 1:
+            raise DataError(f"-n must be at least 1, got {self.n}")
+        density = Density.load(self.run_folder)
+        result = density.run(self.n, generator=torch.Generator().manual_seed(self.seed))
+        rows = result.draws.reshape(self.n, -1).numpy()
+        rows = _as_written(rows, density)
+        _write_csv(self.out, [column.name for column in density.columns], rows)
+        print(f"{self.n} draws, mean acceptance {result.acceptance_rate:.2f}", file=sys.stderr)
+
+
+@dataclasses.dataclass
+class Score:
+    """Write the normalised log density of every row of a table."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of a finished run."""
+    source: Annotated[str, tyro.conf.Positional]
+    """Table with the columns of the fit."""
+    out: Path | None = None
+    """CSV file; standard output when not given."""
+
+    def run(self) -> None:
+        """Score and write."""
+        density = Density.load(self.run_folder)
+        rows = _rows_for(density, self.source)
+        log_density = density.log_prob(rows)
+        _write_csv(self.out, ["log_density"], log_density[:, None].numpy())
+        estimate = density.estimate
+        print(
+            f"{len(rows)} rows, mean {float(log_density.mean()):.4f} nats "
+            f"(log Z error {estimate.standard_error:.4f}, verdict {estimate.verdict})",
+            file=sys.stderr,
+        )
+
+
+@dataclasses.dataclass
+class Demo:
+    """Fit a bundled real set, compare with Gaussian and KDE on the same split and transform, and write a report page."""
+
+    out: Path = Path("runs/demo")
+    """Run folder."""
+    source: str = "wine"
+    """Data set."""
+    seed: int = 0
+    """Of everything."""
+    max_minutes: float = 3.0
+    """Bound on the fit."""
+    force: bool = False
+    """Overwrite the run in the folder."""
+
+    def run(self) -> None:
+        """Run the demo."""
+        print(run_demo(self.source, self.out, seed=self.seed, max_minutes=self.max_minutes, force=self.force))
+
+
+def _rows_for(density: Density, source: str) -> torch.Tensor:
+    """Rows of a table in the columns of the fit, coded as the fit coded them."""
+    from drl_density.datasets.load import read_rows
+
+    return read_rows(source, density.columns)
+
+
+def _as_written(rows: np.ndarray, density: Density) -> list[list[Any]]:
+    """Draws on each column's own grid, labels in place of codes."""
+    written = []
+    for index, column in enumerate(density.columns):
+        values = rows[:, index]
+        if column.categories is not None:
+            codes = np.minimum(np.maximum(np.round(values), 0), len(column.categories) - 1).astype(int)
+            written.append([column.categories[code] for code in codes])
+        elif column.width:
+            written.append([float(f"{v:.12g}") for v in np.round(values / column.width) * column.width])
+        else:
+            written.append(values.tolist())
+    return [list(row) for row in zip(*written, strict=True)]
+
+
+def _write_csv(path: Path | None, names: list[str], rows: Any) -> None:
+    stream = sys.stdout if path is None else path.open("w", newline="", encoding="utf-8")
+    try:
+        writer = csv.writer(stream)
+        writer.writerow(names)
+        writer.writerows(rows)
+    finally:
+        if path is not None:
+            stream.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status: 0 done, 1 refused or failed with a message, 130 interrupted."""
+    warnings.simplefilter("always", DRLDensityWarning)
+    warnings.showwarning = _say_warning
+    started = time.monotonic()
+    try:
+        command = tyro.cli(Fit | Sample | Score | Demo, args=arguments, prog="drl-density")
+        command.run()
+    except (DataError, RunFolderError, NumericalError, ValueError) as error:
+        print(f"drl-density: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("drl-density: interrupted; go on with the same command and --resume", file=sys.stderr)
+        return 130
+    print(f"done in {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return 0
+
+
+def _say_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+    if issubclass(category, DRLDensityWarning):
+        print(f"note: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

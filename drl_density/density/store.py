@@ -1,0 +1,191 @@
+"""Run folders of a fit: saving as training goes, resuming, and the finished density."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from drl_density.datasets import Column
+from drl_density.density.settings import FitSettings
+from drl_density.errors import RunFolderError
+from drl_density.model import EnergySequence
+from drl_density.networks import MLP, Ensemble, MLPSettings
+from drl_density.run_folder import SETTINGS, RunFolder
+from drl_density.samplers import ProgressivePlan
+from drl_density.schedule import NoiseSchedule
+from drl_density.training import TrainingState, history_dataset
+from drl_density.transforms import transform_from_state, transform_to_state
+from drl_density.weights import LogPartitionEstimate
+
+if TYPE_CHECKING:
+    from drl_density.density.fitted import Density
+
+WEIGHTS, STATE, HISTORY = "weights.safetensors", "training_state.safetensors", "history.nc"
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedRun:
+    """What an unfinished run's ``settings.json`` says."""
+
+    settings: FitSettings
+    seed: int
+
+
+class TrainingFolder:
+    """A run folder while training goes on; a member of an ensemble keeps its own state under a prefix."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.tensors: dict[str, torch.Tensor] = {}
+        self.values: dict[str, Any] = {}
+        if folder.has(STATE):
+            self.tensors, self.values = folder.read_tensors(STATE)
+
+    @classmethod
+    def prepare(cls, path: str | Path, *, resume: bool, force: bool) -> TrainingFolder:
+        """Open the folder to resume, or make a new one."""
+        if resume:
+            return cls(RunFolder.open(path))
+        return cls(RunFolder.create(path, force=force))
+
+    def saved(self) -> SavedRun:
+        """Settings and seed of the run being resumed.
+
+        Raises:
+            RunFolderError: when the run is finished already.
+        """
+        values = self.folder.read_json(SETTINGS)
+        if values["stage"] != "training":
+            raise RunFolderError(f"{self.folder.path} holds a finished run; load it, or start anew with --force")
+        return SavedRun(FitSettings.from_dict(values["fit"]), values["seed"])
+
+    def begin(self, source: str, settings: FitSettings, *, seed: int) -> None:
+        """Write what a resumed run must know before the first step."""
+        values = {"stage": "training", "fit": settings.to_dict(), "seed": seed, "source": source}
+        self.folder.write_json(SETTINGS, values)
+
+    def saver(self, name: str) -> Callable[[TrainingState], None]:
+        """A callback that writes one member's state, and the history of the first."""
+        prefix = f"{name}/"
+
+        def save(state: TrainingState) -> None:
+            tensors, scalars = state.to_tensors()
+            self.tensors |= {prefix + key: tensor for key, tensor in tensors.items()}
+            self.values[prefix] = scalars
+            self.folder.write_tensors(STATE, self.tensors, self.values)
+            self.folder.write_dataset(HISTORY, history_dataset(state.history))
+
+        return save
+
+    def restore(self, state: TrainingState, name: str) -> None:
+        """Put back one member's saved state, if there is one."""
+        prefix = f"{name}/"
+        if prefix in self.values:
+            own = {key[len(prefix) :]: tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
+            state.load_tensors(own, self.values[prefix])
+
+    def finish(self, density: Density) -> None:
+        """Write the finished density."""
+        _write_density(self.folder, density)
+
+
+def save_density(density: Density, path: str | Path, *, force: bool = False) -> Path:
+    """Write a density into a new run folder.
+
+    Raises:
+        RunFolderError: if the folder holds a run and ``force`` is not given, or the disk is full.
+    """
+    folder = RunFolder.create(path, force=force)
+    _write_density(folder, density)
+    return folder.path
+
+
+def load_density(path: str | Path) -> Density:
+    """Read a finished density.
+
+    Raises:
+        RunFolderError: missing, foreign, damaged or unfinished run folder.
+    """
+    from drl_density.density.fitted import Baselines, Density, freeze
+
+    folder = RunFolder.open(path)
+    values = folder.read_json(SETTINGS)
+    if values.get("stage") != "finished":
+        raise RunFolderError(f"the run in {path} is not finished: go on with drl-density fit ... --out {path} --resume")
+    tensors, _ = folder.read_tensors(WEIGHTS)
+    try:
+        settings = FitSettings.from_dict(values["fit"])
+        return Density(
+            model=freeze(_model_from(values["model"], _under(tensors, "model."))),
+            transform=transform_from_state(values["transform"], _under(tensors, "transform.")),
+            estimate=LogPartitionEstimate.from_state(values["estimate"], _under(tensors, "estimate.")),
+            event_shape=tuple(values["event_shape"]),
+            columns=tuple(_column(record) for record in values["columns"]),
+            settings=settings,
+            plan=ProgressivePlan(**{k: tuple(v) if isinstance(v, list) else v for k, v in values["plan"].items()}),
+            pool=tensors["pool"],
+            baselines=Baselines(**values["baselines"]),
+            history=folder.read_dataset(HISTORY),
+            details=values["details"],
+        )
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise RunFolderError(f"{path}: the run is damaged or of another version ({error!r})") from error
+
+
+def _write_density(folder: RunFolder, density: Density) -> None:
+    transform, transform_tensors = transform_to_state(density.transform)
+    estimate, estimate_tensors = density.estimate.to_state()
+    tensors = {f"model.{name}": value for name, value in density.model.state_dict().items()}
+    tensors |= {f"transform.{name}": value for name, value in transform_tensors.items()}
+    tensors |= {f"estimate.{name}": value for name, value in estimate_tensors.items()}
+    tensors |= {"pool": density.pool, "model.log_snr": density.model.schedule.log_snr}
+    folder.write_tensors(WEIGHTS, tensors)
+    folder.write_dataset(HISTORY, density.history)
+    folder.write_json(
+        SETTINGS,
+        {
+            "stage": "finished",
+            "fit": density.settings.to_dict(),
+            "seed": density.details.get("seed"),
+            "source": density.details.get("source", ""),
+            "model": _model_settings(density.model),
+            "transform": transform,
+            "estimate": estimate,
+            "event_shape": list(density.event_shape),
+            "columns": [dataclasses.asdict(column) for column in density.columns],
+            "plan": dataclasses.asdict(density.plan),
+            "baselines": dataclasses.asdict(density.baselines),
+            "details": density.details,
+        },
+    )
+
+
+def _model_settings(model: EnergySequence) -> dict[str, Any]:
+    members = list(model.network.networks) if isinstance(model.network, Ensemble) else [model.network]
+    return {
+        "event_shape": list(model.event_shape),
+        "base_scale": model.base_scale,
+        "networks": [dataclasses.asdict(member.settings) for member in members],
+    }
+
+
+def _model_from(values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> EnergySequence:
+    networks = [MLP(MLPSettings(**sizes)) for sizes in values["networks"]]
+    network = networks[0] if len(networks) == 1 else Ensemble(networks)
+    schedule = NoiseSchedule(tensors.pop("log_snr"))
+    model = EnergySequence(schedule, network, tuple(values["event_shape"]), base_scale=values["base_scale"])
+    model.load_state_dict(tensors)
+    return model
+
+
+def _column(record: dict[str, Any]) -> Column:
+    categories = record["categories"]
+    return Column(**{**record, "categories": None if categories is None else tuple(categories)})
+
+
+def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,179 @@
+"""Figures: data against samples, training by level, densities in the plane. The only importer of matplotlib."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DATA_COLOR, SAMPLE_COLOR, GRAY = "#33475b", "#d1495b", "#8d99a6"
+MOST_POINTS = 1500
+
+
+def plot_data_against_samples(
+    data: Tensor,
+    samples: Tensor,
+    *,
+    names: Sequence[str] | None = None,
+    image_shape: tuple[int, int] | None = None,
+) -> Figure:
+    """Held-out rows beside draws of the model.
+
+    Args:
+        data: rows ``(n, d)``.
+        samples: draws ``(m, d)``.
+        names: of the columns.
+        image_shape: (height, width) to show rows as pictures.
+
+    Returns:
+        Images as two grids; two columns as two scatter plots; tables as overlaid histograms of the six columns that
+        hang together most, and scatter plots of the three most correlated pairs.
+    """
+    x, y = (values.detach().reshape(len(values), -1).double().numpy() for values in (data, samples))
+    names = tuple(names) if names is not None else tuple(f"x{index}" for index in range(x.shape[1]))
+    if image_shape is not None:
+        return _image_grids(x, y, image_shape)
+    if x.shape[1] == 2:
+        return _planes(x, y, names)
+    return _table(x, y, names)
+
+
+def plot_training(history: xr.Dataset) -> Figure:
+    """Training curves: scores, losses and, by level, energy gap, acceptance, step size and constants."""
+    figure, axes = _figure(2, 3, (12, 6.2))
+    steps = history["step"].values
+    _lines(
+        axes[0], steps, history, {"selected_log_likelihood": "selected level", "validation_log_likelihood": "level 0"}
+    )
+    axes[0].set_title("validation log-likelihood, nats (model space)")
+    _lines(axes[1], steps, history, {"validation_cross_entropy": "held-out", "loss_classification": "training"})
+    axes[1].set_title("noise-level cross-entropy, nats")
+    by_level = {
+        "energy_gap": "energy gap F(data) - F(chain end)",
+        "acceptance_rate": "acceptance rate",
+        "step_size": "step size / conditional scale",
+        "log_normalizer": "learned constants c",
+    }
+    for axis, (name, title) in zip(axes[2:], by_level.items(), strict=True):
+        if name in history:
+            _level_lines(axis, steps, history[name].values)
+        axis.set_title(title)
+    for axis in axes:
+        axis.set_xlabel("step")
+    return figure
+
+
+def plot_density_2d(
+    log_densities: dict[str, Callable[[Tensor], Tensor]], *, extent: float = 5.0, num_cells: int = 200
+) -> Figure:
+    """Densities in the plane on one color scale, e.g. ``{"true": ..., "model": ...}``; each maps ``(n, 2)`` to ``(n,)``."""
+    ticks = torch.linspace(-extent, extent, num_cells, dtype=torch.float64)
+    points = torch.cartesian_prod(ticks, ticks)
+    with torch.no_grad():
+        values = {name: f(points).exp().reshape(num_cells, num_cells).T for name, f in log_densities.items()}
+    figure, axes = _figure(1, len(values), (4.2 * len(values), 4.2))
+    largest = max(float(value.max()) for value in values.values())
+    for axis, (name, value) in zip(axes, values.items(), strict=True):
+        axis.imshow(value.numpy(), origin="lower", extent=(-extent, extent) * 2, cmap="magma", vmin=0, vmax=largest)
+        axis.set_title(name)
+        axis.grid(visible=False)
+    return figure
+
+
+def _figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = list(np.atleast_1d(figure.subplots(rows, columns)).ravel())
+    for axis in axes:
+        axis.tick_params(labelsize=8, color=GRAY)
+        axis.title.set_fontsize(10)
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+        axis.grid(visible=True, alpha=0.2, linewidth=0.6)
+    return figure, axes
+
+
+def _lines(axis: Axes, steps: np.ndarray, history: xr.Dataset, labels: dict[str, str]) -> None:
+    for (name, label), color in zip(labels.items(), (SAMPLE_COLOR, DATA_COLOR), strict=False):
+        if name in history:
+            axis.plot(steps, history[name].values, color=color, label=label, linewidth=1.6)
+    if axis.lines:
+        axis.legend(frameon=False, fontsize=8)
+
+
+def _level_lines(axis: Axes, steps: np.ndarray, values: np.ndarray) -> None:
+    from matplotlib import colormaps
+
+    num_levels = values.shape[1]
+    for level in range(num_levels):
+        color = colormaps["viridis"](level / max(1, num_levels - 1))
+        label = f"level {level}" if level in (0, num_levels - 1) else None
+        axis.plot(steps, values[:, level], color=color, linewidth=1.1, label=label)
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _image_grids(x: np.ndarray, y: np.ndarray, shape: tuple[int, int]) -> Figure:
+    figure, axes = _figure(1, 2, (9, 4.8))
+    limits = (float(x.min()), float(x.max()))
+    for axis, rows, title in zip(axes, (x, y), ("held-out data", "draws of the model"), strict=True):
+        side = min(8, int(math.sqrt(len(rows))))
+        tiles = np.full((side * (shape[0] + 1) - 1, side * (shape[1] + 1) - 1), np.nan)
+        for index in range(side * side):
+            top, left = (index // side) * (shape[0] + 1), (index % side) * (shape[1] + 1)
+            tiles[top : top + shape[0], left : left + shape[1]] = rows[index].reshape(shape)
+        axis.imshow(tiles, cmap="gray_r", vmin=limits[0], vmax=limits[1])
+        axis.set_title(title)
+        axis.set_axis_off()
+    return figure
+
+
+def _planes(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> Figure:
+    figure, axes = _figure(1, 2, (9, 4.6))
+    for axis, rows, color, title in zip(
+        axes, (x, y), (DATA_COLOR, SAMPLE_COLOR), ("held-out data", "draws of the model"), strict=True
+    ):
+        axis.scatter(*rows[:MOST_POINTS].T, s=5, alpha=0.5, color=color, linewidths=0)
+        axis.set(title=title, xlabel=names[0], ylabel=names[1], aspect="equal")
+        axis.set_xlim(x[:, 0].min() - 0.3, x[:, 0].max() + 0.3)
+        axis.set_ylim(x[:, 1].min() - 0.3, x[:, 1].max() + 0.3)
+    return figure
+
+
+def _table(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> Figure:
+    ranks = np.abs(np.corrcoef(x.argsort(0).argsort(0).T))
+    np.fill_diagonal(ranks, 0)
+    columns = np.sort(np.argsort(-ranks.max(1))[:6])
+    figure, axes = _figure(3, 3, (11, 8.6))
+    for axis, column in zip(axes, columns, strict=False):
+        low, high = np.quantile(x[:, column], (0.002, 0.998))
+        bins: Any = np.linspace(low - 0.05 * (high - low), high + 0.05 * (high - low), 26)
+        axis.hist(x[:, column], bins, density=True, color=DATA_COLOR, alpha=0.35, label="held-out data")
+        axis.hist(y[:, column], bins, density=True, histtype="step", color=SAMPLE_COLOR, linewidth=1.6, label="model")
+        axis.set_xlabel(names[column], fontsize=9)
+        axis.set_yticks([])
+    axes[0].legend(frameon=False, fontsize=8)
+    upper = np.triu(ranks, 1)
+    pairs = [np.unravel_index(index, upper.shape) for index in np.argsort(-upper, axis=None)[:3]]
+    for axis, (first, second) in zip(axes[6:], pairs, strict=False):
+        axis.scatter(y[:MOST_POINTS, first], y[:MOST_POINTS, second], s=5, alpha=0.4, color=SAMPLE_COLOR, linewidths=0)
+        axis.scatter(x[:MOST_POINTS, first], x[:MOST_POINTS, second], s=7, alpha=0.6, color=DATA_COLOR, linewidths=0)
+        for values, limits in ((first, axis.set_xlim), (second, axis.set_ylim)):
+            low, high = np.quantile(np.concatenate([x[:, values], y[:, values]]), (0.002, 0.998))
+            limits(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        axis.set_xlabel(names[first], fontsize=9)
+        axis.set_ylabel(names[second], fontsize=9)
+    for axis in axes[len(columns) : 6]:
+        axis.set_visible(False)
+    return figure
