@@ -1,207 +1,105 @@
-r"""Two-dimensional toys whose normalised density is known in closed form, each with its sampler."""
+"""Two-dimensional systems whose density is known, normalised, in closed form."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-LOG_TWO_PI = math.log(2 * math.pi)
-
-
-class Toy(Protocol):
-    """A density on the plane that can be drawn from and evaluated exactly, in float64."""
-
-    def sample(self, num_rows: int, generator: torch.Generator | None = None) -> Tensor:
-        """Independent draws, shape ``(num_rows, 2)``."""
-
-    def log_density(self, x: Tensor) -> Tensor:
-        """Normalised log density of rows ``(..., 2)``, in nats, shape ``(...)``."""
-
-
-def _normal(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def _uniform(shape: tuple[int, ...], generator: torch.Generator | None) -> Tensor:
-    return torch.rand(shape, generator=generator, dtype=torch.float64)
-
-
-def _choice(size: int, num_rows: int, generator: torch.Generator | None) -> Tensor:
-    return torch.randint(size, (num_rows,), generator=generator)
-
-
-def _log_normal(x: Tensor, mean: Tensor | float, scale: float) -> Tensor:
-    return -0.5 * ((x - mean) / scale) ** 2 - math.log(scale) - 0.5 * LOG_TWO_PI
+Sampler = Callable[[int, torch.Generator | None], Tensor]
 
 
 @dataclass(frozen=True)
-class EightGaussians:
-    r"""Eight equally likely round Gaussians on a circle.
-
-    .. math:: p(x) = \frac18 \sum_{k=0}^{7} N\bigl(x;\ R(\cos\tfrac{k\pi}{4}, \sin\tfrac{k\pi}{4}),\ s^2 I\bigr)
+class Toy:
+    """A system with an exact sampler and an exact log density.
 
     Attributes:
-        radius: R.
-        scale: s.
+        name: as given to ``load_dataset``.
+        sample: ``sample(num_rows, generator) -> (num_rows, 2)``, float64.
+        log_density: ``log_density(x (*, 2)) -> (*,)``, nats.
     """
 
-    radius: float = 4.0
-    scale: float = 0.5
-
-    def _centers(self) -> Tensor:
-        angle = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
-        return self.radius * torch.stack([angle.cos(), angle.sin()], dim=-1)
-
-    def sample(self, num_rows: int, generator: torch.Generator | None = None) -> Tensor:
-        """Independent draws, shape ``(num_rows, 2)``."""
-        return self._centers()[_choice(8, num_rows, generator)] + self.scale * _normal((num_rows, 2), generator)
-
-    def log_density(self, x: Tensor) -> Tensor:
-        """Normalised log density of rows ``(..., 2)``."""
-        each = _log_normal(x.double()[..., None, :], self._centers().to(x.device), self.scale).sum(-1)
-        return each.logsumexp(-1) - math.log(8)
+    name: str
+    sample: Sampler
+    log_density: Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
-class Checkerboard:
-    r"""Uniform on the eight dark cells of a 4 x 4 board over :math:`[-4, 4]^2`.
+def eight_gaussians(*, radius: float = 4.0, scale: float = 0.5) -> Toy:
+    """(1/8) sum_k N(x; radius (cos(k pi/4), sin(k pi/4)), scale^2 I)."""
+    angles = torch.arange(8, dtype=torch.float64) * (math.pi / 4)
+    centers = radius * torch.stack([angles.cos(), angles.sin()], 1)
 
-    .. math:: p(x) = \tfrac1{32}\ \text{where}\ \lfloor x_1/2\rfloor + \lfloor x_2/2\rfloor\ \text{is even}, \quad
-        0\ \text{elsewhere}
-    """
+    def sample(num_rows: int, generator: torch.Generator | None) -> Tensor:
+        chosen = torch.randint(8, (num_rows,), generator=generator)
+        return centers[chosen] + scale * torch.randn(num_rows, 2, generator=generator, dtype=torch.float64)
 
-    def sample(self, num_rows: int, generator: torch.Generator | None = None) -> Tensor:
-        """Independent draws, shape ``(num_rows, 2)``."""
-        cell = _choice(8, num_rows, generator)
-        row = cell // 2
-        corner = torch.stack([2 * (2 * (cell % 2) + row % 2) - 4, 2 * row - 4], dim=-1)
-        return corner + 2 * _uniform((num_rows, 2), generator)
+    def log_density(x: Tensor) -> Tensor:
+        squares = (x[..., None, :] - centers.to(x)).square().sum(-1)
+        return torch.logsumexp(-0.5 * squares / scale**2, -1) - math.log(8 * 2 * math.pi * scale**2)
 
-    def log_density(self, x: Tensor) -> Tensor:
-        """Normalised log density of rows ``(..., 2)``; -inf on the light cells and off the board."""
-        x = x.double()
-        is_inside = ((x >= -4) & (x < 4)).all(-1)
-        is_dark = (x / 2).floor().sum(-1) % 2 == 0
-        inside = torch.full_like(x[..., 0], -math.log(32.0))
-        return torch.where(is_inside & is_dark, inside, torch.full_like(inside, -math.inf))
+    return Toy("eight_gaussians", sample, log_density)
 
 
-@dataclass(frozen=True)
-class TwoRings:
-    r"""Two rings; the angle is uniform and the radius normal, truncated to be positive.
+def checkerboard() -> Toy:
+    """Uniform on the 8 cells of a 4 x 4 board on [-4, 4]^2 whose cell indices add up to an even number: density 1/32."""
 
-    .. math:: p(x) = \frac{1}{2\pi r}\ \frac12 \sum_{k=1}^{2} \frac{N(r; R_k, s^2)}{\Phi(R_k / s)},
-        \qquad r = \lVert x\rVert
+    def sample(num_rows: int, generator: torch.Generator | None) -> Tensor:
+        column = torch.randint(4, (num_rows,), generator=generator)
+        row = 2 * torch.randint(2, (num_rows,), generator=generator) + column % 2
+        corner = torch.stack([column, row], 1).double()
+        return 2 * (corner + torch.rand(num_rows, 2, generator=generator, dtype=torch.float64)) - 4
 
-    The factor 1/(2 pi r) is the Jacobian of polar coordinates; it makes the (negligible) density at the very origin
-    infinite.
+    def log_density(x: Tensor) -> Tensor:
+        cell = ((x + 4) / 2).floor()
+        inside = ((cell >= 0) & (cell <= 3)).all(-1) & (cell.sum(-1) % 2 == 0)
+        return torch.where(inside, -math.log(32.0), -math.inf).to(x)
 
-    Attributes:
-        radii: R_1 and R_2.
-        scale: s.
-    """
-
-    radii: tuple[float, float] = (1.5, 3.5)
-    scale: float = 0.2
-
-    def sample(self, num_rows: int, generator: torch.Generator | None = None) -> Tensor:
-        """Independent draws, shape ``(num_rows, 2)``."""
-        mean = torch.tensor(self.radii, dtype=torch.float64)[_choice(2, num_rows, generator)]
-        below = torch.special.ndtr(-mean / self.scale)
-        quantile = below + (1 - below) * _uniform((num_rows,), generator)
-        r = mean + self.scale * torch.special.ndtri(quantile.clip(min=torch.finfo(torch.float64).tiny))
-        angle = 2 * math.pi * _uniform((num_rows,), generator)
-        return r[:, None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
-
-    def log_density(self, x: Tensor) -> Tensor:
-        """Normalised log density of rows ``(..., 2)``."""
-        r = torch.linalg.vector_norm(x.double(), dim=-1)
-        mean = torch.tensor(self.radii, dtype=torch.float64, device=x.device)
-        each = _log_normal(r[..., None], mean, self.scale) - torch.special.log_ndtr(mean / self.scale)
-        return each.logsumexp(-1) - math.log(2) - LOG_TWO_PI - r.log()
+    return Toy("checkerboard", sample, log_density)
 
 
-@dataclass(frozen=True)
-class Banana:
-    r"""A bent Gaussian.
+def two_rings(*, radii: tuple[float, float] = (1.5, 3.5), scale: float = 0.2) -> Toy:
+    """p(x) = p_r(|x|) / (2 pi |x|), with p_r the equal mixture of N(radius, scale^2) cut off at r > 0."""
+    centers = torch.tensor(radii, dtype=torch.float64)
+    log_masses = torch.special.log_ndtr(centers / scale)
 
-    .. math:: p(x) = N(x_1; 0, s_1^2)\ N(x_2;\ a x_1^2 + b,\ s_2^2)
+    def sample(num_rows: int, generator: torch.Generator | None) -> Tensor:
+        chosen = centers[torch.randint(2, (num_rows,), generator=generator)]
+        lower = torch.special.ndtr(-chosen / scale)
+        uniform = torch.rand(num_rows, generator=generator, dtype=torch.float64)
+        distance = chosen + scale * torch.special.ndtri(lower + (1 - lower) * uniform)
+        angle = 2 * math.pi * torch.rand(num_rows, generator=generator, dtype=torch.float64)
+        return distance[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
 
-    Attributes:
-        scale: s_1.
-        bend: a.
-        offset: b.
-        thickness: s_2.
-    """
+    def log_density(x: Tensor) -> Tensor:
+        distance = x.square().sum(-1).sqrt()
+        z = (distance[..., None] - centers.to(x)) / scale
+        parts = -0.5 * z.square() - math.log(scale * math.sqrt(2 * math.pi)) - log_masses.to(x)
+        return torch.logsumexp(parts, -1) - math.log(2) - (2 * math.pi * distance).log()
 
-    scale: float = 1.5
-    bend: float = 0.5
-    offset: float = -1.0
-    thickness: float = 0.4
-
-    def sample(self, num_rows: int, generator: torch.Generator | None = None) -> Tensor:
-        """Independent draws, shape ``(num_rows, 2)``."""
-        noise = _normal((num_rows, 2), generator)
-        first = self.scale * noise[:, 0]
-        second = self.bend * first**2 + self.offset + self.thickness * noise[:, 1]
-        return torch.stack([first, second], dim=-1)
-
-    def log_density(self, x: Tensor) -> Tensor:
-        """Normalised log density of rows ``(..., 2)``."""
-        first, second = x.double().unbind(-1)
-        ridge = self.bend * first**2 + self.offset
-        return _log_normal(first, 0.0, self.scale) + _log_normal(second, ridge, self.thickness)
+    return Toy("two_rings", sample, log_density)
 
 
-@dataclass(frozen=True)
-class Pinwheel:
-    r"""Five long Gaussians around the origin, each point turned by an angle that grows with its radius.
+def banana(*, curvature: float = 0.5, scale: float = 0.5) -> Toy:
+    """x_1 ~ N(0, 2^2), x_2 | x_1 ~ N(curvature (x_1^2 - 4), scale^2)."""
 
-    .. math:: x = \mathrm{Rot}(w \lVert y\rVert)\, y, \qquad
-        p(x) = \frac15 \sum_{k=0}^{4} N\bigl(\mathrm{Rot}(-\tfrac{2\pi k}{5} - w \lVert x\rVert)\, x;\ (m, 0),\
-        \mathrm{diag}(s_1^2, s_2^2)\bigr)
+    def sample(num_rows: int, generator: torch.Generator | None) -> Tensor:
+        noise = torch.randn(num_rows, 2, generator=generator, dtype=torch.float64)
+        first = 2 * noise[:, 0]
+        return torch.stack([first, curvature * (first.square() - 4) + scale * noise[:, 1]], 1)
 
-    A turn by an angle that depends on the radius alone keeps areas, so there is no Jacobian.
+    def log_density(x: Tensor) -> Tensor:
+        residual = (x[..., 1] - curvature * (x[..., 0].square() - 4)) / scale
+        return -0.5 * (x[..., 0] / 2).square() - 0.5 * residual.square() - math.log(2 * math.pi * 2 * scale)
 
-    Attributes:
-        center: m.
-        length: s_1.
-        thickness: s_2.
-        swirl: w, radians per unit of radius.
-    """
-
-    center: float = 2.5
-    length: float = 0.7
-    thickness: float = 0.25
-    swirl: float = 0.4
-
-    def sample(self, num_rows: int, generator: torch.Generator | None = None) -> Tensor:
-        """Independent draws, shape ``(num_rows, 2)``."""
-        noise = _normal((num_rows, 2), generator)
-        along, across = self.center + self.length * noise[:, 0], self.thickness * noise[:, 1]
-        turn = _choice(5, num_rows, generator) * (2 * math.pi / 5) + self.swirl * torch.hypot(along, across)
-        return torch.stack([along * turn.cos() - across * turn.sin(), along * turn.sin() + across * turn.cos()], -1)
-
-    def log_density(self, x: Tensor) -> Tensor:
-        """Normalised log density of rows ``(..., 2)``."""
-        x = x.double()
-        arm = torch.arange(5, dtype=torch.float64, device=x.device) * (2 * math.pi / 5)
-        turn = arm + self.swirl * torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        first, second = x[..., :1], x[..., 1:]
-        along, across = first * turn.cos() + second * turn.sin(), second * turn.cos() - first * turn.sin()
-        each = _log_normal(along, self.center, self.length) + _log_normal(across, 0.0, self.thickness)
-        return each.logsumexp(-1) - math.log(5)
+    return Toy("banana", sample, log_density)
 
 
 TOYS: dict[str, Callable[[], Toy]] = {
-    "eight_gaussians": EightGaussians,
-    "checkerboard": Checkerboard,
-    "two_rings": TwoRings,
-    "banana": Banana,
-    "pinwheel": Pinwheel,
+    "eight_gaussians": eight_gaussians,
+    "checkerboard": checkerboard,
+    "two_rings": two_rings,
+    "banana": banana,
 }
