@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 import torch
 from pyro.distributions import TorchDistribution, constraints
-from pyro.poutine.runtime import am_i_wrapped
 from torch import Tensor, nn
 
 from drl_density.errors import DRLDensityWarning
@@ -131,18 +130,23 @@ class _UnnormalizedDistribution(TorchDistribution):
         """log density without any normaliser, shape ``sample_shape + batch_shape``."""
         if self._validate_args and not torch.compiler.is_compiling():
             self._validate_sample(value)
-        if am_i_wrapped() and any(p.requires_grad for p in self._parameters()):
-            warnings.warn(
-                "the energy's parameters require grad inside a Pyro trace: log Z depends on them and is missing here, "
-                "so learning them by SVI or NUTS gives wrong results; freeze them (requires_grad_(False)) and train "
-                "with drl_density.fit",
-                DRLDensityWarning,
-                stacklevel=2,
-            )
         return self._log_density(value)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """``unnormalized_log_prob`` less the log normaliser that ``normalization`` names (0 for "none")."""
+        """``unnormalized_log_prob`` less the log normaliser that ``normalization`` names (0 for "none").
+
+        Warns when the energy's parameters would get a gradient from here: log Z depends on them and is missing, so SVI
+        or NUTS over a model with a live energy learns the wrong thing.
+        """
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            if any(parameter.requires_grad for parameter in self._parameters()):
+                warnings.warn(
+                    "the energy's parameters require grad: log Z depends on them and is missing from log_prob, so "
+                    "learning them by SVI or NUTS gives wrong results; freeze them (requires_grad_(False)), or train "
+                    "them with drl_density.fit",
+                    DRLDensityWarning,
+                    stacklevel=2,
+                )
         return self.unnormalized_log_prob(value) - self.log_normalizer
 
     def normalize(self, log_z: Any, *, normalization: str = "estimated") -> Any:

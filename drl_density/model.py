@@ -41,7 +41,7 @@ class LevelLogDensity:
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the energy."""
-        return self.model.parameters()
+        return self.model.network.parameters()
 
 
 class EnergySequence(nn.Module):
@@ -59,6 +59,8 @@ class EnergySequence(nn.Module):
         base_scale: b, or None for F = g alone.
         is_integrable: whether exp(F) has a finite integral. By default it is declared from the parts: a Gaussian base
             and a network of bounded growth.
+        dtype: of the parameters; that of the network when not given.
+        generator: source of the constants' initial weights.
 
     Source: Gao et al. 2021 (arXiv 2012.08125).
 
@@ -78,6 +80,7 @@ class EnergySequence(nn.Module):
         *,
         base_scale: float | None = 1.0,
         is_integrable: bool | None = None,
+        dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
@@ -88,6 +91,8 @@ class EnergySequence(nn.Module):
         if is_integrable is None:
             is_integrable = base_scale is not None and bool(getattr(network, "has_bounded_growth", False))
         self.is_integrable = is_integrable
+        if dtype is not None:
+            self.to(dtype)
 
     @property
     def num_levels(self) -> int:
@@ -97,7 +102,7 @@ class EnergySequence(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """dtype in which the network computes."""
-        return next((p.dtype for p in self.network.parameters()), torch.float64)
+        return next(p.dtype for p in self.parameters())
 
     @property
     def device(self) -> torch.device:

@@ -39,7 +39,7 @@ class DataLogDensity:
 
     def parameters(self) -> Any:
         """Parameters of the energy."""
-        return self.model.parameters()
+        return self.model.network.parameters()
 
 
 class PooledSampler:

@@ -1,0 +1,6 @@
+"""Closed-form systems and statistical checks against which everything is tested; public, for extensions too."""
+
+from drl_density.testing.statistics import assert_z, seeded_generator
+from drl_density.testing.systems import GaussianMixtureSequence, gaussian_sequence
+
+__all__ = ["GaussianMixtureSequence", "assert_z", "gaussian_sequence", "seeded_generator"]

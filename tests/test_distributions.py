@@ -1,0 +1,168 @@
+"""Energy and recovery distributions under Pyro's contract."""
+
+import pickle
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro.infer import MCMC, NUTS, SVI, Trace_ELBO
+from pyro.infer.autoguide import AutoNormal
+
+from drl_density import ChainSampler, EnergyDistribution, NoiseSchedule
+from drl_density.errors import DRLDensityWarning
+from drl_density.mcmc import HMC
+from drl_density.networks import MLP, MLPSettings
+from drl_density.model import EnergySequence
+from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
+
+SYSTEM = GaussianMixtureSequence.example(dim=2, schedule=NoiseSchedule.log_spaced(5))
+
+
+def energy():
+    return SYSTEM.model.level(0, sampler=ChainSampler(num_warmup=30, num_steps=10))
+
+
+def recovery():
+    return SYSTEM.model.recovery(1).condition(torch.tensor([0.3, -0.2], dtype=torch.float64))
+
+
+MEMBERS = {"energy": energy, "recovery": recovery}
+
+
+@pytest.fixture(params=MEMBERS, ids=list(MEMBERS))
+def make(request):
+    return MEMBERS[request.param]
+
+
+@pytest.mark.parametrize("sample_shape", [(), (3,), (2, 3)], ids=str)
+@pytest.mark.parametrize("batch_shape", [(), (4,)], ids=str)
+def test_shapes(make, sample_shape, batch_shape):
+    target = make().expand(torch.Size(batch_shape))
+    x = target.sample(sample_shape)
+    assert x.shape == (*sample_shape, *batch_shape, 2)
+    assert target.log_prob(x).shape == (*sample_shape, *batch_shape)
+    one = torch.zeros(2, dtype=torch.float64)
+    assert target.log_prob(one).shape == batch_shape
+
+
+def test_expand_makes_a_new_object_that_shares_the_energy(make):
+    target = make()
+    wider = target.expand(torch.Size([3]))
+    assert wider is not target
+    assert target.batch_shape == ()
+    assert wider.log_density is target.log_density
+
+
+def test_plate_mask_and_to_event(make):
+    x = torch.zeros(4, 2, dtype=torch.float64)
+
+    def model():
+        with pyro.plate("rows", 4):
+            return pyro.sample("x", make(), obs=x)
+
+    trace = pyro.poutine.trace(model).get_trace()
+    total = trace.log_prob_sum()
+    torch.testing.assert_close(total, 4 * make().log_prob(x[0]))
+    assert make().expand(torch.Size([4])).mask(torch.tensor([True, False, True, False])).log_prob(x)[1] == 0
+    assert make().expand(torch.Size([4])).to_event(1).log_prob(x).shape == ()
+
+
+def test_nuts_and_svi(make):
+    def model():
+        return pyro.sample("x", make())
+
+    pyro.set_rng_seed(0)
+    mcmc = MCMC(NUTS(model), num_samples=3, warmup_steps=3, disable_progbar=True)
+    mcmc.run()
+    assert mcmc.get_samples()["x"].shape == (3, 2)
+    pyro.clear_param_store()
+    svi = SVI(model, AutoNormal(model), pyro.optim.Adam({"lr": 0.01}), Trace_ELBO())
+    assert torch.isfinite(torch.tensor(svi.step()))
+
+
+def test_pickles(make):
+    target = make()
+    x = torch.ones(5, 2, dtype=torch.float64)
+    torch.testing.assert_close(pickle.loads(pickle.dumps(target)).log_prob(x), target.log_prob(x))
+
+
+def test_gradients_by_vmap(make):
+    target = make()
+    x = torch.randn(5, 2, generator=seeded_generator(1), dtype=torch.float64)
+    vectorized = torch.func.vmap(torch.func.grad(target.log_prob))(x)
+    point = x.clone().requires_grad_(True)
+    target.log_prob(point).sum().backward()
+    torch.testing.assert_close(vectorized, point.grad, rtol=1e-10, atol=1e-12)
+
+
+def test_log_prob_compiles(make):
+    target = make()
+    x = torch.ones(5, 2, dtype=torch.float64)
+    compiled = torch.compile(target.log_prob, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), target.log_prob(x))
+
+
+def test_transformed(make):
+    target = dist.TransformedDistribution(make(), [dist.transforms.AffineTransform(1.0, 2.0, event_dim=1)])
+    assert target.log_prob(torch.zeros(3, 2, dtype=torch.float64)).shape == (3,)
+
+
+def test_not_a_number_raises_under_validation(make):
+    with pytest.raises(ValueError, match="support"):
+        make().log_prob(torch.full((2,), float("nan"), dtype=torch.float64))
+
+
+@pytest.mark.parametrize("name", ["mean", "variance"])
+def test_no_closed_form(make, name):
+    with pytest.raises(NotImplementedError, match="estimate it from sample"):
+        getattr(make(), name)
+
+
+def test_normalization_is_never_in_doubt(make):
+    target = make()
+    x = torch.zeros(2, dtype=torch.float64)
+    assert not target.is_normalized
+    assert "normalization='none'" in repr(target)
+    estimated = target.normalize(1.5)
+    assert estimated.is_normalized
+    assert "normalization='estimated'" in repr(estimated)
+    assert not target.is_normalized
+    torch.testing.assert_close(estimated.log_prob(x), target.log_prob(x) - 1.5)
+    torch.testing.assert_close(estimated.unnormalized_log_prob(x), target.log_prob(x))
+    learned = target.normalize(1.0, normalization="learned")
+    assert not learned.is_normalized
+    with pytest.raises(ValueError, match="finite"):
+        target.normalize(float("nan"))
+    with pytest.raises(ValueError, match="learned"):
+        target.normalize(0.0, normalization="none")
+
+
+def test_learning_the_energy_in_a_trace_is_a_warning():
+    model = EnergySequence(NoiseSchedule.log_spaced(3), MLP(MLPSettings(2)), (2,))
+
+    def program():
+        pyro.sample("x", model.level(0), obs=torch.zeros(2))
+
+    with pytest.warns(DRLDensityWarning, match="parameters require grad"):
+        pyro.poutine.trace(program).get_trace().log_prob_sum()
+
+
+def test_sampling_keeps_statistics_and_honors_its_policy():
+    target = EnergyDistribution.from_log_density(lambda x: -0.5 * x.square().sum(-1), (2,))
+    target = target.with_sampler(ChainSampler(kernel=HMC(4), num_warmup=50, num_steps=20))
+    torch.manual_seed(0)
+    draws = target.sample((500,))
+    assert target.last_result.stats["acceptance_rate"].shape == (20, 500)
+    assert_z(draws.double().square(), 1.0)
+
+
+def test_recovery_draws_match_the_exact_conditional():
+    x_noisier = torch.tensor([0.3, -0.2], dtype=torch.float64).expand(4000, 2)
+    exact = SYSTEM.recovery(x_noisier[:1], 2)
+    conditional = SYSTEM.model.recovery(2).condition(
+        x_noisier, sampler=ChainSampler(num_warmup=80, num_steps=80, step_size=0.2)
+    )
+    draws = conditional.run(generator=seeded_generator(3)).draws
+    assert_z(draws, exact.mean[0])
+    assert_z((draws - exact.mean[0]).square(), exact.variance[0])

@@ -1,0 +1,110 @@
+"""The energy sequence: score, denoiser, levels, recovery, integrability."""
+
+import pytest
+import torch
+
+from drl_density import NoiseSchedule
+from drl_density.model import EnergySequence
+from drl_density.networks import MLP, Ensemble, MLPSettings
+from drl_density.testing import GaussianMixtureSequence, seeded_generator
+
+SYSTEM = GaussianMixtureSequence.example(dim=3, schedule=NoiseSchedule.log_spaced(6))
+
+
+def trained_like(seed=0, **sizes):
+    """A network whose readout is not zero, in float64."""
+    generator = seeded_generator(seed)
+    network = MLP(MLPSettings(3, width=16, **sizes), generator=generator)
+    torch.nn.init.normal_(network.readout.weight, std=0.3, generator=generator)
+    return EnergySequence(NoiseSchedule.log_spaced(4), network, (3,), dtype=torch.float64)
+
+
+MODELS = {
+    "closed form": lambda: SYSTEM.model,
+    "mlp": trained_like,
+    "fourier": lambda: trained_like(num_fourier_features=8),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_score_is_the_gradient(name):
+    model = MODELS[name]()
+    x = torch.randn(4, 3, generator=seeded_generator(1), dtype=torch.float64)
+    step = 1e-6
+    for axis in range(3):
+        move = step * torch.eye(3, dtype=torch.float64)[axis]
+        difference = (model.log_density(x + move, 1.3) - model.log_density(x - move, 1.3)) / (2 * step)
+        # Central differences: truncation of order step^2 = 1e-12 times third derivatives (< 1e3 here), and rounding
+        # 1e-16 * 10 / 1e-6 = 1e-9; 1e-6 leaves room for both.
+        torch.testing.assert_close(model.score(x, 1.3)[:, axis].detach(), difference.detach(), rtol=1e-6, atol=1e-6)
+
+
+def test_tweedie_denoiser_is_exact():
+    x = SYSTEM.sample(6, 2, generator=seeded_generator(2))
+    torch.testing.assert_close(SYSTEM.model.denoise(x, 2), SYSTEM.denoise(x, 2), rtol=1e-8, atol=1e-10)
+
+
+def test_log_density_is_log_prob_plus_its_offset():
+    for level in (0, 1.7, 5):
+        x = SYSTEM.sample(6, level, generator=seeded_generator(3))
+        gap = SYSTEM.model.log_density(x, level) - SYSTEM.log_prob(x, level)
+        torch.testing.assert_close(gap, SYSTEM.log_z(level).expand(6), rtol=1e-10, atol=1e-10)
+
+
+def test_recovery_is_bayes_rule():
+    """log r(x) - log p(x | x') is one constant over x, for each x'."""
+    x_noisier = SYSTEM.sample(2, 3, generator=seeded_generator(4))
+    x = torch.randn(50, 2, 3, generator=seeded_generator(5), dtype=torch.float64)
+    conditional = SYSTEM.model.recovery(2).condition(x_noisier)
+    gap = conditional.log_prob(x) - SYSTEM.recovery(x_noisier, 2).log_prob(x)
+    torch.testing.assert_close(gap, gap[:1].expand_as(gap), rtol=1e-9, atol=1e-9)
+
+
+def test_one_level_for_all_rows_equals_one_per_row():
+    model = trained_like()
+    x = torch.randn(5, 3, generator=seeded_generator(6), dtype=torch.float64)
+    torch.testing.assert_close(model.log_density(x, 1.5), model.log_density(x, torch.full((5,), 1.5)), rtol=1e-10, atol=0)
+
+
+def test_a_new_model_is_its_base():
+    model = EnergySequence(NoiseSchedule.log_spaced(4), MLP(MLPSettings(3)), (3,), dtype=torch.float64)
+    x = torch.randn(5, 3, dtype=torch.float64)
+    torch.testing.assert_close(model.log_density(x, 0), model.top.log_prob(x), rtol=1e-10, atol=0)
+    torch.testing.assert_close(model.log_normalizers, torch.zeros(4).double(), rtol=0, atol=0)
+
+
+def test_truncation_keeps_the_densities():
+    model = trained_like()
+    x = torch.randn(5, 3, dtype=torch.float64)
+    torch.testing.assert_close(model.truncate(1.5).log_density(x, 0), model.log_density(x, 1.5), rtol=1e-10, atol=0)
+
+
+def test_ensemble_is_the_mean_energy():
+    members = [trained_like(seed).network for seed in (0, 1)]
+    x, log_snr = torch.randn(4, 3, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
+    mean = (members[0](x, log_snr) + members[1](x, log_snr)) / 2
+    torch.testing.assert_close(Ensemble(members)(x, log_snr), mean, rtol=1e-10, atol=1e-12)
+    with pytest.raises(ValueError, match="at least one"):
+        Ensemble([])
+
+
+def test_network_grows_at_most_linearly():
+    """Far out, doubling x at most doubles the output (up to a vanishing share): the quadratic base always wins."""
+    model = trained_like(num_fourier_features=8)
+    direction = torch.randn(20, 3, generator=seeded_generator(7), dtype=torch.float64)
+    log_snr = torch.zeros(20, dtype=torch.float64)
+    near, far = (model.network(scale * direction, log_snr).abs() for scale in (1e5, 2e5))
+    assert bool((far <= 2.01 * near + 1.0).all())
+    assert model.is_integrable
+    assert not EnergySequence(NoiseSchedule.log_spaced(2), torch.nn.Identity(), (3,)).is_integrable
+
+
+def test_wrong_shapes_are_refused():
+    with pytest.raises(ValueError, match="expected rows of event shape"):
+        SYSTEM.model.log_density(torch.zeros(4, 2), 0)
+    with pytest.raises(ValueError, match="ending in event shape"):
+        SYSTEM.model.recovery(0).condition(torch.zeros(4, 2))
+    with pytest.raises(ValueError, match="vectors of length 3"):
+        trained_like().network(torch.zeros(2, 5).double(), torch.zeros(2).double())
+    with pytest.raises(ValueError, match="level must lie in"):
+        SYSTEM.model.level(9)

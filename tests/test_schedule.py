@@ -1,0 +1,109 @@
+"""The noise schedule: algebra, the paper's table, Markov pairs, bad input."""
+
+import pytest
+import torch
+
+from drl_density import NoiseSchedule
+from drl_density.testing import assert_z, seeded_generator
+
+SCHEDULES = {
+    "log_spaced": lambda: NoiseSchedule.log_spaced(10),
+    "linear_beta": NoiseSchedule.linear_beta,
+    "cosine": lambda: NoiseSchedule.cosine(6),
+    "truncated": lambda: NoiseSchedule.log_spaced(10).truncate(1.5),
+    "refined": lambda: NoiseSchedule.log_spaced(4).refine(50),
+}
+
+
+@pytest.fixture(params=SCHEDULES, ids=list(SCHEDULES))
+def schedule(request):
+    return SCHEDULES[request.param]()
+
+
+def test_variance_is_preserved(schedule):
+    torch.testing.assert_close(
+        schedule.alpha**2 + schedule.sigma**2, torch.ones(schedule.num_levels + 1).double(), rtol=1e-10, atol=0
+    )
+
+
+def test_steps_compose_to_the_cumulative_noise(schedule):
+    alpha, sigma = schedule.alpha, schedule.sigma
+    composed = schedule.step_alpha**2 * sigma[:-1] ** 2 + schedule.step_sigma**2
+    torch.testing.assert_close(composed, sigma[1:] ** 2, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(schedule.step_alpha * alpha[:-1], alpha[1:], rtol=1e-10, atol=0)
+
+
+def test_continuous_level_agrees_on_integers(schedule):
+    levels = torch.arange(schedule.num_levels + 1)
+    torch.testing.assert_close(schedule.log_snr_at(levels), schedule.log_snr, rtol=1e-10, atol=1e-12)
+
+
+def test_a_jump_equals_two_steps(schedule):
+    alpha, sigma = schedule.step_between(0, 2)
+    a, s = schedule.step_alpha, schedule.step_sigma
+    torch.testing.assert_close(alpha, a[0] * a[1], rtol=1e-10, atol=0)
+    torch.testing.assert_close(sigma**2, a[1] ** 2 * s[0] ** 2 + s[1] ** 2, rtol=1e-10, atol=1e-14)
+
+
+# t, alpha, sigma, sigma of the step, a, c^2, s: the six levels of the paper's T6 setting, to the digits printed there.
+T6 = [
+    (0, 0.99995, 0.0100, 0.3237, 0.9462, 1.00, 0.00458),
+    (1, 0.94612, 0.3238, 0.5165, 0.8563, 32.4, 0.0416),
+    (2, 0.81015, 0.5862, 0.6322, 0.7748, 58.6, 0.0685),
+    (3, 0.62770, 0.7785, 0.7132, 0.7009, 77.8, 0.0890),
+    (4, 0.43997, 0.8980, 0.7734, 0.6340, 89.8, 0.1036),
+    (5, 0.27892, 0.9603, 0.9997, 0.0228, 96.0, 0.1386),
+]
+
+
+@pytest.mark.parametrize("row", T6, ids=[f"level{row[0]}" for row in T6])
+def test_the_papers_six_levels(row):
+    """Rounded as the table is: half a unit of the last digit shown."""
+    schedule = NoiseSchedule.linear_beta()
+    level, alpha, sigma, step_sigma, step_alpha, ratio, step_size = row
+    ours = schedule.sigma[level] / schedule.sigma[0]
+    assert abs(float(schedule.alpha[level]) - alpha) <= 5.1e-6
+    assert abs(float(schedule.sigma[level]) - sigma) <= 5.1e-5
+    assert abs(float(schedule.step_sigma[level]) - step_sigma) <= 5.1e-5
+    assert abs(float(schedule.step_alpha[level]) - step_alpha) <= 5.1e-5
+    assert abs(float(ours) - ratio) <= 0.051
+    step = float((2e-4 * ours) ** 0.5 * schedule.step_sigma[level])
+    assert abs(step - step_size) <= 5.1e-5
+
+
+def test_pairs_have_the_markov_covariance():
+    """Cov(x_t, x_{t+2}) = a Var(x_t) for data N(0, 4)."""
+    schedule = NoiseSchedule.log_spaced(6)
+    generator = seeded_generator(1)
+    x = 2 * torch.randn(40_000, 1, generator=generator, dtype=torch.float64)
+    cleaner, noisier = schedule.diffuse_pair(x, 1, jump=2, generator=generator)
+    variance = 4 * schedule.alpha[1] ** 2 + schedule.sigma[1] ** 2
+    assert_z(cleaner * noisier, float(schedule.step_between(1, 3)[0] * variance))
+    assert_z(noisier**2, float(4 * schedule.alpha[3] ** 2 + schedule.sigma[3] ** 2))
+
+
+def test_levels_per_row():
+    schedule = NoiseSchedule.log_spaced(4)
+    x = torch.ones(3, 2)
+    level = torch.tensor([0.0, 1.5, 4.0])
+    noised = schedule.diffuse(x, level, generator=seeded_generator(2))
+    again = schedule.diffuse(x[1:2], 1.5, generator=seeded_generator(2))
+    assert noised.shape == (3, 2)
+    assert again.shape == (1, 2)
+
+
+BAD = [
+    (lambda: NoiseSchedule([1.0, 2.0]), "strictly falling"),
+    (lambda: NoiseSchedule([1.0]), "at least 2"),
+    (lambda: NoiseSchedule.log_spaced(3, sigma_min=0.9, sigma_max=0.5), "sigma_min < sigma_max"),
+    (lambda: NoiseSchedule.linear_beta((5, 3)), "base_steps must rise"),
+    (lambda: NoiseSchedule.cosine(3, log_snr_max=-1, log_snr_min=1), "log_snr_min < log_snr_max"),
+    (lambda: NoiseSchedule.log_spaced(3).log_snr_at(3.5), "level must lie in"),
+    (lambda: NoiseSchedule.log_spaced(3).step_between(2, 1), "must lie above"),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BAD, ids=[row[1] for row in BAD])
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
