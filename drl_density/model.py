@@ -161,7 +161,8 @@ class EnergySequence(nn.Module):
     def top(self) -> dist.TorchDistribution:
         """The known base, level T: N(0, I)."""
         zeros = torch.zeros(self.event_shape, dtype=self.dtype, device=self.device)
-        return dist.Normal(zeros, torch.ones_like(zeros)).to_event(len(self.event_shape))
+        scale = torch.ones_like(zeros)
+        return dist.Normal(zeros, scale, validate_args=False).to_event(len(self.event_shape))
 
     def level(self, level: float, *, sampler: SamplerPolicy | None = None) -> EnergyDistribution:
         """The marginal model of one level, unnormalised."""

@@ -53,14 +53,14 @@ class TrainingSettings:
         patience: evaluations without a better score before stopping early.
     """
 
-    num_steps: int = 4000
+    num_steps: int = 2000
     batch_size: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 1e-3
     average_decay: float = 0.995
     max_gradient_norm: float = 1.0
     evaluate_every: int = 200
-    patience: int = 8
+    patience: int = 5
 
     def rate(self, step: int) -> float:
         """Learning rate at a step."""
@@ -223,14 +223,13 @@ def _keep_best(state: TrainingState, record: dict[str, Any], evaluation: Evaluat
 
 def _roll_back(state: TrainingState, good: tuple, reason: str, doctor: Doctor) -> TrainingState:
     at = state.step
-    state.num_rollbacks += 1
-    rollbacks, factor = state.num_rollbacks, state.rate_factor * doctor.rate_factor
+    rollbacks, factor = state.num_rollbacks + 1, state.rate_factor * doctor.rate_factor
+    state.load_tensors(*good)
     if rollbacks > doctor.max_rollbacks:
         raise TrainingFailed(
             f"training ran away {rollbacks} times and stopped at step {at}: {reason}. The last good state is step "
-            f"{good[1]['step']}. Try a lower learning rate, fewer levels, or a wider sigma of level 0."
+            f"{state.step}. Try a lower learning rate, fewer levels, or a wider sigma of level 0."
         )
-    state.load_tensors(*good)
     state.num_rollbacks, state.rate_factor = rollbacks, factor
     state.generator.manual_seed(state.generator.initial_seed() + 1000 * rollbacks)
     warnings.warn(

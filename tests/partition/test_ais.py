@@ -1,0 +1,106 @@
+"""Annealed importance sampling against closed forms."""
+
+import dataclasses
+import math
+
+import pyro.distributions as dist
+import pytest
+import torch
+
+from drl_density import AISSettings, NoiseSchedule, annealed_importance_sampling, geometric_path, sequence_path
+from drl_density.errors import NumericalError
+from drl_density.mcmc import ULA
+from drl_density.partition import anneal, plan_annealing
+from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
+from drl_density.weights import combine_replicates, log_mean_exp
+
+SYSTEM = GaussianMixtureSequence.example(dim=3, schedule=NoiseSchedule.log_spaced(6))
+SMALL = AISSettings(num_particles=64, num_replicates=40, num_pilot_particles=128)
+
+
+@pytest.mark.parametrize("resample_below", [None, 0.5], ids=["plain", "resampled"])
+def test_recovers_the_offset(resample_below):
+    settings = dataclasses.replace(SMALL, resample_below=resample_below)
+    estimate = annealed_importance_sampling(
+        sequence_path(SYSTEM.model), settings=settings, generator=seeded_generator(1)
+    )
+    assert_z(estimate.value, SYSTEM.log_z(0), estimate.standard_error)
+    assert estimate.bias == "lower"
+    assert estimate.verdict in ("reliable", "doubtful")
+
+
+def test_every_level_on_the_way_is_estimated():
+    path = sequence_path(SYSTEM.model)
+    generator = seeded_generator(2)
+    run = anneal(path, plan_annealing(path, SMALL, generator=generator), SMALL, generator=generator)
+    for index, level in enumerate(path.levels):
+        if index % 4 == 0:
+            value, error = combine_replicates(run.log_z_by_density[index])
+            # The first density has nearly even weights: an error of rounding size needs a floor.
+            assert_z(value, SYSTEM.log_z(level), error + 1e-9)
+
+
+def test_mean_weight_is_unbiased_on_a_geometric_path():
+    """E[Z-hat] = Z over many tiny runs, which an unadjusted kernel or adaptation on the particles would spoil."""
+    base = dist.Normal(torch.zeros(2, dtype=torch.float64), 1.5).to_event(1)
+    precision = torch.tensor([4.0, 0.5], dtype=torch.float64)
+    truth = 2.0 + math.log(2 * math.pi) - 0.5 * float(precision.log().sum())
+    path = geometric_path(base, lambda x: 2.0 - 0.5 * (precision * x.square()).sum(-1), num_bridges=6)
+    settings = AISSettings(num_particles=4, num_replicates=4000, num_pilot_particles=200)
+    generator = seeded_generator(3)
+    run = anneal(path, plan_annealing(path, settings, generator=generator), settings, generator=generator)
+    assert_z((log_mean_exp(run.log_weights, 1) - truth).exp(), 1.0)
+
+
+def test_one_density_is_plain_importance_sampling():
+    base = dist.Normal(torch.zeros(1, dtype=torch.float64), 1.0).to_event(1)
+
+    def target(x):
+        return -x.square().sum(-1)
+
+    path = geometric_path(base, target, num_bridges=1)
+    settings = AISSettings(num_particles=10, num_replicates=2, num_pilot_particles=8)
+    plan = plan_annealing(path, settings, generator=seeded_generator(4))
+    run = anneal(path, plan, settings, generator=seeded_generator(5))
+    x = path.draw(20, seeded_generator(5))
+    expected = (target(x) - base.log_prob(x)).reshape(2, 10)
+    torch.testing.assert_close(run.log_weights, expected, rtol=1e-10, atol=0)
+
+
+def test_chunks_do_not_change_the_plan_or_the_size():
+    settings = dataclasses.replace(SMALL, num_replicates=6, max_rows=128)
+    path = sequence_path(SYSTEM.model, steps_per_level=2)
+    run = anneal(path, plan_annealing(path, settings), settings, generator=seeded_generator(6))
+    assert run.log_weights.shape == (6, 64)
+    assert run.particles.shape == (6, 64, 3)
+    assert run.log_weights.dtype == torch.float64
+
+
+def test_error_is_calibrated():
+    """z-scores of 60 estimates have variance near one."""
+    path = sequence_path(SYSTEM.model, steps_per_level=2)
+    settings = AISSettings(num_particles=50, num_replicates=16, num_pilot_particles=128)
+    generator = seeded_generator(7)
+    plan = plan_annealing(path, settings, generator=generator)
+    scores = []
+    for _ in range(60):
+        value, error = combine_replicates(
+            log_mean_exp(anneal(path, plan, settings, generator=generator).log_weights, 1)
+        )
+        scores.append((value - float(SYSTEM.log_z(0))) / error)
+    # Student-t with 15 degrees of freedom has variance 15 / 13 and kurtosis excess 6 / 11.
+    assert_z(torch.tensor(scores).var(), 15 / 13, (15 / 13) * math.sqrt((2 + 6 / 11) / 60))
+
+
+def test_unadjusted_kernels_are_refused():
+    with pytest.raises(ValueError, match="adjusted kernel"):
+        AISSettings(kernel=ULA())
+
+
+def test_lost_weights_are_an_error():
+    base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    path = geometric_path(base, lambda x: torch.full(x.shape[:1], -math.inf) + 0 * x.sum(-1), num_bridges=1)
+    settings = AISSettings(num_particles=4, num_replicates=2, num_pilot_particles=4)
+    plan = plan_annealing(geometric_path(base, base.log_prob, num_bridges=1), settings)
+    with pytest.raises(NumericalError, match="lost its weight"):
+        anneal(path, plan, settings)

@@ -1,0 +1,91 @@
+"""Run folders: whole files or none, and clear refusals."""
+
+import json
+
+import pytest
+import torch
+import xarray as xr
+
+from drl_density.errors import RunFolderError
+from drl_density.run_folder import FORMAT_VERSION, SETTINGS, RunFolder
+
+WEIGHTS = "weights.safetensors"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder.create(tmp_path / "run")
+    folder.write_json(SETTINGS, {"seed": 3})
+    folder.write_tensors(WEIGHTS, {"a": torch.arange(3.0)}, {"step": 5})
+    folder.write_dataset("history.nc", xr.Dataset({"loss": ("step", [1.0, 2.0])}))
+    return folder
+
+
+def test_round_trips(folder):
+    again = RunFolder.open(folder.path)
+    assert again.read_json(SETTINGS)["seed"] == 3
+    tensors, values = again.read_tensors(WEIGHTS)
+    assert torch.equal(tensors["a"], torch.arange(3.0))
+    assert values == {"step": 5}
+    assert again.read_dataset("history.nc")["loss"].values.tolist() == [1.0, 2.0]
+    assert sorted(item.name for item in folder.path.iterdir()) == ["history.nc", SETTINGS, WEIGHTS]
+
+
+def test_no_run_is_overwritten_without_force(folder):
+    with pytest.raises(RunFolderError, match="--force"):
+        RunFolder.create(folder.path)
+    assert folder.has(WEIGHTS)
+    RunFolder.create(folder.path, force=True)
+    assert not folder.has(WEIGHTS)
+
+
+def test_foreign_folders_are_refused_even_by_force(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(RunFolderError, match="no run of ours"):
+        RunFolder.create(tmp_path, force=True)
+    with pytest.raises(RunFolderError, match="not a run folder"):
+        RunFolder.open(tmp_path)
+    with pytest.raises(RunFolderError, match="there is no run folder"):
+        RunFolder.open(tmp_path / "nowhere")
+    with pytest.raises(RunFolderError, match="is a file"):
+        RunFolder.create(tmp_path / "thesis.tex")
+
+
+@pytest.mark.parametrize("name", [SETTINGS, WEIGHTS, "history.nc"])
+def test_truncated_files_are_named(folder, name):
+    path = folder.path / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    read = {SETTINGS: folder.read_json, WEIGHTS: folder.read_tensors, "history.nc": folder.read_dataset}[name]
+    with pytest.raises(RunFolderError, match=name):
+        read(name)
+
+
+def test_a_newer_format_is_refused(folder):
+    (folder.path / SETTINGS).write_text(json.dumps({"format_version": FORMAT_VERSION + 1}))
+    with pytest.raises(RunFolderError, match="update drl-density"):
+        RunFolder.open(folder.path)
+
+
+def test_full_disk_leaves_the_old_file(folder, monkeypatch):
+    before = (folder.path / WEIGHTS).read_bytes()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("drl_density.run_folder.save_file", full)
+    with pytest.raises(RunFolderError, match="No space left.*untouched"):
+        folder.write_tensors(WEIGHTS, {"a": torch.zeros(2)})
+    assert (folder.path / WEIGHTS).read_bytes() == before
+    assert not [item for item in folder.path.iterdir() if item.name.startswith(".")]
+
+
+def test_a_kill_before_the_move_leaves_the_old_file(folder, monkeypatch):
+    before = (folder.path / SETTINGS).read_bytes()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("drl_density.run_folder.os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        folder.write_json(SETTINGS, {"seed": 4})
+    assert (folder.path / SETTINGS).read_bytes() == before
