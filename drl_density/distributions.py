@@ -237,8 +237,8 @@ class EnergyDistribution(_UnnormalizedDistribution):
         like: tensor whose dtype and device starting points take.
 
     >>> target = EnergyDistribution.from_log_density(lambda x: -0.5 * (x**2).sum(-1), event_shape=(2,))
-    >>> target.log_prob(torch.zeros(3, 2)).tolist()
-    [0.0, 0.0, 0.0]
+    >>> target.log_prob(torch.ones(3, 2)).tolist()
+    [-1.0, -1.0, -1.0]
     >>> target.normalize(math.log(2 * math.pi)).is_normalized
     True
     """

@@ -47,16 +47,19 @@ class LevelLogDensity:
 class EnergySequence(nn.Module):
     r"""Energy-based models :math:`p_t(x) = \exp(F_t(x)) / Z_t` for levels t = 0..T-1, above them the base N(0, I).
 
-    .. math:: F_t(x) = \log \mathcal{N}(x; 0, b^2 I) + g(x, \lambda_t)
+    .. math:: F_t(x) = \log \mathcal{N}(x; 0, \alpha_t^2 C + \sigma_t^2 I) + g(x, \lambda_t)
 
-    with a network g. Levels are continuous: F is defined at any log-SNR. ``log_density`` is the only function that turns
+    with a fixed covariance C (identity unless given) and a network g. The base is the exact noised Gaussian, so with g = 0
+    every level is the Gaussian model of the data. Levels are continuous: F is defined at any log-SNR.
+    ``log_density`` is the only function that turns
     a network output into a log density.
 
     Args:
         schedule: noise levels.
         network: g, see :mod:`drl_density.networks`.
         event_shape: shape of one point.
-        base_scale: b, or None for F = g alone.
+        base_covariance: C, shape ``(d, d)``, for the flattened point; the identity when not given.
+        has_base: False for F = g alone.
         is_integrable: whether exp(F) has a finite integral. By default it is declared from the parts: a Gaussian base
             and a network of bounded growth.
         dtype: of the parameters; that of the network when not given.
@@ -78,7 +81,8 @@ class EnergySequence(nn.Module):
         network: nn.Module,
         event_shape: tuple[int, ...],
         *,
-        base_scale: float | None = 1.0,
+        base_covariance: Tensor | None = None,
+        has_base: bool = True,
         is_integrable: bool | None = None,
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
@@ -86,13 +90,33 @@ class EnergySequence(nn.Module):
         super().__init__()
         self.schedule, self.network = schedule, network
         self.event_shape = torch.Size(event_shape)
-        self.base_scale = base_scale
+        self.has_base = has_base
+        self._set_base(base_covariance)
         self.constants = LogNormalizers(generator=generator)
         if is_integrable is None:
-            is_integrable = base_scale is not None and bool(getattr(network, "has_bounded_growth", False))
+            is_integrable = has_base and bool(getattr(network, "has_bounded_growth", False))
         self.is_integrable = is_integrable
         if dtype is not None:
             self.to(dtype)
+
+    def _set_base(self, covariance: Tensor | None) -> None:
+        """Keep C by its axes and variances, so that every level's covariance is diagonal in one set of axes."""
+        if covariance is None:
+            variances, axes = torch.ones(self.event_shape.numel()), None
+        else:
+            num_features = self.event_shape.numel()
+            if covariance.shape != (num_features, num_features):
+                raise ValueError(
+                    f"base_covariance must be {num_features} x {num_features}, got {tuple(covariance.shape)}"
+                )
+            values, vectors = torch.linalg.eigh(covariance.double())
+            if not bool((values > 0).all()):
+                raise ValueError(
+                    f"base_covariance must be positive definite, least eigenvalue {float(values.min()):.3g}"
+                )
+            variances, axes = values.float(), vectors.float()
+        self.register_buffer("base_variances", variances)
+        self.register_buffer("base_axes", axes)
 
     @property
     def num_levels(self) -> int:
@@ -128,11 +152,18 @@ class EnergySequence(nn.Module):
                 f"expected rows of event shape {tuple(self.event_shape)} with one batch dimension, got {tuple(x.shape)}"
             )
         tilt = self.network(x.to(self.dtype), log_snr.to(x.device, self.dtype)).to(x.dtype)
-        if self.base_scale is None:
-            return tilt
-        num_features = self.event_shape.numel()
-        constant = -num_features * (0.5 * math.log(2 * math.pi) + math.log(self.base_scale))
-        return constant - 0.5 * (x / self.base_scale).square().reshape(x.shape[0], -1).sum(-1) + tilt
+        return self._base_log_density(x, log_snr.to(x)) + tilt if self.has_base else tilt
+
+    def _base_log_density(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """log N(x; 0, alpha^2 C + sigma^2 I), normalised."""
+        flat = x.reshape(x.shape[0], -1)
+        constant = 0.5 * flat.shape[1] * math.log(2 * math.pi)
+        if self.base_axes is None:
+            return -0.5 * flat.square().sum(-1) - constant
+        log_snr = log_snr[..., None]
+        variances = torch.sigmoid(log_snr) * self.base_variances.to(x) + torch.sigmoid(-log_snr)
+        rotated = flat @ self.base_axes.to(x)
+        return -0.5 * (rotated.square() / variances).sum(-1) - 0.5 * variances.log().sum(-1) - constant
 
     def score(self, x: Tensor, level: Level) -> Tensor:
         """Gradient of ``log_density`` in x, shape of ``x``."""
@@ -180,9 +211,10 @@ class EnergySequence(nn.Module):
             self.schedule.truncate(level) if level else self.schedule,
             self.network,
             self.event_shape,
-            base_scale=self.base_scale,
+            has_base=self.has_base,
             is_integrable=self.is_integrable,
         )
+        other.base_variances, other.base_axes = self.base_variances, self.base_axes
         other.constants = self.constants
         return other
 

@@ -12,8 +12,8 @@ from pyro.infer.autoguide import AutoNormal
 from drl_density import ChainSampler, EnergyDistribution, NoiseSchedule
 from drl_density.errors import DRLDensityWarning
 from drl_density.mcmc import HMC
-from drl_density.networks import MLP, MLPSettings
 from drl_density.model import EnergySequence
+from drl_density.networks import MLP, MLPSettings
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
 
 SYSTEM = GaussianMixtureSequence.example(dim=2, schedule=NoiseSchedule.log_spaced(5))
@@ -109,6 +109,7 @@ def test_transformed(make):
 
 
 def test_not_a_number_raises_under_validation(make):
+    pyro.enable_validation(True)  # Pyro's MCMC.run switches it off and leaves it off.
     with pytest.raises(ValueError, match="support"):
         make().log_prob(torch.full((2,), float("nan"), dtype=torch.float64))
 

@@ -63,7 +63,9 @@ def test_recovery_is_bayes_rule():
 def test_one_level_for_all_rows_equals_one_per_row():
     model = trained_like()
     x = torch.randn(5, 3, generator=seeded_generator(6), dtype=torch.float64)
-    torch.testing.assert_close(model.log_density(x, 1.5), model.log_density(x, torch.full((5,), 1.5)), rtol=1e-10, atol=0)
+    torch.testing.assert_close(
+        model.log_density(x, 1.5), model.log_density(x, torch.full((5,), 1.5)), rtol=1e-10, atol=0
+    )
 
 
 def test_a_new_model_is_its_base():

@@ -188,7 +188,5 @@ def test_classification_is_best_at_the_truth():
     truth = GaussianMixtureSequence(system.weights, system.means, system.covariances, system.schedule, (0.0, 0.0))
     moved = GaussianMixtureSequence(system.weights, system.means, system.covariances, system.schedule, (0.3, 0.0))
     x = truth.sample(20_000, None, generator=seeded_generator(7))
-    losses = [
-        float(classification_loss(s.model, x, generator=seeded_generator(8)).detach()) for s in (truth, moved)
-    ]
+    losses = [float(classification_loss(s.model, x, generator=seeded_generator(8)).detach()) for s in (truth, moved)]
     assert losses[0] < losses[1]

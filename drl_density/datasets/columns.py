@@ -54,7 +54,8 @@ def notice_columns(
         overrides: ``{name: {"kind": ..., "width": ..., "lower": ..., "upper": ...}}``, which win.
 
     Raises:
-        DataError: for constant columns (unless a width is declared, which spreads their one value), and overrides that name no column or no property.
+        DataError: for constant columns (unless a width is declared, which spreads their one value), and
+            overrides that name no column or no property.
     """
     categories = categories or {}
     overrides = overrides or {}

@@ -96,7 +96,7 @@ def _read_text(path: Path) -> RawTable:
     return RawTable(values, tuple(names), (len(names),), first_row=1 + int(has_header))
 
 
-def _read_mixed(path: Path, delimiter: str, names: list[str], has_header: bool) -> RawTable:
+def _read_mixed(path: Path, delimiter: str, names: list[str], has_header: bool) -> RawTable:  # noqa: FBT001
     cells: list[list[str]] = [[] for _ in names]
     with path.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.reader(stream, delimiter=delimiter)

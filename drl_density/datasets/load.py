@@ -52,7 +52,7 @@ def load_dataset(
 
     >>> data = load_dataset("wine", seed=0)
     >>> data.num_columns, data.columns[0].kind
-    (13, 'rounded')
+    (13, 'continuous')
     """
     split = Split() if split is None else split
     if seed is not None:
@@ -212,7 +212,7 @@ def read_rows(source: Any, columns: Sequence[Column]) -> Tensor:
     name, where, table = _read(source)
     wanted = [column.name for column in columns]
     if set(wanted) - set(table.names):
-        if set(wanted) == set(f"x{i}" for i in range(len(wanted))) and table.values.shape[1] == len(wanted):
+        if set(wanted) == {f"x{i}" for i in range(len(wanted))} and table.values.shape[1] == len(wanted):
             table = RawTable(table.values, tuple(wanted), table.event_shape, table.categories, table.first_row)
         else:
             absent = [column for column in wanted if column not in table.names]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 from torch.distributions.transforms import Transform
 from tqdm import tqdm
@@ -45,11 +46,13 @@ class Table:
         dataset: train, validation and test rows in data units.
         transform: data to model space.
         dequantization: uniform noise of each column's rounding width, or None.
+        covariance: of the training rows in model space, shrunk; the models' Gaussian base.
     """
 
     dataset: Dataset
     transform: Transform
     dequantization: Dequantization | None
+    covariance: Tensor
 
     def rows(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Rows in data units, dequantised, in float64."""
@@ -131,11 +134,18 @@ def fit(
 def prepare_table(dataset: Dataset, kind: str = "auto") -> Table:
     """Fit the data transform on the training rows."""
     transform, dequantization = choose_transform(dataset, kind=kind)
-    return Table(dataset, transform, dequantization)
+    generator = torch.Generator().manual_seed(0)
+    rows = dataset.train
+    if len(rows) > 50_000:
+        rows = rows[torch.randperm(len(rows), generator=generator)[:50_000]]
+    u = transform(rows if dequantization is None else dequantization(rows, generator))
+    shrunk, _ = ledoit_wolf(u.numpy())
+    return Table(dataset, transform, dequantization, torch.as_tensor(shrunk))
 
 
-def build_model(settings: FitSettings, num_features: int, *, seed: int) -> EnergySequence:
-    """A fresh sequence with resolved ``settings``."""
+def build_model(settings: FitSettings, covariance: Tensor, *, seed: int) -> EnergySequence:
+    """A fresh sequence with resolved ``settings`` on the Gaussian base of ``covariance``."""
+    num_features = len(covariance)
     generator = torch.Generator().manual_seed(seed)
     sizes = MLPSettings(
         num_features,
@@ -146,7 +156,8 @@ def build_model(settings: FitSettings, num_features: int, *, seed: int) -> Energ
         dropout=settings.dropout,
     )
     schedule = NoiseSchedule.log_spaced(settings.num_levels, sigma_min=settings.sigma_min, sigma_max=settings.sigma_max)
-    return EnergySequence(schedule, MLP(sizes, generator=generator), (num_features,), generator=generator)
+    network = MLP(sizes, generator=generator)
+    return EnergySequence(schedule, network, (num_features,), base_covariance=covariance, generator=generator)
 
 
 def build_objective(settings: FitSettings) -> RecoveryLikelihood:
@@ -159,11 +170,11 @@ def build_objective(settings: FitSettings) -> RecoveryLikelihood:
     )
 
 
-def fresh_state(settings: FitSettings, num_features: int, *, seed: int) -> TrainingState:
+def fresh_state(settings: FitSettings, covariance: Tensor, *, seed: int) -> TrainingState:
     """A training state at step 0."""
     training = settings.training
     return new_state(
-        build_model(settings, num_features, seed=seed),
+        build_model(settings, covariance, seed=seed),
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         average_decay=training.average_decay,
@@ -182,7 +193,7 @@ def within_time(table: Table, settings: FitSettings, max_minutes: float, *, seed
 
 def seconds_per_step(table: Table, settings: FitSettings, *, seed: int, num_steps: int = 12) -> float:
     """Measured seconds per training step, its share of an evaluation included."""
-    state = fresh_state(settings, table.dataset.train.shape[1], seed=seed)
+    state = fresh_state(settings, table.covariance, seed=seed)
     every = num_steps
     training = dataclasses.replace(settings.training, num_steps=num_steps, evaluate_every=every)
     rows = table.transform(table.held_out(table.dataset.validation, seed=seed)).float()
@@ -203,10 +214,10 @@ class _Member:
     seed: int
     name: str
 
-    def train(self, folder: TrainingFolder | None, deadline: float | None, progress: bool) -> TrainingState:
+    def train(self, folder: TrainingFolder | None, deadline: float | None, progress: bool) -> TrainingState:  # noqa: FBT001
         """Train, or go on training, and return the state with its best weights."""
         settings, table = self.settings, self.table
-        state = fresh_state(settings, table.dataset.train.shape[1], seed=self.seed)
+        state = fresh_state(settings, table.covariance, seed=self.seed)
         if folder is not None:
             folder.restore(state, self.name)
         rows = table.transform(table.held_out(table.dataset.validation, seed=self.seed)).float()
@@ -232,15 +243,16 @@ def doctor_line(record: dict[str, Any]) -> str:
     return f"{line} | {'; '.join(record['complaints'])}" if record["complaints"] else f"{line} | healthy"
 
 
-def _best_model(settings: FitSettings, num_features: int, runs: list[TrainingState]) -> EnergySequence:
+def _best_model(settings: FitSettings, covariance: Tensor, runs: list[TrainingState]) -> EnergySequence:
     models = []
     for state in runs:
-        model = build_model(settings, num_features, seed=0)
+        model = build_model(settings, covariance, seed=0)
         model.load_state_dict(state.best)
         models.append(model)
     if len(models) == 1:
         return freeze(models[0])
-    joined = EnergySequence(models[0].schedule, Ensemble([model.network for model in models]), (num_features,))
+    joined = EnergySequence(models[0].schedule, Ensemble([model.network for model in models]), models[0].event_shape)
+    joined.base_variances, joined.base_axes = models[0].base_variances, models[0].base_axes
     joined.constants = models[0].constants
     return freeze(joined)
 
@@ -253,7 +265,7 @@ def _finish(
     folder: TrainingFolder | None,
 ) -> Density:
     num_features = table.dataset.train.shape[1]
-    whole = _best_model(settings, num_features, runs)
+    whole = _best_model(settings, table.covariance, runs)
     data_rows = table.held_out(table.dataset.validation, seed=seed)
     rows = table.transform(data_rows).float()
     level = runs[0].best_level

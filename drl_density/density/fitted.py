@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -148,12 +149,20 @@ class Density:
         return constraints.stack(parts, dim=-1) if len(self.event_shape) == 1 else None
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Normalised log density of rows ``(n, *event)`` in data units, nats, float64, shape ``(n,)``."""
+        """Normalised log density of rows ``(n, *event)`` in data units, nats, float64, shape ``(n,)``;
+        -inf outside declared bounds.
+        """
         rows = torch.as_tensor(x, dtype=torch.float64).reshape(-1, torch.Size(self.event_shape).numel())
         target = DataLogDensity(self.model, self.transform)
         with torch.no_grad():
             parts = [target(chunk) for chunk in rows.split(16384)]
-        return torch.cat(parts) - self.estimate.value
+        return torch.where(self._is_inside(rows), torch.cat(parts) - self.estimate.value, -math.inf)
+
+    def _is_inside(self, rows: Tensor) -> Tensor:
+        bounds = getattr(self.transform, "bounds", None)
+        if bounds is None:
+            return torch.ones(len(rows), dtype=torch.bool)
+        return ((rows > bounds[0]) & (rows < bounds[1])).all(1)
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Fresh draws ``(num_samples, *event)`` in data units by the progressive sampler."""

@@ -56,7 +56,7 @@ class FitSettings:
             "width": 128,
             "num_fourier_features": 64 if is_plane else 0,
             "fourier_scale": 2.0,
-            "dropout": 0.0 if num_rows >= 5000 else 0.1,
+            "dropout": 0.0 if num_rows >= 5000 else 0.1 if num_rows >= 300 else 0.3,
         }
         return dataclasses.replace(self, **{k: v for k, v in chosen.items() if getattr(self, k) is None})
 

@@ -168,7 +168,7 @@ def _model_settings(model: EnergySequence) -> dict[str, Any]:
     members = list(model.network.networks) if isinstance(model.network, Ensemble) else [model.network]
     return {
         "event_shape": list(model.event_shape),
-        "base_scale": model.base_scale,
+        "has_base": model.has_base,
         "networks": [dataclasses.asdict(member.settings) for member in members],
     }
 
@@ -177,7 +177,8 @@ def _model_from(values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Ene
     networks = [MLP(MLPSettings(**sizes)) for sizes in values["networks"]]
     network = networks[0] if len(networks) == 1 else Ensemble(networks)
     schedule = NoiseSchedule(tensors.pop("log_snr"))
-    model = EnergySequence(schedule, network, tuple(values["event_shape"]), base_scale=values["base_scale"])
+    model = EnergySequence(schedule, network, tuple(values["event_shape"]), has_base=values["has_base"])
+    model.base_axes = tensors.get("base_axes")
     model.load_state_dict(tensors)
     return model
 

@@ -194,7 +194,7 @@ def _chain(
     step_size: float,
     num_steps: int,
     generator: torch.Generator | None,
-    is_tuned: bool,
+    is_tuned: bool,  # noqa: FBT001
 ) -> tuple[Tensor, float, Tensor]:
     if num_steps == 0:
         return x, step_size, torch.ones(len(x), dtype=x.dtype, device=x.device)

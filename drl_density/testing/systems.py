@@ -91,7 +91,7 @@ class GaussianMixtureSequence:
         """The sequence as an :class:`EnergySequence` with exact log densities."""
         network = MixtureLogDensity(self.weights, self.means, self.covariances, self.offsets)
         return EnergySequence(
-            self.schedule, network, (self.dim,), base_scale=None, is_integrable=True, dtype=torch.float64
+            self.schedule, network, (self.dim,), has_base=False, is_integrable=True, dtype=torch.float64
         )
 
     def log_z(self, level: Level) -> Tensor:

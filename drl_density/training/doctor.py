@@ -19,7 +19,7 @@ class Doctor:
     Attributes:
         max_gap_per_dimension: a level whose data lie this many nats per dimension above or below the chain ends has
             run away.
-        max_validation_rise: nats that the validation loss may rise above its best before it counts as run-away.
+        max_loss_rise: nats by which both training and validation loss may rise above their best.
         min_acceptance: below it a level's chains hardly move.
         min_relative_jump: mean squared jump over the conditional variance below which chains count as frozen.
         max_spurious_gap: nats per dimension by which short noise-started chains may end above the data.
@@ -28,15 +28,19 @@ class Doctor:
     """
 
     max_gap_per_dimension: float = 3.0
-    max_validation_rise: float = 2.0
+    max_loss_rise: float = 1.0
     min_acceptance: float = 0.2
     min_relative_jump: float = 0.01
     max_spurious_gap: float = 2.0
     max_rollbacks: int = 3
     rate_factor: float = 0.5
 
-    def run_away(self, record: dict, *, num_features: int, best_validation: float) -> str | None:
-        """The reason why this evaluation calls for a rollback, or None."""
+    def run_away(self, record: dict, history: list[dict], *, num_features: int) -> str | None:
+        """The reason why this evaluation calls for a rollback, or None.
+
+        A validation loss that rises while the training loss does not is overfitting, which early stopping answers; it
+        is a run-away only when the training loss has risen as well.
+        """
         if not math.isfinite(record["loss"]) or not math.isfinite(record["validation_loss"]):
             return "the loss is not a finite number"
         gaps = [gap for gap in record["energy_gap"] if math.isfinite(gap)]
@@ -44,8 +48,12 @@ class Doctor:
         worst = max(gaps, key=abs, default=0.0)
         if abs(worst) > limit:
             return f"the energy gap ran to {worst:.1f} nats at one level (limit {limit:.0f})"
-        if record["validation_loss"] > best_validation + self.max_validation_rise:
-            return f"the validation loss rose from {best_validation:.2f} to {record['validation_loss']:.2f}"
+        rises = {
+            name: record[name] - min((past[name] for past in history), default=math.inf)
+            for name in ("validation_loss", "loss")
+        }
+        if min(rises.values()) > self.max_loss_rise:
+            return f"training and validation loss rose by {rises['loss']:.2f} and {rises['validation_loss']:.2f}"
         return None
 
     def complaints(self, record: dict, *, num_features: int) -> list[str]:

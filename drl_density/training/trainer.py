@@ -118,10 +118,7 @@ def train(
             continue
         if not broken:
             record = _evaluate(state, evaluation, gathered, settings)
-            best_validation = min((entry["validation_loss"] for entry in state.history), default=math.inf)
-            reason = doctor.run_away(
-                record, num_features=state.model.event_shape.numel(), best_validation=best_validation
-            )
+            reason = doctor.run_away(record, state.history, num_features=state.model.event_shape.numel())
         else:
             reason = f"the gradient norm at step {state.step} is {norm}"
         gathered = _Gathered(state.model.num_levels)
@@ -150,7 +147,10 @@ def _gradient_step(
         group["lr"] = settings.rate(state.step) * state.rate_factor
     x = batches(settings.batch_size, state.generator)
     state.model.train()
-    value = objective(state.model, x, state.step_sizes, generator=state.generator)
+    with torch.random.fork_rng(devices=[]):
+        # Dropout draws from torch's global generator: seeded here, so that a run depends on its own generator alone.
+        torch.manual_seed(int(torch.randint(2**62, (), generator=state.generator)))
+        value = objective(state.model, x, state.step_sizes, generator=state.generator)
     state.optimizer.zero_grad(set_to_none=True)
     value.loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.max_gradient_norm)

@@ -72,9 +72,7 @@ def write_all(folder):
     )
 
 
-@pytest.mark.parametrize(
-    "name", ["t.csv", "t.tsv", "semicolon.csv", "t.parquet", "t.npy", "t.npz:table", "t.nc"]
-)
+@pytest.mark.parametrize("name", ["t.csv", "t.tsv", "semicolon.csv", "t.parquet", "t.npy", "t.npz:table", "t.nc"])
 def test_every_file_format(tmp_path, name):
     write_all(tmp_path)
     data = load_dataset(str(tmp_path / name), seed=0)

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from drl_density.mcmc import HMC, MALA, ULA, DualAveraging, Recording, init_state, integrate, run_chain
 from drl_density.errors import DivergenceWarning
+from drl_density.mcmc import HMC, MALA, ULA, DualAveraging, Recording, init_state, integrate, run_chain
 from drl_density.testing import assert_z, seeded_generator
 
 KERNELS = {"ULA": ULA, "MALA": MALA, "HMC1": lambda **k: HMC(1, **k), "HMC4": lambda **k: HMC(4, **k)}

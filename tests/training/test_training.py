@@ -33,7 +33,9 @@ def fresh(seed=0, *, width=32, rate=3e-3, num_fourier=16):
 
 
 def settings(**changes):
-    return TrainingSettings(**{"num_steps": 40, "batch_size": 32, "evaluate_every": 10, "learning_rate": 3e-3, **changes})
+    return TrainingSettings(
+        **{"num_steps": 40, "batch_size": 32, "evaluate_every": 10, "learning_rate": 3e-3, **changes}
+    )
 
 
 def evaluation(**changes):
@@ -56,9 +58,10 @@ def test_two_modes_are_learned_with_their_weights():
         values = state.averaged_model.log_density(grid, 0)
     model = (values - values.logsumexp(0)).exp() / width
     normal = torch.distributions.Normal
-    truth = WEIGHT * normal(-1, SCALE).log_prob(grid[:, 0]).exp() + (1 - WEIGHT) * normal(0.6, SCALE).log_prob(
-        grid[:, 0]
-    ).exp()
+    truth = (
+        WEIGHT * normal(-1, SCALE).log_prob(grid[:, 0]).exp()
+        + (1 - WEIGHT) * normal(0.6, SCALE).log_prob(grid[:, 0]).exp()
+    )
     assert 0.5 * float((model - truth).abs().sum()) * width < 0.05
     assert abs(float(model[grid[:, 0] < -0.2].sum()) * width - WEIGHT) < 0.03
 
@@ -109,7 +112,10 @@ def test_doctor_rolls_back_lowers_the_rate_and_stops():
         return rows if len(calls) < 12 else torch.full_like(rows, math.nan)
 
     state = fresh()
-    with pytest.warns(DivergenceWarning, match="rolled back to step 10"), pytest.raises(TrainingFailed, match="4 times"):
+    with (
+        pytest.warns(DivergenceWarning, match="rolled back to step 10"),
+        pytest.raises(TrainingFailed, match="4 times"),
+    ):
         train(state, RecoveryLikelihood(num_steps=2), broken, settings=settings(), evaluation=evaluation())
     assert state.step == 10
     assert all(bool(parameter.isfinite().all()) for parameter in state.model.parameters())
@@ -117,10 +123,12 @@ def test_doctor_rolls_back_lowers_the_rate_and_stops():
 
 def test_doctor_sees_a_run_away():
     record = {"loss": 1.0, "validation_loss": 2.0, "energy_gap": [0.1, math.nan]}
-    doctor = Doctor()
-    assert doctor.run_away(record, num_features=2, best_validation=1.9) is None
-    for change in ({"loss": math.nan}, {"energy_gap": [0.0, 500.0]}, {"validation_loss": 9.0}):
-        assert doctor.run_away(record | change, num_features=2, best_validation=1.9) is not None
+    doctor, past = Doctor(), [{"loss": 1.1, "validation_loss": 1.9}]
+    assert doctor.run_away(record, past, num_features=2) is None
+    overfitted = record | {"validation_loss": 9.0}
+    assert doctor.run_away(overfitted, past, num_features=2) is None
+    for change in ({"loss": math.nan}, {"energy_gap": [0.0, 500.0]}, {"validation_loss": 9.0, "loss": 8.0}):
+        assert doctor.run_away(record | change, past, num_features=2) is not None
 
 
 def test_doctor_complains_of_frozen_chains():

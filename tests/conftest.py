@@ -1,0 +1,36 @@
+"""Shared fixtures: a tiny fitted density, made once."""
+
+import pytest
+import torch
+
+import drl_density as drl
+
+TINY = drl.FitSettings(
+    num_levels=5,
+    width=24,
+    num_blocks=1,
+    num_fourier_features=8,
+    num_chain_steps=2,
+    num_pool_draws=40,
+    training=drl.TrainingSettings(num_steps=40, batch_size=32, evaluate_every=20),
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_settings():
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_data():
+    return drl.load_dataset("banana", seed=0, num_rows=400)
+
+
+@pytest.fixture(scope="session")
+def tiny_density(tiny_data):
+    return drl.fit(tiny_data, settings=TINY, progress=False)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)

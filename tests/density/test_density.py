@@ -1,0 +1,185 @@
+"""Fit, distribution, save, load, resume: the object a user holds."""
+
+import copy
+import dataclasses
+import math
+import time
+
+import pyro
+import pytest
+import torch
+from pyro.infer import MCMC, NUTS
+
+import drl_density as drl
+from drl_density.density.fit import Table, prepare_table, seconds_per_step, within_time
+from drl_density.density.fitted import Density
+from drl_density.errors import RunFolderError, UnreliableEstimateWarning
+from drl_density.run_folder import RunFolder
+
+
+def test_distribution_is_normalized_and_in_data_units(tiny_density, tiny_data):
+    target = tiny_density.distribution()
+    assert target.is_normalized
+    assert "estimated" in repr(target)
+    x = tiny_data.test[:10]
+    torch.testing.assert_close(target.log_prob(x), tiny_density.log_prob(x), rtol=1e-6, atol=1e-6)
+    u = tiny_density.transform(x)
+    by_hand = (
+        tiny_density.model.log_density(u, 0)
+        + tiny_density.transform.log_abs_det_jacobian(x, u)
+        - tiny_density.estimate.value
+    )
+    torch.testing.assert_close(target.log_prob(x), by_hand, rtol=1e-6, atol=1e-6)
+
+
+def test_it_integrates_to_one(tiny_density):
+    """Quadrature over the plane agrees with the estimate's own standard error (and a grid error of 1e-3)."""
+    ticks = torch.linspace(-16, 40, 700, dtype=torch.float64)
+    first = torch.linspace(-14, 14, 700, dtype=torch.float64)
+    mass = tiny_density.log_prob(torch.cartesian_prod(first, ticks)).exp().sum() * (28 / 699) * (56 / 699)
+    assert abs(math.log(float(mass))) < 5 * tiny_density.estimate.standard_error + 1e-3
+
+
+def test_weights_of_a_distribution_are_frozen_copies(tiny_density, tiny_data):
+    density = dataclasses.replace(tiny_density, model=copy.deepcopy(tiny_density.model))
+    target = density.distribution()
+    before = target.log_prob(tiny_data.test[:3])
+    with torch.no_grad():
+        density.model.network.readout.bias.add_(1.0)
+    assert torch.equal(target.log_prob(tiny_data.test[:3]), before)
+
+
+def test_small_requests_come_from_the_pool_without_reuse(tiny_density):
+    target = tiny_density.distribution()
+    first, second = target.sample(), target.sample((3,))
+    assert first.shape == (2,)
+    torch.testing.assert_close(first.double(), tiny_density.pool[0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(second.double(), tiny_density.pool[1:4], rtol=1e-6, atol=1e-6)
+
+
+def test_large_requests_run_the_sampler(tiny_density):
+    target = tiny_density.distribution()
+    assert target.sample((50,)).shape == (50, 2)
+    assert target.last_result.stats["acceptance_rate"].shape[1] == 50
+
+
+def test_nuts_starts_without_running_a_sampler(tiny_density):
+    target = tiny_density.distribution()
+    pyro.set_rng_seed(0)
+    mcmc = MCMC(NUTS(lambda: pyro.sample("x", target)), num_samples=2, warmup_steps=2, disable_progbar=True)
+    started = time.monotonic()
+    mcmc.run()
+    assert time.monotonic() > started
+    assert mcmc.get_samples()["x"].shape == (2, 2)
+    assert target.sampler.num_used > 0
+    assert target.last_result is None or not target.last_result.stats
+
+
+def test_draws_follow_the_generator(tiny_density):
+    runs = [tiny_density.sample(20, generator=torch.Generator().manual_seed(4)) for _ in range(2)]
+    assert torch.equal(*runs)
+    assert runs[0].dtype == torch.float64
+
+
+def test_save_and_load(tiny_density, tiny_data, tmp_path):
+    tiny_density.save(tmp_path / "run")
+    again = Density.load(tmp_path / "run")
+    assert torch.equal(again.log_prob(tiny_data.test), tiny_density.log_prob(tiny_data.test))
+    assert again.baselines == tiny_density.baselines
+    assert again.columns == tiny_density.columns
+    assert again.settings == tiny_density.settings
+    draws = [d.sample(5, generator=torch.Generator().manual_seed(0)) for d in (again, tiny_density)]
+    assert torch.equal(*draws)
+    with pytest.raises(RunFolderError, match="--force"):
+        tiny_density.save(tmp_path / "run")
+
+
+def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, tiny_settings, tmp_path, monkeypatch):
+    from drl_density.density import store
+
+    def save_then_stop(self, name):
+        save = store_saver(self, name)
+
+        def wrapped(state):
+            save(state)
+            raise KeyboardInterrupt
+
+        return wrapped
+
+    store_saver = store.TrainingFolder.saver
+    monkeypatch.setattr(store.TrainingFolder, "saver", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        drl.fit(tiny_data, settings=tiny_settings, out=tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    with pytest.raises(RunFolderError, match="not finished"):
+        Density.load(tmp_path / "run")
+    density = drl.fit(tiny_data, out=tmp_path / "run", resume=True, progress=False)
+    for name, value in tiny_density.model.state_dict().items():
+        assert torch.equal(value, density.model.state_dict()[name]), name
+    assert density.estimate.value == tiny_density.estimate.value
+    with pytest.raises(RunFolderError, match="finished run"):
+        drl.fit(tiny_data, out=tmp_path / "run", resume=True, progress=False)
+
+
+def test_ensembles_average_energies(tiny_data, tiny_settings, tmp_path):
+    settings = dataclasses.replace(tiny_settings, num_networks=2, num_levels=4)
+    density = drl.fit(tiny_data, settings=settings, progress=False)
+    density.save(tmp_path / "run")
+    x = tiny_data.test[:5]
+    assert torch.equal(Density.load(tmp_path / "run").log_prob(x), density.log_prob(x))
+    assert len(density.model.network.networks) == 2
+
+
+def test_damaged_folders_are_refused(tiny_density, tmp_path):
+    folder = tmp_path / "run"
+    tiny_density.save(folder)
+    values = RunFolder(folder).read_json("settings.json")
+    del values["plan"]
+    RunFolder(folder).write_json("settings.json", values)
+    with pytest.raises(RunFolderError, match="damaged or of another version"):
+        Density.load(folder)
+
+
+def test_an_unreliable_estimate_is_told(tiny_density):
+    doubtful = dataclasses.replace(tiny_density.estimate, verdict="unreliable", advice="do more")
+    with pytest.warns(UnreliableEstimateWarning, match="do more"):
+        dataclasses.replace(tiny_density, estimate=doubtful).distribution()
+
+
+def test_below_the_floor_is_said(tiny_density):
+    low = dataclasses.replace(tiny_density.baselines, model=-99.0)
+    assert "FAILURE" in dataclasses.replace(tiny_density, baselines=low).summary()
+    assert "log Z" in tiny_density.summary()
+
+
+def test_time_limits_cut_the_steps(tiny_data, tiny_settings):
+    table = prepare_table(tiny_data)
+    tiny_settings = tiny_settings.resolve(len(tiny_data.train), tiny_data.num_columns)
+    per_step = seconds_per_step(table, tiny_settings, seed=0)
+    assert per_step > 0
+    long = dataclasses.replace(tiny_settings, training=drl.TrainingSettings(num_steps=10**6, evaluate_every=20))
+    cut = within_time(table, long, 0.01, seed=0)
+    assert 20 <= cut.training.num_steps < 10**5
+
+
+def test_rounded_columns_are_dequantised_afresh():
+    values = torch.randn(300, 2).mul(3).round().double()
+    table = prepare_table(drl.load_dataset(values))
+    assert isinstance(table, Table)
+    rows = [table.batches(200, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
+    assert torch.equal(rows[0], rows[1])
+    assert not torch.equal(rows[0], rows[2])
+    assert len(table.held_out(table.dataset.validation, seed=0)) >= 1024
+
+
+def test_bounded_columns_have_a_bounded_support(tiny_settings):
+    values = torch.rand(300, 2, dtype=torch.float64)
+    data = drl.load_dataset(values, columns={"x0": {"lower": 0.0, "upper": 1.0}})
+    density = drl.fit(data, settings=tiny_settings, progress=False)
+    draws = density.sample(200, generator=torch.Generator().manual_seed(0))
+    assert bool(((draws[:, 0] > 0) & (draws[:, 0] < 1)).all())
+    outside = torch.tensor([[1.5, 0.5], [0.5, 0.5]], dtype=torch.float64)
+    assert density.log_prob(outside)[0] == -math.inf
+    assert bool(density.log_prob(outside)[1].isfinite())
+    with pytest.raises(ValueError, match="support"):
+        density.distribution().log_prob(outside)

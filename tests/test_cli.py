@@ -1,0 +1,97 @@
+"""The command line: each command once at toy size, and wrong input."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from drl_density.cli import main
+
+SMALL = [
+    "--settings.num-levels", "4", "--settings.width", "16", "--settings.num-blocks", "1",
+    "--settings.num-chain-steps", "2", "--settings.num-pool-draws", "40",
+    "--settings.training.num-steps", "20", "--settings.training.evaluate-every", "10",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    path = tmp_path_factory.mktemp("table") / "table.csv"
+    rng = np.random.default_rng(0)
+    values = np.stack([rng.normal(size=300), rng.normal(size=300).round(1), rng.poisson(4.0, 300)], 1)
+    np.savetxt(path, values, delimiter=",", header="a,b,c", comments="", fmt="%.10g")
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(table, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["fit", str(table), "--out", str(out), *SMALL]) == 0
+    return out
+
+
+def test_sample_writes_rows_on_the_columns_grid(run, tmp_path):
+    assert main(["sample", str(run), "--n", "30", "--out", str(tmp_path / "draws.csv")]) == 0
+    with (tmp_path / "draws.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 30
+    assert all(float(row["c"]) == round(float(row["c"])) for row in rows)
+    assert all(abs(float(row["b"]) * 10 - round(float(row["b"]) * 10)) < 1e-6 for row in rows)
+
+
+def test_score_writes_one_number_per_row(run, table, tmp_path, capsys):
+    assert main(["score", str(run), str(table), "--out", str(tmp_path / "scores.csv")]) == 0
+    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 301
+    assert "verdict" in capsys.readouterr().err
+
+
+def test_dry_run_prints_settings_and_writes_nothing(table, tmp_path, capsys):
+    assert main(["fit", str(table), "--out", str(tmp_path / "none"), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "rounded, grid 0.1" in printed
+    assert json.loads(printed[printed.index("{\n") :])["num_levels"] == 10
+    assert not (tmp_path / "none").exists()
+
+
+def test_demo_writes_a_page(tmp_path, capsys):
+    from drl_density.density.demo import run_demo
+    from tests.conftest import TINY
+
+    printed = run_demo("eight_gaussians", tmp_path / "demo", settings=TINY, progress=False)
+    assert "kernel density" in printed
+    page = (tmp_path / "demo" / "report.html").read_text()
+    assert "data:image/png" in page
+    assert "log Z" in page
+    assert (tmp_path / "demo" / "training.png").stat().st_size > 10_000
+
+
+BAD = {
+    "no file": (["fit", "none.csv"], "there is no file"),
+    "unknown set": (["fit", "wines"], "did you mean wine"),
+    "overwrite": (["fit", "TABLE", "--out", "RUN"], "--force"),
+    "no run": (["sample", "nowhere"], "there is no run folder"),
+    "other columns": (["score", "RUN", "wine"], "not here"),
+    "no rows": (["sample", "RUN", "--n", "0"], "at least 1"),
+    "drop": (["fit", "TABLE", "--drop", "z", "--out", "x"], "cannot drop z"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_wrong_input_is_one_clear_line(name, run, table, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    arguments, message = BAD[name]
+    arguments = [{"TABLE": str(table), "RUN": str(run)}.get(word, word) for word in arguments]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_interruption_is_resumable(table, tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("drl_density.cli.fit", interrupted)
+    assert main(["fit", str(table), "--out", str(tmp_path / "run")]) == 130
+    assert "--resume" in capsys.readouterr().err

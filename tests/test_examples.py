@@ -1,0 +1,36 @@
+"""Every example runs at toy size, and says what it promises."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from drl_density.testing import assert_z
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+ARGUMENTS = {
+    "01_fit_and_sample": lambda tiny: {"num_rows": 400, "settings": tiny, "max_minutes": None},
+    "02_log_z_of_your_own_density": lambda tiny: {},
+}
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_example_is_listed():
+    assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == sorted(ARGUMENTS)
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_examples_run(name, tiny_settings):
+    assert load(name).main(**ARGUMENTS[name](tiny_settings)) is not None
+
+
+def test_double_well_is_right():
+    """10.29348 by quadrature."""
+    estimate = load("02_log_z_of_your_own_density").main()
+    assert_z(estimate.value, 10.29348, estimate.standard_error)
