@@ -120,7 +120,9 @@ def fit(
     if saved is not None:
         settings = saved.settings
     elif max_minutes is not None:
-        settings = within_time(table, settings, max_minutes, seed=seed)
+        settings, forecast = within_time(table, settings, max_minutes, seed=seed)
+        if progress:
+            tqdm.write(f"forecast: {settings.training.num_steps} steps, at most {forecast:.0f} s of training")
     if folder is not None and saved is None:
         folder.begin(dataset.source, settings, seed=seed)
     deadline = None if max_minutes is None else started + 0.9 * 60 * max_minutes
@@ -182,13 +184,17 @@ def fresh_state(settings: FitSettings, covariance: Tensor, *, seed: int) -> Trai
     )
 
 
-def within_time(table: Table, settings: FitSettings, max_minutes: float, *, seed: int) -> FitSettings:
-    """Cut the number of steps to what ``max_minutes`` allows at the speed measured on a throw-away state."""
-    forecast = seconds_per_step(table, settings, seed=seed)
-    allowed = int(0.8 * 60 * max_minutes / forecast / settings.num_networks)
+def within_time(table: Table, settings: FitSettings, max_minutes: float, *, seed: int) -> tuple[FitSettings, float]:
+    """Cut the number of steps to what ``max_minutes`` allows at the speed measured on a throw-away state.
+
+    Returns the settings and the forecast of the training time in seconds, which early stopping may undercut.
+    """
+    per_step = seconds_per_step(table, settings, seed=seed)
+    allowed = int(0.8 * 60 * max_minutes / per_step / settings.num_networks)
     every = settings.training.evaluate_every
     num_steps = max(every, min(settings.training.num_steps, allowed))
-    return dataclasses.replace(settings, training=dataclasses.replace(settings.training, num_steps=num_steps))
+    cut = dataclasses.replace(settings, training=dataclasses.replace(settings.training, num_steps=num_steps))
+    return cut, num_steps * per_step * settings.num_networks
 
 
 def seconds_per_step(table: Table, settings: FitSettings, *, seed: int, num_steps: int = 12) -> float:

@@ -158,7 +158,8 @@ def test_time_limits_cut_the_steps(tiny_data, tiny_settings):
     per_step = seconds_per_step(table, tiny_settings, seed=0)
     assert per_step > 0
     long = dataclasses.replace(tiny_settings, training=drl.TrainingSettings(num_steps=10**6, evaluate_every=20))
-    cut = within_time(table, long, 0.01, seed=0)
+    cut, forecast = within_time(table, long, 0.01, seed=0)
+    assert forecast > 0
     assert 20 <= cut.training.num_steps < 10**5
 
 
