@@ -79,8 +79,8 @@ class Fit:
         print(f"saved in {self.out}")
 
     def _print_settings(self, data: Dataset) -> None:
-        settings = self.settings.resolve(len(data.train), data.num_columns)
-        transform = prepare_table(data, settings.transform).transform
+        table = prepare_table(data, self.settings.transform)
+        settings, transform = self.settings.resolve(len(data.train), table.covariance), table.transform
         describe = getattr(transform, "describe", None)
         print("\n".join(describe()) if describe else f"transform: {transform}")
         print(json.dumps({"out": str(self.out), "seed": self.seed, **settings.to_dict()}, indent=1))

@@ -114,8 +114,9 @@ def fit(
     started = time.monotonic()
     dataset = data if isinstance(data, Dataset) else load_dataset(data, split=Split(seed=seed))
     folder = TrainingFolder.prepare(out, resume=resume, force=force) if out is not None else None
-    settings = (settings or FitSettings()).resolve(len(dataset.train), dataset.train.shape[1])
+    settings = settings or FitSettings()
     table = prepare_table(dataset, settings.transform)
+    settings = settings.resolve(len(dataset.train), table.covariance)
     saved = folder.saved() if folder is not None and resume else None
     if saved is not None:
         settings = saved.settings

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from drl_density.training import TrainingSettings
 
@@ -16,8 +20,8 @@ class FitSettings:
     Attributes:
         transform: "auto", "gaussianize", "standardize" or "logit".
         num_levels: T.
-        sigma_min: noise of level 0 in units of the transformed columns; which of the lowest levels is reported is
-            chosen on validation.
+        sigma_min: noise of level 0 in units of the transformed columns, below the spread along the narrowest axis of the
+            data; which of the lowest levels is reported is chosen on validation.
         sigma_max: noise of the topmost level.
         width: hidden units.
         num_blocks: residual blocks.
@@ -33,7 +37,7 @@ class FitSettings:
     """
 
     transform: str = "auto"
-    num_levels: int = 10
+    num_levels: int | None = None
     sigma_min: float | None = None
     sigma_max: float = 0.995
     width: int | None = None
@@ -48,11 +52,15 @@ class FitSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     num_pool_draws: int = 2000
 
-    def resolve(self, num_rows: int, num_features: int) -> FitSettings:
-        """The same settings with every None replaced by a choice for a table of this size."""
-        is_plane = num_features <= 3
+    def resolve(self, num_rows: int, covariance: Tensor) -> FitSettings:
+        """The same settings with every None replaced by a choice for a table of this size and covariance."""
+        is_plane = len(covariance) <= 3
+        narrowest = float(torch.linalg.eigvalsh(covariance)[0]) ** 0.5
+        sigma_min = self.sigma_min or (0.03 if is_plane else max(0.02, min(0.1, 0.7 * narrowest)))
+        extra_levels = 0 if is_plane else max(0, math.ceil(math.log(0.1 / sigma_min) / 0.46))
         chosen = {
-            "sigma_min": 0.03 if is_plane else 0.1,
+            "sigma_min": sigma_min,
+            "num_levels": 10 + extra_levels,
             "width": 128,
             "num_fourier_features": 64 if is_plane else 0,
             "fourier_scale": 2.0,

@@ -154,7 +154,7 @@ def test_below_the_floor_is_said(tiny_density):
 
 def test_time_limits_cut_the_steps(tiny_data, tiny_settings):
     table = prepare_table(tiny_data)
-    tiny_settings = tiny_settings.resolve(len(tiny_data.train), tiny_data.num_columns)
+    tiny_settings = tiny_settings.resolve(len(tiny_data.train), table.covariance)
     per_step = seconds_per_step(table, tiny_settings, seed=0)
     assert per_step > 0
     long = dataclasses.replace(tiny_settings, training=drl.TrainingSettings(num_steps=10**6, evaluate_every=20))
@@ -184,3 +184,13 @@ def test_bounded_columns_have_a_bounded_support(tiny_settings):
     assert bool(density.log_prob(outside)[1].isfinite())
     with pytest.raises(ValueError, match="support"):
         density.distribution().log_prob(outside)
+
+
+def test_noise_of_level_zero_follows_the_narrowest_axis():
+    settings = drl.FitSettings()
+    wide, narrow = torch.eye(5).double(), torch.ones(5, 5).double() * 0.999 + 0.001 * torch.eye(5).double()
+    assert settings.resolve(1000, wide).sigma_min == 0.1
+    resolved = settings.resolve(1000, narrow)
+    assert resolved.sigma_min == pytest.approx(0.7 * 0.001**0.5, rel=1e-6)
+    assert resolved.num_levels > settings.resolve(1000, wide).num_levels
+    assert dataclasses.replace(settings, sigma_min=0.2).resolve(1000, narrow).sigma_min == 0.2
