@@ -142,7 +142,7 @@ class Demo:
 
     out: Path = Path("runs/demo")
     """Run folder."""
-    source: str = "wine"
+    source: str = "digits"
     """Data set."""
     seed: int = 0
     """Of everything."""
