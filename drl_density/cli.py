@@ -92,7 +92,7 @@ class Sample:
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
-    n: int = 1000
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Rows to draw."""
     seed: int = 0
     """Of the draws."""

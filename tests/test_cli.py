@@ -32,7 +32,7 @@ def run(table, tmp_path_factory):
 
 
 def test_sample_writes_rows_on_the_columns_grid(run, tmp_path):
-    assert main(["sample", str(run), "--n", "30", "--out", str(tmp_path / "draws.csv")]) == 0
+    assert main(["sample", str(run), "-n", "30", "--out", str(tmp_path / "draws.csv")]) == 0
     with (tmp_path / "draws.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 30
