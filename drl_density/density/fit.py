@@ -35,7 +35,7 @@ from drl_density.training import (
     new_state,
     train,
 )
-from drl_density.transforms import Dequantization, fit_marginal_gaussianization
+from drl_density.transforms import Dequantization, MarginalGaussianization, fit_marginal_gaussianization
 
 
 @dataclass(frozen=True)
@@ -324,7 +324,8 @@ def _baselines(table: Table, model: EnergySequence, log_z: float, data_rows: Ten
     jacobian = table.transform.log_abs_det_jacobian(data_rows, u)
     covariance = u_train.T.cov() + 1e-6 * torch.eye(u.shape[1], dtype=u.dtype)
     gaussian = torch.distributions.MultivariateNormal(u_train.mean(0), covariance).log_prob(u) + jacobian
-    marginals = fit_marginal_gaussianization(train)
+    is_fitted = isinstance(table.transform, MarginalGaussianization)
+    marginals = table.transform if is_fitted else fit_marginal_gaussianization(train)
     with torch.no_grad():
         tilted = model.log_density(u.float(), 0).double() - log_z + jacobian
         independent = marginals.marginal_log_density(data_rows).sum(-1)

@@ -15,7 +15,7 @@ from drl_density.errors import DataError
 from drl_density.transforms.marginals import Marginals, MixtureFit, fit_mixture
 
 NUM_COMPONENTS = (1, 2, 3, 5, 8)
-LARGEST_FIT = 20_000
+LARGEST_FIT = 5_000
 _FAR_TAIL = -600.0
 
 

@@ -113,7 +113,7 @@ class Marginals:
             following = torch.where(inside, proposal, 0.5 * (low + high))
             moved = (following - y).abs()
             y = following
-            if bool((moved <= 4e-16 * (1 + y.abs())).all()):
+            if bool((moved <= 1e-12 * (1 + y.abs())).all()):
                 break
         return y
 
