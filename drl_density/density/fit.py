@@ -121,7 +121,8 @@ def fit(
     if saved is not None:
         settings = saved.settings
     elif max_minutes is not None:
-        settings, forecast = within_time(table, settings, max_minutes, seed=seed)
+        left = max_minutes - (time.monotonic() - started) / 60
+        settings, forecast = within_time(table, settings, left, seed=seed)
         if progress:
             tqdm.write(f"forecast: {settings.training.num_steps} steps, at most {forecast:.0f} s of training")
     if folder is not None and saved is None:
