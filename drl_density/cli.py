@@ -72,7 +72,8 @@ class Fit:
         )
         print(density.summary())
         samples = density.pool[: len(data.test) * 4]
-        check = memorization_check(samples, data.train, data.test)
+        table = prepare_table(data, density.settings.transform)
+        check = memorization_check(samples, data.train, table.rows(data.test, torch.Generator().manual_seed(self.seed)))
         print(
             f"nearest training row: samples {check.sample_distance:.3g}, test {check.test_distance:.3g}; {check.verdict}"
         )

@@ -35,11 +35,16 @@ def memorization_check(samples: Tensor, train: Tensor, test: Tensor, *, max_rows
         test: rows the model has not seen.
         max_rows: samples and test rows used.
 
+    Columns that are constant in training are left out. Put samples and test rows on the same footing first: both
+    rounded, or both dequantised.
+
     >>> train, test = torch.zeros(4, 1).double() + torch.arange(4)[:, None], torch.full((9, 1), 0.5).double()
     >>> memorization_check(train.repeat(3, 1), train, test).p_value < 0.01
     True
     """
     scale = train.double().std(0)
+    varies = scale > 0
+    samples, train, test, scale = samples[:, varies], train[:, varies], test[:, varies], scale[varies]
     nearest = []
     for rows in (samples[:max_rows], test[:max_rows]):
         chunks = (rows.double() / scale).split(256)

@@ -87,7 +87,8 @@ def _mean_and_error(values: Tensor, num_rows: int) -> tuple[float, float]:
 
 
 def _page(data: Dataset, density: Density, figures: dict[str, tuple[float, float]], seconds: float) -> ReportPage:
-    check = memorization_check(density.pool[: 4 * len(data.test)], data.train, data.test)
+    noisy_test = prepare_table(data, density.settings.transform).rows(data.test, torch.Generator().manual_seed(0))
+    check = memorization_check(density.pool[: 4 * len(data.test)], data.train, noisy_test)
     likelihood = ReportTable(
         "Test log-likelihood",
         ("model", "nats per row", "standard error"),

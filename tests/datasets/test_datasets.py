@@ -203,6 +203,8 @@ def test_memorized_rows_are_seen():
     generator = seeded_generator(3)
     train, test, fresh = (torch.randn(300, 3, generator=generator).double() for _ in range(3))
     assert memorization_check(fresh, train, test).p_value > 1e-4
+    constant = [torch.cat([part, torch.ones(300, 1).double()], 1) for part in (fresh, train, test)]
+    assert memorization_check(*constant) == memorization_check(fresh, train, test)
     copied = memorization_check(train + 1e-3, train, test)
     assert copied.p_value < 1e-6
     assert "memorised" in copied.verdict
