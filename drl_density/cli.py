@@ -80,8 +80,9 @@ class Fit:
         print(f"saved in {self.out}")
 
     def _print_settings(self, data: Dataset) -> None:
-        table = prepare_table(data, self.settings.transform)
-        settings, transform = self.settings.resolve(len(data.train), table.covariance), table.transform
+        table = prepare_table(data, self.settings.transform, base=self.settings.base)
+        num_features, transform = data.train[0].numel(), table.transform
+        settings = self.settings.resolve(len(data.train), num_features, table.bases.sigma_min)
         describe = getattr(transform, "describe", None)
         print("\n".join(describe()) if describe else f"transform: {transform}")
         print(json.dumps({"out": str(self.out), "seed": self.seed, **settings.to_dict()}, indent=1))

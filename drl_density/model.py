@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
 from drl_density.distributions import ChainSampler, EnergyDistribution, RecoveryDistribution, SamplerPolicy
+from drl_density.networks import NoisedGaussianMixture
 from drl_density.schedule import Level, NoiseSchedule
 
 
@@ -30,6 +30,25 @@ class LogNormalizers(nn.Module):
         return self.readout(torch.tanh(self.hidden(log_snr[..., None] / 4))).squeeze(-1)
 
 
+class MeanNormalizers(nn.Module):
+    """Mean of several models' learned constants: by Hoelder's inequality at least the log Z of their averaged energy,
+    as far as each constant is its model's log Z.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    @property
+    def readout(self) -> nn.Linear:
+        """The last layer of the first member, which tells device and dtype."""
+        return self.members[0].readout
+
+    def forward(self, log_snr: Tensor) -> Tensor:
+        """c at each log-SNR, same shape."""
+        return torch.stack([member(log_snr) for member in self.members]).mean(0)
+
+
 class LevelLogDensity:
     """``model.log_density`` with its level fixed: a picklable callable that keeps sight of the parameters."""
 
@@ -47,18 +66,18 @@ class LevelLogDensity:
 class EnergySequence(nn.Module):
     r"""Energy-based models :math:`p_t(x) = \exp(F_t(x)) / Z_t` for levels t = 0..T-1, above them the base N(0, I).
 
-    .. math:: F_t(x) = \log \mathcal{N}(x; 0, \alpha_t^2 C + \sigma_t^2 I) + g(x, \lambda_t)
+    .. math:: F_t(x) = \log \textstyle\sum_k w_k\,
+        \mathcal{N}(x; \alpha_t \mu_k, \alpha_t^2 C_k + \sigma_t^2 I) + g(x, \lambda_t)
 
-    with a fixed covariance C (identity unless given) and a network g. The base is the exact noised Gaussian, so with g = 0
-    every level is the Gaussian model of the data. Levels are continuous: F is defined at any log-SNR.
-    ``log_density`` is the only function that turns
-    a network output into a log density.
+    with a fixed Gaussian mixture (N(0, I) unless given) and a network g. The base is exactly noised, so with g = 0
+    every level is that mixture's model of the data, normalised. Levels are continuous: F is defined at any log-SNR.
+    ``log_density`` is the only function that turns a network output into a log density.
 
     Args:
         schedule: noise levels.
         network: g, see :mod:`drl_density.networks`.
         event_shape: shape of one point.
-        base_covariance: C, shape ``(d, d)``, for the flattened point; the identity when not given.
+        base: the fixed mixture over the flattened point; standard normal when not given.
         has_base: False for F = g alone.
         is_integrable: whether exp(F) has a finite integral. By default it is declared from the parts: a Gaussian base
             and a network of bounded growth.
@@ -81,7 +100,7 @@ class EnergySequence(nn.Module):
         network: nn.Module,
         event_shape: tuple[int, ...],
         *,
-        base_covariance: Tensor | None = None,
+        base: NoisedGaussianMixture | None = None,
         has_base: bool = True,
         is_integrable: bool | None = None,
         dtype: torch.dtype | None = None,
@@ -90,33 +109,15 @@ class EnergySequence(nn.Module):
         super().__init__()
         self.schedule, self.network = schedule, network
         self.event_shape = torch.Size(event_shape)
-        self.has_base = has_base
-        self._set_base(base_covariance)
+        if base is None and has_base:
+            base = NoisedGaussianMixture.standard(self.event_shape.numel())
+        self.base = base if has_base else None
         self.constants = LogNormalizers(generator=generator)
         if is_integrable is None:
-            is_integrable = has_base and bool(getattr(network, "has_bounded_growth", False))
+            is_integrable = bool(getattr(network, "has_bounded_growth" if has_base else "is_integrable", False))
         self.is_integrable = is_integrable
         if dtype is not None:
             self.to(dtype)
-
-    def _set_base(self, covariance: Tensor | None) -> None:
-        """Keep C by its axes and variances, so that every level's covariance is diagonal in one set of axes."""
-        if covariance is None:
-            variances, axes = torch.ones(self.event_shape.numel()), None
-        else:
-            num_features = self.event_shape.numel()
-            if covariance.shape != (num_features, num_features):
-                raise ValueError(
-                    f"base_covariance must be {num_features} x {num_features}, got {tuple(covariance.shape)}"
-                )
-            values, vectors = torch.linalg.eigh(covariance.double())
-            if not bool((values > 0).all()):
-                raise ValueError(
-                    f"base_covariance must be positive definite, least eigenvalue {float(values.min()):.3g}"
-                )
-            variances, axes = values.float(), vectors.float()
-        self.register_buffer("base_variances", variances)
-        self.register_buffer("base_axes", axes)
 
     @property
     def num_levels(self) -> int:
@@ -152,18 +153,7 @@ class EnergySequence(nn.Module):
                 f"expected rows of event shape {tuple(self.event_shape)} with one batch dimension, got {tuple(x.shape)}"
             )
         tilt = self.network(x.to(self.dtype), log_snr.to(x.device, self.dtype)).to(x.dtype)
-        return self._base_log_density(x, log_snr.to(x)) + tilt if self.has_base else tilt
-
-    def _base_log_density(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """log N(x; 0, alpha^2 C + sigma^2 I), normalised."""
-        flat = x.reshape(x.shape[0], -1)
-        constant = 0.5 * flat.shape[1] * math.log(2 * math.pi)
-        if self.base_axes is None:
-            return -0.5 * flat.square().sum(-1) - constant
-        log_snr = log_snr[..., None]
-        variances = torch.sigmoid(log_snr) * self.base_variances.to(x) + torch.sigmoid(-log_snr)
-        rotated = flat @ self.base_axes.to(x)
-        return -0.5 * (rotated.square() / variances).sum(-1) - 0.5 * variances.log().sum(-1) - constant
+        return tilt if self.base is None else self.base(x, log_snr) + tilt
 
     def score(self, x: Tensor, level: Level) -> Tensor:
         """Gradient of ``log_density`` in x, shape of ``x``."""
@@ -211,10 +201,10 @@ class EnergySequence(nn.Module):
             self.schedule.truncate(level) if level else self.schedule,
             self.network,
             self.event_shape,
-            has_base=self.has_base,
+            base=self.base,
+            has_base=self.base is not None,
             is_integrable=self.is_integrable,
         )
-        other.base_variances, other.base_axes = self.base_variances, self.base_axes
         other.constants = self.constants
         return other
 

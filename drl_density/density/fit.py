@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 from torch.distributions.transforms import Transform
 from tqdm import tqdm
 
 from drl_density.datasets import Dataset, Split, choose_transform, load_dataset
 from drl_density.density.fitted import Baselines, Density, ToData, freeze
+from drl_density.density.members import join
+from drl_density.density.mixture_base import ChosenBases, choose_bases
 from drl_density.density.selection import AnnealedLikelihood
 from drl_density.density.settings import FitSettings
 from drl_density.density.store import TrainingFolder
 from drl_density.mcmc import MALA
 from drl_density.model import EnergySequence
-from drl_density.networks import MLP, Ensemble, MLPSettings
+from drl_density.networks import MLP, MLPSettings, NoisedGaussianMixture
 from drl_density.partition import AISSettings, annealed_importance_sampling, sequence_path
 from drl_density.samplers import plan_progressive, sample_progressive
 from drl_density.schedule import NoiseSchedule
@@ -46,13 +47,13 @@ class Table:
         dataset: train, validation and test rows in data units.
         transform: data to model space.
         dequantization: uniform noise of each column's rounding width, or None.
-        covariance: of the training rows in model space, shrunk; the models' Gaussian base.
+        bases: the fixed parts of the models' energies, or None when they were not asked for.
     """
 
     dataset: Dataset
     transform: Transform
     dequantization: Dequantization | None
-    covariance: Tensor
+    bases: ChosenBases | None
 
     def rows(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Rows in data units, dequantised, in float64."""
@@ -115,8 +116,8 @@ def fit(
     dataset = data if isinstance(data, Dataset) else load_dataset(data, split=Split(seed=seed))
     folder = TrainingFolder.prepare(out, resume=resume, force=force) if out is not None else None
     settings = settings or FitSettings()
-    table = prepare_table(dataset, settings.transform)
-    settings = settings.resolve(len(dataset.train), table.covariance)
+    table = prepare_table(dataset, settings.transform, base=settings.base)
+    settings = settings.resolve(len(dataset.train), dataset.train[0].numel(), table.bases.sigma_min)
     saved = folder.saved() if folder is not None and resume else None
     if saved is not None:
         settings = saved.settings
@@ -128,28 +129,39 @@ def fit(
     if folder is not None and saved is None:
         folder.begin(dataset.source, settings, seed=seed)
     deadline = None if max_minutes is None else started + 0.9 * 60 * max_minutes
-    runs = []
-    for member in range(settings.num_networks):
-        job = _Member(table, settings, seed + 7919 * member, f"member-{member}" if settings.num_networks > 1 else "")
-        runs.append(job.train(folder, deadline, progress))
+    runs: dict[str, TrainingState] = {}
+    for index, (name, base) in enumerate(_members(table, settings).items()):
+        job = _Member(table, settings, base, seed + 7919 * index, name)
+        runs[name] = job.train(folder, deadline, progress)
     return _finish(table, settings, runs, seed, folder)
 
 
-def prepare_table(dataset: Dataset, kind: str = "auto") -> Table:
-    """Fit the data transform on the training rows."""
+def _members(table: Table, settings: FitSettings) -> dict[str, NoisedGaussianMixture]:
+    """The base of each member to train: every chosen base, ``num_networks`` times."""
+    bases = table.bases.mixtures.items()
+    return {f"{name}-{index}": base for name, base in bases for index in range(settings.num_networks)}
+
+
+def prepare_table(dataset: Dataset, kind: str = "auto", *, base: str | None = None) -> Table:
+    """Fit the data transform on the training rows, and where ``base`` names a kind, the models' fixed bases."""
     transform, dequantization = choose_transform(dataset, kind=kind)
     generator = torch.Generator().manual_seed(0)
     rows = dataset.train
     if len(rows) > 50_000:
         rows = rows[torch.randperm(len(rows), generator=generator)[:50_000]]
-    u = transform(rows if dequantization is None else dequantization(rows, generator))
-    shrunk, _ = ledoit_wolf(u.numpy())
-    return Table(dataset, transform, dequantization, torch.as_tensor(shrunk))
+    most = max(len(rows), 20_000 if rows.shape[1] <= 32 else 6_000)
+    copies = 1 if dequantization is None else max(1, min(10, most // len(rows)))
+    table = Table(dataset, transform, dequantization, None)
+    if base is None:
+        return table
+    u = torch.cat([transform(table.rows(rows, generator)) for _ in range(copies)])
+    held_out = transform(table.held_out(dataset.validation, seed=0))
+    return dataclasses.replace(table, bases=choose_bases(u, held_out, kind=base))
 
 
-def build_model(settings: FitSettings, covariance: Tensor, *, seed: int) -> EnergySequence:
-    """A fresh sequence with resolved ``settings`` on the Gaussian base of ``covariance``."""
-    num_features = len(covariance)
+def build_model(settings: FitSettings, base: NoisedGaussianMixture, *, seed: int) -> EnergySequence:
+    """A fresh sequence with resolved ``settings`` on the fixed ``base``."""
+    num_features = base.num_features
     generator = torch.Generator().manual_seed(seed)
     sizes = MLPSettings(
         num_features,
@@ -161,7 +173,7 @@ def build_model(settings: FitSettings, covariance: Tensor, *, seed: int) -> Ener
     )
     schedule = NoiseSchedule.log_spaced(settings.num_levels, sigma_min=settings.sigma_min, sigma_max=settings.sigma_max)
     network = MLP(sizes, generator=generator)
-    return EnergySequence(schedule, network, (num_features,), base_covariance=covariance, generator=generator)
+    return EnergySequence(schedule, network, (num_features,), base=base, generator=generator)
 
 
 def build_objective(settings: FitSettings) -> RecoveryLikelihood:
@@ -174,11 +186,11 @@ def build_objective(settings: FitSettings) -> RecoveryLikelihood:
     )
 
 
-def fresh_state(settings: FitSettings, covariance: Tensor, *, seed: int) -> TrainingState:
+def fresh_state(settings: FitSettings, base: NoisedGaussianMixture, *, seed: int) -> TrainingState:
     """A training state at step 0."""
     training = settings.training
     return new_state(
-        build_model(settings, covariance, seed=seed),
+        build_model(settings, base, seed=seed),
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         average_decay=training.average_decay,
@@ -192,16 +204,18 @@ def within_time(table: Table, settings: FitSettings, max_minutes: float, *, seed
     Returns the settings and the forecast of the training time in seconds, which early stopping may undercut.
     """
     per_step = seconds_per_step(table, settings, seed=seed)
-    allowed = int(0.8 * 60 * max_minutes / per_step / settings.num_networks)
+    num_members = len(_members(table, settings))
+    allowed = int(0.8 * 60 * max_minutes / per_step / num_members)
     every = settings.training.evaluate_every
     num_steps = max(every, min(settings.training.num_steps, allowed))
     cut = dataclasses.replace(settings, training=dataclasses.replace(settings.training, num_steps=num_steps))
-    return cut, num_steps * per_step * settings.num_networks
+    return cut, num_steps * per_step * num_members
 
 
 def seconds_per_step(table: Table, settings: FitSettings, *, seed: int, num_steps: int = 12) -> float:
     """Measured seconds per training step, its share of an evaluation included."""
-    state = fresh_state(settings, table.covariance, seed=seed)
+    widest = max(table.bases.mixtures.values(), key=lambda base: base.num_components)
+    state = fresh_state(settings, widest, seed=seed)
     every = num_steps
     training = dataclasses.replace(settings.training, num_steps=num_steps, evaluate_every=every)
     rows = table.transform(table.held_out(table.dataset.validation, seed=seed)).float()
@@ -219,18 +233,21 @@ class _Member:
 
     table: Table
     settings: FitSettings
+    base: NoisedGaussianMixture
     seed: int
     name: str
 
     def train(self, folder: TrainingFolder | None, deadline: float | None, progress: bool) -> TrainingState:  # noqa: FBT001
         """Train, or go on training, and return the state with its best weights."""
         settings, table = self.settings, self.table
-        state = fresh_state(settings, table.covariance, seed=self.seed)
+        state = fresh_state(settings, self.base, seed=self.seed)
         if folder is not None:
             folder.restore(state, self.name)
         rows = table.transform(table.held_out(table.dataset.validation, seed=self.seed)).float()
         score = AnnealedLikelihood(rows, seed=self.seed)
-        with tqdm(total=settings.training.num_steps, initial=state.step, disable=not progress, unit="step") as bar:
+        with tqdm(
+            desc=self.name, total=settings.training.num_steps, initial=state.step, disable=not progress, unit="step"
+        ) as bar:
             evaluation = Evaluation(
                 rows,
                 score=score,
@@ -251,35 +268,35 @@ def doctor_line(record: dict[str, Any]) -> str:
     return f"{line} | {'; '.join(record['complaints'])}" if record["complaints"] else f"{line} | healthy"
 
 
-def _best_model(settings: FitSettings, covariance: Tensor, runs: list[TrainingState]) -> EnergySequence:
-    models = []
-    for state in runs:
-        model = build_model(settings, covariance, seed=0)
-        model.load_state_dict(state.best)
-        models.append(model)
-    if len(models) == 1:
-        return freeze(models[0])
-    joined = EnergySequence(models[0].schedule, Ensemble([model.network for model in models]), models[0].event_shape)
-    joined.base_variances, joined.base_axes = models[0].base_variances, models[0].base_axes
-    joined.constants = models[0].constants
-    return freeze(joined)
+def _select(
+    table: Table, settings: FitSettings, runs: dict[str, TrainingState], rows: Tensor, seed: int
+) -> tuple[str, EnergySequence]:
+    """The member, or the average of all, that scores best on validation, cut off below its best level."""
+    models = {}
+    for name, state in runs.items():
+        models[name] = build_model(settings, table.bases.mixtures[name.split("-")[0]], seed=0)
+        models[name].load_state_dict(state.best)
+    candidates = {name: freeze(model) for name, model in models.items()}
+    if len(models) > 1:
+        candidates["average"] = freeze(join(list(models.values())))
+    score = AnnealedLikelihood(rows, seed=seed, num_particles=512)
+    scores = {name: score(model) for name, model in candidates.items()}
+    best = max(scores, key=lambda name: scores[name].value)
+    return best, candidates[best].truncate(scores[best].level)
 
 
 def _finish(
     table: Table,
     settings: FitSettings,
-    runs: list[TrainingState],
+    runs: dict[str, TrainingState],
     seed: int,
     folder: TrainingFolder | None,
 ) -> Density:
     num_features = table.dataset.train.shape[1]
-    whole = _best_model(settings, table.covariance, runs)
     data_rows = table.held_out(table.dataset.validation, seed=seed)
     rows = table.transform(data_rows).float()
-    level = runs[0].best_level
-    if len(runs) > 1:
-        level = AnnealedLikelihood(rows, seed=seed)(whole).level
-    model = freeze(whole.truncate(level))
+    name, model = _select(table, settings, runs, rows, seed)
+    best_run = runs.get(name) or max(runs.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(seed + 1)
     estimate = annealed_importance_sampling(
         sequence_path(model, steps_per_level=8), settings=AISSettings(num_particles=512), generator=generator
@@ -298,14 +315,18 @@ def _finish(
         plan=plan,
         pool=pool,
         baselines=baselines,
-        history=history_dataset(runs[0].history),
+        history=history_dataset(best_run.history),
         details={
             "name": table.dataset.name,
             "source": table.dataset.source,
             "seed": seed,
-            "selected_level": level,
-            "best_step": [state.best_step for state in runs],
-            "num_rollbacks": [state.num_rollbacks for state in runs],
+            "sigma_min": settings.sigma_min,
+            "selected_member": name,
+            "selected_sigma": float(model.schedule.sigma_at(0)),
+            "base_scores": table.bases.scores,
+            "best_step": {member: state.best_step for member, state in runs.items()},
+            "best_score": {member: state.best_score for member, state in runs.items()},
+            "num_rollbacks": {member: state.num_rollbacks for member, state in runs.items()},
             "likelihood_label": table.dataset.likelihood_label,
         },
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from drl_density.mcmc import MALA
-from drl_density.model import EnergySequence
+from drl_density.model import EnergySequence, MeanNormalizers
 from drl_density.partition import AISSettings, anneal, plan_annealing, sequence_path
 from drl_density.training import SelectionScore
 
@@ -42,6 +43,11 @@ class AnnealedLikelihood:
         details = {"validation_log_likelihood": values[0.0], "selected_log_likelihood": values[level]}
         return SelectionScore(values[level], level, details)
 
+    @staticmethod
+    def uses_constants(model: EnergySequence) -> bool:
+        """True for a trained member; the constants of an average are an upper bound of its log Z by construction."""
+        return not isinstance(model.constants, MeanNormalizers)
+
     def by_level(self, model: EnergySequence) -> dict[float, float]:
         """Mean normalised log-likelihood of the rows at each candidate level."""
         generator = torch.Generator().manual_seed(self.seed)
@@ -60,6 +66,7 @@ class AnnealedLikelihood:
         with torch.no_grad():
             for level in candidates:
                 mean = float(model.log_density(self.rows, level).double().mean())
-                log_z = max(annealed[level], float(model.log_normalizer(level)))
+                learned = float(model.log_normalizer(level)) if self.uses_constants(model) else -math.inf
+                log_z = max(annealed[level], learned)
                 values[level] = mean - log_z
         return values

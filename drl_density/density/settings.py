@@ -7,9 +7,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from drl_density.training import TrainingSettings
 
 
@@ -19,13 +16,16 @@ class FitSettings:
 
     Attributes:
         transform: "auto", "gaussianize", "standardize" or "logit".
+        base: fixed part of the energies: "auto", "mixture", "gaussian" or "independent"; see
+            :func:`~drl_density.density.mixture_base.choose_bases`.
         num_levels: T.
-        sigma_min: noise of level 0 in units of the transformed columns, below the spread along the narrowest axis of the
-            data; which of the lowest levels is reported is chosen on validation.
+        sigma_min: noise of level 0 in units of the transformed columns, the widest that costs the base nothing on
+            validation; which of the lowest levels is reported is chosen on validation too.
         sigma_max: noise of the topmost level.
         width: hidden units.
         num_blocks: residual blocks.
-        num_networks: networks trained from different seeds whose energies are averaged.
+        num_networks: networks trained from different seeds on every base; whether one of them or the average of all energies
+            is kept, validation decides.
         num_fourier_features: random Fourier features of the input.
         fourier_scale: standard deviation of their frequencies.
         dropout: share of hidden units dropped while training.
@@ -37,6 +37,7 @@ class FitSettings:
     """
 
     transform: str = "auto"
+    base: str = "auto"
     num_levels: int | None = None
     sigma_min: float | None = None
     sigma_max: float = 0.995
@@ -46,17 +47,22 @@ class FitSettings:
     num_fourier_features: int | None = None
     fourier_scale: float | None = None
     dropout: float | None = None
-    num_chain_steps: int = 6
+    num_chain_steps: int = 4
     noisier_share: float = 0.0
     classification_weight: float = 1.0
     training: TrainingSettings = field(default_factory=TrainingSettings)
     num_pool_draws: int = 2000
 
-    def resolve(self, num_rows: int, covariance: Tensor) -> FitSettings:
-        """The same settings with every None replaced by a choice for a table of this size and covariance."""
-        is_plane = len(covariance) <= 3
-        narrowest = float(torch.linalg.eigvalsh(covariance)[0]) ** 0.5
-        sigma_min = self.sigma_min or (0.03 if is_plane else max(0.02, min(0.1, 0.7 * narrowest)))
+    def resolve(self, num_rows: int, num_features: int, sigma_min: float) -> FitSettings:
+        """The same settings with every None replaced by a choice for a table of this size.
+
+        Args:
+            num_rows: training rows.
+            num_features: d.
+            sigma_min: noise of level 0 that the base suggests.
+        """
+        is_plane = num_features <= 3
+        sigma_min = self.sigma_min or (0.03 if is_plane else sigma_min)
         extra_levels = 0 if is_plane else max(0, math.ceil(math.log(0.1 / sigma_min) / 0.46))
         chosen = {
             "sigma_min": sigma_min,

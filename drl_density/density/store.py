@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from drl_density.datasets import Column
+from drl_density.density.members import members_from_values, members_to_values
 from drl_density.density.settings import FitSettings
 from drl_density.errors import RunFolderError
 from drl_density.model import EnergySequence
-from drl_density.networks import MLP, Ensemble, MLPSettings
 from drl_density.run_folder import SETTINGS, RunFolder
 from drl_density.samplers import ProgressivePlan
 from drl_density.schedule import NoiseSchedule
@@ -152,7 +152,7 @@ def _write_density(folder: RunFolder, density: Density) -> None:
             "fit": density.settings.to_dict(),
             "seed": density.details.get("seed"),
             "source": density.details.get("source", ""),
-            "model": _model_settings(density.model),
+            "model": members_to_values(density.model),
             "transform": transform,
             "estimate": estimate,
             "event_shape": list(density.event_shape),
@@ -164,21 +164,8 @@ def _write_density(folder: RunFolder, density: Density) -> None:
     )
 
 
-def _model_settings(model: EnergySequence) -> dict[str, Any]:
-    members = list(model.network.networks) if isinstance(model.network, Ensemble) else [model.network]
-    return {
-        "event_shape": list(model.event_shape),
-        "has_base": model.has_base,
-        "networks": [dataclasses.asdict(member.settings) for member in members],
-    }
-
-
 def _model_from(values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> EnergySequence:
-    networks = [MLP(MLPSettings(**sizes)) for sizes in values["networks"]]
-    network = networks[0] if len(networks) == 1 else Ensemble(networks)
-    schedule = NoiseSchedule(tensors.pop("log_snr"))
-    model = EnergySequence(schedule, network, tuple(values["event_shape"]), has_base=values["has_base"])
-    model.base_axes = tensors.get("base_axes")
+    model = members_from_values(values, NoiseSchedule(tensors.pop("log_snr")))
     model.load_state_dict(tensors)
     return model
 

@@ -7,5 +7,6 @@ says whether its output grows at most linearly in |x|, which is what makes exp(q
 """
 
 from drl_density.networks.mlp import MLP, Ensemble, MLPSettings
+from drl_density.networks.noised_mixture import NoisedGaussianMixture, Tilted
 
-__all__ = ["MLP", "Ensemble", "MLPSettings"]
+__all__ = ["MLP", "Ensemble", "MLPSettings", "NoisedGaussianMixture", "Tilted"]

@@ -116,6 +116,11 @@ class Ensemble(nn.Module):
         """True when every member's output grows at most linearly."""
         return all(getattr(network, "has_bounded_growth", False) for network in self.networks)
 
+    @property
+    def is_integrable(self) -> bool:
+        """True when exp(mean of the members) has a finite integral because every member's has (Hoelder)."""
+        return all(getattr(network, "is_integrable", False) for network in self.networks)
+
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """The mean over members, shape ``(batch,)``."""
         return torch.stack([network(x, log_snr) for network in self.networks]).mean(0)

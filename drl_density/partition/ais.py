@@ -137,11 +137,6 @@ def geometric_path(base: Any, log_density: LogDensity, *, num_bridges: int = 100
         num_bridges: densities after the base.
     """
 
-    def bridge(annealing: float) -> LogDensity:
-        if annealing == 1:
-            return log_density
-        return lambda x: (1 - annealing) * base.log_prob(x) + annealing * log_density(x)
-
     def draw(num_rows: int, generator: torch.Generator | None) -> Tensor:
         if generator is None:
             return base.sample((num_rows,))
@@ -150,7 +145,20 @@ def geometric_path(base: Any, log_density: LogDensity, *, num_bridges: int = 100
             return base.sample((num_rows,))
 
     annealings = [(index + 1) / num_bridges for index in range(num_bridges)]
-    return AnnealingPath(base, tuple(bridge(value) for value in annealings), draw, tuple(annealings))
+    return AnnealingPath(
+        base, tuple(_bridge(base, log_density, value) for value in annealings), draw, tuple(annealings)
+    )
+
+
+def _bridge(base: Any, log_density: LogDensity, annealing: float) -> LogDensity:
+    if annealing == 1:
+        return log_density
+    return lambda x: (1 - annealing) * base.log_prob(x) + annealing * log_density(x)
+
+
+def _spread(x: Tensor) -> Tensor:
+    spread = x.std(0)
+    return torch.where(spread > 0, spread, torch.ones_like(spread))
 
 
 def plan_annealing(
@@ -172,8 +180,7 @@ def plan_annealing(
         if weight_ess(weights) < 0.5 * len(x):
             x = x[resample(weights, len(x), generator=generator)]
             weights = torch.zeros_like(weights)
-        spread = x.std(0)
-        scale = torch.where(spread > 0, spread, torch.ones_like(spread))
+        scale = _spread(x)
         tuned = dataclasses.replace(kernel, scale=scale)
         state = tuned.init(x, log_density)
         for index in range(max(num_tuning, settings.num_transitions)):
@@ -185,6 +192,62 @@ def plan_annealing(
         scales.append(scale)
         rates.append(rate)
     return AISPlan(tuple(steps), tuple(scales), tuple(rates))
+
+
+def place_bridges(
+    base: Any,
+    log_density: LogDensity,
+    settings: AISSettings,
+    *,
+    share: float = 0.9,
+    most: int = 2000,
+    generator: torch.Generator | None = None,
+) -> AnnealingPath:
+    """A geometric path whose bridges a discarded pilot places at equal conditional ESS.
+
+    Args:
+        base: normalised distribution with exact draws.
+        log_density: unnormalised target.
+        settings: of the run to come; its pilot's size and kernel are used.
+        share: conditional ESS of each step as a share of the pilot's particles.
+        most: bridges allowed.
+
+    Raises:
+        NumericalError: if more than ``most`` bridges would be needed.
+    """
+    annealings, beta = [], 0.0
+    x = geometric_path(base, log_density, num_bridges=1).draw(settings.num_pilot_particles, generator)
+    step_size = 1.0
+    while beta < 1:
+        gain = _evaluate(log_density, x).double() - _evaluate(base.log_prob, x).double()
+
+        def conditional_ess(step: float, gain: Tensor = gain) -> float:
+            return float(weight_ess(step * gain)) / len(gain)
+
+        low, high = 0.0, 1.0 - beta
+        if conditional_ess(high) < share:
+            for _ in range(40):
+                middle = 0.5 * (low + high)
+                low, high = (middle, high) if conditional_ess(middle) >= share else (low, middle)
+            high = low
+        beta = 1.0 if beta + high >= 1 - 1e-9 else beta + high
+        annealings.append(beta)
+        if len(annealings) > most or high <= 0:
+            raise NumericalError(
+                f"placing bridges stopped at annealing {beta:.3g} after {len(annealings)} bridges: base and target are "
+                "too far apart, or the target is not finite where the base has mass; give a base nearer to the target"
+            )
+        x = x[resample(high * gain, len(x), generator=generator)]
+        bridge = _bridge(base, log_density, beta)
+        kernel = dataclasses.replace(settings.kernel, scale=_spread(x))
+        state = kernel.init(x, bridge)
+        for index in range(max(4, settings.num_transitions)):
+            state, info = kernel.step(state, bridge, step_size, generator)
+            rate = float(info.acceptance_probability.mean())
+            step_size *= math.exp((rate - settings.kernel.target_acceptance) / (1 + 0.5 * index))
+        x = state.position
+    bridges = tuple(_bridge(base, log_density, value) for value in annealings)
+    return AnnealingPath(base, bridges, geometric_path(base, log_density, num_bridges=1).draw, tuple(annealings))
 
 
 def anneal(
@@ -201,6 +264,50 @@ def anneal(
     }
     rates = tuple(sum(values) / len(values) for values in zip(*(run.acceptance_rates for run in runs), strict=True))
     return AnnealingRun(**joined, acceptance_rates=rates)
+
+
+def reverse_anneal(
+    path: AnnealingPath,
+    plan: AISPlan,
+    settings: AISSettings,
+    draws: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Walk draws of the target back to the base; log weights in the sense of the forward walk.
+
+    With exact draws E[1/w] = 1/Z, so minus the log-mean-exp of minus the weights is a stochastic upper bound of log Z;
+    with draws from elsewhere it is one only as far as they are draws of the target.
+
+    Args:
+        path: as of the forward walk, whose kernels are reversible.
+        plan: as of the forward walk.
+        settings: as of the forward walk; resampling plays no part here.
+        draws: ``(n, *event)``, taken for draws of the target.
+
+    Returns:
+        float64 log weights ``(n,)``.
+
+    Source: Grosse, Ghahramani and Adams 2015 (bidirectional Monte Carlo).
+    """
+    return torch.cat([_reverse_rows(path, plan, settings, rows, generator) for rows in draws.split(settings.max_rows)])
+
+
+def _reverse_rows(
+    path: AnnealingPath, plan: AISPlan, settings: AISSettings, x: Tensor, generator: torch.Generator | None
+) -> Tensor:
+    weights = torch.zeros(len(x), dtype=torch.float64)
+    last = len(path.log_densities) - 1
+    for index in range(last, -1, -1):
+        log_density = path.log_densities[index]
+        kernel = dataclasses.replace(settings.kernel, scale=plan.scales[index])
+        state = kernel.init(x, log_density)
+        for _ in range(settings.num_transitions):
+            state, _ = kernel.step(state, log_density, plan.step_sizes[index], generator)
+        x = state.position
+        below = path.log_densities[index - 1] if index else path.base.log_prob
+        weights = weights + state.log_density.double() - _evaluate(below, x).double()
+    return weights
 
 
 def annealed_importance_sampling(

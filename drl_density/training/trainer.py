@@ -59,8 +59,8 @@ class TrainingSettings:
     weight_decay: float = 1e-3
     average_decay: float = 0.995
     max_gradient_norm: float = 1.0
-    evaluate_every: int = 200
-    patience: int = 5
+    evaluate_every: int = 100
+    patience: int = 6
 
     def rate(self, step: int) -> float:
         """Learning rate at a step."""
@@ -99,12 +99,15 @@ def train(
 ) -> TrainingState:
     """Train until the last step, early stopping, or the deadline; the best averaged weights end in ``state.best``.
 
+    The untrained model, which is its base, is the first candidate.
     Killed at any moment and started again from the last saved state, a run on one process ends with the same bits.
 
     Raises:
         TrainingFailed: when training ran away more often than the doctor allows; the message is the doctor's report.
     """
     doctor = Doctor() if doctor is None else doctor
+    if not state.best:
+        _keep_best(state, {"validation_loss": math.inf}, evaluation)
     good = copy.deepcopy(state.to_tensors())
     gathered = _Gathered(state.model.num_levels)
     while state.step < settings.num_steps:
@@ -210,6 +213,7 @@ def _evaluate(
 
 def _keep_best(state: TrainingState, record: dict[str, Any], evaluation: Evaluation) -> None:
     model = state.averaged_model
+    model.eval()
     if evaluation.score is None:
         score = SelectionScore(-record["validation_loss"])
     else:

@@ -1,6 +1,7 @@
 """Test log-likelihood on small real tables beside flows and classical estimators, every rival on two scalings.
 
-    python tests/benchmarks/tables.py --npz uci_rnade.npz --name red_wine --folds 0 1 2 --out red_wine.json
+    python tests/benchmarks/tables.py --npz uci_rnade.npz --name red_wine --models rivals --out rivals.json
+    python tests/benchmarks/tables.py --npz uci_rnade.npz --name red_wine --models ours --merge rivals.json --out ours.json
 
 Protocol: 10 folds with duplicate rows kept together; values dequantised by each column's rounding width (training rows
 afresh in every batch or copy, held-out rows once); every rival on standardised columns and on the transform that our fit
@@ -27,6 +28,8 @@ import drl_density as drl
 from drl_density.datasets import Dataset, folds, notice_columns
 from drl_density.density import FitSettings, Table, prepare_table
 from drl_density.transforms import standardize
+
+OURS = "drl_density | gaussianized"
 
 
 def fold_dataset(x: np.ndarray, indices: tuple, name: str) -> Dataset:
@@ -145,29 +148,39 @@ def run_fold(x: np.ndarray, fold: int, name: str, args: argparse.Namespace) -> d
     indices = list(folds(x, 10, 0))[fold]
     dataset = fold_dataset(x, indices, name)
     table = prepare_table(dataset)
-    figures: dict[str, np.ndarray] = {}
-    started = time.time()
-    density = drl.fit(dataset, seed=fold, settings=FitSettings(), progress=args.progress)
-    ours = time.time() - started
     test = table.rows(dataset.test, torch.Generator().manual_seed(1))
-    figures["drl_density | gaussianized"] = density.log_prob(test).numpy()
-    if not args.only_ours:
+    result = {"fold": fold, "rows": len(test), "means": {}}
+    if "ours" in args.models:
+        started = time.time()
+        density = drl.fit(dataset, seed=fold, settings=FitSettings(), progress=args.progress)
+        result |= {
+            "seconds": time.time() - started,
+            "member": density.details["selected_member"],
+            "sigma": density.details["selected_sigma"],
+            "log_z": [density.estimate.value, density.estimate.standard_error],
+            "verdict": density.estimate.verdict,
+        }
+        result["means"][OURS] = float(density.log_prob(test).mean())
+    if "rivals" in args.models:
         for scaling in ("standardized", "gaussianized"):
-            figures |= rivals(table, scaling, fold)
-    return {
-        "fold": fold,
-        "rows": len(test),
-        "seconds": ours,
-        "level": density.details["selected_level"],
-        "log_z": [density.estimate.value, density.estimate.standard_error],
-        "verdict": density.estimate.verdict,
-        "means": {key: float(values.mean()) for key, values in figures.items()},
-    }
+            figures = rivals(table, scaling, fold)
+            result["means"] |= {key: float(values.mean()) for key, values in figures.items()}
+    return result
+
+
+def merge(parts: list[list[dict]]) -> list[dict]:
+    """Results of several runs over the same folds as one list; later runs win."""
+    joined: dict[int, dict] = {}
+    for result in (result for part in parts for result in part):
+        before = joined.get(result["fold"], {"means": {}})
+        joined[result["fold"]] = {**before, **result, "means": before["means"] | result["means"]}
+    return [joined[fold] for fold in sorted(joined)]
 
 
 def report(results: list[dict]) -> str:
     """Mean over folds, and the paired difference to ours with its standard error."""
-    ours = np.array([result["means"]["drl_density | gaussianized"] for result in results])
+    results = [result for result in results if OURS in result["means"]] or results
+    ours = np.array([result["means"].get(OURS, float("nan")) for result in results])
     lines = [f"{'model':34s} {'nats/row':>9s} {'ours - it':>10s} {'s.e.':>7s}"]
     for key in results[0]["means"]:
         values = np.array([result["means"][key] for result in results])
@@ -184,16 +197,18 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--folds", type=int, nargs="+", default=list(range(10)))
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--only-ours", action="store_true")
+    parser.add_argument("--models", nargs="+", choices=("ours", "rivals"), default=["ours", "rivals"])
+    parser.add_argument("--merge", type=Path, nargs="*", default=[], help="earlier --out files to report together with")
     parser.add_argument("--progress", action="store_true")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     x = np.load(args.npz)[args.name]
-    results = []
+    earlier = [json.loads(path.read_text()) for path in args.merge]
+    results: list[dict] = []
     for fold in args.folds:
         results.append(run_fold(x, fold, args.name, args))
-        print(f"fold {fold}:\n{report(results)}", flush=True)
+        print(f"fold {fold}:\n{report(merge([*earlier, results]))}", flush=True)
         if args.out is not None:
             args.out.write_text(json.dumps(results, indent=1))
 

@@ -13,7 +13,10 @@ from pyro.infer import MCMC, NUTS
 import drl_density as drl
 from drl_density.density.fit import Table, prepare_table, seconds_per_step, within_time
 from drl_density.density.fitted import Density
+from drl_density.density.members import join, members_from_values, members_to_values
+from drl_density.density.mixture_base import choose_bases
 from drl_density.errors import RunFolderError, UnreliableEstimateWarning
+from drl_density.networks import MLP, MLPSettings, NoisedGaussianMixture
 from drl_density.run_folder import RunFolder
 
 
@@ -127,7 +130,28 @@ def test_ensembles_average_energies(tiny_data, tiny_settings, tmp_path):
     density.save(tmp_path / "run")
     x = tiny_data.test[:5]
     assert torch.equal(Density.load(tmp_path / "run").log_prob(x), density.log_prob(x))
-    assert len(density.model.network.networks) == 2
+    scores = density.details["best_score"]
+    assert set(scores) == {"gaussian-0", "gaussian-1"}
+    assert density.details["selected_member"] in (*scores, "average")
+
+
+def test_average_of_members_is_the_mean_of_their_energies():
+    models = []
+    for seed, center in enumerate((0.0, 1.0)):
+        generator = torch.Generator().manual_seed(seed)
+        base = NoisedGaussianMixture(torch.ones(1), torch.full((1, 3), center), torch.eye(3)[None])
+        network = MLP(MLPSettings(3, width=8), generator=generator)
+        torch.nn.init.normal_(network.readout.weight, generator=generator)
+        models.append(drl.EnergySequence(drl.NoiseSchedule.log_spaced(3), network, (3,), base=base))
+    joined = join(models)
+    x = torch.randn(7, 3, generator=torch.Generator().manual_seed(5))
+    mean = torch.stack([model.log_density(x, 1) for model in models]).mean(0)
+    torch.testing.assert_close(joined.log_density(x, 1), mean)
+    assert joined.is_integrable
+    values = members_to_values(joined)
+    again = members_from_values(values, joined.schedule)
+    again.load_state_dict(joined.state_dict())
+    assert torch.equal(again.log_density(x, 1), joined.log_density(x, 1))
 
 
 def test_damaged_folders_are_refused(tiny_density, tmp_path):
@@ -153,8 +177,8 @@ def test_below_the_floor_is_said(tiny_density):
 
 
 def test_time_limits_cut_the_steps(tiny_data, tiny_settings):
-    table = prepare_table(tiny_data)
-    tiny_settings = tiny_settings.resolve(len(tiny_data.train), table.covariance)
+    table = prepare_table(tiny_data, base="gaussian")
+    tiny_settings = tiny_settings.resolve(len(tiny_data.train), 2, table.bases.sigma_min)
     per_step = seconds_per_step(table, tiny_settings, seed=0)
     assert per_step > 0
     long = dataclasses.replace(tiny_settings, training=drl.TrainingSettings(num_steps=10**6, evaluate_every=20))
@@ -186,11 +210,28 @@ def test_bounded_columns_have_a_bounded_support(tiny_settings):
         density.distribution().log_prob(outside)
 
 
-def test_noise_of_level_zero_follows_the_narrowest_axis():
+def test_noise_of_level_zero_is_the_widest_that_costs_nothing():
+    """Nearly collinear columns need little noise, round ones take the widest; a given value is kept."""
+    generator = torch.Generator().manual_seed(0)
+    wide = torch.randn(600, 5, generator=generator, dtype=torch.float64)
+    narrow = wide[:, :1] + 0.03 * wide
+    chosen = {name: choose_bases(rows[:400], rows[400:]) for name, rows in (("wide", wide), ("narrow", narrow))}
+    assert chosen["wide"].sigma_min == 0.1
+    assert chosen["narrow"].sigma_min < 0.05
     settings = drl.FitSettings()
-    wide, narrow = torch.eye(5).double(), torch.ones(5, 5).double() * 0.999 + 0.001 * torch.eye(5).double()
-    assert settings.resolve(1000, wide).sigma_min == 0.1
-    resolved = settings.resolve(1000, narrow)
-    assert resolved.sigma_min == pytest.approx(0.7 * 0.001**0.5, rel=1e-6)
-    assert resolved.num_levels > settings.resolve(1000, wide).num_levels
-    assert dataclasses.replace(settings, sigma_min=0.2).resolve(1000, narrow).sigma_min == 0.2
+    resolved = {name: settings.resolve(400, 5, bases.sigma_min) for name, bases in chosen.items()}
+    assert resolved["narrow"].num_levels > resolved["wide"].num_levels
+    assert dataclasses.replace(settings, sigma_min=0.2).resolve(400, 5, 0.03).sigma_min == 0.2
+
+
+def test_bases_are_what_they_are_called():
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(500, 4, generator=generator, dtype=torch.float64)
+    rows[:250] += 4.0
+    chosen = choose_bases(rows[::2], rows[1::2])
+    assert list(chosen.mixtures)[0] == "gaussian"
+    assert len(chosen.mixtures) == 2
+    assert max(chosen.scores, key=chosen.scores.get) == list(chosen.mixtures)[1]
+    assert list(choose_bases(rows[::2], rows[1::2], kind="independent").mixtures) == ["independent"]
+    with pytest.raises(ValueError, match="base must be one of"):
+        choose_bases(rows, rows, kind="flow")

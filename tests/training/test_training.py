@@ -140,7 +140,7 @@ def test_doctor_complains_of_frozen_chains():
 
 
 def test_best_of_the_score_from_above_is_kept():
-    scores = iter([1.0, 3.0, 2.0, 0.0])
+    scores = iter([-1.0, 1.0, 3.0, 2.0, 0.0])
     state = fresh()
     train(
         state,
@@ -162,7 +162,8 @@ def test_early_stopping():
         settings=settings(num_steps=400, patience=2),
         evaluation=evaluation(score=lambda _: SelectionScore(next(scores))),
     )
-    assert state.step == 30
+    assert state.step == 20
+    assert state.best_step == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,111 @@
+"""A Gaussian mixture seen through the noise: the fixed part of an energy, exact at every level."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class NoisedGaussianMixture(nn.Module):
+    r"""log density of a Gaussian mixture after the noise of any level, normalised at every one.
+
+    .. math:: \log \sum_k w_k\, \mathcal{N}(x;\ \alpha \mu_k,\ \alpha^2 C_k + \sigma^2 I)
+
+    Each component is kept by the axes and variances of its covariance, so that every level's covariance is diagonal in
+    the same axes and nothing is factorised again. It has no trainable parameter and satisfies the networks' contract:
+    a call maps ``x`` ``(batch, *event)`` and log-SNR ``()`` or ``(batch,)`` to ``(batch,)``.
+
+    Args:
+        weights: positive, summing to 1, shape ``(K,)``.
+        means: shape ``(K, d)``.
+        covariances: positive definite, shape ``(K, d, d)``.
+
+    Raises:
+        ValueError: shapes that do not fit, weights that are not a distribution, a covariance that is not positive
+            definite.
+
+    >>> mixture = NoisedGaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None])
+    >>> mixture(torch.zeros(3, 2), torch.tensor(0.0)).shape
+    torch.Size([3])
+    """
+
+    has_bounded_growth = False
+    is_integrable = True
+
+    def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
+        super().__init__()
+        count, num_features = means.shape
+        if weights.shape != (count,) or covariances.shape != (count, num_features, num_features):
+            raise ValueError(
+                f"expected weights (K,), means (K, d), covariances (K, d, d), got {tuple(weights.shape)}, "
+                f"{tuple(means.shape)}, {tuple(covariances.shape)}"
+            )
+        if not bool((weights > 0).all()) or abs(float(weights.sum()) - 1) > 1e-4:
+            raise ValueError(f"weights must be positive and sum to 1, got {weights.tolist()}")
+        variances, axes = torch.linalg.eigh(covariances.double())
+        if not bool((variances > 0).all()):
+            raise ValueError(
+                f"every covariance must be positive definite, least eigenvalue {float(variances.min()):.3g}"
+            )
+        self.register_buffer("log_weights", weights.double().log().float())
+        self.register_buffer("variances", variances.float())
+        self.register_buffer("axes", axes.float())
+        self.register_buffer("centers", torch.einsum("kd,kde->ke", means.double(), axes).float())
+
+    @classmethod
+    def standard(cls, num_features: int) -> NoisedGaussianMixture:
+        """One component N(0, I): standard normal at every level."""
+        return cls(torch.ones(1), torch.zeros(1, num_features), torch.eye(num_features)[None])
+
+    @classmethod
+    def empty(cls, num_components: int, num_features: int) -> NoisedGaussianMixture:
+        """A mixture of the right shape whose buffers are about to be loaded."""
+        eye = torch.eye(num_features).expand(num_components, num_features, num_features)
+        return cls(torch.full((num_components,), 1 / num_components), torch.zeros(num_components, num_features), eye)
+
+    @property
+    def num_components(self) -> int:
+        """K."""
+        return len(self.log_weights)
+
+    @property
+    def num_features(self) -> int:
+        """d."""
+        return self.centers.shape[1]
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """log density of ``x`` ``(batch, *event)`` at ``log_snr`` ``()`` or ``(batch,)``, in the dtype of ``x``."""
+        flat = x.reshape(x.shape[0], -1)
+        log_snr = log_snr.to(x)[..., None, None]
+        signal = torch.sigmoid(log_snr)
+        variances = signal * self.variances.to(x) + torch.sigmoid(-log_snr)
+        projected = torch.tensordot(flat, self.axes.to(x), dims=([1], [1]))
+        distance = (projected - signal.sqrt() * self.centers.to(x)).square() / variances
+        parts = -0.5 * (distance + variances.log()).sum(-1) + self.log_weights.to(x)
+        return parts.logsumexp(-1) - 0.5 * flat.shape[1] * math.log(2 * math.pi)
+
+
+class Tilted(nn.Module):
+    """A mixture and a network as one energy, so that energies with different mixtures can be averaged.
+
+    Args:
+        mixture: the fixed part.
+        network: the trained part, see :mod:`drl_density.networks`.
+    """
+
+    has_bounded_growth = False
+
+    def __init__(self, mixture: NoisedGaussianMixture, network: nn.Module) -> None:
+        super().__init__()
+        self.mixture, self.network = mixture, network
+
+    @property
+    def is_integrable(self) -> bool:
+        """True when the network cannot outgrow the mixture's quadratic tails."""
+        return bool(getattr(self.network, "has_bounded_growth", False))
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """Sum of both parts, shape ``(batch,)``."""
+        return self.mixture(x, log_snr) + self.network(x, log_snr)

@@ -1,0 +1,160 @@
+"""Reweighting estimators: Bennett's acceptance ratio between two directions, and its multistate form over levels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from scipy.optimize import brentq
+from torch import Tensor
+
+from drl_density.errors import NumericalError
+
+
+@dataclass(frozen=True)
+class BridgeEstimate:
+    """Bennett's estimate.
+
+    Attributes:
+        value: log Z.
+        standard_error: asymptotic, for independent weights.
+        overlap: 1 when both directions see the same paths, 0 when they share none.
+    """
+
+    value: float
+    standard_error: float
+    overlap: float
+
+
+def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
+    r"""log Z from log weights of paths drawn by the proposal and of paths drawn by the target.
+
+    Solves :math:`\sum_{i \in F} s(w_i - c + M) = \sum_{j \in R} s(-(w_j - c + M))` for c, with the logistic s and
+    M = log(n_R / n_F): the estimate of least asymptotic variance among those that reweight both ends.
+
+    Args:
+        forward: log weights of proposal draws ``(n_F,)``.
+        reverse: log weights, in the same sense, of target draws ``(n_R,)``.
+
+    Raises:
+        NumericalError: if a weight is not finite on the reverse side or all are lost on the forward side.
+
+    Source: Bennett 1976; Meng and Wong 1996.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> forward = torch.randn(4000, generator=generator) - 0.5  # log w under the proposal, E[w] = 1
+    >>> reverse = torch.randn(4000, generator=generator) + 0.5
+    >>> abs(bennett(forward, reverse).value) < 0.1
+    True
+    """
+    forward, reverse = forward.double().flatten(), reverse.double().flatten()
+    if not bool(torch.isfinite(reverse).all()) or not bool(torch.isfinite(forward).any()):
+        raise NumericalError(
+            "Bennett's ratio needs finite log weights: a draw of the target has weight 0 or infinity, or every draw of "
+            "the proposal was lost"
+        )
+    shift = math.log(len(reverse) / len(forward))
+
+    def imbalance(value: float) -> float:
+        first, second = (forward - value + shift).sigmoid().sum(), (value - shift - reverse).sigmoid().sum()
+        return float(first - second)
+
+    finite = torch.cat([forward[torch.isfinite(forward)], reverse])
+    low, high = float(finite.min()) - abs(shift) - 50, float(finite.max()) + abs(shift) + 50
+    value = brentq(imbalance, low, high, xtol=1e-10)
+    first, second = (forward - value + shift).sigmoid(), (value - shift - reverse).sigmoid()
+    variance = _relative_variance(first) + _relative_variance(second)
+    overlap = float(first.mean()) * len(forward) / len(reverse) + float(second.mean()) * len(reverse) / len(forward)
+    smaller = min(len(forward), len(reverse)) / max(len(forward), len(reverse))
+    return BridgeEstimate(float(value), math.sqrt(variance), min(1.0, overlap * smaller))
+
+
+def _relative_variance(values: Tensor) -> float:
+    return float(values.var() / (len(values) * values.mean().square()))
+
+
+@dataclass(frozen=True)
+class MultistateEstimate:
+    """Multistate Bennett estimate.
+
+    Attributes:
+        log_z: of every state, relative to the first state's, ``(K,)``.
+        standard_error: of ``log_z``, asymptotic, ``(K,)``; 0 for the first.
+        overlap: ``(K, K)``: share of state i's samples that state j explains; rows sum to 1.
+    """
+
+    log_z: Tensor
+    standard_error: Tensor
+    overlap: Tensor
+
+
+def multistate_bennett(log_densities: Tensor, counts: Tensor, *, tolerance: float = 1e-9) -> MultistateEstimate:
+    r"""log Z of K states from equilibrium draws of all of them.
+
+    Minimises :math:`\sum_n \log \sum_k N_k e^{f_k + F_k(x_n)} - \sum_k N_k f_k` (convex in :math:`f_k = -\log Z_k`).
+
+    Args:
+        log_densities: F_k(x_n), ``(K, N)``: every state at every draw, draws grouped by state.
+        counts: draws per state ``(K,)``, summing to N.
+        tolerance: on the gradient per draw.
+
+    Raises:
+        NumericalError: if the equations are not solved within 500 Newton steps.
+
+    Source: Shirts and Chodera 2008.
+    """
+    values = log_densities.double()
+    counts = counts.double()
+    if int(counts.sum()) != values.shape[1] or len(counts) != len(values):
+        raise ValueError(f"expected counts of {len(values)} states summing to {values.shape[1]}, got {counts.tolist()}")
+    free = torch.zeros(len(values), dtype=torch.float64)
+    shares = counts / counts.sum()
+
+    def membership(f: Tensor) -> Tensor:
+        return (shares.log() + f)[:, None].add(values).softmax(0)
+
+    def objective(f: Tensor) -> float:
+        return float(((shares.log() + f)[:, None] + values).logsumexp(0).mean() - (shares * f).sum())
+
+    for _ in range(500):
+        weights = membership(free)
+        gradient = weights.mean(1) - shares
+        if float(gradient.abs().max()) < tolerance:
+            return _multistate_record(values, counts, free)
+        hessian = torch.diag(weights.mean(1)) - weights @ weights.T / weights.shape[1]
+        step = torch.zeros_like(free)
+        damped = hessian[1:, 1:] + 1e-12 * torch.eye(len(free) - 1, dtype=torch.float64)
+        step[1:] = torch.linalg.solve(damped, gradient[1:])
+        size, before = 1.0, objective(free)
+        while objective(free - size * step) > before and size > 1e-6:
+            size *= 0.5
+        free = free - size * step if size > 1e-6 else free + (shares.log() - weights.mean(1).log())
+        free = free - free[0]
+    raise NumericalError("the multistate equations were not solved in 500 steps: neighbouring states do not overlap")
+
+
+def _multistate_record(values: Tensor, counts: Tensor, free: Tensor) -> MultistateEstimate:
+    log_mixture = ((counts.log() + free)[:, None] + values).logsumexp(0)
+    weights = (free[:, None] + values - log_mixture).exp()
+    overlap = (weights @ weights.T) * counts
+    identity = torch.eye(len(free), dtype=torch.float64)
+    gram = weights @ weights.T
+    covariance = gram @ torch.linalg.pinv(identity - counts[:, None] * gram, rtol=1e-10)
+    variance = covariance.diagonal() - 2 * covariance[0] + covariance[0, 0]
+    return MultistateEstimate(-(free - free[0]), variance.clip(min=0).sqrt(), overlap)
+
+
+def thermodynamic_integration(log_densities: Tensor, counts: Tensor) -> float:
+    """log Z of the last state relative to the first by the trapezoid rule over neighbouring states.
+
+    Args:
+        log_densities: as for :func:`multistate_bennett`.
+        counts: as for :func:`multistate_bennett`.
+    """
+    groups = log_densities.double().split(counts.long().tolist(), dim=1)
+    total = 0.0
+    for index in range(len(groups) - 1):
+        rises = [group[index + 1] - group[index] for group in groups[index : index + 2]]
+        total += 0.5 * float(rises[0].mean() + rises[1].mean())
+    return total

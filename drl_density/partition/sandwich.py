@@ -1,0 +1,411 @@
+"""The sandwich: a two-sided interval for log Z, the bounds around it, and a verdict on whether to believe them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from scipy import stats
+from torch import Tensor
+
+from drl_density.errors import NumericalError, UnreliableEstimateWarning
+from drl_density.mcmc import MALA, Kernel
+from drl_density.model import EnergySequence
+from drl_density.partition.ais import (
+    AISSettings,
+    AnnealingPath,
+    anneal,
+    place_bridges,
+    plan_annealing,
+    reverse_anneal,
+    sequence_path,
+)
+from drl_density.partition.bridge import bennett
+from drl_density.partition.reverse_path import forward_weights, plan_reverse_path, reverse_weights
+from drl_density.weights import LogPartitionEstimate, combine_replicates, judge_estimate, log_mean_exp, resample
+
+VERDICTS = ("reliable", "doubtful", "unreliable", "unknown")
+
+
+@dataclass(frozen=True)
+class SandwichSettings:
+    """Sizes of a sandwich.
+
+    Attributes:
+        num_particles: particles, and paths in each direction, per replicate.
+        num_replicates: independent replicates; the interval uses Student's t with one degree of freedom fewer.
+        num_transitions: kernel steps on every density of the annealing path.
+        steps_per_level: grid steps per level of the reverse path and densities per level of the annealing path.
+        num_mixing_steps: adjusted steps at the target that draws take before they serve the upper side.
+        conditional_ess: share at which bridges to a target without levels are placed.
+        kernel: adjusted kernel.
+    """
+
+    num_particles: int = 512
+    num_replicates: int = 8
+    num_transitions: int = 2
+    steps_per_level: int = 8
+    num_mixing_steps: int = 50
+    conditional_ess: float = 0.95
+    kernel: Kernel = field(default_factory=MALA)
+
+    def annealing(self, *, resample_below: float | None = 0.5) -> AISSettings:
+        """The settings of the annealing runs."""
+        return AISSettings(
+            num_particles=self.num_particles,
+            num_replicates=self.num_replicates,
+            num_transitions=self.num_transitions,
+            num_pilot_particles=self.num_particles,
+            kernel=self.kernel,
+            resample_below=resample_below,
+        )
+
+
+@dataclass(frozen=True)
+class Sandwich:
+    """What is known about log Z, in nats.
+
+    Attributes:
+        log_z: point estimate (Bennett's ratio on both directions).
+        standard_error: the larger of its jackknife over replicates and its asymptotic error.
+        lower: lower end of the 95 % interval, minus infinity when the verdict is "unknown".
+        upper: upper end, infinity when the verdict is "unknown".
+        bracket: (mean log weight of the forward paths, that of the reverse paths), each widened by 1.96 standard errors.
+            The lower end holds for any model; the upper one as far as the draws are draws of the target.
+        certificate: the annealing estimate less log 20: above log Z with probability at most 0.05 by Markov's inequality.
+        overlap: of forward and reverse paths, in [0, 1].
+        verdict: "reliable", "doubtful", "unreliable" or "unknown".
+        advice: reasons, and what to do.
+        estimates: every estimator's (value, standard error) by name.
+        annealing: the record of the annealing run.
+        forward: log weights of forward paths ``(replicate, particle)``.
+        reverse: log weights of reverse paths by where their draws began: "noise", and "data" where rows were given.
+        details: of the run.
+    """
+
+    log_z: float
+    standard_error: float
+    lower: float
+    upper: float
+    bracket: tuple[float, float]
+    certificate: float
+    overlap: float
+    verdict: str
+    advice: str
+    estimates: dict[str, tuple[float, float]]
+    annealing: LogPartitionEstimate
+    forward: Tensor
+    reverse: dict[str, Tensor]
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """(lower, upper): 95 % interval."""
+        return self.lower, self.upper
+
+    @property
+    def is_reliable(self) -> bool:
+        """True for the verdicts "reliable" and "doubtful"."""
+        return self.verdict in VERDICTS[:2]
+
+    def __str__(self) -> str:
+        return (
+            f"log Z = {self.log_z:.4f} in [{self.lower:.4f}, {self.upper:.4f}] (bracket {self.bracket[0]:.4f} to "
+            f"{self.bracket[1]:.4f}), {self.verdict}: {self.advice}"
+        )
+
+
+def sequence_sandwich(
+    model: EnergySequence,
+    *,
+    data: Tensor | None = None,
+    settings: SandwichSettings | None = None,
+    generator: torch.Generator | None = None,
+) -> Sandwich:
+    """Sandwich of a sequence's level 0 by path weights along its own noise levels.
+
+    Args:
+        model: the sequence.
+        data: rows ``(n, *event)`` in model space from which a second set of chains starts, so that a basin of the data
+            that no noise-started path reaches is seen.
+        settings: sizes.
+        generator: source of randomness.
+
+    Raises:
+        NumericalError: an improper model, or weights that are lost.
+    """
+    settings = settings or SandwichSettings()
+    if not model.is_integrable:
+        raise NumericalError(
+            "improper: exp(F) is not known to have a finite integral, so it has no log Z. Give the sequence a Gaussian "
+            "base and a network of bounded growth, or declare is_integrable=True where you can prove it"
+        )
+    ais = settings.annealing()
+    annealing = sequence_path(model, steps_per_level=settings.steps_per_level)
+    plan = plan_annealing(annealing, ais, generator=generator)
+    pilot = anneal(annealing, plan, _one_replicate(ais), generator=generator)
+    path = plan_reverse_path(
+        model, _end_draws(pilot, generator).flatten(0, 1), steps_per_level=settings.steps_per_level, generator=generator
+    )
+    run = anneal(annealing, plan, ais, generator=generator)
+    shape = (settings.num_replicates, settings.num_particles)
+    forward, _ = forward_weights(path, shape[0] * shape[1], generator=generator)
+
+    def upward(draws: Tensor) -> Tensor:
+        return reverse_weights(path, draws.flatten(0, 1), generator=generator).reshape(shape)
+
+    return _sandwich(
+        annealing,
+        (plan.step_sizes[-1], plan.scales[-1]),
+        run,
+        forward.reshape(shape),
+        upward,
+        data,
+        settings,
+        generator,
+    )
+
+
+def sandwich(
+    target: Any,
+    *,
+    base: Any = None,
+    data: Tensor | None = None,
+    seed: int | None = None,
+    settings: SandwichSettings | None = None,
+) -> Sandwich:
+    """Two-sided interval of log Z of any unnormalised distribution.
+
+    Args:
+        target: a distribution with ``unnormalized_log_prob`` or ``log_prob`` over all reals, or an
+            :class:`EnergySequence`, whose own noise levels are then the path.
+        base: normalised distribution of the target's event shape, the nearer to the target the better; N(0, I) when not
+            given. Its tails must be at least as wide as the target's.
+        data: rows known to lie where the target has mass; a second set of chains starts there.
+        seed: of the run.
+        settings: sizes.
+
+    Returns:
+        :class:`Sandwich` with ``log_z``, ``lower``, ``upper`` and ``verdict``.
+
+    Raises:
+        ValueError: base and target of different event shapes, or a target with batch shape or bounded support.
+        NumericalError: bridges that cannot be placed, or lost weights.
+
+    >>> import pyro.distributions as dist
+    >>> target = dist.Normal(torch.zeros(2), 0.5).to_event(1)
+    >>> small = SandwichSettings(num_particles=64, num_replicates=4)
+    >>> result = sandwich(target, base=dist.Normal(torch.zeros(2), 1.0).to_event(1), seed=0, settings=small)
+    >>> result.lower < 0 < result.upper
+    True
+    """
+    settings = settings or SandwichSettings()
+    generator = None if seed is None else torch.Generator().manual_seed(seed)
+    if isinstance(target, EnergySequence):
+        return sequence_sandwich(target, data=data, settings=settings, generator=generator)
+    if len(target.batch_shape):
+        raise ValueError(
+            f"expected a target without batch shape, got {tuple(target.batch_shape)}: take one element of it"
+        )
+    support = getattr(target, "support", None)
+    if getattr(support, "is_discrete", False) or not _is_real(support):
+        raise ValueError(
+            f"expected a target over all reals, got support {support}: transform it to the reals first, with its Jacobian"
+        )
+    if base is None:
+        base = dist.Normal(torch.zeros(target.event_shape), 1.0).to_event(len(target.event_shape))
+    if base.event_shape != target.event_shape:
+        raise ValueError(
+            f"base and target must have one event shape, got {tuple(base.event_shape)} and {tuple(target.event_shape)}"
+        )
+    log_density = getattr(target, "unnormalized_log_prob", target.log_prob)
+    ais = settings.annealing()
+    path = place_bridges(base, log_density, ais, share=settings.conditional_ess, generator=generator)
+    plan = plan_annealing(path, ais, generator=generator)
+    run = anneal(path, plan, ais, generator=generator)
+    plain = settings.annealing(resample_below=None)
+    forward = anneal(path, plan, plain, generator=generator).log_weights
+    shape = (settings.num_replicates, settings.num_particles)
+
+    def upward(draws: Tensor) -> Tensor:
+        return reverse_anneal(path, plan, plain, draws.flatten(0, 1), generator=generator).reshape(shape)
+
+    return _sandwich(path, (plan.step_sizes[-1], plan.scales[-1]), run, forward, upward, data, settings, generator)
+
+
+def _is_real(support: Any) -> bool:
+    inner = getattr(support, "base_constraint", support)
+    return (
+        inner is None
+        or inner is torch.distributions.constraints.real
+        or type(inner).__name__ in ("_Real", "_RealVector")
+    )
+
+
+def _one_replicate(settings: AISSettings) -> AISSettings:
+    return dataclasses.replace(settings, num_replicates=1)
+
+
+def _end_draws(run: Any, generator: torch.Generator | None) -> Tensor:
+    """Particles of every replicate resampled by their weights, ``(replicate, particle, *event)``."""
+    kept = []
+    for weights, particles in zip(run.log_weights, run.particles, strict=True):
+        kept.append(particles[resample(weights, len(particles), generator=generator)])
+    return torch.stack(kept)
+
+
+def _mixed(
+    log_density: Callable[[Tensor], Tensor],
+    start: Tensor,
+    tuned: tuple[float, Tensor],
+    settings: SandwichSettings,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """Adjusted steps at the target from ``start`` ``(replicate, particle, *event)``."""
+    step_size, scale = tuned
+    rows = start.flatten(0, 1)
+    kernel = dataclasses.replace(settings.kernel, scale=scale)
+    state = kernel.init(rows, log_density)
+    for _ in range(settings.num_mixing_steps):
+        state, _ = kernel.step(state, log_density, step_size, generator)
+    return state.position.reshape(start.shape)
+
+
+def _sandwich(
+    path: AnnealingPath,
+    tuned: tuple[float, Tensor],
+    run: Any,
+    forward: Tensor,
+    upward: Callable[[Tensor], Tensor],
+    data: Tensor | None,
+    settings: SandwichSettings,
+    generator: torch.Generator | None,
+) -> Sandwich:
+    log_density = path.log_densities[-1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreliableEstimateWarning)  # its verdict is folded into the sandwich's own
+        annealing = judge_estimate(
+            run.log_weights, bias="lower", details={"least_ess_share": float(run.ess_by_density.min())}
+        )
+    starts = {"noise": _end_draws(run, generator)}
+    if data is not None:
+        chosen = torch.randint(len(data), forward.shape, generator=generator)
+        starts["data"] = data.to(starts["noise"])[chosen]
+    reverse = {name: upward(_mixed(log_density, start, tuned, settings, generator)) for name, start in starts.items()}
+    value, error, overlap = _bennett_by_replicates(forward, reverse["noise"])
+    estimates = {
+        "annealed importance sampling": (annealing.value, max(annealing.standard_error, annealing.within_run_error)),
+        "forward paths (mean weight)": _mean_weight(forward, 1.0),
+        "reverse paths (mean inverse weight)": _mean_weight(reverse["noise"], -1.0),
+        "lower bound (mean log weight, forward)": _mean_log_weight(forward),
+        "Bennett's ratio": (value, error),
+    }
+    for name, weights in reverse.items():
+        estimates[f"upper bound (mean log weight, reverse from {name})"] = _mean_log_weight(weights)
+    if "data" in reverse:
+        estimates["Bennett's ratio, draws from data"] = _bennett_by_replicates(forward, reverse["data"])[:2]
+    quantile = float(stats.t.ppf(0.975, settings.num_replicates - 1))
+    bounds = [
+        mean + sign * 1.96 * spread
+        for sign, (mean, spread) in zip(
+            (-1, 1), (_mean_log_weight(forward), _mean_log_weight(reverse["noise"])), strict=True
+        )
+    ]
+    verdict, advice = _judge(estimates, (value, error), overlap, annealing, forward.numel())
+    is_known = verdict != "unknown"
+    result = Sandwich(
+        log_z=value,
+        standard_error=error,
+        lower=value - quantile * error if is_known else -math.inf,
+        upper=value + quantile * error if is_known else math.inf,
+        bracket=(bounds[0], bounds[1]),
+        certificate=annealing.value - math.log(20),
+        overlap=overlap,
+        verdict=verdict,
+        advice=advice,
+        estimates=estimates,
+        annealing=annealing,
+        forward=forward,
+        reverse=reverse,
+        details={
+            "num_densities": len(path.log_densities),
+            "ess_by_density": run.ess_by_density.mean(1).tolist(),
+            "acceptance_by_density": list(run.acceptance_rates),
+            "levels": list(path.levels[-len(path.log_densities) :]),
+        },
+    )
+    if not result.is_reliable:
+        warnings.warn(f"log Z {result.log_z:.4g} is {verdict}: {advice}", UnreliableEstimateWarning, stacklevel=3)
+    return result
+
+
+def _bennett_by_replicates(forward: Tensor, reverse: Tensor) -> tuple[float, float, float]:
+    """Joint Bennett estimate, the larger of its jackknife over replicates and its asymptotic error, and the overlap."""
+    whole = bennett(forward, reverse)
+    count = len(forward)
+    keep = ~torch.eye(count, dtype=torch.bool)
+    left_out = torch.tensor([bennett(forward[row], reverse[row]).value for row in keep])
+    jackknife = math.sqrt(float((left_out - left_out.mean()).square().sum()) * (count - 1) / count)
+    return whole.value, max(jackknife, whole.standard_error), whole.overlap
+
+
+def _mean_log_weight(weights: Tensor) -> tuple[float, float]:
+    by_replicate = weights.mean(1)
+    return float(weights.mean()), float(by_replicate.std() / math.sqrt(len(by_replicate)))
+
+
+def _mean_weight(weights: Tensor, sign: float) -> tuple[float, float]:
+    value, error = combine_replicates(log_mean_exp(sign * weights, 1))
+    return sign * value, error
+
+
+def _judge(
+    estimates: dict[str, tuple[float, float]],
+    point: tuple[float, float],
+    overlap: float,
+    annealing: LogPartitionEstimate,
+    num_paths: int,
+) -> tuple[str, str]:
+    value, error = point
+    reasons: list[str] = []
+    if overlap < 0.01 or overlap * num_paths < 50:
+        reasons.append(
+            f"forward and reverse paths hardly overlap ({overlap:.2g}): use more levels, bridges or transitions"
+        )
+    upper_noise = estimates["upper bound (mean log weight, reverse from noise)"]
+    upper_data = estimates.get("upper bound (mean log weight, reverse from data)")
+    from_data = estimates.get("Bennett's ratio, draws from data")
+    if upper_data is not None and from_data is not None:
+        gaps = [(from_data, point), (upper_data, upper_noise)]
+        far = [abs(a[0] - b[0]) for a, b in gaps if abs(a[0] - b[0]) > 3 * math.hypot(a[1], b[1]) + 0.02]
+        if far and max(far) > 0.1:
+            reasons.append(
+                f"chains started at the data and at noise disagree by {max(far):.2g} nats: the model has basins that one of "
+                "them does not reach, or its chains mix slowly; look at long chains from both, train longer, or add levels"
+            )
+    if reasons:
+        return "unknown", "; ".join(reasons)
+    distance = abs(annealing.value - value)
+    combined = math.hypot(estimates["annealed importance sampling"][1], error)
+    if distance > 4 * combined + 0.02:
+        reasons.append(
+            f"annealing and Bennett's ratio differ by {distance:.2g} nats, {distance / combined:.1f} standard errors"
+        )
+    lower_end, upper_end = estimates["lower bound (mean log weight, forward)"], upper_noise
+    if lower_end[0] > upper_end[0] + 3 * math.hypot(lower_end[1], upper_end[1]):
+        reasons.append("the lower bound lies above the upper one")
+    if error > 0.5:
+        reasons.append(f"the standard error is {error:.2g} nats")
+    if reasons:
+        return "unreliable", "; ".join(reasons) + ": use more particles, more transitions, or more levels"
+    if error > 0.1 or annealing.verdict == "unreliable" or overlap < 0.05:
+        return "doubtful", f"standard error {error:.2g}, overlap {overlap:.2g}: spend more particles"
+    return "reliable", (
+        f"annealing, both path directions{' and both kinds of start' if from_data else ''} agree; overlap {overlap:.2f}"
+    )
