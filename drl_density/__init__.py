@@ -1,11 +1,20 @@
 """Density estimation with sequences of energy-based models learned by diffusion recovery likelihood."""
 
 from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
-from drl_density.density import Density, FitSettings, fit
+from drl_density.density import Density, FitSettings, LikelihoodReport, compare, fit
+from drl_density.diagnostics import as_arviz, from_pyro_mcmc
 from drl_density.distributions import ChainSampler, EnergyDistribution, RecoveryDistribution
 from drl_density.mcmc import HMC, MALA, ULA, run_chain
 from drl_density.model import EnergySequence
-from drl_density.partition import AISSettings, annealed_importance_sampling, geometric_path, sequence_path
+from drl_density.partition import (
+    AISSettings,
+    Sandwich,
+    SandwichSettings,
+    annealed_importance_sampling,
+    geometric_path,
+    sandwich,
+    sequence_path,
+)
 from drl_density.samplers import sample_progressive
 from drl_density.schedule import NoiseSchedule
 from drl_density.training import RecoveryLikelihood, TrainingSettings
@@ -24,18 +33,25 @@ __all__ = [
     "EnergyDistribution",
     "EnergySequence",
     "FitSettings",
+    "LikelihoodReport",
     "LogPartitionEstimate",
     "NoiseSchedule",
     "RecoveryDistribution",
     "RecoveryLikelihood",
+    "Sandwich",
+    "SandwichSettings",
     "Split",
     "TrainingSettings",
     "annealed_importance_sampling",
+    "as_arviz",
+    "compare",
     "fit",
+    "from_pyro_mcmc",
     "geometric_path",
     "load_dataset",
     "memorization_check",
     "run_chain",
     "sample_progressive",
+    "sandwich",
     "sequence_path",
 ]

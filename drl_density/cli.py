@@ -1,4 +1,4 @@
-"""The command line: ``drl-density fit | sample | score | demo``."""
+"""The command line: ``drl-density fit | sample | score | evaluate | report | demo``."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ import torch
 import tyro
 
 from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
-from drl_density.density import Density, FitSettings, fit, prepare_table
+from drl_density.density import Density, FitSettings, LikelihoodReport, fit, prepare_table
 from drl_density.density.demo import run_demo
 from drl_density.errors import DataError, DRLDensityWarning, NumericalError, RunFolderError
+from drl_density.partition import SandwichSettings
+from drl_density.run_folder import RunFolder
 
 
 @dataclasses.dataclass
@@ -139,6 +141,55 @@ class Score:
 
 
 @dataclasses.dataclass
+class Evaluate:
+    """Likelihood of rows with the two-sided interval of log Z; writes report.nc and report.html into the run folder."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of a finished run."""
+    source: Annotated[str | None, tyro.conf.Positional] = None
+    """Table with the columns of the fit; the test rows of the fit's own data when not given."""
+    seed: int = 0
+    """Of the estimate."""
+    particles: int = 512
+    """Particles per replicate."""
+    replicates: int = 8
+    """Independent replicates."""
+
+    def run(self) -> None:
+        """Evaluate, print and write."""
+        density = Density.load(self.run_folder)
+        if min(self.particles, self.replicates) < 2:
+            raise DataError(f"expected at least 2 particles and 2 replicates, got {self.particles}, {self.replicates}")
+        if self.source is None:
+            split = Split(seed=density.details["seed"])
+            rows = load_dataset(density.details["source"], split=split).test
+        else:
+            rows = _rows_for(density, self.source)
+        settings = SandwichSettings(num_particles=self.particles, num_replicates=self.replicates)
+        report = density.evaluate(rows, seed=self.seed, settings=settings)
+        folder = RunFolder.open(self.run_folder)
+        folder.write_dataset("report.nc", report.tree)
+        folder.write_text("report.html", report.page().to_html())
+        print(report.summary())
+        print(f"report: {self.run_folder / 'report.html'}")
+
+
+@dataclasses.dataclass
+class Report:
+    """Print the last evaluation of a run and write its page again."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of a run that was evaluated."""
+
+    def run(self) -> None:
+        """Read, print and write."""
+        report = LikelihoodReport.load(self.run_folder / "report.nc")
+        RunFolder.open(self.run_folder).write_text("report.html", report.page().to_html())
+        print(report.summary())
+        print(f"report: {self.run_folder / 'report.html'}")
+
+
+@dataclasses.dataclass
 class Demo:
     """Fit a bundled real set, compare with Gaussian and KDE on the same split and transform, and write a report page."""
 
@@ -197,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.showwarning = _say_warning
     started = time.monotonic()
     try:
-        command = tyro.cli(Fit | Sample | Score | Demo, args=arguments, prog="drl-density")
+        command = tyro.cli(Fit | Sample | Score | Evaluate | Report | Demo, args=arguments, prog="drl-density")
         command.run()
     except (DataError, RunFolderError, NumericalError, ValueError) as error:
         print(f"drl-density: {error}", file=sys.stderr)

@@ -177,3 +177,63 @@ def _table(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> Figure:
     for axis in axes[len(columns) : 6]:
         axis.set_visible(False)
     return figure
+
+
+def plot_sandwich(tree: xr.DataTree) -> Figure:
+    """Every estimator of log Z with its error on one axis, the interval as a band and the bounds as a bracket."""
+    figure, (axis,) = _figure(1, 1, (9, 4.2))
+    group, attributes = tree["estimates"], tree.attrs
+    names = group["estimator"].values.tolist()
+    values, errors = group["value"].values, 1.96 * group["standard_error"].values
+    if math.isfinite(attributes["log_z_lower"]):
+        axis.axvspan(attributes["log_z_lower"], attributes["log_z_upper"], color=SAMPLE_COLOR, alpha=0.18, linewidth=0)
+    axis.axvline(attributes["log_z"], color=SAMPLE_COLOR, linewidth=1)
+    for place, (value, error) in enumerate(zip(values, errors, strict=True)):
+        axis.errorbar(value, -place, xerr=error, fmt="o", color=DATA_COLOR, capsize=3, markersize=5)
+    axis.set_yticks([-place for place in range(len(names))], names, fontsize=9)
+    axis.set_xlabel("log Z, nats (bars: 1.96 standard errors; band: 95 % interval)")
+    return figure
+
+
+def plot_weights(tree: xr.DataTree) -> Figure:
+    """Effective sample size and acceptance along the annealing path, and both directions' path weights."""
+    figure, axes = _figure(1, 2, (11, 3.8))
+    ais, paths = tree["ais"], tree["paths"]
+    levels = ais["level"].values
+    axes[0].plot(levels, ais["ess_fraction"].values, color=SAMPLE_COLOR, label="effective sample size share")
+    axes[0].plot(levels, ais["acceptance_rate"].values, color=DATA_COLOR, label="acceptance rate")
+    axes[0].set(ylim=(0, 1.02), xlabel="level (noise on the right)", title="along the annealing path")
+    axes[0].legend(frameon=False, fontsize=8)
+    everything = np.concatenate([paths[name].values.ravel() for name in paths.data_vars])
+    low, high = np.quantile(everything[np.isfinite(everything)], (0.005, 0.995))
+    bins: Any = np.linspace(low, high, 60)
+    for name, color in zip(paths.data_vars, (DATA_COLOR, SAMPLE_COLOR, GRAY), strict=False):
+        label = str(name).replace("_", " ")
+        axes[1].hist(paths[name].values.ravel(), bins, density=True, histtype="step", color=color, label=label)
+    axes[1].axvline(tree.attrs["log_z"], color=GRAY, linewidth=1, linestyle=":")
+    axes[1].set(xlabel="log weight, nats", title="log weights of the paths (they cross at log Z)", yticks=[])
+    axes[1].legend(frameon=False, fontsize=8)
+    return figure
+
+
+def plot_log_likelihood(tree: xr.DataTree) -> Figure:
+    """Histogram of the rows' log-likelihood."""
+    figure, (axis,) = _figure(1, 1, (9, 3.2))
+    values = tree["log_likelihood"]["x"].values.ravel()
+    axis.hist(values[np.isfinite(values)], 40, color=DATA_COLOR, alpha=0.5)
+    axis.axvline(values.mean(), color=SAMPLE_COLOR, linewidth=1.4)
+    axis.set(xlabel="log-likelihood of a row, nats (line: mean)", ylabel="rows")
+    return figure
+
+
+def plot_chains(tree: xr.DataTree) -> Figure:
+    """Traces of the log density of the long chains, by where they began."""
+    figure, (axis,) = _figure(1, 1, (9, 3.2))
+    stats = tree["sample_stats"]
+    for chain, start in enumerate(stats["start"].values.tolist()):
+        color = DATA_COLOR if start == "data" else SAMPLE_COLOR
+        label = f"began at {start}" if chain in (0, stats.sizes["chain"] - 1) else None
+        axis.plot(stats["draw"].values, stats["lp"].values[chain], color=color, linewidth=0.8, alpha=0.7, label=label)
+    axis.set(xlabel="kept draw", ylabel="log density, nats")
+    axis.legend(frameon=False, fontsize=8)
+    return figure

@@ -19,6 +19,7 @@ _PAGE = """<!doctype html>
  h1 { font-weight: 600; margin-bottom: .2rem; } h2 { font-weight: 600; margin-top: 2.2rem; }
  .verdict { display: inline-block; padding: .15rem .6rem; border-radius: .4rem; color: white; }
  .reliable { background: #2a7f62; } .doubtful { background: #c98a1b; } .unreliable { background: #b3364a; }
+ .unknown { background: #5b5b6b; }
  table { border-collapse: collapse; margin: .8rem 0; } td, th { padding: .3rem .9rem; text-align: right;
  border-bottom: 1px solid #dde3e8; } td:first-child, th:first-child { text-align: left; }
  img { max-width: 100%; } p.note { color: #5b6b79; font-size: .92rem; } pre { background: #f4f6f8; padding: .8rem;
@@ -54,7 +55,7 @@ class ReportPage:
     Attributes:
         title: of the page.
         lead: the first sentence.
-        verdict: "reliable", "doubtful" or "unreliable".
+        verdict: "reliable", "doubtful", "unreliable" or "unknown".
         advice: beside the verdict.
         tables: in order.
         figures: by heading.

@@ -25,6 +25,13 @@ class MemorizationCheck:
     p_value: float
     verdict: str
 
+    def describe(self) -> str:
+        """One sentence."""
+        return (
+            f"Nearest training row: {self.sample_distance:.3g} from samples, {self.test_distance:.3g} from test rows "
+            f"(p = {self.p_value:.2g}): {self.verdict}."
+        )
+
 
 def memorization_check(samples: Tensor, train: Tensor, test: Tensor, *, max_rows: int = 2000) -> MemorizationCheck:
     """Compare distances to the nearest training row of samples and of test rows.

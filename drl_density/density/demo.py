@@ -12,6 +12,7 @@ from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
 from drl_density.datasets import Dataset, load_dataset, memorization_check
+from drl_density.density.evaluation import LikelihoodReport
 from drl_density.density.fit import Table, fit, prepare_table
 from drl_density.density.fitted import Density
 from drl_density.density.settings import FitSettings
@@ -48,18 +49,22 @@ def run_demo(
     data = load_dataset(source, seed=seed)
     density = fit(data, seed=seed, out=out, settings=settings, max_minutes=max_minutes, force=force, progress=progress)
     table = prepare_table(data, density.settings.transform)
-    figures = held_out_figures(table, density, seed=seed)
-    page = _page(data, density, figures, time.monotonic() - started)
+    report = density.evaluate(data.test, seed=seed, start_rows=data.train)
+    figures = held_out_figures(table, density, report, seed=seed)
+    page = _page(data, density, report, figures, time.monotonic() - started)
     folder = RunFolder.open(out)
+    folder.write_dataset("report.nc", report.tree)
     folder.write_text("report.html", page.to_html())
     for name, figure in page.figures.items():
         figure.savefig(Path(out) / f"{name.replace(' ', '_')}.png", dpi=120)
     lines = [f"{name:32s} {mean:10.3f} +- {error:.3f} nats/row" for name, (mean, error) in figures.items()]
     head = f"test log-likelihood on {data.name} ({len(data.test)} rows, same split and transform)"
-    return "\n".join([head, *lines, density.summary(), f"report: {Path(out) / 'report.html'}"])
+    return "\n".join([head, *lines, report.summary(), density.summary(), f"report: {Path(out) / 'report.html'}"])
 
 
-def held_out_figures(table: Table, density: Density, *, seed: int) -> dict[str, tuple[float, float]]:
+def held_out_figures(
+    table: Table, density: Density, report: LikelihoodReport, *, seed: int
+) -> dict[str, tuple[float, float]]:
     """Mean test log-likelihood and its standard error over rows, in data units, of the model and its rivals."""
     rows = table.held_out(table.dataset.test, seed=seed + 1)
     train = table.rows(table.dataset.train, torch.Generator().manual_seed(seed))
@@ -71,7 +76,7 @@ def held_out_figures(table: Table, density: Density, *, seed: int) -> dict[str, 
     kernels = [KernelDensity(bandwidth=width).fit(u_train.numpy()) for width in np.geomspace(0.05, 1.5, 16)]
     kernel = max(kernels, key=lambda model: model.score(validation.numpy()))
     values = {
-        "drl_density": density.log_prob(rows),
+        "drl_density": density.log_prob(rows) + density.estimate.value - report.log_z,
         "kernel density (same transform)": torch.as_tensor(kernel.score_samples(u.numpy())) + jacobian,
         "Gaussian (same transform)": gaussian + jacobian,
         "N(0, I) (same transform)": torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(-1) + jacobian,
@@ -86,30 +91,20 @@ def _mean_and_error(values: Tensor, num_rows: int) -> tuple[float, float]:
     return float(by_row.mean()), float(by_row.std() / len(by_row) ** 0.5)
 
 
-def _page(data: Dataset, density: Density, figures: dict[str, tuple[float, float]], seconds: float) -> ReportPage:
+def _page(
+    data: Dataset,
+    density: Density,
+    report: LikelihoodReport,
+    figures: dict[str, tuple[float, float]],
+    seconds: float,
+) -> ReportPage:
     noisy_test = prepare_table(data, density.settings.transform).rows(data.test, torch.Generator().manual_seed(0))
     check = memorization_check(density.pool[: 4 * len(data.test)], data.train, noisy_test)
     likelihood = ReportTable(
         "Test log-likelihood",
         ("model", "nats per row", "standard error"),
         tuple((name, f"{mean:.3f}", f"{error:.3f}") for name, (mean, error) in figures.items()),
-        f"{data.likelihood_label}; normalised by annealed importance sampling, which errs on the side of too high a "
-        "likelihood; the error is over test rows.",
-    )
-    estimate = density.estimate
-    partition = ReportTable(
-        "Normalising constant",
-        ("log Z", "standard error", "least ESS share", "Pareto k"),
-        (
-            (
-                f"{estimate.value:.4f}",
-                f"{estimate.standard_error:.4f}",
-                f"{estimate.details['least_ess_share']:.2f}",
-                f"{estimate.pareto_k:.2f}",
-            ),
-        ),
-        f"memorisation: nearest training row {check.sample_distance:.3g} for samples, {check.test_distance:.3g} for "
-        f"test rows (p = {check.p_value:.2g}): {check.verdict}",
+        f"{data.likelihood_label}; the error is over test rows. {check.describe()}",
     )
     image_shape = (8, 8) if data.name == "digits" else None
     names = [column.name for column in data.columns]
@@ -117,16 +112,18 @@ def _page(data: Dataset, density: Density, figures: dict[str, tuple[float, float
         "data against samples": plot_data_against_samples(
             data.test, density.pool, names=names, image_shape=image_shape
         ),
+        **report.figures(),
         "training": plot_training(density.history),
     }
     if data.known_log_density is not None:
         pictures["density"] = plot_density_2d({"true": data.log_density, "model": density.log_prob})
     return ReportPage(
         title=f"drl_density on {data.name}",
-        lead=f"{len(data.train)} training rows, {data.num_columns} columns, {seconds:.0f} s from rows to this page.",
-        verdict=estimate.verdict,
-        advice=estimate.advice,
-        tables=(likelihood, partition),
+        lead=f"{len(data.train)} training rows, {data.num_columns} columns, {seconds:.0f} s from rows to this page. "
+        f"log Z = {report.log_z:.3f}, 95 % interval [{report.log_z_lower:.3f}, {report.log_z_upper:.3f}].",
+        verdict=report.verdict,
+        advice=report.advice,
+        tables=(likelihood, *report.tables()),
         figures=pictures,
         appendix=f"{data.describe()}\n\n{density.summary()}\n\n{dataclasses.asdict(density.settings)}",
     )

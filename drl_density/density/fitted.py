@@ -7,7 +7,7 @@ import math
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import xarray as xr
@@ -22,6 +22,10 @@ from drl_density.errors import UnreliableEstimateWarning
 from drl_density.model import EnergySequence
 from drl_density.samplers import ProgressivePlan, ProgressiveSampler
 from drl_density.weights import LogPartitionEstimate
+
+if TYPE_CHECKING:
+    from drl_density.density.evaluation import LikelihoodReport
+    from drl_density.partition import SandwichSettings
 
 
 class DataLogDensity:
@@ -174,6 +178,33 @@ class Density:
         sampler = ProgressiveSampler(self.model, self.plan, ToData(self.transform, event_shape))
         like = torch.empty((num_samples, *event_shape), dtype=torch.float64)
         return sampler(self.log_prob, like, generator)
+
+    def evaluate(
+        self,
+        x: Tensor,
+        *,
+        seed: int = 0,
+        settings: SandwichSettings | None = None,
+        start_rows: Tensor | None = None,
+    ) -> LikelihoodReport:
+        """Likelihood of rows with the two-sided interval of log Z and a verdict.
+
+        Args:
+            x: rows ``(n, *event)`` in data units; columns all of whose values stand on the column's rounding grid are
+                dequantised once.
+            seed: of the run.
+            settings: sizes of the sandwich.
+            start_rows: rows at which the second set of chains begins; ``x`` when not given.
+
+        Returns:
+            :class:`~drl_density.density.evaluation.LikelihoodReport`.
+
+        Raises:
+            DataError: rows of another shape, NaN or infinite values, or no rows.
+        """
+        from drl_density.density.evaluation import evaluate
+
+        return evaluate(self, x, seed=seed, settings=settings, start_rows=start_rows)
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the density to a run folder; see :func:`drl_density.density.store.save_density`."""

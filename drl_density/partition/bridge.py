@@ -38,7 +38,8 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
         reverse: log weights, in the same sense, of target draws ``(n_R,)``.
 
     Raises:
-        NumericalError: if a weight is not finite on the reverse side or all are lost on the forward side.
+        NumericalError: if a weight is not finite on the reverse side, all are lost on the forward side, or the means
+            stand in an order that no proposal and target allow.
 
     Source: Bennett 1976; Meng and Wong 1996.
 
@@ -53,6 +54,13 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
         raise NumericalError(
             "Bennett's ratio needs finite log weights: a draw of the target has weight 0 or infinity, or every draw of "
             "the proposal was lost"
+        )
+    kept = forward[torch.isfinite(forward)]
+    error = math.hypot(float(kept.std()) / math.sqrt(len(kept)), float(reverse.std()) / math.sqrt(len(reverse)))
+    if float(kept.mean() - reverse.mean()) > 6 * error + 1e-6:
+        raise NumericalError(
+            f"mean log weight {float(kept.mean()):.4g} forward lies above {float(reverse.mean()):.4g} reverse, which no pair "
+            "of proposal and target allows: are the arrays swapped, or the reverse draws not from the target?"
         )
     shift = math.log(len(reverse) / len(forward))
 

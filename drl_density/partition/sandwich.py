@@ -41,7 +41,8 @@ class SandwichSettings:
         num_particles: particles, and paths in each direction, per replicate.
         num_replicates: independent replicates; the interval uses Student's t with one degree of freedom fewer.
         num_transitions: kernel steps on every density of the annealing path.
-        steps_per_level: grid steps per level of the reverse path and densities per level of the annealing path.
+        steps_per_level: densities per level of the annealing path along a sequence.
+        path_steps_per_level: grid steps per level of the reverse path.
         num_mixing_steps: adjusted steps at the target that draws take before they serve the upper side.
         conditional_ess: share at which bridges to a target without levels are placed.
         kernel: adjusted kernel.
@@ -49,10 +50,11 @@ class SandwichSettings:
 
     num_particles: int = 512
     num_replicates: int = 8
-    num_transitions: int = 2
+    num_transitions: int = 3
     steps_per_level: int = 8
+    path_steps_per_level: int = 24
     num_mixing_steps: int = 50
-    conditional_ess: float = 0.95
+    conditional_ess: float = 0.98
     kernel: Kernel = field(default_factory=MALA)
 
     def annealing(self, *, resample_below: float | None = 0.5) -> AISSettings:
@@ -151,7 +153,10 @@ def sequence_sandwich(
     plan = plan_annealing(annealing, ais, generator=generator)
     pilot = anneal(annealing, plan, _one_replicate(ais), generator=generator)
     path = plan_reverse_path(
-        model, _end_draws(pilot, generator).flatten(0, 1), steps_per_level=settings.steps_per_level, generator=generator
+        model,
+        _end_draws(pilot, generator).flatten(0, 1),
+        steps_per_level=settings.path_steps_per_level,
+        generator=generator,
     )
     run = anneal(annealing, plan, ais, generator=generator)
     shape = (settings.num_replicates, settings.num_particles)

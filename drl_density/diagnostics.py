@@ -1,0 +1,103 @@
+"""The edge to ArviZ: one code base for ArviZ 0.23 and 1.x, imported only when called. Trees are xarray's own."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+
+def as_arviz(tree: xr.DataTree) -> Any:
+    """The tree as the installed ArviZ takes it: an ``InferenceData`` before 1.0, the tree itself from 1.0 on."""
+    arviz = _arviz()
+    if int(arviz.__version__.split(".")[0]) >= 1:
+        return tree
+    return arviz.InferenceData.from_datatree(tree)
+
+
+def chain_table(tree: xr.DataTree) -> dict[str, dict[str, float]]:
+    """Split R-hat, bulk and tail ESS and Monte Carlo error of the mean of every variable of ``posterior``.
+
+    Returns:
+        variable (with the event index where there is one) -> {"mean", "r_hat", "ess_bulk", "ess_tail", "mcse_mean"}.
+    """
+    arviz = _arviz()
+    posterior = tree["posterior"].to_dataset()
+    figures = {
+        "mean": posterior.mean(("chain", "draw")),
+        "r_hat": arviz.rhat(posterior),
+        "ess_bulk": arviz.ess(posterior, method="bulk"),
+        "ess_tail": arviz.ess(posterior, method="tail"),
+        "mcse_mean": arviz.mcse(posterior, method="mean"),
+    }
+    table: dict[str, dict[str, float]] = {}
+    for name in posterior.data_vars:
+        arrays = {key: np.atleast_1d(np.asarray(values[name])) for key, values in figures.items()}
+        for index in np.ndindex(arrays["mean"].shape):
+            label = str(name) if len(posterior[name].dims) == 2 else f"{name}[{', '.join(map(str, index))}]"
+            table[label] = {key: float(values[index]) for key, values in arrays.items()}
+    return table
+
+
+def from_pyro_mcmc(mcmc: Any) -> xr.DataTree:
+    """Draws and divergences of a finished Pyro MCMC run as a tree for :func:`as_arviz`.
+
+    Args:
+        mcmc: ``pyro.infer.MCMC`` after ``run``.
+
+    Raises:
+        ValueError: if it has not been run.
+    """
+    samples = mcmc.get_samples(group_by_chain=True)
+    if not samples:
+        raise ValueError("expected an MCMC object after run(), got one without samples")
+    variables = {}
+    for name, values in samples.items():
+        array = values.detach().cpu().numpy()
+        dims = ("chain", "draw", *(f"{name}_dim_{index}" for index in range(array.ndim - 2)))
+        variables[name] = (dims, array)
+    posterior = xr.Dataset(variables)
+    posterior = posterior.assign_coords(chain=range(posterior.sizes["chain"]), draw=range(posterior.sizes["draw"]))
+    groups = {"posterior": posterior}
+    divergences = mcmc.diagnostics().get("divergences")
+    if divergences is not None:
+        diverging = np.zeros((posterior.sizes["chain"], posterior.sizes["draw"]), dtype=bool)
+        for chain, steps in enumerate(divergences.values()):
+            diverging[chain, [int(step) for step in steps]] = True
+        groups["sample_stats"] = xr.Dataset({"diverging": (("chain", "draw"), diverging)}, coords=posterior.coords)
+    return xr.DataTree.from_dict(groups)
+
+
+def chains_to_groups(
+    draws: torch.Tensor, stats: dict[str, torch.Tensor], names: list[str], *, starts: list[str]
+) -> dict[str, xr.Dataset]:
+    """Groups ``posterior`` and ``sample_stats`` from a run of :func:`drl_density.run_chain`.
+
+    Args:
+        draws: ``(draw, chain, feature)``.
+        stats: ``(draw, chain)`` each.
+        names: of the features.
+        starts: where each chain began, by chain.
+    """
+    coords = {
+        "chain": np.arange(draws.shape[1]),
+        "draw": np.arange(draws.shape[0]),
+        "feature": names,
+        "start": ("chain", starts),
+    }
+    x = draws.detach().cpu().double().permute(1, 0, 2).numpy()
+    posterior = xr.Dataset({"x": (("chain", "draw", "feature"), x)}, coords=coords)
+    variables = {name: (("chain", "draw"), values.cpu().T.numpy()) for name, values in stats.items()}
+    del coords["feature"]
+    return {"posterior": posterior, "sample_stats": xr.Dataset(variables, coords=coords)}
+
+
+def _arviz() -> Any:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        import arviz
+
+        return arviz

@@ -1,0 +1,127 @@
+"""``Density.evaluate``: the report, its tree, its page, and comparisons."""
+
+import math
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+import xarray as xr
+from pyro.infer import MCMC, NUTS
+from sklearn.mixture import GaussianMixture
+
+import drl_density as drl
+from drl_density.errors import DataError, RunFolderError
+
+SMALL = drl.SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=10, path_steps_per_level=12)
+
+
+@pytest.fixture(scope="module")
+def report(tiny_density, tiny_data):
+    return tiny_density.evaluate(tiny_data.test, seed=0, settings=SMALL)
+
+
+def test_interval_holds_the_quadrature(report, tiny_density):
+    """exp(F + log Jacobian) summed over the plane is Z: the interval and bracket must hold its logarithm."""
+    ticks = torch.linspace(-16, 40, 700, dtype=torch.float64)
+    first = torch.linspace(-14, 14, 700, dtype=torch.float64)
+    grid = torch.cartesian_prod(first, ticks)
+    log_z = float((tiny_density.log_prob(grid) + tiny_density.estimate.value).logsumexp(0))
+    log_z += math.log((28 / 699) * (56 / 699))
+    assert report.verdict in ("reliable", "doubtful")
+    error = report.tree.attrs["log_z_standard_error"]
+    assert abs(report.log_z - log_z) < 5 * error + 1e-3
+    assert report.tree.attrs["bracket_lower"] < log_z < report.tree.attrs["bracket_upper"]
+
+
+def test_numbers_hang_together(report, tiny_density, tiny_data):
+    assert report.log_z_lower < report.log_z < report.log_z_upper
+    assert report.mean_log_likelihood_lower < report.mean_log_likelihood < report.mean_log_likelihood_upper
+    width = report.log_z_upper - report.log_z_lower
+    assert report.mean_log_likelihood_upper - report.mean_log_likelihood_lower == pytest.approx(width)
+    assert report.log_likelihood.shape == (len(tiny_data.test),)
+    normalized = tiny_density.distribution().normalize(report)
+    torch.testing.assert_close(normalized.log_prob(tiny_data.test), report.log_likelihood, rtol=1e-6, atol=1e-6)
+    assert report.bits_per_dim == pytest.approx(-report.mean_log_likelihood / 2 / math.log(2))
+
+
+def test_tree_goes_to_disk_and_back(report, tmp_path):
+    again = drl.LikelihoodReport.load(report.save(tmp_path / "report.nc"))
+    assert again.log_z == report.log_z
+    assert torch.equal(again.log_likelihood, report.log_likelihood)
+    assert again.estimates == report.estimates
+    assert again.verdict == report.verdict
+
+
+def test_foreign_and_missing_reports_are_refused(tmp_path):
+    with pytest.raises(RunFolderError, match="there is no report"):
+        drl.LikelihoodReport.load(tmp_path / "none.nc")
+    (tmp_path / "text.nc").write_text("not a report")
+    with pytest.raises(RunFolderError, match="cannot be read"):
+        drl.LikelihoodReport.load(tmp_path / "text.nc")
+    xr.DataTree.from_dict({"a": xr.Dataset({"x": 1})}).to_netcdf(tmp_path / "other.nc", engine="h5netcdf")
+    with pytest.raises(RunFolderError, match="evaluate again"):
+        drl.LikelihoodReport.load(tmp_path / "other.nc")
+
+
+def test_arviz_takes_the_tree(report):
+    import arviz
+
+    data = report.to_arviz()
+    assert {"posterior", "sample_stats", "log_likelihood", "observed_data", "ais", "paths"} <= set(
+        data.groups()
+    ) or int(arviz.__version__.split(".")[0]) >= 1
+    summary = arviz.summary(data)
+    assert len(summary) == 2
+    table = report.chain_diagnostics()
+    assert all(row["ess_bulk"] > 0 for row in table.values())
+
+
+def test_page_shows_verdict_and_figures(report, tmp_path):
+    page = report.to_html(tmp_path / "report.html").read_text()
+    assert page.count("data:image/png") == 4
+    assert report.verdict in page
+    assert "Bennett" in page
+    assert "http" not in page
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (torch.zeros(3, 5), "expected at least one row of shape"),
+        (torch.zeros(0, 2), "expected at least one row"),
+        (torch.tensor([[0.0, math.nan]]), "NaN or infinite"),
+    ],
+    ids=["another shape", "no rows", "NaN"],
+)
+def test_bad_rows_are_refused(tiny_density, rows, message):
+    with pytest.raises(DataError, match=message):
+        tiny_density.evaluate(rows)
+
+
+def test_comparison_is_paired(tiny_density, tiny_data, report):
+    x = tiny_data.test
+    mixture = GaussianMixture(2, random_state=0).fit(tiny_data.train.numpy())
+    flat = dist.Normal(torch.zeros(2).double(), 20.0).to_event(1)
+    rows = drl.compare({"report": report, "density": tiny_density, "mixture": mixture, "flat": flat}, x)
+    assert rows[0].difference == 0
+    by_hand = report.log_likelihood - torch.as_tensor(mixture.score_samples(x.numpy()))
+    assert rows[2].difference == pytest.approx(float(by_hand.mean()))
+    assert rows[2].standard_error == pytest.approx(float(by_hand.std()) / math.sqrt(len(x)))
+    with pytest.raises(DataError, match="neither log_prob"):
+        drl.compare({"a": tiny_density, "b": 3}, x)
+    with pytest.raises(DataError, match="at least two"):
+        drl.compare({"a": tiny_density}, x)
+
+
+def test_pyro_runs_become_trees():
+    def model():
+        pyro.sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+
+    mcmc = MCMC(NUTS(model), num_samples=30, warmup_steps=20, disable_progbar=True)
+    mcmc.run()
+    tree = drl.from_pyro_mcmc(mcmc)
+    assert tree["posterior"]["x"].shape == (1, 30, 2)
+    assert np.asarray(tree["sample_stats"]["diverging"]).dtype == bool
+    assert drl.as_arviz(tree) is not None

@@ -1,0 +1,258 @@
+"""Bridges, reverse paths and the sandwich on systems whose log Z is known."""
+
+import math
+import warnings
+
+import pyro.distributions as dist
+import pytest
+import torch
+
+import drl_density as drl
+from drl_density.errors import NumericalError, UnreliableEstimateWarning
+from drl_density.mcmc import MALA
+from drl_density.networks import NoisedGaussianMixture
+from drl_density.partition import (
+    bennett,
+    flow_log_likelihood,
+    forward_weights,
+    geometric_path,
+    multistate_bennett,
+    place_bridges,
+    plan_annealing,
+    plan_reverse_path,
+    reverse_anneal,
+    reverse_weights,
+    sequence_sandwich,
+    thermodynamic_integration,
+)
+from drl_density.testing import GaussianMixtureSequence, assert_z
+from drl_density.weights import log_mean_exp
+
+SMALL = drl.SandwichSettings(num_particles=128, num_replicates=6, num_mixing_steps=20)
+
+
+def normal_weights(log_z, spread, count, seed):
+    """Log weights of a log-normal pair: forward N(c - v/2, v), reverse N(c + v/2, v) satisfy Crooks' relation exactly."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(2, count, generator=generator, dtype=torch.float64) * spread
+    return log_z - spread**2 / 2 + noise[0], log_z + spread**2 / 2 + noise[1]
+
+
+def test_bennett_is_calibrated():
+    z = []
+    for seed in range(40):
+        forward, reverse = normal_weights(3.7, 1.5, 500, seed)
+        estimate = bennett(forward, reverse)
+        z.append((estimate.value - 3.7) / estimate.standard_error)
+    z = torch.tensor(z)
+    assert_z(float(z.mean()), 0.0, 1 / math.sqrt(len(z)))
+    assert 0.6 < float(z.std()) < 1.5
+
+
+def test_bennett_with_unequal_counts_and_swapped_arrays():
+    forward, reverse = normal_weights(1.0, 1.0, 4000, 0)
+    estimate = bennett(forward, reverse[:700])
+    assert_z(estimate.value, 1.0, estimate.standard_error)
+    with pytest.raises(NumericalError, match="swapped"):
+        bennett(reverse, forward)
+
+
+def test_bennett_refuses_lost_weights():
+    with pytest.raises(NumericalError, match="finite log weights"):
+        bennett(torch.full((5,), -math.inf), torch.zeros(5))
+
+
+def test_multistate_bennett_and_thermodynamic_integration_on_gaussians():
+    """Ten Gaussians of growing width: log Z ratios are log of the width ratios."""
+    widths = torch.logspace(0, 0.5, 10, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.full((10,), 400)
+    x = torch.cat([width * torch.randn(400, generator=generator, dtype=torch.float64) for width in widths])
+    values = -0.5 * (x[None] / widths[:, None]) ** 2
+    result = multistate_bennett(values, counts)
+    truth = (widths / widths[0]).log()
+    z = (result.log_z - truth)[1:] / result.standard_error[1:]
+    assert float(z.abs().max()) < 4.5
+    torch.testing.assert_close(result.overlap.sum(1), torch.ones(10, dtype=torch.float64), rtol=0, atol=1e-6)
+    assert (
+        abs(thermodynamic_integration(values, counts) - float(truth[-1])) < 6 * float(result.standard_error[-1]) + 1e-2
+    )
+
+
+def test_multistate_counts_must_fit():
+    with pytest.raises(ValueError, match="counts"):
+        multistate_bennett(torch.zeros(2, 5), torch.tensor([2, 2]))
+
+
+def test_multistate_agrees_with_bennett_on_two_states():
+    generator = torch.Generator().manual_seed(1)
+    first, second = torch.randn(300, generator=generator).double(), 1.5 * torch.randn(300, generator=generator).double()
+    x = torch.cat([first, second])
+    values = torch.stack([-0.5 * x**2, -0.5 * (x / 1.5) ** 2])
+    pair = bennett((values[1] - values[0])[:300], (values[1] - values[0])[300:])
+    result = multistate_bennett(values, torch.tensor([300, 300]))
+    assert float(result.log_z[1]) == pytest.approx(pair.value, abs=1e-6)
+    assert float(result.standard_error[1]) == pytest.approx(pair.standard_error, rel=0.05)
+
+
+def test_reverse_path_is_unbiased_in_both_directions():
+    system = GaussianMixtureSequence.example(dim=3, seed=2)
+    generator = torch.Generator().manual_seed(0)
+    path = plan_reverse_path(system.model, system.sample(500, 0, generator=generator), generator=generator)
+    forward, ends = forward_weights(path, 2000, generator=generator)
+    reverse = reverse_weights(path, system.sample(2000, 0, generator=generator), generator=generator)
+    truth = float(system.log_z(0))
+    for sign, weights in ((1, forward), (-1, reverse)):
+        shares = (sign * (weights - truth)).exp()
+        assert_z(float(shares.mean()), 1.0, float(shares.std()) / math.sqrt(len(shares)))
+    assert ends.shape == (2000, 3)
+    assert float(forward.mean()) < truth < float(reverse.mean())
+
+
+def test_errors_at_other_levels_cost_variance_not_bias():
+    """Levels above 0 disturbed by a smooth wave: the path estimate stays at the log Z of level 0."""
+    system = GaussianMixtureSequence.example(dim=2, seed=1)
+    network = system.model.network
+    top = float(system.schedule.log_snr_at(0))
+
+    class Disturbed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner, self.weight = network, torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+        def forward(self, x, log_snr):
+            return self.inner(x, log_snr) + 0.5 * torch.sin(3 * x.sum(-1)) * (log_snr < top - 1e-9)
+
+    model = drl.EnergySequence(
+        system.schedule, Disturbed(), (2,), has_base=False, is_integrable=True, dtype=torch.float64
+    )
+    generator = torch.Generator().manual_seed(0)
+    path = plan_reverse_path(model, system.sample(400, 0, generator=generator), generator=generator)
+    forward, _ = forward_weights(path, 2000, generator=generator)
+    estimate = bennett(forward, reverse_weights(path, system.sample(2000, 0, generator=generator), generator=generator))
+    assert_z(estimate.value, float(system.log_z(0)), estimate.standard_error)
+
+
+def test_reverse_annealing_brackets_log_z():
+    target = dist.MultivariateNormal(torch.ones(3), 0.2 * torch.eye(3) + 0.1)
+    base = dist.Normal(torch.zeros(3), 1.5).to_event(1)
+    settings = drl.AISSettings(num_particles=200, num_replicates=4, resample_below=None)
+    generator = torch.Generator().manual_seed(0)
+    path = geometric_path(base, lambda x: target.log_prob(x) + 2.0, num_bridges=30)
+    plan = plan_annealing(path, settings, generator=generator)
+    torch.manual_seed(0)
+    weights = reverse_anneal(path, plan, settings, target.sample((800,)), generator=generator)
+    shares = (2.0 - weights).exp()
+    assert_z(float(shares.mean()), 1.0, float(shares.std()) / math.sqrt(len(shares)))
+    assert float(weights.mean()) > 2.0
+    assert float(-log_mean_exp(-weights)) < float(weights.mean())
+
+
+def test_bridges_are_placed_where_they_are_needed():
+    base = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    generator = torch.Generator().manual_seed(0)
+    near = place_bridges(
+        base, dist.Normal(torch.zeros(2), 0.9).to_event(1).log_prob, drl.AISSettings(), generator=generator
+    )
+    far = place_bridges(
+        base, dist.Normal(torch.ones(2), 0.1).to_event(1).log_prob, drl.AISSettings(), generator=generator
+    )
+    assert len(near.levels) < len(far.levels)
+    assert far.levels[-1] == 1.0
+    with pytest.raises(NumericalError, match="placing bridges stopped"):
+        place_bridges(
+            base, dist.Normal(torch.ones(2), 0.1).to_event(1).log_prob, drl.AISSettings(), most=2, generator=generator
+        )
+
+
+@pytest.mark.parametrize("dim", [2, 8])
+def test_sandwich_of_a_sequence_covers_the_truth(dim):
+    covered, z = 0, []
+    for seed in range(5):
+        system = GaussianMixtureSequence.example(dim=dim, seed=seed)
+        generator = torch.Generator().manual_seed(seed)
+        data = system.sample(200, 0, generator=generator)
+        result = sequence_sandwich(system.model, data=data, settings=SMALL, generator=generator)
+        truth = float(system.log_z(0))
+        assert result.bracket[0] < truth < result.bracket[1]
+        assert result.verdict in ("reliable", "doubtful")
+        covered += result.lower < truth < result.upper
+        z.append((result.log_z - truth) / result.standard_error)
+    assert covered >= 3  # under 95 % coverage fewer than 3 of 5 has probability 1.2e-3
+    assert max(map(abs, z)) < 6
+
+
+def test_sandwich_of_any_distribution():
+    target = drl.EnergyDistribution.from_log_density(lambda x: -0.5 * (x**2).sum(-1) / 0.25 + 4.0, event_shape=(3,))
+    result = drl.sandwich(target, base=dist.Normal(torch.zeros(3), 1.0).to_event(1), seed=0, settings=SMALL)
+    truth = 4.0 + 1.5 * math.log(2 * math.pi * 0.25)
+    assert_z(result.log_z, truth, result.standard_error)
+    assert result.lower < result.log_z < result.upper
+    assert "log Z" in str(result)
+    assert target.normalize(result).is_normalized
+
+
+class _LostMode(torch.nn.Module):
+    """Two far modes at level 0; the upper levels know the first alone, so that no path from noise reaches the second."""
+
+    has_bounded_growth = False
+
+    def __init__(self):
+        super().__init__()
+        weights, means = torch.tensor([0.5, 0.5]), torch.tensor([[-1.0] * 4, [3.0] * 4])
+        narrow = 0.02 * torch.eye(4).expand(2, 4, 4)
+        self.both = NoisedGaussianMixture(weights, means, narrow)
+        self.one = NoisedGaussianMixture(torch.ones(1), means[:1], narrow[:1])
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, log_snr):
+        is_clean = log_snr > 4.0
+        return torch.where(is_clean, self.both(x, log_snr), self.one(x, log_snr))
+
+
+def test_a_lost_mode_is_unknown_and_never_small():
+    model = drl.EnergySequence(
+        drl.NoiseSchedule.log_spaced(6, sigma_min=0.1), _LostMode(), (4,), has_base=False, is_integrable=True
+    )
+    generator = torch.Generator().manual_seed(0)
+    modes = torch.tensor([[-1.0] * 4, [3.0] * 4])[torch.arange(100) % 2]
+    data = modes + 0.14 * torch.randn(100, 4, generator=generator)
+    with pytest.warns(UnreliableEstimateWarning, match="disagree"):
+        result = sequence_sandwich(model, data=data, settings=SMALL, generator=generator)
+    assert result.verdict == "unknown"
+    assert (result.lower, result.upper) == (-math.inf, math.inf)
+
+
+def test_improper_and_wrong_targets_are_refused():
+    model = drl.EnergySequence(drl.NoiseSchedule.log_spaced(2), torch.nn.Linear(2, 1), (2,), has_base=False)
+    with pytest.raises(NumericalError, match="improper"):
+        drl.sandwich(model)
+    with pytest.raises(ValueError, match="without batch shape"):
+        drl.sandwich(dist.Normal(torch.zeros(3, 2), 1.0).to_event(1))
+    with pytest.raises(ValueError, match="one event shape"):
+        drl.sandwich(dist.Normal(torch.zeros(2), 1.0).to_event(1), base=dist.Normal(torch.zeros(3), 1.0).to_event(1))
+    with pytest.raises(ValueError, match="over all reals"):
+        drl.sandwich(dist.Gamma(torch.ones(2), 1.0).to_event(1))
+
+
+def test_unadjusted_kernels_are_refused():
+    with pytest.raises(ValueError, match="adjusted"):
+        drl.SandwichSettings(kernel=drl.ULA()).annealing()
+    assert drl.SandwichSettings(kernel=MALA()).annealing().num_replicates == 8
+
+
+def test_probability_flow_of_a_gaussian_is_its_density():
+    """The flow of exact scores gives the exact density, up to the integrator's error (Heun, 400 steps)."""
+    system = GaussianMixtureSequence.example(dim=2, seed=0)
+    x = system.sample(20, 0, generator=torch.Generator().manual_seed(0))
+    # the top of the schedule still holds a little signal (alpha = 0.1), which bounds the agreement
+    gap = flow_log_likelihood(system.model, x, num_steps=400) - system.log_prob(x, 0)
+    assert float(gap.abs().mean()) < 0.1
+
+
+def test_sandwich_is_reproducible():
+    target = dist.Normal(torch.zeros(2), 0.5).to_event(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first, second = (drl.sandwich(target, seed=3, settings=SMALL) for _ in range(2))
+    assert first.log_z == second.log_z
