@@ -59,8 +59,8 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
     error = math.hypot(float(kept.std()) / math.sqrt(len(kept)), float(reverse.std()) / math.sqrt(len(reverse)))
     if float(kept.mean() - reverse.mean()) > 6 * error + 1e-6:
         raise NumericalError(
-            f"mean log weight {float(kept.mean()):.4g} forward lies above {float(reverse.mean()):.4g} reverse, which no pair "
-            "of proposal and target allows: are the arrays swapped, or the reverse draws not from the target?"
+            f"mean log weight {float(kept.mean()):.4g} forward lies above {float(reverse.mean()):.4g} reverse, which no "
+            "pair of proposal and target allows: are the arrays swapped, or the reverse draws not from the target?"
         )
     shift = math.log(len(reverse) / len(forward))
 
