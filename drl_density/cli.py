@@ -16,7 +16,7 @@ import numpy as np
 import torch
 import tyro
 
-from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
+from drl_density.datasets import Dataset, Split, load_again, load_dataset, memorization_check, read_rows
 from drl_density.density import Density, FitSettings, LikelihoodReport, fit, prepare_table
 from drl_density.density.demo import run_demo
 from drl_density.errors import DataError, DRLDensityWarning, NumericalError, RunFolderError
@@ -36,6 +36,8 @@ class Fit:
     """Of the split, the network and training."""
     drop: tuple[str, ...] = ()
     """Columns to leave out."""
+    bounds: tuple[str, ...] = ()
+    """Declared bounds, one NAME=LOWER:UPPER per column; an end may be left out (age=0: share=0:1)."""
     missing: str = "refuse"
     """Rows with holes: refuse or drop_rows."""
     group: str | None = None
@@ -58,7 +60,8 @@ class Fit:
     def run(self) -> None:
         """Fit, save, and say what came out."""
         split = Split(seed=self.seed, group=self.group, time=self.time, weights=self.weights)
-        data = load_dataset(self.source, split=split, drop=self.drop, missing=self.missing)
+        columns = dict(_bounds(text) for text in self.bounds)
+        data = load_dataset(self.source, split=split, columns=columns, drop=self.drop, missing=self.missing)
         print(data.describe())
         if self.dry_run:
             self._print_settings(data)
@@ -161,8 +164,7 @@ class Evaluate:
         if min(self.particles, self.replicates) < 2:
             raise DataError(f"expected at least 2 particles and 2 replicates, got {self.particles}, {self.replicates}")
         if self.source is None:
-            split = Split(seed=density.details["seed"])
-            rows = load_dataset(density.details["source"], split=split).test
+            rows = load_again(density.details["source"], density.details["loading"]).test
         else:
             rows = _rows_for(density, self.source)
         settings = SandwichSettings(num_particles=self.particles, num_replicates=self.replicates)
@@ -209,10 +211,20 @@ class Demo:
         print(run_demo(self.source, self.out, seed=self.seed, max_minutes=self.max_minutes, force=self.force))
 
 
+def _bounds(text: str) -> tuple[str, dict[str, float]]:
+    """``NAME=LOWER:UPPER`` as what ``load_dataset`` takes in ``columns``."""
+    name, _, ends = text.rpartition("=")
+    lower, colon, upper = ends.partition(":")
+    try:
+        if not (name and colon):
+            raise ValueError(text)
+        return name, {key: float(end) for key, end in (("lower", lower), ("upper", upper)) if end}
+    except ValueError as error:
+        raise DataError(f"--bounds wants NAME=LOWER:UPPER such as age=0: or share=0:1, got {text!r}") from error
+
+
 def _rows_for(density: Density, source: str) -> torch.Tensor:
     """Rows of a table in the columns of the fit, coded as the fit coded them."""
-    from drl_density.datasets.load import read_rows
-
     return read_rows(source, density.columns)
 
 

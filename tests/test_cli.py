@@ -46,6 +46,11 @@ def test_score_writes_one_number_per_row(run, table, tmp_path, capsys):
     assert "verdict" in capsys.readouterr().err
 
 
+def test_bounds_are_declared_and_printed(table, tmp_path, capsys):
+    assert main(["fit", str(table), "--bounds", "c=-0.5:", "--out", str(tmp_path / "none"), "--dry-run"]) == 0
+    assert "bounds (-0.5, inf)" in capsys.readouterr().out
+
+
 def test_dry_run_prints_settings_and_writes_nothing(table, tmp_path, capsys):
     assert main(["fit", str(table), "--out", str(tmp_path / "none"), "--dry-run"]) == 0
     printed = capsys.readouterr().out
@@ -72,6 +77,8 @@ BAD = {
     "overwrite": (["fit", "TABLE", "--out", "RUN"], "--force"),
     "no run": (["sample", "nowhere"], "there is no run folder"),
     "other columns": (["score", "RUN", "wine"], "not here"),
+    "bounds": (["fit", "TABLE", "--bounds", "a0:1", "--out", "x"], "NAME=LOWER:UPPER"),
+    "inside out": (["fit", "TABLE", "--bounds", "a=3:1", "--out", "x"], "lower must be below upper"),
     "no rows": (["sample", "RUN", "--n", "0"], "at least 1"),
     "drop": (["fit", "TABLE", "--drop", "z", "--out", "x"], "cannot drop z"),
 }

@@ -2,7 +2,7 @@
 
 from drl_density.datasets.columns import notice_columns
 from drl_density.datasets.dataset import Column, Dataset
-from drl_density.datasets.load import load_dataset
+from drl_density.datasets.load import load_again, load_dataset, read_rows
 from drl_density.datasets.memorization import MemorizationCheck, memorization_check
 from drl_density.datasets.splits import Split, folds
 from drl_density.datasets.toys import TOYS, Toy
@@ -17,7 +17,9 @@ __all__ = [
     "Toy",
     "choose_transform",
     "folds",
+    "load_again",
     "load_dataset",
     "memorization_check",
     "notice_columns",
+    "read_rows",
 ]

@@ -83,11 +83,12 @@ def _notice(values: np.ndarray, name: str, labels: tuple[str, ...] | None) -> Co
     width = rounding_width(values)
     is_positive = bool(values.min() > 0)
     distinct = np.unique(values)
+    piles = tuple(float(end) for end in (distinct[0], distinct[-1]) if (values == end).mean() >= 0.02)
     if len(distinct) == 2:
-        return Column(name, "binary", float(distinct[1] - distinct[0]), is_positive=is_positive)
+        return Column(name, "binary", float(distinct[1] - distinct[0]), is_positive=is_positive, piles=piles)
     if width >= 1 and np.all(values == np.round(values)):
-        return Column(name, "integer", width, is_positive=is_positive)
-    return Column(name, "rounded" if width else "continuous", width, is_positive=is_positive)
+        return Column(name, "integer", width, is_positive=is_positive, piles=piles)
+    return Column(name, "rounded" if width else "continuous", width, is_positive=is_positive, piles=piles)
 
 
 def _check_overrides(overrides: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> None:

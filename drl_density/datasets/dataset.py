@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
@@ -25,6 +26,7 @@ class Column:
         upper: declared upper bound, inf for none.
         is_positive: all values are above zero.
         categories: labels behind the codes 0, 1, ... of a text column.
+        piles: its least or largest value where at least 2 % of the rows sit exactly there, a sign of a bound.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Column:
     upper: float = math.inf
     is_positive: bool = False
     categories: tuple[str, ...] | None = None
+    piles: tuple[float, ...] = ()
 
     @property
     def is_discrete(self) -> bool:
@@ -47,6 +50,8 @@ class Column:
             parts.append(f"bounds ({self.lower:g}, {self.upper:g})")
         elif self.is_positive:
             parts.append("positive")
+        if self.piles and not self.is_discrete:
+            parts.append(f"rows pile up at {', '.join(f'{value:g}' for value in self.piles)}: declare a bound if it is one")
         if self.categories is not None:
             parts.append(f"labels {', '.join(self.categories)}")
         if self.width:
@@ -67,6 +72,7 @@ class Dataset:
         event_shape: shape of one point; its number of elements is d.
         weights: of the training rows ``(rows,)``, or None.
         source: where it came from, enough to load it again, or "" for arrays in memory.
+        loading: the arguments of :func:`load_dataset` that made these rows and this split from ``source``.
         known_log_density: normalised log density of a toy, or None.
     """
 
@@ -78,6 +84,7 @@ class Dataset:
     event_shape: tuple[int, ...]
     weights: Tensor | None = None
     source: str = ""
+    loading: dict[str, Any] = field(default_factory=dict)
     known_log_density: Callable[[Tensor], Tensor] | None = None
 
     @property

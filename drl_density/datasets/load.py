@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import os
 import warnings
@@ -56,9 +57,10 @@ def load_dataset(
     """
     split = Split() if split is None else split
     if seed is not None:
-        split = Split(split.validation, split.test, seed, split.group, split.time, split.weights)
+        split = dataclasses.replace(split, seed=seed)
+    loading = {"split": dataclasses.asdict(split), "columns": dict(columns or {}), "drop": list(drop), "missing": missing}
     if isinstance(source, str) and source in TOYS:
-        return _toy(source, split, num_rows)
+        return _toy(source, split, {**loading, "num_rows": num_rows})
     name, where, table = _read(source)
     table = _without(table, drop, where)
     table, extra = _set_aside(table, split, where)
@@ -67,16 +69,27 @@ def load_dataset(
     declared = DECLARED.get(name, {}) if where in BUNDLED else {}
     columns = {name: dict(declared) for name in table.names if declared} | dict(columns or {})
     found = notice_columns(table.values, table.names, categories=table.categories, overrides=columns)
-    return _divide(name, where, table, found, split, extra)
+    return dataclasses.replace(_divide(name, where, table, found, split, extra), loading=loading)
 
 
-def _toy(name: str, split: Split, num_rows: int) -> Dataset:
-    toy = TOYS[name]()
+def load_again(source: str, loading: Mapping[str, Any]) -> Dataset:
+    """The same rows in the same split as a :class:`Dataset` with this ``source`` and ``loading``.
+
+    Raises:
+        DataError: for rows that were an array in memory, or a source that is gone.
+    """
+    if not source:
+        raise DataError("the rows of this fit were an array in memory and cannot be loaded again; give a table")
+    return load_dataset(source, **{**loading, "split": Split(**loading["split"])})
+
+
+def _toy(name: str, split: Split, loading: dict[str, Any]) -> Dataset:
+    toy, num_rows = TOYS[name](), loading["num_rows"]
     values = toy.sample(num_rows, torch.Generator().manual_seed(split.seed))
     train, validation, test = split_rows(np.arange(num_rows), split)
     parts = [values[torch.as_tensor(index)] for index in (train, validation, test)]
     columns = (Column("x0"), Column("x1"))
-    return Dataset(name, *parts, columns, (2,), source=name, known_log_density=toy.log_density)
+    return Dataset(name, *parts, columns, (2,), source=name, loading=loading, known_log_density=toy.log_density)
 
 
 def _read(source: Any) -> tuple[str, str, RawTable]:

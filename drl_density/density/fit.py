@@ -22,7 +22,7 @@ from drl_density.density.mixture_base import ChosenBases, choose_bases
 from drl_density.density.selection import AnnealedLikelihood
 from drl_density.density.settings import FitSettings
 from drl_density.density.store import TrainingFolder
-from drl_density.mcmc import MALA
+from drl_density.mcmc import HMC, MALA, ULA
 from drl_density.model import EnergySequence
 from drl_density.networks import MLP, MLPSettings, NoisedGaussianMixture
 from drl_density.partition import AISSettings, annealed_importance_sampling, sequence_path
@@ -159,6 +159,9 @@ def prepare_table(dataset: Dataset, kind: str = "auto", *, base: str | None = No
     return dataclasses.replace(table, bases=choose_bases(u, held_out, kind=base))
 
 
+KERNELS = {"mala": MALA(), "hmc": HMC(num_leapfrog=3), "ula": ULA()}
+
+
 def build_model(settings: FitSettings, base: NoisedGaussianMixture, *, seed: int) -> EnergySequence:
     """A fresh sequence with resolved ``settings`` on the fixed ``base``."""
     num_features = base.num_features
@@ -180,8 +183,9 @@ def build_objective(settings: FitSettings) -> RecoveryLikelihood:
     """The training objective of ``settings``."""
     return RecoveryLikelihood(
         num_steps=settings.num_chain_steps,
-        kernel=MALA(),
+        kernel=KERNELS[settings.kernel],
         noisier_share=settings.noisier_share,
+        jump=settings.jump,
         classification_weight=settings.classification_weight,
     )
 
@@ -195,6 +199,7 @@ def fresh_state(settings: FitSettings, base: NoisedGaussianMixture, *, seed: int
         weight_decay=training.weight_decay,
         average_decay=training.average_decay,
         seed=seed,
+        step_size=0.8 if settings.chain_step_size is None else settings.chain_step_size,
     )
 
 
@@ -319,6 +324,7 @@ def _finish(
         details={
             "name": table.dataset.name,
             "source": table.dataset.source,
+            "loading": table.dataset.loading,
             "seed": seed,
             "sigma_min": settings.sigma_min,
             "selected_member": name,

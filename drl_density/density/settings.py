@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from drl_density.training import TrainingSettings
 
@@ -30,14 +30,17 @@ class FitSettings:
         fourier_scale: standard deviation of their frequencies.
         dropout: share of hidden units dropped while training.
         num_chain_steps: kernel steps per training pair.
+        kernel: of the training chains: "mala", "hmc" or the paper's "ula".
+        chain_step_size: its step size to begin with, in units of the conditional's scale; adjusted kernels adapt it.
         noisier_share: share of training chains started at the noisier state.
+        jump: levels between a state and the noisier one that its chain is conditioned on.
         classification_weight: factor of the noise-level classification.
         training: steps, rates and patience.
         num_pool_draws: draws kept with the density.
     """
 
-    transform: str = "auto"
-    base: str = "auto"
+    transform: Literal["auto", "gaussianize", "standardize", "logit"] = "auto"
+    base: Literal["auto", "mixture", "gaussian", "independent"] = "auto"
     num_levels: int | None = None
     sigma_min: float | None = None
     sigma_max: float = 0.995
@@ -48,7 +51,10 @@ class FitSettings:
     fourier_scale: float | None = None
     dropout: float | None = None
     num_chain_steps: int = 4
+    kernel: Literal["mala", "hmc", "ula"] = "mala"
+    chain_step_size: float | None = None
     noisier_share: float = 0.0
+    jump: int = 1
     classification_weight: float = 1.0
     training: TrainingSettings = field(default_factory=TrainingSettings)
     num_pool_draws: int = 2000

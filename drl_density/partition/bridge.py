@@ -149,8 +149,10 @@ def _multistate_record(values: Tensor, counts: Tensor, free: Tensor) -> Multista
     identity = torch.eye(len(free), dtype=torch.float64)
     gram = weights @ weights.T
     covariance = gram @ torch.linalg.pinv(identity - counts[:, None] * gram, rtol=1e-10)
-    variance = covariance.diagonal() - 2 * covariance[0] + covariance[0, 0]
-    return MultistateEstimate(-(free - free[0]), variance.clip(min=0).sqrt(), overlap)
+    identity = torch.eye(len(free), dtype=torch.float64)
+    differences = identity - identity[:, :1]  # column k is the difference of states k and 0
+    variance = (differences.T @ (0.5 * (covariance + covariance.T)) @ differences).diagonal()
+    return MultistateEstimate(-(free - free[0]), variance.sqrt(), overlap)
 
 
 def thermodynamic_integration(log_densities: Tensor, counts: Tensor) -> float:

@@ -5,8 +5,9 @@ For a path :math:`x_0, \dots, x_N` over a fine grid of levels from 0 to T,
 .. math:: \log w = F_0(x_0) + \sum_n \log q(x_{n+1} \mid x_n)
     - \log \mathcal{N}(x_N; 0, I) - \sum_n \log r_n(x_n \mid x_{n+1})
 
-with the noising kernels q and normalised reverse kernels r_n = N(m_n, v_n), m_n by Tweedie's formula from the score one
-grid point up. Only F_0 is the target: errors at other levels cost variance, never bias. E[w] = Z over paths drawn
+with the noising kernels q and normalised reverse kernels r_n = N(m_n, V_n), m_n by Tweedie's formula from the score one
+grid point up and :math:`V_n = (a^2 / s^2 + E[\nabla F_n \nabla F_n^\top])^{-1}`, diagonal in the axes of the draws'
+covariance: exact for Gaussian levels, and positive for any. Only F_0 is the target: errors at other levels cost variance, never bias. E[w] = Z over paths drawn
 downward; E[1/w] = 1/Z over draws of p_0 noised upward.
 
 Source: the extended target of diffusion samplers (Vargas et al. 2023); Bennett 1976 for joining both directions.
@@ -30,12 +31,14 @@ class ReversePath:
     Attributes:
         model: the sequence.
         levels: grid from 0 to T, ``(N + 1,)``.
-        variances: of the reverse kernel of each step, per coordinate, ``(N, *event)``.
+        axes: orthonormal, of the flattened point, ``(d, d)``.
+        variances: of the reverse kernel of each step along ``axes``, ``(N, d)``.
         max_rows: rows evaluated at once.
     """
 
     model: EnergySequence
     levels: Tensor
+    axes: Tensor
     variances: Tensor
     max_rows: int = 8192
 
@@ -43,6 +46,10 @@ class ReversePath:
     def num_steps(self) -> int:
         """N."""
         return len(self.levels) - 1
+
+    def kernel_log_density(self, residual: Tensor, index: int) -> Tensor:
+        """log density of reverse kernel ``index`` at ``residual`` ``(n, *event)`` from its mean."""
+        return _normal(residual.flatten(1).double() @ self.axes.double(), self.variances[index])
 
 
 def plan_reverse_path(
@@ -62,12 +69,13 @@ def plan_reverse_path(
     num_steps = max(1, math.ceil(model.num_levels * steps_per_level))
     levels = torch.linspace(0, model.num_levels, num_steps + 1, dtype=torch.float64)
     variances, x = [], draws.to(model.dtype)
+    axes = torch.linalg.eigh(x.flatten(1).double().T.cov().reshape(x[0].numel(), -1))[1].to(x)
     for cleaner, noisier in zip(levels[:-1], levels[1:], strict=True):
-        above = model.schedule.diffuse_step(x, cleaner, noisier, generator=generator)
-        residual = x - _reverse_mean(model, above, cleaner, noisier)
-        variances.append(residual.square().mean(0))
-        x = above
-    return ReversePath(model, levels, torch.stack(variances))
+        step_alpha, step_sigma = (float(value) for value in model.schedule.step_between(cleaner, noisier))
+        information = (model.score(x, cleaner).flatten(1) @ axes).square().mean(0)
+        variances.append(1 / ((step_alpha / step_sigma) ** 2 + information))
+        x = model.schedule.diffuse_step(x, cleaner, noisier, generator=generator)
+    return ReversePath(model, levels, axes, torch.stack(variances))
 
 
 def forward_weights(
@@ -90,10 +98,10 @@ def _downward(path: ReversePath, num_paths: int, generator: torch.Generator | No
     weights = -_top(model, x)
     for index in range(path.num_steps - 1, -1, -1):
         cleaner, noisier = path.levels[index], path.levels[index + 1]
-        mean, variance = _reverse_mean(model, x, cleaner, noisier), path.variances[index]
-        noise = torch.randn(shape, generator=generator, dtype=model.dtype, device=model.device)
-        below = mean + variance.sqrt() * noise
-        weights = weights + _noising(model, below, x, cleaner, noisier) - _normal(below - mean, variance)
+        mean = _reverse_mean(model, x, cleaner, noisier)
+        noise = torch.randn(num_paths, len(path.axes), generator=generator, dtype=model.dtype, device=model.device)
+        below = mean + ((path.variances[index].sqrt() * noise) @ path.axes.T).reshape(shape)
+        weights = weights + _noising(model, below, x, cleaner, noisier) - path.kernel_log_density(below - mean, index)
         x = below
     with torch.no_grad():
         return weights + model.log_density(x, 0).double(), x
@@ -107,7 +115,7 @@ def _upward(path: ReversePath, x: Tensor, generator: torch.Generator | None) -> 
         cleaner, noisier = path.levels[index], path.levels[index + 1]
         above = model.schedule.diffuse_step(x, cleaner, noisier, generator=generator)
         mean = _reverse_mean(model, above, cleaner, noisier)
-        weights = weights + _noising(model, x, above, cleaner, noisier) - _normal(x - mean, path.variances[index])
+        weights = weights + _noising(model, x, above, cleaner, noisier) - path.kernel_log_density(x - mean, index)
         x = above
     return weights - _top(model, x)
 

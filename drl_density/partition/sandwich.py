@@ -52,7 +52,7 @@ class SandwichSettings:
     num_replicates: int = 8
     num_transitions: int = 3
     steps_per_level: int = 8
-    path_steps_per_level: int = 24
+    path_steps_per_level: int = 12
     num_mixing_steps: int = 50
     conditional_ess: float = 0.98
     kernel: Kernel = field(default_factory=MALA)

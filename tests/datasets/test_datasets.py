@@ -1,5 +1,6 @@
 """Loading, noticing, splitting; toys against their own densities; every refusal."""
 
+import json
 import math
 
 import numpy as np
@@ -9,9 +10,9 @@ import torch
 import xarray as xr
 
 from drl_density import Split, load_dataset, memorization_check
-from drl_density.datasets import TOYS, Column, choose_transform, folds, notice_columns
+from drl_density.datasets import TOYS, Column, choose_transform, folds, load_again, notice_columns, read_rows
 from drl_density.datasets.columns import rounding_width
-from drl_density.datasets.load import read_rows
+
 from drl_density.errors import DataError, DataWarning
 from drl_density.testing import assert_z, seeded_generator
 
@@ -155,6 +156,27 @@ def test_group_time_and_weights():
     assert [column.name for column in data.columns] == ["a", "b", "c"]
     assert len(data.test) % 10 == 0
     assert data.weights.shape == (len(data.train),)
+
+
+def test_the_same_split_is_loaded_again(tmp_path):
+    path = tmp_path / "table.csv"
+    frame = pd.DataFrame(TABLE, columns=["a", "b", "c"]).assign(who=np.arange(200) // 10)
+    frame.to_csv(path, index=False)
+    data = load_dataset(path, split=Split(group="who", seed=3), columns={"a": {"lower": -1e6}}, drop=["b"])
+    again = load_again(data.source, json.loads(json.dumps(data.loading)))
+    assert torch.equal(data.test, again.test)
+    assert again.columns == data.columns
+    assert torch.equal(load_dataset("banana", seed=2).test, load_again("banana", load_dataset("banana", seed=2).loading).test)
+    with pytest.raises(DataError, match="array in memory"):
+        load_again("", {})
+
+
+def test_piles_at_an_end_are_said():
+    values = TABLE.copy()
+    values[:20, 0] = values[:, 0].max() + 1.0
+    column = load_dataset(values).columns[0]
+    assert column.piles == (values[:, 0].max(),)
+    assert "declare a bound" in column.describe()
 
 
 def test_labels_are_coded_and_read_back():

@@ -25,7 +25,7 @@ from drl_density.partition import (
     sequence_sandwich,
     thermodynamic_integration,
 )
-from drl_density.testing import GaussianMixtureSequence, assert_z
+from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence
 from drl_density.weights import log_mean_exp
 
 SMALL = drl.SandwichSettings(num_particles=128, num_replicates=6, num_mixing_steps=20)
@@ -107,6 +107,19 @@ def test_reverse_path_is_unbiased_in_both_directions():
         assert_z(float(shares.mean()), 1.0, float(shares.std()) / math.sqrt(len(shares)))
     assert ends.shape == (2000, 3)
     assert float(forward.mean()) < truth < float(reverse.mean())
+
+
+def test_path_of_a_correlated_gaussian_has_hardly_any_spread():
+    """The reverse kernels have the exact covariance of a Gaussian level, whatever its axes: only the means' step errs."""
+    factor = torch.randn(6, 6, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    covariance = factor @ factor.T / 6 + 0.05 * torch.eye(6, dtype=torch.float64)
+    system = gaussian_sequence(torch.zeros(6, dtype=torch.float64), covariance, drl.NoiseSchedule.log_spaced(8))
+    generator = torch.Generator().manual_seed(0)
+    path = plan_reverse_path(system.model, system.sample(20_000, 0, generator=generator), generator=generator)
+    forward, _ = forward_weights(path, 1000, generator=generator)
+    reverse = reverse_weights(path, system.sample(1000, 0, generator=generator), generator=generator)
+    assert float(reverse.mean() - forward.mean()) < 0.2
+    assert bennett(forward, reverse).overlap > 0.95
 
 
 def test_errors_at_other_levels_cost_variance_not_bias():
