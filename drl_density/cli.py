@@ -1,4 +1,4 @@
-"""The command line: ``drl-density fit | sample | score | evaluate | report | demo``."""
+"""The command line: ``drl-density fit | sample | score | impute | evaluate | report | compare | demo``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 import tyro
 
 from drl_density.datasets import Dataset, Split, load_again, load_dataset, memorization_check, read_rows
-from drl_density.density import Density, FitSettings, LikelihoodReport, fit, prepare_table
+from drl_density.density import Density, FitSettings, LikelihoodReport, compare, dequantized_rows, fit, prepare_table
 from drl_density.density.demo import run_demo
 from drl_density.errors import DataError, DRLDensityWarning, NumericalError, RunFolderError
 from drl_density.partition import SandwichSettings
@@ -144,6 +144,44 @@ class Score:
 
 
 @dataclasses.dataclass
+class Impute:
+    """Fill the holes of a table by draws given each row's own observed cells; several imputations, and diagnostics."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of a finished run."""
+    source: Annotated[str, tyro.conf.Positional]
+    """Table with the columns of the fit; empty or NaN cells are holes."""
+    out: Path = Path("imputed.csv")
+    """CSV file; diagnostics go beside it as NAME.diagnostics.csv."""
+    m: Annotated[int, tyro.conf.arg(aliases=["-m"])] = 20
+    """Imputations."""
+    seed: int = 0
+    """Of the draws."""
+
+    def run(self) -> None:
+        """Impute and write."""
+        density = Density.load(self.run_folder)
+        rows = read_rows(self.source, density.columns, missing="keep")
+        found = density.impute(rows, num_imputations=self.m, seed=self.seed)
+        names = [column.name for column in density.columns]
+        observed = _as_written(torch.where(rows.isnan(), 0.0, rows).numpy(), density, on_grid=False)
+        written = []
+        for index, completed in enumerate(found.rows):
+            drawn = _as_written(completed.numpy(), density)
+            for row, holes in enumerate(found.is_missing.tolist()):
+                cells = [new if hole else old for new, old, hole in zip(drawn[row], observed[row], holes, strict=True)]
+                written.append([index, row, *cells])
+        _write_csv(self.out, ["imputation", "row", *names], written)
+        figures = [found.is_missing.sum(1), found.least_ess, found.acceptance_rate, found.r_hat]
+        diagnostics = [[row, *values] for row, values in enumerate(zip(*(f.tolist() for f in figures), strict=True))]
+        path = self.out.with_suffix(".diagnostics.csv")
+        _write_csv(path, ["row", "num_missing", "least_ess_share", "acceptance_rate", "r_hat"], diagnostics)
+        slow = int((found.r_hat > 1.1).sum())
+        print(f"{self.m} imputations of {len(rows)} rows in {self.out}, diagnostics in {path}")
+        print(f"{int(found.is_missing.sum())} cells filled; R-hat above 1.1 in {slow} rows", file=sys.stderr)
+
+
+@dataclasses.dataclass
 class Evaluate:
     """Likelihood of rows with the two-sided interval of log Z; writes report.nc and report.html into the run folder."""
 
@@ -164,7 +202,7 @@ class Evaluate:
         if min(self.particles, self.replicates) < 2:
             raise DataError(f"expected at least 2 particles and 2 replicates, got {self.particles}, {self.replicates}")
         if self.source is None:
-            rows = load_again(density.details["source"], density.details["loading"]).test
+            rows = _own_test_rows(density)
         else:
             rows = _rows_for(density, self.source)
         settings = SandwichSettings(num_particles=self.particles, num_replicates=self.replicates)
@@ -192,6 +230,39 @@ class Report:
 
 
 @dataclasses.dataclass
+class Compare:
+    """Mean log densities of several fits on the same rows, with paired differences to the first."""
+
+    run_folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of at least two finished runs of the same columns."""
+    source: str | None = None
+    """Table with the columns of the fits; the test rows of the first fit when not given."""
+    seed: int = 0
+    """Of the dequantisation, which all fits share."""
+
+    def run(self) -> None:
+        """Score and print."""
+        densities = {str(folder): Density.load(folder) for folder in self.run_folders}
+        first = next(iter(densities.values()), None)
+        for name, density in densities.items():
+            if [c.name for c in density.columns] != [c.name for c in first.columns]:
+                raise DataError(
+                    f"{name} has other columns than {self.run_folders[0]}; fits of the same columns compare"
+                )
+        if len(densities) < 2:
+            raise DataError(f"expected at least two run folders to compare, got {len(densities)}")
+        rows = _own_test_rows(first) if self.source is None else _rows_for(first, self.source)
+        rows = dequantized_rows(first, rows, torch.Generator().manual_seed(self.seed))[0]
+        print(f"{'run':32s} {'nats/row':>10s} {'first - it':>10s} {'s.e.':>8s} log Z")
+        for row in compare(densities, rows):
+            estimate = densities[row.name].estimate
+            print(
+                f"{row.name:32s} {row.mean:10.4f} {row.difference:10.4f} {row.standard_error:8.4f} "
+                f"+- {estimate.standard_error:.4f}, {estimate.verdict}"
+            )
+
+
+@dataclasses.dataclass
 class Demo:
     """Fit a bundled real set, compare with Gaussian and KDE on the same split and transform, and write a report page."""
 
@@ -207,8 +278,15 @@ class Demo:
     """Overwrite the run in the folder."""
 
     def run(self) -> None:
-        """Run the demo."""
-        print(run_demo(self.source, self.out, seed=self.seed, max_minutes=self.max_minutes, force=self.force))
+        """Run the demo.
+
+        Raises:
+            NumericalError: for a likelihood that is not to be believed; the report is written all the same.
+        """
+        done = run_demo(self.source, self.out, seed=self.seed, max_minutes=self.max_minutes, force=self.force)
+        print(done.text)
+        if done.verdict not in ("reliable", "doubtful"):
+            raise NumericalError(f"the verdict on log Z is {done.verdict}: see the report for the reasons")
 
 
 def _bounds(text: str) -> tuple[str, dict[str, float]]:
@@ -228,15 +306,20 @@ def _rows_for(density: Density, source: str) -> torch.Tensor:
     return read_rows(source, density.columns)
 
 
-def _as_written(rows: np.ndarray, density: Density) -> list[list[Any]]:
-    """Draws on each column's own grid, labels in place of codes."""
+def _own_test_rows(density: Density) -> torch.Tensor:
+    """The test rows of the split that the fit was made on."""
+    return load_again(density.details["source"], density.details["loading"]).test
+
+
+def _as_written(rows: np.ndarray, density: Density, *, on_grid: bool = True) -> list[list[Any]]:
+    """Draws on each column's own grid (values as they are without ``on_grid``), labels in place of codes."""
     written = []
     for index, column in enumerate(density.columns):
         values = rows[:, index]
         if column.categories is not None:
             codes = np.minimum(np.maximum(np.round(values), 0), len(column.categories) - 1).astype(int)
             written.append([column.categories[code] for code in codes])
-        elif column.width:
+        elif column.width and on_grid:
             written.append([float(f"{v:.12g}") for v in np.round(values / column.width) * column.width])
         else:
             written.append(values.tolist())
@@ -260,7 +343,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.showwarning = _say_warning
     started = time.monotonic()
     try:
-        command = tyro.cli(Fit | Sample | Score | Evaluate | Report | Demo, args=arguments, prog="drl-density")
+        command = tyro.cli(
+            Fit | Sample | Score | Impute | Evaluate | Report | Compare | Demo, args=arguments, prog="drl-density"
+        )
         command.run()
     except (DataError, RunFolderError, NumericalError, ValueError) as error:
         print(f"drl-density: {error}", file=sys.stderr)

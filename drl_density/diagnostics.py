@@ -42,6 +42,12 @@ def chain_table(tree: xr.DataTree) -> dict[str, dict[str, float]]:
     return table
 
 
+def split_r_hat(draws: torch.Tensor) -> torch.Tensor:
+    """Rank-normalised split R-hat of every cell of ``draws`` ``(chain, draw, cell)``: ``(cell,)``, float64."""
+    data = xr.Dataset({"x": (("chain", "draw", "cell"), draws.detach().cpu().double().numpy())})
+    return torch.as_tensor(np.asarray(_arviz().rhat(data)["x"]))
+
+
 def from_pyro_mcmc(mcmc: Any) -> xr.DataTree:
     """Draws and divergences of a finished Pyro MCMC run as a tree for :func:`as_arviz`.
 

@@ -216,6 +216,17 @@ def plot_weights(tree: xr.DataTree) -> Figure:
     return figure
 
 
+def plot_overlap(tree: xr.DataTree) -> Figure:
+    """Which densities of the annealing path explain each other's draws: a broken diagonal is a path with a gap."""
+    figure, (axis,) = _figure(1, 1, (5.2, 4.6))
+    overlap = tree["ais"]["overlap"].values
+    image = axis.imshow(np.sqrt(overlap), cmap="Blues", vmin=0)
+    axis.set(xlabel="density (0: the base)", ylabel="draws of density", title="share explained, square root")
+    axis.grid(visible=False)
+    figure.colorbar(image, ax=axis, shrink=0.8)
+    return figure
+
+
 def plot_log_likelihood(tree: xr.DataTree) -> Figure:
     """Histogram of the rows' log-likelihood."""
     figure, (axis,) = _figure(1, 1, (9, 3.2))

@@ -60,11 +60,13 @@ def combine_replicates(log_z: Tensor) -> tuple[float, float]:
 
 
 def resample(log_weights: Tensor, num_draws: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """Systematic resampling: indices ``(num_draws,)`` in which each particle appears in proportion to its weight."""
-    shares = torch.softmax(log_weights.double(), 0).cumsum(0)
-    start = torch.rand((), generator=generator, dtype=torch.float64)
+    """Systematic resampling: indices ``(*, num_draws)`` in which each particle of the last dimension appears in
+    proportion to its weight.
+    """
+    shares = torch.softmax(log_weights.double(), -1).cumsum(-1)
+    start = torch.rand((*shares.shape[:-1], 1), generator=generator, dtype=torch.float64)
     places = ((torch.arange(num_draws, dtype=torch.float64) + start) / num_draws).to(shares.device)
-    return torch.searchsorted(shares / shares[-1], places).minimum(torch.tensor(len(shares) - 1))
+    return torch.searchsorted(shares / shares[..., -1:], places).minimum(torch.tensor(shares.shape[-1] - 1))
 
 
 def pareto_k(log_weights: Tensor) -> float:

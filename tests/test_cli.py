@@ -64,14 +64,55 @@ def test_demo_writes_a_page(tmp_path, capsys):
     from tests.conftest import TINY
 
     printed = run_demo("eight_gaussians", tmp_path / "demo", settings=TINY, progress=False)
-    assert "kernel density" in printed
+    assert "kernel density" in printed.text
+    assert printed.verdict in ("reliable", "doubtful", "unreliable", "unknown")
     page = (tmp_path / "demo" / "report.html").read_text()
     assert "data:image/png" in page
     assert "log Z" in page
     assert (tmp_path / "demo" / "training.png").stat().st_size > 10_000
 
 
+def test_impute_fills_the_holes_and_nothing_else(run, table, tmp_path, capsys):
+    lines = table.read_text().splitlines()[:7]
+    lines[1], lines[2] = "," + lines[1].split(",", 1)[1], lines[2].rsplit(",", 1)[0] + ","
+    holes = tmp_path / "holes.csv"
+    holes.write_text("\n".join(lines) + "\n")
+    assert main(["impute", str(run), str(holes), "--out", str(tmp_path / "full.csv"), "-m", "3"]) == 0
+    with (tmp_path / "full.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 18
+    assert rows[2]["a"] == f"{float(lines[3].split(',')[0])}"
+    assert len({row["a"] for row in rows if row["row"] == "0"}) == 3
+    assert all(float(row["c"]) == round(float(row["c"])) for row in rows)
+    diagnostics = (tmp_path / "full.diagnostics.csv").read_text().splitlines()
+    assert len(diagnostics) == 7
+    assert "2 cells filled" in capsys.readouterr().err
+
+
+def test_compare_pairs_the_rows(run, table, tmp_path, capsys):
+    other = tmp_path / "other"
+    assert main(["fit", str(table), "--out", str(other), "--seed", "1", *SMALL]) == 0
+    capsys.readouterr()
+    assert main(["compare", str(run), str(other)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert float(lines[1].split()[2]) == 0.0
+    assert main(["compare", str(run), str(other), "--source", str(table)]) == 0
+
+
+def test_an_unreliable_demo_fails(monkeypatch, capsys):
+    from drl_density import cli
+    from drl_density.density.demo import DemoOutcome
+
+    monkeypatch.setattr(cli, "run_demo", lambda *_, **__: DemoOutcome("figures", "unknown"))
+    assert main(["demo"]) == 1
+    printed = capsys.readouterr()
+    assert "figures" in printed.out
+    assert "unknown" in printed.err
+
+
 BAD = {
+    "one run": (["compare", "RUN"], "at least two run folders"),
     "no file": (["fit", "none.csv"], "there is no file"),
     "unknown set": (["fit", "wines"], "did you mean wine"),
     "overwrite": (["fit", "TABLE", "--out", "RUN"], "--force"),

@@ -51,7 +51,9 @@ class Column:
         elif self.is_positive:
             parts.append("positive")
         if self.piles and not self.is_discrete:
-            parts.append(f"rows pile up at {', '.join(f'{value:g}' for value in self.piles)}: declare a bound if it is one")
+            parts.append(
+                f"rows pile up at {', '.join(f'{value:g}' for value in self.piles)}: declare a bound if it is one"
+            )
         if self.categories is not None:
             parts.append(f"labels {', '.join(self.categories)}")
         if self.width:

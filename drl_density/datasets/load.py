@@ -58,7 +58,12 @@ def load_dataset(
     split = Split() if split is None else split
     if seed is not None:
         split = dataclasses.replace(split, seed=seed)
-    loading = {"split": dataclasses.asdict(split), "columns": dict(columns or {}), "drop": list(drop), "missing": missing}
+    loading = {
+        "split": dataclasses.asdict(split),
+        "columns": dict(columns or {}),
+        "drop": list(drop),
+        "missing": missing,
+    }
     if isinstance(source, str) and source in TOYS:
         return _toy(source, split, {**loading, "num_rows": num_rows})
     name, where, table = _read(source)
@@ -216,8 +221,9 @@ def _divide(
     return Dataset(name, *parts, columns, table.event_shape, weights, where)
 
 
-def read_rows(source: Any, columns: Sequence[Column]) -> Tensor:
-    """Rows of a new table in the order and coding of known columns, ``(rows, d)``, float64.
+def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse") -> Tensor:
+    """Rows of a new table in the order and coding of known columns, ``(rows, d)``, float64; holes are refused, or kept
+    as NaN with ``missing="keep"``.
 
     Raises:
         DataError: missing columns, unknown labels, or cells that are empty, NaN or infinite.
@@ -238,6 +244,8 @@ def read_rows(source: Any, columns: Sequence[Column]) -> Tensor:
         labels = table.categories.get(column.name)
         if labels is not None:
             values[:, index] = _recode(values[:, index], labels, column, where or name)
+    if missing == "keep":
+        return torch.as_tensor(np.where(np.isfinite(values), values, np.nan))
     ordered = RawTable(values, tuple(wanted), (len(wanted),), {}, table.first_row)
     return torch.as_tensor(_without_holes(ordered, "refuse", where or name)[0].values)
 

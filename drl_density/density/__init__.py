@@ -1,8 +1,11 @@
 """The object a user holds, and how it is fitted."""
 
-from drl_density.density.evaluation import Comparison, LikelihoodReport, compare
+from drl_density.density.comparison import Comparison, compare
+from drl_density.density.conditional import Imputation, MarginalDensity
+from drl_density.density.evaluation import dequantized_rows
 from drl_density.density.fit import Table, fit, prepare_table
 from drl_density.density.fitted import Baselines, Density
+from drl_density.density.likelihood_report import LikelihoodReport
 from drl_density.density.settings import FitSettings
 
 __all__ = [
@@ -10,9 +13,12 @@ __all__ = [
     "Comparison",
     "Density",
     "FitSettings",
+    "Imputation",
     "LikelihoodReport",
+    "MarginalDensity",
     "Table",
     "compare",
+    "dequantized_rows",
     "fit",
     "prepare_table",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,21 @@ from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
 from drl_density.datasets import Dataset, load_dataset, memorization_check
-from drl_density.density.evaluation import LikelihoodReport
 from drl_density.density.fit import Table, fit, prepare_table
 from drl_density.density.fitted import Density
+from drl_density.density.likelihood_report import LikelihoodReport
 from drl_density.density.settings import FitSettings
 from drl_density.plots import plot_data_against_samples, plot_density_2d, plot_training
 from drl_density.reports import ReportPage, ReportTable
 from drl_density.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class DemoOutcome:
+    """The comparison as text, and the verdict on its log Z."""
+
+    text: str
+    verdict: str
 
 
 def run_demo(
@@ -30,7 +39,7 @@ def run_demo(
     force: bool = False,
     settings: FitSettings | None = None,
     progress: bool = True,
-) -> str:
+) -> DemoOutcome:
     """Fit, compare with a Gaussian and a kernel density estimate, write ``report.html`` and PNG plots.
 
     Args:
@@ -43,7 +52,7 @@ def run_demo(
         progress: show the progress bar.
 
     Returns:
-        The comparison as text.
+        :class:`DemoOutcome`.
     """
     started = time.monotonic()
     data = load_dataset(source, seed=seed)
@@ -59,7 +68,8 @@ def run_demo(
         figure.savefig(Path(out) / f"{name.replace(' ', '_')}.png", dpi=120)
     lines = [f"{name:32s} {mean:10.3f} +- {error:.3f} nats/row" for name, (mean, error) in figures.items()]
     head = f"test log-likelihood on {data.name} ({len(data.test)} rows, same split and transform)"
-    return "\n".join([head, *lines, report.summary(), density.summary(), f"report: {Path(out) / 'report.html'}"])
+    text = [head, *lines, report.summary(), density.summary(), f"report: {Path(out) / 'report.html'}"]
+    return DemoOutcome("\n".join(text), report.verdict)
 
 
 def held_out_figures(

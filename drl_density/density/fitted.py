@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,12 @@ from drl_density.density.settings import FitSettings
 from drl_density.distributions import EnergyDistribution, LogDensity, SampleResult, SamplerPolicy
 from drl_density.errors import UnreliableEstimateWarning
 from drl_density.model import EnergySequence
-from drl_density.samplers import ProgressivePlan, ProgressiveSampler
+from drl_density.samplers import ConditionalSettings, ProgressivePlan, ProgressiveSampler
 from drl_density.weights import LogPartitionEstimate
 
 if TYPE_CHECKING:
-    from drl_density.density.evaluation import LikelihoodReport
+    from drl_density.density.conditional import Imputation, MarginalDensity
+    from drl_density.density.likelihood_report import LikelihoodReport
     from drl_density.partition import SandwichSettings
 
 
@@ -144,13 +146,7 @@ class Density:
 
     def _support(self) -> constraints.Constraint | None:
         bounds = getattr(self.transform, "bounds", None)
-        if bounds is None:
-            return None
-        lower, upper = bounds
-        if not bool((lower.isfinite() | upper.isfinite()).any()):
-            return None
-        parts = [_interval(float(a), float(b)) for a, b in zip(lower, upper, strict=True)]
-        return constraints.stack(parts, dim=-1) if len(self.event_shape) == 1 else None
+        return bounded_support(*bounds) if bounds is not None and len(self.event_shape) == 1 else None
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Normalised log density of rows ``(n, *event)`` in data units, nats, float64, shape ``(n,)``;
@@ -197,7 +193,7 @@ class Density:
             start_rows: rows at which the second set of chains begins; ``x`` when not given.
 
         Returns:
-            :class:`~drl_density.density.evaluation.LikelihoodReport`.
+            :class:`~drl_density.density.likelihood_report.LikelihoodReport`.
 
         Raises:
             DataError: rows of another shape, NaN or infinite values, or no rows.
@@ -205,6 +201,54 @@ class Density:
         from drl_density.density.evaluation import evaluate
 
         return evaluate(self, x, seed=seed, settings=settings, start_rows=start_rows)
+
+    def condition(
+        self,
+        given: Mapping[int | str, float] | Tensor,
+        *,
+        normalize: bool = False,
+        seed: int | None = None,
+        settings: ConditionalSettings | None = None,
+    ) -> EnergyDistribution:
+        """The distribution of the other columns given some, over vectors in the columns' order, in data units.
+
+        Args:
+            given: ``{index or name: value}``, or a point with NaN where values are missing (images: a masked image).
+            normalize: estimate the slice's normaliser, so that ``log_prob`` is the conditional density.
+            seed: of that estimate.
+            settings: sizes.
+
+        Returns:
+            A Pyro distribution; its ``sample`` runs sequential Monte Carlo down the noise levels, which finds separated
+            modes with their weights, and ends with adjusted chains whose R-hat stands in ``last_result.stats``.
+
+        Raises:
+            DataError: unknown columns, values out of bounds, everything or nothing given, or a transform that mixes
+                columns.
+        """
+        from drl_density.density.conditional import condition
+
+        return condition(self, given, normalize=normalize, seed=seed, settings=settings)
+
+    def marginal(
+        self, columns: Sequence[int | str], *, settings: ConditionalSettings | None = None, seed: int = 0
+    ) -> MarginalDensity:
+        """The density of ``columns`` alone; ``.log_prob_and_error(x)`` integrates the others out for every row."""
+        from drl_density.density.conditional import marginal
+
+        return marginal(self, columns, settings=settings, seed=seed)
+
+    def impute(
+        self, rows: Tensor, *, num_imputations: int = 20, seed: int = 0, settings: ConditionalSettings | None = None
+    ) -> Imputation:
+        """Fill the NaN cells of rows ``(n, *event)`` by draws given each row's own observed cells.
+
+        Raises:
+            DataError: rows of another shape, infinite values, or observed values out of bounds.
+        """
+        from drl_density.density.conditional import impute
+
+        return impute(self, rows, num_imputations=num_imputations, seed=seed, settings=settings)
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the density to a run folder; see :func:`drl_density.density.store.save_density`."""
@@ -252,6 +296,13 @@ class _Blank:
 
     def __call__(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
         return torch.zeros(num_rows, *self.event_shape)
+
+
+def bounded_support(lower: Tensor, upper: Tensor) -> constraints.Constraint | None:
+    """The constraint of a vector whose entries lie between ``lower`` and ``upper``; None where nothing is bounded."""
+    if not bool((lower.isfinite() | upper.isfinite()).any()):
+        return None
+    return constraints.stack([_interval(float(a), float(b)) for a, b in zip(lower, upper, strict=True)], dim=-1)
 
 
 def _interval(lower: float, upper: float) -> constraints.Constraint:

@@ -78,16 +78,22 @@ def leapfrog_step(
 def integrate(
     state: ChainState, momentum: Tensor, log_density: LogDensity, settings: tuple[StepSize, Tensor | None, int]
 ) -> tuple[ChainState, Tensor]:
-    """Leapfrog in coordinates whitened by the scale: end state and end momentum. Reversible and volume preserving."""
+    """Leapfrog in coordinates whitened by the scale: end state and end momentum. Reversible and volume preserving.
+
+    A chain that leaves the floating-point numbers stays at its start with log density NaN, which is never accepted.
+    """
     step_size, scale, num_leapfrog = settings
     move = per_event(step_size, state.position)
     if scale is not None:
         move = move * scale.to(state.position)
     half = 0.5 * move
+    start, is_lost = state.position, torch.zeros(len(state.position), dtype=torch.bool, device=state.position.device)
     momentum = momentum + half * state.gradient
     for index in range(num_leapfrog):
         position = state.position + move * momentum
+        is_lost = is_lost | ~row_sum_of_squares(position).isfinite()
+        position = torch.where(is_lost.reshape((-1,) + (1,) * (start.ndim - 1)), start, position)
         state = ChainState(position, *value_and_gradient(log_density, position))
         is_last = index == num_leapfrog - 1
         momentum = momentum + (half if is_last else move) * state.gradient
-    return state, momentum
+    return state._replace(log_density=torch.where(is_lost, torch.nan, state.log_density)), momentum

@@ -3,15 +3,14 @@
 from drl_density.partition.ais import (
     AISPlan,
     AISSettings,
-    AnnealingPath,
     anneal,
     annealed_importance_sampling,
-    geometric_path,
+    annealing_log_likelihood,
     place_bridges,
     plan_annealing,
     reverse_anneal,
-    sequence_path,
 )
+from drl_density.partition.annealing_path import AnnealingPath, geometric_path, sequence_path
 from drl_density.partition.bridge import (
     BridgeEstimate,
     MultistateEstimate,
@@ -19,6 +18,8 @@ from drl_density.partition.bridge import (
     multistate_bennett,
     thermodynamic_integration,
 )
+from drl_density.partition.equilibrium import EquilibriumEstimates, equilibrium_estimates
+from drl_density.partition.level_recursion import level_recursion
 from drl_density.partition.probability_flow import flow_log_likelihood
 from drl_density.partition.reverse_path import ReversePath, forward_weights, plan_reverse_path, reverse_weights
 from drl_density.partition.sandwich import Sandwich, SandwichSettings, sandwich, sequence_sandwich
@@ -28,16 +29,20 @@ __all__ = [
     "AISSettings",
     "AnnealingPath",
     "BridgeEstimate",
+    "EquilibriumEstimates",
     "MultistateEstimate",
     "ReversePath",
     "Sandwich",
     "SandwichSettings",
     "anneal",
     "annealed_importance_sampling",
+    "annealing_log_likelihood",
     "bennett",
+    "equilibrium_estimates",
     "flow_log_likelihood",
     "forward_weights",
     "geometric_path",
+    "level_recursion",
     "multistate_bennett",
     "place_bridges",
     "plan_annealing",

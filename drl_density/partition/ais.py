@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,27 +21,8 @@ from torch import Tensor
 
 from drl_density.errors import NumericalError
 from drl_density.mcmc import MALA, ChainState, Kernel
-from drl_density.model import EnergySequence
+from drl_density.partition.annealing_path import AnnealingPath, LogDensity, bridge, geometric_path
 from drl_density.weights import LogPartitionEstimate, judge_estimate, log_mean_exp, resample, weight_ess
-
-LogDensity = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class AnnealingPath:
-    """Densities from a normalised base to a target.
-
-    Attributes:
-        base: a Pyro or torch distribution with ``log_prob`` whose draws are exact.
-        log_densities: unnormalised log densities after the base, the target last; each maps rows to ``(rows,)``.
-        draw: ``draw(num_rows, generator)`` exact base draws ``(num_rows, *event)``.
-        levels: continuous level of each density where the path is that of a sequence, else its index.
-    """
-
-    base: Any
-    log_densities: tuple[LogDensity, ...]
-    draw: Callable[[int, torch.Generator | None], Tensor]
-    levels: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -57,6 +37,9 @@ class AISSettings:
         kernel: an adjusted kernel.
         resample_below: resample a replicate when its weight ESS falls below this share, None for plain AIS.
         max_rows: rows evaluated at once.
+        step_spread: each transition's step size is divided by a draw, log-uniform between 1 and this, for targets
+            whose scale differs from place to place; 1 for none.
+        num_kept: draws of every density that each replicate keeps.
     """
 
     num_particles: int = 256
@@ -66,6 +49,8 @@ class AISSettings:
     kernel: Kernel = field(default_factory=MALA)
     resample_below: float | None = 0.5
     max_rows: int = 8192
+    step_spread: float = 1.0
+    num_kept: int = 0
 
     def __post_init__(self) -> None:
         if not self.kernel.is_adjusted:
@@ -75,6 +60,16 @@ class AISSettings:
             )
         if min(self.num_particles, self.num_replicates, self.num_transitions, self.num_pilot_particles) < 1:
             raise ValueError(f"counts must be positive, got {self}")
+        if self.step_spread < 1 or not 0 <= self.num_kept <= self.num_particles:
+            raise ValueError(
+                f"need step_spread >= 1 and num_kept from 0 to num_particles, got {self.step_spread}, {self.num_kept}"
+            )
+
+    def spread_step(self, step_size: float, generator: torch.Generator | None) -> float:
+        """The step size of one transition."""
+        if self.step_spread == 1:
+            return step_size
+        return step_size * self.step_spread ** -float(torch.rand((), generator=generator))
 
 
 @dataclass(frozen=True)
@@ -97,6 +92,7 @@ class AnnealingRun:
         log_z_by_density: log-mean-exp so far after each density, ``(density, replicate)``.
         ess_by_density: weight ESS share before resampling, ``(density, replicate)``.
         acceptance_rates: mean acceptance on each density.
+        kept: draws of each density, resampled by their weights, ``(replicate, density, num_kept, *event)``.
     """
 
     log_weights: Tensor
@@ -104,56 +100,7 @@ class AnnealingRun:
     log_z_by_density: Tensor
     ess_by_density: Tensor
     acceptance_rates: tuple[float, ...]
-
-
-def sequence_path(model: EnergySequence, *, level: float = 0.0, steps_per_level: int = 4) -> AnnealingPath:
-    """The noise sequence itself as a path: N(0, I), then F at continuous levels from T down to ``level``.
-
-    Args:
-        model: the sequence.
-        level: where the path ends.
-        steps_per_level: densities per unit of level.
-    """
-    num_steps = max(1, math.ceil((model.num_levels - level) * steps_per_level))
-    levels = torch.linspace(model.num_levels, level, num_steps + 1, dtype=torch.float64).tolist()
-    levels[-1] = level
-    log_snrs = [model.schedule.log_snr_at(value) for value in levels]
-
-    def at(log_snr: Tensor) -> LogDensity:
-        return lambda x: model.log_density_at(x, log_snr)
-
-    like = torch.empty(0, dtype=model.dtype, device=model.device)
-    return AnnealingPath(
-        model.top, tuple(at(value) for value in log_snrs), _normal_draws(model.event_shape, like), tuple(levels)
-    )
-
-
-def geometric_path(base: Any, log_density: LogDensity, *, num_bridges: int = 100) -> AnnealingPath:
-    """Geometric bridges (1 - a) log base + a log target with annealing a rising evenly to 1.
-
-    Args:
-        base: a normalised distribution that can be sampled exactly; its event shape is the target's.
-        log_density: the unnormalised target.
-        num_bridges: densities after the base.
-    """
-
-    def draw(num_rows: int, generator: torch.Generator | None) -> Tensor:
-        if generator is None:
-            return base.sample((num_rows,))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-            return base.sample((num_rows,))
-
-    annealings = [(index + 1) / num_bridges for index in range(num_bridges)]
-    return AnnealingPath(
-        base, tuple(_bridge(base, log_density, value) for value in annealings), draw, tuple(annealings)
-    )
-
-
-def _bridge(base: Any, log_density: LogDensity, annealing: float) -> LogDensity:
-    if annealing == 1:
-        return log_density
-    return lambda x: (1 - annealing) * base.log_prob(x) + annealing * log_density(x)
+    kept: Tensor
 
 
 def _spread(x: Tensor) -> Tensor:
@@ -184,7 +131,7 @@ def plan_annealing(
         tuned = dataclasses.replace(kernel, scale=scale)
         state = tuned.init(x, log_density)
         for index in range(max(num_tuning, settings.num_transitions)):
-            state, info = tuned.step(state, log_density, step_size, generator)
+            state, info = tuned.step(state, log_density, settings.spread_step(step_size, generator), generator)
             rate = float(info.acceptance_probability.mean())
             step_size *= math.exp((rate - kernel.target_acceptance) / (1 + 0.5 * index))
         x, previous = state.position, state.log_density.double()
@@ -238,16 +185,19 @@ def place_bridges(
                 "too far apart, or the target is not finite where the base has mass; give a base nearer to the target"
             )
         x = x[resample(high * gain, len(x), generator=generator)]
-        bridge = _bridge(base, log_density, beta)
+        between = bridge(base, log_density, beta)
         kernel = dataclasses.replace(settings.kernel, scale=_spread(x))
-        state = kernel.init(x, bridge)
+        state = kernel.init(x, between)
         for index in range(max(4, settings.num_transitions)):
-            state, info = kernel.step(state, bridge, step_size, generator)
+            state, info = kernel.step(state, between, settings.spread_step(step_size, generator), generator)
             rate = float(info.acceptance_probability.mean())
             step_size *= math.exp((rate - settings.kernel.target_acceptance) / (1 + 0.5 * index))
         x = state.position
-    bridges = tuple(_bridge(base, log_density, value) for value in annealings)
+    bridges = tuple(bridge(base, log_density, value) for value in annealings)
     return AnnealingPath(base, bridges, geometric_path(base, log_density, num_bridges=1).draw, tuple(annealings))
+
+
+_JOINED = (("log_weights", 0), ("particles", 0), ("log_z_by_density", 1), ("ess_by_density", 1), ("kept", 0))
 
 
 def anneal(
@@ -258,10 +208,7 @@ def anneal(
         _anneal_rows(path, plan, settings, (count, generator))
         for count in _chunks(settings.num_replicates, max(1, settings.max_rows // settings.num_particles))
     ]
-    joined = {
-        name: torch.cat([getattr(run, name) for run in runs], axis)
-        for name, axis in (("log_weights", 0), ("particles", 0), ("log_z_by_density", 1), ("ess_by_density", 1))
-    }
+    joined = {name: torch.cat([getattr(run, name) for run in runs], axis) for name, axis in _JOINED}
     rates = tuple(sum(values) / len(values) for values in zip(*(run.acceptance_rates for run in runs), strict=True))
     return AnnealingRun(**joined, acceptance_rates=rates)
 
@@ -303,11 +250,33 @@ def _reverse_rows(
         kernel = dataclasses.replace(settings.kernel, scale=plan.scales[index])
         state = kernel.init(x, log_density)
         for _ in range(settings.num_transitions):
-            state, _ = kernel.step(state, log_density, plan.step_sizes[index], generator)
+            step_size = settings.spread_step(plan.step_sizes[index], generator)
+            state, _ = kernel.step(state, log_density, step_size, generator)
         x = state.position
         below = path.log_densities[index - 1] if index else path.base.log_prob
         weights = weights + state.log_density.double() - _evaluate(below, x).double()
     return weights
+
+
+def annealing_log_likelihood(
+    path: AnnealingPath,
+    plan: AISPlan,
+    settings: AISSettings,
+    x: Tensor,
+    *,
+    num_chains: int = 8,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Log-likelihood of rows under the annealing sampler itself, which errs low, ``(n,)``, float64.
+
+    It is another density than the target: that of an annealed particle, without resampling. The mean over chains of
+    f(x) / w is unbiased for it, with w the weight of a reverse walk from x.
+
+    Source: Burda, Grosse and Salakhutdinov 2015 (RAISE).
+    """
+    rows = x.repeat_interleave(num_chains, 0)
+    weights = reverse_anneal(path, plan, settings, rows, generator=generator).reshape(len(x), num_chains)
+    return _evaluate(path.log_densities[-1], x).double() + log_mean_exp(-weights, 1)
 
 
 def annealed_importance_sampling(
@@ -356,7 +325,7 @@ def _anneal_rows(
     x = path.draw(num_replicates * settings.num_particles, generator)
     previous = path.base.log_prob(x).double()
     weights = torch.zeros(shape, dtype=torch.float64)
-    log_z, ess, rates = [], [], []
+    log_z, ess, rates, kept = [], [], [], []
     for index, log_density in enumerate(path.log_densities):
         kernel = dataclasses.replace(settings.kernel, scale=plan.scales[index])
         state = kernel.init(x, log_density)
@@ -370,11 +339,22 @@ def _anneal_rows(
             state, weights = _resample_poor(state, weights, ess[-1] < settings.resample_below, generator)
         rate = 0.0
         for _ in range(settings.num_transitions):
-            state, info = kernel.step(state, log_density, plan.step_sizes[index], generator)
+            step_size = settings.spread_step(plan.step_sizes[index], generator)
+            state, info = kernel.step(state, log_density, step_size, generator)
             rate += float(info.acceptance_probability.mean()) / settings.num_transitions
         rates.append(rate)
         x, previous = state.position, state.log_density.double()
-    return AnnealingRun(weights, x.reshape(shape + x.shape[1:]), torch.stack(log_z), torch.stack(ess), tuple(rates))
+        kept.append(_keep(x.reshape(shape + x.shape[1:]), weights, settings.num_kept, generator))
+    particles = x.reshape(shape + x.shape[1:])
+    return AnnealingRun(weights, particles, torch.stack(log_z), torch.stack(ess), tuple(rates), torch.stack(kept, 1))
+
+
+def _keep(particles: Tensor, weights: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    """``count`` particles of each replicate by their weights, ``(replicate, count, *event)``."""
+    if not count:
+        return particles[:, :0]
+    chosen = [resample(row, count, generator=generator) for row in weights]
+    return torch.stack([rows[index] for rows, index in zip(particles, chosen, strict=True)])
 
 
 def _resample_poor(
@@ -397,13 +377,6 @@ def _resample_poor(
 def _evaluate(log_density: LogDensity, x: Tensor) -> Tensor:
     with torch.no_grad():
         return log_density(x)
-
-
-def _normal_draws(event_shape: Sequence[int], like: Tensor) -> Callable[[int, torch.Generator | None], Tensor]:
-    def draw(num_rows: int, generator: torch.Generator | None) -> Tensor:
-        return torch.randn(num_rows, *event_shape, generator=generator, dtype=like.dtype, device=like.device)
-
-    return draw
 
 
 def _chunks(total: int, size: int) -> list[int]:

@@ -97,7 +97,9 @@ class MultistateEstimate:
     overlap: Tensor
 
 
-def multistate_bennett(log_densities: Tensor, counts: Tensor, *, tolerance: float = 1e-9) -> MultistateEstimate:
+def multistate_bennett(
+    log_densities: Tensor, counts: Tensor, *, start: Tensor | None = None, tolerance: float = 1e-9
+) -> MultistateEstimate:
     r"""log Z of K states from equilibrium draws of all of them.
 
     Minimises :math:`\sum_n \log \sum_k N_k e^{f_k + F_k(x_n)} - \sum_k N_k f_k` (convex in :math:`f_k = -\log Z_k`).
@@ -105,6 +107,7 @@ def multistate_bennett(log_densities: Tensor, counts: Tensor, *, tolerance: floa
     Args:
         log_densities: F_k(x_n), ``(K, N)``: every state at every draw, draws grouped by state.
         counts: draws per state ``(K,)``, summing to N.
+        start: first guess of log Z of every state ``(K,)``.
         tolerance: on the gradient per draw.
 
     Raises:
@@ -116,7 +119,7 @@ def multistate_bennett(log_densities: Tensor, counts: Tensor, *, tolerance: floa
     counts = counts.double()
     if int(counts.sum()) != values.shape[1] or len(counts) != len(values):
         raise ValueError(f"expected counts of {len(values)} states summing to {values.shape[1]}, got {counts.tolist()}")
-    free = torch.zeros(len(values), dtype=torch.float64)
+    free = torch.zeros(len(values), dtype=torch.float64) if start is None else start[0].double() - start.double()
     shares = counts / counts.sum()
 
     def membership(f: Tensor) -> Tensor:

@@ -5,10 +5,10 @@ For a path :math:`x_0, \dots, x_N` over a fine grid of levels from 0 to T,
 .. math:: \log w = F_0(x_0) + \sum_n \log q(x_{n+1} \mid x_n)
     - \log \mathcal{N}(x_N; 0, I) - \sum_n \log r_n(x_n \mid x_{n+1})
 
-with the noising kernels q and normalised reverse kernels r_n = N(m_n, V_n), m_n by Tweedie's formula from the score one
-grid point up and :math:`V_n = (a^2 / s^2 + E[\nabla F_n \nabla F_n^\top])^{-1}`, diagonal in the axes of the draws'
-covariance: exact for Gaussian levels, and positive for any. Only F_0 is the target: errors at other levels cost variance, never bias. E[w] = Z over paths drawn
-downward; E[1/w] = 1/Z over draws of p_0 noised upward.
+with the noising kernels q and normalised reverse kernels r_n = N(m_n, V_n): m_n by Tweedie's formula from the score one
+grid point up, :math:`V_n = (a^2 / s^2 + E[\nabla F_n \nabla F_n^\top])^{-1}`, diagonal in the axes of the draws'
+covariance (exact for Gaussian levels, positive for any). Only F_0 is the target: errors at other levels cost variance,
+never bias. E[w] = Z over paths drawn downward; E[1/w] = 1/Z over draws of p_0 noised upward.
 
 Source: the extended target of diffusion samplers (Vargas et al. 2023); Bennett 1976 for joining both directions.
 """

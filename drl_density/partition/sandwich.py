@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import warnings
 from collections.abc import Callable
@@ -17,20 +18,26 @@ from torch import Tensor
 from drl_density.errors import NumericalError, UnreliableEstimateWarning
 from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
-from drl_density.partition.ais import (
-    AISSettings,
-    AnnealingPath,
-    anneal,
-    place_bridges,
-    plan_annealing,
-    reverse_anneal,
-    sequence_path,
-)
+from drl_density.partition.ais import AISPlan, AISSettings, anneal, place_bridges, plan_annealing, reverse_anneal
+from drl_density.partition.annealing_path import AnnealingPath, sequence_path
 from drl_density.partition.bridge import bennett
+from drl_density.partition.equilibrium import equilibrium_estimates
+from drl_density.partition.judgement import (
+    ANNEALING,
+    BENNETT,
+    BENNETT_DATA,
+    FORWARD,
+    INTEGRATION,
+    LOWER,
+    MULTISTATE,
+    REVERSE,
+    UPPER_DATA,
+    UPPER_NOISE,
+    VERDICTS,
+    judge_sandwich,
+)
 from drl_density.partition.reverse_path import forward_weights, plan_reverse_path, reverse_weights
 from drl_density.weights import LogPartitionEstimate, combine_replicates, judge_estimate, log_mean_exp, resample
-
-VERDICTS = ("reliable", "doubtful", "unreliable", "unknown")
 
 
 @dataclass(frozen=True)
@@ -41,21 +48,28 @@ class SandwichSettings:
         num_particles: particles, and paths in each direction, per replicate.
         num_replicates: independent replicates; the interval uses Student's t with one degree of freedom fewer.
         num_transitions: kernel steps on every density of the annealing path.
+        most_transitions: on a target without levels a quarter as many, as many, four times as many ... are tried on
+            discarded runs until log Z no longer moves, up to this number.
         steps_per_level: densities per level of the annealing path along a sequence.
         path_steps_per_level: grid steps per level of the reverse path.
         num_mixing_steps: adjusted steps at the target that draws take before they serve the upper side.
         conditional_ess: share at which bridges to a target without levels are placed.
         kernel: adjusted kernel.
+        step_spread: see :class:`AISSettings`; more than 1 for targets whose scale differs from place to place.
+        num_kept: draws that each replicate keeps of every annealing density for the multistate estimate.
     """
 
     num_particles: int = 512
     num_replicates: int = 8
-    num_transitions: int = 3
+    num_transitions: int = 4
+    most_transitions: int = 64
     steps_per_level: int = 8
     path_steps_per_level: int = 12
     num_mixing_steps: int = 50
-    conditional_ess: float = 0.98
+    conditional_ess: float = 0.995
     kernel: Kernel = field(default_factory=MALA)
+    step_spread: float = 8.0
+    num_kept: int = 8
 
     def annealing(self, *, resample_below: float | None = 0.5) -> AISSettings:
         """The settings of the annealing runs."""
@@ -66,6 +80,8 @@ class SandwichSettings:
             num_pilot_particles=self.num_particles,
             kernel=self.kernel,
             resample_below=resample_below,
+            step_spread=self.step_spread,
+            num_kept=min(self.num_kept, self.num_particles) if resample_below is not None else 0,
         )
 
 
@@ -190,8 +206,9 @@ def sandwich(
     Args:
         target: a distribution with ``unnormalized_log_prob`` or ``log_prob`` over all reals, or an
             :class:`EnergySequence`, whose own noise levels are then the path.
-        base: normalised distribution of the target's event shape, the nearer to the target the better; N(0, I) when not
-            given. Its tails must be at least as wide as the target's.
+        base: normalised distribution of the target's event shape, the nearer to the target the better. Its tails must be
+            at least as wide as the target's. When not given, a wide Gaussian is fitted to pilot draws that began at N(0, I)
+            and are then thrown away.
         data: rows known to lie where the target has mass; a second set of chains starts there.
         seed: of the run.
         settings: sizes.
@@ -223,17 +240,17 @@ def sandwich(
         raise ValueError(
             f"expected a target over all reals, got support {support}: transform it to the reals first, with its Jacobian"
         )
+    log_density = getattr(target, "unnormalized_log_prob", target.log_prob)
+    ais = settings.annealing()
     if base is None:
-        base = dist.Normal(torch.zeros(target.event_shape), 1.0).to_event(len(target.event_shape))
+        base = _fitted_base(log_density, target.event_shape, ais, generator)
     if base.event_shape != target.event_shape:
         raise ValueError(
             f"base and target must have one event shape, got {tuple(base.event_shape)} and {tuple(target.event_shape)}"
         )
-    log_density = getattr(target, "unnormalized_log_prob", target.log_prob)
-    ais = settings.annealing()
     path = place_bridges(base, log_density, ais, share=settings.conditional_ess, generator=generator)
-    plan = plan_annealing(path, ais, generator=generator)
-    run = anneal(path, plan, ais, generator=generator)
+    settings, plan, is_settled = _settle(path, settings, generator)
+    run = anneal(path, plan, settings.annealing(), generator=generator)
     plain = settings.annealing(resample_below=None)
     forward = anneal(path, plan, plain, generator=generator).log_weights
     shape = (settings.num_replicates, settings.num_particles)
@@ -241,7 +258,50 @@ def sandwich(
     def upward(draws: Tensor) -> Tensor:
         return reverse_anneal(path, plan, plain, draws.flatten(0, 1), generator=generator).reshape(shape)
 
-    return _sandwich(path, (plan.step_sizes[-1], plan.scales[-1]), run, forward, upward, data, settings, generator)
+    tuned = (plan.step_sizes[-1], plan.scales[-1])
+    return _sandwich(path, tuned, run, forward, upward, data, settings, generator, is_settled=is_settled)
+
+
+def _settle(
+    path: AnnealingPath, settings: SandwichSettings, generator: torch.Generator | None
+) -> tuple[SandwichSettings, AISPlan, bool]:
+    """Settings whose number n of kernel steps gives the log Z of n / 4 and 4 n, their plan, and whether there is one."""
+    tried: list[tuple[SandwichSettings, AISPlan, float, float]] = []
+    num_transitions = max(1, settings.num_transitions // 4)
+    while num_transitions <= settings.most_transitions:
+        changed = dataclasses.replace(settings, num_transitions=num_transitions)
+        ais = changed.annealing()
+        plan = plan_annealing(path, ais, generator=generator)
+        weights = anneal(path, plan, dataclasses.replace(ais, num_kept=0), generator=generator).log_weights
+        tried.append((changed, plan, *combine_replicates(log_mean_exp(weights, 1))))
+        last = tried[-3:]
+        gaps = [abs(a[2] - b[2]) - 2 * math.hypot(a[3], b[3]) for a, b in itertools.combinations(last, 2)]
+        if len(last) == 3 and max(gaps) < 0.02:
+            return last[1][0], last[1][1], True
+        num_transitions *= 4
+    return tried[-1][0], tried[-1][1], False
+
+
+def _fitted_base(
+    log_density: Callable[[Tensor], Tensor],
+    event_shape: torch.Size,
+    ais: AISSettings,
+    generator: torch.Generator | None,
+) -> dist.TorchDistribution:
+    """A Gaussian with the mean and 1.5 times the spread of pilot draws, along their axes; two rounds from N(0, I)."""
+    base = dist.Normal(torch.zeros(event_shape), 1.0).to_event(len(event_shape))
+    for _ in range(2):
+        path = place_bridges(base, log_density, ais, generator=generator)
+        plan = plan_annealing(path, ais, generator=generator)
+        pilot = anneal(path, plan, _one_replicate(ais), generator=generator)
+        rows = _end_draws(pilot, generator).reshape(-1, event_shape.numel()).double()
+        covariance = 1.5**2 * (rows.T.cov().reshape(2 * (rows.shape[1],)) + 1e-6 * torch.eye(rows.shape[1]))
+        base = dist.MultivariateNormal(rows.mean(0).to(pilot.particles), covariance.to(pilot.particles))
+        if len(event_shape) != 1:
+            base = dist.TransformedDistribution(
+                base, torch.distributions.ReshapeTransform((event_shape.numel(),), event_shape)
+            )
+    return base
 
 
 def _is_real(support: Any) -> bool:
@@ -254,7 +314,7 @@ def _is_real(support: Any) -> bool:
 
 
 def _one_replicate(settings: AISSettings) -> AISSettings:
-    return dataclasses.replace(settings, num_replicates=1)
+    return dataclasses.replace(settings, num_replicates=1, num_kept=0)
 
 
 def _end_draws(run: Any, generator: torch.Generator | None) -> Tensor:
@@ -291,6 +351,8 @@ def _sandwich(
     data: Tensor | None,
     settings: SandwichSettings,
     generator: torch.Generator | None,
+    *,
+    is_settled: bool = True,
 ) -> Sandwich:
     log_density = path.log_densities[-1]
     with warnings.catch_warnings():
@@ -304,17 +366,20 @@ def _sandwich(
         starts["data"] = data.to(starts["noise"])[chosen]
     reverse = {name: upward(_mixed(log_density, start, tuned, settings, generator)) for name, start in starts.items()}
     value, error, overlap = _bennett_by_replicates(forward, reverse["noise"])
+    equilibrium = equilibrium_estimates(path, run.kept, generator=generator)
     estimates = {
-        "annealed importance sampling": (annealing.value, max(annealing.standard_error, annealing.within_run_error)),
-        "forward paths (mean weight)": _mean_weight(forward, 1.0),
-        "reverse paths (mean inverse weight)": _mean_weight(reverse["noise"], -1.0),
-        "lower bound (mean log weight, forward)": _mean_log_weight(forward),
-        "Bennett's ratio": (value, error),
+        ANNEALING: (annealing.value, max(annealing.standard_error, annealing.within_run_error)),
+        FORWARD: _mean_weight(forward, 1.0),
+        REVERSE: _mean_weight(reverse["noise"], -1.0),
+        LOWER: _mean_log_weight(forward),
+        BENNETT: (value, error),
+        MULTISTATE: equilibrium.multistate,
+        INTEGRATION: equilibrium.integration,
     }
-    for name, weights in reverse.items():
-        estimates[f"upper bound (mean log weight, reverse from {name})"] = _mean_log_weight(weights)
+    estimates[UPPER_NOISE] = _mean_log_weight(reverse["noise"])
     if "data" in reverse:
-        estimates["Bennett's ratio, draws from data"] = _bennett_by_replicates(forward, reverse["data"])[:2]
+        estimates[UPPER_DATA] = _mean_log_weight(reverse["data"])
+        estimates[BENNETT_DATA] = _bennett_by_replicates(forward, reverse["data"])[:2]
     quantile = float(stats.t.ppf(0.975, settings.num_replicates - 1))
     bounds = [
         mean + sign * 1.96 * spread
@@ -322,7 +387,7 @@ def _sandwich(
             (-1, 1), (_mean_log_weight(forward), _mean_log_weight(reverse["noise"])), strict=True
         )
     ]
-    verdict, advice = _judge(estimates, (value, error), overlap, annealing, forward.numel())
+    verdict, advice = judge_sandwich(estimates, (value, error), overlap, annealing, forward.numel(), is_settled)
     is_known = verdict != "unknown"
     result = Sandwich(
         log_z=value,
@@ -340,9 +405,11 @@ def _sandwich(
         reverse=reverse,
         details={
             "num_densities": len(path.log_densities),
+            "num_transitions": settings.num_transitions,
             "ess_by_density": run.ess_by_density.mean(1).tolist(),
             "acceptance_by_density": list(run.acceptance_rates),
             "levels": list(path.levels[-len(path.log_densities) :]),
+            "overlap_matrix": equilibrium.overlap,
         },
     )
     if not result.is_reliable:
@@ -368,49 +435,3 @@ def _mean_log_weight(weights: Tensor) -> tuple[float, float]:
 def _mean_weight(weights: Tensor, sign: float) -> tuple[float, float]:
     value, error = combine_replicates(log_mean_exp(sign * weights, 1))
     return sign * value, error
-
-
-def _judge(
-    estimates: dict[str, tuple[float, float]],
-    point: tuple[float, float],
-    overlap: float,
-    annealing: LogPartitionEstimate,
-    num_paths: int,
-) -> tuple[str, str]:
-    value, error = point
-    reasons: list[str] = []
-    if overlap < 0.01 or overlap * num_paths < 50:
-        reasons.append(
-            f"forward and reverse paths hardly overlap ({overlap:.2g}): use more levels, bridges or transitions"
-        )
-    upper_noise = estimates["upper bound (mean log weight, reverse from noise)"]
-    upper_data = estimates.get("upper bound (mean log weight, reverse from data)")
-    from_data = estimates.get("Bennett's ratio, draws from data")
-    if upper_data is not None and from_data is not None:
-        gaps = [(from_data, point), (upper_data, upper_noise)]
-        far = [abs(a[0] - b[0]) for a, b in gaps if abs(a[0] - b[0]) > 3 * math.hypot(a[1], b[1]) + 0.02]
-        if far and max(far) > 0.1:
-            reasons.append(
-                f"chains started at the data and at noise disagree by {max(far):.2g} nats: the model has basins that one of "
-                "them does not reach, or its chains mix slowly; look at long chains from both, train longer, or add levels"
-            )
-    if reasons:
-        return "unknown", "; ".join(reasons)
-    distance = abs(annealing.value - value)
-    combined = math.hypot(estimates["annealed importance sampling"][1], error)
-    if distance > 4 * combined + 0.02:
-        reasons.append(
-            f"annealing and Bennett's ratio differ by {distance:.2g} nats, {distance / combined:.1f} standard errors"
-        )
-    lower_end, upper_end = estimates["lower bound (mean log weight, forward)"], upper_noise
-    if lower_end[0] > upper_end[0] + 3 * math.hypot(lower_end[1], upper_end[1]):
-        reasons.append("the lower bound lies above the upper one")
-    if error > 0.5:
-        reasons.append(f"the standard error is {error:.2g} nats")
-    if reasons:
-        return "unreliable", "; ".join(reasons) + ": use more particles, more transitions, or more levels"
-    if error > 0.1 or annealing.verdict == "unreliable" or overlap < 0.05:
-        return "doubtful", f"standard error {error:.2g}, overlap {overlap:.2g}: spend more particles"
-    return "reliable", (
-        f"annealing, both path directions{' and both kinds of start' if from_data else ''} agree; overlap {overlap:.2f}"
-    )

@@ -1,5 +1,6 @@
 """Invertible maps from data to model space, each with its log-Jacobian, and dequantisation."""
 
+from drl_density.transforms.columnwise import column_log_jacobian
 from drl_density.transforms.dequantize import Dequantization
 from drl_density.transforms.elementary import Logit, Whitening, logit, standardize, whiten
 from drl_density.transforms.gaussianize import MarginalGaussianization, fit_marginal_gaussianization
@@ -12,6 +13,7 @@ __all__ = [
     "MarginalGaussianization",
     "Marginals",
     "Whitening",
+    "column_log_jacobian",
     "fit_marginal_gaussianization",
     "logit",
     "standardize",

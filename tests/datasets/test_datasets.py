@@ -12,7 +12,6 @@ import xarray as xr
 from drl_density import Split, load_dataset, memorization_check
 from drl_density.datasets import TOYS, Column, choose_transform, folds, load_again, notice_columns, read_rows
 from drl_density.datasets.columns import rounding_width
-
 from drl_density.errors import DataError, DataWarning
 from drl_density.testing import assert_z, seeded_generator
 
@@ -166,7 +165,9 @@ def test_the_same_split_is_loaded_again(tmp_path):
     again = load_again(data.source, json.loads(json.dumps(data.loading)))
     assert torch.equal(data.test, again.test)
     assert again.columns == data.columns
-    assert torch.equal(load_dataset("banana", seed=2).test, load_again("banana", load_dataset("banana", seed=2).loading).test)
+    assert torch.equal(
+        load_dataset("banana", seed=2).test, load_again("banana", load_dataset("banana", seed=2).loading).test
+    )
     with pytest.raises(DataError, match="array in memory"):
         load_again("", {})
 

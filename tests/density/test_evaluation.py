@@ -80,7 +80,7 @@ def test_arviz_takes_the_tree(report):
 
 def test_page_shows_verdict_and_figures(report, tmp_path):
     page = report.to_html(tmp_path / "report.html").read_text()
-    assert page.count("data:image/png") == 4
+    assert page.count("data:image/png") == 5
     assert report.verdict in page
     assert "Bennett" in page
     assert "http" not in page

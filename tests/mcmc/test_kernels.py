@@ -223,3 +223,13 @@ def test_parameters_get_no_gradient():
     layer = torch.nn.Linear(2, 1)
     run_chain(MALA(), lambda x: layer(x)[:, 0] - x.square().sum(1), torch.zeros(3, 2), num_steps=2, step_size=0.1)
     assert layer.weight.grad is None
+
+
+def test_a_chain_that_leaves_the_numbers_stays_where_it_was():
+    x = torch.tensor([[0.5, -0.5], [1.0, 2.0]])
+    kernel = HMC(num_leapfrog=40)
+    state = kernel.init(x, lambda z: -(z**4).sum(-1))
+    state, info = kernel.step(state, lambda z: -(z**4).sum(-1), 1e6, None)
+    assert torch.equal(state.position, x)
+    assert bool(info.is_diverging.all())
+    assert not bool(info.is_accepted.any())

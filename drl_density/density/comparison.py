@@ -1,0 +1,71 @@
+"""Likelihoods of several models on the same rows, paired."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drl_density.density.likelihood_report import LikelihoodReport
+from drl_density.errors import DataError
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One rival beside the first.
+
+    Attributes:
+        name: of the rival.
+        mean: its mean log density, nats per row.
+        difference: the first one's mean less this one's.
+        standard_error: of the difference, paired over rows.
+    """
+
+    name: str
+    mean: float
+    difference: float
+    standard_error: float
+
+
+def compare(models: dict[str, Any], x: Tensor) -> list[Comparison]:
+    """Mean log densities on the same rows with paired differences to the first model.
+
+    Args:
+        models: by name: anything with ``log_prob`` (densities, Pyro or torch distributions, flows) or scikit-learn's
+            ``score_samples``, or a :class:`LikelihoodReport` of exactly these rows.
+        x: rows ``(n, d)``.
+
+    Raises:
+        DataError: fewer than two models, an object without a density, or reports of different schemes.
+    """
+    if len(models) < 2:
+        raise DataError(f"expected at least two models to compare, got {len(models)}")
+    schemes = {model.scheme for model in models.values() if isinstance(model, LikelihoodReport)}
+    if len(schemes) > 1:
+        raise DataError(f"reports of different schemes do not compare: {' | '.join(sorted(schemes))}")
+    values = {name: _row_values(name, model, x) for name, model in models.items()}
+    first = next(iter(values.values()))
+    result = []
+    for name, own in values.items():
+        gap = first - own
+        result.append(Comparison(name, float(own.mean()), float(gap.mean()), float(gap.std() / math.sqrt(len(gap)))))
+    return result
+
+
+def _row_values(name: str, model: Any, x: Tensor) -> Tensor:
+    if isinstance(model, LikelihoodReport):
+        values = model.log_likelihood
+    elif hasattr(model, "score_samples"):
+        values = torch.as_tensor(model.score_samples(np.asarray(x)))
+    elif hasattr(model, "log_prob"):
+        with torch.no_grad():
+            values = model.log_prob(torch.as_tensor(x))
+    else:
+        raise DataError(f"{name} has neither log_prob nor score_samples; got a {type(model).__name__}")
+    if values.shape != (len(x),):
+        raise DataError(f"{name} gave shape {tuple(values.shape)} for {len(x)} rows; expected one number per row")
+    return values.double()

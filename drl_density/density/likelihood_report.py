@@ -1,0 +1,223 @@
+"""What is known about a density's likelihood on some rows: a thin view of one labelled tree, and its page."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import xarray as xr
+from torch import Tensor
+
+from drl_density.diagnostics import as_arviz, chain_table
+from drl_density.errors import RunFolderError
+from drl_density.plots import plot_chains, plot_log_likelihood, plot_overlap, plot_sandwich, plot_weights
+from drl_density.reports import ReportPage, ReportTable
+
+FORMAT = "drl_density likelihood report, version 1"
+
+
+@dataclass(frozen=True)
+class LikelihoodReport:
+    """Everything known about a density's likelihood on some rows; a thin view of ``tree``.
+
+    Attributes:
+        tree: xarray DataTree with the groups ``log_likelihood`` and ``observed_data`` (dim ``obs_id``), ``posterior``
+            and ``sample_stats`` (long chains of the model; ArviZ looks for a model's draws under this name), ``ais``
+            (dims ``replicate``, ``particle``, ``density``), ``paths`` and ``estimates``; scalars stand in its attributes.
+    """
+
+    tree: xr.DataTree
+
+    def _scalar(self, name: str) -> float:
+        return float(self.tree.attrs[name])
+
+    @property
+    def log_z(self) -> float:
+        """Point estimate of log Z, nats."""
+        return self._scalar("log_z")
+
+    @property
+    def log_z_lower(self) -> float:
+        """Lower end of the 95 % interval of log Z."""
+        return self._scalar("log_z_lower")
+
+    @property
+    def log_z_upper(self) -> float:
+        """Upper end of the 95 % interval of log Z."""
+        return self._scalar("log_z_upper")
+
+    @property
+    def log_likelihood(self) -> Tensor:
+        """Log density of each row in data units at the point estimate, nats, float64, shape ``(n,)``."""
+        return torch.as_tensor(self.tree["log_likelihood"]["x"].values[0, 0].copy())
+
+    @property
+    def mean_log_likelihood(self) -> float:
+        """Mean over rows, nats."""
+        return float(self.log_likelihood.mean())
+
+    @property
+    def mean_log_likelihood_lower(self) -> float:
+        """Mean at the upper end of log Z: the conservative number."""
+        return self.mean_log_likelihood + self.log_z - self.log_z_upper
+
+    @property
+    def mean_log_likelihood_upper(self) -> float:
+        """Mean at the lower end of log Z."""
+        return self.mean_log_likelihood + self.log_z - self.log_z_lower
+
+    @property
+    def sampling_error(self) -> float:
+        """Standard error of the mean over rows; log Z's error is apart, in the interval."""
+        values = self.log_likelihood
+        return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
+
+    @property
+    def bits_per_dim(self) -> float:
+        """Minus the mean log density per column in bits; comparable only between reports of one ``scheme``."""
+        return -self.mean_log_likelihood / (self._scalar("num_features") * math.log(2))
+
+    @property
+    def scheme(self) -> str:
+        """Units and dequantisation of the rows: reports of different schemes do not compare."""
+        return str(self.tree.attrs["scheme"])
+
+    @property
+    def verdict(self) -> str:
+        """ "reliable", "doubtful", "unreliable" or "unknown"."""
+        return str(self.tree.attrs["verdict"])
+
+    @property
+    def advice(self) -> str:
+        """Why, and what to do."""
+        return str(self.tree.attrs["advice"])
+
+    @property
+    def estimates(self) -> dict[str, tuple[float, float]]:
+        """(value, standard error) of every estimator of log Z."""
+        group = self.tree["estimates"]
+        names = group["estimator"].values.tolist()
+        return dict(zip(names, zip(group["value"].values, group["standard_error"].values, strict=True), strict=True))
+
+    def to_arviz(self) -> Any:
+        """The tree as the installed ArviZ takes it."""
+        return as_arviz(self.tree)
+
+    def chain_diagnostics(self) -> dict[str, dict[str, float]]:
+        """R-hat and ESS of the long chains, by feature."""
+        return chain_table(self.tree)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the tree as netCDF."""
+        self.tree.to_netcdf(path, engine="h5netcdf")
+        return Path(path)
+
+    @staticmethod
+    def load(path: str | Path) -> LikelihoodReport:
+        """Read a report.
+
+        Raises:
+            RunFolderError: missing, damaged, or not a report of this version.
+        """
+        if not Path(path).is_file():
+            raise RunFolderError(f"there is no report {path}; make one with drl-density evaluate")
+        try:
+            with xr.open_datatree(path, engine="h5netcdf") as stored:
+                tree = stored.load()
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{path} cannot be read as a report: {error}") from error
+        if tree.attrs.get("format") != FORMAT:
+            raise RunFolderError(f"{path}: expected a '{FORMAT}', got {tree.attrs.get('format')!r}; evaluate again")
+        return LikelihoodReport(tree)
+
+    def summary(self) -> str:
+        """A few lines for a person."""
+        return "\n".join(
+            [
+                f"mean log-likelihood {self.mean_log_likelihood:.4f} nats/row in [{self.mean_log_likelihood_lower:.4f}, "
+                f"{self.mean_log_likelihood_upper:.4f}] by log Z, +- {self.sampling_error:.4f} by {self.num_rows} rows",
+                f"log Z = {self.log_z:.4f} in [{self.log_z_lower:.4f}, {self.log_z_upper:.4f}]; learned constant "
+                f"{self._scalar('learned_constant'):.4f}",
+                f"verdict: {self.verdict}: {self.advice}",
+            ]
+        )
+
+    @property
+    def num_rows(self) -> int:
+        """Rows evaluated."""
+        return int(self.tree["log_likelihood"].sizes["obs_id"])
+
+    def to_html(self, path: str | Path) -> Path:
+        """Write one self-contained page."""
+        Path(path).write_text(self.page().to_html(), encoding="utf-8")
+        return Path(path)
+
+    def page(self) -> ReportPage:
+        """The page: verdict, tables, figures."""
+        return ReportPage(
+            title=f"Likelihood of {self.tree.attrs['name']}",
+            lead=f"{self.num_rows} rows: mean log-likelihood {self.mean_log_likelihood:.3f} nats per row, between "
+            f"{self.mean_log_likelihood_lower:.3f} and {self.mean_log_likelihood_upper:.3f} as log Z is known.",
+            verdict=self.verdict,
+            advice=self.advice,
+            tables=self.tables(),
+            figures=self.figures(),
+            appendix=self.summary() + f"\nscheme: {self.scheme}\nsettings: {self.tree.attrs['settings']}",
+        )
+
+    def tables(self) -> tuple[ReportTable, ...]:
+        """Tables of the page."""
+        likelihood = ReportTable(
+            "Likelihood of these rows",
+            ("density", "nats per row", "low end", "high end", "error over rows"),
+            (
+                (
+                    "energy-based model",
+                    f"{self.mean_log_likelihood:.4f}",
+                    f"{self.mean_log_likelihood_lower:.4f}",
+                    f"{self.mean_log_likelihood_upper:.4f}",
+                    f"{self.sampling_error:.4f}",
+                ),
+                *(
+                    (str(name), f"{float(value):.4f}", "-", "-", "-")
+                    for name, value in zip(
+                        self.tree["other_densities"]["density"].values,
+                        self.tree["other_densities"]["mean_log_likelihood"].values,
+                        strict=True,
+                    )
+                ),
+            ),
+            f"{self.bits_per_dim:.4f} bits per column. {self.scheme}. The other densities share the model's scores or "
+            "constants but not its normaliser; they are printed beside the interval and never inside it.",
+        )
+        estimates = ReportTable(
+            "log Z by every estimator",
+            ("estimator", "value", "standard error"),
+            tuple((name, f"{value:.4f}", f"{error:.4f}") for name, (value, error) in self.estimates.items()),
+            "Annealing and forward paths err low, reverse paths err high; Bennett's ratio joins both and gives the "
+            "interval. The upper side holds as far as the draws that start it are draws of the model.",
+        )
+        chains = ReportTable(
+            "Long chains",
+            ("feature", "R-hat", "bulk ESS", "tail ESS"),
+            tuple(
+                (name, f"{row['r_hat']:.3f}", f"{row['ess_bulk']:.0f}", f"{row['ess_tail']:.0f}")
+                for name, row in list(self.chain_diagnostics().items())[:12]
+            ),
+            "Half of the chains began at data, half at draws that came from noise; R-hat above 1.05 means that they have "
+            "not forgotten where they began, and the reach of the model's basins is then judged by the paths alone.",
+        )
+        return likelihood, estimates, chains
+
+    def figures(self) -> dict[str, Any]:
+        """Figures of the page."""
+        return {
+            "log Z": plot_sandwich(self.tree),
+            "weights": plot_weights(self.tree),
+            "overlap": plot_overlap(self.tree),
+            "log-likelihood of the rows": plot_log_likelihood(self.tree),
+            "chains": plot_chains(self.tree),
+        }

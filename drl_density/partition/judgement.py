@@ -1,0 +1,91 @@
+"""The verdict on a sandwich: what must agree, and what follows when it does not."""
+
+from __future__ import annotations
+
+import math
+
+from drl_density.weights import LogPartitionEstimate
+
+ANNEALING = "annealed importance sampling"
+FORWARD = "forward paths (mean weight)"
+REVERSE = "reverse paths (mean inverse weight)"
+LOWER = "lower bound (mean log weight, forward)"
+BENNETT = "Bennett's ratio"
+BENNETT_DATA = "Bennett's ratio, draws from data"
+UPPER_NOISE = "upper bound (mean log weight, reverse from noise)"
+UPPER_DATA = "upper bound (mean log weight, reverse from data)"
+MULTISTATE = "multistate Bennett's ratio over the annealing densities"
+INTEGRATION = "thermodynamic integration over the annealing densities"
+
+VERDICTS = ("reliable", "doubtful", "unreliable", "unknown")
+
+
+def judge_sandwich(
+    estimates: dict[str, tuple[float, float]],
+    point: tuple[float, float],
+    overlap: float,
+    annealing: LogPartitionEstimate,
+    num_paths: int,
+    is_settled: bool,  # noqa: FBT001
+) -> tuple[str, str]:
+    """(verdict, advice).
+
+    Args:
+        estimates: (value, standard error) by the names above.
+        point: Bennett's ratio.
+        overlap: of both directions.
+        annealing: record of the annealing run.
+        num_paths: forward paths.
+        is_settled: whether four times the kernel steps leave log Z where it is.
+    """
+    value, error = point
+    reasons: list[str] = []
+    if overlap < 0.01 or overlap * num_paths < 50:
+        reasons.append(
+            f"forward and reverse paths hardly overlap ({overlap:.2g}): use more levels, bridges or transitions"
+        )
+    upper_noise = estimates[UPPER_NOISE]
+    upper_data = estimates.get(UPPER_DATA)
+    from_data = estimates.get(BENNETT_DATA)
+    if upper_data is not None and from_data is not None:
+        gaps = [(from_data, point), (upper_data, upper_noise)]
+        far = [abs(a[0] - b[0]) for a, b in gaps if abs(a[0] - b[0]) > 3 * math.hypot(a[1], b[1]) + 0.02]
+        if far and max(far) > 0.1:
+            reasons.append(
+                f"chains started at the data and at noise disagree by {max(far):.2g} nats: the model has basins that one of "
+                "them does not reach, or its chains mix slowly; look at long chains from both, train longer, or add levels"
+            )
+    if reasons:
+        return "unknown", "; ".join(reasons)
+    distance = abs(annealing.value - value)
+    combined = math.hypot(estimates[ANNEALING][1], error)
+    if distance > 4 * combined + 0.02:
+        reasons.append(
+            f"annealing and Bennett's ratio differ by {distance:.2g} nats, {distance / combined:.1f} standard errors"
+        )
+    if value - estimates[LOWER][0] > 5:
+        reasons.append(
+            f"the mean log weight of forward paths lies {value - estimates[LOWER][0]:.2g} nats below log Z: many are lost, "
+            "so parts of the target may never be reached"
+        )
+    if not is_settled:
+        reasons.append("log Z still moves with the number of kernel steps")
+    equilibrium = estimates[MULTISTATE]
+    distance = abs(equilibrium[0] - value)
+    combined = math.hypot(equilibrium[1], error)
+    if distance > 4 * combined + 0.05:
+        reasons.append(
+            f"equilibrium draws of all densities put log Z {distance:.2g} nats away: their chains mix slowly"
+        )
+    lower_end, upper_end = estimates[LOWER], upper_noise
+    if lower_end[0] > upper_end[0] + 3 * math.hypot(lower_end[1], upper_end[1]):
+        reasons.append("the lower bound lies above the upper one")
+    if error > 0.5:
+        reasons.append(f"the standard error is {error:.2g} nats")
+    if reasons:
+        return "unreliable", "; ".join(reasons) + ": use more particles, more transitions, or more levels"
+    if error > 0.1 or annealing.verdict == "unreliable" or overlap < 0.05:
+        return "doubtful", f"standard error {error:.2g}, overlap {overlap:.2g}: spend more particles"
+    return "reliable", (
+        f"annealing, both path directions{' and both kinds of start' if from_data else ''} agree; overlap {overlap:.2f}"
+    )
