@@ -4,13 +4,20 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-arviz1 lint bench clean
 
 demo: $(STAMP)
 	$(BIN)/drl-density demo --out runs/demo --force
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
+# The same edge in the next generation of ArviZ, through its parts, which install on Python 3.11.
+test-arviz1:
+	test -x .venv-arviz1/bin/python || $(PYTHON) -m venv .venv-arviz1
+	.venv-arviz1/bin/python -m pip install -q -c constraints.txt torch
+	.venv-arviz1/bin/python -m pip install -q -c constraints.txt -r tests/requirements_arviz1.txt
+	OMP_NUM_THREADS=1 PYTHONPATH=. .venv-arviz1/bin/python -m pytest -q tests/test_arviz.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -27,4 +34,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-arviz1 runs

@@ -1,7 +1,10 @@
-"""The edge to ArviZ: one code base for ArviZ 0.23 and 1.x, imported only when called. Trees are xarray's own."""
+"""The edge to ArviZ: one code base for ArviZ 0.23, 1.x and 1.x's parts (arviz-base, arviz-stats), imported only when
+called. Trees are xarray's own.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
 from typing import Any
 
@@ -12,10 +15,8 @@ import xarray as xr
 
 def as_arviz(tree: xr.DataTree) -> Any:
     """The tree as the installed ArviZ takes it: an ``InferenceData`` before 1.0, the tree itself from 1.0 on."""
-    arviz = _arviz()
-    if int(arviz.__version__.split(".")[0]) >= 1:
-        return tree
-    return arviz.InferenceData.from_datatree(tree)
+    arviz, is_old = _arviz()
+    return arviz.InferenceData.from_datatree(tree) if is_old else tree
 
 
 def chain_table(tree: xr.DataTree) -> dict[str, dict[str, float]]:
@@ -24,7 +25,7 @@ def chain_table(tree: xr.DataTree) -> dict[str, dict[str, float]]:
     Returns:
         variable (with the event index where there is one) -> {"mean", "r_hat", "ess_bulk", "ess_tail", "mcse_mean"}.
     """
-    arviz = _arviz()
+    arviz, _ = _arviz()
     posterior = tree["posterior"].to_dataset()
     figures = {
         "mean": posterior.mean(("chain", "draw")),
@@ -45,7 +46,7 @@ def chain_table(tree: xr.DataTree) -> dict[str, dict[str, float]]:
 def split_r_hat(draws: torch.Tensor) -> torch.Tensor:
     """Rank-normalised split R-hat of every cell of ``draws`` ``(chain, draw, cell)``: ``(cell,)``, float64."""
     data = xr.Dataset({"x": (("chain", "draw", "cell"), draws.detach().cpu().double().numpy())})
-    return torch.as_tensor(np.asarray(_arviz().rhat(data)["x"]))
+    return torch.as_tensor(np.asarray(_arviz()[0].rhat(data)["x"]))
 
 
 def from_pyro_mcmc(mcmc: Any) -> xr.DataTree:
@@ -101,9 +102,14 @@ def chains_to_groups(
     return {"posterior": posterior, "sample_stats": xr.Dataset(variables, coords=coords)}
 
 
-def _arviz() -> Any:
+def _arviz() -> tuple[Any, bool]:
+    """(the module with ``rhat``, ``ess`` and ``mcse``, whether it is of the generation before 1.0)."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning)
+        if importlib.util.find_spec("arviz") is None:
+            import arviz_stats
+
+            return arviz_stats, False
         import arviz
 
-        return arviz
+        return arviz, int(arviz.__version__.split(".")[0]) < 1

@@ -70,9 +70,9 @@ def leapfrog_step(
     x = state.position
     momentum = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
     proposal, end = integrate(state, momentum, log_density, settings)
-    kinetic_change = 0.5 * (row_sum_of_squares(end) - row_sum_of_squares(momentum))
-    energy_error = kinetic_change + state.log_density - proposal.log_density
-    return metropolis(state, proposal, energy_error, generator)
+    before = 0.5 * row_sum_of_squares(momentum) - state.log_density
+    after = 0.5 * row_sum_of_squares(end) - proposal.log_density
+    return metropolis(state, proposal, (before, after), generator)
 
 
 def integrate(

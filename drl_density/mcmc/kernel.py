@@ -36,12 +36,14 @@ class StepInfo(NamedTuple):
         is_accepted: whether the proposal was taken.
         is_diverging: the energy error was not a number or beyond the divergence threshold.
         energy_error: change of the Hamiltonian over the step.
+        energy: Hamiltonian at the start of the step, with its fresh momentum; NaN for a kernel without momentum.
     """
 
     acceptance_probability: Tensor
     is_accepted: Tensor
     is_diverging: Tensor
     energy_error: Tensor
+    energy: Tensor
 
 
 class Kernel(Protocol):
@@ -92,9 +94,15 @@ def row_sum_of_squares(x: Tensor) -> Tensor:
 
 
 def metropolis(
-    state: ChainState, proposal: ChainState, energy_error: Tensor, generator: torch.Generator | None
+    state: ChainState,
+    proposal: ChainState,
+    energies: tuple[Tensor, Tensor],
+    generator: torch.Generator | None,
 ) -> tuple[ChainState, StepInfo]:
-    """Accept each chain's proposal with probability min(1, exp(-energy_error)); not-a-number is rejected here only."""
+    """Accept each chain's proposal with probability min(1, exp(-change)) of its energies (start, end); not-a-number is
+    rejected here only.
+    """
+    energy_error = energies[1] - energies[0]
     is_diverging = ~(energy_error.abs() < DIVERGENCE_THRESHOLD)
     log_ratio = torch.where(energy_error.isnan(), -torch.inf, -energy_error)
     probability = log_ratio.exp().minimum(torch.ones_like(log_ratio))
@@ -106,4 +114,4 @@ def metropolis(
         torch.where(is_accepted, proposal.log_density, state.log_density),
         torch.where(column, proposal.gradient, state.gradient),
     )
-    return chosen, StepInfo(probability, is_accepted, is_diverging, energy_error)
+    return chosen, StepInfo(probability, is_accepted, is_diverging, energy_error, energies[0])

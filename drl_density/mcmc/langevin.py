@@ -56,7 +56,8 @@ class ULA:
         position = x + move * (noise + 0.5 * move * state.gradient)
         proposal = ChainState(position, *value_and_gradient(log_density, position))
         ones = torch.ones_like(proposal.log_density)
-        return proposal, StepInfo(ones, ones.bool(), ~proposal.log_density.isfinite(), torch.zeros_like(ones))
+        is_diverging, none = ~proposal.log_density.isfinite(), torch.full_like(ones, torch.nan)
+        return proposal, StepInfo(ones, ones.bool(), is_diverging, torch.zeros_like(ones), none)
 
 
 @dataclass(frozen=True)

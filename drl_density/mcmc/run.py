@@ -52,7 +52,8 @@ class ChainResult:
 
     Attributes:
         draws: shape ``(draw, chains, *event)``; empty when not kept.
-        stats: ``acceptance_rate, step_size, lp, energy_error, diverging``, each ``(draw, chains)``.
+        stats: ``acceptance_rate, step_size, lp, energy_error, energy, diverging``, each ``(draw, chains)``, under the
+            names that ArviZ knows; ``energy`` is the Hamiltonian, not the model's.
         final_state: where the chains ended.
         step_size: the frozen step size, a number or one per group.
         mean_squared_jump: mean squared distance per kept step and element of the event.
@@ -176,11 +177,11 @@ class _Tuner:
 
 def _record(state: ChainState, info: StepInfo, step_size: StepSize) -> tuple[Tensor, ...]:
     size = torch.as_tensor(step_size).to(state.log_density).expand(state.log_density.shape)
-    return info.acceptance_probability, size, state.log_density, info.energy_error, info.is_diverging
+    return info.acceptance_probability, size, state.log_density, info.energy_error, info.energy, info.is_diverging
 
 
 def _stack(records: list[tuple[Tensor, ...]]) -> dict[str, Tensor]:
-    names = ("acceptance_rate", "step_size", "lp", "energy_error", "diverging")
+    names = ("acceptance_rate", "step_size", "lp", "energy_error", "energy", "diverging")
     return {name: torch.stack(values) for name, values in zip(names, zip(*records, strict=True), strict=False)}
 
 

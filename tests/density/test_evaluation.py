@@ -2,13 +2,10 @@
 
 import math
 
-import numpy as np
-import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 import xarray as xr
-from pyro.infer import MCMC, NUTS
 from sklearn.mixture import GaussianMixture
 
 import drl_density as drl
@@ -65,19 +62,6 @@ def test_foreign_and_missing_reports_are_refused(tmp_path):
         drl.LikelihoodReport.load(tmp_path / "other.nc")
 
 
-def test_arviz_takes_the_tree(report):
-    import arviz
-
-    data = report.to_arviz()
-    assert {"posterior", "sample_stats", "log_likelihood", "observed_data", "ais", "paths"} <= set(
-        data.groups()
-    ) or int(arviz.__version__.split(".")[0]) >= 1
-    summary = arviz.summary(data)
-    assert len(summary) == 2
-    table = report.chain_diagnostics()
-    assert all(row["ess_bulk"] > 0 for row in table.values())
-
-
 def test_page_shows_verdict_and_figures(report, tmp_path):
     page = report.to_html(tmp_path / "report.html").read_text()
     assert page.count("data:image/png") == 5
@@ -113,15 +97,3 @@ def test_comparison_is_paired(tiny_density, tiny_data, report):
         drl.compare({"a": tiny_density, "b": 3}, x)
     with pytest.raises(DataError, match="at least two"):
         drl.compare({"a": tiny_density}, x)
-
-
-def test_pyro_runs_become_trees():
-    def model():
-        pyro.sample("x", dist.Normal(torch.zeros(2), 1.0).to_event(1))
-
-    mcmc = MCMC(NUTS(model), num_samples=30, warmup_steps=20, disable_progbar=True)
-    mcmc.run()
-    tree = drl.from_pyro_mcmc(mcmc)
-    assert tree["posterior"]["x"].shape == (1, 30, 2)
-    assert np.asarray(tree["sample_stats"]["diverging"]).dtype == bool
-    assert drl.as_arviz(tree) is not None

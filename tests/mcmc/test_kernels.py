@@ -205,7 +205,7 @@ def test_groups_adapt_apart():
 def test_recording_thins_and_counts():
     result = run_chain(MALA(), normal, torch.zeros(3, 2), num_steps=10, step_size=0.5, recording=Recording(thin=3))
     assert result.draws.shape == (3, 3, 2)
-    assert set(result.stats) == {"acceptance_rate", "step_size", "lp", "energy_error", "diverging"}
+    assert set(result.stats) == {"acceptance_rate", "step_size", "lp", "energy_error", "energy", "diverging"}
     torch.testing.assert_close(result.stats["lp"][-1], normal(result.draws[-1]))
 
 
