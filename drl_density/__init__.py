@@ -1,9 +1,11 @@
 """Density estimation with sequences of energy-based models learned by diffusion recovery likelihood."""
 
+from drl_density.combinators import Mixture, product, tempered
 from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
 from drl_density.density import Density, FitSettings, LikelihoodReport, compare, fit
 from drl_density.diagnostics import as_arviz, from_pyro_mcmc
 from drl_density.distributions import ChainSampler, EnergyDistribution, RecoveryDistribution
+from drl_density.estimator import DRLDensity
 from drl_density.mcmc import HMC, MALA, ULA, run_chain
 from drl_density.model import EnergySequence
 from drl_density.partition import (
@@ -28,6 +30,7 @@ __all__ = [
     "ULA",
     "AISSettings",
     "ChainSampler",
+    "DRLDensity",
     "Dataset",
     "Density",
     "EnergyDistribution",
@@ -35,6 +38,7 @@ __all__ = [
     "FitSettings",
     "LikelihoodReport",
     "LogPartitionEstimate",
+    "Mixture",
     "NoiseSchedule",
     "RecoveryDistribution",
     "RecoveryLikelihood",
@@ -50,8 +54,10 @@ __all__ = [
     "geometric_path",
     "load_dataset",
     "memorization_check",
+    "product",
     "run_chain",
     "sample_progressive",
     "sandwich",
     "sequence_path",
+    "tempered",
 ]

@@ -189,7 +189,9 @@ class EnergySequence(nn.Module):
         """The marginal model of one level, unnormalised."""
         self.schedule.log_snr_at(level)
         like = torch.empty(0, dtype=self.dtype, device=self.device)
-        return EnergyDistribution(LevelLogDensity(self, level), self.event_shape, sampler=sampler, like=like)
+        return EnergyDistribution(
+            LevelLogDensity(self, level), self.event_shape, sampler=sampler, like=like, is_integrable=self.is_integrable
+        )
 
     def recovery(self, level: float, *, noisier: float | None = None) -> Recovery:
         """The family of conditionals p(x_level | x_noisier); ``noisier`` is one level up unless given."""

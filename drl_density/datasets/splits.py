@@ -16,7 +16,7 @@ class Split:
 
     Attributes:
         validation: share of rows.
-        test: share of rows.
+        test: share of rows; 0 for none.
         seed: of the division.
         group: name of a column whose equal values stay on one side; it is not modelled.
         time: name of a column by which the latest rows become the test; it is not modelled.
@@ -31,7 +31,7 @@ class Split:
     weights: str | None = None
 
     def __post_init__(self) -> None:
-        if not (0 < self.validation < 1 and 0 < self.test < 1 and self.validation + self.test < 1):
+        if not (0 < self.validation < 1 and 0 <= self.test < 1 and self.validation + self.test < 1):
             raise DataError(
                 f"validation and test must be shares that leave training rows, got {self.validation} and {self.test}"
             )
@@ -64,7 +64,7 @@ def split_rows(
         share = split.validation / (1 - split.test)
         validation, train = _take(rest, groups, share * len(rest), split.seed)
         return train, validation, test
-    test, rest = _take(rows, groups, split.test * num_rows, split.seed)
+    test, rest = _take(rows, groups, split.test * num_rows, split.seed) if split.test else (rows[:0], rows)
     validation, train = _take(rest, groups, split.validation * num_rows, split.seed + 1)
     return train, validation, test
 

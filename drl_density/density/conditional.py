@@ -113,12 +113,23 @@ def condition(
         (int(is_missing.sum()),),
         support=support,
         sampler=SliceSampler(density, row, is_missing, settings),
-        initial=lambda count, _: torch.zeros(count, int(is_missing.sum()), dtype=torch.float64),
+        initial=_Zeros(int(is_missing.sum())),
+        is_integrable=density.model.is_integrable,
     )
     if not normalize:
         return target
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     return target.normalize(slice_estimate(density, row, is_missing, settings=settings, generator=generator))
+
+
+class _Zeros:
+    """Placeholder starting points: the slice sampler makes its own."""
+
+    def __init__(self, num_columns: int) -> None:
+        self.num_columns = num_columns
+
+    def __call__(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
+        return torch.zeros(num_rows, self.num_columns, dtype=torch.float64)
 
 
 def slice_estimate(

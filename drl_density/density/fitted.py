@@ -141,6 +141,7 @@ class Density:
             support=self._support(),
             sampler=pooled,
             initial=_Blank(event_shape),
+            is_integrable=model.is_integrable,
         )
         return target.normalize(self.estimate)
 

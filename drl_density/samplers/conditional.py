@@ -44,7 +44,7 @@ class ConditionalSettings:
     num_replicates: int = 2
     steps_per_level: int = 4
     num_transitions: int = 2
-    num_final_steps: int = 40
+    num_final_steps: int = 200
     resample_below: float = 0.5
     kernel: Kernel = field(default_factory=MALA)
     max_rows: int = 16384

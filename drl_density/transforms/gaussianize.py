@@ -221,7 +221,7 @@ def _scores(
         values = fit.log_density(y[is_held]) + slope[is_held]
         for index in range(x.shape[1]):
             column = values[:, index]
-            rows[index].append((float(column.mean()), float(column.std()) / math.sqrt(len(column)), count))
+            rows[index].append((float(column.mean()), float(column.std(correction=0)) / math.sqrt(len(column)), count))
     return rows
 
 

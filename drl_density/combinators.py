@@ -1,0 +1,186 @@
+"""Products, powers and mixtures of densities, each of which says whether it has a finite integral."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from drl_density.distributions import ChainSampler, EnergyDistribution, SamplerPolicy
+from drl_density.errors import NumericalError
+
+
+class WeightedSum:
+    """sum_i w_i log f_i over rows ``(n, *event)``: a picklable callable that keeps sight of the parameters."""
+
+    def __init__(self, experts: Sequence[Any], weights: Sequence[float]) -> None:
+        self.experts, self.weights = tuple(experts), tuple(weights)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        terms = (w * log_density_of(expert)(x) for w, expert in zip(self.weights, self.experts, strict=True))
+        return torch.stack(list(terms)).sum(0)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of all energies."""
+        for expert in self.experts:
+            if isinstance(expert, EnergyDistribution):
+                yield from expert._parameters()
+
+
+def product(
+    experts: Sequence[Any],
+    *,
+    weights: Sequence[float] | None = None,
+    is_integrable: bool | None = None,
+    sampler: SamplerPolicy | None = None,
+) -> EnergyDistribution:
+    r"""The product of experts :math:`\prod_i f_i(x)^{w_i}`, unnormalised; a negative weight divides.
+
+    It is taken to be integrable when all weights are positive and sum to at least 1 while every expert is integrable:
+    by Hoelder's inequality for a sum of 1, and for a larger sum because every expert is bounded. Guidance,
+    :math:`p(x)\,(p(x \mid y) / p(x))^w`, and other quotients have to be declared by whoever can show it.
+
+    Args:
+        experts: distributions of one event shape: Pyro's, fitted densities' ``distribution()``, or other energies.
+        weights: one per expert; 1 each when not given.
+        is_integrable: declare it where you can prove it.
+        sampler: policy of ``sample``; adjusted chains begun at draws of the first expert when not given.
+
+    Raises:
+        ValueError: no experts, shapes that differ, or weights that do not fit.
+        NumericalError: "improper", when a finite integral is neither shown nor declared.
+
+    >>> both = product([dist.Normal(torch.zeros(2), 1.0).to_event(1), dist.Normal(torch.ones(2), 1.0).to_event(1)])
+    >>> both.log_prob(torch.full((2,), 0.5)) > both.log_prob(torch.zeros(2))
+    tensor(True)
+    """
+    experts = tuple(experts)
+    weights = (1.0,) * len(experts) if weights is None else tuple(float(weight) for weight in weights)
+    _check(experts, weights)
+    if is_integrable is None:
+        all_proper = all(integrable(expert) for expert in experts)
+        is_integrable = all_proper and min(weights) > 0 and sum(weights) >= 1 - 1e-9
+    if not is_integrable:
+        raise NumericalError(
+            f"improper: a product with weights {weights} is not known to have a finite integral. Positive weights that sum "
+            "to at least 1 over integrable experts are; for anything else declare is_integrable=True where you can prove it"
+        )
+    first = experts[0]
+    return EnergyDistribution(
+        WeightedSum(experts, weights),
+        first.event_shape,
+        support=first.support,
+        sampler=ChainSampler(num_warmup=500, num_steps=200) if sampler is None else sampler,
+        initial=_Draws(first),
+    )
+
+
+def tempered(expert: Any, temperature: float, *, is_integrable: bool | None = None) -> EnergyDistribution:
+    """f(x)^(1 / temperature), unnormalised. Above 1 the tails grow, and integrability has to be declared.
+
+    Raises:
+        ValueError: a temperature that is not positive.
+        NumericalError: as :func:`product`.
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    return product([expert], weights=[1 / temperature], is_integrable=is_integrable)
+
+
+class Mixture(dist.TorchDistribution):
+    r""":math:`\sum_k \pi_k p_k(x)` of normalised components that need not be of one kind; draws are exact where theirs are.
+
+    Args:
+        components: normalised distributions of one event shape without batch shape.
+        weights: positive, one per component; they are divided by their sum.
+
+    Raises:
+        ValueError: components that are not normalised, shapes that differ, or weights that do not fit.
+
+    >>> Mixture([dist.Normal(0.0, 1.0), dist.Normal(3.0, 1.0)], [1.0, 3.0]).log_prob(torch.tensor(3.0)) > -1.3
+    tensor(True)
+    """
+
+    arg_constraints: dict[str, Any] = {}
+    has_rsample = False
+
+    def __init__(self, components: Sequence[Any], weights: Sequence[float]) -> None:
+        self.components = tuple(components)
+        _check(self.components, tuple(weights))
+        if not all(weight > 0 for weight in weights):
+            raise ValueError(f"mixture weights must be positive, got {list(weights)}")
+        open_ones = [i for i, part in enumerate(components) if not getattr(part, "is_normalized", True)]
+        if open_ones:
+            raise ValueError(
+                f"components {open_ones} are not normalised: their weights would mean nothing; normalize() them"
+            )
+        total = math.fsum(weights)
+        self.log_weights = torch.tensor([math.log(weight / total) for weight in weights])
+        super().__init__(torch.Size(), self.components[0].event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        """Of the first component."""
+        return self.components[0].support
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Normalised log density, shape ``sample_shape``."""
+        parts = [part.log_prob(value) for part in self.components]
+        return (torch.stack(parts, -1) + self.log_weights.to(parts[0])).logsumexp(-1)
+
+    def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
+        """A component by its weight, then a draw of it."""
+        shape = torch.Size(sample_shape)
+        chosen = torch.multinomial(self.log_weights.exp(), shape.numel(), replacement=True)
+        draws = None
+        for index, part in enumerate(self.components):
+            place = (chosen == index).nonzero().flatten()
+            if len(place):
+                own = part.sample((len(place),))
+                draws = own.new_zeros((shape.numel(), *self.event_shape)) if draws is None else draws
+                draws[place] = own.to(draws)
+        return draws.reshape(shape + self.event_shape)
+
+    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Any:
+        """Independent copies over ``batch_shape``."""
+        return dist.ExpandedDistribution(self, torch.Size(batch_shape))
+
+
+def integrable(expert: Any) -> bool:
+    """Whether an expert is known to have a finite integral: normalised distributions, and energies that say so."""
+    if isinstance(expert, EnergyDistribution):
+        return expert.is_integrable
+    return True
+
+
+def log_density_of(expert: Any) -> Any:
+    """The unnormalised log density where there is one, else ``log_prob``."""
+    return expert.unnormalized_log_prob if hasattr(expert, "unnormalized_log_prob") else expert.log_prob
+
+
+class _Draws:
+    """Starting points: draws of a distribution."""
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+
+    def __call__(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
+        if generator is None:
+            return self.source.sample((num_rows,))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+            return self.source.sample((num_rows,))
+
+
+def _check(experts: tuple, weights: tuple[float, ...]) -> None:
+    if not experts or len(experts) != len(weights):
+        raise ValueError(
+            f"expected as many weights as distributions, at least one, got {len(weights)} and {len(experts)}"
+        )
+    shapes = {tuple(expert.event_shape) for expert in experts}
+    if len(shapes) > 1 or any(len(expert.batch_shape) for expert in experts):
+        raise ValueError(f"expected one event shape and no batch shape, got event shapes {sorted(shapes)}")

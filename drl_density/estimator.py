@@ -1,0 +1,96 @@
+"""A scikit-learn estimator around :func:`drl_density.fit`."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from drl_density.datasets import Split, load_dataset
+from drl_density.density import FitSettings, fit
+from drl_density.errors import DataError, DataWarning, NumericalError
+
+
+class DRLDensity(DensityMixin, BaseEstimator):
+    """Density estimator with scikit-learn's interface; ``density_`` is the whole :class:`Density`.
+
+    Args:
+        settings: of the fit; None for the automatic choices.
+        validation: share of the rows held out for early stopping and selection.
+        max_minutes: bound on the fit.
+        random_state: seed, generator or None.
+        accept_unreliable: let ``score_samples`` answer although the verdict on log Z is "unreliable".
+
+    Attributes:
+        density_: the fitted :class:`Density`.
+        log_z_: log normaliser in model space and its standard error.
+        n_features_in_: columns.
+
+    >>> from drl_density import TrainingSettings
+    >>> settings = FitSettings(width=8, num_levels=3, num_pool_draws=20, training=TrainingSettings(num_steps=5))
+    >>> x = np.random.default_rng(0).normal(size=(200, 2))
+    >>> DRLDensity(settings=settings, random_state=0).fit(x).score_samples(x[:3]).shape
+    (3,)
+    """
+
+    def __init__(
+        self,
+        settings: FitSettings | None = None,
+        *,
+        validation: float = 0.15,
+        max_minutes: float | None = None,
+        random_state: Any = None,
+        accept_unreliable: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.validation = validation
+        self.max_minutes = max_minutes
+        self.random_state = random_state
+        self.accept_unreliable = accept_unreliable
+
+    def fit(self, X: Any, y: Any = None) -> DRLDensity:
+        """Fit to rows ``X`` ``(n, d)``; ``y`` is ignored.
+
+        Raises:
+            ValueError: rows that cannot be used; the message names the column.
+        """
+        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            data = load_dataset(rows, split=Split(validation=self.validation, test=0.0, seed=seed))
+        self.density_ = fit(data, seed=seed, settings=self.settings, max_minutes=self.max_minutes, progress=False)
+        self.log_z_ = (self.density_.estimate.value, self.density_.estimate.standard_error)
+        return self
+
+    def score_samples(self, X: Any) -> np.ndarray:
+        """log density of each row, nats, ``(n,)``.
+
+        Raises:
+            NumericalError: when the verdict on log Z is "unreliable" and ``accept_unreliable`` is not set.
+        """
+        check_is_fitted(self)
+        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        estimate = self.density_.estimate
+        if not (estimate.is_reliable or self.accept_unreliable):
+            raise NumericalError(
+                f"log Z of this fit is {estimate.verdict}: {estimate.advice}; fit longer, or set accept_unreliable=True"
+            )
+        return self.density_.log_prob(torch.as_tensor(rows)).numpy()
+
+    def score(self, X: Any, y: Any = None) -> float:
+        """*Mean* log density of rows, nats per row (as GaussianMixture; KernelDensity gives the sum)."""
+        return float(self.score_samples(X).mean())
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
+        """Draws ``(n_samples, d)``."""
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise DataError(f"n_samples must be at least 1, got {n_samples}")
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        return self.density_.sample(n_samples, generator=torch.Generator().manual_seed(seed)).numpy()

@@ -1,0 +1,91 @@
+"""Products, powers and mixtures against closed forms, and refusals of what may have no integral."""
+
+import pickle
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+
+import drl_density as drl
+from drl_density.errors import NumericalError
+from drl_density.testing import assert_z
+
+FIRST = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+SECOND = dist.Normal(torch.ones(2), 0.5).to_event(1)
+
+
+def test_product_of_gaussians_is_the_precision_weighted_gaussian():
+    both = drl.product([FIRST, SECOND])
+    exact = dist.Normal(torch.full((2,), 0.8), 0.2**0.5).to_event(1)
+    x = torch.randn(5, 2)
+    gap = both.log_prob(x) - exact.log_prob(x)
+    torch.testing.assert_close(gap, gap[:1].expand(5), rtol=0, atol=1e-5)
+    draws = both.sample((600,))
+    assert_z(float(draws[:, 0].mean()), 0.8, float(draws[:, 0].std()) / 600**0.5)
+    assert abs(float(draws.var()) / 0.2 - 1) < 0.25
+
+
+def test_log_z_of_a_product_comes_from_the_sandwich():
+    result = drl.sandwich(
+        drl.product([FIRST, SECOND]), base=FIRST, seed=0, settings=drl.SandwichSettings(num_particles=128)
+    )
+    exact = float(dist.Normal(torch.ones(2), 1.25**0.5).to_event(1).log_prob(torch.zeros(2)))
+    assert_z(result.log_z, exact, result.standard_error)
+
+
+def test_powers_and_quotients():
+    cold = drl.tempered(FIRST, 0.5)
+    x = torch.randn(4, 2)
+    torch.testing.assert_close(cold.log_prob(x), 2 * FIRST.log_prob(x))
+    quotient = drl.product([SECOND, FIRST], weights=[1.0, -1.0], is_integrable=True)
+    torch.testing.assert_close(quotient.log_prob(x), SECOND.log_prob(x) - FIRST.log_prob(x))
+
+
+def test_what_may_have_no_integral_is_refused():
+    with pytest.raises(NumericalError, match="improper"):
+        drl.product([SECOND, FIRST], weights=[1.0, -1.0])
+    with pytest.raises(NumericalError, match="improper"):
+        drl.tempered(FIRST, 2.0)
+    unknown = drl.EnergyDistribution.from_log_density(lambda x: x.sum(-1), event_shape=(2,))
+    with pytest.raises(NumericalError, match="improper"):
+        drl.product([FIRST, unknown])
+
+
+def test_fitted_densities_multiply(tiny_density):
+    both = drl.product([tiny_density.distribution(), dist.Normal(torch.zeros(2).double(), 0.5).to_event(1)])
+    draws = both.sample((20,))
+    assert bool(both.log_prob(draws).isfinite().all())
+    torch.testing.assert_close(pickle.loads(pickle.dumps(both)).log_prob(draws), both.log_prob(draws))
+
+
+def test_mixture_has_its_density_and_its_draws():
+    mixture = drl.Mixture([FIRST, SECOND], [1.0, 3.0])
+    x = torch.randn(4, 2)
+    exact = torch.logsumexp(torch.stack([0.25 * FIRST.log_prob(x).exp(), 0.75 * SECOND.log_prob(x).exp()]).log(), 0)
+    torch.testing.assert_close(mixture.log_prob(x), exact)
+    draws = mixture.sample((4000,))
+    assert_z(float(draws.mean()), 0.75, float(draws.std()) / 8000**0.5)
+
+    def model():
+        with pyro.plate("rows", 3):
+            return pyro.sample("x", mixture)
+
+    assert pyro.poutine.trace(model).get_trace().nodes["x"]["value"].shape == (3, 2)
+
+
+WRONG = {
+    "counts": (lambda: drl.product([FIRST], weights=[1.0, 2.0]), "as many weights"),
+    "none": (lambda: drl.product([]), "at least one"),
+    "shapes": (lambda: drl.product([FIRST, dist.Normal(0.0, 1.0)]), "one event shape"),
+    "temperature": (lambda: drl.tempered(FIRST, 0.0), "must be positive"),
+    "mixture weight": (lambda: drl.Mixture([FIRST, SECOND], [1.0, -1.0]), "must be positive"),
+    "unnormalised": (lambda: drl.Mixture([FIRST, drl.product([FIRST, SECOND])], [1.0, 1.0]), "not normalised"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_input(name):
+    call, message = WRONG[name]
+    with pytest.raises(ValueError, match=message):
+        call()

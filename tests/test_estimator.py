@@ -1,0 +1,55 @@
+"""scikit-learn's own checks on the facade, and what it promises beyond them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import drl_density as drl
+from drl_density.errors import NumericalError
+
+TINY = drl.FitSettings(
+    num_levels=2,
+    width=8,
+    num_blocks=1,
+    num_chain_steps=1,
+    num_pool_draws=16,
+    base="gaussian",
+    training=drl.TrainingSettings(num_steps=2, batch_size=16, evaluate_every=2),
+)
+
+
+@pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
+@parametrize_with_checks([drl.DRLDensity(TINY, random_state=0)])
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    x = np.random.default_rng(0).normal(size=(150, 3))
+    return drl.DRLDensity(TINY, random_state=0).fit(x), x
+
+
+def test_scores_are_log_densities(fitted):
+    estimator, x = fitted
+    scores = estimator.score_samples(x)
+    assert scores.shape == (150,)
+    assert estimator.score(x) == pytest.approx(scores.mean())
+    assert estimator.sample(5, random_state=1).shape == (5, 3)
+    np.testing.assert_array_equal(estimator.sample(5, random_state=1), estimator.sample(5, random_state=1))
+    assert clone(estimator).get_params()["settings"] == TINY
+
+
+def test_an_unreliable_normaliser_is_refused(fitted):
+    estimator, x = fitted
+    broken = clone(estimator)
+    broken.density_ = dataclasses.replace(
+        estimator.density_, estimate=dataclasses.replace(estimator.density_.estimate, verdict="unreliable")
+    )
+    broken.n_features_in_ = 3
+    with pytest.raises(NumericalError, match="accept_unreliable"):
+        broken.score_samples(x)
+    assert np.isfinite(broken.set_params(accept_unreliable=True).score_samples(x)).all()
