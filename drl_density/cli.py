@@ -1,4 +1,4 @@
-"""The command line: ``drl-density fit | sample | score | impute | evaluate | report | compare | demo``."""
+"""The command line: ``drl-density fit | sample | score | impute | evaluate | diagnose | report | compare | demo``."""
 
 from __future__ import annotations
 
@@ -215,6 +215,36 @@ class Evaluate:
 
 
 @dataclasses.dataclass
+class Diagnose:
+    """Long adjusted chains from data and from noise; writes diagnosis.nc and diagnosis.html into the run folder."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of a finished run."""
+    source: Annotated[str | None, tyro.conf.Positional] = None
+    """Table with the columns of the fit; the test rows of the fit's own data when not given."""
+    level: float = 0.0
+    """Noise level of the chains."""
+    steps: int = 10_000
+    """Kept steps of every chain."""
+    chains: int = 64
+    """Chains, half begun at data and half at noise."""
+    seed: int = 0
+    """Of the chains."""
+
+    def run(self) -> None:
+        """Run, print and write."""
+        density = Density.load(self.run_folder)
+        rows = _own_test_rows(density) if self.source is None else _rows_for(density, self.source)
+        rows = dequantized_rows(density, rows, torch.Generator().manual_seed(self.seed))[0]
+        found = density.diagnose(rows, level=self.level, num_steps=self.steps, num_chains=self.chains, seed=self.seed)
+        folder = RunFolder.open(self.run_folder)
+        folder.write_dataset("diagnosis.nc", found.tree)
+        folder.write_text("diagnosis.html", found.page().to_html())
+        print(found.summary())
+        print(f"page: {self.run_folder / 'diagnosis.html'}")
+
+
+@dataclasses.dataclass
 class Report:
     """Print the last evaluation of a run and write its page again."""
 
@@ -344,7 +374,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     try:
         command = tyro.cli(
-            Fit | Sample | Score | Impute | Evaluate | Report | Compare | Demo, args=arguments, prog="drl-density"
+            Fit | Sample | Score | Impute | Evaluate | Diagnose | Report | Compare | Demo,
+            args=arguments,
+            prog="drl-density",
         )
         command.run()
     except (DataError, RunFolderError, NumericalError, ValueError) as error:

@@ -49,6 +49,30 @@ def split_r_hat(draws: torch.Tensor) -> torch.Tensor:
     return torch.as_tensor(np.asarray(_arviz()[0].rhat(data)["x"]))
 
 
+def energy_distance_test(
+    x: torch.Tensor, y: torch.Tensor, *, num_permutations: int = 999, generator: torch.Generator | None = None
+) -> tuple[float, float]:
+    """Energy distance of two samples ``(n, d)`` and ``(m, d)``, and its permutation p-value (independent rows).
+
+    Source: Szekely and Rizzo 2013. At most 1,000 rows of each are used.
+    """
+    x, y = x.flatten(1).double()[:1000], y.flatten(1).double()
+    y = y[torch.randperm(len(y), generator=generator)[:1000]]
+    both, first = torch.cat([x, y]), len(x)
+    distances = torch.cdist(both, both)
+
+    def statistic(order: torch.Tensor) -> float:
+        own = torch.zeros(len(both), dtype=torch.float64)
+        own[order[:first]] = 1 / first
+        own[order[first:]] = -1 / len(y)
+        return -float(own @ distances @ own)
+
+    observed = statistic(torch.arange(len(both)))
+    permuted = [statistic(torch.randperm(len(both), generator=generator)) for _ in range(num_permutations)]
+    exceeding = sum(value >= observed for value in permuted)
+    return observed, (1 + exceeding) / (1 + num_permutations)
+
+
 def from_pyro_mcmc(mcmc: Any) -> xr.DataTree:
     """Draws and divergences of a finished Pyro MCMC run as a tree for :func:`as_arviz`.
 

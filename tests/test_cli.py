@@ -72,6 +72,13 @@ def test_demo_writes_a_page(tmp_path, capsys):
     assert (tmp_path / "demo" / "training.png").stat().st_size > 10_000
 
 
+def test_diagnose_writes_a_page(run, capsys):
+    assert main(["diagnose", str(run), "--steps", "100", "--chains", "8"]) == 0
+    assert "chains of 100 steps" in capsys.readouterr().out
+    assert "data:image/png" in (run / "diagnosis.html").read_text()
+    assert main(["diagnose", str(run), "--steps", "5"]) == 1
+
+
 def test_impute_fills_the_holes_and_nothing_else(run, table, tmp_path, capsys):
     lines = table.read_text().splitlines()[:7]
     lines[1], lines[2] = "," + lines[1].split(",", 1)[1], lines[2].rsplit(",", 1)[0] + ","

@@ -2,20 +2,24 @@
 
 from drl_density.density.comparison import Comparison, compare
 from drl_density.density.conditional import Imputation, MarginalDensity
+from drl_density.density.diagnosis import Diagnosis
 from drl_density.density.evaluation import dequantized_rows
 from drl_density.density.fit import Table, fit, prepare_table
 from drl_density.density.fitted import Baselines, Density
 from drl_density.density.likelihood_report import LikelihoodReport
+from drl_density.density.posterior import Posterior
 from drl_density.density.settings import FitSettings
 
 __all__ = [
     "Baselines",
     "Comparison",
     "Density",
+    "Diagnosis",
     "FitSettings",
     "Imputation",
     "LikelihoodReport",
     "MarginalDensity",
+    "Posterior",
     "Table",
     "compare",
     "dequantized_rows",

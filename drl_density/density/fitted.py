@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +26,11 @@ from drl_density.weights import LogPartitionEstimate
 
 if TYPE_CHECKING:
     from drl_density.density.conditional import Imputation, MarginalDensity
+    from drl_density.density.diagnosis import Diagnosis
     from drl_density.density.likelihood_report import LikelihoodReport
-    from drl_density.partition import SandwichSettings
+    from drl_density.density.posterior import Posterior
+    from drl_density.mcmc import Kernel
+    from drl_density.partition import AISSettings, SandwichSettings
 
 
 class DataLogDensity:
@@ -250,6 +253,55 @@ class Density:
         from drl_density.density.conditional import impute
 
         return impute(self, rows, num_imputations=num_imputations, seed=seed, settings=settings)
+
+    def posterior(
+        self,
+        log_likelihood: Callable[[Tensor], Tensor],
+        *,
+        num_draws: int = 1000,
+        seed: int = 0,
+        settings: AISSettings | None = None,
+    ) -> Posterior:
+        """Draws of this density times a likelihood, and the log evidence with its error.
+
+        Args:
+            log_likelihood: differentiable, maps rows ``(n, *event)`` in data units to ``(n,)``.
+            num_draws: draws, each the end of an adjusted chain begun at a weighted particle.
+            seed: of the run.
+            settings: sizes of the annealing run.
+
+        Returns:
+            :class:`~drl_density.density.posterior.Posterior`.
+
+        Raises:
+            DataError: a likelihood of wrong shape or without gradient.
+            NumericalError: when every particle is lost.
+        """
+        from drl_density.density.posterior import posterior
+
+        return posterior(self, log_likelihood, num_draws=num_draws, seed=seed, settings=settings)
+
+    def diagnose(
+        self,
+        rows: Tensor,
+        *,
+        level: float = 0.0,
+        num_steps: int = 10_000,
+        num_chains: int = 64,
+        kernel: Kernel | None = None,
+        seed: int = 0,
+    ) -> Diagnosis:
+        """Long adjusted chains at a level, half begun at ``rows`` ``(n, *event)`` and half at draws from noise.
+
+        Returns:
+            :class:`~drl_density.density.diagnosis.Diagnosis` with a verdict: "stable", "slow" or "drifting".
+
+        Raises:
+            DataError: too few chains, steps or rows.
+        """
+        from drl_density.density.diagnosis import diagnose
+
+        return diagnose(self, rows, level=level, num_steps=num_steps, num_chains=num_chains, kernel=kernel, seed=seed)
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the density to a run folder; see :func:`drl_density.density.store.save_density`."""

@@ -1,0 +1,80 @@
+"""Posteriors against quadrature, and long chains whose verdict must follow the truth."""
+
+import math
+
+import pytest
+import torch
+
+import drl_density as drl
+from drl_density.diagnostics import energy_distance_test
+from drl_density.errors import DataError
+
+AXIS = torch.linspace(-7, 7, 561, dtype=torch.float64)
+CELL = float(AXIS[1] - AXIS[0]) ** 2
+SMALL = drl.AISSettings(num_particles=256, num_replicates=4, num_transitions=3)
+
+
+def log_likelihood(x):
+    """One noisy look at the sum of both coordinates."""
+    return torch.distributions.Normal(0.5, 0.4).log_prob(x.sum(-1))
+
+
+def test_posterior_and_evidence_match_quadrature(tiny_density):
+    found = tiny_density.posterior(log_likelihood, num_draws=800, settings=SMALL)
+    grid = torch.cartesian_prod(AXIS, AXIS)
+    joint = tiny_density.log_prob(grid) + log_likelihood(grid)
+    evidence = float(joint.logsumexp(0)) + math.log(CELL)
+    assert abs(found.log_evidence - evidence) < 5 * found.standard_error + 0.02
+    shares = (joint - joint.logsumexp(0)).exp()
+    mean = (shares[:, None] * grid).sum(0)
+    spread = (shares[:, None] * (grid - mean) ** 2).sum(0).sqrt()
+    assert float(((found.draws.mean(0) - mean) / spread).abs().max()) < 6 / math.sqrt(800) + 0.05
+    assert found.r_hat.shape == (2,)
+    assert found.interval[0] < found.log_evidence < found.interval[1]
+
+
+def test_wrong_likelihoods_are_refused(tiny_density):
+    with pytest.raises(DataError, match="one number per row"):
+        tiny_density.posterior(lambda x: x)
+    with pytest.raises(DataError, match="differentiable"):
+        tiny_density.posterior(lambda x: x.detach().sum(-1))
+    with pytest.raises(DataError, match="at least 2"):
+        tiny_density.posterior(log_likelihood, num_draws=1)
+
+
+def test_energy_distance_is_calibrated_and_sees_a_shift():
+    generator = torch.Generator().manual_seed(0)
+    p_values = []
+    for _ in range(40):
+        x, y = torch.randn(40, 2, generator=generator), torch.randn(50, 2, generator=generator)
+        p_values.append(energy_distance_test(x, y, num_permutations=99, generator=generator)[1])
+    assert 0.3 < sum(p_values) / 40 < 0.7
+    distance, p_value = energy_distance_test(x, y + 1.5, num_permutations=199, generator=generator)
+    assert p_value <= 0.01
+    assert distance > 0.2
+
+
+def test_long_chains_of_a_good_model_are_stable():
+    """A Gaussian fitted to Gaussian rows: chains stay, mix and match."""
+    x = torch.randn(600, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = x @ torch.tensor([[1.0, 0.4], [0.0, 0.7]], dtype=torch.float64)
+    settings = drl.FitSettings(
+        num_levels=4, width=8, base="gaussian", num_pool_draws=64, training=drl.TrainingSettings(num_steps=2)
+    )
+    density = drl.fit(drl.load_dataset(x, seed=0), settings=settings, progress=False)
+    found = density.diagnose(x, num_steps=600, num_chains=16)
+    assert found.verdict == "stable", found.summary()
+    assert found["max_r_hat"] < 1.05
+    assert "16 chains of 600 steps" in found.summary()
+    assert "data:image/png" in found.page().to_html()
+    assert set(found.tree.children) >= {"posterior", "sample_stats"}
+    assert found.to_arviz() is not None
+    assert density.diagnose(x, level=1.0, num_steps=600, num_chains=16).verdict == "stable"
+    moved = density.diagnose(x + 3.0, num_steps=600, num_chains=16)
+    assert moved.verdict == "drifting"
+
+
+def test_too_few_chains_or_rows_are_refused(tiny_density, tiny_data):
+    for arguments in ({"num_chains": 2}, {"num_steps": 10}, {"num_chains": 4000}):
+        with pytest.raises(DataError, match="need at least"):
+            tiny_density.diagnose(tiny_data.test, **arguments)
