@@ -62,7 +62,7 @@ class Diagnosis:
         return "\n".join(
             [
                 f"{a['num_chains']} chains of {a['num_steps']} steps at level {a['level']:g}: {self.verdict}: {self.advice}",
-                f"largest R-hat {a['max_r_hat']:.3f}, least ESS {a['min_ess']:.0f} ({a['ess_per_gradient']:.2g} a gradient), "
+                f"largest R-hat {a['max_r_hat']:.3f}, least ESS {a['min_ess']:.0f}, {a['ess_per_gradient']:.2g} a gradient, "
                 f"autocorrelation time {a['autocorrelation_time']:.0f} steps, acceptance {a['acceptance_rate']:.2f}",
                 f"log density drifts by {a['drift']:+.3f} from the first to the last half (p = {a['drift_p_value']:.2g}); "
                 f"energy distance of chain ends to data {a['distance']:.3g} (permutation p = {a['distance_p_value']:.2g})",
