@@ -120,7 +120,7 @@ class Sample:
 
 @dataclasses.dataclass
 class Score:
-    """Write the normalised log density of every row of a table."""
+    """Write the normalised log density of every row of a table with its interval, and p-values against the model."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
@@ -133,8 +133,10 @@ class Score:
         """Score and write."""
         density = Density.load(self.run_folder)
         rows = _rows_for(density, self.source)
-        log_density = density.log_prob(rows)
-        _write_csv(self.out, ["log_density"], log_density[:, None].numpy())
+        scores = density.outlier_scores(rows)
+        names = ["log_density", "log_density_lower", "log_density_upper", "p_value", "typicality_p_value"]
+        _write_csv(self.out, names, np.stack([scores[name].values for name in names], 1))
+        log_density = scores["log_density"]
         estimate = density.estimate
         print(
             f"{len(rows)} rows, mean {float(log_density.mean()):.4f} nats "

@@ -11,6 +11,11 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 ARGUMENTS = {
     "01_fit_and_sample": lambda tiny: {"num_rows": 400, "settings": tiny, "max_minutes": None},
     "02_log_z_of_your_own_density": lambda tiny: {},
+    "03_long_chains_in_arviz": lambda tiny: {"num_steps": 100, "num_chains": 8, "settings": tiny, "max_minutes": None},
+    "04_imputation": lambda tiny: {"num_imputations": 3, "settings": tiny, "max_minutes": None},
+    "05_a_learned_prior": lambda tiny: {"num_draws": 30, "settings": tiny, "max_minutes": None},
+    "06_product_of_experts": lambda tiny: {"num_draws": 30, "settings": tiny, "max_minutes": None},
+    "07_outliers": lambda tiny: {"settings": tiny, "max_minutes": None},
 }
 
 
@@ -25,6 +30,7 @@ def test_every_example_is_listed():
     assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == sorted(ARGUMENTS)
 
 
+@pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_examples_run(name, tiny_settings):
     assert load(name).main(**ARGUMENTS[name](tiny_settings)) is not None

@@ -303,6 +303,26 @@ class Density:
 
         return diagnose(self, rows, level=level, num_steps=num_steps, num_chains=num_chains, kernel=kernel, seed=seed)
 
+    def outlier_scores(self, rows: Tensor, *, reference: Tensor | None = None, seed: int = 0) -> xr.Dataset:
+        """How unusual rows ``(n, *event)`` are.
+
+        Args:
+            rows: complete rows in data units.
+            reference: held-out rows to rank against; the model's stored draws when not given.
+            seed: of the noise of the profile.
+
+        Returns:
+            Dataset over ``row``: ``log_density`` with ``_lower`` and ``_upper`` (95 % by log Z), ``p_value`` (share of
+            reference rows with a lower log density), ``typicality_p_value`` (two-sided), and ``profile`` over ``level``
+            (standardised log density of the noised row).
+
+        Raises:
+            DataError: incomplete rows, rows of another shape, or fewer than 20 reference rows.
+        """
+        from drl_density.density.outliers import outlier_scores
+
+        return outlier_scores(self, rows, reference=reference, seed=seed)
+
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the density to a run folder; see :func:`drl_density.density.store.save_density`."""
         from drl_density.density.store import save_density

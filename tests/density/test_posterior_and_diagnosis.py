@@ -78,3 +78,21 @@ def test_too_few_chains_or_rows_are_refused(tiny_density, tiny_data):
     for arguments in ({"num_chains": 2}, {"num_steps": 10}, {"num_chains": 4000}):
         with pytest.raises(DataError, match="need at least"):
             tiny_density.diagnose(tiny_data.test, **arguments)
+
+
+def test_outlier_scores_rank_rows(tiny_density, tiny_data):
+    far = torch.tensor([[9.0, -9.0]], dtype=torch.float64)
+    scores = tiny_density.outlier_scores(torch.cat([tiny_data.test, far]), reference=tiny_data.validation)
+    assert scores["p_value"].shape == (len(tiny_data.test) + 1,)
+    assert float(scores["p_value"][-1]) == pytest.approx(1 / (1 + len(tiny_data.validation)))
+    assert 0.2 < float(scores["p_value"][:-1].mean()) < 0.8
+    torch.testing.assert_close(
+        torch.as_tensor(scores["log_density"].values[:-1]), tiny_density.log_prob(tiny_data.test)
+    )
+    assert bool((scores["log_density_lower"] < scores["log_density_upper"]).all())
+    assert scores["profile"].shape[1] == tiny_density.model.num_levels
+    assert float(scores["profile"][-1, 0]) < -3
+    with pytest.raises(DataError, match="at least 20 reference rows"):
+        tiny_density.outlier_scores(far, reference=far)
+    with pytest.raises(DataError, match="complete rows"):
+        tiny_density.outlier_scores(torch.full((1, 2), math.nan))
