@@ -7,7 +7,6 @@ evidence :math:`\int p(x) L(x)\,dx` comes with the draws.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ from torch import Tensor
 from drl_density.density.conditional import to_data
 from drl_density.diagnostics import split_r_hat
 from drl_density.errors import DataError
-from drl_density.partition import AISSettings, AnnealingPath, anneal, plan_annealing, sequence_path
-from drl_density.weights import LogPartitionEstimate, judge_estimate, resample
+from drl_density.partition import AISSettings
+from drl_density.samplers import sample_posterior
+from drl_density.weights import LogPartitionEstimate
 
 if TYPE_CHECKING:
     from drl_density.density.fitted import Density
@@ -61,7 +61,6 @@ def posterior(
     num_draws: int,
     seed: int,
     settings: AISSettings | None,
-    num_final_steps: int = 200,
 ) -> Posterior:
     """See :meth:`drl_density.density.Density.posterior`."""
     if num_draws < 2:
@@ -74,41 +73,22 @@ def posterior(
         x = density.transform.inv(u.double()).reshape(-1, *density.event_shape)
         return log_likelihood(x).to(u.dtype)
 
-    settings = settings or AISSettings(num_particles=512, num_replicates=8, num_transitions=4, num_pilot_particles=512)
-    path = _tilted(sequence_path(model, steps_per_level=8), density, in_model_space)
-    plan = plan_annealing(path, settings, generator=generator)
-    run = anneal(path, plan, settings, generator=generator)
-    estimate = judge_estimate(run.log_weights, bias="lower", details={"num_densities": len(path.log_densities)})
-    rows = run.particles.flatten(0, 1)[resample(run.log_weights.flatten(), num_draws, generator=generator)]
-    rows = rows[torch.randperm(num_draws, generator=generator)]
-    kernel = dataclasses.replace(settings.kernel, scale=plan.scales[-1])
-    state, kept, rate = kernel.init(rows, path.log_densities[-1]), [], 0.0
-    for _ in range(num_final_steps):
-        state, info = kernel.step(state, path.log_densities[-1], plan.step_sizes[-1], generator)
-        rate += float(info.acceptance_probability.mean()) / num_final_steps
-        kept.append(state.position[:16].flatten(1))
+    schedule = model.schedule
+    top, bottom = (float(schedule.alpha_at(level)) ** 4 for level in (model.num_levels, 0))
+
+    def likelihood_at(level: float) -> LogLikelihood:
+        power = (float(schedule.alpha_at(level)) ** 4 - top) / (bottom - top)
+        return lambda u: power * in_model_space(u)
+
+    found = sample_posterior(model, likelihood_at, num_samples=num_draws, settings=settings, generator=generator)
     return Posterior(
-        draws=to_data(density, state.position).reshape(-1, *density.event_shape),
-        log_evidence=estimate.value - density.estimate.value,
-        standard_error=math.hypot(estimate.standard_error, density.estimate.standard_error),
-        estimate=estimate,
-        r_hat=split_r_hat(torch.stack(kept, 1)),
-        acceptance_rate=rate,
+        draws=to_data(density, found.draws).reshape(-1, *density.event_shape),
+        log_evidence=found.estimate.value - density.estimate.value,
+        standard_error=math.hypot(found.estimate.standard_error, density.estimate.standard_error),
+        estimate=found.estimate,
+        r_hat=split_r_hat(found.chains.flatten(2)),
+        acceptance_rate=found.acceptance_rate,
     )
-
-
-def _tilted(path: AnnealingPath, density: Density, log_likelihood: LogLikelihood) -> AnnealingPath:
-    alphas = [float(density.model.schedule.alpha_at(level)) for level in path.levels]
-    top, bottom = alphas[0] ** 4, alphas[-1] ** 4
-    powers = [(alpha**4 - top) / (bottom - top) for alpha in alphas]
-
-    def at(log_density: LogLikelihood, power: float) -> LogLikelihood:
-        if power == 0:
-            return log_density
-        return lambda u: log_density(u) + power * log_likelihood(u)
-
-    tilted = tuple(at(part, power) for part, power in zip(path.log_densities, powers, strict=True))
-    return dataclasses.replace(path, log_densities=tilted)
 
 
 def _check(density: Density, log_likelihood: LogLikelihood) -> None:

@@ -7,6 +7,11 @@ from drl_density.samplers.conditional import (
     plan_conditional,
     sample_conditional,
 )
+from drl_density.samplers.ddim import DDIMSettings, interpolate_codes, invert_ddim, sample_ddim
+from drl_density.samplers.frequency_average import FrequencyAverage, cosine_axes, haar_axes, moving_average
+from drl_density.samplers.inverse import GuidanceSettings, gaussian_likelihood, sample_guided, sample_projected
+from drl_density.samplers.posterior import AnnealedPosterior, sample_posterior
+from drl_density.samplers.predictor_corrector import CorrectorSettings, sample_predictor_corrector
 from drl_density.samplers.progressive import (
     ProgressivePlan,
     ProgressiveSampler,
@@ -17,15 +22,31 @@ from drl_density.samplers.progressive import (
 )
 
 __all__ = [
+    "AnnealedPosterior",
     "ConditionalPlan",
     "ConditionalResult",
     "ConditionalSettings",
+    "CorrectorSettings",
+    "DDIMSettings",
+    "FrequencyAverage",
+    "GuidanceSettings",
     "ProgressivePlan",
     "ProgressiveSampler",
     "ProgressiveSettings",
     "StepRecord",
+    "cosine_axes",
+    "gaussian_likelihood",
+    "haar_axes",
+    "interpolate_codes",
+    "invert_ddim",
+    "moving_average",
     "plan_conditional",
     "plan_progressive",
     "sample_conditional",
+    "sample_ddim",
+    "sample_guided",
+    "sample_posterior",
+    "sample_predictor_corrector",
     "sample_progressive",
+    "sample_projected",
 ]

@@ -1,0 +1,27 @@
+"""Linear measurement operators with their adjoints."""
+
+from drl_density.operators.fourier import Coils, ComplexPairs, MaskedFourier, center_mask, shepp_logan
+from drl_density.operators.linear import (
+    Blur,
+    Downsample,
+    LinearOperator,
+    Mask,
+    MatrixOperator,
+    ProjectingOperator,
+    adjoint_gap,
+)
+
+__all__ = [
+    "Blur",
+    "Coils",
+    "ComplexPairs",
+    "Downsample",
+    "LinearOperator",
+    "Mask",
+    "MaskedFourier",
+    "MatrixOperator",
+    "ProjectingOperator",
+    "adjoint_gap",
+    "center_mask",
+    "shepp_logan",
+]

@@ -1,0 +1,160 @@
+"""Undersampled Fourier measurements of complex images, one coil or many."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def to_frequency(x: Tensor) -> Tensor:
+    """Orthonormal, centred two-dimensional Fourier transform over the last two dimensions."""
+    shifted = torch.fft.ifftshift(x, dim=(-2, -1))
+    return torch.fft.fftshift(torch.fft.fft2(shifted, norm="ortho"), dim=(-2, -1))
+
+
+def to_image(k: Tensor) -> Tensor:
+    """The inverse of :func:`to_frequency`, which is its adjoint."""
+    shifted = torch.fft.ifftshift(k, dim=(-2, -1))
+    return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=(-2, -1))
+
+
+@dataclass(frozen=True)
+class MaskedFourier:
+    """Measured frequencies of complex images ``(n, h, w)``; unmeasured ones are zero.
+
+    Attributes:
+        is_measured: ``(h, w)``, at least one True.
+
+    Raises:
+        ValueError: a mask that measures nothing.
+    """
+
+    is_measured: Tensor
+
+    def __post_init__(self) -> None:
+        if self.is_measured.dtype != torch.bool or not bool(self.is_measured.any()):
+            raise ValueError("a sampling mask must be boolean and measure at least one frequency")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Frequencies ``(n, h, w)``."""
+        return to_frequency(x) * self.is_measured
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """The zero-filled image."""
+        return to_image(y * self.is_measured)
+
+    def project(self, x: Tensor, y: Tensor) -> Tensor:
+        """The nearest image whose measured frequencies are ``y``."""
+        return to_image(torch.where(self.is_measured, y, to_frequency(x)))
+
+
+@dataclass(frozen=True)
+class ComplexPairs:
+    """An operator on complex images seen from real points ``(n, 2, h, w)``: real part first, imaginary part second.
+
+    Attributes:
+        inner: the operator on complex images.
+    """
+
+    inner: Any
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Measurements of the complex image."""
+        return self.inner.forward(_to_complex(x))
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Adjoint for the real inner product."""
+        return _to_pairs(self.inner.adjoint(y))
+
+    def project(self, x: Tensor, y: Tensor) -> Tensor:
+        """The inner projection."""
+        return _to_pairs(self.inner.project(_to_complex(x), y)).to(x)
+
+
+def _to_complex(x: Tensor) -> Tensor:
+    return torch.complex(x[:, 0], x[:, 1])
+
+
+def _to_pairs(x: Tensor) -> Tensor:
+    return torch.stack([x.real, x.imag], 1)
+
+
+@dataclass(frozen=True)
+class Coils:
+    """Measured frequencies of each coil's view of an image.
+
+    Attributes:
+        maps: complex sensitivities ``(coil, h, w)``.
+        fourier: the sampling, shared by the coils.
+    """
+
+    maps: Tensor
+    fourier: MaskedFourier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Frequencies ``(n, coil, h, w)`` of images ``(n, h, w)``."""
+        return self.fourier.forward(x[:, None] * self.maps)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Sensitivity-weighted sum of the coils' zero-filled images."""
+        return (self.maps.conj() * self.fourier.adjoint(y)).sum(1)
+
+    def root_sum_of_squares(self, y: Tensor) -> Tensor:
+        """Magnitude image ``(n, h, w)`` from the coils' zero-filled images."""
+        return self.fourier.adjoint(y).abs().square().sum(1).sqrt()
+
+
+def center_mask(
+    height: int,
+    width: int,
+    *,
+    acceleration: float,
+    center_share: float = 0.08,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """Columns of frequencies: a fully measured centre and random others, 1 / ``acceleration`` of all, ``(h, w)``.
+
+    Raises:
+        ValueError: an acceleration below 1, or a centre that already exceeds it.
+    """
+    num_lines, num_center = round(width / acceleration), max(1, round(center_share * width))
+    if acceleration < 1 or num_center > num_lines:
+        raise ValueError(f"acceleration {acceleration} leaves {num_lines} lines, fewer than the centre's {num_center}")
+    start = (width - num_center) // 2
+    lines = torch.zeros(width, dtype=torch.bool)
+    lines[start : start + num_center] = True
+    others = (~lines).nonzero().flatten()
+    lines[others[torch.randperm(len(others), generator=generator)[: num_lines - num_center]]] = True
+    return lines.expand(height, width).clone()
+
+
+# Ellipses of the modified phantom: value, half-axes, centre, angle in degrees (Shepp and Logan 1974; Toft 1996).
+_SHEPP_LOGAN = (
+    (1.0, 0.69, 0.92, 0.0, 0.0, 0.0),
+    (-0.8, 0.6624, 0.874, 0.0, -0.0184, 0.0),
+    (-0.2, 0.11, 0.31, 0.22, 0.0, -18.0),
+    (-0.2, 0.16, 0.41, -0.22, 0.0, 18.0),
+    (0.1, 0.21, 0.25, 0.0, 0.35, 0.0),
+    (0.1, 0.046, 0.046, 0.0, 0.1, 0.0),
+    (0.1, 0.046, 0.046, 0.0, -0.1, 0.0),
+    (0.1, 0.046, 0.023, -0.08, -0.605, 0.0),
+    (0.1, 0.023, 0.023, 0.0, -0.606, 0.0),
+    (0.1, 0.023, 0.046, 0.06, -0.605, 0.0),
+)
+
+
+def shepp_logan(size: int) -> Tensor:
+    """The modified Shepp-Logan phantom ``(size, size)``, values from 0 to 1."""
+    ticks = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(-ticks, ticks, indexing="ij")
+    image = torch.zeros(size, size)
+    for value, a, b, x0, y0, degrees in _SHEPP_LOGAN:
+        angle = math.radians(degrees)
+        along = (x - x0) * math.cos(angle) + (y - y0) * math.sin(angle)
+        across = -(x - x0) * math.sin(angle) + (y - y0) * math.cos(angle)
+        image = image + value * ((along / a) ** 2 + (across / b) ** 2 <= 1)
+    return image

@@ -1,0 +1,137 @@
+"""The contract of linear operators, and those of real images and vectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class LinearOperator(Protocol):
+    """A x for batches of points, and its adjoint: <A x, y> = <x, A* y> for all x, y (complex inner product)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A x for points ``(n, *event)``."""
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """A* y for measurements ``(n, *measured)``."""
+
+
+class ProjectingOperator(LinearOperator, Protocol):
+    """An operator that can be enforced exactly."""
+
+    def project(self, x: Tensor, y: Tensor) -> Tensor:
+        """The nearest points to ``x`` that measure ``y``."""
+
+
+def adjoint_gap(operator: LinearOperator, x: Tensor, y: Tensor) -> float:
+    """|<A x, y> - <x, A* y>| over the size of the first: 0 for a right adjoint.
+
+    >>> adjoint_gap(Mask(torch.tensor([True, False])), torch.ones(1, 2), torch.ones(1, 1)) < 1e-6
+    True
+    """
+    first = (operator.forward(x).conj() * y).sum()
+    second = (x.conj() * operator.adjoint(y)).sum()
+    return float((first - second).abs() / first.abs())
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The observed entries of a point, as a flat vector.
+
+    Attributes:
+        is_observed: ``(*event)``, at least one True.
+
+    Raises:
+        ValueError: a mask that measures nothing.
+    """
+
+    is_observed: Tensor
+
+    def __post_init__(self) -> None:
+        if self.is_observed.dtype != torch.bool or not bool(self.is_observed.any()):
+            raise ValueError("a mask must be boolean and observe at least one entry")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Observed entries ``(n, m)``."""
+        return x[:, self.is_observed]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Entries put back, zeros elsewhere, ``(n, *event)``."""
+        full = y.new_zeros((len(y), *self.is_observed.shape))
+        full[:, self.is_observed] = y
+        return full
+
+    def project(self, x: Tensor, y: Tensor) -> Tensor:
+        """``x`` with its observed entries replaced."""
+        full = x.clone()
+        full[:, self.is_observed] = y.to(x)
+        return full
+
+
+@dataclass(frozen=True)
+class MatrixOperator:
+    """A matrix ``(m, d)`` over flat vectors ``(n, d)``."""
+
+    matrix: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x A^T."""
+        return x @ self.matrix.to(x).T
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """y A*."""
+        return y @ self.matrix.to(y).conj()
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Circular convolution of images ``(n, h, w)`` with a kernel ``(a, b)`` of odd sizes, centred.
+
+    Raises:
+        ValueError: a kernel of even size.
+    """
+
+    kernel: Tensor
+
+    def __post_init__(self) -> None:
+        if self.kernel.ndim != 2 or not all(size % 2 for size in self.kernel.shape):
+            raise ValueError(f"expected a kernel of two odd sizes, got shape {tuple(self.kernel.shape)}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The blurred images."""
+        return self._convolve(x, self.kernel)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Convolution with the mirrored kernel."""
+        return self._convolve(y, self.kernel.flip(0, 1))
+
+    def _convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
+        rows, columns = (size // 2 for size in kernel.shape)
+        padded = functional.pad(x[:, None], (columns, columns, rows, rows), mode="circular")
+        return functional.conv2d(padded, kernel.flip(0, 1).to(x)[None, None])[:, 0]
+
+
+@dataclass(frozen=True)
+class Downsample:
+    """Means over blocks of ``factor`` x ``factor`` pixels of images ``(n, h, w)``."""
+
+    factor: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Block means ``(n, h / factor, w / factor)``.
+
+        Raises:
+            ValueError: sizes that the factor does not divide.
+        """
+        if x.shape[-1] % self.factor or x.shape[-2] % self.factor:
+            raise ValueError(f"sizes {tuple(x.shape[-2:])} are not multiples of {self.factor}")
+        return functional.avg_pool2d(x[:, None], self.factor)[:, 0]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Each value spread evenly over its block."""
+        spread = y.repeat_interleave(self.factor, -2).repeat_interleave(self.factor, -1)
+        return spread / self.factor**2

@@ -1,0 +1,168 @@
+r"""Linear inverse problems with an energy sequence as prior: guidance of few-step samplers, and the exact posterior.
+
+Diffusion posterior sampling nudges each DDIM step by the gradient of :math:`\lVert y - A \hat x_0(x_t) \rVert^2` through the
+denoiser: fast and biased. :func:`~drl_density.samplers.sample_posterior` with :func:`gaussian_likelihood` is consistent, and
+what the other is judged against.
+
+Source: Chung et al. 2023 (DPS); hard projection as in Chung and Ye 2022 (score-MRI).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from drl_density.distributions import SampleResult
+from drl_density.model import EnergySequence
+from drl_density.operators import LinearOperator, ProjectingOperator
+from drl_density.samplers.ddim import DDIMSettings, move
+from drl_density.samplers.predictor_corrector import CorrectorSettings, correct
+
+
+@dataclass(frozen=True)
+class GuidanceSettings:
+    """Diffusion posterior sampling.
+
+    Attributes:
+        walk: of the DDIM steps.
+        strength: step of the guidance over the residual's norm.
+    """
+
+    walk: DDIMSettings = field(default_factory=lambda: DDIMSettings(num_steps=200, eta=1.0))
+    strength: float = 1.0
+
+
+def sample_guided(
+    model: EnergySequence,
+    operator: LinearOperator,
+    y: Tensor,
+    num_samples: int,
+    *,
+    settings: GuidanceSettings | None = None,
+    generator: torch.Generator | None = None,
+) -> SampleResult:
+    """Draws ``(num_samples, *event)`` guided towards A x = y by diffusion posterior sampling; biased, see the module.
+
+    Args:
+        model: the prior, in whose space the operator acts.
+        operator: A.
+        y: one measurement, without batch dimension.
+        num_samples: draws.
+        settings: walk and strength.
+        generator: source of randomness.
+
+    Raises:
+        ValueError: a measurement that does not fit the operator.
+    """
+    settings = settings or GuidanceSettings()
+    levels = settings.walk.walk(model)
+    x = torch.randn((num_samples, *model.event_shape), generator=generator, dtype=model.dtype, device=model.device)
+    _check_measurement(operator, x, y)
+    for pair in zip(levels, levels[1:], strict=False):
+        with torch.enable_grad():
+            point = x.detach().requires_grad_(True)
+            clean = _denoise(model, point, pair[0])
+            residual = _norm(y - operator.forward(clean))
+            (gradient,) = torch.autograd.grad(residual.square().sum(), point)
+        step = settings.strength / residual.detach().reshape((-1,) + (1,) * (x.ndim - 1))
+        x = move(model, x, clean.detach(), pair, settings.walk.eta, generator) - step * gradient
+    return SampleResult(x)
+
+
+def sample_projected(
+    model: EnergySequence,
+    operator: ProjectingOperator,
+    y: Tensor,
+    num_samples: int,
+    *,
+    is_noised: bool = True,
+    settings: CorrectorSettings | None = None,
+    generator: torch.Generator | None = None,
+) -> SampleResult:
+    """Draws ``(num_samples, *event)`` by predictor and corrector steps, each followed by a hard projection onto the data.
+
+    Args:
+        model: the prior.
+        operator: A with ``project(x, y)``, the nearest point to x that measures y.
+        y: one noiseless measurement, without batch dimension.
+        num_samples: draws.
+        is_noised: project noisy states onto measurements of equal noise; False onto alpha y, as score-MRI does.
+        settings: walk and corrector.
+        generator: source of randomness.
+
+    Raises:
+        ValueError: a measurement that does not fit the operator.
+    """
+    settings = settings or CorrectorSettings()
+    x = torch.randn((num_samples, *model.event_shape), generator=generator, dtype=model.dtype, device=model.device)
+    _check_measurement(operator, x, y)
+    nearest = operator.project(torch.zeros_like(x), y)
+
+    def measured(level: float) -> Tensor:
+        alpha = float(model.schedule.alpha_at(level))
+        if not is_noised:
+            return alpha * y
+        return operator.forward(model.schedule.diffuse(nearest, level, generator=generator))
+
+    levels, rates = settings.walk.walk(model), []
+    for pair in zip(levels, levels[1:], strict=False):
+        x = move(model, x, model.denoise(x, pair[0]), pair, settings.walk.eta, generator)
+        x = operator.project(x, measured(pair[1]))
+        x, rate = correct(model, x, pair[1], settings, generator)
+        x = operator.project(x, measured(pair[1]))
+        rates.append(rate)
+    return SampleResult(operator.project(model.denoise(x, 0.0), y), {"acceptance_rate": torch.stack(rates)})
+
+
+def gaussian_likelihood(
+    model: EnergySequence, operator: LinearOperator, y: Tensor, *, noise: float
+) -> Callable[[float], Callable[[Tensor], Tensor]]:
+    r"""log N(y; A x, noise^2 I) for :func:`sample_posterior`, widened at noisy levels.
+
+    At level t the variance is :math:`\mathrm{noise}^2 + \sigma_t^2 / \alpha_t^2` around A x / alpha_t, which is what the
+    noise of the state adds to an orthonormal measurement; at level 0 it is ``noise`` around A x.
+
+    Args:
+        model: the prior.
+        operator: A, real or complex; a complex measurement has noise of this size in each part.
+        y: one measurement, without batch dimension.
+        noise: standard deviation.
+
+    Raises:
+        ValueError: noise that is not positive, or a measurement that does not fit the operator.
+    """
+    if not noise > 0:
+        raise ValueError(f"noise must be positive, got {noise}: exact measurements are conditioned on, not weighed")
+    _check_measurement(operator, torch.zeros((1, *model.event_shape), dtype=model.dtype), y)
+    count = y.numel() * (2 if y.is_complex() else 1)
+
+    def at(level: float) -> Callable[[Tensor], Tensor]:
+        alpha, sigma = (float(value(level)) for value in (model.schedule.alpha_at, model.schedule.sigma_at))
+        scale, variance = (alpha, noise**2 + (sigma / alpha) ** 2) if level else (1.0, noise**2)
+        constant = -0.5 * count * math.log(2 * math.pi * variance)
+        return lambda x: constant - 0.5 * _norm(y - operator.forward(x / scale)).square() / variance
+
+    return at
+
+
+def _denoise(model: EnergySequence, x: Tensor, level: float) -> Tensor:
+    """Tweedie's estimate with its graph in ``x``."""
+    alpha, sigma = float(model.schedule.alpha_at(level)), float(model.schedule.sigma_at(level))
+    (score,) = torch.autograd.grad(model.log_density(x, level).sum(), x, create_graph=True)
+    return (x + sigma**2 * score) / alpha
+
+
+def _norm(residual: Tensor) -> Tensor:
+    return residual.abs().square().flatten(1).sum(1).sqrt()
+
+
+def _check_measurement(operator: LinearOperator, x: Tensor, y: Tensor) -> None:
+    expected = operator.forward(x[:1]).shape[1:]
+    if y.shape != expected:
+        raise ValueError(f"expected a measurement of shape {tuple(expected)}, got {tuple(y.shape)}")
+    if y.is_complex() != operator.forward(x[:1]).is_complex():
+        raise ValueError("measurement and operator must both be real or both complex")

@@ -1,0 +1,81 @@
+"""Prior times likelihood by annealing down the noise levels with adjusted moves and weights, and the evidence."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drl_density.model import EnergySequence
+from drl_density.partition import AISSettings, anneal, plan_annealing, sequence_path
+from drl_density.weights import LogPartitionEstimate, judge_estimate, resample
+
+LogLikelihood = Callable[[Tensor], Tensor]
+MOST_CHAINS = 16
+
+
+@dataclass(frozen=True)
+class AnnealedPosterior:
+    """Outcome of :func:`sample_posterior`.
+
+    Attributes:
+        draws: ``(n, *event)`` in model space, each the end of an adjusted chain begun at a weighted particle.
+        estimate: log of the integral of exp(F_0) times the likelihood.
+        chains: of up to 16 of the draws, ``(chain, step, *event)``.
+        acceptance_rate: of the chains.
+    """
+
+    draws: Tensor
+    estimate: LogPartitionEstimate
+    chains: Tensor
+    acceptance_rate: float
+
+
+def sample_posterior(
+    model: EnergySequence,
+    likelihood_at: Callable[[float], LogLikelihood],
+    *,
+    num_samples: int = 1000,
+    settings: AISSettings | None = None,
+    steps_per_level: int = 8,
+    num_final_steps: int = 200,
+    generator: torch.Generator | None = None,
+) -> AnnealedPosterior:
+    """Draws of exp(F_0) times a likelihood.
+
+    Args:
+        model: the prior.
+        likelihood_at: ``likelihood_at(level)`` gives the log likelihood of states of that level, ``(n, *event) -> (n,)``;
+            any sequence that ends with the likelihood itself at level 0 is right, one that widens towards T is efficient.
+        num_samples: draws.
+        settings: sizes of the annealing run.
+        steps_per_level: densities per unit of level.
+        num_final_steps: kernel steps of the chains at the end.
+        generator: source of randomness.
+
+    Raises:
+        NumericalError: when every particle is lost.
+    """
+    settings = settings or AISSettings(num_particles=512, num_replicates=8, num_transitions=4, num_pilot_particles=512)
+    plain = sequence_path(model, steps_per_level=steps_per_level)
+    pairs = zip(plain.levels, plain.log_densities, strict=True)
+    path = dataclasses.replace(plain, log_densities=tuple(_sum(part, likelihood_at(level)) for level, part in pairs))
+    plan = plan_annealing(path, settings, generator=generator)
+    run = anneal(path, plan, settings, generator=generator)
+    estimate = judge_estimate(run.log_weights, bias="lower", details={"num_densities": len(path.log_densities)})
+    rows = run.particles.flatten(0, 1)[resample(run.log_weights.flatten(), num_samples, generator=generator)]
+    rows = rows[torch.randperm(num_samples, generator=generator)]
+    kernel = dataclasses.replace(settings.kernel, scale=plan.scales[-1])
+    state, kept, rate = kernel.init(rows, path.log_densities[-1]), [], 0.0
+    for _ in range(num_final_steps):
+        state, info = kernel.step(state, path.log_densities[-1], plan.step_sizes[-1], generator)
+        rate += float(info.acceptance_probability.mean()) / num_final_steps
+        kept.append(state.position[:MOST_CHAINS])
+    return AnnealedPosterior(state.position, estimate, torch.stack(kept, 1), rate)
+
+
+def _sum(log_density: LogLikelihood, log_likelihood: LogLikelihood) -> LogLikelihood:
+    return lambda x: log_density(x) + log_likelihood(x)

@@ -1,0 +1,106 @@
+"""Adjoints, projections and sampling masks."""
+
+import math
+
+import pytest
+import torch
+
+from drl_density.operators import (
+    Blur,
+    Coils,
+    ComplexPairs,
+    Downsample,
+    Mask,
+    MaskedFourier,
+    MatrixOperator,
+    adjoint_gap,
+    center_mask,
+    shepp_logan,
+)
+
+
+def normal(*shape, is_complex=False):
+    generator = torch.Generator().manual_seed(sum(shape))
+    dtype = torch.complex128 if is_complex else torch.float64
+    return torch.randn(shape, generator=generator, dtype=dtype)
+
+
+MASK = center_mask(8, 12, acceleration=3, generator=torch.Generator().manual_seed(0))
+FOURIER = MaskedFourier(MASK)
+OPERATORS = {
+    "mask": (Mask(normal(8, 12) > 0), (8, 12), False),
+    "matrix": (MatrixOperator(normal(5, 7)), (7,), False),
+    "complex matrix": (MatrixOperator(normal(5, 7, is_complex=True)), (7,), True),
+    "blur": (Blur(normal(3, 5)), (8, 12), False),
+    "downsample": (Downsample(4), (8, 12), False),
+    "fourier": (FOURIER, (8, 12), True),
+    "coils": (Coils(normal(3, 8, 12, is_complex=True), FOURIER), (8, 12), True),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_adjoints(name):
+    operator, shape, is_complex = OPERATORS[name]
+    x = normal(3, *shape, is_complex=is_complex)
+    measured = operator.forward(x)
+    y = normal(*measured.shape, is_complex=is_complex) + 0 * measured
+    assert adjoint_gap(operator, x, y) < 1e-10
+
+
+def test_complex_pairs_have_a_real_adjoint():
+    operator = ComplexPairs(FOURIER)
+    x, y = normal(2, 2, 8, 12), normal(2, 8, 12, is_complex=True)
+    first = (operator.forward(x).conj() * y).sum().real
+    torch.testing.assert_close(first, (x * operator.adjoint(y)).sum())
+
+
+def test_projection_is_idempotent_and_keeps_the_measurement():
+    x, y = normal(2, 8, 12, is_complex=True), FOURIER.forward(normal(1, 8, 12, is_complex=True))[0]
+    once = FOURIER.project(x, y)
+    torch.testing.assert_close(FOURIER.project(once, y), once)
+    torch.testing.assert_close(FOURIER.forward(once), y.expand(2, -1, -1))
+    full = MaskedFourier(torch.ones(8, 12, dtype=torch.bool))
+    torch.testing.assert_close(full.project(x, full.forward(x)), x)
+
+
+def test_fourier_is_orthonormal():
+    full = MaskedFourier(torch.ones(8, 12, dtype=torch.bool))
+    x = normal(1, 8, 12, is_complex=True)
+    torch.testing.assert_close(full.adjoint(full.forward(x)), x)
+    assert float(full.forward(x).abs().square().sum()) == pytest.approx(float(x.abs().square().sum()))
+
+
+def test_blur_is_a_circular_convolution():
+    kernel = torch.zeros(3, 3, dtype=torch.float64)
+    kernel[0, 1] = 1.0
+    x = normal(1, 8, 12)
+    torch.testing.assert_close(Blur(kernel).forward(x), x.roll(-1, 1))
+
+
+def test_masks_and_phantom():
+    assert int(MASK[0].sum()) == 4
+    assert bool(MASK[:, 5:7].any(1).all())
+    phantom = shepp_logan(64)
+    assert phantom.shape == (64, 64)
+    assert float(phantom.max()) == pytest.approx(1.0, abs=0.05)
+    assert math.isclose(float(phantom[0, 0]), 0.0)
+    coils = Coils(torch.ones(2, 8, 12, dtype=torch.complex128), FOURIER)
+    image = normal(1, 8, 12, is_complex=True)
+    expected = 2**0.5 * FOURIER.adjoint(FOURIER.forward(image)).abs()
+    torch.testing.assert_close(coils.root_sum_of_squares(coils.forward(image)), expected)
+
+
+WRONG = {
+    "nothing observed": (lambda: Mask(torch.zeros(3, dtype=torch.bool)), "at least one entry"),
+    "nothing measured": (lambda: MaskedFourier(torch.zeros(2, 2, dtype=torch.bool)), "at least one frequency"),
+    "even kernel": (lambda: Blur(torch.ones(2, 3)), "odd sizes"),
+    "sizes": (lambda: Downsample(5).forward(torch.zeros(1, 8, 12)), "not multiples"),
+    "acceleration": (lambda: center_mask(8, 12, acceleration=4, center_share=0.5), "fewer than the centre"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_operators(name):
+    call, message = WRONG[name]
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,230 @@
+"""DDIM, moving averages, predictor-corrector and inverse problems against closed forms."""
+
+import math
+
+import pytest
+import torch
+
+import drl_density as drl
+from drl_density.operators import Mask, MatrixOperator
+from drl_density.samplers import (
+    CorrectorSettings,
+    DDIMSettings,
+    FrequencyAverage,
+    GuidanceSettings,
+    cosine_axes,
+    gaussian_likelihood,
+    haar_axes,
+    interpolate_codes,
+    invert_ddim,
+    moving_average,
+    sample_ddim,
+    sample_guided,
+    sample_posterior,
+    sample_predictor_corrector,
+    sample_projected,
+)
+from drl_density.samplers.ddim import move
+from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence, seeded_generator
+
+SCHEDULE = drl.NoiseSchedule.log_spaced(8)
+VARIANCE = 0.25
+
+
+@pytest.fixture(scope="module")
+def gaussian():
+    return gaussian_sequence(torch.zeros(1), torch.full((1, 1), VARIANCE), SCHEDULE)
+
+
+def gains(num_steps):
+    """Factor of every deterministic DDIM step on N(0, VARIANCE) data: the denoiser is linear."""
+    levels, product = torch.linspace(8, 0, num_steps + 1, dtype=torch.float64).tolist(), 1.0
+    for noisier, cleaner in zip(levels, levels[1:], strict=False):
+        (a, s), (b, t) = ((float(SCHEDULE.alpha_at(v)), float(SCHEDULE.sigma_at(v))) for v in (noisier, cleaner))
+        denoise = a * VARIANCE / (a**2 * VARIANCE + s**2)
+        product *= b * denoise + t * (1 - a * denoise) / s
+    return product
+
+
+@pytest.mark.parametrize("num_steps", [5, 40])
+def test_ddim_on_a_gaussian_is_a_known_linear_map(gaussian, num_steps):
+    codes = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    found = sample_ddim(gaussian.model, 9, noise=codes, settings=DDIMSettings(num_steps=num_steps))
+    torch.testing.assert_close(found.draws, gains(num_steps) * codes, rtol=1e-6, atol=1e-9)
+
+
+def test_many_steps_reach_the_exact_map(gaussian):
+    top = float(SCHEDULE.alpha_at(8)) ** 2 * VARIANCE + float(SCHEDULE.sigma_at(8)) ** 2
+    bottom = float(SCHEDULE.alpha_at(0)) ** 2 * VARIANCE + float(SCHEDULE.sigma_at(0)) ** 2
+    exact = math.sqrt(bottom / top)
+    errors = [abs(gains(n) - exact) for n in (20, 80, 320)]
+    assert errors[0] > 3 * errors[1] > 9 * errors[2]
+    assert errors[2] < 0.01
+
+
+def test_inversion_error_falls_as_one_over_steps(gaussian):
+    x = torch.full((1, 1), 1.0, dtype=torch.float64)
+    errors = []
+    for num_steps in (20, 80):
+        settings = DDIMSettings(num_steps=num_steps)
+        codes = invert_ddim(gaussian.model, x, settings=settings)
+        errors.append(float((sample_ddim(gaussian.model, 1, noise=codes, settings=settings).draws - x).abs()))
+    assert errors[0] > 2.5 * errors[1]
+    with pytest.raises(ValueError, match="eta = 0"):
+        invert_ddim(gaussian.model, x, settings=DDIMSettings(eta=1.0))
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_steps_with_the_true_clean_point_keep_the_marginal(gaussian, eta):
+    """The defining property: with x_0 in place of its estimate, x_s is N(alpha_s x_0, sigma_s^2) for every eta."""
+    generator = seeded_generator(0)
+    clean = torch.full((40_000, 1), 0.7, dtype=torch.float64)
+    x = SCHEDULE.diffuse(clean, 5.0, generator=generator)
+    moved = move(gaussian.model, x, clean, (5.0, 2.0), eta, generator)
+    sigma = float(SCHEDULE.sigma_at(2.0))
+    assert_z(float(moved.mean()), 0.7 * float(SCHEDULE.alpha_at(2.0)), sigma / 200)
+    assert_z(float(moved.var()), sigma**2, sigma**2 * math.sqrt(2 / 40_000))
+
+
+def test_interpolation_stays_on_the_sphere():
+    a, b = torch.randn(2, 50, generator=seeded_generator(0))
+    path = interpolate_codes(a / a.norm(), b / b.norm(), torch.linspace(0, 1, 5))
+    torch.testing.assert_close(path.norm(dim=1), torch.ones(5))
+    torch.testing.assert_close(path[0], a / a.norm())
+
+
+def test_walks_and_etas_are_checked(gaussian):
+    for levels in ((8.0, 3.0, 4.0, 0.0), (7.0, 0.0), (8.0, 1.0)):
+        with pytest.raises(ValueError, match="levels must fall from 8 to 0"):
+            sample_ddim(gaussian.model, 2, settings=DDIMSettings(levels=levels))
+    with pytest.raises(ValueError, match="eta must lie"):
+        DDIMSettings(eta=1.5)
+    with pytest.raises(ValueError, match="at least 1"):
+        DDIMSettings(num_steps=0)
+    with pytest.raises(ValueError, match="latent codes"):
+        sample_ddim(gaussian.model, 2, noise=torch.zeros(3, 1))
+
+
+@pytest.fixture(scope="module")
+def mixture():
+    return GaussianMixtureSequence.example(dim=4, seed=0)
+
+
+def average_of(axes, weight, mixture):
+    average = FrequencyAverage(axes, *(torch.full((4,), weight) for _ in range(2)))
+    settings = DDIMSettings(num_steps=12, average=average)
+    return sample_ddim(mixture.model, 30, settings=settings, generator=seeded_generator(0)).draws
+
+
+def test_averages_reduce_to_what_they_must(mixture):
+    plain = sample_ddim(mixture.model, 30, settings=DDIMSettings(num_steps=12), generator=seeded_generator(0)).draws
+    torch.testing.assert_close(average_of(torch.eye(4), 1.0, mixture), plain)
+    axes, frequency = cosine_axes((2, 2))
+    assert float(frequency.max()) == 1.0
+    moving = average_of(torch.eye(4), 0.6, mixture)
+    torch.testing.assert_close(average_of(axes, 0.6, mixture), moving, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(average_of(haar_axes(2, 2)[0], 0.6, mixture), moving, rtol=1e-5, atol=1e-6)
+    assert float((moving - plain).abs().max()) > 0.01
+    by_name = DDIMSettings(num_steps=12, average=moving_average(4, 0.6))
+    torch.testing.assert_close(
+        sample_ddim(mixture.model, 30, settings=by_name, generator=seeded_generator(0)).draws, moving
+    )
+
+
+@pytest.mark.parametrize("axes", [cosine_axes((4, 6))[0], haar_axes(4, 6)[0], cosine_axes((7,))[0]])
+def test_transforms_are_orthonormal(axes):
+    torch.testing.assert_close(axes.T @ axes, torch.eye(len(axes), dtype=torch.float64))
+    with pytest.raises(ValueError, match="even sizes"):
+        haar_axes(3, 4)
+    with pytest.raises(ValueError, match="orthonormal"):
+        FrequencyAverage(2 * torch.eye(2), torch.ones(2), torch.ones(2))
+    with pytest.raises(ValueError, match="in \\(0, 1\\]"):
+        FrequencyAverage(torch.eye(2), torch.zeros(2), torch.ones(2))
+
+
+def test_predictor_corrector_draws_from_the_mixture(mixture):
+    found = sample_predictor_corrector(
+        mixture.model,
+        1500,
+        settings=CorrectorSettings(DDIMSettings(num_steps=40, eta=1.0)),
+        generator=seeded_generator(0),
+    )
+    exact = mixture.sample(20_000, 0, generator=seeded_generator(1))
+    error = exact.std(0) / math.sqrt(1500)
+    assert float(((found.draws.mean(0) - exact.mean(0)) / error).abs().max()) < 4.5
+    assert float((found.draws.std(0) / exact.std(0) - 1).abs().max()) < 0.12
+    assert found.stats["acceptance_rate"].shape == (40, 1500)
+
+
+@pytest.fixture(scope="module")
+def correlated():
+    covariance = torch.tensor([[1.0, 0.6, 0.2], [0.6, 0.8, 0.1], [0.2, 0.1, 0.5]], dtype=torch.float64)
+    return gaussian_sequence(
+        torch.tensor([0.3, -0.2, 0.1]), covariance, drl.NoiseSchedule.log_spaced(8, sigma_min=0.05)
+    )
+
+
+def exact_posterior(system, matrix, y, noise):
+    """(mean, covariance, log evidence with the offset) at level 0."""
+    law = system.marginal(0).component_distribution
+    mean, prior = law.mean[0], law.covariance_matrix[0]
+    innovation = matrix @ prior @ matrix.T + noise**2 * torch.eye(len(y), dtype=torch.float64)
+    gain = prior @ matrix.T @ torch.linalg.inv(innovation)
+    evidence = torch.distributions.MultivariateNormal(matrix @ mean, innovation).log_prob(y)
+    return mean + gain @ (y - matrix @ mean), prior - gain @ matrix @ prior, float(evidence + system.log_z(0))
+
+
+def test_annealed_posterior_is_the_exact_one(correlated):
+    matrix, y = torch.tensor([[1.0, 0.5, 0.0]], dtype=torch.float64), torch.tensor([1.0], dtype=torch.float64)
+    likelihood = gaussian_likelihood(correlated.model, MatrixOperator(matrix), y, noise=0.2)
+    found = sample_posterior(
+        correlated.model,
+        likelihood,
+        num_samples=1500,
+        settings=drl.AISSettings(num_particles=256, num_replicates=4, num_transitions=4),
+        generator=seeded_generator(0),
+    )
+    mean, covariance, evidence = exact_posterior(correlated, matrix, y, 0.2)
+    spread = covariance.diagonal().sqrt()
+    assert float(((found.draws.mean(0) - mean) / spread).abs().max()) < 5 / math.sqrt(1500) + 0.03
+    assert float((found.draws.std(0) / spread - 1).abs().max()) < 0.12
+    assert_z(found.estimate.value, evidence, found.estimate.standard_error + 0.005)
+
+
+def test_guidance_is_biased_towards_the_measurement_and_close(correlated):
+    matrix, y = torch.tensor([[1.0, 0.5, 0.0]], dtype=torch.float64), torch.tensor([1.0], dtype=torch.float64)
+    settings = GuidanceSettings(DDIMSettings(num_steps=150, eta=1.0), strength=1.0)
+    found = sample_guided(
+        correlated.model, MatrixOperator(matrix), y, 400, settings=settings, generator=seeded_generator(0)
+    )
+    mean, _, _ = exact_posterior(correlated, matrix, y, 0.05)
+    assert float((found.draws.mean(0) - mean).abs().max()) < 0.3
+    free = sample_ddim(correlated.model, 400, settings=settings.walk, generator=seeded_generator(0)).draws
+    residuals = [float((draws @ matrix.T - y).abs().mean()) for draws in (found.draws, free)]
+    assert residuals[0] < 0.35 * residuals[1]
+
+
+def test_projection_measures_exactly_and_conditions(correlated):
+    operator, y = Mask(torch.tensor([True, False, False])), torch.tensor([1.0], dtype=torch.float64)
+    found = sample_projected(
+        correlated.model,
+        operator,
+        y,
+        1500,
+        settings=CorrectorSettings(DDIMSettings(num_steps=60, eta=1.0), num_corrections=4),
+        generator=seeded_generator(0),
+    )
+    assert bool((found.draws[:, 0] == 1.0).all())
+    mean, covariance, _ = exact_posterior(correlated, torch.eye(3, dtype=torch.float64)[:1], y, 1e-3)
+    assert float((found.draws.mean(0) - mean)[1:].abs().max()) < 0.15
+    assert float((found.draws.std(0) / covariance.diagonal().sqrt() - 1)[1:].abs().max()) < 0.2
+
+
+def test_wrong_measurements_are_refused(correlated):
+    operator = Mask(torch.tensor([True, False, False]))
+    with pytest.raises(ValueError, match="measurement of shape"):
+        sample_guided(correlated.model, operator, torch.zeros(2), 3)
+    with pytest.raises(ValueError, match="must be positive"):
+        gaussian_likelihood(correlated.model, operator, torch.zeros(1), noise=0.0)
+    with pytest.raises(ValueError, match="both be real"):
+        sample_projected(correlated.model, operator, torch.zeros(1, dtype=torch.complex64), 3)
