@@ -92,7 +92,8 @@ class Sandwich:
     Attributes:
         log_z: point estimate (Bennett's ratio on both directions).
         standard_error: the larger of its jackknife over replicates and its asymptotic error.
-        lower: lower end of the 95 % interval, minus infinity when the verdict is "unknown".
+        lower: lower end of the 95 % interval; that of the bracket when the verdict is "unreliable", minus infinity when it is
+            "unknown".
         upper: upper end, infinity when the verdict is "unknown".
         bracket: (mean log weight of the forward paths, that of the reverse paths), each widened by 1.96 standard errors.
             The lower end holds for any model; the upper one as far as the draws are draws of the target.
@@ -388,12 +389,12 @@ def _sandwich(
         )
     ]
     verdict, advice = judge_sandwich(estimates, (value, error), overlap, annealing, forward.numel(), is_settled)
-    is_known = verdict != "unknown"
+    lower, upper = _interval((value, error), quantile, (bounds[0], bounds[1]), verdict)
     result = Sandwich(
         log_z=value,
         standard_error=error,
-        lower=value - quantile * error if is_known else -math.inf,
-        upper=value + quantile * error if is_known else math.inf,
+        lower=lower,
+        upper=upper,
         bracket=(bounds[0], bounds[1]),
         certificate=annealing.value - math.log(20),
         overlap=overlap,
@@ -415,6 +416,19 @@ def _sandwich(
     if not result.is_reliable:
         warnings.warn(f"log Z {result.log_z:.4g} is {verdict}: {advice}", UnreliableEstimateWarning, stacklevel=3)
     return result
+
+
+def _interval(
+    point: tuple[float, float], quantile: float, bracket: tuple[float, float], verdict: str
+) -> tuple[float, float]:
+    """Student's interval around the point where estimators agree; the bracket as well where they do not; else unknown."""
+    value, error = point
+    if verdict == "unknown":
+        return -math.inf, math.inf
+    lower, upper = value - quantile * error, value + quantile * error
+    if verdict == "unreliable":
+        return min(lower, *bracket), max(upper, *bracket)
+    return lower, upper
 
 
 def _bennett_by_replicates(forward: Tensor, reverse: Tensor) -> tuple[float, float, float]:

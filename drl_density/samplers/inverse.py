@@ -29,11 +29,12 @@ class GuidanceSettings:
 
     Attributes:
         walk: of the DDIM steps.
-        strength: step of the guidance over the residual's norm.
+        strength: length of the guidance step, whose direction alone is taken from the residual; too large and draws jitter
+            around the measurement by this much.
     """
 
     walk: DDIMSettings = field(default_factory=lambda: DDIMSettings(num_steps=200, eta=1.0))
-    strength: float = 1.0
+    strength: float = 0.1
 
 
 def sample_guided(

@@ -193,7 +193,7 @@ def test_annealed_posterior_is_the_exact_one(correlated):
 
 def test_guidance_is_biased_towards_the_measurement_and_close(correlated):
     matrix, y = torch.tensor([[1.0, 0.5, 0.0]], dtype=torch.float64), torch.tensor([1.0], dtype=torch.float64)
-    settings = GuidanceSettings(DDIMSettings(num_steps=150, eta=1.0), strength=1.0)
+    settings = GuidanceSettings(DDIMSettings(num_steps=150, eta=1.0), strength=0.05)
     found = sample_guided(
         correlated.model, MatrixOperator(matrix), y, 400, settings=settings, generator=seeded_generator(0)
     )

@@ -1,0 +1,17 @@
+"""Few-step and one-step generators taught by an energy sequence; plainly not densities."""
+
+from drl_density.distillation.em import EMDistillationSettings, distill
+from drl_density.distillation.generator import OneStepGenerator, RollOut
+from drl_density.distillation.mmd import MMDSettings, cubic_kernel, finetune, rbf_kernel, unbiased_mmd
+
+__all__ = [
+    "EMDistillationSettings",
+    "MMDSettings",
+    "OneStepGenerator",
+    "RollOut",
+    "cubic_kernel",
+    "distill",
+    "finetune",
+    "rbf_kernel",
+    "unbiased_mmd",
+]
