@@ -92,8 +92,8 @@ class Sandwich:
     Attributes:
         log_z: point estimate (Bennett's ratio on both directions).
         standard_error: the larger of its jackknife over replicates and its asymptotic error.
-        lower: lower end of the 95 % interval; that of the bracket when the verdict is "unreliable", minus infinity when it is
-            "unknown".
+        lower: lower end of the 95 % interval; that of the bracket when the verdict is "unreliable", minus infinity when it
+            is "unknown".
         upper: upper end, infinity when the verdict is "unknown".
         bracket: (mean log weight of the forward paths, that of the reverse paths), each widened by 1.96 standard errors.
             The lower end holds for any model; the upper one as far as the draws are draws of the target.

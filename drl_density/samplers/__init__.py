@@ -8,6 +8,12 @@ from drl_density.samplers.conditional import (
     sample_conditional,
 )
 from drl_density.samplers.ddim import DDIMSettings, interpolate_codes, invert_ddim, sample_ddim
+from drl_density.samplers.diffusion_sampler import (
+    DiffusionSampler,
+    DiffusionSamplerSettings,
+    sequence_sampler,
+    train_diffusion_sampler,
+)
 from drl_density.samplers.frequency_average import FrequencyAverage, cosine_axes, haar_axes, moving_average
 from drl_density.samplers.inverse import GuidanceSettings, gaussian_likelihood, sample_guided, sample_projected
 from drl_density.samplers.posterior import AnnealedPosterior, sample_posterior
@@ -28,6 +34,8 @@ __all__ = [
     "ConditionalSettings",
     "CorrectorSettings",
     "DDIMSettings",
+    "DiffusionSampler",
+    "DiffusionSamplerSettings",
     "FrequencyAverage",
     "GuidanceSettings",
     "ProgressivePlan",
@@ -49,4 +57,6 @@ __all__ = [
     "sample_predictor_corrector",
     "sample_progressive",
     "sample_projected",
+    "sequence_sampler",
+    "train_diffusion_sampler",
 ]

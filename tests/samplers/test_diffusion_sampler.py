@@ -1,0 +1,76 @@
+"""Denoising diffusion samplers: weights exact for any control, bounds on both sides, a trained one better than none."""
+
+import math
+
+import pytest
+import torch
+
+from drl_density import NoiseSchedule
+from drl_density.samplers import DiffusionSampler, DiffusionSamplerSettings, sequence_sampler, train_diffusion_sampler
+from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence, seeded_generator
+
+SHARES = DiffusionSamplerSettings(num_steps=40).shares()
+
+
+def target(x):
+    """N((0.5, -0.5), 0.4^2 I) times exp(2)."""
+    return 2.0 + torch.distributions.Normal(torch.tensor([0.5, -0.5], dtype=torch.float64), 0.4).log_prob(x).sum(-1)
+
+
+def test_without_control_a_reference_target_has_constant_weights():
+    sampler = DiffusionSampler(lambda x: 3.0 - 0.5 * (x**2).sum(-1) / 4, (3,), SHARES, scale=2.0)
+    _, weights = sampler.walk(50, generator=seeded_generator(0))
+    torch.testing.assert_close(weights, torch.full_like(weights, 3.0 + 1.5 * math.log(2 * math.pi * 4)))
+
+
+def test_weights_are_unbiased_for_any_control():
+    def odd(y, step):
+        return 0.3 * torch.sin(2 * y + step)
+
+    sampler = DiffusionSampler(target, (2,), SHARES, control=odd)
+    _, weights = sampler.walk(40_000, generator=seeded_generator(0))
+    shares = (weights - 2.0).exp()
+    assert_z(float(shares.mean()), 1.0, float(shares.std()) / 200)
+    draws = torch.tensor([0.5, -0.5]).double() + 0.4 * torch.randn(20_000, 2, generator=seeded_generator(1)).double()
+    inverse = (2.0 - sampler.reverse(draws, generator=seeded_generator(2))).exp()
+    assert_z(float(inverse.mean()), 1.0, float(inverse.std()) / math.sqrt(20_000))
+
+
+def test_exact_scores_leave_hardly_any_spread_and_more_steps_less():
+    system = gaussian_sequence(torch.zeros(2), 0.3 * torch.eye(2), NoiseSchedule.log_spaced(8))
+    spreads = []
+    for num_steps in (25, 200):
+        sampler = sequence_sampler(system.model, num_steps=num_steps)
+        spreads.append(float(sampler.walk(2000, generator=seeded_generator(0))[1].std()))
+    assert spreads[1] < 0.6 * spreads[0]
+    estimate = sampler.log_partition(num_walks=500, generator=seeded_generator(1))
+    assert_z(estimate.value, float(system.log_z(0)), estimate.standard_error)
+
+
+def test_bounds_enclose_log_z_of_a_mixture():
+    system = GaussianMixtureSequence.example(dim=2, seed=0)
+    sampler = sequence_sampler(system.model, num_steps=100)
+    truth = float(system.log_z(0))
+    lower = float(sampler.walk(2000, generator=seeded_generator(0))[1].mean())
+    upper = float(
+        sampler.reverse(system.sample(2000, 0, generator=seeded_generator(1)), generator=seeded_generator(2)).mean()
+    )
+    assert truth - 0.3 < lower < truth < upper < truth + 0.3
+
+
+@pytest.mark.slow
+def test_a_trained_control_beats_none():
+    settings = DiffusionSamplerSettings(num_steps=24, num_updates=150, batch_size=128, learning_rate=1e-2)
+    sampler, bounds = train_diffusion_sampler(target, (2,), settings=settings)
+    plain = DiffusionSampler(target, (2,), settings.shares())
+    trained, untrained = (s.log_partition(num_walks=1000, generator=seeded_generator(0)) for s in (sampler, plain))
+    assert trained.details["elbo"] > untrained.details["elbo"] + 1.0
+    assert abs(trained.value - 2.0) < 5 * trained.standard_error + 0.02
+    assert sum(bounds[-20:]) / 20 > sum(bounds[:20]) / 20
+
+
+def test_wrong_settings():
+    with pytest.raises(ValueError, match="scale > 0"):
+        DiffusionSamplerSettings(scale=0.0)
+    with pytest.raises(ValueError, match="shares must lie"):
+        DiffusionSampler(target, (2,), torch.tensor([0.5, 1.0]))
