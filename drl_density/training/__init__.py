@@ -1,5 +1,6 @@
 """Training: the objective, the validation criterion, the doctor, the state and the one loop."""
 
+from drl_density.training.ambient import AmbientDenoiser, AmbientSettings, train_ambient
 from drl_density.training.doctor import Doctor
 from drl_density.training.objectives import RecoveryLikelihood, classification_loss
 from drl_density.training.state import TrainingState, new_state
@@ -7,6 +8,8 @@ from drl_density.training.trainer import Evaluation, SelectionScore, TrainingSet
 from drl_density.training.validation import ValidationLoss, validation_loss
 
 __all__ = [
+    "AmbientDenoiser",
+    "AmbientSettings",
     "Doctor",
     "Evaluation",
     "RecoveryLikelihood",
@@ -18,5 +21,6 @@ __all__ = [
     "history_dataset",
     "new_state",
     "train",
+    "train_ambient",
     "validation_loss",
 ]

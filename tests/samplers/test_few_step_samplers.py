@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.operators import Mask, MatrixOperator
+from drl_density.networks import NoisedGaussianMixture
+from drl_density.operators import ComplexPairs, Mask, MaskedFourier, MatrixOperator, center_mask
 from drl_density.samplers import (
     CorrectorSettings,
     DDIMSettings,
@@ -228,3 +229,36 @@ def test_wrong_measurements_are_refused(correlated):
         gaussian_likelihood(correlated.model, operator, torch.zeros(1), noise=0.0)
     with pytest.raises(ValueError, match="both be real"):
         sample_projected(correlated.model, operator, torch.zeros(1, dtype=torch.complex64), 3)
+
+
+def test_undersampled_frequencies_of_white_noise():
+    """Prior N(0, v) on every pixel of a complex image: measured frequencies come back, the others keep variance v."""
+    size, variance = 6, 0.4
+    count = 2 * size * size
+    base = NoisedGaussianMixture(torch.ones(1), torch.zeros(1, count), variance * torch.eye(count)[None])
+    schedule = drl.NoiseSchedule.log_spaced(6, sigma_min=0.02)
+    model = drl.EnergySequence(schedule, Nothing(), (2, size, size), base=base)
+    mask = center_mask(size, size, acceleration=2, center_share=0.3, generator=seeded_generator(0))
+    operator = ComplexPairs(MaskedFourier(mask))
+    truth = variance**0.5 * torch.randn(1, 2, size, size, generator=seeded_generator(1))
+    y = operator.forward(truth)[0]
+    settings = CorrectorSettings(DDIMSettings(num_steps=150, eta=1.0), num_corrections=3)
+    found = sample_projected(model, operator, y, 300, settings=settings, generator=seeded_generator(2))
+    frequencies = MaskedFourier(torch.ones_like(mask)).forward(torch.complex(found.draws[:, 0], found.draws[:, 1]))
+    torch.testing.assert_close(frequencies[:, mask], y[mask].expand(300, -1), rtol=1e-4, atol=1e-5)
+    free = torch.view_as_real(frequencies[:, ~mask])
+    assert abs(float(free.mean())) < 5 * (variance / free.numel()) ** 0.5
+    assert abs(float(free.var()) / variance - 1) < 0.1
+
+
+class Nothing(torch.nn.Module):
+    """A network that adds nothing to its base."""
+
+    has_bounded_growth = True
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, log_snr):
+        return self.weight.expand(len(x))

@@ -1,0 +1,127 @@
+r"""Denoisers learned from corrupted points alone: further corruption, and a loss on what was measured.
+
+Each point is known through its mask A only. A further mask hides more of it; the denoiser sees the noised, further masked
+point and must predict everything A measured:
+
+.. math:: \lVert A\,(h(\tilde A x_t, \tilde A, t) - x_0) \rVert^2, \qquad \tilde A = A B.
+
+If every entry has a chance to be measured given what the denoiser sees, the optimum is E[x_0 | A~ x_t, A~]. A loss on the
+further mask alone would leave the hidden entries undetermined.
+
+Source: Daras et al. 2023 (Ambient Diffusion); its posterior sampling is arXiv 2403.08728.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from drl_density.errors import DataError, TrainingFailed
+from drl_density.schedule import NoiseSchedule
+
+
+@dataclass(frozen=True)
+class AmbientSettings:
+    """How to train.
+
+    Attributes:
+        num_steps: gradient steps.
+        batch_size: rows per step.
+        learning_rate: peak rate of Adam, falling as a half cosine.
+        hidden_share: chance that a measured entry is hidden from the denoiser, drawn afresh for every row and step.
+        levels: (least, largest) level trained at.
+    """
+
+    num_steps: int = 2000
+    batch_size: int = 256
+    learning_rate: float = 2e-3
+    hidden_share: float = 0.1
+    levels: tuple[float, float] = (0.0, 8.0)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.hidden_share < 1:
+            raise ValueError(
+                f"hidden_share must lie in (0, 1), got {self.hidden_share}: without it masks are memorised"
+            )
+
+
+class AmbientDenoiser(nn.Module):
+    """h(masked point, mask, level) for flat points: a network on their concatenation.
+
+    Args:
+        num_features: d.
+        width: hidden units.
+    """
+
+    def __init__(self, num_features: int, *, width: int = 128) -> None:
+        super().__init__()
+        self.num_features = num_features
+        self.layers = nn.Sequential(
+            nn.Linear(2 * num_features + 2, width),
+            nn.GELU(),
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.Linear(width, num_features),
+        )
+
+    def forward(self, x: Tensor, is_seen: Tensor, log_snr: Tensor) -> Tensor:
+        """Estimates of the clean points ``(n, d)`` from states and masks ``(n, d)`` and log-SNR ``(n,)`` or ``()``."""
+        seen = is_seen.to(x)
+        level = log_snr.to(x).expand(len(x))[:, None]
+        return self.layers(torch.cat([x * seen, seen, level / 4, torch.sigmoid(level)], 1))
+
+
+def train_ambient(
+    denoiser: AmbientDenoiser,
+    rows: Tensor,
+    is_measured: Tensor,
+    schedule: NoiseSchedule,
+    *,
+    settings: AmbientSettings | None = None,
+    generator: torch.Generator | None = None,
+) -> list[float]:
+    """Train in place; returns the loss of every step.
+
+    Args:
+        denoiser: to be trained.
+        rows: corrupted points ``(n, d)``; what stands in unmeasured places plays no part.
+        is_measured: ``(n, d)``, True where measured; every row at least once.
+        schedule: noise levels.
+        settings: steps, rates and further corruption.
+        generator: source of randomness.
+
+    Raises:
+        DataError: shapes that differ, rows or columns that are never measured.
+        TrainingFailed: when the loss is not a finite number.
+    """
+    settings = settings or AmbientSettings(levels=(0.0, float(schedule.num_levels)))
+    if rows.shape != is_measured.shape or rows.shape[1:] != (denoiser.num_features,):
+        raise DataError(
+            f"expected rows and masks of shape (n, {denoiser.num_features}), got {tuple(rows.shape)} and "
+            f"{tuple(is_measured.shape)}"
+        )
+    if not bool(is_measured.any(0).all()) or not bool(is_measured.any(1).all()):
+        raise DataError("every row must have a measured entry and every column must be measured in some row")
+    rows = torch.where(is_measured, rows, 0.0)
+    optimizer = torch.optim.Adam(denoiser.parameters(), lr=settings.learning_rate)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.num_steps)
+    low, high = settings.levels
+    losses = []
+    for step in range(settings.num_steps):
+        chosen = torch.randint(len(rows), (settings.batch_size,), generator=generator)
+        clean, measured = rows[chosen], is_measured[chosen]
+        levels = low + (high - low) * torch.rand(len(clean), generator=generator, dtype=torch.float64)
+        hidden = torch.rand(clean.shape, generator=generator) < settings.hidden_share
+        state = schedule.diffuse(clean, levels, generator=generator)
+        found = denoiser(state, measured & ~hidden, schedule.log_snr_at(levels))
+        loss = ((found - clean) * measured).square().sum(1).mean()
+        if not bool(torch.isfinite(loss)):
+            raise TrainingFailed(f"the ambient loss at step {step} is {float(loss.detach())}; lower the learning rate")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        rate.step()
+        losses.append(float(loss.detach()))
+    return losses

@@ -1,0 +1,52 @@
+"""Ambient training against Gaussian conditioning."""
+
+import pytest
+import torch
+
+import drl_density as drl
+from drl_density.errors import DataError
+from drl_density.testing import seeded_generator
+from drl_density.training import AmbientDenoiser, AmbientSettings, train_ambient
+
+COVARIANCE = torch.tensor([[1.0, 0.8, 0.3], [0.8, 1.0, 0.2], [0.3, 0.2, 0.7]])
+SCHEDULE = drl.NoiseSchedule.log_spaced(8)
+
+
+def corrupted(count):
+    generator = seeded_generator(0)
+    rows = torch.randn(count, 3, generator=generator) @ torch.linalg.cholesky(COVARIANCE).T
+    is_measured = torch.rand(count, 3, generator=generator) < 0.6
+    is_measured[~is_measured.any(1), 0] = True
+    return rows, is_measured
+
+
+@pytest.mark.slow
+def test_the_denoiser_becomes_the_conditional_mean_without_ever_seeing_a_whole_row():
+    rows, is_measured = corrupted(20_000)
+    torch.manual_seed(0)
+    denoiser = AmbientDenoiser(3, width=64)
+    settings = AmbientSettings(num_steps=1500, hidden_share=0.3, levels=(2.0, 2.0), learning_rate=4e-3)
+    hidden = torch.where(is_measured, rows, torch.nan)
+    losses = train_ambient(denoiser, hidden, is_measured, SCHEDULE, settings=settings, generator=seeded_generator(1))
+    assert sum(losses[-50:]) < 0.8 * sum(losses[:50])
+    alpha, sigma = float(SCHEDULE.alpha_at(2.0)), float(SCHEDULE.sigma_at(2.0))
+    x = SCHEDULE.diffuse(corrupted(500)[0], 2.0, generator=seeded_generator(2))
+    for seen in ([0], [1, 2], [0, 1, 2]):
+        mask = torch.zeros(500, 3, dtype=torch.bool)
+        mask[:, seen] = True
+        block = alpha**2 * COVARIANCE[seen][:, seen] + sigma**2 * torch.eye(len(seen))
+        exact = x[:, seen] @ torch.linalg.solve(block, alpha * COVARIANCE[seen])
+        with torch.no_grad():
+            found = denoiser(x, mask, SCHEDULE.log_snr_at(2.0))
+        assert float((found - exact).square().mean()) < 0.02
+
+
+def test_wrong_masks():
+    rows, is_measured = corrupted(10)
+    denoiser = AmbientDenoiser(3)
+    with pytest.raises(DataError, match="expected rows and masks"):
+        train_ambient(denoiser, rows[:, :2], is_measured, SCHEDULE)
+    with pytest.raises(DataError, match="every column"):
+        train_ambient(denoiser, rows, torch.tensor([True, True, False]).expand(10, 3), SCHEDULE)
+    with pytest.raises(ValueError, match="hidden_share"):
+        AmbientSettings(hidden_share=0.0)
