@@ -119,6 +119,7 @@ def fit(
     table = prepare_table(dataset, settings.transform, base=settings.base)
     settings = settings.resolve(len(dataset.train), dataset.train[0].numel(), table.bases.sigma_min)
     saved = folder.saved() if folder is not None and resume else None
+    forecast = None
     if saved is not None:
         settings = saved.settings
     elif max_minutes is not None:
@@ -130,10 +131,12 @@ def fit(
         folder.begin(dataset.source, settings, seed=seed)
     deadline = None if max_minutes is None else started + 0.9 * 60 * max_minutes
     runs: dict[str, TrainingState] = {}
+    prepared = time.monotonic()
     for index, (name, base) in enumerate(_members(table, settings).items()):
         job = _Member(table, settings, base, seed + 7919 * index, name)
         runs[name] = job.train(folder, deadline, progress)
-    return _finish(table, settings, runs, seed, folder)
+    times = {"forecast_seconds": forecast, "training_seconds": time.monotonic() - prepared}
+    return _finish(table, settings, runs, {"seed": seed, **times}, folder)
 
 
 def _members(table: Table, settings: FitSettings) -> dict[str, NoisedGaussianMixture]:
@@ -294,9 +297,10 @@ def _finish(
     table: Table,
     settings: FitSettings,
     runs: dict[str, TrainingState],
-    seed: int,
+    run_details: dict[str, Any],
     folder: TrainingFolder | None,
 ) -> Density:
+    seed = run_details["seed"]
     num_features = table.dataset.train.shape[1]
     data_rows = table.held_out(table.dataset.validation, seed=seed)
     rows = table.transform(data_rows).float()
@@ -325,7 +329,8 @@ def _finish(
             "name": table.dataset.name,
             "source": table.dataset.source,
             "loading": table.dataset.loading,
-            "seed": seed,
+            **run_details,
+            "steps_done": sum(state.step for state in runs.values()),
             "sigma_min": settings.sigma_min,
             "selected_member": name,
             "selected_sigma": float(model.schedule.sigma_at(0)),

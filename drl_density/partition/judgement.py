@@ -86,6 +86,12 @@ def judge_sandwich(
         return "unreliable", "; ".join(reasons) + ": use more particles, more transitions, or more levels"
     if error > 0.1 or annealing.verdict == "unreliable" or overlap < 0.05:
         return "doubtful", f"standard error {error:.2g}, overlap {overlap:.2g}: spend more particles"
+    weakest = max(estimates[ANNEALING][1], equilibrium[1])
+    if weakest > 0.25:
+        return "doubtful", (
+            f"annealing and the multistate ratio agree with the point only within their own errors, up to {weakest:.2g} nats: "
+            "too weak a check; use more particles or transitions"
+        )
     return "reliable", (
         f"annealing, both path directions{' and both kinds of start' if from_data else ''} agree; overlap {overlap:.2f}"
     )
