@@ -108,10 +108,10 @@ def test_compare_pairs_the_rows(run, table, tmp_path, capsys):
 
 
 def test_an_unreliable_demo_fails(monkeypatch, capsys):
-    from drl_density import cli
+    from drl_density.cli import learn
     from drl_density.density.demo import DemoOutcome
 
-    monkeypatch.setattr(cli, "run_demo", lambda *_, **__: DemoOutcome("figures", "unknown"))
+    monkeypatch.setattr(learn, "run_demo", lambda *_, **__: DemoOutcome("figures", "unknown"))
     assert main(["demo"]) == 1
     printed = capsys.readouterr()
     assert "figures" in printed.out
@@ -147,6 +147,6 @@ def test_interruption_is_resumable(table, tmp_path, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("drl_density.cli.fit", interrupted)
+    monkeypatch.setattr("drl_density.cli.learn.fit", interrupted)
     assert main(["fit", str(table), "--out", str(tmp_path / "run")]) == 130
     assert "--resume" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def judge_sandwich(
     weakest = max(estimates[ANNEALING][1], equilibrium[1])
     if weakest > 0.25:
         return "doubtful", (
-            f"annealing and the multistate ratio agree with the point only within their own errors, up to {weakest:.2g} nats: "
+            f"annealing and the multistate ratio agree with the point only within their errors, up to {weakest:.2g} nats: "
             "too weak a check; use more particles or transitions"
         )
     return "reliable", (

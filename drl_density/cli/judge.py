@@ -1,0 +1,124 @@
+"""Commands that judge a fit: ``evaluate``, ``diagnose``, ``report`` and ``compare``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from drl_density.cli.tables import rows_of
+from drl_density.density import Density, LikelihoodReport, compare, dequantized_rows
+from drl_density.errors import DataError
+from drl_density.partition import SandwichSettings
+from drl_density.run_folder import RunFolder
+
+
+@dataclasses.dataclass
+class Evaluate:
+    """Likelihood of rows with the two-sided interval of log Z; writes report.nc and report.html into the run folder."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of a finished run."""
+    source: Annotated[str | None, tyro.conf.Positional] = None
+    """Table with the columns of the fit; the test rows of the fit's own data when not given."""
+    seed: int = 0
+    """Of the estimate."""
+    particles: int = 512
+    """Particles per replicate."""
+    replicates: int = 8
+    """Independent replicates."""
+
+    def run(self) -> None:
+        """Evaluate, print and write."""
+        density = Density.load(self.run_folder)
+        if min(self.particles, self.replicates) < 2:
+            raise DataError(f"expected at least 2 particles and 2 replicates, got {self.particles}, {self.replicates}")
+        rows = rows_of(density, self.source)
+        settings = SandwichSettings(num_particles=self.particles, num_replicates=self.replicates)
+        report = density.evaluate(rows, seed=self.seed, settings=settings)
+        folder = RunFolder.open(self.run_folder)
+        folder.write_dataset("report.nc", report.tree)
+        folder.write_text("report.html", report.page().to_html())
+        print(report.summary())
+        print(f"report: {self.run_folder / 'report.html'}")
+
+
+@dataclasses.dataclass
+class Diagnose:
+    """Long adjusted chains from data and from noise; writes diagnosis.nc and diagnosis.html into the run folder."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of a finished run."""
+    source: Annotated[str | None, tyro.conf.Positional] = None
+    """Table with the columns of the fit; the test rows of the fit's own data when not given."""
+    level: float = 0.0
+    """Noise level of the chains."""
+    steps: int = 10_000
+    """Kept steps of every chain."""
+    chains: int = 64
+    """Chains, half begun at data and half at noise."""
+    seed: int = 0
+    """Of the chains."""
+
+    def run(self) -> None:
+        """Run, print and write."""
+        density = Density.load(self.run_folder)
+        rows = rows_of(density, self.source)
+        rows = dequantized_rows(density, rows, torch.Generator().manual_seed(self.seed))[0]
+        found = density.diagnose(rows, level=self.level, num_steps=self.steps, num_chains=self.chains, seed=self.seed)
+        folder = RunFolder.open(self.run_folder)
+        folder.write_dataset("diagnosis.nc", found.tree)
+        folder.write_text("diagnosis.html", found.page().to_html())
+        print(found.summary())
+        print(f"page: {self.run_folder / 'diagnosis.html'}")
+
+
+@dataclasses.dataclass
+class Report:
+    """Print the last evaluation of a run and write its page again."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of a run that was evaluated."""
+
+    def run(self) -> None:
+        """Read, print and write."""
+        report = LikelihoodReport.load(self.run_folder / "report.nc")
+        RunFolder.open(self.run_folder).write_text("report.html", report.page().to_html())
+        print(report.summary())
+        print(f"report: {self.run_folder / 'report.html'}")
+
+
+@dataclasses.dataclass
+class Compare:
+    """Mean log densities of several fits on the same rows, with paired differences to the first."""
+
+    run_folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Folders of at least two finished runs of the same columns."""
+    source: str | None = None
+    """Table with the columns of the fits; the test rows of the first fit when not given."""
+    seed: int = 0
+    """Of the dequantisation, which all fits share."""
+
+    def run(self) -> None:
+        """Score and print."""
+        densities = {str(folder): Density.load(folder) for folder in self.run_folders}
+        first = next(iter(densities.values()), None)
+        for name, density in densities.items():
+            if [c.name for c in density.columns] != [c.name for c in first.columns]:
+                raise DataError(
+                    f"{name} has other columns than {self.run_folders[0]}; fits of the same columns compare"
+                )
+        if len(densities) < 2:
+            raise DataError(f"expected at least two run folders to compare, got {len(densities)}")
+        rows = rows_of(first, self.source)
+        rows = dequantized_rows(first, rows, torch.Generator().manual_seed(self.seed))[0]
+        print(f"{'run':32s} {'nats/row':>10s} {'first - it':>10s} {'s.e.':>8s} log Z")
+        for row in compare(densities, rows):
+            estimate = densities[row.name].estimate
+            print(
+                f"{row.name:32s} {row.mean:10.4f} {row.difference:10.4f} {row.standard_error:8.4f} "
+                f"+- {estimate.standard_error:.4f}, {estimate.verdict}"
+            )

@@ -1,0 +1,124 @@
+"""Commands that learn: ``fit`` and ``demo``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
+from drl_density.density import FitSettings, fit, prepare_table
+from drl_density.density.demo import run_demo
+from drl_density.errors import DataError, NumericalError
+
+
+@dataclasses.dataclass
+class Fit:
+    """Learn a density from a table, small images or a toy, and save it in a run folder."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """A file (.csv, .tsv, .parquet, .npy, .npz, .nc), a bundled set (digits, wine, ...), or a toy (eight_gaussians, ...)."""
+    out: Path = Path("runs/fit")
+    """Run folder."""
+    seed: int = 0
+    """Of the split, the network and training."""
+    drop: tuple[str, ...] = ()
+    """Columns to leave out."""
+    bounds: tuple[str, ...] = ()
+    """Declared bounds, one NAME=LOWER:UPPER per column; an end may be left out (age=0: share=0:1)."""
+    missing: str = "refuse"
+    """Rows with holes: refuse or drop_rows."""
+    group: str | None = None
+    """Column whose equal values stay on one side of the split."""
+    time: str | None = None
+    """Column by which the latest rows become the test."""
+    weights: str | None = None
+    """Column of row weights."""
+    max_minutes: float | None = None
+    """Bound on the whole fit."""
+    resume: bool = False
+    """Go on with the run in the folder."""
+    force: bool = False
+    """Overwrite the run in the folder."""
+    dry_run: bool = False
+    """Print the resolved settings and stop."""
+    settings: FitSettings = dataclasses.field(default_factory=FitSettings)
+    """Choices of the fit; see --help for each."""
+
+    def run(self) -> None:
+        """Fit, save, and say what came out."""
+        split = Split(seed=self.seed, group=self.group, time=self.time, weights=self.weights)
+        columns = dict(_bounds(text) for text in self.bounds)
+        data = load_dataset(self.source, split=split, columns=columns, drop=self.drop, missing=self.missing)
+        print(data.describe())
+        if self.dry_run:
+            self._print_settings(data)
+            return
+        density = fit(
+            data,
+            seed=self.seed,
+            out=self.out,
+            settings=self.settings,
+            max_minutes=self.max_minutes,
+            resume=self.resume,
+            force=self.force,
+        )
+        print(density.summary())
+        samples = density.pool[: len(data.test) * 4]
+        table = prepare_table(data, density.settings.transform)
+        check = memorization_check(samples, data.train, table.rows(data.test, torch.Generator().manual_seed(self.seed)))
+        print(
+            f"nearest training row: samples {check.sample_distance:.3g}, test {check.test_distance:.3g}; {check.verdict}"
+        )
+        print(f"saved in {self.out}")
+
+    def _print_settings(self, data: Dataset) -> None:
+        table = prepare_table(data, self.settings.transform, base=self.settings.base)
+        num_features, transform = data.train[0].numel(), table.transform
+        settings = self.settings.resolve(len(data.train), num_features, table.bases.sigma_min)
+        describe = getattr(transform, "describe", None)
+        print("\n".join(describe()) if describe else f"transform: {transform}")
+        print(json.dumps({"out": str(self.out), "seed": self.seed, **settings.to_dict()}, indent=1))
+
+
+@dataclasses.dataclass
+class Demo:
+    """Fit a bundled real set, compare with Gaussian and KDE on the same split and transform, and write a report page."""
+
+    out: Path = Path("runs/demo")
+    """Run folder."""
+    source: str = "digits"
+    """Data set."""
+    seed: int = 0
+    """Of everything."""
+    max_minutes: float = 3.0
+    """Bound on the fit."""
+    force: bool = False
+    """Overwrite the run in the folder."""
+
+    def run(self) -> None:
+        """Run the demo.
+
+        Raises:
+            NumericalError: for a likelihood that is not to be believed; the report is written all the same.
+        """
+        done = run_demo(self.source, self.out, seed=self.seed, max_minutes=self.max_minutes, force=self.force)
+        print(done.text)
+        if done.verdict not in ("reliable", "doubtful"):
+            raise NumericalError(f"the verdict on log Z is {done.verdict}: see the report for the reasons")
+
+
+def _bounds(text: str) -> tuple[str, dict[str, float]]:
+    """``NAME=LOWER:UPPER`` as what ``load_dataset`` takes in ``columns``."""
+    name, _, ends = text.rpartition("=")
+    lower, colon, upper = ends.partition(":")
+    try:
+        if not (name and colon):
+            raise ValueError(text)
+        return name, {key: float(end) for key, end in (("lower", lower), ("upper", upper)) if end}
+    except ValueError as error:
+        raise DataError(f"--bounds wants NAME=LOWER:UPPER such as age=0: or share=0:1, got {text!r}") from error

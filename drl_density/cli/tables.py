@@ -1,0 +1,48 @@
+"""Tables in and out of the command line."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from drl_density.datasets import load_again, read_rows
+from drl_density.density import Density
+
+
+def rows_of(density: Density, source: str | None) -> torch.Tensor:
+    """Rows of a table in the columns of the fit, or the test rows of the split that the fit was made on."""
+    if source is None:
+        return load_again(density.details["source"], density.details["loading"]).test
+    return read_rows(source, density.columns)
+
+
+def as_written(rows: np.ndarray, density: Density, *, on_grid: bool = True) -> list[list[Any]]:
+    """Draws on each column's own grid (values as they are without ``on_grid``), labels in place of codes."""
+    written = []
+    for index, column in enumerate(density.columns):
+        values = rows[:, index]
+        if column.categories is not None:
+            codes = np.minimum(np.maximum(np.round(values), 0), len(column.categories) - 1).astype(int)
+            written.append([column.categories[code] for code in codes])
+        elif column.width and on_grid:
+            written.append([float(f"{v:.12g}") for v in np.round(values / column.width) * column.width])
+        else:
+            written.append(values.tolist())
+    return [list(row) for row in zip(*written, strict=True)]
+
+
+def write_csv(path: Path | None, names: list[str], rows: Any) -> None:
+    """Write a header and rows as CSV, to standard output without a path."""
+    stream = sys.stdout if path is None else path.open("w", newline="", encoding="utf-8")
+    try:
+        writer = csv.writer(stream)
+        writer.writerow(names)
+        writer.writerows(rows)
+    finally:
+        if path is not None:
+            stream.close()
