@@ -4,11 +4,12 @@ from drl_density.density.comparison import Comparison, compare
 from drl_density.density.conditional import Imputation, MarginalDensity
 from drl_density.density.diagnosis import Diagnosis
 from drl_density.density.evaluation import dequantized_rows
-from drl_density.density.fit import Table, fit, prepare_table
+from drl_density.density.fit import fit
 from drl_density.density.fitted import Baselines, Density
 from drl_density.density.likelihood_report import LikelihoodReport
 from drl_density.density.posterior import Posterior
 from drl_density.density.settings import FitSettings
+from drl_density.density.table import Table, prepare_table
 
 __all__ = [
     "Baselines",

@@ -13,10 +13,11 @@ from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
 from drl_density.datasets import Dataset, load_dataset, memorization_check
-from drl_density.density.fit import Table, fit, prepare_table
+from drl_density.density.fit import fit
 from drl_density.density.fitted import Density
 from drl_density.density.likelihood_report import LikelihoodReport
 from drl_density.density.settings import FitSettings
+from drl_density.density.table import Table, prepare_table
 from drl_density.plots import plot_data_against_samples, plot_density_2d, plot_training
 from drl_density.reports import ReportPage, ReportTable
 from drl_density.run_folder import RunFolder

@@ -2,83 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions.transforms import Transform
 from tqdm import tqdm
 
-from drl_density.datasets import Dataset, Split, choose_transform, load_dataset
+from drl_density.datasets import Dataset, Split, load_dataset
+from drl_density.density.build import build_model, build_objective, fresh_state, members_of
 from drl_density.density.fitted import Baselines, Density, ToData, freeze
+from drl_density.density.forecast import FINAL_ANNEALING, finishing_seconds, within_time
 from drl_density.density.members import join
-from drl_density.density.mixture_base import ChosenBases, choose_bases
 from drl_density.density.selection import AnnealedLikelihood
 from drl_density.density.settings import FitSettings
 from drl_density.density.store import TrainingFolder
-from drl_density.mcmc import HMC, MALA, ULA
+from drl_density.density.table import Table, prepare_table
 from drl_density.model import EnergySequence
-from drl_density.networks import MLP, MLPSettings, NoisedGaussianMixture
-from drl_density.partition import AISSettings, annealed_importance_sampling, sequence_path
+from drl_density.networks import NoisedGaussianMixture
+from drl_density.partition import annealed_importance_sampling, sequence_path
 from drl_density.samplers import plan_progressive, sample_progressive
-from drl_density.schedule import NoiseSchedule
-from drl_density.training import (
-    Evaluation,
-    RecoveryLikelihood,
-    TrainingState,
-    history_dataset,
-    new_state,
-    train,
-)
-from drl_density.transforms import Dequantization, MarginalGaussianization, fit_marginal_gaussianization
-
-
-@dataclass(frozen=True)
-class Table:
-    """A data set together with its way into model space.
-
-    Attributes:
-        dataset: train, validation and test rows in data units.
-        transform: data to model space.
-        dequantization: uniform noise of each column's rounding width, or None.
-        bases: the fixed parts of the models' energies, or None when they were not asked for.
-    """
-
-    dataset: Dataset
-    transform: Transform
-    dequantization: Dequantization | None
-    bases: ChosenBases | None
-
-    def rows(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Rows in data units, dequantised, in float64."""
-        return x if self.dequantization is None else self.dequantization(x, generator)
-
-    def to_model(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Rows dequantised and transformed, float32."""
-        return self.transform(self.rows(x, generator)).float()
-
-    def batches(self, num_rows: int, generator: torch.Generator) -> Tensor:
-        """Training rows drawn with replacement (by weight where there are weights), freshly dequantised."""
-        train, weights = self.dataset.train, self.dataset.weights
-        if weights is None:
-            chosen = torch.randint(len(train), (num_rows,), generator=generator)
-        else:
-            chosen = torch.multinomial(weights, num_rows, replacement=True, generator=generator)
-        return self.to_model(train[chosen], generator)
-
-    def held_out(self, x: Tensor, *, seed: int, least: int = 1024, most: int = 8192) -> Tensor:
-        """Held-out rows in data units: repeated with fresh dequantisation until there are enough, or thinned."""
-        generator = torch.Generator().manual_seed(seed)
-        if len(x) > most:
-            x = x[torch.randperm(len(x), generator=generator)[:most]]
-        copies = 1 if self.dequantization is None else max(1, math.ceil(least / len(x)))
-        return torch.cat([self.rows(x, generator) for _ in range(copies)])
+from drl_density.training import Evaluation, TrainingState, history_dataset, train
+from drl_density.transforms import MarginalGaussianization, fit_marginal_gaussianization
 
 
 def fit(
@@ -119,120 +66,27 @@ def fit(
     table = prepare_table(dataset, settings.transform, base=settings.base)
     settings = settings.resolve(len(dataset.train), dataset.train[0].numel(), table.bases.sigma_min)
     saved = folder.saved() if folder is not None and resume else None
-    forecast = None
+    forecast, reserve = None, 0.0
     if saved is not None:
         settings = saved.settings
     elif max_minutes is not None:
-        left = max_minutes - (time.monotonic() - started) / 60
+        reserve = finishing_seconds(table, settings, seed=seed)
+        left = max_minutes - (time.monotonic() - started + reserve) / 60
         settings, forecast = within_time(table, settings, left, seed=seed)
         if progress:
-            tqdm.write(f"forecast: {settings.training.num_steps} steps, at most {forecast:.0f} s of training")
+            tqdm.write(
+                f"forecast: {settings.training.num_steps} steps, {forecast:.0f} s of training, then {reserve:.0f} s"
+            )
     if folder is not None and saved is None:
         folder.begin(dataset.source, settings, seed=seed)
-    deadline = None if max_minutes is None else started + 0.9 * 60 * max_minutes
+    deadline = None if max_minutes is None else started + 60 * max_minutes - reserve
     runs: dict[str, TrainingState] = {}
     prepared = time.monotonic()
-    for index, (name, base) in enumerate(_members(table, settings).items()):
+    for index, (name, base) in enumerate(members_of(table, settings).items()):
         job = _Member(table, settings, base, seed + 7919 * index, name)
         runs[name] = job.train(folder, deadline, progress)
     times = {"forecast_seconds": forecast, "training_seconds": time.monotonic() - prepared}
     return _finish(table, settings, runs, {"seed": seed, **times}, folder)
-
-
-def _members(table: Table, settings: FitSettings) -> dict[str, NoisedGaussianMixture]:
-    """The base of each member to train: every chosen base, ``num_networks`` times."""
-    bases = table.bases.mixtures.items()
-    return {f"{name}-{index}": base for name, base in bases for index in range(settings.num_networks)}
-
-
-def prepare_table(dataset: Dataset, kind: str = "auto", *, base: str | None = None) -> Table:
-    """Fit the data transform on the training rows, and where ``base`` names a kind, the models' fixed bases."""
-    transform, dequantization = choose_transform(dataset, kind=kind)
-    generator = torch.Generator().manual_seed(0)
-    rows = dataset.train
-    if len(rows) > 50_000:
-        rows = rows[torch.randperm(len(rows), generator=generator)[:50_000]]
-    most = max(len(rows), 20_000 if rows.shape[1] <= 32 else 6_000)
-    copies = 1 if dequantization is None else max(1, min(10, most // len(rows)))
-    table = Table(dataset, transform, dequantization, None)
-    if base is None:
-        return table
-    u = torch.cat([transform(table.rows(rows, generator)) for _ in range(copies)])
-    held_out = transform(table.held_out(dataset.validation, seed=0))
-    return dataclasses.replace(table, bases=choose_bases(u, held_out, kind=base))
-
-
-KERNELS = {"mala": MALA(), "hmc": HMC(num_leapfrog=3), "ula": ULA()}
-
-
-def build_model(settings: FitSettings, base: NoisedGaussianMixture, *, seed: int) -> EnergySequence:
-    """A fresh sequence with resolved ``settings`` on the fixed ``base``."""
-    num_features = base.num_features
-    generator = torch.Generator().manual_seed(seed)
-    sizes = MLPSettings(
-        num_features,
-        width=settings.width,
-        num_blocks=settings.num_blocks,
-        num_fourier_features=settings.num_fourier_features,
-        fourier_scale=settings.fourier_scale,
-        dropout=settings.dropout,
-    )
-    schedule = NoiseSchedule.log_spaced(settings.num_levels, sigma_min=settings.sigma_min, sigma_max=settings.sigma_max)
-    network = MLP(sizes, generator=generator)
-    return EnergySequence(schedule, network, (num_features,), base=base, generator=generator)
-
-
-def build_objective(settings: FitSettings) -> RecoveryLikelihood:
-    """The training objective of ``settings``."""
-    return RecoveryLikelihood(
-        num_steps=settings.num_chain_steps,
-        kernel=KERNELS[settings.kernel],
-        noisier_share=settings.noisier_share,
-        jump=settings.jump,
-        classification_weight=settings.classification_weight,
-    )
-
-
-def fresh_state(settings: FitSettings, base: NoisedGaussianMixture, *, seed: int) -> TrainingState:
-    """A training state at step 0."""
-    training = settings.training
-    return new_state(
-        build_model(settings, base, seed=seed),
-        learning_rate=training.learning_rate,
-        weight_decay=training.weight_decay,
-        average_decay=training.average_decay,
-        seed=seed,
-        step_size=0.8 if settings.chain_step_size is None else settings.chain_step_size,
-    )
-
-
-def within_time(table: Table, settings: FitSettings, max_minutes: float, *, seed: int) -> tuple[FitSettings, float]:
-    """Cut the number of steps to what ``max_minutes`` allows at the speed measured on a throw-away state.
-
-    Returns the settings and the forecast of the training time in seconds, which early stopping may undercut.
-    """
-    per_step = seconds_per_step(table, settings, seed=seed)
-    num_members = len(_members(table, settings))
-    allowed = int(0.8 * 60 * max_minutes / per_step / num_members)
-    every = settings.training.evaluate_every
-    num_steps = max(every, min(settings.training.num_steps, allowed))
-    cut = dataclasses.replace(settings, training=dataclasses.replace(settings.training, num_steps=num_steps))
-    return cut, num_steps * per_step * num_members
-
-
-def seconds_per_step(table: Table, settings: FitSettings, *, seed: int, num_steps: int = 12) -> float:
-    """Measured seconds per training step, its share of an evaluation included."""
-    widest = max(table.bases.mixtures.values(), key=lambda base: base.num_components)
-    state = fresh_state(settings, widest, seed=seed)
-    every = num_steps
-    training = dataclasses.replace(settings.training, num_steps=num_steps, evaluate_every=every)
-    rows = table.transform(table.held_out(table.dataset.validation, seed=seed)).float()
-    times: list[float] = []
-    evaluation = Evaluation(rows, score=AnnealedLikelihood(rows), on_step=lambda _: times.append(time.monotonic()))
-    train(state, build_objective(settings), table.batches, settings=training, evaluation=evaluation)
-    done = time.monotonic()
-    per_step = sorted(b - a for a, b in zip(times, times[1:], strict=False))[len(times) // 2 - 1]
-    return per_step + (done - times[-1]) / settings.training.evaluate_every
 
 
 @dataclass(frozen=True)
@@ -308,7 +162,7 @@ def _finish(
     best_run = runs.get(name) or max(runs.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(seed + 1)
     estimate = annealed_importance_sampling(
-        sequence_path(model, steps_per_level=8), settings=AISSettings(num_particles=512), generator=generator
+        sequence_path(model, steps_per_level=8), settings=FINAL_ANNEALING, generator=generator
     )
     plan = plan_progressive(model, generator=generator)
     draws = sample_progressive(model, settings.num_pool_draws, plan=plan, generator=generator).draws
@@ -363,6 +217,3 @@ def _baselines(table: Table, model: EnergySequence, log_z: float, data_rows: Ten
         tilted = model.log_density(u.float(), 0).double() - log_z + jacobian
         independent = marginals.marginal_log_density(data_rows).sum(-1)
     return Baselines(float(tilted.mean()), float(gaussian.mean()), float(independent.mean()))
-
-
-ProgressCallback = Callable[[dict[str, Any]], None]

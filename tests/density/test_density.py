@@ -11,8 +11,9 @@ import torch
 from pyro.infer import MCMC, NUTS
 
 import drl_density as drl
-from drl_density.density.fit import Table, prepare_table, seconds_per_step, within_time
+from drl_density.density import Table, prepare_table
 from drl_density.density.fitted import Density
+from drl_density.density.forecast import seconds_per_step, within_time
 from drl_density.density.members import join, members_from_values, members_to_values
 from drl_density.density.mixture_base import choose_bases
 from drl_density.errors import RunFolderError, UnreliableEstimateWarning

@@ -1,0 +1,77 @@
+"""How long a fit will take, measured before it begins."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import warnings
+
+import torch
+
+from drl_density.density.build import build_model, build_objective, fresh_state, members_of
+from drl_density.density.fitted import freeze
+from drl_density.density.selection import AnnealedLikelihood
+from drl_density.density.settings import FitSettings
+from drl_density.density.table import Table
+from drl_density.errors import DRLDensityWarning
+from drl_density.partition import AISSettings
+from drl_density.training import Evaluation, train
+
+FINAL_ANNEALING = AISSettings(num_particles=512)
+
+
+def within_time(table: Table, settings: FitSettings, max_minutes: float, *, seed: int) -> tuple[FitSettings, float]:
+    """Cut the number of steps to what ``max_minutes`` allows at the speed measured on a throw-away state.
+
+    Returns the settings and the forecast of the training time in seconds, which early stopping may undercut.
+    """
+    per_step = seconds_per_step(table, settings, seed=seed)
+    num_members = len(members_of(table, settings))
+    allowed = int(0.9 * 60 * max(max_minutes, 0.0) / per_step / num_members)
+    every = settings.training.evaluate_every
+    if allowed < every:
+        warnings.warn(
+            f"max_minutes leaves {max(allowed, 0)} training steps of {per_step:.2g} s for each of {num_members} members; "
+            f"the least is {every}, so the fit will take longer: allow more time, or fewer members (base, num_networks)",
+            DRLDensityWarning,
+            stacklevel=3,
+        )
+    num_steps = max(every, min(settings.training.num_steps, allowed))
+    cut = dataclasses.replace(settings, training=dataclasses.replace(settings.training, num_steps=num_steps))
+    return cut, num_steps * per_step * num_members
+
+
+def seconds_per_step(table: Table, settings: FitSettings, *, seed: int, num_steps: int = 12) -> float:
+    """Measured seconds per training step, its share of an evaluation included."""
+    widest = max(table.bases.mixtures.values(), key=lambda base: base.num_components)
+    state = fresh_state(settings, widest, seed=seed)
+    every = num_steps
+    training = dataclasses.replace(settings.training, num_steps=num_steps, evaluate_every=every)
+    rows = table.transform(table.held_out(table.dataset.validation, seed=seed)).float()
+    times: list[float] = []
+    evaluation = Evaluation(rows, score=AnnealedLikelihood(rows), on_step=lambda _: times.append(time.monotonic()))
+    train(state, build_objective(settings), table.batches, settings=training, evaluation=evaluation)
+    done = time.monotonic()
+    per_step = sorted(b - a for a, b in zip(times, times[1:], strict=False))[len(times) // 2 - 1]
+    return per_step + (done - times[-1]) / settings.training.evaluate_every
+
+
+def finishing_seconds(table: Table, settings: FitSettings, *, seed: int) -> float:
+    """Forecast of what comes after training: choosing the member, the final log Z, the pool of draws.
+
+    Gradients needed, counted from the sizes of those steps, times the measured time of one.
+    """
+    widest = max(table.bases.mixtures.values(), key=lambda base: base.num_components)
+    model = freeze(build_model(settings, widest, seed=seed))
+    rows = torch.randn(2048, widest.num_features, generator=torch.Generator().manual_seed(seed))
+    model.score(rows, 0.0)
+    before = time.monotonic()
+    for _ in range(3):
+        model.score(rows, 0.0)
+    per_row = (time.monotonic() - before) / (3 * len(rows))
+    num_members, num_levels = len(members_of(table, settings)), settings.num_levels
+    shares = num_members + 1 if num_members > 1 else 1  # an average costs all members at once
+    select = (num_members + shares - 1) * (4 * num_levels + 1) * (2 * 512 * 3 + 512 * 5)
+    estimate = shares * (8 * num_levels + 1) * (FINAL_ANNEALING.num_particles * 8 * 3 + 256 * 5)
+    pool = shares * (settings.num_pool_draws + 256) * (2 * num_levels * 11 + 41)
+    return 1.7 * per_row * (select + estimate + pool)
