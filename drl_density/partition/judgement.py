@@ -27,6 +27,7 @@ def judge_sandwich(
     annealing: LogPartitionEstimate,
     num_paths: int,
     is_settled: bool,  # noqa: FBT001
+    least_acceptance: float,
 ) -> tuple[str, str]:
     """(verdict, advice).
 
@@ -37,6 +38,7 @@ def judge_sandwich(
         annealing: record of the annealing run.
         num_paths: forward paths.
         is_settled: whether four times the kernel steps leave log Z where it is.
+        least_acceptance: mean acceptance on the density where it is least.
     """
     value, error = point
     reasons: list[str] = []
@@ -67,6 +69,10 @@ def judge_sandwich(
         reasons.append(
             f"the mean log weight of forward paths lies {value - estimates[LOWER][0]:.2g} nats below log Z: many are lost, "
             "so parts of the target may never be reached"
+        )
+    if least_acceptance < 0.05:
+        reasons.append(
+            f"the kernel hardly accepts ({least_acceptance:.2g}) on some density: its particles did not move"
         )
     if not is_settled:
         reasons.append("log Z still moves with the number of kernel steps")

@@ -68,7 +68,7 @@ class SandwichSettings:
     num_mixing_steps: int = 50
     conditional_ess: float = 0.995
     kernel: Kernel = field(default_factory=MALA)
-    step_spread: float = 8.0
+    step_spread: float = 1.0
     num_kept: int = 8
 
     def annealing(self, *, resample_below: float | None = 0.5) -> AISSettings:
@@ -388,7 +388,9 @@ def _sandwich(
             (-1, 1), (_mean_log_weight(forward), _mean_log_weight(reverse["noise"])), strict=True
         )
     ]
-    verdict, advice = judge_sandwich(estimates, (value, error), overlap, annealing, forward.numel(), is_settled)
+    verdict, advice = judge_sandwich(
+        estimates, (value, error), overlap, annealing, forward.numel(), is_settled, min(run.acceptance_rates)
+    )
     lower, upper = _interval((value, error), quantile, (bounds[0], bounds[1]), verdict)
     result = Sandwich(
         log_z=value,

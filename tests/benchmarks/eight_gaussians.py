@@ -66,7 +66,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    print(f"{'toy':16s} seed {'seconds':>8s} {'KL ours':>8s} {'KL NSF':>8s} {'log mass':>9s} {'s.e.':>6s} rollbacks")
+    print(
+        f"{'toy':16s} seed {'seconds':>8s} {'KL ours':>8s} {'KL NSF':>8s} {'log mass':>9s} {'s.e.':>6s} rollbacks | sandwich"
+    )
     for name in args.names:
         for seed in args.seeds:
             data = drl.load_dataset(name, seed=seed)
@@ -75,9 +77,12 @@ def main() -> None:
             seconds = time.monotonic() - started
             flow = spline_flow(data, seconds, seed)
             ours, theirs = divergence(name, density.log_prob), divergence(name, flow)
+            mass, report = log_mass(density.log_prob), density.evaluate(data.test[:500], start_rows=data.train)
+            truth = density.estimate.value + mass
             print(
-                f"{name:16s} {seed:4d} {seconds:8.0f} {ours:8.4f} {theirs:8.4f} {log_mass(density.log_prob):9.4f} "
-                f"{density.estimate.standard_error:6.4f} {density.details['num_rollbacks']}",
+                f"{name:16s} {seed:4d} {seconds:8.0f} {ours:8.4f} {theirs:8.4f} {mass:9.4f} "
+                f"{density.estimate.standard_error:6.4f} {sum(density.details['num_rollbacks'].values())} | "
+                f"log Z by quadrature {truth:.4f} in [{report.log_z_lower:.4f}, {report.log_z_upper:.4f}], {report.verdict}",
                 flush=True,
             )
 

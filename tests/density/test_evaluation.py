@@ -1,7 +1,10 @@
 """``Density.evaluate``: the report, its tree, its page, and comparisons."""
 
 import math
+import shutil
+import subprocess
 
+import matplotlib.image
 import pyro.distributions as dist
 import pytest
 import torch
@@ -97,3 +100,20 @@ def test_comparison_is_paired(tiny_density, tiny_data, report):
         drl.compare({"a": tiny_density, "b": 3}, x)
     with pytest.raises(DataError, match="at least two"):
         drl.compare({"a": tiny_density}, x)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed: the page is not rendered")
+def test_page_renders_in_a_browser(report, tmp_path):
+    page = report.to_html(tmp_path / "report.html")
+    picture = tmp_path / "page.png"
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-sync", "--no-first-run"]
+    command += [
+        "--disable-background-networking",
+        "--disable-component-update",
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+    command += ["--window-size=1000,3000", f"--screenshot={picture}", page.as_uri()]
+    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    pixels = matplotlib.image.imread(picture)
+    assert pixels.shape[:2] == (3000, 1000)
+    assert pixels[:1500].std() > 0.05  # text and figures, not a blank sheet

@@ -7,6 +7,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+import drl_density as drl
 from drl_density import AISSettings, NoiseSchedule, annealed_importance_sampling, geometric_path, sequence_path
 from drl_density.errors import NumericalError
 from drl_density.mcmc import ULA
@@ -104,3 +105,39 @@ def test_lost_weights_are_an_error():
     plan = plan_annealing(geometric_path(base, base.log_prob, num_bridges=1), settings)
     with pytest.raises(NumericalError, match="lost its weight"):
         anneal(path, plan, settings)
+
+
+def test_cost_is_linear_and_memory_is_bounded():
+    """Rows evaluated grow as particles times densities, and no call sees more rows than max_rows."""
+
+    def rows_seen(num_particles, num_bridges):
+        calls = []
+
+        def log_density(x):
+            calls.append(len(x))
+            return -(x**2).sum(-1)
+
+        path = geometric_path(dist.Normal(torch.zeros(2), 1.5).to_event(1), log_density, num_bridges=num_bridges)
+        settings = AISSettings(num_particles=num_particles, num_replicates=4, num_pilot_particles=16, max_rows=256)
+        plan = plan_annealing(path, settings, generator=seeded_generator(0))
+        calls.clear()
+        anneal(path, plan, settings, generator=seeded_generator(0))
+        return sum(calls), max(calls)
+
+    (base, _), (more, largest), (longer, _) = rows_seen(64, 10), rows_seen(192, 10), rows_seen(64, 30)
+    assert more == 3 * base
+    assert longer == 3 * base
+    assert largest <= 256
+
+
+def test_a_kernel_that_never_accepts_is_not_reliable():
+    """A target with spikes far narrower than any step: the particles stand still and the verdict says so."""
+    from drl_density.partition import SandwichSettings, sandwich
+
+    target = drl.EnergyDistribution.from_log_density(
+        lambda x: 60 * torch.cos(3e4 * x).sum(-1) - (x**2).sum(-1), event_shape=(2,)
+    )
+    settings = SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=5, most_transitions=4)
+    with pytest.warns(drl.errors.UnreliableEstimateWarning):
+        result = sandwich(target, base=dist.Normal(torch.zeros(2), 1.0).to_event(1), seed=0, settings=settings)
+    assert result.verdict in ("unreliable", "unknown")
