@@ -70,8 +70,8 @@ def finishing_seconds(table: Table, settings: FitSettings, *, seed: int) -> floa
         model.score(rows, 0.0)
     per_row = (time.monotonic() - before) / (3 * len(rows))
     num_members, num_levels = len(members_of(table, settings)), settings.num_levels
-    shares = num_members + 1 if num_members > 1 else 1  # an average costs all members at once
-    select = (num_members + shares - 1) * (4 * num_levels + 1) * (2 * 512 * 3 + 512 * 5)
+    shares = num_members  # an average, if it is kept, costs all members at once
+    select = (2 * num_members if num_members > 1 else 1) * (4 * num_levels + 1) * (2 * 512 * 3 + 512 * 5)
     estimate = shares * (8 * num_levels + 1) * (FINAL_ANNEALING.num_particles * 8 * 3 + 256 * 5)
     pool = shares * (settings.num_pool_draws + 256) * (2 * num_levels * 11 + 41)
-    return 1.7 * per_row * (select + estimate + pool)
+    return 1.4 * per_row * (select + estimate + pool)

@@ -177,6 +177,7 @@ def test_below_the_floor_is_said(tiny_density):
     assert "log Z" in tiny_density.summary()
 
 
+@pytest.mark.filterwarnings("ignore:max_minutes leaves:drl_density.errors.DRLDensityWarning")
 def test_time_limits_cut_the_steps(tiny_data, tiny_settings):
     table = prepare_table(tiny_data, base="gaussian")
     tiny_settings = tiny_settings.resolve(len(tiny_data.train), 2, table.bases.sigma_min)
