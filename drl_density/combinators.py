@@ -28,7 +28,7 @@ class WeightedSum:
         """Parameters of all energies."""
         for expert in self.experts:
             if isinstance(expert, EnergyDistribution):
-                yield from expert._parameters()
+                yield from expert.energy_parameters()
 
 
 def product(

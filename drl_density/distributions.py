@@ -108,7 +108,7 @@ class _UnnormalizedDistribution(TorchDistribution):
         """Starting points of chains, shape ``shape + event_shape``."""
 
     @abstractmethod
-    def _parameters(self) -> Iterator[nn.Parameter]:
+    def energy_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the energy."""
 
     def _copy_settings(self, source: _UnnormalizedDistribution) -> None:
@@ -139,7 +139,7 @@ class _UnnormalizedDistribution(TorchDistribution):
         or NUTS over a model with a live energy learns the wrong thing.
         """
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
-            if any(parameter.requires_grad for parameter in self._parameters()):
+            if any(parameter.requires_grad for parameter in self.energy_parameters()):
                 warnings.warn(
                     "the energy's parameters require grad: log Z depends on them and is missing from log_prob, so "
                     "learning them by SVI or NUTS gives wrong results; freeze them (requires_grad_(False)), or train "
@@ -297,7 +297,8 @@ class EnergyDistribution(_UnnormalizedDistribution):
         )
         return constraints_transform(self.support)(noise)
 
-    def _parameters(self) -> Iterator[nn.Parameter]:
+    def energy_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the energy."""
         owner = getattr(self.log_density, "__self__", self.log_density)
         return owner.parameters() if hasattr(owner, "parameters") else iter(())
 
@@ -366,7 +367,8 @@ class RecoveryDistribution(_UnnormalizedDistribution):
     def _initial(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         return self.x_noisier.expand(shape + self.event_shape)
 
-    def _parameters(self) -> Iterator[nn.Parameter]:
+    def energy_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the energy."""
         owner = getattr(self.log_density, "__self__", self.log_density)
         return owner.parameters() if hasattr(owner, "parameters") else iter(())
 

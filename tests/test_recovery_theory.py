@@ -64,7 +64,7 @@ def test_data_started_chains_do_not_move_the_truth():
     shift, levels = torch.zeros((), dtype=torch.float64), torch.arange(12_000) % 6
     x = system.sample(12_000, None, generator=generator)
     with torch.no_grad():
-        _, statistics = objective._recovery(system.model, x, (levels, shift, steps), generator)
+        _, statistics = objective.contrast(system.model, x, (levels, shift, steps), generator)
     # 2,000 rows per level; log densities here have standard deviation near 1, differences of dependent ends at most 1.5.
     assert_z(statistics.energy_gap, 0.0, 1.5 / math.sqrt(2000))
     assert bool((statistics.acceptance_rate > 0.3).all())

@@ -119,11 +119,13 @@ def _page(
     )
     image_shape = (8, 8) if data.name == "digits" else None
     names = [column.name for column in data.columns]
+    judged = report.figures()
     pictures = {
+        "log Z": judged.pop("log Z"),
         "data against samples": plot_data_against_samples(
             data.test, density.pool, names=names, image_shape=image_shape
         ),
-        **report.figures(),
+        **judged,
         "training": plot_training(density.history),
     }
     if data.known_log_density is not None:

@@ -181,7 +181,6 @@ def _other_densities(
     jacobian, u = density.transform.log_abs_det_jacobian(few, u), u.to(model.dtype)
     figures = {
         "normalised by its learned constant": learned,
-        f"energy-based model, first {len(few)} rows": float(values[:most].mean()),
         f"annealing sampler (errs low), first {len(few)} rows": float(
             (_annealing_sampler(model, u, generator) + jacobian).mean()
         ),
@@ -189,6 +188,8 @@ def _other_densities(
             (_diffusion_sampler(density, u, generator) + jacobian).mean()
         ),
     }
+    if len(few) < len(rows):
+        figures[f"energy-based model, first {len(few)} rows"] = float(values[:most].mean())
     if rows.shape[1] <= 20:
         flow = float((flow_log_likelihood(model, u) + jacobian).mean())
         figures[f"probability flow, first {len(few)} rows"] = flow

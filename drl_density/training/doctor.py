@@ -84,7 +84,7 @@ def spurious_gap(model: EnergySequence, x: Tensor, step_sizes: Tensor, *, seed: 
     shift = torch.zeros((), dtype=torch.float64, device=x.device)
     objective = RecoveryLikelihood(num_steps=num_steps, noisier_share=1.0)
     with torch.no_grad():
-        _, statistics = objective._recovery(model, x, (levels, shift, step_sizes), generator)
+        _, statistics = objective.contrast(model, x, (levels, shift, step_sizes), generator)
     return -statistics.energy_gap
 
 

@@ -78,7 +78,7 @@ class RecoveryLikelihood:
         shift = level_shift(generator).to(x.device)
         parts: dict[str, Tensor] = {}
         levels = stratified_levels(len(x), model.num_levels, generator).to(x.device)
-        recovery, statistics = self._recovery(model, x, (levels, shift, step_sizes), generator)
+        recovery, statistics = self.contrast(model, x, (levels, shift, step_sizes), generator)
         parts["recovery"] = recovery.detach()
         loss = self.recovery_weight * recovery
         if self.classification_weight:
@@ -87,13 +87,14 @@ class RecoveryLikelihood:
             loss = loss + self.classification_weight * classification
         return ObjectiveValue(loss, parts, statistics)
 
-    def _recovery(
+    def contrast(
         self,
         model: EnergySequence,
         x: Tensor,
         where: tuple[Tensor, Tensor, Tensor],
         generator: torch.Generator | None,
     ) -> tuple[Tensor, LevelStatistics]:
+        """Recovery part alone at ``where`` = (level of each row, shift of the grid, step sizes), with its statistics."""
         levels, shift, step_sizes = where
         position = levels + shift
         noisier = (position + self.jump).minimum(torch.tensor(float(model.num_levels), device=x.device).double())

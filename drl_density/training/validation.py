@@ -47,5 +47,5 @@ def validation_loss(
     levels = stratified_levels(len(x), model.num_levels, generator).to(x.device)
     shift = torch.zeros((), dtype=torch.float64, device=x.device)
     with torch.no_grad():
-        contrast, _ = objective._recovery(model, x, (levels, shift, step_sizes), generator)
+        contrast, _ = objective.contrast(model, x, (levels, shift, step_sizes), generator)
     return ValidationLoss(cross_entropy, -float(contrast))
