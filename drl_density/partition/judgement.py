@@ -49,13 +49,15 @@ def judge_sandwich(
     upper_noise = estimates[UPPER_NOISE]
     upper_data = estimates.get(UPPER_DATA)
     from_data = estimates.get(BENNETT_DATA)
+    slow = 0.0
     if upper_data is not None and from_data is not None:
-        gaps = [(from_data, point), (upper_data, upper_noise)]
-        far = [abs(a[0] - b[0]) for a, b in gaps if abs(a[0] - b[0]) > 3 * math.hypot(a[1], b[1]) + 0.02]
-        if far and max(far) > 0.1:
+        pairs = [(from_data, point), (upper_data, upper_noise)]
+        far = [a[0] - b[0] for a, b in pairs if abs(a[0] - b[0]) > 3 * math.hypot(a[1], b[1]) + 0.02]
+        above, slow = max(far, default=0.0), -min(far, default=0.0)
+        if above > 0.1:
             reasons.append(
-                f"chains started at the data and at noise disagree by {max(far):.2g} nats: the model has basins that one of "
-                "them does not reach, or its chains mix slowly; look at long chains from both, train longer, or add levels"
+                f"chains started at the data put log Z {above:.2g} nats above those started at noise: the data lie in a "
+                "basin that no path from noise reaches; look at long chains from both, train longer, or add levels"
             )
     if reasons:
         return "unknown", "; ".join(reasons)
@@ -92,6 +94,11 @@ def judge_sandwich(
         return "unreliable", "; ".join(reasons) + ": use more particles, more transitions, or more levels"
     if error > 0.1 or annealing.verdict == "unreliable" or overlap < 0.05:
         return "doubtful", f"standard error {error:.2g}, overlap {overlap:.2g}: spend more particles"
+    if slow > 0.1:
+        return "doubtful", (
+            f"chains started at the data put log Z {slow:.2g} nats below those started at noise: they have not yet spread "
+            "over all of the model's mass, part of which lies off the data; the interval holds both"
+        )
     weakest = max(estimates[ANNEALING][1], equilibrium[1])
     if weakest > 0.25:
         return "doubtful", (

@@ -92,8 +92,8 @@ class Sandwich:
     Attributes:
         log_z: point estimate (Bennett's ratio on both directions).
         standard_error: the larger of its jackknife over replicates and its asymptotic error.
-        lower: lower end of the 95 % interval; that of the bracket when the verdict is "unreliable", minus infinity when it
-            is "unknown".
+        lower: lower end of the 95 % interval; when the verdict is "doubtful" it holds the interval by draws from data too,
+            when "unreliable" the bracket; minus infinity when "unknown".
         upper: upper end, infinity when the verdict is "unknown".
         bracket: (mean log weight of the forward paths, that of the reverse paths), each widened by 1.96 standard errors.
             The lower end holds for any model; the upper one as far as the draws are draws of the target.
@@ -391,7 +391,8 @@ def _sandwich(
     verdict, advice = judge_sandwich(
         estimates, (value, error), overlap, annealing, forward.numel(), is_settled, min(run.acceptance_rates)
     )
-    lower, upper = _interval((value, error), quantile, (bounds[0], bounds[1]), verdict)
+    points = [estimates[name] for name in (BENNETT, BENNETT_DATA) if name in estimates]
+    lower, upper = _interval(points, quantile, (bounds[0], bounds[1]), verdict)
     result = Sandwich(
         log_z=value,
         standard_error=error,
@@ -421,16 +422,18 @@ def _sandwich(
 
 
 def _interval(
-    point: tuple[float, float], quantile: float, bracket: tuple[float, float], verdict: str
+    points: list[tuple[float, float]], quantile: float, bracket: tuple[float, float], verdict: str
 ) -> tuple[float, float]:
-    """Student's interval around the point where estimators agree; the bracket as well where they do not; else unknown."""
-    value, error = point
+    """Student's interval around the first point where estimators agree; around all points when the verdict is "doubtful",
+    with the bracket as well when it is "unreliable", none when it is "unknown".
+    """
     if verdict == "unknown":
         return -math.inf, math.inf
-    lower, upper = value - quantile * error, value + quantile * error
+    used = points[:1] if verdict == "reliable" else points
+    ends = [value + sign * quantile * error for value, error in used for sign in (-1, 1)]
     if verdict == "unreliable":
-        return min(lower, *bracket), max(upper, *bracket)
-    return lower, upper
+        ends += bracket
+    return min(ends), max(ends)
 
 
 def _bennett_by_replicates(forward: Tensor, reverse: Tensor) -> tuple[float, float, float]:
