@@ -23,7 +23,8 @@ from drl_density.partition.level_recursion import level_recursion
 from drl_density.partition.probability_flow import flow_log_likelihood
 from drl_density.partition.replicated import replicated_annealing
 from drl_density.partition.reverse_path import ReversePath, forward_weights, plan_reverse_path, reverse_weights
-from drl_density.partition.sandwich import Sandwich, SandwichSettings, sandwich, sequence_sandwich
+from drl_density.partition.sandwich import Sandwich, SandwichSettings, sequence_sandwich
+from drl_density.partition.target_sandwich import sandwich
 
 __all__ = [
     "AISPlan",
