@@ -101,6 +101,11 @@ def _settle(
     """Settings whose number n of kernel steps gives the log Z of n / 4 and 4 n, their plan, and whether there is one."""
     tried: list[tuple[SandwichSettings, AISPlan, float, float]] = []
     num_transitions = max(1, settings.num_transitions // 4)
+    if settings.most_transitions < 16 * num_transitions:
+        raise ValueError(
+            f"most_transitions must allow three trials, at least {16 * num_transitions} for num_transitions = "
+            f"{settings.num_transitions}, got {settings.most_transitions}"
+        )
     while num_transitions <= settings.most_transitions:
         changed = dataclasses.replace(settings, num_transitions=num_transitions)
         ais = changed.annealing()

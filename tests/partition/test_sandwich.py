@@ -196,11 +196,18 @@ def test_a_target_that_needs_more_steps_is_said():
         first, rest = x[..., 0], x[..., 1:]
         return -0.5 * first**2 / 9 - 0.5 * (rest**2 * torch.exp(-first)[..., None] + first[..., None]).sum(-1)
 
+    settings = drl.SandwichSettings(num_particles=128, num_replicates=4, num_mixing_steps=10)
     target = drl.EnergyDistribution.from_log_density(funnel, event_shape=(10,))
-    settings = drl.SandwichSettings(num_particles=128, num_replicates=4, num_mixing_steps=10, most_transitions=4)
-    with pytest.warns(UnreliableEstimateWarning):
-        result = drl.sandwich(target, seed=0, settings=settings)
-    assert result.verdict in ("unreliable", "unknown")
+    with pytest.warns(UnreliableEstimateWarning, match="many are lost|still moves"):
+        result = drl.sandwich(target, base=dist.Normal(torch.zeros(10), 3.0).to_event(1), seed=0, settings=settings)
+    assert result.verdict == "unreliable"
+    easy = drl.EnergyDistribution.from_log_density(lambda x: -0.5 * (x**2).sum(-1), event_shape=(10,))
+    assert drl.sandwich(easy, seed=0, settings=settings).verdict == "reliable"
+
+
+def test_too_few_trials_of_kernel_steps_are_refused():
+    with pytest.raises(ValueError, match="three trials, at least 16"):
+        drl.sandwich(dist.Normal(torch.zeros(2), 1.0).to_event(1), settings=drl.SandwichSettings(most_transitions=4))
 
 
 def test_reverse_annealing_brackets_log_z():
