@@ -12,7 +12,7 @@ import torch
 from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
-from drl_density.datasets import Dataset, load_dataset, memorization_check
+from drl_density.datasets import load_dataset, memorization_check
 from drl_density.density.fit import fit
 from drl_density.density.fitted import Density
 from drl_density.density.likelihood_report import LikelihoodReport
@@ -61,7 +61,7 @@ def run_demo(
     table = prepare_table(data, density.settings.transform)
     report = density.evaluate(data.test, seed=seed, start_rows=data.train)
     figures = held_out_figures(table, density, report, seed=seed)
-    page = _page(data, density, report, figures, time.monotonic() - started)
+    page = _page(table, density, report, figures, time.monotonic() - started)
     folder = RunFolder.open(out)
     folder.write_dataset("report.nc", report.tree)
     folder.write_text("report.html", page.to_html())
@@ -103,13 +103,14 @@ def _mean_and_error(values: Tensor, num_rows: int) -> tuple[float, float]:
 
 
 def _page(
-    data: Dataset,
+    table: Table,
     density: Density,
     report: LikelihoodReport,
     figures: dict[str, tuple[float, float]],
     seconds: float,
 ) -> ReportPage:
-    noisy_test = prepare_table(data, density.settings.transform).rows(data.test, torch.Generator().manual_seed(0))
+    data = table.dataset
+    noisy_test = table.rows(data.test, torch.Generator().manual_seed(0))
     check = memorization_check(density.pool[: 4 * len(data.test)], data.train, noisy_test)
     likelihood = ReportTable(
         "Test log-likelihood",

@@ -22,8 +22,6 @@ from drl_density.samplers import sample_progressive
 if TYPE_CHECKING:
     from drl_density.density.fitted import Density
 
-VERDICTS = ("stable", "slow", "drifting")
-
 
 @dataclass(frozen=True)
 class Diagnosis:

@@ -61,7 +61,7 @@ def evaluate(
         ),
         **_long_chains(density, u_start, generator, num_chain_steps),
         **_sandwich_groups(result),
-        "other_densities": _other_densities(density, rows, values, generator),
+        "other_densities": _other_densities(density, rows, values, result.log_z, generator),
     }
     attributes = {
         "format": FORMAT,
@@ -172,11 +172,11 @@ def _long_chains(
 
 
 def _other_densities(
-    density: Density, rows: Tensor, values: Tensor, generator: torch.Generator, *, most: int = 200
+    density: Density, rows: Tensor, values: Tensor, log_z: float, generator: torch.Generator, *, most: int = 200
 ) -> xr.Dataset:
     """Mean log-likelihoods of densities that share the model's scores or constants but not its normaliser."""
     model, few = density.model, rows[:most]
-    learned = float((density.log_prob(rows) + density.estimate.value).mean()) - float(model.log_normalizer(0))
+    learned = float(values.mean()) + log_z - float(model.log_normalizer(0))
     u = density.transform(few)
     jacobian, u = density.transform.log_abs_det_jacobian(few, u), u.to(model.dtype)
     figures = {

@@ -38,8 +38,12 @@ def unbiased_mmd(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
     """
     if min(len(x), len(y)) < 2 or x.shape[1:] != y.shape[1:]:
         raise ValueError(f"expected at least two rows of equal features, got {tuple(x.shape)} and {tuple(y.shape)}")
-    own = [(kernel(v, v).sum() - kernel(v, v).diagonal().sum()) / (len(v) * (len(v) - 1)) for v in (x, y)]
-    return own[0] + own[1] - 2 * kernel(x, y).mean()
+
+    def without_diagonal(v: Tensor) -> Tensor:
+        gram = kernel(v, v)
+        return (gram.sum() - gram.diagonal().sum()) / (len(v) * (len(v) - 1))
+
+    return without_diagonal(x) + without_diagonal(y) - 2 * kernel(x, y).mean()
 
 
 @dataclass(frozen=True)

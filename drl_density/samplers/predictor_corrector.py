@@ -63,14 +63,13 @@ def correct(
     model: EnergySequence, x: Tensor, level: float, settings: CorrectorSettings, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
     """Corrector steps on one level, with scales from the states' own scores: (states, acceptance rate per chain)."""
-    scale = model.score(x, level).square().mean(0).rsqrt()
-    kernel = dataclasses.replace(settings.kernel, scale=scale)
 
     def log_density(state: Tensor) -> Tensor:
         return model.log_density(state, level)
 
-    state, rate = kernel.init(x, log_density), torch.ones(len(x), dtype=x.dtype)
-    total = torch.zeros_like(rate)
+    state = settings.kernel.init(x, log_density)
+    kernel = dataclasses.replace(settings.kernel, scale=state.gradient.square().mean(0).rsqrt())
+    total = torch.zeros_like(state.log_density)
     for _ in range(settings.num_corrections):
         state, info = kernel.step(state, log_density, settings.step_size, generator)
         total = total + info.acceptance_probability / settings.num_corrections
