@@ -21,7 +21,8 @@ class Fit:
     """Learn a density from a table, small images or a toy, and save it in a run folder."""
 
     source: Annotated[str, tyro.conf.Positional]
-    """A file (.csv, .tsv, .parquet, .npy, .npz, .nc), a bundled set (digits, wine, ...), or a toy (eight_gaussians, ...)."""
+    """A file (.csv, .tsv, .parquet, .npy, .npz, .nc), a folder of images, idx files, a bundled set (digits, wine, ...), or
+    a toy (eight_gaussians, ...)."""
     out: Path = Path("runs/fit")
     """Run folder."""
     seed: int = 0
@@ -38,6 +39,8 @@ class Fit:
     """Column by which the latest rows become the test."""
     weights: str | None = None
     """Column of row weights."""
+    image_size: int | None = None
+    """Pixels a side to which image files are scaled."""
     max_minutes: float | None = None
     """Bound on the whole fit."""
     resume: bool = False
@@ -53,7 +56,14 @@ class Fit:
         """Fit, save, and say what came out."""
         split = Split(seed=self.seed, group=self.group, time=self.time, weights=self.weights)
         columns = dict(_bounds(text) for text in self.bounds)
-        data = load_dataset(self.source, split=split, columns=columns, drop=self.drop, missing=self.missing)
+        data = load_dataset(
+            self.source,
+            split=split,
+            columns=columns,
+            drop=self.drop,
+            missing=self.missing,
+            image_size=self.image_size,
+        )
         print(data.describe())
         if self.dry_run:
             self._print_settings(data)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from drl_density.errors import DataError
@@ -67,7 +68,7 @@ class Dataset:
 
     Attributes:
         name: short name.
-        train: ``(rows, d)``, float64.
+        train: ``(rows, d)``, float64; uint8 for 8-bit images, which are kept as they are.
         validation: likewise.
         test: likewise.
         columns: one record per column.
@@ -76,6 +77,7 @@ class Dataset:
         source: where it came from, enough to load it again, or "" for arrays in memory.
         loading: the arguments of :func:`load_dataset` that made these rows and this split from ``source``.
         known_log_density: normalised log density of a toy, or None.
+        labels: integers of the (training, validation, test) rows where the source had any; never modelled by default.
     """
 
     name: str
@@ -88,6 +90,12 @@ class Dataset:
     source: str = ""
     loading: dict[str, Any] = field(default_factory=dict)
     known_log_density: Callable[[Tensor], Tensor] | None = None
+    labels: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @property
+    def is_images(self) -> bool:
+        """True for 8-bit images, whose ``event_shape`` is (channels, height, width)."""
+        return self.train.dtype == torch.uint8
 
     @property
     def num_columns(self) -> int:
@@ -116,6 +124,9 @@ class Dataset:
     def describe(self) -> str:
         """Readable summary: sizes, and one line per column (the first 20)."""
         sizes = f"{len(self.train)} training, {len(self.validation)} validation, {len(self.test)} test rows"
+        if self.is_images:
+            channels, height, width = self.event_shape
+            return f"{self.name}: {sizes} of 8-bit images {width}x{height}x{channels}; {self.likelihood_label}"
         lines = [f"{self.name}: {sizes}, {self.num_columns} columns; likelihood: {self.likelihood_label}"]
         lines += [f"  {column.describe()}" for column in self.columns[:20]]
         if self.num_columns > 20:

@@ -17,6 +17,7 @@ from torch import Tensor
 from drl_density.datasets.columns import notice_columns
 from drl_density.datasets.dataset import Column, Dataset
 from drl_density.datasets.files import RawTable, from_array, from_frame, read_file
+from drl_density.datasets.load_images import find_images, split_images
 from drl_density.datasets.splits import Split, row_groups, split_rows
 from drl_density.datasets.toys import TOYS
 from drl_density.errors import DataError, DataWarning
@@ -34,19 +35,23 @@ def load_dataset(
     drop: Sequence[str] = (),
     missing: str = "refuse",
     num_rows: int = 10_000,
+    image_size: int | None = None,
 ) -> Dataset:
     """Load, look at, and split a data set.
 
     Args:
         source: a bundled real set (digits, wine, breast_cancer, diabetes), a toy of known density (eight_gaussians,
             checkerboard, two_rings, banana), a file (.csv, .tsv, .parquet, .npy, .npz, .nc; ``file.npz:name`` picks an
-            array), or an array, tensor or DataFrame.
+            array), or an array, tensor or DataFrame; and 8-bit images: a folder of image files (one folder per class, or
+            ``train`` and ``test`` folders, as you like), idx files, an .npz with x_train, a uint8 array, a torchvision
+            or Hugging Face data set that is already in memory or on disk. Nothing is ever downloaded.
         seed: of the split (short for ``split=Split(seed=...)``).
         split: shares, groups, time, weights.
         columns: what to believe of a column in place of what is noticed, e.g. ``{"age": {"lower": 0.0}}``.
         drop: columns to leave out.
         missing: "refuse" rows with holes, or "drop_rows".
         num_rows: rows drawn from a toy.
+        image_size: pixels a side to which image files are scaled, after cutting out their largest centred square.
 
     Raises:
         DataError: naming file, column and row.
@@ -66,6 +71,13 @@ def load_dataset(
     }
     if isinstance(source, str) and source in TOYS:
         return _toy(source, split, {**loading, "num_rows": num_rows})
+    images = find_images(source, image_size)
+    if images is not None:
+        if columns or drop:
+            raise DataError("images have no columns to declare or drop; every pixel is an 8-bit value 0..255")
+        return dataclasses.replace(split_images(*images, split), loading={**loading, "image_size": image_size})
+    if image_size is not None:
+        raise DataError("image_size scales image files; this source is a table or an array")
     name, where, table = _read(source)
     table = _without(table, drop, where)
     table, extra = _set_aside(table, split, where)
@@ -228,6 +240,14 @@ def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse"
     Raises:
         DataError: missing columns, unknown labels, or cells that are empty, NaN or infinite.
     """
+    images = find_images(source)
+    if images is not None:
+        rows = images[2].pixels.reshape(len(images[2].pixels), -1)
+        if rows.shape[1] != len(columns):
+            raise DataError(
+                f"{images[1] or 'the images'}: the fit has {len(columns)} columns, these images have {rows.shape[1]} pixels"
+            )
+        return torch.from_numpy(rows).double()
     name, where, table = _read(source)
     wanted = [column.name for column in columns]
     if set(wanted) - set(table.names):

@@ -49,7 +49,8 @@ def memorization_check(samples: Tensor, train: Tensor, test: Tensor, *, max_rows
     >>> memorization_check(train.repeat(3, 1), train, test).p_value < 0.01
     True
     """
-    scale = train.double().std(0)
+    train = train.double()
+    scale = train.std(0)
     varies = scale > 0
     samples, train, test, scale = samples[:, varies], train[:, varies], test[:, varies], scale[varies]
     nearest = []

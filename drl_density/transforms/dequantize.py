@@ -26,7 +26,8 @@ class Dequantization:
     widths: Tensor
 
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Noisy rows, shape of ``x`` ``(rows, d)``."""
+        """Noisy rows, shape of ``x`` ``(rows, d)``; whole numbers become float64."""
+        x = x if x.is_floating_point() else x.double()
         uniform = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
         return x + (uniform - 0.5) * self.widths.to(x)
 

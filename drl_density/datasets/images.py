@@ -1,0 +1,164 @@
+"""8-bit images: what counts as images, their one layout, their columns, and where they come from in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from drl_density.datasets.dataset import Column
+from drl_density.errors import DataError
+
+TRAIN_NAMES = ("x_train", "train_images", "train")
+TEST_NAMES = ("x_test", "test_images", "test")
+
+
+@dataclass(frozen=True)
+class RawImages:
+    """Images as read.
+
+    Attributes:
+        pixels: ``(n, channels, height, width)``, uint8.
+        labels: integers ``(n,)``, or None.
+        num_train: the first so many rows are the official training part, the rest the official test; None without one.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray | None = None
+    num_train: int | None = None
+
+
+def as_pixels(values: Any, where: str) -> np.ndarray:
+    """An array of images as ``(n, channels, height, width)`` in uint8.
+
+    Accepts ``(n, h, w)``, ``(n, h, w, c)`` and ``(n, c, h, w)`` with 1 or 3 channels.
+
+    Raises:
+        DataError: another shape, or values that are not whole numbers in 0..255.
+    """
+    array = np.asarray(values)
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4 and array.shape[-1] in (1, 3):
+        array = np.moveaxis(array, -1, 1)
+    elif array.ndim != 4 or array.shape[1] not in (1, 3):
+        raise DataError(
+            f"{where}: expected images (n, height, width), or with 1 or 3 channels last or first, got shape {array.shape}"
+        )
+    if len(array) == 0 or 0 in array.shape:
+        raise DataError(f"{where}: holds no pixels, shape {array.shape}")
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 255 and np.all(array == np.round(array))) or high <= 1:
+        raise DataError(
+            f"{where}: expected 8-bit images, whole numbers in 0..255, got {array.dtype} in [{low:g}, {high:g}]; bring "
+            "them back to grey levels 0..255 and to uint8 first"
+        )
+    return np.ascontiguousarray(array.astype(np.uint8))
+
+
+def pixel_columns(num_pixels: int) -> tuple[Column, ...]:
+    """The declared columns of 8-bit images: whole numbers, bounds half a grey level outside 0..255."""
+    return tuple(Column(f"x{index}", "integer", 1.0, lower=-0.5, upper=255.5) for index in range(num_pixels))
+
+
+def image_arrays(arrays: Mapping[str, np.ndarray], where: str) -> RawImages | None:
+    """Images among the named arrays of an archive: an official training part, with test and labels where there are any.
+
+    None when there are no such arrays, and the archive is to be read as a table.
+    """
+    train = next((name for name in TRAIN_NAMES if name in arrays and arrays[name].ndim >= 3), None)
+    if train is None:
+        return None
+    test = next((name for name in TEST_NAMES if name in arrays and arrays[name].ndim >= 3), None)
+    parts = [(train, as_pixels(arrays[train], f"{where}:{train}"))]
+    if test is not None:
+        parts.append((test, as_pixels(arrays[test], f"{where}:{test}")))
+    labels = [_labels_beside(arrays, name, len(pixels)) for name, pixels in parts]
+    known = [part for part in labels if part is not None]
+    return join(
+        [pixels for _, pixels in parts],
+        known if len(known) == len(parts) else None,
+        [f"{where}:{name}" for name, _ in parts],
+    )
+
+
+def join(parts: Sequence[np.ndarray], labels: Sequence[np.ndarray] | None, names: Sequence[str]) -> RawImages:
+    """A training part, and an official test part where there is one, as one."""
+    if len({part.shape[1:] for part in parts}) > 1:
+        shapes = ", ".join(f"{name} {part.shape[1:]}" for name, part in zip(names, parts, strict=True))
+        raise DataError(f"training and test images differ in size: {shapes}")
+    together = None if labels is None else np.concatenate([np.asarray(part).reshape(-1) for part in labels])
+    return RawImages(np.concatenate(parts), together, len(parts[0]) if len(parts) > 1 else None)
+
+
+def images_in_memory(source: Any) -> RawImages | None:
+    """Images of an object in memory, told by its shape alone; None when it is none of these.
+
+    Known are uint8 arrays and tensors of 3 or 4 dimensions, torchvision data sets (``data`` with ``targets`` or
+    ``labels``, or items (image, label)), Hugging Face data sets (``features`` and ``column_names``) and their
+    dictionaries of splits. Nothing is ever fetched: the object must hold its images already.
+
+    Raises:
+        DataError: objects of these kinds whose images differ in size or are not 8-bit.
+    """
+    dtype = str(getattr(source, "dtype", ""))
+    if dtype.endswith("uint8"):
+        return RawImages(as_pixels(source, "the array")) if np.ndim(source) in (3, 4) else None
+    if isinstance(source, Mapping) and "train" in source and hasattr(source["train"], "features"):
+        names = [name for name in ("train", "test") if name in source]
+        parts = [_from_features(source[name], f"split {name!r}") for name in names]
+        labels = [part.labels for part in parts]
+        known = None if any(part is None for part in labels) else labels
+        return join([part.pixels for part in parts], known, names)
+    if hasattr(source, "features") and hasattr(source, "column_names"):
+        return _from_features(source, "the data set")
+    labels = getattr(source, "targets", getattr(source, "labels", None))
+    if hasattr(source, "data") and np.ndim(getattr(source, "data", None)) in (3, 4) and labels is not None:
+        return RawImages(as_pixels(source.data, type(source).__name__), np.asarray(labels).reshape(-1))
+    if hasattr(source, "loader") and hasattr(source, "samples"):
+        return _from_items([source[index] for index in range(len(source))], type(source).__name__)
+    return None
+
+
+def check_sizes(arrays: Sequence[np.ndarray], names: Sequence[str], hint: str) -> None:
+    """Refuse images of different shapes, naming the first and the one that differs."""
+    for name, array in zip(names, arrays, strict=True):
+        if array.shape != arrays[0].shape:
+            raise DataError(
+                f"images must be of one size and kind: {names[0]} is {_size(arrays[0])}, {name} is {_size(array)}{hint}"
+            )
+
+
+def _size(array: np.ndarray) -> str:
+    kind = "grey" if array.ndim == 2 else f"{array.shape[-1]} channels"
+    return f"{array.shape[1]}x{array.shape[0]} {kind}"
+
+
+def _from_features(source: Any, where: str) -> RawImages:
+    """One split of a Hugging Face data set: its one image column, and its label column where there is one."""
+    names = [name for name in source.column_names if type(source.features[name]).__name__ == "Image"]
+    if not names:
+        names = [name for name in ("image", "img") if name in source.column_names]
+    if len(names) != 1:
+        raise DataError(f"{where}: expected one image column, got {names or 'none'} among {list(source.column_names)}")
+    rows = [np.asarray(source[index][names[0]]) for index in range(len(source))]
+    check_sizes(rows, [f"{where}, row {index}" for index in range(len(rows))], "")
+    label = next((name for name in ("label", "labels", "fine_label") if name in source.column_names), None)
+    labels = None if label is None else np.asarray([source[index][label] for index in range(len(source))])
+    return RawImages(as_pixels(np.stack(rows), where), labels)
+
+
+def _from_items(items: Sequence[tuple[Any, int]], where: str) -> RawImages:
+    rows = [np.asarray(image) for image, _ in items]
+    check_sizes(rows, [f"{where}[{index}]" for index in range(len(rows))], "")
+    return RawImages(as_pixels(np.stack(rows), where), np.asarray([label for _, label in items]))
+
+
+def _labels_beside(arrays: Mapping[str, np.ndarray], name: str, count: int) -> np.ndarray | None:
+    other = {"x_train": "y_train", "x_test": "y_test", "train_images": "train_labels", "test_images": "test_labels"}
+    labels = arrays.get(other.get(name, ""))
+    return labels if labels is not None and labels.reshape(-1).shape == (count,) else None
