@@ -1,0 +1,142 @@
+"""A small convolutional classifier, trained here, whose features stand in where no pretrained network is at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from drl_density.errors import DataError, RunFolderError
+
+FORMAT = "drl_density image classifier, version 1"
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """Sizes of an :class:`ImageClassifier`.
+
+    Attributes:
+        event_shape: (channels, height, width) of the images, height and width at least 4.
+        num_classes: classes.
+        width: channels of the first convolution; the second has twice as many.
+        num_features: length of the feature vector before the last layer.
+    """
+
+    event_shape: tuple[int, int, int]
+    num_classes: int = 10
+    width: int = 16
+    num_features: int = 64
+
+
+class ImageClassifier(nn.Module):
+    """Two convolutions with max-pooling, a feature layer, and one linear layer to the logits.
+
+    Args:
+        settings: sizes.
+        generator: source of the initial weights.
+
+    >>> network = ImageClassifier(ClassifierSettings((1, 8, 8)))
+    >>> network(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).shape
+    torch.Size([2, 10])
+    """
+
+    def __init__(self, settings: ClassifierSettings, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.settings = settings
+        channels, height, width = settings.event_shape
+        self.first = nn.Conv2d(channels, settings.width, 3, padding=1)
+        self.second = nn.Conv2d(settings.width, 2 * settings.width, 3, padding=1)
+        self.project = nn.Linear(2 * settings.width * (height // 4) * (width // 4), settings.num_features)
+        self.readout = nn.Linear(settings.num_features, settings.num_classes)
+        for layer in (self.first, self.second, self.project, self.readout):
+            nn.init.kaiming_normal_(layer.weight, generator=generator)
+            nn.init.zeros_(layer.bias)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Features ``(n, num_features)`` of 8-bit grey levels 0..255 ``(n, channels, height, width)``."""
+        if images.shape[1:] != torch.Size(self.settings.event_shape):
+            raise DataError(f"expected images of shape {self.settings.event_shape}, got {tuple(images.shape[1:])}")
+        state = images.to(self.readout.weight) / 127.5 - 1
+        state = functional.max_pool2d(functional.relu(self.first(state)), 2)
+        state = functional.max_pool2d(functional.relu(self.second(state)), 2)
+        return functional.relu(self.project(state.flatten(1)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(n, num_classes)``."""
+        return self.readout(self.features(images))
+
+
+def train_classifier(
+    classifier: ImageClassifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    num_epochs: int = 3,
+    batch_size: int = 128,
+    learning_rate: float = 2e-3,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Train in place by Adam under a rate that falls as a half cosine.
+
+    Args:
+        classifier: to be trained.
+        images: 8-bit grey levels ``(n, channels, height, width)``.
+        labels: classes ``(n,)``.
+        num_epochs: passes over the images.
+        batch_size: images per step.
+        learning_rate: peak rate.
+        generator: source of the order of the images.
+    """
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate)
+    num_steps = num_epochs * -(-len(images) // batch_size)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+    for _ in range(num_epochs):
+        for chosen in torch.randperm(len(images), generator=generator).split(batch_size):
+            loss = functional.cross_entropy(classifier(images[chosen]), labels[chosen])
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            rate.step()
+
+
+def accuracy(classifier: ImageClassifier, images: Tensor, labels: Tensor) -> float:
+    """Share of images whose largest logit is that of their label."""
+    with torch.no_grad():
+        guesses = torch.cat([classifier(part).argmax(1) for part in images.split(1000)])
+    return float((guesses == labels).double().mean())
+
+
+def save_classifier(classifier: ImageClassifier, path: str | Path, *, name: str, test_accuracy: float) -> Path:
+    """Write weights, sizes, name and test accuracy as one safetensors file."""
+    values = {**dataclasses.asdict(classifier.settings), "name": name, "test_accuracy": test_accuracy}
+    tensors = {key: value.detach().contiguous() for key, value in classifier.state_dict().items()}
+    save_file(tensors, path, metadata={"format": FORMAT, "values": json.dumps(values)})
+    return Path(path)
+
+
+def load_classifier(path: str | Path) -> tuple[ImageClassifier, str, float]:
+    """(classifier, name, test accuracy) as :func:`save_classifier` wrote them.
+
+    Raises:
+        RunFolderError: missing, damaged or foreign file.
+    """
+    try:
+        with safe_open(path, framework="pt") as stored:
+            metadata = stored.metadata() or {}
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+        if metadata.get("format") != FORMAT:
+            raise RunFolderError(f"{path}: expected a '{FORMAT}', got {metadata.get('format')!r}")
+        values = json.loads(metadata["values"])
+        name, test_accuracy = values.pop("name"), values.pop("test_accuracy")
+        classifier = ImageClassifier(ClassifierSettings(**{**values, "event_shape": tuple(values["event_shape"])}))
+        classifier.load_state_dict(tensors)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise RunFolderError(f"{path} is missing, damaged, or no classifier ({error})") from error
+    return classifier.eval().requires_grad_(False), name, test_accuracy
