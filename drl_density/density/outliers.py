@@ -28,10 +28,16 @@ def outlier_scores(
     if len(known) < 20:
         raise DataError(f"expected at least 20 reference rows to rank against, got {len(known)}")
     values, expected = density.log_prob(rows).numpy(), density.log_prob(known).numpy()
+    if not np.isfinite(expected).all():
+        raise DataError(
+            f"expected reference rows within the bounds of every column, {int((~np.isfinite(expected)).sum())} lie outside"
+        )
     error = 1.96 * density.estimate.standard_error
     ranks = np.searchsorted(np.sort(expected), values, side="right")
     low, high = (1 + ranks) / (1 + len(expected)), (1 + len(expected) - ranks) / (1 + len(expected))
-    profile = _profile(density, rows, known, seed, num_noises)
+    inside = torch.as_tensor(np.isfinite(values))
+    profile = np.full((len(rows), density.model.num_levels), -np.inf)
+    profile[inside] = _profile(density, rows[inside], known, seed, num_noises)
     return xr.Dataset(
         {
             "log_density": ("row", values),

@@ -26,6 +26,7 @@ from drl_density.samplers.progressive import (
     plan_progressive,
     sample_progressive,
 )
+from drl_density.samplers.tempering import TemperedChains, TemperingSettings, sample_tempered
 
 __all__ = [
     "AnnealedPosterior",
@@ -42,6 +43,8 @@ __all__ = [
     "ProgressiveSampler",
     "ProgressiveSettings",
     "StepRecord",
+    "TemperedChains",
+    "TemperingSettings",
     "cosine_axes",
     "gaussian_likelihood",
     "haar_axes",
@@ -57,6 +60,7 @@ __all__ = [
     "sample_predictor_corrector",
     "sample_progressive",
     "sample_projected",
+    "sample_tempered",
     "sequence_sampler",
     "train_diffusion_sampler",
 ]

@@ -1,0 +1,320 @@
+"""Parallel tempering over the noise levels: replicas at every level of a ladder that swap places by adjusted moves."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from drl_density.mcmc import MALA, ChainState, DualAveraging, Kernel
+from drl_density.mcmc.kernel import init_state, row_sum_of_squares
+from drl_density.model import EnergySequence
+from drl_density.samplers.progressive import sample_progressive
+
+
+@dataclass(frozen=True)
+class TemperingSettings:
+    """Sizes of :func:`sample_tempered`.
+
+    Attributes:
+        num_sweeps: sweeps after the pilots; a sweep is ``steps_per_sweep`` kernel steps at every level and one round of
+            swaps.
+        num_pilot_sweeps: of each of the two pilots, which are thrown away.
+        steps_per_sweep: kernel steps between swaps.
+        num_pilot_levels: rungs of the first pilot's ladder, evenly spaced in level.
+        most_kept: draws kept of each ladder, evenly thinned.
+        kernel: an adjusted kernel.
+    """
+
+    num_sweeps: int = 500
+    num_pilot_sweeps: int = 60
+    steps_per_sweep: int = 2
+    num_pilot_levels: int = 16
+    most_kept: int = 1000
+    kernel: Kernel = field(default_factory=MALA)
+
+
+@dataclass(frozen=True)
+class TemperedChains:
+    """Outcome of :func:`sample_tempered`.
+
+    Attributes:
+        draws: states of the lowest rung, ``(draw, ladder, *event)`` in model space; ladders are independent.
+        log_densities: F there, ``(draw, ladder)``.
+        levels: of the rungs, the cleanest first; the last is T, refreshed by exact draws of N(0, I).
+        swap_rates: mean acceptance of swaps of neighbouring rungs, ``(rungs - 1,)``.
+        restarts: per ladder, how many states that began at T reached the lowest rung.
+        acceptance_rates: of the kernel, by rung.
+        num_gradients: gradient evaluations of one ladder over all its rungs, pilots included.
+    """
+
+    draws: Tensor
+    log_densities: Tensor
+    levels: tuple[float, ...]
+    swap_rates: Tensor
+    restarts: Tensor
+    acceptance_rates: Tensor
+    num_gradients: int
+
+    @property
+    def barrier(self) -> float:
+        """Sum of rejection rates of swaps: the communication barrier of the ladder."""
+        return float((1 - self.swap_rates).sum())
+
+
+@dataclass(frozen=True)
+class _Ladder:
+    """Rungs: kernel scales ``(rungs, *event)``, step sizes ``(rungs,)``, and the ratio by which a swap shrinks what moves
+    from each rung to the one above, ``(rungs - 1,)``.
+    """
+
+    levels: tuple[float, ...]
+    scales: Tensor
+    step_sizes: Tensor
+    ratios: Tensor
+
+
+@dataclass(frozen=True)
+class _Sweeps:
+    """What a run of sweeps gives: the last state, kept draws, and rates."""
+
+    state: ChainState
+    draws: list[Tensor]
+    log_densities: list[Tensor]
+    swap_rates: Tensor
+    acceptance_rates: Tensor
+    restarts: Tensor
+    step_sizes: Tensor
+
+
+def sample_tempered(
+    model: EnergySequence,
+    num_ladders: int,
+    *,
+    level: float = 0.0,
+    initial: Tensor | None = None,
+    settings: TemperingSettings | None = None,
+    generator: torch.Generator | None = None,
+) -> TemperedChains:
+    r"""Chains of one level that move between its modes by exchanging states with noisier levels.
+
+    Neighbouring rungs a (cleaner) and b swap by the volume-preserving map :math:`x_a' = x_b / r, x_b' = r x_a`, accepted
+    with probability :math:`\min(1, \exp(F_a(x_a') + F_b(x_b') - F_a(x_a) - F_b(x_b)))`, so every level keeps its own
+    density. r is 1 or :math:`\alpha_b / \alpha_a` (which lays modes on modes), for each pair what a pilot accepted more
+    often. Even and odd pairs take turns. A first pilot on an even ladder measures rejection rates; the rungs are then set so
+    that every pair rejects alike.
+
+    Args:
+        model: the sequence.
+        num_ladders: independent ladders.
+        level: whose density is wanted.
+        initial: states of that level ``(num_ladders, *event)`` to begin at, noised for the other rungs; progressive draws
+            when not given.
+        settings: sizes.
+        generator: source of randomness.
+
+    Raises:
+        ValueError: a level at or above T, fewer than two ladders, or starting points of another shape.
+
+    Source: Syed, Bouchard-Cote, Deligiannidis and Doucet 2022 (non-reversible parallel tempering), with noise levels in
+    place of temperatures.
+    """
+    settings = settings or TemperingSettings()
+    if num_ladders < 2 or settings.num_sweeps < 2 or not 0 <= level < model.num_levels:
+        raise ValueError(
+            f"need at least 2 ladders, 2 sweeps and a level in [0, {model.num_levels}), got {num_ladders} ladders, "
+            f"{settings.num_sweeps} sweeps and level {level}"
+        )
+    if initial is None:
+        below = model.truncate(level) if level else model
+        initial = sample_progressive(below, num_ladders, generator=generator).draws
+    if initial.shape != (num_ladders, *model.event_shape):
+        raise ValueError(
+            f"expected starting points of shape {(num_ladders, *model.event_shape)}, got {tuple(initial.shape)}"
+        )
+    rungs = torch.linspace(level, model.num_levels, settings.num_pilot_levels, dtype=torch.float64).tolist()
+    ladder, x = _first_ladder(model, rungs, initial, generator)
+    ladder, sweeps, first = _pilot(model, ladder, x, settings, generator)
+    rungs = _even_rejections(ladder.levels, sweeps.swap_rates)
+    ladder, x = _first_ladder(model, rungs, sweeps.state.position[:num_ladders], generator)
+    ladder, sweeps, second = _pilot(model, ladder, x, settings, generator)
+    thin = max(1, math.ceil(settings.num_sweeps / settings.most_kept))
+    run = _sweep(model, ladder, sweeps.state.position, (settings.num_sweeps, thin), settings, generator)
+    return TemperedChains(
+        draws=torch.stack(run.draws),
+        log_densities=torch.stack(run.log_densities),
+        levels=ladder.levels,
+        swap_rates=run.swap_rates,
+        restarts=run.restarts,
+        acceptance_rates=run.acceptance_rates,
+        num_gradients=first + second + _per_sweep(settings) * settings.num_sweeps * len(ladder.levels),
+    )
+
+
+def _first_ladder(
+    model: EnergySequence, levels: list[float], bottom: Tensor, generator: torch.Generator | None
+) -> tuple[_Ladder, Tensor]:
+    """A ladder with scales read off the noised starting points, and its states ``(rungs * ladders, *event)``."""
+    states, scales = [], []
+    for level in levels[:-1]:
+        a, s = (
+            (float(value) for value in model.schedule.step_between(levels[0], level)) if level > levels[0] else (1, 0)
+        )
+        noise = torch.randn(bottom.shape, generator=generator, dtype=bottom.dtype, device=bottom.device)
+        states.append(a * bottom + s * noise)
+        scales.append(model.score(states[-1], level).square().mean(0).rsqrt())
+    states.append(torch.randn(bottom.shape, generator=generator, dtype=bottom.dtype, device=bottom.device))
+    scales.append(torch.ones_like(scales[0]))
+    start = torch.full((len(levels),), 0.8, dtype=torch.float64)
+    ones = torch.ones(len(levels) - 1, dtype=torch.float64)
+    return _Ladder(tuple(levels), torch.stack(scales), start, ones), torch.cat(states)
+
+
+def _pilot(
+    model: EnergySequence, ladder: _Ladder, x: Tensor, settings: TemperingSettings, generator: torch.Generator | None
+) -> tuple[_Ladder, _Sweeps, int]:
+    """Adapt step sizes, then measure swap rates of both ratios with the steps frozen, and keep each pair's better one."""
+    count = max(2, settings.num_pilot_sweeps // 3)
+    adaptation = DualAveraging(settings.kernel.target_acceptance)
+    adapted = _sweep(model, ladder, x, (count, 1), settings, generator, adaptation)
+    ladder = dataclasses.replace(ladder, step_sizes=adapted.step_sizes)
+    plain = _sweep(model, ladder, adapted.state.position, (count, 1), settings, generator)
+    alpha = model.schedule.alpha_at(torch.tensor(ladder.levels, dtype=torch.float64))
+    ladder = dataclasses.replace(ladder, ratios=alpha[1:] / alpha[:-1])
+    laid = _sweep(model, ladder, plain.state.position, (count, 1), settings, generator)
+    is_plain = plain.swap_rates > laid.swap_rates
+    ladder = dataclasses.replace(ladder, ratios=torch.where(is_plain, 1.0, ladder.ratios))
+    best = dataclasses.replace(laid, swap_rates=torch.maximum(plain.swap_rates, laid.swap_rates))
+    return ladder, best, 3 * count * _per_sweep(settings) * len(ladder.levels)
+
+
+def _per_sweep(settings: TemperingSettings) -> int:
+    """Gradients of one rung in one sweep."""
+    return settings.steps_per_sweep * settings.kernel.gradients_per_step + 1
+
+
+def _even_rejections(levels: tuple[float, ...], swap_rates: Tensor) -> list[float]:
+    """Rungs between the same ends at which the cumulative rejection rate rises evenly, about 0.4 a pair."""
+    rejection = (1 - swap_rates).double()
+    total = torch.cat([torch.zeros(1, dtype=torch.float64), (rejection + 1e-3).cumsum(0)])
+    number = max(2, math.ceil(float(total[-1]) / 0.4))
+    wanted = torch.linspace(0, float(total[-1]), number + 1, dtype=torch.float64)[1:-1]
+    places = torch.searchsorted(total, wanted)
+    nodes = torch.tensor(levels, dtype=torch.float64)
+    share = (wanted - total[places - 1]) / (total[places] - total[places - 1])
+    inner = nodes[places - 1] + share * (nodes[places] - nodes[places - 1])
+    return [levels[0], *inner.tolist(), levels[-1]]
+
+
+def _sweep(
+    model: EnergySequence,
+    ladder: _Ladder,
+    x: Tensor,
+    length: tuple[int, int],
+    settings: TemperingSettings,
+    generator: torch.Generator | None,
+    adaptation: DualAveraging | None = None,
+) -> _Sweeps:
+    """``length`` = (sweeps, thin) of kernel steps and swaps; states are ``(rungs * ladders, *event)``, rung by rung."""
+    rungs = len(ladder.levels)
+    num_ladders = len(x) // rungs
+    density = _joint_log_density(model, ladder.levels, num_ladders)
+    kernel = dataclasses.replace(settings.kernel, scale=ladder.scales.repeat_interleave(num_ladders, 0))
+    tuning = adaptation.init(ladder.step_sizes) if adaptation is not None else None
+    step_sizes = ladder.step_sizes if tuning is None else adaptation.step_size(tuning)
+    state = kernel.init(x, density)
+    comes_from_top = torch.zeros(rungs, num_ladders, dtype=torch.bool, device=x.device)
+    restarts = torch.zeros(num_ladders, dtype=torch.int64, device=x.device)
+    accepted, tried = torch.zeros(rungs - 1, dtype=torch.float64), torch.zeros(rungs - 1, dtype=torch.float64)
+    acceptance = torch.zeros(rungs, dtype=torch.float64)
+    draws, log_densities = [], []
+    num_sweeps, thin = length
+    for sweep in range(num_sweeps):
+        for _ in range(settings.steps_per_sweep):
+            sizes = step_sizes.repeat_interleave(num_ladders)
+            state, info = kernel.step(state, density, sizes, generator)
+            rate = info.acceptance_probability.reshape(rungs, num_ladders).mean(1).double().cpu()
+            acceptance += rate / (num_sweeps * settings.steps_per_sweep)
+            if tuning is not None:
+                tuning = adaptation.update(tuning, rate)
+                step_sizes = adaptation.step_size(tuning)
+        state = _refresh_top(state, num_ladders, generator)
+        comes_from_top[-1] = True
+        lower = torch.arange(sweep % 2, rungs - 1, 2)
+        state, is_swapped, probability = swap_neighbours(state, density, ladder, lower, generator)
+        accepted[lower] += probability.mean(1).double().cpu()
+        tried[lower] += 1
+        for row, rung in enumerate(lower.tolist()):
+            here, above = comes_from_top[rung].clone(), comes_from_top[rung + 1].clone()
+            comes_from_top[rung] = torch.where(is_swapped[row], above, here)
+            comes_from_top[rung + 1] = torch.where(is_swapped[row], here, above)
+        restarts += comes_from_top[0]
+        comes_from_top[0] = False
+        if sweep % thin == thin - 1:
+            draws.append(state.position[:num_ladders])
+            log_densities.append(state.log_density[:num_ladders])
+    final = step_sizes if tuning is None else adaptation.final(tuning)
+    return _Sweeps(state, draws, log_densities, accepted / tried, acceptance, restarts, final)
+
+
+def _joint_log_density(
+    model: EnergySequence, levels: tuple[float, ...], num_ladders: int
+) -> Callable[[Tensor], Tensor]:
+    """F of every row at its own rung, and that of N(0, I) on the last."""
+    per_row = torch.tensor(levels[:-1], dtype=torch.float64).repeat_interleave(num_ladders)
+    log_snr = model.schedule.log_snr_at(per_row)
+
+    def log_density(x: Tensor) -> Tensor:
+        below = model.log_density_at(x[: len(per_row)], log_snr)
+        return torch.cat([below, -0.5 * row_sum_of_squares(x[len(per_row) :])])
+
+    return log_density
+
+
+def _refresh_top(state: ChainState, num_ladders: int, generator: torch.Generator | None) -> ChainState:
+    """The states at level T replaced by exact draws of N(0, I)."""
+    x = state.position
+    fresh = torch.randn(x[-num_ladders:].shape, generator=generator, dtype=x.dtype, device=x.device)
+    kept = slice(0, len(x) - num_ladders)
+    return ChainState(
+        torch.cat([x[kept], fresh]),
+        torch.cat([state.log_density[kept], -0.5 * row_sum_of_squares(fresh)]),
+        torch.cat([state.gradient[kept], -fresh]),
+    )
+
+
+def swap_neighbours(
+    state: ChainState,
+    log_density: Callable[[Tensor], Tensor],
+    ladder: _Ladder,
+    lower: Tensor,
+    generator: torch.Generator | None,
+) -> tuple[ChainState, Tensor, Tensor]:
+    """Propose to swap rungs ``lower`` with the ones above; (state, is swapped, probability), both ``(pairs, ladders)``."""
+    rungs = len(ladder.levels)
+    x = state.position.unflatten(0, (rungs, -1))
+    num_ladders, upper = x.shape[1], lower + 1
+    ratios = ladder.ratios[lower].to(x).reshape((-1,) + (1,) * (x.ndim - 1))
+    proposed = x.clone()
+    proposed[lower], proposed[upper] = x[upper] / ratios, x[lower] * ratios
+    new = init_state(proposed.flatten(0, 1), log_density)
+    change = (new.log_density - state.log_density).reshape(rungs, num_ladders)
+    log_ratio = change[lower] + change[upper]
+    log_ratio = torch.where(log_ratio.isnan(), -torch.inf, log_ratio)
+    probability = log_ratio.exp().minimum(torch.ones_like(log_ratio))
+    uniform = torch.rand(probability.shape, generator=generator, dtype=probability.dtype, device=x.device)
+    is_swapped = uniform < probability
+    taken = torch.zeros(rungs, num_ladders, dtype=torch.bool, device=x.device)
+    taken[lower], taken[upper] = is_swapped, is_swapped
+    rows = taken.flatten()
+    column = rows.reshape((-1,) + (1,) * (state.position.ndim - 1))
+    chosen = ChainState(
+        torch.where(column, new.position, state.position),
+        torch.where(rows, new.log_density, state.log_density),
+        torch.where(column, new.gradient, state.gradient),
+    )
+    return chosen, is_swapped, probability
