@@ -148,6 +148,10 @@ class EnergySequence(nn.Module):
 
     def log_density_at(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """F at given log-SNR, shape ``()`` or ``(batch,)``; :meth:`log_density` in the continuous coordinate."""
+        if x.is_complex():
+            raise ValueError(
+                "expected real rows, got complex ones: give real and imaginary parts as a pair of channels"
+            )
         if x.shape[1:] != self.event_shape:
             raise ValueError(
                 f"expected rows of event shape {tuple(self.event_shape)} with one batch dimension, got {tuple(x.shape)}"
@@ -155,18 +159,19 @@ class EnergySequence(nn.Module):
         tilt = self.network(x.to(self.dtype), log_snr.to(x.device, self.dtype)).to(x.dtype)
         return tilt if self.base is None else self.base(x, log_snr) + tilt
 
-    def score(self, x: Tensor, level: Level) -> Tensor:
-        """Gradient of ``log_density`` in x, shape of ``x``."""
+    def score(self, x: Tensor, level: Level, *, has_graph: bool = False) -> Tensor:
+        """Gradient of ``log_density`` in x, shape of ``x``; ``has_graph`` keeps it differentiable in x and parameters."""
         with torch.enable_grad():
-            point = x.detach().requires_grad_(True)
-            (gradient,) = torch.autograd.grad(self.log_density(point, level).sum(), point)
+            point = x if has_graph and x.requires_grad else x.detach().requires_grad_(True)
+            values = self.log_density(point, level)
+            (gradient,) = torch.autograd.grad(values.sum(), point, create_graph=has_graph)
         return gradient
 
-    def denoise(self, x: Tensor, level: Level) -> Tensor:
+    def denoise(self, x: Tensor, level: Level, *, has_graph: bool = False) -> Tensor:
         """Posterior mean of the clean row by Tweedie's formula, (x + sigma^2 score) / alpha."""
         shape = (-1,) + (1,) * len(self.event_shape)
         alpha, sigma = (value(level).to(x).reshape(shape) for value in (self.schedule.alpha_at, self.schedule.sigma_at))
-        return (x + sigma**2 * self.score(x, level)) / alpha
+        return (x + sigma**2 * self.score(x, level, has_graph=has_graph)) / alpha
 
     def log_normalizer(self, level: Level) -> Tensor:
         """Learned constant c at continuous level(s): log Z as the noise-level classifier sees it."""
@@ -224,6 +229,17 @@ class Recovery:
         """Standard deviation to expect of the conditional, (a^2 / s^2 + 1 / sigma^2)^(-1/2): the unit of step sizes."""
         sigma = float(self.model.schedule.sigma_at(self.level))
         return (self.step_alpha**2 / self.step_sigma**2 + 1 / sigma**2) ** -0.5
+
+    def normal_approximation(self, x_noisier: Tensor) -> dist.TorchDistribution:
+        r"""N(x; x' + (s^2 / a^2) grad F(x'), (s / a)^2 I) with x' = x_noisier / a: F taken as linear around x'.
+
+        For rows ``(batch, *event)``. The error of the mean is of order s^4, so this is for short steps.
+
+        Source: Gao et al. 2021, section 3.2 (there in y = a x), the T = 1000 setting.
+        """
+        center, spread = x_noisier / self.step_alpha, self.step_sigma / self.step_alpha
+        mean = center + spread**2 * self.model.score(center, self.level)
+        return dist.Normal(mean, torch.full_like(mean, spread), validate_args=False).to_event(mean.ndim - 1)
 
     def condition(self, x_noisier: Tensor, *, sampler: SamplerPolicy | None = None) -> RecoveryDistribution:
         """The distribution of the cleaner state given ``x_noisier`` of shape ``batch_shape + event_shape``."""

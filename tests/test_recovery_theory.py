@@ -71,14 +71,18 @@ def test_data_started_chains_do_not_move_the_truth():
 
 
 def test_normal_approximation_has_order_four():
-    """The error of the mean x' + s^2 score(x') falls as s^4: slope 2 in s^2."""
-    precision, state = 2.0, 0.8
-    variances = torch.tensor([1e-2, 1e-3], dtype=torch.float64)
-    exact = state / (1 + variances * precision)
-    approximate = state - variances * precision * state
-    errors = (exact - approximate).abs()
-    slope = float((errors[0] / errors[1]).log() / math.log(10))
-    # The next order adds precision * s^2 = 2 % at the larger value.
+    """The error of its mean falls as s^4, slope 2 in s^2, and its variance is (s / a)^2."""
+    variance, state = 0.5, torch.full((1, 1), 0.8, dtype=torch.float64)
+    errors, squares = [], []
+    for gap in (1e-2, 1e-3):
+        system = one_dimensional(variance, NoiseSchedule([2.0, 2.0 - gap]))
+        recovery = system.model.recovery(0)
+        found, exact = recovery.normal_approximation(state), system.recovery(state, 0)
+        errors.append(float((found.mean - exact.mean).abs()))
+        squares.append(recovery.step_sigma**2)
+        assert float(found.variance) == pytest.approx((recovery.step_sigma / recovery.step_alpha) ** 2)
+    slope = math.log(errors[0] / errors[1]) / math.log(squares[0] / squares[1])
+    # The next order adds precision times s^2, 1 to 2 % at the larger gap.
     assert abs(slope - 2) < 0.02
 
 

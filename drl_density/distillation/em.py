@@ -91,7 +91,7 @@ def distill(
             learner.step(generator)
         span = teacher.num_levels - settings.lowest_level
         level = settings.lowest_level + span * float(torch.rand((), generator=generator))
-        latents, target, moved = _corrected(teacher, student, student_score, level, settings, generator)
+        latents, target, moved = correct_pairs(teacher, student, student_score, level, settings, generator)
         alpha = float(teacher.schedule.alpha_at(level))
         loss = (target - alpha * student(latents)).square().flatten(1).sum(1).mean()
         if not bool(torch.isfinite(loss)):
@@ -103,7 +103,7 @@ def distill(
     return corrections
 
 
-def _corrected(
+def correct_pairs(
     teacher: EnergySequence,
     student: OneStepGenerator,
     student_score: Score,
@@ -111,7 +111,7 @@ def _corrected(
     settings: EMDistillationSettings,
     generator: torch.Generator | None,
 ) -> tuple[Tensor, Tensor, float]:
-    """E-step: (latents, regression target of alpha g(z), mean squared drift of the states)."""
+    """E-step on fresh pairs: (latents, regression target of alpha g(z), mean squared drift of the states)."""
     alpha, sigma = (float(value(level)) for value in (teacher.schedule.alpha_at, teacher.schedule.sigma_at))
     latents = student.latents(settings.batch_size, generator)
     with torch.no_grad():

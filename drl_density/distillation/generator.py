@@ -39,22 +39,16 @@ class RollOut(nn.Module):
         """Points ``(n, *event)`` from latent codes, with the graph through every step."""
         x = noise
         for pair in zip(self.levels, self.levels[1:], strict=False):
-            x = move(self.model, x, self._denoise(x, pair[0]), pair, 0.0, None)
+            clean = self.model.denoise(x, pair[0], has_graph=torch.is_grad_enabled())
+            x = move(self.model, x, clean, pair, 0.0, None)
         return x
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws ``(num_samples, *event)``."""
         shape = (num_samples, *self.model.event_shape)
         noise = torch.randn(shape, generator=generator, dtype=self.model.dtype, device=self.model.device)
-        return self(noise).detach()
-
-    def _denoise(self, x: Tensor, level: float) -> Tensor:
-        alpha, sigma = float(self.model.schedule.alpha_at(level)), float(self.model.schedule.sigma_at(level))
-        with torch.enable_grad():
-            point = x if x.requires_grad else x.detach().requires_grad_(True)
-            values = self.model.log_density(point, level)
-            (score,) = torch.autograd.grad(values.sum(), point, create_graph=torch.is_grad_enabled())
-        return (x + sigma**2 * score) / alpha
+        with torch.no_grad():
+            return self(noise)
 
 
 class OneStepGenerator(nn.Module):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from drl_density.distillation.generator import RollOut
 from drl_density.errors import TrainingFailed
+from drl_density.model import EnergySequence
 
 Kernel = Callable[[Tensor, Tensor], Tensor]
 
@@ -83,12 +84,14 @@ def finetune(
         generator: source of noise and batches.
 
     Raises:
+        ValueError: rows of another shape than the roll-out's points, or features that are not ``(n, k)``.
         TrainingFailed: when the discrepancy is not a finite number.
     """
     settings = settings or MMDSettings()
     features = features or (lambda x: x.flatten(1))
     optimizer = torch.optim.Adam(rollout.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
     model, losses = rollout.model, []
+    _check_features(features, data, model)
     rollout.eval()
     for step in range(settings.num_steps):
         shape = (settings.batch_size, *model.event_shape)
@@ -103,3 +106,16 @@ def finetune(
         optimizer.step()
         losses.append(float(loss.detach()))
     return losses
+
+
+def _check_features(features: Callable[[Tensor], Tensor], data: Tensor, model: EnergySequence) -> None:
+    if data.shape[1:] != model.event_shape:
+        raise ValueError(f"expected rows of event shape {tuple(model.event_shape)}, got {tuple(data.shape)}")
+    probe = data[:2].detach().to(model.dtype).requires_grad_(True)
+    found = features(probe)
+    if found.ndim != 2 or len(found) != len(probe):
+        raise ValueError(
+            f"features must map {tuple(probe.shape)} to (n, k), one vector per row; got {tuple(found.shape)}"
+        )
+    if not found.requires_grad:
+        raise ValueError("features must be differentiable in the rows: compute them with torch, without detach()")

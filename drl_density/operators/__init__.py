@@ -9,6 +9,7 @@ from drl_density.operators.linear import (
     MatrixOperator,
     ProjectingOperator,
     adjoint_gap,
+    check_operator,
 )
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "ProjectingOperator",
     "adjoint_gap",
     "center_mask",
+    "check_operator",
     "shepp_logan",
 ]

@@ -27,6 +27,20 @@ class ProjectingOperator(LinearOperator, Protocol):
         """The nearest points to ``x`` that measure ``y``."""
 
 
+def check_operator(operator: object) -> None:
+    """Refuse what is no linear operator.
+
+    Raises:
+        ValueError: without ``forward`` or ``adjoint``.
+    """
+    missing = [name for name in ("forward", "adjoint") if not callable(getattr(operator, name, None))]
+    if missing:
+        raise ValueError(
+            f"a linear operator has forward(x) and adjoint(y), {type(operator).__name__} lacks {' and '.join(missing)}; "
+            "adjoint_gap tells whether an adjoint is right"
+        )
+
+
 def adjoint_gap(operator: LinearOperator, x: Tensor, y: Tensor) -> float:
     """|<A x, y> - <x, A* y>| over the size of the first: 0 for a right adjoint.
 

@@ -20,7 +20,7 @@ from drl_density.partition.bridge import (
 )
 from drl_density.partition.equilibrium import EquilibriumEstimates, equilibrium_estimates
 from drl_density.partition.level_recursion import level_recursion
-from drl_density.partition.probability_flow import flow_log_likelihood
+from drl_density.partition.probability_flow import flow_field, flow_log_likelihood
 from drl_density.partition.replicated import replicated_annealing
 from drl_density.partition.reverse_path import ReversePath, forward_weights, plan_reverse_path, reverse_weights
 from drl_density.partition.sandwich import Sandwich, SandwichSettings, sequence_sandwich
@@ -41,6 +41,7 @@ __all__ = [
     "annealing_log_likelihood",
     "bennett",
     "equilibrium_estimates",
+    "flow_field",
     "flow_log_likelihood",
     "forward_weights",
     "geometric_path",

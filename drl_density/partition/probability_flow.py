@@ -27,14 +27,15 @@ def flow_log_likelihood(model: EnergySequence, x: Tensor, *, num_steps: int = 10
     state, integral = x.to(model.dtype), torch.zeros(len(x), dtype=torch.float64)
     for start, end in zip(log_snrs[:-1], log_snrs[1:], strict=True):
         width = float(end - start)
-        velocity, divergence = _field(model, state, start)
-        ahead, divergence_ahead = _field(model, state + width * velocity, end)
+        velocity, divergence = flow_field(model, state, start)
+        ahead, divergence_ahead = flow_field(model, state + width * velocity, end)
         state = state + 0.5 * width * (velocity + ahead)
         integral = integral + 0.5 * width * (divergence + divergence_ahead)
     return model.top.log_prob(state).double() + integral
 
 
-def _field(model: EnergySequence, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor]:
+def flow_field(model: EnergySequence, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor]:
+    """Velocity ``(n, *event)`` of the flow per unit of log-SNR at rows ``x``, and its exact divergence ``(n,)``."""
     half_variance = 0.5 * float(torch.sigmoid(-log_snr))
     with torch.enable_grad():
         point = x.detach().requires_grad_(True)

@@ -1,5 +1,6 @@
 """Samplers over an energy sequence, of one signature: ``sample_...(model, num_samples, *, ..., generator, on_step)``."""
 
+from drl_density.samplers.ancestral import AncestralSettings, sample_ancestral
 from drl_density.samplers.conditional import (
     ConditionalPlan,
     ConditionalResult,
@@ -14,7 +15,15 @@ from drl_density.samplers.diffusion_sampler import (
     sequence_sampler,
     train_diffusion_sampler,
 )
-from drl_density.samplers.frequency_average import FrequencyAverage, cosine_axes, haar_axes, moving_average
+from drl_density.samplers.flow import FlowSettings, sample_flow
+from drl_density.samplers.frequency_average import (
+    AveragedDenoiser,
+    FrequencyAverage,
+    cosine_axes,
+    haar_axes,
+    moving_average,
+    sample_averaged,
+)
 from drl_density.samplers.inverse import GuidanceSettings, gaussian_likelihood, sample_guided, sample_projected
 from drl_density.samplers.posterior import AnnealedPosterior, sample_posterior
 from drl_density.samplers.predictor_corrector import CorrectorSettings, sample_predictor_corrector
@@ -29,7 +38,9 @@ from drl_density.samplers.progressive import (
 from drl_density.samplers.tempering import TemperedChains, TemperingSettings, sample_tempered
 
 __all__ = [
+    "AncestralSettings",
     "AnnealedPosterior",
+    "AveragedDenoiser",
     "ConditionalPlan",
     "ConditionalResult",
     "ConditionalSettings",
@@ -37,6 +48,7 @@ __all__ = [
     "DDIMSettings",
     "DiffusionSampler",
     "DiffusionSamplerSettings",
+    "FlowSettings",
     "FrequencyAverage",
     "GuidanceSettings",
     "ProgressivePlan",
@@ -53,8 +65,11 @@ __all__ = [
     "moving_average",
     "plan_conditional",
     "plan_progressive",
+    "sample_ancestral",
+    "sample_averaged",
     "sample_conditional",
     "sample_ddim",
+    "sample_flow",
     "sample_guided",
     "sample_posterior",
     "sample_predictor_corrector",

@@ -23,7 +23,6 @@ from torch import Tensor
 
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
-from drl_density.samplers.frequency_average import FrequencyAverage
 from drl_density.samplers.progressive import StepRecord
 
 Denoiser = Callable[[Tensor, float], Tensor]
@@ -38,14 +37,12 @@ class DDIMSettings:
         levels: the levels themselves, falling from T to 0, in place of ``num_steps``.
         eta: 0 deterministic to 1 ancestral.
         is_denoised: end with the denoised estimate in place of a state of level 0, whose noise is small.
-        average: moving average of the denoised estimates, see :class:`FrequencyAverage`; None for none.
     """
 
     num_steps: int = 50
     levels: tuple[float, ...] | None = None
     eta: float = 0.0
     is_denoised: bool = False
-    average: FrequencyAverage | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
@@ -98,13 +95,9 @@ def sample_ddim(
     if noise is not None and noise.shape != shape:
         raise ValueError(f"expected latent codes of shape {shape}, got {tuple(noise.shape)}")
     x = torch.randn(shape, generator=generator, dtype=model.dtype, device=model.device) if noise is None else noise
-    memory = None
     levels = settings.walk(model)
     for noisier, cleaner in zip(levels, levels[1:], strict=False):
-        clean = denoiser(x, noisier)
-        if settings.average is not None:
-            clean, memory = settings.average(clean, memory, 1 - noisier / model.num_levels)
-        x = move(model, x, clean, (noisier, cleaner), settings.eta, generator)
+        x = move(model, x, denoiser(x, noisier), (noisier, cleaner), settings.eta, generator)
         if on_step is not None:
             on_step(StepRecord(cleaner, x, math.nan))
     return SampleResult(denoiser(x, 0.0) if settings.is_denoised else x)

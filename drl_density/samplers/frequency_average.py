@@ -9,11 +9,18 @@ Source: the idea of Qian et al. 2024 (arXiv 2403.17870); its weights are not pub
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from scipy.fft import dct
 from torch import Tensor
+
+from drl_density.distributions import SampleResult
+from drl_density.model import EnergySequence
+from drl_density.samplers.ddim import Denoiser, sample_ddim
+from drl_density.samplers.progressive import StepRecord
 
 
 @dataclass(frozen=True)
@@ -46,8 +53,61 @@ class FrequencyAverage:
         """(averaged estimate, new memory) at ``progress`` 0 (noisiest) to 1 (cleanest)."""
         coefficients = clean.flatten(1) @ self.axes.to(clean)
         weight = ((1 - progress) * self.early + progress * self.late).to(clean)
-        memory = coefficients if memory is None else (1 - weight) * memory + weight * coefficients
-        return (memory @ self.axes.to(clean).T).reshape(clean.shape), memory
+        memory = coefficients if memory is None else memory + weight * (coefficients - memory)
+        change = torch.where(weight == 1, 0.0, memory - coefficients)
+        return clean + (change @ self.axes.to(clean).T).reshape(clean.shape), memory
+
+
+class AveragedDenoiser:
+    """A denoiser ``(x, level)`` that remembers its estimates and gives their average; one walk down the levels long.
+
+    Args:
+        average: the weights.
+        denoiser: whose estimates are averaged.
+        num_levels: T, from which the walk begins.
+    """
+
+    def __init__(self, average: FrequencyAverage, denoiser: Denoiser, num_levels: int) -> None:
+        self.average, self.denoiser, self.num_levels = average, denoiser, num_levels
+        self.memory: Tensor | None = None
+
+    def __call__(self, x: Tensor, level: float) -> Tensor:
+        clean, self.memory = self.average(self.denoiser(x, level), self.memory, 1 - level / self.num_levels)
+        return clean
+
+
+def sample_averaged(
+    model: EnergySequence,
+    num_samples: int,
+    *,
+    average: FrequencyAverage,
+    sampler: Callable[..., SampleResult] = sample_ddim,
+    settings: Any = None,
+    generator: torch.Generator | None = None,
+    on_step: Callable[[StepRecord], None] | None = None,
+) -> SampleResult:
+    """Draws ``(num_samples, *event)`` of any sampler that takes a ``denoiser``, with averaged estimates in its place.
+
+    The noise direction of every step is taken from the averaged estimate, which keeps x = alpha x_0 + sigma eps.
+
+    Args:
+        model: the sequence.
+        num_samples: draws.
+        average: transform and weights.
+        sampler: ``sample_ddim``, ``sample_ancestral``, ``sample_predictor_corrector`` or ``sample_flow``.
+        settings: of the sampler.
+        generator: source of randomness.
+        on_step: told after each step.
+
+    Raises:
+        ValueError: an average of points of another size.
+    """
+    if len(average.axes) != model.event_shape.numel():
+        raise ValueError(
+            f"the average is for {len(average.axes)} coefficients, points have {model.event_shape.numel()}"
+        )
+    denoiser = AveragedDenoiser(average, model.denoise, model.num_levels)
+    return sampler(model, num_samples, settings=settings, denoiser=denoiser, generator=generator, on_step=on_step)
 
 
 def moving_average(num_features: int, weight: float) -> FrequencyAverage:

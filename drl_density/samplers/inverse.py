@@ -18,9 +18,10 @@ from torch import Tensor
 
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
-from drl_density.operators import LinearOperator, ProjectingOperator
+from drl_density.operators import LinearOperator, ProjectingOperator, check_operator
 from drl_density.samplers.ddim import DDIMSettings, move
 from drl_density.samplers.predictor_corrector import CorrectorSettings, correct
+from drl_density.samplers.progressive import StepRecord
 
 
 @dataclass(frozen=True)
@@ -44,17 +45,22 @@ def sample_guided(
     num_samples: int,
     *,
     settings: GuidanceSettings | None = None,
+    to_operand: Callable[[Tensor], Tensor] | None = None,
     generator: torch.Generator | None = None,
+    on_step: Callable[[StepRecord], None] | None = None,
 ) -> SampleResult:
     """Draws ``(num_samples, *event)`` guided towards A x = y by diffusion posterior sampling; biased, see the module.
 
     Args:
-        model: the prior, in whose space the operator acts.
+        model: the prior: a sequence, or anything with its schedule, event shape and ``denoise``, such as
+            :class:`~drl_density.training.AmbientPrior`.
         operator: A.
         y: one measurement, without batch dimension.
         num_samples: draws.
         settings: walk and strength.
+        to_operand: differentiable map from the model's space to that in which the operator acts; the same when not given.
         generator: source of randomness.
+        on_step: told after each step.
 
     Raises:
         ValueError: a measurement that does not fit the operator.
@@ -62,15 +68,20 @@ def sample_guided(
     settings = settings or GuidanceSettings()
     levels = settings.walk.walk(model)
     x = torch.randn((num_samples, *model.event_shape), generator=generator, dtype=model.dtype, device=model.device)
-    _check_measurement(operator, x, y)
+    to_operand = to_operand or (lambda clean: clean)
+    _check_measurement(operator, to_operand(x), y)
     for pair in zip(levels, levels[1:], strict=False):
         with torch.enable_grad():
             point = x.detach().requires_grad_(True)
-            clean = _denoise(model, point, pair[0])
-            residual = _norm(y - operator.forward(clean))
+            clean = model.denoise(point, pair[0], has_graph=True)
+            residual = _norm(y - operator.forward(to_operand(clean)))
             (gradient,) = torch.autograd.grad(residual.square().sum(), point)
-        step = settings.strength / residual.detach().reshape((-1,) + (1,) * (x.ndim - 1))
-        x = move(model, x, clean.detach(), pair, settings.walk.eta, generator) - step * gradient
+        length = residual.detach().reshape((-1,) + (1,) * (x.ndim - 1))
+        # Where the residual vanishes so does its gradient, and their quotient is taken as 0.
+        step = torch.where(length > 0, settings.strength * gradient / length, 0.0)
+        x = move(model, x, clean.detach(), pair, settings.walk.eta, generator) - step
+        if on_step is not None:
+            on_step(StepRecord(pair[1], x, math.nan))
     return SampleResult(x)
 
 
@@ -83,6 +94,7 @@ def sample_projected(
     is_noised: bool = True,
     settings: CorrectorSettings | None = None,
     generator: torch.Generator | None = None,
+    on_step: Callable[[StepRecord], None] | None = None,
 ) -> SampleResult:
     """Draws ``(num_samples, *event)`` by predictor and corrector steps, each followed by a hard projection onto the data.
 
@@ -94,11 +106,16 @@ def sample_projected(
         is_noised: project noisy states onto measurements of equal noise; False onto alpha y, as score-MRI does.
         settings: walk and corrector.
         generator: source of randomness.
+        on_step: told after each level.
 
     Raises:
         ValueError: a measurement that does not fit the operator.
     """
     settings = settings or CorrectorSettings()
+    if not callable(getattr(operator, "project", None)):
+        raise ValueError(
+            f"{type(operator).__name__} has no project(x, y): use sample_guided or sample_posterior, or give it one"
+        )
     x = torch.randn((num_samples, *model.event_shape), generator=generator, dtype=model.dtype, device=model.device)
     _check_measurement(operator, x, y)
     nearest = operator.project(torch.zeros_like(x), y)
@@ -112,10 +129,15 @@ def sample_projected(
     levels, rates = settings.walk.walk(model), []
     for pair in zip(levels, levels[1:], strict=False):
         x = move(model, x, model.denoise(x, pair[0]), pair, settings.walk.eta, generator)
-        x = operator.project(x, measured(pair[1]))
-        x, rate = correct(model, x, pair[1], settings, generator)
-        x = operator.project(x, measured(pair[1]))
+        here = measured(pair[1])
+
+        def project(state: Tensor, here: Tensor = here) -> Tensor:
+            return operator.project(state, here)
+
+        x, rate = correct(model, project(x), pair[1], settings, generator, project=project)
         rates.append(rate)
+        if on_step is not None:
+            on_step(StepRecord(pair[1], x, float(rate.mean())))
     return SampleResult(operator.project(model.denoise(x, 0.0), y), {"acceptance_rate": torch.stack(rates)})
 
 
@@ -150,20 +172,17 @@ def gaussian_likelihood(
     return at
 
 
-def _denoise(model: EnergySequence, x: Tensor, level: float) -> Tensor:
-    """Tweedie's estimate with its graph in ``x``."""
-    alpha, sigma = float(model.schedule.alpha_at(level)), float(model.schedule.sigma_at(level))
-    (score,) = torch.autograd.grad(model.log_density(x, level).sum(), x, create_graph=True)
-    return (x + sigma**2 * score) / alpha
-
-
 def _norm(residual: Tensor) -> Tensor:
     return residual.abs().square().flatten(1).sum(1).sqrt()
 
 
 def _check_measurement(operator: LinearOperator, x: Tensor, y: Tensor) -> None:
-    expected = operator.forward(x[:1]).shape[1:]
-    if y.shape != expected:
-        raise ValueError(f"expected a measurement of shape {tuple(expected)}, got {tuple(y.shape)}")
-    if y.is_complex() != operator.forward(x[:1]).is_complex():
-        raise ValueError("measurement and operator must both be real or both complex")
+    check_operator(operator)
+    found = operator.forward(x[:1])
+    if y.shape != found.shape[1:]:
+        raise ValueError(f"expected a measurement of shape {tuple(found.shape[1:])}, got {tuple(y.shape)}")
+    if y.is_complex() != found.is_complex():
+        raise ValueError(
+            f"measurement and operator must both be real or both complex, got {y.dtype} and {found.dtype}: for complex "
+            "images give real and imaginary parts as two channels and wrap the operator in ComplexPairs"
+        )

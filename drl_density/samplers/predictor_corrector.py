@@ -12,7 +12,7 @@ from torch import Tensor
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
-from drl_density.samplers.ddim import DDIMSettings, move
+from drl_density.samplers.ddim import DDIMSettings, Denoiser, move
 from drl_density.samplers.progressive import StepRecord
 
 
@@ -38,6 +38,7 @@ def sample_predictor_corrector(
     num_samples: int,
     *,
     settings: CorrectorSettings | None = None,
+    denoiser: Denoiser | None = None,
     generator: torch.Generator | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> SampleResult:
@@ -46,12 +47,13 @@ def sample_predictor_corrector(
     Source: Song et al. 2021, algorithm 1; there the corrector is unadjusted.
     """
     settings = settings or CorrectorSettings()
+    denoiser = model.denoise if denoiser is None else denoiser
     levels = settings.walk.walk(model)
     shape = (num_samples, *model.event_shape)
     x = torch.randn(shape, generator=generator, dtype=model.dtype, device=model.device)
     rates: list[Tensor] = []
     for pair in zip(levels, levels[1:], strict=False):
-        x = move(model, x, model.denoise(x, pair[0]), pair, settings.walk.eta, generator)
+        x = move(model, x, denoiser(x, pair[0]), pair, settings.walk.eta, generator)
         x, rate = correct(model, x, pair[1], settings, generator)
         rates.append(rate)
         if on_step is not None:
@@ -60,17 +62,28 @@ def sample_predictor_corrector(
 
 
 def correct(
-    model: EnergySequence, x: Tensor, level: float, settings: CorrectorSettings, generator: torch.Generator | None
+    model: EnergySequence,
+    x: Tensor,
+    level: float,
+    settings: CorrectorSettings,
+    generator: torch.Generator | None,
+    *,
+    project: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Corrector steps on one level, with scales from the states' own scores: (states, acceptance rate per chain)."""
+    """Corrector steps on one level, with scales from the states' own scores: (states, acceptance rate per chain).
+
+    With ``project``, a linear projection of states, the target is the level's density on its image: what the projection
+    overwrites has no say in accepting.
+    """
 
     def log_density(state: Tensor) -> Tensor:
-        return model.log_density(state, level)
+        return model.log_density(state if project is None else project(state), level)
 
     state = settings.kernel.init(x, log_density)
-    kernel = dataclasses.replace(settings.kernel, scale=state.gradient.square().mean(0).rsqrt())
+    gradient = state.gradient if project is None else model.score(x, level)
+    kernel = dataclasses.replace(settings.kernel, scale=gradient.square().mean(0).rsqrt())
     total = torch.zeros_like(state.log_density)
     for _ in range(settings.num_corrections):
         state, info = kernel.step(state, log_density, settings.step_size, generator)
         total = total + info.acceptance_probability / settings.num_corrections
-    return state.position, total
+    return (state.position if project is None else project(state.position)), total

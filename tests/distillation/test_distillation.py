@@ -17,6 +17,7 @@ from drl_density.distillation import (
     rbf_kernel,
     unbiased_mmd,
 )
+from drl_density.distillation.em import correct_pairs
 from drl_density.samplers import DDIMSettings
 from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence, seeded_generator
 
@@ -34,6 +35,14 @@ def test_mmd_is_unbiased_and_has_its_closed_form():
     assert min(same) < 0
     with pytest.raises(ValueError, match="at least two rows"):
         unbiased_mmd(torch.zeros(1, 2), torch.zeros(3, 2), cubic_kernel)
+
+
+def sliced_distance(x, y):
+    """Wasserstein-2 distance of equally many rows, root mean square over 20 directions."""
+    directions = torch.nn.functional.normalize(
+        torch.randn(x.shape[1], 20, generator=seeded_generator(9), dtype=x.dtype), dim=0
+    )
+    return float(((x @ directions).sort(0).values - (y @ directions).sort(0).values).square().mean().sqrt())
 
 
 class Tunable(torch.nn.Module):
@@ -63,18 +72,23 @@ def test_finetuning_cuts_the_discrepancy_of_two_steps():
     kernel = rbf_kernel(1.0)
 
     def discrepancy():
-        return float(unbiased_mmd(rollout.sample(2000, generator=seeded_generator(3)), held, kernel))
+        drawn = rollout.sample(2000, generator=seeded_generator(3))
+        return float(unbiased_mmd(drawn, held, kernel)), sliced_distance(drawn, held)
 
     start = discrepancy()
+    enough = sliced_distance(data, held)
+    assert start[1] > 3 * enough  # two steps with exact scores are visibly wrong
     losses = finetune(
         rollout,
         data,
         kernel=kernel,
-        settings=MMDSettings(num_steps=120, learning_rate=3e-3),
+        settings=MMDSettings(num_steps=100, batch_size=128, learning_rate=5e-3),
         generator=seeded_generator(4),
     )
-    assert len(losses) == 120
-    assert discrepancy() < 0.3 * start
+    assert len(losses) == 100
+    end = discrepancy()
+    assert end[0] < 0.2 * start[0]
+    assert end[1] < 0.7 * start[1]
     assert all(
         torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)
     )  # the sequence itself is untouched
@@ -106,8 +120,23 @@ def test_gradient_through_the_roll_out():
         RollOut(model, DDIMSettings(eta=1.0))
 
 
-@pytest.mark.parametrize("cancellation", ["none", "accumulated", "all"])
-def test_a_linear_student_learns_the_teachers_covariance(cancellation):
+def test_wrong_features_are_refused():
+    system = GaussianMixtureSequence.example(dim=2, seed=0)
+    rollout, data = RollOut(system.model, DDIMSettings(num_steps=2)), system.sample(20, 0)
+    for features, message in (
+        (lambda x: x.sum(1), "to \\(n, k\\)"),
+        (lambda x: x.reshape(1, -1), "to \\(n, k\\)"),
+        (lambda x: x.detach(), "differentiable"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            finetune(rollout, data, features=features)
+    with pytest.raises(ValueError, match="event shape"):
+        finetune(rollout, torch.zeros(5, 3))
+
+
+# With all noise cancelled the correction vanishes at the truth; without, Adam's steps of 0.02 keep W moving.
+@pytest.mark.parametrize(("cancellation", "tolerance"), [("none", 0.2), ("all", 0.01)])
+def test_a_linear_student_learns_the_teachers_covariance(cancellation, tolerance):
     """Teacher N(0, S), student W z, both scores exact: W W^T must become S."""
     covariance = torch.tensor([[1.0, 0.5], [0.5, 0.6]], dtype=torch.float64)
     system = gaussian_sequence(torch.zeros(2), covariance, drl.NoiseSchedule.log_spaced(8))
@@ -123,9 +152,10 @@ def test_a_linear_student_learns_the_teachers_covariance(cancellation):
         return -torch.linalg.solve(noised, x.T).T
 
     settings = EMDistillationSettings(
-        num_steps=1000,
+        num_steps=200,
+        batch_size=128,
         num_corrections=4,
-        learning_rate=0.01,
+        learning_rate=0.02,
         cancellation=cancellation,
         step_latent=0.02,
         lowest_level=4.0,
@@ -134,8 +164,119 @@ def test_a_linear_student_learns_the_teachers_covariance(cancellation):
         system.model, student, student_score=student_score, settings=settings, generator=seeded_generator(0)
     )
     found = linear.weight.detach() @ linear.weight.detach().T
-    assert float((found - covariance).norm() / covariance.norm()) < 0.15
+    assert float((found - covariance).norm() / covariance.norm()) < tolerance
     assert sum(corrections[-50:]) < sum(corrections[:50])
+
+
+def one_dimensional_pair():
+    """Teacher N(0, 1), student 0.5 z, and the student's exact score."""
+    system = gaussian_sequence(torch.zeros(1), torch.ones(1, 1), drl.NoiseSchedule.log_spaced(6))
+    linear = torch.nn.Linear(1, 1, bias=False, dtype=torch.float64)
+    with torch.no_grad():
+        linear.weight.fill_(0.5)
+
+    def score(x, level):
+        alpha, sigma = float(system.schedule.alpha_at(level)), float(system.schedule.sigma_at(level))
+        return -x / (alpha**2 * 0.25 + sigma**2)
+
+    return system, OneStepGenerator(linear, 1), score
+
+
+def test_one_frozen_step_is_variational_score_distillation():
+    """K = 1, z frozen, noise cancelled: the gradient is -2 alpha step sigma^2 E[Delta dg/dtheta], draw by draw."""
+    system, student, score = one_dimensional_pair()
+    settings = EMDistillationSettings(batch_size=50, num_corrections=1, step_latent=0.0)
+    latents, target, _ = correct_pairs(system.model, student, score, 3.0, settings, seeded_generator(0))
+    alpha, sigma = float(system.schedule.alpha_at(3.0)), float(system.schedule.sigma_at(3.0))
+    loss = (target - alpha * student(latents)).square().sum(1).mean()
+    (found,) = torch.autograd.grad(loss, student.parameters())
+    generator = seeded_generator(0)
+    z = student.latents(50, generator)
+    x = alpha * student(z).detach() + sigma * torch.randn(50, 1, generator=generator, dtype=torch.float64)
+    gap = system.model.score(x, 3.0) - score(x, 3.0)
+    expected = -2 * alpha * settings.step_noise * sigma**2 * (gap * z).mean()
+    torch.testing.assert_close(found.flatten()[0], expected, rtol=1e-5, atol=1e-9)
+
+
+def test_cancelled_noise_leaves_the_gradient_and_takes_its_spread():
+    system, student, score = one_dimensional_pair()
+    gradients = {}
+    for cancellation in ("none", "accumulated", "all"):
+        settings = EMDistillationSettings(
+            batch_size=20_000, num_corrections=1, step_latent=0.0, cancellation=cancellation
+        )
+        latents, target, _ = correct_pairs(system.model, student, score, 3.0, settings, seeded_generator(0))
+        alpha = float(system.schedule.alpha_at(3.0))
+        gradients[cancellation] = (-2 * alpha * (target - alpha * student(latents)) * latents).detach().flatten()
+    for cancellation in ("none", "accumulated"):
+        assert_z(gradients[cancellation] - gradients["all"], 0.0)
+    none, accumulated, all_noise = (float(values.std()) for values in gradients.values())
+    assert all_noise < 0.3 * accumulated < 0.3 * none
+
+
+class TwoModes(torch.nn.Module):
+    """Every coordinate an even mixture of N(-1.2, 0.2^2) and N(1.2, 0.2^2)."""
+
+    is_integrable = True
+
+    def __init__(self):
+        super().__init__()
+        self.nothing = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+    def forward(self, x, log_snr):
+        log_snr = log_snr.expand(len(x))[:, None]
+        alpha, variance = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(log_snr) * 0.04 + torch.sigmoid(-log_snr)
+        parts = [-0.5 * (x - mode * alpha).square() / variance for mode in (-1.2, 1.2)]
+        return torch.logaddexp(*parts).sum(1)
+
+
+class Affine(torch.nn.Module):
+    """w z + b, coordinate by coordinate: ten students side by side."""
+
+    def __init__(self):
+        super().__init__()
+        self.spread = torch.nn.Parameter(torch.full((10,), 0.2, dtype=torch.float64))
+        self.center = torch.nn.Parameter(torch.full((10,), 1.2, dtype=torch.float64))
+
+    def forward(self, z):
+        return self.spread * z + self.center
+
+
+def test_more_corrections_cover_modes_that_one_misses():
+    """Begun at one of two modes, ten students each: K = 16 widens over both, K = 1 with z frozen stays.
+
+    The noise is too small for one step to see the other mode.
+    """
+    schedule = drl.NoiseSchedule.log_spaced(3, sigma_max=0.5)
+    teacher = drl.EnergySequence(schedule, TwoModes(), (10,), has_base=False)
+    covered = {}
+    for num_corrections, step_latent in ((1, 0.0), (16, 0.02)):
+        network = Affine()
+
+        def score(x, level, network=network):
+            alpha, sigma = float(schedule.alpha_at(level)), float(schedule.sigma_at(level))
+            variance = alpha**2 * network.spread.detach() ** 2 + sigma**2
+            return -(x - alpha * network.center.detach()) / variance
+
+        settings = EMDistillationSettings(
+            num_steps=120,
+            batch_size=64,
+            num_corrections=num_corrections,
+            step_latent=step_latent,
+            learning_rate=0.02,
+            lowest_level=2.0,
+        )
+        distill(
+            teacher,
+            OneStepGenerator(network, 10),
+            student_score=score,
+            settings=settings,
+            generator=seeded_generator(0),
+        )
+        other_side = torch.distributions.Normal(0.0, 1.0).cdf(-network.center / network.spread.abs())
+        covered[num_corrections] = int((other_side > 0.05).sum())
+    # Ten independent students: 7 more of them would arise by chance in fewer than 0.2 % of runs of equal methods.
+    assert covered[16] >= covered[1] + 7
 
 
 def test_student_scores_can_be_learned():

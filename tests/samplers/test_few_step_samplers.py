@@ -1,4 +1,4 @@
-"""DDIM, moving averages, predictor-corrector and inverse problems against closed forms."""
+"""DDIM, predictor-corrector and inverse problems against closed forms."""
 
 import math
 
@@ -11,14 +11,10 @@ from drl_density.operators import ComplexPairs, Mask, MaskedFourier, MatrixOpera
 from drl_density.samplers import (
     CorrectorSettings,
     DDIMSettings,
-    FrequencyAverage,
     GuidanceSettings,
-    cosine_axes,
     gaussian_likelihood,
-    haar_axes,
     interpolate_codes,
     invert_ddim,
-    moving_average,
     sample_ddim,
     sample_guided,
     sample_posterior,
@@ -87,6 +83,20 @@ def test_steps_with_the_true_clean_point_keep_the_marginal(gaussian, eta):
     assert_z(float(moved.var()), sigma**2, sigma**2 * math.sqrt(2 / 40_000))
 
 
+def test_one_ancestral_step_is_the_posterior_given_the_clean_point(gaussian):
+    """eta = 1: mean and variance of q(x_s | x_t, x_0), by Bayes' rule for the two Gaussians."""
+    x, clean = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None], torch.full((5, 1), 0.7, dtype=torch.float64)
+    (alpha, sigma), (a, s) = (
+        (float(SCHEDULE.alpha_at(2.0)), float(SCHEDULE.sigma_at(2.0))),
+        map(float, SCHEDULE.step_between(2.0, 5.0)),
+    )
+    precision = 1 / sigma**2 + (a / s) ** 2
+    mean = (alpha * clean / sigma**2 + a * x / s**2) / precision
+    moved = move(gaussian.model, x, clean, (5.0, 2.0), 1.0, seeded_generator(3))
+    noise = torch.randn(x.shape, generator=seeded_generator(3), dtype=x.dtype)
+    torch.testing.assert_close(moved, mean + noise / precision**0.5)
+
+
 def test_interpolation_stays_on_the_sphere():
     a, b = torch.randn(2, 50, generator=seeded_generator(0))
     path = interpolate_codes(a / a.norm(), b / b.norm(), torch.linspace(0, 1, 5))
@@ -109,38 +119,6 @@ def test_walks_and_etas_are_checked(gaussian):
 @pytest.fixture(scope="module")
 def mixture():
     return GaussianMixtureSequence.example(dim=4, seed=0)
-
-
-def average_of(axes, weight, mixture):
-    average = FrequencyAverage(axes, *(torch.full((4,), weight) for _ in range(2)))
-    settings = DDIMSettings(num_steps=12, average=average)
-    return sample_ddim(mixture.model, 30, settings=settings, generator=seeded_generator(0)).draws
-
-
-def test_averages_reduce_to_what_they_must(mixture):
-    plain = sample_ddim(mixture.model, 30, settings=DDIMSettings(num_steps=12), generator=seeded_generator(0)).draws
-    torch.testing.assert_close(average_of(torch.eye(4), 1.0, mixture), plain)
-    axes, frequency = cosine_axes((2, 2))
-    assert float(frequency.max()) == 1.0
-    moving = average_of(torch.eye(4), 0.6, mixture)
-    torch.testing.assert_close(average_of(axes, 0.6, mixture), moving, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(average_of(haar_axes(2, 2)[0], 0.6, mixture), moving, rtol=1e-5, atol=1e-6)
-    assert float((moving - plain).abs().max()) > 0.01
-    by_name = DDIMSettings(num_steps=12, average=moving_average(4, 0.6))
-    torch.testing.assert_close(
-        sample_ddim(mixture.model, 30, settings=by_name, generator=seeded_generator(0)).draws, moving
-    )
-
-
-@pytest.mark.parametrize("axes", [cosine_axes((4, 6))[0], haar_axes(4, 6)[0], cosine_axes((7,))[0]])
-def test_transforms_are_orthonormal(axes):
-    torch.testing.assert_close(axes.T @ axes, torch.eye(len(axes), dtype=torch.float64))
-    with pytest.raises(ValueError, match="even sizes"):
-        haar_axes(3, 4)
-    with pytest.raises(ValueError, match="orthonormal"):
-        FrequencyAverage(2 * torch.eye(2), torch.ones(2), torch.ones(2))
-    with pytest.raises(ValueError, match="in \\(0, 1\\]"):
-        FrequencyAverage(torch.eye(2), torch.zeros(2), torch.ones(2))
 
 
 def test_predictor_corrector_draws_from_the_mixture(mixture):
@@ -229,6 +207,46 @@ def test_wrong_measurements_are_refused(correlated):
         gaussian_likelihood(correlated.model, operator, torch.zeros(1), noise=0.0)
     with pytest.raises(ValueError, match="both be real"):
         sample_projected(correlated.model, operator, torch.zeros(1, dtype=torch.complex64), 3)
+    with pytest.raises(ValueError, match="got complex ones"):
+        correlated.model.log_density(torch.zeros(2, 3, dtype=torch.complex64), 0)
+    with pytest.raises(ValueError, match="has no project"):
+        sample_projected(correlated.model, MatrixOperator(torch.eye(3)), torch.zeros(3), 3)
+
+    class Forward:
+        def forward(self, x):
+            return x
+
+    with pytest.raises(ValueError, match="Forward lacks adjoint"):
+        sample_guided(correlated.model, Forward(), torch.zeros(3), 3)
+
+
+def test_guidance_rests_where_the_residual_vanishes(correlated):
+    """The step is along the gradient of the residual's length; at length 0 it is 0, not 0 / 0."""
+    operator = MatrixOperator(torch.zeros(1, 3, dtype=torch.float64))
+    settings = GuidanceSettings(DDIMSettings(num_steps=10))
+    y = torch.zeros(1, dtype=torch.float64)
+    found = sample_guided(correlated.model, operator, y, 3, settings=settings, generator=seeded_generator(0)).draws
+    free = sample_ddim(correlated.model, 3, settings=settings.walk, generator=seeded_generator(0)).draws
+    torch.testing.assert_close(found, free)
+
+
+def test_guidance_through_a_map_between_spaces(correlated):
+    """Prior in halved coordinates, operator in the full ones: the same draws as with the operator halved."""
+    y, settings = torch.ones(1, dtype=torch.float64), GuidanceSettings(DDIMSettings(num_steps=20))
+    row = torch.tensor([[1.0, 0.5, 0.0]], dtype=torch.float64)
+    draws = [
+        sample_guided(
+            correlated.model,
+            MatrixOperator(matrix),
+            y,
+            4,
+            settings=settings,
+            to_operand=to,
+            generator=seeded_generator(0),
+        ).draws
+        for matrix, to in ((row, lambda u: 2 * u), (2 * row, None))
+    ]
+    torch.testing.assert_close(*draws)
 
 
 def test_undersampled_frequencies_of_white_noise():
@@ -242,13 +260,28 @@ def test_undersampled_frequencies_of_white_noise():
     operator = ComplexPairs(MaskedFourier(mask))
     truth = variance**0.5 * torch.randn(1, 2, size, size, generator=seeded_generator(1))
     y = operator.forward(truth)[0]
-    settings = CorrectorSettings(DDIMSettings(num_steps=150, eta=1.0), num_corrections=3)
-    found = sample_projected(model, operator, y, 300, settings=settings, generator=seeded_generator(2))
+    settings = CorrectorSettings(DDIMSettings(num_steps=100), num_corrections=2)
+    found = sample_projected(model, operator, y, 400, settings=settings, generator=seeded_generator(2))
     frequencies = MaskedFourier(torch.ones_like(mask)).forward(torch.complex(found.draws[:, 0], found.draws[:, 1]))
-    torch.testing.assert_close(frequencies[:, mask], y[mask].expand(300, -1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(frequencies[:, mask], y[mask].expand(400, -1), rtol=1e-4, atol=1e-5)
     free = torch.view_as_real(frequencies[:, ~mask])
     assert abs(float(free.mean())) < 5 * (variance / free.numel()) ** 0.5
-    assert abs(float(free.var()) / variance - 1) < 0.1
+    # The variance of 400 x 36 free numbers has an error of 1.2 %, the walk's own is below 1 %.
+    assert abs(float(free.var()) / variance - 1) < 0.05
+    assert_z(free.mean((1, 2)) * y[mask].abs().mean(), 0.0)
+
+
+def test_everything_measured_leaves_nothing_to_chance():
+    size = 4
+    schedule = drl.NoiseSchedule.log_spaced(4, sigma_min=0.02)
+    model = drl.EnergySequence(schedule, Nothing(), (2, size, size))
+    operator = ComplexPairs(MaskedFourier(torch.ones(size, size, dtype=torch.bool)))
+    truth = torch.randn(1, 2, size, size, generator=seeded_generator(0))
+    y = operator.forward(truth)[0]
+    for is_noised in (True, False):
+        found = sample_projected(model, operator, y, 3, is_noised=is_noised, generator=seeded_generator(1)).draws
+        # Single precision, two transforms.
+        torch.testing.assert_close(found, truth.expand(3, -1, -1, -1), rtol=1e-5, atol=1e-5)
 
 
 class Nothing(torch.nn.Module):

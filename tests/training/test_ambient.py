@@ -5,7 +5,7 @@ import torch
 
 import drl_density as drl
 from drl_density.errors import DataError
-from drl_density.testing import seeded_generator
+from drl_density.testing import assert_z, seeded_generator
 from drl_density.training import AmbientDenoiser, AmbientSettings, train_ambient
 
 COVARIANCE = torch.tensor([[1.0, 0.8, 0.3], [0.8, 1.0, 0.2], [0.3, 0.2, 0.7]])
@@ -39,6 +39,32 @@ def test_the_denoiser_becomes_the_conditional_mean_without_ever_seeing_a_whole_r
         with torch.no_grad():
             found = denoiser(x, mask, SCHEDULE.log_snr_at(2.0))
         assert float((found - exact).square().mean()) < 0.02
+
+
+class Constant(torch.nn.Module):
+    """Answers 3 everywhere and keeps the masks it was shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_features, self.value, self.seen = 3, torch.nn.Parameter(torch.tensor(3.0)), []
+
+    def forward(self, x, is_seen, log_snr):
+        self.seen.append(is_seen)
+        return self.value.expand(x.shape)
+
+
+def test_the_loss_counts_what_the_denoiser_was_not_shown_and_masks_are_drawn_afresh():
+    """Loss on the original mask: E |A (3 - x)|^2; on the further mask it would be (1 - hidden_share) of that."""
+    rows, is_measured = corrupted(200)
+    denoiser = Constant()
+    settings = AmbientSettings(num_steps=40, batch_size=200, hidden_share=0.5, learning_rate=1e-12)
+    losses = train_ambient(denoiser, rows, is_measured, SCHEDULE, settings=settings, generator=seeded_generator(0))
+    expected = ((3 - rows) * is_measured).square().sum(1)
+    error = float(expected.std()) / (200 * 40) ** 0.5
+    assert_z(sum(losses) / 40, float(expected.mean()), error)
+    shown = torch.stack(denoiser.seen).double().mean()
+    assert float(shown) == pytest.approx(0.5 * float(is_measured.double().mean()), abs=0.02)
+    assert not torch.equal(denoiser.seen[0], denoiser.seen[1])
 
 
 def test_wrong_masks():

@@ -1,0 +1,90 @@
+r"""Ancestral sampling with the normal approximation of the recovery conditionals: one Gaussian draw per level, no chain.
+
+.. math:: x_t = x' + \frac{s^2}{a^2} \nabla F_t(x') + \frac{s}{a}\,\epsilon, \qquad x' = x_{t+1} / a
+
+The error of each step is of order :math:`s^4`, so many short steps are needed; chains on the conditionals
+(:func:`~drl_density.samplers.sample_progressive`) need fewer levels and are exact as they grow.
+
+Source: Gao et al. 2021 (arXiv 2012.08125), section 3.2, the setting with T = 1000.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from drl_density.distributions import SampleResult
+from drl_density.model import EnergySequence
+from drl_density.samplers.ddim import DDIMSettings, Denoiser
+from drl_density.samplers.progressive import StepRecord
+
+
+@dataclass(frozen=True)
+class AncestralSettings:
+    """How finely the levels are cut.
+
+    Attributes:
+        num_steps: steps from level T to level 0, evenly over the levels.
+        levels: the levels themselves, falling from T to 0, in place of ``num_steps``.
+    """
+
+    num_steps: int = 200
+    levels: tuple[float, ...] | None = None
+
+    def walk(self, model: EnergySequence) -> tuple[float, ...]:
+        """The levels from T to 0.
+
+        Raises:
+            ValueError: levels out of order, or so far apart that the approximation overshoots, s / a > sigma.
+        """
+        levels = DDIMSettings(num_steps=self.num_steps, levels=self.levels).walk(model)
+        log_snr = model.schedule.log_snr_at(torch.tensor(levels, dtype=torch.float64))
+        longest = float(log_snr.diff().max())
+        if longest > math.log(2):
+            needed = math.ceil((len(levels) - 1) * longest / math.log(2))
+            raise ValueError(
+                f"the normal approximation needs short steps: {len(levels) - 1} steps overshoot, give about {needed} "
+                "or more, or use DDIM or progressive sampling"
+            )
+        return levels
+
+
+def sample_ancestral(
+    model: EnergySequence,
+    num_samples: int,
+    *,
+    settings: AncestralSettings | None = None,
+    denoiser: Denoiser | None = None,
+    generator: torch.Generator | None = None,
+    on_step: Callable[[StepRecord], None] | None = None,
+) -> SampleResult:
+    """Draws ``(num_samples, *event)`` through the normal approximations, see the module.
+
+    Args:
+        model: the sequence.
+        num_samples: draws.
+        settings: the walk.
+        denoiser: ``denoiser(x, level)`` in place of the model's own; the gradient follows from it by Tweedie's formula.
+        generator: source of randomness.
+        on_step: told after each step; no step is ever rejected, so its acceptance rate is NaN.
+
+    Raises:
+        ValueError: a walk out of order or with too few steps.
+    """
+    levels = (settings or AncestralSettings()).walk(model)
+    denoiser = model.denoise if denoiser is None else denoiser
+    shape = (num_samples, *model.event_shape)
+    x = torch.randn(shape, generator=generator, dtype=model.dtype, device=model.device)
+    for noisier, cleaner in zip(levels, levels[1:], strict=False):
+        step_alpha, step_sigma = map(float, model.schedule.step_between(cleaner, noisier))
+        alpha, sigma = float(model.schedule.alpha_at(cleaner)), float(model.schedule.sigma_at(cleaner))
+        center, spread = x / step_alpha, step_sigma / step_alpha
+        score = (alpha * denoiser(center, cleaner) - center) / sigma**2
+        noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
+        x = center + spread**2 * score + spread * noise
+        if on_step is not None:
+            on_step(StepRecord(cleaner, x, math.nan))
+    return SampleResult(x)
