@@ -25,6 +25,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 bench: $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[benchmarks]'
 	$(BIN)/python tests/benchmarks/sampler_overhead.py
 	$(BIN)/python tests/benchmarks/eight_gaussians.py
 

@@ -9,7 +9,6 @@ from drl_density.density.table import Table
 from drl_density.mcmc import HMC, MALA, ULA
 from drl_density.model import EnergySequence
 from drl_density.networks import MLP, MLPSettings, NoisedGaussianMixture
-from drl_density.schedule import NoiseSchedule
 from drl_density.training import RecoveryLikelihood, TrainingState, new_state
 
 KERNELS = {"mala": MALA(), "hmc": HMC(num_leapfrog=3), "ula": ULA()}
@@ -33,9 +32,8 @@ def build_model(settings: FitSettings, base: NoisedGaussianMixture, *, seed: int
         fourier_scale=settings.fourier_scale,
         dropout=settings.dropout,
     )
-    schedule = NoiseSchedule.log_spaced(settings.num_levels, sigma_min=settings.sigma_min, sigma_max=settings.sigma_max)
     network = MLP(sizes, generator=generator)
-    return EnergySequence(schedule, network, (num_features,), base=base, generator=generator)
+    return EnergySequence(settings.noise_schedule(), network, (num_features,), base=base, generator=generator)
 
 
 def build_objective(settings: FitSettings) -> RecoveryLikelihood:

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from drl_density.schedule import NoiseSchedule
 from drl_density.training import TrainingSettings
 
 
@@ -18,9 +19,11 @@ class FitSettings:
         transform: "auto", "gaussianize", "standardize" or "logit".
         base: fixed part of the energies: "auto", "mixture", "gaussian" or "independent"; see
             :func:`~drl_density.density.mixture_base.choose_bases`.
+        schedule: "log_spaced", the paper's "linear_beta" or the "cosine" of its successor; see :meth:`noise_schedule`.
         num_levels: T.
         sigma_min: noise of level 0 in units of the transformed columns, the widest that costs the base nothing on
-            validation; which of the lowest levels is reported is chosen on validation too.
+            validation; which of the lowest levels is reported is chosen on validation too. "linear_beta" and "cosine"
+            have their own.
         sigma_max: noise of the topmost level.
         width: hidden units.
         num_blocks: residual blocks.
@@ -41,9 +44,10 @@ class FitSettings:
 
     transform: Literal["auto", "gaussianize", "standardize", "logit"] = "auto"
     base: Literal["auto", "mixture", "gaussian", "independent"] = "auto"
+    schedule: Literal["log_spaced", "linear_beta", "cosine"] = "log_spaced"
     num_levels: int | None = None
     sigma_min: float | None = None
-    sigma_max: float = 0.995
+    sigma_max: float | None = None
     width: int | None = None
     num_blocks: int = 2
     num_networks: int = 1
@@ -68,17 +72,51 @@ class FitSettings:
             sigma_min: noise of level 0 that the base suggests.
         """
         is_plane = num_features <= 3
-        sigma_min = self.sigma_min or (0.03 if is_plane else sigma_min)
-        extra_levels = 0 if is_plane else max(0, math.ceil(math.log(0.1 / sigma_min) / 0.46))
         chosen = {
-            "sigma_min": sigma_min,
-            "num_levels": 10 + extra_levels,
+            **self._chosen_levels(0.03 if is_plane else sigma_min, is_plane=is_plane),
             "width": 128,
             "num_fourier_features": 64 if is_plane else 0,
             "fourier_scale": 2.0,
             "dropout": 0.0 if num_rows >= 5000 else 0.1 if num_rows >= 300 else 0.3,
         }
         return dataclasses.replace(self, **{k: v for k, v in chosen.items() if getattr(self, k) is None})
+
+    def _chosen_levels(self, sigma_min: float, *, is_plane: bool) -> dict[str, Any]:
+        """Number of levels and their ends: from the data for "log_spaced", else those of the schedule's own paper."""
+        if self.schedule == "log_spaced":
+            sigma_min = self.sigma_min or sigma_min
+            extra_levels = 0 if is_plane else max(0, math.ceil(math.log(0.1 / sigma_min) / 0.46))
+            return {"sigma_min": sigma_min, "sigma_max": 0.995, "num_levels": 10 + extra_levels}
+        sigma = dataclasses.replace(self, num_levels=self.num_levels or 6).noise_schedule().sigma
+        return {"sigma_min": float(sigma[0]), "sigma_max": float(sigma[-1]), "num_levels": len(sigma) - 1}
+
+    def noise_schedule(self) -> NoiseSchedule:
+        """The noise levels of resolved settings.
+
+        "log_spaced" runs from ``sigma_min`` to ``sigma_max``. "linear_beta" takes base steps of the linear-beta chain:
+        with ``num_levels`` 6 exactly those of the paper's T6 setting, otherwise evenly spread over the thousand.
+        "cosine" runs over the log-SNRs of CDRL, 9.8 to -5.1.
+
+        Raises:
+            ValueError: for an unknown schedule, or ends given to a schedule that has its own.
+
+        >>> FitSettings(schedule="linear_beta", num_levels=6).noise_schedule() == NoiseSchedule.linear_beta()
+        True
+        """
+        if self.schedule == "log_spaced":
+            return NoiseSchedule.log_spaced(self.num_levels, sigma_min=self.sigma_min, sigma_max=self.sigma_max)
+        makers = {"linear_beta": _linear_beta, "cosine": NoiseSchedule.cosine}
+        if self.schedule not in makers:
+            raise ValueError(f"schedule must be one of log_spaced, {', '.join(makers)}, got {self.schedule!r}")
+        made = makers[self.schedule](self.num_levels)
+        ends = (float(made.sigma[0]), float(made.sigma[-1]))
+        for name, own in zip(("sigma_min", "sigma_max"), ends, strict=True):
+            if getattr(self, name) not in (None, own):
+                raise ValueError(
+                    f"{name} belongs to the log_spaced schedule; {self.schedule} runs from {ends[0]:.3g} to {ends[1]:.6g}: "
+                    f"leave {name} out, or choose log_spaced"
+                )
+        return made
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for ``settings.json``."""
@@ -88,3 +126,11 @@ class FitSettings:
     def from_dict(cls, values: dict[str, Any]) -> FitSettings:
         """The inverse of :meth:`to_dict`."""
         return cls(**{**values, "training": TrainingSettings(**values["training"])})
+
+
+def _linear_beta(num_levels: int) -> NoiseSchedule:
+    if num_levels == 6:
+        return NoiseSchedule.linear_beta()
+    if not 1 <= num_levels <= 999:
+        raise ValueError(f"linear_beta has 1 to 999 levels, got num_levels={num_levels}")
+    return NoiseSchedule.linear_beta([round(999 * index / num_levels) for index in range(num_levels + 1)])

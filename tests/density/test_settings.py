@@ -1,0 +1,66 @@
+"""Settings of a fit: choices by size, and every schedule within reach."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import drl_density as drl
+from drl_density.density import FitSettings
+from drl_density.schedule import NoiseSchedule
+
+
+def resolved(**given):
+    return FitSettings(**given).resolve(1000, 8, 0.07)
+
+
+def test_the_default_is_log_spaced_with_ends_from_the_data():
+    settings = resolved()
+    expected = NoiseSchedule.log_spaced(settings.num_levels, sigma_min=0.07, sigma_max=0.995)
+    assert settings.noise_schedule() == expected
+    assert resolved(sigma_min=0.2, sigma_max=0.9, num_levels=4).noise_schedule() == NoiseSchedule.log_spaced(
+        4, sigma_min=0.2, sigma_max=0.9
+    )
+
+
+def test_the_papers_schedules_are_reached():
+    assert resolved(schedule="linear_beta").noise_schedule() == NoiseSchedule.linear_beta()
+    assert resolved(schedule="cosine", num_levels=6).noise_schedule() == NoiseSchedule.cosine(6)
+    assert resolved(schedule="cosine").num_levels == 6
+    thousand = resolved(schedule="linear_beta", num_levels=999).noise_schedule()
+    assert thousand == NoiseSchedule.linear_beta(range(1000))
+    assert resolved(schedule="linear_beta", num_levels=10).noise_schedule().num_levels == 10
+
+
+@pytest.mark.parametrize("schedule", ["log_spaced", "linear_beta", "cosine"])
+def test_resolved_settings_survive_their_file(schedule):
+    settings = resolved(schedule=schedule)
+    again = FitSettings.from_dict(settings.to_dict())
+    assert again == settings
+    assert again.noise_schedule() == settings.noise_schedule()
+    assert again.resolve(1000, 8, 0.1) == settings
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"schedule": "cosine", "sigma_min": 0.3}, "sigma_min belongs to the log_spaced schedule"),
+        ({"schedule": "linear_beta", "sigma_max": 0.9}, "sigma_max belongs to the log_spaced schedule"),
+        ({"schedule": "linear"}, "schedule must be one of log_spaced, linear_beta, cosine"),
+        ({"schedule": "linear_beta", "num_levels": 2000}, "1 to 999 levels"),
+    ],
+)
+def test_ends_that_do_not_belong_to_the_schedule(given, message):
+    with pytest.raises(ValueError, match=message):
+        resolved(**given)
+
+
+def test_a_fit_on_the_papers_six_levels(tiny_data, tiny_settings):
+    """Six levels, noise-started unadjusted chains: trained, normalised, sampled."""
+    settings = dataclasses.replace(
+        tiny_settings, schedule="linear_beta", num_levels=6, kernel="ula", noisier_share=1.0, chain_step_size=0.1
+    )
+    density = drl.fit(tiny_data, settings=settings, progress=False)
+    assert float(density.model.schedule.sigma[-1]) == float(NoiseSchedule.linear_beta().sigma[-1])
+    assert bool(torch.isfinite(density.log_prob(tiny_data.test)).all())
+    assert density.settings.num_levels == 6
