@@ -21,6 +21,7 @@ from drl_density.partition.bridge import (
 from drl_density.partition.equilibrium import EquilibriumEstimates, equilibrium_estimates
 from drl_density.partition.level_recursion import level_recursion
 from drl_density.partition.probability_flow import flow_field, flow_log_likelihood
+from drl_density.partition.progress import Progress
 from drl_density.partition.replicated import replicated_annealing
 from drl_density.partition.reverse_path import ReversePath, forward_weights, plan_reverse_path, reverse_weights
 from drl_density.partition.sandwich import Sandwich, SandwichSettings, sequence_sandwich
@@ -33,6 +34,7 @@ __all__ = [
     "BridgeEstimate",
     "EquilibriumEstimates",
     "MultistateEstimate",
+    "Progress",
     "ReversePath",
     "Sandwich",
     "SandwichSettings",

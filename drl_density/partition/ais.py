@@ -22,6 +22,7 @@ from torch import Tensor
 from drl_density.errors import NumericalError
 from drl_density.mcmc import MALA, ChainState, Kernel
 from drl_density.partition.annealing_path import AnnealingPath, LogDensity, bridge, geometric_path
+from drl_density.partition.progress import Watch, weighed
 from drl_density.weights import LogPartitionEstimate, judge_estimate, log_mean_exp, resample, weight_ess
 
 
@@ -201,11 +202,16 @@ _JOINED = (("log_weights", 0), ("particles", 0), ("log_z_by_density", 1), ("ess_
 
 
 def anneal(
-    path: AnnealingPath, plan: AISPlan, settings: AISSettings, *, generator: torch.Generator | None = None
+    path: AnnealingPath,
+    plan: AISPlan,
+    settings: AISSettings,
+    *,
+    generator: torch.Generator | None = None,
+    watch: Watch | None = None,
 ) -> AnnealingRun:
-    """Walk weighted particles along the path with everything fixed by ``plan``."""
+    """Walk weighted particles along the path with everything fixed by ``plan``; ``watch`` is told after every density."""
     runs = [
-        _anneal_rows(path, plan, settings, (count, generator))
+        _anneal_rows(path, plan, settings, (count, generator, watch))
         for count in _chunks(settings.num_replicates, max(1, settings.max_rows // settings.num_particles))
     ]
     joined = {name: torch.cat([getattr(run, name) for run in runs], axis) for name, axis in _JOINED}
@@ -318,9 +324,9 @@ def annealed_importance_sampling(
 
 
 def _anneal_rows(
-    path: AnnealingPath, plan: AISPlan, settings: AISSettings, job: tuple[int, torch.Generator | None]
+    path: AnnealingPath, plan: AISPlan, settings: AISSettings, job: tuple[int, torch.Generator | None, Watch | None]
 ) -> AnnealingRun:
-    num_replicates, generator = job
+    num_replicates, generator, watch = job
     shape = (num_replicates, settings.num_particles)
     x = path.draw(num_replicates * settings.num_particles, generator)
     previous = path.base.log_prob(x).double()
@@ -334,6 +340,8 @@ def _anneal_rows(
         ess.append(torch.stack([weight_ess(row) for row in weights]) / settings.num_particles)
         if not bool(torch.isfinite(log_z[-1]).all()):
             raise NumericalError(f"every particle lost its weight at density {index} of the path")
+        if watch is not None:
+            watch(weighed("annealing", index + 1, len(path.log_densities), weights))
         is_last = index == len(path.log_densities) - 1
         if settings.resample_below is not None and not is_last:
             state, weights = _resample_poor(state, weights, ess[-1] < settings.resample_below, generator)

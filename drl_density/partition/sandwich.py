@@ -34,6 +34,7 @@ from drl_density.partition.judgement import (
     VERDICTS,
     judge_sandwich,
 )
+from drl_density.partition.progress import Progress, Watch
 from drl_density.partition.reverse_path import forward_weights, plan_reverse_path, reverse_weights
 from drl_density.weights import LogPartitionEstimate, combine_replicates, judge_estimate, log_mean_exp, resample
 
@@ -68,6 +69,13 @@ class SandwichSettings:
     kernel: Kernel = field(default_factory=MALA)
     step_spread: float = 1.0
     num_kept: int = 8
+
+    def __post_init__(self) -> None:
+        if min(self.num_particles, self.num_replicates) < 2:
+            raise ValueError(
+                "expected at least 2 particles and 2 replicates (an error needs a spread), got "
+                f"{self.num_particles} and {self.num_replicates}"
+            )
 
     def annealing(self, *, resample_below: float | None = 0.5) -> AISSettings:
         """The settings of the annealing runs."""
@@ -144,6 +152,7 @@ def sequence_sandwich(
     data: Tensor | None = None,
     settings: SandwichSettings | None = None,
     generator: torch.Generator | None = None,
+    watch: Watch | None = None,
 ) -> Sandwich:
     """Sandwich of a sequence's level 0 by path weights along its own noise levels.
 
@@ -153,6 +162,7 @@ def sequence_sandwich(
             that no noise-started path reaches is seen.
         settings: sizes.
         generator: source of randomness.
+        watch: is told how the run stands, see :class:`~drl_density.partition.Progress`.
 
     Raises:
         NumericalError: an improper model, or weights that are lost.
@@ -163,6 +173,8 @@ def sequence_sandwich(
             "improper: exp(F) is not known to have a finite integral, so it has no log Z. Give the sequence a Gaussian "
             "base and a network of bounded growth, or declare is_integrable=True where you can prove it"
         )
+    tell = watch or (lambda _: None)
+    tell(Progress("pilot runs, to be discarded"))
     ais = settings.annealing()
     annealing = sequence_path(model, steps_per_level=settings.steps_per_level)
     plan = plan_annealing(annealing, ais, generator=generator)
@@ -173,7 +185,8 @@ def sequence_sandwich(
         steps_per_level=settings.path_steps_per_level,
         generator=generator,
     )
-    run = anneal(annealing, plan, ais, generator=generator)
+    run = anneal(annealing, plan, ais, generator=generator, watch=watch)
+    tell(Progress("paths in both directions"))
     shape = (settings.num_replicates, settings.num_particles)
     forward, _ = forward_weights(path, shape[0] * shape[1], generator=generator)
 

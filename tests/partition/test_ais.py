@@ -144,3 +144,17 @@ def test_a_kernel_that_never_accepts_is_not_reliable():
     assert result.verdict == "unreliable"
     assert result.lower <= result.bracket[0]
     assert result.upper >= result.bracket[1]
+
+
+def test_a_watched_run_tells_how_it_stands_and_has_the_same_bits():
+    path, told = sequence_path(SYSTEM.model), []
+    settings = AISSettings(num_particles=16, num_replicates=4, num_pilot_particles=32)
+    plan = plan_annealing(path, settings, generator=seeded_generator(7))
+    run = anneal(path, plan, settings, generator=seeded_generator(8), watch=told.append)
+    alone = anneal(path, plan, settings, generator=seeded_generator(8))
+    assert torch.equal(run.log_weights, alone.log_weights)
+    assert [progress.done for progress in told] == list(range(1, len(path.log_densities) + 1))
+    for progress, log_z in zip(told, run.log_z_by_density, strict=True):
+        assert (progress.log_z, progress.standard_error) == combine_replicates(log_z)
+        assert 4 <= progress.ess <= 64
+    assert str(told[-1]).startswith(f"log Z = {told[-1].log_z:.3f} ± ")

@@ -333,3 +333,9 @@ def test_sandwich_is_reproducible():
         warnings.simplefilter("error")
         first, second = (drl.sandwich(target, seed=3, settings=SMALL) for _ in range(2))
     assert first.log_z == second.log_z
+
+
+@pytest.mark.parametrize("counts", [{"num_particles": 0}, {"num_particles": 1}, {"num_replicates": 1}])
+def test_too_few_particles_are_refused_before_anything_runs(counts):
+    with pytest.raises(ValueError, match="at least 2 particles and 2 replicates"):
+        drl.SandwichSettings(**counts)

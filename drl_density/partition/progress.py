@@ -1,0 +1,49 @@
+"""What a running estimate of log Z says about itself, for a live line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from drl_density.weights import combine_replicates, log_mean_exp, standard_error_of_log_mean, weight_ess
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands.
+
+    Attributes:
+        stage: what is being done.
+        done: parts of the stage that are done.
+        total: parts of the stage.
+        log_z: log Z of the density reached, nats; None where the stage has no estimate of its own.
+        standard_error: of it.
+        ess: effective sample size of the weights, summed over replicates.
+    """
+
+    stage: str
+    done: int = 0
+    total: int = 1
+    log_z: float | None = None
+    standard_error: float | None = None
+    ess: float | None = None
+
+    def __str__(self) -> str:
+        if self.log_z is None:
+            return self.stage
+        return f"log Z = {self.log_z:.3f} ± {self.standard_error:.3f}, ESS {self.ess:.0f}"
+
+
+Watch = Callable[[Progress], None]
+
+
+def weighed(stage: str, done: int, total: int, log_weights: Tensor) -> Progress:
+    """Progress with the estimate of log weights ``(replicate, particle)`` as they stand."""
+    by_replicate = log_mean_exp(log_weights, 1)
+    if len(by_replicate) > 1:
+        value, error = combine_replicates(by_replicate)
+    else:
+        value, error = float(by_replicate[0]), float(standard_error_of_log_mean(log_weights[0]))
+    return Progress(stage, done, total, value, error, sum(float(weight_ess(row)) for row in log_weights))
