@@ -171,6 +171,30 @@ class NoiseSchedule:
         step_sigma = (torch.sigmoid(-noisy) * -torch.expm1(noisy - clean)).sqrt()
         return step_alpha, step_sigma
 
+    def langevin_steps(self, factor: float = 2e-4, *, is_top_marginal: bool = True) -> tuple[Tensor, Tensor]:
+        r"""(a, s) of levels 0..T-1 for Langevin chains on y = a x, the papers' step sizes.
+
+        .. math:: s_t^2 = b^2\, \frac{\sigma_t}{\sigma_0}\, s_{t+1}^2
+
+        where s_{t+1} on the right is the noise of the step from t to t+1 and sigma_t the noise of level t.
+
+        Args:
+            factor: b^2.
+            is_top_marginal: the topmost level is sampled as a marginal density, for which a is 1.
+
+        Source: Gao et al. 2021's release (``p_sample_langevin``; a set to 1 at the top); Zhu et al. 2024 has b^2 = 4e-4.
+
+        >>> step_alpha, step_size = NoiseSchedule.linear_beta().langevin_steps()
+        >>> round(float(step_size[0]), 5), float(step_alpha[-1])
+        (0.00458, 1.0)
+        """
+        if not factor > 0:
+            raise ValueError(f"the factor b^2 of the step sizes must be positive, got {factor}")
+        sigma, step_alpha = self.sigma[:-1], self.step_alpha
+        if is_top_marginal:
+            step_alpha = torch.cat([step_alpha[:-1], torch.ones_like(step_alpha[-1:])])
+        return step_alpha, (factor * sigma / sigma[0]).sqrt() * self.step_sigma
+
     def diffuse(self, x: Tensor, level: Level, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw x_t = alpha_t x + sigma_t eps for clean rows ``x`` of shape ``(batch, *event)``.
 

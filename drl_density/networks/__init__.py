@@ -4,9 +4,33 @@ The contract: ``network(x, log_snr) -> (batch,)`` for ``x`` of shape ``(batch, *
 ``(batch,)``, or ``()`` when all rows share one level (the cheap case of sampling). A network
 knows nothing of levels, steps or temperature, and has an attribute ``has_bounded_growth`` that
 says whether its output grows at most linearly in |x|, which is what makes exp(quadratic base + network) integrable.
+A network with labels takes them as a third argument. The initialiser's output has the shape of ``x``.
 """
 
+from drl_density.networks.guidance import Composed, composed, guided
 from drl_density.networks.mlp import MLP, Ensemble, MLPSettings
 from drl_density.networks.noised_mixture import NoisedGaussianMixture, Tilted
+from drl_density.networks.residual import MULTIPLIERS, ResidualEnergy, ResidualSettings
+from drl_density.networks.spectral_norm import SpectralWeight, frozen_power_iteration, settle_power_iteration
+from drl_density.networks.step_calibrated import StepCalibrated
+from drl_density.networks.unet import UNet, UNetSettings
 
-__all__ = ["MLP", "Ensemble", "MLPSettings", "NoisedGaussianMixture", "Tilted"]
+__all__ = [
+    "MLP",
+    "MULTIPLIERS",
+    "Composed",
+    "Ensemble",
+    "MLPSettings",
+    "NoisedGaussianMixture",
+    "ResidualEnergy",
+    "ResidualSettings",
+    "SpectralWeight",
+    "StepCalibrated",
+    "Tilted",
+    "UNet",
+    "UNetSettings",
+    "composed",
+    "frozen_power_iteration",
+    "guided",
+    "settle_power_iteration",
+]

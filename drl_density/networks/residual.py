@@ -1,0 +1,165 @@
+"""The residual energy network of the diffusion recovery likelihood papers, for images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from drl_density.networks.attention import Attention
+from drl_density.networks.level_embedding import LevelEmbedding
+from drl_density.networks.spectral_norm import SpectralConv2d, SpectralLinear
+
+MULTIPLIERS = {
+    8: (1, 2),
+    16: (1, 2, 2),
+    28: (1, 2, 2),
+    32: (1, 2, 2, 2),
+    64: (1, 2, 2, 2, 4),
+    128: (1, 2, 2, 2, 4, 4),
+    256: (1, 2, 2, 2, 4, 4, 8),
+}
+"""Channel multipliers by image side. 32, 64 and 128 are the release's; the others go on in the same way."""
+
+
+@dataclass(frozen=True)
+class ResidualSettings:
+    """Size and rules of a :class:`ResidualEnergy`.
+
+    Attributes:
+        image_shape: (channels, height, width).
+        num_channels: of the first feature map.
+        multipliers: of the channels at each resolution, halved from one to the next.
+        num_blocks: residual blocks at each resolution.
+        attention_sizes: heights of feature maps with attention after every block; none by default.
+        is_normalized: spectral normalisation of every convolution and dense layer but the readout.
+        activation: "leaky_relu" of slope 0.2 (the papers'), or "silu", which is smooth.
+        starts_at_zero: the readout starts at zero, so that a new sequence is its base; the papers start at random.
+        level_log_snr: log-SNRs of discrete levels, for the papers' time index; see
+            :class:`~drl_density.networks.level_embedding.LevelEmbedding`.
+        num_classes: labels 1..num_classes of a conditional energy, 0 for none; label 0 stands for "not told".
+    """
+
+    image_shape: tuple[int, int, int]
+    num_channels: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    num_blocks: int = 2
+    attention_sizes: tuple[int, ...] = ()
+    is_normalized: bool = True
+    activation: str = "leaky_relu"
+    starts_at_zero: bool = False
+    level_log_snr: tuple[float, ...] | None = None
+    num_classes: int = 0
+
+    def __post_init__(self) -> None:
+        halvings = len(self.multipliers) - 1
+        if len(self.image_shape) != 3 or min(self.image_shape) < 1 or min(self.image_shape[1:]) < 2**halvings:
+            raise ValueError(
+                f"expected image_shape (channels, height, width) of at least {2**halvings} pixels a side for "
+                f"{len(self.multipliers)} resolutions, got {tuple(self.image_shape)}; give fewer multipliers"
+            )
+        if self.activation not in ("leaky_relu", "silu"):
+            raise ValueError(f'activation must be "leaky_relu" or "silu", got {self.activation!r}')
+
+
+class ResidualEnergy(nn.Module):
+    r"""Encoder-only residual network with a readout that depends on the noise level, and no normalisation of features.
+
+    .. math:: g(x, \lambda) = \Big\langle v(\lambda), \textstyle\sum_{\text{places}} \mathrm{relu}(h(x, \lambda)) \Big\rangle
+
+    Each block adds conv(act(conv(act(h)) + dense(act(level)))) whose second convolution starts at zero; resolutions are
+    joined by average pooling. Every part grows at most linearly in x. There is no additive constant.
+
+    Args:
+        settings: sizes and rules.
+        generator: source of the weights.
+
+    Source: Gao et al. 2021's release (``network.py``, ``nn.py``).
+
+    >>> network = ResidualEnergy(ResidualSettings((1, 8, 8), num_channels=8, multipliers=(1, 2), num_blocks=1))
+    >>> network(torch.zeros(5, 64), torch.tensor(0.0)).shape
+    torch.Size([5])
+    """
+
+    has_bounded_growth = True
+
+    def __init__(self, settings: ResidualSettings, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.settings = settings
+        rules = {"is_normalized": settings.is_normalized, "generator": generator}
+        width = 4 * settings.num_channels
+        self.embed_level = LevelEmbedding(settings.num_channels, settings.level_log_snr)
+        self.level_in = SpectralLinear(settings.num_channels, width, **rules)
+        self.level_out = SpectralLinear(width, width, **rules)
+        self.embed_label = nn.Embedding(settings.num_classes + 1, width) if settings.num_classes else None
+        if self.embed_label is not None:
+            nn.init.normal_(self.embed_label.weight, std=width**-0.5, generator=generator)
+        self.enter = SpectralConv2d(settings.image_shape[0], settings.num_channels, **rules)
+        self.resolutions = nn.ModuleList()
+        size, channels = settings.image_shape[1], settings.num_channels
+        for multiplier in settings.multipliers:
+            blocks = nn.ModuleList()
+            for _ in range(settings.num_blocks):
+                outputs = settings.num_channels * multiplier
+                blocks.append(_Block(channels, outputs, width, settings, generator))
+                channels = outputs
+                if size in settings.attention_sizes:
+                    blocks.append(Attention(channels))
+            self.resolutions.append(blocks)
+            size //= 2
+        self.readout = SpectralLinear(width, channels, is_normalized=False, generator=generator)
+        if settings.starts_at_zero:
+            nn.init.zeros_(self.readout.kernel.weight)
+
+    def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
+        """g for images ``(batch, c, h, w)``, or flat rows of them, and ``log_snr`` ``(batch,)`` or ``()``: ``(batch,)``.
+
+        ``label`` ``(batch,)`` or ``()`` holds integers 0..num_classes; None tells nothing.
+        """
+        settings = self.settings
+        if x[0].numel() != torch.Size(settings.image_shape).numel():
+            raise ValueError(
+                f"expected images of shape {tuple(settings.image_shape)}, got rows of {tuple(x.shape[1:])}"
+            )
+        act = _ACTIVATIONS[settings.activation]
+        level = self.level_out(act(self.level_in(self.embed_level(log_snr))))
+        if self.embed_label is not None:
+            label = torch.zeros_like(log_snr, dtype=torch.long) if label is None else label
+            level = level + self.embed_label(label)
+        elif label is not None:
+            raise ValueError("this network has no labels: set num_classes to train it with them")
+        level = act(level)
+        state = self.enter(x.reshape(len(x), *settings.image_shape))
+        for index, blocks in enumerate(self.resolutions):
+            if index:
+                state = functional.avg_pool2d(state, 2)
+            for block in blocks:
+                state = block(state, level, act) if isinstance(block, _Block) else block(state)
+        features = torch.relu(state) if settings.activation == "leaky_relu" else act(state)
+        return (features.sum((2, 3)) * self.readout(level)).sum(-1)
+
+
+class _Block(nn.Module):
+    def __init__(
+        self, inputs: int, outputs: int, width: int, settings: ResidualSettings, generator: torch.Generator | None
+    ) -> None:
+        super().__init__()
+        rules = {"is_normalized": settings.is_normalized, "generator": generator}
+        self.level = SpectralLinear(width, outputs, **rules)
+        self.first = SpectralConv2d(inputs, outputs, **rules)
+        self.second = SpectralConv2d(outputs, outputs, is_zero=True, **rules)
+        self.shortcut = None if inputs == outputs else SpectralConv2d(inputs, outputs, **rules)
+
+    def forward(self, x: Tensor, level: Tensor, act: object) -> Tensor:
+        inner = self.first(act(x)) + self.level(level)[..., None, None]
+        inner = self.second(act(inner))
+        return inner + (x if self.shortcut is None else self.shortcut(x))
+
+
+def _leaky_relu(x: Tensor) -> Tensor:
+    return functional.leaky_relu(x, 0.2)
+
+
+_ACTIVATIONS = {"leaky_relu": _leaky_relu, "silu": functional.silu}

@@ -1,0 +1,76 @@
+r"""The papers' parametrisation of an energy, put behind the networks' contract.
+
+The papers' network sees y = a x in place of x, and its output is a log density only after division by the squared
+Langevin step of the level:
+
+.. math:: g(x, \lambda) = \tilde f(a x, \lambda) / s^2, \qquad \log Z^x = \log Z^y - d \log a
+
+Both a and s are kept here, so nobody outside can forget either of them or apply it twice.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from drl_density.networks.level_embedding import interpolate
+
+
+class StepCalibrated(nn.Module):
+    r"""A raw network as an energy: input scaled by a, output divided by s^2, both continuous in the log-SNR.
+
+    log a and log s are linear in the log-SNR between the levels at which they are given, and constant beyond, so that
+    discrete levels are met exactly and every level between them has a density too.
+
+    Args:
+        network: f, see :mod:`drl_density.networks`.
+        level_log_snr: falling log-SNRs of levels 0..T-1.
+        step_alpha: a of each of those levels, shape ``(T,)``.
+        step_size: s of each, in the units of y, shape ``(T,)``.
+
+    Source: Gao et al. 2021, appendix on the step size, and release (``model.py``); s from
+    :meth:`drl_density.NoiseSchedule.langevin_steps`.
+    """
+
+    def __init__(self, network: nn.Module, level_log_snr: Tensor, step_alpha: Tensor, step_size: Tensor) -> None:
+        super().__init__()
+        if not level_log_snr.shape == step_alpha.shape == step_size.shape or level_log_snr.ndim != 1:
+            raise ValueError(
+                f"expected one log-SNR, a and s per level, got shapes {tuple(level_log_snr.shape)}, "
+                f"{tuple(step_alpha.shape)} and {tuple(step_size.shape)}"
+            )
+        if not bool((step_alpha > 0).all() and (step_size > 0).all()):
+            raise ValueError(f"a and s must be positive, got {step_alpha.tolist()} and {step_size.tolist()}")
+        self.network = network
+        self.register_buffer("level_log_snr", level_log_snr.detach().clone())
+        self.register_buffer("log_step_alpha", step_alpha.log())
+        self.register_buffer("log_step_size", step_size.log())
+
+    @property
+    def has_bounded_growth(self) -> bool:
+        """As of the raw network: scaling changes no rate of growth."""
+        return bool(getattr(self.network, "has_bounded_growth", False))
+
+    @property
+    def settings(self) -> object:
+        """Of the raw network."""
+        return self.network.settings
+
+    def step_alpha_at(self, log_snr: Tensor) -> Tensor:
+        """a at each log-SNR."""
+        return interpolate(self.level_log_snr, self.log_step_alpha, log_snr).exp()
+
+    def step_size_at(self, log_snr: Tensor) -> Tensor:
+        """s at each log-SNR, in the units of y = a x."""
+        return interpolate(self.level_log_snr, self.log_step_size, log_snr).exp()
+
+    def log_z_offset(self, log_snr: Tensor, num_features: int) -> Tensor:
+        """log Z over x minus log Z over y = a x: -d log a. It is -1400 nats at a = 0.634 and d = 3072."""
+        return -num_features * interpolate(self.level_log_snr, self.log_step_alpha, log_snr)
+
+    def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
+        """f(a x) / s^2 for ``x`` ``(batch, *event)`` and ``log_snr`` ``(batch,)`` or ``()``: ``(batch,)``."""
+        alpha = self.step_alpha_at(log_snr)
+        if alpha.ndim:
+            alpha = alpha.reshape((-1,) + (1,) * (x.ndim - 1))
+        given = () if label is None else (label,)
+        return self.network(alpha * x, log_snr, *given) / self.step_size_at(log_snr) ** 2

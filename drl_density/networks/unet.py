@@ -1,0 +1,161 @@
+"""The initialiser of cooperative training: a U-Net that proposes the cleaner state from the noisier one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from drl_density.networks.attention import Attention
+from drl_density.networks.level_embedding import LevelEmbedding
+
+
+@dataclass(frozen=True)
+class UNetSettings:
+    """Size of a :class:`UNet`.
+
+    Attributes:
+        image_shape: (channels, height, width).
+        num_channels: of the first feature map.
+        multipliers: of the channels at each resolution.
+        num_blocks: residual blocks at each resolution on the way down; one more on the way up.
+        attention_sizes: heights of feature maps with attention after every block.
+        num_groups: of the group normalisation; lowered to what divides the channels.
+        dropout: share of features dropped in training mode.
+        num_classes: as in :class:`~drl_density.networks.residual.ResidualSettings`.
+    """
+
+    image_shape: tuple[int, int, int]
+    num_channels: int = 64
+    multipliers: tuple[int, ...] = (1, 1, 1)
+    num_blocks: int = 3
+    attention_sizes: tuple[int, ...] = (8, 16)
+    num_groups: int = 32
+    dropout: float = 0.1
+    num_classes: int = 0
+
+    def __post_init__(self) -> None:
+        factor = 2 ** (len(self.multipliers) - 1)
+        if len(self.image_shape) != 3 or any(size % factor for size in self.image_shape[1:]):
+            raise ValueError(
+                f"expected image_shape (channels, height, width) with sides divisible by {factor} for "
+                f"{len(self.multipliers)} resolutions, got {tuple(self.image_shape)}; give fewer multipliers"
+            )
+
+
+class UNet(nn.Module):
+    r"""A residual U-Net :math:`x^+ + u(x^+, \lambda^+)` of the shape of its input; a new one is the identity.
+
+    Args:
+        settings: sizes.
+        generator: source of the weights.
+
+    Source: Zhu et al. 2024's release (``models/unet.py``); Ho et al. 2020 for the architecture.
+
+    >>> UNet(UNetSettings((1, 8, 8), num_channels=8, num_blocks=1))(torch.ones(2, 64), torch.tensor(0.0)).shape
+    torch.Size([2, 64])
+    """
+
+    def __init__(self, settings: UNetSettings, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.settings = settings
+        channels, width = settings.num_channels, 4 * settings.num_channels
+        self.embed_level = LevelEmbedding(channels)
+        self.level = nn.Sequential(nn.Linear(channels, width), nn.SiLU(), nn.Linear(width, width))
+        self.embed_label = nn.Embedding(settings.num_classes + 1, width) if settings.num_classes else None
+        self.enter = nn.Conv2d(settings.image_shape[0], channels, 3, padding=1)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        size, skips = settings.image_shape[1], [channels]
+        for index, multiplier in enumerate(settings.multipliers):
+            for _ in range(settings.num_blocks):
+                self.down.append(_Block(channels, settings.num_channels * multiplier, width, settings, size))
+                channels = settings.num_channels * multiplier
+                skips.append(channels)
+            if index < len(settings.multipliers) - 1:
+                self.down.append(_Block(channels, channels, width, settings, 0, resample=0.5))
+                skips.append(channels)
+                size //= 2
+        self.middle = nn.ModuleList(_Block(channels, channels, width, settings, place) for place in (-1, 0))
+        for index, multiplier in reversed(list(enumerate(settings.multipliers))):
+            for _ in range(settings.num_blocks + 1):
+                outputs = settings.num_channels * multiplier
+                self.up.append(_Block(channels + skips.pop(), outputs, width, settings, size))
+                channels = outputs
+            if index:
+                self.up.append(_Block(channels, channels, width, settings, 0, resample=2.0))
+                size *= 2
+        self.norm = _group_norm(channels, settings.num_groups)
+        self.leave = nn.Conv2d(channels, settings.image_shape[0], 3, padding=1)
+        self._initialize(generator)
+
+    def _initialize(self, generator: torch.Generator | None) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=module.embedding_dim**-0.5, generator=generator)
+        for module in self.modules():
+            if isinstance(module, _Block):
+                nn.init.zeros_(module.second.weight)
+            elif isinstance(module, Attention):
+                nn.init.zeros_(module.out.weight)
+        nn.init.zeros_(self.leave.weight)
+
+    def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
+        """Proposal means for states ``(batch, c, h, w)`` or flat rows, at ``log_snr`` ``(batch,)`` or ``()``: as ``x``."""
+        level = self.level(self.embed_level(log_snr))
+        if self.embed_label is not None:
+            level = level + self.embed_label(torch.zeros_like(log_snr, dtype=torch.long) if label is None else label)
+        level = functional.silu(level)
+        images = x.reshape(len(x), *self.settings.image_shape)
+        state = self.enter(images)
+        skips = [state]
+        for block in self.down:
+            state = block(state, level)
+            skips.append(state)
+        for block in self.middle:
+            state = block(state, level)
+        for block in self.up:
+            state = block(state if block.resample else torch.cat([state, skips.pop()], 1), level)
+        return (images + self.leave(functional.silu(self.norm(state)))).reshape(x.shape)
+
+
+class _Block(nn.Module):
+    """Residual block whose second normalisation is scaled and shifted by the level; attention where ``place`` asks."""
+
+    def __init__(
+        self, inputs: int, outputs: int, width: int, settings: UNetSettings, place: int, *, resample: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.resample = resample
+        self.norm_in, self.norm_out = (_group_norm(count, settings.num_groups) for count in (inputs, outputs))
+        self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.level = nn.Linear(width, 2 * outputs)
+        self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.dropout = nn.Dropout(settings.dropout)
+        has_attention = place == -1 or place in settings.attention_sizes
+        groups = _num_groups(outputs, settings.num_groups)
+        self.attention = Attention(outputs, num_groups=groups) if has_attention else nn.Identity()
+
+    def forward(self, x: Tensor, level: Tensor) -> Tensor:
+        state = functional.silu(self.norm_in(x))
+        if self.resample < 1 and self.resample:
+            state, x = functional.avg_pool2d(state, 2), functional.avg_pool2d(x, 2)
+        elif self.resample:
+            state, x = (functional.interpolate(value, scale_factor=2.0) for value in (state, x))
+        scale, shift = self.level(level)[..., None, None].chunk(2, -3)
+        state = self.norm_out(self.first(state)) * (1 + scale) + shift
+        state = self.second(self.dropout(functional.silu(state)))
+        return self.attention(state + self.shortcut(x))
+
+
+def _num_groups(num_channels: int, most: int) -> int:
+    return max(count for count in range(1, most + 1) if num_channels % count == 0)
+
+
+def _group_norm(num_channels: int, most: int) -> nn.GroupNorm:
+    return nn.GroupNorm(_num_groups(num_channels, most), num_channels, eps=1e-6)
