@@ -90,9 +90,12 @@ def integrate(
     start, is_lost = state.position, torch.zeros(len(state.position), dtype=torch.bool, device=state.position.device)
     momentum = momentum + half * state.gradient
     for index in range(num_leapfrog):
-        position = state.position + move * momentum
-        is_lost = is_lost | ~row_sum_of_squares(position).isfinite()
-        position = torch.where(is_lost.reshape((-1,) + (1,) * (start.ndim - 1)), start, position)
+        position = torch.addcmul(
+            state.position, momentum, torch.as_tensor(move, dtype=start.dtype, device=start.device)
+        )
+        if is_lost.any() or not position.sum().isfinite():
+            is_lost = is_lost | ~row_sum_of_squares(position).isfinite()
+            position = torch.where(is_lost.reshape((-1,) + (1,) * (start.ndim - 1)), start, position)
         state = ChainState(position, *value_and_gradient(log_density, position))
         is_last = index == num_leapfrog - 1
         momentum = momentum + (half if is_last else move) * state.gradient

@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from drl_density.mcmc.kernel import value_and_gradient
 from drl_density.model import EnergySequence
 
 
@@ -47,9 +49,21 @@ class ReversePath:
         """N."""
         return len(self.levels) - 1
 
+    @cached_property
+    def steps(self) -> list[tuple[float, float, Tensor]]:
+        """(a, s) of every noising step and the log-SNR of its noisier end."""
+        alphas, sigmas = self.model.schedule.step_between(self.levels[:-1], self.levels[1:])
+        return list(zip(alphas.tolist(), sigmas.tolist(), self.model.schedule.log_snr_at(self.levels[1:]), strict=True))
+
+    @cached_property
+    def spreads(self) -> Tensor:
+        """Standard deviations of the reverse kernels along the axes, ``(N, d)``."""
+        return self.variances.sqrt()
+
     def kernel_log_density(self, residual: Tensor, index: int) -> Tensor:
         """log density of reverse kernel ``index`` at ``residual`` ``(n, *event)`` from its mean."""
-        return _normal(residual.flatten(1).double() @ self.axes.double(), self.variances[index])
+        along = residual.flatten(1) @ self.axes
+        return _normal(along / self.spreads[index].to(along), self.spreads[index])
 
 
 def plan_reverse_path(
@@ -95,13 +109,15 @@ def _downward(path: ReversePath, num_paths: int, generator: torch.Generator | No
     model = path.model
     shape = (num_paths, *model.event_shape)
     x = torch.randn(shape, generator=generator, dtype=model.dtype, device=model.device)
-    weights = -_top(model, x)
+    unit = torch.ones(len(path.axes), dtype=torch.float64, device=x.device)
+    weights = -_normal(x, unit)
     for index in range(path.num_steps - 1, -1, -1):
-        cleaner, noisier = path.levels[index], path.levels[index + 1]
-        mean = _reverse_mean(model, x, cleaner, noisier)
-        noise = torch.randn(num_paths, len(path.axes), generator=generator, dtype=model.dtype, device=model.device)
-        below = mean + ((path.variances[index].sqrt() * noise) @ path.axes.T).reshape(shape)
-        weights = weights + _noising(model, below, x, cleaner, noisier) - path.kernel_log_density(below - mean, index)
+        step_alpha, step_sigma, _ = path.steps[index]
+        mean = _reverse_mean(path, x, index)
+        noise = torch.randn(num_paths, len(path.axes), generator=generator, dtype=x.dtype, device=x.device)
+        below = mean + ((path.spreads[index].to(x) * noise) @ path.axes.T).reshape(shape)
+        weights = weights + _normal((x - step_alpha * below) / step_sigma, step_sigma * unit)
+        weights = weights - _normal(noise, path.spreads[index])
         x = below
     with torch.no_grad():
         return weights + model.log_density(x, 0).double(), x
@@ -109,38 +125,31 @@ def _downward(path: ReversePath, num_paths: int, generator: torch.Generator | No
 
 def _upward(path: ReversePath, x: Tensor, generator: torch.Generator | None) -> Tensor:
     model = path.model
+    unit = torch.ones(len(path.axes), dtype=torch.float64, device=x.device)
     with torch.no_grad():
         weights = model.log_density(x, 0).double()
-    for index in range(path.num_steps):
-        cleaner, noisier = path.levels[index], path.levels[index + 1]
-        above = model.schedule.diffuse_step(x, cleaner, noisier, generator=generator)
-        mean = _reverse_mean(model, above, cleaner, noisier)
-        weights = weights + _noising(model, x, above, cleaner, noisier) - path.kernel_log_density(x - mean, index)
+    for index, (step_alpha, step_sigma, _) in enumerate(path.steps):
+        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        above = step_alpha * x + step_sigma * noise
+        mean = _reverse_mean(path, above, index)
+        weights = weights + _normal(noise, step_sigma * unit) - path.kernel_log_density(x - mean, index)
         x = above
-    return weights - _top(model, x)
+    return weights - _normal(x, unit)
 
 
-def _reverse_mean(model: EnergySequence, x: Tensor, cleaner: Tensor, noisier: Tensor) -> Tensor:
+def _reverse_mean(path: ReversePath, x: Tensor, index: int) -> Tensor:
     """E[x_cleaner | x_noisier] by Tweedie's formula for one step."""
-    step_alpha, step_sigma = (float(value) for value in model.schedule.step_between(cleaner, noisier))
-    if float(noisier) == model.num_levels:
+    step_alpha, step_sigma, log_snr = path.steps[index]
+    if index == path.num_steps - 1:
         return step_alpha * x  # the top is N(0, I): its score is -x, and 1 - s^2 = a^2
-    return (x + step_sigma**2 * model.score(x, noisier)) / step_alpha
+    score = value_and_gradient(lambda rows: path.model.log_density_at(rows, log_snr), x)[1]
+    return (x + step_sigma**2 * score) / step_alpha
 
 
-def _noising(model: EnergySequence, below: Tensor, above: Tensor, cleaner: Tensor, noisier: Tensor) -> Tensor:
-    step_alpha, step_sigma = (float(value) for value in model.schedule.step_between(cleaner, noisier))
-    return _normal(above - step_alpha * below, torch.as_tensor(step_sigma**2).to(above))
-
-
-def _top(model: EnergySequence, x: Tensor) -> Tensor:
-    return _normal(x, torch.ones((), dtype=x.dtype, device=x.device))
-
-
-def _normal(residual: Tensor, variance: Tensor) -> Tensor:
-    flat = residual.double()
-    variance = variance.double()
-    return -0.5 * (flat.square() / variance + variance.log() + math.log(2 * math.pi)).flatten(1).sum(1)
+def _normal(whitened: Tensor, spread: Tensor) -> Tensor:
+    """log density of N(0, diag(spread^2)) at ``spread * whitened``, float64."""
+    flat = whitened.flatten(1).double()
+    return -0.5 * flat.square().sum(1) - spread.double().log().sum() - 0.5 * flat.shape[1] * math.log(2 * math.pi)
 
 
 def _chunks(total: int, size: int) -> list[int]:

@@ -25,6 +25,10 @@ class MixtureLogDensity(nn.Module):
         self.register_buffer("means", means.double())
         self.register_buffer("variances", values)
         self.register_buffer("axes", vectors)
+        self.register_buffer(
+            "flat_axes", vectors.transpose(0, 1).flatten(1)
+        )  # (d, K d): all projections in one product
+        self.register_buffer("centers", torch.einsum("kd,kde->ke", means.double(), vectors))
         self.offsets = offsets
 
     def offset(self, log_snr: Tensor) -> Tensor:
@@ -33,13 +37,13 @@ class MixtureLogDensity(nn.Module):
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """log density plus offset, ``(batch,)``."""
-        log_snr = log_snr.double().expand(x.shape[:1])
-        alpha_squared = torch.sigmoid(log_snr)[:, None, None]
-        centered = x.double()[:, None, :] - alpha_squared.sqrt() * self.means
-        rotated = torch.einsum("bkd,kde->bke", centered, self.axes)
-        variances = alpha_squared * self.variances + torch.sigmoid(-log_snr)[:, None, None]
-        parts = -0.5 * (rotated.square() / variances + variances.log() + math.log(2 * math.pi)).sum(-1)
-        return torch.logsumexp(self.log_weights + parts, -1) + self.offset(log_snr)
+        log_snr = log_snr.double()
+        alpha_squared = torch.sigmoid(log_snr)[..., None, None]
+        variances = alpha_squared * self.variances + torch.sigmoid(-log_snr)[..., None, None]
+        heights = self.log_weights - 0.5 * (variances.log() + math.log(2 * math.pi)).sum(-1)
+        projected = (x.double() @ self.flat_axes).unflatten(1, self.centers.shape)
+        whitened = (projected - alpha_squared.sqrt() * self.centers) * variances.rsqrt()
+        return torch.logsumexp(heights - 0.5 * whitened.square().sum(-1), -1) + self.offset(log_snr)
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,20 @@
 """Coverage of the sandwich on systems of known log Z, with nothing that a trained model could not give it.
 
-    python tests/benchmarks/sandwich_coverage.py --seeds 40
+    python tests/benchmarks/sandwich_coverage.py --seeds 200 --out coverage.jsonl
 
-Data rows are draws of the clean data, as a trained model would have; the model's own draws come from the sandwich.
+Runs already in the file are not made again; --only-report prints the table of what is there. Data rows are draws of the
+clean data, as a trained model would have; the model's own draws come from the sandwich.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 import time
 import warnings
+from pathlib import Path
 
 import pyro.distributions as dist
 import torch
@@ -105,40 +108,83 @@ TARGETS = {
     "Gaussian, 8-D": gaussian(8),
     "mixture, 2-D": mixture(2),
     "mixture, 8-D": mixture(8),
+    "lost mode, 128-D": lost_mode,
+    "many-well, 32-D": many_well,
+    "funnel, 10-D": funnel,
     "mixture, 32-D": mixture(32),
     "mixture, 128-D": mixture(128),
-    "funnel, 10-D": funnel,
-    "many-well, 32-D": many_well,
-    "lost mode, 128-D": lost_mode,
 }
 
 
+def run_target(name: str, seed: int) -> dict:
+    """One run as a line of the results file."""
+    started = time.process_time()
+    result, truth = TARGETS[name](seed)
+    return {
+        "target": name,
+        "seed": seed,
+        "truth": truth,
+        "log_z": result.log_z,
+        "standard_error": result.standard_error,
+        "lower": result.lower,
+        "upper": result.upper,
+        "bracket": list(result.bracket),
+        "overlap": result.overlap,
+        "verdict": result.verdict,
+        "advice": result.advice,
+        "cpu_seconds": time.process_time() - started,
+    }
+
+
+def table_row(name: str, rows: list[dict]) -> str:
+    """The target's line of the table."""
+    count = len(rows)
+    covers = sum(row["lower"] < row["truth"] < row["upper"] for row in rows)
+    bracket = sum(row["bracket"][0] < row["truth"] < row["bracket"][1] for row in rows)
+    reliable = [row for row in rows if row["verdict"] == "reliable"]
+    flagged = sum(row["verdict"] in ("unreliable", "unknown") for row in rows)
+    widths = [row["upper"] - row["lower"] for row in rows if math.isfinite(row["upper"] - row["lower"])]
+    worst = max((abs(row["log_z"] - row["truth"]) for row in reliable), default=math.nan)
+    exact = stats.binomtest(covers, count, 0.95).pvalue
+    one_sided = stats.binomtest(bracket, count, 0.95, alternative="less").pvalue
+    seconds = sum(row["cpu_seconds"] for row in rows) / count
+    return (
+        f"| {name} | {count} | {covers} (p = {exact:.2g}) | {bracket} (p = {one_sided:.2g}) | {len(reliable)} | {flagged} | "
+        f"{sum(widths) / max(1, len(widths)):.3f} | {worst:.3f} | {seconds:.1f} |"
+    )
+
+
 def main() -> None:
-    """Run all targets and print the table."""
+    """Run what the results file lacks, cheapest targets first, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=40)
-    parser.add_argument("--targets", nargs="+", default=list(TARGETS))
+    parser.add_argument("--seeds", type=int, default=40, help="runs per target, counted from --first-seed")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=list(TARGETS), metavar="TARGET")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("sandwich_coverage.jsonl"), help="one JSON line per run")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="begin no run after so many minutes")
+    parser.add_argument("--only-report", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     warnings.simplefilter("ignore", drl.errors.UnreliableEstimateWarning)
+    rows = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.is_file() else []
+    done = {(row["target"], row["seed"]) for row in rows}
+    deadline = time.monotonic() + 60 * args.minutes
+    for name in args.targets:
+        for seed in range(args.first_seed, args.first_seed + args.seeds):
+            if args.only_report or (name, seed) in done or time.monotonic() > deadline:
+                continue
+            rows.append(run_target(name, seed))
+            with args.out.open("a") as out:
+                out.write(json.dumps(rows[-1]) + "\n")
     print(
-        "| target | runs | interval covers | exact test | bracket covers | called reliable | mean width | worst | s/run |"
+        "| target | runs | interval covers | bracket covers | reliable | unreliable or unknown | mean width | worst | "
+        "CPU s/run |\n|---|---|---|---|---|---|---|---|---|"
     )
     for name in args.targets:
-        started = time.time()
-        rows = [TARGETS[name](seed) for seed in range(args.seeds)]
-        covers = sum(result.lower < truth < result.upper for result, truth in rows)
-        bracket = sum(result.bracket[0] < truth < result.bracket[1] for result, truth in rows)
-        reliable = [(result, truth) for result, truth in rows if result.verdict == "reliable"]
-        widths = [result.upper - result.lower for result, _ in rows if math.isfinite(result.upper)]
-        worst = max((abs(result.log_z - truth) for result, truth in reliable), default=math.nan)
-        p_value = stats.binomtest(covers, len(rows), 0.95).pvalue
-        print(
-            f"| {name} | {len(rows)} | {covers} | p = {p_value:.2g} | {bracket} | {len(reliable)} | "
-            f"{sum(widths) / max(1, len(widths)):.3f} | {worst:.3f} | {(time.time() - started) / len(rows):.1f} |",
-            flush=True,
-        )
+        found = [row for row in rows if row["target"] == name]
+        if found:
+            print(table_row(name, found), flush=True)
 
 
 if __name__ == "__main__":
