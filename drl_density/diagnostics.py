@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from scipy import stats
 
 
 def as_arviz(tree: xr.DataTree) -> Any:
@@ -47,6 +48,64 @@ def split_r_hat(draws: torch.Tensor) -> torch.Tensor:
     """Rank-normalised split R-hat of every cell of ``draws`` ``(chain, draw, cell)``: ``(cell,)``, float64."""
     data = xr.Dataset({"x": (("chain", "draw", "cell"), draws.detach().cpu().double().numpy())})
     return torch.as_tensor(np.asarray(_arviz()[0].rhat(data)["x"]))
+
+
+def nested_r_hat(draws: torch.Tensor, superchains: list[Any]) -> torch.Tensor:
+    r"""Nested R-hat :math:`\sqrt{1 + B / W}` of every cell: do groups of chains agree?
+
+    B is the variance over superchains of their means; W the mean over superchains of the variance between their chains'
+    means plus the mean variance within chains. With many short chains it judges what split R-hat cannot.
+
+    Args:
+        draws: ``(draw, chain, cell)``.
+        superchains: label of each chain's superchain; all of one size, at least two.
+
+    Returns:
+        ``(cell,)``, float64.
+
+    Raises:
+        ValueError: fewer than two superchains, unequal sizes, or fewer than two draws.
+
+    Source: Margossian, Hoffman, Sountsov, Riou-Durand, Vehtari and Gelman 2024.
+
+    >>> x = torch.randn(50, 8, 1, generator=torch.Generator().manual_seed(0))
+    >>> bool(nested_r_hat(x, [0, 0, 0, 0, 1, 1, 1, 1]) < 1.1)
+    True
+    """
+    names = list(dict.fromkeys(superchains))
+    places = [[index for index, label in enumerate(superchains) if label == name] for name in names]
+    if len(names) < 2 or len({len(place) for place in places}) > 1 or len(draws) < 2:
+        raise ValueError(
+            f"expected at least two superchains of equal size and two draws, got sizes {[len(p) for p in places]} and "
+            f"{len(draws)} draws"
+        )
+    x = draws.detach().cpu().double()
+    means = torch.stack([x.mean(0)[place] for place in places])
+    within = torch.stack([x.var(0)[place] for place in places]).mean(1)
+    if means.shape[1] > 1:
+        within = within + means.var(1)
+    return (1 + means.mean(1).var(0) / within.mean(0)).sqrt()
+
+
+def drift_test(draws: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """Do means or spreads move along the chains? First against last half of every chain, by t-tests over chains.
+
+    Args:
+        draws: ``(draw, chain, cell)``; chains are independent.
+
+    Returns:
+        shift of the mean (in spreads) and of the second moment (in variances) of every cell, ``(2, cell)``, and the smallest
+        p-value times the number of tests.
+    """
+    x = draws.detach().cpu().double()
+    x = (x - x.mean((0, 1))) / x.std((0, 1))
+    moments = torch.stack([x, x.square()])
+    middle = len(x) // 2
+    by_chain = moments[:, middle:].mean(1) - moments[:, :middle].mean(1)
+    shift, error = by_chain.mean(1), by_chain.std(1) / by_chain.shape[1] ** 0.5
+    z = torch.where(shift == 0, 0.0, shift / error)
+    p_values = 2 * stats.t.sf(z.abs().numpy(), by_chain.shape[1] - 1)
+    return shift, float(min(1.0, p_values.min() * p_values.size))
 
 
 def energy_distance_test(
@@ -103,13 +162,13 @@ def from_pyro_mcmc(mcmc: Any) -> xr.DataTree:
 
 
 def chains_to_groups(
-    draws: torch.Tensor, stats: dict[str, torch.Tensor], names: list[str], *, starts: list[str]
+    draws: torch.Tensor, statistics: dict[str, torch.Tensor], names: list[str], *, starts: list[str]
 ) -> dict[str, xr.Dataset]:
     """Groups ``posterior`` and ``sample_stats`` from a run of :func:`drl_density.run_chain`.
 
     Args:
         draws: ``(draw, chain, feature)``.
-        stats: ``(draw, chain)`` each.
+        statistics: ``(draw, chain)`` each.
         names: of the features.
         starts: where each chain began, by chain.
     """
@@ -121,7 +180,7 @@ def chains_to_groups(
     }
     x = draws.detach().cpu().double().permute(1, 0, 2).numpy()
     posterior = xr.Dataset({"x": (("chain", "draw", "feature"), x)}, coords=coords)
-    variables = {name: (("chain", "draw"), values.cpu().T.numpy()) for name, values in stats.items()}
+    variables = {name: (("chain", "draw"), values.cpu().T.numpy()) for name, values in statistics.items()}
     del coords["feature"]
     return {"posterior": posterior, "sample_stats": xr.Dataset(variables, coords=coords)}
 

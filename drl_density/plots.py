@@ -248,3 +248,15 @@ def plot_chains(tree: xr.DataTree) -> Figure:
     axis.set(xlabel="kept draw", ylabel="log density, nats")
     axis.legend(frameon=False, fontsize=8)
     return figure
+
+
+def plot_occupancy(tree: xr.DataTree) -> Figure:
+    """Shares of the data's modes among rows and among the long chains' draws."""
+    figure, (axis,) = _figure(1, 1, (7, 3.0))
+    group = tree["occupancy"]
+    modes = group["mode"].values
+    axis.bar(modes - 0.2, group["data"].values, 0.4, color=DATA_COLOR, label="data")
+    axis.bar(modes + 0.2, group["chains"].values, 0.4, color=SAMPLE_COLOR, label="chains")
+    axis.set(xlabel="mode of the data", ylabel="share", xticks=modes)
+    axis.legend(frameon=False, fontsize=8)
+    return figure

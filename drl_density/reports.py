@@ -19,7 +19,8 @@ _PAGE = """<!doctype html>
  h1 { font-weight: 600; margin-bottom: .2rem; } h2 { font-weight: 600; margin-top: 2.2rem; }
  .verdict { display: inline-block; padding: .15rem .6rem; border-radius: .4rem; color: white; }
  .reliable { background: #2a7f62; } .doubtful { background: #c98a1b; } .unreliable { background: #b3364a; }
- .unknown { background: #5b5b6b; }
+ .unknown { background: #5b5b6b; } .stable { background: #2a7f62; } .slow { background: #c98a1b; }
+ .drifting { background: #b3364a; }
  table { border-collapse: collapse; margin: .8rem 0; } td, th { padding: .3rem .9rem; text-align: right;
  border-bottom: 1px solid #dde3e8; } td:first-child, th:first-child { text-align: left; }
  img { max-width: 100%; } p.note { color: #5b6b79; font-size: .92rem; } pre { background: #f4f6f8; padding: .8rem;
@@ -27,8 +28,9 @@ _PAGE = """<!doctype html>
 </style></head><body>
 <h1>{{ title }}</h1>
 <p>{{ lead }}</p>
-<p><span class="verdict {{ verdict }}">log Z {{ verdict }}</span> {{ advice }}</p>
-{% for table in tables %}<h2>{{ table.title }}</h2>
+{% for subject, verdict, advice in remarks %}<p><span class="verdict {{ verdict }}">{{ subject }} {{ verdict }}</span>
+{{ advice }}</p>
+{% endfor %}{% for table in tables %}<h2>{{ table.title }}</h2>
 <table><tr>{% for name in table.header %}<th>{{ name }}</th>{% endfor %}</tr>
 {% for row in table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</table>
 {% if table.note %}<p class="note">{{ table.note }}</p>{% endif %}{% endfor %}
@@ -55,11 +57,13 @@ class ReportPage:
     Attributes:
         title: of the page.
         lead: the first sentence.
-        verdict: "reliable", "doubtful", "unreliable" or "unknown".
+        verdict: "reliable", "doubtful", "unreliable" or "unknown"; of chains "stable", "slow" or "drifting".
         advice: beside the verdict.
+        subject: of the verdict.
         tables: in order.
         figures: by heading.
         appendix: plain text at the end.
+        others: pages whose verdicts, tables, figures and appendices follow on this one.
     """
 
     title: str
@@ -69,13 +73,22 @@ class ReportPage:
     tables: tuple[ReportTable, ...] = ()
     figures: dict[str, Figure] = field(default_factory=dict)
     appendix: str = ""
+    subject: str = "log Z"
+    others: tuple[ReportPage, ...] = ()
 
     def to_html(self) -> str:
         """The page as one HTML text with its pictures inside."""
         environment = jinja2.Environment(autoescape=True)
-        images = [(name, figure_to_base64(figure)) for name, figure in self.figures.items()]
-        values = {name: getattr(self, name) for name in ("title", "lead", "verdict", "advice", "tables", "appendix")}
-        return environment.from_string(_PAGE).render(images=images, **values)
+        pages = (self, *self.others)
+        images = [(name, figure_to_base64(figure)) for page in pages for name, figure in page.figures.items()]
+        return environment.from_string(_PAGE).render(
+            title=self.title,
+            lead=self.lead,
+            remarks=[(page.subject, page.verdict, page.advice) for page in pages],
+            tables=[table for page in pages for table in page.tables],
+            images=images,
+            appendix="\n\n".join(page.appendix for page in pages),
+        )
 
 
 def figure_to_base64(figure: Figure) -> str:

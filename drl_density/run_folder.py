@@ -1,7 +1,7 @@
 """Run folders: every file is written whole or not at all, and nothing is pickled.
 
 A run folder holds ``settings.json``, ``weights.safetensors``, ``training_state.safetensors``, ``history.nc``,
-``report.nc`` and ``report.html``, as far as the run has come.
+``report.nc``, ``diagnosis_*.nc`` and ``report.html``, as far as the run has come.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class RunFolder:
             folder.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(f"cannot make {path}: {error}") from error
-        for name in FILES:
-            if name in inside:
+        for name in inside:
+            if name in FILES or (name.startswith("diagnosis_") and name.endswith(".nc")):
                 (folder.path / name).unlink()
         return folder
 

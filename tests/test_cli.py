@@ -72,10 +72,18 @@ def test_demo_writes_a_page(tmp_path, capsys):
     assert (tmp_path / "demo" / "training.png").stat().st_size > 10_000
 
 
-def test_diagnose_writes_a_page(run, capsys):
+def test_diagnose_writes_into_the_report(run, capsys):
     assert main(["diagnose", str(run), "--steps", "100", "--chains", "8"]) == 0
     assert "chains of 100 steps" in capsys.readouterr().out
-    assert "data:image/png" in (run / "diagnosis.html").read_text()
+    assert main(["diagnose", str(run), "--steps", "100", "--chains", "8", "--level", "1", "--recovery"]) == 0
+    assert (run / "diagnosis_level_0.nc").is_file()
+    page = (run / "report.html").read_text()
+    assert "data:image/png" in page
+    assert "Chains of level 0" in page
+    assert "Chains of recovery conditionals of level 1" in page
+    capsys.readouterr()
+    assert main(["report", str(run)]) == 0
+    assert "recovery conditionals of level 1" in capsys.readouterr().out
     assert main(["diagnose", str(run), "--steps", "5"]) == 1
 
 

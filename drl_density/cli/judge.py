@@ -10,7 +10,15 @@ import torch
 import tyro
 
 from drl_density.cli.tables import rows_of
-from drl_density.density import Density, LikelihoodReport, compare, dequantized_rows
+from drl_density.density import (
+    Density,
+    Diagnosis,
+    LikelihoodReport,
+    compare,
+    dequantized_rows,
+    diagnosis_file,
+    write_run_page,
+)
 from drl_density.errors import DataError
 from drl_density.partition import SandwichSettings
 from drl_density.run_folder import RunFolder
@@ -39,16 +47,14 @@ class Evaluate:
         rows = rows_of(density, self.source)
         settings = SandwichSettings(num_particles=self.particles, num_replicates=self.replicates)
         report = density.evaluate(rows, seed=self.seed, settings=settings)
-        folder = RunFolder.open(self.run_folder)
-        folder.write_dataset("report.nc", report.tree)
-        folder.write_text("report.html", report.page().to_html())
+        RunFolder.open(self.run_folder).write_dataset("report.nc", report.tree)
         print(report.summary())
-        print(f"report: {self.run_folder / 'report.html'}")
+        print(f"report: {write_run_page(self.run_folder)}")
 
 
 @dataclasses.dataclass
 class Diagnose:
-    """Long adjusted chains from data and from noise; writes diagnosis.nc and diagnosis.html into the run folder."""
+    """Long adjusted chains from data and from noise, with a verdict; writes it into the run folder's report.html."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
@@ -56,6 +62,10 @@ class Diagnose:
     """Table with the columns of the fit; the test rows of the fit's own data when not given."""
     level: float = 0.0
     """Noise level of the chains."""
+    recovery: bool = False
+    """Run on conditionals p(x_level | x_{level+1}) of noised rows."""
+    tempering: bool | None = None
+    """Also run parallel tempering over the noise levels; by default when single-level chains are slow."""
     steps: int = 10_000
     """Kept steps of every chain."""
     chains: int = 64
@@ -68,27 +78,34 @@ class Diagnose:
         density = Density.load(self.run_folder)
         rows = rows_of(density, self.source)
         rows = dequantized_rows(density, rows, torch.Generator().manual_seed(self.seed))[0]
-        found = density.diagnose(rows, level=self.level, num_steps=self.steps, num_chains=self.chains, seed=self.seed)
-        folder = RunFolder.open(self.run_folder)
-        folder.write_dataset("diagnosis.nc", found.tree)
-        folder.write_text("diagnosis.html", found.page().to_html())
+        found = density.diagnose(
+            rows,
+            level=self.level,
+            recovery=self.recovery,
+            tempering=self.tempering,
+            num_steps=self.steps,
+            num_chains=self.chains,
+            seed=self.seed,
+        )
+        RunFolder.open(self.run_folder).write_dataset(diagnosis_file(found), found.tree)
         print(found.summary())
-        print(f"page: {self.run_folder / 'diagnosis.html'}")
+        print(f"report: {write_run_page(self.run_folder)}")
 
 
 @dataclasses.dataclass
 class Report:
-    """Print the last evaluation of a run and write its page again."""
+    """Print the last evaluation and the diagnoses of a run and write its page again."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
-    """Folder of a run that was evaluated."""
+    """Folder of a run that was evaluated or diagnosed."""
 
     def run(self) -> None:
         """Read, print and write."""
-        report = LikelihoodReport.load(self.run_folder / "report.nc")
-        RunFolder.open(self.run_folder).write_text("report.html", report.page().to_html())
-        print(report.summary())
-        print(f"report: {self.run_folder / 'report.html'}")
+        if (self.run_folder / "report.nc").is_file():
+            print(LikelihoodReport.load(self.run_folder / "report.nc").summary())
+        for file in sorted(self.run_folder.glob("diagnosis_*.nc")):
+            print(Diagnosis.load(file).summary())
+        print(f"report: {write_run_page(self.run_folder)}")
 
 
 @dataclasses.dataclass

@@ -8,6 +8,7 @@ from drl_density.density.fit import fit
 from drl_density.density.fitted import Baselines, Density
 from drl_density.density.likelihood_report import LikelihoodReport
 from drl_density.density.posterior import Posterior
+from drl_density.density.run_page import diagnosis_file, run_page, write_run_page
 from drl_density.density.settings import FitSettings
 from drl_density.density.table import Table, prepare_table
 
@@ -24,6 +25,9 @@ __all__ = [
     "Table",
     "compare",
     "dequantized_rows",
+    "diagnosis_file",
     "fit",
     "prepare_table",
+    "run_page",
+    "write_run_page",
 ]

@@ -286,22 +286,44 @@ class Density:
         rows: Tensor,
         *,
         level: float = 0.0,
+        recovery: bool = False,
+        tempering: bool | None = None,
         num_steps: int = 10_000,
         num_chains: int = 64,
         kernel: Kernel | None = None,
         seed: int = 0,
     ) -> Diagnosis:
-        """Long adjusted chains at a level, half begun at ``rows`` ``(n, *event)`` and half at draws from noise.
+        """Long adjusted chains, half begun at ``rows`` ``(n, *event)`` and half at noise, in bounded memory.
+
+        Args:
+            rows: data to begin at and to compare with, in data units.
+            level: noise level of the chains.
+            recovery: run on conditionals p(x_level | x_{level+1}) of noised rows in place of the level's own density.
+            tempering: also run parallel tempering over the noise levels; by default when single-level chains are slow.
+            num_steps: kept steps of every chain, 1e4 to 1e6; at most 1,000 draws of each chain are stored.
+            num_chains: chains side by side.
+            kernel: adjusted; MALA scaled by the score unless given.
+            seed: of the chains.
 
         Returns:
             :class:`~drl_density.density.diagnosis.Diagnosis` with a verdict: "stable", "slow" or "drifting".
 
         Raises:
-            DataError: too few chains, steps or rows.
+            DataError: too few chains, steps or rows, rows out of bounds, a level that is not there, an unadjusted kernel.
         """
         from drl_density.density.diagnosis import diagnose
 
-        return diagnose(self, rows, level=level, num_steps=num_steps, num_chains=num_chains, kernel=kernel, seed=seed)
+        return diagnose(
+            self,
+            rows,
+            level=level,
+            recovery=recovery,
+            tempering=tempering,
+            num_steps=num_steps,
+            num_chains=num_chains,
+            kernel=kernel,
+            seed=seed,
+        )
 
     def outlier_scores(self, rows: Tensor, *, reference: Tensor | None = None, seed: int = 0) -> xr.Dataset:
         """How unusual rows ``(n, *event)`` are.
