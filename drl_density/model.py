@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from drl_density.distributions import ChainSampler, EnergyDistribution, RecoveryDistribution, SamplerPolicy
-from drl_density.networks import NoisedGaussianMixture
+from drl_density.networks import NoisedGaussianMixture, QuadraticBase
 from drl_density.schedule import Level, NoiseSchedule
 
 
@@ -81,6 +81,8 @@ class EnergySequence(nn.Module):
         has_base: False for F = g alone.
         is_integrable: whether exp(F) has a finite integral. By default it is declared from the parts: a Gaussian base
             and a network of bounded growth.
+        initializer: network that proposes a x_level from x_noisier, see :mod:`drl_density.training.cooperative`; no part
+            of the density.
         dtype: of the parameters; that of the network when not given.
         generator: source of the constants' initial weights.
 
@@ -100,14 +102,16 @@ class EnergySequence(nn.Module):
         network: nn.Module,
         event_shape: tuple[int, ...],
         *,
-        base: NoisedGaussianMixture | None = None,
+        base: NoisedGaussianMixture | QuadraticBase | None = None,
         has_base: bool = True,
         is_integrable: bool | None = None,
+        initializer: nn.Module | None = None,
         dtype: torch.dtype | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.schedule, self.network = schedule, network
+        self.initializer = initializer
         self.event_shape = torch.Size(event_shape)
         if base is None and has_base:
             base = NoisedGaussianMixture.standard(self.event_shape.numel())
@@ -146,8 +150,11 @@ class EnergySequence(nn.Module):
         """
         return self.log_density_at(x, self.schedule.log_snr_at(level))
 
-    def log_density_at(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """F at given log-SNR, shape ``()`` or ``(batch,)``; :meth:`log_density` in the continuous coordinate."""
+    def log_density_at(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
+        """F at given log-SNR, shape ``()`` or ``(batch,)``; :meth:`log_density` in the continuous coordinate.
+
+        ``label``, an integer per row, is for networks with labels, and 0 (not told) when left out.
+        """
         if x.is_complex():
             raise ValueError(
                 "expected real rows, got complex ones: give real and imaginary parts as a pair of channels"
@@ -156,7 +163,8 @@ class EnergySequence(nn.Module):
             raise ValueError(
                 f"expected rows of event shape {tuple(self.event_shape)} with one batch dimension, got {tuple(x.shape)}"
             )
-        tilt = self.network(x.to(self.dtype), log_snr.to(x.device, self.dtype)).to(x.dtype)
+        given = () if label is None else (label,)
+        tilt = self.network(x.to(self.dtype), log_snr.to(x.device, self.dtype), *given).to(x.dtype)
         return tilt if self.base is None else self.base(x, log_snr) + tilt
 
     def score(self, x: Tensor, level: Level, *, has_graph: bool = False) -> Tensor:
@@ -204,16 +212,25 @@ class EnergySequence(nn.Module):
 
     def truncate(self, level: float) -> EnergySequence:
         """The same models with ``level`` as the new level 0 (parts are shared, not copied)."""
+        return self._sharing(self.schedule.truncate(level) if level else self.schedule, self.network, self.initializer)
+
+    def with_network(self, network: nn.Module, *, initializer: nn.Module | None = None) -> EnergySequence:
+        """The same base and levels under another network, such as a guided one (parts are shared, not copied)."""
+        return self._sharing(self.schedule, network, initializer)
+
+    def _sharing(self, schedule: NoiseSchedule, network: nn.Module, initializer: nn.Module | None) -> EnergySequence:
+        is_same = network is self.network
         other = EnergySequence(
-            self.schedule.truncate(level) if level else self.schedule,
-            self.network,
+            schedule,
+            network,
             self.event_shape,
             base=self.base,
             has_base=self.base is not None,
-            is_integrable=self.is_integrable,
+            is_integrable=self.is_integrable if is_same else None,
+            initializer=initializer,
         )
         other.constants = self.constants
-        return other
+        return other.train(self.training)
 
 
 class Recovery:

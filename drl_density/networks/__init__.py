@@ -10,6 +10,7 @@ A network with labels takes them as a third argument. The initialiser's output h
 from drl_density.networks.guidance import Composed, composed, guided
 from drl_density.networks.mlp import MLP, Ensemble, MLPSettings
 from drl_density.networks.noised_mixture import NoisedGaussianMixture, Tilted
+from drl_density.networks.quadratic_base import QuadraticBase
 from drl_density.networks.residual import MULTIPLIERS, ResidualEnergy, ResidualSettings
 from drl_density.networks.spectral_norm import SpectralWeight, frozen_power_iteration, settle_power_iteration
 from drl_density.networks.step_calibrated import StepCalibrated
@@ -22,6 +23,7 @@ __all__ = [
     "Ensemble",
     "MLPSettings",
     "NoisedGaussianMixture",
+    "QuadraticBase",
     "ResidualEnergy",
     "ResidualSettings",
     "SpectralWeight",

@@ -35,6 +35,7 @@ from drl_density.samplers.progressive import (
     plan_progressive,
     sample_progressive,
 )
+from drl_density.samplers.short_run import ShortRunSettings, sample_short_run
 from drl_density.samplers.tempering import TemperedChains, TemperingSettings, sample_tempered
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "ProgressivePlan",
     "ProgressiveSampler",
     "ProgressiveSettings",
+    "ShortRunSettings",
     "StepRecord",
     "TemperedChains",
     "TemperingSettings",
@@ -75,6 +77,7 @@ __all__ = [
     "sample_predictor_corrector",
     "sample_progressive",
     "sample_projected",
+    "sample_short_run",
     "sample_tempered",
     "sequence_sampler",
     "train_diffusion_sampler",

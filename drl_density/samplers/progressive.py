@@ -32,6 +32,8 @@ class ProgressiveSettings:
         num_steps: K, kernel steps on each conditional.
         num_final_steps: kernel steps on the marginal density of level 0 at the end.
         kernel: an adjusted kernel.
+        starts_at_normal: begin each chain at a draw of the conditional's normal approximation in place of its scaled
+            condition; with one conditional per level and ``HMC(num_leapfrog=2)`` this is the paper's T = 1000 sampler.
         max_rows: chains run at once.
     """
 
@@ -39,6 +41,7 @@ class ProgressiveSettings:
     num_steps: int = 10
     num_final_steps: int = 40
     kernel: Kernel = field(default_factory=MALA)
+    starts_at_normal: bool = False
     max_rows: int = 16384
 
 
@@ -162,6 +165,9 @@ def _conditional_chain(
     conditional = recovery.condition(x_noisier)
     unit = recovery.scale
     start = recovery.step_alpha * x_noisier
+    if settings.starts_at_normal:
+        noise = torch.randn(start.shape, generator=generator, dtype=start.dtype, device=start.device)
+        start = recovery.normal_approximation(x_noisier).mean + recovery.step_sigma / recovery.step_alpha * noise
     x, tuned, rate = _chain(
         settings.kernel, conditional._log_density, start, step_size * unit, settings.num_steps, generator, tune
     )

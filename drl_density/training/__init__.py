@@ -1,7 +1,10 @@
 """Training: the objective, the validation criterion, the doctor, the state and the one loop."""
 
 from drl_density.training.ambient import AmbientDenoiser, AmbientSettings, train_ambient
+from drl_density.training.cooperative import CooperativeRecovery, propose
 from drl_density.training.doctor import Doctor
+from drl_density.training.langevin_chains import LangevinChains, draw_pairs
+from drl_density.training.langevin_recovery import LangevinRecovery
 from drl_density.training.objectives import RecoveryLikelihood, classification_loss
 from drl_density.training.state import TrainingState, new_state
 from drl_density.training.trainer import Evaluation, SelectionScore, TrainingSettings, history_dataset, train
@@ -10,16 +13,21 @@ from drl_density.training.validation import ValidationLoss, validation_loss
 __all__ = [
     "AmbientDenoiser",
     "AmbientSettings",
+    "CooperativeRecovery",
     "Doctor",
     "Evaluation",
+    "LangevinChains",
+    "LangevinRecovery",
     "RecoveryLikelihood",
     "SelectionScore",
     "TrainingSettings",
     "TrainingState",
     "ValidationLoss",
     "classification_loss",
+    "draw_pairs",
     "history_dataset",
     "new_state",
+    "propose",
     "train",
     "train_ambient",
     "validation_loss",

@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
+from drl_density.networks import frozen_power_iteration
+from drl_density.training.langevin_chains import SHARED_NOISE_REFUSAL, draw_pairs
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class RecoveryLikelihood:
         jump: how many levels up the conditioning state stands.
         recovery_weight: factor of the recovery part.
         classification_weight: factor of the classification part.
+        shares_noise: build x_t and x_{t+1} from one noise; refused unless every chain starts at x_{t+1}, see
+            :func:`~drl_density.training.draw_pairs`.
 
     Source: Gao et al. 2021, algorithm 1 and equation 8; the constants as in classification of noise levels.
     """
@@ -63,8 +67,11 @@ class RecoveryLikelihood:
     jump: int = 1
     recovery_weight: float = 1.0
     classification_weight: float = 1.0
+    shares_noise: bool = False
 
     def __post_init__(self) -> None:
+        if self.shares_noise and self.noisier_share < 1:
+            raise ValueError(SHARED_NOISE_REFUSAL)
         if self.num_steps < 1 or self.jump < 1 or not 0 <= self.noisier_share <= 1:
             raise ValueError(
                 "need num_steps >= 1, jump >= 1 and noisier_share in [0, 1], "
@@ -98,8 +105,7 @@ class RecoveryLikelihood:
         levels, shift, step_sizes = where
         position = levels + shift
         noisier = (position + self.jump).minimum(torch.tensor(float(model.num_levels), device=x.device).double())
-        clean = model.schedule.diffuse(x, position, generator=generator)
-        x_noisier = model.schedule.diffuse_step(clean, position, noisier, generator=generator)
+        clean, x_noisier = draw_pairs(model, x, position, noisier, shares_noise=self.shares_noise, generator=generator)
         log_snr = model.schedule.log_snr_at(position).to(x)
         end, acceptance, scale = self._chain(
             model, (clean, x_noisier), (position, noisier, step_sizes[levels]), generator
@@ -133,12 +139,13 @@ class RecoveryLikelihood:
         if self.noisier_share:
             chosen = torch.rand(len(clean), generator=generator, device=clean.device) < self.noisier_share
             start = torch.where(chosen.reshape(column), x_noisier, clean)
-        state = self.kernel.init(start, log_density)
         step_size = multiplier.to(clean) * scale
         acceptance = torch.zeros_like(scale)
-        for _ in range(self.num_steps):
-            state, info = self.kernel.step(state, log_density, step_size, generator)
-            acceptance += info.acceptance_probability
+        with frozen_power_iteration(model):
+            state = self.kernel.init(start, log_density)
+            for _ in range(self.num_steps):
+                state, info = self.kernel.step(state, log_density, step_size, generator)
+                acceptance += info.acceptance_probability
         return state.position, acceptance / self.num_steps, scale
 
 
