@@ -23,6 +23,10 @@ class TrainingFailed(NumericalError):
     """Training was rolled back as often as allowed and still diverged; the message holds the doctor's report."""
 
 
+class WorkerLost(RuntimeError):
+    """Another process of a distributed run is gone or does not answer; what was saved is whole."""
+
+
 class DRLDensityWarning(UserWarning):
     """Base of every warning this package gives."""
 
@@ -48,4 +52,5 @@ __all__ = [
     "RunFolderError",
     "TrainingFailed",
     "UnreliableEstimateWarning",
+    "WorkerLost",
 ]

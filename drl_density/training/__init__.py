@@ -9,6 +9,7 @@ from drl_density.training.objectives import RecoveryLikelihood, classification_l
 from drl_density.training.state import TrainingState, new_state
 from drl_density.training.trainer import Evaluation, SelectionScore, TrainingSettings, history_dataset, train
 from drl_density.training.validation import ValidationLoss, validation_loss
+from drl_density.training.workers import Workers, joined_workers, num_restarts
 
 __all__ = [
     "AmbientDenoiser",
@@ -23,10 +24,13 @@ __all__ = [
     "TrainingSettings",
     "TrainingState",
     "ValidationLoss",
+    "Workers",
     "classification_loss",
     "draw_pairs",
     "history_dataset",
+    "joined_workers",
     "new_state",
+    "num_restarts",
     "propose",
     "train",
     "train_ambient",

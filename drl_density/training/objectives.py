@@ -151,15 +151,21 @@ class RecoveryLikelihood:
 
 def level_shift(generator: torch.Generator | None) -> Tensor:
     """A shift of the whole level grid: 0 with probability 1/2, else uniform in (0, 1), so all log-SNRs are visited."""
-    draw = torch.rand(2, generator=generator, dtype=torch.float64)
-    return torch.where(draw[0] < 0.5, torch.zeros((), dtype=torch.float64), draw[1])
+    draw = torch.rand(2, generator=generator, dtype=torch.float64, device=_device(generator))
+    return torch.where(draw[0] < 0.5, torch.zeros_like(draw[0]), draw[1])
 
 
 def stratified_levels(num_rows: int, num_levels: int, generator: torch.Generator | None) -> Tensor:
     """One level in 0..T-1 per row, every level equally often (up to one), in random order."""
-    start = torch.randint(num_levels, (), generator=generator)
-    levels = (torch.arange(num_rows) + start) % num_levels
-    return levels[torch.randperm(num_rows, generator=generator)]
+    device = _device(generator)
+    start = torch.randint(num_levels, (), generator=generator, device=device)
+    levels = (torch.arange(num_rows, device=device) + start) % num_levels
+    return levels[torch.randperm(num_rows, generator=generator, device=device)]
+
+
+def _device(generator: torch.Generator | None) -> torch.device:
+    """Where a generator draws; the CPU without one."""
+    return torch.device("cpu") if generator is None else generator.device
 
 
 def classification_loss(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import time
 import warnings
@@ -17,9 +18,11 @@ from torch import Tensor
 from drl_density.errors import DivergenceWarning, TrainingFailed
 from drl_density.model import EnergySequence
 from drl_density.training.doctor import Doctor, all_finite, gradient_free_statistics, spurious_gap
+from drl_density.training.gradient_step import gradient_step
 from drl_density.training.objectives import LevelStatistics, RecoveryLikelihood
 from drl_density.training.state import SaveState, TrainingState
 from drl_density.training.validation import validation_loss
+from drl_density.training.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class TrainingSettings:
         max_gradient_norm: gradients are scaled down to it.
         evaluate_every: steps between evaluations.
         patience: evaluations without a better score before stopping early.
+        num_shards: pieces of the batch with their own rows and noise, whose gradients are added up one after the other
+            (gradient accumulation) and over the processes of ``torchrun``; at least as many as there are processes. The
+            run depends on this number, and on the number of processes by rounding alone.
     """
 
     num_steps: int = 2000
@@ -61,6 +67,13 @@ class TrainingSettings:
     max_gradient_norm: float = 1.0
     evaluate_every: int = 100
     patience: int = 6
+    num_shards: int = 1
+
+    def __post_init__(self) -> None:
+        if self.num_shards < 1 or self.batch_size % self.num_shards:
+            raise ValueError(
+                f"num_shards must divide batch_size, got num_shards={self.num_shards} and batch_size={self.batch_size}"
+            )
 
     def rate(self, step: int) -> float:
         """Learning rate at a step."""
@@ -100,27 +113,36 @@ def train(
     """Train until the last step, early stopping, or the deadline; the best averaged weights end in ``state.best``.
 
     The untrained model, which is its base, is the first candidate.
-    Killed at any moment and started again from the last saved state, a run on one process ends with the same bits.
+    Killed at any moment and started again from the last saved state, a run ends with the same bits on as many processes, and
+    with the same curve up to rounding on another number of them. Under ``torchrun`` (a process group is initialised) all
+    processes go on from the first one's state, and the first alone evaluates, saves and decides.
 
     Raises:
         TrainingFailed: when training ran away more often than the doctor allows; the message is the doctor's report.
+        WorkerLost: when another process of the run is gone.
     """
     doctor = Doctor() if doctor is None else doctor
+    workers = Workers.current()
+    workers.own(settings.num_shards)
+    if workers.count > 1:
+        tensors, scalars = state.to_tensors()
+        state.load_tensors(workers.share_tensors(tensors), workers.share(scalars))
     if not state.best:
-        _keep_best(state, {"validation_loss": math.inf}, evaluation)
+        _keep_best(state, {"validation_loss": math.inf}, evaluation, workers)
     good = copy.deepcopy(state.to_tensors())
     gathered = _Gathered(state.model.num_levels)
     while state.step < settings.num_steps:
-        value, norm = _gradient_step(state, objective, batches, settings)
+        value, norm = gradient_step(state, objective, batches, settings, workers)
         gathered.add(value.statistics, value.parts, norm)
         state.step += 1
         broken = not math.isfinite(norm)
-        if evaluation.on_step is not None:
+        if evaluation.on_step is not None and workers.is_first:
             evaluation.on_step(state.step)
         if not broken and state.step % settings.evaluate_every and state.step < settings.num_steps:
             continue
         if not broken:
-            record = _evaluate(state, evaluation, gathered, settings)
+            workers.check_agreement(state.model.parameters(), step=state.step)
+            record = workers.share(_evaluate(state, evaluation, gathered, settings) if workers.is_first else None)
             reason = doctor.run_away(record, state.history, num_features=state.model.event_shape.numel())
         else:
             reason = f"the gradient norm at step {state.step} is {norm}"
@@ -129,42 +151,18 @@ def train(
             state = _roll_back(state, good, reason or "a parameter is not finite", doctor)
             continue
         record["complaints"] = doctor.complaints(record, num_features=state.model.event_shape.numel())
-        _keep_best(state, record, evaluation)
+        _keep_best(state, record, evaluation, workers)
         state.history.append(record)
         good = copy.deepcopy(state.to_tensors())
-        if evaluation.on_record is not None:
+        if evaluation.on_record is not None and workers.is_first:
             evaluation.on_record(record)
-        if evaluation.save is not None:
+        if evaluation.save is not None and workers.is_first:
             evaluation.save(state)
         evaluations_since_best = (state.step - state.best_step) // settings.evaluate_every
-        is_late = evaluation.deadline is not None and time.monotonic() > evaluation.deadline
+        is_late = workers.share(evaluation.deadline is not None and time.monotonic() > evaluation.deadline)
         if evaluations_since_best >= settings.patience or is_late:
             break
     return state
-
-
-def _gradient_step(
-    state: TrainingState, objective: RecoveryLikelihood, batches: Batches, settings: TrainingSettings
-) -> tuple[Any, float]:
-    for group in state.optimizer.param_groups:
-        group["lr"] = settings.rate(state.step) * state.rate_factor
-    x = batches(settings.batch_size, state.generator)
-    state.model.train()
-    with torch.random.fork_rng(devices=[]):
-        # Dropout draws from torch's global generator: seeded here, so that a run depends on its own generator alone.
-        torch.manual_seed(int(torch.randint(2**62, (), generator=state.generator)))
-        value = objective(state.model, x, state.step_sizes, generator=state.generator)
-    state.optimizer.zero_grad(set_to_none=True)
-    value.loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.max_gradient_norm)
-    if bool(torch.isfinite(norm)):
-        state.optimizer.step()
-        state.average.update_parameters(state.model)
-        acceptance = value.statistics.acceptance_rate.double()
-        error = torch.where(acceptance.isnan(), 0.0, acceptance - objective.kernel.target_acceptance)
-        if objective.kernel.is_adjusted:
-            state.step_sizes = state.step_sizes * torch.exp(0.05 * error)
-    return value, float(norm)
 
 
 class _Gathered:
@@ -178,7 +176,7 @@ class _Gathered:
 
     def add(self, statistics: LevelStatistics, parts: dict[str, Tensor], norm: float) -> None:
         """Add one step."""
-        rows = torch.stack([statistics.energy_gap, statistics.acceptance_rate, statistics.relative_jump]).double()
+        rows = torch.stack([statistics.energy_gap, statistics.acceptance_rate, statistics.relative_jump]).double().cpu()
         seen = ~rows.isnan()
         self.sums += torch.where(seen, rows, 0.0)
         self.counts += seen
@@ -211,13 +209,14 @@ def _evaluate(
     return record
 
 
-def _keep_best(state: TrainingState, record: dict[str, Any], evaluation: Evaluation) -> None:
+def _keep_best(state: TrainingState, record: dict[str, Any], evaluation: Evaluation, workers: Workers) -> None:
     model = state.averaged_model
     model.eval()
     if evaluation.score is None:
         score = SelectionScore(-record["validation_loss"])
     else:
-        score = evaluation.score(model)
+        found = dataclasses.asdict(evaluation.score(model)) if workers.is_first else None
+        score = SelectionScore(**workers.share(found))
     record["selection_score"], record["selected_level"] = score.value, score.level
     record |= score.details
     if score.value > state.best_score:

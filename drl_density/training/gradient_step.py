@@ -1,0 +1,106 @@
+"""One gradient step, on one batch or on its shards, in one process or several.
+
+A batch of S shards is S independent draws of rows and noise, each from a generator seeded by (run, step, shard). Which
+process works on which shard then changes the gradient by rounding alone: one process that accumulates the gradients of all
+shards, and S processes with one each, take the same step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from drl_density.training.objectives import LevelStatistics, ObjectiveValue, RecoveryLikelihood
+from drl_density.training.state import TrainingState
+from drl_density.training.workers import Workers
+
+if TYPE_CHECKING:
+    from drl_density.training.trainer import Batches, TrainingSettings
+
+
+def gradient_step(
+    state: TrainingState,
+    objective: RecoveryLikelihood,
+    batches: Batches,
+    settings: TrainingSettings,
+    workers: Workers,
+) -> tuple[ObjectiveValue, float]:
+    """Change weights, average and step sizes in place: (value over the whole batch, gradient norm before scaling)."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = settings.rate(state.step) * state.rate_factor
+    state.model.train()
+    state.optimizer.zero_grad(set_to_none=True)
+    values = []
+    for generator in _shard_generators(state.generator, settings.num_shards, workers):
+        x = batches(settings.batch_size // settings.num_shards, generator)
+        value = _value(state, objective, x, generator)
+        (value.loss if settings.num_shards == 1 else value.loss / settings.num_shards).backward()
+        values.append(value)
+    value = values[0] if settings.num_shards == 1 else _joined(values, settings.num_shards, workers)
+    if workers.count > 1:
+        _add_up_gradients(state.model, workers)
+    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.max_gradient_norm)
+    if bool(torch.isfinite(norm)):
+        state.optimizer.step()
+        state.average.update_parameters(state.model)
+        acceptance = value.statistics.acceptance_rate.double()
+        error = torch.where(acceptance.isnan(), 0.0, acceptance - objective.kernel.target_acceptance)
+        if objective.kernel.is_adjusted:
+            state.step_sizes = state.step_sizes * torch.exp(0.05 * error)
+    return value, float(norm)
+
+
+def _shard_generators(generator: torch.Generator, num_shards: int, workers: Workers) -> Iterator[torch.Generator]:
+    """The run's own generator for a batch in one piece, else one seeded generator per shard of this process."""
+    own = workers.own(num_shards)
+    if num_shards == 1:
+        yield generator
+        return
+    seeds = torch.randint(2**62, (num_shards,), generator=generator, device=generator.device).tolist()
+    for shard in own:
+        yield torch.Generator(generator.device).manual_seed(seeds[shard])
+
+
+def _value(
+    state: TrainingState, objective: RecoveryLikelihood, x: Tensor, generator: torch.Generator
+) -> ObjectiveValue:
+    devices = [x.device] if x.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        # Dropout draws from torch's global generator: seeded here, so that a run depends on its own generator alone.
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+        return objective(state.model, x, state.step_sizes, generator=generator)
+
+
+def _joined(values: list[ObjectiveValue], num_shards: int, workers: Workers) -> ObjectiveValue:
+    """Means over the shards of all processes; per level over the shards that had rows there."""
+    rows = torch.stack(
+        [
+            torch.stack([v.statistics.energy_gap, v.statistics.acceptance_rate, v.statistics.relative_jump])
+            for v in values
+        ]
+    ).double()
+    seen = ~rows.isnan()
+    sums, counts = torch.where(seen, rows, 0.0).sum(0), seen.double().sum(0)
+    names = list(values[0].parts)
+    totals = torch.stack(
+        [torch.stack([v.loss.detach().double(), *(v.parts[name].double() for name in names)]) for v in values]
+    ).sum(0)
+    workers.add_up(sums, counts, totals)
+    loss, *parts = (totals / num_shards).unbind()
+    return ObjectiveValue(loss, dict(zip(names, parts, strict=True)), LevelStatistics(*(sums / counts)))
+
+
+def _add_up_gradients(model: torch.nn.Module, workers: Workers) -> None:
+    """Sum gradients over processes as one flat vector per dtype."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    by_dtype: dict[Any, list[Tensor]] = {}
+    for gradient in gradients:
+        by_dtype.setdefault(gradient.dtype, []).append(gradient)
+    for group in by_dtype.values():
+        flat = torch.cat([gradient.reshape(-1) for gradient in group])
+        workers.add_up(flat)
+        for gradient, part in zip(group, flat.split([g.numel() for g in group]), strict=True):
+            gradient.copy_(part.view_as(gradient))

@@ -1,0 +1,101 @@
+"""A small resumable training run for the tests of processes: started by them alone, in pairs, or under torchrun.
+
+    python -m tests.training.two_mode_run FOLDER [--kill RANK:STEP ...] [--then-lose]
+"""
+
+import argparse
+import dataclasses
+import os
+import signal
+from pathlib import Path
+
+import torch
+
+from drl_density import NoiseSchedule, RecoveryLikelihood, TrainingSettings
+from drl_density.errors import WorkerLost
+from drl_density.model import EnergySequence
+from drl_density.networks import MLP, MLPSettings
+from drl_density.run_folder import RunFolder
+from drl_density.training import Evaluation, Workers, joined_workers, new_state, num_restarts, train
+from drl_density.training.gradient_step import gradient_step
+
+SETTINGS = TrainingSettings(num_steps=40, batch_size=64, evaluate_every=10, learning_rate=3e-3, num_shards=4)
+OBJECTIVE = RecoveryLikelihood(num_steps=2)
+STATE = "training_state.safetensors"
+
+
+def draw(num_rows, generator):
+    """0.3 N(-1, 0.25^2) + 0.7 N(0.6, 0.25^2)."""
+    is_left = torch.rand(num_rows, generator=generator) < 0.3
+    return (torch.where(is_left, -1.0, 0.6) + 0.25 * torch.randn(num_rows, generator=generator))[:, None]
+
+
+def fresh(seed=0):
+    """A state at step 0; dropout is on, so that its noise is part of what must come back."""
+    generator = torch.Generator().manual_seed(seed)
+    network = MLP(MLPSettings(1, width=32, num_blocks=1, num_fourier_features=8, dropout=0.1), generator=generator)
+    model = EnergySequence(NoiseSchedule.log_spaced(5, sigma_min=0.05), network, (1,), generator=generator)
+    return new_state(model, learning_rate=3e-3, weight_decay=0.0, average_decay=0.98, seed=seed)
+
+
+def first_gradient(workers):
+    """Gradients of the first step over the whole batch, not scaled."""
+    state = fresh()
+    settings = dataclasses.replace(SETTINGS, max_gradient_norm=float("inf"))
+    gradient_step(state, OBJECTIVE, draw, settings, workers)
+    return {name: p.grad for name, p in state.model.named_parameters() if p.grad is not None}
+
+
+def run(folder, batches=draw):
+    """Train from what the folder holds to the end, saving at every evaluation; returns the state."""
+    workers, state = Workers.current(), fresh()
+    store = None
+    if workers.is_first:
+        store = RunFolder.open(folder) if (folder / "settings.json").is_file() else RunFolder.create(folder)
+        store.write_json("settings.json", {"stage": "training"})
+        if store.has(STATE):
+            state.load_tensors(*store.read_tensors(STATE))
+
+    def save(current):
+        for name in (STATE, f"step_{current.step}.safetensors"):
+            store.write_tensors(name, *current.to_tensors())
+
+    rows = draw(128, torch.Generator().manual_seed(1))
+    return train(state, OBJECTIVE, batches, settings=SETTINGS, evaluation=Evaluation(rows, save=save))
+
+
+def main():
+    """Join, train, and die as told."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--kill", nargs="*", default=[], help="who dies after how many own steps, one per start")
+    parser.add_argument("--then-lose", action="store_true")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with joined_workers() as workers:
+        own_shards = len(workers.own(SETTINGS.num_shards))
+        kills = dict(enumerate(args.kill))
+        doomed, last_step = map(int, kills.get(num_restarts(), "-1:0").split(":"))
+        calls = []
+
+        def batches(num_rows, generator):
+            calls.append(1)
+            if workers.rank == doomed and len(calls) > last_step * own_shards:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return draw(num_rows, generator)
+
+        run(args.folder, batches)
+        if args.then_lose:
+            gradients = first_gradient(workers)
+            if workers.rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            RunFolder.open(args.folder).write_tensors("gradient.safetensors", gradients)
+            try:
+                workers.add_up(torch.zeros(3))
+            except WorkerLost as error:
+                (args.folder / "lost.txt").write_text(str(error))
+                os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
