@@ -13,7 +13,7 @@ import tyro
 from drl_density.cli.judge import Compare, Diagnose, Evaluate, Report
 from drl_density.cli.learn import Demo, Fit
 from drl_density.cli.rows import Impute, Sample, Score
-from drl_density.errors import DataError, DRLDensityWarning, NumericalError, RunFolderError
+from drl_density.errors import DataError, DRLDensityWarning, NumericalError, RunFolderError, WorkerLost
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             prog="drl-density",
         )
         command.run()
-    except (DataError, RunFolderError, NumericalError, ValueError) as error:
+    except (DataError, RunFolderError, NumericalError, WorkerLost, ValueError) as error:
         print(f"drl-density: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -14,6 +14,8 @@ from drl_density.datasets import Dataset, Split, load_dataset, memorization_chec
 from drl_density.density import FitSettings, fit, prepare_table
 from drl_density.density.demo import run_demo
 from drl_density.errors import DataError, NumericalError
+from drl_density.run_folder import SETTINGS
+from drl_density.training import Workers, joined_workers, num_restarts
 
 
 @dataclasses.dataclass
@@ -53,7 +55,11 @@ class Fit:
     """Choices of the fit; see --help for each."""
 
     def run(self) -> None:
-        """Fit, save, and say what came out."""
+        """Fit, save, and say what came out; under torchrun by all processes together."""
+        with joined_workers() as workers:
+            self._run(workers)
+
+    def _run(self, workers: Workers) -> None:
         split = Split(seed=self.seed, group=self.group, time=self.time, weights=self.weights)
         columns = dict(_bounds(text) for text in self.bounds)
         data = load_dataset(
@@ -64,19 +70,24 @@ class Fit:
             missing=self.missing,
             image_size=self.image_size,
         )
-        print(data.describe())
+        if workers.is_first:
+            print(data.describe())
         if self.dry_run:
             self._print_settings(data)
             return
+        # Started anew by torchrun after a process died, the run goes on where it was saved.
+        is_restart = num_restarts() > 0 and (self.out / SETTINGS).is_file()
         density = fit(
             data,
             seed=self.seed,
             out=self.out,
             settings=self.settings,
             max_minutes=self.max_minutes,
-            resume=self.resume,
-            force=self.force,
+            resume=self.resume or is_restart,
+            force=self.force and not is_restart,
         )
+        if not workers.is_first:
+            return
         print(density.summary())
         samples = density.pool[: len(data.test) * 4]
         table = prepare_table(data, density.settings.transform)

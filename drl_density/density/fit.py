@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,12 @@ from drl_density.density.selection import AnnealedLikelihood
 from drl_density.density.settings import FitSettings
 from drl_density.density.store import TrainingFolder
 from drl_density.density.table import Table, prepare_table
+from drl_density.errors import RunFolderError
 from drl_density.model import EnergySequence
 from drl_density.networks import NoisedGaussianMixture
 from drl_density.partition import annealed_importance_sampling, sequence_path
 from drl_density.samplers import plan_progressive, sample_progressive
-from drl_density.training import Evaluation, TrainingState, history_dataset, train
+from drl_density.training import Evaluation, TrainingState, Workers, history_dataset, train
 from drl_density.transforms import MarginalGaussianization, fit_marginal_gaussianization
 
 
@@ -54,26 +56,36 @@ def fit(
     Returns:
         The fitted :class:`Density`, normalised by annealed importance sampling.
 
+    Under ``torchrun`` (inside :func:`~drl_density.training.joined_workers`) the processes train together, each on its
+    shards of every batch; the first alone writes to ``out``, and all return its density.
+
     Raises:
         DataError: data that cannot be used.
         RunFolderError: ``out`` holds a run and neither ``resume`` nor ``force`` is given.
         TrainingFailed: training ran away more often than the doctor allows.
+        WorkerLost: another process of the run is gone; what was saved is whole.
     """
     started = time.monotonic()
+    workers = Workers.current()
+    if workers.count > 1 and out is None:
+        raise RunFolderError(f"{workers.count} processes hand their density on through a run folder: give out=...")
     dataset = data if isinstance(data, Dataset) else load_dataset(data, split=Split(seed=seed))
-    folder = TrainingFolder.prepare(out, resume=resume, force=force) if out is not None else None
-    settings = settings or FitSettings()
+    folder = None
+    if out is not None and workers.is_first:
+        folder = TrainingFolder.prepare(out, resume=resume, force=force)
+    settings = _sharded(settings or FitSettings(), workers)
     table = prepare_table(dataset, settings.transform, base=settings.base)
     settings = settings.resolve(len(dataset.train), dataset.train[0].numel(), table.bases.sigma_min)
-    saved = folder.saved() if folder is not None and resume else None
+    saved = workers.share(folder.saved().settings.to_dict() if folder is not None and resume else None)
     forecast, reserve = None, 0.0
     if saved is not None:
-        settings = saved.settings
+        settings = FitSettings.from_dict(saved)
     elif max_minutes is not None:
         reserve = finishing_seconds(table, settings, seed=seed)
         left = max_minutes - (time.monotonic() - started + reserve) / 60
         settings, forecast = within_time(table, settings, left, seed=seed)
-        if progress:
+        settings = FitSettings.from_dict(workers.share(settings.to_dict()))
+        if progress and workers.is_first:
             tqdm.write(
                 f"forecast: {settings.training.num_steps} steps, {forecast:.0f} s of training, then {reserve:.0f} s"
             )
@@ -84,9 +96,22 @@ def fit(
     prepared = time.monotonic()
     for index, (name, base) in enumerate(members_of(table, settings).items()):
         job = _Member(table, settings, base, seed + 7919 * index, name)
-        runs[name] = job.train(folder, deadline, progress)
+        runs[name] = job.train(folder, deadline, progress and workers.is_first)
     times = {"forecast_seconds": forecast, "training_seconds": time.monotonic() - prepared}
-    return _finish(table, settings, runs, {"seed": seed, **times}, folder)
+    if not workers.is_first:
+        workers.wait()
+        return Density.load(out)
+    density = _finish(table, settings, runs, {"seed": seed, **times}, folder)
+    workers.wait()
+    return density
+
+
+def _sharded(settings: FitSettings, workers: Workers) -> FitSettings:
+    """A shard per process where nobody asked for more."""
+    training = settings.training
+    if workers.count == 1 or training.num_shards > 1:
+        return settings
+    return dataclasses.replace(settings, training=dataclasses.replace(training, num_shards=workers.count))
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,14 @@ shards, and S processes with one each, take the same step.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from drl_density.networks import frozen_power_iteration, settle_power_iteration
 from drl_density.training.objectives import LevelStatistics, ObjectiveValue, RecoveryLikelihood
 from drl_density.training.state import TrainingState
 from drl_density.training.workers import Workers
@@ -33,13 +35,17 @@ def gradient_step(
         group["lr"] = settings.rate(state.step) * state.rate_factor
     state.model.train()
     state.optimizer.zero_grad(set_to_none=True)
-    values = []
-    for generator in _shard_generators(state.generator, settings.num_shards, workers):
-        x = batches(settings.batch_size // settings.num_shards, generator)
-        value = _value(state, objective, x, generator)
-        (value.loss if settings.num_shards == 1 else value.loss / settings.num_shards).backward()
-        values.append(value)
-    value = values[0] if settings.num_shards == 1 else _joined(values, settings.num_shards, workers)
+    values, is_whole = [], settings.num_shards == 1
+    # Spectral norms iterate once per step, not once per shard: every shard, wherever it runs, sees the same weights.
+    with contextlib.nullcontext() if is_whole else frozen_power_iteration(state.model):
+        for generator in _shard_generators(state.generator, settings.num_shards, workers):
+            x = batches(settings.batch_size // settings.num_shards, generator)
+            value = _value(state, objective, x, generator)
+            (value.loss if is_whole else value.loss / settings.num_shards).backward()
+            values.append(value)
+    value = values[0] if is_whole else _joined(values, settings.num_shards, workers)
+    if not is_whole:
+        settle_power_iteration(state.model, num_iterations=1)
     if workers.count > 1:
         _add_up_gradients(state.model, workers)
     norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.max_gradient_norm)

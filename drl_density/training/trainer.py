@@ -141,7 +141,7 @@ def train(
         if not broken and state.step % settings.evaluate_every and state.step < settings.num_steps:
             continue
         if not broken:
-            workers.check_agreement(state.model.parameters(), step=state.step)
+            workers.check_agreement(state.model.state_dict().values(), step=state.step)
             record = workers.share(_evaluate(state, evaluation, gathered, settings) if workers.is_first else None)
             reason = doctor.run_away(record, state.history, num_features=state.model.event_shape.numel())
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -94,8 +94,8 @@ class Workers:
             result[name] = tensor
         return result
 
-    def check_agreement(self, tensors: Iterator[Tensor], *, step: int) -> None:
-        """Compare the sum of all parameters over processes, to the bit.
+    def check_agreement(self, tensors: Iterable[Tensor], *, step: int) -> None:
+        """Compare the sum of all weights over processes, to the bit.
 
         Raises:
             NumericalError: if they drifted apart.
