@@ -79,6 +79,9 @@ def evaluate(
         "learned_constant": float(model.log_normalizer(0)),
         "num_features": rows.shape[1],
         "scheme": _scheme(widths),
+        "mean_log_jacobian": float(density.transform.log_abs_det_jacobian(rows, density.transform(rows)).mean()),
+        "level_noise": float(model.schedule.sigma_at(0)),
+        "declared_range": _declared_range(density, widths),
         "seed": seed,
         "settings": f"{settings}",
         "units": "nats",
@@ -116,6 +119,16 @@ def _scheme(widths: Tensor) -> str:
         return "log density in data units, rows as given"
     parts = [f"{width:g} ({count} columns)" for width, count in zip(used.tolist(), counts.tolist(), strict=True)]
     return f"log density in data units, rows dequantised once by uniform noise of widths {', '.join(parts)}"
+
+
+def _declared_range(density: Density, widths: Tensor) -> str:
+    """Least and largest value of whole numbers with one declared range, all of them dequantised; else nothing."""
+    ends = {(column.lower + column.width / 2, column.upper - column.width / 2) for column in density.columns}
+    is_whole = all(column.kind == "integer" and column.width == 1 for column in density.columns)
+    if not is_whole or len(ends) > 1 or not bool((widths == 1).all()):
+        return ""
+    low, high = ends.pop()
+    return f"{low:g}..{high:g}" if np.isfinite([low, high]).all() else ""
 
 
 def _sandwich_groups(result: Sandwich) -> dict[str, xr.Dataset]:

@@ -11,8 +11,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from drl_density.bits_per_dimension import BitsPerDimension, bits_per_dimension
 from drl_density.diagnostics import as_arviz, chain_table
-from drl_density.errors import RunFolderError
+from drl_density.errors import DataError, RunFolderError
 from drl_density.plots import plot_chains, plot_log_likelihood, plot_overlap, plot_sandwich, plot_weights
 from drl_density.reports import ReportPage, ReportTable
 
@@ -79,6 +80,30 @@ class LikelihoodReport:
     def bits_per_dim(self) -> float:
         """Minus the mean log density per column in bits; comparable only between reports of one ``scheme``."""
         return -self.mean_log_likelihood / (self._scalar("num_features") * math.log(2))
+
+    def bits(self) -> BitsPerDimension:
+        """Bits per dimension with the terms that make it up, for whole numbers of one declared range such as 8-bit pixels.
+
+        Raises:
+            DataError: for rows of another kind, whose bits per dimension depend on their unit.
+        """
+        declared = str(self.tree.attrs.get("declared_range", ""))
+        if not declared:
+            raise DataError(
+                "bits per dimension are for whole numbers of one declared range, all dequantised, such as 8-bit images; "
+                f"this report is of: {self.scheme}"
+            )
+        low, high = (int(end) for end in declared.split(".."))
+        log_z = (self.log_z, self.log_z_lower, self.log_z_upper)
+        jacobian = torch.full_like(self.log_likelihood, self._scalar("mean_log_jacobian"))
+        return bits_per_dimension(
+            self.log_likelihood + self.log_z - jacobian,
+            jacobian,
+            log_z=log_z,
+            num_features=int(self._scalar("num_features")),
+            value_range=(low, high),
+            level_noise=self._scalar("level_noise"),
+        )
 
     @property
     def scheme(self) -> str:

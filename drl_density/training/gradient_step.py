@@ -71,9 +71,10 @@ def _shard_generators(generator: torch.Generator, num_shards: int, workers: Work
 
 
 def _value(
-    state: TrainingState, objective: RecoveryLikelihood, x: Tensor, generator: torch.Generator
+    state: TrainingState, objective: RecoveryLikelihood, x: Tensor | tuple[Tensor, Tensor], generator: torch.Generator
 ) -> ObjectiveValue:
-    devices = [x.device] if x.device.type == "cuda" else []
+    device = (x[0] if isinstance(x, tuple) else x).device
+    devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         # Dropout draws from torch's global generator: seeded here, so that a run depends on its own generator alone.
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))

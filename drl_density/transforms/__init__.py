@@ -6,17 +6,27 @@ from drl_density.transforms.elementary import Logit, Whitening, logit, standardi
 from drl_density.transforms.gaussianize import MarginalGaussianization, fit_marginal_gaussianization
 from drl_density.transforms.marginals import Marginals
 from drl_density.transforms.state import transform_from_state, transform_to_state
+from drl_density.transforms.variational import (
+    NoisedRows,
+    VariationalDequantization,
+    dequantization_bound,
+    train_dequantization,
+)
 
 __all__ = [
     "Dequantization",
     "Logit",
     "MarginalGaussianization",
     "Marginals",
+    "NoisedRows",
+    "VariationalDequantization",
     "Whitening",
     "column_log_jacobian",
+    "dequantization_bound",
     "fit_marginal_gaussianization",
     "logit",
     "standardize",
+    "train_dequantization",
     "transform_from_state",
     "transform_to_state",
     "whiten",

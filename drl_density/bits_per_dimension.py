@@ -1,0 +1,146 @@
+r"""Bits per dimension of 8-bit data, with every term that went into the number.
+
+For whole numbers x in 0..255 noised to x + u, u in [-1/2, 1/2)^d,
+
+.. math:: \text{bits/dim} = -\frac{1}{d \log 2}\Big(\log p(x + u) - \log q(u \mid x)\Big)
+
+is an upper bound of the bits that a code built on p needs (Theis, van den Oord and Bethge 2016; Ho et al. 2019). log p is a
+density over grey levels: a model of z = T(x + u) brings log |dT / dx|, which is -d log 256 for pixels scaled to [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drl_density.errors import DataError
+
+WIDEST_INTERVAL = 0.05
+
+
+@dataclass(frozen=True)
+class BitsPerDimension:
+    """Bits per dimension with its audit trail; each term in bits per dimension, and they add up to ``value``.
+
+    Attributes:
+        terms: (name, bits per dimension) of each term, in the order of the formula.
+        log_z_interval: bits per dimension that the interval of log Z adds at its ends, (lower, upper), lower <= 0 <= upper.
+        sampling_error: standard error over rows.
+        num_features: d.
+        num_rows: rows.
+        value_range: least and largest grey level of the declared range.
+        dequantization: "uniform" or "variational", or what else was done.
+        level_noise: noise sigma_0 of the level whose density this is.
+    """
+
+    terms: tuple[tuple[str, float], ...]
+    log_z_interval: tuple[float, float]
+    sampling_error: float
+    num_features: int
+    num_rows: int
+    value_range: tuple[int, int]
+    dequantization: str
+    level_noise: float
+
+    @property
+    def value(self) -> float:
+        """Bits per dimension: an upper bound over the noise, at the point estimate of log Z."""
+        return sum(value for _, value in self.terms)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Ends by the interval of log Z."""
+        return self.value + self.log_z_interval[0], self.value + self.log_z_interval[1]
+
+    @property
+    def is_known(self) -> bool:
+        """False when the interval is wider than 0.05 bits per dimension, or no number."""
+        lower, upper = self.interval
+        return upper - lower <= WIDEST_INTERVAL
+
+    @property
+    def scheme(self) -> str:
+        """What must agree for two figures to be compared."""
+        low, high = self.value_range
+        return f"{self.num_features} dimensions, grey levels {low}..{high}, {self.dequantization} dequantisation"
+
+    def compare(self, other: BitsPerDimension) -> float:
+        """This value less the other's.
+
+        Raises:
+            DataError: for figures of different schemes, which do not compare.
+        """
+        if self.scheme != other.scheme:
+            raise DataError(f"bits per dimension of different schemes do not compare: {self.scheme} | {other.scheme}")
+        return self.value - other.value
+
+    def audit(self) -> str:
+        """The sum, line by line."""
+        lower, upper = self.interval
+        lines = [f"{value:+10.4f}  {name}" for name, value in self.terms]
+        result = f"{self.value:.4f} in [{lower:.4f}, {upper:.4f}] by log Z" if self.is_known else "unknown"
+        if not self.is_known:
+            result += f" (between {lower:.4f} and {upper:.4f} by log Z: wider than {WIDEST_INTERVAL})"
+        lines.append(f"bits per dimension: {result}, +- {self.sampling_error:.4f} by {self.num_rows} rows")
+        lines.append(
+            f"scheme: {self.scheme}; density of the level with noise {self.level_noise:g}; a bound over the noise"
+        )
+        return "\n".join(lines)
+
+
+def bits_per_dimension(
+    log_density: Tensor,
+    log_jacobian: Tensor,
+    *,
+    log_z: tuple[float, float, float],
+    log_noise_density: Tensor | None = None,
+    num_features: int,
+    value_range: tuple[int, int] = (0, 255),
+    level_noise: float = 0.0,
+) -> BitsPerDimension:
+    """Add up the terms.
+
+    Args:
+        log_density: unnormalised log density of the model at z = T(x + u), per row ``(n,)``, nats.
+        log_jacobian: log |dT / dx| of each row ``(n,)``, over grey levels.
+        log_z: (point, lower, upper) of the model's log Z, nats.
+        log_noise_density: log q(u | x) of each row ``(n,)`` for variational noise; None for uniform noise of one grey level.
+        num_features: d.
+        value_range: declared least and largest grey level.
+        level_noise: sigma_0 of the reported level.
+
+    >>> flat = bits_per_dimension(
+    ...     torch.zeros(4), torch.full((4,), -3 * math.log(256)), log_z=(0.0, 0.0, 0.0), num_features=3
+    ... )
+    >>> round(flat.value, 6)
+    8.0
+    """
+    count = len(log_density)
+    if log_jacobian.shape != (count,) or num_features < 1 or not log_z[1] <= log_z[0] <= log_z[2]:
+        raise DataError(
+            f"expected one log density and one Jacobian per row and log Z as (point, lower, upper), got "
+            f"{tuple(log_density.shape)}, {tuple(log_jacobian.shape)} and {log_z}"
+        )
+    bits = 1 / (num_features * math.log(2))
+    noise = torch.zeros(count) if log_noise_density is None else log_noise_density
+    parts = {
+        "-log of the model's unnormalised density": -log_density.double(),
+        "-log Jacobian from grey levels to model space": -log_jacobian.double(),
+        "+log q(u | x) of the dequantisation noise": noise.double(),
+    }
+    terms = [(name, bits * float(values.mean())) for name, values in parts.items()]
+    terms.insert(1, ("+log Z", bits * log_z[0]))
+    rows = bits * sum(parts.values())
+    return BitsPerDimension(
+        terms=tuple(terms),
+        log_z_interval=(bits * (log_z[1] - log_z[0]), bits * (log_z[2] - log_z[0])),
+        sampling_error=float(rows.std() / math.sqrt(count)) if count > 1 else math.nan,
+        num_features=num_features,
+        num_rows=count,
+        value_range=value_range,
+        dequantization="uniform" if log_noise_density is None else "variational",
+        level_noise=level_noise,
+    )

@@ -1,0 +1,48 @@
+"""Bits per dimension add up, refuse other schemes, and say when log Z leaves them unknown."""
+
+import math
+
+import pytest
+import torch
+
+from drl_density.bits_per_dimension import bits_per_dimension
+from drl_density.errors import DataError
+
+D = 12
+LOGS = torch.linspace(-3, 2, 50, dtype=torch.float64)
+
+
+def found(**changes):
+    arguments = {"log_z": (1.0, 0.9, 1.2), "num_features": D, **changes}
+    return bits_per_dimension(LOGS, torch.full((50,), -D * math.log(256), dtype=torch.float64), **arguments)
+
+
+def test_terms_add_up():
+    """-(log p - log Z - d log 256) / (d log 2), and the ends by log Z."""
+    result = found()
+    wanted = -(float(LOGS.mean()) - 1.0 - D * math.log(256)) / (D * math.log(2))
+    assert result.value == pytest.approx(wanted, rel=1e-12)
+    assert result.interval[0] == pytest.approx(wanted - 0.1 / (D * math.log(2)))
+    assert result.interval[1] == pytest.approx(wanted + 0.2 / (D * math.log(2)))
+    assert dict(result.terms)["-log Jacobian from grey levels to model space"] == pytest.approx(8.0)
+    assert result.sampling_error == pytest.approx(float(LOGS.std()) / math.sqrt(50) / (D * math.log(2)))
+    audit = result.audit()
+    assert all(name in audit for name, _ in result.terms)
+    assert "grey levels 0..255, uniform" in audit
+
+
+def test_noise_density_counts_and_schemes_do_not_mix():
+    uniform, variational = found(), found(log_noise_density=torch.full((50,), 0.5))
+    assert variational.value - uniform.value == pytest.approx(0.5 / (D * math.log(2)))
+    assert uniform.compare(uniform) == 0.0
+    for other in (variational, found(value_range=(0, 16)), found(num_features=D + 1)):
+        with pytest.raises(DataError, match="different schemes do not compare"):
+            uniform.compare(other)
+
+
+def test_a_wide_interval_is_unknown():
+    assert not found(log_z=(1.0, 0.5, 1.5)).is_known
+    assert "unknown" in found(log_z=(1.0, 0.5, 1.5)).audit()
+    assert not found(log_z=(1.0, -math.inf, 1.5)).is_known
+    with pytest.raises(DataError, match="log Z as"):
+        found(log_z=(1.0, 1.5, 2.0))
