@@ -17,6 +17,7 @@ from drl_density.partition import (
     sandwich,
     sequence_path,
 )
+from drl_density.pyro_models import joint_density
 from drl_density.samplers import sample_progressive
 from drl_density.schedule import NoiseSchedule
 from drl_density.training import RecoveryLikelihood, TrainingSettings
@@ -52,6 +53,7 @@ __all__ = [
     "fit",
     "from_pyro_mcmc",
     "geometric_path",
+    "joint_density",
     "load_dataset",
     "memorization_check",
     "product",

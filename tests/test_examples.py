@@ -16,6 +16,7 @@ ARGUMENTS = {
     "05_a_learned_prior": lambda tiny: {"num_draws": 30, "settings": tiny, "max_minutes": None},
     "06_product_of_experts": lambda tiny: {"num_draws": 30, "settings": tiny, "max_minutes": None},
     "07_outliers": lambda tiny: {"settings": tiny, "max_minutes": None},
+    "09_evidence_of_a_pyro_model": lambda tiny: {"num_rows": 8, "num_particles": 32},
     "08_undersampled_images": lambda tiny: {"size": 8, "num_draws": 8, "num_train": 400, "num_steps": 10},
 }
 
