@@ -1,6 +1,6 @@
 """Density estimation with sequences of energy-based models learned by diffusion recovery likelihood."""
 
-from drl_density.combinators import Mixture, product, tempered
+from drl_density.combinators import Mixture, excluding, guided, product, tempered
 from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
 from drl_density.density import Density, FitSettings, LikelihoodReport, compare, fit
 from drl_density.diagnostics import as_arviz, from_pyro_mcmc
@@ -50,9 +50,11 @@ __all__ = [
     "annealed_importance_sampling",
     "as_arviz",
     "compare",
+    "excluding",
     "fit",
     "from_pyro_mcmc",
     "geometric_path",
+    "guided",
     "joint_density",
     "load_dataset",
     "memorization_check",

@@ -1,4 +1,4 @@
-"""Products, powers and mixtures of densities, each of which says whether it has a finite integral."""
+"""Products, powers, quotients and mixtures of densities, each of which says whether it has a finite integral."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def product(
     r"""The product of experts :math:`\prod_i f_i(x)^{w_i}`, unnormalised; a negative weight divides.
 
     It is taken to be integrable when all weights are positive and sum to at least 1 while every expert is integrable:
-    by Hoelder's inequality for a sum of 1, and for a larger sum because every expert is bounded. Guidance,
-    :math:`p(x)\,(p(x \mid y) / p(x))^w`, and other quotients have to be declared by whoever can show it.
+    by Hoelder's inequality for a sum of 1, and for a larger sum because every expert is bounded. Quotients have to be
+    declared by whoever can show it; :func:`guided` and :func:`excluding` know some that are.
 
     Args:
         experts: distributions of one event shape: Pyro's, fitted densities' ``distribution()``, or other energies.
@@ -76,6 +76,7 @@ def product(
         support=first.support,
         sampler=ChainSampler(num_warmup=500, num_steps=200) if sampler is None else sampler,
         initial=_Draws(first),
+        is_integrable=True,
     )
 
 
@@ -89,6 +90,92 @@ def tempered(expert: Any, temperature: float, *, is_integrable: bool | None = No
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     return product([expert], weights=[1 / temperature], is_integrable=is_integrable)
+
+
+def guided(
+    conditional: Any, unconditional: Any, weight: float, *, is_integrable: bool | None = None
+) -> EnergyDistribution:
+    r"""Classifier-free guidance as a density: :math:`p(x \mid y)\,(p(x \mid y) / p(x))^w`, energy (1 + w) conditional
+    less w unconditional, drawn from by adjusted chains of exactly this density.
+
+    It is integrable when ``unconditional`` is a :class:`Mixture` of which ``conditional`` is a component: the ratio is
+    then at most 1 / pi. Anything else has to be declared: where p(x) has lighter tails than p(x | y), there is no integral.
+
+    Args:
+        conditional: p(x | y).
+        unconditional: p(x).
+        weight: w, not negative; 0 is the conditional itself.
+        is_integrable: declare it where you can prove it.
+
+    Raises:
+        ValueError: a negative weight, or shapes that differ.
+        NumericalError: "improper", when a finite integral is neither shown nor declared.
+
+    Source: Ho and Salimans 2022, equation 6, there for scores at every noise level.
+
+    >>> classes = [dist.Normal(-1.0, 1.0), dist.Normal(1.0, 1.0)]
+    >>> sharper = guided(classes[1], Mixture(classes, [1.0, 1.0]), 2.0)
+    >>> sharper.log_prob(torch.tensor(2.0)) > sharper.log_prob(torch.tensor(1.0))
+    tensor(True)
+    """
+    if not weight >= 0:
+        raise ValueError(f"the weight of guidance must not be negative, got {weight}")
+    if is_integrable is None:
+        parts = unconditional.components if isinstance(unconditional, Mixture) else ()
+        is_bounded = any(part is conditional for part in parts)
+        is_integrable = integrable(conditional) and (weight == 0 or is_bounded)
+    return product([conditional, unconditional], weights=[1 + weight, -weight], is_integrable=is_integrable)
+
+
+def excluding(
+    expert: Any, unwanted: Any, *, weight: float = 1.0, floor: float | None = None, is_integrable: bool | None = None
+) -> EnergyDistribution:
+    r"""Negation: :math:`p(x) / (u(x) + \text{floor})^w`, the expert away from what is unwanted.
+
+    With a floor the factor is at most floor^-w and the result integrable as the expert is. Without one the quotient
+    explodes where u vanishes, and is refused unless declared.
+
+    Args:
+        expert: p.
+        unwanted: u, a normalised density, so that the floor has its units.
+        weight: w > 0.
+        floor: a density below which nothing counts as unwanted.
+        is_integrable: declare it where you can prove it.
+
+    Raises:
+        ValueError: weight or floor that is not positive, shapes that differ, or an unnormalised ``unwanted`` with a floor.
+        NumericalError: "improper", when a finite integral is neither shown nor declared.
+
+    Source: Du, Li and Mordatch 2020 (compositional energies); the floor is ours.
+
+    >>> away = excluding(dist.Normal(0.0, 1.0), dist.Normal(0.0, 0.3), floor=0.05)
+    >>> away.log_prob(torch.tensor(1.0)) > away.log_prob(torch.tensor(0.0))
+    tensor(True)
+    """
+    if not (weight > 0 and (floor is None or floor > 0)):
+        raise ValueError(f"weight and floor must be positive, got {weight} and {floor}")
+    if floor is None:
+        return product([expert, unwanted], weights=[1.0, -weight], is_integrable=bool(is_integrable))
+    if not getattr(unwanted, "is_normalized", True):
+        raise ValueError("the floor is a density: unwanted must be normalised; normalize() it")
+    return product(
+        [expert, _Floored(unwanted, floor)],
+        weights=[1.0, -weight],
+        is_integrable=integrable(expert) if is_integrable is None else is_integrable,
+    )
+
+
+class _Floored:
+    """u(x) + floor, as an expert."""
+
+    def __init__(self, density: Any, floor: float) -> None:
+        self.density, self.floor = density, floor
+        self.event_shape, self.batch_shape = density.event_shape, density.batch_shape
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log (u + floor)."""
+        inner = self.density.log_prob(value)
+        return torch.logaddexp(inner, torch.full_like(inner, math.log(self.floor)))
 
 
 class Mixture(dist.TorchDistribution):
@@ -131,6 +218,11 @@ class Mixture(dist.TorchDistribution):
         """Normalised log density, shape ``sample_shape``."""
         parts = [part.log_prob(value) for part in self.components]
         return (torch.stack(parts, -1) + self.log_weights.to(parts[0])).logsumexp(-1)
+
+    def class_log_prob(self, value: Tensor) -> Tensor:
+        """log p(component | x), shape ``sample_shape + (components,)``: with one fitted density a class, a classifier."""
+        parts = torch.stack([part.log_prob(value) for part in self.components], -1)
+        return (parts + self.log_weights.to(parts)).log_softmax(-1)
 
     def sample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:  # noqa: B008
         """A component by its weight, then a draw of it."""

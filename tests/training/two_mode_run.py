@@ -1,6 +1,6 @@
 """A small resumable training run for the tests of processes: started by them alone, in pairs, or under torchrun.
 
-    python -m tests.training.two_mode_run FOLDER [--kill RANK:STEP ...] [--then-lose]
+python -m tests.training.two_mode_run FOLDER [--kill RANK:STEP ...] [--then-lose]
 """
 
 import argparse
