@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,17 @@ def plot_data_against_samples(
     if x.shape[1] == 2:
         return _planes(x, y, names)
     return _table(x, y, names)
+
+
+def plot_maps(maps: Mapping[str, Tensor]) -> Figure:
+    """Named images ``(height, width)`` side by side, each with its own colour bar."""
+    figure, axes = _figure(1, len(maps), (3.2 * len(maps), 3.0))
+    for axis, (name, image) in zip(axes, maps.items(), strict=True):
+        shown = axis.imshow(image.detach().double().numpy(), cmap="gray")
+        axis.set_title(name.replace("_", " "))
+        axis.set_axis_off()
+        figure.colorbar(shown, ax=axis, shrink=0.8)
+    return figure
 
 
 def plot_training(history: xr.Dataset) -> Figure:

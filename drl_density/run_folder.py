@@ -22,7 +22,16 @@ from drl_density.errors import RunFolderError
 
 FORMAT_VERSION = 1
 SETTINGS = "settings.json"
-FILES = (SETTINGS, "weights.safetensors", "training_state.safetensors", "history.nc", "report.nc", "report.html")
+GENERATOR = "generator.safetensors"
+FILES = (
+    SETTINGS,
+    "weights.safetensors",
+    "training_state.safetensors",
+    "history.nc",
+    "report.nc",
+    "report.html",
+    GENERATOR,
+)
 
 
 class RunFolder:

@@ -40,6 +40,49 @@ def test_sample_writes_rows_on_the_columns_grid(run, tmp_path):
     assert all(abs(float(row["b"]) * 10 - round(float(row["b"]) * 10)) < 1e-6 for row in rows)
 
 
+def test_sample_by_other_methods_says_what_they_are(run, tmp_path, capsys):
+    for method, steps in (("ddim", "10"), ("flow", "5"), ("predictor-corrector", "5"), ("ancestral", "60")):
+        out = tmp_path / f"{method}.csv"
+        assert main(["sample", str(run), "-n", "20", "--method", method, "--steps", steps, "--out", str(out)]) == 0
+        assert len(out.read_text().splitlines()) == 21
+        assert f"{method}, an approximation" in capsys.readouterr().err
+    arguments = ["sample", str(run), "-n", "20", "--method", "ddim", "--chain-steps", "5", "--out", str(tmp_path / "x")]
+    assert main(arguments) == 0
+    assert "R-hat" in capsys.readouterr().err
+
+
+def test_distill_then_sample_from_the_generator(run, tmp_path, capsys):
+    small = ["--num-updates", "3", "--batch-size", "16", "--width", "8", "--num-corrections", "2"]
+    for method in ("em", "mmd"):
+        assert main(["distill", str(run), "--method", method, *small]) == 0
+        assert "not a density" in capsys.readouterr().out
+        out = tmp_path / f"{method}.csv"
+        assert main(["sample", str(run), "-n", "20", "--method", "generator", "--out", str(out)]) == 0
+        assert "a generator, not the density" in capsys.readouterr().err
+        assert len(out.read_text().splitlines()) == 21
+    assert main(["sample", str(run), "--method", "generator", "--steps", "3"]) == 1
+
+
+def test_reconstruct_writes_draws_and_maps(run, tmp_path, capsys):
+    measured = tmp_path / "y.npz"
+    np.savez(measured, y=np.array([0.3]), mask=np.array([True, False, False]))
+    out = tmp_path / "found.npz"
+    arguments = ["reconstruct", str(run), str(measured), "--out", str(out), "-n", "12", "--steps", "20"]
+    assert main([*arguments, "--method", "projected"]) == 0
+    with np.load(out) as found:
+        assert found["draws"].shape == (12, 3)
+        assert np.allclose(found["draws"][:, 0], 0.3, atol=1e-4)
+        assert (found["lower"] <= found["upper"]).all()
+    assert "biased" in capsys.readouterr().out
+    image = ["--image-shape", "1", "3", "--method", "guided"]
+    np.savez(measured, y=np.array([[0.3, 0.2, 4.0]]), kernel=np.array([[0.2, 0.6, 0.2]]))
+    assert main([*arguments, *image]) == 0
+    assert (tmp_path / "found.png").stat().st_size > 1000
+    np.savez(measured, y=np.array([0.3]))
+    assert main(arguments) == 1
+    assert "exactly one of mask" in capsys.readouterr().err
+
+
 def test_score_writes_one_number_per_row(run, table, tmp_path, capsys):
     assert main(["score", str(run), str(table), "--out", str(tmp_path / "scores.csv")]) == 0
     assert len((tmp_path / "scores.csv").read_text().splitlines()) == 301

@@ -1,4 +1,4 @@
-"""The command line: ``drl-density fit | sample | score | impute | evaluate | diagnose | report | compare | demo``."""
+"""The command line: ``drl-density fit | sample | score | impute | distill | reconstruct | evaluate | ...``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import tyro
 
+from drl_density.cli.generate import Distill, Reconstruct
 from drl_density.cli.judge import Compare, Diagnose, Evaluate, Report
 from drl_density.cli.learn import Demo, Fit
 from drl_density.cli.rows import Impute, Sample, Score
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     try:
         command = tyro.cli(
-            Fit | Sample | Score | Impute | Evaluate | Diagnose | Report | Compare | Demo,
+            Fit | Sample | Score | Impute | Distill | Reconstruct | Evaluate | Diagnose | Report | Compare | Demo,
             args=arguments,
             prog="drl-density",
         )

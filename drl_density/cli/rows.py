@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ import tyro
 
 from drl_density.cli.tables import as_written, rows_of, write_csv
 from drl_density.datasets import read_rows
-from drl_density.density import Density
+from drl_density.density import Density, draw, load_generator
 from drl_density.errors import DataError
+from drl_density.samplers import CorrectionSettings
 
 
 @dataclasses.dataclass
@@ -25,6 +26,14 @@ class Sample:
     """Folder of a finished run."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Rows to draw."""
+    method: Literal["progressive", "ancestral", "ddim", "predictor-corrector", "flow", "generator"] = "progressive"
+    """Sampler; all but progressive are approximate, and generator draws from what distill has made."""
+    steps: int | None = None
+    """Steps of the sampler's walk; of progressive, kernel steps on each conditional."""
+    eta: float | None = None
+    """Of ddim and predictor-corrector: 0 deterministic to 1 ancestral."""
+    chain_steps: int = 0
+    """Adjusted steps on the density itself after the draws, which lead draws of any method back to it."""
     seed: int = 0
     """Of the draws."""
     out: Path | None = None
@@ -34,12 +43,45 @@ class Sample:
         """Draw and write."""
         if self.n < 1:
             raise DataError(f"-n must be at least 1, got {self.n}")
-        density = Density.load(self.run_folder)
-        result = density.run(self.n, generator=torch.Generator().manual_seed(self.seed))
-        rows = result.draws.reshape(self.n, -1).numpy()
-        rows = as_written(rows, density)
+        generator = torch.Generator().manual_seed(self.seed)
+        if self.method == "generator":
+            density, draws, stats = self._generated(generator)
+        else:
+            density = Density.load(self.run_folder)
+            found = draw(
+                density,
+                self.n,
+                method=self.method,
+                num_steps=self.steps,
+                eta=self.eta,
+                num_chain_steps=self.chain_steps,
+                generator=generator,
+            )
+            draws, stats = found.draws, found.stats
+        rows = as_written(draws.reshape(self.n, -1).numpy(), density)
         write_csv(self.out, [column.name for column in density.columns], rows)
-        print(f"{self.n} draws, mean acceptance {result.acceptance_rate:.2f}", file=sys.stderr)
+        print(f"{self.n} draws{self._origin(stats)}", file=sys.stderr)
+
+    def _generated(self, generator: torch.Generator) -> tuple[Density, torch.Tensor, dict[str, torch.Tensor]]:
+        if self.steps is not None or self.eta is not None:
+            raise DataError("a generator has its steps from distill: give no --steps and no --eta")
+        made = load_generator(self.run_folder)
+        if not self.chain_steps:
+            return made.density, made.sample(self.n, generator=generator), {}
+        settings = CorrectionSettings(num_steps=self.chain_steps)
+        return made.density, *made.correct(self.n, settings=settings, generator=generator)
+
+    def _origin(self, stats: dict[str, torch.Tensor]) -> str:
+        """What is to be known about the draws."""
+        said = ""
+        if "acceptance_rate" in stats:
+            said += f", mean acceptance {float(stats['acceptance_rate'].mean()):.2f}"
+        if "r_hat" in stats:
+            said += f", largest R-hat of the chains {float(stats['r_hat'].max()):.2f}"
+        if self.method == "progressive" or self.chain_steps:
+            return said
+        whose = "a generator, not the density" if self.method == "generator" else f"{self.method}, an approximation"
+        return f"{said}; from {whose}"
 
 
 @dataclasses.dataclass

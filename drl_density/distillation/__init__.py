@@ -1,7 +1,7 @@
 """Few-step and one-step generators taught by an energy sequence; plainly not densities."""
 
 from drl_density.distillation.em import EMDistillationSettings, distill
-from drl_density.distillation.generator import OneStepGenerator, RollOut
+from drl_density.distillation.generator import OneStepGenerator, RollOut, TiltedGaussianNetwork
 from drl_density.distillation.mmd import MMDSettings, cubic_kernel, finetune, rbf_kernel, unbiased_mmd
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "MMDSettings",
     "OneStepGenerator",
     "RollOut",
+    "TiltedGaussianNetwork",
     "cubic_kernel",
     "distill",
     "finetune",

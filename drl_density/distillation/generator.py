@@ -76,3 +76,33 @@ class OneStepGenerator(nn.Module):
         """Draws ``(num_samples, *event)``."""
         with torch.no_grad():
             return self(self.latents(num_samples, generator))
+
+
+class TiltedGaussianNetwork(nn.Module):
+    """g(z) = m + L z + residual network, which starts at zero: a Gaussian to begin with.
+
+    Args:
+        mean: m, ``(d,)``.
+        factor: L, ``(d, d)``.
+        width: hidden units.
+        generator: source of the initial weights.
+    """
+
+    def __init__(
+        self, mean: Tensor, factor: Tensor, *, width: int = 128, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        self.mean, self.factor = nn.Parameter(mean.clone()), nn.Parameter(factor.clone())
+        self.first = nn.Linear(len(mean), width, dtype=mean.dtype)
+        self.second = nn.Linear(width, width, dtype=mean.dtype)
+        self.last = nn.Linear(width, len(mean), dtype=mean.dtype)
+        for layer in (self.first, self.second):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
+            nn.init.normal_(layer.bias, std=0.5, generator=generator)
+        for parameter in self.last.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Points ``(n, d)`` from ``z`` ``(n, d)``."""
+        hidden = nn.functional.gelu(self.second(nn.functional.gelu(self.first(z))))
+        return self.mean + z @ self.factor.T + self.last(hidden)

@@ -1,6 +1,14 @@
 """Linear measurement operators with their adjoints."""
 
-from drl_density.operators.fourier import Coils, ComplexPairs, MaskedFourier, center_mask, shepp_logan
+from drl_density.operators.fourier import (
+    Coils,
+    ComplexPairs,
+    MaskedFourier,
+    center_mask,
+    root_sum_of_squares,
+    shepp_logan,
+    smooth_maps,
+)
 from drl_density.operators.linear import (
     Blur,
     Downsample,
@@ -25,5 +33,7 @@ __all__ = [
     "adjoint_gap",
     "center_mask",
     "check_operator",
+    "root_sum_of_squares",
     "shepp_logan",
+    "smooth_maps",
 ]

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drl_density.errors import NumericalError
+
 
 def to_frequency(x: Tensor) -> Tensor:
     """Orthonormal, centred two-dimensional Fourier transform over the last two dimensions."""
@@ -103,9 +105,61 @@ class Coils:
         """Sensitivity-weighted sum of the coils' zero-filled images."""
         return (self.maps.conj() * self.fourier.adjoint(y)).sum(1)
 
+    def project(self, x: Tensor, y: Tensor, *, tolerance: float = 1e-5, max_steps: int = 500) -> Tensor:
+        """The nearest images to ``x`` that measure ``y`` as well as any, by conjugate gradients on A* A d = A* (y - A x).
+
+        Args:
+            x: images ``(n, h, w)``.
+            y: frequencies ``(n, coil, h, w)`` or of one measurement.
+            tolerance: of the residual of that equation, relative to its right side.
+            max_steps: of conjugate gradients.
+
+        Raises:
+            NumericalError: when it has not converged.
+        """
+        residual = self.adjoint((y - self.forward(x)) * self.fourier.is_measured)
+        total, direction = torch.zeros_like(residual), residual
+        # Against the right side's size and its rounding: an image that already measures y needs no step.
+        limit = tolerance**2 * _energy(residual) + torch.finfo(x.real.dtype).eps ** 2 * _energy(
+            self.adjoint(self.forward(x))
+        )
+        now = _energy(residual)
+        for _ in range(max_steps):
+            if bool((now <= limit).all()):
+                return x + total
+            moved = self.adjoint(self.forward(direction))
+            curvature = (direction.conj() * moved).real.flatten(1).sum(1)
+            step = torch.where(now > limit, now / curvature, 0.0).to(x.real.dtype)[:, None, None]
+            total, residual = total + step * direction, residual - step * moved
+            before, now = now, _energy(residual)
+            direction = residual + torch.where(before > limit, now / before, 0.0)[:, None, None] * direction
+        raise NumericalError(
+            f"projection onto the coils' data has not converged in {max_steps} steps (relative residual "
+            f"{float((now / limit).max().sqrt()) * tolerance:.2g}): raise max_steps or tolerance"
+        )
+
     def root_sum_of_squares(self, y: Tensor) -> Tensor:
         """Magnitude image ``(n, h, w)`` from the coils' zero-filled images."""
-        return self.fourier.adjoint(y).abs().square().sum(1).sqrt()
+        return root_sum_of_squares(self.fourier.adjoint(y))
+
+
+def root_sum_of_squares(images: Tensor) -> Tensor:
+    """Magnitude ``(*, h, w)`` of coil images ``(*, coil, h, w)``: what remains of them without sensitivity maps."""
+    return images.abs().square().sum(-3).sqrt()
+
+
+def _energy(x: Tensor) -> Tensor:
+    return x.abs().square().flatten(1).sum(1)
+
+
+def smooth_maps(num_coils: int, size: int) -> Tensor:
+    """Sensitivities ``(coil, size, size)`` of coils around the image, with smooth phases; squares sum to 1 everywhere."""
+    ticks = torch.linspace(-1, 1, size, dtype=torch.float64)
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+    angles = 2 * math.pi * torch.arange(num_coils, dtype=torch.float64)[:, None, None] / num_coils
+    distance = (x - 1.2 * angles.cos()).square() + (y - 1.2 * angles.sin()).square()
+    maps = torch.polar(torch.exp(-0.6 * distance), angles + 0.5 * (x * angles.cos() + y * angles.sin()))
+    return (maps / root_sum_of_squares(maps)).to(torch.complex64)
 
 
 def center_mask(

@@ -8,6 +8,7 @@ from drl_density.samplers.conditional import (
     plan_conditional,
     sample_conditional,
 )
+from drl_density.samplers.corrected import CorrectionSettings, sample_corrected
 from drl_density.samplers.ddim import DDIMSettings, interpolate_codes, invert_ddim, sample_ddim
 from drl_density.samplers.diffusion_sampler import (
     DiffusionSampler,
@@ -45,6 +46,7 @@ __all__ = [
     "ConditionalPlan",
     "ConditionalResult",
     "ConditionalSettings",
+    "CorrectionSettings",
     "CorrectorSettings",
     "DDIMSettings",
     "DiffusionSampler",
@@ -70,6 +72,7 @@ __all__ = [
     "sample_ancestral",
     "sample_averaged",
     "sample_conditional",
+    "sample_corrected",
     "sample_ddim",
     "sample_flow",
     "sample_guided",

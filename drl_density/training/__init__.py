@@ -1,6 +1,7 @@
 """Training: the objective, the validation criterion, the doctor, the state and the one loop."""
 
-from drl_density.training.ambient import AmbientDenoiser, AmbientSettings, train_ambient
+from drl_density.training.ambient import AmbientDenoiser, AmbientPrior, AmbientSettings, train_ambient
+from drl_density.training.completion import CompletedBatches, CompletionSettings
 from drl_density.training.cooperative import CooperativeRecovery, propose
 from drl_density.training.doctor import Doctor
 from drl_density.training.langevin_chains import LangevinChains, draw_pairs
@@ -13,7 +14,10 @@ from drl_density.training.workers import Workers, joined_workers, num_restarts
 
 __all__ = [
     "AmbientDenoiser",
+    "AmbientPrior",
     "AmbientSettings",
+    "CompletedBatches",
+    "CompletionSettings",
     "CooperativeRecovery",
     "Doctor",
     "Evaluation",

@@ -125,3 +125,33 @@ def train_ambient(
         rate.step()
         losses.append(float(loss.detach()))
     return losses
+
+
+class AmbientPrior:
+    """A trained denoiser with one fixed further mask, in the place of a sequence for samplers that need estimates alone.
+
+    ``sample_guided`` then is ambient posterior sampling: E[x_0 | x_t] is replaced by E[x_0 | A~ x_t, A~], an approximation.
+
+    Args:
+        denoiser: trained by :func:`train_ambient`.
+        schedule: the noise levels it was trained on.
+        is_seen: the further mask A~, ``(d,)``.
+
+    Raises:
+        ValueError: a mask of another length, or one that shows nothing.
+
+    Source: Aali et al. 2025 (arXiv 2403.08728).
+    """
+
+    def __init__(self, denoiser: AmbientDenoiser, schedule: NoiseSchedule, is_seen: Tensor) -> None:
+        if is_seen.shape != (denoiser.num_features,) or not bool(is_seen.any()):
+            raise ValueError(f"expected a mask ({denoiser.num_features},) that shows something, got {is_seen.tolist()}")
+        self.denoiser, self.schedule, self.is_seen = denoiser, schedule, is_seen
+        self.event_shape, self.num_levels = torch.Size(is_seen.shape), schedule.num_levels
+        like = next(denoiser.parameters())
+        self.dtype, self.device = like.dtype, like.device
+
+    def denoise(self, x: Tensor, level: float, *, has_graph: bool = False) -> Tensor:
+        """E[x_0 | A~ x, A~] for rows ``(n, d)``."""
+        with torch.set_grad_enabled(has_graph):
+            return self.denoiser(x, self.is_seen.expand(len(x), -1), self.schedule.log_snr_at(level))

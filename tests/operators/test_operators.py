@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from drl_density.errors import NumericalError
 from drl_density.operators import (
     Blur,
     Coils,
@@ -15,7 +16,9 @@ from drl_density.operators import (
     MatrixOperator,
     adjoint_gap,
     center_mask,
+    root_sum_of_squares,
     shepp_logan,
+    smooth_maps,
 )
 
 
@@ -61,6 +64,31 @@ def test_projection_is_idempotent_and_keeps_the_measurement():
     torch.testing.assert_close(FOURIER.forward(once), y.expand(2, -1, -1))
     full = MaskedFourier(torch.ones(8, 12, dtype=torch.bool))
     torch.testing.assert_close(full.project(x, full.forward(x)), x)
+
+
+@pytest.mark.parametrize("acceleration", [2, 6])
+def test_coil_projection_is_the_nearest_image_that_measures_the_data(acceleration):
+    """Three coils: at 2 they determine the image, at 6 they do not, and the change lies in the range of A*."""
+    mask = center_mask(8, 12, acceleration=acceleration, generator=torch.Generator().manual_seed(0))
+    coils = Coils(smooth_maps(3, 12)[:, :8].to(torch.complex128), MaskedFourier(mask))
+    truth, x = normal(1, 8, 12, is_complex=True), normal(2, 8, 12, is_complex=True)
+    y = coils.forward(truth)[0]
+    found = coils.project(x, y, tolerance=1e-9)
+    # Conjugate gradients to 1e-9 of the normal equations; the least singular value of A is above 1e-2.
+    torch.testing.assert_close(coils.forward(found), y.expand(2, -1, -1, -1), rtol=0, atol=1e-6)
+    torch.testing.assert_close(coils.project(found, y, tolerance=1e-9), found, rtol=0, atol=1e-6)
+    if acceleration == 6:
+        other = coils.project(x + normal(1, 8, 12, is_complex=True), y, tolerance=1e-9)
+        assert bool(((found - x).abs().square().sum((1, 2)) <= (other - x).abs().square().sum((1, 2))).all())
+        assert float((found - truth).abs().max()) > 0.1
+    with pytest.raises(NumericalError, match="has not converged in 1 steps"):
+        coils.project(x, y, max_steps=1)
+
+
+def test_maps_are_smooth_and_of_unit_length():
+    maps = smooth_maps(4, 16)
+    torch.testing.assert_close(root_sum_of_squares(maps), torch.ones(16, 16))
+    assert float((maps[:, 1:] - maps[:, :-1]).abs().max()) < 0.2
 
 
 def test_fourier_is_orthonormal():

@@ -1,0 +1,132 @@
+"""Commands around the model: ``distill`` and ``reconstruct``."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro
+
+from drl_density.datasets import load_again, read_rows
+from drl_density.density import Density, DistillSettings, distill, reconstruct
+from drl_density.errors import DataError
+from drl_density.operators import Blur, Downsample, LinearOperator, Mask, MaskedFourier
+
+
+@dataclasses.dataclass
+class Distill:
+    """Train a generator of few or one network calls per draw; ``sample --method generator`` draws from it.
+
+    A generator is not the density of the run: its draws have no log density, and are marked as its own.
+    """
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of a finished run."""
+    source: Annotated[str | None, tyro.conf.Positional] = None
+    """Table with the columns of the fit for mmd; the training rows of the fit when not given."""
+    seed: int = 0
+    """Of the training."""
+    settings: Annotated[DistillSettings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=DistillSettings)
+    """Method and sizes."""
+
+    def run(self) -> None:
+        """Train and write."""
+        density, rows = Density.load(self.run_folder), None
+        if self.settings.method == "mmd":
+            rows = self._rows(density)
+        made = distill(density, rows, settings=self.settings, seed=self.seed)
+        made.save(self.run_folder)
+        share = max(1, len(made.losses) // 10)
+        first, last = (sum(part) / share for part in (made.losses[:share], made.losses[-share:]))
+        what = "squared discrepancy" if self.settings.method == "mmd" else "squared correction"
+        print(f"{made}: {what} {first:.4g} at first, {last:.4g} at last")
+        print(f"saved in {self.run_folder}; draw with drl-density sample {self.run_folder} --method generator")
+
+    def _rows(self, density: Density) -> torch.Tensor:
+        if self.source is None:
+            return load_again(density.details["source"], density.details["loading"]).train
+        return read_rows(self.source, density.columns)
+
+
+@dataclasses.dataclass
+class Reconstruct:
+    """Points behind a linear measurement, with the fitted density as prior; writes draws, mean and uncertainty.
+
+    The file holds ``y`` and one of ``mask`` (observed entries), ``kernel`` (circular blur), ``factor`` (block means) or
+    ``sampling`` (measured frequencies, boolean), all in data units.
+    """
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of a finished run."""
+    measurements: Annotated[Path, tyro.conf.Positional]
+    """An .npz file."""
+    method: Literal["posterior", "guided", "projected"] = "posterior"
+    """Consistent (posterior), or fast and biased."""
+    noise: float | None = None
+    """Standard deviation of the measurement's noise; posterior needs it."""
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 200
+    """Draws."""
+    steps: int = 200
+    """Steps of guided and projected walks."""
+    image_shape: tuple[int, ...] | None = None
+    """Height and width in which the operator sees a row."""
+    seed: int = 0
+    """Of the draws."""
+    out: Path = Path("reconstruction.npz")
+    """File of draws, mean, standard_deviation, lower and upper (90 %); a picture beside it for images."""
+
+    def run(self) -> None:
+        """Reconstruct and write."""
+        density = Density.load(self.run_folder)
+        operator, y = read_measurement(self.measurements)
+        found = reconstruct(
+            density,
+            operator,
+            y,
+            method=self.method,
+            noise=self.noise,
+            num_draws=self.n,
+            num_steps=self.steps,
+            image_shape=self.image_shape,
+            seed=self.seed,
+        )
+        lower, upper = found.interval()
+        parts = {"mean": found.mean, "standard_deviation": found.standard_deviation, "lower": lower, "upper": upper}
+        np.savez(self.out, draws=found.draws.numpy(), **{name: part.numpy() for name, part in parts.items()})
+        print(found.summary())
+        shape = self.image_shape or density.event_shape
+        if len(shape) == 2:
+            from drl_density.plots import plot_maps
+
+            picture = self.out.with_suffix(".png")
+            plot_maps({name: parts[name].reshape(shape) for name in ("mean", "standard_deviation")}).savefig(picture)
+            print(f"picture: {picture}")
+        print(f"written: {self.out}")
+
+
+def read_measurement(path: Path) -> tuple[LinearOperator, torch.Tensor]:
+    """The operator and the measurement of an .npz file.
+
+    Raises:
+        DataError: no such file, no ``y``, or not exactly one operator.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            parts: dict[str, Any] = {name: torch.as_tensor(stored[name]) for name in stored.files}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as .npz: {error}") from error
+    makers = {
+        "mask": lambda part: Mask(part.bool()),
+        "kernel": lambda part: Blur(part.double()),
+        "factor": lambda part: Downsample(int(part)),
+        "sampling": lambda part: MaskedFourier(part.bool()),
+    }
+    named = [name for name in makers if name in parts]
+    if "y" not in parts or len(named) != 1:
+        raise DataError(
+            f"{path}: expected y and exactly one of {', '.join(makers)}; it holds {', '.join(parts) or 'nothing'}"
+        )
+    return makers[named[0]](parts[named[0]]), parts["y"]
