@@ -113,8 +113,7 @@ def test_a_measured_entry_comes_back_and_the_other_follows(tiny_density, tiny_da
     if method == "projected":
         torch.testing.assert_close(found.draws[:, 0], value.expand(60), rtol=1e-5, atol=1e-5)
     lower, upper = found.interval(0.9)
-    assert bool((lower <= found.mean).all())
-    assert bool((found.mean <= upper).all())
+    assert float(lower[1]) < float(found.draws[:, 1].median()) < float(upper[1])
     assert found.standard_deviation[1] > found.standard_deviation[0]
     assert math.isfinite(found.misfit)
     assert method in found.summary()

@@ -1,0 +1,43 @@
+"""Random images for inverse problems, made in code: textured ellipses with a smooth phase."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def ellipse_phantoms(
+    count: int, size: int, *, num_ellipses: int = 5, generator: torch.Generator | None = None
+) -> Tensor:
+    """Complex images ``(count, size, size)``: a large ellipse with smaller ones in it, fine texture, a smooth phase.
+
+    Magnitudes are 0 outside, about 0.5 to 1 inside. The phase is a random quadratic polynomial of size about 1 radian.
+
+    >>> ellipse_phantoms(3, 16, generator=torch.Generator().manual_seed(0)).shape
+    torch.Size([3, 16, 16])
+    """
+    ticks = torch.linspace(-1, 1, size)
+    y, x = torch.meshgrid(ticks, ticks, indexing="ij")
+
+    def uniform(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, 1, 1, generator=generator)
+
+    def ellipse(center: float, axes: tuple[float, float]) -> Tensor:
+        angle, x0, y0 = uniform(0, math.pi), uniform(-center, center), uniform(-center, center)
+        along = (x - x0) * angle.cos() + (y - y0) * angle.sin()
+        across = (y - y0) * angle.cos() - (x - x0) * angle.sin()
+        distance = (along / uniform(*axes)).square() + (across / uniform(*axes)).square()
+        # An edge half a pixel wide, as a sensor that averages over its pixels would see it.
+        return torch.sigmoid((1 - distance) * size / 2)
+
+    inside = ellipse(0.1, (0.65, 0.9))
+    magnitude = uniform(0.4, 0.7) * torch.ones(count, size, size)
+    for _ in range(num_ellipses):
+        magnitude = magnitude + uniform(-0.25, 0.35) * ellipse(0.6, (0.1, 0.4))
+    wave = uniform(4, 12) * (x * uniform(-1, 1) + y * uniform(-1, 1)) + uniform(0, 2 * math.pi)
+    magnitude = (magnitude + 0.05 * wave.sin()) * inside
+    terms = (x, y, x * y, x**2, y**2)
+    phase = uniform(-math.pi, math.pi) * 0.3 + sum(uniform(-0.8, 0.8) * term for term in terms)
+    return torch.polar(magnitude.abs(), phase + math.pi * (magnitude < 0))
