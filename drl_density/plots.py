@@ -199,9 +199,12 @@ def plot_sandwich(tree: xr.DataTree) -> Figure:
     if math.isfinite(attributes["log_z_lower"]):
         axis.axvspan(attributes["log_z_lower"], attributes["log_z_upper"], color=SAMPLE_COLOR, alpha=0.18, linewidth=0)
     axis.axvline(attributes["log_z"], color=SAMPLE_COLOR, linewidth=1)
-    for place, (value, error) in enumerate(zip(values, errors, strict=True)):
-        axis.errorbar(value, -place, xerr=error, fmt="o", color=DATA_COLOR, capsize=3, markersize=5)
-    axis.set_yticks([-place for place in range(len(names))], names, fontsize=9)
+    kinds = [next((kind for kind in ("lower", "upper") if name.startswith(kind)), "") for name in names]
+    order = sorted(range(len(names)), key=lambda index: (("lower", "", "upper").index(kinds[index]), index))
+    for place, index in enumerate(order):
+        marker, color = {"lower": (">", GRAY), "upper": ("<", GRAY), "": ("o", DATA_COLOR)}[kinds[index]]
+        axis.errorbar(values[index], -place, xerr=errors[index], fmt=marker, color=color, capsize=3, markersize=6)
+    axis.set_yticks([-place for place in range(len(names))], [names[index] for index in order], fontsize=9)
     axis.set_xlabel("log Z, nats (bars: 1.96 standard errors; band: 95 % interval)")
     return figure
 

@@ -23,18 +23,26 @@ _PAGE = """<!doctype html>
  .drifting { background: #b3364a; }
  table { border-collapse: collapse; margin: .8rem 0; } td, th { padding: .3rem .9rem; text-align: right;
  border-bottom: 1px solid #dde3e8; } td:first-child, th:first-child { text-align: left; }
- img { max-width: 100%; } p.note { color: #5b6b79; font-size: .92rem; } pre { background: #f4f6f8; padding: .8rem;
- overflow-x: auto; font-size: .85rem; }
+ img { max-width: 100%; } .words { border-left: 4px solid #dde3e8; padding-left: 1rem; }
+ table.text td, table.text th { text-align: left; vertical-align: top; }
+ td.yes { color: #2a7f62; }
+ td.no { color: #b3364a; font-weight: 600; } p.note { color: #5b6b79; font-size: .92rem; }
+ pre { background: #f4f6f8; padding: .8rem; white-space: pre-wrap; overflow-x: auto; font-size: .85rem; }
 </style></head><body>
 <h1>{{ title }}</h1>
 <p>{{ lead }}</p>
 {% for subject, verdict, advice in remarks %}<p><span class="verdict {{ verdict }}">{{ subject }} {{ verdict }}</span>
 {{ advice }}</p>
-{% endfor %}{% for table in tables %}<h2>{{ table.title }}</h2>
-<table><tr>{% for name in table.header %}<th>{{ name }}</th>{% endfor %}</tr>
-{% for row in table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}</table>
+{% endfor %}{% for text in words %}<p class="words">{{ text }}</p>{% endfor %}
+{% for name, image, note in opening %}<h2>{{ name }}</h2><img alt="{{ name }}" src="data:image/png;base64,{{ image }}">
+{% if note %}<p class="note">{{ note }}</p>{% endif %}{% endfor %}
+{% for table in tables %}<h2>{{ table.title }}</h2>
+<table{{ ' class=text' if table.is_text }}><tr>{% for name in table.header %}<th>{{ name }}</th>{% endfor %}</tr>
+{% for row in table.rows %}<tr>{% for cell in row %}<td{{ ' class=' ~ cell if cell in ("yes", "no") }}>{{ cell }}</td>
+{% endfor %}</tr>{% endfor %}</table>
 {% if table.note %}<p class="note">{{ table.note }}</p>{% endif %}{% endfor %}
-{% for name, image in images %}<h2>{{ name }}</h2><img alt="{{ name }}" src="data:image/png;base64,{{ image }}">{% endfor %}
+{% for name, image, note in images %}<h2>{{ name }}</h2><img alt="{{ name }}" src="data:image/png;base64,{{ image }}">
+{% if note %}<p class="note">{{ note }}</p>{% endif %}{% endfor %}
 <h2>Data and settings</h2><pre>{{ appendix }}</pre>
 </body></html>
 """
@@ -42,12 +50,13 @@ _PAGE = """<!doctype html>
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table of the page: title, header, rows of text, and a note below."""
+    """A table of the page: title, header, rows of text, and a note below; ``is_text`` for words in place of figures."""
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    is_text: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,8 +69,11 @@ class ReportPage:
         verdict: "reliable", "doubtful", "unreliable" or "unknown"; of chains "stable", "slow" or "drifting".
         advice: beside the verdict.
         subject: of the verdict.
+        words: paragraphs for a reader who is no expert, below the verdict.
         tables: in order.
-        figures: by heading.
+        figures: by heading; ``opening`` of them stand before the tables.
+        notes: below figures, by heading.
+        opening: number of figures before the tables.
         appendix: plain text at the end.
         others: pages whose verdicts, tables, figures and appendices follow on this one.
     """
@@ -75,18 +87,25 @@ class ReportPage:
     appendix: str = ""
     subject: str = "log Z"
     others: tuple[ReportPage, ...] = ()
+    words: tuple[str, ...] = ()
+    notes: dict[str, str] = field(default_factory=dict)
+    opening: int = 0
 
     def to_html(self) -> str:
         """The page as one HTML text with its pictures inside."""
         environment = jinja2.Environment(autoescape=True)
         pages = (self, *self.others)
-        images = [(name, figure_to_base64(figure)) for page in pages for name, figure in page.figures.items()]
+        images = [
+            (name, figure_to_base64(figure), page.notes.get(name)) for page in pages for name, figure in page.figures.items()
+        ]
         return environment.from_string(_PAGE).render(
             title=self.title,
             lead=self.lead,
             remarks=[(page.subject, page.verdict, page.advice) for page in pages],
+            words=[text for page in pages for text in page.words],
             tables=[table for page in pages for table in page.tables],
-            images=images,
+            opening=images[: self.opening],
+            images=images[self.opening :],
             appendix="\n\n".join(page.appendix for page in pages),
         )
 

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
 
 from drl_density.cli import main
+from drl_density.run_folder import RunFolder
 
 SMALL = [
     "--settings.num-levels", "4", "--settings.width", "16", "--settings.num-blocks", "1",
@@ -130,6 +132,16 @@ def test_diagnose_writes_into_the_report(run, capsys):
     assert main(["diagnose", str(run), "--steps", "5"]) == 1
 
 
+def test_evaluate_keeps_a_live_line_and_writes_the_page(run, capsys):
+    assert main(["evaluate", str(run), "--particles", "16", "--replicates", "2"]) == 0
+    printed = capsys.readouterr()
+    assert re.search(r"annealing +100 % .*log Z = -?\d+\.\d{3} ± \d+\.\d{3}, ESS \d+", printed.err)
+    assert "log Z" in printed.out
+    page = (run / "report.html").read_text()
+    assert main(["report", str(run)]) == 0
+    assert (run / "report.html").read_text() == page
+
+
 def test_impute_fills_the_holes_and_nothing_else(run, table, tmp_path, capsys):
     lines = table.read_text().splitlines()[:7]
     lines[1], lines[2] = "," + lines[1].split(",", 1)[1], lines[2].rsplit(",", 1)[0] + ","
@@ -178,6 +190,8 @@ BAD = {
     "other columns": (["score", "RUN", "wine"], "not here"),
     "bounds": (["fit", "TABLE", "--bounds", "a0:1", "--out", "x"], "NAME=LOWER:UPPER"),
     "inside out": (["fit", "TABLE", "--bounds", "a=3:1", "--out", "x"], "lower must be below upper"),
+    "no particles": (["evaluate", "RUN", "--particles", "0"], "at least 2 particles and 2 replicates"),
+    "never fitted": (["evaluate", "BEGUN"], "is not finished: go on with"),
     "no rows": (["sample", "RUN", "--n", "0"], "at least 1"),
     "drop": (["fit", "TABLE", "--drop", "z", "--out", "x"], "cannot drop z"),
 }
@@ -186,8 +200,9 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_wrong_input_is_one_clear_line(name, run, table, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    RunFolder.create("begun").write_json("settings.json", {"stage": "training"})
     arguments, message = BAD[name]
-    arguments = [{"TABLE": str(table), "RUN": str(run)}.get(word, word) for word in arguments]
+    arguments = [{"TABLE": str(table), "RUN": str(run), "BEGUN": "begun"}.get(word, word) for word in arguments]
     assert main(arguments) == 1
     error = capsys.readouterr().err
     assert message in error

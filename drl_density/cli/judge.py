@@ -41,12 +41,10 @@ class Evaluate:
 
     def run(self) -> None:
         """Evaluate, print and write."""
-        density = Density.load(self.run_folder)
-        if min(self.particles, self.replicates) < 2:
-            raise DataError(f"expected at least 2 particles and 2 replicates, got {self.particles}, {self.replicates}")
-        rows = rows_of(density, self.source)
         settings = SandwichSettings(num_particles=self.particles, num_replicates=self.replicates)
-        report = density.evaluate(rows, seed=self.seed, settings=settings)
+        density = Density.load(self.run_folder)
+        rows = rows_of(density, self.source)
+        report = density.evaluate(rows, seed=self.seed, settings=settings, progress=True)
         RunFolder.open(self.run_folder).write_dataset("report.nc", report.tree)
         print(report.summary())
         print(f"report: {write_run_page(self.run_folder)}")

@@ -15,6 +15,7 @@ from torch import Tensor
 from drl_density.datasets import load_dataset, memorization_check
 from drl_density.density.fit import fit
 from drl_density.density.fitted import Density
+from drl_density.density.likelihood_page import NOTES, likelihood_figures, likelihood_tables, likelihood_words
 from drl_density.density.likelihood_report import LikelihoodReport
 from drl_density.density.settings import FitSettings
 from drl_density.density.table import Table, prepare_table
@@ -59,7 +60,7 @@ def run_demo(
     data = load_dataset(source, seed=seed)
     density = fit(data, seed=seed, out=out, settings=settings, max_minutes=max_minutes, force=force, progress=progress)
     table = prepare_table(data, density.settings.transform)
-    report = density.evaluate(data.test, seed=seed, start_rows=data.train)
+    report = density.evaluate(data.test, seed=seed, start_rows=data.train, progress=progress)
     figures = held_out_figures(table, density, report, seed=seed)
     page = _page(table, density, report, figures, time.monotonic() - started)
     folder = RunFolder.open(out)
@@ -120,7 +121,7 @@ def _page(
     )
     image_shape = (8, 8) if data.name == "digits" else None
     names = [column.name for column in data.columns]
-    judged = report.figures()
+    judged = likelihood_figures(report)
     pictures = {
         "log Z": judged.pop("log Z"),
         "data against samples": plot_data_against_samples(
@@ -137,7 +138,10 @@ def _page(
         f"log Z = {report.log_z:.3f}, 95 % interval [{report.log_z_lower:.3f}, {report.log_z_upper:.3f}].",
         verdict=report.verdict,
         advice=report.advice,
-        tables=(likelihood, *report.tables()),
+        words=likelihood_words(report),
+        tables=(likelihood, *likelihood_tables(report)),
         figures=pictures,
+        notes=NOTES,
+        opening=2,
         appendix=f"{data.describe()}\n\n{density.summary()}\n\n{dataclasses.asdict(density.settings)}",
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -10,12 +10,14 @@ import xarray as xr
 from torch import Tensor
 
 from drl_density.density.likelihood_report import FORMAT, LikelihoodReport
+from drl_density.density.live_line import LiveLine
 from drl_density.diagnostics import chains_to_groups
 from drl_density.errors import DataError
 from drl_density.mcmc import MALA, DualAveraging, Recording, run_chain
 from drl_density.model import EnergySequence
 from drl_density.partition import (
     AISSettings,
+    Progress,
     Sandwich,
     SandwichSettings,
     annealing_log_likelihood,
@@ -31,6 +33,8 @@ from drl_density.transforms import Dequantization
 if TYPE_CHECKING:
     from drl_density.density.fitted import Density
 
+FLOW_COLUMNS = 20  # the probability flow's exact trace takes a gradient per column
+
 
 def evaluate(
     density: Density,
@@ -40,8 +44,11 @@ def evaluate(
     settings: SandwichSettings | None = None,
     start_rows: Tensor | None = None,
     num_chain_steps: int = 1000,
+    progress: bool = False,
 ) -> LikelihoodReport:
     """See :meth:`drl_density.density.Density.evaluate`."""
+    from drl_density import __version__
+
     rows = _checked(density, x)
     settings = settings or SandwichSettings()
     generator = torch.Generator().manual_seed(seed)
@@ -49,7 +56,11 @@ def evaluate(
     source = rows if start_rows is None else dequantized_rows(density, _checked(density, start_rows), generator)[0]
     model = density.model
     u_start = density.transform(source).to(model.dtype)
-    result = sequence_sandwich(model, data=u_start, settings=settings, generator=generator)
+    line = LiveLine(is_shown=progress)
+    result = sequence_sandwich(model, data=u_start, settings=settings, generator=generator, watch=line)
+    line(Progress("long chains", 0, 1, result.log_z, result.standard_error, line.ess))
+    chains = _long_chains(density, u_start, generator, num_chain_steps)
+    line(Progress("other densities", 0, 1, result.log_z, result.standard_error, line.ess))
     values = density.log_prob(rows) + density.estimate.value - result.log_z
     tree = {
         "log_likelihood": xr.Dataset(
@@ -57,9 +68,10 @@ def evaluate(
             coords={"chain": [0], "draw": [0], "obs_id": np.arange(len(rows))},
         ),
         "observed_data": xr.Dataset(
-            {"x": (("obs_id", "feature"), rows.numpy())}, coords={"feature": [c.name for c in density.columns]}
+            {"x": (("obs_id", "feature"), rows.numpy()), "width": ("feature", widths.numpy())},
+            coords={"feature": [c.name for c in density.columns]}
         ),
-        **_long_chains(density, u_start, generator, num_chain_steps),
+        **chains,
         **_sandwich_groups(result),
         "other_densities": _other_densities(density, rows, values, result.log_z, generator),
     }
@@ -79,17 +91,44 @@ def evaluate(
         "learned_constant": float(model.log_normalizer(0)),
         "num_features": rows.shape[1],
         "scheme": _scheme(widths),
-        "mean_log_jacobian": float(density.transform.log_abs_det_jacobian(rows, density.transform(rows)).mean()),
         "level_noise": float(model.schedule.sigma_at(0)),
         "declared_range": _declared_range(density, widths),
+        **_audit(density, rows, values, result.log_z),
         "seed": seed,
         "settings": f"{settings}",
+        "num_densities": result.details["num_densities"],
+        "num_transitions": result.details["num_transitions"],
+        "num_particles": settings.num_particles,
+        "num_replicates": settings.num_replicates,
         "units": "nats",
         "inference_library": "drl_density",
+        "inference_library_version": __version__,
     }
+    line.close()
     whole = xr.DataTree.from_dict(tree)
     whole.attrs |= attributes
     return LikelihoodReport(whole)
+
+
+def _audit(density: Density, rows: Tensor, values: Tensor, log_z: float) -> dict[str, Any]:
+    """Figures of the audit trail, and what is to be said of the fit itself."""
+    u = density.transform(rows)
+    jacobian = float(density.transform.log_abs_det_jacobian(rows, u).mean())
+    base = density.baselines
+    remarks = []
+    if not any(density.details.get("best_step", {"": 1}).values()):
+        remarks.append("validation kept the untrained model, its fixed base: training brought nothing, or never ran")
+    if not base.is_above_floor:
+        remarks.append("the model is below its floor: a Gaussian or independent columns do better on validation rows")
+    return {
+        "transform": type(density.transform).__name__,
+        "mean_log_jacobian": jacobian,
+        "mean_model_log_density": float(values.mean()) + log_z - jacobian,
+        "validation_model": base.model,
+        "validation_gaussian": base.gaussian,
+        "validation_independent": base.independent,
+        "remarks": "; ".join(remarks),
+    }
 
 
 def _checked(density: Density, x: Tensor | np.ndarray) -> Tensor:
@@ -203,10 +242,20 @@ def _other_densities(
     }
     if len(few) < len(rows):
         figures[f"energy-based model, first {len(few)} rows"] = float(values[:most].mean())
-    if rows.shape[1] <= 20:
+    if rows.shape[1] <= FLOW_COLUMNS:
         flow = float((flow_log_likelihood(model, u) + jacobian).mean())
         figures[f"probability flow, first {len(few)} rows"] = flow
-    return xr.Dataset({"mean_log_likelihood": ("density", list(figures.values()))}, coords={"density": list(figures)})
+    left_out = (
+        ""
+        if rows.shape[1] <= FLOW_COLUMNS
+        else f"The probability flow is left out above {FLOW_COLUMNS} columns: its exact "
+        "trace takes a gradient per column."
+    )
+    return xr.Dataset(
+        {"mean_log_likelihood": ("density", list(figures.values()))},
+        coords={"density": list(figures)},
+        attrs={"left_out": left_out},
+    )
 
 
 def _annealing_sampler(model: EnergySequence, u: Tensor, generator: torch.Generator) -> Tensor:

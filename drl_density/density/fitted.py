@@ -186,6 +186,7 @@ class Density:
         seed: int = 0,
         settings: SandwichSettings | None = None,
         start_rows: Tensor | None = None,
+        progress: bool = False,
     ) -> LikelihoodReport:
         """Likelihood of rows with the two-sided interval of log Z and a verdict.
 
@@ -195,6 +196,7 @@ class Density:
             seed: of the run.
             settings: sizes of the sandwich.
             start_rows: rows at which the second set of chains begins; ``x`` when not given.
+            progress: show a live line "log Z = a ± b, ESS c" on standard error.
 
         Returns:
             :class:`~drl_density.density.likelihood_report.LikelihoodReport`.
@@ -204,7 +206,7 @@ class Density:
         """
         from drl_density.density.evaluation import evaluate
 
-        return evaluate(self, x, seed=seed, settings=settings, start_rows=start_rows)
+        return evaluate(self, x, seed=seed, settings=settings, start_rows=start_rows, progress=progress)
 
     def condition(
         self,

@@ -14,10 +14,9 @@ from torch import Tensor
 from drl_density.bits_per_dimension import BitsPerDimension, bits_per_dimension
 from drl_density.diagnostics import as_arviz, chain_table
 from drl_density.errors import DataError, RunFolderError
-from drl_density.plots import plot_chains, plot_log_likelihood, plot_overlap, plot_sandwich, plot_weights
-from drl_density.reports import ReportPage, ReportTable
+from drl_density.reports import ReportPage
 
-FORMAT = "drl_density likelihood report, version 1"
+FORMAT = "drl_density likelihood report, version 2"
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,26 @@ class LikelihoodReport:
     def log_likelihood(self) -> Tensor:
         """Log density of each row in data units at the point estimate, nats, float64, shape ``(n,)``."""
         return torch.as_tensor(self.tree["log_likelihood"]["x"].values[0, 0].copy())
+
+    @property
+    def rows(self) -> Tensor:
+        """The rows as they were scored, dequantised where ``widths`` is positive, ``(n, d)``, data units, float64."""
+        return torch.as_tensor(self.tree["observed_data"]["x"].values.copy())
+
+    @property
+    def widths(self) -> Tensor:
+        """Width of the uniform noise that dequantised each column, 0 for none, ``(d,)``."""
+        return torch.as_tensor(self.tree["observed_data"]["width"].values.copy())
+
+    @property
+    def log_likelihood_lower(self) -> Tensor:
+        """Log density of each row at the upper end of log Z; minus infinity when the verdict is "unknown"."""
+        return self.log_likelihood + (self.log_z - self.log_z_upper)
+
+    @property
+    def log_likelihood_upper(self) -> Tensor:
+        """Log density of each row at the lower end of log Z; infinity when the verdict is "unknown"."""
+        return self.log_likelihood + (self.log_z - self.log_z_lower)
 
     @property
     def mean_log_likelihood(self) -> float:
@@ -109,6 +128,21 @@ class LikelihoodReport:
     def scheme(self) -> str:
         """Units and dequantisation of the rows: reports of different schemes do not compare."""
         return str(self.tree.attrs["scheme"])
+
+    @property
+    def audit_trail(self) -> tuple[str, ...]:
+        """How rows in data units became ``log_likelihood`` and :attr:`bits_per_dim`, step by step with its figures."""
+        attributes = self.tree.attrs
+        whole = () if not attributes["declared_range"] else (f"as a code for whole numbers: {self.bits().value:.4f} bits",)
+        return (
+            f"rows: {self.scheme}",
+            f"transform: {attributes['transform']}; it adds mean log |det Jacobian| {attributes['mean_log_jacobian']:.4f}",
+            f"model: mean F(u, level 0) {attributes['mean_model_log_density']:.4f}, noise of level 0 "
+            f"{attributes['level_noise']:.3g} in transformed units",
+            f"less log Z {self.log_z:.4f}: mean log-likelihood {self.mean_log_likelihood:.4f} nats per row",
+            f"divided by -{attributes['num_features']:.0f} log 2: {self.bits_per_dim:.4f} bits per column",
+            *whole,
+        )
 
     @property
     def verdict(self) -> str:
@@ -181,68 +215,7 @@ class LikelihoodReport:
         return Path(path)
 
     def page(self) -> ReportPage:
-        """The page: verdict, tables, figures."""
-        return ReportPage(
-            title=f"Likelihood of {self.tree.attrs['name']}",
-            lead=f"{self.num_rows} rows: mean log-likelihood {self.mean_log_likelihood:.3f} nats per row, between "
-            f"{self.mean_log_likelihood_lower:.3f} and {self.mean_log_likelihood_upper:.3f} as log Z is known.",
-            verdict=self.verdict,
-            advice=self.advice,
-            tables=self.tables(),
-            figures=self.figures(),
-            appendix=self.summary() + f"\nscheme: {self.scheme}\nsettings: {self.tree.attrs['settings']}",
-        )
+        """The page: verdict in words, the sandwich, checks, tables, figures."""
+        from drl_density.density.likelihood_page import likelihood_page
 
-    def tables(self) -> tuple[ReportTable, ...]:
-        """Tables of the page."""
-        likelihood = ReportTable(
-            "Likelihood of these rows",
-            ("density", "nats per row", "low end", "high end", "error over rows"),
-            (
-                (
-                    "energy-based model",
-                    f"{self.mean_log_likelihood:.4f}",
-                    f"{self.mean_log_likelihood_lower:.4f}",
-                    f"{self.mean_log_likelihood_upper:.4f}",
-                    f"{self.sampling_error:.4f}",
-                ),
-                *(
-                    (str(name), f"{float(value):.4f}", "-", "-", "-")
-                    for name, value in zip(
-                        self.tree["other_densities"]["density"].values,
-                        self.tree["other_densities"]["mean_log_likelihood"].values,
-                        strict=True,
-                    )
-                ),
-            ),
-            f"{self.bits_per_dim:.4f} bits per column. {self.scheme}. The other densities share the model's scores or "
-            "constants but not its normaliser; they are printed beside the interval and never inside it.",
-        )
-        estimates = ReportTable(
-            "log Z by every estimator",
-            ("estimator", "value", "standard error"),
-            tuple((name, f"{value:.4f}", f"{error:.4f}") for name, (value, error) in self.estimates.items()),
-            "Annealing and forward paths err low, reverse paths err high; Bennett's ratio joins both and gives the "
-            "interval. The upper side holds as far as the draws that start it are draws of the model.",
-        )
-        chains = ReportTable(
-            "Long chains",
-            ("feature", "R-hat", "bulk ESS", "tail ESS"),
-            tuple(
-                (name, f"{row['r_hat']:.3f}", f"{row['ess_bulk']:.0f}", f"{row['ess_tail']:.0f}")
-                for name, row in list(self.chain_diagnostics().items())[:12]
-            ),
-            "Half of the chains began at data, half at draws that came from noise; R-hat above 1.05 means that they have "
-            "not forgotten where they began, and the reach of the model's basins is then judged by the paths alone.",
-        )
-        return likelihood, estimates, chains
-
-    def figures(self) -> dict[str, Any]:
-        """Figures of the page."""
-        return {
-            "log Z": plot_sandwich(self.tree),
-            "weights": plot_weights(self.tree),
-            "overlap": plot_overlap(self.tree),
-            "log-likelihood of the rows": plot_log_likelihood(self.tree),
-            "chains": plot_chains(self.tree),
-        }
+        return likelihood_page(self)

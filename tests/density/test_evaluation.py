@@ -1,8 +1,10 @@
 """``Density.evaluate``: the report, its tree, its page, and comparisons."""
 
+import dataclasses
 import math
 import shutil
 import subprocess
+import warnings
 
 import matplotlib.image
 import pyro.distributions as dist
@@ -15,6 +17,8 @@ import drl_density as drl
 from drl_density.errors import DataError, RunFolderError
 
 SMALL = drl.SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=10, path_steps_per_level=12)
+
+LEAST = drl.SandwichSettings(num_particles=16, num_replicates=2, num_mixing_steps=2, path_steps_per_level=4)
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +48,18 @@ def test_numbers_hang_together(report, tiny_density, tiny_data):
     normalized = tiny_density.distribution().normalize(report)
     torch.testing.assert_close(normalized.log_prob(tiny_data.test), report.log_likelihood, rtol=1e-6, atol=1e-6)
     assert report.bits_per_dim == pytest.approx(-report.mean_log_likelihood / 2 / math.log(2))
+    torch.testing.assert_close(report.log_likelihood_upper - report.log_likelihood_lower, torch.full((40,), width).double())
+
+
+def test_audit_trail_adds_up(report):
+    """Mean F + mean log |det J| - log Z is the mean log-likelihood, figure by figure as the trail prints them."""
+    attributes = report.tree.attrs
+    total = attributes["mean_model_log_density"] + attributes["mean_log_jacobian"] - report.log_z
+    assert total == pytest.approx(report.mean_log_likelihood, abs=1e-9)
+    trail = "\n".join(report.audit_trail)
+    for figure in (attributes["mean_model_log_density"], attributes["mean_log_jacobian"], report.bits_per_dim):
+        assert f"{figure:.4f}" in trail
+    assert report.scheme in trail
 
 
 def test_tree_goes_to_disk_and_back(report, tmp_path):
@@ -65,11 +81,24 @@ def test_foreign_and_missing_reports_are_refused(tmp_path):
         drl.LikelihoodReport.load(tmp_path / "other.nc")
 
 
+def test_a_report_of_another_version_is_refused_and_stays(report, tmp_path):
+    older = report.tree.copy()
+    older.attrs["format"] = "drl_density likelihood report, version 1"
+    path = drl.LikelihoodReport(older).save(tmp_path / "older.nc")
+    with pytest.raises(RunFolderError, match="version 1'; evaluate again"):
+        drl.LikelihoodReport.load(path)
+    assert path.is_file()
+
+
 def test_page_shows_verdict_and_figures(report, tmp_path):
     page = report.to_html(tmp_path / "report.html").read_text()
     assert page.count("data:image/png") == 5
     assert report.verdict in page
     assert "Bennett" in page
+    assert page.index("In words") < page.index("data:image/png") < page.index("Why believe it, or not")
+    assert ">seed</td>" in page
+    for name in ("annealing sampler", "diffusion sampler", "probability flow", "learned constant"):
+        assert name in page
     assert "http" not in page
 
 
@@ -96,10 +125,51 @@ def test_comparison_is_paired(tiny_density, tiny_data, report):
     by_hand = report.log_likelihood - torch.as_tensor(mixture.score_samples(x.numpy()))
     assert rows[2].difference == pytest.approx(float(by_hand.mean()))
     assert rows[2].standard_error == pytest.approx(float(by_hand.std()) / math.sqrt(len(x)))
+    with pytest.raises(DataError, match="other rows"):
+        drl.compare({"report": report, "flat": flat}, x.flip(0))
+    with pytest.raises(DataError, match="evaluate these"):
+        drl.compare({"report": report, "flat": flat}, x[:5])
     with pytest.raises(DataError, match="neither log_prob"):
         drl.compare({"a": tiny_density, "b": 3}, x)
     with pytest.raises(DataError, match="at least two"):
         drl.compare({"a": tiny_density}, x)
+
+
+def test_reports_of_different_schemes_refuse_to_be_compared(report, tiny_data):
+    dequantised = report.tree.copy()
+    dequantised.attrs["scheme"] = "log density in data units, rows dequantised once by uniform noise of widths 1 (2 columns)"
+    with pytest.raises(DataError, match="different schemes do not compare"):
+        drl.compare({"a": report, "b": drl.LikelihoodReport(dequantised)}, tiny_data.test)
+
+
+def test_others_are_scored_on_the_rows_of_the_report(report, tiny_data):
+    """Rows dequantised for the report are the rows of its rivals too; a flow gets them in its own dtype."""
+    x = tiny_data.test
+    moved = report.tree.copy()
+    noise = torch.full((40, 2), 0.2, dtype=torch.float64)
+    moved["observed_data"]["x"] = moved["observed_data"]["x"] + 0.2
+    moved["observed_data"]["width"] = moved["observed_data"]["width"] + 0.5
+
+    class Flow(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.location = torch.nn.Parameter(torch.zeros(2))
+
+        def forward(self):
+            return dist.Normal(self.location, 1.0).to_event(1)
+
+    flow = Flow()
+    rows = drl.compare({"report": drl.LikelihoodReport(moved), "flow": flow}, x)
+    assert rows[1].mean == pytest.approx(float(flow().log_prob((x + noise).float()).mean().detach()), abs=1e-5)
+
+
+def test_an_untrained_model_is_said_to_be_one(tiny_density, tiny_data):
+    untrained = dataclasses.replace(tiny_density, details=tiny_density.details | {"best_step": {"gaussian-0": 0}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", drl.errors.UnreliableEstimateWarning)
+        page = untrained.evaluate(tiny_data.test[:5], settings=LEAST).page()
+    assert any("untrained" in text for text in page.words)
+    assert "untrained" in page.appendix
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed: the page is not rendered")
