@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,8 +48,6 @@ def evaluate(
     progress: bool = False,
 ) -> LikelihoodReport:
     """See :meth:`drl_density.density.Density.evaluate`."""
-    from drl_density import __version__
-
     rows = _checked(density, x)
     settings = settings or SandwichSettings()
     generator = torch.Generator().manual_seed(seed)
@@ -102,7 +101,7 @@ def evaluate(
         "num_replicates": settings.num_replicates,
         "units": "nats",
         "inference_library": "drl_density",
-        "inference_library_version": __version__,
+        "inference_library_version": sys.modules["drl_density"].__version__,
     }
     line.close()
     whole = xr.DataTree.from_dict(tree)
