@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import pyro.distributions as dist
 import torch
@@ -96,6 +98,8 @@ class EnergySequence(nn.Module):
     EnergyDistribution(batch_shape=(), event_shape=(2,), normalization='none')
     """
 
+    _network_dtype: torch.dtype | None = None
+
     def __init__(
         self,
         schedule: NoiseSchedule,
@@ -164,8 +168,29 @@ class EnergySequence(nn.Module):
                 f"expected rows of event shape {tuple(self.event_shape)} with one batch dimension, got {tuple(x.shape)}"
             )
         given = () if label is None else (label,)
-        tilt = self.network(x.to(self.dtype), log_snr.to(x.device, self.dtype), *given).to(x.dtype)
+        with self._network_precision(x.device.type):
+            tilt = self.network(x.to(self.dtype), log_snr.to(x.device, self.dtype), *given).to(x.dtype)
         return tilt if self.base is None else self.base(x, log_snr) + tilt
+
+    @contextmanager
+    def precision(self, dtype: torch.dtype | None) -> Iterator[None]:
+        """Inside, the network computes under autocast to ``dtype``, such as bfloat16; None is its own, full precision.
+
+        For passes that learn, and for unadjusted chains. A log density that is compared with another, to accept or reject a
+        step, to weigh a particle or to be reported, needs full precision: bfloat16 rounds a raw output of a thousand
+        to the next multiple of four, and F = f / s^2 multiplies that. The fixed base is always in full precision.
+        """
+        before = self._network_dtype
+        self._network_dtype = dtype
+        try:
+            yield
+        finally:
+            self._network_dtype = before
+
+    def _network_precision(self, device_type: str) -> AbstractContextManager[Any]:
+        if self._network_dtype is None:
+            return nullcontext()
+        return torch.autocast(device_type, self._network_dtype)
 
     def score(self, x: Tensor, level: Level, *, has_graph: bool = False) -> Tensor:
         """Gradient of ``log_density`` in x, shape of ``x``; ``has_graph`` keeps it differentiable in x and parameters."""

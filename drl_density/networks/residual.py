@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from drl_density.networks.attention import Attention
 from drl_density.networks.level_embedding import LevelEmbedding
@@ -76,6 +77,9 @@ class ResidualEnergy(nn.Module):
         settings: sizes and rules.
         generator: source of the weights.
 
+    With ``is_checkpointed`` set the blocks keep no activations and compute them again on the way back; spectral norms must
+    stand still between both passes (:func:`frozen_power_iteration`), as they do in a gradient step.
+
     Source: Gao et al. 2021's release (``network.py``, ``nn.py``).
 
     >>> network = ResidualEnergy(ResidualSettings((1, 8, 8), num_channels=8, multipliers=(1, 2), num_blocks=1))
@@ -84,6 +88,7 @@ class ResidualEnergy(nn.Module):
     """
 
     has_bounded_growth = True
+    is_checkpointed = False
 
     def __init__(self, settings: ResidualSettings, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -136,9 +141,17 @@ class ResidualEnergy(nn.Module):
             if index:
                 state = functional.avg_pool2d(state, 2)
             for block in blocks:
-                state = block(state, level, act) if isinstance(block, _Block) else block(state)
+                if not isinstance(block, _Block):
+                    state = block(state)
+                elif self.is_checkpointed and torch.is_grad_enabled():
+                    state = checkpoint(block, state, level, act, use_reentrant=False, preserve_rng_state=False)
+                else:
+                    state = block(state, level, act)
         features = torch.relu(state) if settings.activation == "leaky_relu" else act(state)
-        return (features.sum((2, 3)) * self.readout(level)).sum(-1)
+        # Sums of thousands of terms, and what becomes the log density, in the weights' own precision under autocast too.
+        with torch.autocast(x.device.type, enabled=False):
+            dtype = self.readout.bias.dtype
+            return (features.to(dtype).sum((2, 3)) * self.readout(level.to(dtype))).sum(-1)
 
 
 class _Block(nn.Module):

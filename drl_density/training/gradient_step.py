@@ -36,15 +36,20 @@ def gradient_step(
     state.model.train()
     state.optimizer.zero_grad(set_to_none=True)
     values, is_whole = [], settings.num_shards == 1
-    # Spectral norms iterate once per step, not once per shard: every shard, wherever it runs, sees the same weights.
-    with contextlib.nullcontext() if is_whole else frozen_power_iteration(state.model):
+    # Spectral norms iterate once per step, not once per shard nor again for a checkpoint: every pass sees the same weights.
+    stands_still = not is_whole or settings.is_checkpointed
+    dtype = torch.bfloat16 if settings.precision == "bfloat16" else None
+    with (
+        frozen_power_iteration(state.model) if stands_still else contextlib.nullcontext(),
+        state.model.precision(dtype),
+    ):
         for generator in _shard_generators(state.generator, settings.num_shards, workers):
             x = batches(settings.batch_size // settings.num_shards, generator)
             value = _value(state, objective, x, generator)
             (value.loss if is_whole else value.loss / settings.num_shards).backward()
             values.append(value)
     value = values[0] if is_whole else _joined(values, settings.num_shards, workers)
-    if not is_whole:
+    if stands_still:
         settle_power_iteration(state.model, num_iterations=1)
     if workers.count > 1:
         _add_up_gradients(state.model, workers)
@@ -57,6 +62,24 @@ def gradient_step(
         if objective.kernel.is_adjusted:
             state.step_sizes = state.step_sizes * torch.exp(0.05 * error)
     return value, float(norm)
+
+
+def prepare_network(network: torch.nn.Module, settings: TrainingSettings, *, backend: str = "inductor") -> None:
+    """Bring a network into the form that the settings ask for, in place; its weights and their names stay.
+
+    Raises:
+        ValueError: checkpoints asked of a network that has none.
+    """
+    if settings.is_channels_last:
+        network.to(memory_format=torch.channels_last)
+    if settings.is_checkpointed:
+        able = [module for module in network.modules() if hasattr(module, "is_checkpointed")]
+        if not able:
+            raise ValueError(f"{type(network).__name__} cannot checkpoint; train it with is_checkpointed=False")
+        for module in able:
+            module.is_checkpointed = True
+    if settings.is_compiled:
+        network.compile(backend=backend)
 
 
 def _shard_generators(generator: torch.Generator, num_shards: int, workers: Workers) -> Iterator[torch.Generator]:

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import xarray as xr
@@ -18,7 +18,7 @@ from torch import Tensor
 from drl_density.errors import DivergenceWarning, TrainingFailed
 from drl_density.model import EnergySequence
 from drl_density.training.doctor import Doctor, all_finite, gradient_free_statistics, spurious_gap
-from drl_density.training.gradient_step import gradient_step
+from drl_density.training.gradient_step import gradient_step, prepare_network
 from drl_density.training.objectives import LevelStatistics, RecoveryLikelihood
 from drl_density.training.state import SaveState, TrainingState
 from drl_density.training.validation import validation_loss
@@ -57,6 +57,11 @@ class TrainingSettings:
         num_shards: pieces of the batch with their own rows and noise, whose gradients are added up one after the other
             (gradient accumulation) and over the processes of ``torchrun``; at least as many as there are processes. The
             run depends on this number, and on the number of processes by rounding alone.
+        precision: "bfloat16" runs learning passes and unadjusted chains of the network under autocast; adjusted chains,
+            evaluations, samplers and estimators stay in full precision.
+        is_channels_last: convolutions keep channels innermost.
+        is_compiled: the network is compiled by ``torch.compile``.
+        is_checkpointed: the network computes activations again on the way back in place of keeping them.
     """
 
     num_steps: int = 2000
@@ -68,6 +73,10 @@ class TrainingSettings:
     evaluate_every: int = 100
     patience: int = 6
     num_shards: int = 1
+    precision: Literal["float32", "bfloat16"] = "float32"
+    is_channels_last: bool = False
+    is_compiled: bool = False
+    is_checkpointed: bool = False
 
     def __post_init__(self) -> None:
         if self.num_shards < 1 or self.batch_size % self.num_shards:
@@ -127,6 +136,7 @@ def train(
     if workers.count > 1:
         tensors, scalars = state.to_tensors()
         state.load_tensors(workers.share_tensors(tensors), workers.share(scalars))
+    prepare_network(state.model.network, settings)
     if not state.best:
         _keep_best(state, {"validation_loss": math.inf}, evaluation, workers)
     good = copy.deepcopy(state.to_tensors())
