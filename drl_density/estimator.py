@@ -19,6 +19,8 @@ from drl_density.errors import DataError, DataWarning, NumericalError
 class DRLDensity(DensityMixin, BaseEstimator):
     """Density estimator with scikit-learn's interface; ``density_`` is the whole :class:`Density`.
 
+    It passes all of scikit-learn's estimator checks; no check is excepted.
+
     Args:
         settings: of the fit; None for the automatic choices.
         validation: share of the rows held out for early stopping and selection.

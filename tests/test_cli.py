@@ -85,10 +85,17 @@ def test_reconstruct_writes_draws_and_maps(run, tmp_path, capsys):
     assert "exactly one of mask" in capsys.readouterr().err
 
 
-def test_score_writes_one_number_per_row(run, table, tmp_path, capsys):
+def test_score_writes_one_line_per_row(run, table, tmp_path, capsys):
     assert main(["score", str(run), str(table), "--out", str(tmp_path / "scores.csv")]) == 0
-    assert len((tmp_path / "scores.csv").read_text().splitlines()) == 301
-    assert "verdict" in capsys.readouterr().err
+    with (tmp_path / "scores.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 300
+    assert {"log_density", "p_value", "typicality_p_value", "level_0", "level_1"} <= set(rows[0])
+    said = capsys.readouterr().err
+    assert "verdict" in said
+    assert "test rows" in said
+    assert main(["score", str(run), str(table), "--reference", str(table), "--out", str(tmp_path / "scores.csv")]) == 0
+    assert "300 rows of" in capsys.readouterr().err
 
 
 def test_bounds_are_declared_and_printed(table, tmp_path, capsys):

@@ -24,6 +24,7 @@ TINY = drl.FitSettings(
 @pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
 @parametrize_with_checks([drl.DRLDensity(TINY, random_state=0)])
 def test_scikit_learn_checks(estimator, check):
+    """All of them: an exception would have to be named here with its reason (``expected_failed_checks``)."""
     check(estimator)
 
 

@@ -13,7 +13,7 @@ import tyro
 
 from drl_density.cli.tables import as_written, rows_of, write_csv
 from drl_density.datasets import read_rows
-from drl_density.density import Density, draw, load_generator
+from drl_density.density import Density, dequantized_rows, draw, load_generator
 from drl_density.errors import DataError
 from drl_density.samplers import CorrectionSettings
 
@@ -86,12 +86,15 @@ class Sample:
 
 @dataclasses.dataclass
 class Score:
-    """Write the normalised log density of every row of a table with its interval, and p-values against the model."""
+    """Write the normalised log density of every row of a table with its interval, p-values, and its profile over levels."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     source: Annotated[str, tyro.conf.Positional]
     """Table with the columns of the fit."""
+    reference: str | None = None
+    """Table whose rows the p-values rank against; the fit's own test rows when not given, or the model's draws where there
+    are fewer than 20 of those."""
     out: Path | None = None
     """CSV file; standard output when not given."""
 
@@ -99,16 +102,32 @@ class Score:
         """Score and write."""
         density = Density.load(self.run_folder)
         rows = rows_of(density, self.source)
-        scores = density.outlier_scores(rows)
+        reference, words = self._reference(density)
+        scores = density.outlier_scores(rows, reference=reference)
         names = ["log_density", "log_density_lower", "log_density_upper", "p_value", "typicality_p_value"]
-        write_csv(self.out, names, np.stack([scores[name].values for name in names], 1))
+        profile = scores["profile"].values
+        header = names + [f"level_{level}" for level in range(profile.shape[1])]
+        write_csv(self.out, header, np.concatenate([np.stack([scores[name].values for name in names], 1), profile], 1))
         log_density = scores["log_density"]
         estimate = density.estimate
         print(
             f"{len(rows)} rows, mean {float(log_density.mean()):.4f} nats "
-            f"(log Z error {estimate.standard_error:.4f}, verdict {estimate.verdict})",
+            f"(log Z error {estimate.standard_error:.4f}, verdict {estimate.verdict}); p-values against {words}",
             file=sys.stderr,
         )
+
+    def _reference(self, density: Density) -> tuple[torch.Tensor | None, str]:
+        """(rows to rank against or None for the model's draws, what they are in words)."""
+        generator = torch.Generator().manual_seed(0)
+        if self.reference is not None:
+            rows = dequantized_rows(density, rows_of(density, self.reference), generator)[0]
+            return rows, f"{len(rows)} rows of {self.reference}"
+        if density.details.get("source"):
+            rows = rows_of(density, None)
+            rows = dequantized_rows(density, rows, generator)[0] if len(rows) >= 20 else rows
+            if len(rows) >= 20 and bool(density.log_prob(rows).isfinite().all()):
+                return rows, f"the fit's {len(rows)} test rows"
+        return None, f"{len(density.pool)} draws of the model"
 
 
 @dataclasses.dataclass

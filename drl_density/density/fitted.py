@@ -277,7 +277,7 @@ class Density:
 
         Raises:
             DataError: a likelihood of wrong shape or without gradient.
-            NumericalError: when every particle is lost.
+            NumericalError: a likelihood that gives NaN or +inf, or when every particle is lost.
         """
         from drl_density.density.posterior import posterior
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from drl_density.density.conditional import to_data
 from drl_density.diagnostics import split_r_hat
-from drl_density.errors import DataError
+from drl_density.errors import DataError, NumericalError
 from drl_density.partition import AISSettings
 from drl_density.samplers import sample_posterior
 from drl_density.weights import LogPartitionEstimate
@@ -71,7 +71,14 @@ def posterior(
 
     def in_model_space(u: Tensor) -> Tensor:
         x = density.transform.inv(u.double()).reshape(-1, *density.event_shape)
-        return log_likelihood(x).to(u.dtype)
+        values = log_likelihood(x)
+        lost = int((values.isnan() | (values == math.inf)).sum())
+        if lost:
+            raise NumericalError(
+                f"log_likelihood gave NaN or +inf at {lost} of {len(x)} rows that the sampler reached: expected a number, "
+                "or -inf where the likelihood is 0; check it far outside the data, where annealing begins"
+            )
+        return values.to(u.dtype)
 
     schedule = model.schedule
     top, bottom = (float(schedule.alpha_at(level)) ** 4 for level in (model.num_levels, 0))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import NumericalError
+from drl_density.operators.linear import check_size
 
 
 def to_frequency(x: Tensor) -> Tensor:
@@ -43,10 +44,12 @@ class MaskedFourier:
 
     def forward(self, x: Tensor) -> Tensor:
         """Frequencies ``(n, h, w)``."""
+        check_size(x, self.is_measured.shape, "images")
         return to_frequency(x) * self.is_measured
 
     def adjoint(self, y: Tensor) -> Tensor:
         """The zero-filled image."""
+        check_size(y, self.is_measured.shape, "frequencies")
         return to_image(y * self.is_measured)
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
@@ -99,10 +102,12 @@ class Coils:
 
     def forward(self, x: Tensor) -> Tensor:
         """Frequencies ``(n, coil, h, w)`` of images ``(n, h, w)``."""
+        check_size(x, self.maps.shape[1:], "images")
         return self.fourier.forward(x[:, None] * self.maps)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Sensitivity-weighted sum of the coils' zero-filled images."""
+        check_size(y, self.maps.shape, "frequencies")
         return (self.maps.conj() * self.fourier.adjoint(y)).sum(1)
 
     def project(self, x: Tensor, y: Tensor, *, tolerance: float = 1e-5, max_steps: int = 500) -> Tensor:

@@ -41,6 +41,16 @@ def check_operator(operator: object) -> None:
         )
 
 
+def check_size(x: Tensor, size: tuple[int, ...], what: str) -> None:
+    """Refuse rows whose last dimensions are not ``size``: broadcasting would measure something else without a word.
+
+    Raises:
+        ValueError: naming both.
+    """
+    if tuple(x.shape[x.ndim - len(size) :]) != tuple(size) or x.ndim <= len(size):
+        raise ValueError(f"expected {what} of shape (n, {', '.join(map(str, size))}), got {tuple(x.shape)}")
+
+
 def adjoint_gap(operator: LinearOperator, x: Tensor, y: Tensor) -> float:
     """|<A x, y> - <x, A* y>| over the size of the first: 0 for a right adjoint.
 
@@ -71,10 +81,12 @@ class Mask:
 
     def forward(self, x: Tensor) -> Tensor:
         """Observed entries ``(n, m)``."""
+        check_size(x, self.is_observed.shape, "points")
         return x[:, self.is_observed]
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Entries put back, zeros elsewhere, ``(n, *event)``."""
+        check_size(y, (int(self.is_observed.sum()),), "measurements")
         full = y.new_zeros((len(y), *self.is_observed.shape))
         full[:, self.is_observed] = y
         return full
@@ -94,10 +106,12 @@ class MatrixOperator:
 
     def forward(self, x: Tensor) -> Tensor:
         """x A^T."""
+        check_size(x, self.matrix.shape[1:], "points")
         return x @ self.matrix.to(x).T
 
     def adjoint(self, y: Tensor) -> Tensor:
         """y A*."""
+        check_size(y, self.matrix.shape[:1], "measurements")
         return y @ self.matrix.to(y).conj()
 
 
@@ -124,6 +138,10 @@ class Blur:
         return self._convolve(y, self.kernel.flip(0, 1))
 
     def _convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
+        if x.ndim != 3 or any(size < length for size, length in zip(x.shape[1:], kernel.shape, strict=True)):
+            raise ValueError(
+                f"expected images (n, h, w) at least as large as the kernel {tuple(kernel.shape)}, got {tuple(x.shape)}"
+            )
         rows, columns = (size // 2 for size in kernel.shape)
         padded = functional.pad(x[:, None], (columns, columns, rows, rows), mode="circular")
         return functional.conv2d(padded, kernel.flip(0, 1).to(x)[None, None])[:, 0]

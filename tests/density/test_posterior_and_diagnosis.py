@@ -8,7 +8,7 @@ import torch
 
 import drl_density as drl
 from drl_density.diagnostics import energy_distance_test
-from drl_density.errors import DataError
+from drl_density.errors import DataError, NumericalError
 
 AXIS = torch.linspace(-7, 7, 561, dtype=torch.float64)
 CELL = float(AXIS[1] - AXIS[0]) ** 2
@@ -39,6 +39,8 @@ def test_wrong_likelihoods_are_refused(tiny_density):
         tiny_density.posterior(lambda x: x)
     with pytest.raises(DataError, match="differentiable"):
         tiny_density.posterior(lambda x: x.detach().sum(-1))
+    with pytest.raises(NumericalError, match="gave NaN"):
+        tiny_density.posterior(lambda x: (x[..., 0] + 0.5).log(), num_draws=50, settings=SMALL)
     with pytest.raises(DataError, match="at least 2"):
         tiny_density.posterior(log_likelihood, num_draws=1)
 

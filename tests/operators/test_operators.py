@@ -123,6 +123,15 @@ WRONG = {
     "nothing measured": (lambda: MaskedFourier(torch.zeros(2, 2, dtype=torch.bool)), "at least one frequency"),
     "even kernel": (lambda: Blur(torch.ones(2, 3)), "odd sizes"),
     "sizes": (lambda: Downsample(5).forward(torch.zeros(1, 8, 12)), "not multiples"),
+    "masked points": (lambda: Mask(torch.tensor([True, False])).forward(torch.zeros(1, 3)), "points of shape"),
+    "masked values": (lambda: Mask(torch.tensor([True, False])).adjoint(torch.zeros(1, 2)), "measurements of shape"),
+    "matrix": (lambda: MatrixOperator(torch.zeros(2, 3)).forward(torch.zeros(4, 2)), "points of shape"),
+    "broadcast image": (lambda: FOURIER.forward(torch.zeros(1, 1, 12).cfloat()), "images of shape"),
+    "broadcast coils": (
+        lambda: Coils(torch.ones(2, 8, 12).cfloat(), FOURIER).adjoint(torch.zeros(1, 1, 8, 12).cfloat()),
+        "frequencies of shape",
+    ),
+    "small image": (lambda: Blur(torch.ones(3, 3)).forward(torch.zeros(1, 2, 8)), "at least as large"),
     "acceleration": (lambda: center_mask(8, 12, acceleration=4, center_share=0.5), "fewer than the centre"),
 }
 

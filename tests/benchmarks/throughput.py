@@ -1,0 +1,154 @@
+"""Effective draws per second on one target: our vectorised HMC, Pyro's NUTS, and NumPyro's where it is installed.
+
+    python tests/benchmarks/throughput.py
+
+The target is a logistic regression with a normal prior; effective draws are the least bulk effective sample size over the
+slopes; seconds are those of warm-up and sampling together, for NumPyro with its compilation. One thread for everybody.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+import xarray as xr
+from pyro.infer import MCMC, NUTS
+
+import drl_density as drl
+from drl_density.diagnostics import chain_table
+from drl_density.mcmc import DualAveraging
+
+
+def problem(rows: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Correlated features and labels."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, columns, generator=generator, dtype=torch.float64)
+    x = x + 0.7 * x.roll(1, 1)
+    slopes = torch.randn(columns, generator=generator, dtype=torch.float64)
+    y = (torch.rand(rows, generator=generator, dtype=torch.float64) < torch.sigmoid(x @ slopes)).double()
+    return x, y
+
+
+def regression(x: torch.Tensor, y: torch.Tensor) -> None:
+    """The target as a Pyro model."""
+    slopes = pyro.sample("slopes", dist.Normal(torch.zeros(x.shape[1], dtype=x.dtype), 1.0).to_event(1))
+    pyro.sample("y", dist.Bernoulli(logits=x @ slopes).to_event(1), obs=y)
+
+
+def least_ess(draws: np.ndarray) -> float:
+    """Draws ``(chain, draw, column)``."""
+    tree = xr.DataTree.from_dict({"posterior": xr.Dataset({"x": (("chain", "draw", "column"), draws)})})
+    return min(row["ess_bulk"] for row in chain_table(tree).values())
+
+
+def ours(x: torch.Tensor, y: torch.Tensor, num_chains: int, density: str) -> tuple[float, float, np.ndarray]:
+    """(effective draws, seconds, draws) of many HMC chains side by side."""
+    if density == "joint_density of the Pyro model":
+        log_density = drl.joint_density(regression, x, y).log_density
+    else:
+
+        def log_density(slopes: torch.Tensor) -> torch.Tensor:
+            logits = slopes @ x.T
+            fit = (logits * y - torch.nn.functional.softplus(logits)).sum(-1)
+            return fit - 0.5 * slopes.square().sum(-1)
+
+    generator = torch.Generator().manual_seed(1)
+    started = time.perf_counter()
+    result = drl.run_chain(
+        drl.HMC(num_leapfrog=6),
+        log_density,
+        0.3 * torch.randn(num_chains, x.shape[1], generator=generator, dtype=torch.float64),
+        num_steps=150,
+        step_size=0.1,
+        num_warmup=100,
+        adaptation=DualAveraging(0.8),
+        generator=generator,
+    )
+    seconds = time.perf_counter() - started
+    draws = result.draws.permute(1, 0, 2).numpy()
+    return least_ess(draws), seconds, draws
+
+
+def by_pyro(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float, np.ndarray]:
+    """One NUTS chain of Pyro."""
+    pyro.set_rng_seed(0)
+    started = time.perf_counter()
+    mcmc = MCMC(NUTS(regression), num_samples=200, warmup_steps=150, disable_progbar=True)
+    mcmc.run(x, y)
+    seconds = time.perf_counter() - started
+    draws = mcmc.get_samples(group_by_chain=True)["slopes"].numpy()
+    return least_ess(draws), seconds, draws
+
+
+def by_numpyro(x: torch.Tensor, y: torch.Tensor, num_chains: int) -> tuple[float, float, np.ndarray]:
+    """Vectorised NUTS chains of NumPyro, compilation included; enough draws that it weighs little."""
+    import jax
+    import numpyro
+    import numpyro.distributions as ndist
+    from numpyro.infer import MCMC as NMCMC
+    from numpyro.infer import NUTS as NNUTS
+
+    jax.config.update("jax_enable_x64", True)
+
+    def model(features: np.ndarray, labels: np.ndarray) -> None:
+        slopes = numpyro.sample("slopes", ndist.Normal(0.0, 1.0).expand([features.shape[1]]).to_event(1))
+        numpyro.sample("y", ndist.Bernoulli(logits=features @ slopes).to_event(1), obs=labels)
+
+    mcmc = NMCMC(
+        NNUTS(model),
+        num_warmup=200,
+        num_samples=300,
+        num_chains=num_chains,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
+    mcmc.run(jax.random.PRNGKey(0), x.numpy(), y.numpy())
+    started = time.perf_counter()
+    mcmc.run(jax.random.PRNGKey(1), x.numpy(), y.numpy())
+    draws = np.asarray(mcmc.get_samples(group_by_chain=True)["slopes"])
+    seconds = time.perf_counter() - started
+    return least_ess(draws), seconds, draws
+
+
+def main() -> None:
+    """Time everybody in one run and print ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=300)
+    parser.add_argument("--columns", type=int, default=20)
+    parser.add_argument("--chains", type=int, default=128)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    x, y = problem(args.rows, args.columns)
+    runs: dict[str, Callable[[], tuple[float, float, np.ndarray]]] = {
+        f"drl_density HMC, {args.chains} chains": lambda: ours(x, y, args.chains, "by hand"),
+        f"drl_density HMC, {args.chains} chains, joint_density": lambda: ours(
+            x, y, args.chains, "joint_density of the Pyro model"
+        ),
+        "Pyro NUTS, 1 chain": lambda: by_pyro(x, y),
+    }
+    try:
+        import numpyro  # noqa: F401
+    except ImportError:
+        print("NumPyro is not installed here: left out")
+    else:
+        runs["NumPyro NUTS, 4 vectorised chains"] = lambda: by_numpyro(x, y, 4)
+    found = {name: run() for name, run in runs.items()}
+    (first, (ess, seconds, draws)), *_ = found.items()
+    ours_rate, center, spread = ess / seconds, draws.mean((0, 1)), draws.std((0, 1))
+    print(f"logistic regression, {args.rows} rows, {args.columns} columns; ratio to: {first}")
+    for name, (ess, seconds, draws) in found.items():
+        off = np.abs((draws.mean((0, 1)) - center) / spread).max()
+        print(
+            f"| {name} | effective draws {ess:.0f} | {seconds:.1f} s | {ess / seconds:.1f} a second | "
+            f"ratio {ours_rate / (ess / seconds):.2f} | means differ by at most {off:.3f} spreads |"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
