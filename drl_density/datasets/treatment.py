@@ -5,23 +5,24 @@ from __future__ import annotations
 import math
 
 import torch
-from torch.distributions.transforms import ComposeTransform, Transform
+from torch.distributions.transforms import AffineTransform, ComposeTransform, Transform
 
 from drl_density.datasets.dataset import Dataset
 from drl_density.errors import DataError
 from drl_density.transforms import Dequantization, fit_marginal_gaussianization, logit, standardize
 
-TREATMENTS = ("auto", "gaussianize", "standardize", "logit")
+TREATMENTS = ("auto", "gaussianize", "standardize", "logit", "rescale")
 
 
 def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[Transform, Dequantization | None]:
     """(transform from data to model space, dequantisation or None), fitted on the training rows.
 
     "auto" standardises systems of known density and small images without bounds, takes the logit of columns that are
-    all bounded on both sides (pixels), and Gaussianises every column of any other table.
+    all bounded on both sides (pixels), and Gaussianises every column of any other table. "rescale" maps the least and the
+    largest value of bounded columns to -1 and 1 (8-bit values v to v / 127.5 - 1), one map for all images.
 
     Raises:
-        DataError: for an unknown kind, or "logit" without bounds.
+        DataError: for an unknown kind, or "logit" or "rescale" without bounds.
     """
     if kind not in TREATMENTS:
         raise DataError(f"transform must be one of {TREATMENTS}, got {kind!r}")
@@ -41,6 +42,12 @@ def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[Transform
             kind = "logit"
         elif dataset.known_log_density is not None or len(dataset.event_shape) > 1:
             kind = "standardize"
+    if kind == "rescale":
+        if not is_bounded:
+            raise DataError('transform "rescale" needs lower and upper bounds for every column; declare them')
+        least, largest = lower + widths / 2, upper - widths / 2
+        span = largest - least
+        return AffineTransform(-(least + largest) / span, 2 / span, event_dim=1), dequantization
     if kind == "logit":
         if not is_bounded:
             raise DataError('transform "logit" needs lower and upper bounds for every column; declare them')

@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import torch
 
+from drl_density.density.image_networks import build_image_networks, mirrored
 from drl_density.density.settings import FitSettings
 from drl_density.density.table import Table
 from drl_density.mcmc import HMC, MALA, ULA
 from drl_density.model import EnergySequence
-from drl_density.networks import MLP, MLPSettings, NoisedGaussianMixture
-from drl_density.training import RecoveryLikelihood, TrainingState, new_state
+from drl_density.networks import MLP, MLPSettings, NoisedGaussianMixture, QuadraticBase
+from drl_density.training import (
+    Batches,
+    CooperativeRecovery,
+    LangevinChains,
+    LangevinRecovery,
+    Objective,
+    RecoveryLikelihood,
+    TrainingState,
+    new_state,
+)
 
 KERNELS = {"mala": MALA(), "hmc": HMC(num_leapfrog=3), "ula": ULA()}
 
 
-def members_of(table: Table, settings: FitSettings) -> dict[str, NoisedGaussianMixture]:
+def members_of(table: Table, settings: FitSettings) -> dict[str, NoisedGaussianMixture | QuadraticBase]:
     """The base of each member to train: every chosen base, ``num_networks`` times."""
     bases = table.bases.mixtures.items()
     return {f"{name}-{index}": base for name, base in bases for index in range(settings.num_networks)}
 
 
-def build_model(settings: FitSettings, base: NoisedGaussianMixture, *, seed: int) -> EnergySequence:
+def build_model(settings: FitSettings, base: NoisedGaussianMixture | QuadraticBase, *, seed: int) -> EnergySequence:
     """A fresh sequence with resolved ``settings`` on the fixed ``base``."""
     num_features = base.num_features
     generator = torch.Generator().manual_seed(seed)
+    schedule = settings.noise_schedule()
+    if settings.network == "residual":
+        network, initializer = build_image_networks(settings, schedule, generator)
+        return EnergySequence(
+            schedule, network, (num_features,), base=base, initializer=initializer, generator=generator
+        )
     sizes = MLPSettings(
         num_features,
         width=settings.width,
@@ -33,11 +49,23 @@ def build_model(settings: FitSettings, base: NoisedGaussianMixture, *, seed: int
         dropout=settings.dropout,
     )
     network = MLP(sizes, generator=generator)
-    return EnergySequence(settings.noise_schedule(), network, (num_features,), base=base, generator=generator)
+    return EnergySequence(schedule, network, (num_features,), base=base, generator=generator)
 
 
-def build_objective(settings: FitSettings) -> RecoveryLikelihood:
+def build_objective(settings: FitSettings) -> Objective:
     """The training objective of ``settings``."""
+    if settings.objective != "adjusted":
+        chains = LangevinChains(
+            num_steps=settings.num_chain_steps,
+            factor=settings.langevin_factor,
+            is_top_marginal=settings.objective != "normal",
+            kernel=KERNELS[settings.kernel],
+        )
+        weight = settings.classification_weight
+        if settings.objective == "cooperative":
+            return CooperativeRecovery(chains=chains, classification_weight=weight)
+        negatives = "normal" if settings.objective == "normal" else "langevin"
+        return LangevinRecovery(chains=chains, negatives=negatives, classification_weight=weight)
     return RecoveryLikelihood(
         num_steps=settings.num_chain_steps,
         kernel=KERNELS[settings.kernel],
@@ -47,7 +75,13 @@ def build_objective(settings: FitSettings) -> RecoveryLikelihood:
     )
 
 
-def fresh_state(settings: FitSettings, base: NoisedGaussianMixture, *, seed: int) -> TrainingState:
+def training_batches(table: Table, settings: FitSettings) -> Batches:
+    """Where training rows come from: the table, mirrored where ``settings`` ask for it."""
+    is_mirrored = settings.network == "residual" and settings.images.flips
+    return mirrored(table.batches, settings.images.shape) if is_mirrored else table.batches
+
+
+def fresh_state(settings: FitSettings, base: NoisedGaussianMixture | QuadraticBase, *, seed: int) -> TrainingState:
     """A training state at step 0."""
     training = settings.training
     return new_state(
@@ -55,6 +89,8 @@ def fresh_state(settings: FitSettings, base: NoisedGaussianMixture, *, seed: int
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         average_decay=training.average_decay,
+        moment_decays=(training.first_moment_decay, training.second_moment_decay),
+        initializer_rate=settings.images.initializer_rate,
         seed=seed,
         step_size=0.8 if settings.chain_step_size is None else settings.chain_step_size,
     )

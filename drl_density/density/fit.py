@@ -13,11 +13,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drl_density.datasets import Dataset, Split, load_dataset
-from drl_density.density.build import build_model, build_objective, fresh_state, members_of
+from drl_density.density.build import build_model, build_objective, fresh_state, members_of, training_batches
 from drl_density.density.fitted import Baselines, Density, ToData, freeze
-from drl_density.density.forecast import FINAL_ANNEALING, finishing_seconds, within_time
+from drl_density.density.footprint import check_memory
+from drl_density.density.forecast import final_annealing, finishing_seconds, within_time
 from drl_density.density.members import join
-from drl_density.density.selection import AnnealedLikelihood
+from drl_density.density.selection import AnnealedLikelihood, validation_rows, validation_score
 from drl_density.density.settings import FitSettings
 from drl_density.density.store import TrainingFolder
 from drl_density.density.table import Table, prepare_table
@@ -75,7 +76,10 @@ def fit(
         folder = TrainingFolder.prepare(out, resume=resume, force=force)
     settings = _sharded(settings or FitSettings(), workers)
     table = prepare_table(dataset, settings.transform, base=settings.base)
-    settings = settings.resolve(len(dataset.train), dataset.train[0].numel(), table.bases.sigma_min)
+    settings = settings.resolve(
+        len(dataset.train), dataset.train[0].numel(), table.bases.sigma_min, event_shape=dataset.event_shape
+    )
+    check_memory(settings)
     saved = workers.share(folder.saved().settings.to_dict() if folder is not None and resume else None)
     forecast, reserve = None, 0.0
     if saved is not None:
@@ -130,8 +134,8 @@ class _Member:
         state = fresh_state(settings, self.base, seed=self.seed)
         if folder is not None:
             folder.restore(state, self.name)
-        rows = table.transform(table.held_out(table.dataset.validation, seed=self.seed)).float()
-        score = AnnealedLikelihood(rows, seed=self.seed)
+        rows = table.transform(validation_rows(table, settings, seed=self.seed)).float()
+        score = validation_score(settings, rows, state, seed=self.seed)
         with tqdm(
             desc=self.name, total=settings.training.num_steps, initial=state.step, disable=not progress, unit="step"
         ) as bar:
@@ -144,7 +148,11 @@ class _Member:
                 deadline=deadline,
             )
             return train(
-                state, build_objective(settings), table.batches, settings=settings.training, evaluation=evaluation
+                state,
+                build_objective(settings),
+                training_batches(table, settings),
+                settings=settings.training,
+                evaluation=evaluation,
             )
 
 
@@ -166,7 +174,12 @@ def _select(
     candidates = {name: freeze(model) for name, model in models.items()}
     if len(models) > 1:
         candidates["average"] = freeze(join(list(models.values())))
-    score = AnnealedLikelihood(rows, seed=seed, num_particles=512)
+    if settings.selection == "last":
+        (name, model) = next(iter(candidates.items())) if len(models) == 1 else ("average", candidates["average"])
+        return name, model
+    score = AnnealedLikelihood(
+        rows, seed=seed, num_particles=settings.num_particles, has_learned_constants=settings.has_learned_constants
+    )
     scores = {name: score(model) for name, model in candidates.items()}
     best = max(scores, key=lambda name: scores[name].value)
     return best, candidates[best].truncate(scores[best].level)
@@ -181,13 +194,14 @@ def _finish(
 ) -> Density:
     seed = run_details["seed"]
     num_features = table.dataset.train.shape[1]
-    data_rows = table.held_out(table.dataset.validation, seed=seed)
+    data_rows = validation_rows(table, settings, seed=seed)
     rows = table.transform(data_rows).float()
     name, model = _select(table, settings, runs, rows, seed)
     best_run = runs.get(name) or max(runs.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(seed + 1)
+    annealing, per_level = final_annealing(settings)
     estimate = annealed_importance_sampling(
-        sequence_path(model, steps_per_level=8), settings=FINAL_ANNEALING, generator=generator
+        sequence_path(model, steps_per_level=per_level), settings=annealing, generator=generator
     )
     plan = plan_progressive(model, generator=generator)
     draws = sample_progressive(model, settings.num_pool_draws, plan=plan, generator=generator).draws

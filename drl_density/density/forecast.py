@@ -8,16 +8,19 @@ import warnings
 
 import torch
 
-from drl_density.density.build import build_model, build_objective, fresh_state, members_of
+from drl_density.density.build import build_model, build_objective, fresh_state, members_of, training_batches
 from drl_density.density.fitted import freeze
-from drl_density.density.selection import AnnealedLikelihood
+from drl_density.density.selection import validation_rows, validation_score
 from drl_density.density.settings import FitSettings
 from drl_density.density.table import Table
 from drl_density.errors import DRLDensityWarning
 from drl_density.partition import AISSettings
 from drl_density.training import Evaluation, train
 
-FINAL_ANNEALING = AISSettings(num_particles=512)
+
+def final_annealing(settings: FitSettings) -> tuple[AISSettings, int]:
+    """Sizes of the annealing that normalises a fitted density, and its densities per level."""
+    return AISSettings(num_particles=settings.num_particles), max(1, min(8, 400 // settings.num_levels))
 
 
 def within_time(table: Table, settings: FitSettings, max_minutes: float, *, seed: int) -> tuple[FitSettings, float]:
@@ -47,10 +50,11 @@ def seconds_per_step(table: Table, settings: FitSettings, *, seed: int, num_step
     state = fresh_state(settings, widest, seed=seed)
     every = num_steps
     training = dataclasses.replace(settings.training, num_steps=num_steps, evaluate_every=every)
-    rows = table.transform(table.held_out(table.dataset.validation, seed=seed)).float()
+    rows = table.transform(validation_rows(table, settings, seed=seed)).float()
     times: list[float] = []
-    evaluation = Evaluation(rows, score=AnnealedLikelihood(rows), on_step=lambda _: times.append(time.monotonic()))
-    train(state, build_objective(settings), table.batches, settings=training, evaluation=evaluation)
+    score = validation_score(settings, rows, state, seed=seed)
+    evaluation = Evaluation(rows, score=score, on_step=lambda _: times.append(time.monotonic()))
+    train(state, build_objective(settings), training_batches(table, settings), settings=training, evaluation=evaluation)
     done = time.monotonic()
     per_step = sorted(b - a for a, b in zip(times, times[1:], strict=False))[len(times) // 2 - 1]
     return per_step + (done - times[-1]) / settings.training.evaluate_every
@@ -63,7 +67,8 @@ def finishing_seconds(table: Table, settings: FitSettings, *, seed: int) -> floa
     """
     widest = max(table.bases.mixtures.values(), key=lambda base: base.num_components)
     model = freeze(build_model(settings, widest, seed=seed))
-    rows = torch.randn(2048, widest.num_features, generator=torch.Generator().manual_seed(seed))
+    count = 2048 if settings.network == "mlp" else 64
+    rows = torch.randn(count, widest.num_features, generator=torch.Generator().manual_seed(seed))
     model.score(rows, 0.0)
     before = time.monotonic()
     for _ in range(3):
@@ -72,6 +77,7 @@ def finishing_seconds(table: Table, settings: FitSettings, *, seed: int) -> floa
     num_members, num_levels = len(members_of(table, settings)), settings.num_levels
     shares = num_members  # an average, if it is kept, costs all members at once
     select = (2 * num_members if num_members > 1 else 1) * (4 * num_levels + 1) * (2 * 512 * 3 + 512 * 5)
-    estimate = shares * (8 * num_levels + 1) * (FINAL_ANNEALING.num_particles * 8 * 3 + 256 * 5)
+    annealing, per_level = final_annealing(settings)
+    estimate = shares * (per_level * num_levels + 1) * (annealing.num_particles * 8 * 3 + 256 * 5)
     pool = shares * (settings.num_pool_draws + 256) * (2 * num_levels * 11 + 41)
     return 1.4 * per_row * (select + estimate + pool)

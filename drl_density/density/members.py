@@ -7,8 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from torch import nn
+
+from drl_density.density.image_networks import image_network_from_values, image_network_to_values
 from drl_density.model import EnergySequence, LogNormalizers, MeanNormalizers
-from drl_density.networks import MLP, Ensemble, MLPSettings, NoisedGaussianMixture, Tilted
+from drl_density.networks import MLP, Ensemble, MLPSettings, NoisedGaussianMixture, QuadraticBase, Tilted
 from drl_density.schedule import NoiseSchedule
 
 
@@ -32,11 +35,25 @@ def members_to_values(model: EnergySequence) -> dict[str, Any]:
         parts = [(tilted.mixture, tilted.network) for tilted in model.network.networks]
     else:
         parts = [(model.base, model.network)]
-    members = [
-        {"base_components": base.num_components, "network": dataclasses.asdict(network.settings)}
-        for base, network in parts
-    ]
-    return {"event_shape": list(model.event_shape), "members": members}
+    members = [{**_base_to_values(base), **_network_to_values(network)} for base, network in parts]
+    values = {"event_shape": list(model.event_shape), "members": members}
+    if model.initializer is not None:
+        values["initializer"] = image_network_to_values(model.initializer)
+    return values
+
+
+def _base_to_values(base: NoisedGaussianMixture | QuadraticBase) -> dict[str, Any]:
+    if isinstance(base, QuadraticBase):
+        return {"base_scale": base.scale}
+    return {"base_components": base.num_components}
+
+
+def _network_to_values(network: nn.Module) -> dict[str, Any]:
+    return (
+        {"network": dataclasses.asdict(network.settings)}
+        if isinstance(network, MLP)
+        else image_network_to_values(network)
+    )
 
 
 def members_from_values(values: dict[str, Any], schedule: NoiseSchedule) -> EnergySequence:
@@ -44,7 +61,14 @@ def members_from_values(values: dict[str, Any], schedule: NoiseSchedule) -> Ener
     event_shape = tuple(values["event_shape"])
     models = []
     for member in values["members"]:
-        base = NoisedGaussianMixture.empty(member["base_components"], math.prod(event_shape))
-        models.append(EnergySequence(schedule, MLP(MLPSettings(**member["network"])), event_shape, base=base))
+        if "base_scale" in member:
+            base = QuadraticBase(math.prod(event_shape), member["base_scale"])
+        else:
+            base = NoisedGaussianMixture.empty(member["base_components"], math.prod(event_shape))
+        is_table = "kind" not in member
+        network = MLP(MLPSettings(**member["network"])) if is_table else image_network_from_values(member)
+        models.append(EnergySequence(schedule, network, event_shape, base=base))
         models[-1].constants = LogNormalizers()
+    if "initializer" in values:
+        models[0].initializer = image_network_from_values(values["initializer"])
     return join(models)

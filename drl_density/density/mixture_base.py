@@ -11,12 +11,14 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from drl_density.networks import NoisedGaussianMixture
+from drl_density.networks import NoisedGaussianMixture, QuadraticBase
 from drl_density.schedule import NoiseSchedule
 
 SIGMAS = (0.1, 0.07, 0.05, 0.035, 0.025)
 NUM_COMPONENTS = (2, 3, 5, 8, 12, 20)
-KINDS = ("auto", "mixture", "gaussian", "independent")
+KINDS = ("auto", "mixture", "gaussian", "independent", "quadratic")
+QUADRATIC_SCALE = 10.0
+"""Standard deviation of the small quadratic base, ten times the half range of rescaled pixels."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class ChosenBases:
         scores: mean validation log density in model space of every candidate, by name, at its best noise.
     """
 
-    mixtures: dict[str, NoisedGaussianMixture]
+    mixtures: dict[str, NoisedGaussianMixture | QuadraticBase]
     sigma_min: float
     scores: dict[str, float]
 
@@ -49,14 +51,17 @@ def choose_bases(train: Tensor, validation: Tensor, *, kind: str = "auto", seed:
     Args:
         train: rows ``(n, d)`` in model space, freshly dequantised copies welcome.
         validation: rows ``(m, d)`` in model space.
-        kind: "auto", "mixture", "gaussian" or "independent" (N(0, I)).
+        kind: "auto", "mixture", "gaussian", "independent" (N(0, I)), or "quadratic" (N(0, 100 I), of which only
+            integrability is asked).
         seed: of the fits.
     """
     if kind not in KINDS:
         raise ValueError(f"base must be one of {', '.join(KINDS)}, got {kind!r}")
     count, num_features = train.shape
-    singles: dict[str, NoisedGaussianMixture] = {}
+    singles: dict[str, NoisedGaussianMixture | QuadraticBase] = {}
     mixtures: dict[str, NoisedGaussianMixture] = {}
+    if kind == "quadratic":
+        singles["quadratic"] = QuadraticBase(num_features, QUADRATIC_SCALE)
     if kind == "independent":
         singles["independent"] = NoisedGaussianMixture.standard(num_features)
     if kind in ("auto", "gaussian"):
@@ -94,7 +99,7 @@ def _fit_mixture(train: Tensor, number: int, shape: str, seed: int) -> NoisedGau
     return NoisedGaussianMixture(weights / weights.sum(), torch.as_tensor(model.means_)[kept], covariances[kept])
 
 
-def _scores_by_noise(mixture: NoisedGaussianMixture, rows: Tensor) -> dict[float, float]:
+def _scores_by_noise(mixture: NoisedGaussianMixture | QuadraticBase, rows: Tensor) -> dict[float, float]:
     with torch.no_grad():
         return {
             sigma: float(mixture(rows, NoiseSchedule.log_spaced(1, sigma_min=sigma).log_snr[0]).mean())

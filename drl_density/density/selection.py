@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from drl_density.density.settings import FitSettings
+from drl_density.density.table import Table
 from drl_density.mcmc import MALA
 from drl_density.model import EnergySequence, MeanNormalizers
 from drl_density.partition import AISSettings, anneal, plan_annealing, sequence_path
-from drl_density.training import SelectionScore
+from drl_density.training import SelectionScore, TrainingState
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,7 @@ class AnnealedLikelihood:
         num_particles: particles in each of two replicates.
         steps_per_level: densities per level, even, so that half levels are on the path.
         num_candidate_levels: half levels from 0 upward that may be reported.
+        has_learned_constants: whether training fitted them.
     """
 
     rows: Tensor
@@ -35,6 +39,7 @@ class AnnealedLikelihood:
     num_particles: int = 256
     steps_per_level: int = 4
     num_candidate_levels: int = 7
+    has_learned_constants: bool = True
 
     def __call__(self, model: EnergySequence) -> SelectionScore:
         """The best candidate level and its score."""
@@ -66,7 +71,26 @@ class AnnealedLikelihood:
         with torch.no_grad():
             for level in candidates:
                 mean = float(model.log_density(self.rows, level).double().mean())
-                learned = float(model.log_normalizer(level)) if self.uses_constants(model) else -math.inf
+                is_told = self.has_learned_constants and self.uses_constants(model)
+                learned = float(model.log_normalizer(level)) if is_told else -math.inf
                 log_z = max(annealed[level], learned)
                 values[level] = mean - log_z
         return values
+
+
+def validation_rows(table: Table, settings: FitSettings, *, seed: int) -> Tensor:
+    """Held-out rows in data units; fewer of them for networks over images, whose passes are dear."""
+    sizes = {}
+    if settings.network == "residual":
+        sizes = {"least": min(1024, settings.images.num_validation_rows), "most": settings.images.num_validation_rows}
+    return table.held_out(table.dataset.validation, seed=seed, **sizes)
+
+
+def validation_score(
+    settings: FitSettings, rows: Tensor, state: TrainingState, *, seed: int
+) -> Callable[[EnergySequence], SelectionScore]:
+    """What selects weights: the annealed likelihood of held-out ``rows``, or simply the last step of ``state``."""
+    if settings.selection == "last":
+        return lambda model: SelectionScore(float(state.step))
+    particles = {} if settings.network == "mlp" else {"num_particles": min(256, settings.num_particles)}
+    return AnnealedLikelihood(rows, seed=seed, has_learned_constants=settings.has_learned_constants, **particles)

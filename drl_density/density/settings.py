@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from drl_density.density.image_settings import ImageSettings
+from drl_density.presets import find_preset
 from drl_density.schedule import NoiseSchedule
 from drl_density.training import TrainingSettings
 
@@ -16,8 +18,8 @@ class FitSettings:
     """Every choice of a fit; None means chosen from the size of the data and printed.
 
     Attributes:
-        transform: "auto", "gaussianize", "standardize" or "logit".
-        base: fixed part of the energies: "auto", "mixture", "gaussian" or "independent"; see
+        transform: "auto", "gaussianize", "standardize", "logit" or "rescale".
+        base: fixed part of the energies: "auto", "mixture", "gaussian", "independent" or "quadratic"; see
             :func:`~drl_density.density.mixture_base.choose_bases`.
         schedule: "log_spaced", the paper's "linear_beta" or the "cosine" of its successor; see :meth:`noise_schedule`.
         num_levels: T.
@@ -38,12 +40,19 @@ class FitSettings:
         noisier_share: share of training chains started at the noisier state.
         jump: levels between a state and the noisier one that its chain is conditioned on.
         classification_weight: factor of the noise-level classification.
+        network: "mlp", or "residual" over images; see ``images``.
+        objective: "adjusted" (this package's), or the papers' "langevin" (T6), "normal" (T1k) and "cooperative" (CDRL).
+        langevin_factor: b^2 of the papers' step sizes.
+        selection: "likelihood" keeps the weights and the level that score best on validation by an annealed log Z; "last"
+            keeps the last averaged weights, as the papers do.
+        num_particles: of each replicate of the annealing that normalises the density at the end.
+        images: choices of networks over images.
         training: steps, rates and patience.
         num_pool_draws: draws kept with the density.
     """
 
-    transform: Literal["auto", "gaussianize", "standardize", "logit"] = "auto"
-    base: Literal["auto", "mixture", "gaussian", "independent"] = "auto"
+    transform: Literal["auto", "gaussianize", "standardize", "logit", "rescale"] = "auto"
+    base: Literal["auto", "mixture", "gaussian", "independent", "quadratic"] = "auto"
     schedule: Literal["log_spaced", "linear_beta", "cosine"] = "log_spaced"
     num_levels: int | None = None
     sigma_min: float | None = None
@@ -62,14 +71,47 @@ class FitSettings:
     classification_weight: float = 1.0
     training: TrainingSettings = field(default_factory=TrainingSettings)
     num_pool_draws: int = 2000
+    network: Literal["mlp", "residual"] = "mlp"
+    objective: Literal["adjusted", "langevin", "normal", "cooperative"] = "adjusted"
+    langevin_factor: float = 2e-4
+    selection: Literal["likelihood", "last"] = "likelihood"
+    num_particles: int = 512
+    images: ImageSettings = field(default_factory=ImageSettings)
 
-    def resolve(self, num_rows: int, num_features: int, sigma_min: float) -> FitSettings:
+    @classmethod
+    def preset(cls, name: str) -> FitSettings:
+        """The settings of a preset; see :mod:`drl_density.presets`.
+
+        Raises:
+            ValueError: for an unknown name.
+
+        >>> FitSettings.preset("cifar10").num_chain_steps
+        30
+        """
+        chosen = find_preset(name)
+        values = chosen.values()
+        images = {"shape": chosen.image_shape, **values.pop("images", {})}
+        training = TrainingSettings(**values.pop("training", {}))
+        return cls(**values, training=training, images=ImageSettings(**images))
+
+    @property
+    def has_learned_constants(self) -> bool:
+        """Whether training fits the constants between levels."""
+        return self.classification_weight > 0
+
+    def resolve(
+        self, num_rows: int, num_features: int, sigma_min: float, *, event_shape: tuple[int, ...] = ()
+    ) -> FitSettings:
         """The same settings with every None replaced by a choice for a table of this size.
 
         Args:
             num_rows: training rows.
             num_features: d.
             sigma_min: noise of level 0 that the base suggests.
+            event_shape: of one point, for networks over images.
+
+        Raises:
+            DataError: a network over images for events that are none.
         """
         is_plane = num_features <= 3
         chosen = {
@@ -79,7 +121,10 @@ class FitSettings:
             "fourier_scale": 2.0,
             "dropout": 0.0 if num_rows >= 5000 else 0.1 if num_rows >= 300 else 0.3,
         }
-        return dataclasses.replace(self, **{k: v for k, v in chosen.items() if getattr(self, k) is None})
+        choices = {k: v for k, v in chosen.items() if getattr(self, k) is None}
+        if self.network == "residual":
+            choices["images"] = self.images.resolve(event_shape)
+        return dataclasses.replace(self, **choices)
 
     def _chosen_levels(self, sigma_min: float, *, is_plane: bool) -> dict[str, Any]:
         """Number of levels and their ends: from the data for "log_spaced", else those of the schedule's own paper."""
@@ -125,7 +170,10 @@ class FitSettings:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FitSettings:
         """The inverse of :meth:`to_dict`."""
-        return cls(**{**values, "training": TrainingSettings(**values["training"])})
+        parts = {"training": TrainingSettings(**values["training"])}
+        if "images" in values:
+            parts["images"] = ImageSettings.from_dict(values["images"])
+        return cls(**{**values, **parts})
 
 
 def _linear_beta(num_levels: int) -> NoiseSchedule:

@@ -69,6 +69,9 @@ def prepare_table(dataset: Dataset, kind: str = "auto", *, base: str | None = No
     table = Table(dataset, transform, dequantization, None)
     if base is None:
         return table
+    if base == "quadratic":
+        rows, copies = rows[:2], 1
     u = torch.cat([transform(table.rows(rows, generator)) for _ in range(copies)])
-    held_out = transform(table.held_out(dataset.validation, seed=0))
+    most = 2 if base == "quadratic" else 8192
+    held_out = transform(table.held_out(dataset.validation, seed=0, least=min(1024, most), most=most))
     return dataclasses.replace(table, bases=choose_bases(u, held_out, kind=base))

@@ -6,9 +6,9 @@ from drl_density.training.cooperative import CooperativeRecovery, propose
 from drl_density.training.doctor import Doctor
 from drl_density.training.langevin_chains import LangevinChains, draw_pairs
 from drl_density.training.langevin_recovery import LangevinRecovery
-from drl_density.training.objectives import RecoveryLikelihood, classification_loss
+from drl_density.training.objectives import Objective, RecoveryLikelihood, classification_loss
 from drl_density.training.state import TrainingState, new_state
-from drl_density.training.trainer import Evaluation, SelectionScore, TrainingSettings, history_dataset, train
+from drl_density.training.trainer import Batches, Evaluation, SelectionScore, TrainingSettings, history_dataset, train
 from drl_density.training.validation import ValidationLoss, validation_loss
 from drl_density.training.workers import Workers, joined_workers, num_restarts
 
@@ -16,6 +16,7 @@ __all__ = [
     "AmbientDenoiser",
     "AmbientPrior",
     "AmbientSettings",
+    "Batches",
     "CompletedBatches",
     "CompletionSettings",
     "CooperativeRecovery",
@@ -23,6 +24,7 @@ __all__ = [
     "Evaluation",
     "LangevinChains",
     "LangevinRecovery",
+    "Objective",
     "RecoveryLikelihood",
     "SelectionScore",
     "TrainingSettings",

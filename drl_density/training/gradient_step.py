@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from drl_density.networks import frozen_power_iteration, settle_power_iteration
-from drl_density.training.objectives import LevelStatistics, ObjectiveValue, RecoveryLikelihood
+from drl_density.training.objectives import LevelStatistics, Objective, ObjectiveValue
 from drl_density.training.state import TrainingState
 from drl_density.training.workers import Workers
 
@@ -25,14 +25,13 @@ if TYPE_CHECKING:
 
 def gradient_step(
     state: TrainingState,
-    objective: RecoveryLikelihood,
+    objective: Objective,
     batches: Batches,
     settings: TrainingSettings,
     workers: Workers,
 ) -> tuple[ObjectiveValue, float]:
     """Change weights, average and step sizes in place: (value over the whole batch, gradient norm before scaling)."""
-    for group in state.optimizer.param_groups:
-        group["lr"] = settings.rate(state.step) * state.rate_factor
+    state.set_rates(settings.rate(state.step))
     state.model.train()
     state.optimizer.zero_grad(set_to_none=True)
     values, is_whole = [], settings.num_shards == 1
@@ -53,7 +52,7 @@ def gradient_step(
         settle_power_iteration(state.model, num_iterations=1)
     if workers.count > 1:
         _add_up_gradients(state.model, workers)
-    norm = torch.nn.utils.clip_grad_norm_(state.model.parameters(), settings.max_gradient_norm)
+    norm = state.clip_gradients(settings.max_gradient_norm)
     if bool(torch.isfinite(norm)):
         state.optimizer.step()
         state.average.update_parameters(state.model)
@@ -94,7 +93,7 @@ def _shard_generators(generator: torch.Generator, num_shards: int, workers: Work
 
 
 def _value(
-    state: TrainingState, objective: RecoveryLikelihood, x: Tensor | tuple[Tensor, Tensor], generator: torch.Generator
+    state: TrainingState, objective: Objective, x: Tensor | tuple[Tensor, Tensor], generator: torch.Generator
 ) -> ObjectiveValue:
     device = (x[0] if isinstance(x, tuple) else x).device
     devices = [device] if device.type == "cuda" else []

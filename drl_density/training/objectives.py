@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -36,6 +37,19 @@ class ObjectiveValue:
     loss: Tensor
     parts: dict[str, Tensor]
     statistics: LevelStatistics
+
+
+class Objective(Protocol):
+    """What the trainer minimises."""
+
+    @property
+    def kernel(self) -> Kernel:
+        """Of its chains; the trainer adapts step sizes of adjusted ones."""
+
+    def __call__(
+        self, model: EnergySequence, x: Tensor, step_sizes: Tensor, *, generator: torch.Generator | None = None
+    ) -> ObjectiveValue:
+        """Evaluate on clean rows ``x`` ``(batch, *event)``."""
 
 
 @dataclass(frozen=True)

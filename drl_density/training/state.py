@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from drl_density.errors import RunFolderError
 from drl_density.model import EnergySequence
+from drl_density.networks import settle_power_iteration
 
 
 @dataclass
@@ -51,8 +52,19 @@ class TrainingState:
 
     @property
     def averaged_model(self) -> EnergySequence:
-        """The averaged sequence."""
+        """The averaged sequence; averaged weights come with other weights' spectral norms, iterated anew here."""
+        settle_power_iteration(self.average.module)
         return self.average.module
+
+    def set_rates(self, rate: float) -> None:
+        """Give every group of parameters its learning rate: ``rate`` times the doctor's factor and the group's own share."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * self.rate_factor * group.get("rate_share", 1.0)
+
+    def clip_gradients(self, largest: float) -> Tensor:
+        """Scale the gradient of each group of parameters down to norm ``largest``; the norm of all before that."""
+        norms = [torch.nn.utils.clip_grad_norm_(group["params"], largest) for group in self.optimizer.param_groups]
+        return norms[0] if len(norms) == 1 else torch.stack(norms).norm()
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, scalars) that hold the whole state; safetensors and JSON carry them exactly."""
@@ -98,10 +110,20 @@ def new_state(
     average_decay: float,
     seed: int,
     step_size: float = 0.8,
+    moment_decays: tuple[float, float] = (0.9, 0.99),
+    initializer_rate: float = 1.0,
 ) -> TrainingState:
-    """A fresh state: nothing trained, chains' step sizes at a guess, generator seeded."""
+    """A fresh state: nothing trained, chains' step sizes at a guess, generator seeded.
+
+    An initialiser's parameters are a group of their own, at ``initializer_rate`` times the learning rate.
+    """
+    groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
+    if model.initializer is not None:
+        own = list(model.initializer.parameters())
+        rest = [part for name, part in model.named_parameters() if not name.startswith("initializer.")]
+        groups = [{"params": rest}, {"params": own, "rate_share": initializer_rate}]
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99), foreach=True
+        groups, lr=learning_rate, weight_decay=weight_decay, betas=moment_decays, foreach=True
     )
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(average_decay), use_buffers=False)
     return TrainingState(

@@ -19,7 +19,7 @@ from drl_density.errors import DivergenceWarning, TrainingFailed
 from drl_density.model import EnergySequence
 from drl_density.training.doctor import Doctor, all_finite, gradient_free_statistics, spurious_gap
 from drl_density.training.gradient_step import gradient_step, prepare_network
-from drl_density.training.objectives import LevelStatistics, RecoveryLikelihood
+from drl_density.training.objectives import LevelStatistics, Objective
 from drl_density.training.state import SaveState, TrainingState
 from drl_density.training.validation import validation_loss
 from drl_density.training.workers import Workers
@@ -46,12 +46,17 @@ class TrainingSettings:
     """How long and how fast to train.
 
     Attributes:
-        num_steps: gradient steps; the learning rate falls to zero over them as a half cosine after a short warm-up.
+        num_steps: gradient steps; the learning rate falls to zero over them as a half cosine after a short warm-up,
+            unless it is to stay constant.
         batch_size: rows per step.
         learning_rate: peak rate of AdamW.
         weight_decay: of AdamW.
         average_decay: of the exponential moving average of weights.
         max_gradient_norm: gradients are scaled down to it.
+        warmup_steps: steps over which the rate rises to its peak.
+        decay: "cosine", or "constant" after the warm-up.
+        first_moment_decay: beta_1 of AdamW.
+        second_moment_decay: beta_2.
         evaluate_every: steps between evaluations.
         patience: evaluations without a better score before stopping early.
         num_shards: pieces of the batch with their own rows and noise, whose gradients are added up one after the other
@@ -77,6 +82,10 @@ class TrainingSettings:
     is_channels_last: bool = False
     is_compiled: bool = False
     is_checkpointed: bool = False
+    warmup_steps: int = 100
+    decay: Literal["cosine", "constant"] = "cosine"
+    first_moment_decay: float = 0.9
+    second_moment_decay: float = 0.99
 
     def __post_init__(self) -> None:
         if self.num_shards < 1 or self.batch_size % self.num_shards:
@@ -86,7 +95,9 @@ class TrainingSettings:
 
     def rate(self, step: int) -> float:
         """Learning rate at a step."""
-        warmup = min(1.0, (step + 1) / 100)
+        warmup = min(1.0, (step + 1) / self.warmup_steps)
+        if self.decay == "constant":
+            return self.learning_rate * warmup
         return self.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * min(step / self.num_steps, 1.0)))
 
 
@@ -112,7 +123,7 @@ class Evaluation:
 
 def train(
     state: TrainingState,
-    objective: RecoveryLikelihood,
+    objective: Objective,
     batches: Batches,
     *,
     settings: TrainingSettings,

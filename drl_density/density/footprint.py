@@ -1,0 +1,136 @@
+"""What a fit over images will ask of memory and time, told before it begins."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from drl_density.density.image_networks import build_image_networks
+from drl_density.density.settings import FitSettings
+from drl_density.errors import DataError
+
+COPIES = 16
+"""Copies of the weights while training: weights, gradient, two moments, average, best, a good state of five, its double."""
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Size of a training run.
+
+    Attributes:
+        num_parameters: of the energy and the initialiser.
+        weight_bytes: weights with gradients, moments, averages and kept states.
+        activation_bytes: what one gradient step keeps for its backward pass, the whole batch at once.
+        available_bytes: memory to be had now, None where the system does not tell.
+        seconds_per_step: estimate from one timed pass of a narrower network on this machine.
+        num_steps: gradient steps.
+    """
+
+    num_parameters: int
+    weight_bytes: int
+    activation_bytes: int
+    available_bytes: int | None
+    seconds_per_step: float
+    num_steps: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Weights and activations."""
+        return self.weight_bytes + self.activation_bytes
+
+    @property
+    def fits(self) -> bool:
+        """False when more is needed than there is."""
+        return self.available_bytes is None or self.total_bytes <= self.available_bytes
+
+    def describe(self) -> str:
+        """Two lines for a person."""
+        there = "unknown" if self.available_bytes is None else _size(self.available_bytes)
+        hours = self.seconds_per_step * self.num_steps / 3600
+        return (
+            f"{self.num_parameters:,} parameters; memory about {_size(self.total_bytes)} (weights and their copies "
+            f"{_size(self.weight_bytes)}, activations {_size(self.activation_bytes)}), available {there}\n"
+            f"time about {self.seconds_per_step:.2g} s a step on this machine, {hours:.3g} h for {self.num_steps:,} steps "
+            "(a rough estimate; what is measured as training begins stands in the progress bar)"
+        )
+
+
+def footprint(settings: FitSettings) -> Footprint:
+    """Of resolved ``settings`` with network "residual".
+
+    Activations are counted on a narrow network, to whose width they are proportional; the time is that of its gradient,
+    times the square of the widths' ratio, the batch, and the passes of a step.
+    """
+    schedule = settings.noise_schedule()
+    num_parameters = sum(
+        part.numel()
+        for network in build_image_networks(settings, schedule, None)
+        if network is not None
+        for part in network.parameters()
+    )
+    images, batch = settings.images, settings.training.batch_size
+    narrow = min(8, images.num_channels)
+    thin = dataclasses.replace(settings, objective="adjusted", images=dataclasses.replace(images, num_channels=narrow))
+    network, _ = build_image_networks(thin, schedule, torch.Generator().manual_seed(0))
+    x = torch.zeros(2, *images.shape, requires_grad=True)
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.ndim == 4 and len(tensor) == 2:
+            kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        value = network(x, torch.zeros(())).sum()
+    torch.autograd.grad(value, x)
+    started = time.monotonic()
+    torch.autograd.grad(network(x, torch.zeros(())).sum(), x)
+    ratio = images.num_channels / narrow
+    per_row = (time.monotonic() - started) / 2 * ratio**2
+    # A step: one gradient per chain step and one before the first, then forward and backward on both ends.
+    chain = 1 if settings.objective == "normal" else settings.num_chain_steps + 1
+    classification = 1.5 * settings.num_levels if settings.classification_weight else 0.0
+    rows = 2 * batch if not settings.classification_weight else max(2, settings.num_levels) * batch
+    return Footprint(
+        num_parameters=num_parameters,
+        weight_bytes=4 * num_parameters * COPIES,
+        activation_bytes=int(rows * ratio * sum(kept.values()) / 2),
+        available_bytes=available_memory(),
+        seconds_per_step=per_row * batch * (chain + 3 + classification),
+        num_steps=settings.training.num_steps,
+    )
+
+
+def check_memory(settings: FitSettings) -> None:
+    """Refuse a fit whose memory does not fit, before anything is trained.
+
+    Raises:
+        DataError: with the sizes, and what to lower.
+    """
+    if settings.network != "residual":
+        return
+    found = footprint(settings)
+    if not found.fits:
+        raise DataError(
+            f"this fit needs about {_size(found.total_bytes)} of memory ({_size(found.activation_bytes)} of it for a batch "
+            f"of {settings.training.batch_size}) and {_size(found.available_bytes or 0)} are available: lower "
+            "training.batch_size, images.num_channels or images.num_blocks, or use a larger machine"
+        )
+
+
+def available_memory() -> int | None:
+    """Bytes of main memory that a new process may hope for, or None where the system does not say."""
+    table = Path("/proc/meminfo")
+    if not table.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in table.read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else None
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 // 10 else f"{count / 2**20:.1f} MiB"

@@ -1,0 +1,81 @@
+"""Energy and initialiser of a fit to images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drl_density.density.settings import FitSettings
+from drl_density.networks import ResidualEnergy, ResidualSettings, StepCalibrated, UNet, UNetSettings
+from drl_density.schedule import NoiseSchedule
+
+Draw = Callable[[int, torch.Generator], Tensor]
+
+
+def build_image_networks(
+    settings: FitSettings, schedule: NoiseSchedule, generator: torch.Generator | None
+) -> tuple[nn.Module, nn.Module | None]:
+    """(energy, initialiser or None) of resolved ``settings``."""
+    images = settings.images
+    sizes = ResidualSettings(
+        images.shape,
+        num_channels=images.num_channels,
+        multipliers=images.multipliers,
+        num_blocks=images.num_blocks,
+        attention_sizes=images.attention_sizes,
+        is_normalized=images.is_normalized,
+        activation=images.activation,
+        starts_at_zero=images.starts_at_zero,
+        level_log_snr=tuple(schedule.log_snr[:-1].tolist()) if images.has_level_index else None,
+    )
+    network: nn.Module = ResidualEnergy(sizes, generator=generator)
+    if images.is_step_calibrated:
+        step_alpha, step_size = schedule.langevin_steps(
+            settings.langevin_factor, is_top_marginal=settings.objective != "normal"
+        )
+        network = StepCalibrated(network, schedule.log_snr[:-1], step_alpha, step_size)
+    if settings.objective != "cooperative":
+        return network, None
+    initializer = UNetSettings(
+        images.shape,
+        num_channels=images.initializer_channels,
+        multipliers=images.initializer_multipliers,
+        num_blocks=images.initializer_blocks,
+    )
+    return network, UNet(initializer, generator=generator)
+
+
+def mirrored(draw: Draw, shape: tuple[int, int, int]) -> Draw:
+    """Rows of ``draw`` with each image mirrored left to right with chance one half."""
+
+    def batches(num_rows: int, generator: torch.Generator) -> Tensor:
+        rows = draw(num_rows, generator)
+        chosen = torch.rand(num_rows, generator=generator, device=generator.device).to(rows.device) < 0.5
+        flipped = rows.reshape(num_rows, *shape).flip(-1).reshape(rows.shape)
+        return torch.where(chosen[:, None], flipped, rows)
+
+    return batches
+
+
+def image_network_to_values(network: nn.Module) -> dict[str, Any]:
+    """Plain values of an energy or initialiser over images."""
+    if isinstance(network, StepCalibrated):
+        return {"num_calibrated": len(network.level_log_snr), **image_network_to_values(network.network)}
+    kind = "unet" if isinstance(network, UNet) else "residual"
+    return {"kind": kind, "network": dataclasses.asdict(network.settings)}
+
+
+def image_network_from_values(values: dict[str, Any]) -> nn.Module:
+    """The inverse, with weights that are about to be loaded."""
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values["network"].items()}
+    if values["kind"] == "unet":
+        return UNet(UNetSettings(**plain))
+    network: nn.Module = ResidualEnergy(ResidualSettings(**plain))
+    if "num_calibrated" in values:
+        ones = torch.ones(values["num_calibrated"], dtype=torch.float64)
+        network = StepCalibrated(network, -ones.cumsum(0), ones, ones)
+    return network

@@ -1,0 +1,84 @@
+"""Choices that only networks over images have."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from drl_density.errors import DataError
+from drl_density.networks import MULTIPLIERS
+
+
+@dataclass(frozen=True)
+class ImageSettings:
+    """Sizes and rules of the residual energy network and its initialiser; None means chosen from the image's size.
+
+    Attributes:
+        shape: (channels, height, width) of an image.
+        num_channels: of the first feature map.
+        multipliers: of the channels at each resolution.
+        num_blocks: residual blocks at each resolution.
+        attention_sizes: heights of feature maps with attention.
+        is_normalized: spectral normalisation.
+        activation: "silu", or the papers' "leaky_relu".
+        starts_at_zero: begin at the fixed base; the papers begin at a random network.
+        is_step_calibrated: the papers' parametrisation: output over the squared Langevin step, input times a.
+        has_level_index: the network is told the level's index, as the first paper's, in place of its log-SNR.
+        flips: training images are mirrored left to right with chance one half.
+        num_validation_rows: held-out images that evaluations look at.
+        initializer_channels: of the initialiser U-Net of cooperative training.
+        initializer_multipliers: of its channels.
+        initializer_blocks: residual blocks at each of its resolutions.
+        initializer_rate: its learning rate over the energy's.
+    """
+
+    shape: tuple[int, int, int] | None = None
+    num_channels: int = 16
+    multipliers: tuple[int, ...] | None = None
+    num_blocks: int = 1
+    attention_sizes: tuple[int, ...] = ()
+    is_normalized: bool = False
+    activation: Literal["silu", "leaky_relu"] = "silu"
+    starts_at_zero: bool = True
+    is_step_calibrated: bool = False
+    has_level_index: bool = False
+    flips: bool = False
+    num_validation_rows: int = 256
+    initializer_channels: int = 64
+    initializer_multipliers: tuple[int, ...] | None = None
+    initializer_blocks: int = 3
+    initializer_rate: float = 0.1
+
+    def resolve(self, event_shape: tuple[int, ...]) -> ImageSettings:
+        """With the shape and multipliers for events ``(h, w)`` or ``(c, h, w)``.
+
+        Raises:
+            DataError: events that are no images, or of another shape than the settings are for.
+        """
+        if len(event_shape) not in (2, 3):
+            raise DataError(
+                f'network "residual" needs images, event shape (h, w) or (c, h, w), got {tuple(event_shape)}; use network '
+                '"mlp" for tables'
+            )
+        shape = (1, *event_shape) if len(event_shape) == 2 else tuple(event_shape)
+        if self.shape is not None and tuple(self.shape) != shape:
+            raise DataError(
+                f"these settings are for images of shape {tuple(self.shape)} (channels, height, width), the data has "
+                f"{shape}: choose another preset, or scale the images (--image-size)"
+            )
+        side = min(shape[1:])
+        known = max((size for size in MULTIPLIERS if size <= side), default=None)
+        multipliers = self.multipliers or (MULTIPLIERS[known] if known else (1,))
+        halvings = 0
+        while halvings < 2 and side % 2 ** (halvings + 1) == 0 and side >= 2 ** (halvings + 3):
+            halvings += 1
+        initializer = self.initializer_multipliers or (1,) * (halvings + 1)
+        return dataclasses.replace(
+            self, shape=shape, multipliers=tuple(multipliers), initializer_multipliers=tuple(initializer)
+        )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ImageSettings:
+        """Settings from plain values; lists become tuples."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
