@@ -137,6 +137,7 @@ _SMALL = {
     ),
     **_given(OURS, num_levels=8, kernel="mala", training__learning_rate=1e-3, images__num_blocks=1),
 }
+_LOGIT = _given("ours: the default of tables bounded on both sides, so that likelihoods compare", transform="logit")
 _DIGITS = _given(
     OURS_CPU, images__num_channels=16, images__multipliers=(1, 2), num_chain_steps=4, training__batch_size=128
 )
@@ -181,16 +182,22 @@ PRESETS: dict[str, Preset] = {
                 **_given(f"{DRL_PAPER} (all thousand steps of the base chain)", num_levels=999),
                 **_given(f"{DRL_PAPER} (one Gaussian draw)", objective="normal"),
             },
-            "The calibration's step sizes are those of T6: the release has no T1k. Draw with HMC-refined progressive sampling.",
+            "The calibration's step sizes are those of T6: the release has no T1k. Draw with refined progressive sampling.",
         ),
         _cdrl("cifar10_cdrl", "CIFAR-10", 32, Number(400_000, CDRL_CODE)),
         _cdrl("imagenet32_cdrl", "ImageNet at 32 pixels", 32, Number(1_000_000, CDRL_PAPER)),
         _cdrl("celeba64_cdrl", "CelebA", 64, Number(400_000, GUESS), "Its settings are not in the release."),
-        Preset("digits", "8x8 digits on 2 cores", (1, 8, 8), {**_SMALL, **_DIGITS, **_LITTLE}),
-        Preset("digits_gpu", "8x8 digits on one GPU", (1, 8, 8), {**_SMALL, **_DIGITS, **_LARGE}),
+        Preset("digits", "8x8 digits on 2 cores", (1, 8, 8), {**_SMALL, **_LOGIT, **_DIGITS, **_LITTLE}),
+        Preset("digits_gpu", "8x8 digits on one GPU", (1, 8, 8), {**_SMALL, **_LOGIT, **_DIGITS, **_LARGE}),
         Preset("mnist", "28x28 digits on 2 cores", (1, 28, 28), {**_SMALL, **_MNIST, **_LITTLE}),
         Preset("mnist_gpu", "28x28 digits on one GPU", (1, 28, 28), {**_SMALL, **_MNIST, **_LARGE}),
-        Preset("images", "small images of any size on 2 cores", None, {**_SMALL, **_DIGITS, **_LITTLE}),
+        Preset(
+            "images",
+            "small images of any size on 2 cores",
+            None,
+            {path: number for path, number in (_SMALL | _DIGITS | _LITTLE).items() if path != "images.multipliers"},
+            "Multipliers follow the size of the images.",
+        ),
     )
 }
 

@@ -11,9 +11,10 @@ import torch
 import tyro
 
 from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
-from drl_density.density import FitSettings, fit, prepare_table
+from drl_density.density import FitSettings, check_memory, fit, footprint, prepare_table
 from drl_density.density.demo import run_demo
 from drl_density.errors import DataError, NumericalError
+from drl_density.presets import find_preset
 from drl_density.run_folder import SETTINGS
 from drl_density.training import Workers, joined_workers, num_restarts
 
@@ -50,12 +51,17 @@ class Fit:
     force: bool = False
     """Overwrite the run in the folder."""
     dry_run: bool = False
-    """Print the resolved settings and stop."""
+    """Print the resolved settings, for image networks also size, memory and estimated time, and stop."""
+    preset: str | None = None
+    """Settings of a paper's experiment or of a small image fit (cifar10, celeba64, mnist, digits, images, ...); what
+    is given under --settings wins over it."""
     settings: FitSettings = dataclasses.field(default_factory=FitSettings)
     """Choices of the fit; see --help for each."""
 
     def run(self) -> None:
         """Fit, save, and say what came out; under torchrun by all processes together."""
+        if self.preset is not None:
+            self.settings = self.settings.over(FitSettings.preset(self.preset))
         with joined_workers() as workers:
             self._run(workers)
 
@@ -100,10 +106,17 @@ class Fit:
     def _print_settings(self, data: Dataset) -> None:
         table = prepare_table(data, self.settings.transform, base=self.settings.base)
         num_features, transform = data.train[0].numel(), table.transform
-        settings = self.settings.resolve(len(data.train), num_features, table.bases.sigma_min)
+        settings = self.settings.resolve(
+            len(data.train), num_features, table.bases.sigma_min, event_shape=data.event_shape
+        )
         describe = getattr(transform, "describe", None)
         print("\n".join(describe()) if describe else f"transform: {transform}")
         print(json.dumps({"out": str(self.out), "seed": self.seed, **settings.to_dict()}, indent=1))
+        if self.preset is not None:
+            print(find_preset(self.preset).describe())
+        if settings.network == "residual":
+            print(footprint(settings).describe())
+            check_memory(settings)
 
 
 @dataclasses.dataclass

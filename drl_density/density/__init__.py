@@ -7,7 +7,9 @@ from drl_density.density.draws import METHODS, draw
 from drl_density.density.evaluation import dequantized_rows
 from drl_density.density.fit import fit
 from drl_density.density.fitted import Baselines, Density
+from drl_density.density.footprint import Footprint, check_memory, footprint
 from drl_density.density.generators import DistillSettings, Generator, distill, load_generator
+from drl_density.density.image_settings import ImageSettings
 from drl_density.density.likelihood_report import LikelihoodReport
 from drl_density.density.posterior import Posterior
 from drl_density.density.reconstruction import Reconstruction, reconstruct
@@ -23,19 +25,23 @@ __all__ = [
     "Diagnosis",
     "DistillSettings",
     "FitSettings",
+    "Footprint",
     "Generator",
+    "ImageSettings",
     "Imputation",
     "LikelihoodReport",
     "MarginalDensity",
     "Posterior",
     "Reconstruction",
     "Table",
+    "check_memory",
     "compare",
     "dequantized_rows",
     "diagnosis_file",
     "distill",
     "draw",
     "fit",
+    "footprint",
     "load_generator",
     "prepare_table",
     "reconstruct",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from drl_density.density.image_networks import build_image_networks, mirrored
@@ -13,6 +15,7 @@ from drl_density.networks import MLP, MLPSettings, NoisedGaussianMixture, Quadra
 from drl_density.training import (
     Batches,
     CooperativeRecovery,
+    Doctor,
     LangevinChains,
     LangevinRecovery,
     Objective,
@@ -73,6 +76,19 @@ def build_objective(settings: FitSettings) -> Objective:
         jump=settings.jump,
         classification_weight=settings.classification_weight,
     )
+
+
+def build_doctor(settings: FitSettings) -> Doctor:
+    """The training doctor of ``settings``.
+
+    The papers' short chains end far from equilibrium, so their gaps in nats are large from the first step on; what tells
+    of a run-away there is the gap of the raw output, which the squared step size turns into nats.
+    """
+    if settings.objective == "adjusted":
+        return Doctor()
+    _, step_size = settings.noise_schedule().langevin_steps(settings.langevin_factor)
+    limit = Doctor.max_gap_per_dimension / float(step_size.min()) ** 2
+    return Doctor(max_gap_per_dimension=limit, max_loss_rise=math.inf)
 
 
 def training_batches(table: Table, settings: FitSettings) -> Batches:

@@ -13,7 +13,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from drl_density.datasets import Dataset, Split, load_dataset
-from drl_density.density.build import build_model, build_objective, fresh_state, members_of, training_batches
+from drl_density.density.build import (
+    build_doctor,
+    build_model,
+    build_objective,
+    fresh_state,
+    members_of,
+    training_batches,
+)
 from drl_density.density.fitted import Baselines, Density, ToData, freeze
 from drl_density.density.footprint import check_memory
 from drl_density.density.forecast import final_annealing, finishing_seconds, within_time
@@ -153,6 +160,7 @@ class _Member:
                 training_batches(table, settings),
                 settings=settings.training,
                 evaluation=evaluation,
+                doctor=build_doctor(settings),
             )
 
 

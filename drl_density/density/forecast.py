@@ -8,7 +8,14 @@ import warnings
 
 import torch
 
-from drl_density.density.build import build_model, build_objective, fresh_state, members_of, training_batches
+from drl_density.density.build import (
+    build_doctor,
+    build_model,
+    build_objective,
+    fresh_state,
+    members_of,
+    training_batches,
+)
 from drl_density.density.fitted import freeze
 from drl_density.density.selection import validation_rows, validation_score
 from drl_density.density.settings import FitSettings
@@ -54,7 +61,14 @@ def seconds_per_step(table: Table, settings: FitSettings, *, seed: int, num_step
     times: list[float] = []
     score = validation_score(settings, rows, state, seed=seed)
     evaluation = Evaluation(rows, score=score, on_step=lambda _: times.append(time.monotonic()))
-    train(state, build_objective(settings), training_batches(table, settings), settings=training, evaluation=evaluation)
+    train(
+        state,
+        build_objective(settings),
+        training_batches(table, settings),
+        settings=training,
+        evaluation=evaluation,
+        doctor=build_doctor(settings),
+    )
     done = time.monotonic()
     per_step = sorted(b - a for a, b in zip(times, times[1:], strict=False))[len(times) // 2 - 1]
     return per_step + (done - times[-1]) / settings.training.evaluate_every

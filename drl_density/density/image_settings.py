@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -51,15 +52,17 @@ class ImageSettings:
     initializer_rate: float = 0.1
 
     def resolve(self, event_shape: tuple[int, ...]) -> ImageSettings:
-        """With the shape and multipliers for events ``(h, w)`` or ``(c, h, w)``.
+        """With the shape and multipliers for events ``(h, w)`` or ``(c, h, w)``, or flat ones of the size of ``shape``.
 
         Raises:
             DataError: events that are no images, or of another shape than the settings are for.
         """
+        if self.shape is not None and len(event_shape) == 1 and event_shape[0] == math.prod(self.shape):
+            event_shape = self.shape
         if len(event_shape) not in (2, 3):
             raise DataError(
                 f'network "residual" needs images, event shape (h, w) or (c, h, w), got {tuple(event_shape)}; use network '
-                '"mlp" for tables'
+                '"mlp" for tables, or say images.shape for flat rows of images'
             )
         shape = (1, *event_shape) if len(event_shape) == 2 else tuple(event_shape)
         if self.shape is not None and tuple(self.shape) != shape:

@@ -1,0 +1,271 @@
+"""Fits to images: presets with their sources, one density for everybody, dry runs, memory, run folders."""
+
+import dataclasses
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import drl_density as drl
+from drl_density.cli import main
+from drl_density.density import ImageSettings, check_memory, footprint
+from drl_density.density.build import build_model, build_objective, training_batches
+from drl_density.density.selection import AnnealedLikelihood
+from drl_density.density.table import prepare_table
+from drl_density.errors import DataError
+from drl_density.networks import QuadraticBase, ResidualEnergy, StepCalibrated, UNet
+from drl_density.partition import sequence_path
+from drl_density.presets import PRESETS
+from drl_density.training import CooperativeRecovery, LangevinRecovery, RecoveryLikelihood
+
+SMALL = {"num_channels": 4, "multipliers": (1,), "num_blocks": 1, "num_validation_rows": 16}
+SMALL |= {"initializer_channels": 4, "initializer_multipliers": (1,), "initializer_blocks": 1}
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """96 grey 4x4 pictures of 8 bits: a bright half, left or right, with noise."""
+    generator = torch.Generator().manual_seed(0)
+    side = torch.randint(2, (96,), generator=generator)
+    bright = torch.zeros(96, 4, 4, dtype=torch.long)
+    bright[side == 0, :, :2] = 200
+    bright[side == 1, :, 2:] = 200
+    noise = torch.randint(50, (96, 4, 4), generator=generator)
+    return drl.load_dataset((bright + noise).to(torch.uint8).numpy(), seed=0)
+
+
+def settings_for(name, **changes):
+    """A preset cut down to seconds."""
+    preset = drl.FitSettings.preset(name)
+    training = dataclasses.replace(preset.training, num_steps=2, evaluate_every=2, batch_size=8)
+    images = dataclasses.replace(preset.images, **{**SMALL, "shape": None})
+    cut = {"num_levels": 2, "num_particles": 4, "num_pool_draws": 2, "num_chain_steps": 2}
+    return dataclasses.replace(preset, training=training, images=images, **{**cut, **changes})
+
+
+def resolved(name, dataset, **changes):
+    settings = settings_for(name, **changes)
+    table = prepare_table(dataset, settings.transform, base=settings.base)
+    return table, settings.resolve(len(dataset.train), 16, table.bases.sigma_min, event_shape=dataset.event_shape)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_number_of_a_preset_has_a_source_and_a_place(name):
+    preset = PRESETS[name]
+    settings = drl.FitSettings.preset(name)
+    plain = settings.to_dict()
+    for path, number in preset.numbers.items():
+        assert len(number.source) > 8, path
+        value = plain
+        for part in path.split("."):
+            value = value[part]
+        assert value == number.value, path
+    assert drl.FitSettings.from_dict(json.loads(json.dumps(plain))) == settings
+    assert name in preset.describe()
+
+
+# What the papers' releases say: blocks, batch, beta_1, K, b^2, side, clip, average.
+PAPERS = {
+    "cifar10": (8, 256, 0.9, 30, 2e-4, 32, math.inf, 0.999),
+    "celeba64": (6, 128, 0.5, 30, 2e-4, 64, math.inf, 0.999),
+    "lsun_church64": (2, 128, 0.9, 30, 2e-4, 64, math.inf, 0.999),
+    "lsun_bedroom64": (2, 128, 0.9, 30, 2e-4, 64, math.inf, 0.999),
+    "lsun_church128": (2, 64, 0.5, 30, 2e-4, 128, math.inf, 0.999),
+    "lsun_bedroom128": (5, 64, 0.5, 30, 2e-4, 128, math.inf, 0.999),
+    "cifar10_cdrl": (8, 256, 0.9, 15, 4e-4, 32, 1.0, 0.9999),
+    "imagenet32_cdrl": (8, 256, 0.9, 15, 4e-4, 32, 1.0, 0.9999),
+    "celeba64_cdrl": (8, 256, 0.9, 15, 4e-4, 64, 1.0, 0.9999),
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_papers_numbers(name):
+    settings = drl.FitSettings.preset(name)
+    images, training = settings.images, settings.training
+    found = (
+        images.num_blocks,
+        training.batch_size,
+        training.first_moment_decay,
+        settings.num_chain_steps,
+        settings.langevin_factor,
+        images.shape[1],
+        training.max_gradient_norm,
+        training.average_decay,
+    )
+    assert found == PAPERS[name]
+    assert (training.rate(10**5), training.second_moment_decay) == (1e-4, 0.999)
+    warmup = 10_000 if name.endswith("cdrl") else 1000
+    assert training.rate(warmup // 2 - 1) == pytest.approx(0.5e-4)
+    assert settings.classification_weight == 0
+    assert settings.base == "quadratic"
+    assert settings.selection == "last"
+
+
+def test_weights_are_selected_by_the_last_step_or_the_likelihood(pictures):
+    assert AnnealedLikelihood(torch.zeros(1, 16)).has_learned_constants
+    assert not settings_for("cifar10").has_learned_constants
+    assert settings_for("images").has_learned_constants
+
+
+def test_settings_become_the_papers_parts(pictures):
+    table, settings = resolved("cifar10", pictures, num_levels=6)
+    model = build_model(settings, table.bases.mixtures["quadratic"], seed=0)
+    assert isinstance(model.network, StepCalibrated)
+    assert isinstance(model.network.network, ResidualEnergy)
+    assert isinstance(model.base, QuadraticBase)
+    assert model.is_integrable
+    assert model.schedule == drl.NoiseSchedule.linear_beta()
+    times = model.network.network.embed_level.time(model.schedule.log_snr.float())
+    assert torch.allclose(times[:6], torch.arange(6.0), atol=1e-4)
+    objective = build_objective(settings)
+    assert isinstance(objective, LangevinRecovery)
+    assert objective.start == "noisier"
+    _, thousand = resolved("cifar10_t1k", pictures)
+    normal = build_objective(thousand)
+    assert (normal.negatives, normal.chains.is_top_marginal) == ("normal", False)
+    table, settings = resolved("cifar10_cdrl", pictures, num_levels=6)
+    model = build_model(settings, table.bases.mixtures["quadratic"], seed=0)
+    assert isinstance(model.initializer, UNet)
+    assert isinstance(build_objective(settings), CooperativeRecovery)
+    assert model.schedule == drl.NoiseSchedule.cosine(6)
+    _, own = resolved("images", pictures)
+    assert isinstance(build_objective(own), RecoveryLikelihood)
+
+
+def test_pixels_are_rescaled_and_mirrored(pictures):
+    table, settings = resolved("cifar10", pictures)
+    ends = torch.tensor([0.0, 255.0], dtype=torch.float64)[:, None].expand(2, 16)
+    assert torch.equal(table.transform(ends)[:, 0], torch.tensor([-1.0, 1.0], dtype=torch.float64))
+    plain = table.batches(64, torch.Generator().manual_seed(0)).reshape(64, 1, 4, 4)
+    rows = training_batches(table, settings)(64, torch.Generator().manual_seed(0)).reshape(64, 1, 4, 4)
+    same = (rows == plain).flatten(1).all(1)
+    flipped = (rows == plain.flip(-1)).flatten(1).all(1)
+    assert bool((same | flipped).all())
+    assert 10 < int(flipped.sum()) < 54
+
+
+@pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
+def test_training_sampler_annealing_and_report_see_one_density(pictures, monkeypatch):
+    """Every density asked for in a fit with the papers' T6 parts is F of the one place, to 1e-6 of its size."""
+    settings = settings_for("cifar10")
+    calls = []
+    inner = drl.EnergySequence.log_density_at
+
+    def watched(self, x, log_snr, label=None):
+        value = inner(self, x, log_snr, label)
+        calls.append((self, x.detach().clone(), log_snr.detach().clone(), value.detach().clone()))
+        return value
+
+    raw = []
+    forward = StepCalibrated.forward
+
+    def counted(self, x, log_snr, label=None):
+        raw.append(len(calls))
+        return forward(self, x, log_snr, label)
+
+    monkeypatch.setattr(drl.EnergySequence, "log_density_at", watched)
+    monkeypatch.setattr(StepCalibrated, "forward", counted)
+    monkeypatch.setattr(sys.modules["drl_density.density.fit"], "check_memory", lambda _: None)
+    density = drl.fit(pictures, settings=settings, progress=False)
+    assert len(raw) == len(calls) > 0
+    monkeypatch.undo()
+    assert density.details["best_step"] == {"quadratic-0": 2}
+    model = density.model
+    x = density.transform(pictures.test.double() + 0.1).float()
+    level = 1.0
+    log_snr = model.schedule.log_snr_at(level)
+    direct = model.log_density(x, level)
+    path = sequence_path(model, steps_per_level=1)
+    from_annealing = path.log_densities[path.levels.index(level)](x)
+    from_distribution = model.level(level).unnormalized_log_prob(x)
+    state = x.clone()
+    recovery = model.recovery(level).condition(state)
+    penalty = (
+        0.5 * (state - model.recovery(level).step_alpha * x).square().sum(1) / model.recovery(level).step_sigma ** 2
+    )
+    from_sampler = recovery.unnormalized_log_prob(x) + penalty
+    step_alpha, step_size = model.schedule.langevin_steps()
+    network = model.network.network
+    by_hand = network(step_alpha[1].float() * x, log_snr.float()) / step_size[1].float() ** 2 + model.base(x, log_snr)
+    with torch.no_grad():
+        for other in (from_annealing, from_distribution, from_sampler, by_hand):
+            torch.testing.assert_close(other, direct, rtol=1e-6, atol=1e-6 * float(direct.abs().max()))
+    rows = pictures.test.double() + 0.1
+    data_units = density.log_prob(rows) + density.estimate.value
+    jacobian = density.transform.log_abs_det_jacobian(rows, density.transform(rows))
+    torch.testing.assert_close(
+        data_units, model.log_density(density.transform(rows), 0) + jacobian, rtol=1e-6, atol=1e-6
+    )
+
+
+@pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
+@pytest.mark.parametrize("name", ["cifar10_cdrl", "images"])
+def test_fits_end_to_end_and_comes_back_from_its_folder(name, pictures, tmp_path):
+    density = drl.fit(pictures, settings=settings_for(name), progress=False, out=tmp_path / "run")
+    again = drl.Density.load(tmp_path / "run")
+    rows = pictures.test[:5].double() + 0.1
+    assert torch.equal(again.log_prob(rows), density.log_prob(rows))
+    assert again.settings == density.settings
+    assert density.distribution().sample((2,)).shape == (2, 1, 4, 4)
+    assert bool(torch.isfinite(density.log_prob(rows)).all())
+    assert (again.model.initializer is None) == (name == "images")
+
+
+def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
+    _, settings = resolved("images", pictures)
+    small = footprint(settings)
+    wide = dataclasses.replace(settings, images=dataclasses.replace(settings.images, num_channels=16))
+    assert 3.5 < footprint(wide).activation_bytes / small.activation_bytes < 4.1
+    doubled = dataclasses.replace(settings, training=dataclasses.replace(settings.training, batch_size=16))
+    assert footprint(doubled).activation_bytes == 2 * small.activation_bytes
+    model = build_model(settings, QuadraticBase(16, 1.0), seed=0)
+    assert small.num_parameters == sum(part.numel() for part in model.network.parameters())
+    check_memory(settings)
+    module = sys.modules[footprint.__module__]
+    monkeypatch.setattr(module, "available_memory", lambda: 1000)
+    monkeypatch.setattr(
+        sys.modules["drl_density.density.fit"], "train", lambda *_, **__: pytest.fail("trained all the same")
+    )
+    with pytest.raises(DataError, match="lower training.batch_size"):
+        drl.fit(pictures, settings=settings_for("images"), progress=False)
+    monkeypatch.setattr(module, "available_memory", lambda: None)
+    check_memory(settings)
+
+
+BAD = [
+    (lambda: drl.FitSettings.preset("cifar"), ValueError, "preset must be one of cifar10"),
+    (lambda: ImageSettings(shape=(3, 32, 32)).resolve((1, 4, 4)), DataError, "the data has"),
+    (lambda: ImageSettings().resolve((13,)), DataError, "needs images"),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "message"), BAD, ids=[row[2] for row in BAD])
+def test_bad_input(call, kind, message):
+    with pytest.raises(kind, match=message):
+        call()
+
+
+def test_dry_run_prints_sizes_and_sources_and_trains_nothing(tmp_path, capsys, pictures):
+    path = tmp_path / "pictures.npy"
+    np.save(path, np.concatenate([part.reshape(-1, 4, 4) for part in (pictures.train, pictures.test)]))
+    out = tmp_path / "run"
+    arguments = ["fit", str(path), "--preset", "images", "--dry-run", "--out", str(out), "--settings.num-levels", "3"]
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "parameters; memory about" in said
+    assert "a step on this machine" in said
+    assert '"num_levels": 3' in said
+    assert "ours: sized for 2 CPU cores" in said
+    assert not out.exists()
+    assert main(["fit", str(path), "--preset", "cifar10", "--dry-run"]) == 1
+    assert "choose another preset" in capsys.readouterr().err
+
+
+def test_given_settings_win_over_a_preset():
+    given = drl.FitSettings(num_chain_steps=7, training=drl.TrainingSettings(batch_size=3))
+    mixed = given.over(drl.FitSettings.preset("cifar10"))
+    assert (mixed.num_chain_steps, mixed.training.batch_size) == (7, 3)
+    assert (mixed.training.warmup_steps, mixed.images.num_blocks) == (1000, 8)
