@@ -21,6 +21,7 @@ from torch import Tensor
 
 from drl_density.errors import NumericalError
 from drl_density.mcmc import MALA, ChainState, Kernel
+from drl_density.mcmc.kernel import StepSize
 from drl_density.partition.annealing_path import AnnealingPath, LogDensity, bridge, geometric_path
 from drl_density.partition.progress import Watch, weighed
 from drl_density.weights import LogPartitionEstimate, judge_estimate, log_mean_exp, resample, weight_ess
@@ -38,8 +39,8 @@ class AISSettings:
         kernel: an adjusted kernel.
         resample_below: resample a replicate when its weight ESS falls below this share, None for plain AIS.
         max_rows: rows evaluated at once.
-        step_spread: each transition's step size is divided by a draw, log-uniform between 1 and this, for targets
-            whose scale differs from place to place; 1 for none.
+        step_spread: at each transition every particle's step size is divided by a draw, log-uniform between 1 and this,
+            for targets whose scale differs from place to place; 1 for none.
         num_kept: draws of every density that each replicate keeps.
     """
 
@@ -66,11 +67,11 @@ class AISSettings:
                 f"need step_spread >= 1 and num_kept from 0 to num_particles, got {self.step_spread}, {self.num_kept}"
             )
 
-    def spread_step(self, step_size: float, generator: torch.Generator | None) -> float:
-        """The step size of one transition."""
+    def spread_step(self, step_size: float, num_rows: int, generator: torch.Generator | None) -> StepSize:
+        """The step sizes of one transition."""
         if self.step_spread == 1:
             return step_size
-        return step_size * self.step_spread ** -float(torch.rand((), generator=generator))
+        return step_size * self.step_spread ** -torch.rand(num_rows, generator=generator)
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def plan_annealing(
         tuned = dataclasses.replace(kernel, scale=scale)
         state = tuned.init(x, log_density)
         for index in range(max(num_tuning, settings.num_transitions)):
-            state, info = tuned.step(state, log_density, settings.spread_step(step_size, generator), generator)
+            state, info = tuned.step(state, log_density, settings.spread_step(step_size, len(x), generator), generator)
             rate = float(info.acceptance_probability.mean())
             step_size *= math.exp((rate - kernel.target_acceptance) / (1 + 0.5 * index))
         x, previous = state.position, state.log_density.double()
@@ -190,7 +191,7 @@ def place_bridges(
         kernel = dataclasses.replace(settings.kernel, scale=_spread(x))
         state = kernel.init(x, between)
         for index in range(max(4, settings.num_transitions)):
-            state, info = kernel.step(state, between, settings.spread_step(step_size, generator), generator)
+            state, info = kernel.step(state, between, settings.spread_step(step_size, len(x), generator), generator)
             rate = float(info.acceptance_probability.mean())
             step_size *= math.exp((rate - settings.kernel.target_acceptance) / (1 + 0.5 * index))
         x = state.position
@@ -256,7 +257,7 @@ def _reverse_rows(
         kernel = dataclasses.replace(settings.kernel, scale=plan.scales[index])
         state = kernel.init(x, log_density)
         for _ in range(settings.num_transitions):
-            step_size = settings.spread_step(plan.step_sizes[index], generator)
+            step_size = settings.spread_step(plan.step_sizes[index], len(x), generator)
             state, _ = kernel.step(state, log_density, step_size, generator)
         x = state.position
         below = path.log_densities[index - 1] if index else path.base.log_prob
@@ -347,7 +348,7 @@ def _anneal_rows(
             state, weights = _resample_poor(state, weights, ess[-1] < settings.resample_below, generator)
         rate = 0.0
         for _ in range(settings.num_transitions):
-            step_size = settings.spread_step(plan.step_sizes[index], generator)
+            step_size = settings.spread_step(plan.step_sizes[index], len(x), generator)
             state, info = kernel.step(state, log_density, step_size, generator)
             rate += float(info.acceptance_probability.mean()) / settings.num_transitions
         rates.append(rate)

@@ -63,6 +63,17 @@ def geometric_path(base: Any, log_density: LogDensity, *, num_bridges: int = 100
         num_bridges: densities after the base.
     """
 
+    annealings = [(index + 1) / num_bridges for index in range(num_bridges)]
+    return AnnealingPath(
+        base, tuple(bridge(base, log_density, value) for value in annealings), base_draws(base), tuple(annealings)
+    )
+
+
+def base_draws(base: Any) -> Callable[[int, torch.Generator | None], Tensor]:
+    """Exact draws of ``base``: its own ``draw``, or ``sample`` from a generator of its own."""
+    if hasattr(base, "draw"):
+        return base.draw
+
     def draw(num_rows: int, generator: torch.Generator | None) -> Tensor:
         if generator is None:
             return base.sample((num_rows,))
@@ -70,8 +81,7 @@ def geometric_path(base: Any, log_density: LogDensity, *, num_bridges: int = 100
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
             return base.sample((num_rows,))
 
-    annealings = [(index + 1) / num_bridges for index in range(num_bridges)]
-    return AnnealingPath(base, tuple(bridge(base, log_density, value) for value in annealings), draw, tuple(annealings))
+    return draw
 
 
 def bridge(base: Any, log_density: LogDensity, annealing: float) -> LogDensity:

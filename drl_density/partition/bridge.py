@@ -82,6 +82,35 @@ def _relative_variance(values: Tensor) -> float:
     return float(values.var() / (len(values) * values.mean().square()))
 
 
+def bennett_by_replicates(forward: Tensor, reverse: Tensor) -> tuple[float, float, float]:
+    """Joint Bennett estimate, the larger of its jackknife over replicates and its asymptotic error, and the overlap."""
+    whole = bennett(forward, reverse)
+    return whole.value, max(_jackknife(_left_out(forward, reverse)), whole.standard_error), whole.overlap
+
+
+def _left_out(forward: Tensor, reverse: Tensor) -> Tensor:
+    """Bennett estimates without one replicate each."""
+    keep = ~torch.eye(len(forward), dtype=torch.bool)
+    return torch.tensor([bennett(forward[row], reverse[row]).value for row in keep])
+
+
+def _jackknife(left_out: Tensor) -> float:
+    count = len(left_out)
+    return math.sqrt(float((left_out - left_out.mean()).square().sum()) * (count - 1) / count)
+
+
+def bennett_shift(forward: Tensor, earlier: Tensor, later: Tensor) -> float:
+    """How far Bennett's ratio moved while the draws mixed, beyond the error of the difference, nats."""
+    difference = bennett(forward, later).value - bennett(forward, earlier).value
+    error = _jackknife(_left_out(forward, later) - _left_out(forward, earlier))
+    return math.sqrt(max(0.0, difference**2 - error**2))
+
+
+def excess(first: tuple[float, float], second: tuple[float, float]) -> float:
+    """How far two (value, error) lie apart beyond what both errors explain, nats."""
+    return math.sqrt(max(0.0, (first[0] - second[0]) ** 2 - first[1] ** 2 - second[1] ** 2))
+
+
 @dataclass(frozen=True)
 class MultistateEstimate:
     """Multistate Bennett estimate.

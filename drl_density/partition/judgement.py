@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from torch import Tensor
+
 from drl_density.weights import LogPartitionEstimate
 
 ANNEALING = "annealed importance sampling"
@@ -12,6 +14,7 @@ REVERSE = "reverse paths (mean inverse weight)"
 LOWER = "lower bound (mean log weight, forward)"
 BENNETT = "Bennett's ratio"
 BENNETT_DATA = "Bennett's ratio, draws from data"
+BENNETT_EARLY = "Bennett's ratio, draws mixed a quarter as long"
 UPPER_NOISE = "upper bound (mean log weight, reverse from noise)"
 UPPER_DATA = "upper bound (mean log weight, reverse from data)"
 MULTISTATE = "multistate Bennett's ratio over the annealing densities"
@@ -25,9 +28,11 @@ def judge_sandwich(
     point: tuple[float, float],
     overlap: float,
     annealing: LogPartitionEstimate,
-    num_paths: int,
-    is_settled: bool,  # noqa: FBT001
+    forward: Tensor,
+    *,
+    is_settled: bool,
     least_acceptance: float,
+    drift: float = 0.0,
 ) -> tuple[str, str]:
     """(verdict, advice).
 
@@ -36,13 +41,14 @@ def judge_sandwich(
         point: Bennett's ratio.
         overlap: of both directions.
         annealing: record of the annealing run.
-        num_paths: forward paths.
-        is_settled: whether four times the kernel steps leave log Z where it is.
+        forward: log weights of all forward paths.
+        is_settled: whether the last bases fitted leave log Z where it is.
+        drift: what log Z moved with the last refit of the base, or as draws mixed, beyond the error of that, nats.
         least_acceptance: mean acceptance on the density where it is least.
     """
     value, error = point
     reasons: list[str] = []
-    if overlap < 0.01 or overlap * num_paths < 50:
+    if overlap < 0.01 or overlap * len(forward) < 50:
         reasons.append(
             f"forward and reverse paths hardly overlap ({overlap:.2g}): use more levels, bridges or transitions"
         )
@@ -67,17 +73,21 @@ def judge_sandwich(
         reasons.append(
             f"annealing and Bennett's ratio differ by {distance:.2g} nats, {distance / combined:.1f} standard errors"
         )
-    if value - estimates[LOWER][0] > 5:
+    depth = value - float(forward.median())
+    if depth > 5:
         reasons.append(
-            f"the mean log weight of forward paths lies {value - estimates[LOWER][0]:.2g} nats below log Z: many are lost, "
-            "so parts of the target may never be reached"
+            f"half of the forward paths lie more than {depth:.2g} nats below log Z: many are lost, so parts of the target "
+            "may never be reached"
         )
     if least_acceptance < 0.05:
         reasons.append(
             f"the kernel hardly accepts ({least_acceptance:.2g}) on some density: its particles did not move"
         )
     if not is_settled:
-        reasons.append("log Z still moves with the number of kernel steps")
+        reasons.append("log Z still moves from one fitted base to the next")
+    early = estimates.get(BENNETT_EARLY)
+    if early is not None and abs(early[0] - value) > 3 * math.hypot(early[1], error) + 0.05:
+        reasons.append(f"draws that mixed a quarter as long put log Z {abs(early[0] - value):.2g} nats away")
     equilibrium = estimates[MULTISTATE]
     distance = abs(equilibrium[0] - value)
     combined = math.hypot(equilibrium[1], error)
@@ -94,6 +104,11 @@ def judge_sandwich(
         return "unreliable", "; ".join(reasons) + ": use more particles, more transitions, or more levels"
     if error > 0.1 or annealing.verdict == "unreliable" or overlap < 0.05:
         return "doubtful", f"standard error {error:.2g}, overlap {overlap:.2g}: spend more particles"
+    if drift > 0.05:
+        return "doubtful", (
+            f"log Z moved by {drift:.2g} nats as draws mixed, or with the last base fitted, and may move on: use more "
+            "particles, mixing steps or rounds"
+        )
     if slow > 0.1:
         return "doubtful", (
             f"chains started at the data put log Z {slow:.2g} nats below those started at noise: they have not yet spread "

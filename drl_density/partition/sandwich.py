@@ -18,12 +18,13 @@ from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
 from drl_density.partition.ais import AISSettings, anneal, plan_annealing
 from drl_density.partition.annealing_path import AnnealingPath, sequence_path
-from drl_density.partition.bridge import bennett
+from drl_density.partition.bridge import bennett_by_replicates, bennett_shift, excess
 from drl_density.partition.equilibrium import equilibrium_estimates
 from drl_density.partition.judgement import (
     ANNEALING,
     BENNETT,
     BENNETT_DATA,
+    BENNETT_EARLY,
     FORWARD,
     INTEGRATION,
     LOWER,
@@ -47,27 +48,27 @@ class SandwichSettings:
         num_particles: particles, and paths in each direction, per replicate.
         num_replicates: independent replicates; the interval uses Student's t with one degree of freedom fewer.
         num_transitions: kernel steps on every density of the annealing path.
-        most_transitions: on a target without levels a quarter as many, as many, four times as many ... are tried on
-            discarded runs until log Z no longer moves, up to this number.
+        most_rounds: on a target without levels the base is fitted anew to draws of the round before until log Z no longer
+            moves, at most so often; the runs of all rounds are discarded. At least 4.
         steps_per_level: densities per level of the annealing path along a sequence.
         path_steps_per_level: grid steps per level of the reverse path.
         num_mixing_steps: adjusted steps at the target that draws take before they serve the upper side.
         conditional_ess: share at which bridges to a target without levels are placed.
         kernel: adjusted kernel.
-        step_spread: see :class:`AISSettings`; more than 1 for targets whose scale differs from place to place.
+        step_spread: see :class:`AISSettings`; when not given 1 along a sequence, 10 on a target without levels.
         num_kept: draws that each replicate keeps of every annealing density for the multistate estimate.
     """
 
     num_particles: int = 512
     num_replicates: int = 8
     num_transitions: int = 4
-    most_transitions: int = 64
+    most_rounds: int = 8
     steps_per_level: int = 8
     path_steps_per_level: int = 12
     num_mixing_steps: int = 50
-    conditional_ess: float = 0.995
+    conditional_ess: float = 0.98
     kernel: Kernel = field(default_factory=MALA)
-    step_spread: float = 1.0
+    step_spread: float | None = None
     num_kept: int = 8
 
     def __post_init__(self) -> None:
@@ -75,6 +76,10 @@ class SandwichSettings:
             raise ValueError(
                 "expected at least 2 particles and 2 replicates (an error needs a spread), got "
                 f"{self.num_particles} and {self.num_replicates}"
+            )
+        if self.most_rounds < 4:
+            raise ValueError(
+                f"most_rounds must be at least 4, so that three fitted bases can agree, got {self.most_rounds}"
             )
 
     def annealing(self, *, resample_below: float | None = 0.5) -> AISSettings:
@@ -86,7 +91,7 @@ class SandwichSettings:
             num_pilot_particles=self.num_particles,
             kernel=self.kernel,
             resample_below=resample_below,
-            step_spread=self.step_spread,
+            step_spread=1.0 if self.step_spread is None else self.step_spread,
             num_kept=min(self.num_kept, self.num_particles) if resample_below is not None else 0,
         )
 
@@ -97,7 +102,9 @@ class Sandwich:
 
     Attributes:
         log_z: point estimate (Bennett's ratio on both directions).
-        standard_error: the larger of its jackknife over replicates and its asymptotic error.
+        standard_error: the larger of its jackknife over replicates and its asymptotic error; on a target without levels
+            also what log Z still moved with the last refit of the base, or with a quarter of the steps that draws mix,
+            beyond their errors.
         lower: lower end of the 95 % interval; when the verdict is "doubtful" it holds the interval by draws from data too,
             when "unreliable" the bracket; minus infinity when "unknown".
         upper: upper end, infinity when the verdict is "unknown".
@@ -144,6 +151,14 @@ class Sandwich:
             f"log Z = {self.log_z:.4f} in [{self.lower:.4f}, {self.upper:.4f}] (bracket {self.bracket[0]:.4f} to "
             f"{self.bracket[1]:.4f}), {self.verdict}: {self.advice}"
         )
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """log Z with one fitted base after another: (value, error) of every round, and whether the last three agree."""
+
+    estimates: tuple[tuple[float, float], ...]
+    is_settled: bool
 
 
 def sequence_sandwich(
@@ -218,7 +233,7 @@ def end_draws(run: Any, generator: torch.Generator | None) -> Tensor:
     return torch.stack(kept)
 
 
-def _mixed(
+def mixed(
     log_density: Callable[[Tensor], Tensor],
     start: Tensor,
     tuned: tuple[float, Tensor],
@@ -227,12 +242,15 @@ def _mixed(
 ) -> Tensor:
     """Adjusted steps at the target from ``start`` ``(replicate, particle, *event)``."""
     step_size, scale = tuned
-    rows = start.flatten(0, 1)
     kernel = dataclasses.replace(settings.kernel, scale=scale)
-    state = kernel.init(rows, log_density)
-    for _ in range(settings.num_mixing_steps):
-        state, _ = kernel.step(state, log_density, step_size, generator)
-    return state.position.reshape(start.shape)
+    ais = settings.annealing()
+    parts = []
+    for rows in start.flatten(0, 1).split(ais.max_rows):
+        state = kernel.init(rows, log_density)
+        for _ in range(settings.num_mixing_steps):
+            state, _ = kernel.step(state, log_density, ais.spread_step(step_size, len(rows), generator), generator)
+        parts.append(state.position)
+    return torch.cat(parts).reshape(start.shape)
 
 
 def assemble(
@@ -245,7 +263,7 @@ def assemble(
     settings: SandwichSettings,
     generator: torch.Generator | None,
     *,
-    is_settled: bool = True,
+    rounds: Rounds | None = None,
 ) -> Sandwich:
     """Everything about log Z from an annealing run, forward weights, and ``upward`` (draws to reverse weights)."""
     log_density = path.log_densities[-1]
@@ -258,10 +276,21 @@ def assemble(
     if data is not None:
         chosen = torch.randint(len(data), forward.shape, generator=generator)
         starts["data"] = data.to(starts["noise"])[chosen]
-    reverse = {name: upward(_mixed(log_density, start, tuned, settings, generator)) for name, start in starts.items()}
-    value, error, overlap = _bennett_by_replicates(forward, reverse["noise"])
+    draws = {name: mixed(log_density, start, tuned, settings, generator) for name, start in starts.items()}
+    reverse = {name: upward(rows) for name, rows in draws.items()}
+    estimates: dict[str, tuple[float, float]] = {}
+    if rounds is not None:
+        early = reverse["noise"]
+        longer = dataclasses.replace(settings, num_mixing_steps=3 * settings.num_mixing_steps)
+        reverse["noise"] = upward(mixed(log_density, draws["noise"], tuned, longer, generator))
+        estimates[BENNETT_EARLY] = bennett_by_replicates(forward, early)[:2]
+    value, error, overlap = bennett_by_replicates(forward, reverse["noise"])
+    drift = 0.0
+    if rounds is not None:
+        drift = max(excess((value, error), rounds.estimates[-1]), bennett_shift(forward, early, reverse["noise"]))
+    error = math.hypot(error, drift)
     equilibrium = equilibrium_estimates(path, run.kept, generator=generator)
-    estimates = {
+    estimates |= {
         ANNEALING: (annealing.value, max(annealing.standard_error, annealing.within_run_error)),
         FORWARD: _mean_weight(forward, 1.0),
         REVERSE: _mean_weight(reverse["noise"], -1.0),
@@ -273,7 +302,7 @@ def assemble(
     estimates[UPPER_NOISE] = _mean_log_weight(reverse["noise"])
     if "data" in reverse:
         estimates[UPPER_DATA] = _mean_log_weight(reverse["data"])
-        estimates[BENNETT_DATA] = _bennett_by_replicates(forward, reverse["data"])[:2]
+        estimates[BENNETT_DATA] = bennett_by_replicates(forward, reverse["data"])[:2]
     quantile = float(stats.t.ppf(0.975, settings.num_replicates - 1))
     bounds = [
         mean + sign * 1.96 * spread
@@ -282,7 +311,14 @@ def assemble(
         )
     ]
     verdict, advice = judge_sandwich(
-        estimates, (value, error), overlap, annealing, forward.numel(), is_settled, min(run.acceptance_rates)
+        estimates,
+        (value, error),
+        overlap,
+        annealing,
+        forward.flatten(),
+        is_settled=rounds is None or rounds.is_settled,
+        least_acceptance=min(run.acceptance_rates),
+        drift=drift,
     )
     points = [estimates[name] for name in (BENNETT, BENNETT_DATA) if name in estimates]
     lower, upper = _interval(points, quantile, (bounds[0], bounds[1]), verdict)
@@ -307,6 +343,7 @@ def assemble(
             "acceptance_by_density": list(run.acceptance_rates),
             "levels": list(path.levels[-len(path.log_densities) :]),
             "overlap_matrix": equilibrium.overlap,
+            "log_z_by_round": [] if rounds is None else [round_value for round_value, _ in rounds.estimates],
         },
     )
     if not result.is_reliable:
@@ -327,16 +364,6 @@ def _interval(
     if verdict == "unreliable":
         ends += bracket
     return min(ends), max(ends)
-
-
-def _bennett_by_replicates(forward: Tensor, reverse: Tensor) -> tuple[float, float, float]:
-    """Joint Bennett estimate, the larger of its jackknife over replicates and its asymptotic error, and the overlap."""
-    whole = bennett(forward, reverse)
-    count = len(forward)
-    keep = ~torch.eye(count, dtype=torch.bool)
-    left_out = torch.tensor([bennett(forward[row], reverse[row]).value for row in keep])
-    jackknife = math.sqrt(float((left_out - left_out.mean()).square().sum()) * (count - 1) / count)
-    return whole.value, max(jackknife, whole.standard_error), whole.overlap
 
 
 def _mean_log_weight(weights: Tensor) -> tuple[float, float]:

@@ -6,24 +6,37 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from drl_density.mcmc import MALA
 from drl_density.model import EnergySequence
-from drl_density.partition.ais import AISPlan, AISSettings, anneal, place_bridges, plan_annealing, reverse_anneal
-from drl_density.partition.annealing_path import AnnealingPath
+from drl_density.partition.ais import (
+    AISPlan,
+    AISSettings,
+    AnnealingRun,
+    anneal,
+    place_bridges,
+    plan_annealing,
+    reverse_anneal,
+)
+from drl_density.partition.annealing_path import AnnealingPath, LogDensity, base_draws
+from drl_density.partition.bridge import bennett_by_replicates
+from drl_density.partition.fitted_base import DefendedBase, GivenBase, fit_base
+from drl_density.partition.local_kernel import LocalMALA
 from drl_density.partition.sandwich import (
+    Rounds,
     Sandwich,
     SandwichSettings,
     assemble,
     end_draws,
-    one_replicate,
+    mixed,
     sequence_sandwich,
 )
-from drl_density.weights import combine_replicates, log_mean_exp
 
 
 def sandwich(
@@ -39,9 +52,9 @@ def sandwich(
     Args:
         target: a distribution with ``unnormalized_log_prob`` or ``log_prob`` over all reals, or an
             :class:`EnergySequence`, whose own noise levels are then the path.
-        base: normalised distribution of the target's event shape, the nearer to the target the better. Its tails must be
-            at least as wide as the target's. When not given, a wide Gaussian is fitted to pilot draws that began at N(0, I)
-            and are then thrown away.
+        base: normalised distribution of the target's event shape, as wide as the target at least: where the first pilot
+            begins, N(0, I) when not given. The base of the run itself is fitted to pilot draws, which are then thrown
+            away, and keeps a share of the given one.
         data: rows known to lie where the target has mass; a second set of chains starts there.
         seed: of the run.
         settings: sizes.
@@ -73,73 +86,120 @@ def sandwich(
         raise ValueError(
             f"expected a target over all reals, got support {support}: transform it to the reals first, with its Jacobian"
         )
-    log_density = getattr(target, "unnormalized_log_prob", target.log_prob)
-    ais = settings.annealing()
-    if base is None:
-        base = _fitted_base(log_density, target.event_shape, ais, generator)
-    if base.event_shape != target.event_shape:
-        raise ValueError(
-            f"base and target must have one event shape, got {tuple(base.event_shape)} and {tuple(target.event_shape)}"
-        )
-    path = place_bridges(base, log_density, ais, share=settings.conditional_ess, generator=generator)
-    settings, plan, is_settled = _settle(path, settings, generator)
-    run = anneal(path, plan, settings.annealing(), generator=generator)
-    plain = settings.annealing(resample_below=None)
-    forward = anneal(path, plan, plain, generator=generator).log_weights
-    shape = (settings.num_replicates, settings.num_particles)
-
-    def upward(draws: Tensor) -> Tensor:
-        return reverse_anneal(path, plan, plain, draws.flatten(0, 1), generator=generator).reshape(shape)
-
-    tuned = (plan.step_sizes[-1], plan.scales[-1])
-    return assemble(path, tuned, run, forward, upward, data, settings, generator, is_settled=is_settled)
-
-
-def _settle(
-    path: AnnealingPath, settings: SandwichSettings, generator: torch.Generator | None
-) -> tuple[SandwichSettings, AISPlan, bool]:
-    """Settings whose number n of kernel steps gives the log Z of n / 4 and 4 n, their plan, and whether there is one."""
-    tried: list[tuple[SandwichSettings, AISPlan, float, float]] = []
-    num_transitions = max(1, settings.num_transitions // 4)
-    if settings.most_transitions < 16 * num_transitions:
-        raise ValueError(
-            f"most_transitions must allow three trials, at least {16 * num_transitions} for num_transitions = "
-            f"{settings.num_transitions}, got {settings.most_transitions}"
-        )
-    while num_transitions <= settings.most_transitions:
-        changed = dataclasses.replace(settings, num_transitions=num_transitions)
-        ais = changed.annealing()
-        plan = plan_annealing(path, ais, generator=generator)
-        weights = anneal(path, plan, dataclasses.replace(ais, num_kept=0), generator=generator).log_weights
-        tried.append((changed, plan, *combine_replicates(log_mean_exp(weights, 1))))
-        last = tried[-3:]
-        gaps = [abs(a[2] - b[2]) - 2 * math.hypot(a[3], b[3]) for a, b in itertools.combinations(last, 2)]
-        if len(last) == 3 and max(gaps) < 0.02:
-            return last[1][0], last[1][1], True
-        num_transitions *= 4
-    return tried[-1][0], tried[-1][1], False
-
-
-def _fitted_base(
-    log_density: Callable[[Tensor], Tensor],
-    event_shape: torch.Size,
-    ais: AISSettings,
-    generator: torch.Generator | None,
-) -> dist.TorchDistribution:
-    """A Gaussian with the mean and 1.5 times the spread of pilot draws, along their axes; two rounds from N(0, I)."""
-    base = dist.Normal(torch.zeros(event_shape), 1.0).to_event(len(event_shape))
-    for _ in range(2):
-        path = place_bridges(base, log_density, ais, generator=generator)
-        plan = plan_annealing(path, ais, generator=generator)
-        pilot = anneal(path, plan, one_replicate(ais), generator=generator)
-        rows = end_draws(pilot, generator).reshape(-1, event_shape.numel()).double()
-        covariance = 1.5**2 * (rows.T.cov().reshape(2 * (rows.shape[1],)) + 1e-6 * torch.eye(rows.shape[1]))
-        base = dist.MultivariateNormal(rows.mean(0).to(pilot.particles), covariance.to(pilot.particles))
-        if len(event_shape) != 1:
-            base = dist.TransformedDistribution(
-                base, torch.distributions.ReshapeTransform((event_shape.numel(),), event_shape)
+    shape = target.event_shape
+    given = None
+    if base is not None:
+        if base.event_shape != shape:
+            raise ValueError(
+                f"base and target must have one event shape, got {tuple(base.event_shape)} and {tuple(shape)}"
             )
-    return base
+        given = _flat_base(base)
+    unnormalized = getattr(target, "unnormalized_log_prob", target.log_prob)
+
+    def log_density(x: Tensor) -> Tensor:
+        return unnormalized(x.reshape(-1, *shape))
+
+    settings = dataclasses.replace(settings, step_spread=settings.step_spread or 10.0)
+    fitted, settings, rounds = _fit_rounds(log_density, given, shape.numel(), settings, generator)
+    stage = _Stage.place(fitted, log_density, settings, generator)
+    run, forward = stage.run(generator), stage.forward(settings.num_particles, generator)
+    rows = None if data is None else data.flatten(1)
+    return assemble(
+        stage.path, stage.tuned, run, forward, stage.upward(generator), rows, stage.settings, generator, rounds=rounds
+    )
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A path from one base to the target with its frozen plan."""
+
+    path: AnnealingPath
+    plan: AISPlan
+    settings: SandwichSettings
+
+    @classmethod
+    def place(
+        cls, base: Any, log_density: LogDensity, settings: SandwichSettings, generator: torch.Generator | None
+    ) -> _Stage:
+        """Place bridges and tune step sizes on discarded pilots."""
+        if isinstance(settings.kernel, MALA) and isinstance(base, DefendedBase):
+            moves = max(1, settings.num_transitions // 2)  # each of its transitions makes two moves
+            settings = dataclasses.replace(settings, kernel=LocalMALA(base), num_transitions=moves)
+        ais = settings.annealing()
+        path = place_bridges(base, log_density, ais, share=settings.conditional_ess, generator=generator)
+        return cls(path, plan_annealing(path, ais, generator=generator), settings)
+
+    @property
+    def tuned(self) -> tuple[float, Tensor]:
+        """Step size and scale at the target."""
+        return self.plan.step_sizes[-1], self.plan.scales[-1]
+
+    @property
+    def plain(self) -> AISSettings:
+        """Settings of walks without resampling."""
+        return self.settings.annealing(resample_below=None)
+
+    def run(self, generator: torch.Generator | None) -> AnnealingRun:
+        """A walk of all particles with resampling."""
+        return anneal(self.path, self.plan, self.settings.annealing(), generator=generator)
+
+    def forward(self, num_particles: int, generator: torch.Generator | None) -> Tensor:
+        """Log weights of a walk without resampling, ``(replicate, num_particles)``."""
+        settings = dataclasses.replace(self.plain, num_particles=num_particles)
+        return anneal(self.path, self.plan, settings, generator=generator).log_weights
+
+    def upward(self, generator: torch.Generator | None) -> Callable[[Tensor], Tensor]:
+        """Draws ``(replicate, particle, d)`` of the target to reverse log weights."""
+
+        def weights(draws: Tensor) -> Tensor:
+            rows = reverse_anneal(self.path, self.plan, self.plain, draws.flatten(0, 1), generator=generator)
+            return rows.reshape(draws.shape[:2])
+
+        return weights
+
+    def draws(self, run: AnnealingRun, generator: torch.Generator | None) -> Tensor:
+        """Draws of the target from a run: resampled by weight, then moved."""
+        start = end_draws(run, generator)
+        return mixed(self.path.log_densities[-1], start, self.tuned, self.settings, generator)
+
+
+def _fit_rounds(
+    log_density: LogDensity,
+    given: GivenBase | None,
+    dim: int,
+    settings: SandwichSettings,
+    generator: torch.Generator | None,
+) -> tuple[DefendedBase, SandwichSettings, Rounds]:
+    """Fit one base after another to discarded draws until three rounds agree on log Z.
+
+    The first round goes from the given base, or from N(0, I); each later one from the base fitted to the draws before.
+    """
+    base: Any = given or _flat_base(dist.Normal(torch.zeros(dim), 1.0).to_event(1))
+    found: list[tuple[float, float]] = []
+    is_settled, few = False, max(2, settings.num_particles // 4)
+    for _ in range(settings.most_rounds):
+        stage = _Stage.place(base, log_density, settings, generator)
+        draws = stage.draws(stage.run(generator), generator)
+        if isinstance(base, DefendedBase):
+            reverse = stage.upward(generator)(draws[:, :few])
+            found.append(bennett_by_replicates(stage.forward(few, generator), reverse)[:2])
+        base = fit_base(draws, given=given)
+        last = found[-3:]
+        gaps = [abs(a[0] - b[0]) - 2 * math.hypot(a[1], b[1]) for a, b in itertools.combinations(last, 2)]
+        is_settled = len(last) == 3 and max(gaps) < 0.02
+        if is_settled:
+            break
+    return base, settings, Rounds(tuple(found), is_settled)
+
+
+def _flat_base(base: Any) -> GivenBase:
+    shape = base.event_shape
+    draw = base_draws(base)
+    return GivenBase(
+        lambda x: base.log_prob(x.reshape(-1, *shape)),
+        lambda count, generator: draw(count, generator).reshape(count, -1),
+        torch.Size((shape.numel(),)),
+    )
 
 
 def _is_real(support: Any) -> bool:

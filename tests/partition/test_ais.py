@@ -137,7 +137,7 @@ def test_a_kernel_that_never_accepts_is_not_reliable():
     target = drl.EnergyDistribution.from_log_density(
         lambda x: 60 * torch.cos(3e4 * x).sum(-1) - (x**2).sum(-1), event_shape=(2,)
     )
-    settings = SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=5)
+    settings = SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=5, most_rounds=4)
     base = dist.Normal(torch.zeros(2), 1.0).to_event(1)
     with pytest.warns(drl.errors.UnreliableEstimateWarning, match="hardly accepts"):
         result = sandwich(target, base=base, seed=0, settings=settings)

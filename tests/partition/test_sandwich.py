@@ -19,6 +19,7 @@ from drl_density.partition import (
     flow_log_likelihood,
     forward_weights,
     geometric_path,
+    judgement,
     level_recursion,
     multistate_bennett,
     place_bridges,
@@ -30,7 +31,7 @@ from drl_density.partition import (
     thermodynamic_integration,
 )
 from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence
-from drl_density.weights import log_mean_exp
+from drl_density.weights import judge_estimate, log_mean_exp
 
 SMALL = drl.SandwichSettings(num_particles=128, num_replicates=6, num_mixing_steps=20)
 
@@ -189,25 +190,42 @@ def test_annealing_sampler_errs_low():
     assert -0.3 < float(gap.mean()) < 0.01
 
 
-def test_a_target_that_needs_more_steps_is_said():
-    """Neal's funnel, whose neck the kernels reach slowly: its verdict must not be "reliable"."""
+def judged(*, estimates=None, forward_shift=0.0, annealing_shift=0.0, **changes):
+    """Verdict on a sandwich without fault, but for the changes."""
+    forward, reverse = normal_weights(2.0, 0.5, 800, 0)
+    annealing = judge_estimate(forward.reshape(8, 100) + annealing_shift, bias="lower")
+    values = {
+        judgement.ANNEALING: (2.0, 0.02),
+        judgement.LOWER: (1.9, 0.02),
+        judgement.UPPER_NOISE: (2.1, 0.02),
+        judgement.MULTISTATE: (2.0, 0.02),
+        **(estimates or {}),
+    }
+    known = {"is_settled": True, "least_acceptance": 0.5, **changes}
+    return judgement.judge_sandwich(values, (2.0, 0.02), 0.9, annealing, forward + forward_shift, **known)
 
-    def funnel(x):
-        first, rest = x[..., 0], x[..., 1:]
-        return -0.5 * first**2 / 9 - 0.5 * (rest**2 * torch.exp(-first)[..., None] + first[..., None]).sum(-1)
 
-    settings = drl.SandwichSettings(num_particles=128, num_replicates=4, num_mixing_steps=10)
-    target = drl.EnergyDistribution.from_log_density(funnel, event_shape=(10,))
-    with pytest.warns(UnreliableEstimateWarning, match="many are lost|still moves"):
-        result = drl.sandwich(target, base=dist.Normal(torch.zeros(10), 3.0).to_event(1), seed=0, settings=settings)
-    assert result.verdict == "unreliable"
-    easy = drl.EnergyDistribution.from_log_density(lambda x: -0.5 * (x**2).sum(-1), event_shape=(10,))
-    assert drl.sandwich(easy, seed=0, settings=settings).verdict == "reliable"
+def test_every_alarm_rings_alone():
+    assert judged()[0] == "reliable"
+    alarms = [
+        ({"is_settled": False}, "still moves from one fitted base"),
+        ({"least_acceptance": 0.01}, "hardly accepts"),
+        ({"forward_shift": -6.0}, "half of the forward paths"),
+        ({"annealing_shift": -0.3}, "annealing and Bennett's ratio differ"),
+        ({"estimates": {judgement.MULTISTATE: (1.8, 0.02)}}, "mix slowly"),
+        ({"estimates": {judgement.BENNETT_EARLY: (1.8, 0.02)}}, "mixed a quarter as long"),
+        ({"estimates": {judgement.LOWER: (2.4, 0.02)}}, "lower bound lies above"),
+    ]
+    for changes, words in alarms:
+        verdict, advice = judged(**changes)
+        assert (verdict, words in advice) == ("unreliable", True), (changes, verdict, advice)
+    verdict, advice = judged(drift=0.06)
+    assert (verdict, "may move on" in advice) == ("doubtful", True)
 
 
-def test_too_few_trials_of_kernel_steps_are_refused():
-    with pytest.raises(ValueError, match="three trials, at least 16"):
-        drl.sandwich(dist.Normal(torch.zeros(2), 1.0).to_event(1), settings=drl.SandwichSettings(most_transitions=4))
+def test_too_few_rounds_are_refused():
+    with pytest.raises(ValueError, match="three fitted bases can agree"):
+        drl.SandwichSettings(most_rounds=3)
 
 
 def test_reverse_annealing_brackets_log_z():

@@ -1,0 +1,93 @@
+"""An adjusted kernel for targets whose scale differs from place to place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from drl_density.mcmc import MALA, ChainState, StepInfo, init_state, value_and_gradient
+from drl_density.mcmc.kernel import LogDensity, StepSize, metropolis
+from drl_density.partition.fitted_base import DefendedBase
+
+
+@dataclass(frozen=True)
+class LocalMALA:
+    r"""MALA with the covariance of a component of the base near the particle, then a proposal from the base itself.
+
+    With responsibilities r(k | x) of the base's components, the move leaves p(x) r(k | x) invariant: k is drawn from
+    r(. | x), a leapfrog step preconditioned by component k's covariance is accepted with the ratio of p(x) r(k | x), and
+    k is forgotten. The second proposal y comes from the base b and is accepted with probability
+    min(1, p(y) b(x) / (p(x) b(y))). Both leave p invariant, whatever the base.
+
+    Attributes:
+        base: fitted base; without a mixture in it the first move is plain MALA with ``scale``.
+        scale: diagonal preconditioner of plain MALA.
+
+    Source: Gibbs sampling of an auxiliary index; independence Metropolis-Hastings (Tierney 1994).
+    """
+
+    base: DefendedBase
+    scale: Tensor | None = None
+    is_adjusted: ClassVar[bool] = True
+    target_acceptance: ClassVar[float] = 0.574
+    gradients_per_step: ClassVar[int] = 2
+
+    def init(self, x: Tensor, log_density: LogDensity) -> ChainState:
+        """State at ``x`` ``(chains, d)``."""
+        return init_state(x, log_density)
+
+    def step(
+        self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
+    ) -> tuple[ChainState, StepInfo]:
+        """Both moves; the information is that of the first."""
+        if self.base.local is None:
+            state, info = MALA(scale=self.scale).step(state, log_density, step_size, generator)
+        else:
+            state, info = self._local(state, log_density, step_size, generator)
+        return self._jump(state, log_density, generator), info
+
+    def _local(
+        self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
+    ) -> tuple[ChainState, StepInfo]:
+        x, mixture = state.position, self.base.local
+        before = mixture.log_joint(x).log_softmax(1)
+        gumbel = torch.empty_like(before).exponential_(generator=generator).log()
+        chosen = (before - gumbel).argmax(1, keepdim=True)
+        factors = mixture.factors[chosen[:, 0]]
+        size = torch.as_tensor(step_size).to(x).reshape(-1, 1)
+        start = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        half = start + 0.5 * size * _transposed(factors, state.gradient)
+        position = x + size * (factors @ half[..., None]).squeeze(-1)
+        proposal = ChainState(position, *value_and_gradient(log_density, position))
+        end = half + 0.5 * size * _transposed(factors, proposal.gradient)
+        after = mixture.log_joint(position).log_softmax(1)
+        energies = (
+            0.5 * start.square().sum(1) - state.log_density - before.gather(1, chosen)[:, 0],
+            0.5 * end.square().sum(1) - proposal.log_density - after.gather(1, chosen)[:, 0],
+        )
+        return metropolis(state, proposal, energies, generator)
+
+    def _jump(self, state: ChainState, log_density: LogDensity, generator: torch.Generator | None) -> ChainState:
+        """The gradient is evaluated for the proposals that were accepted only."""
+        x = state.position
+        position = self.base.draw(len(x), generator).to(x)
+        with torch.no_grad():
+            log_ratio = log_density(position) - state.log_density
+            log_ratio = log_ratio - self.base.log_prob(position) + self.base.log_prob(x)
+        uniform = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
+        (moved,) = (uniform.log() < log_ratio).nonzero(as_tuple=True)  # not-a-number compares false: rejected
+        if not len(moved):
+            return state
+        values, gradients = value_and_gradient(log_density, position[moved])
+        return ChainState(
+            x.index_copy(0, moved, position[moved]),
+            state.log_density.index_copy(0, moved, values),
+            state.gradient.index_copy(0, moved, gradients),
+        )
+
+
+def _transposed(factors: Tensor, vectors: Tensor) -> Tensor:
+    return (vectors[:, None, :] @ factors).squeeze(1)
