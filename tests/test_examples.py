@@ -18,6 +18,7 @@ ARGUMENTS = {
     "07_outliers": lambda tiny: {"settings": tiny, "max_minutes": None},
     "09_evidence_of_a_pyro_model": lambda tiny: {"num_rows": 8, "num_particles": 32},
     "08_undersampled_images": lambda tiny: {"size": 8, "num_draws": 8, "num_train": 400, "num_steps": 10},
+    "10_few_step_draws": lambda tiny: {"num_updates": 3, "num_steps": 10, "settings": tiny, "max_minutes": None},
 }
 
 

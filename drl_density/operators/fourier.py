@@ -183,7 +183,7 @@ def center_mask(
     num_lines, num_center = round(width / acceleration), max(1, round(center_share * width))
     if acceleration < 1 or num_center > num_lines:
         raise ValueError(f"acceleration {acceleration} leaves {num_lines} lines, fewer than the centre's {num_center}")
-    start = (width - num_center) // 2
+    start = width // 2 - num_center // 2  # the constant stands at width // 2, see to_frequency
     lines = torch.zeros(width, dtype=torch.bool)
     lines[start : start + num_center] = True
     others = (~lines).nonzero().flatten()

@@ -36,6 +36,7 @@ class DiffusionSamplerSettings:
     Attributes:
         num_steps: K.
         scale: s, which must cover the target.
+        decay: -sum of log(1 - alpha_k) over the walk; large forgets the target's end fully, small leaves smaller steps.
         width: hidden units of the control network.
         num_updates: gradient steps.
         batch_size: walks per gradient step.
@@ -45,6 +46,7 @@ class DiffusionSamplerSettings:
 
     num_steps: int = 64
     scale: float = 1.0
+    decay: float = 6.0
     width: int = 64
     num_updates: int = 1000
     batch_size: int = 256
@@ -52,14 +54,16 @@ class DiffusionSamplerSettings:
     gradient_scale: float = 100.0
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1 or not self.scale > 0:
-            raise ValueError(f"need num_steps >= 1 and scale > 0, got {self.num_steps} and {self.scale}")
+        if self.num_steps < 1 or not self.scale > 0 or not self.decay > 0:
+            raise ValueError(
+                f"need num_steps >= 1, scale > 0 and decay > 0, got {self.num_steps}, {self.scale} and {self.decay}"
+            )
 
     def shares(self) -> Tensor:
         """alpha_k from the first step (noise) to the last (target), falling as a squared cosine, ``(K,)``."""
         grid = (torch.arange(self.num_steps, dtype=torch.float64) + 0.5) / self.num_steps
         shape = torch.cos(0.5 * math.pi * grid).square()
-        return 1 - torch.exp(-6.0 * shape / shape.sum() - 0.5 / self.num_steps * (1 - grid))
+        return 1 - torch.exp(-self.decay * shape / shape.sum() - 0.5 / self.num_steps * (1 - grid))
 
 
 class DiffusionSampler:

@@ -105,6 +105,15 @@ def test_blur_is_a_circular_convolution():
     torch.testing.assert_close(Blur(kernel).forward(x), x.roll(-1, 1))
 
 
+@pytest.mark.parametrize(("width", "share"), [(16, 0.05), (16, 0.12), (15, 0.05), (12, 0.2)])
+def test_the_centre_of_a_mask_holds_the_constant(width, share):
+    mask = center_mask(4, width, acceleration=3, center_share=share, generator=torch.Generator().manual_seed(0))
+    constant = MaskedFourier(torch.ones(4, width, dtype=torch.bool)).forward(
+        torch.ones(1, 4, width).to(torch.complex64)
+    )
+    assert bool(mask[constant[0].abs() > 1e-3].all())
+
+
 def test_masks_and_phantom():
     assert int(MASK[0].sum()) == 4
     assert bool(MASK[:, 5:7].any(1).all())

@@ -89,6 +89,13 @@ def test_a_trained_control_beats_none():
     assert sum(bounds[-20:]) / 20 > sum(bounds[:20]) / 20
 
 
+def test_decay_is_what_the_walk_forgets():
+    for decay in (2.0, 6.0):
+        shares = DiffusionSamplerSettings(num_steps=50, decay=decay).shares()
+        # The schedule adds at most 0.25 to the decay so that no step stands still.
+        assert decay < float(-torch.log1p(-shares).sum()) < decay + 0.3
+
+
 def test_wrong_settings():
     with pytest.raises(ValueError, match="scale > 0"):
         DiffusionSamplerSettings(scale=0.0)
