@@ -61,6 +61,8 @@ class RunFolder:
         if folder.path.exists() and not folder.path.is_dir():
             raise RunFolderError(f"{path} is a file; give the path of a folder")
         inside = sorted(item.name for item in folder.path.iterdir()) if folder.path.exists() else []
+        parts = [name for name in inside if _is_part(name)]
+        inside = [name for name in inside if name not in parts]
         if inside and SETTINGS not in inside:
             raise RunFolderError(f"{path} holds {', '.join(inside[:3])}, which is no run of ours; give an empty folder")
         if inside and not force:
@@ -71,10 +73,15 @@ class RunFolder:
             folder.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunFolderError(f"cannot make {path}: {error}") from error
-        for name in inside:
-            if name in FILES or (name.startswith("diagnosis_") and name.endswith(".nc")):
+        for name in [*parts, *inside]:
+            if name in parts or name in FILES or (name.startswith("diagnosis_") and name.endswith(".nc")):
                 (folder.path / name).unlink()
         return folder
+
+    @staticmethod
+    def is_blank(path: str | Path) -> bool:
+        """True for a folder in which nothing was ever written whole: empty, or with what a killed write left behind."""
+        return Path(path).is_dir() and all(_is_part(item.name) for item in Path(path).iterdir())
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -145,23 +152,51 @@ class RunFolder:
         self._write(name, lambda target: target.write_text(text, encoding="utf-8"))
 
     def _write(self, name: str, write: Callable[[Path], Any]) -> None:
-        """Write beside the target, then put it in place in one move; on failure the old file stands untouched."""
-        target = self.path / name
-        try:
-            handle, temporary = tempfile.mkstemp(prefix=f".{name}.", suffix=target.suffix, dir=self.path)
-        except OSError as error:
-            raise RunFolderError(f"cannot write {target}: {error}") from error
-        os.close(handle)
-        part = Path(temporary)
-        try:
-            write(part)
-            with part.open("rb") as stream:
-                os.fsync(stream.fileno())
-            os.replace(part, target)
-        except (OSError, SafetensorError) as error:
-            raise RunFolderError(f"cannot write {target}: {error}; what was there before is untouched") from error
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(self.path / name, write)
+
+
+def write_whole(target: str | Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a file beside the target, then put it in place in one move; on failure the old file stands
+    untouched.
+
+    Raises:
+        RunFolderError: no such folder, no permission, or a full disk.
+
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "page.html"
+    >>> write_whole(target, lambda part: part.write_text("whole"))
+    >>> target.read_text()
+    'whole'
+    """
+    target = Path(target)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
+    except OSError as error:
+        raise RunFolderError(f"cannot write {target}: {error}") from error
+    os.close(handle)
+    part = Path(temporary)
+    try:
+        write(part)
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())
+        part.chmod(0o666 & ~_umask())
+        os.replace(part, target)
+    except (OSError, SafetensorError) as error:
+        raise RunFolderError(f"cannot write {target}: {error}; what was there before is untouched") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    """The process's mask for new files, which temporary files ignore."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _is_part(name: str) -> bool:
+    """A file that a killed :meth:`RunFolder._write` left behind."""
+    return any(name.startswith(f".{known}.") for known in FILES)
 
 
 def _check_version(version: int, path: Path) -> None:

@@ -200,6 +200,7 @@ BAD = {
     "no particles": (["evaluate", "RUN", "--particles", "0"], "at least 2 particles and 2 replicates"),
     "never fitted": (["evaluate", "BEGUN"], "is not finished: go on with"),
     "no rows": (["sample", "RUN", "--n", "0"], "at least 1"),
+    "no folder to write to": (["sample", "RUN", "-n", "2", "--out", "none/draws.csv"], "cannot write none/draws.csv"),
     "drop": (["fit", "TABLE", "--drop", "z", "--out", "x"], "cannot drop z"),
 }
 
@@ -217,9 +218,51 @@ def test_wrong_input_is_one_clear_line(name, run, table, capsys, monkeypatch, tm
 
 
 def test_interruption_is_resumable(table, tmp_path, capsys, monkeypatch):
+    """Ctrl-C once the first state is saved; the same command with --resume ends where an untouched run ends."""
+    from drl_density.density.store import TrainingFolder
+
+    saver = TrainingFolder.saver
+
+    def save_then_interrupt(self, name):
+        save = saver(self, name)
+
+        def wrapped(state):
+            save(state)
+            raise KeyboardInterrupt
+
+        return wrapped
+
+    arguments = ["fit", str(table), *SMALL, "--out"]
+    monkeypatch.setattr(TrainingFolder, "saver", save_then_interrupt)
+    assert main([*arguments, str(tmp_path / "run")]) == 130
+    assert "--resume" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main([*arguments, str(tmp_path / "run"), "--resume"]) == 0
+    assert main([*arguments, str(tmp_path / "other")]) == 0
+    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("run", "other")]
+    assert weights[0] == weights[1]
+
+
+def test_other_commands_have_nothing_to_resume(run, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("drl_density.cli.learn.fit", interrupted)
-    assert main(["fit", str(table), "--out", str(tmp_path / "run")]) == 130
-    assert "--resume" in capsys.readouterr().err
+    monkeypatch.setattr("drl_density.cli.rows.Density.run", interrupted)
+    assert main(["sample", str(run)]) == 130
+    assert "--resume" not in capsys.readouterr().err
+
+
+def test_a_table_that_cannot_be_written_leaves_the_old_one(run, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "draws.csv"
+    out.write_text("mine")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("drl_density.run_folder.os.fsync", full)
+    assert main(["sample", str(run), "-n", "5", "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert "No space left" in error
+    assert "untouched" in error
+    assert out.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [out]

@@ -89,3 +89,20 @@ def test_a_kill_before_the_move_leaves_the_old_file(folder, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         folder.write_json(SETTINGS, {"seed": 4})
     assert (folder.path / SETTINGS).read_bytes() == before
+
+
+def test_what_a_killed_write_left_is_no_run_and_is_swept(tmp_path):
+    path = tmp_path / "run"
+    RunFolder.create(path)
+    (path / ".settings.json.ab12.json").write_text("half")
+    assert RunFolder.is_blank(path)
+    RunFolder.create(path)
+    assert not list(path.iterdir())
+    (path / "notes.txt").write_text("mine")
+    assert not RunFolder.is_blank(path)
+
+
+def test_files_are_as_readable_as_any_other(folder, tmp_path):
+    plain = tmp_path / "plain"
+    plain.write_text("x")
+    assert (folder.path / SETTINGS).stat().st_mode == plain.stat().st_mode

@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.simplefilter("always", DRLDensityWarning)
     warnings.showwarning = _say_warning
     started = time.monotonic()
+    command = None
     try:
         command = tyro.cli(
             Fit | Sample | Score | Impute | Distill | Reconstruct | Evaluate | Diagnose | Report | Compare | Demo,
@@ -29,11 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             prog="drl-density",
         )
         command.run()
-    except (DataError, RunFolderError, NumericalError, WorkerLost, ValueError) as error:
+    except (DataError, RunFolderError, NumericalError, WorkerLost, ValueError, OSError) as error:
         print(f"drl-density: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("drl-density: interrupted; go on with the same command and --resume", file=sys.stderr)
+        advice = "; go on with the same command and --resume" if isinstance(command, Fit) else ""
+        print(f"drl-density: interrupted{advice}", file=sys.stderr)
         return 130
     print(f"done in {time.monotonic() - started:.0f} s", file=sys.stderr)
     return 0

@@ -12,6 +12,7 @@ import torch
 
 from drl_density.datasets import load_again, read_rows
 from drl_density.density import Density
+from drl_density.run_folder import write_whole
 
 
 def rows_of(density: Density, source: str | None) -> torch.Tensor:
@@ -37,12 +38,13 @@ def as_written(rows: np.ndarray, density: Density, *, on_grid: bool = True) -> l
 
 
 def write_csv(path: Path | None, names: list[str], rows: Any) -> None:
-    """Write a header and rows as CSV, to standard output without a path."""
-    stream = sys.stdout if path is None else path.open("w", newline="", encoding="utf-8")
-    try:
-        writer = csv.writer(stream)
-        writer.writerow(names)
-        writer.writerows(rows)
-    finally:
-        if path is not None:
-            stream.close()
+    """Write a header and rows as CSV, whole or not at all; to standard output without a path."""
+    if path is None:
+        csv.writer(sys.stdout).writerows([names, *rows])
+        return
+
+    def write(part: Path) -> None:
+        with part.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([names, *rows])
+
+    write_whole(path, write)

@@ -13,6 +13,8 @@ import numpy as np
 from drl_density.datasets.dataset import KINDS, Column
 from drl_density.errors import DataError
 
+LEAST_PILE = 5
+
 
 def rounding_width(values: np.ndarray) -> float:
     """Spacing of the coarsest decimal grid that nearly all values (98 %) sit on, 0 for a continuous column.
@@ -83,7 +85,8 @@ def _notice(values: np.ndarray, name: str, labels: tuple[str, ...] | None) -> Co
     width = rounding_width(values)
     is_positive = bool(values.min() > 0)
     distinct = np.unique(values)
-    piles = tuple(float(end) for end in (distinct[0], distinct[-1]) if (values == end).mean() >= 0.02)
+    at_ends = {float(end): int((values == end).sum()) for end in (distinct[0], distinct[-1])}
+    piles = tuple(end for end, count in at_ends.items() if count >= max(LEAST_PILE, 0.02 * len(values)))
     if len(distinct) == 2:
         return Column(name, "binary", float(distinct[1] - distinct[0]), is_positive=is_positive, piles=piles)
     if width >= 1 and np.all(values == np.round(values)):

@@ -27,7 +27,7 @@ class Column:
         upper: declared upper bound, inf for none.
         is_positive: all values are above zero.
         categories: labels behind the codes 0, 1, ... of a text column.
-        piles: its least or largest value where at least 2 % of the rows sit exactly there, a sign of a bound.
+        piles: its least or largest value where at least 2 % of the rows, and 5, sit exactly there: a sign of a bound.
     """
 
     name: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,56 @@ import numpy as np
 from drl_density.errors import DataError
 
 MOST_CATEGORIES = 20
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, csv.Error, zipfile.BadZipFile)
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".npy", ".npz", ".nc")
 
 
 @dataclass(frozen=True)
 class RawTable:
-    """Columns as read: numbers (NaN where a cell was empty), labels of text columns, shape of one point."""
+    """Columns as read.
+
+    Attributes:
+        values: numbers ``(rows, columns)``; NaN where a cell was empty, and in columns of free text or dates.
+        names: of the columns.
+        event_shape: shape of one point.
+        categories: labels behind the codes of text columns with few of them.
+        texts: cells of every column that held text or dates, with labels or without.
+        first_row: what messages call the first row.
+    """
 
     values: np.ndarray
     names: tuple[str, ...]
     event_shape: tuple[int, ...]
     categories: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    texts: dict[str, np.ndarray] = field(default_factory=dict)
     first_row: int = 1
+
+    def select(self, names: Sequence[str]) -> RawTable:
+        """The columns ``names`` alone, in this order."""
+        columns = [self.names.index(name) for name in names]
+        kept = {
+            part: {name: value for name, value in getattr(self, part).items() if name in names}
+            for part in ("categories", "texts")
+        }
+        return replace(self, values=self.values[:, columns], names=tuple(names), event_shape=(len(columns),), **kept)
+
+    def refuse_free_text(self, where: str) -> None:
+        """Raise for a column of free text or dates that is to be modelled.
+
+        Raises:
+            DataError: naming column and row.
+        """
+        for name in self.names:
+            if name not in self.texts or name in self.categories:
+                continue
+            cells = self.texts[name]
+            row = next(i for i, cell in enumerate(cells) if not _is_missing(cell) and not _is_number(cell))
+            count = len({str(cell) for cell in cells if not _is_missing(cell)})
+            raise DataError(
+                f"{where or 'the table'}: column {name!r}, row {self.first_row + row}: {str(cells[row])!r} is text or a "
+                f"date, with {count} distinct values (at most {MOST_CATEGORIES} make a categorical column); leave it out "
+                f"with drop=[{name!r}] (--drop {name}), or split by it (--group {name}, --time {name})"
+            )
 
 
 def read_file(path: Path, key: str | None = None) -> RawTable:
@@ -49,8 +88,14 @@ def read_file(path: Path, key: str | None = None) -> RawTable:
         return readers[path.suffix](path)
     except DataError:
         raise
-    except (OSError, ValueError, EOFError, KeyError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: cannot be read as {path.suffix} ({error}); is the file whole?") from error
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: Path, error: Exception) -> DataError:
+    """What is said of a file that one of :data:`UNREADABLE` came out of."""
+    reason = "no such array, or pickled objects, which are never read" if "pickled" in str(error) else str(error)
+    return DataError(f"{path}: cannot be read as {path.suffix} ({reason}); is the file whole?")
 
 
 def from_array(values: Any, names: Sequence[str] | None = None, *, where: str = "the array") -> RawTable:
@@ -66,11 +111,11 @@ def from_array(values: Any, names: Sequence[str] | None = None, *, where: str = 
     return RawTable(flat, names, tuple(int(n) for n in event_shape))
 
 
-def from_frame(frame: Any, *, where: str = "the table") -> RawTable:
+def from_frame(frame: Any) -> RawTable:
     """A pandas DataFrame (or anything with ``columns`` and item access by name) as a table."""
     names = [str(name) for name in frame.columns]
     columns = [np.asarray(frame[name]) for name in frame.columns]
-    return _assemble(columns, names, where, first_row=1)
+    return _assemble(columns, names, first_row=1)
 
 
 def _read_text(path: Path) -> RawTable:
@@ -87,6 +132,8 @@ def _read_text(path: Path) -> RawTable:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise DataError(f"{path}: columns named twice: {', '.join(repeated)}; give each its own name")
+    if has_header and len(head.split("\n", 1)[-1].strip()) == 0 and len(head) < 65536:
+        raise DataError(f"{path}: has a header ({', '.join(names[:5])}) and no rows")
     try:
         values = np.loadtxt(path, delimiter=delimiter, skiprows=int(has_header), ndmin=2, encoding="utf-8-sig")
     except ValueError:
@@ -107,18 +154,22 @@ def _read_mixed(path: Path, delimiter: str, names: list[str], has_header: bool) 
                 raise DataError(f"{path}: row {number} has {len(row)} cells, expected {len(names)}")
             for column, cell in zip(cells, row, strict=True):
                 column.append(cell.strip())
-    return _assemble([np.asarray(column, dtype=object) for column in cells], names, str(path), 1 + int(has_header))
+    return _assemble([np.asarray(column, dtype=object) for column in cells], names, first_row=1 + int(has_header))
 
 
-def _assemble(columns: list[np.ndarray], names: Sequence[str], where: str, first_row: int) -> RawTable:
-    values, categories = [], {}
+def _assemble(columns: list[np.ndarray], names: Sequence[str], first_row: int) -> RawTable:
+    values, categories, texts = [], {}, {}
     for name, column in zip(names, columns, strict=True):
         numbers = _numbers(column)
         if numbers is None:
-            numbers, labels = _codes(column, name, where, first_row)
-            categories[name] = labels
+            texts[name] = column
+            labels = _labels(column)
+            code = {label: float(index) for index, label in enumerate(labels or ())}
+            numbers = np.array([np.nan if _is_missing(cell) else code.get(str(cell), np.nan) for cell in column])
+            if labels is not None:
+                categories[name] = labels
         values.append(numbers)
-    return RawTable(np.stack(values, 1), tuple(names), (len(names),), categories, first_row)
+    return RawTable(np.stack(values, 1), tuple(names), (len(names),), categories, texts, first_row)
 
 
 def _numbers(column: np.ndarray) -> np.ndarray | None:
@@ -135,21 +186,19 @@ def _numbers(column: np.ndarray) -> np.ndarray | None:
     return numbers
 
 
-def _codes(column: np.ndarray, name: str, where: str, first_row: int) -> tuple[np.ndarray, tuple[str, ...]]:
+def _labels(column: np.ndarray) -> tuple[str, ...] | None:
+    """Distinct labels of a text column in alphabetical order; None for dates and for text with too many of them."""
     labels = sorted({str(cell) for cell in column if not _is_missing(cell)})
-    if len(labels) > MOST_CATEGORIES or len(labels) > max(2, 0.5 * len(column)):
-        row = next(i for i, cell in enumerate(column) if not _is_missing(cell) and not _is_number(cell))
-        raise DataError(
-            f"{where}: column {name!r}, row {first_row + row}: {str(column[row])!r} is text with {len(labels)} distinct "
-            f"values (at most {MOST_CATEGORIES} make a categorical column); drop it with drop=[{name!r}] (--drop {name})"
-        )
-    code = {label: float(index) for index, label in enumerate(labels)}
-    numbers = np.array([np.nan if _is_missing(cell) else code[str(cell)] for cell in column])
-    return numbers, tuple(labels)
+    is_free = column.dtype.kind == "M" or len(labels) > MOST_CATEGORIES or len(labels) > max(2, 0.5 * len(column))
+    return None if is_free else tuple(labels)
 
 
 def _is_missing(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, float) and cell != cell) or str(cell).strip().lower() in ("", "na", "nan")
+    return (
+        cell is None
+        or (isinstance(cell, float) and cell != cell)
+        or str(cell).strip().lower() in ("", "na", "nan", "nat")
+    )
 
 
 def _is_number(cell: Any) -> bool:
@@ -167,7 +216,7 @@ def _read_parquet(path: Path) -> RawTable:
         raise DataError(f"{path}: reading Parquet needs pyarrow: pip install 'drl-density[tables]'") from error
     table = parquet.read_table(path)
     columns = [np.asarray(table[name].to_numpy(zero_copy_only=False)) for name in table.column_names]
-    return _assemble(columns, table.column_names, str(path), first_row=1)
+    return _assemble(columns, table.column_names, first_row=1)
 
 
 def _read_npy(path: Path) -> RawTable:
@@ -175,7 +224,7 @@ def _read_npy(path: Path) -> RawTable:
 
 
 def _read_npz(path: Path, key: str | None) -> RawTable:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
         names = list(archive.files)
         tables = [name for name in names if archive[name].ndim >= 2]
         if key is None and len(tables) == 1:
@@ -195,4 +244,4 @@ def _read_netcdf(path: Path) -> RawTable:
         return from_array(next(iter(arrays.values())), where=str(path))
     if not arrays or any(array.ndim != 1 for array in arrays.values()):
         raise DataError(f"{path}: expected one array of rows, or variables along one dimension")
-    return _assemble(list(arrays.values()), list(arrays), str(path), first_row=0)
+    return _assemble(list(arrays.values()), list(arrays), first_row=0)

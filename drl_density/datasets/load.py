@@ -81,6 +81,7 @@ def load_dataset(
     name, where, table = _read(source)
     table = _without(table, drop, where)
     table, extra = _set_aside(table, split, where)
+    table.refuse_free_text(where)
     table, kept = _without_holes(table, missing, where)
     extra = {role: values[kept] for role, values in extra.items()}
     declared = DECLARED.get(name, {}) if where in BUNDLED else {}
@@ -156,14 +157,10 @@ def _without(table: RawTable, drop: Sequence[str], where: str) -> RawTable:
         raise DataError(
             f"{where or 'the table'}: cannot drop {', '.join(unknown)}; columns are {', '.join(table.names)}"
         )
-    kept = [index for index, name in enumerate(table.names) if name not in drop]
+    kept = [name for name in table.names if name not in drop]
     if not kept:
         raise DataError("every column was dropped; keep at least one")
-    if len(kept) == len(table.names):
-        return table
-    return RawTable(
-        table.values[:, kept], tuple(table.names[i] for i in kept), (len(kept),), table.categories, table.first_row
-    )
+    return table if len(kept) == len(table.names) else table.select(kept)
 
 
 def _set_aside(table: RawTable, split: Split, where: str) -> tuple[RawTable, dict[str, np.ndarray]]:
@@ -172,10 +169,37 @@ def _set_aside(table: RawTable, split: Split, where: str) -> tuple[RawTable, dic
     missing = [name for name in roles.values() if name not in table.names]
     if missing:
         raise DataError(f"{where or 'the table'}: there is no column {', '.join(missing)} to split or weigh by")
-    extra = {role: table.values[:, table.names.index(name)] for role, name in roles.items()}
-    if "weights" in extra and not bool((extra["weights"] > 0).all()):
-        raise DataError(f"row weights in column {split.weights!r} must all be positive numbers")
+    extra = {role: _aside(table, name, role, where) for role, name in roles.items()}
     return _without(table, list(roles.values()), where), extra
+
+
+def _aside(table: RawTable, name: str, role: str, where: str) -> np.ndarray:
+    """One number per row from the column that groups, orders or weighs the rows; text groups, and dates order.
+
+    Raises:
+        DataError: holes, text that is no date, or weights that are not positive numbers.
+    """
+    values, cells = table.values[:, table.names.index(name)], table.texts.get(name)
+    if cells is not None and role == "group":
+        is_hole = np.array([str(cell).strip() == "" for cell in cells])
+        values = np.where(is_hole, np.nan, np.unique([str(cell) for cell in cells], return_inverse=True)[1])
+    elif cells is not None and role == "time":
+        try:
+            dates = np.asarray([str(cell).strip() or "NaT" for cell in cells], dtype="datetime64[ns]")
+        except ValueError as error:
+            raise DataError(
+                f"{where or 'the table'}: column {name!r} is to order the rows by time, but holds text that is no ISO date "
+                f"such as 2024-01-31 or 2024-01-31T12:00 ({error})"
+            ) from error
+        values = np.where(np.isnat(dates), np.nan, dates.astype(np.int64).astype(np.float64))
+    bad = ~np.isfinite(values) if role != "weights" else ~(np.isfinite(values) & (values > 0))
+    if bad.any():
+        what = "must be a positive number" if role == "weights" else f"is empty, so the row has no {role}"
+        raise DataError(
+            f"{where or 'the table'}: column {name!r}, row {table.first_row + int(bad.argmax())}: {what} "
+            f"({int(bad.sum())} such rows)"
+        )
+    return values
 
 
 def _without_holes(table: RawTable, missing: str, where: str) -> tuple[RawTable, np.ndarray]:
@@ -199,7 +223,7 @@ def _without_holes(table: RawTable, missing: str, where: str) -> tuple[RawTable,
         DataWarning,
         stacklevel=4,
     )
-    return RawTable(table.values[kept], table.names, table.event_shape, table.categories, table.first_row), kept
+    return dataclasses.replace(table, values=table.values[kept]), kept
 
 
 def _divide(
@@ -252,22 +276,23 @@ def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse"
     wanted = [column.name for column in columns]
     if set(wanted) - set(table.names):
         if set(wanted) == {f"x{i}" for i in range(len(wanted))} and table.values.shape[1] == len(wanted):
-            table = RawTable(table.values, tuple(wanted), table.event_shape, table.categories, table.first_row)
+            table = dataclasses.replace(table, names=tuple(wanted))
         else:
             absent = [column for column in wanted if column not in table.names]
             raise DataError(
                 f"{where or name}: the fit has columns that are not here: {', '.join(absent)}; "
                 f"here are {', '.join(table.names)}"
             )
-    values = table.values[:, [table.names.index(column) for column in wanted]].copy()
+    table = table.select(wanted)
+    table.refuse_free_text(where)
+    values = table.values.copy()
     for index, column in enumerate(columns):
         labels = table.categories.get(column.name)
         if labels is not None:
             values[:, index] = _recode(values[:, index], labels, column, where or name)
     if missing == "keep":
         return torch.as_tensor(np.where(np.isfinite(values), values, np.nan))
-    ordered = RawTable(values, tuple(wanted), (len(wanted),), {}, table.first_row)
-    return torch.as_tensor(_without_holes(ordered, "refuse", where or name)[0].values)
+    return torch.as_tensor(_without_holes(dataclasses.replace(table, values=values), "refuse", where or name)[0].values)
 
 
 def _recode(codes: np.ndarray, labels: tuple[str, ...], column: Column, where: str) -> np.ndarray:

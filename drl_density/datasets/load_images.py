@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from drl_density.datasets.dataset import Dataset
+from drl_density.datasets.files import UNREADABLE, unreadable
 from drl_density.datasets.image_files import is_idx, read_images
 from drl_density.datasets.images import RawImages, as_pixels, image_arrays, images_in_memory, pixel_columns
 from drl_density.datasets.splits import Split, split_rows
@@ -40,10 +41,13 @@ def find_images(source: Any, image_size: int | None = None) -> tuple[str, str, R
 
 def _in_archive(path: Path, key: str | None) -> RawImages | None:
     try:
-        stored = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-        arrays = {"": stored} if isinstance(stored, np.ndarray) else dict(stored)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read as {path.suffix} ({error}); is the file whole?") from error
+        if path.suffix == ".npy":
+            arrays = {"": np.load(path, allow_pickle=False, mmap_mode="r")}
+        else:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                arrays = dict(archive)
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
     if key is not None:
         arrays = {name: array for name, array in arrays.items() if name == key}
     elif (official := image_arrays(arrays, str(path))) is not None:

@@ -80,7 +80,8 @@ def _take(rows: np.ndarray, groups: np.ndarray, count: float, seed: int) -> tupl
     taken, left = rows[is_taken[members]], rows[~is_taken[members]]
     if not len(taken) or not len(left):
         raise DataError(
-            f"{len(rows)} rows in {len(sizes)} groups of equal rows cannot be split: more distinct rows are needed"
+            f"{len(rows)} rows in {len(sizes)} groups (equal rows, or rows of one value of the group column) cannot be "
+            "split: more groups are needed"
         )
     return taken, left
 

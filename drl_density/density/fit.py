@@ -81,17 +81,17 @@ def fit(
     folder = None
     if out is not None and workers.is_first:
         folder = TrainingFolder.prepare(out, resume=resume, force=force)
-    settings = _sharded(settings or FitSettings(), workers)
+    asked = settings or FitSettings()
+    saved = folder.saved(dataset, asked, seed=seed) if folder is not None and resume else None
+    saved = workers.share(None if saved is None else saved.to_dict())
+    settings = _sharded(asked, workers) if saved is None else FitSettings.from_dict(saved)
     table = prepare_table(dataset, settings.transform, base=settings.base)
     settings = settings.resolve(
         len(dataset.train), dataset.train[0].numel(), table.bases.sigma_min, event_shape=dataset.event_shape
     )
     check_memory(settings)
-    saved = workers.share(folder.saved().settings.to_dict() if folder is not None and resume else None)
     forecast, reserve = None, 0.0
-    if saved is not None:
-        settings = FitSettings.from_dict(saved)
-    elif max_minutes is not None:
+    if saved is None and max_minutes is not None:
         reserve = finishing_seconds(table, settings, seed=seed)
         left = max_minutes - (time.monotonic() - started + reserve) / 60
         settings, forecast = within_time(table, settings, left, seed=seed)
@@ -101,7 +101,7 @@ def fit(
                 f"forecast: {settings.training.num_steps} steps, {forecast:.0f} s of training, then {reserve:.0f} s"
             )
     if folder is not None and saved is None:
-        folder.begin(dataset.source, settings, seed=seed)
+        folder.begin(dataset, settings, seed=seed)
     deadline = None if max_minutes is None else started + 60 * max_minutes - reserve
     runs: dict[str, TrainingState] = {}
     prepared = time.monotonic()

@@ -15,6 +15,7 @@ from drl_density.bits_per_dimension import BitsPerDimension, bits_per_dimension
 from drl_density.diagnostics import as_arviz, chain_table
 from drl_density.errors import DataError, RunFolderError
 from drl_density.reports import ReportPage
+from drl_density.run_folder import write_whole
 
 FORMAT = "drl_density likelihood report, version 2"
 
@@ -170,8 +171,8 @@ class LikelihoodReport:
         return chain_table(self.tree)
 
     def save(self, path: str | Path) -> Path:
-        """Write the tree as netCDF."""
-        self.tree.to_netcdf(path, engine="h5netcdf")
+        """Write the tree as netCDF, whole or not at all."""
+        write_whole(path, lambda part: self.tree.to_netcdf(part, engine="h5netcdf"))
         return Path(path)
 
     @staticmethod
@@ -210,8 +211,9 @@ class LikelihoodReport:
         return int(self.tree["log_likelihood"].sizes["obs_id"])
 
     def to_html(self, path: str | Path) -> Path:
-        """Write one self-contained page."""
-        Path(path).write_text(self.page().to_html(), encoding="utf-8")
+        """Write one self-contained page, whole or not at all."""
+        page = self.page().to_html()
+        write_whole(path, lambda part: part.write_text(page, encoding="utf-8"))
         return Path(path)
 
     def page(self) -> ReportPage:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from drl_density.datasets import Column
+from drl_density.datasets import Column, Dataset
 from drl_density.density.members import members_from_values, members_to_values
 from drl_density.density.settings import FitSettings
 from drl_density.errors import RunFolderError
@@ -27,14 +28,6 @@ if TYPE_CHECKING:
 WEIGHTS, STATE, HISTORY = "weights.safetensors", "training_state.safetensors", "history.nc"
 
 
-@dataclasses.dataclass(frozen=True)
-class SavedRun:
-    """What an unfinished run's ``settings.json`` says."""
-
-    settings: FitSettings
-    seed: int
-
-
 class TrainingFolder:
     """A run folder while training goes on; a member of an ensemble keeps its own state under a prefix."""
 
@@ -47,26 +40,58 @@ class TrainingFolder:
 
     @classmethod
     def prepare(cls, path: str | Path, *, resume: bool, force: bool) -> TrainingFolder:
-        """Open the folder to resume, or make a new one."""
-        if resume:
+        """Open the folder to resume, or make a new one; a run killed before it wrote anything starts from its beginning."""
+        if resume and not RunFolder.is_blank(path):
             return cls(RunFolder.open(path))
         return cls(RunFolder.create(path, force=force))
 
-    def saved(self) -> SavedRun:
-        """Settings and seed of the run being resumed.
+    def saved(self, dataset: Dataset, asked: FitSettings, *, seed: int) -> FitSettings | None:
+        """Settings of the run being resumed; None when it was killed before it wrote any.
+
+        Args:
+            dataset: rows that training would go on with.
+            asked: settings asked for now; those left at their default do not count, nor does the number of steps.
+            seed: asked for now.
 
         Raises:
-            RunFolderError: when the run is finished already.
+            RunFolderError: when the run is finished already, or was begun with another seed, other rows or other settings.
         """
+        path = self.folder.path
+        if not self.folder.has(SETTINGS):
+            return None
         values = self.folder.read_json(SETTINGS)
-        if values["stage"] != "training":
-            raise RunFolderError(f"{self.folder.path} holds a finished run; load it, or start anew with --force")
-        return SavedRun(FitSettings.from_dict(values["fit"]), values["seed"])
+        try:
+            if values["stage"] != "training":
+                raise RunFolderError(f"{path} holds a finished run; load it, or start anew with --force")
+            settings, began_with = FitSettings.from_dict(values["fit"]), values["seed"]
+        except (KeyError, TypeError) as error:
+            raise RunFolderError(f"{path}: {SETTINGS} is damaged or of another version ({error!r})") from error
+        if began_with != seed:
+            raise RunFolderError(
+                f"the run in {path} was begun with seed {began_with}, now asked for {seed}: give the same"
+            )
+        if values.get("rows", _fingerprint(dataset)) != _fingerprint(dataset):
+            raise RunFolderError(
+                f"the run in {path} was begun on other rows, or another split or treatment of them: give the same data, "
+                "seed and options, or start anew with --force"
+            )
+        other = _differences(asked, settings)
+        if other:
+            raise RunFolderError(f"the run in {path} was begun with other settings: {'; '.join(other)}")
+        return settings
 
-    def begin(self, source: str, settings: FitSettings, *, seed: int) -> None:
+    def begin(self, dataset: Dataset, settings: FitSettings, *, seed: int) -> None:
         """Write what a resumed run must know before the first step."""
-        values = {"stage": "training", "fit": settings.to_dict(), "seed": seed, "source": source}
-        self.folder.write_json(SETTINGS, values)
+        self.folder.write_json(
+            SETTINGS,
+            {
+                "stage": "training",
+                "fit": settings.to_dict(),
+                "seed": seed,
+                "source": dataset.source,
+                "rows": _fingerprint(dataset),
+            },
+        )
 
     def saver(self, name: str) -> Callable[[TrainingState], None]:
         """A callback that writes one member's state, and the history of the first."""
@@ -91,6 +116,25 @@ class TrainingFolder:
     def finish(self, density: Density) -> None:
         """Write the finished density."""
         _write_density(self.folder, density)
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    """A digest of all rows in their split, their weights and columns."""
+    digest = hashlib.sha256(repr((dataset.columns, dataset.event_shape)).encode())
+    for part in (dataset.train, dataset.validation, dataset.test, dataset.weights):
+        digest.update(b"none" if part is None else part.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _differences(asked: FitSettings, saved: FitSettings) -> list[str]:
+    """Settings asked for (not left at their default) that the saved ones do not have, in words."""
+    found = []
+    for one, other, plain in ((asked, saved, FitSettings()), (asked.training, saved.training, FitSettings().training)):
+        for field in dataclasses.fields(plain):
+            wanted, kept = getattr(one, field.name), getattr(other, field.name)
+            if field.name not in ("training", "num_steps") and wanted not in (getattr(plain, field.name), kept):
+                found.append(f"{field.name} was {kept}, now asked for {wanted}")
+    return found
 
 
 def save_density(density: Density, path: str | Path, *, force: bool = False) -> Path:

@@ -152,7 +152,7 @@ def train(
         _keep_best(state, {"validation_loss": math.inf}, evaluation, workers)
     good = copy.deepcopy(state.to_tensors())
     gathered = _Gathered(state.model.num_levels)
-    while state.step < settings.num_steps:
+    while state.step < settings.num_steps and not _has_stalled(state, settings):
         value, norm = gradient_step(state, objective, batches, settings, workers)
         gathered.add(value.statistics, value.parts, norm)
         state.step += 1
@@ -179,11 +179,15 @@ def train(
             evaluation.on_record(record)
         if evaluation.save is not None and workers.is_first:
             evaluation.save(state)
-        evaluations_since_best = (state.step - state.best_step) // settings.evaluate_every
         is_late = workers.share(evaluation.deadline is not None and time.monotonic() > evaluation.deadline)
-        if evaluations_since_best >= settings.patience or is_late:
+        if is_late:
             break
     return state
+
+
+def _has_stalled(state: TrainingState, settings: TrainingSettings) -> bool:
+    """Early stopping; asked of the state alone, so that a run killed after it has stopped does not go on when resumed."""
+    return (state.step - state.best_step) // settings.evaluate_every >= settings.patience
 
 
 class _Gathered:

@@ -157,6 +157,56 @@ def test_group_time_and_weights():
     assert data.weights.shape == (len(data.train),)
 
 
+def with_text(count=200):
+    days = pd.date_range("2024-01-01", periods=count)[::-1]
+    ids = [f"patient {i // 5}" for i in range(count)]
+    return pd.DataFrame(TABLE[:count], columns=["a", "b", "c"]).assign(who=ids, day=days)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "memory"])
+def test_free_text_groups_dates_order_and_both_can_be_dropped(tmp_path, suffix):
+    frame = with_text()
+    source = frame if suffix == "memory" else tmp_path / f"t.{suffix}"
+    if suffix != "memory":
+        {"csv": frame.to_csv, "parquet": frame.to_parquet}[suffix](source, index=False)
+    data = load_dataset(source, split=Split(group="who"), drop=["day"])
+    assert data.num_columns == 3
+    group_of = dict(zip(TABLE[:, 0], frame["who"], strict=True))
+    sides = [{group_of[row] for row in part[:, 0].tolist()} for part in (data.train, data.validation, data.test)]
+    assert not sides[0] & sides[1]
+    assert not sides[0] & sides[2]
+    data = load_dataset(source, split=Split(time="day"), drop=["who"])
+    np.testing.assert_allclose(data.test.numpy(), TABLE[:20])
+    assert load_dataset(source, drop=["who", "day"]).num_columns == 3
+    assert read_rows(source, data.columns).shape == (200, 3)
+    with pytest.raises(DataError, match="column 'who', row [12]: 'patient 0' is text.*--drop who.*--group who"):
+        load_dataset(source, drop=["day"])
+    with pytest.raises(DataError, match="column 'day', row [12]: '2024-"):
+        load_dataset(source, drop=["who"])
+
+
+def test_holes_in_the_column_that_groups_orders_or_weighs():
+    frame = with_text().assign(t=np.arange(200.0), w=1.0)
+    frame.loc[[3, 9], ["t", "w", "day"]] = [np.nan, np.inf, pd.NaT]
+    frame.loc[3, "who"] = ""
+    cases = {"time": ["t", "day"], "weights": ["w"], "group": ["who"]}
+    for role, names in cases.items():
+        for name in names:
+            others = [other for other in ("who", "day", "t", "w") if other != name]
+            with pytest.raises(DataError, match=f"column '{name}', row 4"):
+                load_dataset(frame, split=Split(**{role: name}), drop=others)
+    with pytest.raises(DataError, match="'who' is to order the rows by time.*ISO date"):
+        load_dataset(with_text(), split=Split(time="who"), drop=["day"])
+
+
+def test_labels_of_the_likelihood():
+    frame = pd.DataFrame(TABLE[:, :2], columns=["a", "b"])
+    assert load_dataset(frame).likelihood_label == "density"
+    assert load_dataset(frame.round(1)).likelihood_label == "density of dequantised values"
+    counts = frame.assign(k=RNG.poisson(3.0, 200))
+    assert "lower bound for discrete columns" in load_dataset(counts).likelihood_label
+
+
 def test_the_same_split_is_loaded_again(tmp_path):
     path = tmp_path / "table.csv"
     frame = pd.DataFrame(TABLE, columns=["a", "b", "c"]).assign(who=np.arange(200) // 10)
@@ -178,6 +228,7 @@ def test_piles_at_an_end_are_said():
     column = load_dataset(values).columns[0]
     assert column.piles == (values[:, 0].max(),)
     assert "declare a bound" in column.describe()
+    assert notice_columns(TABLE[:40, :1], ["x"])[0].piles == ()
 
 
 def test_labels_are_coded_and_read_back():
@@ -238,7 +289,25 @@ def text(path, content):
     return str(path)
 
 
+def cut(path, write):
+    """The first half of a file."""
+    write(path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return str(path)
+
+
+FRAME = pd.DataFrame(TABLE, columns=["a", "b", "c"])
 BAD = {
+    "cut npz": (lambda p: load_dataset(cut(p / "a.npz", lambda f: np.savez(f, x=TABLE))), "a.npz.*is the file whole"),
+    "cut npy": (lambda p: load_dataset(cut(p / "a.npy", lambda f: np.save(f, TABLE))), "a.npy.*is the file whole"),
+    "cut parquet": (lambda p: load_dataset(cut(p / "a.parquet", FRAME.to_parquet)), "a.parquet.*is the file whole"),
+    "cut netcdf": (
+        lambda p: load_dataset(cut(p / "a.nc", lambda f: FRAME.to_xarray().to_netcdf(f, engine="h5netcdf"))),
+        "a.nc.*is the file whole",
+    ),
+    "cut csv": (lambda p: load_dataset(text(p / "a.csv", "a,b\n1,2\n3,4\n5")), "row 4 has 1 cells, expected 2"),
+    "header alone": (lambda p: load_dataset(text(p / "a.csv", "a,b\n")), r"has a header \(a, b\) and no rows"),
+    "one group": (lambda p: load_dataset(FRAME.assign(g=1.0), split=Split(group="g")), "more groups are needed"),
     "unknown name": (lambda p: load_dataset("digit"), "did you mean digits"),
     "no file": (lambda p: load_dataset(str(p / "none.csv")), "there is no file"),
     "suffix": (lambda p: load_dataset(text(p / "a.xyz", "1")), "expected a file ending in"),
