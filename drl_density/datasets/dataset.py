@@ -78,6 +78,7 @@ class Dataset:
         loading: the arguments of :func:`load_dataset` that made these rows and this split from ``source``.
         known_log_density: normalised log density of a toy, or None.
         labels: integers of the (training, validation, test) rows where the source had any; never modelled by default.
+        validation_weights: of the validation rows, or None.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Dataset:
     loading: dict[str, Any] = field(default_factory=dict)
     known_log_density: Callable[[Tensor], Tensor] | None = None
     labels: tuple[Tensor, Tensor, Tensor] | None = None
+    validation_weights: Tensor | None = None
 
     @property
     def is_images(self) -> bool:

@@ -253,8 +253,8 @@ def _divide(
     groups = extra["group"] if "group" in extra else row_groups(values)
     indices = split_rows(groups, split, times=extra.get("time"))
     parts = [torch.as_tensor(values[index]) for index in indices]
-    weights = torch.as_tensor(extra["weights"][indices[0]]) if "weights" in extra else None
-    return Dataset(name, *parts, columns, table.event_shape, weights, where)
+    weights = [torch.as_tensor(extra["weights"][index]) if "weights" in extra else None for index in indices]
+    return Dataset(name, *parts, columns, table.event_shape, weights[0], where, validation_weights=weights[1])
 
 
 def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse") -> Tensor:

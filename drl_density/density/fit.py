@@ -250,10 +250,7 @@ def _finish(
 def _baselines(table: Table, model: EnergySequence, log_z: float, data_rows: Tensor) -> Baselines:
     """Validation figures of the model, a full Gaussian in model space, and independent marginals, in data units."""
     generator = torch.Generator().manual_seed(0)
-    train = table.dataset.train
-    if len(train) > 50_000:
-        train = train[torch.randperm(len(train), generator=generator)[:50_000]]
-    train = table.rows(train, generator)
+    train = table.rows(table.some_training_rows(generator), generator)
     u_train, u = table.transform(train), table.transform(data_rows)
     jacobian = table.transform.log_abs_det_jacobian(data_rows, u)
     covariance = u_train.T.cov() + 1e-6 * torch.eye(u.shape[1], dtype=u.dtype)

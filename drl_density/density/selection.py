@@ -83,7 +83,7 @@ def validation_rows(table: Table, settings: FitSettings, *, seed: int) -> Tensor
     sizes = {}
     if settings.network == "residual":
         sizes = {"least": min(1024, settings.images.num_validation_rows), "most": settings.images.num_validation_rows}
-    return table.held_out(table.dataset.validation, seed=seed, **sizes)
+    return table.validation_rows(seed=seed, **sizes)
 
 
 def validation_score(

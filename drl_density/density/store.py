@@ -121,7 +121,8 @@ class TrainingFolder:
 def _fingerprint(dataset: Dataset) -> str:
     """A digest of all rows in their split, their weights and columns."""
     digest = hashlib.sha256(repr((dataset.columns, dataset.event_shape)).encode())
-    for part in (dataset.train, dataset.validation, dataset.test, dataset.weights):
+    weights = (dataset.weights, dataset.validation_weights)
+    for part in (dataset.train, dataset.validation, dataset.test, *weights):
         digest.update(b"none" if part is None else part.contiguous().numpy().tobytes())
     return digest.hexdigest()
 

@@ -48,9 +48,28 @@ class Table:
             chosen = torch.multinomial(weights, num_rows, replacement=True, generator=generator)
         return self.to_model(train[chosen], generator)
 
-    def held_out(self, x: Tensor, *, seed: int, least: int = 1024, most: int = 8192) -> Tensor:
-        """Held-out rows in data units: repeated with fresh dequantisation until there are enough, or thinned."""
+    def some_training_rows(self, generator: torch.Generator, *, most: int = 50_000) -> Tensor:
+        """Training rows in data units, not dequantised: at most ``most``, by weight where there are weights."""
+        train, weights = self.dataset.train, self.dataset.weights
+        if weights is not None:
+            return train[torch.multinomial(weights, min(most, len(train)), replacement=True, generator=generator)]
+        return train[torch.randperm(len(train), generator=generator)[:most]] if len(train) > most else train
+
+    def validation_rows(self, *, seed: int, least: int = 1024, most: int = 8192) -> Tensor:
+        """Validation rows as :meth:`held_out` gives them, drawn by weight where there are weights."""
+        data = self.dataset
+        return self.held_out(data.validation, seed=seed, weights=data.validation_weights, least=least, most=most)
+
+    def held_out(
+        self, x: Tensor, *, seed: int, weights: Tensor | None = None, least: int = 1024, most: int = 8192
+    ) -> Tensor:
+        """Held-out rows in data units: repeated with fresh dequantisation until there are enough, or thinned; with
+        ``weights``, drawn in proportion to them.
+        """
         generator = torch.Generator().manual_seed(seed)
+        if weights is not None:
+            count = min(most, max(least, len(x)))
+            return self.rows(x[torch.multinomial(weights, count, replacement=True, generator=generator)], generator)
         if len(x) > most:
             x = x[torch.randperm(len(x), generator=generator)[:most]]
         copies = 1 if self.dequantization is None else max(1, math.ceil(least / len(x)))
@@ -61,17 +80,15 @@ def prepare_table(dataset: Dataset, kind: str = "auto", *, base: str | None = No
     """Fit the data transform on the training rows, and where ``base`` names a kind, the models' fixed bases."""
     transform, dequantization = choose_transform(dataset, kind=kind)
     generator = torch.Generator().manual_seed(0)
-    rows = dataset.train
-    if len(rows) > 50_000:
-        rows = rows[torch.randperm(len(rows), generator=generator)[:50_000]]
-    most = max(len(rows), 20_000 if rows.shape[1] <= 32 else 6_000)
-    copies = 1 if dequantization is None else max(1, min(10, most // len(rows)))
     table = Table(dataset, transform, dequantization, None)
     if base is None:
         return table
+    rows = table.some_training_rows(generator)
+    most = max(len(rows), 20_000 if rows.shape[1] <= 32 else 6_000)
+    copies = 1 if dequantization is None else max(1, min(10, most // len(rows)))
     if base == "quadratic":
         rows, copies = rows[:2], 1
     u = torch.cat([transform(table.rows(rows, generator)) for _ in range(copies)])
     most = 2 if base == "quadratic" else 8192
-    held_out = transform(table.held_out(dataset.validation, seed=0, least=min(1024, most), most=most))
+    held_out = transform(table.validation_rows(seed=0, least=min(1024, most), most=most))
     return dataclasses.replace(table, bases=choose_bases(u, held_out, kind=base))

@@ -5,6 +5,7 @@ import dataclasses
 import math
 import time
 
+import pandas as pd
 import pyro
 import pytest
 import torch
@@ -19,6 +20,7 @@ from drl_density.density.mixture_base import choose_bases
 from drl_density.errors import RunFolderError, UnreliableEstimateWarning
 from drl_density.networks import MLP, MLPSettings, NoisedGaussianMixture
 from drl_density.run_folder import RunFolder
+from drl_density.testing import assert_z
 
 
 def test_distribution_is_normalized_and_in_data_units(tiny_density, tiny_data):
@@ -237,3 +239,21 @@ def test_bases_are_what_they_are_called():
     assert list(choose_bases(rows[::2], rows[1::2], kind="independent").mixtures) == ["independent"]
     with pytest.raises(ValueError, match="base must be one of"):
         choose_bases(rows, rows, kind="flow")
+
+
+def test_row_weights_move_bases_selection_and_floor():
+    """Rows of N(0, 1) weighed by exp(x) stand for N(1, 1): the base, the held-out rows and the floor follow the weights."""
+    x = torch.randn(4000, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    frame = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "w": x[:, 0].exp()})
+    data = drl.load_dataset(frame, split=drl.Split(weights="w"))
+    assert data.validation_weights.shape == (len(data.validation),)
+    table = prepare_table(data, "standardize", base="gaussian")
+    base = table.bases.mixtures["gaussian"]
+    mean = (base.axes[0] @ base.centers[0]).double()
+    rows = {"base": table.transform.inv(mean)}
+    rows["held out"] = table.validation_rows(seed=0).mean(0)
+    rows["floor"] = table.some_training_rows(torch.Generator().manual_seed(2)).mean(0)
+    # The effective number of rows, (sum w)^2 / sum w^2 = e^-1 of them: 1,200 of 3,200, and 150 of 400 held out.
+    assert_z(rows["base"], torch.tensor([1.0, 0.0]), (1 / 1200 + 1 / 3200) ** 0.5)
+    assert_z(rows["held out"], torch.tensor([1.0, 0.0]), (1 / 150 + 1 / 1024) ** 0.5)
+    assert_z(rows["floor"], torch.tensor([1.0, 0.0]), (1 / 1200 + 1 / 3200) ** 0.5)
