@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test test-arviz1 lint bench clean
+.PHONY: demo test test-arviz1 lint bench docs-examples clean
 
 demo: $(STAMP)
 	$(BIN)/drl-density demo --out runs/demo --force
@@ -28,6 +28,10 @@ bench: $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[benchmarks]'
 	$(BIN)/python tests/benchmarks/sampler_overhead.py
 	$(BIN)/python tests/benchmarks/eight_gaussians.py
+
+# Runs every example and writes its page and figure into docs/examples.
+docs-examples: $(STAMP)
+	$(BIN)/python docs/example_pages.py
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -274,3 +274,14 @@ def plot_occupancy(tree: xr.DataTree) -> Figure:
     axis.set(xlabel="mode of the data", ylabel="share", xticks=modes)
     axis.legend(frameon=False, fontsize=8)
     return figure
+
+
+def plot_intervals(results: dict[str, Any], label: str) -> Figure:
+    """Estimates with ``log_z``, ``lower`` and ``upper`` under each other on one axis."""
+    figure, (axis,) = _figure(1, 1, (7, 0.9 + 0.5 * len(results)))
+    for place, result in enumerate(results.values()):
+        ends = [[result.log_z - result.lower], [result.upper - result.log_z]]
+        axis.errorbar(result.log_z, -place, xerr=ends, fmt="o", color=DATA_COLOR, capsize=3, markersize=5)
+    axis.set_yticks([-place for place in range(len(results))], list(results), fontsize=9)
+    axis.set(xlabel=label, ylim=(0.5 - len(results), 0.5))
+    return figure

@@ -1,6 +1,6 @@
-"""A fitted density as the prior of a noisy measurement, twice: by annealing, and by NUTS inside a Pyro model.
+"""A fitted density as the prior of the coefficients of a regression, twice: by annealing, and by NUTS in a Pyro model.
 
-    x ~ p_0,   y | x ~ N(x_0 + x_1, 0.3^2);   evidence = E_p0[N(y; x_0 + x_1, 0.3^2)]
+    x ~ p_0,   y_i | x ~ N(a_i x, 0.3^2), i = 1..4;   evidence = E_p0[prod_i N(y_i; a_i x, 0.3^2)]
 
 Expected: two posterior means that agree, and the log evidence with its error.
 """
@@ -16,23 +16,24 @@ import drl_density as drl
 def main(
     num_draws: int = 500, max_minutes: float = 2.0, settings: drl.FitSettings | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fit, condition on y = 0.5, and return both posterior means."""
+    """Fit, regress four observations, and return both sets of draws of the coefficients."""
     data = drl.load_dataset("banana", seed=0)
     density = drl.fit(data, seed=0, max_minutes=max_minutes, settings=settings, progress=False)
-    y = torch.tensor(0.5, dtype=torch.float64)
-    found = density.posterior(lambda x: dist.Normal(x.sum(-1), 0.3).log_prob(y), num_draws=num_draws)
+    a = torch.tensor([[1.0, 1.0], [0.2, 1.0], [-0.3, 0.8], [0.1, -0.5]], dtype=torch.float64)
+    y = torch.tensor([0.7, 0.6, 0.4, -0.2], dtype=torch.float64)
+    found = density.posterior(lambda x: dist.Normal(x @ a.T, 0.3).log_prob(y).sum(-1), num_draws=num_draws)
     print(f"log evidence {found.log_evidence:.3f} +- {found.standard_error:.3f}")
     prior = density.distribution()
 
     def model() -> None:
         x = pyro.sample("x", prior)
-        pyro.sample("y", dist.Normal(x.sum(-1), 0.3), obs=y)
+        pyro.sample("y", dist.Normal(a.to(x) @ x, 0.3).to_event(1), obs=y.to(x))
 
     pyro.set_rng_seed(0)
     mcmc = MCMC(NUTS(model), num_samples=num_draws, warmup_steps=num_draws // 2, disable_progbar=True)
     mcmc.run()
-    by_annealing, by_nuts = found.draws.mean(0), mcmc.get_samples()["x"].mean(0)
-    print(f"posterior mean by annealing {by_annealing.tolist()}, by NUTS {by_nuts.tolist()}")
+    by_annealing, by_nuts = found.draws, mcmc.get_samples()["x"]
+    print(f"posterior mean by annealing {by_annealing.mean(0).tolist()}, by NUTS {by_nuts.mean(0).tolist()}")
     return by_annealing, by_nuts
 
 

@@ -13,8 +13,8 @@ import drl_density as drl
 
 def main(
     num_draws: int = 500, max_minutes: float = 2.0, settings: drl.FitSettings | None = None
-) -> tuple[torch.Tensor, drl.Sandwich]:
-    """Fit, multiply, and return (draws, sandwich)."""
+) -> tuple[torch.Tensor, torch.Tensor, drl.Sandwich]:
+    """Fit, multiply, and return (rows of the banana, draws of the product, sandwich)."""
     data = drl.load_dataset("banana", seed=0)
     density = drl.fit(data, seed=0, max_minutes=max_minutes, settings=settings, progress=False)
     expert = dist.Normal(torch.tensor([0.0, 1.0], dtype=torch.float64), 0.5).to_event(1)
@@ -23,7 +23,7 @@ def main(
     result = drl.sandwich(both, base=dist.Normal(expert.mean, 0.8).to_event(1), seed=0)
     print(f"mean of the product {draws.mean(0).tolist()}, of the banana {data.train.mean(0).tolist()}")
     print(result)
-    return draws, result
+    return data.test, draws, result
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from drl_density.testing import assert_z
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 ARGUMENTS = {
-    "01_fit_and_sample": lambda tiny: {"num_rows": 400, "settings": tiny, "max_minutes": None},
+    "01_fit_and_sample": lambda tiny: {"num_rows": 400, "settings": tiny, "max_minutes": None, "num_particles": 32},
     "02_log_z_of_your_own_density": lambda tiny: {},
     "03_long_chains_in_arviz": lambda tiny: {"num_steps": 100, "num_chains": 8, "settings": tiny, "max_minutes": None},
     "04_imputation": lambda tiny: {"num_imputations": 3, "settings": tiny, "max_minutes": None},
