@@ -122,7 +122,8 @@ def main() -> None:
         )
 
     print("| draws | evaluations | sliced Wasserstein | forest accuracy | s of processor time |\n|---|---|---|---|---|")
-    compare("training rows", 0, noised(data.train)[: len(held)], 0.0)
+    order = torch.randperm(len(data.train), generator=generator)[: len(held)]
+    compare("training rows", 0, noised(data.train[order]), 0.0)
     for name, evaluations, call in methods(density, data.train, args.seed, args.updates):
         started = time.process_time()
         draws = call(len(held), torch.Generator().manual_seed(args.seed + 1)).flatten(1).float()
