@@ -46,8 +46,16 @@ def chain_table(tree: xr.DataTree) -> dict[str, dict[str, float]]:
 
 def split_r_hat(draws: torch.Tensor) -> torch.Tensor:
     """Rank-normalised split R-hat of every cell of ``draws`` ``(chain, draw, cell)``: ``(cell,)``, float64."""
-    data = xr.Dataset({"x": (("chain", "draw", "cell"), draws.detach().cpu().double().numpy())})
-    return torch.as_tensor(np.asarray(_arviz()[0].rhat(data)["x"]))
+    return torch.as_tensor(np.asarray(_arviz()[0].rhat(_cells(draws))["x"]))
+
+
+def bulk_ess(draws: torch.Tensor) -> torch.Tensor:
+    """Rank-normalised bulk effective sample size of every cell of ``draws`` ``(chain, draw, cell)``: ``(cell,)``."""
+    return torch.as_tensor(np.asarray(_arviz()[0].ess(_cells(draws), method="bulk")["x"]))
+
+
+def _cells(draws: torch.Tensor) -> xr.Dataset:
+    return xr.Dataset({"x": (("chain", "draw", "cell"), draws.detach().cpu().double().numpy())})
 
 
 def nested_r_hat(draws: torch.Tensor, superchains: list[Any]) -> torch.Tensor:

@@ -96,6 +96,7 @@ class _UnnormalizedDistribution(TorchDistribution):
     sampler: SamplerPolicy
     normalization: str
     log_normalizer: Tensor | float
+    estimate: Any = None
     last_result: SampleResult | None
     _event_support: Any
 
@@ -112,7 +113,7 @@ class _UnnormalizedDistribution(TorchDistribution):
         """Parameters of the energy."""
 
     def _copy_settings(self, source: _UnnormalizedDistribution) -> None:
-        for name in ("sampler", "normalization", "log_normalizer", "_event_support"):
+        for name in ("sampler", "normalization", "log_normalizer", "estimate", "_event_support"):
             setattr(self, name, getattr(source, name))
         self.last_result = None
 
@@ -153,7 +154,8 @@ class _UnnormalizedDistribution(TorchDistribution):
         """A copy whose ``log_prob`` subtracts ``log_z``.
 
         Args:
-            log_z: a number, a tensor, a ``LogPartitionEstimate`` (its ``value``) or a report (its ``log_z``).
+            log_z: a number, a tensor, a ``LogPartitionEstimate`` (its ``value``) or a report (its ``log_z``); such a
+                record is kept as ``estimate``, whose error is that of every ``log_prob``.
             normalization: "estimated", or "learned" for the constants of noise-level classification.
 
         Raises:
@@ -161,12 +163,13 @@ class _UnnormalizedDistribution(TorchDistribution):
         """
         if normalization not in NORMALIZATIONS[1:]:
             raise ValueError(f'normalization must be "learned" or "estimated", got {normalization!r}')
+        record = None if isinstance(log_z, float | int | Tensor) else log_z
         for attribute in ("log_z", "value"):
             log_z = getattr(log_z, attribute, log_z)
         if not bool(torch.isfinite(torch.as_tensor(log_z)).all()):
             raise ValueError(f"log_z must be finite, got {log_z}; an improper or failed estimate cannot normalize")
         copy = self.expand(self.batch_shape)
-        copy.log_normalizer, copy.normalization = log_z, normalization
+        copy.log_normalizer, copy.normalization, copy.estimate = log_z, normalization, record
         return copy
 
     def with_sampler(self, sampler: SamplerPolicy) -> Any:

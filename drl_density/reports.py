@@ -96,7 +96,9 @@ class ReportPage:
         environment = jinja2.Environment(autoescape=True)
         pages = (self, *self.others)
         images = [
-            (name, figure_to_base64(figure), page.notes.get(name)) for page in pages for name, figure in page.figures.items()
+            (name, figure_to_base64(figure), page.notes.get(name))
+            for page in pages
+            for name, figure in page.figures.items()
         ]
         return environment.from_string(_PAGE).render(
             title=self.title,

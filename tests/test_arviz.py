@@ -96,7 +96,10 @@ class FinishedRun:
 def test_any_pyro_run_becomes_a_tree():
     """Several chains keep their own divergences; kernels that count none (random walks) have no such group."""
     tree = drl.from_pyro_mcmc(FinishedRun({"divergences": {"chain 0": [3], "chain 1": [0, 29]}}))
-    assert {name: values.shape for name, values in tree["posterior"].data_vars.items()} == {"x": (2, 30, 3), "s": (2, 30)}
+    assert {name: values.shape for name, values in tree["posterior"].data_vars.items()} == {
+        "x": (2, 30, 3),
+        "s": (2, 30),
+    }
     assert np.argwhere(np.asarray(tree["sample_stats"]["diverging"])).tolist() == [[0, 3], [1, 0], [1, 29]]
     assert set(chain_table(tree)) == {"s", "x[0]", "x[1]", "x[2]"}
     assert "sample_stats" not in drl.from_pyro_mcmc(FinishedRun({})).children

@@ -1,4 +1,4 @@
-"""The command line: ``drl-density fit | sample | score | impute | distill | reconstruct | evaluate | ...``."""
+"""The command line: ``drl-density fit | sample | score | impute | predict | distill | reconstruct | evaluate | ...``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tyro
 from drl_density.cli.generate import Distill, Reconstruct
 from drl_density.cli.judge import Compare, Diagnose, Evaluate, Report
 from drl_density.cli.learn import Demo, Fit
-from drl_density.cli.rows import Impute, Sample, Score
+from drl_density.cli.rows import Impute, Predict, Sample, Score
 from drl_density.errors import DataError, DRLDensityWarning, NumericalError, RunFolderError, WorkerLost
 
 
@@ -25,7 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = None
     try:
         command = tyro.cli(
-            Fit | Sample | Score | Impute | Distill | Reconstruct | Evaluate | Diagnose | Report | Compare | Demo,
+            Fit
+            | Sample
+            | Score
+            | Impute
+            | Predict
+            | Distill
+            | Reconstruct
+            | Evaluate
+            | Diagnose
+            | Report
+            | Compare
+            | Demo,
             args=arguments,
             prog="drl-density",
         )

@@ -10,6 +10,7 @@ from typing import Annotated
 import torch
 import tyro
 
+from drl_density.cli.tables import complete_rows
 from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
 from drl_density.density import FitSettings, check_memory, fit, footprint, prepare_table
 from drl_density.density.demo import run_demo
@@ -35,7 +36,7 @@ class Fit:
     bounds: tuple[str, ...] = ()
     """Declared bounds, one NAME=LOWER:UPPER per column; an end may be left out (age=0: share=0:1)."""
     missing: str = "refuse"
-    """Rows with holes: refuse or drop_rows."""
+    """Rows with holes: refuse, drop (the rows), or draw (their missing cells from the model while it is fitted)."""
     group: str | None = None
     """Column whose equal values stay on one side of the split."""
     time: str | None = None
@@ -97,10 +98,15 @@ class Fit:
         print(density.summary())
         samples = density.pool[: len(data.test) * 4]
         table = prepare_table(data, density.settings.transform)
-        check = memorization_check(samples, data.train, table.rows(data.test, torch.Generator().manual_seed(self.seed)))
-        print(
-            f"nearest training row: samples {check.sample_distance:.3g}, test {check.test_distance:.3g}; {check.verdict}"
-        )
+        train, test = complete_rows(data.train), complete_rows(data.test)
+        if len(train) and len(test):
+            check = memorization_check(samples, train, table.rows(test, torch.Generator().manual_seed(self.seed)))
+            print(
+                f"nearest training row: samples {check.sample_distance:.3g}, test {check.test_distance:.3g}; "
+                f"{check.verdict}"
+            )
+        else:
+            print("nearest training row: not looked for, as no row is complete")
         print(f"saved in {self.out}")
 
     def _print_settings(self, data: Dataset) -> None:

@@ -1,4 +1,4 @@
-"""Commands on rows: ``sample``, ``score`` and ``impute``."""
+"""Commands on rows: ``sample``, ``score``, ``impute`` and ``predict``."""
 
 from __future__ import annotations
 
@@ -159,10 +159,59 @@ class Impute:
                 cells = [new if hole else old for new, old, hole in zip(drawn[row], observed[row], holes, strict=True)]
                 written.append([index, row, *cells])
         write_csv(self.out, ["imputation", "row", *names], written)
-        figures = [found.is_missing.sum(1), found.least_ess, found.acceptance_rate, found.r_hat]
+        names = ["least_ess_share", "acceptance_rate", "r_hat", "ess", "log_density", "log_density_error"]
+        values = [found.least_ess, found.acceptance_rate, found.r_hat, found.ess]
+        figures = [found.is_missing.sum(1), *values, found.log_density, found.log_density_error, found.is_doubtful]
         diagnostics = [[row, *values] for row, values in enumerate(zip(*(f.tolist() for f in figures), strict=True))]
         path = self.out.with_suffix(".diagnostics.csv")
-        write_csv(path, ["row", "num_missing", "least_ess_share", "acceptance_rate", "r_hat"], diagnostics)
-        slow = int((found.r_hat > 1.1).sum())
+        write_csv(path, ["row", "num_missing", *names, "is_doubtful"], diagnostics)
         print(f"{self.m} imputations of {len(rows)} rows in {self.out}, diagnostics in {path}")
-        print(f"{int(found.is_missing.sum())} cells filled; R-hat above 1.1 in {slow} rows", file=sys.stderr)
+        counts = [found.r_hat > 1.1, found.ess < 100, found.log_density_error > 0.5]
+        slow, few, apart = (int(count.sum()) for count in counts)
+        print(
+            f"{int(found.is_missing.sum())} cells filled; doubtful rows: {int(found.is_doubtful.sum())} (R-hat above 1.1 "
+            f"in {slow}, fewer than 100 effective draws in {few}, replicates apart in {apart})",
+            file=sys.stderr,
+        )
+
+
+@dataclasses.dataclass
+class Predict:
+    """Write one column given the others: mean, quantiles, probabilities of labels, and the log density of what is there."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of a finished run."""
+    source: Annotated[str, tyro.conf.Positional]
+    """Table with the columns of the fit; the predicted column may be absent, and any cell empty."""
+    column: str
+    """Name of the column to predict."""
+    out: Path | None = None
+    """CSV file; standard output when not given."""
+    quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
+    """Levels of the quantiles."""
+    seed: int = 0
+    """Of draws of other missing cells and of places in the cells of labels."""
+
+    def run(self) -> None:
+        """Predict and write."""
+        density = Density.load(self.run_folder)
+        rows = read_rows(self.source, density.columns, missing="keep", absent=(self.column,))
+        found = density.predict(rows, self.column, quantiles=self.quantiles, seed=self.seed)
+        names, columns = [], []
+        if found.probabilities is not None:
+            labels = found.column.categories or tuple(f"{value:g}" for value in found.values.tolist())
+            best = found.probabilities.argmax(1)
+            names, columns = ["most_probable"], [[labels[index] for index in best.tolist()]]
+            names += [f"probability_{label}" for label in labels]
+            columns += found.probabilities.T.tolist()
+        else:
+            names = ["mean", *(f"quantile_{level:g}" for level in found.levels)]
+            columns = [found.mean.tolist(), *found.quantiles.T.tolist()]
+        names += ["log_density", "log_density_lower", "log_density_upper"]
+        columns += [v.tolist() for v in (found.log_density, found.log_density_lower, found.log_density_upper)]
+        write_csv(self.out, names, zip(*columns, strict=True))
+        known = found.log_density[~found.log_density.isnan()]
+        told = (
+            f", mean log density of the {len(known)} values given {float(known.mean()):.4f} nats" if len(known) else ""
+        )
+        print(f"{len(rows)} rows of {self.column}{told}", file=sys.stderr)

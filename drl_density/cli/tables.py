@@ -12,14 +12,26 @@ import torch
 
 from drl_density.datasets import load_again, read_rows
 from drl_density.density import Density
+from drl_density.errors import DataError
 from drl_density.run_folder import write_whole
 
 
 def rows_of(density: Density, source: str | None) -> torch.Tensor:
     """Rows of a table in the columns of the fit, or the test rows of the split that the fit was made on."""
     if source is None:
-        return load_again(density.details["source"], density.details["loading"]).test
+        rows = load_again(density.details["source"], density.details["loading"]).test
+        complete = complete_rows(rows)
+        if not len(complete):
+            raise DataError("every test row of the fit has a hole; give a table of complete rows")
+        if len(complete) < len(rows):
+            print(f"note: {len(rows) - len(complete)} of {len(rows)} test rows have holes: left out", file=sys.stderr)
+        return complete
     return read_rows(source, density.columns)
+
+
+def complete_rows(rows: torch.Tensor) -> torch.Tensor:
+    """Rows without NaN."""
+    return rows if not rows.is_floating_point() else rows[~rows.isnan().any(1)]
 
 
 def as_written(rows: np.ndarray, density: Density, *, on_grid: bool = True) -> list[list[Any]]:

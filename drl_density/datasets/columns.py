@@ -50,7 +50,7 @@ def notice_columns(
     """One :class:`Column` per column of ``values`` ``(rows, d)``.
 
     Args:
-        values: finite numbers.
+        values: finite numbers, or NaN for holes.
         names: of the columns.
         categories: labels of columns that were text.
         overrides: ``{name: {"kind": ..., "width": ..., "lower": ..., "upper": ...}}``, which win.
@@ -65,7 +65,7 @@ def notice_columns(
     constant = [
         name
         for index, name in enumerate(names)
-        if np.ptp(values[:, index]) == 0 and not overrides.get(name, {}).get("width")
+        if np.ptp(_seen(values[:, index])) == 0 and not overrides.get(name, {}).get("width")
     ]
     if constant:
         raise DataError(
@@ -74,9 +74,13 @@ def notice_columns(
         )
     found = []
     for index, name in enumerate(names):
-        column = _notice(values[:, index], name, categories.get(name))
+        column = _notice(_seen(values[:, index]), name, categories.get(name))
         found.append(dataclasses.replace(column, **overrides.get(name, {})))
     return tuple(found)
+
+
+def _seen(values: np.ndarray) -> np.ndarray:
+    return values[~np.isnan(values)]
 
 
 def _notice(values: np.ndarray, name: str, labels: tuple[str, ...] | None) -> Column:

@@ -44,6 +44,11 @@ class Column:
         """True for counts, yes/no and labels, whose probability is a mass and not a density."""
         return self.kind in ("integer", "binary", "categorical")
 
+    @property
+    def is_label(self) -> bool:
+        """True for yes/no and labels, of which only the cell as a whole means anything."""
+        return self.kind in ("binary", "categorical")
+
     def describe(self) -> str:
         """One line: kind, grid, bounds, treatment."""
         parts = [self.kind if not self.width else f"{self.kind}, grid {self.width:g}"]
@@ -68,7 +73,7 @@ class Dataset:
 
     Attributes:
         name: short name.
-        train: ``(rows, d)``, float64; uint8 for 8-bit images, which are kept as they are.
+        train: ``(rows, d)``, float64, NaN for holes; uint8 for 8-bit images, which are kept as they are.
         validation: likewise.
         test: likewise.
         columns: one record per column.
@@ -100,6 +105,13 @@ class Dataset:
         return self.train.dtype == torch.uint8
 
     @property
+    def has_holes(self) -> bool:
+        """True when a row misses a cell."""
+        if not self.train.is_floating_point():
+            return False
+        return any(bool(rows.isnan().any()) for rows in (self.train, self.validation, self.test))
+
+    @property
     def num_columns(self) -> int:
         """d."""
         return self.train.shape[1]
@@ -107,11 +119,12 @@ class Dataset:
     @property
     def likelihood_label(self) -> str:
         """What a reported likelihood is of: rows, dequantised rows, or a bound for discrete columns."""
+        suffix = " of observed cells" if self.has_holes else ""
         if any(column.is_discrete for column in self.columns):
-            return "lower bound for discrete columns (uniform dequantisation)"
+            return f"lower bound for discrete columns (uniform dequantisation){suffix}"
         if any(column.width for column in self.columns):
-            return "density of dequantised values"
-        return "density"
+            return f"density of dequantised values{suffix}"
+        return f"density{suffix}"
 
     def log_density(self, x: Tensor) -> Tensor:
         """Known log density of rows ``(n, d)``.
@@ -130,6 +143,11 @@ class Dataset:
             channels, height, width = self.event_shape
             return f"{self.name}: {sizes} of 8-bit images {width}x{height}x{channels}; {self.likelihood_label}"
         lines = [f"{self.name}: {sizes}, {self.num_columns} columns; likelihood: {self.likelihood_label}"]
+        if self.has_holes:
+            parts = (self.train, self.validation, self.test)
+            share = sum(int(rows.isnan().sum()) for rows in parts) / sum(rows.numel() for rows in parts)
+            complete = [int((~rows.isnan().any(1)).sum()) for rows in parts]
+            lines.append(f"  holes: {share:.1%} of the cells; {' + '.join(map(str, complete))} rows are complete")
         lines += [f"  {column.describe()}" for column in self.columns[:20]]
         if self.num_columns > 20:
             lines.append(f"  ... and {self.num_columns - 20} more columns")

@@ -49,7 +49,7 @@ def load_dataset(
         split: shares, groups, time, weights.
         columns: what to believe of a column in place of what is noticed, e.g. ``{"age": {"lower": 0.0}}``.
         drop: columns to leave out.
-        missing: "refuse" rows with holes, or "drop_rows".
+        missing: of rows with holes: "refuse" them, "drop" them, or "draw" their missing cells while fitting.
         num_rows: rows drawn from a toy.
         image_size: pixels a side to which image files are scaled, after cutting out their largest centred square.
 
@@ -203,8 +203,8 @@ def _aside(table: RawTable, name: str, role: str, where: str) -> np.ndarray:
 
 
 def _without_holes(table: RawTable, missing: str, where: str) -> tuple[RawTable, np.ndarray]:
-    if missing not in ("refuse", "drop_rows"):
-        raise DataError(f'missing must be "refuse" or "drop_rows", got {missing!r}')
+    if missing not in ("refuse", "drop", "draw"):
+        raise DataError(f'missing must be "refuse", "drop" or "draw", got {missing!r}')
     is_bad = ~np.isfinite(table.values)
     kept = ~is_bad.any(1)
     if kept.all():
@@ -213,9 +213,12 @@ def _without_holes(table: RawTable, missing: str, where: str) -> tuple[RawTable,
     if missing == "refuse":
         raise DataError(
             f"{where or 'the table'}: {int(is_bad.sum())} cells in {int((~kept).sum())} rows are empty, NaN or infinite, "
-            f"the first in column {table.names[column]!r}, row {table.first_row + row}. Drop those rows with "
-            'missing="drop_rows" (--missing drop_rows), or drop the column'
+            f"the first in column {table.names[column]!r}, row {table.first_row + row}. Choose: drop those rows with "
+            'missing="drop" (--missing drop), or have the missing cells drawn from the model while it is fitted with '
+            'missing="draw" (--missing draw), which assumes that cells are missing for reasons seen in the others'
         )
+    if missing == "draw":
+        return _with_holes(table, where)
     if not kept.any():
         raise DataError(f"{where or 'the table'}: every row has a hole; drop the columns that cause it")
     warnings.warn(
@@ -224,6 +227,26 @@ def _without_holes(table: RawTable, missing: str, where: str) -> tuple[RawTable,
         stacklevel=4,
     )
     return dataclasses.replace(table, values=table.values[kept]), kept
+
+
+def _with_holes(table: RawTable, where: str) -> tuple[RawTable, np.ndarray]:
+    """The table with its holes as NaN, without rows that hold nothing."""
+    if np.isinf(table.values).any():
+        row, column = np.argwhere(np.isinf(table.values))[0]
+        raise DataError(
+            f"{where or 'the table'}: column {table.names[column]!r}, row {table.first_row + row} is infinite, which is "
+            "no hole; mark holes with NaN or an empty cell"
+        )
+    is_hole = np.isnan(table.values)
+    empty = [name for name, column in zip(table.names, is_hole.T, strict=True) if column.all()]
+    if empty:
+        raise DataError(f"{where or 'the table'}: columns without a single value: {', '.join(empty)}; drop them")
+    kept = ~is_hole.all(1)
+    if not kept.all():
+        warnings.warn(
+            f"left out {int((~kept).sum())} rows without a single value, which say nothing", DataWarning, stacklevel=5
+        )
+    return RawTable(table.values[kept], table.names, table.event_shape, table.categories, table.first_row), kept
 
 
 def _divide(
@@ -250,16 +273,16 @@ def _divide(
                 DataWarning,
                 stacklevel=4,
             )
-    groups = extra["group"] if "group" in extra else row_groups(values)
+    groups = extra["group"] if "group" in extra else row_groups(np.where(np.isnan(values), np.inf, values))
     indices = split_rows(groups, split, times=extra.get("time"))
     parts = [torch.as_tensor(values[index]) for index in indices]
     weights = [torch.as_tensor(extra["weights"][index]) if "weights" in extra else None for index in indices]
     return Dataset(name, *parts, columns, table.event_shape, weights[0], where, validation_weights=weights[1])
 
 
-def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse") -> Tensor:
+def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse", absent: Sequence[str] = ()) -> Tensor:
     """Rows of a new table in the order and coding of known columns, ``(rows, d)``, float64; holes are refused, or kept
-    as NaN with ``missing="keep"``.
+    as NaN with ``missing="keep"``. Columns named in ``absent`` need not be there, and are NaN then.
 
     Raises:
         DataError: missing columns, unknown labels, or cells that are empty, NaN or infinite.
@@ -274,6 +297,11 @@ def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse"
         return torch.from_numpy(rows).double()
     name, where, table = _read(source)
     wanted = [column.name for column in columns]
+    lacking = tuple(column for column in absent if column in wanted and column not in table.names)
+    if lacking:
+        holes = np.full((len(table.values), len(lacking)), np.nan)
+        names = (*table.names, *lacking)
+        table = RawTable(np.hstack([table.values, holes]), names, (len(names),), table.categories, table.first_row)
     if set(wanted) - set(table.names):
         if set(wanted) == {f"x{i}" for i in range(len(wanted))} and table.values.shape[1] == len(wanted):
             table = dataclasses.replace(table, names=tuple(wanted))

@@ -63,7 +63,8 @@ def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[Transform
             widths=widths,
             lower=torch.where(lower > -math.inf, lower - half - 1e-9, lower),
             upper=torch.where(upper < math.inf, upper + half + 1e-9, upper),
-            is_positive=torch.tensor([c.is_positive for c in dataset.columns]) & (rows.amin(0) > 0),
+            is_positive=torch.tensor([c.is_positive for c in dataset.columns])
+            & (torch.where(rows.isnan(), math.inf, rows).amin(0) > 0),
             weights=dataset.weights,
             names=[column.name for column in dataset.columns],
         ),

@@ -1,7 +1,7 @@
 """The object a user holds, and how it is fitted."""
 
 from drl_density.density.comparison import Comparison, compare
-from drl_density.density.conditional import Imputation, MarginalDensity
+from drl_density.density.conditional import MarginalDensity
 from drl_density.density.diagnosis import Diagnosis
 from drl_density.density.draws import METHODS, draw
 from drl_density.density.evaluation import dequantized_rows
@@ -10,8 +10,10 @@ from drl_density.density.fitted import Baselines, Density
 from drl_density.density.footprint import Footprint, check_memory, footprint
 from drl_density.density.generators import DistillSettings, Generator, distill, load_generator
 from drl_density.density.image_settings import ImageSettings
+from drl_density.density.imputation import Imputation
 from drl_density.density.likelihood_report import LikelihoodReport
 from drl_density.density.posterior import Posterior
+from drl_density.density.prediction import Prediction
 from drl_density.density.reconstruction import Reconstruction, reconstruct
 from drl_density.density.run_page import diagnosis_file, run_page, write_run_page
 from drl_density.density.settings import FitSettings
@@ -32,6 +34,7 @@ __all__ = [
     "LikelihoodReport",
     "MarginalDensity",
     "Posterior",
+    "Prediction",
     "Reconstruction",
     "Table",
     "check_memory",

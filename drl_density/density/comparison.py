@@ -71,7 +71,9 @@ def _check_rows(name: str, report: LikelihoodReport, rows: Tensor) -> None:
     flat = rows.reshape(len(rows), -1).double()
     own = report.rows
     if own.shape != flat.shape:
-        raise DataError(f"the report {name} is of {tuple(own.shape)} rows, expected {tuple(flat.shape)}: evaluate these")
+        raise DataError(
+            f"the report {name} is of {tuple(own.shape)} rows, expected {tuple(flat.shape)}: evaluate these"
+        )
     allowed = report.widths + 1e-6 * (1 + flat.abs())
     far = ((own - flat).abs() > allowed).any(1).nonzero().flatten()
     if len(far):

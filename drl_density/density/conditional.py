@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,10 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
+from drl_density.density.cells import cell_nodes, cell_positions
+from drl_density.density.data_units import bounded_support
 from drl_density.distributions import EnergyDistribution, LogDensity, SampleResult
-from drl_density.errors import DataError
+from drl_density.errors import DataError, DataWarning
 from drl_density.model import EnergySequence
 from drl_density.samplers import ConditionalResult, ConditionalSettings, plan_conditional, sample_conditional
 from drl_density.transforms import column_log_jacobian
@@ -27,17 +30,23 @@ if TYPE_CHECKING:
 
 class SliceLogDensity:
     r"""log density over the missing columns in data units, the others fixed, unnormalised:
-    :math:`F_0(T(x)) + \sum_{i\ \mathrm{missing}} \log\lvert u_i'(x_i)\rvert`. A picklable callable over rows ``(n, m)``.
+    :math:`F_0(T(x)) + \sum_i \log\lvert u_i'(x_i)\rvert` over the missing columns. A picklable callable over ``(n, m)``.
+
+    Where given columns hold labels, the mean over places ``given`` ``(N, d)`` in their cells, each with its Jacobian.
     """
 
-    def __init__(self, model: EnergySequence, transform: Transform, given: Tensor, is_missing: Tensor) -> None:
+    def __init__(
+        self, model: EnergySequence, transform: Transform, given: Tensor, is_missing: Tensor, in_cell: Tensor
+    ) -> None:
         self.model, self.transform, self.given, self.is_missing = model, transform, given, is_missing
+        self.counted = (is_missing | in_cell).nonzero().flatten()
 
     def __call__(self, x: Tensor) -> Tensor:
-        place = self.is_missing.nonzero().flatten()
-        full = self.given.to(x.dtype).expand(len(x), -1).index_copy(1, place, x)
-        slope = column_log_jacobian(self.transform, full)[:, place].sum(1)
-        return self.model.log_density(self.transform(full), 0) + slope
+        place, count = self.is_missing.nonzero().flatten(), len(self.given)
+        full = self.given.to(x.dtype).repeat(len(x), 1).index_copy(1, place, x.repeat_interleave(count, 0))
+        slope = column_log_jacobian(self.transform, full)[:, self.counted].sum(1)
+        values = self.model.log_density(self.transform(full), 0) + slope
+        return values if count == 1 else values.reshape(len(x), count).logsumexp(1) - math.log(count)
 
     def parameters(self) -> Any:
         """Parameters of the energy."""
@@ -72,10 +81,49 @@ def sample_rows(
     settings: ConditionalSettings,
     generator: torch.Generator | None,
 ) -> ConditionalResult:
-    """Conditional draws of whole rows ``(n, d)`` in data units, the result in model space."""
-    column_log_jacobian(density.transform, density.pool[:1].double())  # refuses a transform that mixes columns
-    middle = density.pool.double().median(0).values
-    u = density.transform(torch.where(is_missing, middle, rows.double()))
+    """Conditional draws of whole rows ``(n, d)`` in data units, the result in model space.
+
+    A given label is its whole cell: every replicate stands at its own place in it, weighed by the Jacobian there.
+    """
+    middle = density.pool.double().reshape(len(density.pool), -1).median(0).values
+    filled = torch.where(is_missing, middle, rows.double())
+    u = density.transform(filled)
+    refuse_outside(density, u, rows, is_missing)
+    places, in_cell = cell_positions(density, filled, is_missing, settings.num_replicates, generator)
+    slopes = column_log_jacobian(density.transform, places)  # refuses a transform that mixes columns
+    offsets = (slopes * in_cell[:, None]).sum(-1)
+    pool = density.transform(density.pool.double().reshape(len(density.pool), -1))
+    _warn_of_far(density, u, rows, is_missing, pool)
+    plan = plan_conditional(density.model, pool, u, is_missing, settings=settings, generator=generator)
+    return sample_conditional(
+        density.model,
+        density.transform(places),
+        is_missing,
+        num_draws=num_draws,
+        plan=plan,
+        settings=settings,
+        log_offsets=offsets,
+        generator=generator,
+    )
+
+
+def _warn_of_far(density: Density, u: Tensor, rows: Tensor, is_missing: Tensor, pool: Tensor) -> None:
+    """Warn of observed values further out than twice what any draw of the density reaches."""
+    middle = pool.median(0).values
+    reach = (pool - middle).abs().amax(0)
+    far = (((u - middle).abs() > 2 * reach) & ~is_missing).nonzero()
+    if len(far):
+        row, column = far[0].tolist()
+        warnings.warn(
+            f"{len(far)} observed values lie far outside the data, the first {float(rows[row, column]):g} in row {row}, "
+            f"column {density.columns[column].name!r}: what is drawn given them is extrapolation",
+            DataWarning,
+            stacklevel=4,
+        )
+
+
+def refuse_outside(density: Density, u: Tensor, rows: Tensor, is_missing: Tensor) -> None:
+    """Raise a DataError for the first observed value that has no place in model space."""
     bad = (~u.isfinite() & ~is_missing).nonzero()
     if len(bad):
         row, column = bad[0].tolist()
@@ -83,11 +131,18 @@ def sample_rows(
             f"row {row}: {float(rows[row, column]):g} of column {density.columns[column].name!r} lies outside the bounds "
             "that the density was fitted with, so there is nothing to condition on"
         )
-    pool = density.transform(density.pool.double())
-    plan = plan_conditional(density.model, pool, u, is_missing, settings=settings, generator=generator)
-    return sample_conditional(
-        density.model, u, is_missing, num_draws=num_draws, plan=plan, settings=settings, generator=generator
-    )
+
+
+def observed_log_density(density: Density, rows: Tensor, result: ConditionalResult) -> tuple[Tensor, Tensor]:
+    """log density of the observed cells of rows ``(n, d)`` with NaN, and its error without that of log Z, each ``(n,)``.
+
+    A label counts with its cell's mean density, which for cells of width 1 is its probability.
+    """
+    is_missing = rows.isnan()
+    middle = density.pool.double().reshape(len(density.pool), -1).median(0).values
+    slopes = column_log_jacobian(density.transform, torch.where(is_missing, middle, rows))
+    is_point = ~is_missing & ~torch.tensor([column.is_label for column in density.columns])
+    return result.log_z - density.estimate.value + (slopes * is_point).sum(1), result.standard_error
 
 
 def to_data(density: Density, u: Tensor) -> Tensor:
@@ -98,18 +153,21 @@ def to_data(density: Density, u: Tensor) -> Tensor:
 
 def condition(
     density: Density,
-    given: Mapping[int | str, float] | Tensor,
+    given: Mapping[int | str, float | str] | Tensor,
     *,
+    observed: Tensor | None,
     normalize: bool,
     seed: int | None,
     settings: ConditionalSettings | None,
 ) -> EnergyDistribution:
     """See :meth:`drl_density.density.Density.condition`."""
-    row, is_missing = read_given(density, given)
-    settings = settings or ConditionalSettings(num_particles=256)
+    row, is_missing = read_given(density, given, observed)
+    places, in_cell = cell_nodes(density, row, is_missing)
+    if settings is None:
+        settings = ConditionalSettings(num_particles=256, num_replicates=8 if bool(in_cell.any()) else 2)
     support = _support(density, is_missing)
     target = EnergyDistribution(
-        SliceLogDensity(density.model, density.transform, row, is_missing),
+        SliceLogDensity(density.model, density.transform, places, is_missing, in_cell),
         (int(is_missing.sum()),),
         support=support,
         sampler=SliceSampler(density, row, is_missing, settings),
@@ -146,21 +204,34 @@ def slice_estimate(
     return judge_estimate(result.log_weights[0], bias="lower", details={"least_ess_share": float(result.least_ess[0])})
 
 
-def read_given(density: Density, given: Mapping[int | str, float] | Tensor) -> tuple[Tensor, Tensor]:
-    """(row with NaN in missing places, mask of missing columns), flat.
+def read_given(
+    density: Density, given: Mapping[int | str, float | str] | Tensor, observed: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """(row with NaN in missing places, mask of missing columns), flat; ``observed`` is a mask over a given point.
 
     Raises:
         DataError: unknown columns, values that are not finite, everything or nothing given.
     """
     count = torch.Size(density.event_shape).numel()
     if isinstance(given, Mapping):
+        if observed is not None:
+            raise DataError("a mask of observed values goes with a whole point, not with named values")
         row = torch.full((count,), math.nan, dtype=torch.float64)
         for key, value in given.items():
-            if not math.isfinite(value):
-                raise DataError(f"column {key!r}: expected a finite number to condition on, got {value}")
-            row[column_index(density, key)] = float(value)
+            index = column_index(density, key)
+            row[index] = _value_of(density, index, value)
     else:
         row = torch.as_tensor(given, dtype=torch.float64).flatten()
+        if observed is not None:
+            if observed.shape != torch.as_tensor(given).shape or observed.dtype != torch.bool:
+                raise DataError(
+                    f"expected a boolean mask of shape {tuple(torch.as_tensor(given).shape)}, true where values are "
+                    f"observed, got {observed.dtype} of shape {tuple(observed.shape)}"
+                )
+            unseen = observed.flatten() & row.isnan()
+            if bool(unseen.any()):
+                raise DataError(f"{int(unseen.sum())} values marked as observed are NaN")
+            row = torch.where(observed.flatten(), row, math.nan)
         if row.numel() != count or bool(row.isinf().any()):
             raise DataError(
                 f"expected a point of shape {tuple(density.event_shape)} with NaN where values are missing, got shape "
@@ -171,6 +242,19 @@ def read_given(density: Density, given: Mapping[int | str, float] | Tensor) -> t
         what = "nothing is given" if bool(is_missing.all()) else "every column is given"
         raise DataError(f"{what}: condition on at least one column and leave at least one")
     return row, is_missing
+
+
+def _value_of(density: Density, index: int, value: float | str) -> float:
+    """A number as it is, a label as its code."""
+    column = density.columns[index]
+    if isinstance(value, str):
+        if value not in (column.categories or ()):
+            known = ", ".join(column.categories) if column.categories else "numbers"
+            raise DataError(f"column {column.name!r} has no label {value!r}; it holds {known}")
+        return float(column.categories.index(value))
+    if not math.isfinite(value):
+        raise DataError(f"column {column.name!r}: expected a finite number to condition on, got {value}")
+    return float(value)
 
 
 def column_index(density: Density, key: int | str) -> int:
@@ -216,17 +300,18 @@ class MarginalDensity:
         x = torch.as_tensor(x, dtype=torch.float64)
         if x.ndim != 2 or x.shape[1] != len(self.columns):
             raise DataError(f"expected rows of {len(self.columns)} columns, got shape {tuple(x.shape)}")
+        if bool(x.isnan().any()):
+            raise DataError(
+                f"row {int(x.isnan().any(1).nonzero()[0])} holds NaN; leave that column out of the marginal"
+            )
         place = torch.tensor(self.columns)
         rows = torch.full((len(x), len(self.density.columns)), math.nan, dtype=torch.float64)
         rows[:, place] = x
         generator = torch.Generator().manual_seed(self.seed)
         result = sample_rows(self.density, rows, rows.isnan(), num_draws=2, settings=self.settings, generator=generator)
-        middle = self.density.pool.double().median(0).values
-        filled = torch.where(rows.isnan(), middle, rows)
-        slope = column_log_jacobian(self.density.transform, filled)[:, place].sum(1)
-        estimate = self.density.estimate
-        error = torch.hypot(result.standard_error, torch.tensor(estimate.standard_error, dtype=torch.float64))
-        return result.log_z - estimate.value + slope, error
+        value, error = observed_log_density(self.density, rows, result)
+        log_z_error = torch.tensor(self.density.estimate.standard_error, dtype=torch.float64)
+        return value, torch.hypot(error, log_z_error)
 
 
 def marginal(
@@ -242,69 +327,6 @@ def marginal(
     return MarginalDensity(density, chosen, settings, seed)
 
 
-@dataclass(frozen=True)
-class Imputation:
-    """Completed rows and how far they can be trusted.
-
-    Attributes:
-        rows: ``(imputation, row, d)`` in data units; observed cells exactly as given.
-        is_missing: ``(row, d)``.
-        least_ess: least weight ESS share of each row on the way, NaN for complete rows.
-        acceptance_rate: of the final chains, NaN for complete rows.
-        r_hat: worst split R-hat of each row, NaN for complete rows.
-    """
-
-    rows: Tensor
-    is_missing: Tensor
-    least_ess: Tensor
-    acceptance_rate: Tensor
-    r_hat: Tensor
-
-
-def impute(
-    density: Density,
-    rows: Tensor,
-    *,
-    num_imputations: int,
-    seed: int,
-    settings: ConditionalSettings | None,
-) -> Imputation:
-    """See :meth:`drl_density.density.Density.impute`."""
-    count = torch.Size(density.event_shape).numel()
-    rows = torch.as_tensor(rows, dtype=torch.float64)
-    if num_imputations < 1:
-        raise DataError(f"num_imputations must be at least 1, got {num_imputations}")
-    if rows.ndim < 1 or len(rows) == 0 or rows[0].numel() != count:
-        raise DataError(f"expected rows of shape {tuple(density.event_shape)}, got {tuple(rows.shape)}")
-    rows = rows.reshape(len(rows), count)
-    if bool(rows.isinf().any()):
-        raise DataError(f"row {int(rows.isinf().any(1).nonzero()[0])} holds an infinite value; mark holes with NaN")
-    is_missing = rows.isnan()
-    result = rows.expand(num_imputations, -1, -1).clone()
-    generator = torch.Generator().manual_seed(seed)
-    figures = torch.full((3, len(rows)), math.nan, dtype=torch.float64)
-    is_empty, has_holes = is_missing.all(1), is_missing.any(1)
-    partly = has_holes & ~is_empty
-    if bool(partly.any()):
-        found = sample_rows(
-            density,
-            rows[partly],
-            is_missing[partly],
-            num_draws=num_imputations,
-            settings=settings or ConditionalSettings(),
-            generator=generator,
-        )
-        drawn = to_data(density, found.draws).transpose(0, 1)
-        result[:, partly] = torch.where(is_missing[partly], drawn, rows[partly])
-        figures[:, partly] = torch.stack([found.least_ess, found.acceptance_rate.double(), found.r_hat])
-    if bool(is_empty.any()):
-        draws = density.sample(num_imputations * int(is_empty.sum()), generator=generator)
-        result[:, is_empty] = draws.reshape(num_imputations, -1, count).to(result)
-    return Imputation(result, is_missing, *figures)
-
-
 def _support(density: Density, is_missing: Tensor) -> constraints.Constraint | None:
-    from drl_density.density.fitted import bounded_support
-
     bounds = getattr(density.transform, "bounds", None)
     return None if bounds is None else bounded_support(bounds[0][is_missing], bounds[1][is_missing])

@@ -68,7 +68,7 @@ def evaluate(
         ),
         "observed_data": xr.Dataset(
             {"x": (("obs_id", "feature"), rows.numpy()), "width": ("feature", widths.numpy())},
-            coords={"feature": [c.name for c in density.columns]}
+            coords={"feature": [c.name for c in density.columns]},
         ),
         **chains,
         **_sandwich_groups(result),

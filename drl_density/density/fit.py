@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from drl_density.datasets import Dataset, Split, load_dataset
@@ -24,8 +23,9 @@ from drl_density.density.build import (
 from drl_density.density.fitted import Baselines, Density, ToData, freeze
 from drl_density.density.footprint import check_memory
 from drl_density.density.forecast import final_annealing, finishing_seconds, within_time
+from drl_density.density.holes import DrawnBatches, HeldOut, observed_baselines
 from drl_density.density.members import join
-from drl_density.density.selection import AnnealedLikelihood, validation_rows, validation_score
+from drl_density.density.selection import AnnealedLikelihood, validation_rows, validation_score, validation_sizes
 from drl_density.density.settings import FitSettings
 from drl_density.density.store import TrainingFolder
 from drl_density.density.table import Table, prepare_table
@@ -52,7 +52,8 @@ def fit(
     """Learn a density from a table, small images, or a toy system.
 
     Args:
-        data: a :class:`Dataset`, or anything :func:`load_dataset` takes (name, path, array).
+        data: a :class:`Dataset`, or anything :func:`load_dataset` takes (name, path, array). Rows with holes need the
+            choice ``load_dataset(..., missing="drop")`` or ``missing="draw"``.
         seed: of the split, the networks and training.
         out: run folder; the run is saved there at every evaluation and can be resumed.
         settings: choices to override; see :class:`FitSettings`.
@@ -141,23 +142,28 @@ class _Member:
         state = fresh_state(settings, self.base, seed=self.seed)
         if folder is not None:
             folder.restore(state, self.name)
-        rows = table.transform(validation_rows(table, settings, seed=self.seed)).float()
-        score = validation_score(settings, rows, state, seed=self.seed)
+        batches, redraw = training_batches(table, settings), None
+        if table.drawn is not None:
+            batches = DrawnBatches(table, state)
+            redraw = batches.redraw
+        held_out = validation_rows(table, settings, seed=self.seed)
+        score = validation_score(settings, held_out, state, seed=self.seed)
         with tqdm(
             desc=self.name, total=settings.training.num_steps, initial=state.step, disable=not progress, unit="step"
         ) as bar:
             evaluation = Evaluation(
-                rows,
+                held_out.rows,
                 score=score,
                 on_step=lambda step: bar.update(step - bar.n),
                 on_record=lambda record: bar.set_postfix_str(doctor_line(record)),
+                redraw=redraw,
                 save=None if folder is None else folder.saver(self.name),
                 deadline=deadline,
             )
             return train(
                 state,
                 build_objective(settings),
-                training_batches(table, settings),
+                batches,
                 settings=settings.training,
                 evaluation=evaluation,
                 doctor=build_doctor(settings),
@@ -172,7 +178,7 @@ def doctor_line(record: dict[str, Any]) -> str:
 
 
 def _select(
-    table: Table, settings: FitSettings, runs: dict[str, TrainingState], rows: Tensor, seed: int
+    table: Table, settings: FitSettings, runs: dict[str, TrainingState], rows: HeldOut, seed: int
 ) -> tuple[str, EnergySequence]:
     """The member, or the average of all, that scores best on validation, cut off below its best level."""
     models = {}
@@ -202,9 +208,8 @@ def _finish(
 ) -> Density:
     seed = run_details["seed"]
     num_features = table.dataset.train.shape[1]
-    data_rows = validation_rows(table, settings, seed=seed)
-    rows = table.transform(data_rows).float()
-    name, model = _select(table, settings, runs, rows, seed)
+    held_out = validation_rows(table, settings, seed=seed)
+    name, model = _select(table, settings, runs, held_out, seed)
     best_run = runs.get(name) or max(runs.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(seed + 1)
     annealing, per_level = final_annealing(settings)
@@ -214,7 +219,7 @@ def _finish(
     plan = plan_progressive(model, generator=generator)
     draws = sample_progressive(model, settings.num_pool_draws, plan=plan, generator=generator).draws
     pool = ToData(table.transform, torch.Size([num_features]))(draws)
-    baselines = _baselines(table, model, estimate.value, data_rows)
+    baselines = _baselines(table, model, estimate.value, validation_sizes(settings), seed=seed)
     density = Density(
         model=model,
         transform=table.transform,
@@ -247,8 +252,11 @@ def _finish(
     return density
 
 
-def _baselines(table: Table, model: EnergySequence, log_z: float, data_rows: Tensor) -> Baselines:
+def _baselines(table: Table, model: EnergySequence, log_z: float, sizes: dict[str, int], *, seed: int) -> Baselines:
     """Validation figures of the model, a full Gaussian in model space, and independent marginals, in data units."""
+    if table.drawn is not None:
+        return Baselines(*observed_baselines(table, model, log_z, seed=seed))
+    data_rows = table.validation_rows(seed=seed, **sizes)
     generator = torch.Generator().manual_seed(0)
     train = table.rows(table.some_training_rows(generator), generator)
     u_train, u = table.transform(train), table.transform(data_rows)

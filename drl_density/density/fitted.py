@@ -12,64 +12,28 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import xarray as xr
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
 from drl_density.datasets import Column
+from drl_density.density.data_units import Blank, DataLogDensity, PooledSampler, ToData, bounded_support, freeze
 from drl_density.density.settings import FitSettings
-from drl_density.distributions import EnergyDistribution, LogDensity, SampleResult, SamplerPolicy
+from drl_density.distributions import EnergyDistribution, SampleResult
 from drl_density.errors import UnreliableEstimateWarning
 from drl_density.model import EnergySequence
 from drl_density.samplers import ConditionalSettings, ProgressivePlan, ProgressiveSampler
 from drl_density.weights import LogPartitionEstimate
 
 if TYPE_CHECKING:
-    from drl_density.density.conditional import Imputation, MarginalDensity
+    from drl_density.density.conditional import MarginalDensity
     from drl_density.density.diagnosis import Diagnosis
+    from drl_density.density.imputation import Imputation
     from drl_density.density.likelihood_report import LikelihoodReport
     from drl_density.density.posterior import Posterior
+    from drl_density.density.prediction import Prediction
     from drl_density.mcmc import Kernel
     from drl_density.partition import AISSettings, SandwichSettings
-
-
-class DataLogDensity:
-    r"""log density in data units: :math:`F_0(T(x)) + \log\lvert\det J_T(x)\rvert`, unnormalised.
-
-    A picklable callable over rows ``(n, *event)``.
-    """
-
-    def __init__(self, model: EnergySequence, transform: Transform) -> None:
-        self.model, self.transform = model, transform
-
-    def __call__(self, x: Tensor) -> Tensor:
-        flat = x.reshape(x.shape[0], -1)
-        u = self.transform(flat)
-        return self.model.log_density(u, 0) + self.transform.log_abs_det_jacobian(flat, u)
-
-    def parameters(self) -> Any:
-        """Parameters of the energy."""
-        return self.model.network.parameters()
-
-
-class PooledSampler:
-    """Serves small requests from stored draws, each draw once, and larger ones from the sampler behind it.
-
-    Pyro draws single values to learn shapes; those must cost nothing.
-    """
-
-    def __init__(self, pool: Tensor, sampler: SamplerPolicy, *, largest: int = 16) -> None:
-        self.pool, self.sampler, self.largest = pool, sampler, largest
-        self.num_used = 0
-
-    def __call__(self, log_density: LogDensity, initial: Tensor, generator: torch.Generator | None) -> SampleResult:
-        """One draw per row of ``initial``."""
-        num_draws = len(initial)
-        if generator is None and num_draws <= self.largest and self.num_used + num_draws <= len(self.pool):
-            taken = self.pool[self.num_used : self.num_used + num_draws]
-            self.num_used += num_draws
-            return SampleResult(taken.to(initial).reshape(initial.shape))
-        return self.sampler(log_density, initial, generator)
 
 
 @dataclass(frozen=True)
@@ -143,7 +107,7 @@ class Density:
             event_shape,
             support=self._support(),
             sampler=pooled,
-            initial=_Blank(event_shape),
+            initial=Blank(event_shape),
             is_integrable=model.is_integrable,
         )
         return target.normalize(self.estimate)
@@ -210,8 +174,9 @@ class Density:
 
     def condition(
         self,
-        given: Mapping[int | str, float] | Tensor,
+        given: Mapping[int | str, float | str] | Tensor,
         *,
+        observed: Tensor | None = None,
         normalize: bool = False,
         seed: int | None = None,
         settings: ConditionalSettings | None = None,
@@ -219,8 +184,11 @@ class Density:
         """The distribution of the other columns given some, over vectors in the columns' order, in data units.
 
         Args:
-            given: ``{index or name: value}``, or a point with NaN where values are missing (images: a masked image).
-            normalize: estimate the slice's normaliser, so that ``log_prob`` is the conditional density.
+            given: ``{index or name: value or label}``, or a point with NaN where values are missing (images: a masked
+                image). A given label (yes/no or text column) means its whole cell, a number the number itself.
+            observed: with a whole point, a boolean mask of its shape, true where its values are to be conditioned on.
+            normalize: estimate the slice's normaliser, so that ``log_prob`` is the conditional density; its error and
+                verdict stand in the distribution's ``estimate``.
             seed: of that estimate.
             settings: sizes.
 
@@ -234,7 +202,7 @@ class Density:
         """
         from drl_density.density.conditional import condition
 
-        return condition(self, given, normalize=normalize, seed=seed, settings=settings)
+        return condition(self, given, observed=observed, normalize=normalize, seed=seed, settings=settings)
 
     def marginal(
         self, columns: Sequence[int | str], *, settings: ConditionalSettings | None = None, seed: int = 0
@@ -252,9 +220,38 @@ class Density:
         Raises:
             DataError: rows of another shape, infinite values, or observed values out of bounds.
         """
-        from drl_density.density.conditional import impute
+        from drl_density.density.imputation import impute
 
         return impute(self, rows, num_imputations=num_imputations, seed=seed, settings=settings)
+
+    def predict(
+        self,
+        rows: Tensor,
+        column: int | str,
+        *,
+        quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
+        seed: int = 0,
+        settings: ConditionalSettings | None = None,
+    ) -> Prediction:
+        """One column given the others, row by row: mean, quantiles, probabilities of labels, log density of what is there.
+
+        Args:
+            rows: ``(n, *event)`` in data units, NaN where cells are missing; the predicted column may be missing too.
+            column: index or name.
+            quantiles: levels.
+            seed: of the places in cells of given labels, and of draws of other missing cells.
+            settings: sizes of those draws.
+
+        Returns:
+            :class:`~drl_density.density.prediction.Prediction`.
+
+        Raises:
+            DataError: unknown columns, rows of another shape, nothing given, values out of bounds or labels unknown.
+            NumericalError: given values so far outside the data that the slice does not fall off.
+        """
+        from drl_density.density.prediction import predict
+
+        return predict(self, rows, column, quantiles=quantiles, seed=seed, settings=settings)
 
     def posterior(
         self,
@@ -372,45 +369,3 @@ class Density:
         if not base.is_above_floor:
             lines.append("FAILURE: the model is below its floor; see docs, 'when a fit fails'")
         return "\n".join(lines)
-
-
-class ToData:
-    """Model-space rows to data space, in float64, shaped as events."""
-
-    def __init__(self, transform: Transform, event_shape: torch.Size) -> None:
-        self.transform, self.event_shape = transform, event_shape
-
-    def __call__(self, u: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.transform.inv(u.double()).reshape(-1, *self.event_shape)
-
-
-class _Blank:
-    """Placeholder starting points: the progressive sampler makes its own."""
-
-    def __init__(self, event_shape: torch.Size) -> None:
-        self.event_shape = event_shape
-
-    def __call__(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
-        return torch.zeros(num_rows, *self.event_shape)
-
-
-def bounded_support(lower: Tensor, upper: Tensor) -> constraints.Constraint | None:
-    """The constraint of a vector whose entries lie between ``lower`` and ``upper``; None where nothing is bounded."""
-    if not bool((lower.isfinite() | upper.isfinite()).any()):
-        return None
-    return constraints.stack([_interval(float(a), float(b)) for a, b in zip(lower, upper, strict=True)], dim=-1)
-
-
-def _interval(lower: float, upper: float) -> constraints.Constraint:
-    if lower == -float("inf"):
-        return constraints.real if upper == float("inf") else constraints.less_than(upper)
-    return constraints.greater_than(lower) if upper == float("inf") else constraints.interval(lower, upper)
-
-
-def freeze(module: nn.Module) -> nn.Module:
-    """Switch to evaluation mode and stop gradients of parameters, in place."""
-    module.eval()
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
-    return module

@@ -57,10 +57,10 @@ def seconds_per_step(table: Table, settings: FitSettings, *, seed: int, num_step
     state = fresh_state(settings, widest, seed=seed)
     every = num_steps
     training = dataclasses.replace(settings.training, num_steps=num_steps, evaluate_every=every)
-    rows = table.transform(validation_rows(table, settings, seed=seed)).float()
+    held_out = validation_rows(table, settings, seed=seed)
     times: list[float] = []
-    score = validation_score(settings, rows, state, seed=seed)
-    evaluation = Evaluation(rows, score=score, on_step=lambda _: times.append(time.monotonic()))
+    score = validation_score(settings, held_out, state, seed=seed)
+    evaluation = Evaluation(held_out.rows, score=score, on_step=lambda _: times.append(time.monotonic()))
     train(
         state,
         build_objective(settings),

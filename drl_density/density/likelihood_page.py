@@ -102,7 +102,10 @@ def _checks(report: LikelihoodReport) -> ReportTable:
     ask("Do walks down from noise and back up overlap?", f"overlap {overlap:.2f} of 1", overlap >= 0.05, "more levels")
     pairs = {
         "Does weighting walks (annealing) give the same number?": (ANNEALING, "more particles or kernel steps"),
-        "Do draws of all densities on the way give it?": (MULTISTATE, "walks mix slowly: more kernel steps or particles"),
+        "Do draws of all densities on the way give it?": (
+            MULTISTATE,
+            "walks mix slowly: more kernel steps or particles",
+        ),
         "Does it not matter whether walks back up begin at data or at noise?": (
             BENNETT_DATA,
             "data and model differ, and walks are slow to cross: see the chains",

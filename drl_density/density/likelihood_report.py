@@ -134,7 +134,9 @@ class LikelihoodReport:
     def audit_trail(self) -> tuple[str, ...]:
         """How rows in data units became ``log_likelihood`` and :attr:`bits_per_dim`, step by step with its figures."""
         attributes = self.tree.attrs
-        whole = () if not attributes["declared_range"] else (f"as a code for whole numbers: {self.bits().value:.4f} bits",)
+        whole = (
+            () if not attributes["declared_range"] else (f"as a code for whole numbers: {self.bits().value:.4f} bits",)
+        )
         return (
             f"rows: {self.scheme}",
             f"transform: {attributes['transform']}; it adds mean log |det Jacobian| {attributes['mean_log_jacobian']:.4f}",

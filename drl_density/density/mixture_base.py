@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from drl_density.networks import NoisedGaussianMixture, QuadraticBase
+from drl_density.networks import MixtureConditional, NoisedGaussianMixture, QuadraticBase
 from drl_density.schedule import NoiseSchedule
 
 SIGMAS = (0.1, 0.07, 0.05, 0.035, 0.025)
@@ -36,6 +36,11 @@ class ChosenBases:
     scores: dict[str, float]
 
     @property
+    def best(self) -> NoisedGaussianMixture:
+        """The base that scores best on validation."""
+        return self.mixtures[max(self.mixtures, key=lambda name: self.scores[name])]
+
+    @property
     def num_features(self) -> int:
         """d."""
         return next(iter(self.mixtures.values())).num_features
@@ -50,7 +55,7 @@ def choose_bases(train: Tensor, validation: Tensor, *, kind: str = "auto", seed:
 
     Args:
         train: rows ``(n, d)`` in model space, freshly dequantised copies welcome.
-        validation: rows ``(m, d)`` in model space.
+        validation: rows ``(m, d)`` in model space; of rows with NaN the observed coordinates are scored.
         kind: "auto", "mixture", "gaussian", "independent" (N(0, I)), or "quadratic" (N(0, 100 I), of which only
             integrability is asked).
         seed: of the fits.
@@ -100,6 +105,13 @@ def _fit_mixture(train: Tensor, number: int, shape: str, seed: int) -> NoisedGau
 
 
 def _scores_by_noise(mixture: NoisedGaussianMixture | QuadraticBase, rows: Tensor) -> dict[float, float]:
+    if bool(rows.isnan().any()):
+        laws = {
+            sigma: MixtureConditional(mixture, NoiseSchedule.log_spaced(1, sigma_min=sigma).log_snr[0])
+            for sigma in SIGMAS
+        }
+        seen = torch.where(rows.isnan(), 0.0, rows)
+        return {sigma: float(law.observed_log_density(seen, rows.isnan()).mean()) for sigma, law in laws.items()}
     with torch.no_grad():
         return {
             sigma: float(mixture(rows, NoiseSchedule.log_spaced(1, sigma_min=sigma).log_snr[0]).mean())

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
+from drl_density.density.holes import HeldOut
 from drl_density.density.settings import FitSettings
 from drl_density.density.table import Table
 from drl_density.mcmc import MALA
@@ -26,7 +26,7 @@ class AnnealedLikelihood:
     the annealed log Z and the learned constant normalises each level.
 
     Attributes:
-        rows: clean validation rows in model space.
+        rows: clean validation rows in model space, with holes completed and weighed.
         seed: of the annealing noise, the same at every call so that calls are comparable.
         num_particles: particles in each of two replicates.
         steps_per_level: densities per level, even, so that half levels are on the path.
@@ -34,7 +34,7 @@ class AnnealedLikelihood:
         has_learned_constants: whether training fitted them.
     """
 
-    rows: Tensor
+    rows: HeldOut
     seed: int = 0
     num_particles: int = 256
     steps_per_level: int = 4
@@ -70,7 +70,7 @@ class AnnealedLikelihood:
         values = {}
         with torch.no_grad():
             for level in candidates:
-                mean = float(model.log_density(self.rows, level).double().mean())
+                mean = float(self.rows.mean(model.log_density(self.rows.rows, level).double()))
                 is_told = self.has_learned_constants and self.uses_constants(model)
                 learned = float(model.log_normalizer(level)) if is_told else -math.inf
                 log_z = max(annealed[level], learned)
@@ -78,16 +78,20 @@ class AnnealedLikelihood:
         return values
 
 
-def validation_rows(table: Table, settings: FitSettings, *, seed: int) -> Tensor:
-    """Held-out rows in data units; fewer of them for networks over images, whose passes are dear."""
-    sizes = {}
-    if settings.network == "residual":
-        sizes = {"least": min(1024, settings.images.num_validation_rows), "most": settings.images.num_validation_rows}
-    return table.validation_rows(seed=seed, **sizes)
+def validation_sizes(settings: FitSettings) -> dict[str, int]:
+    """How many held-out rows to look at: fewer for networks over images, whose passes are dear."""
+    if settings.network != "residual":
+        return {}
+    return {"least": min(1024, settings.images.num_validation_rows), "most": settings.images.num_validation_rows}
+
+
+def validation_rows(table: Table, settings: FitSettings, *, seed: int) -> HeldOut:
+    """Held-out rows in model space."""
+    return table.validation(seed=seed, **validation_sizes(settings))
 
 
 def validation_score(
-    settings: FitSettings, rows: Tensor, state: TrainingState, *, seed: int
+    settings: FitSettings, rows: HeldOut, state: TrainingState, *, seed: int
 ) -> Callable[[EnergySequence], SelectionScore]:
     """What selects weights: the annealed likelihood of held-out ``rows``, or simply the last step of ``state``."""
     if settings.selection == "last":

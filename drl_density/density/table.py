@@ -11,8 +11,10 @@ from torch import Tensor
 from torch.distributions.transforms import Transform
 
 from drl_density.datasets import Dataset, choose_transform
+from drl_density.density.holes import HeldOut, complete, weigh_completions
 from drl_density.density.mixture_base import ChosenBases, choose_bases
-from drl_density.transforms import Dequantization
+from drl_density.errors import DataError
+from drl_density.transforms import Dequantization, column_log_jacobian
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,19 @@ class Table:
         transform: data to model space.
         dequantization: uniform noise of each column's rounding width, or None.
         bases: the fixed parts of the models' energies, or None when they were not asked for.
+        drawn: first draws of the cells that training rows miss, in model space ``(copy, row, d)``, or None.
     """
 
     dataset: Dataset
     transform: Transform
     dequantization: Dequantization | None
     bases: ChosenBases | None
+    drawn: Tensor | None = None
+
+    @property
+    def middle(self) -> Tensor:
+        """Median of each column, which stands in a hole until a draw replaces it, ``(d,)``."""
+        return self.dataset.train.nanmedian(0).values
 
     def rows(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Rows in data units, dequantised, in float64."""
@@ -39,14 +48,27 @@ class Table:
         """Rows dequantised and transformed, float32."""
         return self.transform(self.rows(x, generator)).float()
 
-    def batches(self, num_rows: int, generator: torch.Generator) -> Tensor:
-        """Training rows drawn with replacement (by weight where there are weights), freshly dequantised."""
+    def batches(self, num_rows: int, generator: torch.Generator, drawn: Tensor | None = None) -> Tensor:
+        """Training rows drawn with replacement (by weight where there are weights), freshly dequantised.
+
+        Holes take their values from one of the copies of ``drawn``, :attr:`drawn` when not given.
+        """
         train, weights = self.dataset.train, self.dataset.weights
         if weights is None:
             chosen = torch.randint(len(train), (num_rows,), generator=generator)
         else:
             chosen = torch.multinomial(weights, num_rows, replacement=True, generator=generator)
-        return self.to_model(train[chosen], generator)
+        if self.drawn is None:
+            return self.to_model(train[chosen], generator)
+        drawn = self.drawn if drawn is None else drawn
+        copy = torch.randint(len(drawn), (num_rows,), generator=generator)
+        return self.with_holes(train[chosen], drawn[copy, chosen], generator)
+
+    def with_holes(self, x: Tensor, drawn: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Rows in data units with NaN as model-space rows whose holes are ``drawn`` ``(n, d)``, float32."""
+        is_hole = x.isnan()
+        u = self.to_model(torch.where(is_hole, self.middle.to(x), x), generator)
+        return torch.where(is_hole, drawn.to(u), u)
 
     def some_training_rows(self, generator: torch.Generator, *, most: int = 50_000) -> Tensor:
         """Training rows in data units, not dequantised: at most ``most``, by weight where there are weights."""
@@ -75,6 +97,24 @@ class Table:
         copies = 1 if self.dequantization is None else max(1, math.ceil(least / len(x)))
         return torch.cat([self.rows(x, generator) for _ in range(copies)])
 
+    def slopes(self, x: Tensor) -> Tensor:
+        """log |du_i / dx_i| of every cell of complete rows ``(n, d)``."""
+        return column_log_jacobian(self.transform, x)
+
+    def completed_rows(self) -> Tensor:
+        """Training rows in model space, every copy of the draws in their holes, ``(n, d)``, float64."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.cat([self.with_holes(self.dataset.train, copy, generator) for copy in self.drawn]).double()
+
+    def validation(self, *, seed: int, **sizes: int) -> HeldOut:
+        """Validation rows in model space, as many as ``sizes`` say; holes are completed several times over, with weights."""
+        if self.drawn is None:
+            return HeldOut(self.transform(self.validation_rows(seed=seed, **sizes)).float())
+        rows = self.held_out(self.dataset.validation, seed=seed, least=256, most=1024)
+        is_hole = rows.isnan()
+        u = self.transform(torch.where(is_hole, self.middle, rows))
+        return weigh_completions(u, is_hole, self.bases.best, self.bases.sigma_min, seed=seed)
+
 
 def prepare_table(dataset: Dataset, kind: str = "auto", *, base: str | None = None) -> Table:
     """Fit the data transform on the training rows, and where ``base`` names a kind, the models' fixed bases."""
@@ -83,6 +123,8 @@ def prepare_table(dataset: Dataset, kind: str = "auto", *, base: str | None = No
     table = Table(dataset, transform, dequantization, None)
     if base is None:
         return table
+    if dataset.has_holes:
+        return _prepare_holes(table, base)
     rows = table.some_training_rows(generator)
     most = max(len(rows), 20_000 if rows.shape[1] <= 32 else 6_000)
     copies = 1 if dequantization is None else max(1, min(10, most // len(rows)))
@@ -92,3 +134,17 @@ def prepare_table(dataset: Dataset, kind: str = "auto", *, base: str | None = No
     most = 2 if base == "quadratic" else 8192
     held_out = transform(table.validation_rows(seed=0, least=min(1024, most), most=most))
     return dataclasses.replace(table, bases=choose_bases(u, held_out, kind=base))
+
+
+def _prepare_holes(table: Table, base: str) -> Table:
+    """Bases fitted to rows whose holes are drawn, by turns, from what was fitted to the draws before."""
+    if table.dataset.weights is not None:
+        raise DataError('row weights and missing="draw" do not go together yet; drop the rows with missing="drop"')
+    parts = []
+    for x in (table.dataset.train, table.dataset.validation):
+        rows = table.rows(x, torch.Generator().manual_seed(0))
+        is_hole = rows.isnan()
+        parts.append(torch.where(is_hole, torch.nan, table.transform(torch.where(is_hole, table.middle, rows))))
+    train, validation = parts
+    bases, drawn = complete(train, validation, kind=base)
+    return dataclasses.replace(table, bases=bases, drawn=drawn)

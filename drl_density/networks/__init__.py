@@ -8,6 +8,7 @@ A network with labels takes them as a third argument. The initialiser's output h
 """
 
 from drl_density.networks.guidance import Composed, composed, guided
+from drl_density.networks.mixture_conditional import MixtureConditional
 from drl_density.networks.mlp import MLP, Ensemble, MLPSettings
 from drl_density.networks.noised_mixture import NoisedGaussianMixture, Tilted
 from drl_density.networks.quadratic_base import QuadraticBase
@@ -22,6 +23,7 @@ __all__ = [
     "Composed",
     "Ensemble",
     "MLPSettings",
+    "MixtureConditional",
     "NoisedGaussianMixture",
     "QuadraticBase",
     "ResidualEnergy",

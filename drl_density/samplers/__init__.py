@@ -1,6 +1,7 @@
 """Samplers over an energy sequence, of one signature: ``sample_...(model, num_samples, *, ..., generator, on_step)``."""
 
 from drl_density.samplers.ancestral import AncestralSettings, sample_ancestral
+from drl_density.samplers.completion import CompletionSettings, move_missing
 from drl_density.samplers.conditional import (
     ConditionalPlan,
     ConditionalResult,
@@ -43,6 +44,7 @@ __all__ = [
     "AncestralSettings",
     "AnnealedPosterior",
     "AveragedDenoiser",
+    "CompletionSettings",
     "ConditionalPlan",
     "ConditionalResult",
     "ConditionalSettings",
@@ -66,6 +68,7 @@ __all__ = [
     "haar_axes",
     "interpolate_codes",
     "invert_ddim",
+    "move_missing",
     "moving_average",
     "plan_conditional",
     "plan_progressive",

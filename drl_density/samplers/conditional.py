@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from drl_density.diagnostics import split_r_hat
+from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.errors import NumericalError
 from drl_density.mcmc import MALA, ChainState, Kernel
 from drl_density.model import EnergySequence
@@ -78,6 +78,7 @@ class ConditionalResult:
         least_ess: least weight ESS share on the way, ``(row,)``.
         acceptance_rate: of the final chains, ``(row,)``.
         r_hat: largest split R-hat of a missing coordinate over the row's final chains, ``(row,)``; NaN with one draw.
+        ess: least bulk effective sample size of a missing coordinate over the row's final chains, ``(row,)``.
     """
 
     draws: Tensor
@@ -85,6 +86,7 @@ class ConditionalResult:
     least_ess: Tensor
     acceptance_rate: Tensor
     r_hat: Tensor
+    ess: Tensor
 
     @property
     def log_z(self) -> Tensor:
@@ -133,7 +135,8 @@ def plan_conditional(
     plan = ConditionalPlan(tuple(levels), tuple(reversed(scales)), (1.0,) * num_densities)
     chosen = torch.randint(len(observed), (min(64, len(observed)),), generator=generator)
     small = dataclasses.replace(settings, num_particles=16)
-    return _Descent(model, plan, small, generator).run(observed[chosen], is_missing[chosen], tune=True).plan
+    rows = observed[chosen][:, None].expand(-1, small.num_replicates, -1)
+    return _Descent(model, plan, small, generator).run(rows, is_missing[chosen], tune=True).plan
 
 
 def sample_conditional(
@@ -144,17 +147,20 @@ def sample_conditional(
     num_draws: int,
     plan: ConditionalPlan,
     settings: ConditionalSettings | None = None,
+    log_offsets: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> ConditionalResult:
     """Draws of the missing coordinates of every row given its observed ones.
 
     Args:
         model: the sequence, over vectors.
-        observed: ``(rows, d)`` in model space; what stands in missing places plays no part.
+        observed: ``(rows, d)`` in model space, or ``(rows, num_replicates, d)`` where replicates stand for the places at
+            which a coordinate known only to its cell may lie; what stands in missing places plays no part.
         is_missing: ``(rows, d)``, any pattern per row with at least one missing and one observed coordinate.
         num_draws: draws per row.
         plan: of :func:`plan_conditional`.
         settings: sizes, those of the plan.
+        log_offsets: added to each replicate's log weights, ``(rows, num_replicates)``.
         generator: source of randomness.
 
     Raises:
@@ -162,15 +168,24 @@ def sample_conditional(
         NumericalError: a row all of whose particles lost their weight.
     """
     settings = settings or ConditionalSettings()
-    _check_pattern(model, observed, is_missing)
+    if observed.ndim == 2:
+        observed = observed[:, None].expand(-1, settings.num_replicates, -1)
+    if observed.ndim != 3 or observed.shape[1] != settings.num_replicates:
+        raise ValueError(
+            f"expected rows (rows, d) or (rows, {settings.num_replicates}, d) for as many replicates, got "
+            f"{tuple(observed.shape)}"
+        )
+    _check_pattern(model, observed[:, 0], is_missing)
+    if log_offsets is None:
+        log_offsets = torch.zeros(observed.shape[:2], dtype=torch.float64)
     share = max(1, settings.max_rows // (settings.num_replicates * settings.num_particles))
     descent = _Descent(model, plan, settings, generator)
     parts = []
-    for rows, mask in zip(observed.split(share), is_missing.split(share), strict=True):
+    for rows, mask, offsets in zip(*(t.split(share) for t in (observed, is_missing, log_offsets)), strict=True):
         found = descent.run(rows, mask)
-        draws = descent.choose(found, num_draws)
-        draws, rate, r_hat = descent.finish(draws, rows.to(model.dtype), mask)
-        parts.append(ConditionalResult(draws, found.log_weights, found.least_ess, rate, r_hat))
+        found = dataclasses.replace(found, log_weights=found.log_weights + offsets[..., None])
+        draws, *figures = descent.finish(descent.choose(found, num_draws), mask)
+        parts.append(ConditionalResult(draws, found.log_weights, found.least_ess, *figures))
     return ConditionalResult(
         *(torch.cat([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(ConditionalResult))
     )
@@ -211,7 +226,7 @@ class _Descent:
         """From N(0, I) to level 0; with ``tune`` step sizes follow the acceptance."""
         model, settings, generator = self.model, self.settings, self.generator
         groups = (len(observed) * settings.num_replicates, settings.num_particles)
-        path = self._noise_path(observed.to(model.dtype).repeat_interleave(settings.num_replicates, 0))
+        path = self._noise_path(observed.to(model.dtype).flatten(0, 1))
         mask = is_missing.repeat_interleave(settings.num_replicates * settings.num_particles, 0)
         x = torch.randn(mask.shape, generator=generator, dtype=model.dtype, device=model.device)
         previous = torch.where(mask, -0.5 * x.square() - 0.5 * math.log(2 * math.pi), 0.0).sum(1).double()
@@ -219,7 +234,7 @@ class _Descent:
         least, steps, step_size = torch.ones(groups[0], dtype=torch.float64), [], 0.8
         for index, level in enumerate(self.plan.levels):
             given = path[index].repeat_interleave(settings.num_particles, 0)
-            log_density = _Slice(model, level, given, mask)
+            log_density = SliceEnergy(model, level, given, mask)
             kernel = dataclasses.replace(settings.kernel, scale=self.plan.scales[index])
             state = kernel.init(x, log_density)
             weights = weights + (state.log_density.double() - previous).reshape(groups)
@@ -255,11 +270,11 @@ class _Descent:
         particles = found.particles.flatten(1, 2)
         return particles.gather(1, index[..., None].expand(*index.shape, particles.shape[-1]))
 
-    def finish(self, draws: Tensor, observed: Tensor, is_missing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Chains on the conditional itself: last states, acceptance per row, worst split R-hat per row."""
+    def finish(self, draws: Tensor, is_missing: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Chains on the conditional itself: last states, acceptance, worst split R-hat and least ESS of every row."""
         settings, (num_rows, num_draws, _) = self.settings, draws.shape
-        mask, given = is_missing.repeat_interleave(num_draws, 0), observed.repeat_interleave(num_draws, 0)
-        log_density = _Slice(self.model, 0.0, given, mask)
+        mask, given = is_missing.repeat_interleave(num_draws, 0), draws.flatten(0, 1)
+        log_density = SliceEnergy(self.model, 0.0, given, mask)
         kernel = dataclasses.replace(settings.kernel, scale=self.plan.scales[-1])
         state, rate, kept = kernel.init(draws.flatten(0, 1), log_density), 0.0, []
         for _ in range(settings.num_final_steps):
@@ -267,14 +282,14 @@ class _Descent:
             rate = rate + info.acceptance_probability / settings.num_final_steps
             kept.append(state.position)
         full = torch.where(mask, state.position, given).reshape(draws.shape)
-        r_hat = torch.full((num_rows,), math.nan, dtype=torch.float64)
+        r_hat = ess = torch.full((num_rows,), math.nan, dtype=torch.float64)
         if num_draws > 1:
             chains = torch.stack(kept, 1).reshape(num_rows, num_draws, len(kept), -1)
-            cells = split_r_hat(chains.permute(1, 2, 0, 3)[:, :, is_missing])
-            worst = torch.full(is_missing.shape, -math.inf, dtype=torch.float64)
-            worst[is_missing] = cells
-            r_hat = worst.amax(1)
-        return full, rate.reshape(num_rows, num_draws).mean(1), r_hat
+            cells = chains.permute(1, 2, 0, 3)[:, :, is_missing]
+            worst = torch.full((2, *is_missing.shape), -math.inf, dtype=torch.float64)
+            worst[:, is_missing] = torch.stack([split_r_hat(cells), -bulk_ess(cells)])
+            r_hat, ess = worst[0].amax(1), -worst[1].amax(1)
+        return full, rate.reshape(num_rows, num_draws).mean(1), r_hat, ess
 
     def _noise_path(self, observed: Tensor) -> list[Tensor]:
         """The observed coordinates at each level of the plan, one noise path per row."""
@@ -286,8 +301,8 @@ class _Descent:
         return path[::-1]
 
 
-class _Slice:
-    """F of one level over whole vectors whose observed coordinates are read from ``given``."""
+class SliceEnergy:
+    """F_t of one level over whole vectors whose observed coordinates are read from ``given``."""
 
     def __init__(self, model: EnergySequence, level: float, given: Tensor, is_missing: Tensor) -> None:
         self.model, self.level, self.given, self.is_missing = model, level, given, is_missing

@@ -32,6 +32,7 @@ class TrainingState:
         best_score: best selection score so far (higher is better), its step and level.
         best: tensors of the averaged model at that step.
         history: one dict of numbers and per-level lists per evaluation.
+        drawn: tensors that the source of batches draws anew between evaluations, such as cells missing in the data.
     """
 
     model: EnergySequence
@@ -47,6 +48,7 @@ class TrainingState:
     best_level: float = 0.0
     best: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
+    drawn: dict[str, Tensor] = field(default_factory=dict)
 
     SCALARS = ("step", "rate_factor", "num_rollbacks", "best_score", "best_step", "best_level", "history")
 
@@ -71,6 +73,7 @@ class TrainingState:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        tensors |= {f"drawn.{name}": value for name, value in self.drawn.items()}
         for index, slots in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slots.items()}
         tensors["step_sizes"] = self.step_sizes
@@ -92,6 +95,7 @@ class TrainingState:
         except (RuntimeError, KeyError) as error:
             raise RunFolderError(f"the saved training state does not fit this model: {error}") from error
         self.best = _under(tensors, "best.")
+        self.drawn = _under(tensors, "drawn.")
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in _under(tensors, "optimizer.").items():
             index, slot = name.split(".", 1)

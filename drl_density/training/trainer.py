@@ -109,6 +109,7 @@ class Evaluation:
         rows: held-out clean rows in model space.
         score: selection score of an averaged model; without it the negative validation loss selects.
         on_record: called with each history record.
+        redraw: called with the state after each evaluation, before it is saved, to draw ``state.drawn`` anew.
         save: called with the state after each evaluation.
         deadline: ``time.monotonic()`` value at which training stops with what it has, or None.
     """
@@ -117,6 +118,7 @@ class Evaluation:
     score: Callable[[EnergySequence], SelectionScore] | None = None
     on_record: Callable[[dict[str, Any]], None] | None = None
     on_step: Callable[[int], None] | None = None
+    redraw: Callable[[TrainingState], None] | None = None
     save: SaveState | None = None
     deadline: float | None = None
 
@@ -174,6 +176,9 @@ def train(
         record["complaints"] = doctor.complaints(record, num_features=state.model.event_shape.numel())
         _keep_best(state, record, evaluation, workers)
         state.history.append(record)
+        if evaluation.redraw is not None:
+            evaluation.redraw(state)
+            state.drawn = workers.share_tensors(state.drawn) if workers.count > 1 else state.drawn
         good = copy.deepcopy(state.to_tensors())
         if evaluation.on_record is not None and workers.is_first:
             evaluation.on_record(record)

@@ -1,6 +1,6 @@
 """Invertible maps from data to model space, each with its log-Jacobian, and dequantisation."""
 
-from drl_density.transforms.columnwise import column_log_jacobian
+from drl_density.transforms.columnwise import column_log_jacobian, single_column
 from drl_density.transforms.dequantize import Dequantization
 from drl_density.transforms.elementary import Logit, Whitening, logit, standardize, whiten
 from drl_density.transforms.gaussianize import MarginalGaussianization, fit_marginal_gaussianization
@@ -25,6 +25,7 @@ __all__ = [
     "dequantization_bound",
     "fit_marginal_gaussianization",
     "logit",
+    "single_column",
     "standardize",
     "train_dequantization",
     "transform_from_state",

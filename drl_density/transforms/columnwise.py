@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
@@ -44,3 +45,29 @@ def column_log_jacobian(transform: Transform, x: Tensor) -> Tensor:
         f"{type(transform).__name__} mixes columns, so columns of the data cannot be conditioned on one by one; fit with "
         'transform "gaussianize" or "standardize"'
     )
+
+
+def single_column(transform: Transform, index: int) -> Transform:
+    """The map of one column by itself, over vectors of length 1.
+
+    Raises:
+        DataError: for a transform that mixes columns.
+
+    >>> float(single_column(AffineTransform(torch.zeros(2), torch.tensor([2.0, 3.0]), event_dim=1), 1)(torch.ones(1)))
+    3.0
+    """
+    one = slice(index, index + 1)
+    if isinstance(transform, ComposeTransform):
+        return ComposeTransform([single_column(part, index) for part in transform.parts])
+    if isinstance(transform, AffineTransform):
+        loc, scale = (torch.as_tensor(value) for value in (transform.loc, transform.scale))
+        return AffineTransform(*(value[one] if value.ndim else value for value in (loc, scale)), event_dim=1)
+    if isinstance(transform, Logit):
+        return Logit(*(value[one] if value.ndim else value for value in (transform.lower, transform.upper)))
+    if isinstance(transform, MarginalGaussianization):
+        parts = {
+            field.name: getattr(transform.marginals, field.name)[one]
+            for field in dataclasses.fields(transform.marginals)
+        }
+        return MarginalGaussianization(dataclasses.replace(transform.marginals, **parts), transform.names[one])
+    raise DataError(f"{type(transform).__name__} mixes columns, so no column has a map of its own")

@@ -11,7 +11,7 @@ from drl_density.errors import DataError
 
 
 def standardize(x: Tensor, *, weights: Tensor | None = None) -> AffineTransform:
-    """Subtract the mean and divide by the standard deviation of each column of ``x`` ``(rows, d)``.
+    """Subtract the mean and divide by the standard deviation of each column of ``x`` ``(rows, d)``, NaN left out.
 
     Raises:
         DataError: naming the columns (by index) that are constant.
@@ -19,8 +19,11 @@ def standardize(x: Tensor, *, weights: Tensor | None = None) -> AffineTransform:
     >>> bool(standardize(torch.tensor([[0.0], [2.0]]))(torch.tensor([1.0])) == 0)
     True
     """
-    mean, covariance = _moments(x, weights)
-    scale = covariance.diagonal().sqrt()
+    if bool(x.isnan().any()):
+        mean, scale = _moments_of_seen(x.double(), weights)
+    else:
+        mean, covariance = _moments(x, weights)
+        scale = covariance.diagonal().sqrt()
     _refuse_constant(scale)
     return AffineTransform(-mean / scale, 1 / scale, event_dim=1)
 
@@ -118,6 +121,14 @@ def _moments(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
         return x.mean(0), x.T.cov().reshape(x.shape[1], x.shape[1])
     shares = weights.double() / weights.double().sum()
     return shares @ x, x.T.cov(aweights=weights.double()).reshape(x.shape[1], x.shape[1])
+
+
+def _moments_of_seen(x: Tensor, weights: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of every column over the cells that are not NaN."""
+    shares = (~x.isnan()).double() * (1.0 if weights is None else weights.double()[:, None])
+    shares = shares / shares.sum(0)
+    mean = torch.where(x.isnan(), 0.0, x * shares).sum(0)
+    return mean, torch.where(x.isnan(), 0.0, (x - mean).square() * shares).sum(0).sqrt()
 
 
 def _refuse_constant(scale: Tensor) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.transforms import Transform
+from torch.nn import functional
 
 from drl_density.errors import DataError
 from drl_density.transforms.marginals import Marginals, MixtureFit, fit_mixture
@@ -117,7 +118,7 @@ def fit_marginal_gaussianization(
     """Fit every column's marginal; coordinate and number of components are chosen on every fifth row, then refitted.
 
     Args:
-        x: rows ``(rows, d)``, dequantised where columns are rounded.
+        x: rows ``(rows, d)``, dequantised where columns are rounded; a column is fitted to its cells that are not NaN.
         widths: rounding width per column, 0 for none; no component is narrower than half of it.
         lower: declared lower bound per column, -inf for none: no mass lies below.
         upper: declared upper bound per column, inf for none.
@@ -147,6 +148,8 @@ def fit_marginal_gaussianization(
     upper = none if upper is None else upper.double()
     widths = torch.zeros(num_columns).double() if widths is None else widths.double()
     is_positive = torch.zeros(num_columns, dtype=torch.bool) if is_positive is None else is_positive
+    if bool(x.isnan().any()):
+        return _fit_each_to_its_own(x, widths, (lower, upper), is_positive, weights, names)
     _check(x, lower, upper, names)
     frame = _frame(x, lower, upper)
     best: list[tuple[float, str, int]] = [(-math.inf, "linear", 1)] * num_columns
@@ -156,6 +159,49 @@ def fit_marginal_gaussianization(
     kinds = tuple(kind for _, kind, _ in best)
     chosen_frame = dataclasses.replace(frame, coordinates=kinds, lower=_lower_of(kinds, lower))
     return MarginalGaussianization(_refit(x, chosen_frame, [count for _, _, count in best], widths, weights), names)
+
+
+def _fit_each_to_its_own(
+    x: Tensor,
+    widths: Tensor,
+    bounds: tuple[Tensor, Tensor],
+    is_positive: Tensor,
+    weights: Tensor | None,
+    names: Sequence[str],
+) -> MarginalGaussianization:
+    """Every column fitted by itself to the cells it has, and the columns put together."""
+    columns = []
+    for index, name in enumerate(names):
+        one, seen = slice(index, index + 1), ~x[:, index].isnan()
+        column = fit_marginal_gaussianization(
+            x[seen, one],
+            widths=widths[one],
+            lower=bounds[0][one],
+            upper=bounds[1][one],
+            is_positive=is_positive[one],
+            weights=None if weights is None else weights[seen],
+            names=[name],
+        )
+        columns.append(column.marginals)
+    size = max(column.scales.shape[1] for column in columns)
+
+    def joined(name: str, empty: float) -> Tensor:
+        parts = [getattr(column, name) for column in columns]
+        return torch.cat([functional.pad(part, (0, size - part.shape[1]), value=empty) for part in parts])
+
+    return MarginalGaussianization(
+        Marginals(
+            tuple(column.coordinates[0] for column in columns),
+            *(
+                torch.cat([getattr(column, name) for column in columns])
+                for name in ("centers", "widths", "lower", "upper")
+            ),
+            joined("log_weights", -math.inf),
+            joined("locations", 0.0),
+            joined("scales", 1.0),
+        ),
+        names,
+    )
 
 
 def _check(x: Tensor, lower: Tensor, upper: Tensor, names: Sequence[str]) -> None:

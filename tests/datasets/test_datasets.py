@@ -248,10 +248,10 @@ def test_labels_are_coded_and_read_back():
 def test_holes_are_refused_or_dropped():
     values = TABLE.copy()
     values[7, 1] = np.nan
-    with pytest.raises(DataError, match="column 'x1', row 8.*drop_rows"):
+    with pytest.raises(DataError, match='column \'x1\', row 8.*missing="drop".*missing="draw"'):
         load_dataset(values)
     with pytest.warns(DataWarning, match="dropped 1 of 200"):
-        data = load_dataset(values, missing="drop_rows")
+        data = load_dataset(values, missing="drop")
     assert len(data.train) + len(data.validation) + len(data.test) == 199
 
 

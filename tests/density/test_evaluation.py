@@ -48,7 +48,9 @@ def test_numbers_hang_together(report, tiny_density, tiny_data):
     normalized = tiny_density.distribution().normalize(report)
     torch.testing.assert_close(normalized.log_prob(tiny_data.test), report.log_likelihood, rtol=1e-6, atol=1e-6)
     assert report.bits_per_dim == pytest.approx(-report.mean_log_likelihood / 2 / math.log(2))
-    torch.testing.assert_close(report.log_likelihood_upper - report.log_likelihood_lower, torch.full((40,), width).double())
+    torch.testing.assert_close(
+        report.log_likelihood_upper - report.log_likelihood_lower, torch.full((40,), width).double()
+    )
 
 
 def test_audit_trail_adds_up(report):
@@ -137,7 +139,9 @@ def test_comparison_is_paired(tiny_density, tiny_data, report):
 
 def test_reports_of_different_schemes_refuse_to_be_compared(report, tiny_data):
     dequantised = report.tree.copy()
-    dequantised.attrs["scheme"] = "log density in data units, rows dequantised once by uniform noise of widths 1 (2 columns)"
+    dequantised.attrs["scheme"] = (
+        "log density in data units, rows dequantised once by uniform noise of widths 1 (2 columns)"
+    )
     with pytest.raises(DataError, match="different schemes do not compare"):
         drl.compare({"a": report, "b": drl.LikelihoodReport(dequantised)}, tiny_data.test)
 
