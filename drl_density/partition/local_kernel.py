@@ -25,12 +25,14 @@ class LocalMALA:
     Attributes:
         base: fitted base; without a mixture in it the first move is plain MALA with ``scale``.
         scale: diagonal preconditioner of plain MALA.
+        has_jumps: False for the first move alone.
 
     Source: Gibbs sampling of an auxiliary index; independence Metropolis-Hastings (Tierney 1994).
     """
 
     base: DefendedBase
     scale: Tensor | None = None
+    has_jumps: bool = True
     is_adjusted: ClassVar[bool] = True
     target_acceptance: ClassVar[float] = 0.574
     gradients_per_step: ClassVar[int] = 2
@@ -47,7 +49,7 @@ class LocalMALA:
             state, info = MALA(scale=self.scale).step(state, log_density, step_size, generator)
         else:
             state, info = self._local(state, log_density, step_size, generator)
-        return self._jump(state, log_density, generator), info
+        return self._jump(state, log_density, generator) if self.has_jumps else state, info
 
     def _local(
         self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None

@@ -4,6 +4,7 @@ import math
 import warnings
 
 import pyro.distributions as dist
+import pytest
 import torch
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
 
@@ -75,13 +76,14 @@ def test_the_best_kind_is_kept():
     assert base.parts[0] is base.local
 
 
-def test_local_kernel_leaves_its_target_alone():
+@pytest.mark.parametrize("has_jumps", [True, False], ids=["jumps", "local moves alone"])
+def test_local_kernel_leaves_its_target_alone(has_jumps):
     """Exact draws of a funnel stay exact: moments of its first coordinate, spread 3, known in closed form."""
     generator = seeded_generator(5)
     first = 3 * torch.randn(20_000, 1, generator=generator, dtype=torch.float64)
     x = torch.cat([first, (first / 2).exp() * torch.randn(20_000, 3, generator=generator, dtype=torch.float64)], -1)
     base = fit_base(x.reshape(4, -1, 4)[:, :500])
-    kernel = LocalMALA(base)
+    kernel = LocalMALA(base, has_jumps=has_jumps)
     state = init_state(x, funnel)
     sizes = 2.0 * 10 ** -torch.rand(len(x), generator=generator, dtype=torch.float64)
     for _ in range(20):
