@@ -10,7 +10,7 @@ import torch
 import drl_density as drl
 from drl_density import AISSettings, NoiseSchedule, annealed_importance_sampling, geometric_path, sequence_path
 from drl_density.errors import NumericalError
-from drl_density.mcmc import ULA
+from drl_density.mcmc import MALA, ULA
 from drl_density.partition import anneal, plan_annealing
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
 from drl_density.weights import combine_replicates, log_mean_exp
@@ -91,6 +91,30 @@ def test_error_is_calibrated():
         scores.append((value - float(SYSTEM.log_z(0))) / error)
     # Student-t with 15 degrees of freedom has variance 15 / 13 and kurtosis excess 6 / 11.
     assert_z(torch.tensor(scores).var(), 15 / 13, (15 / 13) * math.sqrt((2 + 6 / 11) / 60))
+
+
+@pytest.mark.parametrize("is_adapted", [False, True])
+def test_adapting_on_the_weighted_particles_biases_log_z(is_adapted):
+    """Every particle's step size follows its own acceptance: frozen step sizes keep E[w] = Z, these do not."""
+    base = dist.Normal(torch.zeros(2, dtype=torch.float64), 1.5).to_event(1)
+    path = geometric_path(base, lambda x: 1.5 * x.sum(-1) - 2 * x.square().sum(-1) - x[..., 0] ** 4, num_bridges=6)
+    grid = torch.linspace(-6, 6, 601, dtype=torch.float64)
+    points = torch.cartesian_prod(grid, grid)
+    truth = float(path.log_densities[-1](points).logsumexp(0)) + 2 * math.log(0.02)  # trapezoid, exact for smooth decay
+    generator = seeded_generator(8)
+    x, kernel, sizes = path.draw(40_000, generator), MALA(), torch.full((40_000,), 0.5, dtype=torch.float64)
+    weights, before = torch.zeros(len(x), dtype=torch.float64), base.log_prob(x)
+    for log_density in path.log_densities:
+        state = kernel.init(x, log_density)
+        weights = weights + state.log_density - before
+        for _ in range(4):
+            state, info = kernel.step(state, log_density, sizes, generator)
+            if is_adapted:
+                sizes = sizes * (2 * (info.acceptance_probability - kernel.target_acceptance)).exp()
+        x, before = state.position, state.log_density
+    ratio = (weights - truth).exp()
+    z = float((ratio.mean() - 1) / (ratio.std() / math.sqrt(len(ratio))))
+    assert abs(z) > 8 if is_adapted else abs(z) < 4.5
 
 
 def test_unadjusted_kernels_are_refused():
