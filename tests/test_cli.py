@@ -142,7 +142,7 @@ def test_diagnose_writes_into_the_report(run, capsys):
 
 
 def test_evaluate_keeps_a_live_line_and_writes_the_page(run, capsys):
-    assert main(["evaluate", str(run), "--particles", "16", "--replicates", "2"]) == 0
+    assert main(["evaluate", str(run), "--particles", "16", "--replicates", "2", "--mixing-steps", "3"]) == 0
     printed = capsys.readouterr()
     assert re.search(r"annealing +100 % .*log Z = -?\d+\.\d{3} ± \d+\.\d{3}, ESS \d+", printed.err)
     assert "log Z" in printed.out

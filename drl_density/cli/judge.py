@@ -38,10 +38,14 @@ class Evaluate:
     """Particles per replicate."""
     replicates: int = 8
     """Independent replicates."""
+    mixing_steps: int = 50
+    """Steps of the draws that start the upper side; more where the page says that chains are slow."""
 
     def run(self) -> None:
         """Evaluate, print and write."""
-        settings = SandwichSettings(num_particles=self.particles, num_replicates=self.replicates)
+        settings = SandwichSettings(
+            num_particles=self.particles, num_replicates=self.replicates, num_mixing_steps=self.mixing_steps
+        )
         density = Density.load(self.run_folder)
         rows = rows_of(density, self.source)
         report = density.evaluate(rows, seed=self.seed, settings=settings, progress=True)

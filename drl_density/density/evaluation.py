@@ -12,7 +12,7 @@ from torch import Tensor
 
 from drl_density.density.likelihood_report import FORMAT, LikelihoodReport
 from drl_density.density.live_line import LiveLine
-from drl_density.diagnostics import chains_to_groups
+from drl_density.diagnostics import chain_table, chains_to_groups
 from drl_density.errors import DataError
 from drl_density.mcmc import MALA, DualAveraging, Recording, run_chain
 from drl_density.model import EnergySequence
@@ -99,6 +99,7 @@ def evaluate(
         "num_transitions": result.details["num_transitions"],
         "num_particles": settings.num_particles,
         "num_replicates": settings.num_replicates,
+        "num_mixing_steps": settings.num_mixing_steps,
         "units": "nats",
         "inference_library": "drl_density",
         "inference_library_version": sys.modules["drl_density"].__version__,
@@ -106,6 +107,8 @@ def evaluate(
     line.close()
     whole = xr.DataTree.from_dict(tree)
     whole.attrs |= attributes
+    least_ess = min(row["ess_bulk"] for row in chain_table(whole).values())
+    whole.attrs["autocorrelation_time"] = num_chain_steps * whole["posterior"].sizes["chain"] / least_ess
     return LikelihoodReport(whole)
 
 

@@ -17,7 +17,7 @@ from drl_density.errors import DataError, RunFolderError
 from drl_density.reports import ReportPage
 from drl_density.run_folder import write_whole
 
-FORMAT = "drl_density likelihood report, version 2"
+FORMAT = "drl_density likelihood report, version 3"
 
 
 @dataclass(frozen=True)

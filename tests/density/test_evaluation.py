@@ -167,6 +167,19 @@ def test_others_are_scored_on_the_rows_of_the_report(report, tiny_data):
     assert rows[1].mean == pytest.approx(float(flow().log_prob((x + noise).float()).mean().detach()), abs=1e-5)
 
 
+def test_slow_chains_are_explained_with_the_run_that_settles_them(report):
+    doubted = report.tree.copy(deep=True)
+    place = doubted["estimates"]["estimator"].values.tolist().index("Bennett's ratio, draws from data")
+    doubted["estimates"]["value"].values[place] = report.log_z - 0.5
+    doubted.attrs |= {"verdict": "doubtful", "autocorrelation_time": 300.0}
+    page = drl.LikelihoodReport(doubted).page()
+    text = next(text for text in page.words if text.startswith("Why the doubt"))
+    assert "0.50 lower" in text
+    assert "--mixing-steps 600" in text
+    assert f"these took {SMALL.num_mixing_steps}." in text
+    assert not any(text.startswith("Why the doubt") for text in report.page().words)
+
+
 def test_an_untrained_model_is_said_to_be_one(tiny_density, tiny_data):
     untrained = dataclasses.replace(tiny_density, details=tiny_density.details | {"best_step": {"gaussian-0": 0}})
     with warnings.catch_warnings():
