@@ -4,8 +4,12 @@ import math
 
 import pytest
 import torch
+import xarray as xr
 
 from drl_density.bits_per_dimension import bits_per_dimension
+from drl_density.datasets import Column
+from drl_density.density import LikelihoodReport
+from drl_density.density.evaluation import _declared_range
 from drl_density.errors import DataError
 
 D = 12
@@ -46,3 +50,45 @@ def test_a_wide_interval_is_unknown():
     assert not found(log_z=(1.0, -math.inf, 1.5)).is_known
     with pytest.raises(DataError, match="log Z as"):
         found(log_z=(1.0, 1.5, 2.0))
+
+
+def report(declared):
+    """A report of 50 rows with mean log Jacobian -d log 256 and log Z = 1 in [0.9, 1.2]."""
+    values = (LOGS - 1.0 - D * math.log(256)).numpy()[None, None]
+    tree = xr.DataTree.from_dict({"log_likelihood": xr.Dataset({"x": (("chain", "draw", "obs_id"), values)})})
+    tree.attrs |= {"log_z": 1.0, "log_z_lower": 0.9, "log_z_upper": 1.2, "num_features": D, "scheme": "rows as given"}
+    tree.attrs |= {"mean_log_jacobian": -D * math.log(256), "level_noise": 0.01, "declared_range": declared}
+    return LikelihoodReport(tree)
+
+
+def test_a_report_tells_its_bits():
+    """The same number as from the parts, and as ``bits_per_dim``; other rows are refused."""
+    result = report("0..255").bits()
+    assert result.value == pytest.approx(found().value, rel=1e-12)
+    assert result.value == pytest.approx(report("0..255").bits_per_dim, rel=1e-12)
+    assert (result.value_range, result.level_noise) == ((0, 255), 0.01)
+    with pytest.raises(DataError, match="whole numbers of one declared range.*rows as given"):
+        report("").bits()
+
+
+class Pixels:
+    def __init__(self, *columns):
+        self.columns = columns
+
+
+PIXEL = Column("x", "integer", 1.0, lower=-0.5, upper=255.5)
+
+
+@pytest.mark.parametrize(
+    ("columns", "width", "declared"),
+    [
+        ((PIXEL, PIXEL), 1.0, "0..255"),
+        ((PIXEL, PIXEL), 0.0, ""),
+        ((PIXEL, Column("y", "integer", 1.0, lower=-0.5, upper=16.5)), 1.0, ""),
+        ((PIXEL, Column("y")), 1.0, ""),
+        ((Column("y", "integer", 1.0),) * 2, 1.0, ""),
+    ],
+    ids=["pixels", "not dequantised", "two ranges", "continuous", "no bounds"],
+)
+def test_declared_ranges(columns, width, declared):
+    assert _declared_range(Pixels(*columns), torch.full((2,), width, dtype=torch.float64)) == declared

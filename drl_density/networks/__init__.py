@@ -13,7 +13,12 @@ from drl_density.networks.mlp import MLP, Ensemble, MLPSettings
 from drl_density.networks.noised_mixture import NoisedGaussianMixture, Tilted
 from drl_density.networks.quadratic_base import QuadraticBase
 from drl_density.networks.residual import MULTIPLIERS, ResidualEnergy, ResidualSettings
-from drl_density.networks.spectral_norm import SpectralWeight, frozen_power_iteration, settle_power_iteration
+from drl_density.networks.spectral_norm import (
+    SpectralWeight,
+    frozen_power_iteration,
+    held_weights,
+    settle_power_iteration,
+)
 from drl_density.networks.step_calibrated import StepCalibrated
 from drl_density.networks.unet import UNet, UNetSettings
 
@@ -36,5 +41,6 @@ __all__ = [
     "composed",
     "frozen_power_iteration",
     "guided",
+    "held_weights",
     "settle_power_iteration",
 ]

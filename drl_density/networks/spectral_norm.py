@@ -43,6 +43,7 @@ class SpectralWeight(nn.Module):
         bound = math.sqrt(3 * (1e-10 if is_zero else 1.0) / fan_average)
         self.weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
         self.is_zero, self.is_normalized, self.is_frozen = is_zero, is_normalized, False
+        self.held: Tensor | None = None
         if is_normalized:
             self.register_buffer("u", functional.normalize(torch.randn(shape[0], generator=generator), dim=0))
 
@@ -55,6 +56,8 @@ class SpectralWeight(nn.Module):
 
     def forward(self) -> Tensor:
         """The weight as the layer uses it; differentiable, the gradient of sigma included."""
+        if self.held is not None:
+            return self.held
         if not self.is_normalized:
             return self.weight
         u, v = self.iterate()
@@ -135,6 +138,25 @@ def frozen_power_iteration(network: nn.Module) -> Iterator[None]:
     finally:
         for weight, was_frozen in zip(weights, before, strict=True):
             weight.is_frozen = was_frozen
+
+
+@contextmanager
+def held_weights(network: nn.Module) -> Iterator[None]:
+    """Inside, normalised weights are computed once, and power iterations stand still: for chains, which move x alone.
+
+    Same bits as :func:`frozen_power_iteration`, and no gradient for the weights.
+    """
+    weights = [module for module in network.modules() if isinstance(module, SpectralWeight) and module.is_normalized]
+    before = [weight.held for weight in weights]
+    with frozen_power_iteration(network):
+        with torch.no_grad():
+            for weight in weights:
+                weight.held = weight()
+        try:
+            yield
+        finally:
+            for weight, held in zip(weights, before, strict=True):
+                weight.held = held
 
 
 def settle_power_iteration(network: nn.Module, *, num_iterations: int = 20) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from drl_density.mcmc import ULA, Kernel
 from drl_density.model import EnergySequence
-from drl_density.networks import frozen_power_iteration
+from drl_density.networks import held_weights
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class LangevinChains:
         acceptance = torch.ones_like(alpha)
         if not self.num_steps:
             return start.detach(), acceptance
-        with frozen_power_iteration(model), chain_precision(model, self.kernel):
+        with held_weights(model), chain_precision(model, self.kernel):
             state = self.kernel.init(start, log_density)
             acceptance = torch.zeros_like(alpha)
             for _ in range(self.num_steps):

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
-from drl_density.networks import frozen_power_iteration
+from drl_density.networks import held_weights
 from drl_density.training.langevin_chains import SHARED_NOISE_REFUSAL, chain_precision, draw_pairs
 
 
@@ -155,7 +155,7 @@ class RecoveryLikelihood:
             start = torch.where(chosen.reshape(column), x_noisier, clean)
         step_size = multiplier.to(clean) * scale
         acceptance = torch.zeros_like(scale)
-        with frozen_power_iteration(model), chain_precision(model, self.kernel):
+        with held_weights(model), chain_precision(model, self.kernel):
             state = self.kernel.init(start, log_density)
             for _ in range(self.num_steps):
                 state, info = self.kernel.step(state, log_density, step_size, generator)

@@ -7,7 +7,15 @@ from torch import nn
 from drl_density import HMC, MALA, ULA, NoiseSchedule, RecoveryLikelihood, TrainingSettings
 from drl_density.mcmc import graphed
 from drl_density.model import EnergySequence
-from drl_density.networks import MLP, MLPSettings, ResidualEnergy, ResidualSettings
+from drl_density.networks import (
+    MLP,
+    MLPSettings,
+    ResidualEnergy,
+    ResidualSettings,
+    SpectralWeight,
+    frozen_power_iteration,
+    held_weights,
+)
 from drl_density.testing import seeded_generator
 from drl_density.training import Evaluation, LangevinChains, LangevinRecovery, Workers, new_state, train
 from drl_density.training.gradient_step import gradient_step, prepare_network
@@ -140,3 +148,22 @@ def test_graphed_density_is_the_same():
     log_snr = model.schedule.log_snr_at(2).float().cuda()
     replayed = graphed(lambda state: model.log_density_at(state, log_snr), x)
     assert torch.allclose(replayed(x), model.log_density_at(x, log_snr), rtol=1e-5)
+
+
+def test_held_weights_move_chains_by_the_same_bits(monkeypatch):
+    """Chains with weights normalised once end where chains end that normalise them in every pass; learning goes on."""
+    ends, counts = [], []
+    for context in (held_weights, frozen_power_iteration):
+        monkeypatch.setattr("drl_density.training.langevin_chains.held_weights", context)
+        model, iterations = fresh().model, []
+        iterate = SpectralWeight.iterate
+        monkeypatch.setattr(SpectralWeight, "iterate", lambda self: iterations.append(1) or iterate(self))  # noqa: B023
+        x, levels = draw(6, seeded_generator(5)), torch.arange(6)
+        chains = LangevinChains(num_steps=3)
+        ends.append(chains.run(model, x, x, levels, generator=seeded_generator(6))[0])
+        counts.append(len(iterations))
+        monkeypatch.setattr(SpectralWeight, "iterate", iterate)
+        model.log_density(x, 1).sum().backward()
+        assert model.network.enter.kernel.weight.grad.abs().sum() > 0
+    assert torch.equal(*ends)
+    assert counts[1] == 4 * counts[0]

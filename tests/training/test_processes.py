@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from drl_density import TrainingSettings
-from drl_density.errors import NumericalError
+from drl_density import TrainingSettings, fit
+from drl_density.errors import NumericalError, RunFolderError
 from drl_density.run_folder import RunFolder
 from drl_density.training import Workers
 from drl_density.training.gradient_step import gradient_step
@@ -159,3 +159,9 @@ def test_bad_shards():
     with pytest.raises(ValueError, match="3 processes need at least as many shards"):
         Workers(0, 3).own(2)
     assert [list(Workers(rank, 2).own(5)) for rank in (0, 1)] == [[0, 1], [2, 3, 4]]
+
+
+def test_a_fit_of_several_processes_needs_a_folder(tiny_data, monkeypatch):
+    monkeypatch.setattr(Workers, "current", classmethod(lambda cls: cls(0, 2)))
+    with pytest.raises(RunFolderError, match="2 processes hand their density on through a run folder"):
+        fit(tiny_data, progress=False)
