@@ -69,6 +69,12 @@ class ChainSampler:
     step_size: float = 0.3
     is_adapted: bool = True
 
+    def __post_init__(self) -> None:
+        if not self.kernel.is_adjusted:
+            raise ValueError(
+                f"expected an adjusted kernel such as MALA() or HMC(4), got {self.kernel}: its draws are biased"
+            )
+
     def __call__(self, log_density: LogDensity, initial: Tensor, generator: torch.Generator | None) -> SampleResult:
         """Run the chains; see :class:`SamplerPolicy`."""
         adaptation = DualAveraging(self.kernel.target_acceptance) if self.is_adapted else None

@@ -11,7 +11,7 @@ from pyro.infer.autoguide import AutoNormal
 
 from drl_density import ChainSampler, EnergyDistribution, NoiseSchedule
 from drl_density.errors import DRLDensityWarning
-from drl_density.mcmc import HMC
+from drl_density.mcmc import HMC, ULA
 from drl_density.model import EnergySequence
 from drl_density.networks import MLP, MLPSettings
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
@@ -167,3 +167,51 @@ def test_recovery_draws_match_the_exact_conditional():
     draws = conditional.run(generator=seeded_generator(3)).draws
     assert_z(draws, exact.mean[0])
     assert_z((draws - exact.mean[0]).square(), exact.variance[0])
+
+
+def test_an_unadjusted_kernel_draws_nothing():
+    with pytest.raises(ValueError, match="expected an adjusted kernel"):
+        ChainSampler(kernel=ULA())
+
+
+def test_what_torch_and_pyro_inherit(make):
+    """Calling draws, expand_by repeats, score_parts and shape follow the batch; nothing claims to be reparameterised."""
+    target = make()
+    assert target().shape == (2,)
+    assert target.expand_by((3,)).batch_shape == (3,)
+    assert target.shape((5,)) == (5, 2)
+    assert not target.has_rsample
+    assert not target.has_enumerate_support
+    x = target.sample((4,))
+    assert not x.requires_grad
+    parts = target.score_parts(x)
+    torch.testing.assert_close(parts.log_prob, target.log_prob(x))
+    assert target.support.event_dim == target.event_dim == 1
+    for call in (target.entropy, lambda: target.cdf(x)):
+        with pytest.raises(NotImplementedError, match="estimate it from sample"):
+            call()
+
+
+def test_values_and_batches_broadcast_both_ways(make):
+    target = make().expand(torch.Size([3]))
+    x = torch.randn(5, 1, 2, generator=seeded_generator(2), dtype=torch.float64)
+    torch.testing.assert_close(target.log_prob(x), make().log_prob(x).expand(5, 3))
+    assert target.log_prob(x[0, 0]).shape == (3,)
+
+
+def test_settings_of_a_site_survive_on_its_trace(make):
+    def model():
+        return pyro.sample("x", make(), infer={"drl": {"kernel": "hmc"}})
+
+    assert pyro.poutine.trace(model).get_trace().nodes["x"]["infer"]["drl"] == {"kernel": "hmc"}
+
+
+def test_events_of_image_shape():
+    target = EnergyDistribution.from_log_density(lambda x: -0.5 * x.square().flatten(1).sum(1), (3, 4, 5))
+    target = target.with_sampler(ChainSampler(num_warmup=5, num_steps=2))
+    x = target.expand(torch.Size([2])).sample((6,))
+    assert x.shape == (6, 2, 3, 4, 5)
+    assert target.support.event_dim == 3
+    torch.testing.assert_close(target.log_prob(x), -0.5 * x.square().flatten(2).sum(2))
+    with pytest.raises(ValueError, match="event_shape"):
+        target.log_prob(torch.zeros(4, 5))

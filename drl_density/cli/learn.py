@@ -111,12 +111,11 @@ class Fit:
 
     def _print_settings(self, data: Dataset) -> None:
         table = prepare_table(data, self.settings.transform, base=self.settings.base)
-        num_features, transform = data.train[0].numel(), table.transform
+        num_features = data.train[0].numel()
         settings = self.settings.resolve(
             len(data.train), num_features, table.bases.sigma_min, event_shape=data.event_shape
         )
-        describe = getattr(transform, "describe", None)
-        print("\n".join(describe()) if describe else f"transform: {transform}")
+        print(table.describe())
         print(json.dumps({"out": str(self.out), "seed": self.seed, **settings.to_dict()}, indent=1))
         if self.preset is not None:
             print(find_preset(self.preset).describe())

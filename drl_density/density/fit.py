@@ -29,7 +29,7 @@ from drl_density.density.selection import AnnealedLikelihood, validation_rows, v
 from drl_density.density.settings import FitSettings
 from drl_density.density.store import TrainingFolder
 from drl_density.density.table import Table, prepare_table
-from drl_density.errors import RunFolderError
+from drl_density.errors import DataError, RunFolderError
 from drl_density.model import EnergySequence
 from drl_density.networks import NoisedGaussianMixture
 from drl_density.partition import annealed_importance_sampling, sequence_path
@@ -75,6 +75,8 @@ def fit(
         WorkerLost: another process of the run is gone; what was saved is whole.
     """
     started = time.monotonic()
+    if max_minutes is not None and not max_minutes > 0:
+        raise DataError(f"max_minutes must be a positive number, got {max_minutes}")
     workers = Workers.current()
     if workers.count > 1 and out is None:
         raise RunFolderError(f"{workers.count} processes hand their density on through a run folder: give out=...")
@@ -91,6 +93,8 @@ def fit(
         len(dataset.train), dataset.train[0].numel(), table.bases.sigma_min, event_shape=dataset.event_shape
     )
     check_memory(settings)
+    if progress and workers.is_first:
+        tqdm.write(table.describe())
     forecast, reserve = None, 0.0
     if saved is None and max_minutes is not None:
         reserve = finishing_seconds(table, settings, seed=seed)

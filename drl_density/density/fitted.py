@@ -20,7 +20,7 @@ from drl_density.datasets import Column
 from drl_density.density.data_units import Blank, DataLogDensity, PooledSampler, ToData, bounded_support, freeze
 from drl_density.density.settings import FitSettings
 from drl_density.distributions import EnergyDistribution, SampleResult
-from drl_density.errors import UnreliableEstimateWarning
+from drl_density.errors import DataError, UnreliableEstimateWarning
 from drl_density.model import EnergySequence
 from drl_density.samplers import ConditionalSettings, ProgressivePlan, ProgressiveSampler
 from drl_density.weights import LogPartitionEstimate
@@ -119,8 +119,15 @@ class Density:
     def log_prob(self, x: Tensor) -> Tensor:
         """Normalised log density of rows ``(n, *event)`` in data units, nats, float64, shape ``(n,)``;
         -inf outside declared bounds.
+
+        Raises:
+            DataError: rows of another shape.
         """
-        rows = torch.as_tensor(x, dtype=torch.float64).reshape(-1, torch.Size(self.event_shape).numel())
+        rows, event_shape = torch.as_tensor(x, dtype=torch.float64), torch.Size(self.event_shape)
+        is_flat = rows.ndim > 0 and rows.shape[-1] == event_shape.numel()
+        if not is_flat and rows.shape[max(rows.ndim - len(event_shape), 0) :] != event_shape:
+            raise DataError(f"expected rows (n, *event) of event shape {tuple(event_shape)}, got {tuple(rows.shape)}")
+        rows = rows.reshape(-1, event_shape.numel())
         target = DataLogDensity(self.model, self.transform)
         with torch.no_grad():
             parts = [target(chunk) for chunk in rows.split(16384)]

@@ -103,6 +103,15 @@ class FitSettings:
         """Whether training fits the constants between levels."""
         return self.classification_weight > 0
 
+    def __post_init__(self) -> None:
+        least = {"num_levels": 2, "width": 1, "num_blocks": 1, "num_networks": 1, "jump": 1, "num_pool_draws": 1}
+        for name, value in least.items():
+            given = getattr(self, name)
+            if given is not None and given < value:
+                raise ValueError(f"{name} must be at least {value}, got {given}")
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+
     def resolve(
         self, num_rows: int, num_features: int, sigma_min: float, *, event_shape: tuple[int, ...] = ()
     ) -> FitSettings:

@@ -40,6 +40,20 @@ class Table:
         """Median of each column, which stands in a hole until a draw replaces it, ``(d,)``."""
         return self.dataset.train.nanmedian(0).values
 
+    def describe(self) -> str:
+        """What was chosen for the columns (the first 20), and how the bases scored on validation."""
+        describe = getattr(self.transform, "describe", None)
+        lines = describe() if describe else [f"all columns: {self.transform}"]
+        shown = [f"  {line}" for line in lines[:20]]
+        if len(lines) > 20:
+            shown.append(f"  ... and {len(lines) - 20} more columns")
+        if self.bases is not None:
+            scores = ", ".join(f"{name} {score:.3f}" for name, score in self.bases.scores.items())
+            shown.append(
+                f"bases on validation, nats/row in model space: {scores}; kept {', '.join(self.bases.mixtures)}"
+            )
+        return "\n".join(["transform (settings.transform and columns override it):", *shown])
+
     def rows(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Rows in data units, dequantised, in float64."""
         return x if self.dequantization is None else self.dequantization(x, generator)

@@ -88,6 +88,13 @@ class TrainingSettings:
     second_moment_decay: float = 0.99
 
     def __post_init__(self) -> None:
+        for name in ("num_steps", "batch_size", "evaluate_every", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not self.learning_rate > 0 or not 0 <= self.average_decay < 1:
+            raise ValueError(
+                f"need learning_rate > 0 and average_decay in [0, 1), got {self.learning_rate} and {self.average_decay}"
+            )
         if self.num_shards < 1 or self.batch_size % self.num_shards:
             raise ValueError(
                 f"num_shards must divide batch_size, got num_shards={self.num_shards} and batch_size={self.batch_size}"

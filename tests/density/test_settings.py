@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.density import FitSettings
+from drl_density.density import FitSettings, prepare_table
+from drl_density.errors import DataError
 from drl_density.schedule import NoiseSchedule
 
 
@@ -64,3 +65,50 @@ def test_a_fit_on_the_papers_six_levels(tiny_data, tiny_settings):
     assert float(density.model.schedule.sigma[-1]) == float(NoiseSchedule.linear_beta().sigma[-1])
     assert bool(torch.isfinite(density.log_prob(tiny_data.test)).all())
     assert density.settings.num_levels == 6
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: FitSettings(width=0), "width must be at least 1"),
+        (lambda: FitSettings(num_levels=1), "num_levels must be at least 2"),
+        (lambda: FitSettings(dropout=1.0), "dropout must lie in"),
+        (lambda: drl.TrainingSettings(num_steps=0), "num_steps must be at least 1"),
+        (lambda: drl.TrainingSettings(patience=0), "patience must be at least 1"),
+        (lambda: drl.TrainingSettings(learning_rate=float("nan")), "need learning_rate > 0"),
+    ],
+)
+def test_settings_that_cannot_be(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+@pytest.mark.parametrize("minutes", [0, -1.0, float("nan")])
+def test_no_time_is_refused_before_anything_is_written(tiny_data, tmp_path, minutes):
+    with pytest.raises(DataError, match="positive number"):
+        drl.fit(tiny_data, out=tmp_path / "run", max_minutes=minutes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_choices_are_described():
+    table = prepare_table(drl.load_dataset("wine", seed=0), base="gaussian")
+    said = table.describe()
+    assert "alcohol: " in said
+    assert "logistic component" in said
+    assert "kept gaussian" in said
+    assert "standardize" not in said
+
+
+def test_the_rate_warms_up_and_falls_as_a_half_cosine():
+    settings = drl.TrainingSettings(num_steps=1000, learning_rate=2.0)
+    assert settings.rate(0) == pytest.approx(2.0 / 100, rel=1e-3)
+    assert settings.rate(500) == pytest.approx(1.0, rel=1e-12)
+    assert settings.rate(1000) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_rows_of_another_shape_are_refused(tiny_density):
+    with pytest.raises(DataError, match=r"event shape \(2,\), got \(4, 3\)"):
+        tiny_density.log_prob(torch.zeros(4, 3))
+    with pytest.raises(ValueError, match="event_shape|support"):
+        tiny_density.distribution().log_prob(torch.zeros(4, 3))
+    assert tiny_density.log_prob(torch.zeros(2)).shape == (1,)
