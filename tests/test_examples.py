@@ -5,9 +5,24 @@ from pathlib import Path
 
 import pytest
 
+from drl_density import FitSettings, TrainingSettings
+from drl_density.density import ImageSettings
+from drl_density.samplers import ConditionalSettings
 from drl_density.testing import assert_z
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+TINY_IMAGES = FitSettings(
+    network="residual",
+    transform="logit",
+    base="gaussian",
+    num_levels=2,
+    num_chain_steps=1,
+    num_particles=4,
+    num_pool_draws=2,
+    images=ImageSettings((1, 8, 8), num_channels=4, multipliers=(1,), num_validation_rows=16),
+    training=TrainingSettings(num_steps=2, evaluate_every=2, batch_size=8),
+)
+TINY_CONDITIONAL = ConditionalSettings(num_particles=4, steps_per_level=1, num_transitions=1, num_final_steps=8)
 ARGUMENTS = {
     "01_fit_and_sample": lambda tiny: {"num_rows": 400, "settings": tiny, "max_minutes": None, "num_particles": 32},
     "02_log_z_of_your_own_density": lambda tiny: {},
@@ -19,6 +34,33 @@ ARGUMENTS = {
     "09_evidence_of_a_pyro_model": lambda tiny: {"num_rows": 8, "num_particles": 32},
     "08_undersampled_images": lambda tiny: {"size": 8, "num_draws": 8, "num_train": 400, "num_steps": 10},
     "10_few_step_draws": lambda tiny: {"num_updates": 3, "num_steps": 10, "settings": tiny, "max_minutes": None},
+    "10_progressive_grid": lambda tiny: {"num_pictures": 2, "settings": TINY_IMAGES, "max_minutes": None},
+    "11_inpainting": lambda tiny: {
+        "num_digits": 1,
+        "num_completions": 2,
+        "settings": TINY_IMAGES,
+        "max_minutes": None,
+        "conditional": TINY_CONDITIONAL,
+    },
+    "12_interpolation": lambda tiny: {"num_places": 3, "num_steps": 2, "settings": TINY_IMAGES, "max_minutes": None},
+    "13_long_image_chains": lambda tiny: {
+        "num_steps": 40,
+        "num_chains": 8,
+        "settings": TINY_IMAGES,
+        "max_minutes": None,
+    },
+    "14_log_z_by_level": lambda tiny: {
+        "num_rows": 20,
+        "num_particles": 4,
+        "settings": TINY_IMAGES,
+        "max_minutes": None,
+    },
+    "15_levels_and_chain_steps": lambda tiny: {
+        "levels": (1, 3),
+        "steps": (2,),
+        "num_training_steps": 20,
+        "settings": tiny,
+    },
 }
 
 
@@ -35,7 +77,8 @@ def test_every_example_is_listed():
 
 @pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_examples_run(name, tiny_settings):
+def test_examples_run(name, tiny_settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert load(name).main(**ARGUMENTS[name](tiny_settings)) is not None
 
 

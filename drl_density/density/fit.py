@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from drl_density.density.build import (
 from drl_density.density.fitted import Baselines, Density, ToData, freeze
 from drl_density.density.footprint import check_memory
 from drl_density.density.forecast import final_annealing, finishing_seconds, within_time
+from drl_density.density.histogram import histogram_log_density
 from drl_density.density.holes import DrawnBatches, HeldOut, observed_baselines
 from drl_density.density.members import join
 from drl_density.density.selection import AnnealedLikelihood, validation_rows, validation_score, validation_sizes
@@ -223,7 +225,7 @@ def _finish(
     plan = plan_progressive(model, generator=generator)
     draws = sample_progressive(model, settings.num_pool_draws, plan=plan, generator=generator).draws
     pool = ToData(table.transform, torch.Size([num_features]))(draws)
-    baselines = _baselines(table, model, estimate.value, validation_sizes(settings), seed=seed)
+    baselines = _baselines(table, model, estimate.value, settings, seed=seed)
     density = Density(
         model=model,
         transform=table.transform,
@@ -256,20 +258,26 @@ def _finish(
     return density
 
 
-def _baselines(table: Table, model: EnergySequence, log_z: float, sizes: dict[str, int], *, seed: int) -> Baselines:
+def _baselines(table: Table, model: EnergySequence, log_z: float, settings: FitSettings, *, seed: int) -> Baselines:
     """Validation figures of the model, a full Gaussian in model space, and independent marginals, in data units."""
     if table.drawn is not None:
         return Baselines(*observed_baselines(table, model, log_z, seed=seed))
-    data_rows = table.validation_rows(seed=seed, **sizes)
+    data_rows = table.validation_rows(seed=seed, **validation_sizes(settings))
     generator = torch.Generator().manual_seed(0)
     train = table.rows(table.some_training_rows(generator), generator)
     u_train, u = table.transform(train), table.transform(data_rows)
     jacobian = table.transform.log_abs_det_jacobian(data_rows, u)
     covariance = u_train.T.cov() + 1e-6 * torch.eye(u.shape[1], dtype=u.dtype)
     gaussian = torch.distributions.MultivariateNormal(u_train.mean(0), covariance).log_prob(u) + jacobian
-    is_fitted = isinstance(table.transform, MarginalGaussianization)
-    marginals = table.transform if is_fitted else fit_marginal_gaussianization(train)
     with torch.no_grad():
         tilted = model.log_density(u.float(), 0).double() - log_z + jacobian
-        independent = marginals.marginal_log_density(data_rows).sum(-1)
+    columns = table.dataset.columns
+    is_pixels = settings.network == "residual"
+    if is_pixels and all(column.width and math.isfinite(column.upper - column.lower) for column in columns):
+        independent = histogram_log_density(table.dataset.train, data_rows, columns)
+    else:
+        is_fitted = isinstance(table.transform, MarginalGaussianization)
+        marginals = table.transform if is_fitted else fit_marginal_gaussianization(train)
+        with torch.no_grad():
+            independent = marginals.marginal_log_density(data_rows).sum(-1)
     return Baselines(float(tilted.mean()), float(gaussian.mean()), float(independent.mean()))

@@ -11,8 +11,10 @@ import torch
 
 import drl_density as drl
 from drl_density.cli import main
+from drl_density.datasets import Column
 from drl_density.density import ImageSettings, check_memory, footprint
 from drl_density.density.build import build_model, build_objective, training_batches
+from drl_density.density.histogram import histogram_log_density
 from drl_density.density.selection import AnnealedLikelihood
 from drl_density.density.table import prepare_table
 from drl_density.errors import DataError
@@ -269,3 +271,13 @@ def test_given_settings_win_over_a_preset():
     mixed = given.over(drl.FitSettings.preset("cifar10"))
     assert (mixed.num_chain_steps, mixed.training.batch_size) == (7, 3)
     assert (mixed.training.warmup_steps, mixed.images.num_blocks) == (1000, 8)
+
+
+def test_independent_pixels_are_the_histograms():
+    """Two columns of three and two values: shares (count + 1) / (rows + values), divided by the width."""
+    columns = [Column("a", "integer", 1.0, lower=-0.5, upper=2.5), Column("b", "rounded", 0.5, lower=-0.25, upper=0.75)]
+    train = torch.tensor([[0.0, 0.0], [0.0, 0.5], [2.0, 0.5]])
+    rows = torch.tensor([[0.3, 0.6], [1.4, -0.2]])
+    expected = [math.log(3 / 6) + math.log(3 / 5 / 0.5), math.log(1 / 6) + math.log(2 / 5 / 0.5)]
+    found = histogram_log_density(train, rows, columns)
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
