@@ -34,28 +34,28 @@ ARGUMENTS = {
     "09_evidence_of_a_pyro_model": lambda tiny: {"num_rows": 8, "num_particles": 32},
     "08_undersampled_images": lambda tiny: {"size": 8, "num_draws": 8, "num_train": 400, "num_steps": 10},
     "10_few_step_draws": lambda tiny: {"num_updates": 3, "num_steps": 10, "settings": tiny, "max_minutes": None},
-    "10_progressive_grid": lambda tiny: {"num_pictures": 2, "settings": TINY_IMAGES, "max_minutes": None},
-    "11_inpainting": lambda tiny: {
+    "11_progressive_grid": lambda tiny: {"num_pictures": 2, "settings": TINY_IMAGES, "max_minutes": None},
+    "12_inpainting": lambda tiny: {
         "num_digits": 1,
         "num_completions": 2,
         "settings": TINY_IMAGES,
         "max_minutes": None,
         "conditional": TINY_CONDITIONAL,
     },
-    "12_interpolation": lambda tiny: {"num_places": 3, "num_steps": 2, "settings": TINY_IMAGES, "max_minutes": None},
-    "13_long_image_chains": lambda tiny: {
-        "num_steps": 40,
+    "13_interpolation": lambda tiny: {"num_places": 3, "num_steps": 2, "settings": TINY_IMAGES, "max_minutes": None},
+    "14_long_image_chains": lambda tiny: {
+        "num_steps": 100,
         "num_chains": 8,
         "settings": TINY_IMAGES,
         "max_minutes": None,
     },
-    "14_log_z_by_level": lambda tiny: {
+    "15_log_z_by_level": lambda tiny: {
         "num_rows": 20,
         "num_particles": 4,
         "settings": TINY_IMAGES,
         "max_minutes": None,
     },
-    "15_levels_and_chain_steps": lambda tiny: {
+    "16_levels_and_chain_steps": lambda tiny: {
         "levels": (1, 3),
         "steps": (2,),
         "num_training_steps": 20,

@@ -66,7 +66,9 @@ class AnnealedLikelihood:
         path = sequence_path(model, steps_per_level=self.steps_per_level)
         run = anneal(path, plan_annealing(path, settings, generator=generator), settings, generator=generator)
         annealed = dict(zip(path.levels, run.log_z_by_density.mean(1).tolist(), strict=True))
-        candidates = [0.5 * index for index in range(self.num_candidate_levels) if 0.5 * index < model.num_levels - 1]
+        candidates = [
+            0.5 * index for index in range(self.num_candidate_levels) if not index or 0.5 * index < model.num_levels - 1
+        ]
         values = {}
         with torch.no_grad():
             for level in candidates:

@@ -44,7 +44,7 @@ def main(
     grid = torch.stack(states).reshape(len(states), -1, side, side)
     figure, axes = plt.subplots(len(states), num_pictures, figsize=(num_pictures, len(states)), squeeze=False)
     for axis, picture in zip(axes.flat, grid.flatten(0, 1), strict=True):
-        axis.imshow(picture, cmap="gray", vmin=0, vmax=16)
+        axis.imshow(picture.numpy(), cmap="gray", vmin=0, vmax=16)
         axis.axis("off")
     figure.savefig(out)
     plt.close(figure)
