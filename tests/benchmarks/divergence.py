@@ -72,6 +72,7 @@ def main() -> None:
     parser.add_argument("--npz", type=Path, help="archive with red_wine")
     parser.add_argument("--names", nargs="+", default=list(NAMES), choices=NAMES)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only-report", action="store_true")
@@ -79,7 +80,8 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     records = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
     known = {(record["name"], record["seed"]) for record in records}
-    wanted = [] if args.only_report else [(name, seed) for seed in range(args.seeds) for name in args.names]
+    seeds = range(args.first_seed, args.seeds)
+    wanted = [] if args.only_report else [(name, seed) for seed in seeds for name in args.names]
     for name, seed in wanted:
         if (name, seed) not in known:
             records.append(outcome(name, seed, args.npz))
