@@ -115,7 +115,7 @@ def guided(
 
     >>> classes = [dist.Normal(-1.0, 1.0), dist.Normal(1.0, 1.0)]
     >>> sharper = guided(classes[1], Mixture(classes, [1.0, 1.0]), 2.0)
-    >>> sharper.log_prob(torch.tensor(2.0)) > sharper.log_prob(torch.tensor(1.0))
+    >>> sharper.log_prob(torch.tensor(1.3)) > sharper.log_prob(torch.tensor(1.0))
     tensor(True)
     """
     if not weight >= 0:
