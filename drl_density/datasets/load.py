@@ -246,7 +246,8 @@ def _with_holes(table: RawTable, where: str) -> tuple[RawTable, np.ndarray]:
         warnings.warn(
             f"left out {int((~kept).sum())} rows without a single value, which say nothing", DataWarning, stacklevel=5
         )
-    return RawTable(table.values[kept], table.names, table.event_shape, table.categories, table.first_row), kept
+    texts = {column: cells[kept] for column, cells in table.texts.items()}
+    return dataclasses.replace(table, values=table.values[kept], texts=texts), kept
 
 
 def _divide(
@@ -301,7 +302,8 @@ def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse"
     if lacking:
         holes = np.full((len(table.values), len(lacking)), np.nan)
         names = (*table.names, *lacking)
-        table = RawTable(np.hstack([table.values, holes]), names, (len(names),), table.categories, table.first_row)
+        values = np.hstack([table.values, holes])
+        table = dataclasses.replace(table, values=values, names=names, event_shape=(len(names),))
     if set(wanted) - set(table.names):
         if set(wanted) == {f"x{i}" for i in range(len(wanted))} and table.values.shape[1] == len(wanted):
             table = dataclasses.replace(table, names=tuple(wanted))

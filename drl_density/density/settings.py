@@ -104,7 +104,7 @@ class FitSettings:
         return self.classification_weight > 0
 
     def __post_init__(self) -> None:
-        least = {"num_levels": 2, "width": 1, "num_blocks": 1, "num_networks": 1, "jump": 1, "num_pool_draws": 1}
+        least = {"num_levels": 1, "width": 1, "num_blocks": 1, "num_networks": 1, "jump": 1, "num_pool_draws": 1}
         for name, value in least.items():
             given = getattr(self, name)
             if given is not None and given < value:

@@ -71,7 +71,7 @@ def test_a_fit_on_the_papers_six_levels(tiny_data, tiny_settings):
     ("call", "message"),
     [
         (lambda: FitSettings(width=0), "width must be at least 1"),
-        (lambda: FitSettings(num_levels=1), "num_levels must be at least 2"),
+        (lambda: FitSettings(num_levels=0), "num_levels must be at least 1"),
         (lambda: FitSettings(dropout=1.0), "dropout must lie in"),
         (lambda: drl.TrainingSettings(num_steps=0), "num_steps must be at least 1"),
         (lambda: drl.TrainingSettings(patience=0), "patience must be at least 1"),
