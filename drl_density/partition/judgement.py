@@ -38,7 +38,7 @@ def judge_sandwich(
 
     Args:
         estimates: (value, standard error) by the names above.
-        point: Bennett's ratio.
+        point: Bennett's ratio with its statistical error; the drift is not in it, so that it cannot excuse a disagreement.
         overlap: of both directions.
         annealing: record of the annealing run.
         forward: log weights of all forward paths.
@@ -47,6 +47,7 @@ def judge_sandwich(
         least_acceptance: mean acceptance on the density where it is least.
     """
     value, error = point
+    whole_error = math.hypot(error, drift)
     reasons: list[str] = []
     if overlap < 0.01 or overlap * len(forward) < 50:
         reasons.append(
@@ -98,12 +99,12 @@ def judge_sandwich(
     lower_end, upper_end = estimates[LOWER], upper_noise
     if lower_end[0] > upper_end[0] + 3 * math.hypot(lower_end[1], upper_end[1]):
         reasons.append("the lower bound lies above the upper one")
-    if error > 0.5:
-        reasons.append(f"the standard error is {error:.2g} nats")
+    if whole_error > 0.5:
+        reasons.append(f"the standard error is {whole_error:.2g} nats")
     if reasons:
         return "unreliable", "; ".join(reasons) + ": use more particles, more transitions, or more levels"
-    if error > 0.1 or annealing.verdict == "unreliable" or overlap < 0.05:
-        return "doubtful", f"standard error {error:.2g}, overlap {overlap:.2g}: spend more particles"
+    if whole_error > 0.1 or annealing.verdict == "unreliable" or overlap < 0.05:
+        return "doubtful", f"standard error {whole_error:.2g}, overlap {overlap:.2g}: spend more particles"
     if drift > 0.05:
         return "doubtful", (
             f"log Z moved by {drift:.2g} nats as draws mixed, or with the last base fitted, and may move on: use more "

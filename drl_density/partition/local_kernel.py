@@ -19,8 +19,9 @@ class LocalMALA:
 
     With responsibilities r(k | x) of the base's components, the move leaves p(x) r(k | x) invariant: k is drawn from
     r(. | x), a leapfrog step preconditioned by component k's covariance is accepted with the ratio of p(x) r(k | x), and
-    k is forgotten. The second proposal y comes from the base b and is accepted with probability
-    min(1, p(y) b(x) / (p(x) b(y))). Both leave p invariant, whatever the base.
+    k is forgotten. The other proposal y comes from the base b and is accepted with probability
+    min(1, p(y) b(x) / (p(x) b(y))). Both are reversible in p, whatever the base; a fair coin for each particle says which
+    comes first, so that the step is reversible too, as path weights in both directions need it.
 
     Attributes:
         base: fitted base; without a mixture in it the first move is plain MALA with ``scale``.
@@ -44,17 +45,20 @@ class LocalMALA:
     def step(
         self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
     ) -> tuple[ChainState, StepInfo]:
-        """Both moves; the information is that of the first."""
-        if self.base.local is None:
-            state, info = MALA(scale=self.scale).step(state, log_density, step_size, generator)
-        else:
-            state, info = self._local(state, log_density, step_size, generator)
-        return self._jump(state, log_density, generator) if self.has_jumps else state, info
+        """Both moves in random order; the information is that of the local one."""
+        if not self.has_jumps:
+            return self._local(state, log_density, step_size, generator)
+        jumps_first = torch.rand(len(state.position), generator=generator, device=state.position.device) < 0.5
+        state = self._jump(state, jumps_first, log_density, generator)
+        state, info = self._local(state, log_density, step_size, generator)
+        return self._jump(state, ~jumps_first, log_density, generator), info
 
     def _local(
         self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
     ) -> tuple[ChainState, StepInfo]:
         x, mixture = state.position, self.base.local
+        if mixture is None:
+            return MALA(scale=self.scale).step(state, log_density, step_size, generator)
         before = mixture.log_joint(x).log_softmax(1)
         gumbel = torch.empty_like(before).exponential_(generator=generator).log()
         chosen = (before - gumbel).argmax(1, keepdim=True)
@@ -72,20 +76,26 @@ class LocalMALA:
         )
         return metropolis(state, proposal, energies, generator)
 
-    def _jump(self, state: ChainState, log_density: LogDensity, generator: torch.Generator | None) -> ChainState:
-        """The gradient is evaluated for the proposals that were accepted only."""
-        x = state.position
+    def _jump(
+        self, state: ChainState, is_tried: Tensor, log_density: LogDensity, generator: torch.Generator | None
+    ) -> ChainState:
+        """For the particles marked; the gradient is evaluated for the proposals that were accepted only."""
+        (tried,) = is_tried.nonzero(as_tuple=True)
+        if not len(tried):
+            return state
+        x = state.position[tried]
         position = self.base.draw(len(x), generator).to(x)
         with torch.no_grad():
-            log_ratio = log_density(position) - state.log_density
+            log_ratio = log_density(position) - state.log_density[tried]
             log_ratio = log_ratio - self.base.log_prob(position) + self.base.log_prob(x)
         uniform = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
-        (moved,) = (uniform.log() < log_ratio).nonzero(as_tuple=True)  # not-a-number compares false: rejected
-        if not len(moved):
+        (accepted,) = (uniform.log() < log_ratio).nonzero(as_tuple=True)  # not-a-number compares false: rejected
+        if not len(accepted):
             return state
-        values, gradients = value_and_gradient(log_density, position[moved])
+        moved, position = tried[accepted], position[accepted]
+        values, gradients = value_and_gradient(log_density, position)
         return ChainState(
-            x.index_copy(0, moved, position[moved]),
+            state.position.index_copy(0, moved, position),
             state.log_density.index_copy(0, moved, values),
             state.gradient.index_copy(0, moved, gradients),
         )

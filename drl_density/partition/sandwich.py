@@ -284,11 +284,11 @@ def assemble(
         longer = dataclasses.replace(settings, num_mixing_steps=3 * settings.num_mixing_steps)
         reverse["noise"] = upward(mixed(log_density, draws["noise"], tuned, longer, generator))
         estimates[BENNETT_EARLY] = bennett_by_replicates(forward, early)[:2]
-    value, error, overlap = bennett_by_replicates(forward, reverse["noise"])
+    value, statistical, overlap = bennett_by_replicates(forward, reverse["noise"])
     drift = 0.0
     if rounds is not None:
-        drift = max(excess((value, error), rounds.estimates[-1]), bennett_shift(forward, early, reverse["noise"]))
-    error = math.hypot(error, drift)
+        drift = max(excess((value, statistical), rounds.estimates[-1]), bennett_shift(forward, early, reverse["noise"]))
+    error = math.hypot(statistical, drift)
     equilibrium = equilibrium_estimates(path, run.kept, generator=generator)
     estimates |= {
         ANNEALING: (annealing.value, max(annealing.standard_error, annealing.within_run_error)),
@@ -312,7 +312,7 @@ def assemble(
     ]
     verdict, advice = judge_sandwich(
         estimates,
-        (value, error),
+        (value, statistical),
         overlap,
         annealing,
         forward.flatten(),

@@ -2,7 +2,8 @@ r"""Missing coordinates moved on by a Markov transition that leaves their condit
 
 One round picks among the present values and fresh proposals from a closed-form conditional by their weights
 :math:`\exp F_0(x) / q(x)` (iterated sampling importance resampling: jumps between separated modes), then makes adjusted
-kernel steps. Each part leaves :math:`p_0(x_m \mid x_o)` invariant.
+kernel steps. Each part leaves :math:`p_0(x_m \mid x_o)` invariant up to the adaptation of step size and scale to the rows
+at hand, which averages out over many rows and is an approximation for a few.
 
 Source: Andrieu, Lee and Vihola 2018 (i-SIR); Samsonov et al. 2022 (with local kernels).
 """

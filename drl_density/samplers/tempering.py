@@ -255,8 +255,8 @@ def _sweep(
         restarts += comes_from_top[0]
         comes_from_top[0] = False
         if sweep % thin == thin - 1:
-            draws.append(state.position[:num_ladders])
-            log_densities.append(state.log_density[:num_ladders])
+            draws.append(state.position[:num_ladders].clone())  # a view would keep every rung
+            log_densities.append(state.log_density[:num_ladders].clone())
     final = step_sizes if tuning is None else adaptation.final(tuning)
     return _Sweeps(state, draws, log_densities, accepted / tried, acceptance, restarts, final)
 
