@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import zipfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -113,11 +114,13 @@ def read_measurement(path: Path) -> tuple[LinearOperator, torch.Tensor]:
     Raises:
         DataError: no such file, no ``y``, or not exactly one operator.
     """
+    if not path.is_file():
+        raise DataError(f"there is no file {str(path)!r}")
     try:
         with np.load(path, allow_pickle=False) as stored:
             parts: dict[str, Any] = {name: torch.as_tensor(stored[name]) for name in stored.files}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as .npz: {error}") from error
+    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read: expected an .npz archive of plain arrays, 'y' and an operator") from error
     makers = {
         "mask": lambda part: Mask(part.bool()),
         "kernel": lambda part: Blur(part.double()),

@@ -47,8 +47,8 @@ class RawTable:
         }
         return replace(self, values=self.values[:, columns], names=tuple(names), event_shape=(len(columns),), **kept)
 
-    def refuse_free_text(self, where: str) -> None:
-        """Raise for a column of free text or dates that is to be modelled.
+    def refuse_free_text(self, where: str, *, advice: str | None = None) -> None:
+        """Raise for a column of free text or dates that is to be modelled; ``advice`` in place of that for a new fit.
 
         Raises:
             DataError: naming column and row.
@@ -59,10 +59,14 @@ class RawTable:
             cells = self.texts[name]
             row = next(i for i, cell in enumerate(cells) if not _is_missing(cell) and not _is_number(cell))
             count = len({str(cell) for cell in cells if not _is_missing(cell)})
+            mend = advice or (
+                f"its column has {count} values, too many for labels (at most {MOST_CATEGORIES}, and half as many "
+                f"as rows); mend the cell, leave the column out with drop=[{name!r}] (--drop {name}), or split by it "
+                f"(--group {name}, --time {name})"
+            )
             raise DataError(
-                f"{where or 'the table'}: column {name!r}, row {self.first_row + row}: {str(cells[row])!r} is text or a "
-                f"date, with {count} distinct values (at most {MOST_CATEGORIES} make a categorical column); leave it out "
-                f"with drop=[{name!r}] (--drop {name}), or split by it (--group {name}, --time {name})"
+                f"{where or 'the table'}: column {name!r}, row {self.first_row + row}: {str(cells[row])!r} is text or "
+                f"a date; {mend}"
             )
 
 

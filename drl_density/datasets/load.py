@@ -314,7 +314,7 @@ def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse"
                 f"here are {', '.join(table.names)}"
             )
     table = table.select(wanted)
-    table.refuse_free_text(where)
+    table.refuse_free_text(where, advice="the fit knows this column as numbers: mend the cell")
     values = table.values.copy()
     for index, column in enumerate(columns):
         labels = table.categories.get(column.name)
@@ -322,7 +322,15 @@ def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse"
             values[:, index] = _recode(values[:, index], labels, column, where or name)
     if missing == "keep":
         return torch.as_tensor(np.where(np.isfinite(values), values, np.nan))
-    return torch.as_tensor(_without_holes(dataclasses.replace(table, values=values), "refuse", where or name)[0].values)
+    is_bad = ~np.isfinite(values)
+    if is_bad.any():
+        row, column = np.argwhere(is_bad)[0]
+        raise DataError(
+            f"{where or name}: {int(is_bad.sum())} cells in {int(is_bad.any(1).sum())} rows are empty, NaN or infinite, the "
+            f"first in column {wanted[column]!r}, row {table.first_row + row}. Complete rows are needed here: leave those "
+            "rows out, or fill them first with impute"
+        )
+    return torch.as_tensor(values)
 
 
 def _recode(codes: np.ndarray, labels: tuple[str, ...], column: Column, where: str) -> np.ndarray:
