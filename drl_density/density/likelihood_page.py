@@ -44,7 +44,6 @@ SLOW = "chains here are slow; the walks from noise do not rely on them"
 def likelihood_page(report: LikelihoodReport) -> ReportPage:
     """The page of ``report``."""
     attributes = report.tree.attrs
-    remarks = str(attributes["remarks"])
     return ReportPage(
         title=f"Likelihood of {attributes['name']}",
         lead=f"{report.num_rows} rows: mean log-likelihood {report.mean_log_likelihood:.3f} nats per row, between "
@@ -57,7 +56,7 @@ def likelihood_page(report: LikelihoodReport) -> ReportPage:
         figures=likelihood_figures(report),
         notes=NOTES,
         opening=1,
-        appendix=report.summary() + (f"\n{remarks}" if remarks else "") + f"\nsettings: {attributes['settings']}",
+        appendix=report.summary() + f"\nsettings: {attributes['settings']}",
     )
 
 

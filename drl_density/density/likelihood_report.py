@@ -196,7 +196,8 @@ class LikelihoodReport:
         return LikelihoodReport(tree)
 
     def summary(self) -> str:
-        """A few lines for a person."""
+        """A few lines for a person; a fit below its floor, or left at its base, is said here too."""
+        remarks = str(self.tree.attrs["remarks"])
         return "\n".join(
             [
                 f"mean log-likelihood {self.mean_log_likelihood:.4f} nats/row in [{self.mean_log_likelihood_lower:.4f}, "
@@ -204,6 +205,7 @@ class LikelihoodReport:
                 f"log Z = {self.log_z:.4f} in [{self.log_z_lower:.4f}, {self.log_z_upper:.4f}]; learned constant "
                 f"{self._scalar('learned_constant'):.4f}",
                 f"verdict: {self.verdict}: {self.advice}",
+                *((f"about the fit: {remarks}",) if remarks else ()),
             ]
         )
 

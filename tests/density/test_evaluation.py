@@ -184,7 +184,9 @@ def test_an_untrained_model_is_said_to_be_one(tiny_density, tiny_data):
     untrained = dataclasses.replace(tiny_density, details=tiny_density.details | {"best_step": {"gaussian-0": 0}})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", drl.errors.UnreliableEstimateWarning)
-        page = untrained.evaluate(tiny_data.test[:5], settings=LEAST).page()
+        evaluated = untrained.evaluate(tiny_data.test[:5], settings=LEAST)
+    assert "untrained" in evaluated.summary()
+    page = evaluated.page()
     assert any("untrained" in text for text in page.words)
     assert "untrained" in page.appendix
 
