@@ -59,7 +59,9 @@ def test_distill_then_sample_from_the_generator(run, tmp_path, capsys):
     small = ["--num-updates", "3", "--batch-size", "16", "--width", "8", "--num-corrections", "2"]
     for method in ("em", "mmd"):
         assert main(["distill", str(run), "--method", method, *small]) == 0
-        assert "not a density" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert "not a density" in said
+        assert ("in place of the generator before" in said) == (method == "mmd")
         out = tmp_path / f"{method}.csv"
         assert main(["sample", str(run), "-n", "20", "--method", "generator", "--out", str(out)]) == 0
         assert "a generator, not the density" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from drl_density.datasets import load_again, read_rows
 from drl_density.density import Density, DistillSettings, distill, reconstruct
 from drl_density.errors import DataError
 from drl_density.operators import Blur, Downsample, LinearOperator, Mask, MaskedFourier
+from drl_density.run_folder import GENERATOR
 
 
 @dataclasses.dataclass
@@ -39,12 +40,13 @@ class Distill:
         if self.settings.method == "mmd":
             rows = self._rows(density)
         made = distill(density, rows, settings=self.settings, seed=self.seed)
+        replaced = ", in place of the generator before" if (self.run_folder / GENERATOR).exists() else ""
         made.save(self.run_folder)
         share = max(1, len(made.losses) // 10)
         first, last = (sum(part) / share for part in (made.losses[:share], made.losses[-share:]))
         what = "squared discrepancy" if self.settings.method == "mmd" else "squared correction"
         print(f"{made}: {what} {first:.4g} at first, {last:.4g} at last")
-        print(f"saved in {self.run_folder}; draw with drl-density sample {self.run_folder} --method generator")
+        print(f"saved in {self.run_folder}{replaced}; draw with drl-density sample {self.run_folder} --method generator")
 
     def _rows(self, density: Density) -> torch.Tensor:
         if self.source is None:
