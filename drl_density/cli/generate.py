@@ -46,7 +46,9 @@ class Distill:
         first, last = (sum(part) / share for part in (made.losses[:share], made.losses[-share:]))
         what = "squared discrepancy" if self.settings.method == "mmd" else "squared correction"
         print(f"{made}: {what} {first:.4g} at first, {last:.4g} at last")
-        print(f"saved in {self.run_folder}{replaced}; draw with drl-density sample {self.run_folder} --method generator")
+        print(
+            f"saved in {self.run_folder}{replaced}; draw with drl-density sample {self.run_folder} --method generator"
+        )
 
     def _rows(self, density: Density) -> torch.Tensor:
         if self.source is None:
@@ -122,7 +124,9 @@ def read_measurement(path: Path) -> tuple[LinearOperator, torch.Tensor]:
         with np.load(path, allow_pickle=False) as stored:
             parts: dict[str, Any] = {name: torch.as_tensor(stored[name]) for name in stored.files}
     except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} cannot be read: expected an .npz archive of plain arrays, 'y' and an operator") from error
+        raise DataError(
+            f"{path} cannot be read: expected an .npz archive of plain arrays, 'y' and an operator"
+        ) from error
     makers = {
         "mask": lambda part: Mask(part.bool()),
         "kernel": lambda part: Blur(part.double()),

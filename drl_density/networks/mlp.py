@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drl_density.networks.distinct_levels import by_row, distinct_levels
+
 
 @dataclass(frozen=True)
 class MLPSettings:
@@ -87,7 +89,8 @@ class MLP(nn.Module):
         """g(x, lambda) for ``x`` of shape ``(batch, d)`` and ``log_snr`` of shape ``(batch,)`` or ``()``: ``(batch,)``."""
         if x.shape[-1] != self.settings.num_features:
             raise ValueError(f"expected vectors of length {self.settings.num_features}, got shape {tuple(x.shape)}")
-        level = self._level_embedding(log_snr)
+        distinct, row_level = distinct_levels(log_snr)
+        level = self._level_embedding(distinct)
         inputs = x
         if self.settings.num_fourier_features:
             angles = x @ self.frequencies
@@ -95,10 +98,9 @@ class MLP(nn.Module):
         state = self.embed(inputs)
         modulation = self.modulate(level).chunk(2 * len(self.hidden), -1)
         for index, (hidden, project) in enumerate(zip(self.hidden, self.project, strict=True)):
-            gain, shift = modulation[2 * index], modulation[2 * index + 1]
-            inner = functional.gelu(hidden(state) * (1 + gain) + shift)
-            state = state + project(self.dropout(inner))
-        readout = self.readout(level)
+            gain, shift = by_row(1 + modulation[2 * index], row_level), by_row(modulation[2 * index + 1], row_level)
+            state = state + project(self.dropout(functional.gelu(hidden(state) * gain + shift)))
+        readout = by_row(self.readout(level), row_level)
         return (readout[..., :-1] * functional.gelu(state)).sum(-1) + readout[..., -1]
 
 

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from drl_density.networks.distinct_levels import by_row, distinct_levels
+
 
 class NoisedGaussianMixture(nn.Module):
     r"""log density of a Gaussian mixture after the noise of any level, normalised at every one.
@@ -78,12 +80,14 @@ class NoisedGaussianMixture(nn.Module):
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """log density of ``x`` ``(batch, *event)`` at ``log_snr`` ``()`` or ``(batch,)``, in the dtype of ``x``."""
         flat = x.reshape(x.shape[0], -1)
-        log_snr = log_snr.to(x)[..., None, None]
-        signal = torch.sigmoid(log_snr)
-        variances = signal * self.variances.to(x) + torch.sigmoid(-log_snr)
+        distinct, row_level = distinct_levels(log_snr.to(x))
+        signal, noise = (torch.sigmoid(value)[..., None, None] for value in (distinct, -distinct))
+        scales = (signal * self.variances.to(x) + noise).rsqrt()
+        centers = signal.sqrt() * self.centers.to(x) * scales
+        heights = scales.log().sum(-1) + self.log_weights.to(x)
         projected = torch.tensordot(flat, self.axes.to(x), dims=([1], [1]))
-        distance = (projected - signal.sqrt() * self.centers.to(x)).square() / variances
-        parts = -0.5 * (distance + variances.log()).sum(-1) + self.log_weights.to(x)
+        whitened = projected * by_row(scales, row_level) - by_row(centers, row_level)
+        parts = by_row(heights, row_level) - 0.5 * whitened.square().sum(-1)
         return parts.logsumexp(-1) - 0.5 * flat.shape[1] * math.log(2 * math.pi)
 
 

@@ -55,7 +55,9 @@ class Target:
 
     def log_base(self, x: jax.Array) -> jax.Array:
         """Log density of the base."""
-        return -0.5 * jnp.square(x / self.scale).sum(-1) - self.dim * (math.log(self.scale) + 0.5 * math.log(2 * math.pi))
+        return -0.5 * jnp.square(x / self.scale).sum(-1) - self.dim * (
+            math.log(self.scale) + 0.5 * math.log(2 * math.pi)
+        )
 
 
 def funnel() -> Target:
@@ -277,7 +279,10 @@ def main() -> None:
             started = time.time()
             truth, error = bridge_reference(target, 0)
             seconds = time.time() - started
-            print(f"| {name} | NUTS, bridge | 0 | - | {truth:.4f} | +- {error:.4f} | - | - | {seconds:.0f} | |", flush=True)
+            print(
+                f"| {name} | NUTS, bridge | 0 | - | {truth:.4f} | +- {error:.4f} | - | - | {seconds:.0f} | |",
+                flush=True,
+            )
         for seed in range(args.seeds):
             budget = 0
             long_run = [LONG_RUN] if target.log_z is None and seed == 0 else []
