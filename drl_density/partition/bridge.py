@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from scipy import stats
 from scipy.optimize import brentq
 from torch import Tensor
 
@@ -82,10 +83,43 @@ def _relative_variance(values: Tensor) -> float:
     return float(values.var() / (len(values) * values.mean().square()))
 
 
-def bennett_by_replicates(forward: Tensor, reverse: Tensor) -> tuple[float, float, float]:
-    """Joint Bennett estimate, the larger of its jackknife over replicates and its asymptotic error, and the overlap."""
+@dataclass(frozen=True)
+class ReplicatedBridge:
+    """Bennett's estimate from all replicates together, with two errors of it.
+
+    Attributes:
+        value: log Z.
+        jackknife_error: from the spread over ``num_replicates`` replicates; right for draws that depend on each other
+            within a replicate, but known only as well as so few numbers tell.
+        asymptotic_error: for independent weights.
+        overlap: see :class:`BridgeEstimate`.
+        num_replicates: of the jackknife.
+    """
+
+    value: float
+    jackknife_error: float
+    asymptotic_error: float
+    overlap: float
+    num_replicates: int
+
+    @property
+    def standard_error(self) -> float:
+        """The larger of both."""
+        return max(self.jackknife_error, self.asymptotic_error)
+
+    @property
+    def half_width(self) -> float:
+        """Of the 95 % interval: Student's quantile where the replicates' spread is the error, the normal one elsewhere."""
+        if self.jackknife_error > self.asymptotic_error:
+            return float(stats.t.ppf(0.975, self.num_replicates - 1)) * self.jackknife_error
+        return float(stats.norm.ppf(0.975)) * self.asymptotic_error
+
+
+def bennett_by_replicates(forward: Tensor, reverse: Tensor) -> ReplicatedBridge:
+    """Joint Bennett estimate from weights ``(replicate, path)`` of both directions."""
     whole = bennett(forward, reverse)
-    return whole.value, max(_jackknife(_left_out(forward, reverse)), whole.standard_error), whole.overlap
+    spread = _jackknife(_left_out(forward, reverse))
+    return ReplicatedBridge(whole.value, spread, whole.standard_error, whole.overlap, len(forward))
 
 
 def _left_out(forward: Tensor, reverse: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ class SandwichSettings:
 
     Attributes:
         num_particles: particles, and paths in each direction, per replicate.
-        num_replicates: independent replicates; the interval uses Student's t with one degree of freedom fewer.
+        num_replicates: independent replicates; where their spread is the error, the interval uses Student's t.
         num_transitions: kernel steps on every density of the annealing path.
         most_rounds: on a target without levels the base is fitted anew to draws of the round before until log Z no longer
             moves, at most so often; the runs of all rounds are discarded. At least 4.
@@ -283,12 +283,16 @@ def assemble(
         early = reverse["noise"]
         longer = dataclasses.replace(settings, num_mixing_steps=3 * settings.num_mixing_steps)
         reverse["noise"] = upward(mixed(log_density, draws["noise"], tuned, longer, generator))
-        estimates[BENNETT_EARLY] = bennett_by_replicates(forward, early)[:2]
-    value, statistical, overlap = bennett_by_replicates(forward, reverse["noise"])
+        before = bennett_by_replicates(forward, early)
+        estimates[BENNETT_EARLY] = (before.value, before.standard_error)
+    bridge = bennett_by_replicates(forward, reverse["noise"])
+    value, statistical = bridge.value, bridge.standard_error
     drift = 0.0
     if rounds is not None:
         drift = max(excess((value, statistical), rounds.estimates[-1]), bennett_shift(forward, early, reverse["noise"]))
     error = math.hypot(statistical, drift)
+    quantile = float(stats.t.ppf(0.975, settings.num_replicates - 1))
+    points = [(value, math.hypot(bridge.half_width, quantile * drift))]
     equilibrium = equilibrium_estimates(path, run.kept, generator=generator)
     estimates |= {
         ANNEALING: (annealing.value, max(annealing.standard_error, annealing.within_run_error)),
@@ -302,8 +306,9 @@ def assemble(
     estimates[UPPER_NOISE] = _mean_log_weight(reverse["noise"])
     if "data" in reverse:
         estimates[UPPER_DATA] = _mean_log_weight(reverse["data"])
-        estimates[BENNETT_DATA] = bennett_by_replicates(forward, reverse["data"])[:2]
-    quantile = float(stats.t.ppf(0.975, settings.num_replicates - 1))
+        other = bennett_by_replicates(forward, reverse["data"])
+        estimates[BENNETT_DATA] = (other.value, other.standard_error)
+        points.append((other.value, other.half_width))
     bounds = [
         mean + sign * 1.96 * spread
         for sign, (mean, spread) in zip(
@@ -313,15 +318,14 @@ def assemble(
     verdict, advice = judge_sandwich(
         estimates,
         (value, statistical),
-        overlap,
+        bridge.overlap,
         annealing,
         forward.flatten(),
         is_settled=rounds is None or rounds.is_settled,
         least_acceptance=min(run.acceptance_rates),
         drift=drift,
     )
-    points = [estimates[name] for name in (BENNETT, BENNETT_DATA) if name in estimates]
-    lower, upper = _interval(points, quantile, (bounds[0], bounds[1]), verdict)
+    lower, upper = _interval(points, (bounds[0], bounds[1]), verdict)
     result = Sandwich(
         log_z=value,
         standard_error=error,
@@ -329,7 +333,7 @@ def assemble(
         upper=upper,
         bracket=(bounds[0], bounds[1]),
         certificate=annealing.value - math.log(20),
-        overlap=overlap,
+        overlap=bridge.overlap,
         verdict=verdict,
         advice=advice,
         estimates=estimates,
@@ -351,16 +355,14 @@ def assemble(
     return result
 
 
-def _interval(
-    points: list[tuple[float, float]], quantile: float, bracket: tuple[float, float], verdict: str
-) -> tuple[float, float]:
-    """Student's interval around the first point where estimators agree; around all points when the verdict is "doubtful",
+def _interval(points: list[tuple[float, float]], bracket: tuple[float, float], verdict: str) -> tuple[float, float]:
+    """The interval around the first (point, half width) where estimators agree; around all when the verdict is "doubtful",
     with the bracket as well when it is "unreliable", none when it is "unknown".
     """
     if verdict == "unknown":
         return -math.inf, math.inf
     used = points[:1] if verdict == "reliable" else points
-    ends = [value + sign * quantile * error for value, error in used for sign in (-1, 1)]
+    ends = [value + sign * half_width for value, half_width in used for sign in (-1, 1)]
     if verdict == "unreliable":
         ends += bracket
     return min(ends), max(ends)

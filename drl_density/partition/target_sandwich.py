@@ -182,7 +182,8 @@ def _fit_rounds(
         draws = stage.draws(stage.run(generator), generator)
         if isinstance(base, DefendedBase):
             reverse = stage.upward(generator)(draws[:, :few])
-            found.append(bennett_by_replicates(stage.forward(few, generator), reverse)[:2])
+            bridge = bennett_by_replicates(stage.forward(few, generator), reverse)
+            found.append((bridge.value, bridge.standard_error))
         base = fit_base(draws, given=given)
         last = found[-3:]
         gaps = [abs(a[0] - b[0]) - 2 * math.hypot(a[1], b[1]) for a, b in itertools.combinations(last, 2)]

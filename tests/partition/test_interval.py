@@ -1,0 +1,32 @@
+"""The 95 % interval of Bennett's ratio: independent paths, and paths that share their replicate's luck."""
+
+import pytest
+import torch
+from scipy import stats
+
+from drl_density.partition.bridge import ReplicatedBridge, bennett_by_replicates
+
+NUM_RUNS = 200
+
+
+@pytest.mark.parametrize(("shared", "promised"), [(0.0, 0.968), (0.5, 0.95)])
+def test_interval_covers_as_often_as_it_says(shared, promised):
+    # log weights N(-1/2, 1) under the proposal are N(1/2, 1) under the target, and log Z is 0; ``shared`` is the part of
+    # the variance that the target's draws of one replicate have in common.
+    generator = torch.Generator().manual_seed(3)
+    covers = 0
+    for _ in range(NUM_RUNS):
+        forward = torch.randn(8, 32, generator=generator, dtype=torch.float64) - 0.5
+        own, common = (torch.randn(8, n, generator=generator, dtype=torch.float64) for n in (32, 1))
+        found = bennett_by_replicates(forward, 0.5 + (1 - shared) ** 0.5 * own + shared**0.5 * common)
+        covers += abs(found.value) < found.half_width
+    # either tail is passed by chance once in 10,000 runs
+    assert stats.binom.ppf(1e-4, NUM_RUNS, promised) <= covers <= stats.binom.ppf(1 - 1e-4, NUM_RUNS, promised)
+
+
+def test_quantile_is_that_of_the_error_in_use():
+    by_spread = ReplicatedBridge(0.0, jackknife_error=0.2, asymptotic_error=0.1, overlap=1.0, num_replicates=8)
+    assert by_spread.half_width == pytest.approx(0.2 * stats.t.ppf(0.975, 7))
+    by_theory = ReplicatedBridge(0.0, jackknife_error=0.1, asymptotic_error=0.2, overlap=1.0, num_replicates=8)
+    assert by_theory.half_width == pytest.approx(0.2 * stats.norm.ppf(0.975))
+    assert by_spread.standard_error == by_theory.standard_error == 0.2
