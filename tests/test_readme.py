@@ -1,0 +1,175 @@
+"""What the README and the pages tell a reader to type runs, read from the files themselves, at toy size."""
+
+import dataclasses
+import re
+import shlex
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drl_density import cli
+from drl_density.cli import main
+from drl_density.density.store import TrainingFolder
+from drl_density.errors import DRLDensityWarning
+from drl_density.partition import SandwichSettings
+from tests.conftest import TINY
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TOY = dataclasses.replace(TINY, base="gaussian", num_particles=16)
+SMALL = SandwichSettings(num_particles=16, num_replicates=2, num_mixing_steps=3)
+# What a page says for real sizes, and what stands in its place here; each must be found in the page, once. A page that is
+# not listed holds no code, or that of an example which tests/test_examples.py runs.
+SMALLER = {
+    "README.md": {
+        '"eight_gaussians", seed=0': '"eight_gaussians", seed=0, num_rows=400',
+        "max_minutes=2": "settings=TOY, progress=False",
+        "density.evaluate(data.test)": "density.evaluate(data.test, settings=SMALL)",
+        "num_steps=1000": "num_steps=100, num_chains=8",
+        "drl.sandwich(target, seed=0)": "drl.sandwich(target, seed=0, settings=SMALL)",
+    },
+    "few_step_draws.md": {
+        "drl.fit(data, seed=0, max_minutes=2)": "fitted",
+        "num_calls=3": "num_calls=3, num_updates=3, batch_size=16, width=8",
+        "density, 1000": "density, 50",
+        "made.correct(1000)": "made.correct(20)",
+    },
+    "undersampled_images.md": {},
+}
+# Commands that only their own tests run (tests/test_cli.py, tests/density): here they are understood.
+ELSEWHERE = ("demo", "diagnose", "evaluate", "fit holes.csv", "report")
+TRAINING = (
+    "--settings.training.num-steps 4 --settings.training.evaluate-every 2 --settings.num-pool-draws 40 "
+    "--settings.num-particles 4 --settings.base gaussian"
+)
+TABLE = "--settings.num-levels 3 --settings.width 8 --settings.num-blocks 1 --settings.num-chain-steps 1 "
+TABLE += f"--settings.transform standardize {TRAINING}"
+IMAGES = f"--settings.num-levels 2 --settings.images.num-channels 4 {TRAINING}"
+# Sizes added to a command of the README that begins so; the first that fits.
+SIZES = {
+    "fit digits": IMAGES,
+    "fit photos/": "",
+    "fit": TABLE,
+    "distill": "--num-updates 3 --batch-size 16 --width 8",
+    "reconstruct": "-n 4 --steps 5",
+}
+
+
+def python_of(page):
+    """All fenced Python of a page as one program whose line numbers are the page's."""
+    lines, inside = [], False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        if line.startswith("```"):
+            inside = line == "```python"
+            line = ""
+        lines.append(line if inside else "")
+    return "\n".join(lines) + "\n"
+
+
+def commands_of(page):
+    """The indented commands of a page row by row, without their comments, and those in its text that have options."""
+    text = page.read_text(encoding="utf-8")
+    rows = [line.split(" #")[0].strip() for line in text.splitlines() if line.startswith("    drl-density ")]
+    typed = [command for row in rows for command in re.split(r"\s{2,}(?=drl-density )", row)]
+    told = [span for span in re.findall(r"`(drl-density [^`]+)`", text) if " -" in span and "..." not in span]
+    return [shlex.split(command)[1:] for command in typed], [shlex.split(command)[1:] for command in told]
+
+
+def sizes_of(words):
+    """Options that make a command of the README small."""
+    return next((SIZES[start].split() for start in SIZES if " ".join(words).startswith(start)), [])
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working directory with the files that the README speaks of."""
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for index in range(24):
+        Image.fromarray(rng.integers(0, 256, (8, 8)).astype(np.uint8)).save(f"photos/{index}.png")
+    np.savez("measured.npz", y=rng.normal(8.0, 1.0, (4, 4)), factor=2)
+    wine = np.stack([rng.normal(size=120), rng.normal(size=120).round(1), rng.integers(3, 9, 120)], 1)
+    holes = np.where(rng.random(wine.shape) < 0.03, np.nan, wine)
+    for name, values in {"wine": wine, "new": wine[:30], "holes": holes}.items():
+        cells = [["" if np.isnan(value) else f"{value:.10g}" for value in row] for row in values]
+        (tmp_path / f"{name}.csv").write_text("\n".join(map(",".join, [["alcohol", "acidity", "quality"], *cells])) + "\n")
+    return tmp_path
+
+
+def interrupted_once_saved(self, name, saver=TrainingFolder.saver):
+    """The saver of a run that Ctrl-C reaches after its first state is written."""
+    save = saver(self, name)
+
+    def wrapped(state):
+        save(state)
+        raise KeyboardInterrupt
+
+    return wrapped
+
+
+def run_python_of(name, **names):
+    """The names after a page's code has run at toy size."""
+    page = next(page for page in PAGES if page.name == name)
+    program = python_of(page)
+    for real, small in SMALLER[name].items():
+        assert program.count(real) == 1, real
+        program = program.replace(real, small)
+    exec(compile(program, page, "exec"), names)
+    return names
+
+
+@pytest.fixture(scope="module")
+def readme(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DRLDensityWarning)
+        patch.chdir(tmp_path_factory.mktemp("readme"))
+        return run_python_of("README.md", TOY=TOY, SMALL=SMALL, folder=Path.cwd())
+
+
+def test_python_of_the_readme_runs(readme):
+    assert readme["dist"].is_normalized
+    assert (readme["folder"] / "report.html").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", [name for name in SMALLER if name != "README.md"])
+def test_python_of_pages_runs(name, readme):
+    run_python_of(name, fitted=readme["density"])
+
+
+def test_other_code_is_that_of_an_example():
+    examples = {path.read_text(encoding="utf-8").strip() for path in (ROOT / "examples").glob("*.py")}
+    for page in PAGES:
+        assert page.name in SMALLER or python_of(page).strip() in {"", *examples}, page
+
+
+def test_commands_of_the_readme_run(folder, monkeypatch, capsys):
+    """In their order; a run to be resumed is interrupted first."""
+    for words in commands_of(ROOT / "README.md")[0]:
+        if " ".join(words).startswith(ELSEWHERE):
+            continue
+        small = [*words, *sizes_of(words)]
+        if "--resume" in words:
+            with monkeypatch.context() as patch:
+                patch.setattr(TrainingFolder, "saver", interrupted_once_saved)
+                assert main([*(word for word in small if word != "--resume"), "--force"]) == 130
+        if words[0] == "compare":
+            shutil.copytree(words[1], words[2])
+        capsys.readouterr()
+        assert main(small) == 0, (words, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_of_pages_are_understood(page, monkeypatch):
+    understood = []
+    for command in filter(dataclasses.is_dataclass, vars(cli).values()):
+        monkeypatch.setattr(command, "run", lambda command: understood.append(command))
+    typed, told = commands_of(page)
+    for words in typed + told:
+        assert main(words) == 0, words
+    assert len(understood) == len(typed + told)
