@@ -170,6 +170,68 @@ def test_impute_fills_the_holes_and_nothing_else(run, table, tmp_path, capsys):
     assert "2 cells filled" in capsys.readouterr().err
 
 
+def test_a_table_without_holes_is_said_to_have_none(run, table, tmp_path, capsys):
+    few = tmp_path / "few.csv"
+    few.write_text("\n".join(table.read_text().splitlines()[:4]) + "\n")
+    out = tmp_path / "full.csv"
+    assert main(["impute", str(run), str(few), "--out", str(out), "-m", "2"]) == 0
+    said = capsys.readouterr()
+    assert f"2 imputations of 3 rows in {out}" in said.out
+    assert f"no cell of {few} is empty: nothing was imputed" in said.err
+    assert "doubtful" not in said.err
+    assert len(out.read_text().splitlines()) == 7
+
+
+def test_a_failed_fit_is_called_one_by_every_command(run, table, tmp_path, capsys, monkeypatch):
+    """The remark of the fit's own summary, on standard error so that tables stay tables."""
+    commands = [
+        ["sample", str(run), "-n", "3", "--out", str(tmp_path / "x.csv")],
+        ["score", str(run), str(table), "--out", str(tmp_path / "x.csv")],
+        ["impute", str(run), str(table), "-m", "1", "--out", str(tmp_path / "x.csv")],
+        ["diagnose", str(run), "--steps", "100", "--chains", "8"],
+    ]
+    failure = "FAILURE: about the fit: the model is below its floor"
+    for is_failed in (True, False):
+        monkeypatch.setattr("drl_density.density.fitted.Baselines.is_above_floor", not is_failed)
+        for command in commands[: 4 if is_failed else 1]:
+            assert main(command) == 0
+            assert (failure in capsys.readouterr().err) == is_failed, command
+
+
+def test_tables_have_plain_line_ends(run, tmp_path, capsys):
+    assert main(["sample", str(run), "-n", "3", "--out", str(tmp_path / "x.csv")]) == 0
+    assert main(["sample", str(run), "-n", "3"]) == 0
+    assert b"\r" not in (tmp_path / "x.csv").read_bytes()
+    assert "\r" not in capsys.readouterr().out
+
+
+def test_settings_that_cannot_be_are_named_as_they_are_typed(capsys):
+    with pytest.raises(SystemExit):
+        main(["fit", "wine", "--settings.training.num-steps", "0"])
+    error = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert "settings.training: num_steps must be at least 1, got 0" in error
+    assert "dummy" not in error
+
+
+MEASUREMENTS = {
+    "mask of another shape": ({"y": np.zeros(1), "mask": np.array([True, False])}, "mask does not fit rows of shape (3,)"),
+    "too many values": ({"y": np.zeros(2), "mask": np.array([True, False, False])}, "y must be real, of shape (1,)"),
+    "complex values": ({"y": np.zeros(1) * 1j, "mask": np.array([True, False, False])}, "got torch.complex128 (1,)"),
+    "blur of a vector": ({"y": np.zeros(3), "kernel": np.ones((1, 1))}, "kernel does not fit rows of shape (3,)"),
+    "nothing observed": ({"y": np.zeros(1), "mask": np.zeros(3, dtype=bool)}, "mask: a mask must be boolean"),
+}
+
+
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_measurements_that_do_not_fit_name_the_file_and_its_part(name, run, tmp_path, capsys):
+    parts, message = MEASUREMENTS[name]
+    np.savez(tmp_path / "y.npz", **parts)
+    assert main(["reconstruct", str(run), str(tmp_path / "y.npz"), "--noise", "0.1"]) == 1
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'y.npz'}: " in error
+    assert message in error
+
+
 def test_compare_pairs_the_rows(run, table, tmp_path, capsys):
     other = tmp_path / "other"
     assert main(["fit", str(table), "--out", str(other), "--seed", "1", *SMALL]) == 0
@@ -246,6 +308,23 @@ def test_interruption_is_resumable(table, tmp_path, capsys, monkeypatch):
     first, second = (load_file(tmp_path / name / "weights.safetensors") for name in ("run", "other"))
     assert first.keys() == second.keys()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_interruption_before_the_first_state_promises_nothing(table, tmp_path, capsys, monkeypatch):
+    from drl_density.density.store import TrainingFolder
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    arguments = ["fit", str(table), *SMALL, "--out", str(tmp_path / "run")]
+    monkeypatch.setattr(TrainingFolder, "saver", interrupted)
+    assert main(arguments) == 130
+    error = capsys.readouterr().err
+    assert "--resume" not in error
+    assert "before anything was saved; start again with the same command and --force" in error
+    monkeypatch.setattr("drl_density.cli.learn.load_dataset", interrupted)
+    assert main([*arguments[:-1], str(tmp_path / "other")]) == 130
+    assert capsys.readouterr().err.endswith("interrupted\n")
 
 
 def test_other_commands_have_nothing_to_resume(run, capsys, monkeypatch):

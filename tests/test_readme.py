@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from drl_density import cli
-from drl_density.cli import main
+from drl_density.cli import COMMANDS, main
 from drl_density.density.store import TrainingFolder
 from drl_density.errors import DRLDensityWarning
 from drl_density.partition import SandwichSettings
@@ -167,7 +166,7 @@ def test_commands_of_the_readme_run(folder, monkeypatch, capsys):
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_of_pages_are_understood(page, monkeypatch):
     understood = []
-    for command in filter(dataclasses.is_dataclass, vars(cli).values()):
+    for command in COMMANDS.values():
         monkeypatch.setattr(command, "run", lambda command: understood.append(command))
     typed, told = commands_of(page)
     for words in typed + told:

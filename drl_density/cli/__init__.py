@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import sys
 import time
 import warnings
@@ -14,7 +16,23 @@ from drl_density.cli.generate import Distill, Reconstruct
 from drl_density.cli.judge import Compare, Diagnose, Evaluate, Report
 from drl_density.cli.learn import Demo, Fit
 from drl_density.cli.rows import Impute, Predict, Sample, Score
+from drl_density.density import run_stage
 from drl_density.errors import DataError, DRLDensityWarning, NumericalError, RunFolderError, WorkerLost
+
+COMMANDS = {
+    "fit": Fit,
+    "sample": Sample,
+    "score": Score,
+    "impute": Impute,
+    "predict": Predict,
+    "distill": Distill,
+    "reconstruct": Reconstruct,
+    "evaluate": Evaluate,
+    "diagnose": Diagnose,
+    "report": Report,
+    "compare": Compare,
+    "demo": Demo,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,32 +42,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     command = None
     try:
-        command = tyro.cli(
-            Fit
-            | Sample
-            | Score
-            | Impute
-            | Predict
-            | Distill
-            | Reconstruct
-            | Evaluate
-            | Diagnose
-            | Report
-            | Compare
-            | Demo,
-            args=arguments,
-            prog="drl-density",
-        )
+        command = _parse(list(sys.argv[1:] if arguments is None else arguments))
         command.run()
     except (DataError, RunFolderError, NumericalError, WorkerLost, ValueError, OSError) as error:
         print(f"drl-density: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        advice = "; go on with the same command and --resume" if isinstance(command, Fit) else ""
-        print(f"drl-density: interrupted{advice}", file=sys.stderr)
+        print(f"drl-density: interrupted{_advice(command)}", file=sys.stderr)
         return 130
     print(f"done in {time.monotonic() - started:.0f} s", file=sys.stderr)
     return 0
+
+
+def _parse(words: list[str]) -> Any:
+    """The command, read by its own parser where it is named, so that messages speak of its options alone."""
+    if words and words[0] in COMMANDS:
+        return tyro.cli(COMMANDS[words[0]], args=words[1:], prog=f"drl-density {words[0]}")
+    return tyro.cli(functools.reduce(operator.or_, COMMANDS.values()), args=words, prog="drl-density")
+
+
+def _advice(command: Any) -> str:
+    """What can be done with a fit that was interrupted."""
+    if not isinstance(command, Fit):
+        return ""
+    try:
+        stage = run_stage(command.out)
+    except RunFolderError:
+        return ""
+    return {
+        "saved": "; go on with the same command and --resume",
+        "begun": " before anything was saved; start again with the same command and --force",
+    }.get(stage, "")
 
 
 def _say_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import zipfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,11 +12,15 @@ import numpy as np
 import torch
 import tyro
 
+from drl_density.cli.tables import load_run
 from drl_density.datasets import load_again, read_rows
 from drl_density.density import Density, DistillSettings, distill, reconstruct
 from drl_density.errors import DataError
 from drl_density.operators import Blur, Downsample, LinearOperator, Mask, MaskedFourier
 from drl_density.run_folder import GENERATOR
+
+# What an .npz file of a measurement names its operator, and the operator's class.
+KINDS = {"mask": Mask, "kernel": Blur, "factor": Downsample, "sampling": MaskedFourier}
 
 
 @dataclasses.dataclass
@@ -36,7 +41,7 @@ class Distill:
 
     def run(self) -> None:
         """Train and write."""
-        density, rows = Density.load(self.run_folder), None
+        density, rows = load_run(self.run_folder), None
         if self.settings.method == "mmd":
             rows = self._rows(density)
         made = distill(density, rows, settings=self.settings, seed=self.seed)
@@ -85,8 +90,11 @@ class Reconstruct:
 
     def run(self) -> None:
         """Reconstruct and write."""
-        density = Density.load(self.run_folder)
+        density = load_run(self.run_folder)
+        shape = tuple(self.image_shape or density.event_shape)
         operator, y = read_measurement(self.measurements)
+        if math.prod(shape) == len(density.columns):
+            check_measurement(self.measurements, operator, y, shape)
         found = reconstruct(
             density,
             operator,
@@ -102,7 +110,6 @@ class Reconstruct:
         parts = {"mean": found.mean, "standard_deviation": found.standard_deviation, "lower": lower, "upper": upper}
         np.savez(self.out, draws=found.draws.numpy(), **{name: part.numpy() for name, part in parts.items()})
         print(found.summary())
-        shape = self.image_shape or density.event_shape
         if len(shape) == 2:
             from drl_density.plots import plot_maps
 
@@ -127,15 +134,34 @@ def read_measurement(path: Path) -> tuple[LinearOperator, torch.Tensor]:
         raise DataError(
             f"{path} cannot be read: expected an .npz archive of plain arrays, 'y' and an operator"
         ) from error
-    makers = {
-        "mask": lambda part: Mask(part.bool()),
-        "kernel": lambda part: Blur(part.double()),
-        "factor": lambda part: Downsample(int(part)),
-        "sampling": lambda part: MaskedFourier(part.bool()),
-    }
-    named = [name for name in makers if name in parts]
+    named = [name for name in KINDS if name in parts]
     if "y" not in parts or len(named) != 1:
         raise DataError(
-            f"{path}: expected y and exactly one of {', '.join(makers)}; it holds {', '.join(parts) or 'nothing'}"
+            f"{path}: expected y and exactly one of {', '.join(KINDS)}; it holds {', '.join(parts) or 'nothing'}"
         )
-    return makers[named[0]](parts[named[0]]), parts["y"]
+    part = parts[named[0]]
+    value = {"mask": part.bool, "kernel": part.double, "factor": part.int, "sampling": part.bool}[named[0]]()
+    try:
+        return KINDS[named[0]](int(value) if named[0] == "factor" else value), parts["y"]
+    except ValueError as error:
+        raise DataError(f"{path}: {named[0]}: {error}") from error
+
+
+def check_measurement(path: Path, operator: LinearOperator, y: torch.Tensor, shape: tuple[int, ...]) -> None:
+    """Refuse an operator that rows of ``shape`` do not fit, or a ``y`` that is not of the shape it measures.
+
+    Raises:
+        DataError: naming the file and the part of it.
+    """
+    name = next(name for name, kind in KINDS.items() if isinstance(operator, kind))
+    hint = "give --image-shape where the operator sees a row as an image"
+    try:
+        expected = operator.forward(torch.zeros(1, *shape, dtype=torch.float64))
+    except ValueError as error:
+        raise DataError(f"{path}: {name} does not fit rows of shape {shape}: {error}; {hint}") from error
+    if y.shape != expected.shape[1:] or y.is_complex() != expected.is_complex():
+        kind = "complex" if expected.is_complex() else "real"
+        raise DataError(
+            f"{path}: y must be {kind}, of shape {tuple(expected.shape[1:])}, which is what {name} measures of rows of "
+            f"shape {shape}; got {y.dtype} {tuple(y.shape)}; {hint}"
+        )

@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import tyro
 
-from drl_density.cli.tables import rows_of
+from drl_density.cli.tables import load_run, rows_of, say_remarks
 from drl_density.density import (
     Density,
     Diagnosis,
@@ -77,7 +77,7 @@ class Diagnose:
 
     def run(self) -> None:
         """Run, print and write."""
-        density = Density.load(self.run_folder)
+        density = load_run(self.run_folder)
         rows = rows_of(density, self.source)
         rows = dequantized_rows(density, rows, torch.Generator().manual_seed(self.seed))[0]
         found = density.diagnose(
@@ -132,6 +132,8 @@ class Compare:
                 )
         if len(densities) < 2:
             raise DataError(f"expected at least two run folders to compare, got {len(densities)}")
+        for name, density in densities.items():
+            say_remarks(density, name)
         rows = rows_of(first, self.source)
         rows = dequantized_rows(first, rows, torch.Generator().manual_seed(self.seed))[0]
         print(f"{'run':32s} {'nats/row':>10s} {'first - it':>10s} {'s.e.':>8s} log Z")

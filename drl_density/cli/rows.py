@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import tyro
 
-from drl_density.cli.tables import as_written, rows_of, write_csv
+from drl_density.cli.tables import as_written, load_run, rows_of, say_remarks, write_csv
 from drl_density.datasets import read_rows
 from drl_density.density import Density, dequantized_rows, draw, load_generator
 from drl_density.errors import DataError
@@ -47,7 +47,7 @@ class Sample:
         if self.method == "generator":
             density, draws, stats = self._generated(generator)
         else:
-            density = Density.load(self.run_folder)
+            density = load_run(self.run_folder)
             found = draw(
                 density,
                 self.n,
@@ -66,6 +66,7 @@ class Sample:
         if self.steps is not None or self.eta is not None:
             raise DataError("a generator has its steps from distill: give no --steps and no --eta")
         made = load_generator(self.run_folder)
+        say_remarks(made.density)
         if not self.chain_steps:
             return made.density, made.sample(self.n, generator=generator), {}
         settings = CorrectionSettings(num_steps=self.chain_steps)
@@ -100,7 +101,7 @@ class Score:
 
     def run(self) -> None:
         """Score and write."""
-        density = Density.load(self.run_folder)
+        density = load_run(self.run_folder)
         rows = rows_of(density, self.source)
         reference, words = self._reference(density)
         scores = density.outlier_scores(rows, reference=reference)
@@ -147,7 +148,7 @@ class Impute:
 
     def run(self) -> None:
         """Impute and write."""
-        density = Density.load(self.run_folder)
+        density = load_run(self.run_folder)
         rows = read_rows(self.source, density.columns, missing="keep")
         found = density.impute(rows, num_imputations=self.m, seed=self.seed)
         names = [column.name for column in density.columns]
@@ -166,6 +167,13 @@ class Impute:
         path = self.out.with_suffix(".diagnostics.csv")
         write_csv(path, ["row", "num_missing", *names, "is_doubtful"], diagnostics)
         print(f"{self.m} imputations of {len(rows)} rows in {self.out}, diagnostics in {path}")
+        if not bool(found.is_missing.any()):
+            print(
+                f"no cell of {self.source} is empty: nothing was imputed, and all {self.m} imputations in {self.out} are "
+                "its rows as they stand",
+                file=sys.stderr,
+            )
+            return
         counts = [found.r_hat > 1.1, found.ess < 100, found.log_density_error > 0.5]
         slow, few, apart = (int(count.sum()) for count in counts)
         print(
@@ -194,7 +202,7 @@ class Predict:
 
     def run(self) -> None:
         """Predict and write."""
-        density = Density.load(self.run_folder)
+        density = load_run(self.run_folder)
         rows = read_rows(self.source, density.columns, missing="keep", absent=(self.column,))
         found = density.predict(rows, self.column, quantiles=self.quantiles, seed=self.seed)
         names, columns = [], []

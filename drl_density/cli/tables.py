@@ -16,6 +16,19 @@ from drl_density.errors import DataError
 from drl_density.run_folder import write_whole
 
 
+def load_run(path: Path) -> Density:
+    """The density of a run; what is wrong with the fit itself is said on standard error."""
+    density = Density.load(path)
+    say_remarks(density)
+    return density
+
+
+def say_remarks(density: Density, name: str = "the fit") -> None:
+    """Repeat what the end of the fit said of it, so that nobody uses a failed fit unawares."""
+    for remark in density.remarks:
+        print(f"FAILURE: about {name}: {remark}; see docs, 'when a fit fails'", file=sys.stderr)
+
+
 def rows_of(density: Density, source: str | None) -> torch.Tensor:
     """Rows of a table in the columns of the fit, or the test rows of the split that the fit was made on."""
     if source is None:
@@ -50,13 +63,13 @@ def as_written(rows: np.ndarray, density: Density, *, on_grid: bool = True) -> l
 
 
 def write_csv(path: Path | None, names: list[str], rows: Any) -> None:
-    """Write a header and rows as CSV, whole or not at all; to standard output without a path."""
+    """Write a header and rows as CSV with LF ends, whole or not at all; to standard output without a path."""
     if path is None:
-        csv.writer(sys.stdout).writerows([names, *rows])
+        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
         return
 
     def write(part: Path) -> None:
         with part.open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerows([names, *rows])
+            csv.writer(stream, lineterminator="\n").writerows([names, *rows])
 
     write_whole(path, write)

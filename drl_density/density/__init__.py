@@ -17,6 +17,7 @@ from drl_density.density.prediction import Prediction
 from drl_density.density.reconstruction import Reconstruction, reconstruct
 from drl_density.density.run_page import diagnosis_file, run_page, write_run_page
 from drl_density.density.settings import FitSettings
+from drl_density.density.store import run_stage
 from drl_density.density.table import Table, prepare_table
 
 __all__ = [
@@ -49,5 +50,6 @@ __all__ = [
     "prepare_table",
     "reconstruct",
     "run_page",
+    "run_stage",
     "write_run_page",
 ]

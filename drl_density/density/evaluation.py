@@ -117,11 +117,6 @@ def _audit(density: Density, rows: Tensor, values: Tensor, log_z: float) -> dict
     u = density.transform(rows)
     jacobian = float(density.transform.log_abs_det_jacobian(rows, u).mean())
     base = density.baselines
-    remarks = []
-    if not any(density.details.get("best_step", {"": 1}).values()):
-        remarks.append("validation kept the untrained model, its fixed base: training brought nothing, or never ran")
-    if not base.is_above_floor:
-        remarks.append("the model is below its floor: a Gaussian or independent columns do better on validation rows")
     return {
         "transform": type(density.transform).__name__,
         "mean_log_jacobian": jacobian,
@@ -129,7 +124,7 @@ def _audit(density: Density, rows: Tensor, values: Tensor, log_z: float) -> dict
         "validation_model": base.model,
         "validation_gaussian": base.gaussian,
         "validation_independent": base.independent,
-        "remarks": "; ".join(remarks),
+        "remarks": "; ".join(density.remarks),
     }
 
 

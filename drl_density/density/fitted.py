@@ -364,6 +364,16 @@ class Density:
 
         return load_density(path)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is wrong with the fit itself, in words: left at its base, or below its floor; empty for a sound one."""
+        found = []
+        if not any(self.details.get("best_step", {"": 1}).values()):
+            found.append("validation kept the untrained model, its fixed base: training brought nothing, or never ran")
+        if not self.baselines.is_above_floor:
+            found.append("the model is below its floor: a Gaussian or independent columns do better on validation rows")
+        return tuple(found)
+
     def summary(self) -> str:
         """A few lines for a person: the likelihood with its error and verdict, and the floor."""
         base = self.baselines

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -136,6 +136,23 @@ def _differences(asked: FitSettings, saved: FitSettings) -> list[str]:
             if field.name not in ("training", "num_steps") and wanted not in (getattr(plain, field.name), kept):
                 found.append(f"{field.name} was {kept}, now asked for {wanted}")
     return found
+
+
+def run_stage(path: str | Path) -> Literal["none", "begun", "saved", "finished"]:
+    """How far the run in a folder has come: "begun" without a state to go on from, "saved" with one.
+
+    Raises:
+        RunFolderError: damaged or foreign settings.
+
+    >>> run_stage("nowhere")
+    'none'
+    """
+    folder = RunFolder(path)
+    if not folder.has(SETTINGS):
+        return "none"
+    if folder.read_json(SETTINGS).get("stage") == "finished":
+        return "finished"
+    return "saved" if folder.has(STATE) else "begun"
 
 
 def save_density(density: Density, path: str | Path, *, force: bool = False) -> Path:
