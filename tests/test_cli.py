@@ -214,7 +214,10 @@ def test_settings_that_cannot_be_are_named_as_they_are_typed(capsys):
 
 
 MEASUREMENTS = {
-    "mask of another shape": ({"y": np.zeros(1), "mask": np.array([True, False])}, "mask does not fit rows of shape (3,)"),
+    "mask of another shape": (
+        {"y": np.zeros(1), "mask": np.array([True, False])},
+        "mask does not fit rows of shape (3,)",
+    ),
     "too many values": ({"y": np.zeros(2), "mask": np.array([True, False, False])}, "y must be real, of shape (1,)"),
     "complex values": ({"y": np.zeros(1) * 1j, "mask": np.array([True, False, False])}, "got torch.complex128 (1,)"),
     "blur of a vector": ({"y": np.zeros(3), "kernel": np.ones((1, 1))}, "kernel does not fit rows of shape (3,)"),

@@ -97,7 +97,9 @@ def folder(tmp_path, monkeypatch):
     holes = np.where(rng.random(wine.shape) < 0.03, np.nan, wine)
     for name, values in {"wine": wine, "new": wine[:30], "holes": holes}.items():
         cells = [["" if np.isnan(value) else f"{value:.10g}" for value in row] for row in values]
-        (tmp_path / f"{name}.csv").write_text("\n".join(map(",".join, [["alcohol", "acidity", "quality"], *cells])) + "\n")
+        (tmp_path / f"{name}.csv").write_text(
+            "\n".join(map(",".join, [["alcohol", "acidity", "quality"], *cells])) + "\n"
+        )
     return tmp_path
 
 

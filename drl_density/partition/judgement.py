@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -21,6 +22,36 @@ MULTISTATE = "multistate Bennett's ratio over the annealing densities"
 INTEGRATION = "thermodynamic integration over the annealing densities"
 
 VERDICTS = ("reliable", "doubtful", "unreliable", "unknown")
+
+LEAST_OVERLAP = 0.05
+LEAST_ACCEPTANCE = 0.05
+SLOW_CHAINS = 0.1
+"""nats between draws begun at data and at noise from which on the verdict speaks of them."""
+
+_TOLERANCES = {
+    ANNEALING: (4.0, 0.02, 0.0),
+    MULTISTATE: (4.0, 0.05, 0.0),
+    BENNETT_EARLY: (3.0, 0.05, 0.0),
+    BENNETT_DATA: (3.0, 0.02, SLOW_CHAINS),
+    UPPER_DATA: (3.0, 0.02, SLOW_CHAINS),
+}
+"""How many joint standard errors, how many nats beyond them, and how many nats whatever the errors, may lie between."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How an estimate stands to the point: nats between, their joint standard error, whether that explains the distance."""
+
+    distance: float
+    standard_error: float
+    holds: bool
+
+
+def agreement(name: str, estimate: tuple[float, float], point: tuple[float, float]) -> Agreement:
+    """The (value, standard error) of the estimator ``name`` against the point's."""
+    num_errors, slack, least = _TOLERANCES[name]
+    distance, error = abs(estimate[0] - point[0]), math.hypot(estimate[1], point[1])
+    return Agreement(distance, error, distance <= max(num_errors * error + slack, least))
 
 
 def judge_sandwich(
@@ -58,21 +89,21 @@ def judge_sandwich(
     from_data = estimates.get(BENNETT_DATA)
     slow = 0.0
     if upper_data is not None and from_data is not None:
-        pairs = [(from_data, point), (upper_data, upper_noise)]
-        far = [a[0] - b[0] for a, b in pairs if abs(a[0] - b[0]) > 3 * math.hypot(a[1], b[1]) + 0.02]
+        pairs = [(BENNETT_DATA, from_data, point), (UPPER_DATA, upper_data, upper_noise)]
+        far = [first[0] - second[0] for name, first, second in pairs if not agreement(name, first, second).holds]
         above, slow = max(far, default=0.0), -min(far, default=0.0)
-        if above > 0.1:
+        if above > 0:
             reasons.append(
                 f"chains started at the data put log Z {above:.2g} nats above those started at noise: the data lie in a "
                 "basin that no path from noise reaches; look at long chains from both, train longer, or add levels"
             )
     if reasons:
         return "unknown", "; ".join(reasons)
-    distance = abs(annealing.value - value)
-    combined = math.hypot(estimates[ANNEALING][1], error)
-    if distance > 4 * combined + 0.02:
+    found = agreement(ANNEALING, (annealing.value, estimates[ANNEALING][1]), point)
+    if not found.holds:
         reasons.append(
-            f"annealing and Bennett's ratio differ by {distance:.2g} nats, {distance / combined:.1f} standard errors"
+            f"annealing and Bennett's ratio differ by {found.distance:.2g} nats, "
+            f"{found.distance / found.standard_error:.1f} standard errors"
         )
     depth = value - float(forward.median())
     if depth > 5:
@@ -80,21 +111,20 @@ def judge_sandwich(
             f"half of the forward paths lie more than {depth:.2g} nats below log Z: many are lost, so parts of the target "
             "may never be reached"
         )
-    if least_acceptance < 0.05:
+    if least_acceptance < LEAST_ACCEPTANCE:
         reasons.append(
             f"the kernel hardly accepts ({least_acceptance:.2g}) on some density: its particles did not move"
         )
     if not is_settled:
         reasons.append("log Z still moves from one fitted base to the next")
     early = estimates.get(BENNETT_EARLY)
-    if early is not None and abs(early[0] - value) > 3 * math.hypot(early[1], error) + 0.05:
+    if early is not None and not agreement(BENNETT_EARLY, early, point).holds:
         reasons.append(f"draws that mixed a quarter as long put log Z {abs(early[0] - value):.2g} nats away")
     equilibrium = estimates[MULTISTATE]
-    distance = abs(equilibrium[0] - value)
-    combined = math.hypot(equilibrium[1], error)
-    if distance > 4 * combined + 0.05:
+    found = agreement(MULTISTATE, equilibrium, point)
+    if not found.holds:
         reasons.append(
-            f"equilibrium draws of all densities put log Z {distance:.2g} nats away: their chains mix slowly"
+            f"equilibrium draws of all densities put log Z {found.distance:.2g} nats away: their chains mix slowly"
         )
     lower_end, upper_end = estimates[LOWER], upper_noise
     if lower_end[0] > upper_end[0] + 3 * math.hypot(lower_end[1], upper_end[1]):
@@ -103,14 +133,14 @@ def judge_sandwich(
         reasons.append(f"the standard error is {whole_error:.2g} nats")
     if reasons:
         return "unreliable", "; ".join(reasons) + ": use more particles, more transitions, or more levels"
-    if whole_error > 0.1 or annealing.verdict == "unreliable" or overlap < 0.05:
+    if whole_error > 0.1 or annealing.verdict == "unreliable" or overlap < LEAST_OVERLAP:
         return "doubtful", f"standard error {whole_error:.2g}, overlap {overlap:.2g}: spend more particles"
     if drift > 0.05:
         return "doubtful", (
             f"log Z moved by {drift:.2g} nats as draws mixed, or with the last base fitted, and may move on: use more "
             "particles, mixing steps or rounds"
         )
-    if slow > 0.1:
+    if slow > 0:
         return "doubtful", (
             f"chains started at the data put log Z {slow:.2g} nats below those started at noise: they have not yet spread "
             "over all of the model's mass, part of which lies off the data; the interval holds both"
