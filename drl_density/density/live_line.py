@@ -23,14 +23,17 @@ class LiveLine:
             total=1,
             file=sys.stderr,
             disable=not is_shown,
-            bar_format="{desc} {percentage:3.0f} % {elapsed}{postfix}",
+            bar_format="{desc} {elapsed}{postfix}",
         )
         self._shown_at = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        """Show where the run stands; a stage without an estimate of its own leaves the last one standing."""
+        """Show where the run stands; a stage in one part has no percentage, and one without an estimate
+        of its own leaves the last one standing.
+        """
         self._bar.total, self._bar.n = progress.total, progress.done
-        self._bar.set_description_str(progress.stage, refresh=False)
+        share = f" {100 * progress.done / progress.total:3.0f} %" if progress.total > 1 else ""
+        self._bar.set_description_str(progress.stage + share, refresh=False)
         if progress.ess is not None:
             self.ess = progress.ess
             self._bar.set_postfix_str(str(progress), refresh=False)
