@@ -2,96 +2,137 @@
 
 python docs/example_pages.py            all of them
 python docs/example_pages.py 03 09      those
+
+Pages that fit the same data with the same seed, settings and minutes share one fit, kept under runs/pages.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
+import hashlib
 import importlib.util
 import inspect
 import io
+import json
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from example_figures import FIGURES
 
-from drl_density import plots
+import drl_density as drl
 
 HERE = Path(__file__).parent
 MOST_BYTES = 80_000
-
-
-def double_well(module: Any, result: Any) -> Any:
-    """The example's density, normalised by its estimate."""
-    return plots.plot_density_2d(
-        {"exp(F) / Z": lambda x: module.double_well(x) - result.value}, extent=4.0, num_cells=120
-    )
-
-
-def chains(module: Any, result: Any) -> Any:
-    """Log density along the chains."""
-    return plots.plot_chains(result.tree)
-
-
-def two_clouds(names: tuple[str, str]) -> Callable[[Any, Any], Any]:
-    """Scatter plots of the first two results, side by side on common axes."""
-
-    def draw(module: Any, result: Any) -> Any:
-        figure = plots.plot_data_against_samples(result[0], result[1])
-        for axis, name in zip(figure.axes, names, strict=False):
-            axis.set_title(name)
-        return figure
-
-    return draw
-
-
-def intervals(module: Any, result: Any) -> Any:
-    """Both log evidences with their intervals."""
-    return plots.plot_intervals({"with a slope": result[0], "without": result[1]}, "log evidence, nats")
-
-
-FIGURES: dict[str, Callable[[Any, Any], Any]] = {
-    "01": two_clouds(("held-out data", "draws of the model")),
-    "02": double_well,
-    "03": chains,
-    "05": two_clouds(("posterior by annealing", "posterior by NUTS")),
-    "06": two_clouds(("data of the banana", "draws of the product")),
-    "09": intervals,
+# Sizes of a page where the example's own take longer than a page is worth.
+SMALL_DIGITS = {"num_chain_steps": 3, "training": {"num_steps": 300, "evaluate_every": 150}, "num_pool_draws": 500}
+SIZES: dict[str, dict[str, Any]] = {
+    "03": {"num_steps": 2000},
+    "11": {"settings": SMALL_DIGITS},
+    "12": {"settings": SMALL_DIGITS, "num_completions": 6},
+    "13": {"settings": SMALL_DIGITS},
+    "14": {"settings": SMALL_DIGITS, "num_steps": 1000, "num_chains": 16},
+    "15": {"settings": SMALL_DIGITS},
+    "16": {"levels": (1, 3, 6), "steps": (3, 10), "num_training_steps": 150},
+    "19": {"settings": SMALL_DIGITS},
+    "22": {"settings": SMALL_DIGITS},
 }
+WORDS = {"z": "Z", "pyro": "Pyro", "arviz": "ArviZ", "ddim": "DDIM", "em": "EM"}
+
+
+@contextlib.contextmanager
+def kept_fits(folder: Path) -> Iterator[None]:
+    """``drl.fit`` reads a fit of the same data, seed, settings and minutes from ``folder`` where there is one."""
+    fit = drl.fit
+
+    @functools.wraps(fit)
+    def kept(
+        data: drl.Dataset,
+        *,
+        seed: int,
+        settings: drl.FitSettings | None,
+        max_minutes: float | None = None,
+        progress: bool = False,
+    ) -> drl.Density:
+        choices = [settings and settings.to_dict(), data.loading, len(data.train), seed, max_minutes]
+        path = folder / f"{data.name}-{hashlib.sha256(json.dumps(choices, default=str).encode()).hexdigest()[:12]}"
+        if not path.exists():
+            fit(data, seed=seed, settings=settings, max_minutes=max_minutes, progress=progress).save(path)
+        return drl.Density.load(path)
+
+    drl.fit = kept
+    try:
+        yield
+    finally:
+        drl.fit = fit
+
+
+def run(path: Path, minutes: float) -> tuple[Any, Any, dict[str, Any], str]:
+    """(module, result, arguments, what it printed) of one example, run in a scratch folder."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    has_minutes = "max_minutes" in inspect.signature(module.main).parameters
+    arguments = SIZES.get(path.stem[:2], {}) | ({"max_minutes": minutes} if has_minutes else {})
+    values = dict(arguments)
+    if "settings" in values:
+        training = drl.TrainingSettings(**values["settings"]["training"])
+        values["settings"] = drl.FitSettings(**(values["settings"] | {"training": training}))
+    printed = io.StringIO()
+    with (
+        kept_fits(Path("runs/pages").absolute()),
+        tempfile.TemporaryDirectory() as scratch,
+        contextlib.chdir(scratch),
+        contextlib.redirect_stdout(printed),
+    ):
+        result = module.main(**values)
+    return module, result, arguments, printed.getvalue().rstrip()
+
+
+def _spoken(name: str, value: Any) -> str:
+    """An argument as one would type it."""
+    if not isinstance(value, dict):
+        return repr(value)
+    inner = ", ".join(f"{key}={_spoken(key, inside)}" for key, inside in value.items())
+    return f"{'TrainingSettings' if name == 'training' else 'FitSettings'}({inner})"
 
 
 def make_page(path: Path, minutes: float) -> None:
     """Run one example and write its page."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    arguments = {"max_minutes": minutes} if "max_minutes" in inspect.signature(module.main).parameters else {}
-    printed, started = io.StringIO(), time.monotonic()
-    with contextlib.redirect_stdout(printed):
-        result = module.main(**arguments)
-    title = path.stem[3:].replace("_", " ").capitalize()
-    call = f"main({', '.join(f'{name}={value:g}' for name, value in arguments.items())})"
+    started = time.process_time()
+    module, result, arguments, printed = run(path, minutes)
+    words = [WORDS.get(word, word) for word in path.stem[3:].split("_")]
+    title = " ".join(words)
+    title = title if words[0] == "log" else title[0].upper() + title[1:]
+    call = f"main({', '.join(f'{name}={_spoken(name, value)}' for name, value in arguments.items())})"
+    made = f"python docs/example_pages.py {path.stem[:2]}"
+    if "max_minutes" in arguments:
+        made += f" --minutes {minutes:g}"
+    out = HERE / "examples" / path.stem
+    figure = FIGURES[path.stem[:2]](module, result)
+    figure.savefig(out.with_suffix(".png"), dpi=70)
+    size = out.with_suffix(".png").stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"{out.with_suffix('.png')} has {size} bytes, more than {MOST_BYTES}")
     parts = [
         f"# {title}",
-        module.__doc__.strip().split("\n", 1)[0],
+        module.__doc__.strip().split("\n\n", 1)[0],
         "",
-        f"`python examples/{path.name}`; below `{call}`.",
+        f"`python examples/{path.name}`; below `{call}`, the page by `{made}`.",
+        "",
+        f"![{title}]({path.stem}.png)",
+        "",
+        " ".join(inspect.getdoc(FIGURES[path.stem[:2]]).split()),
+        *["", "It prints", "", "```", printed, "```", "", "The code", ""],
+        *["```python", path.read_text(encoding="utf-8").rstrip(), "```", ""],
     ]
-    out = HERE / "examples" / path.stem
-    if path.stem[:2] in FIGURES:
-        figure = FIGURES[path.stem[:2]](module, result)
-        figure.savefig(out.with_suffix(".png"), dpi=70)
-        size = out.with_suffix(".png").stat().st_size
-        if size > MOST_BYTES:
-            raise ValueError(f"{out.with_suffix('.png')} has {size} bytes, more than {MOST_BYTES}")
-        parts += ["", f"![{title}]({path.stem}.png)"]
-    parts += ["", "It prints", "", "```", printed.getvalue().rstrip(), "```", "", "The code", ""]
-    parts += ["```python", path.read_text(encoding="utf-8").rstrip(), "```", ""]
     out.with_suffix(".md").write_text("\n".join(parts), encoding="utf-8")
-    print(f"{path.stem}: {time.monotonic() - started:.0f} s")
+    print(f"{path.stem}: {time.process_time() - started:.0f} s of processor time, figure of {size // 1000} kB")
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ def main(
     settings: drl.FitSettings | None = None,
     conditional: ConditionalSettings | None = None,
 ) -> torch.Tensor:
-    """Fit, condition, complete; returns ``(digit, completion, 64)`` in data units."""
+    """Fit, condition, complete; returns ``(digit, 1 + completion, 64)`` in data units, the digit itself first."""
     data = drl.load_dataset("digits", seed=0)
     settings = settings or drl.FitSettings.preset("digits")
     density = drl.fit(data, seed=0, settings=settings, max_minutes=max_minutes, progress=False)
@@ -28,8 +28,8 @@ def main(
         masked = picture.clone()
         masked[32:] = torch.nan
         lower = density.condition(masked, settings=conditional).sample((num_completions,))
-        whole = picture.repeat(num_completions, 1)
-        whole[:, 32:] = lower
+        whole = picture.repeat(1 + num_completions, 1)
+        whole[1:, 32:] = lower
         found.append(whole)
         error = (lower - picture[32:]).square().mean().sqrt()
         print(f"root mean squared error {float(error):.2f} grey levels of 16, spread {float(lower.std(0).mean()):.2f}")

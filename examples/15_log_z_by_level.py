@@ -18,7 +18,7 @@ def main(
     max_minutes: float | None = 5.0,
     settings: drl.FitSettings | None = None,
 ) -> torch.Tensor:
-    """Fit and print a table; returns ``(level, 3)``: annealing, constants, recursion."""
+    """Fit and print a table; returns ``(level, 4)``: annealing, constants, recursion, spread."""
     data = drl.load_dataset("digits", seed=0)
     settings = settings or drl.FitSettings.preset("digits")
     density = drl.fit(data, seed=0, settings=settings, max_minutes=max_minutes, progress=False)
@@ -34,9 +34,9 @@ def main(
     table = []
     for level in levels:
         by_replicate = run.log_z_by_density[path.levels.index(float(level))]
-        table.append([float(by_replicate.mean()), float(model.log_normalizers[level]), float(recursion[level])])
-        annealed, learned, recursed = table[-1]
-        spread = float(by_replicate.std())
+        annealed, spread = float(by_replicate.mean()), float(by_replicate.std())
+        learned, recursed = float(model.log_normalizers[level]), float(recursion[level])
+        table.append([annealed, learned, recursed, spread])
         print(
             f"level {level}: annealing {annealed:.3f} (spread {spread:.3f}), learned {learned:.3f}, recursion {recursed:.3f}"
         )

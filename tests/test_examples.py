@@ -1,5 +1,6 @@
 """Every example runs at toy size, and says what it promises."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from drl_density.samplers import ConditionalSettings
 from drl_density.testing import assert_z
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+PAGES = Path(__file__).parent.parent / "docs" / "examples"
 TINY_IMAGES = FitSettings(
     network="residual",
     transform="logit",
@@ -22,7 +24,21 @@ TINY_IMAGES = FitSettings(
     images=ImageSettings((1, 8, 8), num_channels=4, multipliers=(1,), num_validation_rows=16),
     training=TrainingSettings(num_steps=2, evaluate_every=2, batch_size=8),
 )
+TINY_COOPERATIVE = dataclasses.replace(
+    TINY_IMAGES,
+    objective="cooperative",
+    kernel="ula",
+    transform="rescale",
+    images=dataclasses.replace(TINY_IMAGES.images, initializer_channels=4, initializer_blocks=1),
+)
 TINY_CONDITIONAL = ConditionalSettings(num_particles=4, steps_per_level=1, num_transitions=1, num_final_steps=8)
+
+
+def plain(tiny):
+    """With the base that is fitted fastest."""
+    return dataclasses.replace(tiny, base="gaussian", num_particles=16)
+
+
 ARGUMENTS = {
     "01_fit_and_sample": lambda tiny: {"num_rows": 400, "settings": tiny, "max_minutes": None, "num_particles": 32},
     "02_log_z_of_your_own_density": lambda tiny: {},
@@ -61,6 +77,25 @@ ARGUMENTS = {
         "num_training_steps": 20,
         "settings": tiny,
     },
+    "17_ddim": lambda tiny: {"num_rows": 400, "num_draws": 20, "settings": plain(tiny), "max_minutes": None},
+    "18_diffusion_sampler": lambda tiny: {"num_steps": 4, "num_updates": 3, "num_walks": 20},
+    "19_frequency_averages": lambda tiny: {"num_draws": 4, "settings": TINY_IMAGES, "max_minutes": None},
+    "20_em_distillation": lambda tiny: {
+        "num_updates": 3,
+        "num_steps": 10,
+        "settings": plain(tiny),
+        "max_minutes": None,
+    },
+    "21_ambient_posterior_sampling": lambda tiny: {"num_digits": 1, "num_draws": 4, "num_updates": 5, "num_steps": 5},
+    "22_deblurring": lambda tiny: {
+        "num_digits": 1,
+        "num_draws": 8,
+        "num_steps": 4,
+        "settings": TINY_IMAGES,
+        "max_minutes": None,
+    },
+    "23_cooperative": lambda tiny: {"num_pictures": 2, "settings": TINY_COOPERATIVE, "max_minutes": None},
+    "24_conditioning": lambda tiny: {"num_rows": 400, "num_draws": 20, "settings": plain(tiny), "max_minutes": None},
 }
 
 
@@ -80,6 +115,14 @@ def test_every_example_is_listed():
 def test_examples_run(name, tiny_settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert load(name).main(**ARGUMENTS[name](tiny_settings)) is not None
+
+
+def test_every_example_has_a_page_with_its_figure_and_command():
+    for path in EXAMPLES.glob("*.py"):
+        page = (PAGES / f"{path.stem}.md").read_text(encoding="utf-8")
+        assert f"]({path.stem}.png)" in page
+        assert f"`python docs/example_pages.py {path.stem[:2]}" in page
+        assert 1_000 < (PAGES / f"{path.stem}.png").stat().st_size < 80_000
 
 
 def test_double_well_is_right():
