@@ -28,7 +28,7 @@ from example_figures import FIGURES
 import drl_density as drl
 
 HERE = Path(__file__).parent
-MOST_BYTES = 80_000
+MOST_BYTES = 100_000
 # Sizes of a page where the example's own take longer than a page is worth.
 SMALL_DIGITS = {"num_chain_steps": 3, "training": {"num_steps": 300, "evaluate_every": 150}, "num_pool_draws": 500}
 SIZES: dict[str, dict[str, Any]] = {
@@ -36,7 +36,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "11": {"settings": SMALL_DIGITS},
     "12": {"settings": SMALL_DIGITS, "num_completions": 6},
     "13": {"settings": SMALL_DIGITS},
-    "14": {"settings": SMALL_DIGITS, "num_steps": 1000, "num_chains": 16},
+    "14": {"settings": SMALL_DIGITS, "num_steps": 1000, "num_chains": 8},
     "15": {"settings": SMALL_DIGITS},
     "16": {"levels": (1, 3, 6), "steps": (3, 10), "num_training_steps": 150},
     "19": {"settings": SMALL_DIGITS},
