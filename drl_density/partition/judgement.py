@@ -54,6 +54,21 @@ def agreement(name: str, estimate: tuple[float, float], point: tuple[float, floa
     return Agreement(distance, error, distance <= max(num_errors * error + slack, least))
 
 
+def start_gaps(estimates: dict[str, tuple[float, float]], point: tuple[float, float]) -> list[tuple[float, Agreement]]:
+    """(nats by which draws begun at data lie above those begun at noise, how they agree): of the point and of the bound.
+
+    Empty where no draws began at data.
+    """
+    if BENNETT_DATA not in estimates:
+        return []
+    pairs = {BENNETT_DATA: point, UPPER_DATA: estimates[UPPER_NOISE]}
+    return [
+        (estimates[name][0] - other[0], agreement(name, estimates[name], other))
+        for name, other in pairs.items()
+        if name in estimates
+    ]
+
+
 def judge_sandwich(
     estimates: dict[str, tuple[float, float]],
     point: tuple[float, float],
@@ -85,18 +100,14 @@ def judge_sandwich(
             f"forward and reverse paths hardly overlap ({overlap:.2g}): use more levels, bridges or transitions"
         )
     upper_noise = estimates[UPPER_NOISE]
-    upper_data = estimates.get(UPPER_DATA)
-    from_data = estimates.get(BENNETT_DATA)
-    slow = 0.0
-    if upper_data is not None and from_data is not None:
-        pairs = [(BENNETT_DATA, from_data, point), (UPPER_DATA, upper_data, upper_noise)]
-        far = [first[0] - second[0] for name, first, second in pairs if not agreement(name, first, second).holds]
-        above, slow = max(far, default=0.0), -min(far, default=0.0)
-        if above > 0:
-            reasons.append(
-                f"chains started at the data put log Z {above:.2g} nats above those started at noise: the data lie in a "
-                "basin that no path from noise reaches; look at long chains from both, train longer, or add levels"
-            )
+    gaps = start_gaps(estimates, point)
+    far = [gap for gap, found in gaps if not found.holds]
+    above, slow = max(far, default=0.0), -min(far, default=0.0)
+    if above > 0:
+        reasons.append(
+            f"chains started at the data put log Z {above:.2g} nats above those started at noise: the data lie in a "
+            "basin that no path from noise reaches; look at long chains from both, train longer, or add levels"
+        )
     if reasons:
         return "unknown", "; ".join(reasons)
     found = agreement(ANNEALING, (annealing.value, estimates[ANNEALING][1]), point)
@@ -152,5 +163,5 @@ def judge_sandwich(
             "too weak a check; use more particles or transitions"
         )
     return "reliable", (
-        f"annealing, both path directions{' and both kinds of start' if from_data else ''} agree; overlap {overlap:.2f}"
+        f"annealing, both path directions{' and both kinds of start' if gaps else ''} agree; overlap {overlap:.2f}"
     )

@@ -205,6 +205,15 @@ def judged(*, estimates=None, forward_shift=0.0, annealing_shift=0.0, **changes)
     return judgement.judge_sandwich(values, (2.0, 0.02), 0.9, annealing, forward + forward_shift, **known)
 
 
+@pytest.mark.parametrize(("bound", "verdict"), [(1.8, "doubtful"), (2.08, "reliable"), (2.4, "unknown")])
+def test_starts_are_compared_by_the_bound_as_well(bound, verdict):
+    estimates = {judgement.BENNETT_DATA: (1.97, 0.02), judgement.UPPER_DATA: (bound, 0.02)}
+    assert judged(estimates=estimates)[0] == verdict
+    found = judgement.start_gaps({**estimates, judgement.UPPER_NOISE: (2.1, 0.02)}, (2.0, 0.02))
+    assert [gap.holds for _, gap in found] == [True, verdict == "reliable"]
+    assert found[1][0] == pytest.approx(bound - 2.1)
+
+
 def test_every_alarm_rings_alone():
     assert judged()[0] == "reliable"
     alarms = [
