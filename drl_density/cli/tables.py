@@ -56,7 +56,7 @@ def as_written(rows: np.ndarray, density: Density, *, on_grid: bool = True) -> l
             codes = np.minimum(np.maximum(np.round(values), 0), len(column.categories) - 1).astype(int)
             written.append([column.categories[code] for code in codes])
         elif column.width and on_grid:
-            written.append([float(f"{v:.12g}") for v in np.round(values / column.width) * column.width])
+            written.append([float(f"{v:.12g}") for v in column.on_grid(values)])
         else:
             written.append(values.tolist())
     return [list(row) for row in zip(*written, strict=True)]

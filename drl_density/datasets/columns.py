@@ -19,14 +19,15 @@ LEAST_PILE = 5
 def rounding_width(values: np.ndarray) -> float:
     """Spacing of the coarsest decimal grid that nearly all values (98 %) sit on, 0 for a continuous column.
 
-    A column counts as rounded when its values repeat: fewer than 60 % of the rows are distinct. Repeating values on no
-    decimal grid get the median gap between neighbours.
+    A column counts as rounded when its values repeat (fewer than 60 % of the rows are distinct) or are whole numbers
+    throughout. Repeating values on no decimal grid get the median gap between neighbours.
 
     >>> rounding_width(np.repeat([1.1, 1.2, 1.4], 10))
     0.1
     """
     distinct = np.unique(values)
-    if len(distinct) > 0.6 * len(values) or len(distinct) < 2:
+    is_whole = bool(np.all(values == np.round(values)))
+    if len(distinct) < 2 or (len(distinct) > 0.6 * len(values) and not is_whole):
         return 0.0
     for exponent in range(-6, 10):
         width = 10.0**-exponent
@@ -87,15 +88,27 @@ def _notice(values: np.ndarray, name: str, labels: tuple[str, ...] | None) -> Co
     if labels is not None:
         return Column(name, "categorical", 1.0, categories=labels)
     width = rounding_width(values)
+    offset = _grid_offset(values, width)
     is_positive = bool(values.min() > 0)
     distinct = np.unique(values)
     at_ends = {float(end): int((values == end).sum()) for end in (distinct[0], distinct[-1])}
     piles = tuple(end for end, count in at_ends.items() if count >= max(LEAST_PILE, 0.02 * len(values)))
     if len(distinct) == 2:
-        return Column(name, "binary", float(distinct[1] - distinct[0]), is_positive=is_positive, piles=piles)
+        width = float(distinct[1] - distinct[0])
+        offset = _grid_offset(values, width)
+        return Column(name, "binary", width, is_positive=is_positive, piles=piles, offset=offset)
     if width >= 1 and np.all(values == np.round(values)):
-        return Column(name, "integer", width, is_positive=is_positive, piles=piles)
-    return Column(name, "rounded" if width else "continuous", width, is_positive=is_positive, piles=piles)
+        return Column(name, "integer", width, is_positive=is_positive, piles=piles, offset=offset)
+    kind = "rounded" if width else "continuous"
+    return Column(name, kind, width, is_positive=is_positive, piles=piles, offset=offset)
+
+
+def _grid_offset(values: np.ndarray, width: float) -> float:
+    """Where a grid of ``width`` through most values stands, in [0, width); 0 where it goes through 0 up to rounding."""
+    if not width:
+        return 0.0
+    places, counts = np.unique(np.round(np.mod(values, width) / width, 6) % 1.0, return_counts=True)
+    return float(f"{places[counts.argmax()] * width:.6g}")
 
 
 def _check_overrides(overrides: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> None:

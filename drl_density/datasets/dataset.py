@@ -23,6 +23,7 @@ class Column:
         name: as in the file.
         kind: "continuous", "rounded", "integer", "binary" or "categorical".
         width: spacing of the grid that all values sit on; 0 for a continuous column.
+        offset: where the grid stands: values are ``offset`` plus whole multiples of ``width``.
         lower: declared lower bound, -inf for none.
         upper: declared upper bound, inf for none.
         is_positive: all values are above zero.
@@ -38,6 +39,15 @@ class Column:
     is_positive: bool = False
     categories: tuple[str, ...] | None = None
     piles: tuple[float, ...] = ()
+    offset: float = 0.0
+
+    def on_grid(self, values: Any) -> Any:
+        """``values``, an array or a tensor, moved to the nearest places of the grid; as they are in a column without one.
+
+        >>> Column("x", "integer", 2.0, offset=1.0).on_grid(torch.tensor([0.3, 1.6, 2.4]))
+        tensor([1., 1., 3.])
+        """
+        return ((values - self.offset) / self.width).round() * self.width + self.offset if self.width else values
 
     @property
     def is_discrete(self) -> bool:

@@ -210,7 +210,7 @@ class _Slices:
             value = torch.where(is_inside, value, -math.inf)
             log_density, spread = value.masked_fill(~known, math.nan), spread.masked_fill(~known, math.nan)
         if column.width and not column.is_label:
-            quantiles = (quantiles / column.width).round() * column.width
+            quantiles = column.on_grid(quantiles)
         return Prediction(column, mean, quantiles, self.levels, values, probabilities, log_density, spread, error)
 
     def _is_inside(self, y: Tensor) -> Tensor:

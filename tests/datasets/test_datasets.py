@@ -114,6 +114,22 @@ def test_rounding_grids(grid, offset):
     assert rounding_width(values) == pytest.approx(grid, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("values", "kind", "width", "offset"),
+    [
+        (1.0 + 2 * RNG.integers(0, 30, size=300), "integer", 2.0, 1.0),
+        (RNG.permutation(2000)[:150].astype(float), "integer", 1.0, 0.0),  # whole numbers, hardly any twice
+        (5.0 * RNG.permutation(2000)[:150], "integer", 5.0, 0.0),
+        (0.25 + 0.5 * RNG.integers(0, 30, size=300), "rounded", 0.5, 0.25),
+        (np.where(RNG.random(300) < 0.5, 1.0, 3.0), "binary", 2.0, 1.0),
+    ],
+)
+def test_grids_that_do_not_go_through_zero_and_grids_seldom_hit_twice(values, kind, width, offset):
+    (column,) = notice_columns(values[:, None], ["x"])
+    assert (column.kind, column.width, column.offset) == (kind, width, offset)
+    assert np.allclose(column.on_grid(values + 0.3 * width), values, rtol=0, atol=1e-9)
+
+
 def test_a_few_odd_values_do_not_hide_the_grid():
     values = RNG.normal(size=500).round(1)
     values[:3] = [0.123456, 1.7777, -0.98765]
