@@ -252,10 +252,9 @@ def plot_log_likelihood(tree: xr.DataTree) -> Figure:
 
 
 def plot_chains(tree: xr.DataTree) -> Figure:
-    """Traces of the log density of the long chains, by where they began; long ones by every n-th draw, some 120 in all."""
+    """Traces of the log density of the long chains, by where they began."""
     figure, (axis,) = _figure(1, 1, (9, 3.2))
     stats = tree["sample_stats"]
-    stats = stats.isel(draw=slice(None, None, max(1, stats.sizes["draw"] // 120)))
     for chain, start in enumerate(stats["start"].values.tolist()):
         color = DATA_COLOR if start == "data" else SAMPLE_COLOR
         label = f"began at {start}" if chain in (0, stats.sizes["chain"] - 1) else None

@@ -16,6 +16,7 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from scipy import stats
@@ -147,10 +148,13 @@ def table_row(name: str, rows: list[dict]) -> str:
     worst = max((abs(row["log_z"] - row["truth"]) for row in reliable), default=math.nan)
     exact = stats.binomtest(covers, count, 0.95).pvalue
     one_sided = stats.binomtest(bracket, count, 0.95, alternative="less").pvalue
+    errors = np.array([row["log_z"] - row["truth"] for row in rows])
+    z = errors / np.array([row["standard_error"] for row in rows])
     seconds = sum(row["cpu_seconds"] for row in rows) / count
     return (
         f"| {name} | {count} | {covers} (p = {exact:.2g}) | {bracket} (p = {one_sided:.2g}) | {len(reliable)} | {flagged} | "
-        f"{sum(widths) / max(1, len(widths)):.3f} | {worst:.3f} | {seconds:.1f} |"
+        f"{sum(widths) / max(1, len(widths)):.3f} | {worst:.3f} | "
+        f"{errors.mean():.4f} +- {errors.std():.4f} | {z.std():.2f} | {seconds:.1f} |"
     )
 
 
@@ -179,7 +183,7 @@ def main() -> None:
                 out.write(json.dumps(rows[-1]) + "\n")
     print(
         "| target | runs | interval covers | bracket covers | reliable | unreliable or unknown | mean width | worst | "
-        "CPU s/run |\n|---|---|---|---|---|---|---|---|---|"
+        "error | spread of z | CPU s/run |\n|---|---|---|---|---|---|---|---|---|---|---|"
     )
     for name in args.targets:
         found = [row for row in rows if row["target"] == name]
