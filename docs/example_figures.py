@@ -93,8 +93,7 @@ def imputation(module: Any, result: Any) -> Figure:
     low, high = draws.quantile(torch.tensor([0.05, 0.95], dtype=draws.dtype), 0)
     mean = draws.mean(0)
     figure, (axis,) = panels(1, 1, (5.6, 4.8))
-    bars = torch.stack([mean - low, high - mean]).clamp(min=0).numpy()
-    axis.errorbar(truth, mean, yerr=bars, fmt="none", ecolor=GRAY, alpha=0.6, label="5 % to 95 % of the imputations")
+    axis.vlines(truth, low, high, color=GRAY, alpha=0.6, label="5 % to 95 % of the imputations")
     axis.plot(truth, mean, "o", color=SAMPLE_COLOR, markersize=5, markeredgewidth=0, label="mean of the imputations")
     ends = [float(truth.min()) - 0.3, float(truth.max()) + 0.3]
     axis.plot(ends, ends, "--", color=DATA_COLOR, linewidth=1, label="imputed = hidden")

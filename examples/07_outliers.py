@@ -1,4 +1,4 @@
-"""Which rows do not belong? Wine rows with one column swapped for another row's, ranked beside untouched ones.
+"""Which rows do not belong? Wine rows with four cells swapped for other rows', ranked beside untouched ones.
 
     p-value of a row: share of reference rows with a lower log density
 

@@ -122,7 +122,7 @@ def test_every_example_has_a_page_with_its_figure_and_command():
         page = (PAGES / f"{path.stem}.md").read_text(encoding="utf-8")
         assert f"]({path.stem}.png)" in page
         assert f"`python docs/example_pages.py {path.stem[:2]}" in page
-        assert 1_000 < (PAGES / f"{path.stem}.png").stat().st_size < 100_000
+        assert 1_000 < (PAGES / f"{path.stem}.png").stat().st_size < 80_000
 
 
 def test_double_well_is_right():
