@@ -19,8 +19,13 @@ from drl_density.errors import DataError
 from drl_density.operators import Blur, Downsample, LinearOperator, Mask, MaskedFourier
 from drl_density.run_folder import GENERATOR
 
-# What an .npz file of a measurement names its operator, and the operator's class.
-KINDS = {"mask": Mask, "kernel": Blur, "factor": Downsample, "sampling": MaskedFourier}
+# What an .npz file of a measurement names its operator, and how it is made of that array.
+OPERATORS = {
+    "mask": lambda part: Mask(part.bool()),
+    "kernel": lambda part: Blur(part.double()),
+    "factor": lambda part: Downsample(int(part)),
+    "sampling": lambda part: MaskedFourier(part.bool()),
+}
 
 
 @dataclasses.dataclass
@@ -92,9 +97,9 @@ class Reconstruct:
         """Reconstruct and write."""
         density = load_run(self.run_folder)
         shape = tuple(self.image_shape or density.event_shape)
-        operator, y = read_measurement(self.measurements)
+        name, operator, y = read_measurement(self.measurements)
         if math.prod(shape) == len(density.columns):
-            check_measurement(self.measurements, operator, y, shape)
+            check_measurement((self.measurements, name), operator, y, shape)
         found = reconstruct(
             density,
             operator,
@@ -119,8 +124,8 @@ class Reconstruct:
         print(f"written: {self.out}")
 
 
-def read_measurement(path: Path) -> tuple[LinearOperator, torch.Tensor]:
-    """The operator and the measurement of an .npz file.
+def read_measurement(path: Path) -> tuple[str, LinearOperator, torch.Tensor]:
+    """The name of the operator in an .npz file, the operator, and the measurement.
 
     Raises:
         DataError: no such file, no ``y``, or not exactly one operator.
@@ -134,26 +139,27 @@ def read_measurement(path: Path) -> tuple[LinearOperator, torch.Tensor]:
         raise DataError(
             f"{path} cannot be read: expected an .npz archive of plain arrays, 'y' and an operator"
         ) from error
-    named = [name for name in KINDS if name in parts]
+    named = [name for name in OPERATORS if name in parts]
     if "y" not in parts or len(named) != 1:
         raise DataError(
-            f"{path}: expected y and exactly one of {', '.join(KINDS)}; it holds {', '.join(parts) or 'nothing'}"
+            f"{path}: expected y and exactly one of {', '.join(OPERATORS)}; it holds {', '.join(parts) or 'nothing'}"
         )
-    part = parts[named[0]]
-    value = {"mask": part.bool, "kernel": part.double, "factor": part.int, "sampling": part.bool}[named[0]]()
     try:
-        return KINDS[named[0]](int(value) if named[0] == "factor" else value), parts["y"]
+        return named[0], OPERATORS[named[0]](parts[named[0]]), parts["y"]
     except ValueError as error:
         raise DataError(f"{path}: {named[0]}: {error}") from error
 
 
-def check_measurement(path: Path, operator: LinearOperator, y: torch.Tensor, shape: tuple[int, ...]) -> None:
-    """Refuse an operator that rows of ``shape`` do not fit, or a ``y`` that is not of the shape it measures.
+def check_measurement(
+    source: tuple[Path, str], operator: LinearOperator, y: torch.Tensor, shape: tuple[int, ...]
+) -> None:
+    """Refuse an operator that rows of ``shape`` do not fit, or a ``y`` that is not of the shape it measures; ``source`` is
+    the file and the operator's name in it.
 
     Raises:
         DataError: naming the file and the part of it.
     """
-    name = next(name for name, kind in KINDS.items() if isinstance(operator, kind))
+    path, name = source
     hint = "give --image-shape where the operator sees a row as an image"
     try:
         expected = operator.forward(torch.zeros(1, *shape, dtype=torch.float64))

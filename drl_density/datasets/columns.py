@@ -87,19 +87,18 @@ def _seen(values: np.ndarray) -> np.ndarray:
 def _notice(values: np.ndarray, name: str, labels: tuple[str, ...] | None) -> Column:
     if labels is not None:
         return Column(name, "categorical", 1.0, categories=labels)
-    width = rounding_width(values)
+    distinct = np.unique(values)
+    width = float(distinct[1] - distinct[0]) if len(distinct) == 2 else rounding_width(values)
     offset = _grid_offset(values, width)
     is_positive = bool(values.min() > 0)
-    distinct = np.unique(values)
     at_ends = {float(end): int((values == end).sum()) for end in (distinct[0], distinct[-1])}
     piles = tuple(end for end, count in at_ends.items() if count >= max(LEAST_PILE, 0.02 * len(values)))
     if len(distinct) == 2:
-        width = float(distinct[1] - distinct[0])
-        offset = _grid_offset(values, width)
-        return Column(name, "binary", width, is_positive=is_positive, piles=piles, offset=offset)
-    if width >= 1 and np.all(values == np.round(values)):
-        return Column(name, "integer", width, is_positive=is_positive, piles=piles, offset=offset)
-    kind = "rounded" if width else "continuous"
+        kind = "binary"
+    elif width >= 1 and np.all(values == np.round(values)):
+        kind = "integer"
+    else:
+        kind = "rounded" if width else "continuous"
     return Column(name, kind, width, is_positive=is_positive, piles=piles, offset=offset)
 
 

@@ -61,12 +61,8 @@ def start_gaps(estimates: dict[str, tuple[float, float]], point: tuple[float, fl
     """
     if BENNETT_DATA not in estimates:
         return []
-    pairs = {BENNETT_DATA: point, UPPER_DATA: estimates[UPPER_NOISE]}
-    return [
-        (estimates[name][0] - other[0], agreement(name, estimates[name], other))
-        for name, other in pairs.items()
-        if name in estimates
-    ]
+    pairs = ((BENNETT_DATA, point), (UPPER_DATA, estimates[UPPER_NOISE]))
+    return [(estimates[name][0] - other[0], agreement(name, estimates[name], other)) for name, other in pairs]
 
 
 def judge_sandwich(
