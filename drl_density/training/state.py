@@ -32,7 +32,7 @@ class TrainingState:
         best_score: best selection score so far (higher is better), its step and level.
         best: tensors of the averaged model at that step.
         history: one dict of numbers and per-level lists per evaluation.
-        drawn: tensors that the source of batches draws anew between evaluations, such as cells missing in the data.
+        drawn: tensors that the source of batches draws anew as training goes on, such as cells missing in the data.
     """
 
     model: EnergySequence
@@ -95,7 +95,8 @@ class TrainingState:
         except (RuntimeError, KeyError) as error:
             raise RunFolderError(f"the saved training state does not fit this model: {error}") from error
         self.best = _under(tensors, "best.")
-        self.drawn = _under(tensors, "drawn.")
+        # Sources of batches may write in place, and what was saved must stay as it was.
+        self.drawn = {name: value.clone() for name, value in _under(tensors, "drawn.").items()}
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in _under(tensors, "optimizer.").items():
             index, slot = name.split(".", 1)

@@ -185,7 +185,7 @@ def train(
         state.history.append(record)
         if evaluation.redraw is not None:
             evaluation.redraw(state)
-            state.drawn = workers.share_tensors(state.drawn) if workers.count > 1 else state.drawn
+        state.drawn = workers.share_tensors(state.drawn)
         good = copy.deepcopy(state.to_tensors())
         if evaluation.on_record is not None and workers.is_first:
             evaluation.on_record(record)
