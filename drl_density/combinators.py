@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from drl_density.distributions import ChainSampler, EnergyDistribution, SamplerPolicy
 from drl_density.errors import NumericalError
+from drl_density.seeding import globally_seeded
 
 
 class WeightedSum:
@@ -263,8 +264,7 @@ class _Draws:
     def __call__(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
         if generator is None:
             return self.source.sample((num_rows,))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        with globally_seeded(generator):
             return self.source.sample((num_rows,))
 
 

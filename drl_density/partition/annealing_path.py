@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from drl_density.model import EnergySequence
+from drl_density.seeding import globally_seeded
 
 LogDensity = Callable[[Tensor], Tensor]
 
@@ -77,8 +78,7 @@ def base_draws(base: Any) -> Callable[[int, torch.Generator | None], Tensor]:
     def draw(num_rows: int, generator: torch.Generator | None) -> Tensor:
         if generator is None:
             return base.sample((num_rows,))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        with globally_seeded(generator):
             return base.sample((num_rows,))
 
     return draw

@@ -1,7 +1,10 @@
-"""Normalised bases fitted to pilot draws: a Gaussian, a mixture of Gaussians, or a product of one-dimensional mixtures."""
+"""Normalised bases fitted to pilot draws: a Gaussian, a mixture of Gaussians, a product of one-dimensional mixtures, or a
+regression of scales on one coordinate.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -14,7 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-LOG_TWO_PI = math.log(2 * math.pi)
+from drl_density.partition.scale_base import LOG_TWO_PI, ScaleBase, ScaleRegression
 
 
 class MixtureBase:
@@ -49,39 +52,40 @@ class MixtureBase:
 
     def draw(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
         """Exact draws ``(num_rows, d)``."""
-        chosen = torch.multinomial(self.weights, num_rows, replacement=True, generator=generator)
         noise = torch.randn(
-            num_rows, self.means.shape[1], 1, generator=generator, dtype=self.means.dtype, device=self.means.device
+            num_rows, self.means.shape[1], generator=generator, dtype=self.means.dtype, device=self.means.device
         )
-        return self.means[chosen] + (self.factors[chosen] @ noise).squeeze(-1)
+        if self.num_components == 1:
+            return torch.addmm(self.means, noise, self.factors[0].T)
+        chosen = torch.multinomial(self.weights, num_rows, replacement=True, generator=generator)
+        return self.means[chosen] + (self.factors[chosen] @ noise[..., None]).squeeze(-1)
 
 
 class ProductBase:
     """Independent coordinates, each a mixture of normals.
 
     Args:
-        weights: ``(d, K)``, rows adding to 1.
-        means: ``(d, K)``.
-        spreads: standard deviations ``(d, K)``.
+        weights: ``(K, d)``, columns adding to 1. Components stand first because reductions over a short last axis are slow.
+        means: ``(K, d)``.
+        spreads: standard deviations ``(K, d)``.
     """
 
     def __init__(self, weights: Tensor, means: Tensor, spreads: Tensor) -> None:
         self.weights, self.means, self.spreads = weights, means, spreads
-        self.event_shape = torch.Size(weights.shape[:1])
+        self.event_shape = torch.Size(weights.shape[1:])
         self._heights = weights.log() - spreads.log() - 0.5 * LOG_TWO_PI
 
     def log_prob(self, x: Tensor) -> Tensor:
         """log density of rows ``(n, d)``, ``(n,)``."""
-        whitened = (x[..., None] - self.means) / self.spreads
-        return (self._heights - 0.5 * whitened.square()).logsumexp(-1).sum(-1)
+        parts = zip(self._heights, self.means, self.spreads, strict=True)
+        terms = [height - 0.5 * ((x - mean) / spread).square() for height, mean, spread in parts]
+        return functools.reduce(torch.logaddexp, terms).sum(-1)
 
     def draw(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
         """Exact draws ``(num_rows, d)``."""
-        chosen = torch.multinomial(self.weights, num_rows, replacement=True, generator=generator)
-        noise = torch.randn(
-            len(self.weights), num_rows, generator=generator, dtype=self.means.dtype, device=self.means.device
-        )
-        return (self.means.gather(1, chosen) + self.spreads.gather(1, chosen) * noise).T.contiguous()
+        chosen = torch.multinomial(self.weights.T, num_rows, replacement=True, generator=generator).T
+        noise = torch.randn(chosen.shape, generator=generator, dtype=self.means.dtype, device=self.means.device)
+        return self.means.gather(0, chosen) + self.spreads.gather(0, chosen) * noise
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,13 @@ class DefendedBase:
     Attributes:
         parts: the fitted base first; each has ``log_prob`` and ``draw``.
         shares: of the parts, adding to 1.
-        local: the mixture whose components give kernels their local covariances; None where there is none.
+        local: what gives kernels the scale of the place they are at: a mixture by its components' covariances, a scale
+            regression by its coordinates; None where there is neither.
     """
 
     parts: tuple[Any, ...]
     shares: tuple[float, ...]
-    local: MixtureBase | None
+    local: MixtureBase | ScaleRegression | None
 
     @property
     def event_shape(self) -> torch.Size:
@@ -111,8 +116,9 @@ class DefendedBase:
     def draw(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
         """Exact draws ``(num_rows, d)``."""
         chosen = torch.multinomial(torch.tensor(self.shares), num_rows, replacement=True, generator=generator)
-        rows = torch.stack([part.draw(num_rows, generator) for part in self.parts])
-        return rows[chosen.to(rows.device), torch.arange(num_rows, device=rows.device)]
+        counts = torch.bincount(chosen, minlength=len(self.parts)).tolist()
+        rows = torch.cat([part.draw(count, generator) for part, count in zip(self.parts, counts, strict=True)])
+        return rows[chosen.argsort().argsort().to(rows.device)]
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ class GivenBase:
 
 
 def fit_base(draws: Tensor, *, given: Any = None, widening: float = 1.2, most_components: int = 16) -> DefendedBase:
-    """Fit the three kinds to half of the draws, keep the one that describes the other half best.
+    """Fit the four kinds to half of the draws, keep the one that describes the other half best.
 
     Args:
         draws: pilot draws of the target ``(replicate, n, d)``; replicates are independent, so half of them is held out.
@@ -158,19 +164,24 @@ def fit_base(draws: Tensor, *, given: Any = None, widening: float = 1.2, most_co
         mixtures.append(_fit(train, count))
     best = max(mixtures, key=lambda fitted: fitted.score(held))
     columns = [_fit_column(train[:, [column]], held[:, [column]]) for column in range(train.shape[1])]
-    like = draws.flatten(0, 1)[0]
+    units, like = (center, unit, widening), draws.flatten(0, 1)[0]
+    chart = _fit_chart(train, [column for _, column in columns], held)
+    scores = (best.score(held), sum(score for score, _ in columns), chart[0])
+    fitted: Any
+    if max(scores) == scores[0]:
+        scaled = widening**2 * unit[:, None] * unit * torch.as_tensor(best.covariances_)
+        means = center + unit * torch.as_tensor(best.means_)
+        fitted = local = MixtureBase(torch.as_tensor(best.weights_), means, scaled, like)
+    elif max(scores) == scores[1]:
+        fitted, local = _product([column for _, column in columns], units, like), None
+    else:
+        local = chart[1].in_units(center, unit).widened(widening).to(like)
+        one = (center[[local.driver]], unit[[local.driver]], widening)
+        fitted = ScaleBase(local, _product([columns[local.driver][1]], one, like))
     covariance = (
         everything.T.cov() if everything.shape[1] > 1 else everything.var().reshape(1, 1)
     ) + 1e-9 * unit.square().diag()
     wide = MixtureBase(torch.ones(1), center[None], 1.5**2 * covariance[None], like)
-    if sum(score for score, _ in columns) > best.score(held):
-        fitted: Any = _product([column for _, column in columns], (center, unit, widening), like)
-        local = None
-    else:
-        means = center + unit * torch.as_tensor(best.means_)
-        scaled = widening**2 * unit[:, None] * unit * torch.as_tensor(best.covariances_)
-        fitted = MixtureBase(torch.as_tensor(best.weights_), means, scaled, like)
-        local = fitted
     if given is None:
         return DefendedBase((fitted, wide), (0.9, 0.1), local)
     return DefendedBase((fitted, wide, given), (0.9, 0.05, 0.05), local)
@@ -191,13 +202,27 @@ def _fit_column(train: np.ndarray, held: np.ndarray) -> tuple[float, GaussianMix
     return scores[best], fits[best]
 
 
+def _fit_chart(
+    train: np.ndarray, columns: list[GaussianMixture], held: np.ndarray
+) -> tuple[float, ScaleRegression | None]:
+    """Score on held-out rows and the regression; minus infinity where there is none."""
+    if train.shape[1] < 2:
+        return -math.inf, None
+    chart = ScaleRegression.fit(torch.as_tensor(train))
+    no_units = (torch.zeros(1).double(), torch.ones(1).double(), 1.0)
+    base = ScaleBase(chart, _product([columns[chart.driver]], no_units, torch.empty(0).double()))
+    score = float(base.log_prob(torch.as_tensor(held)).mean())
+    return (score, chart) if math.isfinite(score) else (-math.inf, None)
+
+
 def _product(columns: list[GaussianMixture], units: tuple[Tensor, Tensor, float], like: Tensor) -> ProductBase:
     center, unit, widening = units
-    weights, means, spreads = (torch.zeros(len(columns), 3, dtype=torch.float64) for _ in range(3))
+    most = max(fitted.n_components for fitted in columns)
+    weights, means, spreads = (torch.zeros(most, len(columns), dtype=torch.float64) for _ in range(3))
     spreads += 1
-    for row, fitted in enumerate(columns):
+    for column, fitted in enumerate(columns):
         count = fitted.n_components
-        weights[row, :count] = torch.as_tensor(fitted.weights_)
-        means[row, :count] = center[row] + unit[row] * torch.as_tensor(fitted.means_[:, 0])
-        spreads[row, :count] = widening * unit[row] * torch.as_tensor(fitted.covariances_[:, 0, 0]).sqrt()
+        weights[:count, column] = torch.as_tensor(fitted.weights_)
+        means[:count, column] = center[column] + unit[column] * torch.as_tensor(fitted.means_[:, 0])
+        spreads[:count, column] = widening * unit[column] * torch.as_tensor(fitted.covariances_[:, 0, 0]).sqrt()
     return ProductBase(weights.to(like), means.to(like), spreads.to(like))

@@ -198,7 +198,7 @@ def _flat_base(base: Any) -> GivenBase:
     draw = base_draws(base)
     return GivenBase(
         lambda x: base.log_prob(x.reshape(-1, *shape)),
-        lambda count, generator: draw(count, generator).reshape(count, -1),
+        lambda count, generator: draw(count, generator).reshape(count, shape.numel()),
         torch.Size((shape.numel(),)),
     )
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from drl_density.networks import frozen_power_iteration, settle_power_iteration
+from drl_density.seeding import globally_seeded
 from drl_density.training.objectives import LevelStatistics, Objective, ObjectiveValue
 from drl_density.training.state import TrainingState
 from drl_density.training.workers import Workers
@@ -96,10 +97,7 @@ def _value(
     state: TrainingState, objective: Objective, x: Tensor | tuple[Tensor, Tensor], generator: torch.Generator
 ) -> ObjectiveValue:
     device = (x[0] if isinstance(x, tuple) else x).device
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        # Dropout draws from torch's global generator: seeded here, so that a run depends on its own generator alone.
-        torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+    with globally_seeded(generator, device):  # dropout
         return objective(state.model, x, state.step_sizes, generator=generator)
 
 
