@@ -141,8 +141,11 @@ def bennett_shift(forward: Tensor, earlier: Tensor, later: Tensor) -> float:
 
 
 def excess(first: tuple[float, float], second: tuple[float, float]) -> float:
-    """How far two (value, error) lie apart beyond what both errors explain, nats."""
-    return math.sqrt(max(0.0, (first[0] - second[0]) ** 2 - first[1] ** 2 - second[1] ** 2))
+    """How far two independent (value, error) lie apart beyond what both errors explain, nats; 0 within two errors, so that
+    the noise of a rough comparison widens no interval.
+    """
+    squared, variance = (first[0] - second[0]) ** 2, first[1] ** 2 + second[1] ** 2
+    return math.sqrt(squared - variance) if squared > 4 * variance else 0.0
 
 
 @dataclass(frozen=True)

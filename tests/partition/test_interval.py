@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from drl_density.partition.bridge import ReplicatedBridge, bennett_by_replicates
+from drl_density.partition.bridge import ReplicatedBridge, bennett_by_replicates, excess
 
 NUM_RUNS = 200
 
@@ -30,3 +30,9 @@ def test_quantile_is_that_of_the_error_in_use():
     by_theory = ReplicatedBridge(0.0, jackknife_error=0.1, asymptotic_error=0.2, overlap=1.0, num_replicates=8)
     assert by_theory.half_width == pytest.approx(0.2 * stats.norm.ppf(0.975))
     assert by_spread.standard_error == by_theory.standard_error == 0.2
+
+
+def test_a_gap_counts_only_beyond_what_both_errors_explain():
+    assert excess((1.0, 0.3), (1.9, 0.4)) == 0.0  # 0.9 apart with an error of 0.5
+    assert excess((1.0, 0.3), (3.0, 0.4)) == pytest.approx((2.0**2 - 0.5**2) ** 0.5)
+    assert excess((3.0, 0.3), (1.0, 0.4)) == pytest.approx((2.0**2 - 0.5**2) ** 0.5)
