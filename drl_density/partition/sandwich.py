@@ -69,7 +69,7 @@ class SandwichSettings:
     conditional_ess: float = 0.98
     kernel: Kernel = field(default_factory=MALA)
     step_spread: float | None = None
-    num_kept: int = 8
+    num_kept: int = 16
 
     def __post_init__(self) -> None:
         if min(self.num_particles, self.num_replicates) < 2:
