@@ -14,6 +14,7 @@ Source: Vargas, Grathwohl and Doucet 2023 (arXiv 2302.13834).
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ class DiffusionSamplerSettings:
         batch_size: walks per gradient step.
         learning_rate: of Adam.
         gradient_scale: size beyond which the target's gradient, an input of the control, is smoothly compressed.
+        most_rollbacks: how often training may return to the network of up to 50 updates before, with half the learning rate,
+            because the bound was no finite number.
     """
 
     num_steps: int = 64
@@ -52,6 +55,7 @@ class DiffusionSamplerSettings:
     batch_size: int = 256
     learning_rate: float = 2e-3
     gradient_scale: float = 100.0
+    most_rollbacks: int = 4
 
     def __post_init__(self) -> None:
         if self.num_steps < 1 or not self.scale > 0 or not self.decay > 0:
@@ -210,26 +214,35 @@ def train_diffusion_sampler(
         seed: of everything.
 
     Raises:
-        TrainingFailed: when the bound is not a finite number.
+        TrainingFailed: when the bound is no finite number again after ``settings.most_rollbacks`` returns.
     """
     settings = settings or DiffusionSamplerSettings()
     generator = torch.Generator().manual_seed(seed)
     network = ControlNetwork(log_density, torch.Size(event_shape).numel(), settings, generator)
     sampler = DiffusionSampler(log_density, event_shape, settings.shares(), scale=settings.scale, control=network)
     optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.num_updates)
-    bounds = []
-    for update in range(settings.num_updates):
+    bounds: list[float] = []
+    kept, num_rollbacks = {}, 0
+    while len(bounds) < settings.num_updates:
         bound = sampler.walk(settings.batch_size, generator=generator)[1].mean()
         if not bool(torch.isfinite(bound)):
-            raise TrainingFailed(
-                f"the bound at update {update} is {float(bound.detach())}: widen scale or lower the rate"
-            )
+            num_rollbacks += 1
+            if num_rollbacks > settings.most_rollbacks or not kept:
+                raise TrainingFailed(
+                    f"the bound at update {len(bounds)} is {float(bound.detach())}, after {num_rollbacks - 1} returns to an "
+                    "earlier network with half the learning rate: widen scale or lower the rate"
+                )
+            network.load_state_dict(kept["network"])
+            optimizer.load_state_dict(copy.deepcopy(kept["optimizer"]))
+            continue
+        if len(bounds) % 50 == 0:
+            kept = copy.deepcopy({"network": network.state_dict(), "optimizer": optimizer.state_dict()})
         optimizer.zero_grad(set_to_none=True)
         (-bound).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        falling = 0.5 * (1 + math.cos(math.pi * len(bounds) / settings.num_updates))
+        optimizer.param_groups[0]["lr"] = settings.learning_rate * falling * 0.5**num_rollbacks
         optimizer.step()
-        rate.step()
         bounds.append(float(bound.detach()))
     for parameter in network.parameters():
         parameter.requires_grad_(False)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from drl_density import NoiseSchedule
+from drl_density.errors import TrainingFailed
 from drl_density.samplers import DiffusionSampler, DiffusionSamplerSettings, sequence_sampler, train_diffusion_sampler
 from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence, seeded_generator
 
@@ -87,6 +88,30 @@ def test_a_trained_control_beats_none():
     assert trained.details["elbo"] > untrained.details["elbo"] + 1.0
     assert abs(trained.value - 2.0) < 5 * trained.standard_error + 0.02
     assert sum(bounds[-20:]) / 20 > sum(bounds[:20]) / 20
+
+
+def _lost_at(updates):
+    """The target, whose value at the ends of the walks of these updates is not a number."""
+    calls = {"ends": 0}
+
+    def log_density(x):
+        is_end = x.grad_fn is not None  # the control asks at leaves, training at the end of a recorded walk
+        calls["ends"] += is_end
+        return target(x) * (torch.nan if is_end and calls["ends"] - 1 in updates else 1.0)
+
+    return log_density
+
+
+def test_training_goes_back_when_the_bound_is_lost():
+    settings = DiffusionSamplerSettings(num_steps=4, num_updates=120, batch_size=32, width=8, learning_rate=1e-2)
+    _, bounds = train_diffusion_sampler(_lost_at({60, 61}), (2,), settings=settings)
+    assert len(bounds) == 120
+    assert all(math.isfinite(bound) for bound in bounds)
+    assert sum(bounds[-20:]) > sum(bounds[:20])
+    with pytest.raises(TrainingFailed, match="4 returns"):
+        train_diffusion_sampler(_lost_at(set(range(60, 500))), (2,), settings=settings)
+    with pytest.raises(TrainingFailed, match="at update 0"):
+        train_diffusion_sampler(_lost_at({0}), (2,), settings=settings)
 
 
 def test_decay_is_what_the_walk_forgets():
