@@ -41,12 +41,14 @@ def product(
 ) -> EnergyDistribution:
     r"""The product of experts :math:`\prod_i f_i(x)^{w_i}`, unnormalised; a negative weight divides.
 
-    It is taken to be integrable when all weights are positive and sum to at least 1 while every expert is integrable:
-    by Hoelder's inequality for a sum of 1, and for a larger sum because every expert is bounded. Quotients have to be
-    declared by whoever can show it; :func:`guided` and :func:`excluding` know some that are.
+    It is taken to be integrable when all weights are positive and sum to at least 1 while every expert's power of that sum
+    is integrable (Hoelder's inequality): of bounded experts every power is, of fitted densities those below their
+    ``largest_power``, as they may grow without limit at a column's bound. Quotients have to be declared by whoever can
+    show it; :func:`guided` and :func:`excluding` know some that are.
 
     Args:
-        experts: distributions of one event shape: Pyro's, fitted densities' ``distribution()``, or other energies.
+        experts: distributions of one event shape: Pyro's (taken to be bounded), fitted densities' ``distribution()``, or
+            other energies.
         weights: one per expert; 1 each when not given.
         is_integrable: declare it where you can prove it.
         sampler: policy of ``sample``; adjusted chains begun at draws of the first expert when not given.
@@ -62,13 +64,18 @@ def product(
     experts = tuple(experts)
     weights = (1.0,) * len(experts) if weights is None else tuple(float(weight) for weight in weights)
     _check(experts, weights)
+    total = sum(weights)
+    power = min(
+        (largest_power(expert) for expert, weight in zip(experts, weights, strict=True) if weight > 0), default=1
+    )
     if is_integrable is None:
         all_proper = all(integrable(expert) for expert in experts)
-        is_integrable = all_proper and min(weights) > 0 and sum(weights) >= 1 - 1e-9
+        is_integrable = all_proper and min(weights) > 0 and total >= 1 - 1e-9 and (total <= 1 + 1e-9 or total < power)
     if not is_integrable:
         raise NumericalError(
             f"improper: a product with weights {weights} is not known to have a finite integral. Positive weights that sum "
-            "to at least 1 over integrable experts are; for anything else declare is_integrable=True where you can prove it"
+            f"to at least 1 over integrable experts have, here up to a sum of {power:g}; for anything else declare "
+            "is_integrable=True where you can prove it"
         )
     first = experts[0]
     return EnergyDistribution(
@@ -78,6 +85,7 @@ def product(
         sampler=ChainSampler(num_warmup=500, num_steps=200) if sampler is None else sampler,
         initial=_Draws(first),
         is_integrable=True,
+        largest_power=max(1.0, power / max(1.0, total)),
     )
 
 
@@ -211,6 +219,11 @@ class Mixture(dist.TorchDistribution):
         super().__init__(torch.Size(), self.components[0].event_shape, validate_args=False)
 
     @property
+    def largest_power(self) -> float:
+        """The least of the components', see :class:`~drl_density.EnergyDistribution`."""
+        return min(largest_power(part) for part in self.components)
+
+    @property
     def support(self) -> Any:
         """Of the first component."""
         return self.components[0].support
@@ -248,6 +261,11 @@ def integrable(expert: Any) -> bool:
     if isinstance(expert, EnergyDistribution):
         return expert.is_integrable
     return True
+
+
+def largest_power(expert: Any) -> float:
+    """Supremum of the powers of an expert that are known to have a finite integral; inf for what is bounded."""
+    return getattr(expert, "largest_power", math.inf)
 
 
 def log_density_of(expert: Any) -> Any:

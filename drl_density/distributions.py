@@ -244,7 +244,8 @@ class EnergyDistribution(_UnnormalizedDistribution):
         sampler: policy of ``sample``; adjusted chains by default.
         initial: draws starting points, ``initial(num_rows, generator) -> (num_rows, *event)``; N(0, I) by default.
         like: tensor whose dtype and device starting points take.
-        is_integrable: declare that exp(F) is bounded with a finite integral; combinators ask for it.
+        is_integrable: declare that exp(F) has a finite integral; combinators ask for it.
+        largest_power: supremum of the powers w >= 1 for which exp(w F) has one too; all of them where exp(F) is bounded.
 
     >>> target = EnergyDistribution.from_log_density(lambda x: -0.5 * (x**2).sum(-1), event_shape=(2,))
     >>> target.log_prob(torch.ones(3, 2)).tolist()
@@ -263,11 +264,12 @@ class EnergyDistribution(_UnnormalizedDistribution):
         initial: Callable[[int, torch.Generator | None], Tensor] | None = None,
         like: Tensor | None = None,
         is_integrable: bool = False,
+        largest_power: float = math.inf,
         validate_args: bool | None = None,
     ) -> None:
         event_shape = torch.Size(event_shape)
         self.log_density = log_density
-        self.is_integrable = is_integrable
+        self.is_integrable, self.largest_power = is_integrable, largest_power
         self.initial = initial
         self._like = torch.empty(0) if like is None else like.new_empty(0)
         self.sampler = ChainSampler() if sampler is None else sampler
@@ -286,7 +288,7 @@ class EnergyDistribution(_UnnormalizedDistribution):
         """A new object with ``batch_shape`` that shares the energy."""
         new = self._get_checked_instance(EnergyDistribution, _instance)
         new.log_density, new.initial, new._like = self.log_density, self.initial, self._like
-        new.is_integrable = self.is_integrable
+        new.is_integrable, new.largest_power = self.is_integrable, self.largest_power
         new._copy_settings(self)
         super(EnergyDistribution, new).__init__(torch.Size(batch_shape), self.event_shape, validate_args=False)
         new._validate_args = self._validate_args

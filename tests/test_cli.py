@@ -55,6 +55,25 @@ def test_sample_by_other_methods_says_what_they_are(run, tmp_path, capsys):
     assert "R-hat" in capsys.readouterr().err
 
 
+def test_combine_draws_from_products_and_mixtures(run, tmp_path, capsys):
+    out = tmp_path / "draws.csv"
+    for how, weights in (("product", ["1", "0.5"]), ("mixture", ["1", "3"])):
+        arguments = ["combine", str(run), str(run), "--how", how, "--weights", *weights, "-n", "12", "--out", str(out)]
+        assert main(arguments) == 0
+        said = capsys.readouterr().err
+        assert f"12 draws of a {how} of 2" in said
+        assert all(word in said for word in ("log of the integral", "R-hat", "bulk ESS"))
+        with out.open() as stream:
+            rows = list(csv.DictReader(stream))
+        assert len(rows) == 12
+        assert all(float(row["c"]) == round(float(row["c"])) for row in rows)
+    out.unlink()
+    for refused in (["--weights", "2", "-1"], ["--temperature", "3"]):
+        assert main(["combine", str(run), str(run), *refused, "-n", "12", "--out", str(out)]) == 1
+        assert "improper" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_distill_then_sample_from_the_generator(run, tmp_path, capsys):
     small = ["--num-updates", "3", "--batch-size", "16", "--width", "8", "--num-corrections", "2"]
     for method in ("em", "mmd"):
@@ -268,6 +287,7 @@ BAD = {
     "inside out": (["fit", "TABLE", "--bounds", "a=3:1", "--out", "x"], "lower must be below upper"),
     "no particles": (["evaluate", "RUN", "--particles", "0"], "at least 2 particles and 2 replicates"),
     "never fitted": (["evaluate", "BEGUN"], "is not finished: go on with"),
+    "too many weights": (["combine", "RUN", "--weights", "1", "2"], "as many weights"),
     "no rows": (["sample", "RUN", "--n", "0"], "at least 1"),
     "no folder to write to": (["sample", "RUN", "-n", "2", "--out", "none/draws.csv"], "cannot write none/draws.csv"),
     "drop": (["fit", "TABLE", "--drop", "z", "--out", "x"], "cannot drop z"),

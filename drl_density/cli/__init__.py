@@ -1,4 +1,4 @@
-"""The command line: ``drl-density fit | sample | score | impute | predict | distill | reconstruct | evaluate | ...``."""
+"""The command line: ``drl-density fit | sample | combine | score | impute | predict | distill | reconstruct | ...``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import tyro
 
+from drl_density.cli.combine import Combine
 from drl_density.cli.generate import Distill, Reconstruct
 from drl_density.cli.judge import Compare, Diagnose, Evaluate, Report
 from drl_density.cli.learn import Demo, Fit
@@ -22,6 +23,7 @@ from drl_density.errors import DataError, DRLDensityWarning, NumericalError, Run
 COMMANDS = {
     "fit": Fit,
     "sample": Sample,
+    "combine": Combine,
     "score": Score,
     "impute": Impute,
     "predict": Predict,

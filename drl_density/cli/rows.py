@@ -58,7 +58,7 @@ class Sample:
                 generator=generator,
             )
             draws, stats = found.draws, found.stats
-        rows = as_written(draws.reshape(self.n, -1).numpy(), density)
+        rows = as_written(draws.reshape(self.n, -1).numpy(), density.columns)
         write_csv(self.out, [column.name for column in density.columns], rows)
         print(f"{self.n} draws{self._origin(stats)}", file=sys.stderr)
 
@@ -152,10 +152,10 @@ class Impute:
         rows = read_rows(self.source, density.columns, missing="keep")
         found = density.impute(rows, num_imputations=self.m, seed=self.seed)
         names = [column.name for column in density.columns]
-        observed = as_written(torch.where(rows.isnan(), 0.0, rows).numpy(), density, on_grid=False)
+        observed = as_written(torch.where(rows.isnan(), 0.0, rows).numpy(), density.columns, on_grid=False)
         written = []
         for index, completed in enumerate(found.rows):
-            drawn = as_written(completed.numpy(), density)
+            drawn = as_written(completed.numpy(), density.columns)
             for row, holes in enumerate(found.is_missing.tolist()):
                 cells = [new if hole else old for new, old, hole in zip(drawn[row], observed[row], holes, strict=True)]
                 written.append([index, row, *cells])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from drl_density.datasets import load_again, read_rows
+from drl_density.datasets import Column, load_again, read_rows
 from drl_density.density import Density
 from drl_density.errors import DataError
 from drl_density.run_folder import write_whole
@@ -47,10 +48,10 @@ def complete_rows(rows: torch.Tensor) -> torch.Tensor:
     return rows if not rows.is_floating_point() else rows[~rows.isnan().any(1)]
 
 
-def as_written(rows: np.ndarray, density: Density, *, on_grid: bool = True) -> list[list[Any]]:
+def as_written(rows: np.ndarray, columns: Sequence[Column], *, on_grid: bool = True) -> list[list[Any]]:
     """Draws on each column's own grid (values as they are without ``on_grid``), labels in place of codes."""
     written = []
-    for index, column in enumerate(density.columns):
+    for index, column in enumerate(columns):
         values = rows[:, index]
         if column.categories is not None:
             codes = np.minimum(np.maximum(np.round(values), 0), len(column.categories) - 1).astype(int)

@@ -1,5 +1,6 @@
 """The object a user holds, and how it is fitted."""
 
+from drl_density.density.combination import Combination, combine
 from drl_density.density.comparison import Comparison, compare
 from drl_density.density.conditional import MarginalDensity
 from drl_density.density.diagnosis import Diagnosis
@@ -23,6 +24,7 @@ from drl_density.density.table import Table, prepare_table
 __all__ = [
     "METHODS",
     "Baselines",
+    "Combination",
     "Comparison",
     "Density",
     "Diagnosis",
@@ -39,6 +41,7 @@ __all__ = [
     "Reconstruction",
     "Table",
     "check_memory",
+    "combine",
     "compare",
     "dequantized_rows",
     "diagnosis_file",

@@ -17,6 +17,7 @@ from torch.distributions.transforms import Transform
 
 from drl_density.density.cells import cell_nodes, cell_positions
 from drl_density.density.data_units import bounded_support
+from drl_density.density.tails import largest_power
 from drl_density.distributions import EnergyDistribution, LogDensity, SampleResult
 from drl_density.errors import DataError, DataWarning
 from drl_density.model import EnergySequence
@@ -173,6 +174,7 @@ def condition(
         sampler=SliceSampler(density, row, is_missing, settings),
         initial=_Zeros(int(is_missing.sum())),
         is_integrable=density.model.is_integrable,
+        largest_power=largest_power(density.model, density.transform),
     )
     if not normalize:
         return target

@@ -19,6 +19,7 @@ from torch.distributions.transforms import Transform
 from drl_density.datasets import Column
 from drl_density.density.data_units import Blank, DataLogDensity, PooledSampler, ToData, bounded_support, freeze
 from drl_density.density.settings import FitSettings
+from drl_density.density.tails import largest_power
 from drl_density.distributions import EnergyDistribution, SampleResult
 from drl_density.errors import DataError, UnreliableEstimateWarning
 from drl_density.model import EnergySequence
@@ -109,6 +110,7 @@ class Density:
             sampler=pooled,
             initial=Blank(event_shape),
             is_integrable=model.is_integrable,
+            largest_power=largest_power(model, self.transform),
         )
         return target.normalize(self.estimate)
 

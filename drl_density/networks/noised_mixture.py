@@ -77,6 +77,11 @@ class NoisedGaussianMixture(nn.Module):
         """d."""
         return self.centers.shape[1]
 
+    def covariances(self, log_snr: Tensor) -> Tensor:
+        """Covariance of every component at one ``log_snr`` ``()``, shape ``(K, d, d)``."""
+        variances = torch.sigmoid(log_snr).to(self.variances) * self.variances + torch.sigmoid(-log_snr).to(self.axes)
+        return (self.axes * variances[:, None]) @ self.axes.mT
+
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """log density of ``x`` ``(batch, *event)`` at ``log_snr`` ``()`` or ``(batch,)``, in the dtype of ``x``."""
         flat = x.reshape(x.shape[0], -1)

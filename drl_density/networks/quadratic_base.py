@@ -32,6 +32,11 @@ class QuadraticBase(nn.Module):
             raise ValueError(f"expected at least one feature and a positive scale, got {num_features} and {scale}")
         self.num_features, self.scale = num_features, float(scale)
 
+    def covariances(self, log_snr: Tensor) -> Tensor:
+        """Covariance at one ``log_snr`` ``()``, shape ``(1, d, d)``."""
+        variance = torch.sigmoid(log_snr) * self.scale**2 + torch.sigmoid(-log_snr)
+        return variance * torch.eye(self.num_features)[None].to(variance)
+
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """log density of ``x`` ``(batch, *event)`` at ``log_snr`` ``()`` or ``(batch,)``."""
         log_snr = log_snr.to(x)

@@ -27,7 +27,7 @@ from drl_density.samplers.frequency_average import (
     sample_averaged,
 )
 from drl_density.samplers.inverse import GuidanceSettings, gaussian_likelihood, sample_guided, sample_projected
-from drl_density.samplers.posterior import AnnealedPosterior, sample_posterior
+from drl_density.samplers.posterior import AnnealedPosterior, sample_path, sample_posterior
 from drl_density.samplers.predictor_corrector import CorrectorSettings, sample_predictor_corrector
 from drl_density.samplers.progressive import (
     ProgressivePlan,
@@ -79,6 +79,7 @@ __all__ = [
     "sample_ddim",
     "sample_flow",
     "sample_guided",
+    "sample_path",
     "sample_posterior",
     "sample_predictor_corrector",
     "sample_progressive",

@@ -1,4 +1,4 @@
-"""Prior times likelihood by annealing down the noise levels with adjusted moves and weights, and the evidence."""
+"""Draws of the end of a path by annealing with adjusted moves and weights, above all of prior times likelihood."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from drl_density.model import EnergySequence
-from drl_density.partition import AISSettings, anneal, plan_annealing, sequence_path
+from drl_density.partition import AISSettings, AnnealingPath, anneal, plan_annealing, sequence_path
 from drl_density.weights import LogPartitionEstimate, judge_estimate, resample
 
 LogLikelihood = Callable[[Tensor], Tensor]
@@ -19,11 +19,11 @@ MOST_CHAINS = 16
 
 @dataclass(frozen=True)
 class AnnealedPosterior:
-    """Outcome of :func:`sample_posterior`.
+    """Outcome of :func:`sample_path` and :func:`sample_posterior`.
 
     Attributes:
         draws: ``(n, *event)`` in model space, each the end of an adjusted chain begun at a weighted particle.
-        estimate: log of the integral of exp(F_0) times the likelihood.
+        estimate: log of the integral of the last density, such as exp(F_0) times the likelihood.
         chains: of up to 16 of the draws, ``(chain, step, *event)``.
         acceptance_rate: of the chains.
     """
@@ -63,6 +63,36 @@ def sample_posterior(
     plain = sequence_path(model, steps_per_level=steps_per_level)
     pairs = zip(plain.levels, plain.log_densities, strict=True)
     path = dataclasses.replace(plain, log_densities=tuple(_sum(part, likelihood_at(level)) for level, part in pairs))
+    return sample_path(path, num_samples, settings=settings, num_final_steps=num_final_steps, generator=generator)
+
+
+def sample_path(
+    path: AnnealingPath,
+    num_samples: int,
+    *,
+    settings: AISSettings,
+    num_final_steps: int = 200,
+    generator: torch.Generator | None = None,
+) -> AnnealedPosterior:
+    """Draws of the last density of ``path``: weighted particles along it, then adjusted chains on the end itself.
+
+    Args:
+        path: from a base with draws to the density wanted.
+        num_samples: draws.
+        settings: sizes of the annealing run.
+        num_final_steps: kernel steps of the chains at the end.
+        generator: source of randomness.
+
+    Raises:
+        NumericalError: when every particle is lost.
+
+    >>> import pyro.distributions as dist
+    >>> from drl_density.partition import geometric_path
+    >>> path = geometric_path(dist.Normal(torch.zeros(1), 1.0).to_event(1), lambda x: -2 * (x**2).sum(-1), num_bridges=5)
+    >>> settings = AISSettings(num_particles=32, num_replicates=2)
+    >>> sample_path(path, 20, settings=settings, generator=torch.Generator().manual_seed(0)).draws.shape
+    torch.Size([20, 1])
+    """
     plan = plan_annealing(path, settings, generator=generator)
     run = anneal(path, plan, settings, generator=generator)
     estimate = judge_estimate(run.log_weights, bias="lower", details={"num_densities": len(path.log_densities)})

@@ -1,0 +1,194 @@
+"""Products, powers and mixtures of fits with different transforms, against quadrature; what does not combine is refused."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from torch.distributions.transforms import AffineTransform
+
+import drl_density as drl
+from drl_density.datasets import Column
+from drl_density.density import combine
+from drl_density.density.combination import common_columns
+from drl_density.density.tails import largest_power
+from drl_density.errors import DataError, NumericalError
+from drl_density.networks import MLP, MLPSettings, NoisedGaussianMixture
+from drl_density.testing import GaussianMixtureSequence, assert_z
+from drl_density.transforms import MarginalGaussianization, Marginals
+from tests.density.closed_form import closed_form_density
+
+SCHEDULE = drl.NoiseSchedule.log_spaced(4)
+SIZES = drl.AISSettings(num_particles=128, num_transitions=4, num_pilot_particles=128)
+AXIS = torch.linspace(-12, 16, 5601, dtype=torch.float64)[:, None]
+
+
+def one_dimensional(means, scale, transform):
+    """A density of one column in closed form behind ``transform``."""
+    means = torch.tensor(means, dtype=torch.float64)[:, None]
+    weights = torch.arange(1, len(means) + 1, dtype=torch.float64)
+    variances = torch.full((len(means), 1, 1), scale**2, dtype=torch.float64)
+    density = closed_form_density(GaussianMixtureSequence(weights / weights.sum(), means, variances, SCHEDULE))
+    return dataclasses.replace(density, transform=transform, pool=transform.inv(density.transform(density.pool)))
+
+
+def bent():
+    """A transform whose Jacobian varies by a factor of ten: two logistics that lie apart."""
+    parts = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[-1.0, 1.5]]), torch.tensor([[0.25, 0.4]])
+    ends = [torch.tensor([value], dtype=torch.float64) for value in (1.0, 1.5, -math.inf, math.inf)]
+    return MarginalGaussianization(Marginals(("linear",), *ends, *(part.double() for part in parts)))
+
+
+FIRST = one_dimensional([-1.0, 1.0], 0.5, bent())
+SECOND = one_dimensional([0.4], 0.6, AffineTransform(-0.9, 0.4, event_dim=1))
+CASES = {
+    "product": {"weights": [1.5, 0.7]},
+    "warm product": {"weights": [2.0, 1.5], "temperature": 2.0},
+    "one alone, cold": {"temperature": 0.5},
+    "mixture": {"how": "mixture", "weights": [1.0, 3.0]},
+    "cold mixture": {"how": "mixture", "temperature": 0.6},
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_draws_and_integral_are_those_of_the_combination(name):
+    """By quadrature, spacing 0.005 on densities of scale 0.5 and more: error below 1e-8."""
+    case = CASES[name]
+    densities = [FIRST] if name.startswith("one") else [FIRST, SECOND]
+    weights = torch.tensor(case.get("weights", [1.0] * len(densities))).double()
+    logs = torch.stack([density.log_prob(AXIS) for density in densities])
+    if case.get("how") == "mixture":
+        values = (logs + (weights / weights.sum()).log()[:, None]).logsumexp(0)
+    else:
+        values = weights @ logs
+    values = values / case.get("temperature", 1.0)
+    shares = values.softmax(0)
+    found = combine(densities, num_draws=1500, settings=SIZES, **case)
+    assert_z(found.log_z, float(values.logsumexp(0)) + math.log(0.005), max(found.standard_error, 1e-3))
+    mean = float(shares @ AXIS[:, 0])
+    for power in (1, 2):
+        # Draws share ancestors among 8 x 128 particles: at most as if there were that many.
+        moment = (found.draws[:, 0] - mean * (power - 1)) ** power
+        truth = float(shares @ (AXIS[:, 0] - mean * (power - 1)) ** power)
+        assert_z(float(moment.mean()), truth, float(moment.std()) * (1 / 1500 + 1 / 1024) ** 0.5)
+    gap = found.distribution.log_prob(AXIS[::400]) - values[::400]
+    assert float((gap - gap[0]).abs().max()) < 1e-6
+    # Alone and cold, the modes lie too far apart for single chains; their shares come from the particles.
+    if name in ("one alone, cold", "warm product"):
+        assert found.is_doubtful == (name == "one alone, cold")
+    assert "R-hat" in found.summary()
+
+
+def test_fits_combine_into_what_the_combinators_give(tiny_density):
+    found = combine([tiny_density, tiny_density], num_draws=20, settings=SIZES)
+    assert found.draws.shape == (20, 2)
+    direct = drl.product([tiny_density.distribution()] * 2)
+    torch.testing.assert_close(found.distribution.log_prob(found.draws), direct.log_prob(found.draws))
+    assert bool(found.ess.isfinite().all())
+
+
+def with_column(density, **changes):
+    return dataclasses.replace(density, columns=(dataclasses.replace(density.columns[0], **changes),))
+
+
+def behind(density, kind, scale=0.5, lower=0.0):
+    """``density`` behind the fitted marginal of one column: a logistic of ``scale`` in a coordinate."""
+    one = torch.ones(1, dtype=torch.float64)
+    marginals = Marginals(
+        (kind,), 0 * one, one, lower * one, math.inf * one, 0 * one[None], 0 * one[None], scale * one[None]
+    )
+    return dataclasses.replace(density, transform=MarginalGaussianization(marginals))
+
+
+WRONG = {
+    "none": (lambda: combine([]), DataError, "at least one density"),
+    "names": (
+        lambda: combine([FIRST, with_column(SECOND, name="y")]),
+        DataError,
+        "over the same columns: density 2 has y",
+    ),
+    "labels": (
+        lambda: combine([with_column(FIRST, categories=("a", "b")), with_column(SECOND, categories=("b", "c"))]),
+        DataError,
+        "codes mean different things",
+    ),
+    "bounds": (
+        lambda: combine([behind(FIRST, "linear"), behind(SECOND, "above")]),
+        DataError,
+        r"lies in \(0.0, inf\) in density 2",
+    ),
+    "other bounds": (
+        lambda: combine([behind(FIRST, "above", lower=-1.0), behind(SECOND, "above")]),
+        DataError,
+        "declare the same bounds",
+    ),
+    "kind": (lambda: combine([FIRST], how="sum"), DataError, "choose product or mixture"),
+    "draws": (lambda: combine([FIRST], num_draws=1), DataError, "at least 2"),
+    "weights": (lambda: combine([FIRST, SECOND], weights=[1.0]), ValueError, "as many weights"),
+    "temperature": (lambda: combine([FIRST], temperature=0.0), ValueError, "must be positive"),
+    "hot": (lambda: combine([FIRST], temperature=1.5), NumericalError, "improper"),
+    "hot mixture": (lambda: combine([FIRST, SECOND], how="mixture", temperature=1.5), NumericalError, "improper"),
+    "quotient": (lambda: combine([FIRST, SECOND], weights=[2.0, -1.0]), NumericalError, "improper"),
+    "mixture weight": (lambda: combine([FIRST, SECOND], how="mixture", weights=[2.0, -1.0]), ValueError, "positive"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_does_not_combine_is_refused(name):
+    call, kind, message = WRONG[name]
+    with pytest.raises(kind, match=message):
+        call()
+
+
+def test_order_is_said_where_it_is_the_order():
+    two = tuple(Column(name) for name in ("a", "b"))
+    density = dataclasses.replace(FIRST, columns=two)
+    with pytest.raises(DataError, match="in the same order"):
+        common_columns([density, dataclasses.replace(density, columns=two[::-1])])
+
+
+def test_columns_keep_their_grid_where_it_is_one():
+    grids = [with_column(FIRST, width=width, offset=0.5) for width in (1.0, 1.0, 2.0)]
+    assert common_columns(grids[:2])[0].width == 1.0
+    assert common_columns(grids)[0].width == 0.0
+
+
+def independent_columns(covariance=1.0):
+    """A fresh sequence: its level 0 is the base itself, N(0, 1) for covariance 1."""
+    network = MLP(MLPSettings(1, width=4, num_blocks=1, num_fourier_features=1))
+    base = NoisedGaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.full((1, 1, 1), covariance))
+    return drl.EnergySequence(SCHEDULE, network, (1,), base=base)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.5, 3.0])
+def test_powers_of_a_density_that_grows_at_its_bound(scale):
+    """A log-logistic goes as x^(1/s - 1) at 0, so the power w is integrable for w (1/s - 1) > -1."""
+    density = behind(FIRST, "above", scale)
+    exact = scale / (scale - 1) if scale > 1 else math.inf
+    assert largest_power(independent_columns(), density.transform) == pytest.approx(exact, rel=1e-5)
+    x = torch.tensor([[1e-30], [1e-60]], dtype=torch.float64)
+    u = density.transform(x)
+    slope = independent_columns().log_density(u, 0).detach() + density.transform.log_abs_det_jacobian(x, u)
+    # Powers of ten: the exponent is read off two far points, where corrections are of order x^(1/s).
+    assert float((slope[0] - slope[1]) / (30 * math.log(10))) == pytest.approx(1 / scale - 1, abs=1e-4)
+    assert largest_power(independent_columns(2.0), density.transform) <= exact
+    for kind in ("linear", "asinh"):
+        assert largest_power(independent_columns(2.0), behind(FIRST, kind, scale).transform) == math.inf
+
+
+def test_products_that_have_no_integral_at_a_bound_are_refused():
+    model = independent_columns()
+    steep, mild = (
+        dataclasses.replace(behind(FIRST, "above", scale), model=model).distribution() for scale in (3.0, 1.4)
+    )
+    assert steep.expand(()).largest_power == pytest.approx(1.5, rel=1e-5)
+    assert drl.product([steep, steep], weights=[0.5, 0.5]).is_integrable
+    assert drl.product([steep, steep], weights=[0.7, 0.7]).is_integrable
+    with pytest.raises(NumericalError, match="up to a sum of 1.5"):
+        drl.product([steep, steep])
+    both = drl.product([mild, mild])
+    assert both.largest_power == pytest.approx(1.75, rel=1e-5)
+    with pytest.raises(NumericalError, match="improper"):
+        drl.tempered(both, 0.5)
+    with pytest.raises(NumericalError, match="improper"):
+        drl.tempered(drl.Mixture([steep, mild], [1.0, 1.0]), 0.5)
