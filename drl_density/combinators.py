@@ -92,6 +92,11 @@ def product(
 def tempered(expert: Any, temperature: float, *, is_integrable: bool | None = None) -> EnergyDistribution:
     """f(x)^(1 / temperature), unnormalised. Above 1 the tails grow, and integrability has to be declared.
 
+    Args:
+        expert: f.
+        temperature: positive; below 1 sharpens, above 1 flattens.
+        is_integrable: declare it where you can prove it.
+
     Raises:
         ValueError: a temperature that is not positive.
         NumericalError: as :func:`product`.

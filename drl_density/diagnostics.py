@@ -15,7 +15,11 @@ from scipy import stats
 
 
 def as_arviz(tree: xr.DataTree) -> Any:
-    """The tree as the installed ArviZ takes it: an ``InferenceData`` before 1.0, the tree itself from 1.0 on."""
+    """The tree as the installed ArviZ takes it: an ``InferenceData`` before 1.0, the tree itself from 1.0 on.
+
+    Args:
+        tree: groups such as ``posterior`` and ``sample_stats``, as reports and diagnoses hold them.
+    """
     arviz, is_old = _arviz()
     return arviz.InferenceData.from_datatree(tree) if is_old else tree
 

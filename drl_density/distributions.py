@@ -61,6 +61,9 @@ class ChainSampler:
         num_steps: steps with the frozen step size.
         step_size: where adaptation begins, in units of the kernel's scale.
         is_adapted: False keeps ``step_size`` as given.
+
+    Raises:
+        ValueError: an unadjusted kernel.
     """
 
     kernel: Kernel = field(default_factory=MALA)
@@ -246,6 +249,7 @@ class EnergyDistribution(_UnnormalizedDistribution):
         like: tensor whose dtype and device starting points take.
         is_integrable: declare that exp(F) has a finite integral; combinators ask for it.
         largest_power: supremum of the powers w >= 1 for which exp(w F) has one too; all of them where exp(F) is bounded.
+        validate_args: whether values are checked against the support; Pyro's own choice when not given.
 
     >>> target = EnergyDistribution.from_log_density(lambda x: -0.5 * (x**2).sum(-1), event_shape=(2,))
     >>> target.log_prob(torch.ones(3, 2)).tolist()
@@ -329,6 +333,7 @@ class RecoveryDistribution(_UnnormalizedDistribution):
         step_sigma: s.
         sampler: policy of ``sample``.
         event_dim: number of event dimensions.
+        validate_args: whether values are checked to be real; Pyro's own choice when not given.
 
     Source: Gao et al. 2021, equation 5 (there in y = a x).
 

@@ -90,7 +90,11 @@ class DRLDensity(DensityMixin, BaseEstimator):
         return float(self.score_samples(X).mean())
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
-        """Draws ``(n_samples, d)``."""
+        """Draws ``(n_samples, d)``.
+
+        Raises:
+            DataError: fewer than 1 sample asked for.
+        """
         check_is_fitted(self)
         if n_samples < 1:
             raise DataError(f"n_samples must be at least 1, got {n_samples}")

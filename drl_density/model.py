@@ -158,6 +158,9 @@ class EnergySequence(nn.Module):
         """F at given log-SNR, shape ``()`` or ``(batch,)``; :meth:`log_density` in the continuous coordinate.
 
         ``label``, an integer per row, is for networks with labels, and 0 (not told) when left out.
+
+        Raises:
+            ValueError: complex rows, or rows of another shape.
         """
         if x.is_complex():
             raise ValueError(

@@ -58,6 +58,9 @@ class NoiseSchedule:
             num_levels: T, the number of energy-based models.
             sigma_min: noise standard deviation of level 0, in (0, 1).
             sigma_max: noise standard deviation of level T, in (sigma_min, 1).
+
+        Raises:
+            ValueError: no levels, or ends that do not rise.
         """
         if num_levels < 1 or not 0 < sigma_min < sigma_max < 1:
             raise ValueError(
@@ -78,6 +81,9 @@ class NoiseSchedule:
     ) -> NoiseSchedule:
         """Levels taken from a chain of base steps whose variance beta rises linearly; the default is the paper's T6.
 
+        Raises:
+            ValueError: base_steps that do not rise, or lie outside the base.
+
         Source: Gao et al. 2021, section 4 and its released settings (level 0 is base step 0, noise 0.01).
         """
         steps = torch.as_tensor(list(base_steps))
@@ -90,6 +96,9 @@ class NoiseSchedule:
     @classmethod
     def cosine(cls, num_levels: int, *, log_snr_max: float = 9.8, log_snr_min: float = -5.1) -> NoiseSchedule:
         """lambda(u) = -2 log tan(a u + b), u in [0, 1]: the cosine log-SNR schedule.
+
+        Raises:
+            ValueError: no levels, or ends that do not fall.
 
         Source: Zhu et al. 2024 (CDRL, arXiv 2309.05153); Nichol and Dhariwal 2021.
         """
@@ -181,6 +190,9 @@ class NoiseSchedule:
         Args:
             factor: b^2.
             is_top_marginal: the topmost level is sampled as a marginal density, for which a is 1.
+
+        Raises:
+            ValueError: a factor that is not positive.
 
         Source: Gao et al. 2021's release (``p_sample_langevin``; a set to 1 at the top); Zhu et al. 2024 has b^2 = 4e-4.
 

@@ -285,6 +285,12 @@ def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse"
     """Rows of a new table in the order and coding of known columns, ``(rows, d)``, float64; holes are refused, or kept
     as NaN with ``missing="keep"``. Columns named in ``absent`` need not be there, and are NaN then.
 
+    Args:
+        source: a file, an array, a tensor or a data frame.
+        columns: those of the fit.
+        missing: "refuse" or "keep" holes.
+        absent: names of columns that need not be there.
+
     Raises:
         DataError: missing columns, unknown labels, or cells that are empty, NaN or infinite.
     """

@@ -21,6 +21,9 @@ class Split:
         group: name of a column whose equal values stay on one side; it is not modelled.
         time: name of a column by which the latest rows become the test; it is not modelled.
         weights: name of a column of row weights; it is not modelled.
+
+    Raises:
+        DataError: shares that leave no training rows, or both a group and a time.
     """
 
     validation: float = 0.1
@@ -87,7 +90,13 @@ def _take(rows: np.ndarray, groups: np.ndarray, count: float, seed: int) -> tupl
 
 
 def folds(values: np.ndarray, num_folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(train, validation, test) indices of each fold, duplicate rows kept together; validation is the next fold."""
+    """(train, validation, test) indices of each fold, duplicate rows kept together; validation is the next fold.
+
+    Args:
+        values: rows ``(n, d)``.
+        num_folds: as many triples are given.
+        seed: of the division.
+    """
     groups = row_groups(np.asarray(values))
     labels = np.random.default_rng(seed).permutation(groups.max() + 1) % num_folds
     side = labels[groups]

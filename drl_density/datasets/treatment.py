@@ -21,6 +21,10 @@ def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[Transform
     all bounded on both sides (pixels), and Gaussianises every column of any other table. "rescale" maps the least and the
     largest value of bounded columns to -1 and 1 (8-bit values v to v / 127.5 - 1), one map for all images.
 
+    Args:
+        dataset: whose training rows and columns count.
+        kind: "auto", "gaussianize", "standardize", "logit" or "rescale".
+
     Raises:
         DataError: for an unknown kind, or "logit" or "rescale" without bounds.
     """

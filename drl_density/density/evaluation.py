@@ -141,7 +141,13 @@ def _checked(density: Density, x: Tensor | np.ndarray) -> Tensor:
 
 
 def dequantized_rows(density: Density, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Rows with noise on every column of which all values stand on its grid, and the widths used."""
+    """Rows with noise on every column of which all values stand on its grid, and the widths used.
+
+    Args:
+        density: whose columns tell the grids.
+        rows: ``(n, *event)`` in data units.
+        generator: of the noise.
+    """
     widths = torch.tensor([column.width for column in density.columns], dtype=torch.float64)
     grid = torch.where(widths > 0, widths, torch.ones_like(widths))
     on_grid = ((rows / grid - (rows / grid).round()).abs() < 1e-6).all(0)

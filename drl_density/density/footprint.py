@@ -118,6 +118,9 @@ def _thin(settings: FitSettings, num_channels: int) -> nn.Module:
 def check_memory(settings: FitSettings) -> None:
     """Refuse a fit whose memory does not fit, before anything is trained.
 
+    Args:
+        settings: resolved settings of the fit.
+
     Raises:
         DataError: with the sizes, and what to lower.
     """

@@ -47,6 +47,9 @@ class DistillSettings:
         kernel: of "mmd"; the width of "rbf" is the median distance of the rows.
         num_corrections: Langevin steps of the E-step of "em".
         width: hidden units of the one-step generator of "em".
+
+    Raises:
+        ValueError: an unknown method, counts that are not positive, or batches of one.
     """
 
     method: Literal["mmd", "em"] = "mmd"
@@ -166,6 +169,9 @@ def distill(
 
 def load_generator(path: str | Path) -> Generator:
     """Read the generator that stands in a run folder, with its density.
+
+    Args:
+        path: of the run folder.
 
     Raises:
         RunFolderError: no or an unfinished run, or none distilled.

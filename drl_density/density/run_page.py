@@ -13,7 +13,11 @@ from drl_density.run_folder import RunFolder
 
 
 def diagnosis_file(diagnosis: Diagnosis) -> str:
-    """Name of the file that keeps a diagnosis: one for each level and kind of target."""
+    """Name of the file that keeps a diagnosis: one for each level and kind of target.
+
+    Args:
+        diagnosis: whose level and kind of target name the file.
+    """
     attributes = diagnosis.tree.attrs
     kind = "recovery" if attributes["is_recovery"] else "level"
     return f"diagnosis_{kind}_{attributes['level']:g}.nc"
@@ -21,6 +25,9 @@ def diagnosis_file(diagnosis: Diagnosis) -> str:
 
 def run_page(path: str | Path) -> ReportPage:
     """The page of a run folder.
+
+    Args:
+        path: of the run folder.
 
     Raises:
         RunFolderError: nothing was evaluated or diagnosed there.
@@ -34,6 +41,13 @@ def run_page(path: str | Path) -> ReportPage:
 
 
 def write_run_page(path: str | Path) -> Path:
-    """Write ``report.html`` of a run folder again from what is stored in it."""
+    """Write ``report.html`` of a run folder again from what is stored in it.
+
+    Args:
+        path: of the run folder.
+
+    Returns:
+        The path of the page.
+    """
     RunFolder.open(path).write_text("report.html", run_page(path).to_html())
     return Path(path) / "report.html"

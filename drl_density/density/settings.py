@@ -49,6 +49,10 @@ class FitSettings:
         images: choices of networks over images.
         training: steps, rates and patience.
         num_pool_draws: draws kept with the density.
+
+    Raises:
+        ValueError: counts that are too small, a dropout that is no share, an unknown schedule, or noise levels given
+            to one that has its own.
     """
 
     transform: Literal["auto", "gaussianize", "standardize", "logit", "rescale"] = "auto"

@@ -141,6 +141,9 @@ def _differences(asked: FitSettings, saved: FitSettings) -> list[str]:
 def run_stage(path: str | Path) -> Literal["none", "begun", "saved", "finished"]:
     """How far the run in a folder has come: "begun" without a state to go on from, "saved" with one.
 
+    Args:
+        path: of the run folder.
+
     Raises:
         RunFolderError: damaged or foreign settings.
 

@@ -131,7 +131,14 @@ class Table:
 
 
 def prepare_table(dataset: Dataset, kind: str = "auto", *, base: str | None = None) -> Table:
-    """Fit the data transform on the training rows, and where ``base`` names a kind, the models' fixed bases."""
+    """Fit the data transform on the training rows, and where ``base`` names a kind, the models' fixed bases.
+
+    Args:
+        dataset: rows and their split.
+        kind: of the transform, see :func:`~drl_density.datasets.choose_transform`.
+        base: kind of the bases, see :func:`~drl_density.density.mixture_base.choose_bases`; none are fitted when not
+            given.
+    """
     transform, dequantization = choose_transform(dataset, kind=kind)
     generator = torch.Generator().manual_seed(0)
     table = Table(dataset, transform, dequantization, None)

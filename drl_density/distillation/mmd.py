@@ -22,17 +22,31 @@ Kernel = Callable[[Tensor, Tensor], Tensor]
 
 
 def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
-    """(<x, y> / d + 1)^3 of features ``(n, d)`` and ``(m, d)``: ``(n, m)``."""
+    """(<x, y> / d + 1)^3 of features ``(n, d)`` and ``(m, d)``: ``(n, m)``.
+
+    Args:
+        x: features ``(n, d)``.
+        y: features ``(m, d)``.
+    """
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def rbf_kernel(gamma: float) -> Kernel:
-    """exp(-gamma |x - y|^2)."""
+    """exp(-gamma |x - y|^2).
+
+    Args:
+        gamma: one over twice the squared width.
+    """
     return lambda x, y: torch.exp(-gamma * torch.cdist(x, y).square())
 
 
 def unbiased_mmd(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
     """Unbiased squared discrepancy of features ``(n, d)`` and ``(m, d)``; it may be negative.
+
+    Args:
+        x: features ``(n, d)``.
+        y: features ``(m, d)``.
+        kernel: maps both to ``(n, m)``.
 
     Raises:
         ValueError: fewer than two rows on a side, or features of different length.

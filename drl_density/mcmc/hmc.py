@@ -29,6 +29,9 @@ class HMC:
         num_leapfrog: leapfrog steps per transition; 1 is MALA.
         scale: diagonal preconditioner S (the inverse root of the mass), broadcastable to ``(chains, *event)``.
 
+    Raises:
+        ValueError: no leapfrog steps.
+
     Source: Neal 2011; target acceptance 0.65 for a fixed trajectory length by Beskos et al. 2013.
 
     >>> HMC(num_leapfrog=3).gradients_per_step
@@ -81,6 +84,12 @@ def integrate(
     """Leapfrog in coordinates whitened by the scale: end state and end momentum. Reversible and volume preserving.
 
     A chain that leaves the floating-point numbers stays at its start with log density NaN, which is never accepted.
+
+    Args:
+        state: where the chains begin.
+        momentum: shape of the position.
+        log_density: maps positions ``(chains, *event)`` to ``(chains,)``.
+        settings: (step size, diagonal scale or None, number of leapfrog steps).
     """
     step_size, scale, num_leapfrog = settings
     move = per_event(step_size, state.position)

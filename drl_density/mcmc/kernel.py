@@ -68,7 +68,12 @@ class Kernel(Protocol):
 
 
 def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
-    """log density and its gradient in ``x``, both detached; parameters of the density get no gradient."""
+    """log density and its gradient in ``x``, both detached; parameters of the density get no gradient.
+
+    Args:
+        log_density: maps positions ``(chains, *event)`` to ``(chains,)``.
+        x: positions.
+    """
     with torch.enable_grad():
         point = x.detach().requires_grad_(True)
         value = log_density(point)
@@ -77,7 +82,12 @@ def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tens
 
 
 def init_state(x: Tensor, log_density: LogDensity) -> ChainState:
-    """Evaluate the density at ``x``."""
+    """Evaluate the density at ``x``.
+
+    Args:
+        x: positions ``(chains, *event)``.
+        log_density: maps them to ``(chains,)``.
+    """
     return ChainState(x.detach(), *value_and_gradient(log_density, x))
 
 

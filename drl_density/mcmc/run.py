@@ -16,7 +16,14 @@ from drl_density.mcmc.kernel import ChainState, Kernel, LogDensity, StepInfo, St
 
 
 class ChainStep(NamedTuple):
-    """What a callback receives after each step: its index, whether it is warm-up, the state and the information."""
+    """What a callback receives after each step: its index, whether it is warm-up, the state and the information.
+
+    Attributes:
+        index: of the step, warm-up included.
+        is_warmup: whether it is thrown away.
+        state: after the step.
+        info: what the step did.
+    """
 
     index: int
     is_warmup: bool

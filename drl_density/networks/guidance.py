@@ -25,6 +25,9 @@ class Composed(nn.Module):
         labels: the c_i, 0 for "not told".
         weights: the w_i, summing to one, so that the fixed base of a sequence counts once.
 
+    Raises:
+        ValueError: not as many weights as labels, or weights that do not sum to 1.
+
     Source: Du et al. 2023 (arXiv 2302.11552) for the need of chains; Zhu et al. 2024 for the energies.
     """
 
@@ -54,6 +57,11 @@ class Composed(nn.Module):
 def guided(network: nn.Module, label: int, weight: float) -> Composed:
     """(1 + w) g(x, c) - w g(x, not told): with exact densities p(x|c) p(c|x)^w up to a constant; w = 0 is p(x|c).
 
+    Args:
+        network: g, which takes (x, log-SNR, label).
+        label: c.
+        weight: w.
+
     Source: Ho and Salimans 2022; Zhu et al. 2024's release (``main_cond.py``).
     """
     return Composed(network, (label, 0), (1 + weight, -weight))
@@ -61,6 +69,10 @@ def guided(network: nn.Module, label: int, weight: float) -> Composed:
 
 def composed(network: nn.Module, labels: Sequence[int]) -> Composed:
     """sum_i g(x, c_i) - (n - 1) g(x, not told): all attributes at once, independent given x.
+
+    Args:
+        network: g, which takes (x, log-SNR, label).
+        labels: the c_i, n of them.
 
     Source: Zhu et al. 2024, section on compositional generation.
     """

@@ -86,7 +86,11 @@ class MLP(nn.Module):
         return self.embed_level(torch.cat([scaled, angles.sin(), angles.cos()], -1))
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """g(x, lambda) for ``x`` of shape ``(batch, d)`` and ``log_snr`` of shape ``(batch,)`` or ``()``: ``(batch,)``."""
+        """g(x, lambda) for ``x`` of shape ``(batch, d)`` and ``log_snr`` of shape ``(batch,)`` or ``()``: ``(batch,)``.
+
+        Raises:
+            ValueError: vectors of another length.
+        """
         if x.shape[-1] != self.settings.num_features:
             raise ValueError(f"expected vectors of length {self.settings.num_features}, got shape {tuple(x.shape)}")
         distinct, row_level = distinct_levels(log_snr)
@@ -105,7 +109,14 @@ class MLP(nn.Module):
 
 
 class Ensemble(nn.Module):
-    """The mean of several networks' outputs: averaging energies is a geometric mean of their densities."""
+    """The mean of several networks' outputs: averaging energies is a geometric mean of their densities.
+
+    Args:
+        networks: members of one contract, each maps ``(batch, *event)`` and log-SNR to ``(batch,)``.
+
+    Raises:
+        ValueError: no members.
+    """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()

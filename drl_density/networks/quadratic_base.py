@@ -18,6 +18,9 @@ class QuadraticBase(nn.Module):
         num_features: d.
         scale: S, in units of model space.
 
+    Raises:
+        ValueError: no features, or a scale that is not positive.
+
     >>> QuadraticBase(4, 10.0)(torch.zeros(2, 4), torch.tensor(0.0)).shape
     torch.Size([2])
     """

@@ -41,6 +41,9 @@ class ResidualSettings:
         level_log_snr: log-SNRs of discrete levels, for the papers' time index; see
             :class:`~drl_density.networks.level_embedding.LevelEmbedding`.
         num_classes: labels 1..num_classes of a conditional energy, 0 for none; label 0 stands for "not told".
+
+    Raises:
+        ValueError: images too small for their halvings, or an unknown activation.
     """
 
     image_shape: tuple[int, int, int]
@@ -122,6 +125,9 @@ class ResidualEnergy(nn.Module):
         """g for images ``(batch, c, h, w)``, or flat rows of them, and ``log_snr`` ``(batch,)`` or ``()``: ``(batch,)``.
 
         ``label`` ``(batch,)`` or ``()`` holds integers 0..num_classes; None tells nothing.
+
+        Raises:
+            ValueError: labels given to a network without them, or images of another shape.
         """
         settings = self.settings
         if x[0].numel() != torch.Size(settings.image_shape).numel():

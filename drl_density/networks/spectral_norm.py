@@ -128,6 +128,9 @@ def frozen_power_iteration(network: nn.Module) -> Iterator[None]:
     """Inside, training-mode passes leave every stored u alone: the network is one function throughout.
 
     The weights it uses are those that the next training pass will use, so chains and the loss after them agree.
+
+    Args:
+        network: whose normalised weights, at any depth, are meant.
     """
     weights = [module for module in network.modules() if isinstance(module, SpectralWeight)]
     before = [weight.is_frozen for weight in weights]
@@ -145,6 +148,9 @@ def held_weights(network: nn.Module) -> Iterator[None]:
     """Inside, normalised weights are computed once, and power iterations stand still: for chains, which move x alone.
 
     Same bits as :func:`frozen_power_iteration`, and no gradient for the weights.
+
+    Args:
+        network: whose normalised weights, at any depth, are meant.
     """
     weights = [module for module in network.modules() if isinstance(module, SpectralWeight) and module.is_normalized]
     before = [weight.held for weight in weights]
@@ -160,7 +166,12 @@ def held_weights(network: nn.Module) -> Iterator[None]:
 
 
 def settle_power_iteration(network: nn.Module, *, num_iterations: int = 20) -> None:
-    """Iterate every u to its weight, in place: averaged weights come with the u of other weights."""
+    """Iterate every u to its weight, in place: averaged weights come with the u of other weights.
+
+    Args:
+        network: whose normalised weights, at any depth, are meant.
+        num_iterations: of the power method.
+    """
     for module in network.modules():
         if isinstance(module, SpectralWeight) and module.is_normalized:
             for _ in range(num_iterations):

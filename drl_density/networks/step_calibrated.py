@@ -27,6 +27,9 @@ class StepCalibrated(nn.Module):
         step_alpha: a of each of those levels, shape ``(T,)``.
         step_size: s of each, in the units of y, shape ``(T,)``.
 
+    Raises:
+        ValueError: tables of different length, or an a or s that is not positive.
+
     Source: Gao et al. 2021, appendix on the step size, and release (``model.py``); s from
     :meth:`drl_density.NoiseSchedule.langevin_steps`.
     """

@@ -25,6 +25,9 @@ class UNetSettings:
         num_groups: of the group normalisation; lowered to what divides the channels.
         dropout: share of features dropped in training mode.
         num_classes: as in :class:`~drl_density.networks.residual.ResidualSettings`.
+
+    Raises:
+        ValueError: images whose sides cannot be halved as often as asked.
     """
 
     image_shape: tuple[int, int, int]

@@ -149,7 +149,11 @@ class Coils:
 
 
 def root_sum_of_squares(images: Tensor) -> Tensor:
-    """Magnitude ``(*, h, w)`` of coil images ``(*, coil, h, w)``: what remains of them without sensitivity maps."""
+    """Magnitude ``(*, h, w)`` of coil images ``(*, coil, h, w)``: what remains of them without sensitivity maps.
+
+    Args:
+        images: real or complex.
+    """
     return images.abs().square().sum(-3).sqrt()
 
 
@@ -158,7 +162,12 @@ def _energy(x: Tensor) -> Tensor:
 
 
 def smooth_maps(num_coils: int, size: int) -> Tensor:
-    """Sensitivities ``(coil, size, size)`` of coils around the image, with smooth phases; squares sum to 1 everywhere."""
+    """Sensitivities ``(coil, size, size)`` of coils around the image, with smooth phases; squares sum to 1 everywhere.
+
+    Args:
+        num_coils: evenly around the image.
+        size: height and width.
+    """
     ticks = torch.linspace(-1, 1, size, dtype=torch.float64)
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
     angles = 2 * math.pi * torch.arange(num_coils, dtype=torch.float64)[:, None, None] / num_coils
@@ -176,6 +185,13 @@ def center_mask(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Columns of frequencies: a fully measured centre and random others, 1 / ``acceleration`` of all, ``(h, w)``.
+
+    Args:
+        height: of the images.
+        width: of the images.
+        acceleration: one over the share of columns that is measured.
+        center_share: of columns in the middle, all measured.
+        generator: of the random columns.
 
     Raises:
         ValueError: an acceleration below 1, or a centre that already exceeds it.

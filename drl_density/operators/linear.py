@@ -30,6 +30,9 @@ class ProjectingOperator(LinearOperator, Protocol):
 def check_operator(operator: object) -> None:
     """Refuse what is no linear operator.
 
+    Args:
+        operator: any object.
+
     Raises:
         ValueError: without ``forward`` or ``adjoint``.
     """
@@ -53,6 +56,11 @@ def check_size(x: Tensor, size: tuple[int, ...], what: str) -> None:
 
 def adjoint_gap(operator: LinearOperator, x: Tensor, y: Tensor) -> float:
     """|<A x, y> - <x, A* y>| over the size of the first: 0 for a right adjoint.
+
+    Args:
+        operator: A.
+        x: points ``(n, *event)``.
+        y: measurements, shape of A x.
 
     >>> adjoint_gap(Mask(torch.tensor([True, False])), torch.ones(1, 2), torch.ones(1, 1)) < 1e-6
     True
@@ -100,7 +108,11 @@ class Mask:
 
 @dataclass(frozen=True)
 class MatrixOperator:
-    """A matrix ``(m, d)`` over flat vectors ``(n, d)``."""
+    """A matrix ``(m, d)`` over flat vectors ``(n, d)``.
+
+    Args:
+        matrix: A, real or complex.
+    """
 
     matrix: Tensor
 
@@ -118,6 +130,9 @@ class MatrixOperator:
 @dataclass(frozen=True)
 class Blur:
     """Circular convolution of images ``(n, h, w)`` with a kernel ``(a, b)`` of odd sizes, centred.
+
+    Args:
+        kernel: odd in height and width.
 
     Raises:
         ValueError: a kernel of even size.

@@ -42,6 +42,10 @@ class AISSettings:
         step_spread: at each transition every particle's step size is divided by a draw, log-uniform between 1 and this,
             for targets whose scale differs from place to place; 1 for none.
         num_kept: draws of every density that each replicate keeps.
+
+    Raises:
+        ValueError: an unadjusted kernel, counts that are not positive, a spread below 1, or more draws kept than there
+            are particles.
     """
 
     num_particles: int = 256
@@ -76,7 +80,13 @@ class AISSettings:
 
 @dataclass(frozen=True)
 class AISPlan:
-    """Step size and diagonal scale for each density of a path, fixed by a pilot."""
+    """Step size and diagonal scale for each density of a path, fixed by a pilot.
+
+    Attributes:
+        step_sizes: one per density.
+        scales: standard deviations of the pilot's particles ``(*event)``, one per density.
+        acceptance_rates: of the pilot, one per density.
+    """
 
     step_sizes: tuple[float, ...]
     scales: tuple[Tensor, ...]
@@ -117,6 +127,12 @@ def plan_annealing(
 
     On each density the scale is the particles' standard deviation and the step size follows the acceptance by
     Robbins-Monro moves, beginning from the value of the density before.
+
+    Args:
+        path: from a base with exact draws to the target.
+        settings: of the run to come; its pilot's size and kernel are used.
+        generator: source of randomness.
+        num_tuning: least moves on every density.
     """
     kernel = settings.kernel
     x = path.draw(settings.num_pilot_particles, generator)
@@ -160,6 +176,7 @@ def place_bridges(
         settings: of the run to come; its pilot's size and kernel are used.
         share: conditional ESS of each step as a share of the pilot's particles.
         most: bridges allowed.
+        generator: source of randomness.
 
     Raises:
         NumericalError: if more than ``most`` bridges would be needed.
@@ -210,7 +227,15 @@ def anneal(
     generator: torch.Generator | None = None,
     watch: Watch | None = None,
 ) -> AnnealingRun:
-    """Walk weighted particles along the path with everything fixed by ``plan``; ``watch`` is told after every density."""
+    """Walk weighted particles along the path with everything fixed by ``plan``; ``watch`` is told after every density.
+
+    Args:
+        path: from a base with exact draws to the target.
+        plan: of :func:`plan_annealing` on the same path.
+        settings: sizes of the run.
+        generator: source of randomness.
+        watch: told after every density.
+    """
     runs = [
         _anneal_rows(path, plan, settings, (count, generator, watch))
         for count in _chunks(settings.num_replicates, max(1, settings.max_rows // settings.num_particles))
@@ -238,6 +263,7 @@ def reverse_anneal(
         plan: as of the forward walk.
         settings: as of the forward walk; resampling plays no part here.
         draws: ``(n, *event)``, taken for draws of the target.
+        generator: source of randomness.
 
     Returns:
         float64 log weights ``(n,)``.
@@ -278,6 +304,14 @@ def annealing_log_likelihood(
 
     It is another density than the target: that of an annealed particle, without resampling. The mean over chains of
     f(x) / w is unbiased for it, with w the weight of a reverse walk from x.
+
+    Args:
+        path: as of the forward walk.
+        plan: as of the forward walk.
+        settings: as of the forward walk; resampling plays no part here.
+        x: rows ``(n, *event)``.
+        num_chains: reverse walks from each row.
+        generator: source of randomness.
 
     Source: Burda, Grosse and Salakhutdinov 2015 (RAISE).
     """

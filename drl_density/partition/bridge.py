@@ -178,6 +178,7 @@ def multistate_bennett(
 
     Raises:
         NumericalError: if the equations are not solved within 500 Newton steps.
+        ValueError: counts that do not fit the states and draws.
 
     Source: Shirts and Chodera 2008.
     """

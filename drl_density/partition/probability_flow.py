@@ -35,7 +35,13 @@ def flow_log_likelihood(model: EnergySequence, x: Tensor, *, num_steps: int = 10
 
 
 def flow_field(model: EnergySequence, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor]:
-    """Velocity ``(n, *event)`` of the flow per unit of log-SNR at rows ``x``, and its exact divergence ``(n,)``."""
+    """Velocity ``(n, *event)`` of the flow per unit of log-SNR at rows ``x``, and its exact divergence ``(n,)``.
+
+    Args:
+        model: whose score drives the flow.
+        x: rows ``(n, *event)``.
+        log_snr: where on the way, ``()``.
+    """
     half_variance = 0.5 * float(torch.sigmoid(-log_snr))
     with torch.enable_grad():
         point = x.detach().requires_grad_(True)

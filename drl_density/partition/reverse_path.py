@@ -79,6 +79,7 @@ def plan_reverse_path(
         model: the sequence.
         draws: pilot rows ``(n, *event)``, roughly from level 0.
         steps_per_level: grid steps per unit of level.
+        generator: source of randomness.
     """
     num_steps = max(1, math.ceil(model.num_levels * steps_per_level))
     levels = torch.linspace(0, model.num_levels, num_steps + 1, dtype=torch.float64)
@@ -95,13 +96,25 @@ def plan_reverse_path(
 def forward_weights(
     path: ReversePath, num_paths: int, *, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Log weights ``(num_paths,)``, float64, and end points ``(num_paths, *event)`` of paths drawn from N(0, I) down."""
+    """Log weights ``(num_paths,)``, float64, and end points ``(num_paths, *event)`` of paths drawn from N(0, I) down.
+
+    Args:
+        path: of :func:`plan_reverse_path`.
+        num_paths: independent paths.
+        generator: source of randomness.
+    """
     parts = [_downward(path, count, generator) for count in _chunks(num_paths, path.max_rows)]
     return torch.cat([weights for weights, _ in parts]), torch.cat([ends for _, ends in parts])
 
 
 def reverse_weights(path: ReversePath, draws: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Log weights ``(n,)``, float64, of paths that noise ``draws`` ``(n, *event)`` of level 0 upward."""
+    """Log weights ``(n,)``, float64, of paths that noise ``draws`` ``(n, *event)`` of level 0 upward.
+
+    Args:
+        path: of :func:`plan_reverse_path`.
+        draws: taken for draws of level 0.
+        generator: source of randomness.
+    """
     return torch.cat([_upward(path, rows, generator) for rows in draws.to(path.model.dtype).split(path.max_rows)])
 
 

@@ -57,6 +57,9 @@ class SandwichSettings:
         kernel: adjusted kernel.
         step_spread: see :class:`AISSettings`; when not given 1 along a sequence, 10 on a target without levels.
         num_kept: draws that each replicate keeps of every annealing density for the multistate estimate.
+
+    Raises:
+        ValueError: fewer than 2 particles or replicates, or fewer than 4 rounds.
     """
 
     num_particles: int = 512

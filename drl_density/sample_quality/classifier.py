@@ -60,7 +60,11 @@ class ImageClassifier(nn.Module):
             nn.init.zeros_(layer.bias)
 
     def features(self, images: Tensor) -> Tensor:
-        """Features ``(n, num_features)`` of 8-bit grey levels 0..255 ``(n, channels, height, width)``."""
+        """Features ``(n, num_features)`` of 8-bit grey levels 0..255 ``(n, channels, height, width)``.
+
+        Raises:
+            DataError: images of another shape.
+        """
         if images.shape[1:] != torch.Size(self.settings.event_shape):
             raise DataError(f"expected images of shape {self.settings.event_shape}, got {tuple(images.shape[1:])}")
         state = images.to(self.readout.weight) / 127.5 - 1
@@ -107,14 +111,30 @@ def train_classifier(
 
 
 def accuracy(classifier: ImageClassifier, images: Tensor, labels: Tensor) -> float:
-    """Share of images whose largest logit is that of their label."""
+    """Share of images whose largest logit is that of their label.
+
+    Args:
+        classifier: gives logits.
+        images: ``(n, channels, height, width)``.
+        labels: integers ``(n,)``.
+    """
     with torch.no_grad():
         guesses = torch.cat([classifier(part).argmax(1) for part in images.split(1000)])
     return float((guesses == labels).double().mean())
 
 
 def save_classifier(classifier: ImageClassifier, path: str | Path, *, name: str, test_accuracy: float) -> Path:
-    """Write weights, sizes, name and test accuracy as one safetensors file."""
+    """Write weights, sizes, name and test accuracy as one safetensors file.
+
+    Args:
+        classifier: trained.
+        path: of the file.
+        name: of the features, which reports print.
+        test_accuracy: share of test images that it gets right.
+
+    Returns:
+        The path.
+    """
     values = {**dataclasses.asdict(classifier.settings), "name": name, "test_accuracy": test_accuracy}
     tensors = {key: value.detach().contiguous() for key, value in classifier.state_dict().items()}
     save_file(tensors, path, metadata={"format": FORMAT, "values": json.dumps(values)})
@@ -123,6 +143,9 @@ def save_classifier(classifier: ImageClassifier, path: str | Path, *, name: str,
 
 def load_classifier(path: str | Path) -> tuple[ImageClassifier, str, float]:
     """(classifier, name, test accuracy) as :func:`save_classifier` wrote them.
+
+    Args:
+        path: of the file.
 
     Raises:
         RunFolderError: missing, damaged or foreign file.

@@ -103,6 +103,9 @@ def sample_quality(
 def class_entropy(probabilities: Tensor) -> float:
     """Entropy of the mean of class probabilities ``(n, classes)``, nats: log(classes) when all classes come up equally.
 
+    Args:
+        probabilities: rows that sum to 1.
+
     >>> round(class_entropy(torch.eye(10)), 4)
     2.3026
     """
@@ -111,7 +114,12 @@ def class_entropy(probabilities: Tensor) -> float:
 
 
 def confident_share(probabilities: Tensor, *, threshold: float = 0.9) -> float:
-    """Share of rows whose largest class probability is at least ``threshold``."""
+    """Share of rows whose largest class probability is at least ``threshold``.
+
+    Args:
+        probabilities: ``(n, classes)``, rows that sum to 1.
+        threshold: in [0, 1].
+    """
     return float((probabilities.amax(1) >= threshold).double().mean())
 
 

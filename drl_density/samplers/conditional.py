@@ -38,6 +38,9 @@ class ConditionalSettings:
         resample_below: resample a replicate when its weight ESS falls below this share.
         kernel: an adjusted kernel.
         max_rows: rows evaluated at once.
+
+    Raises:
+        ValueError: fewer than 2 particles or replicates, no steps, fewer than 8 final steps, or an unadjusted kernel.
     """
 
     num_particles: int = 64
@@ -60,7 +63,13 @@ class ConditionalSettings:
 
 @dataclass(frozen=True)
 class ConditionalPlan:
-    """Levels from T to 0, with each density's scales ``(d,)`` and step size, fixed by a pilot; the last is level 0."""
+    """Levels from T to 0, with each density's scales ``(d,)`` and step size, fixed by a pilot; the last is level 0.
+
+    Attributes:
+        levels: falling from T to 0.
+        scales: ``(d,)`` at each of them.
+        step_sizes: at each of them.
+    """
 
     levels: tuple[float, ...]
     scales: tuple[Tensor, ...]

@@ -37,6 +37,9 @@ class DDIMSettings:
         levels: the levels themselves, falling from T to 0, in place of ``num_steps``.
         eta: 0 deterministic to 1 ancestral.
         is_denoised: end with the denoised estimate in place of a state of level 0, whose noise is small.
+
+    Raises:
+        ValueError: an eta outside [0, 1], or no steps.
     """
 
     num_steps: int = 50
@@ -110,6 +113,12 @@ def invert_ddim(
 
     Decoding them again gives ``x`` back up to an error that falls as 1 / steps.
 
+    Args:
+        model: the sequence.
+        x: ``(n, *event)``.
+        settings: steps or levels of the walk.
+        denoiser: in place of the model's own.
+
     Raises:
         ValueError: eta above 0, which cannot be walked back.
     """
@@ -124,7 +133,13 @@ def invert_ddim(
 
 
 def interpolate_codes(first: Tensor, second: Tensor, shares: Tensor) -> Tensor:
-    """Spherical interpolation of two latent codes ``(*event)`` at ``shares`` ``(n,)`` in [0, 1]: ``(n, *event)``."""
+    """Spherical interpolation of two latent codes ``(*event)`` at ``shares`` ``(n,)`` in [0, 1]: ``(n, *event)``.
+
+    Args:
+        first: code at share 0.
+        second: code at share 1.
+        shares: of the way from the first to the second.
+    """
     a, b = first.flatten(), second.flatten()
     angle = torch.arccos((a @ b / (a.norm() * b.norm())).double())
     shares = shares.double()[:, None]

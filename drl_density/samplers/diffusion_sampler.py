@@ -45,6 +45,9 @@ class DiffusionSamplerSettings:
         gradient_scale: size beyond which the target's gradient, an input of the control, is smoothly compressed.
         most_rollbacks: how often training may return to the network of up to 50 updates before, with half the learning rate,
             because the bound was no finite number.
+
+    Raises:
+        ValueError: no steps, or a scale or decay that is not positive.
     """
 
     num_steps: int = 64
@@ -79,6 +82,9 @@ class DiffusionSampler:
         shares: alpha_k, ``(K,)``, each in (0, 1).
         scale: s.
         control: f; zero when not given.
+
+    Raises:
+        ValueError: shares outside (0, 1).
 
     >>> sampler = DiffusionSampler(lambda x: 1.5 - 0.5 * (x**2).sum(-1), (2,), DiffusionSamplerSettings().shares())
     >>> bool((sampler.walk(4)[1] - 1.5 - math.log(2 * math.pi)).abs().max() < 1e-9)
@@ -250,7 +256,12 @@ def train_diffusion_sampler(
 
 
 def sequence_sampler(model: EnergySequence, *, num_steps: int = 100) -> DiffusionSampler:
-    """The sampler whose control is a sequence's own score: no training, and errors of its levels cost variance only."""
+    """The sampler whose control is a sequence's own score: no training, and errors of its levels cost variance only.
+
+    Args:
+        model: the sequence, whose level 0 is the target.
+        num_steps: K, evenly over the levels.
+    """
     levels = torch.linspace(model.num_levels, 0, num_steps + 1, dtype=torch.float64).tolist()
     pairs = list(zip(levels, levels[1:], strict=False))
     kept = [float(model.schedule.step_between(cleaner, noisier)[0]) for noisier, cleaner in pairs]

@@ -111,7 +111,12 @@ def sample_averaged(
 
 
 def moving_average(num_features: int, weight: float) -> FrequencyAverage:
-    """The plain moving average: one weight for every coordinate at every level."""
+    """The plain moving average: one weight for every coordinate at every level.
+
+    Args:
+        num_features: d.
+        weight: of the new estimate, in (0, 1].
+    """
     return FrequencyAverage(torch.eye(num_features), *(torch.full((num_features,), weight) for _ in range(2)))
 
 

@@ -44,6 +44,14 @@ def sample_predictor_corrector(
 ) -> SampleResult:
     """Draws ``(num_samples, *event)``; stats hold the corrector's acceptance rate per level, ``(step, chain)``.
 
+    Args:
+        model: the sequence.
+        num_samples: draws.
+        settings: of the walk and its corrector.
+        denoiser: in place of the model's own.
+        generator: source of randomness.
+        on_step: told after each level.
+
     Source: Song et al. 2021, algorithm 1; there the corrector is unadjusted.
     """
     settings = settings or CorrectorSettings()

@@ -16,7 +16,13 @@ from drl_density.model import EnergySequence
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What ``on_step`` receives after each level: the level reached, the states and the mean acceptance."""
+    """What ``on_step`` receives after each level: the level reached, the states and the mean acceptance.
+
+    Attributes:
+        level: reached.
+        x: states there, ``(n, *event)``.
+        acceptance_rate: mean over chains and steps.
+    """
 
     level: float
     x: Tensor
@@ -47,7 +53,13 @@ class ProgressiveSettings:
 
 @dataclass(frozen=True)
 class ProgressivePlan:
-    """Step sizes for each conditional, in units of its scale, and for the final marginal chain, from a pilot."""
+    """Step sizes for each conditional, in units of its scale, and for the final marginal chain, from a pilot.
+
+    Attributes:
+        levels: where the conditionals stand, falling.
+        step_sizes: of each conditional, in units of its scale.
+        final_step_size: of the chain on level 0.
+    """
 
     levels: tuple[float, ...]
     step_sizes: tuple[float, ...]
@@ -61,7 +73,14 @@ def plan_progressive(
     generator: torch.Generator | None = None,
     num_pilot: int = 256,
 ) -> ProgressivePlan:
-    """Tune the step sizes on pilot chains, which are thrown away."""
+    """Tune the step sizes on pilot chains, which are thrown away.
+
+    Args:
+        model: the sequence.
+        settings: of the run to come.
+        generator: source of randomness.
+        num_pilot: chains.
+    """
     settings = ProgressiveSettings() if settings is None else settings
     num_conditionals = max(1, math.ceil(model.num_levels * settings.steps_per_level))
     levels = torch.linspace(model.num_levels, 0, num_conditionals + 1, dtype=torch.float64).tolist()

@@ -150,6 +150,13 @@ class GaussianMixtureSequence:
 def gaussian_sequence(
     mean: Tensor, covariance: Tensor, schedule: NoiseSchedule, *, offsets: tuple[float, float] = (7.3, 0.3)
 ) -> GaussianMixtureSequence:
-    """Gaussian data: the one-component case, our harmonic oscillator."""
+    """Gaussian data: the one-component case, our harmonic oscillator.
+
+    Args:
+        mean: ``(d,)``.
+        covariance: ``(d, d)``.
+        schedule: noise levels.
+        offsets: constant and slope in log-SNR of log Z.
+    """
     one = torch.ones(1, dtype=torch.float64)
     return GaussianMixtureSequence(one, mean.double()[None], covariance.double()[None], schedule, offsets)

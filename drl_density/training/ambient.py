@@ -32,6 +32,9 @@ class AmbientSettings:
         learning_rate: peak rate of Adam, falling as a half cosine.
         hidden_share: chance that a measured entry is hidden from the denoiser, drawn afresh for every row and step.
         levels: (least, largest) level trained at.
+
+    Raises:
+        ValueError: a hidden_share outside (0, 1).
     """
 
     num_steps: int = 2000

@@ -34,6 +34,9 @@ class CompletionSettings:
         num_steps: kernel steps on the missing entries.
         step_size: in units of ``scale``.
         kernel: an adjusted kernel.
+
+    Raises:
+        ValueError: an unadjusted kernel, or no steps.
     """
 
     num_steps: int = 5

@@ -34,6 +34,9 @@ class CooperativeRecovery:
         initializer_weight: factor of the initialiser's loss.
         label_dropout: chance that a row's label is not told, for classifier-free guidance.
         classification_weight: factor of noise-level classification, which the paper does not have.
+
+    Raises:
+        ValueError: chains at a temperature other than 1, or a label_dropout that is no chance.
     """
 
     chains: LangevinChains = field(default_factory=lambda: LangevinChains(num_steps=15, factor=4e-4))
@@ -93,6 +96,14 @@ def propose(
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """The initialiser's random proposal of x_level, differentiable in the initialiser.
+
+    Args:
+        model: with an initialiser.
+        x_noisier: states one level up, ``(batch, *event)``.
+        levels: integer level of each row, ``(batch,)``.
+        chains: whose a, with its marginal top, counts.
+        label: of each row, for an initialiser with labels.
+        generator: source of randomness.
 
     Raises:
         ValueError: for a sequence without an initialiser.

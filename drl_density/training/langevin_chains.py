@@ -35,6 +35,9 @@ class LangevinChains:
             temperature of 0.9801. Anything but 1 samples another density than the model's, so training refuses it and no
             estimator has it.
         kernel: unadjusted, as in the papers, or an adjusted one with the same steps.
+
+    Raises:
+        ValueError: a negative number of steps, or a factor or temperature that is not positive.
     """
 
     num_steps: int = 30
@@ -133,6 +136,14 @@ def draw_pairs(
 
     One noise for both keeps both marginals, on which alone the gradient of recovery likelihood depends, and lowers its
     variance; it breaks the coupling that lets a chain start at x_level (Zhu et al. 2024, noise variance reduction).
+
+    Args:
+        model: whose schedule counts.
+        x: clean rows.
+        level: of each row, ``(batch,)``.
+        noisier: level of the noisier state of each row, ``(batch,)``.
+        shares_noise: both states from one noise.
+        generator: source of randomness.
     """
     if not shares_noise:
         clean = model.schedule.diffuse(x, level, generator=generator)

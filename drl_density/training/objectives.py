@@ -72,6 +72,9 @@ class RecoveryLikelihood:
         shares_noise: build x_t and x_{t+1} from one noise; refused unless every chain starts at x_{t+1}, see
             :func:`~drl_density.training.draw_pairs`.
 
+    Raises:
+        ValueError: shared noise with chains that start at the data, no steps, no jump, or a share outside [0, 1].
+
     Source: Gao et al. 2021, algorithm 1 and equation 8; the constants as in classification of noise levels.
     """
 
@@ -193,6 +196,12 @@ def classification_loss(
 
     Rows of class T are drawn from N(0, I), never by noising data: noising would tilt every level by
     log N(x; 0, I) - log q_T(x).
+
+    Args:
+        model: the sequence, whose constants are learned here.
+        x: clean rows ``(batch, *event)``.
+        shift: of the whole grid of levels, in [0, 1).
+        generator: source of randomness.
     """
     num_levels = model.num_levels
     classes = stratified_levels(len(x), num_levels + 1, generator).to(x.device)

@@ -33,6 +33,8 @@ class TrainingState:
         best: tensors of the averaged model at that step.
         history: one dict of numbers and per-level lists per evaluation.
         drawn: tensors that the source of batches draws anew as training goes on, such as cells missing in the data.
+        best_step: where that was.
+        best_level: the level that scored best there.
     """
 
     model: EnergySequence
@@ -121,6 +123,16 @@ def new_state(
     """A fresh state: nothing trained, chains' step sizes at a guess, generator seeded.
 
     An initialiser's parameters are a group of their own, at ``initializer_rate`` times the learning rate.
+
+    Args:
+        model: to be trained.
+        learning_rate: of AdamW, until the trainer sets it.
+        weight_decay: of AdamW.
+        average_decay: of the exponential moving average of weights.
+        seed: of every random number of training.
+        step_size: of the chains at first, in units of the conditional.
+        moment_decays: (beta_1, beta_2) of AdamW.
+        initializer_rate: 1 for the same rate as the rest.
     """
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if model.initializer is not None:

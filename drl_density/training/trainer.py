@@ -67,6 +67,10 @@ class TrainingSettings:
         is_channels_last: convolutions keep channels innermost.
         is_compiled: the network is compiled by ``torch.compile``.
         is_checkpointed: the network computes activations again on the way back in place of keeping them.
+
+    Raises:
+        ValueError: counts or rates that are not positive, an average_decay outside [0, 1), or shards that do not
+            divide the batch.
     """
 
     num_steps: int = 2000
@@ -119,6 +123,7 @@ class Evaluation:
         redraw: called with the state after each evaluation, before it is saved, to draw ``state.drawn`` anew.
         save: called with the state after each evaluation.
         deadline: ``time.monotonic()`` value at which training stops with what it has, or None.
+        on_step: called with the number of steps done, after each.
     """
 
     rows: Tensor
@@ -145,6 +150,14 @@ def train(
     Killed at any moment and started again from the last saved state, a run ends with the same bits on as many processes, and
     with the same curve up to rounding on another number of them. Under ``torchrun`` (a process group is initialised) all
     processes go on from the first one's state, and the first alone evaluates, saves and decides.
+
+    Args:
+        state: to go on from, changed in place.
+        objective: what is minimised.
+        batches: source of clean training rows.
+        settings: how long and how fast.
+        evaluation: held-out rows, score, and who is told.
+        doctor: what counts as a run-away.
 
     Raises:
         TrainingFailed: when training ran away more often than the doctor allows; the message is the doctor's report.
@@ -282,7 +295,11 @@ def _roll_back(state: TrainingState, good: tuple, reason: str, doctor: Doctor) -
 
 
 def history_dataset(history: list[dict[str, Any]]) -> xr.Dataset:
-    """The history as an xarray Dataset over ``step`` and, where a number is kept per level, ``level``."""
+    """The history as an xarray Dataset over ``step`` and, where a number is kept per level, ``level``.
+
+    Args:
+        history: records of the evaluations, as :class:`TrainingState` keeps them.
+    """
     steps = [record["step"] for record in history]
     variables: dict[str, Any] = {}
     names = [name for name in (history[0] if history else {}) if name != "step"]

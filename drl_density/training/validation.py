@@ -13,7 +13,12 @@ from drl_density.training.objectives import RecoveryLikelihood, classification_l
 
 @dataclass(frozen=True)
 class ValidationLoss:
-    """Both parts in nats per row; ``total`` is what is compared. Lower is better."""
+    """Both parts in nats per row; ``total`` is what is compared. Lower is better.
+
+    Attributes:
+        cross_entropy: of guessing the noise level of held-out rows.
+        recovery_gap: of held-out rows on the recovery conditionals.
+    """
 
     cross_entropy: float
     recovery_gap: float

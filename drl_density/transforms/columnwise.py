@@ -50,6 +50,10 @@ def column_log_jacobian(transform: Transform, x: Tensor) -> Tensor:
 def single_column(transform: Transform, index: int) -> Transform:
     """The map of one column by itself, over vectors of length 1.
 
+    Args:
+        transform: from data to model space, over vectors of all columns.
+        index: of the column.
+
     Raises:
         DataError: for a transform that mixes columns.
 

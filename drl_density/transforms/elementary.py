@@ -13,6 +13,9 @@ from drl_density.errors import DataError
 def standardize(x: Tensor, *, weights: Tensor | None = None) -> AffineTransform:
     """Subtract the mean and divide by the standard deviation of each column of ``x`` ``(rows, d)``, NaN left out.
 
+    Args:
+        weights: of the rows ``(rows,)``.
+
     Raises:
         DataError: naming the columns (by index) that are constant.
 
@@ -29,7 +32,15 @@ def standardize(x: Tensor, *, weights: Tensor | None = None) -> AffineTransform:
 
 
 def whiten(x: Tensor, *, weights: Tensor | None = None) -> Whitening:
-    """The affine map that gives ``x`` mean zero and identity covariance."""
+    """The affine map that gives ``x`` mean zero and identity covariance.
+
+    Args:
+        x: rows ``(rows, d)``.
+        weights: of the rows ``(rows,)``.
+
+    Raises:
+        DataError: columns that are constant or linearly dependent.
+    """
     mean, covariance = _moments(x, weights)
     _refuse_constant(covariance.diagonal().sqrt())
     factor, failed = torch.linalg.cholesky_ex(covariance)
@@ -74,6 +85,9 @@ class Logit(Transform):
     Args:
         lower: l, a number or shape ``(d,)``.
         upper: h, a number or shape ``(d,)``.
+
+    Raises:
+        ValueError: a lower end that is not below the upper.
 
     >>> float(Logit(0.0, 2.0)(torch.tensor([1.0]))[0])
     0.0

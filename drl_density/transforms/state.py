@@ -18,6 +18,9 @@ _MARGINAL_TENSORS = ("centers", "widths", "lower", "upper", "log_weights", "loca
 def transform_to_state(transform: Transform) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(plain values, tensors) of any transform this package makes.
 
+    Args:
+        transform: plain or composed.
+
     Raises:
         TypeError: for a transform of another kind.
     """
@@ -48,6 +51,10 @@ def transform_to_state(transform: Transform) -> tuple[dict[str, Any], dict[str, 
 
 def transform_from_state(settings: dict[str, Any], tensors: dict[str, Tensor]) -> Transform:
     """The inverse of :func:`transform_to_state`.
+
+    Args:
+        settings: the plain values.
+        tensors: the tensors.
 
     Raises:
         RunFolderError: for a kind that this version does not know.

@@ -129,6 +129,15 @@ def train_dequantization(
 ) -> list[float]:
     """Tighten the bound on rows ``x`` in place, the density held fixed; returns the mean bound of every step.
 
+    Args:
+        dequantization: trained in place.
+        log_density: of rows ``(n, *event)`` in data units, ``(n,)``.
+        x: whole numbers.
+        num_steps: gradient steps.
+        batch_size: rows per step.
+        learning_rate: of Adam.
+        generator: source of randomness.
+
     Raises:
         NumericalError: a bound that is not a finite number.
     """

@@ -1,0 +1,122 @@
+"""Every public docstring names every parameter, says what is raised, and has an example or a reason to have none."""
+
+import ast
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
+import textwrap
+
+import pytest
+
+import drl_density
+
+ROOMS = [
+    "drl_density",
+    *(room.name for room in pkgutil.walk_packages(drl_density.__path__, "drl_density.") if room.ispkg),
+]
+
+
+def public_objects():
+    """Classes and functions of every ``__all__``, each once, by the module and name of its definition."""
+    found = {}
+    for room in map(importlib.import_module, ROOMS):
+        for name in getattr(room, "__all__", ()):
+            member = getattr(room, name)
+            if inspect.isclass(member) or inspect.isfunction(member):
+                found[f"{member.__module__}.{member.__qualname__}"] = member
+    return found
+
+
+PUBLIC = public_objects()
+
+
+def is_contract(member):
+    """Protocols and exceptions hold no code that somebody calls with arguments."""
+    return inspect.isclass(member) and (getattr(member, "_is_protocol", False) or issubclass(member, BaseException))
+
+
+def parameters_of(member):
+    """Names a caller may give; of a class those of its construction."""
+    if is_contract(member):
+        return []
+    if dataclasses.is_dataclass(member):
+        return [field.name for field in dataclasses.fields(member) if field.init and not field.name.startswith("_")]
+    if hasattr(member, "_fields"):
+        return list(member._fields)
+    if inspect.isclass(member):
+        if "__init__" not in vars(member):
+            return []
+        member = member.__init__
+    return [name for name in inspect.signature(member).parameters if name != "self" and not name.startswith("_")]
+
+
+def is_named(name, text):
+    """At the head of an entry of a section, or in literal text such as ``name`` or ``(name, d)``."""
+    spans = " ".join(re.findall(r"``([^`]+)``", text))
+    return re.search(rf"^\s+{name}: ", text, re.MULTILINE) or re.search(rf"\b{name}\b", spans)
+
+
+def raised_by(function):
+    """Names of the exceptions that the body itself raises, not those of functions that it defines or calls."""
+    found = set()
+
+    def look(node):
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef | ast.Lambda):
+                continue
+            if isinstance(child, ast.Raise) and child.exc is not None:
+                error = child.exc.func if isinstance(child.exc, ast.Call) else child.exc
+                found.add(ast.unparse(error).split(".")[-1])
+            look(child)
+
+    look(ast.parse(textwrap.dedent(inspect.getsource(function))).body[0])
+    return found
+
+
+def functions_of(name, member):
+    """(name, docstring, function) of everything whose body may raise: construction counts to the class."""
+    if not inspect.isclass(member):
+        yield name, member.__doc__, member
+        return
+    if is_contract(member):
+        return
+    for own, part in vars(member).items():
+        function = getattr(part, "__func__", part)
+        if not inspect.isfunction(function) or function.__module__ != member.__module__:
+            continue
+        if own in ("__init__", "__post_init__"):
+            # What dataclasses make has no source.
+            if function.__code__.co_filename != "<string>":
+                yield name, member.__doc__, function
+        elif not own.startswith("_"):
+            yield f"{name}.{own}", function.__doc__, function
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_parameter_is_named(name):
+    text = PUBLIC[name].__doc__
+    assert [part for part in parameters_of(PUBLIC[name]) if not is_named(part, text)] == []
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_what_is_raised_is_said(name):
+    for place, text, function in functions_of(name, PUBLIC[name]):
+        said = text.partition("Raises:")[2]
+        assert {
+            error for error in raised_by(function) if not re.search(rf"^\s+{error}: ", said, re.MULTILINE)
+        } == set(), place
+
+
+def test_the_rules_notice():
+    def careless(x, count):
+        """Nothing about ``x``, and y: too."""
+        if count:
+            raise ValueError(x)
+
+    assert is_named("x", careless.__doc__)
+    assert not is_named("count", careless.__doc__)
+    assert not is_named("y", careless.__doc__)
+    assert raised_by(careless) == {"ValueError"}
+    assert parameters_of(careless) == ["x", "count"]
