@@ -100,6 +100,10 @@ def tempered(expert: Any, temperature: float, *, is_integrable: bool | None = No
     Raises:
         ValueError: a temperature that is not positive.
         NumericalError: as :func:`product`.
+
+    >>> cold = tempered(dist.Normal(0.0, 1.0), 0.5)
+    >>> float(cold.log_prob(torch.tensor(1.0)) - cold.log_prob(torch.tensor(0.0)))
+    -1.0
     """
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")

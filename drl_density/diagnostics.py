@@ -19,6 +19,10 @@ def as_arviz(tree: xr.DataTree) -> Any:
 
     Args:
         tree: groups such as ``posterior`` and ``sample_stats``, as reports and diagnoses hold them.
+
+    >>> tree = xr.DataTree.from_dict({"posterior": xr.Dataset({"x": (("chain", "draw"), np.zeros((2, 5)))})})
+    >>> as_arviz(tree)["posterior"]["x"].shape
+    (2, 5)
     """
     arviz, is_old = _arviz()
     return arviz.InferenceData.from_datatree(tree) if is_old else tree
@@ -152,6 +156,14 @@ def from_pyro_mcmc(mcmc: Any) -> xr.DataTree:
 
     Raises:
         ValueError: if it has not been run.
+
+    >>> import pyro
+    >>> from pyro.infer import MCMC, NUTS
+    >>> kernel = NUTS(lambda: pyro.sample("x", pyro.distributions.Normal(0.0, 1.0)))
+    >>> mcmc = MCMC(kernel, num_samples=6, warmup_steps=2, disable_progbar=True)
+    >>> mcmc.run()
+    >>> from_pyro_mcmc(mcmc)["posterior"]["x"].shape
+    (1, 6)
     """
     samples = mcmc.get_samples(group_by_chain=True)
     if not samples:

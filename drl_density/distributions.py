@@ -64,6 +64,10 @@ class ChainSampler:
 
     Raises:
         ValueError: an unadjusted kernel.
+
+    >>> target = EnergyDistribution.from_log_density(lambda x: -0.5 * (x**2).sum(-1), event_shape=(2,))
+    >>> target.with_sampler(ChainSampler(num_warmup=50, num_steps=20)).sample((4,)).shape
+    torch.Size([4, 2])
     """
 
     kernel: Kernel = field(default_factory=MALA)

@@ -115,6 +115,10 @@ class LogPartitionEstimate:
         verdict: "reliable", "doubtful" or "unreliable".
         advice: what to do about it.
         details: settings and diagnostics of the run.
+
+    >>> estimate = judge_estimate(torch.zeros(4, 50), bias="lower")
+    >>> estimate.value, estimate.verdict
+    (0.0, 'reliable')
     """
 
     value: float

@@ -59,6 +59,10 @@ def notice_columns(
     Raises:
         DataError: for constant columns (unless a width is declared, which spreads their one value), and
             overrides that name no column or no property.
+
+    >>> values = np.stack([np.arange(20.0), np.linspace(0.0, 1.0, 20) ** 0.5], 1)
+    >>> [column.kind for column in notice_columns(values, ["count", "share"])]
+    ['integer', 'continuous']
     """
     categories = categories or {}
     overrides = overrides or {}

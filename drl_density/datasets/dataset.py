@@ -29,6 +29,9 @@ class Column:
         is_positive: all values are above zero.
         categories: labels behind the codes 0, 1, ... of a text column.
         piles: its least or largest value where at least 2 % of the rows, and 5, sit exactly there: a sign of a bound.
+
+    >>> Column("age", "integer", 1.0, lower=0.0).describe()
+    'age: integer, grid 1; bounds (0, inf); dequantised'
     """
 
     name: str
@@ -94,6 +97,13 @@ class Dataset:
         known_log_density: normalised log density of a toy, or None.
         labels: integers of the (training, validation, test) rows where the source had any; never modelled by default.
         validation_weights: of the validation rows, or None.
+
+    >>> from drl_density.datasets import load_dataset
+    >>> data = load_dataset("banana", seed=0, num_rows=100)
+    >>> len(data.train), data.num_columns, data.has_holes
+    (80, 2, False)
+    >>> data.log_density(data.test).shape
+    torch.Size([10])
     """
 
     name: str

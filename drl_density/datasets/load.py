@@ -95,6 +95,10 @@ def load_again(source: str, loading: Mapping[str, Any]) -> Dataset:
 
     Raises:
         DataError: for rows that were an array in memory, or a source that is gone.
+
+    >>> data = load_dataset("banana", seed=0, num_rows=100)
+    >>> bool((load_again(data.source, data.loading).test == data.test).all())
+    True
     """
     if not source:
         raise DataError("the rows of this fit were an array in memory and cannot be loaded again; give a table")
@@ -293,6 +297,10 @@ def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse"
 
     Raises:
         DataError: missing columns, unknown labels, or cells that are empty, NaN or infinite.
+
+    >>> data = load_dataset("banana", seed=0, num_rows=100)
+    >>> read_rows(data.test.numpy(), data.columns).shape
+    torch.Size([10, 2])
     """
     images = find_images(source)
     if images is not None:

@@ -24,6 +24,11 @@ class Split:
 
     Raises:
         DataError: shares that leave no training rows, or both a group and a time.
+
+    >>> from drl_density.datasets import load_dataset
+    >>> data = load_dataset("banana", num_rows=100, split=Split(validation=0.2, test=0.3, seed=1))
+    >>> len(data.train), len(data.validation), len(data.test)
+    (50, 20, 30)
     """
 
     validation: float = 0.1
@@ -96,6 +101,10 @@ def folds(values: np.ndarray, num_folds: int, seed: int) -> Iterator[tuple[np.nd
         values: rows ``(n, d)``.
         num_folds: as many triples are given.
         seed: of the division.
+
+    >>> train, validation, test = next(folds(np.arange(20.0)[:, None], num_folds=4, seed=0))
+    >>> len(train) + len(validation) + len(test)
+    20
     """
     groups = row_groups(np.asarray(values))
     labels = np.random.default_rng(seed).permutation(groups.max() + 1) % num_folds

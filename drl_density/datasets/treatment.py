@@ -27,6 +27,12 @@ def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[Transform
 
     Raises:
         DataError: for an unknown kind, or "logit" or "rescale" without bounds.
+
+    >>> from drl_density.datasets import load_dataset
+    >>> data = load_dataset("banana", seed=0, num_rows=100)
+    >>> transform, dequantization = choose_transform(data)
+    >>> transform(data.train).shape, dequantization
+    (torch.Size([80, 2]), None)
     """
     if kind not in TREATMENTS:
         raise DataError(f"transform must be one of {TREATMENTS}, got {kind!r}")

@@ -45,6 +45,12 @@ def compare(models: dict[str, Any], x: Tensor) -> list[Comparison]:
     Raises:
         DataError: fewer than two models, an object without a density, reports of other rows, or reports of different
             schemes.
+
+    >>> from torch.distributions import Normal
+    >>> x = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    >>> rows = compare({"right": Normal(0.0, 1.0), "wide": Normal(0.0, 3.0)}, x)
+    >>> rows[1].name, rows[1].difference > 0
+    ('wide', True)
     """
     if len(models) < 2:
         raise DataError(f"expected at least two models to compare, got {len(models)}")

@@ -65,6 +65,11 @@ def footprint(settings: FitSettings) -> Footprint:
 
     Activations are counted on a narrow network, to whose width they are proportional. The time is the shortest of three
     gradients of one somewhat wider, times the square of the widths' ratio, the batch, and the passes of a step.
+
+    >>> from drl_density.density import ImageSettings
+    >>> settings = FitSettings(network="residual", num_levels=3, images=ImageSettings(num_channels=4))
+    >>> footprint(settings.resolve(100, 64, 0.1, event_shape=(1, 8, 8))).num_parameters > 1000
+    True
     """
     schedule = settings.noise_schedule()
     num_parameters = sum(
@@ -123,6 +128,10 @@ def check_memory(settings: FitSettings) -> None:
 
     Raises:
         DataError: with the sizes, and what to lower.
+
+    >>> from drl_density.density import ImageSettings
+    >>> settings = FitSettings(network="residual", num_levels=3, images=ImageSettings(num_channels=4))
+    >>> check_memory(settings.resolve(100, 64, 0.1, event_shape=(1, 8, 8)))
     """
     if settings.network != "residual":
         return

@@ -32,6 +32,9 @@ class ImageSettings:
         initializer_multipliers: of its channels.
         initializer_blocks: residual blocks at each of its resolutions.
         initializer_rate: its learning rate over the energy's.
+
+    >>> ImageSettings(num_channels=8).resolve((1, 8, 8)).multipliers
+    (1, 2)
     """
 
     shape: tuple[int, int, int] | None = None

@@ -53,6 +53,10 @@ class FitSettings:
     Raises:
         ValueError: counts that are too small, a dropout that is no share, an unknown schedule, or noise levels given
             to one that has its own.
+
+    >>> settings = FitSettings(num_levels=6).resolve(500, 3, 0.1)
+    >>> settings.num_levels, settings.sigma_min
+    (6, 0.03)
     """
 
     transform: Literal["auto", "gaussianize", "standardize", "logit", "rescale"] = "auto"

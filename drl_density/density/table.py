@@ -138,6 +138,11 @@ def prepare_table(dataset: Dataset, kind: str = "auto", *, base: str | None = No
         kind: of the transform, see :func:`~drl_density.datasets.choose_transform`.
         base: kind of the bases, see :func:`~drl_density.density.mixture_base.choose_bases`; none are fitted when not
             given.
+
+    >>> from drl_density.datasets import load_dataset
+    >>> table = prepare_table(load_dataset("banana", seed=0, num_rows=100))
+    >>> table.to_model(table.dataset.test, None).shape
+    torch.Size([10, 2])
     """
     transform, dequantization = choose_transform(dataset, kind=kind)
     generator = torch.Generator().manual_seed(0)

@@ -24,6 +24,11 @@ class RollOut(nn.Module):
 
     Raises:
         ValueError: a random walk.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> RollOut(model, DDIMSettings(num_steps=3)).sample(4).shape
+    torch.Size([4, 2])
     """
 
     def __init__(self, model: EnergySequence, settings: DDIMSettings) -> None:
@@ -57,6 +62,10 @@ class OneStepGenerator(nn.Module):
     Args:
         network: maps ``(n, num_latents)`` to ``(n, *event)``.
         num_latents: length of z.
+
+    >>> generator = OneStepGenerator(nn.Linear(3, 2), num_latents=3)
+    >>> generator.sample(5).shape
+    torch.Size([5, 2])
     """
 
     def __init__(self, network: nn.Module, num_latents: int) -> None:
@@ -86,6 +95,10 @@ class TiltedGaussianNetwork(nn.Module):
         factor: L, ``(d, d)``.
         width: hidden units.
         generator: source of the initial weights.
+
+    >>> network = TiltedGaussianNetwork(torch.ones(2), torch.eye(2), width=8)
+    >>> network(torch.zeros(1, 2)).tolist()
+    [[1.0, 1.0]]
     """
 
     def __init__(

@@ -27,6 +27,9 @@ def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
     Args:
         x: features ``(n, d)``.
         y: features ``(m, d)``.
+
+    >>> cubic_kernel(torch.ones(1, 4), torch.ones(2, 4))
+    tensor([[8., 8.]])
     """
     return (x @ y.T / x.shape[1] + 1) ** 3
 
@@ -36,6 +39,9 @@ def rbf_kernel(gamma: float) -> Kernel:
 
     Args:
         gamma: one over twice the squared width.
+
+    >>> rbf_kernel(0.5)(torch.zeros(1, 2), torch.zeros(1, 2))
+    tensor([[1.]])
     """
     return lambda x, y: torch.exp(-gamma * torch.cdist(x, y).square())
 
@@ -50,6 +56,10 @@ def unbiased_mmd(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
 
     Raises:
         ValueError: fewer than two rows on a side, or features of different length.
+
+    >>> x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    >>> bool(unbiased_mmd(x[:100], x[100:] + 1, rbf_kernel(0.5)) > unbiased_mmd(x[:100], x[100:], rbf_kernel(0.5)))
+    True
     """
     if min(len(x), len(y)) < 2 or x.shape[1:] != y.shape[1:]:
         raise ValueError(f"expected at least two rows of equal features, got {tuple(x.shape)} and {tuple(y.shape)}")
@@ -100,6 +110,14 @@ def finetune(
     Raises:
         ValueError: rows of another shape than the roll-out's points, or features that are not ``(n, k)``.
         TrainingFailed: when the discrepancy is not a finite number.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> from drl_density.samplers import DDIMSettings
+    >>> rollout = RollOut(model, DDIMSettings(num_steps=2))
+    >>> settings = MMDSettings(num_steps=2, batch_size=16)
+    >>> len(finetune(rollout, torch.randn(64, 2).double(), settings=settings))
+    2
     """
     settings = settings or MMDSettings()
     features = features or (lambda x: x.flatten(1))

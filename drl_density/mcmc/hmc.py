@@ -90,6 +90,12 @@ def integrate(
         momentum: shape of the position.
         log_density: maps positions ``(chains, *event)`` to ``(chains,)``.
         settings: (step size, diagonal scale or None, number of leapfrog steps).
+
+    >>> from drl_density.mcmc.kernel import init_state
+    >>> state = init_state(torch.ones(1, 1), lambda x: -0.5 * x.square().sum(-1))
+    >>> end, momentum = integrate(state, torch.zeros(1, 1), lambda x: -0.5 * x.square().sum(-1), (0.1, None, 5))
+    >>> abs(float(end.position**2 + momentum**2) - 1) < 0.01
+    True
     """
     step_size, scale, num_leapfrog = settings
     move = per_event(step_size, state.position)

@@ -21,6 +21,9 @@ class ChainState(NamedTuple):
         position: shape ``(chains, *event)``.
         log_density: unnormalised log density there, ``(chains,)``.
         gradient: its gradient, shape of ``position``.
+
+    >>> init_state(torch.ones(2), lambda x: -0.5 * x**2).gradient
+    tensor([-1., -1.])
     """
 
     position: Tensor
@@ -37,6 +40,12 @@ class StepInfo(NamedTuple):
         is_diverging: the energy error was not a number or beyond the divergence threshold.
         energy_error: change of the Hamiltonian over the step.
         energy: Hamiltonian at the start of the step, with its fresh momentum; NaN for a kernel without momentum.
+
+    >>> from drl_density.mcmc import MALA
+    >>> state = init_state(torch.zeros(4), lambda x: -0.5 * x**2)
+    >>> _, info = MALA().step(state, lambda x: -0.5 * x**2, 0.9, None)
+    >>> info.acceptance_probability.shape
+    torch.Size([4])
     """
 
     acceptance_probability: Tensor
@@ -73,6 +82,9 @@ def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tens
     Args:
         log_density: maps positions ``(chains, *event)`` to ``(chains,)``.
         x: positions.
+
+    >>> value_and_gradient(lambda x: -(x**2), torch.ones(1))
+    (tensor([-1.]), tensor([-2.]))
     """
     with torch.enable_grad():
         point = x.detach().requires_grad_(True)
@@ -87,6 +99,9 @@ def init_state(x: Tensor, log_density: LogDensity) -> ChainState:
     Args:
         x: positions ``(chains, *event)``.
         log_density: maps them to ``(chains,)``.
+
+    >>> init_state(torch.ones(2, 3), lambda x: -0.5 * x.square().sum(-1)).log_density
+    tensor([-1.5000, -1.5000])
     """
     return ChainState(x.detach(), *value_and_gradient(log_density, x))
 

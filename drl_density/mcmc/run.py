@@ -23,6 +23,13 @@ class ChainStep(NamedTuple):
         is_warmup: whether it is thrown away.
         state: after the step.
         info: what the step did.
+
+    >>> from drl_density.mcmc import MALA
+    >>> seen, start = [], torch.zeros(3)
+    >>> recording = Recording(on_step=lambda step: seen.append(step.index))
+    >>> result = run_chain(MALA(), lambda x: -(x**2), start, num_steps=3, step_size=0.9, recording=recording)
+    >>> seen
+    [0, 1, 2]
     """
 
     index: int
@@ -43,6 +50,11 @@ class Recording:
         groups: index of each chain's group ``(chains,)``; chains of one group share an adapted step size, and groups
             are adapted apart. None adapts one step size for all chains.
         max_diverging_share: a warning is given above this share of diverging kept steps.
+
+    >>> from drl_density.mcmc import MALA
+    >>> recording, start = Recording(thin=5), torch.zeros(3)
+    >>> run_chain(MALA(), lambda x: -(x**2), start, num_steps=20, step_size=0.9, recording=recording).draws.shape
+    torch.Size([4, 3])
     """
 
     thin: int = 1
@@ -64,6 +76,11 @@ class ChainResult:
         final_state: where the chains ended.
         step_size: the frozen step size, a number or one per group.
         mean_squared_jump: mean squared distance per kept step and element of the event.
+
+    >>> from drl_density.mcmc import MALA
+    >>> result = run_chain(MALA(), lambda x: -0.5 * x**2, torch.zeros(3), num_steps=20, step_size=0.9)
+    >>> result.stats["acceptance_rate"].shape
+    torch.Size([20, 3])
     """
 
     draws: Tensor

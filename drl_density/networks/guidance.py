@@ -29,6 +29,12 @@ class Composed(nn.Module):
         ValueError: not as many weights as labels, or weights that do not sum to 1.
 
     Source: Du et al. 2023 (arXiv 2302.11552) for the need of chains; Zhu et al. 2024 for the energies.
+
+    >>> from drl_density.networks import ResidualEnergy, ResidualSettings
+    >>> sizes = ResidualSettings((1, 8, 8), num_channels=4, multipliers=(1,), num_blocks=1, num_classes=2)
+    >>> both = Composed(ResidualEnergy(sizes), labels=[1, 2], weights=[0.5, 0.5])
+    >>> both(torch.zeros(3, 1, 8, 8), torch.zeros(3)).shape
+    torch.Size([3])
     """
 
     def __init__(self, network: nn.Module, labels: Sequence[int], weights: Sequence[float]) -> None:
@@ -63,6 +69,11 @@ def guided(network: nn.Module, label: int, weight: float) -> Composed:
         weight: w.
 
     Source: Ho and Salimans 2022; Zhu et al. 2024's release (``main_cond.py``).
+
+    >>> from drl_density.networks import ResidualEnergy, ResidualSettings
+    >>> sizes = ResidualSettings((1, 8, 8), num_channels=4, multipliers=(1,), num_blocks=1, num_classes=2)
+    >>> guided(ResidualEnergy(sizes), 1, 2.0).weights
+    (3.0, -2.0)
     """
     return Composed(network, (label, 0), (1 + weight, -weight))
 
@@ -75,5 +86,10 @@ def composed(network: nn.Module, labels: Sequence[int]) -> Composed:
         labels: the c_i, n of them.
 
     Source: Zhu et al. 2024, section on compositional generation.
+
+    >>> from drl_density.networks import ResidualEnergy, ResidualSettings
+    >>> sizes = ResidualSettings((1, 8, 8), num_channels=4, multipliers=(1,), num_blocks=1, num_classes=2)
+    >>> composed(ResidualEnergy(sizes), [1, 2]).weights
+    (1.0, 1.0, -1.0)
     """
     return Composed(network, (*labels, 0), (*(1.0 for _ in labels), 1.0 - len(labels)))

@@ -116,6 +116,10 @@ class Ensemble(nn.Module):
 
     Raises:
         ValueError: no members.
+
+    >>> both = Ensemble([MLP(MLPSettings(2, width=8)), MLP(MLPSettings(2, width=8))])
+    >>> both(torch.zeros(3, 2), torch.zeros(3)).shape, both.has_bounded_growth
+    (torch.Size([3]), True)
     """
 
     def __init__(self, networks: Sequence[nn.Module]) -> None:

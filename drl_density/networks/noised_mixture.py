@@ -102,6 +102,11 @@ class Tilted(nn.Module):
     Args:
         mixture: the fixed part.
         network: the trained part, see :mod:`drl_density.networks`.
+
+    >>> from drl_density.networks import MLP, MLPSettings
+    >>> energy = Tilted(NoisedGaussianMixture.standard(2), MLP(MLPSettings(2, width=8)))
+    >>> energy(torch.zeros(3, 2), torch.zeros(3)).shape, energy.is_integrable
+    (torch.Size([3]), True)
     """
 
     has_bounded_growth = False

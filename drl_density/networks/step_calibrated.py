@@ -32,6 +32,15 @@ class StepCalibrated(nn.Module):
 
     Source: Gao et al. 2021, appendix on the step size, and release (``model.py``); s from
     :meth:`drl_density.NoiseSchedule.langevin_steps`.
+
+    >>> import torch
+    >>> from drl_density import NoiseSchedule
+    >>> from drl_density.networks import MLP, MLPSettings
+    >>> schedule = NoiseSchedule.log_spaced(4)
+    >>> tables = [table.float() for table in schedule.langevin_steps(2e-4)]
+    >>> energy = StepCalibrated(MLP(MLPSettings(2, width=8)), schedule.log_snr[:-1].float(), *tables)
+    >>> energy(torch.zeros(3, 2), torch.tensor(0.0)).shape
+    torch.Size([3])
     """
 
     def __init__(self, network: nn.Module, level_log_snr: Tensor, step_alpha: Tensor, step_size: Tensor) -> None:

@@ -34,6 +34,11 @@ class MaskedFourier:
 
     Raises:
         ValueError: a mask that measures nothing.
+
+    >>> operator = MaskedFourier(torch.ones(4, 4, dtype=torch.bool))
+    >>> x = torch.ones(1, 4, 4, dtype=torch.complex64)
+    >>> bool(torch.allclose(operator.adjoint(operator.forward(x)), x, atol=1e-6))
+    True
     """
 
     is_measured: Tensor
@@ -63,6 +68,9 @@ class ComplexPairs:
 
     Attributes:
         inner: the operator on complex images.
+
+    >>> ComplexPairs(MaskedFourier(torch.ones(8, 8, dtype=torch.bool))).forward(torch.ones(1, 2, 8, 8)).shape
+    torch.Size([1, 8, 8])
     """
 
     inner: Any
@@ -95,6 +103,10 @@ class Coils:
     Attributes:
         maps: complex sensitivities ``(coil, h, w)``.
         fourier: the sampling, shared by the coils.
+
+    >>> fourier = MaskedFourier(torch.ones(8, 8, dtype=torch.bool))
+    >>> Coils(smooth_maps(4, 8), fourier).forward(torch.ones(1, 8, 8, dtype=torch.complex64)).shape
+    torch.Size([1, 4, 8, 8])
     """
 
     maps: Tensor
@@ -153,6 +165,9 @@ def root_sum_of_squares(images: Tensor) -> Tensor:
 
     Args:
         images: real or complex.
+
+    >>> root_sum_of_squares(torch.tensor([3.0, 4.0]).reshape(2, 1, 1))
+    tensor([[5.]])
     """
     return images.abs().square().sum(-3).sqrt()
 
@@ -167,6 +182,9 @@ def smooth_maps(num_coils: int, size: int) -> Tensor:
     Args:
         num_coils: evenly around the image.
         size: height and width.
+
+    >>> bool(torch.allclose(smooth_maps(4, 8).abs().square().sum(0), torch.ones(8, 8)))
+    True
     """
     ticks = torch.linspace(-1, 1, size, dtype=torch.float64)
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
@@ -195,6 +213,10 @@ def center_mask(
 
     Raises:
         ValueError: an acceleration below 1, or a centre that already exceeds it.
+
+    >>> mask = center_mask(8, 64, acceleration=4.0, generator=torch.Generator().manual_seed(0))
+    >>> mask.shape, bool(mask[:, 32].all())
+    (torch.Size([8, 64]), True)
     """
     num_lines, num_center = round(width / acceleration), max(1, round(center_share * width))
     if acceleration < 1 or num_center > num_lines:
@@ -223,7 +245,11 @@ _SHEPP_LOGAN = (
 
 
 def shepp_logan(size: int) -> Tensor:
-    """The modified Shepp-Logan phantom ``(size, size)``, values from 0 to 1."""
+    """The modified Shepp-Logan phantom ``(size, size)``, values from 0 to 1.
+
+    >>> shepp_logan(32).shape
+    torch.Size([32, 32])
+    """
     ticks = torch.linspace(-1, 1, size)
     y, x = torch.meshgrid(-ticks, ticks, indexing="ij")
     image = torch.zeros(size, size)

@@ -35,6 +35,8 @@ def check_operator(operator: object) -> None:
 
     Raises:
         ValueError: without ``forward`` or ``adjoint``.
+
+    >>> check_operator(Downsample(2))
     """
     missing = [name for name in ("forward", "adjoint") if not callable(getattr(operator, name, None))]
     if missing:
@@ -79,6 +81,9 @@ class Mask:
 
     Raises:
         ValueError: a mask that measures nothing.
+
+    >>> Mask(torch.tensor([True, False, True])).forward(torch.tensor([[1.0, 2.0, 3.0]]))
+    tensor([[1., 3.]])
     """
 
     is_observed: Tensor
@@ -112,6 +117,10 @@ class MatrixOperator:
 
     Args:
         matrix: A, real or complex.
+
+    >>> operator = MatrixOperator(torch.tensor([[1.0, 2.0]]))
+    >>> operator.forward(torch.ones(1, 2)), operator.adjoint(torch.ones(1, 1))
+    (tensor([[3.]]), tensor([[1., 2.]]))
     """
 
     matrix: Tensor
@@ -136,6 +145,9 @@ class Blur:
 
     Raises:
         ValueError: a kernel of even size.
+
+    >>> round(float(Blur(torch.full((3, 3), 1 / 9)).forward(torch.ones(1, 4, 4)).sum()), 3)
+    16.0
     """
 
     kernel: Tensor
@@ -164,7 +176,11 @@ class Blur:
 
 @dataclass(frozen=True)
 class Downsample:
-    """Means over blocks of ``factor`` x ``factor`` pixels of images ``(n, h, w)``."""
+    """Means over blocks of ``factor`` x ``factor`` pixels of images ``(n, h, w)``.
+
+    >>> Downsample(2).forward(torch.arange(4.0).reshape(1, 2, 2))
+    tensor([[[1.5000]]])
+    """
 
     factor: int
 

@@ -46,6 +46,9 @@ class AISSettings:
     Raises:
         ValueError: an unadjusted kernel, counts that are not positive, a spread below 1, or more draws kept than there
             are particles.
+
+    >>> AISSettings(num_particles=64, num_replicates=4).spread_step(0.5, 64, None)
+    0.5
     """
 
     num_particles: int = 256
@@ -133,6 +136,12 @@ def plan_annealing(
         settings: of the run to come; its pilot's size and kernel are used.
         generator: source of randomness.
         num_tuning: least moves on every density.
+
+    >>> import pyro.distributions as dist
+    >>> base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    >>> path = geometric_path(base, lambda x: -2 * (x**2).sum(-1), num_bridges=5)
+    >>> len(plan_annealing(path, AISSettings(num_pilot_particles=16)).step_sizes)
+    5
     """
     kernel = settings.kernel
     x = path.draw(settings.num_pilot_particles, generator)
@@ -180,6 +189,12 @@ def place_bridges(
 
     Raises:
         NumericalError: if more than ``most`` bridges would be needed.
+
+    >>> import pyro.distributions as dist
+    >>> base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    >>> path = place_bridges(base, lambda x: -200 * (x**2).sum(-1), AISSettings(num_pilot_particles=64))
+    >>> path.levels[0] < 0.1, path.levels[-1]
+    (True, 1.0)
     """
     annealings, beta = [], 0.0
     x = geometric_path(base, log_density, num_bridges=1).draw(settings.num_pilot_particles, generator)
@@ -235,6 +250,13 @@ def anneal(
         settings: sizes of the run.
         generator: source of randomness.
         watch: told after every density.
+
+    >>> import pyro.distributions as dist
+    >>> base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    >>> path = geometric_path(base, lambda x: -2 * (x**2).sum(-1), num_bridges=5)
+    >>> settings = AISSettings(num_particles=16, num_replicates=2, num_pilot_particles=16)
+    >>> anneal(path, plan_annealing(path, settings), settings).log_weights.shape
+    torch.Size([2, 16])
     """
     runs = [
         _anneal_rows(path, plan, settings, (count, generator, watch))
@@ -269,6 +291,13 @@ def reverse_anneal(
         float64 log weights ``(n,)``.
 
     Source: Grosse, Ghahramani and Adams 2015 (bidirectional Monte Carlo).
+
+    >>> import pyro.distributions as dist
+    >>> base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    >>> path = geometric_path(base, lambda x: -2 * (x**2).sum(-1), num_bridges=5)
+    >>> settings = AISSettings(num_pilot_particles=16)
+    >>> reverse_anneal(path, plan_annealing(path, settings), settings, torch.randn(8, 1) / 2).shape
+    torch.Size([8])
     """
     return torch.cat([_reverse_rows(path, plan, settings, rows, generator) for rows in draws.split(settings.max_rows)])
 
@@ -314,6 +343,13 @@ def annealing_log_likelihood(
         generator: source of randomness.
 
     Source: Burda, Grosse and Salakhutdinov 2015 (RAISE).
+
+    >>> import pyro.distributions as dist
+    >>> base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    >>> path = geometric_path(base, lambda x: -2 * (x**2).sum(-1), num_bridges=5)
+    >>> settings = AISSettings(num_pilot_particles=16)
+    >>> annealing_log_likelihood(path, plan_annealing(path, settings), settings, torch.zeros(3, 1)).shape
+    torch.Size([3])
     """
     rows = x.repeat_interleave(num_chains, 0)
     weights = reverse_anneal(path, plan, settings, rows, generator=generator).reshape(len(x), num_chains)

@@ -25,6 +25,11 @@ class AnnealingPath:
         log_densities: unnormalised log densities after the base, the target last; each maps rows to ``(rows,)``.
         draw: ``draw(num_rows, generator)`` exact base draws ``(num_rows, *event)``.
         levels: continuous level of each density where the path is that of a sequence, else its index.
+
+    >>> import pyro.distributions as dist
+    >>> path = geometric_path(dist.Normal(0.0, 1.0), lambda x: -2 * x**2, num_bridges=4)
+    >>> path.draw(3, None).shape
+    torch.Size([3])
     """
 
     base: Any
@@ -40,6 +45,12 @@ def sequence_path(model: EnergySequence, *, level: float = 0.0, steps_per_level:
         model: the sequence.
         level: where the path ends.
         steps_per_level: densities per unit of level.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> path = sequence_path(model, steps_per_level=2)
+    >>> len(path.log_densities), path.levels[0], path.levels[-1]
+    (17, 8.0, 0.0)
     """
     num_steps = max(1, math.ceil((model.num_levels - level) * steps_per_level))
     levels = torch.linspace(model.num_levels, level, num_steps + 1, dtype=torch.float64).tolist()
@@ -62,6 +73,11 @@ def geometric_path(base: Any, log_density: LogDensity, *, num_bridges: int = 100
         base: a normalised distribution that can be sampled exactly; its event shape is the target's.
         log_density: the unnormalised target.
         num_bridges: densities after the base.
+
+    >>> import pyro.distributions as dist
+    >>> path = geometric_path(dist.Normal(0.0, 1.0), lambda x: -2 * x**2, num_bridges=4)
+    >>> path.levels, float(path.log_densities[-1](torch.ones(1)))
+    ((0.25, 0.5, 0.75, 1.0), -2.0)
     """
 
     annealings = [(index + 1) / num_bridges for index in range(num_bridges)]

@@ -181,6 +181,12 @@ def multistate_bennett(
         ValueError: counts that do not fit the states and draws.
 
     Source: Shirts and Chodera 2008.
+
+    >>> x = torch.randn(2000, generator=torch.Generator().manual_seed(0)).double()
+    >>> x[1000:] *= 2
+    >>> found = multistate_bennett(torch.stack([-0.5 * x**2, -0.125 * x**2]), torch.tensor([1000, 1000]))
+    >>> abs(float(found.log_z[1] - found.log_z[0]) - math.log(2)) < 0.1
+    True
     """
     values = log_densities.double()
     counts = counts.double()
@@ -231,6 +237,12 @@ def thermodynamic_integration(log_densities: Tensor, counts: Tensor) -> float:
     Args:
         log_densities: as for :func:`multistate_bennett`.
         counts: as for :func:`multistate_bennett`.
+
+    >>> x = torch.randn(2000, generator=torch.Generator().manual_seed(0)).double()
+    >>> x[1000:] *= 1.2
+    >>> log_densities = torch.stack([-0.5 * x**2, -0.5 * x**2 / 1.44])
+    >>> abs(thermodynamic_integration(log_densities, torch.tensor([1000, 1000])) - math.log(1.2)) < 0.1
+    True
     """
     groups = log_densities.double().split(counts.long().tolist(), dim=1)
     total = 0.0

@@ -40,6 +40,15 @@ def equilibrium_estimates(
 
     Raises:
         NumericalError: densities that do not overlap.
+
+    >>> import pyro.distributions as dist
+    >>> from drl_density.partition import AISSettings, anneal, geometric_path, plan_annealing
+    >>> base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    >>> path = geometric_path(base, lambda x: -0.5 * (x**2).sum(-1), num_bridges=3)
+    >>> settings = AISSettings(num_particles=32, num_replicates=2, num_kept=8)
+    >>> found = equilibrium_estimates(path, anneal(path, plan_annealing(path, settings), settings).kept)
+    >>> abs(found.multistate[0] - 0.919) < 1e-3
+    True
     """
     num_replicates, num_densities, count = kept.shape[:3]
     event = kept.shape[3:]

@@ -29,6 +29,12 @@ def level_recursion(model: EnergySequence, draws: Sequence[Tensor]) -> Tensor:
         ValueError: another number of levels.
 
     Source: Gao et al. 2021, section 4.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> system = GaussianMixtureSequence.example()
+    >>> draws = [system.sample(2000, level, generator=torch.Generator().manual_seed(level)) for level in range(1, 9)]
+    >>> level_recursion(system.model, draws).shape
+    torch.Size([8])
     """
     if len(draws) != model.num_levels:
         raise ValueError(f"expected draws of levels 1 to {model.num_levels}, got {len(draws)} sets")

@@ -21,6 +21,9 @@ class Progress:
         log_z: log Z of the density reached, nats; None where the stage has no estimate of its own.
         standard_error: of it.
         ess: effective sample size of the weights, summed over replicates.
+
+    >>> str(Progress("annealing", 5, 10, log_z=1.0, standard_error=0.1, ess=40.0))
+    'log Z = 1.000 ± 0.100, ESS 40'
     """
 
     stage: str

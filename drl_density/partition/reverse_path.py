@@ -36,6 +36,12 @@ class ReversePath:
         axes: orthonormal, of the flattened point, ``(d, d)``.
         variances: of the reverse kernel of each step along ``axes``, ``(N, d)``.
         max_rows: rows evaluated at once.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> system = GaussianMixtureSequence.example()
+    >>> path = plan_reverse_path(system.model, system.sample(64, 0), steps_per_level=2)
+    >>> float(path.levels[0]), float(path.levels[-1])
+    (0.0, 8.0)
     """
 
     model: EnergySequence
@@ -80,6 +86,11 @@ def plan_reverse_path(
         draws: pilot rows ``(n, *event)``, roughly from level 0.
         steps_per_level: grid steps per unit of level.
         generator: source of randomness.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> system = GaussianMixtureSequence.example()
+    >>> plan_reverse_path(system.model, system.sample(64, 0), steps_per_level=2).levels.shape
+    torch.Size([17])
     """
     num_steps = max(1, math.ceil(model.num_levels * steps_per_level))
     levels = torch.linspace(0, model.num_levels, num_steps + 1, dtype=torch.float64)
@@ -102,6 +113,13 @@ def forward_weights(
         path: of :func:`plan_reverse_path`.
         num_paths: independent paths.
         generator: source of randomness.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> system = GaussianMixtureSequence.example()
+    >>> path = plan_reverse_path(system.model, system.sample(64, 0), steps_per_level=2)
+    >>> weights, ends = forward_weights(path, 8)
+    >>> weights.shape, ends.shape
+    (torch.Size([8]), torch.Size([8, 2]))
     """
     parts = [_downward(path, count, generator) for count in _chunks(num_paths, path.max_rows)]
     return torch.cat([weights for weights, _ in parts]), torch.cat([ends for _, ends in parts])
@@ -114,6 +132,12 @@ def reverse_weights(path: ReversePath, draws: Tensor, *, generator: torch.Genera
         path: of :func:`plan_reverse_path`.
         draws: taken for draws of level 0.
         generator: source of randomness.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> system = GaussianMixtureSequence.example()
+    >>> path = plan_reverse_path(system.model, system.sample(64, 0), steps_per_level=2)
+    >>> reverse_weights(path, system.sample(8, 0)).shape
+    torch.Size([8])
     """
     return torch.cat([_upward(path, rows, generator) for rows in draws.to(path.model.dtype).split(path.max_rows)])
 

@@ -60,6 +60,9 @@ class SandwichSettings:
 
     Raises:
         ValueError: fewer than 2 particles or replicates, or fewer than 4 rounds.
+
+    >>> SandwichSettings(num_particles=64).annealing().num_particles
+    64
     """
 
     num_particles: int = 512
@@ -184,6 +187,15 @@ def sequence_sandwich(
 
     Raises:
         NumericalError: an improper model, or weights that are lost.
+
+    >>> from drl_density import NoiseSchedule
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> system = GaussianMixtureSequence.example(schedule=NoiseSchedule.log_spaced(2))
+    >>> sizes = {"num_particles": 32, "num_replicates": 2, "num_transitions": 1, "num_mixing_steps": 2}
+    >>> settings = SandwichSettings(**sizes, steps_per_level=4, path_steps_per_level=4)
+    >>> result = sequence_sandwich(system.model, settings=settings, generator=torch.Generator().manual_seed(0))
+    >>> abs(result.log_z - float(system.log_z(0))) < 1
+    True
     """
     settings = settings or SandwichSettings()
     if not model.is_integrable:

@@ -97,6 +97,14 @@ def train_classifier(
         batch_size: images per step.
         learning_rate: peak rate.
         generator: source of the order of the images.
+
+    >>> classifier = ImageClassifier(ClassifierSettings((1, 8, 8), num_classes=2, width=4))
+    >>> images = torch.zeros(32, 1, 8, 8, dtype=torch.uint8)
+    >>> images[16:] = 255
+    >>> labels = torch.arange(32) // 16
+    >>> train_classifier(classifier, images, labels, num_epochs=10, batch_size=32, learning_rate=0.01)
+    >>> accuracy(classifier, images, labels)
+    1.0
     """
     optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate)
     num_steps = num_epochs * -(-len(images) // batch_size)
@@ -117,6 +125,11 @@ def accuracy(classifier: ImageClassifier, images: Tensor, labels: Tensor) -> flo
         classifier: gives logits.
         images: ``(n, channels, height, width)``.
         labels: integers ``(n,)``.
+
+    >>> classifier = ImageClassifier(ClassifierSettings((1, 8, 8), num_classes=2, width=4))
+    >>> images = torch.zeros(6, 1, 8, 8, dtype=torch.uint8)
+    >>> accuracy(classifier, images, classifier(images).argmax(1))
+    1.0
     """
     with torch.no_grad():
         guesses = torch.cat([classifier(part).argmax(1) for part in images.split(1000)])
@@ -134,6 +147,12 @@ def save_classifier(classifier: ImageClassifier, path: str | Path, *, name: str,
 
     Returns:
         The path.
+
+    >>> import tempfile
+    >>> classifier = ImageClassifier(ClassifierSettings((1, 8, 8), num_classes=2, width=4))
+    >>> path = save_classifier(classifier, Path(tempfile.mkdtemp()) / "own.safetensors", name="own", test_accuracy=0.9)
+    >>> load_classifier(path)[1:]
+    ('own', 0.9)
     """
     values = {**dataclasses.asdict(classifier.settings), "name": name, "test_accuracy": test_accuracy}
     tensors = {key: value.detach().contiguous() for key, value in classifier.state_dict().items()}
@@ -149,6 +168,12 @@ def load_classifier(path: str | Path) -> tuple[ImageClassifier, str, float]:
 
     Raises:
         RunFolderError: missing, damaged or foreign file.
+
+    >>> import tempfile
+    >>> classifier = ImageClassifier(ClassifierSettings((1, 8, 8), num_classes=2, width=4))
+    >>> path = save_classifier(classifier, Path(tempfile.mkdtemp()) / "own.safetensors", name="own", test_accuracy=0.9)
+    >>> load_classifier(path)[0].settings.num_classes
+    2
     """
     try:
         with safe_open(path, framework="pt") as stored:

@@ -46,6 +46,13 @@ def classifier_features(path: str | Path) -> FeatureExtractor:
 
     Args:
         path: file of :func:`save_classifier`; ``python tests/benchmarks/mnist_classifier.py`` makes one for MNIST.
+
+    >>> import tempfile
+    >>> from drl_density.sample_quality import ClassifierSettings, ImageClassifier, save_classifier
+    >>> classifier = ImageClassifier(ClassifierSettings((1, 8, 8), num_classes=2, width=4))
+    >>> path = save_classifier(classifier, tempfile.mkdtemp() + "/own.safetensors", name="own", test_accuracy=0.9)
+    >>> classifier_features(path).name
+    'own (test accuracy 90.00%; not Inception)'
     """
     classifier, name, test_accuracy = load_classifier(path)
     full_name = f"{name} (test accuracy {test_accuracy:.2%}; not Inception)"

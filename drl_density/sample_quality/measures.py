@@ -119,6 +119,9 @@ def confident_share(probabilities: Tensor, *, threshold: float = 0.9) -> float:
     Args:
         probabilities: ``(n, classes)``, rows that sum to 1.
         threshold: in [0, 1].
+
+    >>> confident_share(torch.tensor([[0.95, 0.05], [0.6, 0.4]]))
+    0.5
     """
     return float((probabilities.amax(1) >= threshold).double().mean())
 
@@ -132,6 +135,10 @@ def precision_and_recall(samples: Tensor, reference: Tensor, *, num_neighbours: 
         samples: features ``(n, f)``.
         reference: features ``(m, f)``.
         num_neighbours: k.
+
+    >>> x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+    >>> precision_and_recall(x, x), precision_and_recall(x + 100, x)
+    ((1.0, 1.0), (0.0, 0.0))
     """
     return _inside(samples, reference, num_neighbours), _inside(reference, samples, num_neighbours)
 

@@ -73,6 +73,11 @@ def sample_ancestral(
 
     Raises:
         ValueError: a walk out of order or with too few steps.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> sample_ancestral(model, 4, settings=AncestralSettings(num_steps=20)).draws.shape
+    torch.Size([4, 2])
     """
     levels = (settings or AncestralSettings()).walk(model)
     denoiser = model.denoise if denoiser is None else denoiser

@@ -58,6 +58,15 @@ def move_missing(
         is_missing: ``(n, d)``.
         settings: sizes.
         generator: source of randomness.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> from drl_density.networks import NoisedGaussianMixture
+    >>> x = torch.zeros(5, 2).double()
+    >>> is_missing = torch.tensor([True, False]).expand(5, 2)
+    >>> moved = move_missing(model, MixtureConditional(NoisedGaussianMixture.standard(2)), x, is_missing)
+    >>> bool((moved[:, 1] == 0).all()), bool((moved[:, 0] != 0).any())
+    (True, True)
     """
     settings = settings or CompletionSettings()
     x = x.to(model.dtype)

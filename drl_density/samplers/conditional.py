@@ -131,6 +131,14 @@ def plan_conditional(
 
     Raises:
         ValueError: as :func:`sample_conditional`.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> system = GaussianMixtureSequence.example()
+    >>> settings = ConditionalSettings(num_particles=8, steps_per_level=1, num_final_steps=8)
+    >>> row, is_missing = torch.zeros(1, 2).double(), torch.tensor([[True, False]])
+    >>> plan = plan_conditional(system.model, system.sample(64, 0), row, is_missing, settings=settings)
+    >>> plan.levels[-1], len(plan.step_sizes) == len(plan.levels)
+    (0.0, True)
     """
     settings = settings or ConditionalSettings()
     _check_pattern(model, observed, is_missing)
@@ -175,6 +183,15 @@ def sample_conditional(
     Raises:
         ValueError: shapes that do not fit, or a row with nothing missing or nothing observed.
         NumericalError: a row all of whose particles lost their weight.
+
+    >>> from drl_density import NoiseSchedule
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> system = GaussianMixtureSequence.example(schedule=NoiseSchedule.log_spaced(3))
+    >>> settings = ConditionalSettings(num_particles=8, steps_per_level=1, num_final_steps=8)
+    >>> row, is_missing = torch.zeros(1, 2).double(), torch.tensor([[True, False]])
+    >>> plan = plan_conditional(system.model, system.sample(64, 0), row, is_missing, settings=settings)
+    >>> sample_conditional(system.model, row, is_missing, num_draws=5, plan=plan, settings=settings).draws.shape
+    torch.Size([1, 5, 2])
     """
     settings = settings or ConditionalSettings()
     if observed.ndim == 2:

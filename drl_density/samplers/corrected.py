@@ -70,6 +70,13 @@ def sample_corrected(
 
     Raises:
         ValueError: starting points of another shape, or of zero density.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> settings = CorrectionSettings(num_steps=10, num_warmup=5)
+    >>> found = sample_corrected(model, 4, initial=lambda count, _: torch.randn(count, 2).double(), settings=settings)
+    >>> found.draws.shape, sorted(found.stats)
+    (torch.Size([4, 2]), ['acceptance_rate', 'r_hat'])
     """
     settings = settings or CorrectionSettings()
     start = initial(num_samples, generator)

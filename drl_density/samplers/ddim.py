@@ -40,6 +40,11 @@ class DDIMSettings:
 
     Raises:
         ValueError: an eta outside [0, 1], or no steps.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> DDIMSettings(num_steps=4).walk(model)
+    (8.0, 6.0, 4.0, 2.0, 0.0)
     """
 
     num_steps: int = 50
@@ -91,6 +96,11 @@ def sample_ddim(
 
     Raises:
         ValueError: a walk out of order, or codes of another shape.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> sample_ddim(model, 4, settings=DDIMSettings(num_steps=5)).draws.shape
+    torch.Size([4, 2])
     """
     settings = settings or DDIMSettings()
     denoiser = model.denoise if denoiser is None else denoiser
@@ -121,6 +131,14 @@ def invert_ddim(
 
     Raises:
         ValueError: eta above 0, which cannot be walked back.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> system = GaussianMixtureSequence.example()
+    >>> x, settings = system.sample(2, 0, generator=torch.Generator().manual_seed(0)), DDIMSettings(num_steps=40)
+    >>> codes = invert_ddim(system.model, x, settings=settings)
+    >>> again = sample_ddim(system.model, 2, settings=settings, noise=codes).draws
+    >>> bool((again - x).abs().max() < 0.2)
+    True
     """
     settings = settings or DDIMSettings()
     if settings.eta:
@@ -139,6 +157,10 @@ def interpolate_codes(first: Tensor, second: Tensor, shares: Tensor) -> Tensor:
         first: code at share 0.
         second: code at share 1.
         shares: of the way from the first to the second.
+
+    >>> codes = interpolate_codes(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), torch.tensor([0.0, 0.5]))
+    >>> bool(((codes.norm(dim=1) - 1).abs() < 1e-6).all())
+    True
     """
     a, b = first.flatten(), second.flatten()
     angle = torch.arccos((a @ b / (a.norm() * b.norm())).double())

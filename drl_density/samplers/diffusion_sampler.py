@@ -48,6 +48,9 @@ class DiffusionSamplerSettings:
 
     Raises:
         ValueError: no steps, or a scale or decay that is not positive.
+
+    >>> DiffusionSamplerSettings(num_steps=10).shares().shape
+    torch.Size([10])
     """
 
     num_steps: int = 64
@@ -221,6 +224,11 @@ def train_diffusion_sampler(
 
     Raises:
         TrainingFailed: when the bound is no finite number again after ``settings.most_rollbacks`` returns.
+
+    >>> settings = DiffusionSamplerSettings(num_steps=4, width=8, num_updates=2, batch_size=16)
+    >>> sampler, bounds = train_diffusion_sampler(lambda x: -0.5 * (x**2).sum(-1), (2,), settings=settings)
+    >>> sampler.sample(3).shape, len(bounds)
+    (torch.Size([3, 2]), 2)
     """
     settings = settings or DiffusionSamplerSettings()
     generator = torch.Generator().manual_seed(seed)
@@ -261,6 +269,11 @@ def sequence_sampler(model: EnergySequence, *, num_steps: int = 100) -> Diffusio
     Args:
         model: the sequence, whose level 0 is the target.
         num_steps: K, evenly over the levels.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> sequence_sampler(model, num_steps=20).sample(4).shape
+    torch.Size([4, 2])
     """
     levels = torch.linspace(model.num_levels, 0, num_steps + 1, dtype=torch.float64).tolist()
     pairs = list(zip(levels, levels[1:], strict=False))

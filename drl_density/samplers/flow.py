@@ -34,6 +34,11 @@ class FlowSettings:
         levels: the levels themselves, falling from T to 0, in place of ``num_steps``.
         has_log_likelihood: also integrate the divergence, at d gradients per call; ``stats["log_likelihood"]`` ``(n,)``
             then holds the flow's log density of every draw.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> FlowSettings(num_steps=2).walk(model)
+    (8.0, 4.0, 0.0)
     """
 
     num_steps: int = 30
@@ -72,6 +77,12 @@ def sample_flow(
 
     Raises:
         ValueError: a walk out of order, states of another shape, or a log-likelihood asked of a foreign denoiser.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> found = sample_flow(model, 4, settings=FlowSettings(num_steps=5, has_log_likelihood=True))
+    >>> found.draws.shape, sorted(found.stats)
+    (torch.Size([4, 2]), ['log_likelihood'])
     """
     settings = settings or FlowSettings()
     levels, shape = settings.walk(model), (num_samples, *model.event_shape)

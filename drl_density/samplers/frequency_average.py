@@ -34,6 +34,11 @@ class FrequencyAverage:
 
     Raises:
         ValueError: axes that are not orthonormal, or weights outside (0, 1].
+
+    >>> average = FrequencyAverage(torch.eye(2), torch.ones(2), torch.full((2,), 0.5))
+    >>> estimate, memory = average(torch.ones(1, 2), torch.zeros(1, 2), 1.0)
+    >>> estimate
+    tensor([[0.5000, 0.5000]])
     """
 
     axes: Tensor
@@ -65,6 +70,12 @@ class AveragedDenoiser:
         average: the weights.
         denoiser: whose estimates are averaged.
         num_levels: T, from which the walk begins.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> average = AveragedDenoiser(moving_average(2, 0.5), model.denoise, model.num_levels)
+    >>> average(torch.zeros(3, 2).double(), 8.0).shape
+    torch.Size([3, 2])
     """
 
     def __init__(self, average: FrequencyAverage, denoiser: Denoiser, num_levels: int) -> None:
@@ -101,6 +112,12 @@ def sample_averaged(
 
     Raises:
         ValueError: an average of points of another size.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> from drl_density.samplers.ddim import DDIMSettings
+    >>> sample_averaged(model, 4, average=moving_average(2, 0.5), settings=DDIMSettings(num_steps=5)).draws.shape
+    torch.Size([4, 2])
     """
     if len(average.axes) != model.event_shape.numel():
         raise ValueError(
@@ -116,6 +133,9 @@ def moving_average(num_features: int, weight: float) -> FrequencyAverage:
     Args:
         num_features: d.
         weight: of the new estimate, in (0, 1].
+
+    >>> moving_average(3, 0.5).late
+    tensor([0.5000, 0.5000, 0.5000])
     """
     return FrequencyAverage(torch.eye(num_features), *(torch.full((num_features,), weight) for _ in range(2)))
 
@@ -123,6 +143,10 @@ def moving_average(num_features: int, weight: float) -> FrequencyAverage:
 def cosine_axes(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     """Orthonormal cosine transform of points of ``shape`` as a matrix ``(d, d)``, and each coefficient's frequency in
     [0, 1], ``(d,)``.
+
+    >>> axes, frequencies = cosine_axes((4, 4))
+    >>> axes.shape, float(frequencies.min()), float(frequencies.max())
+    (torch.Size([16, 16]), 0.0, 1.0)
     """
     axes, frequency = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     for size in shape:
@@ -139,6 +163,10 @@ def haar_axes(height: int, width: int) -> tuple[Tensor, Tensor]:
 
     Raises:
         ValueError: odd sizes.
+
+    >>> axes, bands = haar_axes(2, 2)
+    >>> sorted(bands.tolist())
+    [0.0, 0.5, 0.5, 1.0]
     """
     if height % 2 or width % 2:
         raise ValueError(f"Haar wavelets need even sizes, got {height} x {width}")

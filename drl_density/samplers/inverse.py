@@ -64,6 +64,14 @@ def sample_guided(
 
     Raises:
         ValueError: a measurement that does not fit the operator.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> from drl_density.operators import Mask
+    >>> operator, y = Mask(torch.tensor([True, False])), torch.ones(1).double()
+    >>> settings = GuidanceSettings(DDIMSettings(num_steps=5))
+    >>> sample_guided(model, operator, y, 4, settings=settings).draws.shape
+    torch.Size([4, 2])
     """
     settings = settings or GuidanceSettings()
     levels = settings.walk.walk(model)
@@ -110,6 +118,15 @@ def sample_projected(
 
     Raises:
         ValueError: a measurement that does not fit the operator.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> from drl_density.operators import Mask
+    >>> operator = Mask(torch.tensor([True, False]))
+    >>> settings = CorrectorSettings(walk=DDIMSettings(num_steps=5))
+    >>> found = sample_projected(model, operator, torch.ones(1).double(), 4, settings=settings)
+    >>> found.draws.shape
+    torch.Size([4, 2])
     """
     settings = settings or CorrectorSettings()
     if not callable(getattr(operator, "project", None)):
@@ -157,6 +174,14 @@ def gaussian_likelihood(
 
     Raises:
         ValueError: noise that is not positive, or a measurement that does not fit the operator.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> from drl_density.operators import Mask
+    >>> operator = Mask(torch.tensor([True, False]))
+    >>> likelihood_at = gaussian_likelihood(model, operator, torch.ones(1).double(), noise=0.1)
+    >>> likelihood_at(0.0)(torch.zeros(3, 2).double()).shape
+    torch.Size([3])
     """
     if not noise > 0:
         raise ValueError(f"noise must be positive, got {noise}: exact measurements are conditioned on, not weighed")

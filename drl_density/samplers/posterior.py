@@ -58,6 +58,13 @@ def sample_posterior(
 
     Raises:
         NumericalError: when every particle is lost.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> settings = AISSettings(num_particles=16, num_replicates=2, num_pilot_particles=16)
+    >>> sizes = {"num_samples": 8, "steps_per_level": 1, "num_final_steps": 8}
+    >>> sample_posterior(model, lambda level: lambda x: -x[:, 0], settings=settings, **sizes).draws.shape
+    torch.Size([8, 2])
     """
     settings = settings or AISSettings(num_particles=512, num_replicates=8, num_transitions=4, num_pilot_particles=512)
     plain = sequence_path(model, steps_per_level=steps_per_level)

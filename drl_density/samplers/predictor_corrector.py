@@ -53,6 +53,11 @@ def sample_predictor_corrector(
         on_step: told after each level.
 
     Source: Song et al. 2021, algorithm 1; there the corrector is unadjusted.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> sample_predictor_corrector(model, 4, settings=CorrectorSettings(walk=DDIMSettings(num_steps=5))).draws.shape
+    torch.Size([4, 2])
     """
     settings = settings or CorrectorSettings()
     denoiser = model.denoise if denoiser is None else denoiser

@@ -80,6 +80,12 @@ def plan_progressive(
         settings: of the run to come.
         generator: source of randomness.
         num_pilot: chains.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> plan = plan_progressive(model, ProgressiveSettings(steps_per_level=1, num_steps=2), num_pilot=16)
+    >>> len(plan.step_sizes), plan.levels[-1]
+    (8, 0.0)
     """
     settings = ProgressiveSettings() if settings is None else settings
     num_conditionals = max(1, math.ceil(model.num_levels * settings.steps_per_level))
@@ -116,6 +122,13 @@ def sample_progressive(
         draws ``(num_samples, *event)`` with ``acceptance_rate`` and ``step_size`` per conditional, ``(step, chain)``.
 
     Source: Gao et al. 2021, algorithm 2, with Metropolis-adjusted steps and a final chain on the marginal density.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> settings = ProgressiveSettings(steps_per_level=1, num_steps=2, num_final_steps=2)
+    >>> found = sample_progressive(model, 4, settings=settings)
+    >>> found.draws.shape, 0 < found.acceptance_rate <= 1
+    (torch.Size([4, 2]), True)
     """
     settings = ProgressiveSettings() if settings is None else settings
     plan = plan_progressive(model, settings, generator=generator) if plan is None else plan
@@ -151,6 +164,15 @@ class ProgressiveSampler:
         plan: frozen step sizes.
         to_data: maps model-space rows to data space.
         settings: lengths of the chains.
+
+    >>> from drl_density import NoiseSchedule
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example(schedule=NoiseSchedule.log_spaced(3)).model
+    >>> settings = ProgressiveSettings(steps_per_level=1, num_steps=2, num_final_steps=2)
+    >>> plan = plan_progressive(model, settings, num_pilot=16)
+    >>> sampler = ProgressiveSampler(model, plan, to_data=lambda u: 2 * u, settings=settings)
+    >>> sampler(lambda x: -(x**2).sum(-1), torch.zeros(4, 2), None).draws.shape
+    torch.Size([4, 2])
     """
 
     model: EnergySequence

@@ -61,6 +61,12 @@ def sample_short_run(
         ValueError: a proposal asked of a model without an initialiser, or initial states of another shape.
 
     Source: Gao et al. 2021, algorithm 2; Zhu et al. 2024, algorithm 2.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> settings = ShortRunSettings(chains=LangevinChains(num_steps=2))
+    >>> sample_short_run(model, 4, settings=settings).draws.shape
+    torch.Size([4, 2])
     """
     settings = ShortRunSettings() if settings is None else settings
     chains = settings.chains

@@ -15,7 +15,11 @@ LARGEST_Z = float(stats.norm.isf(SUITE_FAILURE_RATE / NUM_SUITE_CHECKS / 2))
 
 
 def seeded_generator(offset: int = 0) -> torch.Generator:
-    """A generator seeded by ``DRL_DENSITY_TEST_SEED`` (0 when not set) plus ``offset``."""
+    """A generator seeded by ``DRL_DENSITY_TEST_SEED`` (0 when not set) plus ``offset``.
+
+    >>> bool((torch.rand(2, generator=seeded_generator(1)) == torch.rand(2, generator=seeded_generator(1))).all())
+    True
+    """
     return torch.Generator().manual_seed(int(os.environ.get("DRL_DENSITY_TEST_SEED", "0")) * 100_003 + offset)
 
 

@@ -157,6 +157,10 @@ def gaussian_sequence(
         covariance: ``(d, d)``.
         schedule: noise levels.
         offsets: constant and slope in log-SNR of log Z.
+
+    >>> system = gaussian_sequence(torch.zeros(2), torch.eye(2), NoiseSchedule.log_spaced(4))
+    >>> system.denoise(torch.zeros(1, 2), 0)
+    tensor([[0., 0.]], dtype=torch.float64)
     """
     one = torch.ones(1, dtype=torch.float64)
     return GaussianMixtureSequence(one, mean.double()[None], covariance.double()[None], schedule, offsets)

@@ -56,6 +56,10 @@ class AmbientDenoiser(nn.Module):
     Args:
         num_features: d.
         width: hidden units.
+
+    >>> denoiser = AmbientDenoiser(2, width=8)
+    >>> denoiser(torch.zeros(3, 2), torch.ones(3, 2, dtype=torch.bool), torch.zeros(3)).shape
+    torch.Size([3, 2])
     """
 
     def __init__(self, num_features: int, *, width: int = 128) -> None:
@@ -98,6 +102,13 @@ def train_ambient(
     Raises:
         DataError: shapes that differ, rows or columns that are never measured.
         TrainingFailed: when the loss is not a finite number.
+
+    >>> from drl_density import NoiseSchedule
+    >>> rows, is_measured = torch.randn(20, 2), torch.ones(20, 2, dtype=torch.bool)
+    >>> settings = AmbientSettings(num_steps=3, batch_size=8, levels=(0.0, 4.0))
+    >>> denoiser, schedule = AmbientDenoiser(2, width=8), NoiseSchedule.log_spaced(4)
+    >>> len(train_ambient(denoiser, rows, is_measured, schedule, settings=settings))
+    3
     """
     settings = settings or AmbientSettings(levels=(0.0, float(schedule.num_levels)))
     if rows.shape != is_measured.shape or rows.shape[1:] != (denoiser.num_features,):
@@ -144,6 +155,11 @@ class AmbientPrior:
         ValueError: a mask of another length, or one that shows nothing.
 
     Source: Aali et al. 2025 (arXiv 2403.08728).
+
+    >>> from drl_density import NoiseSchedule
+    >>> prior = AmbientPrior(AmbientDenoiser(2, width=8), NoiseSchedule.log_spaced(4), torch.tensor([True, False]))
+    >>> prior.denoise(torch.zeros(3, 2), 1.0).shape
+    torch.Size([3, 2])
     """
 
     def __init__(self, denoiser: AmbientDenoiser, schedule: NoiseSchedule, is_seen: Tensor) -> None:

@@ -38,6 +38,13 @@ class LangevinChains:
 
     Raises:
         ValueError: a negative number of steps, or a factor or temperature that is not positive.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> chains = LangevinChains(num_steps=2)
+    >>> ends, _ = chains.run(model, torch.zeros(3, 2).double(), torch.ones(3, 2).double(), torch.tensor([0, 1, 2]))
+    >>> ends.shape
+    torch.Size([3, 2])
     """
 
     num_steps: int = 30
@@ -144,6 +151,13 @@ def draw_pairs(
         noisier: level of the noisier state of each row, ``(batch,)``.
         shares_noise: both states from one noise.
         generator: source of randomness.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> levels = torch.tensor([0.0, 3.0])
+    >>> clean, noisier = draw_pairs(model, torch.zeros(2, 2).double(), levels, levels + 1)
+    >>> clean.shape, noisier.shape
+    (torch.Size([2, 2]), torch.Size([2, 2]))
     """
     if not shares_noise:
         clean = model.schedule.diffuse(x, level, generator=generator)

@@ -33,6 +33,12 @@ class LangevinRecovery:
         ValueError: shared noise with data starts, a temperature, or a normal approximation of a marginal top.
 
     Source: Gao et al. 2021, algorithm 1, and release (``training_losses``).
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> objective = LangevinRecovery(chains=LangevinChains(num_steps=2))
+    >>> objective(model, torch.randn(16, 2).double(), torch.full((8,), 0.8)).loss.shape
+    torch.Size([])
     """
 
     chains: LangevinChains = field(default_factory=LangevinChains)

@@ -76,6 +76,12 @@ class RecoveryLikelihood:
         ValueError: shared noise with chains that start at the data, no steps, no jump, or a share outside [0, 1].
 
     Source: Gao et al. 2021, algorithm 1 and equation 8; the constants as in classification of noise levels.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> value = RecoveryLikelihood(num_steps=2)(model, torch.randn(16, 2).double(), torch.full((8,), 0.8))
+    >>> sorted(value.parts), value.statistics.acceptance_rate.shape
+    (['classification', 'recovery'], torch.Size([8]))
     """
 
     num_steps: int = 8
@@ -202,6 +208,11 @@ def classification_loss(
         x: clean rows ``(batch, *event)``.
         shift: of the whole grid of levels, in [0, 1).
         generator: source of randomness.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> bool(classification_loss(model, torch.randn(16, 2).double()) > 0)
+    True
     """
     num_levels = model.num_levels
     classes = stratified_levels(len(x), num_levels + 1, generator).to(x.device)

@@ -35,6 +35,13 @@ class TrainingState:
         drawn: tensors that the source of batches draws anew as training goes on, such as cells missing in the data.
         best_step: where that was.
         best_level: the level that scored best there.
+
+    >>> from drl_density import NoiseSchedule
+    >>> from drl_density.networks import MLP, MLPSettings
+    >>> model = EnergySequence(NoiseSchedule.log_spaced(3), MLP(MLPSettings(2, width=8)), (2,))
+    >>> state = new_state(model, learning_rate=1e-3, weight_decay=0.0, average_decay=0.9, seed=0)
+    >>> tensors, scalars = state.to_tensors()
+    >>> state.load_tensors(tensors, scalars)
     """
 
     model: EnergySequence
@@ -133,6 +140,13 @@ def new_state(
         step_size: of the chains at first, in units of the conditional.
         moment_decays: (beta_1, beta_2) of AdamW.
         initializer_rate: 1 for the same rate as the rest.
+
+    >>> from drl_density import NoiseSchedule
+    >>> from drl_density.networks import MLP, MLPSettings
+    >>> model = EnergySequence(NoiseSchedule.log_spaced(3), MLP(MLPSettings(2, width=8)), (2,))
+    >>> state = new_state(model, learning_rate=1e-3, weight_decay=0.0, average_decay=0.9, seed=0)
+    >>> state.step, state.step_sizes.shape
+    (0, torch.Size([3]))
     """
     groups: list[dict[str, Any]] = [{"params": list(model.parameters())}]
     if model.initializer is not None:

@@ -71,6 +71,10 @@ class TrainingSettings:
     Raises:
         ValueError: counts or rates that are not positive, an average_decay outside [0, 1), or shards that do not
             divide the batch.
+
+    >>> settings = TrainingSettings(num_steps=1000, warmup_steps=10)
+    >>> settings.rate(9) > settings.rate(500) > settings.rate(999)
+    True
     """
 
     num_steps: int = 2000
@@ -162,6 +166,17 @@ def train(
     Raises:
         TrainingFailed: when training ran away more often than the doctor allows; the message is the doctor's report.
         WorkerLost: when another process of the run is gone.
+
+    >>> from drl_density import NoiseSchedule
+    >>> from drl_density.networks import MLP, MLPSettings
+    >>> from drl_density.training import RecoveryLikelihood, new_state
+    >>> model = EnergySequence(NoiseSchedule.log_spaced(2), MLP(MLPSettings(2, width=8)), (2,))
+    >>> state = new_state(model, learning_rate=1e-3, weight_decay=0.0, average_decay=0.9, seed=0)
+    >>> rows = torch.randn(16, 2)
+    >>> settings = TrainingSettings(num_steps=2, batch_size=8, evaluate_every=2)
+    >>> objective, batches = RecoveryLikelihood(num_steps=1), lambda n, generator: rows[:n]
+    >>> train(state, objective, batches, settings=settings, evaluation=Evaluation(rows)).step
+    2
     """
     doctor = Doctor() if doctor is None else doctor
     workers = Workers.current()
@@ -299,6 +314,9 @@ def history_dataset(history: list[dict[str, Any]]) -> xr.Dataset:
 
     Args:
         history: records of the evaluations, as :class:`TrainingState` keeps them.
+
+    >>> history_dataset([{"step": 10, "loss": 1.0, "acceptance_rate": [0.5, 0.6]}])["acceptance_rate"].dims
+    ('step', 'level')
     """
     steps = [record["step"] for record in history]
     variables: dict[str, Any] = {}

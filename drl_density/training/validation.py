@@ -18,6 +18,9 @@ class ValidationLoss:
     Attributes:
         cross_entropy: of guessing the noise level of held-out rows.
         recovery_gap: of held-out rows on the recovery conditionals.
+
+    >>> ValidationLoss(cross_entropy=1.0, recovery_gap=-0.25).total
+    1.25
     """
 
     cross_entropy: float
@@ -44,6 +47,12 @@ def validation_loss(
         step_sizes: kernel step sizes per level, in units of the conditional.
         seed: of the fixed noise.
         objective: whose kernel and steps the gap uses.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> loss = validation_loss(model, torch.randn(64, 2).double(), torch.full((8,), 0.8).double())
+    >>> loss.total == loss.cross_entropy + abs(loss.recovery_gap)
+    True
     """
     generator = torch.Generator(device=x.device).manual_seed(seed)
     with torch.no_grad():

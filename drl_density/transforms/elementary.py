@@ -40,6 +40,11 @@ def whiten(x: Tensor, *, weights: Tensor | None = None) -> Whitening:
 
     Raises:
         DataError: columns that are constant or linearly dependent.
+
+    >>> rows = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)).double()
+    >>> rows[:, 1] += 2 * rows[:, 0]
+    >>> bool(torch.allclose(whiten(rows)(rows).T.cov(), torch.eye(2).double()))
+    True
     """
     mean, covariance = _moments(x, weights)
     _refuse_constant(covariance.diagonal().sqrt())
@@ -57,6 +62,10 @@ class Whitening(Transform):
     Args:
         mean: m, shape ``(d,)``.
         factor: L, shape ``(d, d)``, positive diagonal.
+
+    >>> whitening = Whitening(torch.zeros(2), torch.tensor([[2.0, 0.0], [0.0, 4.0]]))
+    >>> whitening(torch.ones(2))
+    tensor([0.5000, 0.2500])
     """
 
     domain = constraints.real_vector
@@ -125,7 +134,11 @@ class Logit(Transform):
 
 
 def logit(lower: float | Tensor, upper: float | Tensor) -> Logit:
-    """The logit map of columns bounded by ``lower`` and ``upper``."""
+    """The logit map of columns bounded by ``lower`` and ``upper``.
+
+    >>> logit(0.0, 1.0)(torch.tensor([0.5]))
+    tensor([0.])
+    """
     return Logit(lower, upper)
 
 

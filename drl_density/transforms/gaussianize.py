@@ -55,6 +55,11 @@ class MarginalGaussianization(Transform):
     Args:
         marginals: fitted columns.
         names: of the columns, for messages.
+
+    >>> zero, one = torch.zeros(1), torch.ones(1)
+    >>> logistic = Marginals(("linear",), zero, one, zero, one, zero[None], zero[None], one[None])
+    >>> MarginalGaussianization(logistic, ["x"])(torch.tensor([[1.0]]))
+    tensor([[0.6160]])
     """
 
     codomain = constraints.real_vector

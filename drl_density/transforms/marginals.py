@@ -28,6 +28,11 @@ class Marginals:
         log_weights: ``(d, components)``; columns with fewer components are padded with -inf.
         locations: ``(d, components)`` in y.
         scales: ``(d, components)`` in y.
+
+    >>> zero, one = torch.zeros(1), torch.ones(1)
+    >>> marginals = Marginals(("linear",), zero, one, zero, one, zero[None], zero[None], one[None])
+    >>> marginals.log_density(torch.zeros(1, 1)).exp()
+    tensor([[0.2500]])
     """
 
     coordinates: tuple[str, ...]

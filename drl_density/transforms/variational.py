@@ -109,6 +109,11 @@ def dequantization_bound(
         x: whole numbers ``(n, d)``.
         num_draws: draws of u per row.
         generator: source of randomness.
+
+    >>> dequantization = VariationalDequantization((2,), width=8)
+    >>> x = torch.zeros(3, 2).double()
+    >>> dequantization_bound(dequantization, lambda x: -0.5 * (x**2).sum(-1), x).shape
+    torch.Size([3])
     """
     total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     for _ in range(num_draws):
@@ -140,6 +145,12 @@ def train_dequantization(
 
     Raises:
         NumericalError: a bound that is not a finite number.
+
+    >>> dequantization = VariationalDequantization((2,), width=8)
+    >>> x = torch.zeros(20, 2).double()
+    >>> losses = train_dequantization(dequantization, lambda x: -(x**2).sum(-1), x, num_steps=3, batch_size=8)
+    >>> len(losses)
+    3
     """
     optimizer = torch.optim.Adam(dequantization.parameters(), lr=learning_rate)
     found = []
