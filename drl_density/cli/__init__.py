@@ -13,7 +13,7 @@ from typing import Any
 import tyro
 
 from drl_density.cli.combine import Combine
-from drl_density.cli.generate import Distill, Reconstruct
+from drl_density.cli.generate import Distill, Guide, Reconstruct
 from drl_density.cli.judge import Compare, Diagnose, Evaluate, Report
 from drl_density.cli.learn import Demo, Fit
 from drl_density.cli.rows import Impute, Predict, Sample, Score
@@ -28,6 +28,7 @@ COMMANDS = {
     "impute": Impute,
     "predict": Predict,
     "distill": Distill,
+    "guide": Guide,
     "reconstruct": Reconstruct,
     "evaluate": Evaluate,
     "diagnose": Diagnose,

@@ -1,4 +1,4 @@
-"""Commands around the model: ``distill`` and ``reconstruct``."""
+"""Commands around the model: ``distill``, ``guide`` and ``reconstruct``."""
 
 from __future__ import annotations
 
@@ -64,6 +64,31 @@ class Distill:
         if self.source is None:
             return load_again(density.details["source"], density.details["loading"]).train
         return read_rows(self.source, density.columns)
+
+
+@dataclasses.dataclass
+class Guide:
+    """Write the density of one label of a fit with labels as a run of its own, for sample, score, evaluate and the rest."""
+
+    run_folder: Annotated[Path, tyro.conf.Positional]
+    """Folder of a finished run fitted with --settings.images.num-classes."""
+    label: Annotated[int, tyro.conf.Positional]
+    """The label."""
+    weight: float = 0.0
+    """Guidance: 0 is the label's own density, more is sharper."""
+    seed: int = 0
+    """Of the normaliser and the draws."""
+    out: Path = Path("runs/guided")
+    """Run folder to write."""
+    force: bool = False
+    """Overwrite the run in that folder."""
+
+    def run(self) -> None:
+        """Normalise, draw and write."""
+        made = load_run(self.run_folder).guided(self.label, weight=self.weight, seed=self.seed)
+        made.save(self.out, force=self.force)
+        print(f"label {self.label}, guidance {self.weight:g}: {made.estimate}")
+        print(f"saved in {self.out}; draw with drl-density sample {self.out}")
 
 
 @dataclasses.dataclass

@@ -7,6 +7,7 @@ import math
 import torch
 
 from drl_density.density.image_networks import build_image_networks, mirrored
+from drl_density.density.labels import LabelledBatches, label_values
 from drl_density.density.settings import FitSettings
 from drl_density.density.table import Table
 from drl_density.mcmc import HMC, MALA, ULA
@@ -92,8 +93,11 @@ def build_doctor(settings: FitSettings) -> Doctor:
 
 
 def training_batches(table: Table, settings: FitSettings) -> Batches:
-    """Where training rows come from: the table, mirrored where ``settings`` ask for it."""
+    """Where training rows come from: the table, with labels and mirrored where ``settings`` ask for it."""
     is_mirrored = settings.network == "residual" and settings.images.flips
+    if settings.images.num_classes:
+        values = label_values(table.dataset, settings.images.num_classes)
+        return LabelledBatches(table, values, settings.images.shape if is_mirrored else None)
     return mirrored(table.batches, settings.images.shape) if is_mirrored else table.batches
 
 

@@ -26,6 +26,7 @@ from drl_density.density.footprint import check_memory
 from drl_density.density.forecast import final_annealing, finishing_seconds, within_time
 from drl_density.density.histogram import histogram_log_density
 from drl_density.density.holes import DrawnBatches, HeldOut, observed_baselines
+from drl_density.density.labels import label_values
 from drl_density.density.members import join
 from drl_density.density.selection import AnnealedLikelihood, validation_rows, validation_score, validation_sizes
 from drl_density.density.settings import FitSettings
@@ -94,6 +95,8 @@ def fit(
     settings = settings.resolve(
         len(dataset.train), dataset.train[0].numel(), table.bases.sigma_min, event_shape=dataset.event_shape
     )
+    if settings.images.num_classes:
+        label_values(dataset, settings.images.num_classes)
     check_memory(settings)
     if progress and workers.is_first:
         tqdm.write(table.describe())
@@ -251,6 +254,9 @@ def _finish(
             "best_score": {member: state.best_score for member, state in runs.items()},
             "num_rollbacks": {member: state.num_rollbacks for member, state in runs.items()},
             "likelihood_label": table.dataset.likelihood_label,
+            "labels": list(label_values(table.dataset, settings.images.num_classes))
+            if settings.images.num_classes
+            else [],
         },
     )
     if folder is not None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from drl_density.density.settings import FitSettings
-from drl_density.networks import ResidualEnergy, ResidualSettings, StepCalibrated, UNet, UNetSettings
+from drl_density.networks import Composed, ResidualEnergy, ResidualSettings, StepCalibrated, UNet, UNetSettings
 from drl_density.schedule import NoiseSchedule
 
 Draw = Callable[[int, torch.Generator], Tensor]
@@ -31,6 +31,7 @@ def build_image_networks(
         activation=images.activation,
         starts_at_zero=images.starts_at_zero,
         level_log_snr=tuple(schedule.log_snr[:-1].tolist()) if images.has_level_index else None,
+        num_classes=images.num_classes,
     )
     network: nn.Module = ResidualEnergy(sizes, generator=generator)
     if images.is_step_calibrated:
@@ -45,6 +46,7 @@ def build_image_networks(
         num_channels=images.initializer_channels,
         multipliers=images.initializer_multipliers,
         num_blocks=images.initializer_blocks,
+        num_classes=images.num_classes,
     )
     return network, UNet(initializer, generator=generator)
 
@@ -53,16 +55,23 @@ def mirrored(draw: Draw, shape: tuple[int, int, int]) -> Draw:
     """Rows of ``draw`` with each image mirrored left to right with chance one half."""
 
     def batches(num_rows: int, generator: torch.Generator) -> Tensor:
-        rows = draw(num_rows, generator)
-        chosen = torch.rand(num_rows, generator=generator, device=generator.device).to(rows.device) < 0.5
-        flipped = rows.reshape(num_rows, *shape).flip(-1).reshape(rows.shape)
-        return torch.where(chosen[:, None], flipped, rows)
+        return mirror(draw(num_rows, generator), shape, generator)
 
     return batches
 
 
+def mirror(rows: Tensor, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
+    """Flat images ``(n, d)`` mirrored left to right with chance one half."""
+    chosen = torch.rand(len(rows), generator=generator, device=generator.device).to(rows.device) < 0.5
+    flipped = rows.reshape(len(rows), *shape).flip(-1).reshape(rows.shape)
+    return torch.where(chosen[:, None], flipped, rows)
+
+
 def image_network_to_values(network: nn.Module) -> dict[str, Any]:
     """Plain values of an energy or initialiser over images."""
+    if isinstance(network, Composed):
+        inner = image_network_to_values(network.network)
+        return {**inner, "labels": list(network.labels), "label_weights": list(network.weights)}
     if isinstance(network, StepCalibrated):
         return {"num_calibrated": len(network.level_log_snr), **image_network_to_values(network.network)}
     kind = "unet" if isinstance(network, UNet) else "residual"
@@ -78,4 +87,6 @@ def image_network_from_values(values: dict[str, Any]) -> nn.Module:
     if "num_calibrated" in values:
         ones = torch.ones(values["num_calibrated"], dtype=torch.float64)
         network = StepCalibrated(network, -ones.cumsum(0), ones, ones)
+    if "labels" in values:
+        network = Composed(network, values["labels"], values["label_weights"])
     return network

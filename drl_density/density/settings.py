@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from drl_density.density.image_settings import ImageSettings
+from drl_density.errors import DataError
 from drl_density.presets import find_preset
 from drl_density.schedule import NoiseSchedule
 from drl_density.training import TrainingSettings
@@ -132,8 +133,13 @@ class FitSettings:
             event_shape: of one point, for networks over images.
 
         Raises:
-            DataError: a network over images for events that are none.
+            DataError: a network over images for events that are none, or labels for an objective that takes none.
         """
+        if self.images.num_classes and self.objective != "cooperative":
+            raise DataError(
+                f'images.num_classes={self.images.num_classes}: labels are learned by objective "cooperative" alone, got '
+                f'"{self.objective}"; fit a density to each class, or use a preset that ends in _cdrl'
+            )
         is_plane = num_features <= 3
         chosen = {
             **self._chosen_levels(0.03 if is_plane else sigma_min, is_plane=is_plane),

@@ -67,16 +67,19 @@ class Table:
 
         Holes take their values from one of the copies of ``drawn``, :attr:`drawn` when not given.
         """
-        train, weights = self.dataset.train, self.dataset.weights
-        if weights is None:
-            chosen = torch.randint(len(train), (num_rows,), generator=generator)
-        else:
-            chosen = torch.multinomial(weights, num_rows, replacement=True, generator=generator)
+        train, chosen = self.dataset.train, self.choose(num_rows, generator)
         if self.drawn is None:
             return self.to_model(train[chosen], generator)
         drawn = self.drawn if drawn is None else drawn
         copy = torch.randint(len(drawn), (num_rows,), generator=generator)
         return self.with_holes(train[chosen], drawn[copy, chosen], generator)
+
+    def choose(self, num_rows: int, generator: torch.Generator) -> Tensor:
+        """Indices of training rows drawn with replacement, by weight where there are weights, ``(n,)``."""
+        weights = self.dataset.weights
+        if weights is None:
+            return torch.randint(len(self.dataset.train), (num_rows,), generator=generator)
+        return torch.multinomial(weights, num_rows, replacement=True, generator=generator)
 
     def with_holes(self, x: Tensor, drawn: Tensor, generator: torch.Generator | None) -> Tensor:
         """Rows in data units with NaN as model-space rows whose holes are ``drawn`` ``(n, d)``, float32."""

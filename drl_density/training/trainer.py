@@ -35,10 +35,10 @@ class SelectionScore:
 
 
 class Batches(Protocol):
-    """Source of clean training rows in model space."""
+    """Source of clean training rows in model space, with labels where the objective takes them."""
 
-    def __call__(self, num_rows: int, generator: torch.Generator) -> Tensor:
-        """``num_rows`` rows drawn with ``generator``."""
+    def __call__(self, num_rows: int, generator: torch.Generator) -> Tensor | tuple[Tensor, Tensor]:
+        """``num_rows`` rows drawn with ``generator``, or rows and their labels 1, 2, ... ``(num_rows,)``."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from drl_density.density.histogram import histogram_log_density
 from drl_density.density.selection import AnnealedLikelihood
 from drl_density.density.table import prepare_table
 from drl_density.errors import DataError
-from drl_density.networks import QuadraticBase, ResidualEnergy, StepCalibrated, UNet
+from drl_density.networks import QuadraticBase, ResidualEnergy, StepCalibrated, UNet, guided
 from drl_density.partition import sequence_path
 from drl_density.presets import PRESETS
 from drl_density.training import CooperativeRecovery, LangevinRecovery, RecoveryLikelihood
@@ -281,3 +281,106 @@ def test_independent_pixels_are_the_histograms():
     expected = [math.log(3 / 6) + math.log(3 / 5 / 0.5), math.log(1 / 6) + math.log(2 / 5 / 0.5)]
     found = histogram_log_density(train, rows, columns)
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """The pictures with their labels, 3 for a bright left half and 8 for a bright right half."""
+    generator = torch.Generator().manual_seed(0)
+    right = torch.randint(2, (400,), generator=generator).bool()
+    bright = torch.zeros(400, 4, 4, dtype=torch.long)
+    bright[~right, :, :2] = 200
+    bright[right, :, 2:] = 200
+    pixels = (bright + torch.randint(50, (400, 4, 4), generator=generator)).to(torch.uint8).numpy()
+    path = tmp_path_factory.mktemp("labelled") / "halves.npz"
+    np.savez(path, x_train=pixels, y_train=torch.where(right, 8, 3).numpy())
+    return path
+
+
+def right_over_left(rows):
+    pixels = torch.as_tensor(rows, dtype=torch.float64).reshape(-1, 4, 4)
+    return pixels[:, :, 2:].mean((1, 2)) - pixels[:, :, :2].mean((1, 2))
+
+
+class HalvesTold(torch.nn.Module):
+    """tanh of right minus left for place 2, minus it for place 1, nothing where no label is told."""
+
+    has_bounded_growth = True
+
+    def forward(self, x, log_snr, label):
+        sides = x.reshape(-1, 4, 4).mean(1) @ torch.tensor([-0.5, -0.5, 0.5, 0.5])
+        return torch.tanh(sides) * torch.tensor([0.0, -1.0, 1.0])[label]
+
+
+@pytest.fixture(scope="module")
+def labelled_fit(labelled):
+    settings = settings_for(
+        "digits", num_pool_draws=24, objective="cooperative", base="gaussian", num_levels=5, num_particles=8
+    )
+    images = dataclasses.replace(settings.images, num_classes=2)
+    return drl.fit(labelled, seed=0, settings=dataclasses.replace(settings, images=images), progress=False)
+
+
+def test_batches_carry_the_places_of_their_labels(labelled):
+    table, settings = resolved("cifar10_cdrl", drl.load_dataset(labelled))
+    images = dataclasses.replace(settings.images, num_classes=2, flips=False)
+    batches = training_batches(table, dataclasses.replace(settings, images=images))
+    rows, told = batches(64, torch.Generator().manual_seed(0))
+    assert torch.equal(told, torch.where(right_over_left(rows) > 0, 2, 1))
+    images = dataclasses.replace(images, flips=True)
+    mirrored, _ = training_batches(table, dataclasses.replace(settings, images=images))(
+        400, torch.Generator().manual_seed(0)
+    )
+    assert 100 < int((right_over_left(mirrored) > 0).sum()) < 300
+    objective = build_objective(settings)
+    model = build_model(dataclasses.replace(settings, images=images), table.bases.best, seed=0)
+    objective(model, (rows, told), torch.full((2,), 0.1), generator=torch.Generator().manual_seed(0)).loss.backward()
+    gradient = model.network.network.embed_label.weight.grad
+    assert bool((gradient.abs().sum(1) > 0).all())  # both labels, and "not told"
+
+
+def test_a_label_is_a_density(labelled_fit, labelled):
+    assert labelled_fit.details["labels"] == [3, 8]
+    assert labelled_fit.model.network.settings.num_classes == 2
+    sizes = dataclasses.replace(labelled_fit.settings, num_particles=128, num_pool_draws=200)
+    told = dataclasses.replace(labelled_fit, model=labelled_fit.model.with_network(HalvesTold()), settings=sizes)
+    left, right, sharper = told.guided(3), told.guided(8), told.guided(8, weight=1.0)
+    x = drl.load_dataset(labelled).test[:50].double()
+    gap = left.log_prob(x) + left.estimate.value - labelled_fit.log_prob(x) - labelled_fit.estimate.value
+    with torch.no_grad():
+        u = left.transform(x).float()
+        term = HalvesTold()(u, torch.zeros(()), torch.tensor(1)) - labelled_fit.model.network(u, torch.zeros(len(u)))
+    torch.testing.assert_close(gap, term.double(), rtol=1e-3, atol=1e-3)
+    gap = sharper.log_prob(x) + sharper.estimate.value - right.log_prob(x) - right.estimate.value
+    torch.testing.assert_close(gap, -term.double(), rtol=1e-3, atol=1e-3)  # 2 g(8) - g(not told) - g(8)
+    means = [float(right_over_left(density.pool).mean()) for density in (left, right, sharper)]
+    assert means[0] < -20
+    assert 20 < means[1] < means[2]
+
+
+def test_guide_writes_a_run(labelled_fit, tmp_path, capsys):
+    run, eight = labelled_fit.save(tmp_path / "run"), tmp_path / "eight"
+    assert main(["guide", str(run), "8", "--weight", "1", "--out", str(eight)]) == 0
+    again, x = drl.Density.load(eight), labelled_fit.pool[:5]
+    network = guided(labelled_fit.model.network, 2, 1.0)
+    told = dataclasses.replace(again, model=labelled_fit.model.with_network(network))
+    torch.testing.assert_close(again.log_prob(x), told.log_prob(x))
+    assert again.pool.shape == (24, 16)
+    assert (again.details["label"], again.details["guidance"]) == (8, 1.0)
+    assert main(["guide", str(run), "5", "--out", str(tmp_path / "five")]) == 1
+    assert "it knows 3, 8" in capsys.readouterr().err
+    assert main(["guide", str(run), "8", "--out", str(eight)]) == 1
+    with pytest.raises(DataError, match="fitted without labels"):
+        again.guided(8)
+
+
+def test_labels_that_do_not_fit(labelled, pictures):
+    settings = settings_for("cifar10_cdrl")
+    five = dataclasses.replace(settings, images=dataclasses.replace(settings.images, num_classes=5))
+    with pytest.raises(DataError, match=r"5, and the data have 2 labels \(3, 8\)"):
+        drl.fit(labelled, settings=five, progress=False)
+    with pytest.raises(DataError, match="give y_train beside"):
+        drl.fit(pictures, settings=five, progress=False)
+    other = dataclasses.replace(settings_for("cifar10"), images=five.images)
+    with pytest.raises(DataError, match='objective "cooperative" alone'):
+        drl.fit(labelled, settings=other, progress=False)

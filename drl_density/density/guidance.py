@@ -1,0 +1,34 @@
+"""The density of one label of a fit with labels."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from drl_density.density.fitted import Density, ToData
+from drl_density.density.forecast import final_annealing
+from drl_density.errors import DataError
+from drl_density.networks import guided
+from drl_density.partition import annealed_importance_sampling, sequence_path
+from drl_density.samplers import plan_progressive, sample_progressive
+
+
+def guided_density(density: Density, label: int, *, weight: float = 0.0, seed: int = 0) -> Density:
+    """See :meth:`Density.guided`."""
+    values = tuple(density.details.get("labels", ()))
+    if label not in values:
+        have = f"it knows {', '.join(map(str, values))}" if values else "it was fitted without labels"
+        raise DataError(f"there is no label {label} in this density: {have}")
+    generator = torch.Generator().manual_seed(seed)
+    network = guided(density.model.network, values.index(label) + 1, weight)
+    model = density.model.with_network(network).eval()
+    annealing, per_level = final_annealing(density.settings)
+    path = sequence_path(model, steps_per_level=per_level)
+    estimate = annealed_importance_sampling(path, settings=annealing, generator=generator)
+    plan = plan_progressive(model, generator=generator)
+    found = sample_progressive(model, density.settings.num_pool_draws, plan=plan, generator=generator)
+    pool = ToData(density.transform, torch.Size([len(density.columns)]))(found.draws)
+    details = {name: value for name, value in density.details.items() if name != "labels"}
+    details |= {"label": label, "guidance": weight}
+    return dataclasses.replace(density, model=model, estimate=estimate, plan=plan, pool=pool, details=details)
