@@ -292,7 +292,7 @@ def main() -> None:
                     found = ours(target, seed, args.particles)
                     budget = found.evaluations
                 elif method == LONG_RUN:
-                    found = tempered_smc(target, seed + 100, 10 * budget)
+                    found = tempered_smc(target, seed + 100, 10 * budget, num_steps=50)
                 else:
                     found = METHODS[method](target, seed, budget)
                 covers = found.lower <= truth <= found.upper
