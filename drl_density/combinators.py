@@ -243,7 +243,11 @@ class Mixture(dist.TorchDistribution):
         return (torch.stack(parts, -1) + self.log_weights.to(parts[0])).logsumexp(-1)
 
     def class_log_prob(self, value: Tensor) -> Tensor:
-        """log p(component | x), shape ``sample_shape + (components,)``: with one fitted density a class, a classifier."""
+        """log p(component | x), shape ``sample_shape + (components,)``: with one fitted density a class, a classifier.
+
+        Args:
+            value: points ``sample_shape + event_shape``.
+        """
         parts = torch.stack([part.log_prob(value) for part in self.components], -1)
         return (parts + self.log_weights.to(parts)).log_softmax(-1)
 

@@ -289,7 +289,13 @@ class EnergyDistribution(_UnnormalizedDistribution):
     def from_log_density(
         cls, function: LogDensity, event_shape: tuple[int, ...], *, support: constraints.Constraint | None = None
     ) -> EnergyDistribution:
-        """Wrap any function that maps ``(*, *event)`` to ``(*,)``."""
+        """Wrap any function that maps ``(*, *event)`` to ``(*,)``.
+
+        Args:
+            function: the unnormalised log density.
+            event_shape: shape of one point.
+            support: constraint of the event; all reals by default.
+        """
         return cls(function, event_shape, support=support)
 
     def expand(self, batch_shape: torch.Size, _instance: EnergyDistribution | None = None) -> EnergyDistribution:

@@ -73,6 +73,9 @@ class DRLDensity(DensityMixin, BaseEstimator):
     def score_samples(self, X: Any) -> np.ndarray:
         """log density of each row, nats, ``(n,)``.
 
+        Args:
+            X: rows ``(n, d)``.
+
         Raises:
             NumericalError: when the verdict on log Z is "unreliable" and ``accept_unreliable`` is not set.
         """
@@ -86,11 +89,20 @@ class DRLDensity(DensityMixin, BaseEstimator):
         return self.density_.log_prob(torch.as_tensor(rows)).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:
-        """*Mean* log density of rows, nats per row (as GaussianMixture; KernelDensity gives the sum)."""
+        """*Mean* log density of rows, nats per row (as GaussianMixture; KernelDensity gives the sum).
+
+        Args:
+            X: rows ``(n, d)``.
+            y: plays no part.
+        """
         return float(self.score_samples(X).mean())
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
         """Draws ``(n_samples, d)``.
+
+        Args:
+            n_samples: at least 1.
+            random_state: an int, a ``numpy.random.RandomState`` or None.
 
         Raises:
             DataError: fewer than 1 sample asked for.

@@ -159,6 +159,11 @@ class EnergySequence(nn.Module):
 
         ``label``, an integer per row, is for networks with labels, and 0 (not told) when left out.
 
+        Args:
+            x: rows ``(batch, *event)``.
+            log_snr: one for all rows, or one per row.
+            label: integers ``()`` or ``(batch,)``.
+
         Raises:
             ValueError: complex rows, or rows of another shape.
         """
@@ -196,7 +201,13 @@ class EnergySequence(nn.Module):
         return torch.autocast(device_type, self._network_dtype)
 
     def score(self, x: Tensor, level: Level, *, has_graph: bool = False) -> Tensor:
-        """Gradient of ``log_density`` in x, shape of ``x``; ``has_graph`` keeps it differentiable in x and parameters."""
+        """Gradient of ``log_density`` in x, shape of ``x``; ``has_graph`` keeps it differentiable in x and parameters.
+
+        Args:
+            x: rows ``(batch, *event)``.
+            level: continuous, in [0, T], a number or one per row ``(batch,)``.
+            has_graph: keep the graph.
+        """
         with torch.enable_grad():
             point = x if has_graph and x.requires_grad else x.detach().requires_grad_(True)
             values = self.log_density(point, level)
@@ -204,13 +215,23 @@ class EnergySequence(nn.Module):
         return gradient
 
     def denoise(self, x: Tensor, level: Level, *, has_graph: bool = False) -> Tensor:
-        """Posterior mean of the clean row by Tweedie's formula, (x + sigma^2 score) / alpha."""
+        """Posterior mean of the clean row by Tweedie's formula, (x + sigma^2 score) / alpha.
+
+        Args:
+            x: rows ``(batch, *event)``.
+            level: continuous, in [0, T], a number or one per row ``(batch,)``.
+            has_graph: keep the result differentiable in x and parameters.
+        """
         shape = (-1,) + (1,) * len(self.event_shape)
         alpha, sigma = (value(level).to(x).reshape(shape) for value in (self.schedule.alpha_at, self.schedule.sigma_at))
         return (x + sigma**2 * self.score(x, level, has_graph=has_graph)) / alpha
 
     def log_normalizer(self, level: Level) -> Tensor:
-        """Learned constant c at continuous level(s): log Z as the noise-level classifier sees it."""
+        """Learned constant c at continuous level(s): log Z as the noise-level classifier sees it.
+
+        Args:
+            level: continuous, any shape.
+        """
         return self.constants(self.schedule.log_snr_at(level).to(self.constants.readout.weight))
 
     @property
@@ -227,7 +248,12 @@ class EnergySequence(nn.Module):
         return dist.Normal(zeros, scale, validate_args=False).to_event(len(self.event_shape))
 
     def level(self, level: float, *, sampler: SamplerPolicy | None = None) -> EnergyDistribution:
-        """The marginal model of one level, unnormalised."""
+        """The marginal model of one level, unnormalised.
+
+        Args:
+            level: continuous, in [0, T].
+            sampler: policy of ``sample``; adjusted chains by default.
+        """
         self.schedule.log_snr_at(level)
         like = torch.empty(0, dtype=self.dtype, device=self.device)
         return EnergyDistribution(
@@ -235,7 +261,12 @@ class EnergySequence(nn.Module):
         )
 
     def recovery(self, level: float, *, noisier: float | None = None) -> Recovery:
-        """The family of conditionals p(x_level | x_noisier); ``noisier`` is one level up unless given."""
+        """The family of conditionals p(x_level | x_noisier); ``noisier`` is one level up unless given.
+
+        Args:
+            level: of the cleaner state.
+            noisier: of the state that is given.
+        """
         return Recovery(self, level, min(level + 1, self.num_levels) if noisier is None else noisier)
 
     def truncate(self, level: float) -> EnergySequence:
@@ -243,7 +274,12 @@ class EnergySequence(nn.Module):
         return self._sharing(self.schedule.truncate(level) if level else self.schedule, self.network, self.initializer)
 
     def with_network(self, network: nn.Module, *, initializer: nn.Module | None = None) -> EnergySequence:
-        """The same base and levels under another network, such as a guided one (parts are shared, not copied)."""
+        """The same base and levels under another network, such as a guided one (parts are shared, not copied).
+
+        Args:
+            network: g.
+            initializer: that of the new sequence, if any.
+        """
         return self._sharing(self.schedule, network, initializer)
 
     def _sharing(self, schedule: NoiseSchedule, network: nn.Module, initializer: nn.Module | None) -> EnergySequence:

@@ -81,6 +81,12 @@ class NoiseSchedule:
     ) -> NoiseSchedule:
         """Levels taken from a chain of base steps whose variance beta rises linearly; the default is the paper's T6.
 
+        Args:
+            base_steps: base steps that become levels 0 to T, rising.
+            beta_first: variance of the first base step.
+            beta_last: variance of the last one.
+            num_base_steps: of the chain.
+
         Raises:
             ValueError: base_steps that do not rise, or lie outside the base.
 
@@ -96,6 +102,11 @@ class NoiseSchedule:
     @classmethod
     def cosine(cls, num_levels: int, *, log_snr_max: float = 9.8, log_snr_min: float = -5.1) -> NoiseSchedule:
         """lambda(u) = -2 log tan(a u + b), u in [0, 1]: the cosine log-SNR schedule.
+
+        Args:
+            num_levels: T.
+            log_snr_max: of level 0.
+            log_snr_min: of level T.
 
         Raises:
             ValueError: no levels, or ends that do not fall.
@@ -158,11 +169,19 @@ class NoiseSchedule:
         return table[below] * (1 - share) + table[below + 1] * share
 
     def alpha_at(self, level: Level) -> Tensor:
-        """Signal scale at a continuous level."""
+        """Signal scale at a continuous level.
+
+        Args:
+            level: in [0, T], any shape.
+        """
         return torch.sigmoid(self.log_snr_at(level)).sqrt()
 
     def sigma_at(self, level: Level) -> Tensor:
-        """Noise standard deviation at a continuous level."""
+        """Noise standard deviation at a continuous level.
+
+        Args:
+            level: in [0, T], any shape.
+        """
         return torch.sigmoid(-self.log_snr_at(level)).sqrt()
 
     def step_between(self, cleaner: Level, noisier: Level) -> tuple[Tensor, Tensor]:
@@ -211,13 +230,21 @@ class NoiseSchedule:
         """Draw x_t = alpha_t x + sigma_t eps for clean rows ``x`` of shape ``(batch, *event)``.
 
         ``level`` is one level or one per row, shape ``(batch,)``.
+
+        Args:
+            generator: source of randomness.
         """
         return _noised(x, self.alpha_at(level), self.sigma_at(level), generator)
 
     def diffuse_step(
         self, x: Tensor, cleaner: Level, noisier: Level, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw x_noisier given rows ``x`` that already stand at level ``cleaner``."""
+        """Draw x_noisier given rows ``x`` that already stand at level ``cleaner``.
+
+        Args:
+            noisier: level to go to, one or one per row.
+            generator: source of randomness.
+        """
         return _noised(x, *self.step_between(cleaner, noisier), generator)
 
     def diffuse_pair(
@@ -226,6 +253,12 @@ class NoiseSchedule:
         """Draw the Markov pair (x_t, x_{t+jump}): the noisier one is made from *this* x_t.
 
         That makes x_t an exact draw of p(x_t | x_{t+jump}), the property which lets chains start at the data.
+
+        Args:
+            x: clean rows ``(batch, *event)``.
+            level: t, one or one per row.
+            jump: levels between the two.
+            generator: source of randomness.
         """
         cleaner = self.diffuse(x, level, generator=generator)
         noisier_level = torch.as_tensor(level, dtype=torch.float64) + jump

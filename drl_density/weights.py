@@ -144,7 +144,12 @@ class LogPartitionEstimate:
 
     @classmethod
     def from_state(cls, values: dict[str, Any], tensors: dict[str, Tensor]) -> LogPartitionEstimate:
-        """The inverse of :meth:`to_state`."""
+        """The inverse of :meth:`to_state`.
+
+        Args:
+            values: the plain values.
+            tensors: the tensors.
+        """
         return cls(**values, log_weights=tensors["log_weights"])
 
     def __str__(self) -> str:

@@ -140,6 +140,32 @@ def test_every_parameter_is_named(name):
     assert [part for part in parameters_of(PUBLIC[name]) if not is_named(part, text)] == []
 
 
+def is_of_a_contract(name, function, member):
+    """Whether a method is that of a protocol here, or overrides one of torch, Pyro or scikit-learn, which name its
+    parameters.
+    """
+    contracts = [part for part in PUBLIC.values() if part is not member and getattr(part, "_is_protocol", False)]
+    own = list(inspect.signature(function).parameters)
+    if any(name in vars(part) and list(inspect.signature(vars(part)[name]).parameters) == own for part in contracts):
+        return True
+    foreign = [
+        base for base in member.__mro__ if base.__module__.startswith(("torch.distributions", "pyro", "sklearn"))
+    ]
+    return any(name in vars(base) for base in foreign)
+
+
+@pytest.mark.parametrize("name", [name for name in PUBLIC if inspect.isclass(PUBLIC[name])])
+def test_every_parameter_of_methods_is_named(name):
+    missing = {}
+    for own, part in vars(PUBLIC[name]).items():
+        function = getattr(part, "__func__", part)
+        if own.startswith("_") or not inspect.isfunction(function) or is_of_a_contract(own, function, PUBLIC[name]):
+            continue
+        names = [word for word in inspect.signature(function).parameters if word not in ("self", "cls")]
+        missing[own] = [word for word in names if not word.startswith("_") and not is_named(word, function.__doc__)]
+    assert {own: words for own, words in missing.items() if words} == {}
+
+
 @pytest.mark.parametrize("name", PUBLIC)
 def test_what_is_raised_is_said(name):
     for place, text, function in functions_of(name, PUBLIC[name]):

@@ -149,6 +149,9 @@ class Dataset:
     def log_density(self, x: Tensor) -> Tensor:
         """Known log density of rows ``(n, d)``.
 
+        Args:
+            x: in data units.
+
         Raises:
             DataError: for real data, whose density nobody knows.
         """

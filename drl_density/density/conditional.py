@@ -290,11 +290,18 @@ class MarginalDensity:
     seed: int = 0
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log density of rows ``(n, len(columns))`` in data units, nats, ``(n,)``; it errs low by Jensen's inequality."""
+        """log density of rows ``(n, len(columns))`` in data units, nats, ``(n,)``; it errs low by Jensen's inequality.
+
+        Args:
+            x: values of the columns.
+        """
         return self.log_prob_and_error(x)[0]
 
     def log_prob_and_error(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """log density and its standard error, log Z's included, each ``(n,)``.
+
+        Args:
+            x: rows ``(n, len(columns))`` in data units.
 
         Raises:
             DataError: rows of another width, or values outside the fitted bounds.

@@ -85,13 +85,20 @@ class Diagnosis:
         return as_arviz(self.tree)
 
     def save(self, path: str | Path) -> Path:
-        """Write the tree as netCDF."""
+        """Write the tree as netCDF.
+
+        Args:
+            path: of the file.
+        """
         self.tree.to_netcdf(path, engine="h5netcdf")
         return Path(path)
 
     @staticmethod
     def load(path: str | Path) -> Diagnosis:
         """Read a diagnosis.
+
+        Args:
+            path: of the file.
 
         Raises:
             RunFolderError: missing, damaged, or not a diagnosis of this version.

@@ -122,6 +122,9 @@ class Density:
         """Normalised log density of rows ``(n, *event)`` in data units, nats, float64, shape ``(n,)``;
         -inf outside declared bounds.
 
+        Args:
+            x: one row, or rows, flat or of the event shape.
+
         Raises:
             DataError: rows of another shape.
         """
@@ -142,11 +145,21 @@ class Density:
         return ((rows > bounds[0]) & (rows < bounds[1])).all(1)
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Fresh draws ``(num_samples, *event)`` in data units by the progressive sampler."""
+        """Fresh draws ``(num_samples, *event)`` in data units by the progressive sampler.
+
+        Args:
+            num_samples: draws.
+            generator: source of randomness.
+        """
         return self.run(num_samples, generator=generator).draws
 
     def run(self, num_samples: int, *, generator: torch.Generator | None = None) -> SampleResult:
-        """Fresh draws with the statistics of their chains."""
+        """Fresh draws with the statistics of their chains.
+
+        Args:
+            num_samples: draws.
+            generator: source of randomness.
+        """
         event_shape = torch.Size(self.event_shape)
         sampler = ProgressiveSampler(self.model, self.plan, ToData(self.transform, event_shape))
         like = torch.empty((num_samples, *event_shape), dtype=torch.float64)
@@ -238,7 +251,13 @@ class Density:
     def marginal(
         self, columns: Sequence[int | str], *, settings: ConditionalSettings | None = None, seed: int = 0
     ) -> MarginalDensity:
-        """The density of ``columns`` alone; ``.log_prob_and_error(x)`` integrates the others out for every row."""
+        """The density of ``columns`` alone; ``.log_prob_and_error(x)`` integrates the others out for every row.
+
+        Args:
+            columns: indices or names.
+            settings: sizes of each integral.
+            seed: of the integrals.
+        """
         from drl_density.density.conditional import marginal
 
         return marginal(self, columns, settings=settings, seed=seed)
@@ -247,6 +266,12 @@ class Density:
         self, rows: Tensor, *, num_imputations: int = 20, seed: int = 0, settings: ConditionalSettings | None = None
     ) -> Imputation:
         """Fill the NaN cells of rows ``(n, *event)`` by draws given each row's own observed cells.
+
+        Args:
+            rows: in data units, NaN where cells are missing.
+            num_imputations: draws per row.
+            seed: of the draws.
+            settings: sizes.
 
         Raises:
             DataError: rows of another shape, infinite values, or observed values out of bounds.
@@ -376,14 +401,23 @@ class Density:
         return outlier_scores(self, rows, reference=reference, seed=seed)
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write the density to a run folder; see :func:`drl_density.density.store.save_density`."""
+        """Write the density to a run folder; see :func:`drl_density.density.store.save_density`.
+
+        Args:
+            path: of the folder.
+            force: overwrite the run in it.
+        """
         from drl_density.density.store import save_density
 
         return save_density(self, path, force=force)
 
     @staticmethod
     def load(path: str | Path) -> Density:
-        """Read a density from a run folder."""
+        """Read a density from a run folder.
+
+        Args:
+            path: of the folder.
+        """
         from drl_density.density.store import load_density
 
         return load_density(path)

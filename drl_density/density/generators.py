@@ -90,7 +90,12 @@ class Generator:
         return self.settings.num_calls if self.settings.method == "mmd" else 1
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws ``(num_samples, *event)``, not the density's own."""
+        """Draws ``(num_samples, *event)``, not the density's own.
+
+        Args:
+            num_samples: draws.
+            generator: source of randomness.
+        """
         return self._to_data(self.network.sample(num_samples, generator=generator))
 
     def correct(
@@ -100,7 +105,13 @@ class Generator:
         settings: CorrectionSettings | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Ends ``(num_samples, *event)`` of adjusted chains of the density begun at draws, and their statistics."""
+        """Ends ``(num_samples, *event)`` of adjusted chains of the density begun at draws, and their statistics.
+
+        Args:
+            num_samples: chains.
+            settings: length and kernel of the chains.
+            generator: source of randomness.
+        """
         found = sample_corrected(
             self.density.model,
             num_samples,
@@ -111,7 +122,11 @@ class Generator:
         return self._to_data(found.draws), found.stats
 
     def save(self, path: str | Path) -> None:
-        """Write into the density's run folder, in place of what was distilled before."""
+        """Write into the density's run folder, in place of what was distilled before.
+
+        Args:
+            path: of the run folder.
+        """
         tensors = {name: value for name, value in self.network.state_dict().items() if value.numel()}
         values = {
             "label": "a generator, not the density of this run",

@@ -59,6 +59,9 @@ class ImageSettings:
     def resolve(self, event_shape: tuple[int, ...]) -> ImageSettings:
         """With the shape and multipliers for events ``(h, w)`` or ``(c, h, w)``, or flat ones of the size of ``shape``.
 
+        Args:
+            event_shape: of one point of the data.
+
         Raises:
             DataError: events that are no images, or of another shape than the settings are for.
         """
@@ -88,5 +91,9 @@ class ImageSettings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ImageSettings:
-        """Settings from plain values; lists become tuples."""
+        """Settings from plain values; lists become tuples.
+
+        Args:
+            values: by name.
+        """
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})

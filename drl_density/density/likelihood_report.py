@@ -173,13 +173,20 @@ class LikelihoodReport:
         return chain_table(self.tree)
 
     def save(self, path: str | Path) -> Path:
-        """Write the tree as netCDF, whole or not at all."""
+        """Write the tree as netCDF, whole or not at all.
+
+        Args:
+            path: of the file.
+        """
         write_whole(path, lambda part: self.tree.to_netcdf(part, engine="h5netcdf"))
         return Path(path)
 
     @staticmethod
     def load(path: str | Path) -> LikelihoodReport:
         """Read a report.
+
+        Args:
+            path: of the file.
 
         Raises:
             RunFolderError: missing, damaged, or not a report of this version.
@@ -215,7 +222,11 @@ class LikelihoodReport:
         return int(self.tree["log_likelihood"].sizes["obs_id"])
 
     def to_html(self, path: str | Path) -> Path:
-        """Write one self-contained page, whole or not at all."""
+        """Write one self-contained page, whole or not at all.
+
+        Args:
+            path: of the page.
+        """
         page = self.page().to_html()
         write_whole(path, lambda part: part.write_text(page, encoding="utf-8"))
         return Path(path)

@@ -55,7 +55,11 @@ class Reconstruction:
         return self.draws.std(0)
 
     def interval(self, share: float = 0.9) -> tuple[Tensor, Tensor]:
-        """Central interval of every entry that holds this share of the draws."""
+        """Central interval of every entry that holds this share of the draws.
+
+        Args:
+            share: in (0, 1).
+        """
         ends = torch.tensor([0.5 - share / 2, 0.5 + share / 2], dtype=self.draws.dtype)
         lower, upper = self.draws.quantile(ends, 0)
         return lower, upper

@@ -91,6 +91,9 @@ class FitSettings:
     def preset(cls, name: str) -> FitSettings:
         """The settings of a preset; see :mod:`drl_density.presets`.
 
+        Args:
+            name: such as ``cifar10``.
+
         Raises:
             ValueError: for an unknown name.
 
@@ -196,7 +199,11 @@ class FitSettings:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> FitSettings:
-        """The inverse of :meth:`to_dict`."""
+        """The inverse of :meth:`to_dict`.
+
+        Args:
+            values: plain values, by name.
+        """
         parts = {"training": TrainingSettings(**values["training"])}
         if "images" in values:
             parts["images"] = ImageSettings.from_dict(values["images"])

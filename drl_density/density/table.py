@@ -55,17 +55,32 @@ class Table:
         return "\n".join(["transform (settings.transform and columns override it):", *shown])
 
     def rows(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Rows in data units, dequantised, in float64."""
+        """Rows in data units, dequantised, in float64.
+
+        Args:
+            x: rows ``(n, d)``.
+            generator: source of randomness.
+        """
         return x if self.dequantization is None else self.dequantization(x, generator)
 
     def to_model(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Rows dequantised and transformed, float32."""
+        """Rows dequantised and transformed, float32.
+
+        Args:
+            x: rows ``(n, d)`` in data units.
+            generator: source of randomness.
+        """
         return self.transform(self.rows(x, generator)).float()
 
     def batches(self, num_rows: int, generator: torch.Generator, drawn: Tensor | None = None) -> Tensor:
         """Training rows drawn with replacement (by weight where there are weights), freshly dequantised.
 
         Holes take their values from one of the copies of ``drawn``, :attr:`drawn` when not given.
+
+        Args:
+            num_rows: rows to draw.
+            generator: source of randomness.
+            drawn: ``(copy, row, d)``.
         """
         train, chosen = self.dataset.train, self.choose(num_rows, generator)
         if self.drawn is None:
@@ -75,27 +90,49 @@ class Table:
         return self.with_holes(train[chosen], drawn[copy, chosen], generator)
 
     def choose(self, num_rows: int, generator: torch.Generator) -> Tensor:
-        """Indices of training rows drawn with replacement, by weight where there are weights, ``(n,)``."""
+        """Indices of training rows drawn with replacement, by weight where there are weights, ``(n,)``.
+
+        Args:
+            num_rows: indices to draw.
+            generator: source of randomness.
+        """
         weights = self.dataset.weights
         if weights is None:
             return torch.randint(len(self.dataset.train), (num_rows,), generator=generator)
         return torch.multinomial(weights, num_rows, replacement=True, generator=generator)
 
     def with_holes(self, x: Tensor, drawn: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Rows in data units with NaN as model-space rows whose holes are ``drawn`` ``(n, d)``, float32."""
+        """Rows in data units with NaN as model-space rows whose holes are ``drawn`` ``(n, d)``, float32.
+
+        Args:
+            x: rows ``(n, d)``.
+            drawn: in model space.
+            generator: source of randomness.
+        """
         is_hole = x.isnan()
         u = self.to_model(torch.where(is_hole, self.middle.to(x), x), generator)
         return torch.where(is_hole, drawn.to(u), u)
 
     def some_training_rows(self, generator: torch.Generator, *, most: int = 50_000) -> Tensor:
-        """Training rows in data units, not dequantised: at most ``most``, by weight where there are weights."""
+        """Training rows in data units, not dequantised: at most ``most``, by weight where there are weights.
+
+        Args:
+            generator: source of randomness.
+            most: rows at most.
+        """
         train, weights = self.dataset.train, self.dataset.weights
         if weights is not None:
             return train[torch.multinomial(weights, min(most, len(train)), replacement=True, generator=generator)]
         return train[torch.randperm(len(train), generator=generator)[:most]] if len(train) > most else train
 
     def validation_rows(self, *, seed: int, least: int = 1024, most: int = 8192) -> Tensor:
-        """Validation rows as :meth:`held_out` gives them, drawn by weight where there are weights."""
+        """Validation rows as :meth:`held_out` gives them, drawn by weight where there are weights.
+
+        Args:
+            seed: of the noise and the choice of rows.
+            least: rows at least, by repetition.
+            most: rows at most.
+        """
         data = self.dataset
         return self.held_out(data.validation, seed=seed, weights=data.validation_weights, least=least, most=most)
 
@@ -104,6 +141,13 @@ class Table:
     ) -> Tensor:
         """Held-out rows in data units: repeated with fresh dequantisation until there are enough, or thinned; with
         ``weights``, drawn in proportion to them.
+
+        Args:
+            x: rows ``(n, d)`` in data units.
+            seed: of the noise and the choice of rows.
+            weights: of the rows ``(n,)``.
+            least: rows at least, by repetition.
+            most: rows at most.
         """
         generator = torch.Generator().manual_seed(seed)
         if weights is not None:
@@ -115,7 +159,11 @@ class Table:
         return torch.cat([self.rows(x, generator) for _ in range(copies)])
 
     def slopes(self, x: Tensor) -> Tensor:
-        """log |du_i / dx_i| of every cell of complete rows ``(n, d)``."""
+        """log |du_i / dx_i| of every cell of complete rows ``(n, d)``.
+
+        Args:
+            x: in data units.
+        """
         return column_log_jacobian(self.transform, x)
 
     def completed_rows(self) -> Tensor:
@@ -124,7 +172,12 @@ class Table:
         return torch.cat([self.with_holes(self.dataset.train, copy, generator) for copy in self.drawn]).double()
 
     def validation(self, *, seed: int, **sizes: int) -> HeldOut:
-        """Validation rows in model space, as many as ``sizes`` say; holes are completed several times over, with weights."""
+        """Validation rows in model space, as many as ``sizes`` say; holes are completed several times over, with weights.
+
+        Args:
+            seed: of the noise and the completions.
+            sizes: ``least`` and ``most`` of :meth:`held_out`.
+        """
         if self.drawn is None:
             return HeldOut(self.transform(self.validation_rows(seed=seed, **sizes)).float())
         rows = self.held_out(self.dataset.validation, seed=seed, least=256, most=1024)

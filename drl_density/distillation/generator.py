@@ -41,7 +41,11 @@ class RollOut(nn.Module):
         self.levels = settings.walk(model)
 
     def forward(self, noise: Tensor) -> Tensor:
-        """Points ``(n, *event)`` from latent codes, with the graph through every step."""
+        """Points ``(n, *event)`` from latent codes, with the graph through every step.
+
+        Args:
+            noise: codes ``(n, *event)``.
+        """
         x = noise
         for pair in zip(self.levels, self.levels[1:], strict=False):
             clean = self.model.denoise(x, pair[0], has_graph=torch.is_grad_enabled())
@@ -49,7 +53,12 @@ class RollOut(nn.Module):
         return x
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws ``(num_samples, *event)``."""
+        """Draws ``(num_samples, *event)``.
+
+        Args:
+            num_samples: draws.
+            generator: source of randomness.
+        """
         shape = (num_samples, *self.model.event_shape)
         noise = torch.randn(shape, generator=generator, dtype=self.model.dtype, device=self.model.device)
         with torch.no_grad():
@@ -73,16 +82,30 @@ class OneStepGenerator(nn.Module):
         self.network, self.num_latents = network, num_latents
 
     def forward(self, latents: Tensor) -> Tensor:
-        """g(z)."""
+        """g(z).
+
+        Args:
+            latents: z, ``(n, num_latents)``.
+        """
         return self.network(latents)
 
     def latents(self, num_samples: int, generator: torch.Generator | None) -> Tensor:
-        """Draws of z."""
+        """Draws of z.
+
+        Args:
+            num_samples: rows.
+            generator: source of randomness.
+        """
         dtype = next(self.network.parameters()).dtype
         return torch.randn(num_samples, self.num_latents, generator=generator, dtype=dtype)
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws ``(num_samples, *event)``."""
+        """Draws ``(num_samples, *event)``.
+
+        Args:
+            num_samples: draws.
+            generator: source of randomness.
+        """
         with torch.no_grad():
             return self(self.latents(num_samples, generator))
 

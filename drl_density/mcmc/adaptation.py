@@ -58,7 +58,12 @@ class DualAveraging:
         return DualAveragingState(log_step, log_step, zeros, log_step + math.log(2.0), 0)
 
     def update(self, state: DualAveragingState, acceptance: Tensor) -> DualAveragingState:
-        """Take in one acceptance rate per step size."""
+        """Take in one acceptance rate per step size.
+
+        Args:
+            state: before.
+            acceptance: mean acceptance since, of the shape of the step size.
+        """
         count = state.count + 1
         share = 1 / (count + self.delay)
         error = (1 - share) * state.error + share * (self.target - acceptance.to(state.error))
@@ -68,9 +73,17 @@ class DualAveraging:
         return DualAveragingState(log_step, log_average, error, state.anchor, count)
 
     def step_size(self, state: DualAveragingState) -> Tensor:
-        """The step size to use while adapting."""
+        """The step size to use while adapting.
+
+        Args:
+            state: as it stands.
+        """
         return state.log_step.exp()
 
     def final(self, state: DualAveragingState) -> Tensor:
-        """The averaged step size, to be frozen."""
+        """The averaged step size, to be frozen.
+
+        Args:
+            state: after the last update.
+        """
         return state.log_average.exp()

@@ -68,12 +68,24 @@ class Kernel(Protocol):
     gradients_per_step: int
 
     def init(self, x: Tensor, log_density: LogDensity) -> ChainState:
-        """State at ``x``, shape ``(chains, *event)``."""
+        """State at ``x``, shape ``(chains, *event)``.
+
+        Args:
+            x: positions.
+            log_density: maps positions to ``(chains,)``.
+        """
 
     def step(
         self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
     ) -> tuple[ChainState, StepInfo]:
-        """One transition of all chains; ``step_size`` is a number, or one per chain ``(chains,)``."""
+        """One transition of all chains; ``step_size`` is a number, or one per chain ``(chains,)``.
+
+        Args:
+            state: before.
+            log_density: that of the state.
+            step_size: e.
+            generator: source of randomness.
+        """
 
 
 def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -51,7 +51,12 @@ class Composed(nn.Module):
         return bool(getattr(self.network, "has_bounded_growth", False))
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """The sum, of the shape of the network's own output."""
+        """The sum, of the shape of the network's own output.
+
+        Args:
+            x: ``(batch, *event)``.
+            log_snr: ``()`` or ``(batch,)``.
+        """
         total = None
         for label, weight in zip(self.labels, self.weights, strict=True):
             if weight:

@@ -39,7 +39,12 @@ class MixtureConditional:
         self.covariances = self.factors @ self.factors.mT
 
     def observed_log_density(self, x: Tensor, is_missing: Tensor) -> Tensor:
-        """log p(x_o) of rows ``(n, d)``, nats, ``(n,)``, float64; what stands in missing places plays no part."""
+        """log p(x_o) of rows ``(n, d)``, nats, ``(n,)``, float64; what stands in missing places plays no part.
+
+        Args:
+            x: rows.
+            is_missing: ``(n, d)``.
+        """
         rows, masks = x.split(self._share()), is_missing.split(self._share())
         parts = [self._by_component(row, mask)[0].logsumexp(-1) for row, mask in zip(rows, masks, strict=True)]
         return torch.cat(parts)
@@ -51,6 +56,12 @@ class MixtureConditional:
 
         A draw of the chosen component is moved by S_mo S_oo^{-1} times the gap between its observed coordinates and the
         given ones (Matheron's rule).
+
+        Args:
+            x: rows ``(n, d)``; what stands in missing places plays no part.
+            is_missing: ``(n, d)``.
+            num_draws: per row.
+            generator: source of randomness.
         """
         parts = []
         share = self._share(num_draws)

@@ -139,5 +139,10 @@ class Ensemble(nn.Module):
         return all(getattr(network, "is_integrable", False) for network in self.networks)
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """The mean over members, shape ``(batch,)``."""
+        """The mean over members, shape ``(batch,)``.
+
+        Args:
+            x: ``(batch, *event)``.
+            log_snr: ``()`` or ``(batch,)``.
+        """
         return torch.stack([network(x, log_snr) for network in self.networks]).mean(0)

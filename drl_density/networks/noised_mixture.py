@@ -58,12 +58,21 @@ class NoisedGaussianMixture(nn.Module):
 
     @classmethod
     def standard(cls, num_features: int) -> NoisedGaussianMixture:
-        """One component N(0, I): standard normal at every level."""
+        """One component N(0, I): standard normal at every level.
+
+        Args:
+            num_features: d.
+        """
         return cls(torch.ones(1), torch.zeros(1, num_features), torch.eye(num_features)[None])
 
     @classmethod
     def empty(cls, num_components: int, num_features: int) -> NoisedGaussianMixture:
-        """A mixture of the right shape whose buffers are about to be loaded."""
+        """A mixture of the right shape whose buffers are about to be loaded.
+
+        Args:
+            num_components: K.
+            num_features: d.
+        """
         eye = torch.eye(num_features).expand(num_components, num_features, num_features)
         return cls(torch.full((num_components,), 1 / num_components), torch.zeros(num_components, num_features), eye)
 
@@ -121,5 +130,10 @@ class Tilted(nn.Module):
         return bool(getattr(self.network, "has_bounded_growth", False))
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """Sum of both parts, shape ``(batch,)``."""
+        """Sum of both parts, shape ``(batch,)``.
+
+        Args:
+            x: ``(batch, *event)``.
+            log_snr: ``()`` or ``(batch,)``.
+        """
         return self.mixture(x, log_snr) + self.network(x, log_snr)

@@ -126,6 +126,9 @@ class ResidualEnergy(nn.Module):
 
         ``label`` ``(batch,)`` or ``()`` holds integers 0..num_classes; None tells nothing.
 
+        Args:
+            x: pixels.
+
         Raises:
             ValueError: labels given to a network without them, or images of another shape.
         """

@@ -68,19 +68,36 @@ class StepCalibrated(nn.Module):
         return self.network.settings
 
     def step_alpha_at(self, log_snr: Tensor) -> Tensor:
-        """a at each log-SNR."""
+        """a at each log-SNR.
+
+        Args:
+            log_snr: any shape.
+        """
         return interpolate(self.level_log_snr, self.log_step_alpha, log_snr).exp()
 
     def step_size_at(self, log_snr: Tensor) -> Tensor:
-        """s at each log-SNR, in the units of y = a x."""
+        """s at each log-SNR, in the units of y = a x.
+
+        Args:
+            log_snr: any shape.
+        """
         return interpolate(self.level_log_snr, self.log_step_size, log_snr).exp()
 
     def log_z_offset(self, log_snr: Tensor, num_features: int) -> Tensor:
-        """log Z over x minus log Z over y = a x: -d log a. It is -1400 nats at a = 0.634 and d = 3072."""
+        """log Z over x minus log Z over y = a x: -d log a. It is -1400 nats at a = 0.634 and d = 3072.
+
+        Args:
+            log_snr: any shape.
+            num_features: d.
+        """
         return -num_features * interpolate(self.level_log_snr, self.log_step_alpha, log_snr)
 
     def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
-        """f(a x) / s^2 for ``x`` ``(batch, *event)`` and ``log_snr`` ``(batch,)`` or ``()``: ``(batch,)``."""
+        """f(a x) / s^2 for ``x`` ``(batch, *event)`` and ``log_snr`` ``(batch,)`` or ``()``: ``(batch,)``.
+
+        Args:
+            label: handed on to the network where it is given.
+        """
         alpha = self.step_alpha_at(log_snr)
         if alpha.ndim:
             alpha = alpha.reshape((-1,) + (1,) * (x.ndim - 1))

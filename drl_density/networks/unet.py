@@ -108,7 +108,11 @@ class UNet(nn.Module):
         nn.init.zeros_(self.leave.weight)
 
     def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
-        """Proposal means for states ``(batch, c, h, w)`` or flat rows, at ``log_snr`` ``(batch,)`` or ``()``: as ``x``."""
+        """Proposal means for states ``(batch, c, h, w)`` or flat rows, at ``log_snr`` ``(batch,)`` or ``()``: as ``x``.
+
+        Args:
+            label: integers per row, for a network with labels.
+        """
         level = self.level(self.embed_level(log_snr))
         if self.embed_label is not None:
             level = level + self.embed_label(torch.zeros_like(log_snr, dtype=torch.long) if label is None else label)

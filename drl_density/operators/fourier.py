@@ -156,7 +156,11 @@ class Coils:
         )
 
     def root_sum_of_squares(self, y: Tensor) -> Tensor:
-        """Magnitude image ``(n, h, w)`` from the coils' zero-filled images."""
+        """Magnitude image ``(n, h, w)`` from the coils' zero-filled images.
+
+        Args:
+            y: frequencies ``(n, coil, h, w)``.
+        """
         return root_sum_of_squares(self.fourier.adjoint(y))
 
 

@@ -14,10 +14,18 @@ class LinearOperator(Protocol):
     """A x for batches of points, and its adjoint: <A x, y> = <x, A* y> for all x, y (complex inner product)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """A x for points ``(n, *event)``."""
+        """A x for points ``(n, *event)``.
+
+        Args:
+            x: real or complex.
+        """
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """A* y for measurements ``(n, *measured)``."""
+        """A* y for measurements ``(n, *measured)``.
+
+        Args:
+            y: of the shape of A x.
+        """
 
 
 class ProjectingOperator(LinearOperator, Protocol):

@@ -75,7 +75,13 @@ class AISSettings:
             )
 
     def spread_step(self, step_size: float, num_rows: int, generator: torch.Generator | None) -> StepSize:
-        """The step sizes of one transition."""
+        """The step sizes of one transition.
+
+        Args:
+            step_size: the plan's.
+            num_rows: particles.
+            generator: source of randomness.
+        """
         if self.step_spread == 1:
             return step_size
         return step_size * self.step_spread ** -torch.rand(num_rows, generator=generator)

@@ -89,7 +89,11 @@ class SandwichSettings:
             )
 
     def annealing(self, *, resample_below: float | None = 0.5) -> AISSettings:
-        """The settings of the annealing runs."""
+        """The settings of the annealing runs.
+
+        Args:
+            resample_below: as in :class:`AISSettings`.
+        """
         return AISSettings(
             num_particles=self.num_particles,
             num_replicates=self.num_replicates,

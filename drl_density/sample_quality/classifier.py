@@ -62,6 +62,9 @@ class ImageClassifier(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Features ``(n, num_features)`` of 8-bit grey levels 0..255 ``(n, channels, height, width)``.
 
+        Args:
+            images: of the settings' shape.
+
         Raises:
             DataError: images of another shape.
         """
@@ -73,7 +76,11 @@ class ImageClassifier(nn.Module):
         return functional.relu(self.project(state.flatten(1)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(n, num_classes)``."""
+        """Logits ``(n, num_classes)``.
+
+        Args:
+            images: 8-bit grey levels ``(n, channels, height, width)``.
+        """
         return self.readout(self.features(images))
 
 

@@ -32,7 +32,12 @@ class FeatureExtractor:
     logits: Callable[[Tensor], Tensor] | None = None
 
     def apply(self, images: Tensor, *, batch_size: int = 500) -> tuple[Tensor, Tensor | None]:
-        """(features, class log probabilities or None) of all images, float64, in batches."""
+        """(features, class log probabilities or None) of all images, float64, in batches.
+
+        Args:
+            images: 8-bit grey levels ``(n, channels, height, width)``.
+            batch_size: images at once.
+        """
         with torch.no_grad():
             parts = images.split(batch_size)
             features = torch.cat([self.features(part).double() for part in parts])

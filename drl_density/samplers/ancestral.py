@@ -37,6 +37,9 @@ class AncestralSettings:
     def walk(self, model: EnergySequence) -> tuple[float, ...]:
         """The levels from T to 0.
 
+        Args:
+            model: whose levels are walked.
+
         Raises:
             ValueError: levels out of order, or so far apart that the approximation overshoots, s / a > sigma.
         """

@@ -61,6 +61,9 @@ class DDIMSettings:
     def walk(self, model: EnergySequence) -> tuple[float, ...]:
         """The levels from T to 0.
 
+        Args:
+            model: whose levels are walked.
+
         Raises:
             ValueError: levels that do not fall from T to 0.
         """

@@ -111,7 +111,13 @@ class DiffusionSampler:
     def walk(
         self, num_walks: int, *, generator: torch.Generator | None = None, dtype: torch.dtype = torch.float64
     ) -> tuple[Tensor, Tensor]:
-        """Ends ``(n, *event)`` and log weights ``(n,)``; with gradients enabled, both carry their graph."""
+        """Ends ``(n, *event)`` and log weights ``(n,)``; with gradients enabled, both carry their graph.
+
+        Args:
+            num_walks: n.
+            generator: source of randomness.
+            dtype: of the states.
+        """
         shape = (num_walks, *self.event_shape)
         y = self.scale * torch.randn(shape, generator=generator, dtype=dtype)
         cost = torch.zeros(num_walks, dtype=torch.float64)
@@ -127,7 +133,12 @@ class DiffusionSampler:
         return y, self.log_density(y).double() - self._log_reference(y) - cost
 
     def reverse(self, draws: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Log weights ``(n,)`` of walks noised backward from draws of the target: their mean errs high (EUBO)."""
+        """Log weights ``(n,)`` of walks noised backward from draws of the target: their mean errs high (EUBO).
+
+        Args:
+            draws: ``(n, *event)``, taken for draws of the target.
+            generator: source of randomness.
+        """
         y, cost = draws, torch.zeros(len(draws), dtype=torch.float64)
         weights = self.log_density(y).double() - self._log_reference(y)
         for step in reversed(range(len(self.shares))):
@@ -143,14 +154,25 @@ class DiffusionSampler:
         return weights - cost
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Ends of walks; draws of the target only as far as the weights are even."""
+        """Ends of walks; draws of the target only as far as the weights are even.
+
+        Args:
+            num_samples: walks.
+            generator: source of randomness.
+        """
         with torch.no_grad():
             return self.walk(num_samples, generator=generator)[0]
 
     def log_partition(
         self, *, num_walks: int = 2000, num_replicates: int = 8, generator: torch.Generator | None = None
     ) -> LogPartitionEstimate:
-        """log Z with error, verdict, and in ``details`` the lower bound "elbo" (mean log weight)."""
+        """log Z with error, verdict, and in ``details`` the lower bound "elbo" (mean log weight).
+
+        Args:
+            num_walks: per replicate.
+            num_replicates: independent; their spread is the error.
+            generator: source of randomness.
+        """
         with torch.no_grad():
             weights = torch.stack([self.walk(num_walks, generator=generator)[1] for _ in range(num_replicates)])
         return judge_estimate(

@@ -48,6 +48,9 @@ class FlowSettings:
     def walk(self, model: EnergySequence) -> tuple[float, ...]:
         """The levels from T to 0.
 
+        Args:
+            model: whose levels are walked.
+
         Raises:
             ValueError: levels out of order.
         """

@@ -77,7 +77,14 @@ class GaussianMixtureSequence:
     def example(
         cls, *, dim: int = 2, num_components: int = 3, schedule: NoiseSchedule | None = None, seed: int = 0
     ) -> GaussianMixtureSequence:
-        """Random means of variance 0.64, full covariances of scale 0.05 to 0.15, uneven weights."""
+        """Random means of variance 0.64, full covariances of scale 0.05 to 0.15, uneven weights.
+
+        Args:
+            dim: d.
+            num_components: K.
+            schedule: 8 levels when not given.
+            seed: of means and covariances.
+        """
         generator = torch.Generator().manual_seed(seed)
         means = 0.8 * torch.randn(num_components, dim, generator=generator, dtype=torch.float64)
         factors = torch.randn(num_components, dim, dim, generator=generator, dtype=torch.float64)
@@ -99,28 +106,53 @@ class GaussianMixtureSequence:
         )
 
     def log_z(self, level: Level) -> Tensor:
-        """Exact log normaliser of a level."""
+        """Exact log normaliser of a level.
+
+        Args:
+            level: continuous, in [0, T].
+        """
         return self.offsets[0] + self.offsets[1] * self.schedule.log_snr_at(level)
 
     def marginal(self, level: float) -> MixtureSameFamily:
-        """The exact normalised distribution of a level."""
+        """The exact normalised distribution of a level.
+
+        Args:
+            level: continuous, in [0, T].
+        """
         alpha, sigma = float(self.schedule.alpha_at(level)), float(self.schedule.sigma_at(level))
         covariances = alpha**2 * self.covariances + sigma**2 * torch.eye(self.dim).double()
         return MixtureSameFamily(Categorical(self.weights), MultivariateNormal(alpha * self.means, covariances))
 
     def log_prob(self, x: Tensor, level: float) -> Tensor:
-        """Exact normalised log density."""
+        """Exact normalised log density.
+
+        Args:
+            x: rows ``(n, d)``.
+            level: continuous, in [0, T].
+        """
         return self.marginal(level).log_prob(x.double())
 
     def sample(self, num_rows: int, level: float | None, *, generator: torch.Generator | None = None) -> Tensor:
-        """Exact draws of a level, or clean data for ``level=None``."""
+        """Exact draws of a level, or clean data for ``level=None``.
+
+        Args:
+            num_rows: draws.
+            level: continuous, in [0, T].
+            generator: source of randomness.
+        """
         chosen = torch.multinomial(self.weights, num_rows, replacement=True, generator=generator)
         noise = torch.randn(num_rows, self.dim, 1, generator=generator, dtype=torch.float64)
         clean = self.means[chosen] + (torch.linalg.cholesky(self.covariances)[chosen] @ noise).squeeze(-1)
         return clean if level is None else self.schedule.diffuse(clean, level, generator=generator)
 
     def recovery(self, x_noisier: Tensor, level: float, *, noisier: float | None = None) -> MixtureSameFamily:
-        """Exact p(x_level | x_noisier) for states ``(n, d)``: again a mixture, by Bayes' rule for each component."""
+        """Exact p(x_level | x_noisier) for states ``(n, d)``: again a mixture, by Bayes' rule for each component.
+
+        Args:
+            x_noisier: states one level up, or at ``noisier``.
+            level: of the cleaner state.
+            noisier: of the given state.
+        """
         noisier = level + 1 if noisier is None else noisier
         step_alpha, step_sigma = map(float, self.schedule.step_between(level, noisier))
         prior = self.marginal(level).component_distribution
@@ -137,7 +169,12 @@ class GaussianMixtureSequence:
         return MixtureSameFamily(Categorical(logits=self.weights.log() + evidence), parts)
 
     def denoise(self, x: Tensor, level: float) -> Tensor:
-        """Exact posterior mean of the clean row given rows ``(n, d)`` of a level."""
+        """Exact posterior mean of the clean row given rows ``(n, d)`` of a level.
+
+        Args:
+            x: noised rows.
+            level: at which they stand.
+        """
         alpha, sigma = float(self.schedule.alpha_at(level)), float(self.schedule.sigma_at(level))
         predicted = alpha**2 * self.covariances + sigma**2 * torch.eye(self.dim).double()
         gain = alpha * self.covariances @ torch.linalg.inv(predicted)

@@ -74,7 +74,13 @@ class AmbientDenoiser(nn.Module):
         )
 
     def forward(self, x: Tensor, is_seen: Tensor, log_snr: Tensor) -> Tensor:
-        """Estimates of the clean points ``(n, d)`` from states and masks ``(n, d)`` and log-SNR ``(n,)`` or ``()``."""
+        """Estimates of the clean points ``(n, d)`` from states and masks ``(n, d)`` and log-SNR ``(n,)`` or ``()``.
+
+        Args:
+            x: states; unseen entries play no part.
+            is_seen: masks.
+            log_snr: of the states.
+        """
         seen = is_seen.to(x)
         level = log_snr.to(x).expand(len(x))[:, None]
         return self.layers(torch.cat([x * seen, seen, level / 4, torch.sigmoid(level)], 1))
@@ -171,6 +177,12 @@ class AmbientPrior:
         self.dtype, self.device = like.dtype, like.device
 
     def denoise(self, x: Tensor, level: float, *, has_graph: bool = False) -> Tensor:
-        """E[x_0 | A~ x, A~] for rows ``(n, d)``."""
+        """E[x_0 | A~ x, A~] for rows ``(n, d)``.
+
+        Args:
+            x: states.
+            level: at which they stand.
+            has_graph: keep the result differentiable in x.
+        """
         with torch.set_grad_enabled(has_graph):
             return self.denoiser(x, self.is_seen.expand(len(x), -1), self.schedule.log_snr_at(level))

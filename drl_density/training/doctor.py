@@ -40,6 +40,11 @@ class Doctor:
 
         A validation loss that rises while the training loss does not is overfitting, which early stopping answers; it
         is a run-away only when the training loss has risen as well.
+
+        Args:
+            record: of this evaluation.
+            history: records before it.
+            num_features: d.
         """
         if not math.isfinite(record["loss"]) or not math.isfinite(record["validation_loss"]):
             return "the loss is not a finite number"
@@ -57,7 +62,12 @@ class Doctor:
         return None
 
     def complaints(self, record: dict, *, num_features: int) -> list[str]:
-        """Things to say about an evaluation that need no rollback."""
+        """Things to say about an evaluation that need no rollback.
+
+        Args:
+            record: of this evaluation.
+            num_features: d.
+        """
         said = []
         for name, limit, words in (
             ("acceptance_rate", self.min_acceptance, "chains hardly accept"),

@@ -61,13 +61,23 @@ class LangevinChains:
             )
 
     def step_alpha(self, model: EnergySequence, levels: Tensor) -> Tensor:
-        """a of each row's level, with 1 at a marginal top."""
+        """a of each row's level, with 1 at a marginal top.
+
+        Args:
+            model: whose schedule counts.
+            levels: integers ``(batch,)``.
+        """
         return model.schedule.langevin_steps(self.factor, is_top_marginal=self.is_top_marginal)[0].to(levels.device)[
             levels
         ]
 
     def loss_weight(self, model: EnergySequence, levels: Tensor) -> Tensor:
-        """(sigma_1 / sigma_{t+1}) s_t^2: the papers weigh the raw output f~ = s^2 f by the ratio."""
+        """(sigma_1 / sigma_{t+1}) s_t^2: the papers weigh the raw output f~ = s^2 f by the ratio.
+
+        Args:
+            model: whose schedule counts.
+            levels: integers ``(batch,)``.
+        """
         _, step_size = model.schedule.langevin_steps(self.factor, is_top_marginal=self.is_top_marginal)
         sigma = model.schedule.step_sigma
         return ((sigma[0] / sigma) * step_size**2).to(levels.device)[levels]

@@ -83,7 +83,15 @@ class LangevinRecovery:
     def draw(
         self, model: EnergySequence, clean: Tensor, x_noisier: Tensor, levels: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Negatives x^- and the acceptance of their chains."""
+        """Negatives x^- and the acceptance of their chains.
+
+        Args:
+            model: the sequence.
+            clean: x_t, ``(batch, *event)``.
+            x_noisier: x_{t+1}.
+            levels: t of each row, ``(batch,)``.
+            generator: source of randomness.
+        """
         column = (-1,) + (1,) * (x_noisier.ndim - 1)
         alpha = self.chains.step_alpha(model, levels).to(clean).reshape(column)
         if self.negatives == "langevin":

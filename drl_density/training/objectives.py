@@ -124,7 +124,14 @@ class RecoveryLikelihood:
         where: tuple[Tensor, Tensor, Tensor],
         generator: torch.Generator | None,
     ) -> tuple[Tensor, LevelStatistics]:
-        """Recovery part alone at ``where`` = (level of each row, shift of the grid, step sizes), with its statistics."""
+        """Recovery part alone at ``where`` = (level of each row, shift of the grid, step sizes), with its statistics.
+
+        Args:
+            model: the sequence.
+            x: clean rows ``(batch, *event)``.
+            where: three tensors, ``(batch,)``, ``()`` and ``(T,)``.
+            generator: source of randomness.
+        """
         levels, shift, step_sizes = where
         position = levels + shift
         noisier = (position + self.jump).minimum(torch.tensor(float(model.num_levels), device=x.device).double())

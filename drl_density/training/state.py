@@ -93,6 +93,10 @@ class TrainingState:
     def load_tensors(self, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
         """Put back what :meth:`to_tensors` gave.
 
+        Args:
+            tensors: copied.
+            scalars: copied.
+
         Raises:
             RunFolderError: if the tensors belong to another model.
         """

@@ -109,7 +109,11 @@ class TrainingSettings:
             )
 
     def rate(self, step: int) -> float:
-        """Learning rate at a step."""
+        """Learning rate at a step.
+
+        Args:
+            step: gradient steps done before it.
+        """
         warmup = min(1.0, (step + 1) / self.warmup_steps)
         if self.decay == "constant":
             return self.learning_rate * warmup

@@ -50,6 +50,9 @@ class Workers:
     def own(self, num_shards: int) -> range:
         """The shards of a batch that this process works on: a contiguous block, block sizes differ by one at most.
 
+        Args:
+            num_shards: of a batch.
+
         Raises:
             ValueError: fewer shards than processes.
         """
@@ -61,14 +64,22 @@ class Workers:
         return range(num_shards * self.rank // self.count, num_shards * (self.rank + 1) // self.count)
 
     def add_up(self, *tensors: Tensor) -> None:
-        """Replace each tensor by its sum over all processes; all processes get the same bits."""
+        """Replace each tensor by its sum over all processes; all processes get the same bits.
+
+        Args:
+            tensors: changed in place.
+        """
         if self.count > 1:
             with _said_when_lost():
                 for tensor in tensors:
                     distributed.all_reduce(tensor)
 
     def share(self, values: Any) -> Any:
-        """Plain values of the first process, in every process; what the others pass plays no part."""
+        """Plain values of the first process, in every process; what the others pass plays no part.
+
+        Args:
+            values: what JSON can hold.
+        """
         if self.count == 1:
             return values
         text = json.dumps(values).encode() if self.is_first else b""
@@ -82,7 +93,11 @@ class Workers:
         return json.loads(bytes(sent.tolist()))
 
     def share_tensors(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors of the first process in every process, whatever names and shapes the others have."""
+        """Tensors of the first process in every process, whatever names and shapes the others have.
+
+        Args:
+            tensors: by name.
+        """
         if self.count == 1:
             return tensors
         kinds = self.share({name: [list(t.shape), str(t.dtype)[6:]] for name, t in tensors.items()})
@@ -96,6 +111,10 @@ class Workers:
 
     def check_agreement(self, tensors: Iterable[Tensor], *, step: int) -> None:
         """Compare the sum of all weights over processes, to the bit.
+
+        Args:
+            tensors: all weights.
+            step: for the message.
 
         Raises:
             NumericalError: if they drifted apart.

@@ -98,7 +98,11 @@ class MarginalGaussianization(Transform):
         return (self.marginals.log_density(x.double()) - log_normal).sum(-1).to(x.dtype)
 
     def marginal_log_density(self, x: Tensor) -> Tensor:
-        """log density of each column by itself, ``(*, d)``."""
+        """log density of each column by itself, ``(*, d)``.
+
+        Args:
+            x: rows ``(*, d)``.
+        """
         return self.marginals.log_density(x.double())
 
     def describe(self) -> list[str]:

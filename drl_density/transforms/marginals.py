@@ -45,7 +45,11 @@ class Marginals:
     scales: Tensor
 
     def to_coordinate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(y, log dy/dx), each ``(*, d)``."""
+        """(y, log dy/dx), each ``(*, d)``.
+
+        Args:
+            x: values ``(*, d)``.
+        """
         parts = [self._column(x[..., index], index) for index in range(x.shape[-1])]
         return torch.stack([y for y, _ in parts], -1), torch.stack([slope for _, slope in parts], -1)
 
@@ -67,7 +71,11 @@ class Marginals:
         return left - right, math.log(upper - lower) - left - right
 
     def from_coordinate(self, y: Tensor) -> Tensor:
-        """x of coordinates y, ``(*, d)``."""
+        """x of coordinates y, ``(*, d)``.
+
+        Args:
+            y: coordinates ``(*, d)``.
+        """
         columns = []
         for index, kind in enumerate(self.coordinates):
             value, width = y[..., index], float(self.widths[index])
@@ -85,7 +93,11 @@ class Marginals:
         return torch.stack(columns, -1)
 
     def log_parts(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(log density, log CDF, log survival) in the coordinate, each ``(*, d)``."""
+        """(log density, log CDF, log survival) in the coordinate, each ``(*, d)``.
+
+        Args:
+            y: coordinates ``(*, d)``.
+        """
         scales, weights = self.scales.to(y), self.log_weights.to(y)
         z = (y[..., None] - self.locations.to(y)) / scales
         below, above = functional.logsigmoid(z), functional.logsigmoid(-z)
@@ -93,12 +105,21 @@ class Marginals:
         return density, (weights + below).logsumexp(-1), (weights + above).logsumexp(-1)
 
     def log_density(self, x: Tensor) -> Tensor:
-        """log density of each column, ``(*, d)``, nats."""
+        """log density of each column, ``(*, d)``, nats.
+
+        Args:
+            x: values ``(*, d)``.
+        """
         y, slope = self.to_coordinate(x)
         return self.log_parts(y)[0] + slope
 
     def quantile_coordinate(self, u: Tensor, *, num_iterations: int = 100) -> Tensor:
-        """y with CDF(y) = Phi(u), by Newton steps kept inside a shrinking bracket, in log space."""
+        """y with CDF(y) = Phi(u), by Newton steps kept inside a shrinking bracket, in log space.
+
+        Args:
+            u: standard normal scores ``(*, d)``.
+            num_iterations: steps at most.
+        """
         lower_tail = torch.special.log_ndtr(u)
         upper_tail = torch.special.log_ndtr(-u)
         logits = (lower_tail - upper_tail)[..., None]

@@ -73,7 +73,11 @@ class VariationalDequantization(nn.Module):
         nn.init.zeros_(self.readout.bias)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> NoisedRows:
-        """Noise for rows ``x`` ``(n, d)`` or ``(n, *event_shape)``; differentiable in this module's weights."""
+        """Noise for rows ``x`` ``(n, d)`` or ``(n, *event_shape)``; differentiable in this module's weights.
+
+        Args:
+            generator: source of randomness.
+        """
         low, high = self.value_range
         dtype = self.hidden.bias.dtype
         events = x.reshape(len(x), *self.event_shape).to(dtype)
