@@ -1,4 +1,4 @@
-"""Hamiltonian Monte Carlo with a fixed number of leapfrog steps."""
+"""Hamiltonian Monte Carlo with a fixed number of leapfrog steps of a random size."""
 
 from __future__ import annotations
 
@@ -25,6 +25,9 @@ from drl_density.mcmc.kernel import (
 class HMC:
     """Hamiltonian Monte Carlo: fresh momentum, ``num_leapfrog`` leapfrog steps, accept or reject.
 
+    On a Gaussian whose scales are alike, trajectories of a fixed length may close on themselves: the chain comes back to
+    where it was, or to its mirror image, and accepts everything. So a transition of more than one step draws its step size.
+
     Attributes:
         num_leapfrog: leapfrog steps per transition; 1 is MALA.
         scale: diagonal preconditioner S (the inverse root of the mass), broadcastable to ``(chains, *event)``.
@@ -40,12 +43,15 @@ class HMC:
 
     num_leapfrog: int = 5
     scale: Tensor | None = None
+    jitter: float = 0.2
     is_adjusted: ClassVar[bool] = True
     target_acceptance: ClassVar[float] = 0.65
 
     def __post_init__(self) -> None:
         if self.num_leapfrog < 1:
             raise ValueError(f"num_leapfrog must be at least 1, got {self.num_leapfrog}")
+        if not 0 <= self.jitter < 1:
+            raise ValueError(f"jitter must lie in [0, 1), got {self.jitter}")
 
     @property
     def gradients_per_step(self) -> int:
@@ -60,6 +66,10 @@ class HMC:
         self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
     ) -> tuple[ChainState, StepInfo]:
         """One transition of all chains."""
+        if self.num_leapfrog > 1 and self.jitter:
+            like = state.log_density
+            drawn = torch.rand(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+            step_size = step_size * (1 + self.jitter * (2 * drawn - 1))
         return leapfrog_step(state, log_density, (step_size, self.scale, self.num_leapfrog), generator)
 
 

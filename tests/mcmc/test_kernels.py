@@ -233,3 +233,25 @@ def test_a_chain_that_leaves_the_numbers_stays_where_it_was():
     assert torch.equal(state.position, x)
     assert bool(info.is_diverging.all())
     assert not bool(info.is_accepted.any())
+
+
+def test_trajectories_that_close_on_themselves_are_broken_up():
+    """Five steps whose trajectory on N(0, 1) closes: chains with one step size stay at their energy, random ones do not."""
+
+    def log_density(x):
+        return -0.5 * x.square().sum(-1)
+
+    step_size = 2 * math.sin(math.pi / 5)  # the leapfrog map turns by 2 pi / 5
+    moved = {}
+    for jitter in (0.0, 0.2):
+        generator, kernel = seeded_generator(4), HMC(5, jitter=jitter)
+        start = 3 * torch.ones(2000, 1, dtype=torch.float64)
+        state = kernel.init(start, log_density)
+        for _ in range(30):
+            state, _ = kernel.step(state, log_density, step_size, generator)
+        moved[jitter] = state.position[:, 0]
+    assert float((moved[0.0] - 3).abs().max()) < 1e-6
+    assert_z(moved[0.2], 0.0)
+    assert_z(moved[0.2].square(), 1.0)
+    with pytest.raises(ValueError, match=r"jitter must lie in \[0, 1\)"):
+        HMC(5, jitter=1.0)
