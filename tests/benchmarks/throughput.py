@@ -1,14 +1,16 @@
-"""Effective draws per second on one target: our vectorised HMC, Pyro's NUTS, and NumPyro's where it is installed.
+"""Effective draws per second on one target: our vectorised HMC, Pyro's NUTS, blackjax and NumPyro where they are installed.
 
     python tests/benchmarks/throughput.py
 
 The target is a logistic regression with a normal prior; effective draws are the least bulk effective sample size over the
-slopes; seconds are those of warm-up and sampling together, for NumPyro with its compilation. One thread for everybody.
+slopes; seconds are those of warm-up and sampling together, with JAX's compilation unless said. One thread for everybody; for
+JAX set XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1".
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import sys
 import time
 from collections.abc import Callable
@@ -108,6 +110,44 @@ def by_numpyro(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float, np.ndarr
     return least_ess(draws), seconds, draws
 
 
+def by_blackjax(x: torch.Tensor, y: torch.Tensor, num_chains: int) -> dict[str, tuple[float, float, np.ndarray]]:
+    """HMC chains side by side with the same leapfrog steps as ours, adapted on one chain; with and without compilation."""
+    import blackjax
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    features, labels = jnp.asarray(x.numpy()), jnp.asarray(y.numpy())
+
+    def log_density(slopes: jax.Array) -> jax.Array:
+        logits = features @ slopes
+        return (logits * labels - jax.nn.softplus(logits)).sum() - 0.5 * jnp.square(slopes).sum()
+
+    warmup = blackjax.window_adaptation(blackjax.hmc, log_density, num_integration_steps=6)
+
+    @jax.jit
+    def run(key: jax.Array, starts: jax.Array) -> jax.Array:
+        (_, parameters), _ = warmup.run(key, starts[0], num_steps=200)
+        kernel = blackjax.hmc(log_density, **parameters)
+
+        def chain(key: jax.Array, start: jax.Array) -> jax.Array:
+            def step(state, key):
+                state, _ = kernel.step(key, state)
+                return state, state.position
+
+            return jax.lax.scan(step, kernel.init(start), jax.random.split(key, 250))[1][100:]
+
+        return jax.vmap(chain)(jax.random.split(key, num_chains), starts)
+
+    starts = 0.3 * jax.random.normal(jax.random.PRNGKey(0), (num_chains, x.shape[1]))
+    found = {}
+    for name in ("compilation included", "compiled before"):
+        started = time.perf_counter()
+        draws = np.asarray(run(jax.random.PRNGKey(len(found)), starts))
+        found[name] = (least_ess(draws), time.perf_counter() - started, draws)
+    return found
+
+
 def main() -> None:
     """Time everybody in one run and print ratios."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -124,12 +164,22 @@ def main() -> None:
         ),
         "Pyro NUTS, 1 chain": lambda: by_pyro(x, y),
     }
-    try:
-        import numpyro  # noqa: F401
-    except ImportError:
-        print("NumPyro is not installed here: left out")
+    if importlib.util.find_spec("blackjax"):
+        found: dict[str, tuple[float, float, np.ndarray]] = {}
+
+        def blackjax_run(name: str) -> tuple[float, float, np.ndarray]:
+            if not found:
+                found.update(by_blackjax(x, y, args.chains))
+            return found[name]
+
+        for name in ("compilation included", "compiled before"):
+            runs[f"blackjax HMC, {args.chains} chains, {name}"] = lambda name=name: blackjax_run(name)
     else:
+        print("blackjax is not installed here: left out")
+    if importlib.util.find_spec("numpyro"):
         runs["NumPyro NUTS, 1 chain"] = lambda: by_numpyro(x, y)
+    else:
+        print("NumPyro is not installed here: left out")
     print(
         f"logistic regression, {args.rows} rows, {args.columns} columns; ratio: effective draws a second of the first to it"
     )
