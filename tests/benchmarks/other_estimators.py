@@ -144,36 +144,52 @@ def _joined(log_z: np.ndarray, evaluations: int, remark: str) -> Result:
 
 
 def tempered_smc(target: Target, seed: int, budget: int, *, num_steps: int = 5, share: float = 0.9) -> Result:
-    """blackjax's adaptive tempered SMC with MALA."""
+    """blackjax's adaptive tempered SMC; MALA whose scale follows the particles' at every temperature.
 
-    def run(key: jax.Array, num_particles: int, step_size: float) -> tuple[float, int]:
-        kernel = blackjax.adaptive_tempered_smc(
+    The step size is the one of a grid whose mean acceptance in a pilot is nearest to 0.574.
+    """
+
+    def run(key: jax.Array, num_particles: int, step_size: float) -> tuple[float, int, float]:
+        def parameters(particles: jax.Array) -> dict[str, jax.Array]:
+            return blackjax.smc.extend_params(
+                {
+                    "step_size": jnp.asarray(step_size),
+                    "inverse_mass_matrix": particles.var(0),
+                    "num_integration_steps": jnp.asarray(1),
+                }
+            )
+
+        key, start = jax.random.split(key)
+        particles = target.scale * jax.random.normal(start, (num_particles, target.dim))
+        kernel = blackjax.inner_kernel_tuning(
+            blackjax.adaptive_tempered_smc,
             target.log_base,
             lambda x: target.in_jax(x) - target.log_base(x),
-            blackjax.mala.build_kernel(),
-            blackjax.mala.init,
-            blackjax.smc.extend_params({"step_size": step_size}),
+            blackjax.hmc.build_kernel(),
+            blackjax.hmc.init,
             blackjax.smc.resampling.systematic,
-            share,
+            mcmc_parameter_update_fn=lambda _, state, __: parameters(state.particles),
+            initial_parameter_value=parameters(particles),
             num_mcmc_steps=num_steps,
+            target_ess=share,
         )
-        key, start = jax.random.split(key)
-        state = kernel.init(target.scale * jax.random.normal(start, (num_particles, target.dim)))
-        step, log_z, temperatures = jax.jit(kernel.step), 0.0, 0
-        while state.tempering_param < 1 and temperatures < 1000:
+        state = kernel.init(particles)
+        step, log_z, rates = jax.jit(kernel.step), 0.0, []
+        while state.sampler_state.tempering_param < 1 and len(rates) < 1000:
             key, own = jax.random.split(key)
             state, info = step(own, state)
             log_z += float(info.log_likelihood_increment)
-            temperatures += 1
-        return log_z, temperatures * num_particles * (num_steps + 2)
+            rates.append(float(info.update_info.acceptance_rate.mean()))
+        return log_z, len(rates) * num_particles * (num_steps + 2), float(np.mean(rates))
 
     key = jax.random.PRNGKey(seed)
-    pilots = {size: run(key, 256, size) for size in (0.002, 0.01, 0.05, 0.2)}
-    best = max(pilots, key=lambda size: pilots[size][0])
+    pilots = {size: run(key, 256, size) for size in (0.2, 0.4, 0.7, 1.0, 1.4)}
+    best = min(pilots, key=lambda size: abs(pilots[size][2] - 0.574))
     num_particles = max(8, round(256 * budget / NUM_REPLICATES / pilots[best][1]))
     runs = [run(own, num_particles, best) for own in jax.random.split(key, NUM_REPLICATES)]
-    values = np.array([log_z for log_z, _ in runs])
-    return _joined(values, sum(count for _, count in runs), f"{num_particles} particles, step {best}")
+    values = np.array([log_z for log_z, _, _ in runs])
+    remark = f"{num_particles} particles, step {best}, acceptance {np.mean([rate for _, _, rate in runs]):.2f}"
+    return _joined(values, sum(count for _, count, _ in runs), remark)
 
 
 def annealed(target: Target, seed: int, budget: int, *, num_steps: int = 200) -> Result:
@@ -267,6 +283,7 @@ def main() -> None:
     parser.add_argument("--logreg", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--particles", type=int, default=64, help="of the sandwich, per replicate")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS), metavar="METHOD")
     parser.add_argument("--targets", nargs="+", default=["logistic regression", "funnel", "many-well"])
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -286,7 +303,7 @@ def main() -> None:
         for seed in range(args.seeds):
             budget = 0
             long_run = [LONG_RUN] if target.log_z is None and seed == 0 else []
-            for method in ("drl_density sandwich", *METHODS, *long_run):
+            for method in ("drl_density sandwich", *args.methods, *long_run):
                 started = time.time()
                 if not budget:
                     found = ours(target, seed, args.particles)
