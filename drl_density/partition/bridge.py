@@ -195,14 +195,9 @@ def multistate_bennett(
     free = torch.zeros(len(values), dtype=torch.float64) if start is None else start[0].double() - start.double()
     shares = counts / counts.sum()
 
-    def membership(f: Tensor) -> Tensor:
-        return (shares.log() + f)[:, None].add(values).softmax(0)
-
-    def objective(f: Tensor) -> float:
-        return float(((shares.log() + f)[:, None] + values).logsumexp(0).mean() - (shares * f).sum())
-
     for _ in range(500):
-        weights = membership(free)
+        log_weights = ((shares.log() + free)[:, None] + values).log_softmax(0)  # of every state at every draw
+        weights = log_weights.exp()
         gradient = weights.mean(1) - shares
         if float(gradient.abs().max()) < tolerance:
             return _multistate_record(values, counts, free)
@@ -210,12 +205,19 @@ def multistate_bennett(
         step = torch.zeros_like(free)
         damped = hessian[1:, 1:] + 1e-12 * torch.eye(len(free) - 1, dtype=torch.float64)
         step[1:] = torch.linalg.solve(damped, gradient[1:])
-        size, before = 1.0, objective(free)
-        while objective(free - size * step) > before and size > 1e-6:
+        size = 1.0
+        while _rise(log_weights, shares, -size * step) > 1e-13 and size > 1e-6:
             size *= 0.5
         free = free - size * step if size > 1e-6 else free + (shares.log() - weights.mean(1).log())
         free = free - free[0]
     raise NumericalError("the multistate equations were not solved in 500 steps: neighbouring states do not overlap")
+
+
+def _rise(log_weights: Tensor, shares: Tensor, move: Tensor) -> float:
+    """What the objective rises by when f moves, from the weights before: exact where the objective itself is so large
+    that its rounding hides the change.
+    """
+    return float((log_weights + move[:, None]).logsumexp(0).mean() - (shares * move).sum())
 
 
 def _multistate_record(values: Tensor, counts: Tensor, free: Tensor) -> MultistateEstimate:

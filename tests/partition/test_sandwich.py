@@ -367,3 +367,18 @@ def test_sandwich_is_reproducible():
 def test_too_few_particles_are_refused_before_anything_runs(counts):
     with pytest.raises(ValueError, match="at least 2 particles and 2 replicates"):
         drl.SandwichSettings(**counts)
+
+
+def test_one_lost_draw_of_the_base_does_not_lose_the_multistate_ratio():
+    """N(0, 1) cut off at 2 by a cliff of ten million nats: log Z = log Phi(2), though some base draws lie below the cliff."""
+    generator = torch.Generator().manual_seed(21)
+    base = dist.Normal(torch.zeros(1).double(), 1.0).to_event(1)
+
+    def cut(x):
+        return base.log_prob(x) - 1e7 * (x[..., 0] > 2)
+
+    path = geometric_path(base, cut, num_bridges=1)
+    draws = torch.randn(20_000, generator=generator, dtype=torch.float64)
+    kept = draws[draws <= 2][: 8 * 64].reshape(8, 1, 64, 1)
+    value, error = equilibrium_estimates(path, kept, generator=generator).multistate
+    assert_z(value, math.log(0.97725), error)
