@@ -87,7 +87,7 @@ def _multistate(values: Tensor, num_states: int, start: Tensor | None) -> Multis
     counts = _counts(values, num_states)
     if start is None:
         groups = values.split(counts.tolist(), dim=1)
-        # Not the mean: one draw of a wide base may lie ten million nats down, and Newton's steps find no way back from there.
+        # Not the mean: one draw of a wide base may lie ten million nats down: no Newton step comes back from there.
         rises = [float(log_mean_exp(groups[k][k + 1] - groups[k][k], 0)) for k in range(num_states - 1)]
         start = torch.tensor([0.0, *rises], dtype=torch.float64).cumsum(0)
     return multistate_bennett(values, counts, start=start)

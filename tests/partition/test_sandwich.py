@@ -370,7 +370,7 @@ def test_too_few_particles_are_refused_before_anything_runs(counts):
 
 
 def test_one_lost_draw_of_the_base_does_not_lose_the_multistate_ratio():
-    """N(0, 1) cut off at 2 by a cliff of ten million nats: log Z = log Phi(2), though some base draws lie below the cliff."""
+    """N(0, 1) cut off at 2 by a cliff of ten million nats: log Z = log Phi(2), though some draws of the base lie there."""
     generator = torch.Generator().manual_seed(21)
     base = dist.Normal(torch.zeros(1).double(), 1.0).to_event(1)
 
