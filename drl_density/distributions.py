@@ -18,6 +18,7 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 
+from drl_density.devices import normal_draws
 from drl_density.errors import DRLDensityWarning
 from drl_density.mcmc import MALA, DualAveraging, Kernel, Recording, run_chain
 
@@ -317,9 +318,7 @@ class EnergyDistribution(_UnnormalizedDistribution):
     def _initial(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         if self.initial is not None:
             return self.initial(shape.numel(), generator)
-        noise = torch.randn(
-            shape + self.event_shape, generator=generator, dtype=self._like.dtype, device=self._like.device
-        )
+        noise = normal_draws(shape + self.event_shape, self._like, generator)
         return constraints_transform(self.support)(noise)
 
     def energy_parameters(self) -> Iterator[nn.Parameter]:

@@ -27,6 +27,7 @@ class DRLDensity(DensityMixin, BaseEstimator):
         max_minutes: bound on the fit.
         random_state: seed, generator or None.
         accept_unreliable: let ``score_samples`` answer although the verdict on log Z is "unreliable".
+        device: where the model computes; the CPU when None.
 
     Attributes:
         density_: the fitted :class:`Density`.
@@ -48,12 +49,14 @@ class DRLDensity(DensityMixin, BaseEstimator):
         max_minutes: float | None = None,
         random_state: Any = None,
         accept_unreliable: bool = False,
+        device: Any = None,
     ) -> None:
         self.settings = settings
         self.validation = validation
         self.max_minutes = max_minutes
         self.random_state = random_state
         self.accept_unreliable = accept_unreliable
+        self.device = device
 
     def fit(self, X: Any, y: Any = None) -> DRLDensity:
         """Fit to rows ``X`` ``(n, d)``; ``y`` is ignored.
@@ -66,7 +69,14 @@ class DRLDensity(DensityMixin, BaseEstimator):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
             data = load_dataset(rows, split=Split(validation=self.validation, test=0.0, seed=seed))
-        self.density_ = fit(data, seed=seed, settings=self.settings, max_minutes=self.max_minutes, progress=False)
+        self.density_ = fit(
+            data,
+            seed=seed,
+            settings=self.settings,
+            max_minutes=self.max_minutes,
+            progress=False,
+            device=self.device,
+        )
         self.log_z_ = (self.density_.estimate.value, self.density_.estimate.standard_error)
         return self
 

@@ -150,7 +150,7 @@ class EnergySequence(nn.Module):
             level: continuous level(s) in [0, T], a number or shape ``(batch,)``.
 
         Returns:
-            shape ``(batch,)``, in the dtype of ``x``.
+            shape ``(batch,)``, in the dtype and on the device of ``x``, which need not be the model's.
         """
         return self.log_density_at(x, self.schedule.log_snr_at(level))
 
@@ -175,10 +175,11 @@ class EnergySequence(nn.Module):
             raise ValueError(
                 f"expected rows of event shape {tuple(self.event_shape)} with one batch dimension, got {tuple(x.shape)}"
             )
-        given = () if label is None else (label,)
+        home, x = x.device, x.to(self.device)
+        given = () if label is None else (label.to(x.device),)
         with self._network_precision(x.device.type):
             tilt = self.network(x.to(self.dtype), log_snr.to(x.device, self.dtype), *given).to(x.dtype)
-        return tilt if self.base is None else self.base(x, log_snr) + tilt
+        return (tilt if self.base is None else self.base(x, log_snr) + tilt).to(home)
 
     @contextmanager
     def precision(self, dtype: torch.dtype | None) -> Iterator[None]:

@@ -120,7 +120,7 @@ class RunFolder:
     def write_tensors(self, name: str, tensors: dict[str, Tensor], values: dict[str, Any] | None = None) -> None:
         """Write tensors, and plain values beside them."""
         metadata = {"format_version": str(FORMAT_VERSION), "values": json.dumps(values or {})}
-        whole = {key: tensor.detach().contiguous().clone() for key, tensor in tensors.items()}
+        whole = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
         self._write(name, lambda target: save_file(whole, target, metadata=metadata))
 
     def read_tensors(self, name: str) -> tuple[dict[str, Tensor], dict[str, Any]]:

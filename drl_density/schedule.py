@@ -16,6 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
+
 Level = int | float | Tensor
 
 
@@ -285,7 +287,7 @@ class NoiseSchedule:
 
 
 def _noised(x: Tensor, alpha: Tensor, sigma: Tensor, generator: torch.Generator | None) -> Tensor:
-    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    noise = normal_draws(x.shape, x, generator)
     shape = alpha.shape + (1,) * (x.ndim - 1) if alpha.ndim else ()
     alpha, sigma = (value.to(x).reshape(shape) for value in (alpha, sigma))
     return alpha * x + sigma * noise

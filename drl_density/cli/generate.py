@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import tyro
 
-from drl_density.cli.tables import load_run
+from drl_density.cli.tables import OnDevice, load_run
 from drl_density.datasets import load_again, read_rows
 from drl_density.density import Density, DistillSettings, distill, reconstruct
 from drl_density.errors import DataError
@@ -29,7 +29,7 @@ OPERATORS = {
 
 
 @dataclasses.dataclass
-class Distill:
+class Distill(OnDevice):
     """Train a generator of few or one network calls per draw; ``sample --method generator`` draws from it.
 
     A generator is not the density of the run: its draws have no log density, and are marked as its own.
@@ -46,7 +46,7 @@ class Distill:
 
     def run(self) -> None:
         """Train and write."""
-        density, rows = load_run(self.run_folder), None
+        density, rows = load_run(self.run_folder, self.device), None
         if self.settings.method == "mmd":
             rows = self._rows(density)
         made = distill(density, rows, settings=self.settings, seed=self.seed)
@@ -67,7 +67,7 @@ class Distill:
 
 
 @dataclasses.dataclass
-class Guide:
+class Guide(OnDevice):
     """Write the density of one label of a fit with labels as a run of its own, for sample, score, evaluate and the rest."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
@@ -85,14 +85,14 @@ class Guide:
 
     def run(self) -> None:
         """Normalise, draw and write."""
-        made = load_run(self.run_folder).guided(self.label, weight=self.weight, seed=self.seed)
+        made = load_run(self.run_folder, self.device).guided(self.label, weight=self.weight, seed=self.seed)
         made.save(self.out, force=self.force)
         print(f"label {self.label}, guidance {self.weight:g}: {made.estimate}")
         print(f"saved in {self.out}; draw with drl-density sample {self.out}")
 
 
 @dataclasses.dataclass
-class Reconstruct:
+class Reconstruct(OnDevice):
     """Points behind a linear measurement, with the fitted density as prior; writes draws, mean and uncertainty.
 
     The file holds ``y`` and one of ``mask`` (observed entries), ``kernel`` (circular blur), ``factor`` (block means) or
@@ -120,7 +120,7 @@ class Reconstruct:
 
     def run(self) -> None:
         """Reconstruct and write."""
-        density = load_run(self.run_folder)
+        density = load_run(self.run_folder, self.device)
         shape = tuple(self.image_shape or density.event_shape)
         name, operator, y = read_measurement(self.measurements)
         if math.prod(shape) == len(density.columns):

@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import tyro
 
-from drl_density.cli.tables import load_run, rows_of, say_remarks
+from drl_density.cli.tables import OnDevice, load_run, rows_of, say_remarks
 from drl_density.density import (
     Density,
     Diagnosis,
@@ -25,7 +25,7 @@ from drl_density.run_folder import RunFolder
 
 
 @dataclasses.dataclass
-class Evaluate:
+class Evaluate(OnDevice):
     """Likelihood of rows with the two-sided interval of log Z; writes report.nc and report.html into the run folder."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
@@ -46,7 +46,7 @@ class Evaluate:
         settings = SandwichSettings(
             num_particles=self.particles, num_replicates=self.replicates, num_mixing_steps=self.mixing_steps
         )
-        density = Density.load(self.run_folder)
+        density = Density.load(self.run_folder, device=self.device)
         rows = rows_of(density, self.source)
         report = density.evaluate(rows, seed=self.seed, settings=settings, progress=True)
         RunFolder.open(self.run_folder).write_dataset("report.nc", report.tree)
@@ -55,7 +55,7 @@ class Evaluate:
 
 
 @dataclasses.dataclass
-class Diagnose:
+class Diagnose(OnDevice):
     """Long adjusted chains from data and from noise, with a verdict; writes it into the run folder's report.html."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
@@ -77,7 +77,7 @@ class Diagnose:
 
     def run(self) -> None:
         """Run, print and write."""
-        density = load_run(self.run_folder)
+        density = load_run(self.run_folder, self.device)
         rows = rows_of(density, self.source)
         rows = dequantized_rows(density, rows, torch.Generator().manual_seed(self.seed))[0]
         found = density.diagnose(
@@ -111,7 +111,7 @@ class Report:
 
 
 @dataclasses.dataclass
-class Compare:
+class Compare(OnDevice):
     """Mean log densities of several fits on the same rows, with paired differences to the first."""
 
     run_folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -123,7 +123,7 @@ class Compare:
 
     def run(self) -> None:
         """Score and print."""
-        densities = {str(folder): Density.load(folder) for folder in self.run_folders}
+        densities = {str(folder): Density.load(folder, device=self.device) for folder in self.run_folders}
         first = next(iter(densities.values()), None)
         for name, density in densities.items():
             if [c.name for c in density.columns] != [c.name for c in first.columns]:

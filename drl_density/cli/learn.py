@@ -10,10 +10,11 @@ from typing import Annotated
 import torch
 import tyro
 
-from drl_density.cli.tables import complete_rows
+from drl_density.cli.tables import OnDevice, complete_rows
 from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
 from drl_density.density import FitSettings, check_memory, fit, footprint, prepare_table
 from drl_density.density.demo import run_demo
+from drl_density.devices import find_device
 from drl_density.errors import DataError, NumericalError
 from drl_density.presets import find_preset
 from drl_density.run_folder import SETTINGS
@@ -21,7 +22,7 @@ from drl_density.training import Workers, joined_workers, num_restarts
 
 
 @dataclasses.dataclass
-class Fit:
+class Fit(OnDevice):
     """Learn a density from a table, small images or a toy, and save it in a run folder."""
 
     source: Annotated[str, tyro.conf.Positional]
@@ -92,6 +93,7 @@ class Fit:
             max_minutes=self.max_minutes,
             resume=self.resume or is_restart,
             force=self.force and not is_restart,
+            device=self.device,
         )
         if not workers.is_first:
             return
@@ -120,12 +122,13 @@ class Fit:
         if self.preset is not None:
             print(find_preset(self.preset).describe())
         if settings.network == "residual":
-            print(footprint(settings).describe())
-            check_memory(settings)
+            place = None if self.device is None else find_device(self.device)
+            print(footprint(settings, place).describe())
+            check_memory(settings, place)
 
 
 @dataclasses.dataclass
-class Demo:
+class Demo(OnDevice):
     """Fit a bundled real set, compare with Gaussian and KDE on the same split and transform, and write a report page."""
 
     out: Path = Path("runs/demo")
@@ -145,7 +148,14 @@ class Demo:
         Raises:
             NumericalError: for a likelihood that is not to be believed; the report is written all the same.
         """
-        done = run_demo(self.source, self.out, seed=self.seed, max_minutes=self.max_minutes, force=self.force)
+        done = run_demo(
+            self.source,
+            self.out,
+            seed=self.seed,
+            max_minutes=self.max_minutes,
+            force=self.force,
+            device=self.device,
+        )
         print(done.text)
         if done.verdict not in ("reliable", "doubtful"):
             raise NumericalError(f"the verdict on log Z is {done.verdict}: see the report for the reasons")

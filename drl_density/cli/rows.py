@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import tyro
 
-from drl_density.cli.tables import as_written, load_run, rows_of, say_remarks, write_csv
+from drl_density.cli.tables import OnDevice, as_written, load_run, rows_of, say_remarks, write_csv
 from drl_density.datasets import read_rows
 from drl_density.density import Density, dequantized_rows, draw, load_generator
 from drl_density.errors import DataError
@@ -19,7 +19,7 @@ from drl_density.samplers import CorrectionSettings
 
 
 @dataclasses.dataclass
-class Sample:
+class Sample(OnDevice):
     """Draw rows from a fitted density and write them as CSV."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
@@ -47,7 +47,7 @@ class Sample:
         if self.method == "generator":
             density, draws, stats = self._generated(generator)
         else:
-            density = load_run(self.run_folder)
+            density = load_run(self.run_folder, self.device)
             found = draw(
                 density,
                 self.n,
@@ -65,7 +65,7 @@ class Sample:
     def _generated(self, generator: torch.Generator) -> tuple[Density, torch.Tensor, dict[str, torch.Tensor]]:
         if self.steps is not None or self.eta is not None:
             raise DataError("a generator has its steps from distill: give no --steps and no --eta")
-        made = load_generator(self.run_folder)
+        made = load_generator(self.run_folder, device=self.device)
         say_remarks(made.density)
         if not self.chain_steps:
             return made.density, made.sample(self.n, generator=generator), {}
@@ -86,7 +86,7 @@ class Sample:
 
 
 @dataclasses.dataclass
-class Score:
+class Score(OnDevice):
     """Write the normalised log density of every row of a table with its interval, p-values, and its profile over levels."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
@@ -101,7 +101,7 @@ class Score:
 
     def run(self) -> None:
         """Score and write."""
-        density = load_run(self.run_folder)
+        density = load_run(self.run_folder, self.device)
         rows = rows_of(density, self.source)
         reference, words = self._reference(density)
         scores = density.outlier_scores(rows, reference=reference)
@@ -132,7 +132,7 @@ class Score:
 
 
 @dataclasses.dataclass
-class Impute:
+class Impute(OnDevice):
     """Fill the holes of a table by draws given each row's own observed cells; several imputations, and diagnostics."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
@@ -148,7 +148,7 @@ class Impute:
 
     def run(self) -> None:
         """Impute and write."""
-        density = load_run(self.run_folder)
+        density = load_run(self.run_folder, self.device)
         rows = read_rows(self.source, density.columns, missing="keep")
         found = density.impute(rows, num_imputations=self.m, seed=self.seed)
         names = [column.name for column in density.columns]
@@ -184,7 +184,7 @@ class Impute:
 
 
 @dataclasses.dataclass
-class Predict:
+class Predict(OnDevice):
     """Write one column given the others: mean, quantiles, probabilities of labels, and the log density of what is there."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
@@ -202,7 +202,7 @@ class Predict:
 
     def run(self) -> None:
         """Predict and write."""
-        density = load_run(self.run_folder)
+        density = load_run(self.run_folder, self.device)
         rows = read_rows(self.source, density.columns, missing="keep", absent=(self.column,))
         found = density.predict(rows, self.column, quantiles=self.quantiles, seed=self.seed)
         names, columns = [], []

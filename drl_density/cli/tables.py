@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,9 +18,17 @@ from drl_density.errors import DataError
 from drl_density.run_folder import write_whole
 
 
-def load_run(path: Path) -> Density:
-    """The density of a run; what is wrong with the fit itself is said on standard error."""
-    density = Density.load(path)
+@dataclasses.dataclass(kw_only=True)
+class OnDevice:
+    """The option that all commands have which compute with a density."""
+
+    device: str | None = None
+    """Where the model computes, such as cuda or cuda:1; the CPU when not given."""
+
+
+def load_run(path: Path, device: str | None = None) -> Density:
+    """The density of a run on ``device``; what is wrong with the fit itself is said on standard error."""
+    density = Density.load(path, device=device)
     say_remarks(density)
     return density
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -35,8 +36,8 @@ def members_of(table: Table, settings: FitSettings) -> dict[str, NoisedGaussianM
 
 
 def build_model(settings: FitSettings, base: NoisedGaussianMixture | QuadraticBase, *, seed: int) -> EnergySequence:
-    """A fresh sequence with resolved ``settings`` on the fixed ``base``."""
-    num_features = base.num_features
+    """A fresh sequence with resolved ``settings`` on a copy of the fixed ``base``."""
+    num_features, base = base.num_features, copy.deepcopy(base)
     generator = torch.Generator().manual_seed(seed)
     schedule = settings.noise_schedule()
     if settings.network == "residual":
@@ -101,11 +102,17 @@ def training_batches(table: Table, settings: FitSettings) -> Batches:
     return mirrored(table.batches, settings.images.shape) if is_mirrored else table.batches
 
 
-def fresh_state(settings: FitSettings, base: NoisedGaussianMixture | QuadraticBase, *, seed: int) -> TrainingState:
-    """A training state at step 0."""
+def fresh_state(
+    settings: FitSettings,
+    base: NoisedGaussianMixture | QuadraticBase,
+    *,
+    seed: int,
+    device: torch.device | None = None,
+) -> TrainingState:
+    """A training state at step 0, with its model on ``device``."""
     training = settings.training
     return new_state(
-        build_model(settings, base, seed=seed),
+        build_model(settings, base, seed=seed).to(device),
         learning_rate=training.learning_rate,
         weight_decay=training.weight_decay,
         average_decay=training.average_decay,

@@ -58,7 +58,7 @@ def compare(models: dict[str, Any], x: Tensor) -> list[Comparison]:
     schemes = {report.scheme for report in reports.values()}
     if len(schemes) > 1:
         raise DataError(f"reports of different schemes do not compare: {' | '.join(sorted(schemes))}")
-    rows = torch.as_tensor(x)
+    rows = torch.as_tensor(x, device="cpu")
     for name, report in reports.items():
         _check_rows(name, report, rows)
     if reports:

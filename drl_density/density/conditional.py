@@ -149,7 +149,7 @@ def observed_log_density(density: Density, rows: Tensor, result: ConditionalResu
 def to_data(density: Density, u: Tensor) -> Tensor:
     """Model-space rows ``(*, d)`` in data units, float64."""
     with torch.no_grad():
-        return density.transform.inv(u.double())
+        return density.transform.inv(u.double().cpu())
 
 
 def condition(
@@ -223,7 +223,7 @@ def read_given(
             index = column_index(density, key)
             row[index] = _value_of(density, index, value)
     else:
-        row = torch.as_tensor(given, dtype=torch.float64).flatten()
+        row = torch.as_tensor(given, dtype=torch.float64, device="cpu").flatten()
         if observed is not None:
             if observed.shape != torch.as_tensor(given).shape or observed.dtype != torch.bool:
                 raise DataError(
@@ -306,7 +306,7 @@ class MarginalDensity:
         Raises:
             DataError: rows of another width, or values outside the fitted bounds.
         """
-        x = torch.as_tensor(x, dtype=torch.float64)
+        x = torch.as_tensor(x, dtype=torch.float64, device="cpu")
         if x.ndim != 2 or x.shape[1] != len(self.columns):
             raise DataError(f"expected rows of {len(self.columns)} columns, got shape {tuple(x.shape)}")
         if bool(x.isnan().any()):

@@ -23,9 +23,9 @@ class DataLogDensity:
         self.model, self.transform = model, transform
 
     def __call__(self, x: Tensor) -> Tensor:
-        flat = x.reshape(x.shape[0], -1)
+        flat = x.reshape(x.shape[0], -1).cpu()
         u = self.transform(flat)
-        return self.model.log_density(u, 0) + self.transform.log_abs_det_jacobian(flat, u)
+        return (self.model.log_density(u, 0) + self.transform.log_abs_det_jacobian(flat, u)).to(x.device)
 
     def parameters(self) -> Any:
         """Parameters of the energy."""
@@ -60,7 +60,7 @@ class ToData:
 
     def __call__(self, u: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.transform.inv(u.double()).reshape(-1, *self.event_shape)
+            return self.transform.inv(u.double().cpu()).reshape(-1, *self.event_shape)
 
 
 class Blank:

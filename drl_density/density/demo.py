@@ -41,6 +41,7 @@ def run_demo(
     force: bool = False,
     settings: FitSettings | None = None,
     progress: bool = True,
+    device: str | torch.device | None = None,
 ) -> DemoOutcome:
     """Fit, compare with a Gaussian and a kernel density estimate, write ``report.html`` and PNG plots.
 
@@ -52,13 +53,23 @@ def run_demo(
         force: overwrite a run in ``out``.
         settings: of the fit.
         progress: show the progress bar.
+        device: of the model, see :func:`fit`.
 
     Returns:
         :class:`DemoOutcome`.
     """
     started = time.monotonic()
     data = load_dataset(source, seed=seed)
-    density = fit(data, seed=seed, out=out, settings=settings, max_minutes=max_minutes, force=force, progress=progress)
+    density = fit(
+        data,
+        seed=seed,
+        out=out,
+        settings=settings,
+        max_minutes=max_minutes,
+        force=force,
+        progress=progress,
+        device=device,
+    )
     table = prepare_table(data, density.settings.transform)
     report = density.evaluate(data.test, seed=seed, start_rows=data.train, progress=progress)
     figures = held_out_figures(table, density, report, seed=seed)

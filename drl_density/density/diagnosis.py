@@ -185,7 +185,7 @@ def diagnose(
     model = density.model
     rows = _checked_rows(density, rows, level, num_steps, num_chains)
     generator = torch.Generator().manual_seed(seed)
-    u = density.transform(rows).to(model.dtype)
+    u = density.transform(rows).to(model.device, model.dtype)
     make = recovery_target if recovery else marginal_target
     target = make(model, u, level, num_chains - num_chains % CHAINS_PER_CONDITIONAL, generator)
     run = run_long(target, kernel, num_steps, generator)
@@ -219,7 +219,7 @@ def diagnose(
 
 
 def _checked_rows(density: Density, rows: Tensor, level: float, num_steps: int, num_chains: int) -> Tensor:
-    rows = torch.as_tensor(rows, dtype=torch.float64)
+    rows = torch.as_tensor(rows, dtype=torch.float64, device="cpu")
     count = torch.Size(density.event_shape).numel()
     if rows.ndim < 1 or len(rows) == 0 or rows[0].numel() != count or not bool(rows.isfinite().all()):
         raise DataError(f"expected complete rows of shape {tuple(density.event_shape)}, got {tuple(rows.shape)}")
@@ -254,14 +254,14 @@ def _figures(
     independent = torch.arange(lp.shape[1])
     if is_recovery:
         independent = torch.arange(half, half + int(target.conditional.max()) + 1)
-    ends = run.result.final_state.position[independent]
-    distance, p_value = energy_distance_test(ends, target.reference, generator=generator)
+    ends, reference = run.result.final_state.position[independent].cpu(), target.reference.cpu()
+    distance, p_value = energy_distance_test(ends, reference, generator=generator)
     shift, shift_p_value = drift_test(draws)
     drift, drift_p_value = _drift(lp)
-    occupancy = mode_occupancy(target.reference, run.result.draws, independent)
+    occupancy = mode_occupancy(reference, run.result.draws, independent)
     with torch.no_grad():
         at_data = target.log_density(target.reference[:2000]).mean() if not is_recovery else math.nan
-        at_start = target.log_density(target.initial).double()
+        at_start = target.log_density(target.initial).double().cpu()
     figures = {
         "max_r_hat": float(split_r_hat(draws.flatten(2).transpose(0, 1)).max()),
         "nested_r_hat": float(nested_r_hat(draws.flatten(2), target.superchains).max()),
@@ -317,12 +317,12 @@ def _tempered(
     initial = target.initial[:: max(1, len(target.initial) // 32)]
     settings = TemperingSettings(num_sweeps=300)
     found = sample_tempered(model, len(initial), level=level, initial=initial, settings=settings, generator=generator)
-    draws = found.draws[len(found.draws) // 4 :]
-    occupancy = mode_occupancy(target.reference, draws, torch.arange(len(initial)))
+    draws, reference = found.draws[len(found.draws) // 4 :].cpu(), target.reference.cpu()
+    occupancy = mode_occupancy(reference, draws, torch.arange(len(initial)))
     figures = {
         "tempered_max_r_hat": float(split_r_hat(draws.flatten(2).transpose(0, 1)).max()),
         "tempered_min_ess": _least_ess(draws),
-        "tempered_distance_p_value": energy_distance_test(draws[-1], target.reference, generator=generator)[1],
+        "tempered_distance_p_value": energy_distance_test(draws[-1], reference, generator=generator)[1],
         "tempered_occupancy_p_value": occupancy.p_value,
         "tempered_restarts": float(found.restarts.double().mean()),
         "tempered_rungs": len(found.levels),

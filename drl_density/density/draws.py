@@ -72,8 +72,8 @@ def draw(
             generator=generator,
         )
     with torch.no_grad():
-        x = density.transform.inv(found.draws.double().flatten(1)).reshape(-1, *density.event_shape)
-    return SampleResult(x, found.stats)
+        x = density.transform.inv(found.draws.double().cpu().flatten(1)).reshape(-1, *density.event_shape)
+    return SampleResult(x, {name: values.cpu() for name, values in found.stats.items()})
 
 
 def _sampler(method: str, num_steps: int | None, eta: float | None) -> tuple[Any, Any]:

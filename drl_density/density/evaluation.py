@@ -54,7 +54,7 @@ def evaluate(
     rows, widths = dequantized_rows(density, rows, generator)
     source = rows if start_rows is None else dequantized_rows(density, _checked(density, start_rows), generator)[0]
     model = density.model
-    u_start = density.transform(source).to(model.dtype)
+    u_start = density.transform(source).to(model.device, model.dtype)
     line = LiveLine(is_shown=progress)
     result = sequence_sandwich(model, data=u_start, settings=settings, generator=generator, watch=line)
     line(Progress("long chains", 0, 1, result.log_z, result.standard_error, line.ess))
@@ -129,7 +129,7 @@ def _audit(density: Density, rows: Tensor, values: Tensor, log_z: float) -> dict
 
 
 def _checked(density: Density, x: Tensor | np.ndarray) -> Tensor:
-    rows = torch.as_tensor(x, dtype=torch.float64)
+    rows = torch.as_tensor(x, dtype=torch.float64, device="cpu")
     count = torch.Size(density.event_shape).numel()
     if rows.ndim < 1 or len(rows) == 0 or rows[0].numel() != count:
         raise DataError(f"expected at least one row of shape {tuple(density.event_shape)}, got {tuple(rows.shape)}")
@@ -221,7 +221,7 @@ def _long_chains(
     )
     shape = result.draws.shape
     with torch.no_grad():
-        draws = density.transform.inv(result.draws.reshape(-1, shape[-1]).double()).reshape(shape)
+        draws = density.transform.inv(result.draws.reshape(-1, shape[-1]).double().cpu()).reshape(shape)
     names = [column.name for column in density.columns]
     return chains_to_groups(draws, result.stats, names, starts=["data"] * count + ["noise"] * count)
 
@@ -233,7 +233,7 @@ def _other_densities(
     model, few = density.model, rows[:most]
     learned = float(values.mean()) + log_z - float(model.log_normalizer(0))
     u = density.transform(few)
-    jacobian, u = density.transform.log_abs_det_jacobian(few, u), u.to(model.dtype)
+    jacobian, u = density.transform.log_abs_det_jacobian(few, u), u.to(model.device, model.dtype)
     figures = {
         "normalised by its learned constant": learned,
         f"annealing sampler (errs low), first {len(few)} rows": float(
@@ -273,4 +273,4 @@ def _diffusion_sampler(density: Density, u: Tensor, generator: torch.Generator) 
     draws = density.transform(density.pool[:512].double()).to(model.dtype)
     path = plan_reverse_path(model, draws, generator=generator)
     with torch.no_grad():
-        return model.log_density(u, 0).double() - reverse_weights(path, u, generator=generator)
+        return model.log_density(u, 0).double().cpu() - reverse_weights(path, u, generator=generator)

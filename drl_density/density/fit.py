@@ -32,6 +32,7 @@ from drl_density.density.selection import AnnealedLikelihood, validation_rows, v
 from drl_density.density.settings import FitSettings
 from drl_density.density.store import TrainingFolder
 from drl_density.density.table import Table, prepare_table
+from drl_density.devices import find_device
 from drl_density.errors import DataError, RunFolderError
 from drl_density.model import EnergySequence
 from drl_density.networks import NoisedGaussianMixture
@@ -51,6 +52,7 @@ def fit(
     resume: bool = False,
     force: bool = False,
     progress: bool = True,
+    device: str | torch.device | None = None,
 ) -> Density:
     """Learn a density from a table, small images, or a toy system.
 
@@ -64,6 +66,8 @@ def fit(
         resume: go on with the run in ``out``.
         force: overwrite the run in ``out``.
         progress: show a progress bar with the doctor's line.
+        device: where models are trained and stay, such as "cuda"; the CPU when not given. Rows and results stay on the
+            CPU, see :meth:`Density.to`.
 
     Returns:
         The fitted :class:`Density`, normalised by annealed importance sampling.
@@ -73,6 +77,7 @@ def fit(
 
     Raises:
         DataError: data that cannot be used.
+        ValueError: a device that is not there.
         RunFolderError: ``out`` holds a run and neither ``resume`` nor ``force`` is given.
         TrainingFailed: training ran away more often than the doctor allows.
         WorkerLost: another process of the run is gone; what was saved is whole.
@@ -80,6 +85,7 @@ def fit(
     started = time.monotonic()
     if max_minutes is not None and not max_minutes > 0:
         raise DataError(f"max_minutes must be a positive number, got {max_minutes}")
+    place = None if device is None else find_device(device)
     workers = Workers.current()
     if workers.count > 1 and out is None:
         raise RunFolderError(f"{workers.count} processes hand their density on through a run folder: give out=...")
@@ -97,14 +103,14 @@ def fit(
     )
     if settings.images.num_classes:
         label_values(dataset, settings.images.num_classes)
-    check_memory(settings)
+    check_memory(settings, place)
     if progress and workers.is_first:
         tqdm.write(table.describe())
     forecast, reserve = None, 0.0
     if saved is None and max_minutes is not None:
-        reserve = finishing_seconds(table, settings, seed=seed)
+        reserve = finishing_seconds(table, settings, seed=seed, device=place)
         left = max_minutes - (time.monotonic() - started + reserve) / 60
-        settings, forecast = within_time(table, settings, left, seed=seed)
+        settings, forecast = within_time(table, settings, left, seed=seed, device=place)
         settings = FitSettings.from_dict(workers.share(settings.to_dict()))
         if progress and workers.is_first:
             tqdm.write(
@@ -116,12 +122,12 @@ def fit(
     runs: dict[str, TrainingState] = {}
     prepared = time.monotonic()
     for index, (name, base) in enumerate(members_of(table, settings).items()):
-        job = _Member(table, settings, base, seed + 7919 * index, name)
+        job = _Member(table, settings, base, seed + 7919 * index, name, place)
         runs[name] = job.train(folder, deadline, progress and workers.is_first)
     times = {"forecast_seconds": forecast, "training_seconds": time.monotonic() - prepared}
     if not workers.is_first:
         workers.wait()
-        return Density.load(out)
+        return Density.load(out, device=place)
     density = _finish(table, settings, runs, {"seed": seed, **times}, folder)
     workers.wait()
     return density
@@ -144,11 +150,12 @@ class _Member:
     base: NoisedGaussianMixture
     seed: int
     name: str
+    device: torch.device | None
 
     def train(self, folder: TrainingFolder | None, deadline: float | None, progress: bool) -> TrainingState:  # noqa: FBT001
         """Train, or go on training, and return the state with its best weights."""
         settings, table = self.settings, self.table
-        state = fresh_state(settings, self.base, seed=self.seed)
+        state = fresh_state(settings, self.base, seed=self.seed, device=self.device)
         if folder is not None:
             folder.restore(state, self.name)
         batches, redraw = training_batches(table, settings), None
@@ -192,7 +199,8 @@ def _select(
     """The member, or the average of all, that scores best on validation, cut off below its best level."""
     models = {}
     for name, state in runs.items():
-        models[name] = build_model(settings, table.bases.mixtures[name.split("-")[0]], seed=0)
+        fresh = build_model(settings, table.bases.mixtures[name.split("-")[0]], seed=0)
+        models[name] = fresh.to(state.model.device)
         models[name].load_state_dict(state.best)
     candidates = {name: freeze(model) for name, model in models.items()}
     if len(models) > 1:

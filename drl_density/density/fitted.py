@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,7 @@ from drl_density.datasets import Column
 from drl_density.density.data_units import Blank, DataLogDensity, PooledSampler, ToData, bounded_support, freeze
 from drl_density.density.settings import FitSettings
 from drl_density.density.tails import largest_power
+from drl_density.devices import find_device
 from drl_density.distributions import EnergyDistribution, SampleResult
 from drl_density.errors import DataError, UnreliableEstimateWarning
 from drl_density.model import EnergySequence
@@ -128,7 +130,7 @@ class Density:
         Raises:
             DataError: rows of another shape.
         """
-        rows, event_shape = torch.as_tensor(x, dtype=torch.float64), torch.Size(self.event_shape)
+        rows, event_shape = torch.as_tensor(x, dtype=torch.float64, device="cpu"), torch.Size(self.event_shape)
         is_flat = rows.ndim > 0 and rows.shape[-1] == event_shape.numel()
         if not is_flat and rows.shape[max(rows.ndim - len(event_shape), 0) :] != event_shape:
             raise DataError(f"expected rows (n, *event) of event shape {tuple(event_shape)}, got {tuple(rows.shape)}")
@@ -412,15 +414,40 @@ class Density:
         return save_density(self, path, force=force)
 
     @staticmethod
-    def load(path: str | Path) -> Density:
+    def load(path: str | Path, *, device: str | torch.device | None = None) -> Density:
         """Read a density from a run folder.
 
         Args:
             path: of the folder.
+            device: where its model is to be, see :meth:`to`.
         """
         from drl_density.density.store import load_density
 
-        return load_density(path)
+        return load_density(path).to(device)
+
+    def to(self, device: str | torch.device | None) -> Density:
+        """This density with a copy of its model on ``device``; itself where that is None or where the model stands.
+
+        The model and states in model space live on the device. Rows in data units are taken from anywhere, and everything
+        that this object's methods return lives on the CPU; likelihoods handed to :meth:`posterior` see rows of the CPU. A
+        ``generator`` of the CPU gives the same random numbers whatever the device.
+
+        Args:
+            device: such as "cuda", "cuda:1" or "cpu".
+
+        Raises:
+            ValueError: a device that is not there.
+
+        >>> import drl_density as drl
+        >>> small = drl.TrainingSettings(num_steps=5, batch_size=32)
+        >>> settings = drl.FitSettings(width=8, num_levels=3, num_pool_draws=20, training=small)
+        >>> density = drl.fit("eight_gaussians", settings=settings, progress=False, device="cpu")
+        >>> density.to("cpu").model.device
+        device(type='cpu')
+        """
+        if device is None or (place := find_device(device)) == self.model.device:
+            return self
+        return dataclasses.replace(self, model=copy.deepcopy(self.model).to(place))
 
     @property
     def remarks(self) -> tuple[str, ...]:

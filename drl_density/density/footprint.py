@@ -60,8 +60,8 @@ class Footprint:
         )
 
 
-def footprint(settings: FitSettings) -> Footprint:
-    """Of resolved ``settings`` with network "residual".
+def footprint(settings: FitSettings, device: torch.device | None = None) -> Footprint:
+    """Of resolved ``settings`` with network "residual", to be trained on ``device``.
 
     Activations are counted on a narrow network, to whose width they are proportional. The time is the shortest of three
     gradients of one somewhat wider, times the square of the widths' ratio, the batch, and the passes of a step.
@@ -107,7 +107,7 @@ def footprint(settings: FitSettings) -> Footprint:
         num_parameters=num_parameters,
         weight_bytes=4 * num_parameters * COPIES,
         activation_bytes=int(rows * ratio * sum(kept.values()) / 2),
-        available_bytes=available_memory(),
+        available_bytes=available_memory(device),
         seconds_per_step=per_row * batch * (chain + 3 + classification),
         num_steps=settings.training.num_steps,
     )
@@ -120,7 +120,7 @@ def _thin(settings: FitSettings, num_channels: int) -> nn.Module:
     return build_image_networks(plain, settings.noise_schedule(), torch.Generator().manual_seed(0))[0]
 
 
-def check_memory(settings: FitSettings) -> None:
+def check_memory(settings: FitSettings, device: torch.device | None = None) -> None:
     """Refuse a fit whose memory does not fit, before anything is trained.
 
     Args:
@@ -135,7 +135,7 @@ def check_memory(settings: FitSettings) -> None:
     """
     if settings.network != "residual":
         return
-    found = footprint(settings)
+    found = footprint(settings, device)
     if not found.fits:
         raise DataError(
             f"this fit needs about {_size(found.total_bytes)} of memory ({_size(found.activation_bytes)} of it for a batch "
@@ -144,8 +144,10 @@ def check_memory(settings: FitSettings) -> None:
         )
 
 
-def available_memory() -> int | None:
-    """Bytes of main memory that a new process may hope for, or None where the system does not say."""
+def available_memory(device: torch.device | None = None) -> int | None:
+    """Bytes that a new process may hope for, of a CUDA device or of main memory; None where the system does not say."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
     table = Path("/proc/meminfo")
     if not table.is_file():
         return None

@@ -30,12 +30,14 @@ def final_annealing(settings: FitSettings) -> tuple[AISSettings, int]:
     return AISSettings(num_particles=settings.num_particles), max(1, min(8, 400 // settings.num_levels))
 
 
-def within_time(table: Table, settings: FitSettings, max_minutes: float, *, seed: int) -> tuple[FitSettings, float]:
+def within_time(
+    table: Table, settings: FitSettings, max_minutes: float, *, seed: int, device: torch.device | None = None
+) -> tuple[FitSettings, float]:
     """Cut the number of steps to what ``max_minutes`` allows at the speed measured on a throw-away state.
 
     Returns the settings and the forecast of the training time in seconds, which early stopping may undercut.
     """
-    per_step = seconds_per_step(table, settings, seed=seed)
+    per_step = seconds_per_step(table, settings, seed=seed, device=device)
     num_members = len(members_of(table, settings))
     allowed = int(0.9 * 60 * max(max_minutes, 0.0) / per_step / num_members)
     every = settings.training.evaluate_every
@@ -51,10 +53,12 @@ def within_time(table: Table, settings: FitSettings, max_minutes: float, *, seed
     return cut, num_steps * per_step * num_members
 
 
-def seconds_per_step(table: Table, settings: FitSettings, *, seed: int, num_steps: int = 12) -> float:
+def seconds_per_step(
+    table: Table, settings: FitSettings, *, seed: int, device: torch.device | None = None, num_steps: int = 12
+) -> float:
     """Measured seconds per training step, its share of an evaluation included."""
     widest = max(table.bases.mixtures.values(), key=lambda base: base.num_components)
-    state = fresh_state(settings, widest, seed=seed)
+    state = fresh_state(settings, widest, seed=seed, device=device)
     every = num_steps
     training = dataclasses.replace(settings.training, num_steps=num_steps, evaluate_every=every)
     held_out = validation_rows(table, settings, seed=seed)
@@ -74,13 +78,13 @@ def seconds_per_step(table: Table, settings: FitSettings, *, seed: int, num_step
     return per_step + (done - times[-1]) / settings.training.evaluate_every
 
 
-def finishing_seconds(table: Table, settings: FitSettings, *, seed: int) -> float:
+def finishing_seconds(table: Table, settings: FitSettings, *, seed: int, device: torch.device | None = None) -> float:
     """Forecast of what comes after training: choosing the member, the final log Z, the pool of draws.
 
     Gradients needed, counted from the sizes of those steps, times the measured time of one.
     """
     widest = max(table.bases.mixtures.values(), key=lambda base: base.num_components)
-    model = freeze(build_model(settings, widest, seed=seed))
+    model = freeze(build_model(settings, widest, seed=seed).to(device))
     count = 2048 if settings.network == "mlp" else 64
     rows = torch.randn(count, widest.num_features, generator=torch.Generator().manual_seed(seed))
     model.score(rows, 0.0)

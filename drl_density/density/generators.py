@@ -119,7 +119,7 @@ class Generator:
             settings=settings,
             generator=generator,
         )
-        return self._to_data(found.draws), found.stats
+        return self._to_data(found.draws), {name: values.cpu() for name, values in found.stats.items()}
 
     def save(self, path: str | Path) -> None:
         """Write into the density's run folder, in place of what was distilled before.
@@ -137,7 +137,7 @@ class Generator:
 
     def _to_data(self, u: Tensor) -> Tensor:
         with torch.no_grad():
-            return self.density.transform.inv(u.double()).reshape(-1, *self.density.event_shape)
+            return self.density.transform.inv(u.double().cpu()).reshape(-1, *self.density.event_shape)
 
     def __repr__(self) -> str:
         return f"Generator(method={self.settings.method!r}, {self.num_calls} calls per draw, not a density)"
@@ -182,8 +182,8 @@ def distill(
     return Generator(density, network, settings, losses)
 
 
-def load_generator(path: str | Path) -> Generator:
-    """Read the generator that stands in a run folder, with its density.
+def load_generator(path: str | Path, *, device: str | torch.device | None = None) -> Generator:
+    """Read the generator that stands in a run folder, with its density, onto ``device``.
 
     Args:
         path: of the run folder.
@@ -194,7 +194,7 @@ def load_generator(path: str | Path) -> Generator:
     folder = RunFolder.open(path)
     if not folder.has(GENERATOR):
         raise RunFolderError(f"{path} holds no generator: make one with drl-density distill {path} --method mmd")
-    density = load_density(path)
+    density = load_density(path).to(device)
     tensors, values = folder.read_tensors(GENERATOR)
     try:
         settings = DistillSettings(**values["settings"])
@@ -214,18 +214,18 @@ def _fresh(density: Density, settings: DistillSettings, generator: torch.Generat
     count = draws.shape[1]
     spread = torch.linalg.cholesky(draws.T.cov().reshape(count, count) + 1e-4 * torch.eye(count))
     network = TiltedGaussianNetwork(draws.mean(0), spread, width=settings.width, generator=generator)
-    return OneStepGenerator(network, count)
+    return OneStepGenerator(network, count).to(density.model.device)
 
 
 def _model_rows(density: Density, rows: Tensor | None, generator: torch.Generator) -> Tensor:
     if rows is None:
         raise DataError("finetuning by MMD needs rows to match: give the training rows, or use method em")
-    flat = torch.as_tensor(rows, dtype=torch.float64).reshape(len(rows), -1)
+    flat = torch.as_tensor(rows, dtype=torch.float64, device="cpu").reshape(len(rows), -1)
     if flat.shape[1] != len(density.columns) or len(flat) < 2:
         raise DataError(f"expected at least two rows of {len(density.columns)} columns, got {tuple(flat.shape)}")
     flat = dequantized_rows(density, flat, generator)[0]
     with torch.no_grad():
-        u = density.transform(flat).float()
+        u = density.transform(flat).float().to(density.model.device)
     return density.model.schedule.diffuse(u, 0, generator=generator)
 
 

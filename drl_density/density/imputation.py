@@ -56,7 +56,7 @@ def impute(
 ) -> Imputation:
     """See :meth:`drl_density.density.Density.impute`."""
     count = torch.Size(density.event_shape).numel()
-    rows = torch.as_tensor(rows, dtype=torch.float64)
+    rows = torch.as_tensor(rows, dtype=torch.float64, device="cpu")
     if num_imputations < 1:
         raise DataError(f"num_imputations must be at least 1, got {num_imputations}")
     if rows.ndim < 1 or len(rows) == 0 or rows[0].numel() != count:

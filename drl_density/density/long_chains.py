@@ -14,6 +14,7 @@ from scipy import stats
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.errors import DataError
 from drl_density.mcmc import MALA, ChainResult, DualAveraging, Kernel, Recording, run_chain
 from drl_density.model import EnergySequence
@@ -81,7 +82,7 @@ def recovery_target(
     chosen = torch.randperm(len(x), generator=generator)[:count]
     own = x[chosen]
     recovery = model.recovery(level, noisier=noisier)
-    noise = torch.randn(own.shape, generator=generator, dtype=own.dtype)
+    noise = normal_draws(own.shape, own, generator)
     x_noisier = recovery.step_alpha * own + recovery.step_sigma * noise
     conditional = torch.arange(count).repeat(2 * pairs)
     target = recovery.condition(x_noisier[conditional])
@@ -132,7 +133,7 @@ def run_long(target: ChainTarget, kernel: Kernel | None, num_steps: int, generat
     adapt = {"num_warmup": warmup, "adaptation": DualAveraging(kernel.target_acceptance)}
     if thin == 1:
         run = run_chain(kernel, target.log_density, target.initial, num_steps=num_steps, **settings, **adapt)
-        return LongRun(run, run.draws, 1, num_steps * kernel.gradients_per_step)
+        return LongRun(_on_cpu(run), run.draws.cpu(), 1, num_steps * kernel.gradients_per_step)
     first = run_chain(
         kernel,
         target.log_density,
@@ -150,7 +151,12 @@ def run_long(target: ChainTarget, kernel: Kernel | None, num_steps: int, generat
         recording=Recording(thin=thin),
         **settings,
     )
-    return LongRun(run, first.draws, thin, num_steps * kernel.gradients_per_step)
+    return LongRun(_on_cpu(run), first.draws.cpu(), thin, num_steps * kernel.gradients_per_step)
+
+
+def _on_cpu(run: ChainResult) -> ChainResult:
+    stats = {name: values.cpu() for name, values in run.stats.items()}
+    return dataclasses.replace(run, draws=run.draws.cpu(), stats=stats)
 
 
 def centered(draws: Tensor, conditional: Tensor) -> Tensor:

@@ -20,10 +20,10 @@ def outlier_scores(
 ) -> xr.Dataset:
     """See :meth:`drl_density.density.Density.outlier_scores`."""
     count = torch.Size(density.event_shape).numel()
-    rows = torch.as_tensor(rows, dtype=torch.float64)
+    rows = torch.as_tensor(rows, dtype=torch.float64, device="cpu")
     if rows.ndim < 1 or len(rows) == 0 or rows[0].numel() != count or bool(rows.isnan().any()):
         raise DataError(f"expected complete rows of shape {tuple(density.event_shape)}, got {tuple(rows.shape)}")
-    known = density.pool if reference is None else torch.as_tensor(reference, dtype=torch.float64)
+    known = density.pool if reference is None else torch.as_tensor(reference, dtype=torch.float64, device="cpu")
     rows, known = rows.reshape(-1, count), known.reshape(-1, count).double()
     if len(known) < 20:
         raise DataError(f"expected at least 20 reference rows to rank against, got {len(known)}")
@@ -64,9 +64,9 @@ def _profile(density: Density, rows: Tensor, known: Tensor, seed: int, num_noise
             ]
         return torch.stack(parts).mean(0)
 
-    u, base = (density.transform(x).to(model.dtype) for x in (rows, known))
+    u, base = (density.transform(x).to(model.device, model.dtype) for x in (rows, known))
     columns = []
     for level in range(model.num_levels):
         expected = at(base, level)
         columns.append((at(u, level) - expected.mean()) / expected.std())
-    return torch.stack(columns, 1).double().numpy()
+    return torch.stack(columns, 1).double().cpu().numpy()

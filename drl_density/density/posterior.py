@@ -70,7 +70,7 @@ def posterior(
     _check(density, log_likelihood)
 
     def in_model_space(u: Tensor) -> Tensor:
-        x = density.transform.inv(u.double()).reshape(-1, *density.event_shape)
+        x = density.transform.inv(u.double().cpu()).reshape(-1, *density.event_shape)
         values = log_likelihood(x)
         lost = int((values.isnan() | (values == math.inf)).sum())
         if lost:
@@ -78,7 +78,7 @@ def posterior(
                 f"log_likelihood gave NaN or +inf at {lost} of {len(x)} rows that the sampler reached: expected a number, "
                 "or -inf where the likelihood is 0; check it far outside the data, where annealing begins"
             )
-        return values.to(u.dtype)
+        return values.to(u)
 
     schedule = model.schedule
     top, bottom = (float(schedule.alpha_at(level)) ** 4 for level in (model.num_levels, 0))

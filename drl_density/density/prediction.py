@@ -83,7 +83,7 @@ def predict(
 ) -> Prediction:
     """See :meth:`drl_density.density.Density.predict`."""
     place = column_index(density, column)
-    rows = torch.as_tensor(rows, dtype=torch.float64)
+    rows = torch.as_tensor(rows, dtype=torch.float64, device="cpu")
     count = torch.Size(density.event_shape).numel()
     if rows.ndim < 1 or len(rows) == 0 or rows[0].numel() != count or count < 2:
         raise DataError(f"expected rows of shape {tuple(density.event_shape)}, got {tuple(rows.shape)}")

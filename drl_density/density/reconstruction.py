@@ -111,7 +111,7 @@ def reconstruct(
     if method == "posterior" and (noise is None or not noise > 0):
         raise DataError(f"method posterior needs a positive noise, got {noise}")
     check_operator(operator)
-    y = torch.as_tensor(y)
+    y = torch.as_tensor(y, device="cpu")
     y = y.to(torch.complex128 if y.is_complex() else torch.float64)
     shape = tuple(image_shape or density.event_shape)
     if math.prod(shape) != len(density.columns):
@@ -127,7 +127,7 @@ def reconstruct(
         call = _guided if method == "guided" else _projected
         u, stats = call(density, operator, y, seen, (num_draws, num_steps), generator)
         with torch.no_grad():
-            draws = density.transform.inv(u.double())
+            draws = density.transform.inv(u.double().cpu())
     residual = (operator.forward(seen(draws)) - y).abs().square()
     return Reconstruction(draws.reshape(-1, *density.event_shape), method, float(residual.mean().sqrt()), stats)
 
@@ -169,7 +169,7 @@ def _guided(
     settings = GuidanceSettings(walk=DDIMSettings(num_steps=sizes[1], eta=1.0))
 
     def to_operand(u: Tensor) -> Tensor:
-        return seen(density.transform.inv(u.double()))
+        return seen(density.transform.inv(u.double().cpu()))
 
     found = sample_guided(
         density.model, operator, y, sizes[0], settings=settings, to_operand=to_operand, generator=generator
@@ -196,8 +196,8 @@ def _projected(
         raise DataError(f"expected {int(operator.is_observed.sum())} observed entries, got {tuple(y.shape)}")
     row = operator.project(seen(like), y[None]).reshape(1, -1)
     with torch.no_grad():
-        u = density.transform(row).to(density.model.dtype)
-    flat = Mask(operator.is_observed.reshape(-1))
+        u = density.transform(row).to(density.model.device, density.model.dtype)
+    flat = Mask(operator.is_observed.reshape(-1).to(u.device))
     settings = CorrectorSettings(walk=DDIMSettings(num_steps=sizes[1], eta=1.0))
     found = sample_projected(density.model, flat, flat.forward(u)[0], sizes[0], settings=settings, generator=generator)
     return found.draws, {"acceptance_rate": float(found.stats["acceptance_rate"].mean())}

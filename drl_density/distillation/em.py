@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.distillation.generator import OneStepGenerator
 from drl_density.errors import TrainingFailed
 from drl_density.model import EnergySequence
@@ -116,7 +117,7 @@ def correct_pairs(
     latents = student.latents(settings.batch_size, generator)
     with torch.no_grad():
         like = student(latents)
-    noise = torch.randn(like.shape, generator=generator, dtype=like.dtype)
+    noise = normal_draws(like.shape, like, generator)
     injected = noise.clone() if settings.cancellation == "all" else torch.zeros_like(noise)
     drift_total = torch.zeros_like(noise)
     for _ in range(settings.num_corrections):
@@ -126,14 +127,14 @@ def correct_pairs(
             state = (alpha * clean + sigma * noise).detach()
             gap = teacher.score(state, level) - student_score(state, level)
             (pull,) = torch.autograd.grad((clean * (alpha * gap.detach())).sum(), point)
-        fresh = torch.randn(noise.shape, generator=generator, dtype=noise.dtype)
+        fresh = normal_draws(noise.shape, noise, generator)
         drift = settings.step_noise * (sigma * gap - noise)
         noise = noise + drift + math.sqrt(2 * settings.step_noise) * fresh
         if settings.cancellation != "none":
             injected = (1 - settings.step_noise) * injected + math.sqrt(2 * settings.step_noise) * fresh
         drift_total = drift_total + settings.step_noise * sigma * gap
         if settings.step_latent:
-            shake = torch.randn(latents.shape, generator=generator, dtype=latents.dtype)
+            shake = normal_draws(latents.shape, latents, generator)
             latents = latents + settings.step_latent * (pull - latents) + math.sqrt(2 * settings.step_latent) * shake
     with torch.no_grad():
         target = alpha * student(latents) + sigma * (noise - injected)
@@ -156,7 +157,7 @@ class _ScoreLearner:
         alpha, sigma = (
             v(levels).to(clean).reshape(column) for v in (network.schedule.alpha_at, network.schedule.sigma_at)
         )
-        noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype)
+        noise = normal_draws(clean.shape, clean, generator)
         with torch.enable_grad():
             point = (alpha * clean + sigma * noise).requires_grad_(True)
             (score,) = torch.autograd.grad(network.log_density(point, levels).sum(), point, create_graph=True)

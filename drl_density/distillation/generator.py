@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from drl_density.devices import normal_draws
 from drl_density.model import EnergySequence
 from drl_density.samplers import DDIMSettings
 from drl_density.samplers.ddim import move
@@ -60,7 +61,7 @@ class RollOut(nn.Module):
             generator: source of randomness.
         """
         shape = (num_samples, *self.model.event_shape)
-        noise = torch.randn(shape, generator=generator, dtype=self.model.dtype, device=self.model.device)
+        noise = normal_draws(shape, self.model, generator)
         with torch.no_grad():
             return self(noise)
 
@@ -96,8 +97,7 @@ class OneStepGenerator(nn.Module):
             num_samples: rows.
             generator: source of randomness.
         """
-        dtype = next(self.network.parameters()).dtype
-        return torch.randn(num_samples, self.num_latents, generator=generator, dtype=dtype)
+        return normal_draws((num_samples, self.num_latents), next(self.network.parameters()), generator)
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws ``(num_samples, *event)``.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.distillation.generator import RollOut
 from drl_density.errors import TrainingFailed
 from drl_density.model import EnergySequence
@@ -127,7 +128,7 @@ def finetune(
     rollout.eval()
     for step in range(settings.num_steps):
         shape = (settings.batch_size, *model.event_shape)
-        noise = torch.randn(shape, generator=generator, dtype=model.dtype, device=model.device)
+        noise = normal_draws(shape, model, generator)
         rows = data[torch.randint(len(data), (settings.batch_size,), generator=generator)].to(noise)
         loss = unbiased_mmd(features(rollout(noise)), features(rows), kernel)
         if not bool(torch.isfinite(loss)):

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.mcmc.kernel import (
     ChainState,
     LogDensity,
@@ -81,7 +82,7 @@ def leapfrog_step(
 ) -> tuple[ChainState, StepInfo]:
     """Draw a momentum, integrate ``(step_size, scale, num_leapfrog)``, accept or reject."""
     x = state.position
-    momentum = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    momentum = normal_draws(x.shape, x, generator)
     proposal, end = integrate(state, momentum, log_density, settings)
     before = 0.5 * row_sum_of_squares(momentum) - state.log_density
     after = 0.5 * row_sum_of_squares(end) - proposal.log_density

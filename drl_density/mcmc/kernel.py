@@ -8,6 +8,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from drl_density.devices import uniform_draws
+
 LogDensity = Callable[[Tensor], Tensor]
 StepSize = float | Tensor
 
@@ -143,7 +145,7 @@ def metropolis(
     is_diverging = ~(energy_error.abs() < DIVERGENCE_THRESHOLD)
     log_ratio = torch.where(energy_error.isnan(), -torch.inf, -energy_error)
     probability = log_ratio.exp().minimum(torch.ones_like(log_ratio))
-    uniform = torch.rand(probability.shape, generator=generator, dtype=probability.dtype, device=probability.device)
+    uniform = uniform_draws(probability.shape, probability, generator)
     is_accepted = uniform < probability
     column = is_accepted.reshape((-1,) + (1,) * (state.position.ndim - 1))
     chosen = ChainState(

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.mcmc.hmc import leapfrog_step
 from drl_density.mcmc.kernel import (
     ChainState,
@@ -49,7 +50,7 @@ class ULA:
     ) -> tuple[ChainState, StepInfo]:
         """One unadjusted step; the information says accepted, with energy error zero."""
         x = state.position
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        noise = normal_draws(x.shape, x, generator)
         move = per_event(step_size, x)
         if self.scale is not None:
             move = move * self.scale.to(x)

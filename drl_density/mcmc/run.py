@@ -184,6 +184,7 @@ class _Tuner:
         """Adapt to the acceptance of one step."""
         if self.adaptation is None:
             return
+        acceptance = acceptance.cpu()
         if self.groups is not None:
             totals = torch.zeros_like(self.state.error).index_add_(0, self.groups, acceptance.double())
             rate = totals / torch.bincount(self.groups, minlength=len(totals))

@@ -153,9 +153,9 @@ def plan_annealing(
     x = path.draw(settings.num_pilot_particles, generator)
     step_size, steps, scales, rates = 1.0, [], [], []
     weights = torch.zeros(len(x), dtype=torch.float64)
-    previous = path.base.log_prob(x).double()
+    previous = path.base.log_prob(x).double().cpu()
     for log_density in path.log_densities:
-        current = _evaluate(log_density, x).double()
+        current = _evaluate(log_density, x)
         weights = weights + current - previous
         if weight_ess(weights) < 0.5 * len(x):
             x = x[resample(weights, len(x), generator=generator)]
@@ -167,7 +167,7 @@ def plan_annealing(
             state, info = tuned.step(state, log_density, settings.spread_step(step_size, len(x), generator), generator)
             rate = float(info.acceptance_probability.mean())
             step_size *= math.exp((rate - kernel.target_acceptance) / (1 + 0.5 * index))
-        x, previous = state.position, state.log_density.double()
+        x, previous = state.position, state.log_density.double().cpu()
         steps.append(step_size)
         scales.append(scale)
         rates.append(rate)
@@ -206,7 +206,7 @@ def place_bridges(
     x = geometric_path(base, log_density, num_bridges=1).draw(settings.num_pilot_particles, generator)
     step_size = 1.0
     while beta < 1:
-        gain = _evaluate(log_density, x).double() - _evaluate(base.log_prob, x).double()
+        gain = _evaluate(log_density, x) - _evaluate(base.log_prob, x)
 
         def conditional_ess(step: float, gain: Tensor = gain) -> float:
             return float(weight_ess(step * gain)) / len(gain)
@@ -322,7 +322,7 @@ def _reverse_rows(
             state, _ = kernel.step(state, log_density, step_size, generator)
         x = state.position
         below = path.log_densities[index - 1] if index else path.base.log_prob
-        weights = weights + state.log_density.double() - _evaluate(below, x).double()
+        weights = weights + state.log_density.double().cpu() - _evaluate(below, x)
     return weights
 
 
@@ -359,7 +359,7 @@ def annealing_log_likelihood(
     """
     rows = x.repeat_interleave(num_chains, 0)
     weights = reverse_anneal(path, plan, settings, rows, generator=generator).reshape(len(x), num_chains)
-    return _evaluate(path.log_densities[-1], x).double() + log_mean_exp(-weights, 1)
+    return _evaluate(path.log_densities[-1], x) + log_mean_exp(-weights, 1)
 
 
 def annealed_importance_sampling(
@@ -406,13 +406,13 @@ def _anneal_rows(
     num_replicates, generator, watch = job
     shape = (num_replicates, settings.num_particles)
     x = path.draw(num_replicates * settings.num_particles, generator)
-    previous = path.base.log_prob(x).double()
+    previous = path.base.log_prob(x).double().cpu()
     weights = torch.zeros(shape, dtype=torch.float64)
     log_z, ess, rates, kept = [], [], [], []
     for index, log_density in enumerate(path.log_densities):
         kernel = dataclasses.replace(settings.kernel, scale=plan.scales[index])
         state = kernel.init(x, log_density)
-        weights = weights + (state.log_density.double() - previous).reshape(shape)
+        weights = weights + (state.log_density.double().cpu() - previous).reshape(shape)
         log_z.append(log_mean_exp(weights, dim=1))
         ess.append(torch.stack([weight_ess(row) for row in weights]) / settings.num_particles)
         if not bool(torch.isfinite(log_z[-1]).all()):
@@ -428,7 +428,7 @@ def _anneal_rows(
             state, info = kernel.step(state, log_density, step_size, generator)
             rate += float(info.acceptance_probability.mean()) / settings.num_transitions
         rates.append(rate)
-        x, previous = state.position, state.log_density.double()
+        x, previous = state.position, state.log_density.double().cpu()
         kept.append(_keep(x.reshape(shape + x.shape[1:]), weights, settings.num_kept, generator))
     particles = x.reshape(shape + x.shape[1:])
     return AnnealingRun(weights, particles, torch.stack(log_z), torch.stack(ess), tuple(rates), torch.stack(kept, 1))
@@ -461,7 +461,7 @@ def _resample_poor(
 
 def _evaluate(log_density: LogDensity, x: Tensor) -> Tensor:
     with torch.no_grad():
-        return log_density(x)
+        return log_density(x).double().cpu()
 
 
 def _chunks(total: int, size: int) -> list[int]:

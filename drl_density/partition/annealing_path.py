@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.model import EnergySequence
 from drl_density.seeding import globally_seeded
 
@@ -109,6 +110,6 @@ def bridge(base: Any, log_density: LogDensity, annealing: float) -> LogDensity:
 
 def _normal_draws(event_shape: Sequence[int], like: Tensor) -> Callable[[int, torch.Generator | None], Tensor]:
     def draw(num_rows: int, generator: torch.Generator | None) -> Tensor:
-        return torch.randn(num_rows, *event_shape, generator=generator, dtype=like.dtype, device=like.device)
+        return normal_draws((num_rows, *event_shape), like, generator)
 
     return draw

@@ -57,7 +57,7 @@ def equilibrium_estimates(
     rows = torch.cat([base.to(kept), kept], 1).transpose(0, 1)  # (density, replicate, n, *event)
     flat = rows.reshape(-1, *event)
     with torch.no_grad():
-        values = [log_density(flat).double() for log_density in (path.base.log_prob, *path.log_densities)]
+        values = [log_density(flat).double().cpu() for log_density in (path.base.log_prob, *path.log_densities)]
     log_densities = torch.stack(values)
     replicate = torch.arange(num_replicates).repeat_interleave(count).repeat(num_densities + 1)
     whole = _multistate(log_densities, num_densities + 1, None)

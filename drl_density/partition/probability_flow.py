@@ -31,14 +31,15 @@ def flow_log_likelihood(model: EnergySequence, x: Tensor, *, num_steps: int = 10
     True
     """
     log_snrs = model.schedule.refine(num_steps).log_snr
-    state, integral = x.to(model.dtype), torch.zeros(len(x), dtype=torch.float64)
+    state = x.to(model.device, model.dtype)
+    integral = torch.zeros(len(x), dtype=torch.float64, device=state.device)
     for start, end in zip(log_snrs[:-1], log_snrs[1:], strict=True):
         width = float(end - start)
         velocity, divergence = flow_field(model, state, start)
         ahead, divergence_ahead = flow_field(model, state + width * velocity, end)
         state = state + 0.5 * width * (velocity + ahead)
         integral = integral + 0.5 * width * (divergence + divergence_ahead)
-    return model.top.log_prob(state).double() + integral
+    return (model.top.log_prob(state).double() + integral).cpu()
 
 
 def flow_field(model: EnergySequence, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,7 +62,7 @@ def flow_field(model: EnergySequence, x: Tensor, log_snr: Tensor) -> tuple[Tenso
         values = model.log_density_at(point, log_snr)
         (score,) = torch.autograd.grad(values.sum(), point, create_graph=True)
         flat = score.flatten(1)
-        trace = torch.zeros(len(x), dtype=torch.float64)
+        trace = torch.zeros(len(x), dtype=torch.float64, device=flat.device)
         for index in range(flat.shape[1]):
             (row,) = torch.autograd.grad(flat[:, index].sum(), point, retain_graph=True)
             trace = trace + row.flatten(1)[:, index].double()

@@ -22,6 +22,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.mcmc.kernel import value_and_gradient
 from drl_density.model import EnergySequence
 
@@ -94,7 +95,7 @@ def plan_reverse_path(
     """
     num_steps = max(1, math.ceil(model.num_levels * steps_per_level))
     levels = torch.linspace(0, model.num_levels, num_steps + 1, dtype=torch.float64)
-    variances, x = [], draws.to(model.dtype)
+    variances, x = [], draws.to(model.device, model.dtype)
     axes = torch.linalg.eigh(x.flatten(1).double().T.cov().reshape(x[0].numel(), -1))[1].to(x)
     for cleaner, noisier in zip(levels[:-1], levels[1:], strict=True):
         step_alpha, step_sigma = (float(value) for value in model.schedule.step_between(cleaner, noisier))
@@ -122,7 +123,7 @@ def forward_weights(
     (torch.Size([8]), torch.Size([8, 2]))
     """
     parts = [_downward(path, count, generator) for count in _chunks(num_paths, path.max_rows)]
-    return torch.cat([weights for weights, _ in parts]), torch.cat([ends for _, ends in parts])
+    return torch.cat([weights for weights, _ in parts]).cpu(), torch.cat([ends for _, ends in parts])
 
 
 def reverse_weights(path: ReversePath, draws: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
@@ -139,19 +140,20 @@ def reverse_weights(path: ReversePath, draws: Tensor, *, generator: torch.Genera
     >>> reverse_weights(path, system.sample(8, 0)).shape
     torch.Size([8])
     """
-    return torch.cat([_upward(path, rows, generator) for rows in draws.to(path.model.dtype).split(path.max_rows)])
+    rows = draws.to(path.model.device, path.model.dtype)
+    return torch.cat([_upward(path, part, generator) for part in rows.split(path.max_rows)]).cpu()
 
 
 def _downward(path: ReversePath, num_paths: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     model = path.model
     shape = (num_paths, *model.event_shape)
-    x = torch.randn(shape, generator=generator, dtype=model.dtype, device=model.device)
+    x = normal_draws(shape, model, generator)
     unit = torch.ones(len(path.axes), dtype=torch.float64, device=x.device)
     weights = -_normal(x, unit)
     for index in range(path.num_steps - 1, -1, -1):
         step_alpha, step_sigma, _ = path.steps[index]
         mean = _reverse_mean(path, x, index)
-        noise = torch.randn(num_paths, len(path.axes), generator=generator, dtype=x.dtype, device=x.device)
+        noise = normal_draws((num_paths, len(path.axes)), x, generator)
         below = mean + ((path.spreads[index].to(x) * noise) @ path.axes.T).reshape(shape)
         weights = weights + _normal((x - step_alpha * below) / step_sigma, step_sigma * unit)
         weights = weights - _normal(noise, path.spreads[index])
@@ -166,7 +168,7 @@ def _upward(path: ReversePath, x: Tensor, generator: torch.Generator | None) -> 
     with torch.no_grad():
         weights = model.log_density(x, 0).double()
     for index, (step_alpha, step_sigma, _) in enumerate(path.steps):
-        noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        noise = normal_draws(x.shape, x, generator)
         above = step_alpha * x + step_sigma * noise
         mean = _reverse_mean(path, above, index)
         weights = weights + _normal(noise, step_sigma * unit) - path.kernel_log_density(x - mean, index)

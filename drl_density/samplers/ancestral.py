@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
+from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.samplers.ddim import DDIMSettings, Denoiser
@@ -85,13 +86,13 @@ def sample_ancestral(
     levels = (settings or AncestralSettings()).walk(model)
     denoiser = model.denoise if denoiser is None else denoiser
     shape = (num_samples, *model.event_shape)
-    x = torch.randn(shape, generator=generator, dtype=model.dtype, device=model.device)
+    x = normal_draws(shape, model, generator)
     for noisier, cleaner in zip(levels, levels[1:], strict=False):
         step_alpha, step_sigma = map(float, model.schedule.step_between(cleaner, noisier))
         alpha, sigma = float(model.schedule.alpha_at(cleaner)), float(model.schedule.sigma_at(cleaner))
         center, spread = x / step_alpha, step_sigma / step_alpha
         score = (alpha * denoiser(center, cleaner) - center) / sigma**2
-        noise = torch.randn(shape, generator=generator, dtype=x.dtype, device=x.device)
+        noise = normal_draws(shape, x, generator)
         x = center + spread**2 * score + spread * noise
         if on_step is not None:
             on_step(StepRecord(cleaner, x, math.nan))

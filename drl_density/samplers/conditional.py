@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.errors import NumericalError
 from drl_density.mcmc import MALA, ChainState, Kernel
@@ -144,7 +145,7 @@ def plan_conditional(
     _check_pattern(model, observed, is_missing)
     num_densities = model.num_levels * settings.steps_per_level + 1
     levels = torch.linspace(model.num_levels, 0, num_densities, dtype=torch.float64).tolist()
-    scales, x = [], draws[:512].to(model.dtype)
+    scales, x = [], draws[:512].to(model.device, model.dtype)
     for index in reversed(range(num_densities)):
         scales.append(model.score(x, levels[index]).square().mean(0).rsqrt())
         if index:
@@ -252,10 +253,10 @@ class _Descent:
         """From N(0, I) to level 0; with ``tune`` step sizes follow the acceptance."""
         model, settings, generator = self.model, self.settings, self.generator
         groups = (len(observed) * settings.num_replicates, settings.num_particles)
-        path = self._noise_path(observed.to(model.dtype).flatten(0, 1))
-        mask = is_missing.repeat_interleave(settings.num_replicates * settings.num_particles, 0)
-        x = torch.randn(mask.shape, generator=generator, dtype=model.dtype, device=model.device)
-        previous = torch.where(mask, -0.5 * x.square() - 0.5 * math.log(2 * math.pi), 0.0).sum(1).double()
+        path = self._noise_path(observed.to(model.device, model.dtype).flatten(0, 1))
+        mask = is_missing.to(model.device).repeat_interleave(settings.num_replicates * settings.num_particles, 0)
+        x = normal_draws(mask.shape, model, generator)
+        previous = torch.where(mask, -0.5 * x.square() - 0.5 * math.log(2 * math.pi), 0.0).sum(1).double().cpu()
         weights = torch.zeros(groups, dtype=torch.float64)
         least, steps, step_size = torch.ones(groups[0], dtype=torch.float64), [], 0.8
         for index, level in enumerate(self.plan.levels):
@@ -263,7 +264,7 @@ class _Descent:
             log_density = SliceEnergy(model, level, given, mask)
             kernel = dataclasses.replace(settings.kernel, scale=self.plan.scales[index])
             state = kernel.init(x, log_density)
-            weights = weights + (state.log_density.double() - previous).reshape(groups)
+            weights = weights + (state.log_density.double().cpu() - previous).reshape(groups)
             ess = weight_ess(weights) / settings.num_particles
             if not bool(torch.isfinite(ess).all()):
                 row = int((~torch.isfinite(ess)).nonzero()[0]) // settings.num_replicates
@@ -278,7 +279,7 @@ class _Descent:
                     size *= math.exp(gap / (1 + 0.5 * count))
             step_size = size
             steps.append(size)
-            x, previous = state.position, state.log_density.double()
+            x, previous = state.position, state.log_density.double().cpu()
         shape = (len(observed), settings.num_replicates, settings.num_particles)
         full = torch.where(mask, x, path[-1].repeat_interleave(settings.num_particles, 0))
         return _Found(
@@ -292,14 +293,14 @@ class _Descent:
         """Particles of all replicates of each row by their weights, ``(row, num_draws, d)``."""
         index = resample(found.log_weights.flatten(1), num_draws, generator=self.generator)
         order = torch.rand(index.shape, generator=self.generator).argsort(1)  # draws in no particular order
-        index = index.gather(1, order)
         particles = found.particles.flatten(1, 2)
+        index = index.gather(1, order).to(particles.device)
         return particles.gather(1, index[..., None].expand(*index.shape, particles.shape[-1]))
 
     def finish(self, draws: Tensor, is_missing: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Chains on the conditional itself: last states, acceptance, worst split R-hat and least ESS of every row."""
         settings, (num_rows, num_draws, _) = self.settings, draws.shape
-        mask, given = is_missing.repeat_interleave(num_draws, 0), draws.flatten(0, 1)
+        mask, given = is_missing.to(draws.device).repeat_interleave(num_draws, 0), draws.flatten(0, 1)
         log_density = SliceEnergy(self.model, 0.0, given, mask)
         kernel = dataclasses.replace(settings.kernel, scale=self.plan.scales[-1])
         state, rate, kept = kernel.init(draws.flatten(0, 1), log_density), 0.0, []
@@ -315,7 +316,7 @@ class _Descent:
             worst = torch.full((2, *is_missing.shape), -math.inf, dtype=torch.float64)
             worst[:, is_missing] = torch.stack([split_r_hat(cells), -bulk_ess(cells)])
             r_hat, ess = worst[0].amax(1), -worst[1].amax(1)
-        return full, rate.reshape(num_rows, num_draws).mean(1), r_hat, ess
+        return full, rate.reshape(num_rows, num_draws).mean(1).cpu(), r_hat, ess
 
     def _noise_path(self, observed: Tensor) -> list[Tensor]:
         """The observed coordinates at each level of the plan, one noise path per row."""

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.samplers.progressive import StepRecord
@@ -110,7 +111,7 @@ def sample_ddim(
     shape = (num_samples, *model.event_shape)
     if noise is not None and noise.shape != shape:
         raise ValueError(f"expected latent codes of shape {shape}, got {tuple(noise.shape)}")
-    x = torch.randn(shape, generator=generator, dtype=model.dtype, device=model.device) if noise is None else noise
+    x = normal_draws(shape, model, generator) if noise is None else noise
     levels = settings.walk(model)
     for noisier, cleaner in zip(levels, levels[1:], strict=False):
         x = move(model, x, denoiser(x, noisier), (noisier, cleaner), settings.eta, generator)
@@ -194,4 +195,4 @@ def move(
     moved = alpha_to * clean + math.sqrt(sigma_to**2 - spread**2) * direction
     if not spread:
         return moved
-    return moved + spread * torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    return moved + spread * normal_draws(x.shape, x, generator)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.partition import flow_field
@@ -93,7 +94,7 @@ def sample_flow(
         raise ValueError("the flow's log-likelihood is that of the model's own scores: give no denoiser with it")
     if noise is not None and noise.shape != shape:
         raise ValueError(f"expected states of shape {shape}, got {tuple(noise.shape)}")
-    x = torch.randn(shape, generator=generator, dtype=model.dtype, device=model.device) if noise is None else noise
+    x = normal_draws(shape, model, generator) if noise is None else noise
     log_likelihood = model.top.log_prob(x).double()
 
     def field(state: Tensor, level: float) -> tuple[Tensor, Tensor | float]:

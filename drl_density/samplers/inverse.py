@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.operators import LinearOperator, ProjectingOperator, check_operator
@@ -75,7 +76,7 @@ def sample_guided(
     """
     settings = settings or GuidanceSettings()
     levels = settings.walk.walk(model)
-    x = torch.randn((num_samples, *model.event_shape), generator=generator, dtype=model.dtype, device=model.device)
+    x = normal_draws((num_samples, *model.event_shape), model, generator)
     to_operand = to_operand or (lambda clean: clean)
     _check_measurement(operator, to_operand(x), y)
     for pair in zip(levels, levels[1:], strict=False):
@@ -84,7 +85,7 @@ def sample_guided(
             clean = model.denoise(point, pair[0], has_graph=True)
             residual = _norm(y - operator.forward(to_operand(clean)))
             (gradient,) = torch.autograd.grad(residual.square().sum(), point)
-        length = residual.detach().reshape((-1,) + (1,) * (x.ndim - 1))
+        length = residual.detach().to(x.device).reshape((-1,) + (1,) * (x.ndim - 1))
         # Where the residual vanishes so does its gradient, and their quotient is taken as 0.
         step = torch.where(length > 0, settings.strength * gradient / length, 0.0)
         x = move(model, x, clean.detach(), pair, settings.walk.eta, generator) - step
@@ -133,7 +134,7 @@ def sample_projected(
         raise ValueError(
             f"{type(operator).__name__} has no project(x, y): use sample_guided or sample_posterior, or give it one"
         )
-    x = torch.randn((num_samples, *model.event_shape), generator=generator, dtype=model.dtype, device=model.device)
+    x = normal_draws((num_samples, *model.event_shape), model, generator)
     _check_measurement(operator, x, y)
     nearest = operator.project(torch.zeros_like(x), y)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
@@ -63,7 +64,7 @@ def sample_predictor_corrector(
     denoiser = model.denoise if denoiser is None else denoiser
     levels = settings.walk.walk(model)
     shape = (num_samples, *model.event_shape)
-    x = torch.randn(shape, generator=generator, dtype=model.dtype, device=model.device)
+    x = normal_draws(shape, model, generator)
     rates: list[Tensor] = []
     for pair in zip(levels, levels[1:], strict=False):
         x = move(model, x, denoiser(x, pair[0]), pair, settings.walk.eta, generator)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.distributions import LogDensity, SampleResult
 from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
@@ -185,11 +186,12 @@ class ProgressiveSampler:
         result = sample_progressive(
             self.model, len(initial), settings=self.settings, plan=self.plan, generator=generator
         )
-        return SampleResult(self.to_data(result.draws).to(initial), result.stats)
+        stats = {name: values.cpu() for name, values in result.stats.items()}
+        return SampleResult(self.to_data(result.draws).to(initial), stats)
 
 
 def _noise(model: EnergySequence, num_rows: int, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(num_rows, *model.event_shape, generator=generator, dtype=model.dtype, device=model.device)
+    return normal_draws((num_rows, *model.event_shape), model, generator)
 
 
 def _conditional_chain(
@@ -207,7 +209,7 @@ def _conditional_chain(
     unit = recovery.scale
     start = recovery.step_alpha * x_noisier
     if settings.starts_at_normal:
-        noise = torch.randn(start.shape, generator=generator, dtype=start.dtype, device=start.device)
+        noise = normal_draws(start.shape, start, generator)
         start = recovery.normal_approximation(x_noisier).mean + recovery.step_sigma / recovery.step_alpha * noise
     x, tuned, rate = _chain(
         settings.kernel, conditional._log_density, start, step_size * unit, settings.num_steps, generator, tune

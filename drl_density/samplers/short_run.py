@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.samplers.progressive import StepRecord
@@ -80,7 +81,7 @@ def sample_short_run(
     for begin in range(0, num_samples, settings.max_rows):
         count = min(settings.max_rows, num_samples - begin)
         if initial is None:
-            x = torch.randn(count, *model.event_shape, generator=generator, dtype=model.dtype, device=model.device)
+            x = normal_draws((count, *model.event_shape), model, generator)
         else:
             x = initial[begin : begin + count].to(model.device, model.dtype)
         for level in reversed(range(model.num_levels)):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws, uniform_draws
 from drl_density.mcmc import MALA, ChainState, DualAveraging, Kernel
 from drl_density.mcmc.kernel import init_state, row_sum_of_squares
 from drl_density.model import EnergySequence
@@ -164,10 +165,10 @@ def _first_ladder(
         a, s = (
             (float(value) for value in model.schedule.step_between(levels[0], level)) if level > levels[0] else (1, 0)
         )
-        noise = torch.randn(bottom.shape, generator=generator, dtype=bottom.dtype, device=bottom.device)
+        noise = normal_draws(bottom.shape, bottom, generator)
         states.append(a * bottom + s * noise)
         scales.append(model.score(states[-1], level).square().mean(0).rsqrt())
-    states.append(torch.randn(bottom.shape, generator=generator, dtype=bottom.dtype, device=bottom.device))
+    states.append(normal_draws(bottom.shape, bottom, generator))
     scales.append(torch.ones_like(scales[0]))
     start = torch.full((len(levels),), 0.8, dtype=torch.float64)
     ones = torch.ones(len(levels) - 1, dtype=torch.float64)
@@ -278,7 +279,7 @@ def _joint_log_density(
 def _refresh_top(state: ChainState, num_ladders: int, generator: torch.Generator | None) -> ChainState:
     """The states at level T replaced by exact draws of N(0, I)."""
     x = state.position
-    fresh = torch.randn(x[-num_ladders:].shape, generator=generator, dtype=x.dtype, device=x.device)
+    fresh = normal_draws(x[-num_ladders:].shape, x, generator)
     kept = slice(0, len(x) - num_ladders)
     return ChainState(
         torch.cat([x[kept], fresh]),
@@ -306,7 +307,7 @@ def swap_neighbours(
     log_ratio = change[lower] + change[upper]
     log_ratio = torch.where(log_ratio.isnan(), -torch.inf, log_ratio)
     probability = log_ratio.exp().minimum(torch.ones_like(log_ratio))
-    uniform = torch.rand(probability.shape, generator=generator, dtype=probability.dtype, device=x.device)
+    uniform = uniform_draws(probability.shape, x, generator)
     is_swapped = uniform < probability
     taken = torch.zeros(rungs, num_ladders, dtype=torch.bool, device=x.device)
     taken[lower], taken[upper] = is_swapped, is_swapped

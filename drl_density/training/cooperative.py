@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
 from drl_density.training.langevin_chains import LangevinChains, draw_pairs
@@ -119,5 +120,5 @@ def propose(
     log_snr = model.schedule.log_snr_at(levels + 1).to(x_noisier)
     given = () if label is None else (label,)
     center = model.initializer(x_noisier, log_snr, *given)
-    noise = torch.randn(x_noisier.shape, generator=generator, dtype=x_noisier.dtype, device=x_noisier.device)
+    noise = normal_draws(x_noisier.shape, x_noisier, generator)
     return (center + ratio * step_sigma * alpha * noise) / alpha

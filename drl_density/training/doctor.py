@@ -89,7 +89,7 @@ def spurious_gap(model: EnergySequence, x: Tensor, step_sizes: Tensor, *, seed: 
 
     Far above zero it tells of modes that the data do not have and that data-started chains never visit.
     """
-    generator = torch.Generator(device=x.device).manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     levels = stratified_levels(len(x), model.num_levels, generator).to(x.device)
     shift = torch.zeros((), dtype=torch.float64, device=x.device)
     objective = RecoveryLikelihood(num_steps=num_steps, noisier_share=1.0)

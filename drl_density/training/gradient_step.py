@@ -44,7 +44,7 @@ def gradient_step(
         state.model.precision(dtype),
     ):
         for generator in _shard_generators(state.generator, settings.num_shards, workers):
-            x = batches(settings.batch_size // settings.num_shards, generator)
+            x = _moved(batches(settings.batch_size // settings.num_shards, generator), state.model.device)
             value = _value(state, objective, x, generator)
             (value.loss if is_whole else value.loss / settings.num_shards).backward()
             values.append(value)
@@ -99,6 +99,10 @@ def _value(
     device = (x[0] if isinstance(x, tuple) else x).device
     with globally_seeded(generator, device):  # dropout
         return objective(state.model, x, state.step_sizes, generator=generator)
+
+
+def _moved(x: Tensor | tuple[Tensor, Tensor], device: torch.device) -> Tensor | tuple[Tensor, Tensor]:
+    return tuple(part.to(device) for part in x) if isinstance(x, tuple) else x.to(device)
 
 
 def _joined(values: list[ObjectiveValue], num_shards: int, workers: Workers) -> ObjectiveValue:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.mcmc import ULA, Kernel
 from drl_density.model import EnergySequence
 from drl_density.networks import held_weights
@@ -172,7 +173,7 @@ def draw_pairs(
     if not shares_noise:
         clean = model.schedule.diffuse(x, level, generator=generator)
         return clean, model.schedule.diffuse_step(clean, level, noisier, generator=generator)
-    noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    noise = normal_draws(x.shape, x, generator)
     column = (-1,) + (1,) * (x.ndim - 1)
 
     def at(place: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
 from drl_density.networks import frozen_power_iteration
@@ -101,7 +102,7 @@ class LangevinRecovery:
         center = x_noisier / alpha
         with frozen_power_iteration(model):
             mean = center + spread**2 * model.score(center, levels)
-        noise = torch.randn(clean.shape, generator=generator, dtype=clean.dtype, device=clean.device)
+        noise = normal_draws(clean.shape, clean, generator)
         return mean + spread * noise, torch.ones(len(clean), dtype=clean.dtype, device=clean.device)
 
 

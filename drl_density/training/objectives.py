@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from drl_density.devices import normal_draws
 from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
 from drl_density.networks import held_weights
@@ -167,8 +168,8 @@ class RecoveryLikelihood:
 
         start = clean
         if self.noisier_share:
-            chosen = torch.rand(len(clean), generator=generator, device=clean.device) < self.noisier_share
-            start = torch.where(chosen.reshape(column), x_noisier, clean)
+            chosen = torch.rand(len(clean), generator=generator, device=_device(generator)) < self.noisier_share
+            start = torch.where(chosen.to(clean.device).reshape(column), x_noisier, clean)
         step_size = multiplier.to(clean) * scale
         acceptance = torch.zeros_like(scale)
         with held_weights(model), chain_precision(model, self.kernel):
@@ -227,7 +228,7 @@ def classification_loss(
     is_base = classes == num_levels
     positions = grid[classes.minimum(torch.tensor(num_levels - 1, device=x.device))]
     noised = model.schedule.diffuse(x, positions, generator=generator)
-    base_rows = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    base_rows = normal_draws(x.shape, x, generator)
     rows = torch.where(is_base.reshape((-1,) + (1,) * (x.ndim - 1)), base_rows, noised)
     return functional.cross_entropy(level_logits(model, rows, grid), classes)
 

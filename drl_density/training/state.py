@@ -103,7 +103,7 @@ class TrainingState:
         try:
             self.model.load_state_dict(_under(tensors, "model."))
             self.average.load_state_dict(_under(tensors, "average."))
-            self.step_sizes = tensors["step_sizes"].clone()
+            self.step_sizes = tensors["step_sizes"].to(self.model.device).clone()
             self.generator.set_state(tensors["generator"].clone())
         except (RuntimeError, KeyError) as error:
             raise RunFolderError(f"the saved training state does not fit this model: {error}") from error
@@ -165,7 +165,7 @@ def new_state(
         model=model,
         average=average,
         optimizer=optimizer,
-        step_sizes=torch.full((model.num_levels,), step_size, dtype=torch.float64),
+        step_sizes=torch.full((model.num_levels,), step_size, dtype=torch.float64, device=model.device),
         generator=torch.Generator().manual_seed(seed),
     )
 

@@ -267,14 +267,15 @@ def _evaluate(
     model = state.averaged_model
     model.eval()
     record: dict[str, Any] = {"step": state.step, **gathered.means()}
-    held_out = validation_loss(model, evaluation.rows, state.step_sizes)
+    rows = evaluation.rows.to(model.device)
+    held_out = validation_loss(model, rows, state.step_sizes)
     record["validation_loss"] = held_out.total
     record["validation_cross_entropy"] = held_out.cross_entropy
     record["validation_recovery_gap"] = held_out.recovery_gap
     record["learning_rate"] = settings.rate(state.step) * state.rate_factor
     record["step_size"] = state.step_sizes.tolist()
     record["log_normalizer"] = model.log_normalizers.double().tolist()
-    record["spurious_gap"] = spurious_gap(model, evaluation.rows, state.step_sizes).double().tolist()
+    record["spurious_gap"] = spurious_gap(model, rows, state.step_sizes).double().tolist()
     return record
 
 

@@ -54,7 +54,7 @@ def validation_loss(
     >>> loss.total == loss.cross_entropy + abs(loss.recovery_gap)
     True
     """
-    generator = torch.Generator(device=x.device).manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         cross_entropy = float(classification_loss(model, x, generator=generator))
     objective = RecoveryLikelihood() if objective is None else objective

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.devices import uniform_draws
+
 
 @dataclass(frozen=True)
 class Dequantization:
@@ -28,7 +30,7 @@ class Dequantization:
     def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Noisy rows, shape of ``x`` ``(rows, d)``; whole numbers become float64."""
         x = x if x.is_floating_point() else x.double()
-        uniform = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        uniform = uniform_draws(x.shape, x, generator)
         return x + (uniform - 0.5) * self.widths.to(x)
 
     @property

@@ -170,7 +170,7 @@ def test_training_sampler_annealing_and_report_see_one_density(pictures, monkeyp
 
     monkeypatch.setattr(drl.EnergySequence, "log_density_at", watched)
     monkeypatch.setattr(StepCalibrated, "forward", counted)
-    monkeypatch.setattr(sys.modules["drl_density.density.fit"], "check_memory", lambda _: None)
+    monkeypatch.setattr(sys.modules["drl_density.density.fit"], "check_memory", lambda *_: None)
     density = drl.fit(pictures, settings=settings, progress=False)
     assert len(raw) == len(calls) > 0
     monkeypatch.undo()

@@ -1,0 +1,66 @@
+"""Where tensors live: the device that a user asks for, and random numbers that come to it.
+
+Models and states in model space live on the model's device; rows in data units, log weights and figures on the CPU.
+Generators live on the CPU as well: numbers are drawn where their generator lives and then moved, so that a seed means the
+same numbers on every device, and a saved run can go on on another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Placed(Protocol):
+    """What has a dtype and a device: a tensor, or a sequence of models."""
+
+    dtype: torch.dtype
+    device: torch.device
+
+
+def find_device(asked: str | torch.device) -> torch.device:
+    """The device of that name, tried out.
+
+    Args:
+        asked: such as "cpu", "cuda" or "cuda:1".
+
+    Returns:
+        The device; it holds float64 and can be read from.
+
+    Raises:
+        ValueError: no such device here; the message says what torch has.
+
+    >>> find_device("cpu")
+    device(type='cpu')
+    """
+    try:
+        device = torch.device(asked)
+        torch.zeros(1, dtype=torch.float64, device=device).tolist()
+    except (RuntimeError, AssertionError, TypeError) as error:
+        kind = torch.accelerator.current_accelerator()
+        count = torch.accelerator.device_count()
+        found = ", ".join(["cpu", *(f"{kind.type}:{index}" for index in range(count if kind else 0))])
+        raise ValueError(
+            f"device {str(asked)!r} cannot be used ({str(error).splitlines()[0]}); torch {torch.__version__} has {found} "
+            "here: name one of those, give no device, or install a torch that is built for this card"
+        ) from error
+    return device
+
+
+def normal_draws(shape: Sequence[int], like: Placed, generator: torch.Generator | None) -> Tensor:
+    """N(0, 1) of this shape, with the dtype and on the device of ``like``, drawn where ``generator`` lives.
+
+    >>> normal_draws((2, 3), torch.zeros(1), torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 3])
+    """
+    home = like.device if generator is None else generator.device
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=home).to(like.device)
+
+
+def uniform_draws(shape: Sequence[int], like: Placed, generator: torch.Generator | None) -> Tensor:
+    """Uniform in [0, 1), otherwise as :func:`normal_draws`."""
+    home = like.device if generator is None else generator.device
+    return torch.rand(shape, generator=generator, dtype=like.dtype, device=home).to(like.device)

@@ -1,0 +1,137 @@
+"""A second device on a machine that has none: tensors that hold their numbers, and refuse to meet those of the CPU.
+
+Inside :class:`PretendedDevice`, "meta" stands for a card: what is made there or moved there computes on the CPU in secret,
+but an operation on tensors of both places, a generator of the other place, or ``.numpy()`` is an error, as on a card. As on
+a card, numbers without dimensions of the CPU, indices of the CPU and copies may cross.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+CARD = torch.device("meta")
+CROSSING = ("copy_", "_to_copy", "index", "index_put_", "index_put", "_index_put_impl_")
+
+
+class FarTensor(Tensor):
+    """A tensor of the pretended card, whose numbers stand in ``near``."""
+
+    __torch_function__ = torch._C._disabled_torch_function_impl
+
+    @staticmethod
+    def __new__(cls, near: Tensor) -> FarTensor:
+        return Tensor._make_wrapper_subclass(
+            cls, near.shape, strides=near.stride(), storage_offset=near.storage_offset(), dtype=near.dtype, device=CARD
+        )
+
+    def __init__(self, near: Tensor) -> None:
+        self.near = near
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        return run(func, args, kwargs or {})
+
+    def __deepcopy__(self, memo: dict) -> FarTensor:
+        copied = FarTensor(self.near.detach().clone()).requires_grad_(self.requires_grad)
+        if getattr(self, "_is_param", False):
+            copied = torch.nn.Parameter(copied, requires_grad=self.requires_grad)
+        memo[id(self)] = copied
+        return copied
+
+    def tolist(self) -> Any:
+        """As of any tensor."""
+        return self.near.tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """Refused, as on a card."""
+        raise TypeError("can't convert a tensor of the pretended device to numpy: use Tensor.cpu() first")
+
+    def __array__(self, dtype: Any = None) -> Any:
+        return self.numpy()
+
+    def __repr__(self) -> str:
+        return f"FarTensor({self.near})"
+
+    def __format__(self, spec: str) -> str:
+        return format(self.near, spec)
+
+
+class _Made(TorchFunctionMode):
+    """``torch.tensor`` makes its tensor and then moves it, which "meta" would skip."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func not in (torch.tensor, torch.as_tensor) or kwargs.get("device") is None:
+            return func(*args, **kwargs)
+        return func(*args, **{**kwargs, "device": None}).to(kwargs["device"])
+
+
+class PretendedDevice(TorchDispatchMode):
+    """See the module."""
+
+    def __enter__(self) -> PretendedDevice:
+        self.made = _Made()
+        self.made.__enter__()
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        self.made.__exit__(*error)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        return run(func, args, kwargs or {})
+
+
+@functools.cache
+def _known(func: Any) -> tuple[str, bool]:
+    """(name, whether it writes into its first argument) of an operation."""
+    name = func._schema.name.split("::")[1]
+    return name, func._schema.is_mutable and not name.startswith("_foreach")
+
+
+def run(func: Any, args: tuple, kwargs: dict) -> Any:
+    """One operation with a card's rules."""
+    name, is_written = _known(func)
+    tensors: list[Tensor] = []
+    near_args, near_kwargs = _near(args, tensors), {key: _near(value, tensors) for key, value in kwargs.items()}
+    has_far = any(map(is_far, tensors))
+    lone = [x for x in tensors if not is_far(x) and (x.ndim or name in ("cat", "stack"))]
+    if has_far and lone and name not in CROSSING:
+        raise RuntimeError(f"{name}: expected all tensors to be on the same device, found the card and the cpu")
+    if has_far and name.lstrip("_").startswith("index") and not is_far(args[0]):
+        raise RuntimeError(f"{name}: indices should be on the cpu or on the device of the indexed tensor (cpu)")
+    asked = kwargs.get("device")
+    is_there = has_far if asked is None else torch.device(asked) == CARD
+    if is_there and kwargs.get("generator") is not None:
+        raise RuntimeError(f"{name}: expected a generator of the card, found one of the cpu")
+    if is_there and asked is not None:
+        near_kwargs["device"] = torch.device("cpu")
+    found = func(*near_args, **near_kwargs)
+    if name == "_local_scalar_dense" or not is_there:
+        return found
+    return args[0] if is_written else _far(found)
+
+
+def _near(value: Any, tensors: list[Tensor]) -> Any:
+    """The numbers of every tensor in an argument; the tensors are noted."""
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return value.near if isinstance(value, FarTensor) else value
+    return type(value)(_near(part, tensors) for part in value) if isinstance(value, list | tuple) else value
+
+
+def _far(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return FarTensor(value)
+    return type(value)(_far(part) for part in value) if isinstance(value, list | tuple) else value
+
+
+def is_far(x: Any) -> bool:
+    """Whether a tensor is of the card."""
+    return isinstance(x, FarTensor)
