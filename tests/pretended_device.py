@@ -1,14 +1,17 @@
 """A second device on a machine that has none: tensors that hold their numbers, and refuse to meet those of the CPU.
 
 Inside :class:`PretendedDevice`, "meta" stands for a card: what is made there or moved there computes on the CPU in secret,
-but an operation on tensors of both places, a generator of the other place, or ``.numpy()`` is an error, as on a card. As on
-a card, numbers without dimensions of the CPU, indices of the CPU and copies may cross.
+but an operation on tensors of both places, a generator of the other place, or ``.numpy()`` is an error, as on a card.
+Numbers without dimensions, indices, and copies may come from the CPU, as on a card. What this cannot tell: an operation that
+a card does not have, or that rounds otherwise there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -62,27 +65,33 @@ class FarTensor(Tensor):
         return format(self.near, spec)
 
 
-class _Made(TorchFunctionMode):
-    """``torch.tensor`` makes its tensor and then moves it, which "meta" would skip."""
+class _Rewritten(TorchFunctionMode):
+    """What "meta" does otherwise than a card: it makes tensors without numbers and reshapes them in place."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        if func not in (torch.tensor, torch.as_tensor) or kwargs.get("device") is None:
-            return func(*args, **kwargs)
-        return func(*args, **{**kwargs, "device": None}).to(kwargs["device"])
+        if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") is not None:
+            return func(*args, **{**kwargs, "device": None}).to(kwargs["device"])
+        if getattr(func, "__name__", "") in ("matmul", "__matmul__") and (args[0].ndim, args[1].ndim) == (1, 2):
+            return torch.mv(args[1].mT, args[0])
+        return func(*args, **kwargs)
 
 
 class PretendedDevice(TorchDispatchMode):
     """See the module."""
 
     def __enter__(self) -> PretendedDevice:
-        self.made = _Made()
-        self.made.__enter__()
+        autocast = torch.autocast
+        self.others = contextlib.ExitStack()
+        self.others.enter_context(_Rewritten())
+        self.others.enter_context(
+            patch.object(torch, "autocast", lambda kind, **rest: autocast("cpu" if kind == CARD.type else kind, **rest))
+        )
         return super().__enter__()
 
     def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
-        self.made.__exit__(*error)
+        self.others.close()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         return run(func, args, kwargs or {})
@@ -115,6 +124,8 @@ def run(func: Any, args: tuple, kwargs: dict) -> Any:
     found = func(*near_args, **near_kwargs)
     if name == "_local_scalar_dense" or not is_there:
         return found
+    if is_written and args[0].shape != args[0].near.shape:
+        raise NotImplementedError(f"{name} changes the shape of a tensor in place, which is not pretended")
     return args[0] if is_written else _far(found)
 
 
