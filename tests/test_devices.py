@@ -276,16 +276,17 @@ def train_to(state, num_steps):
     )
 
 
-def test_a_run_goes_on_on_another_device():
+@pytest.mark.parametrize("ends", [(CARD, "cpu"), ("cpu", CARD)], ids=["to the cpu", "from the cpu"])
+def test_a_run_goes_on_on_another_device(ends):
     whole = train_to(fresh_state("cpu"), 4)
     with PretendedDevice():
-        begun = train_to(fresh_state(CARD), 2)
-        tensors, scalars = begun.to_tensors()
-    resumed = fresh_state("cpu")
-    resumed.load_tensors({name: tensor.cpu() for name, tensor in tensors.items()}, scalars)
-    train_to(resumed, 4)
-    for one, other in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
-        assert_same(one.detach(), other.detach())
+        tensors, scalars = train_to(fresh_state(ends[0]), 2).to_tensors()
+        resumed = fresh_state(ends[1])
+        resumed.load_tensors({name: tensor.cpu() for name, tensor in tensors.items()}, scalars)
+        train_to(resumed, 4)
+        found = [parameter.detach().cpu() for parameter in resumed.model.parameters()]
+    for one, other in zip(found, whole.model.parameters(), strict=True):
+        assert_same(one, other.detach())
     assert torch.equal(resumed.generator.get_state(), whole.generator.get_state())
 
 
