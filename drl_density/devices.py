@@ -40,11 +40,11 @@ def find_device(asked: str | torch.device) -> torch.device:
         device = torch.device(asked)
         torch.zeros(1, dtype=torch.float64, device=device).tolist()
     except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
         kind = torch.accelerator.current_accelerator()
-        count = torch.accelerator.device_count()
-        found = ", ".join(["cpu", *(f"{kind.type}:{index}" for index in range(count if kind else 0))])
+        found = ", ".join(["cpu", *(f"{kind.type}:{index}" for index in range(torch.accelerator.device_count()))])
         raise ValueError(
-            f"device {str(asked)!r} cannot be used ({str(error).splitlines()[0]}); torch {torch.__version__} has {found} "
+            f"device {str(asked)!r} cannot be used ({reason}); torch {torch.__version__} has {found} "
             "here: name one of those, give no device, or install a torch that is built for this card"
         ) from error
     return device

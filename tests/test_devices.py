@@ -13,7 +13,7 @@ import torch
 import drl_density as drl
 from drl_density.cli import COMMANDS, main
 from drl_density.cli.tables import OnDevice
-from drl_density.density import DistillSettings, distill, draw, load_generator, reconstruct
+from drl_density.density import DistillSettings, combine, distill, draw, load_generator, reconstruct
 from drl_density.density.evaluation import evaluate
 from drl_density.density.footprint import available_memory
 from drl_density.devices import find_device, normal_draws, uniform_draws
@@ -110,12 +110,13 @@ def chains(monkeypatch):
     return places
 
 
-def pictures():
-    rows = torch.randint(200, (96, 4, 4), generator=seeded_generator(0))
-    return drl.load_dataset(rows.to(torch.uint8).numpy(), seed=0)
+def labelled_pictures(folder):
+    rows = torch.randint(200, (96, 4, 4), generator=seeded_generator(0)).to(torch.uint8)
+    np.savez(folder / "pictures.npz", x_train=rows.numpy(), y_train=(torch.arange(96) % 2).numpy())
+    return drl.load_dataset(folder / "pictures.npz", seed=0)
 
 
-def with_holes():
+def with_holes(_):
     rows = np.random.default_rng(0).normal(size=(200, 2))
     rows[::5, 0] = np.nan
     return drl.load_dataset(rows, missing="draw")
@@ -123,8 +124,15 @@ def with_holes():
 
 def image_settings():
     preset = drl.FitSettings.preset("cifar10_cdrl")
-    small = {"num_channels": 4, "multipliers": (1,), "num_blocks": 1, "num_validation_rows": 16, "shape": None}
-    small |= {"initializer_channels": 4, "initializer_multipliers": (1,), "initializer_blocks": 1}
+    small = {
+        "num_channels": 4,
+        "multipliers": (1,),
+        "num_blocks": 1,
+        "num_validation_rows": 16,
+        "shape": None,
+        "num_classes": 2,
+    }
+    small |= {"initializer_channels": 4, "initializer_multipliers": (1,), "initializer_blocks": 1, "num_classes": 2}
     training = dataclasses.replace(preset.training, num_steps=2, evaluate_every=2, batch_size=8)
     cut = {"num_levels": 2, "num_particles": 4, "num_pool_draws": 2, "num_chain_steps": 2}
     return dataclasses.replace(preset, training=training, images=dataclasses.replace(preset.images, **small), **cut)
@@ -134,14 +142,17 @@ def many_settings():
     return dataclasses.replace(SETTINGS, num_networks=2, training=dataclasses.replace(SETTINGS.training, num_shards=2))
 
 
-FITS = {"holes, members and shards": (with_holes, many_settings), "images": (pictures, image_settings)}
+FITS = {
+    "holes, members and shards": (with_holes, many_settings),
+    "labelled images": (labelled_pictures, image_settings),
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FITS)
-def test_a_fit_stays_on_its_device_and_gives_what_the_cpu_gives(name, chains):
+def test_a_fit_stays_on_its_device_and_gives_what_the_cpu_gives(name, chains, tmp_path):
     """Chains too, but for those that move the cells missing in a table."""
-    data, settings = (make() for make in FITS[name])
+    data, settings = FITS[name][0](tmp_path), FITS[name][1]()
     expected = drl.fit(data, settings=settings, progress=False)
     chains.clear()
     with PretendedDevice():
@@ -150,9 +161,11 @@ def test_a_fit_stays_on_its_device_and_gives_what_the_cpu_gives(name, chains):
         assert places == {CARD.type}
         assert chains == {CARD.type} | ({"cpu"} if name.startswith("holes") else set())
         back = density.to("cpu").model.state_dict()
+        told = density.guided(1).pool if "labelled" in name else None
     for key, value in expected.model.state_dict().items():
         assert_same(back[key], value)
     assert_same(density.pool, expected.pool)
+    assert told is None or torch.equal(told, expected.guided(1).pool)
     assert_same(density.estimate.log_weights, expected.estimate.log_weights)
 
 
@@ -216,6 +229,7 @@ USES = {
     "diagnose": diagnosed,
     "diagnose conditionals": lambda d: diagnosed(d, recovery=True),
     "tempered": tempered,
+    "combine": lambda d: combine([d, d], num_draws=4, settings=FEW_AIS).draws,
     "outliers": lambda d: torch.as_tensor(d.outlier_scores(d.pool)["profile"].values),
     "condition": lambda d: d.condition({0: 0.5}, normalize=True, seed=0, settings=FEW).log_prob(d.pool[:3, 1:]),
     "condition's draws": lambda d: d.condition({0: 0.5}, settings=FEW).sample((3,)),
@@ -237,7 +251,7 @@ def test_every_use_of_a_density_on_a_device_gives_what_the_cpu_gives(name, near,
     chains.clear()
     with PretendedDevice():
         assert_same(USES[name](near.to(CARD)), expected)
-    assert chains <= {CARD.type}
+    assert chains <= {CARD.type} or name == "combine"  # whose chains walk in data units
 
 
 def test_a_density_moves_and_comes_from_its_folder(near, tmp_path):
@@ -302,6 +316,7 @@ def test_every_command_on_a_density_has_the_option():
 
 ARGUMENTS = {
     "score": ["rows.csv"],
+    "guide": ["1"],
     "impute": ["rows.csv"],
     "predict": ["rows.csv", "--column", "x0"],
     "reconstruct": ["measured.npz"],
@@ -310,7 +325,7 @@ ARGUMENTS = {
 LOADING = ["sample", "sample --method generator", "score", "impute", "predict", "distill", "reconstruct", "evaluate"]
 
 
-@pytest.mark.parametrize("command", [*LOADING, "diagnose", "compare"])
+@pytest.mark.parametrize("command", [*LOADING, "guide", "diagnose", "compare", "combine"])
 def test_commands_load_onto_the_device(command, near, tmp_path, monkeypatch, capsys):
     run = near.save(tmp_path / "run")
     if command == "sample --method generator":

@@ -9,12 +9,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from drl_density.cli.tables import as_written, load_run, write_csv
+from drl_density.cli.tables import OnDevice, as_written, load_run, write_csv
 from drl_density.density import combine
 
 
 @dataclasses.dataclass
-class Combine:
+class Combine(OnDevice):
     """Draw from a product, a power or a mixture of fitted densities and write the rows as CSV.
 
     Fits need the same columns, labels and bounds; they are combined in data units, so transforms and levels may differ. What
@@ -38,7 +38,7 @@ class Combine:
 
     def run(self) -> None:
         """Draw, write, and say how far the draws are to be believed."""
-        densities = [load_run(folder) for folder in self.run_folders]
+        densities = [load_run(folder, self.device) for folder in self.run_folders]
         found = combine(
             densities,
             how=self.how,

@@ -125,6 +125,7 @@ def check_memory(settings: FitSettings, device: torch.device | None = None) -> N
 
     Args:
         settings: resolved settings of the fit.
+        device: to be trained on; main memory counts when not given.
 
     Raises:
         DataError: with the sizes, and what to lower.

@@ -183,10 +183,11 @@ def distill(
 
 
 def load_generator(path: str | Path, *, device: str | torch.device | None = None) -> Generator:
-    """Read the generator that stands in a run folder, with its density, onto ``device``.
+    """Read the generator that stands in a run folder, with its density.
 
     Args:
         path: of the run folder.
+        device: where both are to be, see :meth:`~drl_density.density.Density.to`.
 
     Raises:
         RunFolderError: no or an unfinished run, or none distilled.

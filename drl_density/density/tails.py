@@ -47,7 +47,7 @@ def largest_power(model: EnergySequence, transform: Transform) -> float:
         return 1.0
     near = scales > 0
     root = scales[near].sqrt()
-    covariances = [mixture.covariances(model.schedule.log_snr_at(0))[:, near][:, :, near] for mixture in mixtures]
+    covariances = [mixture.covariances(model.schedule.log_snr_at(0)).cpu()[:, near][:, :, near] for mixture in mixtures]
     steepest = max(float(torch.linalg.eigvalsh(root[:, None] * part.double() * root).max()) for part in covariances)
     return steepest / (steepest - 1) if steepest > 1 else math.inf
 

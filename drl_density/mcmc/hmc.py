@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from drl_density.devices import normal_draws
+from drl_density.devices import normal_draws, uniform_draws
 from drl_density.mcmc.kernel import (
     ChainState,
     LogDensity,
@@ -69,7 +69,7 @@ class HMC:
         """One transition of all chains."""
         if self.num_leapfrog > 1 and self.jitter:
             like = state.log_density
-            drawn = torch.rand(like.shape, generator=generator, dtype=like.dtype, device=like.device)
+            drawn = uniform_draws(like.shape, like, generator)
             step_size = step_size * (1 + self.jitter * (2 * drawn - 1))
         return leapfrog_step(state, log_density, (step_size, self.scale, self.num_leapfrog), generator)
 
