@@ -32,6 +32,7 @@ class HMC:
     Attributes:
         num_leapfrog: leapfrog steps per transition; 1 is MALA.
         scale: diagonal preconditioner S (the inverse root of the mass), broadcastable to ``(chains, *event)``.
+        jitter: step sizes of trajectories of more than one step are drawn within this share of the given one.
 
     Raises:
         ValueError: no leapfrog steps.

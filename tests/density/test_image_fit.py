@@ -227,13 +227,13 @@ def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
     assert small.num_parameters == sum(part.numel() for part in model.network.parameters())
     check_memory(settings)
     module = sys.modules[footprint.__module__]
-    monkeypatch.setattr(module, "available_memory", lambda: 1000)
+    monkeypatch.setattr(module, "available_memory", lambda _: 1000)
     monkeypatch.setattr(
         sys.modules["drl_density.density.fit"], "train", lambda *_, **__: pytest.fail("trained all the same")
     )
     with pytest.raises(DataError, match="lower training.batch_size"):
         drl.fit(pictures, settings=settings_for("images"), progress=False)
-    monkeypatch.setattr(module, "available_memory", lambda: None)
+    monkeypatch.setattr(module, "available_memory", lambda _: None)
     check_memory(settings)
 
 
