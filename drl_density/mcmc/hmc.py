@@ -32,12 +32,13 @@ class HMC:
     Attributes:
         num_leapfrog: leapfrog steps per transition; 1 is MALA.
         scale: diagonal preconditioner S (the inverse root of the mass), broadcastable to ``(chains, *event)``.
-        jitter: step sizes of trajectories of more than one step are drawn within this share of the given one.
+        jitter: each transition of each chain multiplies the step size by a draw, uniform within 1 - jitter and 1 + jitter.
 
     Raises:
-        ValueError: no leapfrog steps.
+        ValueError: no leapfrog steps, or a jitter outside [0, 1).
 
-    Source: Neal 2011; target acceptance 0.65 for a fixed trajectory length by Beskos et al. 2013.
+    Source: Neal 2011, section 3.2 for the random step size; target acceptance 0.65 for a fixed trajectory length by
+    Beskos et al. 2013.
 
     >>> HMC(num_leapfrog=3).gradients_per_step
     3
