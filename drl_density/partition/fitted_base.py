@@ -208,7 +208,10 @@ def _fit_chart(
     """Score on held-out rows and the regression; minus infinity where there is none."""
     if train.shape[1] < 2:
         return -math.inf, None
-    chart = ScaleRegression.fit(torch.as_tensor(train))
+    try:
+        chart = ScaleRegression.fit(torch.as_tensor(train))
+    except torch.linalg.LinAlgError:  # a coordinate that does not vary has no regression; the other kinds remain
+        return -math.inf, None
     no_units = (torch.zeros(1).double(), torch.ones(1).double(), 1.0)
     base = ScaleBase(chart, _product([columns[chart.driver]], no_units, torch.empty(0).double()))
     score = float(base.log_prob(torch.as_tensor(held)).mean())

@@ -139,6 +139,14 @@ def mixture_of_slices(x):
     )
 
 
+def test_a_coordinate_that_does_not_vary_still_gets_a_base():
+    draws = torch.randn(4, 200, 3, generator=seeded_generator(10))
+    draws[..., 2] = 1.5
+    base = fit_base(draws)
+    assert not isinstance(base.parts[0], ScaleBase)
+    assert bool(base.log_prob(draws.flatten(0, 1)).isfinite().all())
+
+
 @pytest.mark.parametrize("has_jumps", [True, False], ids=["jumps", "local moves alone"])
 @pytest.mark.parametrize("fitted", [fit_base, mixture_of_slices], ids=["regression", "mixture"])
 def test_local_kernel_leaves_its_target_alone(fitted, has_jumps):
