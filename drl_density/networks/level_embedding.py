@@ -57,5 +57,5 @@ def interpolate(table: Tensor, values: Tensor, log_snr: Tensor) -> Tensor:
     table, values = table.to(log_snr), values.to(log_snr)
     inside = log_snr.minimum(table[0]).maximum(table[-1]).contiguous()
     above = 1 + torch.searchsorted(-table[1:-1].contiguous(), -inside)
-    share = (table[above - 1] - inside) / (table[above - 1] - table[above])
-    return torch.lerp(values[above - 1], values[above], share)
+    before, after = table.take(above - 1), table.take(above)
+    return torch.lerp(values.take(above - 1), values.take(above), (before - inside) / (before - after))

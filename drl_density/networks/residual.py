@@ -175,7 +175,7 @@ class _Block(nn.Module):
         self.shortcut = None if inputs == outputs else SpectralConv2d(inputs, outputs, **rules)
 
     def forward(self, x: Tensor, level: Tensor, act: object) -> Tensor:
-        inner = self.first(act(x)) + self.level(level)[..., None, None]
+        inner = self.first(act(x), self.level(level))
         inner = self.second(act(inner))
         return inner + (x if self.shortcut is None else self.shortcut(x))
 

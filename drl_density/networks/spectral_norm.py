@@ -49,8 +49,17 @@ class SpectralWeight(nn.Module):
         self.weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
         self.is_zero, self.is_normalized, self.is_frozen = is_zero, is_normalized, False
         self.held: Tensor | None = None
+        self.room: Tensor | None = None
         if is_normalized:
             self.register_buffer("u", functional.normalize(torch.randn(shape[0], generator=generator), dim=0))
+
+    def hold(self) -> None:
+        """Hand out this weight, without a gradient, until ``held`` is None again; it stands in one place every time."""
+        with torch.no_grad():
+            weight = self()
+            if self.room is None or (self.room.device, self.room.dtype) != (weight.device, weight.dtype):
+                self.room = torch.empty_like(weight)
+            self.held = self.room.copy_(weight)
 
     def iterate(self) -> tuple[Tensor, Tensor]:
         """(u, v) after one power iteration from the stored u, which is left alone."""
@@ -102,10 +111,15 @@ class SpectralConv2d(nn.Module):
         self.gain = nn.Parameter(torch.ones(num_outputs)) if is_zero else None
         self.padding = size // 2
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolve ``(batch, num_inputs, h, w)``."""
-        out = functional.conv2d(x, self.kernel(), self.bias, padding=self.padding)
-        return out if self.gain is None else out * self.gain[:, None, None]
+    def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
+        """Convolve ``(batch, num_inputs, h, w)``; ``shift`` ``(batch, num_outputs)`` is added to the bias."""
+        weight, bias = self.kernel(), self.bias
+        if self.gain is not None:
+            weight, bias = weight * self.gain[:, None, None, None], bias * self.gain
+        if shift is None:
+            return functional.conv2d(x, weight, bias, padding=self.padding)
+        out = functional.conv2d(x, weight, padding=self.padding)
+        return out + (bias + shift).to(out.dtype)[..., None, None]
 
 
 class SpectralLinear(nn.Module):
@@ -159,7 +173,7 @@ def frozen_power_iteration(network: nn.Module) -> Iterator[None]:
 def held_weights(network: nn.Module) -> Iterator[None]:
     """Inside, normalised weights are computed once, and power iterations stand still: for chains, which move x alone.
 
-    Same bits as :func:`frozen_power_iteration`, and no gradient for the weights.
+    Same bits as :func:`frozen_power_iteration`, and no gradient for the weights, which stand in the same place every time.
 
     Args:
         network: whose normalised weights, at any depth, are meant.
@@ -172,9 +186,8 @@ def held_weights(network: nn.Module) -> Iterator[None]:
     weights = [module for module in network.modules() if isinstance(module, SpectralWeight) and module.is_normalized]
     before = [weight.held for weight in weights]
     with frozen_power_iteration(network):
-        with torch.no_grad():
-            for weight in weights:
-                weight.held = weight()
+        for weight in weights:
+            weight.hold()
         try:
             yield
         finally:

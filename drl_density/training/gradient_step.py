@@ -38,7 +38,7 @@ def gradient_step(
     values, is_whole = [], settings.num_shards == 1
     # Spectral norms iterate once per step, not once per shard nor again for a checkpoint: every pass sees the same weights.
     stands_still = not is_whole or settings.is_checkpointed
-    dtype = torch.bfloat16 if settings.precision == "bfloat16" else None
+    dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
     with (
         frozen_power_iteration(state.model) if stands_still else contextlib.nullcontext(),
         state.model.precision(dtype),

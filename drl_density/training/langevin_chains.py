@@ -12,7 +12,6 @@ Source: Gao et al. 2021, algorithms 1 and 2, and release (``p_sample_langevin``)
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +20,6 @@ from torch import Tensor
 from drl_density.devices import normal_draws
 from drl_density.mcmc import ULA, Kernel
 from drl_density.model import EnergySequence
-from drl_density.networks import held_weights
 
 
 @dataclass(frozen=True)
@@ -120,18 +118,13 @@ class LangevinChains:
         acceptance = torch.ones_like(alpha)
         if not self.num_steps:
             return start.detach(), acceptance
-        with held_weights(model), chain_precision(model, self.kernel):
+        with model.chain_passes(is_adjusted=self.kernel.is_adjusted):
             state = self.kernel.init(start, log_density)
             acceptance = torch.zeros_like(alpha)
             for _ in range(self.num_steps):
                 state, info = self.kernel.step(state, log_density, step / alpha * self.temperature**0.5, generator)
                 acceptance += info.acceptance_probability
         return state.position, acceptance / self.num_steps
-
-
-def chain_precision(model: EnergySequence, kernel: Kernel) -> AbstractContextManager[None]:
-    """Full precision for chains that accept or reject, whatever the learning passes run in."""
-    return model.precision(None) if kernel.is_adjusted else nullcontext()
 
 
 SHARED_NOISE_REFUSAL = (

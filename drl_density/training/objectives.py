@@ -12,8 +12,7 @@ from torch.nn import functional
 from drl_density.devices import normal_draws
 from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
-from drl_density.networks import held_weights
-from drl_density.training.langevin_chains import SHARED_NOISE_REFUSAL, chain_precision, draw_pairs
+from drl_density.training.langevin_chains import SHARED_NOISE_REFUSAL, draw_pairs
 
 
 @dataclass(frozen=True)
@@ -172,7 +171,7 @@ class RecoveryLikelihood:
             start = torch.where(chosen.to(clean.device).reshape(column), x_noisier, clean)
         step_size = multiplier.to(clean) * scale
         acceptance = torch.zeros_like(scale)
-        with held_weights(model), chain_precision(model, self.kernel):
+        with model.chain_passes(is_adjusted=self.kernel.is_adjusted):
             state = self.kernel.init(start, log_density)
             for _ in range(self.num_steps):
                 state, info = self.kernel.step(state, log_density, step_size, generator)

@@ -66,6 +66,7 @@ class TrainingSettings:
             evaluations, samplers and estimators stay in full precision.
         is_channels_last: convolutions keep channels innermost.
         is_compiled: the network is compiled by ``torch.compile``.
+        is_graphed: chains replay their passes from CUDA graphs, on a CUDA device; results are the same.
         is_checkpointed: the network computes activations again on the way back in place of keeping them.
 
     Raises:
@@ -89,6 +90,7 @@ class TrainingSettings:
     precision: Literal["float32", "bfloat16"] = "float32"
     is_channels_last: bool = False
     is_compiled: bool = False
+    is_graphed: bool = False
     is_checkpointed: bool = False
     warmup_steps: int = 100
     decay: Literal["cosine", "constant"] = "cosine"
@@ -189,6 +191,7 @@ def train(
         tensors, scalars = state.to_tensors()
         state.load_tensors(workers.share_tensors(tensors), workers.share(scalars))
     prepare_network(state.model.network, settings)
+    state.model.is_graphed = settings.is_graphed
     if not state.best:
         _keep_best(state, {"validation_loss": math.inf}, evaluation, workers)
     good = copy.deepcopy(state.to_tensors())

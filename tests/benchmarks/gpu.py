@@ -88,21 +88,27 @@ def alternate(calls: dict[str, Callable[[], object]], device: str, rounds: int) 
 
 
 def convolution_rate(args: argparse.Namespace, settings: ResidualSettings, batch: int) -> float:
-    """Floating-point operations per second of one 3x3 convolution of the network's widest kind, forward and backward."""
+    """Floating-point operations per second of one 3x3 convolution of the network's widest kind, forward and backward, in
+    the faster of both memory formats."""
     channels = settings.num_channels * max(settings.multipliers)
     side = settings.image_shape[1] // 2
-    weight = torch.randn(channels, channels, 3, 3, device=args.device, requires_grad=True)
-    x = torch.randn(batch, channels, side, side, device=args.device, requires_grad=True)
-    if args.channels_last:
-        x = x.detach().to(memory_format=torch.channels_last).requires_grad_(True)
 
-    def pass_once() -> None:
-        with lowered(args):
-            out = functional.conv2d(x, weight, padding=1)
-        torch.autograd.grad(out.sum(), (x, weight))
+    def passes(memory_format: torch.memory_format) -> Callable[[], None]:
+        weight, x = (
+            torch.randn(shape, device=args.device).to(memory_format=memory_format).requires_grad_(True)
+            for shape in ((channels, channels, 3, 3), (batch, channels, side, side))
+        )
 
-    taken = alternate({"convolution": pass_once}, args.device, args.rounds)["convolution"]
-    return 3 * 2 * batch * channels**2 * 9 * side**2 / taken
+        def pass_once() -> None:
+            with lowered(args):
+                out = functional.conv2d(x, weight, padding=1)
+            torch.autograd.grad(out.sum(), (x, weight))
+
+        return pass_once
+
+    formats = {"first": torch.contiguous_format, "last": torch.channels_last}
+    taken = alternate({name: passes(value) for name, value in formats.items()}, args.device, 5 * args.rounds)
+    return 3 * 2 * batch * channels**2 * 9 * side**2 / min(taken.values())
 
 
 def lowered(args: argparse.Namespace) -> contextlib.AbstractContextManager[object]:
@@ -129,6 +135,7 @@ def measure(args: argparse.Namespace, settings: ResidualSettings, batch: int) ->
     images = torch.rand(batch, *settings.image_shape, device=args.device) * 2 - 1
     values = plain.constants(args.device)
     prepare_network(state.model.network, training)
+    state.model.is_graphed = args.graphed
 
     def ours_step() -> None:
         gradient_step(state, objective, lambda count, generator: images[:count], training, Workers())
@@ -138,7 +145,7 @@ def measure(args: argparse.Namespace, settings: ResidualSettings, batch: int) ->
             plain.training_step(network, optimizer, images, values, args.steps)
 
     def ours_sample() -> None:
-        with state.model.precision(torch.bfloat16 if args.precision == "bfloat16" else None):
+        with state.model.precision(torch.bfloat16 if args.precision == "bfloat16" else torch.float32):
             sample_short_run(state.model, batch, settings=ShortRunSettings(chains=chains), generator=state.generator)
 
     def plain_sample() -> None:
@@ -150,22 +157,28 @@ def measure(args: argparse.Namespace, settings: ResidualSettings, batch: int) ->
     # K passes forward and back to the input, then two rows of passes forward, back to the input and to the weights.
     operations = (2 * args.steps + 6) * counter.get_total_flops()
     trained = alternate({"ours": ours_step, "plain": plain_step}, args.device, args.rounds)
-    sampled = alternate({"ours": ours_sample, "plain": plain_sample}, args.device, args.rounds)
     rate = convolution_rate(args, settings, batch)
-    return {
+    figures = {
         "device": torch.cuda.get_device_name() if args.device == "cuda" else f"cpu, {torch.get_num_threads()} threads",
         "network": "CIFAR-10 T6" if settings is CIFAR else "toy",
         "batch": batch,
         "precision": args.precision,
         "channels_last": args.channels_last,
+        "tf32": args.tf32,
         "compiled": args.compile,
+        "graphed": args.graphed,
         "training_steps_per_second": 1 / trained["ours"],
         "training_over_plain": trained["plain"] / trained["ours"],
-        "samples_per_second": batch / sampled["ours"],
-        "samples_over_plain": sampled["plain"] / sampled["ours"],
         "measured_convolution_tflops": rate / 1e12,
         "achieved_share_training": operations / trained["ours"] / rate,
         "plain_share_training": operations / trained["plain"] / rate,
+    }
+    if args.training_alone:
+        return figures
+    sampled = alternate({"ours": ours_sample, "plain": plain_sample}, args.device, args.rounds)
+    return figures | {
+        "samples_per_second": batch / sampled["ours"],
+        "samples_over_plain": sampled["plain"] / sampled["ours"],
         "sampler_overhead": overhead(args, state, batch),
     }
 
@@ -189,9 +202,21 @@ def overhead(args: argparse.Namespace, state: TrainingState, batch: int) -> floa
         for _ in range(args.steps + 1):
             value_and_gradient(log_density, x)
 
+    steps, bare = in_chain(args, model, steps), in_chain(args, model, bare)
     taken = alternate({"steps": steps, "bare": bare}, args.device, args.rounds)
     model.requires_grad_(True)
     return taken["steps"] / taken["bare"]
+
+
+def in_chain(args: argparse.Namespace, model: EnergySequence, call: Callable[[], object]) -> Callable[[], object]:
+    """The same call, its passes those of a chain."""
+
+    def inside() -> object:
+        dtype = torch.bfloat16 if args.precision == "bfloat16" else torch.float32
+        with model.precision(dtype), model.chain_passes(is_adjusted=False):
+            return call()
+
+    return inside
 
 
 def main(arguments: list[str] | None = None) -> list[dict[str, object]]:
@@ -202,13 +227,15 @@ def main(arguments: list[str] | None = None) -> list[dict[str, object]]:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
-    parser.add_argument("--tf32", action="store_true", help="TF32 matrix products, for ours and the baseline alike")
+    parser.add_argument("--training-alone", action="store_true", help="leave out samples/s, which take minutes")
+    parser.add_argument("--tf32", action="store_true", help="TF32 convolutions and products, for both alike")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--graphed", action="store_true", help="our chains replay their passes from CUDA graphs")
     parser.add_argument("--toy", action="store_true")
     args = parser.parse_args(arguments)
-    if args.tf32:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.tf32
     results = []
     for batch in args.batch:
         results.append(measure(args, TOY if args.toy else CIFAR, batch))
