@@ -152,7 +152,9 @@ _LARGE = {
     **_given(OURS_GPU, images__num_channels=64, images__num_blocks=2, training__batch_size=256, num_chain_steps=8),
     **_given(OURS_GPU, training__num_steps=100_000, training__evaluate_every=2000, num_particles=512),
     **_given(OURS_GPU, images__num_validation_rows=2048, num_pool_draws=2000),
-    **_given("ours: faster, the same values up to rounding", training__is_graphed=True, training__is_channels_last=True),
+    **_given(
+        "ours: faster, the same values up to rounding", training__is_graphed=True, training__is_channels_last=True
+    ),
 }
 
 PRESETS: dict[str, Preset] = {

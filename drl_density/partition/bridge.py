@@ -134,17 +134,20 @@ def _jackknife(left_out: Tensor) -> float:
 
 
 def bennett_shift(forward: Tensor, earlier: Tensor, later: Tensor) -> float:
-    """How far Bennett's ratio moved while the draws mixed, beyond the error of the difference, nats."""
+    """How far Bennett's ratio moved while the draws mixed, beyond the error of the difference, nats; see :func:`excess`."""
     difference = bennett(forward, later).value - bennett(forward, earlier).value
-    error = _jackknife(_left_out(forward, later) - _left_out(forward, earlier))
-    return math.sqrt(max(0.0, difference**2 - error**2))
+    return _beyond(difference, _jackknife(_left_out(forward, later) - _left_out(forward, earlier)) ** 2)
 
 
 def excess(first: tuple[float, float], second: tuple[float, float]) -> float:
     """How far two independent (value, error) lie apart beyond what both errors explain, nats; 0 within two errors, so that
     the noise of a rough comparison widens no interval.
     """
-    squared, variance = (first[0] - second[0]) ** 2, first[1] ** 2 + second[1] ** 2
+    return _beyond(first[0] - second[0], first[1] ** 2 + second[1] ** 2)
+
+
+def _beyond(difference: float, variance: float) -> float:
+    squared = difference**2
     return math.sqrt(squared - variance) if squared > 4 * variance else 0.0
 
 

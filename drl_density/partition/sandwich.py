@@ -34,6 +34,7 @@ from drl_density.partition.judgement import (
     UPPER_NOISE,
     VERDICTS,
     judge_sandwich,
+    start_gaps,
 )
 from drl_density.partition.progress import Progress, Watch
 from drl_density.partition.reverse_path import forward_weights, plan_reverse_path, reverse_weights
@@ -115,8 +116,9 @@ class Sandwich:
         standard_error: the larger of its jackknife over replicates and its asymptotic error; on a target without levels
             also what log Z still moved with the last refit of the base, or with a quarter of the steps that draws mix,
             beyond their errors.
-        lower: lower end of the 95 % interval; when the verdict is "doubtful" it holds the interval by draws from data too,
-            when "unreliable" the bracket; minus infinity when "unknown".
+        lower: lower end of the 95 % interval; where draws from data and from noise differ by more than their errors explain it
+            holds the interval by draws from data too, when the verdict is "unreliable" the bracket; minus infinity when
+            "unknown".
         upper: upper end, infinity when the verdict is "unknown".
         bracket: (mean log weight of the forward paths, that of the reverse paths), each widened by 1.96 standard errors.
             The lower end holds for any model; the upper one as far as the draws are draws of the target.
@@ -344,7 +346,8 @@ def assemble(
         least_acceptance=min(run.acceptance_rates),
         drift=drift,
     )
-    lower, upper = _interval(points, (bounds[0], bounds[1]), verdict)
+    starts_differ = any(not found.holds for _, found in start_gaps(estimates, (value, statistical)))
+    lower, upper = _interval(points, (bounds[0], bounds[1]), verdict, starts_differ=starts_differ)
     result = Sandwich(
         log_z=value,
         standard_error=error,
@@ -374,13 +377,15 @@ def assemble(
     return result
 
 
-def _interval(points: list[tuple[float, float]], bracket: tuple[float, float], verdict: str) -> tuple[float, float]:
-    """The interval around the first (point, half width) where estimators agree; around all when the verdict is "doubtful",
-    with the bracket as well when it is "unreliable", none when it is "unknown".
+def _interval(
+    points: list[tuple[float, float]], bracket: tuple[float, float], verdict: str, *, starts_differ: bool
+) -> tuple[float, float]:
+    """The interval around the first (point, half width); around all where the kinds of start differ, with the bracket as
+    well when the verdict is "unreliable", none when it is "unknown".
     """
     if verdict == "unknown":
         return -math.inf, math.inf
-    used = points[:1] if verdict == "reliable" else points
+    used = points if starts_differ else points[:1]
     ends = [value + sign * half_width for value, half_width in used for sign in (-1, 1)]
     if verdict == "unreliable":
         ends += bracket
