@@ -116,9 +116,8 @@ class Sandwich:
         standard_error: the larger of its jackknife over replicates and its asymptotic error; on a target without levels
             also what log Z still moved with the last refit of the base, or with a quarter of the steps that draws mix,
             beyond their errors.
-        lower: lower end of the 95 % interval; where draws from data and from noise differ by more than their errors explain it
-            holds the interval by draws from data too, when the verdict is "unreliable" the bracket; minus infinity when
-            "unknown".
+        lower: lower end of the 95 % interval; where draws from data and from noise differ beyond their errors it holds the
+            interval by draws from data too, when the verdict is "unreliable" the bracket; minus infinity when "unknown".
         upper: upper end, infinity when the verdict is "unknown".
         bracket: (mean log weight of the forward paths, that of the reverse paths), each widened by 1.96 standard errors.
             The lower end holds for any model; the upper one as far as the draws are draws of the target.

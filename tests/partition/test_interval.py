@@ -4,7 +4,8 @@ import pytest
 import torch
 from scipy import stats
 
-from drl_density.partition.bridge import ReplicatedBridge, bennett_by_replicates, excess
+from drl_density.partition.bridge import ReplicatedBridge, bennett_by_replicates, bennett_shift, excess
+from drl_density.partition.sandwich import _interval
 
 NUM_RUNS = 200
 
@@ -36,3 +37,35 @@ def test_a_gap_counts_only_beyond_what_both_errors_explain():
     assert excess((1.0, 0.3), (1.9, 0.4)) == 0.0  # 0.9 apart with an error of 0.5
     assert excess((1.0, 0.3), (3.0, 0.4)) == pytest.approx((2.0**2 - 0.5**2) ** 0.5)
     assert excess((3.0, 0.3), (1.0, 0.4)) == pytest.approx((2.0**2 - 0.5**2) ** 0.5)
+
+
+def test_a_shift_counts_only_beyond_its_error():
+    """Draws that mixed on have the law they had: of 200 pairs some 1 in 20 lies beyond two errors; a real shift of ten does."""
+    generator = torch.Generator().manual_seed(4)
+
+    def shifts(moved):
+        found = []
+        for _ in range(100):
+            forward, earlier, later = (
+                torch.randn(8, 32, generator=generator, dtype=torch.float64) + mean for mean in (-0.5, 0.5, 0.5 + moved)
+            )
+            found.append(bennett_shift(forward, earlier, later))
+        return found
+
+    assert sum(shift > 0 for shift in shifts(0.0)) <= stats.binom.ppf(1 - 1e-4, 100, 0.12)
+    assert all(0.2 < shift < 1.0 for shift in shifts(1.0))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "starts_differ", "expected"),
+    [
+        ("reliable", False, (-0.1, 0.1)),
+        ("doubtful", False, (-0.1, 0.1)),
+        ("doubtful", True, (-0.5, 0.1)),
+        ("unreliable", False, (-2.0, 3.0)),
+        ("unknown", True, (-float("inf"), float("inf"))),
+    ],
+)
+def test_an_interval_holds_what_is_in_doubt(verdict, starts_differ, expected):
+    points, bracket = [(0.0, 0.1), (-0.3, 0.2)], (-2.0, 3.0)
+    assert _interval(points, bracket, verdict, starts_differ=starts_differ) == expected
