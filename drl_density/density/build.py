@@ -17,6 +17,7 @@ from drl_density.networks import MLP, MLPSettings, NoisedGaussianMixture, Quadra
 from drl_density.training import (
     Batches,
     CooperativeRecovery,
+    DenoisingScoreMatching,
     Doctor,
     LangevinChains,
     LangevinRecovery,
@@ -59,6 +60,8 @@ def build_model(settings: FitSettings, base: NoisedGaussianMixture | QuadraticBa
 
 def build_objective(settings: FitSettings) -> Objective:
     """The training objective of ``settings``."""
+    if settings.objective == "denoising":
+        return DenoisingScoreMatching(settings.classification_weight, settings.classification_share)
     if settings.objective != "adjusted":
         chains = LangevinChains(
             num_steps=settings.num_chain_steps,
@@ -77,6 +80,7 @@ def build_objective(settings: FitSettings) -> Objective:
         noisier_share=settings.noisier_share,
         jump=settings.jump,
         classification_weight=settings.classification_weight,
+        classification_share=settings.classification_share,
     )
 
 
@@ -86,7 +90,7 @@ def build_doctor(settings: FitSettings) -> Doctor:
     The papers' short chains end far from equilibrium, so their gaps in nats are large from the first step on; what tells
     of a run-away there is the gap of the raw output, which the squared step size turns into nats.
     """
-    if settings.objective == "adjusted":
+    if settings.objective in ("adjusted", "denoising"):
         return Doctor()
     _, step_size = settings.noise_schedule().langevin_steps(settings.langevin_factor)
     limit = Doctor.max_gap_per_dimension / float(step_size.min()) ** 2

@@ -100,15 +100,15 @@ def footprint(settings: FitSettings, device: torch.device | None = None) -> Foot
     ratio = images.num_channels / narrow
     per_row = min(times) / 2 * (images.num_channels / wider) ** 2
     # A step: one gradient per chain step and one before the first, then forward and backward on both ends.
-    chain = 1 if settings.objective == "normal" else settings.num_chain_steps + 1
-    classification = 1.5 * settings.num_levels if settings.classification_weight else 0.0
-    rows = 2 * batch if not settings.classification_weight else max(2, settings.num_levels) * batch
+    chain = 1 if settings.objective in ("normal", "denoising") else settings.num_chain_steps + 1
+    classified = settings.num_levels * settings.classification_share if settings.classification_weight else 0.0
+    rows = int(max(2, classified) * batch)
     return Footprint(
         num_parameters=num_parameters,
         weight_bytes=4 * num_parameters * COPIES,
         activation_bytes=int(rows * ratio * sum(kept.values()) / 2),
         available_bytes=available_memory(device),
-        seconds_per_step=per_row * batch * (chain + 3 + classification),
+        seconds_per_step=per_row * batch * (chain + 3 + 1.5 * classified),
         num_steps=settings.training.num_steps,
     )
 

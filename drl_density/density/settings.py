@@ -41,8 +41,10 @@ class FitSettings:
         noisier_share: share of training chains started at the noisier state.
         jump: levels between a state and the noisier one that its chain is conditioned on.
         classification_weight: factor of the noise-level classification.
+        classification_share: share of every batch that is classified, for the objectives "adjusted" and "denoising".
         network: "mlp", or "residual" over images; see ``images``.
-        objective: "adjusted" (this package's), or the papers' "langevin" (T6), "normal" (T1k) and "cooperative" (CDRL).
+        objective: "adjusted" (this package's), "denoising" (score matching), or the papers' "langevin" (T6), "normal" (T1k)
+            and "cooperative" (CDRL).
         langevin_factor: b^2 of the papers' step sizes.
         selection: "likelihood" keeps the weights and the level that score best on validation by an annealed log Z; "last"
             keeps the last averaged weights, as the papers do.
@@ -78,10 +80,11 @@ class FitSettings:
     noisier_share: float = 0.0
     jump: int = 1
     classification_weight: float = 1.0
+    classification_share: float = 1.0
     training: TrainingSettings = field(default_factory=TrainingSettings)
     num_pool_draws: int = 2000
     network: Literal["mlp", "residual"] = "mlp"
-    objective: Literal["adjusted", "langevin", "normal", "cooperative"] = "adjusted"
+    objective: Literal["adjusted", "denoising", "langevin", "normal", "cooperative"] = "adjusted"
     langevin_factor: float = 2e-4
     selection: Literal["likelihood", "last"] = "likelihood"
     num_particles: int = 512

@@ -24,6 +24,9 @@ MULTIPLIERS = {
 }
 """Channel multipliers by image side. 32, 64 and 128 are the release's; the others go on in the same way."""
 
+NEARLY_ZERO = 1e-10
+"""Variance of the initial values of each block's second convolution in the papers' networks."""
+
 
 @dataclass(frozen=True)
 class ResidualSettings:
@@ -37,7 +40,8 @@ class ResidualSettings:
         attention_sizes: heights of feature maps with attention after every block; none by default.
         is_normalized: spectral normalisation of every convolution and dense layer but the readout.
         activation: "leaky_relu" of slope 0.2 (the papers'), or "silu", which is smooth.
-        starts_at_zero: the readout starts at zero, so that a new sequence is its base; the papers start at random.
+        starts_at_zero: the readout starts at zero, so that a new sequence is its base, and the blocks at random; the papers
+            have it the other way round. With both at zero the network would be linear and stand on a plateau.
         level_log_snr: log-SNRs of discrete levels, for the papers' time index; see
             :class:`~drl_density.networks.level_embedding.LevelEmbedding`.
         num_classes: labels 1..num_classes of a conditional energy, 0 for none; label 0 stands for "not told".
@@ -73,8 +77,9 @@ class ResidualEnergy(nn.Module):
 
     .. math:: g(x, \lambda) = \Big\langle v(\lambda), \textstyle\sum_{\text{places}} \mathrm{relu}(h(x, \lambda)) \Big\rangle
 
-    Each block adds conv(act(conv(act(h)) + dense(act(level)))) whose second convolution starts at zero; resolutions are
-    joined by average pooling. Every part grows at most linearly in x. There is no additive constant.
+    Each block adds conv(act(conv(act(h)) + dense(act(level)))), whose second convolution starts at zero unless the
+    readout does; resolutions are joined by average pooling. Every part grows at most linearly in x. There is no additive
+    constant.
 
     Args:
         settings: sizes and rules.
@@ -171,7 +176,8 @@ class _Block(nn.Module):
         rules = {"is_normalized": settings.is_normalized, "generator": generator}
         self.level = SpectralLinear(width, outputs, **rules)
         self.first = SpectralConv2d(inputs, outputs, **rules)
-        self.second = SpectralConv2d(outputs, outputs, is_zero=True, **rules)
+        variance = 1.0 if settings.starts_at_zero else NEARLY_ZERO
+        self.second = SpectralConv2d(outputs, outputs, is_zero=True, variance=variance, **rules)
         self.shortcut = None if inputs == outputs else SpectralConv2d(inputs, outputs, **rules)
 
     def forward(self, x: Tensor, level: Tensor, act: object) -> Tensor:

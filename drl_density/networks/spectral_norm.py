@@ -24,10 +24,11 @@ class SpectralWeight(nn.Module):
 
     Args:
         shape: (outputs, inputs, *kernel).
-        is_zero: start at (almost) zero and divide by the singular value only where it exceeds 1, so that the norm may
-            stay below 1: W / sigma * min(sigma, 1).
+        is_zero: divide by the singular value only where it exceeds 1, so that the norm may stay below 1:
+            W / sigma * min(sigma, 1).
         is_normalized: False hands out the plain weight.
-        generator: source of the initial values, uniform with variance 1 / mean of fan in and fan out.
+        variance: of the initial values, times the mean of fan in and fan out.
+        generator: source of the initial values, which are uniform.
 
     >>> weight = SpectralWeight((4, 3), generator=torch.Generator().manual_seed(0))
     >>> settle_power_iteration(weight, num_iterations=100)
@@ -41,11 +42,12 @@ class SpectralWeight(nn.Module):
         *,
         is_zero: bool = False,
         is_normalized: bool = True,
+        variance: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         fan_average = (shape[0] + shape[1]) * math.prod(shape[2:]) / 2
-        bound = math.sqrt(3 * (1e-10 if is_zero else 1.0) / fan_average)
+        bound = math.sqrt(3 * variance / fan_average)
         self.weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
         self.is_zero, self.is_normalized, self.is_frozen = is_zero, is_normalized, False
         self.held: Tensor | None = None
@@ -90,6 +92,7 @@ class SpectralConv2d(nn.Module):
         size: of the kernel, odd.
         is_zero: see :class:`SpectralWeight`; brings a learnt gain per channel, which multiplies the biased output.
         is_normalized: whether the weight is normalised.
+        variance: see :class:`SpectralWeight`.
         generator: source of the initial values.
     """
 
@@ -101,12 +104,12 @@ class SpectralConv2d(nn.Module):
         size: int = 3,
         is_zero: bool = False,
         is_normalized: bool = True,
+        variance: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        self.kernel = SpectralWeight(
-            (num_outputs, num_inputs, size, size), is_zero=is_zero, is_normalized=is_normalized, generator=generator
-        )
+        rules = {"is_zero": is_zero, "is_normalized": is_normalized, "variance": variance, "generator": generator}
+        self.kernel = SpectralWeight((num_outputs, num_inputs, size, size), **rules)
         self.bias = nn.Parameter(torch.zeros(num_outputs))
         self.gain = nn.Parameter(torch.ones(num_outputs)) if is_zero else None
         self.padding = size // 2

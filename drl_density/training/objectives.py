@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -69,11 +70,12 @@ class RecoveryLikelihood:
         jump: how many levels up the conditioning state stands.
         recovery_weight: factor of the recovery part.
         classification_weight: factor of the classification part.
+        classification_share: share of the batch that is classified, which costs T passes a row.
         shares_noise: build x_t and x_{t+1} from one noise; refused unless every chain starts at x_{t+1}, see
             :func:`~drl_density.training.draw_pairs`.
 
     Raises:
-        ValueError: shared noise with chains that start at the data, no steps, no jump, or a share outside [0, 1].
+        ValueError: shared noise with chains that start at the data, no steps, no jump, or a share outside its range.
 
     Source: Gao et al. 2021, algorithm 1 and equation 8; the constants as in classification of noise levels.
 
@@ -90,6 +92,7 @@ class RecoveryLikelihood:
     jump: int = 1
     recovery_weight: float = 1.0
     classification_weight: float = 1.0
+    classification_share: float = 1.0
     shares_noise: bool = False
 
     def __post_init__(self) -> None:
@@ -100,6 +103,8 @@ class RecoveryLikelihood:
                 "need num_steps >= 1, jump >= 1 and noisier_share in [0, 1], "
                 f"got {self.num_steps}, {self.jump}, {self.noisier_share}"
             )
+        if not 0 < self.classification_share <= 1:
+            raise ValueError(f"classification_share must lie in (0, 1], got {self.classification_share}")
 
     def __call__(
         self, model: EnergySequence, x: Tensor, step_sizes: Tensor, *, generator: torch.Generator | None = None
@@ -112,7 +117,7 @@ class RecoveryLikelihood:
         parts["recovery"] = recovery.detach()
         loss = self.recovery_weight * recovery
         if self.classification_weight:
-            classification = classification_loss(model, x, shift=shift, generator=generator)
+            classification = classified(model, x, self.classification_share, shift=shift, generator=generator)
             parts["classification"] = classification.detach()
             loss = loss + self.classification_weight * classification
         return ObjectiveValue(loss, parts, statistics)
@@ -230,6 +235,13 @@ def classification_loss(
     base_rows = normal_draws(x.shape, x, generator)
     rows = torch.where(is_base.reshape((-1,) + (1,) * (x.ndim - 1)), base_rows, noised)
     return functional.cross_entropy(level_logits(model, rows, grid), classes)
+
+
+def classified(
+    model: EnergySequence, x: Tensor, share: float, *, shift: Tensor | float, generator: torch.Generator | None
+) -> Tensor:
+    """:func:`classification_loss` of the first rows of a batch, as many as their ``share`` of it."""
+    return classification_loss(model, x[: math.ceil(share * len(x))], shift=shift, generator=generator)
 
 
 def level_logits(model: EnergySequence, rows: Tensor, grid: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def test_a_gap_counts_only_beyond_what_both_errors_explain():
 
 
 def test_a_shift_counts_only_beyond_its_error():
-    """Draws that mixed on have the law they had: of 200 pairs some 1 in 20 lies beyond two errors; a real shift of ten does."""
+    """Draws that mixed on have the law they had: some 1 pair in 12 lies beyond two errors, every real shift of ten does."""
     generator = torch.Generator().manual_seed(4)
 
     def shifts(moved):

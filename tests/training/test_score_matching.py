@@ -1,0 +1,123 @@
+"""Denoising score matching on closed forms, and end to end."""
+
+import pytest
+import torch
+from torch import nn
+
+from drl_density import FitSettings, NoiseSchedule, RecoveryLikelihood
+from drl_density.density.build import build_objective
+from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
+from drl_density.training import DenoisingScoreMatching, Evaluation, train
+from tests.training.test_training import SCALE, WEIGHT, draw, evaluation, fresh, settings
+
+VARIANCE, NUM_ROWS = 0.5, 20_000
+
+
+class Tilt(nn.Module):
+    """g = theta x^2 / 2."""
+
+    has_bounded_growth = False
+
+    def __init__(self, theta):
+        super().__init__()
+        self.theta = nn.Parameter(torch.tensor(theta, dtype=torch.float64))
+
+    def forward(self, x, log_snr):
+        return 0.5 * self.theta * x.square().sum(1)
+
+
+def tilted(theta):
+    """The exact sequence of N(0, 1/2) with its energies bent by ``theta``."""
+    system = gaussian_sequence(torch.zeros(1), torch.full((1, 1), VARIANCE), NoiseSchedule.log_spaced(4))
+    model = system.model.with_network(Both(system.model.network, Tilt(theta)))
+    return model, VARIANCE**0.5 * torch.randn(NUM_ROWS, 1, generator=seeded_generator(0), dtype=torch.float64)
+
+
+class Both(nn.Module):
+    has_bounded_growth = False
+
+    def __init__(self, exact, tilt):
+        super().__init__()
+        self.exact, self.tilt = exact, tilt
+
+    def forward(self, x, log_snr):
+        return self.exact(x, log_snr) + self.tilt(x, log_snr)
+
+
+@pytest.mark.parametrize("level", [0.0, 1.5, 3.0])
+def test_the_loss_at_the_truth_is_what_noise_leaves_open(level):
+    """Var(eps | x_t) = a^2 v / (a^2 v + s^2), times half the width of the level in log-SNR."""
+    model, x = tilted(0.0)
+    found = DenoisingScoreMatching().by_row(model, x, torch.full((NUM_ROWS,), level), generator=seeded_generator(1))
+    alpha, sigma = model.schedule.alpha_at(level), model.schedule.sigma_at(level)
+    width = model.schedule.log_snr_at(level) - model.schedule.log_snr_at(level + 1)
+    signal = alpha**2 * VARIANCE
+    assert_z(found.detach(), 0.5 * width * signal / (signal + sigma**2))
+
+
+@pytest.mark.parametrize(("theta", "sign"), [(0.0, 0), (0.5, 1), (-0.5, -1)])
+def test_the_gradient_is_zero_at_the_truth_and_points_to_it(theta, sign):
+    model, x = tilted(theta)
+    objective, slopes = DenoisingScoreMatching(), []
+    for rows, generator in zip(x.split(200), map(seeded_generator, range(100, 200)), strict=True):
+        loss = objective.by_row(model, rows, torch.full((len(rows),), 2.0), generator=generator).mean()
+        slopes.append(torch.autograd.grad(loss, model.network.tilt.theta)[0])
+    slopes = torch.stack(slopes)
+    if sign == 0:
+        assert_z(slopes, 0.0)
+    else:
+        assert sign * float(slopes.mean() / (slopes.std() / len(slopes) ** 0.5)) > 4.5
+
+
+def test_two_modes_are_learned_with_their_weights():
+    """Classification weighs the modes, which the scores alone do not: total variation below 0.05, weight within 0.03."""
+    state = fresh()
+    train(
+        state,
+        DenoisingScoreMatching(),
+        draw,
+        settings=settings(num_steps=800, batch_size=128, evaluate_every=200),
+        evaluation=evaluation(),
+    )
+    grid = torch.linspace(-3, 3, 2001, dtype=torch.float64)[:, None]
+    with torch.no_grad():
+        values = state.averaged_model.log_density(grid, 0)
+    model = (values - values.logsumexp(0)).exp()
+    parts = [torch.distributions.Normal(center, (SCALE**2 * 0.9975 + 0.0025) ** 0.5) for center in (-1.0, 0.6)]
+    truth = sum(w * p.log_prob(grid[:, 0]).exp() for w, p in zip((WEIGHT, 1 - WEIGHT), parts, strict=True)) * 6 / 2000
+    assert float((model - truth).abs().sum() / 2) < 0.05
+    assert abs(float(model[grid[:, 0] < -0.2].sum()) - WEIGHT) < 0.03
+
+
+@pytest.mark.parametrize("kind", [DenoisingScoreMatching, RecoveryLikelihood])
+def test_a_share_of_the_batch_is_classified(kind, monkeypatch):
+    seen = []
+    from drl_density.training import objectives
+
+    plain = objectives.classification_loss
+    monkeypatch.setattr(objectives, "classification_loss", lambda m, x, **k: seen.append(len(x)) or plain(m, x, **k))
+    state = fresh()
+    for share in (1.0, 0.3):
+        kind(classification_share=share)(
+            state.model, draw(20, seeded_generator(0)), state.step_sizes, generator=seeded_generator(1)
+        )
+    kind(classification_weight=0.0)(
+        state.model, draw(20, seeded_generator(0)), state.step_sizes, generator=seeded_generator(1)
+    )
+    assert seen == [20, 6]
+    for share in (0.0, 1.5):
+        with pytest.raises(ValueError, match="classification_share must lie in"):
+            kind(classification_share=share)
+
+
+def test_there_are_no_chains_to_speak_of():
+    """Statistics of chains are not seen rather than made up, step sizes stay, and the settings build the objective."""
+    state = fresh()
+    before = state.step_sizes.clone()
+    sizes = settings(num_steps=4, evaluate_every=4)
+    train(state, DenoisingScoreMatching(), draw, settings=sizes, evaluation=Evaluation(draw(64, seeded_generator(1))))
+    assert torch.equal(state.step_sizes, before)
+    assert all(rate != rate for rate in state.history[0]["acceptance_rate"])
+    assert state.history[0]["complaints"] == []
+    built = build_objective(FitSettings(objective="denoising", classification_share=0.5, classification_weight=2.0))
+    assert built == DenoisingScoreMatching(classification_weight=2.0, classification_share=0.5)
