@@ -144,6 +144,12 @@ _DIGITS = _given(
 _MNIST = _given(
     OURS_CPU, images__num_channels=16, images__multipliers=(1, 2, 2), num_chain_steps=4, training__batch_size=64
 )
+_DENOISING = {
+    **_given(OURS_CPU, objective="denoising", training__batch_size=32, training__num_steps=25_000, selection="last"),
+    **_given(OURS_CPU, training__learning_rate=5e-3, training__evaluate_every=1000, training__is_channels_last=True),
+    **_given("ours: losses are hundreds of nats, and so are their gradients", training__max_gradient_norm=100.0),
+    **_given("ours: noise levels of images are told apart without error", classification_weight=0.0),
+}
 _LITTLE = {
     **_given(OURS_CPU, training__num_steps=4000, training__evaluate_every=200, num_pool_draws=500, num_particles=64),
     **_given(OURS_CPU, images__num_validation_rows=256),
@@ -193,6 +199,13 @@ PRESETS: dict[str, Preset] = {
         Preset("digits", "8x8 digits on 2 cores", (1, 8, 8), {**_SMALL, **_LOGIT, **_DIGITS, **_LITTLE}),
         Preset("digits_gpu", "8x8 digits on one GPU", (1, 8, 8), {**_SMALL, **_LOGIT, **_DIGITS, **_LARGE}),
         Preset("mnist", "28x28 digits on 2 cores", (1, 28, 28), {**_SMALL, **_MNIST, **_LITTLE}),
+        Preset(
+            "mnist_denoising",
+            "28x28 digits on 2 cores, by score matching",
+            (1, 28, 28),
+            {**_SMALL, **_MNIST, **_LITTLE, **_DENOISING},
+            "Draw with `sample --method ddim --eta 1`: the weights of modes are not learned, and adjusted chains show it.",
+        ),
         Preset("mnist_gpu", "28x28 digits on one GPU", (1, 28, 28), {**_SMALL, **_MNIST, **_LARGE}),
         Preset(
             "images",

@@ -1,17 +1,22 @@
 """The benchmarks of scale run at toy size; what they time is never asserted."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
 import gpu
+import mnist_samples
 import plain_recovery_likelihood as plain
 
+import drl_density as drl
 from drl_density import NoiseSchedule
+from drl_density.sample_quality import ClassifierSettings, ImageClassifier, save_classifier
 
 
 @pytest.mark.slow
@@ -35,3 +40,30 @@ def test_the_plain_loop_has_the_constants_of_the_schedule():
         (sigma_bar, schedule.sigma),
     ):
         assert torch.allclose(found, wanted.float(), rtol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
+def test_drawn_digits_are_judged_at_toy_size(tmp_path, capsys):
+    """By a classifier of random weights: what is drawn, denoised, moved and written, not how good it is."""
+    rows = torch.randint(256, (80, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8).numpy()
+    np.savez(tmp_path / "rows.npz", x_train=rows[:60], x_test=rows[60:])
+    look = ImageClassifier(ClassifierSettings((1, 8, 8), 3), generator=torch.Generator().manual_seed(1))
+    classifier = save_classifier(look, tmp_path / "look.safetensors", name="random", test_accuracy=0.98)
+    preset = drl.FitSettings.preset("mnist_denoising")
+    images = dataclasses.replace(preset.images, shape=None, num_channels=4, multipliers=(1,), num_validation_rows=16)
+    training = dataclasses.replace(preset.training, num_steps=2, evaluate_every=2, batch_size=8)
+    small = {"num_levels": 2, "num_particles": 4, "num_pool_draws": 2, "images": images, "training": training}
+    data = drl.load_dataset(tmp_path / "rows.npz", seed=0)
+    drl.fit(data, settings=dataclasses.replace(preset, **small), out=tmp_path / "run", progress=False)
+    arguments = [str(tmp_path / "run"), str(tmp_path / "rows.npz"), "--classifier", str(classifier)]
+    found = mnist_samples.main([*arguments, "--samples", "16", "--steps", "3", "--chain-steps", "2", "--threads", "1"])
+    assert [line["source"] for line in found] == [
+        "test images at level 0",
+        "3 ancestral steps",
+        "chains from data",
+        "chains from noise",
+    ]
+    assert all(0 <= line["confident"] <= 1 and 0 < line["class_entropy"] <= np.log(3) + 1e-6 for line in found)
+    assert (tmp_path / "run" / "chains_from_noise.png").is_file()
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")] == found

@@ -20,6 +20,7 @@ class Doctor:
         max_gap_per_dimension: a level whose data lie this many nats per dimension above or below the chain ends has
             run away.
         max_loss_rise: nats by which both training and validation loss may rise above their best.
+        max_loss_ratio: times its best by which a training loss may rise, for objectives whose loss is a positive number.
         min_acceptance: below it a level's chains hardly move.
         min_relative_jump: mean squared jump over the conditional variance below which chains count as frozen.
         max_spurious_gap: nats per dimension by which short noise-started chains may end above the data.
@@ -29,6 +30,7 @@ class Doctor:
 
     max_gap_per_dimension: float = 3.0
     max_loss_rise: float = 1.0
+    max_loss_ratio: float = math.inf
     min_acceptance: float = 0.2
     min_relative_jump: float = 0.01
     max_spurious_gap: float = 2.0
@@ -53,10 +55,10 @@ class Doctor:
         worst = max(gaps, key=abs, default=0.0)
         if abs(worst) > limit:
             return f"the energy gap ran to {worst:.1f} nats at one level (limit {limit:.0f})"
-        rises = {
-            name: record[name] - min((past[name] for past in history), default=math.inf)
-            for name in ("validation_loss", "loss")
-        }
+        best = {name: min((past[name] for past in history), default=math.inf) for name in ("validation_loss", "loss")}
+        if math.isfinite(self.max_loss_ratio) and record["loss"] > self.max_loss_ratio * best["loss"]:
+            return f"the training loss rose from {best['loss']:.4g} to {record['loss']:.4g}"
+        rises = {name: record[name] - least for name, least in best.items()}
         if min(rises.values()) > self.max_loss_rise:
             return f"training and validation loss rose by {rises['loss']:.2f} and {rises['validation_loss']:.2f}"
         return None

@@ -129,6 +129,15 @@ def test_doctor_sees_a_run_away():
     assert doctor.run_away(overfitted, past, num_features=2) is None
     for change in ({"loss": math.nan}, {"energy_gap": [0.0, 500.0]}, {"validation_loss": 9.0, "loss": 8.0}):
         assert doctor.run_away(record | change, past, num_features=2) is not None
+    assert doctor.run_away(record | {"loss": -1.0}, [{"loss": -1.5, "validation_loss": 1.9}], num_features=2) is None
+
+
+def test_doctor_sees_a_positive_loss_multiply():
+    record = {"validation_loss": 1.0, "energy_gap": [math.nan]}
+    doctor, past = Doctor(max_loss_rise=math.inf, max_loss_ratio=1.5), [{"loss": 40.0, "validation_loss": 1.0}]
+    assert doctor.run_away(record | {"loss": 90.0}, [], num_features=2) is None
+    assert doctor.run_away(record | {"loss": 59.0}, past, num_features=2) is None
+    assert "rose from 40 to 61" in doctor.run_away(record | {"loss": 61.0}, past, num_features=2)
 
 
 def test_doctor_complains_of_frozen_chains():
