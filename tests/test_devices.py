@@ -16,7 +16,7 @@ from drl_density.cli.tables import OnDevice
 from drl_density.density import DistillSettings, combine, distill, draw, load_generator, reconstruct
 from drl_density.density.evaluation import evaluate
 from drl_density.density.footprint import available_memory
-from drl_density.devices import find_device, normal_draws, uniform_draws
+from drl_density.devices import find_device, normal_draws, uniform_draws, whole_float32
 from drl_density.networks import MLP, MLPSettings
 from drl_density.operators import Mask
 from drl_density.partition import AISSettings, SandwichSettings
@@ -78,6 +78,26 @@ def test_a_seed_means_the_same_numbers_everywhere(draws):
         found = draws((3, 2), like.to(CARD), seeded_generator(0))
         assert isinstance(found, FarTensor)
         assert_same(found.cpu(), expected)
+
+
+def fails_in_whole_float32(matmul, convolution):
+    with whole_float32(torch.device("cuda")):
+        assert (matmul.fp32_precision, convolution.fp32_precision) == ("ieee", "ieee")
+        raise KeyError
+
+
+def test_flags_of_precision_come_back():
+    """Whatever the user had set, also after an error; and nothing is touched for a CPU."""
+    matmul, convolution = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    before = matmul.fp32_precision, convolution.fp32_precision
+    try:
+        matmul.fp32_precision, convolution.fp32_precision = "tf32", "tf32"
+        with pytest.raises(KeyError):
+            fails_in_whole_float32(matmul, convolution)
+        with whole_float32(torch.device("cpu")):
+            assert (matmul.fp32_precision, convolution.fp32_precision) == ("tf32", "tf32")
+    finally:
+        matmul.fp32_precision, convolution.fp32_precision = before
 
 
 MIXED = {

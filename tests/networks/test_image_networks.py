@@ -79,6 +79,18 @@ def test_every_layer_but_the_readout_is_normalised_and_second_convolutions_start
     assert sum(isinstance(part, SpectralConv2d | SpectralLinear) for part in net.modules()) == 11
 
 
+@pytest.mark.parametrize("starts_at_zero", [True, False])
+def test_readout_and_blocks_do_not_both_start_at_zero(starts_at_zero):
+    """Where both are near zero, neither has a gradient to leave by."""
+    settings = ResidualSettings(
+        (1, 8, 8), num_channels=8, multipliers=(1, 2), num_blocks=1, is_normalized=False, starts_at_zero=starts_at_zero
+    )
+    net = ResidualEnergy(settings, generator=seeded_generator())
+    seconds = [net.resolutions[index][0].second.kernel.weight.detach() for index in (0, 1)]
+    assert bool(net.readout.kernel.weight.detach().any()) != starts_at_zero
+    assert all((float(weight.std()) > 0.05) == starts_at_zero for weight in seconds)
+
+
 def test_one_power_iteration_per_training_pass_and_none_when_frozen():
     net = network().train()
     first = net.enter.kernel

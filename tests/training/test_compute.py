@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from drl_density import HMC, MALA, ULA, NoiseSchedule, RecoveryLikelihood, TrainingSettings
-from drl_density.mcmc import PassGraphs
+from drl_density.mcmc import PassGraphs, value_and_gradient
 from drl_density.mcmc.graphs import RecordedPass
 from drl_density.model import EnergySequence
 from drl_density.networks import (
@@ -145,7 +145,7 @@ def test_networks_without_checkpoints_are_refused():
 
 
 class OrdinaryPass(RecordedPass):
-    """A recording that runs the function again, on any device, and writes down how often."""
+    """A recording that runs the function again, on any device, into the same memory every time, as a card's does."""
 
     count = 0
 
@@ -155,7 +155,10 @@ class OrdinaryPass(RecordedPass):
 
     def replay(self):
         OrdinaryPass.count += 1
-        self.outputs = self._run(self.function)
+        found = self._run(self.function)
+        self.outputs = found if self.outputs is None else self.outputs
+        for place, value in zip(self.outputs, found, strict=True):
+            place.copy_(value)
 
 
 @pytest.fixture
@@ -173,7 +176,7 @@ def gradients_of_a_run(objective, *, is_graphed, device="cpu", num_steps=3):
     state.step_sizes = state.step_sizes.to(device)
     settings = TrainingSettings(batch_size=8, is_graphed=is_graphed, num_steps=num_steps, evaluate_every=num_steps)
     train(state, objective, draw, settings=settings, evaluation=Evaluation(draw(8, seeded_generator(3))))
-    assert bool(len(state.model._graphs)) == is_graphed
+    assert len(state.model._graphs) == is_graphed  # one recording serves every step
     return torch.cat([p.detach().cpu().flatten() for p in state.model.parameters()])
 
 
@@ -212,6 +215,19 @@ def test_a_recording_ends_with_its_weights_and_shape(recorded):
     assert copied.is_graphed
     assert len(copied._graphs) == 0
     assert len(pickle.loads(pickle.dumps(model._graphs))) == 0
+
+
+def test_what_was_replayed_stays(recorded):
+    """A kernel that accepts or rejects holds a pass's value and gradient while it asks for the next."""
+    model, first, second = fresh().model.eval(), draw(4, seeded_generator(5)), draw(4, seeded_generator(6))
+    nn.init.normal_(model.network.readout.kernel.weight, generator=seeded_generator(7))
+    expected = value_and_gradient(lambda x: model.log_density(x, 1), first)
+    model.is_graphed = True
+    with model.chain_passes(is_adjusted=True):
+        value, gradient = value_and_gradient(lambda x: model.log_density(x, 1), first)
+        value_and_gradient(lambda x: model.log_density(x, 1), second)
+    assert len(model._graphs) == 1
+    torch.testing.assert_close((value, gradient), expected)
 
 
 def test_passes_outside_chains_are_not_replayed(recorded):
