@@ -12,6 +12,7 @@ from drl_density.errors import DataError
 from drl_density.presets import find_preset
 from drl_density.schedule import NoiseSchedule
 from drl_density.training import TrainingSettings
+from drl_density.training.objectives import check_share
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class FitSettings:
         num_pool_draws: draws kept with the density.
 
     Raises:
-        ValueError: counts that are too small, a dropout that is no share, an unknown schedule, or noise levels given
+        ValueError: counts that are too small, a dropout or a classification_share that is no share, an unknown schedule, or noise levels given
             to one that has its own.
 
     >>> settings = FitSettings(num_levels=6).resolve(500, 3, 0.1)
@@ -126,6 +127,7 @@ class FitSettings:
                 raise ValueError(f"{name} must be at least {value}, got {given}")
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
+        check_share(self.classification_share)
 
     def resolve(
         self, num_rows: int, num_features: int, sigma_min: float, *, event_shape: tuple[int, ...] = ()

@@ -103,8 +103,7 @@ class RecoveryLikelihood:
                 "need num_steps >= 1, jump >= 1 and noisier_share in [0, 1], "
                 f"got {self.num_steps}, {self.jump}, {self.noisier_share}"
             )
-        if not 0 < self.classification_share <= 1:
-            raise ValueError(f"classification_share must lie in (0, 1], got {self.classification_share}")
+        check_share(self.classification_share)
 
     def __call__(
         self, model: EnergySequence, x: Tensor, step_sizes: Tensor, *, generator: torch.Generator | None = None
@@ -235,6 +234,12 @@ def classification_loss(
     base_rows = normal_draws(x.shape, x, generator)
     rows = torch.where(is_base.reshape((-1,) + (1,) * (x.ndim - 1)), base_rows, noised)
     return functional.cross_entropy(level_logits(model, rows, grid), classes)
+
+
+def check_share(share: float) -> None:
+    """Raise a ValueError for a ``classification_share`` outside (0, 1]."""
+    if not 0 < share <= 1:
+        raise ValueError(f"classification_share must lie in (0, 1], got {share}")
 
 
 def classified(

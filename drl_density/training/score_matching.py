@@ -13,6 +13,7 @@ from drl_density.model import EnergySequence
 from drl_density.training.objectives import (
     LevelStatistics,
     ObjectiveValue,
+    check_share,
     classified,
     level_shift,
     stratified_levels,
@@ -51,8 +52,7 @@ class DenoisingScoreMatching:
     classification_share: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.classification_share <= 1:
-            raise ValueError(f"classification_share must lie in (0, 1], got {self.classification_share}")
+        check_share(self.classification_share)
 
     @property
     def kernel(self) -> Kernel:

@@ -89,6 +89,11 @@ def test_two_modes_are_learned_with_their_weights():
     assert abs(float(model[grid[:, 0] < -0.2].sum()) - WEIGHT) < 0.03
 
 
+def test_a_wrong_share_is_refused_before_anything_is_loaded():
+    with pytest.raises(ValueError, match="classification_share must lie in"):
+        FitSettings(classification_share=2.0)
+
+
 @pytest.mark.parametrize("kind", [DenoisingScoreMatching, RecoveryLikelihood])
 def test_a_share_of_the_batch_is_classified(kind, monkeypatch):
     seen = []
