@@ -55,8 +55,8 @@ class FitSettings:
         num_pool_draws: draws kept with the density.
 
     Raises:
-        ValueError: counts that are too small, a dropout or a classification_share that is no share, an unknown schedule, or noise levels given
-            to one that has its own.
+        ValueError: counts that are too small, a dropout or a classification_share that is no share, an unknown
+            schedule, or noise levels given to one that has its own.
 
     >>> settings = FitSettings(num_levels=6).resolve(500, 3, 0.1)
     >>> settings.num_levels, settings.sigma_min
