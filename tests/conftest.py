@@ -34,3 +34,11 @@ def tiny_density(tiny_data):
 @pytest.fixture(autouse=True)
 def _seeded():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def validation_comes_back():
+    """torch.compile switches the validation of distributions off for good; the next test finds it as it was."""
+    before = torch.distributions.Distribution._validate_args
+    yield
+    torch.distributions.Distribution.set_default_validate_args(before)
