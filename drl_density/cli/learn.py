@@ -121,7 +121,7 @@ class Fit(OnDevice):
         print(json.dumps({"out": str(self.out), "seed": self.seed, **settings.to_dict()}, indent=1))
         if self.preset is not None:
             print(find_preset(self.preset).describe())
-        if settings.network == "residual":
+        if settings.is_over_images:
             place = None if self.device is None else find_device(self.device)
             print(footprint(settings, place).describe())
             check_memory(settings, place)

@@ -41,7 +41,7 @@ def build_model(settings: FitSettings, base: NoisedGaussianMixture | QuadraticBa
     num_features, base = base.num_features, copy.deepcopy(base)
     generator = torch.Generator().manual_seed(seed)
     schedule = settings.noise_schedule()
-    if settings.network == "residual":
+    if settings.is_over_images:
         network, initializer = build_image_networks(settings, schedule, generator)
         return EnergySequence(
             schedule, network, (num_features,), base=base, initializer=initializer, generator=generator
@@ -61,7 +61,9 @@ def build_model(settings: FitSettings, base: NoisedGaussianMixture | QuadraticBa
 def build_objective(settings: FitSettings) -> Objective:
     """The training objective of ``settings``."""
     if settings.objective == "denoising":
-        return DenoisingScoreMatching(settings.classification_weight, settings.classification_share)
+        return DenoisingScoreMatching(
+            settings.classification_weight, settings.classification_share, settings.level_balance
+        )
     if settings.objective != "adjusted":
         chains = LangevinChains(
             num_steps=settings.num_chain_steps,
@@ -102,7 +104,7 @@ def build_doctor(settings: FitSettings) -> Doctor:
 
 def training_batches(table: Table, settings: FitSettings) -> Batches:
     """Where training rows come from: the table, with labels and mirrored where ``settings`` ask for it."""
-    is_mirrored = settings.network == "residual" and settings.images.flips
+    is_mirrored = settings.is_over_images and settings.images.flips
     if settings.images.num_classes:
         values = label_values(table.dataset, settings.images.num_classes)
         return LabelledBatches(table, values, settings.images.shape if is_mirrored else None)

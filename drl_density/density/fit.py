@@ -286,7 +286,7 @@ def _baselines(table: Table, model: EnergySequence, log_z: float, settings: FitS
     with torch.no_grad():
         tilted = model.log_density(u.float(), 0).double() - log_z + jacobian
     columns = table.dataset.columns
-    is_pixels = settings.network == "residual"
+    is_pixels = settings.is_over_images
     if is_pixels and all(column.width and math.isfinite(column.upper - column.lower) for column in columns):
         independent = histogram_log_density(table.dataset.train, data_rows, columns)
     else:

@@ -61,7 +61,7 @@ class Footprint:
 
 
 def footprint(settings: FitSettings, device: torch.device | None = None) -> Footprint:
-    """Of resolved ``settings`` with network "residual", to be trained on ``device``.
+    """Of resolved ``settings`` with a network over images, to be trained on ``device``.
 
     Activations are counted on a narrow network, to whose width they are proportional. The time is the shortest of three
     gradients of one somewhat wider, times the square of the widths' ratio, the batch, and the passes of a step.
@@ -134,7 +134,7 @@ def check_memory(settings: FitSettings, device: torch.device | None = None) -> N
     >>> settings = FitSettings(network="residual", num_levels=3, images=ImageSettings(num_channels=4))
     >>> check_memory(settings.resolve(100, 64, 0.1, event_shape=(1, 8, 8)))
     """
-    if settings.network != "residual":
+    if not settings.is_over_images:
         return
     found = footprint(settings, device)
     if not found.fits:

@@ -94,7 +94,10 @@ def finishing_seconds(table: Table, settings: FitSettings, *, seed: int, device:
     per_row = (time.monotonic() - before) / (3 * len(rows))
     num_members, num_levels = len(members_of(table, settings)), settings.num_levels
     shares = num_members  # an average, if it is kept, costs all members at once
-    select = (2 * num_members if num_members > 1 else 1) * (4 * num_levels + 1) * (2 * 512 * 3 + 512 * 5)
+    looks = 2 * num_members if num_members > 1 else 1
+    if settings.selection == "last":
+        looks = 0
+    select = looks * (4 * num_levels + 1) * (2 * settings.num_particles * 3 + 512 * 5)
     annealing, per_level = final_annealing(settings)
     estimate = shares * (per_level * num_levels + 1) * (annealing.num_particles * 8 * 3 + 256 * 5)
     pool = shares * (settings.num_pool_draws + 256) * (2 * num_levels * 11 + 41)

@@ -10,10 +10,26 @@ import torch
 from torch import Tensor, nn
 
 from drl_density.density.settings import FitSettings
-from drl_density.networks import Composed, ResidualEnergy, ResidualSettings, StepCalibrated, UNet, UNetSettings
+from drl_density.networks import (
+    Composed,
+    ResidualEnergy,
+    ResidualSettings,
+    StepCalibrated,
+    UNet,
+    UNetEnergy,
+    UNetEnergySettings,
+    UNetSettings,
+)
 from drl_density.schedule import NoiseSchedule
 
 Draw = Callable[[int, torch.Generator], Tensor]
+
+KINDS: dict[str, tuple[type[nn.Module], type]] = {
+    "unet": (UNet, UNetSettings),
+    "unet_energy": (UNetEnergy, UNetEnergySettings),
+    "residual": (ResidualEnergy, ResidualSettings),
+}
+"""What a saved network may be, by the name that its file holds."""
 
 
 def build_image_networks(
@@ -21,19 +37,12 @@ def build_image_networks(
 ) -> tuple[nn.Module, nn.Module | None]:
     """(energy, initialiser or None) of resolved ``settings``."""
     images = settings.images
-    sizes = ResidualSettings(
-        images.shape,
-        num_channels=images.num_channels,
-        multipliers=images.multipliers,
-        num_blocks=images.num_blocks,
-        attention_sizes=images.attention_sizes,
-        is_normalized=images.is_normalized,
-        activation=images.activation,
-        starts_at_zero=images.starts_at_zero,
-        level_log_snr=tuple(schedule.log_snr[:-1].tolist()) if images.has_level_index else None,
-        num_classes=images.num_classes,
-    )
-    network: nn.Module = ResidualEnergy(sizes, generator=generator)
+    level_log_snr = tuple(schedule.log_snr[:-1].tolist()) if images.has_level_index else None
+    network: nn.Module
+    if settings.network == "unet":
+        network = UNetEnergy(images.unet_sizes(), generator=generator)
+    else:
+        network = ResidualEnergy(images.residual_sizes(level_log_snr), generator=generator)
     if images.is_step_calibrated:
         step_alpha, step_size = schedule.langevin_steps(
             settings.langevin_factor, is_top_marginal=settings.objective != "normal"
@@ -74,16 +83,15 @@ def image_network_to_values(network: nn.Module) -> dict[str, Any]:
         return {**inner, "labels": list(network.labels), "label_weights": list(network.weights)}
     if isinstance(network, StepCalibrated):
         return {"num_calibrated": len(network.level_log_snr), **image_network_to_values(network.network)}
-    kind = "unet" if isinstance(network, UNet) else "residual"
+    kind = next(name for name, (made, _) in KINDS.items() if isinstance(network, made))
     return {"kind": kind, "network": dataclasses.asdict(network.settings)}
 
 
 def image_network_from_values(values: dict[str, Any]) -> nn.Module:
     """The inverse, with weights that are about to be loaded."""
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values["network"].items()}
-    if values["kind"] == "unet":
-        return UNet(UNetSettings(**plain))
-    network: nn.Module = ResidualEnergy(ResidualSettings(**plain))
+    made, sizes = KINDS[values["kind"]]
+    network: nn.Module = made(sizes(**plain))
     if "num_calibrated" in values:
         ones = torch.ones(values["num_calibrated"], dtype=torch.float64)
         network = StepCalibrated(network, -ones.cumsum(0), ones, ones)

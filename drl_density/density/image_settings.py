@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from drl_density.errors import DataError
-from drl_density.networks import MULTIPLIERS
+from drl_density.networks import MULTIPLIERS, ResidualSettings, UNetEnergySettings
 
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """Sizes and rules of the residual energy network and its initialiser; None means chosen from the image's size.
+    """Sizes and rules of energy networks over images and of the initialiser; None means chosen from the image's size.
+
+    Of network "unet" are num_channels, multipliers, num_blocks, num_middle_blocks, patch_size and num_classes; the rest of
+    the choices about the energy are of network "residual".
 
     Attributes:
         shape: (channels, height, width) of an image.
         num_channels: of the first feature map.
         multipliers: of the channels at each resolution.
         num_blocks: residual blocks at each resolution.
+        num_middle_blocks: of network "unet": residual blocks at the coarsest resolution.
+        patch_size: of network "unet": pixels of a side that are folded into channels.
         attention_sizes: heights of feature maps with attention.
         is_normalized: spectral normalisation.
         activation: "silu", or the papers' "leaky_relu".
@@ -42,6 +47,8 @@ class ImageSettings:
     num_channels: int = 16
     multipliers: tuple[int, ...] | None = None
     num_blocks: int = 1
+    num_middle_blocks: int = 3
+    patch_size: int = 1
     attention_sizes: tuple[int, ...] = ()
     is_normalized: bool = False
     activation: Literal["silu", "leaky_relu"] = "silu"
@@ -69,8 +76,8 @@ class ImageSettings:
             event_shape = self.shape
         if len(event_shape) not in (2, 3):
             raise DataError(
-                f'network "residual" needs images, event shape (h, w) or (c, h, w), got {tuple(event_shape)}; use network '
-                '"mlp" for tables, or say images.shape for flat rows of images'
+                f"a network over images needs images, event shape (h, w) or (c, h, w), got {tuple(event_shape)}; use "
+                'network "mlp" for tables, or say images.shape for flat rows of images'
             )
         shape = (1, *event_shape) if len(event_shape) == 2 else tuple(event_shape)
         if self.shape is not None and tuple(self.shape) != shape:
@@ -88,6 +95,49 @@ class ImageSettings:
         return dataclasses.replace(
             self, shape=shape, multipliers=tuple(multipliers), initializer_multipliers=tuple(initializer)
         )
+
+    def residual_sizes(self, level_log_snr: tuple[float, ...] | None = None) -> ResidualSettings:
+        """Those of network "residual", of resolved settings.
+
+        Args:
+            level_log_snr: table of the levels, for a network that is told their index.
+        """
+        return ResidualSettings(
+            self.shape,
+            num_channels=self.num_channels,
+            multipliers=self.multipliers,
+            num_blocks=self.num_blocks,
+            attention_sizes=self.attention_sizes,
+            is_normalized=self.is_normalized,
+            activation=self.activation,
+            starts_at_zero=self.starts_at_zero,
+            level_log_snr=level_log_snr,
+            num_classes=self.num_classes,
+        )
+
+    def unet_sizes(self) -> UNetEnergySettings:
+        """Those of network "unet", of resolved settings.
+
+        Raises:
+            DataError: images that cannot be folded and halved so often, or choices that only network "residual" has.
+        """
+        plain = ImageSettings()
+        others = ("attention_sizes", "is_normalized", "activation", "starts_at_zero", "has_level_index")
+        changed = [f"{name}={getattr(self, name)!r}" for name in others if getattr(self, name) != getattr(plain, name)]
+        if changed:
+            raise DataError(f'network "unet" has no {", ".join(changed)}: leave that out, or take network "residual"')
+        try:
+            return UNetEnergySettings(
+                self.shape,
+                num_channels=self.num_channels,
+                multipliers=self.multipliers,
+                num_blocks=self.num_blocks,
+                num_middle_blocks=self.num_middle_blocks,
+                patch_size=self.patch_size,
+                num_classes=self.num_classes,
+            )
+        except ValueError as error:
+            raise DataError(f"images.multipliers or images.patch_size do not fit: {error}") from error
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ImageSettings:

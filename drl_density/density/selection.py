@@ -82,7 +82,7 @@ class AnnealedLikelihood:
 
 def validation_sizes(settings: FitSettings) -> dict[str, int]:
     """How many held-out rows to look at: fewer for networks over images, whose passes are dear."""
-    if settings.network != "residual":
+    if not settings.is_over_images:
         return {}
     return {"least": min(1024, settings.images.num_validation_rows), "most": settings.images.num_validation_rows}
 

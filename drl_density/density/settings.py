@@ -43,7 +43,9 @@ class FitSettings:
         jump: levels between a state and the noisier one that its chain is conditioned on.
         classification_weight: factor of the noise-level classification.
         classification_share: share of every batch that is classified, for the objectives "adjusted" and "denoising".
-        network: "mlp", or "residual" over images; see ``images``.
+        level_balance: of objective "denoising": how much more than their nats the noisier levels count, see
+            :class:`~drl_density.training.DenoisingScoreMatching`.
+        network: "mlp", or over images "residual" (the papers') or "unet"; see ``images``.
         objective: "adjusted" (this package's), "denoising" (score matching), or the papers' "langevin" (T6), "normal" (T1k)
             and "cooperative" (CDRL).
         langevin_factor: b^2 of the papers' step sizes.
@@ -55,8 +57,8 @@ class FitSettings:
         num_pool_draws: draws kept with the density.
 
     Raises:
-        ValueError: counts that are too small, a dropout or a classification_share that is no share, an unknown
-            schedule, or noise levels given to one that has its own.
+        ValueError: counts that are too small, a dropout, classification_share or level_balance that is no share, an
+            unknown schedule, or noise levels given to one that has its own.
 
     >>> settings = FitSettings(num_levels=6).resolve(500, 3, 0.1)
     >>> settings.num_levels, settings.sigma_min
@@ -82,9 +84,10 @@ class FitSettings:
     jump: int = 1
     classification_weight: float = 1.0
     classification_share: float = 1.0
+    level_balance: float = 0.0
     training: TrainingSettings = field(default_factory=TrainingSettings)
     num_pool_draws: int = 2000
-    network: Literal["mlp", "residual"] = "mlp"
+    network: Literal["mlp", "residual", "unet"] = "mlp"
     objective: Literal["adjusted", "denoising", "langevin", "normal", "cooperative"] = "adjusted"
     langevin_factor: float = 2e-4
     selection: Literal["likelihood", "last"] = "likelihood"
@@ -115,6 +118,11 @@ class FitSettings:
         return _laid_over(self, FitSettings(), other)
 
     @property
+    def is_over_images(self) -> bool:
+        """Whether the network is one over images."""
+        return self.network != "mlp"
+
+    @property
     def has_learned_constants(self) -> bool:
         """Whether training fits the constants between levels."""
         return self.classification_weight > 0
@@ -128,6 +136,8 @@ class FitSettings:
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         check_share(self.classification_share)
+        if not 0 <= self.level_balance <= 1:
+            raise ValueError(f"level_balance must lie in [0, 1], got {self.level_balance}")
 
     def resolve(
         self, num_rows: int, num_features: int, sigma_min: float, *, event_shape: tuple[int, ...] = ()
@@ -157,7 +167,7 @@ class FitSettings:
             "dropout": 0.0 if num_rows >= 5000 else 0.1 if num_rows >= 300 else 0.3,
         }
         choices = {k: v for k, v in chosen.items() if getattr(self, k) is None}
-        if self.network == "residual":
+        if self.is_over_images:
             choices["images"] = self.images.resolve(event_shape)
         return dataclasses.replace(self, **choices)
 

@@ -21,6 +21,7 @@ from drl_density.networks.spectral_norm import (
 )
 from drl_density.networks.step_calibrated import StepCalibrated
 from drl_density.networks.unet import UNet, UNetSettings
+from drl_density.networks.unet_energy import UNetEnergy, UNetEnergySettings
 
 __all__ = [
     "MLP",
@@ -37,6 +38,8 @@ __all__ = [
     "StepCalibrated",
     "Tilted",
     "UNet",
+    "UNetEnergy",
+    "UNetEnergySettings",
     "UNetSettings",
     "composed",
     "frozen_power_iteration",

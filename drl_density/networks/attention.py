@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class Attention(nn.Module):
@@ -35,5 +36,6 @@ class Attention(nn.Module):
         batch, channels, height, width = x.shape
         parts = self.project(self.norm(x)).reshape(batch, 3, self.num_heads, channels // self.num_heads, height * width)
         query, key, value = (part.transpose(-1, -2) for part in parts.unbind(1))
-        seen = functional.scaled_dot_product_attention(query, key, value)
+        with sdpa_kernel(SDPBackend.MATH):  # the fused ones cannot be differentiated twice, as score matching asks
+            seen = functional.scaled_dot_product_attention(query, key, value)
         return x + self.out(seen.transpose(-1, -2).reshape(batch, channels, height, width))

@@ -91,6 +91,19 @@ class NoisedGaussianMixture(nn.Module):
         variances = torch.sigmoid(log_snr).to(self.variances) * self.variances + torch.sigmoid(-log_snr).to(self.axes)
         return (self.axes * variances[:, None]) @ self.axes.mT
 
+    def expected_error(self, log_snr: Tensor) -> Tensor:
+        r"""Expected squared error of its scaled score against the noise, as for one component alone: shape of ``log_snr``.
+
+        .. math:: E\lVert \sigma s(x) + \varepsilon \rVert^2
+            = \textstyle\sum_k w_k \sum_i \alpha^2 v_{ki} / (\alpha^2 v_{ki} + \sigma^2)
+
+        Args:
+            log_snr: any shape.
+        """
+        signal, noise = (torch.sigmoid(value)[..., None, None] for value in (log_snr, -log_snr))
+        carried = signal * self.variances.to(log_snr)
+        return ((carried / (carried + noise)).sum(-1) * self.log_weights.to(log_snr).exp()).sum(-1)
+
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """log density of ``x`` ``(batch, *event)`` at ``log_snr`` ``()`` or ``(batch,)``, in the dtype of ``x``."""
         flat = x.reshape(x.shape[0], -1)

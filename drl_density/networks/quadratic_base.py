@@ -40,6 +40,17 @@ class QuadraticBase(nn.Module):
         variance = torch.sigmoid(log_snr) * self.scale**2 + torch.sigmoid(-log_snr)
         return variance * torch.eye(self.num_features)[None].to(variance)
 
+    def expected_error(self, log_snr: Tensor) -> Tensor:
+        r"""Expected squared error of its scaled score against the noise: shape of ``log_snr``.
+
+        .. math:: E\lVert \sigma s(x) + \varepsilon \rVert^2 = d\, \alpha^2 S^2 / (\alpha^2 S^2 + \sigma^2)
+
+        Args:
+            log_snr: any shape.
+        """
+        carried = torch.sigmoid(log_snr) * self.scale**2
+        return self.num_features * carried / (carried + torch.sigmoid(-log_snr))
+
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """log density of ``x`` ``(batch, *event)`` at ``log_snr`` ``()`` or ``(batch,)``."""
         log_snr = log_snr.to(x)

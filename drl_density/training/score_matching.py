@@ -35,9 +35,12 @@ class DenoisingScoreMatching:
     Attributes:
         classification_weight: factor of the noise-level classification.
         classification_share: share of the batch that is classified, which costs T passes a row.
+        level_balance: p of the further weight :math:`(L_t / \bar L)^{-p}`, where L_t is the loss that the fixed base alone
+            expects at a level. 0 leaves the bound; 1 would make all levels count alike. In between the noisier levels,
+            where the shapes of whole images are settled, get more than their few nats.
 
     Raises:
-        ValueError: a share outside (0, 1].
+        ValueError: a share outside (0, 1], a balance outside [0, 1], or a balance for a sequence without a base.
 
     Source: Vincent 2011; weights as of Kingma et al. 2021 (arXiv 2107.00630); the ablation row "DSM" of Gao et al. 2021.
 
@@ -50,9 +53,12 @@ class DenoisingScoreMatching:
 
     classification_weight: float = 1.0
     classification_share: float = 1.0
+    level_balance: float = 0.0
 
     def __post_init__(self) -> None:
         check_share(self.classification_share)
+        if not 0 <= self.level_balance <= 1:
+            raise ValueError(f"level_balance must lie in [0, 1], got {self.level_balance}")
 
     @property
     def kernel(self) -> Kernel:
@@ -94,4 +100,16 @@ class DenoisingScoreMatching:
         error = sigma * model.score(alpha * x + sigma * noise, position, has_graph=True) + noise
         above = (position + 1).minimum(torch.tensor(float(model.num_levels), device=x.device).double())
         width = (schedule.log_snr_at(position) - schedule.log_snr_at(above)).to(x)
-        return 0.5 * width * error.square().flatten(1).sum(1)
+        return 0.5 * width * self._balance(model, position).to(x) * error.square().flatten(1).sum(1)
+
+    def _balance(self, model: EnergySequence, position: Tensor) -> Tensor:
+        """The further weight of continuous levels, shape of ``position``; 1 where all levels expect the same loss."""
+        if not self.level_balance:
+            return torch.ones_like(position)
+        if model.base is None:
+            raise ValueError(
+                "level_balance measures levels by the fixed base, and this sequence has none: leave it at 0"
+            )
+        levels = torch.arange(model.num_levels, dtype=position.dtype, device=position.device)
+        at, usual = (model.base.expected_error(model.schedule.log_snr_at(value)) for value in (position, levels))
+        return (at / usual.mean()) ** -self.level_balance

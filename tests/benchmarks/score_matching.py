@@ -1,10 +1,12 @@
-"""How fast score matching learns MNIST, by how the network starts and by the shape of a step, at equal processor time.
+"""How fast score matching learns MNIST, by the network and its start and by the shape of a step, at equal processor time.
 
     python tests/benchmarks/score_matching.py mnist.npz --seconds 90 --blocks zero
     python tests/benchmarks/score_matching.py mnist.npz --seconds 90 --batch 32
+    python tests/benchmarks/score_matching.py mnist.npz --seconds 300 --network unet --rate 2e-3 --balance 0.5
 
 Prints the loss of held-out digits, summed over the levels, in nats: of the Gaussian base alone and after training, with
-the same noise. A residual network of 16 channels, one thread; the rate falls as a half cosine over the time.
+the same noise. A residual network of 16 channels or the U-Net of the preset, one thread; the rate falls as a half cosine
+over the time.
 """
 
 from __future__ import annotations
@@ -18,15 +20,20 @@ import torch
 from torch import nn
 
 import drl_density as drl
-from drl_density.networks import NoisedGaussianMixture, ResidualEnergy, ResidualSettings
+from drl_density.networks import (
+    NoisedGaussianMixture,
+    ResidualEnergy,
+    ResidualSettings,
+    UNetEnergy,
+)
 from drl_density.networks.residual import NEARLY_ZERO
 from drl_density.training import DenoisingScoreMatching
 
 NUM_LEVELS, NUM_HELD_OUT = 8, 400
 
 
-def network(blocks: str) -> ResidualEnergy:
-    """The network of the preset, its blocks at random or, as the papers' and together with its readout, near zero."""
+def residual_network(blocks: str) -> ResidualEnergy:
+    """A small residual network, its blocks at random or, as the papers' and together with its readout, near zero."""
     sizes = ResidualSettings(
         (1, 28, 28),
         num_channels=16,
@@ -44,12 +51,20 @@ def network(blocks: str) -> ResidualEnergy:
     return found.to(memory_format=torch.channels_last)
 
 
+def unet() -> UNetEnergy:
+    """The network of the preset."""
+    sizes = drl.FitSettings.preset("mnist_denoising").images.resolve((1, 28, 28)).unet_sizes()
+    return UNetEnergy(sizes, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+
+
 def main(arguments: list[str] | None = None) -> dict[str, object]:
     """Train for the time, print and return the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="MNIST as .npz or its folder of idx files")
     parser.add_argument("--seconds", type=float, default=90.0, help="of processor time")
-    parser.add_argument("--blocks", choices=["random", "zero"], default="random")
+    parser.add_argument("--network", choices=["residual", "unet"], default="residual")
+    parser.add_argument("--blocks", choices=["random", "zero"], default="random", help="of the residual network")
+    parser.add_argument("--balance", type=float, default=0.0, help="level_balance of training; the loss told has none")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--classified", type=float, default=0.0, help="share of the batch, 0 for none")
     parser.add_argument("--rate", type=float, default=5e-3)
@@ -66,14 +81,16 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
     covariance = some.T.cov().double() + 1e-6 * torch.eye(some.shape[1]).double()
     base = NoisedGaussianMixture(torch.ones(1), some.mean(0)[None], covariance[None])
     schedule = drl.NoiseSchedule.log_spaced(NUM_LEVELS, sigma_min=0.1)
-    model = drl.EnergySequence(schedule, network(args.blocks), tuple(some.shape[1:]), base=base, generator=generator)
-    objective = DenoisingScoreMatching(float(args.classified > 0), args.classified or 1.0)
+    network = unet() if args.network == "unet" else residual_network(args.blocks)
+    model = drl.EnergySequence(schedule, network, tuple(some.shape[1:]), base=base, generator=generator)
+    objective = DenoisingScoreMatching(float(args.classified > 0), args.classified or 1.0, args.balance)
+    told = DenoisingScoreMatching()
     optimizer = torch.optim.AdamW(model.parameters(), lr=args.rate, betas=(0.9, 0.99), weight_decay=1e-3)
 
     def loss() -> float:
         levels = torch.arange(len(held_out)).double() % NUM_LEVELS
         noise = torch.Generator().manual_seed(1)
-        return NUM_LEVELS * float(objective.by_row(model, held_out, levels, generator=noise).mean())
+        return NUM_LEVELS * float(told.by_row(model, held_out, levels, generator=noise).mean())
 
     of_base, step, started = loss(), 0, time.process_time()
     while (gone := (time.process_time() - started) / args.seconds) < 1:

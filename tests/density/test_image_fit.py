@@ -204,7 +204,7 @@ def test_training_sampler_annealing_and_report_see_one_density(pictures, monkeyp
 
 
 @pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
-@pytest.mark.parametrize("name", ["cifar10_cdrl", "images"])
+@pytest.mark.parametrize("name", ["cifar10_cdrl", "images", "mnist_denoising"])
 def test_fits_end_to_end_and_comes_back_from_its_folder(name, pictures, tmp_path):
     density = drl.fit(pictures, settings=settings_for(name), progress=False, out=tmp_path / "run")
     again = drl.Density.load(tmp_path / "run")
@@ -213,7 +213,7 @@ def test_fits_end_to_end_and_comes_back_from_its_folder(name, pictures, tmp_path
     assert again.settings == density.settings
     assert density.distribution().sample((2,)).shape == (2, 1, 4, 4)
     assert bool(torch.isfinite(density.log_prob(rows)).all())
-    assert (again.model.initializer is None) == (name == "images")
+    assert (again.model.initializer is None) == (name != "cifar10_cdrl")
 
 
 def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
@@ -241,6 +241,8 @@ BAD = [
     (lambda: drl.FitSettings.preset("cifar"), ValueError, "preset must be one of cifar10"),
     (lambda: ImageSettings(shape=(3, 32, 32)).resolve((1, 4, 4)), DataError, "the data has"),
     (lambda: ImageSettings().resolve((13,)), DataError, "needs images"),
+    (lambda: ImageSettings(is_normalized=True).resolve((8, 8)).unet_sizes(), DataError, "has no is_normalized=True"),
+    (lambda: ImageSettings(patch_size=3).resolve((8, 8)).unet_sizes(), DataError, "or images.patch_size do not fit"),
 ]
 
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from drl_density import FitSettings, NoiseSchedule, RecoveryLikelihood
 from drl_density.density.build import build_objective
+from drl_density.networks import NoisedGaussianMixture, QuadraticBase
 from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
 from drl_density.training import DenoisingScoreMatching, Evaluation, train
 from tests.training.test_training import SCALE, WEIGHT, draw, evaluation, fresh, settings
@@ -126,3 +127,50 @@ def test_there_are_no_chains_to_speak_of():
     assert state.history[0]["complaints"] == []
     built = build_objective(FitSettings(objective="denoising", classification_share=0.5, classification_weight=2.0))
     assert built == DenoisingScoreMatching(classification_weight=2.0, classification_share=0.5)
+
+
+@pytest.mark.parametrize("base", ["mixture", "quadratic"])
+def test_the_base_knows_its_own_loss(base):
+    """What the base expects of its scores is what draws of its own show, one component at a time."""
+    generator = seeded_generator(0)
+    if base == "mixture":
+        covariance = torch.tensor([[1.0, 0.4], [0.4, 0.3]], dtype=torch.float64)
+        fixed = NoisedGaussianMixture(torch.ones(1), torch.zeros(1, 2), covariance[None])
+        x = torch.randn(NUM_ROWS, 2, generator=generator).double() @ torch.linalg.cholesky(covariance).mT
+    else:
+        fixed = QuadraticBase(2, 1.7)
+        x = 1.7 * torch.randn(NUM_ROWS, 2, generator=generator).double()
+    for log_snr in torch.tensor([-2.0, 0.5, 3.0], dtype=torch.float64):
+        alpha, sigma = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
+        noise = torch.randn(NUM_ROWS, 2, generator=generator).double()
+        noised = (alpha * x + sigma * noise).requires_grad_(True)
+        (score,) = torch.autograd.grad(fixed(noised, log_snr).sum(), noised)
+        assert_z((sigma * score + noise).square().sum(1), fixed.expected_error(log_snr))
+    both = NoisedGaussianMixture(torch.tensor([0.25, 0.75]), torch.zeros(2, 1), torch.tensor([[[1.0]], [[4.0]]]))
+    assert float(both.expected_error(torch.zeros(()))) == pytest.approx(0.25 * 0.5 + 0.75 * 0.8)
+
+
+def test_levels_are_balanced_by_what_the_base_expects():
+    """The losses are the plain ones times (L_t / mean L)^-p."""
+    state, x = fresh(), draw(4000, seeded_generator(0))
+    model, levels = state.model, torch.arange(4000).double() % state.model.num_levels
+    plain, half, whole = (
+        DenoisingScoreMatching(level_balance=p).by_row(model, x, levels, generator=seeded_generator(1)).detach()
+        for p in (0.0, 0.5, 1.0)
+    )
+    each = model.base.expected_error(model.schedule.log_snr_at(torch.arange(model.num_levels).double()))
+    weight = (each / each.mean()) ** -0.5
+    assert torch.allclose(half, plain * weight[levels.long()].to(plain), rtol=1e-5)
+    assert torch.allclose(half.square(), plain * whole, rtol=1e-5)
+    assert float(weight.max() / weight.min()) > 1.5
+
+
+def test_bad_balance():
+    with pytest.raises(ValueError, match="level_balance must lie in"):
+        DenoisingScoreMatching(level_balance=-0.1)
+    with pytest.raises(ValueError, match="level_balance must lie in"):
+        FitSettings(level_balance=2.0)
+    model, x = tilted(0.0)
+    with pytest.raises(ValueError, match="this sequence has none"):
+        DenoisingScoreMatching(0.0, level_balance=0.5)(model, x[:8], torch.ones(4))
+    assert build_objective(FitSettings(objective="denoising", level_balance=0.5)).level_balance == 0.5
