@@ -15,6 +15,7 @@ from torch import Tensor
 from drl_density.datasets import load_dataset, memorization_check
 from drl_density.density.fit import fit
 from drl_density.density.fitted import Density
+from drl_density.density.floor import gaussian_log_density
 from drl_density.density.likelihood_page import NOTES, likelihood_figures, likelihood_tables, likelihood_words
 from drl_density.density.likelihood_report import LikelihoodReport
 from drl_density.density.settings import FitSettings
@@ -94,14 +95,12 @@ def held_out_figures(
     u_train, u = table.transform(train), table.transform(rows)
     validation = table.transform(table.rows(table.dataset.validation, torch.Generator().manual_seed(seed)))
     jacobian = table.transform.log_abs_det_jacobian(rows, u)
-    covariance = u_train.T.cov() + 1e-6 * torch.eye(u.shape[1], dtype=u.dtype)
-    gaussian = torch.distributions.MultivariateNormal(u_train.mean(0), covariance).log_prob(u)
     kernels = [KernelDensity(bandwidth=width).fit(u_train.numpy()) for width in np.geomspace(0.05, 1.5, 16)]
     kernel = max(kernels, key=lambda model: model.score(validation.numpy()))
     values = {
         "drl_density": density.log_prob(rows) + density.estimate.value - report.log_z,
         "kernel density (same transform)": torch.as_tensor(kernel.score_samples(u.numpy())) + jacobian,
-        "Gaussian (same transform)": gaussian + jacobian,
+        "Gaussian (same transform)": gaussian_log_density(u_train, u) + jacobian,
         "N(0, I) (same transform)": torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(-1) + jacobian,
     }
     return {name: _mean_and_error(value, len(table.dataset.test)) for name, value in values.items()}

@@ -22,9 +22,9 @@ from drl_density.density.build import (
     training_batches,
 )
 from drl_density.density.fitted import Baselines, Density, ToData, freeze
+from drl_density.density.floor import gaussian_log_density, histogram_log_density
 from drl_density.density.footprint import check_memory
 from drl_density.density.forecast import final_annealing, finishing_seconds, within_time
-from drl_density.density.histogram import histogram_log_density
 from drl_density.density.holes import DrawnBatches, HeldOut, observed_baselines
 from drl_density.density.labels import label_values
 from drl_density.density.members import join
@@ -273,16 +273,16 @@ def _finish(
 
 
 def _baselines(table: Table, model: EnergySequence, log_z: float, settings: FitSettings, *, seed: int) -> Baselines:
-    """Validation figures of the model, a full Gaussian in model space, and independent marginals, in data units."""
+    """Validation figures of the model, a Gaussian in model space, and independent marginals, in data units."""
     if table.drawn is not None:
         return Baselines(*observed_baselines(table, model, log_z, seed=seed))
     data_rows = table.validation_rows(seed=seed, **validation_sizes(settings))
     generator = torch.Generator().manual_seed(0)
-    train = table.rows(table.some_training_rows(generator), generator)
+    most = max(1000, 2**27 // data_rows.shape[1])  # a gigabyte
+    train = table.rows(table.some_training_rows(generator, most=min(50_000, most)), generator)
     u_train, u = table.transform(train), table.transform(data_rows)
     jacobian = table.transform.log_abs_det_jacobian(data_rows, u)
-    covariance = u_train.T.cov() + 1e-6 * torch.eye(u.shape[1], dtype=u.dtype)
-    gaussian = torch.distributions.MultivariateNormal(u_train.mean(0), covariance).log_prob(u) + jacobian
+    gaussian = gaussian_log_density(u_train, u) + jacobian
     with torch.no_grad():
         tilted = model.log_density(u.float(), 0).double() - log_z + jacobian
     columns = table.dataset.columns

@@ -45,7 +45,7 @@ class Baselines:
 
     Attributes:
         model: the fitted sequence, normalised by annealed importance sampling.
-        gaussian: a full-covariance Gaussian in model space.
+        gaussian: a Gaussian in model space, of full covariance up to 4096 columns.
         independent: independent column marginals.
     """
 

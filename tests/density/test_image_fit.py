@@ -8,13 +8,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 import drl_density as drl
 from drl_density.cli import main
 from drl_density.datasets import Column
-from drl_density.density import ImageSettings, check_memory, footprint
+from drl_density.density import ImageSettings, check_memory, floor, footprint
 from drl_density.density.build import build_model, build_objective, training_batches
-from drl_density.density.histogram import histogram_log_density
+from drl_density.density.floor import gaussian_log_density, histogram_log_density
 from drl_density.density.selection import AnnealedLikelihood
 from drl_density.density.table import prepare_table
 from drl_density.errors import DataError
@@ -283,6 +284,22 @@ def test_independent_pixels_are_the_histograms():
     expected = [math.log(3 / 6) + math.log(3 / 5 / 0.5), math.log(1 / 6) + math.log(2 / 5 / 0.5)]
     found = histogram_log_density(train, rows, columns)
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_the_gaussian_floor_has_a_covariance_where_one_can_be_held(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    train = (
+        torch.randn(50, 3, generator=generator, dtype=torch.float64)
+        @ torch.tensor([[1.0, 2, 0], [0, 1, 0], [0, 0, 3]]).double()
+    )
+    rows = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    moments = train.mean(0).numpy(), np.cov(train.numpy().T)
+    full = stats.multivariate_normal(*moments).logpdf(rows.numpy())
+    np.testing.assert_allclose(gaussian_log_density(train, rows).numpy(), full, rtol=1e-5)
+    monkeypatch.setattr(floor, "LARGEST_COVARIANCE", 2)
+    alone = stats.norm(moments[0], np.diag(moments[1]) ** 0.5).logpdf(rows.numpy()).sum(1)
+    np.testing.assert_allclose(gaussian_log_density(train, rows).numpy(), alone, rtol=1e-5)
+    assert np.abs(full - alone).max() > 0.1
 
 
 @pytest.fixture(scope="module")
