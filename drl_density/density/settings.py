@@ -58,7 +58,7 @@ class FitSettings:
 
     Raises:
         ValueError: counts that are too small, a dropout, classification_share or level_balance that is no share, an
-            unknown schedule, or noise levels given to one that has its own.
+            unknown schedule, score matching of a compiled network, or noise levels given to one that has its own.
 
     >>> settings = FitSettings(num_levels=6).resolve(500, 3, 0.1)
     >>> settings.num_levels, settings.sigma_min
@@ -138,6 +138,11 @@ class FitSettings:
         check_share(self.classification_share)
         if not 0 <= self.level_balance <= 1:
             raise ValueError(f"level_balance must lie in [0, 1], got {self.level_balance}")
+        if self.objective == "denoising" and self.training.is_compiled:
+            raise ValueError(
+                'objective "denoising" differentiates twice, which torch.compile does not support: leave out '
+                "training.is_compiled"
+            )
 
     def resolve(
         self, num_rows: int, num_features: int, sigma_min: float, *, event_shape: tuple[int, ...] = ()

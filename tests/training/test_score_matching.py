@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from drl_density import FitSettings, NoiseSchedule, RecoveryLikelihood
+from drl_density import FitSettings, NoiseSchedule, RecoveryLikelihood, TrainingSettings
 from drl_density.density.build import build_objective
 from drl_density.networks import NoisedGaussianMixture, QuadraticBase
 from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
@@ -165,11 +165,13 @@ def test_levels_are_balanced_by_what_the_base_expects():
     assert float(weight.max() / weight.min()) > 1.5
 
 
-def test_bad_balance():
+def test_what_score_matching_refuses():
     with pytest.raises(ValueError, match="level_balance must lie in"):
         DenoisingScoreMatching(level_balance=-0.1)
     with pytest.raises(ValueError, match="level_balance must lie in"):
         FitSettings(level_balance=2.0)
+    with pytest.raises(ValueError, match="differentiates twice"):
+        FitSettings(objective="denoising", training=TrainingSettings(is_compiled=True))
     model, x = tilted(0.0)
     with pytest.raises(ValueError, match="this sequence has none"):
         DenoisingScoreMatching(0.0, level_balance=0.5)(model, x[:8], torch.ones(4))
