@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from drl_density.networks.attention import Attention
+from drl_density.networks.image_inputs import as_images, with_label
 from drl_density.networks.level_embedding import LevelEmbedding
 from drl_density.networks.spectral_norm import SpectralConv2d, SpectralLinear
 
@@ -138,19 +139,11 @@ class ResidualEnergy(nn.Module):
             ValueError: labels given to a network without them, or images of another shape.
         """
         settings = self.settings
-        if x[0].numel() != torch.Size(settings.image_shape).numel():
-            raise ValueError(
-                f"expected images of shape {tuple(settings.image_shape)}, got rows of {tuple(x.shape[1:])}"
-            )
+        images = as_images(x, settings.image_shape)
         act = _ACTIVATIONS[settings.activation]
         level = self.level_out(act(self.level_in(self.embed_level(log_snr))))
-        if self.embed_label is not None:
-            label = torch.zeros_like(log_snr, dtype=torch.long) if label is None else label
-            level = level + self.embed_label(label)
-        elif label is not None:
-            raise ValueError("this network has no labels: set num_classes to train it with them")
-        level = act(level)
-        state = self.enter(x.reshape(len(x), *settings.image_shape))
+        level = act(with_label(level, self.embed_label, log_snr, label))
+        state = self.enter(images)
         for index, blocks in enumerate(self.resolutions):
             if index:
                 state = functional.avg_pool2d(state, 2)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from drl_density.networks.attention import Attention
+from drl_density.networks.image_inputs import as_images, with_label
 from drl_density.networks.level_embedding import LevelEmbedding
 
 
@@ -112,12 +113,13 @@ class UNet(nn.Module):
 
         Args:
             label: integers per row, for a network with labels.
+
+        Raises:
+            ValueError: labels given to a network without them, or images of another shape.
         """
-        level = self.level(self.embed_level(log_snr))
-        if self.embed_label is not None:
-            level = level + self.embed_label(torch.zeros_like(log_snr, dtype=torch.long) if label is None else label)
+        level = with_label(self.level(self.embed_level(log_snr)), self.embed_label, log_snr, label)
         level = functional.silu(level)
-        images = x.reshape(len(x), *self.settings.image_shape)
+        images = as_images(x, self.settings.image_shape)
         state = self.enter(images)
         skips = [state]
         for block in self.down:

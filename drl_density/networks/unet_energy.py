@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drl_density.networks.image_inputs import as_images, with_label
 from drl_density.networks.level_embedding import LevelEmbedding
 
 BOUND = 10.0
@@ -123,17 +124,9 @@ class UNetEnergy(nn.Module):
             ValueError: labels given to a network without them, or images of another shape.
         """
         settings = self.settings
-        if x[0].numel() != torch.Size(settings.image_shape).numel():
-            raise ValueError(
-                f"expected images of shape {tuple(settings.image_shape)}, got rows of {tuple(x.shape[1:])}"
-            )
-        level = self.level(self.embed_level(log_snr))
-        if self.embed_label is not None:
-            level = level + self.embed_label(torch.zeros_like(log_snr, dtype=torch.long) if label is None else label)
-        elif label is not None:
-            raise ValueError("this network has no labels: set num_classes to train it with them")
+        pixels = functional.pixel_unshuffle(as_images(x, settings.image_shape), settings.patch_size)
+        level = with_label(self.level(self.embed_level(log_snr)), self.embed_label, log_snr, label)
         level = functional.silu(level)
-        pixels = functional.pixel_unshuffle(x.reshape(len(x), *settings.image_shape), settings.patch_size)
         state, skips = self.enter(pixels), []
         for blocks in self.down:
             state = _through(blocks, state, level)
