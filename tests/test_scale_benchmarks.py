@@ -57,13 +57,16 @@ def test_drawn_digits_are_judged_at_toy_size(tmp_path, capsys):
     data = drl.load_dataset(tmp_path / "rows.npz", seed=0)
     drl.fit(data, settings=dataclasses.replace(preset, **small), out=tmp_path / "run", progress=False)
     arguments = [str(tmp_path / "run"), str(tmp_path / "rows.npz"), "--classifier", str(classifier)]
-    found = mnist_samples.main([*arguments, "--samples", "16", "--steps", "3", "--chain-steps", "2", "--threads", "1"])
+    found = mnist_samples.main(
+        [*arguments, "--samples", "16", "--steps", "3", "--chain-steps", "2", "--chains", "8", "--threads", "1"]
+    )
     assert [line["source"] for line in found] == [
         "test images at level 0",
         "3 ancestral steps",
         "chains from data",
         "chains from noise",
     ]
+    assert [line["samples"] for line in found] == [16, 16, 8, 8]
     assert all(0 <= line["confident"] <= 1 and 0 < line["class_entropy"] <= np.log(3) + 1e-6 for line in found)
     assert (tmp_path / "run" / "chains_from_noise.png").is_file()
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")] == found

@@ -3,6 +3,7 @@
     python tests/benchmarks/mnist_classifier.py mnist.npz --out runs/mnist_classifier.safetensors
     drl-density fit mnist.npz --preset mnist_denoising --max-minutes 40 --out runs/mnist
     python tests/benchmarks/mnist_samples.py runs/mnist mnist.npz --classifier runs/mnist_classifier.safetensors
+    python tests/benchmarks/mnist_samples.py ... --chain-steps 10000 --device cuda     # or --chains 32 on a CPU
 
 Draws are denoised at level 0, as pictures are looked at. "confident" is the share whose top probability is at least 0.9, the
 entropy that of the mean class probabilities in nats; precision and recall are in the classifier's features beside as many
@@ -43,11 +44,14 @@ def main(arguments: list[str] | None = None) -> list[dict[str, object]]:
     parser.add_argument(
         "--chain-steps", type=int, default=0, help="adjusted steps at level 0, from data and from noise"
     )
+    parser.add_argument("--chains", type=int, help="how many chains; as many as samples when not given")
+    parser.add_argument("--device", help="such as cuda, where passes of chains are replayed from graphs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
-    density = drl.Density.load(args.run)
+    density = drl.Density.load(args.run, device=args.device)
+    density.model.is_graphed = True
     test = drl.load_dataset(args.source, seed=args.seed).test[: args.samples]
     look = classifier_features(args.classifier)
     shape = density.event_shape
@@ -56,7 +60,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, object]]:
     lines = []
     for name, draws, details in sources(density, test, args):
         with torch.no_grad():
-            pictures = density.transform.inv(density.model.denoise(draws, 0).double())
+            pictures = density.transform.inv(density.model.denoise(draws, 0).double().cpu())
         grey = pictures.round().clamp(0, 255).to(torch.uint8).reshape(-1, 1, height, width)
         features, log_classes = look.apply(grey)
         real_features, _ = look.apply(real)
@@ -82,7 +86,7 @@ def sources(
     """(name, states of level 0 in model space, details)."""
     model, generator = density.model, torch.Generator().manual_seed(args.seed)
     clean = density.transform(test.double() + torch.rand(test.shape, generator=generator, dtype=torch.float64)).float()
-    noised = model.schedule.diffuse(clean, 0, generator=generator)
+    noised = model.schedule.diffuse(clean, 0, generator=generator).to(model.device)
     yield "test images at level 0", noised, {}
     started = time.process_time()
     settings = DDIMSettings(num_steps=args.steps, eta=1.0)
@@ -92,19 +96,20 @@ def sources(
     if not args.chain_steps:
         return
     between = float((noised[:-1] - noised[1:]).square().mean())
-    for name, start in (("data", noised), ("noise", drawn)):
+    for name, start in (("data", noised[: args.chains]), ("noise", drawn[: args.chains])):
         started = time.process_time()
-        chain = run_chain(
-            MALA(),
-            lambda x: model.log_density(x, 0),
-            start,
-            num_steps=args.chain_steps,
-            step_size=0.3 * float(model.schedule.sigma_at(0)),
-            num_warmup=max(1, args.chain_steps // 10),
-            adaptation=DualAveraging(MALA.target_acceptance),
-            recording=Recording(keep_draws=False),
-            generator=generator,
-        )
+        with model.chain_passes(is_adjusted=True):
+            chain = run_chain(
+                MALA(),
+                lambda x: model.log_density(x, 0),
+                start,
+                num_steps=args.chain_steps,
+                step_size=0.3 * float(model.schedule.sigma_at(0)),
+                num_warmup=max(1, args.chain_steps // 10),
+                adaptation=DualAveraging(MALA.target_acceptance),
+                recording=Recording(keep_draws=False),
+                generator=generator,
+            )
         end = chain.final_state.position
         yield (
             f"chains from {name}",
