@@ -153,7 +153,7 @@ _DENOISING = {
         level_balance=0.5,
     ),
     **_given(OURS_CPU, images__num_channels=48, images__multipliers=(1, 2), images__patch_size=2),
-    **_given(OURS_CPU, images__num_middle_blocks=4),
+    **_given(OURS_CPU, images__num_middle_blocks=4, num_particles=16, num_pool_draws=64),
     **_given("ours: losses are hundreds of nats, and so are their gradients", training__max_gradient_norm=100.0),
     **_given("ours: noise levels of images are told apart without error", classification_weight=0.0),
 }

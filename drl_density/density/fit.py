@@ -24,7 +24,7 @@ from drl_density.density.build import (
 from drl_density.density.fitted import Baselines, Density, ToData, freeze
 from drl_density.density.floor import gaussian_log_density, histogram_log_density
 from drl_density.density.footprint import check_memory
-from drl_density.density.forecast import final_annealing, finishing_seconds, within_time
+from drl_density.density.forecast import final_annealing, finishing_seconds, num_pilot, within_time
 from drl_density.density.holes import DrawnBatches, HeldOut, observed_baselines
 from drl_density.density.labels import label_values
 from drl_density.density.members import join
@@ -233,7 +233,8 @@ def _finish(
     estimate = annealed_importance_sampling(
         sequence_path(model, steps_per_level=per_level), settings=annealing, generator=generator
     )
-    plan = plan_progressive(model, generator=generator)
+    pilot = num_pilot(settings, settings.num_pool_draws)
+    plan = plan_progressive(model, generator=generator, num_pilot=pilot)
     draws = sample_progressive(model, settings.num_pool_draws, plan=plan, generator=generator).draws
     pool = ToData(table.transform, torch.Size([num_features]))(draws)
     baselines = _baselines(table, model, estimate.value, settings, seed=seed)

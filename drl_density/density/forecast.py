@@ -27,7 +27,14 @@ from drl_density.training import Evaluation, train
 
 def final_annealing(settings: FitSettings) -> tuple[AISSettings, int]:
     """Sizes of the annealing that normalises a fitted density, and its densities per level."""
-    return AISSettings(num_particles=settings.num_particles), max(1, min(8, 400 // settings.num_levels))
+    pilot = num_pilot(settings, settings.num_particles)
+    annealing = AISSettings(num_particles=settings.num_particles, num_pilot_particles=pilot)
+    return annealing, max(1, min(8, 400 // settings.num_levels))
+
+
+def num_pilot(settings: FitSettings, num_kept: int) -> int:
+    """Chains to tune on and throw away: 256, and for networks over images no more than twice ``num_kept``, at least 32."""
+    return min(256, max(32, 2 * num_kept)) if settings.is_over_images else 256
 
 
 def within_time(
@@ -99,6 +106,10 @@ def finishing_seconds(table: Table, settings: FitSettings, *, seed: int, device:
         looks = 0
     select = looks * (4 * num_levels + 1) * (2 * settings.num_particles * 3 + 512 * 5)
     annealing, per_level = final_annealing(settings)
-    estimate = shares * (per_level * num_levels + 1) * (annealing.num_particles * 8 * 3 + 256 * 5)
-    pool = shares * (settings.num_pool_draws + 256) * (2 * num_levels * 11 + 41)
+    estimate = (
+        shares * (per_level * num_levels + 1) * (annealing.num_particles * 8 * 3 + annealing.num_pilot_particles * 5)
+    )
+    pool = (
+        shares * (settings.num_pool_draws + num_pilot(settings, settings.num_pool_draws)) * (2 * num_levels * 11 + 41)
+    )
     return 1.4 * per_row * (select + estimate + pool)

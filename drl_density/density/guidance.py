@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from drl_density.density.fitted import Density, ToData
-from drl_density.density.forecast import final_annealing
+from drl_density.density.forecast import final_annealing, num_pilot
 from drl_density.errors import DataError
 from drl_density.networks import guided
 from drl_density.partition import annealed_importance_sampling, sequence_path
@@ -26,7 +26,8 @@ def guided_density(density: Density, label: int, *, weight: float = 0.0, seed: i
     annealing, per_level = final_annealing(density.settings)
     path = sequence_path(model, steps_per_level=per_level)
     estimate = annealed_importance_sampling(path, settings=annealing, generator=generator)
-    plan = plan_progressive(model, generator=generator)
+    pilot = num_pilot(density.settings, density.settings.num_pool_draws)
+    plan = plan_progressive(model, generator=generator, num_pilot=pilot)
     found = sample_progressive(model, density.settings.num_pool_draws, plan=plan, generator=generator)
     pool = ToData(density.transform, torch.Size([len(density.columns)]))(found.draws)
     details = {name: value for name, value in density.details.items() if name != "labels"}
