@@ -146,7 +146,7 @@ _MNIST = _given(
 )
 _DENOISING = {
     **_given(OURS_CPU, objective="denoising", training__batch_size=32, training__num_steps=15_000, selection="last"),
-    **_given(OURS_CPU, training__learning_rate=2e-3, training__evaluate_every=1000, training__is_channels_last=True),
+    **_given(OURS_CPU, training__learning_rate=2e-3, training__evaluate_every=2500, training__is_channels_last=True),
     **_given(
         "ours: ahead of the residual network at equal processor time, see docs/results.md",
         network="unet",
