@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
     def loss() -> float:
         levels = torch.arange(len(held_out)).double() % NUM_LEVELS
         noise = torch.Generator().manual_seed(1)
-        return NUM_LEVELS * float(told.by_row(model, held_out, levels, generator=noise).mean())
+        return NUM_LEVELS * float(told.by_row(model, held_out, levels, generator=noise).detach().mean())
 
     of_base, step, started = loss(), 0, time.process_time()
     while (gone := (time.process_time() - started) / args.seconds) < 1:
