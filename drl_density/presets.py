@@ -148,7 +148,7 @@ _DENOISING = {
     **_given(OURS_CPU, objective="denoising", training__batch_size=32, training__num_steps=15_000, selection="last"),
     **_given(OURS_CPU, training__learning_rate=2e-3, training__evaluate_every=2500, training__is_channels_last=True),
     **_given(
-        "ours: ahead of the residual network at equal processor time, see docs/results.md",
+        "ours: for fits of half an hour; behind the residual network in the first minutes, see docs/results.md",
         network="unet",
         level_balance=0.5,
     ),

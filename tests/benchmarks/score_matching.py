@@ -65,6 +65,7 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
     parser.add_argument("--network", choices=["residual", "unet"], default="residual")
     parser.add_argument("--blocks", choices=["random", "zero"], default="random", help="of the residual network")
     parser.add_argument("--balance", type=float, default=0.0, help="level_balance of training; the loss told has none")
+    parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="of training")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--classified", type=float, default=0.0, help="share of the batch, 0 for none")
     parser.add_argument("--rate", type=float, default=5e-3)
@@ -98,7 +99,9 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
             group["lr"] = args.rate * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * gone))
         rows = dequantised(data.train[torch.randint(len(data.train), (args.batch,), generator=generator)])
         optimizer.zero_grad()
-        objective(model, rows, torch.ones(NUM_LEVELS), generator=generator).loss.backward()
+        with model.precision(getattr(torch, args.precision)):
+            loss_now = objective(model, rows, torch.ones(NUM_LEVELS), generator=generator).loss
+        loss_now.backward()
         nn.utils.clip_grad_norm_(model.parameters(), args.limit)
         optimizer.step()
         step += 1
