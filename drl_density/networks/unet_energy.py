@@ -30,6 +30,9 @@ class UNetEnergySettings:
 
     Raises:
         ValueError: images whose sides cannot be folded and halved as often as asked, or counts below 1.
+
+    >>> UNetEnergySettings((1, 28, 28), patch_size=2).multipliers
+    (1, 2)
     """
 
     image_shape: tuple[int, int, int]
