@@ -12,6 +12,9 @@ from drl_density.datasets import Column
 LARGEST_COVARIANCE = 4096
 """Dimensions up to which the Gaussian has a full covariance; beyond, its columns are independent."""
 
+CELLS_AT_ONCE = 2**24
+"""Cells of training rows that are counted into histograms at a time."""
+
 
 def gaussian_log_density(train: Tensor, rows: Tensor) -> Tensor:
     """log density of ``rows`` ``(n, d)`` under the Gaussian of the mean and covariance of ``train`` ``(m, d)``.
@@ -48,7 +51,7 @@ def histogram_log_density(train: Tensor, rows: Tensor, columns: Sequence[Column]
 
     offsets = most * torch.arange(len(columns))
     counts = torch.zeros(most * len(columns), dtype=torch.long)
-    for part in train.split(max(1, 2**24 // len(columns))):
+    for part in train.split(max(1, CELLS_AT_ONCE // len(columns))):
         counts += torch.bincount((bins(part) + offsets).flatten(), minlength=len(counts))
     chosen = counts[bins(rows) + offsets].double()
     return ((chosen + 1).log() - (len(train) + num_bins).double().log() - width.log()).sum(1)

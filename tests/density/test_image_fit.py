@@ -276,8 +276,10 @@ def test_given_settings_win_over_a_preset():
     assert (mixed.training.warmup_steps, mixed.images.num_blocks) == (1000, 8)
 
 
-def test_independent_pixels_are_the_histograms():
+@pytest.mark.parametrize("cells_at_once", [1, 4, 100])
+def test_independent_pixels_are_the_histograms(cells_at_once, monkeypatch):
     """Two columns of three and two values: shares (count + 1) / (rows + values), divided by the width."""
+    monkeypatch.setattr(floor, "CELLS_AT_ONCE", cells_at_once)
     columns = [Column("a", "integer", 1.0, lower=-0.5, upper=2.5), Column("b", "rounded", 0.5, lower=-0.25, upper=0.75)]
     train = torch.tensor([[0.0, 0.0], [0.0, 0.5], [2.0, 0.5]])
     rows = torch.tensor([[0.3, 0.6], [1.4, -0.2]])

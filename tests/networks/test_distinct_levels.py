@@ -49,3 +49,14 @@ def test_each_level_once_and_every_row_finds_its_own():
     assert len(levels) == 3
     assert torch.equal(by_row(levels, row_level), log_snr)
     assert distinct_levels(torch.tensor(1.0))[1] is None
+
+
+def test_levels_can_be_differentiated():
+    """Each row's level has the derivative that it has alone, where rows share levels too."""
+    network = _mixture()
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    log_snr = torch.tensor([0.5, -1.0, 0.5, 2.0], dtype=torch.float64).requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda level: network(x, level), (log_snr,), rtol=1e-4)
+    (together,) = torch.autograd.grad(network(x, log_snr).sum(), log_snr)
+    alone = [torch.autograd.grad(network(row[None], level), level)[0] for row, level in zip(x, log_snr, strict=True)]
+    assert torch.allclose(together, torch.stack(alone), rtol=1e-12)

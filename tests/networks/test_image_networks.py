@@ -332,15 +332,29 @@ def test_the_unet_energy_takes_flat_rows_shared_levels_and_labels():
     assert not torch.allclose(net(x, log_snr + 1), plain)
 
 
+class _Layout(nn.Module):
+    def __init__(self, layout):
+        super().__init__()
+        self.layout = layout
+
+    def forward(self, x):
+        return x.contiguous(memory_format=self.layout)
+
+
 def test_second_derivatives_are_right():
-    """Score matching differentiates twice: the U-Net energy and attention against finite differences."""
+    """Score matching differentiates twice: the U-Net energy and attention against finite differences.
+
+    With channels innermost torch would choose an attention kernel that has no second derivative.
+    """
     net, attention = unet_energy(multipliers=(1, 1)), Attention(4).double()
     nn.init.normal_(attention.out.weight, generator=seeded_generator(6))
     x = images(2).requires_grad_(True)
     log_snr = torch.zeros(2, dtype=torch.float64)
     assert torch.autograd.gradgradcheck(lambda x: net(x, log_snr), (x,), atol=1e-4)
     state = torch.randn(2, 4, 2, 2, generator=seeded_generator(7), dtype=torch.float64).requires_grad_(True)
-    assert torch.autograd.gradgradcheck(attention, (state,), atol=1e-4)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        inner = nn.Sequential(_Layout(layout), attention.to(memory_format=layout))
+        assert torch.autograd.gradgradcheck(inner, (state,), atol=1e-4)
 
 
 UNET_BAD = [
