@@ -101,7 +101,11 @@ class ImageSettings:
 
         Args:
             level_log_snr: table of the levels, for a network that is told their index.
+
+        Raises:
+            DataError: choices that only network "unet" has.
         """
+        self._refuse("residual", ("num_middle_blocks", "patch_size"), other="unet")
         return ResidualSettings(
             self.shape,
             num_channels=self.num_channels,
@@ -121,11 +125,8 @@ class ImageSettings:
         Raises:
             DataError: images that cannot be folded and halved so often, or choices that only network "residual" has.
         """
-        plain = ImageSettings()
         others = ("attention_sizes", "is_normalized", "activation", "starts_at_zero", "has_level_index")
-        changed = [f"{name}={getattr(self, name)!r}" for name in others if getattr(self, name) != getattr(plain, name)]
-        if changed:
-            raise DataError(f'network "unet" has no {", ".join(changed)}: leave that out, or take network "residual"')
+        self._refuse("unet", others, other="residual")
         try:
             return UNetEnergySettings(
                 self.shape,
@@ -138,6 +139,15 @@ class ImageSettings:
             )
         except ValueError as error:
             raise DataError(f"images.multipliers or images.patch_size do not fit: {error}") from error
+
+    def _refuse(self, network: str, names: tuple[str, ...], *, other: str) -> None:
+        """Raise where one of ``names``, which only the ``other`` network has, differs from its default."""
+        plain = ImageSettings()
+        changed = [f"{name}={getattr(self, name)!r}" for name in names if getattr(self, name) != getattr(plain, name)]
+        if changed:
+            raise DataError(
+                f'network "{network}" has no {", ".join(changed)}: leave that out, or take network "{other}"'
+            )
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ImageSettings:

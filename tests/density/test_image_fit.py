@@ -19,7 +19,7 @@ from drl_density.density.floor import gaussian_log_density, histogram_log_densit
 from drl_density.density.selection import AnnealedLikelihood
 from drl_density.density.table import prepare_table
 from drl_density.errors import DataError
-from drl_density.networks import QuadraticBase, ResidualEnergy, StepCalibrated, UNet, guided
+from drl_density.networks import QuadraticBase, ResidualEnergy, StepCalibrated, UNet, UNetEnergy, guided
 from drl_density.partition import sequence_path
 from drl_density.presets import PRESETS
 from drl_density.training import CooperativeRecovery, LangevinRecovery, RecoveryLikelihood
@@ -217,6 +217,24 @@ def test_fits_end_to_end_and_comes_back_from_its_folder(name, pictures, tmp_path
     assert (again.model.initializer is None) == (name != "cifar10_cdrl")
 
 
+@pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
+@pytest.mark.parametrize("objective", ["adjusted", "langevin", "normal", "cooperative"])
+def test_the_unet_energy_takes_every_objective(objective, pictures, tmp_path):
+    """Those of chains too, step-calibrated as in T6, and comes back from its folder."""
+    levels = 40 if objective == "normal" else 2  # the normal approximation is one of short steps
+    settings = settings_for("mnist_denoising", objective=objective, num_levels=levels)
+    is_calibrated = objective == "langevin"
+    settings = dataclasses.replace(
+        settings, images=dataclasses.replace(settings.images, is_step_calibrated=is_calibrated), langevin_factor=1e-2
+    )
+    density = drl.fit(pictures, settings=settings, progress=False, out=tmp_path / "run")
+    rows = pictures.test[:5].double() + 0.1
+    assert torch.equal(drl.Density.load(tmp_path / "run").log_prob(rows), density.log_prob(rows))
+    energy = density.model.network.network if is_calibrated else density.model.network
+    assert isinstance(energy, UNetEnergy)
+    assert bool(energy.leave.weight.any())
+
+
 def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
     _, settings = resolved("images", pictures)
     small = footprint(settings)
@@ -243,6 +261,7 @@ BAD = [
     (lambda: ImageSettings(shape=(3, 32, 32)).resolve((1, 4, 4)), DataError, "the data has"),
     (lambda: ImageSettings().resolve((13,)), DataError, "needs images"),
     (lambda: ImageSettings(is_normalized=True).resolve((8, 8)).unet_sizes(), DataError, "has no is_normalized=True"),
+    (lambda: ImageSettings(patch_size=2).resolve((8, 8)).residual_sizes(), DataError, "has no patch_size=2"),
     (lambda: ImageSettings(patch_size=3).resolve((8, 8)).unet_sizes(), DataError, "or images.patch_size do not fit"),
 ]
 
