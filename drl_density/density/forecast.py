@@ -101,10 +101,8 @@ def finishing_seconds(table: Table, settings: FitSettings, *, seed: int, device:
     per_row = (time.monotonic() - before) / (3 * len(rows))
     num_members, num_levels = len(members_of(table, settings)), settings.num_levels
     shares = num_members  # an average, if it is kept, costs all members at once
-    looks = 2 * num_members if num_members > 1 else 1
-    if settings.selection == "last":
-        looks = 0
-    select = looks * (4 * num_levels + 1) * (2 * settings.num_particles * 3 + 512 * 5)
+    looks = 0 if settings.selection == "last" else 2 * num_members if num_members > 1 else 1
+    select = looks * (4 * num_levels + 1) * settings.num_particles * (2 * 3 + 5)
     annealing, per_level = final_annealing(settings)
     estimate = (
         shares * (per_level * num_levels + 1) * (annealing.num_particles * 8 * 3 + annealing.num_pilot_particles * 5)
