@@ -15,8 +15,8 @@ from drl_density.samplers.diffusion_sampler import (
     DiffusionSampler,
     DiffusionSamplerSettings,
     sequence_sampler,
-    train_diffusion_sampler,
 )
+from drl_density.samplers.diffusion_training import DiffusionTraining, train_diffusion_sampler
 from drl_density.samplers.flow import FlowSettings, sample_flow
 from drl_density.samplers.frequency_average import (
     AveragedDenoiser,
@@ -53,6 +53,7 @@ __all__ = [
     "DDIMSettings",
     "DiffusionSampler",
     "DiffusionSamplerSettings",
+    "DiffusionTraining",
     "FlowSettings",
     "FrequencyAverage",
     "GuidanceSettings",

@@ -71,7 +71,7 @@ def funnel(_: Path) -> Target:
         rest = torch.randn(count, 9, generator=generator, dtype=torch.float64)
         return torch.cat([first, torch.exp(first / 2) * rest], 1)
 
-    walk = DiffusionSamplerSettings(scale=1.075, num_updates=700, batch_size=300, learning_rate=5e-3)
+    walk = DiffusionSamplerSettings(scale=2.0)
     return Target(log_density, 10, draw, "exact", walk, 3.0)
 
 
@@ -90,7 +90,7 @@ def many_well(_: Path) -> Target:
         x[:, 0::2] = grid[torch.searchsorted(mass / mass[-1], place)]
         return x
 
-    walk = DiffusionSamplerSettings(scale=1.5, num_updates=700, batch_size=300, learning_rate=5e-3)
+    walk = DiffusionSamplerSettings(scale=1.5)
     return Target(log_density, 32, draw, "exact (inverse of the tabulated distribution)", walk, 1.5)
 
 
@@ -106,7 +106,7 @@ def ionosphere(data: Path) -> Target:
         prior = -0.5 * w.square().sum(-1) - 0.5 * w.shape[-1] * math.log(2 * math.pi)
         return prior + torch.nn.functional.logsigmoid(w @ signed.T).sum(-1)
 
-    walk = DiffusionSamplerSettings(scale=0.6, num_updates=500, batch_size=300, learning_rate=5e-3)
+    walk = DiffusionSamplerSettings(scale=0.6)
     return Target(log_density, 35, chains(log_density, 35), "HMC chains (conditional)", walk, 1.0)
 
 
@@ -126,7 +126,7 @@ def pines(data: Path) -> Target:
         prior = -0.5 * z.square().sum(-1) - 0.5 * z.shape[-1] * math.log(2 * math.pi)
         return prior + (x * counts - torch.exp(x) / 1600).sum(-1)
 
-    walk = DiffusionSamplerSettings(scale=1.0, num_updates=120, batch_size=48, learning_rate=5e-3)
+    walk = DiffusionSamplerSettings(scale=1.0, num_chain_updates=500, num_chains=64, num_states=256)
     return Target(log_density, 1600, chains(log_density, 1600, num_chains=48), "HMC chains (conditional)", walk, 1.0)
 
 
@@ -162,7 +162,7 @@ def study(name: str, data: Path, seed: int) -> dict:
     sampler, _ = train_diffusion_sampler(target.log_density, (target.dim,), settings=target.walk, seed=seed)
     trained = time.monotonic()
     few = target.dim > 100
-    estimate = sampler.log_partition(num_walks=60 if few else 500, generator=generator)
+    estimate = sampler.log_partition(num_walks=60 if few else 2000, generator=generator)
     draws = target.draw(100 if few else 1000, generator)
     with torch.no_grad():
         upper = sampler.reverse(draws, generator=generator)

@@ -8,6 +8,7 @@ import torch
 from drl_density import NoiseSchedule
 from drl_density.errors import TrainingFailed
 from drl_density.samplers import DiffusionSampler, DiffusionSamplerSettings, sequence_sampler, train_diffusion_sampler
+from drl_density.samplers.diffusion_training import ControlNetwork, upper_bound
 from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence, seeded_generator
 
 SHARES = DiffusionSamplerSettings(num_steps=40).shares()
@@ -79,15 +80,104 @@ def test_bounds_enclose_log_z_of_a_mixture():
     assert truth - 0.1 < lower < truth < upper < truth + 0.1
 
 
+def network_of(log_density, settings, *, event=2, noise=0.3):
+    """A control network whose last layer is disturbed, so that it is no longer zero."""
+    network = ControlNetwork(log_density, event, settings, seeded_generator(0))
+    with torch.no_grad():
+        last = network.last.weight
+        last.copy_(noise * torch.randn(last.shape, generator=seeded_generator(1), dtype=last.dtype))
+    return network
+
+
+def test_one_step_of_each_draw_estimates_the_upper_bound():
+    settings = DiffusionSamplerSettings(num_steps=12, scale=0.8, width=8)
+    sampler = DiffusionSampler(target, (2,), settings.shares(), scale=0.8, control=network_of(target, settings))
+    draws = torch.tensor([0.5, -0.5]).double() + 0.4 * torch.randn(4000, 2, generator=seeded_generator(2)).double()
+    with torch.no_grad():
+        whole = torch.stack([sampler.reverse(draws, generator=seeded_generator(i)).mean() for i in range(10)])
+        single = torch.stack([upper_bound(sampler, draws, seeded_generator(100 + i)) for i in range(200)])
+    error = (single.var() / 200 + whole.var() / 10).sqrt()
+    assert float(error) < 0.05
+    assert float(whole.mean()) > 2.3  # the disturbed control pays: an estimate that leaves it out would stand out
+    assert_z(float(single.mean()), float(whole.mean()), float(error))
+
+
+def test_walks_with_held_parameters_leave_no_spread_where_the_control_is_exact():
+    """Sticking the landing: at the reference itself the gradient is zero for every walk, the plain one only on average."""
+    settings = DiffusionSamplerSettings(num_steps=6, width=8)
+
+    def reference(x):
+        return -0.5 * x.square().sum(-1)
+
+    network = ControlNetwork(reference, 2, settings, seeded_generator(0))
+    sampler = DiffusionSampler(reference, (2,), settings.shares(), control=network)
+    sizes = []
+    for held in (lambda y, step: network(y, step, is_held=True), None):
+        _, weights = sampler.walk(50, generator=seeded_generator(1), held=held)
+        gradients = torch.autograd.grad(weights.mean(), list(network.parameters()), allow_unused=True)
+        sizes.append(max(float(g.abs().max()) for g in gradients if g is not None))
+    assert sizes[0] < 1e-12
+    assert sizes[1] > 1e-3
+
+
+def test_held_parameters_keep_the_mean_of_the_gradient():
+    settings = DiffusionSamplerSettings(num_steps=6, width=4)
+    network = network_of(target, settings)
+    sampler = DiffusionSampler(target, (2,), settings.shares(), control=network)
+    bias = network.last.bias
+
+    def gradients(held):
+        return torch.stack(
+            [
+                torch.autograd.grad(sampler.walk(250, generator=seeded_generator(i), held=held)[1].mean(), bias)[0]
+                for i in range(60)
+            ]
+        )
+
+    plain, held = gradients(None), gradients(lambda y, step: network(y, step, is_held=True))
+    assert float((plain - held).abs().max()) > 1e-3
+    for column in range(3):
+        # The same noise drives both, so that they are compared in pairs.
+        assert_z(held[:, column] - plain[:, column], 0.0)
+
+
 @pytest.mark.slow
-def test_a_trained_control_beats_none():
-    settings = DiffusionSamplerSettings(num_steps=24, num_updates=150, batch_size=128, learning_rate=1e-2)
-    sampler, bounds = train_diffusion_sampler(target, (2,), settings=settings)
+@pytest.mark.parametrize("way", ["walks", "chains"])
+def test_a_trained_control_beats_none(way):
+    updates = {"num_chain_updates": 0, "num_walk_updates": 150, "learning_rate": 1e-2}
+    if way == "chains":
+        updates = {"num_chain_updates": 300, "num_chains": 128}
+    settings = DiffusionSamplerSettings(num_steps=24, batch_size=128, **updates)
+    sampler, seen = train_diffusion_sampler(target, (2,), settings=settings)
     plain = DiffusionSampler(target, (2,), settings.shares())
     trained, untrained = (s.log_partition(num_walks=1000, generator=seeded_generator(0)) for s in (sampler, plain))
     assert trained.details["elbo"] > untrained.details["elbo"] + 1.0
     assert abs(trained.value - 2.0) < 5 * trained.standard_error + 0.02
-    assert sum(bounds[-20:]) / 20 > sum(bounds[:20]) / 20
+    if way == "walks":
+        assert sum(seen.lower_bounds[-20:]) / 20 > sum(seen.lower_bounds[:20]) / 20
+        assert seen.upper_bounds == []
+        assert math.isnan(seen.acceptance_rate)
+    else:
+        assert 1.99 < sum(seen.upper_bounds[-20:]) / 20 < sum(seen.upper_bounds[:20]) / 20
+        assert seen.lower_bounds == []
+        assert 0.5 < seen.acceptance_rate < 1
+        assert 0 <= seen.divergence_rate < 0.5
+
+
+@pytest.mark.slow
+def test_a_funnel_after_a_short_training():
+    """Ten dimensions, 64 steps: log Z = 0 from below, within what a mode-seeking training misses by far more."""
+
+    def funnel(x):
+        first, rest = x[..., 0], x[..., 1:]
+        normal = -0.5 * (rest.square() * torch.exp(-first)[..., None]).sum(-1) - 4.5 * first
+        return normal - first.square() / 18 - math.log(3) - 5 * math.log(2 * math.pi)
+
+    settings = DiffusionSamplerSettings(scale=2.0, num_chain_updates=600, num_chains=256, num_states=1024)
+    sampler, seen = train_diffusion_sampler(funnel, (10,), settings=settings)
+    estimate = sampler.log_partition(num_walks=1000, num_replicates=4, generator=seeded_generator(0))
+    assert -0.4 < estimate.value < 0.05
+    assert seen.divergence_rate > 0  # a tenth to twice the step: some transitions of the neck are refused
 
 
 def _lost_at(updates):
@@ -103,8 +193,10 @@ def _lost_at(updates):
 
 
 def test_training_goes_back_when_the_bound_is_lost():
-    settings = DiffusionSamplerSettings(num_steps=4, num_updates=120, batch_size=32, width=8, learning_rate=1e-2)
-    _, bounds = train_diffusion_sampler(_lost_at({60, 61}), (2,), settings=settings)
+    settings = DiffusionSamplerSettings(
+        num_steps=4, num_chain_updates=0, num_walk_updates=120, batch_size=32, width=8, learning_rate=1e-2
+    )
+    bounds = train_diffusion_sampler(_lost_at({60, 61}), (2,), settings=settings)[1].lower_bounds
     assert len(bounds) == 120
     assert all(math.isfinite(bound) for bound in bounds)
     assert sum(bounds[-20:]) > sum(bounds[:20])
@@ -124,5 +216,9 @@ def test_decay_is_what_the_walk_forgets():
 def test_wrong_settings():
     with pytest.raises(ValueError, match="scale > 0"):
         DiffusionSamplerSettings(scale=0.0)
+    with pytest.raises(ValueError, match="expected updates"):
+        DiffusionSamplerSettings(num_chain_updates=0)
+    with pytest.raises(ValueError, match="num_chains must be"):
+        DiffusionSamplerSettings(num_chains=1)
     with pytest.raises(ValueError, match="shares must lie"):
         DiffusionSampler(target, (2,), torch.tensor([0.5, 1.0]))
