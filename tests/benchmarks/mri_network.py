@@ -102,7 +102,7 @@ def posterior(
     args: argparse.Namespace,
     seed: int,
 ) -> AnnealedPosterior:
-    """Draws of exp(F_0) times the likelihood, annealed from the (mean, factor) of the base's posterior, ``(n, 2 size^2)``."""
+    """Draws of exp(F_0) times the likelihood ``(n, 2 size^2)``, annealed from the (mean, factor) of the base's posterior."""
     mean, factor = gaussian
 
     def log_density(z: Tensor) -> Tensor:
