@@ -77,15 +77,7 @@ def sandwich(
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     if isinstance(target, EnergySequence):
         return sequence_sandwich(target, data=data, settings=settings, generator=generator)
-    if len(target.batch_shape):
-        raise ValueError(
-            f"expected a target without batch shape, got {tuple(target.batch_shape)}: take one element of it"
-        )
-    support = getattr(target, "support", None)
-    if getattr(support, "is_discrete", False) or not _is_real(support):
-        raise ValueError(
-            f"expected a target over all reals, got support {support}: transform it to the reals first, with its Jacobian"
-        )
+    unnormalized = log_density_over_reals(target)
     shape = target.event_shape
     given = None
     if base is not None:
@@ -94,7 +86,6 @@ def sandwich(
                 f"base and target must have one event shape, got {tuple(base.event_shape)} and {tuple(shape)}"
             )
         given = _flat_base(base)
-    unnormalized = getattr(target, "unnormalized_log_prob", target.log_prob)
 
     def log_density(x: Tensor) -> Tensor:
         return unnormalized(x.reshape(-1, *shape))
@@ -107,6 +98,31 @@ def sandwich(
     return assemble(
         stage.path, stage.tuned, run, forward, stage.upward(generator), rows, stage.settings, generator, rounds=rounds
     )
+
+
+def log_density_over_reals(target: Any) -> LogDensity:
+    """The unnormalised log density of a distribution without batch shape, over all reals.
+
+    Args:
+        target: with ``unnormalized_log_prob`` or ``log_prob``.
+
+    Raises:
+        ValueError: a batch shape, or a support that is not all reals.
+
+    >>> import pyro.distributions as dist
+    >>> log_density_over_reals(dist.Normal(torch.zeros(2), 1.0).to_event(1))(torch.zeros(3, 2)).shape
+    torch.Size([3])
+    """
+    if len(target.batch_shape):
+        raise ValueError(
+            f"expected a target without batch shape, got {tuple(target.batch_shape)}: take one element of it"
+        )
+    support = getattr(target, "support", None)
+    if getattr(support, "is_discrete", False) or not _is_real(support):
+        raise ValueError(
+            f"expected a target over all reals, got support {support}: transform it to the reals first, with its Jacobian"
+        )
+    return getattr(target, "unnormalized_log_prob", target.log_prob)
 
 
 @dataclass(frozen=True)

@@ -122,8 +122,25 @@ class DiffusionSampler:
     ) -> None:
         if not bool(((shares > 0) & (shares < 1)).all()):
             raise ValueError(f"shares must lie in (0, 1), got {shares.tolist()}")
-        self.log_density, self.event_shape = log_density, torch.Size(event_shape)
+        self._unchecked, self.event_shape = log_density, torch.Size(event_shape)
         self.shares, self.scale, self.control = shares.double(), scale, control
+
+    def log_density(self, y: Tensor) -> Tensor:
+        """The target's, ``(n,)``.
+
+        Args:
+            y: rows ``(n, *event)``.
+
+        Raises:
+            ValueError: the target gives anything but one number a row.
+        """
+        values = self._unchecked(y)
+        if values.shape != (len(y),):
+            raise ValueError(
+                f"expected one log density per row, ({len(y)},) for rows {tuple(y.shape)}, got {tuple(values.shape)}; sum "
+                "over the dimensions of a point"
+            )
+        return values
 
     def walk(
         self,

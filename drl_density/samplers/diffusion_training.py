@@ -21,12 +21,14 @@ import warnings
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from drl_density.errors import DivergenceWarning, TrainingFailed
 from drl_density.mcmc import HMC, DualAveraging, Recording, run_chain
+from drl_density.partition.target_sandwich import log_density_over_reals
 from drl_density.samplers.diffusion_sampler import DiffusionSampler, DiffusionSamplerSettings, LogDensity
 
 NUM_WARMUP, ROUNDS_KEPT, UPDATES_PER_ROUND = 200, 20, 5
@@ -109,8 +111,8 @@ class ControlNetwork(nn.Module):
 
 
 def train_diffusion_sampler(
-    log_density: LogDensity,
-    event_shape: tuple[int, ...],
+    target: Any,
+    event_shape: tuple[int, ...] | None = None,
     *,
     settings: DiffusionSamplerSettings | None = None,
     seed: int = 0,
@@ -118,23 +120,29 @@ def train_diffusion_sampler(
     """Learn a control, on draws of chains and then, where asked for, on walks; returns the sampler and what training saw.
 
     Args:
-        log_density: differentiable unnormalised target over rows ``(n, *event)``, float64.
-        event_shape: of one point.
+        target: a Pyro distribution over all reals, normalised or not, or a function from rows ``(n, *event)``, float64, to
+            unnormalised log densities ``(n,)``; differentiable.
+        event_shape: of one point; a distribution has its own.
         settings: walk and training.
         seed: of everything.
 
     Raises:
         TrainingFailed: when the bound is no finite number again after ``settings.most_rollbacks`` returns.
+        ValueError: a function without an event shape or that gives anything but one number a row, a distribution with a
+            batch shape, over other than all reals, or with another event shape than the one given.
 
+    >>> import pyro.distributions as dist
     >>> settings = DiffusionSamplerSettings(num_steps=4, width=8, num_chain_updates=5, num_chains=16, num_states=32)
-    >>> sampler, seen = train_diffusion_sampler(lambda x: -0.5 * (x**2).sum(-1), (2,), settings=settings)
+    >>> sampler, seen = train_diffusion_sampler(dist.Normal(torch.zeros(2), 0.5).to_event(1), settings=settings)
     >>> sampler.sample(3).shape, len(seen.upper_bounds)
     (torch.Size([3, 2]), 5)
     """
     settings = settings or DiffusionSamplerSettings()
+    log_density, shape = _resolve(target, event_shape)
     generator = torch.Generator().manual_seed(seed)
-    network = ControlNetwork(log_density, torch.Size(event_shape).numel(), settings, generator)
-    sampler = DiffusionSampler(log_density, event_shape, settings.shares(), scale=settings.scale, control=network)
+    sampler = DiffusionSampler(log_density, shape, settings.shares(), scale=settings.scale)
+    network = ControlNetwork(sampler.log_density, shape.numel(), settings, generator)
+    sampler.control = network
     upper: list[float] = []
     chains = None
     if settings.num_chain_updates:
@@ -158,6 +166,17 @@ def train_diffusion_sampler(
         parameter.requires_grad_(False)
     rates = chains.rates() if chains is not None else (math.nan, math.nan)
     return sampler, DiffusionTraining(upper, [-bound for bound in lower], *rates)
+
+
+def _resolve(target: Any, event_shape: tuple[int, ...] | None) -> tuple[LogDensity, torch.Size]:
+    if hasattr(target, "log_prob"):
+        log_density = log_density_over_reals(target)
+        if event_shape is not None and torch.Size(event_shape) != target.event_shape:
+            raise ValueError(f"the target has event shape {tuple(target.event_shape)}, got {tuple(event_shape)}")
+        return log_density, target.event_shape
+    if event_shape is None:
+        raise ValueError("expected event_shape with a function as the target; a distribution brings its own")
+    return target, torch.Size(event_shape)
 
 
 class _TargetChains:

@@ -2,10 +2,11 @@
 
 import math
 
+import pyro.distributions as dist
 import pytest
 import torch
 
-from drl_density import NoiseSchedule
+from drl_density import EnergyDistribution, NoiseSchedule
 from drl_density.errors import TrainingFailed
 from drl_density.samplers import DiffusionSampler, DiffusionSamplerSettings, sequence_sampler, train_diffusion_sampler
 from drl_density.samplers.diffusion_training import ControlNetwork, upper_bound
@@ -211,6 +212,34 @@ def test_decay_is_what_the_walk_forgets():
         shares = DiffusionSamplerSettings(num_steps=50, decay=decay).shares()
         # The schedule adds at most 0.25 to the decay so that no step stands still.
         assert decay < float(-torch.log1p(-shares).sum()) < decay + 0.3
+
+
+def test_distributions_bring_their_shape():
+    settings = DiffusionSamplerSettings(num_steps=4, width=8, num_chain_updates=3, num_chains=8, num_states=16)
+    normal = dist.Normal(torch.zeros(2), 0.5).to_event(1)
+    energy = EnergyDistribution.from_log_density(normal.log_prob, event_shape=(2,))
+    one, other, third = (
+        train_diffusion_sampler(given, shape, settings=settings)[0].sample(5, generator=seeded_generator(0))
+        for given, shape in ((normal, None), (energy, (2,)), (normal.log_prob, (2,)))
+    )
+    torch.testing.assert_close(one, other)
+    torch.testing.assert_close(one, third)
+
+
+@pytest.mark.parametrize(
+    ("given", "shape", "message"),
+    [
+        (lambda x: -x.square().sum(-1), None, "expected event_shape"),
+        (lambda x: -x.square(), (2,), "expected one log density per row, .8,. for rows .8, 2., got .8, 2."),
+        (dist.Normal(torch.zeros(2), 1.0), None, "without batch shape"),
+        (dist.Normal(torch.zeros(2), 1.0).to_event(1), (3,), "has event shape .2,., got .3,."),
+        (dist.Gamma(torch.ones(2), 1.0).to_event(1), None, "over all reals"),
+    ],
+)
+def test_wrong_targets(given, shape, message):
+    settings = DiffusionSamplerSettings(num_steps=4, num_chain_updates=3, num_chains=8)
+    with pytest.raises(ValueError, match=message):
+        train_diffusion_sampler(given, shape, settings=settings)
 
 
 def test_wrong_settings():
