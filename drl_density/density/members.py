@@ -45,7 +45,7 @@ def members_to_values(model: EnergySequence) -> dict[str, Any]:
 def _base_to_values(base: NoisedGaussianMixture | QuadraticBase) -> dict[str, Any]:
     if isinstance(base, QuadraticBase):
         return {"base_scale": base.scale}
-    return {"base_components": base.num_components}
+    return {"base_components": base.num_components, "base_is_diagonal": base.is_diagonal}
 
 
 def _network_to_values(network: nn.Module) -> dict[str, Any]:
@@ -64,7 +64,10 @@ def members_from_values(values: dict[str, Any], schedule: NoiseSchedule) -> Ener
         if "base_scale" in member:
             base = QuadraticBase(math.prod(event_shape), member["base_scale"])
         else:
-            base = NoisedGaussianMixture.empty(member["base_components"], math.prod(event_shape))
+            # Folders written before components without axes were kept as such do not say.
+            is_diagonal = member.get("base_is_diagonal", False)
+            count, num_features = member["base_components"], math.prod(event_shape)
+            base = NoisedGaussianMixture.empty(count, num_features, is_diagonal=is_diagonal)
         is_table = "kind" not in member
         network = MLP(MLPSettings(**member["network"])) if is_table else image_network_from_values(member)
         models.append(EnergySequence(schedule, network, event_shape, base=base))

@@ -98,7 +98,6 @@ def _fit_mixture(train: Tensor, number: int, shape: str, seed: int) -> NoisedGau
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(train.numpy())
     covariances = torch.as_tensor(model.covariances_)
-    covariances = covariances if shape == "full" else torch.diag_embed(covariances)
     kept = torch.as_tensor(model.weights_) > 1e-6
     weights = torch.as_tensor(model.weights_)[kept]
     return NoisedGaussianMixture(weights / weights.sum(), torch.as_tensor(model.means_)[kept], covariances[kept])

@@ -28,12 +28,16 @@ class MixtureConditional:
     """
 
     def __init__(self, mixture: NoisedGaussianMixture, log_snr: Tensor | None = None) -> None:
-        axes, variances = mixture.axes.double(), mixture.variances.double()
-        centers = mixture.centers.double()
+        variances, centers = mixture.variances.double(), mixture.centers.double()
         if log_snr is not None:
             signal = torch.sigmoid(log_snr.double())
             variances, centers = signal * variances + torch.sigmoid(-log_snr.double()), signal.sqrt() * centers
-        self.log_weights = mixture.log_weights.double()
+        self.log_weights, self.variances = mixture.log_weights.double(), variances
+        self.is_diagonal = mixture.is_diagonal
+        if self.is_diagonal:
+            self.means = centers
+            return
+        axes = mixture.axes.double()
         self.means = torch.einsum("kde,ke->kd", axes, centers)
         self.factors = axes * variances.sqrt()[:, None, :]
         self.covariances = self.factors @ self.factors.mT
@@ -68,6 +72,11 @@ class MixtureConditional:
         for rows, mask in zip(x.double().split(share), is_missing.split(share), strict=True):
             logs, factors = self._by_component(rows, mask)
             chosen = torch.multinomial(logs.softmax(-1), num_draws, replacement=True, generator=generator)
+            if factors is None:
+                noise = torch.randn(*chosen.shape, rows.shape[1], generator=generator, dtype=torch.float64)
+                free = self.means[chosen] + self.variances.sqrt()[chosen] * noise
+                parts.append(torch.where(mask[:, None], free, rows[:, None]))
+                continue
             noise = torch.randn(*chosen.shape, rows.shape[1], 1, generator=generator, dtype=torch.float64)
             free = self.means[chosen] + (self.factors[chosen] @ noise).squeeze(-1)
             gap = torch.where(mask[:, None], 0.0, rows[:, None] - free)
@@ -79,10 +88,16 @@ class MixtureConditional:
 
     def _share(self, num_draws: int = 1) -> int:
         count, num_features = self.means.shape
-        return max(1, 4_000_000 // (max(count, num_draws) * num_features**2))
+        return max(1, 4_000_000 // (max(count, num_draws) * num_features ** (1 if self.is_diagonal else 2)))
 
-    def _by_component(self, x: Tensor, is_missing: Tensor) -> tuple[Tensor, Tensor]:
-        """(log w_k N(x_o; mu_ko, S_koo) ``(n, K)``, Cholesky factors of S_koo with ones for the missing)."""
+    def _by_component(self, x: Tensor, is_missing: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(log w_k N(x_o; mu_ko, S_koo) ``(n, K)``, Cholesky factors of S_koo with ones for the missing; None for
+        independent columns).
+        """
+        if self.is_diagonal:
+            gap = torch.where(is_missing[:, None], 0.0, x.double()[:, None] - self.means)
+            heights = torch.where(is_missing[:, None], 0.0, (2 * math.pi * self.variances).log())
+            return self.log_weights - 0.5 * (gap.square() / self.variances + heights).sum(-1), None
         seen = (~is_missing).double()[:, None, :]
         block = self.covariances * seen[..., :, None] * seen[..., None, :] + torch.diag_embed(1 - seen)
         factors = torch.linalg.cholesky(block)

@@ -140,9 +140,9 @@ def test_ensembles_average_energies(tiny_data, tiny_settings, tmp_path):
 
 def test_average_of_members_is_the_mean_of_their_energies():
     models = []
-    for seed, center in enumerate((0.0, 1.0)):
+    for seed, spread in enumerate((2 * torch.eye(3), 0.5 * torch.ones(3))):
         generator = torch.Generator().manual_seed(seed)
-        base = NoisedGaussianMixture(torch.ones(1), torch.full((1, 3), center), torch.eye(3)[None])
+        base = NoisedGaussianMixture(torch.ones(1), torch.full((1, 3), float(seed)), spread[None])
         network = MLP(MLPSettings(3, width=8), generator=generator)
         torch.nn.init.normal_(network.readout.weight, generator=generator)
         models.append(drl.EnergySequence(drl.NoiseSchedule.log_spaced(3), network, (3,), base=base))
@@ -155,6 +155,10 @@ def test_average_of_members_is_the_mean_of_their_energies():
     again = members_from_values(values, joined.schedule)
     again.load_state_dict(joined.state_dict())
     assert torch.equal(again.log_density(x, 1), joined.log_density(x, 1))
+    # A folder of before components of independent columns were told apart keeps the axes of all.
+    for member in values["members"]:
+        assert member.pop("base_is_diagonal") == (member is values["members"][1])
+    assert all(name in members_from_values(values, joined.schedule).state_dict() for name in joined.state_dict())
 
 
 def test_damaged_folders_are_refused(tiny_density, tmp_path):

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
@@ -61,3 +62,43 @@ def test_draws_have_the_conditional_moments():
     found = draws[:, mask]
     assert_z(found, mean)
     assert_z(found[:, :, None] * found[:, None, :], second)
+
+
+def test_independent_columns_need_no_axes():
+    """The same law with and without axes: density at every level, its gradient, covariances, marginals and draws."""
+    variances = torch.tensor([[0.3, 1.2, 0.7], [0.9, 0.2, 1.5]])
+    plain = NoisedGaussianMixture(WEIGHTS, MEANS, variances)
+    dense = NoisedGaussianMixture(WEIGHTS, MEANS, torch.diag_embed(variances))
+    assert plain.is_diagonal
+    assert not dense.is_diagonal
+    assert plain.axes is None
+    x = torch.randn(12, 3, generator=seeded_generator(0), dtype=torch.float64).requires_grad_(True)
+    log_snr = torch.linspace(-4, 4, 12).double()
+    values = [mixture(x, log_snr) for mixture in (plain, dense)]
+    torch.testing.assert_close(values[0], values[1], rtol=0, atol=1e-5)
+    gradients = [torch.autograd.grad(value.sum(), x)[0] for value in values]
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(plain.covariances(LOG_SNR), dense.covariances(LOG_SNR))
+    laws = [MixtureConditional(mixture, LOG_SNR) for mixture in (plain, dense)]
+    rows = x.detach()[:4]
+    torch.testing.assert_close(*(each.observed_log_density(rows, MASKS) for each in laws), rtol=0, atol=1e-5)
+    for index, mask in enumerate(MASKS):
+        draws = [
+            each.sample(rows[index : index + 1], mask[None], 20_000, generator=seeded_generator(seed))[0]
+            for seed, each in enumerate(laws)
+        ]
+        for column in range(3):
+            first, second = (each[:, column] for each in draws)
+            if not mask[column]:
+                assert torch.equal(first, rows[index, column].expand(len(first)))
+                continue
+            error = ((first.var() + second.var()) / len(first)).sqrt()
+            assert_z(float(first.mean() - second.mean()), 0.0, float(error))
+            assert abs(float(first.std() / second.std()) - 1) < 0.03
+
+
+def test_wrong_shapes():
+    with pytest.raises(ValueError, match="or variances .K, d., got .2,., .2, 3., .3,."):
+        NoisedGaussianMixture(WEIGHTS, MEANS, torch.ones(3))
+    with pytest.raises(ValueError, match="positive definite"):
+        NoisedGaussianMixture(WEIGHTS, MEANS, torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]))
