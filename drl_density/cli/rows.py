@@ -87,7 +87,9 @@ class Sample(OnDevice):
 
 @dataclasses.dataclass
 class Score(OnDevice):
-    """Write the normalised log density of every row of a table with its interval, p-values, and its profile over levels."""
+    """Write the normalised log density of every row of a table with its interval, p-values, a number to rank rows by that is
+    higher for stranger rows, and its profile over levels.
+    """
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
@@ -105,7 +107,14 @@ class Score(OnDevice):
         rows = rows_of(density, self.source)
         reference, words = self._reference(density)
         scores = density.outlier_scores(rows, reference=reference)
-        names = ["log_density", "log_density_lower", "log_density_upper", "p_value", "typicality_p_value"]
+        names = [
+            "log_density",
+            "log_density_lower",
+            "log_density_upper",
+            "p_value",
+            "typicality_p_value",
+            "strangeness",
+        ]
         profile = scores["profile"].values
         header = names + [f"level_{level}" for level in range(profile.shape[1])]
         write_csv(self.out, header, np.concatenate([np.stack([scores[name].values for name in names], 1), profile], 1))

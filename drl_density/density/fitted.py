@@ -392,8 +392,9 @@ class Density:
 
         Returns:
             Dataset over ``row``: ``log_density`` with ``_lower`` and ``_upper`` (95 % by log Z), ``p_value`` (share of
-            reference rows with a lower log density), ``typicality_p_value`` (two-sided), and ``profile`` over ``level``
-            (standardised log density of the noised row).
+            reference rows with a lower log density), ``typicality_p_value`` (two-sided), ``profile`` over ``level``
+            (standardised log density of the noised row), and ``strangeness``, one number to rank rows by, higher is
+            stranger: minus the profile at level 0 and minus its mean over the levels.
 
         Raises:
             DataError: incomplete rows, rows of another shape, or fewer than 20 reference rows.

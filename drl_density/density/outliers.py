@@ -46,6 +46,7 @@ def outlier_scores(
             "p_value": ("row", low),
             "typicality_p_value": ("row", np.minimum(1.0, 2 * np.minimum(low, high))),
             "profile": (("row", "level"), profile),
+            "strangeness": ("row", -profile[:, 0] - profile.mean(1)),
         },
         attrs={"reference_rows": len(known), "units": "nats"},
     )

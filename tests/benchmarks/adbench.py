@@ -91,7 +91,7 @@ def our_scores(density: drl.Density, test: np.ndarray) -> dict[str, np.ndarray]:
         "profile, least": -profile.min(1),
     }
     scores["profile, first half"] = -profile[:, : profile.shape[1] // 2].mean(1)
-    scores["profile, level 0 and mean"] = -profile[:, 0] - profile.mean(1)
+    scores["strangeness"] = found["strangeness"].values  # minus the profile's level 0 and minus its mean
     for share in (0.25, 0.5, 0.75):
         scores[f"profile at {share:.0%} of the levels"] = -profile[:, int(share * (profile.shape[1] - 1))]
     return scores

@@ -70,6 +70,9 @@ def test_outlier_scores_rank_rows(tiny_density, tiny_data):
     assert scores["profile"].shape[1] == tiny_density.model.num_levels
     assert float(scores["profile"][-1, 0]) < -3
     assert not bool(np.isnan(scores["profile"]).any())
+    profile = scores["profile"].values
+    np.testing.assert_allclose(scores["strangeness"], -profile[:, 0] - profile.mean(1))
+    assert float((scores["strangeness"][:-1] < scores["strangeness"][-1]).mean()) > 0.95
     with pytest.raises(DataError, match="at least 20 reference rows"):
         tiny_density.outlier_scores(far, reference=far)
     with pytest.raises(DataError, match="complete rows"):
