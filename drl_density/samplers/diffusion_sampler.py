@@ -50,7 +50,7 @@ class DiffusionSamplerSettings:
             because the bound was no finite number.
 
     Raises:
-        ValueError: no steps, no updates, fewer than two chains, or a scale or decay that is not positive.
+        ValueError: no steps, no updates, fewer than two chains, no states or walks, a scale or decay that is not positive.
 
     >>> DiffusionSamplerSettings(num_steps=10).shares().shape
     torch.Size([10])
@@ -83,8 +83,9 @@ class DiffusionSamplerSettings:
                 "expected updates on chains or on walks, got num_chain_updates="
                 f"{self.num_chain_updates} and num_walk_updates={self.num_walk_updates}"
             )
-        if self.num_chains < 2:
-            raise ValueError(f"num_chains must be at least 2, got {self.num_chains}")
+        for name, least in (("num_chains", 2), ("num_states", 1), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
     def shares(self) -> Tensor:
         """alpha_k from the first step (noise) to the last (target), falling as a squared cosine, ``(K,)``."""
@@ -157,8 +158,8 @@ class DiffusionSampler:
             generator: source of randomness.
             dtype: of the states.
             held: the same control with its parameters held, for the term f . epsilon, whose parameters' gradient is zero on
-                average: the gradient of the mean log weight keeps its mean and has no spread where the control is exact
-                ("sticking the landing", Roeder, Wu and Duvenaud 2017).
+                average: the gradient of the mean log weight keeps its mean, and has no spread where the control is exact and
+                differentiated in y ("sticking the landing", Roeder, Wu and Duvenaud 2017).
         """
         shape = (num_walks, *self.event_shape)
         y = self.scale * torch.randn(shape, generator=generator, dtype=dtype)
@@ -223,7 +224,7 @@ class DiffusionSampler:
 
     def _cost(self, f: Tensor, noise: Tensor, share: float, held: Tensor) -> Tensor:
         pull = 1 - math.sqrt(1 - share)
-        square, cross = (v.double().flatten(1).sum(1) for v in (f.square(), held * noise))
+        square, cross = (v.double().reshape(len(f), -1).sum(1) for v in (f.square(), held * noise))
         return 2 * self.scale**2 * pull**2 / share * square + 2 * self.scale * pull / math.sqrt(share) * cross
 
     def log_reference(self, y: Tensor) -> Tensor:
@@ -232,7 +233,7 @@ class DiffusionSampler:
         Args:
             y: ``(n, *event)``.
         """
-        scaled = y.double().flatten(1) / self.scale
+        scaled = y.double().reshape(len(y), -1) / self.scale
         return -0.5 * (scaled.square() + math.log(2 * math.pi * self.scale**2)).sum(1)
 
 

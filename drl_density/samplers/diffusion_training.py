@@ -61,6 +61,8 @@ class DiffusionTraining:
 class ControlNetwork(nn.Module):
     """f(y, k) = a(y, k) + b(y, k) g(y) with the target's compressed gradient g; zero at first, so the walk is the reference.
 
+    As in the paper g is an input: gradients along walks take it as constant.
+
     Args:
         log_density: the target.
         num_features: length of y.
@@ -90,7 +92,7 @@ class ControlNetwork(nn.Module):
             step: k.
             is_held: whether parameters get no gradient.
         """
-        flat = y.flatten(1)
+        flat = y.reshape(len(y), -1)
         place = (torch.as_tensor(step, dtype=flat.dtype).reshape(-1, 1) + 0.5) / self.settings.num_steps
         time = place * torch.arange(1, 9, dtype=flat.dtype) * math.pi
         phases = torch.cat([time.sin(), time.cos()], 1).expand(len(flat), -1)
@@ -106,7 +108,7 @@ class ControlNetwork(nn.Module):
         with torch.enable_grad():
             point = y.detach().requires_grad_(True)
             (gradient,) = torch.autograd.grad(self.log_density(point).sum(), point)
-        flat = gradient.flatten(1)
+        flat = gradient.reshape(len(gradient), -1)
         return flat / (1 + flat.norm(dim=1, keepdim=True) / self.settings.gradient_scale)
 
 
@@ -129,7 +131,8 @@ def train_diffusion_sampler(
     Raises:
         TrainingFailed: when the bound is no finite number again after ``settings.most_rollbacks`` returns.
         ValueError: a function without an event shape or that gives anything but one number a row, a distribution with a
-            batch shape, over other than all reals, or with another event shape than the one given.
+            batch shape, over other than all reals, or with another event shape than the one given; draws of N(0, s^2 I) at
+            which the target is not finite, where chains cannot begin: take a smaller scale, or walks alone.
 
     >>> import pyro.distributions as dist
     >>> settings = DiffusionSamplerSettings(num_steps=4, width=8, num_chain_updates=5, num_chains=16, num_states=32)
@@ -195,7 +198,7 @@ class _TargetChains:
         self, sampler: DiffusionSampler, settings: DiffusionSamplerSettings, generator: torch.Generator
     ) -> None:
         self.log_density, self.generator = sampler.log_density, generator
-        self.kernel = HMC(num_leapfrog=5)
+        self.kernel = HMC(num_leapfrog=5, jitter=0.0)
         shape = (settings.num_chains, *sampler.event_shape)
         start = settings.scale * torch.randn(shape, generator=generator, dtype=torch.float64)
         with warnings.catch_warnings():
@@ -235,7 +238,7 @@ class _TargetChains:
         return torch.stack(tuple(self.kept))[rounds, chains]
 
     def rates(self) -> tuple[float, float]:
-        """(acceptance rate, divergence rate) over all transitions."""
+        """(acceptance rate, divergence rate) over all transitions after the warm-up."""
         return self._accepted / self._calls, self._diverging / self._calls
 
 
@@ -267,7 +270,7 @@ def upper_bound(sampler: DiffusionSampler, draws: Tensor, generator: torch.Gener
     # The walk from before to after had this noise without control; with control, less.
     free = (after - keep * before) / size
     rest = free - 2 * scale**2 * (1 - keep) * sampler.control(before, step) / size
-    change = 0.5 * (rest.square() - free.square()).flatten(1).sum(1)
+    change = 0.5 * (rest.square() - free.square()).reshape(len(draws), -1).sum(1)
     with torch.no_grad():
         weights = sampler.log_density(draws).double() - sampler.log_reference(draws)
     return weights.mean() + count * change.double().mean()

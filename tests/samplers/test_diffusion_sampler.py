@@ -99,7 +99,7 @@ def test_one_step_of_each_draw_estimates_the_upper_bound():
         single = torch.stack([upper_bound(sampler, draws, seeded_generator(100 + i)) for i in range(200)])
     error = (single.var() / 200 + whole.var() / 10).sqrt()
     assert float(error) < 0.05
-    assert float(whole.mean()) > 2.3  # the disturbed control pays: an estimate that leaves it out would stand out
+    assert float(whole.mean()) > 3.2  # without its control the walk's bound is 3.05
     assert_z(float(single.mean()), float(whole.mean()), float(error))
 
 
@@ -167,7 +167,7 @@ def test_a_trained_control_beats_none(way):
 
 @pytest.mark.slow
 def test_a_funnel_after_a_short_training():
-    """Ten dimensions, 64 steps: log Z = 0 from below, within what a mode-seeking training misses by far more."""
+    """Ten dimensions, 64 steps: log Z = 0, of which weights see all but the ends of the neck and the mouth."""
 
     def funnel(x):
         first, rest = x[..., 0], x[..., 1:]
@@ -218,6 +218,8 @@ def test_distributions_bring_their_shape():
     settings = DiffusionSamplerSettings(num_steps=4, width=8, num_chain_updates=3, num_chains=8, num_states=16)
     normal = dist.Normal(torch.zeros(2), 0.5).to_event(1)
     energy = EnergyDistribution.from_log_density(normal.log_prob, event_shape=(2,))
+    point = train_diffusion_sampler(dist.Normal(torch.tensor(0.3), 0.5), settings=settings)[0]
+    assert point.sample(5).shape == (5,)
     one, other, third = (
         train_diffusion_sampler(given, shape, settings=settings)[0].sample(5, generator=seeded_generator(0))
         for given, shape in ((normal, None), (energy, (2,)), (normal.log_prob, (2,)))
@@ -247,7 +249,8 @@ def test_wrong_settings():
         DiffusionSamplerSettings(scale=0.0)
     with pytest.raises(ValueError, match="expected updates"):
         DiffusionSamplerSettings(num_chain_updates=0)
-    with pytest.raises(ValueError, match="num_chains must be"):
-        DiffusionSamplerSettings(num_chains=1)
+    for name, value in (("num_chains", 1), ("num_states", 0), ("batch_size", 0)):
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            DiffusionSamplerSettings(**{name: value})
     with pytest.raises(ValueError, match="shares must lie"):
         DiffusionSampler(target, (2,), torch.tensor([0.5, 1.0]))
