@@ -127,6 +127,26 @@ def per_event(values: StepSize, like: Tensor) -> StepSize:
     return values
 
 
+def spread_step_size(
+    step_size: StepSize, spread: float, num_chains: int, generator: torch.Generator | None
+) -> StepSize:
+    """Step sizes of one transition ``(num_chains,)``: each divided by a draw, log-uniform between 1 and ``spread``.
+
+    Args:
+        step_size: the largest.
+        spread: at least 1; 1 leaves the step size as it is.
+        num_chains: how many.
+        generator: source of randomness.
+
+    >>> sizes = spread_step_size(0.5, 10.0, 100, torch.Generator().manual_seed(0))
+    >>> bool((sizes >= 0.05).all() and (sizes <= 0.5).all())
+    True
+    """
+    if spread == 1:
+        return step_size
+    return step_size * spread ** -torch.rand(num_chains, generator=generator)
+
+
 def row_sum_of_squares(x: Tensor) -> Tensor:
     """Squared length of each chain's vector, ``(chains,)``."""
     return x.square().sum(tuple(range(1, x.ndim))) if x.ndim > 1 else x.square()

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from drl_density.errors import NumericalError
 from drl_density.mcmc import MALA, ChainState, Kernel
-from drl_density.mcmc.kernel import StepSize
+from drl_density.mcmc.kernel import StepSize, spread_step_size
 from drl_density.partition.annealing_path import AnnealingPath, LogDensity, bridge, geometric_path
 from drl_density.partition.progress import Watch, weighed
 from drl_density.weights import LogPartitionEstimate, judge_estimate, log_mean_exp, resample, weight_ess
@@ -82,9 +82,7 @@ class AISSettings:
             num_rows: particles.
             generator: source of randomness.
         """
-        if self.step_spread == 1:
-            return step_size
-        return step_size * self.step_spread ** -torch.rand(num_rows, generator=generator)
+        return spread_step_size(step_size, self.step_spread, num_rows, generator)
 
 
 @dataclass(frozen=True)

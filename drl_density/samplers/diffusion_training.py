@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from drl_density.errors import DivergenceWarning, TrainingFailed
 from drl_density.mcmc import HMC, DualAveraging, Recording, run_chain
+from drl_density.mcmc.kernel import spread_step_size
 from drl_density.partition.target_sandwich import log_density_over_reals
 from drl_density.samplers.diffusion_sampler import DiffusionSampler, DiffusionSamplerSettings, LogDensity
 
@@ -224,9 +225,8 @@ class _TargetChains:
         Args:
             count: rows.
         """
-        low, high = (math.log(x) for x in STEP_SIZE_RANGE)
-        place = torch.rand(len(self.state.position), generator=self.generator, dtype=torch.float64)
-        sizes = self.step_size * torch.exp(low + (high - low) * place)
+        largest, spread = STEP_SIZE_RANGE[1] * self.step_size, STEP_SIZE_RANGE[1] / STEP_SIZE_RANGE[0]
+        sizes = spread_step_size(largest, spread, len(self.state.position), self.generator)
         self.state, info = self.kernel.step(self.state, self.log_density, sizes, self.generator)
         self._calls += 1
         self._accepted += float(info.acceptance_probability.mean())
