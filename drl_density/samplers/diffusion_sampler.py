@@ -149,7 +149,7 @@ class DiffusionSampler:
         *,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float64,
-        held: Control | None = None,
+        with_held: Callable[[Tensor, int], tuple[Tensor, Tensor]] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Ends ``(n, *event)`` and log weights ``(n,)``; with gradients enabled, both carry their graph.
 
@@ -157,9 +157,10 @@ class DiffusionSampler:
             num_walks: n.
             generator: source of randomness.
             dtype: of the states.
-            held: the same control with its parameters held, for the term f . epsilon, whose parameters' gradient is zero on
-                average: the gradient of the mean log weight keeps its mean, and has no spread where the control is exact and
-                differentiated in y ("sticking the landing", Roeder, Wu and Duvenaud 2017).
+            with_held: gives the control and the same with its parameters held, which the term f . epsilon takes, whose
+                parameters' gradient is zero on average: the gradient of the mean log weight keeps its mean, and has no
+                spread where the control is exact and differentiated in y ("sticking the landing", Roeder, Wu and
+                Duvenaud 2017).
         """
         shape = (num_walks, *self.event_shape)
         y = self.scale * torch.randn(shape, generator=generator, dtype=dtype)
@@ -169,9 +170,9 @@ class DiffusionSampler:
             keep, pull = math.sqrt(1 - share), 1 - math.sqrt(1 - share)
             moved = keep * y + self.scale * math.sqrt(share) * noise
             if self.control is not None:
-                f = self.control(y, step)
+                f, held = (self.control(y, step),) * 2 if with_held is None else with_held(y, step)
                 moved = moved + 2 * self.scale**2 * pull * f
-                cost = cost + self._cost(f, noise, share, f if held is None else held(y, step))
+                cost = cost + self._cost(f, noise, share, held)
             y = moved
         return y, self.log_density(y).double() - self.log_reference(y) - cost
 

@@ -85,14 +85,26 @@ class ControlNetwork(nn.Module):
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
 
-    def forward(self, y: Tensor, step: int | Tensor, *, is_held: bool = False) -> Tensor:
+    def forward(self, y: Tensor, step: int | Tensor) -> Tensor:
         """The control at rows ``(n, *event)`` before step ``step``, one for all or one per row ``(n,)``.
 
         Args:
             y: rows.
             step: k.
-            is_held: whether parameters get no gradient.
         """
+        return self._at(y, step, self._gradient(y), is_held=False)
+
+    def with_held(self, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The control, and the same with its parameters held; the target's gradient is evaluated once for both.
+
+        Args:
+            y: rows.
+            step: k.
+        """
+        gradient = self._gradient(y)
+        return self._at(y, step, gradient, is_held=False), self._at(y, step, gradient, is_held=True)
+
+    def _at(self, y: Tensor, step: int | Tensor, gradient: Tensor, *, is_held: bool) -> Tensor:
         flat = y.reshape(len(y), -1)
         place = (torch.as_tensor(step, dtype=flat.dtype).reshape(-1, 1) + 0.5) / self.settings.num_steps
         time = place * torch.arange(1, 9, dtype=flat.dtype) * math.pi
@@ -103,7 +115,7 @@ class ControlNetwork(nn.Module):
             weight, bias = (x.detach() if is_held else x for x in (layer.weight, layer.bias))
             out = nn.functional.linear(out, weight, bias)
             out = out if layer is self.last else nn.functional.gelu(out)
-        return (out[:, :-1] + out[:, -1:] * self._gradient(y)).reshape(y.shape)
+        return (out[:, :-1] + out[:, -1:] * gradient).reshape(y.shape)
 
     def _gradient(self, y: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -159,11 +171,7 @@ def train_diffusion_sampler(
     rate = settings.learning_rate / (5 if settings.num_chain_updates else 1)
     lower = _descend(
         network,
-        lambda: (
-            -sampler.walk(
-                settings.batch_size, generator=generator, held=lambda y, step: network(y, step, is_held=True)
-            )[1].mean()
-        ),
+        lambda: -sampler.walk(settings.batch_size, generator=generator, with_held=network.with_held)[1].mean(),
         (settings.num_walk_updates, rate, settings.most_rollbacks),
     )
     for parameter in network.parameters():

@@ -113,8 +113,8 @@ def test_walks_with_held_parameters_leave_no_spread_where_the_control_is_exact()
     network = ControlNetwork(reference, 2, settings, seeded_generator(0))
     sampler = DiffusionSampler(reference, (2,), settings.shares(), control=network)
     sizes = []
-    for held in (lambda y, step: network(y, step, is_held=True), None):
-        _, weights = sampler.walk(50, generator=seeded_generator(1), held=held)
+    for with_held in (network.with_held, None):
+        _, weights = sampler.walk(50, generator=seeded_generator(1), with_held=with_held)
         gradients = torch.autograd.grad(weights.mean(), list(network.parameters()), allow_unused=True)
         sizes.append(max(float(g.abs().max()) for g in gradients if g is not None))
     assert sizes[0] < 1e-12
@@ -127,15 +127,17 @@ def test_held_parameters_keep_the_mean_of_the_gradient():
     sampler = DiffusionSampler(target, (2,), settings.shares(), control=network)
     bias = network.last.bias
 
-    def gradients(held):
+    def gradients(with_held):
         return torch.stack(
             [
-                torch.autograd.grad(sampler.walk(250, generator=seeded_generator(i), held=held)[1].mean(), bias)[0]
+                torch.autograd.grad(
+                    sampler.walk(250, generator=seeded_generator(i), with_held=with_held)[1].mean(), bias
+                )[0]
                 for i in range(60)
             ]
         )
 
-    plain, held = gradients(None), gradients(lambda y, step: network(y, step, is_held=True))
+    plain, held = gradients(None), gradients(network.with_held)
     assert float((plain - held).abs().max()) > 1e-3
     for column in range(3):
         # The same noise drives both, so that they are compared in pairs.
