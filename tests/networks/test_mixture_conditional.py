@@ -89,8 +89,9 @@ def test_independent_columns_need_no_axes():
         ]
         seen = ~mask
         assert torch.equal(draws[0][:, seen], rows[index, seen].expand(len(draws[0]), -1))
-        # First and second moments, products of different columns among them: which component a draw is of shows there.
-        first, second = (torch.cat([each, (each[:, :, None] * each[:, None]).flatten(1)], 1) for each in draws)
+        # Moments with products of different columns, and cubes: which component a draw's columns, means and variances are
+        # of shows there.
+        first, second = (torch.cat([each, (each[:, :, None] * each[:, None]).flatten(1), each**3], 1) for each in draws)
         for one, other in zip(first.T, second.T, strict=True):
             error = ((one.var() + other.var()) / len(one)).sqrt()
             assert_z(float(one.mean() - other.mean()), 0.0, float(error) + 1e-9)
