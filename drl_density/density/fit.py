@@ -63,7 +63,7 @@ def fit(
         out: run folder; the run is saved there at every evaluation and can be resumed.
         settings: choices to override; see :class:`FitSettings`.
         max_minutes: bound on the whole fit; steps are cut to what the measured speed allows.
-        resume: go on with the run in ``out``.
+        resume: go on with the run in ``out``; where that is finished already, its density is returned as it is.
         force: overwrite the run in ``out``.
         progress: show a progress bar with the doctor's line.
         device: where models are trained and stay, such as "cuda"; the CPU when not given. Rows and results stay on the
@@ -95,6 +95,10 @@ def fit(
         folder = TrainingFolder.prepare(out, resume=resume, force=force)
     asked = settings or FitSettings()
     saved = folder.saved(dataset, asked, seed=seed) if folder is not None and resume else None
+    if workers.share(saved is not None and folder.is_finished):
+        if progress and workers.is_first:
+            tqdm.write(f"the run in {out} is finished: nothing left to train")
+        return Density.load(out, device=place)
     saved = workers.share(None if saved is None else saved.to_dict())
     settings = _sharded(asked, workers) if saved is None else FitSettings.from_dict(saved)
     table = prepare_table(dataset, settings.transform, base=settings.base)

@@ -54,15 +54,13 @@ class TrainingFolder:
             seed: asked for now.
 
         Raises:
-            RunFolderError: when the run is finished already, or was begun with another seed, other rows or other settings.
+            RunFolderError: when the run was begun with another seed, other rows or other settings.
         """
         path = self.folder.path
         if not self.folder.has(SETTINGS):
             return None
         values = self.folder.read_json(SETTINGS)
         try:
-            if values["stage"] != "training":
-                raise RunFolderError(f"{path} holds a finished run; load it, or start anew with --force")
             settings, began_with = FitSettings.from_dict(values["fit"]), values["seed"]
         except (KeyError, TypeError) as error:
             raise RunFolderError(f"{path}: {SETTINGS} is damaged or of another version ({error!r})") from error
@@ -79,6 +77,11 @@ class TrainingFolder:
         if other:
             raise RunFolderError(f"the run in {path} was begun with other settings: {'; '.join(other)}")
         return settings
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the density is there already, as when a run is killed after its last write and started again."""
+        return run_stage(self.folder.path) == "finished"
 
     def begin(self, dataset: Dataset, settings: FitSettings, *, seed: int) -> None:
         """Write what a resumed run must know before the first step."""
@@ -114,8 +117,9 @@ class TrainingFolder:
             state.load_tensors(own, self.values[prefix])
 
     def finish(self, density: Density) -> None:
-        """Write the finished density."""
-        _write_density(self.folder, density)
+        """Write the finished density, with what a run started once more is compared with."""
+        begun = self.folder.read_json(SETTINGS)
+        _write_density(self.folder, density, {name: begun[name] for name in ("rows",) if name in begun})
 
 
 def _fingerprint(dataset: Dataset) -> str:
@@ -165,7 +169,7 @@ def save_density(density: Density, path: str | Path, *, force: bool = False) -> 
         RunFolderError: if the folder holds a run and ``force`` is not given, or the disk is full.
     """
     folder = RunFolder.create(path, force=force)
-    _write_density(folder, density)
+    _write_density(folder, density, {})
     return folder.path
 
 
@@ -201,7 +205,7 @@ def load_density(path: str | Path) -> Density:
         raise RunFolderError(f"{path}: the run is damaged or of another version ({error!r})") from error
 
 
-def _write_density(folder: RunFolder, density: Density) -> None:
+def _write_density(folder: RunFolder, density: Density, begun: dict[str, Any]) -> None:
     transform, transform_tensors = transform_to_state(density.transform)
     estimate, estimate_tensors = density.estimate.to_state()
     tensors = {f"model.{name}": value for name, value in density.model.state_dict().items()}
@@ -225,6 +229,7 @@ def _write_density(folder: RunFolder, density: Density) -> None:
             "plan": dataclasses.asdict(density.plan),
             "baselines": dataclasses.asdict(density.baselines),
             "details": density.details,
+            **begun,
         },
     )
 

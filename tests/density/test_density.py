@@ -123,8 +123,13 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, ti
     for name, value in tiny_density.model.state_dict().items():
         assert torch.equal(value, density.model.state_dict()[name]), name
     assert density.estimate.value == tiny_density.estimate.value
-    with pytest.raises(RunFolderError, match="finished run"):
-        drl.fit(tiny_data, out=tmp_path / "run", resume=True, progress=False)
+    again = drl.fit(tiny_data, out=tmp_path / "run", resume=True, progress=False)
+    assert torch.equal(again.pool, density.pool)
+    with pytest.raises(RunFolderError, match="begun with seed 0, now asked for 1"):
+        drl.fit(tiny_data, seed=1, out=tmp_path / "run", resume=True, progress=False)
+    others = drl.load_dataset(tiny_data.train.numpy() + 1)
+    with pytest.raises(RunFolderError, match="begun on other rows"):
+        drl.fit(others, out=tmp_path / "run", resume=True, progress=False)
 
 
 def test_ensembles_average_energies(tiny_data, tiny_settings, tmp_path):
