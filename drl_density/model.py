@@ -246,17 +246,18 @@ class EnergySequence(nn.Module):
             return nullcontext()
         return torch.autocast(device.type, self._network_dtype)
 
-    def score(self, x: Tensor, level: Level, *, has_graph: bool = False) -> Tensor:
+    def score(self, x: Tensor, level: Level, *, label: Tensor | None = None, has_graph: bool = False) -> Tensor:
         """Gradient of ``log_density`` in x, shape of ``x``; ``has_graph`` keeps it differentiable in x and parameters.
 
         Args:
             x: rows ``(batch, *event)``.
             level: continuous, in [0, T], a number or one per row ``(batch,)``.
+            label: integers ``()`` or ``(batch,)``, for networks with labels.
             has_graph: keep the graph.
         """
         with torch.enable_grad():
             point = x if has_graph and x.requires_grad else x.detach().requires_grad_(True)
-            values = self.log_density(point, level)
+            values = self.log_density_at(point, self.schedule.log_snr_at(level), label)
             (gradient,) = torch.autograd.grad(values.sum(), point, create_graph=has_graph)
         return gradient
 

@@ -32,7 +32,7 @@ class ImageSettings:
         is_step_calibrated: the papers' parametrisation: output over the squared Langevin step, input times a.
         has_level_index: the network is told the level's index, as the first paper's, in place of its log-SNR.
         flips: training images are mirrored left to right with chance one half.
-        num_classes: labels that cooperative training tells its networks; 0 for none.
+        num_classes: labels that cooperative training or score matching tells the networks; 0 for none.
         num_validation_rows: held-out images that evaluations look at.
         initializer_channels: of the initialiser U-Net of cooperative training.
         initializer_multipliers: of its channels.

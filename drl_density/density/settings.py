@@ -14,6 +14,9 @@ from drl_density.schedule import NoiseSchedule
 from drl_density.training import TrainingSettings
 from drl_density.training.objectives import check_share
 
+LABELLED = ("cooperative", "denoising")
+"""Objectives that learn the energies of labels."""
+
 
 @dataclass(frozen=True)
 class FitSettings:
@@ -158,10 +161,11 @@ class FitSettings:
         Raises:
             DataError: a network over images for events that are none, or labels for an objective that takes none.
         """
-        if self.images.num_classes and self.objective != "cooperative":
+        if self.images.num_classes and self.objective not in LABELLED:
             raise DataError(
-                f'images.num_classes={self.images.num_classes}: labels are learned by objective "cooperative" alone, got '
-                f'"{self.objective}"; fit a density to each class, or use a preset that ends in _cdrl'
+                f'images.num_classes={self.images.num_classes}: labels are learned by objectives "cooperative" and '
+                f'"denoising", got "{self.objective}"; use a preset that ends in _cdrl or _denoising, or fit a density to '
+                "each class"
             )
         is_plane = num_features <= 3
         chosen = {

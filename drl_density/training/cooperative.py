@@ -21,7 +21,7 @@ from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
 from drl_density.training.langevin_chains import LangevinChains, draw_pairs
 from drl_density.training.langevin_recovery import contrast
-from drl_density.training.objectives import ObjectiveValue, classification_loss
+from drl_density.training.objectives import ObjectiveValue, check_chance, classification_loss, drop_labels
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ class CooperativeRecovery:
     def __post_init__(self) -> None:
         if self.chains.temperature != 1:
             raise ValueError(f"training chains must run at temperature 1, got {self.chains.temperature}")
-        if not 0 <= self.label_dropout <= 1:
-            raise ValueError(f"label_dropout is a chance, got {self.label_dropout}")
+        check_chance(self.label_dropout)
 
     @property
     def kernel(self) -> Kernel:
@@ -69,9 +68,7 @@ class CooperativeRecovery:
         x, label = x if isinstance(x, tuple) else (x, None)
         device = torch.device("cpu") if generator is None else generator.device
         levels = torch.randint(model.num_levels, (len(x),), generator=generator, device=device).to(x.device)
-        if label is not None:
-            is_told = torch.rand(len(x), generator=generator, device=device).to(x.device) >= self.label_dropout
-            label = torch.where(is_told, label, torch.zeros_like(label))
+        label = drop_labels(label, self.label_dropout, generator=generator)
         clean, x_noisier = draw_pairs(model, x, levels, levels + 1, shares_noise=self.shares_noise, generator=generator)
         proposal = propose(model, x_noisier, levels, self.chains, label=label, generator=generator)
         end, acceptance = self.chains.run(model, proposal.detach(), x_noisier, levels, label=label, generator=generator)

@@ -242,6 +242,20 @@ def check_share(share: float) -> None:
         raise ValueError(f"classification_share must lie in (0, 1], got {share}")
 
 
+def drop_labels(label: Tensor | None, chance: float, *, generator: torch.Generator | None) -> Tensor | None:
+    """Labels ``(batch,)``, each turned with a ``chance`` into 0, "not told"; nothing is drawn where there are none."""
+    if label is None:
+        return None
+    is_told = torch.rand(len(label), generator=generator, device=_device(generator)).to(label.device) >= chance
+    return torch.where(is_told, label, torch.zeros_like(label))
+
+
+def check_chance(chance: float) -> None:
+    """Raise a ValueError for a ``label_dropout`` outside [0, 1]."""
+    if not 0 <= chance <= 1:
+        raise ValueError(f"label_dropout is a chance, got {chance}")
+
+
 def classified(
     model: EnergySequence, x: Tensor, share: float, *, shift: Tensor | float, generator: torch.Generator | None
 ) -> Tensor:

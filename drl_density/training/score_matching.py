@@ -13,8 +13,10 @@ from drl_density.model import EnergySequence
 from drl_density.training.objectives import (
     LevelStatistics,
     ObjectiveValue,
+    check_chance,
     check_share,
     classified,
+    drop_labels,
     level_shift,
     stratified_levels,
 )
@@ -38,9 +40,12 @@ class DenoisingScoreMatching:
         level_balance: p of the further weight :math:`(L_t / \bar L)^{-p}`, where L_t is the loss that the fixed base alone
             expects at a level. 0 leaves the bound; 1 would make all levels count alike. In between the noisier levels,
             where the shapes of whole images are settled, get more than their few nats.
+        label_dropout: chance that a row's label, where there are labels, is not told, so that the network learns the
+            energies of labels and of all rows together.
 
     Raises:
-        ValueError: a share outside (0, 1], a balance outside [0, 1], or a balance for a sequence without a base.
+        ValueError: a share outside (0, 1], a balance outside [0, 1], a dropout that is no chance, or a balance for a
+            sequence without a base.
 
     Source: Vincent 2011; weights as of Kingma et al. 2021 (arXiv 2107.00630); the ablation row "DSM" of Gao et al. 2021.
 
@@ -54,9 +59,11 @@ class DenoisingScoreMatching:
     classification_weight: float = 1.0
     classification_share: float = 1.0
     level_balance: float = 0.0
+    label_dropout: float = 0.1
 
     def __post_init__(self) -> None:
         check_share(self.classification_share)
+        check_chance(self.label_dropout)
         if not 0 <= self.level_balance <= 1:
             raise ValueError(f"level_balance must lie in [0, 1], got {self.level_balance}")
 
@@ -66,13 +73,23 @@ class DenoisingScoreMatching:
         return ULA()
 
     def __call__(
-        self, model: EnergySequence, x: Tensor, step_sizes: Tensor, *, generator: torch.Generator | None = None
+        self,
+        model: EnergySequence,
+        x: Tensor | tuple[Tensor, Tensor],
+        step_sizes: Tensor,
+        *,
+        generator: torch.Generator | None = None,
     ) -> ObjectiveValue:
-        """Evaluate on clean rows ``x`` ``(batch, *event)``; ``step_sizes`` play no part."""
+        """Evaluate on clean rows ``x`` ``(batch, *event)``, or rows with their labels 1, 2, ... ``(batch,)``.
+
+        ``step_sizes`` play no part.
+        """
+        x, label = x if isinstance(x, tuple) else (x, None)
+        label = drop_labels(label, self.label_dropout, generator=generator)
         shift = level_shift(generator).to(x.device)
         levels = stratified_levels(len(x), model.num_levels, generator).to(x.device)
         position = levels + shift
-        per_row = self.by_row(model, x, position, generator=generator)
+        per_row = self.by_row(model, x, position, label=label, generator=generator)
         loss = per_row.mean()
         parts = {"score_matching": loss.detach()}
         if self.classification_weight:
@@ -83,7 +100,13 @@ class DenoisingScoreMatching:
         return ObjectiveValue(loss, parts, LevelStatistics(unseen, unseen, unseen))
 
     def by_row(
-        self, model: EnergySequence, x: Tensor, position: Tensor, *, generator: torch.Generator | None = None
+        self,
+        model: EnergySequence,
+        x: Tensor,
+        position: Tensor,
+        *,
+        label: Tensor | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """The weighted squared error of each row at a continuous level of its own, ``(batch,)``, nats.
 
@@ -91,13 +114,14 @@ class DenoisingScoreMatching:
             model: the sequence; the result can be differentiated in its parameters.
             x: clean rows ``(batch, *event)``.
             position: levels ``(batch,)`` in [0, T).
+            label: integers ``(batch,)``, for a network with labels.
             generator: source of randomness.
         """
         column = (-1,) + (1,) * (x.ndim - 1)
         schedule = model.schedule
         alpha, sigma = (value(position).to(x).reshape(column) for value in (schedule.alpha_at, schedule.sigma_at))
         noise = normal_draws(x.shape, x, generator)
-        error = sigma * model.score(alpha * x + sigma * noise, position, has_graph=True) + noise
+        error = sigma * model.score(alpha * x + sigma * noise, position, label=label, has_graph=True) + noise
         above = (position + 1).minimum(torch.tensor(float(model.num_levels), device=x.device).double())
         width = (schedule.log_snr_at(position) - schedule.log_snr_at(above)).to(x)
         return 0.5 * width * self._balance(model, position).to(x) * error.square().flatten(1).sum(1)
