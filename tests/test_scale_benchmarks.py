@@ -44,19 +44,24 @@ def test_the_plain_loop_has_the_constants_of_the_schedule():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
-def test_drawn_digits_are_judged_at_toy_size(tmp_path, capsys):
+@pytest.mark.parametrize("guidance", [None, 0.5])
+def test_drawn_digits_are_judged_at_toy_size(guidance, tmp_path, capsys):
     """By a classifier of random weights: what is drawn, denoised, moved and written, not how good it is."""
+    is_told = guidance is not None
     rows = torch.randint(256, (80, 8, 8), generator=torch.Generator().manual_seed(0)).to(torch.uint8).numpy()
-    np.savez(tmp_path / "rows.npz", x_train=rows[:60], x_test=rows[60:])
+    labels = {"y_train": np.arange(60) % 2, "y_test": np.arange(20) % 2} if is_told else {}
+    np.savez(tmp_path / "rows.npz", x_train=rows[:60], x_test=rows[60:], **labels)
     look = ImageClassifier(ClassifierSettings((1, 8, 8), 3), generator=torch.Generator().manual_seed(1))
     classifier = save_classifier(look, tmp_path / "look.safetensors", name="random", test_accuracy=0.98)
     preset = drl.FitSettings.preset("mnist_denoising")
     images = dataclasses.replace(preset.images, shape=None, num_channels=4, multipliers=(1,), num_validation_rows=16)
+    images = dataclasses.replace(images, num_classes=2 * is_told)
     training = dataclasses.replace(preset.training, num_steps=2, evaluate_every=2, batch_size=8)
     small = {"num_levels": 2, "num_particles": 4, "num_pool_draws": 2, "images": images, "training": training}
     data = drl.load_dataset(tmp_path / "rows.npz", seed=0)
     drl.fit(data, settings=dataclasses.replace(preset, **small), out=tmp_path / "run", progress=False)
     arguments = [str(tmp_path / "run"), str(tmp_path / "rows.npz"), "--classifier", str(classifier)]
+    arguments += ["--guidance", str(guidance)] if is_told else []
     found = mnist_samples.main(
         [*arguments, "--samples", "16", "--steps", "3", "--chain-steps", "2", "--chains", "8", "--threads", "1"]
     )

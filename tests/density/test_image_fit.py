@@ -22,6 +22,7 @@ from drl_density.errors import DataError
 from drl_density.networks import QuadraticBase, ResidualEnergy, StepCalibrated, UNet, UNetEnergy, guided
 from drl_density.partition import sequence_path
 from drl_density.presets import PRESETS
+from drl_density.samplers import DDIMSettings, sample_ddim
 from drl_density.training import CooperativeRecovery, LangevinRecovery, RecoveryLikelihood
 
 SMALL = {"num_channels": 4, "multipliers": (1,), "num_blocks": 1, "num_validation_rows": 16}
@@ -398,6 +399,23 @@ def test_a_label_is_a_density(labelled_fit, labelled):
     assert 20 < means[1] < means[2]
 
 
+def test_score_matching_learns_labels(labelled):
+    """After seconds of training, ancestral draws of a label lie on its side."""
+    settings = settings_for("mnist_denoising", num_levels=4, num_particles=64, num_pool_draws=4)
+    images = dataclasses.replace(settings.images, num_classes=2, num_channels=8, multipliers=(1,), patch_size=1)
+    training = dataclasses.replace(settings.training, num_steps=300, evaluate_every=150, batch_size=32)
+    settings = dataclasses.replace(settings, images=images, training=training)
+    density = drl.fit(labelled, seed=0, settings=settings, progress=False)
+    sides = []
+    for place in (1, 2):
+        model = density.model.with_network(guided(density.model.network, place, 0.0))
+        ancestral = DDIMSettings(num_steps=20, eta=1.0)
+        draws = sample_ddim(model, 50, settings=ancestral, generator=torch.Generator().manual_seed(place)).draws
+        sides.append(right_over_left(density.transform.inv(draws.double())))
+    assert float((sides[0] < -20).double().mean()) > 0.9
+    assert float((sides[1] > 20).double().mean()) > 0.9
+
+
 def test_guide_writes_a_run(labelled_fit, tmp_path, capsys):
     run, eight = labelled_fit.save(tmp_path / "run"), tmp_path / "eight"
     assert main(["guide", str(run), "8", "--weight", "1", "--out", str(eight)]) == 0
@@ -422,5 +440,5 @@ def test_labels_that_do_not_fit(labelled, pictures):
     with pytest.raises(DataError, match="give y_train beside"):
         drl.fit(pictures, settings=five, progress=False)
     other = dataclasses.replace(settings_for("cifar10"), images=five.images)
-    with pytest.raises(DataError, match='objective "cooperative" alone'):
+    with pytest.raises(DataError, match='objectives "cooperative" and "denoising", got "langevin"'):
         drl.fit(labelled, settings=other, progress=False)

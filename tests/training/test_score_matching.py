@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from drl_density import FitSettings, NoiseSchedule, RecoveryLikelihood, TrainingSettings
+from drl_density import EnergySequence, FitSettings, NoiseSchedule, RecoveryLikelihood, TrainingSettings
 from drl_density.density.build import build_objective
-from drl_density.networks import NoisedGaussianMixture, QuadraticBase
+from drl_density.networks import NoisedGaussianMixture, QuadraticBase, guided
 from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
 from drl_density.training import DenoisingScoreMatching, Evaluation, train
+from drl_density.training.objectives import drop_labels
 from tests.training.test_training import SCALE, WEIGHT, draw, evaluation, fresh, settings
 
 VARIANCE, NUM_ROWS = 0.5, 20_000
@@ -165,7 +166,52 @@ def test_levels_are_balanced_by_what_the_base_expects():
     assert float(weight.max() / weight.min()) > 1.5
 
 
+class Told(nn.Module):
+    """g = c . x with a slope of its own for every label, 0 to 2."""
+
+    has_bounded_growth = True
+
+    def __init__(self):
+        super().__init__()
+        self.slopes = nn.Embedding(3, 2)
+
+    def forward(self, x, log_snr, label=None):
+        label = torch.zeros(len(x), dtype=torch.long) if label is None else label
+        return (x * self.slopes(label)).sum(1)
+
+
+def labelled_rows(num_rows):
+    """Rows and labels 1 or 2, and a sequence whose network knows them."""
+    generator = seeded_generator(3)
+    model = EnergySequence(NoiseSchedule.log_spaced(4), Told(), (2,), generator=generator)
+    return model, torch.randn(num_rows, 2, generator=generator), 1 + torch.arange(num_rows) % 2
+
+
+def test_a_label_is_matched_by_its_own_energy():
+    model, x, label = labelled_rows(64)
+    position = torch.arange(64).double() % 4
+    found = DenoisingScoreMatching().by_row(model, x, position, label=label, generator=seeded_generator(0)).detach()
+    for place in (1, 2):
+        alone = model.with_network(guided(model.network, place, 0.0))
+        wanted = DenoisingScoreMatching().by_row(alone, x, position, generator=seeded_generator(0)).detach()
+        torch.testing.assert_close(found[label == place], wanted[label == place])
+        assert float((found - wanted)[label != place].abs().min()) > 1e-4
+
+
+@pytest.mark.parametrize(("chance", "reached"), [(0.0, [False, True, True]), (1.0, [True, False, False])])
+def test_labels_are_dropped_by_chance(chance, reached):
+    model, x, label = labelled_rows(64)
+    DenoisingScoreMatching(0.0, label_dropout=chance)(model, (x, label), torch.ones(4)).loss.backward()
+    assert (model.network.slopes.weight.grad.abs().sum(1) > 0).tolist() == reached
+    dropped = drop_labels(torch.full((10_000,), 2), 0.25, generator=seeded_generator(0))
+    assert set(dropped.tolist()) == {0, 2}
+    assert_z((dropped == 0).double(), 0.25)
+    assert drop_labels(None, 0.25, generator=None) is None
+
+
 def test_what_score_matching_refuses():
+    with pytest.raises(ValueError, match="is a chance"):
+        DenoisingScoreMatching(label_dropout=1.5)
     with pytest.raises(ValueError, match="level_balance must lie in"):
         DenoisingScoreMatching(level_balance=-0.1)
     with pytest.raises(ValueError, match="level_balance must lie in"):
