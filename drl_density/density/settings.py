@@ -38,7 +38,8 @@ class FitSettings:
             is kept, validation decides.
         num_fourier_features: random Fourier features of the input.
         fourier_scale: standard deviation of their frequencies.
-        dropout: share of hidden units dropped while training.
+        dropout: share of hidden units dropped while training: 0.3 for fewer than 300 rows or 30 rows per column, 0 from 5000
+            rows on, else 0.1.
         num_chain_steps: kernel steps per training pair.
         kernel: of the training chains: "mala", "hmc" or the paper's "ula".
         chain_step_size: its step size to begin with, in units of the conditional's scale; adjusted kernels adapt it.
@@ -173,7 +174,7 @@ class FitSettings:
             "width": 128,
             "num_fourier_features": 64 if is_plane else 0,
             "fourier_scale": 2.0,
-            "dropout": 0.0 if num_rows >= 5000 else 0.1 if num_rows >= 300 else 0.3,
+            "dropout": 0.0 if num_rows >= 5000 else 0.3 if num_rows < max(300, 30 * num_features) else 0.1,
         }
         choices = {k: v for k, v in chosen.items() if getattr(self, k) is None}
         if self.is_over_images:

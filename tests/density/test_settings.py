@@ -15,6 +15,23 @@ def resolved(**given):
     return FitSettings(**given).resolve(1000, 8, 0.07)
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "dropout"),
+    [
+        (299, 2, 0.3),
+        (300, 10, 0.1),
+        (300, 11, 0.3),
+        (1400, 64, 0.3),
+        (4999, 64, 0.1),
+        (5000, 64, 0.0),
+        (5000, 200, 0.0),
+    ],
+)
+def test_dropout_follows_the_rows_there_are_per_column(rows, columns, dropout):
+    assert FitSettings().resolve(rows, columns, 0.07).dropout == dropout
+    assert FitSettings(dropout=0.2).resolve(rows, columns, 0.07).dropout == 0.2
+
+
 def test_the_default_is_log_spaced_with_ends_from_the_data():
     settings = resolved()
     expected = NoiseSchedule.log_spaced(settings.num_levels, sigma_min=0.07, sigma_max=0.995)
