@@ -77,6 +77,9 @@ class EnergySequence(nn.Module):
     every level is that mixture's model of the data, normalised. Levels are continuous: F is defined at any log-SNR.
     ``log_density`` is the only function that turns a network output into a log density.
 
+    A new sequence is in evaluation mode, in which it is one density: in training mode dropout is drawn and spectral norms
+    are iterated anew at every pass, so ``train()`` is for passes that learn; :func:`drl_density.training.train` calls it.
+
     Args:
         schedule: noise levels.
         network: g, see :mod:`drl_density.networks`.
@@ -133,6 +136,7 @@ class EnergySequence(nn.Module):
         self.is_integrable = is_integrable
         if dtype is not None:
             self.to(dtype)
+        self.eval()
 
     @property
     def num_levels(self) -> int:

@@ -98,8 +98,8 @@ def build_doctor(settings: FitSettings) -> Doctor:
     if settings.objective == "denoising":
         return Doctor(max_loss_rise=math.inf, max_loss_ratio=1.5)
     _, step_size = settings.noise_schedule().langevin_steps(settings.langevin_factor)
-    limit = Doctor.max_gap_per_dimension / float(step_size.min()) ** 2
-    return Doctor(max_gap_per_dimension=limit, max_loss_rise=math.inf)
+    limits = tuple((Doctor.max_gap_per_dimension / step_size.double() ** 2).tolist())
+    return Doctor(max_gap_per_dimension=limits, max_loss_rise=math.inf)
 
 
 def training_batches(table: Table, settings: FitSettings) -> Batches:

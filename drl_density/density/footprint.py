@@ -13,9 +13,13 @@ from torch import Tensor, nn
 from drl_density.density.image_networks import build_image_networks
 from drl_density.density.settings import FitSettings
 from drl_density.errors import DataError
+from drl_density.networks.attention import Attention
 
 COPIES = 16
 """Copies of the weights while training: weights, gradient, two moments, average, best, a good state of five, its double."""
+
+NARROW, ROWS = 8, 2
+"""Channels and images on which activations are counted."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Footprint:
     Attributes:
         num_parameters: of the energy and the initialiser.
         weight_bytes: weights with gradients, moments, averages and kept states.
-        activation_bytes: what one gradient step keeps for its backward pass, the whole batch at once.
+        activation_bytes: what one gradient step keeps for its backward pass, a shard of the batch at once.
         available_bytes: memory to be had now, None where the system does not tell.
         seconds_per_step: estimate from one timed pass of a narrower network on this machine.
         num_steps: gradient steps.
@@ -63,7 +67,7 @@ class Footprint:
 def footprint(settings: FitSettings, device: torch.device | None = None) -> Footprint:
     """Of resolved ``settings`` with a network over images, to be trained on ``device``.
 
-    Activations are counted on a narrow network, to whose width they are proportional. The time is the shortest of three
+    Activations are counted on narrow networks, to whose width they are proportional. The time is the shortest of three
     gradients of one somewhat wider, times the square of the widths' ratio, the batch, and the passes of a step.
 
     >>> from drl_density.density import ImageSettings
@@ -78,46 +82,88 @@ def footprint(settings: FitSettings, device: torch.device | None = None) -> Foot
         if network is not None
         for part in network.parameters()
     )
-    images, batch = settings.images, settings.training.batch_size
-    narrow, wider = min(8, images.num_channels), min(32, images.num_channels)
-    network = _thin(settings, narrow)
+    images, training = settings.images, settings.training
+    batch, wider = training.batch_size, min(32, images.num_channels)
+    energy, initializer = _thin(settings, NARROW)
+    classified = settings.num_levels * settings.classification_share if settings.classification_weight else 0.0
+    kept = max(2, classified) * images.num_channels / energy.width * energy.bytes_per_row(training.is_checkpointed)
+    if initializer is not None:
+        kept += images.initializer_channels / initializer.width * initializer.bytes_per_row()
     x = torch.zeros(2, *images.shape, requires_grad=True)
-    kept: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        if tensor.ndim == 4 and len(tensor) == 2:
-            kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        value = network(x, torch.zeros(())).sum()
-    torch.autograd.grad(value, x)
-    network, times = _thin(settings, wider), []
+    network, times = _thin(settings, wider)[0].network, []
     for _ in range(3):
         started = time.monotonic()
         torch.autograd.grad(network(x, torch.zeros(())).sum(), x)
         times.append(time.monotonic() - started)
-    ratio = images.num_channels / narrow
     per_row = min(times) / 2 * (images.num_channels / wider) ** 2
     # A step: one gradient per chain step and one before the first, then forward and backward on both ends.
     chain = 1 if settings.objective in ("normal", "denoising") else settings.num_chain_steps + 1
-    classified = settings.num_levels * settings.classification_share if settings.classification_weight else 0.0
-    rows = int(max(2, classified) * batch)
     return Footprint(
         num_parameters=num_parameters,
         weight_bytes=4 * num_parameters * COPIES,
-        activation_bytes=int(rows * ratio * sum(kept.values()) / 2),
+        activation_bytes=int(kept * batch / training.num_shards),
         available_bytes=available_memory(device),
         seconds_per_step=per_row * batch * (chain + 3 + 1.5 * classified),
         num_steps=settings.training.num_steps,
     )
 
 
-def _thin(settings: FitSettings, num_channels: int) -> nn.Module:
-    """The energy of ``settings`` with fewer channels."""
-    thin = dataclasses.replace(settings.images, num_channels=num_channels)
-    plain = dataclasses.replace(settings, objective="adjusted", images=thin)
-    return build_image_networks(plain, settings.noise_schedule(), torch.Generator().manual_seed(0))[0]
+@dataclass(frozen=True)
+class _Thin:
+    """A network of fewer channels, on which activations are counted."""
+
+    network: nn.Module
+    width: int
+    shape: tuple[int, int, int]
+
+    def bytes_per_row(self, is_checkpointed: bool = False) -> float:  # noqa: FBT001, FBT002
+        """What a pass keeps for its way back; checkpointed, what goes into the blocks and the inside of the largest."""
+        inside: dict[int, dict[int, int]] = {0: {}}
+        place, entered = [0], [0]
+
+        def keep(tensor: Tensor) -> Tensor:
+            seen = any(tensor.data_ptr() in found for found in inside.values())
+            if tensor.ndim == 4 and len(tensor) == ROWS and not seen:
+                inside[place[0]][tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            return tensor
+
+        def enter(block: nn.Module, given: tuple[Tensor, ...]) -> None:
+            place[0] = id(block)
+            inside[id(block)] = {}
+            entered[0] += given[0].numel() * given[0].element_size()
+
+        def leave(*_: object) -> None:
+            place[0] = 0
+
+        for block in _checkpointed_blocks(self.network) if is_checkpointed else []:
+            block.register_forward_pre_hook(enter)
+            block.register_forward_hook(leave)
+        x = torch.zeros(ROWS, *self.shape, requires_grad=True)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            self.network(x, torch.zeros(())).sum().backward()
+        outside, *blocks = (sum(found.values()) for found in inside.values())
+        return (outside + entered[0] + max(blocks, default=0)) / ROWS
+
+
+def _checkpointed_blocks(network: nn.Module) -> list[nn.Module]:
+    able = [module for module in network.modules() if hasattr(module, "is_checkpointed")]
+    rows = [blocks for module in able for blocks in module.resolutions]
+    return [block for blocks in rows for block in blocks if not isinstance(block, Attention)]
+
+
+def _thin(settings: FitSettings, num_channels: int) -> tuple[_Thin, _Thin | None]:
+    """The energy of ``settings``, and its initialiser where it has one, with no more than so many channels."""
+    images = settings.images
+    widths = min(num_channels, images.num_channels), min(num_channels, images.initializer_channels)
+    thin = dataclasses.replace(images, num_channels=widths[0], initializer_channels=widths[1])
+    networks = build_image_networks(
+        dataclasses.replace(settings, images=thin), settings.noise_schedule(), torch.Generator().manual_seed(0)
+    )
+    energy, initializer = (
+        None if network is None else _Thin(network, width, images.shape)
+        for network, width in zip(networks, widths, strict=True)
+    )
+    return energy, initializer
 
 
 def check_memory(settings: FitSettings, device: torch.device | None = None) -> None:
@@ -141,7 +187,8 @@ def check_memory(settings: FitSettings, device: torch.device | None = None) -> N
         raise DataError(
             f"this fit needs about {_size(found.total_bytes)} of memory ({_size(found.activation_bytes)} of it for a batch "
             f"of {settings.training.batch_size}) and {_size(found.available_bytes or 0)} are available: lower "
-            "training.batch_size, images.num_channels or images.num_blocks, or use a larger machine"
+            "training.batch_size, images.num_channels or images.num_blocks, raise training.num_shards, or use a larger "
+            "machine"
         )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from drl_density.devices import normal_draws
+from drl_density.errors import NumericalError
 from drl_density.model import EnergySequence
 from drl_density.seeding import globally_seeded
 
@@ -47,12 +48,20 @@ def sequence_path(model: EnergySequence, *, level: float = 0.0, steps_per_level:
         level: where the path ends.
         steps_per_level: densities per unit of level.
 
+    Raises:
+        NumericalError: "improper", where exp(F) is not known to have a finite integral.
+
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
     >>> path = sequence_path(model, steps_per_level=2)
     >>> len(path.log_densities), path.levels[0], path.levels[-1]
     (17, 8.0, 0.0)
     """
+    if not model.is_integrable:
+        raise NumericalError(
+            "improper: exp(F) is not known to have a finite integral, so it has no log Z. Give the sequence a Gaussian "
+            "base and a network of bounded growth, or declare is_integrable=True where you can prove it"
+        )
     num_steps = max(1, math.ceil((model.num_levels - level) * steps_per_level))
     levels = torch.linspace(model.num_levels, level, num_steps + 1, dtype=torch.float64).tolist()
     levels[-1] = level

@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from drl_density.errors import NumericalError, UnreliableEstimateWarning
+from drl_density.errors import UnreliableEstimateWarning
 from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
 from drl_density.partition.ais import AISSettings, anneal, plan_annealing
@@ -203,11 +203,6 @@ def sequence_sandwich(
     True
     """
     settings = settings or SandwichSettings()
-    if not model.is_integrable:
-        raise NumericalError(
-            "improper: exp(F) is not known to have a finite integral, so it has no log Z. Give the sequence a Gaussian "
-            "base and a network of bounded growth, or declare is_integrable=True where you can prove it"
-        )
     tell = watch or (lambda _: None)
     tell(Progress("pilot runs, to be discarded"))
     ais = settings.annealing()

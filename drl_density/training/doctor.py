@@ -18,7 +18,7 @@ class Doctor:
 
     Attributes:
         max_gap_per_dimension: a level whose data lie this many nats per dimension above or below the chain ends has
-            run away.
+            run away; one number, or one for each level.
         max_loss_rise: nats by which both training and validation loss may rise above their best.
         max_loss_ratio: times its best by which a training loss may rise, for objectives whose loss is a positive number.
         min_acceptance: below it a level's chains hardly move.
@@ -28,7 +28,7 @@ class Doctor:
         rate_factor: what each rollback multiplies the learning rate by.
     """
 
-    max_gap_per_dimension: float = 3.0
+    max_gap_per_dimension: float | tuple[float, ...] = 3.0
     max_loss_rise: float = 1.0
     max_loss_ratio: float = math.inf
     min_acceptance: float = 0.2
@@ -50,11 +50,14 @@ class Doctor:
         """
         if not math.isfinite(record["loss"]) or not math.isfinite(record["validation_loss"]):
             return "the loss is not a finite number"
-        gaps = [gap for gap in record["energy_gap"] if math.isfinite(gap)]
-        limit = self.max_gap_per_dimension * max(num_features, 4)
-        worst = max(gaps, key=abs, default=0.0)
-        if abs(worst) > limit:
-            return f"the energy gap ran to {worst:.1f} nats at one level (limit {limit:.0f})"
+        gaps, limits = record["energy_gap"], self.max_gap_per_dimension
+        if not isinstance(limits, tuple):
+            limits = (limits,) * len(gaps)
+        for level, (gap, limit) in enumerate(zip(gaps, limits, strict=True)):
+            if math.isfinite(gap) and abs(gap) > limit * max(num_features, 4):
+                return (
+                    f"the energy gap ran to {gap:.1f} nats at level {level} (limit {limit * max(num_features, 4):.0f})"
+                )
         best = {name: min((past[name] for past in history), default=math.inf) for name in ("validation_loss", "loss")}
         if math.isfinite(self.max_loss_ratio) and record["loss"] > self.max_loss_ratio * best["loss"]:
             return f"the training loss rose from {best['loss']:.4g} to {record['loss']:.4g}"

@@ -14,7 +14,7 @@ import drl_density as drl
 from drl_density.cli import main
 from drl_density.datasets import Column
 from drl_density.density import ImageSettings, check_memory, floor, footprint
-from drl_density.density.build import build_model, build_objective, training_batches
+from drl_density.density.build import build_doctor, build_model, build_objective, training_batches
 from drl_density.density.floor import gaussian_log_density, histogram_log_density
 from drl_density.density.selection import AnnealedLikelihood
 from drl_density.density.table import prepare_table
@@ -243,6 +243,8 @@ def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
     assert 3.5 < footprint(wide).activation_bytes / small.activation_bytes < 4.1
     doubled = dataclasses.replace(settings, training=dataclasses.replace(settings.training, batch_size=16))
     assert footprint(doubled).activation_bytes == 2 * small.activation_bytes
+    halves = dataclasses.replace(doubled, training=dataclasses.replace(doubled.training, num_shards=2))
+    assert footprint(halves).activation_bytes == small.activation_bytes
     model = build_model(settings, QuadraticBase(16, 1.0), seed=0)
     assert small.num_parameters == sum(part.numel() for part in model.network.parameters())
     check_memory(settings)
@@ -255,6 +257,30 @@ def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
         drl.fit(pictures, settings=settings_for("images"), progress=False)
     monkeypatch.setattr(module, "available_memory", lambda _: None)
     check_memory(settings)
+
+
+@pytest.mark.parametrize("level", range(6))
+def test_the_papers_gaps_are_limited_in_the_raw_output_at_every_level(level):
+    """A raw output that is 3 d off is divided by the squared Langevin step of its level, which differ 900 times."""
+    doctor = build_doctor(drl.FitSettings.preset("cifar10"))
+    _, step_size = drl.NoiseSchedule.linear_beta().langevin_steps()
+    limit = 3 * 3072 / float(step_size[level]) ** 2
+    record, gaps = {"loss": -1.0, "validation_loss": 1.0}, torch.zeros(6)
+    gaps[level] = -0.99 * limit
+    assert doctor.run_away(record | {"energy_gap": gaps.tolist()}, [], num_features=3072) is None
+    gaps[level] = -1.01 * limit
+    assert f"at level {level}" in doctor.run_away(record | {"energy_gap": gaps.tolist()}, [], num_features=3072)
+
+
+def test_checkpoints_keep_less_and_an_initialiser_keeps_more(pictures):
+    """A block keeps its input and three tensors of its inside: of many blocks about a quarter is left."""
+    _, settings = resolved("images", pictures)
+    settings = dataclasses.replace(settings, images=dataclasses.replace(settings.images, num_blocks=12))
+    spared = dataclasses.replace(settings, training=dataclasses.replace(settings.training, is_checkpointed=True))
+    assert 0.2 < footprint(spared).activation_bytes / footprint(settings).activation_bytes < 0.45
+    together = dataclasses.replace(settings, objective="cooperative", classification_weight=0.0)
+    alone = dataclasses.replace(together, objective="langevin")
+    assert footprint(together).activation_bytes > 1.01 * footprint(alone).activation_bytes
 
 
 BAD = [

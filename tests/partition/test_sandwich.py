@@ -27,6 +27,7 @@ from drl_density.partition import (
     plan_reverse_path,
     reverse_anneal,
     reverse_weights,
+    sequence_path,
     sequence_sandwich,
     thermodynamic_integration,
 )
@@ -330,8 +331,9 @@ def test_a_lost_mode_is_unknown_and_never_small():
 
 def test_improper_and_wrong_targets_are_refused():
     model = drl.EnergySequence(drl.NoiseSchedule.log_spaced(2), torch.nn.Linear(2, 1), (2,), has_base=False)
-    with pytest.raises(NumericalError, match="improper"):
-        drl.sandwich(model)
+    for estimate in (drl.sandwich, sequence_path):
+        with pytest.raises(NumericalError, match="improper"):
+            estimate(model)
     with pytest.raises(ValueError, match="without batch shape"):
         drl.sandwich(dist.Normal(torch.zeros(3, 2), 1.0).to_event(1))
     with pytest.raises(ValueError, match="one event shape"):

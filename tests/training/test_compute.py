@@ -207,7 +207,7 @@ def test_a_recording_ends_with_its_weights_and_shape(recorded):
         return len(model._graphs)
 
     assert [run(4), run(4), run(6)] == [1, 1, 2]
-    model.eval()
+    model.train()
     assert run(4) == 3
     model.network.enter.bias.data = model.network.enter.bias.data.clone()
     assert run(4) == 4

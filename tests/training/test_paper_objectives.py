@@ -1,13 +1,14 @@
 """The papers' objectives: step-size calibration, prescribed chains, normal approximation, initialiser, shared noise."""
 
 import math
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
-from drl_density import NoiseSchedule, RecoveryLikelihood
-from drl_density.errors import NumericalError
+from drl_density import ChainSampler, NoiseSchedule, RecoveryLikelihood
+from drl_density.errors import NumericalError, UnreliableEstimateWarning
 from drl_density.mcmc import HMC, MALA
 from drl_density.model import EnergySequence
 from drl_density.networks import (
@@ -20,10 +21,11 @@ from drl_density.networks import (
     UNetSettings,
     guided,
 )
-from drl_density.partition import sequence_sandwich
+from drl_density.partition import AISSettings, annealed_importance_sampling, sequence_path, sequence_sandwich
 from drl_density.samplers import (
     ProgressiveSettings,
     ShortRunSettings,
+    plan_progressive,
     sample_progressive,
     sample_short_run,
 )
@@ -354,6 +356,24 @@ def test_refined_normal_approximation_ends_at_the_marginal():
     )
     with pytest.raises(AssertionError, match="estimate"):
         assert_z(unrefined.draws.square(), variance)
+
+
+def test_a_new_sequence_is_one_density_for_samplers_and_estimators():
+    """Its spectral norms stand still; each pass in training mode would move them a step."""
+    model, generator = image_sequence(), seeded_generator(4)
+    spectral = [m for m in model.modules() if isinstance(m, SpectralWeight) and m.is_normalized]
+    before = [module.u.clone() for module in spectral]
+    sizes = {"num_particles": 4, "num_replicates": 2, "num_transitions": 1, "num_pilot_particles": 4}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnreliableEstimateWarning)
+        path = sequence_path(model, steps_per_level=1)
+        annealed_importance_sampling(path, settings=AISSettings(**sizes), generator=generator)
+    plan = plan_progressive(model, generator=generator, num_pilot=4)
+    sample_progressive(model, 2, plan=plan, generator=generator)
+    model.level(0, sampler=ChainSampler(num_warmup=1, num_steps=1)).sample((2,))
+    assert all(torch.equal(module.u, u) for module, u in zip(spectral, before, strict=True))
+    model.train().score(torch.zeros(1, 64), 0.0)
+    assert not all(torch.equal(module.u, u) for module, u in zip(spectral, before, strict=True))
 
 
 def test_a_network_without_a_base_is_improper():
