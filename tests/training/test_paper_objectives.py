@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from drl_density import ChainSampler, NoiseSchedule, RecoveryLikelihood
-from drl_density.errors import NumericalError, UnreliableEstimateWarning
+from drl_density.errors import DRLDensityWarning, NumericalError
 from drl_density.mcmc import HMC, MALA
 from drl_density.model import EnergySequence
 from drl_density.networks import (
@@ -365,12 +365,12 @@ def test_a_new_sequence_is_one_density_for_samplers_and_estimators():
     before = [module.u.clone() for module in spectral]
     sizes = {"num_particles": 4, "num_replicates": 2, "num_transitions": 1, "num_pilot_particles": 4}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnreliableEstimateWarning)
+        warnings.simplefilter("ignore", DRLDensityWarning)
+        model.level(0, sampler=ChainSampler(num_warmup=1, num_steps=1)).sample((2,))
         path = sequence_path(model, steps_per_level=1)
         annealed_importance_sampling(path, settings=AISSettings(**sizes), generator=generator)
     plan = plan_progressive(model, generator=generator, num_pilot=4)
     sample_progressive(model, 2, plan=plan, generator=generator)
-    model.level(0, sampler=ChainSampler(num_warmup=1, num_steps=1)).sample((2,))
     assert all(torch.equal(module.u, u) for module, u in zip(spectral, before, strict=True))
     model.train().score(torch.zeros(1, 64), 0.0)
     assert not all(torch.equal(module.u, u) for module, u in zip(spectral, before, strict=True))
