@@ -70,10 +70,14 @@ def test_the_papers_six_levels(row):
     assert abs(float(schedule.step_alpha[level]) - step_alpha) <= 5.1e-5
     assert abs(float(ours) - ratio) <= 0.051
     assert abs(float(steps[level]) - step_size) <= (5.1e-6 if level == 0 else 5.1e-5)
-    assert abs(float((steps / schedule.step_sigma)[level] ** 2) / relative - 1) <= 0.01
+    assert abs(float((steps / schedule.step_sigma)[level] ** 2) - relative) <= (1e-12 if level == 0 else 5.1e-5)
     assert abs(float((schedule.step_sigma[0] / schedule.step_sigma)[level]) - weight) <= 5.1e-4
     assert abs(float(scaled_alpha[level]) - (1.0 if level == 5 else step_alpha)) <= 5.1e-5
     assert abs(float(schedule.langevin_steps(is_top_marginal=False)[0][level]) - step_alpha) <= 5.1e-5
+
+
+def test_the_papers_topmost_alpha():
+    assert abs(float(NoiseSchedule.linear_beta().alpha[6]) - 0.00635) <= 5.1e-6
 
 
 def test_the_cooperative_papers_six_levels():

@@ -114,6 +114,18 @@ def test_weights_are_selected_by_the_last_step_or_the_likelihood(pictures):
     assert settings_for("images").has_learned_constants
 
 
+@pytest.mark.parametrize("objective", ["langevin", "normal"])
+def test_the_topmost_scale_is_1_only_where_the_top_is_a_marginal(objective, pictures):
+    """The normal approximation has a conditional at the top too, whose a is that of the step."""
+    table, settings = resolved("cifar10", pictures, num_levels=6, objective=objective)
+    model = build_model(settings, table.bases.mixtures["quadratic"], seed=0)
+    expected = model.schedule.step_alpha.clone()
+    if objective == "langevin":
+        expected[-1] = 1.0
+    found = model.network.step_alpha_at(model.schedule.log_snr[:-1])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=0, check_dtype=False)
+
+
 def test_settings_become_the_papers_parts(pictures):
     table, settings = resolved("cifar10", pictures, num_levels=6)
     model = build_model(settings, table.bases.mixtures["quadratic"], seed=0)

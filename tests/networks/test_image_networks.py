@@ -27,7 +27,7 @@ from drl_density.networks.attention import Attention
 from drl_density.networks.level_embedding import LevelEmbedding
 from drl_density.networks.spectral_norm import SpectralConv2d, SpectralLinear
 from drl_density.networks.unet_energy import BOUND
-from drl_density.testing import seeded_generator
+from drl_density.testing import assert_z, seeded_generator
 
 TINY = ResidualSettings((1, 8, 8), num_channels=8, multipliers=(1, 2), num_blocks=1)
 
@@ -81,6 +81,48 @@ def test_every_layer_but_the_readout_is_normalised_and_second_convolutions_start
     layers = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
     assert not any(isinstance(part, layers) for part in net.modules())
     assert sum(isinstance(part, SpectralConv2d | SpectralLinear) for part in net.modules()) == 11
+
+
+def test_weights_start_uniform_with_the_variance_of_the_mean_fan():
+    """Variance v / fan, the fan (inputs + outputs) / 2 times the kernel's places; v is 1, and 1e-10 where zero is meant."""
+    net = network(num_channels=16)
+    block = net.resolutions[1][0]
+    for part, fan, variance in ((net.level_in, 40, 1), (block.first, 24 * 9, 1), (block.second, 32 * 9, 1e-10)):
+        weight = part.kernel.weight.detach().flatten()
+        assert_z(weight.square(), variance / fan)
+        assert 0.99 < float(weight.abs().max()) / math.sqrt(3 * variance / fan) <= 1 + 1e-6
+
+
+def test_the_readout_meets_what_is_positive_and_adds_nothing():
+    """<v, sum of relu(h)> under leaky ReLUs too, whatever the biases; exactly zero where no feature is positive."""
+    net = wake(network())
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.5, generator=seeded_generator(3))
+    seen, last, log_snr = {}, net.resolutions[-1][-1], torch.zeros(4, dtype=torch.float64)
+    last.register_forward_hook(lambda part, inputs, out: seen.update(state=out))
+    net.readout.register_forward_hook(lambda part, inputs, out: seen.update(answer=out))
+    with torch.no_grad():
+        values = net(images(), log_snr)
+        assert 0.1 < float((seen["state"] < 0).double().mean()) < 0.9
+        expected = (seen["state"].clamp(min=0).sum((2, 3)) * seen["answer"]).sum(1)
+        torch.testing.assert_close(values, expected, rtol=1e-10, atol=0)
+        last.register_forward_hook(lambda part, inputs, out: -out.abs())
+        assert torch.equal(net(images(), log_snr), torch.zeros_like(values))
+
+
+def test_every_block_hears_the_level():
+    net = wake(network(num_blocks=2)).eval()
+    log_snr = torch.zeros(4, dtype=torch.float64)
+    blocks = [block for blocks in net.resolutions for block in blocks]
+    assert len(blocks) == 4
+    with torch.no_grad():
+        before = net(images(), log_snr)
+        for block in blocks:
+            kept = block.level.kernel.weight.clone()
+            nn.init.normal_(block.level.kernel.weight, generator=seeded_generator(3))
+            assert float((net(images(), log_snr) / before - 1).abs().max()) > 1e-3
+            block.level.kernel.weight.copy_(kept)
+            assert torch.equal(net(images(), log_snr), before)
 
 
 @pytest.mark.parametrize("starts_at_zero", [True, False])

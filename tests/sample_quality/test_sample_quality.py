@@ -67,6 +67,19 @@ def test_distances_are_those_of_the_formulas():
     assert (same.precision, same.recall) == (1.0, 1.0)
 
 
+def test_kernel_distance_is_the_unbiased_one_of_the_cubic_kernel():
+    """Means of (<u, v> / d + 1)^3 over pairs of different images within a set, less twice the mean over both sets."""
+    pytest.importorskip("torchmetrics")
+    samples, reference = images(40, low=20, high=200), images(40, seed=1)
+    found = sample_quality(samples, reference, PIXELS, subset_size=40, num_subsets=2)
+    x, y = (part.flatten(1).double() for part in (samples, reference))
+    within = [(part @ part.T / 16 + 1) ** 3 for part in (x, y)]
+    means = [(kernel.sum() - kernel.trace()) / (40 * 39) for kernel in within]
+    wanted = sum(means) - 2 * ((x @ y.T / 16 + 1) ** 3).mean()
+    assert found.kernel_distance[0] == pytest.approx(float(wanted), rel=1e-6)
+    assert found.kernel_distance[1] < 1e-6 * float(wanted)
+
+
 def test_inception_score_of_two_even_classes():
     """Sure classes that come up evenly score exp(log 2), less what random splits of 40 and softmax at 9 nats leave.
 

@@ -1,9 +1,15 @@
 """Progressive sampling on closed-form sequences."""
 
-import torch
+import math
 
-from drl_density import NoiseSchedule, sample_progressive
-from drl_density.samplers import ProgressiveSettings, plan_progressive
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Normal
+
+from drl_density import EnergySequence, NoiseSchedule, sample_progressive
+from drl_density.networks import guided
+from drl_density.samplers import AncestralSettings, ProgressiveSettings, plan_progressive, sample_ancestral
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
 
 SYSTEM = GaussianMixtureSequence.example(dim=2, schedule=NoiseSchedule.log_spaced(8))
@@ -31,3 +37,41 @@ def test_a_plan_is_reused_and_steps_are_told():
     assert torch.equal(*runs)
     assert levels[: len(levels) // 2][-1] == 0
     assert len(plan.step_sizes) == 16
+
+
+class NoisedClasses(nn.Module):
+    """Exact log densities, at every level, of two Gaussian classes and of their mixture (label 0)."""
+
+    has_bounded_growth = True
+
+    def forward(self, x, log_snr, label):
+        return self.log_densities(x[:, 0], log_snr)[label, torch.arange(len(x))]
+
+    def log_densities(self, x, log_snr):
+        alpha, variance = torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr)
+        classes = [
+            Normal(alpha * mean, (alpha**2 * scale**2 + variance).sqrt()).log_prob(x)
+            for mean, scale in ((-1.0, 0.6), (1.2, 0.9))
+        ]
+        mixed = torch.logaddexp(classes[0] + math.log(0.3), classes[1] + math.log(0.7))
+        return torch.stack([mixed, *classes])
+
+
+def test_guided_energies_need_chains():
+    """p(x | c) p(c | x)^2 at level 0, by quadrature: guided energies of noisier levels are not its noised versions."""
+    schedule, network = NoiseSchedule.log_spaced(8, sigma_min=0.2), NoisedClasses()
+    grid = torch.linspace(-8, 8, 4001, dtype=torch.float64)
+    mixed, own, _ = network.log_densities(grid, schedule.log_snr_at(0))
+    weights = (own + 2 * (own + math.log(0.3) - mixed)).softmax(0)
+    mean = float(weights @ grid)
+    variance = float(weights @ (grid - mean).square())
+    model = EnergySequence(
+        schedule, guided(network, 1, 2.0), (1,), has_base=False, is_integrable=True, dtype=torch.float64
+    )
+    chains = ProgressiveSettings(steps_per_level=1)
+    draws = sample_progressive(model, 3000, settings=chains, generator=seeded_generator(4)).draws
+    assert_z(draws, mean)
+    assert_z((draws - mean).square(), variance)
+    without = sample_ancestral(model, 3000, settings=AncestralSettings(80), generator=seeded_generator(5)).draws
+    with pytest.raises(AssertionError, match="estimate"):
+        assert_z(without, mean)

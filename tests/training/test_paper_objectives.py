@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from drl_density import ChainSampler, NoiseSchedule, RecoveryLikelihood
@@ -197,6 +198,46 @@ def test_shared_noise_leaves_the_mean_gradient_and_lowers_its_variance():
     assert float(shared.std()) < 0.95 * float(markov.std())
 
 
+def staying(monkeypatch, offset=0.0):
+    """Chains that end ``offset`` beyond their start, and a list of what each run was given: (start, x_noisier, levels)."""
+    runs = []
+
+    def run(self, model, start, x_noisier, levels, *, label=None, generator=None):
+        runs.append((start, x_noisier, levels))
+        return start + offset, torch.ones(len(start), dtype=start.dtype)
+
+    monkeypatch.setattr(LangevinChains, "run", run)
+    return runs
+
+
+def papers_alpha(schedule):
+    """a of levels 0..T-1: that of the steps, and 1 at the top."""
+    return torch.cat([schedule.step_alpha[:-1], torch.ones(1, dtype=torch.float64)])
+
+
+def test_training_chains_start_at_the_noisier_state_in_y(monkeypatch):
+    """y = x_{t+1}, so a x = x_{t+1} at every level."""
+    system, runs = exact(), staying(monkeypatch)
+    x_noisier = torch.randn(12, 1, generator=seeded_generator(1), dtype=torch.float64)
+    levels = torch.arange(12) % 4
+    LangevinRecovery().draw(system.model, x_noisier + 1, x_noisier, levels, seeded_generator(2))
+    start = runs[0][0]
+    torch.testing.assert_close(papers_alpha(system.schedule)[levels][:, None] * start, x_noisier, rtol=1e-12, atol=0)
+
+
+def test_short_runs_start_at_the_noisier_state_in_y(monkeypatch):
+    system, runs = exact(), staying(monkeypatch)
+    alpha = papers_alpha(system.schedule)
+    x = torch.randn(5, 1, generator=seeded_generator(1), dtype=torch.float64)
+    draws = sample_short_run(system.model, 5, initial=x).draws
+    assert [int(levels[0]) for _, _, levels in runs] == [3, 2, 1, 0]
+    for start, x_noisier, levels in runs:
+        assert torch.equal(x_noisier, x)
+        torch.testing.assert_close(alpha[levels][:, None] * start, x_noisier, rtol=1e-12, atol=0)
+        x = start
+    assert torch.equal(draws, x)
+
+
 SHARED = {
     "recovery likelihood": lambda: RecoveryLikelihood(shares_noise=True),
     "half of the chains": lambda: RecoveryLikelihood(shares_noise=True, noisier_share=0.5),
@@ -295,6 +336,67 @@ def test_cooperative_training_of_a_linear_initialiser_finds_the_posterior_mean()
     for level in range(2):
         _, slope = conditional_in_y(system, level, objective.chains)
         assert abs(float(mean[level]) / slope - 1) < 0.02, (level, slope)
+
+
+def with_slopes(slope, *, dim=1):
+    """A standard Gaussian sequence with a linear initialiser."""
+    system = gaussian_sequence(torch.zeros(dim), torch.eye(dim), NoiseSchedule.log_spaced(4))
+    model = system.model
+    model.initializer = Slopes(system.schedule)
+    nn.init.constant_(model.initializer.slope, slope)
+    return system.schedule, model
+
+
+def test_cooperative_chains_start_at_the_proposal():
+    """With no steps the chain ends where it began, so nothing is left to learn for the initialiser."""
+    _, model = with_slopes(0.5, dim=3)
+    x = torch.randn(64, 3, generator=seeded_generator(1), dtype=torch.float64)
+    objective = CooperativeRecovery(chains=LangevinChains(num_steps=0))
+    value = objective(model, x, torch.ones(4), generator=seeded_generator(2))
+    assert float(value.parts["initializer"]) == 0
+
+
+def test_the_initialisers_lesson_is_the_squared_distance_in_y(monkeypatch):
+    """a^2 |x^K - proposal|^2, summed over dimensions and averaged over rows."""
+    schedule, model = with_slopes(0.5, dim=3)
+    x, offset = torch.randn(2, 64, 3, generator=seeded_generator(1), dtype=torch.float64)
+    runs = staying(monkeypatch, offset)
+    value = CooperativeRecovery()(model, x, torch.ones(4), generator=seeded_generator(2))
+    expected = (papers_alpha(schedule)[runs[0][2]].square() * offset.square().sum(1)).mean()
+    assert float(value.parts["initializer"]) == pytest.approx(float(expected), rel=1e-10)
+    assert float(value.loss.detach() - value.parts["recovery"]) == pytest.approx(float(expected), rel=1e-10)
+
+
+def test_proposals_have_the_small_posterior_variance_in_y():
+    """a^2 (1 - a^2) sigma_t^2 / sigma_{t+1}^2 around the initialiser's answer, below the top."""
+    schedule, model = with_slopes(0.0)
+    for level in range(3):
+        levels = torch.full((10_000,), level)
+        x_noisier = torch.ones(10_000, 1, dtype=torch.float64)
+        with torch.no_grad():
+            found = propose(model, x_noisier, levels, LangevinChains(), generator=seeded_generator(level))
+        a, (sigma, noisier) = schedule.step_alpha[level], schedule.sigma[level : level + 2]
+        assert_z(a * found, 0.0)
+        assert_z((a * found).square(), a**2 * (1 - a**2) * (sigma / noisier) ** 2)
+
+
+@pytest.mark.parametrize("objective", [LangevinRecovery(), CooperativeRecovery()], ids=["langevin", "cooperative"])
+def test_levels_are_uniform(objective, monkeypatch):
+    """Every level from 0 to T - 1 equally often, by a chi-square test at 1e-4."""
+    _, model = with_slopes(0.5)
+    runs = staying(monkeypatch)
+    objective(model, torch.zeros(20_000, 1, dtype=torch.float64), torch.ones(4), generator=seeded_generator(1))
+    counts = runs[0][2].bincount(minlength=4)
+    assert len(counts) == 4
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-4
+
+
+def test_defaults_are_the_papers():
+    first, second = LangevinRecovery(), CooperativeRecovery()
+    assert (first.chains.num_steps, first.chains.factor) == (30, 2e-4)
+    assert (second.chains.num_steps, second.chains.factor) == (15, 4e-4)
+    assert second.label_dropout == 0.1
+    assert second.initializer_weight == 1
 
 
 def test_labels_are_dropped_told_and_guided():
