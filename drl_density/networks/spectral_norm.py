@@ -198,12 +198,12 @@ def held_weights(network: nn.Module) -> Iterator[None]:
                 weight.held = held
 
 
-def settle_power_iteration(network: nn.Module, *, num_iterations: int = 20) -> None:
+def settle_power_iteration(network: nn.Module, *, num_iterations: int = 100) -> None:
     """Iterate every u to its weight, in place: averaged weights come with the u of other weights.
 
     Args:
         network: whose normalised weights, at any depth, are meant.
-        num_iterations: of the power method.
+        num_iterations: of the power method at most; a u that no longer moves is left as it is.
 
     >>> weight = SpectralWeight((4, 3))
     >>> settle_power_iteration(weight, num_iterations=200)
@@ -214,4 +214,8 @@ def settle_power_iteration(network: nn.Module, *, num_iterations: int = 20) -> N
     for module in network.modules():
         if isinstance(module, SpectralWeight) and module.is_normalized:
             for _ in range(num_iterations):
-                module.u.copy_(module.iterate()[0])
+                u, _ = module.iterate()
+                moved = float((u - module.u).abs().max())
+                module.u.copy_(u)
+                if moved < 1e-6:
+                    break
