@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 import sys
 
 import numpy as np
@@ -18,7 +19,7 @@ from drl_density.density.build import build_model, build_objective, fresh_state,
 from drl_density.density.floor import gaussian_log_density, histogram_log_density
 from drl_density.density.selection import AnnealedLikelihood
 from drl_density.density.table import prepare_table
-from drl_density.errors import DataError
+from drl_density.errors import DataError, RunFolderError
 from drl_density.networks import QuadraticBase, ResidualEnergy, StepCalibrated, UNet, UNetEnergy, guided
 from drl_density.partition import sequence_path
 from drl_density.presets import PRESETS
@@ -253,6 +254,16 @@ def test_fits_end_to_end_and_comes_back_from_its_folder(name, pictures, tmp_path
     assert density.distribution().sample((2,)).shape == (2, 1, 4, 4)
     assert bool(torch.isfinite(density.log_prob(rows)).all())
     assert (again.model.initializer is None) == (name != "cifar10_cdrl")
+
+
+@pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
+def test_weights_of_another_number_of_channels_are_refused(pictures, tmp_path):
+    density = drl.fit(pictures, settings=settings_for("images"), progress=False, out=tmp_path / "run")
+    density.model.network = ResidualEnergy(dataclasses.replace(density.model.network.settings, num_channels=8))
+    density.save(tmp_path / "wide")
+    shutil.copy(tmp_path / "wide" / "weights.safetensors", tmp_path / "run")
+    with pytest.raises(RunFolderError, match=r"run: the run is damaged or of another version.*size mismatch"):
+        drl.Density.load(tmp_path / "run")
 
 
 @pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
