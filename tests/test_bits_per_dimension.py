@@ -1,16 +1,22 @@
 """Bits per dimension add up, refuse other schemes, and say when log Z leaves them unknown."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 import xarray as xr
 
+import drl_density as drl
 from drl_density.bits_per_dimension import bits_per_dimension
 from drl_density.datasets import Column
 from drl_density.density import LikelihoodReport
-from drl_density.density.evaluation import _declared_range
+from drl_density.density.evaluation import _declared_range, evaluate
+from drl_density.density.fitted import freeze
+from drl_density.density.table import prepare_table
 from drl_density.errors import DataError
+from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
+from tests.density.closed_form import closed_form_density
 
 D = 12
 LOGS = torch.linspace(-3, 2, 50, dtype=torch.float64)
@@ -69,6 +75,37 @@ def test_a_report_tells_its_bits():
     assert (result.value_range, result.level_noise) == ((0, 255), 0.01)
     with pytest.raises(DataError, match="whole numbers of one declared range.*rows as given"):
         report("").bits()
+
+
+@pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
+def test_rescaled_pixels_cost_the_logarithm_of_their_half_range():
+    """-log2 p(x / 127.5 - 1) / d + log2 127.5 for a known p on [-1, 1], from 8-bit images to the report's bits."""
+    corners = torch.tensor([0.4, -0.4, 0.4, -0.4]).double()
+    covariance = torch.diag(torch.tensor([0.01, 0.02, 0.01, 0.02]).double()).expand(2, 4, 4)
+    half = torch.tensor([0.5, 0.5]).double()
+    system = GaussianMixtureSequence(
+        half, torch.stack([corners, -corners]), covariance, drl.NoiseSchedule.log_spaced(2)
+    )
+    grey = (127.5 + 127.5 * system.sample(60, 0, generator=seeded_generator(1))).round().clamp(0, 255)
+    dataset = drl.load_dataset(grey.to(torch.uint8).reshape(-1, 2, 2).numpy(), seed=0)
+    transform = prepare_table(dataset, "rescale").transform
+    density = closed_form_density(system, dataset.columns)
+    density = dataclasses.replace(
+        density, model=freeze(density.model), transform=transform, event_shape=dataset.event_shape
+    )
+    settings = drl.SandwichSettings(num_particles=16, num_replicates=4, num_mixing_steps=2, path_steps_per_level=2)
+    report = evaluate(density, dataset.test, settings=settings, num_chain_steps=10)
+    bits = report.bits()
+    unit = 1 / (4 * math.log(2))
+    log_p = system.log_prob(report.rows / 127.5 - 1, 0)
+    known = -unit * float(log_p.mean()) + math.log2(127.5)
+    assert_z(report.log_z, system.log_z(0), report.tree.attrs["log_z_standard_error"])
+    assert bits.value == pytest.approx(known + unit * (report.log_z - float(system.log_z(0))), rel=1e-10)
+    assert bits.value == pytest.approx(report.bits_per_dim, rel=1e-12)
+    assert dict(bits.terms)["-log Jacobian from grey levels to model space"] == pytest.approx(6.994353, abs=1e-6)
+    assert (bits.num_rows, bits.num_features, bits.value_range) == (len(dataset.test), 4, (0, 255))
+    noise = report.rows - dataset.test.double().reshape(-1, 4)
+    assert 0.4 < float(noise.abs().max()) <= 0.5
 
 
 class Pixels:

@@ -333,6 +333,42 @@ def test_interruption_is_resumable(table, tmp_path, capsys, monkeypatch):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
 
+def test_a_run_that_torchrun_starts_again_goes_on_by_itself(run, table, tmp_path, monkeypatch, capsys):
+    """Killed after its first state: refused by hand, taken up under torchrun whatever --force says, to the bits of an
+    undisturbed fit.
+    """
+    from drl_density.density.store import TrainingFolder
+
+    class Killed(BaseException):
+        pass
+
+    saver, steps = TrainingFolder.saver, []
+
+    def watched(self, name):
+        save = saver(self, name)
+
+        def wrapped(state):
+            save(state)
+            steps.append(state.step)
+            if len(steps) == 1:
+                raise Killed
+
+        return wrapped
+
+    arguments = ["fit", str(table), "--out", str(tmp_path / "run"), *SMALL]
+    monkeypatch.setattr(TrainingFolder, "saver", watched)
+    with pytest.raises(Killed):
+        main(arguments)
+    assert main(arguments) != 0
+    assert "--resume" in capsys.readouterr().err
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert main([*arguments, "--force"]) == 0
+    assert steps == [10, 20]
+    first, second = (load_file(folder / "weights.safetensors") for folder in (tmp_path / "run", run))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
 def test_interruption_before_the_first_state_promises_nothing(table, tmp_path, capsys, monkeypatch):
     from drl_density.density.store import TrainingFolder
 

@@ -92,7 +92,7 @@ class Fit(OnDevice):
             settings=self.settings,
             max_minutes=self.max_minutes,
             resume=self.resume or is_restart,
-            force=self.force and not is_restart,
+            force=self.force,
             device=self.device,
         )
         if not workers.is_first:

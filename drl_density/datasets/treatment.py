@@ -54,7 +54,10 @@ def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[Transform
             kind = "standardize"
     if kind == "rescale":
         if not is_bounded:
-            raise DataError('transform "rescale" needs lower and upper bounds for every column; declare them')
+            raise DataError(
+                'transform "rescale" needs lower and upper bounds for every column: declare them, or give images as uint8 '
+                "arrays of grey levels 0..255, which have them"
+            )
         least, largest = lower + widths / 2, upper - widths / 2
         span = largest - least
         return AffineTransform(-(least + largest) / span, 2 / span, event_dim=1), dequantization

@@ -204,6 +204,7 @@ BAD = {
         lambda p: (np.savez(p / "a.npz", x_train=GREY, x_test=GREY[:, :4]), p / "a.npz")[1],
         "training and test images differ",
     ),
+    "one for white": (lambda p: GREY // 200, r"the array: expected 8-bit images.*got uint8 in \[0, 1\]"),
     "channels": (lambda p: np.zeros((5, 4, 4, 2), np.uint8), "1 or 3 channels"),
 }
 

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+import shutil
 import time
 
 import pandas as pd
@@ -130,6 +131,16 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, ti
     others = drl.load_dataset(tiny_data.train.numpy() + 1)
     with pytest.raises(RunFolderError, match="begun on other rows"):
         drl.fit(others, out=tmp_path / "run", resume=True, progress=False)
+
+
+def test_weights_of_another_width_are_refused(tiny_density, tmp_path):
+    other = copy.deepcopy(tiny_density)
+    other.model.network = MLP(dataclasses.replace(other.model.network.settings, width=32))
+    for name, density in (("run", tiny_density), ("other", other)):
+        density.save(tmp_path / name)
+    shutil.copy(tmp_path / "other" / "weights.safetensors", tmp_path / "run")
+    with pytest.raises(RunFolderError, match=r"run: the run is damaged or of another version.*size mismatch"):
+        Density.load(tmp_path / "run")
 
 
 def test_ensembles_average_energies(tiny_data, tiny_settings, tmp_path):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import shutil
 import sys
 
 import numpy as np
@@ -14,11 +15,11 @@ import drl_density as drl
 from drl_density.cli import main
 from drl_density.datasets import Column
 from drl_density.density import ImageSettings, check_memory, floor, footprint
-from drl_density.density.build import build_doctor, build_model, build_objective, training_batches
+from drl_density.density.build import build_doctor, build_model, build_objective, fresh_state, training_batches
 from drl_density.density.floor import gaussian_log_density, histogram_log_density
 from drl_density.density.selection import AnnealedLikelihood
 from drl_density.density.table import prepare_table
-from drl_density.errors import DataError
+from drl_density.errors import DataError, RunFolderError
 from drl_density.networks import QuadraticBase, ResidualEnergy, StepCalibrated, UNet, UNetEnergy, guided
 from drl_density.partition import sequence_path
 from drl_density.presets import PRESETS
@@ -71,7 +72,7 @@ def test_every_number_of_a_preset_has_a_source_and_a_place(name):
     assert name in preset.describe()
 
 
-# What the papers' releases say: blocks, batch, beta_1, K, b^2, side, clip, average.
+# What the papers' releases say: blocks, batch, beta_1, K, b^2, side, clip, average; T1k has no chains.
 PAPERS = {
     "cifar10": (8, 256, 0.9, 30, 2e-4, 32, math.inf, 0.999),
     "celeba64": (6, 128, 0.5, 30, 2e-4, 64, math.inf, 0.999),
@@ -79,10 +80,13 @@ PAPERS = {
     "lsun_bedroom64": (2, 128, 0.9, 30, 2e-4, 64, math.inf, 0.999),
     "lsun_church128": (2, 64, 0.5, 30, 2e-4, 128, math.inf, 0.999),
     "lsun_bedroom128": (5, 64, 0.5, 30, 2e-4, 128, math.inf, 0.999),
+    "cifar10_t1k": (8, 256, 0.9, 0, 2e-4, 32, math.inf, 0.999),
     "cifar10_cdrl": (8, 256, 0.9, 15, 4e-4, 32, 1.0, 0.9999),
     "imagenet32_cdrl": (8, 256, 0.9, 15, 4e-4, 32, 1.0, 0.9999),
     "celeba64_cdrl": (8, 256, 0.9, 15, 4e-4, 64, 1.0, 0.9999),
 }
+MULTIPLIERS = {32: (1, 2, 2, 2), 64: (1, 2, 2, 2, 4), 128: (1, 2, 2, 2, 4, 4)}
+THOUSAND = drl.NoiseSchedule.linear_beta(range(1000))
 
 
 @pytest.mark.parametrize("name", PAPERS)
@@ -93,7 +97,7 @@ def test_the_papers_numbers(name):
         images.num_blocks,
         training.batch_size,
         training.first_moment_decay,
-        settings.num_chain_steps,
+        0 if settings.objective == "normal" else settings.num_chain_steps,
         settings.langevin_factor,
         images.shape[1],
         training.max_gradient_norm,
@@ -106,6 +110,40 @@ def test_the_papers_numbers(name):
     assert settings.classification_weight == 0
     assert settings.base == "quadratic"
     assert settings.selection == "last"
+    is_cooperative = name.endswith("cdrl")
+    six = drl.NoiseSchedule.cosine(6) if is_cooperative else drl.NoiseSchedule.linear_beta()
+    assert settings.noise_schedule() == (THOUSAND if name == "cifar10_t1k" else six)
+    objective = "normal" if name == "cifar10_t1k" else "cooperative" if is_cooperative else "langevin"
+    assert (settings.objective, settings.kernel) == (objective, "ula")
+    assert (images.num_channels, images.multipliers) == (128, MULTIPLIERS[images.shape[1]])
+    assert (images.is_normalized, images.activation, images.starts_at_zero) == (True, "leaky_relu", False)
+    assert (images.is_step_calibrated, images.has_level_index) == (True, not is_cooperative)
+    assert images.flips
+    if is_cooperative:
+        assert (images.initializer_channels, images.initializer_rate) == (64, pytest.approx(1e-5 / 1e-4))
+    if name != "celeba64_cdrl":  # no source states its length
+        assert training.num_steps == (400_000 if name == "cifar10_cdrl" else 1_000_000)
+
+
+def test_the_initializer_learns_at_a_tenth_of_the_rate(pictures):
+    """1e-4 for the energy and 1e-5 for the initialiser, each gradient clipped to norm 1 by itself."""
+    table, settings = resolved("cifar10_cdrl", pictures)
+    state = fresh_state(settings, table.bases.mixtures["quadratic"], seed=0)
+    state.set_rates(1e-4)
+    energy, initializer = state.optimizer.param_groups
+    assert [group["lr"] for group in (energy, initializer)] == [1e-4, pytest.approx(1e-5)]
+    model = state.model
+    assert {id(part) for part in initializer["params"]} == {id(part) for part in model.initializer.parameters()}
+    assert {id(part) for part in model.network.parameters()} <= {id(part) for part in energy["params"]}
+    assert len(energy["params"]) + len(initializer["params"]) == len(list(model.parameters()))
+    for group, size in ((energy, 30.0), (initializer, 0.4)):
+        count = sum(part.numel() for part in group["params"])
+        for part in group["params"]:
+            part.grad = torch.full_like(part, size / math.sqrt(count))
+    assert float(state.clip_gradients(1.0)) == pytest.approx(math.hypot(30.0, 0.4), rel=1e-5)
+    for group, wanted in ((energy, 1.0), (initializer, 0.4)):
+        norm = torch.stack([part.grad.square().sum() for part in group["params"]]).sum().sqrt()
+        assert float(norm) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_weights_are_selected_by_the_last_step_or_the_likelihood(pictures):
@@ -231,6 +269,16 @@ def test_fits_end_to_end_and_comes_back_from_its_folder(name, pictures, tmp_path
 
 
 @pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
+def test_weights_of_another_number_of_channels_are_refused(pictures, tmp_path):
+    density = drl.fit(pictures, settings=settings_for("images"), progress=False, out=tmp_path / "run")
+    density.model.network = ResidualEnergy(dataclasses.replace(density.model.network.settings, num_channels=8))
+    density.save(tmp_path / "wide")
+    shutil.copy(tmp_path / "wide" / "weights.safetensors", tmp_path / "run")
+    with pytest.raises(RunFolderError, match=r"run: the run is damaged or of another version.*size mismatch"):
+        drl.Density.load(tmp_path / "run")
+
+
+@pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
 @pytest.mark.parametrize("objective", ["adjusted", "langevin", "normal", "cooperative"])
 def test_the_unet_energy_takes_every_objective(objective, pictures, tmp_path):
     """Those of chains too, step-calibrated as in T6, and comes back from its folder."""
@@ -301,6 +349,11 @@ BAD = [
     (lambda: ImageSettings().resolve((13,)), DataError, "needs images"),
     (lambda: ImageSettings(is_normalized=True).resolve((8, 8)).unet_sizes(), DataError, "has no is_normalized=True"),
     (lambda: ImageSettings(patch_size=2).resolve((8, 8)).residual_sizes(), DataError, "has no patch_size=2"),
+    (
+        lambda: drl.fit(np.full((20, 4, 4), 0.5), settings=settings_for("images")),
+        DataError,
+        "give images as uint8 arrays",
+    ),
     (lambda: ImageSettings(patch_size=3).resolve((8, 8)).unet_sizes(), DataError, "or images.patch_size do not fit"),
 ]
 

@@ -116,6 +116,21 @@ def test_a_run_goes_on_with_another_number_of_processes(pair, tmp_path):
         assert one["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-5)
 
 
+def test_a_run_begun_by_one_process_goes_on_with_two(alone, tmp_path):
+    """The state of step 20 of one process with four shards, gone on with by a pair, draws the curve of one."""
+    store = RunFolder.create(tmp_path / "run")
+    store.write_json("settings.json", {"stage": "training"})
+    store.write_tensors(STATE, *saved(alone, "step_20.safetensors"))
+    assert [process.wait(240) for process in start_pair(tmp_path / "run")] == [0, 0]
+    assert not (tmp_path / "run" / "step_10.safetensors").exists()
+    found, wanted = (saved(folder)[1]["history"] for folder in (tmp_path / "run", alone))
+    assert found[:2] == wanted[:2]
+    assert [record["step"] for record in found] == [10, 20, 30, 40]
+    for one, other in zip(found, wanted, strict=True):
+        for name in ("loss", "validation_loss", "gradient_norm", "energy_gap", "step_size"):
+            assert torch.allclose(torch.tensor(one[name]), torch.tensor(other[name]), rtol=1e-5, atol=1e-5), name
+
+
 def test_a_lost_process_is_said(pair):
     words = (pair / "lost.txt").read_text()
     assert "another process of this run is gone" in words
