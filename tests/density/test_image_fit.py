@@ -343,7 +343,7 @@ def test_checkpoints_keep_less_and_an_initialiser_keeps_more(pictures):
     assert footprint(together).activation_bytes > 1.01 * footprint(alone).activation_bytes
 
 
-UNIT_RANGE = np.random.default_rng(0).uniform(size=(20, 4, 4))
+UNIT_RANGE = np.random.default_rng(0).uniform(size=(400, 4, 4))
 BAD = [
     (lambda: drl.FitSettings.preset("cifar"), ValueError, "preset must be one of cifar10"),
     (lambda: ImageSettings(shape=(3, 32, 32)).resolve((1, 4, 4)), DataError, "the data has"),
