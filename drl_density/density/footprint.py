@@ -86,7 +86,12 @@ def footprint(settings: FitSettings, device: torch.device | None = None) -> Foot
     batch, wider = training.batch_size, min(32, images.num_channels)
     energy, initializer = _thin(settings, NARROW)
     classified = settings.num_levels * settings.classification_share if settings.classification_weight else 0.0
-    kept = max(2, classified) * images.num_channels / energy.width * energy.bytes_per_row(training.is_checkpointed)
+    kept = (
+        max(2, classified)
+        * images.num_channels
+        / energy.width
+        * energy.bytes_per_row(is_checkpointed=training.is_checkpointed)
+    )
     if initializer is not None:
         kept += images.initializer_channels / initializer.width * initializer.bytes_per_row()
     x = torch.zeros(2, *images.shape, requires_grad=True)
@@ -116,7 +121,7 @@ class _Thin:
     width: int
     shape: tuple[int, int, int]
 
-    def bytes_per_row(self, is_checkpointed: bool = False) -> float:  # noqa: FBT001, FBT002
+    def bytes_per_row(self, *, is_checkpointed: bool = False) -> float:
         """What a pass keeps for its way back; checkpointed, what goes into the blocks and the inside of the largest."""
         inside: dict[int, dict[int, int]] = {0: {}}
         place, entered = [0], [0]

@@ -213,9 +213,8 @@ def settle_power_iteration(network: nn.Module, *, num_iterations: int = 100) -> 
     """
     for module in network.modules():
         if isinstance(module, SpectralWeight) and module.is_normalized:
-            for _ in range(num_iterations):
-                u, _ = module.iterate()
-                moved = float((u - module.u).abs().max())
-                module.u.copy_(u)
-                if moved < 1e-6:
+            for index in range(num_iterations):
+                before = module.u.clone()
+                module.u.copy_(module.iterate()[0])
+                if index % 10 == 9 and float((module.u - before).abs().max()) < 1e-6:
                     break
