@@ -19,7 +19,7 @@ CDRL_UNET = "release of arXiv 2309.05153, models/unet.py"
 CDRL_PAPER = "arXiv 2309.05153, as we recall it; not in the release"
 OURS = "ours: makes the density integrable, or fits this package's machinery; not in the papers"
 OURS_CPU = "ours: sized for 2 CPU cores"
-OURS_GPU = "ours: sized for one GPU; run on one for minutes only"
+OURS_GPU = "ours: sized for one GPU; mnist_gpu ran on one for minutes, digits_gpu not yet"
 GUESS = "ours: neither the paper's text nor its release, both of which we know only in part, states it"
 
 

@@ -49,9 +49,9 @@ def as_pixels(values: Any, where: str) -> np.ndarray:
         )
     if len(array) == 0 or 0 in array.shape:
         raise DataError(f"{where}: holds no pixels, shape {array.shape}")
-    low, high = float(array.min()), float(array.max())
-    if array.dtype == np.uint8 and high > 1:
+    if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
+    low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= 255 and np.all(array == np.round(array))) or high <= 1:
         raise DataError(
             f"{where}: expected 8-bit images, whole numbers in 0..255, got {array.dtype} in [{low:g}, {high:g}]; bring "

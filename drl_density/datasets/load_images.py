@@ -60,11 +60,16 @@ def split_images(name: str, where: str, images: RawImages, split: Split) -> Data
     """Images as a data set; equal images stay on one side, and an official test part is the test.
 
     Raises:
-        DataError: splits by columns, which images do not have.
+        DataError: splits by columns, which images do not have, or images of zeros and ones.
     """
     roles = [role for role in ("group", "time", "weights") if getattr(split, role) is not None]
     if roles:
         raise DataError(f"images have no columns to split or weigh by, got {', '.join(roles)}")
+    if images.pixels.max() <= 1:
+        raise DataError(
+            f"{where or 'the array'}: expected grey levels 0..255, got none above 1; multiply images of zeros and ones "
+            "by 255"
+        )
     rows = images.pixels.reshape(len(images.pixels), -1)
     num_own = len(rows) if images.num_train is None else images.num_train
     own = split if images.num_train is None else dataclasses.replace(split, test=0.0)

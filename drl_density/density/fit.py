@@ -97,7 +97,7 @@ def fit(
     saved = folder.saved(dataset, asked, seed=seed) if folder is not None and resume else None
     if workers.share(saved is not None and folder.is_finished):
         if progress and workers.is_first:
-            tqdm.write(f"the run in {out} is finished: nothing left to train")
+            tqdm.write(f"the run in {out} is finished; to train it longer, start anew with --force")
         return Density.load(out, device=place)
     saved = workers.share(None if saved is None else saved.to_dict())
     settings = _sharded(asked, workers) if saved is None else FitSettings.from_dict(saved)

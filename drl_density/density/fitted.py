@@ -197,7 +197,7 @@ class Density:
         return evaluate(self, x, seed=seed, settings=settings, start_rows=start_rows, progress=progress)
 
     def guided(self, label: int, *, weight: float = 0.0, seed: int = 0) -> Density:
-        r"""The density of images of one label, sharper with weight w, by the labels that cooperative training told:
+        r"""The density of images of one label, sharper with weight w, by the labels that training told:
 
         .. math:: \log p(x) = (1 + w)\, F(x, c) - w\, F(x, \text{not told}) - \log Z
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,12 +87,9 @@ def footprint(settings: FitSettings, device: torch.device | None = None) -> Foot
     batch, wider = training.batch_size, min(32, images.num_channels)
     energy, initializer = _thin(settings, NARROW)
     classified = settings.num_levels * settings.classification_share if settings.classification_weight else 0.0
-    kept = (
-        max(2, classified)
-        * images.num_channels
-        / energy.width
-        * energy.bytes_per_row(is_checkpointed=training.is_checkpointed)
-    )
+    is_twice = settings.objective == "denoising"  # keeps the way back too, and checkpoints spare it nothing
+    kept = energy.bytes_per_row(is_checkpointed=training.is_checkpointed and not is_twice)
+    kept *= max(2, classified) * images.num_channels / energy.width * (2 if is_twice else 1)
     if initializer is not None:
         kept += images.initializer_channels / initializer.width * initializer.bytes_per_row()
     x = torch.zeros(2, *images.shape, requires_grad=True)
@@ -198,14 +196,19 @@ def check_memory(settings: FitSettings, device: torch.device | None = None) -> N
 
 
 def available_memory(device: torch.device | None = None) -> int | None:
-    """Bytes that a new process may hope for, of a CUDA device or of main memory; None where the system does not say."""
+    """Bytes that a new process may hope for, of a CUDA device or of main memory; None where the system does not say.
+
+    Processes of one ``torchrun`` on a machine share its main memory.
+    """
     if device is not None and device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     table = Path("/proc/meminfo")
     if not table.is_file():
         return None
     lines = dict(line.split(":", 1) for line in table.read_text().splitlines())
-    return int(lines["MemAvailable"].split()[0]) * 1024 if "MemAvailable" in lines else None
+    if "MemAvailable" not in lines:
+        return None
+    return int(lines["MemAvailable"].split()[0]) * 1024 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def _size(count: int) -> str:

@@ -38,8 +38,8 @@ class FitSettings:
             is kept, validation decides.
         num_fourier_features: random Fourier features of the input.
         fourier_scale: standard deviation of their frequencies.
-        dropout: share of hidden units dropped while training: 0.3 for fewer than 300 rows or 30 rows per column, 0 from 5000
-            rows on, else 0.1.
+        dropout: share of hidden units dropped while training: 0 from 5000 rows on; below, 0.3 for fewer than 300 rows or
+            30 rows per column, else 0.1.
         num_chain_steps: kernel steps per training pair.
         kernel: of the training chains: "mala", "hmc" or the paper's "ula".
         chain_step_size: its step size to begin with, in units of the conditional's scale; adjusted kernels adapt it.
@@ -162,6 +162,11 @@ class FitSettings:
         Raises:
             DataError: a network over images for events that are none, or labels for an objective that takes none.
         """
+        if self.images.num_classes and not self.is_over_images:
+            raise DataError(
+                f"images.num_classes={self.images.num_classes}: labels are told to networks over images, got network "
+                f'"{self.network}"; use "residual" or "unet", or make the label a column of the table'
+            )
         if self.images.num_classes and self.objective not in LABELLED:
             raise DataError(
                 f'images.num_classes={self.images.num_classes}: labels are learned by objectives "cooperative" and '

@@ -54,7 +54,8 @@ class TrainingFolder:
             seed: asked for now.
 
         Raises:
-            RunFolderError: when the run was begun with another seed, other rows or other settings.
+            RunFolderError: when the run was begun with another seed, other rows or other settings, or is a density that was
+                written there without being fitted there.
         """
         path = self.folder.path
         if not self.folder.has(SETTINGS):
@@ -67,6 +68,10 @@ class TrainingFolder:
         if began_with != seed:
             raise RunFolderError(
                 f"the run in {path} was begun with seed {began_with}, now asked for {seed}: give the same"
+            )
+        if self.is_finished and "rows" not in values:
+            raise RunFolderError(
+                f"{path} holds a finished density that was not fitted there: load it, or start anew with --force"
             )
         if values.get("rows", _fingerprint(dataset)) != _fingerprint(dataset):
             raise RunFolderError(
@@ -134,10 +139,18 @@ def _fingerprint(dataset: Dataset) -> str:
 def _differences(asked: FitSettings, saved: FitSettings) -> list[str]:
     """Settings asked for (not left at their default) that the saved ones do not have, in words."""
     found = []
-    for one, other, plain in ((asked, saved, FitSettings()), (asked.training, saved.training, FitSettings().training)):
-        for field in dataclasses.fields(plain):
+    plain = FitSettings()
+    for one, other, usual in (
+        (asked, saved, plain),
+        (asked.training, saved.training, plain.training),
+        (asked.images, saved.images, plain.images),
+    ):
+        for field in dataclasses.fields(usual):
             wanted, kept = getattr(one, field.name), getattr(other, field.name)
-            if field.name not in ("training", "num_steps") and wanted not in (getattr(plain, field.name), kept):
+            if field.name not in ("training", "images", "num_steps") and wanted not in (
+                getattr(usual, field.name),
+                kept,
+            ):
                 found.append(f"{field.name} was {kept}, now asked for {wanted}")
     return found
 

@@ -158,6 +158,7 @@ class _ScoreLearner:
             v(levels).to(clean).reshape(column) for v in (network.schedule.alpha_at, network.schedule.sigma_at)
         )
         noise = normal_draws(clean.shape, clean, generator)
+        network.train()
         with torch.enable_grad():
             point = (alpha * clean + sigma * noise).requires_grad_(True)
             (score,) = torch.autograd.grad(network.log_density(point, levels).sum(), point, create_graph=True)
@@ -165,3 +166,4 @@ class _ScoreLearner:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
+        network.eval()

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from drl_density.devices import normal_draws
-from drl_density.errors import NumericalError
 from drl_density.model import EnergySequence
 from drl_density.seeding import globally_seeded
 
@@ -57,11 +56,7 @@ def sequence_path(model: EnergySequence, *, level: float = 0.0, steps_per_level:
     >>> len(path.log_densities), path.levels[0], path.levels[-1]
     (17, 8.0, 0.0)
     """
-    if not model.is_integrable:
-        raise NumericalError(
-            "improper: exp(F) is not known to have a finite integral, so it has no log Z. Give the sequence a Gaussian "
-            "base and a network of bounded growth, or declare is_integrable=True where you can prove it"
-        )
+    model.check_integrable()
     num_steps = max(1, math.ceil((model.num_levels - level) * steps_per_level))
     levels = torch.linspace(model.num_levels, level, num_steps + 1, dtype=torch.float64).tolist()
     levels[-1] = level

@@ -27,6 +27,7 @@ def level_recursion(model: EnergySequence, draws: Sequence[Tensor]) -> Tensor:
 
     Raises:
         ValueError: another number of levels.
+        NumericalError: an improper model.
 
     Source: Gao et al. 2021, section 4.
 
@@ -38,6 +39,7 @@ def level_recursion(model: EnergySequence, draws: Sequence[Tensor]) -> Tensor:
     """
     if len(draws) != model.num_levels:
         raise ValueError(f"expected draws of levels 1 to {model.num_levels}, got {len(draws)} sets")
+    model.check_integrable()
     result, total = [], torch.zeros((), dtype=torch.float64)
     with torch.no_grad():
         for level in reversed(range(model.num_levels)):

@@ -57,7 +57,7 @@ def sample_posterior(
         generator: source of randomness.
 
     Raises:
-        NumericalError: when every particle is lost.
+        NumericalError: when every particle is lost, or the prior is improper, which leaves the evidence without meaning.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model

@@ -154,7 +154,7 @@ def test_scaling_keeps_the_mean_of_the_centred_square(tmp_path):
     )
     wanted = pixels[:, 2:6].reshape(2, 2, 2, 2).mean((1, 3))
     nearest = (together(data)[:, 0].double() - torch.from_numpy(wanted)).abs().amax((1, 2)).min()
-    assert float(nearest) <= 0.5
+    assert float(nearest) <= 1.0  # each of the two directions is rounded
 
 
 def test_images_go_through_a_fit(tiny_settings):
@@ -204,7 +204,7 @@ BAD = {
         lambda p: (np.savez(p / "a.npz", x_train=GREY, x_test=GREY[:, :4]), p / "a.npz")[1],
         "training and test images differ",
     ),
-    "one for white": (lambda p: GREY // 200, r"the array: expected 8-bit images.*got uint8 in \[0, 1\]"),
+    "one for white": (lambda p: GREY // 200, "the array: .* multiply images of zeros and ones by 255"),
     "channels": (lambda p: np.zeros((5, 4, 4, 2), np.uint8), "1 or 3 channels"),
 }
 

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import math
 import shutil
+import sys
 import time
 
 import pandas as pd
@@ -124,8 +125,12 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, ti
     for name, value in tiny_density.model.state_dict().items():
         assert torch.equal(value, density.model.state_dict()[name]), name
     assert density.estimate.value == tiny_density.estimate.value
+    monkeypatch.setattr(sys.modules["drl_density.density.fit"], "_finish", lambda *_: pytest.fail("finished again"))
     again = drl.fit(tiny_data, out=tmp_path / "run", resume=True, progress=False)
     assert torch.equal(again.pool, density.pool)
+    density.save(tmp_path / "copy")
+    with pytest.raises(RunFolderError, match="not fitted there"):
+        drl.fit(tiny_data, out=tmp_path / "copy", resume=True, progress=False)
     with pytest.raises(RunFolderError, match="begun with seed 0, now asked for 1"):
         drl.fit(tiny_data, seed=1, out=tmp_path / "run", resume=True, progress=False)
     others = drl.load_dataset(tiny_data.train.numpy() + 1)

@@ -17,6 +17,7 @@ from drl_density.datasets import Column
 from drl_density.density import ImageSettings, check_memory, floor, footprint
 from drl_density.density.build import build_doctor, build_model, build_objective, fresh_state, training_batches
 from drl_density.density.floor import gaussian_log_density, histogram_log_density
+from drl_density.density.footprint import available_memory
 from drl_density.density.selection import AnnealedLikelihood
 from drl_density.density.table import prepare_table
 from drl_density.errors import DataError, RunFolderError
@@ -308,6 +309,9 @@ def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
     model = build_model(settings, QuadraticBase(16, 1.0), seed=0)
     assert small.num_parameters == sum(part.numel() for part in model.network.parameters())
     check_memory(settings)
+    alone = available_memory()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert 0.2 < available_memory() / alone < 0.3
     module = sys.modules[footprint.__module__]
     monkeypatch.setattr(module, "available_memory", lambda _: 1000)
     monkeypatch.setattr(
@@ -338,6 +342,9 @@ def test_checkpoints_keep_less_and_an_initialiser_keeps_more(pictures):
     settings = dataclasses.replace(settings, images=dataclasses.replace(settings.images, num_blocks=12))
     spared = dataclasses.replace(settings, training=dataclasses.replace(settings.training, is_checkpointed=True))
     assert 0.2 < footprint(spared).activation_bytes / footprint(settings).activation_bytes < 0.45
+    twice = dataclasses.replace(spared, objective="denoising", classification_weight=0.0)
+    once = dataclasses.replace(settings, objective="langevin", classification_weight=0.0)
+    assert footprint(twice).activation_bytes == pytest.approx(2 * footprint(once).activation_bytes, rel=1e-6)
     together = dataclasses.replace(settings, objective="cooperative", classification_weight=0.0)
     alone = dataclasses.replace(together, objective="langevin")
     assert footprint(together).activation_bytes > 1.01 * footprint(alone).activation_bytes
@@ -345,6 +352,11 @@ def test_checkpoints_keep_less_and_an_initialiser_keeps_more(pictures):
 
 UNIT_RANGE = np.random.default_rng(0).uniform(size=(400, 4, 4))
 BAD = [
+    (
+        lambda: drl.FitSettings(objective="denoising", images=ImageSettings(num_classes=2)).resolve(100, 4, 0.1),
+        DataError,
+        "labels are told to networks over images",
+    ),
     (lambda: drl.FitSettings.preset("cifar"), ValueError, "preset must be one of cifar10"),
     (lambda: ImageSettings(shape=(3, 32, 32)).resolve((1, 4, 4)), DataError, "the data has"),
     (lambda: ImageSettings().resolve((13,)), DataError, "needs images"),
@@ -508,6 +520,17 @@ def test_score_matching_learns_labels(labelled):
         sides.append(right_over_left(density.transform.inv(draws.double())))
     assert float((sides[0] < -20).double().mean()) > 0.8
     assert float((sides[1] > 20).double().mean()) > 0.8
+
+
+def test_an_image_fit_is_started_again_by_its_own_command(pictures, tmp_path):
+    """Settings that a fit fills in by itself, such as the shape of images, are not taken for other settings."""
+    settings = settings_for("digits", base="gaussian", num_particles=8, num_pool_draws=24)
+    first = drl.fit(pictures, settings=settings, out=tmp_path / "run", progress=False)
+    again = drl.fit(pictures, settings=settings, out=tmp_path / "run", resume=True, progress=False)
+    assert torch.equal(first.pool, again.pool)
+    wider = dataclasses.replace(settings, images=dataclasses.replace(settings.images, num_blocks=3))
+    with pytest.raises(RunFolderError, match="num_blocks was 1, now asked for 3"):
+        drl.fit(pictures, settings=wider, out=tmp_path / "run", resume=True, progress=False)
 
 
 def test_guide_writes_a_run(labelled_fit, tmp_path, capsys):

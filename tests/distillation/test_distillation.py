@@ -18,6 +18,7 @@ from drl_density.distillation import (
     unbiased_mmd,
 )
 from drl_density.distillation.em import correct_pairs
+from drl_density.networks import ResidualEnergy, ResidualSettings
 from drl_density.samplers import DDIMSettings
 from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence, seeded_generator
 
@@ -279,6 +280,19 @@ def test_more_corrections_cover_modes_that_one_misses():
     assert covered[16] >= covered[1] + 7
 
 
+def test_the_learner_of_scores_moves_its_spectral_norms():
+    """A pass that learns is one of training mode: power iterations follow the weights that they normalise."""
+    sizes = ResidualSettings((1, 4, 4), num_channels=4, multipliers=(1,), num_blocks=1)
+    network = ResidualEnergy(sizes, generator=seeded_generator(0))
+    learner = drl.EnergySequence(drl.NoiseSchedule.log_spaced(2), network, (16,))
+    before = network.enter.kernel.u.clone()
+    settings = EMDistillationSettings(num_steps=1, num_corrections=1, batch_size=4)
+    student = OneStepGenerator(torch.nn.Linear(16, 16), 16)
+    distill(learner, student, score_network=learner, settings=settings, generator=seeded_generator(1))
+    assert not torch.equal(network.enter.kernel.u, before)
+    assert not learner.training
+
+
 def test_student_scores_can_be_learned():
     system = gaussian_sequence(torch.zeros(2), 0.5 * torch.eye(2), drl.NoiseSchedule.log_spaced(6))
     student = OneStepGenerator(torch.nn.Linear(2, 2, dtype=torch.float64), 2)
@@ -288,6 +302,7 @@ def test_student_scores_can_be_learned():
         num_steps=150, num_corrections=2, learning_rate=0.02, score_learning_rate=0.01, lowest_level=3.0
     )
     distill(system.model, student, score_network=learner, settings=settings, generator=seeded_generator(0))
+    assert not learner.training
     spread = student.sample(4000, generator=seeded_generator(1)).var(0)
     assert bool(((spread > 0.25) & (spread < 1.0)).all())
     with pytest.raises(ValueError, match="either a score_network"):

@@ -331,7 +331,7 @@ def test_a_lost_mode_is_unknown_and_never_small():
 
 def test_improper_and_wrong_targets_are_refused():
     model = drl.EnergySequence(drl.NoiseSchedule.log_spaced(2), torch.nn.Linear(2, 1), (2,), has_base=False)
-    for estimate in (drl.sandwich, sequence_path):
+    for estimate in (drl.sandwich, sequence_path, lambda m: level_recursion(m, [torch.zeros(3, 2)] * 2)):
         with pytest.raises(NumericalError, match="improper"):
             estimate(model)
     with pytest.raises(ValueError, match="without batch shape"):
