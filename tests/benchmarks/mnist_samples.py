@@ -135,6 +135,8 @@ def sources(
     if not args.chain_steps:
         return
     chains = (args.chains or args.samples) // len(parts)
+    if not chains:
+        raise SystemExit(f"--chains {args.chains} makes none for some of {len(parts)} labels: ask for at least so many")
     between = torch.cat(noised)[torch.randperm(sum(map(len, noised)), generator=generator)]
     between = float((between[:-1] - between[1:]).square().mean())
     for name, starts in (("data", noised), ("noise", drawn)):
