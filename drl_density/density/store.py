@@ -61,6 +61,10 @@ class TrainingFolder:
         if not self.folder.has(SETTINGS):
             return None
         values = self.folder.read_json(SETTINGS)
+        if self.is_finished and values.get("rows") is None:
+            raise RunFolderError(
+                f"{path} holds a finished density that was not fitted there: load it, or start anew with --force"
+            )
         try:
             settings, began_with = FitSettings.from_dict(values["fit"]), values["seed"]
         except (KeyError, TypeError) as error:
@@ -68,10 +72,6 @@ class TrainingFolder:
         if began_with != seed:
             raise RunFolderError(
                 f"the run in {path} was begun with seed {began_with}, now asked for {seed}: give the same"
-            )
-        if self.is_finished and "rows" not in values:
-            raise RunFolderError(
-                f"{path} holds a finished density that was not fitted there: load it, or start anew with --force"
             )
         if values.get("rows", _fingerprint(dataset)) != _fingerprint(dataset):
             raise RunFolderError(
@@ -123,8 +123,7 @@ class TrainingFolder:
 
     def finish(self, density: Density) -> None:
         """Write the finished density, with what a run started once more is compared with."""
-        begun = self.folder.read_json(SETTINGS)
-        _write_density(self.folder, density, {name: begun[name] for name in ("rows",) if name in begun})
+        _write_density(self.folder, density, rows=self.folder.read_json(SETTINGS).get("rows"))
 
 
 def _fingerprint(dataset: Dataset) -> str:
@@ -182,7 +181,7 @@ def save_density(density: Density, path: str | Path, *, force: bool = False) -> 
         RunFolderError: if the folder holds a run and ``force`` is not given, or the disk is full.
     """
     folder = RunFolder.create(path, force=force)
-    _write_density(folder, density, {})
+    _write_density(folder, density, rows=None)
     return folder.path
 
 
@@ -218,7 +217,8 @@ def load_density(path: str | Path) -> Density:
         raise RunFolderError(f"{path}: the run is damaged or of another version ({error!r})") from error
 
 
-def _write_density(folder: RunFolder, density: Density, begun: dict[str, Any]) -> None:
+def _write_density(folder: RunFolder, density: Density, *, rows: str | None) -> None:
+    """``rows`` tells the fit's data apart where it was fitted in this folder; None elsewhere."""
     transform, transform_tensors = transform_to_state(density.transform)
     estimate, estimate_tensors = density.estimate.to_state()
     tensors = {f"model.{name}": value for name, value in density.model.state_dict().items()}
@@ -242,7 +242,7 @@ def _write_density(folder: RunFolder, density: Density, begun: dict[str, Any]) -
             "plan": dataclasses.asdict(density.plan),
             "baselines": dataclasses.asdict(density.baselines),
             "details": density.details,
-            **begun,
+            "rows": rows,
         },
     )
 
