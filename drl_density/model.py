@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from drl_density.devices import whole_float32
 from drl_density.distributions import ChainSampler, EnergyDistribution, RecoveryDistribution, SamplerPolicy
-from drl_density.errors import NumericalError
 from drl_density.mcmc import PassGraphs
 from drl_density.networks import NoisedGaussianMixture, QuadraticBase, held_weights
 from drl_density.schedule import Level, NoiseSchedule
@@ -138,21 +137,6 @@ class EnergySequence(nn.Module):
         if dtype is not None:
             self.to(dtype)
         self.eval()
-
-    def check_integrable(self) -> None:
-        """Refuse to speak of log Z where exp(F) is not known to have a finite integral.
-
-        Raises:
-            NumericalError: "improper", with what to do.
-
-        >>> from drl_density.testing import GaussianMixtureSequence
-        >>> GaussianMixtureSequence.example().model.check_integrable()
-        """
-        if not self.is_integrable:
-            raise NumericalError(
-                "improper: exp(F) is not known to have a finite integral, so it has no log Z. Give the sequence a Gaussian "
-                "base and a network of bounded growth, or declare is_integrable=True where you can prove it"
-            )
 
     @property
     def num_levels(self) -> int:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from drl_density.devices import normal_draws
+from drl_density.errors import NumericalError
 from drl_density.model import EnergySequence
 from drl_density.seeding import globally_seeded
 
@@ -56,7 +57,7 @@ def sequence_path(model: EnergySequence, *, level: float = 0.0, steps_per_level:
     >>> len(path.log_densities), path.levels[0], path.levels[-1]
     (17, 8.0, 0.0)
     """
-    model.check_integrable()
+    check_integrable(model)
     num_steps = max(1, math.ceil((model.num_levels - level) * steps_per_level))
     levels = torch.linspace(model.num_levels, level, num_steps + 1, dtype=torch.float64).tolist()
     levels[-1] = level
@@ -69,6 +70,19 @@ def sequence_path(model: EnergySequence, *, level: float = 0.0, steps_per_level:
     return AnnealingPath(
         model.top, tuple(at(value) for value in log_snrs), _normal_draws(model.event_shape, like), tuple(levels)
     )
+
+
+def check_integrable(model: EnergySequence) -> None:
+    """Refuse to speak of log Z where exp(F) is not known to have a finite integral.
+
+    Raises:
+        NumericalError: "improper", with what to do.
+    """
+    if not model.is_integrable:
+        raise NumericalError(
+            "improper: exp(F) is not known to have a finite integral, so it has no log Z. Give the sequence a Gaussian "
+            "base and a network of bounded growth, or declare is_integrable=True where you can prove it"
+        )
 
 
 def geometric_path(base: Any, log_density: LogDensity, *, num_bridges: int = 100) -> AnnealingPath:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from drl_density.model import EnergySequence
+from drl_density.partition.annealing_path import check_integrable
 from drl_density.weights import log_mean_exp
 
 
@@ -39,7 +40,7 @@ def level_recursion(model: EnergySequence, draws: Sequence[Tensor]) -> Tensor:
     """
     if len(draws) != model.num_levels:
         raise ValueError(f"expected draws of levels 1 to {model.num_levels}, got {len(draws)} sets")
-    model.check_integrable()
+    check_integrable(model)
     result, total = [], torch.zeros((), dtype=torch.float64)
     with torch.no_grad():
         for level in reversed(range(model.num_levels)):
