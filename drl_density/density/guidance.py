@@ -9,20 +9,29 @@ import torch
 from drl_density.density.fitted import Density, ToData
 from drl_density.density.forecast import final_annealing, num_pilot
 from drl_density.errors import DataError
+from drl_density.model import EnergySequence
 from drl_density.networks import guided
 from drl_density.partition import annealed_importance_sampling, sequence_path
 from drl_density.samplers import plan_progressive, sample_progressive
 
 
-def guided_density(density: Density, label: int, *, weight: float = 0.0, seed: int = 0) -> Density:
-    """See :meth:`Density.guided`."""
+def guided_model(density: Density, label: int, *, weight: float = 0.0) -> EnergySequence:
+    """The sequence of :meth:`Density.guided`, not normalised.
+
+    Raises:
+        DataError: for a label that the density does not know.
+    """
     values = tuple(density.details.get("labels", ()))
     if label not in values:
         have = f"it knows {', '.join(map(str, values))}" if values else "it was fitted without labels"
         raise DataError(f"there is no label {label} in this density: {have}")
+    return density.model.with_network(guided(density.model.network, values.index(label) + 1, weight)).eval()
+
+
+def guided_density(density: Density, label: int, *, weight: float = 0.0, seed: int = 0) -> Density:
+    """See :meth:`Density.guided`."""
     generator = torch.Generator().manual_seed(seed)
-    network = guided(density.model.network, values.index(label) + 1, weight)
-    model = density.model.with_network(network).eval()
+    model = guided_model(density, label, weight=weight)
     annealing, per_level = final_annealing(density.settings)
     path = sequence_path(model, steps_per_level=per_level)
     estimate = annealed_importance_sampling(path, settings=annealing, generator=generator)

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 import drl_density as drl
+from drl_density.density.guidance import guided_model
 from drl_density.mcmc import MALA, DualAveraging, Recording, run_chain
-from drl_density.networks import guided
 from drl_density.plots import plot_data_against_samples
 from drl_density.sample_quality import (
     FeatureExtractor,
@@ -58,6 +58,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, object]]:
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     density = drl.Density.load(args.run, device=args.device)
+    density.model.is_graphed = True
     data = drl.load_dataset(args.source, seed=args.seed)
     parts = split_by_label(density, data, args.samples, args.guidance)
     look, real = classifier_features(args.classifier), grey_levels(data.test[: args.samples])
@@ -103,14 +104,12 @@ class Part:
 
 def split_by_label(density: drl.Density, data: drl.Dataset, count: int, guidance: float) -> list[Part]:
     """A part per label of a fit that was told some, else one; ``count`` test rows in all."""
-    model, values = density.model, density.details["labels"]
-    model.is_graphed = True
+    values = density.details["labels"]
     if not values:
         if guidance:
             raise SystemExit("--guidance is for fits that were told labels (--settings.images.num-classes 10)")
-        return [Part(model, data.test[:count])]
-    networks = [guided(model.network, place, guidance) for place in range(1, len(values) + 1)]
-    models = [model.with_network(network).eval() for network in networks]
+        return [Part(density.model, data.test[:count])]
+    models = [guided_model(density, value, weight=guidance) for value in values]
     rows = [data.test[data.labels[2] == value][: count // len(values)] for value in values]
     return [Part(model, part) for model, part in zip(models, rows, strict=True)]
 
