@@ -108,8 +108,12 @@ _CDRL = {
 
 def _drl(name: str, what: str, side: int, *, blocks: int, batch: int, beta: float, note: str = "") -> Preset:
     multipliers = {32: (1, 2, 2, 2), 64: (1, 2, 2, 2, 4), 128: (1, 2, 2, 2, 4, 4)}[side]
+    shared = (
+        "ours: under torchrun every process holds its share of what training keeps of the weights; steps are the same"
+    )
     numbers = {
         **_DRL,
+        **(_given(shared, training__has_sharded_weights=True) if side == 128 else {}),
         **_given(DRL_NETWORK, images__multipliers=multipliers),
         **_given(DRL_README, images__num_blocks=blocks, training__batch_size=batch, training__first_moment_decay=beta),
     }

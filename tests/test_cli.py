@@ -315,8 +315,8 @@ def test_interruption_is_resumable(table, tmp_path, capsys, monkeypatch):
     def save_then_interrupt(self, name):
         save = saver(self, name)
 
-        def wrapped(state):
-            save(state)
+        def wrapped(tensors, scalars):
+            save(tensors, scalars)
             raise KeyboardInterrupt
 
         return wrapped
@@ -347,9 +347,9 @@ def test_a_run_that_torchrun_starts_again_goes_on_by_itself(run, table, tmp_path
     def watched(self, name):
         save = saver(self, name)
 
-        def wrapped(state):
-            save(state)
-            steps.append(state.step)
+        def wrapped(tensors, scalars):
+            save(tensors, scalars)
+            steps.append(scalars["step"])
             if len(steps) == 1:
                 raise Killed
 

@@ -107,8 +107,8 @@ def interrupted_once_saved(self, name, saver=TrainingFolder.saver):
     """The saver of a run that Ctrl-C reaches after its first state is written."""
     save = saver(self, name)
 
-    def wrapped(state):
-        save(state)
+    def wrapped(tensors, scalars):
+        save(tensors, scalars)
         raise KeyboardInterrupt
 
     return wrapped

@@ -15,9 +15,13 @@ from drl_density.density.image_networks import build_image_networks
 from drl_density.density.settings import FitSettings
 from drl_density.errors import DataError
 from drl_density.networks.attention import Attention
+from drl_density.training import TrainingSettings
 
 COPIES = 16
 """Copies of the weights while training: weights, gradient, two moments, average, best, a good state of five, its double."""
+
+SAVED = 5
+"""Copies that are whole in the process that saves, where weights are cut over processes: those of a saved state."""
 
 NARROW, ROWS = 8, 2
 """Channels and images on which activations are counted."""
@@ -103,12 +107,22 @@ def footprint(settings: FitSettings, device: torch.device | None = None) -> Foot
     chain = 1 if settings.objective in ("normal", "denoising") else settings.num_chain_steps + 1
     return Footprint(
         num_parameters=num_parameters,
-        weight_bytes=4 * num_parameters * COPIES,
+        weight_bytes=int(4 * num_parameters * _copies(training, device)),
         activation_bytes=int(kept * batch / training.num_shards),
         available_bytes=available_memory(device),
         seconds_per_step=per_row * batch * (chain + 3 + 1.5 * classified),
         num_steps=settings.training.num_steps,
     )
+
+
+def _copies(training: TrainingSettings, device: torch.device | None) -> float:
+    """Copies of the weights in the memory of one process, the one that holds most of them."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if not training.has_sharded_weights or count == 1:
+        return COPIES
+    saved = 0 if device is not None and device.type == "cuda" else SAVED
+    # Whole are the weights during a step, and the averaged ones, which are evaluated.
+    return 2 + (COPIES - 1) / count + saved
 
 
 @dataclass(frozen=True)

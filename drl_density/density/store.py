@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import Tensor
 
 from drl_density.datasets import Column, Dataset
 from drl_density.density.members import members_from_values, members_to_values
@@ -18,7 +18,7 @@ from drl_density.model import EnergySequence
 from drl_density.run_folder import SETTINGS, RunFolder
 from drl_density.samplers import ProgressivePlan
 from drl_density.schedule import NoiseSchedule
-from drl_density.training import TrainingState, history_dataset
+from drl_density.training import SaveState, TrainingState, history_dataset
 from drl_density.transforms import transform_from_state, transform_to_state
 from drl_density.weights import LogPartitionEstimate
 
@@ -101,16 +101,15 @@ class TrainingFolder:
             },
         )
 
-    def saver(self, name: str) -> Callable[[TrainingState], None]:
+    def saver(self, name: str) -> SaveState:
         """A callback that writes one member's state, and the history of the first."""
         prefix = f"{name}/"
 
-        def save(state: TrainingState) -> None:
-            tensors, scalars = state.to_tensors()
+        def save(tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
             self.tensors |= {prefix + key: tensor for key, tensor in tensors.items()}
             self.values[prefix] = scalars
             self.folder.write_tensors(STATE, self.tensors, self.values)
-            self.folder.write_dataset(HISTORY, history_dataset(state.history))
+            self.folder.write_dataset(HISTORY, history_dataset(scalars["history"]))
 
         return save
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -16,18 +17,22 @@ class Attention(nn.Module):
         num_channels: of the feature map.
         num_heads: into which the channels are split.
         num_groups: of the group normalisation before it; 0 for none.
+        generator: source of the weights.
 
-    >>> import torch
     >>> Attention(8)(torch.zeros(2, 8, 4, 4)).shape
     torch.Size([2, 8, 4, 4])
     """
 
-    def __init__(self, num_channels: int, *, num_heads: int = 1, num_groups: int = 0) -> None:
+    def __init__(
+        self, num_channels: int, *, num_heads: int = 1, num_groups: int = 0, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.norm = nn.GroupNorm(num_groups, num_channels, eps=1e-6) if num_groups else nn.Identity()
         self.project = nn.Conv2d(num_channels, 3 * num_channels, 1)
         self.out = nn.Conv2d(num_channels, num_channels, 1)
+        nn.init.kaiming_uniform_(self.project.weight, a=5**0.5, generator=generator)
+        nn.init.zeros_(self.project.bias)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 

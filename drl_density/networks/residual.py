@@ -120,7 +120,7 @@ class ResidualEnergy(nn.Module):
                 blocks.append(_Block(channels, outputs, width, settings, generator))
                 channels = outputs
                 if size in settings.attention_sizes:
-                    blocks.append(Attention(channels))
+                    blocks.append(Attention(channels, generator=generator))
             self.resolutions.append(blocks)
             size //= 2
         self.readout = SpectralLinear(width, channels, is_normalized=False, generator=generator)

@@ -8,7 +8,7 @@ from drl_density.training.langevin_chains import LangevinChains, draw_pairs
 from drl_density.training.langevin_recovery import LangevinRecovery
 from drl_density.training.objectives import Objective, RecoveryLikelihood, classification_loss
 from drl_density.training.score_matching import DenoisingScoreMatching
-from drl_density.training.state import TrainingState, new_state
+from drl_density.training.state import SaveState, TrainingState, new_state
 from drl_density.training.trainer import Batches, Evaluation, SelectionScore, TrainingSettings, history_dataset, train
 from drl_density.training.validation import ValidationLoss, validation_loss
 from drl_density.training.workers import Workers, joined_workers, num_restarts
@@ -28,6 +28,7 @@ __all__ = [
     "LangevinRecovery",
     "Objective",
     "RecoveryLikelihood",
+    "SaveState",
     "SelectionScore",
     "TrainingSettings",
     "TrainingState",

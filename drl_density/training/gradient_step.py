@@ -17,6 +17,7 @@ from torch import Tensor
 from drl_density.networks import frozen_power_iteration, settle_power_iteration
 from drl_density.seeding import globally_seeded
 from drl_density.training.objectives import LevelStatistics, Objective, ObjectiveValue
+from drl_density.training.sharded_weights import gathered_weights
 from drl_density.training.state import TrainingState
 from drl_density.training.workers import Workers
 
@@ -39,19 +40,23 @@ def gradient_step(
     # Spectral norms iterate once per step, not once per shard nor again for a checkpoint: every pass sees the same weights.
     stands_still = not is_whole or settings.is_checkpointed
     dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
-    with (
-        frozen_power_iteration(state.model) if stands_still else contextlib.nullcontext(),
-        state.model.precision(dtype),
-    ):
-        for generator in _shard_generators(state.generator, settings.num_shards, workers):
-            x = _moved(batches(settings.batch_size // settings.num_shards, generator), state.model.device)
-            value = _value(state, objective, x, generator)
-            (value.loss if is_whole else value.loss / settings.num_shards).backward()
-            values.append(value)
+    # Sharded weights add up their gradients themselves, and divide by the number of processes.
+    adds_up = workers.count > 1 and state.whole_model is None
+    share = 1 if state.whole_model is None else workers.count
+    with gathered_weights(state.model):
+        with (
+            frozen_power_iteration(state.model) if stands_still else contextlib.nullcontext(),
+            state.model.precision(dtype),
+        ):
+            for generator in _shard_generators(state.generator, settings.num_shards, workers):
+                x = _moved(batches(settings.batch_size // settings.num_shards, generator), state.model.device)
+                value = _value(state, objective, x, generator)
+                (value.loss if is_whole else share * value.loss / settings.num_shards).backward()
+                values.append(value)
+        if stands_still:
+            settle_power_iteration(state.model, num_iterations=1)
     value = values[0] if is_whole else _joined(values, settings.num_shards, workers)
-    if stands_still:
-        settle_power_iteration(state.model, num_iterations=1)
-    if workers.count > 1:
+    if adds_up:
         _add_up_gradients(state.model, workers)
     norm = state.clip_gradients(settings.max_gradient_norm)
     if bool(torch.isfinite(norm)):

@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from drl_density.errors import RunFolderError
 from drl_density.model import EnergySequence
 from drl_density.networks import settle_power_iteration
+from drl_density.training.sharded_weights import whole, whole_tensors
 
 
 @dataclass
@@ -35,6 +36,7 @@ class TrainingState:
         drawn: tensors that the source of batches draws anew as training goes on, such as cells missing in the data.
         best_step: where that was.
         best_level: the level that scored best there.
+        whole_model: where weights are cut over processes, a model with whole weights for evaluations; else None.
 
     >>> from drl_density import NoiseSchedule
     >>> from drl_density.networks import MLP, MLPSettings
@@ -58,14 +60,24 @@ class TrainingState:
     best: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     drawn: dict[str, Tensor] = field(default_factory=dict)
+    whole_model: EnergySequence | None = None
 
     SCALARS = ("step", "rate_factor", "num_rollbacks", "best_score", "best_step", "best_level", "history")
 
     @property
     def averaged_model(self) -> EnergySequence:
-        """The averaged sequence; averaged weights come with other weights' spectral norms, iterated anew here."""
-        settle_power_iteration(self.average.module)
-        return self.average.module
+        """The averaged sequence; averaged weights come with other weights' spectral norms, iterated anew here.
+
+        Where weights are cut over processes, all of them must ask.
+        """
+        if self.whole_model is None:
+            settle_power_iteration(self.average.module)
+            return self.average.module
+        self.whole_model.load_state_dict(whole_tensors(self.average.module.state_dict()))
+        settle_power_iteration(self.whole_model)
+        for mine, settled in zip(self.average.module.buffers(), self.whole_model.buffers(), strict=True):
+            mine.copy_(settled)
+        return self.whole_model
 
     def set_rates(self, rate: float) -> None:
         """Give every group of parameters its learning rate: ``rate`` times the doctor's factor and the group's own share."""
@@ -74,7 +86,8 @@ class TrainingState:
 
     def clip_gradients(self, largest: float) -> Tensor:
         """Scale the gradient of each group of parameters down to norm ``largest``; the norm of all before that."""
-        norms = [torch.nn.utils.clip_grad_norm_(group["params"], largest) for group in self.optimizer.param_groups]
+        groups = [group["params"] for group in self.optimizer.param_groups]
+        norms = [whole(torch.nn.utils.clip_grad_norm_(parameters, largest)) for parameters in groups]
         return norms[0] if len(norms) == 1 else torch.stack(norms).norm()
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -170,7 +183,8 @@ def new_state(
     )
 
 
-SaveState = Callable[[TrainingState], None]
+SaveState = Callable[[dict[str, Tensor], dict[str, Any]], None]
+"""Called with what :meth:`TrainingState.to_tensors` gives, whole, which it may keep but not change."""
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 import time
@@ -20,6 +19,7 @@ from drl_density.model import EnergySequence
 from drl_density.training.doctor import Doctor, all_finite, gradient_free_statistics, spurious_gap
 from drl_density.training.gradient_step import gradient_step, prepare_network
 from drl_density.training.objectives import LevelStatistics, Objective
+from drl_density.training.sharded_weights import is_sharded, join_weights, shard_weights, whole_tensors_of_first
 from drl_density.training.state import SaveState, TrainingState
 from drl_density.training.validation import validation_loss
 from drl_density.training.workers import Workers
@@ -68,10 +68,12 @@ class TrainingSettings:
         is_compiled: the network is compiled by ``torch.compile``.
         is_graphed: chains replay their passes from CUDA graphs, on a CUDA device; results are the same.
         is_checkpointed: the network computes activations again on the way back in place of keeping them.
+        has_sharded_weights: several processes cut weights, moments, averages and kept states among them (FSDP2) in place of
+            holding a copy each; without effect on one process.
 
     Raises:
-        ValueError: counts or rates that are not positive, an average_decay outside [0, 1), or shards that do not
-            divide the batch.
+        ValueError: counts or rates that are not positive, an average_decay outside [0, 1), shards that do not
+            divide the batch, or sharded weights together with what needs them in one place.
 
     >>> settings = TrainingSettings(num_steps=1000, warmup_steps=10)
     >>> settings.rate(9) > settings.rate(500) > settings.rate(999)
@@ -92,6 +94,7 @@ class TrainingSettings:
     is_compiled: bool = False
     is_graphed: bool = False
     is_checkpointed: bool = False
+    has_sharded_weights: bool = False
     warmup_steps: int = 100
     decay: Literal["cosine", "constant"] = "cosine"
     first_moment_decay: float = 0.9
@@ -109,6 +112,11 @@ class TrainingSettings:
             raise ValueError(
                 f"num_shards must divide batch_size, got num_shards={self.num_shards} and batch_size={self.batch_size}"
             )
+        for name in ("is_compiled", "is_graphed", "is_channels_last"):
+            if self.has_sharded_weights and getattr(self, name):
+                raise ValueError(
+                    f"has_sharded_weights moves weights about, and {name} needs them to stand still: switch one of them off"
+                )
 
     def rate(self, step: int) -> float:
         """Learning rate at a step.
@@ -131,7 +139,7 @@ class Evaluation:
         score: selection score of an averaged model; without it the negative validation loss selects.
         on_record: called with each history record.
         redraw: called with the state after each evaluation, before it is saved, to draw ``state.drawn`` anew.
-        save: called with the state after each evaluation.
+        save: called after each evaluation with (tensors, scalars) of the state, as ``TrainingState.to_tensors`` gives them.
         deadline: ``time.monotonic()`` value at which training stops with what it has, or None.
         on_step: called with the number of steps done, after each.
     """
@@ -191,10 +199,12 @@ def train(
         tensors, scalars = state.to_tensors()
         state.load_tensors(workers.share_tensors(tensors), workers.share(scalars))
     prepare_network(state.model.network, settings)
+    if settings.has_sharded_weights and workers.count > 1:
+        shard_weights(state, workers)
     state.model.is_graphed = settings.is_graphed
     if not state.best:
         _keep_best(state, {"validation_loss": math.inf}, evaluation, workers)
-    good = copy.deepcopy(state.to_tensors())
+    good = state.to_tensors()
     gathered = _Gathered(state.model.num_levels)
     while state.step < settings.num_steps and not _has_stalled(state, settings):
         value, norm = gradient_step(state, objective, batches, settings, workers)
@@ -207,12 +217,14 @@ def train(
             continue
         if not broken:
             workers.check_agreement(state.model.state_dict().values(), step=state.step)
-            record = workers.share(_evaluate(state, evaluation, gathered, settings) if workers.is_first else None)
+            model = state.averaged_model
+            record = _evaluate(model, state, evaluation, gathered, settings) if workers.is_first else None
+            record = workers.share(record)
             reason = doctor.run_away(record, state.history, num_features=state.model.event_shape.numel())
         else:
             reason = f"the gradient norm at step {state.step} is {norm}"
         gathered = _Gathered(state.model.num_levels)
-        if reason is not None or not all_finite(state.model):
+        if reason is not None or not _all_finite(state.model, workers):
             state = _roll_back(state, good, reason or "a parameter is not finite", doctor)
             continue
         record["complaints"] = doctor.complaints(record, num_features=state.model.event_shape.numel())
@@ -221,20 +233,34 @@ def train(
         if evaluation.redraw is not None:
             evaluation.redraw(state)
         state.drawn = workers.share_tensors(state.drawn)
-        good = copy.deepcopy(state.to_tensors())
+        good = state.to_tensors()
         if evaluation.on_record is not None and workers.is_first:
             evaluation.on_record(record)
-        if evaluation.save is not None and workers.is_first:
-            evaluation.save(state)
+        if workers.share(evaluation.save is not None):
+            tensors = whole_tensors_of_first(good[0], workers)
+            if workers.is_first and evaluation.save is not None:
+                evaluation.save(tensors, good[1])
         is_late = workers.share(evaluation.deadline is not None and time.monotonic() > evaluation.deadline)
         if is_late:
             break
+    if state.whole_model is not None:
+        join_weights(state)
     return state
 
 
 def _has_stalled(state: TrainingState, settings: TrainingSettings) -> bool:
     """Early stopping; asked of the state alone, so that a run killed after it has stopped does not go on when resumed."""
     return (state.step - state.best_step) // settings.evaluate_every >= settings.patience
+
+
+def _all_finite(model: EnergySequence, workers: Workers) -> bool:
+    """Of this process's part of the weights, and of all others'."""
+    if not any(is_sharded(parameter) for parameter in model.parameters()):
+        return all_finite(model)
+    mine = [parameter.to_local() if is_sharded(parameter) else parameter for parameter in model.parameters()]
+    count = torch.tensor([float(not all(bool(torch.isfinite(part).all()) for part in mine))])
+    workers.add_up(count)
+    return not bool(count)
 
 
 class _Gathered:
@@ -265,9 +291,8 @@ class _Gathered:
 
 
 def _evaluate(
-    state: TrainingState, evaluation: Evaluation, gathered: _Gathered, settings: TrainingSettings
+    model: EnergySequence, state: TrainingState, evaluation: Evaluation, gathered: _Gathered, settings: TrainingSettings
 ) -> dict[str, Any]:
-    model = state.averaged_model
     model.eval()
     record: dict[str, Any] = {"step": state.step, **gathered.means()}
     rows = evaluation.rows.to(model.device)
@@ -294,7 +319,7 @@ def _keep_best(state: TrainingState, record: dict[str, Any], evaluation: Evaluat
     record |= score.details
     if score.value > state.best_score:
         state.best_score, state.best_step, state.best_level = score.value, state.step, score.level
-        state.best = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+        state.best = {name: tensor.detach().clone() for name, tensor in state.average.module.state_dict().items()}
 
 
 def _roll_back(state: TrainingState, good: tuple, reason: str, doctor: Doctor) -> TrainingState:

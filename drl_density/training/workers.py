@@ -1,7 +1,8 @@
 """The processes of one data-parallel run: who does what, and the few words they exchange.
 
-Every process holds the whole state. What they exchange are sums of gradients and statistics, the first process's records,
-and once at the start its state. Nothing is pickled, on disk or on the wire.
+Every process holds the whole state, unless :mod:`drl_density.training.sharded_weights` cuts it. What they exchange are sums
+of gradients and statistics, the first process's records, and once at the start its state. Nothing is pickled, on disk or on
+the wire.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Workers:
             tensors: changed in place.
         """
         if self.count > 1:
-            with _said_when_lost():
+            with said_when_lost():
                 for tensor in tensors:
                     distributed.all_reduce(tensor)
 
@@ -83,7 +84,7 @@ class Workers:
         if self.count == 1:
             return values
         text = json.dumps(values).encode() if self.is_first else b""
-        with _said_when_lost():
+        with said_when_lost():
             size = torch.tensor([len(text)])
             distributed.broadcast(size, 0)
             sent = torch.zeros(int(size), dtype=torch.uint8)
@@ -104,7 +105,7 @@ class Workers:
         result = {}
         for name, (shape, dtype) in kinds.items():
             tensor = tensors[name].cpu() if self.is_first else torch.empty(shape, dtype=getattr(torch, dtype))
-            with _said_when_lost():
+            with said_when_lost():
                 distributed.broadcast(tensor, 0)
             result[name] = tensor
         return result
@@ -121,7 +122,9 @@ class Workers:
         """
         if self.count == 1:
             return
-        total = torch.stack([tensor.detach().double().sum().cpu() for tensor in tensors]).sum()
+        # Of weights that are cut over processes there is one copy only.
+        held = [tensor.detach().double().sum().cpu() for tensor in tensors if not hasattr(tensor, "full_tensor")]
+        total = torch.stack(held).sum() if held else 0.0
         sums = torch.zeros(self.count, dtype=torch.float64)
         sums[self.rank] = total
         self.add_up(sums)
@@ -134,7 +137,7 @@ class Workers:
     def wait(self) -> None:
         """Wait for all processes."""
         if self.count > 1:
-            with _said_when_lost():
+            with said_when_lost():
                 distributed.barrier()
 
 
@@ -174,7 +177,8 @@ def num_restarts() -> int:
 
 
 @contextlib.contextmanager
-def _said_when_lost() -> Iterator[None]:
+def said_when_lost() -> Iterator[None]:
+    """Inside, an error of what travels between processes is told as :class:`~drl_density.errors.WorkerLost`."""
     try:
         yield
     except RuntimeError as error:

@@ -297,6 +297,25 @@ def test_guidance_is_the_density_it_claims():
         type(both_net := composed(exact, [1]))(exact, (1, 0), (1.0, both_net.weights[0]))
 
 
+@pytest.mark.parametrize(
+    ("network", "sizes"),
+    [
+        (ResidualEnergy, ResidualSettings((1, 8, 8), num_channels=8, attention_sizes=(8, 4), num_classes=3)),
+        (ResidualEnergy, ResidualSettings((1, 8, 8), num_channels=8, is_normalized=False, starts_at_zero=True)),
+        (UNetEnergy, UNetEnergySettings((1, 8, 8), num_channels=8, num_classes=3)),
+        (UNet, UNetSettings((1, 8, 8), num_channels=8, multipliers=(1, 2), attention_sizes=(4,), num_classes=3)),
+    ],
+)
+def test_the_generator_alone_decides_every_weight(network, sizes):
+    """Whatever the global generator stands at."""
+    states = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        states.append(network(sizes, generator=seeded_generator()).state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+
+
 def test_labels_reach_energy_and_initialiser():
     net = wake(network(num_classes=3)).eval()
     x, log_snr = images(), torch.zeros(4, dtype=torch.float64)

@@ -118,8 +118,8 @@ def test_a_fit_killed_at_a_random_step_ends_with_the_same_bits(tmp_path):
     assert not torch.equal(rows, fit_small(small_state(seed=1)).rows)
     folder = RunFolder.create(tmp_path / "run")
 
-    def save(current):
-        folder.write_tensors(STATE, *current.to_tensors())
+    def save(tensors, scalars):
+        folder.write_tensors(STATE, tensors, scalars)
 
     torch.manual_seed(1)
     for block in (1, 2):

@@ -1,6 +1,6 @@
 """A small resumable training run for the tests of processes: started by them alone, in pairs, or under torchrun.
 
-python -m tests.training.two_mode_run FOLDER [--kill RANK:STEP ...] [--then-lose]
+python -m tests.training.two_mode_run FOLDER [--kill RANK:STEP ...] [--then-lose] [--sharded]
 """
 
 import argparse
@@ -46,7 +46,7 @@ def first_gradient(workers):
     return {name: p.grad for name, p in state.model.named_parameters() if p.grad is not None}
 
 
-def run(folder, batches=draw):
+def run(folder, batches=draw, settings=SETTINGS):
     """Train from what the folder holds to the end, saving at every evaluation; returns the state."""
     workers, state = Workers.current(), fresh()
     store = None
@@ -56,12 +56,12 @@ def run(folder, batches=draw):
         if store.has(STATE):
             state.load_tensors(*store.read_tensors(STATE))
 
-    def save(current):
-        for name in (STATE, f"step_{current.step}.safetensors"):
-            store.write_tensors(name, *current.to_tensors())
+    def save(tensors, scalars):
+        for name in (STATE, f"step_{scalars['step']}.safetensors"):
+            store.write_tensors(name, tensors, scalars)
 
     rows = draw(128, torch.Generator().manual_seed(1))
-    return train(state, OBJECTIVE, batches, settings=SETTINGS, evaluation=Evaluation(rows, save=save))
+    return train(state, OBJECTIVE, batches, settings=settings, evaluation=Evaluation(rows, save=save))
 
 
 def main():
@@ -70,7 +70,9 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kill", nargs="*", default=[], help="who dies after how many own steps, one per start")
     parser.add_argument("--then-lose", action="store_true")
+    parser.add_argument("--sharded", action="store_true", help="weights are cut over the processes")
     args = parser.parse_args()
+    settings = dataclasses.replace(SETTINGS, has_sharded_weights=args.sharded)
     torch.set_num_threads(1)
     with joined_workers() as workers:
         own_shards = len(workers.own(SETTINGS.num_shards))
@@ -84,7 +86,7 @@ def main():
                 os.kill(os.getpid(), signal.SIGKILL)
             return draw(num_rows, generator)
 
-        run(args.folder, batches)
+        run(args.folder, batches, settings)
         if args.then_lose:
             gradients = first_gradient(workers)
             if workers.rank == 1:

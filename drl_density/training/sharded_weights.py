@@ -1,0 +1,178 @@
+"""Weights that are cut over the processes of a run by torch's FSDP2: each holds its share of all that is kept of them.
+
+Between steps a process holds its part of the weights, moments, averages and kept states. A step gathers the weights once,
+for all of its chain and learning passes, and lets them go at its end; on the way back gradients are summed and cut block
+by block. What travels is what data parallelism sends: the weights once, their gradients once.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from drl_density.errors import WorkerLost
+from drl_density.training.workers import Workers, said_when_lost
+
+if TYPE_CHECKING:
+    from drl_density.training.state import TrainingState
+
+
+def shard_weights(state: TrainingState, workers: Workers) -> None:
+    """Cut the weights of a state, their averages, moments and kept copies over the processes, in place.
+
+    Blocks (members of a ``ModuleList``) are units of their own. ``state.whole_model`` is left to be filled for evaluations.
+
+    Args:
+        state: the same in every process.
+        workers: all processes of the run.
+    """
+    plain = copy.deepcopy(state.average.module)
+    tensors, scalars = state.to_tensors()
+    names = {parameter: name for name, parameter in state.model.named_parameters()}
+    groups = [[names[parameter] for parameter in group["params"]] for group in state.optimizer.param_groups]
+    with said_when_lost():
+        for model in (state.model, state.average.module):
+            _cut(model, workers)
+        parameters = dict(state.model.named_parameters())
+        _give(state.optimizer, [[parameters[name] for name in group] for group in groups])
+        # Moments go by number; a parameter's own way of being cut serves all that has its shape.
+        by_number = {str(number): parameters[name] for number, name in enumerate(sum(groups, []))}
+        for name, tensor in tensors.items():
+            kind, _, rest = name.partition(".")
+            owner = by_number[rest.partition(".")[0]] if kind == "optimizer" else _owner(parameters, kind, rest)
+            if owner is not None and owner.shape == tensor.shape:
+                tensors[name] = _cut_as(owner, tensor)
+    state.whole_model = plain
+    state.load_tensors(tensors, scalars)
+
+
+def join_weights(state: TrainingState) -> None:
+    """Undo :func:`shard_weights`: every process holds the whole state again.
+
+    Args:
+        state: changed in place.
+    """
+    tensors, scalars = state.to_tensors()
+    tensors, model = whole_tensors(tensors), state.whole_model
+    names = {parameter: name for name, parameter in state.model.named_parameters()}
+    groups = [[names[parameter] for parameter in group["params"]] for group in state.optimizer.param_groups]
+    parameters = dict(model.named_parameters())
+    _give(state.optimizer, [[parameters[name] for name in group] for group in groups])
+    state.model, state.average = model, AveragedModel(model, multi_avg_fn=state.average.multi_avg_fn, use_buffers=False)
+    state.whole_model = None
+    state.load_tensors(tensors, scalars)
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether a tensor is one process's part of a whole."""
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The whole of a tensor, in every process; all of them must ask.
+
+    Args:
+        tensor: perhaps cut over processes.
+    """
+    if not is_sharded(tensor):
+        return tensor
+    with said_when_lost():
+        return tensor.full_tensor()
+
+
+def whole_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The wholes of tensors by name, in every process; all of them must ask.
+
+    Args:
+        tensors: perhaps cut over processes.
+    """
+    return {name: whole(tensor) for name, tensor in tensors.items()}
+
+
+def whole_tensors_of_first(tensors: dict[str, Tensor], workers: Workers) -> dict[str, Tensor]:
+    """The wholes of tensors by name for the first process, joined one by one in main memory, and none for the others.
+
+    Args:
+        tensors: perhaps cut over processes; all of them must ask.
+        workers: all processes of the run.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        joined = whole(tensor)
+        if workers.is_first:
+            found[name] = joined.cpu() if is_sharded(tensor) else tensor
+    return found
+
+
+@contextmanager
+def gathered_weights(model: nn.Module) -> Iterator[None]:
+    """Inside, weights that are cut over processes are whole in each of them; others are left alone.
+
+    Args:
+        model: all processes gather the same one.
+
+    Raises:
+        WorkerLost: when another process is gone, now or in a backward pass inside.
+    """
+    units = [module for module in model.modules() if hasattr(module, "unshard")]
+    if not units:
+        yield
+        return
+    with said_when_lost():
+        for unit in units:
+            unit.unshard()
+    try:
+        with warnings.catch_warnings():
+            # A view that a network returns is harmless here: nothing is written into it.
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
+            yield
+    except RuntimeError as error:  # gradients travel in backward passes
+        if re.search("gloo|nccl|connection", str(error), re.IGNORECASE) and not isinstance(error, WorkerLost):
+            with said_when_lost():
+                raise
+        raise
+    for unit in units:
+        unit.reshard()
+
+
+def _cut(model: nn.Module, workers: Workers) -> None:
+    from torch.distributed import group  # not at the top: takes longer than all the rest of an import
+    from torch.distributed.device_mesh import DeviceMesh
+    from torch.distributed.fsdp import fully_shard
+
+    parts = [part for part in model.children() if any(True for _ in part.parameters())]
+    device = next(model.parameters()).device.type
+    mesh = DeviceMesh.from_group(group.WORLD, device)
+    lists = [module for part in parts for module in part.modules() if isinstance(module, nn.ModuleList)]
+    blocks = [block for blocks in lists for block in blocks if not isinstance(block, nn.ModuleList)]
+    for part in [*blocks, *parts]:
+        unit = fully_shard(part, mesh=mesh, reshard_after_forward=False)
+        unit.set_reshard_after_backward(False, recurse=False)
+    assert mesh.size() == workers.count
+
+
+def _owner(parameters: dict[str, Tensor], kind: str, name: str) -> Tensor | None:
+    if kind == "average":
+        name = name.removeprefix("module.")
+    return parameters.get(name) if kind in ("model", "average", "best") else None
+
+
+def _cut_as(owner: Any, tensor: Tensor) -> Tensor:
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(tensor.to(owner.device), owner.device_mesh, owner.placements)
+
+
+def _give(optimizer: torch.optim.Optimizer, groups: list[list[Tensor]]) -> None:
+    """Other parameters for the optimiser's groups, without their moments."""
+    optimizer.state.clear()
+    for group, parameters in zip(optimizer.param_groups, groups, strict=True):
+        group["params"] = parameters

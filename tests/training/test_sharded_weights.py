@@ -1,0 +1,172 @@
+"""Weights cut over two processes: the steps of one process, a share of the memory, and clear words."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from drl_density import TrainingSettings
+from drl_density.density import FitSettings, ImageSettings
+from drl_density.density.footprint import footprint
+from drl_density.errors import WorkerLost
+from drl_density.run_folder import RunFolder
+from drl_density.training import Workers
+from drl_density.training.sharded_weights import gathered_weights, is_sharded, whole
+from tests.training.sharded_run import CASES, steps
+from tests.training.two_mode_run import STATE, run
+
+ROOT = Path(__file__).parents[2]
+
+
+def start_pair(module, *arguments, stderr=None):
+    """Two gloo processes of a module of the tests."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
+    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    command = [sys.executable, "-W", "error::UserWarning", "-m", f"tests.training.{module}", *map(str, arguments)]
+    return [
+        subprocess.Popen(command, cwd=ROOT, env={**environment, "RANK": rank}, stderr=stderr, text=True)
+        for rank in "01"
+    ]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """As the processes of a pair have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cut") / "run"
+    assert [process.wait(300) for process in start_pair("sharded_run", folder)] == [0, 0]
+    return RunFolder.open(folder)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cut_weights_take_the_steps_of_one_process(name, cut):
+    """Gradients to 1e-6 of the largest, then three steps of weights, averages and moments, for all objectives."""
+    wanted, kept_whole = steps(name, Workers())
+    found, scalars = cut.read_tensors(f"{name}.safetensors")
+    assert found.keys() == wanted.keys()
+    gradients = [key for key in wanted if key.startswith("gradient.")]
+    largest = max(float(wanted[key].abs().max()) for key in gradients)
+    assert largest > 0
+    for key in gradients:
+        assert float((found[key] - wanted[key]).abs().max()) <= 1e-6 * largest, key
+    assert float(found["norm"]) == pytest.approx(float(wanted["norm"]), rel=1e-5)
+    for key in wanted.keys() - gradients:
+        # Steps of AdamW are of the size of the rate, 1e-3, wherever gradients are not zero.
+        assert torch.allclose(found[key].double(), wanted[key].double(), rtol=1e-4, atol=1e-5), key
+    # Spectral norms' vectors and a few odd rows are all that is not halved.
+    assert 0.5 * kept_whole <= scalars["kept"] < 0.56 * kept_whole
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pair") / "run"
+    assert [process.wait(240) for process in start_pair("two_mode_run", folder, "--sharded")] == [0, 0]
+    return folder
+
+
+def saved(folder, name=STATE):
+    return RunFolder.open(folder).read_tensors(name)
+
+
+def test_the_loop_draws_the_curve_of_one_process_and_saves_whole_weights(pair, tmp_path):
+    """Evaluations, averages, the best state and what is saved are those of one process up to rounding."""
+    run(tmp_path / "alone")
+    (found, scalars), (wanted, others) = saved(pair), saved(tmp_path / "alone")
+    assert {key: value.shape for key, value in found.items()} == {key: value.shape for key, value in wanted.items()}
+    for one, other in zip(scalars["history"], others["history"], strict=True):
+        for name in ("loss", "validation_loss", "gradient_norm", "energy_gap", "step_size", "spurious_gap"):
+            assert torch.allclose(torch.tensor(one[name]), torch.tensor(other[name]), rtol=1e-5, atol=1e-5), name
+    for key, value in wanted.items():
+        assert torch.allclose(found[key].double(), value.double(), rtol=1e-4, atol=1e-5), key
+
+
+def test_what_cut_weights_saved_goes_on_uncut_and_cut(pair, tmp_path):
+    """From step 20, by one process and by a pair that cuts once more, to the pair's own curve."""
+    wanted = saved(pair)[1]["history"]
+    for name in ("uncut", "cut"):
+        store = RunFolder.create(tmp_path / name)
+        store.write_json("settings.json", {"stage": "training"})
+        store.write_tensors(STATE, *saved(pair, "step_20.safetensors"))
+    run(tmp_path / "uncut")
+    assert [process.wait(240) for process in start_pair("two_mode_run", tmp_path / "cut", "--sharded")] == [0, 0]
+    for name in ("uncut", "cut"):
+        history = saved(tmp_path / name)[1]["history"]
+        assert [record["step"] for record in history] == [10, 20, 30, 40]
+        for one, other in zip(history, wanted, strict=True):
+            assert one["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-5)
+    assert saved(tmp_path / "cut")[1] == saved(pair)[1]
+    assert all(torch.equal(saved(tmp_path / "cut")[0][key], value) for key, value in saved(pair)[0].items())
+
+
+def test_a_process_lost_in_a_step_of_cut_weights_is_said(tmp_path):
+    """Process 1 dies in the midst of a step; process 0 ends with the words, not with those of the network."""
+    first, second = start_pair("two_mode_run", tmp_path / "run", "--sharded", "--kill", "1:12", stderr=subprocess.PIPE)
+    words = first.communicate(timeout=240)[1]
+    assert second.wait(60) == -9
+    second.communicate()
+    assert first.returncode == 1
+    assert "WorkerLost: another process of this run is gone" in words
+    assert (tmp_path / "run" / "step_10.safetensors").is_file()
+
+
+def test_an_error_of_travel_is_told_as_a_lost_process_and_others_as_they_are():
+    class Unit(torch.nn.Linear):
+        def unshard(self):
+            pass
+
+        def reshard(self):
+            pass
+
+    lost = "[gloo/transport/tcp/pair.cc:534] Connection closed by peer"
+    for words, kind in ((lost, WorkerLost), ("modified by an inplace operation", RuntimeError)):
+        with pytest.raises(kind) as caught, gathered_weights(Unit(1, 1)):
+            raise RuntimeError(words)
+        assert words in str(caught.value)
+        assert type(caught.value) is kind
+
+
+def test_a_plain_model_is_left_alone():
+    weight = torch.nn.Linear(2, 1)
+    with gathered_weights(weight):
+        assert whole(weight.weight) is weight.weight
+    assert not is_sharded(weight.weight)
+
+
+@pytest.mark.parametrize("name", ["is_compiled", "is_graphed", "is_channels_last"])
+def test_settings_that_need_weights_in_one_place_are_refused(name):
+    with pytest.raises(
+        ValueError, match=f"has_sharded_weights moves weights about, and {name} needs them to stand still"
+    ):
+        TrainingSettings(has_sharded_weights=True, **{name: True})
+
+
+def test_memory_knows_cut_weights(monkeypatch):
+    def bytes_of(**training):
+        settings = FitSettings(
+            network="residual",
+            num_levels=3,
+            images=ImageSettings(num_channels=4),
+            training=TrainingSettings(num_shards=8, **training),
+        )
+        return footprint(settings.resolve(100, 64, 0.1, event_shape=(1, 8, 8)), torch.device("cpu"))
+
+    alone = bytes_of(has_sharded_weights=True)
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    replicated, cut = bytes_of(), bytes_of(has_sharded_weights=True)
+    assert alone.weight_bytes == replicated.weight_bytes == 4 * 16 * alone.num_parameters
+    assert cut.weight_bytes == int(4 * (2 + 15 / 8 + 5) * alone.num_parameters)
+    assert cut.activation_bytes == replicated.activation_bytes
