@@ -72,7 +72,7 @@ def evaluate(
         ),
         **chains,
         **_sandwich_groups(result),
-        "other_densities": _other_densities(density, rows, values, result.log_z, generator),
+        "other_densities": _other_densities(density, rows, values, result.log_z, generator, settings.num_particles),
     }
     attributes = {
         "format": FORMAT,
@@ -227,9 +227,13 @@ def _long_chains(
 
 
 def _other_densities(
-    density: Density, rows: Tensor, values: Tensor, log_z: float, generator: torch.Generator, *, most: int = 200
+    density: Density, rows: Tensor, values: Tensor, log_z: float, generator: torch.Generator, num_particles: int
 ) -> xr.Dataset:
-    """Mean log-likelihoods of densities that share the model's scores or constants but not its normaliser."""
+    """Mean log-likelihoods of densities that share the model's scores or constants but not its normaliser.
+
+    Over no more rows, and with no larger pilot, than there are particles, so that one number bounds what a report costs.
+    """
+    most = min(200, num_particles)
     model, few = density.model, rows[:most]
     learned = float(values.mean()) + log_z - float(model.log_normalizer(0))
     u = density.transform(few)
@@ -237,7 +241,7 @@ def _other_densities(
     figures = {
         "normalised by its learned constant": learned,
         f"annealing sampler (errs low), first {len(few)} rows": float(
-            (_annealing_sampler(model, u, generator) + jacobian).mean()
+            (_annealing_sampler(model, u, generator, num_particles) + jacobian).mean()
         ),
         f"diffusion sampler (lower bound), first {len(few)} rows": float(
             (_diffusion_sampler(density, u, generator) + jacobian).mean()
@@ -261,8 +265,9 @@ def _other_densities(
     )
 
 
-def _annealing_sampler(model: EnergySequence, u: Tensor, generator: torch.Generator) -> Tensor:
-    path, settings = sequence_path(model, steps_per_level=8), AISSettings()
+def _annealing_sampler(model: EnergySequence, u: Tensor, generator: torch.Generator, num_particles: int) -> Tensor:
+    path = sequence_path(model, steps_per_level=8)
+    settings = AISSettings(num_pilot_particles=min(AISSettings.num_pilot_particles, num_particles))
     plan = plan_annealing(path, settings, generator=generator)
     return annealing_log_likelihood(path, plan, settings, u, generator=generator)
 

@@ -37,6 +37,21 @@ class Doctor:
     max_rollbacks: int = 3
     rate_factor: float = 0.5
 
+    def check(self, num_levels: int) -> None:
+        """Refuse limits that do not go with a sequence.
+
+        Args:
+            num_levels: T.
+
+        Raises:
+            ValueError: more or fewer limits of energy gaps than levels.
+        """
+        limits = self.max_gap_per_dimension
+        if isinstance(limits, tuple) and len(limits) != num_levels:
+            raise ValueError(
+                f"max_gap_per_dimension has {len(limits)} limits for {num_levels} levels: give one number, or one a level"
+            )
+
     def run_away(self, record: dict, history: list[dict], *, num_features: int) -> str | None:
         """The reason why this evaluation calls for a rollback, or None.
 

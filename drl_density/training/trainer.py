@@ -178,6 +178,7 @@ def train(
         doctor: what counts as a run-away.
 
     Raises:
+        ValueError: a doctor with limits for another number of levels, or fewer shards than processes.
         TrainingFailed: when training ran away more often than the doctor allows; the message is the doctor's report.
         WorkerLost: when another process of the run is gone.
 
@@ -193,6 +194,7 @@ def train(
     2
     """
     doctor = Doctor() if doctor is None else doctor
+    doctor.check(state.model.num_levels)
     workers = Workers.current()
     workers.own(settings.num_shards)
     if workers.count > 1:

@@ -64,6 +64,29 @@ def test_audit_trail_adds_up(report):
     assert report.scheme in trail
 
 
+def test_few_particles_bound_what_other_densities_cost(tiny_density, tiny_data, monkeypatch):
+    """Annealing and diffusion samplers see as many rows as there are particles, beside the model on the same rows."""
+    from drl_density.density import evaluation
+
+    pilots = []
+
+    def watched(path, settings, *, generator):
+        pilots.append(settings.num_pilot_particles)
+        return plan(path, settings, generator=generator)
+
+    plan = evaluation.plan_annealing
+    monkeypatch.setattr(evaluation, "plan_annealing", watched)
+    with warnings.catch_warnings():  # so few particles are not reliable
+        warnings.simplefilter("ignore", drl.errors.UnreliableEstimateWarning)
+        found = tiny_density.evaluate(tiny_data.test, seed=0, settings=LEAST)
+    others = found.tree["other_densities"]["mean_log_likelihood"]
+    names = [str(name) for name in others["density"].values]
+    assert pilots == [LEAST.num_particles]
+    assert sum(name.endswith(f"first {LEAST.num_particles} rows") for name in names) == 4
+    own = others.sel(density=f"energy-based model, first {LEAST.num_particles} rows")
+    assert float(own) == pytest.approx(float(found.log_likelihood[: LEAST.num_particles].mean()))
+
+
 def test_tree_goes_to_disk_and_back(report, tmp_path):
     again = drl.LikelihoodReport.load(report.save(tmp_path / "report.nc"))
     assert again.log_z == report.log_z

@@ -66,6 +66,16 @@ def test_two_modes_are_learned_with_their_weights():
     assert abs(float(model[grid[:, 0] < -0.2].sum()) * width - WEIGHT) < 0.03
 
 
+def test_a_doctor_of_other_levels_is_refused_before_training():
+    state = fresh()
+    doctor = Doctor(max_gap_per_dimension=(1.0, 2.0))
+    with pytest.raises(
+        ValueError, match=f"2 limits for {state.model.num_levels} levels: give one number, or one a level"
+    ):
+        train(state, RecoveryLikelihood(), draw, settings=settings(), evaluation=evaluation(), doctor=doctor)
+    assert state.step == 0
+
+
 def test_resumed_run_ends_with_the_same_bits(tmp_path):
     whole = fresh()
     train(whole, RecoveryLikelihood(num_steps=2), draw, settings=settings(), evaluation=evaluation())
