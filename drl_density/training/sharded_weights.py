@@ -25,22 +25,20 @@ if TYPE_CHECKING:
     from drl_density.training.state import TrainingState
 
 
-def shard_weights(state: TrainingState, workers: Workers) -> None:
+def shard_weights(state: TrainingState) -> None:
     """Cut the weights of a state, their averages, moments and kept copies over the processes, in place.
 
     Blocks (members of a ``ModuleList``) are units of their own. ``state.whole_model`` is left to be filled for evaluations.
 
     Args:
-        state: the same in every process.
-        workers: all processes of the run.
+        state: the same in every process of the process group.
     """
     plain = copy.deepcopy(state.average.module)
     tensors, scalars = state.to_tensors()
-    names = {parameter: name for name, parameter in state.model.named_parameters()}
-    groups = [[names[parameter] for parameter in group["params"]] for group in state.optimizer.param_groups]
+    groups = _names_by_group(state)
     with said_when_lost():
         for model in (state.model, state.average.module):
-            _cut(model, workers)
+            _cut(model)
         parameters = dict(state.model.named_parameters())
         _give(state.optimizer, [[parameters[name] for name in group] for group in groups])
         # Moments go by number; a parameter's own way of being cut serves all that has its shape.
@@ -61,9 +59,7 @@ def join_weights(state: TrainingState) -> None:
         state: changed in place.
     """
     tensors, scalars = state.to_tensors()
-    tensors, model = whole_tensors(tensors), state.whole_model
-    names = {parameter: name for name, parameter in state.model.named_parameters()}
-    groups = [[names[parameter] for parameter in group["params"]] for group in state.optimizer.param_groups]
+    tensors, groups, model = whole_tensors(tensors), _names_by_group(state), state.whole_model
     parameters = dict(model.named_parameters())
     _give(state.optimizer, [[parameters[name] for name in group] for group in groups])
     state.model, state.average = model, AveragedModel(model, multi_avg_fn=state.average.multi_avg_fn, use_buffers=False)
@@ -143,7 +139,7 @@ def gathered_weights(model: nn.Module) -> Iterator[None]:
         unit.reshard()
 
 
-def _cut(model: nn.Module, workers: Workers) -> None:
+def _cut(model: nn.Module) -> None:
     from torch.distributed import group  # not at the top: takes longer than all the rest of an import
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.fsdp import fully_shard
@@ -156,7 +152,11 @@ def _cut(model: nn.Module, workers: Workers) -> None:
     for part in [*blocks, *parts]:
         unit = fully_shard(part, mesh=mesh, reshard_after_forward=False)
         unit.set_reshard_after_backward(False, recurse=False)
-    assert mesh.size() == workers.count
+
+
+def _names_by_group(state: TrainingState) -> list[list[str]]:
+    names = {parameter: name for name, parameter in state.model.named_parameters()}
+    return [[names[parameter] for parameter in group["params"]] for group in state.optimizer.param_groups]
 
 
 def _owner(parameters: dict[str, Tensor], kind: str, name: str) -> Tensor | None:

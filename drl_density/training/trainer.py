@@ -202,7 +202,7 @@ def train(
         state.load_tensors(workers.share_tensors(tensors), workers.share(scalars))
     prepare_network(state.model.network, settings)
     if settings.has_sharded_weights and workers.count > 1:
-        shard_weights(state, workers)
+        shard_weights(state)
     state.model.is_graphed = settings.is_graphed
     if not state.best:
         _keep_best(state, {"validation_loss": math.inf}, evaluation, workers)

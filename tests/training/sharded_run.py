@@ -77,13 +77,19 @@ def draw(num_rows, generator):
 
 
 def steps(name, workers):
-    """Gradients of the first step, the norm of it, and the state after three steps, all whole, and the bytes kept here."""
+    """Gradients of the first step, its norm, the state after three steps, all whole, and the bytes that are kept here.
+
+    Once, a step is taken back, as the doctor does.
+    """
     state, objective, settings = case(name)
     if workers.count > 1:
-        shard_weights(state, workers)
+        shard_weights(state)
     _, norm = gradient_step(state, objective, draw, settings, workers)
     gradients = {f"gradient.{key}": p.grad for key, p in state.model.named_parameters() if p.grad is not None}
     found = whole_tensors(gradients)
+    good = state.to_tensors()
+    gradient_step(state, objective, draw, settings, workers)
+    state.load_tensors(*good)
     for _ in range(2):
         gradient_step(state, objective, draw, settings, workers)
     tensors, _ = state.to_tensors()
