@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 import sys
 import time
@@ -17,7 +18,7 @@ from drl_density.cli.generate import Distill, Guide, Reconstruct
 from drl_density.cli.judge import Compare, Diagnose, Evaluate, Report
 from drl_density.cli.learn import Demo, Fit
 from drl_density.cli.rows import Impute, Predict, Sample, Score
-from drl_density.density import run_stage
+from drl_density.density import FitSettings, run_stage
 from drl_density.errors import DataError, DRLDensityWarning, NumericalError, RunFolderError, WorkerLost
 
 COMMANDS = {
@@ -60,8 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(words: list[str]) -> Any:
     """The command, read by its own parser where it is named, so that messages speak of its options alone."""
     if words and words[0] in COMMANDS:
-        return tyro.cli(COMMANDS[words[0]], args=words[1:], prog=f"drl-density {words[0]}")
+        kind, words, prog = COMMANDS[words[0]], words[1:], f"drl-density {words[0]}"
+        if kind is Fit and (preset := _given_preset(words)) is not None:
+            # The preset's numbers are the defaults, so that whatever is given wins, a usual default too.
+            default = Fit(tyro.MISSING, preset=preset, settings=FitSettings.preset(preset))
+            return tyro.cli(Fit, args=words, prog=prog, default=default)
+        return tyro.cli(kind, args=words, prog=prog)
     return tyro.cli(functools.reduce(operator.or_, COMMANDS.values()), args=words, prog="drl-density")
+
+
+def _given_preset(words: Sequence[str]) -> str | None:
+    apart = [value for option, value in itertools.pairwise(words) if option == "--preset"]
+    joined = [word.partition("=")[2] for word in words if word.startswith("--preset=")]
+    return next(iter(apart + joined), None)
 
 
 def _advice(command: Any) -> str:

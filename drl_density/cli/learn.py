@@ -62,8 +62,6 @@ class Fit(OnDevice):
 
     def run(self) -> None:
         """Fit, save, and say what came out; under torchrun by all processes together."""
-        if self.preset is not None:
-            self.settings = self.settings.over(FitSettings.preset(self.preset))
         with joined_workers() as workers:
             self._run(workers)
 

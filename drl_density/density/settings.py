@@ -117,10 +117,6 @@ class FitSettings:
         training = TrainingSettings(**values.pop("training", {}))
         return cls(**values, training=training, images=ImageSettings(**images))
 
-    def over(self, other: FitSettings) -> FitSettings:
-        """``other`` with every choice in which these settings differ from the defaults, down to the nested ones."""
-        return _laid_over(self, FitSettings(), other)
-
     @property
     def is_over_images(self) -> bool:
         """Whether the network is one over images."""
@@ -238,18 +234,6 @@ class FitSettings:
         if "images" in values:
             parts["images"] = ImageSettings.from_dict(values["images"])
         return cls(**{**values, **parts})
-
-
-def _laid_over(own: Any, default: Any, other: Any) -> Any:
-    changes = {}
-    for part in dataclasses.fields(own):
-        name = part.name
-        mine, plain = getattr(own, name), getattr(default, name)
-        if dataclasses.is_dataclass(mine):
-            changes[name] = _laid_over(mine, plain, getattr(other, name))
-        elif mine != plain:
-            changes[name] = mine
-    return dataclasses.replace(other, **changes)
 
 
 def _linear_beta(num_levels: int) -> NoiseSchedule:

@@ -393,11 +393,24 @@ def test_dry_run_prints_sizes_and_sources_and_trains_nothing(tmp_path, capsys, p
     assert "choose another preset" in capsys.readouterr().err
 
 
-def test_given_settings_win_over_a_preset():
-    given = drl.FitSettings(num_chain_steps=7, training=drl.TrainingSettings(batch_size=3))
-    mixed = given.over(drl.FitSettings.preset("cifar10"))
-    assert (mixed.num_chain_steps, mixed.training.batch_size) == (7, 3)
-    assert (mixed.training.warmup_steps, mixed.images.num_blocks) == (1000, 8)
+@pytest.mark.parametrize("option", [["--preset", "images"], ["--preset=images"]])
+def test_given_settings_win_over_a_preset_even_where_they_are_the_usual_defaults(option, tmp_path, capsys, pictures):
+    """The preset says batches of 128, a Gaussian base and 64 particles; batch and base are given."""
+    path, usual = tmp_path / "pictures.npy", drl.FitSettings()
+    np.save(path, np.concatenate([part.reshape(-1, 4, 4) for part in (pictures.train, pictures.test)]))
+    assert drl.FitSettings.preset("images").training.batch_size != usual.training.batch_size
+    batch = ["--settings.training.batch-size", str(usual.training.batch_size)]
+    given = [*batch, "--settings.base", usual.base, "--settings.num-chain-steps", "7"]
+    assert main(["fit", str(path), *option, *given, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    found = json.loads(said[said.index("{\n") : said.index("\n}\n") + 2])
+    assert (found["base"], found["training"]["batch_size"]) == (usual.base, usual.training.batch_size)
+    assert (found["num_chain_steps"], found["num_particles"], found["network"]) == (7, 64, "residual")
+
+
+def test_an_unknown_preset_on_the_command_line(tmp_path, capsys):
+    assert main(["fit", "digits", "--preset", "cifar", "--out", str(tmp_path / "run")]) == 1
+    assert "preset must be one of cifar10" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("cells_at_once", [1, 4, 100])
