@@ -34,11 +34,8 @@ MOST_BYTES = 80_000
 SMALL_DIGITS = {"num_chain_steps": 3, "training": {"num_steps": 300, "evaluate_every": 150}, "num_pool_draws": 500}
 SIZES: dict[str, dict[str, Any]] = {
     "03": {"num_steps": 2000},
-    "11": {"settings": SMALL_DIGITS},
-    "12": {"settings": SMALL_DIGITS, "num_completions": 6},
-    "13": {"settings": SMALL_DIGITS},
-    "14": {"settings": SMALL_DIGITS, "num_steps": 1000, "num_chains": 8},
-    "15": {"settings": SMALL_DIGITS},
+    "12": {"num_completions": 6},
+    "14": {"num_steps": 1000, "num_chains": 8},
     "16": {"levels": (1, 3, 6), "steps": (3, 10), "num_training_steps": 150},
     "19": {"settings": SMALL_DIGITS},
     "22": {"settings": SMALL_DIGITS},

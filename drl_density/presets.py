@@ -145,6 +145,15 @@ _LOGIT = _given("ours: the default of tables bounded on both sides, so that like
 _DIGITS = _given(
     OURS_CPU, images__num_channels=16, images__multipliers=(1, 2), num_chain_steps=4, training__batch_size=128
 )
+_DIGITS_UNET = {
+    **_given(
+        "ours: measured beside the others on two cores, docs/results.md",
+        network="unet",
+        base="mixture",
+        num_particles=256,
+    ),
+    **_given(OURS_CPU, images__num_channels=8, training__evaluate_every=100),
+}
 _MNIST = _given(
     OURS_CPU, images__num_channels=16, images__multipliers=(1, 2, 2), num_chain_steps=4, training__batch_size=64
 )
@@ -207,7 +216,9 @@ PRESETS: dict[str, Preset] = {
         _cdrl("cifar10_cdrl", "CIFAR-10", 32, Number(400_000, CDRL_CODE)),
         _cdrl("imagenet32_cdrl", "ImageNet at 32 pixels", 32, Number(1_000_000, CDRL_PAPER)),
         _cdrl("celeba64_cdrl", "CelebA", 64, Number(400_000, GUESS), "Its settings are not in the release."),
-        Preset("digits", "8x8 digits on 2 cores", (1, 8, 8), {**_SMALL, **_LOGIT, **_DIGITS, **_LITTLE}),
+        Preset(
+            "digits", "8x8 digits on 2 cores", (1, 8, 8), {**_SMALL, **_LOGIT, **_DIGITS, **_LITTLE, **_DIGITS_UNET}
+        ),
         Preset("digits_gpu", "8x8 digits on one GPU", (1, 8, 8), {**_SMALL, **_LOGIT, **_DIGITS, **_LARGE}),
         Preset("mnist", "28x28 digits on 2 cores", (1, 28, 28), {**_SMALL, **_MNIST, **_LITTLE}),
         Preset(

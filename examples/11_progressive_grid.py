@@ -1,4 +1,4 @@
-"""Digits drawn level by level with a residual energy network: one row of pictures per noise level, from noise to data.
+"""Digits drawn level by level with an energy network over images: one row of pictures per noise level, from noise to data.
 
     p(x_t | x_{t+1}) for t = T-1, ..., 0, by adjusted chains (Gao et al. 2021, figure of progressive sampling)
 

@@ -40,7 +40,7 @@ def build_image_networks(
     level_log_snr = tuple(schedule.log_snr[:-1].tolist()) if images.has_level_index else None
     network: nn.Module
     if settings.network == "unet":
-        network = UNetEnergy(images.unet_sizes(), generator=generator)
+        network = UNetEnergy(images.unet_sizes(settings.dropout or 0.0), generator=generator)
     else:
         network = ResidualEnergy(images.residual_sizes(level_log_snr), generator=generator)
     if images.is_step_calibrated:

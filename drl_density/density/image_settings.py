@@ -119,8 +119,11 @@ class ImageSettings:
             num_classes=self.num_classes,
         )
 
-    def unet_sizes(self) -> UNetEnergySettings:
+    def unet_sizes(self, dropout: float = 0.0) -> UNetEnergySettings:
         """Those of network "unet", of resolved settings.
+
+        Args:
+            dropout: share of features dropped while training, which is a setting of the fit.
 
         Raises:
             DataError: images that cannot be folded and halved so often, or choices that only network "residual" has.
@@ -136,6 +139,7 @@ class ImageSettings:
                 num_middle_blocks=self.num_middle_blocks,
                 patch_size=self.patch_size,
                 num_classes=self.num_classes,
+                dropout=dropout,
             )
         except ValueError as error:
             raise DataError(f"images.multipliers or images.patch_size do not fit: {error}") from error

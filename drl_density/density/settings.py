@@ -39,7 +39,7 @@ class FitSettings:
         num_fourier_features: random Fourier features of the input.
         fourier_scale: standard deviation of their frequencies.
         dropout: share of hidden units dropped while training: 0 from 5000 rows on; below, 0.3 for fewer than 300 rows or
-            30 rows per column, else 0.1.
+            30 rows per column, else 0.1. Network "residual" has none.
         num_chain_steps: kernel steps per training pair.
         kernel: of the training chains: "mala", "hmc" or the paper's "ula".
         chain_step_size: its step size to begin with, in units of the conditional's scale; adjusted kernels adapt it.
@@ -156,8 +156,15 @@ class FitSettings:
             event_shape: of one point, for networks over images.
 
         Raises:
-            DataError: a network over images for events that are none, or labels for an objective that takes none.
+            DataError: a network over images for events that are none, labels for an objective that takes none, or dropout
+                for a network that has none.
         """
+        # Saved settings of earlier versions are resolved, know the images' shape and name a dropout that played no part.
+        if self.network == "residual" and self.dropout and self.images.shape is None:
+            raise DataError(
+                f'dropout={self.dropout}: the papers\' network "residual" drops no features; use network "unet", or leave '
+                "dropout out"
+            )
         if self.images.num_classes and not self.is_over_images:
             raise DataError(
                 f"images.num_classes={self.images.num_classes}: labels are told to networks over images, got network "
@@ -170,12 +177,13 @@ class FitSettings:
                 "each class"
             )
         is_plane = num_features <= 3
+        dropout = 0.0 if num_rows >= 5000 else 0.3 if num_rows < max(300, 30 * num_features) else 0.1
         chosen = {
             **self._chosen_levels(0.03 if is_plane else sigma_min, is_plane=is_plane),
             "width": 128,
             "num_fourier_features": 64 if is_plane else 0,
             "fourier_scale": 2.0,
-            "dropout": 0.0 if num_rows >= 5000 else 0.3 if num_rows < max(300, 30 * num_features) else 0.1,
+            "dropout": 0.0 if self.network == "residual" else dropout,
         }
         choices = {k: v for k, v in chosen.items() if getattr(self, k) is None}
         if self.is_over_images:

@@ -27,9 +27,11 @@ class UNetEnergySettings:
         num_middle_blocks: residual blocks at the coarsest resolution, where they cost least and see most.
         patch_size: pixels of a side that are folded into channels before the first convolution.
         num_classes: as in :class:`~drl_density.networks.ResidualSettings`.
+        dropout: share of features dropped inside every block in training mode.
 
     Raises:
-        ValueError: images whose sides cannot be folded and halved as often as asked, or counts below 1.
+        ValueError: images whose sides cannot be folded and halved as often as asked, counts below 1, or a dropout that
+            is no share.
 
     >>> UNetEnergySettings((1, 28, 28), patch_size=2).multipliers
     (1, 2)
@@ -42,8 +44,11 @@ class UNetEnergySettings:
     num_middle_blocks: int = 3
     patch_size: int = 1
     num_classes: int = 0
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
         for name in ("num_blocks", "num_middle_blocks", "patch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -92,12 +97,12 @@ class UNetEnergy(nn.Module):
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         before = widths[0]
         for width in widths[:-1]:
-            self.down.append(_blocks(before, width, settings.num_blocks, level))
+            self.down.append(_blocks(before, width, settings.num_blocks, level, settings.dropout))
             before = width
-        self.middle = _blocks(before, widths[-1], settings.num_middle_blocks, level)
+        self.middle = _blocks(before, widths[-1], settings.num_middle_blocks, level, settings.dropout)
         before = widths[-1]
         for width in reversed(widths[:-1]):
-            self.up.append(_blocks(before + width, width, settings.num_blocks, level))
+            self.up.append(_blocks(before + width, width, settings.num_blocks, level, settings.dropout))
             before = width
         self.leave = nn.Conv2d(before, pixels, 3, padding=1)
         self._initialize(generator)
@@ -148,20 +153,21 @@ class UNetEnergy(nn.Module):
 
 
 class _Block(nn.Module):
-    def __init__(self, inputs: int, outputs: int, level: int) -> None:
+    def __init__(self, inputs: int, outputs: int, level: int, dropout: float) -> None:
         super().__init__()
         self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
         self.level = nn.Linear(level, outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, level: Tensor) -> Tensor:
         inner = self.first(functional.silu(x)) + self.level(level)[..., None, None]
-        return self.shortcut(x) + self.second(functional.silu(inner))
+        return self.shortcut(x) + self.second(self.dropout(functional.silu(inner)))
 
 
-def _blocks(inputs: int, outputs: int, count: int, level: int) -> nn.ModuleList:
-    return nn.ModuleList(_Block(inputs if not index else outputs, outputs, level) for index in range(count))
+def _blocks(inputs: int, outputs: int, count: int, level: int, dropout: float) -> nn.ModuleList:
+    return nn.ModuleList(_Block(outputs if index else inputs, outputs, level, dropout) for index in range(count))
 
 
 def _through(blocks: nn.ModuleList, state: Tensor, level: Tensor) -> Tensor:

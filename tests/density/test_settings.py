@@ -32,6 +32,18 @@ def test_dropout_follows_the_rows_there_are_per_column(rows, columns, dropout):
     assert FitSettings(dropout=0.2).resolve(rows, columns, 0.07).dropout == 0.2
 
 
+def test_the_papers_network_drops_nothing_and_the_u_net_does():
+    """Asked of "residual", dropout is refused; of settings that were resolved before, whatever they say, it is none."""
+    shape = (1, 8, 8)
+    assert FitSettings(network="unet").resolve(1000, 64, 0.07, event_shape=shape).dropout == 0.3
+    found = FitSettings(network="residual").resolve(1000, 64, 0.07, event_shape=shape)
+    assert found.dropout == 0.0
+    saved = dataclasses.replace(found, dropout=0.1)
+    assert saved.resolve(1000, 64, 0.07, event_shape=shape) == saved
+    with pytest.raises(DataError, match='network "residual" drops no features; use network "unet"'):
+        FitSettings(network="residual", dropout=0.1).resolve(1000, 64, 0.07, event_shape=shape)
+
+
 def test_the_default_is_log_spaced_with_ends_from_the_data():
     settings = resolved()
     expected = NoiseSchedule.log_spaced(settings.num_levels, sigma_min=0.07, sigma_max=0.995)

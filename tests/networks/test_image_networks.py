@@ -381,6 +381,22 @@ def test_the_inner_product_pairs_each_pixel_with_its_own_answer():
         assert torch.allclose(gradient, expected, atol=1e-12)
 
 
+def test_the_unet_energy_drops_features_in_training_mode_alone():
+    sizes = UNetEnergySettings((1, 8, 8), num_channels=8, dropout=0.5)
+    net = UNetEnergy(sizes, generator=seeded_generator()).double()
+    nn.init.normal_(net.leave.weight, generator=seeded_generator(3))
+    x, log_snr = images(), torch.tensor(0.0, dtype=torch.float64)
+    plain = UNetEnergy(UNetEnergySettings((1, 8, 8), num_channels=8)).double()
+    plain.load_state_dict(net.state_dict())
+    assert torch.equal(net.eval()(x, log_snr), plain.train()(x, log_snr))
+    torch.manual_seed(0)
+    once, again = net.train()(x, log_snr), net(x, log_snr)
+    assert not torch.equal(once, again)
+    blocks = [module for module in net.modules() if isinstance(module, nn.Dropout)]
+    assert len(blocks) == 5
+    assert {block.p for block in blocks} == {0.5}
+
+
 def test_the_unet_energy_takes_flat_rows_shared_levels_and_labels():
     net = unet_energy(num_classes=2, patch_size=2)
     nn.init.normal_(net.embed_label.weight, generator=seeded_generator(5))
@@ -422,6 +438,7 @@ UNET_BAD = [
     (lambda: UNetEnergySettings((1, 9, 8)), "sides divisible by 2"),
     (lambda: UNetEnergySettings((1, 8, 8), patch_size=4, multipliers=(1, 1, 1)), "sides divisible by 16"),
     (lambda: UNetEnergySettings((1, 8, 8), num_middle_blocks=0), "num_middle_blocks must be at least 1"),
+    (lambda: UNetEnergySettings((1, 8, 8), dropout=1.0), "dropout must lie in"),
     (lambda: unet_energy()(torch.zeros(2, 3), torch.zeros(())), "expected images of shape"),
     (lambda: unet_energy()(images(), torch.zeros(()).double(), torch.ones(4).long()), "has no labels"),
 ]
