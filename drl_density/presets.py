@@ -147,9 +147,10 @@ _DIGITS = _given(
 )
 _DIGITS_UNET = {
     **_given(
-        "ours: measured beside the others on two cores, docs/results.md",
+        "ours: measured beside others, see docs/results.md",
         network="unet",
         base="mixture",
+        dropout=0.1,
         num_particles=256,
     ),
     **_given(OURS_CPU, images__num_channels=8, training__evaluate_every=100),
