@@ -3,10 +3,8 @@
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,19 +16,8 @@ from drl_density.training import Workers
 from drl_density.training.gradient_step import gradient_step
 from drl_density.training.objectives import LevelStatistics, ObjectiveValue
 from tests.training import two_mode_run
+from tests.training.pairs import ROOT, start_pair
 from tests.training.two_mode_run import STATE, draw, first_gradient, fresh, run
-
-ROOT = Path(__file__).parents[2]
-
-
-def start_pair(*arguments):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-m", "tests.training.two_mode_run", *map(str, arguments)]
-    return [subprocess.Popen(command, cwd=ROOT, env={**environment, "RANK": rank}) for rank in "01"]
 
 
 def saved(folder, name=STATE):
@@ -47,7 +34,7 @@ def alone(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair") / "run"
-    first, second = start_pair(folder, "--then-lose")
+    first, second = start_pair("two_mode_run", folder, "--then-lose")
     assert (first.wait(240), second.wait(60)) == (0, -signal.SIGKILL)
     return folder
 
@@ -121,7 +108,7 @@ def test_a_run_begun_by_one_process_goes_on_with_two(alone, tmp_path):
     store = RunFolder.create(tmp_path / "run")
     store.write_json("settings.json", {"stage": "training"})
     store.write_tensors(STATE, *saved(alone, "step_20.safetensors"))
-    assert [process.wait(240) for process in start_pair(tmp_path / "run")] == [0, 0]
+    assert [process.wait(240) for process in start_pair("two_mode_run", tmp_path / "run")] == [0, 0]
     assert not (tmp_path / "run" / "step_10.safetensors").exists()
     found, wanted = (saved(folder)[1]["history"] for folder in (tmp_path / "run", alone))
     assert found[:2] == wanted[:2]

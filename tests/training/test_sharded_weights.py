@@ -1,10 +1,6 @@
 """Weights cut over two processes: the steps of one process, a share of the memory, and clear words."""
 
-import os
-import socket
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,24 +12,9 @@ from drl_density.errors import WorkerLost
 from drl_density.run_folder import RunFolder
 from drl_density.training import Workers
 from drl_density.training.sharded_weights import gathered_weights, is_sharded, whole
+from tests.training.pairs import start_pair
 from tests.training.sharded_run import CASES, steps
 from tests.training.two_mode_run import STATE, run
-
-ROOT = Path(__file__).parents[2]
-
-
-def start_pair(module, *arguments, stderr=None):
-    """Two gloo processes of a module of the tests."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-W", "error::UserWarning", "-m", f"tests.training.{module}", *map(str, arguments)]
-    return [
-        subprocess.Popen(command, cwd=ROOT, env={**environment, "RANK": rank}, stderr=stderr, text=True)
-        for rank in "01"
-    ]
 
 
 @pytest.fixture(autouse=True)
