@@ -108,8 +108,8 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, ti
     def save_then_stop(self, name):
         save = store_saver(self, name)
 
-        def wrapped(state):
-            save(state)
+        def wrapped(tensors, scalars):
+            save(tensors, scalars)
             raise KeyboardInterrupt
 
         return wrapped

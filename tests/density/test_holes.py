@@ -86,8 +86,8 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(holed, drawn, tmp_path, mon
     def save_then_stop(self, name):
         save = saver(self, name)
 
-        def wrapped(state):
-            save(state)
+        def wrapped(tensors, scalars):
+            save(tensors, scalars)
             raise KeyboardInterrupt
 
         return wrapped
