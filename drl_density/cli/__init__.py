@@ -71,9 +71,10 @@ def _parse(words: list[str]) -> Any:
 
 
 def _given_preset(words: Sequence[str]) -> str | None:
-    apart = [value for option, value in itertools.pairwise(words) if option == "--preset"]
-    joined = [word.partition("=")[2] for word in words if word.startswith("--preset=")]
-    return next(iter(apart + joined), None)
+    """The last one, as of any option that is given more than once."""
+    parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--preset=") else [word])]
+    given = [value for option, value in itertools.pairwise(parts) if option == "--preset"]
+    return given[-1] if given else None
 
 
 def _advice(command: Any) -> str:

@@ -393,7 +393,9 @@ def test_dry_run_prints_sizes_and_sources_and_trains_nothing(tmp_path, capsys, p
     assert "choose another preset" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", [["--preset", "images"], ["--preset=images"]])
+@pytest.mark.parametrize(
+    "option", [["--preset", "images"], ["--preset=images"], ["--preset=cifar10", "--preset", "images"]]
+)
 def test_given_settings_win_over_a_preset_even_where_they_are_the_usual_defaults(option, tmp_path, capsys, pictures):
     """The preset says batches of 128, a Gaussian base and 64 particles; batch and base are given."""
     path, usual = tmp_path / "pictures.npy", drl.FitSettings()
