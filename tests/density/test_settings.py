@@ -7,6 +7,7 @@ import torch
 
 import drl_density as drl
 from drl_density.density import FitSettings, prepare_table
+from drl_density.density.image_networks import build_image_networks
 from drl_density.errors import DataError
 from drl_density.schedule import NoiseSchedule
 
@@ -40,6 +41,9 @@ def test_the_papers_network_drops_nothing_and_the_u_net_does():
     assert found.dropout == 0.0
     saved = dataclasses.replace(found, dropout=0.1)
     assert saved.resolve(1000, 64, 0.07, event_shape=shape) == saved
+    settings = FitSettings(network="unet", dropout=0.2).resolve(1000, 64, 0.07, event_shape=shape)
+    network, _ = build_image_networks(settings, settings.noise_schedule(), None)
+    assert {module.p for module in network.modules() if isinstance(module, torch.nn.Dropout)} == {0.2}
     with pytest.raises(DataError, match='network "residual" drops no features; use network "unet"'):
         FitSettings(network="residual", dropout=0.1).resolve(1000, 64, 0.07, event_shape=shape)
 
