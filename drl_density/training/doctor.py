@@ -125,8 +125,3 @@ def gradient_free_statistics(statistics: LevelStatistics) -> dict[str, list[floa
         "acceptance_rate": statistics.acceptance_rate.double().tolist(),
         "relative_jump": statistics.relative_jump.double().tolist(),
     }
-
-
-def all_finite(model: torch.nn.Module) -> bool:
-    """True when every parameter is a finite number."""
-    return all(bool(torch.isfinite(parameter).all()) for parameter in model.parameters())

@@ -40,9 +40,9 @@ def gradient_step(
     # Spectral norms iterate once per step, not once per shard nor again for a checkpoint: every pass sees the same weights.
     stands_still = not is_whole or settings.is_checkpointed
     dtype = torch.bfloat16 if settings.precision == "bfloat16" else torch.float32
-    # Sharded weights add up their gradients themselves, and divide by the number of processes.
-    adds_up = workers.count > 1 and state.whole_model is None
-    share = 1 if state.whole_model is None else workers.count
+    # Weights that are cut over processes add up their gradients on the way back, and divide them by the number of processes.
+    is_cut = state.whole_model is not None
+    share = workers.count if is_cut else 1
     with gathered_weights(state.model):
         with (
             frozen_power_iteration(state.model) if stands_still else contextlib.nullcontext(),
@@ -56,7 +56,7 @@ def gradient_step(
         if stands_still:
             settle_power_iteration(state.model, num_iterations=1)
     value = values[0] if is_whole else _joined(values, settings.num_shards, workers)
-    if adds_up:
+    if workers.count > 1 and not is_cut:
         _add_up_gradients(state.model, workers)
     norm = state.clip_gradients(settings.max_gradient_norm)
     if bool(torch.isfinite(norm)):

@@ -36,18 +36,17 @@ def shard_weights(state: TrainingState) -> None:
     plain = copy.deepcopy(state.average.module)
     tensors, scalars = state.to_tensors()
     groups = _names_by_group(state)
-    with said_when_lost():
-        for model in (state.model, state.average.module):
-            _cut(model)
-        parameters = dict(state.model.named_parameters())
-        _give(state.optimizer, [[parameters[name] for name in group] for group in groups])
-        # Moments go by number; a parameter's own way of being cut serves all that has its shape.
-        by_number = {str(number): parameters[name] for number, name in enumerate(sum(groups, []))}
-        for name, tensor in tensors.items():
-            kind, _, rest = name.partition(".")
-            owner = by_number[rest.partition(".")[0]] if kind == "optimizer" else _owner(parameters, kind, rest)
-            if owner is not None and owner.shape == tensor.shape:
-                tensors[name] = _cut_as(owner, tensor)
+    for model in (state.model, state.average.module):
+        _cut(model)
+    parameters = dict(state.model.named_parameters())
+    _give(state.optimizer, [[parameters[name] for name in group] for group in groups])
+    # Moments go by number; a parameter's own way of being cut serves all that has its shape.
+    by_number = {str(number): parameters[name] for number, name in enumerate(sum(groups, []))}
+    for name, tensor in tensors.items():
+        kind, _, rest = name.partition(".")
+        owner = by_number[rest.partition(".")[0]] if kind == "optimizer" else _owner(parameters, kind, rest)
+        if owner is not None and owner.shape == tensor.shape:
+            tensors[name] = _cut_as(owner, tensor)
     state.whole_model = plain
     state.load_tensors(tensors, scalars)
 
@@ -70,6 +69,11 @@ def join_weights(state: TrainingState) -> None:
 def is_sharded(tensor: Tensor) -> bool:
     """Whether a tensor is one process's part of a whole."""
     return hasattr(tensor, "full_tensor")
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor: its part, or all of one that is not cut."""
+    return tensor.to_local() if is_sharded(tensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -168,7 +172,8 @@ def _owner(parameters: dict[str, Tensor], kind: str, name: str) -> Tensor | None
 def _cut_as(owner: Any, tensor: Tensor) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
-    return distribute_tensor(tensor.to(owner.device), owner.device_mesh, owner.placements)
+    with said_when_lost():
+        return distribute_tensor(tensor.to(owner.device), owner.device_mesh, owner.placements)
 
 
 def _give(optimizer: torch.optim.Optimizer, groups: list[list[Tensor]]) -> None:

@@ -16,10 +16,16 @@ from torch import Tensor
 
 from drl_density.errors import DivergenceWarning, TrainingFailed
 from drl_density.model import EnergySequence
-from drl_density.training.doctor import Doctor, all_finite, gradient_free_statistics, spurious_gap
+from drl_density.training.doctor import Doctor, gradient_free_statistics, spurious_gap
 from drl_density.training.gradient_step import gradient_step, prepare_network
 from drl_density.training.objectives import LevelStatistics, Objective
-from drl_density.training.sharded_weights import is_sharded, join_weights, shard_weights, whole_tensors_of_first
+from drl_density.training.sharded_weights import (
+    is_sharded,
+    join_weights,
+    local_part,
+    shard_weights,
+    whole_tensors_of_first,
+)
 from drl_density.training.state import SaveState, TrainingState
 from drl_density.training.validation import validation_loss
 from drl_density.training.workers import Workers
@@ -218,7 +224,8 @@ def train(
         if not broken and state.step % settings.evaluate_every and state.step < settings.num_steps:
             continue
         if not broken:
-            workers.check_agreement(state.model.state_dict().values(), step=state.step)
+            replicated = [tensor for tensor in state.model.state_dict().values() if not is_sharded(tensor)]
+            workers.check_agreement(replicated, step=state.step)
             model = state.averaged_model
             record = _evaluate(model, state, evaluation, gathered, settings) if workers.is_first else None
             record = workers.share(record)
@@ -256,11 +263,9 @@ def _has_stalled(state: TrainingState, settings: TrainingSettings) -> bool:
 
 
 def _all_finite(model: EnergySequence, workers: Workers) -> bool:
-    """Of this process's part of the weights, and of all others'."""
-    if not any(is_sharded(parameter) for parameter in model.parameters()):
-        return all_finite(model)
-    mine = [parameter.to_local() if is_sharded(parameter) else parameter for parameter in model.parameters()]
-    count = torch.tensor([float(not all(bool(torch.isfinite(part).all()) for part in mine))])
+    """Whether every parameter is a finite number, in what this process and all others hold of them."""
+    parts = [local_part(parameter) for parameter in model.parameters()]
+    count = torch.tensor([0.0 if all(bool(torch.isfinite(part).all()) for part in parts) else 1.0])
     workers.add_up(count)
     return not bool(count)
 

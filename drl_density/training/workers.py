@@ -111,10 +111,10 @@ class Workers:
         return result
 
     def check_agreement(self, tensors: Iterable[Tensor], *, step: int) -> None:
-        """Compare the sum of all weights over processes, to the bit.
+        """Compare the sum of weights that every process holds over processes, to the bit.
 
         Args:
-            tensors: all weights.
+            tensors: those weights.
             step: for the message.
 
         Raises:
@@ -122,11 +122,8 @@ class Workers:
         """
         if self.count == 1:
             return
-        # Of weights that are cut over processes there is one copy only.
-        held = [tensor.detach().double().sum().cpu() for tensor in tensors if not hasattr(tensor, "full_tensor")]
-        total = torch.stack(held).sum() if held else 0.0
         sums = torch.zeros(self.count, dtype=torch.float64)
-        sums[self.rank] = total
+        sums[self.rank] = sum(float(tensor.detach().double().sum()) for tensor in tensors)
         self.add_up(sums)
         if not bool((sums == sums[0]).all()):
             raise NumericalError(

@@ -29,7 +29,7 @@ from drl_density.training import (
     new_state,
 )
 from drl_density.training.gradient_step import gradient_step, prepare_network
-from drl_density.training.sharded_weights import shard_weights, whole_tensors
+from drl_density.training.sharded_weights import local_part, shard_weights, whole_tensors
 
 SHAPE = (1, 8, 8)
 CASES = ("adjusted", "checkpointed", "langevin", "normal", "cooperative", "denoising", "unet")
@@ -92,9 +92,9 @@ def steps(name, workers):
     state.load_tensors(*good)
     for _ in range(2):
         gradient_step(state, objective, draw, settings, workers)
-    tensors, _ = state.to_tensors()
-    kept = sum((t.to_local() if hasattr(t, "to_local") else t).nbytes for t in tensors.values())
     evaluated = {f"evaluated.{key}": value for key, value in state.averaged_model.state_dict().items()}
+    tensors, _ = state.to_tensors()
+    kept = sum(local_part(tensor).nbytes for tensor in tensors.values())
     return found | evaluated | whole_tensors(tensors) | {"norm": torch.tensor(norm)}, kept
 
 

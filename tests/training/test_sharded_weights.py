@@ -10,11 +10,11 @@ from drl_density.density import FitSettings, ImageSettings
 from drl_density.density.footprint import footprint
 from drl_density.errors import WorkerLost
 from drl_density.run_folder import RunFolder
-from drl_density.training import Workers
-from drl_density.training.sharded_weights import gathered_weights, is_sharded, whole
+from drl_density.training import Workers, sharded_weights, trainer
+from drl_density.training.sharded_weights import gathered_weights, is_sharded, shard_weights, whole
 from tests.training.pairs import start_pair
 from tests.training.sharded_run import CASES, steps
-from tests.training.two_mode_run import STATE, run
+from tests.training.two_mode_run import STATE, fresh, run
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +118,31 @@ def test_an_error_of_travel_is_told_as_a_lost_process_and_others_as_they_are():
             raise RuntimeError(words)
         assert words in str(caught.value)
         assert type(caught.value) is kind
+
+
+class OneBroken(Workers):
+    """Another process, one of whose weights is not finite."""
+
+    def add_up(self, *tensors):
+        for tensor in tensors:
+            tensor += 1
+
+
+def test_weights_are_finite_where_all_parts_are():
+    layer = torch.nn.Linear(2, 1)
+    assert trainer._all_finite(layer, Workers())
+    assert not trainer._all_finite(layer, OneBroken(0, 2))
+    layer.weight.data[0, 1] = torch.nan
+    assert not trainer._all_finite(layer, Workers())
+
+
+def test_what_cannot_be_cut_is_not_told_as_a_lost_process(monkeypatch):
+    def refused(_):
+        raise NotImplementedError("FSDP does not support non-contiguous parameters")
+
+    monkeypatch.setattr(sharded_weights, "_cut", refused)
+    with pytest.raises(NotImplementedError, match="non-contiguous"):
+        shard_weights(fresh())
 
 
 def test_a_plain_model_is_left_alone():
