@@ -86,7 +86,10 @@ def main():
                 os.kill(os.getpid(), signal.SIGKILL)
             return draw(num_rows, generator)
 
-        run(args.folder, batches, settings)
+        state = run(args.folder, batches, settings)
+        saved, _ = RunFolder.open(args.folder).read_tensors(STATE)
+        for name, tensor in state.to_tensors()[0].items():  # whole, in every process
+            assert torch.equal(tensor, saved[name]), name
         if args.then_lose:
             gradients = first_gradient(workers)
             if workers.rank == 1:
