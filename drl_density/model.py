@@ -10,10 +10,11 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from drl_density.bases import NoisedGaussianMixture, QuadraticBase
 from drl_density.devices import whole_float32
 from drl_density.distributions import ChainSampler, EnergyDistribution, RecoveryDistribution, SamplerPolicy
-from drl_density.mcmc import PassGraphs
-from drl_density.networks import NoisedGaussianMixture, QuadraticBase, held_weights
+from drl_density.execution import PassGraphs
+from drl_density.networks import held_weights
 from drl_density.schedule import Level, NoiseSchedule
 
 

@@ -10,9 +10,10 @@ import math
 import torch
 
 import drl_density as drl
-from drl_density.networks import NoisedGaussianMixture
+from drl_density.bases import NoisedGaussianMixture
+from drl_density.inverse_problems import sample_projected
 from drl_density.operators import ComplexPairs, MaskedFourier, center_mask
-from drl_density.samplers import CorrectorSettings, DDIMSettings, sample_projected
+from drl_density.samplers import CorrectorSettings, DDIMSettings
 
 
 class NoTilt(torch.nn.Module):

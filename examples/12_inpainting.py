@@ -8,7 +8,7 @@ Expected: several completions of each half digit, whose spread is larger where t
 import torch
 
 import drl_density as drl
-from drl_density.samplers import ConditionalSettings
+from drl_density.inverse_problems import ConditionalSettings
 
 
 def main(

@@ -9,7 +9,7 @@ level's model, as composed conditionals would feed it, and is biased where level
 import torch
 
 import drl_density as drl
-from drl_density.partition import AISSettings, anneal, level_recursion, plan_annealing, sequence_path
+from drl_density.partition_function import AISSettings, anneal, level_recursion, plan_annealing, sequence_path
 
 
 def main(

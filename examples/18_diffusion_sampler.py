@@ -14,7 +14,7 @@ import math
 import pyro.distributions as dist
 import torch
 
-from drl_density.samplers import DiffusionSamplerSettings, train_diffusion_sampler
+from drl_density.diffusion_sampler import DiffusionSamplerSettings, train_diffusion_sampler
 
 
 def petals(num: int = 5) -> dist.TorchDistribution:

@@ -9,9 +9,16 @@ with a smaller error than by the mean of each pixel's measured values. (Daras et
 import torch
 
 import drl_density as drl
+from drl_density.inverse_problems import (
+    AmbientDenoiser,
+    AmbientPrior,
+    AmbientSettings,
+    GuidanceSettings,
+    sample_guided,
+    train_ambient,
+)
 from drl_density.operators import Mask
-from drl_density.samplers import DDIMSettings, GuidanceSettings, sample_guided
-from drl_density.training import AmbientDenoiser, AmbientPrior, AmbientSettings, train_ambient
+from drl_density.samplers import DDIMSettings
 
 
 def main(

@@ -11,7 +11,7 @@ import torch
 import drl_density as drl
 from drl_density.density import reconstruct
 from drl_density.operators import Blur
-from drl_density.partition import AISSettings
+from drl_density.partition_function import AISSettings
 
 
 def wiener(y: torch.Tensor, rows: torch.Tensor, operator: Blur, noise: float) -> torch.Tensor:

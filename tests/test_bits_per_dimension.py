@@ -8,12 +8,12 @@ import torch
 import xarray as xr
 
 import drl_density as drl
-from drl_density.bits_per_dimension import bits_per_dimension
 from drl_density.datasets import Column
 from drl_density.density import LikelihoodReport
-from drl_density.density.evaluation import _declared_range, evaluate
+from drl_density.density.evaluation.bits_per_dimension import bits_per_dimension
+from drl_density.density.evaluation.evaluate import _declared_range, evaluate
 from drl_density.density.fitted import freeze
-from drl_density.density.table import prepare_table
+from drl_density.density.fitting.table import prepare_table
 from drl_density.errors import DataError
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
 from tests.density.closed_form import closed_form_density

@@ -135,7 +135,7 @@ def test_dry_run_prints_settings_and_writes_nothing(table, tmp_path, capsys):
 
 
 def test_demo_writes_a_page(tmp_path, capsys):
-    from drl_density.density.demo import run_demo
+    from drl_density.cli.demo import run_demo
     from tests.conftest import TINY
 
     printed = run_demo("eight_gaussians", tmp_path / "demo", settings=TINY, progress=False)
@@ -267,7 +267,7 @@ def test_compare_pairs_the_rows(run, table, tmp_path, capsys):
 
 def test_an_unreliable_demo_fails(monkeypatch, capsys):
     from drl_density.cli import learn
-    from drl_density.density.demo import DemoOutcome
+    from drl_density.cli.demo import DemoOutcome
 
     monkeypatch.setattr(learn, "run_demo", lambda *_, **__: DemoOutcome("figures", "unknown"))
     assert main(["demo"]) == 1
@@ -308,7 +308,7 @@ def test_wrong_input_is_one_clear_line(name, run, table, capsys, monkeypatch, tm
 
 def test_interruption_is_resumable(table, tmp_path, capsys, monkeypatch):
     """Ctrl-C once the first state is saved; the same command with --resume ends where an untouched run ends."""
-    from drl_density.density.store import TrainingFolder
+    from drl_density.density.storage import TrainingFolder
 
     saver = TrainingFolder.saver
 
@@ -337,7 +337,7 @@ def test_a_run_that_torchrun_starts_again_goes_on_by_itself(run, table, tmp_path
     """Killed after its first state: refused by hand, taken up under torchrun whatever --force says, to the bits of an
     undisturbed fit.
     """
-    from drl_density.density.store import TrainingFolder
+    from drl_density.density.storage import TrainingFolder
 
     class Killed(BaseException):
         pass
@@ -370,7 +370,7 @@ def test_a_run_that_torchrun_starts_again_goes_on_by_itself(run, table, tmp_path
 
 
 def test_interruption_before_the_first_state_promises_nothing(table, tmp_path, capsys, monkeypatch):
-    from drl_density.density.store import TrainingFolder
+    from drl_density.density.storage import TrainingFolder
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt

@@ -14,13 +14,14 @@ import drl_density as drl
 from drl_density.cli import COMMANDS, main
 from drl_density.cli.tables import OnDevice
 from drl_density.density import DistillSettings, combine, distill, draw, load_generator, reconstruct
-from drl_density.density.evaluation import evaluate
-from drl_density.density.footprint import available_memory
+from drl_density.density.evaluation.evaluate import evaluate
+from drl_density.density.fitting.memory import available_memory
 from drl_density.devices import find_device, normal_draws, uniform_draws, whole_float32
+from drl_density.inverse_problems import ConditionalSettings
 from drl_density.networks import MLP, MLPSettings
 from drl_density.operators import Mask
-from drl_density.partition import AISSettings, SandwichSettings
-from drl_density.samplers import ConditionalSettings, TemperingSettings, sample_tempered
+from drl_density.partition_function import AISSettings, SandwichSettings
+from drl_density.samplers import TemperingSettings, sample_tempered
 from drl_density.testing import seeded_generator
 from drl_density.training import Evaluation, RecoveryLikelihood, TrainingSettings, new_state, train
 from tests.pretended_device import CARD, FarTensor, PretendedDevice

@@ -7,6 +7,7 @@ import inspect
 import pkgutil
 import re
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -31,45 +32,20 @@ def public_objects():
 
 PUBLIC = public_objects()
 
-# Names without an example, by the reason; below drl_density.
+# Names without an example, by the reason. Dataclasses need none: what takes or returns them shows their use.
 WITHOUT_EXAMPLE = {
     "takes a fit, which takes seconds: the README, the pages and the examples show it, and tests run those": """
-        density.combination.combine density.conditional.MarginalDensity density.diagnosis.Diagnosis density.draws.draw
-        density.evaluation.dequantized_rows density.fit.fit density.fitted.Density density.generators.Generator
-        density.generators.distill density.generators.load_generator density.likelihood_report.LikelihoodReport
-        density.reconstruction.reconstruct density.run_page.diagnosis_file density.run_page.run_page
-        density.run_page.write_run_page
+        MarginalDensity Generator combine dequantized_rows diagnosis_file distill draw fit load_generator reconstruct
+        run_page write_run_page
     """,
-    "a record that is handed out, or filled in for one function, where its use is seen": """
-        datasets.memorization.MemorizationCheck datasets.toys.Toy density.combination.Combination
-        density.comparison.Comparison density.fitted.Baselines density.footprint.Footprint density.imputation.Imputation
-        density.posterior.Posterior density.prediction.Prediction density.reconstruction.Reconstruction density.table.Table
-        mcmc.adaptation.DualAveragingState partition.ais.AISPlan partition.bridge.BridgeEstimate
-        partition.bridge.MultistateEstimate partition.equilibrium.EquilibriumEstimates partition.sandwich.Sandwich
-        sample_quality.measures.SampleQuality samplers.conditional.ConditionalPlan samplers.conditional.ConditionalResult
-        samplers.posterior.AnnealedPosterior samplers.progressive.ProgressivePlan samplers.progressive.StepRecord
-        samplers.tempering.TemperedChains training.trainer.Evaluation training.trainer.SelectionScore
-        transforms.variational.NoisedRows
-    """,
-    "settings, which the example of what takes them shows": """
-        density.generators.DistillSettings distillation.em.EMDistillationSettings distillation.mmd.MMDSettings
-        networks.mlp.MLPSettings networks.residual.ResidualSettings networks.unet.UNetSettings
-        sample_quality.classifier.ClassifierSettings samplers.ancestral.AncestralSettings
-        samplers.completion.CompletionSettings samplers.conditional.ConditionalSettings
-        samplers.corrected.CorrectionSettings samplers.inverse.GuidanceSettings
-        samplers.predictor_corrector.CorrectorSettings samplers.progressive.ProgressiveSettings
-        samplers.short_run.ShortRunSettings samplers.tempering.TemperingSettings training.ambient.AmbientSettings
-        training.completion.CompletionSettings training.doctor.Doctor
-    """,
-    "takes networks or runs of some size, which its tests have": """
-        distillation.em.distill sample_quality.measures.sample_quality samplers.tempering.sample_tempered
-        training.cooperative.CooperativeRecovery training.cooperative.propose
-    """,
-    "takes torchrun, or weights that are not here": """
-        sample_quality.extractors.inception_features training.workers.joined_workers training.workers.num_restarts
-    """,
+    "takes networks or runs of some size, which its tests have": "propose sample_quality sample_tempered",
+    "takes torchrun, or weights that are not here": "inception_features joined_workers num_restarts",
 }
-EXCUSED = [f"drl_density.{name}" for names in WITHOUT_EXAMPLE.values() for name in names.split()]
+EXCUSED = [name for names in WITHOUT_EXAMPLE.values() for name in names.split()]
+NOTATION = (Path(__file__).parents[1] / "docs" / "notation.md").read_text()
+EVERYWHERE = set(re.findall(r"^\| `(\w+)` \|", NOTATION.partition("## Arguments")[2], re.MULTILINE))
+"""Arguments that mean the same everywhere, which docs/notation.md defines once."""
+LEAST_WORDS = 4
 
 
 def is_contract(member):
@@ -94,8 +70,17 @@ def parameters_of(member):
 
 def is_named(name, text):
     """At the head of an entry of a section, or in literal text such as ``name`` or ``(name, d)``."""
+    if name in EVERYWHERE:
+        return True
     spans = " ".join(re.findall(r"``([^`]+)``", text))
     return re.search(rf"^\s+{name}: ", text, re.MULTILINE) or re.search(rf"\b{name}\b", spans)
+
+
+def definitions(text):
+    """The sections of a docstring that define arguments and attributes."""
+    text = inspect.cleandoc(text)
+    sections = re.findall(r"^(?:Args|Attributes):\n((?:    .*\n?|\n)*)", text, re.MULTILINE)
+    return "\n".join(sections)
 
 
 def raised_by(function):
@@ -178,18 +163,29 @@ def test_what_is_raised_is_said(name):
 @pytest.mark.parametrize("name", PUBLIC)
 def test_an_example_runs_or_a_reason_is_given(name):
     """Examples themselves are run by tests/test_house.py."""
-    if not is_contract(PUBLIC[name]):
-        assert (">>> " in PUBLIC[name].__doc__) != (name in EXCUSED), "an example or a reason, and not both"
+    member = PUBLIC[name]
+    if is_contract(member) or dataclasses.is_dataclass(member) or hasattr(member, "_fields"):
+        return
+    assert (">>> " in member.__doc__) != (member.__name__ in EXCUSED), "an example or a reason, and not both"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_definitions_say_something(name):
+    """A definition of fewer than four words repeats the name: such a line is left out, or says more."""
+    texts = [PUBLIC[name].__doc__, *(function.__doc__ for _, _, function in functions_of(name, PUBLIC[name]))]
+    short = [
+        f"{argument}: {words}"
+        for text in texts
+        for argument, words in re.findall(
+            r"^\s+(\w+): (.+(?:\n(?!\s+\w+: |\s*$).+)*)$", definitions(text or ""), re.MULTILINE
+        )
+        if len(words.split()) < LEAST_WORDS
+    ]
+    assert short == []
 
 
 def test_reasons_are_of_names_that_are_there():
-    assert sorted(set(EXCUSED) - set(PUBLIC)) == []
-    assert len(EXCUSED) == len(set(EXCUSED))
-    plain = " ".join(
-        names for why, names in WITHOUT_EXAMPLE.items() if why.startswith(("settings", "a record"))
-    ).split()
-    members = [PUBLIC[f"drl_density.{name}"] for name in plain]
-    assert all(dataclasses.is_dataclass(member) or hasattr(member, "_fields") for member in members)
+    assert sorted(set(EXCUSED) - {member.__name__ for member in PUBLIC.values()}) == []
 
 
 def test_the_rules_notice():

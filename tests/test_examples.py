@@ -8,7 +8,7 @@ import pytest
 
 from drl_density import FitSettings, TrainingSettings
 from drl_density.density import ImageSettings
-from drl_density.samplers import ConditionalSettings
+from drl_density.inverse_problems import ConditionalSettings
 from drl_density.testing import assert_z
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

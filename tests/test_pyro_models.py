@@ -9,7 +9,7 @@ import torch
 from pyro.infer.mcmc.util import initialize_model
 
 import drl_density as drl
-from drl_density.pyro_models import joint_density
+from drl_density.distributions.pyro_models import joint_density
 from drl_density.testing import assert_z, seeded_generator
 
 Y = torch.tensor([0.3, -1.1, 2.0, 0.7], dtype=torch.float64)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from drl_density.cli import COMMANDS, main
-from drl_density.density.store import TrainingFolder
+from drl_density.density.storage import TrainingFolder
 from drl_density.errors import DRLDensityWarning
-from drl_density.partition import SandwichSettings
+from drl_density.partition_function import SandwichSettings
 from tests.conftest import TINY
 
 ROOT = Path(__file__).parent.parent

@@ -20,7 +20,7 @@ from drl_density.density import (
     write_run_page,
 )
 from drl_density.errors import DataError
-from drl_density.partition import SandwichSettings
+from drl_density.partition_function import SandwichSettings
 from drl_density.run_folder import RunFolder
 
 

@@ -10,15 +10,15 @@ from typing import Annotated
 import torch
 import tyro
 
+from drl_density.cli.demo import run_demo
 from drl_density.cli.tables import OnDevice, complete_rows
 from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
 from drl_density.density import FitSettings, check_memory, fit, footprint, prepare_table
-from drl_density.density.demo import run_demo
+from drl_density.density.settings.presets import find_preset
 from drl_density.devices import find_device
 from drl_density.errors import DataError, NumericalError
-from drl_density.presets import find_preset
+from drl_density.parallel import Workers, joined_workers, num_restarts
 from drl_density.run_folder import SETTINGS
-from drl_density.training import Workers, joined_workers, num_restarts
 
 
 @dataclasses.dataclass

@@ -19,24 +19,25 @@ from torch.distributions.transforms import Transform
 
 from drl_density.datasets import Column
 from drl_density.density.data_units import Blank, DataLogDensity, PooledSampler, ToData, bounded_support, freeze
-from drl_density.density.settings import FitSettings
-from drl_density.density.tails import largest_power
+from drl_density.density.integrability import largest_power
+from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.devices import find_device
 from drl_density.distributions import EnergyDistribution, SampleResult
 from drl_density.errors import DataError, UnreliableEstimateWarning
+from drl_density.inverse_problems import ConditionalSettings
 from drl_density.model import EnergySequence
-from drl_density.samplers import ConditionalSettings, ProgressivePlan, ProgressiveSampler
+from drl_density.samplers import ProgressivePlan, ProgressiveSampler
 from drl_density.weights import LogPartitionEstimate
 
 if TYPE_CHECKING:
-    from drl_density.density.conditional import MarginalDensity
-    from drl_density.density.diagnosis import Diagnosis
-    from drl_density.density.imputation import Imputation
-    from drl_density.density.likelihood_report import LikelihoodReport
-    from drl_density.density.posterior import Posterior
-    from drl_density.density.prediction import Prediction
+    from drl_density.density.conditioning.condition import MarginalDensity
+    from drl_density.density.conditioning.impute import Imputation
+    from drl_density.density.conditioning.predict import Prediction
+    from drl_density.density.derived.posterior import Posterior
+    from drl_density.density.evaluation.diagnose import Diagnosis
+    from drl_density.density.evaluation.likelihood_report import LikelihoodReport
     from drl_density.mcmc import Kernel
-    from drl_density.partition import AISSettings, SandwichSettings
+    from drl_density.partition_function import AISSettings, SandwichSettings
 
 
 @dataclass(frozen=True)
@@ -187,12 +188,12 @@ class Density:
             progress: show a live line "log Z = a ± b, ESS c" on standard error.
 
         Returns:
-            :class:`~drl_density.density.likelihood_report.LikelihoodReport`.
+            :class:`~drl_density.density.evaluation.likelihood_report.LikelihoodReport`.
 
         Raises:
             DataError: rows of another shape, NaN or infinite values, or no rows.
         """
-        from drl_density.density.evaluation import evaluate
+        from drl_density.density.evaluation.evaluate import evaluate
 
         return evaluate(self, x, seed=seed, settings=settings, start_rows=start_rows, progress=progress)
 
@@ -214,7 +215,7 @@ class Density:
 
         Source: Ho and Salimans 2022; Zhu et al. 2024.
         """
-        from drl_density.density.guidance import guided_density
+        from drl_density.density.derived.guide import guided_density
 
         return guided_density(self, label, weight=weight, seed=seed)
 
@@ -246,7 +247,7 @@ class Density:
             DataError: unknown columns, values out of bounds, everything or nothing given, or a transform that mixes
                 columns.
         """
-        from drl_density.density.conditional import condition
+        from drl_density.density.conditioning.condition import condition
 
         return condition(self, given, observed=observed, normalize=normalize, seed=seed, settings=settings)
 
@@ -260,7 +261,7 @@ class Density:
             settings: sizes of each integral.
             seed: of the integrals.
         """
-        from drl_density.density.conditional import marginal
+        from drl_density.density.conditioning.condition import marginal
 
         return marginal(self, columns, settings=settings, seed=seed)
 
@@ -278,7 +279,7 @@ class Density:
         Raises:
             DataError: rows of another shape, infinite values, or observed values out of bounds.
         """
-        from drl_density.density.imputation import impute
+        from drl_density.density.conditioning.impute import impute
 
         return impute(self, rows, num_imputations=num_imputations, seed=seed, settings=settings)
 
@@ -301,13 +302,13 @@ class Density:
             settings: sizes of those draws.
 
         Returns:
-            :class:`~drl_density.density.prediction.Prediction`.
+            :class:`~drl_density.density.conditioning.predict.Prediction`.
 
         Raises:
             DataError: unknown columns, rows of another shape, nothing given, values out of bounds or labels unknown.
             NumericalError: given values so far outside the data that the slice does not fall off.
         """
-        from drl_density.density.prediction import predict
+        from drl_density.density.conditioning.predict import predict
 
         return predict(self, rows, column, quantiles=quantiles, seed=seed, settings=settings)
 
@@ -328,13 +329,13 @@ class Density:
             settings: sizes of the annealing run.
 
         Returns:
-            :class:`~drl_density.density.posterior.Posterior`.
+            :class:`~drl_density.density.derived.posterior.Posterior`.
 
         Raises:
             DataError: a likelihood of wrong shape or without gradient.
             NumericalError: a likelihood that gives NaN or +inf, or when every particle is lost.
         """
-        from drl_density.density.posterior import posterior
+        from drl_density.density.derived.posterior import posterior
 
         return posterior(self, log_likelihood, num_draws=num_draws, seed=seed, settings=settings)
 
@@ -363,12 +364,12 @@ class Density:
             seed: of the chains.
 
         Returns:
-            :class:`~drl_density.density.diagnosis.Diagnosis` with a verdict: "stable", "slow" or "drifting".
+            :class:`~drl_density.density.evaluation.diagnose.Diagnosis` with a verdict: "stable", "slow" or "drifting".
 
         Raises:
             DataError: too few chains, steps or rows, rows out of bounds, a level that is not there, an unadjusted kernel.
         """
-        from drl_density.density.diagnosis import diagnose
+        from drl_density.density.evaluation.diagnose import diagnose
 
         return diagnose(
             self,
@@ -399,18 +400,18 @@ class Density:
         Raises:
             DataError: incomplete rows, rows of another shape, or fewer than 20 reference rows.
         """
-        from drl_density.density.outliers import outlier_scores
+        from drl_density.density.evaluation.outliers import outlier_scores
 
         return outlier_scores(self, rows, reference=reference, seed=seed)
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write the density to a run folder; see :func:`drl_density.density.store.save_density`.
+        """Write the density to a run folder; see :func:`drl_density.density.storage.save_density`.
 
         Args:
             path: of the folder.
             force: overwrite the run in it.
         """
-        from drl_density.density.store import save_density
+        from drl_density.density.storage import save_density
 
         return save_density(self, path, force=force)
 
@@ -422,7 +423,7 @@ class Density:
             path: of the folder.
             device: where its model is to be, see :meth:`to`.
         """
-        from drl_density.density.store import load_density
+        from drl_density.density.storage import load_density
 
         return load_density(path).to(device)
 

@@ -1,7 +1,6 @@
 """Markov kernels on any callable log density, their adaptation, and the loop that runs them."""
 
 from drl_density.mcmc.adaptation import DualAveraging, DualAveragingState
-from drl_density.mcmc.graphs import PassGraphs
 from drl_density.mcmc.hmc import HMC, integrate
 from drl_density.mcmc.kernel import ChainState, Kernel, StepInfo, init_state, value_and_gradient
 from drl_density.mcmc.langevin import MALA, ULA
@@ -17,7 +16,6 @@ __all__ = [
     "DualAveraging",
     "DualAveragingState",
     "Kernel",
-    "PassGraphs",
     "Recording",
     "StepInfo",
     "init_state",

@@ -8,10 +8,7 @@ A network with labels takes them as a third argument. The initialiser's output h
 """
 
 from drl_density.networks.guidance import Composed, composed, guided
-from drl_density.networks.mixture_conditional import MixtureConditional
 from drl_density.networks.mlp import MLP, Ensemble, MLPSettings
-from drl_density.networks.noised_mixture import NoisedGaussianMixture, Tilted
-from drl_density.networks.quadratic_base import QuadraticBase
 from drl_density.networks.residual import MULTIPLIERS, ResidualEnergy, ResidualSettings
 from drl_density.networks.spectral_norm import (
     SpectralWeight,
@@ -29,14 +26,10 @@ __all__ = [
     "Composed",
     "Ensemble",
     "MLPSettings",
-    "MixtureConditional",
-    "NoisedGaussianMixture",
-    "QuadraticBase",
     "ResidualEnergy",
     "ResidualSettings",
     "SpectralWeight",
     "StepCalibrated",
-    "Tilted",
     "UNet",
     "UNetEnergy",
     "UNetEnergySettings",

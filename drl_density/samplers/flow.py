@@ -21,7 +21,7 @@ from torch import Tensor
 from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
-from drl_density.partition import flow_field
+from drl_density.partition_function import flow_field
 from drl_density.samplers.ddim import DDIMSettings, Denoiser
 from drl_density.samplers.progressive import StepRecord
 

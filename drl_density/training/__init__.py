@@ -1,6 +1,5 @@
 """Training: the objective, the validation criterion, the doctor, the state and the one loop."""
 
-from drl_density.training.ambient import AmbientDenoiser, AmbientPrior, AmbientSettings, train_ambient
 from drl_density.training.completion import CompletedBatches, CompletionSettings
 from drl_density.training.cooperative import CooperativeRecovery, propose
 from drl_density.training.doctor import Doctor
@@ -11,12 +10,8 @@ from drl_density.training.score_matching import DenoisingScoreMatching
 from drl_density.training.state import SaveState, TrainingState, new_state
 from drl_density.training.trainer import Batches, Evaluation, SelectionScore, TrainingSettings, history_dataset, train
 from drl_density.training.validation import ValidationLoss, validation_loss
-from drl_density.training.workers import Workers, joined_workers, num_restarts
 
 __all__ = [
-    "AmbientDenoiser",
-    "AmbientPrior",
-    "AmbientSettings",
     "Batches",
     "CompletedBatches",
     "CompletionSettings",
@@ -33,15 +28,11 @@ __all__ = [
     "TrainingSettings",
     "TrainingState",
     "ValidationLoss",
-    "Workers",
     "classification_loss",
     "draw_pairs",
     "history_dataset",
-    "joined_workers",
     "new_state",
-    "num_restarts",
     "propose",
     "train",
-    "train_ambient",
     "validation_loss",
 ]

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from drl_density.devices import globally_seeded
 from drl_density.networks import frozen_power_iteration, settle_power_iteration
-from drl_density.seeding import globally_seeded
+from drl_density.parallel.workers import Workers
 from drl_density.training.objectives import LevelStatistics, Objective, ObjectiveValue
 from drl_density.training.sharded_weights import gathered_weights
 from drl_density.training.state import TrainingState
-from drl_density.training.workers import Workers
 
 if TYPE_CHECKING:
     from drl_density.training.trainer import Batches, TrainingSettings

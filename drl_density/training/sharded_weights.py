@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from drl_density.errors import WorkerLost
-from drl_density.training.workers import Workers, said_when_lost
+from drl_density.parallel.workers import Workers, said_when_lost
 
 if TYPE_CHECKING:
     from drl_density.training.state import TrainingState

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from drl_density.errors import DivergenceWarning, TrainingFailed
 from drl_density.model import EnergySequence
+from drl_density.parallel.workers import Workers
 from drl_density.training.doctor import Doctor, gradient_free_statistics, spurious_gap
 from drl_density.training.gradient_step import gradient_step, prepare_network
 from drl_density.training.objectives import LevelStatistics, Objective
@@ -28,7 +29,6 @@ from drl_density.training.sharded_weights import (
 )
 from drl_density.training.state import SaveState, TrainingState
 from drl_density.training.validation import validation_loss
-from drl_density.training.workers import Workers
 
 
 @dataclass(frozen=True)

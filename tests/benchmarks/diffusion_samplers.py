@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 import drl_density as drl
+from drl_density.diffusion_sampler import DiffusionSamplerSettings, train_diffusion_sampler
 from drl_density.mcmc import HMC, DualAveraging, Recording, run_chain
-from drl_density.samplers import DiffusionSamplerSettings, train_diffusion_sampler
 
 PUBLISHED = {  # mean log Z over 30 seeds: DDS at 64 steps, SMC at 64 steps (Vargas et al. 2023 and its released results)
     "funnel": ("-0.176 +- 0.099", "-0.198"),

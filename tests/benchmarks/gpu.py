@@ -29,8 +29,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from drl_density import ULA, EnergySequence, NoiseSchedule, TrainingSettings
 from drl_density.mcmc import value_and_gradient
 from drl_density.networks import ResidualEnergy, ResidualSettings, StepCalibrated
+from drl_density.parallel import Workers
 from drl_density.samplers import ShortRunSettings, sample_short_run
-from drl_density.training import LangevinChains, LangevinRecovery, TrainingState, Workers, new_state
+from drl_density.training import LangevinChains, LangevinRecovery, TrainingState, new_state
 from drl_density.training.gradient_step import gradient_step, prepare_network
 
 sys.path.insert(0, str(Path(__file__).parent))

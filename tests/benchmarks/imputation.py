@@ -25,9 +25,9 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer
 
 import drl_density as drl
+from drl_density.bases import MixtureConditional, NoisedGaussianMixture
 from drl_density.datasets import Dataset, folds, notice_columns
 from drl_density.density import FitSettings, Table, prepare_table
-from drl_density.networks import MixtureConditional, NoisedGaussianMixture
 from drl_density.transforms import column_log_jacobian
 
 SHARE, NUM_DRAWS = 0.2, 50

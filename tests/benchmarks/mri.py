@@ -24,8 +24,9 @@ from torch import Tensor
 from torch.nn import functional
 
 import drl_density as drl
+from drl_density.bases import NoisedGaussianMixture
 from drl_density.datasets.phantoms import ellipse_phantoms
-from drl_density.networks import NoisedGaussianMixture
+from drl_density.inverse_problems import GuidanceSettings, sample_guided, sample_projected
 from drl_density.operators import (
     Coils,
     ComplexPairs,
@@ -36,7 +37,7 @@ from drl_density.operators import (
     smooth_maps,
 )
 from drl_density.operators.fourier import to_frequency, to_image
-from drl_density.samplers import CorrectorSettings, DDIMSettings, GuidanceSettings, sample_guided, sample_projected
+from drl_density.samplers import CorrectorSettings, DDIMSettings
 
 NOISE, RIDGE, GAP = 0.02, 1e-3, 1e-3
 LAMBDAS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)

@@ -22,8 +22,8 @@ import torch
 from scipy import stats
 
 import drl_density as drl
-from drl_density.networks import NoisedGaussianMixture
-from drl_density.partition import sequence_sandwich
+from drl_density.bases import NoisedGaussianMixture
+from drl_density.partition_function import sequence_sandwich
 from drl_density.testing import GaussianMixtureSequence, gaussian_sequence
 
 

@@ -20,12 +20,8 @@ import torch
 from torch import nn
 
 import drl_density as drl
-from drl_density.networks import (
-    NoisedGaussianMixture,
-    ResidualEnergy,
-    ResidualSettings,
-    UNetEnergy,
-)
+from drl_density.bases import NoisedGaussianMixture
+from drl_density.networks import ResidualEnergy, ResidualSettings, UNetEnergy
 from drl_density.networks.residual import NEARLY_ZERO
 from drl_density.training import DenoisingScoreMatching
 

@@ -15,7 +15,8 @@ from unittest import mock
 import torch
 
 import drl_density as drl
-from drl_density.networks import MLP, MLPSettings, NoisedGaussianMixture
+from drl_density.bases import NoisedGaussianMixture
+from drl_density.networks import MLP, MLPSettings
 from drl_density.training import RecoveryLikelihood
 
 

@@ -19,8 +19,8 @@ from torch import distributed
 from drl_density import NoiseSchedule
 from drl_density.model import EnergySequence
 from drl_density.networks import MLP, MLPSettings
+from drl_density.parallel import joined_workers
 from drl_density.samplers import plan_progressive, sample_progressive
-from drl_density.training import joined_workers
 
 
 def main() -> None:

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from drl_density.datasets import Column
-from drl_density.density.imputation import impute
+from drl_density.density.conditioning.impute import impute
 from drl_density.errors import DataError, DataWarning
-from drl_density.samplers import ConditionalSettings
+from drl_density.inverse_problems import ConditionalSettings
 from drl_density.testing import assert_z
 from tests.density.closed_form import SCALE, SHIFT, SYSTEM, closed_form_density, conditional
 

@@ -8,12 +8,13 @@ import torch
 from torch.distributions.transforms import AffineTransform
 
 import drl_density as drl
+from drl_density.bases import NoisedGaussianMixture
 from drl_density.datasets import Column
 from drl_density.density import combine
-from drl_density.density.combination import common_columns
-from drl_density.density.tails import largest_power
+from drl_density.density.derived.combine import common_columns
+from drl_density.density.integrability import largest_power
 from drl_density.errors import DataError, NumericalError
-from drl_density.networks import MLP, MLPSettings, NoisedGaussianMixture
+from drl_density.networks import MLP, MLPSettings
 from drl_density.testing import GaussianMixtureSequence, assert_z
 from drl_density.transforms import MarginalGaussianization, Marginals
 from tests.density.closed_form import closed_form_density

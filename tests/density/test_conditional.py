@@ -9,7 +9,7 @@ import torch
 
 import drl_density as drl
 from drl_density.errors import DataError
-from drl_density.samplers import ConditionalSettings
+from drl_density.inverse_problems import ConditionalSettings
 from drl_density.transforms import column_log_jacobian, whiten
 
 GRID = torch.linspace(-8, 8, 4001, dtype=torch.float64)

@@ -14,13 +14,14 @@ import torch
 from pyro.infer import MCMC, NUTS
 
 import drl_density as drl
+from drl_density.bases import NoisedGaussianMixture
 from drl_density.density import Table, prepare_table
+from drl_density.density.ensemble import join, members_from_values, members_to_values
 from drl_density.density.fitted import Density
-from drl_density.density.forecast import seconds_per_step, within_time
-from drl_density.density.members import join, members_from_values, members_to_values
-from drl_density.density.mixture_base import choose_bases
+from drl_density.density.fitting.bases import choose_bases
+from drl_density.density.fitting.forecast import seconds_per_step, within_time
 from drl_density.errors import RunFolderError, UnreliableEstimateWarning
-from drl_density.networks import MLP, MLPSettings, NoisedGaussianMixture
+from drl_density.networks import MLP, MLPSettings
 from drl_density.run_folder import RunFolder
 from drl_density.testing import assert_z
 
@@ -103,7 +104,7 @@ def test_save_and_load(tiny_density, tiny_data, tmp_path):
 
 
 def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, tiny_settings, tmp_path, monkeypatch):
-    from drl_density.density import store
+    from drl_density.density import storage
 
     def save_then_stop(self, name):
         save = store_saver(self, name)
@@ -114,8 +115,8 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, ti
 
         return wrapped
 
-    store_saver = store.TrainingFolder.saver
-    monkeypatch.setattr(store.TrainingFolder, "saver", save_then_stop)
+    store_saver = storage.TrainingFolder.saver
+    monkeypatch.setattr(storage.TrainingFolder, "saver", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
         drl.fit(tiny_data, settings=tiny_settings, out=tmp_path / "run", progress=False)
     monkeypatch.undo()
@@ -125,7 +126,9 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, ti
     for name, value in tiny_density.model.state_dict().items():
         assert torch.equal(value, density.model.state_dict()[name]), name
     assert density.estimate.value == tiny_density.estimate.value
-    monkeypatch.setattr(sys.modules["drl_density.density.fit"], "_finish", lambda *_: pytest.fail("finished again"))
+    monkeypatch.setattr(
+        sys.modules["drl_density.density.fitting.fit"], "_finish", lambda *_: pytest.fail("finished again")
+    )
     again = drl.fit(tiny_data, out=tmp_path / "run", resume=True, progress=False)
     assert torch.equal(again.pool, density.pool)
     density.save(tmp_path / "copy")

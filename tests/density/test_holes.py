@@ -9,13 +9,13 @@ import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
 import drl_density as drl
+from drl_density.bases import MixtureConditional, NoisedGaussianMixture
 from drl_density.cli import main
 from drl_density.datasets import load_dataset
-from drl_density.density import store
-from drl_density.density.holes import weigh_completions
+from drl_density.density import storage
+from drl_density.density.fitting.completions import weigh_completions
 from drl_density.errors import DataError, DataWarning
-from drl_density.networks import MixtureConditional, NoisedGaussianMixture
-from drl_density.samplers import move_missing
+from drl_density.inverse_problems import move_missing
 from drl_density.testing import assert_z, seeded_generator
 from drl_density.transforms import fit_marginal_gaussianization, standardize
 from tests.conftest import TINY
@@ -81,7 +81,7 @@ def test_filling_with_medians_would_be_noticed(holed):
 
 
 def test_an_interrupted_fit_resumes_to_the_same_bits(holed, drawn, tmp_path, monkeypatch):
-    saver = store.TrainingFolder.saver
+    saver = storage.TrainingFolder.saver
 
     def save_then_stop(self, name):
         save = saver(self, name)
@@ -92,7 +92,7 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(holed, drawn, tmp_path, mon
 
         return wrapped
 
-    monkeypatch.setattr(store.TrainingFolder, "saver", save_then_stop)
+    monkeypatch.setattr(storage.TrainingFolder, "saver", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
         fit(holed, "draw", out=tmp_path / "run")
     monkeypatch.undo()

@@ -12,18 +12,20 @@ import torch
 from scipy import stats
 
 import drl_density as drl
+from drl_density.bases import QuadraticBase
 from drl_density.cli import main
 from drl_density.datasets import Column
-from drl_density.density import ImageSettings, check_memory, floor, footprint
-from drl_density.density.build import build_doctor, build_model, build_objective, fresh_state, training_batches
-from drl_density.density.floor import gaussian_log_density, histogram_log_density
-from drl_density.density.footprint import available_memory
-from drl_density.density.selection import AnnealedLikelihood
-from drl_density.density.table import prepare_table
+from drl_density.density import ImageSettings, check_memory, footprint
+from drl_density.density.fitting import baselines
+from drl_density.density.fitting.baselines import gaussian_log_density, histogram_log_density
+from drl_density.density.fitting.build import build_doctor, build_model, build_objective, fresh_state, training_batches
+from drl_density.density.fitting.memory import available_memory
+from drl_density.density.fitting.selection import AnnealedLikelihood
+from drl_density.density.fitting.table import prepare_table
+from drl_density.density.settings.presets import PRESETS
 from drl_density.errors import DataError, RunFolderError
-from drl_density.networks import QuadraticBase, ResidualEnergy, StepCalibrated, UNet, UNetEnergy, guided
-from drl_density.partition import sequence_path
-from drl_density.presets import PRESETS
+from drl_density.networks import ResidualEnergy, StepCalibrated, UNet, UNetEnergy, guided
+from drl_density.partition_function import sequence_path
 from drl_density.samplers import DDIMSettings, sample_ddim
 from drl_density.training import CooperativeRecovery, LangevinRecovery, RecoveryLikelihood
 
@@ -223,7 +225,7 @@ def test_training_sampler_annealing_and_report_see_one_density(pictures, monkeyp
 
     monkeypatch.setattr(drl.EnergySequence, "log_density_at", watched)
     monkeypatch.setattr(StepCalibrated, "forward", counted)
-    monkeypatch.setattr(sys.modules["drl_density.density.fit"], "check_memory", lambda *_: None)
+    monkeypatch.setattr(sys.modules["drl_density.density.fitting.fit"], "check_memory", lambda *_: None)
     density = drl.fit(pictures, settings=settings, progress=False)
     assert len(raw) == len(calls) > 0
     monkeypatch.undo()
@@ -315,7 +317,7 @@ def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
     module = sys.modules[footprint.__module__]
     monkeypatch.setattr(module, "available_memory", lambda _: 1000)
     monkeypatch.setattr(
-        sys.modules["drl_density.density.fit"], "train", lambda *_, **__: pytest.fail("trained all the same")
+        sys.modules["drl_density.density.fitting.fit"], "train", lambda *_, **__: pytest.fail("trained all the same")
     )
     with pytest.raises(DataError, match="lower training.batch_size"):
         drl.fit(pictures, settings=settings_for("images"), progress=False)
@@ -418,7 +420,7 @@ def test_an_unknown_preset_on_the_command_line(tmp_path, capsys):
 @pytest.mark.parametrize("cells_at_once", [1, 4, 100])
 def test_independent_pixels_are_the_histograms(cells_at_once, monkeypatch):
     """Two columns of three and two values: shares (count + 1) / (rows + values), divided by the width."""
-    monkeypatch.setattr(floor, "CELLS_AT_ONCE", cells_at_once)
+    monkeypatch.setattr(baselines, "CELLS_AT_ONCE", cells_at_once)
     columns = [Column("a", "integer", 1.0, lower=-0.5, upper=2.5), Column("b", "rounded", 0.5, lower=-0.25, upper=0.75)]
     train = torch.tensor([[0.0, 0.0], [0.0, 0.5], [2.0, 0.5]])
     rows = torch.tensor([[0.3, 0.6], [1.4, -0.2]])
@@ -437,7 +439,7 @@ def test_the_gaussian_floor_has_a_covariance_where_one_can_be_held(monkeypatch):
     moments = train.mean(0).numpy(), np.cov(train.numpy().T)
     full = stats.multivariate_normal(*moments).logpdf(rows.numpy())
     np.testing.assert_allclose(gaussian_log_density(train, rows).numpy(), full, rtol=1e-5)
-    monkeypatch.setattr(floor, "LARGEST_COVARIANCE", 2)
+    monkeypatch.setattr(baselines, "LARGEST_COVARIANCE", 2)
     alone = stats.norm(moments[0], np.diag(moments[1]) ** 0.5).logpdf(rows.numpy()).sum(1)
     np.testing.assert_allclose(gaussian_log_density(train, rows).numpy(), alone, rtol=1e-5)
     assert np.abs(full - alone).max() > 0.1

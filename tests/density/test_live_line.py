@@ -1,7 +1,7 @@
 """The line that a running evaluation keeps up to date."""
 
-from drl_density.density.live_line import LiveLine
-from drl_density.partition import Progress
+from drl_density.density.evaluation.live_line import LiveLine
+from drl_density.partition_function import Progress
 
 
 def test_share_is_shown_where_there_are_parts(capsys):

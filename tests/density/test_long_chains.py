@@ -10,7 +10,7 @@ from torch.distributions.transforms import IndependentTransform, identity_transf
 import drl_density as drl
 from drl_density.datasets import Column
 from drl_density.density import Diagnosis, run_page
-from drl_density.density.long_chains import marginal_target, mode_occupancy, run_long
+from drl_density.density.evaluation.long_chains import marginal_target, mode_occupancy, run_long
 from drl_density.diagnostics import drift_test, nested_r_hat
 from drl_density.errors import DataError, RunFolderError
 from drl_density.mcmc import HMC, ULA
@@ -108,7 +108,7 @@ def test_tempering_sees_mode_weights_that_slow_chains_cannot(density_of):
 
 
 def test_memory_does_not_follow_the_length(monkeypatch):
-    monkeypatch.setattr("drl_density.density.long_chains.MOST_KEPT", 100)
+    monkeypatch.setattr("drl_density.density.evaluation.long_chains.MOST_KEPT", 100)
     target = marginal_target(GAUSSIAN.model, rows_of(GAUSSIAN), 0.0, 8, seeded_generator(2))
     run = run_long(target, HMC(num_leapfrog=2), 250, seeded_generator(3))
     assert run.thin == 3

@@ -8,7 +8,7 @@ from torch.distributions import Normal
 
 from drl_density.datasets import Column
 from drl_density.errors import DataError
-from drl_density.samplers import ConditionalSettings
+from drl_density.inverse_problems import ConditionalSettings
 from drl_density.testing import assert_z
 from tests.density.closed_form import SYSTEM, closed_form_density, conditional
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.density import Density, store
+from drl_density.density import Density, storage
 from drl_density.errors import RunFolderError
 from drl_density.run_folder import RunFolder
 
@@ -108,7 +108,7 @@ def test_a_process_killed_outright(data, whole, tmp_path):
         [sys.executable, "-c", PROGRAM, str(out)], env=environment, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout.readline() == b"ready\n"
-        while process.poll() is None and not (out / store.STATE).exists():
+        while process.poll() is None and not (out / storage.STATE).exists():
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
     if RunFolder(out).read_json("settings.json")["stage"] == "training":
@@ -120,7 +120,7 @@ def test_a_process_killed_outright(data, whole, tmp_path):
 @pytest.fixture
 def begun(data, tmp_path):
     """A run that was killed before its first step."""
-    folder = store.TrainingFolder.prepare(tmp_path / "run", resume=False, force=False)
+    folder = storage.TrainingFolder.prepare(tmp_path / "run", resume=False, force=False)
     folder.begin(data, SETTINGS.resolve(160, 2, 0.1), seed=0)
     return tmp_path / "run"
 

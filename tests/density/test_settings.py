@@ -7,7 +7,7 @@ import torch
 
 import drl_density as drl
 from drl_density.density import FitSettings, prepare_table
-from drl_density.density.image_networks import build_image_networks
+from drl_density.density.model_state import build_image_networks
 from drl_density.errors import DataError
 from drl_density.schedule import NoiseSchedule
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from drl_density.networks import MLP, Ensemble, MLPSettings, NoisedGaussianMixture, Tilted
+from drl_density.bases import NoisedGaussianMixture, Tilted
+from drl_density.networks import MLP, Ensemble, MLPSettings
 from drl_density.networks.distinct_levels import by_row, distinct_levels
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from drl_density.networks import MixtureConditional, NoisedGaussianMixture
+from drl_density.bases import MixtureConditional, NoisedGaussianMixture
 from drl_density.testing import assert_z, seeded_generator
 
 WEIGHTS = torch.tensor([0.7, 0.3])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.partition import flow_log_likelihood
+from drl_density.partition_function import flow_log_likelihood
 from drl_density.samplers import AncestralSettings, FlowSettings, sample_ancestral, sample_flow
 from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence, seeded_generator
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.networks import NoisedGaussianMixture
-from drl_density.samplers import ConditionalSettings, plan_conditional, sample_conditional
+from drl_density.bases import NoisedGaussianMixture
+from drl_density.inverse_problems import ConditionalSettings, plan_conditional, sample_conditional
 from drl_density.testing import assert_z, seeded_generator
 
 WEIGHTS = torch.tensor([0.5, 0.3, 0.2])

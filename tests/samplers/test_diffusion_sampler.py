@@ -7,9 +7,14 @@ import pytest
 import torch
 
 from drl_density import EnergyDistribution, NoiseSchedule
+from drl_density.diffusion_sampler import (
+    DiffusionSampler,
+    DiffusionSamplerSettings,
+    sequence_sampler,
+    train_diffusion_sampler,
+)
+from drl_density.diffusion_sampler.training import ControlNetwork, upper_bound
 from drl_density.errors import TrainingFailed
-from drl_density.samplers import DiffusionSampler, DiffusionSamplerSettings, sequence_sampler, train_diffusion_sampler
-from drl_density.samplers.diffusion_training import ControlNetwork, upper_bound
 from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence, seeded_generator
 
 SHARES = DiffusionSamplerSettings(num_steps=40).shares()

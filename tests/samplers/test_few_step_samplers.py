@@ -6,20 +6,22 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.networks import NoisedGaussianMixture
+from drl_density.bases import NoisedGaussianMixture
+from drl_density.inverse_problems import (
+    GuidanceSettings,
+    gaussian_likelihood,
+    sample_guided,
+    sample_posterior,
+    sample_projected,
+)
 from drl_density.operators import ComplexPairs, Mask, MaskedFourier, MatrixOperator, center_mask
 from drl_density.samplers import (
     CorrectorSettings,
     DDIMSettings,
-    GuidanceSettings,
-    gaussian_likelihood,
     interpolate_codes,
     invert_ddim,
     sample_ddim,
-    sample_guided,
-    sample_posterior,
     sample_predictor_corrector,
-    sample_projected,
 )
 from drl_density.samplers.ddim import move
 from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence, seeded_generator

@@ -18,6 +18,7 @@ from drl_density.networks import (
     UNetEnergySettings,
     UNetSettings,
 )
+from drl_density.parallel import joined_workers
 from drl_density.run_folder import RunFolder
 from drl_density.training import (
     CooperativeRecovery,
@@ -25,7 +26,6 @@ from drl_density.training import (
     LangevinChains,
     LangevinRecovery,
     RecoveryLikelihood,
-    joined_workers,
     new_state,
 )
 from drl_density.training.gradient_step import gradient_step, prepare_network

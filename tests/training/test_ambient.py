@@ -5,10 +5,17 @@ import torch
 
 import drl_density as drl
 from drl_density.errors import DataError
+from drl_density.inverse_problems import (
+    AmbientDenoiser,
+    AmbientPrior,
+    AmbientSettings,
+    GuidanceSettings,
+    sample_guided,
+    train_ambient,
+)
 from drl_density.operators import Mask
-from drl_density.samplers import DDIMSettings, GuidanceSettings, sample_guided
+from drl_density.samplers import DDIMSettings
 from drl_density.testing import assert_z, seeded_generator
-from drl_density.training import AmbientDenoiser, AmbientPrior, AmbientSettings, train_ambient
 
 COVARIANCE = torch.tensor([[1.0, 0.8, 0.3], [0.8, 1.0, 0.2], [0.3, 0.2, 0.7]])
 SCHEDULE = drl.NoiseSchedule.log_spaced(8)

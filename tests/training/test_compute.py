@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from drl_density import HMC, MALA, ULA, NoiseSchedule, RecoveryLikelihood, TrainingSettings
-from drl_density.mcmc import PassGraphs, value_and_gradient
-from drl_density.mcmc.graphs import RecordedPass
+from drl_density.execution import PassGraphs
+from drl_density.execution.graphs import RecordedPass
+from drl_density.mcmc import value_and_gradient
 from drl_density.model import EnergySequence
 from drl_density.networks import (
     MLP,
@@ -20,8 +21,9 @@ from drl_density.networks import (
     frozen_power_iteration,
     held_weights,
 )
+from drl_density.parallel import Workers
 from drl_density.testing import seeded_generator
-from drl_density.training import Evaluation, LangevinChains, LangevinRecovery, Workers, new_state, train
+from drl_density.training import Evaluation, LangevinChains, LangevinRecovery, new_state, train
 from drl_density.training.gradient_step import gradient_step, prepare_network
 
 
@@ -164,7 +166,7 @@ class OrdinaryPass(RecordedPass):
 @pytest.fixture
 def recorded(monkeypatch):
     """Graphs on this machine: ordinary passes in place of recordings."""
-    monkeypatch.setattr("drl_density.mcmc.graphs.RecordedPass", OrdinaryPass)
+    monkeypatch.setattr("drl_density.execution.graphs.RecordedPass", OrdinaryPass)
     monkeypatch.setattr(PassGraphs, "can_record", staticmethod(lambda device: True))
     monkeypatch.setattr(OrdinaryPass, "count", 0)
 

@@ -9,11 +9,11 @@ from scipy import stats
 from torch import nn
 
 from drl_density import ChainSampler, NoiseSchedule, RecoveryLikelihood
+from drl_density.bases import QuadraticBase
 from drl_density.errors import DRLDensityWarning, NumericalError
 from drl_density.mcmc import HMC, MALA
 from drl_density.model import EnergySequence
 from drl_density.networks import (
-    QuadraticBase,
     ResidualEnergy,
     ResidualSettings,
     SpectralWeight,
@@ -22,7 +22,7 @@ from drl_density.networks import (
     UNetSettings,
     guided,
 )
-from drl_density.partition import AISSettings, annealed_importance_sampling, sequence_path, sequence_sandwich
+from drl_density.partition_function import AISSettings, annealed_importance_sampling, sequence_path, sequence_sandwich
 from drl_density.samplers import (
     ProgressiveSettings,
     ShortRunSettings,

@@ -11,8 +11,8 @@ import torch
 
 from drl_density import TrainingSettings, fit
 from drl_density.errors import NumericalError, RunFolderError
+from drl_density.parallel import Workers
 from drl_density.run_folder import RunFolder
-from drl_density.training import Workers
 from drl_density.training.gradient_step import gradient_step
 from drl_density.training.objectives import LevelStatistics, ObjectiveValue
 from tests.training import two_mode_run

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from drl_density import EnergySequence, FitSettings, NoiseSchedule, RecoveryLikelihood, TrainingSettings
-from drl_density.density.build import build_objective
-from drl_density.networks import NoisedGaussianMixture, QuadraticBase, guided
+from drl_density.bases import NoisedGaussianMixture, QuadraticBase
+from drl_density.density.fitting.build import build_objective
+from drl_density.networks import guided
 from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
 from drl_density.training import DenoisingScoreMatching, Evaluation, train
 from drl_density.training.objectives import drop_labels

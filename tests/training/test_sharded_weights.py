@@ -7,10 +7,11 @@ import torch
 
 from drl_density import TrainingSettings
 from drl_density.density import FitSettings, ImageSettings
-from drl_density.density.footprint import footprint
+from drl_density.density.fitting.memory import footprint
 from drl_density.errors import WorkerLost
+from drl_density.parallel import Workers
 from drl_density.run_folder import RunFolder
-from drl_density.training import Workers, sharded_weights, trainer
+from drl_density.training import sharded_weights, trainer
 from drl_density.training.sharded_weights import gathered_weights, is_sharded, shard_weights, whole
 from tests.training.pairs import start_pair
 from tests.training.sharded_run import CASES, steps

@@ -15,8 +15,9 @@ from drl_density import NoiseSchedule, RecoveryLikelihood, TrainingSettings
 from drl_density.errors import WorkerLost
 from drl_density.model import EnergySequence
 from drl_density.networks import MLP, MLPSettings
+from drl_density.parallel import Workers, joined_workers, num_restarts
 from drl_density.run_folder import RunFolder
-from drl_density.training import Evaluation, Workers, joined_workers, new_state, num_restarts, train
+from drl_density.training import Evaluation, new_state, train
 from drl_density.training.gradient_step import gradient_step
 
 SETTINGS = TrainingSettings(num_steps=40, batch_size=64, evaluate_every=10, learning_rate=3e-3, num_shards=4)

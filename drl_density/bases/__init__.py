@@ -1,0 +1,7 @@
+"""Normalised densities for an energy sequence to lean on, each with its noised form or the statement that it has none."""
+
+from drl_density.bases.gaussian_mixture import NoisedGaussianMixture, Tilted
+from drl_density.bases.mixture_conditional import MixtureConditional
+from drl_density.bases.quadratic_base import QuadraticBase
+
+__all__ = ["MixtureConditional", "NoisedGaussianMixture", "QuadraticBase", "Tilted"]

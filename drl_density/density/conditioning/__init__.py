@@ -1,0 +1,1 @@
+"""Some columns given others: conditionals, marginals, imputations and predictions."""

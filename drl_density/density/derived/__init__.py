@@ -1,0 +1,1 @@
+"""New objects and draws made from fitted densities."""

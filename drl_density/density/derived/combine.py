@@ -1,0 +1,240 @@
+r"""Products, powers and mixtures of fitted densities: their draws, and the logarithm of their integral.
+
+Everything is a density in data units, so the fits may have different transforms and levels. Particles begin at draws of the
+mixture of all of them, which covers whatever the combination covers: the weight of a product of two against it is at most
+twice the smaller density. They walk over geometric bridges by adjusted steps in the first fit's model space, are weighed,
+and end in adjusted chains on the combination itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.distributions.transforms import ComposeTransform, Transform
+
+from drl_density.datasets import Column
+from drl_density.density.fitted import Density
+from drl_density.diagnostics import bulk_ess, split_r_hat
+from drl_density.distributions import EnergyDistribution, LogDensity
+from drl_density.distributions.combinators import Mixture, product
+from drl_density.errors import DataError
+from drl_density.inverse_problems import sample_path
+from drl_density.partition_function import AISSettings, place_bridges
+from drl_density.weights import LogPartitionEstimate
+
+How = Literal["product", "mixture"]
+LARGEST_R_HAT, LEAST_ESS = 1.05, 100
+SIZES = AISSettings(num_transitions=4)
+
+
+@dataclass(frozen=True)
+class Combination:
+    """Draws of a combination of densities, and how far they are to be believed.
+
+    Attributes:
+        distribution: the combination itself, unnormalised.
+        columns: of the draws; one on whose grid the fits differ has none.
+        draws: ``(n, *event)`` in data units, each the end of an adjusted chain begun at a weighted particle.
+        log_z: logarithm of the integral of the combination of the normalised densities, nats.
+        standard_error: of ``log_z``, the densities' own included.
+        estimate: record of the annealing run.
+        r_hat: split R-hat of every column over up to 16 chains, ``(d,)``.
+        ess: bulk effective sample size of every column over the same chains, ``(d,)``.
+        acceptance_rate: of the chains.
+    """
+
+    distribution: EnergyDistribution
+    columns: tuple[Column, ...]
+    draws: Tensor
+    log_z: float
+    standard_error: float
+    estimate: LogPartitionEstimate
+    r_hat: Tensor
+    ess: Tensor
+    acceptance_rate: float
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the chains disagree, have few effective draws, or the weights are not to be relied on."""
+        return not (
+            float(self.r_hat.max()) < LARGEST_R_HAT and float(self.ess.min()) >= LEAST_ESS and self.estimate.is_reliable
+        )
+
+    def summary(self) -> str:
+        """A few lines for a person."""
+        num_particles = self.estimate.log_weights.shape[1]
+        return (
+            f"log of the integral {self.log_z:.4f} +- {self.standard_error:.4f} (verdict: {self.estimate.verdict}: "
+            f"{self.estimate.advice})\n"
+            f"chains: largest R-hat {float(self.r_hat.max()):.3f}, least bulk ESS {float(self.ess.min()):.0f}, acceptance "
+            f"{self.acceptance_rate:.2f}; particles: ESS {self.estimate.weight_ess:.0f} of {num_particles}"
+        )
+
+
+def combine(
+    densities: Sequence[Density],
+    *,
+    how: How = "product",
+    weights: Sequence[float] | None = None,
+    temperature: float = 1.0,
+    num_draws: int = 1000,
+    seed: int = 0,
+    settings: AISSettings | None = None,
+) -> Combination:
+    r"""Draws of :math:`\prod_k p_k(x)^{w_k / \tau}` or :math:`\big(\sum_k w_k p_k(x) / \sum_k w_k\big)^{1 / \tau}`.
+
+    Args:
+        densities: fits of the same columns: names, order, labels and bounds.
+        how: "product" of experts or "mixture".
+        weights: w, one per density; 1 each when not given. A negative one divides, in a product.
+        temperature: tau.
+        num_draws: draws.
+        seed: of the run.
+        settings: sizes of the annealing run.
+
+    Returns:
+        :class:`Combination`.
+
+    Raises:
+        DataError: no densities, an unknown ``how``, fewer than 2 draws, or fits of other columns.
+        ValueError: weights that do not fit, or a temperature that is not positive.
+        NumericalError: "improper", where no finite integral is known: see :func:`~drl_density.product`.
+    """
+    if how not in ("product", "mixture"):
+        raise DataError(f"there is no combination {how!r}: choose product or mixture")
+    if num_draws < 2:
+        raise DataError(f"num_draws must be at least 2, got {num_draws}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive, got {temperature}")
+    columns = common_columns(densities)
+    experts = [density.distribution() for density in densities]
+    weights = [1.0] * len(experts) if weights is None else list(weights)
+    parts, powers = (experts, weights) if how == "product" else ([Mixture(experts, weights)], [1.0])
+    target = product(parts, weights=[weight / temperature for weight in powers])
+    own_constants = [
+        (weight / temperature, density.estimate)
+        for weight, density in zip(weights, densities, strict=True)
+        if how == "product"
+    ]
+    generator = torch.Generator().manual_seed(seed)
+    into = densities[0]
+    base = _Start(into, tuple(densities), Mixture(experts, [1.0] * len(experts)))
+    settings = settings or SIZES
+    path = place_bridges(base, _ModelSpace(into, target.unnormalized_log_prob), settings, generator=generator)
+    found = sample_path(path, num_draws, settings=settings, generator=generator)
+    with torch.no_grad():
+        draws = into.transform.inv(found.draws).reshape(-1, *into.event_shape)
+    chains = found.chains
+    errors = [weight * estimate.standard_error for weight, estimate in own_constants]
+    return Combination(
+        distribution=target,
+        columns=columns,
+        draws=draws,
+        log_z=found.estimate.value - math.fsum(weight * estimate.value for weight, estimate in own_constants),
+        standard_error=math.hypot(found.estimate.standard_error, *errors),
+        estimate=found.estimate,
+        r_hat=split_r_hat(chains),
+        ess=bulk_ess(chains),
+        acceptance_rate=found.acceptance_rate,
+    )
+
+
+def common_columns(densities: Sequence[Density]) -> tuple[Column, ...]:
+    """The columns of several fits, without a grid where theirs differ.
+
+    Raises:
+        DataError: no fits, or fits whose columns differ in name, order, labels or bounds.
+    """
+    if not densities:
+        raise DataError("expected at least one density to combine, got none")
+    first = densities[0]
+    for number, other in enumerate(densities[1:], 2):
+        names, own = [c.name for c in first.columns], [c.name for c in other.columns]
+        if names != own or tuple(first.event_shape) != tuple(other.event_shape):
+            order = " in the same order" if sorted(names) == sorted(own) else ""
+            raise DataError(
+                f"densities combine over the same columns{order}: density {number} has {', '.join(own[:8])} of shape "
+                f"{tuple(other.event_shape)}, the first one {', '.join(names[:8])} of shape {tuple(first.event_shape)}"
+            )
+        for index, (column, twin) in enumerate(zip(first.columns, other.columns, strict=True)):
+            if column.categories != twin.categories:
+                raise DataError(
+                    f"column {column.name!r} has labels {twin.categories} in density {number} and {column.categories} in "
+                    "the first one, so their codes mean different things: fit both on tables with the same labels"
+                )
+            ends, own_ends = (_bounds(density, index) for density in (first, other))
+            if ends != own_ends:
+                raise DataError(
+                    f"column {column.name!r} lies in {own_ends} in density {number} and in {ends} in the first one: "
+                    "declare the same bounds for both fits (--bounds NAME=LOWER:UPPER)"
+                )
+    together = zip(*(density.columns for density in densities), strict=True)
+    grids = [{(column.width, column.offset) for column in twins} for twins in together]
+    return tuple(
+        column if len(grid) == 1 else dataclasses.replace(column, width=0.0, offset=0.0)
+        for column, grid in zip(first.columns, grids, strict=True)
+    )
+
+
+def _bounds(density: Density, index: int) -> tuple[float, float]:
+    """Where the density of a column is positive."""
+    ends = _bounds_of(density.transform)
+    if ends is None:
+        return -math.inf, math.inf
+    lower, upper = (end.expand(len(density.columns)) for end in ends)
+    return float(f"{float(lower[index]):.9g}"), float(f"{float(upper[index]):.9g}")
+
+
+def _bounds_of(transform: Transform) -> tuple[Tensor, Tensor] | None:
+    first = transform.parts[0] if isinstance(transform, ComposeTransform) else transform
+    return getattr(first, "bounds", None)
+
+
+@dataclass(frozen=True)
+class _ModelSpace:
+    """A log density in data units as one over model-space rows ``(n, d)`` of a fit, -inf where x is not inside."""
+
+    density: Density
+    log_density: LogDensity
+
+    def __call__(self, u: Tensor) -> Tensor:
+        transform = self.density.transform
+        x = transform.inv(u)
+        ends = _bounds_of(transform)
+        is_inside = x.isfinite().all(1)
+        if ends is not None:
+            is_inside = is_inside & ((x > ends[0]) & (x < ends[1])).all(1)
+        some = self.density.pool.reshape(len(self.density.pool), -1)[0].to(x)
+        x = torch.where(is_inside[:, None], x, some)
+        values = self.log_density(x.reshape(-1, *self.density.event_shape))
+        return torch.where(is_inside, values - transform.log_abs_det_jacobian(x, u), -math.inf)
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The mixture of all densities in the model space of the first one, as the base of a path."""
+
+    density: Density
+    densities: tuple[Density, ...]
+    mixture: Mixture
+
+    def log_prob(self, u: Tensor) -> Tensor:
+        """Normalised as far as the densities are."""
+        return _ModelSpace(self.density, self.mixture.log_prob)(u)
+
+    def draw(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
+        """A density by its weight, then a fresh draw of it by progressive chains."""
+        chosen = torch.randint(len(self.densities), (num_rows,), generator=generator)
+        u = torch.empty(num_rows, len(self.density.columns), dtype=torch.float64)
+        for index, density in enumerate(self.densities):
+            place = (chosen == index).nonzero().flatten()
+            if len(place):
+                x = density.sample(len(place), generator=generator)
+                u[place] = self.density.transform(x.double().flatten(1))
+        return u

@@ -1,0 +1,104 @@
+"""Likelihoods of several models on the same rows, paired."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from drl_density.density.evaluation.likelihood_report import LikelihoodReport
+from drl_density.errors import DataError
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One rival beside the first.
+
+    Attributes:
+        name: of the rival.
+        mean: its mean log density, nats per row.
+        difference: the first one's mean less this one's.
+        standard_error: of the difference, paired over rows.
+    """
+
+    name: str
+    mean: float
+    difference: float
+    standard_error: float
+
+
+def compare(models: dict[str, Any], x: Tensor) -> list[Comparison]:
+    """Mean log densities on the same rows with paired differences to the first model.
+
+    Where a report is among the models, the others are scored on the rows as that report scored them, dequantised once.
+
+    Args:
+        models: by name: anything with ``log_prob`` (densities, Pyro or torch distributions) or scikit-learn's
+            ``score_samples``, a module whose call gives such a distribution (a zuko flow; rows are cast to its dtype), or a
+            :class:`LikelihoodReport` of exactly these rows.
+        x: rows ``(n, d)``.
+
+    Raises:
+        DataError: fewer than two models, an object without a density, reports of other rows, or reports of different
+            schemes.
+
+    >>> from torch.distributions import Normal
+    >>> x = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    >>> rows = compare({"right": Normal(0.0, 1.0), "wide": Normal(0.0, 3.0)}, x)
+    >>> rows[1].name, rows[1].difference > 0
+    ('wide', True)
+    """
+    if len(models) < 2:
+        raise DataError(f"expected at least two models to compare, got {len(models)}")
+    reports = {name: model for name, model in models.items() if isinstance(model, LikelihoodReport)}
+    schemes = {report.scheme for report in reports.values()}
+    if len(schemes) > 1:
+        raise DataError(f"reports of different schemes do not compare: {' | '.join(sorted(schemes))}")
+    rows = torch.as_tensor(x, device="cpu")
+    for name, report in reports.items():
+        _check_rows(name, report, rows)
+    if reports:
+        rows = next(iter(reports.values())).rows.reshape(rows.shape)
+    values = {name: _row_values(name, model, rows) for name, model in models.items()}
+    first = next(iter(values.values()))
+    result = []
+    for name, own in values.items():
+        gap = first - own
+        result.append(Comparison(name, float(own.mean()), float(gap.mean()), float(gap.std() / math.sqrt(len(gap)))))
+    return result
+
+
+def _check_rows(name: str, report: LikelihoodReport, rows: Tensor) -> None:
+    """A report's rows are these, give or take the noise of its dequantisation."""
+    flat = rows.reshape(len(rows), -1).double()
+    own = report.rows
+    if own.shape != flat.shape:
+        raise DataError(
+            f"the report {name} is of {tuple(own.shape)} rows, expected {tuple(flat.shape)}: evaluate these"
+        )
+    allowed = report.widths + 1e-6 * (1 + flat.abs())
+    far = ((own - flat).abs() > allowed).any(1).nonzero().flatten()
+    if len(far):
+        raise DataError(f"the report {name} is of other rows (row {int(far[0])} differs): evaluate these rows in order")
+
+
+def _row_values(name: str, model: Any, x: Tensor) -> Tensor:
+    if isinstance(model, torch.nn.Module) and not hasattr(model, "log_prob"):
+        parameter = next(iter(model.parameters()), x)
+        x, model = x.to(parameter), model()
+    if isinstance(model, LikelihoodReport):
+        values = model.log_likelihood
+    elif hasattr(model, "score_samples"):
+        values = torch.as_tensor(model.score_samples(np.asarray(x)))
+    elif hasattr(model, "log_prob"):
+        with torch.no_grad():
+            values = model.log_prob(x)
+    else:
+        raise DataError(f"{name} has neither log_prob nor score_samples; got a {type(model).__name__}")
+    if values.shape != (len(x),):
+        raise DataError(f"{name} gave shape {tuple(values.shape)} for {len(x)} rows; expected one number per row")
+    return values.double().cpu()

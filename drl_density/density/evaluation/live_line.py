@@ -1,0 +1,48 @@
+"""The line that a running evaluation keeps up to date: "log Z = a ± b, ESS c"."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from tqdm import tqdm
+
+from drl_density.partition_function import Progress
+
+
+class LiveLine:
+    """A progress bar on standard error that is handed :class:`~drl_density.partition_function.Progress`.
+
+    Attributes:
+        ess: effective sample size last heard of.
+    """
+
+    def __init__(self, *, is_shown: bool = True) -> None:
+        self.ess = float("nan")
+        self._bar = tqdm(
+            total=1,
+            file=sys.stderr,
+            disable=not is_shown,
+            bar_format="{desc} {elapsed}{postfix}",
+        )
+        self._shown_at = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        """Show where the run stands; a stage in one part has no percentage, and one without an estimate
+        of its own leaves the last one standing.
+        """
+        self._bar.total, self._bar.n = progress.total, progress.done
+        share = f" {100 * progress.done / progress.total:3.0f} %" if progress.total > 1 else ""
+        self._bar.set_description_str(progress.stage + share, refresh=False)
+        if progress.ess is not None:
+            self.ess = progress.ess
+            self._bar.set_postfix_str(str(progress), refresh=False)
+        if progress.done in (0, progress.total) or time.monotonic() - self._shown_at > 0.2:
+            self._bar.refresh()
+            self._shown_at = time.monotonic()
+
+    def close(self) -> None:
+        """Leave the last line standing."""
+        self._bar.n = self._bar.total
+        self._bar.set_description_str("done")
+        self._bar.close()

@@ -1,0 +1,53 @@
+"""The one report page of a run folder: the last likelihood report and every diagnosis of long chains in it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from drl_density.density.evaluation.diagnose import Diagnosis
+from drl_density.density.evaluation.likelihood_report import LikelihoodReport
+from drl_density.errors import RunFolderError
+from drl_density.reports import ReportPage
+from drl_density.run_folder import RunFolder
+
+
+def diagnosis_file(diagnosis: Diagnosis) -> str:
+    """Name of the file that keeps a diagnosis: one for each level and kind of target.
+
+    Args:
+        diagnosis: whose level and kind of target name the file.
+    """
+    attributes = diagnosis.tree.attrs
+    kind = "recovery" if attributes["is_recovery"] else "level"
+    return f"diagnosis_{kind}_{attributes['level']:g}.nc"
+
+
+def run_page(path: str | Path) -> ReportPage:
+    """The page of a run folder.
+
+    Args:
+        path: of the run folder.
+
+    Raises:
+        RunFolderError: nothing was evaluated or diagnosed there.
+    """
+    path = Path(path)
+    pages = [LikelihoodReport.load(path / "report.nc").page()] if (path / "report.nc").is_file() else []
+    pages += [Diagnosis.load(file).page() for file in sorted(path.glob("diagnosis_*.nc"))]
+    if not pages:
+        raise RunFolderError(f"{path} holds no report and no diagnosis; make one with drl-density evaluate or diagnose")
+    return dataclasses.replace(pages[0], others=tuple(pages[1:]))
+
+
+def write_run_page(path: str | Path) -> Path:
+    """Write ``report.html`` of a run folder again from what is stored in it.
+
+    Args:
+        path: of the run folder.
+
+    Returns:
+        The path of the page.
+    """
+    RunFolder.open(path).write_text("report.html", run_page(path).to_html())
+    return Path(path) / "report.html"

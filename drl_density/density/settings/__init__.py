@@ -1,0 +1,1 @@
+"""Settings of a fit and the presets that fill them."""

@@ -1,0 +1,314 @@
+r"""Learning the control of a denoising diffusion sampler without data, from both sides of log Z.
+
+With target draws x noised backward, the upper bound (EUBO) and the lower one (ELBO) are
+
+.. math:: E_{x, \text{noising}}[\log w] \ge \log Z \ge E_{\text{walk}}[\log w].
+
+The upper bound exceeds log Z by the divergence of walks from the noised target, which is paid wherever the target has
+mass: lowering it covers the target. It falls apart into steps, so one random step of each draw is enough and nothing is
+differentiated along a walk. The draws come from adjusted chains that go on while the control is learned. Raising the lower
+bound, as in the paper, needs no draws, costs K passes along walks, and leaves out what walks do not reach.
+
+Sources: Vargas, Grathwohl and Doucet 2023 (arXiv 2302.13834); learning a proposal by the divergence from the target on a
+chain's draws: Naesseth, Lindsten and Blei 2020 (arXiv 2003.10374).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from drl_density.diffusion_sampler.sampler import DiffusionSampler, DiffusionSamplerSettings, LogDensity
+from drl_density.errors import DivergenceWarning, TrainingFailed
+from drl_density.mcmc import HMC, DualAveraging, Recording, run_chain
+from drl_density.mcmc.kernel import spread_step_size
+from drl_density.partition_function.target_sandwich import log_density_over_reals
+
+NUM_WARMUP, ROUNDS_KEPT, UPDATES_PER_ROUND = 200, 20, 5
+STEP_SIZE_RANGE = (0.1, 2.0)
+
+
+@dataclass(frozen=True)
+class DiffusionTraining:
+    """What training saw.
+
+    Attributes:
+        upper_bounds: estimate of the upper bound of log Z at every update on chains, as far as the chains' draws are the
+            target's.
+        lower_bounds: estimate of the lower bound at every update on walks.
+        acceptance_rate: of the chains; not a number without them.
+        divergence_rate: share of the chains' transitions that diverged, and were rejected.
+
+    >>> settings = DiffusionSamplerSettings(num_steps=4, width=8, num_chain_updates=4, num_chains=16, num_states=32)
+    >>> _, seen = train_diffusion_sampler(lambda x: -0.5 * (x**2).sum(-1), (2,), settings=settings)
+    >>> len(seen.upper_bounds), seen.lower_bounds, 0 < seen.acceptance_rate <= 1
+    (4, [], True)
+    """
+
+    upper_bounds: list[float]
+    lower_bounds: list[float]
+    acceptance_rate: float
+    divergence_rate: float
+
+
+class ControlNetwork(nn.Module):
+    """f(y, k) = a(y, k) + b(y, k) g(y) with the target's compressed gradient g; zero at first, so the walk is the reference.
+
+    As in the paper g is an input: gradients along walks take it as constant.
+
+    Args:
+        log_density: the target.
+        num_features: length of y.
+        settings: sizes.
+        generator: source of the initial weights.
+    """
+
+    def __init__(
+        self, log_density: LogDensity, num_features: int, settings: DiffusionSamplerSettings, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.log_density, self.settings = log_density, settings
+        self.first = nn.Linear(num_features + 16, settings.width, dtype=torch.float64)
+        self.second = nn.Linear(settings.width, settings.width, dtype=torch.float64)
+        self.last = nn.Linear(settings.width, num_features + 1, dtype=torch.float64)
+        for layer in (self.first, self.second):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
+            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, y: Tensor, step: int | Tensor) -> Tensor:
+        """The control at rows ``(n, *event)`` before step ``step``, one for all or one per row ``(n,)``.
+
+        Args:
+            y: rows.
+            step: k.
+        """
+        return self._at(y, step, self._gradient(y), is_held=False)
+
+    def with_held(self, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The control, and the same with its parameters held; the target's gradient is evaluated once for both.
+
+        Args:
+            y: rows.
+            step: k.
+        """
+        gradient = self._gradient(y)
+        return self._at(y, step, gradient, is_held=False), self._at(y, step, gradient, is_held=True)
+
+    def _at(self, y: Tensor, step: int | Tensor, gradient: Tensor, *, is_held: bool) -> Tensor:
+        flat = y.reshape(len(y), -1)
+        place = (torch.as_tensor(step, dtype=flat.dtype).reshape(-1, 1) + 0.5) / self.settings.num_steps
+        time = place * torch.arange(1, 9, dtype=flat.dtype) * math.pi
+        phases = torch.cat([time.sin(), time.cos()], 1).expand(len(flat), -1)
+        length = flat.norm(dim=1, keepdim=True) / (20 * self.settings.scale)
+        out = torch.cat([flat / (1 + length), phases], 1)
+        for layer in (self.first, self.second, self.last):
+            weight, bias = (x.detach() if is_held else x for x in (layer.weight, layer.bias))
+            out = nn.functional.linear(out, weight, bias)
+            out = out if layer is self.last else nn.functional.gelu(out)
+        return (out[:, :-1] + out[:, -1:] * gradient).reshape(y.shape)
+
+    def _gradient(self, y: Tensor) -> Tensor:
+        with torch.enable_grad():
+            point = y.detach().requires_grad_(True)
+            (gradient,) = torch.autograd.grad(self.log_density(point).sum(), point)
+        flat = gradient.reshape(len(gradient), -1)
+        return flat / (1 + flat.norm(dim=1, keepdim=True) / self.settings.gradient_scale)
+
+
+def train_diffusion_sampler(
+    target: Any,
+    event_shape: tuple[int, ...] | None = None,
+    *,
+    settings: DiffusionSamplerSettings | None = None,
+    seed: int = 0,
+) -> tuple[DiffusionSampler, DiffusionTraining]:
+    """Learn a control, on draws of chains and then, where asked for, on walks; returns the sampler and what training saw.
+
+    Args:
+        target: a Pyro distribution over all reals, normalised or not, or a function from rows ``(n, *event)``, float64, to
+            unnormalised log densities ``(n,)``; differentiable.
+        event_shape: of one point; a distribution has its own.
+        settings: walk and training.
+        seed: of everything.
+
+    Raises:
+        TrainingFailed: when the bound is no finite number again after ``settings.most_rollbacks`` returns.
+        ValueError: a function without an event shape or that gives anything but one number a row, a distribution with a
+            batch shape, over other than all reals, or with another event shape than the one given; draws of N(0, s^2 I) at
+            which the target is not finite, where chains cannot begin: take a smaller scale, or walks alone.
+
+    >>> import pyro.distributions as dist
+    >>> settings = DiffusionSamplerSettings(num_steps=4, width=8, num_chain_updates=5, num_chains=16, num_states=32)
+    >>> sampler, seen = train_diffusion_sampler(dist.Normal(torch.zeros(2), 0.5).to_event(1), settings=settings)
+    >>> sampler.sample(3).shape, len(seen.upper_bounds)
+    (torch.Size([3, 2]), 5)
+    """
+    settings = settings or DiffusionSamplerSettings()
+    log_density, shape = _resolve(target, event_shape)
+    generator = torch.Generator().manual_seed(seed)
+    sampler = DiffusionSampler(log_density, shape, settings.shares(), scale=settings.scale)
+    network = ControlNetwork(sampler.log_density, shape.numel(), settings, generator)
+    sampler.control = network
+    upper: list[float] = []
+    chains = None
+    if settings.num_chain_updates:
+        chains = _TargetChains(sampler, settings, generator)
+        upper = _descend(
+            network,
+            lambda: upper_bound(sampler, chains.draws(settings.num_states), generator),
+            (settings.num_chain_updates, settings.learning_rate, settings.most_rollbacks),
+        )
+    rate = settings.learning_rate / (5 if settings.num_chain_updates else 1)
+    lower = _descend(
+        network,
+        lambda: -sampler.walk(settings.batch_size, generator=generator, with_held=network.with_held)[1].mean(),
+        (settings.num_walk_updates, rate, settings.most_rollbacks),
+    )
+    for parameter in network.parameters():
+        parameter.requires_grad_(False)
+    rates = chains.rates() if chains is not None else (math.nan, math.nan)
+    return sampler, DiffusionTraining(upper, [-bound for bound in lower], *rates)
+
+
+def _resolve(target: Any, event_shape: tuple[int, ...] | None) -> tuple[LogDensity, torch.Size]:
+    if hasattr(target, "log_prob"):
+        log_density = log_density_over_reals(target)
+        if event_shape is not None and torch.Size(event_shape) != target.event_shape:
+            raise ValueError(f"the target has event shape {tuple(target.event_shape)}, got {tuple(event_shape)}")
+        return log_density, target.event_shape
+    if event_shape is None:
+        raise ValueError("expected event_shape with a function as the target; a distribution brings its own")
+    return target, torch.Size(event_shape)
+
+
+class _TargetChains:
+    """Adjusted chains on the target from N(0, s^2 I), one transition for each update of the control.
+
+    A transition of a chain multiplies the adapted step size by a draw, log-uniform from a tenth to twice, so that narrow and
+    wide places are both entered; the draws of the last rounds are kept.
+
+    Args:
+        sampler: whose target and reference.
+        settings: number of chains.
+        generator: source of randomness.
+    """
+
+    def __init__(
+        self, sampler: DiffusionSampler, settings: DiffusionSamplerSettings, generator: torch.Generator
+    ) -> None:
+        self.log_density, self.generator = sampler.log_density, generator
+        self.kernel = HMC(num_leapfrog=5, jitter=0.0)
+        shape = (settings.num_chains, *sampler.event_shape)
+        start = settings.scale * torch.randn(shape, generator=generator, dtype=torch.float64)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DivergenceWarning)
+            warmed = run_chain(
+                self.kernel,
+                self.log_density,
+                start,
+                num_steps=1,
+                num_warmup=NUM_WARMUP,
+                step_size=0.2 * settings.scale,
+                adaptation=DualAveraging(0.8),
+                recording=Recording(),
+                generator=generator,
+            )
+        self.step_size, self.state = warmed.step_size, warmed.final_state
+        self.kept: deque[Tensor] = deque([self.state.position], maxlen=ROUNDS_KEPT)
+        self._calls, self._accepted, self._diverging = 0, 0.0, 0.0
+
+    def draws(self, count: int) -> Tensor:
+        """``(count, *event)`` of the kept draws, with replacement, after one more transition.
+
+        Args:
+            count: rows.
+        """
+        largest, spread = STEP_SIZE_RANGE[1] * self.step_size, STEP_SIZE_RANGE[1] / STEP_SIZE_RANGE[0]
+        sizes = spread_step_size(largest, spread, len(self.state.position), self.generator)
+        self.state, info = self.kernel.step(self.state, self.log_density, sizes, self.generator)
+        self._calls += 1
+        self._accepted += float(info.acceptance_probability.mean())
+        self._diverging += float(info.is_diverging.double().mean())
+        if self._calls % UPDATES_PER_ROUND == 0:
+            self.kept.append(self.state.position)
+        rounds = torch.randint(len(self.kept), (count,), generator=self.generator)
+        chains = torch.randint(len(self.state.position), (count,), generator=self.generator)
+        return torch.stack(tuple(self.kept))[rounds, chains]
+
+    def rates(self) -> tuple[float, float]:
+        """(acceptance rate, divergence rate) over all transitions after the warm-up."""
+        return self._accepted / self._calls, self._diverging / self._calls
+
+
+def upper_bound(sampler: DiffusionSampler, draws: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Unbiased estimate of the mean log weight of walks noised backward from draws, by one random step of each.
+
+    Equal in mean to ``sampler.reverse(draws)``, at the cost of one evaluation of the control in place of K.
+
+    Args:
+        sampler: whose control takes one step per row.
+        draws: ``(n, *event)``, taken for draws of the target.
+        generator: source of randomness.
+    """
+    shares, scale, count = sampler.shares, sampler.scale, len(sampler.shares)
+    kept = 0.5 * torch.log1p(-shares)
+    # Logarithm of what is left of the end in the state after step k.
+    after_step = torch.cat([kept.flip(0).cumsum(0).flip(0)[1:], torch.zeros(1, dtype=torch.float64)])
+    step = torch.randint(count, (len(draws),), generator=generator)
+
+    def column(values: Tensor) -> Tensor:
+        return values[step].reshape((-1,) + (1,) * (draws.ndim - 1))
+
+    def noise() -> Tensor:
+        return torch.randn(draws.shape, generator=generator, dtype=draws.dtype)
+
+    left, keep, size = column(after_step), column(kept.exp()), scale * column(shares.sqrt())
+    after = left.exp() * draws + scale * (-torch.expm1(2 * left)).sqrt() * noise()
+    before = keep * after + size * noise()
+    # The walk from before to after had this noise without control; with control, less.
+    free = (after - keep * before) / size
+    rest = free - 2 * scale**2 * (1 - keep) * sampler.control(before, step) / size
+    change = 0.5 * (rest.square() - free.square()).reshape(len(draws), -1).sum(1)
+    with torch.no_grad():
+        weights = sampler.log_density(draws).double() - sampler.log_reference(draws)
+    return weights.mean() + count * change.double().mean()
+
+
+def _descend(network: nn.Module, loss_of: Callable[[], Tensor], plan: tuple[int, float, int]) -> list[float]:
+    """Adam on ``loss_of()`` for (updates, learning rate falling to zero, most returns to an earlier network); the losses."""
+    num_updates, learning_rate, most_rollbacks = plan
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    losses: list[float] = []
+    kept, num_rollbacks = {}, 0
+    while len(losses) < num_updates:
+        loss = loss_of()
+        if not bool(torch.isfinite(loss)):
+            num_rollbacks += 1
+            if num_rollbacks > most_rollbacks or not kept:
+                raise TrainingFailed(
+                    f"the bound at update {len(losses)} is {float(loss.detach())}, after {num_rollbacks - 1} returns to an "
+                    "earlier network with half the learning rate: widen scale or lower the rate"
+                )
+            network.load_state_dict(kept["network"])
+            optimizer.load_state_dict(copy.deepcopy(kept["optimizer"]))
+            continue
+        if len(losses) % 50 == 0:
+            kept = copy.deepcopy({"network": network.state_dict(), "optimizer": optimizer.state_dict()})
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        falling = 0.5 * (1 + math.cos(math.pi * len(losses) / num_updates))
+        optimizer.param_groups[0]["lr"] = learning_rate * falling * 0.5**num_rollbacks
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return losses

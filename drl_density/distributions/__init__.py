@@ -1,0 +1,27 @@
+"""Energy-based models as Pyro distributions, and distributions made of other distributions."""
+
+from drl_density.distributions.combinators import Mixture, excluding, guided, product, tempered
+from drl_density.distributions.energy_distribution import (
+    ChainSampler,
+    EnergyDistribution,
+    LogDensity,
+    RecoveryDistribution,
+    SampleResult,
+    SamplerPolicy,
+)
+from drl_density.distributions.pyro_models import joint_density
+
+__all__ = [
+    "ChainSampler",
+    "EnergyDistribution",
+    "LogDensity",
+    "Mixture",
+    "RecoveryDistribution",
+    "SampleResult",
+    "SamplerPolicy",
+    "excluding",
+    "guided",
+    "joint_density",
+    "product",
+    "tempered",
+]

@@ -1,0 +1,118 @@
+"""Draws of the end of a path by annealing with adjusted moves and weights, above all of prior times likelihood."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drl_density.model import EnergySequence
+from drl_density.partition_function import AISSettings, AnnealingPath, anneal, plan_annealing, sequence_path
+from drl_density.weights import LogPartitionEstimate, judge_estimate, resample
+
+LogLikelihood = Callable[[Tensor], Tensor]
+MOST_CHAINS = 16
+
+
+@dataclass(frozen=True)
+class AnnealedPosterior:
+    """Outcome of :func:`sample_path` and :func:`sample_posterior`.
+
+    Attributes:
+        draws: ``(n, *event)`` in model space, each the end of an adjusted chain begun at a weighted particle.
+        estimate: log of the integral of the last density, such as exp(F_0) times the likelihood.
+        chains: of up to 16 of the draws, ``(chain, step, *event)``.
+        acceptance_rate: of the chains.
+    """
+
+    draws: Tensor
+    estimate: LogPartitionEstimate
+    chains: Tensor
+    acceptance_rate: float
+
+
+def sample_posterior(
+    model: EnergySequence,
+    likelihood_at: Callable[[float], LogLikelihood],
+    *,
+    num_samples: int = 1000,
+    settings: AISSettings | None = None,
+    steps_per_level: int = 8,
+    num_final_steps: int = 200,
+    generator: torch.Generator | None = None,
+) -> AnnealedPosterior:
+    """Draws of exp(F_0) times a likelihood.
+
+    Args:
+        model: the prior.
+        likelihood_at: ``likelihood_at(level)`` gives the log likelihood of states of that level, ``(n, *event) -> (n,)``;
+            any sequence that ends with the likelihood itself at level 0 is right, one that widens towards T is efficient.
+        num_samples: draws.
+        settings: sizes of the annealing run.
+        steps_per_level: densities per unit of level.
+        num_final_steps: kernel steps of the chains at the end.
+        generator: source of randomness.
+
+    Raises:
+        NumericalError: when every particle is lost, or the prior is improper, which leaves the evidence without meaning.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> settings = AISSettings(num_particles=16, num_replicates=2, num_pilot_particles=16)
+    >>> sizes = {"num_samples": 8, "steps_per_level": 1, "num_final_steps": 8}
+    >>> sample_posterior(model, lambda level: lambda x: -x[:, 0], settings=settings, **sizes).draws.shape
+    torch.Size([8, 2])
+    """
+    settings = settings or AISSettings(num_particles=512, num_replicates=8, num_transitions=4, num_pilot_particles=512)
+    plain = sequence_path(model, steps_per_level=steps_per_level)
+    pairs = zip(plain.levels, plain.log_densities, strict=True)
+    path = dataclasses.replace(plain, log_densities=tuple(_sum(part, likelihood_at(level)) for level, part in pairs))
+    return sample_path(path, num_samples, settings=settings, num_final_steps=num_final_steps, generator=generator)
+
+
+def sample_path(
+    path: AnnealingPath,
+    num_samples: int,
+    *,
+    settings: AISSettings,
+    num_final_steps: int = 200,
+    generator: torch.Generator | None = None,
+) -> AnnealedPosterior:
+    """Draws of the last density of ``path``: weighted particles along it, then adjusted chains on the end itself.
+
+    Args:
+        path: from a base with draws to the density wanted.
+        num_samples: draws.
+        settings: sizes of the annealing run.
+        num_final_steps: kernel steps of the chains at the end.
+        generator: source of randomness.
+
+    Raises:
+        NumericalError: when every particle is lost.
+
+    >>> import pyro.distributions as dist
+    >>> from drl_density.partition_function import geometric_path
+    >>> path = geometric_path(dist.Normal(torch.zeros(1), 1.0).to_event(1), lambda x: -2 * (x**2).sum(-1), num_bridges=5)
+    >>> settings = AISSettings(num_particles=32, num_replicates=2)
+    >>> sample_path(path, 20, settings=settings, generator=torch.Generator().manual_seed(0)).draws.shape
+    torch.Size([20, 1])
+    """
+    plan = plan_annealing(path, settings, generator=generator)
+    run = anneal(path, plan, settings, generator=generator)
+    estimate = judge_estimate(run.log_weights, bias="lower", details={"num_densities": len(path.log_densities)})
+    rows = run.particles.flatten(0, 1)[resample(run.log_weights.flatten(), num_samples, generator=generator)]
+    rows = rows[torch.randperm(num_samples, generator=generator)]
+    kernel = dataclasses.replace(settings.kernel, scale=plan.scales[-1])
+    state, kept, rate = kernel.init(rows, path.log_densities[-1]), [], 0.0
+    for _ in range(num_final_steps):
+        state, info = kernel.step(state, path.log_densities[-1], plan.step_sizes[-1], generator)
+        rate += float(info.acceptance_probability.mean()) / num_final_steps
+        kept.append(state.position[:MOST_CHAINS])
+    return AnnealedPosterior(state.position, estimate, torch.stack(kept, 1), rate)
+
+
+def _sum(log_density: LogLikelihood, log_likelihood: LogLikelihood) -> LogLikelihood:
+    return lambda x: log_density(x) + log_likelihood(x)

@@ -1,0 +1,62 @@
+"""Normalising constants of unnormalised densities."""
+
+from drl_density.partition_function.annealing.ais import (
+    AISPlan,
+    AISSettings,
+    anneal,
+    annealed_importance_sampling,
+    annealing_log_likelihood,
+    place_bridges,
+    plan_annealing,
+    reverse_anneal,
+)
+from drl_density.partition_function.annealing.annealing_path import AnnealingPath, geometric_path, sequence_path
+from drl_density.partition_function.annealing.progress import Progress
+from drl_density.partition_function.annealing.replicated import replicated_annealing
+from drl_density.partition_function.bridge import (
+    BridgeEstimate,
+    MultistateEstimate,
+    bennett,
+    multistate_bennett,
+    thermodynamic_integration,
+)
+from drl_density.partition_function.equilibrium import EquilibriumEstimates, equilibrium_estimates
+from drl_density.partition_function.level_recursion import level_recursion
+from drl_density.partition_function.probability_flow import flow_field, flow_log_likelihood
+from drl_density.partition_function.reverse_path import ReversePath, forward_weights, plan_reverse_path, reverse_weights
+from drl_density.partition_function.sequence_sandwich import Sandwich, SandwichSettings, sequence_sandwich
+from drl_density.partition_function.target_sandwich import sandwich
+
+__all__ = [
+    "AISPlan",
+    "AISSettings",
+    "AnnealingPath",
+    "BridgeEstimate",
+    "EquilibriumEstimates",
+    "MultistateEstimate",
+    "Progress",
+    "ReversePath",
+    "Sandwich",
+    "SandwichSettings",
+    "anneal",
+    "annealed_importance_sampling",
+    "annealing_log_likelihood",
+    "bennett",
+    "equilibrium_estimates",
+    "flow_field",
+    "flow_log_likelihood",
+    "forward_weights",
+    "geometric_path",
+    "level_recursion",
+    "multistate_bennett",
+    "place_bridges",
+    "plan_annealing",
+    "plan_reverse_path",
+    "replicated_annealing",
+    "reverse_anneal",
+    "reverse_weights",
+    "sandwich",
+    "sequence_path",
+    "sequence_sandwich",
+    "thermodynamic_integration",
+]

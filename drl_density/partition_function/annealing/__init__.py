@@ -1,0 +1,1 @@
+"""Annealed importance sampling: paths, plans, runs forwards and backwards, and runs spread over processes."""

@@ -1,0 +1,132 @@
+"""Paths of unnormalised densities from a normalised base to a target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drl_density.devices import globally_seeded, normal_draws
+from drl_density.errors import NumericalError
+from drl_density.model import EnergySequence
+
+LogDensity = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class AnnealingPath:
+    """Densities from a normalised base to a target.
+
+    Attributes:
+        base: a Pyro or torch distribution with ``log_prob`` whose draws are exact.
+        log_densities: unnormalised log densities after the base, the target last; each maps rows to ``(rows,)``.
+        draw: ``draw(num_rows, generator)`` exact base draws ``(num_rows, *event)``.
+        levels: continuous level of each density where the path is that of a sequence, else its index.
+
+    >>> import pyro.distributions as dist
+    >>> path = geometric_path(dist.Normal(0.0, 1.0), lambda x: -2 * x**2, num_bridges=4)
+    >>> path.draw(3, None).shape
+    torch.Size([3])
+    """
+
+    base: Any
+    log_densities: tuple[LogDensity, ...]
+    draw: Callable[[int, torch.Generator | None], Tensor]
+    levels: tuple[float, ...]
+
+
+def sequence_path(model: EnergySequence, *, level: float = 0.0, steps_per_level: int = 4) -> AnnealingPath:
+    """The noise sequence itself as a path: N(0, I), then F at continuous levels from T down to ``level``.
+
+    Args:
+        model: the sequence.
+        level: where the path ends.
+        steps_per_level: densities per unit of level.
+
+    Raises:
+        NumericalError: "improper", where exp(F) is not known to have a finite integral.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> path = sequence_path(model, steps_per_level=2)
+    >>> len(path.log_densities), path.levels[0], path.levels[-1]
+    (17, 8.0, 0.0)
+    """
+    check_integrable(model)
+    num_steps = max(1, math.ceil((model.num_levels - level) * steps_per_level))
+    levels = torch.linspace(model.num_levels, level, num_steps + 1, dtype=torch.float64).tolist()
+    levels[-1] = level
+    log_snrs = [model.schedule.log_snr_at(value) for value in levels]
+
+    def at(log_snr: Tensor) -> LogDensity:
+        return lambda x: model.log_density_at(x, log_snr)
+
+    like = torch.empty(0, dtype=model.dtype, device=model.device)
+    return AnnealingPath(
+        model.top, tuple(at(value) for value in log_snrs), _normal_draws(model.event_shape, like), tuple(levels)
+    )
+
+
+def check_integrable(model: EnergySequence) -> None:
+    """Refuse to speak of log Z where exp(F) is not known to have a finite integral.
+
+    Raises:
+        NumericalError: "improper", with what to do.
+    """
+    if not model.is_integrable:
+        raise NumericalError(
+            "improper: exp(F) is not known to have a finite integral, so it has no log Z. Give the sequence a Gaussian "
+            "base and a network of bounded growth, or declare is_integrable=True where you can prove it"
+        )
+
+
+def geometric_path(base: Any, log_density: LogDensity, *, num_bridges: int = 100) -> AnnealingPath:
+    """Geometric bridges (1 - a) log base + a log target with annealing a rising evenly to 1.
+
+    Args:
+        base: a normalised distribution that can be sampled exactly; its event shape is the target's.
+        log_density: the unnormalised target.
+        num_bridges: densities after the base.
+
+    >>> import pyro.distributions as dist
+    >>> path = geometric_path(dist.Normal(0.0, 1.0), lambda x: -2 * x**2, num_bridges=4)
+    >>> path.levels, float(path.log_densities[-1](torch.ones(1)))
+    ((0.25, 0.5, 0.75, 1.0), -2.0)
+    """
+
+    annealings = [(index + 1) / num_bridges for index in range(num_bridges)]
+    return AnnealingPath(
+        base, tuple(bridge(base, log_density, value) for value in annealings), base_draws(base), tuple(annealings)
+    )
+
+
+def base_draws(base: Any) -> Callable[[int, torch.Generator | None], Tensor]:
+    """Exact draws of ``base``: its own ``draw``, or ``sample`` from a generator of its own."""
+    if hasattr(base, "draw"):
+        return base.draw
+
+    def draw(num_rows: int, generator: torch.Generator | None) -> Tensor:
+        if generator is None:
+            return base.sample((num_rows,))
+        with globally_seeded(generator):
+            return base.sample((num_rows,))
+
+    return draw
+
+
+def bridge(base: Any, log_density: LogDensity, annealing: float) -> LogDensity:
+    """(1 - annealing) log base + annealing log target."""
+    if annealing == 1:
+        return log_density
+    return lambda x: (1 - annealing) * base.log_prob(x) + annealing * log_density(x)
+
+
+def _normal_draws(event_shape: Sequence[int], like: Tensor) -> Callable[[int, torch.Generator | None], Tensor]:
+    def draw(num_rows: int, generator: torch.Generator | None) -> Tensor:
+        return normal_draws((num_rows, *event_shape), like, generator)
+
+    return draw

@@ -1,0 +1,105 @@
+"""Annealing whose replicates are counted off one by one: over processes, over interruptions, always to the same bits."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, distributed
+
+from drl_density.errors import RunFolderError
+from drl_density.partition_function.annealing.ais import AISSettings, anneal, plan_annealing
+from drl_density.partition_function.annealing.annealing_path import AnnealingPath
+from drl_density.run_folder import SETTINGS, RunFolder
+from drl_density.weights import LogPartitionEstimate, combine_replicates, judge_estimate, log_mean_exp
+
+
+def replicated_annealing(
+    path: AnnealingPath,
+    *,
+    seed: int,
+    settings: AISSettings | None = None,
+    folder: str | Path | None = None,
+    on_replicate: Callable[[str], None] | None = None,
+) -> LogPartitionEstimate:
+    """:func:`annealed_importance_sampling` with one generator per replicate, seeded by (seed, replicate).
+
+    Under ``torchrun`` (a process group is initialised) each process takes every world-size-th replicate and all get the
+    whole estimate. With a folder every finished replicate is saved, and a run that was killed goes on where it stood.
+    Neither changes a bit of the log weights.
+
+    Args:
+        path: from :func:`sequence_path` or :func:`geometric_path`.
+        seed: of the run.
+        settings: sizes.
+        folder: where finished replicates are kept; it may hold an earlier, unfinished run with the same settings and seed.
+        on_replicate: told a line "log Z = a +- b, ESS c" after each replicate of this process.
+
+    Raises:
+        RunFolderError: a folder of another run.
+        NumericalError: if every particle of a replicate lost its weight.
+
+    >>> import pyro.distributions as dist
+    >>> from drl_density.partition_function import geometric_path
+    >>> path = geometric_path(dist.Normal(0.0, 2.0).expand((2,)).to_event(1), lambda x: -(x**2).sum(-1), num_bridges=8)
+    >>> small = AISSettings(num_particles=32, num_replicates=2)
+    >>> first, second = (replicated_annealing(path, seed=0, settings=small).value for _ in range(2))
+    >>> first == second
+    True
+    """
+    settings = settings or AISSettings()
+    plan = plan_annealing(path, settings, generator=torch.Generator().manual_seed(seed))
+    rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+    store = None if folder is None else _open(folder, settings, seed, rank)
+    if world > 1:
+        distributed.barrier()
+    one = dataclasses.replace(settings, num_replicates=1, num_kept=0)
+    own: dict[int, Tensor] = {}
+    for replicate in range(rank, settings.num_replicates, world):
+        name = f"replicate_{replicate:04d}.safetensors"
+        if store is not None and store.has(name):
+            own[replicate] = store.read_tensors(name)[0]["log_weights"]
+        else:
+            generator = torch.Generator().manual_seed(seed + 104_729 * (replicate + 1))
+            own[replicate] = anneal(path, plan, one, generator=generator).log_weights[0]
+            if store is not None:
+                store.write_tensors(name, {"log_weights": own[replicate]})
+        if on_replicate is not None:
+            on_replicate(_line(list(own.values())))
+    parts: list[dict[int, Tensor]] = [own]
+    if world > 1:
+        parts = [{} for _ in range(world)]
+        distributed.all_gather_object(parts, own)
+    weights = {replicate: rows for part in parts for replicate, rows in part.items()}
+    log_weights = torch.stack([weights[replicate] for replicate in range(settings.num_replicates)])
+    return judge_estimate(log_weights, bias="lower", details={"num_densities": len(path.log_densities), "seed": seed})
+
+
+def _open(folder: str | Path, settings: AISSettings, seed: int, rank: int) -> RunFolder:
+    wanted = {"seed": seed, "settings": repr(settings)}
+    path = Path(folder)
+    if not (path / SETTINGS).is_file():
+        if rank > 0:
+            return RunFolder(path)
+        store = RunFolder.create(path)
+        store.write_json(SETTINGS, {"stage": "annealing", **wanted})
+        return store
+    store = RunFolder.open(path)
+    found = store.read_json(SETTINGS)
+    different = [name for name, value in wanted.items() if found.get(name) != value]
+    if different:
+        raise RunFolderError(
+            f"{folder} holds an annealing run with another {', '.join(different)}; give another folder, or the same "
+            f"{', '.join(f'{name}={found.get(name)}' for name in different)}"
+        )
+    return store
+
+
+def _line(weights: list[Tensor]) -> str:
+    rows = torch.stack(weights)
+    by_replicate = log_mean_exp(rows, 1)
+    value, error = combine_replicates(by_replicate) if len(rows) > 1 else (float(by_replicate[0]), float("nan"))
+    ess = torch.softmax(rows, 1).square().sum(1).reciprocal().mean()
+    return f"log Z = {value:.4f} +- {error:.4f}, ESS {float(ess):.0f} of {rows.shape[1]}"

@@ -1,0 +1,184 @@
+"""Annealed importance sampling against closed forms."""
+
+import dataclasses
+import math
+
+import pyro.distributions as dist
+import pytest
+import torch
+
+import drl_density as drl
+from drl_density import AISSettings, NoiseSchedule, annealed_importance_sampling, geometric_path, sequence_path
+from drl_density.errors import NumericalError
+from drl_density.mcmc import MALA, ULA
+from drl_density.partition_function import anneal, plan_annealing
+from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
+from drl_density.weights import combine_replicates, log_mean_exp
+
+SYSTEM = GaussianMixtureSequence.example(dim=3, schedule=NoiseSchedule.log_spaced(6))
+SMALL = AISSettings(num_particles=64, num_replicates=40, num_pilot_particles=128)
+
+
+@pytest.mark.parametrize("resample_below", [None, 0.5], ids=["plain", "resampled"])
+def test_recovers_the_offset(resample_below):
+    settings = dataclasses.replace(SMALL, resample_below=resample_below)
+    estimate = annealed_importance_sampling(
+        sequence_path(SYSTEM.model), settings=settings, generator=seeded_generator(1)
+    )
+    assert_z(estimate.value, SYSTEM.log_z(0), estimate.standard_error)
+    assert estimate.bias == "lower"
+    assert estimate.verdict in ("reliable", "doubtful")
+
+
+def test_every_level_on_the_way_is_estimated():
+    path = sequence_path(SYSTEM.model)
+    generator = seeded_generator(2)
+    run = anneal(path, plan_annealing(path, SMALL, generator=generator), SMALL, generator=generator)
+    for index, level in enumerate(path.levels):
+        if index % 4 == 0:
+            value, error = combine_replicates(run.log_z_by_density[index])
+            # The first density has nearly even weights: an error of rounding size needs a floor.
+            assert_z(value, SYSTEM.log_z(level), error + 1e-9)
+
+
+def test_mean_weight_is_unbiased_on_a_geometric_path():
+    """E[Z-hat] = Z over many tiny runs, which an unadjusted kernel or adaptation on the particles would spoil."""
+    base = dist.Normal(torch.zeros(2, dtype=torch.float64), 1.5).to_event(1)
+    precision = torch.tensor([4.0, 0.5], dtype=torch.float64)
+    truth = 2.0 + math.log(2 * math.pi) - 0.5 * float(precision.log().sum())
+    path = geometric_path(base, lambda x: 2.0 - 0.5 * (precision * x.square()).sum(-1), num_bridges=6)
+    settings = AISSettings(num_particles=4, num_replicates=4000, num_pilot_particles=200)
+    generator = seeded_generator(3)
+    run = anneal(path, plan_annealing(path, settings, generator=generator), settings, generator=generator)
+    assert_z((log_mean_exp(run.log_weights, 1) - truth).exp(), 1.0)
+
+
+def test_one_density_is_plain_importance_sampling():
+    base = dist.Normal(torch.zeros(1, dtype=torch.float64), 1.0).to_event(1)
+
+    def target(x):
+        return -x.square().sum(-1)
+
+    path = geometric_path(base, target, num_bridges=1)
+    settings = AISSettings(num_particles=10, num_replicates=2, num_pilot_particles=8)
+    plan = plan_annealing(path, settings, generator=seeded_generator(4))
+    run = anneal(path, plan, settings, generator=seeded_generator(5))
+    x = path.draw(20, seeded_generator(5))
+    expected = (target(x) - base.log_prob(x)).reshape(2, 10)
+    torch.testing.assert_close(run.log_weights, expected, rtol=1e-10, atol=0)
+
+
+def test_chunks_do_not_change_the_plan_or_the_size():
+    settings = dataclasses.replace(SMALL, num_replicates=6, max_rows=128)
+    path = sequence_path(SYSTEM.model, steps_per_level=2)
+    run = anneal(path, plan_annealing(path, settings), settings, generator=seeded_generator(6))
+    assert run.log_weights.shape == (6, 64)
+    assert run.particles.shape == (6, 64, 3)
+    assert run.log_weights.dtype == torch.float64
+
+
+def test_error_is_calibrated():
+    """z-scores of 60 estimates have variance near one."""
+    path = sequence_path(SYSTEM.model, steps_per_level=2)
+    settings = AISSettings(num_particles=50, num_replicates=16, num_pilot_particles=128)
+    generator = seeded_generator(7)
+    plan = plan_annealing(path, settings, generator=generator)
+    scores = []
+    for _ in range(60):
+        value, error = combine_replicates(
+            log_mean_exp(anneal(path, plan, settings, generator=generator).log_weights, 1)
+        )
+        scores.append((value - float(SYSTEM.log_z(0))) / error)
+    # Student-t with 15 degrees of freedom has variance 15 / 13 and kurtosis excess 6 / 11.
+    assert_z(torch.tensor(scores).var(), 15 / 13, (15 / 13) * math.sqrt((2 + 6 / 11) / 60))
+
+
+@pytest.mark.parametrize("is_adapted", [False, True])
+def test_adapting_on_the_weighted_particles_biases_log_z(is_adapted):
+    """Every particle's step size follows its own acceptance: frozen step sizes keep E[w] = Z, these do not."""
+    base = dist.Normal(torch.zeros(2, dtype=torch.float64), 1.5).to_event(1)
+    path = geometric_path(base, lambda x: 1.5 * x.sum(-1) - 2 * x.square().sum(-1) - x[..., 0] ** 4, num_bridges=6)
+    grid = torch.linspace(-6, 6, 601, dtype=torch.float64)
+    points = torch.cartesian_prod(grid, grid)
+    truth = float(path.log_densities[-1](points).logsumexp(0)) + 2 * math.log(0.02)  # trapezoid, exact for smooth decay
+    generator = seeded_generator(8)
+    x, kernel, sizes = path.draw(40_000, generator), MALA(), torch.full((40_000,), 0.5, dtype=torch.float64)
+    weights, before = torch.zeros(len(x), dtype=torch.float64), base.log_prob(x)
+    for log_density in path.log_densities:
+        state = kernel.init(x, log_density)
+        weights = weights + state.log_density - before
+        for _ in range(4):
+            state, info = kernel.step(state, log_density, sizes, generator)
+            if is_adapted:
+                sizes = sizes * (2 * (info.acceptance_probability - kernel.target_acceptance)).exp()
+        x, before = state.position, state.log_density
+    ratio = (weights - truth).exp()
+    z = float((ratio.mean() - 1) / (ratio.std() / math.sqrt(len(ratio))))
+    assert abs(z) > 8 if is_adapted else abs(z) < 4.5
+
+
+def test_unadjusted_kernels_are_refused():
+    with pytest.raises(ValueError, match="adjusted kernel"):
+        AISSettings(kernel=ULA())
+
+
+def test_lost_weights_are_an_error():
+    base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    path = geometric_path(base, lambda x: torch.full(x.shape[:1], -math.inf) + 0 * x.sum(-1), num_bridges=1)
+    settings = AISSettings(num_particles=4, num_replicates=2, num_pilot_particles=4)
+    plan = plan_annealing(geometric_path(base, base.log_prob, num_bridges=1), settings)
+    with pytest.raises(NumericalError, match="lost its weight"):
+        anneal(path, plan, settings)
+
+
+def test_cost_is_linear_and_memory_is_bounded():
+    """Rows evaluated grow as particles times densities, and no call sees more rows than max_rows."""
+
+    def rows_seen(num_particles, num_bridges):
+        calls = []
+
+        def log_density(x):
+            calls.append(len(x))
+            return -(x**2).sum(-1)
+
+        path = geometric_path(dist.Normal(torch.zeros(2), 1.5).to_event(1), log_density, num_bridges=num_bridges)
+        settings = AISSettings(num_particles=num_particles, num_replicates=4, num_pilot_particles=16, max_rows=256)
+        plan = plan_annealing(path, settings, generator=seeded_generator(0))
+        calls.clear()
+        anneal(path, plan, settings, generator=seeded_generator(0))
+        return sum(calls), max(calls)
+
+    (base, _), (more, largest), (longer, _) = rows_seen(64, 10), rows_seen(192, 10), rows_seen(64, 30)
+    assert more == 3 * base
+    assert longer == 3 * base
+    assert largest <= 256
+
+
+def test_a_kernel_that_never_accepts_is_not_reliable():
+    """A target with spikes far narrower than any step: the particles stand still and the verdict says so."""
+    from drl_density.partition_function import SandwichSettings, sandwich
+
+    target = drl.EnergyDistribution.from_log_density(
+        lambda x: 60 * torch.cos(3e4 * x).sum(-1) - (x**2).sum(-1), event_shape=(2,)
+    )
+    settings = SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=5, most_rounds=4)
+    base = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    with pytest.warns(drl.errors.UnreliableEstimateWarning, match="hardly accepts"):
+        result = sandwich(target, base=base, seed=0, settings=settings)
+    assert result.verdict == "unreliable"
+    assert result.lower <= result.bracket[0]
+    assert result.upper >= result.bracket[1]
+
+
+def test_a_watched_run_tells_how_it_stands_and_has_the_same_bits():
+    path, told = sequence_path(SYSTEM.model), []
+    settings = AISSettings(num_particles=16, num_replicates=4, num_pilot_particles=32)
+    plan = plan_annealing(path, settings, generator=seeded_generator(7))
+    run = anneal(path, plan, settings, generator=seeded_generator(8), watch=told.append)
+    alone = anneal(path, plan, settings, generator=seeded_generator(8))
+    assert torch.equal(run.log_weights, alone.log_weights)
+    assert [progress.done for progress in told] == list(range(1, len(path.log_densities) + 1))
+    for progress, log_z in zip(told, run.log_z_by_density, strict=True):
+        assert (progress.log_z, progress.standard_error) == combine_replicates(log_z)
+        assert 4 <= progress.ess <= 64
+    assert str(told[-1]).startswith(f"log Z = {told[-1].log_z:.3f} ± ")

@@ -1,0 +1,71 @@
+"""The 95 % interval of Bennett's ratio: independent paths, and paths that share their replicate's luck."""
+
+import pytest
+import torch
+from scipy import stats
+
+from drl_density.partition_function.bridge import ReplicatedBridge, bennett_by_replicates, bennett_shift, excess
+from drl_density.partition_function.sequence_sandwich import _interval
+
+NUM_RUNS = 200
+
+
+@pytest.mark.parametrize(("shared", "promised"), [(0.0, 0.968), (0.5, 0.95)])
+def test_interval_covers_as_often_as_it_says(shared, promised):
+    # log weights N(-1/2, 1) under the proposal are N(1/2, 1) under the target, and log Z is 0; ``shared`` is the part of
+    # the variance that the target's draws of one replicate have in common.
+    generator = torch.Generator().manual_seed(3)
+    covers = 0
+    for _ in range(NUM_RUNS):
+        forward = torch.randn(8, 32, generator=generator, dtype=torch.float64) - 0.5
+        own, common = (torch.randn(8, n, generator=generator, dtype=torch.float64) for n in (32, 1))
+        found = bennett_by_replicates(forward, 0.5 + (1 - shared) ** 0.5 * own + shared**0.5 * common)
+        covers += abs(found.value) < found.half_width
+    # either tail is passed by chance once in 10,000 runs
+    assert stats.binom.ppf(1e-4, NUM_RUNS, promised) <= covers <= stats.binom.ppf(1 - 1e-4, NUM_RUNS, promised)
+
+
+def test_quantile_is_that_of_the_error_in_use():
+    by_spread = ReplicatedBridge(0.0, jackknife_error=0.2, asymptotic_error=0.1, overlap=1.0, num_replicates=8)
+    assert by_spread.half_width == pytest.approx(0.2 * stats.t.ppf(0.975, 7))
+    by_theory = ReplicatedBridge(0.0, jackknife_error=0.1, asymptotic_error=0.2, overlap=1.0, num_replicates=8)
+    assert by_theory.half_width == pytest.approx(0.2 * stats.norm.ppf(0.975))
+    assert by_spread.standard_error == by_theory.standard_error == 0.2
+
+
+def test_a_gap_counts_only_beyond_what_both_errors_explain():
+    assert excess((1.0, 0.3), (1.9, 0.4)) == 0.0  # 0.9 apart with an error of 0.5
+    assert excess((1.0, 0.3), (3.0, 0.4)) == pytest.approx((2.0**2 - 0.5**2) ** 0.5)
+    assert excess((3.0, 0.3), (1.0, 0.4)) == pytest.approx((2.0**2 - 0.5**2) ** 0.5)
+
+
+def test_a_shift_counts_only_beyond_its_error():
+    """Draws that mixed on have the law they had: some 1 pair in 12 lies beyond two errors, every real shift of ten does."""
+    generator = torch.Generator().manual_seed(4)
+
+    def shifts(moved):
+        found = []
+        for _ in range(100):
+            forward, earlier, later = (
+                torch.randn(8, 32, generator=generator, dtype=torch.float64) + mean for mean in (-0.5, 0.5, 0.5 + moved)
+            )
+            found.append(bennett_shift(forward, earlier, later))
+        return found
+
+    assert sum(shift > 0 for shift in shifts(0.0)) <= stats.binom.ppf(1 - 1e-4, 100, 0.12)
+    assert all(0.2 < shift < 1.0 for shift in shifts(1.0))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "starts_differ", "expected"),
+    [
+        ("reliable", False, (-0.1, 0.1)),
+        ("doubtful", False, (-0.1, 0.1)),
+        ("doubtful", True, (-0.5, 0.1)),
+        ("unreliable", False, (-2.0, 3.0)),
+        ("unknown", True, (-float("inf"), float("inf"))),
+    ],
+)
+def test_an_interval_holds_what_is_in_doubt(verdict, starts_differ, expected):
+    points, bracket = [(0.0, 0.1), (-0.3, 0.2)], (-2.0, 3.0)
+    assert _interval(points, bracket, verdict, starts_differ=starts_differ) == expected

@@ -1,0 +1,94 @@
+"""Replicates counted off: the same bits alone, in two processes, and after an interruption."""
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pyro.distributions as dist
+import pytest
+import torch
+
+import drl_density as drl
+from drl_density.errors import RunFolderError
+from drl_density.partition_function import replicated_annealing
+from drl_density.testing import assert_z
+
+SETTINGS = drl.AISSettings(num_particles=64, num_replicates=5, num_pilot_particles=64)
+SCRIPT = """
+    import json, sys
+    import pyro.distributions as dist
+    import torch
+    import drl_density as drl
+    from drl_density.partition_function import replicated_annealing
+
+    torch.distributed.init_process_group("gloo")
+    base = dist.Normal(torch.zeros(3), 1.5).to_event(1)
+    path = drl.geometric_path(base, lambda x: -0.5 * (x**2).sum(-1) / 0.25 + 2.0, num_bridges=20)
+    settings = drl.AISSettings(num_particles=64, num_replicates=5, num_pilot_particles=64)
+    found = replicated_annealing(path, seed=7, settings=settings)
+    with open(sys.argv[1] + f"/{torch.distributed.get_rank()}.json", "w") as out:
+        json.dump(found.log_weights.tolist(), out)
+    torch.distributed.destroy_process_group()
+"""
+
+
+def path():
+    base = dist.Normal(torch.zeros(3), 1.5).to_event(1)
+    return drl.geometric_path(base, lambda x: -0.5 * (x**2).sum(-1) / 0.25 + 2.0, num_bridges=20)
+
+
+@pytest.fixture(scope="module")
+def alone():
+    return replicated_annealing(path(), seed=7, settings=SETTINGS)
+
+
+def test_the_estimate_is_right(alone):
+    truth = 2.0 + 1.5 * float(torch.log(torch.tensor(2 * torch.pi * 0.25)))
+    assert_z(alone.value, truth, alone.standard_error)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_same_bits(alone, tmp_path):
+    script = tmp_path / "shard.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(script),
+        str(tmp_path),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(drl.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for rank in (0, 1):
+        found = torch.tensor(json.loads((tmp_path / f"{rank}.json").read_text()), dtype=torch.float64)
+        assert torch.equal(found, alone.log_weights)
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bits(alone, tmp_path):
+    lines = []
+
+    def stop(line):
+        lines.append(line)
+        if len(lines) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replicated_annealing(path(), seed=7, settings=SETTINGS, folder=tmp_path / "run", on_replicate=stop)
+    assert len(list((tmp_path / "run").glob("replicate_*"))) == 3
+    again = replicated_annealing(path(), seed=7, settings=SETTINGS, folder=tmp_path / "run")
+    assert torch.equal(again.log_weights, alone.log_weights)
+    assert lines[2].startswith("log Z = ")
+    assert "ESS" in lines[2]
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path):
+    replicated_annealing(path(), seed=7, settings=SETTINGS, folder=tmp_path / "run")
+    with pytest.raises(RunFolderError, match="another seed"):
+        replicated_annealing(path(), seed=8, settings=SETTINGS, folder=tmp_path / "run")
