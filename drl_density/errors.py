@@ -6,6 +6,38 @@ result doubtful is a field of the result and a warning of one of the classes bel
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """How far a result can be trusted; each member equals its own value as a string.
+
+    >>> Verdict("reliable") is Verdict.RELIABLE, Verdict.DOUBTFUL == "doubtful", Verdict.DOUBTFUL.is_reliable
+    (True, True, False)
+    """
+
+    RELIABLE = "reliable"
+    """Every check holds: build on the number and its interval."""
+    DOUBTFUL = "doubtful"
+    """Usable with care: a check came close to its limit, or failed where the interval still covers the difference."""
+    UNRELIABLE = "unreliable"
+    """A check failed: the number is printed for inspection only."""
+    UNKNOWN = "unknown"
+    """The estimators cannot see the answer, for instance because the paths in the two directions do not overlap."""
+    IMPROPER = "improper"
+    """The density has no finite integral, so there is no number."""
+    STABLE = "stable"
+    """Chains started from data and from noise agree and do not drift."""
+    SLOW = "slow"
+    """Chains have not mixed yet, and nothing contradicts that longer ones would."""
+    DRIFTING = "drifting"
+    """Chains move away from the data or never agree."""
+
+    @property
+    def is_reliable(self) -> bool:
+        """True for ``RELIABLE`` alone."""
+        return self is Verdict.RELIABLE
+
 
 class DataError(ValueError):
     """Data that cannot be used: the message names the file, column and row where there is one."""
@@ -52,5 +84,6 @@ __all__ = [
     "RunFolderError",
     "TrainingFailed",
     "UnreliableEstimateWarning",
+    "Verdict",
     "WorkerLost",
 ]
