@@ -1,54 +1,160 @@
-"""Density estimation with sequences of energy-based models learned by diffusion recovery likelihood."""
+"""Density estimation with sequences of energy-based models learned by diffusion recovery likelihood.
 
-from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
-from drl_density.density import Density, FitSettings, LikelihoodReport, compare, fit
-from drl_density.diagnostics import as_arviz, from_pyro_mcmc
-from drl_density.distributions import ChainSampler, EnergyDistribution, RecoveryDistribution
-from drl_density.distributions.combinators import Mixture, excluding, guided, product, tempered
-from drl_density.distributions.pyro_models import joint_density
-from drl_density.estimator import DRLDensity
-from drl_density.mcmc import HMC, MALA, ULA, run_chain
-from drl_density.model import EnergySequence
-from drl_density.partition_function import (
-    AISSettings,
-    Sandwich,
-    SandwichSettings,
-    annealed_importance_sampling,
-    geometric_path,
-    sandwich,
-    sequence_path,
-)
-from drl_density.samplers import sample_progressive
-from drl_density.schedule import NoiseSchedule
-from drl_density.training import RecoveryLikelihood, TrainingSettings
-from drl_density.weights import LogPartitionEstimate
+Names are imported at their first use, so ``import drl_density`` takes next to no time. Rooms are reached in the same
+way: ``drl_density.samplers.sample_ddim`` needs no import of its own.
+
+>>> import drl_density as drl
+>>> drl.NoiseSchedule.log_spaced(6).num_levels, drl.errors.Verdict is drl.Verdict
+(6, True)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from drl_density import (
+        bases as bases,
+        datasets as datasets,
+        density as density,
+        devices as devices,
+        diagnostics as diagnostics,
+        diffusion_sampler as diffusion_sampler,
+        distillation as distillation,
+        distributions as distributions,
+        errors as errors,
+        estimator as estimator,
+        execution as execution,
+        inverse_problems as inverse_problems,
+        mcmc as mcmc,
+        model as model,
+        networks as networks,
+        operators as operators,
+        parallel as parallel,
+        partition_function as partition_function,
+        plots as plots,
+        reports as reports,
+        run_folder as run_folder,
+        sample_quality as sample_quality,
+        samplers as samplers,
+        schedule as schedule,
+        testing as testing,
+        training as training,
+        transforms as transforms,
+        weights as weights,
+    )
+    from drl_density.bases import NoisedGaussianMixture, QuadraticBase
+    from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
+    from drl_density.density import (
+        Combination,
+        Comparison,
+        Density,
+        Diagnosis,
+        DistillSettings,
+        FitSettings,
+        Generator,
+        ImageSettings,
+        Imputation,
+        LikelihoodReport,
+        MarginalDensity,
+        Posterior,
+        Prediction,
+        Reconstruction,
+        combine,
+        compare,
+        fit,
+        load_generator,
+    )
+    from drl_density.diagnostics import as_arviz, from_pyro_mcmc
+    from drl_density.distributions import (
+        ChainSampler,
+        EnergyDistribution,
+        Mixture,
+        RecoveryDistribution,
+        excluding,
+        guided,
+        joint_density,
+        product,
+        tempered,
+    )
+    from drl_density.errors import DRLDensityWarning, Verdict
+    from drl_density.estimator import DRLDensity
+    from drl_density.inverse_problems import ConditionalSettings, GuidanceSettings
+    from drl_density.mcmc import HMC, MALA, ULA, run_chain
+    from drl_density.model import EnergySequence
+    from drl_density.partition_function import (
+        AISSettings,
+        Sandwich,
+        SandwichSettings,
+        annealed_importance_sampling,
+        geometric_path,
+        sandwich,
+        sequence_path,
+    )
+    from drl_density.samplers import (
+        AncestralSettings,
+        CorrectionSettings,
+        CorrectorSettings,
+        DDIMSettings,
+        FlowSettings,
+        ProgressiveSettings,
+        TemperingSettings,
+        sample_progressive,
+    )
+    from drl_density.schedule import NoiseSchedule
+    from drl_density.training import RecoveryLikelihood, TrainingSettings
+    from drl_density.weights import LogPartitionEstimate
 
 __all__ = [
     "HMC",
     "MALA",
     "ULA",
     "AISSettings",
+    "AncestralSettings",
     "ChainSampler",
+    "Combination",
+    "Comparison",
+    "ConditionalSettings",
+    "CorrectionSettings",
+    "CorrectorSettings",
+    "DDIMSettings",
     "DRLDensity",
+    "DRLDensityWarning",
     "Dataset",
     "Density",
+    "Diagnosis",
+    "DistillSettings",
     "EnergyDistribution",
     "EnergySequence",
     "FitSettings",
+    "FlowSettings",
+    "Generator",
+    "GuidanceSettings",
+    "ImageSettings",
+    "Imputation",
     "LikelihoodReport",
     "LogPartitionEstimate",
+    "MarginalDensity",
     "Mixture",
     "NoiseSchedule",
+    "NoisedGaussianMixture",
+    "Posterior",
+    "Prediction",
+    "ProgressiveSettings",
+    "QuadraticBase",
+    "Reconstruction",
     "RecoveryDistribution",
     "RecoveryLikelihood",
     "Sandwich",
     "SandwichSettings",
     "Split",
+    "TemperingSettings",
     "TrainingSettings",
+    "Verdict",
     "annealed_importance_sampling",
     "as_arviz",
+    "combine",
     "compare",
     "excluding",
     "fit",
@@ -57,6 +163,7 @@ __all__ = [
     "guided",
     "joint_density",
     "load_dataset",
+    "load_generator",
     "memorization_check",
     "product",
     "run_chain",
@@ -65,3 +172,58 @@ __all__ = [
     "sequence_path",
     "tempered",
 ]
+
+_NAMES = {
+    "bases": "NoisedGaussianMixture QuadraticBase",
+    "datasets": "Dataset Split load_dataset memorization_check",
+    "density": (
+        "Combination Comparison Density Diagnosis DistillSettings FitSettings Generator ImageSettings "
+        "Imputation LikelihoodReport MarginalDensity Posterior Prediction Reconstruction combine compare "
+        "fit load_generator"
+    ),
+    "diagnostics": "as_arviz from_pyro_mcmc",
+    "distributions": (
+        "ChainSampler EnergyDistribution Mixture RecoveryDistribution excluding guided joint_density product tempered"
+    ),
+    "errors": "DRLDensityWarning Verdict",
+    "estimator": "DRLDensity",
+    "inverse_problems": "ConditionalSettings GuidanceSettings",
+    "mcmc": "HMC MALA ULA run_chain",
+    "model": "EnergySequence",
+    "partition_function": (
+        "AISSettings Sandwich SandwichSettings annealed_importance_sampling geometric_path sandwich sequence_path"
+    ),
+    "samplers": (
+        "AncestralSettings CorrectionSettings CorrectorSettings DDIMSettings FlowSettings "
+        "ProgressiveSettings TemperingSettings sample_progressive"
+    ),
+    "schedule": "NoiseSchedule",
+    "training": "RecoveryLikelihood TrainingSettings",
+    "weights": "LogPartitionEstimate",
+}
+"""Public names by the room that they are imported from."""
+
+_ROOMS = (
+    "bases datasets density devices diagnostics diffusion_sampler distillation distributions errors "
+    "estimator execution inverse_problems mcmc model networks operators parallel partition_function plots "
+    "reports run_folder sample_quality samplers schedule testing training transforms weights"
+)
+"""Modules and packages that are reached as attributes."""
+
+_HOMES = {name: room for room, names in _NAMES.items() for name in names.split()}
+
+# Hidden from type checkers, which would otherwise take every misspelt name for a lazy one.
+if not TYPE_CHECKING:
+
+    def __getattr__(name):
+        if name in _HOMES:
+            found = getattr(import_module(f"drl_density.{_HOMES[name]}"), name)
+        elif name in _ROOMS.split():
+            found = import_module(f"drl_density.{name}")
+        else:
+            raise AttributeError(f"module 'drl_density' has no attribute {name!r}")
+        globals()[name] = found
+        return found
+
+    def __dir__():
+        return sorted({*globals(), *__all__, *_ROOMS.split()})

@@ -1,38 +1,107 @@
 """The house: every module imports alone, docstrings run, importing us changes nothing."""
 
+import ast
 import doctest
 import importlib
 import pkgutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import drl_density
 
+PACKAGE = Path(drl_density.__file__).parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages(drl_density.__path__, "drl_density."))
+# Slow to import, or needed for a page or a picture only; a session that needs none of them loads none of them.
+SLOW = ("arviz", "matplotlib")
 
 
-@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("name", ["drl_density", *MODULES])
 def test_docstring_examples_run(name):
     assert doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
 
 
+def run_python(code):
+    """Standard output of a new interpreter."""
+    return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+
 def test_importing_changes_nothing():
-    code = """
+    run_python("""
 import torch, pyro
 def state():
     return (torch.get_default_dtype(), torch.get_rng_state().tolist(), torch.is_grad_enabled(),
             torch.distributions.Distribution._validate_args, pyro.settings.get(), torch.get_num_threads())
 before = state()
 import drl_density
+for name in drl_density.__all__:
+    getattr(drl_density, name)
 assert state() == before
-import sys
-assert "matplotlib" not in sys.modules and "arviz" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
+""")
+
+
+def test_the_package_alone_loads_nothing():
+    assert run_python("import sys, drl_density; print('torch' in sys.modules)").strip() == "False"
+
+
+def test_public_names_load_no_slow_library():
+    """Loads the modules of all public names but not the libraries that only some calls need."""
+    loaded = run_python("""
+import sys, drl_density
+for name in drl_density.__all__:
+    if name != "DRLDensity":  # a scikit-learn estimator by inheritance
+        getattr(drl_density, name)
+print(*sys.modules)
+""").split()
+    assert [name for name in SLOW if name in loaded] == []
 
 
 def test_public_names_exist_and_are_documented():
     for name in drl_density.__all__:
         assert getattr(drl_density, name).__doc__, name
+
+
+def facade():
+    """Names by room as type checkers read them: the imports of ``drl_density/__init__.py`` under ``TYPE_CHECKING``."""
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    return {node.module: [alias.name for alias in node.names] for node in block.body}
+
+
+def test_the_lists_of_public_names_agree():
+    typed = facade()
+    rooms = typed.pop("drl_density")
+    assert rooms == drl_density._ROOMS.split()
+    assert typed == {f"drl_density.{room}": names.split() for room, names in drl_density._NAMES.items()}
+    assert sorted(drl_density.__all__) == sorted(name for names in typed.values() for name in names)
+    assert len(set(drl_density.__all__)) == len(drl_density.__all__)
+    assert {*drl_density.__all__, *rooms, "__version__"} <= set(dir(drl_density))
+
+
+def test_every_room_is_reached_from_the_package():
+    """All but the command line, which nobody calls from Python."""
+    rooms = {module.name for module in pkgutil.iter_modules(drl_density.__path__)}
+    assert rooms - {"cli", "__main__"} == set(drl_density._ROOMS.split())
+    assert [
+        room for room in drl_density._ROOMS.split() if getattr(drl_density, room).__name__ != f"drl_density.{room}"
+    ] == []
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'fitt'"):
+        drl_density.fitt  # noqa: B018
+
+
+def test_rooms_import_nothing_from_the_package_itself():
+    """The floors are checked without the imports of the package itself, so no room may reach another through it."""
+    taken = {}
+    for path in PACKAGE.rglob("*.py"):
+        if path != PACKAGE / "__init__.py":
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and node.module == "drl_density" and not node.level:
+                    taken[str(path.relative_to(PACKAGE))] = [alias.name for alias in node.names]
+                if isinstance(node, ast.Import) and any(alias.name == "drl_density" for alias in node.names):
+                    taken[str(path.relative_to(PACKAGE))] = ["drl_density"]
+    assert {path: names for path, names in taken.items() if names != ["__version__"]} == {}

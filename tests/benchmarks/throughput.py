@@ -93,8 +93,7 @@ def by_numpyro(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float, np.ndarr
     import jax
     import numpyro
     import numpyro.distributions as ndist
-    from numpyro.infer import MCMC as NMCMC
-    from numpyro.infer import NUTS as NNUTS
+    from numpyro.infer import MCMC as NMCMC, NUTS as NNUTS
 
     jax.config.update("jax_enable_x64", True)
 

@@ -21,10 +21,10 @@ from drl_density.distillation import (
     RollOut,
     TiltedGaussianNetwork,
     cubic_kernel,
+    distill as distill_em,
     finetune,
     rbf_kernel,
 )
-from drl_density.distillation import distill as distill_em
 from drl_density.errors import DataError, RunFolderError
 from drl_density.run_folder import GENERATOR, RunFolder
 from drl_density.samplers import CorrectionSettings, DDIMSettings, sample_corrected

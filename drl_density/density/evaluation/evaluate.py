@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from drl_density import __version__
 from drl_density.density.evaluation.likelihood_report import FORMAT, LikelihoodReport
 from drl_density.density.evaluation.live_line import LiveLine
 from drl_density.diagnostics import chain_table, chains_to_groups
@@ -102,7 +102,7 @@ def evaluate(
         "num_mixing_steps": settings.num_mixing_steps,
         "units": "nats",
         "inference_library": "drl_density",
-        "inference_library_version": sys.modules["drl_density"].__version__,
+        "inference_library_version": __version__,
     }
     line.close()
     whole = xr.DataTree.from_dict(tree)
