@@ -308,7 +308,7 @@ def test_wrong_input_is_one_clear_line(name, run, table, capsys, monkeypatch, tm
 
 def test_interruption_is_resumable(table, tmp_path, capsys, monkeypatch):
     """Ctrl-C once the first state is saved; the same command with --resume ends where an untouched run ends."""
-    from drl_density.density.storage import TrainingFolder
+    from drl_density.density.fitting.run import TrainingFolder
 
     saver = TrainingFolder.saver
 
@@ -337,7 +337,7 @@ def test_a_run_that_torchrun_starts_again_goes_on_by_itself(run, table, tmp_path
     """Killed after its first state: refused by hand, taken up under torchrun whatever --force says, to the bits of an
     undisturbed fit.
     """
-    from drl_density.density.storage import TrainingFolder
+    from drl_density.density.fitting.run import TrainingFolder
 
     class Killed(BaseException):
         pass
@@ -370,7 +370,7 @@ def test_a_run_that_torchrun_starts_again_goes_on_by_itself(run, table, tmp_path
 
 
 def test_interruption_before_the_first_state_promises_nothing(table, tmp_path, capsys, monkeypatch):
-    from drl_density.density.storage import TrainingFolder
+    from drl_density.density.fitting.run import TrainingFolder
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt

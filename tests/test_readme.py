@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from drl_density.cli import COMMANDS, main
-from drl_density.density.storage import TrainingFolder
+from drl_density.density.fitting.run import TrainingFolder
 from drl_density.errors import DRLDensityWarning
 from drl_density.partition_function import SandwichSettings
 from tests.conftest import TINY

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from drl_density.density.settings.fit_settings import FitSettings
+from drl_density.bases import NoisedGaussianMixture, QuadraticBase
+from drl_density.density.ensemble import join
+from drl_density.model import EnergySequence, LogNormalizers
 from drl_density.networks import (
+    MLP,
     Composed,
+    Ensemble,
+    MLPSettings,
     ResidualEnergy,
     ResidualSettings,
     StepCalibrated,
@@ -22,58 +27,12 @@ from drl_density.networks import (
 )
 from drl_density.schedule import NoiseSchedule
 
-Draw = Callable[[int, torch.Generator], Tensor]
-
 KINDS: dict[str, tuple[type[nn.Module], type]] = {
     "unet": (UNet, UNetSettings),
     "unet_energy": (UNetEnergy, UNetEnergySettings),
     "residual": (ResidualEnergy, ResidualSettings),
 }
 """What a saved network may be, by the name that its file holds."""
-
-
-def build_image_networks(
-    settings: FitSettings, schedule: NoiseSchedule, generator: torch.Generator | None
-) -> tuple[nn.Module, nn.Module | None]:
-    """(energy, initialiser or None) of resolved ``settings``."""
-    images = settings.images
-    level_log_snr = tuple(schedule.log_snr[:-1].tolist()) if images.has_level_index else None
-    network: nn.Module
-    if settings.network == "unet":
-        network = UNetEnergy(images.unet_sizes(settings.dropout or 0.0), generator=generator)
-    else:
-        network = ResidualEnergy(images.residual_sizes(level_log_snr), generator=generator)
-    if images.is_step_calibrated:
-        step_alpha, step_size = schedule.langevin_steps(
-            settings.langevin_factor, is_top_marginal=settings.objective != "normal"
-        )
-        network = StepCalibrated(network, schedule.log_snr[:-1], step_alpha, step_size)
-    if settings.objective != "cooperative":
-        return network, None
-    initializer = UNetSettings(
-        images.shape,
-        num_channels=images.initializer_channels,
-        multipliers=images.initializer_multipliers,
-        num_blocks=images.initializer_blocks,
-        num_classes=images.num_classes,
-    )
-    return network, UNet(initializer, generator=generator)
-
-
-def mirrored(draw: Draw, shape: tuple[int, int, int]) -> Draw:
-    """Rows of ``draw`` with each image mirrored left to right with chance one half."""
-
-    def batches(num_rows: int, generator: torch.Generator) -> Tensor:
-        return mirror(draw(num_rows, generator), shape, generator)
-
-    return batches
-
-
-def mirror(rows: Tensor, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    """Flat images ``(n, d)`` mirrored left to right with chance one half."""
-    chosen = torch.rand(len(rows), generator=generator, device=generator.device).to(rows.device) < 0.5
-    flipped = rows.reshape(len(rows), *shape).flip(-1).reshape(rows.shape)
-    return torch.where(chosen[:, None], flipped, rows)
 
 
 def image_network_to_values(network: nn.Module) -> dict[str, Any]:
@@ -98,3 +57,51 @@ def image_network_from_values(values: dict[str, Any]) -> nn.Module:
     if "labels" in values:
         network = Composed(network, values["labels"], values["label_weights"])
     return network
+
+
+def members_to_values(model: EnergySequence) -> dict[str, Any]:
+    """Plain values from which :func:`members_from_values` builds the same modules."""
+    if isinstance(model.network, Ensemble):
+        parts = [(tilted.mixture, tilted.network) for tilted in model.network.networks]
+    else:
+        parts = [(model.base, model.network)]
+    members = [{**_base_to_values(base), **_network_to_values(network)} for base, network in parts]
+    values = {"event_shape": list(model.event_shape), "members": members}
+    if model.initializer is not None:
+        values["initializer"] = image_network_to_values(model.initializer)
+    return values
+
+
+def _base_to_values(base: NoisedGaussianMixture | QuadraticBase) -> dict[str, Any]:
+    if isinstance(base, QuadraticBase):
+        return {"base_scale": base.scale}
+    return {"base_components": base.num_components, "base_is_diagonal": base.is_diagonal}
+
+
+def _network_to_values(network: nn.Module) -> dict[str, Any]:
+    return (
+        {"network": dataclasses.asdict(network.settings)}
+        if isinstance(network, MLP)
+        else image_network_to_values(network)
+    )
+
+
+def members_from_values(values: dict[str, Any], schedule: NoiseSchedule) -> EnergySequence:
+    """Modules of the right shapes, whose weights are to be loaded."""
+    event_shape = tuple(values["event_shape"])
+    models = []
+    for member in values["members"]:
+        if "base_scale" in member:
+            base = QuadraticBase(math.prod(event_shape), member["base_scale"])
+        else:
+            # Folders written before components without axes were kept as such do not say.
+            is_diagonal = member.get("base_is_diagonal", False)
+            count, num_features = member["base_components"], math.prod(event_shape)
+            base = NoisedGaussianMixture.empty(count, num_features, is_diagonal=is_diagonal)
+        is_table = "kind" not in member
+        network = MLP(MLPSettings(**member["network"])) if is_table else image_network_from_values(member)
+        models.append(EnergySequence(schedule, network, event_shape, base=base))
+        models[-1].constants = LogNormalizers()
+    if "initializer" in values:
+        models[0].initializer = image_network_from_values(values["initializer"])
+    return join(models)

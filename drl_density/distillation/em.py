@@ -21,6 +21,7 @@ from torch import Tensor
 from drl_density.devices import normal_draws
 from drl_density.distillation.generator import OneStepGenerator
 from drl_density.errors import TrainingFailed
+from drl_density.literals import check_literals
 from drl_density.model import EnergySequence
 
 Score = Callable[[Tensor, float], Tensor]
@@ -53,6 +54,9 @@ class EMDistillationSettings:
     score_steps: int = 1
     score_learning_rate: float = 1e-3
     lowest_level: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_literals(self)
 
 
 def distill(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from drl_density.devices import normal_draws
+from drl_density.literals import check_literals
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
 from drl_density.networks import frozen_power_iteration
@@ -49,6 +50,7 @@ class LangevinRecovery:
     classification_weight: float = 0.0
 
     def __post_init__(self) -> None:
+        check_literals(self)
         if self.shares_noise and self.start == "data":
             raise ValueError(SHARED_NOISE_REFUSAL)
         if self.chains.temperature != 1:

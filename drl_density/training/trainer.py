@@ -15,6 +15,7 @@ import xarray as xr
 from torch import Tensor
 
 from drl_density.errors import DivergenceWarning, TrainingFailed
+from drl_density.literals import check_literals
 from drl_density.model import EnergySequence
 from drl_density.parallel.workers import Workers
 from drl_density.training.doctor import Doctor, gradient_free_statistics, spurious_gap
@@ -107,6 +108,7 @@ class TrainingSettings:
     second_moment_decay: float = 0.99
 
     def __post_init__(self) -> None:
+        check_literals(self)
         for name in ("num_steps", "batch_size", "evaluate_every", "patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

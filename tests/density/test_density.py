@@ -16,10 +16,11 @@ from pyro.infer import MCMC, NUTS
 import drl_density as drl
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.density import Table, prepare_table
-from drl_density.density.ensemble import join, members_from_values, members_to_values
+from drl_density.density.ensemble import join
 from drl_density.density.fitted import Density
 from drl_density.density.fitting.bases import choose_bases
 from drl_density.density.fitting.forecast import seconds_per_step, within_time
+from drl_density.density.model_state import members_from_values, members_to_values
 from drl_density.errors import RunFolderError, UnreliableEstimateWarning
 from drl_density.networks import MLP, MLPSettings
 from drl_density.run_folder import RunFolder
@@ -104,7 +105,7 @@ def test_save_and_load(tiny_density, tiny_data, tmp_path):
 
 
 def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, tiny_settings, tmp_path, monkeypatch):
-    from drl_density.density import storage
+    from drl_density.density.fitting import run
 
     def save_then_stop(self, name):
         save = store_saver(self, name)
@@ -115,8 +116,8 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, ti
 
         return wrapped
 
-    store_saver = storage.TrainingFolder.saver
-    monkeypatch.setattr(storage.TrainingFolder, "saver", save_then_stop)
+    store_saver = run.TrainingFolder.saver
+    monkeypatch.setattr(run.TrainingFolder, "saver", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
         drl.fit(tiny_data, settings=tiny_settings, out=tmp_path / "run", progress=False)
     monkeypatch.undo()

@@ -12,7 +12,7 @@ import drl_density as drl
 from drl_density.bases import MixtureConditional, NoisedGaussianMixture
 from drl_density.cli import main
 from drl_density.datasets import load_dataset
-from drl_density.density import storage
+from drl_density.density.fitting import run
 from drl_density.density.fitting.completions import weigh_completions
 from drl_density.errors import DataError, DataWarning
 from drl_density.inverse_problems import move_missing
@@ -81,7 +81,7 @@ def test_filling_with_medians_would_be_noticed(holed):
 
 
 def test_an_interrupted_fit_resumes_to_the_same_bits(holed, drawn, tmp_path, monkeypatch):
-    saver = storage.TrainingFolder.saver
+    saver = run.TrainingFolder.saver
 
     def save_then_stop(self, name):
         save = saver(self, name)
@@ -92,7 +92,7 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(holed, drawn, tmp_path, mon
 
         return wrapped
 
-    monkeypatch.setattr(storage.TrainingFolder, "saver", save_then_stop)
+    monkeypatch.setattr(run.TrainingFolder, "saver", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
         fit(holed, "draw", out=tmp_path / "run")
     monkeypatch.undo()

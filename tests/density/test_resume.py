@@ -12,6 +12,7 @@ import torch
 
 import drl_density as drl
 from drl_density.density import Density, storage
+from drl_density.density.fitting.run import TrainingFolder
 from drl_density.errors import RunFolderError
 from drl_density.run_folder import RunFolder
 
@@ -120,7 +121,7 @@ def test_a_process_killed_outright(data, whole, tmp_path):
 @pytest.fixture
 def begun(data, tmp_path):
     """A run that was killed before its first step."""
-    folder = storage.TrainingFolder.prepare(tmp_path / "run", resume=False, force=False)
+    folder = TrainingFolder.prepare(tmp_path / "run", resume=False, force=False)
     folder.begin(data, SETTINGS.resolve(160, 2, 0.1), seed=0)
     return tmp_path / "run"
 

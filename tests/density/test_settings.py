@@ -7,7 +7,7 @@ import torch
 
 import drl_density as drl
 from drl_density.density import FitSettings, prepare_table
-from drl_density.density.model_state import build_image_networks
+from drl_density.density.fitting.build import build_image_networks
 from drl_density.errors import DataError
 from drl_density.schedule import NoiseSchedule
 
@@ -80,7 +80,7 @@ def test_resolved_settings_survive_their_file(schedule):
     [
         ({"schedule": "cosine", "sigma_min": 0.3}, "sigma_min belongs to the log_spaced schedule"),
         ({"schedule": "linear_beta", "sigma_max": 0.9}, "sigma_max belongs to the log_spaced schedule"),
-        ({"schedule": "linear"}, "schedule must be one of log_spaced, linear_beta, cosine"),
+        ({"schedule": "linear"}, "schedule must be one of 'log_spaced', 'linear_beta', 'cosine'"),
         ({"schedule": "linear_beta", "num_levels": 2000}, "1 to 999 levels"),
     ],
 )

@@ -26,6 +26,7 @@ from drl_density.distillation import (
     rbf_kernel,
 )
 from drl_density.errors import DataError, RunFolderError
+from drl_density.literals import check_literals
 from drl_density.run_folder import GENERATOR, RunFolder
 from drl_density.samplers import CorrectionSettings, DDIMSettings, sample_corrected
 
@@ -62,6 +63,7 @@ class DistillSettings:
     width: int = 128
 
     def __post_init__(self) -> None:
+        check_literals(self)
         least = min(self.num_calls, self.num_updates, self.num_corrections, self.width)
         if self.method not in ("mmd", "em") or least < 1 or self.batch_size < 2:
             raise ValueError(f"expected method mmd or em and positive counts with batches of 2 or more, got {self}")

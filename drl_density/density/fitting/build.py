@@ -6,15 +6,24 @@ import copy
 import math
 
 import torch
+from torch import nn
 
 from drl_density.bases import NoisedGaussianMixture, QuadraticBase
-from drl_density.density.fitting.batches import LabelledBatches, label_values
+from drl_density.density.fitting.batches import LabelledBatches, label_values, mirrored
 from drl_density.density.fitting.table import Table
-from drl_density.density.model_state import build_image_networks, mirrored
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.mcmc import HMC, MALA, ULA
 from drl_density.model import EnergySequence
-from drl_density.networks import MLP, MLPSettings
+from drl_density.networks import (
+    MLP,
+    MLPSettings,
+    ResidualEnergy,
+    StepCalibrated,
+    UNet,
+    UNetEnergy,
+    UNetSettings,
+)
+from drl_density.schedule import NoiseSchedule
 from drl_density.training import (
     Batches,
     CooperativeRecovery,
@@ -131,3 +140,31 @@ def fresh_state(
         seed=seed,
         step_size=0.8 if settings.chain_step_size is None else settings.chain_step_size,
     )
+
+
+def build_image_networks(
+    settings: FitSettings, schedule: NoiseSchedule, generator: torch.Generator | None
+) -> tuple[nn.Module, nn.Module | None]:
+    """(energy, initialiser or None) of resolved ``settings``."""
+    images = settings.images
+    level_log_snr = tuple(schedule.log_snr[:-1].tolist()) if images.has_level_index else None
+    network: nn.Module
+    if settings.network == "unet":
+        network = UNetEnergy(images.unet_sizes(settings.dropout or 0.0), generator=generator)
+    else:
+        network = ResidualEnergy(images.residual_sizes(level_log_snr), generator=generator)
+    if images.is_step_calibrated:
+        step_alpha, step_size = schedule.langevin_steps(
+            settings.langevin_factor, is_top_marginal=settings.objective != "normal"
+        )
+        network = StepCalibrated(network, schedule.log_snr[:-1], step_alpha, step_size)
+    if settings.objective != "cooperative":
+        return network, None
+    initializer = UNetSettings(
+        images.shape,
+        num_channels=images.initializer_channels,
+        multipliers=images.initializer_multipliers,
+        num_blocks=images.initializer_blocks,
+        num_classes=images.num_classes,
+    )
+    return network, UNet(initializer, generator=generator)

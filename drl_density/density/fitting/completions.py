@@ -16,15 +16,11 @@ from torch import Tensor
 
 from drl_density.bases import MixtureConditional, NoisedGaussianMixture
 from drl_density.density.fitting.bases import ChosenBases, choose_bases
-from drl_density.inverse_problems import move_missing
-from drl_density.model import EnergySequence
 from drl_density.schedule import NoiseSchedule
-from drl_density.transforms import MarginalGaussianization, fit_marginal_gaussianization
 from drl_density.weights import log_mean_exp
 
 if TYPE_CHECKING:
-    from drl_density.density.fitting.table import Table
-    from drl_density.training import TrainingState
+    pass
 
 MOST_DRAWN, MOST_COPIES, NUM_COMPLETIONS = 4096, 8, 8
 
@@ -93,57 +89,3 @@ def weigh_completions(
     completed = law.sample(u, is_hole, num, generator=torch.Generator().manual_seed(seed)).flatten(0, 1).float()
     joint = law.observed_log_density(completed, torch.zeros_like(completed, dtype=torch.bool)).reshape(-1, num)
     return HeldOut(completed, joint - law.observed_log_density(u, is_hole)[:, None])
-
-
-@dataclass(frozen=True)
-class DrawnBatches:
-    """Training batches of a table with holes, and the renewal of the draws that stand in them.
-
-    The draws are kept in ``state.drawn["cells"]``, so a run that goes on from a saved state has them.
-    """
-
-    table: Table
-    state: TrainingState
-
-    def __post_init__(self) -> None:
-        if "cells" not in self.state.drawn:
-            self.state.drawn = {"cells": self.table.drawn}
-
-    def __call__(self, num_rows: int, generator: torch.Generator) -> Tensor:
-        """Rows with the present draws in their holes."""
-        return self.table.batches(num_rows, generator, self.state.drawn["cells"])
-
-    def redraw(self, state: TrainingState) -> None:
-        """Move every draw on, under the averaged model."""
-        table, train = self.table, self.table.dataset.train
-        has_holes = train.isnan().any(1)
-        rows = train[has_holes]
-        model: EnergySequence = state.averaged_model
-        model.eval()
-        law = MixtureConditional(table.bases.best, model.schedule.log_snr_at(0))
-        cells = state.drawn["cells"].clone()
-        for copy in cells:
-            u = table.with_holes(rows, copy[has_holes], state.generator)
-            copy[has_holes] = move_missing(model, law, u, rows.isnan(), generator=state.generator)
-        state.drawn = {"cells": cells}
-
-
-def observed_baselines(table: Table, model: EnergySequence, log_z: float, *, seed: int) -> tuple[float, float, float]:
-    """Mean validation log density of the observed cells, in data units: model, Gaussian in model space, independent."""
-    rows = table.held_out(table.dataset.validation, seed=seed, least=256, most=1024)
-    is_hole = rows.isnan()
-    filled = torch.where(is_hole, table.middle, rows)
-    u = table.transform(filled)
-    jacobian = table.slopes(filled).masked_fill(is_hole, 0.0).sum(1).mean()
-    is_fitted = isinstance(table.transform, MarginalGaussianization)
-    train = table.rows(table.dataset.train, torch.Generator().manual_seed(seed))
-    marginals = table.transform if is_fitted else fit_marginal_gaussianization(train)
-    independent = marginals.marginal_log_density(filled).masked_fill(is_hole, 0.0).sum(1).mean()
-    completed = table.completed_rows()
-    covariance = completed.T.cov() + 1e-6 * torch.eye(u.shape[1], dtype=u.dtype)
-    gaussian = MixtureConditional(NoisedGaussianMixture(torch.ones(1), completed.mean(0)[None], covariance[None]))
-    held_out = weigh_completions(u, is_hole, table.bases.best, table.bases.sigma_min, seed=seed)
-    with torch.no_grad():
-        tilted = held_out.mean(model.log_density(held_out.rows, 0)) - log_z
-    observed = gaussian.observed_log_density(u, is_hole).mean()
-    return float(tilted + jacobian), float(observed + jacobian), float(independent)

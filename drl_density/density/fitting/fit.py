@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,38 +13,34 @@ from tqdm import tqdm
 
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.datasets import Dataset, Split, load_dataset
-from drl_density.density.ensemble import join
-from drl_density.density.fitted import Baselines, Density, ToData, freeze
-from drl_density.density.fitting.baselines import gaussian_log_density, histogram_log_density
-from drl_density.density.fitting.batches import label_values
+from drl_density.density.fitted import Density, ToData
+from drl_density.density.fitting.baselines import (
+    validation_baselines,
+)
+from drl_density.density.fitting.batches import DrawnBatches, label_values
 from drl_density.density.fitting.build import (
     build_doctor,
-    build_model,
     build_objective,
     fresh_state,
     members_of,
     training_batches,
 )
-from drl_density.density.fitting.completions import DrawnBatches, HeldOut, observed_baselines
 from drl_density.density.fitting.forecast import final_annealing, finishing_seconds, num_pilot, within_time
 from drl_density.density.fitting.memory import check_memory
+from drl_density.density.fitting.run import TrainingFolder
 from drl_density.density.fitting.selection import (
-    AnnealedLikelihood,
+    select_model,
     validation_rows,
     validation_score,
-    validation_sizes,
 )
 from drl_density.density.fitting.table import Table, prepare_table
 from drl_density.density.settings.fit_settings import FitSettings
-from drl_density.density.storage import TrainingFolder
 from drl_density.devices import find_device
 from drl_density.errors import DataError, RunFolderError
-from drl_density.model import EnergySequence
 from drl_density.parallel import Workers
 from drl_density.partition_function import annealed_importance_sampling, sequence_path
 from drl_density.samplers import plan_progressive, sample_progressive
 from drl_density.training import Evaluation, TrainingState, history_dataset, train
-from drl_density.transforms import MarginalGaussianization, fit_marginal_gaussianization
 
 
 def fit(
@@ -203,29 +198,6 @@ def doctor_line(record: dict[str, Any]) -> str:
     return f"{line} | {'; '.join(record['complaints'])}" if record["complaints"] else f"{line} | healthy"
 
 
-def _select(
-    table: Table, settings: FitSettings, runs: dict[str, TrainingState], rows: HeldOut, seed: int
-) -> tuple[str, EnergySequence]:
-    """The member, or the average of all, that scores best on validation, cut off below its best level."""
-    models = {}
-    for name, state in runs.items():
-        fresh = build_model(settings, table.bases.mixtures[name.split("-")[0]], seed=0)
-        models[name] = fresh.to(state.model.device)
-        models[name].load_state_dict(state.best)
-    candidates = {name: freeze(model) for name, model in models.items()}
-    if len(models) > 1:
-        candidates["average"] = freeze(join(list(models.values())))
-    if settings.selection == "last":
-        (name, model) = next(iter(candidates.items())) if len(models) == 1 else ("average", candidates["average"])
-        return name, model
-    score = AnnealedLikelihood(
-        rows, seed=seed, num_particles=settings.num_particles, has_learned_constants=settings.has_learned_constants
-    )
-    scores = {name: score(model) for name, model in candidates.items()}
-    best = max(scores, key=lambda name: scores[name].value)
-    return best, candidates[best].truncate(scores[best].level)
-
-
 def _finish(
     table: Table,
     settings: FitSettings,
@@ -236,7 +208,7 @@ def _finish(
     seed = run_details["seed"]
     num_features = table.dataset.train.shape[1]
     held_out = validation_rows(table, settings, seed=seed)
-    name, model = _select(table, settings, runs, held_out, seed)
+    name, model = select_model(table, settings, runs, held_out, seed)
     best_run = runs.get(name) or max(runs.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(seed + 1)
     annealing, per_level = final_annealing(settings)
@@ -247,7 +219,7 @@ def _finish(
     plan = plan_progressive(model, generator=generator, num_pilot=pilot)
     draws = sample_progressive(model, settings.num_pool_draws, plan=plan, generator=generator).draws
     pool = ToData(table.transform, torch.Size([num_features]))(draws)
-    baselines = _baselines(table, model, estimate.value, settings, seed=seed)
+    baselines = validation_baselines(table, model, estimate.value, settings, seed=seed)
     density = Density(
         model=model,
         transform=table.transform,
@@ -281,28 +253,3 @@ def _finish(
     if folder is not None:
         folder.finish(density)
     return density
-
-
-def _baselines(table: Table, model: EnergySequence, log_z: float, settings: FitSettings, *, seed: int) -> Baselines:
-    """Validation figures of the model, a Gaussian in model space, and independent marginals, in data units."""
-    if table.drawn is not None:
-        return Baselines(*observed_baselines(table, model, log_z, seed=seed))
-    data_rows = table.validation_rows(seed=seed, **validation_sizes(settings))
-    generator = torch.Generator().manual_seed(0)
-    most = max(1000, 2**27 // data_rows.shape[1])  # a gigabyte
-    train = table.rows(table.some_training_rows(generator, most=min(50_000, most)), generator)
-    u_train, u = table.transform(train), table.transform(data_rows)
-    jacobian = table.transform.log_abs_det_jacobian(data_rows, u)
-    gaussian = gaussian_log_density(u_train, u) + jacobian
-    with torch.no_grad():
-        tilted = model.log_density(u.float(), 0).double() - log_z + jacobian
-    columns = table.dataset.columns
-    is_pixels = settings.is_over_images
-    if is_pixels and all(column.width and math.isfinite(column.upper - column.lower) for column in columns):
-        independent = histogram_log_density(table.dataset.train, data_rows, columns)
-    else:
-        is_fitted = isinstance(table.transform, MarginalGaussianization)
-        marginals = table.transform if is_fitted else fit_marginal_gaussianization(train)
-        with torch.no_grad():
-            independent = marginals.marginal_log_density(data_rows).sum(-1)
-    return Baselines(float(tilted.mean()), float(gaussian.mean()), float(independent.mean()))

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from drl_density.density.model_state import build_image_networks
+from drl_density.density.fitting.build import build_image_networks
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.errors import DataError
 from drl_density.networks.attention import Attention

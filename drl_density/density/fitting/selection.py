@@ -8,12 +8,22 @@ from dataclasses import dataclass
 
 import torch
 
+from drl_density.density.ensemble import join
+from drl_density.density.fitted import freeze
+from drl_density.density.fitting.build import (
+    build_model,
+)
 from drl_density.density.fitting.completions import HeldOut
 from drl_density.density.fitting.table import Table
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.mcmc import MALA
 from drl_density.model import EnergySequence, MeanNormalizers
-from drl_density.partition_function import AISSettings, anneal, plan_annealing, sequence_path
+from drl_density.partition_function import (
+    AISSettings,
+    anneal,
+    plan_annealing,
+    sequence_path,
+)
 from drl_density.training import SelectionScore, TrainingState
 
 
@@ -100,3 +110,26 @@ def validation_score(
         return lambda model: SelectionScore(float(state.step))
     particles = {} if settings.network == "mlp" else {"num_particles": min(256, settings.num_particles)}
     return AnnealedLikelihood(rows, seed=seed, has_learned_constants=settings.has_learned_constants, **particles)
+
+
+def select_model(
+    table: Table, settings: FitSettings, runs: dict[str, TrainingState], rows: HeldOut, seed: int
+) -> tuple[str, EnergySequence]:
+    """The member, or the average of all, that scores best on validation, cut off below its best level."""
+    models = {}
+    for name, state in runs.items():
+        fresh = build_model(settings, table.bases.mixtures[name.split("-")[0]], seed=0)
+        models[name] = fresh.to(state.model.device)
+        models[name].load_state_dict(state.best)
+    candidates = {name: freeze(model) for name, model in models.items()}
+    if len(models) > 1:
+        candidates["average"] = freeze(join(list(models.values())))
+    if settings.selection == "last":
+        (name, model) = next(iter(candidates.items())) if len(models) == 1 else ("average", candidates["average"])
+        return name, model
+    score = AnnealedLikelihood(
+        rows, seed=seed, num_particles=settings.num_particles, has_learned_constants=settings.has_learned_constants
+    )
+    scores = {name: score(model) for name, model in candidates.items()}
+    best = max(scores, key=lambda name: scores[name].value)
+    return best, candidates[best].truncate(scores[best].level)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from drl_density.density.settings.image_settings import ImageSettings
 from drl_density.density.settings.presets import find_preset
 from drl_density.errors import DataError
+from drl_density.literals import check_literals
 from drl_density.schedule import NoiseSchedule
 from drl_density.training import TrainingSettings
 from drl_density.training.objectives import check_share
@@ -128,6 +129,7 @@ class FitSettings:
         return self.classification_weight > 0
 
     def __post_init__(self) -> None:
+        check_literals(self)
         least = {"num_levels": 1, "width": 1, "num_blocks": 1, "num_networks": 1, "jump": 1, "num_pool_draws": 1}
         for name, value in least.items():
             given = getattr(self, name)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from drl_density.errors import DataError
+from drl_density.literals import check_literals
 from drl_density.networks import MULTIPLIERS, ResidualSettings, UNetEnergySettings
 
 
@@ -62,6 +63,9 @@ class ImageSettings:
     initializer_multipliers: tuple[int, ...] | None = None
     initializer_blocks: int = 3
     initializer_rate: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_literals(self)
 
     def resolve(self, event_shape: tuple[int, ...]) -> ImageSettings:
         """With the shape and multipliers for events ``(h, w)`` or ``(c, h, w)``, or flat ones of the size of ``shape``.
