@@ -67,6 +67,15 @@ def uniform_draws(shape: Sequence[int], like: Placed, generator: torch.Generator
     return torch.rand(shape, generator=generator, dtype=like.dtype, device=home).to(like.device)
 
 
+def generator_device(generator: torch.Generator | None) -> torch.device:
+    """The device on which random numbers are drawn: the generator's, or the CPU without one.
+
+    >>> generator_device(None)
+    device(type='cpu')
+    """
+    return torch.device("cpu") if generator is None else generator.device
+
+
 @contextmanager
 def whole_float32(device: torch.device) -> Iterator[None]:
     """Inside, float32 convolutions and matrix products on a CUDA device keep all their bits.

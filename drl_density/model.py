@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import pyro.distributions as dist
 import torch
@@ -13,9 +11,9 @@ from torch import Tensor, nn
 from drl_density.bases import NoisedGaussianMixture, QuadraticBase
 from drl_density.devices import whole_float32
 from drl_density.distributions import ChainSampler, EnergyDistribution, RecoveryDistribution, SamplerPolicy
-from drl_density.execution import PassGraphs
-from drl_density.networks import held_weights
+from drl_density.execution import ExecutedModule
 from drl_density.schedule import Level, NoiseSchedule
+from drl_density.shapes import per_row
 
 
 class LogNormalizers(nn.Module):
@@ -68,7 +66,7 @@ class LevelLogDensity:
         return self.model.network.parameters()
 
 
-class EnergySequence(nn.Module):
+class EnergySequence(ExecutedModule):
     r"""Energy-based models :math:`p_t(x) = \exp(F_t(x)) / Z_t` for levels t = 0..T-1, above them the base N(0, I).
 
     .. math:: F_t(x) = \log \textstyle\sum_k w_k\,
@@ -104,12 +102,6 @@ class EnergySequence(nn.Module):
     EnergyDistribution(batch_shape=(), event_shape=(2,), normalization='none')
     """
 
-    is_graphed = False
-    """Whether chains replay their passes from CUDA graphs where the model stands on a CUDA device."""
-
-    _network_dtype: torch.dtype | None = None
-    _replay_key: Hashable | None = None
-
     def __init__(
         self,
         schedule: NoiseSchedule,
@@ -126,7 +118,6 @@ class EnergySequence(nn.Module):
         super().__init__()
         self.schedule, self.network = schedule, network
         self.initializer = initializer
-        self._graphs = PassGraphs()
         self.event_shape = torch.Size(event_shape)
         if base is None and has_base:
             base = NoisedGaussianMixture.standard(self.event_shape.numel())
@@ -148,11 +139,6 @@ class EnergySequence(nn.Module):
     def dtype(self) -> torch.dtype:
         """dtype in which the network computes."""
         return next(p.dtype for p in self.parameters())
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the parameters."""
-        return next(self.parameters()).device
 
     def log_density(self, x: Tensor, level: Level) -> Tensor:
         """F at a level (one for all rows, or one per row), unnormalised.
@@ -189,67 +175,16 @@ class EnergySequence(nn.Module):
             )
         home, x = x.device, x.to(self.device)
         label = None if label is None else label.to(x.device)
-        if self._replay_key is not None and x.requires_grad:
-            key = (self._replay_key, self._network_dtype)
-            return self._graphs(self._evaluate, key, x, log_snr.to(x.device), label).to(home)
-        return self._evaluate(x, log_snr, label).to(home)
+        return self.execution.run(self._evaluate, x, log_snr.to(x.device), label).to(home)
 
     def _evaluate(self, x: Tensor, log_snr: Tensor, label: Tensor | None) -> Tensor:
         given = () if label is None else (label,)
-        with self._network_precision(x.device):
-            tilt = self.network(x.to(self.dtype), log_snr.to(x.device, self.dtype), *given).to(x.dtype)
+        with self.execution.network_precision(x.device):
+            tilt = self.network(x.to(self.dtype), log_snr.to(self.dtype), *given).to(x.dtype)
         if self.base is None:
             return tilt
         with whole_float32(x.device):
             return self.base(x, log_snr) + tilt
-
-    @contextmanager
-    def chain_passes(self, *, is_adjusted: bool) -> Iterator[None]:
-        """Inside, passes are those of a chain, which moves x alone: weights get no gradient and stand still.
-
-        Normalised weights are computed once and power iterations wait. Chains that accept or reject run in full precision.
-        Where ``is_graphed`` is set, on a CUDA device, passes that ask for a gradient in x are replayed from graphs.
-
-        Args:
-            is_adjusted: whether the chain's kernel accepts or rejects.
-        """
-        before = self._replay_key
-        with held_weights(self), self.precision(None) if is_adjusted else nullcontext():
-            if self.is_graphed and PassGraphs.can_record(self.device):
-                weights = [module.held for module in self.modules() if getattr(module, "held", None) is not None]
-                tensors = [*self.parameters(), *self.buffers(), *weights]
-                self._replay_key = (self.training, tuple(tensor.data_ptr() for tensor in tensors))
-            try:
-                yield
-            finally:
-                self._replay_key = before
-
-    @contextmanager
-    def precision(self, dtype: torch.dtype | None) -> Iterator[None]:
-        """Inside, the network computes under autocast to ``dtype``, such as bfloat16; None is its own, full precision.
-
-        ``torch.float32`` is for weights of that kind what torch's own flags make of it: on a card, convolutions round their
-        inputs to 10 bits (TF32) unless told otherwise.
-        For passes that learn, and for unadjusted chains. A log density that is compared with another, to accept or reject a
-        step, to weigh a particle or to be reported, needs full precision: bfloat16 rounds a raw output of a thousand
-        to the next multiple of four, and F = f / s^2 multiplies that. The fixed base is always in full precision.
-
-        Args:
-            dtype: the lower precision, or None.
-        """
-        before = self._network_dtype
-        self._network_dtype = dtype
-        try:
-            yield
-        finally:
-            self._network_dtype = before
-
-    def _network_precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        if self._network_dtype is None:
-            return whole_float32(device)
-        if self._network_dtype == torch.float32:
-            return nullcontext()
-        return torch.autocast(device.type, self._network_dtype)
 
     def score(self, x: Tensor, level: Level, *, label: Tensor | None = None, has_graph: bool = False) -> Tensor:
         """Gradient of ``log_density`` in x, shape of ``x``; ``has_graph`` keeps it differentiable in x and parameters.
@@ -274,8 +209,8 @@ class EnergySequence(nn.Module):
             level: continuous, in [0, T], a number or one per row ``(batch,)``.
             has_graph: keep the result differentiable in x and parameters.
         """
-        shape = (-1,) + (1,) * len(self.event_shape)
-        alpha, sigma = (value(level).to(x).reshape(shape) for value in (self.schedule.alpha_at, self.schedule.sigma_at))
+        schedule = self.schedule
+        alpha, sigma = (per_row(value(level).to(x), x) for value in (schedule.alpha_at, schedule.sigma_at))
         return (x + sigma**2 * self.score(x, level, has_graph=has_graph)) / alpha
 
     def log_normalizer(self, level: Level) -> Tensor:
@@ -345,7 +280,7 @@ class EnergySequence(nn.Module):
             is_integrable=self.is_integrable if is_same else None,
             initializer=initializer,
         )
-        other.constants, other.is_graphed = self.constants, self.is_graphed
+        other.constants, other.execution.is_graphed = self.constants, self.execution.is_graphed
         return other.train(self.training)
 
 

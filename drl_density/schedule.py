@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from drl_density.devices import normal_draws
+from drl_density.shapes import per_row
 
 Level = int | float | Tensor
 
@@ -288,6 +289,7 @@ class NoiseSchedule:
 
 def _noised(x: Tensor, alpha: Tensor, sigma: Tensor, generator: torch.Generator | None) -> Tensor:
     noise = normal_draws(x.shape, x, generator)
-    shape = alpha.shape + (1,) * (x.ndim - 1) if alpha.ndim else ()
-    alpha, sigma = (value.to(x).reshape(shape) for value in (alpha, sigma))
+    if alpha.ndim:
+        alpha, sigma = per_row(alpha, x), per_row(sigma, x)
+    alpha, sigma = alpha.to(x), sigma.to(x)
     return alpha * x + sigma * noise

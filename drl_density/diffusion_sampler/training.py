@@ -31,6 +31,7 @@ from drl_density.errors import DivergenceWarning, TrainingFailed
 from drl_density.mcmc import HMC, DualAveraging, Recording, run_chain
 from drl_density.mcmc.kernel import spread_step_size
 from drl_density.partition_function.target_sandwich import log_density_over_reals
+from drl_density.shapes import per_row
 
 NUM_WARMUP, ROUNDS_KEPT, UPDATES_PER_ROUND = 200, 20, 5
 STEP_SIZE_RANGE = (0.1, 2.0)
@@ -267,7 +268,7 @@ def upper_bound(sampler: DiffusionSampler, draws: Tensor, generator: torch.Gener
     step = torch.randint(count, (len(draws),), generator=generator)
 
     def column(values: Tensor) -> Tensor:
-        return values[step].reshape((-1,) + (1,) * (draws.ndim - 1))
+        return per_row(values[step], draws)
 
     def noise() -> Tensor:
         return torch.randn(draws.shape, generator=generator, dtype=draws.dtype)

@@ -23,6 +23,7 @@ from drl_density.distillation.generator import OneStepGenerator
 from drl_density.errors import TrainingFailed
 from drl_density.literals import check_literals
 from drl_density.model import EnergySequence
+from drl_density.shapes import per_row
 
 Score = Callable[[Tensor, float], Tensor]
 
@@ -157,9 +158,8 @@ class _ScoreLearner:
         network, settings = self.network, self.settings
         clean = self.student.sample(settings.batch_size, generator=generator)
         levels = network.num_levels * torch.rand(len(clean), generator=generator, dtype=torch.float64)
-        column = (-1,) + (1,) * (clean.ndim - 1)
         alpha, sigma = (
-            v(levels).to(clean).reshape(column) for v in (network.schedule.alpha_at, network.schedule.sigma_at)
+            per_row(v(levels).to(clean), clean) for v in (network.schedule.alpha_at, network.schedule.sigma_at)
         )
         noise = normal_draws(clean.shape, clean, generator)
         network.train()

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from drl_density.mcmc.kernel import value_and_gradient
+from drl_density.shapes import per_row
 
 WARM_UPS = 3
 
@@ -122,4 +123,4 @@ class _Replay(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return outer.reshape((-1,) + (1,) * (gradient.ndim - 1)) * gradient, *([None] * ctx.num_others)
+        return per_row(outer, gradient) * gradient, *([None] * ctx.num_others)

@@ -23,6 +23,7 @@ from drl_density.operators import LinearOperator, ProjectingOperator, check_oper
 from drl_density.samplers.ddim import DDIMSettings, move
 from drl_density.samplers.predictor_corrector import CorrectorSettings, correct
 from drl_density.samplers.progressive import StepRecord
+from drl_density.shapes import per_row
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def sample_guided(
             clean = model.denoise(point, pair[0], has_graph=True)
             residual = _norm(y - operator.forward(to_operand(clean)))
             (gradient,) = torch.autograd.grad(residual.square().sum(), point)
-        length = residual.detach().to(x.device).reshape((-1,) + (1,) * (x.ndim - 1))
+        length = per_row(residual.detach().to(x.device), x)
         # Where the residual vanishes so does its gradient, and their quotient is taken as 0.
         step = torch.where(length > 0, settings.strength * gradient / length, 0.0)
         x = move(model, x, clean.detach(), pair, settings.walk.eta, generator) - step

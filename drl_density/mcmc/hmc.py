@@ -20,6 +20,7 @@ from drl_density.mcmc.kernel import (
     row_sum_of_squares,
     value_and_gradient,
 )
+from drl_density.shapes import per_row
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def integrate(
         )
         if is_lost.any() or not position.sum().isfinite():
             is_lost = is_lost | ~row_sum_of_squares(position).isfinite()
-            position = torch.where(is_lost.reshape((-1,) + (1,) * (start.ndim - 1)), start, position)
+            position = torch.where(per_row(is_lost, start), start, position)
         state = ChainState(position, *value_and_gradient(log_density, position))
         is_last = index == num_leapfrog - 1
         momentum = momentum + (half if is_last else move) * state.gradient

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from drl_density.devices import uniform_draws
+from drl_density.shapes import per_row
 
 LogDensity = Callable[[Tensor], Tensor]
 StepSize = float | Tensor
@@ -123,7 +124,7 @@ def init_state(x: Tensor, log_density: LogDensity) -> ChainState:
 def per_event(values: StepSize, like: Tensor) -> StepSize:
     """A step size given per chain, shaped to multiply positions; a number stays a number."""
     if isinstance(values, Tensor) and values.ndim:
-        return values.to(like).reshape((-1,) + (1,) * (like.ndim - 1))
+        return per_row(values.to(like), like)
     return values
 
 
@@ -167,7 +168,7 @@ def metropolis(
     probability = log_ratio.exp().minimum(torch.ones_like(log_ratio))
     uniform = uniform_draws(probability.shape, probability, generator)
     is_accepted = uniform < probability
-    column = is_accepted.reshape((-1,) + (1,) * (state.position.ndim - 1))
+    column = per_row(is_accepted, state.position)
     chosen = ChainState(
         torch.where(column, proposal.position, state.position),
         torch.where(is_accepted, proposal.log_density, state.log_density),

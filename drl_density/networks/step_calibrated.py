@@ -13,6 +13,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from drl_density.networks.level_embedding import interpolate
+from drl_density.shapes import per_row
 
 
 class StepCalibrated(nn.Module):
@@ -100,6 +101,6 @@ class StepCalibrated(nn.Module):
         """
         alpha = self.step_alpha_at(log_snr)
         if alpha.ndim:
-            alpha = alpha.reshape((-1,) + (1,) * (x.ndim - 1))
+            alpha = per_row(alpha, x)
         given = () if label is None else (label,)
         return self.network(alpha * x, log_snr, *given) / self.step_size_at(log_snr) ** 2

@@ -15,6 +15,7 @@ from drl_density.mcmc import MALA, ChainState, DualAveraging, Kernel
 from drl_density.mcmc.kernel import init_state, row_sum_of_squares
 from drl_density.model import EnergySequence
 from drl_density.samplers.progressive import sample_progressive
+from drl_density.shapes import per_row
 
 
 @dataclass(frozen=True)
@@ -299,7 +300,7 @@ def swap_neighbours(
     rungs = len(ladder.levels)
     x = state.position.unflatten(0, (rungs, -1))
     num_ladders, upper = x.shape[1], lower + 1
-    ratios = ladder.ratios[lower].to(x).reshape((-1,) + (1,) * (x.ndim - 1))
+    ratios = per_row(ladder.ratios[lower].to(x), x)
     proposed = x.clone()
     proposed[lower], proposed[upper] = x[upper] / ratios, x[lower] * ratios
     new = init_state(proposed.flatten(0, 1), log_density)
@@ -312,7 +313,7 @@ def swap_neighbours(
     taken = torch.zeros(rungs, num_ladders, dtype=torch.bool, device=x.device)
     taken[lower], taken[upper] = is_swapped, is_swapped
     rows = taken.flatten()
-    column = rows.reshape((-1,) + (1,) * (state.position.ndim - 1))
+    column = per_row(rows, state.position)
     chosen = ChainState(
         torch.where(column, new.position, state.position),
         torch.where(rows, new.log_density, state.log_density),

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import DataError
+from drl_density.execution import chain_passes
 from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
 from drl_density.training.state import TrainingState
@@ -134,7 +135,7 @@ class CompletedBatches:
             return model.log_density(torch.where(measured, given, state), 0)
 
         kernel = dataclasses.replace(self.settings.kernel, scale=self.scale)
-        with _in_evaluation(model), model.chain_passes(is_adjusted=kernel.is_adjusted):
+        with _in_evaluation(model), chain_passes(model, is_adjusted=kernel.is_adjusted):
             state, rate = kernel.init(given, log_density), 0.0
             for _ in range(self.settings.num_steps):
                 state, info = kernel.step(state, log_density, self.settings.step_size, generator)

@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from drl_density.devices import normal_draws
+from drl_density.devices import generator_device, normal_draws
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
+from drl_density.shapes import per_row
 from drl_density.training.langevin_chains import LangevinChains, draw_pairs
 from drl_density.training.langevin_recovery import contrast
 from drl_density.training.objectives import ObjectiveValue, check_chance, classification_loss, drop_labels
@@ -66,7 +67,7 @@ class CooperativeRecovery:
     ) -> ObjectiveValue:
         """Evaluate on clean rows ``x`` ``(batch, *event)``, or rows with their labels 1, 2, ... ``(batch,)``."""
         x, label = x if isinstance(x, tuple) else (x, None)
-        device = torch.device("cpu") if generator is None else generator.device
+        device = generator_device(generator)
         levels = torch.randint(model.num_levels, (len(x),), generator=generator, device=device).to(x.device)
         label = drop_labels(label, self.label_dropout, generator=generator)
         clean, x_noisier = draw_pairs(model, x, levels, levels + 1, shares_noise=self.shares_noise, generator=generator)
@@ -110,10 +111,10 @@ def propose(
         raise ValueError(
             "cooperative training and its sampler need EnergySequence(..., initializer=...), such as a UNet; this has none"
         )
-    column = (-1,) + (1,) * (x_noisier.ndim - 1)
-    alpha = chains.step_alpha(model, levels).to(x_noisier).reshape(column)
-    ratio = (model.schedule.sigma_at(levels) / model.schedule.sigma_at(levels + 1)).to(x_noisier).reshape(column)
-    step_sigma = model.schedule.step_between(levels, levels + 1)[1].to(x_noisier).reshape(column)
+    alpha = per_row(chains.step_alpha(model, levels).to(x_noisier), x_noisier)
+    ratio = model.schedule.sigma_at(levels) / model.schedule.sigma_at(levels + 1)
+    ratio = per_row(ratio.to(x_noisier), x_noisier)
+    step_sigma = per_row(model.schedule.step_between(levels, levels + 1)[1].to(x_noisier), x_noisier)
     log_snr = model.schedule.log_snr_at(levels + 1).to(x_noisier)
     given = () if label is None else (label,)
     center = model.initializer(x_noisier, log_snr, *given)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from drl_density.devices import globally_seeded
+from drl_density.execution import precision
 from drl_density.networks import frozen_power_iteration, settle_power_iteration
 from drl_density.parallel.workers import Workers
 from drl_density.training.objectives import LevelStatistics, Objective, ObjectiveValue
@@ -46,7 +47,7 @@ def gradient_step(
     with gathered_weights(state.model):
         with (
             frozen_power_iteration(state.model) if stands_still else contextlib.nullcontext(),
-            state.model.precision(dtype),
+            precision(state.model, dtype),
         ):
             for generator in _shard_generators(state.generator, settings.num_shards, workers):
                 x = _moved(batches(settings.batch_size // settings.num_shards, generator), state.model.device)

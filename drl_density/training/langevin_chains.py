@@ -18,8 +18,10 @@ import torch
 from torch import Tensor
 
 from drl_density.devices import normal_draws
+from drl_density.execution import chain_passes
 from drl_density.mcmc import ULA, Kernel
 from drl_density.model import EnergySequence
+from drl_density.shapes import per_row
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class LangevinChains:
         alpha, step, precision = (
             table.to(levels.device)[levels].to(start) for table in (step_alpha, step_size, precision)
         )
-        column = alpha.reshape((-1,) + (1,) * (start.ndim - 1))
+        column = per_row(alpha, start)
         log_snr = model.schedule.log_snr_at(levels).to(start)
 
         def log_density(x: Tensor) -> Tensor:
@@ -118,7 +120,7 @@ class LangevinChains:
         acceptance = torch.ones_like(alpha)
         if not self.num_steps:
             return start.detach(), acceptance
-        with model.chain_passes(is_adjusted=self.kernel.is_adjusted):
+        with chain_passes(model, is_adjusted=self.kernel.is_adjusted):
             state = self.kernel.init(start, log_density)
             acceptance = torch.zeros_like(alpha)
             for _ in range(self.num_steps):
@@ -167,12 +169,9 @@ def draw_pairs(
         clean = model.schedule.diffuse(x, level, generator=generator)
         return clean, model.schedule.diffuse_step(clean, level, noisier, generator=generator)
     noise = normal_draws(x.shape, x, generator)
-    column = (-1,) + (1,) * (x.ndim - 1)
 
     def at(place: Tensor) -> Tensor:
-        alpha, sigma = (
-            value(place).to(x).reshape(column) for value in (model.schedule.alpha_at, model.schedule.sigma_at)
-        )
+        alpha, sigma = (per_row(value(place).to(x), x) for value in (model.schedule.alpha_at, model.schedule.sigma_at))
         return alpha * x + sigma * noise
 
     return at(level), at(noisier)

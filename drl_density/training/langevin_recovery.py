@@ -8,11 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from drl_density.devices import normal_draws
+from drl_density.devices import generator_device, normal_draws
 from drl_density.literals import check_literals
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
 from drl_density.networks import frozen_power_iteration
+from drl_density.shapes import per_row
 from drl_density.training.langevin_chains import SHARED_NOISE_REFUSAL, LangevinChains, draw_pairs
 from drl_density.training.objectives import LevelStatistics, ObjectiveValue, classification_loss, level_means
 
@@ -71,7 +72,7 @@ class LangevinRecovery:
         self, model: EnergySequence, x: Tensor, step_sizes: Tensor, *, generator: torch.Generator | None = None
     ) -> ObjectiveValue:
         """Evaluate on clean rows ``x`` ``(batch, *event)``; ``step_sizes`` of adaptive kernels play no part."""
-        device = torch.device("cpu") if generator is None else generator.device
+        device = generator_device(generator)
         levels = torch.randint(model.num_levels, (len(x),), generator=generator, device=device).to(x.device)
         clean, x_noisier = draw_pairs(model, x, levels, levels + 1, shares_noise=self.shares_noise, generator=generator)
         end, acceptance = self.draw(model, clean, x_noisier, levels, generator)
@@ -95,12 +96,11 @@ class LangevinRecovery:
             levels: t of each row, ``(batch,)``.
             generator: source of randomness.
         """
-        column = (-1,) + (1,) * (x_noisier.ndim - 1)
-        alpha = self.chains.step_alpha(model, levels).to(clean).reshape(column)
+        alpha = per_row(self.chains.step_alpha(model, levels).to(clean), clean)
         if self.negatives == "langevin":
             start = clean if self.start == "data" else x_noisier / alpha
             return self.chains.run(model, start, x_noisier, levels, generator=generator)
-        spread = model.schedule.step_sigma.to(levels.device)[levels].to(clean).reshape(column) / alpha
+        spread = per_row(model.schedule.step_sigma.to(levels.device)[levels].to(clean), clean) / alpha
         center = x_noisier / alpha
         with frozen_power_iteration(model):
             mean = center + spread**2 * model.score(center, levels)

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from drl_density.devices import normal_draws
+from drl_density.devices import generator_device, normal_draws
+from drl_density.execution import chain_passes
 from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
+from drl_density.shapes import per_row
 from drl_density.training.langevin_chains import SHARED_NOISE_REFUSAL, draw_pairs
 
 
@@ -159,11 +161,10 @@ class RecoveryLikelihood:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """K kernel steps on the recovery conditionals: chain ends, mean acceptance, conditional scale, per row."""
         (clean, x_noisier), (position, noisier, multiplier) = states, where
-        column = (-1,) + (1,) * (clean.ndim - 1)
         step_alpha, step_sigma = (value.to(clean) for value in model.schedule.step_between(position, noisier))
         scale = ((step_alpha / step_sigma) ** 2 + model.schedule.sigma_at(position).to(clean) ** -2) ** -0.5
         log_snr = model.schedule.log_snr_at(position).to(clean)
-        alpha_column, precision = step_alpha.reshape(column), 1 / step_sigma**2
+        alpha_column, precision = per_row(step_alpha, clean), 1 / step_sigma**2
 
         def log_density(state: Tensor) -> Tensor:
             distance = (x_noisier - alpha_column * state).square().flatten(1).sum(1)
@@ -171,11 +172,13 @@ class RecoveryLikelihood:
 
         start = clean
         if self.noisier_share:
-            chosen = torch.rand(len(clean), generator=generator, device=_device(generator)) < self.noisier_share
-            start = torch.where(chosen.to(clean.device).reshape(column), x_noisier, clean)
+            chosen = (
+                torch.rand(len(clean), generator=generator, device=generator_device(generator)) < self.noisier_share
+            )
+            start = torch.where(per_row(chosen.to(clean.device), clean), x_noisier, clean)
         step_size = multiplier.to(clean) * scale
         acceptance = torch.zeros_like(scale)
-        with model.chain_passes(is_adjusted=self.kernel.is_adjusted):
+        with chain_passes(model, is_adjusted=self.kernel.is_adjusted):
             state = self.kernel.init(start, log_density)
             for _ in range(self.num_steps):
                 state, info = self.kernel.step(state, log_density, step_size, generator)
@@ -185,21 +188,16 @@ class RecoveryLikelihood:
 
 def level_shift(generator: torch.Generator | None) -> Tensor:
     """A shift of the whole level grid: 0 with probability 1/2, else uniform in (0, 1), so all log-SNRs are visited."""
-    draw = torch.rand(2, generator=generator, dtype=torch.float64, device=_device(generator))
+    draw = torch.rand(2, generator=generator, dtype=torch.float64, device=generator_device(generator))
     return torch.where(draw[0] < 0.5, torch.zeros_like(draw[0]), draw[1])
 
 
 def stratified_levels(num_rows: int, num_levels: int, generator: torch.Generator | None) -> Tensor:
     """One level in 0..T-1 per row, every level equally often (up to one), in random order."""
-    device = _device(generator)
+    device = generator_device(generator)
     start = torch.randint(num_levels, (), generator=generator, device=device)
     levels = (torch.arange(num_rows, device=device) + start) % num_levels
     return levels[torch.randperm(num_rows, generator=generator, device=device)]
-
-
-def _device(generator: torch.Generator | None) -> torch.device:
-    """Where a generator draws; the CPU without one."""
-    return torch.device("cpu") if generator is None else generator.device
 
 
 def classification_loss(
@@ -232,7 +230,7 @@ def classification_loss(
     positions = grid[classes.minimum(torch.tensor(num_levels - 1, device=x.device))]
     noised = model.schedule.diffuse(x, positions, generator=generator)
     base_rows = normal_draws(x.shape, x, generator)
-    rows = torch.where(is_base.reshape((-1,) + (1,) * (x.ndim - 1)), base_rows, noised)
+    rows = torch.where(per_row(is_base, x), base_rows, noised)
     return functional.cross_entropy(level_logits(model, rows, grid), classes)
 
 
@@ -246,7 +244,7 @@ def drop_labels(label: Tensor | None, chance: float, *, generator: torch.Generat
     """Labels ``(batch,)``, each turned with a ``chance`` into 0, "not told"; nothing is drawn where there are none."""
     if label is None:
         return None
-    is_told = torch.rand(len(label), generator=generator, device=_device(generator)).to(label.device) >= chance
+    is_told = torch.rand(len(label), generator=generator, device=generator_device(generator)).to(label.device) >= chance
     return torch.where(is_told, label, torch.zeros_like(label))
 
 

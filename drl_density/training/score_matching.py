@@ -10,6 +10,7 @@ from torch import Tensor
 from drl_density.devices import normal_draws
 from drl_density.mcmc import ULA, Kernel
 from drl_density.model import EnergySequence
+from drl_density.shapes import per_row
 from drl_density.training.objectives import (
     LevelStatistics,
     ObjectiveValue,
@@ -117,9 +118,8 @@ class DenoisingScoreMatching:
             label: integers ``(batch,)``, for a network with labels.
             generator: source of randomness.
         """
-        column = (-1,) + (1,) * (x.ndim - 1)
         schedule = model.schedule
-        alpha, sigma = (value(position).to(x).reshape(column) for value in (schedule.alpha_at, schedule.sigma_at))
+        alpha, sigma = (per_row(value(position).to(x), x) for value in (schedule.alpha_at, schedule.sigma_at))
         noise = normal_draws(x.shape, x, generator)
         error = sigma * model.score(alpha * x + sigma * noise, position, label=label, has_graph=True) + noise
         above = (position + 1).minimum(torch.tensor(float(model.num_levels), device=x.device).double())

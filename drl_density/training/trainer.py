@@ -211,7 +211,7 @@ def train(
     prepare_network(state.model.network, settings)
     if settings.has_sharded_weights and workers.count > 1:
         shard_weights(state)
-    state.model.is_graphed = settings.is_graphed
+    state.model.execution.is_graphed = settings.is_graphed
     if not state.best:
         _keep_best(state, {"validation_loss": math.inf}, evaluation, workers)
     good = state.to_tensors()

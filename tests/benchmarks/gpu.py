@@ -27,6 +27,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from drl_density import ULA, EnergySequence, NoiseSchedule, TrainingSettings
+from drl_density.execution import chain_passes, precision
 from drl_density.mcmc import value_and_gradient
 from drl_density.networks import ResidualEnergy, ResidualSettings, StepCalibrated
 from drl_density.parallel import Workers
@@ -136,7 +137,7 @@ def measure(args: argparse.Namespace, settings: ResidualSettings, batch: int) ->
     images = torch.rand(batch, *settings.image_shape, device=args.device) * 2 - 1
     values = plain.constants(args.device)
     prepare_network(state.model.network, training)
-    state.model.is_graphed = args.graphed
+    state.model.execution.is_graphed = args.graphed
 
     def ours_step() -> None:
         gradient_step(state, objective, lambda count, generator: images[:count], training, Workers())
@@ -146,7 +147,7 @@ def measure(args: argparse.Namespace, settings: ResidualSettings, batch: int) ->
             plain.training_step(network, optimizer, images, values, args.steps)
 
     def ours_sample() -> None:
-        with state.model.precision(torch.bfloat16 if args.precision == "bfloat16" else torch.float32):
+        with precision(state.model, torch.bfloat16 if args.precision == "bfloat16" else torch.float32):
             sample_short_run(state.model, batch, settings=ShortRunSettings(chains=chains), generator=state.generator)
 
     def plain_sample() -> None:
@@ -214,7 +215,7 @@ def in_chain(args: argparse.Namespace, model: EnergySequence, call: Callable[[],
 
     def inside() -> object:
         dtype = torch.bfloat16 if args.precision == "bfloat16" else torch.float32
-        with model.precision(dtype), model.chain_passes(is_adjusted=False):
+        with precision(model, dtype), chain_passes(model, is_adjusted=False):
             return call()
 
     return inside

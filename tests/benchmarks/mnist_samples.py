@@ -27,6 +27,7 @@ from torch import Tensor
 
 import drl_density as drl
 from drl_density.density.derived.guide import guided_model
+from drl_density.execution import chain_passes
 from drl_density.mcmc import MALA, DualAveraging, Recording, run_chain
 from drl_density.plots import plot_data_against_samples
 from drl_density.sample_quality import (
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, object]]:
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     density = drl.Density.load(args.run, device=args.device)
-    density.model.is_graphed = True
+    density.model.execution.is_graphed = True
     data = drl.load_dataset(args.source, seed=args.seed)
     parts = split_by_label(density, data, args.samples, args.guidance)
     look, real = classifier_features(args.classifier), grey_levels(data.test[: args.samples])
@@ -160,7 +161,7 @@ def sources(
 def long_chain(part: Part, start: Tensor, num_steps: int, generator: torch.Generator) -> tuple[Tensor, float]:
     """Where adjusted chains of level 0 end, and their mean acceptance after the warm-up."""
     model = part.model
-    with model.chain_passes(is_adjusted=True):
+    with chain_passes(model, is_adjusted=True):
         chain = run_chain(
             MALA(),
             lambda x: model.log_density(x, 0),

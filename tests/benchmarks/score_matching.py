@@ -21,6 +21,7 @@ from torch import nn
 
 import drl_density as drl
 from drl_density.bases import NoisedGaussianMixture
+from drl_density.execution import precision
 from drl_density.networks import ResidualEnergy, ResidualSettings, UNetEnergy
 from drl_density.networks.residual import NEARLY_ZERO
 from drl_density.training import DenoisingScoreMatching
@@ -95,7 +96,7 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
             group["lr"] = args.rate * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * gone))
         rows = dequantised(data.train[torch.randint(len(data.train), (args.batch,), generator=generator)])
         optimizer.zero_grad()
-        with model.precision(getattr(torch, args.precision)):
+        with precision(model, getattr(torch, args.precision)):
             loss_now = objective(model, rows, torch.ones(NUM_LEVELS), generator=generator).loss
         loss_now.backward()
         nn.utils.clip_grad_norm_(model.parameters(), args.limit)

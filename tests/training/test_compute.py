@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from drl_density import HMC, MALA, ULA, NoiseSchedule, RecoveryLikelihood, TrainingSettings
-from drl_density.execution import PassGraphs
+from drl_density.execution import PassGraphs, chain_passes, precision
 from drl_density.execution.graphs import RecordedPass
 from drl_density.mcmc import value_and_gradient
 from drl_density.model import EnergySequence
@@ -85,9 +85,9 @@ def test_lowered_density_is_near_and_full_precision_comes_back():
     model, x = fresh().model.eval(), draw(16, seeded_generator(4))
     with torch.no_grad():
         full = model.log_density(x, 2)
-        with model.precision(torch.bfloat16):
+        with precision(model, torch.bfloat16):
             lowered = model.log_density(x, 2)
-            with model.precision(None):
+            with precision(model, None):
                 inner = model.log_density(x, 2)
         again = model.log_density(x, 2)
         raw = model.network(x, model.schedule.log_snr_at(2).float())
@@ -178,7 +178,7 @@ def gradients_of_a_run(objective, *, is_graphed, device="cpu", num_steps=3):
     state.step_sizes = state.step_sizes.to(device)
     settings = TrainingSettings(batch_size=8, is_graphed=is_graphed, num_steps=num_steps, evaluate_every=num_steps)
     train(state, objective, draw, settings=settings, evaluation=Evaluation(draw(8, seeded_generator(3))))
-    assert len(state.model._graphs) == is_graphed  # one recording serves every step
+    assert state.model.execution.num_recordings == is_graphed  # one recording serves every step
     return torch.cat([p.detach().cpu().flatten() for p in state.model.parameters()])
 
 
@@ -201,12 +201,12 @@ def test_replayed_passes_train_to_the_same_bits(name, recorded):
 def test_a_recording_ends_with_its_weights_and_shape(recorded):
     """Other shapes, other modes and weights that stand elsewhere are recorded anew; copies begin without recordings."""
     model, chains = fresh().model, LangevinChains(num_steps=1)
-    model.is_graphed = True
+    model.execution.is_graphed = True
 
     def run(num_rows):
         x = draw(num_rows, seeded_generator(5))
         chains.run(model, x, x, torch.zeros(num_rows, dtype=torch.long), generator=seeded_generator(6))
-        return len(model._graphs)
+        return model.execution.num_recordings
 
     assert [run(4), run(4), run(6)] == [1, 1, 2]
     model.train()
@@ -214,9 +214,9 @@ def test_a_recording_ends_with_its_weights_and_shape(recorded):
     model.network.enter.bias.data = model.network.enter.bias.data.clone()
     assert run(4) == 4
     copied = copy.deepcopy(model)
-    assert copied.is_graphed
-    assert len(copied._graphs) == 0
-    assert len(pickle.loads(pickle.dumps(model._graphs))) == 0
+    assert copied.execution.is_graphed
+    assert copied.execution.num_recordings == 0
+    assert pickle.loads(pickle.dumps(model.execution)).num_recordings == 0
 
 
 def test_what_was_replayed_stays(recorded):
@@ -224,22 +224,22 @@ def test_what_was_replayed_stays(recorded):
     model, first, second = fresh().model.eval(), draw(4, seeded_generator(5)), draw(4, seeded_generator(6))
     nn.init.normal_(model.network.readout.kernel.weight, generator=seeded_generator(7))
     expected = value_and_gradient(lambda x: model.log_density(x, 1), first)
-    model.is_graphed = True
-    with model.chain_passes(is_adjusted=True):
+    model.execution.is_graphed = True
+    with chain_passes(model, is_adjusted=True):
         value = model.log_density(first.requires_grad_(True), 1)
         model.log_density(second.requires_grad_(True), 1)
         (gradient,) = torch.autograd.grad(value.sum(), first)
-    assert len(model._graphs) == 1
+    assert model.execution.num_recordings == 1
     torch.testing.assert_close((value.detach(), gradient), expected)
 
 
 def test_passes_outside_chains_are_not_replayed(recorded):
     """Learning needs gradients of the weights, which a recording does not have."""
     model, x = fresh().model, draw(4, seeded_generator(5)).requires_grad_(True)
-    model.is_graphed = True
+    model.execution.is_graphed = True
     model.log_density(x, 1).sum().backward()
     assert model.network.enter.kernel.weight.grad.abs().sum() > 0
-    with model.chain_passes(is_adjusted=True):
+    with chain_passes(model, is_adjusted=True):
         value = model.log_density(x, 1)
         with pytest.raises(RuntimeError, match="does not require grad"):
             torch.autograd.grad(torch.autograd.grad(value.sum(), x, create_graph=True)[0].sum(), x)
@@ -267,7 +267,7 @@ def test_held_weights_move_chains_by_the_same_bits(monkeypatch):
     """Chains with weights normalised once end where chains end that normalise them in every pass; learning goes on."""
     ends, counts = [], []
     for context in (held_weights, frozen_power_iteration):
-        monkeypatch.setattr("drl_density.model.held_weights", context)
+        monkeypatch.setattr("drl_density.execution.passes.held_weights", context)
         model, iterations = fresh().model, []
         iterate = SpectralWeight.iterate
         monkeypatch.setattr(SpectralWeight, "iterate", lambda self: iterations.append(1) or iterate(self))  # noqa: B023
