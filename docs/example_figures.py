@@ -76,7 +76,7 @@ def fitted_toy(module: Any, result: Any) -> Figure:
 def double_well(module: Any, result: Any) -> Figure:
     """The double well, normalised by the estimate."""
     return plots.plot_density_2d(
-        {"exp(F) / Z": lambda x: module.double_well(x) - result.value}, extent=4.0, num_cells=120
+        {"exp(F) / Z": lambda x: module.double_well(x) - result.log_z}, extent=4.0, num_cells=120
     )
 
 

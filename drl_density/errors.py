@@ -39,6 +39,10 @@ class Verdict(StrEnum):
         return self is Verdict.RELIABLE
 
 
+UNUSABLE_VERDICTS = (Verdict.UNRELIABLE, Verdict.UNKNOWN, Verdict.IMPROPER)
+"""Verdicts whose number must not be built on; ``DOUBTFUL`` is not among them: its interval covers the doubt."""
+
+
 class DataError(ValueError):
     """Data that cannot be used: the message names the file, column and row where there is one."""
 
@@ -76,6 +80,7 @@ class UnreliableEstimateWarning(DRLDensityWarning):
 
 
 __all__ = [
+    "UNUSABLE_VERDICTS",
     "DRLDensityWarning",
     "DataError",
     "DataWarning",

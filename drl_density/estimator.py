@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from drl_density.datasets import Split, load_dataset
 from drl_density.density import FitSettings, fit
-from drl_density.errors import DataError, DataWarning, NumericalError
+from drl_density.errors import UNUSABLE_VERDICTS, DataError, DataWarning, NumericalError
 
 
 class DRLDensity(DensityMixin, BaseEstimator):
@@ -26,7 +26,8 @@ class DRLDensity(DensityMixin, BaseEstimator):
         validation: share of the rows held out for early stopping and selection.
         max_minutes: bound on the fit.
         random_state: seed, generator or None.
-        accept_unreliable: let ``score_samples`` answer although the verdict on log Z is "unreliable".
+        accept_unreliable: let ``score_samples`` answer although the verdict on log Z is "unreliable", "unknown" or
+            "improper"; a "doubtful" one is accepted, since its interval covers the doubt.
         device: where the model computes; the CPU when None.
 
     Attributes:
@@ -77,7 +78,7 @@ class DRLDensity(DensityMixin, BaseEstimator):
             progress=False,
             device=self.device,
         )
-        self.log_z_ = (self.density_.estimate.value, self.density_.estimate.standard_error)
+        self.log_z_ = (self.density_.estimate.log_z, self.density_.estimate.standard_error)
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:
@@ -87,12 +88,13 @@ class DRLDensity(DensityMixin, BaseEstimator):
             X: rows ``(n, d)``.
 
         Raises:
-            NumericalError: when the verdict on log Z is "unreliable" and ``accept_unreliable`` is not set.
+            NumericalError: the verdict on log Z is "unreliable", "unknown" or "improper" and ``accept_unreliable`` is not
+                set.
         """
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=np.float64, reset=False)
         estimate = self.density_.estimate
-        if not (estimate.is_reliable or self.accept_unreliable):
+        if estimate.verdict in UNUSABLE_VERDICTS and not self.accept_unreliable:
             raise NumericalError(
                 f"log Z of this fit is {estimate.verdict}: {estimate.advice}; fit longer, or set accept_unreliable=True"
             )

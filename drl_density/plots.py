@@ -11,6 +11,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from drl_density.weights import normal_quantile
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -195,7 +197,7 @@ def plot_sandwich(tree: xr.DataTree) -> Figure:
     figure, (axis,) = _figure(1, 1, (9, 4.2))
     group, attributes = tree["estimates"], tree.attrs
     names = group["estimator"].values.tolist()
-    values, errors = group["value"].values, 1.96 * group["standard_error"].values
+    values, errors = group["value"].values, normal_quantile() * group["standard_error"].values
     if math.isfinite(attributes["log_z_lower"]):
         axis.axvspan(attributes["log_z_lower"], attributes["log_z_upper"], color=SAMPLE_COLOR, alpha=0.18, linewidth=0)
     axis.axvline(attributes["log_z"], color=SAMPLE_COLOR, linewidth=1)
@@ -205,7 +207,7 @@ def plot_sandwich(tree: xr.DataTree) -> Figure:
         marker, color = {"lower": (">", GRAY), "upper": ("<", GRAY), "": ("o", DATA_COLOR)}[kinds[index]]
         axis.errorbar(values[index], -place, xerr=errors[index], fmt=marker, color=color, capsize=3, markersize=6)
     axis.set_yticks([-place for place in range(len(names))], [names[index] for index in order], fontsize=9)
-    axis.set_xlabel("log Z, nats (bars: 1.96 standard errors; band: 95 % interval)")
+    axis.set_xlabel("log Z, nats (bars and band: 95 % intervals)")
     return figure
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
+from drl_density.errors import Verdict
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -66,7 +68,7 @@ class ReportPage:
     Attributes:
         title: of the page.
         lead: the first sentence.
-        verdict: "reliable", "doubtful", "unreliable" or "unknown"; of chains "stable", "slow" or "drifting".
+        verdict: shown as its string, which is also the CSS class of its colour.
         advice: beside the verdict.
         subject: of the verdict.
         words: paragraphs for a reader who is no expert, below the verdict.
@@ -80,7 +82,7 @@ class ReportPage:
 
     title: str
     lead: str
-    verdict: str
+    verdict: Verdict
     advice: str
     tables: tuple[ReportTable, ...] = ()
     figures: dict[str, Figure] = field(default_factory=dict)

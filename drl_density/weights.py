@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from drl_density.errors import UnreliableEstimateWarning
+from drl_density.errors import UnreliableEstimateWarning, Verdict
 
 BIASES = ("lower", "upper", "none-known")
 
@@ -41,6 +42,31 @@ def standard_error_of_log_mean(log_weights: Tensor, dim: int = -1) -> Tensor:
     weights = log_weights.double()
     relative = (weights - log_mean_exp(weights, dim).unsqueeze(dim)).exp()
     return relative.std(dim) / math.sqrt(weights.shape[dim])
+
+
+def normal_quantile(probability: float = 0.95) -> float:
+    """Half width, in standard deviations, of the central normal interval that holds ``probability``.
+
+    Raises:
+        ValueError: a probability outside (0, 1).
+
+    >>> round(normal_quantile(), 4), round(normal_quantile(0.5), 4)
+    (1.96, 0.6745)
+    """
+    if not 0 < probability < 1:
+        raise ValueError(f"the probability of an interval must lie between 0 and 1, got {probability}")
+    return NormalDist().inv_cdf(0.5 + probability / 2)
+
+
+def student_quantile(degrees: int, probability: float = 0.95) -> float:
+    """Half width of the central interval of Student's t that holds ``probability``.
+
+    >>> round(student_quantile(7), 4)
+    2.3646
+    """
+    from scipy import stats
+
+    return float(stats.t.ppf(0.5 + probability / 2, degrees))
 
 
 def combine_replicates(log_z: Tensor) -> tuple[float, float]:
@@ -105,37 +131,42 @@ class LogPartitionEstimate:
     """An estimate of log Z with everything needed to judge it.
 
     Attributes:
-        value: log Z, nats.
+        log_z: log Z, nats.
         standard_error: from the spread of independent replicates.
         within_run_error: delta-method error inside the replicates, larger only when replicates agree by luck.
         log_weights: ``(replicate, particle)``, float64.
         weight_ess: mean effective sample size per replicate.
         pareto_k: tail shape of the pooled weights.
         bias: "lower" (a stochastic lower bound), "upper" or "none-known".
-        verdict: "reliable", "doubtful" or "unreliable".
+        verdict: ``Verdict.RELIABLE``, ``DOUBTFUL`` or ``UNRELIABLE``.
         advice: what to do about it.
         details: settings and diagnostics of the run.
 
     >>> estimate = judge_estimate(torch.zeros(4, 50), bias="lower")
-    >>> estimate.value, estimate.verdict
+    >>> estimate.log_z, str(estimate.verdict)
     (0.0, 'reliable')
     """
 
-    value: float
+    log_z: float
     standard_error: float
     within_run_error: float
     log_weights: Tensor
     weight_ess: float
     pareto_k: float
     bias: str
-    verdict: str
+    verdict: Verdict
     advice: str
     details: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_reliable(self) -> bool:
-        """True unless the verdict is "unreliable"."""
-        return self.verdict != "unreliable"
+        """True for the verdict ``Verdict.RELIABLE`` alone."""
+        return self.verdict.is_reliable
+
+    def interval(self, probability: float = 0.95) -> tuple[float, float]:
+        """Ends of the normal interval around ``log_z`` by ``standard_error``, nats."""
+        half_width = normal_quantile(probability) * self.standard_error
+        return self.log_z - half_width, self.log_z + half_width
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """(plain values, tensors) for a run folder."""
@@ -150,11 +181,11 @@ class LogPartitionEstimate:
             values: the plain values.
             tensors: the tensors.
         """
-        return cls(**values, log_weights=tensors["log_weights"])
+        return cls(**values | {"verdict": Verdict(values["verdict"])}, log_weights=tensors["log_weights"])
 
     def __str__(self) -> str:
         return (
-            f"log Z = {self.value:.4f} +- {self.standard_error:.4f} ({self.bias} bias, {self.verdict}): {self.advice}"
+            f"log Z = {self.log_z:.4f} +- {self.standard_error:.4f} ({self.bias} bias, {self.verdict}): {self.advice}"
         )
 
 
@@ -175,17 +206,17 @@ def judge_estimate(log_weights: Tensor, *, bias: str, details: dict[str, Any] | 
     shape = pareto_k(weights)
     largest = max(error, within)
     if largest > 0.5 or share < 0.05 or not math.isfinite(value):
-        verdict = "unreliable"
+        verdict = Verdict.UNRELIABLE
         advice = (
             f"standard error {largest:.2g}, least ESS share {share:.2g}: use more densities on the path, more "
             "transitions, or more particles, and look whether training was healthy"
         )
         warnings.warn(f"log Z estimate {value:.4g} is unreliable: {advice}", UnreliableEstimateWarning, stacklevel=3)
     elif largest > 0.1 or share < 0.2 or shape > 0.7:
-        verdict = "doubtful"
+        verdict = Verdict.DOUBTFUL
         advice = (
             f"standard error {largest:.2g}, least ESS share {share:.2g}, Pareto k {shape:.2g}: spend more on the path"
         )
     else:
-        verdict, advice = "reliable", "replicates agree and weights are even"
+        verdict, advice = Verdict.RELIABLE, "replicates agree and weights are even"
     return LogPartitionEstimate(value, error, within, weights, ess, shape, bias, verdict, advice, details)

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import drl_density as drl
-from drl_density.errors import NumericalError
+from drl_density.errors import NumericalError, Verdict
 
 TINY = drl.FitSettings(
     num_levels=2,
@@ -48,7 +48,7 @@ def test_an_unreliable_normaliser_is_refused(fitted):
     estimator, x = fitted
     broken = clone(estimator)
     broken.density_ = dataclasses.replace(
-        estimator.density_, estimate=dataclasses.replace(estimator.density_.estimate, verdict="unreliable")
+        estimator.density_, estimate=dataclasses.replace(estimator.density_.estimate, verdict=Verdict.UNRELIABLE)
     )
     broken.n_features_in_ = 3
     with pytest.raises(NumericalError, match="accept_unreliable"):

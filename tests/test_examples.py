@@ -128,4 +128,4 @@ def test_every_example_has_a_page_with_its_figure_and_command():
 def test_double_well_is_right():
     """10.29348 by quadrature."""
     estimate = load("02_log_z_of_your_own_density").main()
-    assert_z(estimate.value, 10.29348, estimate.standard_error)
+    assert_z(estimate.log_z, 10.29348, estimate.standard_error)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import xarray as xr
 
-from drl_density.errors import UnreliableEstimateWarning
+from drl_density.errors import UnreliableEstimateWarning, Verdict
 from drl_density.testing import assert_z, seeded_generator
 from drl_density.weights import (
     LogPartitionEstimate,
@@ -82,8 +82,8 @@ def test_pareto_k_agrees_with_arviz():
 @pytest.mark.parametrize(("scale", "verdict"), [(0.1, "reliable"), (1.6, "doubtful")])
 def test_verdicts(scale, verdict):
     estimate = judge_estimate(scale * torch.randn(8, 500, generator=seeded_generator(4)), bias="lower")
-    assert estimate.verdict == verdict
-    assert estimate.is_reliable
+    assert estimate.verdict is Verdict(verdict)
+    assert estimate.is_reliable == (verdict == "reliable")
 
 
 def test_a_single_heavy_particle_is_unreliable():

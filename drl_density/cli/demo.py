@@ -25,6 +25,7 @@ from drl_density.density.fitting.baselines import gaussian_log_density
 from drl_density.density.fitting.fit import fit
 from drl_density.density.fitting.table import Table, prepare_table
 from drl_density.density.settings.fit_settings import FitSettings
+from drl_density.errors import Verdict
 from drl_density.plots import plot_data_against_samples, plot_density_2d, plot_training
 from drl_density.reports import ReportPage, ReportTable
 from drl_density.run_folder import RunFolder
@@ -35,7 +36,7 @@ class DemoOutcome:
     """The comparison as text, and the verdict on its log Z."""
 
     text: str
-    verdict: str
+    verdict: Verdict
 
 
 def run_demo(
@@ -103,7 +104,7 @@ def held_out_figures(
     kernels = [KernelDensity(bandwidth=width).fit(u_train.numpy()) for width in np.geomspace(0.05, 1.5, 16)]
     kernel = max(kernels, key=lambda model: model.score(validation.numpy()))
     values = {
-        "drl_density": density.log_prob(rows) + density.estimate.value - report.log_z,
+        "drl_density": density.log_prob(rows) + density.estimate.log_z - report.log_z,
         "kernel density (same transform)": torch.as_tensor(kernel.score_samples(u.numpy())) + jacobian,
         "Gaussian (same transform)": gaussian_log_density(u_train, u) + jacobian,
         "N(0, I) (same transform)": torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(-1) + jacobian,

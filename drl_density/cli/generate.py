@@ -136,7 +136,7 @@ class Reconstruct(OnDevice):
             image_shape=self.image_shape,
             seed=self.seed,
         )
-        lower, upper = found.interval()
+        lower, upper = found.interval(0.9)
         parts = {"mean": found.mean, "standard_deviation": found.standard_deviation, "lower": lower, "upper": upper}
         np.savez(self.out, draws=found.draws.numpy(), **{name: part.numpy() for name, part in parts.items()})
         print(found.summary())

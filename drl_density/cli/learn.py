@@ -16,7 +16,7 @@ from drl_density.datasets import Dataset, Split, load_dataset, memorization_chec
 from drl_density.density import FitSettings, check_memory, fit, footprint, prepare_table
 from drl_density.density.settings.presets import find_preset
 from drl_density.devices import find_device
-from drl_density.errors import DataError, NumericalError
+from drl_density.errors import UNUSABLE_VERDICTS, DataError, NumericalError
 from drl_density.parallel import Workers, joined_workers, num_restarts
 from drl_density.run_folder import SETTINGS
 
@@ -103,7 +103,7 @@ class Fit(OnDevice):
             check = memorization_check(samples, train, table.rows(test, torch.Generator().manual_seed(self.seed)))
             print(
                 f"nearest training row: samples {check.sample_distance:.3g}, test {check.test_distance:.3g}; "
-                f"{check.verdict}"
+                f"{check.conclusion}"
             )
         else:
             print("nearest training row: not looked for, as no row is complete")
@@ -155,7 +155,7 @@ class Demo(OnDevice):
             device=self.device,
         )
         print(done.text)
-        if done.verdict not in ("reliable", "doubtful"):
+        if done.verdict in UNUSABLE_VERDICTS:  # a doubtful number has an interval that covers the doubt
             raise NumericalError(f"the verdict on log Z is {done.verdict}: see the report for the reasons")
 
 

@@ -225,7 +225,7 @@ class Predict(OnDevice):
             names = ["mean", *(f"quantile_{level:g}" for level in found.levels)]
             columns = [found.mean.tolist(), *found.quantiles.T.tolist()]
         names += ["log_density", "log_density_lower", "log_density_upper"]
-        columns += [v.tolist() for v in (found.log_density, found.log_density_lower, found.log_density_upper)]
+        columns += [v.tolist() for v in (found.log_density, *found.interval())]
         write_csv(self.out, names, zip(*columns, strict=True))
         known = found.log_density[~found.log_density.isnan()]
         told = (

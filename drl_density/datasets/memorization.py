@@ -17,19 +17,19 @@ class MemorizationCheck:
         sample_distance: median over samples.
         test_distance: median over test rows.
         p_value: of the one-sided Mann-Whitney test that samples lie nearer to training rows than test rows do.
-        verdict: in words.
+        conclusion: what both distances say together, in words.
     """
 
     sample_distance: float
     test_distance: float
     p_value: float
-    verdict: str
+    conclusion: str
 
     def describe(self) -> str:
         """One sentence."""
         return (
             f"Nearest training row: {self.sample_distance:.3g} from samples, {self.test_distance:.3g} from test rows "
-            f"(p = {self.p_value:.2g}): {self.verdict}."
+            f"(p = {self.p_value:.2g}): {self.conclusion}."
         )
 
 
@@ -60,12 +60,12 @@ def memorization_check(samples: Tensor, train: Tensor, test: Tensor, *, max_rows
     p_value = float(stats.mannwhitneyu(nearest[0].numpy(), nearest[1].numpy(), alternative="less").pvalue)
     medians = [float(values.median()) for values in nearest]
     copies = p_value < 1e-3 and medians[0] < 0.7 * medians[1]
-    verdict = (
+    conclusion = (
         "samples lie nearer to training rows than test rows do: the model may have memorised them"
         if copies
         else "no sign of memorised rows"
     )
-    return MemorizationCheck(medians[0], medians[1], p_value, verdict)
+    return MemorizationCheck(medians[0], medians[1], p_value, conclusion)
 
 
 def _nearest(rows: Tensor, train: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ class Density:
         target = DataLogDensity(self.model, self.transform)
         with torch.no_grad():
             parts = [target(chunk) for chunk in rows.split(16384)]
-        return torch.where(self._is_inside(rows), torch.cat(parts) - self.estimate.value, -math.inf)
+        return torch.where(self._is_inside(rows), torch.cat(parts) - self.estimate.log_z, -math.inf)
 
     def _is_inside(self, rows: Tensor) -> Tensor:
         bounds = getattr(self.transform, "bounds", None)
@@ -467,7 +467,7 @@ class Density:
         lines = [
             f"validation log-likelihood {base.model:.3f} nats/row "
             f"(Gaussian {base.gaussian:.3f}, independent marginals {base.independent:.3f})",
-            f"log Z {self.estimate.value:.4f} +- {self.estimate.standard_error:.4f} (verdict: {self.estimate.verdict})",
+            f"log Z {self.estimate.log_z:.4f} +- {self.estimate.standard_error:.4f} (verdict: {self.estimate.verdict})",
             f"reported level: noise {float(self.model.schedule.sigma_at(0)):.3g} in model space",
         ]
         if not base.is_above_floor:

@@ -21,8 +21,8 @@ from drl_density.partition_function.bridge import (
     thermodynamic_integration,
 )
 from drl_density.partition_function.equilibrium import EquilibriumEstimates, equilibrium_estimates
-from drl_density.partition_function.level_recursion import level_recursion
 from drl_density.partition_function.probability_flow import flow_field, flow_log_likelihood
+from drl_density.partition_function.recursion import level_recursion
 from drl_density.partition_function.reverse_path import ReversePath, forward_weights, plan_reverse_path, reverse_weights
 from drl_density.partition_function.sequence_sandwich import Sandwich, SandwichSettings, sequence_sandwich
 from drl_density.partition_function.target_sandwich import sandwich

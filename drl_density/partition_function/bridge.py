@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
 from scipy.optimize import brentq
 from torch import Tensor
 
 from drl_density.errors import NumericalError
+from drl_density.weights import normal_quantile, student_quantile
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,12 @@ class BridgeEstimate:
     """Bennett's estimate.
 
     Attributes:
-        value: log Z.
+        log_z: log Z.
         standard_error: asymptotic, for independent weights.
         overlap: 1 when both directions see the same paths, 0 when they share none.
     """
 
-    value: float
+    log_z: float
     standard_error: float
     overlap: float
 
@@ -47,7 +47,7 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
     >>> generator = torch.Generator().manual_seed(0)
     >>> forward = torch.randn(4000, generator=generator) - 0.5  # log w under the proposal, E[w] = 1
     >>> reverse = torch.randn(4000, generator=generator) + 0.5
-    >>> abs(bennett(forward, reverse).value) < 0.1
+    >>> abs(bennett(forward, reverse).log_z) < 0.1
     True
     """
     forward, reverse = forward.double().flatten(), reverse.double().flatten()
@@ -88,7 +88,7 @@ class ReplicatedBridge:
     """Bennett's estimate from all replicates together, with two errors of it.
 
     Attributes:
-        value: log Z.
+        log_z: log Z.
         jackknife_error: from the spread over ``num_replicates`` replicates; right for draws that depend on each other
             within a replicate, but known only as well as so few numbers tell.
         asymptotic_error: for independent weights.
@@ -96,7 +96,7 @@ class ReplicatedBridge:
         num_replicates: of the jackknife.
     """
 
-    value: float
+    log_z: float
     jackknife_error: float
     asymptotic_error: float
     overlap: float
@@ -107,25 +107,30 @@ class ReplicatedBridge:
         """The larger of both."""
         return max(self.jackknife_error, self.asymptotic_error)
 
-    @property
-    def half_width(self) -> float:
-        """Of the 95 % interval: Student's quantile where the replicates' spread is the error, the normal one elsewhere."""
+    def half_width(self, probability: float = 0.95) -> float:
+        """Half width of the central interval, nats: Student's quantile where the replicates' spread is the error, the
+        normal one elsewhere.
+        """
         if self.jackknife_error > self.asymptotic_error:
-            return float(stats.t.ppf(0.975, self.num_replicates - 1)) * self.jackknife_error
-        return float(stats.norm.ppf(0.975)) * self.asymptotic_error
+            return student_quantile(self.num_replicates - 1, probability) * self.jackknife_error
+        return normal_quantile(probability) * self.asymptotic_error
+
+    def interval(self, probability: float = 0.95) -> tuple[float, float]:
+        """Ends of the central interval around ``log_z``, nats."""
+        return self.log_z - self.half_width(probability), self.log_z + self.half_width(probability)
 
 
 def bennett_by_replicates(forward: Tensor, reverse: Tensor) -> ReplicatedBridge:
     """Joint Bennett estimate from weights ``(replicate, path)`` of both directions."""
     whole = bennett(forward, reverse)
     spread = _jackknife(_left_out(forward, reverse))
-    return ReplicatedBridge(whole.value, spread, whole.standard_error, whole.overlap, len(forward))
+    return ReplicatedBridge(whole.log_z, spread, whole.standard_error, whole.overlap, len(forward))
 
 
 def _left_out(forward: Tensor, reverse: Tensor) -> Tensor:
     """Bennett estimates without one replicate each."""
     keep = ~torch.eye(len(forward), dtype=torch.bool)
-    return torch.tensor([bennett(forward[row], reverse[row]).value for row in keep])
+    return torch.tensor([bennett(forward[row], reverse[row]).log_z for row in keep])
 
 
 def _jackknife(left_out: Tensor) -> float:
@@ -135,7 +140,7 @@ def _jackknife(left_out: Tensor) -> float:
 
 def bennett_shift(forward: Tensor, earlier: Tensor, later: Tensor) -> float:
     """How far Bennett's ratio moved while the draws mixed, beyond the error of the difference, nats; see :func:`excess`."""
-    difference = bennett(forward, later).value - bennett(forward, earlier).value
+    difference = bennett(forward, later).log_z - bennett(forward, earlier).log_z
     return _beyond(difference, _jackknife(_left_out(forward, later) - _left_out(forward, earlier)) ** 2)
 
 

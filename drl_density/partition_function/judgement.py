@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from drl_density.errors import Verdict
 from drl_density.weights import LogPartitionEstimate
 
 ANNEALING = "annealed importance sampling"
@@ -20,8 +21,6 @@ UPPER_NOISE = "upper bound (mean log weight, reverse from noise)"
 UPPER_DATA = "upper bound (mean log weight, reverse from data)"
 MULTISTATE = "multistate Bennett's ratio over the annealing densities"
 INTEGRATION = "thermodynamic integration over the annealing densities"
-
-VERDICTS = ("reliable", "doubtful", "unreliable", "unknown")
 
 LEAST_OVERLAP = 0.05
 LEAST_ACCEPTANCE = 0.05
@@ -75,7 +74,7 @@ def judge_sandwich(
     is_settled: bool,
     least_acceptance: float,
     drift: float = 0.0,
-) -> tuple[str, str]:
+) -> tuple[Verdict, str]:
     """(verdict, advice).
 
     Args:
@@ -105,8 +104,8 @@ def judge_sandwich(
             "basin that no path from noise reaches; look at long chains from both, train longer, or add levels"
         )
     if reasons:
-        return "unknown", "; ".join(reasons)
-    found = agreement(ANNEALING, (annealing.value, estimates[ANNEALING][1]), point)
+        return Verdict.UNKNOWN, "; ".join(reasons)
+    found = agreement(ANNEALING, (annealing.log_z, estimates[ANNEALING][1]), point)
     if not found.holds:
         reasons.append(
             f"annealing and Bennett's ratio differ by {found.distance:.2g} nats, "
@@ -139,25 +138,25 @@ def judge_sandwich(
     if whole_error > 0.5:
         reasons.append(f"the standard error is {whole_error:.2g} nats")
     if reasons:
-        return "unreliable", "; ".join(reasons) + ": use more particles, more transitions, or more levels"
-    if whole_error > 0.1 or annealing.verdict == "unreliable" or overlap < LEAST_OVERLAP:
-        return "doubtful", f"standard error {whole_error:.2g}, overlap {overlap:.2g}: spend more particles"
+        return Verdict.UNRELIABLE, "; ".join(reasons) + ": use more particles, more transitions, or more levels"
+    if whole_error > 0.1 or annealing.verdict is Verdict.UNRELIABLE or overlap < LEAST_OVERLAP:
+        return Verdict.DOUBTFUL, f"standard error {whole_error:.2g}, overlap {overlap:.2g}: spend more particles"
     if drift > 0.05:
-        return "doubtful", (
+        return Verdict.DOUBTFUL, (
             f"log Z moved by {drift:.2g} nats as draws mixed, or with the last base fitted, and may move on: use more "
             "particles, mixing steps or rounds"
         )
     if slow > 0:
-        return "doubtful", (
+        return Verdict.DOUBTFUL, (
             f"chains started at the data put log Z {slow:.2g} nats below those started at noise: they have not yet spread "
             "over all of the model's mass, part of which lies off the data; the interval holds both"
         )
     weakest = max(estimates[ANNEALING][1], equilibrium[1])
     if weakest > 0.25:
-        return "doubtful", (
+        return Verdict.DOUBTFUL, (
             f"annealing and the multistate ratio agree with the point only within their errors, up to {weakest:.2g} nats: "
             "too weak a check; use more particles or transitions"
         )
-    return "reliable", (
+    return Verdict.RELIABLE, (
         f"annealing, both path directions{' and both kinds of start' if gaps else ''} agree; overlap {overlap:.2f}"
     )

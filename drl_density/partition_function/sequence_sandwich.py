@@ -10,16 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from scipy import stats
 from torch import Tensor
 
-from drl_density.errors import UnreliableEstimateWarning
+from drl_density.errors import UNUSABLE_VERDICTS, UnreliableEstimateWarning, Verdict
 from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
 from drl_density.partition_function.annealing.ais import AISSettings, anneal, plan_annealing
 from drl_density.partition_function.annealing.annealing_path import AnnealingPath, sequence_path
 from drl_density.partition_function.annealing.progress import Progress, Watch
-from drl_density.partition_function.bridge import bennett_by_replicates, bennett_shift, excess
+from drl_density.partition_function.bridge import ReplicatedBridge, bennett_by_replicates, bennett_shift, excess
 from drl_density.partition_function.equilibrium import equilibrium_estimates
 from drl_density.partition_function.judgement import (
     ANNEALING,
@@ -33,12 +32,19 @@ from drl_density.partition_function.judgement import (
     REVERSE,
     UPPER_DATA,
     UPPER_NOISE,
-    VERDICTS,
     judge_sandwich,
     start_gaps,
 )
 from drl_density.partition_function.reverse_path import forward_weights, plan_reverse_path, reverse_weights
-from drl_density.weights import LogPartitionEstimate, combine_replicates, judge_estimate, log_mean_exp, resample
+from drl_density.weights import (
+    LogPartitionEstimate,
+    combine_replicates,
+    judge_estimate,
+    log_mean_exp,
+    normal_quantile,
+    resample,
+    student_quantile,
+)
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,41 @@ class SandwichSettings:
 
 
 @dataclass(frozen=True)
+class Point:
+    """A point estimate and what its interval is made of.
+
+    Attributes:
+        bridge: Bennett's ratio of both directions.
+        drift: nats by which log Z still moved, with as many degrees of freedom as the replicates.
+    """
+
+    bridge: ReplicatedBridge
+    drift: float = 0.0
+
+    @property
+    def log_z(self) -> float:
+        """Bennett's point estimate, nats."""
+        return self.bridge.log_z
+
+    def half_width(self, probability: float = 0.95) -> float:
+        """Half width of the central interval, nats."""
+        moved = student_quantile(self.bridge.num_replicates - 1, probability) * self.drift
+        return math.hypot(self.bridge.half_width(probability), moved)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A stochastic bound: a mean log weight and its standard error, nats."""
+
+    mean: float
+    standard_error: float
+
+    def moved(self, sign: int, probability: float = 0.95) -> float:
+        """The bound moved outwards (sign -1 down, 1 up) by its standard error, for ``probability``."""
+        return self.mean + sign * normal_quantile(probability) * self.standard_error
+
+
+@dataclass(frozen=True)
 class Sandwich:
     """What is known about log Z, in nats.
 
@@ -119,8 +160,9 @@ class Sandwich:
         lower: lower end of the 95 % interval; where draws from data and from noise differ beyond their errors it holds the
             interval by draws from data too, when the verdict is "unreliable" the bracket; minus infinity when "unknown".
         upper: upper end, infinity when the verdict is "unknown".
-        bracket: (mean log weight of the forward paths, that of the reverse paths), each widened by 1.96 standard errors.
-            The lower end holds for any model; the upper one as far as the draws are draws of the target.
+        bracket: (mean log weight of the forward paths, that of the reverse paths), each moved outwards to a
+            95 % end by its standard error. The lower end holds for any model; the upper one as far as the draws are draws of
+            the target.
         certificate: the annealing estimate less log 20: above log Z with probability at most 0.05 by Markov's inequality.
         overlap: of forward and reverse paths, in [0, 1].
         verdict: "reliable", "doubtful", "unreliable" or "unknown".
@@ -129,6 +171,9 @@ class Sandwich:
         annealing: the record of the annealing run.
         forward: log weights of forward paths ``(replicate, particle)``.
         reverse: log weights of reverse paths by where their draws began: "noise", and "data" where rows were given.
+        points: what the interval is built from: the point, and the point by draws from data where rows were given.
+        bounds: (mean log weight of the forward paths, that of the reverse paths) with their standard errors.
+        starts_differ: whether draws from data and from noise differ beyond their errors.
         details: of the run.
     """
 
@@ -139,23 +184,31 @@ class Sandwich:
     bracket: tuple[float, float]
     certificate: float
     overlap: float
-    verdict: str
+    verdict: Verdict
     advice: str
     estimates: dict[str, tuple[float, float]]
     annealing: LogPartitionEstimate
     forward: Tensor
     reverse: dict[str, Tensor]
+    points: tuple[Point, ...] = ()
+    bounds: tuple[Bound, Bound] = (Bound(-math.inf, 0.0), Bound(math.inf, 0.0))
+    starts_differ: bool = False
     details: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def interval(self) -> tuple[float, float]:
-        """(lower, upper): 95 % interval."""
-        return self.lower, self.upper
+    def interval(self, probability: float = 0.95) -> tuple[float, float]:
+        """Ends of the central interval by the rules of ``lower`` and ``upper``, nats; at 0.95 these two.
+
+        Args:
+            probability: in (0, 1); the bracket, where it is part of the interval, is widened for it as well.
+        """
+        bracket = (self.bounds[0].moved(-1, probability), self.bounds[1].moved(1, probability))
+        points = [(point.log_z, point.half_width(probability)) for point in self.points]
+        return _interval(points, bracket, self.verdict, starts_differ=self.starts_differ)
 
     @property
     def is_reliable(self) -> bool:
-        """True for the verdicts "reliable" and "doubtful"."""
-        return self.verdict in VERDICTS[:2]
+        """True for the verdict ``Verdict.RELIABLE`` alone."""
+        return self.verdict.is_reliable
 
     def __str__(self) -> str:
         return (
@@ -299,18 +352,17 @@ def assemble(
         longer = dataclasses.replace(settings, num_mixing_steps=3 * settings.num_mixing_steps)
         reverse["noise"] = upward(mixed(log_density, draws["noise"], tuned, longer, generator))
         before = bennett_by_replicates(forward, early)
-        estimates[BENNETT_EARLY] = (before.value, before.standard_error)
+        estimates[BENNETT_EARLY] = (before.log_z, before.standard_error)
     bridge = bennett_by_replicates(forward, reverse["noise"])
-    value, statistical = bridge.value, bridge.standard_error
+    value, statistical = bridge.log_z, bridge.standard_error
     drift = 0.0
     if rounds is not None:
         drift = max(excess((value, statistical), rounds.estimates[-1]), bennett_shift(forward, early, reverse["noise"]))
     error = math.hypot(statistical, drift)
-    quantile = float(stats.t.ppf(0.975, settings.num_replicates - 1))
-    points = [(value, math.hypot(bridge.half_width, quantile * drift))]
+    points = [Point(bridge, drift)]
     equilibrium = equilibrium_estimates(path, run.kept, generator=generator)
     estimates |= {
-        ANNEALING: (annealing.value, max(annealing.standard_error, annealing.within_run_error)),
+        ANNEALING: (annealing.log_z, max(annealing.standard_error, annealing.within_run_error)),
         FORWARD: _mean_weight(forward, 1.0),
         REVERSE: _mean_weight(reverse["noise"], -1.0),
         LOWER: _mean_log_weight(forward),
@@ -322,14 +374,10 @@ def assemble(
     if "data" in reverse:
         estimates[UPPER_DATA] = _mean_log_weight(reverse["data"])
         other = bennett_by_replicates(forward, reverse["data"])
-        estimates[BENNETT_DATA] = (other.value, other.standard_error)
-        points.append((other.value, other.half_width))
-    bounds = [
-        mean + sign * 1.96 * spread
-        for sign, (mean, spread) in zip(
-            (-1, 1), (_mean_log_weight(forward), _mean_log_weight(reverse["noise"])), strict=True
-        )
-    ]
+        estimates[BENNETT_DATA] = (other.log_z, other.standard_error)
+        points.append(Point(other))
+    bounds = (Bound(*estimates[LOWER]), Bound(*estimates[UPPER_NOISE]))
+    bracket = (bounds[0].moved(-1), bounds[1].moved(1))
     verdict, advice = judge_sandwich(
         estimates,
         (value, statistical),
@@ -341,14 +389,15 @@ def assemble(
         drift=drift,
     )
     starts_differ = any(not found.holds for _, found in start_gaps(estimates, (value, statistical)))
-    lower, upper = _interval(points, (bounds[0], bounds[1]), verdict, starts_differ=starts_differ)
+    ends = [(point.log_z, point.half_width()) for point in points]
+    lower, upper = _interval(ends, bracket, verdict, starts_differ=starts_differ)
     result = Sandwich(
         log_z=value,
         standard_error=error,
         lower=lower,
         upper=upper,
-        bracket=(bounds[0], bounds[1]),
-        certificate=annealing.value - math.log(20),
+        bracket=bracket,
+        certificate=annealing.log_z - math.log(20),
         overlap=bridge.overlap,
         verdict=verdict,
         advice=advice,
@@ -356,6 +405,9 @@ def assemble(
         annealing=annealing,
         forward=forward,
         reverse=reverse,
+        points=tuple(points),
+        bounds=bounds,
+        starts_differ=starts_differ,
         details={
             "num_densities": len(path.log_densities),
             "num_transitions": settings.num_transitions,
@@ -366,22 +418,22 @@ def assemble(
             "log_z_by_round": [] if rounds is None else [round_value for round_value, _ in rounds.estimates],
         },
     )
-    if not result.is_reliable:
+    if verdict in UNUSABLE_VERDICTS:
         warnings.warn(f"log Z {result.log_z:.4g} is {verdict}: {advice}", UnreliableEstimateWarning, stacklevel=3)
     return result
 
 
 def _interval(
-    points: list[tuple[float, float]], bracket: tuple[float, float], verdict: str, *, starts_differ: bool
+    points: list[tuple[float, float]], bracket: tuple[float, float], verdict: Verdict, *, starts_differ: bool
 ) -> tuple[float, float]:
     """The interval around the first (point, half width); around all where the kinds of start differ, with the bracket as
     well when the verdict is "unreliable", none when it is "unknown".
     """
-    if verdict == "unknown":
+    if verdict is Verdict.UNKNOWN:
         return -math.inf, math.inf
     used = points if starts_differ else points[:1]
     ends = [value + sign * half_width for value, half_width in used for sign in (-1, 1)]
-    if verdict == "unreliable":
+    if verdict is Verdict.UNRELIABLE:
         ends += bracket
     return min(ends), max(ends)
 

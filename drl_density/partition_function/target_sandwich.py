@@ -199,7 +199,7 @@ def _fit_rounds(
         if isinstance(base, DefendedBase):
             reverse = stage.upward(generator)(draws[:, :few])
             bridge = bennett_by_replicates(stage.forward(few, generator), reverse)
-            found.append((bridge.value, bridge.standard_error))
+            found.append((bridge.log_z, bridge.standard_error))
         base = fit_base(draws, given=given)
         last = found[-3:]
         gaps = [abs(a[0] - b[0]) - 2 * math.hypot(a[1], b[1]) for a, b in itertools.combinations(last, 2)]

@@ -82,7 +82,7 @@ def main() -> None:
             ours, mass = divergence(name, density.log_prob), log_mass(density.log_prob)
             settings = drl.SandwichSettings(num_particles=args.particles)
             report = density.evaluate(data.test[:500], start_rows=data.train, settings=settings)
-            truth = density.estimate.value + mass
+            truth = density.estimate.log_z + mass
             print(
                 f"{name:16s} {seed:4d} {seconds:8.0f} {ours:8.4f} {theirs:8.4f} {mass:9.4f} "
                 f"{density.estimate.standard_error:6.4f} {sum(density.details['num_rollbacks'].values())} | "

@@ -269,7 +269,7 @@ def bridge_reference(target: Target, seed: int, *, num_chains: int = 4, num_draw
         forward = np.asarray(target.in_jax(jnp.asarray(other))) - near.logpdf(other)
         reverse = np.asarray(target.in_jax(jnp.asarray(rows))) - near.logpdf(rows)
         pair = (torch.as_tensor(forward)[None], torch.as_tensor(reverse)[None])
-        values.append(drl.partition_function.bennett(*pair).value)
+        values.append(drl.partition_function.bennett(*pair).log_z)
     return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(num_chains))
 
 

@@ -157,7 +157,7 @@ def run_fold(x: np.ndarray, fold: int, name: str, args: argparse.Namespace) -> d
             "seconds": time.time() - started,
             "member": density.details["selected_member"],
             "sigma": density.details["selected_sigma"],
-            "log_z": [density.estimate.value, density.estimate.standard_error],
+            "log_z": [density.estimate.log_z, density.estimate.standard_error],
             "verdict": density.estimate.verdict,
         }
         result["means"][OURS] = float(density.log_prob(test).mean())

@@ -297,7 +297,7 @@ def test_memorized_rows_are_seen():
     assert memorization_check(*constant) == memorization_check(fresh, train, test)
     copied = memorization_check(train + 1e-3, train, test)
     assert copied.p_value < 1e-6
-    assert "memorised" in copied.verdict
+    assert "memorised" in copied.conclusion
 
 
 def text(path, content):

@@ -10,6 +10,7 @@ from torch.distributions.transforms import AffineTransform
 import drl_density as drl
 from drl_density.datasets import Column
 from drl_density.density import Baselines, Density
+from drl_density.errors import Verdict
 from drl_density.testing import GaussianMixtureSequence, seeded_generator
 from drl_density.weights import LogPartitionEstimate
 
@@ -36,7 +37,7 @@ def closed_form_density(system=SYSTEM, columns=None):
         model=system.model,
         transform=transform,
         estimate=LogPartitionEstimate(
-            float(system.log_z(0)), 0.0, 0.0, zeros, 2.0, math.nan, "none-known", "reliable", ""
+            float(system.log_z(0)), 0.0, 0.0, zeros, 2.0, math.nan, "none-known", Verdict.RELIABLE, ""
         ),
         event_shape=(system.dim,),
         columns=columns or tuple(Column(f"x{index}") for index in range(system.dim)),

@@ -21,7 +21,7 @@ from drl_density.density.fitted import Density
 from drl_density.density.fitting.bases import choose_bases
 from drl_density.density.fitting.forecast import seconds_per_step, within_time
 from drl_density.density.model_state import members_from_values, members_to_values
-from drl_density.errors import RunFolderError, UnreliableEstimateWarning
+from drl_density.errors import RunFolderError, UnreliableEstimateWarning, Verdict
 from drl_density.networks import MLP, MLPSettings
 from drl_density.run_folder import RunFolder
 from drl_density.testing import assert_z
@@ -37,7 +37,7 @@ def test_distribution_is_normalized_and_in_data_units(tiny_density, tiny_data):
     by_hand = (
         tiny_density.model.log_density(u, 0)
         + tiny_density.transform.log_abs_det_jacobian(x, u)
-        - tiny_density.estimate.value
+        - tiny_density.estimate.log_z
     )
     torch.testing.assert_close(target.log_prob(x), by_hand, rtol=1e-6, atol=1e-6)
 
@@ -126,7 +126,7 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, ti
     density = drl.fit(tiny_data, out=tmp_path / "run", resume=True, progress=False)
     for name, value in tiny_density.model.state_dict().items():
         assert torch.equal(value, density.model.state_dict()[name]), name
-    assert density.estimate.value == tiny_density.estimate.value
+    assert density.estimate.log_z == tiny_density.estimate.log_z
     monkeypatch.setattr(
         sys.modules["drl_density.density.fitting.fit"], "_finish", lambda *_: pytest.fail("finished again")
     )
@@ -200,7 +200,7 @@ def test_damaged_folders_are_refused(tiny_density, tmp_path):
 
 
 def test_an_unreliable_estimate_is_told(tiny_density):
-    doubtful = dataclasses.replace(tiny_density.estimate, verdict="unreliable", advice="do more")
+    doubtful = dataclasses.replace(tiny_density.estimate, verdict=Verdict.UNRELIABLE, advice="do more")
     with pytest.warns(UnreliableEstimateWarning, match="do more"):
         dataclasses.replace(tiny_density, estimate=doubtful).distribution()
 

@@ -251,7 +251,7 @@ def test_training_sampler_annealing_and_report_see_one_density(pictures, monkeyp
         for other in (from_annealing, from_distribution, from_sampler, by_hand):
             torch.testing.assert_close(other, direct, rtol=1e-6, atol=1e-6 * float(direct.abs().max()))
     rows = pictures.test.double() + 0.1
-    data_units = density.log_prob(rows) + density.estimate.value
+    data_units = density.log_prob(rows) + density.estimate.log_z
     jacobian = density.transform.log_abs_det_jacobian(rows, density.transform(rows))
     torch.testing.assert_close(
         data_units, model.log_density(density.transform(rows), 0) + jacobian, rtol=1e-6, atol=1e-6
@@ -508,12 +508,12 @@ def test_a_label_is_a_density(labelled_fit, labelled):
     told = dataclasses.replace(labelled_fit, model=labelled_fit.model.with_network(HalvesTold()), settings=sizes)
     left, right, sharper = told.guided(3), told.guided(8), told.guided(8, weight=1.0)
     x = drl.load_dataset(labelled).test[:50].double()
-    gap = left.log_prob(x) + left.estimate.value - labelled_fit.log_prob(x) - labelled_fit.estimate.value
+    gap = left.log_prob(x) + left.estimate.log_z - labelled_fit.log_prob(x) - labelled_fit.estimate.log_z
     with torch.no_grad():
         u = left.transform(x).float()
         term = HalvesTold()(u, torch.zeros(()), torch.tensor(1)) - labelled_fit.model.network(u, torch.zeros(len(u)))
     torch.testing.assert_close(gap, term.double(), rtol=1e-3, atol=1e-3)
-    gap = sharper.log_prob(x) + sharper.estimate.value - right.log_prob(x) - right.estimate.value
+    gap = sharper.log_prob(x) + sharper.estimate.log_z - right.log_prob(x) - right.estimate.log_z
     torch.testing.assert_close(gap, -term.double(), rtol=1e-3, atol=1e-3)  # 2 g(8) - g(not told) - g(8)
     means = [float(right_over_left(density.pool).mean()) for density in (left, right, sharper)]
     assert means[0] < -20

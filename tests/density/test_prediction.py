@@ -36,7 +36,7 @@ def test_quadrature_matches_the_closed_form():
         # Linear interpolation of a cumulated grid of h: error h^2 / 8 times the largest slope, below 1e-3 here.
         torch.testing.assert_close(cdf, torch.tensor([0.1, 0.5, 0.9]).double(), rtol=0, atol=2e-3)
     assert float(found.quadrature_error.max()) < 1e-3
-    assert bool((found.log_density_lower <= found.log_density_upper).all())
+    assert bool((found.interval()[0] <= found.interval()[1]).all())
 
 
 def test_the_value_may_be_absent_or_improbable():

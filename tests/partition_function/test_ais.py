@@ -25,7 +25,7 @@ def test_recovers_the_offset(resample_below):
     estimate = annealed_importance_sampling(
         sequence_path(SYSTEM.model), settings=settings, generator=seeded_generator(1)
     )
-    assert_z(estimate.value, SYSTEM.log_z(0), estimate.standard_error)
+    assert_z(estimate.log_z, SYSTEM.log_z(0), estimate.standard_error)
     assert estimate.bias == "lower"
     assert estimate.verdict in ("reliable", "doubtful")
 

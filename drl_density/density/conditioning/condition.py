@@ -143,7 +143,7 @@ def observed_log_density(density: Density, rows: Tensor, result: ConditionalResu
     middle = density.pool.double().reshape(len(density.pool), -1).median(0).values
     slopes = column_log_jacobian(density.transform, torch.where(is_missing, middle, rows))
     is_point = ~is_missing & ~torch.tensor([column.is_label for column in density.columns])
-    return result.log_z - density.estimate.value + (slopes * is_point).sum(1), result.standard_error
+    return result.log_z - density.estimate.log_z + (slopes * is_point).sum(1), result.standard_error
 
 
 def to_data(density: Density, u: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from drl_density.density.conditioning.condition import column_index, refuse_outs
 from drl_density.errors import DataError, NumericalError
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.transforms import column_log_jacobian, single_column
+from drl_density.weights import normal_quantile
 
 if TYPE_CHECKING:
     from drl_density.density.fitted import Density
@@ -61,15 +62,10 @@ class Prediction:
     standard_error: Tensor
     quadrature_error: Tensor
 
-    @property
-    def log_density_lower(self) -> Tensor:
-        """Lower end of the 95 % interval."""
-        return self.log_density - 1.96 * self.standard_error - self.quadrature_error
-
-    @property
-    def log_density_upper(self) -> Tensor:
-        """Upper end of the 95 % interval."""
-        return self.log_density + 1.96 * self.standard_error + self.quadrature_error
+    def interval(self, probability: float = 0.95) -> tuple[Tensor, Tensor]:
+        """Ends of the interval of ``log_density``, nats: normal by its standard error, and wider by the quadrature error."""
+        half_width = normal_quantile(probability) * self.standard_error + self.quadrature_error
+        return self.log_density - half_width, self.log_density + half_width
 
 
 def predict(

@@ -61,7 +61,7 @@ class Combination:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the chains disagree, have few effective draws, or the weights are not to be relied on."""
+        """Whether chains disagree, have few effective draws, or the verdict on the weights is not ``Verdict.RELIABLE``."""
         return not (
             float(self.r_hat.max()) < LARGEST_R_HAT and float(self.ess.min()) >= LEAST_ESS and self.estimate.is_reliable
         )
@@ -136,7 +136,7 @@ def combine(
         distribution=target,
         columns=columns,
         draws=draws,
-        log_z=found.estimate.value - math.fsum(weight * estimate.value for weight, estimate in own_constants),
+        log_z=found.estimate.log_z - math.fsum(weight * estimate.log_z for weight, estimate in own_constants),
         standard_error=math.hypot(found.estimate.standard_error, *errors),
         estimate=found.estimate,
         r_hat=split_r_hat(chains),

@@ -20,7 +20,7 @@ from drl_density.diagnostics import split_r_hat
 from drl_density.errors import DataError, NumericalError
 from drl_density.inverse_problems import sample_posterior
 from drl_density.partition_function import AISSettings
-from drl_density.weights import LogPartitionEstimate
+from drl_density.weights import LogPartitionEstimate, normal_quantile
 
 if TYPE_CHECKING:
     from drl_density.density.fitted import Density
@@ -34,24 +34,24 @@ class Posterior:
 
     Attributes:
         draws: ``(n, *event)`` in data units.
-        log_evidence: log of the prior mean of the likelihood, nats.
-        standard_error: of ``log_evidence``, that of the prior's own log Z included.
+        log_z: log of the prior mean of the likelihood, nats.
+        standard_error: of ``log_z``, that of the prior's own log Z included.
         estimate: record of the annealing run, of the integral before the prior is normalised.
         r_hat: split R-hat of every column over the final chains, ``(d,)``.
         acceptance_rate: of the final chains.
     """
 
     draws: Tensor
-    log_evidence: float
+    log_z: float
     standard_error: float
     estimate: LogPartitionEstimate
     r_hat: Tensor
     acceptance_rate: float
 
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % interval of ``log_evidence`` by its standard error; it errs low by Jensen's inequality."""
-        return self.log_evidence - 1.96 * self.standard_error, self.log_evidence + 1.96 * self.standard_error
+    def interval(self, probability: float = 0.95) -> tuple[float, float]:
+        """Ends of the normal interval of ``log_z`` by its standard error; ``log_z`` errs low by Jensen's inequality."""
+        half_width = normal_quantile(probability) * self.standard_error
+        return self.log_z - half_width, self.log_z + half_width
 
 
 def posterior(
@@ -90,7 +90,7 @@ def posterior(
     found = sample_posterior(model, likelihood_at, num_samples=num_draws, settings=settings, generator=generator)
     return Posterior(
         draws=to_data(density, found.draws).reshape(-1, *density.event_shape),
-        log_evidence=found.estimate.value - density.estimate.value,
+        log_z=found.estimate.log_z - density.estimate.log_z,
         standard_error=math.hypot(found.estimate.standard_error, density.estimate.standard_error),
         estimate=found.estimate,
         r_hat=split_r_hat(found.chains.flatten(2)),

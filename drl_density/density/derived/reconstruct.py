@@ -49,13 +49,9 @@ class Reconstruction:
         """The uncertainty map ``(*event)``."""
         return self.draws.std(0)
 
-    def interval(self, share: float = 0.9) -> tuple[Tensor, Tensor]:
-        """Central interval of every entry that holds this share of the draws.
-
-        Args:
-            share: in (0, 1).
-        """
-        ends = torch.tensor([0.5 - share / 2, 0.5 + share / 2], dtype=self.draws.dtype)
+    def interval(self, probability: float = 0.95) -> tuple[Tensor, Tensor]:
+        """Ends of the central interval of every entry that holds this share of the draws, each ``(*event)``."""
+        ends = torch.tensor([0.5 - probability / 2, 0.5 + probability / 2], dtype=self.draws.dtype)
         lower, upper = self.draws.quantile(ends, 0)
         return lower, upper
 
@@ -146,7 +142,7 @@ def _posterior(density: Density, operator: LinearOperator, y: Tensor, how: tuple
     stats = {
         "acceptance_rate": result.acceptance_rate,
         "r_hat": result.r_hat,
-        "log_evidence": result.log_evidence,
+        "log_z": result.log_z,
         "standard_error": result.standard_error,
         "verdict": result.estimate.verdict,
     }

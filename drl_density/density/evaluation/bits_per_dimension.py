@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import DataError
+from drl_density.weights import normal_quantile
 
 WIDEST_INTERVAL = 0.05
 
@@ -27,7 +28,7 @@ class BitsPerDimension:
 
     Attributes:
         terms: (name, bits per dimension) of each term, in the order of the formula.
-        log_z_interval: bits per dimension that the interval of log Z adds at its ends, (lower, upper), lower <= 0 <= upper.
+        log_z_interval: bits per dimension added at the (lower, upper) ends of the 95 % interval of log Z, of either sign.
         sampling_error: standard error over rows.
         num_features: d.
         num_rows: rows.
@@ -50,15 +51,15 @@ class BitsPerDimension:
         """Bits per dimension: an upper bound over the noise, at the point estimate of log Z."""
         return sum(value for _, value in self.terms)
 
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Ends by the interval of log Z."""
-        return self.value + self.log_z_interval[0], self.value + self.log_z_interval[1]
+    def interval(self, probability: float = 0.95) -> tuple[float, float]:
+        """Ends by the interval of log Z; for a probability other than 0.95 its 95 % ends are scaled as normal ones are."""
+        scale = normal_quantile(probability) / normal_quantile()
+        return self.value + scale * self.log_z_interval[0], self.value + scale * self.log_z_interval[1]
 
     @property
     def is_known(self) -> bool:
         """False when the interval is wider than 0.05 bits per dimension, or no number."""
-        lower, upper = self.interval
+        lower, upper = self.interval()
         return upper - lower <= WIDEST_INTERVAL
 
     @property
@@ -79,7 +80,7 @@ class BitsPerDimension:
 
     def audit(self) -> str:
         """The sum, line by line."""
-        lower, upper = self.interval
+        lower, upper = self.interval()
         lines = [f"{value:+10.4f}  {name}" for name, value in self.terms]
         result = f"{self.value:.4f} in [{lower:.4f}, {upper:.4f}] by log Z" if self.is_known else "unknown"
         if not self.is_known:

@@ -32,7 +32,7 @@ from drl_density.diagnostics import (
     nested_r_hat,
     split_r_hat,
 )
-from drl_density.errors import DataError, RunFolderError
+from drl_density.errors import DataError, RunFolderError, Verdict
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
 from drl_density.plots import plot_chains, plot_occupancy
@@ -59,9 +59,9 @@ class Diagnosis:
     tree: xr.DataTree
 
     @property
-    def verdict(self) -> str:
-        """ "stable", "slow" (chains agree with the data but forget slowly) or "drifting" (they leave where they were)."""
-        return str(self.tree.attrs["verdict"])
+    def verdict(self) -> Verdict:
+        """``Verdict.STABLE``, ``SLOW`` (chains agree with the data but mix slowly) or ``DRIFTING`` (they leave the data)."""
+        return Verdict(self.tree.attrs["verdict"])
 
     @property
     def advice(self) -> str:
@@ -197,7 +197,7 @@ def diagnose(
     tree = xr.DataTree.from_dict(groups)
     figures, occupancy = _figures(target, run, generator)
     verdict, advice = _judge(figures)
-    if tempering or (tempering is None and verdict == "slow" and not recovery):
+    if tempering or (tempering is None and verdict is Verdict.SLOW and not recovery):
         more, ladder = _tempered(model, target, level, generator)
         figures |= more
         tree["tempering"] = xr.DataTree(ladder)
@@ -212,7 +212,7 @@ def diagnose(
         "num_chains": len(target.starts),
         "thin": run.thin,
         "seed": seed,
-        "verdict": verdict,
+        "verdict": verdict.value,
         "advice": advice,
     }
     return Diagnosis(tree)
@@ -346,35 +346,35 @@ def _tempered_advice(figures: dict[str, Any]) -> str:
     return f"{text} and agrees with the data: draw by samplers.sample_tempered or the progressive sampler"
 
 
-def _judge(figures: dict[str, Any]) -> tuple[str, str]:
+def _judge(figures: dict[str, Any]) -> tuple[Verdict, str]:
     if figures["drift_p_value"] < SMALLEST_P and abs(figures["drift"]) > 0.05:
         return (
-            "drifting",
+            Verdict.DRIFTING,
             f"the log density moves by {figures['drift']:+.2f} nats along the chains: train longer, or add levels",
         )
     if figures["summary_drift_p_value"] < SMALLEST_P and figures["summary_drift"] > 0.1:
         return (
-            "drifting",
+            Verdict.DRIFTING,
             f"a mean or second moment moves by {figures['summary_drift']:.2f} spreads along the chains: train longer",
         )
     if figures["distance_p_value"] < 2 * SMALLEST_P:
         return (
-            "drifting",
+            Verdict.DRIFTING,
             "the ends of the chains are told apart from the data: the model's mass lies elsewhere; train longer",
         )
     if figures["rank_p_value"] < SMALLEST_P:
         return (
-            "drifting",
+            Verdict.DRIFTING,
             "the data's own states are no draws of the conditionals: the model disagrees with the data there; train longer",
         )
     worst = max(
         figures["max_r_hat"], figures["nested_r_hat"], key=lambda value: math.inf if math.isnan(value) else value
     )
     if not worst < LARGEST_R_HAT or not math.isfinite(figures["min_ess"]):
-        return "slow", (
+        return Verdict.SLOW, (
             f"R-hat {worst:.2f}: chains have not forgotten where they began; run longer, or sample with the "
             "progressive sampler, which does not depend on it"
         )
     if figures["occupancy_p_value"] < SMALLEST_P:
-        return "drifting", "chains occupy the data's modes in other shares than the data: train longer"
-    return "stable", "chains from data and from noise agree with each other and with the data"
+        return Verdict.DRIFTING, "chains occupy the data's modes in other shares than the data: train longer"
+    return Verdict.STABLE, "chains from data and from noise agree with each other and with the data"

@@ -60,7 +60,7 @@ def evaluate(
     line(Progress("long chains", 0, 1, result.log_z, result.standard_error, line.ess))
     chains = _long_chains(density, u_start, generator, num_chain_steps)
     line(Progress("other densities", 0, 1, result.log_z, result.standard_error, line.ess))
-    values = density.log_prob(rows) + density.estimate.value - result.log_z
+    values = density.log_prob(rows) + density.estimate.log_z - result.log_z
     tree = {
         "log_likelihood": xr.Dataset(
             {"x": (("chain", "draw", "obs_id"), values[None, None].numpy())},
@@ -85,7 +85,7 @@ def evaluate(
         "bracket_upper": result.bracket[1],
         "certificate": result.certificate,
         "overlap": result.overlap,
-        "verdict": result.verdict,
+        "verdict": result.verdict.value,
         "advice": result.advice,
         "learned_constant": float(model.log_normalizer(0)),
         "num_features": rows.shape[1],
@@ -183,7 +183,7 @@ def _sandwich_groups(result: Sandwich) -> dict[str, xr.Dataset]:
             "level": ("density", result.details["levels"]),
             "overlap": (("state", "other_state"), result.details["overlap_matrix"].numpy()),
         },
-        attrs={"pareto_k": result.annealing.pareto_k, "verdict": result.annealing.verdict},
+        attrs={"pareto_k": result.annealing.pareto_k, "verdict": result.annealing.verdict.value},
     )
     paths = {"forward": (dims, result.forward.numpy())}
     paths |= {f"reverse_from_{name}": (dims, weights.numpy()) for name, weights in result.reverse.items()}

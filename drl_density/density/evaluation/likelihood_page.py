@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from drl_density.errors import Verdict
 from drl_density.partition_function.judgement import (
     ANNEALING,
     BENNETT,
@@ -27,12 +28,13 @@ WHAT_IT_IS = (
     "ways that err in different directions; where they meet is the answer, and how far they are apart is its error."
 )
 IN_WORDS = {
-    "reliable": "In words: the ways agree within their errors. Quote the mean log-likelihood with its low end.",
-    "doubtful": "In words: the number is usable with care. Not every check below holds; the interval was widened to hold "
-    "what they found. Quote the low end of the likelihood, and claim no difference smaller than the interval.",
-    "unreliable": "In words: do not quote this likelihood. The ways disagree by more than their errors, so at least one of "
-    "them is wrong. The interval below is only the bracket between the bounds.",
-    "unknown": "In words: log Z is not known, and therefore no likelihood either. Nothing below bounds it from both sides.",
+    Verdict.RELIABLE: "In words: the ways agree within their errors. Quote the mean log-likelihood with its low end.",
+    Verdict.DOUBTFUL: "In words: the number is usable with care. Not every check below holds; the interval was widened to "
+    "hold what they found. Quote the low end of the likelihood, and claim no difference smaller than the interval.",
+    Verdict.UNRELIABLE: "In words: do not quote this likelihood. The ways disagree by more than their errors, so at least "
+    "one of them is wrong. The interval below is only the bracket between the bounds.",
+    Verdict.UNKNOWN: "In words: log Z is not known, and therefore no likelihood either. Nothing below bounds it from both "
+    "sides.",
 }
 NOTES = {
     "log Z": "One row per way of estimating log Z. Bounds (grey) err low or high as they point, the others aim at "
@@ -85,7 +87,7 @@ def _slow_chains(report: LikelihoodReport) -> tuple[str, ...]:
     attributes, estimates = report.tree.attrs, report.estimates
     far = [above for above, found in start_gaps(estimates, estimates[BENNETT]) if not found.holds]
     gap = -min(far, default=0.0)
-    if report.verdict != "doubtful" or gap <= 0:
+    if report.verdict is not Verdict.DOUBTFUL or gap <= 0:
         return ()
     needed, taken = float(attributes["autocorrelation_time"]), int(attributes["num_mixing_steps"])
     return (

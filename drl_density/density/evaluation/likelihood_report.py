@@ -13,7 +13,7 @@ from torch import Tensor
 
 from drl_density.density.evaluation.bits_per_dimension import BitsPerDimension, bits_per_dimension
 from drl_density.diagnostics import as_arviz, chain_table
-from drl_density.errors import DataError, RunFolderError
+from drl_density.errors import DataError, RunFolderError, Verdict
 from drl_density.reports import ReportPage
 from drl_density.run_folder import write_whole
 
@@ -148,9 +148,9 @@ class LikelihoodReport:
         )
 
     @property
-    def verdict(self) -> str:
-        """ "reliable", "doubtful", "unreliable" or "unknown"."""
-        return str(self.tree.attrs["verdict"])
+    def verdict(self) -> Verdict:
+        """How far log Z, and with it every likelihood of the report, can be trusted."""
+        return Verdict(self.tree.attrs["verdict"])
 
     @property
     def advice(self) -> str:

@@ -10,6 +10,7 @@ import xarray as xr
 from torch import Tensor
 
 from drl_density.errors import DataError
+from drl_density.weights import normal_quantile
 
 if TYPE_CHECKING:
     from drl_density.density.fitted import Density
@@ -32,7 +33,7 @@ def outlier_scores(
         raise DataError(
             f"expected reference rows within the bounds of every column, {int((~np.isfinite(expected)).sum())} lie outside"
         )
-    error = 1.96 * density.estimate.standard_error
+    error = normal_quantile() * density.estimate.standard_error
     ranks = np.searchsorted(np.sort(expected), values, side="right")
     low, high = (1 + ranks) / (1 + len(expected)), (1 + len(expected) - ranks) / (1 + len(expected))
     inside = torch.as_tensor(np.isfinite(values))

@@ -219,7 +219,7 @@ def _finish(
     plan = plan_progressive(model, generator=generator, num_pilot=pilot)
     draws = sample_progressive(model, settings.num_pool_draws, plan=plan, generator=generator).draws
     pool = ToData(table.transform, torch.Size([num_features]))(draws)
-    baselines = validation_baselines(table, model, estimate.value, settings, seed=seed)
+    baselines = validation_baselines(table, model, estimate.log_z, settings, seed=seed)
     density = Density(
         model=model,
         transform=table.transform,

@@ -382,7 +382,7 @@ def annealed_importance_sampling(
     >>> base = dist.Normal(torch.zeros(2), 2.0).to_event(1)
     >>> path = geometric_path(base, lambda x: -0.5 * (x**2).sum(-1) + 3.0, num_bridges=20)
     >>> estimate = annealed_importance_sampling(path, generator=torch.Generator().manual_seed(0))
-    >>> abs(estimate.value - (3.0 + math.log(2 * math.pi))) < 5 * estimate.standard_error
+    >>> abs(estimate.log_z - (3.0 + math.log(2 * math.pi))) < 5 * estimate.standard_error
     True
     """
     settings = AISSettings() if settings is None else settings

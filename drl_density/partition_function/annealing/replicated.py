@@ -45,7 +45,7 @@ def replicated_annealing(
     >>> from drl_density.partition_function import geometric_path
     >>> path = geometric_path(dist.Normal(0.0, 2.0).expand((2,)).to_event(1), lambda x: -(x**2).sum(-1), num_bridges=8)
     >>> small = AISSettings(num_particles=32, num_replicates=2)
-    >>> first, second = (replicated_annealing(path, seed=0, settings=small).value for _ in range(2))
+    >>> first, second = (replicated_annealing(path, seed=0, settings=small).log_z for _ in range(2))
     >>> first == second
     True
     """
