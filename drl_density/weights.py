@@ -95,6 +95,32 @@ def resample(log_weights: Tensor, num_draws: int, *, generator: torch.Generator 
     return torch.searchsorted(shares / shares[..., -1:], places).minimum(torch.tensor(shares.shape[-1] - 1))
 
 
+def resample_poor(
+    log_weights: Tensor, is_poor: Tensor, *, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Resample the groups of particles that are marked; each of them then carries its mean weight everywhere.
+
+    Args:
+        log_weights: log weights by group, ``(group, particle)``.
+        is_poor: which groups to resample, ``(group,)``.
+
+    Returns:
+        indices into all particles in flattened order ``(group * particle,)``, and the log weights after resampling.
+
+    >>> index, weights = resample_poor(torch.tensor([[0.0, 0.0], [-99.0, 0.0]]), torch.tensor([False, True]))
+    >>> index.tolist(), weights.shape
+    ([0, 1, 3, 3], torch.Size([2, 2]))
+    """
+    num_groups, count = log_weights.shape
+    chosen = torch.arange(num_groups * count).reshape(num_groups, count)
+    if not bool(is_poor.any()):
+        return chosen.flatten(), log_weights
+    first = count * is_poor.nonzero()
+    chosen[is_poor] = first + resample(log_weights[is_poor], count, generator=generator)
+    mean_weight = log_mean_exp(log_weights, 1)[:, None].expand_as(log_weights)
+    return chosen.flatten(), torch.where(is_poor[:, None], mean_weight, log_weights)
+
+
 def pareto_k(log_weights: Tensor) -> float:
     """Shape of a generalised Pareto fitted to the largest weights; above 0.7 their mean cannot be trusted.
 

@@ -23,7 +23,7 @@ from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.errors import NumericalError
 from drl_density.mcmc import MALA, ChainState, Kernel
 from drl_density.model import EnergySequence
-from drl_density.weights import log_mean_exp, resample, weight_ess
+from drl_density.weights import log_mean_exp, resample, resample_poor, weight_ess
 
 
 @dataclass(frozen=True)
@@ -270,7 +270,8 @@ class _Descent:
                 row = int((~torch.isfinite(ess)).nonzero()[0]) // settings.num_replicates
                 raise NumericalError(f"every particle of row {row} lost its weight at level {level:.3g}")
             least = least.minimum(ess)
-            state, weights = _resample_poor(state, weights, ess < settings.resample_below, generator)
+            index, weights = resample_poor(weights, ess < settings.resample_below, generator=generator)
+            state = ChainState(*(part[index] for part in state))
             size = step_size if tune else self.plan.step_sizes[index]
             for count in range(settings.num_transitions * (4 if tune else 1)):
                 state, info = kernel.step(state, log_density, size, generator)
@@ -336,16 +337,3 @@ class SliceEnergy:
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.model.log_density(torch.where(self.is_missing, x, self.given), self.level)
-
-
-def _resample_poor(
-    state: ChainState, weights: Tensor, is_poor: Tensor, generator: torch.Generator | None
-) -> tuple[ChainState, Tensor]:
-    if not bool(is_poor.any()):
-        return state, weights
-    count = weights.shape[1]
-    chosen = torch.arange(count).expand(weights.shape).clone()
-    chosen[is_poor] = resample(weights[is_poor], count, generator=generator)
-    index = (chosen + torch.arange(len(weights))[:, None] * count).flatten()
-    level = log_mean_exp(weights, 1)[:, None].expand_as(weights)
-    return ChainState(*(part[index] for part in state)), torch.where(is_poor[:, None], level, weights)

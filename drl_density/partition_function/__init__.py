@@ -1,18 +1,14 @@
 """Normalising constants of unnormalised densities."""
 
-from drl_density.partition_function.annealing.ais import (
-    AISPlan,
-    AISSettings,
-    anneal,
-    annealed_importance_sampling,
-    annealing_log_likelihood,
-    place_bridges,
-    plan_annealing,
-    reverse_anneal,
-)
-from drl_density.partition_function.annealing.annealing_path import AnnealingPath, geometric_path, sequence_path
+from drl_density.partition_function.annealing.ais import annealed_importance_sampling
+from drl_density.partition_function.annealing.bridges import place_bridges
+from drl_density.partition_function.annealing.path import AnnealingPath, geometric_path, sequence_path
+from drl_density.partition_function.annealing.plan import AISPlan, plan_annealing
 from drl_density.partition_function.annealing.progress import Progress
 from drl_density.partition_function.annealing.replicated import replicated_annealing
+from drl_density.partition_function.annealing.reverse import annealing_log_likelihood, reverse_anneal
+from drl_density.partition_function.annealing.run import anneal
+from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.partition_function.bridge import (
     BridgeEstimate,
     MultistateEstimate,

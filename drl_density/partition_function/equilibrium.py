@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drl_density.partition_function.annealing.annealing_path import AnnealingPath
+from drl_density.partition_function.annealing.path import AnnealingPath
 from drl_density.partition_function.bridge import MultistateEstimate, multistate_bennett, thermodynamic_integration
 from drl_density.weights import log_mean_exp
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from drl_density.model import EnergySequence
-from drl_density.partition_function.annealing.annealing_path import check_integrable
+from drl_density.partition_function.annealing.path import check_integrable
 from drl_density.weights import log_mean_exp
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from drl_density.devices import normal_draws
 from drl_density.mcmc.kernel import value_and_gradient
 from drl_density.model import EnergySequence
+from drl_density.partition_function.chunks import chunk_sizes
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,7 @@ def forward_weights(
     >>> weights.shape, ends.shape
     (torch.Size([8]), torch.Size([8, 2]))
     """
-    parts = [_downward(path, count, generator) for count in _chunks(num_paths, path.max_rows)]
+    parts = [_downward(path, count, generator) for count in chunk_sizes(num_paths, path.max_rows)]
     return torch.cat([weights for weights, _ in parts]).cpu(), torch.cat([ends for _, ends in parts])
 
 
@@ -189,7 +190,3 @@ def _normal(whitened: Tensor, spread: Tensor) -> Tensor:
     """log density of N(0, diag(spread^2)) at ``spread * whitened``, float64."""
     flat = whitened.flatten(1).double()
     return -0.5 * flat.square().sum(1) - spread.double().log().sum() - 0.5 * flat.shape[1] * math.log(2 * math.pi)
-
-
-def _chunks(total: int, size: int) -> list[int]:
-    return [min(size, total - start) for start in range(0, total, size)]

@@ -15,9 +15,11 @@ from torch import Tensor
 from drl_density.errors import UNUSABLE_VERDICTS, UnreliableEstimateWarning, Verdict
 from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
-from drl_density.partition_function.annealing.ais import AISSettings, anneal, plan_annealing
-from drl_density.partition_function.annealing.annealing_path import AnnealingPath, sequence_path
+from drl_density.partition_function.annealing.path import AnnealingPath, sequence_path
+from drl_density.partition_function.annealing.plan import plan_annealing
 from drl_density.partition_function.annealing.progress import Progress, Watch
+from drl_density.partition_function.annealing.run import anneal
+from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.partition_function.bridge import ReplicatedBridge, bennett_by_replicates, bennett_shift, excess
 from drl_density.partition_function.equilibrium import equilibrium_estimates
 from drl_density.partition_function.judgement import (

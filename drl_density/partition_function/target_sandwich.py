@@ -15,16 +15,12 @@ from torch import Tensor
 
 from drl_density.mcmc import MALA
 from drl_density.model import EnergySequence
-from drl_density.partition_function.annealing.ais import (
-    AISPlan,
-    AISSettings,
-    AnnealingRun,
-    anneal,
-    place_bridges,
-    plan_annealing,
-    reverse_anneal,
-)
-from drl_density.partition_function.annealing.annealing_path import AnnealingPath, LogDensity, base_draws
+from drl_density.partition_function.annealing.bridges import place_bridges
+from drl_density.partition_function.annealing.path import AnnealingPath, LogDensity, base_draws
+from drl_density.partition_function.annealing.plan import AISPlan, plan_annealing
+from drl_density.partition_function.annealing.reverse import reverse_anneal
+from drl_density.partition_function.annealing.run import AnnealingRun, anneal
+from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.partition_function.bridge import bennett_by_replicates
 from drl_density.partition_function.sequence_sandwich import (
     Rounds,

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, distributed
 
 from drl_density.errors import RunFolderError
-from drl_density.partition_function.annealing.ais import AISSettings, anneal, plan_annealing
-from drl_density.partition_function.annealing.annealing_path import AnnealingPath
+from drl_density.partition_function.annealing.path import AnnealingPath
+from drl_density.partition_function.annealing.plan import plan_annealing
+from drl_density.partition_function.annealing.run import anneal
+from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.run_folder import SETTINGS, RunFolder
 from drl_density.weights import LogPartitionEstimate, combine_replicates, judge_estimate, log_mean_exp
 

@@ -130,3 +130,9 @@ def _normal_draws(event_shape: Sequence[int], like: Tensor) -> Callable[[int, to
         return normal_draws((num_rows, *event_shape), like, generator)
 
     return draw
+
+
+def evaluated(log_density: LogDensity, x: Tensor) -> Tensor:
+    """Values of ``log_density`` at rows ``x``, float64 on the CPU, without gradients."""
+    with torch.no_grad():
+        return log_density(x).double().cpu()

@@ -1,0 +1,81 @@
+"""Step sizes and scales of an annealing run, tuned on a pilot whose particles are thrown away."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drl_density.partition_function.annealing.path import AnnealingPath, evaluated
+from drl_density.partition_function.annealing.settings import AISSettings
+from drl_density.weights import resample, weight_ess
+
+
+@dataclass(frozen=True)
+class AISPlan:
+    """Step size and diagonal scale for each density of a path, fixed by a pilot.
+
+    Attributes:
+        step_sizes: one per density.
+        scales: standard deviations of the pilot's particles ``(*event)``, one per density.
+        acceptance_rates: of the pilot, one per density.
+    """
+
+    step_sizes: tuple[float, ...]
+    scales: tuple[Tensor, ...]
+    acceptance_rates: tuple[float, ...]
+
+
+def spread_or_one(x: Tensor) -> Tensor:
+    """Standard deviation of every coordinate of rows ``x``, 1 where a coordinate does not vary."""
+    spread = x.std(0)
+    return torch.where(spread > 0, spread, torch.ones_like(spread))
+
+
+def plan_annealing(
+    path: AnnealingPath, settings: AISSettings, *, generator: torch.Generator | None = None, num_tuning: int = 4
+) -> AISPlan:
+    """Tune step sizes and diagonal scales on a pilot whose particles are discarded.
+
+    On each density the scale is the particles' standard deviation and the step size follows the acceptance by
+    Robbins-Monro moves, beginning from the value of the density before.
+
+    Args:
+        path: from a base with exact draws to the target.
+        settings: of the run to come; its pilot's size and kernel are used.
+        generator: source of randomness.
+        num_tuning: least moves on every density.
+
+    >>> import pyro.distributions as dist
+    >>> from drl_density.partition_function import AISSettings, geometric_path
+    >>> base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    >>> path = geometric_path(base, lambda x: -2 * (x**2).sum(-1), num_bridges=5)
+    >>> len(plan_annealing(path, AISSettings(num_pilot_particles=16)).step_sizes)
+    5
+    """
+    kernel = settings.kernel
+    x = path.draw(settings.num_pilot_particles, generator)
+    step_size, steps, scales, rates = 1.0, [], [], []
+    weights = torch.zeros(len(x), dtype=torch.float64)
+    previous = path.base.log_prob(x).double().cpu()
+    for log_density in path.log_densities:
+        current = evaluated(log_density, x)
+        weights = weights + current - previous
+        if weight_ess(weights) < 0.5 * len(x):
+            x = x[resample(weights, len(x), generator=generator)]
+            weights = torch.zeros_like(weights)
+        scale = spread_or_one(x)
+        tuned = dataclasses.replace(kernel, scale=scale)
+        state = tuned.init(x, log_density)
+        for index in range(max(num_tuning, settings.num_transitions)):
+            state, info = tuned.step(state, log_density, settings.spread_step(step_size, len(x), generator), generator)
+            rate = float(info.acceptance_probability.mean())
+            step_size *= math.exp((rate - kernel.target_acceptance) / (1 + 0.5 * index))
+        x, previous = state.position, state.log_density.double().cpu()
+        steps.append(step_size)
+        scales.append(scale)
+        rates.append(rate)
+    return AISPlan(tuple(steps), tuple(scales), tuple(rates))

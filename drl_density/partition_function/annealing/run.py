@@ -1,0 +1,120 @@
+"""A walk of weighted particles from a normalised base to the target, with everything about it fixed beforehand."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drl_density.errors import NumericalError
+from drl_density.mcmc import ChainState
+from drl_density.partition_function.annealing.path import AnnealingPath
+from drl_density.partition_function.annealing.plan import AISPlan
+from drl_density.partition_function.annealing.progress import Watch, weighed
+from drl_density.partition_function.annealing.settings import AISSettings
+from drl_density.partition_function.chunks import chunk_sizes
+from drl_density.weights import log_mean_exp, resample, resample_poor, weight_ess
+
+
+@dataclass(frozen=True)
+class AnnealingRun:
+    """Raw outcome of :func:`anneal`.
+
+    Attributes:
+        log_weights: final log weights ``(replicate, particle)``, float64. With resampling each replicate's past is
+            folded in as a common value.
+        particles: final states ``(replicate, particle, *event)``.
+        log_z_by_density: log-mean-exp so far after each density, ``(density, replicate)``.
+        ess_by_density: weight ESS share before resampling, ``(density, replicate)``.
+        acceptance_rates: mean acceptance on each density.
+        kept: draws of each density, resampled by their weights, ``(replicate, density, num_kept, *event)``.
+    """
+
+    log_weights: Tensor
+    particles: Tensor
+    log_z_by_density: Tensor
+    ess_by_density: Tensor
+    acceptance_rates: tuple[float, ...]
+    kept: Tensor
+
+
+_JOINED = (("log_weights", 0), ("particles", 0), ("log_z_by_density", 1), ("ess_by_density", 1), ("kept", 0))
+
+
+def anneal(
+    path: AnnealingPath,
+    plan: AISPlan,
+    settings: AISSettings,
+    *,
+    generator: torch.Generator | None = None,
+    watch: Watch | None = None,
+) -> AnnealingRun:
+    """Walk weighted particles along the path with everything fixed by ``plan``; ``watch`` is told after every density.
+
+    Args:
+        path: from a base with exact draws to the target.
+        plan: of :func:`plan_annealing` on the same path.
+        settings: sizes of the run.
+        generator: source of randomness.
+        watch: told after every density.
+
+    >>> import pyro.distributions as dist
+    >>> from drl_density.partition_function import AISSettings, geometric_path, plan_annealing
+    >>> base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    >>> path = geometric_path(base, lambda x: -2 * (x**2).sum(-1), num_bridges=5)
+    >>> settings = AISSettings(num_particles=16, num_replicates=2, num_pilot_particles=16)
+    >>> anneal(path, plan_annealing(path, settings), settings).log_weights.shape
+    torch.Size([2, 16])
+    """
+    runs = [
+        _anneal_rows(path, plan, settings, (count, generator, watch))
+        for count in chunk_sizes(settings.num_replicates, max(1, settings.max_rows // settings.num_particles))
+    ]
+    joined = {name: torch.cat([getattr(run, name) for run in runs], axis) for name, axis in _JOINED}
+    rates = tuple(sum(values) / len(values) for values in zip(*(run.acceptance_rates for run in runs), strict=True))
+    return AnnealingRun(**joined, acceptance_rates=rates)
+
+
+def _anneal_rows(
+    path: AnnealingPath, plan: AISPlan, settings: AISSettings, job: tuple[int, torch.Generator | None, Watch | None]
+) -> AnnealingRun:
+    num_replicates, generator, watch = job
+    shape = (num_replicates, settings.num_particles)
+    x = path.draw(num_replicates * settings.num_particles, generator)
+    previous = path.base.log_prob(x).double().cpu()
+    weights = torch.zeros(shape, dtype=torch.float64)
+    log_z, ess, rates, kept = [], [], [], []
+    for index, log_density in enumerate(path.log_densities):
+        kernel = dataclasses.replace(settings.kernel, scale=plan.scales[index])
+        state = kernel.init(x, log_density)
+        weights = weights + (state.log_density.double().cpu() - previous).reshape(shape)
+        log_z.append(log_mean_exp(weights, dim=1))
+        ess.append(torch.stack([weight_ess(row) for row in weights]) / settings.num_particles)
+        if not bool(torch.isfinite(log_z[-1]).all()):
+            raise NumericalError(f"every particle lost its weight at density {index} of the path")
+        if watch is not None:
+            watch(weighed("annealing", index + 1, len(path.log_densities), weights))
+        is_last = index == len(path.log_densities) - 1
+        if settings.resample_below is not None and not is_last:
+            index, weights = resample_poor(weights, ess[-1] < settings.resample_below, generator=generator)
+            state = ChainState(*(part[index] for part in state))
+        rate = 0.0
+        for _ in range(settings.num_transitions):
+            step_size = settings.spread_step(plan.step_sizes[index], len(x), generator)
+            state, info = kernel.step(state, log_density, step_size, generator)
+            rate += float(info.acceptance_probability.mean()) / settings.num_transitions
+        rates.append(rate)
+        x, previous = state.position, state.log_density.double().cpu()
+        kept.append(_keep(x.reshape(shape + x.shape[1:]), weights, settings.num_kept, generator))
+    particles = x.reshape(shape + x.shape[1:])
+    return AnnealingRun(weights, particles, torch.stack(log_z), torch.stack(ess), tuple(rates), torch.stack(kept, 1))
+
+
+def _keep(particles: Tensor, weights: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
+    """``count`` particles of each replicate by their weights, ``(replicate, count, *event)``."""
+    if not count:
+        return particles[:, :0]
+    chosen = [resample(row, count, generator=generator) for row in weights]
+    return torch.stack([rows[index] for rows, index in zip(particles, chosen, strict=True)])
