@@ -35,7 +35,7 @@ PUBLIC = public_objects()
 # Names without an example, by the reason. Dataclasses need none: what takes or returns them shows their use.
 WITHOUT_EXAMPLE = {
     "takes a fit, which takes seconds: the README, the pages and the examples show it, and tests run those": """
-        MarginalDensity Generator combine dequantized_rows diagnosis_file distill draw fit load_generator reconstruct
+        MarginalDensity Generator combine dequantized_rows diagnosis_name distill draw fit load_generator reconstruct
         run_page write_run_page
     """,
     "takes networks or runs of some size, which its tests have": "propose sample_quality sample_tempered",

@@ -7,9 +7,9 @@ import torch
 import xarray as xr
 
 from drl_density.errors import RunFolderError
-from drl_density.run_folder import FORMAT_VERSION, SETTINGS, RunFolder
+from drl_density.run_folder import FORMAT_VERSION, RunFolder
 
-WEIGHTS = "weights.safetensors"
+SETTINGS, WEIGHTS = "settings.json", "weights.safetensors"
 
 
 @pytest.fixture
@@ -34,14 +34,14 @@ def test_round_trips(folder):
 def test_no_run_is_overwritten_without_force(folder):
     with pytest.raises(RunFolderError, match="--force"):
         RunFolder.create(folder.path)
-    assert folder.has(WEIGHTS)
+    assert folder.weights.is_file()
     RunFolder.create(folder.path, force=True)
-    assert not folder.has(WEIGHTS)
+    assert not folder.weights.is_file()
 
 
 def test_foreign_folders_are_refused_even_by_force(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(RunFolderError, match="no run of ours"):
+    with pytest.raises(RunFolderError, match="is not a run folder"):
         RunFolder.create(tmp_path, force=True)
     with pytest.raises(RunFolderError, match="not a run folder"):
         RunFolder.open(tmp_path)
@@ -64,6 +64,14 @@ def test_a_newer_format_is_refused(folder):
     (folder.path / SETTINGS).write_text(json.dumps({"format_version": FORMAT_VERSION + 1}))
     with pytest.raises(RunFolderError, match="update drl-density"):
         RunFolder.open(folder.path)
+
+
+def test_an_older_format_is_refused(folder):
+    (folder.path / SETTINGS).write_text(json.dumps({"format_version": FORMAT_VERSION - 1}))
+    with pytest.raises(RunFolderError, match="written by an earlier version of drl-density.*fit again"):
+        RunFolder.open(folder.path)
+    RunFolder.create(folder.path, force=True)
+    assert RunFolder.is_blank(folder.path)
 
 
 def test_full_disk_leaves_the_old_file(folder, monkeypatch):

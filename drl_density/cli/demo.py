@@ -82,13 +82,13 @@ def run_demo(
     figures = held_out_figures(table, density, report, seed=seed)
     page = _page(table, density, report, figures, time.monotonic() - started)
     folder = RunFolder.open(out)
-    folder.write_dataset("report.nc", report.tree)
-    folder.write_text("report.html", page.to_html())
+    folder.write_dataset(folder.report, report.tree)
+    folder.write_text(folder.page, page.to_html())
     for name, figure in page.figures.items():
         figure.savefig(Path(out) / f"{name.replace(' ', '_')}.png", dpi=120)
     lines = [f"{name:32s} {mean:10.3f} +- {error:.3f} nats/row" for name, (mean, error) in figures.items()]
     head = f"test log-likelihood on {data.name} ({len(data.test)} rows, same split and transform)"
-    text = [head, *lines, report.summary(), density.summary(), f"report: {Path(out) / 'report.html'}"]
+    text = [head, *lines, report.summary(), density.summary(), f"report: {folder.page}"]
     return DemoOutcome("\n".join(text), report.verdict)
 
 

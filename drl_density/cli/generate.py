@@ -17,7 +17,7 @@ from drl_density.datasets import load_again, read_rows
 from drl_density.density import Density, DistillSettings, distill, reconstruct
 from drl_density.errors import DataError
 from drl_density.operators import Blur, Downsample, LinearOperator, Mask, MaskedFourier
-from drl_density.run_folder import GENERATOR
+from drl_density.run_folder import RunFolder
 
 # What an .npz file of a measurement names its operator, and how it is made of that array.
 OPERATORS = {
@@ -50,7 +50,7 @@ class Distill(OnDevice):
         if self.settings.method == "mmd":
             rows = self._rows(density)
         made = distill(density, rows, settings=self.settings, seed=self.seed)
-        replaced = ", in place of the generator before" if (self.run_folder / GENERATOR).exists() else ""
+        replaced = ", in place of the generator before" if RunFolder(self.run_folder).generator.exists() else ""
         made.save(self.run_folder)
         share = max(1, len(made.losses) // 10)
         first, last = (sum(part) / share for part in (made.losses[:share], made.losses[-share:]))

@@ -16,7 +16,7 @@ from drl_density.density import (
     LikelihoodReport,
     compare,
     dequantized_rows,
-    diagnosis_file,
+    diagnosis_name,
     write_run_page,
 )
 from drl_density.errors import DataError
@@ -49,7 +49,8 @@ class Evaluate(OnDevice):
         density = Density.load(self.run_folder, device=self.device)
         rows = rows_of(density, self.source)
         report = density.evaluate(rows, seed=self.seed, settings=settings, progress=True)
-        RunFolder.open(self.run_folder).write_dataset("report.nc", report.tree)
+        folder = RunFolder.open(self.run_folder)
+        folder.write_dataset(folder.report, report.tree)
         print(report.summary())
         print(f"report: {write_run_page(self.run_folder)}")
 
@@ -89,7 +90,8 @@ class Diagnose(OnDevice):
             num_chains=self.chains,
             seed=self.seed,
         )
-        RunFolder.open(self.run_folder).write_dataset(diagnosis_file(found), found.tree)
+        folder = RunFolder.open(self.run_folder)
+        folder.write_dataset(folder.diagnosis(diagnosis_name(found)), found.tree)
         print(found.summary())
         print(f"report: {write_run_page(self.run_folder)}")
 
@@ -103,9 +105,10 @@ class Report:
 
     def run(self) -> None:
         """Read, print and write."""
-        if (self.run_folder / "report.nc").is_file():
-            print(LikelihoodReport.load(self.run_folder / "report.nc").summary())
-        for file in sorted(self.run_folder.glob("diagnosis_*.nc")):
+        folder = RunFolder(self.run_folder)
+        if folder.report.is_file():
+            print(LikelihoodReport.load(folder.report).summary())
+        for file in folder.diagnoses:
             print(Diagnosis.load(file).summary())
         print(f"report: {write_run_page(self.run_folder)}")
 

@@ -18,7 +18,7 @@ from drl_density.density.settings.presets import find_preset
 from drl_density.devices import find_device
 from drl_density.errors import UNUSABLE_VERDICTS, DataError, NumericalError
 from drl_density.parallel import Workers, joined_workers, num_restarts
-from drl_density.run_folder import SETTINGS
+from drl_density.run_folder import RunFolder
 
 
 @dataclasses.dataclass
@@ -82,7 +82,7 @@ class Fit(OnDevice):
             self._print_settings(data)
             return
         # Started anew by torchrun after a process died, the run goes on where it was saved.
-        is_restart = num_restarts() > 0 and (self.out / SETTINGS).is_file()
+        is_restart = num_restarts() > 0 and RunFolder(self.out).settings.is_file()
         density = fit(
             data,
             seed=self.seed,

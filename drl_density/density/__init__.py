@@ -12,7 +12,7 @@ from drl_density.density.evaluation.compare import Comparison, compare
 from drl_density.density.evaluation.diagnose import Diagnosis
 from drl_density.density.evaluation.evaluate import dequantized_rows
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
-from drl_density.density.evaluation.run_page import diagnosis_file, run_page, write_run_page
+from drl_density.density.evaluation.run_page import diagnosis_name, run_page, write_run_page
 from drl_density.density.fitted import Baselines, Density
 from drl_density.density.fitting.fit import fit
 from drl_density.density.fitting.memory import Footprint, check_memory, footprint
@@ -44,7 +44,7 @@ __all__ = [
     "combine",
     "compare",
     "dequantized_rows",
-    "diagnosis_file",
+    "diagnosis_name",
     "distill",
     "draw",
     "fit",

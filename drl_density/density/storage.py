@@ -13,7 +13,7 @@ from drl_density.density.model_state import members_from_values, members_to_valu
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.errors import RunFolderError
 from drl_density.model import EnergySequence
-from drl_density.run_folder import SETTINGS, RunFolder
+from drl_density.run_folder import RunFolder
 from drl_density.samplers import ProgressivePlan
 from drl_density.schedule import NoiseSchedule
 from drl_density.transforms import transform_from_state, transform_to_state
@@ -21,8 +21,6 @@ from drl_density.weights import LogPartitionEstimate
 
 if TYPE_CHECKING:
     from drl_density.density.fitted import Density
-
-WEIGHTS, STATE, HISTORY = "weights.safetensors", "training_state.safetensors", "history.nc"
 
 
 def run_stage(path: str | Path) -> Literal["none", "begun", "saved", "finished"]:
@@ -38,11 +36,11 @@ def run_stage(path: str | Path) -> Literal["none", "begun", "saved", "finished"]
     'none'
     """
     folder = RunFolder(path)
-    if not folder.has(SETTINGS):
+    if not folder.settings.is_file():
         return "none"
-    if folder.read_json(SETTINGS).get("stage") == "finished":
+    if folder.read_json(folder.settings).get("stage") == "finished":
         return "finished"
-    return "saved" if folder.has(STATE) else "begun"
+    return "saved" if folder.state.is_file() else "begun"
 
 
 def save_density(density: Density, path: str | Path, *, force: bool = False) -> Path:
@@ -65,10 +63,10 @@ def load_density(path: str | Path) -> Density:
     from drl_density.density.fitted import Baselines, Density, freeze
 
     folder = RunFolder.open(path)
-    values = folder.read_json(SETTINGS)
+    values = folder.read_json(folder.settings)
     if values.get("stage") != "finished":
         raise RunFolderError(f"the run in {path} is not finished: go on with drl-density fit ... --out {path} --resume")
-    tensors, _ = folder.read_tensors(WEIGHTS)
+    tensors, _ = folder.read_tensors(folder.weights)
     try:
         settings = FitSettings.from_dict(values["fit"])
         return Density(
@@ -81,7 +79,7 @@ def load_density(path: str | Path) -> Density:
             plan=ProgressivePlan(**{k: tuple(v) if isinstance(v, list) else v for k, v in values["plan"].items()}),
             pool=tensors["pool"],
             baselines=Baselines(**values["baselines"]),
-            history=folder.read_dataset(HISTORY),
+            history=folder.read_dataset(folder.history),
             details=values["details"],
         )
     except (KeyError, TypeError, RuntimeError) as error:
@@ -96,10 +94,10 @@ def write_density(folder: RunFolder, density: Density, *, rows: str | None) -> N
     tensors |= {f"transform.{name}": value for name, value in transform_tensors.items()}
     tensors |= {f"estimate.{name}": value for name, value in estimate_tensors.items()}
     tensors |= {"pool": density.pool, "model.log_snr": density.model.schedule.log_snr}
-    folder.write_tensors(WEIGHTS, tensors)
-    folder.write_dataset(HISTORY, density.history)
+    folder.write_tensors(folder.weights, tensors)
+    folder.write_dataset(folder.history, density.history)
     folder.write_json(
-        SETTINGS,
+        folder.settings,
         {
             "stage": "finished",
             "fit": density.settings.to_dict(),

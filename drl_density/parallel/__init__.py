@@ -1,4 +1,4 @@
-"""Several processes of one run: who does what, and tensors sharded over them."""
+"""Processes that work on one run together, and tensors that are sharded over them."""
 
 from drl_density.parallel.workers import Workers, joined_workers, num_restarts
 

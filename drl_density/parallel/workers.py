@@ -1,8 +1,6 @@
-"""The processes of one data-parallel run: who does what, and the few words they exchange.
+"""The processes of one run: which shards each works on, and what they exchange.
 
-Every process holds the whole state, unless :mod:`drl_density.training.sharded_weights` cuts it. What they exchange are sums
-of gradients and statistics, the first process's records, and once at the start its state. Nothing is pickled, on disk or on
-the wire.
+Plain values travel as JSON and tensors as their own bytes. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -23,13 +21,13 @@ from drl_density.errors import NumericalError, WorkerLost
 
 @dataclass(frozen=True)
 class Workers:
-    """This process among those of the run.
+    """This process among the processes of the run.
 
     Attributes:
-        rank: of this process; process 0 evaluates, saves and decides.
-        count: world size.
+        rank: number of this process, counted from 0; the first evaluates, saves and decides.
+        count: number of processes in the run.
 
-    >>> Workers(rank=1, count=2).own(4), Workers().is_first
+    >>> Workers(rank=1, count=2).own_shards(4), Workers().is_first
     (range(2, 4), True)
     """
 
@@ -38,7 +36,7 @@ class Workers:
 
     @classmethod
     def current(cls) -> Workers:
-        """Those of the initialised process group, or this process alone."""
+        """The processes of the initialised process group, or this process alone."""
         if distributed.is_available() and distributed.is_initialized():
             return cls(distributed.get_rank(), distributed.get_world_size())
         return cls()
@@ -48,11 +46,11 @@ class Workers:
         """Whether this process evaluates, saves and decides."""
         return self.rank == 0
 
-    def own(self, num_shards: int) -> range:
-        """The shards of a batch that this process works on: a contiguous block, block sizes differ by one at most.
+    def own_shards(self, num_shards: int) -> range:
+        """The shards of a batch that this process works on: a contiguous block; block sizes differ by at most one.
 
         Args:
-            num_shards: of a batch.
+            num_shards: number of shards in the whole batch.
 
         Raises:
             ValueError: fewer shards than processes.
@@ -68,57 +66,99 @@ class Workers:
         """Replace each tensor by its sum over all processes; all processes get the same bits.
 
         Args:
-            tensors: changed in place.
+            tensors: changed in place; of the same shapes in every process.
+
+        Raises:
+            WorkerLost: another process is gone.
         """
         if self.count > 1:
-            with said_when_lost():
+            with communication():
                 for tensor in tensors:
                     distributed.all_reduce(tensor)
 
-    def share(self, values: Any) -> Any:
-        """Plain values of the first process, in every process; what the others pass plays no part.
+    def broadcast(self, values: Any, *, source: int = 0) -> Any:
+        """Plain values of one process, in every process; the values that other processes pass are ignored.
 
         Args:
-            values: what JSON can hold.
+            values: anything that JSON can hold.
+            source: rank of the process that sends, by default the first.
+
+        Raises:
+            WorkerLost: another process is gone.
         """
         if self.count == 1:
             return values
-        text = json.dumps(values).encode() if self.is_first else b""
-        with said_when_lost():
+        text = json.dumps(values).encode() if self.rank == source else b""
+        with communication():
             size = torch.tensor([len(text)])
-            distributed.broadcast(size, 0)
+            distributed.broadcast(size, source)
             sent = torch.zeros(int(size), dtype=torch.uint8)
-            if self.is_first:
+            if self.rank == source:
                 sent = torch.frombuffer(bytearray(text), dtype=torch.uint8)
-            distributed.broadcast(sent, 0)
+            distributed.broadcast(sent, source)
         return json.loads(bytes(sent.tolist()))
 
-    def share_tensors(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors of the first process in every process, whatever names and shapes the others have.
+    def broadcast_tensors(self, tensors: dict[str, Tensor], *, source: int = 0) -> dict[str, Tensor]:
+        """Tensors of one process, in every process; other processes may hold other names and shapes, or none.
+
+        With several processes the result is in main memory.
 
         Args:
-            tensors: by name.
+            tensors: by name, on any device.
+            source: rank of the process that sends, by default the first.
+
+        Raises:
+            WorkerLost: another process is gone.
         """
         if self.count == 1:
             return tensors
-        kinds = self.share({name: [list(t.shape), str(t.dtype)[6:]] for name, t in tensors.items()})
+        kinds = {
+            name: [list(tensor.shape), str(tensor.dtype).removeprefix("torch.")] for name, tensor in tensors.items()
+        }
         result = {}
-        for name, (shape, dtype) in kinds.items():
-            tensor = tensors[name].cpu() if self.is_first else torch.empty(shape, dtype=getattr(torch, dtype))
-            with said_when_lost():
-                distributed.broadcast(tensor, 0)
+        for name, (shape, dtype) in self.broadcast(kinds, source=source).items():
+            tensor = torch.empty(shape, dtype=getattr(torch, dtype))
+            if self.rank == source:
+                tensor = tensors[name].cpu().contiguous()
+            with communication():
+                distributed.broadcast(tensor, source)
             result[name] = tensor
         return result
 
-    def check_agreement(self, tensors: Iterable[Tensor], *, step: int) -> None:
-        """Compare the sum of weights that every process holds over processes, to the bit.
+    def gather(self, values: Any) -> list[Any]:
+        """Plain values of all processes in the order of their ranks, in every process.
 
         Args:
-            tensors: those weights.
-            step: for the message.
+            values: anything that JSON can hold.
 
         Raises:
-            NumericalError: if they drifted apart.
+            WorkerLost: another process is gone.
+        """
+        return [self.broadcast(values, source=rank) for rank in range(self.count)]
+
+    def gather_tensors(self, tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        """Tensors of all processes in the order of their ranks, in every process.
+
+        With several processes the result is in main memory.
+
+        Args:
+            tensors: by name; names, shapes and their number may differ between processes.
+
+        Raises:
+            WorkerLost: another process is gone.
+        """
+        return [self.broadcast_tensors(tensors, source=rank) for rank in range(self.count)]
+
+    def check_agreement(self, tensors: Iterable[Tensor], *, step: int) -> None:
+        """Check that the processes hold bitwise the same weights, by comparing their sums.
+
+        Args:
+            tensors: weights of which every process holds a whole copy.
+            step: number of the step, for the message.
+
+        Raises:
+            NumericalError: the copies have drifted apart.
+            WorkerLost: another process is gone.
         """
         if self.count == 1:
             return
@@ -132,20 +172,24 @@ class Workers:
             )
 
     def wait(self) -> None:
-        """Wait for all processes."""
+        """Wait until all processes have reached this point.
+
+        Raises:
+            WorkerLost: another process is gone.
+        """
         if self.count > 1:
-            with said_when_lost():
+            with communication():
                 distributed.barrier()
 
 
 @contextlib.contextmanager
 def joined_workers(*, timeout_minutes: float = 30.0) -> Iterator[Workers]:
-    """Join the processes that ``torchrun`` started, for the time of a ``with`` block; alone without ``torchrun``.
+    """Join the processes started by ``torchrun`` for the duration of a ``with`` block; without it, this process works alone.
 
-    Tensors on the CPU travel by gloo, those on CUDA devices by NCCL. Each process takes the CUDA device of its local rank.
+    CPU tensors travel by gloo, tensors on CUDA devices by NCCL. Each process uses the CUDA device of its local rank.
 
     Args:
-        timeout_minutes: how long a process waits for one that hangs; one that died is noticed at once.
+        timeout_minutes: how long to wait for a process that hangs; a process that died is noticed at once.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield Workers()
@@ -157,10 +201,15 @@ def joined_workers(*, timeout_minutes: float = 30.0) -> Iterator[Workers]:
     timeout, rank, count = timedelta(minutes=timeout_minutes), int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     is_host = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    store: distributed.Store = distributed.TCPStore(address, port, count, is_host, timeout)
+    # torch.distributed does export these, though not in a way that its type information shows.
+    store: distributed.Store = distributed.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
+        address, port, count, is_host, timeout
+    )
     if os.environ.get("GROUP_WORLD_SIZE") == "1":
         # On one node torchrun keeps its store over restarts, and with it the addresses of processes that are gone.
-        store = distributed.PrefixStore(f"start_{num_restarts()}", store)
+        store = distributed.PrefixStore(  # pyright: ignore[reportPrivateImportUsage]
+            f"start_{num_restarts()}", store
+        )
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
     try:
         yield Workers.current()
@@ -169,18 +218,18 @@ def joined_workers(*, timeout_minutes: float = 30.0) -> Iterator[Workers]:
 
 
 def num_restarts() -> int:
-    """How often ``torchrun --max-restarts`` has started these processes anew, 0 at first."""
+    """How many times ``torchrun --max-restarts`` has restarted these processes, 0 at first."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))
 
 
 @contextlib.contextmanager
-def said_when_lost() -> Iterator[None]:
-    """Inside, an error of what travels between processes is told as :class:`~drl_density.errors.WorkerLost`."""
+def communication() -> Iterator[None]:
+    """Within this context, communication errors are raised as :class:`~drl_density.errors.WorkerLost`."""
     try:
         yield
     except RuntimeError as error:
         raise WorkerLost(
-            f"another process of this run is gone or does not answer ({str(error).splitlines()[0]}). The last saved state "
-            "is whole: start the same command again, on any number of processes, and the run goes on from there "
+            f"another process of this run has stopped or does not answer ({str(error).splitlines()[0]}). The last saved "
+            "state is complete: start the same command again, on any number of processes, and the run resumes from there "
             "(torchrun --max-restarts N does so by itself)"
         ) from error

@@ -5,10 +5,11 @@ from drl_density.training.cooperative import CooperativeRecovery, propose
 from drl_density.training.doctor import Doctor
 from drl_density.training.langevin_chains import LangevinChains, draw_pairs
 from drl_density.training.langevin_recovery import LangevinRecovery
-from drl_density.training.objectives import Objective, RecoveryLikelihood, classification_loss
+from drl_density.training.objectives import Batches, Objective, RecoveryLikelihood, classification_loss
 from drl_density.training.score_matching import DenoisingScoreMatching
+from drl_density.training.settings import TrainingSettings
 from drl_density.training.state import SaveState, TrainingState, new_state
-from drl_density.training.trainer import Batches, Evaluation, SelectionScore, TrainingSettings, history_dataset, train
+from drl_density.training.trainer import Evaluation, SelectionScore, history_dataset, train
 from drl_density.training.validation import ValidationLoss, validation_loss
 
 __all__ = [

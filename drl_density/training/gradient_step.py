@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,13 +17,11 @@ from torch import Tensor
 from drl_density.devices import globally_seeded
 from drl_density.execution import precision
 from drl_density.networks import frozen_power_iteration, settle_power_iteration
+from drl_density.parallel.whole_tensors import gathered_weights
 from drl_density.parallel.workers import Workers
-from drl_density.training.objectives import LevelStatistics, Objective, ObjectiveValue
-from drl_density.training.sharded_weights import gathered_weights
+from drl_density.training.objectives import Batches, LevelStatistics, Objective, ObjectiveValue
+from drl_density.training.settings import TrainingSettings
 from drl_density.training.state import TrainingState
-
-if TYPE_CHECKING:
-    from drl_density.training.trainer import Batches, TrainingSettings
 
 
 def gradient_step(
@@ -90,7 +88,7 @@ def prepare_network(network: torch.nn.Module, settings: TrainingSettings, *, bac
 
 def _shard_generators(generator: torch.Generator, num_shards: int, workers: Workers) -> Iterator[torch.Generator]:
     """The run's own generator for a batch in one piece, else one seeded generator per shard of this process."""
-    own = workers.own(num_shards)
+    own = workers.own_shards(num_shards)
     if num_shards == 1:
         yield generator
         return

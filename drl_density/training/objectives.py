@@ -275,3 +275,10 @@ def level_means(values: Tensor, levels: Tensor, num_levels: int) -> Tensor:
     """Mean of ``values`` over the rows of each level, NaN for a level without rows."""
     total = values.new_zeros(num_levels).index_add_(0, levels, values)
     return total / values.new_zeros(num_levels).index_add_(0, levels, torch.ones_like(values))
+
+
+class Batches(Protocol):
+    """Source of clean training rows in model space, with labels where the objective takes them."""
+
+    def __call__(self, num_rows: int, generator: torch.Generator) -> Tensor | tuple[Tensor, Tensor]:
+        """``num_rows`` rows drawn with ``generator``, or rows and their labels 1, 2, ... ``(num_rows,)``."""

@@ -8,21 +8,15 @@ by block. What travels is what data parallelism sends: the weights once, their g
 from __future__ import annotations
 
 import copy
-import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from drl_density.errors import WorkerLost
-from drl_density.parallel.workers import Workers, said_when_lost
-
-if TYPE_CHECKING:
-    from drl_density.training.state import TrainingState
+from drl_density.parallel.whole_tensors import whole_tensors
+from drl_density.parallel.workers import communication
+from drl_density.training.state import TrainingState
 
 
 def shard_weights(state: TrainingState) -> None:
@@ -66,83 +60,6 @@ def join_weights(state: TrainingState) -> None:
     state.load_tensors(tensors, scalars)
 
 
-def is_sharded(tensor: Tensor) -> bool:
-    """Whether a tensor is one process's part of a whole."""
-    return hasattr(tensor, "full_tensor")
-
-
-def local_part(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor: its part, or all of one that is not cut."""
-    return tensor.to_local() if is_sharded(tensor) else tensor
-
-
-def whole(tensor: Tensor) -> Tensor:
-    """The whole of a tensor, in every process; all of them must ask.
-
-    Args:
-        tensor: perhaps cut over processes.
-    """
-    if not is_sharded(tensor):
-        return tensor
-    with said_when_lost():
-        return tensor.full_tensor()
-
-
-def whole_tensors(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The wholes of tensors by name, in every process; all of them must ask.
-
-    Args:
-        tensors: perhaps cut over processes.
-    """
-    return {name: whole(tensor) for name, tensor in tensors.items()}
-
-
-def whole_tensors_of_first(tensors: dict[str, Tensor], workers: Workers) -> dict[str, Tensor]:
-    """The wholes of tensors by name for the first process, joined one by one in main memory, and none for the others.
-
-    Args:
-        tensors: perhaps cut over processes; all of them must ask.
-        workers: all processes of the run.
-    """
-    found = {}
-    for name, tensor in tensors.items():
-        joined = whole(tensor)
-        if workers.is_first:
-            found[name] = joined.cpu() if is_sharded(tensor) else tensor
-    return found
-
-
-@contextmanager
-def gathered_weights(model: nn.Module) -> Iterator[None]:
-    """Inside, weights that are cut over processes are whole in each of them; others are left alone.
-
-    Args:
-        model: all processes gather the same one.
-
-    Raises:
-        WorkerLost: when another process is gone, now or in a backward pass inside.
-    """
-    units = [module for module in model.modules() if hasattr(module, "unshard")]
-    if not units:
-        yield
-        return
-    with said_when_lost():
-        for unit in units:
-            unit.unshard()
-    try:
-        with warnings.catch_warnings():
-            # A view that a network returns is harmless here: nothing is written into it.
-            warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view")
-            yield
-    except RuntimeError as error:  # gradients travel in backward passes
-        if re.search("gloo|nccl|connection", str(error), re.IGNORECASE) and not isinstance(error, WorkerLost):
-            with said_when_lost():
-                raise
-        raise
-    for unit in units:
-        unit.reshard()
-
-
 def _cut(model: nn.Module) -> None:
     from torch.distributed import group  # not at the top: takes longer than all the rest of an import
     from torch.distributed.device_mesh import DeviceMesh
@@ -172,7 +89,7 @@ def _owner(parameters: dict[str, Tensor], kind: str, name: str) -> Tensor | None
 def _cut_as(owner: Any, tensor: Tensor) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
-    with said_when_lost():
+    with communication():
         return distribute_tensor(tensor.to(owner.device), owner.device_mesh, owner.placements)
 
 

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from drl_density.errors import RunFolderError
 from drl_density.model import EnergySequence
 from drl_density.networks import settle_power_iteration
-from drl_density.training.sharded_weights import whole, whole_tensors
+from drl_density.parallel.whole_tensors import whole, whole_tensors
 
 
 @dataclass

@@ -8,26 +8,21 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import torch
 import xarray as xr
 from torch import Tensor
 
 from drl_density.errors import DivergenceWarning, TrainingFailed
-from drl_density.literals import check_literals
 from drl_density.model import EnergySequence
+from drl_density.parallel.whole_tensors import is_sharded, local_part, whole_tensors_of_first
 from drl_density.parallel.workers import Workers
 from drl_density.training.doctor import Doctor, gradient_free_statistics, spurious_gap
 from drl_density.training.gradient_step import gradient_step, prepare_network
-from drl_density.training.objectives import LevelStatistics, Objective
-from drl_density.training.sharded_weights import (
-    is_sharded,
-    join_weights,
-    local_part,
-    shard_weights,
-    whole_tensors_of_first,
-)
+from drl_density.training.objectives import Batches, LevelStatistics, Objective
+from drl_density.training.settings import TrainingSettings
+from drl_density.training.sharded_weights import join_weights, shard_weights
 from drl_density.training.state import SaveState, TrainingState
 from drl_density.training.validation import validation_loss
 
@@ -39,103 +34,6 @@ class SelectionScore:
     value: float
     level: float = 0.0
     details: dict[str, float] = field(default_factory=dict)
-
-
-class Batches(Protocol):
-    """Source of clean training rows in model space, with labels where the objective takes them."""
-
-    def __call__(self, num_rows: int, generator: torch.Generator) -> Tensor | tuple[Tensor, Tensor]:
-        """``num_rows`` rows drawn with ``generator``, or rows and their labels 1, 2, ... ``(num_rows,)``."""
-
-
-@dataclass(frozen=True)
-class TrainingSettings:
-    """How long and how fast to train.
-
-    Attributes:
-        num_steps: gradient steps; the learning rate falls to zero over them as a half cosine after a short warm-up,
-            unless it is to stay constant.
-        batch_size: rows per step.
-        learning_rate: peak rate of AdamW.
-        weight_decay: of AdamW.
-        average_decay: of the exponential moving average of weights.
-        max_gradient_norm: gradients are scaled down to it.
-        warmup_steps: steps over which the rate rises to its peak.
-        decay: "cosine", or "constant" after the warm-up.
-        first_moment_decay: beta_1 of AdamW.
-        second_moment_decay: beta_2.
-        evaluate_every: steps between evaluations.
-        patience: evaluations without a better score before stopping early.
-        num_shards: pieces of the batch with their own rows and noise, whose gradients are added up one after the other
-            (gradient accumulation) and over the processes of ``torchrun``; at least as many as there are processes. The
-            run depends on this number, and on the number of processes by rounding alone.
-        precision: "bfloat16" runs learning passes and unadjusted chains of the network under autocast; adjusted chains,
-            evaluations, samplers and estimators stay in full precision.
-        is_channels_last: convolutions keep channels innermost.
-        is_compiled: the network is compiled by ``torch.compile``.
-        is_graphed: chains replay their passes from CUDA graphs, on a CUDA device; results are the same.
-        is_checkpointed: the network computes activations again on the way back in place of keeping them.
-        has_sharded_weights: several processes cut weights, moments, averages and kept states among them (FSDP2) in place of
-            holding a copy each; without effect on one process.
-
-    Raises:
-        ValueError: counts or rates that are not positive, an average_decay outside [0, 1), shards that do not
-            divide the batch, or sharded weights together with what needs them in one place.
-
-    >>> settings = TrainingSettings(num_steps=1000, warmup_steps=10)
-    >>> settings.rate(9) > settings.rate(500) > settings.rate(999)
-    True
-    """
-
-    num_steps: int = 2000
-    batch_size: int = 256
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-3
-    average_decay: float = 0.995
-    max_gradient_norm: float = 1.0
-    evaluate_every: int = 100
-    patience: int = 6
-    num_shards: int = 1
-    precision: Literal["float32", "bfloat16"] = "float32"
-    is_channels_last: bool = False
-    is_compiled: bool = False
-    is_graphed: bool = False
-    is_checkpointed: bool = False
-    has_sharded_weights: bool = False
-    warmup_steps: int = 100
-    decay: Literal["cosine", "constant"] = "cosine"
-    first_moment_decay: float = 0.9
-    second_moment_decay: float = 0.99
-
-    def __post_init__(self) -> None:
-        check_literals(self)
-        for name in ("num_steps", "batch_size", "evaluate_every", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0 or not 0 <= self.average_decay < 1:
-            raise ValueError(
-                f"need learning_rate > 0 and average_decay in [0, 1), got {self.learning_rate} and {self.average_decay}"
-            )
-        if self.num_shards < 1 or self.batch_size % self.num_shards:
-            raise ValueError(
-                f"num_shards must divide batch_size, got num_shards={self.num_shards} and batch_size={self.batch_size}"
-            )
-        for name in ("is_compiled", "is_graphed", "is_channels_last"):
-            if self.has_sharded_weights and getattr(self, name):
-                raise ValueError(
-                    f"has_sharded_weights moves weights about, and {name} needs them to stand still: switch one of them off"
-                )
-
-    def rate(self, step: int) -> float:
-        """Learning rate at a step.
-
-        Args:
-            step: gradient steps done before it.
-        """
-        warmup = min(1.0, (step + 1) / self.warmup_steps)
-        if self.decay == "constant":
-            return self.learning_rate * warmup
-        return self.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * min(step / self.num_steps, 1.0)))
 
 
 @dataclass(frozen=True)
@@ -204,10 +102,10 @@ def train(
     doctor = Doctor() if doctor is None else doctor
     doctor.check(state.model.num_levels)
     workers = Workers.current()
-    workers.own(settings.num_shards)
+    workers.own_shards(settings.num_shards)
     if workers.count > 1:
         tensors, scalars = state.to_tensors()
-        state.load_tensors(workers.share_tensors(tensors), workers.share(scalars))
+        state.load_tensors(workers.broadcast_tensors(tensors), workers.broadcast(scalars))
     prepare_network(state.model.network, settings)
     if settings.has_sharded_weights and workers.count > 1:
         shard_weights(state)
@@ -230,7 +128,7 @@ def train(
             workers.check_agreement(replicated, step=state.step)
             model = state.averaged_model
             record = _evaluate(model, state, evaluation, gathered, settings) if workers.is_first else None
-            record = workers.share(record)
+            record = workers.broadcast(record)
             reason = doctor.run_away(record, state.history, num_features=state.model.event_shape.numel())
         else:
             reason = f"the gradient norm at step {state.step} is {norm}"
@@ -243,15 +141,15 @@ def train(
         state.history.append(record)
         if evaluation.redraw is not None:
             evaluation.redraw(state)
-        state.drawn = workers.share_tensors(state.drawn)
+        state.drawn = workers.broadcast_tensors(state.drawn)
         good = state.to_tensors()
         if evaluation.on_record is not None and workers.is_first:
             evaluation.on_record(record)
-        if workers.share(evaluation.save is not None):
+        if workers.broadcast(evaluation.save is not None):
             tensors = whole_tensors_of_first(good[0], workers)
             if workers.is_first and evaluation.save is not None:
                 evaluation.save(tensors, good[1])
-        is_late = workers.share(evaluation.deadline is not None and time.monotonic() > evaluation.deadline)
+        is_late = workers.broadcast(evaluation.deadline is not None and time.monotonic() > evaluation.deadline)
         if is_late:
             break
     if state.whole_model is not None:
@@ -323,7 +221,7 @@ def _keep_best(state: TrainingState, record: dict[str, Any], evaluation: Evaluat
         score = SelectionScore(-record["validation_loss"])
     else:
         found = dataclasses.asdict(evaluation.score(model)) if workers.is_first else None
-        score = SelectionScore(**workers.share(found))
+        score = SelectionScore(**workers.broadcast(found))
     record["selection_score"], record["selected_level"] = score.value, score.level
     record |= score.details
     if score.value > state.best_score:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from drl_density.run_folder import SETTINGS, RunFolder
+from drl_density.run_folder import RunFolder
 
 FIT = ["-m", "drl_density.cli", "fit", "banana", "--settings.num-levels", "5", "--settings.width", "24"]
 FIT += ["--settings.training.num-steps", "600", "--settings.training.evaluate-every", "20"]
@@ -29,7 +29,7 @@ FIT += ["--settings.num-pool-draws", "50"]
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
     """Start the fit, or go on with it."""
-    how = "--resume" if (folder / SETTINGS).is_file() else "--force"
+    how = "--resume" if RunFolder(folder).settings.is_file() else "--force"
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *FIT, "--out", str(folder), how]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

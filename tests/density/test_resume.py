@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -73,7 +74,7 @@ def test_killed_at_any_write(moment, data, whole, tmp_path, monkeypatch):
 
     def killed(self, name, content):
         if next(count) == at:
-            (self.path / f".{name}.half").write_text("half a file")
+            (self.path / f".{Path(name).name}.half").write_text("half a file")
             raise Killed
         write(self, name, content)
 

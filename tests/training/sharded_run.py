@@ -19,6 +19,7 @@ from drl_density.networks import (
     UNetSettings,
 )
 from drl_density.parallel import joined_workers
+from drl_density.parallel.whole_tensors import local_part, whole_tensors
 from drl_density.run_folder import RunFolder
 from drl_density.training import (
     CooperativeRecovery,
@@ -29,7 +30,7 @@ from drl_density.training import (
     new_state,
 )
 from drl_density.training.gradient_step import gradient_step, prepare_network
-from drl_density.training.sharded_weights import local_part, shard_weights, whole_tensors
+from drl_density.training.sharded_weights import shard_weights
 
 SHAPE = (1, 8, 8)
 CASES = ("adjusted", "checkpointed", "langevin", "normal", "cooperative", "denoising", "unet")

@@ -120,7 +120,7 @@ def test_a_run_begun_by_one_process_goes_on_with_two(alone, tmp_path):
 
 def test_a_lost_process_is_said(pair):
     words = (pair / "lost.txt").read_text()
-    assert "another process of this run is gone" in words
+    assert "another process of this run has stopped" in words
     assert "start the same command again" in words
 
 
@@ -159,8 +159,8 @@ def test_bad_shards():
     with pytest.raises(ValueError, match="num_shards must divide batch_size"):
         TrainingSettings(batch_size=10, num_shards=3)
     with pytest.raises(ValueError, match="3 processes need at least as many shards"):
-        Workers(0, 3).own(2)
-    assert [list(Workers(rank, 2).own(5)) for rank in (0, 1)] == [[0, 1], [2, 3, 4]]
+        Workers(0, 3).own_shards(2)
+    assert [list(Workers(rank, 2).own_shards(5)) for rank in (0, 1)] == [[0, 1], [2, 3, 4]]
 
 
 def test_a_fit_of_several_processes_needs_a_folder(tiny_data, monkeypatch):

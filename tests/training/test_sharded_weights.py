@@ -10,9 +10,10 @@ from drl_density.density import FitSettings, ImageSettings
 from drl_density.density.fitting.memory import footprint
 from drl_density.errors import WorkerLost
 from drl_density.parallel import Workers
+from drl_density.parallel.whole_tensors import gathered_weights, is_sharded, whole
 from drl_density.run_folder import RunFolder
 from drl_density.training import sharded_weights, trainer
-from drl_density.training.sharded_weights import gathered_weights, is_sharded, shard_weights, whole
+from drl_density.training.sharded_weights import shard_weights
 from tests.training.pairs import start_pair
 from tests.training.sharded_run import CASES, steps
 from tests.training.two_mode_run import STATE, fresh, run
@@ -101,7 +102,7 @@ def test_a_process_lost_in_a_step_of_cut_weights_is_said(tmp_path):
     assert second.wait(60) == -9
     second.communicate()
     assert first.returncode == 1
-    assert "WorkerLost: another process of this run is gone" in words
+    assert "WorkerLost: another process of this run has stopped" in words
     assert (tmp_path / "run" / "step_10.safetensors").is_file()
 
 

@@ -54,7 +54,7 @@ def run(folder, batches=draw, settings=SETTINGS):
     if workers.is_first:
         store = RunFolder.open(folder) if (folder / "settings.json").is_file() else RunFolder.create(folder)
         store.write_json("settings.json", {"stage": "training"})
-        if store.has(STATE):
+        if store.state.is_file():
             state.load_tensors(*store.read_tensors(STATE))
 
     def save(tensors, scalars):
@@ -76,7 +76,7 @@ def main():
     settings = dataclasses.replace(SETTINGS, has_sharded_weights=args.sharded)
     torch.set_num_threads(1)
     with joined_workers() as workers:
-        own_shards = len(workers.own(SETTINGS.num_shards))
+        own_shards = len(workers.own_shards(SETTINGS.num_shards))
         kills = dict(enumerate(args.kill))
         doomed, last_step = map(int, kills.get(num_restarts(), "-1:0").split(":"))
         calls = []

@@ -27,7 +27,7 @@ from drl_density.distillation import (
 )
 from drl_density.errors import DataError, RunFolderError
 from drl_density.literals import check_literals
-from drl_density.run_folder import GENERATOR, RunFolder
+from drl_density.run_folder import RunFolder
 from drl_density.samplers import CorrectionSettings, DDIMSettings, sample_corrected
 
 if TYPE_CHECKING:
@@ -135,7 +135,8 @@ class Generator:
             "settings": dataclasses.asdict(self.settings),
             "losses": self.losses,
         }
-        RunFolder.open(path).write_tensors(GENERATOR, tensors, values)
+        folder = RunFolder.open(path)
+        folder.write_tensors(folder.generator, tensors, values)
 
     def _to_data(self, u: Tensor) -> Tensor:
         with torch.no_grad():
@@ -195,10 +196,10 @@ def load_generator(path: str | Path, *, device: str | torch.device | None = None
         RunFolderError: no or an unfinished run, or none distilled.
     """
     folder = RunFolder.open(path)
-    if not folder.has(GENERATOR):
+    if not folder.generator.is_file():
         raise RunFolderError(f"{path} holds no generator: make one with drl-density distill {path} --method mmd")
     density = load_density(path).to(device)
-    tensors, values = folder.read_tensors(GENERATOR)
+    tensors, values = folder.read_tensors(folder.generator)
     try:
         settings = DistillSettings(**values["settings"])
         network = _fresh(density, settings, torch.Generator().manual_seed(0))

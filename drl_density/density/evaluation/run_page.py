@@ -12,15 +12,15 @@ from drl_density.reports import ReportPage
 from drl_density.run_folder import RunFolder
 
 
-def diagnosis_file(diagnosis: Diagnosis) -> str:
-    """Name of the file that keeps a diagnosis: one for each level and kind of target.
+def diagnosis_name(diagnosis: Diagnosis) -> str:
+    """Name of a diagnosis in its run folder, by kind of target and level: see :meth:`RunFolder.diagnosis`.
 
     Args:
-        diagnosis: whose level and kind of target name the file.
+        diagnosis: long chains on one level, marginal or recovery conditional.
     """
     attributes = diagnosis.tree.attrs
     kind = "recovery" if attributes["is_recovery"] else "level"
-    return f"diagnosis_{kind}_{attributes['level']:g}.nc"
+    return f"{kind}_{attributes['level']:g}"
 
 
 def run_page(path: str | Path) -> ReportPage:
@@ -32,9 +32,9 @@ def run_page(path: str | Path) -> ReportPage:
     Raises:
         RunFolderError: nothing was evaluated or diagnosed there.
     """
-    path = Path(path)
-    pages = [LikelihoodReport.load(path / "report.nc").page()] if (path / "report.nc").is_file() else []
-    pages += [Diagnosis.load(file).page() for file in sorted(path.glob("diagnosis_*.nc"))]
+    folder = RunFolder(path)
+    pages = [LikelihoodReport.load(folder.report).page()] if folder.report.is_file() else []
+    pages += [Diagnosis.load(file).page() for file in folder.diagnoses]
     if not pages:
         raise RunFolderError(f"{path} holds no report and no diagnosis; make one with drl-density evaluate or diagnose")
     return dataclasses.replace(pages[0], others=tuple(pages[1:]))
@@ -49,5 +49,6 @@ def write_run_page(path: str | Path) -> Path:
     Returns:
         The path of the page.
     """
-    RunFolder.open(path).write_text("report.html", run_page(path).to_html())
-    return Path(path) / "report.html"
+    folder = RunFolder.open(path)
+    folder.write_text(folder.page, run_page(path).to_html())
+    return folder.page

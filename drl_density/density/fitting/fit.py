@@ -73,7 +73,7 @@ def fit(
     Returns:
         The fitted :class:`Density`, normalised by annealed importance sampling.
 
-    Under ``torchrun`` (inside :func:`~drl_density.training.joined_workers`) the processes train together, each on its
+    Under ``torchrun`` (inside :func:`~drl_density.parallel.joined_workers`) the processes train together, each on its
     shards of every batch; the first alone writes to ``out``, and all return its density.
 
     Raises:
@@ -96,11 +96,11 @@ def fit(
         folder = TrainingFolder.prepare(out, resume=resume, force=force)
     asked = settings or FitSettings()
     saved = folder.saved(dataset, asked, seed=seed) if folder is not None and resume else None
-    if workers.share(saved is not None and folder.is_finished):
+    if workers.broadcast(saved is not None and folder.is_finished):
         if progress and workers.is_first:
             tqdm.write(f"the run in {out} is finished; to train it longer, start anew with --force")
         return Density.load(out, device=place)
-    saved = workers.share(None if saved is None else saved.to_dict())
+    saved = workers.broadcast(None if saved is None else saved.to_dict())
     settings = _sharded(asked, workers) if saved is None else FitSettings.from_dict(saved)
     table = prepare_table(dataset, settings.transform, base=settings.base)
     settings = settings.resolve(
@@ -116,7 +116,7 @@ def fit(
         reserve = finishing_seconds(table, settings, seed=seed, device=place)
         left = max_minutes - (time.monotonic() - started + reserve) / 60
         settings, forecast = within_time(table, settings, left, seed=seed, device=place)
-        settings = FitSettings.from_dict(workers.share(settings.to_dict()))
+        settings = FitSettings.from_dict(workers.broadcast(settings.to_dict()))
         if progress and workers.is_first:
             tqdm.write(
                 f"forecast: {settings.training.num_steps} steps, {forecast:.0f} s of training, then {reserve:.0f} s"

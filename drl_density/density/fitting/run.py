@@ -13,12 +13,12 @@ from torch import Tensor
 from drl_density.datasets import Dataset
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.errors import RunFolderError
-from drl_density.run_folder import SETTINGS, RunFolder
+from drl_density.run_folder import RunFolder
 from drl_density.training import SaveState, TrainingState, history_dataset
 
 if TYPE_CHECKING:
     from drl_density.density.fitted import Density
-from drl_density.density.storage import HISTORY, STATE, run_stage, write_density
+from drl_density.density.storage import run_stage, write_density
 
 
 class TrainingFolder:
@@ -28,8 +28,8 @@ class TrainingFolder:
         self.folder = folder
         self.tensors: dict[str, torch.Tensor] = {}
         self.values: dict[str, Any] = {}
-        if folder.has(STATE):
-            self.tensors, self.values = folder.read_tensors(STATE)
+        if folder.state.is_file():
+            self.tensors, self.values = folder.read_tensors(folder.state)
 
     @classmethod
     def prepare(cls, path: str | Path, *, resume: bool, force: bool) -> TrainingFolder:
@@ -51,9 +51,9 @@ class TrainingFolder:
                 written there without being fitted there.
         """
         path = self.folder.path
-        if not self.folder.has(SETTINGS):
+        if not self.folder.settings.is_file():
             return None
-        values = self.folder.read_json(SETTINGS)
+        values = self.folder.read_json(self.folder.settings)
         if self.is_finished and values.get("rows") is None:
             raise RunFolderError(
                 f"{path} holds a finished density that was not fitted there: load it, or start anew with --force"
@@ -61,7 +61,7 @@ class TrainingFolder:
         try:
             settings, began_with = FitSettings.from_dict(values["fit"]), values["seed"]
         except (KeyError, TypeError) as error:
-            raise RunFolderError(f"{path}: {SETTINGS} is damaged or of another version ({error!r})") from error
+            raise RunFolderError(f"{self.folder.settings} is damaged or of another version ({error!r})") from error
         if began_with != seed:
             raise RunFolderError(
                 f"the run in {path} was begun with seed {began_with}, now asked for {seed}: give the same"
@@ -84,7 +84,7 @@ class TrainingFolder:
     def begin(self, dataset: Dataset, settings: FitSettings, *, seed: int) -> None:
         """Write what a resumed run must know before the first step."""
         self.folder.write_json(
-            SETTINGS,
+            self.folder.settings,
             {
                 "stage": "training",
                 "fit": settings.to_dict(),
@@ -101,8 +101,8 @@ class TrainingFolder:
         def save(tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
             self.tensors |= {prefix + key: tensor for key, tensor in tensors.items()}
             self.values[prefix] = scalars
-            self.folder.write_tensors(STATE, self.tensors, self.values)
-            self.folder.write_dataset(HISTORY, history_dataset(scalars["history"]))
+            self.folder.write_tensors(self.folder.state, self.tensors, self.values)
+            self.folder.write_dataset(self.folder.history, history_dataset(scalars["history"]))
 
         return save
 
@@ -115,7 +115,7 @@ class TrainingFolder:
 
     def finish(self, density: Density) -> None:
         """Write the finished density, with what a run started once more is compared with."""
-        write_density(self.folder, density, rows=self.folder.read_json(SETTINGS).get("rows"))
+        write_density(self.folder, density, rows=self.folder.read_json(self.folder.settings).get("rows"))
 
 
 def _fingerprint(dataset: Dataset) -> str:

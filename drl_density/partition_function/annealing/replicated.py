@@ -7,14 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from drl_density.errors import RunFolderError
+from drl_density.parallel import Workers
 from drl_density.partition_function.annealing.path import AnnealingPath
 from drl_density.partition_function.annealing.plan import plan_annealing
 from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.annealing.settings import AISSettings
-from drl_density.run_folder import SETTINGS, RunFolder
+from drl_density.run_folder import RunFolder
 from drl_density.weights import LogPartitionEstimate, combine_replicates, judge_estimate, log_mean_exp
 
 
@@ -53,15 +54,14 @@ def replicated_annealing(
     """
     settings = settings or AISSettings()
     plan = plan_annealing(path, settings, generator=torch.Generator().manual_seed(seed))
-    rank, world = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
-    store = None if folder is None else _open(folder, settings, seed, rank)
-    if world > 1:
-        distributed.barrier()
+    workers = Workers.current()
+    store = None if folder is None else _open(folder, settings, seed, workers)
+    workers.wait()
     one = dataclasses.replace(settings, num_replicates=1, num_kept=0)
     own: dict[int, Tensor] = {}
-    for replicate in range(rank, settings.num_replicates, world):
+    for replicate in range(workers.rank, settings.num_replicates, workers.count):
         name = f"replicate_{replicate:04d}.safetensors"
-        if store is not None and store.has(name):
+        if store is not None and (store.path / name).is_file():
             own[replicate] = store.read_tensors(name)[0]["log_weights"]
         else:
             generator = torch.Generator().manual_seed(seed + 104_729 * (replicate + 1))
@@ -70,26 +70,22 @@ def replicated_annealing(
                 store.write_tensors(name, {"log_weights": own[replicate]})
         if on_replicate is not None:
             on_replicate(_line(list(own.values())))
-    parts: list[dict[int, Tensor]] = [own]
-    if world > 1:
-        parts = [{} for _ in range(world)]
-        distributed.all_gather_object(parts, own)
-    weights = {replicate: rows for part in parts for replicate, rows in part.items()}
-    log_weights = torch.stack([weights[replicate] for replicate in range(settings.num_replicates)])
+    parts = workers.gather_tensors({str(replicate): rows for replicate, rows in own.items()})
+    weights = {name: rows for part in parts for name, rows in part.items()}
+    log_weights = torch.stack([weights[str(replicate)] for replicate in range(settings.num_replicates)])
     return judge_estimate(log_weights, bias="lower", details={"num_densities": len(path.log_densities), "seed": seed})
 
 
-def _open(folder: str | Path, settings: AISSettings, seed: int, rank: int) -> RunFolder:
+def _open(folder: str | Path, settings: AISSettings, seed: int, workers: Workers) -> RunFolder:
     wanted = {"seed": seed, "settings": repr(settings)}
-    path = Path(folder)
-    if not (path / SETTINGS).is_file():
-        if rank > 0:
-            return RunFolder(path)
-        store = RunFolder.create(path)
-        store.write_json(SETTINGS, {"stage": "annealing", **wanted})
+    store = RunFolder(folder)
+    if not store.settings.is_file():
+        if workers.is_first:
+            store = RunFolder.create(folder)
+            store.write_json(store.settings, {"stage": "annealing", **wanted})
         return store
-    store = RunFolder.open(path)
-    found = store.read_json(SETTINGS)
+    store = RunFolder.open(folder)
+    found = store.read_json(store.settings)
     different = [name for name, value in wanted.items() if found.get(name) != value]
     if different:
         raise RunFolderError(
