@@ -12,6 +12,7 @@ from drl_density.bases import NoisedGaussianMixture, QuadraticBase
 from drl_density.devices import whole_float32
 from drl_density.distributions import ChainSampler, EnergyDistribution, RecoveryDistribution, SamplerPolicy
 from drl_density.execution import ExecutedModule
+from drl_density.networks import contract
 from drl_density.schedule import Level, NoiseSchedule
 from drl_density.shapes import per_row
 
@@ -124,7 +125,7 @@ class EnergySequence(ExecutedModule):
         self.base = base if has_base else None
         self.constants = LogNormalizers(generator=generator)
         if is_integrable is None:
-            is_integrable = bool(getattr(network, "has_bounded_growth" if has_base else "is_integrable", False))
+            is_integrable = contract.has_bounded_growth(network) if has_base else contract.is_integrable(network)
         self.is_integrable = is_integrable
         if dtype is not None:
             self.to(dtype)

@@ -14,8 +14,8 @@ from drl_density.density.ensemble import join
 from drl_density.model import EnergySequence, LogNormalizers
 from drl_density.networks import (
     MLP,
-    Composed,
     Ensemble,
+    LabelSum,
     MLPSettings,
     ResidualEnergy,
     ResidualSettings,
@@ -37,7 +37,7 @@ KINDS: dict[str, tuple[type[nn.Module], type]] = {
 
 def image_network_to_values(network: nn.Module) -> dict[str, Any]:
     """Plain values of an energy or initialiser over images."""
-    if isinstance(network, Composed):
+    if isinstance(network, LabelSum):
         inner = image_network_to_values(network.network)
         return {**inner, "labels": list(network.labels), "label_weights": list(network.weights)}
     if isinstance(network, StepCalibrated):
@@ -55,7 +55,7 @@ def image_network_from_values(values: dict[str, Any]) -> nn.Module:
         ones = torch.ones(values["num_calibrated"], dtype=torch.float64)
         network = StepCalibrated(network, -ones.cumsum(0), ones, ones)
     if "labels" in values:
-        network = Composed(network, values["labels"], values["label_weights"])
+        network = LabelSum(network, values["labels"], values["label_weights"])
     return network
 
 

@@ -1,15 +1,17 @@
-"""Scalar networks over a point and its log signal-to-noise ratio.
+"""Networks that map a point and its log signal-to-noise ratio to one number, and the layers they are made of.
 
-The contract: ``network(x, log_snr) -> (batch,)`` for ``x`` of shape ``(batch, *event)`` and ``log_snr`` of shape
-``(batch,)``, or ``()`` when all rows share one level (the cheap case of sampling). A network
-knows nothing of levels, steps or temperature, and has an attribute ``has_bounded_growth`` that
-says whether its output grows at most linearly in |x|, which is what makes exp(quadratic base + network) integrable.
-A network with labels takes them as a third argument. The initialiser's output has the shape of ``x``.
+:mod:`drl_density.networks.contract` states what an energy sequence expects of its network. A network is a function of the
+continuous log-SNR alone: levels, step sizes and temperatures belong to the sequence. :class:`UNet` is the exception with an
+output of the shape of ``x``; it proposes starting points of chains in cooperative training.
 """
 
-from drl_density.networks.guidance import Composed, composed, guided
-from drl_density.networks.mlp import MLP, Ensemble, MLPSettings
-from drl_density.networks.residual import MULTIPLIERS, ResidualEnergy, ResidualSettings
+from drl_density.networks.contract import Checkpointable, DeclaresGrowth, DeclaresIntegrability, checkpointable_modules
+from drl_density.networks.ensemble import Ensemble
+from drl_density.networks.images.residual import MULTIPLIERS, ResidualEnergy, ResidualSettings
+from drl_density.networks.images.unet import UNet, UNetSettings
+from drl_density.networks.images.unet_energy import UNetEnergy, UNetEnergySettings
+from drl_density.networks.label_guidance import LabelSum, combine_labels, guide_by_label
+from drl_density.networks.mlp import MLP, MLPSettings
 from drl_density.networks.spectral_norm import (
     SpectralWeight,
     frozen_power_iteration,
@@ -17,14 +19,15 @@ from drl_density.networks.spectral_norm import (
     settle_power_iteration,
 )
 from drl_density.networks.step_calibrated import StepCalibrated
-from drl_density.networks.unet import UNet, UNetSettings
-from drl_density.networks.unet_energy import UNetEnergy, UNetEnergySettings
 
 __all__ = [
     "MLP",
     "MULTIPLIERS",
-    "Composed",
+    "Checkpointable",
+    "DeclaresGrowth",
+    "DeclaresIntegrability",
     "Ensemble",
+    "LabelSum",
     "MLPSettings",
     "ResidualEnergy",
     "ResidualSettings",
@@ -34,9 +37,10 @@ __all__ = [
     "UNetEnergy",
     "UNetEnergySettings",
     "UNetSettings",
-    "composed",
+    "checkpointable_modules",
+    "combine_labels",
     "frozen_power_iteration",
-    "guided",
+    "guide_by_label",
     "held_weights",
     "settle_power_iteration",
 ]

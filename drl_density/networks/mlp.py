@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,15 +14,15 @@ from drl_density.networks.distinct_levels import by_row, distinct_levels
 
 @dataclass(frozen=True)
 class MLPSettings:
-    """Size of an :class:`MLP`.
+    """Sizes of an :class:`MLP`.
 
     Attributes:
         num_features: length d of the input vector.
-        width: hidden units.
-        num_blocks: residual blocks.
-        num_fourier_features: random Fourier features of the input, 0 for none; they let the energy bend in low
+        width: number of hidden units in every layer.
+        num_blocks: number of residual blocks.
+        num_fourier_features: number of random Fourier features of the input, 0 for none. They let the energy bend in low
             dimension.
-        fourier_scale: standard deviation of their frequencies, radians per unit of x.
+        fourier_scale: standard deviation of the features' frequencies, in radians per unit of x.
         dropout: share of hidden units dropped in training mode.
     """
 
@@ -39,17 +38,20 @@ class MLP(nn.Module):
     r"""Residual GELU network :math:`g(x, \lambda)` with a readout that depends on the noise level.
 
     Each block is :math:`h \leftarrow h + W_2\,\mathrm{gelu}(W_1 h (1 + a(\lambda)) + b(\lambda))`; the output is
-    :math:`\langle v(\lambda), \mathrm{gelu}(h)\rangle`. The readout starts at zero, so a new sequence of models *is* its
-    Gaussian base. Every part grows at most linearly in x.
+    :math:`\langle v(\lambda), \mathrm{gelu}(h)\rangle`. The readout starts at zero, so a new sequence of models equals its
+    base. Every part grows at most linearly in x.
 
     Args:
-        settings: sizes.
+        settings: sizes of the network.
         generator: source of the random frequencies and weights.
 
     >>> network = MLP(MLPSettings(num_features=3))
     >>> network(torch.zeros(5, 3), torch.zeros(5)).shape
     torch.Size([5])
     """
+
+    frequencies: Tensor
+    level_frequencies: Tensor
 
     has_bounded_growth = True
 
@@ -60,6 +62,7 @@ class MLP(nn.Module):
         num_inputs = settings.num_features + 2 * settings.num_fourier_features
         frequencies = torch.randn(settings.num_features, settings.num_fourier_features, generator=generator)
         self.register_buffer("frequencies", frequencies * settings.fourier_scale)
+        # Log-SNRs span 10 to 20 units: periods of 4 to 63 units resolve single levels, and the longest does not repeat.
         self.register_buffer("level_frequencies", torch.linspace(0.1, 1.5, 12))
         self.embed_level = nn.Sequential(nn.Linear(25, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
         self.embed = nn.Linear(num_inputs, width)
@@ -86,7 +89,11 @@ class MLP(nn.Module):
         return self.embed_level(torch.cat([scaled, angles.sin(), angles.cos()], -1))
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """g(x, lambda) for ``x`` of shape ``(batch, d)`` and ``log_snr`` of shape ``(batch,)`` or ``()``: ``(batch,)``.
+        """Evaluate g(x, lambda), shape ``(batch,)``.
+
+        Args:
+            x: vectors ``(batch, num_features)``.
+            log_snr: ``()`` for all rows or ``(batch,)``.
 
         Raises:
             ValueError: vectors of another length.
@@ -106,43 +113,3 @@ class MLP(nn.Module):
             state = state + project(self.dropout(functional.gelu(hidden(state) * gain + shift)))
         readout = by_row(self.readout(level), row_level)
         return (readout[..., :-1] * functional.gelu(state)).sum(-1) + readout[..., -1]
-
-
-class Ensemble(nn.Module):
-    """The mean of several networks' outputs: averaging energies is a geometric mean of their densities.
-
-    Args:
-        networks: members of one contract, each maps ``(batch, *event)`` and log-SNR to ``(batch,)``.
-
-    Raises:
-        ValueError: no members.
-
-    >>> both = Ensemble([MLP(MLPSettings(2, width=8)), MLP(MLPSettings(2, width=8))])
-    >>> both(torch.zeros(3, 2), torch.zeros(3)).shape, both.has_bounded_growth
-    (torch.Size([3]), True)
-    """
-
-    def __init__(self, networks: Sequence[nn.Module]) -> None:
-        super().__init__()
-        if not networks:
-            raise ValueError("an ensemble needs at least one network, got none")
-        self.networks = nn.ModuleList(networks)
-
-    @property
-    def has_bounded_growth(self) -> bool:
-        """True when every member's output grows at most linearly."""
-        return all(getattr(network, "has_bounded_growth", False) for network in self.networks)
-
-    @property
-    def is_integrable(self) -> bool:
-        """True when exp(mean of the members) has a finite integral because every member's has (Hoelder)."""
-        return all(getattr(network, "is_integrable", False) for network in self.networks)
-
-    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """The mean over members, shape ``(batch,)``.
-
-        Args:
-            x: ``(batch, *event)``.
-            log_snr: ``()`` or ``(batch,)``.
-        """
-        return torch.stack([network(x, log_snr) for network in self.networks]).mean(0)

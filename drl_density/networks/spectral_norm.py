@@ -2,8 +2,8 @@ r"""Layers whose weight is divided by its largest singular value, found by power
 
 .. math:: W / \sigma(W), \qquad \sigma(W) \approx u^\top W v, \quad v \propto W^\top u, \quad u \leftarrow W v / |W v|
 
-A training pass stores the iterated u. In evaluation mode, and inside :func:`frozen_power_iteration`, u stays: a
-network whose weights moved between a proposal and its acceptance would have no fixed density to accept against.
+A training pass stores the iterated u. In evaluation mode, and inside :func:`frozen_power_iteration`, u is fixed: if weights
+moved between a proposal and its acceptance, the density would not be the same at both.
 
 Source: Miyato et al. 2018; the rules of use of Gao et al. 2021's release (``nn.py``).
 """
@@ -20,21 +20,27 @@ from torch.nn import functional
 
 
 class SpectralWeight(nn.Module):
-    """A weight that hands itself out normalised.
+    """A weight whose call returns it divided by its largest singular value.
+
+    Attributes:
+        held: the normalised weight that every call returns while it is set; see :func:`held_weights`.
+        is_frozen: whether training passes leave u unchanged; see :func:`frozen_power_iteration`.
 
     Args:
-        shape: (outputs, inputs, *kernel).
-        is_zero: divide by the singular value only where it exceeds 1, so that the norm may stay below 1:
+        shape: shape of the weight (outputs, inputs, *kernel).
+        is_zero: whether to divide only by a singular value above 1, so that the norm may be below 1:
             W / sigma * min(sigma, 1).
-        is_normalized: False hands out the plain weight.
-        variance: of the initial values, times the mean of fan in and fan out.
-        generator: source of the initial values, which are uniform.
+        is_normalized: whether to normalise; False returns the plain weight.
+        variance: variance of the initial values, times the mean of fan-in and fan-out.
+        generator: source of the uniform initial values.
 
     >>> weight = SpectralWeight((4, 3), generator=torch.Generator().manual_seed(0))
     >>> settle_power_iteration(weight, num_iterations=100)
     >>> round(float(torch.linalg.matrix_norm(weight().detach(), 2)), 3)
     1.0
     """
+
+    u: Tensor
 
     def __init__(
         self,
@@ -51,27 +57,31 @@ class SpectralWeight(nn.Module):
         self.weight = nn.Parameter(torch.empty(shape).uniform_(-bound, bound, generator=generator))
         self.is_zero, self.is_normalized, self.is_frozen = is_zero, is_normalized, False
         self.held: Tensor | None = None
-        self.room: Tensor | None = None
+        self._storage: Tensor | None = None
         if is_normalized:
             self.register_buffer("u", functional.normalize(torch.randn(shape[0], generator=generator), dim=0))
 
     def hold(self) -> None:
-        """Hand out this weight, without a gradient, until ``held`` is None again; it stands in one place every time."""
+        """Return the present normalised weight, without a gradient, from every call until ``held`` is None again.
+
+        Its memory is reused from one time to the next, so that recorded CUDA graphs read the present values.
+        """
         with torch.no_grad():
             weight = self()
-            if self.room is None or (self.room.device, self.room.dtype) != (weight.device, weight.dtype):
-                self.room = torch.empty_like(weight)
-            self.held = self.room.copy_(weight)
+            storage = self._storage
+            if storage is None or (storage.device, storage.dtype) != (weight.device, weight.dtype):
+                storage = self._storage = torch.empty_like(weight)
+            self.held = storage.copy_(weight)
 
     def iterate(self) -> tuple[Tensor, Tensor]:
-        """(u, v) after one power iteration from the stored u, which is left alone."""
+        """Compute (u, v) by one power iteration from the stored u, which stays unchanged."""
         with torch.no_grad():
             matrix = self.weight.flatten(1)
             v = functional.normalize(matrix.T @ self.u, dim=0, eps=1e-30)
             return functional.normalize(matrix @ v, dim=0, eps=1e-30), v
 
     def forward(self) -> Tensor:
-        """The weight as the layer uses it; differentiable, the gradient of sigma included."""
+        """Compute the weight that the layer uses; differentiable, including sigma."""
         if self.held is not None:
             return self.held
         if not self.is_normalized:
@@ -84,13 +94,13 @@ class SpectralWeight(nn.Module):
 
 
 class SpectralConv2d(nn.Module):
-    """3x3 convolution (or 1x1) that keeps height and width, with a normalised weight, a bias and perhaps a gain.
+    """Convolution that keeps height and width, with a normalised weight, a bias and, if ``is_zero``, a gain.
 
     Args:
-        num_inputs: channels in.
-        num_outputs: channels out.
-        size: of the kernel, odd.
-        is_zero: see :class:`SpectralWeight`; brings a learnt gain per channel, which multiplies the biased output.
+        num_inputs: number of input channels.
+        num_outputs: number of output channels.
+        size: side of the kernel, an odd number.
+        is_zero: see :class:`SpectralWeight`; adds a learned gain per channel, which multiplies the biased output.
         is_normalized: whether the weight is normalised.
         variance: see :class:`SpectralWeight`.
         generator: source of the initial values.
@@ -108,14 +118,19 @@ class SpectralConv2d(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        rules = {"is_zero": is_zero, "is_normalized": is_normalized, "variance": variance, "generator": generator}
-        self.kernel = SpectralWeight((num_outputs, num_inputs, size, size), **rules)
+        self.kernel = SpectralWeight(
+            (num_outputs, num_inputs, size, size),
+            is_zero=is_zero,
+            is_normalized=is_normalized,
+            variance=variance,
+            generator=generator,
+        )
         self.bias = nn.Parameter(torch.zeros(num_outputs))
         self.gain = nn.Parameter(torch.ones(num_outputs)) if is_zero else None
         self.padding = size // 2
 
     def forward(self, x: Tensor, shift: Tensor | None = None) -> Tensor:
-        """Convolve ``(batch, num_inputs, h, w)``; ``shift`` ``(batch, num_outputs)`` is added to the bias."""
+        """Convolve ``(batch, num_inputs, h, w)``; ``shift`` ``(batch, num_outputs)`` adds to the bias."""
         weight, bias = self.kernel(), self.bias
         if self.gain is not None:
             weight, bias = weight * self.gain[:, None, None, None], bias * self.gain
@@ -126,7 +141,7 @@ class SpectralConv2d(nn.Module):
 
 
 class SpectralLinear(nn.Module):
-    """A dense layer with a weight that is normalised unless told otherwise."""
+    """Dense layer whose weight is spectrally normalised unless ``is_normalized`` is False."""
 
     def __init__(
         self,
@@ -141,18 +156,18 @@ class SpectralLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(..., num_inputs)``."""
+        """Map ``(..., num_inputs)`` to ``(..., num_outputs)``."""
         return functional.linear(x, self.kernel(), self.bias)
 
 
 @contextmanager
 def frozen_power_iteration(network: nn.Module) -> Iterator[None]:
-    """Inside, training-mode passes leave every stored u alone: the network is one function throughout.
+    """Context in which training passes leave every stored u unchanged, so that the network is one function throughout.
 
-    The weights it uses are those that the next training pass will use, so chains and the loss after them agree.
+    Its weights are those that the next training pass will use, so chains and the loss after them agree.
 
     Args:
-        network: whose normalised weights, at any depth, are meant.
+        network: module that contains the normalised weights, at any depth.
 
     >>> weight = SpectralWeight((4, 3))
     >>> before = weight.u.clone()
@@ -174,12 +189,12 @@ def frozen_power_iteration(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def held_weights(network: nn.Module) -> Iterator[None]:
-    """Inside, normalised weights are computed once, and power iterations stand still: for chains, which move x alone.
+    """Context in which normalised weights are computed once and power iterations pause, for chains, which move x alone.
 
-    Same bits as :func:`frozen_power_iteration`, and no gradient for the weights, which stand in the same place every time.
+    Results are bit for bit those of :func:`frozen_power_iteration`, but weights get no gradient.
 
     Args:
-        network: whose normalised weights, at any depth, are meant.
+        network: module that contains the normalised weights, at any depth.
 
     >>> weight = SpectralWeight((4, 3))
     >>> with held_weights(weight):
@@ -199,11 +214,13 @@ def held_weights(network: nn.Module) -> Iterator[None]:
 
 
 def settle_power_iteration(network: nn.Module, *, num_iterations: int = 100) -> None:
-    """Iterate every u to its weight, in place: averaged weights come with the u of other weights.
+    """Iterate every u until it fits its weight, in place.
+
+    Averaged weights need this, because they come with the u of other weights.
 
     Args:
-        network: whose normalised weights, at any depth, are meant.
-        num_iterations: of the power method at most; a u that no longer moves is left as it is.
+        network: module that contains the normalised weights, at any depth.
+        num_iterations: largest number of power iterations; a u that has converged stops earlier.
 
     >>> weight = SpectralWeight((4, 3))
     >>> settle_power_iteration(weight, num_iterations=200)
@@ -216,5 +233,6 @@ def settle_power_iteration(network: nn.Module, *, num_iterations: int = 100) -> 
             for index in range(num_iterations):
                 before = module.u.clone()
                 module.u.copy_(module.iterate()[0])
+                # Entries of u are at most 1 and have float32 rounding of 1e-7; reading the host costs time on a GPU.
                 if index % 10 == 9 and float((module.u - before).abs().max()) < 1e-6:
                     break

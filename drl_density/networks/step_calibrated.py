@@ -1,32 +1,35 @@
-r"""The papers' parametrisation of an energy, put behind the networks' contract.
+r"""The papers' parametrisation of an energy, wrapped so that it satisfies the networks' contract.
 
-The papers' network sees y = a x in place of x, and its output is a log density only after division by the squared
-Langevin step of the level:
+The papers' network takes y = a x instead of x. Its output becomes a log density only after division by the squared Langevin
+step of the level:
 
 .. math:: g(x, \lambda) = \tilde f(a x, \lambda) / s^2, \qquad \log Z^x = \log Z^y - d \log a
 
-Both a and s are kept here, so nobody outside can forget either of them or apply it twice.
+Both a and s are applied here and nowhere else, so that neither can be forgotten or applied twice.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
+from drl_density.networks.contract import has_bounded_growth
 from drl_density.networks.level_embedding import interpolate
 from drl_density.shapes import per_row
 
 
 class StepCalibrated(nn.Module):
-    r"""A raw network as an energy: input scaled by a, output divided by s^2, both continuous in the log-SNR.
+    r"""A raw network as an energy, with its input scaled by a and its output divided by s^2.
 
-    log a and log s are linear in the log-SNR between the levels at which they are given, and constant beyond, so that
-    discrete levels are met exactly and every level between them has a density too.
+    Between the given levels log a and log s are linear in the log-SNR; beyond them they are constant. Discrete levels are
+    therefore met exactly, and every level between them has a density too.
 
     Args:
-        network: f, see :mod:`drl_density.networks`.
-        level_log_snr: falling log-SNRs of levels 0..T-1.
-        step_alpha: a of each of those levels, shape ``(T,)``.
-        step_size: s of each, in the units of y, shape ``(T,)``.
+        network: the raw network f.
+        level_log_snr: falling log-SNRs of levels 0..T-1, shape ``(T,)``.
+        step_alpha: the scale a of each of those levels, shape ``(T,)``.
+        step_size: the step s of each level in the units of y, shape ``(T,)``.
 
     Raises:
         ValueError: tables of different length, or an a or s that is not positive.
@@ -44,6 +47,10 @@ class StepCalibrated(nn.Module):
     torch.Size([3])
     """
 
+    level_log_snr: Tensor
+    log_step_alpha: Tensor
+    log_step_size: Tensor
+
     def __init__(self, network: nn.Module, level_log_snr: Tensor, step_alpha: Tensor, step_size: Tensor) -> None:
         super().__init__()
         if not level_log_snr.shape == step_alpha.shape == step_size.shape or level_log_snr.ndim != 1:
@@ -60,44 +67,36 @@ class StepCalibrated(nn.Module):
 
     @property
     def has_bounded_growth(self) -> bool:
-        """As of the raw network: scaling changes no rate of growth."""
-        return bool(getattr(self.network, "has_bounded_growth", False))
+        """Whether the raw network's output grows at most linearly, which scaling does not change."""
+        return has_bounded_growth(self.network)
 
     @property
-    def settings(self) -> object:
-        """Of the raw network."""
+    def settings(self) -> Any:
+        """Settings of the raw network."""
         return self.network.settings
 
     def step_alpha_at(self, log_snr: Tensor) -> Tensor:
-        """a at each log-SNR.
-
-        Args:
-            log_snr: any shape.
-        """
+        """Evaluate a at log-SNRs of any shape."""
         return interpolate(self.level_log_snr, self.log_step_alpha, log_snr).exp()
 
     def step_size_at(self, log_snr: Tensor) -> Tensor:
-        """s at each log-SNR, in the units of y = a x.
-
-        Args:
-            log_snr: any shape.
-        """
+        """Evaluate s, in the units of y = a x, at log-SNRs of any shape."""
         return interpolate(self.level_log_snr, self.log_step_size, log_snr).exp()
 
     def log_z_offset(self, log_snr: Tensor, num_features: int) -> Tensor:
-        """log Z over x minus log Z over y = a x: -d log a. It is -1400 nats at a = 0.634 and d = 3072.
+        """Compute log Z over x minus log Z over y = a x, which is -d log a, in nats.
 
-        Args:
-            log_snr: any shape.
-            num_features: d.
+        The offset is large: -1400 nats at a = 0.634 and d = 3072.
         """
         return -num_features * interpolate(self.level_log_snr, self.log_step_alpha, log_snr)
 
     def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
-        """f(a x) / s^2 for ``x`` ``(batch, *event)`` and ``log_snr`` ``(batch,)`` or ``()``: ``(batch,)``.
+        """Evaluate f(a x) / s^2, shape ``(batch,)``.
 
         Args:
-            label: handed on to the network where it is given.
+            x: rows ``(batch, *event)``.
+            log_snr: ``()`` for all rows or ``(batch,)``.
+            label: integers ``(batch,)`` for a raw network with labels.
         """
         alpha = self.step_alpha_at(log_snr)
         if alpha.ndim:

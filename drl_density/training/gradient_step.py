@@ -16,7 +16,7 @@ from torch import Tensor
 
 from drl_density.devices import globally_seeded
 from drl_density.execution import precision
-from drl_density.networks import frozen_power_iteration, settle_power_iteration
+from drl_density.networks import checkpointable_modules, frozen_power_iteration, settle_power_iteration
 from drl_density.parallel.whole_tensors import gathered_weights
 from drl_density.parallel.workers import Workers
 from drl_density.training.objectives import Batches, LevelStatistics, Objective, ObjectiveValue
@@ -77,7 +77,7 @@ def prepare_network(network: torch.nn.Module, settings: TrainingSettings, *, bac
     if settings.is_channels_last:
         network.to(memory_format=torch.channels_last)
     if settings.is_checkpointed:
-        able = [module for module in network.modules() if hasattr(module, "is_checkpointed")]
+        able = checkpointable_modules(network)
         if not able:
             raise ValueError(f"{type(network).__name__} cannot checkpoint; train it with is_checkpointed=False")
         for module in able:

@@ -23,7 +23,7 @@ import drl_density as drl
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.execution import precision
 from drl_density.networks import ResidualEnergy, ResidualSettings, UNetEnergy
-from drl_density.networks.residual import NEARLY_ZERO
+from drl_density.networks.images.residual import NEARLY_ZERO
 from drl_density.training import DenoisingScoreMatching
 
 NUM_LEVELS, NUM_HELD_OUT = 8, 400

@@ -24,7 +24,7 @@ from drl_density.density.fitting.selection import AnnealedLikelihood
 from drl_density.density.fitting.table import prepare_table
 from drl_density.density.settings.presets import PRESETS
 from drl_density.errors import DataError, RunFolderError
-from drl_density.networks import ResidualEnergy, StepCalibrated, UNet, UNetEnergy, guided
+from drl_density.networks import ResidualEnergy, StepCalibrated, UNet, UNetEnergy, guide_by_label
 from drl_density.partition_function import sequence_path
 from drl_density.samplers import DDIMSettings, sample_ddim
 from drl_density.training import CooperativeRecovery, LangevinRecovery, RecoveryLikelihood
@@ -531,7 +531,7 @@ def test_score_matching_learns_labels(labelled):
     density = drl.fit(labelled, seed=0, settings=settings, progress=False)
     sides = []
     for place in (1, 2):
-        model = density.model.with_network(guided(density.model.network, place, 0.0))
+        model = density.model.with_network(guide_by_label(density.model.network, place, 0.0))
         ancestral = DDIMSettings(num_steps=40, eta=1.0)
         draws = sample_ddim(model, 200, settings=ancestral, generator=torch.Generator().manual_seed(place)).draws
         sides.append(right_over_left(density.transform.inv(draws.double())))
@@ -554,7 +554,7 @@ def test_guide_writes_a_run(labelled_fit, tmp_path, capsys):
     run, eight = labelled_fit.save(tmp_path / "run"), tmp_path / "eight"
     assert main(["guide", str(run), "8", "--weight", "1", "--out", str(eight)]) == 0
     again, x = drl.Density.load(eight), labelled_fit.pool[:5]
-    network = guided(labelled_fit.model.network, 2, 1.0)
+    network = guide_by_label(labelled_fit.model.network, 2, 1.0)
     told = dataclasses.replace(again, model=labelled_fit.model.with_network(network))
     torch.testing.assert_close(again.log_prob(x), told.log_prob(x))
     assert again.pool.shape == (24, 16)

@@ -18,15 +18,15 @@ from drl_density.networks import (
     UNetEnergy,
     UNetEnergySettings,
     UNetSettings,
-    composed,
+    combine_labels,
     frozen_power_iteration,
-    guided,
+    guide_by_label,
     settle_power_iteration,
 )
-from drl_density.networks.attention import Attention
+from drl_density.networks.images.attention import Attention
+from drl_density.networks.images.unet_energy import BOUND
 from drl_density.networks.level_embedding import LevelEmbedding
 from drl_density.networks.spectral_norm import SpectralConv2d, SpectralLinear
-from drl_density.networks.unet_energy import BOUND
 from drl_density.testing import assert_z, seeded_generator
 
 TINY = ResidualSettings((1, 8, 8), num_channels=8, multipliers=(1, 2), num_blocks=1)
@@ -289,12 +289,12 @@ def test_guidance_is_the_density_it_claims():
     own, mixed = (exact(grid, log_snr, torch.tensor(label)) for label in (2, 0))
     posterior = own + math.log(0.7) - mixed
     for weight in (0.0, 0.5, 2.0):
-        found = guided(exact, 2, weight)(grid, log_snr).log_softmax(0)
+        found = guide_by_label(exact, 2, weight)(grid, log_snr).log_softmax(0)
         assert torch.allclose(found, (weight * posterior + own).log_softmax(0), atol=1e-10)
-    both = composed(exact, [1, 2])(grid, log_snr)
+    both = combine_labels(exact, [1, 2])(grid, log_snr)
     assert torch.allclose(both, exact(grid, log_snr, torch.tensor(1)) + own - mixed, atol=1e-10)
     with pytest.raises(ValueError, match="summing to 1"):
-        type(both_net := composed(exact, [1]))(exact, (1, 0), (1.0, both_net.weights[0]))
+        type(both_net := combine_labels(exact, [1]))(exact, (1, 0), (1.0, both_net.weights[0]))
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_labels_reach_energy_and_initialiser():
     label = torch.tensor([1, 2, 3, 0])
     values = net(x, log_snr, label)
     assert torch.equal(net(x, log_snr), net(x, log_snr, torch.zeros_like(label)))
-    assert torch.allclose(guided(net, 2, 0.0)(x, log_snr)[1], values[1])
+    assert torch.allclose(guide_by_label(net, 2, 0.0)(x, log_snr)[1], values[1])
     with pytest.raises(ValueError, match="no labels"):
         network()(x, log_snr, label)
     start = UNet(UNetSettings((1, 8, 8), num_channels=8, multipliers=(1, 1), num_blocks=1, num_classes=3)).double()

@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributions import Normal
 
 from drl_density import EnergySequence, NoiseSchedule, sample_progressive
-from drl_density.networks import guided
+from drl_density.networks import guide_by_label
 from drl_density.samplers import AncestralSettings, ProgressiveSettings, plan_progressive, sample_ancestral
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
 
@@ -66,7 +66,7 @@ def test_guided_energies_need_chains():
     mean = float(weights @ grid)
     variance = float(weights @ (grid - mean).square())
     model = EnergySequence(
-        schedule, guided(network, 1, 2.0), (1,), has_base=False, is_integrable=True, dtype=torch.float64
+        schedule, guide_by_label(network, 1, 2.0), (1,), has_base=False, is_integrable=True, dtype=torch.float64
     )
     chains = ProgressiveSettings(steps_per_level=1)
     draws = sample_progressive(model, 3000, settings=chains, generator=seeded_generator(4)).draws

@@ -20,7 +20,7 @@ from drl_density.networks import (
     StepCalibrated,
     UNet,
     UNetSettings,
-    guided,
+    guide_by_label,
 )
 from drl_density.partition_function import AISSettings, annealed_importance_sampling, sequence_path, sequence_sandwich
 from drl_density.samplers import (
@@ -412,7 +412,9 @@ def test_labels_are_dropped_told_and_guided():
     assert torch.equal(told[told > 0], label[told > 0])
     assert torch.equal(seen[-1], torch.cat([told, told]))
     model.eval()
-    other = model.with_network(guided(model.network, 2, 1.5), initializer=guided(model.initializer, 2, 1.5))
+    other = model.with_network(
+        guide_by_label(model.network, 2, 1.5), initializer=guide_by_label(model.initializer, 2, 1.5)
+    )
     with torch.no_grad():
         own, plain = (model.log_density_at(x, torch.tensor(0.0), torch.tensor(k)) for k in (2, 0))
         assert torch.allclose(other.log_density_at(x, torch.tensor(0.0)), 2.5 * own - 1.5 * plain, rtol=1e-4)

@@ -7,7 +7,7 @@ from torch import nn
 from drl_density import EnergySequence, FitSettings, NoiseSchedule, RecoveryLikelihood, TrainingSettings
 from drl_density.bases import NoisedGaussianMixture, QuadraticBase
 from drl_density.density.fitting.build import build_objective
-from drl_density.networks import guided
+from drl_density.networks import guide_by_label
 from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
 from drl_density.training import DenoisingScoreMatching, Evaluation, train
 from drl_density.training.objectives import drop_labels
@@ -193,7 +193,7 @@ def test_a_label_is_matched_by_its_own_energy():
     position = torch.arange(64).double() % 4
     found = DenoisingScoreMatching().by_row(model, x, position, label=label, generator=seeded_generator(0)).detach()
     for place in (1, 2):
-        alone = model.with_network(guided(model.network, place, 0.0))
+        alone = model.with_network(guide_by_label(model.network, place, 0.0))
         wanted = DenoisingScoreMatching().by_row(alone, x, position, generator=seeded_generator(0)).detach()
         torch.testing.assert_close(found[label == place], wanted[label == place])
         assert float((found - wanted)[label != place].abs().min()) > 1e-4

@@ -10,7 +10,7 @@ from drl_density.density.fitted import Density, ToData
 from drl_density.density.fitting.forecast import final_annealing, num_pilot
 from drl_density.errors import DataError
 from drl_density.model import EnergySequence
-from drl_density.networks import guided
+from drl_density.networks import guide_by_label
 from drl_density.partition_function import annealed_importance_sampling, sequence_path
 from drl_density.samplers import plan_progressive, sample_progressive
 
@@ -25,7 +25,7 @@ def guided_model(density: Density, label: int, *, weight: float = 0.0) -> Energy
     if label not in values:
         have = f"it knows {', '.join(map(str, values))}" if values else "it was fitted without labels"
         raise DataError(f"there is no label {label} in this density: {have}")
-    return density.model.with_network(guided(density.model.network, values.index(label) + 1, weight)).eval()
+    return density.model.with_network(guide_by_label(density.model.network, values.index(label) + 1, weight)).eval()
 
 
 def guided_density(density: Density, label: int, *, weight: float = 0.0, seed: int = 0) -> Density:

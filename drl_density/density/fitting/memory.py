@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from drl_density.density.fitting.build import build_image_networks
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.errors import DataError
-from drl_density.networks.attention import Attention
+from drl_density.networks import checkpointable_modules
 from drl_density.training import TrainingSettings
 
 COPIES = 16
@@ -163,9 +163,7 @@ class _Thin:
 
 
 def _checkpointed_blocks(network: nn.Module) -> list[nn.Module]:
-    able = [module for module in network.modules() if hasattr(module, "is_checkpointed")]
-    rows = [blocks for module in able for blocks in module.resolutions]
-    return [block for blocks in rows for block in blocks if not isinstance(block, Attention)]
+    return [block for module in checkpointable_modules(network) for block in module.checkpointed_blocks]
 
 
 def _thin(settings: FitSettings, num_channels: int) -> tuple[_Thin, _Thin | None]:

@@ -1,4 +1,4 @@
-"""What networks over images are given: pixels in one of two shapes, and labels or none."""
+"""Inputs of networks over images: pixels in one of two shapes, and labels or none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from torch import Tensor, nn
 
 
 def as_images(x: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
-    """Images ``(batch, c, h, w)`` from such images or from flat rows of them.
+    """Reshape images or flat rows of pixels to ``(batch, channels, height, width)``.
+
+    Args:
+        x: images ``(batch, channels, height, width)`` or flat rows ``(batch, channels * height * width)``.
+        image_shape: channels, height and width of one image.
 
     Raises:
         ValueError: rows of another size.
@@ -18,7 +22,13 @@ def as_images(x: Tensor, image_shape: tuple[int, int, int]) -> Tensor:
 
 
 def with_label(level: Tensor, embed_label: nn.Embedding | None, log_snr: Tensor, label: Tensor | None) -> Tensor:
-    """Features of the level ``(..., width)`` and, for a network with labels, those of the label; label 0 is "not told".
+    """Add the features of the label, if the network has labels, to those of the level.
+
+    Args:
+        level: features of the level ``(..., width)``.
+        embed_label: embedding of labels, or None for a network without labels.
+        log_snr: ``()`` or ``(batch,)``; gives the shape of missing labels.
+        label: integers per row; None means 0, unlabelled.
 
     Raises:
         ValueError: labels given to a network without them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from drl_density.networks.attention import Attention
-from drl_density.networks.image_inputs import as_images, with_label
+from drl_density.networks.images.attention import Attention
+from drl_density.networks.images.image_inputs import as_images, with_label
 from drl_density.networks.level_embedding import LevelEmbedding
 from drl_density.networks.spectral_norm import SpectralConv2d, SpectralLinear
+
+Activation = Callable[[Tensor], Tensor]
 
 MULTIPLIERS = {
     8: (1, 2),
@@ -23,29 +26,30 @@ MULTIPLIERS = {
     128: (1, 2, 2, 2, 4, 4),
     256: (1, 2, 2, 2, 4, 4, 8),
 }
-"""Channel multipliers by image side. 32, 64 and 128 are the release's; the others go on in the same way."""
+"""Channel multipliers by image side. 32, 64 and 128 are from Gao et al. 2021's release; the others continue its pattern."""
 
 NEARLY_ZERO = 1e-10
-"""Variance of the initial values of each block's second convolution in the papers' networks."""
+"""Variance of the initial weights of each block's second convolution, from Gao et al. 2021's release (``nn.py``)."""
 
 
 @dataclass(frozen=True)
 class ResidualSettings:
-    """Size and rules of a :class:`ResidualEnergy`.
+    """Sizes and options of a :class:`ResidualEnergy`.
 
     Attributes:
-        image_shape: (channels, height, width).
-        num_channels: of the first feature map.
-        multipliers: of the channels at each resolution, halved from one to the next.
-        num_blocks: residual blocks at each resolution.
+        image_shape: channels, height and width of an image.
+        num_channels: number of channels of the first feature map.
+        multipliers: channels at each resolution, as multiples of ``num_channels``. Height and width are halved from one
+            resolution to the next.
+        num_blocks: number of residual blocks at each resolution.
         attention_sizes: heights of feature maps with attention after every block; none by default.
-        is_normalized: spectral normalisation of every convolution and dense layer but the readout.
-        activation: "leaky_relu" of slope 0.2 (the papers'), or "silu", which is smooth.
-        starts_at_zero: the readout starts at zero, so that a new sequence is its base, and the blocks at random; the papers
-            have it the other way round. With both at zero the network would be linear and stand on a plateau.
+        is_normalized: whether every convolution and dense layer except the readout is spectrally normalised.
+        activation: "leaky_relu" of slope 0.2, as in the papers, or "silu", which is smooth.
+        starts_at_zero: whether the readout starts at zero, so that a new sequence equals its base, and the blocks at random.
+            The papers do the opposite. With both at zero the network would be linear and start on a plateau.
         level_log_snr: log-SNRs of discrete levels, for the papers' time index; see
             :class:`~drl_density.networks.level_embedding.LevelEmbedding`.
-        num_classes: labels 1..num_classes of a conditional energy, 0 for none; label 0 stands for "not told".
+        num_classes: number of labels 1..num_classes of a conditional energy, 0 for none. Label 0 means unlabelled.
 
     Raises:
         ValueError: images too small for their halvings, or an unknown activation.
@@ -82,12 +86,12 @@ class ResidualEnergy(nn.Module):
     readout does; resolutions are joined by average pooling. Every part grows at most linearly in x. There is no additive
     constant.
 
-    Args:
-        settings: sizes and rules.
-        generator: source of the weights.
+    With ``is_checkpointed`` set, blocks recompute their activations in the backward pass instead of storing them. Spectral
+    norms must then be fixed between both passes by :func:`frozen_power_iteration`, as a gradient step does.
 
-    With ``is_checkpointed`` set the blocks keep no activations and compute them again on the way back; spectral norms must
-    stand still between both passes (:func:`frozen_power_iteration`), as they do in a gradient step.
+    Args:
+        settings: sizes and options of the network.
+        generator: source of the weights.
 
     Source: Gao et al. 2021's release (``network.py``, ``nn.py``).
 
@@ -127,13 +131,18 @@ class ResidualEnergy(nn.Module):
         if settings.starts_at_zero:
             nn.init.zeros_(self.readout.kernel.weight)
 
-    def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
-        """g for images ``(batch, c, h, w)``, or flat rows of them, and ``log_snr`` ``(batch,)`` or ``()``: ``(batch,)``.
+    @property
+    def checkpointed_blocks(self) -> list[nn.Module]:
+        """The residual blocks, whose activations are recomputed with ``is_checkpointed``."""
+        return [block for blocks in self.resolutions for block in _layers(blocks) if isinstance(block, _Block)]
 
-        ``label`` ``(batch,)`` or ``()`` holds integers 0..num_classes; None tells nothing.
+    def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
+        """Evaluate g, shape ``(batch,)``.
 
         Args:
-            x: pixels.
+            x: images ``(batch, channels, height, width)`` or flat rows of pixels.
+            log_snr: ``()`` for all rows or ``(batch,)``.
+            label: integers 0..num_classes, ``()`` or ``(batch,)``; None means unlabelled.
 
         Raises:
             ValueError: labels given to a network without them, or images of another shape.
@@ -147,7 +156,7 @@ class ResidualEnergy(nn.Module):
         for index, blocks in enumerate(self.resolutions):
             if index:
                 state = functional.avg_pool2d(state, 2)
-            for block in blocks:
+            for block in _layers(blocks):
                 if not isinstance(block, _Block):
                     state = block(state)
                 elif self.is_checkpointed and torch.is_grad_enabled():
@@ -155,13 +164,15 @@ class ResidualEnergy(nn.Module):
                 else:
                     state = block(state, level, act)
         features = torch.relu(state) if settings.activation == "leaky_relu" else act(state)
-        # Sums of thousands of terms, and what becomes the log density, in the weights' own precision under autocast too.
+        # Sums of thousands of terms become the log density: they keep the weights' own precision under autocast too.
         with torch.autocast(x.device.type, enabled=False):
             dtype = self.readout.bias.dtype
             return (features.to(dtype).sum((2, 3)) * self.readout(level.to(dtype))).sum(-1)
 
 
 class _Block(nn.Module):
+    """Residual block: two convolutions, the first shifted by features of the level."""
+
     def __init__(
         self, inputs: int, outputs: int, width: int, settings: ResidualSettings, generator: torch.Generator | None
     ) -> None:
@@ -173,7 +184,7 @@ class _Block(nn.Module):
         self.second = SpectralConv2d(outputs, outputs, is_zero=True, variance=variance, **rules)
         self.shortcut = None if inputs == outputs else SpectralConv2d(inputs, outputs, **rules)
 
-    def forward(self, x: Tensor, level: Tensor, act: object) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor, act: Activation) -> Tensor:
         inner = self.first(act(x), self.level(level))
         inner = self.second(act(inner))
         return inner + (x if self.shortcut is None else self.shortcut(x))
@@ -183,4 +194,9 @@ def _leaky_relu(x: Tensor) -> Tensor:
     return functional.leaky_relu(x, 0.2)
 
 
-_ACTIVATIONS = {"leaky_relu": _leaky_relu, "silu": functional.silu}
+def _layers(blocks: nn.Module) -> Iterator[nn.Module]:
+    """Iterate over the layers of one resolution, which ``nn.ModuleList`` returns as plain modules."""
+    return blocks.children()
+
+
+_ACTIVATIONS: dict[str, Activation] = {"leaky_relu": _leaky_relu, "silu": functional.silu}

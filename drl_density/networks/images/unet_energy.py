@@ -1,4 +1,4 @@
-"""A U-Net as an energy: the inner product of an image with the network's answer to it."""
+"""A U-Net as an energy: the inner product of an image with the network's output for it."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drl_density.networks.image_inputs import as_images, with_label
+from drl_density.networks.images.image_inputs import as_images, with_label
 from drl_density.networks.level_embedding import LevelEmbedding
 
 BOUND = 10.0
-"""Largest absolute answer for a pixel, in units of the noise; scores that were learned stay far inside."""
+"""Largest absolute output for a pixel, in units of the noise. Learned scores are of order 1, far inside the bound."""
 
 
 @dataclass(frozen=True)
 class UNetEnergySettings:
-    """Size of a :class:`UNetEnergy`.
+    """Sizes of a :class:`UNetEnergy`.
 
     Attributes:
-        image_shape: (channels, height, width).
-        num_channels: of the feature maps at the finest resolution, even, at least 4.
-        multipliers: of the channels at each resolution, halved from one to the next.
-        num_blocks: residual blocks at each resolution but the coarsest, on the way down and again on the way up.
-        num_middle_blocks: residual blocks at the coarsest resolution, where they cost least and see most.
-        patch_size: pixels of a side that are folded into channels before the first convolution.
-        num_classes: as in :class:`~drl_density.networks.ResidualSettings`.
+        image_shape: channels, height and width of an image.
+        num_channels: number of channels at the finest resolution, even and at least 4.
+        multipliers: channels at each resolution, as multiples of ``num_channels``. Height and width are halved from one
+            resolution to the next.
+        num_blocks: number of residual blocks at each resolution except the coarsest, both on the way down and up.
+        num_middle_blocks: number of residual blocks at the coarsest resolution, where blocks are cheapest and see most.
+        patch_size: side in pixels of the patches that are folded into channels before the first convolution.
+        num_classes: number of labels, as in :class:`~drl_density.networks.ResidualSettings`.
         dropout: share of features dropped inside every block in training mode.
 
     Raises:
-        ValueError: images whose sides cannot be folded and halved as often as asked, counts below 1, or a dropout that
-            is no share.
+        ValueError: images whose sides cannot be folded and halved that often, counts below 1, or a dropout outside [0, 1).
 
     >>> UNetEnergySettings((1, 28, 28), patch_size=2).multipliers
     (1, 2)
@@ -62,17 +62,17 @@ class UNetEnergySettings:
 
 
 class UNetEnergy(nn.Module):
-    r"""Energy of a U-Net whose answer u has the shape of the image.
+    r"""Energy of a U-Net whose output u has the shape of the image.
 
     .. math:: g(x, \lambda) = \frac{1}{\sigma(\lambda)} \Big\langle x, \frac{u}{\sqrt{1 + (u / b)^2}} \Big\rangle,
         \qquad u = u(x, \lambda)
 
-    Its gradient contains u itself, so scores are learned much as a denoiser learns them, pixel by pixel at full resolution,
-    and it is still the gradient of one function. Answers are bounded by b, so that g grows at most linearly in x and the
-    base keeps the density integrable. A new network answers zero. There is no normalisation of features.
+    Its gradient contains u itself. Scores are therefore learned pixel by pixel at full resolution, as a denoiser learns
+    them, and are still the gradient of one function. Outputs are bounded by b, so that g grows at most linearly in x and the
+    base keeps the density integrable. A new network is zero. There is no normalisation of features.
 
     Args:
-        settings: sizes.
+        settings: sizes of the network.
         generator: source of the weights.
 
     Source: the inner product of Du et al. 2023 (arXiv 2302.11552); Salimans and Ho 2021 for energies of this kind;
@@ -111,22 +111,24 @@ class UNetEnergy(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu", generator=generator)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=module.embedding_dim**-0.5, generator=generator)
         for module in self.modules():
             if isinstance(module, _Block):
+                # Features are not normalised: smaller second convolutions keep their variance from growing block by block.
                 with torch.no_grad():
                     module.second.weight.mul_(0.3)
         nn.init.zeros_(self.leave.weight)
 
     def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
-        """g for images ``(batch, c, h, w)``, or flat rows of them, and ``log_snr`` ``(batch,)`` or ``()``: ``(batch,)``.
-
-        ``label`` ``(batch,)`` or ``()`` holds integers 0..num_classes; None tells nothing.
+        """Evaluate g, shape ``(batch,)``.
 
         Args:
-            x: pixels.
+            x: images ``(batch, channels, height, width)`` or flat rows of pixels.
+            log_snr: ``()`` for all rows or ``(batch,)``.
+            label: integers 0..num_classes, ``()`` or ``(batch,)``; None means unlabelled.
 
         Raises:
             ValueError: labels given to a network without them, or images of another shape.
@@ -144,15 +146,17 @@ class UNetEnergy(nn.Module):
         for blocks in self.up:
             state = torch.cat([functional.interpolate(state, scale_factor=2.0), skips.pop()], 1)
             state = _through(blocks, state, level)
-        answer = self.leave(functional.silu(state))
-        # A sum of thousands of terms, and what becomes the log density, in the weights' own precision under autocast too.
+        output = self.leave(functional.silu(state))
+        # A sum of thousands of terms becomes the log density: it keeps the weights' own precision under autocast too.
         with torch.autocast(x.device.type, enabled=False):
-            answer = answer.to(pixels.dtype)
-            answer = answer * (1 + (answer / BOUND).square()).rsqrt()
-            return (pixels * answer).flatten(1).sum(1) * torch.sigmoid(-log_snr).rsqrt().to(pixels.dtype)
+            output = output.to(pixels.dtype)
+            output = output * (1 + (output / BOUND).square()).rsqrt()
+            return (pixels * output).flatten(1).sum(1) * torch.sigmoid(-log_snr).rsqrt().to(pixels.dtype)
 
 
 class _Block(nn.Module):
+    """Residual block: two convolutions, the first shifted by features of the level."""
+
     def __init__(self, inputs: int, outputs: int, level: int, dropout: float) -> None:
         super().__init__()
         self.first = nn.Conv2d(inputs, outputs, 3, padding=1)
@@ -170,7 +174,7 @@ def _blocks(inputs: int, outputs: int, count: int, level: int, dropout: float) -
     return nn.ModuleList(_Block(outputs if index else inputs, outputs, level, dropout) for index in range(count))
 
 
-def _through(blocks: nn.ModuleList, state: Tensor, level: Tensor) -> Tensor:
-    for block in blocks:
+def _through(blocks: nn.Module, state: Tensor, level: Tensor) -> Tensor:
+    for block in blocks.children():
         state = block(state, level)
     return state

@@ -1,4 +1,4 @@
-"""Self-attention over the places of a feature map."""
+"""Self-attention over the pixels of a feature map."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
 class Attention(nn.Module):
-    """Every place looks at every other; the result is added to the input and starts at zero.
+    """Self-attention with a residual connection, whose added part starts at zero.
 
-    It grows at most linearly in its input: what it adds is a convex combination of linear values.
+    Its output grows at most linearly in its input, because the added part is a convex combination of linear values.
 
     Args:
-        num_channels: of the feature map.
-        num_heads: into which the channels are split.
-        num_groups: of the group normalisation before it; 0 for none.
+        num_channels: number of channels of the feature map.
+        num_heads: number of heads, among which the channels are divided.
+        num_groups: groups of the normalisation in front of it; 0 for no normalisation.
         generator: source of the weights.
 
     >>> Attention(8)(torch.zeros(2, 8, 4, 4)).shape
@@ -32,15 +32,16 @@ class Attention(nn.Module):
         self.project = nn.Conv2d(num_channels, 3 * num_channels, 1)
         self.out = nn.Conv2d(num_channels, num_channels, 1)
         nn.init.kaiming_uniform_(self.project.weight, a=5**0.5, generator=generator)
-        nn.init.zeros_(self.project.bias)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        for tensor in (self.project.bias, self.out.weight, self.out.bias):
+            if tensor is not None:
+                nn.init.zeros_(tensor)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map ``(batch, num_channels, h, w)`` to its own shape."""
+        """Attend within feature maps ``(batch, num_channels, h, w)``; the shape is kept."""
         batch, channels, height, width = x.shape
         parts = self.project(self.norm(x)).reshape(batch, 3, self.num_heads, channels // self.num_heads, height * width)
         query, key, value = (part.transpose(-1, -2) for part in parts.unbind(1))
-        with sdpa_kernel(SDPBackend.MATH):  # the fused ones cannot be differentiated twice, as score matching asks
+        # Score matching differentiates twice, which the fused kernels do not support.
+        with sdpa_kernel(SDPBackend.MATH):
             seen = functional.scaled_dot_product_attention(query, key, value)
         return x + self.out(seen.transpose(-1, -2).reshape(batch, channels, height, width))

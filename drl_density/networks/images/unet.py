@@ -1,4 +1,4 @@
-"""The initialiser of cooperative training: a U-Net that proposes the cleaner state from the noisier one."""
+"""The initialiser of cooperative training: a U-Net that proposes a cleaner state from a noisier one."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drl_density.networks.attention import Attention
-from drl_density.networks.image_inputs import as_images, with_label
+from drl_density.networks.images.attention import Attention
+from drl_density.networks.images.image_inputs import as_images, with_label
 from drl_density.networks.level_embedding import LevelEmbedding
 
 
 @dataclass(frozen=True)
 class UNetSettings:
-    """Size of a :class:`UNet`.
+    """Sizes of a :class:`UNet`.
 
     Attributes:
-        image_shape: (channels, height, width).
-        num_channels: of the first feature map.
-        multipliers: of the channels at each resolution.
-        num_blocks: residual blocks at each resolution on the way down; one more on the way up.
+        image_shape: channels, height and width of an image.
+        num_channels: number of channels of the first feature map.
+        multipliers: channels at each resolution, as multiples of ``num_channels``.
+        num_blocks: number of residual blocks at each resolution on the way down; the way up has one more.
         attention_sizes: heights of feature maps with attention after every block.
-        num_groups: of the group normalisation; lowered to what divides the channels.
+        num_groups: largest number of groups of the group normalisation; it must divide the channels.
         dropout: share of features dropped in training mode.
-        num_classes: as in :class:`~drl_density.networks.residual.ResidualSettings`.
+        num_classes: number of labels, as in :class:`~drl_density.networks.ResidualSettings`.
 
     Raises:
-        ValueError: images whose sides cannot be halved as often as asked.
+        ValueError: images whose sides cannot be halved that often.
     """
 
     image_shape: tuple[int, int, int]
@@ -50,10 +50,10 @@ class UNetSettings:
 
 
 class UNet(nn.Module):
-    r"""A residual U-Net :math:`x^+ + u(x^+, \lambda^+)` of the shape of its input; a new one is the identity.
+    r"""A residual U-Net :math:`x^+ + u(x^+, \lambda^+)` with an output of the shape of its input; a new one is the identity.
 
     Args:
-        settings: sizes.
+        settings: sizes of the network.
         generator: source of the weights.
 
     Source: Zhu et al. 2024's release (``models/unet.py``); Ho et al. 2020 for the architecture.
@@ -81,7 +81,7 @@ class UNet(nn.Module):
                 self.down.append(_Block(channels, channels, width, settings, 0, resample=0.5))
                 skips.append(channels)
                 size //= 2
-        self.middle = nn.ModuleList(_Block(channels, channels, width, settings, place) for place in (-1, 0))
+        self.middle = nn.ModuleList(_Block(channels, channels, width, settings, size) for size in (-1, 0))
         for index, multiplier in reversed(list(enumerate(settings.multipliers))):
             for _ in range(settings.num_blocks + 1):
                 outputs = settings.num_channels * multiplier
@@ -98,7 +98,8 @@ class UNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.kaiming_uniform_(module.weight, a=5**0.5, generator=generator)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=module.embedding_dim**-0.5, generator=generator)
         for module in self.modules():
@@ -109,10 +110,12 @@ class UNet(nn.Module):
         nn.init.zeros_(self.leave.weight)
 
     def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
-        """Proposal means for states ``(batch, c, h, w)`` or flat rows, at ``log_snr`` ``(batch,)`` or ``()``: as ``x``.
+        """Compute the means of proposals, in the shape of ``x``.
 
         Args:
-            label: integers per row, for a network with labels.
+            x: noisier states ``(batch, channels, height, width)`` or flat rows of them.
+            log_snr: log-SNR of the noisier states, ``()`` or ``(batch,)``.
+            label: integers 0..num_classes, ``()`` or ``(batch,)``; None means unlabelled.
 
         Raises:
             ValueError: labels given to a network without them, or images of another shape.
@@ -133,10 +136,13 @@ class UNet(nn.Module):
 
 
 class _Block(nn.Module):
-    """Residual block whose second normalisation is scaled and shifted by the level; attention where ``place`` asks."""
+    """Residual block whose second normalisation is scaled and shifted by features of the level.
+
+    It ends in attention if ``size``, the height of its feature map, is among ``attention_sizes`` or equal to -1.
+    """
 
     def __init__(
-        self, inputs: int, outputs: int, width: int, settings: UNetSettings, place: int, *, resample: float = 0.0
+        self, inputs: int, outputs: int, width: int, settings: UNetSettings, size: int, *, resample: float = 0.0
     ) -> None:
         super().__init__()
         self.resample = resample
@@ -146,7 +152,7 @@ class _Block(nn.Module):
         self.level = nn.Linear(width, 2 * outputs)
         self.shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
         self.dropout = nn.Dropout(settings.dropout)
-        has_attention = place == -1 or place in settings.attention_sizes
+        has_attention = size == -1 or size in settings.attention_sizes
         groups = _num_groups(outputs, settings.num_groups)
         self.attention = Attention(outputs, num_groups=groups) if has_attention else nn.Identity()
 

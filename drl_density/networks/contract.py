@@ -1,0 +1,76 @@
+"""The contract between an energy sequence and its network, and the declarations by which a network takes part in it.
+
+A network is an ``nn.Module`` whose call maps ``x`` of shape ``(batch, *event)`` and ``log_snr`` of shape ``(batch,)``, or
+``()`` when all rows share one level, to one value per row ``(batch,)``. A network with labels takes an integer per row as a
+third argument, 0 for an unlabelled row. What else a network can do it declares by the attributes below; a network that
+declares nothing is taken to have none of these properties.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+from torch import nn
+
+
+@runtime_checkable
+class DeclaresGrowth(Protocol):
+    """A network that declares how fast its output grows."""
+
+    @property
+    def has_bounded_growth(self) -> bool:
+        """Whether the output grows at most linearly in |x|, so that exp(quadratic base + network) is integrable."""
+        ...
+
+
+@runtime_checkable
+class DeclaresIntegrability(Protocol):
+    """A network that declares whether it is a proper log density without a base."""
+
+    @property
+    def is_integrable(self) -> bool:
+        """Whether exp(network) has a finite integral over x at every noise level."""
+        ...
+
+
+@runtime_checkable
+class Checkpointable(Protocol):
+    """A module that can recompute its activations in the backward pass instead of storing them.
+
+    Attributes:
+        is_checkpointed: whether it does so; False in a new module.
+    """
+
+    is_checkpointed: bool
+
+    @property
+    def checkpointed_blocks(self) -> list[nn.Module]:
+        """The blocks whose activations are recomputed."""
+        ...
+
+
+def has_bounded_growth(network: nn.Module) -> bool:
+    """Whether the network declares an output that grows at most linearly in |x|.
+
+    >>> has_bounded_growth(nn.Identity())
+    False
+    """
+    return isinstance(network, DeclaresGrowth) and network.has_bounded_growth
+
+
+def is_integrable(network: nn.Module) -> bool:
+    """Whether the network declares that exp(network) has a finite integral.
+
+    >>> is_integrable(nn.Identity())
+    False
+    """
+    return isinstance(network, DeclaresIntegrability) and network.is_integrable
+
+
+def checkpointable_modules(network: nn.Module) -> list[Checkpointable]:
+    """Every module of the network, at any depth, that can recompute its activations.
+
+    >>> checkpointable_modules(nn.Identity())
+    []
+    """
+    return [module for module in network.modules() if isinstance(module, Checkpointable)]
