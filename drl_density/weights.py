@@ -1,12 +1,13 @@
-"""Log-weight arithmetic, and the record every estimator of a log partition function returns."""
+"""Log-weight arithmetic, and the record that every estimator of log Z returns."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -14,11 +15,21 @@ from torch import Tensor
 
 from drl_density.errors import UnreliableEstimateWarning, Verdict
 
-BIASES = ("lower", "upper", "none-known")
+Bias = Literal["lower", "upper", "none-known"]
+"""Which side of log Z an estimate errs to in expectation."""
+
+LARGEST_RELIABLE_ERROR, LARGEST_USABLE_ERROR = 0.1, 0.5
+"""Standard errors of log Z in nats above which an estimate is doubtful and unreliable. Half a nat of log Z is a factor of
+1.6 on every density value."""
+LEAST_RELIABLE_ESS_SHARE, LEAST_USABLE_ESS_SHARE = 0.2, 0.05
+"""Effective shares of the particles below which an estimate is doubtful and unreliable. At 5 % a delta-method error, which
+assumes small relative weights, no longer means anything."""
+LARGEST_PARETO_K = 0.7
+"""Tail shape above which the mean of importance weights converges too slowly. Source: Vehtari et al. 2024."""
 
 
 def log_mean_exp(log_weights: Tensor, dim: int = -1) -> Tensor:
-    """log of the mean weight along ``dim``, float64.
+    """Logarithm of the mean weight along ``dim``, float64.
 
     >>> float(log_mean_exp(torch.zeros(4)))
     0.0
@@ -28,7 +39,7 @@ def log_mean_exp(log_weights: Tensor, dim: int = -1) -> Tensor:
 
 
 def weight_ess(log_weights: Tensor) -> Tensor:
-    """Effective sample size (sum w)^2 / sum w^2 of a vector of log weights.
+    """Effective sample size (sum w)^2 / sum w^2 along the last dimension of log weights.
 
     >>> round(float(weight_ess(torch.zeros(8))), 6)
     8.0
@@ -38,7 +49,11 @@ def weight_ess(log_weights: Tensor) -> Tensor:
 
 
 def standard_error_of_log_mean(log_weights: Tensor, dim: int = -1) -> Tensor:
-    """Delta-method standard error of :func:`log_mean_exp` for independent weights."""
+    """Delta-method standard error of :func:`log_mean_exp` for independent weights.
+
+    >>> round(float(standard_error_of_log_mean(torch.log(torch.tensor([1.0, 3.0])))), 4)
+    0.5
+    """
     weights = log_weights.double()
     relative = (weights - log_mean_exp(weights, dim).unsqueeze(dim)).exp()
     return relative.std(dim) / math.sqrt(weights.shape[dim])
@@ -59,7 +74,10 @@ def normal_quantile(probability: float = 0.95) -> float:
 
 
 def student_quantile(degrees: int, probability: float = 0.95) -> float:
-    """Half width of the central interval of Student's t that holds ``probability``.
+    """Half width, in standard errors, of the central interval of Student's t that holds ``probability``.
+
+    Args:
+        degrees: degrees of freedom, one less than the number of replicates.
 
     >>> round(student_quantile(7), 4)
     2.3646
@@ -69,43 +87,89 @@ def student_quantile(degrees: int, probability: float = 0.95) -> float:
     return float(stats.t.ppf(0.5 + probability / 2, degrees))
 
 
-def combine_replicates(log_z: Tensor) -> tuple[float, float]:
-    """Join independent replicates of an unbiased estimate of Z: log of their mean, with its jackknife standard error.
+class Estimate(NamedTuple):
+    """A log Z with its standard error, both in nats.
+
+    >>> Estimate(0.0, 1.0).interval(0.95)[1] == normal_quantile()
+    True
+    """
+
+    log_z: float
+    standard_error: float
+
+    def interval(self, probability: float = 0.95) -> tuple[float, float]:
+        """Ends of the central normal interval, nats."""
+        half_width = normal_quantile(probability) * self.standard_error
+        return self.log_z - half_width, self.log_z + half_width
+
+
+def combine_replicates(log_z: Tensor) -> Estimate:
+    """Logarithm of the mean of independent, unbiased estimates of Z, with its jackknife standard error.
 
     Args:
-        log_z: one log estimate per replicate, ``(replicates,)``, at least 2.
+        log_z: logarithm of each replicate's estimate, ``(replicate,)``, at least 2.
+
+    Raises:
+        ValueError: fewer than two replicates, which have no spread.
+
+    >>> combine_replicates(torch.zeros(4))
+    Estimate(log_z=0.0, standard_error=0.0)
     """
     count = len(log_z)
     if count < 2:
         raise ValueError(f"a standard error needs at least 2 replicates, got {count}")
-    value = float(log_mean_exp(log_z, 0))
-    keep = ~torch.eye(count, dtype=torch.bool)
-    left_out = torch.stack([log_mean_exp(log_z[row], 0) for row in keep])
-    spread = (left_out - left_out.mean()).square().sum()
-    return value, math.sqrt(float(spread) * (count - 1) / count)
+    left_out = torch.stack([log_mean_exp(log_z[kept], 0) for kept in all_but_one(count)])
+    return Estimate(float(log_mean_exp(log_z, 0)), jackknife_error(left_out))
 
 
-def resample(log_weights: Tensor, num_draws: int, *, generator: torch.Generator | None = None) -> Tensor:
-    """Systematic resampling: indices ``(*, num_draws)`` in which each particle of the last dimension appears in
-    proportion to its weight.
+def all_but_one(count: int) -> Tensor:
+    """Selections that leave one replicate out each: row k holds all but the k-th, boolean ``(count, count)``.
+
+    >>> all_but_one(2).tolist()
+    [[False, True], [True, False]]
+    """
+    return ~torch.eye(count, dtype=torch.bool)
+
+
+def jackknife_error(left_out: Tensor) -> float:
+    """Standard error of an estimate from its values with one replicate left out each, ``(replicate,)``.
+
+    >>> round(jackknife_error(torch.tensor([0.5, 1.5])), 4)  # of a mean over replicates 1.5 and 0.5
+    0.5
+    """
+    count = len(left_out)
+    return math.sqrt(float((left_out - left_out.mean()).square().sum()) * (count - 1) / count)
+
+
+def resample(log_weights: Tensor, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
+    """Indices ``(*, num_samples)`` of particles along the last dimension, in proportion to their weights.
+
+    Systematic resampling: one uniform number places a regular grid on the cumulative weights, so a particle of weight
+    share p appears floor(n p) or ceil(n p) times.
+
+    Source: Carpenter, Clifford and Fearnhead 1999.
+
+    >>> resample(torch.log(torch.tensor([0.25, 0.75])), 4).tolist()
+    [0, 1, 1, 1]
     """
     shares = torch.softmax(log_weights.double(), -1).cumsum(-1)
     start = torch.rand((*shares.shape[:-1], 1), generator=generator, dtype=torch.float64)
-    places = ((torch.arange(num_draws, dtype=torch.float64) + start) / num_draws).to(shares.device)
+    places = ((torch.arange(num_samples, dtype=torch.float64) + start) / num_samples).to(shares.device)
+    # Rounding can leave the last cumulative share below the last place: it is divided by itself and the index held back.
     return torch.searchsorted(shares / shares[..., -1:], places).minimum(torch.tensor(shares.shape[-1] - 1))
 
 
 def resample_poor(
     log_weights: Tensor, is_poor: Tensor, *, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Resample the groups of particles that are marked; each of them then carries its mean weight everywhere.
+    """Resample the marked groups of particles; every particle of such a group then carries the group's mean weight.
 
     Args:
         log_weights: log weights by group, ``(group, particle)``.
-        is_poor: which groups to resample, ``(group,)``.
+        is_poor: marks of the groups to resample, boolean ``(group,)``.
 
     Returns:
-        indices into all particles in flattened order ``(group * particle,)``, and the log weights after resampling.
+        Indices into the particles of all groups, flattened, ``(group * particle,)``, and the log weights afterwards.
 
     >>> index, weights = resample_poor(torch.tensor([[0.0, 0.0], [-99.0, 0.0]]), torch.tensor([False, True]))
     >>> index.tolist(), weights.shape
@@ -122,9 +186,10 @@ def resample_poor(
 
 
 def pareto_k(log_weights: Tensor) -> float:
-    """Shape of a generalised Pareto fitted to the largest weights; above 0.7 their mean cannot be trusted.
+    """Shape of a generalised Pareto distribution fitted to the largest weights.
 
-    The tail is the largest min(n / 5, 3 sqrt(n)) weights. NaN when it holds fewer than 5 distinct values.
+    Above 0.7 the mean of the weights cannot be trusted. The tail holds the largest min(n / 5, 3 sqrt(n)) weights; NaN
+    when it has fewer than 5 distinct values.
 
     Source: Vehtari et al. 2024, Pareto smoothed importance sampling; the fit is Zhang and Stephens 2009.
     """
@@ -140,6 +205,7 @@ def pareto_k(log_weights: Tensor) -> float:
 
 
 def _zhang_stephens_shape(tail: np.ndarray) -> float:
+    """Zhang and Stephens' estimate with the weak prior of 10 pseudo-observations at 0.5 of Vehtari et al. 2024."""
     count = len(tail)
     grid_size = 30 + int(math.sqrt(count))
     quartile = tail[int(count / 4 + 0.5) - 1]
@@ -153,24 +219,44 @@ def _zhang_stephens_shape(tail: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
+class PathSummary:
+    """How a weighted run went along its path of densities.
+
+    Attributes:
+        num_densities: densities after the one that the particles were drawn from.
+        num_transitions: kernel steps on every density, 0 where no kernel moved the particles.
+        acceptance_rate: mean acceptance over all densities, ``None`` where no kernel moved the particles.
+        least_ess_share: effective share of the particles on the density where it is least.
+        is_resampled: whether particles were resampled on the way.
+    """
+
+    num_densities: int = 1
+    num_transitions: int = 0
+    acceptance_rate: float | None = None
+    least_ess_share: float = 1.0
+    is_resampled: bool = False
+
+
+@dataclass(frozen=True)
 class LogPartitionEstimate:
     """An estimate of log Z with everything needed to judge it.
 
     Attributes:
-        log_z: log Z, nats.
-        standard_error: from the spread of independent replicates.
-        within_run_error: delta-method error inside the replicates, larger only when replicates agree by luck.
-        log_weights: ``(replicate, particle)``, float64.
-        weight_ess: mean effective sample size per replicate.
-        pareto_k: tail shape of the pooled weights.
+        log_z: estimate of log Z, nats.
+        standard_error: spread of independent replicates, by the jackknife, nats.
+        within_run_error: delta-method error inside the replicates; larger than ``standard_error`` only when replicates
+            agree by luck.
+        log_weights: final log weights ``(replicate, particle)``, float64.
+        weight_ess: effective sample size, averaged over replicates.
+        pareto_k: tail shape of the pooled weights, see :func:`pareto_k`.
         bias: "lower" (a stochastic lower bound), "upper" or "none-known".
         verdict: ``Verdict.RELIABLE``, ``DOUBTFUL`` or ``UNRELIABLE``.
-        advice: what to do about it.
-        details: settings and diagnostics of the run.
+        advice: reasons for the verdict, and what to do.
+        path: how the run went along its path.
 
     >>> estimate = judge_estimate(torch.zeros(4, 50), bias="lower")
-    >>> estimate.log_z, str(estimate.verdict)
-    (0.0, 'reliable')
+    >>> estimate.log_z, str(estimate.verdict), estimate.interval()
+    (0.0, 'reliable', (0.0, 0.0))
     """
 
     log_z: float
@@ -179,15 +265,20 @@ class LogPartitionEstimate:
     log_weights: Tensor
     weight_ess: float
     pareto_k: float
-    bias: str
+    bias: Bias
     verdict: Verdict
     advice: str
-    details: dict[str, Any] = field(default_factory=dict)
+    path: PathSummary = field(default_factory=PathSummary)
 
     @property
     def is_reliable(self) -> bool:
         """True for the verdict ``Verdict.RELIABLE`` alone."""
         return self.verdict.is_reliable
+
+    @property
+    def mean_log_weight(self) -> float:
+        """Mean of the log weights: the evidence lower bound (ELBO) when the particles were never resampled, nats."""
+        return float(self.log_weights.mean())
 
     def interval(self, probability: float = 0.95) -> tuple[float, float]:
         """Ends of the normal interval around ``log_z`` by ``standard_error``, nats."""
@@ -195,19 +286,16 @@ class LogPartitionEstimate:
         return self.log_z - half_width, self.log_z + half_width
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """(plain values, tensors) for a run folder."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "log_weights"}
+        """Plain values and tensors for a run folder."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "log_weights"}
+        values |= {"verdict": self.verdict.value, "path": dataclasses.asdict(self.path)}
         return values, {"log_weights": self.log_weights}
 
     @classmethod
     def from_state(cls, values: dict[str, Any], tensors: dict[str, Tensor]) -> LogPartitionEstimate:
-        """The inverse of :meth:`to_state`.
-
-        Args:
-            values: the plain values.
-            tensors: the tensors.
-        """
-        return cls(**values | {"verdict": Verdict(values["verdict"])}, log_weights=tensors["log_weights"])
+        """Rebuild the record from the plain values and tensors of :meth:`to_state`."""
+        typed = {"verdict": Verdict(values["verdict"]), "path": PathSummary(**values["path"])}
+        return cls(**values | typed, log_weights=tensors["log_weights"])
 
     def __str__(self) -> str:
         return (
@@ -215,34 +303,67 @@ class LogPartitionEstimate:
         )
 
 
-def judge_estimate(log_weights: Tensor, *, bias: str, details: dict[str, Any] | None = None) -> LogPartitionEstimate:
-    """Make the record from final log weights ``(replicate, particle)`` of independent unbiased replicates.
+def assess_weights(log_weights: Tensor, *, bias: Bias, path: PathSummary | None = None) -> LogPartitionEstimate:
+    """Summarise the final log weights of independent, unbiased replicates, without a warning.
 
-    Verdict "unreliable": standard error above 0.5 nats, or a weight ESS share (the least along the path where known)
-    below 0.05. "doubtful": standard error above 0.1, or ESS share below 0.2, or Pareto k above 0.7.
+    The verdict is ``UNRELIABLE`` when the standard error exceeds 0.5 nats or the least effective share of the particles
+    lies below 0.05. It is ``DOUBTFUL`` when the error exceeds 0.1 nats, the share lies below 0.2, or Pareto's k exceeds
+    0.7.
+
+    Args:
+        log_weights: final log weights ``(replicate, particle)``.
+        bias: side to which the estimate errs in expectation.
+        path: how the run went, where there is more than the final weights.
+
+    Raises:
+        ValueError: an unknown bias, or fewer than two replicates.
+
+    >>> str(assess_weights(torch.tensor([[0.0, 0.0], [3.0, 3.0]]), bias="lower").verdict)
+    'unreliable'
     """
-    if bias not in BIASES:
-        raise ValueError(f"bias must be one of {BIASES}, got {bias!r}")
-    details = dict(details or {})
+    if bias not in get_args(Bias):
+        raise ValueError(f"bias must be one of {get_args(Bias)}, got {bias!r}")
+    path = path or PathSummary()
     weights = log_weights.double()
     value, error = combine_replicates(log_mean_exp(weights, 1))
     within = float(standard_error_of_log_mean(weights, 1).square().mean().sqrt()) / math.sqrt(len(weights))
     ess = float(torch.stack([weight_ess(row) for row in weights]).mean())
-    share = min(ess / weights.shape[1], details.get("least_ess_share", 1.0))
+    share = min(ess / weights.shape[1], path.least_ess_share)
     shape = pareto_k(weights)
     largest = max(error, within)
-    if largest > 0.5 or share < 0.05 or not math.isfinite(value):
+    if largest > LARGEST_USABLE_ERROR or share < LEAST_USABLE_ESS_SHARE or not math.isfinite(value):
         verdict = Verdict.UNRELIABLE
         advice = (
             f"standard error {largest:.2g}, least ESS share {share:.2g}: use more densities on the path, more "
-            "transitions, or more particles, and look whether training was healthy"
+            "transitions, or more particles, and check that training was healthy"
         )
-        warnings.warn(f"log Z estimate {value:.4g} is unreliable: {advice}", UnreliableEstimateWarning, stacklevel=3)
-    elif largest > 0.1 or share < 0.2 or shape > 0.7:
+    elif largest > LARGEST_RELIABLE_ERROR or share < LEAST_RELIABLE_ESS_SHARE or shape > LARGEST_PARETO_K:
         verdict = Verdict.DOUBTFUL
         advice = (
-            f"standard error {largest:.2g}, least ESS share {share:.2g}, Pareto k {shape:.2g}: spend more on the path"
+            f"standard error {largest:.2g}, least ESS share {share:.2g}, Pareto k {shape:.2g}: use more densities, "
+            "transitions or particles"
         )
     else:
         verdict, advice = Verdict.RELIABLE, "replicates agree and weights are even"
-    return LogPartitionEstimate(value, error, within, weights, ess, shape, bias, verdict, advice, details)
+    return LogPartitionEstimate(value, error, within, weights, ess, shape, bias, verdict, advice, path)
+
+
+def judge_estimate(log_weights: Tensor, *, bias: Bias, path: PathSummary | None = None) -> LogPartitionEstimate:
+    """Summarise log weights as :func:`assess_weights` does, and warn when the result is unreliable.
+
+    Args:
+        log_weights: final log weights ``(replicate, particle)``.
+        bias: side to which the estimate errs in expectation.
+        path: how the run went, where there is more than the final weights.
+
+    >>> judge_estimate(torch.zeros(4, 50), bias="lower").standard_error
+    0.0
+    """
+    estimate = assess_weights(log_weights, bias=bias, path=path)
+    if estimate.verdict is Verdict.UNRELIABLE:
+        warnings.warn(
+            f"log Z estimate {estimate.log_z:.4g} is unreliable: {estimate.advice}",
+            UnreliableEstimateWarning,
+            stacklevel=3,
+        )
+    return estimate

@@ -38,7 +38,7 @@ def main(
     estimate = sampler.log_partition(num_walks=num_walks, generator=generator)
     torch.manual_seed(0)
     upper = sampler.reverse(target.sample((8 * num_walks,)), generator=generator)
-    found = {"ELBO": estimate.details["elbo"], "log Z": estimate.log_z, "EUBO": float(upper.mean())}
+    found = {"ELBO": estimate.mean_log_weight, "log Z": estimate.log_z, "EUBO": float(upper.mean())}
     for name, value in found.items():
         print(f"{name:6s} {value:.3f}  (truth 2)")
     print(estimate)

@@ -10,6 +10,7 @@ from drl_density.errors import UnreliableEstimateWarning, Verdict
 from drl_density.testing import assert_z, seeded_generator
 from drl_density.weights import (
     LogPartitionEstimate,
+    PathSummary,
     combine_replicates,
     judge_estimate,
     log_mean_exp,
@@ -95,7 +96,7 @@ def test_a_single_heavy_particle_is_unreliable():
 
 
 def test_state_round_trip():
-    estimate = judge_estimate(0.1 * torch.randn(4, 50), bias="lower", details={"num_densities": 3})
+    estimate = judge_estimate(0.1 * torch.randn(4, 50), bias="lower", path=PathSummary(num_densities=3))
     again = LogPartitionEstimate.from_state(*estimate.to_state())
     assert str(again) == str(estimate)
     assert torch.equal(again.log_weights, estimate.log_weights)

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
-from drl_density.distributions import LogDensity, SampleResult, SamplerPolicy
+from drl_density.distributions import SampleResult, SamplerPolicy
+from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
 
 

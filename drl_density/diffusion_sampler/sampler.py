@@ -22,10 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
-from drl_density.weights import LogPartitionEstimate, judge_estimate
+from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate
 
-LogDensity = Callable[[Tensor], Tensor]
 Control = Callable[[Tensor, int], Tensor]
 
 
@@ -210,7 +210,7 @@ class DiffusionSampler:
     def log_partition(
         self, *, num_walks: int = 2000, num_replicates: int = 8, generator: torch.Generator | None = None
     ) -> LogPartitionEstimate:
-        """log Z with error, verdict, and in ``details`` the lower bound "elbo" (mean log weight).
+        """log Z with its error and verdict; ``mean_log_weight`` is the evidence lower bound (ELBO).
 
         Args:
             num_walks: per replicate.
@@ -219,9 +219,7 @@ class DiffusionSampler:
         """
         with torch.no_grad():
             weights = torch.stack([self.walk(num_walks, generator=generator)[1] for _ in range(num_replicates)])
-        return judge_estimate(
-            weights, bias="lower", details={"elbo": float(weights.mean()), "num_steps": len(self.shares)}
-        )
+        return judge_estimate(weights, bias="lower", path=PathSummary(num_densities=len(self.shares)))
 
     def _cost(self, f: Tensor, noise: Tensor, share: float, held: Tensor) -> Tensor:
         pull = 1 - math.sqrt(1 - share)

@@ -26,9 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drl_density.diffusion_sampler.sampler import DiffusionSampler, DiffusionSamplerSettings, LogDensity
+from drl_density.diffusion_sampler.sampler import DiffusionSampler, DiffusionSamplerSettings
 from drl_density.errors import DivergenceWarning, TrainingFailed
-from drl_density.mcmc import HMC, DualAveraging, Recording, run_chain
+from drl_density.mcmc import HMC, DualAveraging, LogDensity, Recording, run_chain
 from drl_density.mcmc.kernel import spread_step_size
 from drl_density.partition_function.target_sandwich import log_density_over_reals
 from drl_density.shapes import per_row

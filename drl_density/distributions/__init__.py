@@ -4,7 +4,6 @@ from drl_density.distributions.combinators import Mixture, excluding, guided, pr
 from drl_density.distributions.energy_distribution import (
     ChainSampler,
     EnergyDistribution,
-    LogDensity,
     RecoveryDistribution,
     SampleResult,
     SamplerPolicy,
@@ -14,7 +13,6 @@ from drl_density.distributions.pyro_models import joint_density
 __all__ = [
     "ChainSampler",
     "EnergyDistribution",
-    "LogDensity",
     "Mixture",
     "RecoveryDistribution",
     "SampleResult",

@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from drl_density.devices import normal_draws
 from drl_density.errors import DRLDensityWarning
-from drl_density.mcmc import MALA, DualAveraging, Kernel, Recording, run_chain
+from drl_density.mcmc import MALA, DualAveraging, Kernel, LogDensity, Recording, run_chain
 
-LogDensity = Callable[[Tensor], Tensor]
 NORMALIZATIONS = ("none", "learned", "estimated")
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from drl_density.model import EnergySequence
 from drl_density.partition_function import AISSettings, AnnealingPath, anneal, plan_annealing, sequence_path
-from drl_density.weights import LogPartitionEstimate, judge_estimate, resample
+from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate, resample
 
 LogLikelihood = Callable[[Tensor], Tensor]
 MOST_CHAINS = 16
@@ -102,7 +102,7 @@ def sample_path(
     """
     plan = plan_annealing(path, settings, generator=generator)
     run = anneal(path, plan, settings, generator=generator)
-    estimate = judge_estimate(run.log_weights, bias="lower", details={"num_densities": len(path.log_densities)})
+    estimate = judge_estimate(run.log_weights, bias="lower", path=PathSummary(num_densities=len(path.log_densities)))
     rows = run.particles.flatten(0, 1)[resample(run.log_weights.flatten(), num_samples, generator=generator)]
     rows = rows[torch.randperm(num_samples, generator=generator)]
     kernel = dataclasses.replace(settings.kernel, scale=plan.scales[-1])

@@ -270,8 +270,8 @@ class _Descent:
                 row = int((~torch.isfinite(ess)).nonzero()[0]) // settings.num_replicates
                 raise NumericalError(f"every particle of row {row} lost its weight at level {level:.3g}")
             least = least.minimum(ess)
-            index, weights = resample_poor(weights, ess < settings.resample_below, generator=generator)
-            state = ChainState(*(part[index] for part in state))
+            chosen, weights = resample_poor(weights, ess < settings.resample_below, generator=generator)
+            state = ChainState(*(part[chosen] for part in state))
             size = step_size if tune else self.plan.step_sizes[index]
             for count in range(settings.num_transitions * (4 if tune else 1)):
                 state, info = kernel.step(state, log_density, size, generator)

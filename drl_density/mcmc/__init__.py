@@ -2,7 +2,7 @@
 
 from drl_density.mcmc.adaptation import DualAveraging, DualAveragingState
 from drl_density.mcmc.hmc import HMC, integrate
-from drl_density.mcmc.kernel import ChainState, Kernel, StepInfo, init_state, value_and_gradient
+from drl_density.mcmc.kernel import ChainState, Kernel, LogDensity, StepInfo, init_state, value_and_gradient
 from drl_density.mcmc.langevin import MALA, ULA
 from drl_density.mcmc.run import ChainResult, ChainStep, Recording, run_chain
 
@@ -16,6 +16,7 @@ __all__ = [
     "DualAveraging",
     "DualAveragingState",
     "Kernel",
+    "LogDensity",
     "Recording",
     "StepInfo",
     "init_state",

@@ -40,8 +40,8 @@ from drl_density.partition_function.judgement import (
 from drl_density.partition_function.reverse_path import forward_weights, plan_reverse_path, reverse_weights
 from drl_density.weights import (
     LogPartitionEstimate,
+    assess_weights,
     combine_replicates,
-    judge_estimate,
     log_mean_exp,
     normal_quantile,
     resample,
@@ -337,11 +337,7 @@ def assemble(
 ) -> Sandwich:
     """Everything about log Z from an annealing run, forward weights, and ``upward`` (draws to reverse weights)."""
     log_density = path.log_densities[-1]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnreliableEstimateWarning)  # its verdict is folded into the sandwich's own
-        annealing = judge_estimate(
-            run.log_weights, bias="lower", details={"least_ess_share": float(run.ess_by_density.min())}
-        )
+    annealing = assess_weights(run.log_weights, bias="lower", path=run.summary(settings.annealing()))
     starts = {"noise": end_draws(run, generator)}
     if data is not None:
         chosen = torch.randint(len(data), forward.shape, generator=generator)

@@ -13,10 +13,10 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from drl_density.mcmc import MALA
+from drl_density.mcmc import MALA, LogDensity
 from drl_density.model import EnergySequence
 from drl_density.partition_function.annealing.bridges import place_bridges
-from drl_density.partition_function.annealing.path import AnnealingPath, LogDensity, base_draws
+from drl_density.partition_function.annealing.path import AnnealingPath, base_draws
 from drl_density.partition_function.annealing.plan import AISPlan, plan_annealing
 from drl_density.partition_function.annealing.reverse import reverse_anneal
 from drl_density.partition_function.annealing.run import AnnealingRun, anneal

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from drl_density.devices import normal_draws
-from drl_density.distributions import LogDensity, SampleResult
-from drl_density.mcmc import MALA, Kernel
+from drl_density.distributions import SampleResult
+from drl_density.mcmc import MALA, Kernel, LogDensity
 from drl_density.model import EnergySequence
 
 

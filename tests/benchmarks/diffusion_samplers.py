@@ -178,7 +178,7 @@ def study(name: str, way: str, data: Path, seed: int) -> dict:
     return {
         "target": name,
         "way": way,
-        "elbo": estimate.details["elbo"],
+        "elbo": estimate.mean_log_weight,
         "eubo": float(upper.mean()),
         "eubo_error": float(upper.std() / len(upper) ** 0.5),
         "draws": target.draws_are,

@@ -18,12 +18,13 @@ from torch.distributions.transforms import Transform
 from drl_density.density.conditioning.cells import cell_nodes, cell_positions
 from drl_density.density.data_units import bounded_support
 from drl_density.density.integrability import largest_power
-from drl_density.distributions import EnergyDistribution, LogDensity, SampleResult
+from drl_density.distributions import EnergyDistribution, SampleResult
 from drl_density.errors import DataError, DataWarning
 from drl_density.inverse_problems import ConditionalResult, ConditionalSettings, plan_conditional, sample_conditional
+from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
 from drl_density.transforms import column_log_jacobian
-from drl_density.weights import LogPartitionEstimate, judge_estimate
+from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate
 
 if TYPE_CHECKING:
     from drl_density.density.fitted import Density
@@ -203,7 +204,9 @@ def slice_estimate(
     """log normaliser of one slice in model space, with error and verdict."""
     many = dataclasses.replace(settings, num_replicates=max(8, settings.num_replicates))
     result = sample_rows(density, row[None], is_missing[None], num_draws=2, settings=many, generator=generator)
-    return judge_estimate(result.log_weights[0], bias="lower", details={"least_ess_share": float(result.least_ess[0])})
+    return judge_estimate(
+        result.log_weights[0], bias="lower", path=PathSummary(least_ess_share=float(result.least_ess[0]))
+    )
 
 
 def read_given(

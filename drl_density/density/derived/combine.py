@@ -21,10 +21,11 @@ from torch.distributions.transforms import ComposeTransform, Transform
 from drl_density.datasets import Column
 from drl_density.density.fitted import Density
 from drl_density.diagnostics import bulk_ess, split_r_hat
-from drl_density.distributions import EnergyDistribution, LogDensity
+from drl_density.distributions import EnergyDistribution
 from drl_density.distributions.combinators import Mixture, product
 from drl_density.errors import DataError
 from drl_density.inverse_problems import sample_path
+from drl_density.mcmc import LogDensity
 from drl_density.partition_function import AISSettings, place_bridges
 from drl_density.weights import LogPartitionEstimate
 

@@ -8,7 +8,6 @@ evidence :math:`\int p(x) L(x)\,dx` comes with the draws.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,13 +18,12 @@ from drl_density.density.conditioning.condition import to_data
 from drl_density.diagnostics import split_r_hat
 from drl_density.errors import DataError, NumericalError
 from drl_density.inverse_problems import sample_posterior
+from drl_density.inverse_problems.annealed_posterior import LogLikelihood
 from drl_density.partition_function import AISSettings
 from drl_density.weights import LogPartitionEstimate, normal_quantile
 
 if TYPE_CHECKING:
     from drl_density.density.fitted import Density
-
-LogLikelihood = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)

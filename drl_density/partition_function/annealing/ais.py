@@ -50,11 +50,4 @@ def annealed_importance_sampling(
     settings = AISSettings() if settings is None else settings
     plan = plan_annealing(path, settings, generator=generator) if plan is None else plan
     run = anneal(path, plan, settings, generator=generator)
-    details = {
-        "num_densities": len(path.log_densities),
-        "num_transitions": settings.num_transitions,
-        "mean_acceptance_rate": sum(run.acceptance_rates) / len(run.acceptance_rates),
-        "least_ess_share": float(run.ess_by_density.min()),
-        "is_resampled": settings.resample_below is not None,
-    }
-    return judge_estimate(run.log_weights, bias="lower", details=details)
+    return judge_estimate(run.log_weights, bias="lower", path=run.summary(settings))

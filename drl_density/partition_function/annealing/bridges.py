@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import NumericalError
-from drl_density.partition_function.annealing.path import AnnealingPath, LogDensity, bridge, evaluated, geometric_path
+from drl_density.mcmc import LogDensity
+from drl_density.partition_function.annealing.path import AnnealingPath, bridge, evaluated, geometric_path
 from drl_density.partition_function.annealing.plan import spread_or_one
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.weights import resample, weight_ess

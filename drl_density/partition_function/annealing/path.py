@@ -12,9 +12,8 @@ from torch import Tensor
 
 from drl_density.devices import globally_seeded, normal_draws
 from drl_density.errors import NumericalError
+from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
-
-LogDensity = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)

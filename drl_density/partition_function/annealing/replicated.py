@@ -16,7 +16,7 @@ from drl_density.partition_function.annealing.plan import plan_annealing
 from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.run_folder import RunFolder
-from drl_density.weights import LogPartitionEstimate, combine_replicates, judge_estimate, log_mean_exp
+from drl_density.weights import LogPartitionEstimate, PathSummary, combine_replicates, judge_estimate, log_mean_exp
 
 
 def replicated_annealing(
@@ -73,7 +73,7 @@ def replicated_annealing(
     parts = workers.gather_tensors({str(replicate): rows for replicate, rows in own.items()})
     weights = {name: rows for part in parts for name, rows in part.items()}
     log_weights = torch.stack([weights[str(replicate)] for replicate in range(settings.num_replicates)])
-    return judge_estimate(log_weights, bias="lower", details={"num_densities": len(path.log_densities), "seed": seed})
+    return judge_estimate(log_weights, bias="lower", path=PathSummary(num_densities=len(path.log_densities)))
 
 
 def _open(folder: str | Path, settings: AISSettings, seed: int, workers: Workers) -> RunFolder:

@@ -15,7 +15,7 @@ from drl_density.partition_function.annealing.plan import AISPlan
 from drl_density.partition_function.annealing.progress import Watch, weighed
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.partition_function.chunks import chunk_sizes
-from drl_density.weights import log_mean_exp, resample, resample_poor, weight_ess
+from drl_density.weights import PathSummary, log_mean_exp, resample, resample_poor, weight_ess
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,16 @@ class AnnealingRun:
     ess_by_density: Tensor
     acceptance_rates: tuple[float, ...]
     kept: Tensor
+
+    def summary(self, settings: AISSettings) -> PathSummary:
+        """How the run went along its path, for the record of its estimate."""
+        return PathSummary(
+            num_densities=len(self.acceptance_rates),
+            num_transitions=settings.num_transitions,
+            acceptance_rate=sum(self.acceptance_rates) / len(self.acceptance_rates),
+            least_ess_share=float(self.ess_by_density.min()),
+            is_resampled=settings.resample_below is not None,
+        )
 
 
 _JOINED = (("log_weights", 0), ("particles", 0), ("log_z_by_density", 1), ("ess_by_density", 1), ("kept", 0))
@@ -98,8 +108,8 @@ def _anneal_rows(
             watch(weighed("annealing", index + 1, len(path.log_densities), weights))
         is_last = index == len(path.log_densities) - 1
         if settings.resample_below is not None and not is_last:
-            index, weights = resample_poor(weights, ess[-1] < settings.resample_below, generator=generator)
-            state = ChainState(*(part[index] for part in state))
+            chosen, weights = resample_poor(weights, ess[-1] < settings.resample_below, generator=generator)
+            state = ChainState(*(part[chosen] for part in state))
         rate = 0.0
         for _ in range(settings.num_transitions):
             step_size = settings.spread_step(plan.step_sizes[index], len(x), generator)
