@@ -18,7 +18,6 @@ if TYPE_CHECKING:
         bases as bases,
         datasets as datasets,
         density as density,
-        devices as devices,
         diagnostics as diagnostics,
         diffusion_sampler as diffusion_sampler,
         distillation as distillation,
@@ -34,8 +33,6 @@ if TYPE_CHECKING:
         parallel as parallel,
         partition_function as partition_function,
         plots as plots,
-        reports as reports,
-        run_folder as run_folder,
         sample_quality as sample_quality,
         samplers as samplers,
         schedule as schedule,
@@ -204,9 +201,9 @@ _NAMES = {
 """Public names by the room that they are imported from."""
 
 _ROOMS = (
-    "bases datasets density devices diagnostics diffusion_sampler distillation distributions errors "
-    "estimator execution inverse_problems mcmc model networks operators parallel partition_function plots "
-    "reports run_folder sample_quality samplers schedule testing training transforms weights"
+    "bases datasets density diagnostics diffusion_sampler distillation distributions errors estimator "
+    "execution inverse_problems mcmc model networks operators parallel partition_function plots "
+    "sample_quality samplers schedule testing training transforms weights"
 )
 """Modules and packages that are reached as attributes."""
 
