@@ -28,8 +28,7 @@ from torch import Tensor, nn
 
 from drl_density.diffusion_sampler.sampler import DiffusionSampler, DiffusionSamplerSettings
 from drl_density.errors import DivergenceWarning, TrainingFailed
-from drl_density.mcmc import HMC, DualAveraging, LogDensity, Recording, run_chain
-from drl_density.mcmc.kernel import spread_step_size
+from drl_density.mcmc import HMC, DualAveraging, LogDensity, Recording, run_chain, take_steps
 from drl_density.partition_function.target_sandwich import log_density_over_reals
 from drl_density.shapes import per_row
 
@@ -234,11 +233,17 @@ class _TargetChains:
         Args:
             count: rows.
         """
-        largest, spread = STEP_SIZE_RANGE[1] * self.step_size, STEP_SIZE_RANGE[1] / STEP_SIZE_RANGE[0]
-        sizes = spread_step_size(largest, spread, len(self.state.position), self.generator)
-        self.state, info = self.kernel.step(self.state, self.log_density, sizes, self.generator)
+        self.state, acceptance, info = take_steps(
+            self.kernel,
+            self.state,
+            self.log_density,
+            num_steps=1,
+            step_size=STEP_SIZE_RANGE[1] * self.step_size,
+            spread=STEP_SIZE_RANGE[1] / STEP_SIZE_RANGE[0],
+            generator=self.generator,
+        )
         self._calls += 1
-        self._accepted += float(info.acceptance_probability.mean())
+        self._accepted += float(acceptance.mean())
         self._diverging += float(info.is_diverging.double().mean())
         if self._calls % UPDATES_PER_ROUND == 0:
             self.kept.append(self.state.position)

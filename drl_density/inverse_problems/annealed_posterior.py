@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.mcmc import take_steps
 from drl_density.model import EnergySequence
 from drl_density.partition_function import AISSettings, AnnealingPath, anneal, plan_annealing, sequence_path
 from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate, resample
@@ -105,13 +106,17 @@ def sample_path(
     estimate = judge_estimate(run.log_weights, bias="lower", path=PathSummary(num_densities=len(path.log_densities)))
     rows = run.particles.flatten(0, 1)[resample(run.log_weights.flatten(), num_samples, generator=generator)]
     rows = rows[torch.randperm(num_samples, generator=generator)]
-    kernel = dataclasses.replace(settings.kernel, scale=plan.scales[-1])
-    state, kept, rate = kernel.init(rows, path.log_densities[-1]), [], 0.0
-    for _ in range(num_final_steps):
-        state, info = kernel.step(state, path.log_densities[-1], plan.step_sizes[-1], generator)
-        rate += float(info.acceptance_probability.mean()) / num_final_steps
-        kept.append(state.position[:MOST_CHAINS])
-    return AnnealedPosterior(state.position, estimate, torch.stack(kept, 1), rate)
+    kernel, kept = settings.kernel.with_scale(plan.scales[-1]), []
+    state, rate, _ = take_steps(
+        kernel,
+        kernel.init(rows, path.log_densities[-1]),
+        path.log_densities[-1],
+        num_steps=num_final_steps,
+        step_size=plan.step_sizes[-1],
+        generator=generator,
+        on_step=lambda state, _: kept.append(state.position[:MOST_CHAINS]),
+    )
+    return AnnealedPosterior(state.position, estimate, torch.stack(kept, 1), float(rate.mean()))
 
 
 def _sum(log_density: LogLikelihood, log_likelihood: LogLikelihood) -> LogLikelihood:

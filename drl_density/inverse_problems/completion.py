@@ -10,8 +10,6 @@ Source: Andrieu, Lee and Vihola 2018 (i-SIR); Samsonov et al. 2022 (with local k
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -19,7 +17,7 @@ from torch import Tensor
 
 from drl_density.bases import MixtureConditional
 from drl_density.inverse_problems.conditional import SliceEnergy
-from drl_density.mcmc import MALA, Kernel
+from drl_density.mcmc import MALA, Kernel, RobbinsMonro, Tuner, take_steps
 from drl_density.model import EnergySequence
 
 
@@ -72,13 +70,14 @@ def move_missing(
     x = x.to(model.dtype)
     target = SliceEnergy(model, 0.0, x, is_missing)
     scale = model.score(x, 0.0).square().mean(0).rsqrt()
-    kernel, step_size = dataclasses.replace(settings.kernel, scale=scale), 0.5
+    kernel = settings.kernel.with_scale(scale)
+    # One tuner for all rounds. Its gain stays constant, so that a handful of steps suffices to come near the target.
+    tuner = Tuner(RobbinsMonro(kernel.target_acceptance, gain=0.5), 0.5)
     for _ in range(settings.num_rounds):
         x = _choose(model, proposal, x, is_missing, settings.num_proposals, generator)
-        state = kernel.init(x, target)
-        for _ in range(settings.num_steps):
-            state, info = kernel.step(state, target, step_size, generator)
-            step_size *= math.exp(0.5 * (float(info.acceptance_probability.mean()) - kernel.target_acceptance))
+        state, _, _ = take_steps(
+            kernel, kernel.init(x, target), target, num_steps=settings.num_steps, step_size=tuner, generator=generator
+        )
         x = torch.where(is_missing, state.position, x)
     return x
 

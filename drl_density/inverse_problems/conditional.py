@@ -21,7 +21,7 @@ from torch import Tensor
 from drl_density.devices import normal_draws
 from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.errors import NumericalError
-from drl_density.mcmc import MALA, ChainState, Kernel
+from drl_density.mcmc import MALA, ChainState, Kernel, RobbinsMonro, Tuner, take_steps
 from drl_density.model import EnergySequence
 from drl_density.weights import log_mean_exp, resample, resample_poor, weight_ess
 
@@ -259,10 +259,12 @@ class _Descent:
         previous = torch.where(mask, -0.5 * x.square() - 0.5 * math.log(2 * math.pi), 0.0).sum(1).double().cpu()
         weights = torch.zeros(groups, dtype=torch.float64)
         least, steps, step_size = torch.ones(groups[0], dtype=torch.float64), [], 0.8
+        # The gains of an annealing pilot, for the same reason: few steps on each density, each close to the one before.
+        rule = RobbinsMonro(settings.kernel.target_acceptance, gain=1.0, decay=0.5) if tune else None
         for index, level in enumerate(self.plan.levels):
             given = path[index].repeat_interleave(settings.num_particles, 0)
             log_density = SliceEnergy(model, level, given, mask)
-            kernel = dataclasses.replace(settings.kernel, scale=self.plan.scales[index])
+            kernel = settings.kernel.with_scale(self.plan.scales[index])
             state = kernel.init(x, log_density)
             weights = weights + (state.log_density.double().cpu() - previous).reshape(groups)
             ess = weight_ess(weights) / settings.num_particles
@@ -272,14 +274,17 @@ class _Descent:
             least = least.minimum(ess)
             chosen, weights = resample_poor(weights, ess < settings.resample_below, generator=generator)
             state = ChainState(*(part[chosen] for part in state))
-            size = step_size if tune else self.plan.step_sizes[index]
-            for count in range(settings.num_transitions * (4 if tune else 1)):
-                state, info = kernel.step(state, log_density, size, generator)
-                if tune:
-                    gap = float(info.acceptance_probability.mean()) - kernel.target_acceptance
-                    size *= math.exp(gap / (1 + 0.5 * count))
-            step_size = size
-            steps.append(size)
+            tuner = Tuner(rule, step_size if tune else self.plan.step_sizes[index])
+            state, _, _ = take_steps(
+                kernel,
+                state,
+                log_density,
+                num_steps=settings.num_transitions * (4 if tune else 1),
+                step_size=tuner,
+                generator=generator,
+            )
+            step_size = float(tuner.current)
+            steps.append(step_size)
             x, previous = state.position, state.log_density.double().cpu()
         shape = (len(observed), settings.num_replicates, settings.num_particles)
         full = torch.where(mask, x, path[-1].repeat_interleave(settings.num_particles, 0))
@@ -303,12 +308,16 @@ class _Descent:
         settings, (num_rows, num_draws, _) = self.settings, draws.shape
         mask, given = is_missing.to(draws.device).repeat_interleave(num_draws, 0), draws.flatten(0, 1)
         log_density = SliceEnergy(self.model, 0.0, given, mask)
-        kernel = dataclasses.replace(settings.kernel, scale=self.plan.scales[-1])
-        state, rate, kept = kernel.init(draws.flatten(0, 1), log_density), 0.0, []
-        for _ in range(settings.num_final_steps):
-            state, info = kernel.step(state, log_density, self.plan.step_sizes[-1], self.generator)
-            rate = rate + info.acceptance_probability / settings.num_final_steps
-            kept.append(state.position)
+        kernel, kept = settings.kernel.with_scale(self.plan.scales[-1]), []
+        state, rate, _ = take_steps(
+            kernel,
+            kernel.init(draws.flatten(0, 1), log_density),
+            log_density,
+            num_steps=settings.num_final_steps,
+            step_size=self.plan.step_sizes[-1],
+            generator=self.generator,
+            on_step=lambda state, _: kept.append(state.position),
+        )
         full = torch.where(mask, state.position, given).reshape(draws.shape)
         r_hat = ess = torch.full((num_rows,), math.nan, dtype=torch.float64)
         if num_draws > 1:

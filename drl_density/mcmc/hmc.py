@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from drl_density.mcmc.kernel import (
     StepSize,
     init_state,
     metropolis,
-    per_event,
+    per_chain,
     row_sum_of_squares,
     value_and_gradient,
 )
@@ -27,13 +28,14 @@ from drl_density.shapes import per_row
 class HMC:
     """Hamiltonian Monte Carlo: fresh momentum, ``num_leapfrog`` leapfrog steps, accept or reject.
 
-    On a Gaussian whose scales are alike, trajectories of a fixed length may close on themselves: the chain comes back to
-    where it was, or to its mirror image, and accepts everything. So a transition of more than one step draws its step size.
+    On a Gaussian with nearly equal scales, trajectories of a fixed length may close on themselves: the chain returns to
+    its start, or to the mirror image of it, and accepts everything. So a transition of more than one leapfrog step draws
+    its step size.
 
     Attributes:
         num_leapfrog: leapfrog steps per transition; 1 is MALA.
         scale: diagonal preconditioner S (the inverse root of the mass), broadcastable to ``(chains, *event)``.
-        jitter: each transition of each chain multiplies the step size by a draw, uniform within 1 - jitter and 1 + jitter.
+        jitter: in each transition of each chain the step size is multiplied by a draw, uniform in [1 - jitter, 1 + jitter].
 
     Raises:
         ValueError: no leapfrog steps, or a jitter outside [0, 1).
@@ -62,8 +64,12 @@ class HMC:
         """Gradient evaluations of one transition."""
         return self.num_leapfrog
 
+    def with_scale(self, scale: Tensor | None) -> Self:
+        """The same kernel with another diagonal scale."""
+        return dataclasses.replace(self, scale=scale)
+
     def init(self, x: Tensor, log_density: LogDensity) -> ChainState:
-        """State at ``x``."""
+        """Chain state at ``x``."""
         return init_state(x, log_density)
 
     def step(
@@ -74,58 +80,71 @@ class HMC:
             like = state.log_density
             drawn = uniform_draws(like.shape, like, generator)
             step_size = step_size * (1 + self.jitter * (2 * drawn - 1))
-        return leapfrog_step(state, log_density, (step_size, self.scale, self.num_leapfrog), generator)
+        trajectory = Trajectory(step_size, self.num_leapfrog, self.scale)
+        return leapfrog_step(state, log_density, trajectory, generator)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Length of a leapfrog trajectory.
+
+    Attributes:
+        step_size: e, a number or one per chain ``(chains,)``.
+        num_steps: number of leapfrog steps.
+        scale: diagonal scale S, broadcastable to ``(chains, *event)``; None for one.
+    """
+
+    step_size: StepSize
+    num_steps: int
+    scale: Tensor | None = None
 
 
 def leapfrog_step(
-    state: ChainState,
-    log_density: LogDensity,
-    settings: tuple[StepSize, Tensor | None, int],
-    generator: torch.Generator | None,
+    state: ChainState, log_density: LogDensity, trajectory: Trajectory, generator: torch.Generator | None
 ) -> tuple[ChainState, StepInfo]:
-    """Draw a momentum, integrate ``(step_size, scale, num_leapfrog)``, accept or reject."""
+    """Draws a momentum, follows the trajectory, and accepts or rejects its end."""
     x = state.position
     momentum = normal_draws(x.shape, x, generator)
-    proposal, end = integrate(state, momentum, log_density, settings)
+    proposal, end = integrate(state, momentum, log_density, trajectory)
     before = 0.5 * row_sum_of_squares(momentum) - state.log_density
     after = 0.5 * row_sum_of_squares(end) - proposal.log_density
     return metropolis(state, proposal, (before, after), generator)
 
 
 def integrate(
-    state: ChainState, momentum: Tensor, log_density: LogDensity, settings: tuple[StepSize, Tensor | None, int]
+    state: ChainState, momentum: Tensor, log_density: LogDensity, trajectory: Trajectory
 ) -> tuple[ChainState, Tensor]:
     """Leapfrog in coordinates whitened by the scale: end state and end momentum. Reversible and volume preserving.
 
-    A chain that leaves the floating-point numbers stays at its start with log density NaN, which is never accepted.
+    A chain whose position overflows stays at its start with log density NaN, which is never accepted.
 
     Args:
-        state: where the chains begin.
-        momentum: shape of the position.
+        state: states at the start of the trajectories.
+        momentum: momenta at the start, in the shape of the positions.
         log_density: maps positions ``(chains, *event)`` to ``(chains,)``.
-        settings: (step size, diagonal scale or None, number of leapfrog steps).
+        trajectory: step size, number of steps and scale.
 
     >>> from drl_density.mcmc.kernel import init_state
     >>> state = init_state(torch.ones(1, 1), lambda x: -0.5 * x.square().sum(-1))
-    >>> end, momentum = integrate(state, torch.zeros(1, 1), lambda x: -0.5 * x.square().sum(-1), (0.1, None, 5))
+    >>> end, momentum = integrate(state, torch.zeros(1, 1), lambda x: -0.5 * x.square().sum(-1), Trajectory(0.1, 5))
     >>> abs(float(end.position**2 + momentum**2) - 1) < 0.01
     True
     """
-    step_size, scale, num_leapfrog = settings
-    move = per_event(step_size, state.position)
-    if scale is not None:
-        move = move * scale.to(state.position)
+    move = per_chain(trajectory.step_size, state.position)
+    if trajectory.scale is not None:
+        move = move * trajectory.scale.to(state.position)
     half = 0.5 * move
     start, is_lost = state.position, torch.zeros(len(state.position), dtype=torch.bool, device=state.position.device)
     momentum = momentum + half * state.gradient
-    for index in range(num_leapfrog):
+    for index in range(trajectory.num_steps):
         position = torch.addcmul(
             state.position, momentum, torch.as_tensor(move, dtype=start.dtype, device=start.device)
         )
+        # One sum over all chains is cheap and finite as a rule; only if it is not are the chains looked at one by one.
         if is_lost.any() or not position.sum().isfinite():
             is_lost = is_lost | ~row_sum_of_squares(position).isfinite()
             position = torch.where(per_row(is_lost, start), start, position)
         state = ChainState(position, *value_and_gradient(log_density, position))
-        is_last = index == num_leapfrog - 1
+        is_last = index == trajectory.num_steps - 1
         momentum = momentum + (half if is_last else move) * state.gradient
     return state._replace(log_density=torch.where(is_lost, torch.nan, state.log_density)), momentum

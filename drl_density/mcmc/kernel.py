@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -14,16 +14,17 @@ from drl_density.shapes import per_row
 LogDensity = Callable[[Tensor], Tensor]
 StepSize = float | Tensor
 
+# Stan's threshold for the energy error of a divergent transition (Betancourt 2017, section 6.2).
 DIVERGENCE_THRESHOLD = 1000.0
 
 
 class ChainState(NamedTuple):
-    """Where the chains stand; nothing has to be evaluated twice.
+    """Positions of the chains with their log density and gradient, so that nothing is evaluated twice.
 
     Attributes:
-        position: shape ``(chains, *event)``.
-        log_density: unnormalised log density there, ``(chains,)``.
-        gradient: its gradient, shape of ``position``.
+        position: positions ``(chains, *event)``.
+        log_density: unnormalised log density at the positions, ``(chains,)``.
+        gradient: gradient of the log density, in the shape of the positions.
 
     >>> init_state(torch.ones(2), lambda x: -0.5 * x**2).gradient
     tensor([-1., -1.])
@@ -35,12 +36,12 @@ class ChainState(NamedTuple):
 
 
 class StepInfo(NamedTuple):
-    """What one step did, each of shape ``(chains,)``.
+    """What one step did, each entry of shape ``(chains,)``.
 
     Attributes:
         acceptance_probability: Metropolis probability; one for an unadjusted kernel.
         is_accepted: whether the proposal was taken.
-        is_diverging: the energy error was not a number or beyond the divergence threshold.
+        is_diverging: whether the energy error was NaN or beyond the divergence threshold.
         energy_error: change of the Hamiltonian over the step.
         energy: Hamiltonian at the start of the step, with its fresh momentum; NaN for a kernel without momentum.
 
@@ -59,44 +60,64 @@ class StepInfo(NamedTuple):
 
 
 class Kernel(Protocol):
-    """Frozen settings with pure ``init`` and ``step``; a kernel remembers nothing.
+    """Frozen settings with pure ``init`` and ``step``; a kernel has no state of its own.
 
     All kernels share one meaning of ``step_size`` e: drift e^2 / 2 times the gradient, noise of standard deviation e
     (each times the diagonal scale, squared in the drift), so MALA is HMC with one leapfrog step.
     """
 
-    scale: Tensor | None
-    is_adjusted: bool
-    target_acceptance: float
-    gradients_per_step: int
+    @property
+    def scale(self) -> Tensor | None:
+        """Diagonal preconditioner S, broadcastable to ``(chains, *event)``; None for one."""
+        ...
+
+    @property
+    def is_adjusted(self) -> bool:
+        """Whether the kernel accepts or rejects, and so leaves the target exactly invariant."""
+        ...
+
+    @property
+    def target_acceptance(self) -> float:
+        """Acceptance rate at which the kernel is most efficient."""
+        ...
+
+    @property
+    def gradients_per_step(self) -> int:
+        """Gradient evaluations of one transition."""
+        ...
+
+    def with_scale(self, scale: Tensor | None) -> Self:
+        """The same kernel with another diagonal scale."""
+        ...
 
     def init(self, x: Tensor, log_density: LogDensity) -> ChainState:
-        """State at ``x``, shape ``(chains, *event)``.
+        """Evaluates the density at ``x``.
 
         Args:
-            x: positions.
+            x: positions ``(chains, *event)``.
             log_density: maps positions to ``(chains,)``.
         """
+        ...
 
     def step(
         self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
     ) -> tuple[ChainState, StepInfo]:
-        """One transition of all chains; ``step_size`` is a number, or one per chain ``(chains,)``.
+        """One transition of all chains.
 
         Args:
-            state: before.
-            log_density: that of the state.
-            step_size: e.
-            generator: source of randomness.
+            state: states before the step.
+            log_density: density at which the state was evaluated.
+            step_size: e, a number or one per chain ``(chains,)``.
         """
+        ...
 
 
 def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
-    """log density and its gradient in ``x``, both detached; parameters of the density get no gradient.
+    """Log density and its gradient in x, both detached; parameters of the density get no gradient.
 
     Args:
         log_density: maps positions ``(chains, *event)`` to ``(chains,)``.
-        x: positions.
+        x: positions ``(chains, *event)``.
 
     >>> value_and_gradient(lambda x: -(x**2), torch.ones(1))
     (tensor([-1.]), tensor([-2.]))
@@ -109,11 +130,11 @@ def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tens
 
 
 def init_state(x: Tensor, log_density: LogDensity) -> ChainState:
-    """Evaluate the density at ``x``.
+    """Chain state at ``x``, with one evaluation of the density and its gradient.
 
     Args:
         x: positions ``(chains, *event)``.
-        log_density: maps them to ``(chains,)``.
+        log_density: maps positions to ``(chains,)``.
 
     >>> init_state(torch.ones(2, 3), lambda x: -0.5 * x.square().sum(-1)).log_density
     tensor([-1.5000, -1.5000])
@@ -121,11 +142,11 @@ def init_state(x: Tensor, log_density: LogDensity) -> ChainState:
     return ChainState(x.detach(), *value_and_gradient(log_density, x))
 
 
-def per_event(values: StepSize, like: Tensor) -> StepSize:
-    """A step size given per chain, shaped to multiply positions; a number stays a number."""
-    if isinstance(values, Tensor) and values.ndim:
-        return per_row(values.to(like), like)
-    return values
+def per_chain(step_size: StepSize, like: Tensor) -> StepSize:
+    """A step size given per chain, reshaped to multiply positions; a number stays a number."""
+    if isinstance(step_size, Tensor) and step_size.ndim:
+        return per_row(step_size.to(like), like)
+    return step_size
 
 
 def spread_step_size(
@@ -134,10 +155,9 @@ def spread_step_size(
     """Step sizes of one transition ``(num_chains,)``: each divided by a draw, log-uniform between 1 and ``spread``.
 
     Args:
-        step_size: the largest.
+        step_size: largest step size, a number or one per chain.
         spread: at least 1; 1 leaves the step size as it is.
-        num_chains: how many.
-        generator: source of randomness.
+        num_chains: number of step sizes to draw.
 
     >>> sizes = spread_step_size(0.5, 10.0, 100, torch.Generator().manual_seed(0))
     >>> bool((sizes >= 0.05).all() and (sizes <= 0.5).all())
@@ -159,19 +179,26 @@ def metropolis(
     energies: tuple[Tensor, Tensor],
     generator: torch.Generator | None,
 ) -> tuple[ChainState, StepInfo]:
-    """Accept each chain's proposal with probability min(1, exp(-change)) of its energies (start, end); not-a-number is
-    rejected here only.
+    """Accepts each chain's proposal with probability min(1, exp(-change)) of its energies (start, end).
+
+    This is the only place where a log density that is not a number is turned into a rejection.
     """
     energy_error = energies[1] - energies[0]
-    is_diverging = ~(energy_error.abs() < DIVERGENCE_THRESHOLD)
+    is_diverging = ~(energy_error.abs() < DIVERGENCE_THRESHOLD)  # NaN compares false, and so counts as diverging
     log_ratio = torch.where(energy_error.isnan(), -torch.inf, -energy_error)
     probability = log_ratio.exp().minimum(torch.ones_like(log_ratio))
     uniform = uniform_draws(probability.shape, probability, generator)
     is_accepted = uniform < probability
-    column = per_row(is_accepted, state.position)
-    chosen = ChainState(
+    return choose(is_accepted, proposal, state), StepInfo(
+        probability, is_accepted, is_diverging, energy_error, energies[0]
+    )
+
+
+def choose(is_taken: Tensor, proposal: ChainState, state: ChainState) -> ChainState:
+    """The proposal for the chains marked ``(chains,)``, the old state for the others."""
+    column = per_row(is_taken, state.position)
+    return ChainState(
         torch.where(column, proposal.position, state.position),
-        torch.where(is_accepted, proposal.log_density, state.log_density),
+        torch.where(is_taken, proposal.log_density, state.log_density),
         torch.where(column, proposal.gradient, state.gradient),
     )
-    return chosen, StepInfo(probability, is_accepted, is_diverging, energy_error, energies[0])

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from drl_density.devices import normal_draws
-from drl_density.mcmc.hmc import leapfrog_step
+from drl_density.mcmc.hmc import Trajectory, leapfrog_step
 from drl_density.mcmc.kernel import (
     ChainState,
     LogDensity,
     StepInfo,
     StepSize,
     init_state,
-    per_event,
+    per_chain,
     value_and_gradient,
 )
 
@@ -28,7 +29,7 @@ class ULA:
     Its stationary density is only close to p: on a Gaussian of precision P the variance is 1 / (P (1 - e^2 P / 4)).
 
     Attributes:
-        scale: diagonal S, broadcastable to ``(chains, *event)``; None for one.
+        scale: diagonal preconditioner S, broadcastable to ``(chains, *event)``; None for one.
 
     >>> kernel = ULA()
     >>> state = kernel.init(torch.zeros(3, 2), lambda x: -0.5 * (x**2).sum(-1))
@@ -41,17 +42,21 @@ class ULA:
     target_acceptance: ClassVar[float] = 1.0
     gradients_per_step: ClassVar[int] = 1
 
+    def with_scale(self, scale: Tensor | None) -> Self:
+        """The same kernel with another diagonal scale."""
+        return dataclasses.replace(self, scale=scale)
+
     def init(self, x: Tensor, log_density: LogDensity) -> ChainState:
-        """State at ``x``."""
+        """Chain state at ``x``."""
         return init_state(x, log_density)
 
     def step(
         self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
     ) -> tuple[ChainState, StepInfo]:
-        """One unadjusted step; the information says accepted, with energy error zero."""
+        """One unadjusted step, reported as accepted with energy error zero."""
         x = state.position
         noise = normal_draws(x.shape, x, generator)
-        move = per_event(step_size, x)
+        move = per_chain(step_size, x)
         if self.scale is not None:
             move = move * self.scale.to(x)
         position = x + move * (noise + 0.5 * move * state.gradient)
@@ -65,7 +70,7 @@ class ULA:
 class MALA:
     r"""Metropolis-adjusted Langevin: ULA's proposal, accepted with the Metropolis-Hastings probability.
 
-    Carried out as one leapfrog step, in which the proposal ratio is a difference of kinetic energies.
+    Computed as one leapfrog step, in which the proposal ratio is a difference of kinetic energies.
 
     Attributes:
         scale: diagonal preconditioner S, broadcastable to ``(chains, *event)``; None for one.
@@ -81,12 +86,16 @@ class MALA:
     target_acceptance: ClassVar[float] = 0.574
     gradients_per_step: ClassVar[int] = 1
 
+    def with_scale(self, scale: Tensor | None) -> Self:
+        """The same kernel with another diagonal scale."""
+        return dataclasses.replace(self, scale=scale)
+
     def init(self, x: Tensor, log_density: LogDensity) -> ChainState:
-        """State at ``x``."""
+        """Chain state at ``x``."""
         return init_state(x, log_density)
 
     def step(
         self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
     ) -> tuple[ChainState, StepInfo]:
-        """One adjusted step of all chains."""
-        return leapfrog_step(state, log_density, (step_size, self.scale, 1), generator)
+        """One transition of all chains."""
+        return leapfrog_step(state, log_density, Trajectory(step_size, 1, self.scale), generator)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import UNUSABLE_VERDICTS, UnreliableEstimateWarning, Verdict
-from drl_density.mcmc import MALA, Kernel
+from drl_density.mcmc import MALA, Kernel, take_steps
 from drl_density.model import EnergySequence
 from drl_density.partition_function.annealing.path import AnnealingPath, sequence_path
 from drl_density.partition_function.annealing.plan import plan_annealing
@@ -312,14 +312,20 @@ def mixed(
 ) -> Tensor:
     """Adjusted steps at the target from ``start`` ``(replicate, particle, *event)``."""
     step_size, scale = tuned
-    kernel = dataclasses.replace(settings.kernel, scale=scale)
+    kernel = settings.kernel.with_scale(scale)
     ais = settings.annealing()
     parts = []
     for rows in start.flatten(0, 1).split(ais.max_rows):
-        state = kernel.init(rows, log_density)
-        for _ in range(settings.num_mixing_steps):
-            state, _ = kernel.step(state, log_density, ais.spread_step(step_size, len(rows), generator), generator)
-        parts.append(state.position)
+        taken = take_steps(
+            kernel,
+            kernel.init(rows, log_density),
+            log_density,
+            num_steps=settings.num_mixing_steps,
+            step_size=step_size,
+            spread=ais.step_spread,
+            generator=generator,
+        )
+        parts.append(taken.state.position)
     return torch.cat(parts).reshape(start.shape)
 
 

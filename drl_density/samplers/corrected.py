@@ -6,7 +6,6 @@ far that has come is for R-hat and the jump to say. Step sizes are adapted in a 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -83,7 +82,7 @@ def sample_corrected(
     if start.shape != (num_samples, *model.event_shape):
         raise ValueError(f"expected starting points {(num_samples, *model.event_shape)}, got {tuple(start.shape)}")
     spread = start.std(0)
-    kernel = dataclasses.replace(settings.kernel, scale=torch.where(spread > 0, spread, torch.ones_like(spread)))
+    kernel = settings.kernel.with_scale(torch.where(spread > 0, spread, torch.ones_like(spread)))
 
     def told(step: ChainStep) -> None:
         if on_step is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
-from drl_density.mcmc import MALA, Kernel
+from drl_density.mcmc import MALA, Kernel, take_steps
 from drl_density.model import EnergySequence
 from drl_density.samplers.ddim import DDIMSettings, Denoiser, move
 from drl_density.samplers.progressive import StepRecord
@@ -95,9 +94,12 @@ def correct(
 
     state = settings.kernel.init(x, log_density)
     gradient = state.gradient if project is None else model.score(x, level)
-    kernel = dataclasses.replace(settings.kernel, scale=gradient.square().mean(0).rsqrt())
-    total = torch.zeros_like(state.log_density)
-    for _ in range(settings.num_corrections):
-        state, info = kernel.step(state, log_density, settings.step_size, generator)
-        total = total + info.acceptance_probability / settings.num_corrections
-    return (state.position if project is None else project(state.position)), total
+    state, rate, _ = take_steps(
+        settings.kernel.with_scale(gradient.square().mean(0).rsqrt()),
+        state,
+        log_density,
+        num_steps=settings.num_corrections,
+        step_size=settings.step_size,
+        generator=generator,
+    )
+    return (state.position if project is None else project(state.position)), rate

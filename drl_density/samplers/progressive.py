@@ -11,7 +11,7 @@ from torch import Tensor
 
 from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
-from drl_density.mcmc import MALA, Kernel, LogDensity
+from drl_density.mcmc import MALA, Kernel, LogDensity, RobbinsMonro, Tuner, take_steps
 from drl_density.model import EnergySequence
 
 
@@ -247,12 +247,10 @@ def _chain(
 ) -> tuple[Tensor, float, Tensor]:
     if num_steps == 0:
         return x, step_size, torch.ones(len(x), dtype=x.dtype, device=x.device)
-    state = kernel.init(x, log_density)
-    total = 0.0
-    for index in range(num_steps):
-        state, info = kernel.step(state, log_density, step_size, generator)
-        total = total + info.acceptance_probability
-        if is_tuned:
-            rate = float(info.acceptance_probability.mean())
-            step_size *= math.exp((rate - kernel.target_acceptance) / (1 + 0.2 * index))
-    return state.position, step_size, total / num_steps
+    # The gain falls slowly, since a conditional has a few steps only and the marginal chain at the end some forty.
+    rule = RobbinsMonro(kernel.target_acceptance, gain=1.0, decay=0.2) if is_tuned else None
+    tuner = Tuner(rule, step_size)
+    state, rate, _ = take_steps(
+        kernel, kernel.init(x, log_density), log_density, num_steps=num_steps, step_size=tuner, generator=generator
+    )
+    return state.position, float(tuner.current), rate

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from drl_density.devices import normal_draws, uniform_draws
-from drl_density.mcmc import MALA, ChainState, DualAveraging, Kernel
-from drl_density.mcmc.kernel import init_state, row_sum_of_squares
+from drl_density.mcmc import MALA, ChainState, DualAveraging, Kernel, Tuner, init_state, take_steps
+from drl_density.mcmc.kernel import choose, row_sum_of_squares
 from drl_density.model import EnergySequence
 from drl_density.samplers.progressive import sample_progressive
 from drl_density.shapes import per_row
@@ -225,9 +225,8 @@ def _sweep(
     rungs = len(ladder.levels)
     num_ladders = len(x) // rungs
     density = _joint_log_density(model, ladder.levels, num_ladders)
-    kernel = dataclasses.replace(settings.kernel, scale=ladder.scales.repeat_interleave(num_ladders, 0))
-    tuning = adaptation.init(ladder.step_sizes) if adaptation is not None else None
-    step_sizes = ladder.step_sizes if tuning is None else adaptation.step_size(tuning)
+    kernel = settings.kernel.with_scale(ladder.scales.repeat_interleave(num_ladders, 0))
+    tuner = Tuner(adaptation, ladder.step_sizes, groups=rungs)
     state = kernel.init(x, density)
     comes_from_top = torch.zeros(rungs, num_ladders, dtype=torch.bool, device=x.device)
     restarts = torch.zeros(num_ladders, dtype=torch.int64, device=x.device)
@@ -236,14 +235,10 @@ def _sweep(
     draws, log_densities = [], []
     num_sweeps, thin = length
     for sweep in range(num_sweeps):
-        for _ in range(settings.steps_per_sweep):
-            sizes = step_sizes.repeat_interleave(num_ladders)
-            state, info = kernel.step(state, density, sizes, generator)
-            rate = info.acceptance_probability.reshape(rungs, num_ladders).mean(1).double().cpu()
-            acceptance += rate / (num_sweeps * settings.steps_per_sweep)
-            if tuning is not None:
-                tuning = adaptation.update(tuning, rate)
-                step_sizes = adaptation.step_size(tuning)
+        state, rates, _ = take_steps(
+            kernel, state, density, num_steps=settings.steps_per_sweep, step_size=tuner, generator=generator
+        )
+        acceptance += rates.reshape(rungs, num_ladders).mean(1).double().cpu() / num_sweeps
         state = _refresh_top(state, num_ladders, generator)
         comes_from_top[-1] = True
         lower = torch.arange(sweep % 2, rungs - 1, 2)
@@ -259,8 +254,9 @@ def _sweep(
         if sweep % thin == thin - 1:
             draws.append(state.position[:num_ladders].clone())  # a view would keep every rung
             log_densities.append(state.log_density[:num_ladders].clone())
-    final = step_sizes if tuning is None else adaptation.final(tuning)
-    return _Sweeps(state, draws, log_densities, accepted / tried, acceptance, restarts, final)
+    tuner.freeze()
+    step_sizes = torch.as_tensor(tuner.current)
+    return _Sweeps(state, draws, log_densities, accepted / tried, acceptance, restarts, step_sizes)
 
 
 def _joint_log_density(
@@ -312,11 +308,4 @@ def swap_neighbours(
     is_swapped = uniform < probability
     taken = torch.zeros(rungs, num_ladders, dtype=torch.bool, device=x.device)
     taken[lower], taken[upper] = is_swapped, is_swapped
-    rows = taken.flatten()
-    column = per_row(rows, state.position)
-    chosen = ChainState(
-        torch.where(column, new.position, state.position),
-        torch.where(rows, new.log_density, state.log_density),
-        torch.where(column, new.gradient, state.gradient),
-    )
-    return chosen, is_swapped, probability
+    return choose(taken.flatten(), new, state), is_swapped, probability

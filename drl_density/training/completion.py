@@ -8,7 +8,6 @@ conditionals, and the gradient is that of the likelihood of the measured entries
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from drl_density.errors import DataError
 from drl_density.execution import chain_passes
-from drl_density.mcmc import MALA, Kernel
+from drl_density.mcmc import MALA, Kernel, take_steps
 from drl_density.model import EnergySequence
 from drl_density.training.state import TrainingState
 
@@ -134,13 +133,17 @@ class CompletedBatches:
         def log_density(state: Tensor) -> Tensor:
             return model.log_density(torch.where(measured, given, state), 0)
 
-        kernel = dataclasses.replace(self.settings.kernel, scale=self.scale)
+        kernel = self.settings.kernel.with_scale(self.scale)
         with _in_evaluation(model), chain_passes(model, is_adjusted=kernel.is_adjusted):
-            state, rate = kernel.init(given, log_density), 0.0
-            for _ in range(self.settings.num_steps):
-                state, info = kernel.step(state, log_density, self.settings.step_size, generator)
-                rate += float(info.acceptance_probability.mean()) / self.settings.num_steps
-        self.acceptance_rate = rate
+            state, acceptance, _ = take_steps(
+                kernel,
+                kernel.init(given, log_density),
+                log_density,
+                num_steps=self.settings.num_steps,
+                step_size=self.settings.step_size,
+                generator=generator,
+            )
+        self.acceptance_rate = float(acceptance.mean())
         completed = torch.where(measured, given, state.position)
         last = {row: place for place, row in enumerate(chosen.tolist())}
         rows[list(last)] = completed[list(last.values())]

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from drl_density.devices import globally_seeded
 from drl_density.execution import precision
+from drl_density.mcmc import RobbinsMonro
 from drl_density.networks import checkpointable_modules, frozen_power_iteration, settle_power_iteration
 from drl_density.parallel.whole_tensors import gathered_weights
 from drl_density.parallel.workers import Workers
@@ -61,10 +62,11 @@ def gradient_step(
     if bool(torch.isfinite(norm)):
         state.optimizer.step()
         state.average.update_parameters(state.model)
-        acceptance = value.statistics.acceptance_rate.double()
-        error = torch.where(acceptance.isnan(), 0.0, acceptance - objective.kernel.target_acceptance)
         if objective.kernel.is_adjusted:
-            state.step_sizes = state.step_sizes * torch.exp(0.05 * error)
+            # A gain of 0.05 averages over some twenty batches; as it stays constant, step sizes follow the changing model.
+            rule = RobbinsMonro(objective.kernel.target_acceptance, gain=0.05)
+            updated = rule.update(rule.init(state.step_sizes), value.statistics.acceptance_rate.double())
+            state.step_sizes = torch.as_tensor(rule.step_size(updated))
     return value, float(norm)
 
 

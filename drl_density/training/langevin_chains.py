@@ -19,7 +19,7 @@ from torch import Tensor
 
 from drl_density.devices import normal_draws
 from drl_density.execution import chain_passes
-from drl_density.mcmc import ULA, Kernel
+from drl_density.mcmc import ULA, Kernel, take_steps
 from drl_density.model import EnergySequence
 from drl_density.shapes import per_row
 
@@ -117,16 +117,18 @@ class LangevinChains:
             distance = (x_noisier - column * x).square().flatten(1).sum(1)
             return (model.log_density_at(x, log_snr, label) - 0.5 * precision * distance) / self.temperature
 
-        acceptance = torch.ones_like(alpha)
         if not self.num_steps:
-            return start.detach(), acceptance
+            return start.detach(), torch.ones_like(alpha)
         with chain_passes(model, is_adjusted=self.kernel.is_adjusted):
-            state = self.kernel.init(start, log_density)
-            acceptance = torch.zeros_like(alpha)
-            for _ in range(self.num_steps):
-                state, info = self.kernel.step(state, log_density, step / alpha * self.temperature**0.5, generator)
-                acceptance += info.acceptance_probability
-        return state.position, acceptance / self.num_steps
+            state, acceptance, _ = take_steps(
+                self.kernel,
+                self.kernel.init(start, log_density),
+                log_density,
+                num_steps=self.num_steps,
+                step_size=step / alpha * self.temperature**0.5,
+                generator=generator,
+            )
+        return state.position, acceptance.to(alpha)
 
 
 SHARED_NOISE_REFUSAL = (

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from drl_density.devices import generator_device, normal_draws
 from drl_density.execution import chain_passes
-from drl_density.mcmc import MALA, Kernel
+from drl_density.mcmc import MALA, Kernel, take_steps
 from drl_density.model import EnergySequence
 from drl_density.shapes import per_row
 from drl_density.training.langevin_chains import SHARED_NOISE_REFUSAL, draw_pairs
@@ -177,13 +177,16 @@ class RecoveryLikelihood:
             )
             start = torch.where(per_row(chosen.to(clean.device), clean), x_noisier, clean)
         step_size = multiplier.to(clean) * scale
-        acceptance = torch.zeros_like(scale)
         with chain_passes(model, is_adjusted=self.kernel.is_adjusted):
-            state = self.kernel.init(start, log_density)
-            for _ in range(self.num_steps):
-                state, info = self.kernel.step(state, log_density, step_size, generator)
-                acceptance += info.acceptance_probability
-        return state.position, acceptance / self.num_steps, scale
+            state, acceptance, _ = take_steps(
+                self.kernel,
+                self.kernel.init(start, log_density),
+                log_density,
+                num_steps=self.num_steps,
+                step_size=step_size,
+                generator=generator,
+            )
+        return state.position, acceptance.to(scale), scale
 
 
 def level_shift(generator: torch.Generator | None) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from drl_density.errors import DivergenceWarning
-from drl_density.mcmc import HMC, MALA, ULA, DualAveraging, Recording, init_state, integrate, run_chain
+from drl_density.mcmc import HMC, MALA, ULA, DualAveraging, Recording, Trajectory, init_state, integrate, run_chain
 from drl_density.testing import assert_z, seeded_generator
 
 KERNELS = {"ULA": ULA, "MALA": MALA, "HMC1": lambda **k: HMC(1, **k), "HMC4": lambda **k: HMC(4, **k)}
@@ -116,8 +116,8 @@ def test_stationary_variance_of_ula_and_mala():
 def test_leapfrog_is_reversible():
     state = init_state(torch.tensor([[0.3, -1.0]], dtype=torch.float64), correlated)
     momentum = torch.tensor([[0.5, 0.2]], dtype=torch.float64)
-    end, end_momentum = integrate(state, momentum, correlated, (0.3, None, 7))
-    back, back_momentum = integrate(end, -end_momentum, correlated, (0.3, None, 7))
+    end, end_momentum = integrate(state, momentum, correlated, Trajectory(0.3, 7))
+    back, back_momentum = integrate(end, -end_momentum, correlated, Trajectory(0.3, 7))
     torch.testing.assert_close(back.position, state.position, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(-back_momentum, momentum, rtol=1e-10, atol=1e-12)
 
@@ -136,7 +136,7 @@ def test_mala_ratio_is_that_of_its_proposal_densities():
     x = torch.randn(6, 2, generator=seeded_generator(9), dtype=torch.float64)
     state, step = init_state(x, correlated), 0.7
     momentum = torch.randn(6, 2, generator=seeded_generator(10), dtype=torch.float64)
-    end, end_momentum = integrate(state, momentum, correlated, (step, None, 1))
+    end, end_momentum = integrate(state, momentum, correlated, Trajectory(step, 1))
     error = 0.5 * (end_momentum.square().sum(1) - momentum.square().sum(1)) + state.log_density - end.log_density
 
     def log_q(to, start):

@@ -125,7 +125,7 @@ def run_long(target: ChainTarget, kernel: Kernel | None, num_steps: int, generat
     if not kernel.is_adjusted:
         raise DataError("long chains need an adjusted kernel (MALA or HMC): an unadjusted one keeps another density")
     if kernel.scale is None:
-        kernel = dataclasses.replace(kernel, scale=target.scale)
+        kernel = kernel.with_scale(target.scale)
     most_kept = max(10, min(MOST_KEPT, MOST_NUMBERS // target.initial.numel()))
     thin = max(1, math.ceil(num_steps / most_kept))
     warmup = min(500, max(20, num_steps // 10))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from drl_density.errors import NumericalError
-from drl_density.mcmc import LogDensity
+from drl_density.mcmc import LogDensity, Tuner, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, bridge, evaluated, geometric_path
 from drl_density.partition_function.annealing.plan import spread_or_one
 from drl_density.partition_function.annealing.settings import AISSettings
@@ -70,12 +68,16 @@ def place_bridges(
             )
         x = x[resample(high * gain, len(x), generator=generator)]
         between = bridge(base, log_density, beta)
-        kernel = dataclasses.replace(settings.kernel, scale=spread_or_one(x))
-        state = kernel.init(x, between)
-        for index in range(max(4, settings.num_transitions)):
-            state, info = kernel.step(state, between, settings.spread_step(step_size, len(x), generator), generator)
-            rate = float(info.acceptance_probability.mean())
-            step_size *= math.exp((rate - settings.kernel.target_acceptance) / (1 + 0.5 * index))
-        x = state.position
+        tuner, kernel = Tuner(settings.adaptation, step_size), settings.kernel.with_scale(spread_or_one(x))
+        taken = take_steps(
+            kernel,
+            kernel.init(x, between),
+            between,
+            num_steps=max(4, settings.num_transitions),
+            step_size=tuner,
+            spread=settings.step_spread,
+            generator=generator,
+        )
+        x, step_size = taken.state.position, float(tuner.current)
     bridges = tuple(bridge(base, log_density, value) for value in annealings)
     return AnnealingPath(base, bridges, geometric_path(base, log_density, num_bridges=1).draw, tuple(annealings))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from drl_density.mcmc import Tuner, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, evaluated
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.weights import resample, weight_ess
@@ -56,7 +55,6 @@ def plan_annealing(
     >>> len(plan_annealing(path, AISSettings(num_pilot_particles=16)).step_sizes)
     5
     """
-    kernel = settings.kernel
     x = path.draw(settings.num_pilot_particles, generator)
     step_size, steps, scales, rates = 1.0, [], [], []
     weights = torch.zeros(len(x), dtype=torch.float64)
@@ -68,14 +66,19 @@ def plan_annealing(
             x = x[resample(weights, len(x), generator=generator)]
             weights = torch.zeros_like(weights)
         scale = spread_or_one(x)
-        tuned = dataclasses.replace(kernel, scale=scale)
-        state = tuned.init(x, log_density)
-        for index in range(max(num_tuning, settings.num_transitions)):
-            state, info = tuned.step(state, log_density, settings.spread_step(step_size, len(x), generator), generator)
-            rate = float(info.acceptance_probability.mean())
-            step_size *= math.exp((rate - kernel.target_acceptance) / (1 + 0.5 * index))
+        tuner, kernel = Tuner(settings.adaptation, step_size), settings.kernel.with_scale(scale)
+        state, _, last = take_steps(
+            kernel,
+            kernel.init(x, log_density),
+            log_density,
+            num_steps=max(num_tuning, settings.num_transitions),
+            step_size=tuner,
+            spread=settings.step_spread,
+            generator=generator,
+        )
         x, previous = state.position, state.log_density.double().cpu()
+        step_size = float(tuner.current)
         steps.append(step_size)
         scales.append(scale)
-        rates.append(rate)
+        rates.append(float(last.acceptance_probability.mean()))
     return AISPlan(tuple(steps), tuple(scales), tuple(rates))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from torch import Tensor
 
+from drl_density.mcmc import take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, evaluated
 from drl_density.partition_function.annealing.plan import AISPlan
 from drl_density.partition_function.annealing.settings import AISSettings
@@ -56,11 +55,16 @@ def _reverse_rows(
     last = len(path.log_densities) - 1
     for index in range(last, -1, -1):
         log_density = path.log_densities[index]
-        kernel = dataclasses.replace(settings.kernel, scale=plan.scales[index])
-        state = kernel.init(x, log_density)
-        for _ in range(settings.num_transitions):
-            step_size = settings.spread_step(plan.step_sizes[index], len(x), generator)
-            state, _ = kernel.step(state, log_density, step_size, generator)
+        kernel = settings.kernel.with_scale(plan.scales[index])
+        state, _, _ = take_steps(
+            kernel,
+            kernel.init(x, log_density),
+            log_density,
+            num_steps=settings.num_transitions,
+            step_size=plan.step_sizes[index],
+            spread=settings.step_spread,
+            generator=generator,
+        )
         x = state.position
         below = path.log_densities[index - 1] if index else path.base.log_prob
         weights = weights + state.log_density.double().cpu() - evaluated(below, x)

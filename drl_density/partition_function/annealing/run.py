@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from drl_density.errors import NumericalError
-from drl_density.mcmc import ChainState
+from drl_density.mcmc import ChainState, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath
 from drl_density.partition_function.annealing.plan import AISPlan
 from drl_density.partition_function.annealing.progress import Watch, weighed
@@ -97,7 +96,7 @@ def _anneal_rows(
     weights = torch.zeros(shape, dtype=torch.float64)
     log_z, ess, rates, kept = [], [], [], []
     for index, log_density in enumerate(path.log_densities):
-        kernel = dataclasses.replace(settings.kernel, scale=plan.scales[index])
+        kernel = settings.kernel.with_scale(plan.scales[index])
         state = kernel.init(x, log_density)
         weights = weights + (state.log_density.double().cpu() - previous).reshape(shape)
         log_z.append(log_mean_exp(weights, dim=1))
@@ -110,12 +109,16 @@ def _anneal_rows(
         if settings.resample_below is not None and not is_last:
             chosen, weights = resample_poor(weights, ess[-1] < settings.resample_below, generator=generator)
             state = ChainState(*(part[chosen] for part in state))
-        rate = 0.0
-        for _ in range(settings.num_transitions):
-            step_size = settings.spread_step(plan.step_sizes[index], len(x), generator)
-            state, info = kernel.step(state, log_density, step_size, generator)
-            rate += float(info.acceptance_probability.mean()) / settings.num_transitions
-        rates.append(rate)
+        state, acceptance, _ = take_steps(
+            kernel,
+            state,
+            log_density,
+            num_steps=settings.num_transitions,
+            step_size=plan.step_sizes[index],
+            spread=settings.step_spread,
+            generator=generator,
+        )
+        rates.append(float(acceptance.mean()))
         x, previous = state.position, state.log_density.double().cpu()
         kept.append(_keep(x.reshape(shape + x.shape[1:]), weights, settings.num_kept, generator))
     particles = x.reshape(shape + x.shape[1:])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -39,6 +40,10 @@ class LocalMALA:
     is_adjusted: ClassVar[bool] = True
     target_acceptance: ClassVar[float] = 0.574
     gradients_per_step: ClassVar[int] = 2
+
+    def with_scale(self, scale: Tensor | None) -> Self:
+        """The same kernel with another diagonal scale."""
+        return dataclasses.replace(self, scale=scale)
 
     def init(self, x: Tensor, log_density: LogDensity) -> ChainState:
         """State at ``x`` ``(chains, d)``."""
