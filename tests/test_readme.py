@@ -1,6 +1,9 @@
 """What the README and the pages tell a reader to type runs, read from the files themselves, at toy size."""
 
+import contextlib
 import dataclasses
+import importlib
+import inspect
 import re
 import shlex
 import shutil
@@ -10,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import drl_density as drl
 from drl_density.cli import COMMANDS, main
 from drl_density.density.fitting.run import TrainingFolder
 from drl_density.errors import DRLDensityWarning
@@ -30,13 +34,6 @@ SMALLER = {
         "num_steps=1000": "num_steps=100, num_chains=8",
         "drl.sandwich(target, seed=0)": "drl.sandwich(target, seed=0, settings=SMALL)",
     },
-    "few_step_draws.md": {
-        "drl.fit(data, seed=0, max_minutes=2)": "fitted",
-        "num_calls=3": "num_calls=3, num_updates=3, batch_size=16, width=8",
-        "density, 1000": "density, 50",
-        "made.correct(1000)": "made.correct(20)",
-    },
-    "undersampled_images.md": {},
 }
 # Commands that only their own tests run (tests/test_cli.py, tests/density): here they are understood.
 ELSEWHERE = ("demo", "diagnose", "evaluate", "fit holes.csv", "report")
@@ -138,9 +135,80 @@ def test_python_of_the_readme_runs(readme):
     assert (readme["folder"] / "report.html").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("name", [name for name in SMALLER if name != "README.md"])
-def test_python_of_pages_runs(name, readme):
-    run_python_of(name, fitted=readme["density"])
+# Variables of the pages, and the classes of which they are.
+HELD = {"density": drl.Density, "report": drl.LikelihoodReport, "data": drl.Dataset, "dist": drl.EnergyDistribution}
+VARIABLES = {"density", "mcmc", "model", "training"}
+"""Rooms whose names are those of variables on the pages; there only what follows ``drl`` is looked up."""
+FILE_SUFFIXES = {"html", "nc", "csv", "md", "json", "py", "npz"}
+ROOTS = [ROOT, ROOT / "drl_density", ROOT / "docs"]
+
+
+def code_of(page):
+    """Every code span and every fenced Python block of a page."""
+    text = page.read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    rest = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return [*blocks, *re.findall(r"`([^`]+)`", rest)]
+
+
+def has_attribute(kind, name):
+    """Whether instances of a class have an attribute: a method, a property, a field, or one that is annotated."""
+    return hasattr(kind, name) or any(name in vars(part).get("__annotations__", {}) for part in kind.__mro__)
+
+
+def is_there(dotted):
+    """Whether a name such as ``Density.load`` or ``samplers.sample_ddim`` is reached from the package."""
+    held = drl
+    for name in dotted.split("."):
+        if inspect.isclass(held) and has_attribute(held, name) and not hasattr(held, name):
+            return True
+        if not hasattr(held, name):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(f"{held.__name__}.{name}")
+        if not hasattr(held, name):
+            return False
+        held = getattr(held, name)
+    return True
+
+
+def unknown_names(code):
+    """Names of the package, of its rooms and of the objects in ``HELD`` that are not there."""
+    rooms = "|".join(set(drl._ROOMS.split()) - VARIABLES)
+    dotted = re.findall(r"(?<![\w./])(?:drl|drl_density)\.((?:[A-Za-z_]\w*)(?:\.[A-Za-z_]\w*)*)", code)
+    dotted += re.findall(rf"(?<![\w./])((?:{rooms})(?:\.[A-Za-z_]\w*)+)", code)
+    for name in dotted:
+        first, second = (name.split(".") + [""])[:2]
+        if not is_there(name) and not (first in HELD and has_attribute(HELD[first], second)):
+            yield name
+    for held, kind in HELD.items():
+        for name in re.findall(rf"(?<![\w./]){held}\.([a-z_]\w*)", code):
+            if not has_attribute(kind, name) and name not in FILE_SUFFIXES:
+                yield f"{held}.{name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_names_on_the_pages_exist(page):
+    assert [name for code in code_of(page) for name in unknown_names(code)] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_files_and_links_on_the_pages_exist(page):
+    paths = [
+        path
+        for code in code_of(page)
+        for path in re.findall(r"(?<![\w./-])((?:[\w-]+/)+[\w-]+\.(?:py|md)|drl_density(?:/\w+)*/)(?![\w/])", code)
+    ]
+    assert [path for path in paths if not any((root / path).exists() for root in ROOTS)] == []
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_checks_of_names_notice():
+    code = "drl.fitt(data); density.no_method(3); samplers.sample_dim; drl.Density.loads"
+    assert list(unknown_names(code)) == ["fitt", "Density.loads", "samplers.sample_dim", "density.no_method"]
+    assert (
+        list(unknown_names("drl.Density.load(path).sample(3); density.baselines; drl.errors.Verdict; report.nc")) == []
+    )
 
 
 def test_other_code_is_that_of_an_example():
