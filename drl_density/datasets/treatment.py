@@ -5,16 +5,23 @@ from __future__ import annotations
 import math
 
 import torch
-from torch.distributions.transforms import AffineTransform, ComposeTransform, Transform
 
 from drl_density.datasets.dataset import Dataset
 from drl_density.errors import DataError
-from drl_density.transforms import Dequantization, fit_marginal_gaussianization, logit, standardize
+from drl_density.transforms import (
+    Affine,
+    Composed,
+    DataTransform,
+    Dequantization,
+    fit_marginal_gaussianization,
+    logit,
+    standardize,
+)
 
 TREATMENTS = ("auto", "gaussianize", "standardize", "logit", "rescale")
 
 
-def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[Transform, Dequantization | None]:
+def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[DataTransform, Dequantization | None]:
     """(transform from data to model space, dequantisation or None), fitted on the training rows.
 
     "auto" standardises systems of known density and small images without bounds, takes the logit of columns that are
@@ -60,13 +67,13 @@ def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[Transform
             )
         least, largest = lower + widths / 2, upper - widths / 2
         span = largest - least
-        return AffineTransform(-(least + largest) / span, 2 / span, event_dim=1), dequantization
+        return Affine(-(least + largest) / span, 2 / span), dequantization
     if kind == "logit":
         if not is_bounded:
             raise DataError('transform "logit" needs lower and upper bounds for every column; declare them')
         margin = 1e-3 * (upper - lower)
         bounded = logit(lower - margin, upper + margin)
-        return ComposeTransform([bounded, standardize(bounded(rows), weights=dataset.weights)]), dequantization
+        return Composed([bounded, standardize(bounded(rows), weights=dataset.weights)]), dequantization
     if kind == "standardize":
         return standardize(rows, weights=dataset.weights), dequantization
     half = widths / 2

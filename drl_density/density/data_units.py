@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
-from torch.distributions.transforms import Transform
 
 from drl_density.distributions import SampleResult, SamplerPolicy
 from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
+from drl_density.transforms import DataTransform
 
 
 class DataLogDensity:
-    r"""log density in data units: :math:`F_0(T(x)) + \log\lvert\det J_T(x)\rvert`, unnormalised.
+    r"""log density in data units: :math:`F_0(T(x)) + \log\lvert\det J_T(x)\rvert`, unnormalised; -inf outside its bounds.
 
     A picklable callable over rows ``(n, *event)``.
     """
 
-    def __init__(self, model: EnergySequence, transform: Transform) -> None:
+    def __init__(self, model: EnergySequence, transform: DataTransform) -> None:
         self.model, self.transform = model, transform
 
     def __call__(self, x: Tensor) -> Tensor:
         flat = x.reshape(x.shape[0], -1).cpu()
         u = self.transform(flat)
-        return (self.model.log_density(u, 0) + self.transform.log_abs_det_jacobian(flat, u)).to(x.device)
+        values = self.model.log_density(u, 0) + self.transform.log_abs_det_jacobian(flat, u)
+        return torch.where(self.transform.bounds.contains(flat), values, -math.inf).to(x.device)
 
     def parameters(self) -> Any:
         """Parameters of the energy."""
@@ -56,7 +58,7 @@ class PooledSampler:
 class ToData:
     """Model-space rows to data space, in float64, shaped as events."""
 
-    def __init__(self, transform: Transform, event_shape: torch.Size) -> None:
+    def __init__(self, transform: DataTransform, event_shape: torch.Size) -> None:
         self.transform, self.event_shape = transform, event_shape
 
     def __call__(self, u: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 from torch.distributions import constraints
-from torch.distributions.transforms import Transform
 
 from drl_density.datasets import Column
 from drl_density.density.data_units import Blank, DataLogDensity, PooledSampler, ToData, bounded_support, freeze
@@ -27,6 +25,7 @@ from drl_density.errors import DataError, UnreliableEstimateWarning
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.model import EnergySequence
 from drl_density.samplers import ProgressivePlan, ProgressiveSampler
+from drl_density.transforms import DataTransform
 from drl_density.weights import LogPartitionEstimate
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ class Density:
     """
 
     model: EnergySequence
-    transform: Transform
+    transform: DataTransform
     estimate: LogPartitionEstimate
     event_shape: tuple[int, ...]
     columns: tuple[Column, ...]
@@ -118,8 +117,8 @@ class Density:
         return target.normalize(self.estimate)
 
     def _support(self) -> constraints.Constraint | None:
-        bounds = getattr(self.transform, "bounds", None)
-        return bounded_support(*bounds) if bounds is not None and len(self.event_shape) == 1 else None
+        bounds = self.transform.bounds.expand(torch.Size(self.event_shape).numel())
+        return bounded_support(*bounds) if len(self.event_shape) == 1 else None
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Normalised log density of rows ``(n, *event)`` in data units, nats, float64, shape ``(n,)``;
@@ -139,13 +138,7 @@ class Density:
         target = DataLogDensity(self.model, self.transform)
         with torch.no_grad():
             parts = [target(chunk) for chunk in rows.split(16384)]
-        return torch.where(self._is_inside(rows), torch.cat(parts) - self.estimate.log_z, -math.inf)
-
-    def _is_inside(self, rows: Tensor) -> Tensor:
-        bounds = getattr(self.transform, "bounds", None)
-        if bounds is None:
-            return torch.ones(len(rows), dtype=torch.bool)
-        return ((rows > bounds[0]) & (rows < bounds[1])).all(1)
+        return torch.cat(parts) - self.estimate.log_z
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Fresh draws ``(num_samples, *event)`` in data units by the progressive sampler.

@@ -16,16 +16,15 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor, nn
-from torch.distributions.transforms import AffineTransform, ComposeTransform, Transform
+from torch import nn
 
 from drl_density.bases import NoisedGaussianMixture, QuadraticBase, Tilted
 from drl_density.model import EnergySequence
 from drl_density.networks import Ensemble
-from drl_density.transforms import Logit, MarginalGaussianization, Whitening
+from drl_density.transforms import DataTransform
 
 
-def largest_power(model: EnergySequence, transform: Transform) -> float:
+def largest_power(model: EnergySequence, transform: DataTransform) -> float:
     """The supremum of powers w >= 1 for which exp(w F_0) is known to be integrable in data units, inf for all.
 
     Args:
@@ -37,36 +36,21 @@ def largest_power(model: EnergySequence, transform: Transform) -> float:
 
     >>> from drl_density import NoiseSchedule
     >>> from drl_density.networks import MLP, MLPSettings
+    >>> from drl_density.transforms import Affine
     >>> model = EnergySequence(NoiseSchedule.log_spaced(3), MLP(MLPSettings(2, width=8, num_blocks=1)), (2,))
-    >>> largest_power(model, AffineTransform(0.0, 2.0, event_dim=1))
+    >>> largest_power(model, Affine(0.0, 2.0))
     inf
     """
-    scales, mixtures = _tail_scales(transform, model.event_shape.numel()), _mixtures(model)
-    if scales is not None and not bool(scales.any()):
+    scales, mixtures = transform.tail_scale.expand(model.event_shape.numel()), _mixtures(model)
+    if not bool(scales.any()):
         return math.inf
-    if scales is None or mixtures is None:
+    if mixtures is None or bool(scales.isinf().any()):
         return 1.0
     near = scales > 0
     root = scales[near].sqrt()
     covariances = [mixture.covariances(model.schedule.log_snr_at(0)).cpu()[:, near][:, :, near] for mixture in mixtures]
     steepest = max(float(torch.linalg.eigvalsh(root[:, None] * part.double() * root).max()) for part in covariances)
     return steepest / (steepest - 1) if steepest > 1 else math.inf
-
-
-def _tail_scales(transform: Transform, num_features: int) -> Tensor | None:
-    """s of every column, 0 where the Jacobian grows at most exponentially in u; None for transforms not known here."""
-    if isinstance(transform, AffineTransform | Whitening | Logit):
-        return torch.zeros(num_features, dtype=torch.float64)
-    if isinstance(transform, ComposeTransform):
-        parts = [_tail_scales(part, num_features) for part in transform.parts]
-        is_plain = all(part is not None and not bool(part.any()) for part in parts)
-        return torch.zeros(num_features, dtype=torch.float64) if is_plain else None
-    if isinstance(transform, MarginalGaussianization):
-        marginals = transform.marginals
-        widest = torch.where(marginals.log_weights > -math.inf, marginals.scales, 0.0).amax(1)
-        is_bounded = torch.tensor([kind in ("above", "below", "between") for kind in marginals.coordinates])
-        return torch.where(is_bounded, widest, 0.0).double()
-    return None
 
 
 def _mixtures(model: EnergySequence) -> list[NoisedGaussianMixture | QuadraticBase] | None:

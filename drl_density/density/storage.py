@@ -16,7 +16,7 @@ from drl_density.model import EnergySequence
 from drl_density.run_folder import RunFolder
 from drl_density.samplers import ProgressivePlan
 from drl_density.schedule import NoiseSchedule
-from drl_density.transforms import transform_from_state, transform_to_state
+from drl_density.transforms import transform_from_state
 from drl_density.weights import LogPartitionEstimate
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def load_density(path: str | Path) -> Density:
 
 def write_density(folder: RunFolder, density: Density, *, rows: str | None) -> None:
     """``rows`` tells the fit's data apart where it was fitted in this folder; None elsewhere."""
-    transform, transform_tensors = transform_to_state(density.transform)
+    transform, transform_tensors = density.transform.to_state()
     estimate, estimate_tensors = density.estimate.to_state()
     tensors = {f"model.{name}": value for name, value in density.model.state_dict().items()}
     tensors |= {f"transform.{name}": value for name, value in transform_tensors.items()}

@@ -1,11 +1,12 @@
-"""Invertible maps from data to model space, each with its log-Jacobian, and dequantisation."""
+"""Invertible maps from data to model space with their bounds, Jacobians, tails and states; dequantisation."""
 
-from drl_density.transforms.columnwise import column_log_jacobian, single_column
+from drl_density.transforms.composed import Composed
+from drl_density.transforms.data_transform import Bounds, DataTransform
 from drl_density.transforms.dequantize import Dequantization
-from drl_density.transforms.elementary import Logit, Whitening, logit, standardize, whiten
+from drl_density.transforms.elementary import Affine, Logit, Whitening, logit, standardize, whiten
 from drl_density.transforms.gaussianize import MarginalGaussianization, fit_marginal_gaussianization
 from drl_density.transforms.marginals import Marginals
-from drl_density.transforms.state import transform_from_state, transform_to_state
+from drl_density.transforms.state import transform_from_state
 from drl_density.transforms.variational import (
     NoisedRows,
     VariationalDequantization,
@@ -14,6 +15,10 @@ from drl_density.transforms.variational import (
 )
 
 __all__ = [
+    "Affine",
+    "Bounds",
+    "Composed",
+    "DataTransform",
     "Dequantization",
     "Logit",
     "MarginalGaussianization",
@@ -21,14 +26,11 @@ __all__ = [
     "NoisedRows",
     "VariationalDequantization",
     "Whitening",
-    "column_log_jacobian",
     "dequantization_bound",
     "fit_marginal_gaussianization",
     "logit",
-    "single_column",
     "standardize",
     "train_dequantization",
     "transform_from_state",
-    "transform_to_state",
     "whiten",
 ]

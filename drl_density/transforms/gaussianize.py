@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
-from torch.distributions.transforms import Transform
 from torch.nn import functional
 
 from drl_density.errors import DataError
+from drl_density.transforms.data_transform import Bounds, DataTransform
 from drl_density.transforms.marginals import Marginals, MixtureFit, fit_mixture
 
 NUM_COMPONENTS = (1, 2, 3, 5, 8)
@@ -46,15 +46,15 @@ def _far_root(log_tail: Tensor) -> Tensor:
     return square.sqrt()
 
 
-class MarginalGaussianization(Transform):
+class MarginalGaussianization(DataTransform):
     r"""u_i = Phi^{-1}(F_i(x_i)) with the CDF F_i of each column's fitted marginal.
 
     The log-Jacobian is :math:`\sum_i \log f_i(x_i) - \log\phi(u_i)`, so N(0, I) in u is exactly the model of
     independent columns.
 
     Args:
-        marginals: fitted columns.
-        names: of the columns, for messages.
+        marginals: the fitted density of every column.
+        names: names of the columns, used in messages; their indices when not given.
 
     >>> zero, one = torch.zeros(1), torch.ones(1)
     >>> logistic = Marginals(("linear",), zero, one, zero, one, zero[None], zero[None], one[None])
@@ -62,8 +62,7 @@ class MarginalGaussianization(Transform):
     tensor([[0.6160]])
     """
 
-    codomain = constraints.real_vector
-    bijective = True
+    kind = "gaussianization"
 
     def __init__(self, marginals: Marginals, names: Sequence[str] | None = None) -> None:
         super().__init__()
@@ -71,18 +70,63 @@ class MarginalGaussianization(Transform):
         self.names = tuple(names) if names is not None else tuple(str(i) for i in range(len(marginals.coordinates)))
 
     @property
-    def domain(self) -> constraints.Constraint:
-        """Real vectors; see :attr:`bounds` for the columns' own limits."""
-        return constraints.real_vector
-
-    @property
-    def bounds(self) -> tuple[Tensor, Tensor]:
-        """(lower, upper) outside which each column's density is zero."""
+    def bounds(self) -> Bounds:
+        """The declared ends of the columns, outside which their marginals are zero."""
         kinds = self.marginals.coordinates
         has_lower = torch.tensor([kind in ("above", "between") for kind in kinds])
         has_upper = torch.tensor([kind in ("below", "between") for kind in kinds])
         lower = torch.where(has_lower, self.marginals.lower, -math.inf)
-        return lower, torch.where(has_upper, self.marginals.upper, math.inf)
+        return Bounds(lower, torch.where(has_upper, self.marginals.upper, math.inf))
+
+    @property
+    def tail_scale(self) -> Tensor:
+        """Scale of the widest logistic component of each column near a bound; 0 for columns without bounds.
+
+        Near a bound the distance to it is a power of the tail probability, whose exponent is that scale.
+        """
+        marginals = self.marginals
+        widest = torch.where(marginals.log_weights > -math.inf, marginals.scales, 0.0).amax(1)
+        is_bounded = torch.tensor([kind in ("above", "below", "between") for kind in marginals.coordinates])
+        return torch.where(is_bounded, widest, 0.0).double()
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The coordinates and names of the columns, and the tensors of the marginals."""
+        settings = {"kind": self.kind, "coordinates": list(self.marginals.coordinates), "names": list(self.names)}
+        return settings, self.marginals.tensors()
+
+    @classmethod
+    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """The map with the coordinates and names in ``settings`` and the marginals in ``tensors``."""
+        return cls(Marginals(coordinates=tuple(settings["coordinates"]), **tensors), settings["names"])
+
+    def column_log_jacobian(self, x: Tensor) -> Tensor:
+        """log f_i(x_i) - log phi(u_i) of every column of ``x`` ``(*, d)``."""
+        return (self.marginal_log_density(x) - _log_normal(self(x))).to(x.dtype)
+
+    def single_column(self, index: int) -> MarginalGaussianization:
+        """The map through the marginal of column ``index``."""
+        one = slice(index, index + 1)
+        return MarginalGaussianization(self.marginals.select(one), self.names[one])
+
+    def marginal_log_density(self, x: Tensor) -> Tensor:
+        """log density of each column of ``x`` ``(*, d)`` under its fitted marginal, nats, float64."""
+        return self.marginals.log_density(x.double())
+
+    def carry_tail(self, scale: Tensor) -> Tensor:
+        """Inf: growth before a quantile map is not followed."""
+        return torch.full(scale.shape, math.inf, dtype=torch.float64)
+
+    def describe(self) -> list[str]:
+        """One line per column: its name, number of components and coordinate."""
+        lines = []
+        for index, (name, kind) in enumerate(zip(self.names, self.marginals.coordinates, strict=True)):
+            count = int((self.marginals.log_weights[index] > -math.inf).sum())
+            lines.append(f"{name}: {count} logistic component{'s' * (count > 1)}, {kind} coordinate")
+        return lines
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """Sum over the columns of log f_i(x_i) - log phi(u_i)."""
+        return (self.marginal_log_density(x) - _log_normal(y)).sum(-1).to(x.dtype)
 
     def _call(self, x: Tensor) -> Tensor:
         y, _ = self.marginals.to_coordinate(x.double())
@@ -92,26 +136,10 @@ class MarginalGaussianization(Transform):
     def _inverse(self, y: Tensor) -> Tensor:
         return self.marginals.from_coordinate(self.marginals.quantile_coordinate(y.double())).to(y.dtype)
 
-    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        """sum of log f_i(x_i) - log phi(u_i), shape ``(*,)``."""
-        log_normal = -0.5 * y.double().square() - 0.5 * math.log(2 * math.pi)
-        return (self.marginals.log_density(x.double()) - log_normal).sum(-1).to(x.dtype)
 
-    def marginal_log_density(self, x: Tensor) -> Tensor:
-        """log density of each column by itself, ``(*, d)``.
-
-        Args:
-            x: rows ``(*, d)``.
-        """
-        return self.marginals.log_density(x.double())
-
-    def describe(self) -> list[str]:
-        """One line per column: coordinate, components, bounds."""
-        lines = []
-        for index, (name, kind) in enumerate(zip(self.names, self.marginals.coordinates, strict=True)):
-            count = int((self.marginals.log_weights[index] > -math.inf).sum())
-            lines.append(f"{name}: {count} logistic component{'s' * (count > 1)}, {kind} coordinate")
-        return lines
+def _log_normal(u: Tensor) -> Tensor:
+    """log phi(u), float64."""
+    return -0.5 * u.double().square() - 0.5 * math.log(2 * math.pi)
 
 
 def fit_marginal_gaussianization(
@@ -200,14 +228,14 @@ def _fit_each_to_its_own(
 
     return MarginalGaussianization(
         Marginals(
-            tuple(column.coordinates[0] for column in columns),
-            *(
-                torch.cat([getattr(column, name) for column in columns])
-                for name in ("centers", "widths", "lower", "upper")
-            ),
-            joined("log_weights", -math.inf),
-            joined("locations", 0.0),
-            joined("scales", 1.0),
+            coordinates=tuple(column.coordinates[0] for column in columns),
+            centers=torch.cat([column.centers for column in columns]),
+            widths=torch.cat([column.widths for column in columns]),
+            lower=torch.cat([column.lower for column in columns]),
+            upper=torch.cat([column.upper for column in columns]),
+            log_weights=joined("log_weights", -math.inf),
+            locations=joined("locations", 0.0),
+            scales=joined("scales", 1.0),
         ),
         names,
     )

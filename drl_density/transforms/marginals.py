@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -43,6 +44,15 @@ class Marginals:
     log_weights: Tensor
     locations: Tensor
     scales: Tensor
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All fields but the coordinates, by name."""
+        fields = (field.name for field in dataclasses.fields(self) if field.name != "coordinates")
+        return {name: getattr(self, name) for name in fields}
+
+    def select(self, columns: slice) -> Marginals:
+        """The marginals of the columns in the slice ``columns``."""
+        return Marginals(self.coordinates[columns], **{name: part[columns] for name, part in self.tensors().items()})
 
     def to_coordinate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(y, log dy/dx), each ``(*, d)``.

@@ -28,7 +28,6 @@ import drl_density as drl
 from drl_density.bases import MixtureConditional, NoisedGaussianMixture
 from drl_density.datasets import Dataset, folds, notice_columns
 from drl_density.density import FitSettings, Table, prepare_table
-from drl_density.transforms import column_log_jacobian
 
 SHARE, NUM_DRAWS = 0.2, 50
 DENSITIES = ("drl_density", "gaussian mixture", "gaussian copula")
@@ -82,7 +81,7 @@ def from_mixture(
     draws = law.sample(u, mask, NUM_DRAWS, generator=torch.Generator().manual_seed(seed)).transpose(0, 1)
     full = table.transform(truth)
     nothing = torch.zeros_like(mask)
-    slope = (column_log_jacobian(table.transform, truth) * mask).sum(1)
+    slope = (table.transform.column_log_jacobian(truth) * mask).sum(1)
     score = law.observed_log_density(full, nothing) - law.observed_log_density(full, mask) + slope
     return torch.where(mask, table.transform.inv(draws), holes), score
 

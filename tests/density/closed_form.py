@@ -5,13 +5,13 @@ import math
 import torch
 import xarray as xr
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
-from torch.distributions.transforms import AffineTransform
 
 import drl_density as drl
 from drl_density.datasets import Column
 from drl_density.density import Baselines, Density
 from drl_density.errors import Verdict
 from drl_density.testing import GaussianMixtureSequence, seeded_generator
+from drl_density.transforms import Affine
 from drl_density.weights import LogPartitionEstimate
 
 SCALE, SHIFT = 2.0, 2.0
@@ -31,7 +31,7 @@ SYSTEM = GaussianMixtureSequence(
 def closed_form_density(system=SYSTEM, columns=None):
     """The sequence behind the map u = (x - SHIFT) / SCALE."""
     draws = system.sample(2000, 0, generator=seeded_generator(7))
-    transform = AffineTransform(-SHIFT / SCALE, 1 / SCALE, event_dim=1)
+    transform = Affine(-SHIFT / SCALE, 1 / SCALE)
     zeros = torch.zeros(2, 2, dtype=torch.float64)
     return Density(
         model=system.model,

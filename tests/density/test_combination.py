@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from torch.distributions.transforms import AffineTransform
 
 import drl_density as drl
 from drl_density.bases import NoisedGaussianMixture
@@ -16,7 +15,7 @@ from drl_density.density.integrability import largest_power
 from drl_density.errors import DataError, NumericalError
 from drl_density.networks import MLP, MLPSettings
 from drl_density.testing import GaussianMixtureSequence, assert_z
-from drl_density.transforms import MarginalGaussianization, Marginals
+from drl_density.transforms import Affine, MarginalGaussianization, Marginals
 from tests.density.closed_form import closed_form_density
 
 SCHEDULE = drl.NoiseSchedule.log_spaced(4)
@@ -41,7 +40,7 @@ def bent():
 
 
 FIRST = one_dimensional([-1.0, 1.0], 0.5, bent())
-SECOND = one_dimensional([0.4], 0.6, AffineTransform(-0.9, 0.4, event_dim=1))
+SECOND = one_dimensional([0.4], 0.6, Affine(-0.9, 0.4))
 CASES = {
     "product": {"weights": [1.5, 0.7]},
     "warm product": {"weights": [2.0, 1.5], "temperature": 2.0},

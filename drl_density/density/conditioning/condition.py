@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.distributions import constraints
-from torch.distributions.transforms import Transform
 
 from drl_density.density.conditioning.cells import cell_nodes, cell_positions
 from drl_density.density.data_units import bounded_support
@@ -23,7 +22,7 @@ from drl_density.errors import DataError, DataWarning
 from drl_density.inverse_problems import ConditionalResult, ConditionalSettings, plan_conditional, sample_conditional
 from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
-from drl_density.transforms import column_log_jacobian
+from drl_density.transforms import DataTransform
 from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class SliceLogDensity:
     """
 
     def __init__(
-        self, model: EnergySequence, transform: Transform, given: Tensor, is_missing: Tensor, in_cell: Tensor
+        self, model: EnergySequence, transform: DataTransform, given: Tensor, is_missing: Tensor, in_cell: Tensor
     ) -> None:
         self.model, self.transform, self.given, self.is_missing = model, transform, given, is_missing
         self.counted = (is_missing | in_cell).nonzero().flatten()
@@ -46,8 +45,9 @@ class SliceLogDensity:
     def __call__(self, x: Tensor) -> Tensor:
         place, count = self.is_missing.nonzero().flatten(), len(self.given)
         full = self.given.to(x.dtype).repeat(len(x), 1).index_copy(1, place, x.repeat_interleave(count, 0))
-        slope = column_log_jacobian(self.transform, full)[:, self.counted].sum(1)
+        slope = self.transform.column_log_jacobian(full)[:, self.counted].sum(1)
         values = self.model.log_density(self.transform(full), 0) + slope
+        values = torch.where(self.transform.bounds.contains(full), values, -math.inf)
         return values if count == 1 else values.reshape(len(x), count).logsumexp(1) - math.log(count)
 
     def parameters(self) -> Any:
@@ -92,7 +92,7 @@ def sample_rows(
     u = density.transform(filled)
     refuse_outside(density, u, rows, is_missing)
     places, in_cell = cell_positions(density, filled, is_missing, settings.num_replicates, generator)
-    slopes = column_log_jacobian(density.transform, places)  # refuses a transform that mixes columns
+    slopes = density.transform.column_log_jacobian(places)  # refuses a transform that mixes columns
     offsets = (slopes * in_cell[:, None]).sum(-1)
     pool = density.transform(density.pool.double().reshape(len(density.pool), -1))
     _warn_of_far(density, u, rows, is_missing, pool)
@@ -142,7 +142,7 @@ def observed_log_density(density: Density, rows: Tensor, result: ConditionalResu
     """
     is_missing = rows.isnan()
     middle = density.pool.double().reshape(len(density.pool), -1).median(0).values
-    slopes = column_log_jacobian(density.transform, torch.where(is_missing, middle, rows))
+    slopes = density.transform.column_log_jacobian(torch.where(is_missing, middle, rows))
     is_point = ~is_missing & ~torch.tensor([column.is_label for column in density.columns])
     return result.log_z - density.estimate.log_z + (slopes * is_point).sum(1), result.standard_error
 
@@ -340,5 +340,4 @@ def marginal(
 
 
 def _support(density: Density, is_missing: Tensor) -> constraints.Constraint | None:
-    bounds = getattr(density.transform, "bounds", None)
-    return None if bounds is None else bounded_support(bounds[0][is_missing], bounds[1][is_missing])
+    return bounded_support(*density.transform.bounds.expand(len(is_missing)).select(is_missing))

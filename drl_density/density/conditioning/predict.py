@@ -23,7 +23,7 @@ from drl_density.density.conditioning.cells import cell_positions, labels_given
 from drl_density.density.conditioning.condition import column_index, refuse_outside, sample_rows, to_data
 from drl_density.errors import DataError, NumericalError
 from drl_density.inverse_problems import ConditionalSettings
-from drl_density.transforms import column_log_jacobian, single_column
+from drl_density.transforms import DataTransform
 from drl_density.weights import normal_quantile
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _given_contexts(
     refuse_outside(density, density.transform(filled), rows, hidden)
     number = NUM_PLACES if bool(labels_given(density, hidden).any()) else 1
     places, in_cell = cell_positions(density, filled, hidden, number, generator)
-    weights = (column_log_jacobian(density.transform, places) * in_cell[:, None]).sum(-1)
+    weights = (density.transform.column_log_jacobian(places) * in_cell[:, None]).sum(-1)
     return _Contexts(places, weights, False, torch.full((len(rows),), float(number), dtype=torch.float64))
 
 
@@ -165,7 +165,7 @@ class _Slices:
 
     def predict(self, y: Tensor) -> Prediction:
         column = self.density.columns[self.place]
-        own = single_column(self.density.transform, self.place)
+        own = self.density.transform.single_column(self.place)
         low, high = self._ends()
         points, log_p, error = self._refined(low, high)
         width = (points[:, -1] - points[:, 0]) / (points.shape[1] - 1)
@@ -210,10 +210,7 @@ class _Slices:
         return Prediction(column, mean, quantiles, self.levels, values, probabilities, log_density, spread, error)
 
     def _is_inside(self, y: Tensor) -> Tensor:
-        bounds = getattr(self.density.transform, "bounds", None)
-        if bounds is None:
-            return torch.ones(len(y), dtype=torch.bool)
-        return (y > bounds[0][self.place]) & (y < bounds[1][self.place])
+        return self.density.transform.bounds.select(self.place).contains(y[:, None])
 
     def _codes(self, column: Column) -> Tensor:
         if column.categories is not None:
@@ -283,7 +280,7 @@ class _Slices:
         relative = count * shares * ((log_value - total[:, None]).exp() - 1)
         return total, relative.std(1) / self.contexts.effective.sqrt()
 
-    def _quantiles(self, points: Tensor, mass: Tensor, own: torch.distributions.Transform) -> Tensor:
+    def _quantiles(self, points: Tensor, mass: Tensor, own: DataTransform) -> Tensor:
         half = 0.5 * mass
         cumulative = (mass.cumsum(1) - half) / mass.sum(1, keepdim=True)
         found = np.stack(
@@ -291,19 +288,18 @@ class _Slices:
         )
         return own.inv(torch.as_tensor(found).reshape(-1, 1)).reshape(found.shape)
 
-    def _log_cell(self, own: torch.distributions.Transform, value: Tensor, width: float) -> Tensor:
+    def _log_cell(self, own: DataTransform, value: Tensor, width: float) -> Tensor:
         """log integral over the cell around each row's value, ``(n, k)``, by Gauss-Legendre nodes in model space."""
         nodes, weights = (torch.as_tensor(part) for part in np.polynomial.legendre.leggauss(NODES_PER_CELL))
         ends = torch.stack([value - width / 2, value + width / 2], 1)
-        bounds = getattr(self.density.transform, "bounds", None)
-        if bounds is not None:
-            margin = 1e-9 * width  # a cell ends where the column does
-            ends = ends.maximum(bounds[0][self.place] + margin).minimum(bounds[1][self.place] - margin)
+        lower, upper = self.density.transform.bounds.select(self.place)
+        margin = 1e-9 * width  # a cell ends where the column does
+        ends = ends.maximum(lower + margin).minimum(upper - margin)
         low, high = own(ends.reshape(-1, 1)).reshape(ends.shape).unbind(1)
         points = 0.5 * (low + high)[:, None] + 0.5 * (high - low)[:, None] * nodes
         return (self._log_slice(points) + weights.log()).logsumexp(2) + (0.5 * (high - low)).log()[:, None]
 
-    def _log_point(self, own: torch.distributions.Transform, value: Tensor) -> Tensor:
+    def _log_point(self, own: DataTransform, value: Tensor) -> Tensor:
         """log of the slice at each row's value in data units, ``(n, k)``."""
         u = own(value[:, None])
         slope = own.log_abs_det_jacobian(value[:, None], u)

@@ -16,7 +16,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.distributions.transforms import ComposeTransform, Transform
 
 from drl_density.datasets import Column
 from drl_density.density.fitted import Density
@@ -185,16 +184,8 @@ def common_columns(densities: Sequence[Density]) -> tuple[Column, ...]:
 
 def _bounds(density: Density, index: int) -> tuple[float, float]:
     """Where the density of a column is positive."""
-    ends = _bounds_of(density.transform)
-    if ends is None:
-        return -math.inf, math.inf
-    lower, upper = (end.expand(len(density.columns)) for end in ends)
-    return float(f"{float(lower[index]):.9g}"), float(f"{float(upper[index]):.9g}")
-
-
-def _bounds_of(transform: Transform) -> tuple[Tensor, Tensor] | None:
-    first = transform.parts[0] if isinstance(transform, ComposeTransform) else transform
-    return getattr(first, "bounds", None)
+    lower, upper = density.transform.bounds.expand(len(density.columns)).select(index)
+    return float(f"{float(lower):.9g}"), float(f"{float(upper):.9g}")
 
 
 @dataclass(frozen=True)
@@ -207,10 +198,7 @@ class _ModelSpace:
     def __call__(self, u: Tensor) -> Tensor:
         transform = self.density.transform
         x = transform.inv(u)
-        ends = _bounds_of(transform)
-        is_inside = x.isfinite().all(1)
-        if ends is not None:
-            is_inside = is_inside & ((x > ends[0]) & (x < ends[1])).all(1)
+        is_inside = x.isfinite().all(1) & transform.bounds.contains(x)
         some = self.density.pool.reshape(len(self.density.pool), -1)[0].to(x)
         x = torch.where(is_inside[:, None], x, some)
         values = self.log_density(x.reshape(-1, *self.density.event_shape))

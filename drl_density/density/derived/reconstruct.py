@@ -15,7 +15,6 @@ from drl_density.inverse_problems import GuidanceSettings, sample_guided, sample
 from drl_density.operators import LinearOperator, Mask, check_operator
 from drl_density.partition_function import AISSettings
 from drl_density.samplers import CorrectorSettings, DDIMSettings
-from drl_density.transforms import column_log_jacobian
 
 if TYPE_CHECKING:
     from drl_density.density.fitted import Density
@@ -182,7 +181,7 @@ def _projected(
             f"{type(operator).__name__}; use guided or posterior"
         )
     like = density.pool[:1].double()
-    column_log_jacobian(density.transform, like)  # refuses a transform that mixes columns
+    density.transform.column_log_jacobian(like)  # refuses a transform that mixes columns
     if y.shape != (int(operator.is_observed.sum()),):
         raise DataError(f"expected {int(operator.is_observed.sum())} observed entries, got {tuple(y.shape)}")
     row = operator.project(seen(like), y[None]).reshape(1, -1)

@@ -36,6 +36,8 @@ def outlier_scores(
     error = normal_quantile() * density.estimate.standard_error
     ranks = np.searchsorted(np.sort(expected), values, side="right")
     low, high = (1 + ranks) / (1 + len(expected)), (1 + len(expected) - ranks) / (1 + len(expected))
+    is_impossible = np.isneginf(values)  # no draw of the density reaches such a row, whatever the references do
+    low, high = np.where(is_impossible, 0.0, low), np.where(is_impossible, 1.0, high)
     inside = torch.as_tensor(np.isfinite(values))
     profile = np.full((len(rows), density.model.num_levels), -np.inf)
     profile[inside] = _profile(density, rows[inside], known, seed, num_noises)

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.distributions.transforms import Transform
 
 from drl_density.datasets import Dataset, choose_transform
 from drl_density.density.fitting.bases import ChosenBases, choose_bases
 from drl_density.density.fitting.completions import HeldOut, complete, weigh_completions
 from drl_density.errors import DataError
-from drl_density.transforms import Dequantization, column_log_jacobian
+from drl_density.transforms import DataTransform, Dequantization
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Table:
     """
 
     dataset: Dataset
-    transform: Transform
+    transform: DataTransform
     dequantization: Dequantization | None
     bases: ChosenBases | None
     drawn: Tensor | None = None
@@ -42,8 +41,7 @@ class Table:
 
     def describe(self) -> str:
         """What was chosen for the columns (the first 20), and how the bases scored on validation."""
-        describe = getattr(self.transform, "describe", None)
-        lines = describe() if describe else [f"all columns: {self.transform}"]
+        lines = self.transform.describe()
         shown = [f"  {line}" for line in lines[:20]]
         if len(lines) > 20:
             shown.append(f"  ... and {len(lines) - 20} more columns")
@@ -164,7 +162,7 @@ class Table:
         Args:
             x: in data units.
         """
-        return column_log_jacobian(self.transform, x)
+        return self.transform.column_log_jacobian(x)
 
     def completed_rows(self) -> Tensor:
         """Training rows in model space, every copy of the draws in their holes, ``(n, d)``, float64."""

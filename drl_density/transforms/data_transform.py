@@ -1,0 +1,162 @@
+"""The contract of every map from data to model space: bounds, column-wise Jacobian, tail scale and state."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.transforms import Transform
+
+from drl_density.errors import DataError
+
+
+class Bounds(NamedTuple):
+    """The open box of data space outside which a density is zero.
+
+    Attributes:
+        lower: least value of every column, ``(d,)`` or one number for all; -inf where there is none.
+        upper: greatest value of every column, likewise; inf where there is none.
+
+    >>> bounds = Bounds(torch.tensor([0.0, -math.inf]), torch.tensor([1.0, math.inf]))
+    >>> bounds.contains(torch.tensor([[0.5, 9.0], [1.5, 9.0]])).tolist()
+    [True, False]
+    """
+
+    lower: Tensor
+    upper: Tensor
+
+    @classmethod
+    def unbounded(cls, like: Tensor) -> Bounds:
+        """The whole space, with as many columns as ``like`` ``(d,)`` or ``()`` has entries.
+
+        >>> Bounds.unbounded(torch.zeros(2)).upper
+        tensor([inf, inf], dtype=torch.float64)
+        """
+        upper = torch.full(like.shape, math.inf, dtype=torch.float64)
+        return cls(-upper, upper)
+
+    def contains(self, x: Tensor) -> Tensor:
+        """Whether each row of ``x`` ``(*, d)`` lies strictly inside in every column, ``(*,)``."""
+        return ((x > self.lower.to(x)) & (x < self.upper.to(x))).all(-1)
+
+    def select(self, columns: Tensor | int) -> Bounds:
+        """The bounds of some columns, chosen by an index, a tensor of indices or a boolean mask in ``columns``.
+
+        >>> Bounds(torch.zeros(3), torch.tensor([1.0, 2.0, 3.0])).select(1).upper
+        tensor(2.)
+        """
+        if not self.lower.ndim:
+            return self
+        return Bounds(self.lower[columns], self.upper[columns])
+
+    def expand(self, num_features: int) -> Bounds:
+        """The same bounds with one entry per column, ``(num_features,)`` each."""
+        return Bounds(self.lower.expand(num_features), self.upper.expand(num_features))
+
+
+if TYPE_CHECKING:
+
+    class Inverse(Transform):
+        """The inverse of a transform, with the result's type, which torch leaves open."""
+
+        def __call__(self, x: Tensor) -> Tensor: ...
+
+
+class DataTransform(Transform):
+    r"""An invertible map u = T(x) from data to model space over row vectors, with all that a density needs of it.
+
+    A subclass gives :attr:`bounds`, :attr:`tail_scale`, :meth:`to_state` and :meth:`from_state`. One that maps every
+    column by itself also gives :meth:`column_log_jacobian` and :meth:`single_column`; the methods here refuse.
+
+    >>> from drl_density.transforms import Logit
+    >>> isinstance(Logit(0.0, 1.0), DataTransform), Logit(0.0, 1.0).bounds.upper
+    (True, tensor(1., dtype=torch.float64))
+    """
+
+    kind: ClassVar[str]
+    """Name under which the transform is saved and described."""
+    domain = constraints.real_vector
+    codomain = constraints.real_vector
+    bijective = True
+
+    if TYPE_CHECKING:
+
+        @property
+        def inv(self) -> Inverse: ...
+
+        def __call__(self, x: Tensor) -> Tensor: ...
+
+    @property
+    def bounds(self) -> Bounds:
+        """The box of data space that maps to finite values."""
+        raise NotImplementedError
+
+    @property
+    def tail_scale(self) -> Tensor:
+        r"""Growth s of the Jacobian of each column, :math:`|du/dx| \approx \exp(s u^2 / 2)`, ``(d,)`` or ``()``.
+
+        It is 0 where the Jacobian grows at most exponentially in u, and inf where no growth is known.
+        """
+        raise NotImplementedError
+
+    def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Plain values, among them ``kind``, and tensors from which :meth:`from_state` builds the same map."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
+        """The map whose :meth:`to_state` gave ``settings`` and ``tensors``."""
+        raise NotImplementedError
+
+    def column_log_jacobian(self, x: Tensor) -> Tensor:
+        """log |du_i / dx_i| of every column of rows ``x`` ``(*, d)``; its sum is ``log_abs_det_jacobian``.
+
+        Raises:
+            DataError: for a transform that mixes columns, under which one column has no derivative of its own.
+        """
+        raise DataError(
+            f"{type(self).__name__} mixes columns, so columns of the data cannot be conditioned on one by one; fit with "
+            'transform "gaussianize" or "standardize"'
+        )
+
+    def single_column(self, index: int) -> DataTransform:
+        """The map of column ``index`` alone, over vectors of length 1.
+
+        Raises:
+            DataError: for a transform that mixes columns.
+        """
+        raise DataError(f"{type(self).__name__} mixes columns, so column {index} has no map of its own")
+
+    def marginal_log_density(self, x: Tensor) -> Tensor | None:
+        """log density of each column of ``x`` ``(*, d)`` under the marginals that the transform holds, or None."""
+        return None
+
+    def pull_back(self, image: Bounds) -> Bounds:
+        """The box of data space that the map takes into the box ``image`` of model space.
+
+        The implementation here is for maps that increase in every column.
+        """
+        return Bounds(*(self._end(own, end) for own, end in zip(self.bounds, image, strict=True)))
+
+    def _end(self, own: Tensor, end: Tensor) -> Tensor:
+        """The value that maps to ``end``, and the map's ``own`` end where ``end`` is infinite."""
+        own, end = torch.broadcast_tensors(own, end.double())
+        return torch.where(end.isinf(), own, self.inv(end.masked_fill(end.isinf(), 0.0)))
+
+    def carry_tail(self, scale: Tensor) -> Tensor:
+        """Tail scale in this map's output of a Jacobian that has tail scale ``scale`` in its input.
+
+        Only growth that is at most exponential is followed here: a Gaussian growth becomes inf, that is unknown.
+        """
+        return torch.where(scale > 0, math.inf, 0.0).double()
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """log |det dT/dx| of rows ``x`` ``(*, d)`` with images ``y``, ``(*,)``."""
+        raise NotImplementedError
+
+    def describe(self) -> list[str]:
+        """Lines for a reader that name what happens to the columns."""
+        return [f"all columns: {self.kind}"]

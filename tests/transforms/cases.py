@@ -1,0 +1,63 @@
+"""Rows and transforms that the tests of this room share."""
+
+import functools
+import math
+
+import pytest
+import torch
+
+from drl_density.testing import seeded_generator
+from drl_density.transforms import (
+    Affine,
+    Composed,
+    fit_marginal_gaussianization,
+    logit,
+    standardize,
+    whiten,
+)
+
+INF = math.inf
+BOUNDS = {"lower": torch.tensor([-INF, -INF, 0.0, 0.0]), "upper": torch.tensor([INF, INF, INF, 1.0])}
+
+
+def rows(num_rows=600):
+    """Columns: normal, heavy-tailed, positive and skew, inside (0, 1)."""
+    generator = seeded_generator(1)
+    normal = torch.randn(num_rows, 5, generator=generator, dtype=torch.float64)
+    heavy = normal[:, 1] / (normal[:, 2].square() + normal[:, 3].square()).mul(0.5).sqrt()
+    return torch.stack([3 + 2 * normal[:, 0], heavy, normal[:, 3].exp(), torch.sigmoid(normal[:, 4])], 1)
+
+
+def inside():
+    return torch.sigmoid(rows())
+
+
+def composed():
+    return Composed([logit(0.0, 1.0), standardize(logit(0.0, 1.0)(inside()))])
+
+
+@functools.cache
+def gaussian(*, is_bounded=False):
+    """Fitted once for all tests that do not fit themselves."""
+    return fit_marginal_gaussianization(rows(), **(BOUNDS if is_bounded else {}))
+
+
+COLUMNWISE = {
+    "affine": lambda: (Affine(1.0, torch.tensor([2.0, -0.5, 3.0, -1.0]).double()), rows()),
+    "standardize": lambda: (standardize(rows()), rows()),
+    "logit": lambda: (logit(torch.zeros(4), torch.ones(4)), inside()),
+    "composed": lambda: (composed(), inside()),
+    "gaussianize": lambda: (gaussian(), rows()),
+    "gaussianize bounded": lambda: (gaussian(is_bounded=True), rows()),
+}
+MIXING = {"whiten": lambda: (whiten(rows()), rows())}
+TRANSFORMS = COLUMNWISE | MIXING
+
+
+def fixture_of(makers):
+    """A fixture that gives each (transform, rows in its domain) in turn."""
+
+    def pair(request):
+        return makers[request.param]()
+
+    return pytest.fixture(params=makers, ids=list(makers), scope="module")(pair)
