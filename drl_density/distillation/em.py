@@ -21,8 +21,8 @@ from torch import Tensor
 from drl_density.devices import normal_draws
 from drl_density.distillation.generator import OneStepGenerator
 from drl_density.errors import TrainingFailed
-from drl_density.literals import check_literals
 from drl_density.model import EnergySequence
+from drl_density.records.literals import check_literals
 from drl_density.shapes import per_row
 
 Score = Callable[[Tensor, float], Tensor]

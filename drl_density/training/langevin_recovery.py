@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from drl_density.devices import generator_device, normal_draws
-from drl_density.literals import check_literals
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
 from drl_density.networks import frozen_power_iteration
+from drl_density.records.literals import check_literals
 from drl_density.shapes import per_row
 from drl_density.training.langevin_chains import SHARED_NOISE_REFUSAL, LangevinChains, draw_pairs
 from drl_density.training.objectives import LevelStatistics, ObjectiveValue, classification_loss, level_means

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from drl_density.literals import check_literals
+from drl_density.records.literals import check_literals
 
 
 @dataclass(frozen=True)

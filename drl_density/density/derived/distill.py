@@ -26,7 +26,7 @@ from drl_density.distillation import (
     rbf_kernel,
 )
 from drl_density.errors import DataError, RunFolderError
-from drl_density.literals import check_literals
+from drl_density.records.literals import check_literals
 from drl_density.run_folder import RunFolder
 from drl_density.samplers import CorrectionSettings, DDIMSettings, sample_corrected
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from drl_density.density.settings.image_settings import ImageSettings
 from drl_density.density.settings.presets import find_preset
 from drl_density.errors import DataError
-from drl_density.literals import check_literals
+from drl_density.records.literals import check_literals
 from drl_density.schedule import NoiseSchedule
 from drl_density.training import TrainingSettings
 from drl_density.training.objectives import check_share

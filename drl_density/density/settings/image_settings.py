@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from drl_density.errors import DataError
-from drl_density.literals import check_literals
 from drl_density.networks import MULTIPLIERS, ResidualSettings, UNetEnergySettings
+from drl_density.records.literals import check_literals
 
 
 @dataclass(frozen=True)

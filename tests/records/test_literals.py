@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 import drl_density
-from drl_density.literals import _choices, check_literals
+from drl_density.records.literals import _choices, check_literals
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from drl_density.brief import brief
+from drl_density.records.brief import brief
 
 
 @dataclasses.dataclass(eq=False)
