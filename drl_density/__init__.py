@@ -77,7 +77,7 @@ if TYPE_CHECKING:
     )
     from drl_density.errors import DRLDensityWarning, Verdict
     from drl_density.estimator import DRLDensity
-    from drl_density.inverse_problems import ConditionalSettings, GuidanceSettings
+    from drl_density.inverse_problems import ConditionalSettings, DPSSettings
     from drl_density.mcmc import HMC, MALA, ULA, run_chain
     from drl_density.model import EnergySequence
     from drl_density.partition_function import (
@@ -91,11 +91,11 @@ if TYPE_CHECKING:
     )
     from drl_density.samplers import (
         AncestralSettings,
-        CorrectionSettings,
-        CorrectorSettings,
         DDIMSettings,
         FlowSettings,
+        PredictorCorrectorSettings,
         ProgressiveSettings,
+        RefinementSettings,
         TemperingSettings,
         sample_progressive,
     )
@@ -113,9 +113,8 @@ __all__ = [
     "Combination",
     "Comparison",
     "ConditionalSettings",
-    "CorrectionSettings",
-    "CorrectorSettings",
     "DDIMSettings",
+    "DPSSettings",
     "DRLDensity",
     "DRLDensityWarning",
     "Dataset",
@@ -127,7 +126,6 @@ __all__ = [
     "FitSettings",
     "FlowSettings",
     "Generator",
-    "GuidanceSettings",
     "ImageSettings",
     "Imputation",
     "LikelihoodReport",
@@ -138,11 +136,13 @@ __all__ = [
     "NoisedGaussianMixture",
     "Posterior",
     "Prediction",
+    "PredictorCorrectorSettings",
     "ProgressiveSettings",
     "QuadraticBase",
     "Reconstruction",
     "RecoveryDistribution",
     "RecoveryLikelihood",
+    "RefinementSettings",
     "Sandwich",
     "SandwichSettings",
     "Split",
@@ -184,14 +184,14 @@ _NAMES = {
     ),
     "errors": "DRLDensityWarning Verdict",
     "estimator": "DRLDensity",
-    "inverse_problems": "ConditionalSettings GuidanceSettings",
+    "inverse_problems": "ConditionalSettings DPSSettings",
     "mcmc": "HMC MALA ULA run_chain",
     "model": "EnergySequence",
     "partition_function": (
         "AISSettings Sandwich SandwichSettings annealed_importance_sampling geometric_path sandwich sequence_path"
     ),
     "samplers": (
-        "AncestralSettings CorrectionSettings CorrectorSettings DDIMSettings FlowSettings "
+        "AncestralSettings RefinementSettings PredictorCorrectorSettings DDIMSettings FlowSettings "
         "ProgressiveSettings TemperingSettings sample_progressive"
     ),
     "schedule": "NoiseSchedule",

@@ -13,7 +13,7 @@ import drl_density as drl
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.inverse_problems import sample_projected
 from drl_density.operators import ComplexPairs, MaskedFourier, center_mask
-from drl_density.samplers import CorrectorSettings, DDIMSettings
+from drl_density.samplers import DDIMSettings, PredictorCorrectorSettings
 
 
 class NoTilt(torch.nn.Module):
@@ -55,7 +55,7 @@ def main(size: int = 16, num_draws: int = 60, num_train: int = 4000, num_steps: 
     mask = center_mask(size, size, acceleration=4, center_share=0.125, generator=generator)
     operator = ComplexPairs(MaskedFourier(mask))
     y = operator.forward(truth)[0]
-    settings = CorrectorSettings(DDIMSettings(num_steps=num_steps, eta=1.0))
+    settings = PredictorCorrectorSettings(DDIMSettings(num_steps=num_steps, eta=1.0))
     draws = sample_projected(model, operator, y, num_draws, settings=settings, generator=generator).draws
     peak = float(truth.square().sum(1).max())
 

@@ -10,7 +10,7 @@ import torch
 
 import drl_density as drl
 from drl_density.density import DistillSettings, distill, draw
-from drl_density.samplers import CorrectionSettings
+from drl_density.samplers import RefinementSettings
 
 
 def distance(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -31,7 +31,7 @@ def main(
     walk = draw(density, len(held), method="ddim", num_steps=3, generator=generator).draws
     made = distill(density, data.train, settings=DistillSettings(num_calls=3, num_updates=num_updates))
     finetuned = made.sample(len(held), generator=generator)
-    chains, stats = made.correct(len(held), settings=CorrectionSettings(num_steps=num_steps), generator=generator)
+    chains, stats = made.correct(len(held), settings=RefinementSettings(num_steps=num_steps), generator=generator)
     found = {"training rows": data.train[: len(held)].double(), "DDIM, 3 calls": walk}
     found |= {"finetuned, 3 calls": finetuned, "chains from those": chains}
     for name, draws in found.items():

@@ -33,9 +33,11 @@ def main(
     settings = DiffusionSamplerSettings(
         num_steps=num_steps, scale=2.0, num_chain_updates=num_updates, num_walk_updates=num_updates // 6
     )
-    sampler, seen = train_diffusion_sampler(lambda x: 2.0 + target.log_prob(x), (2,), settings=settings)
+    sampler, seen = train_diffusion_sampler(
+        lambda x: 2.0 + target.log_prob(x), (2,), settings=settings, generator=torch.Generator().manual_seed(0)
+    )
     generator = torch.Generator().manual_seed(0)
-    estimate = sampler.log_partition(num_walks=num_walks, generator=generator)
+    estimate = sampler.log_partition(num_samples=num_walks, generator=generator)
     torch.manual_seed(0)
     upper = sampler.reverse(target.sample((8 * num_walks,)), generator=generator)
     found = {"ELBO": estimate.mean_log_weight, "log Z": estimate.log_z, "EUBO": float(upper.mean())}

@@ -10,7 +10,7 @@ import torch
 
 import drl_density as drl
 from drl_density.density import DistillSettings, distill
-from drl_density.samplers import CorrectionSettings
+from drl_density.samplers import RefinementSettings
 
 
 def main(
@@ -22,7 +22,7 @@ def main(
     student = distill(density, settings=DistillSettings(method="em", num_updates=num_updates))
     generator = torch.Generator().manual_seed(0)
     count = len(data.test)
-    chains, stats = student.correct(count, settings=CorrectionSettings(num_steps=num_steps), generator=generator)
+    chains, stats = student.correct(count, settings=RefinementSettings(num_steps=num_steps), generator=generator)
     found = {"held-out rows": data.test.double(), "student, 1 call": student.sample(count, generator=generator)}
     found["chains from the student"] = chains
     for name, draws in found.items():

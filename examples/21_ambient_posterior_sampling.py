@@ -13,8 +13,8 @@ from drl_density.inverse_problems import (
     AmbientDenoiser,
     AmbientPrior,
     AmbientSettings,
-    GuidanceSettings,
-    sample_guided,
+    DPSSettings,
+    sample_dps,
     train_ambient,
 )
 from drl_density.operators import Mask
@@ -36,14 +36,14 @@ def main(
     )
     print(f"loss {sum(losses[:20]) / 20:.2f} at first, {sum(losses[-20:]) / 20:.2f} at the end")
     truth = data.test[:num_digits].float() / 8 - 1
-    guidance = GuidanceSettings(walk=DDIMSettings(num_steps=num_steps, eta=1.0), strength=0.2)
+    guidance = DPSSettings(walk=DDIMSettings(num_steps=num_steps, eta=1.0), strength=0.2)
     found = {name: [] for name in ("measured", "mean of the draws", "standard deviation")}
     for picture in truth:
         is_seen = torch.rand(64, generator=generator) < share  # the mask of the measurement, and that of the prior
         operator = Mask(is_seen)
         y = operator.forward(picture[None])[0]
         prior = AmbientPrior(denoiser, schedule, is_seen & (torch.rand(64, generator=generator) < 0.9))
-        draws = sample_guided(prior, operator, y, num_draws, settings=guidance, generator=generator).draws
+        draws = sample_dps(prior, operator, y, num_draws, settings=guidance, generator=generator).draws
         found["measured"].append(picture.masked_fill(~is_seen, torch.nan))
         found["mean of the draws"].append(draws.mean(0))
         found["standard deviation"].append(draws.std(0))

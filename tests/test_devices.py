@@ -21,7 +21,7 @@ from drl_density.inverse_problems import ConditionalSettings
 from drl_density.networks import MLP, MLPSettings
 from drl_density.operators import Mask
 from drl_density.partition_function import AISSettings, SandwichSettings
-from drl_density.samplers import TemperingSettings, sample_tempered
+from drl_density.samplers import TemperingSettings, run_tempering
 from drl_density.testing import seeded_generator
 from drl_density.training import Evaluation, RecoveryLikelihood, TrainingSettings, new_state, train
 from tests.pretended_device import CARD, FarTensor, PretendedDevice
@@ -235,7 +235,7 @@ def diagnosed(density, **options):
 
 def tempered(density):
     settings = TemperingSettings(num_sweeps=4, num_pilot_sweeps=6, num_pilot_levels=3)
-    return sample_tempered(density.model, 4, settings=settings, generator=seeded_generator(0)).draws.cpu()
+    return run_tempering(density.model, 4, settings=settings, generator=seeded_generator(0)).draws.cpu()
 
 
 USES = {

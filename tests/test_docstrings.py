@@ -38,7 +38,7 @@ WITHOUT_EXAMPLE = {
         MarginalDensity Generator combine dequantized_rows diagnosis_name distill draw fit load_generator reconstruct
         run_page write_run_page
     """,
-    "takes networks or runs of some size, which its tests have": "propose sample_quality sample_tempered",
+    "takes networks or runs of some size, which its tests have": "propose sample_quality run_tempering",
     "takes torchrun, or weights that are not here": "inception_features joined_workers num_restarts",
 }
 EXCUSED = [name for names in WITHOUT_EXAMPLE.values() for name in names.split()]

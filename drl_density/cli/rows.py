@@ -15,7 +15,7 @@ from drl_density.cli.tables import OnDevice, as_written, load_run, rows_of, say_
 from drl_density.datasets import read_rows
 from drl_density.density import Density, dequantized_rows, draw, load_generator
 from drl_density.errors import DataError
-from drl_density.samplers import CorrectionSettings
+from drl_density.samplers import RefinementSettings
 
 
 @dataclasses.dataclass
@@ -69,7 +69,7 @@ class Sample(OnDevice):
         say_remarks(made.density)
         if not self.chain_steps:
             return made.density, made.sample(self.n, generator=generator), {}
-        settings = CorrectionSettings(num_steps=self.chain_steps)
+        settings = RefinementSettings(num_steps=self.chain_steps)
         return made.density, *made.correct(self.n, settings=settings, generator=generator)
 
     def _origin(self, stats: dict[str, torch.Tensor]) -> str:

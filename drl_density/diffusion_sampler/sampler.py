@@ -145,7 +145,7 @@ class DiffusionSampler:
 
     def walk(
         self,
-        num_walks: int,
+        num_samples: int,
         *,
         generator: torch.Generator | None = None,
         dtype: torch.dtype = torch.float64,
@@ -154,7 +154,6 @@ class DiffusionSampler:
         """Ends ``(n, *event)`` and log weights ``(n,)``; with gradients enabled, both carry their graph.
 
         Args:
-            num_walks: n.
             generator: source of randomness.
             dtype: of the states.
             with_held: gives the control and the same with its parameters held, which the term f . epsilon takes, whose
@@ -162,9 +161,9 @@ class DiffusionSampler:
                 spread where the control is exact and differentiated in y ("sticking the landing", Roeder, Wu and
                 Duvenaud 2017).
         """
-        shape = (num_walks, *self.event_shape)
+        shape = (num_samples, *self.event_shape)
         y = self.scale * torch.randn(shape, generator=generator, dtype=dtype)
-        cost = torch.zeros(num_walks, dtype=torch.float64)
+        cost = torch.zeros(num_samples, dtype=torch.float64)
         for step, share in enumerate(self.shares.tolist()):
             noise = torch.randn(shape, generator=generator, dtype=dtype)
             keep, pull = math.sqrt(1 - share), 1 - math.sqrt(1 - share)
@@ -208,17 +207,17 @@ class DiffusionSampler:
             return self.walk(num_samples, generator=generator)[0]
 
     def log_partition(
-        self, *, num_walks: int = 2000, num_replicates: int = 8, generator: torch.Generator | None = None
+        self, *, num_samples: int = 2000, num_replicates: int = 8, generator: torch.Generator | None = None
     ) -> LogPartitionEstimate:
         """log Z with its error and verdict; ``mean_log_weight`` is the evidence lower bound (ELBO).
 
         Args:
-            num_walks: per replicate.
+            num_samples: walks per replicate.
             num_replicates: independent; their spread is the error.
             generator: source of randomness.
         """
         with torch.no_grad():
-            weights = torch.stack([self.walk(num_walks, generator=generator)[1] for _ in range(num_replicates)])
+            weights = torch.stack([self.walk(num_samples, generator=generator)[1] for _ in range(num_replicates)])
         return judge_estimate(weights, bias="lower", path=PathSummary(num_densities=len(self.shares)))
 
     def _cost(self, f: Tensor, noise: Tensor, share: float, held: Tensor) -> Tensor:

@@ -72,7 +72,11 @@ class ControlNetwork(nn.Module):
     """
 
     def __init__(
-        self, log_density: LogDensity, num_features: int, settings: DiffusionSamplerSettings, generator: torch.Generator
+        self,
+        log_density: LogDensity,
+        num_features: int,
+        settings: DiffusionSamplerSettings,
+        generator: torch.Generator | None,
     ) -> None:
         super().__init__()
         self.log_density, self.settings = log_density, settings
@@ -130,7 +134,7 @@ def train_diffusion_sampler(
     event_shape: tuple[int, ...] | None = None,
     *,
     settings: DiffusionSamplerSettings | None = None,
-    seed: int = 0,
+    generator: torch.Generator | None = None,
 ) -> tuple[DiffusionSampler, DiffusionTraining]:
     """Learn a control, on draws of chains and then, where asked for, on walks; returns the sampler and what training saw.
 
@@ -139,7 +143,6 @@ def train_diffusion_sampler(
             unnormalised log densities ``(n,)``; differentiable.
         event_shape: of one point; a distribution has its own.
         settings: walk and training.
-        seed: of everything.
 
     Raises:
         TrainingFailed: when the bound is no finite number again after ``settings.most_rollbacks`` returns.
@@ -155,7 +158,6 @@ def train_diffusion_sampler(
     """
     settings = settings or DiffusionSamplerSettings()
     log_density, shape = _resolve(target, event_shape)
-    generator = torch.Generator().manual_seed(seed)
     sampler = DiffusionSampler(log_density, shape, settings.shares(), scale=settings.scale)
     network = ControlNetwork(sampler.log_density, shape.numel(), settings, generator)
     sampler.control = network
@@ -204,7 +206,7 @@ class _TargetChains:
     """
 
     def __init__(
-        self, sampler: DiffusionSampler, settings: DiffusionSamplerSettings, generator: torch.Generator
+        self, sampler: DiffusionSampler, settings: DiffusionSamplerSettings, generator: torch.Generator | None
     ) -> None:
         self.log_density, self.generator = sampler.log_density, generator
         self.kernel = HMC(num_leapfrog=5, jitter=0.0)

@@ -2,7 +2,6 @@
 
 from drl_density.inverse_problems.ambient import AmbientDenoiser, AmbientPrior, AmbientSettings, train_ambient
 from drl_density.inverse_problems.annealed_posterior import AnnealedPosterior, sample_path, sample_posterior
-from drl_density.inverse_problems.completion import CompletionSettings, move_missing
 from drl_density.inverse_problems.conditional import (
     ConditionalPlan,
     ConditionalResult,
@@ -10,28 +9,29 @@ from drl_density.inverse_problems.conditional import (
     plan_conditional,
     sample_conditional,
 )
-from drl_density.inverse_problems.measurement_guidance import (
-    GuidanceSettings,
+from drl_density.inverse_problems.measurement import (
+    DPSSettings,
     gaussian_likelihood,
-    sample_guided,
+    sample_dps,
     sample_projected,
 )
+from drl_density.inverse_problems.missing_moves import MissingMoveSettings, move_missing
 
 __all__ = [
     "AmbientDenoiser",
     "AmbientPrior",
     "AmbientSettings",
     "AnnealedPosterior",
-    "CompletionSettings",
     "ConditionalPlan",
     "ConditionalResult",
     "ConditionalSettings",
-    "GuidanceSettings",
+    "DPSSettings",
+    "MissingMoveSettings",
     "gaussian_likelihood",
     "move_missing",
     "plan_conditional",
     "sample_conditional",
-    "sample_guided",
+    "sample_dps",
     "sample_path",
     "sample_posterior",
     "sample_projected",

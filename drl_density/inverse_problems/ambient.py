@@ -150,7 +150,7 @@ def train_ambient(
 class AmbientPrior:
     """A trained denoiser with one fixed further mask, in the place of a sequence for samplers that need estimates alone.
 
-    ``sample_guided`` then is ambient posterior sampling: E[x_0 | x_t] is replaced by E[x_0 | A~ x_t, A~], an approximation.
+    ``sample_dps`` then is ambient posterior sampling: E[x_0 | x_t] is replaced by E[x_0 | A~ x_t, A~], an approximation.
 
     Args:
         denoiser: trained by :func:`train_ambient`.

@@ -38,8 +38,8 @@ class AnnealedPosterior:
 def sample_posterior(
     model: EnergySequence,
     likelihood_at: Callable[[float], LogLikelihood],
+    num_samples: int,
     *,
-    num_samples: int = 1000,
     settings: AISSettings | None = None,
     steps_per_level: int = 8,
     num_final_steps: int = 200,
@@ -63,8 +63,8 @@ def sample_posterior(
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
     >>> settings = AISSettings(num_particles=16, num_replicates=2, num_pilot_particles=16)
-    >>> sizes = {"num_samples": 8, "steps_per_level": 1, "num_final_steps": 8}
-    >>> sample_posterior(model, lambda level: lambda x: -x[:, 0], settings=settings, **sizes).draws.shape
+    >>> sizes = {"steps_per_level": 1, "num_final_steps": 8}
+    >>> sample_posterior(model, lambda level: lambda x: -x[:, 0], 8, settings=settings, **sizes).draws.shape
     torch.Size([8, 2])
     """
     settings = settings or AISSettings(num_particles=512, num_replicates=8, num_transitions=4, num_pilot_particles=512)

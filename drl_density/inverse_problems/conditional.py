@@ -161,8 +161,8 @@ def sample_conditional(
     model: EnergySequence,
     observed: Tensor,
     is_missing: Tensor,
+    num_samples: int,
     *,
-    num_draws: int,
     plan: ConditionalPlan,
     settings: ConditionalSettings | None = None,
     log_offsets: Tensor | None = None,
@@ -175,7 +175,7 @@ def sample_conditional(
         observed: ``(rows, d)`` in model space, or ``(rows, num_replicates, d)`` where replicates stand for the places at
             which a coordinate known only to its cell may lie; what stands in missing places plays no part.
         is_missing: ``(rows, d)``, any pattern per row with at least one missing and one observed coordinate.
-        num_draws: draws per row.
+        num_samples: draws per row.
         plan: of :func:`plan_conditional`.
         settings: sizes, those of the plan.
         log_offsets: added to each replicate's log weights, ``(rows, num_replicates)``.
@@ -191,7 +191,7 @@ def sample_conditional(
     >>> settings = ConditionalSettings(num_particles=8, steps_per_level=1, num_final_steps=8)
     >>> row, is_missing = torch.zeros(1, 2).double(), torch.tensor([[True, False]])
     >>> plan = plan_conditional(system.model, system.sample(64, 0), row, is_missing, settings=settings)
-    >>> sample_conditional(system.model, row, is_missing, num_draws=5, plan=plan, settings=settings).draws.shape
+    >>> sample_conditional(system.model, row, is_missing, 5, plan=plan, settings=settings).draws.shape
     torch.Size([1, 5, 2])
     """
     settings = settings or ConditionalSettings()
@@ -211,7 +211,7 @@ def sample_conditional(
     for rows, mask, offsets in zip(*(t.split(share) for t in (observed, is_missing, log_offsets)), strict=True):
         found = descent.run(rows, mask)
         found = dataclasses.replace(found, log_weights=found.log_weights + offsets[..., None])
-        draws, *figures = descent.finish(descent.choose(found, num_draws), mask)
+        draws, *figures = descent.finish(descent.choose(found, num_samples), mask)
         parts.append(ConditionalResult(draws, found.log_weights, found.least_ess, *figures))
     return ConditionalResult(
         *(torch.cat([getattr(part, f.name) for part in parts]) for f in dataclasses.fields(ConditionalResult))

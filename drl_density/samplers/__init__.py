@@ -1,7 +1,6 @@
 """Samplers over an energy sequence, of one signature: ``sample_...(model, num_samples, *, ..., generator, on_step)``."""
 
 from drl_density.samplers.ancestral import AncestralSettings, sample_ancestral
-from drl_density.samplers.corrected import CorrectionSettings, sample_corrected
 from drl_density.samplers.ddim import DDIMSettings, interpolate_codes, invert_ddim, sample_ddim
 from drl_density.samplers.flow import FlowSettings, sample_flow
 from drl_density.samplers.frequency_average import (
@@ -12,7 +11,7 @@ from drl_density.samplers.frequency_average import (
     moving_average,
     sample_averaged,
 )
-from drl_density.samplers.predictor_corrector import CorrectorSettings, sample_predictor_corrector
+from drl_density.samplers.predictor_corrector import PredictorCorrectorSettings, sample_predictor_corrector
 from drl_density.samplers.progressive import (
     ProgressivePlan,
     ProgressiveSampler,
@@ -21,20 +20,21 @@ from drl_density.samplers.progressive import (
     plan_progressive,
     sample_progressive,
 )
+from drl_density.samplers.refinement import RefinementSettings, sample_refined
 from drl_density.samplers.short_run import ShortRunSettings, sample_short_run
-from drl_density.samplers.tempering import TemperedChains, TemperingSettings, sample_tempered
+from drl_density.samplers.tempering import TemperedChains, TemperingSettings, run_tempering
 
 __all__ = [
     "AncestralSettings",
     "AveragedDenoiser",
-    "CorrectionSettings",
-    "CorrectorSettings",
     "DDIMSettings",
     "FlowSettings",
     "FrequencyAverage",
+    "PredictorCorrectorSettings",
     "ProgressivePlan",
     "ProgressiveSampler",
     "ProgressiveSettings",
+    "RefinementSettings",
     "ShortRunSettings",
     "StepRecord",
     "TemperedChains",
@@ -45,13 +45,13 @@ __all__ = [
     "invert_ddim",
     "moving_average",
     "plan_progressive",
+    "run_tempering",
     "sample_ancestral",
     "sample_averaged",
-    "sample_corrected",
     "sample_ddim",
     "sample_flow",
     "sample_predictor_corrector",
     "sample_progressive",
+    "sample_refined",
     "sample_short_run",
-    "sample_tempered",
 ]

@@ -17,7 +17,7 @@ from drl_density.samplers.progressive import StepRecord
 
 
 @dataclass(frozen=True)
-class CorrectorSettings:
+class PredictorCorrectorSettings:
     """Walk of the predictor and length of the corrector.
 
     Attributes:
@@ -37,7 +37,7 @@ def sample_predictor_corrector(
     model: EnergySequence,
     num_samples: int,
     *,
-    settings: CorrectorSettings | None = None,
+    settings: PredictorCorrectorSettings | None = None,
     denoiser: Denoiser | None = None,
     generator: torch.Generator | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
@@ -56,10 +56,10 @@ def sample_predictor_corrector(
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
-    >>> sample_predictor_corrector(model, 4, settings=CorrectorSettings(walk=DDIMSettings(num_steps=5))).draws.shape
+    >>> sample_predictor_corrector(model, 4, settings=PredictorCorrectorSettings(walk=DDIMSettings(num_steps=5))).draws.shape
     torch.Size([4, 2])
     """
-    settings = settings or CorrectorSettings()
+    settings = settings or PredictorCorrectorSettings()
     denoiser = model.denoise if denoiser is None else denoiser
     levels = settings.walk.walk(model)
     shape = (num_samples, *model.event_shape)
@@ -78,7 +78,7 @@ def correct(
     model: EnergySequence,
     x: Tensor,
     level: float,
-    settings: CorrectorSettings,
+    settings: PredictorCorrectorSettings,
     generator: torch.Generator | None,
     *,
     project: Callable[[Tensor], Tensor] | None = None,

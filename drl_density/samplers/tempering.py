@@ -20,7 +20,7 @@ from drl_density.shapes import per_row
 
 @dataclass(frozen=True)
 class TemperingSettings:
-    """Sizes of :func:`sample_tempered`.
+    """Sizes of :func:`run_tempering`.
 
     Attributes:
         num_sweeps: sweeps after the pilots; a sweep is ``steps_per_sweep`` kernel steps at every level and one round of
@@ -42,7 +42,7 @@ class TemperingSettings:
 
 @dataclass(frozen=True)
 class TemperedChains:
-    """Outcome of :func:`sample_tempered`.
+    """Outcome of :func:`run_tempering`.
 
     Attributes:
         draws: states of the lowest rung, ``(draw, ladder, *event)`` in model space; ladders are independent.
@@ -93,7 +93,7 @@ class _Sweeps:
     step_sizes: Tensor
 
 
-def sample_tempered(
+def run_tempering(
     model: EnergySequence,
     num_ladders: int,
     *,

@@ -163,10 +163,12 @@ def study(name: str, way: str, data: Path, seed: int) -> dict:
         target = dataclasses.replace(target, walk=dataclasses.replace(target.walk, **updates))
     generator = torch.Generator().manual_seed(seed)
     started = time.process_time()
-    sampler, _ = train_diffusion_sampler(target.log_density, (target.dim,), settings=target.walk, seed=seed)
+    sampler, _ = train_diffusion_sampler(
+        target.log_density, (target.dim,), settings=target.walk, generator=torch.Generator().manual_seed(seed)
+    )
     trained = time.process_time()
     few = target.dim > 100
-    estimate = sampler.log_partition(num_walks=60 if few else 2000, generator=generator)
+    estimate = sampler.log_partition(num_samples=60 if few else 2000, generator=generator)
     draws = target.draw(100 if few else 1000, generator)
     with torch.no_grad():
         upper = sampler.reverse(draws, generator=generator)

@@ -26,7 +26,7 @@ from torch.nn import functional
 import drl_density as drl
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.datasets.phantoms import ellipse_phantoms
-from drl_density.inverse_problems import GuidanceSettings, sample_guided, sample_projected
+from drl_density.inverse_problems import DPSSettings, sample_dps, sample_projected
 from drl_density.operators import (
     Coils,
     ComplexPairs,
@@ -37,7 +37,7 @@ from drl_density.operators import (
     smooth_maps,
 )
 from drl_density.operators.fourier import to_frequency, to_image
-from drl_density.samplers import CorrectorSettings, DDIMSettings
+from drl_density.samplers import DDIMSettings, PredictorCorrectorSettings
 
 NOISE, RIDGE, GAP = 0.02, 1e-3, 1e-3
 LAMBDAS = (3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
@@ -226,11 +226,11 @@ def samplers(prior: tuple, y: Tensor, mask: Tensor, exact: tuple[Tensor, Tensor]
     operator, rows = ComplexPairs(MaskedFourier(mask)), []
     walk = DDIMSettings(num_steps=60, eta=1.0)
     calls = {
-        "guided (DPS)": lambda one: sample_guided(
-            model, operator, one, 16, settings=GuidanceSettings(walk, strength=0.1), generator=seeded(5)
+        "guided (DPS)": lambda one: sample_dps(
+            model, operator, one, 16, settings=DPSSettings(walk, strength=0.1), generator=seeded(5)
         ),
         "projected": lambda one: sample_projected(
-            model, operator, one, 16, settings=CorrectorSettings(walk), generator=seeded(6)
+            model, operator, one, 16, settings=PredictorCorrectorSettings(walk), generator=seeded(6)
         ),
     }
     means, deviations = exact[0], exact[1].std(1)

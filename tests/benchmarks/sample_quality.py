@@ -24,10 +24,10 @@ from drl_density.datasets import load_again
 from drl_density.density import Density, DistillSettings, dequantized_rows, distill
 from drl_density.samplers import (
     AncestralSettings,
-    CorrectorSettings,
     DDIMSettings,
     FlowSettings,
     FrequencyAverage,
+    PredictorCorrectorSettings,
     cosine_axes,
     sample_ancestral,
     sample_averaged,
@@ -74,7 +74,7 @@ def methods(density: Density, rows: Tensor, seed: int, updates: int):
         yield f"flow, {steps}", 2 * steps, plain(sample_flow, FlowSettings(steps))
     yield "ancestral, 50", 50, plain(sample_ancestral, AncestralSettings(50))
     for steps in (10, 20):
-        settings = CorrectorSettings(DDIMSettings(steps, eta=1.0))
+        settings = PredictorCorrectorSettings(DDIMSettings(steps, eta=1.0))
         yield f"predictor-corrector, {steps}", 4 * steps, plain(sample_predictor_corrector, settings)
     for calls in (2, 3, 5):
         settings = DistillSettings("mmd", num_calls=calls, num_updates=updates, batch_size=128)

@@ -18,7 +18,7 @@ from drl_density.density import (
 from drl_density.errors import DataError, RunFolderError
 from drl_density.mcmc import ULA
 from drl_density.operators import Mask, MatrixOperator
-from drl_density.samplers import CorrectionSettings, sample_corrected
+from drl_density.samplers import RefinementSettings, sample_refined
 from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
 
 
@@ -53,17 +53,17 @@ def test_chains_from_wrong_points_lead_to_the_model():
     def wrong(count, generator):
         return 3 + 0.1 * torch.randn(count, 2, generator=generator, dtype=torch.float64)
 
-    settings = CorrectionSettings(num_steps=150, num_warmup=150)
-    found = sample_corrected(system.model, 2000, initial=wrong, settings=settings, generator=seeded_generator(0))
+    settings = RefinementSettings(num_steps=150, num_warmup=150)
+    found = sample_refined(system.model, 2000, initial=wrong, settings=settings, generator=seeded_generator(0))
     exact = system.marginal(0)
     assert_z(found.draws, exact.mean)
     assert_z((found.draws - exact.mean).square(), exact.variance)
-    short = CorrectionSettings(num_steps=4, num_warmup=1)
-    assert float(sample_corrected(system.model, 200, initial=wrong, settings=short).stats["r_hat"].max()) > 1.1
+    short = RefinementSettings(num_steps=4, num_warmup=1)
+    assert float(sample_refined(system.model, 200, initial=wrong, settings=short).stats["r_hat"].max()) > 1.1
     with pytest.raises(ValueError, match="starting points"):
-        sample_corrected(system.model, 5, initial=lambda count, source: torch.zeros(3, 2))
+        sample_refined(system.model, 5, initial=lambda count, source: torch.zeros(3, 2))
     with pytest.raises(ValueError, match="only an adjusted kernel"):
-        CorrectionSettings(kernel=ULA())
+        RefinementSettings(kernel=ULA())
 
 
 @pytest.mark.parametrize("method", ["mmd", "em"])
@@ -79,7 +79,7 @@ def test_a_generator_is_trained_saved_and_read(tiny_density, tiny_data, tmp_path
     draws = [each.sample(50, generator=seeded_generator(0)) for each in (made, read)]
     torch.testing.assert_close(*draws, rtol=1e-5, atol=1e-6)
     assert draws[0].shape == (50, 2)
-    corrected, stats = made.correct(20, settings=CorrectionSettings(num_steps=4, num_warmup=2))
+    corrected, stats = made.correct(20, settings=RefinementSettings(num_steps=4, num_warmup=2))
     assert corrected.shape == (20, 2)
     assert stats["r_hat"].shape == (2,)
     plain = Density.load(path)

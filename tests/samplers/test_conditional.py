@@ -62,7 +62,7 @@ def run(model, rows, mask, num_draws, **settings):
     draws = model.schedule.diffuse(MEANS[picked] + noise, 0, generator=generator)
     settings = ConditionalSettings(**settings)
     plan = plan_conditional(model, draws, rows, mask, settings=settings, generator=generator)
-    return sample_conditional(model, rows, mask, num_draws=num_draws, plan=plan, settings=settings, generator=generator)
+    return sample_conditional(model, rows, mask, num_draws, plan=plan, settings=settings, generator=generator)
 
 
 def test_modes_of_a_conditional_get_their_weights(model):

@@ -71,7 +71,7 @@ def test_exact_scores_leave_hardly_any_spread_and_more_steps_less():
         sampler = sequence_sampler(system.model, num_steps=num_steps)
         spreads.append(float(sampler.walk(2000, generator=seeded_generator(0))[1].std()))
     assert spreads[1] < 0.6 * spreads[0]
-    estimate = sampler.log_partition(num_walks=500, generator=seeded_generator(1))
+    estimate = sampler.log_partition(num_samples=500, generator=seeded_generator(1))
     assert_z(estimate.log_z, float(system.log_z(0)), estimate.standard_error)
 
 
@@ -156,9 +156,9 @@ def test_a_trained_control_beats_none(way):
     if way == "chains":
         updates = {"num_chain_updates": 300, "num_chains": 128}
     settings = DiffusionSamplerSettings(num_steps=24, batch_size=128, **updates)
-    sampler, seen = train_diffusion_sampler(target, (2,), settings=settings)
+    sampler, seen = train_diffusion_sampler(target, (2,), settings=settings, generator=seeded_generator(0))
     plain = DiffusionSampler(target, (2,), settings.shares())
-    trained, untrained = (s.log_partition(num_walks=1000, generator=seeded_generator(0)) for s in (sampler, plain))
+    trained, untrained = (s.log_partition(num_samples=1000, generator=seeded_generator(0)) for s in (sampler, plain))
     assert trained.mean_log_weight > untrained.mean_log_weight + 1.0
     assert abs(trained.log_z - 2.0) < 5 * trained.standard_error + 0.02
     if way == "walks":
@@ -182,8 +182,8 @@ def test_a_funnel_after_a_short_training():
         return normal - first.square() / 18 - math.log(3) - 5 * math.log(2 * math.pi)
 
     settings = DiffusionSamplerSettings(scale=2.0, num_chain_updates=600, num_chains=256, num_states=1024)
-    sampler, seen = train_diffusion_sampler(funnel, (10,), settings=settings)
-    estimate = sampler.log_partition(num_walks=1000, num_replicates=4, generator=seeded_generator(0))
+    sampler, seen = train_diffusion_sampler(funnel, (10,), settings=settings, generator=seeded_generator(0))
+    estimate = sampler.log_partition(num_samples=1000, num_replicates=4, generator=seeded_generator(0))
     assert -0.4 < estimate.log_z < 0.05
     assert seen.divergence_rate > 0  # a tenth to twice the step: some transitions of the neck are refused
 
@@ -204,14 +204,16 @@ def test_training_goes_back_when_the_bound_is_lost():
     settings = DiffusionSamplerSettings(
         num_steps=4, num_chain_updates=0, num_walk_updates=120, batch_size=32, width=8, learning_rate=1e-2
     )
-    bounds = train_diffusion_sampler(_lost_at({60, 61}), (2,), settings=settings)[1].lower_bounds
+    bounds = train_diffusion_sampler(_lost_at({60, 61}), (2,), settings=settings, generator=seeded_generator(0))[
+        1
+    ].lower_bounds
     assert len(bounds) == 120
     assert all(math.isfinite(bound) for bound in bounds)
     assert sum(bounds[-20:]) > sum(bounds[:20])
     with pytest.raises(TrainingFailed, match="4 returns"):
-        train_diffusion_sampler(_lost_at(set(range(60, 500))), (2,), settings=settings)
+        train_diffusion_sampler(_lost_at(set(range(60, 500))), (2,), settings=settings, generator=seeded_generator(0))
     with pytest.raises(TrainingFailed, match="at update 0"):
-        train_diffusion_sampler(_lost_at({0}), (2,), settings=settings)
+        train_diffusion_sampler(_lost_at({0}), (2,), settings=settings, generator=seeded_generator(0))
 
 
 def test_decay_is_what_the_walk_forgets():
@@ -225,10 +227,14 @@ def test_distributions_bring_their_shape():
     settings = DiffusionSamplerSettings(num_steps=4, width=8, num_chain_updates=3, num_chains=8, num_states=16)
     normal = dist.Normal(torch.zeros(2), 0.5).to_event(1)
     energy = EnergyDistribution.from_log_density(normal.log_prob, event_shape=(2,))
-    point = train_diffusion_sampler(dist.Normal(torch.tensor(0.3), 0.5), settings=settings)[0]
+    point = train_diffusion_sampler(
+        dist.Normal(torch.tensor(0.3), 0.5), settings=settings, generator=seeded_generator(0)
+    )[0]
     assert point.sample(5).shape == (5,)
     one, other, third = (
-        train_diffusion_sampler(given, shape, settings=settings)[0].sample(5, generator=seeded_generator(0))
+        train_diffusion_sampler(given, shape, settings=settings, generator=seeded_generator(0))[0].sample(
+            5, generator=seeded_generator(0)
+        )
         for given, shape in ((normal, None), (energy, (2,)), (normal.log_prob, (2,)))
     )
     torch.testing.assert_close(one, other)
@@ -248,7 +254,7 @@ def test_distributions_bring_their_shape():
 def test_wrong_targets(given, shape, message):
     settings = DiffusionSamplerSettings(num_steps=4, num_chain_updates=3, num_chains=8)
     with pytest.raises(ValueError, match=message):
-        train_diffusion_sampler(given, shape, settings=settings)
+        train_diffusion_sampler(given, shape, settings=settings, generator=seeded_generator(0))
 
 
 def test_wrong_settings():

@@ -8,16 +8,16 @@ import torch
 import drl_density as drl
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.inverse_problems import (
-    GuidanceSettings,
+    DPSSettings,
     gaussian_likelihood,
-    sample_guided,
+    sample_dps,
     sample_posterior,
     sample_projected,
 )
 from drl_density.operators import ComplexPairs, Mask, MaskedFourier, MatrixOperator, center_mask
 from drl_density.samplers import (
-    CorrectorSettings,
     DDIMSettings,
+    PredictorCorrectorSettings,
     interpolate_codes,
     invert_ddim,
     sample_ddim,
@@ -127,7 +127,7 @@ def test_predictor_corrector_draws_from_the_mixture(mixture):
     found = sample_predictor_corrector(
         mixture.model,
         1500,
-        settings=CorrectorSettings(DDIMSettings(num_steps=40, eta=1.0)),
+        settings=PredictorCorrectorSettings(DDIMSettings(num_steps=40, eta=1.0)),
         generator=seeded_generator(0),
     )
     exact = mixture.sample(20_000, 0, generator=seeded_generator(1))
@@ -174,8 +174,8 @@ def test_annealed_posterior_is_the_exact_one(correlated):
 
 def test_guidance_is_biased_towards_the_measurement_and_close(correlated):
     matrix, y = torch.tensor([[1.0, 0.5, 0.0]], dtype=torch.float64), torch.tensor([1.0], dtype=torch.float64)
-    settings = GuidanceSettings(DDIMSettings(num_steps=150, eta=1.0), strength=0.05)
-    found = sample_guided(
+    settings = DPSSettings(DDIMSettings(num_steps=150, eta=1.0), strength=0.05)
+    found = sample_dps(
         correlated.model, MatrixOperator(matrix), y, 400, settings=settings, generator=seeded_generator(0)
     )
     mean, _, _ = exact_posterior(correlated, matrix, y, 0.05)
@@ -192,7 +192,7 @@ def test_projection_measures_exactly_and_conditions(correlated):
         operator,
         y,
         1500,
-        settings=CorrectorSettings(DDIMSettings(num_steps=60, eta=1.0), num_corrections=4),
+        settings=PredictorCorrectorSettings(DDIMSettings(num_steps=60, eta=1.0), num_corrections=4),
         generator=seeded_generator(0),
     )
     assert bool((found.draws[:, 0] == 1.0).all())
@@ -204,7 +204,7 @@ def test_projection_measures_exactly_and_conditions(correlated):
 def test_wrong_measurements_are_refused(correlated):
     operator = Mask(torch.tensor([True, False, False]))
     with pytest.raises(ValueError, match="measurement of shape"):
-        sample_guided(correlated.model, operator, torch.zeros(2), 3)
+        sample_dps(correlated.model, operator, torch.zeros(2), 3)
     with pytest.raises(ValueError, match="must be positive"):
         gaussian_likelihood(correlated.model, operator, torch.zeros(1), noise=0.0)
     with pytest.raises(ValueError, match="both be real"):
@@ -219,25 +219,25 @@ def test_wrong_measurements_are_refused(correlated):
             return x
 
     with pytest.raises(ValueError, match="Forward lacks adjoint"):
-        sample_guided(correlated.model, Forward(), torch.zeros(3), 3)
+        sample_dps(correlated.model, Forward(), torch.zeros(3), 3)
 
 
 def test_guidance_rests_where_the_residual_vanishes(correlated):
     """The step is along the gradient of the residual's length; at length 0 it is 0, not 0 / 0."""
     operator = MatrixOperator(torch.zeros(1, 3, dtype=torch.float64))
-    settings = GuidanceSettings(DDIMSettings(num_steps=10))
+    settings = DPSSettings(DDIMSettings(num_steps=10))
     y = torch.zeros(1, dtype=torch.float64)
-    found = sample_guided(correlated.model, operator, y, 3, settings=settings, generator=seeded_generator(0)).draws
+    found = sample_dps(correlated.model, operator, y, 3, settings=settings, generator=seeded_generator(0)).draws
     free = sample_ddim(correlated.model, 3, settings=settings.walk, generator=seeded_generator(0)).draws
     torch.testing.assert_close(found, free)
 
 
 def test_guidance_through_a_map_between_spaces(correlated):
     """Prior in halved coordinates, operator in the full ones: the same draws as with the operator halved."""
-    y, settings = torch.ones(1, dtype=torch.float64), GuidanceSettings(DDIMSettings(num_steps=20))
+    y, settings = torch.ones(1, dtype=torch.float64), DPSSettings(DDIMSettings(num_steps=20))
     row = torch.tensor([[1.0, 0.5, 0.0]], dtype=torch.float64)
     draws = [
-        sample_guided(
+        sample_dps(
             correlated.model,
             MatrixOperator(matrix),
             y,
@@ -262,7 +262,7 @@ def test_undersampled_frequencies_of_white_noise():
     operator = ComplexPairs(MaskedFourier(mask))
     truth = variance**0.5 * torch.randn(1, 2, size, size, generator=seeded_generator(1))
     y = operator.forward(truth)[0]
-    settings = CorrectorSettings(DDIMSettings(num_steps=100), num_corrections=2)
+    settings = PredictorCorrectorSettings(DDIMSettings(num_steps=100), num_corrections=2)
     found = sample_projected(model, operator, y, 400, settings=settings, generator=seeded_generator(2))
     frequencies = MaskedFourier(torch.ones_like(mask)).forward(torch.complex(found.draws[:, 0], found.draws[:, 1]))
     torch.testing.assert_close(frequencies[:, mask], y[mask].expand(400, -1), rtol=1e-4, atol=1e-5)

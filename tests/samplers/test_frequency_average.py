@@ -8,10 +8,10 @@ import torch
 import drl_density as drl
 from drl_density.samplers import (
     AncestralSettings,
-    CorrectorSettings,
     DDIMSettings,
     FlowSettings,
     FrequencyAverage,
+    PredictorCorrectorSettings,
     cosine_axes,
     haar_axes,
     moving_average,
@@ -26,7 +26,7 @@ from drl_density.testing import GaussianMixtureSequence, gaussian_sequence, seed
 SAMPLERS = {
     sample_ddim: DDIMSettings(num_steps=12, eta=0.5),
     sample_ancestral: AncestralSettings(num_steps=40),
-    sample_predictor_corrector: CorrectorSettings(DDIMSettings(num_steps=6, eta=1.0)),
+    sample_predictor_corrector: PredictorCorrectorSettings(DDIMSettings(num_steps=6, eta=1.0)),
     sample_flow: FlowSettings(num_steps=6),
 }
 

@@ -7,7 +7,7 @@ import torch
 
 import drl_density as drl
 from drl_density.mcmc import MALA, init_state, run_chain
-from drl_density.samplers import TemperingSettings, sample_tempered
+from drl_density.samplers import TemperingSettings, run_tempering
 from drl_density.samplers.tempering import _joint_log_density, _Ladder, swap_neighbours
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
 
@@ -23,7 +23,7 @@ def tempered():
     generator = seeded_generator(3)
     start = MEANS[0] + 0.1 * torch.randn(64, 2, generator=generator, dtype=torch.float64)
     settings = TemperingSettings(num_sweeps=300)
-    return start, sample_tempered(SYSTEM.model, 64, initial=start, settings=settings, generator=generator)
+    return start, run_tempering(SYSTEM.model, 64, initial=start, settings=settings, generator=generator)
 
 
 def test_mode_weights_are_right_where_single_level_chains_are_wrong(tempered):
@@ -87,7 +87,7 @@ def test_a_swap_leaves_exact_draws_exact(scale):
 
 
 def test_a_noisier_level_can_be_the_target():
-    found = sample_tempered(
+    found = run_tempering(
         SYSTEM.model,
         48,
         level=3.0,
@@ -110,4 +110,4 @@ WRONG = {
 def test_wrong_input(name):
     arguments, message = WRONG[name]
     with pytest.raises(ValueError, match=message):
-        sample_tempered(SYSTEM.model, **{"num_ladders": 4, **arguments})
+        run_tempering(SYSTEM.model, **{"num_ladders": 4, **arguments})

@@ -9,8 +9,8 @@ from drl_density.inverse_problems import (
     AmbientDenoiser,
     AmbientPrior,
     AmbientSettings,
-    GuidanceSettings,
-    sample_guided,
+    DPSSettings,
+    sample_dps,
     train_ambient,
 )
 from drl_density.operators import Mask
@@ -68,10 +68,10 @@ def test_ambient_posterior_sampling_lands_near_the_posterior_mean():
     """x_0 measured as 1: guided draws with the ambient estimate, against Gaussian conditioning; with A~ = 1 it is DPS."""
     y, operator = torch.tensor([1.0]), Mask(torch.tensor([True, False, False]))
     exact = COVARIANCE[0] / COVARIANCE[0, 0]
-    settings = GuidanceSettings(DDIMSettings(num_steps=150, eta=1.0), strength=0.05)
+    settings = DPSSettings(DDIMSettings(num_steps=150, eta=1.0), strength=0.05)
     for is_seen in ([True, True, True], [True, False, True]):
         prior = AmbientPrior(ExactDenoiser(), SCHEDULE, torch.tensor(is_seen))
-        found = sample_guided(prior, operator, y, 300, settings=settings, generator=seeded_generator(0)).draws
+        found = sample_dps(prior, operator, y, 300, settings=settings, generator=seeded_generator(0)).draws
         # The method is biased: the step length, 0.05, and the mask's share both move the mean; 0.3 holds for either.
         assert float((found.mean(0) - exact).abs().max()) < 0.3
     with pytest.raises(ValueError, match="shows something"):

@@ -101,7 +101,7 @@ def sample_rows(
         density.model,
         density.transform(places),
         is_missing,
-        num_draws=num_draws,
+        num_draws,
         plan=plan,
         settings=settings,
         log_offsets=offsets,

@@ -28,7 +28,7 @@ from drl_density.distillation import (
 from drl_density.errors import DataError, RunFolderError
 from drl_density.records.literals import check_literals
 from drl_density.run_folder import RunFolder
-from drl_density.samplers import CorrectionSettings, DDIMSettings, sample_corrected
+from drl_density.samplers import DDIMSettings, RefinementSettings, sample_refined
 
 if TYPE_CHECKING:
     from drl_density.density.fitted import Density
@@ -104,7 +104,7 @@ class Generator:
         self,
         num_samples: int,
         *,
-        settings: CorrectionSettings | None = None,
+        settings: RefinementSettings | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Ends ``(num_samples, *event)`` of adjusted chains of the density begun at draws, and their statistics.
@@ -114,7 +114,7 @@ class Generator:
             settings: length and kernel of the chains.
             generator: source of randomness.
         """
-        found = sample_corrected(
+        found = sample_refined(
             self.density.model,
             num_samples,
             initial=lambda count, source: self.network.sample(count, generator=source),

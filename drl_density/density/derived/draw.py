@@ -11,17 +11,17 @@ from drl_density.distributions import SampleResult
 from drl_density.errors import DataError
 from drl_density.samplers import (
     AncestralSettings,
-    CorrectionSettings,
-    CorrectorSettings,
     DDIMSettings,
     FlowSettings,
+    PredictorCorrectorSettings,
     ProgressiveSettings,
+    RefinementSettings,
     sample_ancestral,
-    sample_corrected,
     sample_ddim,
     sample_flow,
     sample_predictor_corrector,
     sample_progressive,
+    sample_refined,
 )
 
 if TYPE_CHECKING:
@@ -64,11 +64,11 @@ def draw(
     found = sampler(density.model, num_samples, settings=settings, generator=generator, **known)
     if num_chain_steps:
         start = found.draws
-        found = sample_corrected(
+        found = sample_refined(
             density.model,
             num_samples,
             initial=lambda count, source: start,
-            settings=CorrectionSettings(num_steps=num_chain_steps),
+            settings=RefinementSettings(num_steps=num_chain_steps),
             generator=generator,
         )
     with torch.no_grad():
@@ -87,7 +87,7 @@ def _sampler(method: str, num_steps: int | None, eta: float | None) -> tuple[Any
         return sample_flow, FlowSettings(**steps)
     if method == "ddim":
         return sample_ddim, DDIMSettings(**steps, **turn)
-    settings = CorrectorSettings()
+    settings = PredictorCorrectorSettings()
     return sample_predictor_corrector, dataclasses.replace(
         settings, walk=dataclasses.replace(settings.walk, **steps, **turn)
     )

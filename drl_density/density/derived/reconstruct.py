@@ -11,10 +11,10 @@ from torch import Tensor
 
 from drl_density.density.derived.posterior import posterior
 from drl_density.errors import DataError
-from drl_density.inverse_problems import GuidanceSettings, sample_guided, sample_projected
+from drl_density.inverse_problems import DPSSettings, sample_dps, sample_projected
 from drl_density.operators import LinearOperator, Mask, check_operator
 from drl_density.partition_function import AISSettings
-from drl_density.samplers import CorrectorSettings, DDIMSettings
+from drl_density.samplers import DDIMSettings, PredictorCorrectorSettings
 
 if TYPE_CHECKING:
     from drl_density.density.fitted import Density
@@ -156,12 +156,12 @@ def _guided(
     sizes: tuple[int, int],
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Any]]:
-    settings = GuidanceSettings(walk=DDIMSettings(num_steps=sizes[1], eta=1.0))
+    settings = DPSSettings(walk=DDIMSettings(num_steps=sizes[1], eta=1.0))
 
     def to_operand(u: Tensor) -> Tensor:
         return seen(density.transform.inv(u.double().cpu()))
 
-    found = sample_guided(
+    found = sample_dps(
         density.model, operator, y, sizes[0], settings=settings, to_operand=to_operand, generator=generator
     )
     return found.draws, {}
@@ -188,6 +188,6 @@ def _projected(
     with torch.no_grad():
         u = density.transform(row).to(density.model.device, density.model.dtype)
     flat = Mask(operator.is_observed.reshape(-1).to(u.device))
-    settings = CorrectorSettings(walk=DDIMSettings(num_steps=sizes[1], eta=1.0))
+    settings = PredictorCorrectorSettings(walk=DDIMSettings(num_steps=sizes[1], eta=1.0))
     found = sample_projected(density.model, flat, flat.forward(u)[0], sizes[0], settings=settings, generator=generator)
     return found.draws, {"acceptance_rate": float(found.stats["acceptance_rate"].mean())}

@@ -37,7 +37,7 @@ from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
 from drl_density.plots import plot_chains, plot_occupancy
 from drl_density.reports import ReportPage, ReportTable
-from drl_density.samplers import TemperingSettings, sample_tempered
+from drl_density.samplers import TemperingSettings, run_tempering
 
 if TYPE_CHECKING:
     from drl_density.density.fitted import Density
@@ -316,7 +316,7 @@ def _tempered(
     """The same questions to replicas that swap over the noise levels, begun where the chains began."""
     initial = target.initial[:: max(1, len(target.initial) // 32)]
     settings = TemperingSettings(num_sweeps=300)
-    found = sample_tempered(model, len(initial), level=level, initial=initial, settings=settings, generator=generator)
+    found = run_tempering(model, len(initial), level=level, initial=initial, settings=settings, generator=generator)
     draws, reference = found.draws[len(found.draws) // 4 :].cpu(), target.reference.cpu()
     occupancy = mode_occupancy(reference, draws, torch.arange(len(initial)))
     figures = {
@@ -343,7 +343,7 @@ def _tempered_advice(figures: dict[str, Any]) -> str:
     text = f"parallel tempering over the noise levels mixes (R-hat {figures['tempered_max_r_hat']:.2f})"
     if min(figures["tempered_distance_p_value"], figures["tempered_occupancy_p_value"]) < SMALLEST_P:
         return f"{text}, and its draws differ from the data: the model gives its modes other weights; train longer"
-    return f"{text} and agrees with the data: draw by samplers.sample_tempered or the progressive sampler"
+    return f"{text} and agrees with the data: draw by samplers.run_tempering or the progressive sampler"
 
 
 def _judge(figures: dict[str, Any]) -> tuple[Verdict, str]:

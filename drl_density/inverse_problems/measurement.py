@@ -21,13 +21,13 @@ from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.operators import LinearOperator, ProjectingOperator, check_operator
 from drl_density.samplers.ddim import DDIMSettings, move
-from drl_density.samplers.predictor_corrector import CorrectorSettings, correct
+from drl_density.samplers.predictor_corrector import PredictorCorrectorSettings, correct
 from drl_density.samplers.progressive import StepRecord
 from drl_density.shapes import per_row
 
 
 @dataclass(frozen=True)
-class GuidanceSettings:
+class DPSSettings:
     """Diffusion posterior sampling.
 
     Attributes:
@@ -40,13 +40,13 @@ class GuidanceSettings:
     strength: float = 0.1
 
 
-def sample_guided(
+def sample_dps(
     model: EnergySequence,
     operator: LinearOperator,
     y: Tensor,
     num_samples: int,
     *,
-    settings: GuidanceSettings | None = None,
+    settings: DPSSettings | None = None,
     to_operand: Callable[[Tensor], Tensor] | None = None,
     generator: torch.Generator | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
@@ -71,11 +71,11 @@ def sample_guided(
     >>> model = GaussianMixtureSequence.example().model
     >>> from drl_density.operators import Mask
     >>> operator, y = Mask(torch.tensor([True, False])), torch.ones(1).double()
-    >>> settings = GuidanceSettings(DDIMSettings(num_steps=5))
-    >>> sample_guided(model, operator, y, 4, settings=settings).draws.shape
+    >>> settings = DPSSettings(DDIMSettings(num_steps=5))
+    >>> sample_dps(model, operator, y, 4, settings=settings).draws.shape
     torch.Size([4, 2])
     """
-    settings = settings or GuidanceSettings()
+    settings = settings or DPSSettings()
     levels = settings.walk.walk(model)
     x = normal_draws((num_samples, *model.event_shape), model, generator)
     to_operand = to_operand or (lambda clean: clean)
@@ -102,7 +102,7 @@ def sample_projected(
     num_samples: int,
     *,
     is_noised: bool = True,
-    settings: CorrectorSettings | None = None,
+    settings: PredictorCorrectorSettings | None = None,
     generator: torch.Generator | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> SampleResult:
@@ -125,15 +125,15 @@ def sample_projected(
     >>> model = GaussianMixtureSequence.example().model
     >>> from drl_density.operators import Mask
     >>> operator = Mask(torch.tensor([True, False]))
-    >>> settings = CorrectorSettings(walk=DDIMSettings(num_steps=5))
+    >>> settings = PredictorCorrectorSettings(walk=DDIMSettings(num_steps=5))
     >>> found = sample_projected(model, operator, torch.ones(1).double(), 4, settings=settings)
     >>> found.draws.shape
     torch.Size([4, 2])
     """
-    settings = settings or CorrectorSettings()
+    settings = settings or PredictorCorrectorSettings()
     if not callable(getattr(operator, "project", None)):
         raise ValueError(
-            f"{type(operator).__name__} has no project(x, y): use sample_guided or sample_posterior, or give it one"
+            f"{type(operator).__name__} has no project(x, y): use sample_dps or sample_posterior, or give it one"
         )
     x = normal_draws((num_samples, *model.event_shape), model, generator)
     _check_measurement(operator, x, y)

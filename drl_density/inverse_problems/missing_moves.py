@@ -22,7 +22,7 @@ from drl_density.model import EnergySequence
 
 
 @dataclass(frozen=True)
-class CompletionSettings:
+class MissingMoveSettings:
     """Sizes of a transition.
 
     Attributes:
@@ -44,7 +44,7 @@ def move_missing(
     x: Tensor,
     is_missing: Tensor,
     *,
-    settings: CompletionSettings | None = None,
+    settings: MissingMoveSettings | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Rows ``(n, d)`` in model space with their missing coordinates moved on, the others as they were.
@@ -66,7 +66,7 @@ def move_missing(
     >>> bool((moved[:, 1] == 0).all()), bool((moved[:, 0] != 0).any())
     (True, True)
     """
-    settings = settings or CompletionSettings()
+    settings = settings or MissingMoveSettings()
     x = x.to(model.dtype)
     target = SliceEnergy(model, 0.0, x, is_missing)
     scale = model.score(x, 0.0).square().mean(0).rsqrt()

@@ -22,7 +22,7 @@ MOST_CHAINS = 64
 
 
 @dataclass(frozen=True)
-class CorrectionSettings:
+class RefinementSettings:
     """How long the chains are.
 
     Attributes:
@@ -45,12 +45,12 @@ class CorrectionSettings:
             raise ValueError(f"need num_steps >= 4 and num_warmup >= 1, got {self.num_steps} and {self.num_warmup}")
 
 
-def sample_corrected(
+def sample_refined(
     model: EnergySequence,
     num_samples: int,
     *,
     initial: Callable[[int, torch.Generator | None], Tensor],
-    settings: CorrectionSettings | None = None,
+    settings: RefinementSettings | None = None,
     generator: torch.Generator | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> SampleResult:
@@ -72,12 +72,12 @@ def sample_corrected(
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
-    >>> settings = CorrectionSettings(num_steps=10, num_warmup=5)
-    >>> found = sample_corrected(model, 4, initial=lambda count, _: torch.randn(count, 2).double(), settings=settings)
+    >>> settings = RefinementSettings(num_steps=10, num_warmup=5)
+    >>> found = sample_refined(model, 4, initial=lambda count, _: torch.randn(count, 2).double(), settings=settings)
     >>> found.draws.shape, sorted(found.stats)
     (torch.Size([4, 2]), ['acceptance_rate', 'r_hat'])
     """
-    settings = settings or CorrectionSettings()
+    settings = settings or RefinementSettings()
     start = initial(num_samples, generator)
     if start.shape != (num_samples, *model.event_shape):
         raise ValueError(f"expected starting points {(num_samples, *model.event_shape)}, got {tuple(start.shape)}")
