@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import xarray as xr
-from scipy import stats
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 def as_arviz(tree: xr.DataTree) -> Any:
@@ -20,6 +21,7 @@ def as_arviz(tree: xr.DataTree) -> Any:
     Args:
         tree: groups such as ``posterior`` and ``sample_stats``, as reports and diagnoses hold them.
 
+    >>> import xarray as xr
     >>> tree = xr.DataTree.from_dict({"posterior": xr.Dataset({"x": (("chain", "draw"), np.zeros((2, 5)))})})
     >>> as_arviz(tree)["posterior"]["x"].shape
     (2, 5)
@@ -63,6 +65,8 @@ def bulk_ess(draws: torch.Tensor) -> torch.Tensor:
 
 
 def _cells(draws: torch.Tensor) -> xr.Dataset:
+    import xarray as xr
+
     return xr.Dataset({"x": (("chain", "draw", "cell"), draws.detach().cpu().double().numpy())})
 
 
@@ -113,6 +117,8 @@ def drift_test(draws: torch.Tensor) -> tuple[torch.Tensor, float]:
         shift of the mean (in spreads) and of the second moment (in variances) of every cell, ``(2, cell)``, and the smallest
         p-value times the number of tests.
     """
+    from scipy import stats
+
     x = draws.detach().cpu().double()
     x = (x - x.mean((0, 1))) / x.std((0, 1))
     moments = torch.stack([x, x.square()])
@@ -165,6 +171,8 @@ def from_pyro_mcmc(mcmc: Any) -> xr.DataTree:
     >>> from_pyro_mcmc(mcmc)["posterior"]["x"].shape
     (1, 6)
     """
+    import xarray as xr
+
     samples = mcmc.get_samples(group_by_chain=True)
     if not samples:
         raise ValueError("expected an MCMC object after run(), got one without samples")
@@ -196,6 +204,8 @@ def chains_to_groups(
         names: of the features.
         starts: where each chain began, by chain.
     """
+    import xarray as xr
+
     coords = {
         "chain": np.arange(draws.shape[1]),
         "draw": np.arange(draws.shape[0]),

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.neighbors import KernelDensity
 from torch import Tensor
 
 from drl_density.datasets import load_dataset, memorization_check
@@ -96,6 +95,8 @@ def held_out_figures(
     table: Table, density: Density, report: LikelihoodReport, *, seed: int
 ) -> dict[str, tuple[float, float]]:
     """Mean test log-likelihood and its standard error over rows, in data units, of the model and its rivals."""
+    from sklearn.neighbors import KernelDensity
+
     rows = table.held_out(table.dataset.test, seed=seed + 1)
     train = table.rows(table.dataset.train, torch.Generator().manual_seed(seed))
     u_train, u = table.transform(train), table.transform(rows)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 
@@ -49,6 +48,8 @@ def memorization_check(samples: Tensor, train: Tensor, test: Tensor, *, max_rows
     >>> memorization_check(train.repeat(3, 1), train, test).p_value < 0.01
     True
     """
+    from scipy import stats
+
     train = train.double()
     scale = train.std(0)
     varies = scale > 0

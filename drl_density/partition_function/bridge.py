@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import brentq
 from torch import Tensor
 
 from drl_density.errors import NumericalError
@@ -50,6 +49,8 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
     >>> abs(bennett(forward, reverse).log_z) < 0.1
     True
     """
+    from scipy.optimize import brentq
+
     forward, reverse = forward.double().flatten(), reverse.double().flatten()
     if not bool(torch.isfinite(reverse).all()) or not bool(torch.isfinite(forward).any()):
         raise NumericalError(

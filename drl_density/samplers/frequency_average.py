@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy.fft import dct
 from torch import Tensor
 
 from drl_density.distributions import SampleResult
@@ -148,6 +147,8 @@ def cosine_axes(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
     >>> axes.shape, float(frequencies.min()), float(frequencies.max())
     (torch.Size([16, 16]), 0.0, 1.0)
     """
+    from scipy.fft import dct
+
     axes, frequency = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
     for size in shape:
         matrix = torch.as_tensor(dct(torch.eye(size, dtype=torch.float64).numpy(), norm="ortho", axis=0)).T

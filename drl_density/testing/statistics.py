@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+from statistics import NormalDist
 
 import torch
-from scipy import stats
 from torch import Tensor
 
 SUITE_FAILURE_RATE = 1e-4
 NUM_SUITE_CHECKS = 500
-LARGEST_Z = float(stats.norm.isf(SUITE_FAILURE_RATE / NUM_SUITE_CHECKS / 2))
+LARGEST_Z = -NormalDist().inv_cdf(SUITE_FAILURE_RATE / NUM_SUITE_CHECKS / 2)
 
 
 def seeded_generator(offset: int = 0) -> torch.Generator:

@@ -8,10 +8,9 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import xarray as xr
 from torch import Tensor
 
 from drl_density.errors import DivergenceWarning, TrainingFailed
@@ -25,6 +24,9 @@ from drl_density.training.settings import TrainingSettings
 from drl_density.training.sharded_weights import join_weights, shard_weights
 from drl_density.training.state import SaveState, TrainingState
 from drl_density.training.validation import validation_loss
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,8 @@ def history_dataset(history: list[dict[str, Any]]) -> xr.Dataset:
     >>> history_dataset([{"step": 10, "loss": 1.0, "acceptance_rate": [0.5, 0.6]}])["acceptance_rate"].dims
     ('step', 'level')
     """
+    import xarray as xr
+
     steps = [record["step"] for record in history]
     variables: dict[str, Any] = {}
     names = [name for name in (history[0] if history else {}) if name != "step"]

@@ -9,15 +9,16 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from drl_density.partition_function.target_bases.scale_base import LOG_TWO_PI, ScaleBase, ScaleRegression
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
 
 
 class MixtureBase:
@@ -188,6 +189,9 @@ def fit_base(draws: Tensor, *, given: Any = None, widening: float = 1.2, most_co
 
 
 def _fit(rows: np.ndarray, count: int) -> GaussianMixture:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", ConvergenceWarning
