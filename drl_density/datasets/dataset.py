@@ -100,7 +100,7 @@ class Dataset:
 
     >>> from drl_density.datasets import load_dataset
     >>> data = load_dataset("banana", seed=0, num_rows=100)
-    >>> len(data.train), data.num_columns, data.has_holes
+    >>> len(data.train), data.num_columns, data.has_missing_values
     (80, 2, False)
     >>> data.log_density(data.test).shape
     torch.Size([10])
@@ -125,7 +125,7 @@ class Dataset:
         return self.train.dtype == torch.uint8
 
     @property
-    def has_holes(self) -> bool:
+    def has_missing_values(self) -> bool:
         """True when a row misses a cell."""
         if not self.train.is_floating_point():
             return False
@@ -139,7 +139,7 @@ class Dataset:
     @property
     def likelihood_label(self) -> str:
         """What a reported likelihood is of: rows, dequantised rows, or a bound for discrete columns."""
-        suffix = " of observed cells" if self.has_holes else ""
+        suffix = " of observed cells" if self.has_missing_values else ""
         if any(column.is_discrete for column in self.columns):
             return f"lower bound for discrete columns (uniform dequantisation){suffix}"
         if any(column.width for column in self.columns):
@@ -166,7 +166,7 @@ class Dataset:
             channels, height, width = self.event_shape
             return f"{self.name}: {sizes} of 8-bit images {width}x{height}x{channels}; {self.likelihood_label}"
         lines = [f"{self.name}: {sizes}, {self.num_columns} columns; likelihood: {self.likelihood_label}"]
-        if self.has_holes:
+        if self.has_missing_values:
             parts = (self.train, self.validation, self.test)
             share = sum(int(rows.isnan().sum()) for rows in parts) / sum(rows.numel() for rows in parts)
             complete = [int((~rows.isnan().any(1)).sum()) for rows in parts]

@@ -47,7 +47,7 @@ def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[DataTrans
     dequantization = Dequantization(widths) if bool((widths > 0).any()) else None
     rows = dataset.train
     if dequantization is not None:
-        rows = dequantization(rows, torch.Generator().manual_seed(0))
+        rows = dequantization(rows, generator=torch.Generator().manual_seed(0))
     lower, upper = (
         torch.tensor([getattr(column, name) for column in dataset.columns], dtype=torch.float64)
         for name in ("lower", "upper")

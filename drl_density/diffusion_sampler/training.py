@@ -15,24 +15,24 @@ chain's draws: Naesseth, Lindsten and Blei 2020 (arXiv 2003.10374).
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from drl_density.descent import DescentRule, descend
 from drl_density.diffusion_sampler.sampler import DiffusionSampler, DiffusionSamplerSettings
-from drl_density.errors import DivergenceWarning, TrainingFailed
+from drl_density.errors import DivergenceWarning
 from drl_density.mcmc import HMC, DualAveraging, LogDensity, Recording, run_chain, take_steps
 from drl_density.partition_function.target_sandwich import log_density_over_reals
 from drl_density.shapes import per_row
 
 NUM_WARMUP, ROUNDS_KEPT, UPDATES_PER_ROUND = 200, 20, 5
+ADVICE = "widen the scale or lower the learning rate"
 STEP_SIZE_RANGE = (0.1, 2.0)
 
 
@@ -165,21 +165,32 @@ def train_diffusion_sampler(
     chains = None
     if settings.num_chain_updates:
         chains = _TargetChains(sampler, settings, generator)
-        upper = _descend(
-            network,
+        upper = descend(
+            network.parameters(),
             lambda: upper_bound(sampler, chains.draws(settings.num_states), generator),
-            (settings.num_chain_updates, settings.learning_rate, settings.most_rollbacks),
+            _rule(settings.num_chain_updates, settings.learning_rate, settings),
+            name="the bound",
+            advice=ADVICE,
         )
     rate = settings.learning_rate / (5 if settings.num_chain_updates else 1)
-    lower = _descend(
-        network,
+    lower = descend(
+        network.parameters(),
         lambda: -sampler.walk(settings.batch_size, generator=generator, with_held=network.with_held)[1].mean(),
-        (settings.num_walk_updates, rate, settings.most_rollbacks),
+        _rule(settings.num_walk_updates, rate, settings),
+        name="the bound",
+        advice=ADVICE,
     )
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     rates = chains.rates() if chains is not None else (math.nan, math.nan)
     return sampler, DiffusionTraining(upper, [-bound for bound in lower], *rates)
+
+
+def _rule(num_updates: int, learning_rate: float, settings: DiffusionSamplerSettings) -> DescentRule:
+    # Gradients of norm above 1 come from the few walks with huge weights; clipping keeps them from deciding alone.
+    return DescentRule(
+        num_updates, learning_rate, is_annealed=True, max_gradient_norm=1.0, most_rollbacks=settings.most_rollbacks
+    )
 
 
 def _resolve(target: Any, event_shape: tuple[int, ...] | None) -> tuple[LogDensity, torch.Size]:
@@ -290,33 +301,3 @@ def upper_bound(sampler: DiffusionSampler, draws: Tensor, generator: torch.Gener
     with torch.no_grad():
         weights = sampler.log_density(draws).double() - sampler.log_reference(draws)
     return weights.mean() + count * change.double().mean()
-
-
-def _descend(network: nn.Module, loss_of: Callable[[], Tensor], plan: tuple[int, float, int]) -> list[float]:
-    """Adam on ``loss_of()`` for (updates, learning rate falling to zero, most returns to an earlier network); the losses."""
-    num_updates, learning_rate, most_rollbacks = plan
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    losses: list[float] = []
-    kept, num_rollbacks = {}, 0
-    while len(losses) < num_updates:
-        loss = loss_of()
-        if not bool(torch.isfinite(loss)):
-            num_rollbacks += 1
-            if num_rollbacks > most_rollbacks or not kept:
-                raise TrainingFailed(
-                    f"the bound at update {len(losses)} is {float(loss.detach())}, after {num_rollbacks - 1} returns to an "
-                    "earlier network with half the learning rate: widen scale or lower the rate"
-                )
-            network.load_state_dict(kept["network"])
-            optimizer.load_state_dict(copy.deepcopy(kept["optimizer"]))
-            continue
-        if len(losses) % 50 == 0:
-            kept = copy.deepcopy({"network": network.state_dict(), "optimizer": optimizer.state_dict()})
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        falling = 0.5 * (1 + math.cos(math.pi * len(losses) / num_updates))
-        optimizer.param_groups[0]["lr"] = learning_rate * falling * 0.5**num_rollbacks
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    return losses

@@ -1,6 +1,6 @@
 """Few-step and one-step generators taught by an energy sequence; plainly not densities."""
 
-from drl_density.distillation.em import EMDistillationSettings, distill
+from drl_density.distillation.em import EMDistillationSettings, distill_by_em
 from drl_density.distillation.generator import OneStepGenerator, RollOut, TiltedGaussianNetwork
 from drl_density.distillation.mmd import MMDSettings, cubic_kernel, finetune, rbf_kernel, unbiased_mmd
 
@@ -11,7 +11,7 @@ __all__ = [
     "RollOut",
     "TiltedGaussianNetwork",
     "cubic_kernel",
-    "distill",
+    "distill_by_em",
     "finetune",
     "rbf_kernel",
     "unbiased_mmd",

@@ -18,9 +18,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from drl_density.descent import Descent, DescentRule, descend
 from drl_density.devices import normal_draws
 from drl_density.distillation.generator import OneStepGenerator
-from drl_density.errors import TrainingFailed
 from drl_density.model import EnergySequence
 from drl_density.records.literals import check_literals
 from drl_density.shapes import per_row
@@ -60,7 +60,7 @@ class EMDistillationSettings:
         check_literals(self)
 
 
-def distill(
+def distill_by_em(
     teacher: EnergySequence,
     student: OneStepGenerator,
     *,
@@ -86,27 +86,40 @@ def distill(
     settings = settings or EMDistillationSettings()
     if (score_network is None) == (student_score is None):
         raise ValueError("give either a score_network to learn the student's scores with, or their exact student_score")
-    optimizer = torch.optim.Adam(student.parameters(), lr=settings.learning_rate, betas=(0.0, 0.99))
-    learner = None
-    if score_network is not None:
-        learner = _ScoreLearner(score_network, student, settings)
-        student_score = score_network.score
-    corrections = []
-    for step in range(settings.num_steps):
-        for _ in range(settings.score_steps if learner is not None else 0):
-            learner.step(generator)
+    learner = None if score_network is None else _ScoreLearner(score_network, student, settings)
+    score = student_score if score_network is None else score_network.score
+    assert score is not None  # one of the two was given
+    corrections: list[float] = []
+
+    def loss_of() -> Tensor:
+        if learner is not None:
+            for _ in range(settings.score_steps):
+                learner.step(generator)
         span = teacher.num_levels - settings.lowest_level
         level = settings.lowest_level + span * float(torch.rand((), generator=generator))
-        latents, target, moved = correct_pairs(teacher, student, student_score, level, settings, generator)
+        pairs = correct_pairs(teacher, student, score, level, settings, generator)
+        corrections.append(pairs.mean_drift)
         alpha = float(teacher.schedule.alpha_at(level))
-        loss = (target - alpha * student(latents)).square().flatten(1).sum(1).mean()
-        if not bool(torch.isfinite(loss)):
-            raise TrainingFailed(f"the student's regression at step {step} is {float(loss)}; lower the step sizes")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        corrections.append(moved)
+        return (pairs.target - alpha * student(pairs.latents)).square().flatten(1).sum(1).mean()
+
+    rule = DescentRule(settings.num_steps, settings.learning_rate, betas=(0.0, 0.99))
+    descend(student.parameters(), loss_of, rule, name="the student's regression", advice="lower the step sizes")
     return corrections
+
+
+@dataclass(frozen=True)
+class CorrectedPairs:
+    """Result of one E-step.
+
+    Attributes:
+        latents: corrected latent codes z, ``(n, num_latents)``.
+        target: what alpha g(z) is regressed onto, ``(n, *event)``.
+        mean_drift: mean squared drift of the states, which falls as the student learns.
+    """
+
+    latents: Tensor
+    target: Tensor
+    mean_drift: float
 
 
 def correct_pairs(
@@ -116,10 +129,10 @@ def correct_pairs(
     level: float,
     settings: EMDistillationSettings,
     generator: torch.Generator | None,
-) -> tuple[Tensor, Tensor, float]:
-    """E-step on fresh pairs: (latents, regression target of alpha g(z), mean squared drift of the states)."""
+) -> CorrectedPairs:
+    """Runs the E-step on fresh pairs of latent codes and noise."""
     alpha, sigma = (float(value(level)) for value in (teacher.schedule.alpha_at, teacher.schedule.sigma_at))
-    latents = student.latents(settings.batch_size, generator)
+    latents = student.latents(settings.batch_size, generator=generator)
     with torch.no_grad():
         like = student(latents)
     noise = normal_draws(like.shape, like, generator)
@@ -143,7 +156,7 @@ def correct_pairs(
             latents = latents + settings.step_latent * (pull - latents) + math.sqrt(2 * settings.step_latent) * shake
     with torch.no_grad():
         target = alpha * student(latents) + sigma * (noise - injected)
-    return latents.detach(), target.detach(), float(drift_total.square().mean())
+    return CorrectedPairs(latents.detach(), target.detach(), float(drift_total.square().mean()))
 
 
 class _ScoreLearner:
@@ -151,7 +164,8 @@ class _ScoreLearner:
 
     def __init__(self, network: EnergySequence, student: OneStepGenerator, settings: EMDistillationSettings) -> None:
         self.network, self.student, self.settings = network, student, settings
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=settings.score_learning_rate)
+        rule = DescentRule(settings.num_steps * settings.score_steps, settings.score_learning_rate)
+        self.descent = Descent(network.parameters(), rule, name="the loss of the student's scores")
 
     def step(self, generator: torch.Generator | None) -> None:
         """One update."""
@@ -167,7 +181,5 @@ class _ScoreLearner:
             point = (alpha * clean + sigma * noise).requires_grad_(True)
             (score,) = torch.autograd.grad(network.log_density(point, levels).sum(), point, create_graph=True)
             loss = (sigma * score + noise).square().flatten(1).sum(1).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        self.descent.step(loss)
         network.eval()

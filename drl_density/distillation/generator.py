@@ -90,7 +90,7 @@ class OneStepGenerator(nn.Module):
         """
         return self.network(latents)
 
-    def latents(self, num_samples: int, generator: torch.Generator | None) -> Tensor:
+    def latents(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draws of z.
 
         Args:
@@ -107,7 +107,7 @@ class OneStepGenerator(nn.Module):
             generator: source of randomness.
         """
         with torch.no_grad():
-            return self(self.latents(num_samples, generator))
+            return self(self.latents(num_samples, generator=generator))
 
 
 class TiltedGaussianNetwork(nn.Module):

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.descent import DescentRule, descend
 from drl_density.devices import normal_draws
 from drl_density.distillation.generator import RollOut
-from drl_density.errors import TrainingFailed
 from drl_density.model import EnergySequence
 
-Kernel = Callable[[Tensor, Tensor], Tensor]
+FeatureKernel = Callable[[Tensor, Tensor], Tensor]
 
 
 def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-def rbf_kernel(gamma: float) -> Kernel:
+def rbf_kernel(gamma: float) -> FeatureKernel:
     """exp(-gamma |x - y|^2).
 
     Args:
@@ -47,7 +47,7 @@ def rbf_kernel(gamma: float) -> Kernel:
     return lambda x, y: torch.exp(-gamma * torch.cdist(x, y).square())
 
 
-def unbiased_mmd(x: Tensor, y: Tensor, kernel: Kernel) -> Tensor:
+def unbiased_mmd(x: Tensor, y: Tensor, kernel: FeatureKernel) -> Tensor:
     """Unbiased squared discrepancy of features ``(n, d)`` and ``(m, d)``; it may be negative.
 
     Args:
@@ -93,7 +93,7 @@ def finetune(
     rollout: RollOut,
     data: Tensor,
     *,
-    kernel: Kernel = cubic_kernel,
+    kernel: FeatureKernel = cubic_kernel,
     features: Callable[[Tensor], Tensor] | None = None,
     settings: MMDSettings | None = None,
     generator: torch.Generator | None = None,
@@ -121,24 +121,26 @@ def finetune(
     2
     """
     settings = settings or MMDSettings()
-    features = features or (lambda x: x.flatten(1))
-    optimizer = torch.optim.Adam(rollout.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99))
-    model, losses = rollout.model, []
-    _check_features(features, data, model)
+    measured, model = features or _flat, rollout.model
+    _check_features(measured, data, model)
     rollout.eval()
-    for step in range(settings.num_steps):
-        shape = (settings.batch_size, *model.event_shape)
-        noise = normal_draws(shape, model, generator)
+
+    def loss_of() -> Tensor:
+        noise = normal_draws((settings.batch_size, *model.event_shape), model, generator)
         rows = data[torch.randint(len(data), (settings.batch_size,), generator=generator)].to(noise)
-        loss = unbiased_mmd(features(rollout(noise)), features(rows), kernel)
-        if not bool(torch.isfinite(loss)):
-            raise TrainingFailed(f"the discrepancy at step {step} is {float(loss.detach())}; lower the learning rate")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(rollout.parameters(), settings.max_gradient_norm)
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    return losses
+        return unbiased_mmd(measured(rollout(noise)), measured(rows), kernel)
+
+    rule = DescentRule(
+        settings.num_steps,
+        settings.learning_rate,
+        betas=(0.9, 0.99),
+        max_gradient_norm=settings.max_gradient_norm,
+    )
+    return descend(rollout.parameters(), loss_of, rule, name="the discrepancy")
+
+
+def _flat(x: Tensor) -> Tensor:
+    return x.flatten(1)
 
 
 def _check_features(features: Callable[[Tensor], Tensor], data: Tensor, model: EnergySequence) -> None:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from drl_density.errors import DataError, TrainingFailed
+from drl_density.descent import DescentRule, descend
+from drl_density.errors import DataError
 from drl_density.schedule import NoiseSchedule
 
 
@@ -125,26 +126,19 @@ def train_ambient(
     if not bool(is_measured.any(0).all()) or not bool(is_measured.any(1).all()):
         raise DataError("every row must have a measured entry and every column must be measured in some row")
     rows = torch.where(is_measured, rows, 0.0)
-    optimizer = torch.optim.Adam(denoiser.parameters(), lr=settings.learning_rate)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.num_steps)
     low, high = settings.levels
-    losses = []
-    for step in range(settings.num_steps):
+
+    def loss_of() -> Tensor:
         chosen = torch.randint(len(rows), (settings.batch_size,), generator=generator)
         clean, measured = rows[chosen], is_measured[chosen]
         levels = low + (high - low) * torch.rand(len(clean), generator=generator, dtype=torch.float64)
         hidden = torch.rand(clean.shape, generator=generator) < settings.hidden_share
         state = schedule.diffuse(clean, levels, generator=generator)
         found = denoiser(state, measured & ~hidden, schedule.log_snr_at(levels))
-        loss = ((found - clean) * measured).square().sum(1).mean()
-        if not bool(torch.isfinite(loss)):
-            raise TrainingFailed(f"the ambient loss at step {step} is {float(loss.detach())}; lower the learning rate")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        rate.step()
-        losses.append(float(loss.detach()))
-    return losses
+        return ((found - clean) * measured).square().sum(1).mean()
+
+    rule = DescentRule(settings.num_steps, settings.learning_rate, is_annealed=True)
+    return descend(denoiser.parameters(), loss_of, rule, name="the ambient loss")
 
 
 class AmbientPrior:

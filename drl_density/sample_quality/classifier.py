@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drl_density.descent import DescentRule, descend
 from drl_density.errors import DataError, RunFolderError
 
 FORMAT = "drl_density image classifier, version 1"
@@ -113,16 +116,15 @@ def train_classifier(
     >>> accuracy(classifier, images, labels)
     1.0
     """
-    optimizer = torch.optim.Adam(classifier.parameters(), lr=learning_rate)
-    num_steps = num_epochs * -(-len(images) // batch_size)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
-    for _ in range(num_epochs):
-        for chosen in torch.randperm(len(images), generator=generator).split(batch_size):
-            loss = functional.cross_entropy(classifier(images[chosen]), labels[chosen])
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            rate.step()
+    order = (torch.randperm(len(images), generator=generator).split(batch_size) for _ in range(num_epochs))
+    batches = itertools.chain.from_iterable(order)
+
+    def loss_of() -> Tensor:
+        chosen = next(batches)
+        return functional.cross_entropy(classifier(images[chosen]), labels[chosen])
+
+    num_steps = num_epochs * math.ceil(len(images) / batch_size)
+    descend(classifier.parameters(), loss_of, DescentRule(num_steps, learning_rate, is_annealed=True))
 
 
 def accuracy(classifier: ImageClassifier, images: Tensor, labels: Tensor) -> float:

@@ -27,7 +27,7 @@ class Dequantization:
 
     widths: Tensor
 
-    def __call__(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Noisy rows, shape of ``x`` ``(rows, d)``; whole numbers become float64."""
         x = x if x.is_floating_point() else x.double()
         uniform = uniform_draws(x.shape, x, generator)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from drl_density.descent import DescentRule, descend
+
 COORDINATES = ("linear", "asinh", "above", "below", "between")
 
 
@@ -180,20 +182,18 @@ def fit_mixture(
     raw_scales = (torch.maximum(spread, 1.5 * least_scale[:, None]) - least_scale[:, None]).log()
     raw_scales = raw_scales.expand_as(locations).clone()
     logits = torch.zeros_like(locations)
-    parameters = [p.requires_grad_(True) for p in (locations, raw_scales, logits)]
-    optimizer = torch.optim.Adam(parameters, lr=0.05)
-    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     shares = torch.full((len(y), 1), 1 / len(y), dtype=y.dtype) if weights is None else weights[:, None] / weights.sum()
     unit = y.std(0)[:, None]
-    with torch.enable_grad():
-        for _ in range(num_steps):
-            scales = least_scale[:, None] + raw_scales.exp()
-            loss = -(shares * _mixture_log_density(y, logits.log_softmax(-1), locations, scales)).sum()
-            optimizer.zero_grad()
-            loss.backward()
-            locations.grad *= unit
-            optimizer.step()
-            rate.step()
+    parameters = [p.requires_grad_(True) for p in (locations, raw_scales, logits)]
+    # Adam's steps do not depend on the units of a gradient, those of its epsilon do: this makes them the column's own.
+    locations.register_hook(lambda gradient: gradient * unit)
+
+    def loss_of() -> Tensor:
+        scales = least_scale[:, None] + raw_scales.exp()
+        return -(shares * _mixture_log_density(y, logits.log_softmax(-1), locations, scales)).sum()
+
+    # Columns do not touch each other: one whose coordinate overflows must not stop the others, and loses on its score.
+    descend(parameters, loss_of, DescentRule(num_steps, 0.05, is_annealed=True, must_be_finite=False))
     scales = least_scale[:, None] + raw_scales.exp()
     return MixtureFit(*(t.detach() for t in (logits.log_softmax(-1), locations, scales)))
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drl_density.errors import NumericalError
+from drl_density.descent import DescentRule, descend
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class VariationalDequantization(nn.Module):
         nn.init.zeros_(self.readout.weight)
         nn.init.zeros_(self.readout.bias)
 
-    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> NoisedRows:
+    def forward(self, x: Tensor, *, generator: torch.Generator | None = None) -> NoisedRows:
         """Noise for rows ``x`` ``(n, d)`` or ``(n, *event_shape)``; differentiable in this module's weights.
 
         Args:
@@ -102,7 +102,7 @@ def dequantization_bound(
     log_density: Callable[[Tensor], Tensor],
     x: Tensor,
     *,
-    num_draws: int = 1,
+    num_samples: int = 1,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Mean over draws of log p(x + u) - log q(u | x): a lower bound of log P(x) per row, float64 ``(n,)``.
@@ -111,7 +111,6 @@ def dequantization_bound(
         dequantization: q.
         log_density: log density of rows in the units of x.
         x: whole numbers ``(n, d)``.
-        num_draws: draws of u per row.
         generator: source of randomness.
 
     >>> dequantization = VariationalDequantization((2,), width=8)
@@ -120,10 +119,10 @@ def dequantization_bound(
     torch.Size([3])
     """
     total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-    for _ in range(num_draws):
-        noised = dequantization(x, generator)
+    for _ in range(num_samples):
+        noised = dequantization(x, generator=generator)
         total = total + log_density(noised.rows).double() - noised.log_noise_density
-    return total / num_draws
+    return total / num_samples
 
 
 def train_dequantization(
@@ -148,7 +147,7 @@ def train_dequantization(
         generator: source of randomness.
 
     Raises:
-        NumericalError: a bound that is not a finite number.
+        TrainingFailed: a bound that is not a finite number.
 
     >>> dequantization = VariationalDequantization((2,), width=8)
     >>> x = torch.zeros(20, 2).double()
@@ -156,15 +155,11 @@ def train_dequantization(
     >>> len(losses)
     3
     """
-    optimizer = torch.optim.Adam(dequantization.parameters(), lr=learning_rate)
-    found = []
-    for step in range(num_steps):
+
+    def loss_of() -> Tensor:
         chosen = torch.randint(len(x), (batch_size,), generator=generator)
-        value = dequantization_bound(dequantization, log_density, x[chosen], generator=generator).mean()
-        if not bool(torch.isfinite(value)):
-            raise NumericalError(f"the dequantisation bound at step {step} is {float(value.detach())}")
-        optimizer.zero_grad(set_to_none=True)
-        (-value).backward()
-        optimizer.step()
-        found.append(float(value.detach()))
-    return found
+        return -dequantization_bound(dequantization, log_density, x[chosen], generator=generator).mean()
+
+    rule = DescentRule(num_steps, learning_rate)
+    losses = descend(dequantization.parameters(), loss_of, rule, name="minus the dequantisation bound")
+    return [-loss for loss in losses]

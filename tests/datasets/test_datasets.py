@@ -279,7 +279,7 @@ def test_few_rows_are_a_warning():
 def test_treatments():
     digits = load_dataset("digits", seed=0)
     transform, dequantization = choose_transform(digits)
-    x = dequantization(digits.train, seeded_generator(2))
+    x = dequantization(digits.train, generator=seeded_generator(2))
     u = transform(x)
     torch.testing.assert_close(transform.inv(u), x, rtol=1e-9, atol=1e-7)
     assert bool(u.isfinite().all())

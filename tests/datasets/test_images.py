@@ -160,7 +160,7 @@ def test_scaling_keeps_the_mean_of_the_centred_square(tmp_path):
 def test_images_go_through_a_fit(tiny_settings):
     data = load_dataset(RNG.integers(0, 256, size=(60, 2, 2), dtype=np.uint8), seed=0)
     transform, dequantization = choose_transform(data)
-    rows = transform(dequantization(data.train, torch.Generator().manual_seed(0)))
+    rows = transform(dequantization(data.train, generator=torch.Generator().manual_seed(0)))
     assert rows.isfinite().all()
     density = fit(data, settings=tiny_settings, progress=False)
     assert density.log_prob(data.test.double()).isfinite().all()

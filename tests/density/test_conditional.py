@@ -120,7 +120,9 @@ def test_column_jacobians_add_up(name):
 
     data = drl.load_dataset(name, seed=0)
     transform, dequantization = choose_transform(data)
-    x = data.train[:20] if dequantization is None else dequantization(data.train[:20], torch.Generator().manual_seed(0))
+    x = data.train[:20]
+    if dequantization is not None:
+        x = dequantization(x, generator=torch.Generator().manual_seed(0))
     by_column = transform.column_log_jacobian(x)
     assert by_column.shape == x.shape
     torch.testing.assert_close(by_column.sum(1), transform.log_abs_det_jacobian(x, transform(x)))

@@ -148,7 +148,7 @@ def test_columns_are_fitted_to_the_cells_they_have(holed):
 def test_a_table_says_what_is_missing(holed):
     with pytest.warns(DataWarning, match="left out 1 rows without a single value"):
         data = load_dataset(torch.cat([holed, torch.full((1, 4), torch.nan)]), missing="draw", seed=0)
-    assert data.has_holes
+    assert data.has_missing_values
     assert "holes: 40" in data.describe() or "holes: 39" in data.describe()
     bad = holed.clone()
     bad[3, 1] = torch.inf

@@ -210,9 +210,9 @@ def test_training_goes_back_when_the_bound_is_lost():
     assert len(bounds) == 120
     assert all(math.isfinite(bound) for bound in bounds)
     assert sum(bounds[-20:]) > sum(bounds[:20])
-    with pytest.raises(TrainingFailed, match="4 returns"):
+    with pytest.raises(TrainingFailed, match="4 rollbacks"):
         train_diffusion_sampler(_lost_at(set(range(60, 500))), (2,), settings=settings, generator=seeded_generator(0))
-    with pytest.raises(TrainingFailed, match="at update 0"):
+    with pytest.raises(TrainingFailed, match="at step 0"):
         train_diffusion_sampler(_lost_at({0}), (2,), settings=settings, generator=seeded_generator(0))
 
 

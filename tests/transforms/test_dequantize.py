@@ -12,7 +12,7 @@ def test_dequantization_bounds_the_probability_of_a_count():
     width = torch.tensor([1.0], dtype=torch.float64)
     dequantize = Dequantization(width)
     normal = torch.distributions.Normal(0.0, 2.0)
-    noisy = dequantize(torch.ones(4000, 1, dtype=torch.float64), generator)
+    noisy = dequantize(torch.ones(4000, 1, dtype=torch.float64), generator=generator)
     bound = float(normal.log_prob(noisy).mean() + dequantize.log_volume)
     mass = float((normal.cdf(torch.tensor(1.5)) - normal.cdf(torch.tensor(0.5))).log())
     assert bound < mass
@@ -21,7 +21,7 @@ def test_dequantization_bounds_the_probability_of_a_count():
 
 def test_noise_is_uniform_in_columns_with_a_width_and_absent_elsewhere():
     dequantize = Dequantization(torch.tensor([2.0, 0.0], dtype=torch.float64))
-    noisy = dequantize(torch.full((5000, 2), 3), seeded_generator(0))
+    noisy = dequantize(torch.full((5000, 2), 3), generator=seeded_generator(0))
     assert noisy.dtype == torch.float64
     assert noisy[:, 1].tolist() == [3.0] * 5000
     assert_z(noisy[:, 0], 3.0)

@@ -24,7 +24,7 @@ ROWS = torch.tensor([[1.0, 2.0], [2.0, 3.0], [3.0, 1.0]], dtype=torch.float64).r
 def test_it_starts_uniform():
     noise = VariationalDequantization((1, 3, 3), generator=seeded_generator(0))
     with torch.no_grad():
-        noised = noise(torch.full((500, 9), 7.0), seeded_generator(1))
+        noised = noise(torch.full((500, 9), 7.0), generator=seeded_generator(1))
     shares = noised.rows - 6.5
     assert float(noised.log_noise_density.abs().max()) < 1e-12
     assert bool(((shares > 0) & (shares < 1)).all())
@@ -37,14 +37,14 @@ def test_its_density_is_normalised():
     noise = VariationalDequantization((2,), width=2.0, value_range=(0, 4), generator=seeded_generator(0))
     with torch.no_grad():
         noise.readout.bias.copy_(torch.tensor([0.4, -0.3, 0.3, 0.2]))
-    noised = noise(torch.tensor([[2.0, 4.0]]).expand(20_000, -1), seeded_generator(1))
+    noised = noise(torch.tensor([[2.0, 4.0]]).expand(20_000, -1), generator=seeded_generator(1))
     assert bool(((noised.rows - torch.tensor([2.0, 4.0])).abs() < 1).all())
     assert_z((-noised.log_noise_density).exp().detach(), 4.0)
 
 
 def test_learned_noise_lies_between_uniform_and_exact():
     noise = VariationalDequantization((2,), value_range=(0, 4), num_hidden=32, generator=seeded_generator(0))
-    draws = {"num_draws": 100}
+    draws = {"num_samples": 100}
     with torch.no_grad():
         before = dequantization_bound(noise, log_density, ROWS[:3], generator=seeded_generator(1), **draws)
     sizes = {"num_steps": 150, "batch_size": 64, "learning_rate": 2e-2}

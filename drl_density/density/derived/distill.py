@@ -21,7 +21,7 @@ from drl_density.distillation import (
     RollOut,
     TiltedGaussianNetwork,
     cubic_kernel,
-    distill as distill_em,
+    distill_by_em,
     finetune,
     rbf_kernel,
 )
@@ -180,7 +180,7 @@ def distill(
             num_corrections=settings.num_corrections,
             lowest_level=0.25 * density.model.num_levels,
         )
-        losses = distill_em(density.model, network, score_network=learner, settings=training, generator=generator)
+        losses = distill_by_em(density.model, network, score_network=learner, settings=training, generator=generator)
     network.eval()
     return Generator(density, network, settings, losses)
 

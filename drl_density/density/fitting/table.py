@@ -59,7 +59,7 @@ class Table:
             x: rows ``(n, d)``.
             generator: source of randomness.
         """
-        return x if self.dequantization is None else self.dequantization(x, generator)
+        return x if self.dequantization is None else self.dequantization(x, generator=generator)
 
     def to_model(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Rows dequantised and transformed, float32.
@@ -203,7 +203,7 @@ def prepare_table(dataset: Dataset, kind: str = "auto", *, base: str | None = No
     table = Table(dataset, transform, dequantization, None)
     if base is None:
         return table
-    if dataset.has_holes:
+    if dataset.has_missing_values:
         return _prepare_holes(table, base)
     rows = table.some_training_rows(generator)
     most = max(len(rows), 20_000 if rows.shape[1] <= 32 else 6_000)

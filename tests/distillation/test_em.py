@@ -1,6 +1,4 @@
-"""MMD finetuning and EM distillation against closed forms."""
-
-import math
+"""EM distillation against closed forms."""
 
 import pytest
 import torch
@@ -8,131 +6,13 @@ import torch
 import drl_density as drl
 from drl_density.distillation import (
     EMDistillationSettings,
-    MMDSettings,
     OneStepGenerator,
-    RollOut,
-    cubic_kernel,
-    distill,
-    finetune,
-    rbf_kernel,
-    unbiased_mmd,
+    distill_by_em,
 )
 from drl_density.distillation.em import correct_pairs
+from drl_density.errors import TrainingFailed
 from drl_density.networks import ResidualEnergy, ResidualSettings
-from drl_density.samplers import DDIMSettings
-from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence, seeded_generator
-
-
-def test_mmd_is_unbiased_and_has_its_closed_form():
-    generator, kernel, gamma, shift = seeded_generator(0), rbf_kernel(0.5), 0.5, 0.8
-    same, apart = [], []
-    for _ in range(200):
-        x, y = torch.randn(2, 30, 1, generator=generator, dtype=torch.float64)
-        same.append(float(unbiased_mmd(x, y, kernel)))
-        apart.append(float(unbiased_mmd(x, y + shift, kernel)))
-    exact = 2 * (1 + 4 * gamma) ** -0.5 * (1 - math.exp(-gamma * shift**2 / (1 + 4 * gamma)))
-    for values, truth in ((torch.tensor(same), 0.0), (torch.tensor(apart), exact)):
-        assert_z(float(values.mean()), truth, float(values.std()) / math.sqrt(200))
-    assert min(same) < 0
-    with pytest.raises(ValueError, match="at least two rows"):
-        unbiased_mmd(torch.zeros(1, 2), torch.zeros(3, 2), cubic_kernel)
-
-
-def sliced_distance(x, y):
-    """Wasserstein-2 distance of equally many rows, root mean square over 20 directions."""
-    directions = torch.nn.functional.normalize(
-        torch.randn(x.shape[1], 20, generator=seeded_generator(9), dtype=x.dtype), dim=0
-    )
-    return float(((x @ directions).sort(0).values - (y @ directions).sort(0).values).square().mean().sqrt())
-
-
-class Tunable(torch.nn.Module):
-    """The exact mixture plus a small network that starts at zero."""
-
-    has_bounded_growth = True
-
-    def __init__(self, inner):
-        super().__init__()
-        self.inner = inner
-        self.change = drl.networks.MLP(
-            drl.networks.MLPSettings(2, width=32, num_blocks=1), generator=seeded_generator(0)
-        ).double()
-
-    def forward(self, x, log_snr):
-        return self.inner(x, log_snr) + self.change(x, log_snr)
-
-
-def test_finetuning_cuts_the_discrepancy_of_two_steps():
-    system = GaussianMixtureSequence.example(dim=2, seed=0)
-    model = drl.EnergySequence(
-        system.schedule, Tunable(system.model.network), (2,), has_base=False, dtype=torch.float64
-    )
-    before = [value.clone() for value in model.parameters()]
-    rollout = RollOut(model, DDIMSettings(num_steps=2))
-    data, held = (system.sample(2000, 0, generator=seeded_generator(seed)) for seed in (1, 2))
-    kernel = rbf_kernel(1.0)
-
-    def discrepancy():
-        drawn = rollout.sample(2000, generator=seeded_generator(3))
-        return float(unbiased_mmd(drawn, held, kernel)), sliced_distance(drawn, held)
-
-    start = discrepancy()
-    enough = sliced_distance(data, held)
-    assert start[1] > 3 * enough  # two steps with exact scores are visibly wrong
-    losses = finetune(
-        rollout,
-        data,
-        kernel=kernel,
-        settings=MMDSettings(num_steps=100, batch_size=128, learning_rate=5e-3),
-        generator=seeded_generator(4),
-    )
-    assert len(losses) == 100
-    end = discrepancy()
-    assert end[0] < 0.2 * start[0]
-    assert end[1] < 0.7 * start[1]
-    assert all(
-        torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)
-    )  # the sequence itself is untouched
-
-
-def test_gradient_through_the_roll_out():
-    system = GaussianMixtureSequence.example(dim=2, seed=0)
-    model = drl.EnergySequence(
-        system.schedule, Tunable(system.model.network), (2,), has_base=False, dtype=torch.float64
-    )
-    rollout = RollOut(model, DDIMSettings(num_steps=3))
-    noise, bias = (
-        torch.randn(4, 2, generator=seeded_generator(0), dtype=torch.float64),
-        rollout.model.network.change.readout.bias,
-    )
-
-    def loss():
-        return rollout(noise).square().sum()
-
-    loss().backward()
-    gradient, step = float(bias.grad[0]), 1e-5
-    with torch.no_grad():
-        bias[0] += step
-        above = float(loss())
-        bias[0] -= 2 * step
-        below = float(loss())
-    assert gradient == pytest.approx((above - below) / (2 * step), rel=1e-4, abs=1e-6)
-    with pytest.raises(ValueError, match="eta must be 0"):
-        RollOut(model, DDIMSettings(eta=1.0))
-
-
-def test_wrong_features_are_refused():
-    system = GaussianMixtureSequence.example(dim=2, seed=0)
-    rollout, data = RollOut(system.model, DDIMSettings(num_steps=2)), system.sample(20, 0)
-    for features, message in (
-        (lambda x: x.sum(1), "to \\(n, k\\)"),
-        (lambda x: x.reshape(1, -1), "to \\(n, k\\)"),
-        (lambda x: x.detach(), "differentiable"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            finetune(rollout, data, features=features)
-    with pytest.raises(ValueError, match="event shape"):
-        finetune(rollout, torch.zeros(5, 3))
+from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
 
 
 # With all noise cancelled the correction vanishes at the truth; without, Adam's steps of 0.02 keep W moving.
@@ -161,7 +41,7 @@ def test_a_linear_student_learns_the_teachers_covariance(cancellation, tolerance
         step_latent=0.02,
         lowest_level=4.0,
     )
-    corrections = distill(
+    corrections = distill_by_em(
         system.model, student, student_score=student_score, settings=settings, generator=seeded_generator(0)
     )
     found = linear.weight.detach() @ linear.weight.detach().T
@@ -187,12 +67,12 @@ def test_one_frozen_step_is_variational_score_distillation():
     """K = 1, z frozen, noise cancelled: the gradient is -2 alpha step sigma^2 E[Delta dg/dtheta], draw by draw."""
     system, student, score = one_dimensional_pair()
     settings = EMDistillationSettings(batch_size=50, num_corrections=1, step_latent=0.0)
-    latents, target, _ = correct_pairs(system.model, student, score, 3.0, settings, seeded_generator(0))
+    pairs = correct_pairs(system.model, student, score, 3.0, settings, seeded_generator(0))
     alpha, sigma = float(system.schedule.alpha_at(3.0)), float(system.schedule.sigma_at(3.0))
-    loss = (target - alpha * student(latents)).square().sum(1).mean()
+    loss = (pairs.target - alpha * student(pairs.latents)).square().sum(1).mean()
     (found,) = torch.autograd.grad(loss, student.parameters())
     generator = seeded_generator(0)
-    z = student.latents(50, generator)
+    z = student.latents(50, generator=generator)
     x = alpha * student(z).detach() + sigma * torch.randn(50, 1, generator=generator, dtype=torch.float64)
     gap = system.model.score(x, 3.0) - score(x, 3.0)
     expected = -2 * alpha * settings.step_noise * sigma**2 * (gap * z).mean()
@@ -206,9 +86,10 @@ def test_cancelled_noise_leaves_the_gradient_and_takes_its_spread():
         settings = EMDistillationSettings(
             batch_size=20_000, num_corrections=1, step_latent=0.0, cancellation=cancellation
         )
-        latents, target, _ = correct_pairs(system.model, student, score, 3.0, settings, seeded_generator(0))
+        pairs = correct_pairs(system.model, student, score, 3.0, settings, seeded_generator(0))
         alpha = float(system.schedule.alpha_at(3.0))
-        gradients[cancellation] = (-2 * alpha * (target - alpha * student(latents)) * latents).detach().flatten()
+        residual = pairs.target - alpha * student(pairs.latents)
+        gradients[cancellation] = (-2 * alpha * residual * pairs.latents).detach().flatten()
     for cancellation in ("none", "accumulated"):
         assert_z(gradients[cancellation] - gradients["all"], 0.0)
     none, accumulated, all_noise = (float(values.std()) for values in gradients.values())
@@ -267,7 +148,7 @@ def test_more_corrections_cover_modes_that_one_misses():
             learning_rate=0.02,
             lowest_level=2.0,
         )
-        distill(
+        distill_by_em(
             teacher,
             OneStepGenerator(network, 10),
             student_score=score,
@@ -288,7 +169,7 @@ def test_the_learner_of_scores_moves_its_spectral_norms():
     before = network.enter.kernel.u.clone()
     settings = EMDistillationSettings(num_steps=1, num_corrections=1, batch_size=4)
     student = OneStepGenerator(torch.nn.Linear(16, 16), 16)
-    distill(learner, student, score_network=learner, settings=settings, generator=seeded_generator(1))
+    distill_by_em(learner, student, score_network=learner, settings=settings, generator=seeded_generator(1))
     assert not torch.equal(network.enter.kernel.u, before)
     assert not learner.training
 
@@ -301,9 +182,16 @@ def test_student_scores_can_be_learned():
     settings = EMDistillationSettings(
         num_steps=150, num_corrections=2, learning_rate=0.02, score_learning_rate=0.01, lowest_level=3.0
     )
-    distill(system.model, student, score_network=learner, settings=settings, generator=seeded_generator(0))
+    distill_by_em(system.model, student, score_network=learner, settings=settings, generator=seeded_generator(0))
     assert not learner.training
     spread = student.sample(4000, generator=seeded_generator(1)).var(0)
     assert bool(((spread > 0.25) & (spread < 1.0)).all())
     with pytest.raises(ValueError, match="either a score_network"):
-        distill(system.model, student)
+        distill_by_em(system.model, student)
+
+
+def test_steps_that_are_too_large_stop():
+    system, student, score = one_dimensional_pair()
+    settings = EMDistillationSettings(num_steps=20, batch_size=8, num_corrections=200, step_noise=200.0)
+    with pytest.raises(TrainingFailed, match="the student's regression at step .* lower the step sizes"):
+        distill_by_em(system.model, student, student_score=score, settings=settings, generator=seeded_generator(0))

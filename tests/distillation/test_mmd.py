@@ -1,0 +1,94 @@
+"""The discrepancy in closed form, and finetuning by it."""
+
+import math
+
+import pytest
+import torch
+
+from drl_density.distillation import (
+    MMDSettings,
+    RollOut,
+    cubic_kernel,
+    finetune,
+    rbf_kernel,
+    unbiased_mmd,
+)
+from drl_density.errors import TrainingFailed
+from drl_density.samplers import DDIMSettings
+from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
+from tests.distillation.tunable import tunable_sequence
+
+
+def test_mmd_is_unbiased_and_has_its_closed_form():
+    generator, kernel, gamma, shift = seeded_generator(0), rbf_kernel(0.5), 0.5, 0.8
+    same, apart = [], []
+    for _ in range(200):
+        x, y = torch.randn(2, 30, 1, generator=generator, dtype=torch.float64)
+        same.append(float(unbiased_mmd(x, y, kernel)))
+        apart.append(float(unbiased_mmd(x, y + shift, kernel)))
+    exact = 2 * (1 + 4 * gamma) ** -0.5 * (1 - math.exp(-gamma * shift**2 / (1 + 4 * gamma)))
+    for values, truth in ((torch.tensor(same), 0.0), (torch.tensor(apart), exact)):
+        assert_z(float(values.mean()), truth, float(values.std()) / math.sqrt(200))
+    assert min(same) < 0
+    with pytest.raises(ValueError, match="at least two rows"):
+        unbiased_mmd(torch.zeros(1, 2), torch.zeros(3, 2), cubic_kernel)
+
+
+def sliced_distance(x, y):
+    """Wasserstein-2 distance of equally many rows, root mean square over 20 directions."""
+    directions = torch.nn.functional.normalize(
+        torch.randn(x.shape[1], 20, generator=seeded_generator(9), dtype=x.dtype), dim=0
+    )
+    return float(((x @ directions).sort(0).values - (y @ directions).sort(0).values).square().mean().sqrt())
+
+
+def test_finetuning_cuts_the_discrepancy_of_two_steps():
+    system = GaussianMixtureSequence.example(dim=2, seed=0)
+    model = tunable_sequence(system)
+    before = [value.clone() for value in model.parameters()]
+    rollout = RollOut(model, DDIMSettings(num_steps=2))
+    data, held = (system.sample(2000, 0, generator=seeded_generator(seed)) for seed in (1, 2))
+    kernel = rbf_kernel(1.0)
+
+    def discrepancy():
+        drawn = rollout.sample(2000, generator=seeded_generator(3))
+        return float(unbiased_mmd(drawn, held, kernel)), sliced_distance(drawn, held)
+
+    start = discrepancy()
+    enough = sliced_distance(data, held)
+    assert start[1] > 3 * enough  # two steps with exact scores are visibly wrong
+    losses = finetune(
+        rollout,
+        data,
+        kernel=kernel,
+        settings=MMDSettings(num_steps=100, batch_size=128, learning_rate=5e-3),
+        generator=seeded_generator(4),
+    )
+    assert len(losses) == 100
+    end = discrepancy()
+    assert end[0] < 0.2 * start[0]
+    assert end[1] < 0.7 * start[1]
+    assert all(
+        torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)
+    )  # the sequence itself is untouched
+
+
+def test_wrong_features_are_refused():
+    system = GaussianMixtureSequence.example(dim=2, seed=0)
+    rollout, data = RollOut(system.model, DDIMSettings(num_steps=2)), system.sample(20, 0)
+    for features, message in (
+        (lambda x: x.sum(1), "to \\(n, k\\)"),
+        (lambda x: x.reshape(1, -1), "to \\(n, k\\)"),
+        (lambda x: x.detach(), "differentiable"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            finetune(rollout, data, features=features)
+    with pytest.raises(ValueError, match="event shape"):
+        finetune(rollout, torch.zeros(5, 3))
+
+
+def test_a_discrepancy_that_is_not_finite_stops():
+    rollout = RollOut(tunable_sequence(), DDIMSettings(num_steps=2))
+    data = torch.full((20, 2), math.nan, dtype=torch.float64)
+    with pytest.raises(TrainingFailed, match="the discrepancy at step 0 is nan"):
+        finetune(rollout, data, settings=MMDSettings(num_steps=2, batch_size=8), generator=seeded_generator(0))
