@@ -28,7 +28,7 @@ from drl_density.descent import DescentRule, descend
 from drl_density.diffusion_sampler.sampler import DiffusionSampler, DiffusionSamplerSettings
 from drl_density.errors import DivergenceWarning
 from drl_density.mcmc import HMC, DualAveraging, LogDensity, Recording, run_chain, take_steps
-from drl_density.partition_function.target_sandwich import log_density_over_reals
+from drl_density.partition_function.targets import log_density_over_reals
 from drl_density.shapes import per_row
 
 NUM_WARMUP, ROUNDS_KEPT, UPDATES_PER_ROUND = 200, 20, 5

@@ -9,19 +9,16 @@ from drl_density.partition_function.annealing.replicated import replicated_annea
 from drl_density.partition_function.annealing.reverse import annealing_log_likelihood, reverse_anneal
 from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.annealing.settings import AISSettings
-from drl_density.partition_function.bridge import (
-    BridgeEstimate,
-    MultistateEstimate,
-    bennett,
-    multistate_bennett,
-    thermodynamic_integration,
-)
+from drl_density.partition_function.bridge import BridgeEstimate, bennett
 from drl_density.partition_function.equilibrium import EquilibriumEstimates, equilibrium_estimates
+from drl_density.partition_function.multistate import MultistateEstimate, multistate_bennett, thermodynamic_integration
 from drl_density.partition_function.probability_flow import flow_field, flow_log_likelihood
 from drl_density.partition_function.recursion import level_recursion
 from drl_density.partition_function.reverse_path import ReversePath, forward_weights, plan_reverse_path, reverse_weights
-from drl_density.partition_function.sequence_sandwich import Sandwich, SandwichSettings, sequence_sandwich
-from drl_density.partition_function.target_sandwich import sandwich
+from drl_density.partition_function.two_sided.record import Sandwich
+from drl_density.partition_function.two_sided.sequence import sequence_sandwich
+from drl_density.partition_function.two_sided.settings import SandwichSettings
+from drl_density.partition_function.two_sided.target import sandwich
 
 __all__ = [
     "AISPlan",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -10,34 +9,33 @@ import torch
 from torch import Tensor
 
 from drl_density.partition_function.annealing.path import AnnealingPath
-from drl_density.partition_function.bridge import MultistateEstimate, multistate_bennett, thermodynamic_integration
-from drl_density.weights import log_mean_exp
+from drl_density.partition_function.multistate import MultistateEstimate, multistate_bennett, thermodynamic_integration
+from drl_density.weights import Estimate, jackknife_error, log_mean_exp
 
 
 @dataclass(frozen=True)
 class EquilibriumEstimates:
-    """What the draws of all densities together say; each estimate is (value, standard error).
+    """Estimates of log Z from draws of all densities of a path.
 
     Attributes:
         multistate: Bennett's multistate ratio.
-        integration: thermodynamic integration by the trapezoid rule, whose error of quadrature is not in its own.
+        integration: thermodynamic integration by the trapezoid rule; its standard error leaves out the quadrature error.
         overlap: ``(K, K)``: share of density i's draws that density j explains, the base first.
     """
 
-    multistate: tuple[float, float]
-    integration: tuple[float, float]
+    multistate: Estimate
+    integration: Estimate
     overlap: Tensor
 
 
 def equilibrium_estimates(
     path: AnnealingPath, kept: Tensor, *, generator: torch.Generator | None = None
 ) -> EquilibriumEstimates:
-    """Reweight draws of every density of ``path``; errors are jackknifed over replicates.
+    """Reweight draws of every density of a path to log Z of its target, with errors jackknifed over replicates.
 
     Args:
-        path: densities.
+        path: densities from the base to the target; the base's own draws are made here.
         kept: draws of each density after the base, ``(replicate, density, n, *event)``, at least 2 replicates.
-        generator: source of the base's own draws.
 
     Raises:
         NumericalError: densities that do not overlap.
@@ -48,7 +46,7 @@ def equilibrium_estimates(
     >>> path = geometric_path(base, lambda x: -0.5 * (x**2).sum(-1), num_bridges=3)
     >>> settings = AISSettings(num_particles=32, num_replicates=2, num_kept=8)
     >>> found = equilibrium_estimates(path, anneal(path, plan_annealing(path, settings), settings).kept)
-    >>> abs(found.multistate[0] - 0.919) < 1e-3
+    >>> abs(found.multistate.log_z - 0.919) < 1e-3  # log(2 pi) / 2
     True
     """
     num_replicates, num_densities, count = kept.shape[:3]
@@ -63,8 +61,9 @@ def equilibrium_estimates(
     whole = _multistate(log_densities, num_densities + 1, None)
 
     def jackknife(estimate: Callable[[Tensor], float]) -> float:
-        left_out = torch.tensor([estimate(log_densities[:, replicate != r]) for r in range(num_replicates)])
-        return math.sqrt(float((left_out - left_out.mean()).square().sum()) * (num_replicates - 1) / num_replicates)
+        return jackknife_error(
+            torch.tensor([estimate(log_densities[:, replicate != r]) for r in range(num_replicates)])
+        )
 
     def multistate_value(part: Tensor) -> float:
         return float(_multistate(part, num_densities + 1, whole.log_z).log_z[-1])
@@ -73,8 +72,8 @@ def equilibrium_estimates(
         return thermodynamic_integration(part, _counts(part, num_densities + 1))
 
     return EquilibriumEstimates(
-        multistate=(float(whole.log_z[-1]), jackknife(multistate_value)),
-        integration=(integral(log_densities), jackknife(integral)),
+        multistate=Estimate(float(whole.log_z[-1]), jackknife(multistate_value)),
+        integration=Estimate(integral(log_densities), jackknife(integral)),
         overlap=whole.overlap,
     )
 
@@ -87,7 +86,8 @@ def _multistate(values: Tensor, num_states: int, start: Tensor | None) -> Multis
     counts = _counts(values, num_states)
     if start is None:
         groups = values.split(counts.tolist(), dim=1)
-        # Not the mean: one draw of a wide base may lie ten million nats down: no Newton step comes back from there.
+        # The log of the mean ratio rather than the mean log ratio: one draw of a wide base may lie ten million nats
+        # down, and no Newton step comes back from such a start.
         rises = [float(log_mean_exp(groups[k][k + 1] - groups[k][k], 0)) for k in range(num_states - 1)]
         start = torch.tensor([0.0, *rises], dtype=torch.float64).cumsum(0)
     return multistate_bennett(values, counts, start=start)

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from drl_density.partition_function.sequence_sandwich import _interval
 from scipy import stats
 
 from drl_density.errors import Verdict
 from drl_density.partition_function.bridge import ReplicatedBridge, bennett_by_replicates, bennett_shift, excess
-from drl_density.partition_function.sequence_sandwich import _interval
 
 NUM_RUNS = 200
 

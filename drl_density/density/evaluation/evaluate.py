@@ -95,8 +95,8 @@ def evaluate(
         **_audit(density, rows, values, result.log_z),
         "seed": seed,
         "settings": f"{settings}",
-        "num_densities": result.details["num_densities"],
-        "num_transitions": result.details["num_transitions"],
+        "num_densities": len(result.path.levels),
+        "num_transitions": result.annealing.path.num_transitions,
         "num_particles": settings.num_particles,
         "num_replicates": settings.num_replicates,
         "num_mixing_steps": settings.num_mixing_steps,
@@ -178,22 +178,23 @@ def _sandwich_groups(result: Sandwich) -> dict[str, xr.Dataset]:
     ais = xr.Dataset(
         {
             "log_weight": (dims, result.annealing.log_weights.numpy()),
-            "ess_fraction": ("density", result.details["ess_by_density"]),
-            "acceptance_rate": ("density", result.details["acceptance_by_density"]),
-            "level": ("density", result.details["levels"]),
-            "overlap": (("state", "other_state"), result.details["overlap_matrix"].numpy()),
+            "ess_fraction": ("density", list(result.path.ess_shares)),
+            "acceptance_rate": ("density", list(result.path.acceptance_rates)),
+            "level": ("density", list(result.path.levels)),
+            "overlap": (("state", "other_state"), result.path.overlap.numpy()),
         },
         attrs={"pareto_k": result.annealing.pareto_k, "verdict": result.annealing.verdict.value},
     )
-    paths = {"forward": (dims, result.forward.numpy())}
-    paths |= {f"reverse_from_{name}": (dims, weights.numpy()) for name, weights in result.reverse.items()}
+    paths = {"forward": (dims, result.forward.numpy()), "reverse_from_noise": (dims, result.reverse.numpy())}
+    if result.reverse_from_data is not None:
+        paths["reverse_from_data"] = (dims, result.reverse_from_data.numpy())
     names = list(result.estimates)
     estimates = xr.Dataset(
         {
             "value": ("estimator", [result.estimates[name][0] for name in names]),
             "standard_error": ("estimator", [result.estimates[name][1] for name in names]),
         },
-        coords={"estimator": names},
+        coords={"estimator": [name.value for name in names]},
     )
     return {"ais": ais, "paths": xr.Dataset(paths), "estimates": estimates}
 

@@ -5,17 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from drl_density.errors import Verdict
-from drl_density.partition_function.judgement import (
-    ANNEALING,
-    BENNETT,
-    LEAST_ACCEPTANCE,
-    LEAST_OVERLAP,
-    LOWER,
-    MULTISTATE,
-    UPPER_NOISE,
-    agreement,
-    start_gaps,
-)
+from drl_density.partition_function.two_sided.estimates import Estimator
+from drl_density.partition_function.two_sided.evidence import agreement, start_gaps
+from drl_density.partition_function.two_sided.verdict import LEAST_ACCEPTANCE, LEAST_OVERLAP
 from drl_density.plots import plot_chains, plot_log_likelihood, plot_overlap, plot_sandwich, plot_weights
 from drl_density.reports import ReportPage, ReportTable
 
@@ -85,7 +77,8 @@ def likelihood_words(report: LikelihoodReport) -> tuple[str, ...]:
 def _slow_chains(report: LikelihoodReport) -> tuple[str, ...]:
     """What a gap between draws begun at data and at noise means, and the run that would settle it."""
     attributes, estimates = report.tree.attrs, report.estimates
-    far = [above for above, found in start_gaps(estimates, estimates[BENNETT]) if not found.holds]
+    gaps = start_gaps(estimates, estimates[Estimator.BENNETT])
+    far = [gap.above for gap in gaps if not gap.agreement.holds]
     gap = -min(far, default=0.0)
     if report.verdict is not Verdict.DOUBTFUL or gap <= 0:
         return ()
@@ -138,18 +131,21 @@ def _checks(report: LikelihoodReport) -> ReportTable:
         "more levels",
     )
     pairs = {
-        "Does weighting walks (annealing) give the same number?": (ANNEALING, "more particles or kernel steps"),
+        "Does weighting walks (annealing) give the same number?": (
+            Estimator.ANNEALING,
+            "more particles or kernel steps",
+        ),
         "Do draws of all densities on the way give it?": (
-            MULTISTATE,
+            Estimator.MULTISTATE,
             "walks mix slowly: more kernel steps or particles",
         ),
     }
     for question, (name, otherwise) in pairs.items():
         if name in estimates:
-            gap = agreement(name, estimates[name], estimates[BENNETT])
+            gap = agreement(name, estimates[name], estimates[Estimator.BENNETT])
             found = f"{gap.distance:.3f} nats apart, {gap.distance / gap.standard_error:.1f} standard errors"
             ask(question, found, gap.holds, otherwise)
-    starts = [found for _, found in start_gaps(estimates, estimates[BENNETT])]
+    starts = [gap.agreement for gap in start_gaps(estimates, estimates[Estimator.BENNETT])]
     if starts:
         widest = max(starts, key=lambda found: found.distance)
         ask(
@@ -158,7 +154,7 @@ def _checks(report: LikelihoodReport) -> ReportTable:
             all(found.holds for found in starts),
             "data and model differ, and walks are slow to cross: see the chains",
         )
-    low, high = estimates[LOWER][0], estimates[UPPER_NOISE][0]
+    low, high = estimates[Estimator.LOWER].log_z, estimates[Estimator.UPPER_NOISE].log_z
     ask(
         "Do the bounds lie on both sides?",
         f"{low:.3f} to {high:.3f}",

@@ -14,8 +14,10 @@ from torch import Tensor
 from drl_density.density.evaluation.bits_per_dimension import BitsPerDimension, bits_per_dimension
 from drl_density.diagnostics import as_arviz, chain_table
 from drl_density.errors import DataError, RunFolderError, Verdict
+from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.reports import ReportPage
 from drl_density.run_folder import write_whole
+from drl_density.weights import Estimate
 
 FORMAT = "drl_density likelihood report, version 3"
 
@@ -158,11 +160,13 @@ class LikelihoodReport:
         return str(self.tree.attrs["advice"])
 
     @property
-    def estimates(self) -> dict[str, tuple[float, float]]:
-        """(value, standard error) of every estimator of log Z."""
+    def estimates(self) -> dict[Estimator, Estimate]:
+        """Estimate of log Z, with its standard error, by every estimator."""
         group = self.tree["estimates"]
-        names = group["estimator"].values.tolist()
-        return dict(zip(names, zip(group["value"].values, group["standard_error"].values, strict=True), strict=True))
+        parts = (group["estimator"].values, group["value"].values, group["standard_error"].values)
+        return {
+            Estimator(name): Estimate(float(log_z), float(error)) for name, log_z, error in zip(*parts, strict=True)
+        }
 
     def to_arviz(self) -> Any:
         """The tree as the installed ArviZ takes it."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from drl_density.errors import NumericalError
 from drl_density.mcmc import LogDensity, Tuner, take_steps
-from drl_density.partition_function.annealing.path import AnnealingPath, bridge, evaluated, geometric_path
+from drl_density.partition_function.annealing.path import AnnealingPath, Base, bridge, evaluated, geometric_path
 from drl_density.partition_function.annealing.plan import spread_or_one
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.weights import resample, weight_ess
 
 
 def place_bridges(
-    base: Any,
+    base: Base,
     log_density: LogDensity,
     settings: AISSettings,
     *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +14,25 @@ from drl_density.devices import globally_seeded, normal_draws
 from drl_density.errors import NumericalError
 from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
+
+
+class Base(Protocol):
+    """A normalised distribution that an annealing path begins at."""
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """Shape of one point."""
+
+    def log_prob(self, value: Any, /) -> Tensor:
+        """Normalised log density of rows."""
+
+
+@runtime_checkable
+class ExactBase(Base, Protocol):
+    """A base with exact draws from a generator."""
+
+    def draw(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
+        """Independent draws ``(num_rows, *event)``."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +51,7 @@ class AnnealingPath:
     torch.Size([3])
     """
 
-    base: Any
+    base: Base
     log_densities: tuple[LogDensity, ...]
     draw: Callable[[int, torch.Generator | None], Tensor]
     levels: tuple[float, ...]
@@ -83,7 +102,7 @@ def check_integrable(model: EnergySequence) -> None:
         )
 
 
-def geometric_path(base: Any, log_density: LogDensity, *, num_bridges: int = 100) -> AnnealingPath:
+def geometric_path(base: Base, log_density: LogDensity, *, num_bridges: int = 100) -> AnnealingPath:
     """Geometric bridges (1 - a) log base + a log target with annealing a rising evenly to 1.
 
     Args:
@@ -103,9 +122,9 @@ def geometric_path(base: Any, log_density: LogDensity, *, num_bridges: int = 100
     )
 
 
-def base_draws(base: Any) -> Callable[[int, torch.Generator | None], Tensor]:
+def base_draws(base: Base) -> Callable[[int, torch.Generator | None], Tensor]:
     """Exact draws of ``base``: its own ``draw``, or ``sample`` from a generator of its own."""
-    if hasattr(base, "draw"):
+    if isinstance(base, ExactBase):
         return base.draw
 
     def draw(num_rows: int, generator: torch.Generator | None) -> Tensor:
@@ -117,7 +136,7 @@ def base_draws(base: Any) -> Callable[[int, torch.Generator | None], Tensor]:
     return draw
 
 
-def bridge(base: Any, log_density: LogDensity, annealing: float) -> LogDensity:
+def bridge(base: Base, log_density: LogDensity, annealing: float) -> LogDensity:
     """(1 - annealing) log base + annealing log target."""
     if annealing == 1:
         return log_density

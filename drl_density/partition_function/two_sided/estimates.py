@@ -1,0 +1,43 @@
+"""The estimators of log Z that a sandwich compares, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from drl_density.weights import Estimate
+
+
+class Estimator(StrEnum):
+    """An estimator of log Z; its string is its label in reports.
+
+    >>> Estimator("Bennett's ratio") is Estimator.BENNETT
+    True
+    """
+
+    BENNETT_EARLY = "Bennett's ratio, draws mixed a quarter as long"
+    """The point estimate from draws that took a quarter of the mixing steps."""
+    ANNEALING = "annealed importance sampling"
+    """A stochastic lower bound that is nearly unbiased with many particles."""
+    FORWARD = "forward paths (mean weight)"
+    """Log-mean-exp of the forward weights, a stochastic lower bound."""
+    REVERSE = "reverse paths (mean inverse weight)"
+    """Minus the log-mean-exp of minus the reverse weights, a stochastic upper bound."""
+    LOWER = "lower bound (mean log weight, forward)"
+    """Mean forward log weight: below log Z in expectation for any target."""
+    BENNETT = "Bennett's ratio"
+    """The point estimate: Bennett's acceptance ratio of both directions."""
+    MULTISTATE = "multistate Bennett's ratio over the annealing densities"
+    """Reweighted equilibrium draws of all annealing densities."""
+    INTEGRATION = "thermodynamic integration over the annealing densities"
+    """The trapezoid rule over the same draws."""
+    UPPER_NOISE = "upper bound (mean log weight, reverse from noise)"
+    """Mean reverse log weight: above log Z in expectation as far as the draws are draws of the target."""
+    UPPER_DATA = "upper bound (mean log weight, reverse from data)"
+    """The same bound from chains that began at rows of data."""
+    BENNETT_DATA = "Bennett's ratio, draws from data"
+    """The point estimate from chains that began at rows of data."""
+
+
+Estimates = Mapping[Estimator, Estimate]
+"""Estimates of one sandwich; those that need data or rounds are missing where there are none."""

@@ -1,0 +1,135 @@
+"""What the verdict on a sandwich rests on, and how closely its estimates have to agree."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from drl_density.errors import Verdict
+from drl_density.partition_function.two_sided.estimates import Estimates, Estimator
+from drl_density.partition_function.two_sided.margins import Point
+from drl_density.weights import Estimate
+
+SLOW_CHAINS = 0.1
+"""Nats between draws that began at data and at noise up to which the difference is not reported."""
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an estimate may lie from the point.
+
+    Attributes:
+        num_errors: joint standard errors.
+        slack: nats beyond these, for estimators with a small bias of their own.
+        least: nats that are always allowed, whatever the errors.
+    """
+
+    num_errors: float
+    slack: float
+    least: float = 0.0
+
+
+TOLERANCES = {
+    Estimator.ANNEALING: Tolerance(4.0, 0.02),
+    Estimator.MULTISTATE: Tolerance(4.0, 0.05),
+    Estimator.BENNETT_EARLY: Tolerance(3.0, 0.05),
+    Estimator.BENNETT_DATA: Tolerance(3.0, 0.02, SLOW_CHAINS),
+    Estimator.UPPER_DATA: Tolerance(3.0, 0.02, SLOW_CHAINS),
+}
+"""Tolerance of every estimator that is compared. Four errors where independent checks would ring too often among many
+runs; three where a difference is the symptom itself."""
+
+
+class Agreement(NamedTuple):
+    """How an estimate compares with another.
+
+    Attributes:
+        distance: nats between them.
+        standard_error: their joint standard error, nats.
+        holds: whether the tolerance covers the distance.
+    """
+
+    distance: float
+    standard_error: float
+    holds: bool
+
+
+class StartGap(NamedTuple):
+    """How draws that began at data compare with draws that began at noise.
+
+    Attributes:
+        above: nats by which log Z from data lies above log Z from noise.
+        agreement: whether their errors cover the gap.
+    """
+
+    above: float
+    agreement: Agreement
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the verdict on a sandwich rests on.
+
+    Attributes:
+        estimates: every estimate by its estimator.
+        point: Bennett's ratio, with its statistical error and its drift apart.
+        annealing_verdict: verdict on the annealing run by itself.
+        num_paths: number of forward paths.
+        median_log_weight: median log weight of the forward paths, nats.
+        least_acceptance: mean acceptance on the density where it is least.
+        is_settled: whether the last fitted bases leave log Z where it is; true for a sequence, which needs no base.
+    """
+
+    estimates: Estimates
+    point: Point
+    annealing_verdict: Verdict
+    num_paths: int
+    median_log_weight: float
+    least_acceptance: float
+    is_settled: bool = True
+
+    def agreement(self, estimator: Estimator) -> Agreement:
+        """How an estimate compares with the point, by the point's statistical error."""
+        return agreement(estimator, self.estimates[estimator], self.point.statistical)
+
+    @property
+    def start_gaps(self) -> tuple[StartGap, ...]:
+        """Gaps between draws that began at data and at noise; empty without draws from data."""
+        return start_gaps(self.estimates, self.point.statistical)
+
+    @property
+    def furthest_above(self) -> float:
+        """Largest gap that the errors do not cover, nats by which data lie above noise; 0 for none."""
+        return max((gap.above for gap in self.start_gaps if not gap.agreement.holds), default=0.0)
+
+    @property
+    def furthest_below(self) -> float:
+        """Largest gap that the errors do not cover, nats by which data lie below noise; 0 for none."""
+        return max((-gap.above for gap in self.start_gaps if not gap.agreement.holds), default=0.0)
+
+
+def agreement(estimator: Estimator, estimate: Estimate, point: Estimate) -> Agreement:
+    """Compare an estimate with a point by the tolerance of its estimator.
+
+    >>> agreement(Estimator.ANNEALING, Estimate(0.1, 0.0), Estimate(0.0, 0.01)).holds
+    False
+    """
+    allowed = TOLERANCES[estimator]
+    distance = abs(estimate.log_z - point.log_z)
+    error = math.hypot(estimate.standard_error, point.standard_error)
+    return Agreement(distance, error, distance <= max(allowed.num_errors * error + allowed.slack, allowed.least))
+
+
+def start_gaps(estimates: Estimates, point: Estimate) -> tuple[StartGap, ...]:
+    """Compare draws that began at data with draws that began at noise, by the point estimates and by the bounds.
+
+    The bounds see a gap that the points hide: reweighting can pull two sets of draws to one number although neither set
+    covers the target. Empty where no draws began at data.
+    """
+    if Estimator.BENNETT_DATA not in estimates:
+        return ()
+    pairs = ((Estimator.BENNETT_DATA, point), (Estimator.UPPER_DATA, estimates[Estimator.UPPER_NOISE]))
+    return tuple(
+        StartGap(estimates[name].log_z - other.log_z, agreement(name, estimates[name], other)) for name, other in pairs
+    )

@@ -1,0 +1,204 @@
+"""The record of a sandwich, and the pure functions that make it from walks."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from drl_density.errors import UNUSABLE_VERDICTS, UnreliableEstimateWarning, Verdict
+from drl_density.partition_function.bridge import bennett_by_replicates, bennett_shift, excess
+from drl_density.partition_function.two_sided.estimates import Estimates, Estimator
+from drl_density.partition_function.two_sided.evidence import Evidence
+from drl_density.partition_function.two_sided.margins import Bracket, Margins, Point
+from drl_density.partition_function.two_sided.verdict import verdict
+from drl_density.partition_function.two_sided.walks import Route, Walks
+from drl_density.weights import Estimate, LogPartitionEstimate, assess_weights, combine_replicates, log_mean_exp
+
+CERTIFICATE_FACTOR = 20
+"""Markov's inequality: an unbiased, non-negative estimate exceeds 20 times its mean with probability at most 1 / 20."""
+
+
+@dataclass(frozen=True)
+class PathFigures:
+    """How the annealing run went on each of its K densities after the base.
+
+    Attributes:
+        levels: continuous level, or annealing, of each density ``(K,)``.
+        ess_shares: effective share of the particles before resampling, averaged over replicates ``(K,)``.
+        acceptance_rates: mean acceptance of the kernel ``(K,)``.
+        overlap: share of density i's draws that density j explains, the base first ``(K + 1, K + 1)``.
+    """
+
+    levels: tuple[float, ...]
+    ess_shares: tuple[float, ...]
+    acceptance_rates: tuple[float, ...]
+    overlap: Tensor
+
+
+@dataclass(frozen=True)
+class Sandwich:
+    """What is known about log Z, in nats.
+
+    Attributes:
+        log_z: point estimate, by Bennett's ratio of both directions.
+        standard_error: statistical error, the larger of the jackknife over replicates and the asymptotic error. For a target
+            without levels it includes the change in log Z from the last base refit, or from quartering the number of mixing
+            steps, where that change exceeds its own error.
+        lower: lower end of the 95 % interval. Where draws from data and from noise differ beyond their errors, the interval
+            holds both; an unreliable one holds the bracket too. Minus infinity when the verdict is ``UNKNOWN``.
+        upper: upper end of the 95 % interval, infinity when the verdict is ``UNKNOWN``.
+        bracket: mean log weight of the forward paths and of the reverse paths, each moved outwards to a 95 % end by its
+            error. The lower end holds for any model, the upper one as far as the draws are draws of the target.
+        certificate: annealing estimate less log 20; it exceeds log Z with probability at most 0.05 by Markov's inequality.
+        overlap: share of paths that both directions see, in [0, 1].
+        verdict: ``RELIABLE``, ``DOUBTFUL``, ``UNRELIABLE`` or ``UNKNOWN``.
+        advice: reasons for the verdict, and what to do.
+        estimates: estimate of log Z by every estimator.
+        annealing: record of the annealing run.
+        forward: log weights of forward paths ``(replicate, particle)``.
+        reverse: log weights of reverse paths from draws that began at noise ``(replicate, particle)``.
+        reverse_from_data: the same from chains that began at rows of data, where rows were given.
+        margins: points and bounds that the interval is made of.
+        path: how the annealing run went on each density.
+        rounds: estimate with each base fitted in turn; empty for a sequence.
+    """
+
+    log_z: float
+    standard_error: float
+    lower: float
+    upper: float
+    bracket: tuple[float, float]
+    certificate: float
+    overlap: float
+    verdict: Verdict
+    advice: str
+    estimates: Estimates
+    annealing: LogPartitionEstimate
+    forward: Tensor
+    reverse: Tensor
+    reverse_from_data: Tensor | None
+    margins: Margins
+    path: PathFigures
+    rounds: tuple[Estimate, ...] = ()
+
+    def interval(self, probability: float = 0.95) -> tuple[float, float]:
+        """Ends of the interval by the rules of ``lower`` and ``upper``, nats; at 0.95 these two."""
+        return self.margins.interval(self.verdict, probability)
+
+    @property
+    def is_reliable(self) -> bool:
+        """True for the verdict ``Verdict.RELIABLE`` alone."""
+        return self.verdict.is_reliable
+
+    def __str__(self) -> str:
+        return (
+            f"log Z = {self.log_z:.4f} in [{self.lower:.4f}, {self.upper:.4f}] (bracket {self.bracket[0]:.4f} to "
+            f"{self.bracket[1]:.4f}), {self.verdict}: {self.advice}"
+        )
+
+
+def bridge(walks: Walks) -> Point:
+    """Point estimate by Bennett's ratio of both directions, with what log Z still moved by."""
+    found = bennett_by_replicates(walks.forward, walks.reverse)
+    if walks.rounds is None or walks.reverse_early is None:
+        return Point(found)
+    by_base = excess(Estimate(found.log_z, found.standard_error), walks.rounds.estimates[-1])
+    return Point(found, max(by_base, bennett_shift(walks.forward, walks.reverse_early, walks.reverse)))
+
+
+def bracket(walks: Walks) -> Bracket:
+    """Bounds of log Z: the mean log weights of both directions."""
+    return Bracket(_mean_log_weight(walks.forward), _mean_log_weight(walks.reverse))
+
+
+def gather_estimates(walks: Walks, annealing: LogPartitionEstimate, point: Point, bounds: Bracket) -> Estimates:
+    """Estimates of log Z by every estimator that the walks serve, in the order of reports."""
+    found: dict[Estimator, Estimate] = {}
+    if walks.reverse_early is not None:
+        found[Estimator.BENNETT_EARLY] = _bennett(walks.forward, walks.reverse_early)
+    found |= {
+        Estimator.ANNEALING: Estimate(annealing.log_z, max(annealing.standard_error, annealing.within_run_error)),
+        Estimator.FORWARD: combine_replicates(log_mean_exp(walks.forward, 1)),
+        Estimator.REVERSE: _mean_inverse_weight(walks.reverse),
+        Estimator.LOWER: bounds.lower,
+        Estimator.BENNETT: Estimate(point.log_z, point.standard_error),
+        Estimator.MULTISTATE: walks.equilibrium.multistate,
+        Estimator.INTEGRATION: walks.equilibrium.integration,
+        Estimator.UPPER_NOISE: bounds.upper,
+    }
+    if walks.reverse_from_data is not None:
+        found[Estimator.UPPER_DATA] = _mean_log_weight(walks.reverse_from_data)
+        found[Estimator.BENNETT_DATA] = _bennett(walks.forward, walks.reverse_from_data)
+    return found
+
+
+def assemble(route: Route, walks: Walks) -> Sandwich:
+    """Everything that the walks along a route show about log Z; no randomness, no warning."""
+    run = walks.run
+    annealing = assess_weights(run.log_weights, bias="lower", path=run.summary(route.settings.annealing()))
+    point, bounds = bridge(walks), bracket(walks)
+    evidence = Evidence(
+        estimates=gather_estimates(walks, annealing, point, bounds),
+        point=point,
+        annealing_verdict=annealing.verdict,
+        num_paths=walks.forward.numel(),
+        median_log_weight=float(walks.forward.flatten().median()),
+        least_acceptance=min(run.acceptance_rates),
+        is_settled=walks.rounds is None or walks.rounds.is_settled,
+    )
+    judgement = verdict(evidence)
+    points = (point,)
+    if walks.reverse_from_data is not None:
+        points = (point, Point(bennett_by_replicates(walks.forward, walks.reverse_from_data)))
+    margins = Margins(points, bounds, any(not gap.agreement.holds for gap in evidence.start_gaps))
+    lower, upper = margins.interval(judgement.verdict)
+    return Sandwich(
+        log_z=point.log_z,
+        standard_error=point.standard_error,
+        lower=lower,
+        upper=upper,
+        bracket=bounds.ends(),
+        certificate=annealing.log_z - math.log(CERTIFICATE_FACTOR),
+        overlap=point.bridge.overlap,
+        verdict=judgement.verdict,
+        advice=judgement.advice,
+        estimates=evidence.estimates,
+        annealing=annealing,
+        forward=walks.forward,
+        reverse=walks.reverse,
+        reverse_from_data=walks.reverse_from_data,
+        margins=margins,
+        path=PathFigures(
+            levels=route.path.levels,
+            ess_shares=tuple(run.ess_by_density.mean(1).tolist()),
+            acceptance_rates=run.acceptance_rates,
+            overlap=walks.equilibrium.overlap,
+        ),
+        rounds=() if walks.rounds is None else walks.rounds.estimates,
+    )
+
+
+def warn_if_unusable(result: Sandwich) -> Sandwich:
+    """Warn the caller's caller when log Z must not be built on; returns the record unchanged."""
+    if result.verdict in UNUSABLE_VERDICTS:
+        message = f"log Z {result.log_z:.4g} is {result.verdict}: {result.advice}"
+        warnings.warn(message, UnreliableEstimateWarning, stacklevel=3)
+    return result
+
+
+def _bennett(forward: Tensor, reverse: Tensor) -> Estimate:
+    found = bennett_by_replicates(forward, reverse)
+    return Estimate(found.log_z, found.standard_error)
+
+
+def _mean_log_weight(weights: Tensor) -> Estimate:
+    by_replicate = weights.mean(1)
+    return Estimate(float(weights.mean()), float(by_replicate.std() / math.sqrt(len(by_replicate))))
+
+
+def _mean_inverse_weight(weights: Tensor) -> Estimate:
+    inverse = combine_replicates(log_mean_exp(-weights, 1))
+    return Estimate(-inverse.log_z, inverse.standard_error)

@@ -1,0 +1,80 @@
+"""The sandwich of a sequence's level 0, along its own noise levels."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from drl_density.model import EnergySequence
+from drl_density.partition_function.annealing.path import sequence_path
+from drl_density.partition_function.annealing.plan import plan_annealing
+from drl_density.partition_function.annealing.progress import Progress, Watch
+from drl_density.partition_function.annealing.run import anneal
+from drl_density.partition_function.reverse_path import forward_weights, plan_reverse_path, reverse_weights
+from drl_density.partition_function.two_sided.record import Sandwich, assemble, warn_if_unusable
+from drl_density.partition_function.two_sided.settings import SandwichSettings
+from drl_density.partition_function.two_sided.walks import Route, end_draws, take_walks
+
+
+def sequence_sandwich(
+    model: EnergySequence,
+    *,
+    data: Tensor | None = None,
+    settings: SandwichSettings | None = None,
+    generator: torch.Generator | None = None,
+    watch: Watch | None = None,
+) -> Sandwich:
+    """Two-sided interval of log Z of a sequence's level 0, by path weights along its own noise levels.
+
+    Warns with :class:`~drl_density.errors.UnreliableEstimateWarning` when the verdict is ``UNRELIABLE`` or ``UNKNOWN``.
+
+    Args:
+        data: rows ``(n, *event)`` in model space from which a second set of chains starts, so that a basin of the data
+            that no path from noise reaches is seen.
+        watch: called with a :class:`~drl_density.partition_function.Progress` as the run proceeds.
+
+    Raises:
+        NumericalError: an improper model, or lost weights.
+
+    >>> from drl_density import NoiseSchedule
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> system = GaussianMixtureSequence.example(schedule=NoiseSchedule.log_spaced(2))
+    >>> sizes = {"num_particles": 32, "num_replicates": 2, "num_transitions": 1, "num_mixing_steps": 2}
+    >>> settings = SandwichSettings(**sizes, steps_per_level=4, path_steps_per_level=4)
+    >>> result = sequence_sandwich(system.model, settings=settings, generator=torch.Generator().manual_seed(0))
+    >>> abs(result.log_z - float(system.log_z(0))) < 1
+    True
+    """
+    settings = settings or SandwichSettings()
+    if watch is not None:
+        watch(Progress("pilot runs, to be discarded"))
+    route = _route(model, settings, generator)
+    walks = take_walks(route, data=data, generator=generator, watch=watch)
+    return warn_if_unusable(assemble(route, walks))
+
+
+def _route(model: EnergySequence, settings: SandwichSettings, generator: torch.Generator | None) -> Route:
+    """Plan annealing and reverse path along the sequence on pilots whose particles are thrown away."""
+    ais = settings.annealing()
+    annealing = sequence_path(model, steps_per_level=settings.steps_per_level)
+    plan = plan_annealing(annealing, ais, generator=generator)
+    one_replicate = dataclasses.replace(ais, num_replicates=1, num_kept=0)
+    pilot = anneal(annealing, plan, one_replicate, generator=generator)
+    path = plan_reverse_path(
+        model,
+        end_draws(pilot, generator=generator).flatten(0, 1),
+        steps_per_level=settings.path_steps_per_level,
+        generator=generator,
+    )
+
+    def downward(num_particles: int, generator: torch.Generator | None) -> Tensor:
+        num_paths = settings.num_replicates * num_particles
+        weights, _ = forward_weights(path, num_paths, generator=generator)
+        return weights.reshape(settings.num_replicates, num_particles)
+
+    def upward(draws: Tensor, generator: torch.Generator | None) -> Tensor:
+        return reverse_weights(path, draws.flatten(0, 1), generator=generator).reshape(draws.shape[:2])
+
+    return Route(annealing, plan, settings, downward, upward)

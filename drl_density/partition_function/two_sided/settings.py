@@ -1,0 +1,70 @@
+"""Sizes of a sandwich of log Z."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from drl_density.mcmc import MALA, Kernel
+from drl_density.partition_function.annealing.settings import AISSettings
+
+
+@dataclass(frozen=True)
+class SandwichSettings:
+    """Sizes of a sandwich.
+
+    Attributes:
+        num_particles: particles, and paths in each direction, per replicate.
+        num_replicates: independent replicates; where their spread is the error, the interval uses Student's t.
+        num_transitions: kernel steps on every density of the annealing path.
+        most_rounds: largest number of bases fitted in turn to a target without levels, at least 4. Rounds end early once
+            log Z stays the same; the runs of all rounds are discarded.
+        steps_per_level: densities per level of the annealing path along a sequence.
+        path_steps_per_level: grid steps per level of the reverse path.
+        num_mixing_steps: adjusted steps at the target that draws take before they serve the upper side.
+        conditional_ess: conditional effective share of the particles at which bridges to a target are placed.
+        kernel: adjusted kernel of every walk.
+        step_spread: see :class:`AISSettings`; when not given 1 along a sequence, 10 on a target without levels.
+        num_kept: draws that each replicate keeps of every annealing density for the multistate estimate.
+
+    Raises:
+        ValueError: fewer than 2 particles or replicates, or fewer than 4 rounds.
+
+    >>> SandwichSettings(num_particles=64).annealing().num_particles
+    64
+    """
+
+    num_particles: int = 512
+    num_replicates: int = 8
+    num_transitions: int = 4
+    most_rounds: int = 8
+    steps_per_level: int = 8
+    path_steps_per_level: int = 12
+    num_mixing_steps: int = 50
+    conditional_ess: float = 0.98
+    kernel: Kernel = field(default_factory=MALA)
+    step_spread: float | None = None
+    num_kept: int = 16
+
+    def __post_init__(self) -> None:
+        if min(self.num_particles, self.num_replicates) < 2:
+            raise ValueError(
+                "expected at least 2 particles and 2 replicates (an error needs a spread), got "
+                f"{self.num_particles} and {self.num_replicates}"
+            )
+        if self.most_rounds < 4:
+            raise ValueError(
+                f"most_rounds must be at least 4, so that three fitted bases can agree, got {self.most_rounds}"
+            )
+
+    def annealing(self, *, resample_below: float | None = 0.5) -> AISSettings:
+        """Settings of the annealing runs, see :class:`AISSettings` for ``resample_below``."""
+        return AISSettings(
+            num_particles=self.num_particles,
+            num_replicates=self.num_replicates,
+            num_transitions=self.num_transitions,
+            num_pilot_particles=self.num_particles,
+            kernel=self.kernel,
+            resample_below=resample_below,
+            step_spread=1.0 if self.step_spread is None else self.step_spread,
+            num_kept=min(self.num_kept, self.num_particles) if resample_below is not None else 0,
+        )

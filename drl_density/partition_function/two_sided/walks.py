@@ -1,0 +1,154 @@
+"""Walks between a base and a target in both directions: the raw material of a sandwich."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drl_density.mcmc import LogDensity, take_steps
+from drl_density.partition_function.annealing.path import AnnealingPath
+from drl_density.partition_function.annealing.plan import AISPlan
+from drl_density.partition_function.annealing.progress import Progress, Watch
+from drl_density.partition_function.annealing.run import AnnealingRun, anneal
+from drl_density.partition_function.equilibrium import EquilibriumEstimates, equilibrium_estimates
+from drl_density.partition_function.two_sided.settings import SandwichSettings
+from drl_density.weights import Estimate, resample
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way to the target with everything about it fixed by discarded pilots.
+
+    Attributes:
+        path: annealing densities from the base to the target.
+        plan: step sizes and scales on these densities.
+        settings: sizes of the walks.
+        downward: ``downward(num_particles, generator)``, log weights ``(replicate, num_particles)`` of walks from the base
+            to the target without resampling.
+        upward: ``upward(draws, generator)``, log weights ``(replicate, particle)`` of walks from draws
+            ``(replicate, particle, *event)`` of the target back to the base.
+    """
+
+    path: AnnealingPath
+    plan: AISPlan
+    settings: SandwichSettings
+    downward: Callable[[int, torch.Generator | None], Tensor]
+    upward: Callable[[Tensor, torch.Generator | None], Tensor]
+
+    @property
+    def target(self) -> LogDensity:
+        """Unnormalised log density of the target."""
+        return self.path.log_densities[-1]
+
+    def run(self, *, generator: torch.Generator | None, watch: Watch | None = None) -> AnnealingRun:
+        """A walk of all particles from the base to the target, with resampling."""
+        return anneal(self.path, self.plan, self.settings.annealing(), generator=generator, watch=watch)
+
+    def mixed(self, start: Tensor, num_steps: int, *, generator: torch.Generator | None) -> Tensor:
+        """Positions after adjusted steps at the target from ``start`` ``(replicate, particle, *event)``."""
+        kernel = self.settings.kernel.with_scale(self.plan.scales[-1])
+        ais = self.settings.annealing()
+        parts = []
+        for rows in start.flatten(0, 1).split(ais.max_rows):
+            taken = take_steps(
+                kernel,
+                kernel.init(rows, self.target),
+                self.target,
+                num_steps=num_steps,
+                step_size=self.plan.step_sizes[-1],
+                spread=ais.step_spread,
+                generator=generator,
+            )
+            parts.append(taken.state.position)
+        return torch.cat(parts).reshape(start.shape)
+
+    def draws(self, run: AnnealingRun, *, generator: torch.Generator | None) -> Tensor:
+        """Draws of the target ``(replicate, particle, *event)``: a run's particles, resampled by weight, then moved."""
+        start = end_draws(run, generator=generator)
+        return self.mixed(start, self.settings.num_mixing_steps, generator=generator)
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """log Z with one fitted base after another.
+
+    Attributes:
+        estimates: estimate of every round.
+        is_settled: whether the last three rounds agree.
+    """
+
+    estimates: tuple[Estimate, ...]
+    is_settled: bool
+
+
+@dataclass(frozen=True)
+class Walks:
+    """Everything that was walked for one sandwich; all estimates are functions of it.
+
+    Attributes:
+        run: annealing run with resampling.
+        forward: log weights of paths from the base to the target ``(replicate, particle)``.
+        reverse: log weights of paths back from draws that began at the base ``(replicate, particle)``.
+        equilibrium: estimates from draws of all annealing densities.
+        reverse_from_data: log weights of paths back from chains that began at rows of data, where rows were given.
+        reverse_early: log weights of paths back from draws that mixed a quarter as long, for a target without levels.
+        rounds: fitted bases of a target without levels.
+    """
+
+    run: AnnealingRun
+    forward: Tensor
+    reverse: Tensor
+    equilibrium: EquilibriumEstimates
+    reverse_from_data: Tensor | None = None
+    reverse_early: Tensor | None = None
+    rounds: Rounds | None = None
+
+
+def end_draws(run: AnnealingRun, *, generator: torch.Generator | None) -> Tensor:
+    """Particles of every replicate resampled by their weights, ``(replicate, particle, *event)``."""
+    kept = []
+    for weights, particles in zip(run.log_weights, run.particles, strict=True):
+        kept.append(particles[resample(weights, len(particles), generator=generator)])
+    return torch.stack(kept)
+
+
+def take_walks(
+    route: Route,
+    *,
+    data: Tensor | None = None,
+    rounds: Rounds | None = None,
+    generator: torch.Generator | None = None,
+    watch: Watch | None = None,
+) -> Walks:
+    """Walk a route in both directions, from the base and, where rows are given, from data.
+
+    Args:
+        route: densities, plan and walks.
+        data: rows ``(n, *event)`` from which a second set of chains starts.
+        rounds: fitted bases that led to the route; draws then mix four times as long, and the estimate from draws that
+            took a quarter of these steps shows whether that was long enough.
+        watch: called with the progress after every density of the annealing run.
+    """
+    settings = route.settings
+    run = route.run(generator=generator, watch=watch)
+    if watch is not None:
+        watch(Progress("paths in both directions"))
+    forward = route.downward(settings.num_particles, generator)
+    from_noise, from_data = end_draws(run, generator=generator), None
+    if data is not None:
+        chosen = torch.randint(len(data), forward.shape, generator=generator)
+        from_data = data.to(from_noise)[chosen]
+    from_noise = route.mixed(from_noise, settings.num_mixing_steps, generator=generator)
+    if from_data is not None:
+        from_data = route.mixed(from_data, settings.num_mixing_steps, generator=generator)
+    reverse, reverse_early = route.upward(from_noise, generator), None
+    reverse_from_data = None if from_data is None else route.upward(from_data, generator)
+    if rounds is not None:
+        reverse_early = reverse
+        longer = route.mixed(from_noise, 3 * settings.num_mixing_steps, generator=generator)
+        reverse = route.upward(longer, generator)
+    equilibrium = equilibrium_estimates(route.path, run.kept, generator=generator)
+    return Walks(run, forward, reverse, equilibrium, reverse_from_data, reverse_early, rounds)
