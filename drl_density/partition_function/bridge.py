@@ -1,4 +1,4 @@
-"""Reweighting estimators: Bennett's acceptance ratio between two directions, and its multistate form over levels."""
+"""Bennett's acceptance ratio between two directions, with its errors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from drl_density.weights import Estimate, all_but_one, jackknife_error, normal_q
 
 @dataclass(frozen=True)
 class BridgeEstimate:
-    """Bennett's estimate.
+    """Bennett's estimate of log Z.
 
     Attributes:
-        log_z: log Z.
-        standard_error: asymptotic, for independent weights.
-        overlap: 1 when both directions see the same paths, 0 when they share none.
+        log_z: estimate of log Z, nats.
+        standard_error: asymptotic standard error for independent weights, nats.
+        overlap: share of paths that both directions see, between 0 and 1.
     """
 
     log_z: float
@@ -28,7 +28,7 @@ class BridgeEstimate:
 
 
 def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
-    r"""log Z from log weights of paths drawn by the proposal and of paths drawn by the target.
+    r"""Estimate log Z from log weights of paths drawn by the proposal and of paths drawn by the target.
 
     Solves :math:`\sum_{i \in F} s(w_i - c + M) = \sum_{j \in R} s(-(w_j - c + M))` for c, with the logistic s and
     M = log(n_R / n_F): the estimate of least asymptotic variance among those that reweight both ends.
@@ -38,8 +38,8 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
         reverse: log weights, in the same sense, of target draws ``(n_R,)``.
 
     Raises:
-        NumericalError: if a weight is not finite on the reverse side, all are lost on the forward side, or the means
-            stand in an order that no proposal and target allow.
+        NumericalError: a weight that is not finite on the reverse side, no finite weight on the forward side, or means in
+            an order that no pair of proposal and target allows.
 
     Source: Bennett 1976; Meng and Wong 1996.
 
@@ -58,6 +58,8 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
             "the proposal was lost"
         )
     kept = forward[torch.isfinite(forward)]
+    # By Jensen's inequality the mean log weight is below log Z forward and above it in reverse; six standard errors allow
+    # for chance.
     error = math.hypot(float(kept.std()) / math.sqrt(len(kept)), float(reverse.std()) / math.sqrt(len(reverse)))
     if float(kept.mean() - reverse.mean()) > 6 * error + 1e-6:
         raise NumericalError(
@@ -74,7 +76,7 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
 
     finite = torch.cat([forward[torch.isfinite(forward)], reverse])
     low, high = float(finite.min()) - abs(shift) - 50, float(finite.max()) + abs(shift) + 50
-    value = brentq(imbalance, low, high, xtol=1e-10)
+    value = float(brentq(imbalance, low, high, xtol=1e-10))  # pyright: ignore[reportArgumentType] (stub: full_output)
     first, second = (forward - value + shift).sigmoid(), (value - shift - reverse).sigmoid()
     variance = _relative_variance(first) + _relative_variance(second)
     overlap = float(first.mean()) * len(forward) / len(reverse) + float(second.mean()) * len(reverse) / len(forward)
@@ -88,15 +90,15 @@ def _relative_variance(values: Tensor) -> float:
 
 @dataclass(frozen=True)
 class ReplicatedBridge:
-    """Bennett's estimate from all replicates together, with two errors of it.
+    """Bennett's estimate from all replicates together, with two errors.
 
     Attributes:
-        log_z: log Z.
-        jackknife_error: from the spread over ``num_replicates`` replicates; right for draws that depend on each other
-            within a replicate, but known only as well as so few numbers tell.
-        asymptotic_error: for independent weights.
-        overlap: see :class:`BridgeEstimate`.
-        num_replicates: of the jackknife.
+        log_z: estimate of log Z, nats.
+        jackknife_error: error from the spread over replicates, nats. It is right for draws that are correlated within a
+            replicate, but known only as well as so few replicates allow.
+        asymptotic_error: error for independent weights, nats.
+        overlap: share of paths that both directions see, between 0 and 1.
+        num_replicates: number of replicates of the jackknife.
     """
 
     log_z: float
@@ -107,12 +109,13 @@ class ReplicatedBridge:
 
     @property
     def standard_error(self) -> float:
-        """The larger of both."""
+        """The larger of both errors, nats."""
         return max(self.jackknife_error, self.asymptotic_error)
 
     def half_width(self, probability: float = 0.95) -> float:
-        """Half width of the central interval, nats: Student's quantile where the replicates' spread is the error, the
-        normal one elsewhere.
+        """Half width of the central interval, nats.
+
+        Student's quantile applies where the replicates' spread is the error, the normal one elsewhere.
         """
         if self.jackknife_error > self.asymptotic_error:
             return student_quantile(self.num_replicates - 1, probability) * self.jackknife_error

@@ -1,4 +1,4 @@
-"""TODO: say what this module holds."""
+"""Bennett's ratio over many states, and thermodynamic integration, from equilibrium draws of all states."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class MultistateEstimate:
     """Multistate Bennett estimate.
 
     Attributes:
-        log_z: of every state, relative to the first state's, ``(K,)``.
-        standard_error: of ``log_z``, asymptotic, ``(K,)``; 0 for the first.
-        overlap: ``(K, K)``: share of state i's samples that state j explains; rows sum to 1.
+        log_z: log Z of every state relative to the first, ``(K,)``.
+        standard_error: asymptotic standard error of ``log_z``, ``(K,)``; 0 for the first state.
+        overlap: share of state i's samples that state j explains, ``(K, K)``; rows sum to 1.
     """
 
     log_z: Tensor
@@ -33,17 +33,18 @@ def multistate_bennett(
     Minimises :math:`\sum_n \log \sum_k N_k e^{f_k + F_k(x_n)} - \sum_k N_k f_k` (convex in :math:`f_k = -\log Z_k`).
 
     Args:
-        log_densities: F_k(x_n), ``(K, N)``: every state at every draw, draws grouped by state.
-        counts: draws per state ``(K,)``, summing to N.
-        start: first guess of log Z of every state ``(K,)``.
-        tolerance: on the gradient per draw.
+        log_densities: log density F_k(x_n) of every state at every draw, ``(K, N)``, draws grouped by state.
+        counts: number of draws of each state, ``(K,)``, summing to N.
+        start: first guess of log Z of every state, ``(K,)``.
+        tolerance: largest gradient per draw at the solution.
 
     Raises:
-        NumericalError: if the equations are not solved within 500 Newton steps.
+        NumericalError: the equations were not solved within 500 Newton steps.
         ValueError: counts that do not fit the states and draws.
 
     Source: Shirts and Chodera 2008.
 
+    >>> import math
     >>> x = torch.randn(2000, generator=torch.Generator().manual_seed(0)).double()
     >>> x[1000:] *= 2
     >>> found = multistate_bennett(torch.stack([-0.5 * x**2, -0.125 * x**2]), torch.tensor([1000, 1000]))
@@ -65,8 +66,11 @@ def multistate_bennett(
             return _multistate_record(values, counts, free)
         hessian = torch.diag(weights.mean(1)) - weights @ weights.T / weights.shape[1]
         step = torch.zeros_like(free)
+        # The first state's log Z is fixed; the damping keeps the system solvable where states barely overlap.
         damped = hessian[1:, 1:] + 1e-12 * torch.eye(len(free) - 1, dtype=torch.float64)
         step[1:] = torch.linalg.solve(damped, gradient[1:])
+        # Newton's step is halved until the objective falls. Where it never does, one self-consistent iteration, which
+        # always makes progress, takes its place.
         size = 1.0
         while _rise(log_weights, shares, -size * step) > 1e-13 and size > 1e-6:
             size *= 0.5
@@ -76,8 +80,9 @@ def multistate_bennett(
 
 
 def _rise(log_weights: Tensor, shares: Tensor, move: Tensor) -> float:
-    """What the objective rises by when f moves, from the weights before: exact where the objective itself is so large
-    that its rounding hides the change.
+    """Rise of the objective when f moves, from the weights before the move.
+
+    This is exact even where the objective itself is so large that its rounding hides the change.
     """
     return float((log_weights + move[:, None]).logsumexp(0).mean() - (shares * move).sum())
 
@@ -88,8 +93,8 @@ def _multistate_record(values: Tensor, counts: Tensor, free: Tensor) -> Multista
     overlap = (weights @ weights.T) * counts
     identity = torch.eye(len(free), dtype=torch.float64)
     gram = weights @ weights.T
+    # Shirts and Chodera 2008, equation D8, with the pseudo-inverse: the log Z are known only up to a common constant.
     covariance = gram @ torch.linalg.pinv(identity - counts[:, None] * gram, rtol=1e-10)
-    identity = torch.eye(len(free), dtype=torch.float64)
     differences = identity - identity[:, :1]  # column k is the difference of states k and 0
     variance = (differences.T @ (0.5 * (covariance + covariance.T)) @ differences).diagonal()
     return MultistateEstimate(-(free - free[0]), variance.sqrt(), overlap)
@@ -99,9 +104,10 @@ def thermodynamic_integration(log_densities: Tensor, counts: Tensor) -> float:
     """log Z of the last state relative to the first by the trapezoid rule over neighbouring states.
 
     Args:
-        log_densities: as for :func:`multistate_bennett`.
-        counts: as for :func:`multistate_bennett`.
+        log_densities: log density of every state at every draw, ``(K, N)``, draws grouped by state.
+        counts: number of draws of each state, ``(K,)``, summing to N.
 
+    >>> import math
     >>> x = torch.randn(2000, generator=torch.Generator().manual_seed(0)).double()
     >>> x[1000:] *= 1.2
     >>> log_densities = torch.stack([-0.5 * x**2, -0.5 * x**2 / 1.44])

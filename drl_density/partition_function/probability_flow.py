@@ -1,10 +1,10 @@
-r"""Log-likelihood of the probability flow: another density that shares the sequence's scores.
+r"""Log-likelihood under the probability flow, another density that shares the sequence's scores.
 
 .. math:: \frac{dx}{d\lambda} = \tfrac12 \sigma^2 \bigl(x + \nabla \log p_\lambda(x)\bigr), \qquad
           \frac{d \log p}{d\lambda} = -\tfrac12 \sigma^2 \bigl(d + \nabla \cdot \nabla \log p_\lambda(x)\bigr)
 
-It needs no normaliser and agrees with the energy-based density only when the levels are consistent with each other, so it
-is printed beside the interval and never inside it. Source: Song et al. 2021, section 4.3, in the log-SNR coordinate.
+It needs no normaliser. It agrees with the energy-based density only when the levels are consistent with each other, so it
+is reported next to the interval and never as part of it. Source: Song et al. 2021, section 4.3, in the log-SNR coordinate.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from drl_density.model import EnergySequence
 
 
 def flow_log_likelihood(model: EnergySequence, x: Tensor, *, num_steps: int = 100) -> Tensor:
-    """Log density of rows ``x`` ``(n, *event)`` of level 0 under the flow from N(0, I), shape ``(n,)``, float64.
+    """Log density of rows under the flow from N(0, I) to level 0, ``(n,)``, float64.
+
+    The trace is exact and costs d gradients a step, so this serves low dimensions.
 
     Args:
-        model: the sequence.
-        x: rows.
-        num_steps: Heun steps; the trace is exact, at d gradients each, so this is for low dimensions.
+        x: rows ``(n, *event)`` in model space.
+        num_steps: number of Heun steps, even in the schedule's refinement.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> system = GaussianMixtureSequence.example()
@@ -43,12 +44,10 @@ def flow_log_likelihood(model: EnergySequence, x: Tensor, *, num_steps: int = 10
 
 
 def flow_field(model: EnergySequence, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor]:
-    """Velocity ``(n, *event)`` of the flow per unit of log-SNR at rows ``x``, and its exact divergence ``(n,)``.
+    """Velocity ``(n, *event)`` of the flow per unit of log-SNR, and its exact divergence ``(n,)``.
 
     Args:
-        model: whose score drives the flow.
-        x: rows ``(n, *event)``.
-        log_snr: where on the way, ``()``.
+        x: rows ``(n, *event)`` in model space.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model

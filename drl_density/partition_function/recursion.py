@@ -1,4 +1,4 @@
-"""The level-by-level importance estimate of Gao et al. 2021, kept to show how far it can be trusted."""
+"""The level-by-level importance estimate of Gao et al. 2021, kept as a baseline with a known bias."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ from drl_density.weights import log_mean_exp
 def level_recursion(model: EnergySequence, draws: Sequence[Tensor]) -> Tensor:
     r"""log Z of levels 0..T-1 by :math:`\log Z_t = \log Z_{t+1} + \log \frac1M \sum_i e^{F_t(x^i) - F_{t+1}(x^i)}`.
 
-    Consistent only when the draws of each level are draws of *that level's* model. Draws of an ancestral sampler, or
-    noised data, are such only if all levels agree with each other; where they do not, the estimate is biased for any
-    number of draws, which the path estimators of this package are not.
+    The estimate is consistent only when the draws of each level are draws of *that level's* model. Those of an ancestral
+    sampler, and noised data, are so only if all levels agree with each other. Otherwise the estimate is biased for any
+    number of draws, unlike the path estimators of this package.
 
     Args:
-        model: the sequence.
-        draws: draws of levels 1..T in this order, each ``(n, *event)``; those of T are of N(0, I).
+        draws: draws of levels 1 to T in this order, each ``(n, *event)``; those of level T come from N(0, I).
 
     Returns:
-        ``(T,)``, float64.
+        log Z of levels 0 to T - 1, ``(T,)``, float64.
 
     Raises:
-        ValueError: another number of levels.
+        ValueError: another number of sets of draws than levels.
         NumericalError: an improper model.
 
     Source: Gao et al. 2021, section 4.

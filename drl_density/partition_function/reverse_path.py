@@ -30,14 +30,14 @@ from drl_density.partition_function.chunks import chunk_sizes
 
 @dataclass(frozen=True)
 class ReversePath:
-    """Grid and reverse kernels, fixed by a pilot.
+    """Grid of levels and reverse kernels, fixed by a pilot.
 
     Attributes:
-        model: the sequence.
-        levels: grid from 0 to T, ``(N + 1,)``.
-        axes: orthonormal, of the flattened point, ``(d, d)``.
-        variances: of the reverse kernel of each step along ``axes``, ``(N, d)``.
-        max_rows: rows evaluated at once.
+        model: sequence whose level 0 is the target.
+        levels: grid of levels from 0 to T, ``(N + 1,)``.
+        axes: orthonormal axes of the flattened point, ``(d, d)``.
+        variances: variance of each step's reverse kernel along the axes, ``(N, d)``.
+        max_rows: largest number of rows evaluated at once.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> system = GaussianMixtureSequence.example()
@@ -54,12 +54,12 @@ class ReversePath:
 
     @property
     def num_steps(self) -> int:
-        """N."""
+        """Number of steps N between grid points."""
         return len(self.levels) - 1
 
     @cached_property
     def steps(self) -> list[tuple[float, float, Tensor]]:
-        """(a, s) of every noising step and the log-SNR of its noisier end."""
+        """Signal a and noise s of every noising step, and the log-SNR of its noisier end."""
         alphas, sigmas = self.model.schedule.step_between(self.levels[:-1], self.levels[1:])
         return list(zip(alphas.tolist(), sigmas.tolist(), self.model.schedule.log_snr_at(self.levels[1:]), strict=True))
 
@@ -69,7 +69,7 @@ class ReversePath:
         return self.variances.sqrt()
 
     def kernel_log_density(self, residual: Tensor, index: int) -> Tensor:
-        """log density of reverse kernel ``index`` at ``residual`` ``(n, *event)`` from its mean."""
+        """Log density ``(n,)`` of reverse kernel ``index`` at residuals ``(n, *event)`` from its mean."""
         along = residual.flatten(1) @ self.axes
         return _normal(along / self.spreads[index].to(along), self.spreads[index])
 
@@ -81,13 +81,13 @@ def plan_reverse_path(
     steps_per_level: int = 10,
     generator: torch.Generator | None = None,
 ) -> ReversePath:
-    """Tune each step's variance on pilot draws of level 0, noised upward; they must not be used again.
+    """Tune each step's variance on pilot draws of level 0, noised upward.
+
+    The pilot's draws must not be used again: weights of paths that started from them would be biased.
 
     Args:
-        model: the sequence.
         draws: pilot rows ``(n, *event)``, roughly from level 0.
         steps_per_level: grid steps per unit of level.
-        generator: source of randomness.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> system = GaussianMixtureSequence.example()
@@ -109,12 +109,11 @@ def plan_reverse_path(
 def forward_weights(
     path: ReversePath, num_paths: int, *, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Log weights ``(num_paths,)``, float64, and end points ``(num_paths, *event)`` of paths drawn from N(0, I) down.
+    """Log weights ``(num_paths,)``, float64, and end points ``(num_paths, *event)`` of paths from N(0, I) down to level 0.
 
     Args:
-        path: of :func:`plan_reverse_path`.
-        num_paths: independent paths.
-        generator: source of randomness.
+        path: result of :func:`plan_reverse_path`.
+        num_paths: number of independent paths.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> system = GaussianMixtureSequence.example()
@@ -128,12 +127,11 @@ def forward_weights(
 
 
 def reverse_weights(path: ReversePath, draws: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-    """Log weights ``(n,)``, float64, of paths that noise ``draws`` ``(n, *event)`` of level 0 upward.
+    """Log weights ``(n,)``, float64, of paths that noise draws of level 0 up to level T.
 
     Args:
-        path: of :func:`plan_reverse_path`.
-        draws: taken for draws of level 0.
-        generator: source of randomness.
+        path: result of :func:`plan_reverse_path`.
+        draws: rows ``(n, *event)``, taken for draws of level 0.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> system = GaussianMixtureSequence.example()
@@ -178,7 +176,7 @@ def _upward(path: ReversePath, x: Tensor, generator: torch.Generator | None) -> 
 
 
 def _reverse_mean(path: ReversePath, x: Tensor, index: int) -> Tensor:
-    """E[x_cleaner | x_noisier] by Tweedie's formula for one step."""
+    """Mean of the cleaner state given the noisier one, by Tweedie's formula for one step."""
     step_alpha, step_sigma, log_snr = path.steps[index]
     if index == path.num_steps - 1:
         return step_alpha * x  # the top is N(0, I): its score is -x, and 1 - s^2 = a^2
@@ -187,6 +185,6 @@ def _reverse_mean(path: ReversePath, x: Tensor, index: int) -> Tensor:
 
 
 def _normal(whitened: Tensor, spread: Tensor) -> Tensor:
-    """log density of N(0, diag(spread^2)) at ``spread * whitened``, float64."""
+    """Log density of N(0, diag(spread^2)) at ``spread * whitened``, float64."""
     flat = whitened.flatten(1).double()
     return -0.5 * flat.square().sum(1) - spread.double().log().sum() - 0.5 * flat.shape[1] * math.log(2 * math.pi)

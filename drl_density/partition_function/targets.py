@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.distributions import constraints
 
 from drl_density.mcmc import LogDensity
 
@@ -16,13 +17,33 @@ class Target(Protocol):
     @property
     def batch_shape(self) -> torch.Size:
         """Shape of independent copies, which has to be empty."""
+        ...
 
     @property
     def event_shape(self) -> torch.Size:
         """Shape of one point."""
+        ...
 
     def log_prob(self, value: Any, /) -> Tensor:
         """Log density of points, normalised or not."""
+        ...
+
+
+class WideBase(Protocol):
+    """A normalised distribution at least as wide as a target, such as any of Pyro's."""
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """Shape of one point."""
+        ...
+
+    def log_prob(self, value: Any, /) -> Tensor:
+        """Normalised log density of points."""
+        ...
+
+    def sample(self, sample_shape: Any = ..., /) -> Tensor:
+        """Independent draws ``sample_shape + event_shape``."""
+        ...
 
 
 def log_density_over_reals(target: Target) -> LogDensity:
@@ -53,8 +74,4 @@ def log_density_over_reals(target: Target) -> LogDensity:
 def _is_real(support: Any) -> bool:
     """Whether a support is all reals; torch hides the classes of its constraints, so their names are compared."""
     inner = getattr(support, "base_constraint", support)
-    return (
-        inner is None
-        or inner is torch.distributions.constraints.real
-        or type(inner).__name__ in ("_Real", "_RealVector")
-    )
+    return inner is None or inner is constraints.real or type(inner).__name__ in ("_Real", "_RealVector")

@@ -7,8 +7,10 @@ import torch
 
 from drl_density import NoiseSchedule
 from drl_density.model import EnergySequence
-from drl_density.partition_function import level_recursion
-from drl_density.testing import assert_z, seeded_generator
+from drl_density.partition_function import (
+    level_recursion,
+)
+from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
 
 SIX = NoiseSchedule.linear_beta()
 THOUSAND = NoiseSchedule.linear_beta(range(1000))
@@ -100,3 +102,9 @@ def test_the_recursion_has_its_bias_on_ancestral_draws(name):
     else:
         with pytest.raises(AssertionError, match="beyond"):
             assert_z(found[:, 0], 8 * exact_log_z(m)[0])
+
+
+def test_level_recursion_wants_every_level():
+    system = GaussianMixtureSequence.example(dim=2, seed=1)
+    with pytest.raises(ValueError, match="draws of levels 1 to"):
+        level_recursion(system.model, [torch.zeros(3, 2)])

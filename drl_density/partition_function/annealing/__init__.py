@@ -1,1 +1,1 @@
-"""Annealed importance sampling: paths, plans, runs forwards and backwards, and runs spread over processes."""
+"""Annealed importance sampling: paths, plans, runs in both directions, and runs spread over processes."""

@@ -1,9 +1,9 @@
 r"""Annealed importance sampling with adjusted chains along a path of unnormalised densities.
 
 Particles start as exact draws of a normalised base and walk over densities f_0 (the base), f_1, ..., f_N (the target),
-with a few adjusted kernel steps on each. The log weight :math:`\sum_n \log f_{n+1}(x_n) - \log f_n(x_n)` makes
-:math:`\frac1M\sum_m w_m` an unbiased estimate of Z, so its logarithm is a stochastic lower bound of log Z. Step sizes
-and scales come from a pilot run whose particles are thrown away: adapting on the particles that are weighted would
+with a few adjusted kernel steps on each. With the log weight :math:`\sum_n \log f_{n+1}(x_n) - \log f_n(x_n)`,
+:math:`\frac1M\sum_m w_m` is an unbiased estimate of Z, so its logarithm is a stochastic lower bound of log Z. Step sizes
+and scales come from a pilot run whose particles are thrown away. Adapting on the weighted particles themselves would
 break unbiasedness.
 
 Source: Neal 2001; Jarzynski 1997; Del Moral, Doucet and Jasra 2006 for the resampled form.
@@ -29,14 +29,14 @@ def annealed_importance_sampling(
 ) -> LogPartitionEstimate:
     """Estimate log Z of the path's target: a stochastic lower bound with its standard error and a verdict.
 
+    Warns with :class:`~drl_density.errors.UnreliableEstimateWarning` when the verdict is ``UNRELIABLE``.
+
     Args:
-        path: from :func:`sequence_path` or :func:`geometric_path`.
-        settings: sizes of the run.
-        plan: frozen step sizes and scales; tuned on a discarded pilot when None.
-        generator: source of randomness.
+        path: result of :func:`sequence_path`, :func:`geometric_path` or :func:`place_bridges`.
+        plan: frozen step sizes and scales; tuned on a discarded pilot when not given.
 
     Raises:
-        NumericalError: if every particle of a replicate lost its weight.
+        NumericalError: every particle of a replicate lost its weight.
 
     >>> import math
     >>> import pyro.distributions as dist

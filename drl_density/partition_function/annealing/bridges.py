@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import torch
 from torch import Tensor
 
@@ -23,18 +22,19 @@ def place_bridges(
     most: int = 2000,
     generator: torch.Generator | None = None,
 ) -> AnnealingPath:
-    """A geometric path whose bridges a discarded pilot places at equal conditional ESS.
+    """A geometric path with bridges at equal conditional effective sample size, placed on a discarded pilot.
 
     Args:
         base: normalised distribution with exact draws.
-        log_density: unnormalised target.
-        settings: of the run to come; its pilot's size and kernel are used.
-        share: conditional ESS of each step as a share of the pilot's particles.
-        most: bridges allowed.
-        generator: source of randomness.
+        log_density: unnormalised log density of the target.
+        settings: sizes of the run to come; the size of its pilot, its kernel and its spread of step sizes are used.
+        share: conditional effective sample size of each step, as a share of the pilot's particles.
+        most: largest number of bridges.
 
     Raises:
-        NumericalError: if more than ``most`` bridges would be needed.
+        NumericalError: more than ``most`` bridges would be needed, or the target is not finite where the base has mass.
+
+    Source: Zhou, Johansen and Aston 2016 (conditional effective sample size).
 
     >>> import pyro.distributions as dist
     >>> from drl_density.partition_function import AISSettings
@@ -48,24 +48,15 @@ def place_bridges(
     step_size = 1.0
     while beta < 1:
         gain = evaluated(log_density, x) - evaluated(base.log_prob, x)
-
-        def conditional_ess(step: float, gain: Tensor = gain) -> float:
-            return float(weight_ess(step * gain)) / len(gain)
-
-        low, high = 0.0, 1.0 - beta
-        if conditional_ess(high) < share:
-            for _ in range(40):
-                middle = 0.5 * (low + high)
-                low, high = (middle, high) if conditional_ess(middle) >= share else (low, middle)
-            high = low
-        beta = 1.0 if beta + high >= 1 - 1e-9 else beta + high
+        step = _longest_step(gain, 1.0 - beta, share)
+        beta = 1.0 if beta + step >= 1 - 1e-9 else beta + step
         annealings.append(beta)
-        if len(annealings) > most or high <= 0:
+        if len(annealings) > most or step <= 0:
             raise NumericalError(
                 f"placing bridges stopped at annealing {beta:.3g} after {len(annealings)} bridges: base and target are "
                 "too far apart, or the target is not finite where the base has mass; give a base nearer to the target"
             )
-        x = x[resample(high * gain, len(x), generator=generator)]
+        x = x[resample(step * gain, len(x), generator=generator)]
         between = bridge(base, log_density, beta)
         tuner, kernel = Tuner(settings.adaptation, step_size), settings.kernel.with_scale(spread_or_one(x))
         taken = take_steps(
@@ -80,3 +71,22 @@ def place_bridges(
         x, step_size = taken.state.position, float(tuner.current)
     bridges = tuple(bridge(base, log_density, value) for value in annealings)
     return AnnealingPath(base, bridges, geometric_path(base, log_density, num_bridges=1).draw, tuple(annealings))
+
+
+def _longest_step(gain: Tensor, longest: float, share: float) -> float:
+    """Longest rise of the annealing, up to ``longest``, that keeps the conditional effective share of the particles.
+
+    Args:
+        gain: log target less log base of the particles, equally weighted, ``(particle,)``.
+    """
+
+    def conditional_share(step: float) -> float:
+        return float(weight_ess(step * gain)) / len(gain)
+
+    if conditional_share(longest) >= share:
+        return longest
+    low, high = 0.0, longest
+    for _ in range(40):  # bisection down to 1e-12 of the longest step
+        middle = 0.5 * (low + high)
+        low, high = (middle, high) if conditional_share(middle) >= share else (low, middle)
+    return low

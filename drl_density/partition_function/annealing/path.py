@@ -16,23 +16,35 @@ from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
 
 
-class Base(Protocol):
-    """A normalised distribution that an annealing path begins at."""
-
-    @property
-    def event_shape(self) -> torch.Size:
-        """Shape of one point."""
+class SampledBase(Protocol):
+    """A normalised distribution that draws from torch's global generator, such as any of Pyro's."""
 
     def log_prob(self, value: Any, /) -> Tensor:
         """Normalised log density of rows."""
+        ...
+
+    def sample(self, sample_shape: Any = ..., /) -> Tensor:
+        """Independent draws ``sample_shape + event_shape``."""
+        ...
 
 
 @runtime_checkable
-class ExactBase(Base, Protocol):
-    """A base with exact draws from a generator."""
+class ExactBase(Protocol):
+    """A normalised distribution that draws from a given generator."""
 
-    def draw(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
+    def log_prob(self, value: Any, /) -> Tensor:
+        """Normalised log density of rows."""
+        ...
+
+    def draw(self, num_rows: int, generator: torch.Generator | None, /) -> Tensor:
         """Independent draws ``(num_rows, *event)``."""
+        ...
+
+
+Base = SampledBase | ExactBase
+"""What an annealing path can begin at."""
+BaseDraws = Callable[[int, torch.Generator | None], Tensor]
+"""``draw(num_rows, generator)``: exact draws of a base ``(num_rows, *event)``."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +52,10 @@ class AnnealingPath:
     """Densities from a normalised base to a target.
 
     Attributes:
-        base: a Pyro or torch distribution with ``log_prob`` whose draws are exact.
+        base: normalised distribution whose draws are exact.
         log_densities: unnormalised log densities after the base, the target last; each maps rows to ``(rows,)``.
-        draw: ``draw(num_rows, generator)`` exact base draws ``(num_rows, *event)``.
-        levels: continuous level of each density where the path is that of a sequence, else its index.
+        draw: exact draws of the base, ``draw(num_rows, generator)`` with shape ``(num_rows, *event)``.
+        levels: continuous level of each density along a sequence, its annealing on a geometric path.
 
     >>> import pyro.distributions as dist
     >>> path = geometric_path(dist.Normal(0.0, 1.0), lambda x: -2 * x**2, num_bridges=4)
@@ -53,7 +65,7 @@ class AnnealingPath:
 
     base: Base
     log_densities: tuple[LogDensity, ...]
-    draw: Callable[[int, torch.Generator | None], Tensor]
+    draw: BaseDraws
     levels: tuple[float, ...]
 
 
@@ -61,12 +73,11 @@ def sequence_path(model: EnergySequence, *, level: float = 0.0, steps_per_level:
     """The noise sequence itself as a path: N(0, I), then F at continuous levels from T down to ``level``.
 
     Args:
-        model: the sequence.
-        level: where the path ends.
+        level: continuous level at which the path ends.
         steps_per_level: densities per unit of level.
 
     Raises:
-        NumericalError: "improper", where exp(F) is not known to have a finite integral.
+        NumericalError: an improper model, whose exp(F) is not known to have a finite integral.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -90,10 +101,10 @@ def sequence_path(model: EnergySequence, *, level: float = 0.0, steps_per_level:
 
 
 def check_integrable(model: EnergySequence) -> None:
-    """Refuse to speak of log Z where exp(F) is not known to have a finite integral.
+    """Refuse a model whose exp(F) is not known to have a finite integral, since it has no log Z.
 
     Raises:
-        NumericalError: "improper", with what to do.
+        NumericalError: an improper model, with what to do about it.
     """
     if not model.is_integrable:
         raise NumericalError(
@@ -103,12 +114,12 @@ def check_integrable(model: EnergySequence) -> None:
 
 
 def geometric_path(base: Base, log_density: LogDensity, *, num_bridges: int = 100) -> AnnealingPath:
-    """Geometric bridges (1 - a) log base + a log target with annealing a rising evenly to 1.
+    r"""Geometric bridges :math:`(1 - a) \log b(x) + a \log f(x)`, their annealing a rising evenly to 1.
 
     Args:
-        base: a normalised distribution that can be sampled exactly; its event shape is the target's.
-        log_density: the unnormalised target.
-        num_bridges: densities after the base.
+        base: normalised distribution b with exact draws of the target's event shape.
+        log_density: unnormalised log density of the target, log f.
+        num_bridges: number of densities after the base, the target included.
 
     >>> import pyro.distributions as dist
     >>> path = geometric_path(dist.Normal(0.0, 1.0), lambda x: -2 * x**2, num_bridges=4)
@@ -122,8 +133,8 @@ def geometric_path(base: Base, log_density: LogDensity, *, num_bridges: int = 10
     )
 
 
-def base_draws(base: Base) -> Callable[[int, torch.Generator | None], Tensor]:
-    """Exact draws of ``base``: its own ``draw``, or ``sample`` from a generator of its own."""
+def base_draws(base: Base) -> BaseDraws:
+    """Exact draws of a base: its own ``draw``, or its ``sample`` with torch's global generator seeded from the given one."""
     if isinstance(base, ExactBase):
         return base.draw
 
@@ -137,13 +148,13 @@ def base_draws(base: Base) -> Callable[[int, torch.Generator | None], Tensor]:
 
 
 def bridge(base: Base, log_density: LogDensity, annealing: float) -> LogDensity:
-    """(1 - annealing) log base + annealing log target."""
+    """Geometric mean of base and target: (1 - annealing) log base + annealing log target."""
     if annealing == 1:
         return log_density
     return lambda x: (1 - annealing) * base.log_prob(x) + annealing * log_density(x)
 
 
-def _normal_draws(event_shape: Sequence[int], like: Tensor) -> Callable[[int, torch.Generator | None], Tensor]:
+def _normal_draws(event_shape: Sequence[int], like: Tensor) -> BaseDraws:
     def draw(num_rows: int, generator: torch.Generator | None) -> Tensor:
         return normal_draws((num_rows, *event_shape), like, generator)
 

@@ -18,9 +18,9 @@ class AISPlan:
     """Step size and diagonal scale for each density of a path, fixed by a pilot.
 
     Attributes:
-        step_sizes: one per density.
-        scales: standard deviations of the pilot's particles ``(*event)``, one per density.
-        acceptance_rates: of the pilot, one per density.
+        step_sizes: tuned step size on every density.
+        scales: standard deviations ``(*event)`` of the pilot's particles on every density.
+        acceptance_rates: mean acceptance of the pilot's last step on every density.
     """
 
     step_sizes: tuple[float, ...]
@@ -39,14 +39,13 @@ def plan_annealing(
 ) -> AISPlan:
     """Tune step sizes and diagonal scales on a pilot whose particles are discarded.
 
-    On each density the scale is the particles' standard deviation and the step size follows the acceptance by
-    Robbins-Monro moves, beginning from the value of the density before.
+    On each density the scale is the particles' standard deviation. The step size starts from the density before and
+    follows the acceptance by Robbins-Monro steps.
 
     Args:
-        path: from a base with exact draws to the target.
-        settings: of the run to come; its pilot's size and kernel are used.
-        generator: source of randomness.
-        num_tuning: least moves on every density.
+        path: densities from a base with exact draws to the target.
+        settings: sizes of the run to come; the size of its pilot, its kernel and its spread of step sizes are used.
+        num_tuning: smallest number of kernel steps on every density.
 
     >>> import pyro.distributions as dist
     >>> from drl_density.partition_function import AISSettings, geometric_path

@@ -1,4 +1,4 @@
-"""What a running estimate of log Z says about itself, for a live line."""
+"""Progress of a running estimate of log Z, for a live line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from drl_density.weights import combine_replicates, log_mean_exp, standard_error
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands.
+    """Progress of a run.
 
     Attributes:
-        stage: what is being done.
-        done: parts of the stage that are done.
-        total: parts of the stage.
-        log_z: log Z of the density reached, nats; None where the stage has no estimate of its own.
-        standard_error: of it.
+        stage: stage of the run, in words.
+        done: number of parts of the stage that are done.
+        total: number of parts of the stage.
+        log_z: log Z of the density reached, nats; ``None`` where the stage has no estimate of its own.
+        standard_error: standard error of ``log_z``, nats.
         ess: effective sample size of the weights, summed over replicates.
 
     >>> str(Progress("annealing", 5, 10, log_z=1.0, standard_error=0.1, ess=40.0))
@@ -34,16 +34,17 @@ class Progress:
     ess: float | None = None
 
     def __str__(self) -> str:
-        if self.log_z is None:
+        if self.log_z is None or self.standard_error is None or self.ess is None:
             return self.stage
         return f"log Z = {self.log_z:.3f} ± {self.standard_error:.3f}, ESS {self.ess:.0f}"
 
 
 Watch = Callable[[Progress], None]
+"""What is called with the progress as a run proceeds."""
 
 
 def weighed(stage: str, done: int, total: int, log_weights: Tensor) -> Progress:
-    """Progress with the estimate of log weights ``(replicate, particle)`` as they stand."""
+    """Progress with the estimate from the current log weights ``(replicate, particle)``."""
     by_replicate = log_mean_exp(log_weights, 1)
     if len(by_replicate) > 1:
         value, error = combine_replicates(by_replicate)

@@ -1,4 +1,4 @@
-"""Annealing whose replicates are counted off one by one: over processes, over interruptions, always to the same bits."""
+"""Annealing replicate by replicate: spread over processes and resumable, always with the same bits."""
 
 from __future__ import annotations
 
@@ -27,22 +27,20 @@ def replicated_annealing(
     folder: str | Path | None = None,
     on_replicate: Callable[[str], None] | None = None,
 ) -> LogPartitionEstimate:
-    """:func:`annealed_importance_sampling` with one generator per replicate, seeded by (seed, replicate).
+    """Annealed importance sampling with one generator per replicate, seeded by the seed and the replicate's number.
 
-    Under ``torchrun`` (a process group is initialised) each process takes every world-size-th replicate and all get the
-    whole estimate. With a folder every finished replicate is saved, and a run that was killed goes on where it stood.
-    Neither changes a bit of the log weights.
+    Under ``torchrun`` each process takes every world-size-th replicate and all of them return the whole estimate. With a
+    folder every finished replicate is saved, and a run that was killed resumes there. Neither changes a bit of the log
+    weights.
 
     Args:
-        path: from :func:`sequence_path` or :func:`geometric_path`.
-        seed: of the run.
-        settings: sizes.
-        folder: where finished replicates are kept; it may hold an earlier, unfinished run with the same settings and seed.
-        on_replicate: told a line "log Z = a +- b, ESS c" after each replicate of this process.
+        path: result of :func:`sequence_path` or :func:`geometric_path`.
+        folder: where finished replicates are kept; it may hold an unfinished run with the same settings and seed.
+        on_replicate: called with a line "log Z = a +- b, ESS c" after each replicate of this process.
 
     Raises:
         RunFolderError: a folder of another run.
-        NumericalError: if every particle of a replicate lost its weight.
+        NumericalError: every particle of a replicate lost its weight.
 
     >>> import pyro.distributions as dist
     >>> from drl_density.partition_function import geometric_path

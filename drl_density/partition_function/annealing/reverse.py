@@ -20,20 +20,19 @@ def reverse_anneal(
     *,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Walk draws of the target back to the base; log weights in the sense of the forward walk.
+    """Log weights of walks from draws of the target back to the base, in the sense of the forward walk.
 
-    With exact draws E[1/w] = 1/Z, so minus the log-mean-exp of minus the weights is a stochastic upper bound of log Z;
-    with draws from elsewhere it is one only as far as they are draws of the target.
+    With exact draws E[1/w] = 1/Z, so minus the log-mean-exp of minus the weights is a stochastic upper bound of log Z.
+    With other draws the bound holds only as far as they are draws of the target.
 
     Args:
-        path: as of the forward walk, whose kernels are reversible.
-        plan: as of the forward walk.
-        settings: as of the forward walk; resampling plays no part here.
-        draws: ``(n, *event)``, taken for draws of the target.
-        generator: source of randomness.
+        path: densities of the forward walk, whose kernels are reversible.
+        plan: step sizes and scales of the forward walk.
+        settings: settings of the forward walk; resampling plays no part here.
+        draws: rows ``(n, *event)``, taken for draws of the target.
 
     Returns:
-        float64 log weights ``(n,)``.
+        Log weights ``(n,)``, float64.
 
     Source: Grosse, Ghahramani and Adams 2015 (bidirectional Monte Carlo).
 
@@ -80,18 +79,17 @@ def annealing_log_likelihood(
     num_chains: int = 8,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Log-likelihood of rows under the annealing sampler itself, which errs low, ``(n,)``, float64.
+    """Log-likelihood of rows under the annealing sampler itself, ``(n,)``, float64; it errs low.
 
-    It is another density than the target: that of an annealed particle, without resampling. The mean over chains of
+    This is another density than the target's: that of an annealed particle without resampling. The mean over walks of
     f(x) / w is unbiased for it, with w the weight of a reverse walk from x.
 
     Args:
-        path: as of the forward walk.
-        plan: as of the forward walk.
-        settings: as of the forward walk; resampling plays no part here.
+        path: densities of the forward walk.
+        plan: step sizes and scales of the forward walk.
+        settings: settings of the forward walk; resampling plays no part here.
         x: rows ``(n, *event)``.
-        num_chains: reverse walks from each row.
-        generator: source of randomness.
+        num_chains: number of reverse walks from each row.
 
     Source: Burda, Grosse and Salakhutdinov 2015 (RAISE).
 

@@ -22,11 +22,11 @@ class AnnealingRun:
     """Raw outcome of :func:`anneal`.
 
     Attributes:
-        log_weights: final log weights ``(replicate, particle)``, float64. With resampling each replicate's past is
-            folded in as a common value.
+        log_weights: final log weights ``(replicate, particle)``, float64. After resampling each particle carries the mean
+            weight of its replicate from before.
         particles: final states ``(replicate, particle, *event)``.
-        log_z_by_density: log-mean-exp so far after each density, ``(density, replicate)``.
-        ess_by_density: weight ESS share before resampling, ``(density, replicate)``.
+        log_z_by_density: log-mean-exp of the weights after each density, ``(density, replicate)``.
+        ess_by_density: effective share of the particles before resampling, ``(density, replicate)``.
         acceptance_rates: mean acceptance on each density.
         kept: draws of each density, resampled by their weights, ``(replicate, density, num_kept, *event)``.
     """
@@ -60,14 +60,15 @@ def anneal(
     generator: torch.Generator | None = None,
     watch: Watch | None = None,
 ) -> AnnealingRun:
-    """Walk weighted particles along the path with everything fixed by ``plan``; ``watch`` is told after every density.
+    """Walk weighted particles along a path with every step size and scale fixed by a plan.
 
     Args:
-        path: from a base with exact draws to the target.
-        plan: of :func:`plan_annealing` on the same path.
-        settings: sizes of the run.
-        generator: source of randomness.
-        watch: told after every density.
+        path: densities from a base with exact draws to the target.
+        plan: result of :func:`plan_annealing` on the same path.
+        watch: called with a :class:`~drl_density.partition_function.Progress` after every density.
+
+    Raises:
+        NumericalError: every particle of a replicate lost its weight.
 
     >>> import pyro.distributions as dist
     >>> from drl_density.partition_function import AISSettings, geometric_path, plan_annealing
@@ -78,7 +79,7 @@ def anneal(
     torch.Size([2, 16])
     """
     runs = [
-        _anneal_rows(path, plan, settings, (count, generator, watch))
+        _Walk(path, plan, settings, generator, watch).run(count)
         for count in chunk_sizes(settings.num_replicates, max(1, settings.max_rows // settings.num_particles))
     ]
     joined = {name: torch.cat([getattr(run, name) for run in runs], axis) for name, axis in _JOINED}
@@ -86,47 +87,58 @@ def anneal(
     return AnnealingRun(**joined, acceptance_rates=rates)
 
 
-def _anneal_rows(
-    path: AnnealingPath, plan: AISPlan, settings: AISSettings, job: tuple[int, torch.Generator | None, Watch | None]
-) -> AnnealingRun:
-    num_replicates, generator, watch = job
-    shape = (num_replicates, settings.num_particles)
-    x = path.draw(num_replicates * settings.num_particles, generator)
-    previous = path.base.log_prob(x).double().cpu()
-    weights = torch.zeros(shape, dtype=torch.float64)
-    log_z, ess, rates, kept = [], [], [], []
-    for index, log_density in enumerate(path.log_densities):
-        kernel = settings.kernel.with_scale(plan.scales[index])
-        state = kernel.init(x, log_density)
-        weights = weights + (state.log_density.double().cpu() - previous).reshape(shape)
-        log_z.append(log_mean_exp(weights, dim=1))
-        ess.append(torch.stack([weight_ess(row) for row in weights]) / settings.num_particles)
-        if not bool(torch.isfinite(log_z[-1]).all()):
-            raise NumericalError(f"every particle lost its weight at density {index} of the path")
-        if watch is not None:
-            watch(weighed("annealing", index + 1, len(path.log_densities), weights))
-        is_last = index == len(path.log_densities) - 1
-        if settings.resample_below is not None and not is_last:
-            chosen, weights = resample_poor(weights, ess[-1] < settings.resample_below, generator=generator)
-            state = ChainState(*(part[chosen] for part in state))
-        state, acceptance, _ = take_steps(
-            kernel,
-            state,
-            log_density,
-            num_steps=settings.num_transitions,
-            step_size=plan.step_sizes[index],
-            spread=settings.step_spread,
-            generator=generator,
+@dataclass(frozen=True)
+class _Walk:
+    """One walk of some replicates along a path."""
+
+    path: AnnealingPath
+    plan: AISPlan
+    settings: AISSettings
+    generator: torch.Generator | None
+    watch: Watch | None
+
+    def run(self, num_replicates: int) -> AnnealingRun:
+        """Walk ``num_replicates`` replicates over all densities."""
+        path, plan, settings, generator = self.path, self.plan, self.settings, self.generator
+        shape = (num_replicates, settings.num_particles)
+        x = path.draw(num_replicates * settings.num_particles, generator)
+        previous = path.base.log_prob(x).double().cpu()
+        weights = torch.zeros(shape, dtype=torch.float64)
+        log_z, ess, rates, kept = [], [], [], []
+        for index, log_density in enumerate(path.log_densities):
+            kernel = settings.kernel.with_scale(plan.scales[index])
+            state = kernel.init(x, log_density)
+            weights = weights + (state.log_density.double().cpu() - previous).reshape(shape)
+            log_z.append(log_mean_exp(weights, dim=1))
+            ess.append(torch.stack([weight_ess(row) for row in weights]) / settings.num_particles)
+            if not bool(torch.isfinite(log_z[-1]).all()):
+                raise NumericalError(f"every particle lost its weight at density {index} of the path")
+            if self.watch is not None:
+                self.watch(weighed("annealing", index + 1, len(path.log_densities), weights))
+            is_last = index == len(path.log_densities) - 1
+            if settings.resample_below is not None and not is_last:
+                chosen, weights = resample_poor(weights, ess[-1] < settings.resample_below, generator=generator)
+                state = ChainState(*(part[chosen] for part in state))
+            state, acceptance, _ = take_steps(
+                kernel,
+                state,
+                log_density,
+                num_steps=settings.num_transitions,
+                step_size=plan.step_sizes[index],
+                spread=settings.step_spread,
+                generator=generator,
+            )
+            rates.append(float(acceptance.mean()))
+            x, previous = state.position, state.log_density.double().cpu()
+            kept.append(_keep(x.reshape(shape + x.shape[1:]), weights, settings.num_kept, generator))
+        particles = x.reshape(shape + x.shape[1:])
+        return AnnealingRun(
+            weights, particles, torch.stack(log_z), torch.stack(ess), tuple(rates), torch.stack(kept, 1)
         )
-        rates.append(float(acceptance.mean()))
-        x, previous = state.position, state.log_density.double().cpu()
-        kept.append(_keep(x.reshape(shape + x.shape[1:]), weights, settings.num_kept, generator))
-    particles = x.reshape(shape + x.shape[1:])
-    return AnnealingRun(weights, particles, torch.stack(log_z), torch.stack(ess), tuple(rates), torch.stack(kept, 1))
 
 
 def _keep(particles: Tensor, weights: Tensor, count: int, generator: torch.Generator | None) -> Tensor:
-    """``count`` particles of each replicate by their weights, ``(replicate, count, *event)``."""
+    """Particles of each replicate, drawn by their weights, ``(replicate, count, *event)``."""
     if not count:
         return particles[:, :0]
     chosen = [resample(row, count, generator=generator) for row in weights]

@@ -9,18 +9,18 @@ from drl_density.mcmc import MALA, Kernel, RobbinsMonro
 
 @dataclass(frozen=True)
 class AISSettings:
-    """How an annealing run is carried out.
+    """Sizes and rules of an annealing run.
 
     Attributes:
         num_particles: particles per replicate.
-        num_replicates: independent replicates; their spread gives the standard error.
+        num_replicates: independent replicates, whose spread gives the standard error.
         num_transitions: kernel steps on every density of the path.
         num_pilot_particles: particles of the discarded pilot.
-        kernel: an adjusted kernel.
-        resample_below: resample a replicate when its weight ESS falls below this share, None for plain AIS.
-        max_rows: rows evaluated at once.
-        step_spread: at each transition every particle's step size is divided by a draw, log-uniform between 1 and this,
-            for targets whose scale differs from place to place; 1 for none.
+        kernel: adjusted kernel of every step.
+        resample_below: effective share of the particles below which a replicate is resampled, ``None`` for plain AIS.
+        max_rows: largest number of rows evaluated at once.
+        step_spread: each particle's step size is divided by a log-uniform draw between 1 and this at every step, for
+            targets whose scale differs from place to place; 1 for none.
         num_kept: draws of every density that each replicate keeps.
 
     Raises:

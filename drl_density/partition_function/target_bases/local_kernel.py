@@ -17,19 +17,19 @@ from drl_density.partition_function.target_bases.scale_base import ScaleRegressi
 
 @dataclass(frozen=True)
 class LocalMALA:
-    r"""MALA with the covariance of a component of the base near the particle, then a proposal from the base itself.
+    r"""MALA with the local covariance of a base, followed or preceded by a proposal from the base itself.
 
-    With responsibilities r(k | x) of the base's components, the move leaves p(x) r(k | x) invariant: k is drawn from
-    r(. | x), a leapfrog step preconditioned by component k's covariance is accepted with the ratio of p(x) r(k | x), and
-    k is forgotten. Where the base is a scale regression the leapfrog step is taken in its coordinates instead, with the
-    log volume of the map added to log p. The other proposal y comes from the base b and is accepted with probability
-    min(1, p(y) b(x) / (p(x) b(y))). Both are reversible in p, whatever the base; a fair coin for each particle says which
-    comes first, so that the step is reversible too, as path weights in both directions need it.
+    With responsibilities r(k | x) of the base's components, the local move leaves p(x) r(k | x) invariant. It draws k from
+    r(. | x), takes a leapfrog step preconditioned by component k's covariance, accepts it with the ratio of p(x) r(k | x),
+    and forgets k. Where the base is a scale regression, the leapfrog step is taken in the regression's coordinates instead,
+    with the log volume of the map added to log p. The other move proposes y from the base b and accepts it with
+    probability min(1, p(y) b(x) / (p(x) b(y))). Both moves are reversible in p, whatever the base. A fair coin for each
+    particle decides which comes first, so that the whole step is reversible too, as path weights in both directions need.
 
     Attributes:
-        base: fitted base; without a mixture or a scale regression in it the first move is plain MALA with ``scale``.
+        base: fitted base; without a mixture or a scale regression in it the local move is plain MALA with ``scale``.
         scale: diagonal preconditioner of plain MALA.
-        has_jumps: False for the first move alone.
+        has_jumps: whether the base also makes proposals.
 
     Source: Gibbs sampling of an auxiliary index; independence Metropolis-Hastings (Tierney 1994).
     """
@@ -52,7 +52,7 @@ class LocalMALA:
     def step(
         self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
     ) -> tuple[ChainState, StepInfo]:
-        """Both moves in random order; the information is that of the local one."""
+        """Make both moves in random order; the information is that of the local one."""
         if not self.has_jumps:
             return self._local(state, log_density, step_size, generator)
         jumps_first = torch.rand(len(state.position), generator=generator, device=state.position.device) < 0.5
@@ -74,7 +74,7 @@ class LocalMALA:
     def _jump(
         self, state: ChainState, is_tried: Tensor, log_density: LogDensity, generator: torch.Generator | None
     ) -> ChainState:
-        """For the particles marked; the gradient is evaluated for the proposals that were accepted only."""
+        """Propose from the base for the marked particles; only accepted proposals need a gradient."""
         (tried,) = is_tried.nonzero(as_tuple=True)
         if not len(tried):
             return state

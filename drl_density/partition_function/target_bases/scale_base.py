@@ -1,27 +1,31 @@
-"""A base for targets whose spread is steered by one of their coordinates, as in a funnel or a hierarchical model."""
+"""A base for targets in which one coordinate sets the scale of the others, as in a funnel or a hierarchical model."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from drl_density.partition_function.annealing.path import ExactBase
 
 LOG_TWO_PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
 class ScaleRegression:
-    r"""x_j = a_j + b_j z + \exp((c_j + e_j z) / 2) v_j for all coordinates j but the driver z = x_i, with v ~ N(0, R).
+    r"""Regression of location and scale of all coordinates on one of them, the driver.
+
+    :math:`x_j = a_j + b_j z + \exp((c_j + e_j z) / 2)\, v_j` for all coordinates j but the driver z = x_i, with
+    v ~ N(0, R).
 
     Attributes:
-        driver: the index i.
-        location: a and b, ``(2, d - 1)``.
-        log_variance: c and e, ``(2, d - 1)``.
+        driver: index i of the driver.
+        location: coefficients a and b, ``(2, d - 1)``.
+        log_variance: coefficients c and e, ``(2, d - 1)``.
         factor: Cholesky factor of R, ``(d - 1, d - 1)``.
-        center: of the driver, and its standard deviation.
+        center: mean and standard deviation of the driver.
 
     Source: Harvey 1976 (regression with multiplicative heteroscedasticity).
     """
@@ -34,8 +38,13 @@ class ScaleRegression:
 
     @classmethod
     def fit(cls, rows: Tensor, *, num_rounds: int = 4) -> ScaleRegression:
-        """By maximum likelihood on rows ``(n, d)``, float64; the driver is the coordinate whose value tells most about the
-        size of the others' residuals.
+        """Fit by maximum likelihood to rows ``(n, d)``, float64.
+
+        The driver is the coordinate that explains most of the size of the others' residuals.
+
+        Args:
+            rows: rows ``(n, d)`` of at least two coordinates.
+            num_rounds: alternations between location and scale.
         """
         driver = _strongest_driver(rows)
         z, rest = _split(rows, driver)
@@ -46,7 +55,8 @@ class ScaleRegression:
             weights = torch.exp(-design @ log_variance)
             location = _weighted_solve(design, weights, weights * rest)
             squared = (rest - design @ location).square()
-            for _ in range(12):  # the larger of Fisher's and the observed information, so that no step goes too far
+            # Scoring steps with the larger of Fisher's and the observed information, so that no step goes too far.
+            for _ in range(12):
                 ratio = squared * torch.exp(-design @ log_variance)
                 log_variance = log_variance + _weighted_solve(design, ratio.clamp_min(1), ratio - 1)
         noise = (rest - design @ location) * torch.exp(-0.5 * design @ log_variance)
@@ -61,19 +71,19 @@ class ScaleRegression:
         return torch.cat([((z - self.center[0]) / self.center[1])[:, None], whitened], 1)
 
     def from_unit(self, unit: Tensor) -> Tensor:
-        """Back again."""
+        """The points ``(n, d)`` with these unit coordinates; the inverse of :meth:`to_unit`."""
         z = self.center[0] + self.center[1] * unit[:, 0]
         rest = self._mean(z) + torch.exp(0.5 * self._log_variance(z)) * (unit[:, 1:] @ self.factor.T)
         return torch.cat([rest[:, : self.driver], z[:, None], rest[:, self.driver :]], 1)
 
     def log_volume(self, unit: Tensor) -> Tensor:
-        """log of the Jacobian's determinant of :meth:`from_unit`, ``(n,)``."""
+        """Logarithm of the Jacobian determinant of :meth:`from_unit`, ``(n,)``."""
         z = self.center[0] + self.center[1] * unit[:, 0]
         fixed = math.log(self.center[1]) + float(self.factor.diagonal().log().sum())
         return 0.5 * self._log_variance(z).sum(1) + fixed
 
     def pull_back(self, unit: Tensor, gradient: Tensor) -> Tensor:
-        """Gradient in unit coordinates of f(x) + log volume, from that of f in x, ``(n, d)``."""
+        """Gradient of f(x) + log volume in unit coordinates ``(n, d)``, from the gradient of f in x."""
         along, rest = _split(gradient, self.driver)
         z = self.center[0] + self.center[1] * unit[:, 0]
         spread = torch.exp(0.5 * self._log_variance(z))
@@ -82,12 +92,12 @@ class ScaleRegression:
         return torch.cat([self.center[1] * along[:, None], (rest * spread) @ self.factor], 1)
 
     def to(self, like: Tensor) -> ScaleRegression:
-        """In the dtype and on the device of ``like``."""
-        tensors = [values.to(like) for values in (self.location, self.log_variance, self.factor)]
-        return ScaleRegression(self.driver, *tensors, self.center)
+        """The same regression in the dtype and on the device of ``like``."""
+        location, log_variance, factor = (values.to(like) for values in (self.location, self.log_variance, self.factor))
+        return ScaleRegression(self.driver, location, log_variance, factor, self.center)
 
     def in_units(self, center: Tensor, unit: Tensor) -> ScaleRegression:
-        """The regression of center + unit * x where this one is that of x."""
+        """The regression of ``center + unit * x``, where this one is the regression of x."""
         (shift, others), (size, sizes) = _parts(center, self.driver), _parts(unit, self.driver)
         slope = self.location[1] * sizes / size
         rate = self.log_variance[1] / size
@@ -97,7 +107,7 @@ class ScaleRegression:
         return ScaleRegression(self.driver, location, log_variance, self.factor, moved)
 
     def widened(self, widening: float) -> ScaleRegression:
-        """With every residual's standard deviation times ``widening``."""
+        """The same regression with every residual's standard deviation multiplied by ``widening``."""
         return ScaleRegression(self.driver, self.location, self.log_variance, widening * self.factor, self.center)
 
     def _mean(self, z: Tensor) -> Tensor:
@@ -111,16 +121,16 @@ class ScaleBase:
     """A scale regression whose driver follows a mixture of normals.
 
     Args:
-        chart: the regression.
-        driver: distribution of the driver alone, with ``log_prob`` of ``(n, 1)`` and ``draw``.
+        chart: regression of all coordinates on the driver.
+        driver: distribution of the driver alone, over rows ``(n, 1)``.
     """
 
-    def __init__(self, chart: ScaleRegression, driver: Any) -> None:
+    def __init__(self, chart: ScaleRegression, driver: ExactBase) -> None:
         self.chart, self.driver = chart, driver
         self.event_shape = torch.Size((1 + chart.location.shape[1],))
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log density of rows ``(n, d)``, ``(n,)``."""
+        """Log density of rows ``(n, d)``, ``(n,)``."""
         unit = self.chart.to_unit(x)
         normal = -0.5 * (unit[:, 1:].square() + LOG_TWO_PI).sum(1)
         driver = self.driver.log_prob(x[:, self.chart.driver, None])
@@ -144,18 +154,22 @@ def _parts(values: Tensor, driver: int) -> tuple[Tensor, Tensor]:
 
 
 def _weighted_solve(design: Tensor, weights: Tensor, values: Tensor) -> Tensor:
-    """Columns s_j of sum_n w_nj d_n d_n^T s_j = sum_n d_n v_nj."""
+    """Solutions s_j of sum_n w_nj d_n d_n^T s_j = sum_n d_n v_nj, as columns."""
     gram = torch.einsum("na,nj,nb->jab", design, weights, design)
     return torch.linalg.solve(gram, (values.T @ design)[..., None])[..., 0].T
 
 
 def _first_log_variance(design: Tensor, residuals: Tensor) -> Tensor:
-    """Least squares on log squared residuals, whose mean lies 1.27 below the log variance for normal ones."""
+    """Least squares on log squared residuals.
+
+    For normal residuals their mean lies below the log variance by log 2 + Euler's constant = 1.2704 (Harvey 1976).
+    """
     values = residuals.square().clamp_min(torch.finfo(residuals.dtype).tiny).log() + 1.2704
     return torch.linalg.lstsq(design, values).solution
 
 
 def _strongest_driver(rows: Tensor) -> int:
+    """Index of the coordinate with the largest effect on the log variances of the others."""
     strength = []
     for driver in range(rows.shape[1]):
         z, rest = _split(rows, driver)

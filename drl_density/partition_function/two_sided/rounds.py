@@ -19,6 +19,7 @@ from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.bridge import bennett_by_replicates
 from drl_density.partition_function.target_bases.fitted_base import DefendedBase, GivenBase, fit_base
 from drl_density.partition_function.target_bases.local_kernel import LocalMALA
+from drl_density.partition_function.targets import WideBase
 from drl_density.partition_function.two_sided.settings import SandwichSettings
 from drl_density.partition_function.two_sided.walks import Rounds, Route
 from drl_density.weights import Estimate
@@ -96,7 +97,7 @@ def is_settled(estimates: list[Estimate]) -> bool:
     return len(last) == 3 and max(gaps) < SETTLED
 
 
-def flat_base(base: Base) -> GivenBase:
+def flat_base(base: WideBase) -> GivenBase:
     """A base over flattened points ``(n, d)`` in place of its own event shape."""
     shape = base.event_shape
     draw = base_draws(base)

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from drl_density.model import EnergySequence
-from drl_density.partition_function.annealing.path import Base
-from drl_density.partition_function.targets import Target, log_density_over_reals
+from drl_density.partition_function.targets import Target, WideBase, log_density_over_reals
 from drl_density.partition_function.two_sided.record import Sandwich, assemble, warn_if_unusable
 from drl_density.partition_function.two_sided.rounds import fit_rounds, flat_base, place_route
 from drl_density.partition_function.two_sided.sequence import sequence_sandwich
@@ -23,7 +22,7 @@ TARGET_STEP_SPREAD = 10.0
 def sandwich(
     target: Target | EnergySequence,
     *,
-    base: Base | None = None,
+    base: WideBase | None = None,
     data: Tensor | None = None,
     seed: int | None = None,
     settings: SandwichSettings | None = None,

@@ -1,4 +1,4 @@
-"""Annealed importance sampling against closed forms."""
+"""Annealing runs against closed forms, and their cost."""
 
 import dataclasses
 import math
@@ -7,27 +7,13 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-import drl_density as drl
-from drl_density import AISSettings, NoiseSchedule, annealed_importance_sampling, geometric_path, sequence_path
+from drl_density import AISSettings, geometric_path, sequence_path
 from drl_density.errors import NumericalError
-from drl_density.mcmc import MALA, ULA
+from drl_density.mcmc import MALA
 from drl_density.partition_function import anneal, plan_annealing
-from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
+from drl_density.testing import assert_z, seeded_generator
 from drl_density.weights import combine_replicates, log_mean_exp
-
-SYSTEM = GaussianMixtureSequence.example(dim=3, schedule=NoiseSchedule.log_spaced(6))
-SMALL = AISSettings(num_particles=64, num_replicates=40, num_pilot_particles=128)
-
-
-@pytest.mark.parametrize("resample_below", [None, 0.5], ids=["plain", "resampled"])
-def test_recovers_the_offset(resample_below):
-    settings = dataclasses.replace(SMALL, resample_below=resample_below)
-    estimate = annealed_importance_sampling(
-        sequence_path(SYSTEM.model), settings=settings, generator=seeded_generator(1)
-    )
-    assert_z(estimate.log_z, SYSTEM.log_z(0), estimate.standard_error)
-    assert estimate.bias == "lower"
-    assert estimate.verdict in ("reliable", "doubtful")
+from tests.partition_function.known_answers import SMALL, SYSTEM
 
 
 def test_every_level_on_the_way_is_estimated():
@@ -117,11 +103,6 @@ def test_adapting_on_the_weighted_particles_biases_log_z(is_adapted):
     assert abs(z) > 8 if is_adapted else abs(z) < 4.5
 
 
-def test_unadjusted_kernels_are_refused():
-    with pytest.raises(ValueError, match="adjusted kernel"):
-        AISSettings(kernel=ULA())
-
-
 def test_lost_weights_are_an_error():
     base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
     path = geometric_path(base, lambda x: torch.full(x.shape[:1], -math.inf) + 0 * x.sum(-1), num_bridges=1)
@@ -152,33 +133,3 @@ def test_cost_is_linear_and_memory_is_bounded():
     assert more == 3 * base
     assert longer == 3 * base
     assert largest <= 256
-
-
-def test_a_kernel_that_never_accepts_is_not_reliable():
-    """A target with spikes far narrower than any step: the particles stand still and the verdict says so."""
-    from drl_density.partition_function import SandwichSettings, sandwich
-
-    target = drl.EnergyDistribution.from_log_density(
-        lambda x: 60 * torch.cos(3e4 * x).sum(-1) - (x**2).sum(-1), event_shape=(2,)
-    )
-    settings = SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=5, most_rounds=4)
-    base = dist.Normal(torch.zeros(2), 1.0).to_event(1)
-    with pytest.warns(drl.errors.UnreliableEstimateWarning, match="hardly accepts"):
-        result = sandwich(target, base=base, seed=0, settings=settings)
-    assert result.verdict == "unreliable"
-    assert result.lower <= result.bracket[0]
-    assert result.upper >= result.bracket[1]
-
-
-def test_a_watched_run_tells_how_it_stands_and_has_the_same_bits():
-    path, told = sequence_path(SYSTEM.model), []
-    settings = AISSettings(num_particles=16, num_replicates=4, num_pilot_particles=32)
-    plan = plan_annealing(path, settings, generator=seeded_generator(7))
-    run = anneal(path, plan, settings, generator=seeded_generator(8), watch=told.append)
-    alone = anneal(path, plan, settings, generator=seeded_generator(8))
-    assert torch.equal(run.log_weights, alone.log_weights)
-    assert [progress.done for progress in told] == list(range(1, len(path.log_densities) + 1))
-    for progress, log_z in zip(told, run.log_z_by_density, strict=True):
-        assert (progress.log_z, progress.standard_error) == combine_replicates(log_z)
-        assert 4 <= progress.ess <= 64
-    assert str(told[-1]).startswith(f"log Z = {told[-1].log_z:.3f} ± ")

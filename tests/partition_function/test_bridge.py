@@ -1,12 +1,44 @@
-"""The 95 % interval of Bennett's ratio: independent paths, and paths that share their replicate's luck."""
+"""Bennett's ratio against closed forms, its interval, and what counts as a shift."""
+
+import math
 
 import pytest
 import torch
-from drl_density.partition_function.sequence_sandwich import _interval
 from scipy import stats
 
-from drl_density.errors import Verdict
+from drl_density.errors import NumericalError
+from drl_density.partition_function import (
+    bennett,
+)
 from drl_density.partition_function.bridge import ReplicatedBridge, bennett_by_replicates, bennett_shift, excess
+from drl_density.testing import assert_z
+from drl_density.weights import Estimate
+from tests.partition_function.known_answers import normal_weights
+
+
+def test_bennett_is_calibrated():
+    z = []
+    for seed in range(40):
+        forward, reverse = normal_weights(3.7, 1.5, 500, seed)
+        estimate = bennett(forward, reverse)
+        z.append((estimate.log_z - 3.7) / estimate.standard_error)
+    z = torch.tensor(z)
+    assert_z(float(z.mean()), 0.0, 1 / math.sqrt(len(z)))
+    assert 0.6 < float(z.std()) < 1.5
+
+
+def test_bennett_with_unequal_counts_and_swapped_arrays():
+    forward, reverse = normal_weights(1.0, 1.0, 4000, 0)
+    estimate = bennett(forward, reverse[:700])
+    assert_z(estimate.log_z, 1.0, estimate.standard_error)
+    with pytest.raises(NumericalError, match="swapped"):
+        bennett(reverse, forward)
+
+
+def test_bennett_refuses_lost_weights():
+    with pytest.raises(NumericalError, match="finite log weights"):
+        bennett(torch.full((5,), -math.inf), torch.zeros(5))
+
 
 NUM_RUNS = 200
 
@@ -35,9 +67,9 @@ def test_quantile_is_that_of_the_error_in_use():
 
 
 def test_a_gap_counts_only_beyond_what_both_errors_explain():
-    assert excess((1.0, 0.3), (1.9, 0.4)) == 0.0  # 0.9 apart with an error of 0.5
-    assert excess((1.0, 0.3), (3.0, 0.4)) == pytest.approx((2.0**2 - 0.5**2) ** 0.5)
-    assert excess((3.0, 0.3), (1.0, 0.4)) == pytest.approx((2.0**2 - 0.5**2) ** 0.5)
+    assert excess(Estimate(1.0, 0.3), Estimate(1.9, 0.4)) == 0.0  # 0.9 apart with an error of 0.5
+    assert excess(Estimate(1.0, 0.3), Estimate(3.0, 0.4)) == pytest.approx((2.0**2 - 0.5**2) ** 0.5)
+    assert excess(Estimate(3.0, 0.3), Estimate(1.0, 0.4)) == pytest.approx((2.0**2 - 0.5**2) ** 0.5)
 
 
 def test_a_shift_counts_only_beyond_its_error():
@@ -55,18 +87,3 @@ def test_a_shift_counts_only_beyond_its_error():
 
     assert sum(shift > 0 for shift in shifts(0.0)) <= stats.binom.ppf(1 - 1e-4, 100, 0.12)
     assert all(0.2 < shift < 1.0 for shift in shifts(1.0))
-
-
-@pytest.mark.parametrize(
-    ("verdict", "starts_differ", "expected"),
-    [
-        ("reliable", False, (-0.1, 0.1)),
-        ("doubtful", False, (-0.1, 0.1)),
-        ("doubtful", True, (-0.5, 0.1)),
-        ("unreliable", False, (-2.0, 3.0)),
-        ("unknown", True, (-float("inf"), float("inf"))),
-    ],
-)
-def test_an_interval_holds_what_is_in_doubt(verdict, starts_differ, expected):
-    points, bracket = [(0.0, 0.1), (-0.3, 0.2)], (-2.0, 3.0)
-    assert _interval(points, bracket, Verdict(verdict), starts_differ=starts_differ) == expected

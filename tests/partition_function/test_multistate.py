@@ -1,0 +1,43 @@
+"""The multistate ratio and thermodynamic integration against closed forms."""
+
+import pytest
+import torch
+
+from drl_density.partition_function import (
+    bennett,
+    multistate_bennett,
+    thermodynamic_integration,
+)
+
+
+def test_multistate_bennett_and_thermodynamic_integration_on_gaussians():
+    """Ten Gaussians of growing width: log Z ratios are log of the width ratios."""
+    widths = torch.logspace(0, 0.5, 10, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.full((10,), 400)
+    x = torch.cat([width * torch.randn(400, generator=generator, dtype=torch.float64) for width in widths])
+    values = -0.5 * (x[None] / widths[:, None]) ** 2
+    result = multistate_bennett(values, counts)
+    truth = (widths / widths[0]).log()
+    z = (result.log_z - truth)[1:] / result.standard_error[1:]
+    assert float(z.abs().max()) < 4.5
+    torch.testing.assert_close(result.overlap.sum(1), torch.ones(10, dtype=torch.float64), rtol=0, atol=1e-6)
+    assert (
+        abs(thermodynamic_integration(values, counts) - float(truth[-1])) < 6 * float(result.standard_error[-1]) + 1e-2
+    )
+
+
+def test_multistate_counts_must_fit():
+    with pytest.raises(ValueError, match="counts"):
+        multistate_bennett(torch.zeros(2, 5), torch.tensor([2, 2]))
+
+
+def test_multistate_agrees_with_bennett_on_two_states():
+    generator = torch.Generator().manual_seed(1)
+    first, second = torch.randn(300, generator=generator).double(), 1.5 * torch.randn(300, generator=generator).double()
+    x = torch.cat([first, second])
+    values = torch.stack([-0.5 * x**2, -0.5 * (x / 1.5) ** 2])
+    pair = bennett((values[1] - values[0])[:300], (values[1] - values[0])[300:])
+    result = multistate_bennett(values, torch.tensor([300, 300]))
+    assert float(result.log_z[1]) == pytest.approx(pair.log_z, abs=1e-6)
+    assert float(result.standard_error[1]) == pytest.approx(pair.standard_error, rel=0.05)

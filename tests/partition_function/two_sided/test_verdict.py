@@ -1,0 +1,102 @@
+"""Every check of the verdict rings alone, and nothing excuses a disagreement."""
+
+import dataclasses
+import math
+
+import pytest
+
+from drl_density.errors import Verdict
+from drl_density.partition_function.bridge import ReplicatedBridge
+from drl_density.partition_function.two_sided.estimates import Estimator
+from drl_density.partition_function.two_sided.evidence import Evidence
+from drl_density.partition_function.two_sided.margins import Point
+from drl_density.partition_function.two_sided.verdict import verdict
+from drl_density.weights import Estimate
+
+POINT = Point(ReplicatedBridge(2.0, 0.02, 0.02, overlap=0.9, num_replicates=8))
+ESTIMATES = {
+    Estimator.ANNEALING: Estimate(2.0, 0.02),
+    Estimator.LOWER: Estimate(1.9, 0.02),
+    Estimator.UPPER_NOISE: Estimate(2.1, 0.02),
+    Estimator.MULTISTATE: Estimate(2.0, 0.02),
+}
+FAULTLESS = Evidence(
+    estimates=ESTIMATES,
+    point=POINT,
+    annealing_verdict=Verdict.RELIABLE,
+    num_paths=800,
+    median_log_weight=1.9,
+    least_acceptance=0.5,
+)
+
+
+def with_estimate(estimator, log_z, error=0.02):
+    return {"estimates": ESTIMATES | {estimator: Estimate(log_z, error)}}
+
+
+def with_bridge(**changes):
+    return {"point": Point(dataclasses.replace(POINT.bridge, **changes))}
+
+
+@pytest.mark.parametrize(
+    "drift", [0.0, 0.3], ids=["settled", "drifting"]
+)  # what log Z moved by excuses no disagreement
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"is_settled": False}, "still moves from one fitted base"),
+        ({"least_acceptance": 0.01}, "hardly accepts"),
+        ({"median_log_weight": -4.0}, "half of the forward paths"),
+        (with_estimate(Estimator.ANNEALING, 1.7), "annealing and Bennett's ratio differ"),
+        (with_estimate(Estimator.MULTISTATE, 1.8), "mix slowly"),
+        (with_estimate(Estimator.BENNETT_EARLY, 1.8), "mixed a quarter as long"),
+        (with_estimate(Estimator.LOWER, 2.4), "lower bound lies above"),
+        (with_bridge(asymptotic_error=0.6), "the standard error is"),
+    ],
+)
+def test_an_unreliable_sandwich_names_its_reason_alone(changes, words, drift):
+    evidence = dataclasses.replace(FAULTLESS, **changes)
+    evidence = dataclasses.replace(evidence, point=Point(evidence.point.bridge, drift))
+    found = verdict(evidence)
+    assert found.verdict is Verdict.UNRELIABLE
+    reasons, _ = found.advice.split(": use more particles, more transitions")
+    assert words in reasons
+    assert "; " not in reasons
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"point": Point(POINT.bridge, drift=0.06)}, "may move on"),
+        ({"annealing_verdict": Verdict.UNRELIABLE}, "standard error"),
+        (with_bridge(asymptotic_error=0.2), "standard error 0.2"),
+        ({**with_bridge(overlap=0.04), "num_paths": 5000}, "overlap 0.04"),
+        (with_estimate(Estimator.MULTISTATE, 2.0, 0.3), "too weak a check"),
+    ],
+)
+def test_a_doubtful_sandwich_names_its_reason(changes, words):
+    found = verdict(dataclasses.replace(FAULTLESS, **changes))
+    assert found.verdict is Verdict.DOUBTFUL
+    assert words in found.advice
+
+
+@pytest.mark.parametrize("overlap", [0.005, 0.05, math.nan], ids=["share", "paths", "not a number"])
+def test_paths_that_hardly_overlap_leave_log_z_unknown(overlap):
+    """At 0.05 of 800 paths only 40 are shared."""
+    found = verdict(dataclasses.replace(FAULTLESS, **with_bridge(overlap=overlap)))
+    assert found.verdict is Verdict.UNKNOWN
+    assert "hardly overlap" in found.advice
+
+
+def test_a_faultless_sandwich_is_reliable():
+    assert verdict(FAULTLESS).verdict is Verdict.RELIABLE
+    assert "annealing, both path directions agree" in verdict(FAULTLESS).advice
+
+
+@pytest.mark.parametrize(("bound", "expected"), [(1.8, "doubtful"), (2.08, "reliable"), (2.4, "unknown")])
+def test_starts_are_compared_by_the_bound_as_well(bound, expected):
+    from_data = {Estimator.BENNETT_DATA: Estimate(1.97, 0.02), Estimator.UPPER_DATA: Estimate(bound, 0.02)}
+    evidence = dataclasses.replace(FAULTLESS, estimates=ESTIMATES | from_data)
+    assert verdict(evidence).verdict == expected
+    assert [gap.agreement.holds for gap in evidence.start_gaps] == [True, expected == "reliable"]
+    assert evidence.start_gaps[1].above == pytest.approx(bound - 2.1)
