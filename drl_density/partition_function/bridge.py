@@ -66,7 +66,6 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
             f"mean log weight {float(kept.mean()):.4g} forward lies above {float(reverse.mean()):.4g} reverse, which no "
             "pair of proposal and target allows: are the arrays swapped, or the reverse draws not from the target?"
         )
-    from scipy.optimize import brentq  # imported where it is used: scipy.optimize loads slowly
 
     shift = math.log(len(reverse) / len(forward))
 
