@@ -8,7 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from drl_density.bases import NoisedGaussianMixture, QuadraticBase
+from drl_density.bases import Base, NoisedGaussianMixture, Tail
 from drl_density.devices import whole_float32
 from drl_density.distributions import ChainSampler, EnergyDistribution, RecoveryDistribution, SamplerPolicy
 from drl_density.execution import ExecutedModule
@@ -109,7 +109,7 @@ class EnergySequence(ExecutedModule):
         network: nn.Module,
         event_shape: tuple[int, ...],
         *,
-        base: NoisedGaussianMixture | QuadraticBase | None = None,
+        base: Base | None = None,
         has_base: bool = True,
         is_integrable: bool | None = None,
         initializer: nn.Module | None = None,
@@ -125,7 +125,9 @@ class EnergySequence(ExecutedModule):
         self.base = base if has_base else None
         self.constants = LogNormalizers(generator=generator)
         if is_integrable is None:
-            is_integrable = contract.has_bounded_growth(network) if has_base else contract.is_integrable(network)
+            is_integrable = contract.is_integrable(network)
+            if self.base is not None:
+                is_integrable = self.base.tail is Tail.QUADRATIC and contract.has_bounded_growth(network)
         self.is_integrable = is_integrable
         if dtype is not None:
             self.to(dtype)

@@ -1,8 +1,23 @@
-"""Normalised densities for an energy sequence to lean on, each with its noised form or the statement that it has none."""
+"""Normalised densities for an energy sequence to lean on, with or without noised forms in closed form."""
 
+from drl_density.bases.contract import Base, Conditional, Tail
+from drl_density.bases.factor_analysers import FactorAnalysers
+from drl_density.bases.factor_conditional import FactorConditional
 from drl_density.bases.gaussian_mixture import NoisedGaussianMixture
 from drl_density.bases.mixture_conditional import MixtureConditional
-from drl_density.bases.quadratic_base import QuadraticBase
+from drl_density.bases.quadratic import QuadraticBase
+from drl_density.bases.state import base_from_state
 from drl_density.bases.tilted import Tilted
 
-__all__ = ["MixtureConditional", "NoisedGaussianMixture", "QuadraticBase", "Tilted"]
+__all__ = [
+    "Base",
+    "Conditional",
+    "FactorAnalysers",
+    "FactorConditional",
+    "MixtureConditional",
+    "NoisedGaussianMixture",
+    "QuadraticBase",
+    "Tail",
+    "Tilted",
+    "base_from_state",
+]

@@ -1,32 +1,36 @@
-"""A Gaussian mixture seen through the noise: the fixed part of an energy, exact at every level."""
+"""Gaussian mixtures, exact at every noise level."""
 
 from __future__ import annotations
 
+import copy
 import math
+from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from drl_density.bases.contract import Base, Tail, signal_and_noise
+from drl_density.bases.mixture_conditional import MixtureConditional
+from drl_density.devices import generator_device, normal_draws
 from drl_density.networks.distinct_levels import by_row, distinct_levels
 
 
-class NoisedGaussianMixture(nn.Module):
-    r"""log density of a Gaussian mixture after the noise of any level, normalised at every one.
+class NoisedGaussianMixture(Base):
+    r"""A Gaussian mixture and its exact density under the noise of any level.
 
-    .. math:: \log \sum_k w_k\, \mathcal{N}(x;\ \alpha \mu_k,\ \alpha^2 C_k + \sigma^2 I)
+    .. math:: p_\lambda(x) = \sum_k w_k\, \mathcal{N}(x;\ \alpha \mu_k,\ \alpha^2 C_k + \sigma^2 I)
 
-    Each component is kept by the axes and variances of its covariance, so that every level's covariance is diagonal in
-    the same axes and nothing is factorised again; components of independent columns have no axes to keep or to multiply
-    by. It has no trainable parameter and satisfies the networks' contract: a call maps ``x`` ``(batch, *event)`` and
-    log-SNR ``()`` or ``(batch,)`` to ``(batch,)``.
+    Each component is stored as the axes and variances of its covariance. The covariance of every level is then diagonal in
+    the same axes, and nothing has to be factorised again. Components of independent columns are stored without axes. There
+    are no trainable parameters; the tensors are float32 buffers.
 
     Args:
-        weights: positive, summing to 1, shape ``(K,)``.
-        means: shape ``(K, d)``.
-        covariances: positive definite, shape ``(K, d, d)``; or variances of independent columns, ``(K, d)``.
+        weights: weights of the components, positive and summing to 1, shape ``(K,)``.
+        means: means of the components, shape ``(K, d)``.
+        covariances: positive definite matrices ``(K, d, d)``, or variances of independent columns ``(K, d)``.
 
     Raises:
-        ValueError: shapes that do not fit, weights that are not a distribution, a covariance that is not positive
+        ValueError: shapes that do not fit, weights that are not a distribution, or a covariance that is not positive
             definite.
 
     >>> mixture = NoisedGaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None])
@@ -34,8 +38,12 @@ class NoisedGaussianMixture(nn.Module):
     torch.Size([3])
     """
 
-    has_bounded_growth = False
-    is_integrable = True
+    kind = "gaussian_mixture"
+
+    log_weights: Tensor
+    variances: Tensor
+    axes: Tensor | None
+    centers: Tensor
 
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor) -> None:
         super().__init__()
@@ -46,8 +54,7 @@ class NoisedGaussianMixture(nn.Module):
                 "expected weights (K,), means (K, d), covariances (K, d, d) or variances (K, d), got "
                 f"{tuple(weights.shape)}, {tuple(means.shape)}, {tuple(covariances.shape)}"
             )
-        if not bool((weights > 0).all()) or abs(float(weights.sum()) - 1) > 1e-4:
-            raise ValueError(f"weights must be positive and sum to 1, got {weights.tolist()}")
+        check_weights(weights)
         variances, axes, centers = covariances.double(), None, means.double()
         if covariances.ndim == 3:
             variances, axes = torch.linalg.eigh(variances)
@@ -62,22 +69,18 @@ class NoisedGaussianMixture(nn.Module):
         self.register_buffer("centers", centers.float())
 
     @classmethod
-    def standard(cls, num_features: int) -> NoisedGaussianMixture:
-        """One component N(0, I): standard normal at every level.
-
-        Args:
-            num_features: d.
-        """
+    def standard(cls, num_features: int) -> Self:
+        """Build the single component N(0, I), which is standard normal at every level."""
         return cls(torch.ones(1), torch.zeros(1, num_features), torch.ones(1, num_features))
 
     @classmethod
-    def empty(cls, num_components: int, num_features: int, *, is_diagonal: bool = False) -> NoisedGaussianMixture:
-        """A mixture of the right shape whose buffers are about to be loaded.
+    def empty(cls, num_components: int, num_features: int, *, is_diagonal: bool = False) -> Self:
+        """Build a mixture of the given shape whose buffers wait for ``load_state_dict``.
 
         Args:
-            num_components: K.
-            num_features: d.
-            is_diagonal: whether its columns are independent within each component.
+            num_components: number of components K.
+            num_features: length d of the vectors.
+            is_diagonal: whether columns are independent within each component.
         """
         spread = torch.ones(num_features) if is_diagonal else torch.eye(num_features)
         weights = torch.full((num_components,), 1 / num_components)
@@ -85,47 +88,119 @@ class NoisedGaussianMixture(nn.Module):
 
     @property
     def is_diagonal(self) -> bool:
-        """Whether columns are independent within each component, which is kept without axes then."""
+        """Whether columns are independent within each component, which is then stored without axes."""
         return self.axes is None
 
     @property
     def num_components(self) -> int:
-        """K."""
+        """Number K of components."""
         return len(self.log_weights)
 
     @property
     def num_features(self) -> int:
-        """d."""
+        """Length d of the vectors."""
         return self.centers.shape[1]
 
-    def covariances(self, log_snr: Tensor) -> Tensor:
-        """Covariance of every component at one ``log_snr`` ``()``, shape ``(K, d, d)``."""
-        signal, noise = (torch.sigmoid(value).to(self.variances) for value in (log_snr, -log_snr))
+    @property
+    def tail(self) -> Tail:
+        """Quadratic decay, with the components' covariances."""
+        return Tail.QUADRATIC
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain values that give the shapes of the buffers."""
+        sizes = {"num_components": self.num_components, "num_features": self.num_features}
+        return {"kind": self.kind, **sizes, "is_diagonal": self.is_diagonal}
+
+    @classmethod
+    def from_state(cls, values: dict[str, Any]) -> Self:
+        """Build a mixture of the shape in ``values``, whose buffers wait for ``load_state_dict``."""
+        return cls.empty(values["num_components"], values["num_features"], is_diagonal=values["is_diagonal"])
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density without noise of rows ``x`` ``(n, *event)``, in nats, ``(n,)``."""
+        return self(x, torch.tensor(math.inf))  # sigmoid(inf) is exactly 1 and sigmoid(-inf) exactly 0
+
+    def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw independent vectors ``(num_samples, d)``."""
+        chosen = draw_components(self.log_weights, num_samples, generator)
+        noise = normal_draws((num_samples, self.num_features), self.variances, generator)
+        drawn = self.centers[chosen] + self.variances[chosen].sqrt() * noise
+        return drawn if self.axes is None else torch.einsum("nde,ne->nd", self.axes[chosen], drawn)
+
+    def noised(self, log_snr: Tensor) -> Self:
+        """Build the mixture of the noised vectors at one log-SNR ``()``, on the same axes."""
+        signal, noise = signal_and_noise(log_snr, self.variances)
+        other = copy.deepcopy(self)
+        other.variances, other.centers = signal * self.variances + noise, signal.sqrt() * self.centers
+        return other
+
+    def covariances(self, log_snr: Tensor | None = None) -> Tensor:
+        """Covariance of every component ``(K, d, d)`` at one log-SNR ``()``; None means without noise."""
+        signal, noise = signal_and_noise(log_snr, self.variances)
         variances = signal * self.variances + noise
-        return torch.diag_embed(variances) if self.is_diagonal else (self.axes * variances[:, None]) @ self.axes.mT
+        return torch.diag_embed(variances) if self.axes is None else (self.axes * variances[:, None]) @ self.axes.mT
 
     def expected_error(self, log_snr: Tensor) -> Tensor:
-        r"""Expected squared error of its scaled score against the noise, as for one component alone: shape of ``log_snr``.
+        r"""Expected squared error of the scaled score against the noise, as for one component alone.
 
         .. math:: E\lVert \sigma s(x) + \varepsilon \rVert^2
             = \textstyle\sum_k w_k \sum_i \alpha^2 v_{ki} / (\alpha^2 v_{ki} + \sigma^2)
 
         Args:
-            log_snr: any shape.
+            log_snr: log-SNRs of any shape, which is the shape of the result.
         """
         signal, noise = (torch.sigmoid(value)[..., None, None] for value in (log_snr, -log_snr))
         carried = signal * self.variances.to(log_snr)
         return ((carried / (carried + noise)).sum(-1) * self.log_weights.to(log_snr).exp()).sum(-1)
 
+    def conditional(self, log_snr: Tensor | None = None) -> MixtureConditional:
+        """Marginals and conditionals at one log-SNR ``()``; None means without noise."""
+        variances, centers, axes = self.variances.double(), self.centers.double(), self.axes
+        if log_snr is not None:
+            signal = torch.sigmoid(log_snr.double())
+            variances, centers = signal * variances + torch.sigmoid(-log_snr.double()), signal.sqrt() * centers
+        return MixtureConditional(
+            self.log_weights.double(), centers, variances, None if axes is None else axes.double()
+        )
+
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """log density of ``x`` ``(batch, *event)`` at ``log_snr`` ``()`` or ``(batch,)``, in the dtype of ``x``."""
+        """Log density of noised rows, in nats, ``(n,)``, in the dtype of ``x``.
+
+        Args:
+            x: rows of shape ``(n, *event)``.
+            log_snr: ``()`` for all rows or ``(n,)``.
+        """
         flat = x.reshape(x.shape[0], -1)
         distinct, row_level = distinct_levels(log_snr.to(x))
         signal, noise = (torch.sigmoid(value)[..., None, None] for value in (distinct, -distinct))
         scales = (signal * self.variances.to(x) + noise).rsqrt()
         centers = signal.sqrt() * self.centers.to(x) * scales
         heights = scales.log().sum(-1) + self.log_weights.to(x)
-        projected = flat[:, None] if self.is_diagonal else torch.tensordot(flat, self.axes.to(x), dims=([1], [1]))
+        projected = flat[:, None]
+        if self.axes is not None:
+            # torch annotates dims as int alone, although it takes lists of dimensions too.
+            projected = torch.tensordot(flat, self.axes.to(x), dims=([1], [1]))  # pyright: ignore[reportArgumentType]
         whitened = projected * by_row(scales, row_level) - by_row(centers, row_level)
         parts = by_row(heights, row_level) - 0.5 * whitened.square().sum(-1)
         return parts.logsumexp(-1) - 0.5 * flat.shape[1] * math.log(2 * math.pi)
+
+
+def check_weights(weights: Tensor) -> None:
+    """Check that weights ``(K,)`` of components are a distribution.
+
+    Raises:
+        ValueError: a weight that is not positive, or a sum other than 1.
+    """
+    # Weights may come in float32, whose sum over thousands of components is off by up to 1e-4.
+    if not bool((weights > 0).all()) or abs(float(weights.sum()) - 1) > 1e-4:
+        raise ValueError(f"weights must be positive and sum to 1, got {weights.tolist()}")
+
+
+def draw_components(log_weights: Tensor, num_samples: int, generator: torch.Generator | None) -> Tensor:
+    """Draw indices of components ``(num_samples,)`` on the device of ``log_weights``.
+
+    Args:
+        log_weights: logarithms of the components' weights, ``(K,)``.
+    """
+    weights = log_weights.exp().to(log_weights.device if generator is None else generator_device(generator))
+    return torch.multinomial(weights, num_samples, replacement=True, generator=generator).to(log_weights.device)

@@ -1,20 +1,22 @@
-"""TODO: say what this module holds."""
+"""A base and a network as one energy."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from drl_density.bases.gaussian_mixture import NoisedGaussianMixture
+from drl_density.bases.contract import Base, Tail
 from drl_density.networks.contract import has_bounded_growth
 
 
 class Tilted(nn.Module):
-    """A mixture and a network as one energy, so that energies with different mixtures can be averaged.
+    """The sum of a base's log density and a network, so that energies with different bases can be averaged.
 
     Args:
-        mixture: the fixed part.
+        base: the fixed, normalised part of the energy.
         network: the trained part, see :mod:`drl_density.networks`.
 
+    >>> import torch
+    >>> from drl_density.bases import NoisedGaussianMixture
     >>> from drl_density.networks import MLP, MLPSettings
     >>> energy = Tilted(NoisedGaussianMixture.standard(2), MLP(MLPSettings(2, width=8)))
     >>> energy(torch.zeros(3, 2), torch.zeros(3)).shape, energy.is_integrable
@@ -23,20 +25,20 @@ class Tilted(nn.Module):
 
     has_bounded_growth = False
 
-    def __init__(self, mixture: NoisedGaussianMixture, network: nn.Module) -> None:
+    def __init__(self, base: Base, network: nn.Module) -> None:
         super().__init__()
-        self.mixture, self.network = mixture, network
+        self.base, self.network = base, network
 
     @property
     def is_integrable(self) -> bool:
-        """True when the network cannot outgrow the mixture's quadratic tails."""
-        return has_bounded_growth(self.network)
+        """Whether the base decays quadratically and the network grows at most linearly."""
+        return self.base.tail is Tail.QUADRATIC and has_bounded_growth(self.network)
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """Sum of both parts, shape ``(batch,)``.
+        """Evaluate the sum of both parts, shape ``(batch,)``.
 
         Args:
-            x: ``(batch, *event)``.
-            log_snr: ``()`` or ``(batch,)``.
+            x: rows of shape ``(batch, *event)``.
+            log_snr: ``()`` for all rows or ``(batch,)``.
         """
-        return self.mixture(x, log_snr) + self.network(x, log_snr)
+        return self.base(x, log_snr) + self.network(x, log_snr)

@@ -16,9 +16,8 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
 
-from drl_density.bases import NoisedGaussianMixture, QuadraticBase, Tilted
+from drl_density.bases import Base, Tail, Tilted
 from drl_density.model import EnergySequence
 from drl_density.networks import Ensemble
 from drl_density.transforms import DataTransform
@@ -53,10 +52,10 @@ def largest_power(model: EnergySequence, transform: DataTransform) -> float:
     return steepest / (steepest - 1) if steepest > 1 else math.inf
 
 
-def _mixtures(model: EnergySequence) -> list[NoisedGaussianMixture | QuadraticBase] | None:
+def _mixtures(model: EnergySequence) -> list[Base] | None:
     """The quadratic parts of the energy, one per member; None where there is none."""
-    parts: list[nn.Module | None] = [model.base]
+    parts = [model.base]
     if isinstance(model.network, Ensemble):
-        parts = [part.mixture if isinstance(part, Tilted) else model.base for part in model.network.networks]
-    known = all(isinstance(part, NoisedGaussianMixture | QuadraticBase) for part in parts)
-    return parts if known and model.is_integrable else None
+        parts = [part.base if isinstance(part, Tilted) else model.base for part in model.network.networks]
+    known = [part for part in parts if part is not None and part.tail is Tail.QUADRATIC]
+    return known if len(known) == len(parts) and model.is_integrable else None

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 import torch
 from torch import nn
 
-from drl_density.bases import NoisedGaussianMixture, QuadraticBase
+from drl_density.bases import base_from_state
 from drl_density.density.ensemble import join
 from drl_density.model import EnergySequence, LogNormalizers
 from drl_density.networks import (
@@ -62,20 +61,14 @@ def image_network_from_values(values: dict[str, Any]) -> nn.Module:
 def members_to_values(model: EnergySequence) -> dict[str, Any]:
     """Plain values from which :func:`members_from_values` builds the same modules."""
     if isinstance(model.network, Ensemble):
-        parts = [(tilted.mixture, tilted.network) for tilted in model.network.networks]
+        parts = [(tilted.base, tilted.network) for tilted in model.network.networks]
     else:
         parts = [(model.base, model.network)]
-    members = [{**_base_to_values(base), **_network_to_values(network)} for base, network in parts]
+    members = [{"base": base.to_state(), **_network_to_values(network)} for base, network in parts]
     values = {"event_shape": list(model.event_shape), "members": members}
     if model.initializer is not None:
         values["initializer"] = image_network_to_values(model.initializer)
     return values
-
-
-def _base_to_values(base: NoisedGaussianMixture | QuadraticBase) -> dict[str, Any]:
-    if isinstance(base, QuadraticBase):
-        return {"base_scale": base.scale}
-    return {"base_components": base.num_components, "base_is_diagonal": base.is_diagonal}
 
 
 def _network_to_values(network: nn.Module) -> dict[str, Any]:
@@ -91,13 +84,7 @@ def members_from_values(values: dict[str, Any], schedule: NoiseSchedule) -> Ener
     event_shape = tuple(values["event_shape"])
     models = []
     for member in values["members"]:
-        if "base_scale" in member:
-            base = QuadraticBase(math.prod(event_shape), member["base_scale"])
-        else:
-            # Folders written before components without axes were kept as such do not say.
-            is_diagonal = member.get("base_is_diagonal", False)
-            count, num_features = member["base_components"], math.prod(event_shape)
-            base = NoisedGaussianMixture.empty(count, num_features, is_diagonal=is_diagonal)
+        base = base_from_state(member["base"])
         is_table = "kind" not in member
         network = MLP(MLPSettings(**member["network"])) if is_table else image_network_from_values(member)
         models.append(EnergySequence(schedule, network, event_shape, base=base))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from drl_density.bases import MixtureConditional
+from drl_density.bases import Conditional
 from drl_density.inverse_problems.conditional import SliceEnergy
 from drl_density.mcmc import MALA, Kernel, RobbinsMonro, Tuner, take_steps
 from drl_density.model import EnergySequence
@@ -40,7 +40,7 @@ class MissingMoveSettings:
 
 def move_missing(
     model: EnergySequence,
-    proposal: MixtureConditional,
+    proposal: Conditional,
     x: Tensor,
     is_missing: Tensor,
     *,
@@ -62,7 +62,7 @@ def move_missing(
     >>> from drl_density.bases import NoisedGaussianMixture
     >>> x = torch.zeros(5, 2).double()
     >>> is_missing = torch.tensor([True, False]).expand(5, 2)
-    >>> moved = move_missing(model, MixtureConditional(NoisedGaussianMixture.standard(2)), x, is_missing)
+    >>> moved = move_missing(model, NoisedGaussianMixture.standard(2).conditional(), x, is_missing)
     >>> bool((moved[:, 1] == 0).all()), bool((moved[:, 0] != 0).any())
     (True, True)
     """
@@ -84,7 +84,7 @@ def move_missing(
 
 def _choose(
     model: EnergySequence,
-    proposal: MixtureConditional,
+    proposal: Conditional,
     x: Tensor,
     is_missing: Tensor,
     count: int,

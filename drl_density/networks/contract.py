@@ -68,7 +68,7 @@ def is_integrable(network: nn.Module) -> bool:
 
 
 def checkpointable_modules(network: nn.Module) -> list[Checkpointable]:
-    """Every module of the network, at any depth, that can recompute its activations.
+    """Every module of ``network``, at any depth, that can recompute its activations.
 
     >>> checkpointable_modules(nn.Identity())
     []

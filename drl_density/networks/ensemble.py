@@ -48,7 +48,7 @@ class Ensemble(nn.Module):
         """Evaluate the mean over members, shape ``(batch,)``.
 
         Args:
-            x: rows ``(batch, *event)``.
+            x: rows of shape ``(batch, *event)``.
             log_snr: ``()`` for all rows or ``(batch,)``.
         """
         return torch.stack([network(x, log_snr) for network in self.networks]).mean(0)

@@ -57,7 +57,7 @@ class LabelSum(nn.Module):
         """Evaluate the sum, in the shape of the network's own output.
 
         Args:
-            x: rows ``(batch, *event)``.
+            x: rows of shape ``(batch, *event)``.
             log_snr: ``()`` for all rows or ``(batch,)``.
         """
         terms = [
@@ -79,7 +79,7 @@ def guide_by_label(network: nn.Module, label: int, weight: float) -> LabelSum:
     Args:
         network: g, which takes (x, log-SNR, label).
         label: the label c, from 1 on.
-        weight: guidance weight w.
+        weight: the guidance weight w.
 
     Source: Ho and Salimans 2022 (arXiv 2207.12598); Zhu et al. 2024's release (``main_cond.py``).
 

@@ -92,7 +92,7 @@ class MLP(nn.Module):
         """Evaluate g(x, lambda), shape ``(batch,)``.
 
         Args:
-            x: vectors ``(batch, num_features)``.
+            x: vectors of shape ``(batch, num_features)``.
             log_snr: ``()`` for all rows or ``(batch,)``.
 
         Raises:

@@ -94,7 +94,7 @@ class StepCalibrated(nn.Module):
         """Evaluate f(a x) / s^2, shape ``(batch,)``.
 
         Args:
-            x: rows ``(batch, *event)``.
+            x: rows of shape ``(batch, *event)``.
             log_snr: ``()`` for all rows or ``(batch,)``.
             label: integers ``(batch,)`` for a raw network with labels.
         """

@@ -25,7 +25,7 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401
 from sklearn.impute import IterativeImputer, KNNImputer
 
 import drl_density as drl
-from drl_density.bases import MixtureConditional, NoisedGaussianMixture
+from drl_density.bases import NoisedGaussianMixture
 from drl_density.datasets import Dataset, folds, notice_columns
 from drl_density.density import FitSettings, Table, prepare_table
 
@@ -75,7 +75,7 @@ def from_mixture(
     table: Table, base: NoisedGaussianMixture, holes: torch.Tensor, truth: torch.Tensor, seed: int
 ) -> tuple:
     """(draws ``(m, n, d)`` in data units, log density of the removed cells ``(n,)``) of a mixture in model space."""
-    law, mask = MixtureConditional(base), holes.isnan()
+    law, mask = base.conditional(), holes.isnan()
     middle = table.dataset.train.median(0).values
     u = table.transform(torch.where(mask, middle, holes))
     draws = law.sample(u, mask, NUM_DRAWS, generator=torch.Generator().manual_seed(seed)).transpose(0, 1)

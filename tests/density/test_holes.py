@@ -9,7 +9,7 @@ import torch
 from torch.distributions import MultivariateNormal, kl_divergence
 
 import drl_density as drl
-from drl_density.bases import MixtureConditional, NoisedGaussianMixture
+from drl_density.bases import NoisedGaussianMixture
 from drl_density.cli import main
 from drl_density.datasets import load_dataset
 from drl_density.density.fitting import run
@@ -112,7 +112,7 @@ def test_draws_move_to_the_models_own_conditional():
     )
     gain = covariances[:, :, 1] / covariances[:, 1, 1, None]
     mean = logs.softmax(0) @ (prior.mean + gain * (row[1] - prior.mean[:, 1])[:, None])
-    proposal = MixtureConditional(NoisedGaussianMixture(torch.ones(1), torch.zeros(1, 3), 1.5 * torch.eye(3)[None]))
+    proposal = NoisedGaussianMixture(torch.ones(1), torch.zeros(1, 3), 1.5 * torch.eye(3)[None]).conditional()
     x, many = row.repeat(3000, 1), mask.expand(3000, 3)
     generator = seeded_generator(3)
     for _ in range(8):
@@ -131,7 +131,7 @@ def test_held_out_rows_are_scored_by_what_was_observed():
     held_out = weigh_completions(rows, hole, base, 0.1, seed=0)
     log_snr = drl.NoiseSchedule.log_spaced(1, sigma_min=0.1).log_snr[0]
     value = held_out.mean(base(held_out.rows, log_snr))
-    truth = MixtureConditional(base, log_snr).observed_log_density(rows, hole).mean()
+    truth = base.conditional(log_snr).observed_log_density(rows, hole).mean()
     # Both in float32 of values of order 10 with relative rounding 6e-8, times sums of four terms.
     assert abs(float(value - truth)) < 1e-4
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from drl_density.bases import MixtureConditional, NoisedGaussianMixture
+from drl_density.bases import NoisedGaussianMixture
 from drl_density.datasets import Column
 from drl_density.density.fitted import Baselines
 from drl_density.density.fitting.completions import weigh_completions
@@ -81,7 +81,7 @@ def observed_baselines(table: Table, model: EnergySequence, log_z: float, *, see
     independent = marginals.marginal_log_density(filled).masked_fill(is_hole, 0.0).sum(1).mean()
     completed = table.completed_rows()
     covariance = completed.T.cov() + 1e-6 * torch.eye(u.shape[1], dtype=u.dtype)
-    gaussian = MixtureConditional(NoisedGaussianMixture(torch.ones(1), completed.mean(0)[None], covariance[None]))
+    gaussian = NoisedGaussianMixture(torch.ones(1), completed.mean(0)[None], covariance[None]).conditional()
     held_out = weigh_completions(u, is_hole, table.bases.best, table.bases.sigma_min, seed=seed)
     with torch.no_grad():
         tilted = held_out.mean(model.log_density(held_out.rows, 0)) - log_z

@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from drl_density.bases import MixtureConditional, NoisedGaussianMixture, QuadraticBase
+from drl_density.bases import Base, NoisedGaussianMixture, QuadraticBase
 from drl_density.schedule import NoiseSchedule
 
 SIGMAS = (0.1, 0.07, 0.05, 0.035, 0.025)
@@ -31,12 +31,12 @@ class ChosenBases:
         scores: mean validation log density in model space of every candidate, by name, at its best noise.
     """
 
-    mixtures: dict[str, NoisedGaussianMixture | QuadraticBase]
+    mixtures: dict[str, Base]
     sigma_min: float
     scores: dict[str, float]
 
     @property
-    def best(self) -> NoisedGaussianMixture:
+    def best(self) -> Base:
         """The base that scores best on validation."""
         return self.mixtures[max(self.mixtures, key=lambda name: self.scores[name])]
 
@@ -63,7 +63,7 @@ def choose_bases(train: Tensor, validation: Tensor, *, kind: str = "auto", seed:
     if kind not in KINDS:
         raise ValueError(f"base must be one of {', '.join(KINDS)}, got {kind!r}")
     count, num_features = train.shape
-    singles: dict[str, NoisedGaussianMixture | QuadraticBase] = {}
+    singles: dict[str, Base] = {}
     mixtures: dict[str, NoisedGaussianMixture] = {}
     if kind == "quadratic":
         singles["quadratic"] = QuadraticBase(num_features, QUADRATIC_SCALE)
@@ -103,12 +103,9 @@ def _fit_mixture(train: Tensor, number: int, shape: str, seed: int) -> NoisedGau
     return NoisedGaussianMixture(weights / weights.sum(), torch.as_tensor(model.means_)[kept], covariances[kept])
 
 
-def _scores_by_noise(mixture: NoisedGaussianMixture | QuadraticBase, rows: Tensor) -> dict[float, float]:
+def _scores_by_noise(mixture: Base, rows: Tensor) -> dict[float, float]:
     if bool(rows.isnan().any()):
-        laws = {
-            sigma: MixtureConditional(mixture, NoiseSchedule.log_spaced(1, sigma_min=sigma).log_snr[0])
-            for sigma in SIGMAS
-        }
+        laws = {sigma: mixture.conditional(NoiseSchedule.log_spaced(1, sigma_min=sigma).log_snr[0]) for sigma in SIGMAS}
         seen = torch.where(rows.isnan(), 0.0, rows)
         return {sigma: float(law.observed_log_density(seen, rows.isnan()).mean()) for sigma, law in laws.items()}
     with torch.no_grad():

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drl_density.bases import MixtureConditional
 from drl_density.datasets import Dataset
 from drl_density.density.fitting.table import Table
 from drl_density.errors import DataError
@@ -105,7 +104,7 @@ class DrawnBatches:
         rows = train[has_holes]
         model: EnergySequence = state.averaged_model
         model.eval()
-        law = MixtureConditional(table.bases.best, model.schedule.log_snr_at(0))
+        law = table.bases.best.conditional(model.schedule.log_snr_at(0))
         cells = state.drawn["cells"].clone()
         for copy in cells:
             u = table.with_holes(rows, copy[has_holes], state.generator)

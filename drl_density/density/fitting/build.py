@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from drl_density.bases import NoisedGaussianMixture, QuadraticBase
+from drl_density.bases import Base
 from drl_density.density.fitting.batches import LabelledBatches, label_values, mirrored
 from drl_density.density.fitting.table import Table
 from drl_density.density.settings.fit_settings import FitSettings
@@ -40,13 +40,13 @@ from drl_density.training import (
 KERNELS = {"mala": MALA(), "hmc": HMC(num_leapfrog=3), "ula": ULA()}
 
 
-def members_of(table: Table, settings: FitSettings) -> dict[str, NoisedGaussianMixture | QuadraticBase]:
+def members_of(table: Table, settings: FitSettings) -> dict[str, Base]:
     """The base of each member to train: every chosen base, ``num_networks`` times."""
     bases = table.bases.mixtures.items()
     return {f"{name}-{index}": base for name, base in bases for index in range(settings.num_networks)}
 
 
-def build_model(settings: FitSettings, base: NoisedGaussianMixture | QuadraticBase, *, seed: int) -> EnergySequence:
+def build_model(settings: FitSettings, base: Base, *, seed: int) -> EnergySequence:
     """A fresh sequence with resolved ``settings`` on a copy of the fixed ``base``."""
     num_features, base = base.num_features, copy.deepcopy(base)
     generator = torch.Generator().manual_seed(seed)
@@ -123,7 +123,7 @@ def training_batches(table: Table, settings: FitSettings) -> Batches:
 
 def fresh_state(
     settings: FitSettings,
-    base: NoisedGaussianMixture | QuadraticBase,
+    base: Base,
     *,
     seed: int,
     device: torch.device | None = None,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from drl_density.bases import MixtureConditional, NoisedGaussianMixture
+from drl_density.bases import Base, NoisedGaussianMixture
 from drl_density.density.fitting.bases import ChosenBases, choose_bases
 from drl_density.schedule import NoiseSchedule
 from drl_density.weights import log_mean_exp
@@ -67,8 +67,8 @@ def complete(
     seen = torch.where(is_hole, 0.0, train)
     copies = max(1, min(MOST_COPIES, MOST_DRAWN // len(train)))
 
-    def draw(mixture: NoisedGaussianMixture) -> Tensor:
-        return MixtureConditional(mixture).sample(seen, is_hole, copies, generator=generator).transpose(0, 1)
+    def draw(mixture: Base) -> Tensor:
+        return mixture.conditional().sample(seen, is_hole, copies, generator=generator).transpose(0, 1)
 
     drawn = draw(NoisedGaussianMixture.standard(train.shape[1]))
     for _ in range(num_rounds):
@@ -82,10 +82,10 @@ def complete(
 
 
 def weigh_completions(
-    u: Tensor, is_hole: Tensor, base: NoisedGaussianMixture, sigma: float, *, seed: int, num: int = NUM_COMPLETIONS
+    u: Tensor, is_hole: Tensor, base: Base, sigma: float, *, seed: int, num: int = NUM_COMPLETIONS
 ) -> HeldOut:
     """Rows ``(n, d)`` in model space completed ``num`` times from ``base`` at noise ``sigma``."""
-    law = MixtureConditional(base, NoiseSchedule.log_spaced(1, sigma_min=sigma).log_snr[0])
+    law = base.conditional(NoiseSchedule.log_spaced(1, sigma_min=sigma).log_snr[0])
     completed = law.sample(u, is_hole, num, generator=torch.Generator().manual_seed(seed)).flatten(0, 1).float()
     joint = law.observed_log_density(completed, torch.zeros_like(completed, dtype=torch.bool)).reshape(-1, num)
     return HeldOut(completed, joint - law.observed_log_density(u, is_hole)[:, None])

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from drl_density.bases import NoisedGaussianMixture
+from drl_density.bases import Base
 from drl_density.datasets import Dataset, Split, load_dataset
 from drl_density.density.fitted import Density, ToData
 from drl_density.density.fitting.baselines import (
@@ -152,7 +152,7 @@ class _Member:
 
     table: Table
     settings: FitSettings
-    base: NoisedGaussianMixture
+    base: Base
     seed: int
     name: str
     device: torch.device | None

@@ -2,11 +2,10 @@
 
 import math
 
-import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from drl_density.bases import MixtureConditional, NoisedGaussianMixture
+from drl_density.bases import NoisedGaussianMixture
 from drl_density.testing import assert_z, seeded_generator
 
 WEIGHTS = torch.tensor([0.7, 0.3])
@@ -24,7 +23,7 @@ def parts():
 
 
 def law():
-    return MixtureConditional(NoisedGaussianMixture(WEIGHTS, MEANS, FACTORS @ FACTORS.mT), LOG_SNR)
+    return NoisedGaussianMixture(WEIGHTS, MEANS, FACTORS @ FACTORS.mT).conditional(LOG_SNR)
 
 
 def exact(row, mask):
@@ -79,7 +78,7 @@ def test_independent_columns_need_no_axes():
     gradients = [torch.autograd.grad(value.sum(), x)[0] for value in values]
     torch.testing.assert_close(gradients[0], gradients[1], rtol=0, atol=1e-5)
     torch.testing.assert_close(plain.covariances(LOG_SNR), dense.covariances(LOG_SNR))
-    laws = [MixtureConditional(mixture, LOG_SNR) for mixture in (plain, dense)]
+    laws = [mixture.conditional(LOG_SNR) for mixture in (plain, dense)]
     rows = x.detach()[:4]
     torch.testing.assert_close(*(each.observed_log_density(rows, MASKS) for each in laws), rtol=0, atol=1e-5)
     for index, mask in enumerate(MASKS):
@@ -95,10 +94,3 @@ def test_independent_columns_need_no_axes():
         for one, other in zip(first.T, second.T, strict=True):
             error = ((one.var() + other.var()) / len(one)).sqrt()
             assert_z(float(one.mean() - other.mean()), 0.0, float(error) + 1e-9)
-
-
-def test_wrong_shapes():
-    with pytest.raises(ValueError, match="or variances .K, d., got .2,., .2, 3., .3,."):
-        NoisedGaussianMixture(WEIGHTS, MEANS, torch.ones(3))
-    with pytest.raises(ValueError, match="positive definite"):
-        NoisedGaussianMixture(WEIGHTS, MEANS, torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]]))

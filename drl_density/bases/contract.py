@@ -1,0 +1,182 @@
+"""The contract of normalised densities that an energy sequence leans on."""
+
+from __future__ import annotations
+
+import abc
+import math
+from enum import StrEnum
+from typing import Any, ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+
+class Tail(StrEnum):
+    """How a log density decays far from the origin, which decides whether what is added to it keeps a finite integral.
+
+    >>> Tail("quadratic") is Tail.QUADRATIC
+    True
+    """
+
+    QUADRATIC = "quadratic"
+    """As the largest of -x^T C^-1 x / 2 over the covariances C of :meth:`Base.covariances`, up to linear terms."""
+
+    UNKNOWN = "unknown"
+    """Not known to outweigh a network of linear growth."""
+
+
+class Conditional(Protocol):
+    """Marginals and conditionals of a density, for any pattern of missing coordinates in every row."""
+
+    def observed_log_density(self, x: Tensor, is_missing: Tensor) -> Tensor:
+        """Log density of the observed coordinates of each row, in nats, ``(n,)``, float64.
+
+        Args:
+            x: rows of shape ``(n, d)``. Values at missing coordinates are ignored.
+            is_missing: which coordinates are missing, ``(n, d)``.
+        """
+        ...
+
+    def sample(
+        self, x: Tensor, is_missing: Tensor, num_samples: int, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw the missing coordinates given the observed ones, as whole vectors ``(n, num_samples, d)``, float64.
+
+        Args:
+            x: rows of shape ``(n, d)``. Values at missing coordinates are ignored.
+            is_missing: which coordinates are missing, ``(n, d)``.
+            num_samples: how many draws to make for each row.
+        """
+        ...
+
+
+class Base(nn.Module, abc.ABC):
+    r"""A normalised density over vectors, with its noised forms if it has any in closed form.
+
+    The noised form at log-SNR :math:`\lambda` is the exact density of :math:`\alpha x + \sigma \varepsilon` for x from this
+    density, with :math:`\alpha^2 = \mathrm{sigmoid}(\lambda)` and :math:`\sigma^2 = \mathrm{sigmoid}(-\lambda)`. A call
+    ``base(x, log_snr)`` evaluates it, one log-SNR for all rows or one per row, and satisfies the contract of networks
+    (:mod:`drl_density.networks.contract`). A density without noised forms sets ``has_noised_form = False``, and every
+    method that needs one raises ``NotImplementedError``.
+
+    Attributes:
+        kind: name of the class in a saved state.
+        has_noised_form: whether the density under noise is known in closed form at every level.
+
+    >>> from drl_density.bases import NoisedGaussianMixture
+    >>> base = NoisedGaussianMixture.standard(2)
+    >>> base.has_noised_form, base.tail.value, base.sample(3).shape
+    (True, 'quadratic', torch.Size([3, 2]))
+    """
+
+    kind: ClassVar[str]
+    has_noised_form: ClassVar[bool] = True
+    has_bounded_growth: ClassVar[bool] = False
+    is_integrable: ClassVar[bool] = True
+
+    @property
+    @abc.abstractmethod
+    def num_features(self) -> int:
+        """Length d of the vectors."""
+
+    @property
+    def num_components(self) -> int:
+        """Number of components of a mixture; 1 for every other density."""
+        return 1
+
+    @property
+    @abc.abstractmethod
+    def tail(self) -> Tail:
+        """Decay of the log density, the same at every noise level."""
+
+    @abc.abstractmethod
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density without noise of rows ``x`` ``(n, *event)``, in nats, ``(n,)``."""
+
+    @abc.abstractmethod
+    def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw independent vectors ``(num_samples, d)``."""
+
+    @abc.abstractmethod
+    def to_state(self) -> dict[str, Any]:
+        """Plain values, ready for JSON, from which :meth:`from_state` builds a density of the same class and shapes.
+
+        Tensors are not among them; they are in ``state_dict()``.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def from_state(cls, values: dict[str, Any]) -> Self:
+        """Build the density of a saved state, with tensors that wait for ``load_state_dict``.
+
+        Args:
+            values: the plain values that :meth:`to_state` returned.
+        """
+
+    def noised(self, log_snr: Tensor) -> Base:
+        """Build the density of the noised vectors at one log-SNR ``()``.
+
+        Raises:
+            NotImplementedError: no noised form in closed form.
+        """
+        raise NotImplementedError(self._refusal("noised form"))
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """Log density of noised rows, in nats, ``(n,)``, in the dtype of ``x``.
+
+        Args:
+            x: rows of shape ``(n, *event)``.
+            log_snr: ``()`` for all rows or ``(n,)``.
+
+        Raises:
+            NotImplementedError: no noised form in closed form.
+        """
+        raise NotImplementedError(self._refusal("noised form"))
+
+    def expected_error(self, log_snr: Tensor) -> Tensor:
+        r"""Expected squared error of the scaled score against the noise, :math:`E\lVert\sigma s(x) + \varepsilon\rVert^2`.
+
+        For a mixture it is the mean over components of the error that each has alone.
+
+        Args:
+            log_snr: log-SNRs of any shape, which is the shape of the result.
+
+        Raises:
+            NotImplementedError: no noised form in closed form.
+        """
+        raise NotImplementedError(self._refusal("noised form"))
+
+    def covariances(self, log_snr: Tensor | None = None) -> Tensor:
+        """Covariance of every component ``(K, d, d)`` at one log-SNR ``()``; None means without noise.
+
+        Raises:
+            NotImplementedError: no components with covariances.
+        """
+        raise NotImplementedError(self._refusal("covariance"))
+
+    def conditional(self, log_snr: Tensor | None = None) -> Conditional:
+        """Marginals and conditionals at one log-SNR ``()``; None means without noise.
+
+        Raises:
+            NotImplementedError: no conditionals in closed form.
+        """
+        raise NotImplementedError(self._refusal("conditional"))
+
+    def _refusal(self, missing: str) -> str:
+        return (
+            f"{type(self).__name__} has no {missing} in closed form; use a Gaussian mixture or factor analysers where one "
+            "is needed"
+        )
+
+
+def signal_and_noise(log_snr: Tensor | None, like: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared scales (alpha^2, sigma^2) of signal and noise, in the dtype and on the device of ``like``.
+
+    They are computed in the precision of ``log_snr`` and rounded once.
+
+    Args:
+        log_snr: any shape; None means without noise.
+        like: tensor that gives dtype and device.
+    """
+    value = torch.tensor(math.inf) if log_snr is None else log_snr
+    return torch.sigmoid(value).to(like), torch.sigmoid(-value).to(like)

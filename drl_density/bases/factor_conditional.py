@@ -1,0 +1,114 @@
+"""Closed-form marginals and conditionals of factor analysers, with any pattern of missing coordinates in every row."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+MOST_NUMBERS = 4_000_000
+"""Largest number of float64 entries of one intermediate tensor (32 MB)."""
+
+
+class FactorConditional:
+    r"""Marginals and conditionals of a mixture of factor analysers.
+
+    Given the factors z, coordinates are independent. Observed coordinates o therefore act on the missing ones only through
+    :math:`z \mid x_o, k \sim N(M^{-1} W_o^\top \psi_o^{-1} (x_o - \mu_o),\ M^{-1})` with
+    :math:`M = I + W_o^\top \psi_o^{-1} W_o`, and no matrix is larger than r x r. All tensors are float64.
+
+    :meth:`FactorAnalysers.conditional` builds it.
+
+    Args:
+        log_weights: logarithms of the weights, ``(K,)``.
+        means: means of the components, ``(K, d)``.
+        loadings: factor loadings W, ``(K, d, r)``.
+        noises: variances psi of the independent noise, ``(K, d)``.
+
+    >>> from drl_density.bases import FactorAnalysers
+    >>> analysers = FactorAnalysers(torch.ones(1), torch.zeros(1, 2), torch.ones(1, 2, 1), torch.ones(1, 2))
+    >>> rows, mask = torch.zeros(1, 2), torch.tensor([[True, False]])
+    >>> round(float(analysers.conditional().observed_log_density(rows, mask)), 4)  # log N(0; 0, 2)
+    -1.2655
+    """
+
+    def __init__(self, log_weights: Tensor, means: Tensor, loadings: Tensor, noises: Tensor) -> None:
+        self.log_weights, self.means, self.loadings, self.noises = log_weights, means, loadings, noises
+
+    def observed_log_density(self, x: Tensor, is_missing: Tensor) -> Tensor:
+        """Log density of the observed coordinates of each row, in nats, ``(n,)``, float64.
+
+        Args:
+            x: rows of shape ``(n, d)``. Values at missing coordinates are ignored.
+            is_missing: which coordinates are missing, ``(n, d)``.
+        """
+        share = self._rows_at_once(1)
+        parts = [
+            self._posterior(rows, mask)[0].logsumexp(-1)
+            for rows, mask in zip(x.double().split(share), is_missing.split(share), strict=True)
+        ]
+        return torch.cat(parts)
+
+    def sample(
+        self, x: Tensor, is_missing: Tensor, num_samples: int, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Draw the missing coordinates given the observed ones, as whole vectors ``(n, num_samples, d)``, float64.
+
+        Args:
+            x: rows of shape ``(n, d)``. Values at missing coordinates are ignored.
+            is_missing: which coordinates are missing, ``(n, d)``.
+            num_samples: how many draws to make for each row.
+        """
+        parts = []
+        share = self._rows_at_once(num_samples)
+        for rows, mask in zip(x.double().split(share), is_missing.split(share), strict=True):
+            logs, centers, triangles = self._posterior(rows, mask)
+            chosen = torch.multinomial(logs.softmax(-1), num_samples, replacement=True, generator=generator)
+            index = torch.arange(len(rows))[:, None]
+            scores = torch.randn(*chosen.shape, centers.shape[-1], generator=generator, dtype=torch.float64)
+            noise = torch.randn(*chosen.shape, rows.shape[1], generator=generator, dtype=torch.float64)
+            # L^-T e has covariance M^-1 for M = L L^T.
+            spread = torch.linalg.solve_triangular(triangles[index, chosen].mT, scores[..., None], upper=True)
+            factors = centers[index, chosen] + spread.squeeze(-1)
+            carried = torch.einsum("nsdr,nsr->nsd", self.loadings[chosen], factors)
+            drawn = self.means[chosen] + carried + self.noises[chosen].sqrt() * noise
+            parts.append(torch.where(mask[:, None], drawn, rows[:, None]))
+        return torch.cat(parts)
+
+    def _rows_at_once(self, num_samples: int) -> int:
+        count, num_features, num_factors = self.loadings.shape
+        return max(1, MOST_NUMBERS // (max(count, num_samples) * num_features * num_factors))
+
+    def _posterior(self, x: Tensor, is_missing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Log of w_k N(x_o; mu_ko, S_koo) ``(n, K)``; means ``(n, K, r)`` and Cholesky factors of M of the factors."""
+        seen = (~is_missing).double()[:, None]
+        gap = torch.where(is_missing[:, None], 0.0, x[:, None] - self.means)
+        precision = seen / self.noises
+        inner = weighted_gram(precision, self.loadings)
+        triangles = torch.linalg.cholesky(inner + torch.eye(inner.shape[-1]).to(inner))
+        pulled = torch.einsum("nkd,kdr->nkr", gap * precision, self.loadings)
+        centers = torch.cholesky_solve(pulled[..., None], triangles).squeeze(-1)
+        rest = gap - torch.einsum("nkr,kdr->nkd", centers, self.loadings)
+        distance = (rest.square() * precision).sum(-1) + centers.square().sum(-1)
+        heights = 0.5 * (seen * (2 * math.pi * self.noises).log()).sum(-1)
+        log_det = triangles.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return self.log_weights - heights - log_det - 0.5 * distance, centers, triangles
+
+
+def weighted_gram(weights: Tensor, loadings: Tensor) -> Tensor:
+    """Compute W^T diag(w) W for every component, ``(n, K, r, r)``.
+
+    Products of loadings are formed first, so that nothing of size n K d r is stored.
+
+    Args:
+        weights: diagonals w, ``(n, K, d)``.
+        loadings: loadings W, ``(K, d, r)``.
+
+    >>> weighted_gram(torch.ones(1, 1, 3), torch.ones(1, 3, 2))[0, 0]
+    tensor([[3., 3.],
+            [3., 3.]])
+    """
+    products = (loadings[..., :, None] * loadings[..., None, :]).flatten(2)
+    grams = weights.transpose(0, 1) @ products
+    return grams.transpose(0, 1).unflatten(-1, (loadings.shape[2], loadings.shape[2]))

@@ -1,0 +1,31 @@
+"""Bases from the plain values of their saved states."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drl_density.bases.contract import Base
+from drl_density.bases.factor_analysers import FactorAnalysers
+from drl_density.bases.gaussian_mixture import NoisedGaussianMixture
+from drl_density.bases.quadratic import QuadraticBase
+
+KINDS: dict[str, type[Base]] = {made.kind: made for made in (NoisedGaussianMixture, FactorAnalysers, QuadraticBase)}
+"""Classes of bases by the name under which they are saved."""
+
+
+def base_from_state(values: dict[str, Any]) -> Base:
+    """Build the base of a saved state, with tensors that wait for ``load_state_dict``.
+
+    Args:
+        values: the plain values that :meth:`Base.to_state` returned.
+
+    Raises:
+        ValueError: an unknown kind of base.
+
+    >>> base_from_state(QuadraticBase(4, 10.0).to_state()).num_features
+    4
+    """
+    kind = values.get("kind")
+    if kind not in KINDS:
+        raise ValueError(f"there is no base of kind {kind!r}: expected one of {', '.join(KINDS)}")
+    return KINDS[kind].from_state(values)
