@@ -9,7 +9,7 @@ from drl_density import NoiseSchedule, RecoveryLikelihood
 from drl_density.mcmc import MALA, run_chain
 from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence, seeded_generator
 from drl_density.training import classification_loss, validation_loss
-from drl_density.training.objectives import level_logits
+from drl_density.training.objectives.classification import level_logits
 from drl_density.weights import log_mean_exp, standard_error_of_log_mean
 
 
@@ -61,10 +61,10 @@ def test_data_started_chains_do_not_move_the_truth():
     generator = seeded_generator(2)
     objective = RecoveryLikelihood(num_steps=3)
     steps = torch.full((6,), 0.8, dtype=torch.float64)
-    shift, levels = torch.zeros((), dtype=torch.float64), torch.arange(12_000) % 6
+    levels = torch.arange(12_000) % 6
     x = system.sample(12_000, None, generator=generator)
     with torch.no_grad():
-        _, statistics = objective.contrast(system.model, x, (levels, shift, steps), generator)
+        statistics = objective.contrast(system.model, x, levels, steps, generator=generator).statistics
     # 2,000 rows per level; log densities here have standard deviation near 1, differences of dependent ends at most 1.5.
     assert_z(statistics.energy_gap, 0.0, 1.5 / math.sqrt(2000))
     assert bool((statistics.acceptance_rate > 0.3).all())

@@ -1,21 +1,24 @@
-"""Training: the objective, the validation criterion, the doctor, the state and the one loop."""
+"""Training: objectives, settings, state, validation, the doctor, and the loop."""
 
-from drl_density.training.completion import CompletedBatches, CompletionSettings
-from drl_density.training.cooperative import CooperativeRecovery, propose
 from drl_density.training.doctor import Doctor
-from drl_density.training.langevin_chains import LangevinChains, draw_pairs
-from drl_density.training.langevin_recovery import LangevinRecovery
-from drl_density.training.objectives import Batches, Objective, RecoveryLikelihood, classification_loss
-from drl_density.training.score_matching import DenoisingScoreMatching
+from drl_density.training.evaluation import Evaluation, SelectionScore
+from drl_density.training.history import history_dataset
+from drl_density.training.objectives.classification import classification_loss
+from drl_density.training.objectives.cooperative import CooperativeRecovery, propose
+from drl_density.training.objectives.langevin_chains import LangevinChains
+from drl_density.training.objectives.langevin_recovery import LangevinRecovery
+from drl_density.training.objectives.objective import Batches, Objective
+from drl_density.training.objectives.pairs import ChainEnds, draw_pairs
+from drl_density.training.objectives.recovery_likelihood import RecoveryLikelihood
+from drl_density.training.objectives.score_matching import DenoisingScoreMatching
 from drl_density.training.settings import TrainingSettings
-from drl_density.training.state import SaveState, TrainingState, new_state
-from drl_density.training.trainer import Evaluation, SelectionScore, history_dataset, train
+from drl_density.training.state import SavedState, SaveState, TrainingState, new_state
+from drl_density.training.trainer import TrainingHooks, train
 from drl_density.training.validation import ValidationLoss, validation_loss
 
 __all__ = [
     "Batches",
-    "CompletedBatches",
-    "CompletionSettings",
+    "ChainEnds",
     "CooperativeRecovery",
     "DenoisingScoreMatching",
     "Doctor",
@@ -25,7 +28,9 @@ __all__ = [
     "Objective",
     "RecoveryLikelihood",
     "SaveState",
+    "SavedState",
     "SelectionScore",
+    "TrainingHooks",
     "TrainingSettings",
     "TrainingState",
     "ValidationLoss",

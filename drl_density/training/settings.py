@@ -11,37 +11,37 @@ from drl_density.records.literals import check_literals
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How long and how fast to train.
+    """How long and how fast to train, and in which form the network computes.
 
     Attributes:
-        num_steps: gradient steps; the learning rate falls to zero over them as a half cosine after a short warm-up,
-            unless it is to stay constant.
-        batch_size: rows per step.
-        learning_rate: peak rate of AdamW.
-        weight_decay: of AdamW.
-        average_decay: of the exponential moving average of weights.
-        max_gradient_norm: gradients are scaled down to it.
-        warmup_steps: steps over which the rate rises to its peak.
-        decay: "cosine", or "constant" after the warm-up.
-        first_moment_decay: beta_1 of AdamW.
-        second_moment_decay: beta_2.
-        evaluate_every: steps between evaluations.
-        patience: evaluations without a better score before stopping early.
-        num_shards: pieces of the batch with their own rows and noise, whose gradients are added up one after the other
-            (gradient accumulation) and over the processes of ``torchrun``; at least as many as there are processes. The
-            run depends on this number, and on the number of processes by rounding alone.
-        precision: "bfloat16" runs learning passes and unadjusted chains of the network under autocast; adjusted chains,
-            evaluations, samplers and estimators stay in full precision.
-        is_channels_last: convolutions keep channels innermost.
-        is_compiled: the network is compiled by ``torch.compile``.
-        is_graphed: chains replay their passes from CUDA graphs, on a CUDA device; results are the same.
-        is_checkpointed: the network computes activations again on the way back in place of keeping them.
-        has_sharded_weights: several processes cut weights, moments, averages and kept states among them (FSDP2) in place of
-            holding a copy each; without effect on one process.
+        num_steps: number of gradient steps. After a short warm-up, the learning rate falls to zero over them along half a
+            cosine, unless ``decay`` keeps it constant.
+        batch_size: number of rows per gradient step.
+        learning_rate: peak learning rate of AdamW.
+        weight_decay: decoupled weight decay of AdamW.
+        average_decay: decay per step of the exponential moving average of the weights.
+        max_gradient_norm: norm to which longer gradients are scaled down.
+        warmup_steps: number of steps over which the learning rate rises to its peak.
+        decay: "cosine", or "constant" to keep the peak rate after the warm-up.
+        first_moment_decay: decay beta_1 of AdamW's mean of gradients.
+        second_moment_decay: decay beta_2 of AdamW's mean of squared gradients.
+        evaluate_every: number of steps between evaluations.
+        patience: number of evaluations without a better score after which training stops early.
+        num_shards: number of shards of a batch, each with its own rows and noise; at least the number of processes.
+            Gradients are summed over the shards of a process (gradient accumulation) and over the processes of
+            ``torchrun``. Results depend on this number, and on the number of processes only by rounding.
+        precision: "bfloat16" runs learning passes and unadjusted chains of the network under autocast. Adjusted chains,
+            evaluations, samplers and estimators keep full precision.
+        is_channels_last: whether convolutions store channels innermost.
+        is_compiled: whether ``torch.compile`` compiles the network.
+        is_graphed: whether chains replay their passes from CUDA graphs on a CUDA device; results are the same.
+        is_checkpointed: whether the backward pass recomputes activations instead of storing them.
+        has_sharded_weights: whether processes shard weights, moments, averages and kept states among themselves (FSDP2)
+            instead of each holding a copy; has no effect on one process.
 
     Raises:
-        ValueError: counts or rates that are not positive, an average_decay outside [0, 1), shards that do not
-            divide the batch, or sharded weights together with what needs them in one place.
+        ValueError: counts or rates that are not positive, an average_decay outside [0, 1), shards that do not divide the
+            batch, a misspelt choice, or sharded weights together with an option that needs them in one place.
 
     >>> settings = TrainingSettings(num_steps=1000, warmup_steps=10)
     >>> settings.rate(9) > settings.rate(500) > settings.rate(999)
@@ -84,14 +84,15 @@ class TrainingSettings:
         for name in ("is_compiled", "is_graphed", "is_channels_last"):
             if self.has_sharded_weights and getattr(self, name):
                 raise ValueError(
-                    f"has_sharded_weights moves weights about, and {name} needs them to stand still: switch one of them off"
+                    f"has_sharded_weights moves weights in memory, and {name} needs them to stay in place: switch one of "
+                    "them off"
                 )
 
     def rate(self, step: int) -> float:
         """Learning rate at a step.
 
         Args:
-            step: gradient steps done before it.
+            step: number of gradient steps done before it.
         """
         warmup = min(1.0, (step + 1) / self.warmup_steps)
         if self.decay == "constant":

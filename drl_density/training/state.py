@@ -1,11 +1,11 @@
-"""Everything training needs to go on from where it stood, and its way to disk and back."""
+"""The state of a training run: everything that is needed to resume it."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +16,25 @@ from drl_density.model import EnergySequence
 from drl_density.networks import settle_power_iteration
 from drl_density.parallel.whole_tensors import whole, whole_tensors
 
+Record: TypeAlias = dict[str, Any]
+"""Numbers and lists of one number per level that one evaluation recorded, by name."""
+
+
+class SavedState(NamedTuple):
+    """A training state as tensors and plain values, which safetensors and JSON hold exactly.
+
+    Attributes:
+        tensors: tensors by name; sharded where the state is sharded.
+        scalars: plain values by name, the history among them.
+    """
+
+    tensors: dict[str, Tensor]
+    scalars: dict[str, Any]
+
+
+SaveState: TypeAlias = Callable[[dict[str, Tensor], dict[str, Any]], None]
+"""Called with the tensors and scalars of a :class:`SavedState`, unsharded; it may keep but not change them."""
+
 
 @dataclass
 class TrainingState:
@@ -23,20 +42,20 @@ class TrainingState:
 
     Attributes:
         model: the sequence being trained.
-        average: its exponential moving average, the model that is evaluated and kept.
-        optimizer: AdamW.
-        step_sizes: chain step size per level in units of the conditional, shape ``(T,)``.
+        average: exponential moving average of the model, which is evaluated and kept.
+        optimizer: AdamW over the model's parameters.
+        step_sizes: chain step size per level in units of the conditional ``(T,)``.
         generator: source of every random number of training.
-        step: gradient steps done.
-        rate_factor: what the doctor multiplied the learning rate by.
-        num_rollbacks: how often the doctor rolled back.
-        best_score: best selection score so far (higher is better), its step and level.
-        best: tensors of the averaged model at that step.
-        history: one dict of numbers and per-level lists per evaluation.
-        drawn: tensors that the source of batches draws anew as training goes on, such as cells missing in the data.
-        best_step: where that was.
-        best_level: the level that scored best there.
-        whole_model: where weights are cut over processes, a model with whole weights for evaluations; else None.
+        step: number of gradient steps done.
+        rate_factor: product of the doctor's reductions of the learning rate.
+        num_rollbacks: number of times the doctor has rolled back.
+        best_score: best selection score so far; higher is better.
+        best_step: step at which the best score was reached.
+        best_level: noise level that scored best there.
+        best: tensors of the averaged model at the best step.
+        history: one record per evaluation.
+        drawn: tensors that the source of batches redraws during training, such as the missing values of a table.
+        whole_model: a model with whole weights for evaluations, when the weights are sharded; else None.
 
     >>> from drl_density import NoiseSchedule
     >>> from drl_density.networks import MLP, MLPSettings
@@ -58,40 +77,66 @@ class TrainingState:
     best_step: int = 0
     best_level: float = 0.0
     best: dict[str, Tensor] = field(default_factory=dict)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    history: list[Record] = field(default_factory=list)
     drawn: dict[str, Tensor] = field(default_factory=dict)
     whole_model: EnergySequence | None = None
 
     SCALARS = ("step", "rate_factor", "num_rollbacks", "best_score", "best_step", "best_level", "history")
 
     @property
-    def averaged_model(self) -> EnergySequence:
-        """The averaged sequence; averaged weights come with other weights' spectral norms, iterated anew here.
+    def is_sharded(self) -> bool:
+        """Whether the weights are sharded over processes."""
+        return self.whole_model is not None
 
-        Where weights are cut over processes, all of them must ask.
+    @property
+    def averaged_model(self) -> EnergySequence:
+        """The averaged sequence, in evaluation form.
+
+        Averages of weights do not have the averages of their spectral norms, so the power iterations are run again. If the
+        weights are sharded, all processes must read this together.
         """
+        average = cast(EnergySequence, self.average.module)
         if self.whole_model is None:
-            settle_power_iteration(self.average.module)
-            return self.average.module
-        self.whole_model.load_state_dict(whole_tensors(self.average.module.state_dict()))
+            settle_power_iteration(average)
+            return average
+        self.whole_model.load_state_dict(whole_tensors(average.state_dict()))
         settle_power_iteration(self.whole_model)
-        for mine, settled in zip(self.average.module.buffers(), self.whole_model.buffers(), strict=True):
+        for mine, settled in zip(average.buffers(), self.whole_model.buffers(), strict=True):
             mine.copy_(settled)
         return self.whole_model
 
+    def keep_best(self, score: float, level: float) -> None:
+        """Keep the averaged weights if their score is the best so far.
+
+        Args:
+            score: selection score of the averaged model; higher is better.
+            level: noise level that scored best.
+        """
+        if score > self.best_score:
+            self.best_score, self.best_step, self.best_level = score, self.step, level
+            self.best = {name: tensor.detach().clone() for name, tensor in self.average.module.state_dict().items()}
+
     def set_rates(self, rate: float) -> None:
-        """Give every group of parameters its learning rate: ``rate`` times the doctor's factor and the group's own share."""
+        """Set the learning rate of every group of parameters: ``rate`` times the doctor's factor and the group's share.
+
+        Args:
+            rate: learning rate of the schedule at this step.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = rate * self.rate_factor * group.get("rate_share", 1.0)
 
     def clip_gradients(self, largest: float) -> Tensor:
-        """Scale the gradient of each group of parameters down to norm ``largest``; the norm of all before that."""
+        """Scale the gradient of each group of parameters down to a norm; returns the norm of all gradients before that.
+
+        Args:
+            largest: norm that no group's gradient exceeds afterwards.
+        """
         groups = [group["params"] for group in self.optimizer.param_groups]
         norms = [whole(torch.nn.utils.clip_grad_norm_(parameters, largest)) for parameters in groups]
         return norms[0] if len(norms) == 1 else torch.stack(norms).norm()
 
-    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """(tensors, scalars) that hold the whole state; safetensors and JSON carry them exactly."""
+    def to_tensors(self) -> SavedState:
+        """The whole state as tensors and plain values; later training leaves the copy unchanged."""
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
@@ -101,17 +146,17 @@ class TrainingState:
         tensors["step_sizes"] = self.step_sizes
         tensors["generator"] = self.generator.get_state()
         tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
-        return tensors, {name: copy.deepcopy(getattr(self, name)) for name in self.SCALARS}
+        return SavedState(tensors, {name: copy.deepcopy(getattr(self, name)) for name in self.SCALARS})
 
     def load_tensors(self, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
-        """Put back what :meth:`to_tensors` gave.
+        """Restore a state that :meth:`to_tensors` returned.
 
         Args:
-            tensors: copied.
-            scalars: copied.
+            tensors: tensors by name, which are copied.
+            scalars: plain values by name, which are copied.
 
         Raises:
-            RunFolderError: if the tensors belong to another model.
+            RunFolderError: the tensors belong to another model.
         """
         try:
             self.model.load_state_dict(_under(tensors, "model."))
@@ -121,7 +166,7 @@ class TrainingState:
         except (RuntimeError, KeyError) as error:
             raise RunFolderError(f"the saved training state does not fit this model: {error}") from error
         self.best = _under(tensors, "best.")
-        # Sources of batches may write in place, and what was saved must stay as it was.
+        # Sources of batches may write in place, and a saved state must stay as it was.
         self.drawn = {name: value.clone() for name, value in _under(tensors, "drawn.").items()}
         slots: dict[int, dict[str, Tensor]] = {}
         for name, value in _under(tensors, "optimizer.").items():
@@ -144,19 +189,18 @@ def new_state(
     moment_decays: tuple[float, float] = (0.9, 0.99),
     initializer_rate: float = 1.0,
 ) -> TrainingState:
-    """A fresh state: nothing trained, chains' step sizes at a guess, generator seeded.
+    """Make the state of an untrained model.
 
-    An initialiser's parameters are a group of their own, at ``initializer_rate`` times the learning rate.
+    The parameters of an initialiser form their own group, with ``initializer_rate`` times the learning rate.
 
     Args:
-        model: to be trained.
-        learning_rate: of AdamW, until the trainer sets it.
-        weight_decay: of AdamW.
-        average_decay: of the exponential moving average of weights.
-        seed: of every random number of training.
-        step_size: of the chains at first, in units of the conditional.
-        moment_decays: (beta_1, beta_2) of AdamW.
-        initializer_rate: 1 for the same rate as the rest.
+        model: the sequence to be trained.
+        learning_rate: learning rate of AdamW until training sets it.
+        weight_decay: decoupled weight decay of AdamW.
+        average_decay: decay per step of the exponential moving average of the weights.
+        step_size: first step size of the chains at every level, in units of the conditional.
+        moment_decays: decays (beta_1, beta_2) of AdamW.
+        initializer_rate: learning rate of the initialiser over that of the energy.
 
     >>> from drl_density import NoiseSchedule
     >>> from drl_density.networks import MLP, MLPSettings
@@ -183,9 +227,6 @@ def new_state(
     )
 
 
-SaveState = Callable[[dict[str, Tensor], dict[str, Any]], None]
-"""Called with what :meth:`TrainingState.to_tensors` gives, whole, which it may keep but not change."""
-
-
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors whose names start with ``prefix``, by the rest of their names."""
     return {name[len(prefix) :]: value for name, value in tensors.items() if name.startswith(prefix)}

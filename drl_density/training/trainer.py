@@ -1,4 +1,4 @@
-"""The one training loop."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -7,58 +7,36 @@ import math
 import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from drl_density.errors import DivergenceWarning, TrainingFailed
 from drl_density.model import EnergySequence
 from drl_density.parallel.whole_tensors import is_sharded, local_part, whole_tensors_of_first
 from drl_density.parallel.workers import Workers
-from drl_density.training.doctor import Doctor, gradient_free_statistics, spurious_gap
-from drl_density.training.gradient_step import gradient_step, prepare_network
-from drl_density.training.objectives import Batches, LevelStatistics, Objective
+from drl_density.training.doctor import Doctor
+from drl_density.training.evaluation import Evaluation, SelectionScore, StepMeans, evaluation_record
+from drl_density.training.gradient_step import GradientStep, gradient_step, prepare_network
+from drl_density.training.objectives.objective import Batches, Objective
 from drl_density.training.settings import TrainingSettings
 from drl_density.training.sharded_weights import join_weights, shard_weights
-from drl_density.training.state import SaveState, TrainingState
-from drl_density.training.validation import validation_loss
-
-if TYPE_CHECKING:
-    import xarray as xr
+from drl_density.training.state import Record, SaveState, TrainingState
 
 
 @dataclass(frozen=True)
-class SelectionScore:
-    """A score handed in from above: ``value`` (higher is better) of the model at ``level``; ``details`` are recorded."""
-
-    value: float
-    level: float = 0.0
-    details: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What evaluations look at: held-out rows, the score from above, and who is told.
+class TrainingHooks:
+    """Functions that training calls in the first process; none of them changes its result.
 
     Attributes:
-        rows: held-out clean rows in model space.
-        score: selection score of an averaged model; without it the negative validation loss selects.
-        on_record: called with each history record.
-        redraw: called with the state after each evaluation, before it is saved, to draw ``state.drawn`` anew.
-        save: called after each evaluation with (tensors, scalars) of the state, as ``TrainingState.to_tensors`` gives them.
-        deadline: ``time.monotonic()`` value at which training stops with what it has, or None.
-        on_step: called with the number of steps done, after each.
+        on_step: called with the number of steps done, after each step.
+        on_record: called with the record of each evaluation.
+        save: called with the tensors and scalars of the state after each evaluation.
     """
 
-    rows: Tensor
-    score: Callable[[EnergySequence], SelectionScore] | None = None
-    on_record: Callable[[dict[str, Any]], None] | None = None
     on_step: Callable[[int], None] | None = None
-    redraw: Callable[[TrainingState], None] | None = None
+    on_record: Callable[[Record], None] | None = None
     save: SaveState | None = None
-    deadline: float | None = None
 
 
 def train(
@@ -69,26 +47,34 @@ def train(
     settings: TrainingSettings,
     evaluation: Evaluation,
     doctor: Doctor | None = None,
+    hooks: TrainingHooks | None = None,
+    deadline: float | None = None,
 ) -> TrainingState:
-    """Train until the last step, early stopping, or the deadline; the best averaged weights end in ``state.best``.
+    """Train until the last step, early stopping, or the deadline; ``state.best`` then holds the best averaged weights.
 
-    The untrained model, which is its base, is the first candidate.
-    Killed at any moment and started again from the last saved state, a run ends with the same bits on as many processes, and
-    with the same curve up to rounding on another number of them. Under ``torchrun`` (a process group is initialised) all
-    processes go on from the first one's state, and the first alone evaluates, saves and decides.
+    The untrained model, which equals its base, is the first candidate.
+
+    A run that is killed and resumed from its last saved state ends with the same bits on as many processes, and with the
+    same curve up to rounding on another number of processes. Under ``torchrun`` (with a process group initialised), all
+    processes start from the state of the first one, which alone evaluates, saves and decides.
 
     Args:
-        state: to go on from, changed in place.
-        objective: what is minimised.
+        state: new or restored; changed in place.
+        objective: what training minimises.
         batches: source of clean training rows.
-        settings: how long and how fast.
-        evaluation: held-out rows, score, and who is told.
-        doctor: what counts as a run-away.
+        settings: how long and how fast to train.
+        evaluation: held-out rows and selection score.
+        doctor: thresholds of divergence.
+        hooks: functions to call after steps and evaluations.
+        deadline: value of ``time.monotonic()`` after which training stops at the next evaluation.
+
+    Returns:
+        The given state, at its last step.
 
     Raises:
         ValueError: a doctor with limits for another number of levels, or fewer shards than processes.
-        TrainingFailed: when training ran away more often than the doctor allows; the message is the doctor's report.
-        WorkerLost: when another process of the run is gone.
+        TrainingFailed: training diverged more often than the doctor allows; the message gives the doctor's reason.
+        WorkerLost: another process of the run is gone.
 
     >>> from drl_density import NoiseSchedule
     >>> from drl_density.networks import MLP, MLPSettings
@@ -101,176 +87,154 @@ def train(
     >>> train(state, objective, batches, settings=settings, evaluation=Evaluation(rows)).step
     2
     """
-    doctor = Doctor() if doctor is None else doctor
-    doctor.check(state.model.num_levels)
-    workers = Workers.current()
-    workers.own_shards(settings.num_shards)
-    if workers.count > 1:
-        tensors, scalars = state.to_tensors()
-        state.load_tensors(workers.broadcast_tensors(tensors), workers.broadcast(scalars))
-    prepare_network(state.model.network, settings)
-    if settings.has_sharded_weights and workers.count > 1:
-        shard_weights(state)
-    state.model.execution.is_graphed = settings.is_graphed
-    if not state.best:
-        _keep_best(state, {"validation_loss": math.inf}, evaluation, workers)
-    good = state.to_tensors()
-    gathered = _Gathered(state.model.num_levels)
-    while state.step < settings.num_steps and not _has_stalled(state, settings):
-        value, norm = gradient_step(state, objective, batches, settings, workers)
-        gathered.add(value.statistics, value.parts, norm)
-        state.step += 1
-        broken = not math.isfinite(norm)
-        if evaluation.on_step is not None and workers.is_first:
-            evaluation.on_step(state.step)
-        if not broken and state.step % settings.evaluate_every and state.step < settings.num_steps:
-            continue
-        if not broken:
-            replicated = [tensor for tensor in state.model.state_dict().values() if not is_sharded(tensor)]
-            workers.check_agreement(replicated, step=state.step)
-            model = state.averaged_model
-            record = _evaluate(model, state, evaluation, gathered, settings) if workers.is_first else None
-            record = workers.broadcast(record)
-            reason = doctor.run_away(record, state.history, num_features=state.model.event_shape.numel())
-        else:
-            reason = f"the gradient norm at step {state.step} is {norm}"
-        gathered = _Gathered(state.model.num_levels)
-        if reason is not None or not _all_finite(state.model, workers):
-            state = _roll_back(state, good, reason or "a parameter is not finite", doctor)
-            continue
-        record["complaints"] = doctor.complaints(record, num_features=state.model.event_shape.numel())
-        _keep_best(state, record, evaluation, workers)
-        state.history.append(record)
-        if evaluation.redraw is not None:
-            evaluation.redraw(state)
-        state.drawn = workers.broadcast_tensors(state.drawn)
-        good = state.to_tensors()
-        if evaluation.on_record is not None and workers.is_first:
-            evaluation.on_record(record)
-        if workers.broadcast(evaluation.save is not None):
-            tensors = whole_tensors_of_first(good[0], workers)
-            if workers.is_first and evaluation.save is not None:
-                evaluation.save(tensors, good[1])
-        is_late = workers.broadcast(evaluation.deadline is not None and time.monotonic() > evaluation.deadline)
-        if is_late:
-            break
-    if state.whole_model is not None:
-        join_weights(state)
+    run = _Run(state, settings, evaluation, doctor or Doctor(), hooks or TrainingHooks(), Workers.current())
+    run.start()
+    while not run.is_over():
+        step = gradient_step(state, objective, batches, settings, run.workers)
+        run.count(step)
+        if not math.isfinite(step.norm):
+            run.roll_back(f"the gradient norm at step {state.step} is {step.norm}")
+        elif run.is_evaluation_due():
+            record = run.evaluate()
+            fault = run.fault(record)
+            if fault is not None:
+                run.roll_back(fault)
+                continue
+            run.accept(record)
+            if run.workers.broadcast(deadline is not None and time.monotonic() > deadline):
+                break
+    join_weights(state)
     return state
 
 
-def _has_stalled(state: TrainingState, settings: TrainingSettings) -> bool:
-    """Early stopping; asked of the state alone, so that a run killed after it has stopped does not go on when resumed."""
-    return (state.step - state.best_step) // settings.evaluate_every >= settings.patience
+class _Run:
+    """One call of :func:`train`: the state, in the one place where it is shared, evaluated, saved and rolled back."""
+
+    def __init__(
+        self,
+        state: TrainingState,
+        settings: TrainingSettings,
+        evaluation: Evaluation,
+        doctor: Doctor,
+        hooks: TrainingHooks,
+        workers: Workers,
+    ) -> None:
+        doctor.check(state.model.num_levels)
+        workers.own_shards(settings.num_shards)  # raises ValueError if there are too few
+        self.state, self.settings, self.workers = state, settings, workers
+        self.evaluation, self.doctor, self.hooks = evaluation, doctor, hooks
+
+    def start(self) -> None:
+        """Give every process the state of the first one, shard it if asked, and score the untrained model."""
+        state, workers = self.state, self.workers
+        if workers.count > 1:
+            tensors, scalars = state.to_tensors()
+            state.load_tensors(workers.broadcast_tensors(tensors), workers.broadcast(scalars))
+        prepare_network(state.model.network, self.settings)
+        if self.settings.has_sharded_weights and workers.count > 1:
+            shard_weights(state)
+        state.model.execution.is_graphed = self.settings.is_graphed
+        if not state.best:
+            self._select({"validation_loss": math.inf})
+        self.good = state.to_tensors()
+        self.means = StepMeans(state.model.num_levels)
+
+    def is_over(self) -> bool:
+        """Whether all steps are done or training has stopped early; depends on the state alone, so also after a resume."""
+        state, settings = self.state, self.settings
+        is_stalled = (state.step - state.best_step) // settings.evaluate_every >= settings.patience
+        return state.step >= settings.num_steps or is_stalled
+
+    def count(self, step: GradientStep) -> None:
+        """Count a gradient step and add it to the means."""
+        self.means.add(step)
+        self.state.step += 1
+        if self.hooks.on_step is not None and self.workers.is_first:
+            self.hooks.on_step(self.state.step)
+
+    def is_evaluation_due(self) -> bool:
+        """Whether an evaluation follows the last step."""
+        return self.state.step % self.settings.evaluate_every == 0 or self.state.step >= self.settings.num_steps
+
+    def evaluate(self) -> Record:
+        """The record of the averaged model, in every process; starts new means."""
+        state = self.state
+        replicated = [tensor for tensor in state.model.state_dict().values() if not is_sharded(tensor)]
+        self.workers.check_agreement(replicated, step=state.step)
+        model, record = state.averaged_model, None
+        if self.workers.is_first:
+            record = evaluation_record(state, model, self.evaluation.rows, self.means, self.settings)
+        self.means = StepMeans(state.model.num_levels)
+        return self.workers.broadcast(record)
+
+    def fault(self, record: Record) -> str | None:
+        """The reason for a rollback, or None."""
+        num_features = self.state.model.event_shape.numel()
+        reason = self.doctor.divergence(record, self.state.history, num_features=num_features)
+        if reason is None and not all_finite(self.state.model, self.workers):
+            reason = "a parameter is not finite"
+        return reason
+
+    def accept(self, record: Record) -> None:
+        """Select the model if it is the best, record the evaluation, redraw what is drawn, and save the state."""
+        state, workers = self.state, self.workers
+        record["complaints"] = self.doctor.complaints(record, num_features=state.model.event_shape.numel())
+        self._select(record)
+        state.history.append(record)
+        if self.evaluation.redraw is not None:
+            self.evaluation.redraw(state)
+        state.drawn = workers.broadcast_tensors(state.drawn)
+        self.good = state.to_tensors()
+        if self.hooks.on_record is not None and workers.is_first:
+            self.hooks.on_record(record)
+        self._save()
+
+    def roll_back(self, reason: str) -> None:
+        """Return to the last accepted state with a lower learning rate and other random numbers."""
+        state, doctor = self.state, self.doctor
+        diverged_at = state.step
+        num_rollbacks, rate_factor = state.num_rollbacks + 1, state.rate_factor * doctor.rate_factor
+        self.means = StepMeans(state.model.num_levels)
+        state.load_tensors(*self.good)
+        if num_rollbacks > doctor.max_rollbacks:
+            raise TrainingFailed(
+                f"training diverged {num_rollbacks} times and stopped at step {diverged_at}: {reason}. The last good state "
+                f"is step {state.step}. Try a lower learning rate, fewer levels, or a wider sigma of level 0."
+            )
+        state.num_rollbacks, state.rate_factor = num_rollbacks, rate_factor
+        # The same random numbers could lead to the same divergence.
+        state.generator.manual_seed(state.generator.initial_seed() + 1000 * num_rollbacks)
+        warnings.warn(
+            f"training doctor: {reason} at step {diverged_at}; rolled back to step {state.step} and lowered the learning "
+            f"rate to {rate_factor:g} of its schedule (rollback {num_rollbacks} of {doctor.max_rollbacks})",
+            DivergenceWarning,
+            stacklevel=3,
+        )
+
+    def _select(self, record: Record) -> None:
+        """Score the averaged model, add the score to the record, and keep the model if it is the best so far."""
+        model = self.state.averaged_model
+        model.eval()
+        score = SelectionScore(-record["validation_loss"])
+        if self.evaluation.score is not None:
+            found = dataclasses.asdict(self.evaluation.score(model)) if self.workers.is_first else None
+            score = SelectionScore(**self.workers.broadcast(found))
+        record["selection_score"], record["selected_level"] = score.value, score.level
+        record |= score.details
+        self.state.keep_best(score.value, score.level)
+
+    def _save(self) -> None:
+        """Save the last accepted state from the first process, unsharded."""
+        save = self.hooks.save
+        if self.workers.broadcast(save is not None):
+            tensors = whole_tensors_of_first(self.good.tensors, self.workers)
+            if save is not None and self.workers.is_first:
+                save(tensors, self.good.scalars)
 
 
-def _all_finite(model: EnergySequence, workers: Workers) -> bool:
-    """Whether every parameter is a finite number, in what this process and all others hold of them."""
+def all_finite(model: EnergySequence, workers: Workers) -> bool:
+    """Whether every parameter is finite, in the parts that this process and all others hold."""
     parts = [local_part(parameter) for parameter in model.parameters()]
     count = torch.tensor([0.0 if all(bool(torch.isfinite(part).all()) for part in parts) else 1.0])
     workers.add_up(count)
     return not bool(count)
-
-
-class _Gathered:
-    """Sums of what gradient steps saw since the last evaluation."""
-
-    def __init__(self, num_levels: int) -> None:
-        self.norms: list[float] = []
-        self.parts: dict[str, float] = {}
-        self.sums = torch.zeros(3, num_levels, dtype=torch.float64)
-        self.counts = torch.zeros(3, num_levels, dtype=torch.float64)
-
-    def add(self, statistics: LevelStatistics, parts: dict[str, Tensor], norm: float) -> None:
-        """Add one step."""
-        rows = torch.stack([statistics.energy_gap, statistics.acceptance_rate, statistics.relative_jump]).double().cpu()
-        seen = ~rows.isnan()
-        self.sums += torch.where(seen, rows, 0.0)
-        self.counts += seen
-        self.norms.append(norm)
-        for name, part in parts.items():
-            self.parts[name] = self.parts.get(name, 0.0) + float(part)
-
-    def means(self) -> dict[str, Any]:
-        """Means per step and per level."""
-        record = {f"loss_{name}": total / len(self.norms) for name, total in self.parts.items()}
-        record["loss"] = sum(record.values())
-        record["gradient_norm"] = sum(self.norms) / len(self.norms)
-        return record | gradient_free_statistics(LevelStatistics(*(self.sums / self.counts)))
-
-
-def _evaluate(
-    model: EnergySequence, state: TrainingState, evaluation: Evaluation, gathered: _Gathered, settings: TrainingSettings
-) -> dict[str, Any]:
-    model.eval()
-    record: dict[str, Any] = {"step": state.step, **gathered.means()}
-    rows = evaluation.rows.to(model.device)
-    held_out = validation_loss(model, rows, state.step_sizes)
-    record["validation_loss"] = held_out.total
-    record["validation_cross_entropy"] = held_out.cross_entropy
-    record["validation_recovery_gap"] = held_out.recovery_gap
-    record["learning_rate"] = settings.rate(state.step) * state.rate_factor
-    record["step_size"] = state.step_sizes.tolist()
-    record["log_normalizer"] = model.log_normalizers.double().tolist()
-    record["spurious_gap"] = spurious_gap(model, rows, state.step_sizes).double().tolist()
-    return record
-
-
-def _keep_best(state: TrainingState, record: dict[str, Any], evaluation: Evaluation, workers: Workers) -> None:
-    model = state.averaged_model
-    model.eval()
-    if evaluation.score is None:
-        score = SelectionScore(-record["validation_loss"])
-    else:
-        found = dataclasses.asdict(evaluation.score(model)) if workers.is_first else None
-        score = SelectionScore(**workers.broadcast(found))
-    record["selection_score"], record["selected_level"] = score.value, score.level
-    record |= score.details
-    if score.value > state.best_score:
-        state.best_score, state.best_step, state.best_level = score.value, state.step, score.level
-        state.best = {name: tensor.detach().clone() for name, tensor in state.average.module.state_dict().items()}
-
-
-def _roll_back(state: TrainingState, good: tuple, reason: str, doctor: Doctor) -> TrainingState:
-    at = state.step
-    rollbacks, factor = state.num_rollbacks + 1, state.rate_factor * doctor.rate_factor
-    state.load_tensors(*good)
-    if rollbacks > doctor.max_rollbacks:
-        raise TrainingFailed(
-            f"training ran away {rollbacks} times and stopped at step {at}: {reason}. The last good state is step "
-            f"{state.step}. Try a lower learning rate, fewer levels, or a wider sigma of level 0."
-        )
-    state.num_rollbacks, state.rate_factor = rollbacks, factor
-    state.generator.manual_seed(state.generator.initial_seed() + 1000 * rollbacks)
-    warnings.warn(
-        f"training doctor: {reason} at step {at}; rolled back to step {state.step} and lowered the learning rate to "
-        f"{factor:g} of its schedule (rollback {rollbacks} of {doctor.max_rollbacks})",
-        DivergenceWarning,
-        stacklevel=3,
-    )
-    return state
-
-
-def history_dataset(history: list[dict[str, Any]]) -> xr.Dataset:
-    """The history as an xarray Dataset over ``step`` and, where a number is kept per level, ``level``.
-
-    Args:
-        history: records of the evaluations, as :class:`TrainingState` keeps them.
-
-    >>> history_dataset([{"step": 10, "loss": 1.0, "acceptance_rate": [0.5, 0.6]}])["acceptance_rate"].dims
-    ('step', 'level')
-    """
-    import xarray as xr
-
-    steps = [record["step"] for record in history]
-    variables: dict[str, Any] = {}
-    names = [name for name in (history[0] if history else {}) if name != "step"]
-    for name in names:
-        values = [record.get(name, math.nan) for record in history]
-        if name == "complaints":
-            variables[name] = ("step", ["; ".join(value) for value in values])
-        elif isinstance(values[0], list):
-            variables[name] = (("step", "level"), values)
-        else:
-            variables[name] = ("step", values)
-    return xr.Dataset(variables, coords={"step": steps})

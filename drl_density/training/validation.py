@@ -1,4 +1,4 @@
-"""The validation criterion of training: held-out noise-level cross-entropy plus the held-out recovery gap."""
+"""Scores on held-out rows without a normalising constant: level classification, recovery gap and spurious gap."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import torch
 from torch import Tensor
 
 from drl_density.model import EnergySequence
-from drl_density.training.objectives import RecoveryLikelihood, classification_loss, stratified_levels
+from drl_density.training.objectives.classification import classification_loss
+from drl_density.training.objectives.objective import stratified_levels
+from drl_density.training.objectives.recovery_likelihood import RecoveryLikelihood
 
 
 @dataclass(frozen=True)
 class ValidationLoss:
-    """Both parts in nats per row; ``total`` is what is compared. Lower is better.
+    """Validation loss in nats per row; lower is better, and ``total`` is what is compared.
 
     Attributes:
-        cross_entropy: of guessing the noise level of held-out rows.
-        recovery_gap: of held-out rows on the recovery conditionals.
+        cross_entropy: cross-entropy of guessing the noise level of held-out rows.
+        recovery_gap: mean of F(data) - F(chain end) on the recovery conditionals of held-out rows.
 
     >>> ValidationLoss(cross_entropy=1.0, recovery_gap=-0.25).total
     1.25
@@ -28,25 +30,24 @@ class ValidationLoss:
 
     @property
     def total(self) -> float:
-        """Cross-entropy plus the size of the recovery gap."""
+        """Cross-entropy plus the absolute value of the recovery gap."""
         return self.cross_entropy + abs(self.recovery_gap)
 
 
 def validation_loss(
     model: EnergySequence, x: Tensor, step_sizes: Tensor, *, seed: int = 0, objective: RecoveryLikelihood | None = None
 ) -> ValidationLoss:
-    """Evaluate the criterion on held-out clean rows with noise that is the same at every call.
+    """Evaluate the validation loss, with the same noise at every call.
 
-    The cross-entropy is a proper score against the known base: a drift of constants, or of the energy far from the
-    base, worsens it. The recovery gap mean F(data) - F(chain end) is zero in expectation for a model that is right, and
-    so is held against it in either direction. The self-normalized likelihood is never used.
+    The cross-entropy is a proper score against the known base: a drift of the constants, or of the energy far from the
+    base, worsens it. The recovery gap has expectation zero for the true density, so deviations in both directions
+    count. The self-normalised likelihood is never used.
 
     Args:
-        model: the sequence.
         x: held-out clean rows ``(rows, *event)``.
-        step_sizes: kernel step sizes per level, in units of the conditional.
-        seed: of the fixed noise.
-        objective: whose kernel and steps the gap uses.
+        step_sizes: chain step size per level ``(T,)``, in units of the conditional.
+        seed: seed of the fixed noise.
+        objective: objective whose kernel and number of steps the gap uses; by default a new ``RecoveryLikelihood()``.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -55,11 +56,28 @@ def validation_loss(
     True
     """
     generator = torch.Generator().manual_seed(seed)
+    objective = RecoveryLikelihood() if objective is None else objective
     with torch.no_grad():
         cross_entropy = float(classification_loss(model, x, generator=generator))
-    objective = RecoveryLikelihood() if objective is None else objective
-    levels = stratified_levels(len(x), model.num_levels, generator).to(x.device)
-    shift = torch.zeros((), dtype=torch.float64, device=x.device)
+        levels = stratified_levels(len(x), model.num_levels, generator=generator).to(x.device)
+        contrast = objective.contrast(model, x, levels, step_sizes, generator=generator)
+    return ValidationLoss(cross_entropy, -float(contrast.loss))
+
+
+def spurious_gap(model: EnergySequence, x: Tensor, step_sizes: Tensor, *, seed: int = 0, num_steps: int = 20) -> Tensor:
+    """Mean of F(end of a short chain started at x_{t+1}) - F(data) per level, shape ``(T,)``.
+
+    A value far above zero shows modes that the data do not have and that chains started at the data never visit.
+
+    Args:
+        x: held-out clean rows ``(rows, *event)``.
+        step_sizes: chain step size per level ``(T,)``, in units of the conditional.
+        seed: seed of the fixed noise.
+        num_steps: number of kernel steps per chain.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    levels = stratified_levels(len(x), model.num_levels, generator=generator).to(x.device)
+    objective = RecoveryLikelihood(num_steps=num_steps, noisier_share=1.0)
     with torch.no_grad():
-        contrast, _ = objective.contrast(model, x, (levels, shift, step_sizes), generator)
-    return ValidationLoss(cross_entropy, -float(contrast))
+        contrast = objective.contrast(model, x, levels, step_sizes, generator=generator)
+    return -contrast.statistics.energy_gap

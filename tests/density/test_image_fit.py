@@ -333,9 +333,9 @@ def test_the_papers_gaps_are_limited_in_the_raw_output_at_every_level(level):
     limit = 3 * 3072 / float(step_size[level]) ** 2
     record, gaps = {"loss": -1.0, "validation_loss": 1.0}, torch.zeros(6)
     gaps[level] = -0.99 * limit
-    assert doctor.run_away(record | {"energy_gap": gaps.tolist()}, [], num_features=3072) is None
+    assert doctor.divergence(record | {"energy_gap": gaps.tolist()}, [], num_features=3072) is None
     gaps[level] = -1.01 * limit
-    assert f"at level {level}" in doctor.run_away(record | {"energy_gap": gaps.tolist()}, [], num_features=3072)
+    assert f"at level {level}" in doctor.divergence(record | {"energy_gap": gaps.tolist()}, [], num_features=3072)
 
 
 def test_checkpoints_keep_less_and_an_initialiser_keeps_more(pictures):

@@ -31,7 +31,7 @@ from drl_density.samplers import (
     sample_short_run,
 )
 from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
-from drl_density.training import CooperativeRecovery, LangevinChains, LangevinRecovery, draw_pairs, propose
+from drl_density.training import ChainEnds, CooperativeRecovery, LangevinChains, LangevinRecovery, draw_pairs, propose
 
 VARIANCE = 0.5
 
@@ -83,9 +83,9 @@ def test_gradient_is_that_of_the_papers_loss_on_the_raw_output(monkeypatch):
     model = EnergySequence(schedule, StepCalibrated(raw, schedule.log_snr[:-1], step_alpha, step_size), (5,))
     seen = {}
 
-    def fixed(self, model, clean, x_noisier, levels, generator):
+    def fixed(self, model, clean, x_noisier, levels, *, generator):
         seen.update(clean=clean, levels=levels, end=clean + 0.1 * torch.ones_like(clean))
-        return seen["end"], torch.ones(len(clean), dtype=clean.dtype)
+        return ChainEnds(seen["end"], torch.ones(len(clean), dtype=clean.dtype))
 
     monkeypatch.setattr(LangevinRecovery, "draw", fixed)
     x = torch.randn(48, 5, dtype=torch.float64, generator=seeded_generator(1))
@@ -169,7 +169,9 @@ def test_normal_negatives_are_draws_of_the_normal_approximation():
     system, level = exact(), 1
     objective = LangevinRecovery(chains=LangevinChains(is_top_marginal=False), negatives="normal")
     x_noisier = torch.full((10_000, 1), 0.8, dtype=torch.float64)
-    draws, _ = objective.draw(system.model, x_noisier, x_noisier, torch.full((10_000,), level), seeded_generator(6))
+    draws, _ = objective.draw(
+        system.model, x_noisier, x_noisier, torch.full((10_000,), level), generator=seeded_generator(6)
+    )
     expected = system.model.recovery(level).normal_approximation(x_noisier[:1])
     assert_z(draws, expected.mean[0])
     assert_z((draws - expected.mean).square(), float(expected.variance))
@@ -204,7 +206,7 @@ def staying(monkeypatch, offset=0.0):
 
     def run(self, model, start, x_noisier, levels, *, label=None, generator=None):
         runs.append((start, x_noisier, levels))
-        return start + offset, torch.ones(len(start), dtype=start.dtype)
+        return ChainEnds(start + offset, torch.ones(len(start), dtype=start.dtype))
 
     monkeypatch.setattr(LangevinChains, "run", run)
     return runs
@@ -220,7 +222,7 @@ def test_training_chains_start_at_the_noisier_state_in_y(monkeypatch):
     system, runs = exact(), staying(monkeypatch)
     x_noisier = torch.randn(12, 1, generator=seeded_generator(1), dtype=torch.float64)
     levels = torch.arange(12) % 4
-    LangevinRecovery().draw(system.model, x_noisier + 1, x_noisier, levels, seeded_generator(2))
+    LangevinRecovery().draw(system.model, x_noisier + 1, x_noisier, levels, generator=seeded_generator(2))
     start = runs[0][0]
     torch.testing.assert_close(papers_alpha(system.schedule)[levels][:, None] * start, x_noisier, rtol=1e-12, atol=0)
 
@@ -257,7 +259,7 @@ BAD = [
     (lambda: LangevinRecovery(negatives="normal"), "no conditional to approximate"),
     (lambda: LangevinRecovery(chains=LangevinChains(num_steps=0)), 'K = 0 give negatives="normal"'),
     (lambda: LangevinChains(factor=0.0), "factor > 0"),
-    (lambda: CooperativeRecovery(label_dropout=1.5), "is a chance"),
+    (lambda: CooperativeRecovery(label_dropout=1.5), "label_dropout must lie in"),
     (lambda: propose(image_sequence(), torch.zeros(1, 64), torch.zeros(1).long(), LangevinChains()), "initializer"),
     (lambda: sample_short_run(image_sequence(), 2, initial=torch.zeros(3, 64)), "initial states of shape"),
 ]

@@ -14,7 +14,7 @@ from drl_density.errors import NumericalError, RunFolderError
 from drl_density.parallel import Workers
 from drl_density.run_folder import RunFolder
 from drl_density.training.gradient_step import gradient_step
-from drl_density.training.objectives import LevelStatistics, ObjectiveValue
+from drl_density.training.objectives.objective import LevelStatistics, ObjectiveValue
 from tests.training import two_mode_run
 from tests.training.pairs import ROOT, start_pair
 from tests.training.two_mode_run import STATE, draw, first_gradient, fresh, run

@@ -10,7 +10,8 @@ from drl_density.density.fitting.build import build_objective
 from drl_density.networks import guide_by_label
 from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
 from drl_density.training import DenoisingScoreMatching, Evaluation, train
-from drl_density.training.objectives import drop_labels
+from drl_density.training.objectives import classification
+from drl_density.training.objectives.objective import drop_labels
 from tests.training.test_training import SCALE, WEIGHT, draw, evaluation, fresh, settings
 
 VARIANCE, NUM_ROWS = 0.5, 20_000
@@ -99,11 +100,8 @@ def test_a_wrong_share_is_refused_before_anything_is_loaded():
 
 @pytest.mark.parametrize("kind", [DenoisingScoreMatching, RecoveryLikelihood])
 def test_a_share_of_the_batch_is_classified(kind, monkeypatch):
-    seen = []
-    from drl_density.training import objectives
-
-    plain = objectives.classification_loss
-    monkeypatch.setattr(objectives, "classification_loss", lambda m, x, **k: seen.append(len(x)) or plain(m, x, **k))
+    seen, plain = [], classification.level_logits
+    monkeypatch.setattr(classification, "level_logits", lambda m, x, grid: seen.append(len(x)) or plain(m, x, grid))
     state = fresh()
     for share in (1.0, 0.3):
         kind(classification_share=share)(
@@ -207,11 +205,11 @@ def test_labels_are_dropped_by_chance(chance, reached):
     dropped = drop_labels(torch.full((10_000,), 2), 0.25, generator=seeded_generator(0))
     assert set(dropped.tolist()) == {0, 2}
     assert_z((dropped == 0).double(), 0.25)
-    assert drop_labels(None, 0.25, generator=None) is None
+    assert drop_labels(None, 0.25) is None
 
 
 def test_what_score_matching_refuses():
-    with pytest.raises(ValueError, match="is a chance"):
+    with pytest.raises(ValueError, match="label_dropout must lie in"):
         DenoisingScoreMatching(label_dropout=1.5)
     with pytest.raises(ValueError, match="level_balance must lie in"):
         DenoisingScoreMatching(level_balance=-0.1)

@@ -132,17 +132,17 @@ class OneBroken(Workers):
 
 def test_weights_are_finite_where_all_parts_are():
     layer = torch.nn.Linear(2, 1)
-    assert trainer._all_finite(layer, Workers())
-    assert not trainer._all_finite(layer, OneBroken(0, 2))
+    assert trainer.all_finite(layer, Workers())
+    assert not trainer.all_finite(layer, OneBroken(0, 2))
     layer.weight.data[0, 1] = torch.nan
-    assert not trainer._all_finite(layer, Workers())
+    assert not trainer.all_finite(layer, Workers())
 
 
 def test_what_cannot_be_cut_is_not_told_as_a_lost_process(monkeypatch):
     def refused(_):
         raise NotImplementedError("FSDP does not support non-contiguous parameters")
 
-    monkeypatch.setattr(sharded_weights, "_cut", refused)
+    monkeypatch.setattr(sharded_weights, "_shard", refused)
     with pytest.raises(NotImplementedError, match="non-contiguous"):
         shard_weights(fresh())
 
@@ -157,7 +157,7 @@ def test_a_plain_model_is_left_alone():
 @pytest.mark.parametrize("name", ["is_compiled", "is_graphed", "is_channels_last"])
 def test_settings_that_need_weights_in_one_place_are_refused(name):
     with pytest.raises(
-        ValueError, match=f"has_sharded_weights moves weights about, and {name} needs them to stand still"
+        ValueError, match=f"has_sharded_weights moves weights in memory, and {name} needs them to stay in place"
     ):
         TrainingSettings(has_sharded_weights=True, **{name: True})
 

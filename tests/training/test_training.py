@@ -12,7 +12,7 @@ from drl_density.model import EnergySequence
 from drl_density.networks import MLP, MLPSettings, ResidualEnergy, ResidualSettings, SpectralWeight
 from drl_density.run_folder import RunFolder
 from drl_density.testing import seeded_generator
-from drl_density.training import Doctor, Evaluation, SelectionScore, history_dataset, new_state, train
+from drl_density.training import Doctor, Evaluation, SelectionScore, TrainingHooks, history_dataset, new_state, train
 
 WEIGHT, SCALE = 0.3, 0.25
 
@@ -70,7 +70,7 @@ def test_a_doctor_of_other_levels_is_refused_before_training():
     state = fresh()
     doctor = Doctor(max_gap_per_dimension=(1.0, 2.0))
     with pytest.raises(
-        ValueError, match=f"2 limits for {state.model.num_levels} levels: give one number, or one a level"
+        ValueError, match=f"2 limits for {state.model.num_levels} levels: give one number, or one per level"
     ):
         train(state, RecoveryLikelihood(), draw, settings=settings(), evaluation=evaluation(), doctor=doctor)
     assert state.step == 0
@@ -95,7 +95,8 @@ def test_resumed_run_ends_with_the_same_bits(tmp_path):
             RecoveryLikelihood(num_steps=2),
             draw,
             settings=settings(),
-            evaluation=evaluation(save=save_then_die),
+            evaluation=evaluation(),
+            hooks=TrainingHooks(save=save_then_die),
         )
     resumed = fresh(seed=5)
     resumed.load_tensors(*folder.read_tensors("training_state.safetensors"))
@@ -158,20 +159,20 @@ def test_doctor_rolls_back_lowers_the_rate_and_stops():
 def test_doctor_sees_a_run_away():
     record = {"loss": 1.0, "validation_loss": 2.0, "energy_gap": [0.1, math.nan]}
     doctor, past = Doctor(), [{"loss": 1.1, "validation_loss": 1.9}]
-    assert doctor.run_away(record, past, num_features=2) is None
+    assert doctor.divergence(record, past, num_features=2) is None
     overfitted = record | {"validation_loss": 9.0}
-    assert doctor.run_away(overfitted, past, num_features=2) is None
+    assert doctor.divergence(overfitted, past, num_features=2) is None
     for change in ({"loss": math.nan}, {"energy_gap": [0.0, 500.0]}, {"validation_loss": 9.0, "loss": 8.0}):
-        assert doctor.run_away(record | change, past, num_features=2) is not None
-    assert doctor.run_away(record | {"loss": -1.0}, [{"loss": -1.5, "validation_loss": 1.9}], num_features=2) is None
+        assert doctor.divergence(record | change, past, num_features=2) is not None
+    assert doctor.divergence(record | {"loss": -1.0}, [{"loss": -1.5, "validation_loss": 1.9}], num_features=2) is None
 
 
 def test_doctor_sees_a_positive_loss_multiply():
     record = {"validation_loss": 1.0, "energy_gap": [math.nan]}
     doctor, past = Doctor(max_loss_rise=math.inf, max_loss_ratio=1.5), [{"loss": 40.0, "validation_loss": 1.0}]
-    assert doctor.run_away(record | {"loss": 90.0}, [], num_features=2) is None
-    assert doctor.run_away(record | {"loss": 59.0}, past, num_features=2) is None
-    assert "rose from 40 to 61" in doctor.run_away(record | {"loss": 61.0}, past, num_features=2)
+    assert doctor.divergence(record | {"loss": 90.0}, [], num_features=2) is None
+    assert doctor.divergence(record | {"loss": 59.0}, past, num_features=2) is None
+    assert "rose from 40 to 61" in doctor.divergence(record | {"loss": 61.0}, past, num_features=2)
 
 
 def test_doctor_complains_of_frozen_chains():

@@ -17,7 +17,7 @@ from drl_density.model import EnergySequence
 from drl_density.networks import MLP, MLPSettings
 from drl_density.parallel import Workers, joined_workers, num_restarts
 from drl_density.run_folder import RunFolder
-from drl_density.training import Evaluation, new_state, train
+from drl_density.training import Evaluation, TrainingHooks, new_state, train
 from drl_density.training.gradient_step import gradient_step
 
 SETTINGS = TrainingSettings(num_steps=40, batch_size=64, evaluate_every=10, learning_rate=3e-3, num_shards=4)
@@ -62,7 +62,9 @@ def run(folder, batches=draw, settings=SETTINGS):
             store.write_tensors(name, tensors, scalars)
 
     rows = draw(128, torch.Generator().manual_seed(1))
-    return train(state, OBJECTIVE, batches, settings=settings, evaluation=Evaluation(rows, save=save))
+    return train(
+        state, OBJECTIVE, batches, settings=settings, evaluation=Evaluation(rows), hooks=TrainingHooks(save=save)
+    )
 
 
 def main():

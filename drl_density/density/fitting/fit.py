@@ -40,7 +40,7 @@ from drl_density.errors import DataError, RunFolderError
 from drl_density.parallel import Workers
 from drl_density.partition_function import annealed_importance_sampling, sequence_path
 from drl_density.samplers import plan_progressive, sample_progressive
-from drl_density.training import Evaluation, TrainingState, history_dataset, train
+from drl_density.training import Evaluation, TrainingHooks, TrainingState, history_dataset, train
 
 
 def fit(
@@ -172,22 +172,20 @@ class _Member:
         with tqdm(
             desc=self.name, total=settings.training.num_steps, initial=state.step, disable=not progress, unit="step"
         ) as bar:
-            evaluation = Evaluation(
-                held_out.rows,
-                score=score,
+            hooks = TrainingHooks(
                 on_step=lambda step: bar.update(step - bar.n),
                 on_record=lambda record: bar.set_postfix_str(doctor_line(record)),
-                redraw=redraw,
                 save=None if folder is None else folder.saver(self.name),
-                deadline=deadline,
             )
             return train(
                 state,
                 build_objective(settings),
                 batches,
                 settings=settings.training,
-                evaluation=evaluation,
+                evaluation=Evaluation(held_out.rows, score=score, redraw=redraw),
                 doctor=build_doctor(settings),
+                hooks=hooks,
+                deadline=deadline,
             )
 
 

@@ -22,7 +22,7 @@ from drl_density.density.fitting.table import Table
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.errors import DRLDensityWarning
 from drl_density.partition_function import AISSettings
-from drl_density.training import Evaluation, train
+from drl_density.training import Evaluation, TrainingHooks, train
 
 
 def final_annealing(settings: FitSettings) -> tuple[AISSettings, int]:
@@ -71,14 +71,14 @@ def seconds_per_step(
     held_out = validation_rows(table, settings, seed=seed)
     times: list[float] = []
     score = validation_score(settings, held_out, state, seed=seed)
-    evaluation = Evaluation(held_out.rows, score=score, on_step=lambda _: times.append(time.monotonic()))
     train(
         state,
         build_objective(settings),
         training_batches(table, settings),
         settings=training,
-        evaluation=evaluation,
+        evaluation=Evaluation(held_out.rows, score=score),
         doctor=build_doctor(settings),
+        hooks=TrainingHooks(on_step=lambda _: times.append(time.monotonic())),
     )
     done = time.monotonic()
     per_step = sorted(b - a for a, b in zip(times, times[1:], strict=False))[len(times) // 2 - 1]

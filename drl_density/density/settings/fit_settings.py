@@ -13,7 +13,7 @@ from drl_density.errors import DataError
 from drl_density.records.literals import check_literals
 from drl_density.schedule import NoiseSchedule
 from drl_density.training import TrainingSettings
-from drl_density.training.objectives import check_share
+from drl_density.training.objectives.classification import check_share
 
 LABELLED = ("cooperative", "denoising")
 """Objectives that learn the energies of labels."""

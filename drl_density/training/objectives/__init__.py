@@ -1,0 +1,1 @@
+"""Training objectives: recovery likelihood in three forms, denoising score matching, and noise-level classification."""

@@ -1,0 +1,130 @@
+r"""The papers' short chains: unadjusted Langevin steps of prescribed size on the recovery conditionals.
+
+In y = a x, the variable of the papers, chains start at y = x_{t+1} and follow
+
+.. math:: y \leftarrow y + \frac{s_t^2}{2}\Big[\nabla_y f(y) + \frac{x_{t+1} - y}{\sigma_{t+1}^2}\Big] + s_t\,\xi
+
+In x this is the same kernel on the recovery conditional of F with step s_t / a. The topmost level is sampled as a marginal
+density: its conditional has no quadratic term, and a is 1.
+
+Source: Gao et al. 2021, algorithms 1 and 2, and release (``p_sample_langevin``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from drl_density.mcmc import ULA, Kernel
+from drl_density.model import EnergySequence
+from drl_density.shapes import per_row
+from drl_density.training.objectives.pairs import ChainEnds, short_chains
+
+
+@dataclass(frozen=True)
+class LangevinChains:
+    """Length, step sizes and kernel of the papers' chains.
+
+    Attributes:
+        num_steps: K, the number of kernel steps; the paper's training diverges at K = 10 and converges at 30.
+        factor: b^2 of the step sizes, see :meth:`~drl_density.NoiseSchedule.langevin_steps`.
+        is_top_marginal: whether the topmost level is sampled as a marginal density.
+        temperature: temperature of the target. The release scales the noise by 0.99 to draw pictures, which is a
+            temperature of 0.9801. Any temperature but 1 samples another density than the model's; training refuses it.
+        kernel: unadjusted as in the papers, or an adjusted one with the same steps.
+
+    Raises:
+        ValueError: a negative number of steps, or a factor or temperature that is not positive.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> chains = LangevinChains(num_steps=2)
+    >>> ends = chains.run(model, torch.zeros(3, 2).double(), torch.ones(3, 2).double(), torch.tensor([0, 1, 2]))
+    >>> ends.position.shape
+    torch.Size([3, 2])
+    """
+
+    num_steps: int = 30
+    factor: float = 2e-4
+    is_top_marginal: bool = True
+    temperature: float = 1.0
+    kernel: Kernel = field(default_factory=ULA)
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 0 or not self.factor > 0 or not self.temperature > 0:
+            raise ValueError(
+                "need num_steps >= 0, factor > 0 and temperature > 0, "
+                f"got {self.num_steps}, {self.factor}, {self.temperature}"
+            )
+
+    def check_trains(self) -> None:
+        """Check that the chains sample the model's own density, as training needs.
+
+        Raises:
+            ValueError: a temperature other than 1.
+        """
+        if self.temperature != 1:
+            raise ValueError(f"training chains must run at temperature 1, got {self.temperature}")
+
+    def step_alpha(self, model: EnergySequence, levels: Tensor) -> Tensor:
+        """Coefficient a of each row's level, which is 1 at a marginal top.
+
+        Args:
+            levels: integer levels ``(batch,)``.
+        """
+        return self._steps(model)[0].to(levels.device)[levels]
+
+    def loss_weight(self, model: EnergySequence, levels: Tensor) -> Tensor:
+        r"""Weight :math:`(\sigma_1 / \sigma_{t+1})\, s_t^2` of each row's contrast.
+
+        The papers weight the raw output of the network, s_t^2 F, by the ratio of the sigmas.
+
+        Args:
+            levels: integer levels ``(batch,)``.
+        """
+        sigma = model.schedule.step_sigma
+        return ((sigma[0] / sigma) * self._steps(model)[1] ** 2).to(levels.device)[levels]
+
+    def run(
+        self,
+        model: EnergySequence,
+        start: Tensor,
+        x_noisier: Tensor,
+        levels: Tensor,
+        *,
+        label: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> ChainEnds:
+        """Make K steps on the conditionals given ``x_noisier``.
+
+        Args:
+            model: the sequence; the power iterations of its network pause meanwhile.
+            start: first states ``(batch, *event)``, in x.
+            x_noisier: states one level up ``(batch, *event)``.
+            levels: integer level of each row ``(batch,)``.
+            label: label of each row ``(batch,)``, for a network with labels.
+        """
+        if not self.num_steps:
+            return ChainEnds(start.detach(), torch.ones(len(start), dtype=start.dtype, device=start.device))
+        step_alpha, step_size = self._steps(model)
+        precision = model.schedule.step_sigma**-2
+        if self.is_top_marginal:
+            precision[-1] = 0.0
+        alpha, step, precision = (
+            table.to(levels.device)[levels].to(start) for table in (step_alpha, step_size, precision)
+        )
+        log_snr = model.schedule.log_snr_at(levels).to(start)
+
+        def log_density(x: Tensor) -> Tensor:
+            distance = (x_noisier - per_row(alpha, x) * x).square().flatten(1).sum(1)
+            return (model.log_density_at(x, log_snr, label) - 0.5 * precision * distance) / self.temperature
+
+        # Steps longer by sqrt(temperature) keep the drift of temperature 1 and scale the noise alone, as in the release.
+        step_size = step / alpha * self.temperature**0.5
+        return short_chains(model, self.kernel, start, log_density, step_size, self.num_steps, generator=generator)
+
+    def _steps(self, model: EnergySequence) -> tuple[Tensor, Tensor]:
+        """Tables (a, s) of the levels ``(T,)``."""
+        return model.schedule.langevin_steps(self.factor, is_top_marginal=self.is_top_marginal)
