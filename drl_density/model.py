@@ -88,7 +88,8 @@ class EnergySequence(ExecutedModule):
         has_base: False for F = g alone.
         is_integrable: whether exp(F) has a finite integral. By default it is declared from the parts: a Gaussian base
             and a network of bounded growth.
-        initializer: network that proposes a x_level from x_noisier, see :class:`drl_density.training.CooperativeRecovery`; no part
+        initializer: network that proposes a x_level from x_noisier, see
+            :class:`~drl_density.training.CooperativeRecovery`; no part
             of the density.
         dtype: of the parameters; that of the network when not given.
         generator: source of the constants' initial weights.

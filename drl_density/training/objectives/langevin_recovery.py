@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from drl_density.devices import normal_draws
-from drl_density.records.literals import check_literals
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
 from drl_density.networks import frozen_power_iteration
+from drl_density.records.literals import check_literals
 from drl_density.shapes import per_row
 from drl_density.training.objectives.classification import classification_loss
 from drl_density.training.objectives.langevin_chains import LangevinChains
