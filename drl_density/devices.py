@@ -18,8 +18,15 @@ from torch import Tensor
 class Placed(Protocol):
     """What has a dtype and a device: a tensor, or a sequence of models."""
 
-    dtype: torch.dtype
-    device: torch.device
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of its values."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Device on which its values live."""
+        ...
 
 
 def find_device(asked: str | torch.device) -> torch.device:

@@ -313,7 +313,9 @@ class Recovery:
         mean = center + spread**2 * self.model.score(center, self.level)
         return dist.Normal(mean, torch.full_like(mean, spread), validate_args=False).to_event(mean.ndim - 1)
 
-    def condition(self, x_noisier: Tensor, *, sampler: SamplerPolicy | None = None) -> RecoveryDistribution:
+    def condition(
+        self, x_noisier: Tensor, *, sampler: SamplerPolicy | None = None, validate_args: bool | None = None
+    ) -> RecoveryDistribution:
         """The distribution of the cleaner state given ``x_noisier`` of shape ``batch_shape + event_shape``."""
         event_dim = len(self.model.event_shape)
         if x_noisier.shape[x_noisier.ndim - event_dim :] != self.model.event_shape:
@@ -327,4 +329,5 @@ class Recovery:
             self.step_sigma,
             sampler=sampler or ChainSampler(num_warmup=100, num_steps=50, step_size=self.scale),
             event_dim=event_dim,
+            validate_args=validate_args,
         )

@@ -31,7 +31,7 @@ def main(
     for place in torch.linspace(0, 1, num_places):
         state = (torch.sin((1 - place) * angle) * first + torch.sin(place * angle) * last) / torch.sin(angle)
         generator = torch.Generator().manual_seed(7)
-        result = sample_short_run(model, 1, settings=chains, initial=state[None], generator=generator)
+        result = sample_short_run(model, 1, settings=chains, noise=state[None], generator=generator)
         found.append(density.transform.inv(result.draws[0].double()))
     row = torch.stack(found)
     print(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from drl_density.devices import normal_draws
 from drl_density.model import EnergySequence
 from drl_density.samplers import DDIMSettings
-from drl_density.samplers.ddim import move
+from drl_density.samplers.ddim import ddim_step
 
 
 class RollOut(nn.Module):
@@ -50,7 +50,7 @@ class RollOut(nn.Module):
         x = noise
         for pair in zip(self.levels, self.levels[1:], strict=False):
             clean = self.model.denoise(x, pair[0], has_graph=torch.is_grad_enabled())
-            x = move(self.model, x, clean, pair, 0.0, None)
+            x = ddim_step(self.model, x, clean, start=pair[0], end=pair[1])
         return x
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:

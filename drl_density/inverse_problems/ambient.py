@@ -1,12 +1,12 @@
 r"""Denoisers learned from corrupted points alone: further corruption, and a loss on what was measured.
 
-Each point is known through its mask A only. A further mask hides more of it; the denoiser sees the noised, further masked
-point and must predict everything A measured:
+Of each point only the entries of its mask A are known. A further mask hides more of them. The denoiser sees the noised,
+further masked point and must predict everything that A measured:
 
 .. math:: \lVert A\,(h(\tilde A x_t, \tilde A, t) - x_0) \rVert^2, \qquad \tilde A = A B.
 
-If every entry has a chance to be measured given what the denoiser sees, the optimum is E[x_0 | A~ x_t, A~]. A loss on the
-further mask alone would leave the hidden entries undetermined.
+If every entry may be measured given what the denoiser sees, the optimum is E[x_0 | A~ x_t, A~]. A loss on the further mask
+alone would leave the hidden entries undetermined.
 
 Source: Daras et al. 2023 (Ambient Diffusion); its posterior sampling is arXiv 2403.08728.
 """
@@ -25,14 +25,14 @@ from drl_density.schedule import NoiseSchedule
 
 @dataclass(frozen=True)
 class AmbientSettings:
-    """How to train.
+    """Sizes of the training and share of further hidden entries.
 
     Attributes:
-        num_steps: gradient steps.
-        batch_size: rows per step.
-        learning_rate: peak rate of Adam, falling as a half cosine.
-        hidden_share: chance that a measured entry is hidden from the denoiser, drawn afresh for every row and step.
-        levels: (least, largest) level trained at.
+        num_steps: number of gradient steps.
+        batch_size: rows drawn for each step.
+        learning_rate: initial learning rate of Adam, which falls as a half cosine.
+        hidden_share: probability that a measured entry is hidden from the denoiser, drawn again for every row and step.
+        levels: lowest and highest level to train at; None trains at all levels of the schedule.
 
     Raises:
         ValueError: a hidden_share outside (0, 1).
@@ -42,21 +42,20 @@ class AmbientSettings:
     batch_size: int = 256
     learning_rate: float = 2e-3
     hidden_share: float = 0.1
-    levels: tuple[float, float] = (0.0, 8.0)
+    levels: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.hidden_share < 1:
             raise ValueError(
-                f"hidden_share must lie in (0, 1), got {self.hidden_share}: without it masks are memorised"
+                f"hidden_share must lie in (0, 1), got {self.hidden_share}: without hidden entries masks are memorised"
             )
 
 
 class AmbientDenoiser(nn.Module):
-    """h(masked point, mask, level) for flat points: a network on their concatenation.
+    """Denoiser h(masked point, mask, level) of flat points, a network on their concatenation.
 
     Args:
-        num_features: d.
-        width: hidden units.
+        width: hidden units of both layers.
 
     >>> denoiser = AmbientDenoiser(2, width=8)
     >>> denoiser(torch.zeros(3, 2), torch.ones(3, 2, dtype=torch.bool), torch.zeros(3)).shape
@@ -75,12 +74,12 @@ class AmbientDenoiser(nn.Module):
         )
 
     def forward(self, x: Tensor, is_seen: Tensor, log_snr: Tensor) -> Tensor:
-        """Estimates of the clean points ``(n, d)`` from states and masks ``(n, d)`` and log-SNR ``(n,)`` or ``()``.
+        """Estimates of the clean points, ``(n, d)``.
 
         Args:
-            x: states; unseen entries play no part.
-            is_seen: masks.
-            log_snr: of the states.
+            x: noisy states ``(n, d)``; unseen entries are ignored.
+            is_seen: mask of the entries that the denoiser sees, ``(n, d)``.
+            log_snr: log signal-to-noise ratio of the states, ``(n,)`` or ``()``.
         """
         seen = is_seen.to(x)
         level = log_snr.to(x).expand(len(x))[:, None]
@@ -96,28 +95,26 @@ def train_ambient(
     settings: AmbientSettings | None = None,
     generator: torch.Generator | None = None,
 ) -> list[float]:
-    """Train in place; returns the loss of every step.
+    """Trains a denoiser in place on corrupted points; returns the loss of every step.
 
     Args:
-        denoiser: to be trained.
-        rows: corrupted points ``(n, d)``; what stands in unmeasured places plays no part.
-        is_measured: ``(n, d)``, True where measured; every row at least once.
-        schedule: noise levels.
-        settings: steps, rates and further corruption.
-        generator: source of randomness.
+        denoiser: the network to train.
+        rows: corrupted points ``(n, d)``; values in unmeasured places are ignored.
+        is_measured: mask of the measured entries, ``(n, d)``, with at least one in every row and column.
+        schedule: noise levels to train at.
 
     Raises:
-        DataError: shapes that differ, rows or columns that are never measured.
-        TrainingFailed: when the loss is not a finite number.
+        DataError: shapes that differ, or rows or columns that are never measured.
+        TrainingFailed: a loss that is not finite.
 
     >>> from drl_density import NoiseSchedule
     >>> rows, is_measured = torch.randn(20, 2), torch.ones(20, 2, dtype=torch.bool)
-    >>> settings = AmbientSettings(num_steps=3, batch_size=8, levels=(0.0, 4.0))
+    >>> settings = AmbientSettings(num_steps=3, batch_size=8)
     >>> denoiser, schedule = AmbientDenoiser(2, width=8), NoiseSchedule.log_spaced(4)
     >>> len(train_ambient(denoiser, rows, is_measured, schedule, settings=settings))
     3
     """
-    settings = settings or AmbientSettings(levels=(0.0, float(schedule.num_levels)))
+    settings = settings or AmbientSettings()
     if rows.shape != is_measured.shape or rows.shape[1:] != (denoiser.num_features,):
         raise DataError(
             f"expected rows and masks of shape (n, {denoiser.num_features}), got {tuple(rows.shape)} and "
@@ -126,7 +123,7 @@ def train_ambient(
     if not bool(is_measured.any(0).all()) or not bool(is_measured.any(1).all()):
         raise DataError("every row must have a measured entry and every column must be measured in some row")
     rows = torch.where(is_measured, rows, 0.0)
-    low, high = settings.levels
+    low, high = settings.levels or (0.0, float(schedule.num_levels))
 
     def loss_of() -> Tensor:
         chosen = torch.randint(len(rows), (settings.batch_size,), generator=generator)
@@ -142,17 +139,17 @@ def train_ambient(
 
 
 class AmbientPrior:
-    """A trained denoiser with one fixed further mask, in the place of a sequence for samplers that need estimates alone.
+    """A trained denoiser with one fixed further mask, as a prior for samplers that need denoised estimates only.
 
-    ``sample_dps`` then is ambient posterior sampling: E[x_0 | x_t] is replaced by E[x_0 | A~ x_t, A~], an approximation.
+    :func:`sample_dps` with it is ambient posterior sampling: E[x_0 | A~ x_t, A~] approximates E[x_0 | x_t].
 
     Args:
-        denoiser: trained by :func:`train_ambient`.
-        schedule: the noise levels it was trained on.
+        denoiser: denoiser trained by :func:`train_ambient`.
+        schedule: noise levels on which it was trained.
         is_seen: the further mask A~, ``(d,)``.
 
     Raises:
-        ValueError: a mask of another length, or one that shows nothing.
+        ValueError: a mask of another length, or one without any seen entry.
 
     Source: Aali et al. 2025 (arXiv 2403.08728).
 
@@ -164,19 +161,20 @@ class AmbientPrior:
 
     def __init__(self, denoiser: AmbientDenoiser, schedule: NoiseSchedule, is_seen: Tensor) -> None:
         if is_seen.shape != (denoiser.num_features,) or not bool(is_seen.any()):
-            raise ValueError(f"expected a mask ({denoiser.num_features},) that shows something, got {is_seen.tolist()}")
+            raise ValueError(
+                f"expected a mask ({denoiser.num_features},) with at least one True, got {is_seen.tolist()}"
+            )
         self.denoiser, self.schedule, self.is_seen = denoiser, schedule, is_seen
         self.event_shape, self.num_levels = torch.Size(is_seen.shape), schedule.num_levels
         like = next(denoiser.parameters())
         self.dtype, self.device = like.dtype, like.device
 
     def denoise(self, x: Tensor, level: float, *, has_graph: bool = False) -> Tensor:
-        """E[x_0 | A~ x, A~] for rows ``(n, d)``.
+        """Estimates E[x_0 | A~ x, A~] of the clean points, ``(n, d)``.
 
         Args:
-            x: states.
-            level: at which they stand.
-            has_graph: keep the result differentiable in x.
+            x: noisy states ``(n, d)``.
+            has_graph: whether to keep the result differentiable in x.
         """
         with torch.set_grad_enabled(has_graph):
             return self.denoiser(x, self.is_seen.expand(len(x), -1), self.schedule.log_snr_at(level))

@@ -1,4 +1,4 @@
-"""Draws of the end of a path by annealing with adjusted moves and weights, above all of prior times likelihood."""
+"""Draws of prior times likelihood, or of the end of any path, by annealing with adjusted moves and weights."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from torch import Tensor
 from drl_density.mcmc import take_steps
 from drl_density.model import EnergySequence
 from drl_density.partition_function import AISSettings, AnnealingPath, anneal, plan_annealing, sequence_path
+from drl_density.samplers.walk import check_num_samples
 from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate, resample
 
 LogLikelihood = Callable[[Tensor], Tensor]
+# Chains kept for diagnostics: R-hat needs several, and each costs memory for every step.
 MOST_CHAINS = 16
 
 
@@ -23,10 +25,11 @@ class AnnealedPosterior:
     """Outcome of :func:`sample_path` and :func:`sample_posterior`.
 
     Attributes:
-        draws: ``(n, *event)`` in model space, each the end of an adjusted chain begun at a weighted particle.
+        draws: draws in model space, ``(num_samples, *event)``, each the end of an adjusted chain that starts at a particle
+            resampled by its weight.
         estimate: log of the integral of the last density, such as exp(F_0) times the likelihood.
-        chains: of up to 16 of the draws, ``(chain, step, *event)``.
-        acceptance_rate: of the chains.
+        chains: the chains of up to 16 of the draws, ``(chain, step, *event)``.
+        acceptance_rate: mean acceptance of the chains at the end.
     """
 
     draws: Tensor
@@ -45,20 +48,18 @@ def sample_posterior(
     num_final_steps: int = 200,
     generator: torch.Generator | None = None,
 ) -> AnnealedPosterior:
-    """Draws of exp(F_0) times a likelihood.
+    """Draws of the posterior, proportional to exp(F_0) times a likelihood.
 
     Args:
-        model: the prior.
-        likelihood_at: ``likelihood_at(level)`` gives the log likelihood of states of that level, ``(n, *event) -> (n,)``;
-            any sequence that ends with the likelihood itself at level 0 is right, one that widens towards T is efficient.
-        num_samples: draws.
+        likelihood_at: ``likelihood_at(level)`` gives the log-likelihood of states of that level, ``(n, *event) -> (n,)``.
+            Any sequence that ends with the likelihood itself at level 0 is valid; one that widens towards T is efficient.
         settings: sizes of the annealing run.
-        steps_per_level: densities per unit of level.
+        steps_per_level: densities of the path per unit of level.
         num_final_steps: kernel steps of the chains at the end.
-        generator: source of randomness.
 
     Raises:
-        NumericalError: when every particle is lost, or the prior is improper, which leaves the evidence without meaning.
+        NumericalError: every particle lost its weight, or the prior is improper, so that the evidence is undefined.
+        ValueError: a ``num_samples`` that is not a positive integer.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -82,17 +83,16 @@ def sample_path(
     num_final_steps: int = 200,
     generator: torch.Generator | None = None,
 ) -> AnnealedPosterior:
-    """Draws of the last density of ``path``: weighted particles along it, then adjusted chains on the end itself.
+    """Draws of the last density of a path, by weighted particles along it and adjusted chains at its end.
 
     Args:
-        path: from a base with draws to the density wanted.
-        num_samples: draws.
+        path: densities from a base with exact draws to the density to sample.
         settings: sizes of the annealing run.
         num_final_steps: kernel steps of the chains at the end.
-        generator: source of randomness.
 
     Raises:
-        NumericalError: when every particle is lost.
+        NumericalError: every particle lost its weight.
+        ValueError: a ``num_samples`` that is not a positive integer, or no steps at the end.
 
     >>> import pyro.distributions as dist
     >>> from drl_density.partition_function import geometric_path
@@ -101,6 +101,9 @@ def sample_path(
     >>> sample_path(path, 20, settings=settings, generator=torch.Generator().manual_seed(0)).draws.shape
     torch.Size([20, 1])
     """
+    check_num_samples(num_samples)
+    if num_final_steps < 1:
+        raise ValueError(f"num_final_steps must be at least 1, got {num_final_steps}")
     plan = plan_annealing(path, settings, generator=generator)
     run = anneal(path, plan, settings, generator=generator)
     estimate = judge_estimate(run.log_weights, bias="lower", path=PathSummary(num_densities=len(path.log_densities)))

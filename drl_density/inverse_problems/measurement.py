@@ -1,8 +1,8 @@
-r"""Linear inverse problems with an energy sequence as prior: guidance of few-step samplers, and the exact posterior.
+r"""Linear inverse problems with an energy sequence as prior: guided few-step samplers, and the likelihood of a measurement.
 
-Diffusion posterior sampling nudges each DDIM step by the gradient of :math:`\lVert y - A \hat x_0(x_t) \rVert^2` through the
-denoiser: fast and biased. :func:`~drl_density.samplers.sample_posterior` with :func:`gaussian_likelihood` is consistent, and
-what the other is judged against.
+Diffusion posterior sampling (DPS) shifts each DDIM step along the gradient of
+:math:`\lVert y - A \hat x_0(x_t) \rVert^2` through the denoiser: it is fast and biased. The consistent alternative is
+:func:`~drl_density.inverse_problems.sample_posterior` with :func:`gaussian_likelihood`.
 
 Source: Chung et al. 2023 (DPS); hard projection as in Chung and Ye 2022 (score-MRI).
 """
@@ -16,24 +16,23 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.operators import LinearOperator, ProjectingOperator, check_operator
-from drl_density.samplers.ddim import DDIMSettings, move
+from drl_density.samplers.ddim import DDIMSettings, ddim_step
 from drl_density.samplers.predictor_corrector import PredictorCorrectorSettings, correct
-from drl_density.samplers.progressive import StepRecord
+from drl_density.samplers.walk import DenoisingPrior, StepRecord, starting_noise
 from drl_density.shapes import per_row
 
 
 @dataclass(frozen=True)
 class DPSSettings:
-    """Diffusion posterior sampling.
+    """Walk and guidance of diffusion posterior sampling (DPS).
 
     Attributes:
-        walk: of the DDIM steps.
-        strength: length of the guidance step, whose direction alone is taken from the residual; too large and draws jitter
-            around the measurement by this much.
+        walk: DDIM walk down the levels.
+        strength: length of each guidance step, whose direction follows from the residual. If it is too large, draws
+            scatter around the measurement by about this much.
     """
 
     walk: DDIMSettings = field(default_factory=lambda: DDIMSettings(num_steps=200, eta=1.0))
@@ -41,7 +40,7 @@ class DPSSettings:
 
 
 def sample_dps(
-    model: EnergySequence,
+    model: DenoisingPrior,
     operator: LinearOperator,
     y: Tensor,
     num_samples: int,
@@ -51,21 +50,19 @@ def sample_dps(
     generator: torch.Generator | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> SampleResult:
-    """Draws ``(num_samples, *event)`` guided towards A x = y by diffusion posterior sampling; biased, see the module.
+    """Draws ``(num_samples, *event)`` guided towards A x = y by diffusion posterior sampling (DPS), which is biased.
 
     Args:
-        model: the prior: a sequence, or anything with its schedule, event shape and ``denoise``, such as
-            :class:`~drl_density.training.AmbientPrior`.
-        operator: A.
+        model: the prior, an energy sequence or a denoiser with a schedule such as
+            :class:`~drl_density.inverse_problems.AmbientPrior`.
+        operator: the linear operator A.
         y: one measurement, without batch dimension.
-        num_samples: draws.
-        settings: walk and strength.
-        to_operand: differentiable map from the model's space to that in which the operator acts; the same when not given.
-        generator: source of randomness.
-        on_step: told after each step.
+        to_operand: differentiable map from the model's space to the space on which the operator acts; the identity by
+            default.
+        on_step: called with a :class:`~drl_density.samplers.StepRecord` after each step.
 
     Raises:
-        ValueError: a measurement that does not fit the operator.
+        ValueError: a measurement that does not fit the operator, or a ``num_samples`` that is not a positive integer.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -77,21 +74,22 @@ def sample_dps(
     """
     settings = settings or DPSSettings()
     levels = settings.walk.walk(model)
-    x = normal_draws((num_samples, *model.event_shape), model, generator)
+    x = starting_noise(model, num_samples, generator)
     to_operand = to_operand or (lambda clean: clean)
     _check_measurement(operator, to_operand(x), y)
-    for pair in zip(levels, levels[1:], strict=False):
+    for start, end in zip(levels, levels[1:], strict=False):
         with torch.enable_grad():
             point = x.detach().requires_grad_(True)
-            clean = model.denoise(point, pair[0], has_graph=True)
+            clean = model.denoise(point, start, has_graph=True)
             residual = _norm(y - operator.forward(to_operand(clean)))
             (gradient,) = torch.autograd.grad(residual.square().sum(), point)
         length = per_row(residual.detach().to(x.device), x)
         # Where the residual vanishes so does its gradient, and their quotient is taken as 0.
         step = torch.where(length > 0, settings.strength * gradient / length, 0.0)
-        x = move(model, x, clean.detach(), pair, settings.walk.eta, generator) - step
+        eta = settings.walk.eta
+        x = ddim_step(model, x, clean.detach(), start=start, end=end, eta=eta, generator=generator) - step
         if on_step is not None:
-            on_step(StepRecord(pair[1], x, math.nan))
+            on_step(StepRecord(end, x, math.nan))
     return SampleResult(x)
 
 
@@ -109,17 +107,15 @@ def sample_projected(
     """Draws ``(num_samples, *event)`` by predictor and corrector steps, each followed by a hard projection onto the data.
 
     Args:
-        model: the prior.
-        operator: A with ``project(x, y)``, the nearest point to x that measures y.
+        operator: the linear operator A with ``project(x, y)``, the nearest point to x whose measurement is y.
         y: one noiseless measurement, without batch dimension.
-        num_samples: draws.
-        is_noised: project noisy states onto measurements of equal noise; False onto alpha y, as score-MRI does.
-        settings: walk and corrector.
-        generator: source of randomness.
-        on_step: told after each level.
+        is_noised: whether noisy states are projected onto measurements of equal noise; False projects onto alpha y, as
+            score-MRI does.
+        on_step: called with a :class:`~drl_density.samplers.StepRecord` after each level.
 
     Raises:
-        ValueError: a measurement that does not fit the operator.
+        ValueError: an operator without ``project``, a measurement that does not fit the operator, or a ``num_samples``
+            that is not a positive integer.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -133,9 +129,9 @@ def sample_projected(
     settings = settings or PredictorCorrectorSettings()
     if not callable(getattr(operator, "project", None)):
         raise ValueError(
-            f"{type(operator).__name__} has no project(x, y): use sample_dps or sample_posterior, or give it one"
+            f"{type(operator).__name__} has no project(x, y): add one, or use sample_dps or sample_posterior"
         )
-    x = normal_draws((num_samples, *model.event_shape), model, generator)
+    x = starting_noise(model, num_samples, generator)
     _check_measurement(operator, x, y)
     nearest = operator.project(torch.zeros_like(x), y)
 
@@ -145,34 +141,36 @@ def sample_projected(
             return alpha * y
         return operator.forward(model.schedule.diffuse(nearest, level, generator=generator))
 
-    levels, rates = settings.walk.walk(model), []
-    for pair in zip(levels, levels[1:], strict=False):
-        x = move(model, x, model.denoise(x, pair[0]), pair, settings.walk.eta, generator)
-        here = measured(pair[1])
+    levels, eta, rates = settings.walk.walk(model), settings.walk.eta, []
+    for start, end in zip(levels, levels[1:], strict=False):
+        x = ddim_step(model, x, model.denoise(x, start), start=start, end=end, eta=eta, generator=generator)
+        here = measured(end)
 
         def project(state: Tensor, here: Tensor = here) -> Tensor:
             return operator.project(state, here)
 
-        x, rate = correct(model, project(x), pair[1], settings, generator, project=project)
+        x, rate = correct(model, project(x), end, settings, generator=generator, project=project)
         rates.append(rate)
         if on_step is not None:
-            on_step(StepRecord(pair[1], x, float(rate.mean())))
+            on_step(StepRecord(end, x, float(rate.mean())))
     return SampleResult(operator.project(model.denoise(x, 0.0), y), {"acceptance_rate": torch.stack(rates)})
 
 
 def gaussian_likelihood(
     model: EnergySequence, operator: LinearOperator, y: Tensor, *, noise: float
 ) -> Callable[[float], Callable[[Tensor], Tensor]]:
-    r"""log N(y; A x, noise^2 I) for :func:`sample_posterior`, widened at noisy levels.
+    r"""Log-likelihood log N(y; A x, noise^2 I) for :func:`sample_posterior`, widened at noisy levels.
 
-    At level t the variance is :math:`\mathrm{noise}^2 + \sigma_t^2 / \alpha_t^2` around A x / alpha_t, which is what the
-    noise of the state adds to an orthonormal measurement; at level 0 it is ``noise`` around A x.
+    At level t the mean is :math:`A x / \alpha_t` and the variance :math:`\mathrm{noise}^2 + \sigma_t^2 / \alpha_t^2`, since
+    the noise of the state adds to that of an orthonormal measurement. At level 0 they are A x and noise^2.
 
     Args:
-        model: the prior.
-        operator: A, real or complex; a complex measurement has noise of this size in each part.
+        operator: the linear operator A, real or complex.
         y: one measurement, without batch dimension.
-        noise: standard deviation.
+        noise: standard deviation of the measurement noise; for a complex measurement, that of its real and imaginary parts.
+
+    Returns:
+        ``likelihood_at(level)``, which gives the log-likelihood of states of that level, ``(n, *event) -> (n,)``.
 
     Raises:
         ValueError: noise that is not positive, or a measurement that does not fit the operator.

@@ -1,9 +1,9 @@
-r"""Missing coordinates moved on by a Markov transition that leaves their conditional under a model where it is.
+r"""Markov transitions of missing coordinates that leave their conditional under a model invariant.
 
-One round picks among the present values and fresh proposals from a closed-form conditional by their weights
-:math:`\exp F_0(x) / q(x)` (iterated sampling importance resampling: jumps between separated modes), then makes adjusted
-kernel steps. Each part leaves :math:`p_0(x_m \mid x_o)` invariant up to the adaptation of step size and scale to the rows
-at hand, which averages out over many rows and is an approximation for a few.
+One round chooses among the present values and fresh proposals from a closed-form conditional by their weights
+:math:`\exp F_0(x) / q(x)` (iterated sampling importance resampling, which jumps between separated modes), then makes
+adjusted kernel steps. Each part leaves :math:`p_0(x_m \mid x_o)` invariant, apart from the adaptation of step size and
+scale to the given rows. That effect averages out over many rows; for a few rows the invariance is approximate.
 
 Source: Andrieu, Lee and Vihola 2018 (i-SIR); Samsonov et al. 2022 (with local kernels).
 """
@@ -23,12 +23,12 @@ from drl_density.model import EnergySequence
 
 @dataclass(frozen=True)
 class MissingMoveSettings:
-    """Sizes of a transition.
+    """Sizes of a transition of missing coordinates.
 
     Attributes:
-        num_rounds: rounds of choosing among proposals and of kernel steps.
+        num_rounds: number of rounds, each with a choice among proposals and some kernel steps.
         num_proposals: fresh proposals per row and round.
-        num_steps: kernel steps per round.
+        num_steps: kernel steps per round, after the choice.
         kernel: an adjusted kernel.
     """
 
@@ -47,15 +47,12 @@ def move_missing(
     settings: MissingMoveSettings | None = None,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Rows ``(n, d)`` in model space with their missing coordinates moved on, the others as they were.
+    """Moves the missing coordinates of rows ``(n, d)`` in model space by one transition; the others stay as they are.
 
     Args:
-        model: the sequence, whose level 0 is the target.
-        proposal: the closed-form law that proposes.
-        x: complete rows: present values in missing places.
-        is_missing: ``(n, d)``.
-        settings: sizes.
-        generator: source of randomness.
+        proposal: closed-form conditional distribution from which proposals are drawn.
+        x: complete rows ``(n, d)``, with the present values in missing places.
+        is_missing: mask of the missing coordinates, ``(n, d)``.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -69,7 +66,7 @@ def move_missing(
     settings = settings or MissingMoveSettings()
     x = x.to(model.dtype)
     target = SliceEnergy(model, 0.0, x, is_missing)
-    scale = model.score(x, 0.0).square().mean(0).rsqrt()
+    scale = model.score(x, 0.0).square().mean(0).rsqrt()  # inverse root of the Fisher information
     kernel = settings.kernel.with_scale(scale)
     # One tuner for all rounds. Its gain stays constant, so that a handful of steps suffices to come near the target.
     tuner = Tuner(RobbinsMonro(kernel.target_acceptance, gain=0.5), 0.5)
@@ -90,6 +87,7 @@ def _choose(
     count: int,
     generator: torch.Generator | None,
 ) -> Tensor:
+    """For each row, one of its present values and ``count`` proposals, chosen by importance weight."""
     fresh = proposal.sample(x, is_missing, count, generator=generator).to(x)
     candidates = torch.cat([x[:, None], fresh], 1)
     flat = candidates.flatten(0, 1)

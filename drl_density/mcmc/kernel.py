@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, Self
+from typing import ClassVar, NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -64,21 +64,18 @@ class Kernel(Protocol):
 
     All kernels share one meaning of ``step_size`` e: drift e^2 / 2 times the gradient, noise of standard deviation e
     (each times the diagonal scale, squared in the drift), so MALA is HMC with one leapfrog step.
+
+    Attributes:
+        is_adjusted: whether the kernel accepts or rejects, and so leaves the target exactly invariant.
+        target_acceptance: acceptance rate at which the kernel is most efficient.
     """
+
+    is_adjusted: ClassVar[bool]
+    target_acceptance: ClassVar[float]
 
     @property
     def scale(self) -> Tensor | None:
         """Diagonal preconditioner S, broadcastable to ``(chains, *event)``; None for one."""
-        ...
-
-    @property
-    def is_adjusted(self) -> bool:
-        """Whether the kernel accepts or rejects, and so leaves the target exactly invariant."""
-        ...
-
-    @property
-    def target_acceptance(self) -> float:
-        """Acceptance rate at which the kernel is most efficient."""
         ...
 
     @property

@@ -40,7 +40,11 @@ class ULA:
     scale: Tensor | None = None
     is_adjusted: ClassVar[bool] = False
     target_acceptance: ClassVar[float] = 1.0
-    gradients_per_step: ClassVar[int] = 1
+
+    @property
+    def gradients_per_step(self) -> int:
+        """Gradient evaluations of one transition."""
+        return 1
 
     def with_scale(self, scale: Tensor | None) -> Self:
         """The same kernel with another diagonal scale."""
@@ -84,7 +88,11 @@ class MALA:
     scale: Tensor | None = None
     is_adjusted: ClassVar[bool] = True
     target_acceptance: ClassVar[float] = 0.574
-    gradients_per_step: ClassVar[int] = 1
+
+    @property
+    def gradients_per_step(self) -> int:
+        """Gradient evaluations of one transition."""
+        return 1
 
     def with_scale(self, scale: Tensor | None) -> Self:
         """The same kernel with another diagonal scale."""

@@ -1,4 +1,4 @@
-"""Samplers over an energy sequence, of one signature: ``sample_...(model, num_samples, *, ..., generator, on_step)``."""
+"""Samplers of an energy sequence, all called as ``sample_...(model, num_samples, *, settings, generator, ...)``."""
 
 from drl_density.samplers.ancestral import AncestralSettings, sample_ancestral
 from drl_density.samplers.ddim import DDIMSettings, interpolate_codes, invert_ddim, sample_ddim
@@ -16,13 +16,13 @@ from drl_density.samplers.progressive import (
     ProgressivePlan,
     ProgressiveSampler,
     ProgressiveSettings,
-    StepRecord,
     plan_progressive,
     sample_progressive,
 )
 from drl_density.samplers.refinement import RefinementSettings, sample_refined
 from drl_density.samplers.short_run import ShortRunSettings, sample_short_run
 from drl_density.samplers.tempering import TemperedChains, TemperingSettings, run_tempering
+from drl_density.samplers.walk import StepRecord
 
 __all__ = [
     "AncestralSettings",

@@ -2,8 +2,8 @@ r"""Ancestral sampling with the normal approximation of the recovery conditional
 
 .. math:: x_t = x' + \frac{s^2}{a^2} \nabla F_t(x') + \frac{s}{a}\,\epsilon, \qquad x' = x_{t+1} / a
 
-The error of each step is of order :math:`s^4`, so many short steps are needed; chains on the conditionals
-(:func:`~drl_density.samplers.sample_progressive`) need fewer levels and are exact as they grow.
+The error of each step is of order :math:`s^4`, so many short steps are needed. Chains on the conditionals
+(:func:`~drl_density.samplers.sample_progressive`) need fewer levels and become exact as they grow longer.
 
 Source: Gao et al. 2021 (arXiv 2012.08125), section 3.2, the setting with T = 1000.
 """
@@ -19,17 +19,16 @@ import torch
 from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
-from drl_density.samplers.ddim import DDIMSettings, Denoiser
-from drl_density.samplers.progressive import StepRecord
+from drl_density.samplers.walk import Denoiser, StepRecord, falling_levels, starting_noise
 
 
 @dataclass(frozen=True)
 class AncestralSettings:
-    """How finely the levels are cut.
+    """Walk down the levels.
 
     Attributes:
-        num_steps: steps from level T to level 0, evenly over the levels.
-        levels: the levels themselves, falling from T to 0, in place of ``num_steps``.
+        num_steps: number of steps from level T to level 0, evenly spaced in level.
+        levels: the levels themselves, falling from T to 0, instead of ``num_steps``.
     """
 
     num_steps: int = 200
@@ -38,15 +37,13 @@ class AncestralSettings:
     def walk(self, model: EnergySequence) -> tuple[float, ...]:
         """The levels from T to 0.
 
-        Args:
-            model: whose levels are walked.
-
         Raises:
             ValueError: levels out of order, or so far apart that the approximation overshoots, s / a > sigma.
         """
-        levels = DDIMSettings(num_steps=self.num_steps, levels=self.levels).walk(model)
+        levels = falling_levels(model.num_levels, self.num_steps, self.levels)
         log_snr = model.schedule.log_snr_at(torch.tensor(levels, dtype=torch.float64))
         longest = float(log_snr.diff().max())
+        # (s / a)^2 = sigma^2 (exp(step of log-SNR) - 1), which exceeds sigma^2 beyond log 2.
         if longest > math.log(2):
             needed = math.ceil((len(levels) - 1) * longest / math.log(2))
             raise ValueError(
@@ -65,18 +62,14 @@ def sample_ancestral(
     generator: torch.Generator | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> SampleResult:
-    """Draws ``(num_samples, *event)`` through the normal approximations, see the module.
+    """Draws ``(num_samples, *event)`` by one Gaussian step per level.
 
     Args:
-        model: the sequence.
-        num_samples: draws.
-        settings: the walk.
-        denoiser: ``denoiser(x, level)`` in place of the model's own; the gradient follows from it by Tweedie's formula.
-        generator: source of randomness.
-        on_step: told after each step; no step is ever rejected, so its acceptance rate is NaN.
+        denoiser: ``denoiser(x, level)`` instead of the model's own; the score follows from it by Tweedie's formula.
+        on_step: called with a :class:`StepRecord` after each step.
 
     Raises:
-        ValueError: a walk out of order or with too few steps.
+        ValueError: levels out of order, too few steps, or a ``num_samples`` that is not a positive integer.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -85,14 +78,13 @@ def sample_ancestral(
     """
     levels = (settings or AncestralSettings()).walk(model)
     denoiser = model.denoise if denoiser is None else denoiser
-    shape = (num_samples, *model.event_shape)
-    x = normal_draws(shape, model, generator)
+    x = starting_noise(model, num_samples, generator)
     for noisier, cleaner in zip(levels, levels[1:], strict=False):
         step_alpha, step_sigma = map(float, model.schedule.step_between(cleaner, noisier))
         alpha, sigma = float(model.schedule.alpha_at(cleaner)), float(model.schedule.sigma_at(cleaner))
         center, spread = x / step_alpha, step_sigma / step_alpha
         score = (alpha * denoiser(center, cleaner) - center) / sigma**2
-        noise = normal_draws(shape, x, generator)
+        noise = normal_draws(x.shape, x, generator)
         x = center + spread**2 * score + spread * noise
         if on_step is not None:
             on_step(StepRecord(cleaner, x, math.nan))

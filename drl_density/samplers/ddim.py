@@ -7,7 +7,8 @@ From level t to a cleaner level s, with the denoised estimate :math:`\hat x_0` a
     c = \eta\,\frac{\sigma_s}{\sigma_t} \sqrt{1 - \alpha_t^2 / \alpha_s^2}.
 
 :math:`\eta = 0` is deterministic (Euler's rule for the probability flow), :math:`\eta = 1` the ancestral step of the normal
-approximation. None of these draws is exactly from the energy-based model; chains on it make them so.
+approximation. The draws are not exactly from the energy-based model; :func:`~drl_density.samplers.sample_refined` continues
+them by adjusted chains, whose limit is.
 
 Source: Song, Meng and Ermon 2021 (arXiv 2010.02502), equation 12.
 """
@@ -24,20 +25,18 @@ from torch import Tensor
 from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
-from drl_density.samplers.progressive import StepRecord
-
-Denoiser = Callable[[Tensor, float], Tensor]
+from drl_density.samplers.walk import Denoiser, DenoisingPrior, StepRecord, falling_levels, starting_noise
 
 
 @dataclass(frozen=True)
 class DDIMSettings:
-    """How the levels are walked.
+    """Walk down the levels and randomness of each step.
 
     Attributes:
-        num_steps: steps from level T to level 0, evenly over the levels.
-        levels: the levels themselves, falling from T to 0, in place of ``num_steps``.
-        eta: 0 deterministic to 1 ancestral.
-        is_denoised: end with the denoised estimate in place of a state of level 0, whose noise is small.
+        num_steps: number of steps from level T to level 0, evenly spaced in level.
+        levels: the levels themselves, falling from T to 0, instead of ``num_steps``.
+        eta: 0 for deterministic steps, 1 for ancestral ones, or any value between.
+        is_denoised: whether to return the denoised estimate at level 0 instead of the state, which has a little noise.
 
     Raises:
         ValueError: an eta outside [0, 1], or no steps.
@@ -59,22 +58,13 @@ class DDIMSettings:
         if self.num_steps < 1:
             raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
 
-    def walk(self, model: EnergySequence) -> tuple[float, ...]:
+    def walk(self, model: DenoisingPrior) -> tuple[float, ...]:
         """The levels from T to 0.
-
-        Args:
-            model: whose levels are walked.
 
         Raises:
             ValueError: levels that do not fall from T to 0.
         """
-        if self.levels is None:
-            return tuple(torch.linspace(model.num_levels, 0, self.num_steps + 1, dtype=torch.float64).tolist())
-        levels = tuple(float(level) for level in self.levels)
-        is_falling = all(b < a for a, b in zip(levels, levels[1:], strict=False))
-        if len(levels) < 2 or not is_falling or levels[0] != model.num_levels or levels[-1] != 0:
-            raise ValueError(f"levels must fall from {model.num_levels} to 0, got {levels}")
-        return levels
+        return falling_levels(model.num_levels, self.num_steps, self.levels)
 
 
 def sample_ddim(
@@ -90,16 +80,12 @@ def sample_ddim(
     """Draws by DDIM, ``(num_samples, *event)``.
 
     Args:
-        model: the sequence.
-        num_samples: draws.
-        settings: walk and eta.
-        denoiser: ``denoiser(x, level)``, an estimate of the clean point; the model's own when not given.
-        noise: latent codes at level T ``(num_samples, *event)``; N(0, I) when not given.
-        generator: source of randomness.
-        on_step: told after each step.
+        denoiser: ``denoiser(x, level)``, an estimate of the clean point; the model's own by default.
+        noise: latent codes at level T, ``(num_samples, *event)``; draws of N(0, I) by default.
+        on_step: called with a :class:`StepRecord` after each step.
 
     Raises:
-        ValueError: a walk out of order, or codes of another shape.
+        ValueError: levels out of order, noise of another shape, or a ``num_samples`` that is not a positive integer.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -108,33 +94,28 @@ def sample_ddim(
     """
     settings = settings or DDIMSettings()
     denoiser = model.denoise if denoiser is None else denoiser
-    shape = (num_samples, *model.event_shape)
-    if noise is not None and noise.shape != shape:
-        raise ValueError(f"expected latent codes of shape {shape}, got {tuple(noise.shape)}")
-    x = normal_draws(shape, model, generator) if noise is None else noise
     levels = settings.walk(model)
-    for noisier, cleaner in zip(levels, levels[1:], strict=False):
-        x = move(model, x, denoiser(x, noisier), (noisier, cleaner), settings.eta, generator)
+    x = starting_noise(model, num_samples, generator, noise=noise)
+    for start, end in zip(levels, levels[1:], strict=False):
+        x = ddim_step(model, x, denoiser(x, start), start=start, end=end, eta=settings.eta, generator=generator)
         if on_step is not None:
-            on_step(StepRecord(cleaner, x, math.nan))
+            on_step(StepRecord(end, x, math.nan))
     return SampleResult(denoiser(x, 0.0) if settings.is_denoised else x)
 
 
 def invert_ddim(
     model: EnergySequence, x: Tensor, *, settings: DDIMSettings | None = None, denoiser: Denoiser | None = None
 ) -> Tensor:
-    """Latent codes at level T of states ``x`` of level 0: the deterministic walk upward.
+    """Latent codes at level T of states of level 0, by the deterministic walk upward.
 
-    Decoding them again gives ``x`` back up to an error that falls as 1 / steps.
+    Decoding the codes reproduces ``x`` up to an error that falls as 1 / steps.
 
     Args:
-        model: the sequence.
-        x: ``(n, *event)``.
-        settings: steps or levels of the walk.
-        denoiser: in place of the model's own.
+        x: states of level 0, ``(n, *event)``.
+        denoiser: ``denoiser(x, level)``, an estimate of the clean point; the model's own by default.
 
     Raises:
-        ValueError: eta above 0, which cannot be walked back.
+        ValueError: an eta above 0, whose random steps cannot be inverted.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> system = GaussianMixtureSequence.example()
@@ -149,18 +130,18 @@ def invert_ddim(
         raise ValueError(f"only the deterministic walk (eta = 0) can be inverted, got eta = {settings.eta}")
     denoiser = model.denoise if denoiser is None else denoiser
     levels = settings.walk(model)[::-1]
-    for cleaner, noisier in zip(levels, levels[1:], strict=False):
-        x = move(model, x, denoiser(x, cleaner), (cleaner, noisier), 0.0, None)
+    for start, end in zip(levels, levels[1:], strict=False):
+        x = ddim_step(model, x, denoiser(x, start), start=start, end=end)
     return x
 
 
 def interpolate_codes(first: Tensor, second: Tensor, shares: Tensor) -> Tensor:
-    """Spherical interpolation of two latent codes ``(*event)`` at ``shares`` ``(n,)`` in [0, 1]: ``(n, *event)``.
+    """Spherical interpolation of two latent codes at several places, ``(n, *event)``.
 
     Args:
-        first: code at share 0.
-        second: code at share 1.
-        shares: of the way from the first to the second.
+        first: code at share 0, ``(*event)``.
+        second: code at share 1, ``(*event)``.
+        shares: places in [0, 1] between the two codes, ``(n,)``.
 
     >>> codes = interpolate_codes(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0]), torch.tensor([0.0, 0.5]))
     >>> bool(((codes.norm(dim=1) - 1).abs() < 1e-6).all())
@@ -169,6 +150,7 @@ def interpolate_codes(first: Tensor, second: Tensor, shares: Tensor) -> Tensor:
     a, b = first.flatten(), second.flatten()
     angle = torch.arccos((a @ b / (a.norm() * b.norm())).double())
     shares = shares.double()[:, None]
+    # Below this angle sin(angle) loses its digits, and the arc is a straight line to within 1e-12.
     if float(angle) < 1e-6:
         mixed = (1 - shares) * a.double() + shares * b.double()
     else:
@@ -178,17 +160,27 @@ def interpolate_codes(first: Tensor, second: Tensor, shares: Tensor) -> Tensor:
     return mixed.to(first).reshape(len(shares), *first.shape)
 
 
-def move(
-    model: EnergySequence,
+def ddim_step(
+    model: DenoisingPrior,
     x: Tensor,
     clean: Tensor,
-    where: tuple[float, float],
-    eta: float,
-    generator: torch.Generator | None,
+    *,
+    start: float,
+    end: float,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
-    """One step of the equation above from ``where[0]`` to ``where[1]``; upward too when eta is 0."""
+    """One DDIM step from level ``start`` to level ``end``, upward too if ``eta`` is 0.
+
+    Args:
+        x: states of level ``start``, ``(n, *event)``.
+        clean: denoised estimates of the states, ``(n, *event)``.
+        start: level at which the states are.
+        end: level that they are brought to.
+        eta: 0 for a deterministic step, 1 for an ancestral one.
+    """
     (alpha, sigma), (alpha_to, sigma_to) = (
-        (float(model.schedule.alpha_at(level)), float(model.schedule.sigma_at(level))) for level in where
+        (float(model.schedule.alpha_at(level)), float(model.schedule.sigma_at(level))) for level in (start, end)
     )
     direction = (x - alpha * clean) / sigma
     spread = 0.0 if not eta else eta * sigma_to / sigma * math.sqrt(1 - (alpha / alpha_to) ** 2)

@@ -3,8 +3,8 @@ r"""Sampling by the probability flow, an ordinary differential equation whose so
 .. math:: \frac{dx}{d\lambda} = \tfrac12 \alpha\,(\hat x_0(x, \lambda) - \alpha x)
 
 from :math:`x_T \sim N(0, I)` down to level 0 by Heun's rule, two denoiser calls per step. DDIM with eta = 0 is Euler's rule
-for the same equation in another coordinate. The log-likelihood that comes along is the flow's own, another density than the
-energy-based one.
+for the same equation in another coordinate. The log-likelihood computed along the way is that of the flow, which is another
+density than the energy-based one.
 
 Source: Song et al. 2021 (arXiv 2011.13456), section 4.3, in the log-SNR coordinate.
 """
@@ -18,23 +18,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.partition_function import flow_field
-from drl_density.samplers.ddim import DDIMSettings, Denoiser
-from drl_density.samplers.progressive import StepRecord
+from drl_density.samplers.walk import Denoiser, StepRecord, falling_levels, starting_noise
 
 
 @dataclass(frozen=True)
 class FlowSettings:
-    """How the flow is integrated.
+    """Steps of the integrator.
 
     Attributes:
-        num_steps: Heun steps, evenly over the levels, two denoiser calls each.
-        levels: the levels themselves, falling from T to 0, in place of ``num_steps``.
-        has_log_likelihood: also integrate the divergence, at d gradients per call; ``stats["log_likelihood"]`` ``(n,)``
-            then holds the flow's log density of every draw.
+        num_steps: number of Heun steps, evenly spaced in level, with two denoiser calls each.
+        levels: the levels themselves, falling from T to 0, instead of ``num_steps``.
+        has_log_likelihood: whether to integrate the divergence too, at d gradients per call. ``stats["log_likelihood"]``
+            ``(num_samples,)`` then holds the flow's log density of every draw.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -49,13 +47,10 @@ class FlowSettings:
     def walk(self, model: EnergySequence) -> tuple[float, ...]:
         """The levels from T to 0.
 
-        Args:
-            model: whose levels are walked.
-
         Raises:
-            ValueError: levels out of order.
+            ValueError: levels that do not fall from T to 0.
         """
-        return DDIMSettings(num_steps=self.num_steps, levels=self.levels).walk(model)
+        return falling_levels(model.num_levels, self.num_steps, self.levels)
 
 
 def sample_flow(
@@ -71,16 +66,13 @@ def sample_flow(
     """Draws ``(num_samples, *event)`` by the probability flow.
 
     Args:
-        model: the sequence.
-        num_samples: draws.
-        settings: the integrator.
-        denoiser: ``denoiser(x, level)`` in place of the model's own.
-        noise: states at level T ``(num_samples, *event)``; N(0, I) when not given.
-        generator: source of randomness.
-        on_step: told after each step.
+        denoiser: ``denoiser(x, level)``, an estimate of the clean point; the model's own by default.
+        noise: states at level T, ``(num_samples, *event)``; draws of N(0, I) by default.
+        on_step: called with a :class:`StepRecord` after each step.
 
     Raises:
-        ValueError: a walk out of order, states of another shape, or a log-likelihood asked of a foreign denoiser.
+        ValueError: levels out of order, noise of another shape, a log-likelihood together with a denoiser of one's own,
+            or a ``num_samples`` that is not a positive integer.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -89,15 +81,14 @@ def sample_flow(
     (torch.Size([4, 2]), ['log_likelihood'])
     """
     settings = settings or FlowSettings()
-    levels, shape = settings.walk(model), (num_samples, *model.event_shape)
+    levels = settings.walk(model)
     if denoiser is not None and settings.has_log_likelihood:
         raise ValueError("the flow's log-likelihood is that of the model's own scores: give no denoiser with it")
-    if noise is not None and noise.shape != shape:
-        raise ValueError(f"expected states of shape {shape}, got {tuple(noise.shape)}")
-    x = normal_draws(shape, model, generator) if noise is None else noise
+    x = starting_noise(model, num_samples, generator, noise=noise)
     log_likelihood = model.top.log_prob(x).double()
 
     def field(state: Tensor, level: float) -> tuple[Tensor, Tensor | float]:
+        """Velocity at a state, and the rate at which the log density changes along the flow."""
         if settings.has_log_likelihood:
             velocity, divergence = flow_field(model, state, model.schedule.log_snr_at(level))
             return velocity, -divergence

@@ -1,35 +1,35 @@
 """Moving average of denoised estimates, band by band of an orthonormal transform.
 
 The estimates of successive levels are averaged in data space, each frequency band with its own weight, because low
-frequencies settle before high ones. It steadies few-step samplers and it shrinks variance: an average of posterior
-means is not a posterior mean, so it is no part of any estimate of a density.
+frequencies settle before high ones. Averaging stabilises few-step samplers and shrinks their variance: an average of
+posterior means is not a posterior mean, so no estimate of a density uses it.
 
-Source: the idea of Qian et al. 2024 (arXiv 2403.17870); its weights are not public, those here are our own.
+Source: the idea of Qian et al. 2024 (arXiv 2403.17870), whose weights are not published; those here are our own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
-from drl_density.samplers.ddim import Denoiser, sample_ddim
-from drl_density.samplers.progressive import StepRecord
+from drl_density.samplers.ddim import sample_ddim
+from drl_density.samplers.walk import Denoiser, StepRecord
 
 
 @dataclass(frozen=True)
 class FrequencyAverage:
-    """m <- (1 - w) m + w c for the coefficients c of every denoised estimate; the first sets m.
+    """Moving average m <- (1 - w) m + w c of the coefficients c of each denoised estimate, starting at the first.
 
     Attributes:
-        axes: orthonormal transform of the flattened point, coefficients are ``x @ axes``, ``(d, d)``.
-        early: weight w of each coefficient at the noisiest level, ``(d,)``; 1 keeps the new estimate alone.
-        late: weight at the cleanest level; between, w moves linearly with the level.
+        axes: orthonormal transform of the flattened point ``(d, d)``; the coefficients are ``x @ axes``.
+        early: weight w of each coefficient at the noisiest level, ``(d,)``; 1 keeps only the new estimate.
+        late: weight of each coefficient at the cleanest level, ``(d,)``; w is linear in the level between the two.
 
     Raises:
         ValueError: axes that are not orthonormal, or weights outside (0, 1].
@@ -54,7 +54,7 @@ class FrequencyAverage:
                 raise ValueError(f"weights must be ({count},) numbers in (0, 1], got shape {tuple(weight.shape)}")
 
     def __call__(self, clean: Tensor, memory: Tensor | None, progress: float) -> tuple[Tensor, Tensor]:
-        """(averaged estimate, new memory) at ``progress`` 0 (noisiest) to 1 (cleanest)."""
+        """The averaged estimate and the new average, at ``progress`` from 0 (noisiest) to 1 (cleanest)."""
         coefficients = clean.flatten(1) @ self.axes.to(clean)
         weight = ((1 - progress) * self.early + progress * self.late).to(clean)
         memory = coefficients if memory is None else memory + weight * (coefficients - memory)
@@ -63,12 +63,12 @@ class FrequencyAverage:
 
 
 class AveragedDenoiser:
-    """A denoiser ``(x, level)`` that remembers its estimates and gives their average; one walk down the levels long.
+    """A denoiser ``(x, level)`` that returns the running average of its estimates, for a single walk down the levels.
 
     Args:
-        average: the weights.
-        denoiser: whose estimates are averaged.
-        num_levels: T, from which the walk begins.
+        average: transform and weights of the average.
+        denoiser: ``denoiser(x, level)``, the estimate of the clean point to average.
+        num_levels: level T at which the walk starts.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -86,31 +86,45 @@ class AveragedDenoiser:
         return clean
 
 
+class DenoisedSampler(Protocol):
+    """A sampler that takes a denoiser: ``sample_ddim``, ``sample_ancestral``, ``sample_flow`` or the predictor-corrector."""
+
+    def __call__(
+        self,
+        model: EnergySequence,
+        num_samples: int,
+        *,
+        settings: Any = None,
+        denoiser: Denoiser | None = None,
+        generator: torch.Generator | None = None,
+        on_step: Callable[[StepRecord], None] | None = None,
+    ) -> SampleResult:
+        """Draws ``(num_samples, *event)``; ``settings`` is the sampler's own record."""
+        ...
+
+
 def sample_averaged(
     model: EnergySequence,
     num_samples: int,
     *,
     average: FrequencyAverage,
-    sampler: Callable[..., SampleResult] = sample_ddim,
+    sampler: DenoisedSampler = sample_ddim,
     settings: Any = None,
     generator: torch.Generator | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> SampleResult:
-    """Draws ``(num_samples, *event)`` of any sampler that takes a ``denoiser``, with averaged estimates in its place.
+    """Draws ``(num_samples, *event)`` of any sampler that takes a denoiser, from averaged estimates.
 
-    The noise direction of every step is taken from the averaged estimate, which keeps x = alpha x_0 + sigma eps.
+    The noise direction of every step follows from the averaged estimate, which keeps x = alpha x_0 + sigma eps.
 
     Args:
-        model: the sequence.
-        num_samples: draws.
-        average: transform and weights.
+        average: transform and weights of the average.
         sampler: ``sample_ddim``, ``sample_ancestral``, ``sample_predictor_corrector`` or ``sample_flow``.
-        settings: of the sampler.
-        generator: source of randomness.
-        on_step: told after each step.
+        settings: record of the chosen sampler, such as :class:`DDIMSettings`.
+        on_step: called with a :class:`StepRecord` after each step.
 
     Raises:
-        ValueError: an average of points of another size.
+        ValueError: an average for points of another size, or a ``num_samples`` that is not a positive integer.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -127,11 +141,10 @@ def sample_averaged(
 
 
 def moving_average(num_features: int, weight: float) -> FrequencyAverage:
-    """The plain moving average: one weight for every coordinate at every level.
+    """The plain moving average, with one weight for every coordinate at every level.
 
     Args:
-        num_features: d.
-        weight: of the new estimate, in (0, 1].
+        weight: weight of the new estimate, in (0, 1].
 
     >>> moving_average(3, 0.5).late
     tensor([0.5000, 0.5000, 0.5000])
@@ -140,8 +153,10 @@ def moving_average(num_features: int, weight: float) -> FrequencyAverage:
 
 
 def cosine_axes(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Orthonormal cosine transform of points of ``shape`` as a matrix ``(d, d)``, and each coefficient's frequency in
-    [0, 1], ``(d,)``.
+    """Orthonormal cosine transform of points of ``shape``.
+
+    Returns:
+        the transform as a matrix ``(d, d)``, and each coefficient's frequency in [0, 1], ``(d,)``.
 
     >>> axes, frequencies = cosine_axes((4, 4))
     >>> axes.shape, float(frequencies.min()), float(frequencies.max())
@@ -159,11 +174,13 @@ def cosine_axes(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:
 
 
 def haar_axes(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """One-level Haar wavelets of images ``(height, width)``, both even, and each coefficient's band: 0 low, 1/2 mixed,
-    1 high.
+    """One-level Haar wavelets of images ``(height, width)``.
+
+    Returns:
+        the transform as a matrix ``(d, d)``, and each coefficient's band ``(d,)``: 0 low, 1/2 mixed, 1 high.
 
     Raises:
-        ValueError: odd sizes.
+        ValueError: an odd height or width.
 
     >>> axes, bands = haar_axes(2, 2)
     >>> sorted(bands.tolist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,35 +14,22 @@ from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, Kernel, LogDensity, RobbinsMonro, Tuner, take_steps
 from drl_density.model import EnergySequence
-
-
-@dataclass(frozen=True)
-class StepRecord:
-    """What ``on_step`` receives after each level: the level reached, the states and the mean acceptance.
-
-    Attributes:
-        level: reached.
-        x: states there, ``(n, *event)``.
-        acceptance_rate: mean over chains and steps.
-    """
-
-    level: float
-    x: Tensor
-    acceptance_rate: float
+from drl_density.samplers.walk import StepRecord, check_num_samples, falling_levels, starting_noise
 
 
 @dataclass(frozen=True)
 class ProgressiveSettings:
-    """How far apart the conditioning levels stand and how long the chains are.
+    """Spacing of the conditioning levels and lengths of the chains.
 
     Attributes:
         steps_per_level: conditionals per unit of level; 1 is the paper's choice.
-        num_steps: K, kernel steps on each conditional.
-        num_final_steps: kernel steps on the marginal density of level 0 at the end.
+        num_steps: K, the kernel steps on each conditional.
+        num_final_steps: kernel steps at the end, on the marginal density of level 0.
         kernel: an adjusted kernel.
-        starts_at_normal: begin each chain at a draw of the conditional's normal approximation in place of its scaled
-            condition; with one conditional per level and ``HMC(num_leapfrog=2)`` this is the paper's T = 1000 sampler.
-        max_rows: chains run at once.
+        starts_at_normal: whether each chain starts at a draw of the conditional's normal approximation instead of its
+            scaled condition. With one conditional per level and ``HMC(num_leapfrog=2)`` this is the paper's T = 1000
+            sampler.
+        max_rows: chains run at once, which limits memory.
     """
 
     steps_per_level: int = 2
@@ -54,12 +42,12 @@ class ProgressiveSettings:
 
 @dataclass(frozen=True)
 class ProgressivePlan:
-    """Step sizes for each conditional, in units of its scale, and for the final marginal chain, from a pilot.
+    """Step sizes of a progressive sampler, tuned on pilot chains.
 
     Attributes:
-        levels: where the conditionals stand, falling.
-        step_sizes: of each conditional, in units of its scale.
-        final_step_size: of the chain on level 0.
+        levels: levels of the conditionals, falling from T to 0.
+        step_sizes: step size of each conditional, in units of its scale.
+        final_step_size: step size of the chain on level 0.
     """
 
     levels: tuple[float, ...]
@@ -74,13 +62,10 @@ def plan_progressive(
     generator: torch.Generator | None = None,
     num_pilot: int = 256,
 ) -> ProgressivePlan:
-    """Tune the step sizes on pilot chains, which are thrown away.
+    """Tunes the step sizes on pilot chains, which are discarded.
 
     Args:
-        model: the sequence.
-        settings: of the run to come.
-        generator: source of randomness.
-        num_pilot: chains.
+        num_pilot: number of pilot chains.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -89,15 +74,17 @@ def plan_progressive(
     (8, 0.0)
     """
     settings = ProgressiveSettings() if settings is None else settings
-    num_conditionals = max(1, math.ceil(model.num_levels * settings.steps_per_level))
-    levels = torch.linspace(model.num_levels, 0, num_conditionals + 1, dtype=torch.float64).tolist()
-    x = _noise(model, num_pilot, generator)
+    levels = falling_levels(model.num_levels, max(1, math.ceil(model.num_levels * settings.steps_per_level)), None)
+    x = starting_noise(model, num_pilot, generator)
     step_size, steps = 0.8, []
     for noisier, cleaner in zip(levels, levels[1:], strict=False):
-        x, step_size, _ = _conditional_chain(model, x, (noisier, cleaner), step_size, settings, generator, tune=True)
+        chains = _conditional(model, x, noisier, cleaner, settings, generator)
+        x, step_size, _ = chains.run(settings.kernel, step_size, generator, is_tuned=True)
         steps.append(step_size)
-    _, final, _ = _marginal_chain(model, x, step_size, settings, generator, tune=True)
-    return ProgressivePlan(tuple(levels), tuple(steps), final)
+    # The last conditional's step size, in units of level 0's own scale, is where the final chain starts to adapt.
+    chains = _marginal(model, x, settings)
+    _, final, _ = chains.run(settings.kernel, step_size * float(model.schedule.sigma_at(0)), generator, is_tuned=True)
+    return ProgressivePlan(levels, tuple(steps), final)
 
 
 def sample_progressive(
@@ -109,18 +96,17 @@ def sample_progressive(
     generator: torch.Generator | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> SampleResult:
-    """Draw from level 0 by walking down the recovery conditionals.
+    """Draws of level 0 by chains down the recovery conditionals.
 
     Args:
-        model: the sequence.
-        num_samples: independent chains, one draw each.
-        settings: lengths of the chains.
-        plan: frozen step sizes; tuned on discarded pilot chains when None.
-        generator: source of randomness.
-        on_step: told after each level.
+        plan: step sizes from :func:`plan_progressive`; tuned on discarded pilot chains by default.
+        on_step: called with a :class:`StepRecord` after each level, for each block of ``settings.max_rows`` chains.
 
     Returns:
         draws ``(num_samples, *event)`` with ``acceptance_rate`` and ``step_size`` per conditional, ``(step, chain)``.
+
+    Raises:
+        ValueError: a ``num_samples`` that is not a positive integer.
 
     Source: Gao et al. 2021, algorithm 2, with Metropolis-adjusted steps and a final chain on the marginal density.
 
@@ -131,20 +117,21 @@ def sample_progressive(
     >>> found.draws.shape, 0 < found.acceptance_rate <= 1
     (torch.Size([4, 2]), True)
     """
+    check_num_samples(num_samples)
     settings = ProgressiveSettings() if settings is None else settings
     plan = plan_progressive(model, settings, generator=generator) if plan is None else plan
     draws, stats = [], []
-    for start in range(0, num_samples, settings.max_rows):
-        x = _noise(model, min(settings.max_rows, num_samples - start), generator)
+    for begin in range(0, num_samples, settings.max_rows):
+        x = starting_noise(model, min(settings.max_rows, num_samples - begin), generator)
         rates, sizes = [], []
-        pairs = zip(plan.levels, plan.levels[1:], plan.step_sizes, strict=False)
-        for noisier, cleaner, step_size in pairs:
-            x, _, rate = _conditional_chain(model, x, (noisier, cleaner), step_size, settings, generator)
+        for noisier, cleaner, step_size in zip(plan.levels, plan.levels[1:], plan.step_sizes, strict=False):
+            chains = _conditional(model, x, noisier, cleaner, settings, generator)
+            x, _, rate = chains.run(settings.kernel, step_size, generator)
             rates.append(rate)
             sizes.append(torch.full_like(rate, step_size))
             if on_step is not None:
                 on_step(StepRecord(cleaner, x, float(rate.mean())))
-        x, _, rate = _marginal_chain(model, x, plan.final_step_size, settings, generator)
+        x, _, rate = _marginal(model, x, settings).run(settings.kernel, plan.final_step_size, generator)
         rates.append(rate)
         sizes.append(torch.full_like(rate, plan.final_step_size))
         draws.append(x)
@@ -161,10 +148,10 @@ class ProgressiveSampler:
     """The sampler policy of a fitted density: progressive draws of the model, mapped to data space.
 
     Attributes:
-        model: the sequence.
-        plan: frozen step sizes.
+        model: the sequence in model space.
+        plan: step sizes from :func:`plan_progressive`.
         to_data: maps model-space rows to data space.
-        settings: lengths of the chains.
+        settings: spacing of the levels and lengths of the chains.
 
     >>> from drl_density import NoiseSchedule
     >>> from drl_density.testing import GaussianMixtureSequence
@@ -190,67 +177,62 @@ class ProgressiveSampler:
         return SampleResult(self.to_data(result.draws).to(initial), stats)
 
 
-def _noise(model: EnergySequence, num_rows: int, generator: torch.Generator | None) -> Tensor:
-    return normal_draws((num_rows, *model.event_shape), model, generator)
+class _ChainEnd(NamedTuple):
+    """Last positions of the chains, the tuned step size in units of the density's scale, and acceptance per chain."""
+
+    x: Tensor
+    step_size: float
+    acceptance_rate: Tensor
 
 
-def _conditional_chain(
+@dataclass(frozen=True)
+class _Chains:
+    """Chains on one density: where they start, how long they are, and the unit of their step size."""
+
+    log_density: LogDensity
+    start: Tensor
+    unit: float
+    num_steps: int
+
+    def run(
+        self, kernel: Kernel, step_size: float, generator: torch.Generator | None, *, is_tuned: bool = False
+    ) -> _ChainEnd:
+        if self.num_steps == 0:
+            return _ChainEnd(self.start, step_size, self.start.new_ones(len(self.start)))
+        # The gain falls slowly, since a conditional has a few steps only and the marginal chain at the end some forty.
+        rule = RobbinsMonro(kernel.target_acceptance, gain=1.0, decay=0.2) if is_tuned else None
+        tuner = Tuner(rule, step_size * self.unit)
+        state, rate, _ = take_steps(
+            kernel,
+            kernel.init(self.start, self.log_density),
+            self.log_density,
+            num_steps=self.num_steps,
+            step_size=tuner,
+            generator=generator,
+        )
+        return _ChainEnd(state.position, float(tuner.current) / self.unit, rate)
+
+
+def _conditional(
     model: EnergySequence,
     x_noisier: Tensor,
-    levels: tuple[float, float],
-    step_size: float,
+    noisier: float,
+    cleaner: float,
     settings: ProgressiveSettings,
     generator: torch.Generator | None,
-    *,
-    tune: bool = False,
-) -> tuple[Tensor, float, Tensor]:
-    recovery = model.recovery(levels[1], noisier=levels[0])
-    conditional = recovery.condition(x_noisier)
-    unit = recovery.scale
+) -> _Chains:
+    """Chains on the recovery conditionals of level ``cleaner`` given states of level ``noisier``."""
+    recovery = model.recovery(cleaner, noisier=noisier)
     start = recovery.step_alpha * x_noisier
     if settings.starts_at_normal:
         noise = normal_draws(start.shape, start, generator)
         start = recovery.normal_approximation(x_noisier).mean + recovery.step_sigma / recovery.step_alpha * noise
-    x, tuned, rate = _chain(
-        settings.kernel, conditional._log_density, start, step_size * unit, settings.num_steps, generator, tune
-    )
-    return x, tuned / unit, rate
+    # Positions come from the kernel, so checking them at every step would only cost time.
+    conditional = recovery.condition(x_noisier, validate_args=False)
+    return _Chains(conditional.unnormalized_log_prob, start, recovery.scale, settings.num_steps)
 
 
-def _marginal_chain(
-    model: EnergySequence,
-    x: Tensor,
-    step_size: float,
-    settings: ProgressiveSettings,
-    generator: torch.Generator | None,
-    *,
-    tune: bool = False,
-) -> tuple[Tensor, float, Tensor]:
-    unit = float(model.schedule.sigma_at(0))
-    scaled = step_size * unit if tune else step_size
+def _marginal(model: EnergySequence, x: Tensor, settings: ProgressiveSettings) -> _Chains:
+    """Chains on the marginal density of level 0."""
     log_snr = model.schedule.log_snr_at(0)
-
-    def log_density(state: Tensor) -> Tensor:
-        return model.log_density_at(state, log_snr)
-
-    return _chain(settings.kernel, log_density, x, scaled, settings.num_final_steps, generator, tune)
-
-
-def _chain(
-    kernel: Kernel,
-    log_density: LogDensity,
-    x: Tensor,
-    step_size: float,
-    num_steps: int,
-    generator: torch.Generator | None,
-    is_tuned: bool,  # noqa: FBT001
-) -> tuple[Tensor, float, Tensor]:
-    if num_steps == 0:
-        return x, step_size, torch.ones(len(x), dtype=x.dtype, device=x.device)
-    # The gain falls slowly, since a conditional has a few steps only and the marginal chain at the end some forty.
-    rule = RobbinsMonro(kernel.target_acceptance, gain=1.0, decay=0.2) if is_tuned else None
-    tuner = Tuner(rule, step_size)
-    state, rate, _ = take_steps(
-        kernel, kernel.init(x, log_density), log_density, num_steps=num_steps, step_size=tuner, generator=generator
-    )
-    return state.position, float(tuner.current), rate
+    return _Chains(lambda state: model.log_density_at(state, log_snr), x, 1.0, settings.num_final_steps)

@@ -1,7 +1,7 @@
-"""Chains begun at anybody's points: what makes the draws of a few-step sampler or a generator the model's own again.
+"""Chains from given starting points: they turn the draws of a few-step sampler or a generator into draws of the model.
 
-Adjusted kernels leave level 0 unchanged, so the law of the chains' ends tends to the model's whatever it was at first; how
-far that has come is for R-hat and the jump to say. Step sizes are adapted in a warm-up and frozen after.
+Adjusted kernels leave level 0 unchanged, so the distribution of the chains' ends tends to the model's, whatever the starting
+points are. R-hat shows how far that has come. Step sizes adapt during a warm-up and are frozen after it.
 """
 
 from __future__ import annotations
@@ -16,22 +16,23 @@ from drl_density.diagnostics import split_r_hat
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, ChainStep, DualAveraging, Kernel, Recording, run_chain
 from drl_density.model import EnergySequence
-from drl_density.samplers.progressive import StepRecord
+from drl_density.samplers.walk import StepRecord, check_num_samples
 
+# R-hat compares chains; beyond some dozens more of them cost memory and hardly change it.
 MOST_CHAINS = 64
 
 
 @dataclass(frozen=True)
 class RefinementSettings:
-    """How long the chains are.
+    """Length and kernel of the chains.
 
     Attributes:
         num_steps: kernel steps after the warm-up.
-        num_warmup: steps in which the step size is adapted.
-        kernel: an adjusted kernel; its scale is taken from the starting points.
+        num_warmup: steps in which the step size adapts.
+        kernel: an adjusted kernel, whose scale is taken from the starting points.
 
     Raises:
-        ValueError: an unadjusted kernel, or no steps.
+        ValueError: an unadjusted kernel, or too few steps.
     """
 
     num_steps: int = 200
@@ -41,6 +42,7 @@ class RefinementSettings:
     def __post_init__(self) -> None:
         if not self.kernel.is_adjusted:
             raise ValueError(f"only an adjusted kernel leads to the model itself, got {self.kernel!r}")
+        # Split R-hat needs two halves of at least two draws.
         if self.num_steps < 4 or self.num_warmup < 1:
             raise ValueError(f"need num_steps >= 4 and num_warmup >= 1, got {self.num_steps} and {self.num_warmup}")
 
@@ -54,21 +56,17 @@ def sample_refined(
     generator: torch.Generator | None = None,
     on_step: Callable[[StepRecord], None] | None = None,
 ) -> SampleResult:
-    """Ends of chains on level 0 begun at ``initial(num_samples, generator)``, ``(num_samples, *event)``.
+    """Ends of chains on level 0 that start at ``initial(num_samples, generator)``, ``(num_samples, *event)``.
 
     Args:
-        model: the sequence.
-        num_samples: chains.
-        initial: starting points in model space, such as a generator's draws.
-        settings: length and kernel.
-        generator: source of randomness.
-        on_step: told after each step.
+        initial: draws starting points in model space, for example from a generator network.
+        on_step: called with a :class:`StepRecord` after each step.
 
     Returns:
         draws with ``acceptance_rate`` ``(step, chain)`` and ``r_hat`` ``(d,)``, the split R-hat of up to 64 chains.
 
     Raises:
-        ValueError: starting points of another shape, or of zero density.
+        ValueError: starting points of another shape or of zero density, or a ``num_samples`` that is not a positive integer.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -77,14 +75,15 @@ def sample_refined(
     >>> found.draws.shape, sorted(found.stats)
     (torch.Size([4, 2]), ['acceptance_rate', 'r_hat'])
     """
+    check_num_samples(num_samples)
     settings = settings or RefinementSettings()
     start = initial(num_samples, generator)
     if start.shape != (num_samples, *model.event_shape):
         raise ValueError(f"expected starting points {(num_samples, *model.event_shape)}, got {tuple(start.shape)}")
-    spread = start.std(0)
+    spread = start.std(0) if num_samples > 1 else torch.ones_like(start[0])  # one point has no spread
     kernel = settings.kernel.with_scale(torch.where(spread > 0, spread, torch.ones_like(spread)))
 
-    def told(step: ChainStep) -> None:
+    def report(step: ChainStep) -> None:
         if on_step is not None:
             on_step(StepRecord(0.0, step.state.position, float(step.info.acceptance_probability.mean())))
 
@@ -96,7 +95,7 @@ def sample_refined(
         num_warmup=settings.num_warmup,
         step_size=0.3,
         adaptation=DualAveraging(kernel.target_acceptance),
-        recording=Recording(on_step=told),
+        recording=Recording(on_step=report),
         generator=generator,
     )
     few = found.draws[:, :MOST_CHAINS].flatten(2).transpose(0, 1)

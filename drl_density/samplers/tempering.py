@@ -1,4 +1,4 @@
-"""Parallel tempering over the noise levels: replicas at every level of a ladder that swap places by adjusted moves."""
+"""Parallel tempering over the noise levels: chains on every level of a ladder, which exchange states by adjusted moves."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from drl_density.shapes import per_row
 
 @dataclass(frozen=True)
 class TemperingSettings:
-    """Sizes of :func:`run_tempering`.
+    """Lengths of the pilots and of the run.
 
     Attributes:
-        num_sweeps: sweeps after the pilots; a sweep is ``steps_per_sweep`` kernel steps at every level and one round of
+        num_sweeps: sweeps after the pilots. A sweep is ``steps_per_sweep`` kernel steps at every level and one round of
             swaps.
-        num_pilot_sweeps: of each of the two pilots, which are thrown away.
-        steps_per_sweep: kernel steps between swaps.
-        num_pilot_levels: rungs of the first pilot's ladder, evenly spaced in level.
-        most_kept: draws kept of each ladder, evenly thinned.
+        num_pilot_sweeps: sweeps of each of the two pilots, whose draws are discarded.
+        steps_per_sweep: kernel steps between two rounds of swaps.
+        num_pilot_levels: number of rungs of the first pilot's ladder, evenly spaced in level.
+        most_kept: largest number of draws kept of each ladder, evenly thinned.
         kernel: an adjusted kernel.
     """
 
@@ -45,12 +45,12 @@ class TemperedChains:
     """Outcome of :func:`run_tempering`.
 
     Attributes:
-        draws: states of the lowest rung, ``(draw, ladder, *event)`` in model space; ladders are independent.
-        log_densities: F there, ``(draw, ladder)``.
-        levels: of the rungs, the cleanest first; the last is T, refreshed by exact draws of N(0, I).
-        swap_rates: mean acceptance of swaps of neighbouring rungs, ``(rungs - 1,)``.
-        restarts: per ladder, how many states that began at T reached the lowest rung.
-        acceptance_rates: of the kernel, by rung.
+        draws: states of the lowest rung in model space, ``(draw, ladder, *event)``; ladders are independent.
+        log_densities: log density F of the draws, ``(draw, ladder)``.
+        levels: noise levels of the rungs, the cleanest first; the last is T, refreshed by exact draws of N(0, I).
+        swap_rates: mean acceptance of swaps between neighbouring rungs, ``(rungs - 1,)``.
+        restarts: number of states per ladder that started at T and reached the lowest rung.
+        acceptance_rates: mean acceptance of the kernel on each rung, ``(rungs,)``.
         num_gradients: gradient evaluations of one ladder over all its rungs, pilots included.
     """
 
@@ -64,14 +64,19 @@ class TemperedChains:
 
     @property
     def barrier(self) -> float:
-        """Sum of rejection rates of swaps: the communication barrier of the ladder."""
+        """Communication barrier of the ladder: the sum of the rejection rates of its swaps."""
         return float((1 - self.swap_rates).sum())
 
 
 @dataclass(frozen=True)
-class _Ladder:
-    """Rungs: kernel scales ``(rungs, *event)``, step sizes ``(rungs,)``, and the ratio by which a swap shrinks what moves
-    from each rung to the one above, ``(rungs - 1,)``.
+class Ladder:
+    """Rungs of a tempering run.
+
+    Attributes:
+        levels: noise levels of the rungs, the cleanest first.
+        scales: diagonal scale of the kernel on each rung, ``(rungs, *event)``.
+        step_sizes: step size of the kernel on each rung, ``(rungs,)``.
+        ratios: factor r of the swap of each rung with the next noisier one, ``(rungs - 1,)``.
     """
 
     levels: tuple[float, ...]
@@ -82,7 +87,7 @@ class _Ladder:
 
 @dataclass(frozen=True)
 class _Sweeps:
-    """What a run of sweeps gives: the last state, kept draws, and rates."""
+    """Outcome of a run of sweeps: last state, kept draws, and rates."""
 
     state: ChainState
     draws: list[Tensor]
@@ -102,28 +107,25 @@ def run_tempering(
     settings: TemperingSettings | None = None,
     generator: torch.Generator | None = None,
 ) -> TemperedChains:
-    r"""Chains of one level that move between its modes by exchanging states with noisier levels.
+    r"""Runs chains of one level that move between its modes by exchanging states with noisier levels.
 
     Neighbouring rungs a (cleaner) and b swap by the volume-preserving map :math:`x_a' = x_b / r, x_b' = r x_a`, accepted
     with probability :math:`\min(1, \exp(F_a(x_a') + F_b(x_b') - F_a(x_a) - F_b(x_b)))`, so every level keeps its own
-    density. r is 1 or :math:`\alpha_b / \alpha_a` (which lays modes on modes), for each pair what a pilot accepted more
-    often. Even and odd pairs take turns. A first pilot on an even ladder measures rejection rates; the rungs are then set so
-    that every pair rejects alike.
+    density. The factor r is 1 or :math:`\alpha_b / \alpha_a`, which maps modes onto modes; each pair uses the one that a
+    pilot accepted more often. Even and odd pairs alternate. A first pilot on an even ladder measures rejection rates; then
+    the rungs are placed so that every pair rejects equally often.
 
     Args:
-        model: the sequence.
-        num_ladders: independent ladders.
-        level: whose density is wanted.
-        initial: states of that level ``(num_ladders, *event)`` to begin at, noised for the other rungs; progressive draws
-            when not given.
-        settings: sizes.
-        generator: source of randomness.
+        num_ladders: number of independent ladders; each gives a sequence of dependent draws, so this is no ``num_samples``.
+        level: level whose density is sampled.
+        initial: states of that level to start at, ``(num_ladders, *event)``, noised for the other rungs; progressive draws
+            by default.
 
     Raises:
         ValueError: a level at or above T, fewer than two ladders, or starting points of another shape.
 
-    Source: Syed, Bouchard-Cote, Deligiannidis and Doucet 2022 (non-reversible parallel tempering), with noise levels in
-    place of temperatures.
+    Source: Syed, Bouchard-Cote, Deligiannidis and Doucet 2022 (non-reversible parallel tempering), with noise levels
+    instead of temperatures.
     """
     settings = settings or TemperingSettings()
     if num_ladders < 2 or settings.num_sweeps < 2 or not 0 <= level < model.num_levels:
@@ -145,7 +147,7 @@ def run_tempering(
     ladder, x = _first_ladder(model, rungs, sweeps.state.position[:num_ladders], generator)
     ladder, sweeps, second = _pilot(model, ladder, x, settings, generator)
     thin = max(1, math.ceil(settings.num_sweeps / settings.most_kept))
-    run = _sweep(model, ladder, sweeps.state.position, (settings.num_sweeps, thin), settings, generator)
+    run = _sweep(model, ladder, sweeps.state.position, settings, generator, num_sweeps=settings.num_sweeps, thin=thin)
     return TemperedChains(
         draws=torch.stack(run.draws),
         log_densities=torch.stack(run.log_densities),
@@ -159,8 +161,8 @@ def run_tempering(
 
 def _first_ladder(
     model: EnergySequence, levels: list[float], bottom: Tensor, generator: torch.Generator | None
-) -> tuple[_Ladder, Tensor]:
-    """A ladder with scales read off the noised starting points, and its states ``(rungs * ladders, *event)``."""
+) -> tuple[Ladder, Tensor]:
+    """A ladder with scales from the noised starting points, and its states ``(rungs * ladders, *event)``."""
     states, scales = [], []
     for level in levels[:-1]:
         a, s = (
@@ -173,21 +175,21 @@ def _first_ladder(
     scales.append(torch.ones_like(scales[0]))
     start = torch.full((len(levels),), 0.8, dtype=torch.float64)
     ones = torch.ones(len(levels) - 1, dtype=torch.float64)
-    return _Ladder(tuple(levels), torch.stack(scales), start, ones), torch.cat(states)
+    return Ladder(tuple(levels), torch.stack(scales), start, ones), torch.cat(states)
 
 
 def _pilot(
-    model: EnergySequence, ladder: _Ladder, x: Tensor, settings: TemperingSettings, generator: torch.Generator | None
-) -> tuple[_Ladder, _Sweeps, int]:
-    """Adapt step sizes, then measure swap rates of both ratios with the steps frozen, and keep each pair's better one."""
-    count = max(2, settings.num_pilot_sweeps // 3)
+    model: EnergySequence, ladder: Ladder, x: Tensor, settings: TemperingSettings, generator: torch.Generator | None
+) -> tuple[Ladder, _Sweeps, int]:
+    """Adapts step sizes, then measures swap rates of both ratios with frozen steps, and keeps each pair's better one."""
+    count = max(2, settings.num_pilot_sweeps // 3)  # two at least, so that even and odd pairs are both tried
     adaptation = DualAveraging(settings.kernel.target_acceptance)
-    adapted = _sweep(model, ladder, x, (count, 1), settings, generator, adaptation)
+    adapted = _sweep(model, ladder, x, settings, generator, num_sweeps=count, adaptation=adaptation)
     ladder = dataclasses.replace(ladder, step_sizes=adapted.step_sizes)
-    plain = _sweep(model, ladder, adapted.state.position, (count, 1), settings, generator)
+    plain = _sweep(model, ladder, adapted.state.position, settings, generator, num_sweeps=count)
     alpha = model.schedule.alpha_at(torch.tensor(ladder.levels, dtype=torch.float64))
     ladder = dataclasses.replace(ladder, ratios=alpha[1:] / alpha[:-1])
-    laid = _sweep(model, ladder, plain.state.position, (count, 1), settings, generator)
+    laid = _sweep(model, ladder, plain.state.position, settings, generator, num_sweeps=count)
     is_plain = plain.swap_rates > laid.swap_rates
     ladder = dataclasses.replace(ladder, ratios=torch.where(is_plain, 1.0, ladder.ratios))
     best = dataclasses.replace(laid, swap_rates=torch.maximum(plain.swap_rates, laid.swap_rates))
@@ -195,12 +197,13 @@ def _pilot(
 
 
 def _per_sweep(settings: TemperingSettings) -> int:
-    """Gradients of one rung in one sweep."""
+    """Gradient evaluations of one rung in one sweep."""
     return settings.steps_per_sweep * settings.kernel.gradients_per_step + 1
 
 
 def _even_rejections(levels: tuple[float, ...], swap_rates: Tensor) -> list[float]:
-    """Rungs between the same ends at which the cumulative rejection rate rises evenly, about 0.4 a pair."""
+    """Rungs between the same ends at which the cumulative rejection rate rises evenly, about 0.4 per pair."""
+    # Syed et al. 2022, section 5.3: the round-trip rate is best at a rejection rate of 1/2; 0.4 leaves room for error.
     rejection = (1 - swap_rates).double()
     total = torch.cat([torch.zeros(1, dtype=torch.float64), (rejection + 1e-3).cumsum(0)])
     number = max(2, math.ceil(float(total[-1]) / 0.4))
@@ -214,14 +217,16 @@ def _even_rejections(levels: tuple[float, ...], swap_rates: Tensor) -> list[floa
 
 def _sweep(
     model: EnergySequence,
-    ladder: _Ladder,
+    ladder: Ladder,
     x: Tensor,
-    length: tuple[int, int],
     settings: TemperingSettings,
     generator: torch.Generator | None,
+    *,
+    num_sweeps: int,
+    thin: int = 1,
     adaptation: DualAveraging | None = None,
 ) -> _Sweeps:
-    """``length`` = (sweeps, thin) of kernel steps and swaps; states are ``(rungs * ladders, *event)``, rung by rung."""
+    """Sweeps of kernel steps and swaps from states ``(rungs * ladders, *event)``, in the order of the rungs."""
     rungs = len(ladder.levels)
     num_ladders = len(x) // rungs
     density = _joint_log_density(model, ladder.levels, num_ladders)
@@ -233,7 +238,6 @@ def _sweep(
     accepted, tried = torch.zeros(rungs - 1, dtype=torch.float64), torch.zeros(rungs - 1, dtype=torch.float64)
     acceptance = torch.zeros(rungs, dtype=torch.float64)
     draws, log_densities = [], []
-    num_sweeps, thin = length
     for sweep in range(num_sweeps):
         state, rates, _ = take_steps(
             kernel, state, density, num_steps=settings.steps_per_sweep, step_size=tuner, generator=generator
@@ -262,7 +266,7 @@ def _sweep(
 def _joint_log_density(
     model: EnergySequence, levels: tuple[float, ...], num_ladders: int
 ) -> Callable[[Tensor], Tensor]:
-    """F of every row at its own rung, and that of N(0, I) on the last."""
+    """Log density of every row at its own rung; the last rung is N(0, I)."""
     per_row = torch.tensor(levels[:-1], dtype=torch.float64).repeat_interleave(num_ladders)
     log_snr = model.schedule.log_snr_at(per_row)
 
@@ -274,7 +278,7 @@ def _joint_log_density(
 
 
 def _refresh_top(state: ChainState, num_ladders: int, generator: torch.Generator | None) -> ChainState:
-    """The states at level T replaced by exact draws of N(0, I)."""
+    """Replaces the states at level T by exact draws of N(0, I)."""
     x = state.position
     fresh = normal_draws(x[-num_ladders:].shape, x, generator)
     kept = slice(0, len(x) - num_ladders)
@@ -288,11 +292,14 @@ def _refresh_top(state: ChainState, num_ladders: int, generator: torch.Generator
 def swap_neighbours(
     state: ChainState,
     log_density: Callable[[Tensor], Tensor],
-    ladder: _Ladder,
+    ladder: Ladder,
     lower: Tensor,
     generator: torch.Generator | None,
 ) -> tuple[ChainState, Tensor, Tensor]:
-    """Propose to swap rungs ``lower`` with the ones above; (state, is swapped, probability), both ``(pairs, ladders)``."""
+    """Proposes to swap rungs ``lower`` with the next noisier ones.
+
+    Returns the state, and for each pair and ladder whether it was swapped and with which probability, ``(pairs, ladders)``.
+    """
     rungs = len(ladder.levels)
     x = state.position.unflatten(0, (rungs, -1))
     num_ladders, upper = x.shape[1], lower + 1

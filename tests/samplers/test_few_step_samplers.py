@@ -23,7 +23,7 @@ from drl_density.samplers import (
     sample_ddim,
     sample_predictor_corrector,
 )
-from drl_density.samplers.ddim import move
+from drl_density.samplers.ddim import ddim_step
 from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence, seeded_generator
 
 SCHEDULE = drl.NoiseSchedule.log_spaced(8)
@@ -79,7 +79,7 @@ def test_steps_with_the_true_clean_point_keep_the_marginal(gaussian, eta):
     generator = seeded_generator(0)
     clean = torch.full((40_000, 1), 0.7, dtype=torch.float64)
     x = SCHEDULE.diffuse(clean, 5.0, generator=generator)
-    moved = move(gaussian.model, x, clean, (5.0, 2.0), eta, generator)
+    moved = ddim_step(gaussian.model, x, clean, start=5.0, end=2.0, eta=eta, generator=generator)
     sigma = float(SCHEDULE.sigma_at(2.0))
     assert_z(float(moved.mean()), 0.7 * float(SCHEDULE.alpha_at(2.0)), sigma / 200)
     assert_z(float(moved.var()), sigma**2, sigma**2 * math.sqrt(2 / 40_000))
@@ -94,7 +94,7 @@ def test_one_ancestral_step_is_the_posterior_given_the_clean_point(gaussian):
     )
     precision = 1 / sigma**2 + (a / s) ** 2
     mean = (alpha * clean / sigma**2 + a * x / s**2) / precision
-    moved = move(gaussian.model, x, clean, (5.0, 2.0), 1.0, seeded_generator(3))
+    moved = ddim_step(gaussian.model, x, clean, start=5.0, end=2.0, eta=1.0, generator=seeded_generator(3))
     noise = torch.randn(x.shape, generator=seeded_generator(3), dtype=x.dtype)
     torch.testing.assert_close(moved, mean + noise / precision**0.5)
 
@@ -114,7 +114,7 @@ def test_walks_and_etas_are_checked(gaussian):
         DDIMSettings(eta=1.5)
     with pytest.raises(ValueError, match="at least 1"):
         DDIMSettings(num_steps=0)
-    with pytest.raises(ValueError, match="latent codes"):
+    with pytest.raises(ValueError, match="expected noise at level"):
         sample_ddim(gaussian.model, 2, noise=torch.zeros(3, 1))
 
 

@@ -8,7 +8,7 @@ import torch
 import drl_density as drl
 from drl_density.mcmc import MALA, init_state, run_chain
 from drl_density.samplers import TemperingSettings, run_tempering
-from drl_density.samplers.tempering import _joint_log_density, _Ladder, swap_neighbours
+from drl_density.samplers.tempering import Ladder, _joint_log_density, swap_neighbours
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
 
 SCHEDULE = drl.NoiseSchedule.log_spaced(8, sigma_min=0.05)
@@ -68,7 +68,7 @@ def test_a_swap_leaves_exact_draws_exact(scale):
     alpha = SCHEDULE.alpha_at(torch.tensor(levels, dtype=torch.float64))
     ratios = alpha[1:] / alpha[:-1] if scale == "laid on" else torch.ones(2, dtype=torch.float64)
     ones = torch.ones(3, dtype=torch.float64)
-    ladder = _Ladder(levels, torch.ones(3, 2).double(), ones, ratios)
+    ladder = Ladder(levels, torch.ones(3, 2).double(), ones, ratios)
     draws = [SYSTEM.sample(20_000, level, generator=generator) for level in levels[:2]]
     draws.append(torch.randn(20_000, 2, generator=generator, dtype=torch.float64))
     density = _joint_log_density(SYSTEM.model, levels, 20_000)

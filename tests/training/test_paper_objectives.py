@@ -231,7 +231,7 @@ def test_short_runs_start_at_the_noisier_state_in_y(monkeypatch):
     system, runs = exact(), staying(monkeypatch)
     alpha = papers_alpha(system.schedule)
     x = torch.randn(5, 1, generator=seeded_generator(1), dtype=torch.float64)
-    draws = sample_short_run(system.model, 5, initial=x).draws
+    draws = sample_short_run(system.model, 5, noise=x).draws
     assert [int(levels[0]) for _, _, levels in runs] == [3, 2, 1, 0]
     for start, x_noisier, levels in runs:
         assert torch.equal(x_noisier, x)
@@ -261,7 +261,7 @@ BAD = [
     (lambda: LangevinChains(factor=0.0), "factor > 0"),
     (lambda: CooperativeRecovery(label_dropout=1.5), "label_dropout must lie in"),
     (lambda: propose(image_sequence(), torch.zeros(1, 64), torch.zeros(1).long(), LangevinChains()), "initializer"),
-    (lambda: sample_short_run(image_sequence(), 2, initial=torch.zeros(3, 64)), "initial states of shape"),
+    (lambda: sample_short_run(image_sequence(), 2, noise=torch.zeros(3, 64)), "expected noise at level"),
 ]
 
 

@@ -39,7 +39,11 @@ class LocalMALA:
     has_jumps: bool = True
     is_adjusted: ClassVar[bool] = True
     target_acceptance: ClassVar[float] = 0.574
-    gradients_per_step: ClassVar[int] = 2
+
+    @property
+    def gradients_per_step(self) -> int:
+        """Gradient evaluations of one transition."""
+        return 2
 
     def with_scale(self, scale: Tensor | None) -> Self:
         """The same kernel with another diagonal scale."""
