@@ -303,8 +303,6 @@ class _Descent:
         index = resample(found.log_weights.flatten(1), num_samples, generator=self.generator)
         # Resampling returns sorted indices, which a random order shuffles.
         order = torch.rand(index.shape, generator=self.generator).argsort(1)
-            1
-        )  # resampling sorts the draws; this shuffles them
         particles = found.particles.flatten(1, 2)
         index = index.gather(1, order).to(particles.device)
         return particles.gather(1, index[..., None].expand(*index.shape, particles.shape[-1]))

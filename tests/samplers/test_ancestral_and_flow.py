@@ -113,7 +113,7 @@ def test_log_likelihood_along_the_flow_is_the_density_to_second_order():
 def test_wrong_flows(gaussian):
     with pytest.raises(ValueError, match="give no denoiser"):
         sample_flow(gaussian.model, 2, settings=FlowSettings(has_log_likelihood=True), denoiser=gaussian.model.denoise)
-    with pytest.raises(ValueError, match="expected states of shape"):
+    with pytest.raises(ValueError, match="expected noise at level"):
         sample_flow(gaussian.model, 2, noise=torch.zeros(3, 1))
     with pytest.raises(ValueError, match="must fall"):
         sample_flow(gaussian.model, 2, settings=FlowSettings(levels=(8.0, 9.0, 0.0)))
