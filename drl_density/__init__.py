@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         parallel as parallel,
         partition_function as partition_function,
         plots as plots,
+        reports as reports,
         sample_quality as sample_quality,
         samplers as samplers,
         schedule as schedule,
@@ -77,7 +78,7 @@ if TYPE_CHECKING:
     )
     from drl_density.errors import DRLDensityWarning, Verdict
     from drl_density.estimator import DRLDensity
-    from drl_density.inverse_problems import ConditionalSettings, DPSSettings
+    from drl_density.inverse_problems import ConditionalSettings, GuidanceSettings
     from drl_density.mcmc import HMC, MALA, ULA, run_chain
     from drl_density.model import EnergySequence
     from drl_density.partition_function import (
@@ -91,11 +92,11 @@ if TYPE_CHECKING:
     )
     from drl_density.samplers import (
         AncestralSettings,
+        CorrectionSettings,
+        CorrectorSettings,
         DDIMSettings,
         FlowSettings,
-        PredictorCorrectorSettings,
         ProgressiveSettings,
-        RefinementSettings,
         TemperingSettings,
         sample_progressive,
     )
@@ -113,8 +114,9 @@ __all__ = [
     "Combination",
     "Comparison",
     "ConditionalSettings",
+    "CorrectionSettings",
+    "CorrectorSettings",
     "DDIMSettings",
-    "DPSSettings",
     "DRLDensity",
     "DRLDensityWarning",
     "Dataset",
@@ -126,6 +128,7 @@ __all__ = [
     "FitSettings",
     "FlowSettings",
     "Generator",
+    "GuidanceSettings",
     "ImageSettings",
     "Imputation",
     "LikelihoodReport",
@@ -136,13 +139,11 @@ __all__ = [
     "NoisedGaussianMixture",
     "Posterior",
     "Prediction",
-    "PredictorCorrectorSettings",
     "ProgressiveSettings",
     "QuadraticBase",
     "Reconstruction",
     "RecoveryDistribution",
     "RecoveryLikelihood",
-    "RefinementSettings",
     "Sandwich",
     "SandwichSettings",
     "Split",
@@ -184,14 +185,14 @@ _NAMES = {
     ),
     "errors": "DRLDensityWarning Verdict",
     "estimator": "DRLDensity",
-    "inverse_problems": "ConditionalSettings DPSSettings",
+    "inverse_problems": "ConditionalSettings GuidanceSettings",
     "mcmc": "HMC MALA ULA run_chain",
     "model": "EnergySequence",
     "partition_function": (
         "AISSettings Sandwich SandwichSettings annealed_importance_sampling geometric_path sandwich sequence_path"
     ),
     "samplers": (
-        "AncestralSettings RefinementSettings PredictorCorrectorSettings DDIMSettings FlowSettings "
+        "AncestralSettings CorrectionSettings CorrectorSettings DDIMSettings FlowSettings "
         "ProgressiveSettings TemperingSettings sample_progressive"
     ),
     "schedule": "NoiseSchedule",
@@ -202,7 +203,7 @@ _NAMES = {
 
 _ROOMS = (
     "bases datasets density diagnostics diffusion_sampler distillation distributions errors estimator "
-    "execution inverse_problems mcmc model networks operators parallel partition_function plots "
+    "execution inverse_problems mcmc model networks operators parallel partition_function plots reports "
     "sample_quality samplers schedule testing training transforms weights"
 )
 """Modules and packages that are reached as attributes."""

@@ -52,7 +52,15 @@ _PAGE = """<!doctype html>
 
 @dataclass(frozen=True)
 class ReportTable:
-    """A table of the page: title, header, rows of text, and a note below; ``is_text`` for words in place of figures."""
+    """One table of a report page.
+
+    Attributes:
+        title: heading above the table.
+        header: names of the columns, one per cell of a row.
+        rows: cells as formatted text.
+        note: paragraph below the table, left out where it is empty.
+        is_text: whether cells hold words, which are aligned to the left; numbers are aligned to the right.
+    """
 
     title: str
     header: tuple[str, ...]
@@ -63,21 +71,21 @@ class ReportTable:
 
 @dataclass(frozen=True)
 class ReportPage:
-    """What a report page shows.
+    """Contents of a report page, in the order in which they are shown.
 
     Attributes:
-        title: of the page.
-        lead: the first sentence.
-        verdict: shown as its string, which is also the CSS class of its colour.
-        advice: beside the verdict.
-        subject: of the verdict.
-        words: paragraphs for a reader who is no expert, below the verdict.
-        tables: in order.
-        figures: by heading; ``opening`` of them stand before the tables.
-        notes: below figures, by heading.
-        opening: number of figures before the tables.
-        appendix: plain text at the end.
-        others: pages whose verdicts, tables, figures and appendices follow on this one.
+        title: title of the window and heading of the page.
+        lead: sentence below the heading.
+        verdict: judgement shown in colour; its string is the CSS class of that colour.
+        advice: sentence next to the verdict.
+        tables: tables in the order of the page.
+        figures: Matplotlib figures by heading.
+        appendix: plain text at the end of the page, such as settings.
+        subject: the quantity that the verdict judges.
+        others: pages whose verdicts, tables, figures and appendices are appended to this one.
+        words: paragraphs in plain language below the verdict.
+        notes: captions below figures, by heading.
+        opening: number of figures shown before the tables.
     """
 
     title: str
@@ -94,7 +102,7 @@ class ReportPage:
     opening: int = 0
 
     def to_html(self) -> str:
-        """The page as one HTML text with its pictures inside."""
+        """Render the page as one HTML document with its figures embedded as PNG."""
         environment = jinja2.Environment(autoescape=True)
         pages = (self, *self.others)
         images = [
@@ -115,7 +123,15 @@ class ReportPage:
 
 
 def figure_to_base64(figure: Figure) -> str:
-    """A figure as PNG in base64."""
+    """Encode a figure as PNG in base64, as HTML pages embed it.
+
+    Args:
+        figure: Matplotlib figure, drawn at 110 dots per inch.
+
+    >>> from matplotlib.figure import Figure
+    >>> figure_to_base64(Figure(figsize=(1, 1)))[:11]
+    'iVBORw0KGgo'
+    """
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=110)
     return base64.b64encode(stream.getvalue()).decode("ascii")
