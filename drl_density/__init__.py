@@ -65,6 +65,8 @@ if TYPE_CHECKING:
         load_generator,
     )
     from drl_density.diagnostics import as_arviz, from_pyro_mcmc
+    from drl_density.diffusion_sampler import DiffusionSamplerSettings
+    from drl_density.distillation import EMDistillationSettings, MMDSettings
     from drl_density.distributions import (
         ChainSampler,
         EnergyDistribution,
@@ -78,9 +80,10 @@ if TYPE_CHECKING:
     )
     from drl_density.errors import DRLDensityWarning, Verdict
     from drl_density.estimator import DRLDensity
-    from drl_density.inverse_problems import ConditionalSettings, GuidanceSettings
+    from drl_density.inverse_problems import AmbientSettings, ConditionalSettings, DPSSettings, MissingMoveSettings
     from drl_density.mcmc import HMC, MALA, ULA, run_chain
     from drl_density.model import EnergySequence
+    from drl_density.networks import MLPSettings, ResidualSettings, UNetEnergySettings, UNetSettings
     from drl_density.partition_function import (
         AISSettings,
         Sandwich,
@@ -90,13 +93,15 @@ if TYPE_CHECKING:
         sandwich,
         sequence_path,
     )
+    from drl_density.sample_quality import ClassifierSettings
     from drl_density.samplers import (
         AncestralSettings,
-        CorrectionSettings,
-        CorrectorSettings,
         DDIMSettings,
         FlowSettings,
+        PredictorCorrectorSettings,
         ProgressiveSettings,
+        RefinementSettings,
+        ShortRunSettings,
         TemperingSettings,
         sample_progressive,
     )
@@ -109,46 +114,57 @@ __all__ = [
     "MALA",
     "ULA",
     "AISSettings",
+    "AmbientSettings",
     "AncestralSettings",
     "ChainSampler",
+    "ClassifierSettings",
     "Combination",
     "Comparison",
     "ConditionalSettings",
-    "CorrectionSettings",
-    "CorrectorSettings",
     "DDIMSettings",
+    "DPSSettings",
     "DRLDensity",
     "DRLDensityWarning",
     "Dataset",
     "Density",
     "Diagnosis",
+    "DiffusionSamplerSettings",
     "DistillSettings",
+    "EMDistillationSettings",
     "EnergyDistribution",
     "EnergySequence",
     "FitSettings",
     "FlowSettings",
     "Generator",
-    "GuidanceSettings",
     "ImageSettings",
     "Imputation",
     "LikelihoodReport",
     "LogPartitionEstimate",
+    "MLPSettings",
+    "MMDSettings",
     "MarginalDensity",
+    "MissingMoveSettings",
     "Mixture",
     "NoiseSchedule",
     "NoisedGaussianMixture",
     "Posterior",
     "Prediction",
+    "PredictorCorrectorSettings",
     "ProgressiveSettings",
     "QuadraticBase",
     "Reconstruction",
     "RecoveryDistribution",
     "RecoveryLikelihood",
+    "RefinementSettings",
+    "ResidualSettings",
     "Sandwich",
     "SandwichSettings",
+    "ShortRunSettings",
     "Split",
     "TemperingSettings",
     "TrainingSettings",
+    "UNetEnergySettings",
+    "UNetSettings",
     "Verdict",
     "annealed_importance_sampling",
     "as_arviz",
@@ -180,20 +196,24 @@ _NAMES = {
         "fit load_generator"
     ),
     "diagnostics": "as_arviz from_pyro_mcmc",
+    "diffusion_sampler": "DiffusionSamplerSettings",
+    "distillation": "EMDistillationSettings MMDSettings",
     "distributions": (
         "ChainSampler EnergyDistribution Mixture RecoveryDistribution excluding guided joint_density product tempered"
     ),
     "errors": "DRLDensityWarning Verdict",
     "estimator": "DRLDensity",
-    "inverse_problems": "ConditionalSettings GuidanceSettings",
+    "inverse_problems": "AmbientSettings ConditionalSettings DPSSettings MissingMoveSettings",
     "mcmc": "HMC MALA ULA run_chain",
     "model": "EnergySequence",
+    "networks": "MLPSettings ResidualSettings UNetEnergySettings UNetSettings",
     "partition_function": (
         "AISSettings Sandwich SandwichSettings annealed_importance_sampling geometric_path sandwich sequence_path"
     ),
+    "sample_quality": "ClassifierSettings",
     "samplers": (
-        "AncestralSettings CorrectionSettings CorrectorSettings DDIMSettings FlowSettings "
-        "ProgressiveSettings TemperingSettings sample_progressive"
+        "AncestralSettings DDIMSettings FlowSettings PredictorCorrectorSettings ProgressiveSettings "
+        "RefinementSettings ShortRunSettings TemperingSettings sample_progressive"
     ),
     "schedule": "NoiseSchedule",
     "training": "RecoveryLikelihood TrainingSettings",
