@@ -123,4 +123,4 @@ class DRLDensity(DensityMixin, BaseEstimator):
         if n_samples < 1:
             raise DataError(f"n_samples must be at least 1, got {n_samples}")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
-        return self.density_.sample(n_samples, generator=torch.Generator().manual_seed(seed)).numpy()
+        return self.density_.sample(n_samples, seed=seed).numpy()

@@ -17,12 +17,12 @@ def main(
     """Fit, print, and return (test rows, draws, report)."""
     data = drl.load_dataset("two_rings", seed=0, num_rows=num_rows)
     density = drl.fit(data, seed=0, max_minutes=max_minutes, settings=settings, progress=False)
-    report = density.evaluate(data.test, settings=drl.SandwichSettings(num_particles=num_particles))
+    report = density.evaluate(data.test, settings=drl.SandwichSettings(num_particles=num_particles), seed=0)
     print(density.summary())
     print(report.summary())
     truth = float(data.log_density(data.test).mean())
     print(f"test rows: truth {truth:.3f}, model {report.mean_log_likelihood:.3f} nats per row")
-    return data.test, density.sample(len(data.test), generator=torch.Generator().manual_seed(0)), report
+    return data.test, density.sample(len(data.test), seed=0), report
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ def main(
     """Fit, run the chains, print."""
     data = drl.load_dataset("banana", seed=0)
     density = drl.fit(data, seed=0, max_minutes=max_minutes, settings=settings, progress=False)
-    found = density.diagnose(data.test, num_steps=num_steps, num_chains=num_chains)
+    found = density.diagnose(
+        data.test, settings=drl.DiagnoseSettings(num_steps=num_steps, num_chains=num_chains), seed=0
+    )
     print(found.summary())
     for name, row in chain_table(found.tree).items():
         print(f"{name}: mean {row['mean']:.3f}, R-hat {row['r_hat']:.3f}, bulk ESS {row['ess_bulk']:.0f}")

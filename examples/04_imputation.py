@@ -18,7 +18,7 @@ def main(
     density = drl.fit(data, seed=0, max_minutes=max_minutes, settings=settings, progress=False)
     hidden = torch.rand(data.test.shape, generator=torch.Generator().manual_seed(0)) < 0.2
     rows = data.test.masked_fill(hidden, torch.nan)
-    found = density.impute(rows, num_imputations=num_imputations, seed=0)
+    found = density.impute(rows, num_samples=num_imputations, seed=0)
     spread, mean = data.train.std(0), data.train.mean(0)
     truth, draws = ((data.test - mean) / spread)[hidden], ((found.rows - mean) / spread)[:, hidden]
     imputed, by_mean = float((draws.mean(0) - truth).square().mean().sqrt()), float(truth.square().mean().sqrt())

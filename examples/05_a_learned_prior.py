@@ -21,7 +21,7 @@ def main(
     density = drl.fit(data, seed=0, max_minutes=max_minutes, settings=settings, progress=False)
     a = torch.tensor([[1.0, 1.0], [0.2, 1.0], [-0.3, 0.8], [0.1, -0.5]], dtype=torch.float64)
     y = torch.tensor([0.7, 0.6, 0.4, -0.2], dtype=torch.float64)
-    found = density.posterior(lambda x: dist.Normal(x @ a.T, 0.3).log_prob(y).sum(-1), num_draws=num_draws)
+    found = density.posterior(lambda x: dist.Normal(x @ a.T, 0.3).log_prob(y).sum(-1), num_samples=num_draws, seed=0)
     print(f"log evidence {found.log_z:.3f} +- {found.standard_error:.3f}")
     prior = density.distribution()
 

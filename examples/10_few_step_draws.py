@@ -9,7 +9,6 @@ sliced Wasserstein distance to held-out rows; R-hat says whether the chains were
 import torch
 
 import drl_density as drl
-from drl_density.density import DistillSettings, distill, draw
 from drl_density.samplers import RefinementSettings
 
 
@@ -27,16 +26,15 @@ def main(
     data = drl.load_dataset("eight_gaussians", seed=0)
     density = drl.fit(data, seed=0, max_minutes=max_minutes, settings=settings, progress=False)
     held = torch.cat([data.validation, data.test]).double()
-    generator = torch.Generator().manual_seed(0)
-    walk = draw(density, len(held), method="ddim", num_steps=3, generator=generator).draws
-    made = distill(density, data.train, settings=DistillSettings(num_calls=3, num_updates=num_updates))
-    finetuned = made.sample(len(held), generator=generator)
-    chains, stats = made.correct(len(held), settings=RefinementSettings(num_steps=num_steps), generator=generator)
+    walk = density.draw(len(held), settings=drl.DrawSettings("ddim", num_steps=3), seed=0).draws
+    made = density.distill(data.train, settings=drl.DistillSettings(num_calls=3, num_updates=num_updates), seed=0)
+    finetuned = made.sample(len(held), seed=1)
+    chains = made.correct(len(held), settings=RefinementSettings(num_steps=num_steps), seed=2)
     found = {"training rows": data.train[: len(held)].double(), "DDIM, 3 calls": walk}
-    found |= {"finetuned, 3 calls": finetuned, "chains from those": chains}
+    found |= {"finetuned, 3 calls": finetuned, "chains from those": chains.draws}
     for name, draws in found.items():
         print(f"{name:20s} {distance(draws, held):.4f}")
-    print(f"largest R-hat of the chains {float(stats['r_hat'].max()):.3f}; {made}")
+    print(f"largest R-hat of the chains {float(chains.stats['r_hat'].max()):.3f}; {made}")
     return found
 
 

@@ -16,7 +16,9 @@ def main(
     data = drl.load_dataset("digits", seed=0)
     settings = settings or drl.FitSettings.preset("digits")
     density = drl.fit(data, seed=0, settings=settings, max_minutes=max_minutes, progress=False)
-    found = density.diagnose(data.test, num_steps=num_steps, num_chains=num_chains)
+    found = density.diagnose(
+        data.test, settings=drl.DiagnoseSettings(num_steps=num_steps, num_chains=num_chains), seed=0
+    )
     print(found.summary())
     return found
 

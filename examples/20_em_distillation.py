@@ -9,7 +9,6 @@ begun at its draws remove. Its draws are not the density's; theirs are, as far a
 import torch
 
 import drl_density as drl
-from drl_density.density import DistillSettings, distill
 from drl_density.samplers import RefinementSettings
 
 
@@ -19,15 +18,14 @@ def main(
     """Fit, distil, correct; returns the draws by name."""
     data = drl.load_dataset("eight_gaussians", seed=0)
     density = drl.fit(data, seed=0, max_minutes=max_minutes, settings=settings, progress=False)
-    student = distill(density, settings=DistillSettings(method="em", num_updates=num_updates))
-    generator = torch.Generator().manual_seed(0)
+    student = density.distill(settings=drl.DistillSettings(method="em", num_updates=num_updates), seed=0)
     count = len(data.test)
-    chains, stats = student.correct(count, settings=RefinementSettings(num_steps=num_steps), generator=generator)
-    found = {"held-out rows": data.test.double(), "student, 1 call": student.sample(count, generator=generator)}
-    found["chains from the student"] = chains
+    chains = student.correct(count, settings=RefinementSettings(num_steps=num_steps), seed=0)
+    found = {"held-out rows": data.test.double(), "student, 1 call": student.sample(count, seed=1)}
+    found["chains from the student"] = chains.draws
     for name, draws in found.items():
         print(f"{name:24s} mean log density of the model {float(density.log_prob(draws).mean()):.3f} nats")
-    print(f"largest R-hat of the chains {float(stats['r_hat'].max()):.3f}; {student}")
+    print(f"largest R-hat of the chains {float(chains.stats['r_hat'].max()):.3f}; {student}")
     return found
 
 

@@ -3,13 +3,12 @@
     y = k * x + e,   e ~ N(0, s^2 I);   p(x | y) proportional to p_0(x) N(y; k * x, s^2 I)
 
 Expected: posterior means nearer to the truth than the Wiener filter, which is the exact posterior mean of a Gaussian prior,
-and a map of what is uncertain. "guided" (diffusion posterior sampling) is faster and biased.
+and a map of what is uncertain. "dps" (diffusion posterior sampling) is faster and biased.
 """
 
 import torch
 
 import drl_density as drl
-from drl_density.density import reconstruct
 from drl_density.operators import Blur
 from drl_density.partition_function import AISSettings
 
@@ -40,12 +39,16 @@ def main(
     clean = operator.forward(truth.reshape(-1, 8, 8))
     measured = clean + noise * torch.randn(clean.shape, generator=generator, dtype=torch.float64)
     sizes = AISSettings(num_particles=num_draws, num_replicates=2, num_pilot_particles=num_draws)
-    known = {"num_draws": num_draws, "num_steps": num_steps, "image_shape": (8, 8), "annealing": sizes}
-    names = ("Wiener filter", "guided mean", "posterior mean", "standard deviation")
+    ways = [drl.ReconstructSettings("posterior", annealing=sizes), drl.ReconstructSettings("dps", num_steps=num_steps)]
+    names = ("Wiener filter", "DPS mean", "posterior mean", "standard deviation")
     found = {name: [] for name in names}
     for y in measured:
-        consistent = reconstruct(density, operator, y, method="posterior", noise=noise, **known)
-        fast = reconstruct(density, operator, y, method="guided", **known)
+        consistent, fast = (
+            density.reconstruct(
+                operator, y, noise=noise, num_samples=num_draws, image_shape=(8, 8), settings=way, seed=0
+            )
+            for way in ways
+        )
         print(consistent.summary())
         filtered = wiener(y, data.train.double() + 0.5, operator, noise)
         pictures = (filtered, fast.mean, consistent.mean, consistent.standard_deviation)

@@ -13,7 +13,14 @@ import torch
 import drl_density as drl
 from drl_density.cli import COMMANDS, main
 from drl_density.cli.tables import OnDevice
-from drl_density.density import DistillSettings, combine, distill, draw, load_generator, reconstruct
+from drl_density.density import (
+    DiagnoseSettings,
+    DistillSettings,
+    DrawSettings,
+    ReconstructSettings,
+    combine,
+    load_generator,
+)
 from drl_density.density.evaluation.evaluate import evaluate
 from drl_density.density.fitting.memory import available_memory
 from drl_density.devices import find_device, normal_draws, uniform_draws, whole_float32
@@ -182,11 +189,11 @@ def test_a_fit_stays_on_its_device_and_gives_what_the_cpu_gives(name, chains, tm
         assert places == {CARD.type}
         assert chains == {CARD.type} | ({"cpu"} if name.startswith("holes") else set())
         back = density.to("cpu").model.state_dict()
-        told = density.guided(1).pool if "labelled" in name else None
+        told = density.guided(1, seed=0).pool if "labelled" in name else None
     for key, value in expected.model.state_dict().items():
         assert_same(back[key], value)
     assert_same(density.pool, expected.pool)
-    assert told is None or torch.equal(told, expected.guided(1).pool)
+    assert told is None or torch.equal(told, expected.guided(1, seed=0).pool)
     assert_same(density.estimate.log_weights, expected.estimate.log_weights)
 
 
@@ -197,39 +204,33 @@ def holed(pool):
 
 
 def drawn(density, method):
-    found = draw(density, 4, method=method, num_steps=20, num_chain_steps=4, generator=seeded_generator(3))
+    found = density.draw(4, settings=DrawSettings(method, num_steps=20, num_chain_steps=4), seed=3)
     assert all(type(values) is torch.Tensor for values in found.stats.values())
     return found.draws
 
 
 def reconstructed(density, method):
     noise, y = (0.1 if method == "posterior" else None), density.pool[0, :1].double()
-    found = reconstruct(
-        density,
-        Mask(torch.tensor([True, False])),
-        y,
-        method=method,
-        noise=noise,
-        num_draws=4,
-        num_steps=5,
-        annealing=FEW_AIS,
-    )
+    settings = ReconstructSettings(method, num_steps=5, annealing=FEW_AIS)
+    mask = Mask(torch.tensor([True, False]))
+    found = density.reconstruct(mask, y, noise=noise, num_samples=4, settings=settings, seed=0)
     return found.draws
 
 
 def distilled(density, method):
     settings = DistillSettings(method, num_updates=2, num_calls=2, num_corrections=2, width=8, batch_size=8)
-    return distill(density, density.pool, settings=settings).sample(4, generator=seeded_generator(3))
+    return density.distill(density.pool, settings=settings, seed=0).sample(4, seed=3)
 
 
 def evaluated(density):
-    report = evaluate(density, density.pool[:16], settings=FEW_PATHS, num_chain_steps=8)
+    report = evaluate(density, density.pool[:16], settings=FEW_PATHS, num_chain_steps=8, seed=0)
     others = report.tree["other_densities"]["mean_log_likelihood"].values
     return torch.as_tensor([report.log_z, report.log_z_lower, *others])
 
 
 def diagnosed(density, **options):
-    found = density.diagnose(density.pool, num_steps=100, num_chains=8, tempering=False, **options)
+    settings = DiagnoseSettings(num_steps=100, num_chains=8, has_tempering=False, **options)
+    found = density.diagnose(density.pool, settings=settings, seed=0)
     return torch.as_tensor([found["min_ess"], found["drift"], found["distance"], found["rank_p_value"]])
 
 
@@ -243,21 +244,21 @@ USES = {
     "log_prob of rows on the device": lambda d: d.log_prob(d.pool.to(d.model.device)),
     "distribution": lambda d: d.distribution().log_prob(d.pool[:3].to(d.model.device)).cpu(),
     "distribution's draws": lambda d: d.distribution().sample((20,)),
-    "sample": lambda d: d.sample(4, generator=seeded_generator(3)),
-    "statistics of draws": lambda d: d.run(4, generator=seeded_generator(3)).stats["acceptance_rate"],
+    "sample": lambda d: d.sample(4, seed=3),
+    "statistics of draws": lambda d: d.run(4, seed=3).stats["acceptance_rate"],
     **{m: lambda d, m=m: drawn(d, m) for m in ("ancestral", "ddim", "predictor-corrector", "flow")},
     "evaluate": evaluated,
     "diagnose": diagnosed,
-    "diagnose conditionals": lambda d: diagnosed(d, recovery=True),
+    "diagnose conditionals": lambda d: diagnosed(d, is_recovery=True),
     "tempered": tempered,
-    "combine": lambda d: combine([d, d], num_draws=4, settings=FEW_AIS).draws,
-    "outliers": lambda d: torch.as_tensor(d.outlier_scores(d.pool)["profile"].values),
+    "combine": lambda d: combine([d, d], num_samples=4, settings=FEW_AIS, seed=0).draws,
+    "outliers": lambda d: d.outlier_scores(d.pool, seed=0).profile,
     "condition": lambda d: d.condition({0: 0.5}, normalize=True, seed=0, settings=FEW).log_prob(d.pool[:3, 1:]),
     "condition's draws": lambda d: d.condition({0: 0.5}, settings=FEW).sample((3,)),
-    "marginal": lambda d: d.marginal([0], settings=FEW).log_prob(d.pool[:3, :1]),
-    "impute": lambda d: d.impute(holed(d.pool), num_imputations=2, settings=FEW).rows,
-    "predict": lambda d: d.predict(holed(d.pool), 0).quantiles,
-    **{f"reconstruct {m}": lambda d, m=m: reconstructed(d, m) for m in ("posterior", "guided", "projected")},
+    "marginal": lambda d: d.marginal([0], settings=FEW, seed=0).log_prob(d.pool[:3, :1]),
+    "impute": lambda d: d.impute(holed(d.pool), num_samples=2, settings=FEW, seed=0).rows,
+    "predict": lambda d: d.predict(holed(d.pool), 0, seed=0).quantiles,
+    **{f"reconstruct {m}": lambda d, m=m: reconstructed(d, m) for m in ("posterior", "dps", "projected")},
     **{f"distill {m}": lambda d, m=m: distilled(d, m) for m in ("mmd", "em")},
     "level": lambda d: d.model.level(1.0).log_prob(d.pool[:3].float()),
 }
@@ -280,7 +281,7 @@ def test_a_density_moves_and_comes_from_its_folder(near, tmp_path):
     assert near.to("cpu") is near
     with PretendedDevice():
         far = near.to(CARD)
-        distill(far, settings=DistillSettings("em", num_updates=1, num_corrections=1, width=4), seed=0).save(
+        far.distill(settings=DistillSettings("em", num_updates=1, num_corrections=1, width=4), seed=0).save(
             far.save(tmp_path / "run")
         )
         again = drl.Density.load(tmp_path / "run", device=CARD)
@@ -350,7 +351,7 @@ LOADING = ["sample", "sample --method generator", "score", "impute", "predict", 
 def test_commands_load_onto_the_device(command, near, tmp_path, monkeypatch, capsys):
     run = near.save(tmp_path / "run")
     if command == "sample --method generator":
-        distill(near, settings=DistillSettings("em", num_updates=1, num_corrections=1, width=4), seed=0).save(run)
+        near.distill(settings=DistillSettings("em", num_updates=1, num_corrections=1, width=4), seed=0).save(run)
     name, *options = command.split()
     assert main([name, str(run), *ARGUMENTS.get(command, []), *options, "--device", "cuda:99"]) == 1
     assert "device 'cuda:99' cannot be used" in capsys.readouterr().err
@@ -369,7 +370,7 @@ def test_a_card_gives_what_the_cpu_gives(near):
     """One density on both: float32 sums in another order (1e-3); and a fit that begins and ends on the card."""
     far = near.to("cuda")
     torch.testing.assert_close(far.log_prob(near.pool), near.log_prob(near.pool), rtol=1e-3, atol=1e-3)
-    assert far.sample(8, generator=seeded_generator(0)).device.type == "cpu"
+    assert far.sample(8, seed=0).device.type == "cpu"
     assert np.isfinite(far.evaluate(near.pool, settings=FEW_PATHS).log_z)
     density = drl.fit("eight_gaussians", settings=SETTINGS, progress=False, device="cuda")
     assert density.model.device.type == "cuda"

@@ -35,8 +35,7 @@ PUBLIC = public_objects()
 # Names without an example, by the reason. Dataclasses need none: what takes or returns them shows their use.
 WITHOUT_EXAMPLE = {
     "takes a fit, which takes seconds: the README, the pages and the examples show it, and tests run those": """
-        MarginalDensity Generator combine dequantized_rows diagnosis_name distill draw fit load_generator reconstruct
-        run_page write_run_page
+        Density FittedModel Generator MarginalDensity combine fit load_generator
     """,
     "takes networks or runs of some size, which its tests have": "propose sample_quality run_tempering",
     "takes torchrun, or weights that are not here": "inception_features joined_workers num_restarts",

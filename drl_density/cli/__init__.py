@@ -18,7 +18,8 @@ from drl_density.cli.generate import Distill, Guide, Reconstruct
 from drl_density.cli.judge import Compare, Diagnose, Evaluate, Report
 from drl_density.cli.learn import Demo, Fit
 from drl_density.cli.rows import Impute, Predict, Sample, Score
-from drl_density.density import FitSettings, run_stage
+from drl_density.density import FitSettings
+from drl_density.density.storage import run_stage
 from drl_density.errors import DataError, DRLDensityWarning, NumericalError, RunFolderError, WorkerLost
 
 COMMANDS = {

@@ -44,7 +44,7 @@ class Combine(OnDevice):
             how=self.how,
             weights=self.weights or None,
             temperature=self.temperature,
-            num_draws=self.n,
+            num_samples=self.n,
             seed=self.seed,
         )
         rows = as_written(found.draws.reshape(self.n, -1).numpy(), found.columns)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from drl_density.datasets import load_dataset, memorization_check
+from drl_density.density.density import Density
 from drl_density.density.evaluation.likelihood_page import (
     NOTES,
     likelihood_figures,
@@ -19,7 +20,6 @@ from drl_density.density.evaluation.likelihood_page import (
     likelihood_words,
 )
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
-from drl_density.density.fitted import Density
 from drl_density.density.fitting.baselines import gaussian_log_density
 from drl_density.density.fitting.fit import fit
 from drl_density.density.fitting.table import Table, prepare_table

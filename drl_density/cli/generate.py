@@ -14,7 +14,7 @@ import tyro
 
 from drl_density.cli.tables import OnDevice, load_run
 from drl_density.datasets import load_again, read_rows
-from drl_density.density import Density, DistillSettings, distill, reconstruct
+from drl_density.density import Density, DistillSettings, ReconstructSettings
 from drl_density.errors import DataError
 from drl_density.operators import Blur, Downsample, LinearOperator, Mask, MaskedFourier
 from drl_density.run_folder import RunFolder
@@ -49,7 +49,7 @@ class Distill(OnDevice):
         density, rows = load_run(self.run_folder, self.device), None
         if self.settings.method == "mmd":
             rows = self._rows(density)
-        made = distill(density, rows, settings=self.settings, seed=self.seed)
+        made = density.distill(rows, settings=self.settings, seed=self.seed)
         replaced = ", in place of the generator before" if RunFolder(self.run_folder).generator.exists() else ""
         made.save(self.run_folder)
         share = max(1, len(made.losses) // 10)
@@ -62,7 +62,7 @@ class Distill(OnDevice):
 
     def _rows(self, density: Density) -> torch.Tensor:
         if self.source is None:
-            return load_again(density.details["source"], density.details["loading"]).train
+            return load_again(density.provenance.source, density.provenance.loading).train
         return read_rows(self.source, density.columns)
 
 
@@ -103,14 +103,14 @@ class Reconstruct(OnDevice):
     """Folder of a finished run."""
     measurements: Annotated[Path, tyro.conf.Positional]
     """An .npz file."""
-    method: Literal["posterior", "guided", "projected"] = "posterior"
+    method: Literal["posterior", "dps", "projected"] = "posterior"
     """Consistent (posterior), or fast and biased."""
     noise: float | None = None
     """Standard deviation of the measurement's noise; posterior needs it."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 200
     """Draws."""
     steps: int = 200
-    """Steps of guided and projected walks."""
+    """Steps of dps and projected walks."""
     image_shape: tuple[int, ...] | None = None
     """Height and width in which the operator sees a row."""
     seed: int = 0
@@ -125,15 +125,13 @@ class Reconstruct(OnDevice):
         name, operator, y = read_measurement(self.measurements)
         if math.prod(shape) == len(density.columns):
             check_measurement((self.measurements, name), operator, y, shape)
-        found = reconstruct(
-            density,
+        found = density.reconstruct(
             operator,
             y,
-            method=self.method,
             noise=self.noise,
-            num_draws=self.n,
-            num_steps=self.steps,
+            num_samples=self.n,
             image_shape=self.image_shape,
+            settings=ReconstructSettings(self.method, num_steps=self.steps),
             seed=self.seed,
         )
         lower, upper = found.interval(0.9)

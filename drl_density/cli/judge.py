@@ -10,15 +10,8 @@ import torch
 import tyro
 
 from drl_density.cli.tables import OnDevice, load_run, rows_of, say_remarks
-from drl_density.density import (
-    Density,
-    Diagnosis,
-    LikelihoodReport,
-    compare,
-    dequantized_rows,
-    diagnosis_name,
-    write_run_page,
-)
+from drl_density.density import Density, DiagnoseSettings, Diagnosis, LikelihoodReport, compare
+from drl_density.density.evaluation.run_page import diagnosis_name, write_run_page
 from drl_density.errors import DataError
 from drl_density.partition_function import SandwichSettings
 from drl_density.run_folder import RunFolder
@@ -80,14 +73,16 @@ class Diagnose(OnDevice):
         """Run, print and write."""
         density = load_run(self.run_folder, self.device)
         rows = rows_of(density, self.source)
-        rows = dequantized_rows(density, rows, torch.Generator().manual_seed(self.seed))[0]
+        rows = density.dequantized_rows(rows, torch.Generator().manual_seed(self.seed))[0]
         found = density.diagnose(
             rows,
-            level=self.level,
-            recovery=self.recovery,
-            tempering=self.tempering,
-            num_steps=self.steps,
-            num_chains=self.chains,
+            settings=DiagnoseSettings(
+                level=self.level,
+                is_recovery=self.recovery,
+                has_tempering=self.tempering,
+                num_steps=self.steps,
+                num_chains=self.chains,
+            ),
             seed=self.seed,
         )
         folder = RunFolder.open(self.run_folder)
@@ -138,7 +133,7 @@ class Compare(OnDevice):
         for name, density in densities.items():
             say_remarks(density, name)
         rows = rows_of(first, self.source)
-        rows = dequantized_rows(first, rows, torch.Generator().manual_seed(self.seed))[0]
+        rows = first.dequantized_rows(rows, torch.Generator().manual_seed(self.seed))[0]
         print(f"{'run':32s} {'nats/row':>10s} {'first - it':>10s} {'s.e.':>8s} log Z")
         for row in compare(densities, rows):
             estimate = densities[row.name].estimate

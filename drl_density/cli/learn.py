@@ -13,7 +13,9 @@ import tyro
 from drl_density.cli.demo import run_demo
 from drl_density.cli.tables import OnDevice, complete_rows
 from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
-from drl_density.density import FitSettings, check_memory, fit, footprint, prepare_table
+from drl_density.density import FitSettings, fit
+from drl_density.density.fitting.memory import check_memory, footprint
+from drl_density.density.fitting.table import prepare_table
 from drl_density.density.settings.presets import find_preset
 from drl_density.devices import find_device
 from drl_density.errors import UNUSABLE_VERDICTS, DataError, NumericalError

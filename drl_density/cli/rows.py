@@ -7,13 +7,12 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 import tyro
 
 from drl_density.cli.tables import OnDevice, as_written, load_run, rows_of, say_remarks, write_csv
 from drl_density.datasets import read_rows
-from drl_density.density import Density, dequantized_rows, draw, load_generator
+from drl_density.density import Density, DrawSettings, FittedModel, load_generator
 from drl_density.errors import DataError
 from drl_density.samplers import RefinementSettings
 
@@ -43,34 +42,27 @@ class Sample(OnDevice):
         """Draw and write."""
         if self.n < 1:
             raise DataError(f"-n must be at least 1, got {self.n}")
-        generator = torch.Generator().manual_seed(self.seed)
         if self.method == "generator":
-            density, draws, stats = self._generated(generator)
+            density, draws, stats = self._generated()
         else:
             density = load_run(self.run_folder, self.device)
-            found = draw(
-                density,
-                self.n,
-                method=self.method,
-                num_steps=self.steps,
-                eta=self.eta,
-                num_chain_steps=self.chain_steps,
-                generator=generator,
-            )
+            settings = DrawSettings(self.method, self.steps, self.eta, self.chain_steps)
+            found = density.draw(self.n, settings=settings, seed=self.seed)
             draws, stats = found.draws, found.stats
         rows = as_written(draws.reshape(self.n, -1).numpy(), density.columns)
         write_csv(self.out, [column.name for column in density.columns], rows)
         print(f"{self.n} draws{self._origin(stats)}", file=sys.stderr)
 
-    def _generated(self, generator: torch.Generator) -> tuple[Density, torch.Tensor, dict[str, torch.Tensor]]:
+    def _generated(self) -> tuple[FittedModel, torch.Tensor, dict[str, torch.Tensor]]:
         if self.steps is not None or self.eta is not None:
             raise DataError("a generator has its steps from distill: give no --steps and no --eta")
         made = load_generator(self.run_folder, device=self.device)
         say_remarks(made.density)
         if not self.chain_steps:
-            return made.density, made.sample(self.n, generator=generator), {}
+            return made.density, made.sample(self.n, seed=self.seed), {}
         settings = RefinementSettings(num_steps=self.chain_steps)
-        return made.density, *made.correct(self.n, settings=settings, generator=generator)
+        found = made.correct(self.n, settings=settings, seed=self.seed)
+        return made.density, found.draws, found.stats
 
     def _origin(self, stats: dict[str, torch.Tensor]) -> str:
         """What is to be known about the draws."""
@@ -106,19 +98,19 @@ class Score(OnDevice):
         density = load_run(self.run_folder, self.device)
         rows = rows_of(density, self.source)
         reference, words = self._reference(density)
-        scores = density.outlier_scores(rows, reference=reference)
-        names = [
-            "log_density",
-            "log_density_lower",
-            "log_density_upper",
-            "p_value",
-            "typicality_p_value",
-            "strangeness",
-        ]
-        profile = scores["profile"].values
-        header = names + [f"level_{level}" for level in range(profile.shape[1])]
-        write_csv(self.out, header, np.concatenate([np.stack([scores[name].values for name in names], 1), profile], 1))
-        log_density = scores["log_density"]
+        scores = density.outlier_scores(rows, reference=reference, seed=0)
+        lower, upper = scores.interval()
+        columns = {
+            "log_density": scores.log_density,
+            "log_density_lower": lower,
+            "log_density_upper": upper,
+            "p_value": scores.p_value,
+            "typicality_p_value": scores.typicality_p_value,
+            "strangeness": scores.strangeness,
+        }
+        header = [*columns, *(f"level_{level}" for level in range(scores.profile.shape[1]))]
+        write_csv(self.out, header, torch.cat([torch.stack(list(columns.values()), 1), scores.profile], 1).tolist())
+        log_density = scores.log_density
         estimate = density.estimate
         print(
             f"{len(rows)} rows, mean {float(log_density.mean()):.4f} nats "
@@ -130,11 +122,11 @@ class Score(OnDevice):
         """(rows to rank against or None for the model's draws, what they are in words)."""
         generator = torch.Generator().manual_seed(0)
         if self.reference is not None:
-            rows = dequantized_rows(density, rows_of(density, self.reference), generator)[0]
+            rows = density.dequantized_rows(rows_of(density, self.reference), generator)[0]
             return rows, f"{len(rows)} rows of {self.reference}"
-        if density.details.get("source"):
+        if density.provenance.source:
             rows = rows_of(density, None)
-            rows = dequantized_rows(density, rows, generator)[0] if len(rows) >= 20 else rows
+            rows = density.dequantized_rows(rows, generator)[0] if len(rows) >= 20 else rows
             if len(rows) >= 20 and bool(density.log_prob(rows).isfinite().all()):
                 return rows, f"the fit's {len(rows)} test rows"
         return None, f"{len(density.pool)} draws of the model"
@@ -159,7 +151,7 @@ class Impute(OnDevice):
         """Impute and write."""
         density = load_run(self.run_folder, self.device)
         rows = read_rows(self.source, density.columns, missing="keep")
-        found = density.impute(rows, num_imputations=self.m, seed=self.seed)
+        found = density.impute(rows, num_samples=self.m, seed=self.seed)
         names = [column.name for column in density.columns]
         observed = as_written(torch.where(rows.isnan(), 0.0, rows).numpy(), density.columns, on_grid=False)
         written = []

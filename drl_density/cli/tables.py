@@ -42,7 +42,7 @@ def say_remarks(density: Density, name: str = "the fit") -> None:
 def rows_of(density: Density, source: str | None) -> torch.Tensor:
     """Rows of a table in the columns of the fit, or the test rows of the split that the fit was made on."""
     if source is None:
-        rows = load_again(density.details["source"], density.details["loading"]).test
+        rows = load_again(density.provenance.source, density.provenance.loading).test
         complete = complete_rows(rows)
         if not len(complete):
             raise DataError("every test row of the fit has a hole; give a table of complete rows")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from drl_density.distributions import SampleResult, SamplerPolicy
-from drl_density.mcmc import LogDensity
+from drl_density.distributions import SampleResult
+from drl_density.mcmc import MALA, LogDensity, Recording, run_chain
 from drl_density.model import EnergySequence
+from drl_density.samplers import ProgressiveSampler
 from drl_density.transforms import DataTransform
+
+NUM_SHORT_STEPS = 10
+"""Adjusted steps from a stored draw, as many as the progressive sampler takes on each conditional. At acceptance 0.5 a
+chain stays at its row with probability 0.001."""
 
 
 class DataLogDensity:
@@ -30,50 +36,79 @@ class DataLogDensity:
         values = self.model.log_density(u, 0) + self.transform.log_abs_det_jacobian(flat, u)
         return torch.where(self.transform.bounds.contains(flat), values, -math.inf).to(x.device)
 
-    def parameters(self) -> Any:
+    def parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the energy."""
         return self.model.network.parameters()
 
 
 class PooledSampler:
-    """Serves small requests from stored draws, each draw once, and larger ones from the sampler behind it.
+    """Serves small requests from a pool of stored draws, and larger ones from the sampler behind it.
 
-    Pyro draws single values to learn shapes; those must cost nothing.
+    Pyro draws single values to learn shapes, so those have to be cheap. Each draw starts at a row of the pool chosen at
+    random, with replacement, and moves by a few adjusted steps on level 0. Such steps leave the density unchanged, so the
+    draws follow the pool's law, and repeated rows separate. Nothing is remembered between calls: draws depend on the
+    generator alone, or on torch's global generator when there is none.
     """
 
-    def __init__(self, pool: Tensor, sampler: SamplerPolicy, *, largest: int = 16) -> None:
-        self.pool, self.sampler, self.largest = pool, sampler, largest
-        self.num_used = 0
+    def __init__(
+        self,
+        model: EnergySequence,
+        pool: Tensor,
+        sampler: ProgressiveSampler,
+        step_size: float,
+        *,
+        largest: int = 16,
+    ) -> None:
+        self.model, self.pool, self.sampler = model, pool, sampler
+        self.step_size, self.largest = step_size, largest
 
     def __call__(self, log_density: LogDensity, initial: Tensor, generator: torch.Generator | None) -> SampleResult:
         """One draw per row of ``initial``."""
-        num_draws = len(initial)
-        if generator is None and num_draws <= self.largest and self.num_used + num_draws <= len(self.pool):
-            taken = self.pool[self.num_used : self.num_used + num_draws]
-            self.num_used += num_draws
-            return SampleResult(taken.to(initial).reshape(initial.shape))
-        return self.sampler(log_density, initial, generator)
+        if not len(initial):
+            return SampleResult(initial)
+        if len(initial) > self.largest:
+            return self.sampler(log_density, initial, generator)
+        chosen = torch.randint(len(self.pool), (len(initial),), generator=generator)
+        moved = run_chain(
+            MALA(),
+            self._log_density,
+            self.pool[chosen.to(self.pool.device)],
+            num_steps=NUM_SHORT_STEPS,
+            step_size=self.step_size,
+            recording=Recording(keep_draws=False),
+            generator=generator,
+        )
+        stats = {name: values.cpu() for name, values in moved.stats.items()}
+        return SampleResult(self.sampler.to_data(moved.final_state.position).to(initial), stats)
+
+    def _log_density(self, u: Tensor) -> Tensor:
+        return self.model.log_density(u, 0)
+
+
+def to_data_units(transform: DataTransform, u: Tensor) -> Tensor:
+    """Model-space states ``(*, d)`` in data units, float64 on the CPU, without gradients."""
+    with torch.no_grad():
+        return transform.inv(u.double().cpu())
 
 
 class ToData:
-    """Model-space rows to data space, in float64, shaped as events."""
+    """Maps model-space states ``(n, d)`` to data points ``(n, *event)``; a picklable callable for samplers."""
 
     def __init__(self, transform: DataTransform, event_shape: torch.Size) -> None:
         self.transform, self.event_shape = transform, event_shape
 
     def __call__(self, u: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.transform.inv(u.double().cpu()).reshape(-1, *self.event_shape)
+        return to_data_units(self.transform, u).reshape(-1, *self.event_shape)
 
 
 class Blank:
-    """Placeholder starting points: the progressive sampler makes its own."""
+    """Placeholder starting points, for samplers that make their own."""
 
-    def __init__(self, event_shape: torch.Size) -> None:
-        self.event_shape = event_shape
+    def __init__(self, event_shape: torch.Size, dtype: torch.dtype = torch.float32) -> None:
+        self.event_shape, self.dtype = event_shape, dtype
 
     def __call__(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
-        return torch.zeros(num_rows, *self.event_shape)
+        return torch.zeros(num_rows, *self.event_shape, dtype=self.dtype)
 
 
 def bounded_support(lower: Tensor, upper: Tensor) -> constraints.Constraint | None:
@@ -89,8 +124,11 @@ def _interval(lower: float, upper: float) -> constraints.Constraint:
     return constraints.greater_than(lower) if upper == float("inf") else constraints.interval(lower, upper)
 
 
-def freeze(module: nn.Module) -> nn.Module:
-    """Switch to evaluation mode and stop gradients of parameters, in place."""
+Frozen = TypeVar("Frozen", bound=nn.Module)
+
+
+def freeze(module: Frozen) -> Frozen:
+    """Switch a module to evaluation mode and stop gradients of its parameters, in place."""
     module.eval()
     for parameter in module.parameters():
         parameter.requires_grad_(False)

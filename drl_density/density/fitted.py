@@ -1,52 +1,60 @@
-"""The object a user holds: a sequence of energy-based models together with the map from data space."""
+"""The values of a fit: a sequence of energy-based models, the map from data space, and how both came about.
+
+:class:`FittedModel` converts between data units and model space, scores rows and draws. Every question about a fit
+(conditioning, evaluation, derived densities) takes one; :class:`~drl_density.density.density.Density` puts the questions
+on top as methods.
+"""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+import difflib
+import math
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal, Self
 
+import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
-from torch.distributions import constraints
 
-from drl_density.datasets import Column
-from drl_density.density.data_units import Blank, DataLogDensity, PooledSampler, ToData, bounded_support, freeze
+from drl_density.datasets import Column, read_rows
+from drl_density.density.data_units import (
+    Blank,
+    DataLogDensity,
+    PooledSampler,
+    ToData,
+    bounded_support,
+    freeze,
+    to_data_units,
+)
 from drl_density.density.integrability import largest_power
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.devices import find_device
 from drl_density.distributions import EnergyDistribution, SampleResult
 from drl_density.errors import DataError, UnreliableEstimateWarning
-from drl_density.inverse_problems import ConditionalSettings
 from drl_density.model import EnergySequence
 from drl_density.samplers import ProgressivePlan, ProgressiveSampler
-from drl_density.transforms import DataTransform
+from drl_density.transforms import Bounds, DataTransform, Dequantization
 from drl_density.weights import LogPartitionEstimate
 
-if TYPE_CHECKING:
-    from drl_density.density.conditioning.condition import MarginalDensity
-    from drl_density.density.conditioning.impute import Imputation
-    from drl_density.density.conditioning.predict import Prediction
-    from drl_density.density.derived.posterior import Posterior
-    from drl_density.density.evaluation.diagnose import Diagnosis
-    from drl_density.density.evaluation.likelihood_report import LikelihoodReport
-    from drl_density.mcmc import Kernel
-    from drl_density.partition_function import AISSettings, SandwichSettings
+MOST_ROWS = 16_384
+"""Rows scored in one pass, which bounds the memory of a call."""
+GRID_TOLERANCE = 1e-6
+"""Share of a column's width by which a value may miss the rounding grid, above float32 rounding."""
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """Validation log-likelihoods, nats per row in data units, of the model and of the floor it must beat.
+    """Validation log-likelihoods, nats per row in data units, of the model and of two simple references.
 
     Attributes:
         model: the fitted sequence, normalised by annealed importance sampling.
         gaussian: a Gaussian in model space, of full covariance up to 4096 columns.
-        independent: independent column marginals.
+        independent: the product of the columns' own marginals.
     """
 
     model: float
@@ -60,21 +68,87 @@ class Baselines:
 
 
 @dataclass(frozen=True)
-class Density:
-    """A fitted density: sequence of models, data transform, log Z estimate, and how they came about.
+class Provenance:
+    """How a fit came about: its data, its seed, and what training chose.
 
     Attributes:
-        model: the :class:`EnergySequence` in model space; its level 0 is the reported density.
+        name: short name of the data set.
+        source: where the rows came from, enough to load them again; empty for arrays in memory.
+        loading: arguments of :func:`~drl_density.load_dataset` that give the same rows and split again.
+        seed: seed of the split, the networks and training.
+        likelihood_label: what the likelihood refers to, such as dequantised columns or observed cells.
+        labels: distinct labels that the network was trained with, in ascending order.
+        label: the one label that a guided density is restricted to.
+        guidance: guidance weight of that label; 0 is the label's own density.
+        sigma_min: noise of level 0 before selection, in model space.
+        selected_member: name of the trained member that is reported, or "average".
+        selected_sigma: noise of the reported level, in model space.
+        base_scores: mean validation log density of each candidate base in model space, nats.
+        best_step: training step of the kept weights, by member; 0 is the untrained base.
+        best_score: selection score of the kept weights, by member.
+        num_rollbacks: how often training was rolled back, by member.
+        steps_done: training steps of all members together.
+        forecast_seconds: training time forecast before the fit; None without a time limit.
+        training_seconds: training time that was needed.
+
+    >>> Provenance(seed=3).to_dict()["seed"]
+    3
+    """
+
+    name: str = "a density"
+    source: str = ""
+    loading: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    likelihood_label: str = ""
+    labels: tuple[int, ...] = ()
+    label: int | None = None
+    guidance: float = 0.0
+    sigma_min: float | None = None
+    selected_member: str = ""
+    selected_sigma: float | None = None
+    base_scores: Mapping[str, float] = field(default_factory=dict)
+    best_step: Mapping[str, int] = field(default_factory=dict)
+    best_score: Mapping[str, float] = field(default_factory=dict)
+    num_rollbacks: Mapping[str, int] = field(default_factory=dict)
+    steps_done: int = 0
+    forecast_seconds: float | None = None
+    training_seconds: float | None = None
+
+    @property
+    def is_untrained(self) -> bool:
+        """True when validation preferred the untrained base of every member to anything that training made."""
+        return bool(self.best_step) and not any(self.best_step.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return dataclasses.asdict(self) | {"labels": list(self.labels)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The record that :meth:`to_dict` wrote.
+
+        Args:
+            values: plain values by field name.
+        """
+        return cls(**{**values, "labels": tuple(values["labels"])})
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FittedModel:
+    """The values of a fit; two fits are equal only when they are the same object.
+
+    Attributes:
+        model: the :class:`~drl_density.EnergySequence` in model space; its level 0 is the reported density.
         transform: torch ``Transform`` from flat data rows ``(n, d)`` to model space.
         estimate: log Z of level 0 in model space, with its error and verdict.
         event_shape: shape of one data point.
-        columns: what was noticed about each column.
+        columns: name, kind, rounding width and bounds of each column.
         settings: resolved settings of the fit.
         plan: step sizes of the progressive sampler.
-        pool: stored draws in data units ``(n, d)``.
-        baselines: validation figures.
+        pool: stored draws in data units ``(n, d)``, float64.
+        baselines: validation figures of the model and of two simple references.
         history: training history over ``step`` and ``level``.
-        details: seed, source, chosen level, label of the likelihood, forecasts.
+        provenance: data, seed and choices that led to this fit.
     """
 
     model: EnergySequence
@@ -87,13 +161,220 @@ class Density:
     pool: Tensor
     baselines: Baselines
     history: xr.Dataset
-    details: dict[str, Any] = field(default_factory=dict)
+    provenance: Provenance = field(default_factory=Provenance)
+
+    # --- rows and columns
+
+    @property
+    def num_features(self) -> int:
+        """Number of columns of one data point."""
+        return math.prod(self.event_shape)
+
+    @property
+    def bounds(self) -> Bounds:
+        """The open box outside which the density is zero, lower and upper ends of every column in data units, ``(d,)``."""
+        return self.transform.bounds.expand(self.num_features)
+
+    @property
+    def middle(self) -> Tensor:
+        """Median of every column over the stored draws ``(d,)``, which stands in for missing values."""
+        return self.pool.double().median(0).values
+
+    @property
+    def widths(self) -> Tensor:
+        """Rounding width of every column ``(d,)``; 0 for a continuous one."""
+        return torch.tensor([column.width for column in self.columns], dtype=torch.float64)
+
+    @property
+    def is_label(self) -> Tensor:
+        """Columns that hold labels, boolean ``(d,)``."""
+        return torch.tensor([column.is_label for column in self.columns])
+
+    def column_index(self, key: int | str) -> int:
+        """Place of a column, given its name or its index; negative indices count from the end.
+
+        Args:
+            key: name, or index in [-d, d).
+
+        Raises:
+            DataError: no such column; the message lists close names.
+        """
+        names = [column.name for column in self.columns]
+        if isinstance(key, str):
+            if key in names:
+                return names.index(key)
+            close = difflib.get_close_matches(key, names)
+            hint = f"did you mean {', '.join(close)}?" if close else f"columns are {', '.join(names)}"
+            raise DataError(f"there is no column {key!r}: {hint}")
+        if not -len(names) <= key < len(names):
+            raise DataError(f"column indices run from {-len(names)} to {len(names) - 1}, got {key}")
+        return int(key) % len(names)
+
+    def rows(self, x: Any, *, missing: Literal["refuse", "keep"] = "refuse", absent: Sequence[str] = ()) -> Tensor:
+        """A user's rows as one checked table ``(n, d)`` in data units, float64 on the CPU.
+
+        Args:
+            x: rows ``(*, *event)`` or flat ``(*, d)``: a tensor, an array, nested lists, or a data frame, whose columns are
+                found by name.
+            missing: whether NaN is refused or kept as a missing value.
+            absent: columns that a data frame may lack; they are missing then.
+
+        Raises:
+            DataError: no rows, rows of another shape, infinite values, or NaN where it is refused.
+        """
+        flat, _ = self.flat_rows(x, absent=absent)
+        if not len(flat):
+            raise DataError(f"expected at least one row of shape {self.event_shape}, got none")
+        bad = (flat.isinf() if missing == "keep" else ~flat.isfinite()).any(1).nonzero().flatten()
+        if len(bad):
+            what = "an infinite value" if missing == "keep" else "a NaN or infinite value"
+            cure = "mark missing values with NaN" if missing == "keep" else "drop or mend them"
+            raise DataError(f"row {int(bad[0])} holds {what} ({len(bad)} such rows); {cure}")
+        return flat
+
+    def flat_rows(self, x: Any, *, absent: Sequence[str] = ()) -> tuple[Tensor, torch.Size]:
+        """(table ``(n, d)`` of a user's rows, their batch shape), without a look at the values.
+
+        Args:
+            x: rows ``(*, *event)`` or flat ``(*, d)``, or a data frame.
+            absent: columns that a data frame may lack; they are NaN then.
+
+        Raises:
+            DataError: rows of another shape.
+        """
+        if hasattr(x, "columns"):
+            x = read_rows(x, self.columns, missing="keep", absent=absent)
+        values = x if isinstance(x, Tensor) else np.asarray(x)
+        rows, event = torch.as_tensor(values, dtype=torch.float64, device="cpu"), torch.Size(self.event_shape)
+        if rows.ndim >= len(event) and rows.shape[rows.ndim - len(event) :] == event:
+            batch = rows.shape[: rows.ndim - len(event)]
+        elif rows.ndim and rows.shape[-1] == event.numel():
+            batch = rows.shape[:-1]
+        else:
+            raise DataError(f"expected rows of shape {tuple(event)}, got {tuple(rows.shape)}")
+        return rows.reshape(batch.numel(), event.numel()), batch
+
+    def dequantized_rows(self, rows: Any, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Rows ``(n, d)`` with uniform noise on every rounded column, and the widths used ``(d,)``.
+
+        A column gets noise only when every value lies on its rounding grid, so that rows which carry noise already, or
+        are draws, stay as they are.
+
+        Args:
+            rows: complete rows ``(n, *event)`` in data units.
+            generator: source of the noise; torch's global generator when None.
+
+        Raises:
+            DataError: rows of another shape, or incomplete ones.
+        """
+        flat, widths = self.rows(rows), self.widths
+        grid = torch.where(widths > 0, widths, torch.ones_like(widths))
+        on_grid = ((flat / grid - (flat / grid).round()).abs() < GRID_TOLERANCE).all(0)
+        widths = torch.where(on_grid, widths, torch.zeros_like(widths))
+        return Dequantization(widths)(flat, generator), widths
+
+    # --- model space
+
+    def to_model(self, rows: Tensor) -> Tensor:
+        """Rows ``(*, d)`` in data units to model space, float64 on the CPU.
+
+        Args:
+            rows: flat rows, as :meth:`rows` gives them.
+        """
+        with torch.no_grad():
+            return self.transform(rows)
+
+    def to_states(self, rows: Tensor) -> Tensor:
+        """Rows ``(*, d)`` in data units to model space, in the model's own precision and on its device.
+
+        Args:
+            rows: flat rows, as :meth:`rows` gives them.
+        """
+        return self.to_model(rows).to(self.model.device, self.model.dtype)
+
+    def to_data(self, u: Tensor) -> Tensor:
+        """Model-space states ``(*, d)`` to data units, float64 on the CPU, flat.
+
+        Args:
+            u: states of any floating-point type on any device.
+        """
+        return to_data_units(self.transform, u)
+
+    def to_points(self, u: Tensor) -> Tensor:
+        """Model-space states ``(n, d)`` to data points ``(n, *event)``, float64 on the CPU.
+
+        Args:
+            u: states of any floating-point type on any device.
+        """
+        return self.to_data(u).reshape(len(u), *self.event_shape)
+
+    # --- density and draws
+
+    def log_prob(self, x: Any) -> Tensor:
+        r"""Normalised log density in data units, nats, float64, of the batch shape of ``x``:
+
+        .. math:: \log p(x) = F_0(T(x)) + \log\lvert\det J_T(x)\rvert - \log \hat Z
+
+        It is minus infinity outside declared bounds and NaN for a row with NaN. Here :math:`\log\hat Z` is ``estimate``,
+        the quick annealing run at the end of the fit. That run errs low, so these values err high. For a figure to quote
+        use :meth:`~drl_density.Density.evaluate`: it estimates log Z from both sides and gives an interval and a verdict.
+
+        Args:
+            x: rows ``(*, *event)`` or flat ``(*, d)``; one row gives a number.
+
+        Raises:
+            DataError: rows of another shape.
+        """
+        rows, batch = self.flat_rows(x)
+        target = DataLogDensity(self.model, self.transform)
+        with torch.no_grad():
+            parts = [target(chunk) for chunk in rows.split(MOST_ROWS)]
+        values = torch.cat(parts) - self.estimate.log_z
+        return values.masked_fill(rows.isnan().any(1), math.nan).reshape(batch)
+
+    def sample(self, num_samples: int | Sequence[int] = (), *, seed: int | None = None) -> Tensor:
+        """Fresh draws in data units by the progressive sampler.
+
+        Args:
+            num_samples: number of draws, or a shape such as ``(64,)``.
+
+        Returns:
+            Draws ``(num_samples, *event)`` or ``(*shape, *event)``, float64.
+
+        Raises:
+            DataError: a negative number of draws.
+        """
+        return self.run(num_samples, seed=seed).draws
+
+    def run(self, num_samples: int | Sequence[int] = (), *, seed: int | None = None) -> SampleResult:
+        """Fresh draws as by :meth:`sample`, with the statistics of their chains.
+
+        Args:
+            num_samples: number of draws, or a shape such as ``(64,)``.
+
+        Raises:
+            DataError: a negative number of draws.
+        """
+        shape = (num_samples,) if isinstance(num_samples, int) else tuple(num_samples)
+        if any(size < 0 for size in shape):
+            raise DataError(f"num_samples must not be negative, got {num_samples}")
+        found = self.progressive_draws(math.prod(shape), generator=random_generator(seed))
+        return SampleResult(found.draws.reshape(*shape, *self.event_shape), found.stats)
+
+    def progressive_draws(self, num_samples: int, *, generator: torch.Generator | None = None) -> SampleResult:
+        """Draws ``(num_samples, *event)`` by the progressive sampler, for callers that hold a generator."""
+        like = torch.empty((num_samples, *self.event_shape), dtype=torch.float64)
+        if not num_samples:
+            return SampleResult(like)
+        sampler = ProgressiveSampler(self.model, self.plan, ToData(self.transform, torch.Size(self.event_shape)))
+        return sampler(self.log_prob, like, generator)
 
     def distribution(self) -> EnergyDistribution:
-        """The density in data units as a Pyro distribution holding a frozen copy of the weights.
+        """The density in data units as a Pyro distribution that holds a frozen copy of the weights.
 
-        ``log_prob`` is normalised by the estimate made at the end of the fit (``normalization`` is "estimated");
-        small ``sample`` requests come from the stored pool, larger ones run the progressive sampler.
+        ``log_prob`` is normalised by the estimate made at the end of the fit (``normalization`` is "estimated"). Requests
+        of up to 16 draws start at stored draws and move them by a few adjusted steps, which takes milliseconds; larger
+        ones run the progressive sampler.
         """
         if not self.estimate.is_reliable:
             warnings.warn(
@@ -103,12 +384,14 @@ class Density:
             )
         model = freeze(copy.deepcopy(self.model))
         event_shape = torch.Size(self.event_shape)
-
-        pooled = PooledSampler(self.pool, ProgressiveSampler(model, self.plan, ToData(self.transform, event_shape)))
+        to_data = ToData(self.transform, event_shape)
+        pooled = PooledSampler(
+            model, self.to_states(self.pool), ProgressiveSampler(model, self.plan, to_data), self.plan.final_step_size
+        )
         target = EnergyDistribution(
             DataLogDensity(model, self.transform),
             event_shape,
-            support=self._support(),
+            support=bounded_support(*self.bounds) if len(event_shape) == 1 else None,
             sampler=pooled,
             initial=Blank(event_shape),
             is_integrable=model.is_integrable,
@@ -116,322 +399,18 @@ class Density:
         )
         return target.normalize(self.estimate)
 
-    def _support(self) -> constraints.Constraint | None:
-        bounds = self.transform.bounds.expand(torch.Size(self.event_shape).numel())
-        return bounded_support(*bounds) if len(self.event_shape) == 1 else None
+    def to(self, device: str | torch.device | None) -> Self:
+        """This fit with a copy of its model on ``device``; itself where that is None or already the model's device.
 
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Normalised log density of rows ``(n, *event)`` in data units, nats, float64, shape ``(n,)``;
-        -inf outside declared bounds.
-
-        Args:
-            x: one row, or rows, flat or of the event shape.
-
-        Raises:
-            DataError: rows of another shape.
-        """
-        rows, event_shape = torch.as_tensor(x, dtype=torch.float64, device="cpu"), torch.Size(self.event_shape)
-        is_flat = rows.ndim > 0 and rows.shape[-1] == event_shape.numel()
-        if not is_flat and rows.shape[max(rows.ndim - len(event_shape), 0) :] != event_shape:
-            raise DataError(f"expected rows (n, *event) of event shape {tuple(event_shape)}, got {tuple(rows.shape)}")
-        rows = rows.reshape(-1, event_shape.numel())
-        target = DataLogDensity(self.model, self.transform)
-        with torch.no_grad():
-            parts = [target(chunk) for chunk in rows.split(16384)]
-        return torch.cat(parts) - self.estimate.log_z
-
-    def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Fresh draws ``(num_samples, *event)`` in data units by the progressive sampler.
-
-        Args:
-            num_samples: draws.
-            generator: source of randomness.
-        """
-        return self.run(num_samples, generator=generator).draws
-
-    def run(self, num_samples: int, *, generator: torch.Generator | None = None) -> SampleResult:
-        """Fresh draws with the statistics of their chains.
-
-        Args:
-            num_samples: draws.
-            generator: source of randomness.
-        """
-        event_shape = torch.Size(self.event_shape)
-        sampler = ProgressiveSampler(self.model, self.plan, ToData(self.transform, event_shape))
-        like = torch.empty((num_samples, *event_shape), dtype=torch.float64)
-        return sampler(self.log_prob, like, generator)
-
-    def evaluate(
-        self,
-        x: Tensor,
-        *,
-        seed: int = 0,
-        settings: SandwichSettings | None = None,
-        start_rows: Tensor | None = None,
-        progress: bool = False,
-    ) -> LikelihoodReport:
-        """Likelihood of rows with the two-sided interval of log Z and a verdict.
-
-        Args:
-            x: rows ``(n, *event)`` in data units; columns all of whose values stand on the column's rounding grid are
-                dequantised once.
-            seed: of the run.
-            settings: sizes of the sandwich.
-            start_rows: rows at which the second set of chains begins; ``x`` when not given.
-            progress: show a live line "log Z = a ± b, ESS c" on standard error.
-
-        Returns:
-            :class:`~drl_density.density.evaluation.likelihood_report.LikelihoodReport`.
-
-        Raises:
-            DataError: rows of another shape, NaN or infinite values, or no rows.
-        """
-        from drl_density.density.evaluation.evaluate import evaluate
-
-        return evaluate(self, x, seed=seed, settings=settings, start_rows=start_rows, progress=progress)
-
-    def guided(self, label: int, *, weight: float = 0.0, seed: int = 0) -> Density:
-        r"""The density of images of one label, sharper with weight w, by the labels that training told:
-
-        .. math:: \log p(x) = (1 + w)\, F(x, c) - w\, F(x, \text{not told}) - \log Z
-
-        A density like any other: normalised anew, with draws of its own, to be saved, sampled and judged. Its validation
-        figures are still those of the density without the label.
-
-        Args:
-            label: one of ``details["labels"]``.
-            weight: w; 0 is the model's p(x | c).
-            seed: of the estimate and the draws.
-
-        Raises:
-            DataError: no such label.
-
-        Source: Ho and Salimans 2022; Zhu et al. 2024.
-        """
-        from drl_density.density.derived.guide import guided_density
-
-        return guided_density(self, label, weight=weight, seed=seed)
-
-    def condition(
-        self,
-        given: Mapping[int | str, float | str] | Tensor,
-        *,
-        observed: Tensor | None = None,
-        normalize: bool = False,
-        seed: int | None = None,
-        settings: ConditionalSettings | None = None,
-    ) -> EnergyDistribution:
-        """The distribution of the other columns given some, over vectors in the columns' order, in data units.
-
-        Args:
-            given: ``{index or name: value or label}``, or a point with NaN where values are missing (images: a masked
-                image). A given label (yes/no or text column) means its whole cell, a number the number itself.
-            observed: with a whole point, a boolean mask of its shape, true where its values are to be conditioned on.
-            normalize: estimate the slice's normaliser, so that ``log_prob`` is the conditional density; its error and
-                verdict stand in the distribution's ``estimate``.
-            seed: of that estimate.
-            settings: sizes.
-
-        Returns:
-            A Pyro distribution; its ``sample`` runs sequential Monte Carlo down the noise levels, which finds separated
-            modes with their weights, and ends with adjusted chains whose R-hat stands in ``last_result.stats``.
-
-        Raises:
-            DataError: unknown columns, values out of bounds, everything or nothing given, or a transform that mixes
-                columns.
-        """
-        from drl_density.density.conditioning.condition import condition
-
-        return condition(self, given, observed=observed, normalize=normalize, seed=seed, settings=settings)
-
-    def marginal(
-        self, columns: Sequence[int | str], *, settings: ConditionalSettings | None = None, seed: int = 0
-    ) -> MarginalDensity:
-        """The density of ``columns`` alone; ``.log_prob_and_error(x)`` integrates the others out for every row.
-
-        Args:
-            columns: indices or names.
-            settings: sizes of each integral.
-            seed: of the integrals.
-        """
-        from drl_density.density.conditioning.condition import marginal
-
-        return marginal(self, columns, settings=settings, seed=seed)
-
-    def impute(
-        self, rows: Tensor, *, num_imputations: int = 20, seed: int = 0, settings: ConditionalSettings | None = None
-    ) -> Imputation:
-        """Fill the NaN cells of rows ``(n, *event)`` by draws given each row's own observed cells.
-
-        Args:
-            rows: in data units, NaN where cells are missing.
-            num_imputations: draws per row.
-            seed: of the draws.
-            settings: sizes.
-
-        Raises:
-            DataError: rows of another shape, infinite values, or observed values out of bounds.
-        """
-        from drl_density.density.conditioning.impute import impute
-
-        return impute(self, rows, num_imputations=num_imputations, seed=seed, settings=settings)
-
-    def predict(
-        self,
-        rows: Tensor,
-        column: int | str,
-        *,
-        quantiles: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95),
-        seed: int = 0,
-        settings: ConditionalSettings | None = None,
-    ) -> Prediction:
-        """One column given the others, row by row: mean, quantiles, probabilities of labels, log density of what is there.
-
-        Args:
-            rows: ``(n, *event)`` in data units, NaN where cells are missing; the predicted column may be missing too.
-            column: index or name.
-            quantiles: levels.
-            seed: of the places in cells of given labels, and of draws of other missing cells.
-            settings: sizes of those draws.
-
-        Returns:
-            :class:`~drl_density.density.conditioning.predict.Prediction`.
-
-        Raises:
-            DataError: unknown columns, rows of another shape, nothing given, values out of bounds or labels unknown.
-            NumericalError: given values so far outside the data that the slice does not fall off.
-        """
-        from drl_density.density.conditioning.predict import predict
-
-        return predict(self, rows, column, quantiles=quantiles, seed=seed, settings=settings)
-
-    def posterior(
-        self,
-        log_likelihood: Callable[[Tensor], Tensor],
-        *,
-        num_draws: int = 1000,
-        seed: int = 0,
-        settings: AISSettings | None = None,
-    ) -> Posterior:
-        """Draws of this density times a likelihood, and the log evidence with its error.
-
-        Args:
-            log_likelihood: differentiable, maps rows ``(n, *event)`` in data units to ``(n,)``.
-            num_draws: draws, each the end of an adjusted chain begun at a weighted particle.
-            seed: of the run.
-            settings: sizes of the annealing run.
-
-        Returns:
-            :class:`~drl_density.density.derived.posterior.Posterior`.
-
-        Raises:
-            DataError: a likelihood of wrong shape or without gradient.
-            NumericalError: a likelihood that gives NaN or +inf, or when every particle is lost.
-        """
-        from drl_density.density.derived.posterior import posterior
-
-        return posterior(self, log_likelihood, num_draws=num_draws, seed=seed, settings=settings)
-
-    def diagnose(
-        self,
-        rows: Tensor,
-        *,
-        level: float = 0.0,
-        recovery: bool = False,
-        tempering: bool | None = None,
-        num_steps: int = 10_000,
-        num_chains: int = 64,
-        kernel: Kernel | None = None,
-        seed: int = 0,
-    ) -> Diagnosis:
-        """Long adjusted chains, half begun at ``rows`` ``(n, *event)`` and half at noise, in bounded memory.
-
-        Args:
-            rows: data to begin at and to compare with, in data units.
-            level: noise level of the chains.
-            recovery: run on conditionals p(x_level | x_{level+1}) of noised rows in place of the level's own density.
-            tempering: also run parallel tempering over the noise levels; by default when single-level chains are slow.
-            num_steps: kept steps of every chain, 1e4 to 1e6; at most 1,000 draws of each chain are stored.
-            num_chains: chains side by side.
-            kernel: adjusted; MALA scaled by the score unless given.
-            seed: of the chains.
-
-        Returns:
-            :class:`~drl_density.density.evaluation.diagnose.Diagnosis` with a verdict: "stable", "slow" or "drifting".
-
-        Raises:
-            DataError: too few chains, steps or rows, rows out of bounds, a level that is not there, an unadjusted kernel.
-        """
-        from drl_density.density.evaluation.diagnose import diagnose
-
-        return diagnose(
-            self,
-            rows,
-            level=level,
-            recovery=recovery,
-            tempering=tempering,
-            num_steps=num_steps,
-            num_chains=num_chains,
-            kernel=kernel,
-            seed=seed,
-        )
-
-    def outlier_scores(self, rows: Tensor, *, reference: Tensor | None = None, seed: int = 0) -> xr.Dataset:
-        """How unusual rows ``(n, *event)`` are.
-
-        Args:
-            rows: complete rows in data units.
-            reference: held-out rows to rank against; the model's stored draws when not given.
-            seed: of the noise of the profile.
-
-        Returns:
-            Dataset over ``row``: ``log_density`` with ``_lower`` and ``_upper`` (95 % by log Z), ``p_value`` (share of
-            reference rows with a lower log density), ``typicality_p_value`` (two-sided), ``profile`` over ``level``
-            (standardised log density of the noised row), and ``strangeness``, one number to rank rows by, higher is
-            stranger: minus the profile at level 0 and minus its mean over the levels.
-
-        Raises:
-            DataError: incomplete rows, rows of another shape, or fewer than 20 reference rows.
-        """
-        from drl_density.density.evaluation.outliers import outlier_scores
-
-        return outlier_scores(self, rows, reference=reference, seed=seed)
-
-    def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write the density to a run folder; see :func:`drl_density.density.storage.save_density`.
-
-        Args:
-            path: of the folder.
-            force: overwrite the run in it.
-        """
-        from drl_density.density.storage import save_density
-
-        return save_density(self, path, force=force)
-
-    @staticmethod
-    def load(path: str | Path, *, device: str | torch.device | None = None) -> Density:
-        """Read a density from a run folder.
-
-        Args:
-            path: of the folder.
-            device: where its model is to be, see :meth:`to`.
-        """
-        from drl_density.density.storage import load_density
-
-        return load_density(path).to(device)
-
-    def to(self, device: str | torch.device | None) -> Density:
-        """This density with a copy of its model on ``device``; itself where that is None or where the model stands.
-
-        The model and states in model space live on the device. Rows in data units are taken from anywhere, and everything
-        that this object's methods return lives on the CPU; likelihoods handed to :meth:`posterior` see rows of the CPU. A
-        ``generator`` of the CPU gives the same random numbers whatever the device.
+        The model and model-space states live on the device. Rows in data units are accepted from any device, and every
+        result lives on the CPU, where likelihoods for ``posterior`` are evaluated too. A CPU ``generator`` gives the same
+        random numbers on every device.
 
         Args:
             device: such as "cuda", "cuda:1" or "cpu".
 
         Raises:
-            ValueError: a device that is not there.
+            ValueError: a device that this machine does not have.
 
         >>> import drl_density as drl
         >>> small = drl.TrainingSettings(num_steps=5, batch_size=32)
@@ -444,18 +423,20 @@ class Density:
             return self
         return dataclasses.replace(self, model=copy.deepcopy(self.model).to(place))
 
+    # --- in words
+
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What is wrong with the fit itself, in words: left at its base, or below its floor; empty for a sound one."""
+        """Faults of the fit itself, in words: left at its base, or below its floor; empty for a sound one."""
         found = []
-        if not any(self.details.get("best_step", {"": 1}).values()):
+        if self.provenance.is_untrained:
             found.append("validation kept the untrained model, its fixed base: training brought nothing, or never ran")
         if not self.baselines.is_above_floor:
             found.append("the model is below its floor: a Gaussian or independent columns do better on validation rows")
         return tuple(found)
 
     def summary(self) -> str:
-        """A few lines for a person: the likelihood with its error and verdict, and the floor."""
+        """A few lines for a person: the likelihood with its error and verdict, and the references."""
         base = self.baselines
         lines = [
             f"validation log-likelihood {base.model:.3f} nats/row "
@@ -466,3 +447,17 @@ class Density:
         if not base.is_above_floor:
             lines.append("FAILURE: the model is below its floor; see docs, 'when a fit fails'")
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        names = [column.name for column in self.columns]
+        shown = ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
+        return (
+            f"{type(self).__name__}({self.provenance.name!r}, event_shape={self.event_shape}, columns={shown}, "
+            f"validation log-likelihood {self.baselines.model:.3f} nats/row, log Z {self.estimate.verdict})"
+        )
+
+
+def random_generator(seed: int | None) -> torch.Generator:
+    """A CPU generator seeded with ``seed``; for None, with a fresh seed from torch's global generator."""
+    fresh = int(torch.randint(2**63 - 1, ())) if seed is None else seed
+    return torch.Generator().manual_seed(fresh)

@@ -1,14 +1,16 @@
-"""Run folders of a fit: saving as training goes, resuming, and the finished density."""
+"""Finished densities in run folders: writing and reading their values, and how far a run has come."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 
 from drl_density.datasets import Column
+from drl_density.density.data_units import freeze
+from drl_density.density.fitted import Baselines, FittedModel, Provenance
 from drl_density.density.model_state import members_from_values, members_to_values
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.errors import RunFolderError
@@ -19,15 +21,12 @@ from drl_density.schedule import NoiseSchedule
 from drl_density.transforms import transform_from_state
 from drl_density.weights import LogPartitionEstimate
 
-if TYPE_CHECKING:
-    from drl_density.density.fitted import Density
-
 
 def run_stage(path: str | Path) -> Literal["none", "begun", "saved", "finished"]:
-    """How far the run in a folder has come: "begun" without a state to go on from, "saved" with one.
+    """How far the run in a folder has come: "begun" without a state to resume from, "saved" with one.
 
     Args:
-        path: of the run folder.
+        path: folder of the run.
 
     Raises:
         RunFolderError: damaged or foreign settings.
@@ -43,51 +42,57 @@ def run_stage(path: str | Path) -> Literal["none", "begun", "saved", "finished"]
     return "saved" if folder.state.is_file() else "begun"
 
 
-def save_density(density: Density, path: str | Path, *, force: bool = False) -> Path:
-    """Write a density into a new run folder.
+def save_density(density: FittedModel, path: str | Path, *, force: bool = False) -> Path:
+    """Write a density to a new run folder.
 
     Raises:
-        RunFolderError: if the folder holds a run and ``force`` is not given, or the disk is full.
+        RunFolderError: a folder that holds a run, without ``force``, or a full disk.
     """
     folder = RunFolder.create(path, force=force)
     write_density(folder, density, rows=None)
     return folder.path
 
 
-def load_density(path: str | Path) -> Density:
-    """Read a finished density.
+def read_density(path: str | Path) -> dict[str, Any]:
+    """The values of a finished density, by field name of :class:`~drl_density.density.fitted.FittedModel`.
 
     Raises:
         RunFolderError: missing, foreign, damaged or unfinished run folder.
     """
-    from drl_density.density.fitted import Baselines, Density, freeze
-
     folder = RunFolder.open(path)
     values = folder.read_json(folder.settings)
     if values.get("stage") != "finished":
-        raise RunFolderError(f"the run in {path} is not finished: go on with drl-density fit ... --out {path} --resume")
+        raise RunFolderError(
+            f"the run in {path} is not finished: resume it with drl-density fit ... --out {path} --resume"
+        )
     tensors, _ = folder.read_tensors(folder.weights)
     try:
-        settings = FitSettings.from_dict(values["fit"])
-        return Density(
-            model=freeze(_model_from(values["model"], _under(tensors, "model."))),
-            transform=transform_from_state(values["transform"], _under(tensors, "transform.")),
-            estimate=LogPartitionEstimate.from_state(values["estimate"], _under(tensors, "estimate.")),
-            event_shape=tuple(values["event_shape"]),
-            columns=tuple(_column(record) for record in values["columns"]),
-            settings=settings,
-            plan=ProgressivePlan(**{k: tuple(v) if isinstance(v, list) else v for k, v in values["plan"].items()}),
-            pool=tensors["pool"],
-            baselines=Baselines(**values["baselines"]),
-            history=folder.read_dataset(folder.history),
-            details=values["details"],
-        )
+        plan = {name: tuple(value) if isinstance(value, list) else value for name, value in values["plan"].items()}
+        return {
+            "model": freeze(_model_from(values["model"], _under(tensors, "model."))),
+            "transform": transform_from_state(values["transform"], _under(tensors, "transform.")),
+            "estimate": LogPartitionEstimate.from_state(values["estimate"], _under(tensors, "estimate.")),
+            "event_shape": tuple(values["event_shape"]),
+            "columns": tuple(_column(record) for record in values["columns"]),
+            "settings": FitSettings.from_dict(values["fit"]),
+            "plan": ProgressivePlan(**plan),
+            "pool": tensors["pool"],
+            "baselines": Baselines(**values["baselines"]),
+            "history": folder.read_dataset(folder.history),
+            "provenance": Provenance.from_dict(values["provenance"]),
+        }
     except (KeyError, TypeError, RuntimeError) as error:
         raise RunFolderError(f"{path}: the run is damaged or of another version ({error!r})") from error
 
 
-def write_density(folder: RunFolder, density: Density, *, rows: str | None) -> None:
-    """``rows`` tells the fit's data apart where it was fitted in this folder; None elsewhere."""
+def write_density(folder: RunFolder, density: FittedModel, *, rows: str | None) -> None:
+    """Write a density into an open folder.
+
+    Args:
+        folder: folder to write into.
+        density: the finished density.
+        rows: fingerprint of the training rows where the density was fitted in this folder, else None.
+    """
     transform, transform_tensors = density.transform.to_state()
     estimate, estimate_tensors = density.estimate.to_state()
     tensors = {f"model.{name}": value for name, value in density.model.state_dict().items()}
@@ -101,8 +106,7 @@ def write_density(folder: RunFolder, density: Density, *, rows: str | None) -> N
         {
             "stage": "finished",
             "fit": density.settings.to_dict(),
-            "seed": density.details.get("seed"),
-            "source": density.details.get("source", ""),
+            "seed": density.provenance.seed,
             "model": members_to_values(density.model),
             "transform": transform,
             "estimate": estimate,
@@ -110,7 +114,7 @@ def write_density(folder: RunFolder, density: Density, *, rows: str | None) -> N
             "columns": [dataclasses.asdict(column) for column in density.columns],
             "plan": dataclasses.asdict(density.plan),
             "baselines": dataclasses.asdict(density.baselines),
-            "details": density.details,
+            "provenance": density.provenance.to_dict(),
             "rows": rows,
         },
     )

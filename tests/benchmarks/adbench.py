@@ -36,7 +36,7 @@ from sklearn.svm import OneClassSVM
 
 import drl_density as drl
 from drl_density.datasets import Dataset
-from drl_density.density import prepare_table
+from drl_density.density.fitting.table import prepare_table
 from drl_density.errors import DRLDensityWarning
 
 DEVELOPMENT = (
@@ -83,7 +83,7 @@ def rival_scores(train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, np
 
 def our_scores(density: drl.Density, test: np.ndarray) -> dict[str, np.ndarray]:
     """Every score that a fit offers, higher is stranger."""
-    found = density.outlier_scores(torch.as_tensor(test))
+    found = density.outlier_scores(torch.as_tensor(test), seed=0)
     profile = found["profile"].values
     scores = {
         "log density": -found["log_density"].values,
@@ -132,7 +132,7 @@ def run_set(path: Path, recipe: str, args: argparse.Namespace) -> dict:
         "areas": areas,
         "rivals": {way: rival_areas(data, test, labels, way, args.seed) for way in TRANSFORMS},
         "seconds": seconds,
-        "steps": density.details["steps_done"],
+        "steps": density.provenance.steps_done,
         "verdict": density.estimate.verdict,
         "max_minutes": args.max_minutes,
     }

@@ -37,10 +37,10 @@ def outcome(name: str, seed: int, npz: Path) -> dict:
     floor = max(density.baselines.gaussian, density.baselines.independent)
     return record | {
         "outcome": "finished",
-        "rollbacks": sum(density.details["num_rollbacks"].values()),
+        "rollbacks": sum(density.provenance.num_rollbacks.values()),
         "validation": density.baselines.model,
         "floor": floor,
-        "member": density.details["selected_member"],
+        "member": density.provenance.selected_member,
         "verdict": density.estimate.verdict,
         "seconds": time.monotonic() - started,
     }

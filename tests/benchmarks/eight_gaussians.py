@@ -81,11 +81,11 @@ def main() -> None:
             theirs = math.nan if args.without_flow else divergence(name, spline_flow(data, seconds, seed))
             ours, mass = divergence(name, density.log_prob), log_mass(density.log_prob)
             settings = drl.SandwichSettings(num_particles=args.particles)
-            report = density.evaluate(data.test[:500], start_rows=data.train, settings=settings)
+            report = density.evaluate(data.test[:500], start_rows=data.train, settings=settings, seed=0)
             truth = density.estimate.log_z + mass
             print(
                 f"{name:16s} {seed:4d} {seconds:8.0f} {ours:8.4f} {theirs:8.4f} {mass:9.4f} "
-                f"{density.estimate.standard_error:6.4f} {sum(density.details['num_rollbacks'].values())} | "
+                f"{density.estimate.standard_error:6.4f} {sum(density.provenance.num_rollbacks.values())} | "
                 f"log Z by quadrature {truth:.4f} in [{report.log_z_lower:.4f}, {report.log_z_upper:.4f}], {report.verdict}",
                 flush=True,
             )

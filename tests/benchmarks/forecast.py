@@ -30,10 +30,10 @@ def main() -> None:
             started = time.monotonic()
             density = drl.fit(data, seed=0, max_minutes=minutes, progress=False)
             seconds = time.monotonic() - started
-            details = density.details
-            planned = density.settings.training.num_steps * len(details["best_step"])
-            ratio = (details["forecast_seconds"] / planned) / (details["training_seconds"] / details["steps_done"])
-            print(f"{name:16s} {60 * minutes:9.0f} {seconds:7.0f} {details['steps_done']:6d} {ratio:18.2f}", flush=True)
+            made = density.provenance
+            planned = density.settings.training.num_steps * len(made.best_step)
+            ratio = (made.forecast_seconds / planned) / (made.training_seconds / made.steps_done)
+            print(f"{name:16s} {60 * minutes:9.0f} {seconds:7.0f} {made.steps_done:6d} {ratio:18.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ from sklearn.impute import IterativeImputer, KNNImputer
 import drl_density as drl
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.datasets import Dataset, folds, notice_columns
-from drl_density.density import FitSettings, Table, prepare_table
+from drl_density.density import FitSettings
+from drl_density.density.fitting.table import Table, prepare_table
 
 SHARE, NUM_DRAWS = 0.2, 50
 DENSITIES = ("drl_density", "gaussian mixture", "gaussian copula")
@@ -101,9 +102,9 @@ def run_split(name: str, x: np.ndarray, split: int, steps: int | None) -> dict:
     started = time.process_time()
     density = drl.fit(data, seed=split, settings=FitSettings(training=training), progress=False)
     fitted = time.process_time()
-    found = density.impute(holes, num_imputations=NUM_DRAWS, seed=split)
+    found = density.impute(holes, num_samples=NUM_DRAWS, seed=split)
     # The removed cells given the others as they stand in the dequantised rows, like the other densities.
-    again = density.impute(torch.where(mask, torch.nan, truth), num_imputations=2, seed=split)
+    again = density.impute(torch.where(mask, torch.nan, truth), num_samples=2, seed=split)
     has_holes = mask.any(1)
     draws, scores = {}, {}
     draws["drl_density"] = on_grid(found.rows, data)
@@ -124,7 +125,7 @@ def run_split(name: str, x: np.ndarray, split: int, steps: int | None) -> dict:
     row_of, column_of = np.nonzero(cells)
     result = {"set": name, "split": split, "rows": len(holes), "cells": int(cells.sum()), "steps": steps, "methods": {}}
     result |= {
-        "member": density.details["selected_member"],
+        "member": density.provenance.selected_member,
         "verdict": density.estimate.verdict,
         "fit_seconds": fitted - started,
         "impute_seconds": time.process_time() - fitted,

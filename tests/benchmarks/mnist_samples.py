@@ -105,7 +105,7 @@ class Part:
 
 def split_by_label(density: drl.Density, data: drl.Dataset, count: int, guidance: float) -> list[Part]:
     """A part per label of a fit that was told some, else one; ``count`` test rows in all."""
-    values = density.details["labels"]
+    values = density.provenance.labels
     if not values:
         if guidance:
             raise SystemExit("--guidance is for fits that were told labels (--settings.images.num-classes 10)")
@@ -130,7 +130,7 @@ def sources(
     settings = DDIMSettings(num_steps=args.steps, eta=1.0)
     drawn = [sample_ddim(part.model, count, settings=settings, generator=generator).draws for part in parts]
     seconds = {"cpu_seconds": time.process_time() - started}
-    details = {"steps": args.steps, "guidance": args.guidance, "labels": len(density.details["labels"])}
+    details = {"steps": args.steps, "guidance": args.guidance, "labels": len(density.provenance.labels)}
     yield f"{args.steps} ancestral steps", drawn, details | seconds
     if not args.chain_steps:
         return

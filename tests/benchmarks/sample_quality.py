@@ -21,7 +21,7 @@ from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor
 
 from drl_density.datasets import load_again
-from drl_density.density import Density, DistillSettings, dequantized_rows, distill
+from drl_density.density import Density, DistillSettings
 from drl_density.samplers import (
     AncestralSettings,
     DDIMSettings,
@@ -78,10 +78,10 @@ def methods(density: Density, rows: Tensor, seed: int, updates: int):
         yield f"predictor-corrector, {steps}", 4 * steps, plain(sample_predictor_corrector, settings)
     for calls in (2, 3, 5):
         settings = DistillSettings("mmd", num_calls=calls, num_updates=updates, batch_size=128)
-        made = distill(density, rows, settings=settings, seed=seed)
+        made = density.distill(rows, settings=settings, seed=seed)
         yield f"MMD-finetuned, {calls}", calls, lambda n, g, made=made: made.network.sample(n, generator=g)
     settings = DistillSettings("em", num_updates=3 * updates, batch_size=128, num_corrections=4)
-    made = distill(density, settings=settings, seed=seed)
+    made = density.distill(settings=settings, seed=seed)
     yield "one-step student (EM)", 1, lambda n, g: made.network.sample(n, generator=g)
     count = 11 * len(density.plan.step_sizes) + 41
     yield (
@@ -103,11 +103,11 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     density = Density.load(args.run)
-    data = load_again(density.details["source"], density.details["loading"])
+    data = load_again(density.provenance.source, density.provenance.loading)
     generator = torch.Generator().manual_seed(args.seed)
 
     def noised(rows: Tensor) -> Tensor:
-        u = density.transform(dequantized_rows(density, rows.reshape(len(rows), -1).double(), generator)[0])
+        u = density.to_model(density.dequantized_rows(rows, generator)[0])
         return density.model.schedule.diffuse(u.float(), 0, generator=generator)
 
     held = noised(torch.cat([data.validation, data.test]))[: args.rows]

@@ -26,7 +26,8 @@ from sklearn.neighbors import KernelDensity
 
 import drl_density as drl
 from drl_density.datasets import Dataset, folds, notice_columns
-from drl_density.density import FitSettings, Table, prepare_table
+from drl_density.density import FitSettings
+from drl_density.density.fitting.table import Table, prepare_table
 from drl_density.transforms import standardize
 
 OURS = "drl_density | gaussianized"
@@ -155,8 +156,8 @@ def run_fold(x: np.ndarray, fold: int, name: str, args: argparse.Namespace) -> d
         density = drl.fit(dataset, seed=fold, settings=FitSettings(), progress=args.progress)
         result |= {
             "seconds": time.time() - started,
-            "member": density.details["selected_member"],
-            "sigma": density.details["selected_sigma"],
+            "member": density.provenance.selected_member,
+            "sigma": density.provenance.selected_sigma,
             "log_z": [density.estimate.log_z, density.estimate.standard_error],
             "verdict": density.estimate.verdict,
         }

@@ -10,7 +10,7 @@ from drl_density.datasets import Column
 from drl_density.density.conditioning.impute import impute
 from drl_density.errors import DataError, DataWarning
 from drl_density.inverse_problems import ConditionalSettings
-from drl_density.testing import assert_z
+from drl_density.testing import assert_z, seeded_generator
 from tests.density.closed_form import SCALE, SHIFT, SYSTEM, closed_form_density, conditional
 
 ROW, MASK = torch.tensor([math.nan, 1.3, math.nan]).double(), torch.tensor([True, False, True])
@@ -38,7 +38,9 @@ def density():
 @pytest.fixture(scope="module")
 def found(density):
     """Imputations of the same row over and over: independent runs."""
-    return impute(density, ROW.repeat(NUM_ROWS, 1), num_imputations=NUM_DRAWS, seed=0, settings=SETTINGS)
+    return impute(
+        density, ROW.repeat(NUM_ROWS, 1), num_samples=NUM_DRAWS, generator=seeded_generator(0), settings=SETTINGS
+    )
 
 
 def test_conditional_means_and_covariances(found):
@@ -110,7 +112,7 @@ def test_a_mask_of_observed_values(density):
 def test_observations_far_outside_the_data_are_told(density):
     row = torch.tensor([[math.nan, 300.0, 0.0]])
     with pytest.warns(DataWarning, match="300 in row 0, column 'x1'.*extrapolation"):
-        density.impute(row, num_imputations=2, settings=ConditionalSettings(num_particles=8, num_final_steps=8))
+        density.impute(row, num_samples=2, settings=ConditionalSettings(num_particles=8, num_final_steps=8))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         density.condition({"x1": 1.3}, settings=SETTINGS).sample((2,))

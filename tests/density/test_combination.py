@@ -63,7 +63,7 @@ def test_draws_and_integral_are_those_of_the_combination(name):
         values = weights @ logs
     values = values / case.get("temperature", 1.0)
     shares = values.softmax(0)
-    found = combine(densities, num_draws=1500, settings=SIZES, **case)
+    found = combine(densities, num_samples=1500, settings=SIZES, seed=0, **case)
     assert_z(found.log_z, float(values.logsumexp(0)) + math.log(0.005), max(found.standard_error, 1e-3))
     mean = float(shares @ AXIS[:, 0])
     for power in (1, 2):
@@ -80,7 +80,7 @@ def test_draws_and_integral_are_those_of_the_combination(name):
 
 
 def test_fits_combine_into_what_the_combinators_give(tiny_density):
-    found = combine([tiny_density, tiny_density], num_draws=20, settings=SIZES)
+    found = combine([tiny_density, tiny_density], num_samples=20, settings=SIZES)
     assert found.draws.shape == (20, 2)
     direct = drl.product([tiny_density.distribution()] * 2)
     torch.testing.assert_close(found.distribution.log_prob(found.draws), direct.log_prob(found.draws))
@@ -123,7 +123,7 @@ WRONG = {
         "declare the same bounds",
     ),
     "kind": (lambda: combine([FIRST], how="sum"), DataError, "choose product or mixture"),
-    "draws": (lambda: combine([FIRST], num_draws=1), DataError, "at least 2"),
+    "draws": (lambda: combine([FIRST], num_samples=1), DataError, "at least 2"),
     "weights": (lambda: combine([FIRST, SECOND], weights=[1.0]), ValueError, "as many weights"),
     "temperature": (lambda: combine([FIRST], temperature=0.0), ValueError, "must be positive"),
     "hot": (lambda: combine([FIRST], temperature=1.5), NumericalError, "improper"),

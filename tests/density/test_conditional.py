@@ -64,40 +64,40 @@ def test_conditional_in_a_pyro_model(tiny_density):
 
 def test_marginal_integrates_the_rest_out(tiny_density):
     x = torch.tensor([[0.3], [-0.8]])
-    value, error = tiny_density.marginal(["x1"]).log_prob_and_error(x)
+    value, error = tiny_density.marginal(["x1"], seed=0).log_prob_and_error(x)
     for row in range(2):
         exact = log_mass(slice_of(tiny_density, float(x[row, 0])))
         assert abs(float(value[row]) - exact) < 5 * float(error[row]) + 0.02
-    assert torch.equal(tiny_density.marginal([1]).log_prob(x), value)
+    assert torch.equal(tiny_density.marginal([-1], seed=0).log_prob(x), value)
 
 
 def test_imputation_keeps_what_is_observed(tiny_density, tiny_data):
     rows = tiny_data.test[:6].clone()
     rows[0, 0], rows[1, 1] = math.nan, math.nan
     rows[2] = math.nan
-    found = tiny_density.impute(rows, num_imputations=5)
+    found = tiny_density.impute(rows, num_samples=5, seed=0)
     assert found.rows.shape == (5, 6, 2)
     assert bool(found.rows.isfinite().all())
     assert torch.equal(found.rows[:, ~rows.isnan()], rows[~rows.isnan()].expand(5, -1))
     assert float(found.rows[:, 0, 0].std()) > 0
     assert bool(found.r_hat[:2].isfinite().all())
     assert bool(found.r_hat[2:].isnan().all())
-    again = tiny_density.impute(rows, num_imputations=5)
+    again = tiny_density.impute(rows, num_samples=5, seed=0)
     assert torch.equal(found.rows, again.rows)
 
 
 WRONG = {
     "unknown": (lambda d: d.condition({"y": 0.0}), "columns are x0, x1"),
-    "index": (lambda d: d.condition({2: 0.0}), "run from 0 to 1"),
+    "index": (lambda d: d.condition({2: 0.0}), "run from -2 to 1"),
     "nan": (lambda d: d.condition({0: math.nan}), "finite number"),
     "everything": (lambda d: d.condition({0: 0.0, 1: 0.0}), "every column is given"),
     "nothing": (lambda d: d.condition({}), "nothing is given"),
     "shape": (lambda d: d.condition(torch.zeros(3)), "with NaN where values are missing"),
     "all columns": (lambda d: d.marginal([0, 1]), "some but not all"),
     "width": (lambda d: d.marginal([0]).log_prob(torch.zeros(4, 2)), "rows of 1 columns"),
-    "infinite": (lambda d: d.impute(torch.tensor([[math.inf, 0.0]])), "mark holes with NaN"),
+    "infinite": (lambda d: d.impute(torch.tensor([[math.inf, 0.0]])), "mark missing values with NaN"),
     "rows": (lambda d: d.impute(torch.zeros(2, 3)), "expected rows of shape"),
-    "count": (lambda d: d.impute(torch.zeros(2, 2), num_imputations=0), "at least 1"),
+    "count": (lambda d: d.impute(torch.zeros(2, 2), num_samples=0), "at least 1"),
 }
 
 

@@ -130,7 +130,7 @@ def test_page_shows_verdict_and_figures(report, tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (torch.zeros(3, 5), "expected at least one row of shape"),
+        (torch.zeros(3, 5), "expected rows of shape"),
         (torch.zeros(0, 2), "expected at least one row"),
         (torch.tensor([[0.0, math.nan]]), "NaN or infinite"),
     ],
@@ -204,7 +204,9 @@ def test_slow_chains_are_explained_with_the_run_that_settles_them(report):
 
 
 def test_an_untrained_model_is_said_to_be_one(tiny_density, tiny_data):
-    untrained = dataclasses.replace(tiny_density, details=tiny_density.details | {"best_step": {"gaussian-0": 0}})
+    untrained = dataclasses.replace(
+        tiny_density, provenance=dataclasses.replace(tiny_density.provenance, best_step={"gaussian-0": 0})
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", drl.errors.UnreliableEstimateWarning)
         evaluated = untrained.evaluate(tiny_data.test[:5], settings=LEAST)

@@ -54,7 +54,7 @@ def fit(rows, missing, **options):
 
 def error_of(density):
     """KL of the truth to a Gaussian with the moments of the density's draws, nats."""
-    draws = density.sample(4000, generator=seeded_generator(2)).double()
+    draws = density.sample(4000, seed=2).double()
     return float(kl_divergence(TRUTH, MultivariateNormal(draws.mean(0), draws.T.cov())))
 
 
@@ -68,7 +68,7 @@ def test_drawing_comes_nearer_to_the_truth_than_dropping(holed, drawn):
     # 300 rows with 60 % of 14 moments' information: expected KL about 14 / (2 * 180) = 0.04; 30 training rows: 0.23.
     assert kept < 0.12
     assert kept < 0.6 * dropped
-    assert "of observed cells" in drawn.details["likelihood_label"]
+    assert "of observed cells" in drawn.provenance.likelihood_label
     assert drawn.baselines.gaussian > drawn.baselines.independent
     assert drawn.baselines.model == pytest.approx(drawn.baselines.gaussian, abs=0.3)
 

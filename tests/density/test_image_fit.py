@@ -15,11 +15,11 @@ import drl_density as drl
 from drl_density.bases import QuadraticBase
 from drl_density.cli import main
 from drl_density.datasets import Column
-from drl_density.density import ImageSettings, check_memory, footprint
+from drl_density.density import ImageSettings
 from drl_density.density.fitting import baselines
 from drl_density.density.fitting.baselines import gaussian_log_density, histogram_log_density
 from drl_density.density.fitting.build import build_doctor, build_model, build_objective, fresh_state, training_batches
-from drl_density.density.fitting.memory import available_memory
+from drl_density.density.fitting.memory import available_memory, check_memory, footprint
 from drl_density.density.fitting.selection import AnnealedLikelihood
 from drl_density.density.fitting.table import prepare_table
 from drl_density.density.settings.presets import PRESETS
@@ -229,7 +229,7 @@ def test_training_sampler_annealing_and_report_see_one_density(pictures, monkeyp
     density = drl.fit(pictures, settings=settings, progress=False)
     assert len(raw) == len(calls) > 0
     monkeypatch.undo()
-    assert density.details["best_step"] == {"quadratic-0": 2}
+    assert density.provenance.best_step == {"quadratic-0": 2}
     model = density.model
     x = density.transform(pictures.test.double() + 0.1).float()
     level = 1.0
@@ -502,11 +502,11 @@ def test_batches_carry_the_places_of_their_labels(labelled):
 
 
 def test_a_label_is_a_density(labelled_fit, labelled):
-    assert labelled_fit.details["labels"] == [3, 8]
+    assert labelled_fit.provenance.labels == (3, 8)
     assert labelled_fit.model.network.settings.num_classes == 2
     sizes = dataclasses.replace(labelled_fit.settings, num_particles=128, num_pool_draws=200)
     told = dataclasses.replace(labelled_fit, model=labelled_fit.model.with_network(HalvesTold()), settings=sizes)
-    left, right, sharper = told.guided(3), told.guided(8), told.guided(8, weight=1.0)
+    left, right, sharper = told.guided(3, seed=0), told.guided(8, seed=0), told.guided(8, weight=1.0, seed=0)
     x = drl.load_dataset(labelled).test[:50].double()
     gap = left.log_prob(x) + left.estimate.log_z - labelled_fit.log_prob(x) - labelled_fit.estimate.log_z
     with torch.no_grad():
@@ -558,7 +558,7 @@ def test_guide_writes_a_run(labelled_fit, tmp_path, capsys):
     told = dataclasses.replace(again, model=labelled_fit.model.with_network(network))
     torch.testing.assert_close(again.log_prob(x), told.log_prob(x))
     assert again.pool.shape == (24, 16)
-    assert (again.details["label"], again.details["guidance"]) == (8, 1.0)
+    assert (again.provenance.label, again.provenance.guidance) == (8, 1.0)
     assert main(["guide", str(run), "5", "--out", str(tmp_path / "five")]) == 1
     assert "it knows 3, 8" in capsys.readouterr().err
     assert main(["guide", str(run), "8", "--out", str(eight)]) == 1

@@ -9,8 +9,9 @@ from torch.distributions.transforms import IndependentTransform, identity_transf
 
 import drl_density as drl
 from drl_density.datasets import Column
-from drl_density.density import Diagnosis, run_page
+from drl_density.density import DiagnoseSettings, Diagnosis, Provenance
 from drl_density.density.evaluation.long_chains import marginal_target, mode_occupancy, run_long
+from drl_density.density.evaluation.run_page import run_page
 from drl_density.diagnostics import drift_test, nested_r_hat
 from drl_density.errors import DataError, RunFolderError
 from drl_density.mcmc import HMC, ULA
@@ -37,7 +38,7 @@ def density_of(tiny_density):
             model=system.model,
             transform=IndependentTransform(identity_transform, 1),
             columns=(Column("a"), Column("b")),
-            details={"name": "exact"},
+            provenance=Provenance(name="exact"),
         )
 
     return make
@@ -49,7 +50,9 @@ def rows_of(system, count=400, level=0.0):
 
 @pytest.fixture(scope="module")
 def stable(density_of):
-    return density_of(GAUSSIAN).diagnose(rows_of(GAUSSIAN), num_steps=600, num_chains=32)
+    return density_of(GAUSSIAN).diagnose(
+        rows_of(GAUSSIAN), settings=DiagnoseSettings(num_steps=600, num_chains=32), seed=0
+    )
 
 
 def test_chains_of_the_truth_are_stable(stable):
@@ -62,32 +65,38 @@ def test_chains_of_the_truth_are_stable(stable):
     assert stable.to_arviz() is not None
 
 
-@pytest.mark.parametrize("arguments", [{"level": 2.0}, {"recovery": True}, {"recovery": True, "level": 2.0}])
+@pytest.mark.parametrize("arguments", [{"level": 2.0}, {"is_recovery": True}, {"is_recovery": True, "level": 2.0}])
 def test_any_level_and_recovery_conditionals(density_of, arguments):
-    found = density_of(GAUSSIAN).diagnose(rows_of(GAUSSIAN), num_steps=400, num_chains=32, **arguments)
+    found = density_of(GAUSSIAN).diagnose(
+        rows_of(GAUSSIAN), settings=DiagnoseSettings(num_steps=400, num_chains=32, **arguments), seed=0
+    )
     assert found.verdict == "stable", found.summary()
-    words = "recovery conditionals" if "recovery" in arguments else "level 2"
+    words = "recovery conditionals" if "is_recovery" in arguments else "level 2"
     assert words in found.summary()
 
 
 def test_recovery_chains_are_told_from_wrong_data(density_of):
     """Rows of another spread: their own x_t is no draw of the model's conditional."""
     found = density_of(GAUSSIAN).diagnose(
-        2.5 * rows_of(GAUSSIAN), recovery=True, level=5.0, num_steps=200, num_chains=96
+        2.5 * rows_of(GAUSSIAN),
+        settings=DiagnoseSettings(is_recovery=True, level=5.0, num_steps=200, num_chains=96),
+        seed=0,
     )
     assert found.verdict == "drifting", found.summary()
     assert found["rank_p_value"] < 1e-3
 
 
 def test_shifted_data_are_told_from_the_chains(density_of):
-    found = density_of(GAUSSIAN).diagnose(rows_of(GAUSSIAN) + 2.0, num_steps=200, num_chains=32)
+    found = density_of(GAUSSIAN).diagnose(
+        rows_of(GAUSSIAN) + 2.0, settings=DiagnoseSettings(num_steps=200, num_chains=32), seed=0
+    )
     assert found.verdict == "drifting"
 
 
 @pytest.fixture(scope="module")
 def slow(density_of):
     system = two_modes(0.3)
-    return density_of(system).diagnose(rows_of(system), num_steps=200, num_chains=32)
+    return density_of(system).diagnose(rows_of(system), settings=DiagnoseSettings(num_steps=200, num_chains=32), seed=0)
 
 
 def test_chains_that_stay_in_their_modes_are_slow_and_tempering_is_asked(slow):
@@ -103,7 +112,11 @@ def test_chains_that_stay_in_their_modes_are_slow_and_tempering_is_asked(slow):
 
 def test_tempering_sees_mode_weights_that_slow_chains_cannot(density_of):
     """Data with weights 0.8 and 0.2 where the model says 0.3 and 0.7: chains from data sit where they began."""
-    found = density_of(two_modes(0.3)).diagnose(rows_of(two_modes(0.8)), num_steps=200, num_chains=64, tempering=True)
+    found = density_of(two_modes(0.3)).diagnose(
+        rows_of(two_modes(0.8)),
+        settings=DiagnoseSettings(num_steps=200, num_chains=64, has_tempering=True),
+        seed=0,
+    )
     assert found["tempered_occupancy_p_value"] < 1e-3, found.summary()
 
 
@@ -178,7 +191,7 @@ def test_occupancy_counts_modes():
 WRONG = {
     "chains": ({"num_chains": 4}, "need at least"),
     "steps": ({"num_steps": 10}, "need at least"),
-    "rows": ({"num_chains": 4000}, "need at least"),
+    "rows": ({"num_chains": 4000}, "half as many rows as chains"),
     "level": ({"level": 8.0}, "a level in"),
     "unadjusted": ({"kernel": ULA()}, "adjusted kernel"),
 }
@@ -187,10 +200,16 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_input(name, density_of):
     arguments, message = WRONG[name]
-    with pytest.raises(DataError, match=message):
-        density_of(GAUSSIAN).diagnose(rows_of(GAUSSIAN), **{"num_steps": 200, "num_chains": 16, **arguments})
+    density, rows = density_of(GAUSSIAN), rows_of(GAUSSIAN)
+
+    def run():
+        settings = DiagnoseSettings(**{"num_steps": 200, "num_chains": 16, **arguments})
+        return density.diagnose(rows, settings=settings)
+
+    with pytest.raises(ValueError, match=message):
+        run()
 
 
 def test_incomplete_rows_are_refused(density_of):
-    with pytest.raises(DataError, match="complete rows"):
-        density_of(GAUSSIAN).diagnose(torch.full((40, 2), torch.nan), num_steps=200, num_chains=16)
+    with pytest.raises(DataError, match="NaN or infinite"):
+        density_of(GAUSSIAN).diagnose(torch.full((40, 2), torch.nan))

@@ -49,13 +49,13 @@ def assert_same_bits(density, other):
         assert torch.equal(value, density.model.state_dict()[name]), name
     assert density.estimate.log_z == other.estimate.log_z
     assert torch.equal(density.pool, other.pool)
-    assert density.details["best_step"] == other.details["best_step"]
-    assert density.details["steps_done"] == other.details["steps_done"]
+    assert density.provenance.best_step == other.provenance.best_step
+    assert density.provenance.steps_done == other.provenance.steps_done
 
 
 def test_a_member_stops_early(whole):
     """What the moments below rely on: fewer steps than asked for."""
-    assert whole.details["steps_done"] < 2 * SETTINGS.training.num_steps
+    assert whole.provenance.steps_done < 2 * SETTINGS.training.num_steps
 
 
 # The how-manieth write to the run folder does not come through: settings, then state and history at each evaluation, last
@@ -66,7 +66,7 @@ LAST = {"weights": -3, "last settings": -1}
 
 @pytest.mark.parametrize("moment", [*MOMENTS, "second member", *LAST])
 def test_killed_at_any_write(moment, data, whole, tmp_path, monkeypatch):
-    evaluations = whole.details["steps_done"] // SETTINGS.training.evaluate_every
+    evaluations = whole.provenance.steps_done // SETTINGS.training.evaluate_every
     num_writes = 1 + 2 * evaluations + 3
     at = MOMENTS.get(moment, num_writes + LAST[moment] if moment in LAST else 2 * evaluations)
     count = iter(range(10**6))

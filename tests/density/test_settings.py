@@ -6,8 +6,9 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.density import FitSettings, prepare_table
+from drl_density.density import FitSettings
 from drl_density.density.fitting.build import build_image_networks
+from drl_density.density.fitting.table import prepare_table
 from drl_density.errors import DataError
 from drl_density.schedule import NoiseSchedule
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from drl_density.datasets import Column
-from drl_density.density.fitted import Density
+from drl_density.density.fitted import FittedModel, random_generator
 from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.distributions import EnergyDistribution
 from drl_density.distributions.combinators import Mixture, product
@@ -61,7 +61,7 @@ class Combination:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether chains disagree, have few effective draws, or the verdict on the weights is not ``Verdict.RELIABLE``."""
+        """Whether the chains disagree, have few effective draws, or the weights are not to be relied on."""
         return not (
             float(self.r_hat.max()) < LARGEST_R_HAT and float(self.ess.min()) >= LEAST_ESS and self.estimate.is_reliable
         )
@@ -78,14 +78,14 @@ class Combination:
 
 
 def combine(
-    densities: Sequence[Density],
+    densities: Sequence[FittedModel],
     *,
     how: How = "product",
     weights: Sequence[float] | None = None,
     temperature: float = 1.0,
-    num_draws: int = 1000,
-    seed: int = 0,
+    num_samples: int = 1000,
     settings: AISSettings | None = None,
+    seed: int | None = None,
 ) -> Combination:
     r"""Draws of :math:`\prod_k p_k(x)^{w_k / \tau}` or :math:`\big(\sum_k w_k p_k(x) / \sum_k w_k\big)^{1 / \tau}`.
 
@@ -94,7 +94,7 @@ def combine(
         how: "product" of experts or "mixture".
         weights: w, one per density; 1 each when not given. A negative one divides, in a product.
         temperature: tau.
-        num_draws: draws.
+        num_samples: draws.
         seed: of the run.
         settings: sizes of the annealing run.
 
@@ -108,8 +108,8 @@ def combine(
     """
     if how not in ("product", "mixture"):
         raise DataError(f"there is no combination {how!r}: choose product or mixture")
-    if num_draws < 2:
-        raise DataError(f"num_draws must be at least 2, got {num_draws}")
+    if num_samples < 2:
+        raise DataError(f"num_samples must be at least 2, got {num_samples}")
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     columns = common_columns(densities)
@@ -122,20 +122,18 @@ def combine(
         for weight, density in zip(weights, densities, strict=True)
         if how == "product"
     ]
-    generator = torch.Generator().manual_seed(seed)
+    generator = random_generator(seed)
     into = densities[0]
     base = _Start(into, tuple(densities), Mixture(experts, [1.0] * len(experts)))
     settings = settings or SIZES
     path = place_bridges(base, _ModelSpace(into, target.unnormalized_log_prob), settings, generator=generator)
-    found = sample_path(path, num_draws, settings=settings, generator=generator)
-    with torch.no_grad():
-        draws = into.transform.inv(found.draws).reshape(-1, *into.event_shape)
+    found = sample_path(path, num_samples, settings=settings, generator=generator)
     chains = found.chains
     errors = [weight * estimate.standard_error for weight, estimate in own_constants]
     return Combination(
         distribution=target,
         columns=columns,
-        draws=draws,
+        draws=into.to_points(found.draws),
         log_z=found.estimate.log_z - math.fsum(weight * estimate.log_z for weight, estimate in own_constants),
         standard_error=math.hypot(found.estimate.standard_error, *errors),
         estimate=found.estimate,
@@ -145,7 +143,7 @@ def combine(
     )
 
 
-def common_columns(densities: Sequence[Density]) -> tuple[Column, ...]:
+def common_columns(densities: Sequence[FittedModel]) -> tuple[Column, ...]:
     """The columns of several fits, without a grid where theirs differ.
 
     Raises:
@@ -168,7 +166,7 @@ def common_columns(densities: Sequence[Density]) -> tuple[Column, ...]:
                     f"column {column.name!r} has labels {twin.categories} in density {number} and {column.categories} in "
                     "the first one, so their codes mean different things: fit both on tables with the same labels"
                 )
-            ends, own_ends = (_bounds(density, index) for density in (first, other))
+            ends, own_ends = (_ends(density, index) for density in (first, other))
             if ends != own_ends:
                 raise DataError(
                     f"column {column.name!r} lies in {own_ends} in density {number} and in {ends} in the first one: "
@@ -182,9 +180,9 @@ def common_columns(densities: Sequence[Density]) -> tuple[Column, ...]:
     )
 
 
-def _bounds(density: Density, index: int) -> tuple[float, float]:
-    """Where the density of a column is positive."""
-    lower, upper = density.transform.bounds.expand(len(density.columns)).select(index)
+def _ends(density: FittedModel, index: int) -> tuple[float, float]:
+    """Where the density of a column is positive, to 9 digits, so that rounding inside a transform does not count."""
+    lower, upper = density.bounds.select(index)
     return float(f"{float(lower):.9g}"), float(f"{float(upper):.9g}")
 
 
@@ -192,14 +190,14 @@ def _bounds(density: Density, index: int) -> tuple[float, float]:
 class _ModelSpace:
     """A log density in data units as one over model-space rows ``(n, d)`` of a fit, -inf where x is not inside."""
 
-    density: Density
+    density: FittedModel
     log_density: LogDensity
 
     def __call__(self, u: Tensor) -> Tensor:
         transform = self.density.transform
         x = transform.inv(u)
         is_inside = x.isfinite().all(1) & transform.bounds.contains(x)
-        some = self.density.pool.reshape(len(self.density.pool), -1)[0].to(x)
+        some = self.density.pool[0].to(x)  # any inside row, so that the masked branch has a gradient
         x = torch.where(is_inside[:, None], x, some)
         values = self.log_density(x.reshape(-1, *self.density.event_shape))
         return torch.where(is_inside, values - transform.log_abs_det_jacobian(x, u), -math.inf)
@@ -209,8 +207,8 @@ class _ModelSpace:
 class _Start:
     """The mixture of all densities in the model space of the first one, as the base of a path."""
 
-    density: Density
-    densities: tuple[Density, ...]
+    density: FittedModel
+    densities: tuple[FittedModel, ...]
     mixture: Mixture
 
     def log_prob(self, u: Tensor) -> Tensor:
@@ -224,6 +222,6 @@ class _Start:
         for index, density in enumerate(self.densities):
             place = (chosen == index).nonzero().flatten()
             if len(place):
-                x = density.sample(len(place), generator=generator)
-                u[place] = self.density.transform(x.double().flatten(1))
+                x = density.progressive_draws(len(place), generator=generator).draws
+                u[place] = self.density.to_model(x.double().flatten(1))
         return u

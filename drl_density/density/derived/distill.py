@@ -7,13 +7,12 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from drl_density.density.evaluation.evaluate import dequantized_rows
-from drl_density.density.storage import load_density
+from drl_density.density.fitted import FittedModel, random_generator
 from drl_density.distillation import (
     EMDistillationSettings,
     MMDSettings,
@@ -25,13 +24,18 @@ from drl_density.distillation import (
     finetune,
     rbf_kernel,
 )
+from drl_density.distributions import SampleResult
 from drl_density.errors import DataError, RunFolderError
 from drl_density.records.literals import check_literals
 from drl_density.run_folder import RunFolder
 from drl_density.samplers import DDIMSettings, RefinementSettings, sample_refined
 
-if TYPE_CHECKING:
-    from drl_density.density.fitted import Density
+LOWEST_LEVEL_SHARE = 0.25
+"""Share of the levels below which EM takes no scores, which are too rough there for a learner that starts wide."""
+JITTER = 1e-4
+"""Variance added to the draws' covariance, so that it has a Cholesky factor when draws are few."""
+MEDIAN_ROWS = 500
+"""Rows whose pairwise distances give the kernel width: 125,000 pairs, at a cost that does not matter."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,15 @@ class DistillSettings:
         method: "mmd" finetunes a DDIM walk of ``num_calls`` steps on data; "em" trains a one-step generator on the
             density's scores.
         num_calls: network calls per draw of "mmd".
-        num_updates: gradient steps.
-        batch_size: draws per gradient step.
-        learning_rate: of Adam.
-        kernel: of "mmd"; the width of "rbf" is the median distance of the rows.
-        num_corrections: Langevin steps of the E-step of "em".
+        num_updates: number of gradient steps.
+        batch_size: draws in each gradient step.
+        learning_rate: step size of Adam.
+        kernel: kernel of "mmd"; the width of "rbf" is the median distance of the rows.
+        num_corrections: Langevin steps in the E-step of "em".
         width: hidden units of the one-step generator of "em".
 
     Raises:
-        ValueError: an unknown method, counts that are not positive, or batches of one.
+        ValueError: an unknown method or kernel, counts that are not positive, or batches of one.
     """
 
     method: Literal["mmd", "em"] = "mmd"
@@ -65,24 +69,24 @@ class DistillSettings:
     def __post_init__(self) -> None:
         check_literals(self)
         least = min(self.num_calls, self.num_updates, self.num_corrections, self.width)
-        if self.method not in ("mmd", "em") or least < 1 or self.batch_size < 2:
-            raise ValueError(f"expected method mmd or em and positive counts with batches of 2 or more, got {self}")
+        if least < 1 or self.batch_size < 2:
+            raise ValueError(f"expected positive counts, and batches of 2 or more, got {self}")
 
 
 class Generator:
-    """Draws in data units from a distilled network; it has no density, and its draws are not the fitted density's.
+    """Draws in data units from a distilled network. It has no density, and its draws are not the fitted density's.
 
     :meth:`correct` runs adjusted chains of the density from its draws, which leads to the density itself.
 
     Args:
-        density: the teacher.
-        network: a :class:`RollOut` or :class:`OneStepGenerator` in model space.
-        settings: how it was made.
-        losses: of training, for the record.
+        density: the density that taught it.
+        network: a :class:`~drl_density.distillation.RollOut` or ``OneStepGenerator`` in model space.
+        settings: method and sizes of the training.
+        losses: loss of every training step, for the record.
     """
 
     def __init__(
-        self, density: Density, network: RollOut | OneStepGenerator, settings: DistillSettings, losses: list[float]
+        self, density: FittedModel, network: RollOut | OneStepGenerator, settings: DistillSettings, losses: list[float]
     ) -> None:
         self.density, self.network, self.settings, self.losses = density, network, settings, losses
 
@@ -91,43 +95,33 @@ class Generator:
         """Network calls per draw."""
         return self.settings.num_calls if self.settings.method == "mmd" else 1
 
-    def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws ``(num_samples, *event)``, not the density's own.
-
-        Args:
-            num_samples: draws.
-            generator: source of randomness.
-        """
-        return self._to_data(self.network.sample(num_samples, generator=generator))
+    def sample(self, num_samples: int, *, seed: int | None = None) -> Tensor:
+        """Draws ``(num_samples, *event)`` in data units, which are not the density's own."""
+        return self.density.to_points(self.network.sample(num_samples, generator=random_generator(seed)))
 
     def correct(
-        self,
-        num_samples: int,
-        *,
-        settings: RefinementSettings | None = None,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Ends ``(num_samples, *event)`` of adjusted chains of the density begun at draws, and their statistics.
+        self, num_samples: int, *, settings: RefinementSettings | None = None, seed: int | None = None
+    ) -> SampleResult:
+        """Ends ``(num_samples, *event)`` of adjusted chains of the density that start at draws, with their statistics.
 
-        Args:
-            num_samples: chains.
-            settings: length and kernel of the chains.
-            generator: source of randomness.
+        Returns:
+            Draws in data units, with ``acceptance_rate`` ``(step, chain)`` and ``r_hat`` ``(d,)`` of the chains.
         """
         found = sample_refined(
             self.density.model,
             num_samples,
             initial=lambda count, source: self.network.sample(count, generator=source),
             settings=settings,
-            generator=generator,
+            generator=random_generator(seed),
         )
-        return self._to_data(found.draws), {name: values.cpu() for name, values in found.stats.items()}
+        stats = {name: values.cpu() for name, values in found.stats.items()}
+        return SampleResult(self.density.to_points(found.draws), stats)
 
     def save(self, path: str | Path) -> None:
-        """Write into the density's run folder, in place of what was distilled before.
+        """Write into the density's run folder, in place of an earlier generator.
 
         Args:
-            path: of the run folder.
+            path: folder of the run.
         """
         tensors = {name: value for name, value in self.network.state_dict().items() if value.numel()}
         values = {
@@ -138,101 +132,100 @@ class Generator:
         folder = RunFolder.open(path)
         folder.write_tensors(folder.generator, tensors, values)
 
-    def _to_data(self, u: Tensor) -> Tensor:
-        with torch.no_grad():
-            return self.density.transform.inv(u.double().cpu()).reshape(-1, *self.density.event_shape)
-
     def __repr__(self) -> str:
         return f"Generator(method={self.settings.method!r}, {self.num_calls} calls per draw, not a density)"
 
 
 def distill(
-    density: Density, rows: Tensor | None = None, *, settings: DistillSettings | None = None, seed: int = 0
+    density: FittedModel,
+    rows: Any = None,
+    *,
+    settings: DistillSettings | None = None,
+    generator: torch.Generator | None = None,
 ) -> Generator:
-    """Distil a fitted density into a generator.
-
-    Args:
-        density: the teacher.
-        rows: data ``(n, *event)`` in data units, which "mmd" matches; "em" needs none.
-        settings: method and sizes.
-        seed: of everything.
-
-    Raises:
-        DataError: "mmd" without rows, or rows of another shape.
-        TrainingFailed: when a loss is not a finite number.
-    """
+    """See :meth:`drl_density.density.Density.distill`."""
     settings = settings or DistillSettings()
-    generator = torch.Generator().manual_seed(seed)
-    network = _fresh(density, settings, generator)
+    generator = random_generator(None) if generator is None else generator
     if settings.method == "mmd":
-        u = _model_rows(density, rows, generator)
-        kernel = cubic_kernel if settings.kernel == "cubic" else rbf_kernel(_median_gamma(u))
-        training = MMDSettings(settings.num_updates, settings.batch_size, settings.learning_rate)
-        losses = finetune(network, u, kernel=kernel, settings=training, generator=generator)
-    else:
-        learner = copy.deepcopy(density.model)
-        for parameter in (*learner.parameters(), *network.parameters()):
-            parameter.requires_grad_(True)
-        training = EMDistillationSettings(
-            num_steps=settings.num_updates,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            num_corrections=settings.num_corrections,
-            lowest_level=0.25 * density.model.num_levels,
-        )
-        losses = distill_by_em(density.model, network, score_network=learner, settings=training, generator=generator)
-    network.eval()
-    return Generator(density, network, settings, losses)
+        walk = _untrained_walk(density, settings)
+        losses = _match_rows(density, walk, rows, settings, generator)
+        return Generator(density, walk.eval(), settings, losses)
+    student = _untrained_student(density, settings, generator)
+    losses = _follow_scores(density, student, settings, generator)
+    return Generator(density, student.eval(), settings, losses)
 
 
-def load_generator(path: str | Path, *, device: str | torch.device | None = None) -> Generator:
-    """Read the generator that stands in a run folder, with its density.
-
-    Args:
-        path: of the run folder.
-        device: where both are to be, see :meth:`~drl_density.density.Density.to`.
+def read_generator(density: FittedModel, path: str | Path) -> Generator:
+    """Read the generator in a density's run folder.
 
     Raises:
-        RunFolderError: no or an unfinished run, or none distilled.
+        RunFolderError: no generator there, or a damaged one.
     """
     folder = RunFolder.open(path)
     if not folder.generator.is_file():
         raise RunFolderError(f"{path} holds no generator: make one with drl-density distill {path} --method mmd")
-    density = load_density(path).to(device)
     tensors, values = folder.read_tensors(folder.generator)
     try:
         settings = DistillSettings(**values["settings"])
-        network = _fresh(density, settings, torch.Generator().manual_seed(0))
+        if settings.method == "mmd":
+            network: RollOut | OneStepGenerator = _untrained_walk(density, settings)
+        else:
+            # Its weights are about to be overwritten, so the seed does not matter.
+            network = _untrained_student(density, settings, torch.Generator().manual_seed(0))
         network.load_state_dict(tensors, strict=False)
+        return Generator(density, network, settings, values["losses"])
     except (KeyError, TypeError, RuntimeError) as error:
         raise RunFolderError(f"{path}: the generator is damaged or of another run ({error!r})") from error
-    return Generator(density, network, settings, values["losses"])
 
 
-def _fresh(density: Density, settings: DistillSettings, generator: torch.Generator) -> Any:
-    """The untrained network: the walk of the density itself, or a Gaussian with the moments of its draws."""
-    if settings.method == "mmd":
-        return RollOut(density.model, DDIMSettings(num_steps=settings.num_calls))
-    with torch.no_grad():
-        draws = density.transform(density.pool.reshape(len(density.pool), -1).double()).float()
+def _untrained_walk(density: FittedModel, settings: DistillSettings) -> RollOut:
+    """The DDIM walk of the density itself."""
+    return RollOut(density.model, DDIMSettings(num_steps=settings.num_calls))
+
+
+def _untrained_student(density: FittedModel, settings: DistillSettings, generator: torch.Generator) -> OneStepGenerator:
+    """A one-step generator that starts as a Gaussian with the moments of the stored draws."""
+    draws = density.to_model(density.pool.double()).float()
     count = draws.shape[1]
-    spread = torch.linalg.cholesky(draws.T.cov().reshape(count, count) + 1e-4 * torch.eye(count))
+    spread = torch.linalg.cholesky(draws.T.cov().reshape(count, count) + JITTER * torch.eye(count))
     network = TiltedGaussianNetwork(draws.mean(0), spread, width=settings.width, generator=generator)
     return OneStepGenerator(network, count).to(density.model.device)
 
 
-def _model_rows(density: Density, rows: Tensor | None, generator: torch.Generator) -> Tensor:
+def _match_rows(
+    density: FittedModel, walk: RollOut, rows: Any, settings: DistillSettings, generator: torch.Generator
+) -> list[float]:
+    """Finetune a walk by the maximum mean discrepancy to data; returns the losses."""
     if rows is None:
         raise DataError("finetuning by MMD needs rows to match: give the training rows, or use method em")
-    flat = torch.as_tensor(rows, dtype=torch.float64, device="cpu").reshape(len(rows), -1)
-    if flat.shape[1] != len(density.columns) or len(flat) < 2:
-        raise DataError(f"expected at least two rows of {len(density.columns)} columns, got {tuple(flat.shape)}")
-    flat = dequantized_rows(density, flat, generator)[0]
-    with torch.no_grad():
-        u = density.transform(flat).float().to(density.model.device)
-    return density.model.schedule.diffuse(u, 0, generator=generator)
+    flat, _ = density.dequantized_rows(rows, generator)
+    if len(flat) < 2:
+        raise DataError(f"expected at least two rows to match, got {len(flat)}")
+    u = density.to_model(flat).float().to(density.model.device)
+    u = density.model.schedule.diffuse(u, 0, generator=generator)
+    kernel = cubic_kernel if settings.kernel == "cubic" else rbf_kernel(_median_gamma(u))
+    sizes = MMDSettings(settings.num_updates, settings.batch_size, settings.learning_rate)
+    return finetune(walk, u, kernel=kernel, settings=sizes, generator=generator)
+
+
+def _follow_scores(
+    density: FittedModel, student: OneStepGenerator, settings: DistillSettings, generator: torch.Generator
+) -> list[float]:
+    """Train a one-step generator on the density's scores by EM; returns the losses."""
+    learner = copy.deepcopy(density.model)
+    for parameter in (*learner.parameters(), *student.parameters()):
+        parameter.requires_grad_(True)
+    sizes = EMDistillationSettings(
+        num_steps=settings.num_updates,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        num_corrections=settings.num_corrections,
+        lowest_level=LOWEST_LEVEL_SHARE * density.model.num_levels,
+    )
+    return distill_by_em(density.model, student, score_network=learner, settings=sizes, generator=generator)
 
 
 def _median_gamma(u: Tensor) -> float:
-    distance = torch.cdist(u[:500], u[:500]).square()
+    """The gamma of exp(-gamma r^2) that is one half at the median distance of the rows."""
+    distance = torch.cdist(u[:MEDIAN_ROWS], u[:MEDIAN_ROWS]).square()
     return math.log(2) / float(distance[distance > 0].median())

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
+from drl_density.density.fitted import FittedModel
 from drl_density.distributions import SampleResult
 from drl_density.errors import DataError
+from drl_density.records.literals import check_literals
 from drl_density.samplers import (
     AncestralSettings,
     DDIMSettings,
@@ -24,70 +27,88 @@ from drl_density.samplers import (
     sample_refined,
 )
 
-if TYPE_CHECKING:
-    from drl_density.density.fitted import Density
+DrawMethod = Literal["progressive", "ancestral", "ddim", "predictor-corrector", "flow"]
+WITH_ETA = ("ddim", "predictor-corrector")
+"""Methods that have an eta."""
 
-METHODS = ("progressive", "ancestral", "ddim", "predictor-corrector", "flow")
+
+@dataclass(frozen=True)
+class DrawSettings:
+    """How draws are made; only "progressive", or chains after another method, lead to the density itself.
+
+    Attributes:
+        method: the sampler that walks from noise to data.
+        num_steps: steps of the walk from level T to 0; for "progressive" the kernel steps on each conditional. None takes
+            the sampler's own number.
+        eta: noise of "ddim" and "predictor-corrector", from 0, deterministic, to 1, ancestral.
+        num_chain_steps: adjusted steps on the density itself after the walk.
+
+    Raises:
+        ValueError: an unknown method, an eta that the method does not have, or negative numbers of steps.
+
+    >>> DrawSettings("ddim", num_steps=10).eta is None
+    True
+    """
+
+    method: DrawMethod = "progressive"
+    num_steps: int | None = None
+    eta: float | None = None
+    num_chain_steps: int = 0
+
+    def __post_init__(self) -> None:
+        check_literals(self)
+        if self.eta is not None and self.method not in WITH_ETA:
+            raise ValueError(f"method {self.method} has no eta: {' and '.join(WITH_ETA)} have one")
+        if (self.num_steps is not None and self.num_steps < 1) or self.num_chain_steps < 0:
+            raise ValueError(
+                f"expected num_steps >= 1 and num_chain_steps >= 0, got {self.num_steps} and {self.num_chain_steps}"
+            )
 
 
 def draw(
-    density: Density,
+    density: FittedModel,
     num_samples: int,
     *,
-    method: str = "progressive",
-    num_steps: int | None = None,
-    eta: float | None = None,
-    num_chain_steps: int = 0,
+    settings: DrawSettings | None = None,
     generator: torch.Generator | None = None,
 ) -> SampleResult:
-    """Draws ``(num_samples, *event)`` in data units; only "progressive", or chains after it, lead to the density itself.
-
-    Args:
-        density: whose model is sampled.
-        num_samples: draws.
-        method: one of ``METHODS``.
-        num_steps: steps of the walk from level T to 0; for "progressive" the kernel steps on each conditional.
-        eta: of "ddim" and "predictor-corrector", 0 deterministic to 1 ancestral.
-        num_chain_steps: adjusted steps on the density after the draws.
-        generator: source of randomness.
-
-    Raises:
-        DataError: an unknown method, or an eta that the method does not have.
-        ValueError: steps or eta out of range.
-    """
-    if method not in METHODS:
-        raise DataError(f"there is no method {method!r}: choose among {', '.join(METHODS)}")
-    if eta is not None and method not in ("ddim", "predictor-corrector"):
-        raise DataError(f"method {method} has no eta: ddim and predictor-corrector have one")
-    sampler, settings = _sampler(method, num_steps, eta)
-    known = {"plan": density.plan} if method == "progressive" else {}
-    found = sampler(density.model, num_samples, settings=settings, generator=generator, **known)
-    if num_chain_steps:
+    """See :meth:`drl_density.density.Density.draw`."""
+    settings = settings or DrawSettings()
+    if num_samples < 1:
+        raise DataError(f"num_samples must be at least 1, got {num_samples}")
+    found = _walk(density, num_samples, settings, generator)
+    if settings.num_chain_steps:
         start = found.draws
         found = sample_refined(
             density.model,
             num_samples,
             initial=lambda count, source: start,
-            settings=RefinementSettings(num_steps=num_chain_steps),
+            settings=RefinementSettings(num_steps=settings.num_chain_steps),
             generator=generator,
         )
-    with torch.no_grad():
-        x = density.transform.inv(found.draws.double().cpu().flatten(1)).reshape(-1, *density.event_shape)
-    return SampleResult(x, {name: values.cpu() for name, values in found.stats.items()})
+    stats = {name: values.cpu() for name, values in found.stats.items()}
+    return SampleResult(density.to_points(found.draws.flatten(1)), stats)
 
 
-def _sampler(method: str, num_steps: int | None, eta: float | None) -> tuple[Any, Any]:
-    steps = {} if num_steps is None else {"num_steps": num_steps}
-    turn = {} if eta is None else {"eta": eta}
-    if method == "progressive":
-        return sample_progressive, ProgressiveSettings(**steps)
-    if method == "ancestral":
-        return sample_ancestral, AncestralSettings(**steps)
-    if method == "flow":
-        return sample_flow, FlowSettings(**steps)
-    if method == "ddim":
-        return sample_ddim, DDIMSettings(**steps, **turn)
-    settings = PredictorCorrectorSettings()
-    return sample_predictor_corrector, dataclasses.replace(
-        settings, walk=dataclasses.replace(settings.walk, **steps, **turn)
-    )
+def _walk(
+    density: FittedModel, num_samples: int, settings: DrawSettings, generator: torch.Generator | None
+) -> SampleResult:
+    """Draws in model space by the sampler that the settings name."""
+    model = density.model
+    steps = {} if settings.num_steps is None else {"num_steps": settings.num_steps}
+    eta = {} if settings.eta is None else {"eta": settings.eta}
+    match settings.method:
+        case "progressive":
+            return sample_progressive(
+                model, num_samples, settings=ProgressiveSettings(**steps), plan=density.plan, generator=generator
+            )
+        case "ancestral":
+            return sample_ancestral(model, num_samples, settings=AncestralSettings(**steps), generator=generator)
+        case "flow":
+            return sample_flow(model, num_samples, settings=FlowSettings(**steps), generator=generator)
+        case "ddim":
+            return sample_ddim(model, num_samples, settings=DDIMSettings(**steps, **eta), generator=generator)
+        case "predictor-corrector":
+            usual = PredictorCorrectorSettings()
+            corrector = dataclasses.replace(usual, walk=dataclasses.replace(usual.walk, **steps, **eta))
+            return sample_predictor_corrector(model, num_samples, settings=corrector, generator=generator)

@@ -8,35 +8,33 @@ evidence :math:`\int p(x) L(x)\,dx` comes with the draws.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from drl_density.density.conditioning.condition import to_data
+from drl_density.density.fitted import FittedModel
 from drl_density.diagnostics import split_r_hat
 from drl_density.errors import DataError, NumericalError
 from drl_density.inverse_problems import sample_posterior
-from drl_density.inverse_problems.annealed_posterior import LogLikelihood
 from drl_density.partition_function import AISSettings
 from drl_density.weights import LogPartitionEstimate, normal_quantile
 
-if TYPE_CHECKING:
-    from drl_density.density.fitted import Density
+LogLikelihood = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """Draws of the posterior and the evidence.
+    """Draws of the posterior, and the evidence.
 
     Attributes:
-        draws: ``(n, *event)`` in data units.
-        log_z: log of the prior mean of the likelihood, nats.
-        standard_error: of ``log_z``, that of the prior's own log Z included.
-        estimate: record of the annealing run, of the integral before the prior is normalised.
+        draws: draws ``(num_samples, *event)`` in data units, each the end of an adjusted chain from a weighted particle.
+        log_z: log evidence, the logarithm of the likelihood's mean under the prior, nats.
+        standard_error: error of ``log_z``, which includes that of the prior's own log Z.
+        estimate: record of the annealing run, whose integral is that of the unnormalised prior times the likelihood.
         r_hat: split R-hat of every column over the final chains, ``(d,)``.
-        acceptance_rate: of the final chains.
+        acceptance_rate: mean acceptance of the final chains.
     """
 
     draws: Tensor
@@ -47,24 +45,26 @@ class Posterior:
     acceptance_rate: float
 
     def interval(self, probability: float = 0.95) -> tuple[float, float]:
-        """Ends of the normal interval of ``log_z`` by its standard error; ``log_z`` errs low by Jensen's inequality."""
+        """Ends of the normal interval of ``log_z`` by its standard error; ``log_z`` errs low by Jensen's inequality.
+
+        Args:
+            probability: chance in (0, 1) that the interval covers the truth.
+        """
         half_width = normal_quantile(probability) * self.standard_error
         return self.log_z - half_width, self.log_z + half_width
 
 
 def posterior(
-    density: Density,
+    density: FittedModel,
     log_likelihood: LogLikelihood,
     *,
-    num_draws: int,
-    seed: int,
-    settings: AISSettings | None,
+    num_samples: int = 1000,
+    settings: AISSettings | None = None,
+    generator: torch.Generator | None = None,
 ) -> Posterior:
     """See :meth:`drl_density.density.Density.posterior`."""
-    if num_draws < 2:
-        raise DataError(f"num_draws must be at least 2, got {num_draws}")
-    model = density.model
-    generator = torch.Generator().manual_seed(seed)
+    if num_samples < 2:
+        raise DataError(f"num_samples must be at least 2, got {num_samples}")
     _check(density, log_likelihood)
 
     def in_model_space(u: Tensor) -> Tensor:
@@ -78,16 +78,18 @@ def posterior(
             )
         return values.to(u)
 
-    schedule = model.schedule
-    top, bottom = (float(schedule.alpha_at(level)) ** 4 for level in (model.num_levels, 0))
+    schedule = density.model.schedule
+    top, bottom = (float(schedule.alpha_at(level)) ** 4 for level in (density.model.num_levels, 0))
 
     def likelihood_at(level: float) -> LogLikelihood:
         power = (float(schedule.alpha_at(level)) ** 4 - top) / (bottom - top)
         return lambda u: power * in_model_space(u)
 
-    found = sample_posterior(model, likelihood_at, num_samples=num_draws, settings=settings, generator=generator)
+    found = sample_posterior(
+        density.model, likelihood_at, num_samples=num_samples, settings=settings, generator=generator
+    )
     return Posterior(
-        draws=to_data(density, found.draws).reshape(-1, *density.event_shape),
+        draws=density.to_points(found.draws),
         log_z=found.estimate.log_z - density.estimate.log_z,
         standard_error=math.hypot(found.estimate.standard_error, density.estimate.standard_error),
         estimate=found.estimate,
@@ -96,7 +98,8 @@ def posterior(
     )
 
 
-def _check(density: Density, log_likelihood: LogLikelihood) -> None:
+def _check(density: FittedModel, log_likelihood: LogLikelihood) -> None:
+    """Try the likelihood on a few stored draws."""
     probe = density.pool[:3].double().reshape(-1, *density.event_shape).requires_grad_(True)
     values = log_likelihood(probe)
     if values.shape != (len(probe),):

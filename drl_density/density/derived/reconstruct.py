@@ -1,42 +1,96 @@
-"""A point behind a linear measurement, with a fitted density as prior: draws, mean, and a map of what is uncertain."""
+"""A point behind a linear measurement, with a fitted density as prior: draws, mean, and a map of the uncertainty."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from drl_density.density.derived.posterior import posterior
+from drl_density.density.derived.posterior import Posterior, posterior
+from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError
 from drl_density.inverse_problems import DPSSettings, sample_dps, sample_projected
 from drl_density.operators import LinearOperator, Mask, check_operator
 from drl_density.partition_function import AISSettings
+from drl_density.records.literals import check_literals
 from drl_density.samplers import DDIMSettings, PredictorCorrectorSettings
 
-if TYPE_CHECKING:
-    from drl_density.density.fitted import Density
+Method = Literal["posterior", "dps", "projected"]
 
-Method = Literal["posterior", "guided", "projected"]
+
+@dataclass(frozen=True)
+class ReconstructSettings:
+    """How a point is reconstructed.
+
+    Attributes:
+        method: "posterior" anneals prior times likelihood and is consistent. "dps", diffusion posterior sampling, adds the
+            gradient of the misfit to every denoising step; "projected" projects onto the measurement after every step. Both
+            are fast and biased.
+        num_steps: steps of the denoising walk of "dps" and "projected".
+        annealing: sizes of the annealing run of "posterior".
+
+    Raises:
+        ValueError: an unknown method, or fewer than 1 step.
+
+    Source: Chung et al. 2023 for "dps"; Chung and Ye 2022 for the hard projection of "projected".
+    """
+
+    method: Method = "posterior"
+    num_steps: int = 200
+    annealing: AISSettings | None = None
+
+    def __post_init__(self) -> None:
+        check_literals(self)
+        if self.num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A measurement y = A x + noise.
+
+    Attributes:
+        operator: the linear map A, acting in data units.
+        y: one measurement, float64 or complex128.
+        noise: standard deviation of the noise, where it is given.
+        shape: shape in which the operator sees a point.
+    """
+
+    operator: LinearOperator
+    y: Tensor
+    noise: float | None
+    shape: tuple[int, ...]
+
+    def seen(self, x: Tensor) -> Tensor:
+        """Points ``(n, *)`` in the shape that the operator takes."""
+        return x.reshape(-1, *self.shape)
+
+    def misfit(self, x: Tensor) -> Tensor:
+        """Squared misfit, the sum of abs(y - A x)^2 over the entries of y, of points ``(n, *)``: ``(n,)``."""
+        return (self.y - self.operator.forward(self.seen(x))).abs().square().flatten(1).sum(1)
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """Draws behind one measurement.
+    """Draws of the point behind one measurement.
 
     Attributes:
-        draws: ``(n, *event)`` in data units.
-        method: "posterior" is consistent, "guided" and "projected" are fast and biased.
+        draws: draws ``(num_samples, *event)`` in data units.
+        method: "posterior" is consistent, "dps" and "projected" are fast and biased.
         misfit: root mean square of y - A x over the draws.
-        stats: ``acceptance_rate`` and, of "posterior", ``r_hat`` and the log evidence.
+        acceptance_rate: mean acceptance of adjusted steps, for the methods that take any.
+        posterior: the whole posterior with its log evidence, for the method "posterior".
     """
 
     draws: Tensor
-    method: str
+    method: Method
     misfit: float
-    stats: dict[str, Any]
+    acceptance_rate: float | None = None
+    posterior: Posterior | None = field(default=None, repr=False)
 
     @property
     def mean(self) -> Tensor:
@@ -45,11 +99,15 @@ class Reconstruction:
 
     @property
     def standard_deviation(self) -> Tensor:
-        """The uncertainty map ``(*event)``."""
+        """Standard deviation of the draws ``(*event)``, a map of the uncertainty."""
         return self.draws.std(0)
 
     def interval(self, probability: float = 0.95) -> tuple[Tensor, Tensor]:
-        """Ends of the central interval of every entry that holds this share of the draws, each ``(*event)``."""
+        """Ends of the central interval of every entry that holds this share of the draws, each ``(*event)``.
+
+        Args:
+            probability: share of the draws in (0, 1).
+        """
         ends = torch.tensor([0.5 - probability / 2, 0.5 + probability / 2], dtype=self.draws.dtype)
         lower, upper = self.draws.quantile(ends, 0)
         return lower, upper
@@ -63,131 +121,127 @@ class Reconstruction:
         )
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a method returns: draws ``(n, d)`` in data units, and the statistics that it has."""
+
+    draws: Tensor
+    acceptance_rate: float | None = None
+    posterior: Posterior | None = None
+
+
 def reconstruct(
-    density: Density,
+    density: FittedModel,
     operator: LinearOperator,
     y: Tensor,
     *,
-    method: Method = "posterior",
     noise: float | None = None,
-    num_draws: int = 200,
-    num_steps: int = 200,
+    num_samples: int = 200,
     image_shape: tuple[int, ...] | None = None,
-    annealing: AISSettings | None = None,
-    seed: int = 0,
+    settings: ReconstructSettings | None = None,
+    generator: torch.Generator | None = None,
 ) -> Reconstruction:
-    """Draws of the point x behind y = A x + noise, where A acts in data units.
-
-    Args:
-        density: the prior.
-        operator: A, see :mod:`drl_density.operators`.
-        y: one measurement, without batch dimension.
-        method: "posterior" (annealed, needs ``noise``), "guided" (diffusion posterior sampling), or "projected" (hard
-            projection, for noiseless masks of densities whose transform keeps columns apart).
-        noise: standard deviation of the measurement's noise.
-        num_draws: draws.
-        num_steps: steps of the walk of "guided" and "projected".
-        image_shape: shape in which the operator sees a point, the density's event shape when not given.
-        annealing: sizes of "posterior".
-        seed: of the run.
-
-    Raises:
-        DataError: an unknown method, a missing or needless noise, a method that the operator does not allow, or a
-            transform that mixes columns.
-        ValueError: a measurement that does not fit the operator.
-    """
-    if method not in ("posterior", "guided", "projected"):
-        raise DataError(f"there is no method {method!r}: choose posterior, guided or projected")
-    if method == "posterior" and (noise is None or not noise > 0):
-        raise DataError(f"method posterior needs a positive noise, got {noise}")
+    """See :meth:`drl_density.density.Density.reconstruct`."""
+    settings = settings or ReconstructSettings()
+    if num_samples < 1:
+        raise DataError(f"num_samples must be at least 1, got {num_samples}")
     check_operator(operator)
     y = torch.as_tensor(y, device="cpu")
     y = y.to(torch.complex128 if y.is_complex() else torch.float64)
     shape = tuple(image_shape or density.event_shape)
-    if math.prod(shape) != len(density.columns):
-        raise DataError(f"image_shape {shape} does not hold {len(density.columns)} columns")
-
-    def seen(x: Tensor) -> Tensor:
-        return x.reshape(-1, *shape)
-
-    if method == "posterior":
-        draws, stats = _posterior(density, operator, y, (seen, noise, num_draws, seed, annealing))
-    else:
-        generator = torch.Generator().manual_seed(seed)
-        call = _guided if method == "guided" else _projected
-        u, stats = call(density, operator, y, seen, (num_draws, num_steps), generator)
-        with torch.no_grad():
-            draws = density.transform.inv(u.double().cpu())
-    residual = (operator.forward(seen(draws)) - y).abs().square()
-    return Reconstruction(draws.reshape(-1, *density.event_shape), method, float(residual.mean().sqrt()), stats)
+    if math.prod(shape) != density.num_features:
+        raise DataError(f"image_shape {shape} does not hold {density.num_features} columns")
+    problem = Problem(operator, y, noise, shape)
+    found = METHODS[settings.method](density, problem, num_samples, settings, generator)
+    misfit = (operator.forward(problem.seen(found.draws)) - y).abs().square().mean().sqrt()
+    draws = found.draws.reshape(-1, *density.event_shape)
+    return Reconstruction(draws, settings.method, float(misfit), found.acceptance_rate, found.posterior)
 
 
-def _posterior(density: Density, operator: LinearOperator, y: Tensor, how: tuple) -> tuple[Tensor, dict[str, Any]]:
-    seen, noise, num_draws, seed, annealing = how
-    found = operator.forward(seen(density.pool[:1].double()))
+def _by_posterior(
+    density: FittedModel,
+    problem: Problem,
+    num_samples: int,
+    settings: ReconstructSettings,
+    generator: torch.Generator | None,
+) -> _Found:
+    noise, y = problem.noise, problem.y
+    if noise is None or not noise > 0:
+        raise DataError(f"method posterior needs a positive noise, got {noise}")
+    found = problem.operator.forward(problem.seen(density.pool[:1].double()))
     if found.shape[1:] != y.shape or found.is_complex() != y.is_complex():
         raise DataError(
             f"expected a {'complex' if found.is_complex() else 'real'} measurement of shape {tuple(found.shape[1:])}, got "
             f"{y.dtype} {tuple(y.shape)}"
         )
+    # A complex entry has two real parts, each with this noise.
     count = y.numel() * (2 if y.is_complex() else 1)
     constant = -0.5 * count * math.log(2 * math.pi * noise**2)
 
     def log_likelihood(x: Tensor) -> Tensor:
-        misfit = (y - operator.forward(seen(x))).abs().square().flatten(1).sum(1)
-        return constant - 0.5 * misfit / noise**2
+        return constant - 0.5 * problem.misfit(x) / noise**2
 
-    result = posterior(density, log_likelihood, num_draws=num_draws, seed=seed, settings=annealing)
-    stats = {
-        "acceptance_rate": result.acceptance_rate,
-        "r_hat": result.r_hat,
-        "log_z": result.log_z,
-        "standard_error": result.standard_error,
-        "verdict": result.estimate.verdict,
-    }
-    return result.draws.flatten(1), stats
+    result = posterior(
+        density, log_likelihood, num_samples=num_samples, settings=settings.annealing, generator=generator
+    )
+    return _Found(result.draws.flatten(1), result.acceptance_rate, result)
 
 
-def _guided(
-    density: Density,
-    operator: LinearOperator,
-    y: Tensor,
-    seen: Any,
-    sizes: tuple[int, int],
-    generator: torch.Generator,
-) -> tuple[Tensor, dict[str, Any]]:
-    settings = DPSSettings(walk=DDIMSettings(num_steps=sizes[1], eta=1.0))
-
+def _by_dps(
+    density: FittedModel,
+    problem: Problem,
+    num_samples: int,
+    settings: ReconstructSettings,
+    generator: torch.Generator | None,
+) -> _Found:
     def to_operand(u: Tensor) -> Tensor:
-        return seen(density.transform.inv(u.double().cpu()))
+        return problem.seen(density.transform.inv(u.double().cpu()))  # with gradients, which steer the walk
 
     found = sample_dps(
-        density.model, operator, y, sizes[0], settings=settings, to_operand=to_operand, generator=generator
+        density.model,
+        problem.operator,
+        problem.y,
+        num_samples,
+        settings=DPSSettings(walk=DDIMSettings(num_steps=settings.num_steps, eta=1.0)),
+        to_operand=to_operand,
+        generator=generator,
     )
-    return found.draws, {}
+    return _Found(density.to_data(found.draws))
 
 
-def _projected(
-    density: Density,
-    operator: LinearOperator,
-    y: Tensor,
-    seen: Any,
-    sizes: tuple[int, int],
-    generator: torch.Generator,
-) -> tuple[Tensor, dict[str, Any]]:
+def _by_projection(
+    density: FittedModel,
+    problem: Problem,
+    num_samples: int,
+    settings: ReconstructSettings,
+    generator: torch.Generator | None,
+) -> _Found:
+    operator, y = problem.operator, problem.y
     if not isinstance(operator, Mask):
         raise DataError(
             f"projection acts in model space, where only single entries keep their meaning: it takes a Mask, got "
-            f"{type(operator).__name__}; use guided or posterior"
+            f"{type(operator).__name__}; use dps or posterior"
         )
     like = density.pool[:1].double()
-    density.transform.column_log_jacobian(like)  # refuses a transform that mixes columns
+    density.transform.column_log_jacobian(like)  # raises for a transform that mixes columns
     if y.shape != (int(operator.is_observed.sum()),):
         raise DataError(f"expected {int(operator.is_observed.sum())} observed entries, got {tuple(y.shape)}")
-    row = operator.project(seen(like), y[None]).reshape(1, -1)
-    with torch.no_grad():
-        u = density.transform(row).to(density.model.device, density.model.dtype)
+    u = density.to_states(operator.project(problem.seen(like), y[None]).reshape(1, -1))
     flat = Mask(operator.is_observed.reshape(-1).to(u.device))
-    settings = PredictorCorrectorSettings(walk=DDIMSettings(num_steps=sizes[1], eta=1.0))
-    found = sample_projected(density.model, flat, flat.forward(u)[0], sizes[0], settings=settings, generator=generator)
-    return found.draws, {"acceptance_rate": float(found.stats["acceptance_rate"].mean())}
+    found = sample_projected(
+        density.model,
+        flat,
+        flat.forward(u)[0],
+        num_samples,
+        settings=PredictorCorrectorSettings(walk=DDIMSettings(num_steps=settings.num_steps, eta=1.0)),
+        generator=generator,
+    )
+    return _Found(density.to_data(found.draws), float(found.stats["acceptance_rate"].mean()))
+
+
+METHODS: dict[Method, Callable[[FittedModel, Problem, int, ReconstructSettings, torch.Generator | None], _Found]] = {
+    "posterior": _by_posterior,
+    "dps": _by_dps,
+    "projected": _by_projection,
+}
+"""The function behind each method of :class:`ReconstructSettings`."""

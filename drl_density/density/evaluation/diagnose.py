@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
-from scipy import stats
 from torch import Tensor
 
+from drl_density.density.evaluation.diagnosis import FORMAT, Diagnosis
 from drl_density.density.evaluation.long_chains import (
     CHAINS_PER_CONDITIONAL,
     ChainTarget,
@@ -23,8 +22,8 @@ from drl_density.density.evaluation.long_chains import (
     recovery_target,
     run_long,
 )
+from drl_density.density.fitted import FittedModel, random_generator
 from drl_density.diagnostics import (
-    as_arviz,
     chain_table,
     chains_to_groups,
     drift_test,
@@ -32,172 +31,67 @@ from drl_density.diagnostics import (
     nested_r_hat,
     split_r_hat,
 )
-from drl_density.errors import DataError, RunFolderError, Verdict
+from drl_density.errors import DataError, Verdict
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
-from drl_density.plots import plot_chains, plot_occupancy
-from drl_density.reports import ReportPage, ReportTable
 from drl_density.samplers import TemperingSettings, run_tempering
 
-if TYPE_CHECKING:
-    from drl_density.density.fitted import Density
-
-FORMAT = "drl_density diagnosis, version 1"
 LARGEST_R_HAT = 1.05
 SMALLEST_P = 1e-3
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """What long chains say about a density; a thin view of ``tree``.
+class DiagnoseSettings:
+    """Which chains are run, and for how long.
 
     Attributes:
-        tree: DataTree with groups ``posterior`` and ``sample_stats`` (dims ``chain``, ``draw``, ``feature``), ``occupancy``
-            (dim ``mode``), ``tempering`` where it ran; scalars in its attributes.
+        level: noise level of the chains.
+        is_recovery: run on conditionals p(x_level | x_{level+1}) of noised rows, rather than on the level's own density.
+        has_tempering: also run parallel tempering over the noise levels; None does so when single-level chains are slow.
+        num_steps: kept steps of every chain, 1e4 to 1e6; at most 1,000 draws of each chain are stored.
+        num_chains: chains run in parallel, half started at data.
+        kernel: an adjusted kernel; None takes MALA scaled by the score.
+
+    Raises:
+        ValueError: fewer than 8 chains or 100 steps.
     """
 
-    tree: xr.DataTree
+    level: float = 0.0
+    is_recovery: bool = False
+    has_tempering: bool | None = None
+    num_steps: int = 10_000
+    num_chains: int = 64
+    kernel: Kernel | None = None
 
-    @property
-    def verdict(self) -> Verdict:
-        """``Verdict.STABLE``, ``SLOW`` (chains agree with the data but mix slowly) or ``DRIFTING`` (they leave the data)."""
-        return Verdict(self.tree.attrs["verdict"])
-
-    @property
-    def advice(self) -> str:
-        """Why, and what to do."""
-        return str(self.tree.attrs["advice"])
-
-    def __getitem__(self, name: str) -> float:
-        """A scalar of the tree's attributes.
-
-        ``max_r_hat``, ``nested_r_hat``, ``min_ess``, ``ess_per_gradient``, ``autocorrelation_time`` (steps),
-        ``acceptance_rate``; ``drift`` (nats) and ``drift_p_value`` of the log density, ``summary_drift`` and
-        ``summary_drift_p_value`` of means and second moments; ``start_gap``, ``energy_gap`` (nats); ``distance``,
-        ``distance_p_value``, ``rank_p_value`` (recovery conditionals); ``occupancy_p_value``, ``mode_switches``;
-        and with tempering ``tempered_max_r_hat``,
-        ``tempered_min_ess``, ``tempered_distance_p_value``, ``tempered_occupancy_p_value``, ``tempered_restarts``.
-        """
-        return float(self.tree.attrs[name])
-
-    def to_arviz(self) -> Any:
-        """The tree as the installed ArviZ takes it."""
-        return as_arviz(self.tree)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the tree as netCDF.
-
-        Args:
-            path: of the file.
-        """
-        self.tree.to_netcdf(path, engine="h5netcdf")
-        return Path(path)
-
-    @staticmethod
-    def load(path: str | Path) -> Diagnosis:
-        """Read a diagnosis.
-
-        Args:
-            path: of the file.
-
-        Raises:
-            RunFolderError: missing, damaged, or not a diagnosis of this version.
-        """
-        try:
-            with xr.open_datatree(path, engine="h5netcdf") as stored:
-                tree = stored.load()
-        except (OSError, ValueError) as error:
-            raise RunFolderError(f"{path} cannot be read as a diagnosis: {error}") from error
-        if tree.attrs.get("format") != FORMAT:
-            raise RunFolderError(f"{path}: expected a '{FORMAT}', got {tree.attrs.get('format')!r}; diagnose again")
-        return Diagnosis(tree)
-
-    @property
-    def target(self) -> str:
-        """What the chains ran on, in words."""
-        a = self.tree.attrs
-        return f"recovery conditionals of level {a['level']:g}" if a["is_recovery"] else f"level {a['level']:g}"
-
-    def summary(self) -> str:
-        """A few lines for a person."""
-        a = self.tree.attrs
-        lines = [
-            f"{a['num_chains']} chains of {a['num_steps']} steps at {self.target}: {self.verdict}: {self.advice}",
-            f"largest R-hat {a['max_r_hat']:.3f}, nested {a['nested_r_hat']:.3f}, least ESS {a['min_ess']:.0f}, "
-            f"{a['ess_per_gradient']:.2g} a gradient, autocorrelation time {a['autocorrelation_time']:.0f} steps, "
-            f"acceptance {a['acceptance_rate']:.2f}",
-            f"log density drifts by {a['drift']:+.3f} from the first to the last half (p = {a['drift_p_value']:.2g}), "
-            f"means and second moments by up to {a['summary_drift']:.3f} (p = {a['summary_drift_p_value']:.2g})",
-            f"energy distance of chain ends to data {a['distance']:.3g} (permutation p = {a['distance_p_value']:.2g}), "
-            + (f"ranks of the data in their conditionals p = {a['rank_p_value']:.2g}, " if a["is_recovery"] else "")
-            + f"{a['num_modes']} modes, occupied as by the data with p = {a['occupancy_p_value']:.2g}, "
-            f"{a['mode_switches']:.2g} switches a kept draw",
-        ]
-        if "tempered_max_r_hat" in a:
-            lines.append(
-                f"parallel tempering, {a['tempered_rungs']} rungs: largest R-hat {a['tempered_max_r_hat']:.3f}, least ESS "
-                f"{a['tempered_min_ess']:.0f}, {a['tempered_restarts']:.1f} restarts a ladder, distance p = "
-                f"{a['tempered_distance_p_value']:.2g}, modes p = {a['tempered_occupancy_p_value']:.2g}"
-            )
-        return "\n".join(lines)
-
-    def page(self) -> ReportPage:
-        """The report page."""
-        table = ReportTable(
-            f"Chains of {self.target}",
-            ("feature", "mean", "R-hat", "bulk ESS", "tail ESS"),
-            tuple(
-                (name, f"{r['mean']:.4g}", f"{r['r_hat']:.3f}", f"{r['ess_bulk']:.0f}", f"{r['ess_tail']:.0f}")
-                for name, r in list(chain_table(self.tree).items())[:40]
-            )
-            if not self.tree.attrs["is_recovery"]
-            else (),
-            "Half of the chains began at data, half at noise. " + self.summary().split("\n", 1)[1],
-        )
-        figures = {f"log density along the chains of {self.target}": plot_chains(self.tree)}
-        if self.tree.attrs["num_modes"] > 1:
-            figures[f"modes at {self.target}"] = plot_occupancy(self.tree)
-        return ReportPage(
-            title=f"Long chains of {self.tree.attrs['name']}",
-            lead=self.summary().splitlines()[0],
-            verdict=self.verdict,
-            advice=self.advice,
-            subject=f"chains of {self.target}:",
-            tables=(table,),
-            figures=figures,
-            appendix=self.summary(),
-        )
+    def __post_init__(self) -> None:
+        if self.num_chains < 8 or self.num_steps < 100:
+            raise ValueError(f"need at least 8 chains and 100 steps, got {self.num_chains} and {self.num_steps}")
 
 
 def diagnose(
-    density: Density,
-    rows: Tensor,
+    density: FittedModel,
+    rows: Any,
     *,
-    level: float = 0.0,
-    recovery: bool = False,
-    tempering: bool | None = None,
-    num_steps: int = 10_000,
-    num_chains: int = 64,
-    kernel: Kernel | None = None,
-    seed: int = 0,
+    settings: DiagnoseSettings | None = None,
+    generator: torch.Generator | None = None,
+    seed: int | None = None,
 ) -> Diagnosis:
-    """See :meth:`drl_density.density.Density.diagnose`."""
-    model = density.model
-    rows = _checked_rows(density, rows, level, num_steps, num_chains)
-    generator = torch.Generator().manual_seed(seed)
-    u = density.transform(rows).to(model.device, model.dtype)
-    make = recovery_target if recovery else marginal_target
-    target = make(model, u, level, num_chains - num_chains % CHAINS_PER_CONDITIONAL, generator)
-    run = run_long(target, kernel, num_steps, generator)
+    """See :meth:`drl_density.density.Density.diagnose`; ``seed`` is only kept in the record."""
+    settings = settings or DiagnoseSettings()
+    generator = random_generator(seed) if generator is None else generator
+    model, level = density.model, settings.level
+    u = density.to_states(_checked_rows(density, rows, settings))
+    make = recovery_target if settings.is_recovery else marginal_target
+    target = make(model, u, level, settings.num_chains - settings.num_chains % CHAINS_PER_CONDITIONAL, generator)
+    run = run_long(target, settings.kernel, settings.num_steps, generator)
     draws, names = run.result.draws, [column.name for column in density.columns]
-    if level == 0 and not recovery:
-        with torch.no_grad():
-            draws = density.transform.inv(draws.reshape(-1, draws.shape[-1]).double()).reshape(draws.shape)
-    groups = chains_to_groups(draws, run.result.stats, names, starts=target.starts)
-    tree = xr.DataTree.from_dict(groups)
+    if level == 0 and not settings.is_recovery:
+        draws = density.to_data(draws)
+    tree = xr.DataTree.from_dict(chains_to_groups(draws, run.result.stats, names, starts=target.starts))
     figures, occupancy = _figures(target, run, generator)
     verdict, advice = _judge(figures)
-    if tempering or (tempering is None and verdict is Verdict.SLOW and not recovery):
+    is_slow = verdict is Verdict.SLOW and not settings.is_recovery
+    if settings.has_tempering or (settings.has_tempering is None and is_slow):
         more, ladder = _tempered(model, target, level, generator)
         figures |= more
         tree["tempering"] = xr.DataTree(ladder)
@@ -205,38 +99,33 @@ def diagnose(
     tree["occupancy"] = xr.DataTree(occupancy)
     tree.attrs |= figures | {
         "format": FORMAT,
-        "name": str(density.details.get("name", "a density")),
+        "name": density.provenance.name,
         "level": float(level),
-        "is_recovery": int(recovery),
-        "num_steps": num_steps,
+        "is_recovery": int(settings.is_recovery),
+        "num_steps": settings.num_steps,
         "num_chains": len(target.starts),
         "thin": run.thin,
-        "seed": seed,
+        "seed": "fresh" if seed is None else seed,
         "verdict": verdict.value,
         "advice": advice,
     }
     return Diagnosis(tree)
 
 
-def _checked_rows(density: Density, rows: Tensor, level: float, num_steps: int, num_chains: int) -> Tensor:
-    rows = torch.as_tensor(rows, dtype=torch.float64, device="cpu")
-    count = torch.Size(density.event_shape).numel()
-    if rows.ndim < 1 or len(rows) == 0 or rows[0].numel() != count or not bool(rows.isfinite().all()):
-        raise DataError(f"expected complete rows of shape {tuple(density.event_shape)}, got {tuple(rows.shape)}")
-    if num_chains < 8 or num_steps < 100 or len(rows) < num_chains // 2:
-        raise DataError(
-            f"need at least 8 chains, 100 steps and half as many rows as chains, got {num_chains}, {num_steps}, {len(rows)}"
-        )
-    if not 0 <= level < density.model.num_levels:
-        raise DataError(f"expected a level in [0, {density.model.num_levels}), got {level:g}")
-    rows = rows.reshape(-1, count)
-    inside = density.log_prob(rows).isfinite()
+def _checked_rows(density: FittedModel, rows: Any, settings: DiagnoseSettings) -> Tensor:
+    """Complete rows within bounds, enough of them for the chains."""
+    x = density.rows(rows)
+    if len(x) < settings.num_chains // 2:
+        raise DataError(f"need half as many rows as chains, got {len(x)} rows for {settings.num_chains} chains")
+    if not 0 <= settings.level < density.model.num_levels:
+        raise DataError(f"expected a level in [0, {density.model.num_levels}), got {settings.level:g}")
+    inside = density.log_prob(x).isfinite()
     if not bool(inside.all()):
         raise DataError(
-            f"expected rows within the bounds of every column, {int((~inside).sum())} of {len(rows)} lie outside; leave "
+            f"expected rows within the bounds of every column, {int((~inside).sum())} of {len(x)} lie outside; leave "
             "them out, chains cannot begin there"
         )
-    return rows
+    return x
 
 
 def _figures(
@@ -298,6 +187,8 @@ def _drift(lp: Tensor) -> tuple[float, float]:
     by_chain = (lp[middle:].double().mean(0) - lp[:middle].double().mean(0)).numpy()
     if not by_chain.any():
         return 0.0, 1.0
+    from scipy import stats
+
     return float(by_chain.mean()), float(stats.ttest_1samp(by_chain, 0.0).pvalue)
 
 
@@ -307,6 +198,8 @@ def _rank_p_value(at_start: Tensor, lp: Tensor, chains: Tensor) -> float:
     """
     half = lp.shape[1] // 2
     ranks = (lp[:, chains] < at_start[chains - half]).double().mean(0)
+    from scipy import stats
+
     return float(stats.kstest(ranks.numpy(), "uniform").pvalue)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,10 +10,11 @@ import xarray as xr
 from torch import Tensor
 
 from drl_density import __version__
-from drl_density.density.evaluation.likelihood_report import FORMAT, LikelihoodReport
+from drl_density.density.evaluation.likelihood import FORMAT
+from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.density.evaluation.live_line import LiveLine
+from drl_density.density.fitted import FittedModel, random_generator
 from drl_density.diagnostics import chain_table, chains_to_groups
-from drl_density.errors import DataError
 from drl_density.mcmc import MALA, DualAveraging, Recording, run_chain
 from drl_density.model import EnergySequence
 from drl_density.partition_function import (
@@ -29,32 +30,28 @@ from drl_density.partition_function import (
     sequence_path,
     sequence_sandwich,
 )
-from drl_density.transforms import Dequantization
-
-if TYPE_CHECKING:
-    from drl_density.density.fitted import Density
 
 FLOW_COLUMNS = 20  # the probability flow's exact trace takes a gradient per column
 
 
 def evaluate(
-    density: Density,
-    x: Tensor | np.ndarray,
+    density: FittedModel,
+    x: Any,
     *,
-    seed: int = 0,
     settings: SandwichSettings | None = None,
-    start_rows: Tensor | None = None,
+    start_rows: Any = None,
     num_chain_steps: int = 1000,
+    generator: torch.Generator | None = None,
+    seed: int | None = None,
     progress: bool = False,
 ) -> LikelihoodReport:
-    """See :meth:`drl_density.density.Density.evaluate`."""
-    rows = _checked(density, x)
+    """See :meth:`drl_density.density.Density.evaluate`; ``seed`` is only kept in the record."""
     settings = settings or SandwichSettings()
-    generator = torch.Generator().manual_seed(seed)
-    rows, widths = dequantized_rows(density, rows, generator)
-    source = rows if start_rows is None else dequantized_rows(density, _checked(density, start_rows), generator)[0]
+    generator = random_generator(seed) if generator is None else generator
+    rows, widths = density.dequantized_rows(x, generator)
+    source = rows if start_rows is None else density.dequantized_rows(start_rows, generator)[0]
     model = density.model
-    u_start = density.transform(source).to(model.device, model.dtype)
+    u_start = density.to_states(source)
     line = LiveLine(is_shown=progress)
     result = sequence_sandwich(model, data=u_start, settings=settings, generator=generator, watch=line)
     line(Progress("long chains", 0, 1, result.log_z, result.standard_error, line.ess))
@@ -76,7 +73,7 @@ def evaluate(
     }
     attributes = {
         "format": FORMAT,
-        "name": str(density.details.get("name", "a density")),
+        "name": density.provenance.name,
         "log_z": result.log_z,
         "log_z_standard_error": result.standard_error,
         "log_z_lower": result.lower,
@@ -93,7 +90,7 @@ def evaluate(
         "level_noise": float(model.schedule.sigma_at(0)),
         "declared_range": _declared_range(density, widths),
         **_audit(density, rows, values, result.log_z),
-        "seed": seed,
+        "seed": "fresh" if seed is None else seed,
         "settings": f"{settings}",
         "num_densities": len(result.path.levels),
         "num_transitions": result.annealing.path.num_transitions,
@@ -112,7 +109,7 @@ def evaluate(
     return LikelihoodReport(whole)
 
 
-def _audit(density: Density, rows: Tensor, values: Tensor, log_z: float) -> dict[str, Any]:
+def _audit(density: FittedModel, rows: Tensor, values: Tensor, log_z: float) -> dict[str, Any]:
     """Figures of the audit trail, and what is to be said of the fit itself."""
     u = density.transform(rows)
     jacobian = float(density.transform.log_abs_det_jacobian(rows, u).mean())
@@ -128,33 +125,6 @@ def _audit(density: Density, rows: Tensor, values: Tensor, log_z: float) -> dict
     }
 
 
-def _checked(density: Density, x: Tensor | np.ndarray) -> Tensor:
-    rows = torch.as_tensor(x, dtype=torch.float64, device="cpu")
-    count = torch.Size(density.event_shape).numel()
-    if rows.ndim < 1 or len(rows) == 0 or rows[0].numel() != count:
-        raise DataError(f"expected at least one row of shape {tuple(density.event_shape)}, got {tuple(rows.shape)}")
-    rows = rows.reshape(len(rows), count)
-    bad = (~torch.isfinite(rows)).any(1).nonzero().flatten()
-    if len(bad):
-        raise DataError(f"row {int(bad[0])} holds a NaN or infinite value ({len(bad)} such rows); drop or mend them")
-    return rows
-
-
-def dequantized_rows(density: Density, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Rows with noise on every column of which all values stand on its grid, and the widths used.
-
-    Args:
-        density: whose columns tell the grids.
-        rows: ``(n, *event)`` in data units.
-        generator: of the noise.
-    """
-    widths = torch.tensor([column.width for column in density.columns], dtype=torch.float64)
-    grid = torch.where(widths > 0, widths, torch.ones_like(widths))
-    on_grid = ((rows / grid - (rows / grid).round()).abs() < 1e-6).all(0)
-    widths = torch.where(on_grid, widths, torch.zeros_like(widths))
-    return Dequantization(widths)(rows, generator), widths
-
-
 def _scheme(widths: Tensor) -> str:
     used, counts = widths[widths > 0].unique(return_counts=True)
     if not len(used):
@@ -163,7 +133,7 @@ def _scheme(widths: Tensor) -> str:
     return f"log density in data units, rows dequantised once by uniform noise of widths {', '.join(parts)}"
 
 
-def _declared_range(density: Density, widths: Tensor) -> str:
+def _declared_range(density: FittedModel, widths: Tensor) -> str:
     """Least and largest value of whole numbers with one declared range, all of them dequantised; else nothing."""
     ends = {(column.lower + column.width / 2, column.upper - column.width / 2) for column in density.columns}
     is_whole = all(column.kind == "integer" and column.width == 1 for column in density.columns)
@@ -200,11 +170,11 @@ def _sandwich_groups(result: Sandwich) -> dict[str, xr.Dataset]:
 
 
 def _long_chains(
-    density: Density, u_start: Tensor, generator: torch.Generator, num_steps: int
+    density: FittedModel, u_start: Tensor, generator: torch.Generator, num_steps: int
 ) -> dict[str, xr.Dataset]:
     """Adjusted chains at level 0, half begun at data, half at pool draws, in data units."""
     model, count = density.model, 4
-    from_pool = density.transform(density.pool[torch.randint(len(density.pool), (count,), generator=generator)])
+    from_pool = density.to_model(density.pool[torch.randint(len(density.pool), (count,), generator=generator)])
     chosen = u_start[torch.randint(len(u_start), (count,), generator=generator)]
     initial = torch.cat([chosen, from_pool.to(chosen)]).detach()
     scale = u_start.std(0)
@@ -220,15 +190,13 @@ def _long_chains(
         recording=Recording(thin=max(1, num_steps // 250)),
         generator=generator,
     )
-    shape = result.draws.shape
-    with torch.no_grad():
-        draws = density.transform.inv(result.draws.reshape(-1, shape[-1]).double().cpu()).reshape(shape)
+    draws = density.to_data(result.draws)
     names = [column.name for column in density.columns]
     return chains_to_groups(draws, result.stats, names, starts=["data"] * count + ["noise"] * count)
 
 
 def _other_densities(
-    density: Density, rows: Tensor, values: Tensor, log_z: float, generator: torch.Generator, num_particles: int
+    density: FittedModel, rows: Tensor, values: Tensor, log_z: float, generator: torch.Generator, num_particles: int
 ) -> xr.Dataset:
     """Mean log-likelihoods of densities that share the model's scores or constants but not its normaliser.
 
@@ -273,10 +241,10 @@ def _annealing_sampler(model: EnergySequence, u: Tensor, generator: torch.Genera
     return annealing_log_likelihood(path, plan, settings, u, generator=generator)
 
 
-def _diffusion_sampler(density: Density, u: Tensor, generator: torch.Generator) -> Tensor:
+def _diffusion_sampler(density: FittedModel, u: Tensor, generator: torch.Generator) -> Tensor:
     """Evidence lower bound of the Gaussian reverse chain whose means are the model's denoisers."""
     model = density.model
-    draws = density.transform(density.pool[:512].double()).to(model.dtype)
+    draws = density.to_model(density.pool[:512].double()).to(model.dtype)
     path = plan_reverse_path(model, draws, generator=generator)
     with torch.no_grad():
         return model.log_density(u, 0).double().cpu() - reverse_weights(path, u, generator=generator)

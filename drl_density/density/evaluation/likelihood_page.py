@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from drl_density.density.evaluation.likelihood import Likelihood
 from drl_density.errors import Verdict
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.partition_function.two_sided.evidence import agreement, start_gaps
 from drl_density.partition_function.two_sided.verdict import LEAST_ACCEPTANCE, LEAST_OVERLAP
 from drl_density.plots import plot_chains, plot_log_likelihood, plot_overlap, plot_sandwich, plot_weights
 from drl_density.reports import ReportPage, ReportTable
-
-if TYPE_CHECKING:
-    from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 
 WHAT_IT_IS = (
     "The model gives every row a score. A score becomes a likelihood only when one number, log Z, is subtracted: the "
@@ -44,7 +42,7 @@ NOTES = {
 SLOW = "chains here are slow; the walks from noise do not rely on them"
 
 
-def likelihood_page(report: LikelihoodReport) -> ReportPage:
+def likelihood_page(report: Likelihood) -> ReportPage:
     """The page of ``report``."""
     attributes = report.tree.attrs
     return ReportPage(
@@ -63,7 +61,7 @@ def likelihood_page(report: LikelihoodReport) -> ReportPage:
     )
 
 
-def likelihood_words(report: LikelihoodReport) -> tuple[str, ...]:
+def likelihood_words(report: Likelihood) -> tuple[str, ...]:
     """Paragraphs for a reader who is no expert: what log Z is, the verdict, remarks on the fit."""
     remarks = str(report.tree.attrs["remarks"])
     return (
@@ -74,7 +72,7 @@ def likelihood_words(report: LikelihoodReport) -> tuple[str, ...]:
     )
 
 
-def _slow_chains(report: LikelihoodReport) -> tuple[str, ...]:
+def _slow_chains(report: Likelihood) -> tuple[str, ...]:
     """What a gap between draws begun at data and at noise means, and the run that would settle it."""
     attributes, estimates = report.tree.attrs, report.estimates
     gaps = start_gaps(estimates, estimates[Estimator.BENNETT])
@@ -92,7 +90,7 @@ def _slow_chains(report: LikelihoodReport) -> tuple[str, ...]:
     )
 
 
-def likelihood_tables(report: LikelihoodReport) -> tuple[ReportTable, ...]:
+def likelihood_tables(report: Likelihood) -> tuple[ReportTable, ...]:
     """Checks, likelihoods, estimators, audit trail, chains, settings."""
     return (
         _checks(report),
@@ -104,7 +102,7 @@ def likelihood_tables(report: LikelihoodReport) -> tuple[ReportTable, ...]:
     )
 
 
-def likelihood_figures(report: LikelihoodReport) -> dict[str, Any]:
+def likelihood_figures(report: Likelihood) -> dict[str, Any]:
     """Figures by heading, the sandwich first."""
     return {
         "log Z": plot_sandwich(report.tree),
@@ -115,7 +113,7 @@ def likelihood_figures(report: LikelihoodReport) -> dict[str, Any]:
     }
 
 
-def _checks(report: LikelihoodReport) -> ReportTable:
+def _checks(report: Likelihood) -> ReportTable:
     """What a reader who doubts the number would ask, with what was found; the tolerances are the verdict's."""
     estimates, attributes = report.estimates, report.tree.attrs
     rows = []
@@ -188,7 +186,7 @@ def _checks(report: LikelihoodReport) -> ReportTable:
     )
 
 
-def _likelihoods(report: LikelihoodReport) -> ReportTable:
+def _likelihoods(report: Likelihood) -> ReportTable:
     group = report.tree["other_densities"]
     others = zip(group["density"].values, group["mean_log_likelihood"].values, strict=True)
     ends = (report.mean_log_likelihood, report.mean_log_likelihood_lower, report.mean_log_likelihood_upper)
@@ -205,7 +203,7 @@ def _likelihoods(report: LikelihoodReport) -> ReportTable:
     )
 
 
-def _estimators(report: LikelihoodReport) -> ReportTable:
+def _estimators(report: Likelihood) -> ReportTable:
     attributes = report.tree.attrs
     gap = float(attributes["learned_constant"]) - report.log_z
     return ReportTable(
@@ -219,13 +217,13 @@ def _estimators(report: LikelihoodReport) -> ReportTable:
     )
 
 
-def _audit(report: LikelihoodReport) -> ReportTable:
+def _audit(report: Likelihood) -> ReportTable:
     steps = tuple((str(index + 1), text) for index, text in enumerate(report.audit_trail))
     note = "Only reports whose first lines are the same compare."
     return ReportTable("From rows to nats and bits", ("step", "what"), steps, note, is_text=True)
 
 
-def _chains(report: LikelihoodReport) -> ReportTable:
+def _chains(report: Likelihood) -> ReportTable:
     table = sorted(report.chain_diagnostics().items(), key=lambda item: -item[1]["r_hat"])
     names = report.tree["posterior"]["feature"].values.tolist()
     return ReportTable(
@@ -246,10 +244,10 @@ def _feature(name: str, names: list[str]) -> str:
     return names[int(inside)] if inside.isdigit() else name
 
 
-def _settings(report: LikelihoodReport) -> ReportTable:
+def _settings(report: Likelihood) -> ReportTable:
     a = report.tree.attrs
     rows = (
-        ("seed", f"{a['seed']:.0f}"),
+        ("seed", f"{a['seed']}"),
         ("particles x replicates", f"{a['num_particles']:.0f} x {a['num_replicates']:.0f}"),
         ("densities between noise and model", f"{a['num_densities']:.0f}"),
         ("kernel steps on each", f"{a['num_transitions']:.0f}"),

@@ -1,199 +1,40 @@
-"""What is known about a density's likelihood on some rows: a thin view of one labelled tree, and its page."""
+"""A likelihood report: its numbers, its page, and its file."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Self
 
-import torch
 import xarray as xr
-from torch import Tensor
 
-from drl_density.density.evaluation.bits_per_dimension import BitsPerDimension, bits_per_dimension
-from drl_density.diagnostics import as_arviz, chain_table
-from drl_density.errors import DataError, RunFolderError, Verdict
-from drl_density.partition_function.two_sided.estimates import Estimator
+from drl_density.density.evaluation.likelihood import FORMAT, Likelihood
+from drl_density.density.evaluation.likelihood_page import likelihood_page
+from drl_density.errors import RunFolderError
 from drl_density.reports import ReportPage
 from drl_density.run_folder import write_whole
 from drl_density.weights import Estimate
 
-FORMAT = "drl_density likelihood report, version 3"
-
 
 @dataclass(frozen=True)
-class LikelihoodReport:
-    """Everything known about a density's likelihood on some rows; a thin view of ``tree``.
+class LikelihoodReport(Likelihood):
+    """Everything known about a density's likelihood on some rows, with a page for a reader.
 
     Attributes:
-        tree: xarray DataTree with the groups ``log_likelihood`` and ``observed_data`` (dim ``obs_id``), ``posterior``
-            and ``sample_stats`` (long chains of the model; ArviZ looks for a model's draws under this name), ``ais``
-            (dims ``replicate``, ``particle``, ``density``), ``paths`` and ``estimates``; scalars stand in its attributes.
+        tree: xarray DataTree with the groups ``log_likelihood`` and ``observed_data`` (dim ``obs_id``), ``posterior`` and
+            ``sample_stats`` (long chains of the model, under the name that ArviZ expects), ``ais`` (dims ``replicate``,
+            ``particle``, ``density``), ``paths``, ``estimates`` and ``other_densities``; scalars are its attributes.
     """
 
-    tree: xr.DataTree
-
-    def _scalar(self, name: str) -> float:
-        return float(self.tree.attrs[name])
-
-    @property
-    def log_z(self) -> float:
-        """Point estimate of log Z, nats."""
-        return self._scalar("log_z")
-
-    @property
-    def log_z_lower(self) -> float:
-        """Lower end of the 95 % interval of log Z."""
-        return self._scalar("log_z_lower")
-
-    @property
-    def log_z_upper(self) -> float:
-        """Upper end of the 95 % interval of log Z."""
-        return self._scalar("log_z_upper")
-
-    @property
-    def log_likelihood(self) -> Tensor:
-        """Log density of each row in data units at the point estimate, nats, float64, shape ``(n,)``."""
-        return torch.as_tensor(self.tree["log_likelihood"]["x"].values[0, 0].copy())
-
-    @property
-    def rows(self) -> Tensor:
-        """The rows as they were scored, dequantised where ``widths`` is positive, ``(n, d)``, data units, float64."""
-        return torch.as_tensor(self.tree["observed_data"]["x"].values.copy())
-
-    @property
-    def widths(self) -> Tensor:
-        """Width of the uniform noise that dequantised each column, 0 for none, ``(d,)``."""
-        return torch.as_tensor(self.tree["observed_data"]["width"].values.copy())
-
-    @property
-    def log_likelihood_lower(self) -> Tensor:
-        """Log density of each row at the upper end of log Z; minus infinity when the verdict is "unknown"."""
-        return self.log_likelihood + (self.log_z - self.log_z_upper)
-
-    @property
-    def log_likelihood_upper(self) -> Tensor:
-        """Log density of each row at the lower end of log Z; infinity when the verdict is "unknown"."""
-        return self.log_likelihood + (self.log_z - self.log_z_lower)
-
-    @property
-    def mean_log_likelihood(self) -> float:
-        """Mean over rows, nats."""
-        return float(self.log_likelihood.mean())
-
-    @property
-    def mean_log_likelihood_lower(self) -> float:
-        """Mean at the upper end of log Z: the conservative number."""
-        return self.mean_log_likelihood + self.log_z - self.log_z_upper
-
-    @property
-    def mean_log_likelihood_upper(self) -> float:
-        """Mean at the lower end of log Z."""
-        return self.mean_log_likelihood + self.log_z - self.log_z_lower
-
-    @property
-    def sampling_error(self) -> float:
-        """Standard error of the mean over rows; log Z's error is apart, in the interval."""
-        values = self.log_likelihood
-        return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
-
-    @property
-    def bits_per_dim(self) -> float:
-        """Minus the mean log density per column in bits; comparable only between reports of one ``scheme``."""
-        return -self.mean_log_likelihood / (self._scalar("num_features") * math.log(2))
-
-    def bits(self) -> BitsPerDimension:
-        """Bits per dimension with the terms that make it up, for whole numbers of one declared range such as 8-bit pixels.
-
-        Raises:
-            DataError: for rows of another kind, whose bits per dimension depend on their unit.
-        """
-        declared = str(self.tree.attrs.get("declared_range", ""))
-        if not declared:
-            raise DataError(
-                "bits per dimension are for whole numbers of one declared range, all dequantised, such as 8-bit images; "
-                f"this report is of: {self.scheme}"
-            )
-        low, high = (int(end) for end in declared.split(".."))
-        log_z = (self.log_z, self.log_z_lower, self.log_z_upper)
-        jacobian = torch.full_like(self.log_likelihood, self._scalar("mean_log_jacobian"))
-        return bits_per_dimension(
-            self.log_likelihood + self.log_z - jacobian,
-            jacobian,
-            log_z=log_z,
-            num_features=int(self._scalar("num_features")),
-            value_range=(low, high),
-            level_noise=self._scalar("level_noise"),
-        )
-
-    @property
-    def scheme(self) -> str:
-        """Units and dequantisation of the rows: reports of different schemes do not compare."""
-        return str(self.tree.attrs["scheme"])
-
-    @property
-    def audit_trail(self) -> tuple[str, ...]:
-        """How rows in data units became ``log_likelihood`` and :attr:`bits_per_dim`, step by step with its figures."""
-        attributes = self.tree.attrs
-        whole = (
-            () if not attributes["declared_range"] else (f"as a code for whole numbers: {self.bits().value:.4f} bits",)
-        )
-        return (
-            f"rows: {self.scheme}",
-            f"transform: {attributes['transform']}; it adds mean log |det Jacobian| {attributes['mean_log_jacobian']:.4f}",
-            f"model: mean F(u, level 0) {attributes['mean_model_log_density']:.4f}, noise of level 0 "
-            f"{attributes['level_noise']:.3g} in transformed units",
-            f"less log Z {self.log_z:.4f}: mean log-likelihood {self.mean_log_likelihood:.4f} nats per row",
-            f"divided by -{attributes['num_features']:.0f} log 2: {self.bits_per_dim:.4f} bits per column",
-            *whole,
-        )
-
-    @property
-    def verdict(self) -> Verdict:
-        """How far log Z, and with it every likelihood of the report, can be trusted."""
-        return Verdict(self.tree.attrs["verdict"])
-
-    @property
-    def advice(self) -> str:
-        """Why, and what to do."""
-        return str(self.tree.attrs["advice"])
-
-    @property
-    def estimates(self) -> dict[Estimator, Estimate]:
-        """Estimate of log Z, with its standard error, by every estimator."""
-        group = self.tree["estimates"]
-        parts = (group["estimator"].values, group["value"].values, group["standard_error"].values)
-        return {
-            Estimator(name): Estimate(float(log_z), float(error)) for name, log_z, error in zip(*parts, strict=True)
-        }
-
-    def to_arviz(self) -> Any:
-        """The tree as the installed ArviZ takes it."""
-        return as_arviz(self.tree)
-
-    def chain_diagnostics(self) -> dict[str, dict[str, float]]:
-        """R-hat and ESS of the long chains, by feature."""
-        return chain_table(self.tree)
-
-    def save(self, path: str | Path) -> Path:
-        """Write the tree as netCDF, whole or not at all.
-
-        Args:
-            path: of the file.
-        """
-        write_whole(path, lambda part: self.tree.to_netcdf(part, engine="h5netcdf"))
-        return Path(path)
-
-    @staticmethod
-    def load(path: str | Path) -> LikelihoodReport:
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
         """Read a report.
 
         Args:
-            path: of the file.
+            path: file that :meth:`save` wrote.
 
         Raises:
-            RunFolderError: missing, damaged, or not a report of this version.
+            RunFolderError: a missing or damaged file, or no report of this version.
         """
         if not Path(path).is_file():
             raise RunFolderError(f"there is no report {path}; make one with drl-density evaluate")
@@ -204,39 +45,18 @@ class LikelihoodReport:
             raise RunFolderError(f"{path} cannot be read as a report: {error}") from error
         if tree.attrs.get("format") != FORMAT:
             raise RunFolderError(f"{path}: expected a '{FORMAT}', got {tree.attrs.get('format')!r}; evaluate again")
-        return LikelihoodReport(tree)
+        return cls(tree)
 
-    def summary(self) -> str:
-        """A few lines for a person; a fit below its floor, or left at its base, is said here too."""
-        remarks = str(self.tree.attrs["remarks"])
-        return "\n".join(
-            [
-                f"mean log-likelihood {self.mean_log_likelihood:.4f} nats/row in [{self.mean_log_likelihood_lower:.4f}, "
-                f"{self.mean_log_likelihood_upper:.4f}] by log Z, +- {self.sampling_error:.4f} by {self.num_rows} rows",
-                f"log Z = {self.log_z:.4f} in [{self.log_z_lower:.4f}, {self.log_z_upper:.4f}]; learned constant "
-                f"{self._scalar('learned_constant'):.4f}",
-                f"verdict: {self.verdict}: {self.advice}",
-                *((f"about the fit: {remarks}",) if remarks else ()),
-            ]
-        )
-
-    @property
-    def num_rows(self) -> int:
-        """Rows evaluated."""
-        return int(self.tree["log_likelihood"].sizes["obs_id"])
+    def page(self) -> ReportPage:
+        """The page: verdict in words, the sandwich, checks, tables, figures."""
+        return likelihood_page(self)
 
     def to_html(self, path: str | Path) -> Path:
-        """Write one self-contained page, whole or not at all.
+        """Write one self-contained page atomically.
 
         Args:
-            path: of the page.
+            path: file to write.
         """
         page = self.page().to_html()
         write_whole(path, lambda part: part.write_text(page, encoding="utf-8"))
         return Path(path)
-
-    def page(self) -> ReportPage:
-        """The page: verdict in words, the sandwich, checks, tables, figures."""
-        from drl_density.density.evaluation.likelihood_page import likelihood_page
-
-        return likelihood_page(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from drl_density.density.evaluation.diagnose import Diagnosis
+from drl_density.density.evaluation.diagnosis import Diagnosis
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.errors import RunFolderError
 from drl_density.reports import ReportPage

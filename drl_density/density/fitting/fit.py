@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from drl_density.bases import Base
 from drl_density.datasets import Dataset, Split, load_dataset
-from drl_density.density.fitted import Density, ToData
+from drl_density.density.density import Density
+from drl_density.density.fitted import Provenance
 from drl_density.density.fitting.baselines import (
     validation_baselines,
 )
@@ -25,7 +26,7 @@ from drl_density.density.fitting.build import (
     members_of,
     training_batches,
 )
-from drl_density.density.fitting.forecast import final_annealing, finishing_seconds, num_pilot, within_time
+from drl_density.density.fitting.forecast import finishing_seconds, within_time
 from drl_density.density.fitting.memory import check_memory
 from drl_density.density.fitting.run import TrainingFolder
 from drl_density.density.fitting.selection import (
@@ -34,12 +35,11 @@ from drl_density.density.fitting.selection import (
     validation_score,
 )
 from drl_density.density.fitting.table import Table, prepare_table
+from drl_density.density.normalizing import normalize
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.devices import find_device
 from drl_density.errors import DataError, RunFolderError
 from drl_density.parallel import Workers
-from drl_density.partition_function import annealed_importance_sampling, sequence_path
-from drl_density.samplers import plan_progressive, sample_progressive
 from drl_density.training import Evaluation, TrainingHooks, TrainingState, history_dataset, train
 
 
@@ -129,11 +129,11 @@ def fit(
     for index, (name, base) in enumerate(members_of(table, settings).items()):
         job = _Member(table, settings, base, seed + 7919 * index, name, place)
         runs[name] = job.train(folder, deadline, progress and workers.is_first)
-    times = {"forecast_seconds": forecast, "training_seconds": time.monotonic() - prepared}
+    times = RunTimes(forecast, time.monotonic() - prepared)
     if not workers.is_first:
         workers.wait()
         return Density.load(out, device=place)
-    density = _finish(table, settings, runs, {"seed": seed, **times}, folder)
+    density = _finish(table, settings, runs, times, folder, seed=seed)
     workers.wait()
     return density
 
@@ -144,6 +144,14 @@ def _sharded(settings: FitSettings, workers: Workers) -> FitSettings:
     if workers.count == 1 or training.num_shards > 1:
         return settings
     return dataclasses.replace(settings, training=dataclasses.replace(training, num_shards=workers.count))
+
+
+@dataclass(frozen=True)
+class RunTimes:
+    """Seconds of training: as forecast under a time limit, else None, and as needed."""
+
+    forecast: float | None
+    training: float
 
 
 @dataclass(frozen=True)
@@ -200,53 +208,46 @@ def _finish(
     table: Table,
     settings: FitSettings,
     runs: dict[str, TrainingState],
-    run_details: dict[str, Any],
+    times: RunTimes,
     folder: TrainingFolder | None,
+    *,
+    seed: int,
 ) -> Density:
-    seed = run_details["seed"]
-    num_features = table.dataset.train.shape[1]
     held_out = validation_rows(table, settings, seed=seed)
     name, model = select_model(table, settings, runs, held_out, seed)
     best_run = runs.get(name) or max(runs.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(seed + 1)
-    annealing, per_level = final_annealing(settings)
-    estimate = annealed_importance_sampling(
-        sequence_path(model, steps_per_level=per_level), settings=annealing, generator=generator
-    )
-    pilot = num_pilot(settings, settings.num_pool_draws)
-    plan = plan_progressive(model, generator=generator, num_pilot=pilot)
-    draws = sample_progressive(model, settings.num_pool_draws, plan=plan, generator=generator).draws
-    pool = ToData(table.transform, torch.Size([num_features]))(draws)
-    baselines = validation_baselines(table, model, estimate.log_z, settings, seed=seed)
+    found = normalize(model, table.transform, settings, generator=generator)
+    num_classes = settings.images.num_classes
     density = Density(
         model=model,
         transform=table.transform,
-        estimate=estimate,
+        estimate=found.estimate,
         event_shape=tuple(table.dataset.event_shape),
         columns=table.dataset.columns,
         settings=settings,
-        plan=plan,
-        pool=pool,
-        baselines=baselines,
+        plan=found.plan,
+        pool=found.pool,
+        baselines=validation_baselines(table, model, found.estimate.log_z, settings, seed=seed),
         history=history_dataset(best_run.history),
-        details={
-            "name": table.dataset.name,
-            "source": table.dataset.source,
-            "loading": table.dataset.loading,
-            **run_details,
-            "steps_done": sum(state.step for state in runs.values()),
-            "sigma_min": settings.sigma_min,
-            "selected_member": name,
-            "selected_sigma": float(model.schedule.sigma_at(0)),
-            "base_scores": table.bases.scores,
-            "best_step": {member: state.best_step for member, state in runs.items()},
-            "best_score": {member: state.best_score for member, state in runs.items()},
-            "num_rollbacks": {member: state.num_rollbacks for member, state in runs.items()},
-            "likelihood_label": table.dataset.likelihood_label,
-            "labels": list(label_values(table.dataset, settings.images.num_classes))
-            if settings.images.num_classes
-            else [],
-        },
+        provenance=Provenance(
+            name=table.dataset.name,
+            source=table.dataset.source,
+            loading=table.dataset.loading,
+            seed=seed,
+            forecast_seconds=times.forecast,
+            training_seconds=times.training,
+            steps_done=sum(state.step for state in runs.values()),
+            sigma_min=settings.sigma_min,
+            selected_member=name,
+            selected_sigma=float(model.schedule.sigma_at(0)),
+            base_scores=table.bases.scores,
+            best_step={member: state.best_step for member, state in runs.items()},
+            best_score={member: state.best_score for member, state in runs.items()},
+            num_rollbacks={member: state.num_rollbacks for member, state in runs.items()},
+            likelihood_label=table.dataset.likelihood_label,
+            labels=label_values(table.dataset, num_classes) if num_classes else (),
+        ),
     )
     if folder is not None:
         folder.finish(density)

@@ -8,7 +8,7 @@ import warnings
 
 import torch
 
-from drl_density.density.fitted import freeze
+from drl_density.density.data_units import freeze
 from drl_density.density.fitting.build import (
     build_doctor,
     build_model,
@@ -19,22 +19,10 @@ from drl_density.density.fitting.build import (
 )
 from drl_density.density.fitting.selection import validation_rows, validation_score
 from drl_density.density.fitting.table import Table
+from drl_density.density.normalizing import final_annealing, num_pilot
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.errors import DRLDensityWarning
-from drl_density.partition_function import AISSettings
 from drl_density.training import Evaluation, TrainingHooks, train
-
-
-def final_annealing(settings: FitSettings) -> tuple[AISSettings, int]:
-    """Sizes of the annealing that normalises a fitted density, and its densities per level."""
-    pilot = num_pilot(settings, settings.num_particles)
-    annealing = AISSettings(num_particles=settings.num_particles, num_pilot_particles=pilot)
-    return annealing, max(1, min(8, 400 // settings.num_levels))
-
-
-def num_pilot(settings: FitSettings, num_kept: int) -> int:
-    """Chains to tune on and throw away: 256, and for networks over images no more than twice ``num_kept``, at least 32."""
-    return min(256, max(32, 2 * num_kept)) if settings.is_over_images else 256
 
 
 def within_time(

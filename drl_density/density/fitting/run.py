@@ -5,20 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from drl_density.datasets import Dataset
+from drl_density.density.fitted import FittedModel
 from drl_density.density.settings.fit_settings import FitSettings
+from drl_density.density.storage import run_stage, write_density
 from drl_density.errors import RunFolderError
 from drl_density.run_folder import RunFolder
 from drl_density.training import SaveState, TrainingState, history_dataset
-
-if TYPE_CHECKING:
-    from drl_density.density.fitted import Density
-from drl_density.density.storage import run_stage, write_density
 
 
 class TrainingFolder:
@@ -113,7 +111,7 @@ class TrainingFolder:
             own = {key[len(prefix) :]: tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
             state.load_tensors(own, self.values[prefix])
 
-    def finish(self, density: Density) -> None:
+    def finish(self, density: FittedModel) -> None:
         """Write the finished density, with what a run started once more is compared with."""
         write_density(self.folder, density, rows=self.folder.read_json(self.folder.settings).get("rows"))
 

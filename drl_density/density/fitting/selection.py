@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
+from drl_density.density.data_units import freeze
 from drl_density.density.ensemble import join
-from drl_density.density.fitted import freeze
 from drl_density.density.fitting.build import (
     build_model,
 )

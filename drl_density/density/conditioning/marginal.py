@@ -1,0 +1,87 @@
+"""The density of some columns alone, the others integrated out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drl_density.density.conditioning.rows import observed_log_density, sample_rows
+from drl_density.density.fitted import FittedModel, random_generator
+from drl_density.errors import DataError
+from drl_density.inverse_problems import ConditionalSettings
+
+
+@dataclass(frozen=True)
+class MarginalDensity:
+    """The density of some columns, as the ratio of two normalisers that are estimated for every row.
+
+    Attributes:
+        density: the density of all columns.
+        columns: indices of the kept columns, in order.
+        settings: sizes of each row's integral.
+        seed: seed of the integrals; with None, every call draws fresh random numbers.
+    """
+
+    density: FittedModel
+    columns: tuple[int, ...]
+    settings: ConditionalSettings
+    seed: int | None = None
+
+    def log_prob(self, x: Any) -> Tensor:
+        """Log density of rows ``(*, len(columns))`` in data units, nats, ``(*,)``; it errs low by Jensen's inequality.
+
+        Args:
+            x: values of the kept columns.
+        """
+        return self.log_prob_and_error(x)[0]
+
+    def log_prob_and_error(self, x: Any) -> tuple[Tensor, Tensor]:
+        """Log density and its standard error, which includes that of log Z, each of the batch shape of ``x``.
+
+        Args:
+            x: values of the kept columns ``(*, len(columns))`` in data units.
+
+        Raises:
+            DataError: rows of another width, NaN, or values outside the fitted bounds.
+        """
+        values = torch.as_tensor(x, dtype=torch.float64, device="cpu")
+        if values.ndim < 1 or values.shape[-1] != len(self.columns):
+            raise DataError(f"expected rows of {len(self.columns)} columns, got shape {tuple(values.shape)}")
+        batch, values = values.shape[:-1], values.reshape(-1, len(self.columns))
+        if not len(values):
+            return torch.zeros(batch, dtype=torch.float64), torch.zeros(batch, dtype=torch.float64)
+        if bool(values.isnan().any()):
+            raise DataError(
+                f"row {int(values.isnan().any(1).nonzero()[0])} holds NaN; leave that column out of the marginal"
+            )
+        rows = torch.full((len(values), self.density.num_features), math.nan, dtype=torch.float64)
+        rows[:, torch.tensor(self.columns)] = values
+        generator = random_generator(self.seed)
+        result = sample_rows(
+            self.density, rows, rows.isnan(), num_samples=2, settings=self.settings, generator=generator
+        )
+        value, error = observed_log_density(self.density, rows, result)
+        log_z_error = torch.tensor(self.density.estimate.standard_error, dtype=torch.float64)
+        return value.reshape(batch), torch.hypot(error, log_z_error).reshape(batch)
+
+
+def marginal(
+    density: FittedModel,
+    columns: Sequence[int | str],
+    *,
+    settings: ConditionalSettings | None = None,
+    seed: int | None = None,
+) -> MarginalDensity:
+    """See :meth:`drl_density.density.Density.marginal`."""
+    chosen = tuple(density.column_index(key) for key in columns)
+    if not chosen or len(set(chosen)) < len(chosen) or len(chosen) >= len(density.columns):
+        raise DataError(
+            f"expected some but not all of the {len(density.columns)} columns, each once, got {list(columns)}"
+        )
+    settings = settings or ConditionalSettings(num_replicates=8, num_final_steps=8)
+    return MarginalDensity(density, chosen, settings, seed)

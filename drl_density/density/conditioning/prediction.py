@@ -1,0 +1,46 @@
+"""The record of a prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from drl_density.datasets import Column
+from drl_density.weights import normal_quantile
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The density of one column given the others, row by row.
+
+    Attributes:
+        column: the predicted column.
+        mean: conditional mean ``(row,)``; NaN for text labels.
+        quantiles: conditional quantiles ``(row, quantile)``, in the column's unit and on its grid; NaN for labels.
+        levels: probability levels of the quantiles.
+        values: codes of the labels ``(label,)`` where the column holds labels, else None.
+        probabilities: probability of each label ``(row, label)``, or None.
+        log_density: log density of the row's own value, nats; for a label its log probability, NaN where it is missing.
+        standard_error: error of ``log_density`` from points in cells of given labels, or from draws of missing cells.
+        quadrature_error: change of the log normaliser when the grid is halved.
+    """
+
+    column: Column
+    mean: Tensor
+    quantiles: Tensor
+    levels: tuple[float, ...]
+    values: Tensor | None
+    probabilities: Tensor | None
+    log_density: Tensor
+    standard_error: Tensor
+    quadrature_error: Tensor
+
+    def interval(self, probability: float = 0.95) -> tuple[Tensor, Tensor]:
+        """Ends of the interval of ``log_density``, nats: normal by its standard error, widened by the quadrature error.
+
+        Args:
+            probability: chance in (0, 1) that the interval covers the truth.
+        """
+        half_width = normal_quantile(probability) * self.standard_error + self.quadrature_error
+        return self.log_density - half_width, self.log_density + half_width

@@ -1,0 +1,330 @@
+"""The object a user holds: everything that can be asked of a fit, as methods."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from drl_density.density.conditioning.condition import condition
+from drl_density.density.conditioning.impute import Imputation, impute
+from drl_density.density.conditioning.marginal import MarginalDensity, marginal
+from drl_density.density.conditioning.predict import QUANTILES, predict
+from drl_density.density.conditioning.prediction import Prediction
+from drl_density.density.derived.distill import DistillSettings, Generator, distill, read_generator
+from drl_density.density.derived.draw import DrawSettings, draw
+from drl_density.density.derived.guide import guided
+from drl_density.density.derived.posterior import Posterior, posterior
+from drl_density.density.derived.reconstruct import Reconstruction, ReconstructSettings, reconstruct
+from drl_density.density.evaluation.diagnose import DiagnoseSettings, diagnose
+from drl_density.density.evaluation.diagnosis import Diagnosis
+from drl_density.density.evaluation.evaluate import evaluate
+from drl_density.density.evaluation.likelihood_report import LikelihoodReport
+from drl_density.density.evaluation.outliers import OutlierScores, outlier_scores
+from drl_density.density.fitted import FittedModel, random_generator
+from drl_density.density.storage import read_density, save_density
+from drl_density.distributions import EnergyDistribution, SampleResult
+from drl_density.inverse_problems import ConditionalSettings
+from drl_density.operators import LinearOperator
+from drl_density.partition_function import AISSettings, SandwichSettings
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Density(FittedModel):
+    """A fitted density, with every question about it as a method.
+
+    Attributes:
+        model: the :class:`~drl_density.EnergySequence` in model space; its level 0 is the reported density.
+        transform: torch ``Transform`` from flat data rows ``(n, d)`` to model space.
+        estimate: log Z of level 0 in model space, with its error and verdict.
+        event_shape: shape of one data point.
+        columns: name, kind, rounding width and bounds of each column.
+        settings: resolved settings of the fit.
+        plan: step sizes of the progressive sampler.
+        pool: stored draws in data units ``(n, d)``, float64.
+        baselines: validation figures of the model and of two simple references.
+        history: training history over ``step`` and ``level``.
+        provenance: data, seed and choices that led to this fit.
+
+    Rows may be tensors, arrays, nested lists or data frames, flat or of the event shape. Every result is on the CPU.
+    """
+
+    # --- how good it is
+
+    def evaluate(
+        self,
+        x: Any,
+        *,
+        settings: SandwichSettings | None = None,
+        start_rows: Any = None,
+        seed: int | None = None,
+        progress: bool = False,
+    ) -> LikelihoodReport:
+        """Likelihood of rows with the two-sided interval of log Z and a verdict.
+
+        Unlike :meth:`log_prob`, which uses the quick one-sided estimate made at the end of the fit, this runs a new
+        two-sided estimate. Its figures are the ones to quote.
+
+        Args:
+            x: complete rows ``(n, *event)`` in data units; columns whose values all lie on the rounding grid are
+                dequantised once.
+            start_rows: rows at which the second set of chains starts; ``x`` when None.
+
+        Raises:
+            DataError: no rows, rows of another shape, or NaN or infinite values.
+        """
+        return evaluate(
+            self,
+            x,
+            settings=settings,
+            start_rows=start_rows,
+            generator=random_generator(seed),
+            seed=seed,
+            progress=progress,
+        )
+
+    def diagnose(self, rows: Any, *, settings: DiagnoseSettings | None = None, seed: int | None = None) -> Diagnosis:
+        """Long adjusted chains, half started at data and half at noise, with the verdict "stable", "slow" or "drifting".
+
+        Args:
+            rows: complete rows ``(n, *event)`` in data units, where chains start and which they are compared with.
+
+        Raises:
+            DataError: too few rows, rows out of bounds, a level that the model lacks, or an unadjusted kernel.
+        """
+        return diagnose(self, rows, settings=settings, generator=random_generator(seed), seed=seed)
+
+    def outlier_scores(self, rows: Any, *, reference: Any = None, seed: int | None = None) -> OutlierScores:
+        """How unusual rows are: log density, p-values against reference rows, and a profile over noise levels.
+
+        Args:
+            rows: complete rows ``(n, *event)`` in data units.
+            reference: held-out rows to rank against; the stored draws when None.
+
+        Raises:
+            DataError: incomplete rows, rows of another shape, or fewer than 20 reference rows.
+        """
+        return outlier_scores(self, rows, reference=reference, seed=seed)
+
+    # --- some columns given others
+
+    def condition(
+        self,
+        given: Mapping[int | str, float | str] | Any,
+        *,
+        observed: Tensor | None = None,
+        normalize: bool = False,
+        settings: ConditionalSettings | None = None,
+        seed: int | None = None,
+    ) -> EnergyDistribution:
+        """The distribution of the other columns given some, over vectors in the columns' order, in data units.
+
+        Its ``sample`` runs sequential Monte Carlo down the noise levels, which finds separated modes with their weights.
+        It ends with adjusted chains, whose R-hat is in ``last_result.stats``.
+
+        Args:
+            given: ``{index or name: value or label}``, or a point with NaN for missing values, such as a masked image. A
+                label (yes/no or text column) stands for its whole cell, a number for itself.
+            observed: boolean mask of a complete point, true for the values to condition on.
+            normalize: whether to estimate the normaliser, so that ``log_prob`` is the conditional density. Its error and
+                verdict are then in the distribution's ``estimate``.
+
+        Raises:
+            DataError: unknown columns, values out of bounds, everything or nothing given, or a transform that mixes
+                columns.
+        """
+        return condition(
+            self, given, observed=observed, normalize=normalize, settings=settings, generator=random_generator(seed)
+        )
+
+    def marginal(
+        self, columns: Sequence[int | str], *, settings: ConditionalSettings | None = None, seed: int | None = None
+    ) -> MarginalDensity:
+        """The density of some columns alone; the others are integrated out for every row.
+
+        Raises:
+            DataError: unknown or repeated columns, none, or all of them.
+        """
+        return marginal(self, columns, settings=settings, seed=seed)
+
+    def impute(
+        self,
+        rows: Any,
+        *,
+        num_samples: int = 20,
+        settings: ConditionalSettings | None = None,
+        seed: int | None = None,
+    ) -> Imputation:
+        """Fill missing values by draws given each row's own observed values.
+
+        Args:
+            rows: rows ``(n, *event)`` in data units, NaN for missing values.
+            num_samples: number of completions of each row.
+
+        Raises:
+            DataError: fewer than 1 completion, rows of another shape, infinite values, or observed values out of bounds.
+        """
+        return impute(self, rows, num_samples=num_samples, settings=settings, generator=random_generator(seed))
+
+    def predict(
+        self,
+        rows: Any,
+        column: int | str,
+        *,
+        quantiles: Sequence[float] = QUANTILES,
+        settings: ConditionalSettings | None = None,
+        seed: int | None = None,
+    ) -> Prediction:
+        """One column given the others, row by row: mean, quantiles, label probabilities, log density of the value there.
+
+        Args:
+            rows: rows ``(n, *event)`` in data units, NaN for missing values; the predicted column may be missing too.
+            column: name or index of the column to predict.
+            quantiles: levels in (0, 1) of the quantiles to compute.
+
+        Raises:
+            DataError: an unknown column, rows of another shape, nothing given, values out of bounds, or unknown labels.
+            NumericalError: given values so far outside the data that the density of the column does not fall off.
+        """
+        return predict(self, rows, column, quantiles=quantiles, settings=settings, generator=random_generator(seed))
+
+    # --- draws, and new densities
+
+    def draw(self, num_samples: int, *, settings: DrawSettings | None = None, seed: int | None = None) -> SampleResult:
+        """Draws ``(num_samples, *event)`` in data units by any sampler of the package, with statistics of the chains.
+
+        Raises:
+            DataError: fewer than 1 draw.
+        """
+        return draw(self, num_samples, settings=settings, generator=random_generator(seed))
+
+    def guided(self, label: int, *, weight: float = 0.0, seed: int | None = None) -> Self:
+        r"""The density of the images of one label, sharpened by guidance weight w. Requires a fit with labels.
+
+        .. math:: \log p(x) = (1 + w)\, F(x, c) - w\, F(x, \text{unlabelled}) - \log Z
+
+        The result is normalised anew and has its own draws. Its validation figures are those of the fit itself.
+
+        Args:
+            label: one of ``provenance.labels``.
+            weight: guidance weight w; 0 gives the model's p(x | c).
+
+        Raises:
+            DataError: a label that the fit did not have.
+
+        Source: Ho and Salimans 2022; Zhu et al. 2024.
+        """
+        return guided(self, label, weight=weight, generator=random_generator(seed))
+
+    def posterior(
+        self,
+        log_likelihood: Callable[[Tensor], Tensor],
+        *,
+        num_samples: int = 1000,
+        settings: AISSettings | None = None,
+        seed: int | None = None,
+    ) -> Posterior:
+        """Draws from this density times a likelihood, and the log evidence with its error.
+
+        Args:
+            log_likelihood: differentiable function from rows ``(n, *event)`` in data units to ``(n,)``.
+
+        Raises:
+            DataError: fewer than 2 draws, or a likelihood of the wrong shape or without a gradient.
+            NumericalError: a likelihood that gives NaN or +inf, or loses every particle.
+        """
+        return posterior(
+            self, log_likelihood, num_samples=num_samples, settings=settings, generator=random_generator(seed)
+        )
+
+    def reconstruct(
+        self,
+        operator: LinearOperator,
+        y: Tensor,
+        *,
+        noise: float | None = None,
+        num_samples: int = 200,
+        image_shape: tuple[int, ...] | None = None,
+        settings: ReconstructSettings | None = None,
+        seed: int | None = None,
+    ) -> Reconstruction:
+        """Draws of the point x behind a measurement y = A x + noise, where A acts in data units.
+
+        Args:
+            operator: the linear map A; see :mod:`drl_density.operators`.
+            y: one measurement, without batch dimension.
+            noise: standard deviation of the measurement's noise, which the method "posterior" needs.
+            image_shape: shape in which the operator sees a point; the event shape when None.
+
+        Raises:
+            DataError: a missing noise, a method that the operator does not allow, or a transform that mixes columns.
+            ValueError: a measurement that does not fit the operator.
+        """
+        return reconstruct(
+            self,
+            operator,
+            y,
+            noise=noise,
+            num_samples=num_samples,
+            image_shape=image_shape,
+            settings=settings,
+            generator=random_generator(seed),
+        )
+
+    def distill(
+        self, rows: Any = None, *, settings: DistillSettings | None = None, seed: int | None = None
+    ) -> Generator:
+        """Train a generator of one to a few network calls per draw. Its draws are not the density's own.
+
+        Args:
+            rows: data ``(n, *event)`` in data units, which the method "mmd" matches and "em" does not need.
+
+        Raises:
+            DataError: "mmd" without rows, or rows of another shape.
+            TrainingFailed: a loss that is not finite.
+        """
+        return distill(self, rows, settings=settings, generator=random_generator(seed))
+
+    # --- files
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the density to a new run folder.
+
+        Args:
+            path: folder to create.
+            force: whether to overwrite a run in it.
+
+        Raises:
+            RunFolderError: a folder that holds a run, without ``force``, or a full disk.
+        """
+        return save_density(self, path, force=force)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | torch.device | None = None) -> Self:
+        """Read a finished density from a run folder.
+
+        Args:
+            path: folder of the run.
+
+        Raises:
+            RunFolderError: a missing, foreign, damaged or unfinished run.
+            ValueError: a device that this machine does not have.
+        """
+        return cls(**read_density(path)).to(device)
+
+
+def load_generator(path: str | Path, *, device: str | torch.device | None = None) -> Generator:
+    """Read the distilled generator of a run folder, together with its density.
+
+    Args:
+        path: folder of the run.
+
+    Raises:
+        RunFolderError: no run, an unfinished one, or none from which a generator was distilled.
+        ValueError: a device that this machine does not have.
+    """
+    return read_generator(Density.load(path, device=device), path)
