@@ -13,7 +13,6 @@ from drl_density.density.evaluation.likelihood_page import likelihood_page
 from drl_density.errors import RunFolderError
 from drl_density.reports import ReportPage
 from drl_density.run_folder import write_whole
-from drl_density.weights import Estimate
 
 
 @dataclass(frozen=True)
