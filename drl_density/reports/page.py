@@ -21,7 +21,7 @@ _PAGE = """<!doctype html>
  h1 { font-weight: 600; margin-bottom: .2rem; } h2 { font-weight: 600; margin-top: 2.2rem; }
  .verdict { display: inline-block; padding: .15rem .6rem; border-radius: .4rem; color: white; }
  .reliable { background: #2a7f62; } .doubtful { background: #c98a1b; } .unreliable { background: #b3364a; }
- .unknown { background: #5b5b6b; } .stable { background: #2a7f62; } .slow { background: #c98a1b; }
+ .unknown, .improper { background: #5b5b6b; } .stable { background: #2a7f62; } .slow { background: #c98a1b; }
  .drifting { background: #b3364a; }
  table { border-collapse: collapse; margin: .8rem 0; } td, th { padding: .3rem .9rem; text-align: right;
  border-bottom: 1px solid #dde3e8; } td:first-child, th:first-child { text-align: left; }

@@ -1,6 +1,7 @@
 """Report pages: everything that is given is shown, in order, escaped, with its verdict's colour."""
 
 import base64
+import re
 
 import pytest
 from matplotlib.figure import Figure
@@ -25,7 +26,7 @@ def in_order(text, *parts):
 def test_every_verdict_has_a_colour(verdict):
     html = page(verdict=verdict).to_html()
     assert f'<span class="verdict {verdict}">log Z {verdict}</span>' in html
-    assert f".{verdict} {{ background: #" in html
+    assert re.search(rf"\.{verdict}\b[^{{}}]*{{ background: #", html)
 
 
 def test_parts_are_shown_in_order():
