@@ -12,7 +12,8 @@ from drl_density.datasets import Column
 from drl_density.density import LikelihoodReport
 from drl_density.density.data_units import freeze
 from drl_density.density.evaluation.bits_per_dimension import bits_per_dimension
-from drl_density.density.evaluation.evaluate import _declared_range, evaluate
+from drl_density.density.evaluation.evaluate import evaluate
+from drl_density.density.evaluation.sections.scored_rows import ScoredRows
 from drl_density.density.fitting.table import prepare_table
 from drl_density.errors import DataError
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
@@ -128,4 +129,5 @@ PIXEL = Column("x", "integer", 1.0, lower=-0.5, upper=255.5)
     ids=["pixels", "not dequantised", "two ranges", "continuous", "no bounds"],
 )
 def test_declared_ranges(columns, width, declared):
-    assert _declared_range(Pixels(*columns), torch.full((2,), width, dtype=torch.float64)) == declared
+    zeros, widths = torch.zeros(1, 2, dtype=torch.float64), torch.full((2,), width, dtype=torch.float64)
+    assert ScoredRows(Pixels(*columns), zeros, widths, zeros[0], 0.0).declared_range == declared

@@ -271,7 +271,7 @@ class FittedModel:
         grid = torch.where(widths > 0, widths, torch.ones_like(widths))
         on_grid = ((flat / grid - (flat / grid).round()).abs() < GRID_TOLERANCE).all(0)
         widths = torch.where(on_grid, widths, torch.zeros_like(widths))
-        return Dequantization(widths)(flat, generator), widths
+        return Dequantization(widths)(flat, generator=generator), widths
 
     # --- model space
 

@@ -66,7 +66,7 @@ def test_audit_trail_adds_up(report):
 
 def test_few_particles_bound_what_other_densities_cost(tiny_density, tiny_data, monkeypatch):
     """Annealing and diffusion samplers see as many rows as there are particles, beside the model on the same rows."""
-    from drl_density.density.evaluation import evaluate as evaluation
+    from drl_density.density.evaluation.sections import other_densities as evaluation
 
     pilots = []
 

@@ -1,6 +1,6 @@
 """The line that a running evaluation keeps up to date."""
 
-from drl_density.density.evaluation.live_line import LiveLine
+from drl_density.density.evaluation.sections.live_line import LiveLine
 from drl_density.partition_function import Progress
 
 

@@ -9,12 +9,15 @@ from tqdm import tqdm
 
 from drl_density.partition_function import Progress
 
+REFRESH_SECONDS = 0.2
+"""Least time between two refreshes, which a reader sees as continuous."""
+
 
 class LiveLine:
-    """A progress bar on standard error that is handed :class:`~drl_density.partition_function.Progress`.
+    """A progress bar on standard error that takes :class:`~drl_density.partition_function.Progress` records.
 
     Attributes:
-        ess: effective sample size last heard of.
+        ess: last effective sample size that a record held.
     """
 
     def __init__(self, *, is_shown: bool = True) -> None:
@@ -28,8 +31,9 @@ class LiveLine:
         self._shown_at = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        """Show where the run stands; a stage in one part has no percentage, and one without an estimate
-        of its own leaves the last one standing.
+        """Show where the run is.
+
+        A stage in one part has no percentage, and one without an estimate of its own keeps the last one on the line.
         """
         self._bar.total, self._bar.n = progress.total, progress.done
         share = f" {100 * progress.done / progress.total:3.0f} %" if progress.total > 1 else ""
@@ -37,12 +41,12 @@ class LiveLine:
         if progress.ess is not None:
             self.ess = progress.ess
             self._bar.set_postfix_str(str(progress), refresh=False)
-        if progress.done in (0, progress.total) or time.monotonic() - self._shown_at > 0.2:
+        if progress.done in (0, progress.total) or time.monotonic() - self._shown_at > REFRESH_SECONDS:
             self._bar.refresh()
             self._shown_at = time.monotonic()
 
     def close(self) -> None:
-        """Leave the last line standing."""
+        """End the bar, and leave the last line on the screen."""
         self._bar.n = self._bar.total
         self._bar.set_description_str("done")
         self._bar.close()

@@ -1,0 +1,37 @@
+"""What a report says about the fit itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import xarray as xr
+
+from drl_density.density.fitted import FittedModel
+
+
+@dataclass(frozen=True)
+class FitFacts:
+    """Name, validation figures and faults of a fit.
+
+    Attributes:
+        density: the fit that the report is about.
+    """
+
+    density: FittedModel
+
+    def groups(self) -> dict[str, xr.Dataset]:
+        """No groups: all facts are scalars."""
+        return {}
+
+    def attributes(self) -> dict[str, str | float]:
+        """Validation figures, the constant learned in training, the noise of level 0, and remarks."""
+        density = self.density
+        return {
+            "name": density.provenance.name,
+            "learned_constant": float(density.model.log_normalizer(0)),
+            "level_noise": float(density.model.schedule.sigma_at(0)),
+            "validation_model": density.baselines.model,
+            "validation_gaussian": density.baselines.gaussian,
+            "validation_independent": density.baselines.independent,
+            "remarks": "; ".join(density.remarks),
+        }
