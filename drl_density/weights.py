@@ -195,7 +195,7 @@ def pareto_k(log_weights: Tensor) -> float:
     """
     ordered = np.sort(log_weights.double().flatten().cpu().numpy())
     size = int(min(len(ordered) / 5, 3 * math.sqrt(len(ordered))))
-    if size < 5:
+    if size < 5 or not math.isfinite(ordered[-1]):  # too few weights, or all of them lost
         return math.nan
     threshold = ordered[-size - 1]
     tail = np.exp(ordered[-size:] - ordered[-1]) - np.exp(threshold - ordered[-1])

@@ -1,14 +1,11 @@
 """Energy-based models as Pyro distributions, and distributions made of other distributions."""
 
-from drl_density.distributions.combinators import Mixture, excluding, guided, product, tempered
-from drl_density.distributions.energy_distribution import (
-    ChainSampler,
-    EnergyDistribution,
-    RecoveryDistribution,
-    SampleResult,
-    SamplerPolicy,
-)
+from drl_density.distributions.combinators import excluding, guided, product, tempered
+from drl_density.distributions.energy import EnergyDistribution
+from drl_density.distributions.mixture import Mixture
 from drl_density.distributions.pyro_models import joint_density
+from drl_density.distributions.recovery import RecoveryDistribution
+from drl_density.distributions.sampling import ChainSampler, SampleResult, SamplerPolicy
 
 __all__ = [
     "ChainSampler",

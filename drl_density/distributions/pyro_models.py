@@ -14,23 +14,25 @@ from pyro.poutine.util import site_is_subsample
 from torch import Tensor
 from torch.distributions import biject_to
 
-from drl_density.distributions.energy_distribution import ChainSampler, EnergyDistribution
+from drl_density.distributions.energy import EnergyDistribution
+from drl_density.distributions.sampling import ChainSampler
 
 
 class _Unconstrained(Messenger):
     """Gives each latent site a value by its own bijection from the reals, and adds up the log-Jacobians.
 
-    ``values`` maps sites to unconstrained values; a site that is not there gets zeros and is written down in ``found``.
+    Args:
+        values: unconstrained value of each site; a site without one gets zeros. Every latent site is recorded in ``found``.
     """
 
     def __init__(self, values: dict[str, Tensor]) -> None:
         super().__init__()
         self.values = values
-        self.found: dict[str, tuple[torch.Size, Any]] = {}
+        self.found: dict[str, torch.Size] = {}
         self.constrained: dict[str, Tensor] = {}
-        self.log_jacobian: Tensor | float = 0.0
+        self.log_jacobian = torch.zeros(())
 
-    def _pyro_sample(self, site: dict[str, Any]) -> None:
+    def _pyro_sample(self, site: Any) -> None:  # a TypedDict whose keys Pyro fills one after another
         if site["is_observed"] or site_is_subsample(site):
             return
         name, density = site["name"], site["fn"]
@@ -40,7 +42,7 @@ class _Unconstrained(Messenger):
             )
         transform = biject_to(density.support)
         shape = torch.Size(transform.inverse_shape(density.shape()))
-        self.found[name] = (shape, transform)
+        self.found[name] = shape
         point = self.values[name] if name in self.values else torch.zeros(shape, dtype=torch.float64)
         value = transform(point)
         self.log_jacobian = self.log_jacobian + transform.log_abs_det_jacobian(point, value).sum()
@@ -50,13 +52,13 @@ class _Unconstrained(Messenger):
 
 @dataclass(frozen=True)
 class JointDensity:
-    r"""Latent sites z of a Pyro model as one unconstrained vector u, z = T(u).
+    r"""The joint density of a Pyro model's latent sites z as one of an unconstrained vector u, z = T(u).
 
     .. math:: F(u) = \log p(T(u), y) + \log\lvert\det J_T(u)\rvert, \qquad \int \exp F(u)\,du = p(y)
 
     Attributes:
-        model: the Pyro model.
-        arguments: of the model, positional and by keyword.
+        model: Pyro model.
+        arguments: positional and keyword arguments of the model.
         shapes: unconstrained shape of each latent site, in the model's order.
     """
 
@@ -66,15 +68,15 @@ class JointDensity:
 
     @property
     def num_features(self) -> int:
-        """Length of u."""
+        """Length of the unconstrained vector u."""
         return sum(shape.numel() for shape in self.shapes.values())
 
     def __call__(self, u: Tensor) -> Tensor:
-        """F of rows ``(n, num_features)``: ``(n,)``, all rows at once."""
+        """Energy F of rows ``(n, num_features)``, evaluated all at once, ``(n,)``."""
         return torch.vmap(self._one)(u)
 
     def constrain(self, u: Tensor) -> dict[str, Tensor]:
-        """Values of the sites for draws ``(*, num_features)``: each ``(*, *site)``."""
+        """Values of the sites for draws ``(*, num_features)``, each ``(*, *site)``."""
         rows = torch.vmap(lambda row: self._run(row)[1])(u.reshape(-1, self.num_features))
         return {name: value.reshape(*u.shape[:-1], *value.shape[1:]) for name, value in rows.items()}
 
@@ -95,14 +97,14 @@ class JointDensity:
 def joint_density(model: Callable[..., Any], *args: Any, **kwargs: Any) -> EnergyDistribution:
     """The joint density of a Pyro model's latent sites as an unnormalised distribution on unconstrained vectors.
 
-    Its normaliser is the model's evidence, so :func:`drl_density.sandwich` of it is the evidence with a two-sided
-    interval; ``run_chain`` with HMC on it runs many chains of the model side by side. ``.log_density`` is the
+    Its normaliser is the model's evidence, so :func:`drl_density.sandwich` gives the evidence with a two-sided interval,
+    and ``run_chain`` with HMC runs many chains of the model in parallel. The ``log_density`` of the result is a
     :class:`JointDensity`, whose ``constrain`` maps draws back to the sites.
 
     Args:
-        model: a Pyro model with continuous latent sites of fixed shapes; improper priors are welcome.
-        args: of the model.
-        kwargs: of the model.
+        model: Pyro model with continuous latent sites of fixed shapes; improper priors are allowed.
+        args: positional arguments of the model.
+        kwargs: keyword arguments of the model.
 
     Raises:
         ValueError: no latent sites, or discrete ones.
@@ -119,7 +121,7 @@ def joint_density(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Energ
         poutine.trace(model).get_trace(*args, **kwargs)
     if not probe.found:
         raise ValueError("expected a Pyro model with latent sites, it has none (all are observed?)")
-    shapes = {name: shape for name, (shape, _) in probe.found.items()}
+    shapes = dict(probe.found)
     joint = JointDensity(model, (args, kwargs), shapes)
     like = torch.empty(0, dtype=torch.float64)
     sampler = ChainSampler(num_warmup=500, num_steps=200)

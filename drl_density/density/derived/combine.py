@@ -20,8 +20,7 @@ from torch import Tensor
 from drl_density.datasets import Column
 from drl_density.density.fitted import FittedModel, random_generator
 from drl_density.diagnostics import bulk_ess, split_r_hat
-from drl_density.distributions import EnergyDistribution
-from drl_density.distributions.combinators import Mixture, product
+from drl_density.distributions import EnergyDistribution, Mixture, product
 from drl_density.errors import DataError
 from drl_density.inverse_problems import sample_path
 from drl_density.mcmc import LogDensity

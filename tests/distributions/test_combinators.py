@@ -2,7 +2,6 @@
 
 import pickle
 
-import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -120,33 +119,11 @@ def test_combinations_of_combinations_stay_integrable():
     assert drl.tempered(inner, 0.5).is_integrable
 
 
-def test_a_mixture_of_class_densities_classifies():
-    both = drl.Mixture(CLASSES, [0.4, 0.6])
-    x = AXIS[::200]
-    joint = torch.stack([0.4 * CLASSES[0].log_prob(x).exp(), 0.6 * CLASSES[1].log_prob(x).exp()], -1)
-    torch.testing.assert_close(both.class_log_prob(x).exp(), joint / joint.sum(-1, keepdim=True), rtol=1e-6, atol=0)
-
-
 def test_fitted_densities_multiply(tiny_density):
     both = drl.product([tiny_density.distribution(), dist.Normal(torch.zeros(2).double(), 0.5).to_event(1)])
     draws = both.sample((20,))
     assert bool(both.log_prob(draws).isfinite().all())
     torch.testing.assert_close(pickle.loads(pickle.dumps(both)).log_prob(draws), both.log_prob(draws))
-
-
-def test_mixture_has_its_density_and_its_draws():
-    mixture = drl.Mixture([FIRST, SECOND], [1.0, 3.0])
-    x = torch.randn(4, 2)
-    exact = torch.logsumexp(torch.stack([0.25 * FIRST.log_prob(x).exp(), 0.75 * SECOND.log_prob(x).exp()]).log(), 0)
-    torch.testing.assert_close(mixture.log_prob(x), exact)
-    draws = mixture.sample((4000,))
-    assert_z(float(draws.mean()), 0.75, float(draws.std()) / 8000**0.5)
-
-    def model():
-        with pyro.plate("rows", 3):
-            return pyro.sample("x", mixture)
-
-    assert pyro.poutine.trace(model).get_trace().nodes["x"]["value"].shape == (3, 2)
 
 
 WRONG = {

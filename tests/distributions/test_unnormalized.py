@@ -1,4 +1,4 @@
-"""Energy and recovery distributions under Pyro's contract."""
+"""The contract of unnormalised distributions, for every member, under Pyro."""
 
 import pickle
 
@@ -10,11 +10,12 @@ from pyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
 
 from drl_density import ChainSampler, EnergyDistribution, NoiseSchedule
+from drl_density.distributions.unnormalized import parameters_of
 from drl_density.errors import DRLDensityWarning
-from drl_density.mcmc import HMC, ULA
 from drl_density.model import EnergySequence
 from drl_density.networks import MLP, MLPSettings
-from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
+from drl_density.testing import GaussianMixtureSequence, seeded_generator
+from drl_density.weights import assess_weights
 
 SYSTEM = GaussianMixtureSequence.example(dim=2, schedule=NoiseSchedule.log_spaced(5))
 
@@ -148,31 +149,6 @@ def test_learning_the_energy_in_a_trace_is_a_warning():
         pyro.poutine.trace(program).get_trace().log_prob_sum()
 
 
-def test_sampling_keeps_statistics_and_honors_its_policy():
-    target = EnergyDistribution.from_log_density(lambda x: -0.5 * x.square().sum(-1), (2,))
-    target = target.with_sampler(ChainSampler(kernel=HMC(4), num_warmup=50, num_steps=20))
-    torch.manual_seed(0)
-    draws = target.sample((500,))
-    assert target.last_result.stats["acceptance_rate"].shape == (20, 500)
-    assert_z(draws.double().square(), 1.0)
-
-
-def test_recovery_draws_match_the_exact_conditional():
-    x_noisier = torch.tensor([0.3, -0.2], dtype=torch.float64).expand(4000, 2)
-    exact = SYSTEM.recovery(x_noisier[:1], 2)
-    conditional = SYSTEM.model.recovery(2).condition(
-        x_noisier, sampler=ChainSampler(num_warmup=80, num_steps=80, step_size=0.2)
-    )
-    draws = conditional.run(generator=seeded_generator(3)).draws
-    assert_z(draws, exact.mean[0])
-    assert_z((draws - exact.mean[0]).square(), exact.variance[0])
-
-
-def test_an_unadjusted_kernel_draws_nothing():
-    with pytest.raises(ValueError, match="expected an adjusted kernel"):
-        ChainSampler(kernel=ULA())
-
-
 def test_what_torch_and_pyro_inherit(make):
     """Calling draws, expand_by repeats, score_parts and shape follow the batch; nothing claims to be reparameterised."""
     target = make()
@@ -205,12 +181,48 @@ def test_settings_of_a_site_survive_on_its_trace(make):
     assert pyro.poutine.trace(model).get_trace().nodes["x"]["infer"]["drl"] == {"kernel": "hmc"}
 
 
-def test_events_of_image_shape():
-    target = EnergyDistribution.from_log_density(lambda x: -0.5 * x.square().flatten(1).sum(1), (3, 4, 5))
-    target = target.with_sampler(ChainSampler(num_warmup=5, num_steps=2))
-    x = target.expand(torch.Size([2])).sample((6,))
-    assert x.shape == (6, 2, 3, 4, 5)
-    assert target.support.event_dim == 3
-    torch.testing.assert_close(target.log_prob(x), -0.5 * x.square().flatten(2).sum(2))
-    with pytest.raises(ValueError, match="event_shape"):
-        target.log_prob(torch.zeros(4, 5))
+def test_a_number_of_draws_is_a_shape_of_one(make):
+    target = make().with_sampler(ChainSampler(num_warmup=5, num_steps=2))
+    torch.manual_seed(1)
+    by_number = target.sample(3)
+    torch.manual_seed(1)
+    assert torch.equal(by_number, target.sample((3,)))
+    assert by_number.shape == (3, 2)
+    with pytest.raises(ValueError, match="negative"):
+        target.sample(-1)
+
+
+def test_records_of_log_z_normalize_and_are_kept(make):
+    record = assess_weights(torch.full((4, 8), 2.5), bias="lower")
+    target = make().normalize(record)
+    assert target.estimate is record
+    assert target.log_normalizer == record.log_z == 2.5
+    assert target.expand(torch.Size([3])).estimate is record
+    assert make().normalize(torch.tensor(2.5)).estimate is None
+    with pytest.raises(ValueError, match="cannot normalize"):
+        make().normalize(assess_weights(torch.full((4, 8), -float("inf")), bias="lower"))
+
+
+def test_a_log_density_of_another_shape_is_refused():
+    target = EnergyDistribution.from_log_density(lambda x: x.square(), (2,))
+    with pytest.raises(ValueError, match=r"must map rows \(3, 2\) to one number each, it gave \(3, 2\)"):
+        target.log_prob(torch.zeros(3, 2))
+
+
+class Energy(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, x):
+        return -self.scale * x.square().sum(-1)
+
+    def tilted(self, x):
+        return self(x) + x.sum(-1)
+
+
+def test_parameters_are_found_behind_modules_and_their_methods():
+    energy = Energy()
+    assert list(parameters_of(energy)) == list(parameters_of(energy.tilted)) == [energy.scale]
+    assert list(parameters_of(lambda x: energy(x))) == []
+    assert list(EnergyDistribution(energy.tilted, (2,)).energy_parameters()) == [energy.scale]
