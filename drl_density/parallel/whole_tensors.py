@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeGuard
 
+import torch
 from torch import Tensor, nn
 
 from drl_density.errors import WorkerLost
@@ -17,6 +18,8 @@ from drl_density.parallel.workers import Workers, communication
 class ShardedTensor(Protocol):
     """The part of ``torch.distributed.tensor.DTensor`` used here; importing that module takes half a second."""
 
+    shape: torch.Size
+    device: torch.device
     device_mesh: Any
     placements: Any
 

@@ -42,7 +42,7 @@ class Evaluation:
 
     rows: Tensor
     score: Callable[[EnergySequence], SelectionScore] | None = None
-    redraw: Callable[[TrainingState], None] | None = None
+    redraw: Callable[[TrainingState], object] | None = None
 
 
 class StepMeans:

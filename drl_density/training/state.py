@@ -32,7 +32,7 @@ class SavedState(NamedTuple):
     scalars: dict[str, Any]
 
 
-SaveState: TypeAlias = Callable[[dict[str, Tensor], dict[str, Any]], None]
+SaveState: TypeAlias = Callable[[dict[str, Tensor], dict[str, Any]], object]
 """Called with the tensors and scalars of a :class:`SavedState`, unsharded; it may keep but not change them."""
 
 

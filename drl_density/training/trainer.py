@@ -34,8 +34,8 @@ class TrainingHooks:
         save: called with the tensors and scalars of the state after each evaluation.
     """
 
-    on_step: Callable[[int], None] | None = None
-    on_record: Callable[[Record], None] | None = None
+    on_step: Callable[[int], object] | None = None
+    on_record: Callable[[Record], object] | None = None
     save: SaveState | None = None
 
 
