@@ -7,10 +7,21 @@ import torch
 from torch import nn
 from torch.distributions import Normal
 
-from drl_density import EnergySequence, NoiseSchedule, sample_progressive
-from drl_density.networks import guide_by_label
-from drl_density.samplers import AncestralSettings, ProgressiveSettings, plan_progressive, sample_ancestral
+from drl_density import NoiseSchedule
+from drl_density.mcmc import HMC
+from drl_density.model import EnergySequence
+from drl_density.networks import (
+    guide_by_label,
+)
+from drl_density.samplers import (
+    AncestralSettings,
+    ProgressiveSettings,
+    plan_progressive,
+    sample_ancestral,
+    sample_progressive,
+)
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
+from tests.training.objectives.closed_forms import VARIANCE, exact
 
 SYSTEM = GaussianMixtureSequence.example(dim=2, schedule=NoiseSchedule.log_spaced(8))
 
@@ -75,3 +86,24 @@ def test_guided_energies_need_chains():
     without = sample_ancestral(model, 3000, settings=AncestralSettings(80), generator=seeded_generator(5)).draws
     with pytest.raises(AssertionError, match="estimate"):
         assert_z(without, mean)
+
+
+def test_refined_normal_approximation_ends_at_the_marginal():
+    """The T = 1000 sampler at 12 levels: a Gaussian draw, then HMC with two leapfrog steps, on a Gaussian of known width."""
+    system = exact(NoiseSchedule.log_spaced(12, sigma_min=0.3))
+    settings = ProgressiveSettings(
+        steps_per_level=1, num_steps=4, num_final_steps=0, kernel=HMC(num_leapfrog=2), starts_at_normal=True
+    )
+    result = sample_progressive(system.model, 4000, settings=settings, generator=seeded_generator(8))
+    variance = float(system.schedule.alpha[0] ** 2 * VARIANCE + system.schedule.sigma[0] ** 2)
+    assert_z(result.draws.square(), variance)
+    rates = result.stats["acceptance_rate"][:-1].mean(1)
+    assert bool(((rates > 0.5) & (rates <= 1)).all())
+    unrefined = sample_progressive(
+        system.model,
+        4000,
+        settings=ProgressiveSettings(steps_per_level=1, num_steps=0, num_final_steps=0, starts_at_normal=True),
+        generator=seeded_generator(8),
+    )
+    with pytest.raises(AssertionError, match="estimate"):
+        assert_z(unrefined.draws.square(), variance)

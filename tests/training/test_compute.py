@@ -1,4 +1,4 @@
-"""Precision, memory format, compilation, checkpoints: what each changes and what it must not."""
+"""Recorded passes and held weights: what they change and what they must not."""
 
 import copy
 import pickle
@@ -7,77 +7,18 @@ import pytest
 import torch
 from torch import nn
 
-from drl_density import HMC, MALA, ULA, NoiseSchedule, RecoveryLikelihood, TrainingSettings
+from drl_density import HMC, MALA, RecoveryLikelihood, TrainingSettings
 from drl_density.execution import PassGraphs, chain_passes, precision
 from drl_density.execution.graphs import RecordedPass
 from drl_density.mcmc import value_and_gradient
-from drl_density.model import EnergySequence
 from drl_density.networks import (
-    MLP,
-    MLPSettings,
-    ResidualEnergy,
-    ResidualSettings,
     SpectralWeight,
     frozen_power_iteration,
     held_weights,
 )
-from drl_density.parallel import Workers
 from drl_density.testing import seeded_generator
-from drl_density.training import Evaluation, LangevinChains, LangevinRecovery, new_state, train
-from drl_density.training.gradient_step import gradient_step, prepare_network
-
-
-def draw(num_rows, generator):
-    return torch.randn(num_rows, 1, 8, 8, generator=generator)
-
-
-def fresh(network=None):
-    settings = ResidualSettings((1, 8, 8), num_channels=8, multipliers=(1, 2), num_blocks=1)
-    network = network or ResidualEnergy(settings, generator=seeded_generator(0))
-    model = EnergySequence(NoiseSchedule.linear_beta(), network, (1, 8, 8), generator=seeded_generator(1))
-    return new_state(model, learning_rate=1e-3, weight_decay=0.0, average_decay=0.9, seed=2)
-
-
-class Spy(nn.Module):
-    """A network that writes down what each pass was for, and whether it ran under autocast."""
-
-    has_bounded_growth = True
-
-    def __init__(self):
-        super().__init__()
-        self.scale = nn.Parameter(torch.zeros(()))
-        self.passes = set()
-
-    def forward(self, x, log_snr):
-        purpose = "chain" if x.requires_grad else "learning" if self.training else "evaluation"
-        self.passes.add((purpose, torch.is_autocast_enabled("cpu")))
-        return self.scale * x.flatten(1).mean(1)
-
-
-@pytest.mark.parametrize(
-    ("objective", "chain_is_lowered"),
-    [
-        (RecoveryLikelihood(num_steps=1, kernel=MALA()), False),
-        (RecoveryLikelihood(num_steps=1, kernel=HMC(2)), False),
-        (RecoveryLikelihood(num_steps=1, kernel=ULA()), True),
-        (LangevinRecovery(LangevinChains(num_steps=2)), True),
-    ],
-    ids=["MALA", "HMC", "ULA", "paper"],
-)
-def test_only_learning_and_unadjusted_chains_are_lowered(objective, chain_is_lowered):
-    """Chains that accept or reject, validation and the averaged model's score run in full precision."""
-    state = fresh(Spy())
-    settings = TrainingSettings(num_steps=2, batch_size=8, evaluate_every=2, precision="bfloat16")
-    evaluated = Spy()
-    state.average.module.network = evaluated
-    gradient_step(state, objective, draw, settings, Workers())
-    assert state.model.network.passes == {("learning", True), ("chain", chain_is_lowered)}
-    state.model.network.passes.clear()
-    rows = draw(8, seeded_generator(3))
-    state.model.network = evaluated
-    train(state, objective, draw, settings=settings, evaluation=Evaluation(rows))
-    assert ("evaluation", True) not in evaluated.passes
-    assert ("evaluation", False) in evaluated.passes
+from drl_density.training import Evaluation, LangevinChains, LangevinRecovery, train
+from tests.training.image_runs import draw, fresh
 
 
 def test_lowered_density_is_near_and_full_precision_comes_back():
@@ -96,54 +37,6 @@ def test_lowered_density_is_near_and_full_precision_comes_back():
     assert float((lowered - full).abs().max()) < 9 * 2**-8 * float(raw.abs().max())
     assert torch.equal(inner, full)
     assert torch.equal(again, full)
-
-
-def one_step(**changes):
-    """(gradients, u of every spectral norm after the step)."""
-    state = fresh()
-    settings = TrainingSettings(batch_size=8, max_gradient_norm=float("inf"), **changes)
-    prepare_network(state.model.network, settings)
-    gradient_step(state, LangevinRecovery(LangevinChains(num_steps=4)), draw, settings, Workers())
-    gradients = {n: p.grad.clone() for n, p in state.model.named_parameters() if p.grad is not None}
-    return gradients, {n: b.clone() for n, b in state.model.named_buffers() if n.endswith(".u")}
-
-
-@pytest.mark.parametrize("changes", [{"is_checkpointed": True}, {"is_channels_last": True}], ids=str)
-def test_the_step_stays_the_same(changes):
-    """Another order of float32 sums, through 4 Langevin steps: 1e-4 of the largest gradient; and each u iterates once."""
-    gradients, u = one_step()
-    others, other_u = one_step(**changes)
-    largest = max(float(value.abs().max()) for value in gradients.values())
-    assert gradients.keys() == others.keys()
-    for name, value in gradients.items():
-        assert float((value - others[name]).abs().max()) < 1e-4 * largest, name
-    assert u.keys() == other_u.keys()
-    assert len(u) > 5
-    for name, value in u.items():
-        # A stored u is a unit vector of at most 16 numbers: rounding of one product.
-        assert float((value - other_u[name]).abs().max()) < 1e-5, name
-
-
-def test_compilation_keeps_names_and_values():
-    network = MLP(MLPSettings(2, width=8, num_blocks=1), generator=seeded_generator(0))
-    nn.init.normal_(network.readout.weight, generator=seeded_generator(1))
-    x, log_snr, names = torch.randn(4, 2, generator=seeded_generator(2)), torch.zeros(()), list(network.state_dict())
-    with torch.no_grad():
-        before = network(x, log_snr)
-        prepare_network(network, TrainingSettings(is_compiled=True), backend="eager")
-        assert torch.equal(network(x, log_snr), before)
-    assert network._compiled_call_impl is not None
-    assert list(network.state_dict()) == names
-
-
-def test_shards_iterate_spectral_norms_once():
-    u, other_u = one_step()[1], one_step(num_shards=4)[1]
-    assert all(float((value - other_u[name]).abs().max()) < 1e-5 for name, value in u.items())
-
-
-def test_networks_without_checkpoints_are_refused():
-    with pytest.raises(ValueError, match="MLP cannot checkpoint"):
-        prepare_network(MLP(MLPSettings(2)), TrainingSettings(is_checkpointed=True))
 
 
 class OrdinaryPass(RecordedPass):

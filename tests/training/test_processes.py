@@ -1,4 +1,4 @@
-"""Shards, processes, kills: the same gradient, the same curve, the same bits, and a clear word when a process is lost."""
+"""Training in two processes: the gradient and curve of one, kills, and clear errors."""
 
 import os
 import random
@@ -9,15 +9,12 @@ import sys
 import pytest
 import torch
 
-from drl_density import TrainingSettings, fit
-from drl_density.errors import NumericalError, RunFolderError
+from drl_density import fit
+from drl_density.errors import RunFolderError
 from drl_density.parallel import Workers
 from drl_density.run_folder import RunFolder
-from drl_density.training.gradient_step import gradient_step
-from drl_density.training.objectives.objective import LevelStatistics, ObjectiveValue
-from tests.training import two_mode_run
 from tests.training.pairs import ROOT, start_pair
-from tests.training.two_mode_run import STATE, draw, first_gradient, fresh, run
+from tests.training.two_mode_run import STATE, first_gradient, run
 
 
 def saved(folder, name=STATE):
@@ -37,41 +34,6 @@ def pair(tmp_path_factory):
     first, second = start_pair("two_mode_run", folder, "--then-lose")
     assert (first.wait(240), second.wait(60)) == (0, -signal.SIGKILL)
     return folder
-
-
-class RowMeans:
-    """A loss without noise of its own: the mean of F at level 1 over the rows."""
-
-    kernel = two_mode_run.OBJECTIVE.kernel
-
-    def __call__(self, model, x, step_sizes, *, generator):
-        loss = model.eval().log_density(x, 1).mean()
-        levels = torch.full((model.num_levels,), float(x.mean()))
-        levels[0] = torch.nan if float(x[0, 0]) > 10 else 0.5
-        return ObjectiveValue(loss, {"mean": loss.detach()}, LevelStatistics(levels, levels, levels))
-
-
-def test_shards_add_up_to_the_joint_batch():
-    """With the rows cut in four and no other noise, gradients and means are those of one pass over the joint batch."""
-    rows = draw(64, torch.Generator().manual_seed(3)).double()
-    rows[16] = 11.0
-    results = []
-    for num_shards in (1, 4):
-        state, parts = fresh(), iter(rows.split(64 // num_shards))
-        state.model.double()
-        torch.nn.init.normal_(state.model.network.readout.weight, generator=torch.Generator().manual_seed(0))
-        settings = TrainingSettings(batch_size=64, num_shards=num_shards, max_gradient_norm=float("inf"))
-        value, norm = gradient_step(state, RowMeans(), lambda n, g, parts=parts: next(parts), settings, Workers())
-        results.append((value, norm, [p.grad for p in state.model.parameters() if p.grad is not None]))
-    (whole, norm, gradients), (cut, cut_norm, added) = results
-    # float64 sums of 64 rows in another order: at most 64 rounding errors.
-    bound = {"rtol": 64 * 2.3e-16, "atol": 64 * 2.3e-16}
-    assert torch.allclose(whole.loss, cut.loss, **bound)
-    assert norm == pytest.approx(cut_norm, rel=1e-12)
-    for one, other in zip(gradients, added, strict=True):
-        assert torch.allclose(one, other, rtol=1e-12, atol=float(one.abs().max()) * 1e-13)
-    assert cut.statistics.energy_gap[1] == pytest.approx(float(rows.mean()), rel=1e-6)
-    assert cut.statistics.energy_gap[0] == 0.5
 
 
 def test_two_processes_take_the_gradient_of_one(pair):
@@ -140,27 +102,6 @@ def test_torchrun_starts_again_after_kills(pair, tmp_path):
     (tensors, scalars), (wanted, other) = saved(tmp_path / "run"), saved(pair)
     assert scalars == other
     assert all(torch.equal(tensors[name], value) for name, value in wanted.items())
-
-
-class Elsewhere(Workers):
-    """Another process that holds other weights."""
-
-    def add_up(self, *tensors):
-        for tensor in tensors:
-            tensor += torch.tensor([0.0, 1.0])
-
-
-def test_processes_that_drift_apart_are_said():
-    with pytest.raises(NumericalError, match="at step 7 the processes hold different weights"):
-        Elsewhere(0, 2).check_agreement(iter([torch.zeros(3)]), step=7)
-
-
-def test_bad_shards():
-    with pytest.raises(ValueError, match="num_shards must divide batch_size"):
-        TrainingSettings(batch_size=10, num_shards=3)
-    with pytest.raises(ValueError, match="3 processes need at least as many shards"):
-        Workers(0, 3).own_shards(2)
-    assert [list(Workers(rank, 2).own_shards(5)) for rank in (0, 1)] == [[0, 1], [2, 3, 4]]
 
 
 def test_a_fit_of_several_processes_needs_a_folder(tiny_data, monkeypatch):

@@ -1,4 +1,4 @@
-"""Weights cut over two processes: the steps of one process, a share of the memory, and clear words."""
+"""Weights sharded over two processes: the steps of one process, a share of the memory, and clear errors."""
 
 import subprocess
 
@@ -8,11 +8,9 @@ import torch
 from drl_density import TrainingSettings
 from drl_density.density import FitSettings, ImageSettings
 from drl_density.density.fitting.memory import footprint
-from drl_density.errors import WorkerLost
 from drl_density.parallel import Workers
-from drl_density.parallel.whole_tensors import gathered_weights, is_sharded, whole
 from drl_density.run_folder import RunFolder
-from drl_density.training import sharded_weights, trainer
+from drl_density.training import sharded_weights
 from drl_density.training.sharded_weights import shard_weights
 from tests.training.pairs import start_pair
 from tests.training.sharded_run import CASES, steps
@@ -106,38 +104,6 @@ def test_a_process_lost_in_a_step_of_cut_weights_is_said(tmp_path):
     assert (tmp_path / "run" / "step_10.safetensors").is_file()
 
 
-def test_an_error_of_travel_is_told_as_a_lost_process_and_others_as_they_are():
-    class Unit(torch.nn.Linear):
-        def unshard(self):
-            pass
-
-        def reshard(self):
-            pass
-
-    lost = "[gloo/transport/tcp/pair.cc:534] Connection closed by peer"
-    for words, kind in ((lost, WorkerLost), ("modified by an inplace operation", RuntimeError)):
-        with pytest.raises(kind) as caught, gathered_weights(Unit(1, 1)):
-            raise RuntimeError(words)
-        assert words in str(caught.value)
-        assert type(caught.value) is kind
-
-
-class OneBroken(Workers):
-    """Another process, one of whose weights is not finite."""
-
-    def add_up(self, *tensors):
-        for tensor in tensors:
-            tensor += 1
-
-
-def test_weights_are_finite_where_all_parts_are():
-    layer = torch.nn.Linear(2, 1)
-    assert trainer.all_finite(layer, Workers())
-    assert not trainer.all_finite(layer, OneBroken(0, 2))
-    layer.weight.data[0, 1] = torch.nan
-    assert not trainer.all_finite(layer, Workers())
-
-
 def test_what_cannot_be_cut_is_not_told_as_a_lost_process(monkeypatch):
     def refused(_):
         raise NotImplementedError("FSDP does not support non-contiguous parameters")
@@ -145,21 +111,6 @@ def test_what_cannot_be_cut_is_not_told_as_a_lost_process(monkeypatch):
     monkeypatch.setattr(sharded_weights, "_shard", refused)
     with pytest.raises(NotImplementedError, match="non-contiguous"):
         shard_weights(fresh())
-
-
-def test_a_plain_model_is_left_alone():
-    weight = torch.nn.Linear(2, 1)
-    with gathered_weights(weight):
-        assert whole(weight.weight) is weight.weight
-    assert not is_sharded(weight.weight)
-
-
-@pytest.mark.parametrize("name", ["is_compiled", "is_graphed", "is_channels_last"])
-def test_settings_that_need_weights_in_one_place_are_refused(name):
-    with pytest.raises(
-        ValueError, match=f"has_sharded_weights moves weights in memory, and {name} needs them to stay in place"
-    ):
-        TrainingSettings(has_sharded_weights=True, **{name: True})
 
 
 def test_memory_knows_cut_weights(monkeypatch):

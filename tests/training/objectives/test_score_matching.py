@@ -4,15 +4,14 @@ import pytest
 import torch
 from torch import nn
 
-from drl_density import EnergySequence, FitSettings, NoiseSchedule, RecoveryLikelihood, TrainingSettings
+from drl_density import EnergySequence, FitSettings, NoiseSchedule, TrainingSettings
 from drl_density.bases import NoisedGaussianMixture, QuadraticBase
 from drl_density.density.fitting.build import build_objective
 from drl_density.networks import guide_by_label
 from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
 from drl_density.training import DenoisingScoreMatching, Evaluation, train
-from drl_density.training.objectives import classification
 from drl_density.training.objectives.objective import drop_labels
-from tests.training.test_training import SCALE, WEIGHT, draw, evaluation, fresh, settings
+from tests.training.small_runs import SCALE, WEIGHT, draw, evaluation, fresh, settings
 
 VARIANCE, NUM_ROWS = 0.5, 20_000
 
@@ -91,29 +90,6 @@ def test_two_modes_are_learned_with_their_weights():
     truth = sum(w * p.log_prob(grid[:, 0]).exp() for w, p in zip((WEIGHT, 1 - WEIGHT), parts, strict=True)) * 6 / 2000
     assert float((model - truth).abs().sum() / 2) < 0.05
     assert abs(float(model[grid[:, 0] < -0.2].sum()) - WEIGHT) < 0.03
-
-
-def test_a_wrong_share_is_refused_before_anything_is_loaded():
-    with pytest.raises(ValueError, match="classification_share must lie in"):
-        FitSettings(classification_share=2.0)
-
-
-@pytest.mark.parametrize("kind", [DenoisingScoreMatching, RecoveryLikelihood])
-def test_a_share_of_the_batch_is_classified(kind, monkeypatch):
-    seen, plain = [], classification.level_logits
-    monkeypatch.setattr(classification, "level_logits", lambda m, x, grid: seen.append(len(x)) or plain(m, x, grid))
-    state = fresh()
-    for share in (1.0, 0.3):
-        kind(classification_share=share)(
-            state.model, draw(20, seeded_generator(0)), state.step_sizes, generator=seeded_generator(1)
-        )
-    kind(classification_weight=0.0)(
-        state.model, draw(20, seeded_generator(0)), state.step_sizes, generator=seeded_generator(1)
-    )
-    assert seen == [20, 6]
-    for share in (0.0, 1.5):
-        with pytest.raises(ValueError, match="classification_share must lie in"):
-            kind(classification_share=share)
 
 
 def test_there_are_no_chains_to_speak_of():

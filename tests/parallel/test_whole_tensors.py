@@ -1,0 +1,30 @@
+"""Sharded tensors and plain ones: parts, wholes and errors of communication."""
+
+import pytest
+import torch
+
+from drl_density.errors import WorkerLost
+from drl_density.parallel.whole_tensors import gathered_weights, is_sharded, whole
+
+
+def test_an_error_of_travel_is_told_as_a_lost_process_and_others_as_they_are():
+    class Unit(torch.nn.Linear):
+        def unshard(self):
+            pass
+
+        def reshard(self):
+            pass
+
+    lost = "[gloo/transport/tcp/pair.cc:534] Connection closed by peer"
+    for words, kind in ((lost, WorkerLost), ("modified by an inplace operation", RuntimeError)):
+        with pytest.raises(kind) as caught, gathered_weights(Unit(1, 1)):
+            raise RuntimeError(words)
+        assert words in str(caught.value)
+        assert type(caught.value) is kind
+
+
+def test_a_plain_model_is_left_alone():
+    weight = torch.nn.Linear(2, 1)
+    with gathered_weights(weight):
+        assert whole(weight.weight) is weight.weight
+    assert not is_sharded(weight.weight)

@@ -1,0 +1,67 @@
+"""The papers' chains against the known bias of Langevin steps."""
+
+import pytest
+import torch
+
+from drl_density.mcmc import MALA
+from drl_density.testing import assert_z, seeded_generator
+from drl_density.training import CooperativeRecovery, LangevinChains, LangevinRecovery
+from tests.training.objectives.closed_forms import conditional_in_y, exact
+
+
+@pytest.mark.parametrize("level", [0, 2, 3])
+def test_chains_have_langevins_known_bias(level):
+    """Stationary variance 1 / (P (1 - s^2 P / 4)) in y = a x: a wrong half, step, a or quadratic term shows."""
+    system = exact()
+    precision, slope = conditional_in_y(system, level, LangevinChains())
+    factor = 0.8 / (precision * float(system.schedule.langevin_steps(1.0)[1][level]) ** 2)
+    chains = LangevinChains(num_steps=30, factor=factor)
+    x_noisier = torch.full((10_000, 1), 0.8, dtype=torch.float64)
+    levels = torch.full((10_000,), level)
+    a = chains.step_alpha(system.model, levels[:1])
+    end, _ = chains.run(system.model, x_noisier / a, x_noisier, levels, generator=seeded_generator(level))
+    y = a * end - slope * 0.8
+    # With s^2 P = 0.8 the share 0.6^30 = 2e-7 of the start's distance is left.
+    assert_z(y, 0.0)
+    assert_z(y.square(), 1 / (precision * (1 - 0.8 / 4)))
+
+
+def test_adjusted_kernels_keep_the_target_when_the_factor_doubles():
+    system, level = exact(), 1
+    precision, slope = conditional_in_y(system, level, LangevinChains())
+    generator = seeded_generator(4)
+    x_noisier = torch.full((10_000, 1), 0.8, dtype=torch.float64)
+    start = system.recovery(x_noisier, level).sample()
+    a = float(system.schedule.step_alpha[level])
+    for factor in (0.4, 0.8):
+        chains = LangevinChains(num_steps=4, factor=factor, kernel=MALA())
+        end, acceptance = chains.run(system.model, start, x_noisier, torch.full((10_000,), level), generator=generator)
+        assert float(acceptance.mean()) < 1
+        assert_z((a * end - slope * 0.8).square(), 1 / precision)
+
+
+def test_the_top_level_is_a_marginal_and_the_others_are_not():
+    system = exact()
+    start, levels = torch.zeros(4, 1, dtype=torch.float64), torch.tensor([0, 1, 2, 3])
+    chains = LangevinChains(num_steps=2, factor=0.1)
+    ends = [
+        chains.run(system.model, start, value * torch.ones_like(start), levels, generator=seeded_generator())[0]
+        for value in (1.0, -1.0)
+    ]
+    assert (ends[0] == ends[1]).flatten().tolist() == [False, False, False, True]
+
+
+def test_temperature_is_the_scaled_noise_and_training_refuses_it():
+    system, x = exact(), torch.full((3, 1), 0.7, dtype=torch.float64)
+    levels = torch.zeros(3, dtype=torch.long)
+    moved, _ = LangevinChains(num_steps=1, factor=0.1, temperature=0.99**2).run(
+        system.model, x, x, levels, generator=seeded_generator()
+    )
+    noise = torch.randn(x.shape, generator=seeded_generator(), dtype=x.dtype)
+    a, sigma = float(system.schedule.step_alpha[0]), float(system.schedule.step_sigma[0])
+    step = float(system.schedule.langevin_steps(0.1)[1][0]) / a
+    drift = system.model.score(x, 0) + a * (x - a * x) / sigma**2
+    torch.testing.assert_close(moved, x + 0.5 * step**2 * drift + 0.99 * step * noise, rtol=1e-12, atol=1e-12)
+    for objective in (LangevinRecovery, CooperativeRecovery):
+        with pytest.raises(ValueError, match="temperature 1"):
+            objective(chains=LangevinChains(temperature=0.98))

@@ -1,0 +1,32 @@
+"""The doctor's reasons for a rollback and its complaints."""
+
+import math
+
+from drl_density.training import Doctor
+
+
+def test_doctor_sees_a_run_away():
+    record = {"loss": 1.0, "validation_loss": 2.0, "energy_gap": [0.1, math.nan]}
+    doctor, past = Doctor(), [{"loss": 1.1, "validation_loss": 1.9}]
+    assert doctor.divergence(record, past, num_features=2) is None
+    overfitted = record | {"validation_loss": 9.0}
+    assert doctor.divergence(overfitted, past, num_features=2) is None
+    for change in ({"loss": math.nan}, {"energy_gap": [0.0, 500.0]}, {"validation_loss": 9.0, "loss": 8.0}):
+        assert doctor.divergence(record | change, past, num_features=2) is not None
+    assert doctor.divergence(record | {"loss": -1.0}, [{"loss": -1.5, "validation_loss": 1.9}], num_features=2) is None
+
+
+def test_doctor_sees_a_positive_loss_multiply():
+    record = {"validation_loss": 1.0, "energy_gap": [math.nan]}
+    doctor, past = Doctor(max_loss_rise=math.inf, max_loss_ratio=1.5), [{"loss": 40.0, "validation_loss": 1.0}]
+    assert doctor.divergence(record | {"loss": 90.0}, [], num_features=2) is None
+    assert doctor.divergence(record | {"loss": 59.0}, past, num_features=2) is None
+    assert "rose from 40 to 61" in doctor.divergence(record | {"loss": 61.0}, past, num_features=2)
+
+
+def test_doctor_complains_of_frozen_chains():
+    record = {"acceptance_rate": [0.6, 0.1], "relative_jump": [0.001, 0.5], "spurious_gap": [0.0, 50.0]}
+    said = "; ".join(Doctor().complaints(record, num_features=2))
+    assert "hardly accept at level 1" in said
+    assert "frozen at level 0" in said
+    assert "above the data at level 1" in said
