@@ -1,4 +1,4 @@
-"""Shapes that broadcast one value per row over whole rows."""
+"""Shapes of rows: one value per row broadcast over whole rows, and the number of rows to draw."""
 
 from __future__ import annotations
 
@@ -20,3 +20,12 @@ def per_row(values: Tensor, x: Tensor) -> Tensor:
     torch.Size([3, 1, 1])
     """
     return values.reshape((-1,) + (1,) * (x.ndim - 1))
+
+
+def check_num_samples(num_samples: int) -> None:
+    """Raises a ValueError unless ``num_samples`` is a positive integer.
+
+    >>> check_num_samples(1)
+    """
+    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+        raise ValueError(f"num_samples must be a positive integer, got {num_samples!r}")

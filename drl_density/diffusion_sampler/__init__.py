@@ -1,4 +1,4 @@
-"""Denoising diffusion samplers: a learned sampler of a target that is known by its unnormalised density alone."""
+"""Denoising diffusion samplers: learned samplers of a target of which only the unnormalised density is known."""
 
 from drl_density.diffusion_sampler.sampler import DiffusionSampler, DiffusionSamplerSettings, sequence_sampler
 from drl_density.diffusion_sampler.training import DiffusionTraining, train_diffusion_sampler

@@ -7,8 +7,8 @@ With shares :math:`\alpha_k` and :math:`\lambda_k = 1 - \sqrt{1 - \alpha_k}` the
     - \sum_k \Bigl( \tfrac{2 s^2 \lambda_k^2}{\alpha_k} \lVert f \rVert^2
     + \tfrac{2 s \lambda_k}{\sqrt{\alpha_k}}\, f \cdot \epsilon_k \Bigr),
 
-and E[w] = Z for any control f. An energy sequence brings its control along, score + x, without training;
-:func:`~drl_density.samplers.train_diffusion_sampler` learns one for any target.
+and E[w] = Z for any control f. An energy sequence has a control without training, score + x; for any other target
+:func:`~drl_density.diffusion_sampler.train_diffusion_sampler` learns one.
 
 Source: Vargas, Grathwohl and Doucet 2023 (arXiv 2302.13834).
 """
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
+from drl_density.shapes import check_num_samples
 from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate
 
 Control = Callable[[Tensor, int], Tensor]
@@ -31,26 +32,28 @@ Control = Callable[[Tensor, int], Tensor]
 
 @dataclass(frozen=True)
 class DiffusionSamplerSettings:
-    """Walk and training.
+    """Sizes of the walk and of its training.
 
     Attributes:
-        num_steps: K.
-        scale: s, which must cover the target.
-        decay: -sum of log(1 - alpha_k) over the walk; large forgets the target's end fully, small leaves smaller steps.
-        width: hidden units of the control network.
-        num_chain_updates: gradient steps that lower the upper bound of log Z on draws of adjusted chains.
-        num_chains: how many chains run beside those steps, begun at N(0, s^2 I).
-        num_states: noised states per such step.
-        num_walk_updates: gradient steps after them that raise the lower bound on walks of the sampler itself, as in the
-            paper; K times as costly.
-        batch_size: walks per such step.
-        learning_rate: of Adam; a fifth of it for walks after chains.
+        num_steps: K, the number of steps of a walk.
+        scale: s, the standard deviation of the reference, which must cover the target.
+        decay: sum of -log(1 - alpha_k) over the walk. A large value forgets the start of the noising completely, a small
+            one leaves smaller steps.
+        width: number of hidden units of the control network.
+        num_chain_updates: gradient steps that lower the upper bound of log Z, on draws of adjusted chains.
+        num_chains: number of chains that run alongside those steps, from N(0, s^2 I).
+        num_states: noised states for each of those steps.
+        num_walk_updates: later gradient steps that raise the lower bound on the sampler's own walks, as in the paper; each
+            is K times as expensive.
+        batch_size: walks for each of those later steps.
+        learning_rate: initial learning rate of Adam; a fifth of it for walks after chains.
         gradient_scale: size beyond which the target's gradient, an input of the control, is smoothly compressed.
-        most_rollbacks: how often training may return to the network of up to 50 updates before, with half the learning rate,
-            because the bound was no finite number.
+        most_rollbacks: how often training may return to the network of up to 50 updates earlier, at half the learning rate,
+            after a bound that is not finite.
 
     Raises:
-        ValueError: no steps, no updates, fewer than two chains, no states or walks, a scale or decay that is not positive.
+        ValueError: no steps, no updates, fewer than two chains, no states or walks, or a scale or decay that is not
+            positive.
 
     >>> DiffusionSamplerSettings(num_steps=10).shares().shape
     torch.Size([10])
@@ -88,21 +91,21 @@ class DiffusionSamplerSettings:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
     def shares(self) -> Tensor:
-        """alpha_k from the first step (noise) to the last (target), falling as a squared cosine, ``(K,)``."""
+        """Shares alpha_k from the first step (noise) to the last (target), falling as a squared cosine, ``(K,)``."""
         grid = (torch.arange(self.num_steps, dtype=torch.float64) + 0.5) / self.num_steps
         shape = torch.cos(0.5 * math.pi * grid).square()
+        # The second term keeps the last shares away from zero, where the weights would divide by them.
         return 1 - torch.exp(-self.decay * shape / shape.sum() - 0.5 / self.num_steps * (1 - grid))
 
 
 class DiffusionSampler:
-    """A walk with a control; ``sample`` and ``log_partition`` work for any control, trained or not.
+    """A walk from noise to the target under a control; draws and log Z are available for any control, trained or not.
 
     Args:
-        log_density: unnormalised target over rows ``(n, *event)``.
-        event_shape: of one point.
-        shares: alpha_k, ``(K,)``, each in (0, 1).
-        scale: s.
-        control: f; zero when not given.
+        log_density: unnormalised log density of the target over rows ``(n, *event)``.
+        shares: alpha_k of each step, ``(K,)``, each in (0, 1).
+        scale: s, the standard deviation of the reference.
+        control: f(y, k), the drift towards the target; zero by default.
 
     Raises:
         ValueError: shares outside (0, 1).
@@ -127,13 +130,13 @@ class DiffusionSampler:
         self.shares, self.scale, self.control = shares.double(), scale, control
 
     def log_density(self, y: Tensor) -> Tensor:
-        """The target's, ``(n,)``.
+        """Unnormalised log density of the target, ``(n,)``.
 
         Args:
-            y: rows ``(n, *event)``.
+            y: points ``(n, *event)``.
 
         Raises:
-            ValueError: the target gives anything but one number a row.
+            ValueError: a target that does not give one number per row.
         """
         values = self._unchecked(y)
         if values.shape != (len(y),):
@@ -151,16 +154,20 @@ class DiffusionSampler:
         dtype: torch.dtype = torch.float64,
         with_held: Callable[[Tensor, int], tuple[Tensor, Tensor]] | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Ends ``(n, *event)`` and log weights ``(n,)``; with gradients enabled, both carry their graph.
+        """Ends ``(num_samples, *event)`` of walks and their log weights ``(num_samples,)``, both with their graph.
 
         Args:
             generator: source of randomness.
-            dtype: of the states.
-            with_held: gives the control and the same with its parameters held, which the term f . epsilon takes, whose
-                parameters' gradient is zero on average: the gradient of the mean log weight keeps its mean, and has no
-                spread where the control is exact and differentiated in y ("sticking the landing", Roeder, Wu and
-                Duvenaud 2017).
+            dtype: floating-point type of the states.
+            with_held: returns the control, and the control with its parameters detached. The term f . epsilon uses the
+                second: its gradient in the parameters is zero on average, so the gradient of the mean log weight keeps its
+                mean, and loses its variance as the control becomes exact ("sticking the landing", Roeder, Wu and Duvenaud
+                2017).
+
+        Raises:
+            ValueError: a ``num_samples`` that is not a positive integer.
         """
+        check_num_samples(num_samples)
         shape = (num_samples, *self.event_shape)
         y = self.scale * torch.randn(shape, generator=generator, dtype=dtype)
         cost = torch.zeros(num_samples, dtype=torch.float64)
@@ -176,11 +183,10 @@ class DiffusionSampler:
         return y, self.log_density(y).double() - self.log_reference(y) - cost
 
     def reverse(self, draws: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Log weights ``(n,)`` of walks noised backward from draws of the target: their mean errs high (EUBO).
+        """Log weights ``(n,)`` of walks noised backward from draws of the target; their mean is an upper bound (EUBO).
 
         Args:
-            draws: ``(n, *event)``, taken for draws of the target.
-            generator: source of randomness.
+            draws: draws of the target, ``(n, *event)``.
         """
         y, cost = draws, torch.zeros(len(draws), dtype=torch.float64)
         weights = self.log_density(y).double() - self.log_reference(y)
@@ -197,12 +203,7 @@ class DiffusionSampler:
         return weights - cost
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Ends of walks; draws of the target only as far as the weights are even.
-
-        Args:
-            num_samples: walks.
-            generator: source of randomness.
-        """
+        """Ends of walks, ``(num_samples, *event)``; they are draws of the target only if their weights are equal."""
         with torch.no_grad():
             return self.walk(num_samples, generator=generator)[0]
 
@@ -213,34 +214,35 @@ class DiffusionSampler:
 
         Args:
             num_samples: walks per replicate.
-            num_replicates: independent; their spread is the error.
-            generator: source of randomness.
+            num_replicates: number of independent replicates, whose spread gives the standard error.
         """
         with torch.no_grad():
             weights = torch.stack([self.walk(num_samples, generator=generator)[1] for _ in range(num_replicates)])
         return judge_estimate(weights, bias="lower", path=PathSummary(num_densities=len(self.shares)))
 
     def _cost(self, f: Tensor, noise: Tensor, share: float, held: Tensor) -> Tensor:
+        """One step's term of the log weight's sum, ``(n,)``."""
         pull = 1 - math.sqrt(1 - share)
         square, cross = (v.double().reshape(len(f), -1).sum(1) for v in (f.square(), held * noise))
         return 2 * self.scale**2 * pull**2 / share * square + 2 * self.scale * pull / math.sqrt(share) * cross
 
     def log_reference(self, y: Tensor) -> Tensor:
-        """log N(y; 0, s^2 I), ``(n,)``.
+        """Log density log N(y; 0, s^2 I) of the reference, ``(n,)``.
 
         Args:
-            y: ``(n, *event)``.
+            y: points ``(n, *event)``.
         """
         scaled = y.double().reshape(len(y), -1) / self.scale
         return -0.5 * (scaled.square() + math.log(2 * math.pi * self.scale**2)).sum(1)
 
 
 def sequence_sampler(model: EnergySequence, *, num_steps: int = 100) -> DiffusionSampler:
-    """The sampler whose control is a sequence's own score: no training, and errors of its levels cost variance only.
+    """The sampler of level 0 whose control is the sequence's own score; it needs no training.
+
+    Errors of the noisier levels increase the variance of the weights, and leave them unbiased.
 
     Args:
-        model: the sequence, whose level 0 is the target.
-        num_steps: K, evenly over the levels.
+        num_steps: K, the number of steps, evenly spaced in level.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model

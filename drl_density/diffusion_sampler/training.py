@@ -4,10 +4,10 @@ With target draws x noised backward, the upper bound (EUBO) and the lower one (E
 
 .. math:: E_{x, \text{noising}}[\log w] \ge \log Z \ge E_{\text{walk}}[\log w].
 
-The upper bound exceeds log Z by the divergence of walks from the noised target, which is paid wherever the target has
-mass: lowering it covers the target. It falls apart into steps, so one random step of each draw is enough and nothing is
-differentiated along a walk. The draws come from adjusted chains that go on while the control is learned. Raising the lower
-bound, as in the paper, needs no draws, costs K passes along walks, and leaves out what walks do not reach.
+The upper bound exceeds log Z by the divergence of walks from the noised target, which is large if the walks miss any mass
+of the target: lowering it covers the target. It is a sum over steps, so one random step of each draw is enough and nothing
+is differentiated along a walk. The draws come from adjusted chains that continue while the control is learned. Raising the
+lower bound, as in the paper, needs no draws and costs K evaluations along each walk; modes that no walk reaches stay out.
 
 Sources: Vargas, Grathwohl and Doucet 2023 (arXiv 2302.13834); learning a proposal by the divergence from the target on a
 chain's draws: Naesseth, Lindsten and Blei 2020 (arXiv 2003.10374).
@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,21 +32,25 @@ from drl_density.mcmc import HMC, DualAveraging, LogDensity, Recording, run_chai
 from drl_density.partition_function.targets import log_density_over_reals
 from drl_density.shapes import per_row
 
+# Chains adapt their step size in NUM_WARMUP steps. Of the training's updates every UPDATES_PER_ROUND-th keeps the chains'
+# positions, ROUNDS_KEPT at most: recent enough to be closer to the target, many enough to be diverse.
 NUM_WARMUP, ROUNDS_KEPT, UPDATES_PER_ROUND = 200, 20, 5
+# Stan's default, above HMC's optimum of 0.65: smaller steps reject less in narrow places such as the neck of a funnel.
+TARGET_ACCEPTANCE = 0.8
 ADVICE = "widen the scale or lower the learning rate"
+# Smallest and largest multiple of the adapted step size that a transition may use.
 STEP_SIZE_RANGE = (0.1, 2.0)
 
 
 @dataclass(frozen=True)
 class DiffusionTraining:
-    """What training saw.
+    """Course of the training of a diffusion sampler.
 
     Attributes:
-        upper_bounds: estimate of the upper bound of log Z at every update on chains, as far as the chains' draws are the
-            target's.
-        lower_bounds: estimate of the lower bound at every update on walks.
-        acceptance_rate: of the chains; not a number without them.
-        divergence_rate: share of the chains' transitions that diverged, and were rejected.
+        upper_bounds: estimated upper bound of log Z at every update on chains, valid once the chains have converged.
+        lower_bounds: estimated lower bound of log Z at every update on walks.
+        acceptance_rate: mean acceptance of the chains after their warm-up; NaN without chains.
+        divergence_rate: share of the chains' transitions that diverged and were rejected; NaN without chains.
 
     >>> settings = DiffusionSamplerSettings(num_steps=4, width=8, num_chain_updates=4, num_chains=16, num_states=32)
     >>> _, seen = train_diffusion_sampler(lambda x: -0.5 * (x**2).sum(-1), (2,), settings=settings)
@@ -60,15 +65,12 @@ class DiffusionTraining:
 
 
 class ControlNetwork(nn.Module):
-    """f(y, k) = a(y, k) + b(y, k) g(y) with the target's compressed gradient g; zero at first, so the walk is the reference.
+    """The control f(y, k) = a(y, k) + b(y, k) g(y), with the target's compressed gradient g; zero before training.
 
-    As in the paper g is an input: gradients along walks take it as constant.
+    As in the paper g is an input of the network: gradients along walks treat it as constant.
 
     Args:
-        log_density: the target.
-        num_features: length of y.
-        settings: sizes.
-        generator: source of the initial weights.
+        log_density: unnormalised log density of the target.
     """
 
     def __init__(
@@ -90,20 +92,20 @@ class ControlNetwork(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, y: Tensor, step: int | Tensor) -> Tensor:
-        """The control at rows ``(n, *event)`` before step ``step``, one for all or one per row ``(n,)``.
+        """The control before step k, ``(n, *event)``.
 
         Args:
-            y: rows.
-            step: k.
+            y: states of the walks, ``(n, *event)``.
+            step: k, one for all states or one for each, ``(n,)``.
         """
         return self._at(y, step, self._gradient(y), is_held=False)
 
     def with_held(self, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """The control, and the same with its parameters held; the target's gradient is evaluated once for both.
+        """The control, and the control with its parameters detached; the target's gradient is evaluated once for both.
 
         Args:
-            y: rows.
-            step: k.
+            y: states of the walks, ``(n, *event)``.
+            step: k, one for all states.
         """
         gradient = self._gradient(y)
         return self._at(y, step, gradient, is_held=False), self._at(y, step, gradient, is_held=True)
@@ -136,19 +138,21 @@ def train_diffusion_sampler(
     settings: DiffusionSamplerSettings | None = None,
     generator: torch.Generator | None = None,
 ) -> tuple[DiffusionSampler, DiffusionTraining]:
-    """Learn a control, on draws of chains and then, where asked for, on walks; returns the sampler and what training saw.
+    """Learns a control on draws of adjusted chains, and after that on the sampler's own walks if the settings say so.
 
     Args:
-        target: a Pyro distribution over all reals, normalised or not, or a function from rows ``(n, *event)``, float64, to
-            unnormalised log densities ``(n,)``; differentiable.
-        event_shape: of one point; a distribution has its own.
-        settings: walk and training.
+        target: a Pyro distribution over all reals, normalised or not, or a differentiable function from rows
+            ``(n, *event)``, float64, to unnormalised log densities ``(n,)``.
+        event_shape: shape of one point, required with a function.
+
+    Returns:
+        the sampler, and the course of its training.
 
     Raises:
-        TrainingFailed: when the bound is no finite number again after ``settings.most_rollbacks`` returns.
-        ValueError: a function without an event shape or that gives anything but one number a row, a distribution with a
-            batch shape, over other than all reals, or with another event shape than the one given; draws of N(0, s^2 I) at
-            which the target is not finite, where chains cannot begin: take a smaller scale, or walks alone.
+        TrainingFailed: the bound is still not finite after ``settings.most_rollbacks`` returns to an earlier network.
+        ValueError: a function without an event shape, or one that does not give one number per row; a distribution with a
+            batch shape, over less than all reals, or with another event shape than the one given; or a target that is not
+            finite at draws of N(0, s^2 I), where chains start: use a smaller scale, or walks alone.
 
     >>> import pyro.distributions as dist
     >>> settings = DiffusionSamplerSettings(num_steps=4, width=8, num_chain_updates=5, num_chains=16, num_states=32)
@@ -167,7 +171,7 @@ def train_diffusion_sampler(
         chains = _TargetChains(sampler, settings, generator)
         upper = descend(
             network.parameters(),
-            lambda: upper_bound(sampler, chains.draws(settings.num_states), generator),
+            lambda: upper_bound(sampler, network, chains.draws(settings.num_states), generator),
             _rule(settings.num_chain_updates, settings.learning_rate, settings),
             name="the bound",
             advice=ADVICE,
@@ -187,6 +191,7 @@ def train_diffusion_sampler(
 
 
 def _rule(num_updates: int, learning_rate: float, settings: DiffusionSamplerSettings) -> DescentRule:
+    """Rule of one of the two stages of training."""
     # Gradients of norm above 1 come from the few walks with huge weights; clipping keeps them from deciding alone.
     return DescentRule(
         num_updates, learning_rate, is_annealed=True, max_gradient_norm=1.0, most_rollbacks=settings.most_rollbacks
@@ -194,26 +199,22 @@ def _rule(num_updates: int, learning_rate: float, settings: DiffusionSamplerSett
 
 
 def _resolve(target: Any, event_shape: tuple[int, ...] | None) -> tuple[LogDensity, torch.Size]:
+    """Log density and event shape of a distribution or a function."""
     if hasattr(target, "log_prob"):
         log_density = log_density_over_reals(target)
         if event_shape is not None and torch.Size(event_shape) != target.event_shape:
             raise ValueError(f"the target has event shape {tuple(target.event_shape)}, got {tuple(event_shape)}")
         return log_density, target.event_shape
     if event_shape is None:
-        raise ValueError("expected event_shape with a function as the target; a distribution brings its own")
+        raise ValueError("expected event_shape with a function as the target; only a distribution has its own")
     return target, torch.Size(event_shape)
 
 
 class _TargetChains:
     """Adjusted chains on the target from N(0, s^2 I), one transition for each update of the control.
 
-    A transition of a chain multiplies the adapted step size by a draw, log-uniform from a tenth to twice, so that narrow and
-    wide places are both entered; the draws of the last rounds are kept.
-
-    Args:
-        sampler: whose target and reference.
-        settings: number of chains.
-        generator: source of randomness.
+    Each transition multiplies the adapted step size by a draw, log-uniform from a tenth to twice, so that chains enter
+    narrow and wide places alike. The positions of recent rounds are kept.
     """
 
     def __init__(
@@ -232,8 +233,8 @@ class _TargetChains:
                 num_steps=1,
                 num_warmup=NUM_WARMUP,
                 step_size=0.2 * settings.scale,
-                adaptation=DualAveraging(0.8),
-                recording=Recording(),
+                adaptation=DualAveraging(TARGET_ACCEPTANCE),
+                recording=Recording(keep_draws=False),
                 generator=generator,
             )
         self.step_size, self.state = warmed.step_size, warmed.final_state
@@ -241,11 +242,7 @@ class _TargetChains:
         self._calls, self._accepted, self._diverging = 0, 0.0, 0.0
 
     def draws(self, count: int) -> Tensor:
-        """``(count, *event)`` of the kept draws, with replacement, after one more transition.
-
-        Args:
-            count: rows.
-        """
+        """Takes one more transition, then draws ``(count, *event)`` of the kept positions with replacement."""
         self.state, acceptance, info = take_steps(
             self.kernel,
             self.state,
@@ -265,23 +262,27 @@ class _TargetChains:
         return torch.stack(tuple(self.kept))[rounds, chains]
 
     def rates(self) -> tuple[float, float]:
-        """(acceptance rate, divergence rate) over all transitions after the warm-up."""
+        """Acceptance rate and divergence rate over all transitions after the warm-up."""
         return self._accepted / self._calls, self._diverging / self._calls
 
 
-def upper_bound(sampler: DiffusionSampler, draws: Tensor, generator: torch.Generator | None) -> Tensor:
+def upper_bound(
+    sampler: DiffusionSampler,
+    control: Callable[[Tensor, Tensor], Tensor],
+    draws: Tensor,
+    generator: torch.Generator | None,
+) -> Tensor:
     """Unbiased estimate of the mean log weight of walks noised backward from draws, by one random step of each.
 
-    Equal in mean to ``sampler.reverse(draws)``, at the cost of one evaluation of the control in place of K.
+    Its mean is that of ``sampler.reverse(draws)``, at the cost of one evaluation of the control instead of K.
 
     Args:
-        sampler: whose control takes one step per row.
-        draws: ``(n, *event)``, taken for draws of the target.
-        generator: source of randomness.
+        control: the sampler's control, evaluated with one step per row.
+        draws: draws of the target, ``(n, *event)``.
     """
     shares, scale, count = sampler.shares, sampler.scale, len(sampler.shares)
     kept = 0.5 * torch.log1p(-shares)
-    # Logarithm of what is left of the end in the state after step k.
+    # Logarithm of the factor by which the end of the walk is scaled in the state after step k.
     after_step = torch.cat([kept.flip(0).cumsum(0).flip(0)[1:], torch.zeros(1, dtype=torch.float64)])
     step = torch.randint(count, (len(draws),), generator=generator)
 
@@ -294,9 +295,9 @@ def upper_bound(sampler: DiffusionSampler, draws: Tensor, generator: torch.Gener
     left, keep, size = column(after_step), column(kept.exp()), scale * column(shares.sqrt())
     after = left.exp() * draws + scale * (-torch.expm1(2 * left)).sqrt() * noise()
     before = keep * after + size * noise()
-    # The walk from before to after had this noise without control; with control, less.
+    # Without control the step from before to after would have needed this noise; with control it needs the rest.
     free = (after - keep * before) / size
-    rest = free - 2 * scale**2 * (1 - keep) * sampler.control(before, step) / size
+    rest = free - 2 * scale**2 * (1 - keep) * control(before, step) / size
     change = 0.5 * (rest.square() - free.square()).reshape(len(draws), -1).sum(1)
     with torch.no_grad():
         weights = sampler.log_density(draws).double() - sampler.log_reference(draws)

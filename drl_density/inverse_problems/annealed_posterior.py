@@ -12,7 +12,7 @@ from torch import Tensor
 from drl_density.mcmc import take_steps
 from drl_density.model import EnergySequence
 from drl_density.partition_function import AISSettings, AnnealingPath, anneal, plan_annealing, sequence_path
-from drl_density.samplers.walk import check_num_samples
+from drl_density.shapes import check_num_samples
 from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate, resample
 
 LogLikelihood = Callable[[Tensor], Tensor]

@@ -23,7 +23,7 @@ from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.errors import NumericalError
 from drl_density.mcmc import MALA, ChainState, Kernel, RobbinsMonro, Tuner, take_steps
 from drl_density.model import EnergySequence
-from drl_density.samplers.walk import check_num_samples
+from drl_density.shapes import check_num_samples
 from drl_density.weights import log_mean_exp, resample, resample_poor, weight_ess
 
 

@@ -14,7 +14,8 @@ from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, Kernel, LogDensity, RobbinsMonro, Tuner, take_steps
 from drl_density.model import EnergySequence
-from drl_density.samplers.walk import StepRecord, check_num_samples, falling_levels, starting_noise
+from drl_density.samplers.walk import StepRecord, falling_levels, starting_noise
+from drl_density.shapes import check_num_samples
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from drl_density.diagnostics import split_r_hat
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, ChainStep, DualAveraging, Kernel, Recording, run_chain
 from drl_density.model import EnergySequence
-from drl_density.samplers.walk import StepRecord, check_num_samples
+from drl_density.samplers.walk import StepRecord
+from drl_density.shapes import check_num_samples
 
 # R-hat compares chains; beyond some dozens more of them cost memory and hardly change it.
 MOST_CHAINS = 64

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
-from drl_density.samplers.walk import StepRecord, check_num_samples, starting_noise
+from drl_density.samplers.walk import StepRecord, starting_noise
+from drl_density.shapes import check_num_samples
 from drl_density.training import LangevinChains, propose
 
 

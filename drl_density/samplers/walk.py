@@ -11,6 +11,7 @@ from torch import Tensor
 
 from drl_density.devices import normal_draws
 from drl_density.schedule import NoiseSchedule
+from drl_density.shapes import check_num_samples
 
 Denoiser = Callable[[Tensor, float], Tensor]
 
@@ -61,15 +62,6 @@ class DenoisingPrior(Protocol):
     def denoise(self, x: Tensor, level: float, *, has_graph: bool = False) -> Tensor:
         """Estimate of the clean point from a state of ``level``; ``has_graph`` keeps it differentiable."""
         ...
-
-
-def check_num_samples(num_samples: int) -> None:
-    """Raises a ValueError unless ``num_samples`` is a positive integer.
-
-    >>> check_num_samples(1)
-    """
-    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
-        raise ValueError(f"num_samples must be a positive integer, got {num_samples!r}")
 
 
 def starting_noise(

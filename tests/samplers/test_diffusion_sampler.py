@@ -101,7 +101,9 @@ def test_one_step_of_each_draw_estimates_the_upper_bound():
     draws = torch.tensor([0.5, -0.5]).double() + 0.4 * torch.randn(4000, 2, generator=seeded_generator(2)).double()
     with torch.no_grad():
         whole = torch.stack([sampler.reverse(draws, generator=seeded_generator(i)).mean() for i in range(10)])
-        single = torch.stack([upper_bound(sampler, draws, seeded_generator(100 + i)) for i in range(200)])
+        single = torch.stack(
+            [upper_bound(sampler, sampler.control, draws, seeded_generator(100 + i)) for i in range(200)]
+        )
     error = (single.var() / 200 + whole.var() / 10).sqrt()
     assert float(error) < 0.05
     assert float(whole.mean()) > 3.2  # without its control the walk's bound is 3.05
