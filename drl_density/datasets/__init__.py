@@ -1,4 +1,4 @@
-"""Data sets: bundled, toy, file or array; looked at, split, and given their transform."""
+"""Data sets from names, files and arrays: columns recognised, rows split, transform chosen."""
 
 from drl_density.datasets.columns import notice_columns
 from drl_density.datasets.dataset import Column, Dataset

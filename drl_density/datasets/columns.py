@@ -1,4 +1,4 @@
-"""Noticing what each column is."""
+"""Recognises the kind, grid and bounds of every column."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from drl_density.datasets.dataset import KINDS, Column
 from drl_density.errors import DataError
 
 LEAST_PILE = 5
+"""Fewest rows at an end of a column that count as a pile: our own choice, enough to rule out chance repeats."""
+"""Fewest rows at an end of a column that count as a pile: our own choice, enough to rule out chance repeats."""
+"""Fewest rows at an end of a column that count as a pile: our own choice, enough to rule out chance repeats."""
 
 
 def rounding_width(values: np.ndarray) -> float:
-    """Spacing of the coarsest decimal grid that nearly all values (98 %) sit on, 0 for a continuous column.
+    """Spacing of the coarsest decimal grid that holds at least 98 % of the values, 0 for a continuous column.
 
-    A column counts as rounded when its values repeat (fewer than 60 % of the rows are distinct) or are whole numbers
-    throughout. Repeating values on no decimal grid get the median gap between neighbours.
+    A column counts as rounded when fewer than 60 % of its values are distinct, or when all are whole numbers. Repeated
+    values that lie on no decimal grid get the median gap between neighbours.
 
     >>> rounding_width(np.repeat([1.1, 1.2, 1.4], 10))
     0.1
@@ -33,6 +36,9 @@ def rounding_width(values: np.ndarray) -> float:
         width = 10.0**-exponent
         steps = values / width
         whole = np.round(steps)
+        # The absolute part allows for decimals in binary, the relative one for rounding in steps of large values.
+        # The absolute part allows for decimals in binary, the relative one for rounding in steps of large values.
+        # The absolute part allows for decimals in binary, the relative one for rounding in steps of large values.
         on_grid = np.abs(steps - whole) < 1e-6 + 1e-12 * np.abs(steps)
         if on_grid.mean() < 0.98 or len(np.unique(whole)) < 0.9 * len(distinct):
             continue
@@ -48,17 +54,18 @@ def notice_columns(
     categories: Mapping[str, tuple[str, ...]] | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[Column, ...]:
-    """One :class:`Column` per column of ``values`` ``(rows, d)``.
+    """Describes every column of ``values`` ``(rows, d)`` by a :class:`Column`.
 
     Args:
-        values: finite numbers, or NaN for holes.
-        names: of the columns.
-        categories: labels of columns that were text.
-        overrides: ``{name: {"kind": ..., "width": ..., "lower": ..., "upper": ...}}``, which win.
+        values: finite numbers, with NaN for missing values.
+        names: name of every column, in order.
+        categories: labels of each column that was text, by name.
+        overrides: declared properties, ``{name: {"kind": ..., "width": ..., "lower": ..., "upper": ...}}``; they
+            replace what is recognised.
 
     Raises:
-        DataError: for constant columns (unless a width is declared, which spreads their one value), and
-            overrides that name no column or no property.
+        DataError: constant columns without a declared width, which would spread their one value, and overrides of
+            unknown columns or properties.
 
     >>> values = np.stack([np.arange(20.0), np.linspace(0.0, 1.0, 20) ** 0.5], 1)
     >>> [column.kind for column in notice_columns(values, ["count", "share"])]
@@ -107,7 +114,7 @@ def _notice(values: np.ndarray, name: str, labels: tuple[str, ...] | None) -> Co
 
 
 def _grid_offset(values: np.ndarray, width: float) -> float:
-    """Where a grid of ``width`` through most values stands, in [0, width); 0 where it goes through 0 up to rounding."""
+    """Offset in [0, width) of the grid of spacing ``width`` through most values; 0 for a grid through 0."""
     if not width:
         return 0.0
     places, counts = np.unique(np.round(np.mod(values, width) / width, 6) % 1.0, return_counts=True)

@@ -1,4 +1,4 @@
-"""Reading tables: every source becomes named columns of numbers, or an error that names file, column and row."""
+"""Reads tables from files and arrays into named columns of numbers; errors name the file, column and row."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ import numpy as np
 from drl_density.errors import DataError
 
 MOST_CATEGORIES = 20
+"""Greatest number of distinct texts that count as labels: our own choice."""
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, csv.Error, zipfile.BadZipFile)
 SUFFIXES = (".csv", ".tsv", ".txt", ".parquet", ".npy", ".npz", ".nc")
 
 
 @dataclass(frozen=True)
 class RawTable:
-    """Columns as read.
+    """A table as it was read.
 
     Attributes:
-        values: numbers ``(rows, columns)``; NaN where a cell was empty, and in columns of free text or dates.
-        names: of the columns.
+        values: numbers ``(rows, columns)``; NaN for empty cells and for columns of free text or dates.
+        names: names of the columns, in order.
         event_shape: shape of one point.
-        categories: labels behind the codes of text columns with few of them.
-        texts: cells of every column that held text or dates, with labels or without.
-        first_row: what messages call the first row.
+        categories: labels behind the codes of each column of labels, by name.
+        texts: original cells of each column of text or dates, by name.
+        first_row: number that messages give to the first row.
     """
 
     values: np.ndarray
@@ -39,7 +40,7 @@ class RawTable:
     first_row: int = 1
 
     def select(self, names: Sequence[str]) -> RawTable:
-        """The columns ``names`` alone, in this order."""
+        """Only the columns ``names``, in this order."""
         columns = [self.names.index(name) for name in names]
         kept = {
             part: {name: value for name, value in getattr(self, part).items() if name in names}
@@ -48,10 +49,14 @@ class RawTable:
         return replace(self, values=self.values[:, columns], names=tuple(names), event_shape=(len(columns),), **kept)
 
     def refuse_free_text(self, where: str, *, advice: str | None = None) -> None:
-        """Raise for a column of free text or dates that is to be modelled; ``advice`` in place of that for a new fit.
+        """Refuses columns of free text or dates.
+
+        Args:
+            where: name of the source, for the message.
+            advice: what the message recommends; the options of a new fit when not given.
 
         Raises:
-            DataError: naming column and row.
+            DataError: the first such column, with the row of its first text.
         """
         for name in self.names:
             if name not in self.texts or name in self.categories:
@@ -59,22 +64,26 @@ class RawTable:
             cells = self.texts[name]
             row = next(i for i, cell in enumerate(cells) if not _is_missing(cell) and not _is_number(cell))
             count = len({str(cell) for cell in cells if not _is_missing(cell)})
-            mend = advice or (
+            remedy = advice or (
                 f"its column has {count} values, too many for labels (at most {MOST_CATEGORIES}, and half as many "
-                f"as rows); mend the cell, leave the column out with drop=[{name!r}] (--drop {name}), or split by it "
+                f"as rows); correct the cell, leave the column out with drop=[{name!r}] (--drop {name}), or split by it "
                 f"(--group {name}, --time {name})"
             )
             raise DataError(
                 f"{where or 'the table'}: column {name!r}, row {self.first_row + row}: {str(cells[row])!r} is text or "
-                f"a date; {mend}"
+                f"a date; {remedy}"
             )
 
 
 def read_file(path: Path, key: str | None = None) -> RawTable:
-    """Read a table by its suffix.
+    """Reads a table in the format of its suffix.
+
+    Args:
+        path: file to read.
+        key: name of an array in an .npz archive; needed only if it holds several.
 
     Raises:
-        DataError: unknown suffix, unreadable or truncated file, free text.
+        DataError: an unknown suffix, or a file that cannot be read.
     """
     readers = {
         ".csv": _read_text,
@@ -97,13 +106,13 @@ def read_file(path: Path, key: str | None = None) -> RawTable:
 
 
 def unreadable(path: Path, error: Exception) -> DataError:
-    """What is said of a file that one of :data:`UNREADABLE` came out of."""
+    """The error for a ``path`` whose reader raised ``error``, one of :data:`UNREADABLE`."""
     reason = "no such array, or pickled objects, which are never read" if "pickled" in str(error) else str(error)
-    return DataError(f"{path}: cannot be read as {path.suffix} ({reason}); is the file whole?")
+    return DataError(f"{path}: cannot be read as {path.suffix} ({reason}); is the file complete?")
 
 
 def from_array(values: Any, names: Sequence[str] | None = None, *, where: str = "the array") -> RawTable:
-    """A 2-D array of numbers, or an array of images (n, ...), as a table."""
+    """The table of an array of numbers, ``(rows, columns)`` or of points ``(rows, ...)``."""
     array = np.asarray(values)
     if array.ndim < 2 or array.shape[0] < 1:
         raise DataError(f"{where}: expected rows by columns, or images (n, ...), got shape {array.shape}")
@@ -116,7 +125,7 @@ def from_array(values: Any, names: Sequence[str] | None = None, *, where: str = 
 
 
 def from_frame(frame: Any) -> RawTable:
-    """A pandas DataFrame (or anything with ``columns`` and item access by name) as a table."""
+    """The table of a pandas DataFrame, or of anything with ``columns`` and item access by name."""
     names = [str(name) for name in frame.columns]
     columns = [np.asarray(frame[name]) for name in frame.columns]
     return _assemble(columns, names, first_row=1)
@@ -191,7 +200,7 @@ def _numbers(column: np.ndarray) -> np.ndarray | None:
 
 
 def _labels(column: np.ndarray) -> tuple[str, ...] | None:
-    """Distinct labels of a text column in alphabetical order; None for dates and for text with too many of them."""
+    """Labels of a text column in alphabetical order; None for dates and for too many distinct texts."""
     labels = sorted({str(cell) for cell in column if not _is_missing(cell)})
     is_free = column.dtype.kind == "M" or len(labels) > MOST_CATEGORIES or len(labels) > max(2, 0.5 * len(column))
     return None if is_free else tuple(labels)
@@ -235,7 +244,7 @@ def _read_npz(path: Path, key: str | None) -> RawTable:
             key = tables[0]
         if key is None or key not in names:
             asked = "none was named" if key is None else f"{key!r} is not one of them"
-            raise DataError(f"{path}: holds arrays {', '.join(names)} and {asked}: write {path.name}:NAME")
+            raise DataError(f"{path}: has the arrays {', '.join(names)}, and {asked}: write {path.name}:NAME")
         return from_array(archive[key], where=f"{path}:{key}")
 
 

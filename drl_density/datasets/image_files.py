@@ -1,38 +1,41 @@
-"""Images on disk: folders of image files, idx files, and the errors that name the file at fault."""
+"""Reads 8-bit images from folders, idx files and archives; errors name the file at fault."""
 
 from __future__ import annotations
 
 import gzip
 import math
+import os
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from drl_density.datasets.images import RawImages, as_pixels, check_sizes, join
+from drl_density.datasets.files import UNREADABLE, unreadable
+from drl_density.datasets.images import RawImages, as_pixels, check_sizes, image_arrays, images_in_memory, join
 from drl_density.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 IDX_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+"""numpy types by their code in an idx header. Source: the description of the format at yann.lecun.com/exdb/mnist."""
 
 
 def is_idx(path: Path) -> bool:
-    """Whether a file's name says that it is in the idx format of MNIST, gzipped or not."""
+    """Whether ``path`` is named like an idx file of MNIST, gzipped or not."""
     return "idx" in path.name and "ubyte" in path.name
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An array in the idx format: two zero bytes, type, number of dimensions, sizes (big endian), values.
+    """Reads an array in the idx format: two zero bytes, type, number of dimensions, big-endian sizes, values.
 
     Raises:
-        DataError: a file of another format, or one that is cut short.
+        DataError: a file in another format, or a truncated one.
     """
     try:
         raw = path.read_bytes()
         raw = gzip.decompress(raw) if path.suffix == ".gz" else raw
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({error}); is the file whole?") from error
+        raise DataError(f"{path}: cannot be read ({error}); is the file complete?") from error
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] not in IDX_TYPES:
         raise DataError(
             f"{path}: not an idx file: expected two zero bytes and a type, got {raw[:4].hex() or 'nothing'}"
@@ -47,17 +50,17 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def read_images(path: Path, *, image_size: int | None = None) -> RawImages:
-    """Images of a folder or of one idx file.
+    """Reads the images of a folder or of one idx file.
 
-    A folder holds image files, directly or in one folder per class (whose sorted names are the labels 0, 1, ...), or
-    ``train`` and ``test`` folders of that kind, or the idx files of MNIST.
+    A folder has image files in it, or one folder per class, whose sorted names are the labels 0, 1, .... It may also
+    have ``train`` and ``test`` folders of that kind, or the idx files of MNIST.
 
     Args:
-        path: of the folder or idx file.
-        image_size: when given, each file's largest centred square is scaled to this many pixels a side.
+        path: folder or idx file to read.
+        image_size: side in pixels to which the largest centred square of every file is scaled; None keeps the sizes.
 
     Raises:
-        DataError: naming the file that cannot be read, differs in size, or is not 8-bit grey or RGB.
+        DataError: a file that cannot be read, differs in size, or is not 8-bit grey or RGB.
     """
     if path.is_file():
         return RawImages(as_pixels(read_idx(path), str(path)))
@@ -74,7 +77,9 @@ def read_images(path: Path, *, image_size: int | None = None) -> RawImages:
 
 
 def _read_idx_folder(path: Path, found: list[Path]) -> RawImages:
-    parts, labels, names = [], [], []
+    parts: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    names: list[str] = []
     for prefix in ("train", "t10k", "test"):
         images = [entry for entry in found if entry.name.startswith(prefix) and "images" in entry.name]
         if not images:
@@ -92,7 +97,7 @@ def _read_idx_folder(path: Path, found: list[Path]) -> RawImages:
 def _read_folder(path: Path, classes: list[str], image_size: int | None) -> RawImages:
     files = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in SUFFIXES and entry.is_file())
     if not files:
-        raise DataError(f"{path}: holds no image files ({', '.join(SUFFIXES)}) and no idx files")
+        raise DataError(f"{path}: has no image files ({', '.join(SUFFIXES)}) and no idx files")
     arrays = [read_image(file, image_size) for file in files]
     check_sizes(arrays, [str(file) for file in files], "; scale them with image_size=32 (--image-size 32)")
     has_labels = bool(classes) and all(file.parent.parent == path for file in files)
@@ -101,10 +106,10 @@ def _read_folder(path: Path, classes: list[str], image_size: int | None) -> RawI
 
 
 def read_image(path: Path, image_size: int | None = None) -> np.ndarray:
-    """One file as ``(height, width)`` or ``(height, width, 3)`` in uint8.
+    """Reads one file as ``(height, width)`` or ``(height, width, 3)``, uint8.
 
     Raises:
-        DataError: unreadable, transparent, or not 8-bit grey or RGB.
+        DataError: a file that cannot be read, is partly transparent, or is not 8-bit grey or RGB.
     """
     try:
         from PIL import Image, UnidentifiedImageError
@@ -116,7 +121,7 @@ def read_image(path: Path, image_size: int | None = None) -> np.ndarray:
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: cannot be read as an image ({error}); is the file whole?") from error
+        raise DataError(f"{path}: cannot be read as an image ({error}); is the file complete?") from error
     if image_size is not None:
         side = min(image.size)
         left, top = ((extent - side) // 2 for extent in image.size)
@@ -126,16 +131,67 @@ def read_image(path: Path, image_size: int | None = None) -> np.ndarray:
 
 
 def _eight_bit(image: Any, path: Path) -> Any:
-    """Grey or RGB, fully loaded; palettes are looked up, an alpha channel must be opaque."""
+    """The image in grey or RGB: palettes are looked up, and an opaque alpha channel is dropped."""
     image.load()
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode in ("RGBA", "LA"):
         if image.getchannel("A").getextrema()[0] < 255:
-            raise DataError(f"{path}: is partly transparent; lay it on a background first")
+            raise DataError(f"{path}: is partly transparent; put it on a background first")
         image = image.convert(image.mode[:-1])
     if image.mode == "1":
         image = image.convert("L")
     if image.mode not in ("L", "RGB"):
         raise DataError(f"{path}: expected 8-bit grey or RGB, got mode {image.mode}; convert it first")
     return image.copy()
+
+
+class FoundImages(NamedTuple):
+    """Images of a source.
+
+    Attributes:
+        name: short name of the data set.
+        source: path from which the images can be loaded again, or "" for objects in memory.
+        images: pixels and labels as read.
+    """
+
+    name: str
+    source: str
+    images: RawImages
+
+
+def find_images(source: Any, image_size: int | None = None) -> FoundImages | None:
+    """Reads the images of a source, or returns None for a source that is a table.
+
+    Raises:
+        DataError: a file or row with images of the wrong kind.
+    """
+    if not isinstance(source, str | os.PathLike):
+        found = images_in_memory(source)
+        return None if found is None else FoundImages("images", "", found)
+    text, key = str(source), None
+    path = Path(text)
+    if not path.exists() and ".npz:" in text:
+        stem, key = text.rsplit(":", 1)
+        path = Path(stem)
+    if path.is_dir() or (path.is_file() and is_idx(path)):
+        return FoundImages(path.name, text, read_images(path, image_size=image_size))
+    found = _in_archive(path, key) if path.suffix in (".npz", ".npy") and path.is_file() else None
+    return None if found is None else FoundImages(path.stem, text, found)
+
+
+def _in_archive(path: Path, key: str | None) -> RawImages | None:
+    try:
+        if path.suffix == ".npy":
+            arrays = {"": np.load(path, allow_pickle=False, mmap_mode="r")}
+        else:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                arrays = dict(archive)
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
+    if key is not None:
+        arrays = {name: array for name, array in arrays.items() if name == key}
+    elif (official := image_arrays(arrays, str(path))) is not None:
+        return official
+    images = [array for array in arrays.values() if array.dtype == np.uint8 and array.ndim in (3, 4)]
+    return RawImages(as_pixels(images[0], str(path))) if len(images) == 1 else None

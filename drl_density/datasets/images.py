@@ -1,14 +1,18 @@
-"""8-bit images: what counts as images, their one layout, their columns, and where they come from in memory."""
+"""8-bit images in one layout: recognised among objects in memory, checked, and split into a data set."""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
-from drl_density.datasets.dataset import Column
+from drl_density.datasets.dataset import Column, Dataset
+from drl_density.datasets.splits import Parts, Split, split_rows
 from drl_density.errors import DataError
 
 TRAIN_NAMES = ("x_train", "train_images", "train")
@@ -17,12 +21,13 @@ TEST_NAMES = ("x_test", "test_images", "test")
 
 @dataclass(frozen=True)
 class RawImages:
-    """Images as read.
+    """Images as they were read.
 
     Attributes:
-        pixels: ``(n, channels, height, width)``, uint8.
-        labels: integers ``(n,)``, or None.
-        num_train: the first so many rows are the official training part, the rest the official test; None without one.
+        pixels: grey levels ``(n, channels, height, width)``, uint8.
+        labels: class of every image ``(n,)``, or None.
+        num_train: number of images of the official training part, before those of the official test part; None
+            without official parts.
     """
 
     pixels: np.ndarray
@@ -31,7 +36,7 @@ class RawImages:
 
 
 def as_pixels(values: Any, where: str) -> np.ndarray:
-    """An array of images as ``(n, channels, height, width)`` in uint8.
+    """Brings an array of images into the layout ``(n, channels, height, width)``, uint8.
 
     Accepts ``(n, h, w)``, ``(n, h, w, c)`` and ``(n, c, h, w)`` with 1 or 3 channels.
 
@@ -48,27 +53,28 @@ def as_pixels(values: Any, where: str) -> np.ndarray:
             f"{where}: expected images (n, height, width), or with 1 or 3 channels last or first, got shape {array.shape}"
         )
     if len(array) == 0 or 0 in array.shape:
-        raise DataError(f"{where}: holds no pixels, shape {array.shape}")
+        raise DataError(f"{where}: has no pixels, shape {array.shape}")
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     low, high = float(array.min()), float(array.max())
     if not (low >= 0 and high <= 255 and np.all(array == np.round(array))) or high <= 1:
         raise DataError(
-            f"{where}: expected 8-bit images, whole numbers in 0..255, got {array.dtype} in [{low:g}, {high:g}]; bring "
-            "them back to grey levels 0..255 and to uint8 first"
+            f"{where}: expected 8-bit images, whole numbers in 0..255, got {array.dtype} in [{low:g}, {high:g}]; convert "
+            "them to grey levels 0..255 in uint8 first"
         )
     return np.ascontiguousarray(array.astype(np.uint8))
 
 
 def pixel_columns(num_pixels: int) -> tuple[Column, ...]:
-    """The declared columns of 8-bit images: whole numbers, bounds half a grey level outside 0..255."""
+    """Columns of 8-bit images: whole numbers, with bounds half a grey level outside 0..255."""
     return tuple(Column(f"x{index}", "integer", 1.0, lower=-0.5, upper=255.5) for index in range(num_pixels))
 
 
 def image_arrays(arrays: Mapping[str, np.ndarray], where: str) -> RawImages | None:
-    """Images among the named arrays of an archive: an official training part, with test and labels where there are any.
+    """Finds an official training part, and test part and labels if any, among the arrays of an archive.
 
-    None when there are no such arrays, and the archive is to be read as a table.
+    Returns:
+        The images, or None for an archive without such arrays, which is a table.
     """
     train = next((name for name in TRAIN_NAMES if name in arrays and arrays[name].ndim >= 3), None)
     if train is None:
@@ -87,7 +93,7 @@ def image_arrays(arrays: Mapping[str, np.ndarray], where: str) -> RawImages | No
 
 
 def join(parts: Sequence[np.ndarray], labels: Sequence[np.ndarray] | None, names: Sequence[str]) -> RawImages:
-    """A training part, and an official test part where there is one, as one."""
+    """Joins a training part and an official test part, if there is one."""
     if len({part.shape[1:] for part in parts}) > 1:
         shapes = ", ".join(f"{name} {part.shape[1:]}" for name, part in zip(names, parts, strict=True))
         raise DataError(f"training and test images differ in size: {shapes}")
@@ -96,14 +102,14 @@ def join(parts: Sequence[np.ndarray], labels: Sequence[np.ndarray] | None, names
 
 
 def images_in_memory(source: Any) -> RawImages | None:
-    """Images of an object in memory, told by its shape alone; None when it is none of these.
+    """Images of an object in memory, or None for any other object.
 
-    Known are uint8 arrays and tensors of 3 or 4 dimensions, torchvision data sets (``data`` with ``targets`` or
-    ``labels``, or items (image, label)), Hugging Face data sets (``features`` and ``column_names``) and their
-    dictionaries of splits. Nothing is ever fetched: the object must hold its images already.
+    Recognises uint8 arrays and tensors of 3 or 4 dimensions, torchvision data sets (``data`` with ``targets`` or
+    ``labels``, or items of image and label), Hugging Face data sets (``features`` and ``column_names``) and their
+    dictionaries of splits. Nothing is downloaded: the object must have its images already.
 
     Raises:
-        DataError: objects of these kinds whose images differ in size or are not 8-bit.
+        DataError: images that differ in size or are not 8-bit.
     """
     dtype = str(getattr(source, "dtype", ""))
     if dtype.endswith("uint8"):
@@ -111,21 +117,20 @@ def images_in_memory(source: Any) -> RawImages | None:
     if isinstance(source, Mapping) and "train" in source and hasattr(source["train"], "features"):
         names = [name for name in ("train", "test") if name in source]
         parts = [_from_features(source[name], f"split {name!r}") for name in names]
-        labels = [part.labels for part in parts]
-        known = None if any(part is None for part in labels) else labels
-        return join([part.pixels for part in parts], known, names)
+        known = [part.labels for part in parts if part.labels is not None]
+        return join([part.pixels for part in parts], known if len(known) == len(parts) else None, names)
     if hasattr(source, "features") and hasattr(source, "column_names"):
         return _from_features(source, "the data set")
-    labels = getattr(source, "targets", getattr(source, "labels", None))
-    if hasattr(source, "data") and np.ndim(getattr(source, "data", None)) in (3, 4) and labels is not None:
-        return RawImages(as_pixels(source.data, type(source).__name__), np.asarray(labels).reshape(-1))
+    data, labels = getattr(source, "data", None), getattr(source, "targets", getattr(source, "labels", None))
+    if data is not None and np.ndim(data) in (3, 4) and labels is not None:
+        return RawImages(as_pixels(data, type(source).__name__), np.asarray(labels).reshape(-1))
     if hasattr(source, "loader") and hasattr(source, "samples"):
         return _from_items([source[index] for index in range(len(source))], type(source).__name__)
     return None
 
 
 def check_sizes(arrays: Sequence[np.ndarray], names: Sequence[str], hint: str) -> None:
-    """Refuse images of different shapes, naming the first and the one that differs."""
+    """Refuses images of different shapes; the error names the first image and the one that differs."""
     for name, array in zip(names, arrays, strict=True):
         if array.shape != arrays[0].shape:
             raise DataError(
@@ -139,7 +144,7 @@ def _size(array: np.ndarray) -> str:
 
 
 def _from_features(source: Any, where: str) -> RawImages:
-    """One split of a Hugging Face data set: its one image column, and its label column where there is one."""
+    """Images and labels, if any, of one split of a Hugging Face data set, which must have one image column."""
     names = [name for name in source.column_names if type(source.features[name]).__name__ == "Image"]
     if not names:
         names = [name for name in ("image", "img") if name in source.column_names]
@@ -162,3 +167,47 @@ def _labels_beside(arrays: Mapping[str, np.ndarray], name: str, count: int) -> n
     other = {"x_train": "y_train", "x_test": "y_test", "train_images": "train_labels", "test_images": "test_labels"}
     labels = arrays.get(other.get(name, ""))
     return labels if labels is not None and labels.reshape(-1).shape == (count,) else None
+
+
+def split_images(name: str, where: str, images: RawImages, split: Split) -> Dataset:
+    """Makes a data set of images; equal images stay together, and an official test part becomes the test.
+
+    Raises:
+        DataError: a split by columns, which images do not have, or images of zeros and ones.
+    """
+    roles = [role for role in ("group", "time", "weights") if getattr(split, role) is not None]
+    if roles:
+        raise DataError(f"images have no columns to split or weigh by, got {', '.join(roles)}")
+    if images.pixels.max() <= 1:
+        raise DataError(
+            f"{where or 'the array'}: expected grey levels 0..255, got none above 1; multiply images of zeros and ones "
+            "by 255"
+        )
+    rows = images.pixels.reshape(len(images.pixels), -1)
+    num_own = len(rows) if images.num_train is None else images.num_train
+    own = split if images.num_train is None else dataclasses.replace(split, test=0.0)
+    parts = split_rows(_equal_images(rows[:num_own]), own)
+    if images.num_train is not None:
+        parts = parts._replace(test=np.arange(num_own, len(rows)))
+    labels = None
+    if images.labels is not None:
+        known = images.labels.astype(np.int64)
+        labels = Parts(*(torch.as_tensor(known[index]) for index in parts))
+    return Dataset(
+        name=name,
+        train=torch.from_numpy(rows[parts.train]),
+        validation=torch.from_numpy(rows[parts.validation]),
+        test=torch.from_numpy(rows[parts.test]),
+        columns=pixel_columns(rows.shape[1]),
+        event_shape=tuple(int(size) for size in images.pixels.shape[1:]),
+        source=where,
+        labels=labels,
+    )
+
+
+def _equal_images(rows: np.ndarray) -> np.ndarray:
+    """Numbers the distinct rows: one integer per row, the same for equal rows."""
+    seen: dict[bytes, int] = {}
+    return np.array(
+        [seen.setdefault(hashlib.blake2b(row.tobytes(), digest_size=16).digest(), len(seen)) for row in rows]
+    )

@@ -1,4 +1,4 @@
-"""``load_dataset``: one door for names, files and arrays."""
+"""Loads, describes and splits data sets by name, from files and from arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from torch import Tensor
 from drl_density.datasets.columns import notice_columns
 from drl_density.datasets.dataset import Column, Dataset
 from drl_density.datasets.files import RawTable, from_array, from_frame, read_file
-from drl_density.datasets.load_images import find_images, split_images
+from drl_density.datasets.image_files import find_images
+from drl_density.datasets.images import split_images
 from drl_density.datasets.splits import Split, row_groups, split_rows
 from drl_density.datasets.toys import TOYS
 from drl_density.errors import DataError, DataWarning
@@ -37,24 +38,29 @@ def load_dataset(
     num_rows: int = 10_000,
     image_size: int | None = None,
 ) -> Dataset:
-    """Load, look at, and split a data set.
+    """Loads a data set, recognises the kinds of its columns, and splits its rows.
+
+    A source is one of these. Nothing is downloaded.
+
+    - The name of a bundled real data set: digits, wine, breast_cancer or diabetes.
+    - The name of a toy with known density: eight_gaussians, checkerboard, two_rings or banana.
+    - A file in .csv, .tsv, .parquet, .npy, .npz or .nc; ``file.npz:name`` picks one array.
+    - An array, a tensor or a DataFrame of numbers and labels.
+    - 8-bit images: a folder of image files, with one folder per class or with ``train`` and ``test`` folders; idx
+      files; an .npz with x_train; a uint8 array; a torchvision or Hugging Face data set in memory.
 
     Args:
-        source: a bundled real set (digits, wine, breast_cancer, diabetes), a toy of known density (eight_gaussians,
-            checkerboard, two_rings, banana), a file (.csv, .tsv, .parquet, .npy, .npz, .nc; ``file.npz:name`` picks an
-            array), or an array, tensor or DataFrame; and 8-bit images: a folder of image files (one folder per class, or
-            ``train`` and ``test`` folders, as you like), idx files, an .npz with x_train, a uint8 array, a torchvision
-            or Hugging Face data set that is already in memory or on disk. Nothing is ever downloaded.
-        seed: of the split (short for ``split=Split(seed=...)``).
-        split: shares, groups, time, weights.
-        columns: what to believe of a column in place of what is noticed, e.g. ``{"age": {"lower": 0.0}}``.
-        drop: columns to leave out.
-        missing: of rows with holes: "refuse" them, "drop" them, or "draw" their missing cells while fitting.
-        num_rows: rows drawn from a toy.
-        image_size: pixels a side to which image files are scaled, after cutting out their largest centred square.
+        source: name, file, array or object, as listed above.
+        seed: integer that fixes the split, short for ``split=Split(seed=...)``; 0 when neither is given.
+        split: shares of the parts, and columns that group, order or weigh the rows.
+        columns: declared properties of columns, e.g. ``{"age": {"lower": 0.0}}``; they replace what is recognised.
+        drop: names of columns to leave out.
+        missing: treatment of rows with missing values: "refuse" them, "drop" them, or "draw" the values while fitting.
+        num_rows: number of rows to draw from a toy.
+        image_size: side in pixels to which the largest centred square of image files is scaled; None keeps the sizes.
 
     Raises:
-        DataError: naming file, column and row.
+        DataError: data that cannot be used; the message names the file, column and row.
 
     >>> data = load_dataset("wine", seed=0)
     >>> data.num_columns, data.columns[0].kind
@@ -82,7 +88,7 @@ def load_dataset(
     table = _without(table, drop, where)
     table, extra = _set_aside(table, split, where)
     table.refuse_free_text(where)
-    table, kept = _without_holes(table, missing, where)
+    table, kept = _without_missing(table, missing, where)
     extra = {role: values[kept] for role, values in extra.items()}
     declared = DECLARED.get(name, {}) if where in BUNDLED else {}
     columns = {name: dict(declared) for name in table.names if declared} | dict(columns or {})
@@ -91,10 +97,14 @@ def load_dataset(
 
 
 def load_again(source: str, loading: Mapping[str, Any]) -> Dataset:
-    """The same rows in the same split as a :class:`Dataset` with this ``source`` and ``loading``.
+    """Loads the rows of a :class:`Dataset` again, in the same split.
+
+    Args:
+        source: the ``source`` of that data set.
+        loading: the ``loading`` of that data set.
 
     Raises:
-        DataError: for rows that were an array in memory, or a source that is gone.
+        DataError: rows that were an array in memory, or a source that no longer exists.
 
     >>> data = load_dataset("banana", seed=0, num_rows=100)
     >>> bool((load_again(data.source, data.loading).test == data.test).all())
@@ -107,33 +117,48 @@ def load_again(source: str, loading: Mapping[str, Any]) -> Dataset:
 
 def _toy(name: str, split: Split, loading: dict[str, Any]) -> Dataset:
     toy, num_rows = TOYS[name](), loading["num_rows"]
-    values = toy.sample(num_rows, torch.Generator().manual_seed(split.seed))
-    train, validation, test = split_rows(np.arange(num_rows), split)
-    parts = [values[torch.as_tensor(index)] for index in (train, validation, test)]
-    columns = (Column("x0"), Column("x1"))
-    return Dataset(name, *parts, columns, (2,), source=name, loading=loading, known_log_density=toy.log_density)
+    values = toy.sample(num_rows, generator=torch.Generator().manual_seed(split.seed))
+    parts = split_rows(np.arange(num_rows), split)
+    return Dataset(
+        name=name,
+        train=values[torch.as_tensor(parts.train)],
+        validation=values[torch.as_tensor(parts.validation)],
+        test=values[torch.as_tensor(parts.test)],
+        columns=(Column("x0"), Column("x1")),
+        event_shape=(2,),
+        source=name,
+        loading=loading,
+        known_log_density=toy.log_density,
+    )
 
 
-def _read(source: Any) -> tuple[str, str, RawTable]:
-    """(short name, source as it can be loaded again, table)."""
+class _Found(NamedTuple):
+    """A table with its short name and the source from which it can be loaded again."""
+
+    name: str
+    source: str
+    table: RawTable
+
+
+def _read(source: Any) -> _Found:
     if isinstance(source, str) and source in BUNDLED:
-        return source, source, _bundled(source)
+        return _Found(source, source, _bundled(source))
     if isinstance(source, str | os.PathLike):
         return _read_path(str(source))
     if isinstance(source, Tensor):
-        return "array", "", from_array(source.detach().cpu().numpy(), where="the tensor")
+        return _Found("array", "", from_array(source.detach().cpu().numpy(), where="the tensor"))
     if hasattr(source, "columns") and hasattr(source, "iloc"):
-        return "table", "", from_frame(source)
-    return "array", "", from_array(source)
+        return _Found("table", "", from_frame(source))
+    return _Found("array", "", from_array(source))
 
 
-def _read_path(text: str) -> tuple[str, str, RawTable]:
+def _read_path(text: str) -> _Found:
     path, key = Path(text), None
     if not path.exists() and ".npz:" in text:
         stem, key = text.rsplit(":", 1)
         path = Path(stem)
     if path.exists():
-        return path.stem if key is None else key, text, read_file(path, key)
+        return _Found(path.stem if key is None else key, text, read_file(path, key))
     known = [*BUNDLED, *TOYS]
     if path.suffix or os.sep in text:
         raise DataError(f"there is no file {text!r}")
@@ -168,7 +193,7 @@ def _without(table: RawTable, drop: Sequence[str], where: str) -> RawTable:
 
 
 def _set_aside(table: RawTable, split: Split, where: str) -> tuple[RawTable, dict[str, np.ndarray]]:
-    """Take group, time and weight columns out of the table."""
+    """Takes the columns that group, order and weigh the rows out of the table."""
     roles = {role: getattr(split, role) for role in ("group", "time", "weights") if getattr(split, role) is not None}
     missing = [name for name in roles.values() if name not in table.names]
     if missing:
@@ -181,18 +206,18 @@ def _aside(table: RawTable, name: str, role: str, where: str) -> np.ndarray:
     """One number per row from the column that groups, orders or weighs the rows; text groups, and dates order.
 
     Raises:
-        DataError: holes, text that is no date, or weights that are not positive numbers.
+        DataError: missing values, text that is no date, or weights that are not positive numbers.
     """
     values, cells = table.values[:, table.names.index(name)], table.texts.get(name)
     if cells is not None and role == "group":
-        is_hole = np.array([str(cell).strip() == "" for cell in cells])
-        values = np.where(is_hole, np.nan, np.unique([str(cell) for cell in cells], return_inverse=True)[1])
+        is_empty = np.array([str(cell).strip() == "" for cell in cells])
+        values = np.where(is_empty, np.nan, np.unique([str(cell) for cell in cells], return_inverse=True)[1])
     elif cells is not None and role == "time":
         try:
             dates = np.asarray([str(cell).strip() or "NaT" for cell in cells], dtype="datetime64[ns]")
         except ValueError as error:
             raise DataError(
-                f"{where or 'the table'}: column {name!r} is to order the rows by time, but holds text that is no ISO date "
+                f"{where or 'the table'}: column {name!r} must order the rows by time, but has text that is no ISO date "
                 f"such as 2024-01-31 or 2024-01-31T12:00 ({error})"
             ) from error
         values = np.where(np.isnat(dates), np.nan, dates.astype(np.int64).astype(np.float64))
@@ -206,11 +231,11 @@ def _aside(table: RawTable, name: str, role: str, where: str) -> np.ndarray:
     return values
 
 
-def _without_holes(table: RawTable, missing: str, where: str) -> tuple[RawTable, np.ndarray]:
+def _without_missing(table: RawTable, missing: str, where: str) -> tuple[RawTable, np.ndarray]:
     if missing not in ("refuse", "drop", "draw"):
         raise DataError(f'missing must be "refuse", "drop" or "draw", got {missing!r}')
     is_bad = ~np.isfinite(table.values)
-    kept = ~is_bad.any(1)
+    kept = np.asarray(~is_bad.any(1))
     if kept.all():
         return table, kept
     row, column = np.argwhere(is_bad)[0]
@@ -222,34 +247,32 @@ def _without_holes(table: RawTable, missing: str, where: str) -> tuple[RawTable,
             'missing="draw" (--missing draw), which assumes that cells are missing for reasons seen in the others'
         )
     if missing == "draw":
-        return _with_holes(table, where)
+        return _with_missing(table, where)
     if not kept.any():
-        raise DataError(f"{where or 'the table'}: every row has a hole; drop the columns that cause it")
+        raise DataError(f"{where or 'the table'}: every row has a missing value; drop the columns that cause it")
     warnings.warn(
-        f"dropped {int((~kept).sum())} of {len(kept)} rows with holes; the density is that of complete rows",
+        f"dropped {int((~kept).sum())} of {len(kept)} rows with missing values; the density is that of complete rows",
         DataWarning,
         stacklevel=4,
     )
     return dataclasses.replace(table, values=table.values[kept]), kept
 
 
-def _with_holes(table: RawTable, where: str) -> tuple[RawTable, np.ndarray]:
-    """The table with its holes as NaN, without rows that hold nothing."""
+def _with_missing(table: RawTable, where: str) -> tuple[RawTable, np.ndarray]:
+    """The table with NaN for missing values, without rows that have no value at all."""
     if np.isinf(table.values).any():
         row, column = np.argwhere(np.isinf(table.values))[0]
         raise DataError(
             f"{where or 'the table'}: column {table.names[column]!r}, row {table.first_row + row} is infinite, which is "
-            "no hole; mark holes with NaN or an empty cell"
+            "no missing value; mark those with NaN or an empty cell"
         )
-    is_hole = np.isnan(table.values)
-    empty = [name for name, column in zip(table.names, is_hole.T, strict=True) if column.all()]
+    is_missing = np.isnan(table.values)
+    empty = [name for name, column in zip(table.names, is_missing.T, strict=True) if column.all()]
     if empty:
         raise DataError(f"{where or 'the table'}: columns without a single value: {', '.join(empty)}; drop them")
-    kept = ~is_hole.all(1)
+    kept = np.asarray(~is_missing.all(1))
     if not kept.all():
-        warnings.warn(
-            f"left out {int((~kept).sum())} rows without a single value, which say nothing", DataWarning, stacklevel=5
-        )
+        warnings.warn(f"left out {int((~kept).sum())} rows without a single value", DataWarning, stacklevel=5)
     texts = {column: cells[kept] for column, cells in table.texts.items()}
     return dataclasses.replace(table, values=table.values[kept], texts=texts), kept
 
@@ -273,27 +296,35 @@ def _divide(
     for column in columns:
         if column.kind == "categorical":
             warnings.warn(
-                f"column {column.name!r} holds labels; they are coded 0, 1, ... in alphabetical order, which the "
+                f"column {column.name!r} has labels; they are coded 0, 1, ... in alphabetical order, which the "
                 "density treats as an order",
                 DataWarning,
                 stacklevel=4,
             )
     groups = extra["group"] if "group" in extra else row_groups(np.where(np.isnan(values), np.inf, values))
-    indices = split_rows(groups, split, times=extra.get("time"))
-    parts = [torch.as_tensor(values[index]) for index in indices]
-    weights = [torch.as_tensor(extra["weights"][index]) if "weights" in extra else None for index in indices]
-    return Dataset(name, *parts, columns, table.event_shape, weights[0], where, validation_weights=weights[1])
+    parts = split_rows(groups, split, times=extra.get("time"))
+    weights = extra.get("weights")
+    return Dataset(
+        name=name,
+        train=torch.as_tensor(values[parts.train]),
+        validation=torch.as_tensor(values[parts.validation]),
+        test=torch.as_tensor(values[parts.test]),
+        columns=columns,
+        event_shape=table.event_shape,
+        weights=None if weights is None else torch.as_tensor(weights[parts.train]),
+        source=where,
+        validation_weights=None if weights is None else torch.as_tensor(weights[parts.validation]),
+    )
 
 
 def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse", absent: Sequence[str] = ()) -> Tensor:
-    """Rows of a new table in the order and coding of known columns, ``(rows, d)``, float64; holes are refused, or kept
-    as NaN with ``missing="keep"``. Columns named in ``absent`` need not be there, and are NaN then.
+    """Reads the rows of a new table in the order and coding of known columns, ``(rows, d)``, float64.
 
     Args:
         source: a file, an array, a tensor or a data frame.
-        columns: those of the fit.
-        missing: "refuse" or "keep" holes.
-        absent: names of columns that need not be there.
+        columns: columns of the fit, in order.
+        missing: treatment of missing values: "refuse" them, or "keep" them as NaN.
+        absent: names of columns that the table may lack; they become NaN.
 
     Raises:
         DataError: missing columns, unknown labels, or cells that are empty, NaN or infinite.
@@ -304,19 +335,20 @@ def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse"
     """
     images = find_images(source)
     if images is not None:
-        rows = images[2].pixels.reshape(len(images[2].pixels), -1)
+        rows = images.images.pixels.reshape(len(images.images.pixels), -1)
         if rows.shape[1] != len(columns):
             raise DataError(
-                f"{images[1] or 'the images'}: the fit has {len(columns)} columns, these images have {rows.shape[1]} pixels"
+                f"{images.source or 'the images'}: the fit has {len(columns)} columns, these images have {rows.shape[1]} "
+                "pixels"
             )
         return torch.from_numpy(rows).double()
     name, where, table = _read(source)
     wanted = [column.name for column in columns]
     lacking = tuple(column for column in absent if column in wanted and column not in table.names)
     if lacking:
-        holes = np.full((len(table.values), len(lacking)), np.nan)
+        nothing = np.full((len(table.values), len(lacking)), np.nan)
         names = (*table.names, *lacking)
-        values = np.hstack([table.values, holes])
+        values = np.hstack([table.values, nothing])
         table = dataclasses.replace(table, values=values, names=names, event_shape=(len(names),))
     if set(wanted) - set(table.names):
         if set(wanted) == {f"x{i}" for i in range(len(wanted))} and table.values.shape[1] == len(wanted):
@@ -328,7 +360,7 @@ def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse"
                 f"here are {', '.join(table.names)}"
             )
     table = table.select(wanted)
-    table.refuse_free_text(where, advice="the fit knows this column as numbers: mend the cell")
+    table.refuse_free_text(where, advice="this column was fitted as numbers: correct the cell")
     values = table.values.copy()
     for index, column in enumerate(columns):
         labels = table.categories.get(column.name)
@@ -352,7 +384,7 @@ def _recode(codes: np.ndarray, labels: tuple[str, ...], column: Column, where: s
     unknown = [label for label in labels if label not in known]
     if unknown:
         expected = ", ".join(known) if known else "numbers"
-        raise DataError(f"{where}: column {column.name!r} holds {', '.join(unknown)}; the fit knows {expected}")
+        raise DataError(f"{where}: column {column.name!r} has {', '.join(unknown)}; the fit had {expected}")
     table = np.array([known[label] for label in labels])
-    is_hole = np.isnan(codes)
-    return np.where(is_hole, np.nan, table[np.where(is_hole, 0, codes).astype(int)])
+    is_missing = np.isnan(codes)
+    return np.where(is_missing, np.nan, table[np.where(is_missing, 0, codes).astype(int)])

@@ -1,4 +1,4 @@
-"""Has the model learned the training rows by heart?"""
+"""Checks whether a model reproduces its training rows."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class MemorizationCheck:
     """Distances to the nearest training row, in units of the training columns' standard deviations.
 
     Attributes:
-        sample_distance: median over samples.
-        test_distance: median over test rows.
-        p_value: of the one-sided Mann-Whitney test that samples lie nearer to training rows than test rows do.
-        conclusion: what both distances say together, in words.
+        sample_distance: median distance of the samples.
+        test_distance: median distance of the test rows.
+        p_value: one-sided Mann-Whitney p-value of samples lying nearer to training rows than test rows do.
+        conclusion: what the distances suggest, in words.
     """
 
     sample_distance: float
@@ -25,7 +25,7 @@ class MemorizationCheck:
     conclusion: str
 
     def describe(self) -> str:
-        """One sentence."""
+        """One sentence with both distances, the p-value and the conclusion."""
         return (
             f"Nearest training row: {self.sample_distance:.3g} from samples, {self.test_distance:.3g} from test rows "
             f"(p = {self.p_value:.2g}): {self.conclusion}."
@@ -33,16 +33,16 @@ class MemorizationCheck:
 
 
 def memorization_check(samples: Tensor, train: Tensor, test: Tensor, *, max_rows: int = 2000) -> MemorizationCheck:
-    """Compare distances to the nearest training row of samples and of test rows.
+    """Compares the samples' distances to the nearest training row with those of test rows.
+
+    Columns that are constant in training are left out. Samples and test rows must be treated alike beforehand: both
+    rounded, or both dequantised.
 
     Args:
-        samples: draws of the model ``(n, d)``.
-        train: training rows.
-        test: rows the model has not seen.
-        max_rows: samples and test rows used.
-
-    Columns that are constant in training are left out. Put samples and test rows on the same footing first: both
-    rounded, or both dequantised.
+        samples: draws of the model, ``(n, d)``.
+        train: rows that the model was trained on.
+        test: rows that the model has not seen.
+        max_rows: greatest number of samples, and of test rows, that are compared.
 
     >>> train, test = torch.zeros(4, 1).double() + torch.arange(4)[:, None], torch.full((9, 1), 0.5).double()
     >>> memorization_check(train.repeat(3, 1), train, test).p_value < 0.01
@@ -60,6 +60,7 @@ def memorization_check(samples: Tensor, train: Tensor, test: Tensor, *, max_rows
         nearest.append(torch.cat([_nearest(chunk, train.double() / scale) for chunk in chunks]))
     p_value = float(stats.mannwhitneyu(nearest[0].numpy(), nearest[1].numpy(), alternative="less").pvalue)
     medians = [float(values.median()) for values in nearest]
+    # Both at once, our own choice: a small p-value alone comes from any misfit once there are thousands of rows.
     copies = p_value < 1e-3 and medians[0] < 0.7 * medians[1]
     conclusion = (
         "samples lie nearer to training rows than test rows do: the model may have memorised them"

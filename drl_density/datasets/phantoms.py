@@ -1,4 +1,4 @@
-"""Random images for inverse problems, made in code: textured ellipses with a smooth phase."""
+"""Random complex images for inverse problems: textured ellipses with a smooth phase."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from torch import Tensor
 
 
 def ellipse_phantoms(
-    count: int, size: int, *, num_ellipses: int = 5, generator: torch.Generator | None = None
+    num_samples: int, size: int, *, num_ellipses: int = 5, generator: torch.Generator | None = None
 ) -> Tensor:
-    """Complex images ``(count, size, size)``: a large ellipse with smaller ones in it, fine texture, a smooth phase.
+    """Draws complex images ``(num_samples, size, size)`` of ellipses inside a large one, with texture and phase.
 
-    Magnitudes are 0 outside, about 0.5 to 1 inside. The phase is a random quadratic polynomial of size about 1 radian.
+    The magnitude is 0 outside and about 0.5 to 1 inside. The phase is a random quadratic polynomial of about a radian.
+
+    Args:
+        size: height and width in pixels.
+        num_ellipses: number of ellipses inside the large one.
 
     >>> ellipse_phantoms(3, 16, generator=torch.Generator().manual_seed(0)).shape
     torch.Size([3, 16, 16])
@@ -22,18 +26,18 @@ def ellipse_phantoms(
     y, x = torch.meshgrid(ticks, ticks, indexing="ij")
 
     def uniform(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(count, 1, 1, generator=generator)
+        return low + (high - low) * torch.rand(num_samples, 1, 1, generator=generator)
 
     def ellipse(center: float, axes: tuple[float, float]) -> Tensor:
         angle, x0, y0 = uniform(0, math.pi), uniform(-center, center), uniform(-center, center)
         along = (x - x0) * angle.cos() + (y - y0) * angle.sin()
         across = (y - y0) * angle.cos() - (x - x0) * angle.sin()
         distance = (along / uniform(*axes)).square() + (across / uniform(*axes)).square()
-        # An edge half a pixel wide, as a sensor that averages over its pixels would see it.
+        # The edge is half a pixel wide, like that of a sensor that averages over its pixels.
         return torch.sigmoid((1 - distance) * size / 2)
 
     inside = ellipse(0.1, (0.65, 0.9))
-    magnitude = uniform(0.4, 0.7) * torch.ones(count, size, size)
+    magnitude = uniform(0.4, 0.7) * torch.ones(num_samples, size, size)
     for _ in range(num_ellipses):
         magnitude = magnitude + uniform(-0.25, 0.35) * ellipse(0.6, (0.1, 0.4))
     wave = uniform(4, 12) * (x * uniform(-1, 1) + y * uniform(-1, 1)) + uniform(0, 2 * math.pi)

@@ -1,26 +1,43 @@
-"""Seeded splits that keep duplicate rows, and rows of one group, on one side."""
+"""Seeded splits that keep duplicate rows, and rows of one group, together."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
 from drl_density.errors import DataError
 
+Part = TypeVar("Part")
+
+
+class Parts(NamedTuple, Generic[Part]):
+    """The three parts of a data set.
+
+    Attributes:
+        train: what belongs to the training rows.
+        validation: what belongs to the validation rows.
+        test: what belongs to the test rows.
+    """
+
+    train: Part
+    validation: Part
+    test: Part
+
 
 @dataclass(frozen=True)
 class Split:
-    """How rows are divided.
+    """Rule that divides rows into training, validation and test rows.
 
     Attributes:
-        validation: share of rows.
-        test: share of rows; 0 for none.
-        seed: of the division.
-        group: name of a column whose equal values stay on one side; it is not modelled.
-        time: name of a column by which the latest rows become the test; it is not modelled.
-        weights: name of a column of row weights; it is not modelled.
+        validation: share of the rows for validation.
+        test: share of the rows for the test; 0 for no test rows.
+        seed: integer that fixes the division.
+        group: name of a column whose equal values stay together; it is not modelled.
+        time: name of a column whose latest rows become the test; it is not modelled.
+        weights: name of a column with relative row weights; it is not modelled.
 
     Raises:
         DataError: shares that leave no training rows, or both a group and a time.
@@ -48,19 +65,17 @@ class Split:
 
 
 def row_groups(values: np.ndarray) -> np.ndarray:
-    """One integer per row, equal exactly for equal rows."""
+    """Numbers the distinct rows: one integer per row, the same for equal rows."""
     return np.unique(values, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def split_rows(
-    groups: np.ndarray, split: Split, *, times: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(train, validation, test) row indices, each sorted; rows of one group share a side.
+def split_rows(groups: np.ndarray, split: Split, *, times: np.ndarray | None = None) -> Parts[np.ndarray]:
+    """Row indices of every part, each sorted; the rows of one group share a part.
 
     Args:
-        groups: group of each row.
-        split: shares and seed.
-        times: when given, the latest rows are the test and the rest is divided by group.
+        groups: integer that names the group of each row.
+        split: shares of the parts, and the seed.
+        times: when given, the latest rows become the test and the rest is divided by group.
     """
     num_rows = len(groups)
     rows = np.arange(num_rows)
@@ -71,14 +86,14 @@ def split_rows(
         rest, test = rows[times < first_test_time], rows[times >= first_test_time]
         share = split.validation / (1 - split.test)
         validation, train = _take(rest, groups, share * len(rest), split.seed)
-        return train, validation, test
+        return Parts(train, validation, test)
     test, rest = _take(rows, groups, split.test * num_rows, split.seed) if split.test else (rows[:0], rows)
     validation, train = _take(rest, groups, split.validation * num_rows, split.seed + 1)
-    return train, validation, test
+    return Parts(train, validation, test)
 
 
 def _take(rows: np.ndarray, groups: np.ndarray, count: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Whole groups in random order until ``count`` rows are taken: (taken, left)."""
+    """Takes whole groups in random order until ``count`` rows are reached; returns the rows taken and those left."""
     members = np.unique(groups[rows], return_inverse=True)[1].reshape(-1)
     sizes = np.bincount(members)
     order = np.random.default_rng(seed).permutation(len(sizes))
@@ -94,16 +109,17 @@ def _take(rows: np.ndarray, groups: np.ndarray, count: float, seed: int) -> tupl
     return taken, left
 
 
-def folds(values: np.ndarray, num_folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(train, validation, test) indices of each fold, duplicate rows kept together; validation is the next fold.
+def folds(values: np.ndarray, num_folds: int, *, seed: int) -> Iterator[Parts[np.ndarray]]:
+    """Yields the row indices of each fold of a cross-validation; the fold after the test fold is for validation.
+
+    Duplicate rows stay in one fold.
 
     Args:
-        values: rows ``(n, d)``.
-        num_folds: as many triples are given.
-        seed: of the division.
+        values: rows ``(n, d)`` to be divided.
+        num_folds: number of folds, at least 3.
 
-    >>> train, validation, test = next(folds(np.arange(20.0)[:, None], num_folds=4, seed=0))
-    >>> len(train) + len(validation) + len(test)
+    >>> parts = next(folds(np.arange(20.0)[:, None], num_folds=4, seed=0))
+    >>> len(parts.train) + len(parts.validation) + len(parts.test)
     20
     """
     groups = row_groups(np.asarray(values))
@@ -112,4 +128,4 @@ def folds(values: np.ndarray, num_folds: int, seed: int) -> Iterator[tuple[np.nd
     for fold in range(num_folds):
         following = (fold + 1) % num_folds
         is_train = (side != fold) & (side != following)
-        yield is_train.nonzero()[0], (side == following).nonzero()[0], (side == fold).nonzero()[0]
+        yield Parts(is_train.nonzero()[0], (side == following).nonzero()[0], (side == fold).nonzero()[0])

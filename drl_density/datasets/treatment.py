@@ -1,4 +1,4 @@
-"""Which transform and which dequantisation a data set gets."""
+"""Chooses the transform and the dequantisation of a data set."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ TREATMENTS = ("auto", "gaussianize", "standardize", "logit", "rescale")
 
 
 def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[DataTransform, Dequantization | None]:
-    """(transform from data to model space, dequantisation or None), fitted on the training rows.
+    """Fits the transform from data to model space, and the dequantisation if any column is rounded, to training rows.
 
-    "auto" standardises systems of known density and small images without bounds, takes the logit of columns that are
-    all bounded on both sides (pixels), and Gaussianises every column of any other table. "rescale" maps the least and the
-    largest value of bounded columns to -1 and 1 (8-bit values v to v / 127.5 - 1), one map for all images.
+    "auto" standardises systems of known density and arrays of images without bounds. It takes the logit if all columns
+    are bounded on both sides, as pixels are, and Gaussianises the columns of any other table. "rescale" maps the least
+    and the largest value of bounded columns to -1 and 1, so that 8-bit values v become v / 127.5 - 1.
 
     Args:
-        dataset: whose training rows and columns count.
+        dataset: data set whose columns and training rows decide.
         kind: "auto", "gaussianize", "standardize", "logit" or "rescale".
 
     Raises:
-        DataError: for an unknown kind, or "logit" or "rescale" without bounds.
+        DataError: an unknown kind, or "logit" or "rescale" without bounds.
 
     >>> from drl_density.datasets import load_dataset
     >>> data = load_dataset("banana", seed=0, num_rows=100)
@@ -71,11 +71,13 @@ def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[DataTrans
     if kind == "logit":
         if not is_bounded:
             raise DataError('transform "logit" needs lower and upper bounds for every column; declare them')
+        # Without a margin a value at an end would map to infinity, and the few values next to it far out.
         margin = 1e-3 * (upper - lower)
         bounded = logit(lower - margin, upper + margin)
         return Composed([bounded, standardize(bounded(rows), weights=dataset.weights)]), dequantization
     if kind == "standardize":
         return standardize(rows, weights=dataset.weights), dequantization
+    # Noise of half a width reaches beyond the declared ends; 1e-9 keeps its extremes strictly inside.
     half = widths / 2
     return (
         fit_marginal_gaussianization(

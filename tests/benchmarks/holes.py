@@ -39,7 +39,7 @@ def rows_of(name: str) -> np.ndarray:
 def tables(name: str, split: int) -> dict[str, Dataset]:
     """The data of each way, with the same test rows."""
     x = rows_of(name)
-    train, validation, test = (torch.as_tensor(x[index]) for index in list(folds(x, 10, 0))[split])
+    train, validation, test = (torch.as_tensor(x[index]) for index in list(folds(x, 10, seed=0))[split])
     seen = torch.cat([train, validation]).numpy()
     columns = notice_columns(seen, [f"x{i}" for i in range(x.shape[1])])
     whole = Dataset(name, train, validation, test, columns, (x.shape[1],))

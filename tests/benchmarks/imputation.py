@@ -45,7 +45,7 @@ def load(name: str, npz: Path | None) -> np.ndarray:
 
 def split_of(x: np.ndarray, name: str, split: int) -> Dataset:
     """One fold in data units."""
-    parts = [torch.as_tensor(x[index]) for index in list(folds(x, 10, 0))[split]]
+    parts = [torch.as_tensor(x[index]) for index in list(folds(x, 10, seed=0))[split]]
     columns = notice_columns(x, [f"x{i}" for i in range(x.shape[1])])
     return Dataset(name, *parts, columns, (x.shape[1],))
 

@@ -146,7 +146,7 @@ def train_flow(make, source: _Batches, validation: torch.Tensor, *, seed: int, h
 
 def run_fold(x: np.ndarray, fold: int, name: str, args: argparse.Namespace) -> dict:
     """All figures of one fold."""
-    indices = list(folds(x, 10, 0))[fold]
+    indices = list(folds(x, 10, seed=0))[fold]
     dataset = fold_dataset(x, indices, name)
     table = prepare_table(dataset)
     test = table.rows(dataset.test, torch.Generator().manual_seed(1))

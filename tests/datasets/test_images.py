@@ -1,92 +1,18 @@
-"""8-bit images: every source gives the same pixels, official parts stay, and every refusal names the file."""
+"""8-bit images in memory: one layout, columns of grey levels, equal images together, and every refusal."""
 
-import gzip
-import struct
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image as PillowImage
 
 from drl_density import Split, fit, load_dataset
-from drl_density.datasets import choose_transform, load_again, read_rows
+from drl_density.datasets import choose_transform, read_rows
+from drl_density.datasets.images import as_pixels, images_in_memory, pixel_columns
 from drl_density.errors import DataError
+from tests.datasets.pictures import COLOR, GREY, LABELS, together, write_folder
 
-RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, size=(30, 6, 5), dtype=np.uint8)
-COLOR = RNG.integers(0, 256, size=(30, 6, 5, 3), dtype=np.uint8)
-LABELS = np.arange(30) % 2
-
-
-def idx(array):
-    kinds = {"uint8": 0x08, "float32": 0x0D}
-    head = struct.pack(f">2xBB{array.ndim}I", kinds[str(array.dtype)], array.ndim, *array.shape)
-    return head + array.astype(array.dtype.newbyteorder(">")).tobytes()
-
-
-def write_folder(path, images, labels=None):
-    for index, pixels in enumerate(images):
-        folder = path if labels is None else path / f"class{labels[index]}"
-        folder.mkdir(parents=True, exist_ok=True)
-        PillowImage.fromarray(pixels).save(folder / f"{index:03d}.png")
-    return path
-
-
-class Image:
-    """Stands for the feature type of that name."""
-
-
-class Rows:
-    """What a Hugging Face data set looks like from outside."""
-
-    def __init__(self, images, labels):
-        self.column_names, self.features = ["picture", "label"], {"picture": Image(), "label": object()}
-        self._rows = [
-            {"picture": PillowImage.fromarray(i), "label": int(y)} for i, y in zip(images, labels, strict=True)
-        ]
-
-    def __len__(self):
-        return len(self._rows)
-
-    def __getitem__(self, index):
-        return self._rows[index]
-
-
-def write(path, content):
-    path.write_bytes(content)
-    return path
-
-
-SOURCES = {
-    "folder": lambda p: write_folder(p, GREY),
-    "class folders": lambda p: write_folder(p, GREY, LABELS),
-    "idx": lambda p: write(p / "train-images-idx3-ubyte", idx(GREY)),
-    "idx.gz": lambda p: write(p / "train-images-idx3-ubyte.gz", gzip.compress(idx(GREY))),
-    "array": lambda p: GREY,
-    "tensor": lambda p: torch.from_numpy(GREY),
-    "npy": lambda p: (np.save(p / "a.npy", GREY), p / "a.npy")[1],
-    "npz": lambda p: (np.savez(p / "a.npz", pictures=GREY, y=LABELS), p / "a.npz")[1],
-    "torchvision, in memory": lambda p: SimpleNamespace(data=torch.from_numpy(GREY), targets=LABELS.tolist()),
-    "Hugging Face": lambda p: Rows(GREY, LABELS),
-}
-
-
-def together(data):
-    return torch.cat([data.train, data.validation, data.test]).reshape(-1, *data.event_shape)
-
-
-@pytest.mark.parametrize("name", SOURCES)
-def test_every_source_gives_the_same_pixels(tmp_path, name):
-    data = load_dataset(SOURCES[name](tmp_path), seed=0)
-    assert data.event_shape == (1, 6, 5)
-    assert data.train.dtype == torch.uint8
-    found, wanted = together(data)[:, 0].numpy(), GREY
-    assert sorted(map(bytes, found)) == sorted(map(bytes, wanted))
-    if data.labels is not None:
-        for pixels, label in zip(found, torch.cat(data.labels).tolist(), strict=True):
-            assert LABELS[(wanted == pixels).all((1, 2)).argmax()] == label
-    assert (data.labels is not None) == (name in ("class folders", "torchvision, in memory", "Hugging Face"))
+RNG = np.random.default_rng(1)
 
 
 def test_color_layouts_agree(tmp_path):
@@ -97,64 +23,11 @@ def test_color_layouts_agree(tmp_path):
         assert sorted(map(bytes, together(data).numpy())) == sorted(map(bytes, whole))
 
 
-OFFICIAL = {
-    "folders": lambda p: (
-        write_folder(p / "train", GREY[:20], LABELS[:20]),
-        write_folder(p / "test", GREY[20:], LABELS[20:]),
-        p,
-    )[2],
-    "npz": lambda p: (
-        np.savez(p / "a.npz", x_train=GREY[:20], y_train=LABELS[:20], x_test=GREY[20:], y_test=LABELS[20:]),
-        p / "a.npz",
-    )[1],
-    "idx": lambda p: (
-        [
-            write(p / f"{name}-{kind}-ubyte", idx(array[part]))
-            for name, part in (("train", slice(20)), ("t10k", slice(20, None)))
-            for kind, array in (("images-idx3", GREY), ("labels-idx1", LABELS.astype(np.uint8)))
-        ]
-        and p
-    ),
-    "Hugging Face": lambda p: {"train": Rows(GREY[:20], LABELS[:20]), "test": Rows(GREY[20:], LABELS[20:])},
-}
-
-
-@pytest.mark.parametrize("name", OFFICIAL)
-def test_official_test_parts_stay(tmp_path, name):
-    data = load_dataset(OFFICIAL[name](tmp_path), split=Split(validation=0.2, seed=3))
-    label_of = dict(zip(map(bytes, GREY[20:]), LABELS[20:].tolist(), strict=True))
-    assert {
-        bytes(row): label for row, label in zip(data.test.numpy(), data.labels[2].tolist(), strict=True)
-    } == label_of
-    assert (len(data.train), len(data.validation)) == (16, 4)
-
-
 def test_equal_images_stay_on_one_side():
     data = load_dataset(np.concatenate([GREY, GREY]), seed=0)
     sides = [set(map(bytes, part.numpy())) for part in (data.train, data.validation, data.test)]
     assert not sides[0] & sides[1]
     assert not sides[0] & sides[2]
-
-
-def test_images_load_again_and_score(tmp_path):
-    folder = write_folder(tmp_path / "f", RNG.integers(0, 256, size=(20, 9, 7, 3), dtype=np.uint8))
-    data = load_dataset(str(folder), seed=4, image_size=4)
-    assert data.event_shape == (3, 4, 4)
-    again = load_again(data.source, data.loading)
-    assert torch.equal(again.train, data.train)
-    rows = read_rows(GREY, load_dataset(GREY).columns)
-    assert torch.equal(rows, torch.from_numpy(GREY).reshape(30, -1).double())
-
-
-def test_scaling_keeps_the_mean_of_the_centred_square(tmp_path):
-    """Box filter: each output pixel is the mean of a 2x2 block, rounded across and then down to whole grey levels."""
-    pixels = RNG.integers(0, 256, size=(4, 8), dtype=np.uint8)
-    data = load_dataset(
-        write_folder(tmp_path, [pixels] + list(RNG.integers(0, 256, (9, 4, 8), np.uint8))), image_size=2
-    )
-    across = np.floor(pixels[:, 2:6].reshape(4, 2, 2).mean(2) + 0.5)
-    wanted = np.floor(across.reshape(2, 2, 2).mean(1) + 0.5)
-    assert any(np.array_equal(image, wanted) for image in together(data)[:, 0].numpy())
 
 
 def test_images_go_through_a_fit(tiny_settings):
@@ -166,56 +39,6 @@ def test_images_go_through_a_fit(tiny_settings):
     assert density.log_prob(data.test.double()).isfinite().all()
 
 
-def save(path, image):
-    image.save(path)
-    return path.parent
-
-
-MIXED = PillowImage.fromarray(np.zeros((4, 4), np.uint8))
-BAD = {
-    "mixed sizes": (
-        lambda p: (MIXED.save(p / "000.png"), write_folder(p / "z", GREY), p)[2],
-        "000.png is 4x4 grey.*000.png",
-    ),
-    "grey and colour": (
-        lambda p: (MIXED.save(p / "0.png"), write_folder(p, np.zeros((2, 4, 4, 3), np.uint8)))[1],
-        "channels",
-    ),
-    "truncated": (lambda p: write(write_folder(p, GREY) / "000.png", b"\x89PNG\r\n").parent, "000.png: cannot be read"),
-    "no image": (lambda p: write(write_folder(p, GREY) / "007.jpg", b"text").parent, "007.jpg: cannot be read"),
-    "transparent": (
-        lambda p: save(p / "a.png", PillowImage.new("RGBA", (2, 2), (0, 0, 0, 7))),
-        "a.png: is partly transparent",
-    ),
-    "16 bits": (lambda p: save(p / "a.png", PillowImage.new("I;16", (2, 2))), "a.png: expected 8-bit grey or RGB"),
-    "empty folder": (lambda p: p, "holds no image files"),
-    "short idx": (lambda p: write(p / "a-idx3-ubyte", idx(GREY)[:-1]), "a-idx3-ubyte: the header promises"),
-    "foreign idx": (lambda p: write(p / "a-idx3-ubyte", b"PK12"), "a-idx3-ubyte: not an idx file"),
-    "broken gz": (
-        lambda p: write(p / "a-idx3-ubyte.gz", gzip.compress(idx(GREY))[:40]),
-        "a-idx3-ubyte.gz: cannot be read",
-    ),
-    "float idx": (lambda p: write(p / "a-idx3-ubyte", idx(GREY.astype(np.float32) / 255)), "expected 8-bit images"),
-    "unit range": (
-        lambda p: (np.savez(p / "a.npz", x_train=GREY / 255), p / "a.npz")[1],
-        "a.npz:x_train: expected 8-bit",
-    ),
-    "sizes of parts": (
-        lambda p: (np.savez(p / "a.npz", x_train=GREY, x_test=GREY[:, :4]), p / "a.npz")[1],
-        "training and test images differ",
-    ),
-    "one for white": (lambda p: GREY // 200, "the array: .* multiply images of zeros and ones by 255"),
-    "channels": (lambda p: np.zeros((5, 4, 4, 2), np.uint8), "1 or 3 channels"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_bad_images_are_named(tmp_path, name):
-    make, message = BAD[name]
-    with pytest.raises(DataError, match=message):
-        load_dataset(make(tmp_path))
-
-
 def test_images_take_no_columns():
     with pytest.raises(DataError, match="no columns to declare"):
         load_dataset(GREY, drop=["x0"])
@@ -225,3 +48,36 @@ def test_images_take_no_columns():
         load_dataset("wine", image_size=8)
     with pytest.raises(DataError, match="30 columns, these images have 9 pixels"):
         read_rows(GREY[:, :3, :3], load_dataset(GREY).columns)
+
+
+def test_layouts_become_channels_first():
+    assert as_pixels(GREY, "here").shape == (30, 1, 6, 5)
+    assert np.array_equal(as_pixels(COLOR, "here"), np.moveaxis(COLOR, -1, 1))
+    assert as_pixels(GREY.astype(float), "here").dtype == np.uint8
+    with pytest.raises(DataError, match="here: has no pixels"):
+        as_pixels(GREY[:0], "here")
+    with pytest.raises(DataError, match="here: expected 8-bit images"):
+        as_pixels(GREY + 0.5, "here")
+
+
+def test_pixels_are_whole_numbers_with_bounds_half_a_level_outside():
+    (column,) = pixel_columns(1)
+    assert (column.kind, column.width, column.lower, column.upper) == ("integer", 1.0, -0.5, 255.5)
+
+
+def test_other_objects_are_no_images():
+    assert images_in_memory(np.zeros((5, 4, 4))) is None
+    assert images_in_memory(GREY[0]) is None
+    assert images_in_memory(SimpleNamespace(data=GREY)) is None
+
+
+class Folder(list):
+    """A list of (image, label) with the marks of a torchvision folder."""
+
+    loader = samples = None
+
+
+def test_items_of_a_torchvision_folder_are_read_one_by_one():
+    found = images_in_memory(Folder(zip(COLOR, LABELS, strict=True)))
+    assert found.labels.tolist() == LABELS.tolist()
+    assert np.array_equal(found.pixels, np.moveaxis(COLOR, -1, 1))

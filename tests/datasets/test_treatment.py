@@ -1,0 +1,74 @@
+"""The transform that fits a data set, and when it is refused."""
+
+import pytest
+import torch
+
+from drl_density import load_dataset
+from drl_density.datasets import (
+    Column,
+    Dataset,
+    choose_transform,
+)
+from drl_density.errors import DataError
+from drl_density.testing import seeded_generator
+from drl_density.transforms import Affine, Composed, Logit, MarginalGaussianization
+from tests.datasets.tables import TABLE
+
+
+def test_treatments():
+    digits = load_dataset("digits", seed=0)
+    transform, dequantization = choose_transform(digits)
+    x = dequantization(digits.train, generator=seeded_generator(2))
+    u = transform(x)
+    torch.testing.assert_close(transform.inv(u), x, rtol=1e-9, atol=1e-7)
+    assert bool(u.isfinite().all())
+    with pytest.raises(DataError, match="bounds for every column"):
+        choose_transform(load_dataset(TABLE), kind="logit")
+    with pytest.raises(DataError, match="transform must be one of"):
+        choose_transform(digits, kind="magic")
+
+
+def made(**declared):
+    rows = torch.rand(200, 2, generator=seeded_generator(0), dtype=torch.float64)
+    columns = tuple(Column(name, **declared) for name in "ab")
+    return Dataset("made", rows[:150], rows[150:170], rows[170:], columns, (2,))
+
+
+@pytest.mark.parametrize(
+    ("kind", "declared", "expected"),
+    [
+        ("auto", {}, MarginalGaussianization),
+        ("auto", {"lower": 0.0, "upper": 1.0}, Composed),
+        ("standardize", {}, Affine),
+        ("rescale", {"lower": 0.0, "upper": 1.0}, Affine),
+        ("gaussianize", {"lower": 0.0, "upper": 1.0}, MarginalGaussianization),
+    ],
+)
+def test_each_kind_gives_its_transform(kind, declared, expected):
+    transform, dequantization = choose_transform(made(**declared), kind=kind)
+    assert type(transform) is expected
+    assert dequantization is None
+    assert bool(transform(made().train).isfinite().all())
+
+
+def test_toys_are_standardized():
+    transform, _ = choose_transform(load_dataset("banana", seed=0, num_rows=200))
+    assert type(transform) is Affine
+
+
+def test_rescaling_maps_the_ends_of_8_bit_values_to_one():
+    data = made(lower=-0.5, upper=255.5, width=1.0, kind="integer")
+    transform, dequantization = choose_transform(data, kind="rescale")
+    v = torch.tensor([[0.0, 255.0], [127.5, 51.0]], dtype=torch.float64)
+    torch.testing.assert_close(transform(v), v / 127.5 - 1, rtol=1e-12, atol=1e-15)
+    assert dequantization.widths.tolist() == [1.0, 1.0]
+    with pytest.raises(DataError, match='"rescale" needs lower and upper bounds'):
+        choose_transform(made(), kind="rescale")
+
+
+def test_the_logit_leaves_a_margin_and_standardizes():
+    transform, _ = choose_transform(made(lower=0.0, upper=1.0), kind="logit")
+    assert [type(part) for part in transform.parts] == [Logit, Affine]
+    assert transform.bounds.lower.tolist() == [-1e-3, -1e-3]
+    u = transform(made().train)
+    torch.testing.assert_close(u.mean(0), torch.zeros(2).double(), rtol=0, atol=1e-10)
