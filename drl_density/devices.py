@@ -1,8 +1,8 @@
-"""Where tensors live: the device that a user asks for, and random numbers that come to it.
+"""Devices: finding the one that a user names, drawing random numbers for it, and its precision.
 
-Models and states in model space live on the model's device; rows in data units, log weights and figures on the CPU.
-Generators live on the CPU as well: numbers are drawn where their generator lives and then moved, so that a seed means the
-same numbers on every device, and a saved run can go on on another one.
+Models, and states in model space, are stored on the model's device; rows in data units, log weights and results on the CPU.
+Generators are on the CPU too: numbers are drawn on the generator's device and then moved. A seed therefore means the same
+numbers on every device, and a saved run can resume on another one.
 """
 
 from __future__ import annotations
@@ -16,30 +16,27 @@ from torch import Tensor
 
 
 class Placed(Protocol):
-    """What has a dtype and a device: a tensor, or a sequence of models."""
+    """An object with a dtype and a device, such as a tensor or a sequence of models."""
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating-point type of its values."""
+        """Type of its numbers."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Device on which its values live."""
+        """Device on which they are stored."""
         ...
 
 
 def find_device(asked: str | torch.device) -> torch.device:
-    """The device of that name, tried out.
+    """Find the device of a given name, and check that it stores float64 and can be read from.
 
     Args:
-        asked: such as "cpu", "cuda" or "cuda:1".
-
-    Returns:
-        The device; it holds float64 and can be read from.
+        asked: name of the device, such as "cpu", "cuda" or "cuda:1".
 
     Raises:
-        ValueError: no such device here; the message says what torch has.
+        ValueError: no such device on this machine. The message lists those that torch has.
 
     >>> find_device("cpu")
     device(type='cpu')
@@ -50,16 +47,22 @@ def find_device(asked: str | torch.device) -> torch.device:
     except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         kind = torch.accelerator.current_accelerator()
-        found = ", ".join(["cpu", *(f"{kind.type}:{index}" for index in range(torch.accelerator.device_count()))])
+        others = [] if kind is None else [f"{kind.type}:{i}" for i in range(torch.accelerator.device_count())]
+        found = ", ".join(["cpu", *others])
         raise ValueError(
             f"device {str(asked)!r} cannot be used ({reason}); torch {torch.__version__} has {found} "
-            "here: name one of those, give no device, or install a torch that is built for this card"
+            "here: name one of those, give no device, or install a torch that is built for this GPU"
         ) from error
     return device
 
 
 def normal_draws(shape: Sequence[int], like: Placed, generator: torch.Generator | None) -> Tensor:
-    """N(0, 1) of this shape, with the dtype and on the device of ``like``, drawn where ``generator`` lives.
+    """Draw standard normal numbers on the device of ``generator``, and move them to that of ``like``.
+
+    Args:
+        shape: shape of the result.
+        like: object whose dtype and device the result gets.
+        generator: source of the numbers; None uses torch's global generator on the device of ``like``.
 
     >>> normal_draws((2, 3), torch.zeros(1), torch.Generator().manual_seed(0)).shape
     torch.Size([2, 3])
@@ -69,13 +72,13 @@ def normal_draws(shape: Sequence[int], like: Placed, generator: torch.Generator 
 
 
 def uniform_draws(shape: Sequence[int], like: Placed, generator: torch.Generator | None) -> Tensor:
-    """Uniform in [0, 1), otherwise as :func:`normal_draws`."""
+    """Draw uniform numbers in [0, 1); arguments as in :func:`normal_draws`."""
     home = like.device if generator is None else generator.device
     return torch.rand(shape, generator=generator, dtype=like.dtype, device=home).to(like.device)
 
 
 def generator_device(generator: torch.Generator | None) -> torch.device:
-    """The device on which random numbers are drawn: the generator's, or the CPU without one.
+    """Find the device on which random numbers are drawn: the generator's, or the CPU without a generator.
 
     >>> generator_device(None)
     device(type='cpu')
@@ -85,10 +88,10 @@ def generator_device(generator: torch.Generator | None) -> torch.device:
 
 @contextmanager
 def whole_float32(device: torch.device) -> Iterator[None]:
-    """Inside, float32 convolutions and matrix products on a CUDA device keep all their bits.
+    """Context in which float32 convolutions and matrix products on a CUDA device keep all their bits.
 
-    By default torch lets convolutions there round their inputs to 10 bits (TF32), which moves a log density of hundreds of
-    nats by tenths. The flags are torch's own and come back as they were.
+    By default torch lets GPU convolutions round their inputs to 10 bits (TF32), which changes a log density of hundreds of
+    nats by tenths. Torch's flags are restored afterwards.
 
     >>> with whole_float32(torch.device("cuda")):
     ...     torch.backends.cuda.matmul.allow_tf32
@@ -114,10 +117,13 @@ def whole_float32(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def globally_seeded(generator: torch.Generator, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Inside, torch's global generators (the CPU's, and that of ``device``) continue from a seed drawn from ``generator``;
-    after it they are where they were.
+    """Context in which torch's global generators run from a seed drawn from ``generator``; they are restored afterwards.
 
-    For what takes no generator: ``sample()`` of a distribution of torch or Pyro, and dropout.
+    It serves functions that take no generator: dropout, and ``sample()`` of distributions of torch and Pyro.
+
+    Args:
+        generator: source of the seed.
+        device: device whose global generator is seeded too, besides the CPU's.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> with globally_seeded(generator):

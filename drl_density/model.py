@@ -1,4 +1,4 @@
-"""The sequence of energy-based models over noise levels, and the one place where a network becomes a log density."""
+"""The sequence of energy-based models over noise levels, in which a network becomes a log density."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ from drl_density.shapes import per_row
 
 
 class LogNormalizers(nn.Module):
-    """The learned constants c as a smooth function of the log-SNR: a line plus a small network that starts at zero."""
+    """Learned constants c as a smooth function of the log-SNR: a small tanh network whose output starts at zero.
+
+    Args:
+        generator: source of the initial weights of the hidden layer.
+    """
 
     def __init__(self, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.hidden = nn.Linear(1, 32)
+        # Log-SNRs between -10 and 10, divided by 4, times weights of this size: the units bend all over that range.
         nn.init.normal_(self.hidden.weight, std=2.0, generator=generator)
         nn.init.normal_(self.hidden.bias, std=2.0, generator=generator)
         self.readout = nn.Linear(32, 1)
@@ -30,31 +35,36 @@ class LogNormalizers(nn.Module):
         nn.init.zeros_(self.readout.bias)
 
     def forward(self, log_snr: Tensor) -> Tensor:
-        """c at each log-SNR, same shape."""
+        """Evaluate c at log-SNRs of any shape; the result has their shape and the weights' dtype and device."""
+        log_snr = log_snr.to(self.readout.weight)
         return self.readout(torch.tanh(self.hidden(log_snr[..., None] / 4))).squeeze(-1)
 
 
 class MeanNormalizers(nn.Module):
-    """Mean of several models' learned constants: by Hoelder's inequality at least the log Z of their averaged energy,
-    as far as each constant is its model's log Z.
+    """The mean of several models' learned constants.
+
+    If each constant is its model's log Z, the mean is at least the log Z of the averaged energy, by Hoelder's inequality.
+
+    Args:
+        members: the constants of each model.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    @property
-    def readout(self) -> nn.Linear:
-        """The last layer of the first member, which tells device and dtype."""
-        return self.members[0].readout
-
     def forward(self, log_snr: Tensor) -> Tensor:
-        """c at each log-SNR, same shape."""
+        """Evaluate the mean of c at log-SNRs of any shape, in their shape."""
         return torch.stack([member(log_snr) for member in self.members]).mean(0)
 
 
 class LevelLogDensity:
-    """``model.log_density`` with its level fixed: a picklable callable that keeps sight of the parameters."""
+    """``model.log_density`` at a fixed level, as a callable that can be pickled and gives access to the parameters.
+
+    Args:
+        model: the sequence of models.
+        level: the fixed level in [0, T].
+    """
 
     def __init__(self, model: EnergySequence, level: float) -> None:
         self.model, self.level = model, level
@@ -63,36 +73,39 @@ class LevelLogDensity:
         return self.model.log_density(x, self.level)
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Parameters of the energy."""
+        """Iterate over the parameters of the network."""
         return self.model.network.parameters()
 
 
 class EnergySequence(ExecutedModule):
-    r"""Energy-based models :math:`p_t(x) = \exp(F_t(x)) / Z_t` for levels t = 0..T-1, above them the base N(0, I).
+    r"""Energy-based models :math:`p_t(x) = \exp(F_t(x)) / Z_t` for levels t = 0..T-1, with N(0, I) as level T.
 
-    .. math:: F_t(x) = \log \textstyle\sum_k w_k\,
-        \mathcal{N}(x; \alpha_t \mu_k, \alpha_t^2 C_k + \sigma_t^2 I) + g(x, \lambda_t)
+    .. math:: F_t(x) = \log b_t(x) + g(x, \lambda_t)
 
-    with a fixed Gaussian mixture (N(0, I) unless given) and a network g. The base is exactly noised, so with g = 0
-    every level is that mixture's model of the data, normalised. Levels are continuous: F is defined at any log-SNR.
-    ``log_density`` is the only function that turns a network output into a log density.
+    Here b_t is a fixed base under the noise of level t, exact and normalised, and g is a network. With g = 0 every level is
+    the base's model of the data. Levels are continuous: F is defined at any log-SNR. Only :meth:`log_density` turns a
+    network output into a log density; how its passes run is set by ``execution``.
 
-    A new sequence is in evaluation mode, in which it is one density: in training mode dropout is drawn and spectral norms
-    are iterated anew at every pass, so ``train()`` is for passes that learn; :func:`drl_density.training.train` calls it.
+    A new sequence is in evaluation mode, in which it is one fixed density. In training mode every pass draws dropout and
+    iterates spectral norms, so ``train()`` is for passes that learn; :func:`drl_density.training.train` calls it.
 
     Args:
-        schedule: noise levels.
-        network: g, see :mod:`drl_density.networks`.
+        schedule: noise levels of the sequence.
+        network: the network g, which satisfies :mod:`drl_density.networks.contract`.
         event_shape: shape of one point.
-        base: the fixed mixture over the flattened point; standard normal when not given.
-        has_base: False for F = g alone.
-        is_integrable: whether exp(F) has a finite integral. By default it is declared from the parts: a Gaussian base
-            and a network of bounded growth.
-        initializer: network that proposes a x_level from x_noisier, see
-            :class:`~drl_density.training.CooperativeRecovery`; no part
-            of the density.
-        dtype: of the parameters; that of the network when not given.
+        base: normalised density b of the flattened point, with noised forms; N(0, I) when not given.
+        has_base: whether there is a base; without one, F = g.
+        is_integrable: whether exp(F) has a finite integral. By default the parts declare it: a base of quadratic decay with
+            a network of bounded growth, or an integrable network without a base.
+        initializer: network that proposes x_level from x_noisier, see :class:`~drl_density.training.CooperativeRecovery`. Log
+            densities never use it. It is stored here so that it is averaged, sharded, moved and saved together with the
+            energy that it was trained with, and is still there when samples are drawn.
+        dtype: type of the parameters; that of the network when not given.
         generator: source of the constants' initial weights.
+
+    Attributes:
+        execution: precision and CUDA graphs of the passes, see :mod:`drl_density.execution`.
+        constants: learned constants c as a function of the log-SNR.
 
     Source: Gao et al. 2021 (arXiv 2012.08125).
 
@@ -136,35 +149,36 @@ class EnergySequence(ExecutedModule):
 
     @property
     def num_levels(self) -> int:
-        """T."""
+        """Number T of levels below the top."""
         return self.schedule.num_levels
 
     @property
     def dtype(self) -> torch.dtype:
-        """dtype in which the network computes."""
+        """Type of the parameters, in which the network computes."""
         return next(p.dtype for p in self.parameters())
 
     def log_density(self, x: Tensor, level: Level) -> Tensor:
-        """F at a level (one for all rows, or one per row), unnormalised.
+        """Evaluate F, the unnormalised log density of a level, in nats.
 
         Args:
-            x: rows ``(batch, *event)``.
-            level: continuous level(s) in [0, T], a number or shape ``(batch,)``.
+            x: rows of shape ``(batch, *event)``.
+            level: continuous level in [0, T]: a number for all rows, or one per row ``(batch,)``.
 
         Returns:
-            shape ``(batch,)``, in the dtype and on the device of ``x``, which need not be the model's.
+            One value per row ``(batch,)``, in the dtype and on the device of ``x``, which may differ from the model's.
+
+        Raises:
+            ValueError: complex rows, rows of another shape, or a level outside [0, T].
         """
         return self.log_density_at(x, self.schedule.log_snr_at(level))
 
     def log_density_at(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
-        """F at given log-SNR, shape ``()`` or ``(batch,)``; :meth:`log_density` in the continuous coordinate.
-
-        ``label``, an integer per row, is for networks with labels, and 0 (not told) when left out.
+        """Evaluate F at given log-SNRs; see :meth:`log_density`.
 
         Args:
-            x: rows ``(batch, *event)``.
-            log_snr: one for all rows, or one per row.
-            label: integers ``()`` or ``(batch,)``.
+            x: rows of shape ``(batch, *event)``.
+            log_snr: one value for all rows ``()`` or one per row ``(batch,)``.
+            label: integers ``()`` or ``(batch,)`` for a network with labels; None means unlabelled.
 
         Raises:
             ValueError: complex rows, or rows of another shape.
@@ -191,13 +205,13 @@ class EnergySequence(ExecutedModule):
             return self.base(x, log_snr) + tilt
 
     def score(self, x: Tensor, level: Level, *, label: Tensor | None = None, has_graph: bool = False) -> Tensor:
-        """Gradient of ``log_density`` in x, shape of ``x``; ``has_graph`` keeps it differentiable in x and parameters.
+        """Compute the gradient of :meth:`log_density` in x, in the shape of ``x``.
 
         Args:
-            x: rows ``(batch, *event)``.
-            level: continuous, in [0, T], a number or one per row ``(batch,)``.
-            label: integers ``()`` or ``(batch,)``, for networks with labels.
-            has_graph: keep the graph.
+            x: rows of shape ``(batch, *event)``.
+            level: continuous level in [0, T]: a number for all rows, or one per row ``(batch,)``.
+            label: integers ``()`` or ``(batch,)`` for a network with labels; None means unlabelled.
+            has_graph: whether the result stays differentiable in x and the parameters.
         """
         with torch.enable_grad():
             point = x if has_graph and x.requires_grad else x.detach().requires_grad_(True)
@@ -206,24 +220,24 @@ class EnergySequence(ExecutedModule):
         return gradient
 
     def denoise(self, x: Tensor, level: Level, *, has_graph: bool = False) -> Tensor:
-        """Posterior mean of the clean row by Tweedie's formula, (x + sigma^2 score) / alpha.
+        """Estimate the posterior mean of the clean row by Tweedie's formula, (x + sigma^2 score) / alpha.
 
         Args:
-            x: rows ``(batch, *event)``.
-            level: continuous, in [0, T], a number or one per row ``(batch,)``.
-            has_graph: keep the result differentiable in x and parameters.
+            x: noised rows ``(batch, *event)`` of that level.
+            level: continuous level in [0, T]: a number for all rows, or one per row ``(batch,)``.
+            has_graph: whether the result stays differentiable in x and the parameters.
         """
         schedule = self.schedule
         alpha, sigma = (per_row(value(level).to(x), x) for value in (schedule.alpha_at, schedule.sigma_at))
         return (x + sigma**2 * self.score(x, level, has_graph=has_graph)) / alpha
 
     def log_normalizer(self, level: Level) -> Tensor:
-        """Learned constant c at continuous level(s): log Z as the noise-level classifier sees it.
+        """Evaluate the learned constant c, the estimate of log Z by noise-level classification, in nats.
 
         Args:
-            level: continuous, any shape.
+            level: continuous levels in [0, T], of any shape.
         """
-        return self.constants(self.schedule.log_snr_at(level).to(self.constants.readout.weight))
+        return self.constants(self.schedule.log_snr_at(level))
 
     @property
     def log_normalizers(self) -> Tensor:
@@ -233,43 +247,46 @@ class EnergySequence(ExecutedModule):
 
     @property
     def top(self) -> dist.TorchDistribution:
-        """The known base, level T: N(0, I)."""
+        """The known distribution of level T, N(0, I)."""
         zeros = torch.zeros(self.event_shape, dtype=self.dtype, device=self.device)
         scale = torch.ones_like(zeros)
         return dist.Normal(zeros, scale, validate_args=False).to_event(len(self.event_shape))
 
     def level(self, level: float, *, sampler: SamplerPolicy | None = None) -> EnergyDistribution:
-        """The marginal model of one level, unnormalised.
+        """Build the unnormalised distribution of one level.
 
         Args:
-            level: continuous, in [0, T].
-            sampler: policy of ``sample``; adjusted chains by default.
+            level: continuous level in [0, T].
+            sampler: how ``sample`` draws; adjusted chains by default.
+
+        Raises:
+            ValueError: a level outside [0, T].
         """
-        self.schedule.log_snr_at(level)
+        self.schedule.log_snr_at(level)  # refuses levels outside [0, T]
         like = torch.empty(0, dtype=self.dtype, device=self.device)
         return EnergyDistribution(
             LevelLogDensity(self, level), self.event_shape, sampler=sampler, like=like, is_integrable=self.is_integrable
         )
 
     def recovery(self, level: float, *, noisier: float | None = None) -> Recovery:
-        """The family of conditionals p(x_level | x_noisier); ``noisier`` is one level up unless given.
+        """Build the family of recovery conditionals p(x_level | x_noisier).
 
         Args:
-            level: of the cleaner state.
-            noisier: of the state that is given.
+            level: continuous level of the cleaner state.
+            noisier: level of the given, noisier state; one above ``level`` by default.
         """
         return Recovery(self, level, min(level + 1, self.num_levels) if noisier is None else noisier)
 
     def truncate(self, level: float) -> EnergySequence:
-        """The same models with ``level`` as the new level 0 (parts are shared, not copied)."""
+        """Build the sequence of the same models with ``level`` as its level 0; it shares all parts with this one."""
         return self._sharing(self.schedule.truncate(level) if level else self.schedule, self.network, self.initializer)
 
     def with_network(self, network: nn.Module, *, initializer: nn.Module | None = None) -> EnergySequence:
-        """The same base and levels under another network, such as a guided one (parts are shared, not copied).
+        """Build a sequence with another network, such as one of a single label; it shares all other parts.
 
         Args:
-            network: g.
-            initializer: that of the new sequence, if any.
+            network: the network g of the new sequence.
+            initializer: the initialiser of the new sequence, if it has one.
         """
         return self._sharing(self.schedule, network, initializer)
 
@@ -289,7 +306,17 @@ class EnergySequence(ExecutedModule):
 
 
 class Recovery:
-    """p(x_level | x_noisier) for states yet to be given: ``condition`` makes the distribution."""
+    """The conditionals p(x_level | x_noisier) of two levels; :meth:`condition` gives the distribution for given states.
+
+    Args:
+        model: the sequence of models.
+        level: continuous level of the cleaner state.
+        noisier: level of the noisier state.
+
+    Attributes:
+        step_alpha: the scale a in x_noisier = a x_level + s eps.
+        step_sigma: the noise s of that step.
+    """
 
     def __init__(self, model: EnergySequence, level: float, noisier: float) -> None:
         self.model, self.level, self.noisier = model, level, noisier
@@ -298,14 +325,19 @@ class Recovery:
 
     @property
     def scale(self) -> float:
-        """Standard deviation to expect of the conditional, (a^2 / s^2 + 1 / sigma^2)^(-1/2): the unit of step sizes."""
+        """Expected standard deviation of the conditional, (a^2 / s^2 + 1 / sigma^2)^(-1/2), the unit of step sizes."""
         sigma = float(self.model.schedule.sigma_at(self.level))
         return (self.step_alpha**2 / self.step_sigma**2 + 1 / sigma**2) ** -0.5
 
     def normal_approximation(self, x_noisier: Tensor) -> dist.TorchDistribution:
-        r"""N(x; x' + (s^2 / a^2) grad F(x'), (s / a)^2 I) with x' = x_noisier / a: F taken as linear around x'.
+        r"""Build the normal approximation, which takes F as linear around x' = x_noisier / a.
 
-        For rows ``(batch, *event)``. The error of the mean is of order s^4, so this is for short steps.
+        .. math:: \mathcal{N}\big(x;\ x' + (s / a)^2\, \nabla F(x'),\ (s / a)^2 I\big)
+
+        The error of its mean is of order s^4, so it is meant for short steps.
+
+        Args:
+            x_noisier: noisier states ``(batch, *event)``.
 
         Source: Gao et al. 2021, section 3.2 (there in y = a x), the T = 1000 setting.
         """
@@ -316,7 +348,16 @@ class Recovery:
     def condition(
         self, x_noisier: Tensor, *, sampler: SamplerPolicy | None = None, validate_args: bool | None = None
     ) -> RecoveryDistribution:
-        """The distribution of the cleaner state given ``x_noisier`` of shape ``batch_shape + event_shape``."""
+        """Build the distribution of the cleaner state given a noisier one.
+
+        Args:
+            x_noisier: noisier states of shape ``batch_shape + event_shape``.
+            sampler: how ``sample`` draws; by default adjusted chains whose step size is :attr:`scale`.
+            validate_args: whether the distribution checks its arguments, as Pyro's distributions do.
+
+        Raises:
+            ValueError: states of another event shape.
+        """
         event_dim = len(self.model.event_shape)
         if x_noisier.shape[x_noisier.ndim - event_dim :] != self.model.event_shape:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The noise sequence: how much signal and noise each level holds.
+"""The noise schedule: how much signal and noise each level holds.
 
 A variance-preserving sequence of levels 0..T. A clean row x becomes
 
@@ -27,14 +27,14 @@ class NoiseSchedule:
 
     .. math:: \alpha_t^2 = \mathrm{sigmoid}(\lambda_t), \quad \sigma_t^2 = \mathrm{sigmoid}(-\lambda_t)
 
-    The step from level t to t+1 is x_{t+1} = a x_t + s eps with a = alpha_{t+1} / alpha_t and s^2 = 1 - a^2. Between
-    integers a level is continuous: lambda is interpolated linearly.
+    The step from level t to t+1 is x_{t+1} = a x_t + s eps with a = alpha_{t+1} / alpha_t and s^2 = 1 - a^2. Levels are
+    continuous: between integers, lambda is interpolated linearly. All values are float64.
 
     Args:
-        log_snr: falling values lambda_0 > ... > lambda_T, shape ``(T + 1,)``; stored in float64.
+        log_snr: falling values lambda_0 > ... > lambda_T, shape ``(T + 1,)``.
 
     Raises:
-        ValueError: if the values are not finite and strictly falling, or fewer than two.
+        ValueError: values that are not finite and strictly falling, or fewer than two.
 
     Source: Gao et al. 2021 (arXiv 2012.08125), section 3.1; Kingma et al. 2021 for the log-SNR form.
 
@@ -55,10 +55,10 @@ class NoiseSchedule:
 
     @classmethod
     def log_spaced(cls, num_levels: int, *, sigma_min: float = 0.05, sigma_max: float = 0.995) -> NoiseSchedule:
-        """Levels whose ratio sigma/alpha grows by one factor per level (evenly spaced log-SNR).
+        """Space levels evenly in log-SNR, so that sigma/alpha grows by one factor per level.
 
         Args:
-            num_levels: T, the number of energy-based models.
+            num_levels: number T of energy-based models.
             sigma_min: noise standard deviation of level 0, in (0, 1).
             sigma_max: noise standard deviation of level T, in (sigma_min, 1).
 
@@ -82,18 +82,18 @@ class NoiseSchedule:
         beta_last: float = 0.02,
         num_base_steps: int = 1000,
     ) -> NoiseSchedule:
-        """Levels taken from a chain of base steps whose variance beta rises linearly; the default is the paper's T6.
+        """Take levels from a chain of steps whose variance beta rises linearly; the default is the paper's T6.
 
         Args:
-            base_steps: base steps that become levels 0 to T, rising.
-            beta_first: variance of the first base step.
-            beta_last: variance of the last one.
-            num_base_steps: of the chain.
+            base_steps: rising indices of the chain's steps that become levels 0 to T.
+            beta_first: variance of the chain's first step.
+            beta_last: variance of the chain's last step.
+            num_base_steps: number of steps of the chain.
 
         Raises:
-            ValueError: base_steps that do not rise, or lie outside the base.
+            ValueError: base_steps that do not rise, or lie outside the chain.
 
-        Source: Gao et al. 2021, section 4 and its released settings (level 0 is base step 0, noise 0.01).
+        Source: Gao et al. 2021, section 4 and its released settings (level 0 is step 0, noise 0.01).
         """
         steps = torch.as_tensor(list(base_steps))
         if len(steps) < 2 or not bool((steps.diff() > 0).all()) or steps[0] < 0 or steps[-1] >= num_base_steps:
@@ -104,12 +104,12 @@ class NoiseSchedule:
 
     @classmethod
     def cosine(cls, num_levels: int, *, log_snr_max: float = 9.8, log_snr_min: float = -5.1) -> NoiseSchedule:
-        """lambda(u) = -2 log tan(a u + b), u in [0, 1]: the cosine log-SNR schedule.
+        """Build the cosine schedule lambda(u) = -2 log tan(a u + b), with levels even in u from 0 to 1.
 
         Args:
-            num_levels: T.
-            log_snr_max: of level 0.
-            log_snr_min: of level T.
+            num_levels: number T of energy-based models.
+            log_snr_max: log-SNR of level 0.
+            log_snr_min: log-SNR of level T.
 
         Raises:
             ValueError: no levels, or ends that do not fall.
@@ -126,12 +126,12 @@ class NoiseSchedule:
 
     @property
     def num_levels(self) -> int:
-        """T: the number of levels below the base."""
+        """Number T of levels below the top."""
         return len(self._log_snr) - 1
 
     @property
     def log_snr(self) -> Tensor:
-        """lambda_0..lambda_T, shape ``(T + 1,)``."""
+        """Log-SNRs lambda_0..lambda_T, shape ``(T + 1,)``."""
         return self._log_snr.clone()
 
     @property
@@ -146,21 +146,21 @@ class NoiseSchedule:
 
     @property
     def step_alpha(self) -> Tensor:
-        """a of each step t -> t+1, shape ``(T,)``."""
+        """Scale a of each step t -> t+1, shape ``(T,)``."""
         alpha = self.alpha
         return alpha[1:] / alpha[:-1]
 
     @property
     def step_sigma(self) -> Tensor:
-        """s of each step t -> t+1, shape ``(T,)``."""
+        """Noise s of each step t -> t+1, shape ``(T,)``."""
         levels = torch.arange(self.num_levels + 1)
         return self.step_between(levels[:-1], levels[1:])[1]
 
     def log_snr_at(self, level: Level) -> Tensor:
-        """lambda at a continuous level in [0, T]; the shape of ``level`` is kept.
+        """Interpolate lambda at continuous levels of any shape, which the result keeps.
 
         Raises:
-            ValueError: if a level lies outside [0, T].
+            ValueError: a level outside [0, T].
         """
         position = torch.as_tensor(level)
         position = position.to(torch.float64)
@@ -172,28 +172,20 @@ class NoiseSchedule:
         return table[below] * (1 - share) + table[below + 1] * share
 
     def alpha_at(self, level: Level) -> Tensor:
-        """Signal scale at a continuous level.
-
-        Args:
-            level: in [0, T], any shape.
-        """
+        """Compute the signal scale alpha at continuous levels of any shape."""
         return torch.sigmoid(self.log_snr_at(level)).sqrt()
 
     def sigma_at(self, level: Level) -> Tensor:
-        """Noise standard deviation at a continuous level.
-
-        Args:
-            level: in [0, T], any shape.
-        """
+        """Compute the noise standard deviation sigma at continuous levels of any shape."""
         return torch.sigmoid(-self.log_snr_at(level)).sqrt()
 
     def step_between(self, cleaner: Level, noisier: Level) -> tuple[Tensor, Tensor]:
-        """(a, s) with x_noisier = a x_cleaner + s eps, for any two levels, neighbours or several apart.
+        """Compute (a, s) in x_noisier = a x_cleaner + s eps, for any two levels.
 
-        s^2 = sigma_n^2 (1 - exp(lambda_n - lambda_c)), which keeps its digits for close levels.
+        It evaluates s^2 as sigma_n^2 (1 - exp(lambda_n - lambda_c)), which keeps its digits for close levels.
 
         Raises:
-            ValueError: if ``noisier`` does not lie above ``cleaner``.
+            ValueError: a level ``noisier`` that is not above ``cleaner``.
         """
         clean, noisy = self.log_snr_at(cleaner), self.log_snr_at(noisier)
         if not bool((noisy < clean).all()):
@@ -203,15 +195,15 @@ class NoiseSchedule:
         return step_alpha, step_sigma
 
     def langevin_steps(self, factor: float = 2e-4, *, is_top_marginal: bool = True) -> tuple[Tensor, Tensor]:
-        r"""(a, s) of levels 0..T-1 for Langevin chains on y = a x, the papers' step sizes.
+        r"""Compute (a, s) of levels 0..T-1 for Langevin chains on y = a x, with the papers' step sizes.
 
         .. math:: s_t^2 = b^2\, \frac{\sigma_t}{\sigma_0}\, s_{t+1}^2
 
-        where s_{t+1} on the right is the noise of the step from t to t+1 and sigma_t the noise of level t.
+        On the right, s_{t+1} is the noise of the step from t to t+1 and sigma_t the noise of level t.
 
         Args:
-            factor: b^2.
-            is_top_marginal: the topmost level is sampled as a marginal density, for which a is 1.
+            factor: the factor b^2 of all step sizes.
+            is_top_marginal: whether level T-1 is sampled as a marginal density, for which a is 1.
 
         Raises:
             ValueError: a factor that is not positive.
@@ -230,50 +222,49 @@ class NoiseSchedule:
         return step_alpha, (factor * sigma / sigma[0]).sqrt() * self.step_sigma
 
     def diffuse(self, x: Tensor, level: Level, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw x_t = alpha_t x + sigma_t eps for clean rows ``x`` of shape ``(batch, *event)``.
-
-        ``level`` is one level or one per row, shape ``(batch,)``.
+        """Draw x_t = alpha_t x + sigma_t eps, in the shape of ``x``.
 
         Args:
-            generator: source of randomness.
+            x: clean rows ``(batch, *event)``.
+            level: one level for all rows, or one per row ``(batch,)``.
         """
         return _noised(x, self.alpha_at(level), self.sigma_at(level), generator)
 
     def diffuse_step(
         self, x: Tensor, cleaner: Level, noisier: Level, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw x_noisier given rows ``x`` that already stand at level ``cleaner``.
+        """Draw x_noisier given rows of a cleaner level, in the shape of ``x``.
 
         Args:
-            noisier: level to go to, one or one per row.
-            generator: source of randomness.
+            x: rows ``(batch, *event)`` of level ``cleaner``.
+            cleaner: present level, one for all rows or one per row ``(batch,)``.
+            noisier: level to draw at, one for all rows or one per row.
         """
         return _noised(x, *self.step_between(cleaner, noisier), generator)
 
     def diffuse_pair(
         self, x: Tensor, level: Level, *, jump: float = 1, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Draw the Markov pair (x_t, x_{t+jump}): the noisier one is made from *this* x_t.
+        """Draw the Markov pair (x_t, x_{t+jump}), in which the noisier state is made from the cleaner one.
 
-        That makes x_t an exact draw of p(x_t | x_{t+jump}), the property which lets chains start at the data.
+        This makes x_t an exact draw of p(x_t | x_{t+jump}), which allows chains to start at the data.
 
         Args:
             x: clean rows ``(batch, *event)``.
-            level: t, one or one per row.
-            jump: levels between the two.
-            generator: source of randomness.
+            level: level t, one for all rows or one per row ``(batch,)``.
+            jump: distance of the two levels.
         """
         cleaner = self.diffuse(x, level, generator=generator)
         noisier_level = torch.as_tensor(level, dtype=torch.float64) + jump
         return cleaner, self.diffuse_step(cleaner, level, noisier_level, generator=generator)
 
     def truncate(self, level: float) -> NoiseSchedule:
-        """The same sequence without the levels below ``level``, which becomes level 0."""
+        """Build the schedule without the levels below ``level``, which becomes level 0."""
         kept = torch.arange(math.floor(level) + 1, self.num_levels + 1)
         return NoiseSchedule(torch.cat([self.log_snr_at(level)[None], self._log_snr[kept]]))
 
     def refine(self, num_steps: int) -> NoiseSchedule:
-        """The same path from level 0 to T cut into ``num_steps`` even steps of the continuous level."""
+        """Build the same path from level 0 to T in ``num_steps`` even steps of the continuous level."""
         return NoiseSchedule(self.log_snr_at(torch.linspace(0, self.num_levels, num_steps + 1, dtype=torch.float64)))
 
     def __eq__(self, other: object) -> bool:
@@ -288,6 +279,7 @@ class NoiseSchedule:
 
 
 def _noised(x: Tensor, alpha: Tensor, sigma: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Compute alpha x + sigma eps with scales ``()`` or ``(batch,)``, rounded to the dtype of ``x``."""
     noise = normal_draws(x.shape, x, generator)
     if alpha.ndim:
         alpha, sigma = per_row(alpha, x), per_row(sigma, x)

@@ -1,4 +1,4 @@
-"""Closed-form systems and statistical checks against which everything is tested; public, for extensions too."""
+"""Closed-form systems and statistical checks for tests, of this package and of extensions to it."""
 
 from drl_density.testing.statistics import assert_z, seeded_generator
 from drl_density.testing.systems import GaussianMixtureSequence, gaussian_sequence

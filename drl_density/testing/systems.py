@@ -1,4 +1,4 @@
-"""Sequences of models whose every quantity is known in closed form."""
+"""Sequences of models in which every quantity is known in closed form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,23 @@ from drl_density.schedule import Level, NoiseSchedule
 
 
 class MixtureLogDensity(nn.Module):
-    """log density of a noised Gaussian mixture plus a level-dependent offset, as a network of an energy sequence."""
+    """Log density of a noised Gaussian mixture plus an offset that depends on the level, as a network.
+
+    Unlike the bases it computes in float64, so that tests can compare digits.
+
+    Args:
+        weights: weights of the components ``(K,)``.
+        means: means of the components ``(K, d)``.
+        covariances: covariances of the components ``(K, d, d)``.
+        offsets: constant and slope in log-SNR of the offset.
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    variances: Tensor
+    axes: Tensor
+    flat_axes: Tensor
+    centers: Tensor
 
     has_bounded_growth = True
 
@@ -25,18 +41,17 @@ class MixtureLogDensity(nn.Module):
         self.register_buffer("means", means.double())
         self.register_buffer("variances", values)
         self.register_buffer("axes", vectors)
-        self.register_buffer(
-            "flat_axes", vectors.transpose(0, 1).flatten(1)
-        )  # (d, K d): all projections in one product
+        # (d, K d): the projections on all axes of all components are one product.
+        self.register_buffer("flat_axes", vectors.transpose(0, 1).flatten(1))
         self.register_buffer("centers", torch.einsum("kd,kde->ke", means.double(), vectors))
         self.offsets = offsets
 
     def offset(self, log_snr: Tensor) -> Tensor:
-        """The constant added on purpose: log Z of the level."""
+        """Compute the offset at log-SNRs of any shape, which is log Z of the level, in nats."""
         return self.offsets[0] + self.offsets[1] * log_snr
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
-        """log density plus offset, ``(batch,)``."""
+        """Compute log density plus offset of rows ``x`` ``(batch, d)``, shape ``(batch,)``."""
         log_snr = log_snr.double()
         alpha_squared = torch.sigmoid(log_snr)[..., None, None]
         variances = alpha_squared * self.variances + torch.sigmoid(-log_snr)[..., None, None]
@@ -48,17 +63,18 @@ class MixtureLogDensity(nn.Module):
 
 @dataclass(frozen=True)
 class GaussianMixtureSequence:
-    r"""Data :math:`\sum_k w_k N(\mu_k, S_k)` and all their noised levels, with offsets that are not zero.
+    r"""Data from the mixture :math:`\sum_k w_k N(\mu_k, S_k)` and all its noised levels, with known log Z.
 
-    Level t is :math:`\sum_k w_k N(\alpha_t \mu_k, \alpha_t^2 S_k + \sigma_t^2 I)`; the model's log density carries the
-    offset ``offsets[0] + offsets[1] * lambda_t``, so that log Z is known and differs from level to level.
+    Level t is :math:`\sum_k w_k N(\alpha_t \mu_k, \alpha_t^2 S_k + \sigma_t^2 I)`. The model's log density is offset by
+    ``offsets[0] + offsets[1] * lambda_t``, so that log Z is known, is not zero, and differs from level to level. All
+    quantities are float64.
 
     Attributes:
-        weights: ``(K,)``, adding to one.
-        means: ``(K, d)``.
-        covariances: ``(K, d, d)``.
-        schedule: noise levels.
-        offsets: constant and slope in log-SNR.
+        weights: weights of the components, summing to one, ``(K,)``.
+        means: means of the components ``(K, d)``.
+        covariances: covariances of the components ``(K, d, d)``.
+        schedule: noise levels of the sequence.
+        offsets: constant and slope in log-SNR of log Z, in nats.
 
     >>> system = GaussianMixtureSequence.example(dim=2, schedule=NoiseSchedule.log_spaced(6))
     >>> x = torch.zeros(1, 2).double()
@@ -77,13 +93,13 @@ class GaussianMixtureSequence:
     def example(
         cls, *, dim: int = 2, num_components: int = 3, schedule: NoiseSchedule | None = None, seed: int = 0
     ) -> GaussianMixtureSequence:
-        """Random means of variance 0.64, full covariances of scale 0.05 to 0.15, uneven weights.
+        """Build a system with random means of variance 0.64, full covariances of scale 0.05 to 0.15 and uneven weights.
 
         Args:
-            dim: d.
-            num_components: K.
-            schedule: 8 levels when not given.
-            seed: of means and covariances.
+            dim: number d of coordinates.
+            num_components: number K of components.
+            schedule: noise levels; eight log-spaced levels when not given.
+            seed: fixes means and covariances.
         """
         generator = torch.Generator().manual_seed(seed)
         means = 0.8 * torch.randn(num_components, dim, generator=generator, dtype=torch.float64)
@@ -94,68 +110,53 @@ class GaussianMixtureSequence:
 
     @property
     def dim(self) -> int:
-        """d."""
+        """Number d of coordinates."""
         return self.means.shape[1]
 
     @property
     def model(self) -> EnergySequence:
-        """The sequence as an :class:`EnergySequence` with exact log densities."""
+        """The system as an :class:`~drl_density.EnergySequence` with exact log densities and their offsets."""
         network = MixtureLogDensity(self.weights, self.means, self.covariances, self.offsets)
         return EnergySequence(
             self.schedule, network, (self.dim,), has_base=False, is_integrable=True, dtype=torch.float64
         )
 
     def log_z(self, level: Level) -> Tensor:
-        """Exact log normaliser of a level.
-
-        Args:
-            level: continuous, in [0, T].
-        """
+        """Compute the exact log normaliser of a level, in nats."""
         return self.offsets[0] + self.offsets[1] * self.schedule.log_snr_at(level)
 
     def marginal(self, level: float) -> MixtureSameFamily:
-        """The exact normalised distribution of a level.
+        """Build the exact normalised distribution of a level."""
+        return MixtureSameFamily(Categorical(self.weights), self.components(level))
 
-        Args:
-            level: continuous, in [0, T].
-        """
+    def components(self, level: float) -> MultivariateNormal:
+        """Build the exact normalised components of a level, a batch of K normal distributions."""
         alpha, sigma = float(self.schedule.alpha_at(level)), float(self.schedule.sigma_at(level))
         covariances = alpha**2 * self.covariances + sigma**2 * torch.eye(self.dim).double()
-        return MixtureSameFamily(Categorical(self.weights), MultivariateNormal(alpha * self.means, covariances))
+        return MultivariateNormal(alpha * self.means, covariances)
 
     def log_prob(self, x: Tensor, level: float) -> Tensor:
-        """Exact normalised log density.
-
-        Args:
-            x: rows ``(n, d)``.
-            level: continuous, in [0, T].
-        """
+        """Compute the exact normalised log density of rows ``x`` ``(n, d)`` at a level, in nats, ``(n,)``."""
         return self.marginal(level).log_prob(x.double())
 
-    def sample(self, num_rows: int, level: float | None, *, generator: torch.Generator | None = None) -> Tensor:
-        """Exact draws of a level, or clean data for ``level=None``.
-
-        Args:
-            num_rows: draws.
-            level: continuous, in [0, T].
-            generator: source of randomness.
-        """
-        chosen = torch.multinomial(self.weights, num_rows, replacement=True, generator=generator)
-        noise = torch.randn(num_rows, self.dim, 1, generator=generator, dtype=torch.float64)
+    def sample(self, num_samples: int, level: float | None, *, generator: torch.Generator | None = None) -> Tensor:
+        """Make exact draws of a level, or of clean data for ``level=None``, ``(num_samples, d)``."""
+        chosen = torch.multinomial(self.weights, num_samples, replacement=True, generator=generator)
+        noise = torch.randn(num_samples, self.dim, 1, generator=generator, dtype=torch.float64)
         clean = self.means[chosen] + (torch.linalg.cholesky(self.covariances)[chosen] @ noise).squeeze(-1)
         return clean if level is None else self.schedule.diffuse(clean, level, generator=generator)
 
     def recovery(self, x_noisier: Tensor, level: float, *, noisier: float | None = None) -> MixtureSameFamily:
-        """Exact p(x_level | x_noisier) for states ``(n, d)``: again a mixture, by Bayes' rule for each component.
+        """Build the exact p(x_level | x_noisier), again a mixture, by Bayes' rule for each component.
 
         Args:
-            x_noisier: states one level up, or at ``noisier``.
-            level: of the cleaner state.
-            noisier: of the given state.
+            x_noisier: given states ``(n, d)``.
+            level: continuous level of the cleaner state.
+            noisier: level of the given states; one above ``level`` by default.
         """
         noisier = level + 1 if noisier is None else noisier
         step_alpha, step_sigma = map(float, self.schedule.step_between(level, noisier))
-        prior = self.marginal(level).component_distribution
+        prior = self.components(level)
         identity = torch.eye(self.dim).double()
         predicted = step_alpha**2 * prior.covariance_matrix + step_sigma**2 * identity
         gain = step_alpha * prior.covariance_matrix @ torch.linalg.inv(predicted)
@@ -169,11 +170,10 @@ class GaussianMixtureSequence:
         return MixtureSameFamily(Categorical(logits=self.weights.log() + evidence), parts)
 
     def denoise(self, x: Tensor, level: float) -> Tensor:
-        """Exact posterior mean of the clean row given rows ``(n, d)`` of a level.
+        """Compute the exact posterior mean of the clean row.
 
         Args:
-            x: noised rows.
-            level: at which they stand.
+            x: noised rows ``(n, d)`` of that level.
         """
         alpha, sigma = float(self.schedule.alpha_at(level)), float(self.schedule.sigma_at(level))
         predicted = alpha**2 * self.covariances + sigma**2 * torch.eye(self.dim).double()
@@ -187,12 +187,12 @@ class GaussianMixtureSequence:
 def gaussian_sequence(
     mean: Tensor, covariance: Tensor, schedule: NoiseSchedule, *, offsets: tuple[float, float] = (7.3, 0.3)
 ) -> GaussianMixtureSequence:
-    """Gaussian data: the one-component case, our harmonic oscillator.
+    """Build a system of Gaussian data, the case of one component.
 
     Args:
-        mean: ``(d,)``.
-        covariance: ``(d, d)``.
-        schedule: noise levels.
+        mean: mean of the data ``(d,)``.
+        covariance: covariance of the data ``(d, d)``.
+        schedule: noise levels of the sequence.
         offsets: constant and slope in log-SNR of log Z.
 
     >>> system = gaussian_sequence(torch.zeros(2), torch.eye(2), NoiseSchedule.log_spaced(4))

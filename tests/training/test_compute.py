@@ -45,7 +45,7 @@ class OrdinaryPass(RecordedPass):
     count = 0
 
     def __init__(self, function, *inputs):
-        self.inputs = [None if value is None else value.detach().clone() for value in inputs]
+        self._set_inputs(*inputs)
         self.function, self.graph, self.outputs = function, self, None
 
     def replay(self):

@@ -56,7 +56,7 @@ def level_logits(model: EnergySequence, rows: Tensor, grid: Tensor) -> Tensor:
     log_snr = model.schedule.log_snr_at(grid).to(rows)
     repeated = rows.repeat_interleave(num_levels, 0)
     values = model.log_density_at(repeated, log_snr.repeat(num_rows)).reshape(num_rows, num_levels)
-    values = values - model.constants(log_snr.to(model.constants.readout.weight)).to(values)
+    values = values - model.constants(log_snr).to(values)
     return torch.cat([values, model.top.log_prob(rows).to(values)[:, None]], 1)
 
 
