@@ -58,7 +58,6 @@ if TYPE_CHECKING:
         Imputation,
         LikelihoodReport,
         MarginalDensity,
-        OutlierScores,
         Posterior,
         Prediction,
         Reconstruction,
@@ -153,7 +152,6 @@ __all__ = [
     "Mixture",
     "NoiseSchedule",
     "NoisedGaussianMixture",
-    "OutlierScores",
     "Posterior",
     "Prediction",
     "PredictorCorrectorSettings",
@@ -199,9 +197,9 @@ _NAMES = {
     "bases": "NoisedGaussianMixture QuadraticBase",
     "datasets": "Dataset Split load_dataset memorization_check",
     "density": (
-        "Combination Comparison Density DiagnoseSettings Diagnosis DistillSettings DrawSettings FitSettings Generator "
-        "ImageSettings Imputation LikelihoodReport MarginalDensity OutlierScores Posterior Prediction "
-        "ReconstructSettings Reconstruction combine compare fit load_generator"
+        "Combination Comparison Density DiagnoseSettings Diagnosis DistillSettings DrawSettings "
+        "FitSettings Generator ImageSettings Imputation LikelihoodReport MarginalDensity Posterior "
+        "Prediction ReconstructSettings Reconstruction combine compare fit load_generator"
     ),
     "diagnostics": "as_arviz from_pyro_mcmc",
     "diffusion_sampler": "DiffusionSamplerSettings",

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import UnreliableEstimateWarning, Verdict
+from drl_density.records.brief import brief
 
 Bias = Literal["lower", "upper", "none-known"]
 """Which side of log Z an estimate errs to in expectation."""
@@ -237,7 +238,7 @@ class PathSummary:
     is_resampled: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LogPartitionEstimate:
     """An estimate of log Z with everything needed to judge it.
 
@@ -269,6 +270,8 @@ class LogPartitionEstimate:
     verdict: Verdict
     advice: str
     path: PathSummary = field(default_factory=PathSummary)
+
+    __repr__ = brief
 
     @property
     def is_reliable(self) -> bool:

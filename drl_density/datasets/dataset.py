@@ -13,6 +13,7 @@ from torch import Tensor
 
 from drl_density.datasets.splits import Parts
 from drl_density.errors import DataError
+from drl_density.records.brief import brief
 
 KINDS = ("continuous", "rounded", "integer", "binary", "categorical")
 """Kinds of columns."""
@@ -103,7 +104,7 @@ class Column:
         return f"{self.name}: {'; '.join(parts)}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
     """Rows in data units, split into training, validation and test rows.
 
@@ -141,6 +142,8 @@ class Dataset:
     known_log_density: Callable[[Tensor], Tensor] | None = None
     labels: Parts[Tensor] | None = None
     validation_weights: Tensor | None = None
+
+    __repr__ = brief
 
     @property
     def is_images(self) -> bool:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.records.brief import brief
+
 Sampler = Callable[[int, torch.Generator | None], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Toy:
     """A system with an exact sampler and an exact log density.
 
@@ -29,6 +31,8 @@ class Toy:
     name: str
     draw: Sampler
     log_density: Callable[[Tensor], Tensor]
+
+    __repr__ = brief
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Exact draws ``(num_samples, 2)``, float64."""

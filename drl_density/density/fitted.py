@@ -14,11 +14,10 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor
 
 from drl_density.datasets import Column, read_rows
@@ -40,6 +39,9 @@ from drl_density.model import EnergySequence
 from drl_density.samplers import ProgressivePlan, ProgressiveSampler
 from drl_density.transforms import Bounds, DataTransform, Dequantization
 from drl_density.weights import LogPartitionEstimate
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 MOST_ROWS = 16_384
 """Rows scored in one pass, which bounds the memory of a call."""

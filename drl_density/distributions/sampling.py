@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from drl_density.mcmc import MALA, DualAveraging, Kernel, LogDensity, Recording, run_chain
+from drl_density.records.brief import brief
 
 SampleShape = int | Sequence[int]
 """A number of draws, or a shape of them."""
@@ -33,7 +34,7 @@ def as_shape(sample_shape: SampleShape) -> torch.Size:
     return shape
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SampleResult:
     """Draws, and the statistics of the chains that made them.
 
@@ -45,6 +46,8 @@ class SampleResult:
 
     draws: Tensor
     stats: dict[str, Tensor] = field(default_factory=dict)
+
+    __repr__ = brief
 
     @property
     def acceptance_rate(self) -> float:

@@ -12,6 +12,7 @@ from torch import Tensor
 from drl_density.mcmc import take_steps
 from drl_density.model import EnergySequence
 from drl_density.partition_function import AISSettings, AnnealingPath, anneal, plan_annealing, sequence_path
+from drl_density.records.brief import brief
 from drl_density.shapes import check_num_samples
 from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate, resample
 
@@ -20,7 +21,7 @@ LogLikelihood = Callable[[Tensor], Tensor]
 MOST_CHAINS = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AnnealedPosterior:
     """Outcome of :func:`sample_path` and :func:`sample_posterior`.
 
@@ -36,6 +37,8 @@ class AnnealedPosterior:
     estimate: LogPartitionEstimate
     chains: Tensor
     acceptance_rate: float
+
+    __repr__ = brief
 
 
 def sample_posterior(

@@ -23,6 +23,7 @@ from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.errors import NumericalError
 from drl_density.mcmc import MALA, ChainState, Kernel, RobbinsMonro, Tuner, take_steps
 from drl_density.model import EnergySequence
+from drl_density.records.brief import brief
 from drl_density.shapes import check_num_samples
 from drl_density.weights import log_mean_exp, resample, resample_poor, weight_ess
 
@@ -63,7 +64,7 @@ class ConditionalSettings:
             raise ValueError(f"conditionals need an adjusted kernel, got {self.kernel!r}; use MALA() or HMC()")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ConditionalPlan:
     """Levels, scales and step sizes of a conditional run, from a pilot.
 
@@ -77,8 +78,10 @@ class ConditionalPlan:
     scales: tuple[Tensor, ...]
     step_sizes: tuple[float, ...]
 
+    __repr__ = brief
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class ConditionalResult:
     """Draws of the missing coordinates, with the weights and diagnostics of the run.
 
@@ -99,6 +102,8 @@ class ConditionalResult:
     acceptance_rate: Tensor
     r_hat: Tensor
     ess: Tensor
+
+    __repr__ = brief
 
     @property
     def log_z(self) -> Tensor:

@@ -21,6 +21,7 @@ from drl_density.mcmc.kernel import (
     row_sum_of_squares,
     value_and_gradient,
 )
+from drl_density.records.brief import brief
 from drl_density.shapes import per_row
 
 
@@ -53,6 +54,8 @@ class HMC:
     is_adjusted: ClassVar[bool] = True
     target_acceptance: ClassVar[float] = 0.65
 
+    __repr__ = brief
+
     def __post_init__(self) -> None:
         if self.num_leapfrog < 1:
             raise ValueError(f"num_leapfrog must be at least 1, got {self.num_leapfrog}")
@@ -84,7 +87,7 @@ class HMC:
         return leapfrog_step(state, log_density, trajectory, generator)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trajectory:
     """Length of a leapfrog trajectory.
 
@@ -97,6 +100,8 @@ class Trajectory:
     step_size: StepSize
     num_steps: int
     scale: Tensor | None = None
+
+    __repr__ = brief
 
 
 def leapfrog_step(

@@ -20,6 +20,7 @@ from drl_density.mcmc.kernel import (
     per_chain,
     value_and_gradient,
 )
+from drl_density.records.brief import brief
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class ULA:
     scale: Tensor | None = None
     is_adjusted: ClassVar[bool] = False
     target_acceptance: ClassVar[float] = 1.0
+
+    __repr__ = brief
 
     @property
     def gradients_per_step(self) -> int:
@@ -88,6 +91,8 @@ class MALA:
     scale: Tensor | None = None
     is_adjusted: ClassVar[bool] = True
     target_acceptance: ClassVar[float] = 0.574
+
+    __repr__ = brief
 
     @property
     def gradients_per_step(self) -> int:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from drl_density.errors import DivergenceWarning
 from drl_density.mcmc.kernel import ChainState, Kernel, LogDensity, StepInfo, StepSize, spread_step_size
 from drl_density.mcmc.step_size import StepSizeRule, Tuner
+from drl_density.records.brief import brief
 
 
 class StepsTaken(NamedTuple):
@@ -103,7 +104,7 @@ class ChainStep:
     info: StepInfo
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recording:
     """What :func:`run_chain` keeps and reports.
 
@@ -129,8 +130,10 @@ class Recording:
     # One diverging step in a hundred is common while chains settle; more than that says the step size is too large.
     max_diverging_share: float = 0.01
 
+    __repr__ = brief
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class ChainResult:
     """Draws and statistics of :func:`run_chain`.
 
@@ -153,6 +156,8 @@ class ChainResult:
     final_state: ChainState
     step_size: StepSize
     mean_squared_jump: float
+
+    __repr__ = brief
 
 
 def run_chain(

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from drl_density.errors import NumericalError
 from drl_density.operators.linear import check_size
+from drl_density.records.brief import brief
 
 
 def to_frequency(x: Tensor) -> Tensor:
@@ -25,7 +26,7 @@ def to_image(k: Tensor) -> Tensor:
     return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=(-2, -1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MaskedFourier:
     """Measured frequencies of complex images ``(n, h, w)``; unmeasured ones are zero.
 
@@ -42,6 +43,8 @@ class MaskedFourier:
     """
 
     is_measured: Tensor
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if self.is_measured.dtype != torch.bool or not bool(self.is_measured.any()):
@@ -96,7 +99,7 @@ def _to_pairs(x: Tensor) -> Tensor:
     return torch.stack([x.real, x.imag], 1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Coils:
     """Measured frequencies of each coil's view of an image.
 
@@ -111,6 +114,8 @@ class Coils:
 
     maps: Tensor
     fourier: MaskedFourier
+
+    __repr__ = brief
 
     def forward(self, x: Tensor) -> Tensor:
         """Frequencies ``(n, coil, h, w)`` of images ``(n, h, w)``."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from drl_density.records.brief import brief
+
 
 class LinearOperator(Protocol):
     """A x for batches of points, and its adjoint: <A x, y> = <x, A* y> for all x, y (complex inner product)."""
@@ -80,7 +82,7 @@ def adjoint_gap(operator: LinearOperator, x: Tensor, y: Tensor) -> float:
     return float((first - second).abs() / first.abs())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mask:
     """The observed entries of a point, as a flat vector.
 
@@ -95,6 +97,8 @@ class Mask:
     """
 
     is_observed: Tensor
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if self.is_observed.dtype != torch.bool or not bool(self.is_observed.any()):
@@ -119,7 +123,7 @@ class Mask:
         return full
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MatrixOperator:
     """A matrix ``(m, d)`` over flat vectors ``(n, d)``.
 
@@ -133,6 +137,8 @@ class MatrixOperator:
 
     matrix: Tensor
 
+    __repr__ = brief
+
     def forward(self, x: Tensor) -> Tensor:
         """x A^T."""
         check_size(x, self.matrix.shape[1:], "points")
@@ -144,7 +150,7 @@ class MatrixOperator:
         return y @ self.matrix.to(y).conj()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Blur:
     """Circular convolution of images ``(n, h, w)`` with a kernel ``(a, b)`` of odd sizes, centred.
 
@@ -159,6 +165,8 @@ class Blur:
     """
 
     kernel: Tensor
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if self.kernel.ndim != 2 or not all(size % 2 for size in self.kernel.shape):

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from drl_density.partition_function.annealing.path import AnnealingPath
 from drl_density.partition_function.multistate import MultistateEstimate, multistate_bennett, thermodynamic_integration
+from drl_density.records.brief import brief
 from drl_density.weights import Estimate, jackknife_error, log_mean_exp
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EquilibriumEstimates:
     """Estimates of log Z from draws of all densities of a path.
 
@@ -26,6 +27,8 @@ class EquilibriumEstimates:
     multistate: Estimate
     integration: Estimate
     overlap: Tensor
+
+    __repr__ = brief
 
 
 def equilibrium_estimates(

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import NumericalError
+from drl_density.records.brief import brief
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MultistateEstimate:
     """Multistate Bennett estimate.
 
@@ -23,6 +24,8 @@ class MultistateEstimate:
     log_z: Tensor
     standard_error: Tensor
     overlap: Tensor
+
+    __repr__ = brief
 
 
 def multistate_bennett(

@@ -26,9 +26,10 @@ from drl_density.devices import normal_draws
 from drl_density.mcmc.kernel import value_and_gradient
 from drl_density.model import EnergySequence
 from drl_density.partition_function.chunks import chunk_sizes
+from drl_density.records.brief import brief
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReversePath:
     """Grid of levels and reverse kernels, fixed by a pilot.
 
@@ -51,6 +52,8 @@ class ReversePath:
     axes: Tensor
     variances: Tensor
     max_rows: int = 8192
+
+    __repr__ = brief
 
     @property
     def num_steps(self) -> int:

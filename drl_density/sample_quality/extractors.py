@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import DataError
+from drl_density.records.brief import brief
 from drl_density.sample_quality.classifier import load_classifier
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureExtractor:
     """Maps 8-bit images to features, and to class probabilities where it has classes.
 
@@ -30,6 +31,8 @@ class FeatureExtractor:
     name: str
     features: Callable[[Tensor], Tensor]
     logits: Callable[[Tensor], Tensor] | None = None
+
+    __repr__ = brief
 
     def apply(self, images: Tensor, *, batch_size: int = 500) -> tuple[Tensor, Tensor | None]:
         """(features, class log probabilities or None) of all images, float64, in batches.

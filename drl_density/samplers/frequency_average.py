@@ -18,11 +18,12 @@ from torch import Tensor
 
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
+from drl_density.records.brief import brief
 from drl_density.samplers.ddim import sample_ddim
 from drl_density.samplers.walk import Denoiser, StepRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FrequencyAverage:
     """Moving average m <- (1 - w) m + w c of the coefficients c of each denoised estimate, starting at the first.
 
@@ -43,6 +44,8 @@ class FrequencyAverage:
     axes: Tensor
     early: Tensor
     late: Tensor
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         count = len(self.axes)

@@ -14,6 +14,7 @@ from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, Kernel, LogDensity, RobbinsMonro, Tuner, take_steps
 from drl_density.model import EnergySequence
+from drl_density.records.brief import brief
 from drl_density.samplers.walk import StepRecord, falling_levels, starting_noise
 from drl_density.shapes import check_num_samples
 
@@ -144,7 +145,7 @@ def sample_progressive(
     return SampleResult(torch.cat(draws), joined)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProgressiveSampler:
     """The sampler policy of a fitted density: progressive draws of the model, mapped to data space.
 
@@ -168,6 +169,8 @@ class ProgressiveSampler:
     plan: ProgressivePlan
     to_data: Callable[[Tensor], Tensor]
     settings: ProgressiveSettings = field(default_factory=ProgressiveSettings)
+
+    __repr__ = brief
 
     def __call__(self, log_density: LogDensity, initial: Tensor, generator: torch.Generator | None) -> SampleResult:
         """One draw per row of ``initial``; see :class:`drl_density.distributions.SamplerPolicy`."""

@@ -14,6 +14,7 @@ from drl_density.devices import normal_draws, uniform_draws
 from drl_density.mcmc import MALA, ChainState, DualAveraging, Kernel, Tuner, init_state, take_steps
 from drl_density.mcmc.kernel import choose, row_sum_of_squares
 from drl_density.model import EnergySequence
+from drl_density.records.brief import brief
 from drl_density.samplers.progressive import sample_progressive
 from drl_density.shapes import per_row
 
@@ -40,7 +41,7 @@ class TemperingSettings:
     kernel: Kernel = field(default_factory=MALA)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TemperedChains:
     """Outcome of :func:`run_tempering`.
 
@@ -61,6 +62,8 @@ class TemperedChains:
     restarts: Tensor
     acceptance_rates: Tensor
     num_gradients: int
+
+    __repr__ = brief
 
     @property
     def barrier(self) -> float:

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from drl_density.devices import normal_draws
+from drl_density.records.brief import brief
 from drl_density.schedule import NoiseSchedule
 from drl_density.shapes import check_num_samples
 
 Denoiser = Callable[[Tensor, float], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StepRecord:
     """What the callback ``on_step`` of a sampler receives after each level.
 
@@ -29,6 +30,8 @@ class StepRecord:
     level: float
     x: Tensor
     acceptance_rate: float
+
+    __repr__ = brief
 
 
 class DenoisingPrior(Protocol):

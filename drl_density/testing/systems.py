@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
 from drl_density.model import EnergySequence
+from drl_density.records.brief import brief
 from drl_density.schedule import Level, NoiseSchedule
 
 
@@ -61,7 +62,7 @@ class MixtureLogDensity(nn.Module):
         return torch.logsumexp(heights - 0.5 * whitened.square().sum(-1), -1) + self.offset(log_snr)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class GaussianMixtureSequence:
     r"""Data from the mixture :math:`\sum_k w_k N(\mu_k, S_k)` and all its noised levels, with known log Z.
 
@@ -88,6 +89,8 @@ class GaussianMixtureSequence:
     covariances: Tensor
     schedule: NoiseSchedule
     offsets: tuple[float, float] = (7.3, 0.3)
+
+    __repr__ = brief
 
     @classmethod
     def example(

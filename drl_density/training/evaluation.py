@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from drl_density.model import EnergySequence
+from drl_density.records.brief import brief
 from drl_density.training.gradient_step import GradientStep
 from drl_density.training.settings import TrainingSettings
 from drl_density.training.state import Record, TrainingState
@@ -30,7 +31,7 @@ class SelectionScore:
     details: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """What every evaluation during training computes.
 
@@ -43,6 +44,8 @@ class Evaluation:
     rows: Tensor
     score: Callable[[EnergySequence], SelectionScore] | None = None
     redraw: Callable[[TrainingState], object] | None = None
+
+    __repr__ = brief
 
 
 class StepMeans:

@@ -15,6 +15,7 @@ from drl_density.errors import RunFolderError
 from drl_density.model import EnergySequence
 from drl_density.networks import settle_power_iteration
 from drl_density.parallel.whole_tensors import whole, whole_tensors
+from drl_density.records.brief import brief
 
 Record: TypeAlias = dict[str, Any]
 """Numbers and lists of one number per level that one evaluation recorded, by name."""
@@ -36,7 +37,7 @@ SaveState: TypeAlias = Callable[[dict[str, Tensor], dict[str, Any]], object]
 """Called with the tensors and scalars of a :class:`SavedState`, unsharded; it may keep but not change them."""
 
 
-@dataclass
+@dataclass(eq=False)
 class TrainingState:
     """The mutable state of one training run.
 
@@ -82,6 +83,8 @@ class TrainingState:
     whole_model: EnergySequence | None = None
 
     SCALARS = ("step", "rate_factor", "num_rollbacks", "best_score", "best_step", "best_level", "history")
+
+    __repr__ = brief
 
     @property
     def is_sharded(self) -> bool:

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from drl_density.devices import uniform_draws
+from drl_density.records.brief import brief
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dequantization:
     r"""Add Uniform(-w/2, w/2) to each column of rounding width w; columns of width 0 stay as they are.
 
@@ -26,6 +27,8 @@ class Dequantization:
     """
 
     widths: Tensor
+
+    __repr__ = brief
 
     def __call__(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Noisy rows, shape of ``x`` ``(rows, d)``; whole numbers become float64."""

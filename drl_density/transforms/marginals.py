@@ -11,11 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from drl_density.descent import DescentRule, descend
+from drl_density.records.brief import brief
 
 COORDINATES = ("linear", "asinh", "above", "below", "between")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Marginals:
     r"""Independent column densities: mixtures of logistic components in the coordinate y of each column.
 
@@ -46,6 +47,8 @@ class Marginals:
     log_weights: Tensor
     locations: Tensor
     scales: Tensor
+
+    __repr__ = brief
 
     def tensors(self) -> dict[str, Tensor]:
         """All fields but the coordinates, by name."""

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from drl_density.descent import DescentRule, descend
+from drl_density.records.brief import brief
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class NoisedRows:
     """Rows with noise, and the log density of that noise.
 
@@ -29,6 +30,8 @@ class NoisedRows:
 
     rows: Tensor
     log_noise_density: Tensor
+
+    __repr__ = brief
 
 
 class VariationalDequantization(nn.Module):

@@ -12,6 +12,7 @@ from drl_density.density.conditioning.rows import observed_log_density, sample_r
 from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
+from drl_density.records.brief import brief
 
 LARGEST_R_HAT = 1.1
 """Limit of R-hat for many short chains (Gelman and Rubin 1992); the rank-normalised 1.01 asks for longer ones."""
@@ -21,7 +22,7 @@ LARGEST_ERROR = 0.5
 """Standard error of a row's log density, nats, above which replicates differ by a factor."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Imputation:
     """Completed rows and how far they can be trusted; figures are NaN for complete and for empty rows.
 
@@ -44,6 +45,8 @@ class Imputation:
     ess: Tensor
     log_density: Tensor
     log_density_error: Tensor
+
+    __repr__ = brief
 
     @property
     def is_doubtful(self) -> Tensor:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from drl_density.datasets import Column
+from drl_density.records.brief import brief
 from drl_density.weights import normal_quantile
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """The density of one column given the others, row by row.
 
@@ -35,6 +36,8 @@ class Prediction:
     log_density: Tensor
     standard_error: Tensor
     quadrature_error: Tensor
+
+    __repr__ = brief
 
     def interval(self, probability: float = 0.95) -> tuple[Tensor, Tensor]:
         """Ends of the interval of ``log_density``, nats: normal by its standard error, widened by the quadrature error.

@@ -25,6 +25,7 @@ from drl_density.errors import DataError
 from drl_density.inverse_problems import sample_path
 from drl_density.mcmc import LogDensity
 from drl_density.partition_function import AISSettings, place_bridges
+from drl_density.records.brief import brief
 from drl_density.weights import LogPartitionEstimate
 
 How = Literal["product", "mixture"]
@@ -32,7 +33,7 @@ LARGEST_R_HAT, LEAST_ESS = 1.05, 100
 SIZES = AISSettings(num_transitions=4)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Combination:
     """Draws of a combination of densities, and how far they are to be believed.
 
@@ -57,6 +58,8 @@ class Combination:
     r_hat: Tensor
     ess: Tensor
     acceptance_rate: float
+
+    __repr__ = brief
 
     @property
     def is_doubtful(self) -> bool:

@@ -19,12 +19,13 @@ from drl_density.diagnostics import split_r_hat
 from drl_density.errors import DataError, NumericalError
 from drl_density.inverse_problems import sample_posterior
 from drl_density.partition_function import AISSettings
+from drl_density.records.brief import brief
 from drl_density.weights import LogPartitionEstimate, normal_quantile
 
 LogLikelihood = Callable[[Tensor], Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Posterior:
     """Draws of the posterior, and the evidence.
 
@@ -43,6 +44,8 @@ class Posterior:
     estimate: LogPartitionEstimate
     r_hat: Tensor
     acceptance_rate: float
+
+    __repr__ = brief
 
     def interval(self, probability: float = 0.95) -> tuple[float, float]:
         """Ends of the normal interval of ``log_z`` by its standard error; ``log_z`` errs low by Jensen's inequality.

@@ -16,6 +16,7 @@ from drl_density.errors import DataError
 from drl_density.inverse_problems import DPSSettings, sample_dps, sample_projected
 from drl_density.operators import LinearOperator, Mask, check_operator
 from drl_density.partition_function import AISSettings
+from drl_density.records.brief import brief
 from drl_density.records.literals import check_literals
 from drl_density.samplers import DDIMSettings, PredictorCorrectorSettings
 
@@ -74,7 +75,7 @@ class Problem:
         return (self.y - self.operator.forward(self.seen(x))).abs().square().flatten(1).sum(1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reconstruction:
     """Draws of the point behind one measurement.
 
@@ -91,6 +92,8 @@ class Reconstruction:
     misfit: float
     acceptance_rate: float | None = None
     posterior: Posterior | None = field(default=None, repr=False)
+
+    __repr__ = brief
 
     @property
     def mean(self) -> Tensor:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import xarray as xr
 from torch import Tensor
 
 from drl_density.density.evaluation.diagnosis import FORMAT, Diagnosis
@@ -35,6 +34,9 @@ from drl_density.errors import DataError, Verdict
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
 from drl_density.samplers import TemperingSettings, run_tempering
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 LARGEST_R_HAT = 1.05
 SMALLEST_P = 1e-3
@@ -77,6 +79,8 @@ def diagnose(
     seed: int | None = None,
 ) -> Diagnosis:
     """See :meth:`drl_density.density.Density.diagnose`; ``seed`` is only kept in the record."""
+    import xarray as xr
+
     settings = settings or DiagnoseSettings()
     generator = random_generator(seed) if generator is None else generator
     model, level = density.model, settings.level
@@ -131,6 +135,8 @@ def _checked_rows(density: FittedModel, rows: Any, settings: DiagnoseSettings) -
 def _figures(
     target: ChainTarget, run: LongRun, generator: torch.Generator
 ) -> tuple[dict[str, float | int], xr.Dataset]:
+    import xarray as xr
+
     is_recovery = int(target.conditional.max()) > 0
     draws = centered(run.result.draws, target.conditional)
     lp = run.result.stats["lp"]
@@ -176,6 +182,8 @@ def _figures(
 
 
 def _least_ess(draws: Tensor) -> float:
+    import xarray as xr
+
     x = draws.flatten(2).cpu().double().permute(1, 0, 2).numpy()
     data = xr.Dataset({"x": (("chain", "draw", "cell"), x)})
     return min(row["ess_bulk"] for row in chain_table(xr.DataTree.from_dict({"posterior": data})).values())
@@ -207,6 +215,8 @@ def _tempered(
     model: EnergySequence, target: ChainTarget, level: float, generator: torch.Generator
 ) -> tuple[dict[str, float | int], xr.Dataset]:
     """The same questions to replicas that swap over the noise levels, begun where the chains began."""
+    import xarray as xr
+
     initial = target.initial[:: max(1, len(target.initial) // 32)]
     settings = TemperingSettings(num_sweeps=300)
     found = run_tempering(model, len(initial), level=level, initial=initial, settings=settings, generator=generator)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
-
-import xarray as xr
+from typing import TYPE_CHECKING, Any, Self
 
 from drl_density.diagnostics import (
     as_arviz,
@@ -14,12 +12,16 @@ from drl_density.diagnostics import (
 )
 from drl_density.errors import RunFolderError, Verdict
 from drl_density.plots import plot_chains, plot_occupancy
+from drl_density.records.brief import brief
 from drl_density.reports import ReportPage, ReportTable
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 FORMAT = "drl_density diagnosis, version 1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Diagnosis:
     """What long chains say about a density; a thin view of ``tree``.
 
@@ -29,6 +31,8 @@ class Diagnosis:
     """
 
     tree: xr.DataTree
+
+    __repr__ = brief
 
     @property
     def verdict(self) -> Verdict:
@@ -75,6 +79,8 @@ class Diagnosis:
         Raises:
             RunFolderError: missing, damaged, or not a diagnosis of this version.
         """
+        import xarray as xr
+
         try:
             with xr.open_datatree(path, engine="h5netcdf") as stored:
                 tree = stored.load()

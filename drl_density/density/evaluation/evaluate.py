@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-import xarray as xr
 
 from drl_density import __version__
 from drl_density.density.evaluation.likelihood import FORMAT
@@ -13,11 +12,14 @@ from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.density.evaluation.sections.fit_facts import FitFacts
 from drl_density.density.evaluation.sections.live_line import LiveLine
 from drl_density.density.evaluation.sections.log_z import LogZ
-from drl_density.density.evaluation.sections.report_chains import run_report_chains
 from drl_density.density.evaluation.sections.other_densities import score_other_densities
+from drl_density.density.evaluation.sections.report_chains import run_report_chains
 from drl_density.density.evaluation.sections.scored_rows import ScoredRows
 from drl_density.density.fitted import FittedModel, random_generator
 from drl_density.partition_function import Progress, SandwichSettings, sequence_sandwich
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 NUM_CHAIN_STEPS = 1000
 """Steps of the long chains, enough to see autocorrelation times of up to 100 steps."""
@@ -47,6 +49,8 @@ def evaluate(
     progress: bool = False,
 ) -> LikelihoodReport:
     """See :meth:`drl_density.density.Density.evaluate`; ``seed`` makes the generator when none is given, and is recorded."""
+    import xarray as xr
+
     settings = settings or SandwichSettings()
     generator = random_generator(seed) if generator is None else generator
     rows, widths = density.dequantized_rows(x, generator)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import xarray as xr
 from torch import Tensor
 
 from drl_density.density.evaluation.bits_per_dimension import BitsPerDimension, bits_per_dimension
@@ -17,6 +16,9 @@ from drl_density.errors import DataError, Verdict
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.run_folder import write_whole
 from drl_density.weights import Estimate, normal_quantile
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 FORMAT = "drl_density likelihood report, version 3"
 

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import xarray as xr
-
 from drl_density.density.evaluation.likelihood import FORMAT, Likelihood
 from drl_density.density.evaluation.likelihood_page import likelihood_page
 from drl_density.errors import RunFolderError
+from drl_density.records.brief import brief
 from drl_density.reports import ReportPage
 from drl_density.run_folder import write_whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LikelihoodReport(Likelihood):
     """Everything known about a density's likelihood on some rows, with a page for a reader.
 
@@ -24,6 +23,8 @@ class LikelihoodReport(Likelihood):
             ``sample_stats`` (long chains of the model, under the name that ArviZ expects), ``ais`` (dims ``replicate``,
             ``particle``, ``density``), ``paths``, ``estimates`` and ``other_densities``; scalars are its attributes.
     """
+
+    __repr__ = brief
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -35,6 +36,8 @@ class LikelihoodReport(Likelihood):
         Raises:
             RunFolderError: a missing or damaged file, or no report of this version.
         """
+        import xarray as xr
+
         if not Path(path).is_file():
             raise RunFolderError(f"there is no report {path}; make one with drl-density evaluate")
         try:

@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from drl_density.devices import normal_draws
@@ -198,6 +196,9 @@ def mode_occupancy(reference: Tensor, draws: Tensor, independent: Tensor, *, mos
         draws: kept draws ``(draw, chain, d)``.
         independent: indices of chains whose ends are independent of each other.
     """
+    from scipy import stats
+    from sklearn.mixture import GaussianMixture
+
     rows = reference.double().numpy()[:2000]
     center = rows.mean(0)
     axes = np.linalg.svd(rows - center, full_matrices=False)[2][:6].T

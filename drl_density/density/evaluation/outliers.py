@@ -11,6 +11,7 @@ from torch import Tensor
 
 from drl_density.density.fitted import FittedModel, random_generator
 from drl_density.errors import DataError
+from drl_density.records.brief import brief
 from drl_density.weights import normal_quantile
 
 LEAST_REFERENCE = 20
@@ -19,7 +20,7 @@ NUM_NOISES = 4
 """Noised copies of a row over which its profile is averaged at every level."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OutlierScores:
     """How unusual each row is.
 
@@ -38,6 +39,8 @@ class OutlierScores:
     typicality_p_value: Tensor
     profile: Tensor
     num_reference: int
+
+    __repr__ = brief
 
     @property
     def strangeness(self) -> Tensor:

@@ -6,9 +6,6 @@ import warnings
 from dataclasses import dataclass
 
 import torch
-from sklearn.covariance import ledoit_wolf
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from drl_density.bases import Base, NoisedGaussianMixture, QuadraticBase
@@ -60,6 +57,8 @@ def choose_bases(train: Tensor, validation: Tensor, *, kind: str = "auto", seed:
             integrability is asked).
         seed: of the fits.
     """
+    from sklearn.covariance import ledoit_wolf
+
     if kind not in KINDS:
         raise ValueError(f"base must be one of {', '.join(KINDS)}, got {kind!r}")
     count, num_features = train.shape
@@ -93,6 +92,9 @@ def _is_affordable(number: int, shape: str, count: int, num_features: int) -> bo
 
 
 def _fit_mixture(train: Tensor, number: int, shape: str, seed: int) -> NoisedGaussianMixture:
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     model = GaussianMixture(number, covariance_type=shape, reg_covar=1e-3, random_state=seed, max_iter=100)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)

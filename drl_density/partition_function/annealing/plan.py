@@ -10,10 +10,11 @@ from torch import Tensor
 from drl_density.mcmc import Tuner, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, evaluated
 from drl_density.partition_function.annealing.settings import AISSettings
+from drl_density.records.brief import brief
 from drl_density.weights import resample, weight_ess
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AISPlan:
     """Step size and diagonal scale for each density of a path, fixed by a pilot.
 
@@ -26,6 +27,8 @@ class AISPlan:
     step_sizes: tuple[float, ...]
     scales: tuple[Tensor, ...]
     acceptance_rates: tuple[float, ...]
+
+    __repr__ = brief
 
 
 def spread_or_one(x: Tensor) -> Tensor:

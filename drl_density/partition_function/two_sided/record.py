@@ -15,6 +15,7 @@ from drl_density.partition_function.two_sided.evidence import Evidence
 from drl_density.partition_function.two_sided.margins import Bracket, Margins, Point
 from drl_density.partition_function.two_sided.verdict import verdict
 from drl_density.partition_function.two_sided.walks import Route, Walks
+from drl_density.records.brief import brief
 from drl_density.weights import Estimate, LogPartitionEstimate, assess_weights, combine_replicates, log_mean_exp
 
 CERTIFICATE_FACTOR = 20
@@ -38,7 +39,7 @@ class PathFigures:
     overlap: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sandwich:
     """What is known about log Z, in nats.
 
@@ -83,6 +84,8 @@ class Sandwich:
     margins: Margins
     path: PathFigures
     rounds: tuple[Estimate, ...] = ()
+
+    __repr__ = brief
 
     def interval(self, probability: float = 0.95) -> tuple[float, float]:
         """Ends of the interval by the rules of ``lower`` and ``upper``, nats; at 0.95 these two."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import xarray as xr
+from typing import TYPE_CHECKING
 
 from drl_density.partition_function import Sandwich, SandwichSettings
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class LogZ:
 
     def groups(self) -> dict[str, xr.Dataset]:
         """``ais``, ``paths`` in both directions, and ``estimates`` by name."""
+        import xarray as xr
+
         result, dims = self.result, ("replicate", "particle")
         ais = xr.Dataset(
             {

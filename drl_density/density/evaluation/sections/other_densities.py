@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-import xarray as xr
 from torch import Tensor
 
 from drl_density.density.evaluation.sections.scored_rows import ScoredRows
@@ -20,6 +20,9 @@ from drl_density.partition_function import (
     reverse_weights,
     sequence_path,
 )
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 FLOW_COLUMNS = 20
 """Columns up to which the probability flow is scored: its exact trace takes a gradient for every column."""
@@ -45,6 +48,8 @@ class OtherDensities:
 
     def groups(self) -> dict[str, xr.Dataset]:
         """``other_densities``, one value for each density."""
+        import xarray as xr
+
         values = {"mean_log_likelihood": ("density", list(self.figures.values()))}
         dataset = xr.Dataset(values, coords={"density": list(self.figures)}, attrs={"left_out": self.left_out})
         return {"other_densities": dataset}

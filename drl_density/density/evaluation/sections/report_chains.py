@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-import xarray as xr
 from torch import Tensor
 
 from drl_density.density.fitted import FittedModel
 from drl_density.diagnostics import chain_table, chains_to_groups
 from drl_density.mcmc import MALA, DualAveraging, Recording, run_chain
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 CHAINS_PER_START = 4
 """Chains from data and as many from stored draws: R-hat needs several of each to tell the two apart."""
@@ -47,6 +50,8 @@ def run_report_chains(
     density: FittedModel, u_start: Tensor, *, num_steps: int, generator: torch.Generator
 ) -> ReportChains:
     """Run the chains of a report from model-space rows ``u_start`` ``(n, d)``."""
+    import xarray as xr
+
     model, count = density.model, CHAINS_PER_START
     from_pool = density.to_model(density.pool[torch.randint(len(density.pool), (count,), generator=generator)])
     chosen = u_start[torch.randint(len(u_start), (count,), generator=generator)]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import xarray as xr
 from torch import Tensor
 
 from drl_density.density.fitted import FittedModel
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class ScoredRows:
 
     def groups(self) -> dict[str, xr.Dataset]:
         """``log_likelihood`` and ``observed_data``, as ArviZ names them."""
+        import xarray as xr
+
         return {
             "log_likelihood": xr.Dataset(
                 {"x": (("chain", "draw", "obs_id"), self.log_likelihood[None, None].numpy())},
