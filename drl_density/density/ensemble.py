@@ -1,4 +1,4 @@
-"""A density made of several trained members: their energies averaged, and back from plain values."""
+"""A density made of several trained members, whose energies are averaged."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from drl_density.networks import Ensemble
 def join(models: Sequence[EnergySequence]) -> EnergySequence:
     """One sequence whose energy is the mean of the members' energies, each with its own base.
 
-    The mean of energies is the geometric mean of densities; a single member is returned as it is.
+    The mean of energies is the geometric mean of densities. A single member is returned as it is.
+
+    Raises:
+        ValueError: members without a base, or none at all.
     """
+    if not models:
+        raise ValueError("expected at least one member to join, got none")
     if len(models) == 1:
         return models[0]
+    parts = [Tilted(model.base, model.network) for model in models if model.base is not None]
+    if len(parts) < len(models):
+        raise ValueError(f"expected members with a base each, {len(models) - len(parts)} of {len(models)} have none")
     first = models[0]
-    network = Ensemble([Tilted(model.base, model.network) for model in models])
-    joined = EnergySequence(first.schedule, network, first.event_shape, has_base=False)
-    joined.constants = MeanNormalizers([model.constants for model in models])
+    joined = EnergySequence(first.schedule, Ensemble(parts), first.event_shape, has_base=False)
+    joined.add_module("constants", MeanNormalizers([model.constants for model in models]))
     return joined

@@ -62,7 +62,13 @@ def normalize(
 
 
 def final_annealing(settings: FitSettings) -> tuple[AISSettings, int]:
-    """Sizes of the annealing run that normalises a fitted density, and its number of densities per level."""
+    """Sizes of the annealing run that normalises a fitted density, and its number of densities per level.
+
+    Raises:
+        ValueError: settings that have not been resolved.
+    """
+    if settings.num_levels is None:
+        raise ValueError("expected resolved settings, in which the number of levels is known")
     pilot = num_pilot(settings, settings.num_particles)
     annealing = AISSettings(num_particles=settings.num_particles, num_pilot_particles=pilot)
     return annealing, max(1, min(MOST_PER_LEVEL, MOST_DENSITIES // settings.num_levels))

@@ -67,7 +67,7 @@ def read_density(path: str | Path) -> dict[str, Any]:
         )
     tensors, _ = folder.read_tensors(folder.weights)
     try:
-        plan = {name: tuple(value) if isinstance(value, list) else value for name, value in values["plan"].items()}
+        plan = values["plan"]
         return {
             "model": freeze(_model_from(values["model"], _under(tensors, "model."))),
             "transform": transform_from_state(values["transform"], _under(tensors, "transform.")),
@@ -75,7 +75,7 @@ def read_density(path: str | Path) -> dict[str, Any]:
             "event_shape": tuple(values["event_shape"]),
             "columns": tuple(_column(record) for record in values["columns"]),
             "settings": FitSettings.from_dict(values["fit"]),
-            "plan": ProgressivePlan(**plan),
+            "plan": ProgressivePlan(tuple(plan["levels"]), tuple(plan["step_sizes"]), plan["final_step_size"]),
             "pool": tensors["pool"],
             "baselines": Baselines(**values["baselines"]),
             "history": folder.read_dataset(folder.history),

@@ -10,6 +10,7 @@ import drl_density as drl
 from drl_density.datasets import Column
 from drl_density.density import Baselines, Density
 from drl_density.errors import Verdict
+from drl_density.samplers import plan_progressive
 from drl_density.testing import GaussianMixtureSequence, seeded_generator
 from drl_density.transforms import Affine
 from drl_density.weights import LogPartitionEstimate
@@ -42,7 +43,7 @@ def closed_form_density(system=SYSTEM, columns=None):
         event_shape=(system.dim,),
         columns=columns or tuple(Column(f"x{index}") for index in range(system.dim)),
         settings=drl.FitSettings(),
-        plan=None,
+        plan=plan_progressive(system.model, generator=seeded_generator(8)),
         pool=transform.inv(draws),
         baselines=Baselines(0.0, 0.0, 0.0),
         history=xr.Dataset(),

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from torch.distributions.transforms import IndependentTransform, identity_transform
 
 import drl_density as drl
 from drl_density.datasets import Column
@@ -16,6 +15,7 @@ from drl_density.diagnostics import drift_test, nested_r_hat
 from drl_density.errors import DataError, RunFolderError
 from drl_density.mcmc import HMC, ULA
 from drl_density.testing import GaussianMixtureSequence, gaussian_sequence, seeded_generator
+from drl_density.transforms import Affine
 
 SCHEDULE = drl.NoiseSchedule.log_spaced(8, sigma_min=0.05)
 SMALL = 0.03 * torch.eye(2, dtype=torch.float64)
@@ -36,7 +36,7 @@ def density_of(tiny_density):
         return dataclasses.replace(
             tiny_density,
             model=system.model,
-            transform=IndependentTransform(identity_transform, 1),
+            transform=Affine(0.0, 1.0),
             columns=(Column("a"), Column("b")),
             provenance=Provenance(name="exact"),
         )

@@ -49,6 +49,6 @@ def cell_nodes(columns: Sequence[Column], row: Tensor, is_missing: Tensor) -> tu
 
     places = row.repeat(NUM_NODES, 1)
     widths = torch.tensor([column.width for column in columns], dtype=torch.float64)
-    spread = torch.as_tensor(qmc.Sobol(count, seed=0).random(NUM_NODES))
+    spread = torch.as_tensor(qmc.Sobol(count, seed=0).random(NUM_NODES))  # pyright: ignore[reportCallIssue] newer name: rng
     places[:, in_cell] += (spread - 0.5) * widths[in_cell]
     return places, in_cell

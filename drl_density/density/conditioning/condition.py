@@ -21,7 +21,7 @@ from drl_density.inverse_problems import ConditionalSettings
 from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
 from drl_density.transforms import DataTransform
-from drl_density.weights import LogPartitionEstimate, judge_estimate
+from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate
 
 
 class SliceLogDensity:
@@ -111,4 +111,5 @@ def slice_estimate(
     """Log normaliser of one slice in model space, with error and verdict, from at least 8 independent replicates."""
     many = dataclasses.replace(settings, num_replicates=max(8, settings.num_replicates))
     result = sample_rows(density, row[None], is_missing[None], num_samples=2, settings=many, generator=generator)
-    return judge_estimate(result.log_weights[0], bias="lower", details={"least_ess_share": float(result.least_ess[0])})
+    path = PathSummary(least_ess_share=float(result.least_ess[0]))
+    return judge_estimate(result.log_weights[0], bias="lower", path=path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -95,8 +95,8 @@ def _walk(
 ) -> SampleResult:
     """Draws in model space by the sampler that the settings name."""
     model = density.model
-    steps = {} if settings.num_steps is None else {"num_steps": settings.num_steps}
-    eta = {} if settings.eta is None else {"eta": settings.eta}
+    steps: dict[str, Any] = {} if settings.num_steps is None else {"num_steps": settings.num_steps}
+    eta: dict[str, Any] = {} if settings.eta is None else {"eta": settings.eta}
     match settings.method:
         case "progressive":
             return sample_progressive(

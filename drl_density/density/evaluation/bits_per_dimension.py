@@ -134,7 +134,7 @@ def bits_per_dimension(
     }
     terms = [(name, bits * float(values.mean())) for name, values in parts.items()]
     terms.insert(1, ("+log Z", bits * log_z[0]))
-    rows = bits * sum(parts.values())
+    rows = bits * torch.stack(list(parts.values())).sum(0)
     return BitsPerDimension(
         terms=tuple(terms),
         log_z_interval=(bits * (log_z[1] - log_z[0]), bits * (log_z[2] - log_z[0])),

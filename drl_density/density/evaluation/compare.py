@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,17 +13,21 @@ from torch import Tensor
 
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.errors import DataError
+from drl_density.weights import normal_quantile
+
+ROUNDING = 1e-6
+"""Relative difference between rows that float32 storage explains."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One rival beside the first.
+    """One model compared with the first.
 
     Attributes:
-        name: of the rival.
+        name: name of the model.
         mean: its mean log density, nats per row.
-        difference: the first one's mean less this one's.
-        standard_error: of the difference, paired over rows.
+        difference: mean of the first model less the mean of this one, nats per row.
+        standard_error: standard error of the difference, paired over rows.
     """
 
     name: str
@@ -30,17 +35,26 @@ class Comparison:
     difference: float
     standard_error: float
 
+    def interval(self, probability: float = 0.95) -> tuple[float, float]:
+        """Ends of the normal interval of ``difference`` over rows, nats per row.
 
-def compare(models: dict[str, Any], x: Tensor) -> list[Comparison]:
-    """Mean log densities on the same rows with paired differences to the first model.
+        Args:
+            probability: chance in (0, 1) that the interval covers the expected difference.
+        """
+        half_width = normal_quantile(probability) * self.standard_error
+        return self.difference - half_width, self.difference + half_width
+
+
+def compare(models: Mapping[str, Any], x: Any) -> list[Comparison]:
+    """Mean log densities on the same rows, with paired differences to the first model.
 
     Where a report is among the models, the others are scored on the rows as that report scored them, dequantised once.
 
     Args:
-        models: by name: anything with ``log_prob`` (densities, Pyro or torch distributions) or scikit-learn's
-            ``score_samples``, a module whose call gives such a distribution (a zuko flow; rows are cast to its dtype), or a
-            :class:`LikelihoodReport` of exactly these rows.
-        x: rows ``(n, d)``.
+        models: models by name. A model has ``log_prob`` (densities, Pyro or torch distributions) or scikit-learn's
+            ``score_samples``, or is a module whose call gives such a distribution (a zuko flow; rows are cast to its
+            dtype), or a :class:`LikelihoodReport` of exactly these rows.
+        x: rows ``(n, d)``, a tensor or an array.
 
     Raises:
         DataError: fewer than two models, an object without a density, reports of other rows, or reports of different
@@ -58,7 +72,7 @@ def compare(models: dict[str, Any], x: Tensor) -> list[Comparison]:
     schemes = {report.scheme for report in reports.values()}
     if len(schemes) > 1:
         raise DataError(f"reports of different schemes do not compare: {' | '.join(sorted(schemes))}")
-    rows = torch.as_tensor(x, device="cpu")
+    rows = torch.as_tensor(x if isinstance(x, Tensor) else np.asarray(x), device="cpu")
     for name, report in reports.items():
         _check_rows(name, report, rows)
     if reports:
@@ -73,32 +87,33 @@ def compare(models: dict[str, Any], x: Tensor) -> list[Comparison]:
 
 
 def _check_rows(name: str, report: LikelihoodReport, rows: Tensor) -> None:
-    """A report's rows are these, give or take the noise of its dequantisation."""
+    """Raise unless a report's rows are these, up to the noise of its dequantisation."""
     flat = rows.reshape(len(rows), -1).double()
     own = report.rows
     if own.shape != flat.shape:
         raise DataError(
             f"the report {name} is of {tuple(own.shape)} rows, expected {tuple(flat.shape)}: evaluate these"
         )
-    allowed = report.widths + 1e-6 * (1 + flat.abs())
+    allowed = report.widths + ROUNDING * (1 + flat.abs())
     far = ((own - flat).abs() > allowed).any(1).nonzero().flatten()
     if len(far):
         raise DataError(f"the report {name} is of other rows (row {int(far[0])} differs): evaluate these rows in order")
 
 
 def _row_values(name: str, model: Any, x: Tensor) -> Tensor:
+    """Log density of each row under any kind of model, float64 on the CPU, ``(n,)``."""
+    source: Any = model
     if isinstance(model, torch.nn.Module) and not hasattr(model, "log_prob"):
-        parameter = next(iter(model.parameters()), x)
-        x, model = x.to(parameter), model()
-    if isinstance(model, LikelihoodReport):
-        values = model.log_likelihood
-    elif hasattr(model, "score_samples"):
-        values = torch.as_tensor(model.score_samples(np.asarray(x)))
-    elif hasattr(model, "log_prob"):
+        x, source = x.to(next(iter(model.parameters()), x)), model()
+    if isinstance(source, LikelihoodReport):
+        values = source.log_likelihood
+    elif hasattr(source, "score_samples"):
+        values = torch.as_tensor(source.score_samples(np.asarray(x)))
+    elif hasattr(source, "log_prob"):
         with torch.no_grad():
-            values = model.log_prob(x)
+            values = source.log_prob(x)
     else:
-        raise DataError(f"{name} has neither log_prob nor score_samples; got a {type(model).__name__}")
+        raise DataError(f"{name} has neither log_prob nor score_samples; got a {type(source).__name__}")
     if values.shape != (len(x),):
         raise DataError(f"{name} gave shape {tuple(values.shape)} for {len(x)} rows; expected one number per row")
     return values.double().cpu()

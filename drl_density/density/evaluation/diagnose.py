@@ -197,7 +197,9 @@ def _drift(lp: Tensor) -> tuple[float, float]:
         return 0.0, 1.0
     from scipy import stats
 
-    return float(by_chain.mean()), float(stats.ttest_1samp(by_chain, 0.0).pvalue)
+    # The stub of scipy describes the result as a bare tuple.
+    p_value: Any = stats.ttest_1samp(by_chain, 0.0)[1]
+    return float(by_chain.mean()), float(p_value)
 
 
 def _rank_p_value(at_start: Tensor, lp: Tensor, chains: Tensor) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +35,15 @@ class Likelihood:
     """
 
     tree: xr.DataTree
+
+    def values(self, group: str, name: str) -> np.ndarray:
+        """Values of one variable or coordinate of a group of the tree.
+
+        Args:
+            group: name of the group, such as "estimates".
+            name: name of the variable in it.
+        """
+        return self.tree.children[group].to_dataset()[name].values
 
     def _scalar(self, name: str) -> float:
         return float(self.tree.attrs[name])
@@ -68,17 +78,17 @@ class Likelihood:
     @property
     def log_likelihood(self) -> Tensor:
         """Log density of each row in data units at the point estimate, nats, float64, shape ``(n,)``."""
-        return torch.as_tensor(self.tree["log_likelihood"]["x"].values[0, 0].copy())
+        return torch.as_tensor(self.values("log_likelihood", "x")[0, 0].copy())
 
     @property
     def rows(self) -> Tensor:
         """The rows as they were scored, dequantised where ``widths`` is positive, ``(n, d)``, data units, float64."""
-        return torch.as_tensor(self.tree["observed_data"]["x"].values.copy())
+        return torch.as_tensor(self.values("observed_data", "x").copy())
 
     @property
     def widths(self) -> Tensor:
         """Width of the uniform noise that dequantised each column, 0 for none, ``(d,)``."""
-        return torch.as_tensor(self.tree["observed_data"]["width"].values.copy())
+        return torch.as_tensor(self.values("observed_data", "width").copy())
 
     @property
     def log_likelihood_lower(self) -> Tensor:
@@ -180,8 +190,7 @@ class Likelihood:
     @property
     def estimates(self) -> dict[Estimator, Estimate]:
         """Estimate of log Z, with its standard error, by every estimator."""
-        group = self.tree["estimates"]
-        parts = (group["estimator"].values, group["value"].values, group["standard_error"].values)
+        parts = (self.values("estimates", name) for name in ("estimator", "value", "standard_error"))
         return {
             Estimator(name): Estimate(float(log_z), float(error)) for name, log_z, error in zip(*parts, strict=True)
         }

@@ -159,7 +159,7 @@ def _checks(report: Likelihood) -> ReportTable:
         low <= report.log_z <= high,
         "an error: report it",
     )
-    accepted = float(report.tree["ais"]["acceptance_rate"].min())
+    accepted = float(report.values("ais", "acceptance_rate").min())
     ask(
         "Do walks move at every noise level?",
         f"least acceptance {accepted:.2f}",
@@ -187,19 +187,18 @@ def _checks(report: Likelihood) -> ReportTable:
 
 
 def _likelihoods(report: Likelihood) -> ReportTable:
-    group = report.tree["other_densities"]
-    others = zip(group["density"].values, group["mean_log_likelihood"].values, strict=True)
+    names, means = (report.values("other_densities", name) for name in ("density", "mean_log_likelihood"))
+    left_out = str(report.tree.children["other_densities"].attrs["left_out"])
     ends = (report.mean_log_likelihood, report.mean_log_likelihood_lower, report.mean_log_likelihood_upper)
     return ReportTable(
         "Likelihood of these rows",
         ("density", "nats per row", "low end", "high end", "error over rows"),
         (
             ("energy-based model", *(f"{value:.4f}" for value in (*ends, report.sampling_error))),
-            *((str(name), f"{float(value):.4f}", "-", "-", "-") for name, value in others),
+            *((str(name), f"{float(mean):.4f}", "-", "-", "-") for name, mean in zip(names, means, strict=True)),
         ),
         f"{report.bits_per_dim:.4f} bits per column. The other densities share the model's scores or constants but not its "
-        "normaliser; they are printed beside the interval and never inside it."
-        + ("" if any("flow" in str(name) for name in group["density"].values) else " " + str(group.attrs["left_out"])),
+        "normaliser; they are printed beside the interval and never inside it." + (f" {left_out}" if left_out else ""),
     )
 
 
@@ -225,7 +224,7 @@ def _audit(report: Likelihood) -> ReportTable:
 
 def _chains(report: Likelihood) -> ReportTable:
     table = sorted(report.chain_diagnostics().items(), key=lambda item: -item[1]["r_hat"])
-    names = report.tree["posterior"]["feature"].values.tolist()
+    names = report.values("posterior", "feature").tolist()
     return ReportTable(
         "Long chains",
         ("feature", "R-hat", "bulk ESS", "tail ESS"),
