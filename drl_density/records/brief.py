@@ -13,13 +13,13 @@ MOST_CHARACTERS = 60
 MOST_TOTAL = 280
 
 
-def brief(record: Any) -> str:
+def brief(self: Any) -> str:
     """One line on a dataclass: small values as they are, tensors and arrays by their shape, large objects by their class.
 
     Classes take it as their ``__repr__``. A text that would still be longer than about 280 characters ends with "...".
 
     Args:
-        record: a dataclass of any size.
+        self: the dataclass instance, of any size.
 
     >>> from dataclasses import dataclass
     >>> @dataclass(eq=False)
@@ -31,11 +31,11 @@ def brief(record: Any) -> str:
     Draws(samples=Tensor(1000, 2), acceptance=0.8)
     """
     parts = [
-        f"{field.name}={_text(getattr(record, field.name))}"
-        for field in dataclasses.fields(record)
+        f"{field.name}={_text(getattr(self, field.name))}"
+        for field in dataclasses.fields(self)
         if field.repr and not field.name.startswith("_")
     ]
-    name = type(record).__name__
+    name = type(self).__name__
     kept = len(parts)
     while sum(len(part) + 2 for part in parts[:kept]) > MOST_TOTAL - len(name):
         kept -= 1
