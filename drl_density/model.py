@@ -97,8 +97,8 @@ class EnergySequence(ExecutedModule):
         has_base: whether there is a base; without one, F = g.
         is_integrable: whether exp(F) has a finite integral. By default the parts declare it: a base of quadratic decay with
             a network of bounded growth, or an integrable network without a base.
-        initializer: network that proposes x_level from x_noisier, see :class:`~drl_density.training.CooperativeRecovery`. Log
-            densities never use it. It is stored here so that it is averaged, sharded, moved and saved together with the
+        initializer: network that proposes x_level from x_noisier, see :class:`~drl_density.training.CooperativeRecovery`.
+            Log densities never use it. It is stored here so that it is averaged, sharded, moved and saved together with the
             energy that it was trained with, and is still there when samples are drawn.
         dtype: type of the parameters; that of the network when not given.
         generator: source of the constants' initial weights.
