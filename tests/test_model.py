@@ -5,7 +5,7 @@ import torch
 
 from drl_density import NoiseSchedule
 from drl_density.model import EnergySequence
-from drl_density.networks import MLP, Ensemble, MLPSettings
+from drl_density.networks import MLP, MLPSettings
 from drl_density.testing import GaussianMixtureSequence, seeded_generator
 
 SYSTEM = GaussianMixtureSequence.example(dim=3, schedule=NoiseSchedule.log_spaced(6))
@@ -79,15 +79,6 @@ def test_truncation_keeps_the_densities():
     model = trained_like()
     x = torch.randn(5, 3, dtype=torch.float64)
     torch.testing.assert_close(model.truncate(1.5).log_density(x, 0), model.log_density(x, 1.5), rtol=1e-10, atol=0)
-
-
-def test_ensemble_is_the_mean_energy():
-    members = [trained_like(seed).network for seed in (0, 1)]
-    x, log_snr = torch.randn(4, 3, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)
-    mean = (members[0](x, log_snr) + members[1](x, log_snr)) / 2
-    torch.testing.assert_close(Ensemble(members)(x, log_snr), mean, rtol=1e-10, atol=1e-12)
-    with pytest.raises(ValueError, match="at least one"):
-        Ensemble([])
 
 
 def test_network_grows_at_most_linearly():

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from drl_density.networks import (
+    LabelSum,
     combine_labels,
     guide_by_label,
 )
@@ -37,3 +38,21 @@ def test_guidance_is_the_density_it_claims():
     assert torch.allclose(both, exact(grid, log_snr, torch.tensor(1)) + own - mixed, atol=1e-10)
     with pytest.raises(ValueError, match="summing to 1"):
         type(both_net := combine_labels(exact, [1]))(exact, (1, 0), (1.0, both_net.weights[0]))
+
+
+@pytest.mark.parametrize(("labels", "weights"), [([], []), ([1, 2], [1.0]), ([1, 2], [0.5, 0.4])])
+def test_weights_that_do_not_fit_are_refused(labels, weights):
+    with pytest.raises(ValueError, match="as many weights as labels, summing to 1"):
+        LabelSum(ClassDensities(), labels, weights)
+
+
+def test_a_label_without_weight_is_never_evaluated():
+    seen = []
+
+    class Noting(nn.Module):
+        def forward(self, x, log_snr, label):
+            seen.append(int(label))
+            return x.sum(1)
+
+    guide_by_label(Noting(), 2, 0.0)(torch.ones(3, 1), torch.tensor(0.0))
+    assert seen == [2]

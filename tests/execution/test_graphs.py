@@ -1,4 +1,4 @@
-"""Recorded passes and held weights: what they change and what they must not."""
+"""Passes recorded as CUDA graphs give the same bits, and are recorded again when they must be."""
 
 import copy
 import pickle
@@ -8,60 +8,11 @@ import torch
 from torch import nn
 
 from drl_density import HMC, MALA, RecoveryLikelihood, TrainingSettings
-from drl_density.execution import PassGraphs, chain_passes, precision
-from drl_density.execution.graphs import RecordedPass
+from drl_density.execution import PassGraphs, chain_passes
 from drl_density.mcmc import value_and_gradient
-from drl_density.networks import (
-    SpectralWeight,
-    frozen_power_iteration,
-    held_weights,
-)
 from drl_density.testing import seeded_generator
 from drl_density.training import Evaluation, LangevinChains, LangevinRecovery, train
 from tests.training.image_runs import draw, fresh
-
-
-def test_lowered_density_is_near_and_full_precision_comes_back():
-    """bfloat16 keeps 8 bits: through 9 layers the raw output stays within 9 x 2^-8 of its scale; outside not a bit moves."""
-    model, x = fresh().model.eval(), draw(16, seeded_generator(4))
-    with torch.no_grad():
-        full = model.log_density(x, 2)
-        with precision(model, torch.bfloat16):
-            lowered = model.log_density(x, 2)
-            with precision(model, None):
-                inner = model.log_density(x, 2)
-        again = model.log_density(x, 2)
-        raw = model.network(x, model.schedule.log_snr_at(2).float())
-    assert lowered.dtype == torch.float32
-    assert not torch.equal(lowered, full)
-    assert float((lowered - full).abs().max()) < 9 * 2**-8 * float(raw.abs().max())
-    assert torch.equal(inner, full)
-    assert torch.equal(again, full)
-
-
-class OrdinaryPass(RecordedPass):
-    """A recording that runs the function again, on any device, into the same memory every time, as a card's does."""
-
-    count = 0
-
-    def __init__(self, function, *inputs):
-        self._set_inputs(*inputs)
-        self.function, self.graph, self.outputs = function, self, None
-
-    def replay(self):
-        OrdinaryPass.count += 1
-        found = self._run(self.function)
-        self.outputs = found if self.outputs is None else self.outputs
-        for place, value in zip(self.outputs, found, strict=True):
-            place.copy_(value)
-
-
-@pytest.fixture
-def recorded(monkeypatch):
-    """Graphs on this machine: ordinary passes in place of recordings."""
-    monkeypatch.setattr("drl_density.execution.graphs.RecordedPass", OrdinaryPass)
-    monkeypatch.setattr(PassGraphs, "can_record", staticmethod(lambda device: True))
-    monkeypatch.setattr(OrdinaryPass, "count", 0)
 
 
 def gradients_of_a_run(objective, *, is_graphed, device="cpu", num_steps=3):
@@ -86,9 +37,9 @@ OBJECTIVES = {
 def test_replayed_passes_train_to_the_same_bits(name, recorded):
     """Weights move between the steps, by the optimiser and the power iterations; the recording must see them move."""
     plain = gradients_of_a_run(OBJECTIVES[name], is_graphed=False)
-    assert OrdinaryPass.count == 0
+    assert recorded.count == 0
     assert torch.equal(gradients_of_a_run(OBJECTIVES[name], is_graphed=True), plain)
-    assert OrdinaryPass.count > 3
+    assert recorded.count > 3
 
 
 def test_a_recording_ends_with_its_weights_and_shape(recorded):
@@ -126,19 +77,6 @@ def test_what_was_replayed_stays(recorded):
     torch.testing.assert_close((value.detach(), gradient), expected)
 
 
-def test_passes_outside_chains_are_not_replayed(recorded):
-    """Learning needs gradients of the weights, which a recording does not have."""
-    model, x = fresh().model, draw(4, seeded_generator(5)).requires_grad_(True)
-    model.execution.is_graphed = True
-    model.log_density(x, 1).sum().backward()
-    assert model.network.enter.kernel.weight.grad.abs().sum() > 0
-    with chain_passes(model, is_adjusted=True):
-        value = model.log_density(x, 1)
-        with pytest.raises(RuntimeError, match="does not require grad"):
-            torch.autograd.grad(torch.autograd.grad(value.sum(), x, create_graph=True)[0].sum(), x)
-    assert OrdinaryPass.count == 1
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -154,22 +92,3 @@ def test_a_density_that_asks_the_host_is_refused():
     x = torch.randn(4, 2, device="cuda")
     with pytest.raises(RuntimeError, match="cannot be recorded .*is_graphed=False"):
         PassGraphs()(lambda state: state.sum(1) * float(state.detach().sum()), "key", x.requires_grad_(True))
-
-
-def test_held_weights_move_chains_by_the_same_bits(monkeypatch):
-    """Chains with weights normalised once end where chains end that normalise them in every pass; learning goes on."""
-    ends, counts = [], []
-    for context in (held_weights, frozen_power_iteration):
-        monkeypatch.setattr("drl_density.execution.passes.held_weights", context)
-        model, iterations = fresh().model, []
-        iterate = SpectralWeight.iterate
-        monkeypatch.setattr(SpectralWeight, "iterate", lambda self: iterations.append(1) or iterate(self))  # noqa: B023
-        x, levels = draw(6, seeded_generator(5)), torch.arange(6)
-        chains = LangevinChains(num_steps=3)
-        ends.append(chains.run(model, x, x, levels, generator=seeded_generator(6))[0])
-        counts.append(len(iterations))
-        monkeypatch.setattr(SpectralWeight, "iterate", iterate)
-        model.log_density(x, 1).sum().backward()
-        assert model.network.enter.kernel.weight.grad.abs().sum() > 0
-    assert torch.equal(*ends)
-    assert counts[1] == 4 * counts[0]
