@@ -20,7 +20,7 @@ test-arviz1:
 	.venv-arviz1/bin/python -m pip install -q -c constraints.txt torch
 	grep -v -e '^matplotlib' -e '^arviz' constraints.txt > .venv-arviz1/constraints.txt
 	.venv-arviz1/bin/python -m pip install -q -c .venv-arviz1/constraints.txt -r tests/requirements_arviz1.txt
-	OMP_NUM_THREADS=1 PYTHONPATH=. .venv-arviz1/bin/python -m pytest -q tests/test_arviz.py
+	OMP_NUM_THREADS=1 PYTHONPATH=. .venv-arviz1/bin/python -m pytest -q tests/integration/test_arviz.py tests/diagnostics
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

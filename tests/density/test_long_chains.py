@@ -11,7 +11,6 @@ from drl_density.datasets import Column
 from drl_density.density import DiagnoseSettings, Diagnosis, Provenance
 from drl_density.density.evaluation.long_chains import marginal_target, mode_occupancy, run_long
 from drl_density.density.evaluation.run_page import run_page
-from drl_density.diagnostics import drift_test, nested_r_hat
 from drl_density.errors import DataError, RunFolderError
 from drl_density.mcmc import HMC, ULA
 from drl_density.testing import GaussianMixtureSequence, gaussian_sequence, seeded_generator
@@ -144,33 +143,6 @@ def test_page_and_files(stable, slow, tmp_path):
     Diagnosis(slow.tree["occupancy"].copy()).save(tmp_path / "other.nc")
     with pytest.raises(RunFolderError, match="expected a"):
         Diagnosis.load(tmp_path / "other.nc")
-
-
-def test_nested_r_hat_is_its_formula():
-    """Superchains at known means: B is their variance, W the mean within."""
-    generator = seeded_generator(4)
-    x = torch.randn(4000, 8, 1, generator=generator, dtype=torch.float64)
-    labels = [index // 2 for index in range(8)]
-    assert float(nested_r_hat(x, labels)) < 1.001
-    shift = torch.tensor([0.0, 1.0, 2.0, 3.0], dtype=torch.float64).repeat_interleave(2)[:, None]
-    exact = (1 + float(torch.tensor([0.0, 1.0, 2.0, 3.0]).var())) ** 0.5
-    # Means of 4,000 draws err by 1/sqrt(8,000) each: the ratio by less than 4 * 1.3 / sqrt(8,000) / exact < 0.04.
-    assert float(nested_r_hat(x + shift, labels)) == pytest.approx(exact, abs=0.04)
-    with pytest.raises(ValueError, match="two superchains of equal size"):
-        nested_r_hat(x, [0] * 5 + [1] * 3)
-
-
-def test_drift_is_calibrated_and_seen():
-    generator = seeded_generator(5)
-    p_values = [drift_test(torch.randn(100, 12, 2, generator=generator))[1] for _ in range(200)]
-    # Bonferroni over four tests: at most 5 % below 0.05; 23 of 200 has probability 1e-4.
-    assert sum(p < 0.05 for p in p_values) < 23
-    moving = torch.randn(100, 12, 2, generator=generator) + torch.linspace(0, 1, 100)[:, None, None]
-    shift, p_value = drift_test(moving)
-    assert p_value < 1e-4
-    assert float(shift[0].min()) > 0.3
-    widening = torch.randn(100, 12, 2, generator=generator) * torch.linspace(1, 2, 100)[:, None, None]
-    assert drift_test(widening)[1] < 1e-4
 
 
 def test_occupancy_counts_modes():

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.diagnostics import energy_distance_test
 from drl_density.errors import DataError, NumericalError
 
 AXIS = torch.linspace(-7, 7, 561, dtype=torch.float64)
@@ -42,18 +41,6 @@ def test_wrong_likelihoods_are_refused(tiny_density):
         tiny_density.posterior(lambda x: (x[..., 0] + 0.5).log(), num_samples=50, settings=SMALL)
     with pytest.raises(DataError, match="at least 2"):
         tiny_density.posterior(log_likelihood, num_samples=1)
-
-
-def test_energy_distance_is_calibrated_and_sees_a_shift():
-    generator = torch.Generator().manual_seed(0)
-    p_values = []
-    for _ in range(40):
-        x, y = torch.randn(40, 2, generator=generator), torch.randn(50, 2, generator=generator)
-        p_values.append(energy_distance_test(x, y, num_permutations=99, generator=generator)[1])
-    assert 0.3 < sum(p_values) / 40 < 0.7
-    distance, p_value = energy_distance_test(x, y + 1.5, num_permutations=199, generator=generator)
-    assert p_value <= 0.01
-    assert distance > 0.2
 
 
 def test_outlier_scores_rank_rows(tiny_density, tiny_data):

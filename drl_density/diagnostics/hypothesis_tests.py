@@ -1,0 +1,90 @@
+"""Tests on chains and samples."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+
+class DriftTest(NamedTuple):
+    """Movement along chains.
+
+    Attributes:
+        shift: move of the mean (in standard deviations) and of the second moment (in variances) of each cell, ``(2, cell)``.
+        p_value: smallest p-value times the number of tests.
+    """
+
+    shift: torch.Tensor
+    p_value: float
+
+
+class DistanceTest(NamedTuple):
+    """Distance of two samples.
+
+    Attributes:
+        distance: energy distance.
+        p_value: share of relabellings with at least this distance.
+    """
+
+    distance: float
+    p_value: float
+
+
+def drift_test(draws: torch.Tensor) -> DriftTest:
+    """Test whether means or spreads move along the chains, first against last half of every chain, by t-tests over chains.
+
+    Args:
+        draws: draws of independent chains, ``(draw, chain, cell)``.
+
+    >>> draws = torch.randn(100, 8, 2, generator=torch.Generator().manual_seed(0))
+    >>> drift_test(draws).p_value > 0.01
+    True
+    """
+    from scipy import stats
+
+    x = draws.detach().cpu().double()
+    x = (x - x.mean((0, 1))) / x.std((0, 1))
+    moments = torch.stack([x, x.square()])
+    middle = len(x) // 2
+    by_chain = moments[:, middle:].mean(1) - moments[:, :middle].mean(1)
+    shift, error = by_chain.mean(1), by_chain.std(1) / by_chain.shape[1] ** 0.5
+    z = torch.where(shift == 0, 0.0, shift / error)
+    p_values = 2 * stats.t.sf(z.abs().numpy(), by_chain.shape[1] - 1)
+    return DriftTest(shift, float(min(1.0, p_values.min() * p_values.size)))  # Bonferroni's correction
+
+
+def energy_distance_test(
+    x: torch.Tensor, y: torch.Tensor, *, num_permutations: int = 999, generator: torch.Generator | None = None
+) -> DistanceTest:
+    """Test whether two samples of independent rows come from one distribution, by their energy distance.
+
+    At most 1,000 rows of each sample are used, since the cost grows with the square.
+
+    Args:
+        x: rows of the first sample ``(n, d)``.
+        y: rows of the second sample ``(m, d)``.
+        num_permutations: number of random relabellings; the smallest p-value is one over one more.
+
+    Source: Szekely and Rizzo 2013.
+
+    >>> x, y = torch.randn(2, 100, 2, generator=torch.Generator().manual_seed(0))
+    >>> found = energy_distance_test(x, y + 1, num_permutations=99, generator=torch.Generator().manual_seed(1))
+    >>> found.p_value
+    0.01
+    """
+    x, y = x.flatten(1).double()[:1000], y.flatten(1).double()
+    y = y[torch.randperm(len(y), generator=generator)[:1000]]
+    both, first = torch.cat([x, y]), len(x)
+    distances = torch.cdist(both, both)
+
+    def statistic(order: torch.Tensor) -> float:
+        own = torch.zeros(len(both), dtype=torch.float64)
+        own[order[:first]] = 1 / first
+        own[order[first:]] = -1 / len(y)
+        return -float(own @ distances @ own)
+
+    observed = statistic(torch.arange(len(both)))
+    permuted = [statistic(torch.randperm(len(both), generator=generator)) for _ in range(num_permutations)]
+    exceeding = sum(value >= observed for value in permuted)
+    return DistanceTest(observed, (1 + exceeding) / (1 + num_permutations))
