@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import importlib.util
@@ -31,7 +32,11 @@ import drl_density as drl
 HERE = Path(__file__).parent
 MOST_BYTES = 80_000
 # Sizes of a page where the example's own take longer than a page is worth.
-SMALL_DIGITS = {"num_chain_steps": 3, "training": {"num_steps": 300, "evaluate_every": 150}, "num_pool_draws": 500}
+SMALL_DIGITS = drl.FitSettings(
+    objective=drl.AdjustedObjective(num_chain_steps=3),
+    training=drl.TrainingSettings(num_steps=300, evaluate_every=150),
+    num_pool_draws=500,
+)
 SIZES: dict[str, dict[str, Any]] = {
     "03": {"num_steps": 2000},
     "12": {"num_completions": 6},
@@ -78,9 +83,6 @@ def run(path: Path, minutes: float) -> tuple[Any, Any, dict[str, Any], str]:
     has_minutes = "max_minutes" in inspect.signature(module.main).parameters
     arguments = SIZES.get(path.stem[:2], {}) | ({"max_minutes": minutes} if has_minutes else {})
     values = dict(arguments)
-    if "settings" in values:
-        training = drl.TrainingSettings(**values["settings"]["training"])
-        values["settings"] = drl.FitSettings(**(values["settings"] | {"training": training}))
     printed = io.StringIO()
     with (
         kept_fits(Path("runs/pages").absolute()),
@@ -92,12 +94,14 @@ def run(path: Path, minutes: float) -> tuple[Any, Any, dict[str, Any], str]:
     return module, result, arguments, printed.getvalue().rstrip()
 
 
-def _spoken(name: str, value: Any) -> str:
-    """An argument as one would type it."""
-    if not isinstance(value, dict):
+def _typed(value: Any) -> str:
+    """An argument as one would type it: of settings, the fields that are not at their default."""
+    if not dataclasses.is_dataclass(value):
         return repr(value)
-    inner = ", ".join(f"{key}={_spoken(key, inside)}" for key, inside in value.items())
-    return f"{'TrainingSettings' if name == 'training' else 'FitSettings'}({inner})"
+    usual = type(value)()
+    fields = [field.name for field in dataclasses.fields(value)]
+    given = {name: getattr(value, name) for name in fields if getattr(value, name) != getattr(usual, name)}
+    return f"{type(value).__name__}({', '.join(f'{name}={_typed(inside)}' for name, inside in given.items())})"
 
 
 def make_page(path: Path, minutes: float) -> None:
@@ -107,7 +111,7 @@ def make_page(path: Path, minutes: float) -> None:
     words = [WORDS.get(word, word) for word in path.stem[3:].split("_")]
     title = " ".join(words)
     title = title if words[0] == "log" else title[0].upper() + title[1:]
-    call = f"main({', '.join(f'{name}={_spoken(name, value)}' for name, value in arguments.items())})"
+    call = f"main({', '.join(f'{name}={_typed(value)}' for name, value in arguments.items())})"
     made = f"python docs/example_pages.py {path.stem[:2]}"
     if "max_minutes" in arguments:
         made += f" --minutes {minutes:g}"

@@ -7,6 +7,7 @@ Expected: a table of gaps in nats with the verdict on each log Z, without which 
 CIFAR-10, one level and few steps do badly. A run that the training doctor stops is printed as diverged.
 """
 
+import dataclasses
 import itertools
 
 import drl_density as drl
@@ -20,15 +21,18 @@ def main(
 ) -> dict[tuple[int, str], float | None]:
     """Fit the grid; returns the gap by T and "K = ..." or "DSM", None where training diverged."""
     data = drl.load_dataset("banana", seed=0)
-    plain = settings.to_dict() if settings else drl.FitSettings().to_dict()
-    training = {**plain["training"], "num_steps": num_training_steps}
+    settings = settings or drl.FitSettings()
+    training = dataclasses.replace(settings.training, num_steps=num_training_steps)
     truth = data.log_density(data.test).mean()
-    chains = {"kernel": "ula", "noisier_share": 1.0, "chain_step_size": 0.5}
-    rules = {f"K = {k}": {"num_chain_steps": k, **chains} for k in steps} | {"DSM": {"objective": "denoising"}}
+    rules: dict[str, drl.AdjustedObjective | drl.DenoisingObjective] = {
+        f"K = {k}": drl.AdjustedObjective(num_chain_steps=k, kernel="ula", noisier_share=1.0, chain_step_size=0.5)
+        for k in steps
+    }
+    rules["DSM"] = drl.DenoisingObjective()
     gaps: dict[tuple[int, str], float | None] = {}
     for num_levels, (name, rule) in itertools.product(levels, rules.items()):
-        changes = {"num_levels": num_levels, "training": training, **rule}
-        chosen = drl.FitSettings.from_dict({**plain, **changes})
+        schedule = drl.LogSpacedSchedule(num_levels)
+        chosen = dataclasses.replace(settings, objective=rule, schedule=schedule, training=training)
         try:
             density = drl.fit(data, seed=0, settings=chosen, progress=False)
         except drl.errors.TrainingFailed as error:

@@ -9,27 +9,26 @@ each proposal, and how far they moved it. (Zhu et al. 2024)
 import torch
 
 import drl_density as drl
-from drl_density.density import ImageSettings
 from drl_density.samplers import ShortRunSettings, sample_short_run
 from drl_density.training import LangevinChains
 
 CDRL = drl.FitSettings(
-    network="residual",
-    objective="cooperative",
-    schedule="cosine",
+    objective=drl.CooperativeObjective(
+        num_chain_steps=15,
+        kernel="ula",
+        langevin_factor=4e-4,
+        classification_weight=0.0,
+        initializer_channels=16,
+        initializer_blocks=1,
+        initializer_rate=1.0,
+    ),
+    network=drl.ResidualNetwork((1, 8, 8), num_channels=16),
+    schedule=drl.CosineSchedule(num_levels=6),
     transform="rescale",
     base="gaussian",
-    kernel="ula",
     selection="last",
-    num_levels=6,
-    num_chain_steps=15,
-    langevin_factor=4e-4,
-    classification_weight=0.0,
     num_particles=16,
     num_pool_draws=64,
-    images=ImageSettings(
-        (1, 8, 8), num_channels=16, initializer_channels=16, initializer_blocks=1, initializer_rate=1.0
-    ),
     training=drl.TrainingSettings(num_steps=2000, batch_size=32, evaluate_every=100, learning_rate=1e-3),
 )
 
@@ -40,17 +39,19 @@ def main(
     """Fit and draw; returns pictures ``(n, 64)`` by name, grey levels."""
     data = drl.load_dataset("digits", seed=0)
     settings = settings or CDRL
+    objective = settings.objective
+    assert isinstance(objective, drl.CooperativeObjective)
     density = drl.fit(data, seed=0, settings=settings, max_minutes=max_minutes, progress=False)
     print(density.summary())
     found = {"data": data.test[:num_pictures].double()}
-    for num_steps in (0, settings.num_chain_steps):
-        chains = LangevinChains(num_steps=num_steps, factor=settings.langevin_factor)
+    for num_steps in (0, objective.num_chain_steps):
+        chains = LangevinChains(num_steps=num_steps, factor=objective.langevin_factor)
         generator = torch.Generator().manual_seed(0)
         draws = sample_short_run(
             density.model, num_pictures, settings=ShortRunSettings(chains), generator=generator
         ).draws
         found[f"{num_steps} Langevin steps per level"] = density.transform.inv(draws.double())
-    moved = found[f"{settings.num_chain_steps} Langevin steps per level"] - found["0 Langevin steps per level"]
+    moved = found[f"{objective.num_chain_steps} Langevin steps per level"] - found["0 Langevin steps per level"]
     print(f"Langevin steps moved a pixel by {float(moved.square().mean().sqrt()):.2f} grey levels of 16")
     return found
 

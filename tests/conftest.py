@@ -6,11 +6,9 @@ import torch
 import drl_density as drl
 
 TINY = drl.FitSettings(
-    num_levels=5,
-    width=24,
-    num_blocks=1,
-    num_fourier_features=8,
-    num_chain_steps=2,
+    objective=drl.AdjustedObjective(num_chain_steps=2),
+    network=drl.MLPNetwork(width=24, num_blocks=1, num_fourier_features=8),
+    schedule=drl.LogSpacedSchedule(num_levels=5),
     num_pool_draws=40,
     training=drl.TrainingSettings(num_steps=40, batch_size=32, evaluate_every=20),
 )
@@ -28,7 +26,7 @@ def tiny_data():
 
 @pytest.fixture(scope="session")
 def tiny_density(tiny_data):
-    return drl.fit(tiny_data, settings=TINY, progress=False)
+    return drl.fit(tiny_data, seed=0, settings=TINY, progress=False)
 
 
 @pytest.fixture(autouse=True)

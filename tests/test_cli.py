@@ -13,8 +13,8 @@ from drl_density.cli import main
 from drl_density.run_folder import RunFolder
 
 SMALL = [
-    "--settings.num-levels", "4", "--settings.width", "16", "--settings.num-blocks", "1",
-    "--settings.num-chain-steps", "2", "--settings.num-pool-draws", "40",
+    "--seed", "0", "--settings.schedule.num-levels", "4", "--settings.network.width", "16",
+    "--settings.network.num-blocks", "1", "--settings.objective.num-chain-steps", "2", "--settings.num-pool-draws", "40",
     "--settings.training.num-steps", "20", "--settings.training.evaluate-every", "10",
 ]  # fmt: skip
 
@@ -130,7 +130,7 @@ def test_dry_run_prints_settings_and_writes_nothing(table, tmp_path, capsys):
     assert main(["fit", str(table), "--out", str(tmp_path / "none"), "--dry-run"]) == 0
     printed = capsys.readouterr().out
     assert "rounded, grid 0.1" in printed
-    assert json.loads(printed[printed.index("{\n") :])["num_levels"] == 10
+    assert json.loads(printed[printed.index("{\n") :])["schedule"]["num_levels"] == 10
     assert not (tmp_path / "none").exists()
 
 
@@ -256,7 +256,7 @@ def test_measurements_that_do_not_fit_name_the_file_and_its_part(name, run, tmp_
 
 def test_compare_pairs_the_rows(run, table, tmp_path, capsys):
     other = tmp_path / "other"
-    assert main(["fit", str(table), "--out", str(other), "--seed", "1", *SMALL]) == 0
+    assert main(["fit", str(table), "--out", str(other), *SMALL, "--seed", "1"]) == 0
     capsys.readouterr()
     assert main(["compare", str(run), str(other)]) == 0
     lines = capsys.readouterr().out.splitlines()

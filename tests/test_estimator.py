@@ -11,10 +11,9 @@ import drl_density as drl
 from drl_density.errors import NumericalError, Verdict
 
 TINY = drl.FitSettings(
-    num_levels=2,
-    width=8,
-    num_blocks=1,
-    num_chain_steps=1,
+    objective=drl.AdjustedObjective(num_chain_steps=1),
+    network=drl.MLPNetwork(width=8, num_blocks=1),
+    schedule=drl.LogSpacedSchedule(num_levels=2),
     num_pool_draws=16,
     base="gaussian",
     training=drl.TrainingSettings(num_steps=2, batch_size=16, evaluate_every=2),

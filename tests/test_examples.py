@@ -6,30 +6,34 @@ from pathlib import Path
 
 import pytest
 
-from drl_density import FitSettings, TrainingSettings
-from drl_density.density import ImageSettings
+from drl_density import (
+    AdjustedObjective,
+    CooperativeObjective,
+    FitSettings,
+    LogSpacedSchedule,
+    ResidualNetwork,
+    TrainingSettings,
+)
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.testing import assert_z
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PAGES = Path(__file__).parent.parent / "docs" / "examples"
 TINY_IMAGES = FitSettings(
-    network="residual",
+    objective=AdjustedObjective(num_chain_steps=1),
+    network=ResidualNetwork((1, 8, 8), num_channels=4, multipliers=(1,)),
+    schedule=LogSpacedSchedule(num_levels=2),
     transform="logit",
     base="gaussian",
-    num_levels=2,
-    num_chain_steps=1,
     num_particles=4,
     num_pool_draws=2,
-    images=ImageSettings((1, 8, 8), num_channels=4, multipliers=(1,), num_validation_rows=16),
+    num_validation_rows=16,
     training=TrainingSettings(num_steps=2, evaluate_every=2, batch_size=8),
 )
 TINY_COOPERATIVE = dataclasses.replace(
     TINY_IMAGES,
-    objective="cooperative",
-    kernel="ula",
+    objective=CooperativeObjective(num_chain_steps=1, kernel="ula", initializer_channels=4, initializer_blocks=1),
     transform="rescale",
-    images=dataclasses.replace(TINY_IMAGES.images, initializer_channels=4, initializer_blocks=1),
 )
 TINY_CONDITIONAL = ConditionalSettings(num_particles=4, steps_per_level=1, num_transitions=1, num_final_steps=8)
 

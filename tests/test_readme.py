@@ -41,9 +41,10 @@ TRAINING = (
     "--settings.training.num-steps 4 --settings.training.evaluate-every 2 --settings.num-pool-draws 40 "
     "--settings.num-particles 4 --settings.base gaussian"
 )
-TABLE = "--settings.num-levels 3 --settings.width 8 --settings.num-blocks 1 --settings.num-chain-steps 1 "
+TABLE = "--seed 0 --settings.schedule.num-levels 3 --settings.network.width 8 --settings.network.num-blocks 1 "
+TABLE += "--settings.objective.num-chain-steps 1 "
 TABLE += f"--settings.transform standardize {TRAINING}"
-IMAGES = f"--settings.num-levels 2 --settings.images.num-channels 4 {TRAINING}"
+IMAGES = f"--settings.schedule.num-levels 2 --settings.network.num-channels 4 {TRAINING}"
 # Sizes added to a command of the README that begins so; the first that fits.
 SIZES = {
     "fit digits": IMAGES,
@@ -237,7 +238,7 @@ def test_commands_of_the_readme_run(folder, monkeypatch, capsys):
 def test_commands_of_pages_are_understood(page, monkeypatch):
     understood = []
     for command in COMMANDS.values():
-        monkeypatch.setattr(command, "run", lambda command: understood.append(command))
+        monkeypatch.setattr(command.load(), "run", lambda command: understood.append(command))
     typed, told = commands_of(page)
     for words in typed + told:
         assert main(words) == 0, words

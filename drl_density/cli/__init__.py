@@ -1,97 +1,124 @@
-"""The command line: ``drl-density fit | sample | combine | score | impute | predict | distill | reconstruct | ...``."""
+"""The command line: ``drl-density fit | sample | combine | score | impute | predict | distill | reconstruct | ...``.
+
+The table below names the module of each command, which is imported when the command is chosen. So ``drl-density --help``
+imports neither torch nor anything else that takes time.
+"""
 
 from __future__ import annotations
 
-import functools
-import itertools
-import operator
+import difflib
+import importlib
 import sys
 import time
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-import tyro
-
-from drl_density.cli.combine import Combine
-from drl_density.cli.generate import Distill, Guide, Reconstruct
-from drl_density.cli.judge import Compare, Diagnose, Evaluate, Report
-from drl_density.cli.learn import Demo, Fit
-from drl_density.cli.rows import Impute, Predict, Sample, Score
-from drl_density.density import FitSettings
-from drl_density.density.storage import run_stage
 from drl_density.errors import DataError, DRLDensityWarning, NumericalError, RunFolderError, WorkerLost
 
+if TYPE_CHECKING:
+    from drl_density.cli.command import Command
+
+PROGRAM = "drl-density"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the table of commands.
+
+    Attributes:
+        summary: One sentence about the command.
+        module: Module below ``drl_density.cli`` that defines it.
+        name: Class of the command in that module.
+    """
+
+    summary: str
+    module: str
+    name: str
+
+    def load(self) -> type[Command]:
+        """The class of the command; imports its module."""
+        return getattr(importlib.import_module(f"drl_density.cli.{self.module}"), self.name)
+
+
 COMMANDS = {
-    "fit": Fit,
-    "sample": Sample,
-    "combine": Combine,
-    "score": Score,
-    "impute": Impute,
-    "predict": Predict,
-    "distill": Distill,
-    "guide": Guide,
-    "reconstruct": Reconstruct,
-    "evaluate": Evaluate,
-    "diagnose": Diagnose,
-    "report": Report,
-    "compare": Compare,
-    "demo": Demo,
+    "fit": Entry("Learn a density from a table, small images or a toy, and save it in a run folder.", "learn", "Fit"),
+    "sample": Entry("Draw rows from a fitted density.", "rows", "Sample"),
+    "combine": Entry("Draw from a product, a power or a mixture of fitted densities.", "combine", "Combine"),
+    "score": Entry("Write the log density of every row of a table, with p-values.", "rows", "Score"),
+    "impute": Entry("Fill the missing values of a table by draws.", "rows", "Impute"),
+    "predict": Entry("Predict one column of a table from the others.", "rows", "Predict"),
+    "distill": Entry("Train a fast generator of draws.", "generate", "Distill"),
+    "guide": Entry("Write the density of one label as a run of its own.", "generate", "Guide"),
+    "reconstruct": Entry("Draw points that explain a linear measurement.", "generate", "Reconstruct"),
+    "evaluate": Entry("Estimate the likelihood of rows, with an interval for log Z.", "judge", "Evaluate"),
+    "diagnose": Entry("Run long chains from data and from noise, and compare them.", "judge", "Diagnose"),
+    "report": Entry("Print the evaluations of a run and write its page again.", "judge", "Report"),
+    "compare": Entry("Compare the log densities of several fits on the same rows.", "judge", "Compare"),
+    "demo": Entry("Fit a bundled real data set and compare it with other estimators.", "learn", "Demo"),
 }
+"""Every command by its name on the command line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0 done, 1 refused or failed with a message, 130 interrupted."""
+    """Entry point of ``drl-density``.
+
+    Args:
+        arguments: Words of the command line; those of the process when not given.
+
+    Returns:
+        The exit status: 0 done, 1 refused or failed with a message, 2 no such command, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(overview(), file=sys.stdout if words else sys.stderr)
+        return 0 if words else 2
+    if words[0] not in COMMANDS:
+        close = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(COMMANDS)}"
+        print(f"{PROGRAM}: there is no command {words[0]!r}; {hint}", file=sys.stderr)
+        return 2
     warnings.simplefilter("always", DRLDensityWarning)
-    warnings.showwarning = _say_warning
+    warnings.showwarning = _print_warning
     started = time.monotonic()
     command = None
     try:
-        command = _parse(list(sys.argv[1:] if arguments is None else arguments))
+        command = COMMANDS[words[0]].load().parse(words[1:], program=f"{PROGRAM} {words[0]}")
         command.run()
     except (DataError, RunFolderError, NumericalError, WorkerLost, ValueError, OSError) as error:
-        print(f"drl-density: {error}", file=sys.stderr)
+        print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"drl-density: interrupted{_advice(command)}", file=sys.stderr)
+        advice = "" if command is None else command.advice()
+        print(f"{PROGRAM}: interrupted{advice}", file=sys.stderr)
         return 130
     print(f"done in {time.monotonic() - started:.0f} s", file=sys.stderr)
     return 0
 
 
-def _parse(words: list[str]) -> Any:
-    """The command, read by its own parser where it is named, so that messages speak of its options alone."""
-    if words and words[0] in COMMANDS:
-        kind, words, prog = COMMANDS[words[0]], words[1:], f"drl-density {words[0]}"
-        if kind is Fit and (preset := _given_preset(words)) is not None:
-            # The preset's numbers are the defaults, so that whatever is given wins, a usual default too.
-            default = Fit(tyro.MISSING, preset=preset, settings=FitSettings.preset(preset))
-            return tyro.cli(Fit, args=words, prog=prog, default=default)
-        return tyro.cli(kind, args=words, prog=prog)
-    return tyro.cli(functools.reduce(operator.or_, COMMANDS.values()), args=words, prog="drl-density")
+def overview() -> str:
+    """The text of ``drl-density --help``: every command with one sentence.
+
+    >>> print(overview().splitlines()[0])
+    usage: drl-density COMMAND [OPTIONS]
+    """
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {entry.summary}" for name, entry in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"usage: {PROGRAM} COMMAND [OPTIONS]",
+            "",
+            "Density estimation with energy-based models, whose likelihood carries an interval and a verdict.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            f"`{PROGRAM} COMMAND --help` lists the options of a command.",
+        ]
+    )
 
 
-def _given_preset(words: Sequence[str]) -> str | None:
-    """The last one, as of any option that is given more than once."""
-    parts = [part for word in words for part in (word.split("=", 1) if word.startswith("--preset=") else [word])]
-    given = [value for option, value in itertools.pairwise(parts) if option == "--preset"]
-    return given[-1] if given else None
-
-
-def _advice(command: Any) -> str:
-    """What can be done with a fit that was interrupted."""
-    if not isinstance(command, Fit):
-        return ""
-    try:
-        stage = run_stage(command.out)
-    except RunFolderError:
-        return ""
-    return {
-        "saved": "; go on with the same command and --resume",
-        "begun": " before anything was saved; start again with the same command and --force",
-    }.get(stage, "")
-
-
-def _say_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+def _print_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
     if issubclass(category, DRLDensityWarning):
         print(f"note: {message}", file=sys.stderr)

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from drl_density.cli.tables import OnDevice, as_written, load_run, write_csv
+from drl_density.cli.command import OnDevice
+from drl_density.cli.tables import as_written, load_run, write_csv
 from drl_density.density import combine
 
 

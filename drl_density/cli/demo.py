@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,10 +97,11 @@ def held_out_figures(
     from sklearn.neighbors import KernelDensity
 
     rows = table.held_out(table.dataset.test, seed=seed + 1)
-    train = table.rows(table.dataset.train, torch.Generator().manual_seed(seed))
+    train = table.rows(table.dataset.train, generator=torch.Generator().manual_seed(seed))
     u_train, u = table.transform(train), table.transform(rows)
-    validation = table.transform(table.rows(table.dataset.validation, torch.Generator().manual_seed(seed)))
+    validation = table.transform(table.rows(table.dataset.validation, generator=torch.Generator().manual_seed(seed)))
     jacobian = table.transform.log_abs_det_jacobian(rows, u)
+
     kernels = [KernelDensity(bandwidth=width).fit(u_train.numpy()) for width in np.geomspace(0.05, 1.5, 16)]
     kernel = max(kernels, key=lambda model: model.score(validation.numpy()))
     values = {
@@ -128,7 +128,7 @@ def _page(
     seconds: float,
 ) -> ReportPage:
     data = table.dataset
-    noisy_test = table.rows(data.test, torch.Generator().manual_seed(0))
+    noisy_test = table.rows(data.test, generator=torch.Generator().manual_seed(0))
     check = memorization_check(density.pool[: 4 * len(data.test)], data.train, noisy_test)
     likelihood = ReportTable(
         "Test log-likelihood",
@@ -160,5 +160,5 @@ def _page(
         figures=pictures,
         notes=NOTES,
         opening=2,
-        appendix=f"{data.describe()}\n\n{density.summary()}\n\n{dataclasses.asdict(density.settings)}",
+        appendix=f"{data.describe()}\n\n{density.summary()}\n\n{density.settings.to_dict()}",
     )

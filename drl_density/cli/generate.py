@@ -12,7 +12,8 @@ import numpy as np
 import torch
 import tyro
 
-from drl_density.cli.tables import OnDevice, load_run
+from drl_density.cli.command import OnDevice
+from drl_density.cli.tables import load_run
 from drl_density.datasets import load_again, read_rows
 from drl_density.density import Density, DistillSettings, ReconstructSettings
 from drl_density.errors import DataError
@@ -71,7 +72,7 @@ class Guide(OnDevice):
     """Write the density of one label of a fit with labels as a run of its own, for sample, score, evaluate and the rest."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
-    """Folder of a finished run fitted with --settings.images.num-classes."""
+    """Folder of a finished run fitted with --settings.network.num-classes."""
     label: Annotated[int, tyro.conf.Positional]
     """The label."""
     weight: float = 0.0

@@ -9,7 +9,8 @@ from typing import Annotated
 import torch
 import tyro
 
-from drl_density.cli.tables import OnDevice, load_run, rows_of, say_remarks
+from drl_density.cli.command import OnDevice
+from drl_density.cli.tables import load_run, rows_of, say_remarks
 from drl_density.density import Density, DiagnoseSettings, Diagnosis, LikelihoodReport, compare
 from drl_density.density.evaluation.run_page import diagnosis_name, write_run_page
 from drl_density.errors import DataError

@@ -4,154 +4,187 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
 import torch
 import tyro
 
+from drl_density.cli.command import OnDevice, printed_seed
 from drl_density.cli.demo import run_demo
-from drl_density.cli.tables import OnDevice, complete_rows
+from drl_density.cli.tables import complete_rows
 from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
-from drl_density.density import FitSettings, fit
-from drl_density.density.fitting.memory import check_memory, footprint
+from drl_density.density.density import Density
+from drl_density.density.fitting.fit import fit
+from drl_density.density.fitting.forecast import check_memory, footprint
+from drl_density.density.fitting.plan import plan_fit
+from drl_density.density.fitting.run import choose_seed
 from drl_density.density.fitting.table import prepare_table
+from drl_density.density.settings import FitSettings
 from drl_density.density.settings.presets import find_preset
+from drl_density.density.storage import run_stage
 from drl_density.devices import find_device
-from drl_density.errors import UNUSABLE_VERDICTS, DataError, NumericalError
+from drl_density.errors import UNUSABLE_VERDICTS, DataError, NumericalError, RunFolderError
 from drl_density.parallel import Workers, joined_workers, num_restarts
 from drl_density.run_folder import RunFolder
 
 
+@dataclasses.dataclass(kw_only=True)
+class Kinds:
+    """The options that decide which settings there are."""
+
+    preset: str | None = None
+    """Settings of a paper's experiment or of a small image fit (cifar10, celeba64, mnist, digits, images, ...). Options
+    that are given besides win over it."""
+    objective: Literal["adjusted", "langevin", "normal", "cooperative", "denoising"] | None = None
+    """Training objective, whose own settings are listed under --settings.objective; adjusted when not given."""
+    network: Literal["mlp", "residual", "unet"] | None = None
+    """Energy network, whose own settings are listed under --settings.network; mlp, for tables, when not given."""
+    schedule: Literal["log_spaced", "linear_beta", "cosine"] | None = None
+    """Kind of noise levels, whose own settings are listed under --settings.schedule; log_spaced when not given."""
+
+    def settings_of_kinds(self) -> FitSettings:
+        """The preset, or the defaults, with the chosen kinds."""
+        settings = FitSettings() if self.preset is None else FitSettings.preset(self.preset)
+        return settings.with_kinds(objective=self.objective, network=self.network, schedule=self.schedule)
+
+
 @dataclasses.dataclass
-class Fit(OnDevice):
+class Fit(OnDevice, Kinds):
     """Learn a density from a table, small images or a toy, and save it in a run folder."""
 
     source: Annotated[str, tyro.conf.Positional]
     """A file (.csv, .tsv, .parquet, .npy, .npz, .nc), a folder of images, idx files, a bundled set (digits, wine, ...), or
     a toy (eight_gaussians, ...)."""
     out: Path = Path("runs/fit")
-    """Run folder."""
-    seed: int = 0
-    """Of the split, the network and training."""
+    """Folder to save the run in."""
+    seed: int | None = None
+    """Seed of the split, the networks and training. When not given, one is drawn, printed and saved; --resume takes the
+    saved one."""
     drop: tuple[str, ...] = ()
     """Columns to leave out."""
     bounds: tuple[str, ...] = ()
     """Declared bounds, one NAME=LOWER:UPPER per column; an end may be left out (age=0: share=0:1)."""
     missing: str = "refuse"
-    """Rows with holes: refuse, drop (the rows), or draw (their missing cells from the model while it is fitted)."""
+    """What to do with rows that have missing values: refuse them, drop them, or draw the missing values from the model
+    while it is fitted."""
     group: str | None = None
     """Column whose equal values stay on one side of the split."""
     time: str | None = None
-    """Column by which the latest rows become the test."""
+    """Column by which the latest rows become the test rows."""
     weights: str | None = None
     """Column of row weights."""
     image_size: int | None = None
-    """Pixels a side to which image files are scaled."""
+    """Side in pixels to which image files are scaled."""
     max_minutes: float | None = None
-    """Bound on the whole fit."""
+    """Time limit of the whole fit, in minutes."""
     resume: bool = False
-    """Go on with the run in the folder."""
+    """Continue the run in the folder."""
     force: bool = False
     """Overwrite the run in the folder."""
     dry_run: bool = False
-    """Print the resolved settings, for image networks also size, memory and estimated time, and stop."""
-    preset: str | None = None
-    """Settings of a paper's experiment or of a small image fit (cifar10, celeba64, mnist, digits, images, ...); what
-    is given under --settings wins over it."""
+    """Print the resolved settings and stop; for networks over images also their size, memory and estimated time."""
     settings: FitSettings = dataclasses.field(default_factory=FitSettings)
-    """Choices of the fit; see --help for each."""
+    """Choices of the fit; what is None is chosen from the data."""
+
+    @classmethod
+    def parse(cls, words: Sequence[str], *, program: str) -> Self:
+        """The command; the preset and the kinds are read first, since they decide which settings there are.
+
+        Raises:
+            ValueError: An unknown preset, or kinds that do not go together.
+        """
+        kinds, _ = tyro.cli(Kinds, args=list(words), prog=program, return_unknown_args=True, add_help=False)
+        default = cls(tyro.MISSING, settings=kinds.settings_of_kinds())
+        return tyro.cli(cls, args=list(words), prog=program, default=default, config=(tyro.conf.AvoidSubcommands,))
 
     def run(self) -> None:
-        """Fit, save, and say what came out; under torchrun by all processes together."""
+        """Fit, save, and print a summary; under torchrun in all processes together."""
         with joined_workers() as workers:
             self._run(workers)
 
+    def advice(self) -> str:
+        """How to continue the interrupted fit."""
+        try:
+            stage = run_stage(self.out)
+        except RunFolderError:
+            return ""
+        return {
+            "saved": "; continue with the same command and --resume",
+            "begun": " before anything was saved; start again with the same command and --force",
+        }.get(stage, "")
+
     def _run(self, workers: Workers) -> None:
-        split = Split(seed=self.seed, group=self.group, time=self.time, weights=self.weights)
-        columns = dict(_bounds(text) for text in self.bounds)
+        # A run that torchrun restarts after a process died continues where it was saved.
+        is_restart = num_restarts() > 0 and RunFolder(self.out).settings.is_file()
+        resume = self.resume or is_restart
+        seed = choose_seed(self.seed, out=self.out, resume=resume)
         data = load_dataset(
             self.source,
-            split=split,
-            columns=columns,
+            split=Split(seed=seed, group=self.group, time=self.time, weights=self.weights),
+            columns=dict(_bounds(text) for text in self.bounds),
             drop=self.drop,
             missing=self.missing,
             image_size=self.image_size,
         )
         if workers.is_first:
-            print(data.describe())
+            print(data.describe() if self.seed is not None else f"{data.describe()}\nseed {seed}")
         if self.dry_run:
-            self._print_settings(data)
+            self._print_plan(data, seed)
             return
-        # Started anew by torchrun after a process died, the run goes on where it was saved.
-        is_restart = num_restarts() > 0 and RunFolder(self.out).settings.is_file()
         density = fit(
             data,
-            seed=self.seed,
+            seed=seed,
             out=self.out,
             settings=self.settings,
             max_minutes=self.max_minutes,
-            resume=self.resume or is_restart,
+            resume=resume,
             force=self.force,
             device=self.device,
         )
-        if not workers.is_first:
-            return
-        print(density.summary())
-        samples = density.pool[: len(data.test) * 4]
-        table = prepare_table(data, density.settings.transform)
-        train, test = complete_rows(data.train), complete_rows(data.test)
-        if len(train) and len(test):
-            check = memorization_check(samples, train, table.rows(test, torch.Generator().manual_seed(self.seed)))
-            print(
-                f"nearest training row: samples {check.sample_distance:.3g}, test {check.test_distance:.3g}; "
-                f"{check.conclusion}"
-            )
-        else:
-            print("nearest training row: not looked for, as no row is complete")
-        print(f"saved in {self.out}")
+        if workers.is_first:
+            print(density.summary())
+            print(_memorization(data, density, seed))
+            print(f"saved in {self.out}")
 
-    def _print_settings(self, data: Dataset) -> None:
-        table = prepare_table(data, self.settings.transform, base=self.settings.base)
-        num_features = data.train[0].numel()
-        settings = self.settings.resolve(
-            len(data.train), num_features, table.bases.sigma_min, event_shape=data.event_shape
-        )
-        print(table.describe())
-        print(json.dumps({"out": str(self.out), "seed": self.seed, **settings.to_dict()}, indent=1))
+    def _print_plan(self, data: Dataset, seed: int) -> None:
+        place = None if self.device is None else find_device(self.device)
+        plan = plan_fit(data, self.settings, seed=seed, device=place)
+        print(plan.table.describe())
+        print(json.dumps({"out": str(self.out), "seed": seed, **plan.settings.to_dict()}, indent=1))
         if self.preset is not None:
             print(find_preset(self.preset).describe())
-        if settings.is_over_images:
-            place = None if self.device is None else find_device(self.device)
-            print(footprint(settings, place).describe())
-            check_memory(settings, place)
+        if plan.is_over_images:
+            print(footprint(plan).describe())
+            check_memory(plan)
 
 
 @dataclasses.dataclass
 class Demo(OnDevice):
-    """Fit a bundled real set, compare with Gaussian and KDE on the same split and transform, and write a report page."""
+    """Fit a bundled real data set, compare it with other estimators on the same split and transform, and write a page."""
 
     out: Path = Path("runs/demo")
-    """Run folder."""
+    """Folder to save the run in."""
     source: str = "digits"
-    """Data set."""
-    seed: int = 0
-    """Of everything."""
+    """Data set to fit."""
+    seed: int | None = None
+    """Seed of the split, the fit and the estimates; drawn and printed when not given."""
     max_minutes: float = 3.0
-    """Bound on the fit."""
+    """Time limit of the fit, in minutes."""
     force: bool = False
     """Overwrite the run in the folder."""
 
     def run(self) -> None:
-        """Run the demo.
+        """Run the demonstration.
 
         Raises:
-            NumericalError: for a likelihood that is not to be believed; the report is written all the same.
+            NumericalError: A likelihood that cannot be used; the report is written all the same.
         """
         done = run_demo(
             self.source,
             self.out,
-            seed=self.seed,
+            seed=printed_seed(self.seed),
             max_minutes=self.max_minutes,
             force=self.force,
             device=self.device,
@@ -159,6 +192,19 @@ class Demo(OnDevice):
         print(done.text)
         if done.verdict in UNUSABLE_VERDICTS:  # a doubtful number has an interval that covers the doubt
             raise NumericalError(f"the verdict on log Z is {done.verdict}: see the report for the reasons")
+
+
+def _memorization(data: Dataset, density: Density, seed: int) -> str:
+    """One line about the distance of samples to training rows, against that of test rows."""
+    train, test = complete_rows(data.train), complete_rows(data.test)
+    if not (len(train) and len(test)):
+        return "nearest training row: not searched for, since no row is complete"
+    table = prepare_table(data, density.settings.transform)
+    noisy = table.rows(test, generator=torch.Generator().manual_seed(seed))
+    check = memorization_check(density.pool[: len(data.test) * 4], train, noisy)
+    return (
+        f"nearest training row: samples {check.sample_distance:.3g}, test {check.test_distance:.3g}; {check.conclusion}"
+    )
 
 
 def _bounds(text: str) -> tuple[str, dict[str, float]]:

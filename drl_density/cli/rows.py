@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from drl_density.cli.tables import OnDevice, as_written, load_run, rows_of, say_remarks, write_csv
+from drl_density.cli.command import OnDevice
+from drl_density.cli.tables import as_written, load_run, rows_of, say_remarks, write_csv
 from drl_density.datasets import read_rows
 from drl_density.density import Density, DrawSettings, FittedModel, load_generator
 from drl_density.errors import DataError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,14 +15,6 @@ from drl_density.datasets import Column, load_again, read_rows
 from drl_density.density import Density
 from drl_density.errors import DataError
 from drl_density.run_folder import write_whole
-
-
-@dataclasses.dataclass(kw_only=True)
-class OnDevice:
-    """The option that all commands have which compute with a density."""
-
-    device: str | None = None
-    """Where the model computes, such as cuda or cuda:1; the CPU when not given."""
 
 
 def load_run(path: Path, device: str | None = None) -> Density:

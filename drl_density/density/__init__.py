@@ -16,13 +16,29 @@ from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.density.evaluation.outliers import OutlierScores
 from drl_density.density.fitted import Baselines, FittedModel, Provenance
 from drl_density.density.fitting.fit import fit
-from drl_density.density.settings.fit_settings import FitSettings
-from drl_density.density.settings.image_settings import ImageSettings
+from drl_density.density.settings import (
+    AdjustedObjective,
+    CooperativeObjective,
+    CosineSchedule,
+    DenoisingObjective,
+    FitSettings,
+    LangevinObjective,
+    LinearBetaSchedule,
+    LogSpacedSchedule,
+    MLPNetwork,
+    NormalObjective,
+    ResidualNetwork,
+    UNetNetwork,
+)
 
 __all__ = [
+    "AdjustedObjective",
     "Baselines",
     "Combination",
     "Comparison",
+    "CooperativeObjective",
+    "CosineSchedule",
+    "DenoisingObjective",
     "Density",
     "DiagnoseSettings",
     "Diagnosis",
@@ -31,16 +47,22 @@ __all__ = [
     "FitSettings",
     "FittedModel",
     "Generator",
-    "ImageSettings",
     "Imputation",
+    "LangevinObjective",
     "LikelihoodReport",
+    "LinearBetaSchedule",
+    "LogSpacedSchedule",
+    "MLPNetwork",
     "MarginalDensity",
+    "NormalObjective",
     "OutlierScores",
     "Posterior",
     "Prediction",
     "Provenance",
     "ReconstructSettings",
     "Reconstruction",
+    "ResidualNetwork",
+    "UNetNetwork",
     "combine",
     "compare",
     "fit",

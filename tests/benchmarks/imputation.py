@@ -96,7 +96,7 @@ def run_split(name: str, x: np.ndarray, split: int, steps: int | None) -> dict:
     holes = torch.where(mask, torch.nan, data.test)
     cells = mask.numpy()
     mean, spread = data.train.mean(0).numpy(), data.train.std(0).numpy()
-    table = prepare_table(data, base="auto")
+    table = prepare_table(data).with_bases("auto")
     truth = table.rows(data.test, torch.Generator().manual_seed(split))
     training = drl.TrainingSettings() if steps is None else drl.TrainingSettings(num_steps=steps)
     started = time.process_time()

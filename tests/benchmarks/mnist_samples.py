@@ -108,7 +108,7 @@ def split_by_label(density: drl.Density, data: drl.Dataset, count: int, guidance
     values = density.provenance.labels
     if not values:
         if guidance:
-            raise SystemExit("--guidance is for fits that were told labels (--settings.images.num-classes 10)")
+            raise SystemExit("--guidance is for fits that were told labels (--settings.network.num-classes 10)")
         return [Part(density.model, data.test[:count])]
     models = [guided_model(density, value, weight=guidance) for value in values]
     rows = [data.test[data.labels[2] == value][: count // len(values)] for value in values]

@@ -21,6 +21,7 @@ from torch import nn
 
 import drl_density as drl
 from drl_density.bases import NoisedGaussianMixture
+from drl_density.density.fitting.build import network_factory
 from drl_density.execution import precision
 from drl_density.networks import ResidualEnergy, ResidualSettings, UNetEnergy
 from drl_density.networks.images.residual import NEARLY_ZERO
@@ -50,7 +51,10 @@ def residual_network(blocks: str) -> ResidualEnergy:
 
 def unet() -> UNetEnergy:
     """The network of the preset."""
-    sizes = drl.FitSettings.preset("mnist_denoising").images.resolve((1, 28, 28)).unet_sizes()
+    settings, rows = drl.FitSettings.preset("mnist_denoising"), 60_000
+    settings = settings.resolve(rows, (1, 28, 28), sigma_min=0.1)
+    schedule = settings.schedule.noise_schedule()
+    sizes = network_factory(settings.network, settings.objective, schedule, 28 * 28).energy
     return UNetEnergy(sizes, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
 
 

@@ -25,8 +25,8 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 
 import drl_density as drl
+from drl_density import FitSettings
 from drl_density.datasets import Dataset, folds, notice_columns
-from drl_density.density import FitSettings
 from drl_density.density.fitting.table import Table, prepare_table
 from drl_density.transforms import standardize
 

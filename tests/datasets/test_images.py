@@ -35,7 +35,7 @@ def test_images_go_through_a_fit(tiny_settings):
     transform, dequantization = choose_transform(data)
     rows = transform(dequantization(data.train, generator=torch.Generator().manual_seed(0)))
     assert rows.isfinite().all()
-    density = fit(data, settings=tiny_settings, progress=False)
+    density = fit(data, seed=0, settings=tiny_settings, progress=False)
     assert density.log_prob(data.test.double()).isfinite().all()
 
 

@@ -139,4 +139,4 @@ def test_values_out_of_bounds_cannot_be_conditioned_on(bounded_density):
 def bounded_density(tiny_settings):
     x = torch.rand(300, 2, generator=torch.Generator().manual_seed(0)).double() ** 2
     data = drl.load_dataset(x, columns={"x0": {"lower": 0.0, "upper": 1.0}}, seed=0)
-    return drl.fit(data, settings=tiny_settings, progress=False)
+    return drl.fit(data, seed=0, settings=tiny_settings, progress=False)

@@ -19,6 +19,7 @@ from drl_density.density import Density
 from drl_density.density.ensemble import join
 from drl_density.density.fitting.bases import choose_bases
 from drl_density.density.fitting.forecast import seconds_per_step, within_time
+from drl_density.density.fitting.plan import plan_fit
 from drl_density.density.fitting.table import Table, prepare_table
 from drl_density.density.model_state import members_from_values, members_to_values
 from drl_density.errors import RunFolderError, UnreliableEstimateWarning, Verdict
@@ -127,27 +128,27 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, ti
     store_saver = run.TrainingFolder.saver
     monkeypatch.setattr(run.TrainingFolder, "saver", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
-        drl.fit(tiny_data, settings=tiny_settings, out=tmp_path / "run", progress=False)
+        drl.fit(tiny_data, seed=0, settings=tiny_settings, out=tmp_path / "run", progress=False)
     monkeypatch.undo()
     with pytest.raises(RunFolderError, match="not finished"):
         Density.load(tmp_path / "run")
-    density = drl.fit(tiny_data, out=tmp_path / "run", resume=True, progress=False)
+    density = drl.fit(tiny_data, seed=0, out=tmp_path / "run", resume=True, progress=False)
     for name, value in tiny_density.model.state_dict().items():
         assert torch.equal(value, density.model.state_dict()[name]), name
     assert density.estimate.log_z == tiny_density.estimate.log_z
     monkeypatch.setattr(
         sys.modules["drl_density.density.fitting.fit"], "_finish", lambda *_: pytest.fail("finished again")
     )
-    again = drl.fit(tiny_data, out=tmp_path / "run", resume=True, progress=False)
+    again = drl.fit(tiny_data, seed=0, out=tmp_path / "run", resume=True, progress=False)
     assert torch.equal(again.pool, density.pool)
     density.save(tmp_path / "copy")
     with pytest.raises(RunFolderError, match="not fitted there"):
-        drl.fit(tiny_data, out=tmp_path / "copy", resume=True, progress=False)
+        drl.fit(tiny_data, seed=0, out=tmp_path / "copy", resume=True, progress=False)
     with pytest.raises(RunFolderError, match="begun with seed 0, now asked for 1"):
         drl.fit(tiny_data, seed=1, out=tmp_path / "run", resume=True, progress=False)
     others = drl.load_dataset(tiny_data.train.numpy() + 1)
     with pytest.raises(RunFolderError, match="begun on other rows"):
-        drl.fit(others, out=tmp_path / "run", resume=True, progress=False)
+        drl.fit(others, seed=0, out=tmp_path / "run", resume=True, progress=False)
 
 
 def test_weights_of_another_width_are_refused(tiny_density, tmp_path):
@@ -161,8 +162,8 @@ def test_weights_of_another_width_are_refused(tiny_density, tmp_path):
 
 
 def test_ensembles_average_energies(tiny_data, tiny_settings, tmp_path):
-    settings = dataclasses.replace(tiny_settings, num_networks=2, num_levels=4)
-    density = drl.fit(tiny_data, settings=settings, progress=False)
+    settings = dataclasses.replace(tiny_settings, num_networks=2, schedule=drl.LogSpacedSchedule(num_levels=4))
+    density = drl.fit(tiny_data, seed=0, settings=settings, progress=False)
     density.save(tmp_path / "run")
     x = tiny_data.test[:5]
     assert torch.equal(Density.load(tmp_path / "run").log_prob(x), density.log_prob(x))
@@ -214,14 +215,13 @@ def test_below_the_floor_is_said(tiny_density):
 
 @pytest.mark.filterwarnings("ignore:max_minutes leaves:drl_density.errors.DRLDensityWarning")
 def test_time_limits_cut_the_steps(tiny_data, tiny_settings):
-    table = prepare_table(tiny_data, base="gaussian")
-    tiny_settings = tiny_settings.resolve(len(tiny_data.train), 2, table.bases.sigma_min)
-    per_step = seconds_per_step(table, tiny_settings, seed=0)
-    assert per_step > 0
-    long = dataclasses.replace(tiny_settings, training=drl.TrainingSettings(num_steps=10**6, evaluate_every=20))
-    cut, forecast = within_time(table, long, 0.01, seed=0)
-    assert forecast > 0
-    assert 20 <= cut.training.num_steps < 10**5
+    training = drl.TrainingSettings(num_steps=10**6, evaluate_every=20)
+    plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, base="gaussian", training=training))
+    assert seconds_per_step(plan) > 0
+    forecast = within_time(plan, 0.01)
+    assert forecast.seconds > 0
+    assert 20 <= forecast.num_steps < 10**5
+    assert plan.with_num_steps(forecast.num_steps).settings.training.num_steps == forecast.num_steps
 
 
 def test_rounded_columns_are_dequantised_afresh():
@@ -237,7 +237,7 @@ def test_rounded_columns_are_dequantised_afresh():
 def test_bounded_columns_have_a_bounded_support(tiny_settings):
     values = torch.rand(300, 2, dtype=torch.float64)
     data = drl.load_dataset(values, columns={"x0": {"lower": 0.0, "upper": 1.0}})
-    density = drl.fit(data, settings=tiny_settings, progress=False)
+    density = drl.fit(data, seed=0, settings=tiny_settings, progress=False)
     draws = density.sample(200, seed=0)
     assert bool(((draws[:, 0] > 0) & (draws[:, 0] < 1)).all())
     outside = torch.tensor([[1.5, 0.5], [0.5, 0.5]], dtype=torch.float64)
@@ -256,9 +256,9 @@ def test_noise_of_level_zero_is_the_widest_that_costs_nothing():
     assert chosen["wide"].sigma_min == 0.1
     assert chosen["narrow"].sigma_min < 0.05
     settings = drl.FitSettings()
-    resolved = {name: settings.resolve(400, 5, bases.sigma_min) for name, bases in chosen.items()}
-    assert resolved["narrow"].num_levels > resolved["wide"].num_levels
-    assert dataclasses.replace(settings, sigma_min=0.2).resolve(400, 5, 0.03).sigma_min == 0.2
+    resolved = {name: settings.resolve(400, (5,), bases.sigma_min) for name, bases in chosen.items()}
+    assert resolved["narrow"].schedule.num_levels > resolved["wide"].schedule.num_levels
+    assert drl.LogSpacedSchedule(sigma_min=0.2).resolve(5, 0.03).sigma_min == 0.2
 
 
 def test_bases_are_what_they_are_called():
@@ -280,12 +280,12 @@ def test_row_weights_move_bases_selection_and_floor():
     frame = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "w": x[:, 0].exp()})
     data = drl.load_dataset(frame, split=drl.Split(weights="w"))
     assert data.validation_weights.shape == (len(data.validation),)
-    table = prepare_table(data, "standardize", base="gaussian")
+    table = prepare_table(data, "standardize").with_bases("gaussian")
     base = table.bases.mixtures["gaussian"]
     mean = (base.axes[0] @ base.centers[0]).double()
     rows = {"base": table.transform.inv(mean)}
     rows["held out"] = table.validation_rows(seed=0).mean(0)
-    rows["floor"] = table.some_training_rows(torch.Generator().manual_seed(2)).mean(0)
+    rows["floor"] = table.some_training_rows(generator=torch.Generator().manual_seed(2)).mean(0)
     # The effective number of rows, (sum w)^2 / sum w^2 = e^-1 of them: 1,200 of 3,200, and 150 of 400 held out.
     assert_z(rows["base"], torch.tensor([1.0, 0.0]), (1 / 1200 + 1 / 3200) ** 0.5)
     assert_z(rows["held out"], torch.tensor([1.0, 0.0]), (1 / 150 + 1 / 1024) ** 0.5)

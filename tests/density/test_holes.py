@@ -29,8 +29,8 @@ SETTINGS = dataclasses.replace(
     TINY,
     base="gaussian",
     transform="standardize",
-    sigma_min=0.05,
-    num_fourier_features=0,
+    schedule=dataclasses.replace(TINY.schedule, sigma_min=0.05),
+    network=dataclasses.replace(TINY.network, num_fourier_features=0),
     training=drl.TrainingSettings(num_steps=20, batch_size=32, evaluate_every=10),
 )
 
@@ -49,7 +49,7 @@ def fit(rows, missing, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         data = load_dataset(rows, missing=missing, seed=0)
-    return drl.fit(data, settings=SETTINGS, progress=False, **options)
+    return drl.fit(data, seed=0, settings=SETTINGS, progress=False, **options)
 
 
 def error_of(density):
@@ -172,11 +172,11 @@ def test_holes_and_predictions_on_the_command_line(tmp_path, capsys):
     table, run = tmp_path / "table.csv", tmp_path / "run"
     table.write_text("\n".join(line for line in lines if line != ",,") + "\n")
     small = [
-        "--settings.num-levels",
+        "--settings.schedule.num-levels",
         "4",
-        "--settings.width",
+        "--settings.network.width",
         "16",
-        "--settings.num-blocks",
+        "--settings.network.num-blocks",
         "1",
         "--settings.base",
         "gaussian",
@@ -186,7 +186,7 @@ def test_holes_and_predictions_on_the_command_line(tmp_path, capsys):
         "standardize",
         "--settings.num-pool-draws",
         "40",
-        "--settings.num-chain-steps",
+        "--settings.objective.num-chain-steps",
         "2",
     ]
     small += ["--settings.training.num-steps", "20", "--settings.training.evaluate-every", "10"]

@@ -15,22 +15,18 @@ import drl_density as drl
 from drl_density.bases import QuadraticBase
 from drl_density.cli import main
 from drl_density.datasets import Column
-from drl_density.density import ImageSettings
 from drl_density.density.fitting import baselines
 from drl_density.density.fitting.baselines import gaussian_log_density, histogram_log_density
-from drl_density.density.fitting.build import build_doctor, build_model, build_objective, fresh_state, training_batches
-from drl_density.density.fitting.memory import available_memory, check_memory, footprint
+from drl_density.density.fitting.build import build_doctor, network_factory
+from drl_density.density.fitting.forecast import available_memory, check_memory, footprint
 from drl_density.density.fitting.selection import AnnealedLikelihood
-from drl_density.density.fitting.table import prepare_table
 from drl_density.density.settings.presets import PRESETS
 from drl_density.errors import DataError, RunFolderError
 from drl_density.networks import ResidualEnergy, StepCalibrated, UNet, UNetEnergy, guide_by_label
 from drl_density.partition_function import sequence_path
 from drl_density.samplers import DDIMSettings, sample_ddim
 from drl_density.training import CooperativeRecovery, LangevinRecovery, RecoveryLikelihood
-
-SMALL = {"num_channels": 4, "multipliers": (1,), "num_blocks": 1, "num_validation_rows": 16}
-SMALL |= {"initializer_channels": 4, "initializer_multipliers": (1,), "initializer_blocks": 1}
+from tests.density.small_images import plan_for, settings_for, with_parts
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +39,6 @@ def pictures():
     bright[side == 1, :, 2:] = 200
     noise = torch.randint(50, (96, 4, 4), generator=generator)
     return drl.load_dataset((bright + noise).to(torch.uint8).numpy(), seed=0)
-
-
-def settings_for(name, **changes):
-    """A preset cut down to seconds."""
-    preset = drl.FitSettings.preset(name)
-    training = dataclasses.replace(preset.training, num_steps=2, evaluate_every=2, batch_size=8)
-    images = dataclasses.replace(preset.images, **{**SMALL, "shape": None})
-    cut = {"num_levels": 2, "num_particles": 4, "num_pool_draws": 2, "num_chain_steps": 2}
-    return dataclasses.replace(preset, training=training, images=images, **{**cut, **changes})
-
-
-def resolved(name, dataset, **changes):
-    settings = settings_for(name, **changes)
-    table = prepare_table(dataset, settings.transform, base=settings.base)
-    return table, settings.resolve(len(dataset.train), 16, table.bases.sigma_min, event_shape=dataset.event_shape)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -95,14 +76,15 @@ THOUSAND = drl.NoiseSchedule.linear_beta(range(1000))
 @pytest.mark.parametrize("name", PAPERS)
 def test_the_papers_numbers(name):
     settings = drl.FitSettings.preset(name)
-    images, training = settings.images, settings.training
+    network, objective, training = settings.network, settings.objective, settings.training
+    is_normal = name == "cifar10_t1k"
     found = (
-        images.num_blocks,
+        network.num_blocks,
         training.batch_size,
         training.first_moment_decay,
-        0 if settings.objective == "normal" else settings.num_chain_steps,
-        settings.langevin_factor,
-        images.shape[1],
+        0 if is_normal else objective.num_chain_steps,
+        objective.langevin_factor,
+        network.shape[1],
         training.max_gradient_norm,
         training.average_decay,
     )
@@ -110,28 +92,32 @@ def test_the_papers_numbers(name):
     assert (training.rate(10**5), training.second_moment_decay) == (1e-4, 0.999)
     warmup = 10_000 if name.endswith("cdrl") else 1000
     assert training.rate(warmup // 2 - 1) == pytest.approx(0.5e-4)
-    assert settings.classification_weight == 0
+    assert objective.classification_weight == 0
     assert settings.base == "quadratic"
     assert settings.selection == "last"
     is_cooperative = name.endswith("cdrl")
     six = drl.NoiseSchedule.cosine(6) if is_cooperative else drl.NoiseSchedule.linear_beta()
-    assert settings.noise_schedule() == (THOUSAND if name == "cifar10_t1k" else six)
-    objective = "normal" if name == "cifar10_t1k" else "cooperative" if is_cooperative else "langevin"
-    assert (settings.objective, settings.kernel) == (objective, "ula")
-    assert (images.num_channels, images.multipliers) == (128, MULTIPLIERS[images.shape[1]])
-    assert (images.is_normalized, images.activation, images.starts_at_zero) == (True, "leaky_relu", False)
-    assert (images.is_step_calibrated, images.has_level_index) == (True, not is_cooperative)
-    assert images.flips
+    assert settings.schedule.noise_schedule() == (THOUSAND if is_normal else six)
+    kind = "normal" if is_normal else "cooperative" if is_cooperative else "langevin"
+    assert (objective.kind, is_normal or objective.kernel == "ula") == (kind, True)
+    assert (network.kind, network.num_channels, network.multipliers) == (
+        "residual",
+        128,
+        MULTIPLIERS[network.shape[1]],
+    )
+    assert (network.is_normalized, network.activation, network.starts_at_zero) == (True, "leaky_relu", False)
+    assert (network.is_step_calibrated, network.has_level_index) == (True, not is_cooperative)
+    assert network.flips
     if is_cooperative:
-        assert (images.initializer_channels, images.initializer_rate) == (64, pytest.approx(1e-5 / 1e-4))
+        assert (objective.initializer_channels, objective.initializer_rate) == (64, pytest.approx(1e-5 / 1e-4))
     if name != "celeba64_cdrl":  # no source states its length
         assert training.num_steps == (400_000 if name == "cifar10_cdrl" else 1_000_000)
 
 
 def test_the_initializer_learns_at_a_tenth_of_the_rate(pictures):
     """1e-4 for the energy and 1e-5 for the initialiser, each gradient clipped to norm 1 by itself."""
-    table, settings = resolved("cifar10_cdrl", pictures)
-    state = fresh_state(settings, table.bases.mixtures["quadratic"], seed=0)
+    plan = plan_for("cifar10_cdrl", pictures)
+    state = plan.new_state(plan.members[0].base, seed=0)
     state.set_rates(1e-4)
     energy, initializer = state.optimizer.param_groups
     assert [group["lr"] for group in (energy, initializer)] == [1e-4, pytest.approx(1e-5)]
@@ -151,15 +137,17 @@ def test_the_initializer_learns_at_a_tenth_of_the_rate(pictures):
 
 def test_weights_are_selected_by_the_last_step_or_the_likelihood(pictures):
     assert AnnealedLikelihood(torch.zeros(1, 16)).has_learned_constants
-    assert not settings_for("cifar10").has_learned_constants
-    assert settings_for("images").has_learned_constants
+    last, likelihood = (plan_for(name, pictures).selection for name in ("cifar10", "images"))
+    assert (last.rule, last.has_learned_constants) == ("last", False)
+    assert (likelihood.rule, likelihood.has_learned_constants) == ("likelihood", True)
+    assert (likelihood.num_particles, likelihood.num_training_particles) == (4, 4)
 
 
 @pytest.mark.parametrize("objective", ["langevin", "normal"])
 def test_the_topmost_scale_is_1_only_where_the_top_is_a_marginal(objective, pictures):
     """The normal approximation has a conditional at the top too, whose a is that of the step."""
-    table, settings = resolved("cifar10", pictures, num_levels=6, objective=objective)
-    model = build_model(settings, table.bases.mixtures["quadratic"], seed=0)
+    plan = plan_for("cifar10", pictures, num_levels=6, objective=objective)
+    model = plan.new_model(plan.members[0].base, seed=0)
     expected = model.schedule.step_alpha.clone()
     if objective == "langevin":
         expected[-1] = 1.0
@@ -168,8 +156,8 @@ def test_the_topmost_scale_is_1_only_where_the_top_is_a_marginal(objective, pict
 
 
 def test_settings_become_the_papers_parts(pictures):
-    table, settings = resolved("cifar10", pictures, num_levels=6)
-    model = build_model(settings, table.bases.mixtures["quadratic"], seed=0)
+    plan = plan_for("cifar10", pictures, num_levels=6)
+    model = plan.new_model(plan.members[0].base, seed=0)
     assert isinstance(model.network, StepCalibrated)
     assert isinstance(model.network.network, ResidualEnergy)
     assert isinstance(model.base, QuadraticBase)
@@ -177,27 +165,26 @@ def test_settings_become_the_papers_parts(pictures):
     assert model.schedule == drl.NoiseSchedule.linear_beta()
     times = model.network.network.embed_level.time(model.schedule.log_snr.float())
     assert torch.allclose(times[:6], torch.arange(6.0), atol=1e-4)
-    objective = build_objective(settings)
-    assert isinstance(objective, LangevinRecovery)
-    assert objective.start == "noisier"
-    _, thousand = resolved("cifar10_t1k", pictures)
-    normal = build_objective(thousand)
+    assert isinstance(plan.objective, LangevinRecovery)
+    assert plan.objective.start == "noisier"
+    normal = plan_for("cifar10_t1k", pictures).objective
     assert (normal.negatives, normal.chains.is_top_marginal) == ("normal", False)
-    table, settings = resolved("cifar10_cdrl", pictures, num_levels=6)
-    model = build_model(settings, table.bases.mixtures["quadratic"], seed=0)
+    plan = plan_for("cifar10_cdrl", pictures, num_levels=6)
+    model = plan.new_model(plan.members[0].base, seed=0)
     assert isinstance(model.initializer, UNet)
-    assert isinstance(build_objective(settings), CooperativeRecovery)
+    assert isinstance(plan.objective, CooperativeRecovery)
     assert model.schedule == drl.NoiseSchedule.cosine(6)
-    _, own = resolved("images", pictures)
-    assert isinstance(build_objective(own), RecoveryLikelihood)
+    assert isinstance(plan_for("images", pictures).objective, RecoveryLikelihood)
 
 
 def test_pixels_are_rescaled_and_mirrored(pictures):
-    table, settings = resolved("cifar10", pictures)
+    plan = plan_for("cifar10", pictures)
+    table = plan.table
     ends = torch.tensor([0.0, 255.0], dtype=torch.float64)[:, None].expand(2, 16)
     assert torch.equal(table.transform(ends)[:, 0], torch.tensor([-1.0, 1.0], dtype=torch.float64))
     plain = table.batches(64, torch.Generator().manual_seed(0)).reshape(64, 1, 4, 4)
-    rows = training_batches(table, settings)(64, torch.Generator().manual_seed(0)).reshape(64, 1, 4, 4)
+    batches = plan.source(plan.new_state(plan.members[0].base, seed=0))
+    rows = batches(64, torch.Generator().manual_seed(0)).reshape(64, 1, 4, 4)
     same = (rows == plain).flatten(1).all(1)
     flipped = (rows == plain.flip(-1)).flatten(1).all(1)
     assert bool((same | flipped).all())
@@ -226,7 +213,7 @@ def test_training_sampler_annealing_and_report_see_one_density(pictures, monkeyp
     monkeypatch.setattr(drl.EnergySequence, "log_density_at", watched)
     monkeypatch.setattr(StepCalibrated, "forward", counted)
     monkeypatch.setattr(sys.modules["drl_density.density.fitting.fit"], "check_memory", lambda *_: None)
-    density = drl.fit(pictures, settings=settings, progress=False)
+    density = drl.fit(pictures, seed=0, settings=settings, progress=False)
     assert len(raw) == len(calls) > 0
     monkeypatch.undo()
     assert density.provenance.best_step == {"quadratic-0": 2}
@@ -261,7 +248,7 @@ def test_training_sampler_annealing_and_report_see_one_density(pictures, monkeyp
 @pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
 @pytest.mark.parametrize("name", ["cifar10_cdrl", "images", "mnist_denoising"])
 def test_fits_end_to_end_and_comes_back_from_its_folder(name, pictures, tmp_path):
-    density = drl.fit(pictures, settings=settings_for(name), progress=False, out=tmp_path / "run")
+    density = drl.fit(pictures, seed=0, settings=settings_for(name), progress=False, out=tmp_path / "run")
     again = drl.Density.load(tmp_path / "run")
     rows = pictures.test[:5].double() + 0.1
     assert torch.equal(again.log_prob(rows), density.log_prob(rows))
@@ -273,7 +260,7 @@ def test_fits_end_to_end_and_comes_back_from_its_folder(name, pictures, tmp_path
 
 @pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
 def test_weights_of_another_number_of_channels_are_refused(pictures, tmp_path):
-    density = drl.fit(pictures, settings=settings_for("images"), progress=False, out=tmp_path / "run")
+    density = drl.fit(pictures, seed=0, settings=settings_for("images"), progress=False, out=tmp_path / "run")
     density.model.network = ResidualEnergy(dataclasses.replace(density.model.network.settings, num_channels=8))
     density.save(tmp_path / "wide")
     shutil.copy(tmp_path / "wide" / "weights.safetensors", tmp_path / "run")
@@ -286,12 +273,15 @@ def test_weights_of_another_number_of_channels_are_refused(pictures, tmp_path):
 def test_the_unet_energy_takes_every_objective(objective, pictures, tmp_path):
     """Those of chains too, step-calibrated as in T6, and comes back from its folder."""
     levels = 40 if objective == "normal" else 2  # the normal approximation is one of short steps
-    settings = settings_for("mnist_denoising", objective=objective, num_levels=levels)
     is_calibrated = objective == "langevin"
-    settings = dataclasses.replace(
-        settings, images=dataclasses.replace(settings.images, is_step_calibrated=is_calibrated), langevin_factor=1e-2
+    settings = settings_for(
+        "mnist_denoising",
+        objective=objective,
+        num_levels=levels,
+        network={"is_step_calibrated": is_calibrated},
+        objective_parts={} if objective == "adjusted" else {"langevin_factor": 1e-2},
     )
-    density = drl.fit(pictures, settings=settings, progress=False, out=tmp_path / "run")
+    density = drl.fit(pictures, seed=0, settings=settings, progress=False, out=tmp_path / "run")
     rows = pictures.test[:5].double() + 0.1
     assert torch.equal(drl.Density.load(tmp_path / "run").log_prob(rows), density.log_prob(rows))
     energy = density.model.network.network if is_calibrated else density.model.network
@@ -300,17 +290,19 @@ def test_the_unet_energy_takes_every_objective(objective, pictures, tmp_path):
 
 
 def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
-    _, settings = resolved("images", pictures)
-    small = footprint(settings)
-    wide = dataclasses.replace(settings, images=dataclasses.replace(settings.images, num_channels=16))
+    plan = plan_for("images", pictures)
+    small = footprint(plan)
+    wide = plan_for("images", pictures, network={"num_channels": 16})
     assert 3.5 < footprint(wide).activation_bytes / small.activation_bytes < 4.1
-    doubled = dataclasses.replace(settings, training=dataclasses.replace(settings.training, batch_size=16))
-    assert footprint(doubled).activation_bytes == 2 * small.activation_bytes
-    halves = dataclasses.replace(doubled, training=dataclasses.replace(doubled.training, num_shards=2))
-    assert footprint(halves).activation_bytes == small.activation_bytes
-    model = build_model(settings, QuadraticBase(16, 1.0), seed=0)
+
+    def with_training(**given):
+        return dataclasses.replace(plan, training=dataclasses.replace(plan.training, **given))
+
+    assert footprint(with_training(batch_size=16)).activation_bytes == 2 * small.activation_bytes
+    assert footprint(with_training(batch_size=16, num_shards=2)).activation_bytes == small.activation_bytes
+    model = plan.new_model(QuadraticBase(16, 1.0), seed=0)
     assert small.num_parameters == sum(part.numel() for part in model.network.parameters())
-    check_memory(settings)
+    check_memory(plan)
     alone = available_memory()
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert 0.2 < available_memory() / alone < 0.3
@@ -320,15 +312,16 @@ def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
         sys.modules["drl_density.density.fitting.fit"], "train", lambda *_, **__: pytest.fail("trained all the same")
     )
     with pytest.raises(DataError, match="lower training.batch_size"):
-        drl.fit(pictures, settings=settings_for("images"), progress=False)
+        drl.fit(pictures, seed=0, settings=settings_for("images"), progress=False)
     monkeypatch.setattr(module, "available_memory", lambda _: None)
-    check_memory(settings)
+    check_memory(plan)
 
 
 @pytest.mark.parametrize("level", range(6))
 def test_the_papers_gaps_are_limited_in_the_raw_output_at_every_level(level):
     """A raw output that is 3 d off is divided by the squared Langevin step of its level, which differ 900 times."""
-    doctor = build_doctor(drl.FitSettings.preset("cifar10"))
+    settings = drl.FitSettings.preset("cifar10")
+    doctor = build_doctor(settings.objective, settings.schedule.noise_schedule())
     _, step_size = drl.NoiseSchedule.linear_beta().langevin_steps()
     limit = 3 * 3072 / float(step_size[level]) ** 2
     record, gaps = {"loss": -1.0, "validation_loss": 1.0}, torch.zeros(6)
@@ -340,36 +333,41 @@ def test_the_papers_gaps_are_limited_in_the_raw_output_at_every_level(level):
 
 def test_checkpoints_keep_less_and_an_initialiser_keeps_more(pictures):
     """A block keeps its input and three tensors of its inside: of many blocks about a quarter is left."""
-    _, settings = resolved("images", pictures)
-    settings = dataclasses.replace(settings, images=dataclasses.replace(settings.images, num_blocks=12))
-    spared = dataclasses.replace(settings, training=dataclasses.replace(settings.training, is_checkpointed=True))
-    assert 0.2 < footprint(spared).activation_bytes / footprint(settings).activation_bytes < 0.45
-    twice = dataclasses.replace(spared, objective="denoising", classification_weight=0.0)
-    once = dataclasses.replace(settings, objective="langevin", classification_weight=0.0)
-    assert footprint(twice).activation_bytes == pytest.approx(2 * footprint(once).activation_bytes, rel=1e-6)
-    together = dataclasses.replace(settings, objective="cooperative", classification_weight=0.0)
-    alone = dataclasses.replace(together, objective="langevin")
-    assert footprint(together).activation_bytes > 1.01 * footprint(alone).activation_bytes
+    deep = {"network": {"num_blocks": 12}}
+
+    def bytes_of(objective=None, *, is_checkpointed=False, **given):
+        parts = {} if objective is None else {"classification_weight": 0.0}
+        plan = plan_for("images", pictures, objective=objective, objective_parts=parts, **deep)
+        training = dataclasses.replace(plan.training, is_checkpointed=is_checkpointed)
+        return footprint(dataclasses.replace(plan, training=training)).activation_bytes
+
+    assert 0.2 < bytes_of(is_checkpointed=True) / bytes_of() < 0.45
+    once = bytes_of("langevin")
+    assert bytes_of("denoising", is_checkpointed=True) == pytest.approx(2 * once, rel=1e-6)
+    assert bytes_of("cooperative") > 1.01 * once
 
 
 UNIT_RANGE = np.random.default_rng(0).uniform(size=(400, 4, 4))
+OBJECTIVE, LEVELS = drl.AdjustedObjective(), drl.LogSpacedSchedule(2, 0.1).noise_schedule()
 BAD = [
     (
-        lambda: drl.FitSettings(objective="denoising", images=ImageSettings(num_classes=2)).resolve(100, 4, 0.1),
-        DataError,
-        "labels are told to networks over images",
+        lambda: drl.FitSettings(objective=drl.LangevinObjective(), network=drl.UNetNetwork(num_classes=2)),
+        ValueError,
+        "only the cooperative and the denoising objective learn labels",
     ),
     (lambda: drl.FitSettings.preset("cifar"), ValueError, "preset must be one of cifar10"),
-    (lambda: ImageSettings(shape=(3, 32, 32)).resolve((1, 4, 4)), DataError, "the data has"),
-    (lambda: ImageSettings().resolve((13,)), DataError, "needs images"),
-    (lambda: ImageSettings(is_normalized=True).resolve((8, 8)).unet_sizes(), DataError, "has no is_normalized=True"),
-    (lambda: ImageSettings(patch_size=2).resolve((8, 8)).residual_sizes(), DataError, "has no patch_size=2"),
+    (lambda: drl.ResidualNetwork(shape=(3, 32, 32)).resolve(100, (1, 4, 4)), DataError, "the data has"),
+    (lambda: drl.ResidualNetwork().resolve(100, (13,)), DataError, "needs images"),
     (
-        lambda: drl.fit(UNIT_RANGE, settings=settings_for("images")),
+        lambda: drl.fit(UNIT_RANGE, seed=0, settings=settings_for("images")),
         DataError,
         "give images as uint8 arrays",
     ),
-    (lambda: ImageSettings(patch_size=3).resolve((8, 8)).unet_sizes(), DataError, "or images.patch_size do not fit"),
+    (
+        lambda: network_factory(drl.UNetNetwork(patch_size=3).resolve(100, (8, 8)), OBJECTIVE, LEVELS, 64),
+        DataError,
+        "or network.patch_size do not fit",
+    ),
 ]
 
 
@@ -383,7 +381,17 @@ def test_dry_run_prints_sizes_and_sources_and_trains_nothing(tmp_path, capsys, p
     path = tmp_path / "pictures.npy"
     np.save(path, np.concatenate([part.reshape(-1, 4, 4) for part in (pictures.train, pictures.test)]))
     out = tmp_path / "run"
-    arguments = ["fit", str(path), "--preset", "images", "--dry-run", "--out", str(out), "--settings.num-levels", "3"]
+    arguments = [
+        "fit",
+        str(path),
+        "--preset",
+        "images",
+        "--dry-run",
+        "--out",
+        str(out),
+        "--settings.schedule.num-levels",
+        "3",
+    ]
     assert main(arguments) == 0
     said = capsys.readouterr().out
     assert "parameters; memory about" in said
@@ -404,12 +412,13 @@ def test_given_settings_win_over_a_preset_even_where_they_are_the_usual_defaults
     np.save(path, np.concatenate([part.reshape(-1, 4, 4) for part in (pictures.train, pictures.test)]))
     assert drl.FitSettings.preset("images").training.batch_size != usual.training.batch_size
     batch = ["--settings.training.batch-size", str(usual.training.batch_size)]
-    given = [*batch, "--settings.base", usual.base, "--settings.num-chain-steps", "7"]
+    given = [*batch, "--settings.base", usual.base, "--settings.objective.num-chain-steps", "7"]
     assert main(["fit", str(path), *option, *given, "--dry-run"]) == 0
     said = capsys.readouterr().out
     found = json.loads(said[said.index("{\n") : said.index("\n}\n") + 2])
     assert (found["base"], found["training"]["batch_size"]) == (usual.base, usual.training.batch_size)
-    assert (found["num_chain_steps"], found["num_particles"], found["network"]) == (7, 64, "residual")
+    assert (found["objective"]["num_chain_steps"], found["num_particles"]) == (7, 64)
+    assert found["network"]["kind"] == "residual"
 
 
 def test_an_unknown_preset_on_the_command_line(tmp_path, capsys):
@@ -477,26 +486,29 @@ class HalvesTold(torch.nn.Module):
 @pytest.fixture(scope="module")
 def labelled_fit(labelled):
     settings = settings_for(
-        "digits", num_pool_draws=24, objective="cooperative", base="gaussian", num_levels=5, num_particles=8
+        "digits",
+        num_pool_draws=24,
+        objective="cooperative",
+        base="gaussian",
+        num_levels=5,
+        num_particles=8,
+        network={"num_classes": 2},
     )
-    images = dataclasses.replace(settings.images, num_classes=2)
-    return drl.fit(labelled, seed=0, settings=dataclasses.replace(settings, images=images), progress=False)
+    return drl.fit(labelled, seed=0, settings=settings, progress=False)
 
 
 def test_batches_carry_the_places_of_their_labels(labelled):
-    table, settings = resolved("cifar10_cdrl", drl.load_dataset(labelled))
-    images = dataclasses.replace(settings.images, num_classes=2, flips=False)
-    batches = training_batches(table, dataclasses.replace(settings, images=images))
-    rows, told = batches(64, torch.Generator().manual_seed(0))
-    assert torch.equal(told, torch.where(right_over_left(rows) > 0, 2, 1))
-    images = dataclasses.replace(images, flips=True)
-    mirrored, _ = training_batches(table, dataclasses.replace(settings, images=images))(
-        400, torch.Generator().manual_seed(0)
-    )
+    data = drl.load_dataset(labelled)
+    plan = plan_for("cifar10_cdrl", data, network={"num_classes": 2, "flips": False})
+    state = plan.new_state(plan.table.bases.best, seed=0)
+    rows, places = plan.source(state)(64, torch.Generator().manual_seed(0))
+    assert torch.equal(places, torch.where(right_over_left(rows) > 0, 2, 1))
+    mirroring = plan_for("cifar10_cdrl", data, network={"num_classes": 2, "flips": True})
+    mirrored, _ = mirroring.source(state)(400, torch.Generator().manual_seed(0))
     assert 100 < int((right_over_left(mirrored) > 0).sum()) < 300
-    objective = build_objective(settings)
-    model = build_model(dataclasses.replace(settings, images=images), table.bases.best, seed=0)
-    objective(model, (rows, told), torch.full((2,), 0.1), generator=torch.Generator().manual_seed(0)).loss.backward()
+    model = plan.new_model(plan.table.bases.best, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    plan.objective(model, (rows, places), torch.full((2,), 0.1), generator=generator).loss.backward()
     gradient = model.network.network.embed_label.weight.grad
     assert bool((gradient.abs().sum(1) > 0).all())  # both labels, and "not told"
 
@@ -522,12 +534,11 @@ def test_a_label_is_a_density(labelled_fit, labelled):
 
 def test_score_matching_learns_labels(labelled):
     """After seconds of training, ancestral draws of a label lie on its side."""
-    settings = settings_for("mnist_denoising", num_levels=8, num_particles=64, num_pool_draws=4)
-    images = dataclasses.replace(settings.images, num_classes=2, num_channels=8, multipliers=(1,), patch_size=1)
-    training = dataclasses.replace(
-        settings.training, num_steps=400, evaluate_every=400, batch_size=32, learning_rate=1e-2
+    settings = with_parts(
+        settings_for("mnist_denoising", num_levels=8, num_particles=64, num_pool_draws=4),
+        network={"num_classes": 2, "num_channels": 8, "patch_size": 1},
+        training={"num_steps": 400, "evaluate_every": 400, "batch_size": 32, "learning_rate": 1e-2},
     )
-    settings = dataclasses.replace(settings, images=images, training=training)
     density = drl.fit(labelled, seed=0, settings=settings, progress=False)
     sides = []
     for place in (1, 2):
@@ -542,12 +553,12 @@ def test_score_matching_learns_labels(labelled):
 def test_an_image_fit_is_started_again_by_its_own_command(pictures, tmp_path):
     """Settings that a fit fills in by itself, such as the shape of images, are not taken for other settings."""
     settings = settings_for("digits", base="gaussian", num_particles=8, num_pool_draws=24)
-    first = drl.fit(pictures, settings=settings, out=tmp_path / "run", progress=False)
-    again = drl.fit(pictures, settings=settings, out=tmp_path / "run", resume=True, progress=False)
+    first = drl.fit(pictures, seed=0, settings=settings, out=tmp_path / "run", progress=False)
+    again = drl.fit(pictures, seed=0, settings=settings, out=tmp_path / "run", resume=True, progress=False)
     assert torch.equal(first.pool, again.pool)
-    wider = dataclasses.replace(settings, images=dataclasses.replace(settings.images, num_blocks=3))
+    wider = with_parts(settings, network={"num_blocks": 3})
     with pytest.raises(RunFolderError, match="num_blocks was 1, now asked for 3"):
-        drl.fit(pictures, settings=wider, out=tmp_path / "run", resume=True, progress=False)
+        drl.fit(pictures, seed=0, settings=wider, out=tmp_path / "run", resume=True, progress=False)
 
 
 def test_guide_writes_a_run(labelled_fit, tmp_path, capsys):
@@ -567,12 +578,10 @@ def test_guide_writes_a_run(labelled_fit, tmp_path, capsys):
 
 
 def test_labels_that_do_not_fit(labelled, pictures):
-    settings = settings_for("cifar10_cdrl")
-    five = dataclasses.replace(settings, images=dataclasses.replace(settings.images, num_classes=5))
+    five = settings_for("cifar10_cdrl", network={"num_classes": 5})
     with pytest.raises(DataError, match=r"5, and the data have 2 labels \(3, 8\)"):
-        drl.fit(labelled, settings=five, progress=False)
+        drl.fit(labelled, seed=0, settings=five, progress=False)
     with pytest.raises(DataError, match="give y_train beside"):
-        drl.fit(pictures, settings=five, progress=False)
-    other = dataclasses.replace(settings_for("cifar10"), images=five.images)
-    with pytest.raises(DataError, match='objectives "cooperative" and "denoising", got "langevin"'):
-        drl.fit(labelled, settings=other, progress=False)
+        drl.fit(pictures, seed=0, settings=five, progress=False)
+    with pytest.raises(ValueError, match='cooperative and the denoising objective learn labels, got "langevin"'):
+        settings_for("cifar10", network={"num_classes": 5})

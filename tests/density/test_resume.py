@@ -13,18 +13,17 @@ import torch
 
 import drl_density as drl
 from drl_density.density import Density, storage
+from drl_density.density.fitting.plan import plan_fit
 from drl_density.density.fitting.run import TrainingFolder
 from drl_density.errors import RunFolderError
 from drl_density.run_folder import RunFolder
 
 # Two members, of which one stops early: a resumed run must not train it further.
 SETTINGS = drl.FitSettings(
-    num_levels=3,
-    width=8,
-    num_blocks=1,
+    objective=drl.AdjustedObjective(num_chain_steps=1),
+    network=drl.MLPNetwork(width=8, num_blocks=1, num_fourier_features=4),
+    schedule=drl.LogSpacedSchedule(num_levels=3),
     num_networks=2,
-    num_fourier_features=4,
-    num_chain_steps=1,
     num_pool_draws=20,
     training=drl.TrainingSettings(num_steps=30, batch_size=16, evaluate_every=10, patience=1),
 )
@@ -41,7 +40,7 @@ def data():
 
 @pytest.fixture(scope="module")
 def whole(data):
-    return drl.fit(data, settings=SETTINGS, progress=False)
+    return drl.fit(data, seed=0, settings=SETTINGS, progress=False)
 
 
 def assert_same_bits(density, other):
@@ -80,11 +79,11 @@ def test_killed_at_any_write(moment, data, whole, tmp_path, monkeypatch):
 
     monkeypatch.setattr(RunFolder, "_write", killed)
     with pytest.raises(Killed):
-        drl.fit(data, settings=SETTINGS, out=tmp_path / "run", progress=False)
+        drl.fit(data, seed=0, settings=SETTINGS, out=tmp_path / "run", progress=False)
     monkeypatch.undo()
     with pytest.raises(RunFolderError, match=r"not finished|holds no settings"):
         Density.load(tmp_path / "run")
-    resumed = drl.fit(data, settings=SETTINGS, out=tmp_path / "run", resume=True, progress=False)
+    resumed = drl.fit(data, seed=0, settings=SETTINGS, out=tmp_path / "run", resume=True, progress=False)
     assert_same_bits(resumed, whole)
     assert_same_bits(Density.load(tmp_path / "run"), whole)
 
@@ -95,7 +94,7 @@ import drl_density as drl
 from tests.density.test_resume import SETTINGS
 data = drl.load_dataset("banana", seed=0, num_rows=200)
 print("ready", flush=True)
-drl.fit(data, settings=SETTINGS, out=sys.argv[1], progress=False)
+drl.fit(data, seed=0, settings=SETTINGS, out=sys.argv[1], progress=False)
 """
 
 
@@ -114,7 +113,7 @@ def test_a_process_killed_outright(data, whole, tmp_path):
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
     if RunFolder(out).read_json("settings.json")["stage"] == "training":
-        resumed = drl.fit(data, settings=SETTINGS, out=out, resume=True, progress=False)
+        resumed = drl.fit(data, seed=0, settings=SETTINGS, out=out, resume=True, progress=False)
         assert_same_bits(resumed, whole)
     assert_same_bits(Density.load(out), whole)
 
@@ -123,7 +122,7 @@ def test_a_process_killed_outright(data, whole, tmp_path):
 def begun(data, tmp_path):
     """A run that was killed before its first step."""
     folder = TrainingFolder.prepare(tmp_path / "run", resume=False, force=False)
-    folder.begin(data, SETTINGS.resolve(160, 2, 0.1), seed=0)
+    folder.begin(plan_fit(data, SETTINGS, seed=0))
     return tmp_path / "run"
 
 
@@ -139,16 +138,18 @@ def test_other_seeds_rows_and_settings_are_refused(begun, data):
     with pytest.raises(RunFolderError, match="other rows"):
         resumed(begun, dataclasses.replace(data, weights=torch.ones(len(data.train))))
     training = dataclasses.replace(SETTINGS.training, learning_rate=0.5)
-    changed = dataclasses.replace(SETTINGS, width=16, training=training)
+    network = dataclasses.replace(SETTINGS.network, width=16)
+    changed = dataclasses.replace(SETTINGS, network=network, training=training)
     with pytest.raises(
-        RunFolderError, match="width was 8, now asked for 16; learning_rate was 0.002, now asked for 0.5"
+        RunFolderError, match="network.width was 8, now asked for 16; training.learning_rate was 0.002, now asked for 0.5"
     ):
         resumed(begun, data, settings=changed)
 
 
 def test_a_damaged_beginning_is_refused(begun, data):
     values = RunFolder(begun).read_json("settings.json")
-    del values["fit"]["training"]
+    del values["fit"]["training"]["num_steps"]
+    values["fit"]["training"]["number_of_steps"] = 3
     RunFolder(begun).write_json("settings.json", values)
     with pytest.raises(RunFolderError, match="damaged or of another version"):
         resumed(begun, data)

@@ -1,6 +1,5 @@
 """The benchmarks of scale run at toy size; what they time is never asserted."""
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ import plain_recovery_likelihood as plain
 import drl_density as drl
 from drl_density import NoiseSchedule
 from drl_density.sample_quality import ClassifierSettings, ImageClassifier, save_classifier
+from tests.density.small_images import settings_for
 
 
 @pytest.mark.slow
@@ -53,13 +53,9 @@ def test_drawn_digits_are_judged_at_toy_size(guidance, tmp_path, capsys):
     np.savez(tmp_path / "rows.npz", x_train=rows[:60], x_test=rows[60:], **labels)
     look = ImageClassifier(ClassifierSettings((1, 8, 8), 3), generator=torch.Generator().manual_seed(1))
     classifier = save_classifier(look, tmp_path / "look.safetensors", name="random", test_accuracy=0.98)
-    preset = drl.FitSettings.preset("mnist_denoising")
-    images = dataclasses.replace(preset.images, shape=None, num_channels=4, multipliers=(1,), num_validation_rows=16)
-    images = dataclasses.replace(images, num_classes=2 * is_told)
-    training = dataclasses.replace(preset.training, num_steps=2, evaluate_every=2, batch_size=8)
-    small = {"num_levels": 2, "num_particles": 4, "num_pool_draws": 2, "images": images, "training": training}
+    settings = settings_for("mnist_denoising", network={"num_classes": 2 * is_told})
     data = drl.load_dataset(tmp_path / "rows.npz", seed=0)
-    drl.fit(data, settings=dataclasses.replace(preset, **small), out=tmp_path / "run", progress=False)
+    drl.fit(data, seed=0, settings=settings, out=tmp_path / "run", progress=False)
     arguments = [str(tmp_path / "run"), str(tmp_path / "rows.npz"), "--classifier", str(classifier)]
     arguments += ["--guidance", str(guidance)] if is_told else []
     found = mnist_samples.main(

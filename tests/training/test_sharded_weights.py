@@ -5,11 +5,12 @@ import subprocess
 import pytest
 import torch
 
-from drl_density import TrainingSettings
-from drl_density.density import FitSettings, ImageSettings
-from drl_density.density.fitting.memory import footprint
+from drl_density import FitSettings, LogSpacedSchedule, ResidualNetwork, TrainingSettings, load_dataset
+from drl_density.density.fitting.forecast import footprint
+from drl_density.density.fitting.plan import plan_fit
 from drl_density.parallel import Workers
 from drl_density.run_folder import RunFolder
+from drl_density.testing import seeded_generator
 from drl_density.training import sharded_weights
 from drl_density.training.sharded_weights import shard_weights
 from tests.training.pairs import start_pair
@@ -116,12 +117,14 @@ def test_what_cannot_be_cut_is_not_told_as_a_lost_process(monkeypatch):
 def test_memory_knows_cut_weights(monkeypatch):
     def bytes_of(**training):
         settings = FitSettings(
-            network="residual",
-            num_levels=3,
-            images=ImageSettings(num_channels=4),
+            network=ResidualNetwork(num_channels=4),
+            schedule=LogSpacedSchedule(num_levels=3),
+            base="gaussian",
             training=TrainingSettings(num_shards=8, **training),
         )
-        return footprint(settings.resolve(100, 64, 0.1, event_shape=(1, 8, 8)), torch.device("cpu"))
+        return footprint(plan_fit(pictures, settings))
+
+    pictures = load_dataset(torch.randint(256, (100, 8, 8), generator=seeded_generator(0)).to(torch.uint8).numpy())
 
     alone = bytes_of(has_sharded_weights=True)
     monkeypatch.setenv("WORLD_SIZE", "8")

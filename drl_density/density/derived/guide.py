@@ -33,7 +33,7 @@ def guided_model(density: FittedModel, label: int, *, weight: float = 0.0) -> En
 def guided(density: Fitted, label: int, *, weight: float = 0.0, generator: torch.Generator | None = None) -> Fitted:
     """See :meth:`drl_density.density.Density.guided`."""
     model = guided_model(density, label, weight=weight)
-    found = normalize(model, density.transform, density.settings, generator=generator)
+    found = normalize(model, density.transform, density.settings.normalizing_sizes(), generator=generator)
     provenance = dataclasses.replace(density.provenance, labels=(), label=label, guidance=weight)
     return dataclasses.replace(
         density, model=model, estimate=found.estimate, plan=found.plan, pool=found.pool, provenance=provenance

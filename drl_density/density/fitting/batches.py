@@ -1,39 +1,104 @@
-"""Training batches of images with their labels."""
+"""Training batches: rows of the table, mirrored or labelled images, and rows whose missing values are redrawn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from drl_density.datasets import Dataset
-from drl_density.density.fitting.table import Table
+from drl_density.density.fitting.table import TableWithBases, TableWithMissing
+from drl_density.density.settings.networks import ImageNetwork, NetworkSettings
 from drl_density.errors import DataError
 from drl_density.inverse_problems import move_missing
-from drl_density.model import EnergySequence
 from drl_density.training import TrainingState
+
+ImageShape = tuple[int, int, int]
+
+
+class StateBatches(Protocol):
+    """Batches for the training of one state."""
+
+    def __call__(self, num_rows: int, generator: torch.Generator) -> Tensor | tuple[Tensor, Tensor]:
+        """Rows ``(num_rows, d)`` in model space, or rows with the places of their labels."""
+        ...
+
+    def redraw(self, state: TrainingState) -> None:
+        """Redraw what the batches hold in the state; called after every evaluation."""
+        ...
+
+
+BatchSource = Callable[[TrainingState], StateBatches]
+"""Makes the batches of a training state."""
+
+
+def batch_source(table: TableWithBases, network: NetworkSettings) -> BatchSource:
+    """The source of training batches for a network.
+
+    Args:
+        table: Table that the rows are drawn from.
+        network: Resolved settings, which may ask for labels and mirrored images.
+
+    Raises:
+        DataError: Labels that the data lack or number differently; missing values together with labels or mirroring.
+    """
+    shape = network.shape if isinstance(network, ImageNetwork) and network.flips else None
+    if isinstance(table, TableWithMissing):
+        if network.num_classes or shape is not None:
+            raise DataError(
+                'network.num_classes and network.flips cannot be combined with missing="draw" yet; leave them out, or drop '
+                'the rows with missing="drop"'
+            )
+        return lambda state: DrawnBatches(table, state)
+    if network.num_classes:
+        labelled = LabelledBatches(table, label_values(table.dataset, network.num_classes), shape)
+        return lambda state: labelled
+    plain = RowBatches(table, shape)
+    return lambda state: plain
 
 
 def label_values(dataset: Dataset, num_classes: int) -> tuple[int, ...]:
-    """The distinct labels of the training rows in ascending order; a network is told their places, counted from 1.
+    """Distinct labels of the training rows in ascending order; the network sees their places, counted from 1.
 
     Raises:
-        DataError: data without labels, or with another number of them.
+        DataError: Data without labels, or with another number of them.
     """
     if dataset.labels is None:
         raise DataError(
-            f"images.num_classes={num_classes} tells the network labels, and the data have none: give y_train beside "
-            "x_train in the .npz file, or leave num_classes at 0"
+            f"network.num_classes={num_classes} needs labels, and the data have none: give y_train beside x_train in the "
+            ".npz file, or leave num_classes at 0"
         )
     values = tuple(dataset.labels[0].unique().tolist())
     if len(values) != num_classes:
         shown = ", ".join(map(str, values[:12])) + (", ..." if len(values) > 12 else "")
         raise DataError(
-            f"images.num_classes={num_classes}, and the data have {len(values)} labels ({shown}): say so many"
+            f"network.num_classes={num_classes}, and the data have {len(values)} labels ({shown}): give that number"
         )
     return values
+
+
+@dataclass(frozen=True)
+class RowBatches:
+    """Training rows in model space.
+
+    Attributes:
+        table: Table that the rows are drawn from.
+        mirrored_shape: Channels, height and width of images to mirror with probability one half, else None.
+    """
+
+    table: TableWithBases
+    mirrored_shape: ImageShape | None = None
+
+    def __call__(self, num_rows: int, generator: torch.Generator) -> Tensor:
+        """Rows ``(num_rows, d)``."""
+        rows = self.table.batches(num_rows, generator)
+        return rows if self.mirrored_shape is None else mirror(rows, self.mirrored_shape, generator=generator)
+
+    def redraw(self, state: TrainingState) -> None:
+        """Nothing to do: these batches hold no draws."""
 
 
 @dataclass(frozen=True)
@@ -41,52 +106,47 @@ class LabelledBatches:
     """Training images in model space with the places of their labels, 1, 2, ...
 
     Attributes:
-        table: with ``dataset.labels``.
-        values: see :func:`label_values`.
-        mirrored_shape: (channels, height, width) where images are mirrored with chance one half, else None.
+        table: Table whose data set has labels.
+        values: Distinct labels in ascending order, see :func:`label_values`.
+        mirrored_shape: Channels, height and width of images to mirror with probability one half, else None.
     """
 
-    table: Table
+    table: TableWithBases
     values: tuple[int, ...]
-    mirrored_shape: tuple[int, int, int] | None
+    mirrored_shape: ImageShape | None = None
 
     def __call__(self, num_rows: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """``num_rows`` rows ``(n, d)`` and their places ``(n,)``."""
-        chosen = self.table.choose(num_rows, generator)
-        rows = self.table.to_model(self.table.dataset.train[chosen], generator)
+        """Rows ``(num_rows, d)`` and the places of their labels ``(num_rows,)``.
+
+        Raises:
+            DataError: Data without labels.
+        """
+        data = self.table.dataset
+        if data.labels is None:
+            raise DataError("these batches carry labels, and the data have none")
+        chosen = self.table.choose(num_rows, generator=generator)
+        rows = self.table.to_model(data.train[chosen], generator=generator)
         if self.mirrored_shape is not None:
-            rows = mirror(rows, self.mirrored_shape, generator)
-        told = torch.searchsorted(torch.tensor(self.values), self.table.dataset.labels[0][chosen]) + 1
-        return rows, told.to(rows.device)
+            rows = mirror(rows, self.mirrored_shape, generator=generator)
+        places = torch.searchsorted(torch.tensor(self.values), data.labels[0][chosen]) + 1
+        return rows, places.to(rows.device)
 
-
-_Draw = Callable[[int, torch.Generator], Tensor]
-
-
-def mirrored(draw: _Draw, shape: tuple[int, int, int]) -> _Draw:
-    """Rows of ``draw`` with each image mirrored left to right with chance one half."""
-
-    def batches(num_rows: int, generator: torch.Generator) -> Tensor:
-        return mirror(draw(num_rows, generator), shape, generator)
-
-    return batches
-
-
-def mirror(rows: Tensor, shape: tuple[int, int, int], generator: torch.Generator) -> Tensor:
-    """Flat images ``(n, d)`` mirrored left to right with chance one half."""
-    chosen = torch.rand(len(rows), generator=generator, device=generator.device).to(rows.device) < 0.5
-    flipped = rows.reshape(len(rows), *shape).flip(-1).reshape(rows.shape)
-    return torch.where(chosen[:, None], flipped, rows)
+    def redraw(self, state: TrainingState) -> None:
+        """Nothing to do: these batches hold no draws."""
 
 
 @dataclass(frozen=True)
 class DrawnBatches:
-    """Training batches of a table with holes, and the renewal of the draws that stand in them.
+    """Training rows of a table with missing values, completed from draws that move with the model.
 
-    The draws are kept in ``state.drawn["cells"]``, so a run that goes on from a saved state has them.
+    The draws are kept in ``state.drawn["cells"]``, so that a resumed run has them.
+
+    Attributes:
+        table: Table with the first draws.
+        state: Training state that holds the current draws.
     """
 
-    table: Table
+    table: TableWithMissing
     state: TrainingState
 
     def __post_init__(self) -> None:
@@ -94,19 +154,26 @@ class DrawnBatches:
             self.state.drawn = {"cells": self.table.drawn}
 
     def __call__(self, num_rows: int, generator: torch.Generator) -> Tensor:
-        """Rows with the present draws in their holes."""
-        return self.table.batches(num_rows, generator, self.state.drawn["cells"])
+        """Rows ``(num_rows, d)`` completed from the current draws."""
+        return self.table.completed_batches(num_rows, self.state.drawn["cells"], generator=generator)
 
     def redraw(self, state: TrainingState) -> None:
-        """Move every draw on, under the averaged model."""
+        """Move every draw by transitions that leave the averaged model's conditional invariant."""
         table, train = self.table, self.table.dataset.train
-        has_holes = train.isnan().any(1)
-        rows = train[has_holes]
-        model: EnergySequence = state.averaged_model
+        is_incomplete = train.isnan().any(1)
+        rows = train[is_incomplete]
+        model = state.averaged_model
         model.eval()
         law = table.bases.best.conditional(model.schedule.log_snr_at(0))
         cells = state.drawn["cells"].clone()
         for copy in cells:
-            u = table.with_holes(rows, copy[has_holes], state.generator)
-            copy[has_holes] = move_missing(model, law, u, rows.isnan(), generator=state.generator)
+            u = table.fill(rows, copy[is_incomplete], generator=state.generator)
+            copy[is_incomplete] = move_missing(model, law, u, rows.isnan(), generator=state.generator)
         state.drawn = {"cells": cells}
+
+
+def mirror(rows: Tensor, shape: ImageShape, *, generator: torch.Generator) -> Tensor:
+    """Flat images ``(n, d)`` of ``shape``, each mirrored left to right with probability one half."""
+    is_mirrored = torch.rand(len(rows), generator=generator, device=generator.device).to(rows.device) < 0.5
+    flipped = rows.reshape(len(rows), *shape).flip(-1).reshape(rows.shape)
+    return torch.where(is_mirrored[:, None], flipped, rows)

@@ -1,31 +1,39 @@
-"""From resolved settings to models, objectives and training states."""
+"""Networks, training objective and doctor, built from the resolved settings of each."""
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import math
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from drl_density.bases import Base
-from drl_density.density.fitting.batches import LabelledBatches, label_values, mirrored
-from drl_density.density.fitting.table import Table
-from drl_density.density.settings.fit_settings import FitSettings
-from drl_density.mcmc import HMC, MALA, ULA
-from drl_density.model import EnergySequence
+from drl_density.density.settings.checks import chosen
+from drl_density.density.settings.networks import MLPNetwork, NetworkSettings, ResidualNetwork, UNetNetwork
+from drl_density.density.settings.objectives import (
+    AdjustedObjective,
+    CooperativeObjective,
+    DenoisingObjective,
+    NormalObjective,
+    ObjectiveSettings,
+)
+from drl_density.errors import DataError
+from drl_density.mcmc import HMC, MALA, ULA, Kernel
 from drl_density.networks import (
     MLP,
     MLPSettings,
     ResidualEnergy,
+    ResidualSettings,
     StepCalibrated,
     UNet,
     UNetEnergy,
+    UNetEnergySettings,
     UNetSettings,
 )
 from drl_density.schedule import NoiseSchedule
 from drl_density.training import (
-    Batches,
     CooperativeRecovery,
     DenoisingScoreMatching,
     Doctor,
@@ -33,138 +41,209 @@ from drl_density.training import (
     LangevinRecovery,
     Objective,
     RecoveryLikelihood,
-    TrainingState,
-    new_state,
 )
 
-KERNELS = {"mala": MALA(), "hmc": HMC(num_leapfrog=3), "ula": ULA()}
+KERNELS: dict[str, Kernel] = {"mala": MALA(), "hmc": HMC(num_leapfrog=3), "ula": ULA()}
+"""Kernels of the training chains; three leapfrog steps cost about as much as the rest of a training step."""
 
 
-def members_of(table: Table, settings: FitSettings) -> dict[str, Base]:
-    """The base of each member to train: every chosen base, ``num_networks`` times."""
-    bases = table.bases.mixtures.items()
-    return {f"{name}-{index}": base for name, base in bases for index in range(settings.num_networks)}
+class Networks(NamedTuple):
+    """Modules of one sequence.
+
+    Attributes:
+        energy: Energy network.
+        initializer: Network that proposes starts of chains; only cooperative training has one.
+    """
+
+    energy: nn.Module
+    initializer: nn.Module | None
 
 
-def build_model(settings: FitSettings, base: Base, *, seed: int) -> EnergySequence:
-    """A fresh sequence with resolved ``settings`` on a copy of the fixed ``base``."""
-    num_features, base = base.num_features, copy.deepcopy(base)
-    generator = torch.Generator().manual_seed(seed)
-    schedule = settings.noise_schedule()
-    if settings.is_over_images:
-        network, initializer = build_image_networks(settings, schedule, generator)
-        return EnergySequence(
-            schedule, network, (num_features,), base=base, initializer=initializer, generator=generator
+class StepCalibration(NamedTuple):
+    """Constants of the papers' parametrisation.
+
+    Attributes:
+        factor: Factor b^2 of the Langevin step sizes.
+        is_top_marginal: Whether the topmost level is a marginal density.
+    """
+
+    factor: float
+    is_top_marginal: bool
+
+
+@dataclass(frozen=True)
+class TableNetworks:
+    """Factory of energy networks over the columns of a table.
+
+    Attributes:
+        energy: Sizes of the multilayer perceptron.
+    """
+
+    energy: MLPSettings
+
+    def build(self, schedule: NoiseSchedule, *, generator: torch.Generator | None) -> Networks:
+        """New networks with random weights."""
+        return Networks(MLP(self.energy, generator=generator), None)
+
+
+@dataclass(frozen=True)
+class ImageNetworks:
+    """Factory of energy and initialiser networks over images.
+
+    Attributes:
+        shape: Channels, height and width of an image.
+        energy: Sizes of the energy network.
+        calibration: Constants by which the output is divided, or None.
+        initializer: Sizes of the initialiser, or None.
+    """
+
+    shape: tuple[int, int, int]
+    energy: ResidualSettings | UNetEnergySettings
+    calibration: StepCalibration | None
+    initializer: UNetSettings | None
+
+    def build(self, schedule: NoiseSchedule, *, generator: torch.Generator | None) -> Networks:
+        """New networks with random weights, for the levels of ``schedule``."""
+        made = ResidualEnergy if isinstance(self.energy, ResidualSettings) else UNetEnergy
+        energy: nn.Module = made(self.energy, generator=generator)  # pyright: ignore[reportArgumentType] # as chosen above
+        if self.calibration is not None:
+            alpha, step = schedule.langevin_steps(
+                self.calibration.factor, is_top_marginal=self.calibration.is_top_marginal
+            )
+            energy = StepCalibrated(energy, schedule.log_snr[:-1], alpha, step)
+        initializer = None if self.initializer is None else UNet(self.initializer, generator=generator)
+        return Networks(energy, initializer)
+
+    def thin(self, num_channels: int) -> ImageNetworks:
+        """The same networks with at most ``num_channels`` channels in their first feature maps."""
+        energy = dataclasses.replace(self.energy, num_channels=min(num_channels, self.energy.num_channels))
+        initializer = self.initializer
+        if initializer is not None:
+            initializer = dataclasses.replace(initializer, num_channels=min(num_channels, initializer.num_channels))
+        return dataclasses.replace(self, energy=energy, initializer=initializer)
+
+
+NetworkFactory = TableNetworks | ImageNetworks
+"""Factory of the networks of a fit."""
+
+
+def network_factory(
+    network: NetworkSettings, objective: ObjectiveSettings, schedule: NoiseSchedule, num_features: int
+) -> NetworkFactory:
+    """The factory of networks with resolved settings.
+
+    Args:
+        network: Resolved settings of the energy network.
+        objective: Resolved settings of the objective, which may ask for an initialiser.
+        schedule: Noise levels.
+        num_features: Columns of the table.
+
+    Raises:
+        DataError: Images that cannot be folded and halved so often.
+    """
+    if isinstance(network, MLPNetwork):
+        return TableNetworks(
+            MLPSettings(
+                num_features,
+                width=network.width,
+                num_blocks=network.num_blocks,
+                num_fourier_features=chosen(network.num_fourier_features, "network.num_fourier_features"),
+                fourier_scale=network.fourier_scale,
+                dropout=chosen(network.dropout, "network.dropout"),
+            )
         )
-    sizes = MLPSettings(
-        num_features,
-        width=settings.width,
-        num_blocks=settings.num_blocks,
-        num_fourier_features=settings.num_fourier_features,
-        fourier_scale=settings.fourier_scale,
-        dropout=settings.dropout,
+    shape = chosen(network.shape, "network.shape")
+    energy = _residual_sizes(network, schedule) if isinstance(network, ResidualNetwork) else _unet_sizes(network)
+    calibration = None
+    if network.is_step_calibrated and not isinstance(objective, AdjustedObjective | DenoisingObjective):
+        is_top_marginal = not isinstance(objective, NormalObjective)
+        calibration = StepCalibration(objective.langevin_factor, is_top_marginal)
+    initializer = None
+    if isinstance(objective, CooperativeObjective):
+        initializer = UNetSettings(
+            shape,
+            num_channels=objective.initializer_channels,
+            multipliers=chosen(objective.initializer_multipliers, "objective.initializer_multipliers"),
+            num_blocks=objective.initializer_blocks,
+            num_classes=network.num_classes,
+        )
+    return ImageNetworks(shape, energy, calibration, initializer)
+
+
+def _residual_sizes(network: ResidualNetwork, schedule: NoiseSchedule) -> ResidualSettings:
+    return ResidualSettings(
+        chosen(network.shape, "network.shape"),
+        num_channels=network.num_channels,
+        multipliers=chosen(network.multipliers, "network.multipliers"),
+        num_blocks=network.num_blocks,
+        attention_sizes=network.attention_sizes,
+        is_normalized=network.is_normalized,
+        activation=network.activation,
+        starts_at_zero=network.starts_at_zero,
+        level_log_snr=tuple(schedule.log_snr[:-1].tolist()) if network.has_level_index else None,
+        num_classes=network.num_classes,
     )
-    network = MLP(sizes, generator=generator)
-    return EnergySequence(schedule, network, (num_features,), base=base, generator=generator)
 
 
-def build_objective(settings: FitSettings) -> Objective:
-    """The training objective of ``settings``."""
-    if settings.objective == "denoising":
+def _unet_sizes(network: UNetNetwork) -> UNetEnergySettings:
+    try:
+        return UNetEnergySettings(
+            chosen(network.shape, "network.shape"),
+            num_channels=network.num_channels,
+            multipliers=chosen(network.multipliers, "network.multipliers"),
+            num_blocks=network.num_blocks,
+            num_middle_blocks=network.num_middle_blocks,
+            patch_size=network.patch_size,
+            num_classes=network.num_classes,
+            dropout=chosen(network.dropout, "network.dropout"),
+        )
+    except ValueError as error:
+        raise DataError(f"network.multipliers or network.patch_size do not fit: {error}") from error
+
+
+def build_objective(settings: ObjectiveSettings) -> Objective:
+    """The training objective with these settings."""
+    if isinstance(settings, AdjustedObjective):
+        return RecoveryLikelihood(
+            num_steps=settings.num_chain_steps,
+            kernel=KERNELS[settings.kernel],
+            noisier_share=settings.noisier_share,
+            jump=settings.jump,
+            classification_weight=settings.classification_weight,
+            classification_share=settings.classification_share,
+        )
+    if isinstance(settings, DenoisingObjective):
         return DenoisingScoreMatching(
             settings.classification_weight, settings.classification_share, settings.level_balance
         )
-    if settings.objective != "adjusted":
-        chains = LangevinChains(
-            num_steps=settings.num_chain_steps,
-            factor=settings.langevin_factor,
-            is_top_marginal=settings.objective != "normal",
-            kernel=KERNELS[settings.kernel],
-        )
-        weight = settings.classification_weight
-        if settings.objective == "cooperative":
-            return CooperativeRecovery(chains=chains, classification_weight=weight)
-        negatives = "normal" if settings.objective == "normal" else "langevin"
-        return LangevinRecovery(chains=chains, negatives=negatives, classification_weight=weight)
-    return RecoveryLikelihood(
-        num_steps=settings.num_chain_steps,
-        kernel=KERNELS[settings.kernel],
-        noisier_share=settings.noisier_share,
-        jump=settings.jump,
-        classification_weight=settings.classification_weight,
-        classification_share=settings.classification_share,
-    )
-
-
-def build_doctor(settings: FitSettings) -> Doctor:
-    """The training doctor of ``settings``.
-
-    The papers' short chains end far from equilibrium, so their gaps in nats are large from the first step on; what tells
-    of a run-away there is the gap of the raw output, which the squared step size turns into nats. Score matching has no
-    chains; its loss is a positive number that falls.
-    """
-    if settings.objective == "adjusted":
-        return Doctor()
-    if settings.objective == "denoising":
-        return Doctor(max_loss_rise=math.inf, max_loss_ratio=1.5)
-    _, step_size = settings.noise_schedule().langevin_steps(settings.langevin_factor)
-    limits = tuple((Doctor.max_gap_per_dimension / step_size.double() ** 2).tolist())
-    return Doctor(max_gap_per_dimension=limits, max_loss_rise=math.inf)
-
-
-def training_batches(table: Table, settings: FitSettings) -> Batches:
-    """Where training rows come from: the table, with labels and mirrored where ``settings`` ask for it."""
-    is_mirrored = settings.is_over_images and settings.images.flips
-    if settings.images.num_classes:
-        values = label_values(table.dataset, settings.images.num_classes)
-        return LabelledBatches(table, values, settings.images.shape if is_mirrored else None)
-    return mirrored(table.batches, settings.images.shape) if is_mirrored else table.batches
-
-
-def fresh_state(
-    settings: FitSettings,
-    base: Base,
-    *,
-    seed: int,
-    device: torch.device | None = None,
-) -> TrainingState:
-    """A training state at step 0, with its model on ``device``."""
-    training = settings.training
-    return new_state(
-        build_model(settings, base, seed=seed).to(device),
-        learning_rate=training.learning_rate,
-        weight_decay=training.weight_decay,
-        average_decay=training.average_decay,
-        moment_decays=(training.first_moment_decay, training.second_moment_decay),
-        initializer_rate=settings.images.initializer_rate,
-        seed=seed,
-        step_size=0.8 if settings.chain_step_size is None else settings.chain_step_size,
-    )
-
-
-def build_image_networks(
-    settings: FitSettings, schedule: NoiseSchedule, generator: torch.Generator | None
-) -> tuple[nn.Module, nn.Module | None]:
-    """(energy, initialiser or None) of resolved ``settings``."""
-    images = settings.images
-    level_log_snr = tuple(schedule.log_snr[:-1].tolist()) if images.has_level_index else None
-    network: nn.Module
-    if settings.network == "unet":
-        network = UNetEnergy(images.unet_sizes(settings.dropout or 0.0), generator=generator)
+    weight, negatives = settings.classification_weight, "langevin"
+    if isinstance(settings, NormalObjective):
+        chains, negatives = LangevinChains(factor=settings.langevin_factor, is_top_marginal=False), "normal"
     else:
-        network = ResidualEnergy(images.residual_sizes(level_log_snr), generator=generator)
-    if images.is_step_calibrated:
-        step_alpha, step_size = schedule.langevin_steps(
-            settings.langevin_factor, is_top_marginal=settings.objective != "normal"
+        chains = LangevinChains(
+            num_steps=settings.num_chain_steps, factor=settings.langevin_factor, kernel=KERNELS[settings.kernel]
         )
-        network = StepCalibrated(network, schedule.log_snr[:-1], step_alpha, step_size)
-    if settings.objective != "cooperative":
-        return network, None
-    initializer = UNetSettings(
-        images.shape,
-        num_channels=images.initializer_channels,
-        multipliers=images.initializer_multipliers,
-        num_blocks=images.initializer_blocks,
-        num_classes=images.num_classes,
-    )
-    return network, UNet(initializer, generator=generator)
+        if isinstance(settings, CooperativeObjective):
+            return CooperativeRecovery(chains=chains, classification_weight=weight)
+    return LangevinRecovery(chains=chains, negatives=negatives, classification_weight=weight)
+
+
+def build_doctor(settings: ObjectiveSettings, schedule: NoiseSchedule) -> Doctor:
+    """The training doctor for an objective.
+
+    The papers' short chains end far from equilibrium, so their gaps in nats are large from the first step on. Their
+    divergence shows in the gap of the raw output, which the squared step size turns into nats. Score matching has no chains;
+    its loss is a positive number that falls.
+
+    Args:
+        settings: Settings of the objective.
+        schedule: Noise levels, which determine the Langevin steps.
+    """
+    if isinstance(settings, AdjustedObjective):
+        return Doctor()
+    if isinstance(settings, DenoisingObjective):
+        return Doctor(max_loss_rise=math.inf, max_loss_ratio=1.5)
+    _, step_size = schedule.langevin_steps(settings.langevin_factor)
+    usual = 3.0  # nats a dimension, the doctor's limit for chains near equilibrium
+    limits = tuple((usual / step_size.double() ** 2).tolist())
+    return Doctor(max_gap_per_dimension=limits, max_loss_rise=math.inf)

@@ -1,15 +1,14 @@
-r"""Fitting on rows with holes: first draws of the missing cells, their renewal while training goes on, held-out scores.
+r"""Draws of the missing values that training starts from, and the score of held-out rows with missing values.
 
-Missing cells are assumed missing at random: for reasons that the observed cells tell. Training sees rows completed by
-draws; every evaluation moves the draws on by transitions that leave the model's own conditional invariant, so that model
-and draws come to agree (stochastic approximation of EM; Delyon, Lavielle and Moulines 1999). Held-out rows are scored by
-the density of what was observed, :math:`p(x_o) = E_q[p(x_o, x_m) / q(x_m \mid x_o)]`, with q the best fixed base.
+Values are assumed to be missing at random: for reasons that the observed values explain. Training sees rows completed by
+draws. Every evaluation moves the draws by transitions that leave the model's own conditional invariant, so that model and
+draws come to agree (stochastic approximation of EM; Delyon, Lavielle and Moulines 1999). Held-out rows are scored by the
+density of the observed values, :math:`p(x_o) = E_q[p(x_o, x_m) / q(x_m \mid x_o)]`, with q the best fixed base.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -19,10 +18,14 @@ from drl_density.density.fitting.bases import ChosenBases, choose_bases
 from drl_density.schedule import NoiseSchedule
 from drl_density.weights import log_mean_exp
 
-if TYPE_CHECKING:
-    pass
+MOST_COMPLETED_ROWS = 4096
+"""Completed training rows at which the number of copies stops growing; bases do not improve with more."""
 
-MOST_DRAWN, MOST_COPIES, NUM_COMPLETIONS = 4096, 8, 8
+MOST_COPIES = 8
+"""Completed copies of a small table; each has its own draws of the missing values."""
+
+NUM_COMPLETIONS = 8
+"""Completions of each held-out row, whose weights estimate the density of its observed values."""
 
 
 @dataclass(frozen=True)
@@ -30,62 +33,92 @@ class HeldOut:
     """Held-out rows in model space.
 
     Attributes:
-        rows: complete rows ``(n, d)``; with holes ``(n * k, d)``, k completions of each row one after the other.
-        log_proposal: log density of each completion under what drew it ``(n, k)``, or None without holes.
+        rows: Complete rows ``(n, d)``; with missing values ``(n * k, d)``, the k completions of a row in succession.
+        log_proposal: Log density of each completion under its proposal ``(n, k)``, or None for complete rows.
     """
 
     rows: Tensor
     log_proposal: Tensor | None = None
 
     def mean(self, log_density: Tensor) -> Tensor:
-        """Mean over rows of the log density of what was observed, given that of ``rows`` ``(len(rows),)``."""
+        """Mean over rows of the log density of the observed values.
+
+        Args:
+            log_density: Log density of each of :attr:`rows`, ``(len(rows),)``.
+        """
         if self.log_proposal is None:
             return log_density.mean()
         return log_mean_exp(log_density.double().reshape(self.log_proposal.shape) - self.log_proposal).mean()
 
 
-def complete(
-    train: Tensor, validation: Tensor, *, kind: str, num_rounds: int = 20, seed: int = 0
-) -> tuple[ChosenBases, Tensor]:
-    """Bases for model-space rows with NaN, and draws of the missing cells.
+@dataclass(frozen=True)
+class Completion:
+    """Fixed bases fitted to rows with missing values, and draws of these values.
 
-    Draws from independent columns start; a Gaussian is fitted to the draws and the draws made anew from it by turns; then
-    bases are chosen on those draws, once more on draws from the best of them, and the draws made a last time.
+    Attributes:
+        bases: Bases chosen on completed rows.
+        drawn: Draws in model space, ``(copies, n, d)``; only entries of missing values have a meaning.
+    """
+
+    bases: ChosenBases
+    drawn: Tensor
+
+
+def complete(train: Tensor, validation: Tensor, *, kind: str, num_rounds: int = 20, seed: int = 0) -> Completion:
+    """Bases for model-space rows with missing values, and draws of these values.
+
+    Fills the missing values from independent columns, then alternates between fitting a Gaussian and redrawing. Chooses
+    bases on the result, redraws from the best of them, and repeats that step once.
 
     Args:
-        train: rows ``(n, d)``, NaN in holes.
-        validation: rows ``(m, d)``, NaN in holes.
-        kind: of base, see :func:`~drl_density.density.fitting.bases.choose_bases`.
-        num_rounds: turns with the Gaussian.
-        seed: of the draws.
-
-    Returns:
-        (bases, draws ``(copy, n, d)`` in which only the missing cells mean anything).
+        train: Training rows ``(n, d)`` with NaN for missing values.
+        validation: Validation rows ``(m, d)`` with NaN for missing values.
+        kind: Kind of base, see :func:`~drl_density.density.fitting.bases.choose_bases`.
+        num_rounds: Alternations with the Gaussian.
+        seed: Seed of the draws and of the mixture fits.
     """
     generator = torch.Generator().manual_seed(seed)
-    is_hole = train.isnan()
-    seen = torch.where(is_hole, 0.0, train)
-    copies = max(1, min(MOST_COPIES, MOST_DRAWN // len(train)))
+    is_missing = train.isnan()
+    observed = torch.where(is_missing, 0.0, train)
+    copies = max(1, min(MOST_COPIES, MOST_COMPLETED_ROWS // len(train)))
 
-    def draw(mixture: Base) -> Tensor:
-        return mixture.conditional().sample(seen, is_hole, copies, generator=generator).transpose(0, 1)
+    def draw(base: Base) -> Tensor:
+        return base.conditional().sample(observed, is_missing, copies, generator=generator).transpose(0, 1)
 
     drawn = draw(NoisedGaussianMixture.standard(train.shape[1]))
     for _ in range(num_rounds):
         u = drawn.flatten(0, 1)
+        # The ridge keeps the covariance of duplicated or constant columns invertible.
         covariance = u.T.cov() + 1e-4 * torch.eye(u.shape[1], dtype=u.dtype)
         drawn = draw(NoisedGaussianMixture(torch.ones(1), u.mean(0)[None], covariance[None]))
-    for _ in range(2):
-        bases = choose_bases(drawn.flatten(0, 1), validation, kind=kind, seed=seed)
-        drawn = draw(bases.best)
-    return bases, drawn.float()
+    bases = choose_bases(drawn.flatten(0, 1), validation, kind=kind, seed=seed)
+    drawn = draw(bases.best)
+    bases = choose_bases(drawn.flatten(0, 1), validation, kind=kind, seed=seed)
+    return Completion(bases, draw(bases.best).float())
 
 
 def weigh_completions(
-    u: Tensor, is_hole: Tensor, base: Base, sigma: float, *, seed: int, num: int = NUM_COMPLETIONS
+    u: Tensor,
+    is_missing: Tensor,
+    base: Base,
+    sigma: float,
+    *,
+    seed: int,
+    num_completions: int = NUM_COMPLETIONS,
 ) -> HeldOut:
-    """Rows ``(n, d)`` in model space completed ``num`` times from ``base`` at noise ``sigma``."""
+    """Held-out rows completed from ``base`` at noise ``sigma``, with the log density of each completion.
+
+    Args:
+        u: Rows ``(n, d)`` in model space, with any finite value where one is missing.
+        is_missing: Mask of the missing values, ``(n, d)``.
+        base: Base that proposes the completions.
+        sigma: Noise level of the proposal.
+        seed: Seed of the draws.
+        num_completions: Completions of each row.
+    """
     law = base.conditional(NoiseSchedule.log_spaced(1, sigma_min=sigma).log_snr[0])
-    completed = law.sample(u, is_hole, num, generator=torch.Generator().manual_seed(seed)).flatten(0, 1).float()
-    joint = law.observed_log_density(completed, torch.zeros_like(completed, dtype=torch.bool)).reshape(-1, num)
-    return HeldOut(completed, joint - law.observed_log_density(u, is_hole)[:, None])
+    generator = torch.Generator().manual_seed(seed)
+    completed = law.sample(u, is_missing, num_completions, generator=generator).flatten(0, 1).float()
+    is_observed = torch.zeros_like(completed, dtype=torch.bool)
+    joint = law.observed_log_density(completed, is_observed).reshape(-1, num_completions)
+    return HeldOut(completed, joint - law.observed_log_density(u, is_missing)[:, None])

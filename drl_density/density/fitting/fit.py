@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,30 +11,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from drl_density.bases import Base
 from drl_density.datasets import Dataset, Split, load_dataset
 from drl_density.density.density import Density
 from drl_density.density.fitted import Provenance
-from drl_density.density.fitting.baselines import (
-    validation_baselines,
-)
-from drl_density.density.fitting.batches import DrawnBatches, label_values
-from drl_density.density.fitting.build import (
-    build_doctor,
-    build_objective,
-    fresh_state,
-    members_of,
-    training_batches,
-)
-from drl_density.density.fitting.forecast import finishing_seconds, within_time
-from drl_density.density.fitting.memory import check_memory
-from drl_density.density.fitting.run import TrainingFolder
-from drl_density.density.fitting.selection import (
-    select_model,
-    validation_rows,
-    validation_score,
-)
-from drl_density.density.fitting.table import Table, prepare_table
+from drl_density.density.fitting.baselines import validation_baselines
+from drl_density.density.fitting.forecast import check_memory, finishing_seconds, within_time
+from drl_density.density.fitting.plan import FitPlan, Member, plan_fit
+from drl_density.density.fitting.run import FitRun, choose_seed
+from drl_density.density.fitting.selection import select_model, training_score
 from drl_density.density.normalizing import normalize
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.devices import find_device
@@ -46,7 +30,7 @@ from drl_density.training import Evaluation, TrainingHooks, TrainingState, histo
 def fit(
     data: Any,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     out: str | Path | None = None,
     settings: FitSettings | None = None,
     max_minutes: float | None = None,
@@ -58,197 +42,178 @@ def fit(
     """Learn a density from a table, small images, or a toy system.
 
     Args:
-        data: a :class:`Dataset`, or anything :func:`load_dataset` takes (name, path, array). Rows with holes need the
-            choice ``load_dataset(..., missing="drop")`` or ``missing="draw"``.
-        seed: of the split, the networks and training.
-        out: run folder; the run is saved there at every evaluation and can be resumed.
-        settings: choices to override; see :class:`FitSettings`.
-        max_minutes: bound on the whole fit; steps are cut to what the measured speed allows.
-        resume: go on with the run in ``out``; where that is finished already, its density is returned as it is.
-        force: overwrite the run in ``out``.
-        progress: show a progress bar with the doctor's line.
-        device: where models are trained and stay, such as "cuda"; the CPU when not given. Rows and results stay on the
-            CPU, see :meth:`Density.to`.
+        data: A :class:`Dataset`, or anything that :func:`load_dataset` takes (name, path, array). Rows with missing values
+            require the choice ``load_dataset(..., missing="drop")`` or ``missing="draw"``.
+        seed: Seed of the split, the networks and training; None draws one, which the density keeps.
+        out: Run folder, where the run is saved at every evaluation and can be resumed.
+        settings: Choices to override; see :class:`FitSettings`.
+        max_minutes: Time limit of the whole fit. The number of steps is reduced to what the measured speed allows.
+        resume: Continues the run in ``out``. A finished run is returned as it is.
+        force: Overwrites the run in ``out``.
+        progress: Shows a progress bar with the doctor's line.
+        device: Device where models are trained and stay, such as "cuda"; the CPU when not given. Rows and results stay on
+            the CPU, see :meth:`Density.to`.
 
     Returns:
         The fitted :class:`Density`, normalised by annealed importance sampling.
 
     Under ``torchrun`` (inside :func:`~drl_density.parallel.joined_workers`) the processes train together, each on its
-    shards of every batch; the first alone writes to ``out``, and all return its density.
+    shards of every batch. Only the first writes to ``out``, and all return its density.
 
     Raises:
-        DataError: data that cannot be used.
-        ValueError: a device that is not there.
-        RunFolderError: ``out`` holds a run and neither ``resume`` nor ``force`` is given.
-        TrainingFailed: training ran away more often than the doctor allows.
-        WorkerLost: another process of the run is gone; what was saved is whole.
+        DataError: Data that cannot be used, or settings that do not fit the data.
+        ValueError: A device that is not available.
+        RunFolderError: ``out`` holds a run, and neither ``resume`` nor ``force`` is given.
+        TrainingFailed: Training diverged more often than the doctor allows.
+        WorkerLost: Another process of the run is lost; what was saved is complete.
+
+    >>> import drl_density as drl
+    >>> small = drl.FitSettings(num_pool_draws=20, base="gaussian", training=drl.TrainingSettings(num_steps=5))
+    >>> density = drl.fit("banana", seed=0, settings=small, progress=False)
+    >>> density.sample(3, seed=0).shape
+    torch.Size([3, 2])
     """
     started = time.monotonic()
     if max_minutes is not None and not max_minutes > 0:
         raise DataError(f"max_minutes must be a positive number, got {max_minutes}")
     place = None if device is None else find_device(device)
-    workers = Workers.current()
-    if workers.count > 1 and out is None:
-        raise RunFolderError(f"{workers.count} processes hand their density on through a run folder: give out=...")
+    count = Workers.current().count
+    if count > 1 and out is None:
+        raise RunFolderError(f"{count} processes pass their density on through a run folder: give out=...")
+    seed = choose_seed(seed, out=out, resume=resume)
     dataset = data if isinstance(data, Dataset) else load_dataset(data, split=Split(seed=seed))
-    folder = None
-    if out is not None and workers.is_first:
-        folder = TrainingFolder.prepare(out, resume=resume, force=force)
-    asked = settings or FitSettings()
-    saved = folder.saved(dataset, asked, seed=seed) if folder is not None and resume else None
-    if workers.broadcast(saved is not None and folder.is_finished):
-        if progress and workers.is_first:
-            tqdm.write(f"the run in {out} is finished; to train it longer, start anew with --force")
-        return Density.load(out, device=place)
-    saved = workers.broadcast(None if saved is None else saved.to_dict())
-    settings = _sharded(asked, workers) if saved is None else FitSettings.from_dict(saved)
-    table = prepare_table(dataset, settings.transform, base=settings.base)
-    settings = settings.resolve(
-        len(dataset.train), dataset.train[0].numel(), table.bases.sigma_min, event_shape=dataset.event_shape
+    run = FitRun.open(
+        dataset, settings or FitSettings(), seed=seed, out=out, resume=resume, force=force, progress=progress
     )
-    if settings.images.num_classes:
-        label_values(dataset, settings.images.num_classes)
-    check_memory(settings, place)
-    if progress and workers.is_first:
-        tqdm.write(table.describe())
-    forecast, reserve = None, 0.0
-    if saved is None and max_minutes is not None:
-        reserve = finishing_seconds(table, settings, seed=seed, device=place)
-        left = max_minutes - (time.monotonic() - started + reserve) / 60
-        settings, forecast = within_time(table, settings, left, seed=seed, device=place)
-        settings = FitSettings.from_dict(workers.broadcast(settings.to_dict()))
-        if progress and workers.is_first:
-            tqdm.write(
-                f"forecast: {settings.training.num_steps} steps, {forecast:.0f} s of training, then {reserve:.0f} s"
-            )
-    if folder is not None and saved is None:
-        folder.begin(dataset, settings, seed=seed)
-    deadline = None if max_minutes is None else started + 60 * max_minutes - reserve
-    runs: dict[str, TrainingState] = {}
+    if run.is_finished:
+        run.say(f"the run in {out} is finished; to train it longer, start again with --force")
+        return run.load(place)
+    plan = plan_fit(dataset, run.settings, seed=seed, device=place)
+    check_memory(plan)
+    run.say(plan.table.describe())
+    plan, budget = _within_budget(plan, run, started, max_minutes)
+    run.begin(plan)
     prepared = time.monotonic()
-    for index, (name, base) in enumerate(members_of(table, settings).items()):
-        job = _Member(table, settings, base, seed + 7919 * index, name, place)
-        runs[name] = job.train(folder, deadline, progress and workers.is_first)
-    times = RunTimes(forecast, time.monotonic() - prepared)
-    if not workers.is_first:
-        workers.wait()
-        return Density.load(out, device=place)
-    density = _finish(table, settings, runs, times, folder, seed=seed)
-    workers.wait()
+    states = {member.name: train_member(plan, member, run, deadline=budget.deadline) for member in plan.members}
+    if not run.workers.is_first:
+        run.workers.wait()
+        return run.load(place)
+    density = _finish(plan, states, budget, time.monotonic() - prepared)
+    run.finish(density)
+    run.workers.wait()
     return density
 
 
-def _sharded(settings: FitSettings, workers: Workers) -> FitSettings:
-    """A shard per process where nobody asked for more."""
-    training = settings.training
-    if workers.count == 1 or training.num_shards > 1:
-        return settings
-    return dataclasses.replace(settings, training=dataclasses.replace(training, num_shards=workers.count))
-
-
 @dataclass(frozen=True)
-class RunTimes:
-    """Seconds of training: as forecast under a time limit, else None, and as needed."""
+class Budget:
+    """Time that training may take.
 
-    forecast: float | None
-    training: float
+    Attributes:
+        deadline: Value of ``time.monotonic()`` at which training stops, or None without a limit.
+        training_seconds: Forecast of the time of training, or None where none was made.
+    """
 
-
-@dataclass(frozen=True)
-class _Member:
-    """One network's training."""
-
-    table: Table
-    settings: FitSettings
-    base: Base
-    seed: int
-    name: str
-    device: torch.device | None
-
-    def train(self, folder: TrainingFolder | None, deadline: float | None, progress: bool) -> TrainingState:  # noqa: FBT001
-        """Train, or go on training, and return the state with its best weights."""
-        settings, table = self.settings, self.table
-        state = fresh_state(settings, self.base, seed=self.seed, device=self.device)
-        if folder is not None:
-            folder.restore(state, self.name)
-        batches, redraw = training_batches(table, settings), None
-        if table.drawn is not None:
-            batches = DrawnBatches(table, state)
-            redraw = batches.redraw
-        held_out = validation_rows(table, settings, seed=self.seed)
-        score = validation_score(settings, held_out, state, seed=self.seed)
-        with tqdm(
-            desc=self.name, total=settings.training.num_steps, initial=state.step, disable=not progress, unit="step"
-        ) as bar:
-            hooks = TrainingHooks(
-                on_step=lambda step: bar.update(step - bar.n),
-                on_record=lambda record: bar.set_postfix_str(doctor_line(record)),
-                save=None if folder is None else folder.saver(self.name),
-            )
-            return train(
-                state,
-                build_objective(settings),
-                batches,
-                settings=settings.training,
-                evaluation=Evaluation(held_out.rows, score=score, redraw=redraw),
-                doctor=build_doctor(settings),
-                hooks=hooks,
-                deadline=deadline,
-            )
+    deadline: float | None = None
+    training_seconds: float | None = None
 
 
-def doctor_line(record: dict[str, Any]) -> str:
-    """The doctor's line of the progress bar."""
+def _within_budget(plan: FitPlan, run: FitRun, started: float, max_minutes: float | None) -> tuple[FitPlan, Budget]:
+    """The plan with as many steps as the time limit admits; a resumed run keeps its number of steps."""
+    if max_minutes is None:
+        return plan, Budget()
+    if run.is_resumed:
+        return plan, Budget(started + 60 * max_minutes)
+    reserve = finishing_seconds(plan)
+    left = max_minutes - (time.monotonic() - started + reserve) / 60
+    forecast = within_time(plan, left)
+    plan = plan.with_num_steps(run.workers.broadcast(forecast.num_steps))
+    run.say(f"forecast: {plan.training.num_steps} steps, {forecast.seconds:.0f} s of training, then {reserve:.0f} s")
+    return plan, Budget(started + 60 * max_minutes - reserve, forecast.seconds)
+
+
+def train_member(plan: FitPlan, member: Member, run: FitRun, *, deadline: float | None = None) -> TrainingState:
+    """Train one network, from its saved state where there is one.
+
+    Args:
+        plan: Plan of the fit.
+        member: Network to be trained.
+        run: Opened run, which saves the state at every evaluation.
+        deadline: Value of ``time.monotonic()`` at which training stops, or None.
+
+    Returns:
+        The state with the best averaged weights in ``best``.
+    """
+    state = plan.new_state(member.base, seed=member.seed)
+    run.restore(state, member.name)
+    batches = plan.source(state)
+    held_out = plan.validation(seed=member.seed)
+    with tqdm(
+        desc=member.name,
+        total=plan.training.num_steps,
+        initial=state.step,
+        disable=not run.shows_progress,
+        unit="step",
+    ) as bar:
+        hooks = TrainingHooks(
+            on_step=lambda step: bar.update(step - bar.n),
+            on_record=lambda record: bar.set_postfix_str(doctor_line(record)),
+            save=run.saver(member.name),
+        )
+        score = training_score(plan, held_out, state, seed=member.seed)
+        return train(
+            state,
+            plan.objective,
+            batches,
+            settings=plan.training,
+            evaluation=Evaluation(held_out.rows, score=score, redraw=batches.redraw),
+            doctor=plan.doctor,
+            hooks=hooks,
+            deadline=deadline,
+        )
+
+
+def doctor_line(record: Mapping[str, Any]) -> str:
+    """The doctor's line of the progress bar, from a record of the training history."""
     acceptance = min(record["acceptance_rate"])
     line = f"val {record['selection_score']:.3f} (level {record['selected_level']:g}), acc>={acceptance:.2f}"
     return f"{line} | {'; '.join(record['complaints'])}" if record["complaints"] else f"{line} | healthy"
 
 
-def _finish(
-    table: Table,
-    settings: FitSettings,
-    runs: dict[str, TrainingState],
-    times: RunTimes,
-    folder: TrainingFolder | None,
-    *,
-    seed: int,
-) -> Density:
-    held_out = validation_rows(table, settings, seed=seed)
-    name, model = select_model(table, settings, runs, held_out, seed)
-    best_run = runs.get(name) or max(runs.values(), key=lambda state: state.best_score)
-    generator = torch.Generator().manual_seed(seed + 1)
-    found = normalize(model, table.transform, settings, generator=generator)
-    num_classes = settings.images.num_classes
-    density = Density(
+def _finish(plan: FitPlan, states: Mapping[str, TrainingState], budget: Budget, training_seconds: float) -> Density:
+    """Choose the model, normalise it, fill its pool of draws, and compare it with the baselines."""
+    table, data = plan.table, plan.table.dataset
+    chosen = select_model(plan, states, plan.validation(seed=plan.seed))
+    model = chosen.model
+    best_run = states.get(chosen.member) or max(states.values(), key=lambda state: state.best_score)
+    generator = torch.Generator().manual_seed(plan.seed + 1)
+    found = normalize(model, table.transform, plan.normalizing, generator=generator)
+    return Density(
         model=model,
         transform=table.transform,
         estimate=found.estimate,
-        event_shape=tuple(table.dataset.event_shape),
-        columns=table.dataset.columns,
-        settings=settings,
+        event_shape=tuple(data.event_shape),
+        columns=data.columns,
+        settings=plan.settings,
         plan=found.plan,
         pool=found.pool,
-        baselines=validation_baselines(table, model, found.estimate.log_z, settings, seed=seed),
+        baselines=validation_baselines(plan, model, found.estimate.log_z),
         history=history_dataset(best_run.history),
         provenance=Provenance(
-            name=table.dataset.name,
-            source=table.dataset.source,
-            loading=table.dataset.loading,
-            seed=seed,
-            forecast_seconds=times.forecast,
-            training_seconds=times.training,
-            steps_done=sum(state.step for state in runs.values()),
-            sigma_min=settings.sigma_min,
-            selected_member=name,
+            name=data.name,
+            source=data.source,
+            loading=data.loading,
+            seed=plan.seed,
+            forecast_seconds=budget.training_seconds,
+            training_seconds=training_seconds,
+            steps_done=sum(state.step for state in states.values()),
+            sigma_min=float(plan.schedule.sigma[0]),
+            selected_member=chosen.member,
             selected_sigma=float(model.schedule.sigma_at(0)),
             base_scores=table.bases.scores,
-            best_step={member: state.best_step for member, state in runs.items()},
-            best_score={member: state.best_score for member, state in runs.items()},
-            num_rollbacks={member: state.num_rollbacks for member, state in runs.items()},
-            likelihood_label=table.dataset.likelihood_label,
-            labels=label_values(table.dataset, num_classes) if num_classes else (),
+            best_step={member: state.best_step for member, state in states.items()},
+            best_score={member: state.best_score for member, state in states.items()},
+            num_rollbacks={member: state.num_rollbacks for member, state in states.items()},
+            likelihood_label=data.likelihood_label,
+            labels=plan.labels,
         ),
     )
-    if folder is not None:
-        folder.finish(density)
-    return density

@@ -1,41 +1,245 @@
-"""How long a fit will take, measured before it begins."""
+"""Estimates of the memory and time that a fit will need, made before it trains."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 import warnings
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from drl_density.density.data_units import freeze
-from drl_density.density.fitting.build import (
-    build_doctor,
-    build_model,
-    build_objective,
-    fresh_state,
-    members_of,
-    training_batches,
-)
-from drl_density.density.fitting.selection import validation_rows, validation_score
-from drl_density.density.fitting.table import Table
-from drl_density.density.normalizing import final_annealing, num_pilot
-from drl_density.density.settings.fit_settings import FitSettings
-from drl_density.errors import DRLDensityWarning
-from drl_density.training import Evaluation, TrainingHooks, train
+from drl_density.density.fitting.build import ImageNetworks
+from drl_density.density.fitting.plan import FitPlan
+from drl_density.density.fitting.selection import training_score
+from drl_density.errors import DataError, DRLDensityWarning
+from drl_density.networks import checkpointable_modules
+from drl_density.training import Evaluation, TrainingHooks, TrainingSettings, train
+
+COPIES = 16
+"""Copies of the weights while training: weights, gradient, two moments, average, best, a good state of five, its double."""
+
+SAVED = 5
+"""Unsharded copies that the saving process holds when weights are sharded: those of a saved state."""
+
+NARROW, ROWS = 8, 2
+"""Channels and images on which activations are counted."""
+
+TIMED_STEPS = 12
+"""Training steps whose median time is the forecast of one step; the first few warm caches up."""
+
+SAFETY = 0.9
+"""Share of the allowed time that training steps may take by the forecast, which is noisy by about a tenth."""
+
+FINISHING_SAFETY = 1.4
+"""Measured time of choosing, normalising and drawing over the count of their gradients."""
 
 
-def within_time(
-    table: Table, settings: FitSettings, max_minutes: float, *, seed: int, device: torch.device | None = None
-) -> tuple[FitSettings, float]:
-    """Cut the number of steps to what ``max_minutes`` allows at the speed measured on a throw-away state.
+@dataclass(frozen=True)
+class Footprint:
+    """Size of a training run over images.
 
-    Returns the settings and the forecast of the training time in seconds, which early stopping may undercut.
+    Attributes:
+        num_parameters: Parameters of the energy and the initialiser.
+        weight_bytes: Weights together with their gradients, moments, averages and kept states.
+        activation_bytes: What one gradient step keeps for its backward pass over one shard of the batch.
+        available_bytes: Memory available now, or None where the system does not report it.
+        seconds_per_step: Estimate from one timed pass of a narrower network on this machine.
+        num_steps: Gradient steps of the fit.
     """
-    per_step = seconds_per_step(table, settings, seed=seed, device=device)
-    num_members = len(members_of(table, settings))
-    allowed = int(0.9 * 60 * max(max_minutes, 0.0) / per_step / num_members)
-    every = settings.training.evaluate_every
+
+    num_parameters: int
+    weight_bytes: int
+    activation_bytes: int
+    available_bytes: int | None
+    seconds_per_step: float
+    num_steps: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Weights and activations."""
+        return self.weight_bytes + self.activation_bytes
+
+    @property
+    def fits(self) -> bool:
+        """False when the run needs more memory than is available."""
+        return self.available_bytes is None or self.total_bytes <= self.available_bytes
+
+    def describe(self) -> str:
+        """Two lines about memory and time."""
+        available = "unknown" if self.available_bytes is None else _size(self.available_bytes)
+        hours = self.seconds_per_step * self.num_steps / 3600
+        return (
+            f"{self.num_parameters:,} parameters; memory about {_size(self.total_bytes)} (weights and their copies "
+            f"{_size(self.weight_bytes)}, activations {_size(self.activation_bytes)}), available {available}\n"
+            f"time about {self.seconds_per_step:.2g} s a step on this machine, {hours:.3g} h for {self.num_steps:,} steps "
+            "(a rough estimate; the progress bar shows the measured speed)"
+        )
+
+
+def footprint(plan: FitPlan) -> Footprint:
+    """The memory and time that a fit over images will need.
+
+    Activations are counted on narrow networks, to whose width they are proportional. The time is the shortest of three
+    gradients of a somewhat wider network, times the square of the ratio of widths, the batch, and the passes of a step.
+
+    Args:
+        plan: Plan of a fit with networks over images.
+
+    Raises:
+        DataError: A plan with networks over tables, which are small.
+    """
+    networks, training, cost = plan.networks, plan.training, plan.cost
+    if not isinstance(networks, ImageNetworks):
+        raise DataError("only fits over images have an estimate of memory; networks over tables are small")
+    schedule, num_channels = plan.schedule, networks.energy.num_channels
+    built = networks.build(schedule, generator=None)
+    num_parameters = sum(part.numel() for network in built if network is not None for part in network.parameters())
+    narrow = networks.thin(NARROW)
+    energy, initializer = narrow.build(schedule, generator=torch.Generator().manual_seed(0))
+    # The backward pass of a gradient keeps its way back too, and checkpoints spare it nothing.
+    is_twice = cost.is_twice_differentiated
+    kept = _bytes_per_row(energy, networks.shape, is_checkpointed=training.is_checkpointed and not is_twice)
+    kept *= max(2, cost.classified_rows) * num_channels / narrow.energy.num_channels * (2 if is_twice else 1)
+    if initializer is not None and networks.initializer is not None and narrow.initializer is not None:
+        ratio = networks.initializer.num_channels / narrow.initializer.num_channels
+        kept += ratio * _bytes_per_row(initializer, networks.shape)
+    wider = networks.thin(32)
+    per_row = _seconds_per_row(wider.build(schedule, generator=torch.Generator().manual_seed(0)).energy, networks.shape)
+    per_row *= (num_channels / wider.energy.num_channels) ** 2
+    # A step: the gradients of its chains, then forward and backward on both ends.
+    passes = cost.chain_gradients + 3 + 1.5 * cost.classified_rows
+    return Footprint(
+        num_parameters=num_parameters,
+        weight_bytes=int(4 * num_parameters * _copies(training, plan.device)),
+        activation_bytes=int(kept * training.batch_size / training.num_shards),
+        available_bytes=available_memory(plan.device),
+        seconds_per_step=per_row * training.batch_size * passes,
+        num_steps=training.num_steps,
+    )
+
+
+def _seconds_per_row(network: nn.Module, shape: tuple[int, int, int]) -> float:
+    """Shortest of three timed gradients, for one image."""
+    x = torch.zeros(ROWS, *shape, requires_grad=True)
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        torch.autograd.grad(network(x, torch.zeros(())).sum(), x)
+        times.append(time.monotonic() - started)
+    return min(times) / ROWS
+
+
+def _copies(training: TrainingSettings, device: torch.device) -> float:
+    """Copies of the weights in the memory of the process that holds most of them."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if not training.has_sharded_weights or count == 1:
+        return COPIES
+    saved = 0 if device.type == "cuda" else SAVED
+    # Unsharded are the weights during a step, and the averaged ones, which are evaluated.
+    return 2 + (COPIES - 1) / count + saved
+
+
+def _bytes_per_row(network: nn.Module, shape: tuple[int, int, int], *, is_checkpointed: bool = False) -> float:
+    """What a forward pass keeps for its backward pass, for one image.
+
+    With checkpoints it keeps the inputs of the blocks, and the inside of the largest block.
+    """
+    inside: dict[int, dict[int, int]] = {0: {}}
+    current, entered = [0], [0]
+
+    def keep(tensor: Tensor) -> Tensor:
+        is_known = any(tensor.data_ptr() in found for found in inside.values())
+        if tensor.ndim == 4 and len(tensor) == ROWS and not is_known:
+            inside[current[0]][tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+        return tensor
+
+    def enter(block: nn.Module, given: tuple[Tensor, ...]) -> None:
+        current[0] = id(block)
+        inside[id(block)] = {}
+        entered[0] += given[0].numel() * given[0].element_size()
+
+    def leave(*_: object) -> None:
+        current[0] = 0
+
+    for module in checkpointable_modules(network) if is_checkpointed else []:
+        for block in module.checkpointed_blocks:
+            block.register_forward_pre_hook(enter)
+            block.register_forward_hook(leave)
+    x = torch.zeros(ROWS, *shape, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(x, torch.zeros(())).sum().backward()
+    outside, *blocks = (sum(found.values()) for found in inside.values())
+    return (outside + entered[0] + max(blocks, default=0)) / ROWS
+
+
+def check_memory(plan: FitPlan) -> None:
+    """Refuse a fit that does not fit into memory, before anything is trained.
+
+    Raises:
+        DataError: More memory needed than available, with the sizes and what to lower.
+    """
+    if not plan.is_over_images:
+        return
+    found = footprint(plan)
+    if not found.fits:
+        raise DataError(
+            f"this fit needs about {_size(found.total_bytes)} of memory ({_size(found.activation_bytes)} of it for a batch "
+            f"of {plan.training.batch_size}) and {_size(found.available_bytes or 0)} are available: lower "
+            "training.batch_size, network.num_channels or network.num_blocks, raise training.num_shards, or use a larger "
+            "machine"
+        )
+
+
+def available_memory(device: torch.device | None = None) -> int | None:
+    """Bytes available to a new process on a CUDA device or in main memory; None where the system does not report them.
+
+    The processes of one ``torchrun`` on a machine share its main memory.
+
+    Args:
+        device: Device where models are trained; main memory counts for all but CUDA devices.
+    """
+    if device is not None and device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    table = Path("/proc/meminfo")
+    if not table.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in table.read_text().splitlines())
+    if "MemAvailable" not in lines:
+        return None
+    return int(lines["MemAvailable"].split()[0]) * 1024 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 // 10 else f"{count / 2**20:.1f} MiB"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Number of training steps that the allowed time admits.
+
+    Attributes:
+        num_steps: Training steps of each member.
+        seconds: Time that training takes at the measured speed; early stopping may undercut it.
+    """
+
+    num_steps: int
+    seconds: float
+
+
+def within_time(plan: FitPlan, max_minutes: float) -> Forecast:
+    """The number of steps that ``max_minutes`` of training admit at the speed measured on a throw-away state.
+
+    Warns:
+        DRLDensityWarning: The time admits fewer steps than one evaluation takes, so the fit will take longer.
+    """
+    per_step = seconds_per_step(plan)
+    num_members, every = len(plan.members), plan.training.evaluate_every
+    allowed = int(SAFETY * 60 * max(max_minutes, 0.0) / per_step / num_members)
     if allowed < every:
         warnings.warn(
             f"max_minutes leaves {max(allowed, 0)} training steps of {per_step:.2g} s for each of {num_members} members; "
@@ -43,59 +247,50 @@ def within_time(
             DRLDensityWarning,
             stacklevel=3,
         )
-    num_steps = max(every, min(settings.training.num_steps, allowed))
-    cut = dataclasses.replace(settings, training=dataclasses.replace(settings.training, num_steps=num_steps))
-    return cut, num_steps * per_step * num_members
+    num_steps = max(every, min(plan.training.num_steps, allowed))
+    return Forecast(num_steps, num_steps * per_step * num_members)
 
 
-def seconds_per_step(
-    table: Table, settings: FitSettings, *, seed: int, device: torch.device | None = None, num_steps: int = 12
-) -> float:
-    """Measured seconds per training step, its share of an evaluation included."""
-    widest = max(table.bases.mixtures.values(), key=lambda base: base.num_components)
-    state = fresh_state(settings, widest, seed=seed, device=device)
-    every = num_steps
-    training = dataclasses.replace(settings.training, num_steps=num_steps, evaluate_every=every)
-    held_out = validation_rows(table, settings, seed=seed)
+def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS) -> float:
+    """Measured seconds of one training step, with its share of an evaluation."""
+    state = plan.new_state(plan.largest_base, seed=plan.seed)
+    training = dataclasses.replace(plan.training, num_steps=num_steps, evaluate_every=num_steps)
+    held_out = plan.validation(seed=plan.seed)
     times: list[float] = []
-    score = validation_score(settings, held_out, state, seed=seed)
+    score = training_score(plan, held_out, state, seed=plan.seed)
     train(
         state,
-        build_objective(settings),
-        training_batches(table, settings),
+        plan.objective,
+        plan.source(state),
         settings=training,
         evaluation=Evaluation(held_out.rows, score=score),
-        doctor=build_doctor(settings),
+        doctor=plan.doctor,
         hooks=TrainingHooks(on_step=lambda _: times.append(time.monotonic())),
     )
     done = time.monotonic()
     per_step = sorted(b - a for a, b in zip(times, times[1:], strict=False))[len(times) // 2 - 1]
-    return per_step + (done - times[-1]) / settings.training.evaluate_every
+    return per_step + (done - times[-1]) / plan.training.evaluate_every
 
 
-def finishing_seconds(table: Table, settings: FitSettings, *, seed: int, device: torch.device | None = None) -> float:
-    """Forecast of what comes after training: choosing the member, the final log Z, the pool of draws.
+def finishing_seconds(plan: FitPlan) -> float:
+    """Forecast of the time after training: choosing the member, the final log Z, and the pool of draws.
 
-    Gradients needed, counted from the sizes of those steps, times the measured time of one.
+    Counts the gradients that these take, and multiplies them by the measured time of one.
     """
-    widest = max(table.bases.mixtures.values(), key=lambda base: base.num_components)
-    model = freeze(build_model(settings, widest, seed=seed).to(device))
-    count = 2048 if settings.network == "mlp" else 64
-    rows = torch.randn(count, widest.num_features, generator=torch.Generator().manual_seed(seed))
+    model = freeze(plan.new_model(plan.largest_base, seed=plan.seed).to(plan.device))
+    count = 64 if plan.is_over_images else 2048
+    generator = torch.Generator().manual_seed(plan.seed)
+    rows = torch.randn(count, plan.largest_base.num_features, generator=generator)
     model.score(rows, 0.0)
     before = time.monotonic()
     for _ in range(3):
         model.score(rows, 0.0)
     per_row = (time.monotonic() - before) / (3 * len(rows))
-    num_members, num_levels = len(members_of(table, settings)), settings.num_levels
-    shares = num_members  # an average, if it is kept, costs all members at once
-    looks = 0 if settings.selection == "last" else 2 * num_members if num_members > 1 else 1
-    select = looks * (4 * num_levels + 1) * settings.num_particles * (2 * 3 + 5)
-    annealing, per_level = final_annealing(settings)
-    estimate = (
-        shares * (per_level * num_levels + 1) * (annealing.num_particles * 8 * 3 + annealing.num_pilot_particles * 5)
-    )
-    pool = (
-        shares * (settings.num_pool_draws + num_pilot(settings, settings.num_pool_draws)) * (2 * num_levels * 11 + 41)
-    )
-    return 1.4 * per_row * (select + estimate + pool)
+    num_members, num_levels, sizes = len(plan.members), plan.schedule.num_levels, plan.normalizing
+    num_scored = 0 if plan.selection.rule == "last" else 2 * num_members if num_members > 1 else 1
+    select = num_scored * (4 * num_levels + 1) * plan.selection.num_particles * (2 * 3 + 5)
+    num_averaged = num_members  # an average, if it is kept, costs all members at once
+    per_density = sizes.num_particles * 8 * 3 + sizes.num_pilot_particles * 5
+    estimate = num_averaged * (sizes.steps_per_level * num_levels + 1) * per_density
+    pool = num_averaged * (sizes.num_pool_draws + sizes.num_pool_pilot) * (2 * num_levels * 11 + 41)
+    return FINISHING_SAFETY * per_row * (select + estimate + pool)

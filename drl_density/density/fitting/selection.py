@@ -1,47 +1,39 @@
-"""The selection score of training: validation log-likelihood normalised by annealed importance sampling."""
+"""Selection of weights, level and member by the validation likelihood under an annealed log Z."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from drl_density.density.data_units import freeze
 from drl_density.density.ensemble import join
-from drl_density.density.fitting.build import (
-    build_model,
-)
 from drl_density.density.fitting.completions import HeldOut
-from drl_density.density.fitting.table import Table
-from drl_density.density.settings.fit_settings import FitSettings
+from drl_density.density.fitting.plan import FitPlan
 from drl_density.mcmc import MALA
 from drl_density.model import EnergySequence, MeanNormalizers
-from drl_density.partition_function import (
-    AISSettings,
-    anneal,
-    plan_annealing,
-    sequence_path,
-)
+from drl_density.partition_function import AISSettings, anneal, plan_annealing, sequence_path
 from drl_density.training import SelectionScore, TrainingState
 
 
 @dataclass(frozen=True)
 class AnnealedLikelihood:
-    """Scores a sequence by its best level's mean validation log-likelihood in model space, nats per row.
+    """Scores a sequence by the mean validation log-likelihood of its best level in model space, in nats a row.
 
-    One annealing run passes every level on its way down, so log Z of all candidate levels comes at once. Annealing
-    errs low, which flatters the likelihood, most of all when a basin of the model is never reached; so the larger of
-    the annealed log Z and the learned constant normalises each level.
+    One annealing run passes every level on its way down, so it yields log Z of all candidate levels at once. Annealing
+    errs low, which flatters the likelihood, most of all where it never reaches a basin of the model. So the larger of the
+    annealed log Z and the learned constant normalises each level.
 
     Attributes:
-        rows: clean validation rows in model space, with holes completed and weighed.
-        seed: of the annealing noise, the same at every call so that calls are comparable.
-        num_particles: particles in each of two replicates.
-        steps_per_level: densities per level, even, so that half levels are on the path.
-        num_candidate_levels: half levels from 0 upward that may be reported.
-        has_learned_constants: whether training fitted them.
+        rows: Clean validation rows in model space; missing values are completed and weighted.
+        seed: Seed of the annealing noise, the same at every call so that calls are comparable.
+        num_particles: Particles in each of two replicates.
+        steps_per_level: Densities of the annealing path for each level; even, so that half levels are on the path.
+        num_candidate_levels: Half levels from 0 upward that may be reported.
+        has_learned_constants: Whether training learned the constants between levels.
     """
 
     rows: HeldOut
@@ -52,7 +44,7 @@ class AnnealedLikelihood:
     has_learned_constants: bool = True
 
     def __call__(self, model: EnergySequence) -> SelectionScore:
-        """The best candidate level and its score."""
+        """The best candidate level with its score."""
         values = self.by_level(model)
         level = max(values, key=values.__getitem__)
         details = {"validation_log_likelihood": values[0.0], "selected_log_likelihood": values[level]}
@@ -83,53 +75,72 @@ class AnnealedLikelihood:
         with torch.no_grad():
             for level in candidates:
                 mean = float(self.rows.mean(model.log_density(self.rows.rows, level).double()))
-                is_told = self.has_learned_constants and self.uses_constants(model)
-                learned = float(model.log_normalizer(level)) if is_told else -math.inf
+                is_known = self.has_learned_constants and self.uses_constants(model)
+                learned = float(model.log_normalizer(level)) if is_known else -math.inf
                 log_z = max(annealed[level], learned)
                 values[level] = mean - log_z
         return values
 
 
-def validation_sizes(settings: FitSettings) -> dict[str, int]:
-    """How many held-out rows to look at: fewer for networks over images, whose passes are dear."""
-    if not settings.is_over_images:
-        return {}
-    return {"least": min(1024, settings.images.num_validation_rows), "most": settings.images.num_validation_rows}
-
-
-def validation_rows(table: Table, settings: FitSettings, *, seed: int) -> HeldOut:
-    """Held-out rows in model space."""
-    return table.validation(seed=seed, **validation_sizes(settings))
-
-
-def validation_score(
-    settings: FitSettings, rows: HeldOut, state: TrainingState, *, seed: int
+def training_score(
+    plan: FitPlan, rows: HeldOut, state: TrainingState, *, seed: int
 ) -> Callable[[EnergySequence], SelectionScore]:
-    """What selects weights: the annealed likelihood of held-out ``rows``, or simply the last step of ``state``."""
-    if settings.selection == "last":
+    """The score by which training selects weights.
+
+    Args:
+        plan: Plan of the fit.
+        rows: Validation rows in model space.
+        state: State being trained; its step is the score where the last weights are kept.
+        seed: Seed of the annealing noise.
+    """
+    selection = plan.selection
+    if selection.rule == "last":
         return lambda model: SelectionScore(float(state.step))
-    particles = {} if settings.network == "mlp" else {"num_particles": min(256, settings.num_particles)}
-    return AnnealedLikelihood(rows, seed=seed, has_learned_constants=settings.has_learned_constants, **particles)
+    return AnnealedLikelihood(
+        rows,
+        seed=seed,
+        num_particles=selection.num_training_particles,
+        has_learned_constants=selection.has_learned_constants,
+    )
 
 
-def select_model(
-    table: Table, settings: FitSettings, runs: dict[str, TrainingState], rows: HeldOut, seed: int
-) -> tuple[str, EnergySequence]:
-    """The member, or the average of all, that scores best on validation, cut off below its best level."""
+class Selected(NamedTuple):
+    """The sequence that a fit reports.
+
+    Attributes:
+        member: Name of the member, or "average".
+        model: Frozen sequence, without the levels below the best one.
+    """
+
+    member: str
+    model: EnergySequence
+
+
+def select_model(plan: FitPlan, states: Mapping[str, TrainingState], rows: HeldOut) -> Selected:
+    """The member, or the average of all, that scores best on validation, without the levels below its best one.
+
+    Args:
+        plan: Plan of the fit.
+        states: Trained state of each member.
+        rows: Validation rows in model space.
+    """
     models = {}
-    for name, state in runs.items():
-        fresh = build_model(settings, table.bases.mixtures[name.split("-")[0]], seed=0)
-        models[name] = fresh.to(state.model.device)
-        models[name].load_state_dict(state.best)
+    for member in plan.members:
+        state = states[member.name]
+        models[member.name] = plan.new_model(member.base, seed=0).to(state.model.device)
+        models[member.name].load_state_dict(state.best)
     candidates = {name: freeze(model) for name, model in models.items()}
     if len(models) > 1:
         candidates["average"] = freeze(join(list(models.values())))
-    if settings.selection == "last":
-        (name, model) = next(iter(candidates.items())) if len(models) == 1 else ("average", candidates["average"])
-        return name, model
+    if plan.selection.rule == "last":
+        name = next(iter(candidates)) if len(models) == 1 else "average"
+        return Selected(name, candidates[name])
     score = AnnealedLikelihood(
-        rows, seed=seed, num_particles=settings.num_particles, has_learned_constants=settings.has_learned_constants
+        rows,
+        seed=plan.seed,
+        num_particles=plan.selection.num_particles,
+        has_learned_constants=plan.selection.has_learned_constants,
     )
     scores = {name: score(model) for name, model in candidates.items()}
     best = max(scores, key=lambda name: scores[name].value)
-    return best, candidates[best].truncate(scores[best].level)
+    return Selected(best, candidates[best].truncate(scores[best].level))

@@ -1,8 +1,7 @@
-"""A data set together with its way into model space."""
+"""A data set together with its way into model space, and with the fixed bases fitted there."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -21,210 +20,207 @@ class Table:
     """A data set together with its way into model space.
 
     Attributes:
-        dataset: train, validation and test rows in data units.
-        transform: data to model space.
-        dequantization: uniform noise of each column's rounding width, or None.
-        bases: the fixed parts of the models' energies, or None when they were not asked for.
-        drawn: first draws of the cells that training rows miss, in model space ``(copy, row, d)``, or None.
+        dataset: Train, validation and test rows in data units.
+        transform: Transform from data to model space.
+        dequantization: Uniform noise of each column's rounding width, or None where no column is rounded.
     """
 
     dataset: Dataset
     transform: DataTransform
     dequantization: Dequantization | None
-    bases: ChosenBases | None
-    drawn: Tensor | None = None
 
     @property
-    def middle(self) -> Tensor:
-        """Median of each column, which stands in a hole until a draw replaces it, ``(d,)``."""
+    def medians(self) -> Tensor:
+        """Median of each column ``(d,)``, which fills a missing value until it is drawn."""
         return self.dataset.train.nanmedian(0).values
 
     def describe(self) -> str:
-        """What was chosen for the columns (the first 20), and how the bases scored on validation."""
+        """Transform of the first 20 columns, one to a line."""
         lines = self.transform.describe()
         shown = [f"  {line}" for line in lines[:20]]
         if len(lines) > 20:
             shown.append(f"  ... and {len(lines) - 20} more columns")
-        if self.bases is not None:
-            scores = ", ".join(f"{name} {score:.3f}" for name, score in self.bases.scores.items())
-            shown.append(
-                f"bases on validation, nats/row in model space: {scores}; kept {', '.join(self.bases.mixtures)}"
-            )
         return "\n".join(["transform (settings.transform and columns override it):", *shown])
 
-    def rows(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Rows in data units, dequantised, in float64.
-
-        Args:
-            x: rows ``(n, d)``.
-            generator: source of randomness.
-        """
+    def rows(self, x: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        """Rows ``(n, d)`` in data units, dequantised, in float64."""
         return x if self.dequantization is None else self.dequantization(x, generator=generator)
 
-    def to_model(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Rows dequantised and transformed, float32.
+    def to_model(self, x: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        """Rows ``(n, d)`` of data units in model space, dequantised and transformed, in float32."""
+        return self.transform(self.rows(x, generator=generator)).float()
 
-        Args:
-            x: rows ``(n, d)`` in data units.
-            generator: source of randomness.
-        """
-        return self.transform(self.rows(x, generator)).float()
+    def batches(self, num_rows: int, generator: torch.Generator) -> Tensor:
+        """Training rows in model space, drawn with replacement (by weight where there are weights) and dequantised."""
+        return self.to_model(self.dataset.train[self.choose(num_rows, generator=generator)], generator=generator)
 
-    def batches(self, num_rows: int, generator: torch.Generator, drawn: Tensor | None = None) -> Tensor:
-        """Training rows drawn with replacement (by weight where there are weights), freshly dequantised.
-
-        Holes take their values from one of the copies of ``drawn``, :attr:`drawn` when not given.
-
-        Args:
-            num_rows: rows to draw.
-            generator: source of randomness.
-            drawn: ``(copy, row, d)``.
-        """
-        train, chosen = self.dataset.train, self.choose(num_rows, generator)
-        if self.drawn is None:
-            return self.to_model(train[chosen], generator)
-        drawn = self.drawn if drawn is None else drawn
-        copy = torch.randint(len(drawn), (num_rows,), generator=generator)
-        return self.with_holes(train[chosen], drawn[copy, chosen], generator)
-
-    def choose(self, num_rows: int, generator: torch.Generator) -> Tensor:
-        """Indices of training rows drawn with replacement, by weight where there are weights, ``(n,)``.
-
-        Args:
-            num_rows: indices to draw.
-            generator: source of randomness.
-        """
+    def choose(self, num_rows: int, *, generator: torch.Generator) -> Tensor:
+        """Indices of training rows drawn with replacement, by weight where there are weights, ``(num_rows,)``."""
         weights = self.dataset.weights
         if weights is None:
             return torch.randint(len(self.dataset.train), (num_rows,), generator=generator)
         return torch.multinomial(weights, num_rows, replacement=True, generator=generator)
 
-    def with_holes(self, x: Tensor, drawn: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Rows in data units with NaN as model-space rows whose holes are ``drawn`` ``(n, d)``, float32.
-
-        Args:
-            x: rows ``(n, d)``.
-            drawn: in model space.
-            generator: source of randomness.
-        """
-        is_hole = x.isnan()
-        u = self.to_model(torch.where(is_hole, self.middle.to(x), x), generator)
-        return torch.where(is_hole, drawn.to(u), u)
-
-    def some_training_rows(self, generator: torch.Generator, *, most: int = 50_000) -> Tensor:
-        """Training rows in data units, not dequantised: at most ``most``, by weight where there are weights.
-
-        Args:
-            generator: source of randomness.
-            most: rows at most.
-        """
+    def some_training_rows(self, *, generator: torch.Generator, most: int = 50_000) -> Tensor:
+        """At most ``most`` training rows in data units, not dequantised; drawn by weight where there are weights."""
         train, weights = self.dataset.train, self.dataset.weights
         if weights is not None:
             return train[torch.multinomial(weights, min(most, len(train)), replacement=True, generator=generator)]
         return train[torch.randperm(len(train), generator=generator)[:most]] if len(train) > most else train
 
     def validation_rows(self, *, seed: int, least: int = 1024, most: int = 8192) -> Tensor:
-        """Validation rows as :meth:`held_out` gives them, drawn by weight where there are weights.
-
-        Args:
-            seed: of the noise and the choice of rows.
-            least: rows at least, by repetition.
-            most: rows at most.
-        """
+        """Validation rows as :meth:`held_out` gives them, drawn by weight where there are weights."""
         data = self.dataset
         return self.held_out(data.validation, seed=seed, weights=data.validation_weights, least=least, most=most)
 
     def held_out(
         self, x: Tensor, *, seed: int, weights: Tensor | None = None, least: int = 1024, most: int = 8192
     ) -> Tensor:
-        """Held-out rows in data units: repeated with fresh dequantisation until there are enough, or thinned; with
-        ``weights``, drawn in proportion to them.
+        """Held-out rows in data units, dequantised.
+
+        Too few rows are repeated with fresh noise, where there is noise; too many are thinned.
 
         Args:
-            x: rows ``(n, d)`` in data units.
-            seed: of the noise and the choice of rows.
-            weights: of the rows ``(n,)``.
-            least: rows at least, by repetition.
-            most: rows at most.
+            x: Rows ``(n, d)`` in data units.
+            seed: Seed of the noise and of the choice of rows.
+            weights: Weights of the rows ``(n,)``, in proportion to which they are drawn.
+            least: Number of rows at least, reached by repetition.
+            most: Number of rows at most.
         """
         generator = torch.Generator().manual_seed(seed)
         if weights is not None:
             count = min(most, max(least, len(x)))
-            return self.rows(x[torch.multinomial(weights, count, replacement=True, generator=generator)], generator)
+            drawn = torch.multinomial(weights, count, replacement=True, generator=generator)
+            return self.rows(x[drawn], generator=generator)
         if len(x) > most:
             x = x[torch.randperm(len(x), generator=generator)[:most]]
         copies = 1 if self.dequantization is None else max(1, math.ceil(least / len(x)))
-        return torch.cat([self.rows(x, generator) for _ in range(copies)])
+        return torch.cat([self.rows(x, generator=generator) for _ in range(copies)])
 
     def slopes(self, x: Tensor) -> Tensor:
-        """log |du_i / dx_i| of every cell of complete rows ``(n, d)``.
-
-        Args:
-            x: in data units.
-        """
+        """log |du_i / dx_i| of every value of complete rows ``(n, d)`` in data units."""
         return self.transform.column_log_jacobian(x)
 
-    def completed_rows(self) -> Tensor:
-        """Training rows in model space, every copy of the draws in their holes, ``(n, d)``, float64."""
-        generator = torch.Generator().manual_seed(0)
-        return torch.cat([self.with_holes(self.dataset.train, copy, generator) for copy in self.drawn]).double()
-
-    def validation(self, *, seed: int, **sizes: int) -> HeldOut:
-        """Validation rows in model space, as many as ``sizes`` say; holes are completed several times over, with weights.
+    def with_bases(self, kind: str) -> TableWithBases:
+        """This table with fixed bases fitted to its training rows.
 
         Args:
-            seed: of the noise and the completions.
-            sizes: ``least`` and ``most`` of :meth:`held_out`.
+            kind: Kind of base, see :func:`~drl_density.density.fitting.bases.choose_bases`.
+
+        Raises:
+            ValueError: An unknown kind.
+            DataError: Missing values together with row weights.
         """
-        if self.drawn is None:
-            return HeldOut(self.transform(self.validation_rows(seed=seed, **sizes)).float())
-        rows = self.held_out(self.dataset.validation, seed=seed, least=256, most=1024)
-        is_hole = rows.isnan()
-        u = self.transform(torch.where(is_hole, self.middle, rows))
-        return weigh_completions(u, is_hole, self.bases.best, self.bases.sigma_min, seed=seed)
+        if self.dataset.has_missing_values:
+            return _fill_missing(self, kind)
+        generator = torch.Generator().manual_seed(0)
+        rows = self.some_training_rows(generator=generator)
+        # Copies with fresh dequantisation noise smooth a small table; more rows than this do not change the bases.
+        most = max(len(rows), 20_000 if rows.shape[1] <= 32 else 6_000)
+        copies = 1 if self.dequantization is None else max(1, min(10, most // len(rows)))
+        if kind == "quadratic":  # it is not fitted, so two rows serve
+            rows, copies = rows[:2], 1
+        u = torch.cat([self.transform(self.rows(rows, generator=generator)) for _ in range(copies)])
+        most = 2 if kind == "quadratic" else 8192
+        held_out = self.transform(self.validation_rows(seed=0, least=min(1024, most), most=most))
+        bases = choose_bases(u, held_out, kind=kind)
+        return TableWithBases(self.dataset, self.transform, self.dequantization, bases)
 
 
-def prepare_table(dataset: Dataset, kind: str = "auto", *, base: str | None = None) -> Table:
-    """Fit the data transform on the training rows, and where ``base`` names a kind, the models' fixed bases.
+@dataclass(frozen=True)
+class TableWithBases(Table):
+    """A table together with the fixed bases of the models.
+
+    Attributes:
+        bases: Fixed parts of the models' energies.
+    """
+
+    bases: ChosenBases
+
+    def describe(self) -> str:
+        """Transform of the first 20 columns, and the score of every base on validation."""
+        scores = ", ".join(f"{name} {score:.3f}" for name, score in self.bases.scores.items())
+        kept = ", ".join(self.bases.mixtures)
+        return f"{super().describe()}\n  bases on validation, nats/row in model space: {scores}; kept {kept}"
+
+    def validation(self, *, seed: int, least: int = 1024, most: int = 8192) -> HeldOut:
+        """Validation rows in model space, in numbers as :meth:`Table.held_out` takes them."""
+        return HeldOut(self.transform(self.validation_rows(seed=seed, least=least, most=most)).float())
+
+
+@dataclass(frozen=True)
+class TableWithMissing(TableWithBases):
+    """A table with missing values, together with the first draws of these values.
+
+    Attributes:
+        drawn: Draws in model space, ``(copies, n, d)``; only entries of missing values have a meaning.
+    """
+
+    drawn: Tensor
+
+    def batches(self, num_rows: int, generator: torch.Generator) -> Tensor:
+        """Training rows in model space, completed from the first draws."""
+        return self.completed_batches(num_rows, self.drawn, generator=generator)
+
+    def completed_batches(self, num_rows: int, drawn: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Training rows in model space, each completed from one copy of ``drawn`` ``(copies, n, d)``."""
+        chosen = self.choose(num_rows, generator=generator)
+        copy = torch.randint(len(drawn), (num_rows,), generator=generator)
+        return self.fill(self.dataset.train[chosen], drawn[copy, chosen], generator=generator)
+
+    def fill(self, x: Tensor, drawn: Tensor, *, generator: torch.Generator | None) -> Tensor:
+        """Model-space rows ``(n, d)``, float32, with draws for the missing values.
+
+        Args:
+            x: Rows ``(n, d)`` in data units, with NaN for missing values.
+            drawn: Draws ``(n, d)`` in model space.
+            generator: Source of the dequantisation noise.
+        """
+        is_missing = x.isnan()
+        u = self.to_model(torch.where(is_missing, self.medians.to(x), x), generator=generator)
+        return torch.where(is_missing, drawn.to(u), u)
+
+    def completed_rows(self) -> Tensor:
+        """Training rows in model space, completed by each copy of the first draws, ``(copies * n, d)``, float64."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.cat([self.fill(self.dataset.train, copy, generator=generator) for copy in self.drawn]).double()
+
+    def validation(self, *, seed: int, least: int = 256, most: int = 1024) -> HeldOut:
+        """Validation rows in model space, each completed several times with weights.
+
+        Completions multiply the rows by 8, so fewer rows are taken than from a complete table.
+        """
+        rows = self.held_out(self.dataset.validation, seed=seed, least=least, most=most)
+        is_missing = rows.isnan()
+        u = self.transform(torch.where(is_missing, self.medians, rows))
+        return weigh_completions(u, is_missing, self.bases.best, self.bases.sigma_min, seed=seed)
+
+
+def prepare_table(dataset: Dataset, kind: str = "auto") -> Table:
+    """Fit the data transform on the training rows.
 
     Args:
-        dataset: rows and their split.
-        kind: of the transform, see :func:`~drl_density.datasets.choose_transform`.
-        base: kind of the bases, see :func:`~drl_density.density.fitting.bases.choose_bases`; none are fitted when not
-            given.
+        dataset: Rows in their split.
+        kind: Kind of the transform, see :func:`~drl_density.datasets.choose_transform`.
 
     >>> from drl_density.datasets import load_dataset
     >>> table = prepare_table(load_dataset("banana", seed=0, num_rows=100))
-    >>> table.to_model(table.dataset.test, None).shape
+    >>> table.to_model(table.dataset.test, generator=None).shape
     torch.Size([10, 2])
     """
     transform, dequantization = choose_transform(dataset, kind=kind)
-    generator = torch.Generator().manual_seed(0)
-    table = Table(dataset, transform, dequantization, None)
-    if base is None:
-        return table
-    if dataset.has_missing_values:
-        return _prepare_holes(table, base)
-    rows = table.some_training_rows(generator)
-    most = max(len(rows), 20_000 if rows.shape[1] <= 32 else 6_000)
-    copies = 1 if dequantization is None else max(1, min(10, most // len(rows)))
-    if base == "quadratic":
-        rows, copies = rows[:2], 1
-    u = torch.cat([transform(table.rows(rows, generator)) for _ in range(copies)])
-    most = 2 if base == "quadratic" else 8192
-    held_out = transform(table.validation_rows(seed=0, least=min(1024, most), most=most))
-    return dataclasses.replace(table, bases=choose_bases(u, held_out, kind=base))
+    return Table(dataset, transform, dequantization)
 
 
-def _prepare_holes(table: Table, base: str) -> Table:
-    """Bases fitted to rows whose holes are drawn, by turns, from what was fitted to the draws before."""
+def _fill_missing(table: Table, kind: str) -> TableWithMissing:
+    """The table with bases fitted to rows whose missing values are drawn, in turn, from the bases before."""
     if table.dataset.weights is not None:
-        raise DataError('row weights and missing="draw" do not go together yet; drop the rows with missing="drop"')
+        raise DataError('row weights and missing="draw" cannot be combined yet; drop the rows with missing="drop"')
     parts = []
     for x in (table.dataset.train, table.dataset.validation):
-        rows = table.rows(x, torch.Generator().manual_seed(0))
-        is_hole = rows.isnan()
-        parts.append(torch.where(is_hole, torch.nan, table.transform(torch.where(is_hole, table.middle, rows))))
-    train, validation = parts
-    bases, drawn = complete(train, validation, kind=base)
-    return dataclasses.replace(table, bases=bases, drawn=drawn)
+        rows = table.rows(x, generator=torch.Generator().manual_seed(0))
+        is_missing = rows.isnan()
+        u = table.transform(torch.where(is_missing, table.medians, rows))
+        parts.append(torch.where(is_missing, torch.nan, u))
+    found = complete(parts[0], parts[1], kind=kind)
+    return TableWithMissing(table.dataset, table.transform, table.dequantization, found.bases, found.drawn)

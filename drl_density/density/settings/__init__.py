@@ -1,1 +1,27 @@
-"""Settings of a fit and the presets that fill them."""
+"""Settings of a fit, each checked when it is made, and the presets that fill them."""
+
+from drl_density.density.settings.fit_settings import FitSettings
+from drl_density.density.settings.networks import MLPNetwork, ResidualNetwork, UNetNetwork
+from drl_density.density.settings.objectives import (
+    AdjustedObjective,
+    CooperativeObjective,
+    DenoisingObjective,
+    LangevinObjective,
+    NormalObjective,
+)
+from drl_density.density.settings.schedules import CosineSchedule, LinearBetaSchedule, LogSpacedSchedule
+
+__all__ = [
+    "AdjustedObjective",
+    "CooperativeObjective",
+    "CosineSchedule",
+    "DenoisingObjective",
+    "FitSettings",
+    "LangevinObjective",
+    "LinearBetaSchedule",
+    "LogSpacedSchedule",
+    "MLPNetwork",
+    "NormalObjective",
+    "ResidualNetwork",
+    "UNetNetwork",
+]

@@ -1,254 +1,239 @@
-"""Settings of a fit, and the automatic choices that depend on the table's size."""
+"""Settings of a fit: every choice, checked when made, and the automatic choices that depend on the data."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from drl_density.density.settings.image_settings import ImageSettings
+from drl_density.density.settings.checks import check_least, chosen
+from drl_density.density.settings.networks import NETWORKS, ImageNetwork, MLPNetwork, ResidualNetwork, UNetNetwork
+from drl_density.density.settings.normalizing_sizes import NormalizingSizes
+from drl_density.density.settings.objectives import (
+    OBJECTIVES,
+    AdjustedObjective,
+    CooperativeObjective,
+    DenoisingObjective,
+    LangevinObjective,
+    NormalObjective,
+)
 from drl_density.density.settings.presets import find_preset
-from drl_density.errors import DataError
+from drl_density.density.settings.schedules import SCHEDULES, CosineSchedule, LinearBetaSchedule, LogSpacedSchedule
 from drl_density.records.literals import check_literals
-from drl_density.schedule import NoiseSchedule
 from drl_density.training import TrainingSettings
-from drl_density.training.objectives.classification import check_share
 
-LABELLED = ("cooperative", "denoising")
-"""Objectives that learn the energies of labels."""
+__all__ = ["FitSettings"]
 
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Every choice of a fit; None means chosen from the size of the data and printed.
+    """Every choice of a fit; None means chosen from the data, and printed.
 
     Attributes:
-        transform: "auto", "gaussianize", "standardize", "logit" or "rescale".
-        base: fixed part of the energies: "auto", "mixture", "gaussian", "independent" or "quadratic"; see
-            :func:`~drl_density.density.fitting.bases.choose_bases`.
-        schedule: "log_spaced", the paper's "linear_beta" or the "cosine" of its successor; see :meth:`noise_schedule`.
-        num_levels: T.
-        sigma_min: noise of level 0 in units of the transformed columns, the widest that costs the base nothing on
-            validation; which of the lowest levels is reported is chosen on validation too. "linear_beta" and "cosine"
-            have their own.
-        sigma_max: noise of the topmost level.
-        width: hidden units.
-        num_blocks: residual blocks.
-        num_networks: networks trained from different seeds on every base; whether one of them or the average of all energies
-            is kept, validation decides.
-        num_fourier_features: random Fourier features of the input.
-        fourier_scale: standard deviation of their frequencies.
-        dropout: share of hidden units dropped while training: 0 from 5000 rows on; below, 0.3 for fewer than 300 rows or
-            30 rows per column, else 0.1. Network "residual" has none.
-        num_chain_steps: kernel steps per training pair.
-        kernel: of the training chains: "mala", "hmc" or the paper's "ula".
-        chain_step_size: its step size to begin with, in units of the conditional's scale; adjusted kernels adapt it.
-        noisier_share: share of training chains started at the noisier state.
-        jump: levels between a state and the noisier one that its chain is conditioned on.
-        classification_weight: factor of the noise-level classification.
-        classification_share: share of every batch that is classified, for the objectives "adjusted" and "denoising".
-        level_balance: of objective "denoising": how much more than their nats the noisier levels count, see
-            :class:`~drl_density.training.DenoisingScoreMatching`.
-        network: "mlp", or over images "residual" (the papers') or "unet"; see ``images``.
-        objective: "adjusted" (this package's), "denoising" (score matching), or the papers' "langevin" (T6), "normal" (T1k)
-            and "cooperative" (CDRL).
-        langevin_factor: b^2 of the papers' step sizes.
-        selection: "likelihood" keeps the weights and the level that score best on validation by an annealed log Z; "last"
-            keeps the last averaged weights, as the papers do.
-        num_particles: of each replicate of the annealing that normalises the density at the end.
-        images: choices of networks over images.
-        training: steps, rates and patience.
-        num_pool_draws: draws kept with the density.
+        objective: Training objective with its own settings.
+        network: Energy network with its own settings: an MLP for tables, a residual network or a U-Net for images.
+        schedule: Noise levels.
+        training: Number of steps, learning rate, and patience.
+        transform: Map from data to model space; "auto" chooses by the columns, see
+            :func:`drl_density.datasets.choose_transform`.
+        base: Fixed, normalised part of the energies; "auto" chooses on validation, see
+            :func:`drl_density.density.fitting.bases.choose_bases`.
+        num_networks: Networks trained from different seeds on every base. Validation decides whether one of them or the
+            average of all energies is kept.
+        selection: "likelihood" keeps the weights and the level that score best on validation by an annealed log Z.
+            "last" keeps the last averaged weights, as the papers do.
+        num_validation_rows: Validation rows scored at every evaluation. None takes 256 images, or between 1,024 and 8,192
+            rows of a table.
+        num_particles: Particles of each replicate of the annealing that normalises the density at the end.
+        num_pool_draws: Draws that are kept with the density.
 
     Raises:
-        ValueError: counts that are too small, a dropout, classification_share or level_balance that is no share, an
-            unknown schedule, score matching of a compiled network, or noise levels given to one that has its own.
+        ValueError: A misspelt literal; counts that are too small; labels for a network or an objective without them; a
+            cooperative objective without images; score matching of a compiled network.
 
-    >>> settings = FitSettings(num_levels=6).resolve(500, 3, 0.1)
-    >>> settings.num_levels, settings.sigma_min
-    (6, 0.03)
+    >>> settings = FitSettings(schedule=LogSpacedSchedule(num_levels=6)).resolve(500, (3,), 0.1)
+    >>> settings.schedule
+    LogSpacedSchedule(num_levels=6, sigma_min=0.03, sigma_max=0.995)
+    >>> FitSettings(base="gausian")
+    Traceback (most recent call last):
+        ...
+    ValueError: base must be one of 'auto', 'mixture', 'gaussian', 'independent', 'quadratic', got 'gausian'
     """
 
+    objective: AdjustedObjective | LangevinObjective | NormalObjective | CooperativeObjective | DenoisingObjective = (
+        field(default_factory=AdjustedObjective)
+    )
+    network: MLPNetwork | ResidualNetwork | UNetNetwork = field(default_factory=MLPNetwork)
+    schedule: LogSpacedSchedule | LinearBetaSchedule | CosineSchedule = field(default_factory=LogSpacedSchedule)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
     transform: Literal["auto", "gaussianize", "standardize", "logit", "rescale"] = "auto"
     base: Literal["auto", "mixture", "gaussian", "independent", "quadratic"] = "auto"
-    schedule: Literal["log_spaced", "linear_beta", "cosine"] = "log_spaced"
-    num_levels: int | None = None
-    sigma_min: float | None = None
-    sigma_max: float | None = None
-    width: int | None = None
-    num_blocks: int = 2
     num_networks: int = 1
-    num_fourier_features: int | None = None
-    fourier_scale: float | None = None
-    dropout: float | None = None
-    num_chain_steps: int = 4
-    kernel: Literal["mala", "hmc", "ula"] = "mala"
-    chain_step_size: float | None = None
-    noisier_share: float = 0.0
-    jump: int = 1
-    classification_weight: float = 1.0
-    classification_share: float = 1.0
-    level_balance: float = 0.0
-    training: TrainingSettings = field(default_factory=TrainingSettings)
-    num_pool_draws: int = 2000
-    network: Literal["mlp", "residual", "unet"] = "mlp"
-    objective: Literal["adjusted", "denoising", "langevin", "normal", "cooperative"] = "adjusted"
-    langevin_factor: float = 2e-4
     selection: Literal["likelihood", "last"] = "likelihood"
+    num_validation_rows: int | None = None
     num_particles: int = 512
-    images: ImageSettings = field(default_factory=ImageSettings)
+    num_pool_draws: int = 2000
+
+    def __post_init__(self) -> None:
+        check_literals(self)
+        check_least(self, num_networks=1, num_validation_rows=1, num_particles=1, num_pool_draws=1)
+        objective, network = self.objective, self.network
+        if network.num_classes and not isinstance(objective, CooperativeObjective | DenoisingObjective):
+            raise ValueError(
+                f"network.num_classes={network.num_classes}: only the cooperative and the denoising objective learn "
+                f'labels, got "{objective.kind}"; use a preset that ends in _cdrl or _denoising, or fit a density to each '
+                "class"
+            )
+        if isinstance(objective, CooperativeObjective) and not self.is_over_images:
+            raise ValueError(
+                "the cooperative objective trains an initialiser over images: use ResidualNetwork or UNetNetwork, or "
+                "another objective"
+            )
+        if isinstance(network, ImageNetwork) and network.is_step_calibrated and self.langevin_factor is None:
+            raise ValueError(
+                f'is_step_calibrated divides by Langevin steps, which the objective "{objective.kind}" does not have: '
+                "leave it out, or use the langevin, normal or cooperative objective"
+            )
+        if isinstance(objective, DenoisingObjective) and self.training.is_compiled:
+            raise ValueError(
+                "the denoising objective differentiates twice, which torch.compile does not support: leave out "
+                "training.is_compiled"
+            )
 
     @classmethod
     def preset(cls, name: str) -> FitSettings:
         """The settings of a preset; see :mod:`drl_density.density.settings.presets`.
 
         Args:
-            name: such as ``cifar10``.
+            name: Name as given to ``--preset``, such as ``cifar10``.
 
         Raises:
-            ValueError: for an unknown name.
+            ValueError: An unknown name; the message lists the known ones.
 
-        >>> FitSettings.preset("cifar10").num_chain_steps
+        >>> FitSettings.preset("cifar10").objective.num_chain_steps
         30
         """
-        chosen = find_preset(name)
-        values = chosen.values()
-        images = {"shape": chosen.image_shape, **values.pop("images", {})}
-        training = TrainingSettings(**values.pop("training", {}))
-        return cls(**values, training=training, images=ImageSettings(**images))
+        return cls.from_dict(find_preset(name).values())
+
+    def with_kinds(
+        self, *, objective: str | None = None, network: str | None = None, schedule: str | None = None
+    ) -> FitSettings:
+        """These settings with another kind of objective, network or schedule; fields that both kinds have are kept.
+
+        Args:
+            objective: Kind of objective, such as "denoising"; unchanged when None.
+            network: Kind of network, such as "unet"; unchanged when None.
+            schedule: Kind of schedule, such as "cosine"; unchanged when None.
+
+        Raises:
+            ValueError: An unknown kind, or kinds that do not go together.
+
+        >>> FitSettings(network=MLPNetwork(num_blocks=3)).with_kinds(network="unet").network.num_blocks
+        3
+        """
+        asked = {"objective": objective, "network": network, "schedule": schedule}
+        parts = {
+            name: _with_kind(name, getattr(self, name), kind)
+            for name, kind in asked.items()
+            if kind not in (None, getattr(self, name).kind)
+        }
+        return dataclasses.replace(self, **parts)
 
     @property
     def is_over_images(self) -> bool:
         """Whether the network is one over images."""
-        return self.network != "mlp"
+        return isinstance(self.network, ImageNetwork)
 
     @property
-    def has_learned_constants(self) -> bool:
-        """Whether training fits the constants between levels."""
-        return self.classification_weight > 0
+    def langevin_factor(self) -> float | None:
+        """Factor b^2 of the objective's Langevin steps, or None for an objective without them."""
+        if isinstance(self.objective, AdjustedObjective | DenoisingObjective):
+            return None
+        return self.objective.langevin_factor
 
-    def __post_init__(self) -> None:
-        check_literals(self)
-        least = {"num_levels": 1, "width": 1, "num_blocks": 1, "num_networks": 1, "jump": 1, "num_pool_draws": 1}
-        for name, value in least.items():
-            given = getattr(self, name)
-            if given is not None and given < value:
-                raise ValueError(f"{name} must be at least {value}, got {given}")
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
-        check_share(self.classification_share)
-        if not 0 <= self.level_balance <= 1:
-            raise ValueError(f"level_balance must lie in [0, 1], got {self.level_balance}")
-        if self.objective == "denoising" and self.training.is_compiled:
-            raise ValueError(
-                'objective "denoising" differentiates twice, which torch.compile does not support: leave out '
-                "training.is_compiled"
-            )
-
-    def resolve(
-        self, num_rows: int, num_features: int, sigma_min: float, *, event_shape: tuple[int, ...] = ()
-    ) -> FitSettings:
-        """The same settings with every None replaced by a choice for a table of this size.
+    def resolve(self, num_rows: int, event_shape: tuple[int, ...], sigma_min: float) -> FitSettings:
+        """These settings with every None replaced by a choice for data of this size.
 
         Args:
-            num_rows: training rows.
-            num_features: d.
-            sigma_min: noise of level 0 that the base suggests.
-            event_shape: of one point, for networks over images.
+            num_rows: Training rows.
+            event_shape: Shape of one data point, ``(d,)`` for a table.
+            sigma_min: Noise of level 0 that the fixed base suggests.
 
         Raises:
-            DataError: a network over images for events that are none, labels for an objective that takes none, or dropout
-                for a network that has none.
+            DataError: A network over images for data that are no images, or images of another shape.
         """
-        # Saved settings of earlier versions are resolved, know the images' shape and name a dropout that played no part.
-        if self.network == "residual" and self.dropout and self.images.shape is None:
-            raise DataError(
-                f'dropout={self.dropout}: the papers\' network "residual" drops no features; use network "unet", or leave '
-                "dropout out"
-            )
-        if self.images.num_classes and not self.is_over_images:
-            raise DataError(
-                f"images.num_classes={self.images.num_classes}: labels are told to networks over images, got network "
-                f'"{self.network}"; use "residual" or "unet", or make the label a column of the table'
-            )
-        if self.images.num_classes and self.objective not in LABELLED:
-            raise DataError(
-                f'images.num_classes={self.images.num_classes}: labels are learned by objectives "cooperative" and '
-                f'"denoising", got "{self.objective}"; use a preset that ends in _cdrl or _denoising, or fit a density to '
-                "each class"
-            )
-        is_plane = num_features <= 3
-        dropout = 0.0 if num_rows >= 5000 else 0.3 if num_rows < max(300, 30 * num_features) else 0.1
-        chosen = {
-            **self._chosen_levels(0.03 if is_plane else sigma_min, is_plane=is_plane),
-            "width": 128,
-            "num_fourier_features": 64 if is_plane else 0,
-            "fourier_scale": 2.0,
-            "dropout": 0.0 if self.network == "residual" else dropout,
-        }
-        choices = {k: v for k, v in chosen.items() if getattr(self, k) is None}
-        if self.is_over_images:
-            choices["images"] = self.images.resolve(event_shape)
-        return dataclasses.replace(self, **choices)
+        network = self.network.resolve(num_rows, event_shape)
+        objective, num_validation = self.objective, self.num_validation_rows
+        if isinstance(network, ImageNetwork):
+            num_validation = num_validation or 256
+            if isinstance(objective, CooperativeObjective):
+                objective = objective.resolve(min(chosen(network.shape, "network.shape")[1:]))
+        return dataclasses.replace(
+            self,
+            objective=objective,
+            network=network,
+            schedule=self.schedule.resolve(math.prod(event_shape), sigma_min),
+            num_validation_rows=num_validation,
+        )
 
-    def _chosen_levels(self, sigma_min: float, *, is_plane: bool) -> dict[str, Any]:
-        """Number of levels and their ends: from the data for "log_spaced", else those of the schedule's own paper."""
-        if self.schedule == "log_spaced":
-            sigma_min = self.sigma_min or sigma_min
-            extra_levels = 0 if is_plane else max(0, math.ceil(math.log(0.1 / sigma_min) / 0.46))
-            return {"sigma_min": sigma_min, "sigma_max": 0.995, "num_levels": 10 + extra_levels}
-        sigma = dataclasses.replace(self, num_levels=self.num_levels or 6).noise_schedule().sigma
-        return {"sigma_min": float(sigma[0]), "sigma_max": float(sigma[-1]), "num_levels": len(sigma) - 1}
-
-    def noise_schedule(self) -> NoiseSchedule:
-        """The noise levels of resolved settings.
-
-        "log_spaced" runs from ``sigma_min`` to ``sigma_max``. "linear_beta" takes base steps of the linear-beta chain:
-        with ``num_levels`` 6 exactly those of the paper's T6 setting, otherwise evenly spread over the thousand.
-        "cosine" runs over the log-SNRs of CDRL, 9.8 to -5.1.
-
-        Raises:
-            ValueError: for an unknown schedule, or ends given to a schedule that has its own.
-
-        >>> FitSettings(schedule="linear_beta", num_levels=6).noise_schedule() == NoiseSchedule.linear_beta()
-        True
-        """
-        if self.schedule == "log_spaced":
-            return NoiseSchedule.log_spaced(self.num_levels, sigma_min=self.sigma_min, sigma_max=self.sigma_max)
-        makers = {"linear_beta": _linear_beta, "cosine": NoiseSchedule.cosine}
-        if self.schedule not in makers:
-            raise ValueError(f"schedule must be one of log_spaced, {', '.join(makers)}, got {self.schedule!r}")
-        made = makers[self.schedule](self.num_levels)
-        ends = (float(made.sigma[0]), float(made.sigma[-1]))
-        for name, own in zip(("sigma_min", "sigma_max"), ends, strict=True):
-            if getattr(self, name) not in (None, own):
-                raise ValueError(
-                    f"{name} belongs to the log_spaced schedule; {self.schedule} runs from {ends[0]:.3g} to {ends[1]:.6g}: "
-                    f"leave {name} out, or choose log_spaced"
-                )
-        return made
+    def normalizing_sizes(self) -> NormalizingSizes:
+        """Sizes of the computation that normalises a density with these resolved settings."""
+        num_levels = chosen(self.schedule.num_levels, "schedule.num_levels")
+        return NormalizingSizes.choose(
+            num_levels, self.num_particles, self.num_pool_draws, is_over_images=self.is_over_images
+        )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for ``settings.json``."""
-        return dataclasses.asdict(self)
+        """Nested plain values for ``settings.json``; objective, network and schedule carry their ``kind``."""
+        values = dataclasses.asdict(self)
+        for name in _KINDS:
+            values[name] = {"kind": getattr(self, name).kind, **values[name]}
+        return values
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> FitSettings:
-        """The inverse of :meth:`to_dict`.
+    def from_dict(cls, values: Mapping[str, Any]) -> FitSettings:
+        """The inverse of :meth:`to_dict`; what is left out keeps its default.
 
         Args:
-            values: plain values, by name.
+            values: Nested plain values, as :meth:`to_dict` returns them.
+
+        Raises:
+            ValueError: An unknown kind, or a value that a constructor refuses.
+            TypeError: A name that the settings of this kind do not have.
+
+        >>> FitSettings.from_dict({"objective": {"kind": "normal"}}).objective
+        NormalObjective(langevin_factor=0.0002, classification_weight=1.0)
         """
-        parts = {"training": TrainingSettings(**values["training"])}
-        if "images" in values:
-            parts["images"] = ImageSettings.from_dict(values["images"])
-        return cls(**{**values, **parts})
+        parts = dict(values)
+        for name in _KINDS:
+            if name in parts:
+                parts[name] = _part(name, parts[name])
+        if "training" in parts:
+            parts["training"] = TrainingSettings(**parts["training"])
+        return cls(**parts)
 
 
-def _linear_beta(num_levels: int) -> NoiseSchedule:
-    if num_levels == 6:
-        return NoiseSchedule.linear_beta()
-    if not 1 <= num_levels <= 999:
-        raise ValueError(f"linear_beta has 1 to 999 levels, got num_levels={num_levels}")
-    return NoiseSchedule.linear_beta([round(999 * index / num_levels) for index in range(num_levels + 1)])
+_KINDS: dict[str, dict[str, Any]] = {"objective": OBJECTIVES, "network": NETWORKS, "schedule": SCHEDULES}
+_USUAL = {"objective": AdjustedObjective.kind, "network": MLPNetwork.kind, "schedule": LogSpacedSchedule.kind}
+
+
+def _with_kind(name: str, part: Any, kind: str) -> Any:
+    """Settings of another kind with the chosen values of the fields that both have."""
+    made = _find_kind(name, kind)
+    shared = {field.name for field in dataclasses.fields(made)} & {field.name for field in dataclasses.fields(part)}
+    given = {field: getattr(part, field) for field in shared}
+    return made(**{field: value for field, value in given.items() if value is not None})
+
+
+def _find_kind(name: str, kind: str) -> Any:
+    if kind not in _KINDS[name]:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, _KINDS[name]))}, got {kind!r}")
+    return _KINDS[name][kind]
+
+
+def _part(name: str, values: Mapping[str, Any]) -> Any:
+    """One nested part from its plain values; lists, which JSON makes of tuples, become tuples again."""
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return _find_kind(name, given.pop("kind", _USUAL[name]))(**given)

@@ -1,7 +1,7 @@
 """Settings of the papers' experiments and of small image fits, as data: every number with its source.
 
-A preset is a set of overrides of :class:`drl_density.FitSettings`, named by dotted paths, each with where it comes from.
-``drl-density fit photos --preset images --dry-run`` prints what a preset amounts to.
+A preset is a set of overrides of :class:`drl_density.FitSettings`, named by dotted paths, each with its source.
+``drl-density fit photos --preset images --dry-run`` prints all of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,12 @@ GUESS = "ours: neither the paper's text nor its release, both of which we know o
 
 @dataclass(frozen=True)
 class Number:
-    """One choice and where it comes from."""
+    """One choice with its source.
+
+    Attributes:
+        value: Plain value of the setting.
+        source: Paper, release or measurement that it is taken from.
+    """
 
     value: Any
     source: str
@@ -33,14 +38,15 @@ class Number:
 
 @dataclass(frozen=True)
 class Preset:
-    """Overrides of the fit's settings.
+    """Overrides of the settings of a fit.
 
     Attributes:
-        name: as given to ``--preset``.
-        description: one line.
-        image_shape: (channels, height, width) it is made for, None for any.
-        numbers: by dotted path of :class:`drl_density.FitSettings`, such as ``training.batch_size``.
-        notes: what differs from the paper, and what a user should know.
+        name: Name as given to ``--preset``.
+        description: One line about the data and the method.
+        image_shape: Channels, height and width of the images it is made for; None for any.
+        numbers: Choices by dotted path in :class:`drl_density.FitSettings`, such as ``training.batch_size``. The path
+            ``objective.kind`` names the class of the objective; ``network.kind`` and ``schedule.kind`` do likewise.
+        notes: Differences from the paper, and what a user should know.
     """
 
     name: str
@@ -50,8 +56,12 @@ class Preset:
     notes: str = ""
 
     def values(self) -> dict[str, Any]:
-        """Nested plain values, such as ``{"training": {"batch_size": 256}}``."""
-        nested: dict[str, Any] = {}
+        """Nested plain values for :meth:`drl_density.FitSettings.from_dict`.
+
+        >>> find_preset("mnist").values()["network"]["shape"]
+        (1, 28, 28)
+        """
+        nested: dict[str, Any] = {"network": {} if self.image_shape is None else {"shape": self.image_shape}}
         for path, number in self.numbers.items():
             *rooms, name = path.split(".")
             place = nested
@@ -61,7 +71,7 @@ class Preset:
         return nested
 
     def describe(self) -> str:
-        """Every number with its source, one a line."""
+        """Every number with its source, one to a line."""
         width = max(len(path) for path in self.numbers)
         lines = [f"preset {self.name}: {self.description}"]
         lines += [f"  {path:<{width}}  {number.value!r:<22} {number.source}" for path, number in self.numbers.items()]
@@ -69,40 +79,46 @@ class Preset:
 
 
 def _given(source: str, **values: Any) -> dict[str, Number]:
-    """Numbers of one source; a double underscore stands for the dot of the path."""
+    """Numbers of one source; a double underscore in a name is the dot of its path."""
     return {name.replace("__", "."): Number(value, source) for name, value in values.items()}
 
 
 _DATA = {
     **_given(f"{DRL_CODE} (images / 127.5 - 1)", transform="rescale"),
-    **_given("the papers have no classification", classification_weight=0.0),
+    **_given("the papers have no classification", objective__classification_weight=0.0),
     **_given(OURS, base="quadratic", num_particles=16, num_pool_draws=64),
-    **_given(OURS, images__num_validation_rows=256, training__evaluate_every=5000, training__patience=10**9),
+    **_given(OURS, num_validation_rows=256, training__evaluate_every=5000, training__patience=10**9),
     **_given("papers report the last averaged weights", selection="last"),
-    **_given("release of arXiv 2012.08125, network.py (lrelu, ReLU head, no normalisation)", network="residual"),
-    **_given(DRL_NETWORK, images__is_normalized=True, images__activation="leaky_relu", images__starts_at_zero=False),
-    **_given(f"{DRL_NETWORK} (log_prob divides by the squared step)", images__is_step_calibrated=True),
-    **_given(DRL_CODE, images__num_channels=128, training__learning_rate=1e-4, training__weight_decay=0.0),
+    **_given("release of arXiv 2012.08125, network.py (lrelu, ReLU head, no normalisation)", network__kind="residual"),
+    **_given(DRL_NETWORK, network__is_normalized=True, network__activation="leaky_relu", network__starts_at_zero=False),
+    **_given(f"{DRL_NETWORK} (log_prob divides by the squared step)", network__is_step_calibrated=True),
+    **_given(DRL_CODE, network__num_channels=128, training__learning_rate=1e-4, training__weight_decay=0.0),
 }
+_SIX_OF_A_THOUSAND = f"{DRL_NETWORK} (six of a thousand linear-beta steps)"
 _DRL = {
     **_DATA,
-    **_given(f"{DRL_NETWORK} (six of a thousand linear-beta steps)", schedule="linear_beta", num_levels=6),
-    **_given(f"{DRL_NETWORK} (time is the level's index)", images__has_level_index=True),
-    **_given(DRL_CODE, objective="langevin", num_chain_steps=30, langevin_factor=2e-4, kernel="ula"),
+    **_given(_SIX_OF_A_THOUSAND, schedule__kind="linear_beta", schedule__num_levels=6),
+    **_given(f"{DRL_NETWORK} (time is the level's index)", network__has_level_index=True),
+    **_given(DRL_CODE, objective__langevin_factor=2e-4),
     **_given(DRL_CODE, training__num_steps=1_000_000, training__warmup_steps=1000, training__decay="constant"),
-    **_given(DRL_CODE, training__average_decay=0.999, training__second_moment_decay=0.999, images__flips=True),
+    **_given(DRL_CODE, training__average_decay=0.999, training__second_moment_decay=0.999, network__flips=True),
     **_given(f"{DRL_CODE} (grad_clip off)", training__max_gradient_norm=float("inf")),
 }
+_CHAINS = _given(DRL_CODE, objective__kind="langevin", objective__num_chain_steps=30, objective__kernel="ula")
 _CDRL = {
     **_DATA,
-    **_given(CDRL_CODE, schedule="cosine", num_levels=6, objective="cooperative", num_chain_steps=15, kernel="ula"),
-    **_given(f"{CDRL_CODE} (Langevin; its last denoising step has 2e-4, which we do not follow)", langevin_factor=4e-4),
+    **_given(CDRL_CODE, schedule__kind="cosine", schedule__num_levels=6),
+    **_given(CDRL_CODE, objective__kind="cooperative", objective__num_chain_steps=15, objective__kernel="ula"),
+    **_given(
+        f"{CDRL_CODE} (Langevin; its last denoising step has 2e-4, which we do not follow)",
+        objective__langevin_factor=4e-4,
+    ),
     **_given(CDRL_CODE, training__warmup_steps=10_000, training__decay="constant", training__average_decay=0.9999),
     **_given(CDRL_CODE, training__second_moment_decay=0.999, training__first_moment_decay=0.9),
-    **_given(CDRL_CODE, training__max_gradient_norm=1.0, images__initializer_rate=0.1, images__num_blocks=8),
+    **_given(CDRL_CODE, training__max_gradient_norm=1.0, objective__initializer_rate=0.1, network__num_blocks=8),
     **_given(f"{CDRL_CODE} (32 on each of 8 devices)", training__batch_size=256),
-    **_given(CDRL_CODE, images__flips=True, images__initializer_channels=64),
-    **_given(CDRL_UNET, images__initializer_multipliers=(1, 1, 1), images__initializer_blocks=3),
+    **_given(CDRL_CODE, network__flips=True, objective__initializer_channels=64),
+    **_given(CDRL_UNET, objective__initializer_multipliers=(1, 1, 1), objective__initializer_blocks=3),
 }
 
 
@@ -113,9 +129,10 @@ def _drl(name: str, what: str, side: int, *, blocks: int, batch: int, beta: floa
     )
     numbers = {
         **_DRL,
+        **_CHAINS,
         **(_given(shared, training__has_sharded_weights=True) if side == 128 else {}),
-        **_given(DRL_NETWORK, images__multipliers=multipliers),
-        **_given(DRL_README, images__num_blocks=blocks, training__batch_size=batch, training__first_moment_decay=beta),
+        **_given(DRL_NETWORK, network__multipliers=multipliers),
+        **_given(DRL_README, network__num_blocks=blocks, training__batch_size=batch, training__first_moment_decay=beta),
     }
     dequantised = "The paper takes the 8-bit values as they are; here they are dequantised, so that there is a density."
     return Preset(
@@ -126,59 +143,59 @@ def _drl(name: str, what: str, side: int, *, blocks: int, batch: int, beta: floa
 def _cdrl(name: str, what: str, side: int, steps: Number, note: str = "") -> Preset:
     multipliers = {32: (1, 2, 2, 2), 64: (1, 2, 2, 2, 4)}[side]
     source = CDRL_CODE if side == 32 else CDRL_PAPER
-    numbers = {**_CDRL, **_given(source, images__multipliers=multipliers), "training.num_steps": steps}
+    numbers = {**_CDRL, **_given(source, network__multipliers=multipliers), "training.num_steps": steps}
     return Preset(name, f"{what}, cooperative diffusion recovery likelihood", (3, side, side), numbers, note)
 
 
 _SMALL = {
-    **_given(OURS, network="residual", objective="adjusted", transform="rescale", base="gaussian", sigma_min=0.1),
-    **_given(
-        OURS,
-        images__is_normalized=False,
-        images__activation="silu",
-        images__starts_at_zero=True,
-        selection="likelihood",
-    ),
-    **_given(OURS, num_levels=8, kernel="mala", training__learning_rate=1e-3, images__num_blocks=1),
+    **_given(OURS, transform="rescale", base="gaussian", selection="likelihood"),
+    **_given(OURS, schedule__kind="log_spaced", schedule__sigma_min=0.1, schedule__num_levels=8),
+    **_given(OURS, training__learning_rate=1e-3, network__num_blocks=1),
 }
-_LOGIT = _given("ours: the default of tables bounded on both sides, so that likelihoods compare", transform="logit")
-_DIGITS = _given(
-    OURS_CPU, images__num_channels=16, images__multipliers=(1, 2), num_chain_steps=4, training__batch_size=128
+_ADJUSTED = _given(OURS, objective__kind="adjusted", objective__kernel="mala")
+_FOUR_STEPS = _given(OURS_CPU, objective__num_chain_steps=4)
+_RESIDUAL = _given(
+    OURS,
+    network__kind="residual",
+    network__is_normalized=False,
+    network__activation="silu",
+    network__starts_at_zero=True,
 )
+_LOGIT = _given("ours: the default of tables bounded on both sides, so that likelihoods compare", transform="logit")
+_DIGITS = _given(OURS_CPU, network__num_channels=16, network__multipliers=(1, 2), training__batch_size=128)
 _DIGITS_UNET = {
     **_given(
         "ours: measured beside others, see docs/results.md",
-        network="unet",
+        network__kind="unet",
         base="mixture",
-        dropout=0.1,
+        network__dropout=0.1,
         num_particles=256,
     ),
-    **_given(OURS_CPU, images__num_channels=8, training__evaluate_every=100),
+    **_given(OURS_CPU, network__num_channels=8, training__evaluate_every=100),
 }
-_MNIST = _given(
-    OURS_CPU, images__num_channels=16, images__multipliers=(1, 2, 2), num_chain_steps=4, training__batch_size=64
-)
+_MNIST = _given(OURS_CPU, network__num_channels=16, network__multipliers=(1, 2, 2), training__batch_size=64)
 _DENOISING = {
-    **_given(OURS_CPU, objective="denoising", training__batch_size=32, training__num_steps=15_000, selection="last"),
-    **_given(OURS_CPU, training__learning_rate=2e-3, training__evaluate_every=2500, training__is_channels_last=True),
+    **_given(OURS_CPU, objective__kind="denoising", training__batch_size=32, training__num_steps=15_000),
+    **_given(OURS_CPU, selection="last", training__learning_rate=2e-3, training__evaluate_every=2500),
+    **_given(OURS_CPU, training__is_channels_last=True),
     **_given(
         "ours: for fits of half an hour; behind the residual network in the first minutes, see docs/results.md",
-        network="unet",
-        level_balance=0.5,
+        network__kind="unet",
+        objective__level_balance=0.5,
     ),
-    **_given(OURS_CPU, images__num_channels=48, images__multipliers=(1, 2), images__patch_size=2),
-    **_given(OURS_CPU, images__num_middle_blocks=4, num_particles=16, num_pool_draws=64),
+    **_given(OURS_CPU, network__num_channels=48, network__multipliers=(1, 2), network__patch_size=2),
+    **_given(OURS_CPU, network__num_middle_blocks=4, num_particles=16, num_pool_draws=64),
     **_given("ours: losses are hundreds of nats, and so are their gradients", training__max_gradient_norm=100.0),
-    **_given("ours: noise levels of images are told apart without error", classification_weight=0.0),
+    **_given("ours: the noise levels of images are classified without error", objective__classification_weight=0.0),
 }
 _LITTLE = {
     **_given(OURS_CPU, training__num_steps=4000, training__evaluate_every=200, num_pool_draws=500, num_particles=64),
-    **_given(OURS_CPU, images__num_validation_rows=256),
+    **_given(OURS_CPU, num_validation_rows=256),
 }
 _LARGE = {
-    **_given(OURS_GPU, images__num_channels=64, images__num_blocks=2, training__batch_size=256, num_chain_steps=8),
+    **_given(OURS_GPU, network__num_channels=64, network__num_blocks=2, training__batch_size=256),
+    **_given(OURS_GPU, objective__num_chain_steps=8, num_validation_rows=2048, num_pool_draws=2000),
     **_given(OURS_GPU, training__num_steps=100_000, training__evaluate_every=2000, num_particles=512),
-    **_given(OURS_GPU, images__num_validation_rows=2048, num_pool_draws=2000),
     **_given(
         "ours: faster, the same values up to rounding", training__is_graphed=True, training__is_channels_last=True
     ),
@@ -207,10 +224,10 @@ PRESETS: dict[str, Preset] = {
             (3, 32, 32),
             {
                 **_DRL,
-                **_given(DRL_NETWORK, images__multipliers=(1, 2, 2, 2)),
-                **_given(DRL_README, images__num_blocks=8, training__batch_size=256, training__first_moment_decay=0.9),
-                **_given(f"{DRL_PAPER} (all thousand steps of the base chain)", num_levels=999),
-                **_given(f"{DRL_PAPER} (one Gaussian draw)", objective="normal"),
+                **_given(DRL_NETWORK, network__multipliers=(1, 2, 2, 2)),
+                **_given(DRL_README, network__num_blocks=8, training__batch_size=256, training__first_moment_decay=0.9),
+                **_given(f"{DRL_PAPER} (all thousand steps of the base chain)", schedule__num_levels=999),
+                **_given(f"{DRL_PAPER} (one Gaussian draw)", objective__kind="normal"),
             },
             "The calibration's step sizes are those of T6: the release has no T1k. Draw with refined progressive sampling.",
         ),
@@ -218,10 +235,23 @@ PRESETS: dict[str, Preset] = {
         _cdrl("imagenet32_cdrl", "ImageNet at 32 pixels", 32, Number(1_000_000, CDRL_PAPER)),
         _cdrl("celeba64_cdrl", "CelebA", 64, Number(400_000, GUESS), "Its settings are not in the release."),
         Preset(
-            "digits", "8x8 digits on 2 cores", (1, 8, 8), {**_SMALL, **_LOGIT, **_DIGITS, **_LITTLE, **_DIGITS_UNET}
+            "digits",
+            "8x8 digits on 2 cores",
+            (1, 8, 8),
+            {**_SMALL, **_ADJUSTED, **_LOGIT, **_DIGITS, **_FOUR_STEPS, **_LITTLE, **_DIGITS_UNET},
         ),
-        Preset("digits_gpu", "8x8 digits on one GPU", (1, 8, 8), {**_SMALL, **_LOGIT, **_DIGITS, **_LARGE}),
-        Preset("mnist", "28x28 digits on 2 cores", (1, 28, 28), {**_SMALL, **_MNIST, **_LITTLE}),
+        Preset(
+            "digits_gpu",
+            "8x8 digits on one GPU",
+            (1, 8, 8),
+            {**_SMALL, **_ADJUSTED, **_RESIDUAL, **_LOGIT, **_DIGITS, **_LARGE},
+        ),
+        Preset(
+            "mnist",
+            "28x28 digits on 2 cores",
+            (1, 28, 28),
+            {**_SMALL, **_ADJUSTED, **_RESIDUAL, **_MNIST, **_FOUR_STEPS, **_LITTLE},
+        ),
         Preset(
             "mnist_denoising",
             "28x28 digits on 2 cores, by score matching",
@@ -229,12 +259,21 @@ PRESETS: dict[str, Preset] = {
             {**_SMALL, **_MNIST, **_LITTLE, **_DENOISING},
             "Draw with `sample --method ddim --eta 1`: the weights of modes are not learned, and adjusted chains show it.",
         ),
-        Preset("mnist_gpu", "28x28 digits on one GPU", (1, 28, 28), {**_SMALL, **_MNIST, **_LARGE}),
+        Preset(
+            "mnist_gpu",
+            "28x28 digits on one GPU",
+            (1, 28, 28),
+            {**_SMALL, **_ADJUSTED, **_RESIDUAL, **_MNIST, **_LARGE},
+        ),
         Preset(
             "images",
             "small images of any size on 2 cores",
             None,
-            {path: number for path, number in (_SMALL | _DIGITS | _LITTLE).items() if path != "images.multipliers"},
+            {
+                path: number
+                for path, number in (_SMALL | _ADJUSTED | _RESIDUAL | _DIGITS | _FOUR_STEPS | _LITTLE).items()
+                if path != "network.multipliers"
+            },
             "Multipliers follow the size of the images.",
         ),
     )
@@ -242,12 +281,12 @@ PRESETS: dict[str, Preset] = {
 
 
 def find_preset(name: str) -> Preset:
-    """The preset of a name.
+    """The preset of this name.
 
     Raises:
-        ValueError: for an unknown name, with the known ones.
+        ValueError: An unknown name; the message lists the known ones.
 
-    >>> find_preset("cifar10").numbers["num_chain_steps"]
+    >>> find_preset("cifar10").numbers["objective.num_chain_steps"]
     Number(value=30, source='release of arXiv 2012.08125, config.py')
     """
     if name not in PRESETS:

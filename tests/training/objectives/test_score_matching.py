@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from drl_density import EnergySequence, FitSettings, NoiseSchedule, TrainingSettings
+from drl_density import DenoisingObjective, EnergySequence, FitSettings, NoiseSchedule, TrainingSettings
 from drl_density.bases import NoisedGaussianMixture, QuadraticBase
 from drl_density.density.fitting.build import build_objective
 from drl_density.networks import guide_by_label
@@ -101,7 +101,7 @@ def test_there_are_no_chains_to_speak_of():
     assert torch.equal(state.step_sizes, before)
     assert all(rate != rate for rate in state.history[0]["acceptance_rate"])
     assert state.history[0]["complaints"] == []
-    built = build_objective(FitSettings(objective="denoising", classification_share=0.5, classification_weight=2.0))
+    built = build_objective(DenoisingObjective(classification_share=0.5, classification_weight=2.0))
     assert built == DenoisingScoreMatching(classification_weight=2.0, classification_share=0.5)
 
 
@@ -190,10 +190,10 @@ def test_what_score_matching_refuses():
     with pytest.raises(ValueError, match="level_balance must lie in"):
         DenoisingScoreMatching(level_balance=-0.1)
     with pytest.raises(ValueError, match="level_balance must lie in"):
-        FitSettings(level_balance=2.0)
+        DenoisingObjective(level_balance=2.0)
     with pytest.raises(ValueError, match="differentiates twice"):
-        FitSettings(objective="denoising", training=TrainingSettings(is_compiled=True))
+        FitSettings(objective=DenoisingObjective(), training=TrainingSettings(is_compiled=True))
     model, x = tilted(0.0)
     with pytest.raises(ValueError, match="this sequence has none"):
         DenoisingScoreMatching(0.0, level_balance=0.5)(model, x[:8], torch.ones(4))
-    assert build_objective(FitSettings(objective="denoising", level_balance=0.5)).level_balance == 0.5
+    assert build_objective(DenoisingObjective(level_balance=0.5)).level_balance == 0.5

@@ -1,0 +1,284 @@
+"""The plan of a fit: everything that follows from the settings and the data, resolved once."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from drl_density.bases import Base
+from drl_density.datasets import Dataset
+from drl_density.density.fitting.batches import BatchSource, batch_source, label_values
+from drl_density.density.fitting.build import (
+    ImageNetworks,
+    NetworkFactory,
+    build_doctor,
+    build_objective,
+    network_factory,
+)
+from drl_density.density.fitting.completions import HeldOut
+from drl_density.density.fitting.table import TableWithBases, TableWithMissing, prepare_table
+from drl_density.density.settings.fit_settings import FitSettings
+from drl_density.density.settings.normalizing_sizes import NormalizingSizes
+from drl_density.density.settings.objectives import (
+    AdjustedObjective,
+    CooperativeObjective,
+    DenoisingObjective,
+    NormalObjective,
+    ObjectiveSettings,
+)
+from drl_density.model import EnergySequence
+from drl_density.schedule import NoiseSchedule
+from drl_density.training import Doctor, Objective, TrainingSettings, TrainingState, new_state
+
+SEED_STRIDE = 7919
+"""Distance between the seeds of two members: a prime, so that members of neighbouring fits do not share a seed."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One network to be trained.
+
+    Attributes:
+        name: Name of the base with the index of the network on it, such as ``gaussian-0``.
+        base: Fixed part of its energies.
+        seed: Seed of its weights and its training.
+    """
+
+    name: str
+    base: Base
+    seed: int
+
+
+@dataclass(frozen=True)
+class HeldOutSizes:
+    """Number of validation rows to score.
+
+    Attributes:
+        least: Number of rows at least, reached by fresh dequantisation noise.
+        most: Number of rows at most.
+    """
+
+    least: int
+    most: int
+
+
+@dataclass(frozen=True)
+class SelectionPlan:
+    """How weights, level and member are selected.
+
+    Attributes:
+        rule: "likelihood" for the annealed validation likelihood, "last" for the last averaged weights.
+        num_training_particles: Particles of each annealing replicate while training.
+        num_particles: Particles of each annealing replicate when the member is chosen.
+        has_learned_constants: Whether training learns the constants between levels.
+    """
+
+    rule: Literal["likelihood", "last"]
+    num_training_particles: int
+    num_particles: int
+    has_learned_constants: bool
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one training step computes, for the forecast of its time and memory.
+
+    Attributes:
+        chain_gradients: Gradients of the network along each training chain.
+        classified_rows: Rows that are classified for each row of the batch.
+        is_twice_differentiated: Whether the loss holds a gradient of the network itself.
+    """
+
+    chain_gradients: int
+    classified_rows: float
+    is_twice_differentiated: bool
+
+
+@dataclass(frozen=True)
+class StateSizes:
+    """Numbers that a fresh training state starts from.
+
+    Attributes:
+        step_size: First step size of the chains, in units of the conditional's standard deviation.
+        initializer_rate: Learning rate of the initialiser, as a multiple of the energy's.
+    """
+
+    step_size: float
+    initializer_rate: float
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """Everything a fit needs, with nothing left to choose.
+
+    Attributes:
+        table: Data with the transform and the fixed bases.
+        settings: Resolved settings, which the run folder keeps; nothing below reads them.
+        seed: Seed of the fit.
+        device: Device where models are trained.
+        schedule: Noise levels.
+        networks: Factory of the networks.
+        objective: Training objective.
+        doctor: Training doctor.
+        source: Maker of the training batches of a state.
+        training: Steps, rates and patience.
+        start: Numbers that a fresh training state starts from.
+        held_out: Number of validation rows to score.
+        selection: Selection of weights, level and member.
+        normalizing: Sizes of the final annealing and of the pool of draws.
+        cost: What one training step computes.
+        members: Networks to be trained.
+        labels: Distinct labels of the data that the networks are conditioned on; empty without labels.
+    """
+
+    table: TableWithBases
+    settings: FitSettings
+    seed: int
+    device: torch.device
+    schedule: NoiseSchedule
+    networks: NetworkFactory
+    objective: Objective
+    doctor: Doctor
+    source: BatchSource
+    training: TrainingSettings
+    start: StateSizes
+    held_out: HeldOutSizes
+    selection: SelectionPlan
+    normalizing: NormalizingSizes
+    cost: StepCost
+    members: tuple[Member, ...]
+    labels: tuple[int, ...]
+
+    @property
+    def is_over_images(self) -> bool:
+        """Whether the networks are networks over images."""
+        return isinstance(self.networks, ImageNetworks)
+
+    @property
+    def largest_base(self) -> Base:
+        """The base with most components, which is the most expensive."""
+        return max((member.base for member in self.members), key=lambda base: base.num_components)
+
+    def with_num_steps(self, num_steps: int) -> FitPlan:
+        """This plan with another number of training steps."""
+        training = dataclasses.replace(self.training, num_steps=num_steps)
+        settings = dataclasses.replace(self.settings, training=training)
+        return dataclasses.replace(self, training=training, settings=settings)
+
+    def new_model(self, base: Base, *, seed: int) -> EnergySequence:
+        """A sequence with random weights on a copy of the fixed ``base``."""
+        num_features, base = base.num_features, copy.deepcopy(base)
+        generator = torch.Generator().manual_seed(seed)
+        energy, initializer = self.networks.build(self.schedule, generator=generator)
+        return EnergySequence(
+            self.schedule, energy, (num_features,), base=base, initializer=initializer, generator=generator
+        )
+
+    def new_state(self, base: Base, *, seed: int) -> TrainingState:
+        """A training state at step 0 on :attr:`device`, with a new model on ``base``."""
+        training = self.training
+        return new_state(
+            self.new_model(base, seed=seed).to(self.device),
+            learning_rate=training.learning_rate,
+            weight_decay=training.weight_decay,
+            average_decay=training.average_decay,
+            moment_decays=(training.first_moment_decay, training.second_moment_decay),
+            initializer_rate=self.start.initializer_rate,
+            seed=seed,
+            step_size=self.start.step_size,
+        )
+
+    def validation(self, *, seed: int) -> HeldOut:
+        """Validation rows in model space, as many as :attr:`held_out` states."""
+        return self.table.validation(seed=seed, least=self.held_out.least, most=self.held_out.most)
+
+
+def plan_fit(data: Dataset, settings: FitSettings, *, seed: int = 0, device: torch.device | None = None) -> FitPlan:
+    """Fit the transform and the fixed bases, and resolve every setting.
+
+    Args:
+        data: Rows in their split.
+        settings: Settings of the fit; None is chosen from the data.
+        seed: Seed of the fit.
+        device: Device where models are trained; the CPU when not given.
+
+    Raises:
+        DataError: Data that do not go with the settings.
+
+    >>> from drl_density.datasets import load_dataset
+    >>> plan = plan_fit(load_dataset("banana", seed=0, num_rows=200), FitSettings(base="gaussian"))
+    >>> plan.schedule.num_levels, [member.name for member in plan.members]
+    (10, ['gaussian-0'])
+    """
+    table = prepare_table(data, settings.transform).with_bases(settings.base)
+    return plan_on_table(table, settings, seed=seed, device=device)
+
+
+def plan_on_table(
+    table: TableWithBases, settings: FitSettings, *, seed: int = 0, device: torch.device | None = None
+) -> FitPlan:
+    """The plan for a table whose transform and bases are fitted already; see :func:`plan_fit`."""
+    data, num_features = table.dataset, table.dataset.train[0].numel()
+    settings = settings.resolve(len(data.train), tuple(data.event_shape), table.bases.sigma_min)
+    objective, network = settings.objective, settings.network
+    schedule = settings.schedule.noise_schedule()
+    networks = network_factory(network, objective, schedule, num_features)
+    bases = [
+        (f"{name}-{index}", base)
+        for name, base in table.bases.mixtures.items()
+        for index in range(settings.num_networks)
+    ]
+    return FitPlan(
+        table=table,
+        settings=settings,
+        seed=seed,
+        device=torch.device("cpu") if device is None else device,
+        schedule=schedule,
+        networks=networks,
+        objective=build_objective(objective),
+        doctor=build_doctor(objective, schedule),
+        source=batch_source(table, network),
+        training=settings.training,
+        start=_state_sizes(objective),
+        held_out=_held_out_sizes(table, settings),
+        selection=SelectionPlan(
+            rule=settings.selection,
+            num_training_particles=min(256, settings.num_particles) if settings.is_over_images else 256,
+            num_particles=settings.num_particles,
+            has_learned_constants=objective.classification_weight > 0,
+        ),
+        normalizing=settings.normalizing_sizes(),
+        cost=_step_cost(objective, schedule.num_levels),
+        members=tuple(Member(name, base, seed + SEED_STRIDE * place) for place, (name, base) in enumerate(bases)),
+        labels=label_values(data, network.num_classes) if network.num_classes else (),
+    )
+
+
+def _state_sizes(objective: ObjectiveSettings) -> StateSizes:
+    """Step size and rate of the objective; those without adapted steps report validation at the usual 0.8."""
+    step_size = objective.chain_step_size if isinstance(objective, AdjustedObjective) else 0.8
+    rate = objective.initializer_rate if isinstance(objective, CooperativeObjective) else 1.0
+    return StateSizes(step_size, rate)
+
+
+def _held_out_sizes(table: TableWithBases, settings: FitSettings) -> HeldOutSizes:
+    """Between 1,024 and 8,192 rows; with missing values, whose rows are completed 8 times, between 256 and 1,024."""
+    least, most = (256, 1024) if isinstance(table, TableWithMissing) else (1024, 8192)
+    asked = settings.num_validation_rows
+    return HeldOutSizes(least, most) if asked is None else HeldOutSizes(min(least, asked), asked)
+
+
+def _step_cost(objective: ObjectiveSettings, num_levels: int) -> StepCost:
+    """One gradient per chain step and one before the first; without chains, one in all."""
+    is_denoising = isinstance(objective, DenoisingObjective)
+    has_chains = not isinstance(objective, DenoisingObjective | NormalObjective)
+    share = objective.classification_share if isinstance(objective, AdjustedObjective | DenoisingObjective) else 1.0
+    return StepCost(
+        chain_gradients=objective.num_chain_steps + 1 if has_chains else 1,
+        classified_rows=num_levels * share if objective.classification_weight else 0.0,
+        is_twice_differentiated=is_denoising,
+    )

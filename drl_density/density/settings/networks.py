@@ -1,0 +1,185 @@
+"""Settings of the energy networks, one class each."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+from drl_density.density.settings.checks import check_least, check_share
+from drl_density.errors import DataError
+from drl_density.networks import MULTIPLIERS
+from drl_density.records.literals import check_literals
+
+__all__ = ["NETWORKS", "ImageNetwork", "MLPNetwork", "NetworkSettings", "ResidualNetwork", "UNetNetwork"]
+
+
+@dataclass(frozen=True)
+class MLPNetwork:
+    """Residual multilayer perceptron over the columns of a table.
+
+    Attributes:
+        width: Hidden units of each layer.
+        num_blocks: Residual blocks between the first and the last layer.
+        num_fourier_features: Random Fourier features of the input; None takes 64 for up to three columns, else none.
+        fourier_scale: Standard deviation of the frequencies of these features.
+        dropout: Share of hidden units dropped in training. None takes 0 from 5,000 rows on; below that, 0.3 for fewer
+            than 300 rows or fewer than 30 rows a column, else 0.1.
+
+    Raises:
+        ValueError: Counts below their least value, or a dropout outside [0, 1).
+    """
+
+    kind: ClassVar[str] = "mlp"
+    num_classes: ClassVar[int] = 0
+
+    width: int = 128
+    num_blocks: int = 2
+    num_fourier_features: int | None = None
+    fourier_scale: float = 2.0
+    dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        check_least(self, width=1, num_blocks=1, num_fourier_features=0)
+        check_share(self, "dropout", includes_one=False)
+
+    def resolve(self, num_rows: int, event_shape: tuple[int, ...]) -> MLPNetwork:
+        """These settings with every None replaced by the choice for a table of this size."""
+        num_features = math.prod(event_shape)
+        found = self
+        if self.num_fourier_features is None:
+            found = dataclasses.replace(found, num_fourier_features=64 if num_features <= 3 else 0)
+        if self.dropout is None:
+            found = dataclasses.replace(found, dropout=_choose_dropout(num_rows, num_features))
+        return found
+
+
+@dataclass(frozen=True)
+class ImageNetwork:
+    """What the networks over images share.
+
+    Attributes:
+        shape: Channels, height and width of an image; None takes those of the data.
+        num_channels: Channels of the first feature map.
+        multipliers: Multiples of these channels at each resolution; None chooses them from the image size.
+        num_blocks: Residual blocks at each resolution.
+        is_step_calibrated: Divides the output by the squared Langevin step and scales the input, as the papers do.
+            Requires an objective with Langevin steps.
+        flips: Mirrors training images left to right with probability one half.
+        num_classes: Number of labels that condition the network; 0 for none.
+    """
+
+    shape: tuple[int, int, int] | None = None
+    num_channels: int = 16
+    multipliers: tuple[int, ...] | None = None
+    num_blocks: int = 1
+    is_step_calibrated: bool = False
+    flips: bool = False
+    num_classes: int = 0
+
+    def __post_init__(self) -> None:
+        check_literals(self)
+        check_least(self, num_channels=1, num_blocks=1, num_classes=0)
+
+    def resolve(self, num_rows: int, event_shape: tuple[int, ...]) -> Self:
+        """These settings with every None replaced by the choice for images of this shape.
+
+        Args:
+            num_rows: Training images.
+            event_shape: ``(height, width)`` or ``(channels, height, width)`` of one image; or the number of pixels of
+                flat rows whose :attr:`shape` is given.
+
+        Raises:
+            DataError: Events that are no images, or of another shape than these settings are for.
+        """
+        if self.shape is not None and event_shape == (math.prod(self.shape),):
+            event_shape = self.shape
+        if len(event_shape) not in (2, 3):
+            raise DataError(
+                f"a network over images needs images, event shape (h, w) or (c, h, w), got {tuple(event_shape)}; use "
+                "MLPNetwork for tables, or give network.shape for flat rows of images"
+            )
+        shape = (1, *event_shape) if len(event_shape) == 2 else tuple(event_shape)
+        if self.shape is not None and tuple(self.shape) != shape:
+            raise DataError(
+                f"these settings are for images of shape {tuple(self.shape)} (channels, height, width), the data has "
+                f"{shape}: choose another preset, or scale the images (--image-size)"
+            )
+        known = max((size for size in MULTIPLIERS if size <= min(shape[1:])), default=None)
+        multipliers = self.multipliers or (MULTIPLIERS[known] if known else (1,))
+        return dataclasses.replace(self, shape=shape, multipliers=tuple(multipliers))
+
+
+@dataclass(frozen=True)
+class ResidualNetwork(ImageNetwork):
+    """Residual network over images, as in the papers.
+
+    Attributes:
+        attention_sizes: Heights of the feature maps that have attention.
+        is_normalized: Normalises the weights by their spectral norm.
+        activation: Activation function; the papers take "leaky_relu".
+        starts_at_zero: Starts training at the fixed base; the papers start at a random network.
+        has_level_index: Conditions the network on the index of the level, as the first paper does, rather than on the log
+            signal-to-noise ratio.
+
+    Raises:
+        ValueError: Counts below their least value, or an unknown activation.
+
+    >>> ResidualNetwork(num_channels=8).resolve(1000, (1, 8, 8)).multipliers
+    (1, 2)
+    """
+
+    kind: ClassVar[str] = "residual"
+
+    attention_sizes: tuple[int, ...] = ()
+    is_normalized: bool = False
+    activation: Literal["silu", "leaky_relu"] = "silu"
+    starts_at_zero: bool = True
+    has_level_index: bool = False
+
+
+@dataclass(frozen=True)
+class UNetNetwork(ImageNetwork):
+    """U-Net over images whose output is summed to one energy.
+
+    Attributes:
+        num_middle_blocks: Residual blocks at the coarsest resolution.
+        patch_size: Side in pixels of the patches that are folded into channels.
+        dropout: Share of features dropped in training; None chooses as :class:`MLPNetwork` does.
+
+    Raises:
+        ValueError: Counts below their least value, or a dropout outside [0, 1).
+    """
+
+    kind: ClassVar[str] = "unet"
+
+    num_middle_blocks: int = 3
+    patch_size: int = 1
+    dropout: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, num_middle_blocks=0, patch_size=1)
+        check_share(self, "dropout", includes_one=False)
+
+    def resolve(self, num_rows: int, event_shape: tuple[int, ...]) -> Self:
+        """These settings with every None replaced by the choice for this number of images of this shape."""
+        found = super().resolve(num_rows, event_shape)
+        if self.dropout is not None:
+            return found
+        return dataclasses.replace(found, dropout=_choose_dropout(num_rows, math.prod(event_shape)))
+
+
+NetworkSettings = MLPNetwork | ResidualNetwork | UNetNetwork
+"""Settings of any energy network."""
+
+NETWORKS: dict[str, type[NetworkSettings]] = {made.kind: made for made in (MLPNetwork, ResidualNetwork, UNetNetwork)}
+"""Classes by the name that saved settings and presets give them."""
+
+
+def _choose_dropout(num_rows: int, num_features: int) -> float:
+    """Dropout by the number of rows, measured on small tables; see docs/results.md."""
+    if num_rows >= 5000:
+        return 0.0
+    return 0.3 if num_rows < max(300, 30 * num_features) else 0.1
