@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.density import Density, storage
+from drl_density.density import Density
 from drl_density.density.fitting.plan import plan_fit
 from drl_density.density.fitting.run import TrainingFolder
 from drl_density.errors import RunFolderError
@@ -109,7 +109,7 @@ def test_a_process_killed_outright(data, whole, tmp_path):
         [sys.executable, "-c", PROGRAM, str(out)], env=environment, stdout=subprocess.PIPE
     ) as process:
         assert process.stdout.readline() == b"ready\n"
-        while process.poll() is None and not (out / storage.STATE).exists():
+        while process.poll() is None and not RunFolder(out).state.exists():
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
     if RunFolder(out).read_json("settings.json")["stage"] == "training":
