@@ -12,7 +12,7 @@ import torch
 
 import drl_density as drl
 from drl_density.cli import COMMANDS, main
-from drl_density.cli.tables import OnDevice
+from drl_density.cli.command import OnDevice
 from drl_density.density import (
     DiagnoseSettings,
     DistillSettings,
@@ -22,7 +22,7 @@ from drl_density.density import (
     load_generator,
 )
 from drl_density.density.evaluation.evaluate import evaluate
-from drl_density.density.fitting.memory import available_memory
+from drl_density.density.fitting.forecast import available_memory
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.networks import MLP, MLPSettings
 from drl_density.operators import Mask
@@ -30,6 +30,7 @@ from drl_density.partition_function import AISSettings, SandwichSettings
 from drl_density.samplers import TemperingSettings, run_tempering
 from drl_density.testing import seeded_generator
 from drl_density.training import Evaluation, RecoveryLikelihood, TrainingSettings, new_state, train
+from tests.density.small_images import settings_for
 from tests.integration.pretended_device import CARD, PretendedDevice
 
 pytestmark = [
@@ -39,10 +40,9 @@ pytestmark = [
 
 SETTINGS = drl.FitSettings(
     base="gaussian",
-    width=8,
-    num_blocks=1,
-    num_levels=2,
-    num_chain_steps=2,
+    objective=drl.AdjustedObjective(num_chain_steps=2),
+    network=drl.MLPNetwork(width=8, num_blocks=1),
+    schedule=drl.LogSpacedSchedule(num_levels=2),
     num_pool_draws=24,
     num_particles=8,
     training=drl.TrainingSettings(num_steps=4, evaluate_every=4, batch_size=16),
@@ -57,7 +57,7 @@ FEW_PATHS = SandwichSettings(
 @pytest.fixture(scope="module")
 def near():
     """A fit on the CPU."""
-    return drl.fit("eight_gaussians", settings=SETTINGS, progress=False)
+    return drl.fit("eight_gaussians", seed=0, settings=SETTINGS, progress=False)
 
 
 def assert_same(found, expected):
@@ -94,19 +94,7 @@ def with_holes(_):
 
 
 def image_settings():
-    preset = drl.FitSettings.preset("cifar10_cdrl")
-    small = {
-        "num_channels": 4,
-        "multipliers": (1,),
-        "num_blocks": 1,
-        "num_validation_rows": 16,
-        "shape": None,
-        "num_classes": 2,
-    }
-    small |= {"initializer_channels": 4, "initializer_multipliers": (1,), "initializer_blocks": 1, "num_classes": 2}
-    training = dataclasses.replace(preset.training, num_steps=2, evaluate_every=2, batch_size=8)
-    cut = {"num_levels": 2, "num_particles": 4, "num_pool_draws": 2, "num_chain_steps": 2}
-    return dataclasses.replace(preset, training=training, images=dataclasses.replace(preset.images, **small), **cut)
+    return settings_for("cifar10_cdrl", network={"num_classes": 2})
 
 
 def many_settings():
@@ -124,10 +112,10 @@ FITS = {
 def test_a_fit_stays_on_its_device_and_gives_what_the_cpu_gives(name, chains, tmp_path):
     """Chains too, but for those that move the cells missing in a table."""
     data, settings = FITS[name][0](tmp_path), FITS[name][1]()
-    expected = drl.fit(data, settings=settings, progress=False)
+    expected = drl.fit(data, seed=0, settings=settings, progress=False)
     chains.clear()
     with PretendedDevice():
-        density = drl.fit(data, settings=settings, progress=False, device=CARD)
+        density = drl.fit(data, seed=0, settings=settings, progress=False, device=CARD)
         places = {tensor.device.type for tensor in density.model.state_dict().values()}
         assert places == {CARD.type}
         assert chains == {CARD.type} | ({"cpu"} if name.startswith("holes") else set())
@@ -276,7 +264,7 @@ def test_memory_is_that_of_the_device(monkeypatch):
 
 
 def test_every_command_on_a_density_has_the_option():
-    assert {name for name, command in COMMANDS.items() if not issubclass(command, OnDevice)} == {"report"}
+    assert {name for name, command in COMMANDS.items() if not issubclass(command.load(), OnDevice)} == {"report"}
 
 
 ARGUMENTS = {
@@ -315,6 +303,6 @@ def test_a_card_gives_what_the_cpu_gives(near):
     torch.testing.assert_close(far.log_prob(near.pool), near.log_prob(near.pool), rtol=1e-3, atol=1e-3)
     assert far.sample(8, seed=0).device.type == "cpu"
     assert np.isfinite(far.evaluate(near.pool, settings=FEW_PATHS).log_z)
-    density = drl.fit("eight_gaussians", settings=SETTINGS, progress=False, device="cuda")
+    density = drl.fit("eight_gaussians", seed=0, settings=SETTINGS, progress=False, device="cuda")
     assert density.model.device.type == "cuda"
     assert bool(density.log_prob(near.pool).isfinite().all())

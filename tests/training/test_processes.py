@@ -107,4 +107,4 @@ def test_torchrun_starts_again_after_kills(pair, tmp_path):
 def test_a_fit_of_several_processes_needs_a_folder(tiny_data, monkeypatch):
     monkeypatch.setattr(Workers, "current", classmethod(lambda cls: cls(0, 2)))
     with pytest.raises(RunFolderError, match="2 processes pass their density on through a run folder"):
-        fit(tiny_data, progress=False)
+        fit(tiny_data, seed=0, progress=False)
