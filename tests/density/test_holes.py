@@ -60,11 +60,11 @@ def error_of(density):
 
 @pytest.fixture(scope="module")
 def drawn(holed):
-    return fit(holed, seed=0, "draw")
+    return fit(holed, "draw")
 
 
 def test_drawing_comes_nearer_to_the_truth_than_dropping(holed, drawn):
-    kept, dropped = error_of(drawn), error_of(fit(holed, seed=0, "drop"))
+    kept, dropped = error_of(drawn), error_of(fit(holed, "drop"))
     # 300 rows with 60 % of 14 moments' information: expected KL about 14 / (2 * 180) = 0.04; 30 training rows: 0.23.
     assert kept < 0.12
     assert kept < 0.6 * dropped
@@ -94,9 +94,9 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(holed, drawn, tmp_path, mon
 
     monkeypatch.setattr(run.TrainingFolder, "saver", save_then_stop)
     with pytest.raises(KeyboardInterrupt):
-        fit(holed, seed=0, "draw", out=tmp_path / "run")
+        fit(holed, "draw", out=tmp_path / "run")
     monkeypatch.undo()
-    density = fit(holed, seed=0, "draw", out=tmp_path / "run", resume=True)
+    density = fit(holed, "draw", out=tmp_path / "run", resume=True)
     for name, value in drawn.model.state_dict().items():
         assert torch.equal(value, density.model.state_dict()[name]), name
     assert density.estimate.log_z == drawn.estimate.log_z
