@@ -23,12 +23,12 @@ class SelectionScore:
     Attributes:
         value: the score; higher is better.
         level: noise level at which the model scores best.
-        details: further numbers to record in the history, by name.
+        figures: further numbers to record in the history, by name.
     """
 
     value: float
     level: float = 0.0
-    details: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

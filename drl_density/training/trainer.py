@@ -220,7 +220,7 @@ class _Run:
             found = dataclasses.asdict(self.evaluation.score(model)) if self.workers.is_first else None
             score = SelectionScore(**self.workers.broadcast(found))
         record["selection_score"], record["selected_level"] = score.value, score.level
-        record |= score.details
+        record |= score.figures
         self.state.keep_best(score.value, score.level)
 
     def _save(self) -> None:

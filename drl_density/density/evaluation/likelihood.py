@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 FORMAT = "drl_density likelihood report, version 3"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Likelihood:
     """Everything known about a density's likelihood on some rows; :class:`LikelihoodReport` adds the page.
 
