@@ -1,9 +1,16 @@
-"""TODO: say what this module holds."""
+"""Devices by name, random numbers on them, precision and global generators."""
 
 import pytest
 import torch
 
-from drl_density.devices import find_device, normal_draws, uniform_draws, whole_float32
+from drl_density.devices import (
+    find_device,
+    generator_device,
+    globally_seeded,
+    normal_draws,
+    uniform_draws,
+    whole_float32,
+)
 from drl_density.testing import seeded_generator
 from tests.integration.pretended_device import CARD, FarTensor, PretendedDevice
 
@@ -24,7 +31,7 @@ def test_a_seed_means_the_same_numbers_everywhere(draws):
     with PretendedDevice():
         found = draws((3, 2), like.to(CARD), seeded_generator(0))
         assert isinstance(found, FarTensor)
-        assert_same(found.cpu(), expected)
+        assert torch.equal(found.cpu(), expected)
 
 
 def fails_in_whole_float32(matmul, convolution):
@@ -45,3 +52,28 @@ def test_flags_of_precision_come_back():
             assert (matmul.fp32_precision, convolution.fp32_precision) == ("tf32", "tf32")
     finally:
         matmul.fp32_precision, convolution.fp32_precision = before
+
+
+def test_the_device_that_is_there_is_found():
+    assert find_device("cpu") == torch.device("cpu")
+    assert find_device(torch.device("cpu")) == torch.device("cpu")
+
+
+def test_numbers_are_drawn_where_the_generator_is():
+    assert generator_device(None) == torch.device("cpu")
+    assert generator_device(torch.Generator("cpu")) == torch.device("cpu")
+
+
+def test_global_generators_are_seeded_inside_and_restored_after():
+    torch.manual_seed(3)
+    expected = torch.rand(4)
+    torch.manual_seed(3)
+    generator = seeded_generator(0)
+    with globally_seeded(generator):
+        first = torch.rand(4)
+    with globally_seeded(generator):
+        second = torch.rand(4)
+    with globally_seeded(seeded_generator(0)):
+        assert torch.equal(torch.rand(4), first)
+    assert not torch.equal(first, second)
+    assert torch.equal(torch.rand(4), expected)

@@ -75,12 +75,18 @@ def test_contexts_nest_and_come_back_after_an_error():
             return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
 
     assert dtype_inside() is None
-    with pytest.raises(KeyError), execution.lowered(torch.bfloat16):
+    with execution.lowered(torch.bfloat16):
         assert dtype_inside() == torch.bfloat16
         with execution.lowered(torch.float32):
             assert dtype_inside() is None
         assert dtype_inside() == torch.bfloat16
-        raise KeyError
+
+    def failing():
+        with execution.lowered(torch.bfloat16):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        failing()
     assert dtype_inside() is None
 
 

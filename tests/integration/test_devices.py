@@ -1,7 +1,7 @@
-"""The device of a density: what is asked for, where tensors live from fit to report, and that nothing meets across devices.
+"""A density on a device: where tensors are from fit to report, and that tensors of two devices never meet.
 
-There need be no second device: a pretended one (``tests/integration/pretended_device.py``) refuses what a card refuses, and gives the
-CPU's numbers, so every result must be the CPU's own.
+There need be no second device. A pretended one (``tests/integration/pretended_device.py``) refuses what a GPU refuses and
+gives the CPU's numbers, so every result must equal the CPU's own.
 """
 
 import dataclasses

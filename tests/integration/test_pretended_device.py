@@ -1,4 +1,4 @@
-"""TODO: say what this module holds."""
+"""The pretended device refuses to mix with the CPU, as a GPU does."""
 
 import pytest
 import torch
