@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from drl_density import NoiseSchedule
-from drl_density.model import EnergySequence
+from drl_density.bases import NoisedGaussianMixture, QuadraticBase, Tail
+from drl_density.model import EnergySequence, LevelLogDensity, LogNormalizers, MeanNormalizers
 from drl_density.networks import MLP, MLPSettings
 from drl_density.testing import GaussianMixtureSequence, seeded_generator
 
@@ -101,3 +102,85 @@ def test_wrong_shapes_are_refused():
         trained_like().network(torch.zeros(2, 5).double(), torch.zeros(2).double())
     with pytest.raises(ValueError, match="level must lie in"):
         SYSTEM.model.level(9)
+
+
+def test_labels_reach_the_network_alone():
+    class Labelled(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, x, log_snr, label=None):
+            return self.scale * (torch.zeros(len(x)) if label is None else label.expand(len(x)).float())
+
+    model = EnergySequence(NoiseSchedule.log_spaced(4), Labelled(), (3,))
+    x, log_snr = torch.zeros(2, 3), torch.tensor(0.0)
+    plain = model.log_density_at(x, log_snr)
+    assert torch.equal(model.log_density_at(x, log_snr, torch.tensor(2)), plain + 2)
+    assert torch.equal(model.log_density_at(x, log_snr, torch.tensor([0, 1])), plain + torch.tensor([0.0, 1.0]))
+
+
+def test_complex_rows_are_refused():
+    with pytest.raises(ValueError, match="expected real rows"):
+        SYSTEM.model.log_density(torch.zeros(4, 3, dtype=torch.complex64), 0)
+
+
+def test_the_score_can_be_differentiated():
+    """Second derivatives through the score against finite differences of it."""
+    model = trained_like()
+    x = torch.randn(3, 3, generator=seeded_generator(8), dtype=torch.float64).requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda point: model.score(point, 1.2, has_graph=True), (x,), atol=1e-6)
+    assert not model.score(x, 1.2).requires_grad
+    (gradient,) = torch.autograd.grad(
+        model.score(x.detach(), 1.2, has_graph=True).square().sum(), model.network.readout.weight
+    )
+    assert float(gradient.abs().max()) > 0
+
+
+def test_parts_declare_whether_a_sequence_is_integrable():
+    schedule, network = NoiseSchedule.log_spaced(2), MLP(MLPSettings(3, width=8))
+    assert EnergySequence(schedule, network, (3,)).is_integrable
+    assert not EnergySequence(schedule, network, (3,), has_base=False).is_integrable
+    assert EnergySequence(schedule, NoisedGaussianMixture.standard(3), (3,), has_base=False, dtype=None).is_integrable
+    assert EnergySequence(schedule, network, (3,), has_base=False, is_integrable=True).is_integrable
+
+    class Unknown(QuadraticBase):
+        tail = Tail.UNKNOWN
+
+    assert not EnergySequence(schedule, network, (3,), base=Unknown(3, 1.0)).is_integrable
+
+
+def test_another_network_shares_the_other_parts():
+    model = trained_like()
+    other = model.with_network(MLP(MLPSettings(3, width=8)).double())
+    assert (other.base, other.constants, other.schedule) == (model.base, model.constants, model.schedule)
+    assert other.initializer is None
+    assert other.network is not model.network
+
+
+def test_mean_constants_are_the_mean_of_the_members():
+    members = [LogNormalizers(generator=seeded_generator(seed)) for seed in (0, 1)]
+    for member in members:
+        torch.nn.init.normal_(member.readout.weight, generator=seeded_generator(2))
+    log_snr = torch.tensor([-3.0, 0.0, 3.0]).double()  # converted to the members' float32
+    mean = MeanNormalizers(members)(log_snr)
+    assert mean.dtype == torch.float32
+    torch.testing.assert_close(mean, (members[0](log_snr) + members[1](log_snr)) / 2)
+    assert not torch.equal(members[0](log_snr), members[1](log_snr))
+
+
+def test_the_recovery_scale_is_that_of_a_standard_normal_marginal():
+    """Precision a^2 / s^2 of the step plus 1 / sigma^2 of the level."""
+    recovery = SYSTEM.model.recovery(2, noisier=4)
+    a, s = map(float, SYSTEM.schedule.step_between(2, 4))
+    sigma = float(SYSTEM.schedule.sigma_at(2))
+    assert recovery.scale == pytest.approx(1 / (a**2 / s**2 + 1 / sigma**2) ** 0.5)
+    assert SYSTEM.model.recovery(5).noisier == 6
+
+
+def test_level_log_densities_have_the_networks_parameters():
+    model = trained_like()
+    density = LevelLogDensity(model, 1.5)
+    x = torch.randn(2, 3, generator=seeded_generator(9), dtype=torch.float64)
+    assert torch.equal(density(x), model.log_density(x, 1.5))
+    assert [id(part) for part in density.parameters()] == [id(part) for part in model.network.parameters()]
