@@ -1,4 +1,4 @@
-"""Posteriors against quadrature, two-sample distance, and outlier scores."""
+"""Posteriors and evidence against quadrature."""
 
 import math
 
@@ -9,7 +9,11 @@ import drl_density as drl
 from drl_density.errors import DataError, NumericalError
 
 AXIS = torch.linspace(-7, 7, 561, dtype=torch.float64)
+
+
 CELL = float(AXIS[1] - AXIS[0]) ** 2
+
+
 SMALL = drl.AISSettings(num_particles=256, num_replicates=4, num_transitions=3)
 
 
@@ -41,22 +45,3 @@ def test_wrong_likelihoods_are_refused(tiny_density):
         tiny_density.posterior(lambda x: (x[..., 0] + 0.5).log(), num_samples=50, settings=SMALL)
     with pytest.raises(DataError, match="at least 2"):
         tiny_density.posterior(log_likelihood, num_samples=1)
-
-
-def test_outlier_scores_rank_rows(tiny_density, tiny_data):
-    far = torch.tensor([[9.0, -9.0]], dtype=torch.float64)
-    scores = tiny_density.outlier_scores(torch.cat([tiny_data.test, far]), reference=tiny_data.validation, seed=0)
-    assert scores.p_value.shape == (len(tiny_data.test) + 1,)
-    assert float(scores.p_value[-1]) == pytest.approx(1 / (1 + len(tiny_data.validation)))
-    assert 0.2 < float(scores.p_value[:-1].mean()) < 0.8
-    torch.testing.assert_close(scores.log_density[:-1], tiny_density.log_prob(tiny_data.test))
-    assert bool((scores.interval()[0] < scores.interval()[1]).all())
-    assert scores.profile.shape[1] == tiny_density.model.num_levels
-    assert float(scores.profile[-1, 0]) < -3
-    assert not bool(scores.profile.isnan().any())
-    torch.testing.assert_close(scores.strangeness, -scores.profile[:, 0] - scores.profile.mean(1))
-    assert float((scores.strangeness[:-1] < scores.strangeness[-1]).double().mean()) > 0.95
-    with pytest.raises(DataError, match="at least 20 reference rows"):
-        tiny_density.outlier_scores(far, reference=far)
-    with pytest.raises(DataError, match="NaN or infinite"):
-        tiny_density.outlier_scores(torch.full((1, 2), math.nan))

@@ -1,4 +1,4 @@
-"""Bits per dimension add up, refuse other schemes, and say when log Z leaves them unknown."""
+"""Bits per dimension add up, refuse other schemes, and are unknown where log Z is."""
 
 import dataclasses
 import math
@@ -8,18 +8,18 @@ import torch
 import xarray as xr
 
 import drl_density as drl
-from drl_density.datasets import Column
 from drl_density.density import LikelihoodReport
 from drl_density.density.data_units import freeze
 from drl_density.density.evaluation.bits_per_dimension import bits_per_dimension
 from drl_density.density.evaluation.evaluate import evaluate
-from drl_density.density.evaluation.sections.scored_rows import ScoredRows
 from drl_density.density.fitting.table import prepare_table
 from drl_density.errors import DataError
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
 from tests.density.closed_form import closed_form_density
 
 D = 12
+
+
 LOGS = torch.linspace(-3, 2, 50, dtype=torch.float64)
 
 
@@ -107,27 +107,3 @@ def test_rescaled_pixels_cost_the_logarithm_of_their_half_range():
     assert (bits.num_rows, bits.num_features, bits.value_range) == (len(dataset.test), 4, (0, 255))
     noise = report.rows - dataset.test.double().reshape(-1, 4)
     assert 0.4 < float(noise.abs().max()) <= 0.5
-
-
-class Pixels:
-    def __init__(self, *columns):
-        self.columns = columns
-
-
-PIXEL = Column("x", "integer", 1.0, lower=-0.5, upper=255.5)
-
-
-@pytest.mark.parametrize(
-    ("columns", "width", "declared"),
-    [
-        ((PIXEL, PIXEL), 1.0, "0..255"),
-        ((PIXEL, PIXEL), 0.0, ""),
-        ((PIXEL, Column("y", "integer", 1.0, lower=-0.5, upper=16.5)), 1.0, ""),
-        ((PIXEL, Column("y")), 1.0, ""),
-        ((Column("y", "integer", 1.0),) * 2, 1.0, ""),
-    ],
-    ids=["pixels", "not dequantised", "two ranges", "continuous", "no bounds"],
-)
-def test_declared_ranges(columns, width, declared):
-    zeros, widths = torch.zeros(1, 2, dtype=torch.float64), torch.full((2,), width, dtype=torch.float64)
-    assert ScoredRows(Pixels(*columns), zeros, widths, zeros[0], 0.0).declared_range == declared

@@ -1,0 +1,40 @@
+"""Generators distilled from a density: trained, saved, read, corrected."""
+
+import pytest
+import torch
+
+from drl_density.density import Density, DistillSettings, load_generator
+from drl_density.errors import DataError, RunFolderError
+from drl_density.samplers import RefinementSettings
+
+
+@pytest.mark.parametrize("method", ["mmd", "em"])
+def test_a_generator_is_trained_saved_and_read(tiny_density, tiny_data, tmp_path, method):
+    path = tiny_density.save(tmp_path / "run")
+    settings = DistillSettings(method=method, num_calls=3, num_updates=6, batch_size=32, num_corrections=2, width=16)
+    made = tiny_density.distill(tiny_data.train, settings=settings, seed=1)
+    assert "not a density" in repr(made)
+    assert made.num_calls == (3 if method == "mmd" else 1)
+    assert not hasattr(made, "log_prob")
+    made.save(path)
+    read = load_generator(path)
+    draws = [each.sample(50, seed=0) for each in (made, read)]
+    torch.testing.assert_close(*draws, rtol=1e-5, atol=1e-6)
+    assert draws[0].shape == (50, 2)
+    corrected = made.correct(20, settings=RefinementSettings(num_steps=4, num_warmup=2))
+    assert corrected.draws.shape == (20, 2)
+    assert corrected.stats["r_hat"].shape == (2,)
+    plain = Density.load(path)
+    x = tiny_data.test[:5]
+    torch.testing.assert_close(plain.log_prob(x), tiny_density.log_prob(x))
+
+
+def test_wrong_generators(tiny_density, tmp_path):
+    with pytest.raises(DataError, match="needs rows"):
+        tiny_density.distill()
+    with pytest.raises(DataError, match="rows of shape"):
+        tiny_density.distill(torch.zeros(5, 3))
+    with pytest.raises(ValueError, match="method must be one of .mmd., .em"):
+        DistillSettings(method="gan")
+    with pytest.raises(RunFolderError, match="make one with"):
+        load_generator(tiny_density.save(tmp_path / "run"))

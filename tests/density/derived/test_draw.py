@@ -1,0 +1,32 @@
+"""Draws of a fitted density by any sampler."""
+
+from typing import get_args
+
+import pytest
+import torch
+
+import drl_density as drl
+from drl_density.density.derived.draw import DrawMethod
+
+
+@pytest.mark.parametrize("method", get_args(DrawMethod))
+def test_every_method_draws_in_data_units(tiny_density, tiny_data, method):
+    steps = 60 if method == "ancestral" else 10
+    settings = drl.DrawSettings(method, num_steps=steps)
+    found = tiny_density.draw(200, settings=settings, seed=0)
+    assert found.draws.shape == (200, 2)
+    gap = (found.draws.mean(0) - tiny_data.train.mean(0)).abs() / tiny_data.train.std(0)
+    assert float(gap.max()) < 0.5
+    again = tiny_density.draw(200, settings=settings, seed=0)
+    assert torch.equal(found.draws, again.draws)
+
+
+def test_wrong_methods(tiny_density):
+    with pytest.raises(ValueError, match="method must be one of .progressive"):
+        drl.DrawSettings("gan")
+    with pytest.raises(ValueError, match="flow has no eta"):
+        drl.DrawSettings("flow", eta=0.5)
+    with pytest.raises(ValueError, match="or more, or use DDIM"):
+        tiny_density.draw(3, settings=drl.DrawSettings("ancestral", num_steps=2))
+    with pytest.raises(ValueError, match="eta must lie"):
+        tiny_density.draw(3, settings=drl.DrawSettings("ddim", eta=2.0))

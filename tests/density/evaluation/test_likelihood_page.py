@@ -1,0 +1,29 @@
+"""The page of a report."""
+
+import drl_density as drl
+from tests.density.evaluation.sizes import SMALL
+
+
+def test_page_shows_verdict_and_figures(report, tmp_path):
+    page = report.to_html(tmp_path / "report.html").read_text()
+    assert page.count("data:image/png") == 5
+    assert report.verdict in page
+    assert "Bennett" in page
+    assert page.index("In words") < page.index("data:image/png") < page.index("Why believe it, or not")
+    assert ">seed</td>" in page
+    for name in ("annealing sampler", "diffusion sampler", "probability flow", "learned constant"):
+        assert name in page
+    assert "http" not in page
+
+
+def test_slow_chains_are_explained_with_the_run_that_settles_them(report):
+    doubted = report.tree.copy(deep=True)
+    place = doubted["estimates"]["estimator"].values.tolist().index("Bennett's ratio, draws from data")
+    doubted["estimates"]["value"].values[place] = report.log_z - 0.5
+    doubted.attrs |= {"verdict": "doubtful", "autocorrelation_time": 300.0}
+    page = drl.LikelihoodReport(doubted).page()
+    text = next(text for text in page.words if text.startswith("Why the doubt"))
+    assert "0.50 lower" in text
+    assert "--mixing-steps 600" in text
+    assert f"these took {SMALL.num_mixing_steps}." in text
+    assert not any(text.startswith("Why the doubt") for text in report.page().words)

@@ -1,0 +1,92 @@
+"""The values of a fit: rows in and out, the density, its distribution and its draws."""
+
+import copy
+import dataclasses
+import math
+
+import pyro
+import pytest
+import torch
+from pyro.infer import MCMC, NUTS
+
+import drl_density as drl
+from drl_density.errors import UnreliableEstimateWarning, Verdict
+from drl_density.samplers import ProgressiveSampler
+
+
+def test_distribution_is_normalized_and_in_data_units(tiny_density, tiny_data):
+    target = tiny_density.distribution()
+    assert target.is_normalized
+    assert "estimated" in repr(target)
+    x = tiny_data.test[:10]
+    torch.testing.assert_close(target.log_prob(x), tiny_density.log_prob(x), rtol=1e-6, atol=1e-6)
+    u = tiny_density.transform(x)
+    by_hand = (
+        tiny_density.model.log_density(u, 0)
+        + tiny_density.transform.log_abs_det_jacobian(x, u)
+        - tiny_density.estimate.log_z
+    )
+    torch.testing.assert_close(target.log_prob(x), by_hand, rtol=1e-6, atol=1e-6)
+
+
+def test_it_integrates_to_one(tiny_density):
+    """Quadrature over the plane agrees with the estimate's own standard error (and a grid error of 1e-3)."""
+    ticks = torch.linspace(-16, 40, 700, dtype=torch.float64)
+    first = torch.linspace(-14, 14, 700, dtype=torch.float64)
+    mass = tiny_density.log_prob(torch.cartesian_prod(first, ticks)).exp().sum() * (28 / 699) * (56 / 699)
+    assert abs(math.log(float(mass))) < 5 * tiny_density.estimate.standard_error + 1e-3
+
+
+def test_weights_of_a_distribution_are_frozen_copies(tiny_density, tiny_data):
+    density = dataclasses.replace(tiny_density, model=copy.deepcopy(tiny_density.model))
+    target = density.distribution()
+    before = target.log_prob(tiny_data.test[:3])
+    with torch.no_grad():
+        density.model.network.readout.bias.add_(1.0)
+    assert torch.equal(target.log_prob(tiny_data.test[:3]), before)
+
+
+def test_large_requests_run_the_sampler(tiny_density):
+    target = tiny_density.distribution()
+    assert target.sample((50,)).shape == (50, 2)
+    assert target.last_result.stats["acceptance_rate"].shape[1] == 50
+
+
+def test_nuts_starts_without_running_a_sampler(tiny_density, monkeypatch):
+    target = tiny_density.distribution()
+    pyro.set_rng_seed(0)
+    mcmc = MCMC(NUTS(lambda: pyro.sample("x", target)), num_samples=2, warmup_steps=2, disable_progbar=True)
+    monkeypatch.setattr(ProgressiveSampler, "__call__", lambda *_: pytest.fail("ran the progressive sampler"))
+    mcmc.run()
+    assert mcmc.get_samples()["x"].shape == (2, 2)
+
+
+def test_draws_follow_the_generator(tiny_density):
+    runs = [tiny_density.sample(20, seed=4) for _ in range(2)]
+    assert torch.equal(*runs)
+    assert runs[0].dtype == torch.float64
+
+
+def test_an_unreliable_estimate_is_told(tiny_density):
+    doubtful = dataclasses.replace(tiny_density.estimate, verdict=Verdict.UNRELIABLE, advice="do more")
+    with pytest.warns(UnreliableEstimateWarning, match="do more"):
+        dataclasses.replace(tiny_density, estimate=doubtful).distribution()
+
+
+def test_below_the_floor_is_said(tiny_density):
+    low = dataclasses.replace(tiny_density.baselines, model=-99.0)
+    assert "FAILURE" in dataclasses.replace(tiny_density, baselines=low).summary()
+    assert "log Z" in tiny_density.summary()
+
+
+def test_bounded_columns_have_a_bounded_support(tiny_settings):
+    values = torch.rand(300, 2, dtype=torch.float64)
+    data = drl.load_dataset(values, columns={"x0": {"lower": 0.0, "upper": 1.0}})
+    density = drl.fit(data, seed=0, settings=tiny_settings, progress=False)
+    draws = density.sample(200, seed=0)
+    assert bool(((draws[:, 0] > 0) & (draws[:, 0] < 1)).all())
+    outside = torch.tensor([[1.5, 0.5], [0.5, 0.5]], dtype=torch.float64)
+    assert density.log_prob(outside)[0] == -math.inf
+    assert bool(density.log_prob(outside)[1].isfinite())
+    with pytest.raises(ValueError, match="support"):
+        density.distribution().log_prob(outside)

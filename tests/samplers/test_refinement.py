@@ -1,0 +1,31 @@
+"""Chains that lead draws of any sampler to the model itself."""
+
+import pytest
+import torch
+
+from drl_density import NoiseSchedule
+from drl_density.mcmc import ULA
+from drl_density.samplers import RefinementSettings, sample_refined
+from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
+
+
+def test_chains_from_wrong_points_lead_to_the_model():
+    """Begun at N(3, 0.1^2) where the model is a mixture elsewhere: moments of the model at the end."""
+    system = gaussian_sequence(
+        torch.tensor([0.3, -0.2]), torch.tensor([[0.5, 0.2], [0.2, 0.3]]), NoiseSchedule.log_spaced(6)
+    )
+
+    def wrong(count, generator):
+        return 3 + 0.1 * torch.randn(count, 2, generator=generator, dtype=torch.float64)
+
+    settings = RefinementSettings(num_steps=150, num_warmup=150)
+    found = sample_refined(system.model, 2000, initial=wrong, settings=settings, generator=seeded_generator(0))
+    exact = system.marginal(0)
+    assert_z(found.draws, exact.mean)
+    assert_z((found.draws - exact.mean).square(), exact.variance)
+    short = RefinementSettings(num_steps=4, num_warmup=1)
+    assert float(sample_refined(system.model, 200, initial=wrong, settings=short).stats["r_hat"].max()) > 1.1
+    with pytest.raises(ValueError, match="starting points"):
+        sample_refined(system.model, 5, initial=lambda count, source: torch.zeros(3, 2))
+    with pytest.raises(ValueError, match="only an adjusted kernel"):
+        RefinementSettings(kernel=ULA())
