@@ -60,11 +60,11 @@ def train(
 
     Args:
         state: new or restored; changed in place.
-        objective: what training minimises.
-        batches: source of clean training rows.
+        objective: loss that training minimises.
+        batches: function that draws clean training rows.
         settings: how long and how fast to train.
         evaluation: held-out rows and selection score.
-        doctor: thresholds of divergence.
+        doctor: thresholds at which training counts as diverged.
         hooks: functions to call after steps and evaluations.
         deadline: value of ``time.monotonic()`` after which training stops at the next evaluation.
 

@@ -1,4 +1,4 @@
-"""Gradient steps on weights that are cut over two processes, for the tests: every kind of network and objective.
+"""Gradient steps on weights that are sharded over two processes, for the tests: every kind of network and objective.
 
 python -m tests.training.sharded_run FOLDER
 """

@@ -121,7 +121,7 @@ class RowMeans:
 
 
 def test_shards_add_up_to_the_joint_batch():
-    """With the rows cut in four and no other noise, gradients and means are those of one pass over the joint batch."""
+    """with the rows in four shards and no other noise, gradients and means are those of one pass over the joint batch."""
     rows = two_mode_run.draw(64, torch.Generator().manual_seed(3)).double()
     rows[16] = 11.0
     results = []
@@ -132,12 +132,12 @@ def test_shards_add_up_to_the_joint_batch():
         settings = TrainingSettings(batch_size=64, num_shards=num_shards, max_gradient_norm=float("inf"))
         value, norm = gradient_step(state, RowMeans(), lambda n, g, parts=parts: next(parts), settings, Workers())
         results.append((value, norm, [p.grad for p in state.model.parameters() if p.grad is not None]))
-    (whole, norm, gradients), (cut, cut_norm, added) = results
+    (whole, norm, gradients), (sharded, sharded_norm, added) = results
     # float64 sums of 64 rows in another order: at most 64 rounding errors.
     bound = {"rtol": 64 * 2.3e-16, "atol": 64 * 2.3e-16}
-    assert torch.allclose(whole.loss, cut.loss, **bound)
-    assert norm == pytest.approx(cut_norm, rel=1e-12)
+    assert torch.allclose(whole.loss, sharded.loss, **bound)
+    assert norm == pytest.approx(sharded_norm, rel=1e-12)
     for one, other in zip(gradients, added, strict=True):
         assert torch.allclose(one, other, rtol=1e-12, atol=float(one.abs().max()) * 1e-13)
-    assert cut.statistics.energy_gap[1] == pytest.approx(float(rows.mean()), rel=1e-6)
-    assert cut.statistics.energy_gap[0] == 0.5
+    assert sharded.statistics.energy_gap[1] == pytest.approx(float(rows.mean()), rel=1e-6)
+    assert sharded.statistics.energy_gap[0] == 0.5

@@ -13,7 +13,7 @@ from drl_density import fit
 from drl_density.errors import RunFolderError
 from drl_density.parallel import Workers
 from drl_density.run_folder import RunFolder
-from tests.training.pairs import ROOT, start_pair
+from tests.parallel.pairs import ROOT, start_pair
 from tests.training.two_mode_run import STATE, first_gradient, run
 
 
@@ -31,7 +31,7 @@ def alone(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair") / "run"
-    first, second = start_pair("two_mode_run", folder, "--then-lose")
+    first, second = start_pair("tests.training.two_mode_run", folder, "--then-lose")
     assert (first.wait(240), second.wait(60)) == (0, -signal.SIGKILL)
     return folder
 
@@ -70,7 +70,7 @@ def test_a_run_begun_by_one_process_goes_on_with_two(alone, tmp_path):
     store = RunFolder.create(tmp_path / "run")
     store.write_json("settings.json", {"stage": "training"})
     store.write_tensors(STATE, *saved(alone, "step_20.safetensors"))
-    assert [process.wait(240) for process in start_pair("two_mode_run", tmp_path / "run")] == [0, 0]
+    assert [process.wait(240) for process in start_pair("tests.training.two_mode_run", tmp_path / "run")] == [0, 0]
     assert not (tmp_path / "run" / "step_10.safetensors").exists()
     found, wanted = (saved(folder)[1]["history"] for folder in (tmp_path / "run", alone))
     assert found[:2] == wanted[:2]

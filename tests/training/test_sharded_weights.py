@@ -13,9 +13,11 @@ from drl_density.run_folder import RunFolder
 from drl_density.testing import seeded_generator
 from drl_density.training import sharded_weights
 from drl_density.training.sharded_weights import shard_weights
-from tests.training.pairs import start_pair
+from tests.parallel.pairs import start_pair
 from tests.training.sharded_run import CASES, steps
 from tests.training.two_mode_run import STATE, fresh, run
+
+MODULE = "tests.training.two_mode_run"
 
 
 @pytest.fixture(autouse=True)
@@ -28,17 +30,17 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def cut(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cut") / "run"
-    assert [process.wait(300) for process in start_pair("sharded_run", folder)] == [0, 0]
+def sharded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sharded") / "run"
+    assert [process.wait(300) for process in start_pair("tests.training.sharded_run", folder)] == [0, 0]
     return RunFolder.open(folder)
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_cut_weights_take_the_steps_of_one_process(name, cut):
+def test_sharded_weights_take_the_steps_of_one_process(name, sharded):
     """Gradients to 1e-6 of the largest, then three steps of weights, averages and moments, for all objectives."""
     wanted, kept_whole = steps(name, Workers())
-    found, scalars = cut.read_tensors(f"{name}.safetensors")
+    found, scalars = sharded.read_tensors(f"{name}.safetensors")
     assert found.keys() == wanted.keys()
     gradients = [key for key in wanted if key.startswith("gradient.")]
     largest = max(float(wanted[key].abs().max()) for key in gradients)
@@ -56,7 +58,7 @@ def test_cut_weights_take_the_steps_of_one_process(name, cut):
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair") / "run"
-    assert [process.wait(240) for process in start_pair("two_mode_run", folder, "--sharded")] == [0, 0]
+    assert [process.wait(240) for process in start_pair(MODULE, folder, "--sharded")] == [0, 0]
     return folder
 
 
@@ -76,27 +78,31 @@ def test_the_loop_draws_the_curve_of_one_process_and_saves_whole_weights(pair, t
         assert torch.allclose(found[key].double(), value.double(), rtol=1e-4, atol=1e-5), key
 
 
-def test_what_cut_weights_saved_goes_on_uncut_and_cut(pair, tmp_path):
-    """From step 20, by one process and by a pair that cuts once more, to the pair's own curve."""
+def test_what_sharded_weights_saved_resumes_unsharded_and_sharded(pair, tmp_path):
+    """From step 20, by one process and by a pair that shards once more, to the pair's own curve."""
     wanted = saved(pair)[1]["history"]
-    for name in ("uncut", "cut"):
+    for name in ("whole", "sharded"):
         store = RunFolder.create(tmp_path / name)
         store.write_json("settings.json", {"stage": "training"})
         store.write_tensors(STATE, *saved(pair, "step_20.safetensors"))
-    run(tmp_path / "uncut")
-    assert [process.wait(240) for process in start_pair("two_mode_run", tmp_path / "cut", "--sharded")] == [0, 0]
-    for name in ("uncut", "cut"):
+    run(tmp_path / "whole")
+    assert [
+        process.wait(240) for process in start_pair("tests.training.two_mode_run", tmp_path / "sharded", "--sharded")
+    ] == [0, 0]
+    for name in ("whole", "sharded"):
         history = saved(tmp_path / name)[1]["history"]
         assert [record["step"] for record in history] == [10, 20, 30, 40]
         for one, other in zip(history, wanted, strict=True):
             assert one["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-5)
-    assert saved(tmp_path / "cut")[1] == saved(pair)[1]
-    assert all(torch.equal(saved(tmp_path / "cut")[0][key], value) for key, value in saved(pair)[0].items())
+    assert saved(tmp_path / "sharded")[1] == saved(pair)[1]
+    assert all(torch.equal(saved(tmp_path / "sharded")[0][key], value) for key, value in saved(pair)[0].items())
 
 
-def test_a_process_lost_in_a_step_of_cut_weights_is_said(tmp_path):
+def test_a_process_lost_in_a_step_of_sharded_weights_is_said(tmp_path):
     """Process 1 dies in the midst of a step; process 0 ends with the words, not with those of the network."""
-    first, second = start_pair("two_mode_run", tmp_path / "run", "--sharded", "--kill", "1:12", stderr=subprocess.PIPE)
+    first, second = start_pair(
+        "tests.training.two_mode_run", tmp_path / "run", "--sharded", "--kill", "1:12", stderr=subprocess.PIPE
+    )
     words = first.communicate(timeout=240)[1]
     assert second.wait(60) == -9
     second.communicate()
@@ -105,7 +111,7 @@ def test_a_process_lost_in_a_step_of_cut_weights_is_said(tmp_path):
     assert (tmp_path / "run" / "step_10.safetensors").is_file()
 
 
-def test_what_cannot_be_cut_is_not_told_as_a_lost_process(monkeypatch):
+def test_what_cannot_be_sharded_is_not_reported_as_a_lost_process(monkeypatch):
     def refused(_):
         raise NotImplementedError("FSDP does not support non-contiguous parameters")
 
@@ -114,7 +120,7 @@ def test_what_cannot_be_cut_is_not_told_as_a_lost_process(monkeypatch):
         shard_weights(fresh())
 
 
-def test_memory_knows_cut_weights(monkeypatch):
+def test_memory_knows_sharded_weights(monkeypatch):
     def bytes_of(**training):
         settings = FitSettings(
             network=ResidualNetwork(num_channels=4),
@@ -128,7 +134,7 @@ def test_memory_knows_cut_weights(monkeypatch):
 
     alone = bytes_of(has_sharded_weights=True)
     monkeypatch.setenv("WORLD_SIZE", "8")
-    replicated, cut = bytes_of(), bytes_of(has_sharded_weights=True)
+    replicated, sharded = bytes_of(), bytes_of(has_sharded_weights=True)
     assert alone.weight_bytes == replicated.weight_bytes == 4 * 16 * alone.num_parameters
-    assert cut.weight_bytes == int(4 * (2 + 15 / 8 + 5) * alone.num_parameters)
-    assert cut.activation_bytes == replicated.activation_bytes
+    assert sharded.weight_bytes == int(4 * (2 + 15 / 8 + 5) * alone.num_parameters)
+    assert sharded.activation_bytes == replicated.activation_bytes

@@ -25,6 +25,11 @@ OBJECTIVE = RecoveryLikelihood(num_steps=2)
 STATE = "training_state.safetensors"
 
 
+def short(**changes):
+    """Settings of ten steps."""
+    return dataclasses.replace(SETTINGS, num_steps=10, **changes)
+
+
 def draw(num_rows, generator):
     """0.3 N(-1, 0.25^2) + 0.7 N(0.6, 0.25^2)."""
     is_left = torch.rand(num_rows, generator=generator) < 0.3
@@ -73,7 +78,7 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kill", nargs="*", default=[], help="who dies after how many own steps, one per start")
     parser.add_argument("--then-lose", action="store_true")
-    parser.add_argument("--sharded", action="store_true", help="weights are cut over the processes")
+    parser.add_argument("--sharded", action="store_true", help="shard the weights over the processes")
     args = parser.parse_args()
     settings = dataclasses.replace(SETTINGS, has_sharded_weights=args.sharded)
     torch.set_num_threads(1)

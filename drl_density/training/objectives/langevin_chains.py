@@ -72,7 +72,7 @@ class LangevinChains:
         """Coefficient a of each row's level, which is 1 at a marginal top.
 
         Args:
-            levels: integer levels ``(batch,)``.
+            levels: integer level of each row ``(batch,)``.
         """
         return self._steps(model)[0].to(levels.device)[levels]
 
@@ -82,7 +82,7 @@ class LangevinChains:
         The papers weight the raw output of the network, s_t^2 F, by the ratio of the sigmas.
 
         Args:
-            levels: integer levels ``(batch,)``.
+            levels: integer level of each row ``(batch,)``.
         """
         sigma = model.schedule.step_sigma
         return ((sigma[0] / sigma) * self._steps(model)[1] ** 2).to(levels.device)[levels]

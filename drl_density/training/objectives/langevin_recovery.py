@@ -109,8 +109,8 @@ class LangevinRecovery:
         """Draw the negatives x_t^-, by chains or from the normal approximation.
 
         Args:
-            clean: x_t, ``(batch, *event)``.
-            x_noisier: x_{t+1}, ``(batch, *event)``.
+            clean: states x_t ``(batch, *event)``.
+            x_noisier: states x_{t+1} ``(batch, *event)``.
             levels: integer level t of each row ``(batch,)``.
         """
         alpha = per_row(self.chains.step_alpha(model, levels).to(clean), clean)
@@ -137,7 +137,7 @@ def weighted_contrast(
     """Loss of positives against negatives, weighted per level as in the papers.
 
     Args:
-        clean: positives x_t, ``(batch, *event)``.
+        clean: positives x_t ``(batch, *event)``.
         negatives: negatives x_t^-, which are taken as data, without gradient.
         levels: integer level t of each row ``(batch,)``.
         chains: chains that drew the negatives, which define the weights.
