@@ -296,7 +296,7 @@ class LogPartitionEstimate:
 
     @classmethod
     def from_state(cls, values: dict[str, Any], tensors: dict[str, Tensor]) -> LogPartitionEstimate:
-        """Rebuild the record from the plain values and tensors of :meth:`to_state`."""
+        """Rebuild the record from the ``values`` and ``tensors`` of :meth:`to_state`."""
         typed = {"verdict": Verdict(values["verdict"]), "path": PathSummary(**values["path"])}
         return cls(**values | typed, log_weights=tensors["log_weights"])
 

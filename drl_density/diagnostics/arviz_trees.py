@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
 
 class ChainFigures(TypedDict):
-    """Statistics of one variable over all chains: mean, split R-hat, bulk and tail ESS, Monte Carlo error of the mean."""
+    """Statistics of one variable over all chains.
+
+    Attributes:
+        mean: mean over chains and draws.
+        r_hat: rank-normalised split R-hat of the chains.
+        ess_bulk: effective sample size in the bulk.
+        ess_tail: effective sample size in the tails.
+        mcse_mean: Monte Carlo standard error of the mean.
+
+    >>> ChainFigures(mean=0.0, r_hat=1.0, ess_bulk=400.0, ess_tail=300.0, mcse_mean=0.05)["r_hat"]
+    1.0
+    """
 
     mean: float
     r_hat: float
@@ -42,7 +53,10 @@ def as_arviz(tree: xr.DataTree) -> Any:
 
 
 def chain_table(tree: xr.DataTree) -> dict[str, ChainFigures]:
-    """Split R-hat, effective sample sizes and Monte Carlo error of every variable of the group ``posterior``.
+    """Split R-hat, effective sample sizes and Monte Carlo error of every variable of a tree's group ``posterior``.
+
+    Args:
+        tree: groups of a report, a diagnosis or a Pyro run.
 
     Returns:
         Figures by variable, with the event's index in its name where it has one.
@@ -121,6 +135,10 @@ def chains_to_groups(
         statistics: statistics by name, each ``(draw, chain)``.
         names: name of each feature.
         starts: label of the place where each chain began.
+
+    >>> groups = chains_to_groups(torch.zeros(5, 2, 1), {"lp": torch.zeros(5, 2)}, ["x"], starts=["data", "noise"])
+    >>> groups["posterior"]["x"].dims
+    ('chain', 'draw', 'feature')
     """
     import xarray as xr
 

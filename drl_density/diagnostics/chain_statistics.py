@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def split_r_hat(draws: torch.Tensor) -> torch.Tensor:
-    """Rank-normalised split R-hat of every cell of draws ``(chain, draw, cell)``, ``(cell,)``, float64.
+    """Rank-normalised split R-hat of every cell of ``draws`` ``(chain, draw, cell)``, ``(cell,)``, float64.
 
     Source: Vehtari, Gelman, Simpson, Carpenter and Buerkner 2021.
 
@@ -27,7 +27,7 @@ def split_r_hat(draws: torch.Tensor) -> torch.Tensor:
 
 
 def bulk_ess(draws: torch.Tensor) -> torch.Tensor:
-    """Rank-normalised bulk effective sample size of every cell of draws ``(chain, draw, cell)``, ``(cell,)``.
+    """Rank-normalised bulk effective sample size of every cell of ``draws`` ``(chain, draw, cell)``, ``(cell,)``.
 
     Source: Vehtari, Gelman, Simpson, Carpenter and Buerkner 2021.
 

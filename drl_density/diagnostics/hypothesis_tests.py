@@ -23,7 +23,7 @@ class DistanceTest(NamedTuple):
     """Distance of two samples.
 
     Attributes:
-        distance: energy distance.
+        distance: energy distance between the samples.
         p_value: share of relabellings with at least this distance.
     """
 

@@ -73,6 +73,7 @@ def product(
         ValueError: no experts, shapes that differ, or weights that do not fit.
         NumericalError: an improper product, whose finite integral is neither shown nor declared.
 
+    >>> import pyro.distributions as dist
     >>> both = product([dist.Normal(torch.zeros(2), 1.0).to_event(1), dist.Normal(torch.ones(2), 1.0).to_event(1)])
     >>> both.log_prob(torch.full((2,), 0.5)) > both.log_prob(torch.zeros(2))
     tensor(True)
@@ -122,14 +123,15 @@ def tempered(expert: Expert, temperature: float, *, is_integrable: bool | None =
     A temperature below 1 sharpens. One above 1 flattens: the tails grow, and integrability has to be declared.
 
     Args:
-        expert: density f.
-        temperature: positive number.
+        expert: density f that is raised to a power.
+        temperature: positive number whose inverse is the power.
         is_integrable: declares the power integrable, or not, where you can prove it.
 
     Raises:
         ValueError: a temperature that is not positive.
         NumericalError: an improper power, as in :func:`product`.
 
+    >>> import pyro.distributions as dist
     >>> cold = tempered(dist.Normal(0.0, 1.0), 0.5)
     >>> float(cold.log_prob(torch.tensor(1.0)) - cold.log_prob(torch.tensor(0.0)))
     -1.0
@@ -150,8 +152,8 @@ def guided(
     no integral.
 
     Args:
-        conditional: density p(x | y).
-        unconditional: density p(x).
+        conditional: density p(x | y) of one class, or under one condition.
+        unconditional: density p(x) of everything.
         weight: weight w, not negative; 0 gives the conditional itself.
         is_integrable: declares the result integrable, or not, where you can prove it.
 
@@ -161,6 +163,7 @@ def guided(
 
     Source: Ho and Salimans 2022, equation 6, there for scores at every noise level.
 
+    >>> import pyro.distributions as dist
     >>> classes = [dist.Normal(-1.0, 1.0), dist.Normal(1.0, 1.0)]
     >>> sharper = guided(classes[1], Mixture(classes, [1.0, 1.0]), 2.0)
     >>> sharper.log_prob(torch.tensor(1.3)) > sharper.log_prob(torch.tensor(1.0))
@@ -189,9 +192,9 @@ def excluding(
     explodes where u vanishes, and is refused unless declared integrable.
 
     Args:
-        expert: density p.
+        expert: density p that is kept where nothing is unwanted.
         unwanted: normalised density u, so that the floor has its units.
-        weight: weight w > 0.
+        weight: strength w > 0 of the negation.
         floor: density below which nothing counts as unwanted.
         is_integrable: declares the result integrable, or not, where you can prove it.
 
@@ -202,6 +205,7 @@ def excluding(
 
     Source: Du, Li and Mordatch 2020 (compositional energies); the floor is ours.
 
+    >>> import pyro.distributions as dist
     >>> away = excluding(dist.Normal(0.0, 1.0), dist.Normal(0.0, 0.3), floor=0.05)
     >>> away.log_prob(torch.tensor(1.0)) > away.log_prob(torch.tensor(0.0))
     tensor(True)

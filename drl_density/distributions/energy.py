@@ -66,7 +66,7 @@ class EnergyDistribution(UnnormalizedDistribution):
         """Wrap any function that maps points ``(*, *event)`` to ``(*,)``.
 
         Args:
-            function: unnormalised log density.
+            function: unnormalised log density of points, which accepts any leading shape.
             support: constraint of the event; all reals by default.
         """
         return cls(function, event_shape, support=support)

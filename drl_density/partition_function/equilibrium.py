@@ -19,7 +19,7 @@ class EquilibriumEstimates:
     """Estimates of log Z from draws of all densities of a path.
 
     Attributes:
-        multistate: Bennett's multistate ratio.
+        multistate: estimate by Bennett's multistate ratio.
         integration: thermodynamic integration by the trapezoid rule; its standard error leaves out the quadrature error.
         overlap: ``(K, K)``: share of density i's draws that density j explains, the base first.
     """

@@ -72,7 +72,7 @@ class ReversePath:
         return self.variances.sqrt()
 
     def kernel_log_density(self, residual: Tensor, index: int) -> Tensor:
-        """Log density ``(n,)`` of reverse kernel ``index`` at residuals ``(n, *event)`` from its mean."""
+        """Log density ``(n,)`` of reverse kernel ``index`` at distances ``residual`` ``(n, *event)`` from its mean."""
         along = residual.flatten(1) @ self.axes
         return _normal(along / self.spreads[index].to(along), self.spreads[index])
 
@@ -115,7 +115,7 @@ def forward_weights(
     """Log weights ``(num_paths,)``, float64, and end points ``(num_paths, *event)`` of paths from N(0, I) down to level 0.
 
     Args:
-        path: result of :func:`plan_reverse_path`.
+        path: grid and kernels from :func:`plan_reverse_path`.
         num_paths: number of independent paths.
 
     >>> from drl_density.testing import GaussianMixtureSequence
@@ -133,7 +133,7 @@ def reverse_weights(path: ReversePath, draws: Tensor, *, generator: torch.Genera
     """Log weights ``(n,)``, float64, of paths that noise draws of level 0 up to level T.
 
     Args:
-        path: result of :func:`plan_reverse_path`.
+        path: grid and kernels from :func:`plan_reverse_path`.
         draws: rows ``(n, *event)``, taken for draws of level 0.
 
     >>> from drl_density.testing import GaussianMixtureSequence

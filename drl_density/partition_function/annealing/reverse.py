@@ -88,7 +88,7 @@ def annealing_log_likelihood(
         path: densities of the forward walk.
         plan: step sizes and scales of the forward walk.
         settings: settings of the forward walk; resampling plays no part here.
-        x: rows ``(n, *event)``.
+        x: rows ``(n, *event)`` to score.
         num_chains: number of reverse walks from each row.
 
     Source: Burda, Grosse and Salakhutdinov 2015 (RAISE).

@@ -12,7 +12,7 @@ class AISSettings:
     """Sizes and rules of an annealing run.
 
     Attributes:
-        num_particles: particles per replicate.
+        num_particles: number of particles of each replicate.
         num_replicates: independent replicates, whose spread gives the standard error.
         num_transitions: kernel steps on every density of the path.
         num_pilot_particles: particles of the discarded pilot.

@@ -80,7 +80,9 @@ def score_other_densities(scored: ScoredRows, *, num_particles: int, generator: 
     if len(few) < len(scored.rows):
         figures[f"energy-based model, {first}"] = float(values[:most].mean())
     if few.shape[1] > FLOW_COLUMNS:
-        reason = f"The probability flow is left out above {FLOW_COLUMNS} columns: its trace takes a gradient per column."
+        reason = (
+            f"The probability flow is left out above {FLOW_COLUMNS} columns: its trace takes a gradient per column."
+        )
         return OtherDensities(figures, reason)
     figures[f"probability flow, {first}"] = float((flow_log_likelihood(model, u) + jacobian).mean())
     return OtherDensities(figures, "")
