@@ -66,6 +66,7 @@ if TYPE_CHECKING:
         MarginalDensity,
         MLPNetwork,
         NormalObjective,
+        OutlierScores,
         Posterior,
         Prediction,
         Reconstruction,
@@ -170,6 +171,7 @@ __all__ = [
     "NoiseSchedule",
     "NoisedGaussianMixture",
     "NormalObjective",
+    "OutlierScores",
     "Posterior",
     "Prediction",
     "PredictorCorrectorSettings",
@@ -217,11 +219,11 @@ _NAMES = {
     "bases": "NoisedGaussianMixture QuadraticBase",
     "datasets": "Dataset Split load_dataset memorization_check",
     "density": (
-        "Combination Comparison Density DiagnoseSettings Diagnosis DistillSettings DrawSettings FitSettings Generator "
-        "Imputation LikelihoodReport MarginalDensity Posterior Prediction "
-        "ReconstructSettings Reconstruction combine compare fit load_generator "
-        "AdjustedObjective CooperativeObjective CosineSchedule DenoisingObjective LangevinObjective LinearBetaSchedule "
-        "LogSpacedSchedule MLPNetwork NormalObjective ResidualNetwork UNetNetwork"
+        "AdjustedObjective Combination Comparison CooperativeObjective CosineSchedule DenoisingObjective "
+        "Density DiagnoseSettings Diagnosis DistillSettings DrawSettings FitSettings Generator Imputation "
+        "LangevinObjective LikelihoodReport LinearBetaSchedule LogSpacedSchedule MLPNetwork "
+        "MarginalDensity NormalObjective OutlierScores Posterior Prediction ReconstructSettings "
+        "Reconstruction ResidualNetwork UNetNetwork combine compare fit load_generator"
     ),
     "diagnostics": "as_arviz from_pyro_mcmc",
     "diffusion_sampler": "DiffusionSamplerSettings",

@@ -147,6 +147,13 @@ class EnergySequence(ExecutedModule):
             self.to(dtype)
         self.eval()
 
+    def __repr__(self) -> str:
+        """One line; the modules inside print themselves."""
+        parts = [f"event_shape={tuple(self.event_shape)}", f"num_levels={self.num_levels}"]
+        held = {"network": self.network, "base": self.base}
+        parts += [f"{name}={type(part).__name__}" for name, part in held.items() if part is not None]
+        return f"EnergySequence({', '.join(parts)}, {sum(each.numel() for each in self.parameters())} parameters)"
+
     @property
     def num_levels(self) -> int:
         """Number T of levels below the top."""

@@ -313,7 +313,6 @@ def test_reprs_are_short(tiny_density, tiny_data):
     made_here = [
         tiny_density,
         tiny_data,
-        tiny_data.test,
         dist,
         schedule,
         tiny_density.model,
