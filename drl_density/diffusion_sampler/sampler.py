@@ -133,7 +133,7 @@ class DiffusionSampler:
         """Unnormalised log density of the target, ``(n,)``.
 
         Args:
-            y: points ``(n, *event)``.
+            y: points of the target's space, ``(n, *event)``.
 
         Raises:
             ValueError: a target that does not give one number per row.
@@ -157,7 +157,6 @@ class DiffusionSampler:
         """Ends ``(num_samples, *event)`` of walks and their log weights ``(num_samples,)``, both with their graph.
 
         Args:
-            generator: source of randomness.
             dtype: floating-point type of the states.
             with_held: returns the control, and the control with its parameters detached. The term f . epsilon uses the
                 second: its gradient in the parameters is zero on average, so the gradient of the mean log weight keeps its
@@ -186,7 +185,7 @@ class DiffusionSampler:
         """Log weights ``(n,)`` of walks noised backward from draws of the target; their mean is an upper bound (EUBO).
 
         Args:
-            draws: draws of the target, ``(n, *event)``.
+            draws: exact or approximate draws of the target, ``(n, *event)``.
         """
         y, cost = draws, torch.zeros(len(draws), dtype=torch.float64)
         weights = self.log_density(y).double() - self.log_reference(y)
@@ -213,7 +212,7 @@ class DiffusionSampler:
         """log Z with its error and verdict; ``mean_log_weight`` is the evidence lower bound (ELBO).
 
         Args:
-            num_samples: walks per replicate.
+            num_samples: number of walks in each replicate.
             num_replicates: number of independent replicates, whose spread gives the standard error.
         """
         with torch.no_grad():
@@ -230,7 +229,7 @@ class DiffusionSampler:
         """Log density log N(y; 0, s^2 I) of the reference, ``(n,)``.
 
         Args:
-            y: points ``(n, *event)``.
+            y: points of the target's space, ``(n, *event)``.
         """
         scaled = y.double().reshape(len(y), -1) / self.scale
         return -0.5 * (scaled.square() + math.log(2 * math.pi * self.scale**2)).sum(1)

@@ -39,7 +39,7 @@ class ConditionalSettings:
         num_transitions: kernel steps on each density.
         num_final_steps: kernel steps on the conditional itself, which R-hat is computed from; at least 8.
         resample_below: share of the particles; a replicate is resampled if its weight ESS falls below it.
-        kernel: an adjusted kernel.
+        kernel: an adjusted kernel, such as ``MALA()`` or ``HMC()``.
         max_rows: particles evaluated at once, which limits memory.
 
     Raises:
@@ -181,7 +181,7 @@ def sample_conditional(
             d)`` each replicate has its own observed values, for coordinates that are known only up to an interval.
         is_missing: mask of the missing coordinates, ``(rows, d)``; any pattern with at least one missing and one observed
             coordinate per row.
-        num_samples: draws per row.
+        num_samples: number of draws for each row.
         plan: plan from :func:`plan_conditional` with the same settings.
         log_offsets: added to each replicate's log weights, ``(rows, num_replicates)``.
 

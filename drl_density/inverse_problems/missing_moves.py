@@ -29,7 +29,7 @@ class MissingMoveSettings:
         num_rounds: number of rounds, each with a choice among proposals and some kernel steps.
         num_proposals: fresh proposals per row and round.
         num_steps: kernel steps per round, after the choice.
-        kernel: an adjusted kernel.
+        kernel: an adjusted kernel, such as ``MALA()`` or ``HMC()``.
     """
 
     num_rounds: int = 2

@@ -22,7 +22,7 @@ class ChainState(NamedTuple):
     """Positions of the chains with their log density and gradient, so that nothing is evaluated twice.
 
     Attributes:
-        position: positions ``(chains, *event)``.
+        position: positions of the chains, ``(chains, *event)``.
         log_density: unnormalised log density at the positions, ``(chains,)``.
         gradient: gradient of the log density, in the shape of the positions.
 
@@ -84,15 +84,15 @@ class Kernel(Protocol):
         ...
 
     def with_scale(self, scale: Tensor | None) -> Self:
-        """The same kernel with another diagonal scale."""
+        """The same kernel with another diagonal ``scale``."""
         ...
 
     def init(self, x: Tensor, log_density: LogDensity) -> ChainState:
         """Evaluates the density at ``x``.
 
         Args:
-            x: positions ``(chains, *event)``.
-            log_density: maps positions to ``(chains,)``.
+            x: positions of the chains, ``(chains, *event)``.
+            log_density: maps positions ``(chains, *event)`` to ``(chains,)``.
         """
         ...
 
@@ -102,7 +102,7 @@ class Kernel(Protocol):
         """One transition of all chains.
 
         Args:
-            state: states before the step.
+            state: state of all chains before the step.
             log_density: density at which the state was evaluated.
             step_size: e, a number or one per chain ``(chains,)``.
         """
@@ -114,7 +114,7 @@ def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tens
 
     Args:
         log_density: maps positions ``(chains, *event)`` to ``(chains,)``.
-        x: positions ``(chains, *event)``.
+        x: positions of the chains, ``(chains, *event)``.
 
     >>> value_and_gradient(lambda x: -(x**2), torch.ones(1))
     (tensor([-1.]), tensor([-2.]))
@@ -130,8 +130,8 @@ def init_state(x: Tensor, log_density: LogDensity) -> ChainState:
     """Chain state at ``x``, with one evaluation of the density and its gradient.
 
     Args:
-        x: positions ``(chains, *event)``.
-        log_density: maps positions to ``(chains,)``.
+        x: positions of the chains, ``(chains, *event)``.
+        log_density: maps positions ``(chains, *event)`` to ``(chains,)``.
 
     >>> init_state(torch.ones(2, 3), lambda x: -0.5 * x.square().sum(-1)).log_density
     tensor([-1.5000, -1.5000])

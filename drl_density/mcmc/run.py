@@ -46,7 +46,7 @@ def take_steps(
     """Runs ``num_steps`` transitions of all chains; every loop over kernel steps in this package is this one.
 
     Args:
-        kernel: the transition.
+        kernel: transition of the chains, such as ``MALA()``.
         state: states to start from, evaluated at ``log_density``.
         log_density: maps positions ``(chains, *event)`` to ``(chains,)``.
         num_steps: number of transitions; 0 returns the state as it is.
@@ -175,7 +175,7 @@ def run_chain(
     """Runs many chains in parallel, with warm-up, step-size adaptation and recording.
 
     Args:
-        kernel: the transition.
+        kernel: transition of the chains, such as ``MALA()``.
         log_density: maps ``(chains, *event)`` to ``(chains,)``.
         initial: starting points ``(chains, *event)``.
         num_steps: number of steps after warm-up.

@@ -31,11 +31,11 @@ class StepSizeRule(Protocol[State]):
         ...
 
     def step_size(self, state: State) -> StepSize:
-        """The step size to use while adapting."""
+        """The step size to use while adapting, given the current ``state``."""
         ...
 
     def final(self, state: State) -> StepSize:
-        """The step size to keep once adaptation ends."""
+        """The step size to keep once adaptation ends, given the last ``state``."""
         ...
 
 
@@ -233,7 +233,7 @@ class Tuner:
         """The step size as kernels take it: a number, or one per chain ``(num_chains,)``.
 
         Args:
-            num_chains: how many chains there are.
+            num_chains: number of chains that run.
         """
         current = self.current
         if self._groups is None or not isinstance(current, Tensor) or not current.ndim:
@@ -243,7 +243,7 @@ class Tuner:
         return current[self._groups]
 
     def update(self, acceptance: Tensor) -> None:
-        """Adapt to the acceptance probabilities of one transition, ``(chains,)``."""
+        """Adapt to the ``acceptance`` probabilities of one transition, ``(chains,)``."""
         if self._rule is not None:
             self._state = self._rule.update(self._state, self._rates(acceptance))
             self.current = self._rule.step_size(self._state)

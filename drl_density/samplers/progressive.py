@@ -27,7 +27,7 @@ class ProgressiveSettings:
         steps_per_level: conditionals per unit of level; 1 is the paper's choice.
         num_steps: K, the kernel steps on each conditional.
         num_final_steps: kernel steps at the end, on the marginal density of level 0.
-        kernel: an adjusted kernel.
+        kernel: an adjusted kernel, such as ``MALA()`` or ``HMC()``.
         starts_at_normal: whether each chain starts at a draw of the conditional's normal approximation instead of its
             scaled condition. With one conditional per level and ``HMC(num_leapfrog=2)`` this is the paper's T = 1000
             sampler.

@@ -30,7 +30,7 @@ class TemperingSettings:
         steps_per_sweep: kernel steps between two rounds of swaps.
         num_pilot_levels: number of rungs of the first pilot's ladder, evenly spaced in level.
         most_kept: largest number of draws kept of each ladder, evenly thinned.
-        kernel: an adjusted kernel.
+        kernel: an adjusted kernel, such as ``MALA()`` or ``HMC()``.
     """
 
     num_sweeps: int = 500
