@@ -1,8 +1,9 @@
 """Shapes of values per row."""
 
+import pytest
 import torch
 
-from drl_density.shapes import per_row
+from drl_density.shapes import check_num_samples, per_row
 
 
 def test_each_value_meets_its_own_row():
@@ -16,3 +17,10 @@ def test_one_value_meets_every_row():
 
 def test_rows_without_an_event_keep_their_shape():
     assert per_row(torch.arange(5), torch.zeros(5)).shape == (5,)
+
+
+@pytest.mark.parametrize("count", [0, -3, 1.0, True, "2", None], ids=repr)
+def test_a_number_of_samples_is_a_positive_integer(count):
+    check_num_samples(1)
+    with pytest.raises(ValueError, match="num_samples must be a positive integer"):
+        check_num_samples(count)

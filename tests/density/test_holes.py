@@ -15,11 +15,9 @@ from drl_density.datasets import load_dataset
 from drl_density.density.fitting import run
 from drl_density.density.fitting.completions import weigh_completions
 from drl_density.errors import DataError, DataWarning
-from drl_density.inverse_problems import move_missing
-from drl_density.testing import assert_z, seeded_generator
+from drl_density.testing import seeded_generator
 from drl_density.transforms import fit_marginal_gaussianization, standardize
 from tests.conftest import TINY
-from tests.density.closed_form import SYSTEM
 
 COVARIANCE = torch.tensor(
     [[1.0, 0.8, -0.5, 0.3], [0.8, 1.0, -0.4, 0.5], [-0.5, -0.4, 1.0, 0.2], [0.3, 0.5, 0.2, 1.0]], dtype=torch.float64
@@ -100,27 +98,6 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(holed, drawn, tmp_path, mon
     for name, value in drawn.model.state_dict().items():
         assert torch.equal(value, density.model.state_dict()[name]), name
     assert density.estimate.log_z == drawn.estimate.log_z
-
-
-def test_draws_move_to_the_models_own_conditional():
-    """From a proposal that knows nothing of the target, both modes with their weights."""
-    row, mask = torch.tensor([0.0, -0.35, 0.0]).double(), torch.tensor([True, False, True])
-    prior = SYSTEM.marginal(0).component_distribution
-    covariances = prior.covariance_matrix
-    logs = SYSTEM.weights.log() + torch.distributions.Normal(prior.mean[:, 1], covariances[:, 1, 1].sqrt()).log_prob(
-        row[1]
-    )
-    gain = covariances[:, :, 1] / covariances[:, 1, 1, None]
-    mean = logs.softmax(0) @ (prior.mean + gain * (row[1] - prior.mean[:, 1])[:, None])
-    proposal = NoisedGaussianMixture(torch.ones(1), torch.zeros(1, 3), 1.5 * torch.eye(3)[None]).conditional()
-    x, many = row.repeat(3000, 1), mask.expand(3000, 3)
-    generator = seeded_generator(3)
-    for _ in range(8):
-        x = move_missing(SYSTEM.model, proposal, x, many, generator=generator)
-    assert torch.equal(x[:, 1], row[1].expand(3000))
-    assert_z(x[:, mask], mean[mask])
-    with pytest.raises(AssertionError, match="beyond"):
-        assert_z(x[:, 0], mean[0] - 0.25 * x[:, 0].std())
 
 
 def test_held_out_rows_are_scored_by_what_was_observed():

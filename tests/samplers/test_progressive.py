@@ -36,7 +36,7 @@ def test_moments_of_the_data_come_back():
     assert result.stats["acceptance_rate"].shape == (25, 6000)
 
 
-def test_a_plan_is_reused_and_steps_are_told():
+def test_a_plan_is_reused_and_steps_are_reported():
     plan = plan_progressive(SYSTEM.model, generator=seeded_generator(2))
     levels = []
     runs = [

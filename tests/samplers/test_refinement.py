@@ -1,4 +1,4 @@
-"""Chains that lead draws of any sampler to the model itself."""
+"""Chains from given starting points: they lead to the model, and R-hat shows how far they have come."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from drl_density import NoiseSchedule
 from drl_density.mcmc import ULA
 from drl_density.samplers import RefinementSettings, sample_refined
-from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
+from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence, seeded_generator
 
 
 def test_chains_from_wrong_points_lead_to_the_model():
@@ -29,3 +29,24 @@ def test_chains_from_wrong_points_lead_to_the_model():
         sample_refined(system.model, 5, initial=lambda count, source: torch.zeros(3, 2))
     with pytest.raises(ValueError, match="only an adjusted kernel"):
         RefinementSettings(kernel=ULA())
+
+
+def test_draws_are_the_last_steps_and_every_step_is_reported():
+    model, steps = GaussianMixtureSequence.example().model, []
+    found = sample_refined(
+        model,
+        6,
+        initial=lambda count, generator: torch.randn(count, 2, generator=generator, dtype=torch.float64),
+        settings=RefinementSettings(num_steps=5, num_warmup=3),
+        generator=seeded_generator(0),
+        on_step=steps.append,
+    )
+    assert len(steps) == 8
+    assert torch.equal(steps[-1].x, found.draws)
+    assert found.stats["acceptance_rate"].shape == (5, 6)
+    assert steps[-1].acceptance_rate == pytest.approx(float(found.stats["acceptance_rate"][-1].mean()))
+
+
+def test_too_few_steps_are_refused():
+    with pytest.raises(ValueError, match="num_steps >= 4"):
+        RefinementSettings(num_steps=3)

@@ -1,42 +1,64 @@
-"""Short runs: starts, and the last denoising step."""
+"""Short unadjusted chains: level by level the chains of training, in blocks, from noise or given states."""
 
+import pytest
 import torch
 
-from drl_density.samplers import (
-    ShortRunSettings,
-    sample_short_run,
-)
-from drl_density.testing import seeded_generator
+from drl_density.samplers import ShortRunSettings, sample_short_run
+from drl_density.testing import GaussianMixtureSequence, seeded_generator
 from drl_density.training import LangevinChains
-from tests.training.objectives.closed_forms import exact, image_sequence, papers_alpha, staying
+
+CHAINS = LangevinChains(num_steps=3)
 
 
-def test_short_runs_start_at_the_noisier_state_in_y(monkeypatch):
-    system, runs = exact(), staying(monkeypatch)
-    alpha = papers_alpha(system.schedule)
-    x = torch.randn(5, 1, generator=seeded_generator(1), dtype=torch.float64)
-    draws = sample_short_run(system.model, 5, noise=x).draws
-    assert [int(levels[0]) for _, _, levels in runs] == [3, 2, 1, 0]
-    for start, x_noisier, levels in runs:
-        assert torch.equal(x_noisier, x)
-        torch.testing.assert_close(alpha[levels][:, None] * start, x_noisier, rtol=1e-12, atol=0)
-        x = start
-    assert torch.equal(draws, x)
+@pytest.fixture
+def model():
+    return GaussianMixtureSequence.example().model
 
 
-def test_the_last_denoising_step_uses_the_same_density_once():
-    """Tweedie's formula with F; the second paper's release has twice the score there."""
-    model, states = image_sequence(), []
-    settings = ShortRunSettings(LangevinChains(num_steps=2), is_denoised=True)
-    result = sample_short_run(
-        model, 3, settings=settings, generator=seeded_generator(), on_step=lambda record: states.append(record.x)
+def test_draws_are_the_chains_of_every_level(model):
+    noise = torch.randn(4, 2, generator=seeded_generator(0), dtype=torch.float64)
+    found = sample_short_run(
+        model, 4, settings=ShortRunSettings(CHAINS), noise=noise, generator=seeded_generator(1)
+    ).draws
+    x, generator = noise, seeded_generator(1)
+    for level in reversed(range(model.num_levels)):
+        levels = torch.full((4,), level)
+        x, _ = CHAINS.run(model, x / CHAINS.step_alpha(model, levels[:1]).to(x), x, levels, generator=generator)
+    assert torch.equal(found, x)
+
+
+def test_blocks_report_their_levels(model):
+    steps = []
+    found = sample_short_run(
+        model, 5, settings=ShortRunSettings(CHAINS, max_rows=3), generator=seeded_generator(0), on_step=steps.append
     )
-    last = states[-1]
-    sigma, alpha = float(model.schedule.sigma[0]), float(model.schedule.alpha[0])
-    model.eval()
-    with torch.enable_grad():
-        point = last.clone().requires_grad_(True)
-        (score,) = torch.autograd.grad(model.log_density(point, 0).sum(), point)
-    assert torch.allclose(result.draws, (last + sigma**2 * score) / alpha, atol=1e-5)
-    assert not torch.allclose(result.draws, (last + 2 * sigma**2 * score) / alpha, atol=1e-4)
-    assert len(states) == 6
+    assert found.draws.shape == (5, 2)
+    assert [step.level for step in steps] == [*range(7, -1, -1)] * 2
+    assert [len(step.x) for step in steps] == [3] * 8 + [2] * 8
+
+
+def test_a_denoised_end_is_tweedies_formula(model):
+    plain, denoised = (
+        sample_short_run(
+            model, 3, settings=ShortRunSettings(CHAINS, is_denoised=is_denoised), generator=seeded_generator(2)
+        ).draws
+        for is_denoised in (False, True)
+    )
+    torch.testing.assert_close(denoised, model.denoise(plain, 0))
+
+
+def test_the_mode_of_the_model_comes_back_after_an_error(model):
+    model.train()
+
+    def fail(step):
+        assert not model.training
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        sample_short_run(model, 2, settings=ShortRunSettings(CHAINS), on_step=fail)
+    assert model.training
+
+
+def test_a_proposal_needs_an_initializer(model):
+    with pytest.raises(ValueError, match="initiali[sz]er"):
+        sample_short_run(model, 2, settings=ShortRunSettings(CHAINS, uses_initializer=True))
