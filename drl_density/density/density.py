@@ -210,7 +210,7 @@ class Density(FittedModel):
         The result is normalised anew and has its own draws. Its validation figures are those of the fit itself.
 
         Args:
-            label: one of ``provenance.labels``.
+            label: label of the images, one of ``provenance.labels``.
             weight: guidance weight w; 0 gives the model's p(x | c).
 
         Raises:
@@ -295,7 +295,7 @@ class Density(FittedModel):
         """Write the density to a new run folder.
 
         Args:
-            path: folder to create.
+            path: run folder to create.
             force: whether to overwrite a run in it.
 
         Raises:
@@ -308,7 +308,7 @@ class Density(FittedModel):
         """Read a finished density from a run folder.
 
         Args:
-            path: folder of the run.
+            path: folder of a finished run.
 
         Raises:
             RunFolderError: a missing, foreign, damaged or unfinished run.
@@ -321,7 +321,7 @@ def load_generator(path: str | Path, *, device: str | torch.device | None = None
     """Read the distilled generator of a run folder, together with its density.
 
     Args:
-        path: folder of the run.
+        path: folder of a finished run.
 
     Raises:
         RunFolderError: no run, an unfinished one, or none from which a generator was distilled.

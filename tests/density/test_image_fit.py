@@ -571,7 +571,7 @@ def test_guide_writes_a_run(labelled_fit, tmp_path, capsys):
     assert again.pool.shape == (24, 16)
     assert (again.provenance.label, again.provenance.guidance) == (8, 1.0)
     assert main(["guide", str(run), "5", "--out", str(tmp_path / "five")]) == 1
-    assert "it knows 3, 8" in capsys.readouterr().err
+    assert "labels 3, 8" in capsys.readouterr().err
     assert main(["guide", str(run), "8", "--out", str(eight)]) == 1
     with pytest.raises(DataError, match="fitted without labels"):
         again.guided(8)

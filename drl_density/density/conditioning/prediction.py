@@ -16,7 +16,7 @@ class Prediction:
     """The density of one column given the others, row by row.
 
     Attributes:
-        column: the predicted column.
+        column: column that was predicted.
         mean: conditional mean ``(row,)``; NaN for text labels.
         quantiles: conditional quantiles ``(row, quantile)``, in the column's unit and on its grid; NaN for labels.
         levels: probability levels of the quantiles.

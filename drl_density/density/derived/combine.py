@@ -1,9 +1,9 @@
 r"""Products, powers and mixtures of fitted densities: their draws, and the logarithm of their integral.
 
-Everything is a density in data units, so the fits may have different transforms and levels. Particles begin at draws of the
-mixture of all of them, which covers whatever the combination covers: the weight of a product of two against it is at most
-twice the smaller density. They walk over geometric bridges by adjusted steps in the first fit's model space, are weighed,
-and end in adjusted chains on the combination itself.
+All fits are densities in data units, so they may have different transforms and levels. Particles start at draws of the
+mixture of all fits. It covers whatever the combination covers: the weight of a product of two against it is at most twice
+the smaller density. The particles move over geometric bridges by adjusted steps in the first fit's model space and are
+weighted. They end in adjusted chains on the combination itself.
 """
 
 from __future__ import annotations
@@ -26,27 +26,29 @@ from drl_density.inverse_problems import sample_path
 from drl_density.mcmc import LogDensity
 from drl_density.partition_function import AISSettings, place_bridges
 from drl_density.records.brief import brief
-from drl_density.weights import LogPartitionEstimate
+from drl_density.weights import LogPartitionEstimate, normal_quantile
 
 How = Literal["product", "mixture"]
 LARGEST_R_HAT, LEAST_ESS = 1.05, 100
+"""Split R-hat and bulk ESS beyond which draws are doubtful. At an ESS of 100 a mean is known to 0.1 of its spread."""
 SIZES = AISSettings(num_transitions=4)
+"""Four kernel steps on each bridge: a combination lies further from its start than a level from the next."""
 
 
 @dataclass(frozen=True, eq=False)
 class Combination:
-    """Draws of a combination of densities, and how far they are to be believed.
+    """Draws of a combination of densities, and how far they can be trusted.
 
     Attributes:
         distribution: the combination itself, unnormalised.
-        columns: of the draws; one on whose grid the fits differ has none.
-        draws: ``(n, *event)`` in data units, each the end of an adjusted chain begun at a weighted particle.
+        columns: columns of the draws; a column whose rounding grids differ between fits has no grid.
+        draws: draws ``(num_samples, *event)`` in data units, each the end of an adjusted chain from a weighted particle.
         log_z: logarithm of the integral of the combination of the normalised densities, nats.
-        standard_error: of ``log_z``, the densities' own included.
-        estimate: record of the annealing run.
+        standard_error: error of ``log_z``, which includes those of the densities' own log Z.
+        estimate: record of the annealing run, for the unnormalised densities.
         r_hat: split R-hat of every column over up to 16 chains, ``(d,)``.
         ess: bulk effective sample size of every column over the same chains, ``(d,)``.
-        acceptance_rate: of the chains.
+        acceptance_rate: mean acceptance of the final chains.
     """
 
     distribution: EnergyDistribution
@@ -61,9 +63,18 @@ class Combination:
 
     __repr__ = brief
 
+    def interval(self, probability: float = 0.95) -> tuple[float, float]:
+        """Ends of the normal interval of ``log_z`` by its standard error, nats.
+
+        Args:
+            probability: chance in (0, 1) that the interval covers the truth.
+        """
+        half_width = normal_quantile(probability) * self.standard_error
+        return self.log_z - half_width, self.log_z + half_width
+
     @property
     def is_doubtful(self) -> bool:
-        """Whether the chains disagree, have few effective draws, or the weights are not to be relied on."""
+        """True when chains disagree, have few effective draws, or the verdict on the weights is not ``RELIABLE``."""
         return not (
             float(self.r_hat.max()) < LARGEST_R_HAT and float(self.ess.min()) >= LEAST_ESS and self.estimate.is_reliable
         )
@@ -92,21 +103,15 @@ def combine(
     r"""Draws of :math:`\prod_k p_k(x)^{w_k / \tau}` or :math:`\big(\sum_k w_k p_k(x) / \sum_k w_k\big)^{1 / \tau}`.
 
     Args:
-        densities: fits of the same columns: names, order, labels and bounds.
-        how: "product" of experts or "mixture".
-        weights: w, one per density; 1 each when not given. A negative one divides, in a product.
-        temperature: tau.
-        num_samples: draws.
-        seed: of the run.
-        settings: sizes of the annealing run.
-
-    Returns:
-        :class:`Combination`.
+        densities: fits with the same columns in name, order, labels and bounds.
+        how: "product" of experts, the first formula, or "mixture", the second.
+        weights: weight w of each density; 1 each when None. In a product, a negative weight divides.
+        temperature: tau in the formulas, below 1 sharper and above 1 flatter.
 
     Raises:
         DataError: no densities, an unknown ``how``, fewer than 2 draws, or fits of other columns.
-        ValueError: weights that do not fit, or a temperature that is not positive.
-        NumericalError: "improper", where no finite integral is known: see :func:`~drl_density.product`.
+        ValueError: another number of weights than densities, or a temperature that is not positive.
+        NumericalError: a combination without a known finite integral; see :func:`~drl_density.product`.
     """
     if how not in ("product", "mixture"):
         raise DataError(f"there is no combination {how!r}: choose product or mixture")

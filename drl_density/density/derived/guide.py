@@ -24,7 +24,7 @@ def guided_model(density: FittedModel, label: int, *, weight: float = 0.0) -> En
     """
     labels = density.provenance.labels
     if label not in labels:
-        have = f"it knows {', '.join(map(str, labels))}" if labels else "it was fitted without labels"
+        have = f"it was fitted with labels {', '.join(map(str, labels))}" if labels else "it was fitted without labels"
         raise DataError(f"there is no label {label} in this density: {have}")
     # Networks count labels from 1, and 0 means unlabelled.
     return density.model.with_network(guide_by_label(density.model.network, labels.index(label) + 1, weight)).eval()

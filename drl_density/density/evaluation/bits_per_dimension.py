@@ -20,21 +20,21 @@ from drl_density.errors import DataError
 from drl_density.weights import normal_quantile
 
 WIDEST_INTERVAL = 0.05
+"""Bits per dimension: published models on the same images differ by about as much, so a wider interval decides nothing."""
 
 
 @dataclass(frozen=True)
 class BitsPerDimension:
-    """Bits per dimension with its audit trail; each term in bits per dimension, and they add up to ``value``.
+    """Bits per dimension with its terms, each in bits per dimension; they add up to ``value``.
 
     Attributes:
-        terms: (name, bits per dimension) of each term, in the order of the formula.
+        terms: name and bits per dimension of each term, in the order of the formula.
         log_z_interval: bits per dimension added at the (lower, upper) ends of the 95 % interval of log Z, of either sign.
-        sampling_error: standard error over rows.
-        num_features: d.
-        num_rows: rows.
+        sampling_error: standard error of the mean over rows.
+        num_rows: number of rows that were scored.
         value_range: least and largest grey level of the declared range.
-        dequantization: "uniform" or "variational", or what else was done.
-        level_noise: noise sigma_0 of the level whose density this is.
+        dequantization: kind of noise, "uniform" or "variational".
+        level_noise: noise sigma_0 of the reported level, in model space.
     """
 
     terms: tuple[tuple[str, float], ...]
@@ -58,28 +58,31 @@ class BitsPerDimension:
 
     @property
     def is_known(self) -> bool:
-        """False when the interval is wider than 0.05 bits per dimension, or no number."""
+        """False when the interval is wider than 0.05 bits per dimension, or not finite."""
         lower, upper = self.interval()
         return upper - lower <= WIDEST_INTERVAL
 
     @property
     def scheme(self) -> str:
-        """What must agree for two figures to be compared."""
+        """Everything that two figures must share to be comparable, in words."""
         low, high = self.value_range
         return f"{self.num_features} dimensions, grey levels {low}..{high}, {self.dequantization} dequantisation"
 
     def compare(self, other: BitsPerDimension) -> float:
-        """This value less the other's.
+        """This value minus the other's, in bits per dimension.
+
+        Args:
+            other: figure of the same scheme.
 
         Raises:
-            DataError: for figures of different schemes, which do not compare.
+            DataError: figures of different schemes, which are not comparable.
         """
         if self.scheme != other.scheme:
             raise DataError(f"bits per dimension of different schemes do not compare: {self.scheme} | {other.scheme}")
         return self.value - other.value
 
     def audit(self) -> str:
-        """The sum, line by line."""
+        """The sum of the terms, line by line."""
         lower, upper = self.interval()
         lines = [f"{value:+10.4f}  {name}" for name, value in self.terms]
         result = f"{self.value:.4f} in [{lower:.4f}, {upper:.4f}] by log Z" if self.is_known else "unknown"
@@ -102,16 +105,18 @@ def bits_per_dimension(
     value_range: tuple[int, int] = (0, 255),
     level_noise: float = 0.0,
 ) -> BitsPerDimension:
-    """Add up the terms.
+    """Bits per dimension of rows, from the log densities of a model and the Jacobian of its transform.
 
     Args:
-        log_density: unnormalised log density of the model at z = T(x + u), per row ``(n,)``, nats.
-        log_jacobian: log |dT / dx| of each row ``(n,)``, over grey levels.
-        log_z: (point, lower, upper) of the model's log Z, nats.
-        log_noise_density: log q(u | x) of each row ``(n,)`` for variational noise; None for uniform noise of one grey level.
-        num_features: d.
+        log_density: unnormalised log density of the model at z = T(x + u) for each row ``(n,)``, nats.
+        log_jacobian: log |dT / dx| for each row ``(n,)``, over grey levels.
+        log_z: point estimate, lower and upper end of the model's log Z, nats.
+        log_noise_density: log q(u | x) for each row ``(n,)``; None for uniform noise of one grey level.
         value_range: declared least and largest grey level.
-        level_noise: sigma_0 of the reported level.
+        level_noise: noise sigma_0 of the reported level, in model space.
+
+    Raises:
+        DataError: counts of log densities and Jacobians that differ, or ends of log Z in the wrong order.
 
     >>> flat = bits_per_dimension(
     ...     torch.zeros(4), torch.full((4,), -3 * math.log(256)), log_z=(0.0, 0.0, 0.0), num_features=3

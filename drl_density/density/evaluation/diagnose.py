@@ -1,4 +1,4 @@
-"""Long adjusted chains of a fitted density, from data and from noise: do they stay, do they mix, do they match the data?"""
+"""Long adjusted chains of a fitted density, from data and from noise: do they drift, mix, and match the data?"""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 LARGEST_R_HAT = 1.05
+"""Split R-hat above which chains have not mixed; between the 1.01 of long chains and the 1.1 of short ones."""
 SMALLEST_P = 1e-3
+"""p-value below which a test counts: five tests together raise a false alarm in one of 200 runs."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def _checked_rows(density: FittedModel, rows: Any, settings: DiagnoseSettings) -
     if not bool(inside.all()):
         raise DataError(
             f"expected rows within the bounds of every column, {int((~inside).sum())} of {len(x)} lie outside; leave "
-            "them out, chains cannot begin there"
+            "them out, chains cannot start there"
         )
     return x
 
@@ -142,7 +144,7 @@ def _figures(
     lp = run.result.stats["lp"]
     half, steps = lp.shape[1] // 2, len(draws) * run.thin
     ess, resolved = (_least_ess(x) for x in (draws, centered(run.resolved, target.conditional)))
-    # A thinned chain without visible correlation has more effective draws than are kept: the stretch kept whole tells.
+    # A thinned chain without visible correlation has more effective draws than are kept. The unthinned stretch shows it.
     time = steps * lp.shape[1] / ess
     if run.thin > 1 and time < 2 * run.thin:
         time = min(time, len(run.resolved) * lp.shape[1] / resolved)
@@ -190,7 +192,7 @@ def _least_ess(draws: Tensor) -> float:
 
 
 def _drift(lp: Tensor) -> tuple[float, float]:
-    """Mean change of the log density from the first to the last half of the chains, and its p-value by a t-test."""
+    """Mean change of the log density from the first to the last half of the chains, and its t-test p-value over chains."""
     middle = len(lp) // 2
     by_chain = (lp[middle:].double().mean(0) - lp[:middle].double().mean(0)).numpy()
     if not by_chain.any():
@@ -203,8 +205,9 @@ def _drift(lp: Tensor) -> tuple[float, float]:
 
 
 def _rank_p_value(at_start: Tensor, lp: Tensor, chains: Tensor) -> float:
-    """Is the log density of each row's own state, an exact draw of its conditional where the model is right, uniformly
-    ranked among the draws of a chain of that conditional? Kolmogorov and Smirnov's p-value.
+    """Kolmogorov-Smirnov p-value of the ranks of each row's own state among the draws of a chain of its conditional.
+
+    Where the model is right, the state is an exact draw of that conditional, so its rank is uniform.
     """
     half = lp.shape[1] // 2
     ranks = (lp[:, chains] < at_start[chains - half]).double().mean(0)
@@ -216,7 +219,7 @@ def _rank_p_value(at_start: Tensor, lp: Tensor, chains: Tensor) -> float:
 def _tempered(
     model: EnergySequence, target: ChainTarget, level: float, generator: torch.Generator
 ) -> tuple[dict[str, float | int], xr.Dataset]:
-    """The same questions to replicas that swap over the noise levels, begun where the chains began."""
+    """Figures of replicas that swap over the noise levels, started where the chains started."""
     import xarray as xr
 
     initial = target.initial[:: max(1, len(target.initial) // 32)]
@@ -265,19 +268,19 @@ def _judge(figures: dict[str, Any]) -> tuple[Verdict, str]:
     if figures["distance_p_value"] < 2 * SMALLEST_P:
         return (
             Verdict.DRIFTING,
-            "the ends of the chains are told apart from the data: the model's mass lies elsewhere; train longer",
+            "the ends of the chains differ from the data: the model's mass lies elsewhere; train longer",
         )
     if figures["rank_p_value"] < SMALLEST_P:
         return (
             Verdict.DRIFTING,
-            "the data's own states are no draws of the conditionals: the model disagrees with the data there; train longer",
+            "the data's own states are not draws of the conditionals: the model disagrees with the data there; train longer",
         )
     worst = max(
         figures["max_r_hat"], figures["nested_r_hat"], key=lambda value: math.inf if math.isnan(value) else value
     )
     if not worst < LARGEST_R_HAT or not math.isfinite(figures["min_ess"]):
         return Verdict.SLOW, (
-            f"R-hat {worst:.2f}: chains have not forgotten where they began; run longer, or sample with the "
+            f"R-hat {worst:.2f}: chains have not forgotten where they started; run longer, or sample with the "
             "progressive sampler, which does not depend on it"
         )
     if figures["occupancy_p_value"] < SMALLEST_P:

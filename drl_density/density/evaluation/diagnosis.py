@@ -14,6 +14,7 @@ from drl_density.errors import RunFolderError, Verdict
 from drl_density.plots import plot_chains, plot_occupancy
 from drl_density.records.brief import brief
 from drl_density.reports import ReportPage, ReportTable
+from drl_density.run_folder import write_whole
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -23,11 +24,11 @@ FORMAT = "drl_density diagnosis, version 1"
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """What long chains say about a density; a thin view of ``tree``.
+    """Results of long chains of a density; a thin view of ``tree``.
 
     Attributes:
         tree: DataTree with groups ``posterior`` and ``sample_stats`` (dims ``chain``, ``draw``, ``feature``), ``occupancy``
-            (dim ``mode``), ``tempering`` where it ran; scalars in its attributes.
+            (dim ``mode``) and, where it ran, ``tempering``. Scalars are its attributes.
     """
 
     tree: xr.DataTree
@@ -41,13 +42,13 @@ class Diagnosis:
 
     @property
     def advice(self) -> str:
-        """Why, and what to do."""
+        """Reason for the verdict, and what to do."""
         return str(self.tree.attrs["advice"])
 
     def __getitem__(self, name: str) -> float:
-        """A scalar of the tree's attributes.
+        """One figure of the run, by its name.
 
-        ``max_r_hat``, ``nested_r_hat``, ``min_ess``, ``ess_per_gradient``, ``autocorrelation_time`` (steps),
+        Names are ``max_r_hat``, ``nested_r_hat``, ``min_ess``, ``ess_per_gradient``, ``autocorrelation_time`` (steps),
         ``acceptance_rate``; ``drift`` (nats) and ``drift_p_value`` of the log density, ``summary_drift`` and
         ``summary_drift_p_value`` of means and second moments; ``start_gap``, ``energy_gap`` (nats); ``distance``,
         ``distance_p_value``, ``rank_p_value`` (recovery conditionals); ``occupancy_p_value``, ``mode_switches``;
@@ -57,16 +58,16 @@ class Diagnosis:
         return float(self.tree.attrs[name])
 
     def to_arviz(self) -> Any:
-        """The tree as the installed ArviZ takes it."""
+        """The tree in the form that the installed ArviZ takes."""
         return as_arviz(self.tree)
 
     def save(self, path: str | Path) -> Path:
-        """Write the tree as netCDF.
+        """Write the tree as netCDF, atomically.
 
         Args:
-            path: of the file.
+            path: netCDF file to write.
         """
-        self.tree.to_netcdf(path, engine="h5netcdf")
+        write_whole(path, lambda part: self.tree.to_netcdf(part, engine="h5netcdf"))
         return Path(path)
 
     @classmethod
@@ -74,10 +75,10 @@ class Diagnosis:
         """Read a diagnosis.
 
         Args:
-            path: of the file.
+            path: file that :meth:`save` wrote.
 
         Raises:
-            RunFolderError: missing, damaged, or not a diagnosis of this version.
+            RunFolderError: a missing or damaged file, or no diagnosis of this version.
         """
         import xarray as xr
 
@@ -92,7 +93,7 @@ class Diagnosis:
 
     @property
     def target(self) -> str:
-        """What the chains ran on, in words."""
+        """Density that the chains ran on, in words."""
         a = self.tree.attrs
         return f"recovery conditionals of level {a['level']:g}" if a["is_recovery"] else f"level {a['level']:g}"
 
@@ -120,7 +121,7 @@ class Diagnosis:
         return "\n".join(lines)
 
     def page(self) -> ReportPage:
-        """The report page."""
+        """The page: verdict, statistics by column, figures."""
         table = ReportTable(
             f"Chains of {self.target}",
             ("feature", "mean", "R-hat", "bulk ESS", "tail ESS"),
@@ -130,7 +131,7 @@ class Diagnosis:
             )
             if not self.tree.attrs["is_recovery"]
             else (),
-            "Half of the chains began at data, half at noise. " + self.summary().split("\n", 1)[1],
+            "Half of the chains started at data, half at noise. " + self.summary().split("\n", 1)[1],
         )
         figures = {f"log density along the chains of {self.target}": plot_chains(self.tree)}
         if self.tree.attrs["num_modes"] > 1:

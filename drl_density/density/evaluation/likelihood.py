@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from drl_density.density.evaluation.bits_per_dimension import BitsPerDimension, bits_per_dimension
-from drl_density.diagnostics import as_arviz, chain_table
+from drl_density.diagnostics import ChainFigures, as_arviz, chain_table
 from drl_density.errors import DataError, Verdict
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.run_folder import write_whole
@@ -82,7 +82,7 @@ class Likelihood:
 
     @property
     def rows(self) -> Tensor:
-        """The rows as they were scored, dequantised where ``widths`` is positive, ``(n, d)``, data units, float64."""
+        """Scored rows ``(n, d)`` in data units, float64, dequantised where ``widths`` is positive."""
         return torch.as_tensor(self.values("observed_data", "x").copy())
 
     @property
@@ -102,22 +102,22 @@ class Likelihood:
 
     @property
     def mean_log_likelihood(self) -> float:
-        """Mean over rows, nats."""
+        """Mean over rows at the point estimate of log Z, nats per row."""
         return float(self.log_likelihood.mean())
 
     @property
     def mean_log_likelihood_lower(self) -> float:
-        """Mean at the upper end of log Z: the conservative number."""
+        """Mean at the upper end of log Z, nats: the conservative figure."""
         return self.mean_log_likelihood + self.log_z - self.log_z_upper
 
     @property
     def mean_log_likelihood_upper(self) -> float:
-        """Mean at the lower end of log Z."""
+        """Mean at the lower end of log Z, nats."""
         return self.mean_log_likelihood + self.log_z - self.log_z_lower
 
     @property
     def sampling_error(self) -> float:
-        """Standard error of the mean over rows; log Z's error is apart, in the interval."""
+        """Standard error of the mean over rows, without the error of log Z, which the interval holds."""
         values = self.log_likelihood
         return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
@@ -127,16 +127,16 @@ class Likelihood:
         return -self.mean_log_likelihood / (self._scalar("num_features") * math.log(2))
 
     def bits(self) -> BitsPerDimension:
-        """Bits per dimension with the terms that make it up, for whole numbers of one declared range such as 8-bit pixels.
+        """Bits per dimension with its terms, for whole numbers of one declared range such as 8-bit pixels.
 
         Raises:
-            DataError: for rows of another kind, whose bits per dimension depend on their unit.
+            DataError: rows of another kind, whose bits per dimension would depend on their unit.
         """
         declared = str(self.tree.attrs.get("declared_range", ""))
         if not declared:
             raise DataError(
                 "bits per dimension are for whole numbers of one declared range, all dequantised, such as 8-bit images; "
-                f"this report is of: {self.scheme}"
+                f"this report has: {self.scheme}"
             )
         low, high = (int(end) for end in declared.split(".."))
         log_z = (self.log_z, self.log_z_lower, self.log_z_upper)
@@ -152,12 +152,12 @@ class Likelihood:
 
     @property
     def scheme(self) -> str:
-        """Units and dequantisation of the rows: reports of different schemes do not compare."""
+        """Units and dequantisation of the rows; only reports with the same scheme can be compared."""
         return str(self.tree.attrs["scheme"])
 
     @property
     def audit_trail(self) -> tuple[str, ...]:
-        """How rows in data units became ``log_likelihood`` and :attr:`bits_per_dim`, step by step with its figures."""
+        """The steps from rows in data units to ``log_likelihood`` and :attr:`bits_per_dim`, each with its figures."""
         attributes = self.tree.attrs
         whole = (
             () if not attributes["declared_range"] else (f"as a code for whole numbers: {self.bits().value:.4f} bits",)
@@ -184,7 +184,7 @@ class Likelihood:
 
     @property
     def advice(self) -> str:
-        """Why, and what to do."""
+        """Reason for the verdict, and what to do."""
         return str(self.tree.attrs["advice"])
 
     @property
@@ -196,18 +196,18 @@ class Likelihood:
         }
 
     def to_arviz(self) -> Any:
-        """The tree as the installed ArviZ takes it."""
+        """The tree in the form that the installed ArviZ takes."""
         return as_arviz(self.tree)
 
-    def chain_diagnostics(self) -> dict[str, dict[str, float]]:
+    def chain_diagnostics(self) -> dict[str, ChainFigures]:
         """R-hat and ESS of the long chains, by feature."""
         return chain_table(self.tree)
 
     def save(self, path: str | Path) -> Path:
-        """Write the tree as netCDF, whole or not at all.
+        """Write the tree as netCDF, atomically.
 
         Args:
-            path: file to write.
+            path: netCDF file to write.
         """
         write_whole(path, lambda part: self.tree.to_netcdf(part, engine="h5netcdf"))
         return Path(path)

@@ -57,7 +57,7 @@ class LikelihoodReport(Likelihood):
         """Write one self-contained page atomically.
 
         Args:
-            path: file to write.
+            path: HTML file to write.
         """
         page = self.page().to_html()
         write_whole(path, lambda part: part.write_text(page, encoding="utf-8"))

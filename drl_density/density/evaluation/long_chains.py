@@ -1,4 +1,4 @@
-"""Running long chains of one level or of recovery conditionals in bounded memory, and counting the modes they visit."""
+"""Long chains of one level or of recovery conditionals in bounded memory, and the modes that they visit."""
 
 from __future__ import annotations
 
@@ -18,21 +18,25 @@ from drl_density.mcmc import MALA, ChainResult, DualAveraging, Kernel, Recording
 from drl_density.model import EnergySequence
 from drl_density.samplers import sample_progressive
 
-MOST_KEPT, MOST_NUMBERS, RESOLVED = 1000, 20_000_000, 1000
+MOST_KEPT, MOST_NUMBERS = 1000, 20_000_000
+"""Draws kept of each chain, and numbers kept in all: 160 MB in float64."""
+RESOLVED = 1000
+"""Steps kept without thinning, which shows autocorrelation times of up to a hundred steps."""
 CHAINS_PER_CONDITIONAL = 4
+"""Chains of one recovery conditional: two from data and two from noise, the fewest that show a spread of each."""
 
 
 @dataclass(frozen=True)
 class ChainTarget:
-    """What chains run on, and where they begin.
+    """A density for long chains, and their starting points.
 
     Attributes:
-        log_density: of states ``(chains, *event)``.
-        initial: starting points, those from data first.
-        starts: "data" or "noise" for each.
-        conditional: index of each chain's conditioning state; all 0 on a marginal.
-        scale: of the kernel, per dimension, or one number.
-        reference: rows that the chains' states should resemble, ``(n, d)``.
+        log_density: unnormalised log density of states ``(chains, *event)``.
+        initial: starting points ``(chains, *event)``, those from data first.
+        starts: "data" or "noise" for each chain.
+        conditional: index of each chain's conditioning state; all 0 for a marginal density.
+        scale: scale of the kernel, for each dimension or for all.
+        reference: rows ``(n, d)`` that the chains' states should resemble.
     """
 
     log_density: Callable[[Tensor], Tensor]
@@ -53,7 +57,7 @@ class ChainTarget:
 def marginal_target(
     model: EnergySequence, u: Tensor, level: float, num_chains: int, generator: torch.Generator
 ) -> ChainTarget:
-    """p_level, half of the chains begun at noised rows and half at progressive draws."""
+    """The density p_level, half of the chains started at noised rows and half at progressive draws."""
     half = num_chains // 2
     rows = model.schedule.diffuse(u, level, generator=generator) if level else u
     noise = sample_progressive(model.truncate(level) if level else model, half, generator=generator).draws
@@ -71,8 +75,10 @@ def marginal_target(
 def recovery_target(
     model: EnergySequence, u: Tensor, level: float, num_chains: int, generator: torch.Generator
 ) -> ChainTarget:
-    """p(x_level | x_{level+1}) for states noised from rows: of each four chains, two begin at the row's own x_level, an
-    exact draw if the model is right, and two at the noisier state.
+    """The conditionals p(x_level | x_{level+1}) of states noised from rows.
+
+    Of each four chains, two start at the row's own x_level, an exact draw if the model is right. The other two start at
+    the scaled noisier state.
     """
     count, pairs = num_chains // CHAINS_PER_CONDITIONAL, CHAINS_PER_CONDITIONAL // 2
     noisier = min(level + 1, model.num_levels)
@@ -102,9 +108,9 @@ class LongRun:
 
     Attributes:
         result: kept draws and statistics, evenly thinned.
-        resolved: draws of a stretch kept at every step, ``(step, chain, d)``: measures autocorrelation that thinning hides.
-        thin: steps between kept draws.
-        gradients: evaluations of one chain.
+        resolved: unthinned draws of one stretch ``(step, chain, d)``, for autocorrelation that thinning hides.
+        thin: number of steps between kept draws.
+        gradients: gradient evaluations of one chain.
     """
 
     result: ChainResult
@@ -114,14 +120,14 @@ class LongRun:
 
 
 def run_long(target: ChainTarget, kernel: Kernel | None, num_steps: int, generator: torch.Generator) -> LongRun:
-    """Adjusted chains of ``num_steps`` steps: at most 1,000 draws of each are kept, whatever the length.
+    """Run adjusted chains of ``num_steps`` steps and keep at most 1,000 draws of each, whatever the length.
 
     Raises:
-        DataError: for an unadjusted kernel.
+        DataError: an unadjusted kernel, whose chains follow another density.
     """
     kernel = MALA() if kernel is None else kernel
     if not kernel.is_adjusted:
-        raise DataError("long chains need an adjusted kernel (MALA or HMC): an unadjusted one keeps another density")
+        raise DataError("long chains need an adjusted kernel (MALA or HMC): an unadjusted one follows another density")
     if kernel.scale is None:
         kernel = kernel.with_scale(target.scale)
     most_kept = max(10, min(MOST_KEPT, MOST_NUMBERS // target.initial.numel()))
@@ -158,9 +164,7 @@ def _on_cpu(run: ChainResult) -> ChainResult:
 
 
 def centered(draws: Tensor, conditional: Tensor) -> Tensor:
-    """Draws ``(draw, chain, d)`` less the mean of all chains of the same conditional, so that chains of different
-    conditionals compare.
-    """
+    """Draws ``(draw, chain, d)`` minus the mean over the chains of the same conditional, so that all chains compare."""
     if int(conditional.max()) == 0:
         return draws
     out = draws.clone()
@@ -172,13 +176,13 @@ def centered(draws: Tensor, conditional: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class ModeOccupancy:
-    """How often chains and data are in each mode of the data.
+    """Shares of chains and data in each mode of the data.
 
     Attributes:
-        data: share of rows in each mode, ``(mode,)``.
-        chains: share of kept draws.
-        p_value: chi-square test of rows against the chains' ends, one count a chain; 1 with one mode.
-        switches: changes of mode per kept draw and chain.
+        data: share of rows in each mode ``(mode,)``.
+        chains: share of kept draws in each mode ``(mode,)``.
+        p_value: chi-square test of rows against the chains' ends, one count for each chain; 1 with a single mode.
+        switches: changes of mode for each kept draw and chain.
     """
 
     data: np.ndarray
@@ -188,13 +192,15 @@ class ModeOccupancy:
 
 
 def mode_occupancy(reference: Tensor, draws: Tensor, independent: Tensor, *, most_modes: int = 6) -> ModeOccupancy:
-    """Modes are components of a Gaussian mixture of the reference rows whose number BIC chooses, told apart on at most six
-    principal axes.
+    """Count the modes of the reference rows, and how often chains are in each.
+
+    Modes are the components of a Gaussian mixture on at most six principal axes, their number chosen by BIC.
 
     Args:
-        reference: rows ``(n, d)``.
-        draws: kept draws ``(draw, chain, d)``.
+        reference: rows ``(n, d)`` of data.
+        draws: kept draws ``(draw, chain, d)`` of the chains.
         independent: indices of chains whose ends are independent of each other.
+        most_modes: largest number of modes to try.
     """
     from scipy import stats
     from sklearn.mixture import GaussianMixture

@@ -1,4 +1,4 @@
-"""The one report page of a run folder: the last likelihood report and every diagnosis of long chains in it."""
+"""The report page of a run folder: its last likelihood report and every diagnosis of long chains."""
 
 from __future__ import annotations
 

@@ -1,0 +1,60 @@
+"""Fits: interrupted and resumed, and of several members."""
+
+import dataclasses
+import sys
+
+import pytest
+import torch
+
+import drl_density as drl
+from drl_density.density import Density
+from drl_density.errors import RunFolderError
+
+
+def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, tiny_settings, tmp_path, monkeypatch):
+    from drl_density.density.fitting import run
+
+    def save_then_stop(self, name):
+        save = store_saver(self, name)
+
+        def wrapped(tensors, scalars):
+            save(tensors, scalars)
+            raise KeyboardInterrupt
+
+        return wrapped
+
+    store_saver = run.TrainingFolder.saver
+    monkeypatch.setattr(run.TrainingFolder, "saver", save_then_stop)
+    with pytest.raises(KeyboardInterrupt):
+        drl.fit(tiny_data, seed=0, settings=tiny_settings, out=tmp_path / "run", progress=False)
+    monkeypatch.undo()
+    with pytest.raises(RunFolderError, match="not finished"):
+        Density.load(tmp_path / "run")
+    density = drl.fit(tiny_data, seed=0, out=tmp_path / "run", resume=True, progress=False)
+    for name, value in tiny_density.model.state_dict().items():
+        assert torch.equal(value, density.model.state_dict()[name]), name
+    assert density.estimate.log_z == tiny_density.estimate.log_z
+    monkeypatch.setattr(
+        sys.modules["drl_density.density.fitting.fit"], "_finish", lambda *_: pytest.fail("finished again")
+    )
+    again = drl.fit(tiny_data, seed=0, out=tmp_path / "run", resume=True, progress=False)
+    assert torch.equal(again.pool, density.pool)
+    density.save(tmp_path / "copy")
+    with pytest.raises(RunFolderError, match="not fitted there"):
+        drl.fit(tiny_data, seed=0, out=tmp_path / "copy", resume=True, progress=False)
+    with pytest.raises(RunFolderError, match="begun with seed 0, now asked for 1"):
+        drl.fit(tiny_data, seed=1, out=tmp_path / "run", resume=True, progress=False)
+    others = drl.load_dataset(tiny_data.train.numpy() + 1)
+    with pytest.raises(RunFolderError, match="begun on other rows"):
+        drl.fit(others, seed=0, out=tmp_path / "run", resume=True, progress=False)
+
+
+def test_ensembles_average_energies(tiny_data, tiny_settings, tmp_path):
+    settings = dataclasses.replace(tiny_settings, num_networks=2, schedule=drl.LogSpacedSchedule(num_levels=4))
+    density = drl.fit(tiny_data, seed=0, settings=settings, progress=False)
+    density.save(tmp_path / "run")
+    x = tiny_data.test[:5]
+    assert torch.equal(Density.load(tmp_path / "run").log_prob(x), density.log_prob(x))
+    scores = density.provenance.best_score
+    assert set(scores) == {"gaussian-0", "gaussian-1"}
+    assert density.provenance.selected_member in (*scores, "average")
