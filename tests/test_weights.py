@@ -1,6 +1,7 @@
 """Log-weight arithmetic and the record of estimates."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -9,14 +10,21 @@ import xarray as xr
 from drl_density.errors import UnreliableEstimateWarning, Verdict
 from drl_density.testing import assert_z, seeded_generator
 from drl_density.weights import (
+    Estimate,
     LogPartitionEstimate,
     PathSummary,
+    all_but_one,
+    assess_weights,
     combine_replicates,
+    jackknife_error,
     judge_estimate,
     log_mean_exp,
+    normal_quantile,
     pareto_k,
     resample,
+    resample_poor,
     standard_error_of_log_mean,
+    student_quantile,
     weight_ess,
 )
 
@@ -102,3 +110,66 @@ def test_state_round_trip():
     assert torch.equal(again.log_weights, estimate.log_weights)
     with pytest.raises(ValueError, match="bias must be one of"):
         judge_estimate(torch.zeros(2, 2), bias="both")
+
+
+def test_advice_and_path_are_part_of_the_judgement():
+    path = PathSummary(num_densities=7, least_ess_share=0.1)
+    estimate = assess_weights(torch.zeros(4, 50), bias="lower", path=path)
+    assert estimate.verdict is Verdict.DOUBTFUL
+    assert "least ESS share 0.1" in estimate.advice
+    assert estimate.path is path
+
+
+def test_only_judging_warns():
+    log_weights = torch.zeros(4, 50)
+    log_weights[0] += 9.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert assess_weights(log_weights, bias="lower").verdict is Verdict.UNRELIABLE
+    with pytest.warns(UnreliableEstimateWarning):
+        judge_estimate(log_weights, bias="lower")
+
+
+def test_lost_weights_are_judged_and_not_an_error():
+    estimate = assess_weights(torch.full((4, 50), -math.inf), bias="lower")
+    assert (estimate.log_z, estimate.verdict) == (-math.inf, Verdict.UNRELIABLE)
+
+
+@pytest.mark.parametrize("probability", [0.5, 0.8, 0.95])
+def test_intervals_cover_as_often_as_they_say(probability):
+    values = torch.randn(4000, generator=seeded_generator(6), dtype=torch.float64)
+    inside = [Estimate(float(value), 1.0).interval(probability) for value in values]
+    covers = torch.tensor([lower < 0 < upper for lower, upper in inside], dtype=torch.float64)
+    assert_z(covers, probability)
+
+
+@pytest.mark.parametrize("probability", [0.0, 1.0, 95.0])
+def test_a_probability_lies_between_0_and_1(probability):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        normal_quantile(probability)
+
+
+def test_students_quantile_is_wider_and_falls_to_the_normal_one():
+    quantiles = [student_quantile(degrees) for degrees in (1, 7, 100_000)]
+    assert quantiles == sorted(quantiles, reverse=True)
+    assert quantiles[-1] == pytest.approx(normal_quantile(), rel=1e-4)
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    values = torch.randn(9, generator=seeded_generator(7), dtype=torch.float64)
+    left_out = torch.stack([values[kept].mean() for kept in all_but_one(9)])
+    assert jackknife_error(left_out) == pytest.approx(float(values.std()) / 3)
+
+
+def test_only_poor_groups_are_resampled_and_keep_their_mean_weight():
+    log_weights = torch.randn(3, 40, generator=seeded_generator(8), dtype=torch.float64)
+    log_weights[1, 7] = 50.0  # all but the whole weight of the group
+    index, after = resample_poor(log_weights, torch.tensor([False, True, False]), generator=seeded_generator(9))
+    index = index.reshape(3, 40)
+    assert torch.equal(index[[0, 2]], torch.arange(120).reshape(3, 40)[[0, 2]])
+    assert bool((index[1] == 47).all())
+    assert torch.equal(after[[0, 2]], log_weights[[0, 2]])
+    torch.testing.assert_close(after[1], log_mean_exp(log_weights[1]).expand(40))
+    untouched, same = resample_poor(log_weights, torch.zeros(3, dtype=torch.bool))
+    assert torch.equal(untouched, torch.arange(120))
+    assert torch.equal(same, log_weights)

@@ -1,0 +1,103 @@
+"""The record of a sandwich from walks whose log Z is known."""
+
+import math
+import warnings
+
+import pyro.distributions as dist
+import pytest
+import torch
+
+from drl_density import AISSettings, SandwichSettings, geometric_path
+from drl_density.errors import UnreliableEstimateWarning, Verdict
+from drl_density.partition_function import anneal, plan_annealing
+from drl_density.partition_function.equilibrium import EquilibriumEstimates
+from drl_density.partition_function.two_sided.estimates import Estimator
+from drl_density.partition_function.two_sided.record import assemble, bracket, bridge, warn_if_unusable
+from drl_density.partition_function.two_sided.walks import Rounds, Route, Walks
+from drl_density.testing import seeded_generator
+from drl_density.weights import Estimate, normal_quantile
+from tests.partition_function.known_answers import normal_weights
+
+LOG_Z = 2.0
+SETTINGS = SandwichSettings(num_particles=128, num_replicates=8)
+
+
+@pytest.fixture(scope="module")
+def route():
+    base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    path = geometric_path(base, lambda x: base.log_prob(x) + LOG_Z, num_bridges=2)
+    plan = plan_annealing(path, AISSettings(num_pilot_particles=64), generator=seeded_generator(0))
+    return Route(path, plan, SETTINGS, downward=None, upward=None)
+
+
+@pytest.fixture(scope="module")
+def run(route):
+    return anneal(route.path, route.plan, SETTINGS.annealing(), generator=seeded_generator(1))
+
+
+def walks_of(run, **changes):
+    forward, reverse = (rows.reshape(8, 128) for rows in normal_weights(LOG_Z, 0.3, 1024, 0))
+    exact = Estimate(LOG_Z, 0.01)
+    return Walks(
+        **{
+            "run": run,
+            "forward": forward,
+            "reverse": reverse,
+            "equilibrium": EquilibriumEstimates(exact, exact, torch.eye(3)),
+        }
+        | changes
+    )
+
+
+def test_a_faultless_sandwich_is_reliable_and_holds_the_truth(route, run):
+    result = assemble(route, walks_of(run))
+    assert result.verdict is Verdict.RELIABLE
+    assert result.is_reliable
+    assert result.bracket[0] < result.lower < LOG_Z < result.upper < result.bracket[1]
+    assert result.interval() == (result.lower, result.upper)
+    assert result.interval(0.5)[1] - result.interval(0.5)[0] < result.upper - result.lower
+    assert result.certificate == pytest.approx(result.annealing.log_z - math.log(20))
+    assert result.estimates[Estimator.BENNETT] == Estimate(result.log_z, result.standard_error)
+    assert Estimator.BENNETT_DATA not in result.estimates
+    assert (result.rounds, result.path.levels) == ((), (0.5, 1.0))
+    assert str(result).startswith(f"log Z = {result.log_z:.4f} in [")
+
+
+def test_bounds_are_mean_log_weights_with_the_spread_of_replicates(run):
+    walks = walks_of(run)
+    found = bracket(walks)
+    by_replicate = walks.forward.mean(1)
+    assert found.lower.log_z == pytest.approx(float(walks.forward.mean()))
+    assert found.lower.standard_error == pytest.approx(float(by_replicate.std()) / math.sqrt(8))
+    assert found.ends()[1] == pytest.approx(
+        float(walks.reverse.mean()) + normal_quantile() * float(walks.reverse.mean(1).std()) / math.sqrt(8)
+    )
+
+
+def test_what_log_z_moved_since_the_last_base_is_part_of_its_error(route, run):
+    rounds = Rounds((Estimate(LOG_Z, 0.01),) * 2 + (Estimate(LOG_Z - 1.0, 0.01),), is_settled=True)
+    walks = walks_of(run, rounds=rounds, reverse_early=walks_of(run).reverse)
+    point = bridge(walks)
+    assert point.drift == pytest.approx(1.0, abs=0.1)
+    result = assemble(route, walks)
+    assert result.standard_error == pytest.approx(math.hypot(point.bridge.standard_error, point.drift))
+    assert result.rounds == rounds.estimates
+    assert bridge(walks_of(run)).drift == 0.0
+
+
+def test_draws_from_data_that_lie_above_leave_log_z_unknown(route, run):
+    shifted = walks_of(run).reverse + 1.0
+    result = assemble(route, walks_of(run, reverse_from_data=shifted))
+    assert result.verdict is Verdict.UNKNOWN
+    assert (result.lower, result.upper) == (-math.inf, math.inf)
+    assert torch.equal(result.reverse_from_data, shifted)
+
+
+def test_only_an_unusable_sandwich_warns_and_only_when_its_caller_asks(route, run):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_if_unusable(assemble(route, walks_of(run)))
+        unknown = assemble(route, walks_of(run, reverse_from_data=walks_of(run).reverse + 1.0))
+    with pytest.warns(UnreliableEstimateWarning, match="is unknown") as caught:
+        assert warn_if_unusable(unknown) is unknown
+    assert len(caught) == 1
