@@ -1,4 +1,4 @@
-"""Few-step and one-step generators taught by an energy sequence; plainly not densities."""
+"""Few-step and one-step generators learned from an energy sequence; they have no density."""
 
 from drl_density.distillation.em import EMDistillationSettings, distill_by_em
 from drl_density.distillation.generator import OneStepGenerator, RollOut, TiltedGaussianNetwork

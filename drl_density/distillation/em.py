@@ -3,7 +3,7 @@ r"""EM distillation of an energy sequence into a one-step generator.
 The E-step corrects (x_t, z) of the noised student towards the teacher's :math:`q_t(x_t) p(z \mid x_t)` by Langevin steps in
 the coordinates (epsilon, z) with :math:`\Delta = \nabla \log q_t - \nabla \log p_t`; the M-step regresses
 :math:`\alpha_t g(z)` onto the corrected states. Noise cancellation takes the injected noise out of the regression target and
-leaves the drift: the same signal at far lower variance.
+keeps the drift: the same signal at far lower variance.
 
 Source: Xie et al. 2024 (arXiv 2405.16852); the constants here are our own choice.
 """
@@ -30,19 +30,19 @@ Score = Callable[[Tensor, float], Tensor]
 
 @dataclass(frozen=True)
 class EMDistillationSettings:
-    """How to distill.
+    """Sizes of EM distillation.
 
     Attributes:
-        num_steps: student updates.
-        batch_size: pairs per step.
+        num_steps: number of updates of the student.
+        batch_size: number of pairs in each step.
         num_corrections: Langevin steps K of the E-step; 1 with ``step_latent`` 0 is variational score distillation.
-        step_noise: step size of epsilon.
-        step_latent: step size of z.
+        step_noise: Langevin step size of epsilon.
+        step_latent: Langevin step size of z.
         cancellation: "none", "accumulated" (noise of the Langevin steps), or "all" (the first epsilon too).
-        learning_rate: of the student's Adam.
-        score_steps: updates of the student's score network per student update, where it is learned.
-        score_learning_rate: of its Adam.
-        lowest_level: least level trained at; lower ones hold almost no noise.
+        learning_rate: learning rate of the student's Adam.
+        score_steps: updates of a learned score network before each update of the student.
+        score_learning_rate: learning rate of the score network's Adam.
+        lowest_level: lowest level that is trained at; those below have almost no noise.
     """
 
     num_steps: int = 2000
@@ -69,19 +69,26 @@ def distill_by_em(
     settings: EMDistillationSettings | None = None,
     generator: torch.Generator | None = None,
 ) -> list[float]:
-    """Train ``student`` in place; returns the mean squared correction of every step, which falls as the student learns.
+    """Distils a sequence into a one-step generator by EM; returns the mean squared correction of every step.
+
+    The corrections shrink as the student learns.
 
     Args:
-        teacher: the sequence; its scores are used, never its samples.
-        student: the generator.
-        score_network: a sequence of the same schedule that learns the student's scores by denoising, in place.
-        student_score: the exact score of the noised student ``(x, level)`` instead, where it is known.
-        settings: steps and rates.
-        generator: source of randomness.
+        teacher: sequence whose scores are used; it is never sampled.
+        student: generator to be trained in place.
+        score_network: sequence with the same schedule that learns the student's scores by denoising, in place.
+        student_score: exact score of the noised student as a function of states and level, if it is known.
 
     Raises:
-        ValueError: not exactly one of ``score_network`` and ``student_score``.
-        TrainingFailed: when the student's output is not finite.
+        ValueError: both or none of ``score_network`` and ``student_score``.
+        TrainingFailed: a regression of the student, or a loss of its scores, that is not a finite number.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> teacher = GaussianMixtureSequence.example().model
+    >>> student = OneStepGenerator(nn.Linear(2, 2, dtype=torch.float64), num_latents=2)
+    >>> settings = EMDistillationSettings(num_steps=3, batch_size=8, num_corrections=1)
+    >>> len(distill_by_em(teacher, student, student_score=lambda x, level: -x, settings=settings))
+    3
     """
     settings = settings or EMDistillationSettings()
     if (score_network is None) == (student_score is None):
@@ -160,7 +167,7 @@ def correct_pairs(
 
 
 class _ScoreLearner:
-    """Denoising score matching on the student's draws."""
+    """Learns the student's scores by denoising score matching on its draws."""
 
     def __init__(self, network: EnergySequence, student: OneStepGenerator, settings: EMDistillationSettings) -> None:
         self.network, self.student, self.settings = network, student, settings
@@ -168,7 +175,7 @@ class _ScoreLearner:
         self.descent = Descent(network.parameters(), rule, name="the loss of the student's scores")
 
     def step(self, generator: torch.Generator | None) -> None:
-        """One update."""
+        """Updates the score network once."""
         network, settings = self.network, self.settings
         clean = self.student.sample(settings.batch_size, generator=generator)
         levels = network.num_levels * torch.rand(len(clean), generator=generator, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Generators: maps from noise to points that can be sampled and have no density of their own."""
+"""Generators: maps from noise to points, which can be sampled but have no density of their own."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from drl_density.samplers.ddim import ddim_step
 class RollOut(nn.Module):
     """A deterministic DDIM walk of few steps as one differentiable generator.
 
-    It holds a copy of the sequence: after finetuning its energies are only a score field for this walk. They are no
-    longer trained models, and their values are not to be used as densities.
+    It copies the sequence. After finetuning, the copy's energies are only a score field for this walk: their values are
+    no log densities.
 
     Args:
-        model: the sequence, which is copied.
-        settings: the walk; eta must be 0.
+        model: sequence whose copy makes the steps.
+        settings: levels of the walk, with ``eta`` 0.
 
     Raises:
-        ValueError: a random walk.
+        ValueError: a random walk, with ``eta`` above 0.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -42,11 +42,7 @@ class RollOut(nn.Module):
         self.levels = settings.walk(model)
 
     def forward(self, noise: Tensor) -> Tensor:
-        """Points ``(n, *event)`` from latent codes, with the graph through every step.
-
-        Args:
-            noise: codes ``(n, *event)``.
-        """
+        """Points ``(n, *event)`` made from ``noise`` ``(n, *event)``, differentiable through every step."""
         x = noise
         for pair in zip(self.levels, self.levels[1:], strict=False):
             clean = self.model.denoise(x, pair[0], has_graph=torch.is_grad_enabled())
@@ -54,12 +50,7 @@ class RollOut(nn.Module):
         return x
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws ``(num_samples, *event)``.
-
-        Args:
-            num_samples: draws.
-            generator: source of randomness.
-        """
+        """Draws ``(num_samples, *event)`` from fresh noise."""
         shape = (num_samples, *self.model.event_shape)
         noise = normal_draws(shape, self.model, generator)
         with torch.no_grad():
@@ -67,11 +58,11 @@ class RollOut(nn.Module):
 
 
 class OneStepGenerator(nn.Module):
-    """x = g(z) with z ~ N(0, I).
+    """The generator x = g(z) with z ~ N(0, I).
 
     Args:
-        network: maps ``(n, num_latents)`` to ``(n, *event)``.
-        num_latents: length of z.
+        network: the map g, from ``(n, num_latents)`` to ``(n, *event)``.
+        num_latents: length of the latent code z.
 
     >>> generator = OneStepGenerator(nn.Linear(3, 2), num_latents=3)
     >>> generator.sample(5).shape
@@ -83,41 +74,26 @@ class OneStepGenerator(nn.Module):
         self.network, self.num_latents = network, num_latents
 
     def forward(self, latents: Tensor) -> Tensor:
-        """g(z).
-
-        Args:
-            latents: z, ``(n, num_latents)``.
-        """
+        """g(z) for codes z in ``latents`` ``(n, num_latents)``."""
         return self.network(latents)
 
     def latents(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws of z.
-
-        Args:
-            num_samples: rows.
-            generator: source of randomness.
-        """
+        """Draws of z, ``(num_samples, num_latents)``."""
         return normal_draws((num_samples, self.num_latents), next(self.network.parameters()), generator)
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draws ``(num_samples, *event)``.
-
-        Args:
-            num_samples: draws.
-            generator: source of randomness.
-        """
+        """Draws ``(num_samples, *event)`` from fresh noise."""
         with torch.no_grad():
             return self(self.latents(num_samples, generator=generator))
 
 
 class TiltedGaussianNetwork(nn.Module):
-    """g(z) = m + L z + residual network, which starts at zero: a Gaussian to begin with.
+    """The map g(z) = m + L z + r(z) with a network r that starts at zero, so that g(z) starts as a Gaussian.
 
     Args:
-        mean: m, ``(d,)``.
-        factor: L, ``(d, d)``.
-        width: hidden units.
-        generator: source of the initial weights.
+        mean: mean m of that Gaussian, ``(d,)``.
+        factor: Cholesky factor L of its covariance, ``(d, d)``.
+        width: number of hidden units in each of two layers.
 
     >>> network = TiltedGaussianNetwork(torch.ones(2), torch.eye(2), width=8)
     >>> network(torch.zeros(1, 2)).tolist()

@@ -20,14 +20,11 @@ from drl_density.distillation.generator import RollOut
 from drl_density.model import EnergySequence
 
 FeatureKernel = Callable[[Tensor, Tensor], Tensor]
+"""A positive definite function of features ``(n, d)`` and ``(m, d)`` with values ``(n, m)``."""
 
 
 def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
-    """(<x, y> / d + 1)^3 of features ``(n, d)`` and ``(m, d)``: ``(n, m)``.
-
-    Args:
-        x: features ``(n, d)``.
-        y: features ``(m, d)``.
+    """(<x, y> / d + 1)^3 for features ``x`` ``(n, d)`` and ``y`` ``(m, d)``, ``(n, m)``.
 
     >>> cubic_kernel(torch.ones(1, 4), torch.ones(2, 4))
     tensor([[8., 8.]])
@@ -36,10 +33,10 @@ def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
 
 
 def rbf_kernel(gamma: float) -> FeatureKernel:
-    """exp(-gamma |x - y|^2).
+    """The Gaussian kernel exp(-gamma |x - y|^2).
 
     Args:
-        gamma: one over twice the squared width.
+        gamma: one over twice the squared width of the kernel.
 
     >>> rbf_kernel(0.5)(torch.zeros(1, 2), torch.zeros(1, 2))
     tensor([[1.]])
@@ -48,15 +45,13 @@ def rbf_kernel(gamma: float) -> FeatureKernel:
 
 
 def unbiased_mmd(x: Tensor, y: Tensor, kernel: FeatureKernel) -> Tensor:
-    """Unbiased squared discrepancy of features ``(n, d)`` and ``(m, d)``; it may be negative.
+    """Unbiased estimate of the squared discrepancy of features ``x`` ``(n, d)`` and ``y`` ``(m, d)``; may be negative.
 
     Args:
-        x: features ``(n, d)``.
-        y: features ``(m, d)``.
-        kernel: maps both to ``(n, m)``.
+        kernel: function of both sets of features with values ``(n, m)``.
 
     Raises:
-        ValueError: fewer than two rows on a side, or features of different length.
+        ValueError: fewer than two rows of ``x`` or ``y``, or features of different length.
 
     >>> x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
     >>> bool(unbiased_mmd(x[:100], x[100:] + 1, rbf_kernel(0.5)) > unbiased_mmd(x[:100], x[100:], rbf_kernel(0.5)))
@@ -74,13 +69,13 @@ def unbiased_mmd(x: Tensor, y: Tensor, kernel: FeatureKernel) -> Tensor:
 
 @dataclass(frozen=True)
 class MMDSettings:
-    """How to finetune.
+    """Sizes of finetuning by the discrepancy.
 
     Attributes:
-        num_steps: gradient steps.
-        batch_size: draws and rows per step.
-        learning_rate: of Adam.
-        max_gradient_norm: gradients are scaled down to it.
+        num_steps: number of gradient steps.
+        batch_size: number of draws, and of rows, in each step.
+        learning_rate: constant learning rate of Adam.
+        max_gradient_norm: gradients whose norm is larger are scaled down to it.
     """
 
     num_steps: int = 200
@@ -98,19 +93,17 @@ def finetune(
     settings: MMDSettings | None = None,
     generator: torch.Generator | None = None,
 ) -> list[float]:
-    """Finetune ``rollout`` in place on rows ``(n, *event)`` in its own space; returns the discrepancy of every step.
+    """Finetunes a roll-out until its draws match data in their features; returns the discrepancy of every step.
 
     Args:
-        rollout: the generator.
-        data: rows to match.
-        kernel: on features.
-        features: a fixed, differentiable map ``(n, *event) -> (n, k)``; the flat point itself when not given.
-        settings: steps and rates.
-        generator: source of noise and batches.
+        rollout: generator to be trained in place.
+        data: rows ``(n, *event)`` in model space to be matched.
+        kernel: kernel of the discrepancy, a function of two sets of features.
+        features: fixed, differentiable map from points ``(n, *event)`` to features ``(n, k)``; None flattens the points.
 
     Raises:
         ValueError: rows of another shape than the roll-out's points, or features that are not ``(n, k)``.
-        TrainingFailed: when the discrepancy is not a finite number.
+        TrainingFailed: a discrepancy that is not a finite number.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model

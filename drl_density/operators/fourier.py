@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from drl_density.errors import NumericalError
-from drl_density.operators.linear import check_size
+from drl_density.operators.linear import ProjectingOperator, check_size
 from drl_density.records.brief import brief
 
 
@@ -21,20 +20,20 @@ def to_frequency(x: Tensor) -> Tensor:
 
 
 def to_image(k: Tensor) -> Tensor:
-    """The inverse of :func:`to_frequency`, which is its adjoint."""
+    """Inverse of :func:`to_frequency`, which is also its adjoint."""
     shifted = torch.fft.ifftshift(k, dim=(-2, -1))
     return torch.fft.fftshift(torch.fft.ifft2(shifted, norm="ortho"), dim=(-2, -1))
 
 
 @dataclass(frozen=True, eq=False)
 class MaskedFourier:
-    """Measured frequencies of complex images ``(n, h, w)``; unmeasured ones are zero.
+    """Measured frequencies of complex images ``(n, h, w)``, with zeros for all others.
 
     Attributes:
-        is_measured: ``(h, w)``, at least one True.
+        is_measured: which frequencies are measured, boolean ``(h, w)``, at least one True.
 
     Raises:
-        ValueError: a mask that measures nothing.
+        ValueError: a mask that is not boolean or measures nothing.
 
     >>> operator = MaskedFourier(torch.ones(4, 4, dtype=torch.bool))
     >>> x = torch.ones(1, 4, 4, dtype=torch.complex64)
@@ -51,43 +50,43 @@ class MaskedFourier:
             raise ValueError("a sampling mask must be boolean and measure at least one frequency")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Frequencies ``(n, h, w)``."""
+        """Measured frequencies of images ``x``, ``(n, h, w)``."""
         check_size(x, self.is_measured.shape, "images")
         return to_frequency(x) * self.is_measured
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """The zero-filled image."""
+        """The images whose measured frequencies are those of ``y`` and whose others are zero."""
         check_size(y, self.is_measured.shape, "frequencies")
         return to_image(y * self.is_measured)
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
-        """The nearest image whose measured frequencies are ``y``."""
+        """The images nearest to ``x`` whose measured frequencies are ``y``."""
         return to_image(torch.where(self.is_measured, y, to_frequency(x)))
 
 
 @dataclass(frozen=True)
 class ComplexPairs:
-    """An operator on complex images seen from real points ``(n, 2, h, w)``: real part first, imaginary part second.
+    """An operator on complex images, applied to pairs of their real and imaginary parts ``(n, 2, h, w)``.
 
     Attributes:
-        inner: the operator on complex images.
+        inner: operator on complex images ``(n, h, w)``.
 
     >>> ComplexPairs(MaskedFourier(torch.ones(8, 8, dtype=torch.bool))).forward(torch.ones(1, 2, 8, 8)).shape
     torch.Size([1, 8, 8])
     """
 
-    inner: Any
+    inner: ProjectingOperator
 
     def forward(self, x: Tensor) -> Tensor:
-        """Measurements of the complex image."""
+        """Measurements of the complex images whose parts are ``x``."""
         return self.inner.forward(_to_complex(x))
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Adjoint for the real inner product."""
+        """Parts of A* y, the adjoint for the real inner product."""
         return _to_pairs(self.inner.adjoint(y))
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
-        """The inner projection."""
+        """Parts of the projection of ``x`` onto the measurements ``y``."""
         return _to_pairs(self.inner.project(_to_complex(x), y)).to(x)
 
 
@@ -101,11 +100,11 @@ def _to_pairs(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Coils:
-    """Measured frequencies of each coil's view of an image.
+    """Measured frequencies of an image as each of several receiver coils sees it.
 
     Attributes:
-        maps: complex sensitivities ``(coil, h, w)``.
-        fourier: the sampling, shared by the coils.
+        maps: complex sensitivities of the coils, ``(coil, h, w)``.
+        fourier: mask of the measured frequencies, the same for all coils.
 
     >>> fourier = MaskedFourier(torch.ones(8, 8, dtype=torch.bool))
     >>> Coils(smooth_maps(4, 8), fourier).forward(torch.ones(1, 8, 8, dtype=torch.complex64)).shape
@@ -123,25 +122,25 @@ class Coils:
         return self.fourier.forward(x[:, None] * self.maps)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Sensitivity-weighted sum of the coils' zero-filled images."""
+        """Sum over the coils of the zero-filled images of ``y``, weighted by the conjugate sensitivities."""
         check_size(y, self.maps.shape, "frequencies")
         return (self.maps.conj() * self.fourier.adjoint(y)).sum(1)
 
     def project(self, x: Tensor, y: Tensor, *, tolerance: float = 1e-5, max_steps: int = 500) -> Tensor:
-        """The nearest images to ``x`` that measure ``y`` as well as any, by conjugate gradients on A* A d = A* (y - A x).
+        """The least-squares images nearest to ``x``, by conjugate gradients on A* A d = A* (y - A x).
 
         Args:
-            x: images ``(n, h, w)``.
-            y: frequencies ``(n, coil, h, w)`` or of one measurement.
-            tolerance: of the residual of that equation, relative to its right side.
-            max_steps: of conjugate gradients.
+            x: images ``(n, h, w)`` to start from.
+            y: frequencies ``(n, coil, h, w)``, or one measurement for all images.
+            tolerance: largest residual of that equation, relative to its right side.
+            max_steps: greatest number of steps of conjugate gradients.
 
         Raises:
-            NumericalError: when it has not converged.
+            NumericalError: no convergence within ``max_steps``.
         """
         residual = self.adjoint((y - self.forward(x)) * self.fourier.is_measured)
         total, direction = torch.zeros_like(residual), residual
-        # Against the right side's size and its rounding: an image that already measures y needs no step.
+        # The second term is the rounding of the right side: an image that already fits y needs no step.
         limit = tolerance**2 * _energy(residual) + torch.finfo(x.real.dtype).eps ** 2 * _energy(
             self.adjoint(self.forward(x))
         )
@@ -161,19 +160,12 @@ class Coils:
         )
 
     def root_sum_of_squares(self, y: Tensor) -> Tensor:
-        """Magnitude image ``(n, h, w)`` from the coils' zero-filled images.
-
-        Args:
-            y: frequencies ``(n, coil, h, w)``.
-        """
+        """Magnitude images ``(n, h, w)`` of frequencies ``y`` ``(n, coil, h, w)``, from the coils' zero-filled images."""
         return root_sum_of_squares(self.fourier.adjoint(y))
 
 
 def root_sum_of_squares(images: Tensor) -> Tensor:
-    """Magnitude ``(*, h, w)`` of coil images ``(*, coil, h, w)``: what remains of them without sensitivity maps.
-
-    Args:
-        images: real or complex.
+    """Magnitude ``(*, h, w)`` of the coils' ``images`` ``(*, coil, h, w)``, the usual estimate without sensitivities.
 
     >>> root_sum_of_squares(torch.tensor([3.0, 4.0]).reshape(2, 1, 1))
     tensor([[5.]])
@@ -186,11 +178,11 @@ def _energy(x: Tensor) -> Tensor:
 
 
 def smooth_maps(num_coils: int, size: int) -> Tensor:
-    """Sensitivities ``(coil, size, size)`` of coils around the image, with smooth phases; squares sum to 1 everywhere.
+    """Makes smooth sensitivities ``(coil, size, size)`` of coils around an image, whose squares sum to 1.
 
     Args:
-        num_coils: evenly around the image.
-        size: height and width.
+        num_coils: number of coils, placed evenly around the image.
+        size: height and width in pixels.
 
     >>> bool(torch.allclose(smooth_maps(4, 8).abs().square().sum(0), torch.ones(8, 8)))
     True
@@ -211,17 +203,16 @@ def center_mask(
     center_share: float = 0.08,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Columns of frequencies: a fully measured centre and random others, 1 / ``acceleration`` of all, ``(h, w)``.
+    """Mask ``(height, width)`` that measures the central columns of frequencies and random others.
 
     Args:
-        height: of the images.
-        width: of the images.
-        acceleration: one over the share of columns that is measured.
-        center_share: of columns in the middle, all measured.
-        generator: of the random columns.
+        height: height of the images in pixels.
+        width: width of the images in pixels.
+        acceleration: one over the share of columns that are measured, the centre included.
+        center_share: share of columns in the centre.
 
     Raises:
-        ValueError: an acceleration below 1, or a centre that already exceeds it.
+        ValueError: an acceleration below 1, or a centre with more columns than may be measured.
 
     >>> mask = center_mask(8, 64, acceleration=4.0, generator=torch.Generator().manual_seed(0))
     >>> mask.shape, bool(mask[:, 32].all())
@@ -230,7 +221,7 @@ def center_mask(
     num_lines, num_center = round(width / acceleration), max(1, round(center_share * width))
     if acceleration < 1 or num_center > num_lines:
         raise ValueError(f"acceleration {acceleration} leaves {num_lines} lines, fewer than the centre's {num_center}")
-    start = width // 2 - num_center // 2  # the constant stands at width // 2, see to_frequency
+    start = width // 2 - num_center // 2  # frequency zero is at width // 2, see to_frequency
     lines = torch.zeros(width, dtype=torch.bool)
     lines[start : start + num_center] = True
     others = (~lines).nonzero().flatten()

@@ -1,4 +1,4 @@
-"""The contract of linear operators, and those of real images and vectors."""
+"""The contract of linear operators, and operators on real images and vectors."""
 
 from __future__ import annotations
 
@@ -13,38 +13,33 @@ from drl_density.records.brief import brief
 
 
 class LinearOperator(Protocol):
-    """A x for batches of points, and its adjoint: <A x, y> = <x, A* y> for all x, y (complex inner product)."""
+    """A linear map A on batches of points with its adjoint A*, so that <A x, y> = <x, A* y> for all x and y.
+
+    The inner product of complex values conjugates its first argument.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
-        """A x for points ``(n, *event)``.
-
-        Args:
-            x: real or complex.
-        """
+        """A x for real or complex points ``x`` ``(n, *event)``, ``(n, *measured)``."""
+        ...
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """A* y for measurements ``(n, *measured)``.
-
-        Args:
-            y: of the shape of A x.
-        """
+        """A* y for measurements ``y`` ``(n, *measured)``, ``(n, *event)``."""
+        ...
 
 
 class ProjectingOperator(LinearOperator, Protocol):
-    """An operator that can be enforced exactly."""
+    """A linear operator whose measurements can be enforced exactly."""
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
-        """The nearest points to ``x`` that measure ``y``."""
+        """The points nearest to ``x`` ``(n, *event)`` whose measurements are ``y``."""
+        ...
 
 
 def check_operator(operator: object) -> None:
-    """Refuse what is no linear operator.
-
-    Args:
-        operator: any object.
+    """Refuses an ``operator`` that lacks a method of :class:`LinearOperator`.
 
     Raises:
-        ValueError: without ``forward`` or ``adjoint``.
+        ValueError: an object without ``forward`` or ``adjoint``.
 
     >>> check_operator(Downsample(2))
     """
@@ -52,27 +47,27 @@ def check_operator(operator: object) -> None:
     if missing:
         raise ValueError(
             f"a linear operator has forward(x) and adjoint(y), {type(operator).__name__} lacks {' and '.join(missing)}; "
-            "adjoint_gap tells whether an adjoint is right"
+            "adjoint_gap checks an adjoint"
         )
 
 
 def check_size(x: Tensor, size: tuple[int, ...], what: str) -> None:
-    """Refuse rows whose last dimensions are not ``size``: broadcasting would measure something else without a word.
+    """Refuses points whose last dimensions are not ``size``, which broadcasting would change silently.
 
     Raises:
-        ValueError: naming both.
+        ValueError: another shape; the message has both.
     """
     if tuple(x.shape[x.ndim - len(size) :]) != tuple(size) or x.ndim <= len(size):
         raise ValueError(f"expected {what} of shape (n, {', '.join(map(str, size))}), got {tuple(x.shape)}")
 
 
 def adjoint_gap(operator: LinearOperator, x: Tensor, y: Tensor) -> float:
-    """|<A x, y> - <x, A* y>| over the size of the first: 0 for a right adjoint.
+    """|<A x, y> - <x, A* y>| / |<A x, y>|, which is 0 up to rounding for a correct adjoint.
 
     Args:
-        operator: A.
-        x: points ``(n, *event)``.
-        y: measurements, shape of A x.
+        operator: operator to be checked.
+        x: any points, ``(n, *event)``.
+        y: any measurements, in the shape of A x.
 
     >>> adjoint_gap(Mask(torch.tensor([True, False])), torch.ones(1, 2), torch.ones(1, 1)) < 1e-6
     True
@@ -84,13 +79,13 @@ def adjoint_gap(operator: LinearOperator, x: Tensor, y: Tensor) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """The observed entries of a point, as a flat vector.
+    """Observed entries of a point, as a flat vector.
 
     Attributes:
-        is_observed: ``(*event)``, at least one True.
+        is_observed: which entries are observed, boolean in the shape of a point, at least one True.
 
     Raises:
-        ValueError: a mask that measures nothing.
+        ValueError: a mask that is not boolean or observes nothing.
 
     >>> Mask(torch.tensor([True, False, True])).forward(torch.tensor([[1.0, 2.0, 3.0]]))
     tensor([[1., 3.]])
@@ -105,19 +100,19 @@ class Mask:
             raise ValueError("a mask must be boolean and observe at least one entry")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Observed entries ``(n, m)``."""
+        """Observed entries of points ``x`` ``(n, *event)``, as rows ``(n, m)``."""
         check_size(x, self.is_observed.shape, "points")
         return x[:, self.is_observed]
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Entries put back, zeros elsewhere, ``(n, *event)``."""
+        """Points ``(n, *event)`` with the entries ``y`` ``(n, m)`` in place and zeros elsewhere."""
         check_size(y, (int(self.is_observed.sum()),), "measurements")
         full = y.new_zeros((len(y), *self.is_observed.shape))
         full[:, self.is_observed] = y
         return full
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
-        """``x`` with its observed entries replaced."""
+        """The points ``x`` with their observed entries replaced by ``y``."""
         full = x.clone()
         full[:, self.is_observed] = y.to(x)
         return full
@@ -125,10 +120,10 @@ class Mask:
 
 @dataclass(frozen=True, eq=False)
 class MatrixOperator:
-    """A matrix ``(m, d)`` over flat vectors ``(n, d)``.
+    """A matrix that acts on flat vectors.
 
-    Args:
-        matrix: A, real or complex.
+    Attributes:
+        matrix: the matrix A, real or complex, ``(m, d)``.
 
     >>> operator = MatrixOperator(torch.tensor([[1.0, 2.0]]))
     >>> operator.forward(torch.ones(1, 2)), operator.adjoint(torch.ones(1, 1))
@@ -140,22 +135,22 @@ class MatrixOperator:
     __repr__ = brief
 
     def forward(self, x: Tensor) -> Tensor:
-        """x A^T."""
+        """x A^T for rows ``x`` ``(n, d)``, ``(n, m)``."""
         check_size(x, self.matrix.shape[1:], "points")
         return x @ self.matrix.to(x).T
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """y A*."""
+        """y A* for rows ``y`` ``(n, m)``, with the conjugate matrix, ``(n, d)``."""
         check_size(y, self.matrix.shape[:1], "measurements")
         return y @ self.matrix.to(y).conj()
 
 
 @dataclass(frozen=True, eq=False)
 class Blur:
-    """Circular convolution of images ``(n, h, w)`` with a kernel ``(a, b)`` of odd sizes, centred.
+    """Circular convolution of images ``(n, h, w)`` with a centred kernel.
 
-    Args:
-        kernel: odd in height and width.
+    Attributes:
+        kernel: weights ``(a, b)`` with odd a and b.
 
     Raises:
         ValueError: a kernel of even size.
@@ -173,11 +168,11 @@ class Blur:
             raise ValueError(f"expected a kernel of two odd sizes, got shape {tuple(self.kernel.shape)}")
 
     def forward(self, x: Tensor) -> Tensor:
-        """The blurred images."""
+        """The blurred images ``x``, in the same shape."""
         return self._convolve(x, self.kernel)
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Convolution with the mirrored kernel."""
+        """Convolution of ``y`` with the mirrored kernel."""
         return self._convolve(y, self.kernel.flip(0, 1))
 
     def _convolve(self, x: Tensor, kernel: Tensor) -> Tensor:
@@ -192,7 +187,10 @@ class Blur:
 
 @dataclass(frozen=True)
 class Downsample:
-    """Means over blocks of ``factor`` x ``factor`` pixels of images ``(n, h, w)``.
+    """Means over square blocks of pixels of images ``(n, h, w)``.
+
+    Attributes:
+        factor: side of a block, in pixels.
 
     >>> Downsample(2).forward(torch.arange(4.0).reshape(1, 2, 2))
     tensor([[[1.5000]]])
@@ -201,16 +199,16 @@ class Downsample:
     factor: int
 
     def forward(self, x: Tensor) -> Tensor:
-        """Block means ``(n, h / factor, w / factor)``.
+        """Block means of images ``x``, ``(n, h / factor, w / factor)``.
 
         Raises:
-            ValueError: sizes that the factor does not divide.
+            ValueError: sizes that are not multiples of the factor.
         """
         if x.shape[-1] % self.factor or x.shape[-2] % self.factor:
             raise ValueError(f"sizes {tuple(x.shape[-2:])} are not multiples of {self.factor}")
         return functional.avg_pool2d(x[:, None], self.factor)[:, 0]
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Each value spread evenly over its block."""
+        """Images with every value of ``y`` spread evenly over its block."""
         spread = y.repeat_interleave(self.factor, -2).repeat_interleave(self.factor, -1)
         return spread / self.factor**2

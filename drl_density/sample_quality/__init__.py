@@ -1,4 +1,4 @@
-"""How good drawn images are beside real ones: distances, scores and coverage in the features of a named network."""
+"""Quality of drawn images against real ones: distances, scores and coverage in the features of a named network."""
 
 from drl_density.sample_quality.classifier import (
     ClassifierSettings,

@@ -1,4 +1,4 @@
-"""A small convolutional classifier, trained here, whose features stand in where no pretrained network is at hand."""
+"""A small convolutional classifier whose features serve if no pretrained network is available."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ClassifierSettings:
 
     Attributes:
         event_shape: (channels, height, width) of the images, height and width at least 4.
-        num_classes: classes.
+        num_classes: number of classes that the logits cover.
         width: channels of the first convolution; the second has twice as many.
         num_features: length of the feature vector before the last layer.
     """
@@ -40,10 +40,6 @@ class ClassifierSettings:
 
 class ImageClassifier(nn.Module):
     """Two convolutions with max-pooling, a feature layer, and one linear layer to the logits.
-
-    Args:
-        settings: sizes.
-        generator: source of the initial weights.
 
     >>> network = ImageClassifier(ClassifierSettings((1, 8, 8)))
     >>> network(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)).shape
@@ -60,13 +56,11 @@ class ImageClassifier(nn.Module):
         self.readout = nn.Linear(settings.num_features, settings.num_classes)
         for layer in (self.first, self.second, self.project, self.readout):
             nn.init.kaiming_normal_(layer.weight, generator=generator)
+            assert layer.bias is not None  # layers have one by default
             nn.init.zeros_(layer.bias)
 
     def features(self, images: Tensor) -> Tensor:
-        """Features ``(n, num_features)`` of 8-bit grey levels 0..255 ``(n, channels, height, width)``.
-
-        Args:
-            images: of the settings' shape.
+        """Features ``(n, num_features)`` of 8-bit ``images`` ``(n, channels, height, width)``, grey levels 0..255.
 
         Raises:
             DataError: images of another shape.
@@ -79,11 +73,7 @@ class ImageClassifier(nn.Module):
         return functional.relu(self.project(state.flatten(1)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(n, num_classes)``.
-
-        Args:
-            images: 8-bit grey levels ``(n, channels, height, width)``.
-        """
+        """Logits ``(n, num_classes)`` of 8-bit ``images`` ``(n, channels, height, width)``."""
         return self.readout(self.features(images))
 
 
@@ -97,16 +87,18 @@ def train_classifier(
     learning_rate: float = 2e-3,
     generator: torch.Generator | None = None,
 ) -> None:
-    """Train in place by Adam under a rate that falls as a half cosine.
+    """Trains a classifier in place by Adam under a learning rate that falls as a half cosine.
 
     Args:
-        classifier: to be trained.
-        images: 8-bit grey levels ``(n, channels, height, width)``.
-        labels: classes ``(n,)``.
-        num_epochs: passes over the images.
-        batch_size: images per step.
-        learning_rate: peak rate.
-        generator: source of the order of the images.
+        classifier: classifier to be trained in place.
+        images: 8-bit grey levels, ``(n, channels, height, width)``.
+        labels: class of every image, ``(n,)``.
+        num_epochs: number of passes over the images.
+        batch_size: number of images in each step.
+        learning_rate: learning rate of the first step.
+
+    Raises:
+        TrainingFailed: a cross-entropy that is not a finite number.
 
     >>> classifier = ImageClassifier(ClassifierSettings((1, 8, 8), num_classes=2, width=4))
     >>> images = torch.zeros(32, 1, 8, 8, dtype=torch.uint8)
@@ -128,12 +120,11 @@ def train_classifier(
 
 
 def accuracy(classifier: ImageClassifier, images: Tensor, labels: Tensor) -> float:
-    """Share of images whose largest logit is that of their label.
+    """Share of ``images`` ``(n, channels, height, width)`` whose largest logit is that of their label.
 
     Args:
-        classifier: gives logits.
-        images: ``(n, channels, height, width)``.
-        labels: integers ``(n,)``.
+        classifier: classifier to be judged.
+        labels: class of every image, ``(n,)``.
 
     >>> classifier = ImageClassifier(ClassifierSettings((1, 8, 8), num_classes=2, width=4))
     >>> images = torch.zeros(6, 1, 8, 8, dtype=torch.uint8)
@@ -146,22 +137,19 @@ def accuracy(classifier: ImageClassifier, images: Tensor, labels: Tensor) -> flo
 
 
 def save_classifier(classifier: ImageClassifier, path: str | Path, *, name: str, test_accuracy: float) -> Path:
-    """Write weights, sizes, name and test accuracy as one safetensors file.
+    """Writes weights, sizes, name and test accuracy to one safetensors file; returns its path.
 
     Args:
-        classifier: trained.
-        path: of the file.
-        name: of the features, which reports print.
-        test_accuracy: share of test images that it gets right.
-
-    Returns:
-        The path.
+        classifier: trained classifier to be saved.
+        path: file to be written.
+        name: name of the features, which reports print.
+        test_accuracy: share of test images that it classifies correctly.
 
     >>> import tempfile
     >>> classifier = ImageClassifier(ClassifierSettings((1, 8, 8), num_classes=2, width=4))
     >>> path = save_classifier(classifier, Path(tempfile.mkdtemp()) / "own.safetensors", name="own", test_accuracy=0.9)
-    >>> load_classifier(path)[1:]
-    ('own', 0.9)
+    >>> load_classifier(path).name
+    'own'
     """
     values = {**dataclasses.asdict(classifier.settings), "name": name, "test_accuracy": test_accuracy}
     tensors = {key: value.detach().contiguous() for key, value in classifier.state_dict().items()}
@@ -169,19 +157,34 @@ def save_classifier(classifier: ImageClassifier, path: str | Path, *, name: str,
     return Path(path)
 
 
-def load_classifier(path: str | Path) -> tuple[ImageClassifier, str, float]:
-    """(classifier, name, test accuracy) as :func:`save_classifier` wrote them.
+@dataclass(frozen=True)
+class StoredClassifier:
+    """A classifier as it was saved.
+
+    Attributes:
+        classifier: network in evaluation mode, with frozen weights.
+        name: name of the features, which reports print.
+        test_accuracy: share of test images that it classifies correctly.
+    """
+
+    classifier: ImageClassifier
+    name: str
+    test_accuracy: float
+
+
+def load_classifier(path: str | Path) -> StoredClassifier:
+    """Reads a file of :func:`save_classifier`.
 
     Args:
-        path: of the file.
+        path: file to be read.
 
     Raises:
-        RunFolderError: missing, damaged or foreign file.
+        RunFolderError: a file that is missing, damaged or of another kind.
 
     >>> import tempfile
     >>> classifier = ImageClassifier(ClassifierSettings((1, 8, 8), num_classes=2, width=4))
     >>> path = save_classifier(classifier, Path(tempfile.mkdtemp()) / "own.safetensors", name="own", test_accuracy=0.9)
-    >>> load_classifier(path)[0].settings.num_classes
+    >>> load_classifier(path).classifier.settings.num_classes
     2
     """
     try:
@@ -196,4 +199,4 @@ def load_classifier(path: str | Path) -> tuple[ImageClassifier, str, float]:
         classifier.load_state_dict(tensors)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise RunFolderError(f"{path} is missing, damaged, or no classifier ({error})") from error
-    return classifier.eval().requires_grad_(False), name, test_accuracy
+    return StoredClassifier(classifier.eval().requires_grad_(False), name, test_accuracy)

@@ -1,4 +1,4 @@
-"""Feature extractors: whatever network looks at the images, under the name that every figure then carries."""
+"""Feature extractors: networks that describe images, with the name that every figure carries."""
 
 from __future__ import annotations
 
@@ -15,16 +15,31 @@ from drl_density.sample_quality.classifier import load_classifier
 
 
 @dataclass(frozen=True, eq=False)
+class Features:
+    """Descriptions of some images.
+
+    Attributes:
+        values: features of every image, float64 ``(n, f)``.
+        log_probabilities: log probabilities of the classes, float64 ``(n, classes)``, or None without classes.
+    """
+
+    values: Tensor
+    log_probabilities: Tensor | None
+
+    __repr__ = brief
+
+
+@dataclass(frozen=True, eq=False)
 class FeatureExtractor:
     """Maps 8-bit images to features, and to class probabilities where it has classes.
 
     Attributes:
-        name: which network this is; figures made with different extractors never compare.
-        features: from grey levels 0..255 ``(n, channels, height, width)`` to ``(n, f)``.
-        logits: likewise to ``(n, classes)``, or None.
+        name: name of the network; figures of different extractors are not comparable.
+        features: map from grey levels 0..255 ``(n, channels, height, width)`` to features ``(n, f)``.
+        logits: map from the same images to logits ``(n, classes)``, or None without classes.
 
     >>> pixels = FeatureExtractor("raw pixels", lambda images: images.flatten(1).float())
-    >>> pixels.apply(torch.zeros(3, 1, 2, 2, dtype=torch.uint8))[0].shape
+    >>> pixels.apply(torch.zeros(3, 1, 2, 2, dtype=torch.uint8)).values.shape
     torch.Size([3, 4])
     """
 
@@ -34,23 +49,22 @@ class FeatureExtractor:
 
     __repr__ = brief
 
-    def apply(self, images: Tensor, *, batch_size: int = 500) -> tuple[Tensor, Tensor | None]:
-        """(features, class log probabilities or None) of all images, float64, in batches.
+    def apply(self, images: Tensor, *, batch_size: int = 500) -> Features:
+        """Features of 8-bit ``images`` ``(n, channels, height, width)``, computed in batches.
 
         Args:
-            images: 8-bit grey levels ``(n, channels, height, width)``.
-            batch_size: images at once.
+            batch_size: number of images in each batch.
         """
         with torch.no_grad():
             parts = images.split(batch_size)
             features = torch.cat([self.features(part).double() for part in parts])
             if self.logits is None:
-                return features, None
-            return features, torch.cat([self.logits(part).double().log_softmax(1) for part in parts])
+                return Features(features, None)
+            return Features(features, torch.cat([self.logits(part).double().log_softmax(1) for part in parts]))
 
 
 def classifier_features(path: str | Path) -> FeatureExtractor:
-    """Features and classes of a small classifier trained here, named as such.
+    """Features and classes of a classifier of this package; its name states the test accuracy.
 
     Args:
         path: file of :func:`save_classifier`; ``python tests/benchmarks/mnist_classifier.py`` makes one for MNIST.
@@ -62,19 +76,23 @@ def classifier_features(path: str | Path) -> FeatureExtractor:
     >>> classifier_features(path).name
     'own (test accuracy 90.00%; not Inception)'
     """
-    classifier, name, test_accuracy = load_classifier(path)
-    full_name = f"{name} (test accuracy {test_accuracy:.2%}; not Inception)"
-    return FeatureExtractor(full_name, classifier.features, classifier)
+    stored = load_classifier(path)
+    full_name = f"{stored.name} (test accuracy {stored.test_accuracy:.2%}; not Inception)"
+    return FeatureExtractor(full_name, stored.classifier.features, stored.classifier)
 
 
 def inception_features() -> FeatureExtractor:
-    """The 2048 pool features and the classes of the Inception network of torch-fidelity, if its weights are at hand.
+    """The 2048 pool features and the classes of torch-fidelity's Inception network; nothing is downloaded.
 
     Raises:
-        DataError: when package or weights are not there; nothing is downloaded.
+        DataError: the package, or the file of its weights, is missing.
     """
     try:
-        from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+        # The package is optional and not installed where types are checked.
+        from torch_fidelity.feature_extractor_inceptionv3 import (  # pyright: ignore[reportMissingImports]
+            URL_INCEPTION_V3,
+            FeatureExtractorInceptionV3,
+        )
     except ImportError as error:
         raise DataError(
             "Inception features need torch-fidelity: pip install torch-fidelity, with its weights"

@@ -1,4 +1,4 @@
-"""Fréchet and kernel distances, inception score, class statistics, precision and recall, all in one named feature space."""
+"""Fréchet and kernel distances, inception score, class statistics, precision and recall in one feature space."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,17 +16,30 @@ from drl_density.errors import DataError
 from drl_density.sample_quality.extractors import FeatureExtractor
 
 
-@dataclass(frozen=True)
-class SampleQuality:
-    """Figures of one set of samples beside one set of real images.
+class Spread(NamedTuple):
+    """A figure over several parts of the images.
 
     Attributes:
-        extractor: name of the network whose features and classes these are.
-        num_samples: drawn images.
-        num_reference: real images.
-        frechet_distance: between Gaussians fitted to both feature sets (FID when the extractor is Inception).
-        kernel_distance: mean of the unbiased polynomial-kernel MMD^2 over subsets (KID), and its standard deviation.
-        inception_score: exp of the mean KL from class probabilities to their mean, and its spread; NaN without classes.
+        mean: mean of the figure over the parts.
+        deviation: standard deviation of the figure over the parts.
+    """
+
+    mean: float
+    deviation: float
+
+
+@dataclass(frozen=True)
+class SampleQuality:
+    """Figures of a set of samples compared with a set of real images.
+
+    Attributes:
+        extractor: name of the network whose features and classes are used.
+        num_samples: number of drawn images.
+        num_reference: number of real images.
+        frechet_distance: Fréchet distance of Gaussians fitted to both sets of features (FID with Inception).
+        kernel_distance: unbiased MMD^2 of a cubic kernel over random subsets (KID with Inception).
+        inception_score: exp of the mean KL divergence of class probabilities from their mean, over ten parts of the
+            samples; NaN without classes.
         class_entropy: entropy of the mean class probabilities, nats; NaN without classes.
         confident_share: share of samples with a top class probability of at least 0.9; NaN without classes.
         precision: share of samples inside the reference's manifold.
@@ -37,23 +50,23 @@ class SampleQuality:
     num_samples: int
     num_reference: int
     frechet_distance: float
-    kernel_distance: tuple[float, float]
-    inception_score: tuple[float, float]
+    kernel_distance: Spread
+    inception_score: Spread
     class_entropy: float
     confident_share: float
     precision: float
     recall: float
 
     def summary(self) -> str:
-        """A few lines for a person, with the extractor's name first."""
+        """A few lines for a reader, which begin with the sizes and the extractor's name."""
         lines = [
-            f"{self.num_samples} samples beside {self.num_reference} real images, in features of {self.extractor}:",
-            f"Frechet distance {self.frechet_distance:.3f}, kernel distance {self.kernel_distance[0]:.5f} +- "
-            f"{self.kernel_distance[1]:.5f}, precision {self.precision:.3f}, recall {self.recall:.3f}",
+            f"{self.num_samples} samples against {self.num_reference} real images, in features of {self.extractor}:",
+            f"Frechet distance {self.frechet_distance:.3f}, kernel distance {self.kernel_distance.mean:.5f} +- "
+            f"{self.kernel_distance.deviation:.5f}, precision {self.precision:.3f}, recall {self.recall:.3f}",
         ]
         if not math.isnan(self.class_entropy):
             lines.append(
-                f"inception score {self.inception_score[0]:.3f} +- {self.inception_score[1]:.3f}, class entropy "
+                f"inception score {self.inception_score.mean:.3f} +- {self.inception_score.deviation:.3f}, class entropy "
                 f"{self.class_entropy:.3f} nats, top probability >= 0.9 for {self.confident_share:.1%}"
             )
         return "\n".join(lines)
@@ -62,17 +75,17 @@ class SampleQuality:
 def sample_quality(
     samples: Tensor, reference: Tensor, extractor: FeatureExtractor, *, subset_size: int = 1000, num_subsets: int = 100
 ) -> SampleQuality:
-    """Compare drawn with real images.
+    """Compares drawn with real images.
 
     Args:
-        samples: 8-bit images ``(n, channels, height, width)``, grey levels 0..255.
-        reference: real images, likewise.
-        extractor: the network that looks.
-        subset_size: images per subset of the kernel distance, cut to the smaller set.
-        num_subsets: subsets, drawn by the global generator as torchmetrics does.
+        samples: drawn 8-bit images ``(n, channels, height, width)``, grey levels 0..255.
+        reference: real 8-bit images in the same layout.
+        extractor: network that describes the images.
+        subset_size: number of images in each subset of the kernel distance, at most the size of the smaller set.
+        num_subsets: number of subsets of the kernel distance; torchmetrics draws them from torch's global generator.
 
     Raises:
-        DataError: images that are not uint8 or of two sizes, fewer than 10, or torchmetrics is not installed.
+        DataError: images that are not uint8 or differ in size, fewer than 10 of them, or a missing torchmetrics.
 
     Source: Heusel et al. 2017 (FID), Binkowski et al. 2018 (KID), Salimans et al. 2016 (IS), all by torchmetrics;
     Kynkaanniemi et al. 2019 (precision and recall).
@@ -88,11 +101,12 @@ def sample_quality(
             f"expected at least 10 images of one size, got samples {tuple(samples.shape)} and reference "
             f"{tuple(reference.shape)}"
         )
-    features, log_classes = extractor.apply(samples)
-    real_features, _ = extractor.apply(reference)
+    drawn = extractor.apply(samples)
+    features, log_classes = drawn.values, drawn.log_probabilities
+    real_features = extractor.apply(reference).values
     frechet, kernel = _distances(features, real_features, subset_size, num_subsets)
     precision, recall = precision_and_recall(features, real_features)
-    score, entropy, share = (math.nan, math.nan), math.nan, math.nan
+    score, entropy, share = Spread(math.nan, math.nan), math.nan, math.nan
     if log_classes is not None:
         score = _inception_score(log_classes)
         entropy, share = class_entropy(log_classes.exp()), confident_share(log_classes.exp())
@@ -101,10 +115,10 @@ def sample_quality(
 
 
 def class_entropy(probabilities: Tensor) -> float:
-    """Entropy of the mean of class probabilities ``(n, classes)``, nats: log(classes) when all classes come up equally.
+    """Entropy of the mean class probabilities, nats: log(classes) if all classes are equally frequent.
 
     Args:
-        probabilities: rows that sum to 1.
+        probabilities: probabilities of the classes, ``(n, classes)``, which sum to 1 in each row.
 
     >>> round(class_entropy(torch.eye(10)), 4)
     2.3026
@@ -117,8 +131,8 @@ def confident_share(probabilities: Tensor, *, threshold: float = 0.9) -> float:
     """Share of rows whose largest class probability is at least ``threshold``.
 
     Args:
-        probabilities: ``(n, classes)``, rows that sum to 1.
-        threshold: in [0, 1].
+        probabilities: probabilities of the classes, ``(n, classes)``, which sum to 1 in each row.
+        threshold: least probability, in [0, 1], that counts as confident.
 
     >>> confident_share(torch.tensor([[0.95, 0.05], [0.6, 0.4]]))
     0.5
@@ -127,14 +141,15 @@ def confident_share(probabilities: Tensor, *, threshold: float = 0.9) -> float:
 
 
 def precision_and_recall(samples: Tensor, reference: Tensor, *, num_neighbours: int = 3) -> tuple[float, float]:
-    """(share of samples inside the reference's manifold, share of reference points inside the samples' manifold).
+    """Share of samples inside the reference's manifold, and share of reference points inside the samples' manifold.
 
-    A set's manifold is the union of balls around its points, each reaching to the point's k-th nearest neighbour.
+    The manifold of a set is the union of balls around its points. The radius of each is the distance to the k-th
+    nearest neighbour.
 
     Args:
-        samples: features ``(n, f)``.
-        reference: features ``(m, f)``.
-        num_neighbours: k.
+        samples: features of the samples, ``(n, f)``.
+        reference: features of the real images, ``(m, f)``.
+        num_neighbours: number k of neighbours inside each ball.
 
     >>> x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     >>> precision_and_recall(x, x), precision_and_recall(x + 100, x)
@@ -145,14 +160,14 @@ def precision_and_recall(samples: Tensor, reference: Tensor, *, num_neighbours: 
 
 def _inside(points: Tensor, centers: Tensor, num_neighbours: int) -> float:
     rows = centers.split(1000)
-    # The nearest of a centre's neighbours is the centre itself.
+    # A centre is its own nearest neighbour, hence one more.
     radii = torch.cat([torch.cdist(part, centers).kthvalue(num_neighbours + 1, 1).values for part in rows])
     inside = [(torch.cdist(part, centers) <= radii).any(1) for part in points.split(1000)]
     return float(torch.cat(inside).double().mean())
 
 
 class _Given(nn.Module):
-    """Hands torchmetrics what it is given: features or logits that were computed before."""
+    """Returns its input, so that torchmetrics accepts features or logits that are already computed."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -162,7 +177,7 @@ class _Given(nn.Module):
         return values
 
 
-def _distances(features: Tensor, real: Tensor, subset_size: int, num_subsets: int) -> tuple[float, tuple[float, float]]:
+def _distances(features: Tensor, real: Tensor, subset_size: int, num_subsets: int) -> tuple[float, Spread]:
     image = _torchmetrics()
     given = _Given(features.shape[1])
     size = min(subset_size, len(features), len(real))
@@ -173,21 +188,21 @@ def _distances(features: Tensor, real: Tensor, subset_size: int, num_subsets: in
         metric.update(real, real=True)
         metric.update(features, real=False)
     mean, deviation = kernel.compute()
-    return float(frechet.compute()), (float(mean), float(deviation))
+    return float(frechet.compute()), Spread(float(mean), float(deviation))
 
 
-def _inception_score(log_classes: Tensor) -> tuple[float, float]:
+def _inception_score(log_classes: Tensor) -> Spread:
     image = _torchmetrics()
     with _features_are_in_memory():
         score = image.inception.InceptionScore(feature=_Given(log_classes.shape[1]), splits=10)
     score.update(log_classes)
     mean, deviation = score.compute()
-    return float(mean), float(deviation)
+    return Spread(float(mean), float(deviation))
 
 
 @contextlib.contextmanager
 def _features_are_in_memory() -> Iterator[None]:
-    """No word of torchmetrics about the memory that features take: they were computed before."""
+    """Silences torchmetrics' warning about the memory of features, which are in memory already."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Metric .* will save all extracted features", UserWarning)
         yield

@@ -66,7 +66,7 @@ class Composed(DataTransform):
         return {"kind": self.kind, "parts": settings}, tensors
 
     def column_log_jacobian(self, x: Tensor) -> Tensor:
-        """Sum of the parts' logs, each at the values that reach it."""
+        """Sum over the parts of the logs for rows ``x`` ``(*, d)``, each at the values that reach the part."""
         total = torch.zeros_like(x)
         for part in self.parts:
             total = total + part.column_log_jacobian(x)
@@ -78,13 +78,13 @@ class Composed(DataTransform):
         return Composed([part.single_column(index) for part in self.parts])
 
     def pull_back(self, image: Bounds) -> Bounds:
-        """The box pulled back through every part, the last one first."""
+        """The box ``image`` pulled back through every part, the last one first."""
         for part in reversed(self.parts):
             image = part.pull_back(image)
         return image
 
     def carry_tail(self, scale: Tensor) -> Tensor:
-        """The tail scale carried through every part, the first one first."""
+        """The tail ``scale`` carried through every part, the first one first."""
         for part in self.parts:
             scale = part.carry_tail(scale)
         return scale

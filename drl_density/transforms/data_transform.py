@@ -68,8 +68,8 @@ if TYPE_CHECKING:
 class DataTransform(Transform):
     r"""An invertible map u = T(x) from data to model space over row vectors, with all that a density needs of it.
 
-    A subclass gives :attr:`bounds`, :attr:`tail_scale`, :meth:`to_state` and :meth:`from_state`. One that maps every
-    column by itself also gives :meth:`column_log_jacobian` and :meth:`single_column`; the methods here refuse.
+    A subclass defines :attr:`bounds`, :attr:`tail_scale`, :meth:`to_state` and :meth:`from_state`. One that maps every
+    column by itself also defines :meth:`column_log_jacobian` and :meth:`single_column`, which raise an error here.
 
     >>> from drl_density.transforms import Logit
     >>> isinstance(Logit(0.0, 1.0), DataTransform), Logit(0.0, 1.0).bounds.upper
@@ -91,7 +91,7 @@ class DataTransform(Transform):
 
     @property
     def bounds(self) -> Bounds:
-        """The box of data space that maps to finite values."""
+        """The box of data space that maps to finite values; each transform has its own."""
         raise NotImplementedError
 
     @property

@@ -13,13 +13,13 @@ from drl_density.records.brief import brief
 
 @dataclass(frozen=True, eq=False)
 class Dequantization:
-    r"""Add Uniform(-w/2, w/2) to each column of rounding width w; columns of width 0 stay as they are.
+    r"""Adds Uniform(-w/2, w/2) to each column of rounding width w; columns of width 0 stay as they are.
 
-    For a discrete column the mean over the noise of the log density, plus log w, is a lower bound of the log
-    probability of the value (Jensen; Theis, van den Oord and Bethge 2016).
+    For a discrete column, the mean over the noise of the log density plus log w is a lower bound of the log
+    probability of the value, by Jensen's inequality. Source: Theis, van den Oord and Bethge 2016.
 
     Attributes:
-        widths: shape ``(d,)``, float64.
+        widths: rounding width w of every column, ``(d,)``, float64.
 
     >>> noisy = Dequantization(torch.tensor([1.0, 0.0]))(torch.zeros(3, 2))
     >>> bool((noisy[:, 0].abs() <= 0.5).all()), noisy[:, 1].tolist()
@@ -31,12 +31,12 @@ class Dequantization:
     __repr__ = brief
 
     def __call__(self, x: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
-        """Noisy rows, shape of ``x`` ``(rows, d)``; whole numbers become float64."""
+        """The rows ``x`` ``(rows, d)`` with fresh noise; whole numbers become float64."""
         x = x if x.is_floating_point() else x.double()
         uniform = uniform_draws(x.shape, x, generator)
         return x + (uniform - 0.5) * self.widths.to(x)
 
     @property
     def log_volume(self) -> Tensor:
-        """Sum of log w over the columns that get noise: what turns a log density into a bound of a log probability."""
+        """Sum of log w over the columns with noise, which turns a log density into a bound of a log probability."""
         return self.widths[self.widths > 0].log().sum()

@@ -64,7 +64,7 @@ class Affine(DataTransform):
         return Bounds(torch.minimum(first, second), torch.maximum(first, second))
 
     def carry_tail(self, scale: Tensor) -> Tensor:
-        """s / c^2, because exp(s x^2 / 2) is exp(s (u - l)^2 / (2 c^2)) in the output u."""
+        """``scale`` / c^2, because exp(s x^2 / 2) is exp(s (u - l)^2 / (2 c^2)) in the output u."""
         return scale / self.scale.double().square()
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-r"""Variational dequantisation: noise whose density is learned, with its own bound.
+r"""Variational dequantisation: noise of a learned density, and the bound that it gives.
 
 .. math:: \log P(x) \ge \mathrm{E}_{q(u \mid x)}\big[\log p(x + u) - \log q(u \mid x)\big]
 
-With q uniform this is :class:`Dequantization`; a learned q can only tighten the bound. Source: Ho et al. 2019 (Flow++).
+With q uniform this is :class:`Dequantization`; a learned q tightens the bound. Source: Ho et al. 2019 (Flow++).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class NoisedRows:
     """Rows with noise, and the log density of that noise.
 
     Attributes:
-        rows: x + u, shape of x.
-        log_noise_density: log q(u | x) per row, in the units of x, float64 ``(n,)``.
+        rows: noisy rows x + u, in the shape of x.
+        log_noise_density: log q(u | x) of every row in the units of x, float64 ``(n,)``.
     """
 
     rows: Tensor
@@ -35,17 +35,16 @@ class NoisedRows:
 
 
 class VariationalDequantization(nn.Module):
-    r"""Logistic noise pressed into the cell of each value: u / w = sigmoid(m(x) + e^{s(x)} L) - 1/2, L standard logistic.
+    r"""Logistic noise inside the cell of each value: u / w = sigmoid(m(x) + e^{s(x)} L) - 1/2 with L standard logistic.
 
-    m and s come from two small layers that look at the row (dense) or at the neighbourhood of each pixel (convolutions).
-    They start at m = 0, s = 0, where u is exactly uniform, so training starts from the uniform bound.
+    m and s are outputs of two small layers, dense for rows and convolutions for images. They start at m = 0 and s = 0,
+    where u is exactly uniform, so training starts from the uniform bound.
 
     Args:
         event_shape: (channels, height, width) of images, or (d,) of rows.
-        width: spacing of the values, one grey level by default.
+        width: spacing w of the values, one grey level by default.
         value_range: least and largest value, which scale the input of the layers.
-        num_hidden: hidden units or channels.
-        generator: source of the initial weights.
+        num_hidden: number of hidden units of dense layers, or of channels of convolutions.
 
     >>> noise = VariationalDequantization((1, 4, 4))
     >>> noise(torch.zeros(3, 16)).log_noise_density.abs().max() < 1e-6
@@ -65,29 +64,29 @@ class VariationalDequantization(nn.Module):
         self.event_shape, self.width, self.value_range = torch.Size(event_shape), width, value_range
         if len(event_shape) == 3:
             channels = event_shape[0]
-            self.hidden: nn.Module = nn.Conv2d(channels, num_hidden, 3, padding=1)
-            self.readout: nn.Module = nn.Conv2d(num_hidden, 2 * channels, 1)
+            hidden = nn.Conv2d(channels, num_hidden, 3, padding=1)
+            readout = nn.Conv2d(num_hidden, 2 * channels, 1)
         else:
             size = self.event_shape.numel()
-            self.hidden, self.readout = nn.Linear(size, num_hidden), nn.Linear(num_hidden, 2 * size)
-        nn.init.kaiming_normal_(self.hidden.weight, generator=generator)
-        nn.init.uniform_(self.hidden.bias, -1, 1, generator=generator)
-        nn.init.zeros_(self.readout.weight)
-        nn.init.zeros_(self.readout.bias)
+            hidden, readout = nn.Linear(size, num_hidden), nn.Linear(num_hidden, 2 * size)
+        nn.init.kaiming_normal_(hidden.weight, generator=generator)
+        for parameter in readout.parameters():
+            nn.init.zeros_(parameter)
+        assert hidden.bias is not None  # layers have one by default
+        nn.init.uniform_(hidden.bias, -1, 1, generator=generator)
+        self.hidden: nn.Module = hidden
+        self.readout: nn.Module = readout
 
     def forward(self, x: Tensor, *, generator: torch.Generator | None = None) -> NoisedRows:
-        """Noise for rows ``x`` ``(n, d)`` or ``(n, *event_shape)``; differentiable in this module's weights.
-
-        Args:
-            generator: source of randomness.
-        """
+        """Adds noise to rows ``x`` ``(n, d)`` or ``(n, *event_shape)``, differentiable in the weights of this module."""
         low, high = self.value_range
-        dtype = self.hidden.bias.dtype
+        dtype = next(self.hidden.parameters()).dtype
         events = x.reshape(len(x), *self.event_shape).to(dtype)
         center, log_scale = self.readout(functional.gelu(self.hidden(2 * (events - low) / (high - low) - 1))).chunk(
             2, 1
         )
         uniform = torch.rand(events.shape, generator=generator, dtype=torch.float64, device=x.device)
+        # Uniform draws include 0, whose logit is infinite: the interval is shrunk by a rounding error at both ends.
         logistic = torch.logit(uniform * (1 - 2**-50) + 2**-51)
         center, log_scale = center.double(), log_scale.double()
         argument = center + log_scale.exp() * logistic
@@ -108,13 +107,13 @@ def dequantization_bound(
     num_samples: int = 1,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Mean over draws of log p(x + u) - log q(u | x): a lower bound of log P(x) per row, float64 ``(n,)``.
+    """Mean over draws of log p(x + u) - log q(u | x), a lower bound of log P(x) for every row, float64 ``(n,)``.
 
     Args:
-        dequantization: q.
+        dequantization: the density q of the noise.
         log_density: log density of rows in the units of x.
-        x: whole numbers ``(n, d)``.
-        generator: source of randomness.
+        x: rows of whole numbers, ``(n, d)``.
+        num_samples: number of draws of u for every row.
 
     >>> dequantization = VariationalDequantization((2,), width=8)
     >>> x = torch.zeros(3, 2).double()
@@ -138,16 +137,15 @@ def train_dequantization(
     learning_rate: float = 3e-3,
     generator: torch.Generator | None = None,
 ) -> list[float]:
-    """Tighten the bound on rows ``x`` in place, the density held fixed; returns the mean bound of every step.
+    """Tightens the bound of a fixed density on some rows; returns the mean bound of every step.
 
     Args:
-        dequantization: trained in place.
-        log_density: of rows ``(n, *event)`` in data units, ``(n,)``.
-        x: whole numbers.
-        num_steps: gradient steps.
-        batch_size: rows per step.
-        learning_rate: of Adam.
-        generator: source of randomness.
+        dequantization: the density q of the noise, trained in place.
+        log_density: log density of rows ``(n, *event)`` in data units, ``(n,)``.
+        x: rows of whole numbers, ``(n, d)``.
+        num_steps: number of gradient steps.
+        batch_size: number of rows in each step.
+        learning_rate: constant learning rate of Adam.
 
     Raises:
         TrainingFailed: a bound that is not a finite number.

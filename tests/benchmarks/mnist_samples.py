@@ -84,8 +84,9 @@ def grey_levels(rows: Tensor) -> Tensor:
 
 def judged(look: FeatureExtractor, grey: Tensor, real: Tensor) -> dict[str, object]:
     """What the classifier says of pictures beside as many real ones."""
-    features, log_classes = look.apply(grey)
-    precision, recall = precision_and_recall(features, look.apply(real[: len(grey)])[0])
+    drawn = look.apply(grey)
+    features, log_classes = drawn.values, drawn.log_probabilities
+    precision, recall = precision_and_recall(features, look.apply(real[: len(grey)]).values)
     return {
         "samples": len(grey),
         "confident": confident_share(log_classes.exp()),

@@ -1,36 +1,18 @@
-"""Sample figures against closed forms; the classifier learns, is saved and read back; refusals."""
+"""Figures of samples against closed forms."""
 
 import math
 
 import pytest
 import torch
 
-from drl_density.errors import DataError, RunFolderError
+from drl_density.errors import DataError
 from drl_density.sample_quality import (
-    ClassifierSettings,
-    FeatureExtractor,
-    ImageClassifier,
-    accuracy,
     class_entropy,
-    classifier_features,
     confident_share,
-    inception_features,
     precision_and_recall,
     sample_quality,
-    save_classifier,
-    train_classifier,
 )
-from drl_density.testing import seeded_generator
-
-
-def images(count, *, seed=0, low=0, high=256):
-    return torch.randint(low, high, (count, 1, 4, 4), generator=seeded_generator(seed), dtype=torch.uint8)
-
-
-PIXELS = FeatureExtractor("pixels", lambda x: x.flatten(1).double())
-CLASSES = FeatureExtractor(
-    "parity", lambda x: x.flatten(1).double(), lambda x: 9.0 * torch.eye(2)[x[:, 0, 0, 0].long() % 2]
-)
+from tests.sample_quality.pixels import CLASSES, PIXELS, images
 
 
 def test_precision_and_recall_on_a_line():
@@ -95,36 +77,10 @@ def test_inception_score_of_two_even_classes():
     assert "inception score" in found.summary()
 
 
-def test_classifier_learns_and_comes_back(tmp_path):
-    """Bright left half against bright right half: learned without error in two epochs, read back to the same bits."""
-    labels = torch.arange(400) % 2
-    pixels = images(400, high=100)
-    pixels[labels == 0, :, :, :2] += 120
-    pixels[labels == 1, :, :, 2:] += 120
-    classifier = ImageClassifier(
-        ClassifierSettings((1, 4, 4), 2, width=4, num_features=8), generator=seeded_generator(0)
-    )
-    train_classifier(classifier, pixels, labels, num_epochs=4, batch_size=20, generator=seeded_generator(1))
-    assert accuracy(classifier, pixels, labels) == 1.0
-    path = save_classifier(classifier, tmp_path / "c.safetensors", name="halves", test_accuracy=1.0)
-    extractor = classifier_features(path)
-    assert extractor.name == "halves (test accuracy 100.00%; not Inception)"
-    features, log_classes = extractor.apply(pixels, batch_size=150)
-    assert torch.allclose(features, classifier.features(pixels).double(), rtol=1e-5, atol=1e-5)
-    assert bool((log_classes.argmax(1) == labels).all())
-
-
 BAD = {
     "float images": (lambda p: sample_quality(images(20).float(), images(20), PIXELS), DataError, "expected uint8"),
     "few": (lambda p: sample_quality(images(5), images(20), PIXELS), DataError, "at least 10"),
     "sizes": (lambda p: sample_quality(images(20)[..., :3], images(20), PIXELS), DataError, "one size"),
-    "no file": (lambda p: classifier_features(p / "none"), RunFolderError, "missing, damaged"),
-    "wrong images": (
-        lambda p: ImageClassifier(ClassifierSettings((1, 8, 8)))(images(2)),
-        DataError,
-        r"expected images of shape \(1, 8, 8\)",
-    ),
-    "no Inception": (lambda p: inception_features(), DataError, "torch-fidelity|not downloaded"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Adjoints, projections and sampling masks."""
+"""Undersampled Fourier measurements: adjoints, projections, coils and sampling masks."""
 
 import math
 
@@ -7,35 +7,19 @@ import torch
 
 from drl_density.errors import NumericalError
 from drl_density.operators import (
-    Blur,
     Coils,
     ComplexPairs,
-    Downsample,
-    Mask,
     MaskedFourier,
-    MatrixOperator,
     adjoint_gap,
     center_mask,
     root_sum_of_squares,
     shepp_logan,
     smooth_maps,
 )
+from drl_density.operators.fourier import to_frequency, to_image
+from tests.operators.arrays import FOURIER, MASK, normal
 
-
-def normal(*shape, is_complex=False):
-    generator = torch.Generator().manual_seed(sum(shape))
-    dtype = torch.complex128 if is_complex else torch.float64
-    return torch.randn(shape, generator=generator, dtype=dtype)
-
-
-MASK = center_mask(8, 12, acceleration=3, generator=torch.Generator().manual_seed(0))
-FOURIER = MaskedFourier(MASK)
 OPERATORS = {
-    "mask": (Mask(normal(8, 12) > 0), (8, 12), False),
-    "matrix": (MatrixOperator(normal(5, 7)), (7,), False),
-    "complex matrix": (MatrixOperator(normal(5, 7, is_complex=True)), (7,), True),
-    "blur": (Blur(normal(3, 5)), (8, 12), False),
-    "downsample": (Downsample(4), (8, 12), False),
     "fourier": (FOURIER, (8, 12), True),
     "coils": (Coils(normal(3, 8, 12, is_complex=True), FOURIER), (8, 12), True),
 }
@@ -98,13 +82,6 @@ def test_fourier_is_orthonormal():
     assert float(full.forward(x).abs().square().sum()) == pytest.approx(float(x.abs().square().sum()))
 
 
-def test_blur_is_a_circular_convolution():
-    kernel = torch.zeros(3, 3, dtype=torch.float64)
-    kernel[0, 1] = 1.0
-    x = normal(1, 8, 12)
-    torch.testing.assert_close(Blur(kernel).forward(x), x.roll(-1, 1))
-
-
 @pytest.mark.parametrize(("width", "share"), [(16, 0.05), (16, 0.12), (15, 0.05), (12, 0.2)])
 def test_the_centre_of_a_mask_holds_the_constant(width, share):
     mask = center_mask(4, width, acceleration=3, center_share=share, generator=torch.Generator().manual_seed(0))
@@ -127,20 +104,26 @@ def test_masks_and_phantom():
     torch.testing.assert_close(coils.root_sum_of_squares(coils.forward(image)), expected)
 
 
+def test_a_plane_wave_has_one_frequency():
+    """exp(2 pi i (2 y / h - 3 x / w)) stands at (h / 2 + 2, w / 2 - 3) of the centred transform, with weight sqrt(h w)."""
+    h, w = 8, 12
+    y, x = torch.meshgrid(torch.arange(h) - h // 2, torch.arange(w) - w // 2, indexing="ij")
+    wave = torch.exp(2j * math.pi * (2 * y / h - 3 * x / w)).to(torch.complex128)
+    found = to_frequency(wave)
+    expected = torch.zeros(h, w, dtype=torch.complex128)
+    expected[h // 2 + 2, w // 2 - 3] = (h * w) ** 0.5
+    # The wave itself was made in single precision.
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(to_image(found), wave, rtol=1e-10, atol=1e-10)
+
+
 WRONG = {
-    "nothing observed": (lambda: Mask(torch.zeros(3, dtype=torch.bool)), "at least one entry"),
     "nothing measured": (lambda: MaskedFourier(torch.zeros(2, 2, dtype=torch.bool)), "at least one frequency"),
-    "even kernel": (lambda: Blur(torch.ones(2, 3)), "odd sizes"),
-    "sizes": (lambda: Downsample(5).forward(torch.zeros(1, 8, 12)), "not multiples"),
-    "masked points": (lambda: Mask(torch.tensor([True, False])).forward(torch.zeros(1, 3)), "points of shape"),
-    "masked values": (lambda: Mask(torch.tensor([True, False])).adjoint(torch.zeros(1, 2)), "measurements of shape"),
-    "matrix": (lambda: MatrixOperator(torch.zeros(2, 3)).forward(torch.zeros(4, 2)), "points of shape"),
     "broadcast image": (lambda: FOURIER.forward(torch.zeros(1, 1, 12).cfloat()), "images of shape"),
     "broadcast coils": (
         lambda: Coils(torch.ones(2, 8, 12).cfloat(), FOURIER).adjoint(torch.zeros(1, 1, 8, 12).cfloat()),
         "frequencies of shape",
     ),
-    "small image": (lambda: Blur(torch.ones(3, 3)).forward(torch.zeros(1, 2, 8)), "at least as large"),
     "acceleration": (lambda: center_mask(8, 12, acceleration=4, center_share=0.5), "fewer than the centre"),
 }
 
