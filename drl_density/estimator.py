@@ -100,7 +100,7 @@ class DRLDensity(DensityMixin, BaseEstimator):
             )
         return self.density_.log_prob(torch.as_tensor(rows)).numpy()
 
-    def score(self, X: Any, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None) -> float:  # pyright: ignore[reportIncompatibleMethodOverride] # stub: None
         """*Mean* log density of rows, nats per row (as GaussianMixture; KernelDensity gives the sum).
 
         Args:

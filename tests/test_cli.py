@@ -99,7 +99,7 @@ def test_reconstruct_writes_draws_and_maps(run, tmp_path, capsys):
         assert np.allclose(found["draws"][:, 0], 0.3, atol=1e-4)
         assert (found["lower"] <= found["upper"]).all()
     assert "biased" in capsys.readouterr().out
-    image = ["--image-shape", "1", "3", "--method", "guided"]
+    image = ["--image-shape", "1", "3", "--method", "dps"]
     np.savez(measured, y=np.array([[0.3, 0.2, 4.0]]), kernel=np.array([[0.2, 0.6, 0.2]]))
     assert main([*arguments, *image]) == 0
     assert (tmp_path / "found.png").stat().st_size > 1000
@@ -177,7 +177,7 @@ def test_impute_fills_the_holes_and_nothing_else(run, table, tmp_path, capsys):
     lines[1], lines[2] = "," + lines[1].split(",", 1)[1], lines[2].rsplit(",", 1)[0] + ","
     holes = tmp_path / "holes.csv"
     holes.write_text("\n".join(lines) + "\n")
-    assert main(["impute", str(run), str(holes), "--out", str(tmp_path / "full.csv"), "-m", "3"]) == 0
+    assert main(["impute", str(run), str(holes), "--out", str(tmp_path / "full.csv"), "-n", "3"]) == 0
     with (tmp_path / "full.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 18
@@ -193,7 +193,7 @@ def test_a_table_without_holes_is_said_to_have_none(run, table, tmp_path, capsys
     few = tmp_path / "few.csv"
     few.write_text("\n".join(table.read_text().splitlines()[:4]) + "\n")
     out = tmp_path / "full.csv"
-    assert main(["impute", str(run), str(few), "--out", str(out), "-m", "2"]) == 0
+    assert main(["impute", str(run), str(few), "--out", str(out), "-n", "2"]) == 0
     said = capsys.readouterr()
     assert f"2 imputations of 3 rows in {out}" in said.out
     assert f"no cell of {few} is empty: nothing was imputed" in said.err
@@ -206,7 +206,7 @@ def test_a_failed_fit_is_called_one_by_every_command(run, table, tmp_path, capsy
     commands = [
         ["sample", str(run), "-n", "3", "--out", str(tmp_path / "x.csv")],
         ["score", str(run), str(table), "--out", str(tmp_path / "x.csv")],
-        ["impute", str(run), str(table), "-m", "1", "--out", str(tmp_path / "x.csv")],
+        ["impute", str(run), str(table), "-n", "1", "--out", str(tmp_path / "x.csv")],
         ["diagnose", str(run), "--steps", "100", "--chains", "8"],
     ]
     failure = "FAILURE: about the fit: the model is below its floor"
@@ -288,7 +288,7 @@ BAD = {
     "no particles": (["evaluate", "RUN", "--particles", "0"], "at least 2 particles and 2 replicates"),
     "never fitted": (["evaluate", "BEGUN"], "is not finished: go on with"),
     "too many weights": (["combine", "RUN", "--weights", "1", "2"], "as many weights"),
-    "no rows": (["sample", "RUN", "--n", "0"], "at least 1"),
+    "no rows": (["sample", "RUN", "--num-samples", "0"], "at least 1"),
     "no folder to write to": (["sample", "RUN", "-n", "2", "--out", "none/draws.csv"], "cannot write none/draws.csv"),
     "drop": (["fit", "TABLE", "--drop", "z", "--out", "x"], "cannot drop z"),
 }

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from drl_density.cli.command import OnDevice
+from drl_density.cli.command import OnDevice, printed_seed
 from drl_density.cli.tables import as_written, load_run, write_csv
 from drl_density.density import combine
 
@@ -18,39 +18,40 @@ from drl_density.density import combine
 class Combine(OnDevice):
     """Draw from a product, a power or a mixture of fitted densities and write the rows as CSV.
 
-    Fits need the same columns, labels and bounds; they are combined in data units, so transforms and levels may differ. What
-    is not known to have a finite integral is refused: weights of a product over temperature must sum to 1 or more.
+    Fits need the same columns, labels and bounds. They are combined in data units, so transforms and levels may differ.
+    Combinations without a known finite integral are refused: the weights of a product, divided by the temperature, must sum
+    to 1 or more.
     """
 
     run_folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of finished runs of the same columns."""
     how: Literal["product", "mixture"] = "product"
-    """Product: all agree. Mixture: any of them, by its weight."""
+    """Product of the densities, where all of them are high, or mixture, where any of them is."""
     weights: tuple[float, ...] = ()
-    """One per run: powers of a product, shares of a mixture; 1 each when not given."""
+    """One weight for each run: powers of a product or shares of a mixture; 1 each when not given."""
     temperature: float = 1.0
-    """The result to the power of 1 / temperature: below 1 sharper, above 1 flatter."""
-    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
-    """Rows to draw."""
-    seed: int = 0
-    """Of the draws."""
+    """Temperature T of the result, raised to the power 1 / T: sharper below 1, flatter above."""
+    num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
+    """Number of rows to draw."""
+    seed: int | None = None
+    """Seed of the draws; drawn and printed when not given."""
     out: Path | None = None
-    """CSV file; standard output when not given."""
+    """CSV file to write; standard output when not given."""
 
     def run(self) -> None:
-        """Draw, write, and say how far the draws are to be believed."""
+        """Draw, write, and print diagnostics."""
         densities = [load_run(folder, self.device) for folder in self.run_folders]
         found = combine(
             densities,
             how=self.how,
             weights=self.weights or None,
             temperature=self.temperature,
-            num_samples=self.n,
-            seed=self.seed,
+            num_samples=self.num_samples,
+            seed=printed_seed(self.seed),
         )
-        rows = as_written(found.draws.reshape(self.n, -1).numpy(), found.columns)
+        rows = as_written(found.draws.reshape(self.num_samples, -1).numpy(), found.columns)
         write_csv(self.out, [column.name for column in found.columns], rows)
-        print(f"{self.n} draws of a {self.how} of {len(densities)}\n{found.summary()}", file=sys.stderr)
+        print(f"{self.num_samples} draws of a {self.how} of {len(densities)}\n{found.summary()}", file=sys.stderr)
         if found.is_doubtful:
             print(
                 "note: these draws are doubtful. Where R-hat alone is high, chains stay in their modes, whose shares "

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import tyro
 
-from drl_density.cli.command import OnDevice
+from drl_density.cli.command import OnDevice, printed_seed
 from drl_density.cli.tables import load_run
 from drl_density.datasets import load_again, read_rows
 from drl_density.density import Density, DistillSettings, ReconstructSettings
@@ -33,24 +33,24 @@ OPERATORS = {
 class Distill(OnDevice):
     """Train a generator of few or one network calls per draw; ``sample --method generator`` draws from it.
 
-    A generator is not the density of the run: its draws have no log density, and are marked as its own.
+    A generator is not the density of the run: its draws have no log density, and are marked as draws of a generator.
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     source: Annotated[str | None, tyro.conf.Positional] = None
     """Table with the columns of the fit for mmd; the training rows of the fit when not given."""
-    seed: int = 0
-    """Of the training."""
+    seed: int | None = None
+    """Seed of the training; drawn and printed when not given."""
     settings: Annotated[DistillSettings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=DistillSettings)
-    """Method and sizes."""
+    """Method and sizes of the distillation."""
 
     def run(self) -> None:
         """Train and write."""
         density, rows = load_run(self.run_folder, self.device), None
         if self.settings.method == "mmd":
             rows = self._rows(density)
-        made = density.distill(rows, settings=self.settings, seed=self.seed)
+        made = density.distill(rows, settings=self.settings, seed=printed_seed(self.seed))
         replaced = ", in place of the generator before" if RunFolder(self.run_folder).generator.exists() else ""
         made.save(self.run_folder)
         share = max(1, len(made.losses) // 10)
@@ -74,19 +74,21 @@ class Guide(OnDevice):
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run fitted with --settings.network.num-classes."""
     label: Annotated[int, tyro.conf.Positional]
-    """The label."""
+    """Label of the density to write."""
     weight: float = 0.0
-    """Guidance: 0 is the label's own density, more is sharper."""
-    seed: int = 0
-    """Of the normaliser and the draws."""
+    """Guidance weight: 0 gives the density of the label, larger weights a sharper one."""
+    seed: int | None = None
+    """Seed of the annealing and the draws; drawn and printed when not given."""
     out: Path = Path("runs/guided")
-    """Run folder to write."""
+    """Folder to save the new run in."""
     force: bool = False
     """Overwrite the run in that folder."""
 
     def run(self) -> None:
         """Normalise, draw and write."""
-        made = load_run(self.run_folder, self.device).guided(self.label, weight=self.weight, seed=self.seed)
+        made = load_run(self.run_folder, self.device).guided(
+            self.label, weight=self.weight, seed=printed_seed(self.seed)
+        )
         made.save(self.out, force=self.force)
         print(f"label {self.label}, guidance {self.weight:g}: {made.estimate}")
         print(f"saved in {self.out}; draw with drl-density sample {self.out}")
@@ -94,7 +96,7 @@ class Guide(OnDevice):
 
 @dataclasses.dataclass
 class Reconstruct(OnDevice):
-    """Points behind a linear measurement, with the fitted density as prior; writes draws, mean and uncertainty.
+    """Draw points that explain a linear measurement, with the fitted density as prior; writes draws, mean and uncertainty.
 
     The file holds ``y`` and one of ``mask`` (observed entries), ``kernel`` (circular blur), ``factor`` (block means) or
     ``sampling`` (measured frequencies, boolean), all in data units.
@@ -103,21 +105,21 @@ class Reconstruct(OnDevice):
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     measurements: Annotated[Path, tyro.conf.Positional]
-    """An .npz file."""
+    """File in .npz format with the measurement and its operator."""
     method: Literal["posterior", "dps", "projected"] = "posterior"
-    """Consistent (posterior), or fast and biased."""
+    """Sampler: posterior is consistent; dps and projected are fast and biased."""
     noise: float | None = None
-    """Standard deviation of the measurement's noise; posterior needs it."""
-    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 200
-    """Draws."""
+    """Standard deviation of the noise of the measurement; posterior requires it."""
+    num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 200
+    """Number of draws."""
     steps: int = 200
-    """Steps of dps and projected walks."""
+    """Number of steps of dps and projected."""
     image_shape: tuple[int, ...] | None = None
-    """Height and width in which the operator sees a row."""
-    seed: int = 0
-    """Of the draws."""
+    """Height and width of a row as the image that the operator acts on."""
+    seed: int | None = None
+    """Seed of the draws; drawn and printed when not given."""
     out: Path = Path("reconstruction.npz")
-    """File of draws, mean, standard_deviation, lower and upper (90 %); a picture beside it for images."""
+    """File to write: draws, mean, standard_deviation, lower and upper (90 %). Images get a picture in the same folder."""
 
     def run(self) -> None:
         """Reconstruct and write."""
@@ -130,14 +132,15 @@ class Reconstruct(OnDevice):
             operator,
             y,
             noise=self.noise,
-            num_samples=self.n,
+            num_samples=self.num_samples,
             image_shape=self.image_shape,
             settings=ReconstructSettings(self.method, num_steps=self.steps),
-            seed=self.seed,
+            seed=printed_seed(self.seed),
         )
         lower, upper = found.interval(0.9)
         parts = {"mean": found.mean, "standard_deviation": found.standard_deviation, "lower": lower, "upper": upper}
-        np.savez(self.out, draws=found.draws.numpy(), **{name: part.numpy() for name, part in parts.items()})
+        arrays: dict[str, Any] = {"draws": found.draws.numpy()} | {name: part.numpy() for name, part in parts.items()}
+        np.savez(self.out, **arrays)
         print(found.summary())
         if len(shape) == 2:
             from drl_density.plots import plot_maps

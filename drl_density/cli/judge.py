@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import tyro
 
-from drl_density.cli.command import OnDevice
+from drl_density.cli.command import Command, OnDevice, printed_seed
 from drl_density.cli.tables import load_run, rows_of, say_remarks
 from drl_density.density import Density, DiagnoseSettings, Diagnosis, LikelihoodReport, compare
 from drl_density.density.evaluation.run_page import diagnosis_name, write_run_page
@@ -20,20 +20,20 @@ from drl_density.run_folder import RunFolder
 
 @dataclasses.dataclass
 class Evaluate(OnDevice):
-    """Likelihood of rows with the two-sided interval of log Z; writes report.nc and report.html into the run folder."""
+    """Estimate the likelihood of rows with a two-sided interval for log Z; writes report.nc and report.html."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     source: Annotated[str | None, tyro.conf.Positional] = None
     """Table with the columns of the fit; the test rows of the fit's own data when not given."""
-    seed: int = 0
-    """Of the estimate."""
+    seed: int | None = None
+    """Seed of the estimate; drawn and printed when not given."""
     particles: int = 512
-    """Particles per replicate."""
+    """Number of particles in each replicate."""
     replicates: int = 8
-    """Independent replicates."""
+    """Number of independent replicates."""
     mixing_steps: int = 50
-    """Steps of the draws that start the upper side; more where the page says that chains are slow."""
+    """Number of steps of the draws that start the upper side; take more where the page reports slow chains."""
 
     def run(self) -> None:
         """Evaluate, print and write."""
@@ -42,7 +42,7 @@ class Evaluate(OnDevice):
         )
         density = Density.load(self.run_folder, device=self.device)
         rows = rows_of(density, self.source)
-        report = density.evaluate(rows, seed=self.seed, settings=settings, progress=True)
+        report = density.evaluate(rows, seed=printed_seed(self.seed), settings=settings, progress=True)
         folder = RunFolder.open(self.run_folder)
         folder.write_dataset(folder.report, report.tree)
         print(report.summary())
@@ -51,7 +51,7 @@ class Evaluate(OnDevice):
 
 @dataclasses.dataclass
 class Diagnose(OnDevice):
-    """Long adjusted chains from data and from noise, with a verdict; writes it into the run folder's report.html."""
+    """Run long adjusted chains from data and from noise, and write their verdict into report.html of the run folder."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
@@ -60,21 +60,22 @@ class Diagnose(OnDevice):
     level: float = 0.0
     """Noise level of the chains."""
     recovery: bool = False
-    """Run on conditionals p(x_level | x_{level+1}) of noised rows."""
+    """Run on the conditionals p(x_level | x_{level+1}) of noised rows."""
     tempering: bool | None = None
-    """Also run parallel tempering over the noise levels; by default when single-level chains are slow."""
+    """Also run parallel tempering over the noise levels. When not given, it runs if single-level chains are slow."""
     steps: int = 10_000
-    """Kept steps of every chain."""
+    """Number of kept steps of every chain."""
     chains: int = 64
-    """Chains, half begun at data and half at noise."""
-    seed: int = 0
-    """Of the chains."""
+    """Number of chains; half of them start at data and half at noise."""
+    seed: int | None = None
+    """Seed of the chains; drawn and printed when not given."""
 
     def run(self) -> None:
         """Run, print and write."""
         density = load_run(self.run_folder, self.device)
         rows = rows_of(density, self.source)
-        rows = density.dequantized_rows(rows, torch.Generator().manual_seed(self.seed))[0]
+        seed = printed_seed(self.seed)
+        rows = density.dequantized_rows(rows, torch.Generator().manual_seed(seed))[0]
         found = density.diagnose(
             rows,
             settings=DiagnoseSettings(
@@ -84,7 +85,7 @@ class Diagnose(OnDevice):
                 num_steps=self.steps,
                 num_chains=self.chains,
             ),
-            seed=self.seed,
+            seed=seed,
         )
         folder = RunFolder.open(self.run_folder)
         folder.write_dataset(folder.diagnosis(diagnosis_name(found)), found.tree)
@@ -93,7 +94,7 @@ class Diagnose(OnDevice):
 
 
 @dataclasses.dataclass
-class Report:
+class Report(Command):
     """Print the last evaluation and the diagnoses of a run and write its page again."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
@@ -111,30 +112,28 @@ class Report:
 
 @dataclasses.dataclass
 class Compare(OnDevice):
-    """Mean log densities of several fits on the same rows, with paired differences to the first."""
+    """Compare the mean log densities of several fits on the same rows, by paired differences to the first."""
 
     run_folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of at least two finished runs of the same columns."""
     source: str | None = None
     """Table with the columns of the fits; the test rows of the first fit when not given."""
-    seed: int = 0
-    """Of the dequantisation, which all fits share."""
+    seed: int | None = None
+    """Seed of the dequantisation, which is the same for all fits; drawn and printed when not given."""
 
     def run(self) -> None:
         """Score and print."""
-        densities = {str(folder): Density.load(folder, device=self.device) for folder in self.run_folders}
-        first = next(iter(densities.values()), None)
+        folders = list(dict.fromkeys(self.run_folders))
+        if len(folders) < 2:
+            raise DataError(f"expected at least two run folders to compare, got {len(folders)}")
+        densities = {str(folder): Density.load(folder, device=self.device) for folder in folders}
+        first = densities[str(folders[0])]
         for name, density in densities.items():
-            if [c.name for c in density.columns] != [c.name for c in first.columns]:
-                raise DataError(
-                    f"{name} has other columns than {self.run_folders[0]}; fits of the same columns compare"
-                )
-        if len(densities) < 2:
-            raise DataError(f"expected at least two run folders to compare, got {len(densities)}")
-        for name, density in densities.items():
+            if [column.name for column in density.columns] != [column.name for column in first.columns]:
+                raise DataError(f"{name} has other columns than {folders[0]}; only fits of the same columns compare")
             say_remarks(density, name)
-        rows = rows_of(first, self.source)
-        rows = first.dequantized_rows(rows, torch.Generator().manual_seed(self.seed))[0]
+        generator = torch.Generator().manual_seed(printed_seed(self.seed))
+        rows = first.dequantized_rows(rows_of(first, self.source), generator)[0]
         print(f"{'run':32s} {'nats/row':>10s} {'first - it':>10s} {'s.e.':>8s} log Z")
         for row in compare(densities, rows):
             estimate = densities[row.name].estimate

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import torch
 import tyro
 
-from drl_density.cli.command import OnDevice
+from drl_density.cli.command import OnDevice, printed_seed
 from drl_density.cli.tables import as_written, load_run, rows_of, say_remarks, write_csv
 from drl_density.datasets import read_rows
 from drl_density.density import Density, DrawSettings, FittedModel, load_generator
@@ -24,49 +24,50 @@ class Sample(OnDevice):
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
-    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
-    """Rows to draw."""
+    num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
+    """Number of rows to draw."""
     method: Literal["progressive", "ancestral", "ddim", "predictor-corrector", "flow", "generator"] = "progressive"
-    """Sampler; all but progressive are approximate, and generator draws from what distill has made."""
+    """Sampler. All but progressive are approximate; generator draws from the network that distill trained."""
     steps: int | None = None
-    """Steps of the sampler's walk; of progressive, kernel steps on each conditional."""
+    """Number of steps through the noise levels; for progressive, kernel steps on each conditional."""
     eta: float | None = None
-    """Of ddim and predictor-corrector: 0 deterministic to 1 ancestral."""
+    """Share of fresh noise in ddim and predictor-corrector, from 0 (deterministic) to 1 (ancestral)."""
     chain_steps: int = 0
-    """Adjusted steps on the density itself after the draws, which lead draws of any method back to it."""
-    seed: int = 0
-    """Of the draws."""
+    """Number of adjusted steps on the density itself after drawing, which correct the draws of any method."""
+    seed: int | None = None
+    """Seed of the draws; drawn and printed when not given."""
     out: Path | None = None
-    """CSV file; standard output when not given."""
+    """CSV file to write; standard output when not given."""
 
     def run(self) -> None:
         """Draw and write."""
-        if self.n < 1:
-            raise DataError(f"-n must be at least 1, got {self.n}")
+        if self.num_samples < 1:
+            raise DataError(f"--num-samples must be at least 1, got {self.num_samples}")
+        seed = printed_seed(self.seed)
         if self.method == "generator":
-            density, draws, stats = self._generated()
+            density, draws, stats = self._generated(seed)
         else:
             density = load_run(self.run_folder, self.device)
             settings = DrawSettings(self.method, self.steps, self.eta, self.chain_steps)
-            found = density.draw(self.n, settings=settings, seed=self.seed)
+            found = density.draw(self.num_samples, settings=settings, seed=seed)
             draws, stats = found.draws, found.stats
-        rows = as_written(draws.reshape(self.n, -1).numpy(), density.columns)
+        rows = as_written(draws.reshape(self.num_samples, -1).numpy(), density.columns)
         write_csv(self.out, [column.name for column in density.columns], rows)
-        print(f"{self.n} draws{self._origin(stats)}", file=sys.stderr)
+        print(f"{self.num_samples} draws{self._origin(stats)}", file=sys.stderr)
 
-    def _generated(self) -> tuple[FittedModel, torch.Tensor, dict[str, torch.Tensor]]:
+    def _generated(self, seed: int) -> tuple[FittedModel, torch.Tensor, dict[str, torch.Tensor]]:
         if self.steps is not None or self.eta is not None:
-            raise DataError("a generator has its steps from distill: give no --steps and no --eta")
+            raise DataError("the steps of a generator were chosen by distill: leave out --steps and --eta")
         made = load_generator(self.run_folder, device=self.device)
         say_remarks(made.density)
         if not self.chain_steps:
-            return made.density, made.sample(self.n, seed=self.seed), {}
+            return made.density, made.sample(self.num_samples, seed=seed), {}
         settings = RefinementSettings(num_steps=self.chain_steps)
-        found = made.correct(self.n, settings=settings, seed=self.seed)
+        found = made.correct(self.num_samples, settings=settings, seed=seed)
         return made.density, found.draws, found.stats
 
     def _origin(self, stats: dict[str, torch.Tensor]) -> str:
-        """What is to be known about the draws."""
+        """What a user should know about the draws."""
         said = ""
         if "acceptance_rate" in stats:
             said += f", mean acceptance {float(stats['acceptance_rate'].mean()):.2f}"
@@ -80,8 +81,9 @@ class Sample(OnDevice):
 
 @dataclasses.dataclass
 class Score(OnDevice):
-    """Write the normalised log density of every row of a table with its interval, p-values, a number to rank rows by that is
-    higher for stranger rows, and its profile over levels.
+    """Write the log density of every row of a table with its interval, p-values, strangeness and profile over levels.
+
+    Strangeness ranks the rows: it is higher for stranger rows.
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional]
@@ -89,10 +91,10 @@ class Score(OnDevice):
     source: Annotated[str, tyro.conf.Positional]
     """Table with the columns of the fit."""
     reference: str | None = None
-    """Table whose rows the p-values rank against; the fit's own test rows when not given, or the model's draws where there
-    are fewer than 20 of those."""
+    """Table whose rows the p-values rank against. When not given, the test rows of the fit, or draws of the model where the
+    fit has fewer than 20 test rows."""
     out: Path | None = None
-    """CSV file; standard output when not given."""
+    """CSV file to write; standard output when not given."""
 
     def run(self) -> None:
         """Score and write."""
@@ -135,24 +137,24 @@ class Score(OnDevice):
 
 @dataclasses.dataclass
 class Impute(OnDevice):
-    """Fill the holes of a table by draws given each row's own observed cells; several imputations, and diagnostics."""
+    """Fill the missing values of a table by draws given each row's observed values; writes several imputations."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     source: Annotated[str, tyro.conf.Positional]
-    """Table with the columns of the fit; empty or NaN cells are holes."""
+    """Table with the columns of the fit; empty and NaN cells are missing values."""
     out: Path = Path("imputed.csv")
-    """CSV file; diagnostics go beside it as NAME.diagnostics.csv."""
-    m: Annotated[int, tyro.conf.arg(aliases=["-m"])] = 20
-    """Imputations."""
-    seed: int = 0
-    """Of the draws."""
+    """CSV file to write; diagnostics go into NAME.diagnostics.csv in the same folder."""
+    num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 20
+    """Number of imputations."""
+    seed: int | None = None
+    """Seed of the draws; drawn and printed when not given."""
 
     def run(self) -> None:
         """Impute and write."""
         density = load_run(self.run_folder, self.device)
         rows = read_rows(self.source, density.columns, missing="keep")
-        found = density.impute(rows, num_samples=self.m, seed=self.seed)
+        found = density.impute(rows, num_samples=self.num_samples, seed=printed_seed(self.seed))
         names = [column.name for column in density.columns]
         observed = as_written(torch.where(rows.isnan(), 0.0, rows).numpy(), density.columns, on_grid=False)
         written = []
@@ -168,11 +170,11 @@ class Impute(OnDevice):
         diagnostics = [[row, *values] for row, values in enumerate(zip(*(f.tolist() for f in figures), strict=True))]
         path = self.out.with_suffix(".diagnostics.csv")
         write_csv(path, ["row", "num_missing", *names, "is_doubtful"], diagnostics)
-        print(f"{self.m} imputations of {len(rows)} rows in {self.out}, diagnostics in {path}")
+        print(f"{self.num_samples} imputations of {len(rows)} rows in {self.out}, diagnostics in {path}")
         if not bool(found.is_missing.any()):
             print(
-                f"no cell of {self.source} is empty: nothing was imputed, and all {self.m} imputations in {self.out} are "
-                "its rows as they stand",
+                f"no cell of {self.source} is empty: nothing was imputed, and all {self.num_samples} imputations in "
+                f"{self.out} are its rows unchanged",
                 file=sys.stderr,
             )
             return
@@ -187,7 +189,10 @@ class Impute(OnDevice):
 
 @dataclasses.dataclass
 class Predict(OnDevice):
-    """Write one column given the others: mean, quantiles, probabilities of labels, and the log density of what is there."""
+    """Predict one column from the others: its mean and quantiles, or the probabilities of its labels.
+
+    Where the column has a value, its log density is written too.
+    """
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
@@ -196,19 +201,19 @@ class Predict(OnDevice):
     column: str
     """Name of the column to predict."""
     out: Path | None = None
-    """CSV file; standard output when not given."""
+    """CSV file to write; standard output when not given."""
     quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
-    """Levels of the quantiles."""
-    seed: int = 0
-    """Of draws of other missing cells and of places in the cells of labels."""
+    """Probabilities of the quantiles."""
+    seed: int | None = None
+    """Seed of the draws of other missing values; drawn and printed when not given."""
 
     def run(self) -> None:
         """Predict and write."""
         density = load_run(self.run_folder, self.device)
         rows = read_rows(self.source, density.columns, missing="keep", absent=(self.column,))
-        found = density.predict(rows, self.column, quantiles=self.quantiles, seed=self.seed)
+        found = density.predict(rows, self.column, quantiles=self.quantiles, seed=printed_seed(self.seed))
         names, columns = [], []
-        if found.probabilities is not None:
+        if found.probabilities is not None and found.values is not None:
             labels = found.column.categories or tuple(f"{value:g}" for value in found.values.tolist())
             best = found.probabilities.argmax(1)
             names, columns = ["most_probable"], [[labels[index] for index in best.tolist()]]

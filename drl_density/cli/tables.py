@@ -12,33 +12,40 @@ import numpy as np
 import torch
 
 from drl_density.datasets import Column, load_again, read_rows
-from drl_density.density import Density
+from drl_density.density import Density, FittedModel
 from drl_density.errors import DataError
 from drl_density.run_folder import write_whole
 
 
 def load_run(path: Path, device: str | None = None) -> Density:
-    """The density of a run on ``device``; what is wrong with the fit itself is said on standard error."""
+    """The density of a run on ``device``; remarks about the fit itself are printed on standard error."""
     density = Density.load(path, device=device)
     say_remarks(density)
     return density
 
 
-def say_remarks(density: Density, name: str = "the fit") -> None:
-    """Repeat what the end of the fit said of it, so that nobody uses a failed fit unawares."""
+def say_remarks(density: FittedModel, name: str = "the fit") -> None:
+    """Print the remarks of a fit on standard error, so that nobody uses a failed fit unawares."""
     for remark in density.remarks:
         print(f"FAILURE: about {name}: {remark}; see docs, 'when a fit fails'", file=sys.stderr)
 
 
 def rows_of(density: Density, source: str | None) -> torch.Tensor:
-    """Rows of a table in the columns of the fit, or the test rows of the split that the fit was made on."""
+    """Rows of a table in the columns of the fit, or the complete test rows of the fit when ``source`` is None.
+
+    Raises:
+        DataError: No complete test row.
+    """
     if source is None:
         rows = load_again(density.provenance.source, density.provenance.loading).test
         complete = complete_rows(rows)
         if not len(complete):
-            raise DataError("every test row of the fit has a hole; give a table of complete rows")
+            raise DataError("every test row of the fit has a missing value; give a table of complete rows")
         if len(complete) < len(rows):
-            print(f"note: {len(rows) - len(complete)} of {len(rows)} test rows have holes: left out", file=sys.stderr)
+            print(
+                f"note: {len(rows) - len(complete)} of {len(rows)} test rows have missing values and are left out",
+                file=sys.stderr,
+            )
         return complete
     return read_rows(source, density.columns)
 
@@ -49,7 +56,7 @@ def complete_rows(rows: torch.Tensor) -> torch.Tensor:
 
 
 def as_written(rows: np.ndarray, columns: Sequence[Column], *, on_grid: bool = True) -> list[list[Any]]:
-    """Draws on each column's own grid (values as they are without ``on_grid``), labels in place of codes."""
+    """Rows as they are written to a table: labels for codes, and rounded columns on their grid if ``on_grid``."""
     written = []
     for index, column in enumerate(columns):
         values = rows[:, index]

@@ -1,4 +1,4 @@
-"""Energy and initialiser of a fit to images."""
+"""The networks and bases of a sequence as plain values, from which modules of the same shapes are built."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from drl_density.bases import base_from_state
+from drl_density.bases import Base, Tilted, base_from_state
 from drl_density.density.ensemble import join
 from drl_density.model import EnergySequence, LogNormalizers
 from drl_density.networks import (
@@ -31,26 +31,39 @@ KINDS: dict[str, tuple[type[nn.Module], type]] = {
     "unet_energy": (UNetEnergy, UNetEnergySettings),
     "residual": (ResidualEnergy, ResidualSettings),
 }
-"""What a saved network may be, by the name that its file holds."""
+"""Networks over images with their settings, by the name that a saved file gives them."""
 
 
 def image_network_to_values(network: nn.Module) -> dict[str, Any]:
-    """Plain values of an energy or initialiser over images."""
+    """Plain values of an energy or initialiser network over images.
+
+    Raises:
+        TypeError: A network of another kind, which cannot be saved.
+    """
     if isinstance(network, LabelSum):
         inner = image_network_to_values(network.network)
         return {**inner, "labels": list(network.labels), "label_weights": list(network.weights)}
     if isinstance(network, StepCalibrated):
         return {"num_calibrated": len(network.level_log_snr), **image_network_to_values(network.network)}
+    if not isinstance(network, UNet | UNetEnergy | ResidualEnergy):
+        raise TypeError(
+            f"a {type(network).__name__} cannot be saved; known are {', '.join(KINDS)}, and an MLP for tables"
+        )
     kind = next(name for name, (made, _) in KINDS.items() if isinstance(network, made))
     return {"kind": kind, "network": dataclasses.asdict(network.settings)}
 
 
 def image_network_from_values(values: dict[str, Any]) -> nn.Module:
-    """The inverse, with weights that are about to be loaded."""
+    """The network with these plain values, whose weights are still to be loaded.
+
+    Args:
+        values: Plain values from :func:`image_network_to_values`.
+    """
     plain = {name: tuple(value) if isinstance(value, list) else value for name, value in values["network"].items()}
     made, sizes = KINDS[values["kind"]]
     network: nn.Module = made(sizes(**plain))
     if "num_calibrated" in values:
+        # Placeholders of the right shape; the saved tensors replace them.
         ones = torch.ones(values["num_calibrated"], dtype=torch.float64)
         network = StepCalibrated(network, -ones.cumsum(0), ones, ones)
     if "labels" in values:
@@ -59,28 +72,45 @@ def image_network_from_values(values: dict[str, Any]) -> nn.Module:
 
 
 def members_to_values(model: EnergySequence) -> dict[str, Any]:
-    """Plain values from which :func:`members_from_values` builds the same modules."""
-    if isinstance(model.network, Ensemble):
-        parts = [(tilted.base, tilted.network) for tilted in model.network.networks]
-    else:
-        parts = [(model.base, model.network)]
-    members = [{"base": base.to_state(), **_network_to_values(network)} for base, network in parts]
-    values = {"event_shape": list(model.event_shape), "members": members}
+    """Plain values of a sequence and its members, from which :func:`members_from_values` builds the same modules.
+
+    Raises:
+        TypeError: A base or network that cannot be saved.
+    """
+    members = [{"base": base.to_state(), **_network_to_values(network)} for base, network in _parts(model)]
+    values: dict[str, Any] = {"event_shape": list(model.event_shape), "members": members}
     if model.initializer is not None:
         values["initializer"] = image_network_to_values(model.initializer)
     return values
 
 
+def _parts(model: EnergySequence) -> list[tuple[Base, nn.Module]]:
+    """The base and network of each member."""
+    if not isinstance(model.network, Ensemble):
+        if model.base is None:
+            raise TypeError("a sequence without a fixed base cannot be saved as a density")
+        return [(model.base, model.network)]
+    parts = []
+    for member in model.network.networks:
+        if not isinstance(member, Tilted):
+            raise TypeError(f"members of an average are a base with a network, got {type(member).__name__}")
+        parts.append((member.base, member.network))
+    return parts
+
+
 def _network_to_values(network: nn.Module) -> dict[str, Any]:
-    return (
-        {"network": dataclasses.asdict(network.settings)}
-        if isinstance(network, MLP)
-        else image_network_to_values(network)
-    )
+    if isinstance(network, MLP):
+        return {"network": dataclasses.asdict(network.settings)}
+    return image_network_to_values(network)
 
 
 def members_from_values(values: dict[str, Any], schedule: NoiseSchedule) -> EnergySequence:
-    """Modules of the right shapes, whose weights are to be loaded."""
+    """The sequence with these plain values, whose weights are still to be loaded.
+
+    Args:
+        values: Plain values from :func:`members_to_values`.
+        schedule: Noise levels of the sequence.
+    """
     event_shape = tuple(values["event_shape"])
     models = []
     for member in values["members"]:

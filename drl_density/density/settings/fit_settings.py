@@ -235,5 +235,5 @@ def _find_kind(name: str, kind: str) -> Any:
 
 def _part(name: str, values: Mapping[str, Any]) -> Any:
     """One nested part from its plain values; lists, which JSON makes of tuples, become tuples again."""
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return _find_kind(name, given.pop("kind", _USUAL[name]))(**given)
+    given = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key != "kind"}
+    return _find_kind(name, values.get("kind", _USUAL[name]))(**given)
