@@ -4,7 +4,15 @@ import pytest
 import torch
 
 from drl_density.errors import WorkerLost
-from drl_density.parallel.whole_tensors import gathered_weights, is_sharded, whole
+from drl_density.parallel import Workers
+from drl_density.parallel.whole_tensors import (
+    gathered_weights,
+    is_sharded,
+    local_part,
+    whole,
+    whole_tensors,
+    whole_tensors_of_first,
+)
 
 
 def test_an_error_of_travel_is_told_as_a_lost_process_and_others_as_they_are():
@@ -28,3 +36,11 @@ def test_a_plain_model_is_left_alone():
     with gathered_weights(weight):
         assert whole(weight.weight) is weight.weight
     assert not is_sharded(weight.weight)
+
+
+def test_plain_tensors_are_whole_and_other_processes_keep_none():
+    tensors = {"a": torch.arange(3.0)}
+    assert whole_tensors(tensors) == tensors
+    assert local_part(tensors["a"]) is tensors["a"]
+    assert whole_tensors_of_first(tensors, Workers(0, 2)) == tensors
+    assert whole_tensors_of_first(tensors, Workers(1, 2)) == {}

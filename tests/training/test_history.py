@@ -1,0 +1,30 @@
+"""The history as labelled arrays."""
+
+import math
+
+from drl_density.training import history_dataset
+
+
+def test_numbers_run_over_steps_and_lists_over_levels_too():
+    records = [
+        {"step": 10, "loss": 1.0, "acceptance_rate": [0.5, 0.6], "complaints": ["a", "b"]},
+        {"step": 20, "loss": 0.5, "acceptance_rate": [0.7, 0.8], "complaints": []},
+    ]
+    found = history_dataset(records)
+    assert found["step"].values.tolist() == [10, 20]
+    assert found["loss"].dims == ("step",)
+    assert found["acceptance_rate"].dims == ("step", "level")
+    assert found["acceptance_rate"].sel(step=20).values.tolist() == [0.7, 0.8]
+    assert found["complaints"].values.tolist() == ["a; b", ""]
+
+
+def test_a_number_that_one_record_lacks_is_nan_there():
+    found = history_dataset([{"step": 1, "loss": 1.0, "score": 2.0}, {"step": 2, "loss": 3.0}])
+    assert found["score"].values[0] == 2.0
+    assert math.isnan(found["score"].values[1])
+
+
+def test_no_records_give_an_empty_dataset():
+    found = history_dataset([])
+    assert len(found["step"]) == 0
+    assert list(found.data_vars) == []
