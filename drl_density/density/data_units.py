@@ -31,7 +31,7 @@ class DataLogDensity:
         self.model, self.transform = model, transform
 
     def __call__(self, x: Tensor) -> Tensor:
-        flat = x.reshape(x.shape[0], -1).cpu()
+        flat = x.flatten(1).cpu()
         u = self.transform(flat)
         values = self.model.log_density(u, 0) + self.transform.log_abs_det_jacobian(flat, u)
         return torch.where(self.transform.bounds.contains(flat), values, -math.inf).to(x.device)

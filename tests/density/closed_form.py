@@ -9,6 +9,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 import drl_density as drl
 from drl_density.datasets import Column
 from drl_density.density import Baselines, Density
+from drl_density.density.data_units import freeze
 from drl_density.errors import Verdict
 from drl_density.samplers import plan_progressive
 from drl_density.testing import GaussianMixtureSequence, seeded_generator
@@ -35,7 +36,7 @@ def closed_form_density(system=SYSTEM, columns=None):
     transform = Affine(-SHIFT / SCALE, 1 / SCALE)
     zeros = torch.zeros(2, 2, dtype=torch.float64)
     return Density(
-        model=system.model,
+        model=freeze(system.model),
         transform=transform,
         estimate=LogPartitionEstimate(
             float(system.log_z(0)), 0.0, 0.0, zeros, 2.0, math.nan, "none-known", Verdict.RELIABLE, ""
