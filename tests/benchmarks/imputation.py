@@ -97,7 +97,7 @@ def run_split(name: str, x: np.ndarray, split: int, steps: int | None) -> dict:
     cells = mask.numpy()
     mean, spread = data.train.mean(0).numpy(), data.train.std(0).numpy()
     table = prepare_table(data).with_bases("auto")
-    truth = table.rows(data.test, torch.Generator().manual_seed(split))
+    truth = table.rows(data.test, generator=torch.Generator().manual_seed(split))
     training = drl.TrainingSettings() if steps is None else drl.TrainingSettings(num_steps=steps)
     started = time.process_time()
     density = drl.fit(data, seed=split, settings=FitSettings(training=training), progress=False)
@@ -111,7 +111,7 @@ def run_split(name: str, x: np.ndarray, split: int, steps: int | None) -> dict:
     scores["drl_density"] = (density.log_prob(truth) - again.log_density)[has_holes]
     bases = table.bases.mixtures
     best = max(bases, key=lambda key: table.bases.scores[key])
-    copies = torch.cat([table.rows(data.train, torch.Generator().manual_seed(i)) for i in range(5)])
+    copies = torch.cat([table.rows(data.train, generator=torch.Generator().manual_seed(i)) for i in range(5)])
     u = table.transform(copies)
     copula = NoisedGaussianMixture(torch.ones(1), u.mean(0)[None], u.T.cov()[None] + 1e-6 * torch.eye(u.shape[1]))
     for label, base in (("gaussian mixture", bases[best]), ("gaussian copula", copula)):

@@ -67,10 +67,10 @@ def rivals(table: Table, scaling: str, seed: int) -> dict[str, np.ndarray]:
     data = table.dataset
     generator = torch.Generator().manual_seed(seed)
     transform = table.transform if scaling == "gaussianized" else standardize(data.train)
-    copies = torch.cat([table.rows(data.train, generator) for _ in range(10)])
-    train = table.rows(data.train, generator)
+    copies = torch.cat([table.rows(data.train, generator=generator) for _ in range(10)])
+    train = table.rows(data.train, generator=generator)
     held = {
-        name: table.rows(rows, torch.Generator().manual_seed(1))
+        name: table.rows(rows, generator=torch.Generator().manual_seed(1))
         for name, rows in (("validation", data.validation), ("test", data.test))
     }
     u = {name: transform(rows) for name, rows in held.items()}
@@ -106,7 +106,7 @@ class _Batches:
 
     def __call__(self, generator: torch.Generator) -> torch.Tensor:
         chosen = torch.randint(len(self.table.dataset.train), (256,), generator=generator)
-        return self.transform(self.table.rows(self.table.dataset.train[chosen], generator)).float()
+        return self.transform(self.table.rows(self.table.dataset.train[chosen], generator=generator)).float()
 
 
 FLOWS = {
@@ -149,7 +149,7 @@ def run_fold(x: np.ndarray, fold: int, name: str, args: argparse.Namespace) -> d
     indices = list(folds(x, 10, seed=0))[fold]
     dataset = fold_dataset(x, indices, name)
     table = prepare_table(dataset)
-    test = table.rows(dataset.test, torch.Generator().manual_seed(1))
+    test = table.rows(dataset.test, generator=torch.Generator().manual_seed(1))
     result = {"fold": fold, "rows": len(test), "means": {}}
     if "ours" in args.models:
         started = time.time()

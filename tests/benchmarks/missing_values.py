@@ -1,7 +1,7 @@
-"""Fits on tables with holes: missing cells drawn by the model while it is fitted, beside dropping the rows that have any.
+"""Fits of tables with missing values: cells drawn by the model during the fit, against dropping incomplete rows.
 
-    python tests/benchmarks/holes.py run tests/benchmarks/records/holes.jsonl --sets wine breast_cancer
-    python tests/benchmarks/holes.py report tests/benchmarks/records/holes.jsonl
+    python tests/benchmarks/missing_values.py run tests/benchmarks/records/missing_values.jsonl --sets wine breast_cancer
+    python tests/benchmarks/missing_values.py report tests/benchmarks/records/missing_values.jsonl
 
 Protocol: ten folds with duplicate rows kept together; a share of the cells of the training and validation rows, removed at
 random, leaves a third to a half of the rows complete; test rows stay whole. Three fits of the same settings: "draw" on all
@@ -45,12 +45,12 @@ def tables(name: str, split: int) -> dict[str, Dataset]:
     whole = Dataset(name, train, validation, test, columns, (x.shape[1],))
     generator = torch.Generator().manual_seed(split)
 
-    def with_holes(rows: torch.Tensor) -> torch.Tensor:
+    def with_missing(rows: torch.Tensor) -> torch.Tensor:
         removed = torch.rand(rows.shape, generator=generator) < SHARES[name]
         removed[removed.all(1), 0] = False
         return torch.where(removed, torch.nan, rows)
 
-    parts = {"train": with_holes(train), "validation": with_holes(validation)}
+    parts = {"train": with_missing(train), "validation": with_missing(validation)}
     complete = {part: rows[~rows.isnan().any(1)] for part, rows in parts.items()}
     return {
         "draw": dataclasses.replace(whole, **parts),
