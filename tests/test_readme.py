@@ -36,7 +36,7 @@ SMALLER = {
     },
 }
 # Commands that only their own tests run (tests/test_cli.py, tests/density): here they are understood.
-ELSEWHERE = ("demo", "diagnose", "evaluate", "fit holes.csv", "report")
+ELSEWHERE = ("demo", "diagnose", "evaluate", "fit incomplete.csv", "report")
 TRAINING = (
     "--settings.training.num-steps 4 --settings.training.evaluate-every 2 --settings.num-pool-draws 40 "
     "--settings.num-particles 4 --settings.base gaussian"
@@ -92,8 +92,8 @@ def folder(tmp_path, monkeypatch):
         Image.fromarray(rng.integers(0, 256, (8, 8)).astype(np.uint8)).save(f"photos/{index}.png")
     np.savez("measured.npz", y=rng.normal(8.0, 1.0, (4, 4)), factor=2)
     wine = np.stack([rng.normal(size=120), rng.normal(size=120).round(1), rng.integers(3, 9, 120)], 1)
-    holes = np.where(rng.random(wine.shape) < 0.03, np.nan, wine)
-    for name, values in {"wine": wine, "new": wine[:30], "holes": holes}.items():
+    incomplete = np.where(rng.random(wine.shape) < 0.03, np.nan, wine)
+    for name, values in {"wine": wine, "new": wine[:30], "incomplete": incomplete}.items():
         cells = [["" if np.isnan(value) else f"{value:.10g}" for value in row] for row in values]
         (tmp_path / f"{name}.csv").write_text(
             "\n".join(map(",".join, [["alcohol", "acidity", "quality"], *cells])) + "\n"
