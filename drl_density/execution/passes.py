@@ -43,7 +43,7 @@ class Execution:
         return len(self._graphs)
 
     def run(self, function: Callable[..., Tensor], x: Tensor, *context: Tensor | None) -> Tensor:
-        """Evaluate ``function(x, *context)``, from a recorded graph where a chain asks for a gradient in ``x``.
+        """Evaluate ``function(x, *context)``, from a recorded graph if a chain needs a gradient in ``x``.
 
         Args:
             function: maps rows ``(batch, *event)`` and the context to one value per row ``(batch,)``. It must be the same
