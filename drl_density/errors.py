@@ -1,7 +1,7 @@
-"""The few exceptions and warnings of the package.
+"""Exceptions, warnings and verdicts of the package.
 
-Bad input is an error that says what was expected, what came and how to mend it. A numerical outcome that makes a
-result doubtful is a field of the result and a warning of one of the classes below, never a silent repair.
+Bad input raises an error with what was expected, what was given, and how to correct it. A numerical outcome that makes a
+result doubtful becomes a field of the result and a warning of one of the classes below, never a silent repair.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """How far a result can be trusted; each member equals its own value as a string.
+    """How far a result can be trusted; each member equals its own string.
 
     >>> Verdict("reliable") is Verdict.RELIABLE, Verdict.DOUBTFUL == "doubtful", Verdict.DOUBTFUL.is_reliable
     (True, True, False)
@@ -23,7 +23,7 @@ class Verdict(StrEnum):
     UNRELIABLE = "unreliable"
     """A check failed: the number is printed for inspection only."""
     UNKNOWN = "unknown"
-    """The estimators cannot see the answer, for instance because the paths in the two directions do not overlap."""
+    """No estimator covers the answer, for instance because the paths in the two directions do not overlap."""
     IMPROPER = "improper"
     """The density has no finite integral, so there is no number."""
     STABLE = "stable"
@@ -44,11 +44,11 @@ UNUSABLE_VERDICTS = (Verdict.UNRELIABLE, Verdict.UNKNOWN, Verdict.IMPROPER)
 
 
 class DataError(ValueError):
-    """Data that cannot be used: the message names the file, column and row where there is one."""
+    """Data that cannot be used; the message names the file, column and row where there is one."""
 
 
 class RunFolderError(RuntimeError):
-    """A run folder that is missing, foreign, damaged, of another format version, or would be overwritten."""
+    """A run folder that is missing, foreign, damaged, of another format version, or about to be overwritten."""
 
 
 class NumericalError(RuntimeError):
@@ -56,27 +56,27 @@ class NumericalError(RuntimeError):
 
 
 class TrainingFailed(NumericalError):
-    """Training was rolled back as often as allowed and still diverged; the message holds the doctor's report."""
+    """Training that still diverged after as many rollbacks as allowed; the message holds the training doctor's report."""
 
 
 class WorkerLost(RuntimeError):
-    """Another process of a distributed run is gone or does not answer; what was saved is whole."""
+    """Another process of a distributed run that has ended or does not answer; saved files are complete."""
 
 
 class DRLDensityWarning(UserWarning):
-    """Base of every warning this package gives."""
+    """Base class of every warning of this package."""
 
 
 class DataWarning(DRLDensityWarning):
-    """Something about the data that the user should know, such as very few rows."""
+    """A property of the data that the user should be aware of, such as very few rows."""
 
 
 class DivergenceWarning(DRLDensityWarning):
-    """A chain or a training run left the region where its numbers can be trusted."""
+    """A chain or a training run that left the region where its numbers can be trusted."""
 
 
 class UnreliableEstimateWarning(DRLDensityWarning):
-    """An estimate whose own diagnostics say that it should not be believed."""
+    """An estimate that its own diagnostics advise against using."""
 
 
 __all__ = [

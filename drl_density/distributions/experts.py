@@ -46,9 +46,12 @@ class Expert(Factor, Protocol):
 
 @runtime_checkable
 class _Unnormalized(Protocol):
-    is_normalized: bool
-
     def unnormalized_log_prob(self, value: Tensor, /) -> Tensor: ...
+
+
+@runtime_checkable
+class _StatesNormalization(Protocol):
+    is_normalized: bool
 
 
 @runtime_checkable
@@ -72,7 +75,7 @@ def largest_power(expert: Factor) -> float:
 
 def normalized(expert: Factor) -> bool:
     """Whether ``log_prob`` is normalised; distributions that do not say so are taken to be."""
-    return expert.is_normalized if isinstance(expert, _Unnormalized) else True
+    return expert.is_normalized if isinstance(expert, _StatesNormalization) else True
 
 
 def log_density_of(expert: Factor) -> LogDensity:

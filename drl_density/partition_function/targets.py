@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from drl_density.distributions.experts import log_density_of
 from drl_density.mcmc import LogDensity
 
 
@@ -27,6 +28,12 @@ class Target(Protocol):
     def log_prob(self, value: Any, /) -> Tensor:
         """Log density of points, normalised or not."""
         ...
+
+
+@runtime_checkable
+class _HasSupport(Protocol):
+    @property
+    def support(self) -> Any: ...
 
 
 class WideBase(Protocol):
@@ -63,15 +70,18 @@ def log_density_over_reals(target: Target) -> LogDensity:
         raise ValueError(
             f"expected a target without batch shape, got {tuple(target.batch_shape)}: take one element of it"
         )
-    support = getattr(target, "support", None)
-    if getattr(support, "is_discrete", False) or not _is_real(support):
+    support = target.support if isinstance(target, _HasSupport) else None
+    if not _is_real(support):
         raise ValueError(
             f"expected a target over all reals, got support {support}: transform it to the reals first, with its Jacobian"
         )
-    return getattr(target, "unnormalized_log_prob", target.log_prob)
+    return log_density_of(target)
 
 
 def _is_real(support: Any) -> bool:
-    """Whether a support is all reals; torch hides the classes of its constraints, so their names are compared."""
-    inner = getattr(support, "base_constraint", support)
-    return inner is None or inner is constraints.real or type(inner).__name__ in ("_Real", "_RealVector")
+    """Whether a support is all reals; one that is not stated is taken to be.
+
+    torch keeps the classes of its constraints private and Pyro has its own, so their names are compared.
+    """
+    inner = support.base_constraint if isinstance(support, constraints.independent) else support
+    return inner is None or type(inner).__name__ in ("_Real", "_RealVector")

@@ -49,9 +49,6 @@ class AnnealingRun:
         )
 
 
-_JOINED = (("log_weights", 0), ("particles", 0), ("log_z_by_density", 1), ("ess_by_density", 1), ("kept", 0))
-
-
 def anneal(
     path: AnnealingPath,
     plan: AISPlan,
@@ -82,9 +79,15 @@ def anneal(
         _Walk(path, plan, settings, generator, watch).run(count)
         for count in chunk_sizes(settings.num_replicates, max(1, settings.max_rows // settings.num_particles))
     ]
-    joined = {name: torch.cat([getattr(run, name) for run in runs], axis) for name, axis in _JOINED}
     rates = tuple(sum(values) / len(values) for values in zip(*(run.acceptance_rates for run in runs), strict=True))
-    return AnnealingRun(**joined, acceptance_rates=rates)
+    return AnnealingRun(
+        log_weights=torch.cat([run.log_weights for run in runs]),
+        particles=torch.cat([run.particles for run in runs]),
+        log_z_by_density=torch.cat([run.log_z_by_density for run in runs], 1),
+        ess_by_density=torch.cat([run.ess_by_density for run in runs], 1),
+        acceptance_rates=rates,
+        kept=torch.cat([run.kept for run in runs]),
+    )
 
 
 @dataclass(frozen=True)
