@@ -1,0 +1,40 @@
+"""Points inside the cells of given labels."""
+
+import torch
+
+from drl_density.datasets import Column
+from drl_density.density.conditioning.cells import NUM_NODES, cell_nodes, cell_positions, labels_given
+from drl_density.testing import assert_z, seeded_generator
+
+COLUMNS = (Column("kind", "categorical", 1.6, categories=("a", "b")), Column("x"), Column("n", "integer", 1.0))
+
+
+def test_only_given_labels_have_cells():
+    missing = torch.tensor([[False, False, False], [True, False, False]])
+    assert labels_given(COLUMNS, missing).tolist() == [[True, False, False], [False, False, False]]
+
+
+def test_random_points_fill_the_cell_and_leave_the_rest():
+    rows = torch.tensor([[1.0, 0.3, 4.0]], dtype=torch.float64)
+    places, in_cell = cell_positions(
+        COLUMNS, rows, torch.zeros(1, 3, dtype=torch.bool), 4000, generator=seeded_generator(0)
+    )
+    assert in_cell.tolist() == [[True, False, False]]
+    assert torch.equal(places[0, :, 1:], rows[:, 1:].expand(4000, 2))
+    offsets = places[0, :, 0] - 1.0
+    assert float(offsets.abs().max()) <= 0.8
+    # Uniform on [-0.8, 0.8]: mean 0, variance 1.6^2 / 12.
+    assert_z(offsets, 0.0)
+    assert_z(offsets.square(), 1.6**2 / 12)
+
+
+def test_nodes_are_even_and_always_the_same():
+    row, missing = torch.tensor([0.0, 0.3, 4.0], dtype=torch.float64), torch.tensor([False, True, False])
+    nodes, in_cell = cell_nodes(COLUMNS, row, missing)
+    assert in_cell.tolist() == [True, False, False]
+    assert torch.equal(nodes, cell_nodes(COLUMNS, row, missing)[0])
+    # A scrambled Sobol sequence of 2^k points has one point in each of 2^k equal parts.
+    parts = ((nodes[:, 0] + 0.8) / 1.6 * NUM_NODES).floor().long()
+    assert sorted(parts.tolist()) == list(range(NUM_NODES))
+    plain, _ = cell_nodes(COLUMNS[1:], row[1:], missing[1:])
+    assert plain.shape == (1, 2)
