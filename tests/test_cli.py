@@ -211,7 +211,7 @@ def test_a_failed_fit_is_called_one_by_every_command(run, table, tmp_path, capsy
     ]
     failure = "FAILURE: about the fit: the model is below its floor"
     for is_failed in (True, False):
-        monkeypatch.setattr("drl_density.density.fitted.Baselines.is_above_floor", not is_failed)
+        monkeypatch.setattr("drl_density.density.provenance.Baselines.is_above_floor", not is_failed)
         for command in commands[: 4 if is_failed else 1]:
             assert main(command) == 0
             assert (failure in capsys.readouterr().err) == is_failed, command

@@ -14,8 +14,9 @@ from drl_density.density.evaluation.diagnose import DiagnoseSettings
 from drl_density.density.evaluation.diagnosis import Diagnosis
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.density.evaluation.outliers import OutlierScores
-from drl_density.density.fitted import Baselines, FittedModel, Provenance
+from drl_density.density.fitted import FittedModel
 from drl_density.density.fitting.fit import fit
+from drl_density.density.provenance import Baselines, Provenance
 from drl_density.density.settings import (
     AdjustedObjective,
     CooperativeObjective,

@@ -10,8 +10,9 @@ import torch
 
 from drl_density.datasets import Column
 from drl_density.density.data_units import freeze
-from drl_density.density.fitted import Baselines, FittedModel, Provenance
+from drl_density.density.fitted import FittedModel
 from drl_density.density.model_state import members_from_values, members_to_values
+from drl_density.density.provenance import Baselines, Provenance
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.errors import RunFolderError
 from drl_density.model import EnergySequence

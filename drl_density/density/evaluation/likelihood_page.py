@@ -73,7 +73,7 @@ def likelihood_words(report: Likelihood) -> tuple[str, ...]:
 
 
 def _slow_chains(report: Likelihood) -> tuple[str, ...]:
-    """What a gap between draws begun at data and at noise means, and the run that would settle it."""
+    """The meaning of a gap between draws from data and from noise, and the run that would settle it."""
     attributes, estimates = report.tree.attrs, report.estimates
     gaps = start_gaps(estimates, estimates[Estimator.BENNETT])
     far = [gap.above for gap in gaps if not gap.agreement.holds]

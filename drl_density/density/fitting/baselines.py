@@ -10,10 +10,10 @@ from torch import Tensor
 
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.datasets import Column
-from drl_density.density.fitted import Baselines
 from drl_density.density.fitting.completions import weigh_completions
 from drl_density.density.fitting.plan import FitPlan
 from drl_density.density.fitting.table import TableWithBases, TableWithMissing
+from drl_density.density.provenance import Baselines
 from drl_density.model import EnergySequence
 from drl_density.transforms import MarginalGaussianization, fit_marginal_gaussianization
 

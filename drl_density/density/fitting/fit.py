@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from drl_density.datasets import Dataset, Split, load_dataset
 from drl_density.density.density import Density
-from drl_density.density.fitted import Provenance
 from drl_density.density.fitting.baselines import validation_baselines
 from drl_density.density.fitting.forecast import check_memory, finishing_seconds, within_time
 from drl_density.density.fitting.plan import FitPlan, Member, plan_fit
 from drl_density.density.fitting.run import FitRun, choose_seed
 from drl_density.density.fitting.selection import select_model, training_score
 from drl_density.density.normalizing import normalize
+from drl_density.density.provenance import Provenance
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.devices import find_device
 from drl_density.errors import DataError, RunFolderError

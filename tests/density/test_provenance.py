@@ -1,0 +1,31 @@
+"""Records of how a fit came about."""
+
+import json
+
+from drl_density.density import Baselines, Provenance
+
+
+def test_a_record_survives_json():
+    record = Provenance(
+        name="a table",
+        source="wine",
+        loading={"seed": 3, "missing": "refuse"},
+        seed=3,
+        labels=(3, 8),
+        base_scores={"gaussian": -1.5},
+        best_step={"gaussian-0": 20},
+        num_rollbacks={"gaussian-0": 1},
+        training_seconds=1.5,
+    )
+    assert Provenance.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+def test_a_fit_is_untrained_only_when_every_member_kept_its_base():
+    assert Provenance(best_step={"a": 0, "b": 0}).is_untrained
+    assert not Provenance(best_step={"a": 0, "b": 20}).is_untrained
+    assert not Provenance().is_untrained  # nothing is known
+
+
+def test_the_floor_is_the_better_of_both_references():
+    assert Baselines(model=-1.0, gaussian=-2.0, independent=-1.0).is_above_floor
+    assert not Baselines(model=-1.0, gaussian=-2.0, independent=-0.9).is_above_floor
