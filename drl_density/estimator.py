@@ -13,30 +13,35 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from drl_density.datasets import Split, load_dataset
 from drl_density.density import FitSettings, fit
-from drl_density.errors import UNUSABLE_VERDICTS, DataError, DataWarning, NumericalError
+from drl_density.errors import UNUSABLE_VERDICTS, DataError, DataWarning, NumericalError, UnreliableEstimateWarning
 
 
 class DRLDensity(DensityMixin, BaseEstimator):
     """Density estimator with scikit-learn's interface; ``density_`` is the whole :class:`Density`.
 
-    It passes all of scikit-learn's estimator checks; no check is excepted.
+    It passes all of scikit-learn's estimator checks without exception.
 
     Args:
-        settings: of the fit; None for the automatic choices.
-        validation: share of the rows held out for early stopping and selection.
-        max_minutes: bound on the fit.
-        random_state: seed, generator or None.
-        accept_unreliable: let ``score_samples`` answer although the verdict on log Z is "unreliable", "unknown" or
-            "improper"; a "doubtful" one is accepted, since its interval covers the doubt.
-        device: where the model computes; the CPU when None.
+        settings: Settings of the fit; None takes the automatic choices.
+        validation: Share of the rows held out for early stopping and selection.
+        max_minutes: Time limit of the fit in minutes, or None.
+        random_state: Seed, ``numpy.random.RandomState``, or None for a fresh seed.
+        accept_unreliable: Lets ``score_samples`` return scores although the verdict on log Z is "unreliable", "unknown" or
+            "improper". A "doubtful" verdict is accepted with a warning, since its interval covers the doubt.
+        device: Device where the model computes; the CPU when None.
 
     Attributes:
-        density_: the fitted :class:`Density`.
-        log_z_: log normaliser in model space and its standard error.
-        n_features_in_: columns.
+        density_: Fitted :class:`Density` with all its methods.
+        log_z_: Log normaliser in model space with its standard error.
+        n_features_in_: Number of columns of the training rows.
 
-    >>> from drl_density import TrainingSettings
-    >>> settings = FitSettings(width=8, num_levels=3, num_pool_draws=20, training=TrainingSettings(num_steps=5))
+    >>> import drl_density as drl
+    >>> settings = FitSettings(
+    ...     network=drl.MLPNetwork(width=8),
+    ...     schedule=drl.LogSpacedSchedule(num_levels=3),
+    ...     num_pool_draws=20,
+    ...     training=drl.TrainingSettings(num_steps=5),
+    ... )
     >>> x = np.random.default_rng(0).normal(size=(200, 2))
     >>> DRLDensity(settings=settings, random_state=0).fit(x).score_samples(x[:3]).shape
     (3,)
@@ -60,10 +65,14 @@ class DRLDensity(DensityMixin, BaseEstimator):
         self.device = device
 
     def fit(self, X: Any, y: Any = None) -> DRLDensity:
-        """Fit to rows ``X`` ``(n, d)``; ``y`` is ignored.
+        """Fit to rows.
+
+        Args:
+            X: Rows of shape ``(n, d)``.
+            y: Ignored; scikit-learn's pipelines pass it.
 
         Raises:
-            ValueError: rows that cannot be used; the message names the column.
+            ValueError: Rows that cannot be used; the message names the column.
         """
         rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
@@ -82,14 +91,17 @@ class DRLDensity(DensityMixin, BaseEstimator):
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """log density of each row, nats, ``(n,)``.
+        """Log density of each row in nats, ``(n,)``.
 
         Args:
-            X: rows ``(n, d)``.
+            X: Rows of shape ``(n, d)``.
 
         Raises:
-            NumericalError: the verdict on log Z is "unreliable", "unknown" or "improper" and ``accept_unreliable`` is not
+            NumericalError: The verdict on log Z is "unreliable", "unknown" or "improper", and ``accept_unreliable`` is not
                 set.
+
+        Warns:
+            UnreliableEstimateWarning: The verdict is "doubtful", or any other but "reliable" that is accepted.
         """
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=np.float64, reset=False)
@@ -98,26 +110,30 @@ class DRLDensity(DensityMixin, BaseEstimator):
             raise NumericalError(
                 f"log Z of this fit is {estimate.verdict}: {estimate.advice}; fit longer, or set accept_unreliable=True"
             )
+        if not estimate.is_reliable:
+            warnings.warn(
+                f"log Z of this fit is {estimate.verdict}: {estimate.advice}", UnreliableEstimateWarning, stacklevel=2
+            )
         return self.density_.log_prob(torch.as_tensor(rows)).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:  # pyright: ignore[reportIncompatibleMethodOverride] # stub: None
-        """*Mean* log density of rows, nats per row (as GaussianMixture; KernelDensity gives the sum).
+        """*Mean* log density of the rows in nats a row, as ``GaussianMixture`` defines it; ``KernelDensity`` gives the sum.
 
         Args:
-            X: rows ``(n, d)``.
-            y: plays no part.
+            X: Rows of shape ``(n, d)``.
+            y: Ignored; scikit-learn's model selection passes it.
         """
         return float(self.score_samples(X).mean())
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> np.ndarray:
-        """Draws ``(n_samples, d)``.
+        """Draw rows ``(n_samples, d)``.
 
         Args:
-            n_samples: at least 1.
-            random_state: an int, a ``numpy.random.RandomState`` or None.
+            n_samples: Number of rows, at least 1.
+            random_state: Seed, ``numpy.random.RandomState``, or None for a fresh seed.
 
         Raises:
-            DataError: fewer than 1 sample asked for.
+            DataError: Fewer than 1 sample asked for.
         """
         check_is_fitted(self)
         if n_samples < 1:

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import drl_density as drl
-from drl_density.errors import NumericalError, Verdict
+from drl_density.errors import NumericalError, UnreliableEstimateWarning, Verdict
 
 TINY = drl.FitSettings(
     objective=drl.AdjustedObjective(num_chain_steps=1),
@@ -33,7 +33,9 @@ def fitted():
     return drl.DRLDensity(TINY, random_state=0).fit(x), x
 
 
+@pytest.mark.filterwarnings("ignore::drl_density.errors.UnreliableEstimateWarning")
 def test_scores_are_log_densities(fitted):
+    """Of a toy fit, whatever its verdict."""
     estimator, x = fitted
     scores = estimator.score_samples(x)
     assert scores.shape == (150,)
@@ -52,4 +54,15 @@ def test_an_unreliable_normaliser_is_refused(fitted):
     broken.n_features_in_ = 3
     with pytest.raises(NumericalError, match="accept_unreliable"):
         broken.score_samples(x)
-    assert np.isfinite(broken.set_params(accept_unreliable=True).score_samples(x)).all()
+    with pytest.warns(UnreliableEstimateWarning, match="is unreliable"):
+        assert np.isfinite(broken.set_params(accept_unreliable=True).score_samples(x)).all()
+
+
+def test_a_doubtful_normaliser_is_used_with_a_warning(fitted):
+    estimator, x = fitted
+    estimate = dataclasses.replace(estimator.density_.estimate, verdict=Verdict.DOUBTFUL)
+    doubtful = clone(estimator)
+    doubtful.density_ = dataclasses.replace(estimator.density_, estimate=estimate)
+    doubtful.n_features_in_ = 3
+    with pytest.warns(UnreliableEstimateWarning, match="is doubtful"):
+        assert np.isfinite(doubtful.score_samples(x)).all()

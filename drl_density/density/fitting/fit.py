@@ -66,12 +66,6 @@ def fit(
         RunFolderError: ``out`` holds a run, and neither ``resume`` nor ``force`` is given.
         TrainingFailed: Training diverged more often than the doctor allows.
         WorkerLost: Another process of the run is lost; what was saved is complete.
-
-    >>> import drl_density as drl
-    >>> small = drl.FitSettings(num_pool_draws=20, base="gaussian", training=drl.TrainingSettings(num_steps=5))
-    >>> density = drl.fit("banana", seed=0, settings=small, progress=False)
-    >>> density.sample(3, seed=0).shape
-    torch.Size([3, 2])
     """
     started = time.monotonic()
     if max_minutes is not None and not max_minutes > 0:

@@ -34,12 +34,11 @@ class FitSettings:
     Attributes:
         objective: Training objective with its own settings.
         network: Energy network with its own settings: an MLP for tables, a residual network or a U-Net for images.
-        schedule: Noise levels.
+        schedule: Noise levels with their own settings.
         training: Number of steps, learning rate, and patience.
-        transform: Map from data to model space; "auto" chooses by the columns, see
-            :func:`drl_density.datasets.choose_transform`.
-        base: Fixed, normalised part of the energies; "auto" chooses on validation, see
-            :func:`drl_density.density.fitting.bases.choose_bases`.
+        transform: Map from data to model space; "auto" chooses by the type and bounds of the columns.
+        base: Fixed, normalised part of the energies; "auto" fits a Gaussian and the mixture that scores
+            best on validation.
         num_networks: Networks trained from different seeds on every base. Validation decides whether one of them or the
             average of all energies is kept.
         selection: "likelihood" keeps the weights and the level that score best on validation by an annealed log Z.
@@ -157,7 +156,7 @@ class FitSettings:
         """These settings with every None replaced by a choice for data of this size.
 
         Args:
-            num_rows: Training rows.
+            num_rows: Number of training rows.
             event_shape: Shape of one data point, ``(d,)`` for a table.
             sigma_min: Noise of level 0 that the fixed base suggests.
 

@@ -45,7 +45,12 @@ class MLPNetwork:
         check_share(self, "dropout", includes_one=False)
 
     def resolve(self, num_rows: int, event_shape: tuple[int, ...]) -> MLPNetwork:
-        """These settings with every None replaced by the choice for a table of this size."""
+        """These settings with every None replaced by the choice for a table of this size.
+
+        Args:
+            num_rows: Number of training rows.
+            event_shape: Shape of one data point, ``(d,)`` for a table.
+        """
         num_features = math.prod(event_shape)
         found = self
         if self.num_fourier_features is None:
@@ -86,7 +91,7 @@ class ImageNetwork:
         """These settings with every None replaced by the choice for images of this shape.
 
         Args:
-            num_rows: Training images.
+            num_rows: Number of training images.
             event_shape: ``(height, width)`` or ``(channels, height, width)`` of one image; or the number of pixels of
                 flat rows whose :attr:`shape` is given.
 
@@ -116,6 +121,14 @@ class ResidualNetwork(ImageNetwork):
     """Residual network over images, as in the papers.
 
     Attributes:
+        shape: Channels, height and width of an image; None takes those of the data.
+        num_channels: Channels of the first feature map.
+        multipliers: Multiples of these channels at each resolution; None chooses them from the image size.
+        num_blocks: Residual blocks at each resolution.
+        is_step_calibrated: Divides the output by the squared Langevin step and scales the input, as the papers do.
+            Requires an objective with Langevin steps.
+        flips: Mirrors training images left to right with probability one half.
+        num_classes: Number of labels that condition the network; 0 for none.
         attention_sizes: Heights of the feature maps that have attention.
         is_normalized: Normalises the weights by their spectral norm.
         activation: Activation function; the papers take "leaky_relu".
@@ -144,6 +157,14 @@ class UNetNetwork(ImageNetwork):
     """U-Net over images whose output is summed to one energy.
 
     Attributes:
+        shape: Channels, height and width of an image; None takes those of the data.
+        num_channels: Channels of the first feature map.
+        multipliers: Multiples of these channels at each resolution; None chooses them from the image size.
+        num_blocks: Residual blocks at each resolution.
+        is_step_calibrated: Divides the output by the squared Langevin step and scales the input, as the papers do.
+            Requires an objective with Langevin steps.
+        flips: Mirrors training images left to right with probability one half.
+        num_classes: Number of labels that condition the network; 0 for none.
         num_middle_blocks: Residual blocks at the coarsest resolution.
         patch_size: Side in pixels of the patches that are folded into channels.
         dropout: Share of features dropped in training; None chooses as :class:`MLPNetwork` does.
@@ -164,7 +185,12 @@ class UNetNetwork(ImageNetwork):
         check_share(self, "dropout", includes_one=False)
 
     def resolve(self, num_rows: int, event_shape: tuple[int, ...]) -> Self:
-        """These settings with every None replaced by the choice for this number of images of this shape."""
+        """These settings with every None replaced by the choice for this number of images of this shape.
+
+        Args:
+            num_rows: Number of training images.
+            event_shape: Shape of one image, as :meth:`ImageNetwork.resolve` takes it.
+        """
         found = super().resolve(num_rows, event_shape)
         if self.dropout is not None:
             return found

@@ -25,7 +25,7 @@ __all__ = [
 class AdjustedObjective:
     """Recovery likelihood with chains that carry a Metropolis test: the default objective of this package.
 
-    Trains :class:`~drl_density.RecoveryLikelihood`.
+    Trains ``RecoveryLikelihood``.
 
     Attributes:
         num_chain_steps: Kernel steps of each training chain.
@@ -66,12 +66,12 @@ class AdjustedObjective:
 class LangevinObjective:
     """Recovery likelihood with prescribed Langevin steps, as in setting T6 of the paper.
 
-    Trains :class:`~drl_density.training.LangevinRecovery`. Source: Gao et al. 2021, algorithm 1.
+    Trains ``LangevinRecovery``. Source: Gao et al. 2021, algorithm 1.
 
     Attributes:
         num_chain_steps: Kernel steps of each training chain; the paper takes 30.
         kernel: Transition kernel of the training chains; the paper's is "ula".
-        langevin_factor: Factor b^2 of the step sizes, see :meth:`drl_density.NoiseSchedule.langevin_steps`.
+        langevin_factor: Factor b^2 of the step sizes, as in ``NoiseSchedule.langevin_steps``.
         classification_weight: Factor of the noise-level classification loss; the paper has none.
 
     Raises:
@@ -95,12 +95,12 @@ class LangevinObjective:
 class NormalObjective:
     """Recovery likelihood with the normal approximation of each conditional, as in setting T1k of the paper.
 
-    Trains :class:`~drl_density.training.LangevinRecovery` without chains, which is accurate for schedules of many short
+    Trains ``LangevinRecovery`` without chains, which is accurate for schedules of many short
     steps. Source: Gao et al. 2021, section 3.2.
 
     Attributes:
-        langevin_factor: Factor b^2 of the step sizes, which weigh the loss; see
-            :meth:`drl_density.NoiseSchedule.langevin_steps`.
+        langevin_factor: Factor b^2 of the step sizes, which weigh the loss, as in
+            ``NoiseSchedule.langevin_steps``.
         classification_weight: Factor of the noise-level classification loss; the paper has none.
 
     Raises:
@@ -121,13 +121,13 @@ class NormalObjective:
 class CooperativeObjective:
     """Recovery likelihood together with an initialiser network that proposes the start of every chain.
 
-    Trains :class:`~drl_density.training.CooperativeRecovery`; requires a network over images. Source: Zhu et al. 2024,
+    Trains ``CooperativeRecovery``; requires a network over images. Source: Zhu et al. 2024,
     "Learning Energy-Based Models by Cooperative Diffusion Recovery Likelihood".
 
     Attributes:
         num_chain_steps: Kernel steps of each training chain; the paper takes 15.
         kernel: Transition kernel of the training chains; the paper's is "ula".
-        langevin_factor: Factor b^2 of the step sizes, see :meth:`drl_density.NoiseSchedule.langevin_steps`.
+        langevin_factor: Factor b^2 of the step sizes, as in ``NoiseSchedule.langevin_steps``.
         classification_weight: Factor of the noise-level classification loss; the paper has none.
         initializer_channels: Channels of the initialiser U-Net's first feature map.
         initializer_multipliers: Multiples of these channels at each resolution; None chooses them from the image size.
@@ -173,7 +173,7 @@ class CooperativeObjective:
 class DenoisingObjective:
     """Denoising score matching against the fixed base, which needs no chains.
 
-    Trains :class:`~drl_density.training.DenoisingScoreMatching`.
+    Trains ``DenoisingScoreMatching``.
 
     Attributes:
         level_balance: Exponent from 0 to 1 that raises the weight of noisier levels, whose losses are smaller.

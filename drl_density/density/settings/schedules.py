@@ -98,7 +98,12 @@ class LinearBetaSchedule:
             raise ValueError(f"linear_beta has 1 to 999 levels, got num_levels={self.num_levels}")
 
     def resolve(self, num_features: int, sigma_min: float) -> LinearBetaSchedule:
-        """These settings, which do not depend on the data."""
+        """These settings, which do not depend on the data.
+
+        Args:
+            num_features: Number of columns; it has no effect.
+            sigma_min: Noise that the fixed base suggests; it has no effect.
+        """
         return self
 
     def noise_schedule(self) -> NoiseSchedule:
@@ -130,7 +135,12 @@ class CosineSchedule:
         check_least(self, num_levels=1)
 
     def resolve(self, num_features: int, sigma_min: float) -> CosineSchedule:
-        """These settings, which do not depend on the data."""
+        """These settings, which do not depend on the data.
+
+        Args:
+            num_features: Number of columns; it has no effect.
+            sigma_min: Noise that the fixed base suggests; it has no effect.
+        """
         return self
 
     def noise_schedule(self) -> NoiseSchedule:
