@@ -9,6 +9,7 @@ steadier pictures with a smaller spread at every frequency: an average is no dra
 import torch
 
 import drl_density as drl
+from drl_density.density.fitted import dequantized_rows
 from drl_density.samplers import DDIMSettings, FrequencyAverage, cosine_axes, sample_averaged, sample_ddim
 
 
@@ -29,7 +30,7 @@ def main(
     noise = torch.Generator().manual_seed(0)
     averaged = sample_averaged(density.model, num_draws, average=average, settings=walk, generator=noise).draws
     in_model = {
-        "data": density.to_model(density.dequantized_rows(data.train, noise)[0]),
+        "data": density.to_model(dequantized_rows(density, data.train, generator=noise)[0]),
         f"DDIM, {num_steps} steps": plain.double(),
         f"averaged, {num_steps} steps": averaged.double(),
     }

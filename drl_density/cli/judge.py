@@ -13,6 +13,7 @@ from drl_density.cli.command import Command, OnDevice, printed_seed
 from drl_density.cli.tables import load_run, rows_of, say_remarks
 from drl_density.density import Density, DiagnoseSettings, Diagnosis, LikelihoodReport, compare
 from drl_density.density.evaluation.run_page import diagnosis_name, write_run_page
+from drl_density.density.fitted import dequantized_rows
 from drl_density.errors import DataError
 from drl_density.partition_function import SandwichSettings
 from drl_density.run_folder import RunFolder
@@ -75,7 +76,7 @@ class Diagnose(OnDevice):
         density = load_run(self.run_folder, self.device)
         rows = rows_of(density, self.source)
         seed = printed_seed(self.seed)
-        rows = density.dequantized_rows(rows, torch.Generator().manual_seed(seed))[0]
+        rows = dequantized_rows(density, rows, generator=torch.Generator().manual_seed(seed))[0]
         found = density.diagnose(
             rows,
             settings=DiagnoseSettings(
@@ -133,7 +134,7 @@ class Compare(OnDevice):
                 raise DataError(f"{name} has other columns than {folders[0]}; only fits of the same columns compare")
             say_remarks(density, name)
         generator = torch.Generator().manual_seed(printed_seed(self.seed))
-        rows = first.dequantized_rows(rows_of(first, self.source), generator)[0]
+        rows = dequantized_rows(first, rows_of(first, self.source), generator=generator)[0]
         print(f"{'run':32s} {'nats/row':>10s} {'first - it':>10s} {'s.e.':>8s} log Z")
         for row in compare(densities, rows):
             estimate = densities[row.name].estimate

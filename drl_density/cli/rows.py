@@ -14,6 +14,7 @@ from drl_density.cli.command import OnDevice, printed_seed
 from drl_density.cli.tables import as_written, load_run, rows_of, say_remarks, write_csv
 from drl_density.datasets import read_rows
 from drl_density.density import Density, DrawSettings, FittedModel, load_generator
+from drl_density.density.fitted import dequantized_rows
 from drl_density.errors import DataError
 from drl_density.samplers import RefinementSettings
 
@@ -125,11 +126,11 @@ class Score(OnDevice):
         """(rows to rank against or None for the model's draws, what they are in words)."""
         generator = torch.Generator().manual_seed(0)
         if self.reference is not None:
-            rows = density.dequantized_rows(rows_of(density, self.reference), generator)[0]
+            rows = dequantized_rows(density, rows_of(density, self.reference), generator=generator)[0]
             return rows, f"{len(rows)} rows of {self.reference}"
         if density.provenance.source:
             rows = rows_of(density, None)
-            rows = density.dequantized_rows(rows, generator)[0] if len(rows) >= 20 else rows
+            rows = dequantized_rows(density, rows, generator=generator)[0] if len(rows) >= 20 else rows
             if len(rows) >= 20 and bool(density.log_prob(rows).isfinite().all()):
                 return rows, f"the fit's {len(rows)} test rows"
         return None, f"{len(density.pool)} draws of the model"

@@ -171,25 +171,6 @@ class FittedModel:
             raise DataError(f"expected rows of shape {tuple(event)}, got {tuple(rows.shape)}")
         return rows.reshape(batch.numel(), event.numel()), batch
 
-    def dequantized_rows(self, rows: Any, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Rows ``(n, d)`` with uniform noise on every rounded column, and the widths used ``(d,)``.
-
-        A column gets noise only when every value lies on its rounding grid, so that rows which carry noise already, or
-        are draws, stay as they are.
-
-        Args:
-            rows: complete rows ``(n, *event)`` in data units.
-            generator: source of the noise; torch's global generator when None.
-
-        Raises:
-            DataError: rows of another shape, or incomplete ones.
-        """
-        flat, widths = self.rows(rows), self.widths
-        grid = torch.where(widths > 0, widths, torch.ones_like(widths))
-        on_grid = ((flat / grid - (flat / grid).round()).abs() < GRID_TOLERANCE).all(0)
-        widths = torch.where(on_grid, widths, torch.zeros_like(widths))
-        return Dequantization(widths)(flat, generator=generator), widths
-
     # --- model space
 
     def to_model(self, rows: Tensor) -> Tensor:
@@ -275,16 +256,8 @@ class FittedModel:
         shape = (num_samples,) if isinstance(num_samples, int) else tuple(num_samples)
         if any(size < 0 for size in shape):
             raise DataError(f"num_samples must not be negative, got {num_samples}")
-        found = self.progressive_draws(math.prod(shape), generator=random_generator(seed))
+        found = progressive_draws(self, math.prod(shape), generator=random_generator(seed))
         return SampleResult(found.draws.reshape(*shape, *self.event_shape), found.stats)
-
-    def progressive_draws(self, num_samples: int, *, generator: torch.Generator | None = None) -> SampleResult:
-        """Draws ``(num_samples, *event)`` by the progressive sampler, for callers that hold a generator."""
-        like = torch.empty((num_samples, *self.event_shape), dtype=torch.float64)
-        if not num_samples:
-            return SampleResult(like)
-        sampler = ProgressiveSampler(self.model, self.plan, ToData(self.transform, torch.Size(self.event_shape)))
-        return sampler(self.log_prob, like, generator)
 
     def distribution(self) -> EnergyDistribution:
         """The density in data units as a Pyro distribution that holds a frozen copy of the weights.
@@ -378,3 +351,39 @@ def random_generator(seed: int | None) -> torch.Generator:
     """A CPU generator seeded with ``seed``; for None, with a fresh seed from torch's global generator."""
     fresh = int(torch.randint(2**63 - 1, ())) if seed is None else seed
     return torch.Generator().manual_seed(fresh)
+
+
+def dequantized_rows(
+    density: FittedModel, rows: Any, *, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Rows ``(n, d)`` with uniform noise on every rounded column, and the widths used ``(d,)``.
+
+    A column gets noise only when every value lies on its rounding grid, so that rows which carry noise already, or
+    are draws, stay as they are.
+
+    Args:
+        density: the fit whose columns are rounded or not.
+        rows: complete rows ``(n, *event)`` in data units.
+        generator: source of the noise; torch's global generator when None.
+
+    Raises:
+        DataError: rows of another shape, or incomplete ones.
+    """
+    flat, widths = density.rows(rows), density.widths
+    grid = torch.where(widths > 0, widths, torch.ones_like(widths))
+    on_grid = ((flat / grid - (flat / grid).round()).abs() < GRID_TOLERANCE).all(0)
+    widths = torch.where(on_grid, widths, torch.zeros_like(widths))
+    return Dequantization(widths)(flat, generator=generator), widths
+
+
+def progressive_draws(
+    density: FittedModel, num_samples: int, *, generator: torch.Generator | None = None
+) -> SampleResult:
+    """Draws ``(num_samples, *event)`` by the progressive sampler, for callers that hold a generator."""
+    like = torch.empty((num_samples, *density.event_shape), dtype=torch.float64)
+    if not num_samples:
+        return SampleResult(like)
+    sampler = ProgressiveSampler(
+        density.model, density.plan, ToData(density.transform, torch.Size(density.event_shape))
+    )
+    return sampler(density.log_prob, like, generator)

@@ -24,6 +24,7 @@ import torch
 import drl_density as drl
 from drl_density.datasets import Dataset, folds, notice_columns
 from drl_density.density import FitSettings
+from drl_density.density.fitted import dequantized_rows
 from drl_density.errors import DataWarning
 
 SHARES = {"wine": 0.08, "breast_cancer": 0.03, "diabetes": 0.1}
@@ -70,7 +71,7 @@ def run_split(name: str, split: int, steps: int) -> dict:
             warnings.simplefilter("ignore", DataWarning)
             density = drl.fit(data, seed=split, settings=settings, progress=False)
         if rows is None:
-            rows = density.dequantized_rows(data.test, torch.Generator().manual_seed(split))[0]
+            rows = dequantized_rows(density, data.test, generator=torch.Generator().manual_seed(split))[0]
         values = density.log_prob(rows)
         result["rows"][way] = len(data.train)
         result["mean"][way] = float(values.mean())

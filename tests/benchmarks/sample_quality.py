@@ -22,6 +22,7 @@ from torch import Tensor
 
 from drl_density.datasets import load_again
 from drl_density.density import Density, DistillSettings
+from drl_density.density.fitted import dequantized_rows
 from drl_density.samplers import (
     AncestralSettings,
     DDIMSettings,
@@ -107,7 +108,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(args.seed)
 
     def noised(rows: Tensor) -> Tensor:
-        u = density.to_model(density.dequantized_rows(rows, generator)[0])
+        u = density.to_model(dequantized_rows(density, rows, generator=generator)[0])
         return density.model.schedule.diffuse(u.float(), 0, generator=generator)
 
     held = noised(torch.cat([data.validation, data.test]))[: args.rows]

@@ -10,6 +10,7 @@ import torch
 import drl_density as drl
 from drl_density.datasets import Column
 from drl_density.density import Density
+from drl_density.density.fitted import dequantized_rows
 from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.operators import Mask
@@ -149,7 +150,7 @@ KINDS = {
 TAKING_ROWS = {
     "log_prob": lambda d, x: d.log_prob(x),
     "outlier_scores": lambda d, x: d.outlier_scores(x, seed=0).log_density,
-    "dequantized_rows": lambda d, x: d.dequantized_rows(x)[0],
+    "dequantized_rows": lambda d, x: dequantized_rows(d, x)[0],
     "predict": lambda d, x: d.predict(x, "x0", seed=0).mean,
     "impute": lambda d, x: d.impute(x, num_samples=1, settings=FEW, seed=0).rows,
 }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drl_density.density.conditioning.rows import observed_log_density, sample_rows
-from drl_density.density.fitted import FittedModel
+from drl_density.density.fitted import FittedModel, progressive_draws
 from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.records.brief import brief
@@ -86,7 +86,7 @@ def impute(
         chains = (found.least_ess, found.acceptance_rate.double(), found.r_hat, found.ess)
         figures[:, partly] = torch.stack([*chains, *evidence])
     if bool(is_empty.any()):
-        draws = density.progressive_draws(num_samples * int(is_empty.sum()), generator=generator).draws
+        draws = progressive_draws(density, num_samples * int(is_empty.sum()), generator=generator).draws
         result[:, is_empty] = draws.reshape(num_samples, -1, density.num_features).to(result)
     least_ess, acceptance_rate, r_hat, ess, log_density, error = figures
     return Imputation(result, is_missing, least_ess, acceptance_rate, r_hat, ess, log_density, error)

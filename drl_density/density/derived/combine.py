@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from drl_density.datasets import Column
-from drl_density.density.fitted import FittedModel, random_generator
+from drl_density.density.fitted import FittedModel, progressive_draws, random_generator
 from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.distributions import EnergyDistribution, Mixture, product
 from drl_density.errors import DataError
@@ -229,6 +229,6 @@ class _Start:
         for index, density in enumerate(self.densities):
             place = (chosen == index).nonzero().flatten()
             if len(place):
-                x = density.progressive_draws(len(place), generator=generator).draws
+                x = progressive_draws(density, len(place), generator=generator).draws
                 u[place] = self.density.to_model(x.double().flatten(1))
         return u

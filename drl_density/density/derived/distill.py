@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from drl_density.density.fitted import FittedModel, random_generator
+from drl_density.density.fitted import FittedModel, dequantized_rows, random_generator
 from drl_density.distillation import (
     EMDistillationSettings,
     MMDSettings,
@@ -198,7 +198,7 @@ def _match_rows(
     """Finetune a walk by the maximum mean discrepancy to data; returns the losses."""
     if rows is None:
         raise DataError("finetuning by MMD needs rows to match: give the training rows, or use method em")
-    flat, _ = density.dequantized_rows(rows, generator)
+    flat, _ = dequantized_rows(density, rows, generator=generator)
     if len(flat) < 2:
         raise DataError(f"expected at least two rows to match, got {len(flat)}")
     u = density.to_model(flat).float().to(density.model.device)

@@ -15,7 +15,7 @@ from drl_density.density.evaluation.sections.log_z import LogZ
 from drl_density.density.evaluation.sections.other_densities import score_other_densities
 from drl_density.density.evaluation.sections.report_chains import run_report_chains
 from drl_density.density.evaluation.sections.scored_rows import ScoredRows
-from drl_density.density.fitted import FittedModel, random_generator
+from drl_density.density.fitted import FittedModel, dequantized_rows, random_generator
 from drl_density.partition_function import Progress, SandwichSettings, sequence_sandwich
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def evaluate(
 
     settings = settings or SandwichSettings()
     generator = random_generator(seed) if generator is None else generator
-    rows, widths = density.dequantized_rows(x, generator)
-    source = rows if start_rows is None else density.dequantized_rows(start_rows, generator)[0]
+    rows, widths = dequantized_rows(density, x, generator=generator)
+    source = rows if start_rows is None else dequantized_rows(density, start_rows, generator=generator)[0]
     u_start = density.to_states(source)
     line = LiveLine(is_shown=progress)
     result = sequence_sandwich(density.model, data=u_start, settings=settings, generator=generator, watch=line)
