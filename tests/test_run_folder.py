@@ -114,3 +114,45 @@ def test_files_are_as_readable_as_any_other(folder, tmp_path):
     plain = tmp_path / "plain"
     plain.write_text("x")
     assert (folder.path / SETTINGS).stat().st_mode == plain.stat().st_mode
+
+
+def test_the_layout_of_a_run_folder(tmp_path):
+    folder = RunFolder(tmp_path)
+    files = [
+        folder.settings,
+        folder.weights,
+        folder.state,
+        folder.history,
+        folder.report,
+        folder.page,
+        folder.generator,
+    ]
+    assert [file.name for file in files] == [
+        "settings.json",
+        "weights.safetensors",
+        "training_state.safetensors",
+        "history.nc",
+        "report.nc",
+        "report.html",
+        "generator.safetensors",
+    ]
+    assert {file.parent for file in files} == {tmp_path}
+
+
+def test_diagnoses_are_listed_and_swept_with_the_run(folder):
+    for name in ("recovery_1", "level_0"):
+        folder.write_dataset(folder.diagnosis(name), xr.Dataset({"x": 1.0}))
+    assert folder.diagnoses == [folder.diagnosis("level_0"), folder.diagnosis("recovery_1")]
+    (folder.path / "notes.txt").write_text("mine")
+    RunFolder.create(folder.path, force=True)
+    assert [item.name for item in folder.path.iterdir()] == ["notes.txt"]
+
+
+def test_what_a_killed_write_of_a_diagnosis_left_is_swept(folder):
+    (folder.path / ".diagnosis_level_0.nc.ab12.nc").write_text("half")
+    RunFolder.create(folder.path, force=True)
+    assert RunFolder.is_blank(folder.path)
+
+
+def test_a_file_is_named_by_its_path_or_its_name(folder):
+    assert folder.read_json(folder.settings) == folder.read_json("settings.json")

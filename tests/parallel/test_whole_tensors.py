@@ -15,7 +15,7 @@ from drl_density.parallel.whole_tensors import (
 )
 
 
-def test_an_error_of_travel_is_told_as_a_lost_process_and_others_as_they_are():
+def test_communication_errors_mean_a_lost_worker_and_others_keep_their_type():
     class Unit(torch.nn.Linear):
         def unshard(self):
             pass

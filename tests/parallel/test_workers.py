@@ -21,7 +21,7 @@ class Elsewhere(Workers):
             tensor += torch.tensor([0.0, 1.0])
 
 
-def test_processes_that_drift_apart_are_said():
+def test_processes_that_drift_apart_are_reported():
     with pytest.raises(NumericalError, match="at step 7 the processes hold different weights"):
         Elsewhere(0, 2).check_agreement(iter([torch.zeros(3)]), step=7)
 

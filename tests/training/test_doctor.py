@@ -5,7 +5,7 @@ import math
 from drl_density.training import Doctor
 
 
-def test_doctor_sees_a_run_away():
+def test_divergence_is_seen():
     record = {"loss": 1.0, "validation_loss": 2.0, "energy_gap": [0.1, math.nan]}
     doctor, past = Doctor(), [{"loss": 1.1, "validation_loss": 1.9}]
     assert doctor.divergence(record, past, num_features=2) is None
@@ -16,7 +16,7 @@ def test_doctor_sees_a_run_away():
     assert doctor.divergence(record | {"loss": -1.0}, [{"loss": -1.5, "validation_loss": 1.9}], num_features=2) is None
 
 
-def test_doctor_sees_a_positive_loss_multiply():
+def test_a_positive_loss_that_multiplies_is_divergence():
     record = {"validation_loss": 1.0, "energy_gap": [math.nan]}
     doctor, past = Doctor(max_loss_rise=math.inf, max_loss_ratio=1.5), [{"loss": 40.0, "validation_loss": 1.0}]
     assert doctor.divergence(record | {"loss": 90.0}, [], num_features=2) is None
@@ -26,7 +26,7 @@ def test_doctor_sees_a_positive_loss_multiply():
 
 def test_doctor_complains_of_frozen_chains():
     record = {"acceptance_rate": [0.6, 0.1], "relative_jump": [0.001, 0.5], "spurious_gap": [0.0, 50.0]}
-    said = "; ".join(Doctor().complaints(record, num_features=2))
-    assert "hardly accept at level 1" in said
-    assert "frozen at level 0" in said
-    assert "above the data at level 1" in said
+    found = "; ".join(Doctor().complaints(record, num_features=2))
+    assert "hardly accept at level 1" in found
+    assert "frozen at level 0" in found
+    assert "above the data at level 1" in found

@@ -19,7 +19,7 @@ from tests.training.image_runs import draw, fresh
 
 
 class Spy(nn.Module):
-    """A network that writes down what each pass was for, and whether it ran under autocast."""
+    """A network that records what each pass was for, and whether it ran under autocast."""
 
     has_bounded_growth = True
 

@@ -53,8 +53,8 @@ def test_two_processes_draw_the_curve_of_one(alone, pair):
             assert torch.allclose(torch.tensor(one[name]), torch.tensor(other[name]), rtol=1e-5, atol=1e-5), name
 
 
-def test_a_run_goes_on_with_another_number_of_processes(pair, tmp_path):
-    """The pair's state of step 20, gone on with by one process, draws the pair's curve."""
+def test_a_run_resumes_with_another_number_of_processes(pair, tmp_path):
+    """The pair's state of step 20, resumed by one process, draws the pair's curve."""
     store = RunFolder.create(tmp_path / "run")
     store.write_json("settings.json", {"stage": "training"})
     store.write_tensors(STATE, *saved(pair, "step_20.safetensors"))
@@ -65,8 +65,8 @@ def test_a_run_goes_on_with_another_number_of_processes(pair, tmp_path):
         assert one["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-5)
 
 
-def test_a_run_begun_by_one_process_goes_on_with_two(alone, tmp_path):
-    """The state of step 20 of one process with four shards, gone on with by a pair, draws the curve of one."""
+def test_a_run_of_one_process_resumes_with_two(alone, tmp_path):
+    """The state of step 20 of one process with four shards, resumed by a pair, draws the curve of one."""
     store = RunFolder.create(tmp_path / "run")
     store.write_json("settings.json", {"stage": "training"})
     store.write_tensors(STATE, *saved(alone, "step_20.safetensors"))
@@ -80,7 +80,7 @@ def test_a_run_begun_by_one_process_goes_on_with_two(alone, tmp_path):
             assert torch.allclose(torch.tensor(one[name]), torch.tensor(other[name]), rtol=1e-5, atol=1e-5), name
 
 
-def test_a_lost_process_is_said(pair):
+def test_a_lost_process_is_reported(pair):
     words = (pair / "lost.txt").read_text()
     assert "another process of this run has stopped" in words
     assert "start the same command again" in words
@@ -88,7 +88,7 @@ def test_a_lost_process_is_said(pair):
 
 @pytest.mark.slow
 def test_torchrun_starts_again_after_kills(pair, tmp_path):
-    """SIGKILL takes process 1 at a random step, then process 0; torchrun starts both anew each time, and weights and
+    """SIGKILL takes process 1 at a random step, then process 0; torchrun restarts both each time, and weights and
     history end with the bits of the undisturbed pair.
     """
     moments = random.Random(0)

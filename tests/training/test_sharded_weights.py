@@ -98,7 +98,7 @@ def test_what_sharded_weights_saved_resumes_unsharded_and_sharded(pair, tmp_path
     assert all(torch.equal(saved(tmp_path / "sharded")[0][key], value) for key, value in saved(pair)[0].items())
 
 
-def test_a_process_lost_in_a_step_of_sharded_weights_is_said(tmp_path):
+def test_a_process_lost_in_a_step_of_sharded_weights_is_reported(tmp_path):
     """Process 1 dies in the midst of a step; process 0 ends with the words, not with those of the network."""
     first, second = start_pair(
         "tests.training.two_mode_run", tmp_path / "run", "--sharded", "--kill", "1:12", stderr=subprocess.PIPE
@@ -120,7 +120,7 @@ def test_what_cannot_be_sharded_is_not_reported_as_a_lost_process(monkeypatch):
         shard_weights(fresh())
 
 
-def test_memory_knows_sharded_weights(monkeypatch):
+def test_the_memory_estimate_counts_sharded_weights(monkeypatch):
     def bytes_of(**training):
         settings = FitSettings(
             network=ResidualNetwork(num_channels=4),

@@ -80,7 +80,7 @@ def test_resumed_run_ends_with_the_same_bits(tmp_path):
 
 
 def test_doctor_rolls_back_lowers_the_rate_and_stops():
-    """A source of rows that turns to NaN is a run-away: three rollbacks, then a clear end."""
+    """A source of rows that turns to NaN is divergence: three rollbacks, then a clear end."""
     calls = []
 
     def broken(num_rows, generator):

@@ -73,7 +73,7 @@ def run(folder, batches=draw, settings=SETTINGS):
 
 
 def main():
-    """Join, train, and die as told."""
+    """Join, train, and die when the arguments say so."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kill", nargs="*", default=[], help="who dies after how many own steps, one per start")

@@ -75,7 +75,7 @@ def test_cooperative_chains_start_at_the_proposal():
     assert float(value.parts["initializer"]) == 0
 
 
-def test_the_initialisers_lesson_is_the_squared_distance_in_y(monkeypatch):
+def test_the_initialisers_loss_is_the_squared_distance_in_y(monkeypatch):
     """a^2 |x^K - proposal|^2, summed over dimensions and averaged over rows."""
     schedule, model = with_slopes(0.5, dim=3)
     x, offset = torch.randn(2, 64, 3, generator=seeded_generator(1), dtype=torch.float64)
@@ -99,7 +99,7 @@ def test_proposals_have_the_small_posterior_variance_in_y():
         assert_z((a * found).square(), a**2 * (1 - a**2) * (sigma / noisier) ** 2)
 
 
-def test_labels_are_dropped_told_and_guided():
+def test_labels_are_dropped_passed_on_and_guided():
     model = image_sequence(initializer=unet(num_classes=3), num_classes=3).train()
     x, label = torch.randn(12, 64, generator=seeded_generator(1)), torch.arange(12) % 3 + 1
     seen = []
@@ -107,10 +107,10 @@ def test_labels_are_dropped_told_and_guided():
     objective = CooperativeRecovery(chains=LangevinChains(num_steps=1), label_dropout=0.5)
     objective(model, (x, label), torch.ones(6), generator=seeded_generator(3))
     handle.remove()
-    told = seen[0]
-    assert 0 < int((told == 0).sum()) < 12
-    assert torch.equal(told[told > 0], label[told > 0])
-    assert torch.equal(seen[-1], torch.cat([told, told]))
+    given = seen[0]
+    assert 0 < int((given == 0).sum()) < 12
+    assert torch.equal(given[given > 0], label[given > 0])
+    assert torch.equal(seen[-1], torch.cat([given, given]))
     model.eval()
     other = model.with_network(
         guide_by_label(model.network, 2, 1.5), initializer=guide_by_label(model.initializer, 2, 1.5)

@@ -72,7 +72,7 @@ def test_bad_input(call, message):
 
 
 @pytest.mark.parametrize("kind", ["langevin", "normal", "cooperative", "adjusted"])
-def test_power_iteration_moves_once_per_loss_and_stands_still_in_chains(kind):
+def test_power_iteration_moves_once_per_loss_and_pauses_in_chains(kind):
     model = image_sequence(initializer=unet()).train()
     objective = {
         "langevin": LangevinRecovery(chains=LangevinChains(num_steps=3)),

@@ -92,7 +92,7 @@ def test_two_modes_are_learned_with_their_weights():
     assert abs(float(model[grid[:, 0] < -0.2].sum()) - WEIGHT) < 0.03
 
 
-def test_there_are_no_chains_to_speak_of():
+def test_there_are_no_chains():
     """Statistics of chains are not seen rather than made up, step sizes stay, and the settings build the objective."""
     state = fresh()
     before = state.step_sizes.clone()
@@ -106,7 +106,7 @@ def test_there_are_no_chains_to_speak_of():
 
 
 @pytest.mark.parametrize("base", ["mixture", "quadratic"])
-def test_the_base_knows_its_own_loss(base):
+def test_the_base_predicts_its_own_loss(base):
     """What the base expects of its scores is what draws of its own show, one component at a time."""
     generator = seeded_generator(0)
     if base == "mixture":
