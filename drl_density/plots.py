@@ -1,10 +1,10 @@
-"""Figures: data against samples, training by level, densities in the plane. The only importer of matplotlib."""
+"""Figures of data, samples, training, densities, log Z and chains. Only this module imports matplotlib."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DATA_COLOR, SAMPLE_COLOR, GRAY = "#33475b", "#d1495b", "#8d99a6"
 MOST_POINTS = 1500
+"""Points of a scatter plot: more only overlap, and make reports larger."""
 
 
 def plot_data_against_samples(
@@ -28,17 +29,17 @@ def plot_data_against_samples(
     names: Sequence[str] | None = None,
     image_shape: tuple[int, int] | None = None,
 ) -> Figure:
-    """Held-out rows beside draws of the model.
+    """Compares held-out rows with draws of the model.
 
     Args:
-        data: rows ``(n, d)``.
-        samples: draws ``(m, d)``.
-        names: of the columns.
-        image_shape: (height, width) to show rows as pictures.
+        data: held-out rows ``(n, d)``.
+        samples: draws of the model, ``(m, d)``.
+        names: names of the columns; "x0", ... when not given.
+        image_shape: (height, width) if the rows are images.
 
     Returns:
-        Images as two grids; two columns as two scatter plots; tables as overlaid histograms of the six columns that
-        hang together most, and scatter plots of the three most correlated pairs.
+        Two grids for images, and two scatter plots for two columns. For tables, overlaid histograms of the six columns
+        with the largest rank correlations, and scatter plots of the three most correlated pairs.
     """
     x, y = (values.detach().reshape(len(values), -1).double().numpy() for values in (data, samples))
     names = tuple(names) if names is not None else tuple(f"x{index}" for index in range(x.shape[1]))
@@ -50,7 +51,7 @@ def plot_data_against_samples(
 
 
 def plot_maps(maps: Mapping[str, Tensor]) -> Figure:
-    """Named images ``(height, width)`` side by side, each with its own colour bar."""
+    """Shows the images ``maps`` ``(height, width)`` next to each other, each with its name and its own colour bar."""
     figure, axes = _figure(1, len(maps), (3.2 * len(maps), 3.0))
     for axis, (name, image) in zip(axes, maps.items(), strict=True):
         shown = axis.imshow(image.detach().double().numpy(), cmap="gray")
@@ -61,7 +62,7 @@ def plot_maps(maps: Mapping[str, Tensor]) -> Figure:
 
 
 def plot_training(history: xr.Dataset) -> Figure:
-    """Training curves: scores, losses and, by level, energy gap, acceptance, step size and constants."""
+    """Plots the training curves of ``history``: scores, losses and, by level, gaps, acceptance, steps and constants."""
     figure, axes = _figure(2, 3, (12, 6.2))
     steps = history["step"].values
     _lines(
@@ -88,7 +89,13 @@ def plot_training(history: xr.Dataset) -> Figure:
 def plot_density_2d(
     log_densities: dict[str, Callable[[Tensor], Tensor]], *, extent: float = 5.0, num_cells: int = 200
 ) -> Figure:
-    """Densities in the plane on one color scale, e.g. ``{"true": ..., "model": ...}``; each maps ``(n, 2)`` to ``(n,)``."""
+    """Shows densities in the plane on one colour scale.
+
+    Args:
+        log_densities: log densities by name, functions of points ``(n, 2)`` with values ``(n,)``.
+        extent: half side of the square around the origin.
+        num_cells: number of pixels on each side.
+    """
     ticks = torch.linspace(-extent, extent, num_cells, dtype=torch.float64)
     points = torch.cartesian_prod(ticks, ticks)
     with torch.no_grad():
@@ -96,7 +103,8 @@ def plot_density_2d(
     figure, axes = _figure(1, len(values), (4.2 * len(values), 4.2))
     largest = max(float(value.max()) for value in values.values())
     for axis, (name, value) in zip(axes, values.items(), strict=True):
-        axis.imshow(value.numpy(), origin="lower", extent=(-extent, extent) * 2, cmap="magma", vmin=0, vmax=largest)
+        box = (-extent, extent, -extent, extent)
+        axis.imshow(value.numpy(), origin="lower", extent=box, cmap="magma", vmin=0, vmax=largest)
         axis.set_title(name)
         axis.grid(visible=False)
     return figure
@@ -167,18 +175,18 @@ def _planes(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> Figure:
 def _table(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> Figure:
     ranks = np.abs(np.corrcoef(x.argsort(0).argsort(0).T))
     np.fill_diagonal(ranks, 0)
-    columns = np.sort(np.argsort(-ranks.max(1))[:6])
+    columns: list[int] = sorted(np.argsort(-ranks.max(1))[:6].tolist())
     figure, axes = _figure(3, 3, (11, 8.6))
     for axis, column in zip(axes, columns, strict=False):
         low, high = np.quantile(x[:, column], (0.002, 0.998))
-        bins: Any = np.linspace(low - 0.05 * (high - low), high + 0.05 * (high - low), 26)
+        bins = np.linspace(low - 0.05 * (high - low), high + 0.05 * (high - low), 26)
         axis.hist(x[:, column], bins, density=True, color=DATA_COLOR, alpha=0.35, label="held-out data")
         axis.hist(y[:, column], bins, density=True, histtype="step", color=SAMPLE_COLOR, linewidth=1.6, label="model")
         axis.set_xlabel(names[column], fontsize=9)
         axis.set_yticks([])
     axes[0].legend(frameon=False, fontsize=8)
     upper = np.triu(ranks, 1)
-    pairs = [np.unravel_index(index, upper.shape) for index in np.argsort(-upper, axis=None)[:3]]
+    pairs: list[tuple[int, int]] = [divmod(index, len(upper)) for index in np.argsort(-upper, axis=None)[:3].tolist()]
     for axis, (first, second) in zip(axes[6:], pairs, strict=False):
         axis.scatter(y[:MOST_POINTS, first], y[:MOST_POINTS, second], s=5, alpha=0.4, color=SAMPLE_COLOR, linewidths=0)
         axis.scatter(x[:MOST_POINTS, first], x[:MOST_POINTS, second], s=7, alpha=0.6, color=DATA_COLOR, linewidths=0)
@@ -192,11 +200,34 @@ def _table(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> Figure:
     return figure
 
 
+class Bracketed(Protocol):
+    """An estimate of log Z with its interval."""
+
+    @property
+    def log_z(self) -> float:
+        """The point estimate."""
+        ...
+
+    @property
+    def lower(self) -> float:
+        """Lower end of the interval."""
+        ...
+
+    @property
+    def upper(self) -> float:
+        """Upper end of the interval."""
+        ...
+
+
+def _group(tree: xr.DataTree, name: str) -> xr.Dataset:
+    return tree.children[name].to_dataset()
+
+
 def plot_sandwich(tree: xr.DataTree) -> Figure:
-    """Every estimator of log Z with its error on one axis, the interval as a band and the bounds as a bracket."""
+    """Shows every estimate of log Z in ``tree`` with its error, bounds as arrows, and the joint interval as a band."""
     figure, (axis,) = _figure(1, 1, (9, 4.2))
-    group, attributes = tree["estimates"], tree.attrs
-    names = group["estimator"].values.tolist()
+    group, attributes = _group(tree, "estimates"), tree.attrs
+    names: list[str] = group["estimator"].values.tolist()
     values, errors = group["value"].values, normal_quantile() * group["standard_error"].values
     if math.isfinite(attributes["log_z_lower"]):
         axis.axvspan(attributes["log_z_lower"], attributes["log_z_upper"], color=SAMPLE_COLOR, alpha=0.18, linewidth=0)
@@ -212,9 +243,9 @@ def plot_sandwich(tree: xr.DataTree) -> Figure:
 
 
 def plot_weights(tree: xr.DataTree) -> Figure:
-    """Effective sample size and acceptance along the annealing path, and both directions' path weights."""
+    """Plots effective sample size and acceptance along the annealing path, and path weights of both directions."""
     figure, axes = _figure(1, 2, (11, 3.8))
-    ais, paths = tree["ais"], tree["paths"]
+    ais, paths = _group(tree, "ais"), _group(tree, "paths")
     levels = ais["level"].values
     axes[0].plot(levels, ais["ess_fraction"].values, color=SAMPLE_COLOR, label="effective sample size share")
     axes[0].plot(levels, ais["acceptance_rate"].values, color=DATA_COLOR, label="acceptance rate")
@@ -222,7 +253,7 @@ def plot_weights(tree: xr.DataTree) -> Figure:
     axes[0].legend(frameon=False, fontsize=8)
     everything = np.concatenate([paths[name].values.ravel() for name in paths.data_vars])
     low, high = np.quantile(everything[np.isfinite(everything)], (0.005, 0.995))
-    bins: Any = np.linspace(low, high, 60)
+    bins = np.linspace(low, high, 60)
     for name, color in zip(paths.data_vars, (DATA_COLOR, SAMPLE_COLOR, GRAY), strict=False):
         label = str(name).replace("_", " ")
         axes[1].hist(paths[name].values.ravel(), bins, density=True, histtype="step", color=color, label=label)
@@ -233,9 +264,9 @@ def plot_weights(tree: xr.DataTree) -> Figure:
 
 
 def plot_overlap(tree: xr.DataTree) -> Figure:
-    """Which densities of the annealing path explain each other's draws: a broken diagonal is a path with a gap."""
+    """Shows the overlap between densities of the annealing path; a broken diagonal means a gap in the path."""
     figure, (axis,) = _figure(1, 1, (5.2, 4.6))
-    overlap = tree["ais"]["overlap"].values
+    overlap = _group(tree, "ais")["overlap"].values
     image = axis.imshow(np.sqrt(overlap), cmap="Blues", vmin=0)
     axis.set(xlabel="density (0: the base)", ylabel="draws of density", title="share explained, square root")
     axis.grid(visible=False)
@@ -244,9 +275,9 @@ def plot_overlap(tree: xr.DataTree) -> Figure:
 
 
 def plot_log_likelihood(tree: xr.DataTree) -> Figure:
-    """Histogram of the rows' log-likelihood."""
+    """Draws the histogram of the rows' log-likelihood in ``tree``, with its mean."""
     figure, (axis,) = _figure(1, 1, (9, 3.2))
-    values = tree["log_likelihood"]["x"].values.ravel()
+    values = _group(tree, "log_likelihood")["x"].values.ravel()
     axis.hist(values[np.isfinite(values)], 40, color=DATA_COLOR, alpha=0.5)
     axis.axvline(values.mean(), color=SAMPLE_COLOR, linewidth=1.4)
     axis.set(xlabel="log-likelihood of a row, nats (line: mean)", ylabel="rows")
@@ -254,9 +285,9 @@ def plot_log_likelihood(tree: xr.DataTree) -> Figure:
 
 
 def plot_chains(tree: xr.DataTree) -> Figure:
-    """Traces of the log density of the long chains, by where they began."""
+    """Plots the log density along the long chains in ``tree``, coloured by their starts."""
     figure, (axis,) = _figure(1, 1, (9, 3.2))
-    stats = tree["sample_stats"]
+    stats = _group(tree, "sample_stats")
     for chain, start in enumerate(stats["start"].values.tolist()):
         color = DATA_COLOR if start == "data" else SAMPLE_COLOR
         label = f"began at {start}" if chain in (0, stats.sizes["chain"] - 1) else None
@@ -267,9 +298,9 @@ def plot_chains(tree: xr.DataTree) -> Figure:
 
 
 def plot_occupancy(tree: xr.DataTree) -> Figure:
-    """Shares of the data's modes among rows and among the long chains' draws."""
+    """Compares the shares of the data's modes among rows and among draws of the long chains."""
     figure, (axis,) = _figure(1, 1, (7, 3.0))
-    group = tree["occupancy"]
+    group = _group(tree, "occupancy")
     modes = group["mode"].values
     axis.bar(modes - 0.2, group["data"].values, 0.4, color=DATA_COLOR, label="data")
     axis.bar(modes + 0.2, group["chains"].values, 0.4, color=SAMPLE_COLOR, label="chains")
@@ -278,8 +309,8 @@ def plot_occupancy(tree: xr.DataTree) -> Figure:
     return figure
 
 
-def plot_intervals(results: dict[str, Any], label: str) -> Figure:
-    """Estimates with ``log_z``, ``lower`` and ``upper`` under each other on one axis."""
+def plot_intervals(results: Mapping[str, Bracketed], label: str) -> Figure:
+    """Shows estimates of log Z with their intervals below each other; ``label`` names the axis."""
     figure, (axis,) = _figure(1, 1, (7, 0.9 + 0.5 * len(results)))
     for place, result in enumerate(results.values()):
         ends = [[result.log_z - result.lower], [result.upper - result.log_z]]

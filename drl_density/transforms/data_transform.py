@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -65,10 +66,10 @@ if TYPE_CHECKING:
         def __call__(self, x: Tensor) -> Tensor: ...
 
 
-class DataTransform(Transform):
+class DataTransform(Transform, ABC):
     r"""An invertible map u = T(x) from data to model space over row vectors, with all that a density needs of it.
 
-    A subclass defines :attr:`bounds`, :attr:`tail_scale`, :meth:`to_state` and :meth:`from_state`. One that maps every
+    A subclass defines the abstract members, and is read back by :func:`transform_from_state`. One that maps every
     column by itself also defines :meth:`column_log_jacobian` and :meth:`single_column`, which raise an error here.
 
     >>> from drl_density.transforms import Logit
@@ -90,26 +91,21 @@ class DataTransform(Transform):
         def __call__(self, x: Tensor) -> Tensor: ...
 
     @property
+    @abstractmethod
     def bounds(self) -> Bounds:
-        """The box of data space that maps to finite values; each transform has its own."""
-        raise NotImplementedError
+        """The box of data space that maps to finite values."""
 
     @property
+    @abstractmethod
     def tail_scale(self) -> Tensor:
         r"""Growth s of the Jacobian of each column, :math:`|du/dx| \approx \exp(s u^2 / 2)`, ``(d,)`` or ``()``.
 
         It is 0 where the Jacobian grows at most exponentially in u, and inf where no growth is known.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Plain values, among them ``kind``, and tensors from which :meth:`from_state` builds the same map."""
-        raise NotImplementedError
-
-    @classmethod
-    def from_state(cls, settings: dict[str, Any], tensors: dict[str, Tensor]) -> Self:
-        """The map whose :meth:`to_state` gave ``settings`` and ``tensors``."""
-        raise NotImplementedError
+        """Plain values, among them ``kind``, and tensors from which ``transform_from_state`` builds the same map."""
 
     def column_log_jacobian(self, x: Tensor) -> Tensor:
         """log |du_i / dx_i| of every column of rows ``x`` ``(*, d)``; its sum is ``log_abs_det_jacobian``.
@@ -153,9 +149,9 @@ class DataTransform(Transform):
         """
         return torch.where(scale > 0, math.inf, 0.0).double()
 
+    @abstractmethod
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """log |det dT/dx| of rows ``x`` ``(*, d)`` with images ``y``, ``(*,)``."""
-        raise NotImplementedError
 
     def describe(self) -> list[str]:
         """Lines for a reader that name what happens to the columns."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -12,8 +13,8 @@ from drl_density.transforms.data_transform import DataTransform
 from drl_density.transforms.elementary import Affine, Logit, Whitening
 from drl_density.transforms.gaussianize import MarginalGaussianization
 
-_KINDS: dict[str, type[DataTransform]] = {
-    part.kind: part for part in (Affine, Whitening, Logit, MarginalGaussianization)
+_READERS: dict[str, Callable[[dict[str, Any], dict[str, Tensor]], DataTransform]] = {
+    part.kind: part.from_state for part in (Affine, Whitening, Logit, MarginalGaussianization)
 }
 
 
@@ -34,9 +35,9 @@ def transform_from_state(settings: dict[str, Any], tensors: dict[str, Tensor]) -
     kind = settings.get("kind")
     if kind == Composed.kind:
         return Composed([_part(inner, tensors, f"{index}.") for index, inner in enumerate(settings["parts"])])
-    if kind not in _KINDS:
+    if kind not in _READERS:
         raise RunFolderError(f"unknown kind of transform {kind!r}: the folder was written by another version")
-    return _KINDS[kind].from_state(settings, tensors)
+    return _READERS[kind](settings, tensors)
 
 
 def _part(settings: dict[str, Any], tensors: dict[str, Tensor], prefix: str) -> DataTransform:

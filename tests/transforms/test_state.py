@@ -5,7 +5,7 @@ import torch
 
 from drl_density.errors import RunFolderError
 from drl_density.transforms import Affine, Logit, Whitening, transform_from_state
-from drl_density.transforms.state import _KINDS
+from drl_density.transforms.state import _READERS
 
 
 def test_states_hold_plain_values_and_tensors_by_name():
@@ -18,7 +18,7 @@ def test_states_hold_plain_values_and_tensors_by_name():
 
 
 def test_kinds_are_distinct():
-    assert sorted(_KINDS) == ["affine", "gaussianization", "logit", "whitening"]
+    assert sorted(_READERS) == ["affine", "gaussianization", "logit", "whitening"]
 
 
 def test_an_unknown_kind_is_refused():
