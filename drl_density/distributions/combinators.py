@@ -60,7 +60,7 @@ def product(
     By Hoelder's inequality the product is integrable when all weights are positive and sum to at least 1, and every
     expert's power of that sum is integrable. Every power of a bounded expert is. Fitted densities may grow without limit at
     a column's bound, so only powers below their ``largest_power`` are. A quotient has to be declared integrable by whoever
-    can prove it; :func:`guided` and :func:`excluding` know some that are.
+    can prove it; :func:`guided` and :func:`excluding` cover some that are.
 
     Args:
         experts: distributions of one event shape: Pyro's (taken to be bounded), those of fitted densities, or other

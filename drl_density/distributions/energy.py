@@ -26,7 +26,7 @@ class EnergyDistribution(UnnormalizedDistribution):
         initial: draws starting points of chains, ``initial(num_rows, generator)`` with shape ``(num_rows, *event)``; N(0, I)
             mapped onto the support by default.
         like: tensor whose dtype and device starting points take.
-        is_integrable: whether exp(F) is known to have a finite integral; combinators ask for it.
+        is_integrable: whether exp(F) is known to have a finite integral, which combinators require.
         largest_power: supremum of the powers w >= 1 for which exp(w F) has one too; infinity where exp(F) is bounded.
         validate_args: whether values are checked against the support; Pyro's own choice when not given.
 

@@ -1,4 +1,4 @@
-"""What combinators ask of the densities that they combine."""
+"""What combinators require of the densities that they combine."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def largest_power(expert: Factor) -> float:
 
 
 def normalized(expert: Factor) -> bool:
-    """Whether ``log_prob`` is normalised; distributions that do not say so are taken to be."""
+    """Whether ``log_prob`` is normalised; a distribution that does not state it is taken to be."""
     return expert.is_normalized if isinstance(expert, _StatesNormalization) else True
 
 

@@ -1,6 +1,6 @@
 """The verdict on a sandwich.
 
-A check is a function of the evidence that returns a reason to doubt, or ``None``. Checks stand in three tuples: those
+A check is a function of the evidence that returns a reason to doubt, or ``None``. There are three tuples of checks: those
 after which log Z is unknown, those after which it is unreliable, and those that leave it doubtful.
 """
 
@@ -19,13 +19,13 @@ LEAST_OVERLAP = 0.05
 LEAST_KNOWN_OVERLAP, LEAST_SHARED_PATHS = 0.01, 50
 """Overlap, and number of paths in it, below which Bennett's ratio rests on a handful of paths and log Z is unknown."""
 LEAST_ACCEPTANCE = 0.05
-"""Acceptance below which particles stand still, so that a walk has no chance to find the target's mass."""
+"""Acceptance below which particles hardly move, so that a walk has no chance to find the target's mass."""
 DEEPEST_MEDIAN = 5.0
 """Nats below log Z at which the median forward path counts as lost: half of the paths then carry e^-5 of the weight."""
 LARGEST_DOUBTFUL_ERROR, LARGEST_RELIABLE_ERROR = 0.5, 0.1
 """Standard errors in nats above which log Z is unreliable, and doubtful."""
 LARGEST_DRIFT = 0.05
-"""Nats that log Z may still move before the verdict says so."""
+"""Nats by which log Z may still move before it counts as doubtful."""
 WEAKEST_CHECK = 0.25
 """Standard error in nats of a check above which its agreement proves little."""
 
