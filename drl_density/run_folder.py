@@ -179,7 +179,7 @@ class RunFolder:
         Raises:
             RunFolderError: the file is missing, damaged, or was written by another version.
         """
-        target = self.path / file
+        target = self._inside(file)
         try:
             values = json.loads(target.read_text(encoding="utf-8"))
             version = values["format_version"]
@@ -210,7 +210,7 @@ class RunFolder:
         Raises:
             RunFolderError: the file is missing, damaged, or was written by another version.
         """
-        target = self.path / file
+        target = self._inside(file)
         try:
             with safe_open(target, framework="pt") as stored:
                 metadata = stored.metadata() or {}
@@ -241,7 +241,7 @@ class RunFolder:
         """
         import xarray as xr  # slow to import
 
-        target = self.path / file
+        target = self._inside(file)
         try:
             with xr.open_dataset(target, engine="h5netcdf") as data:
                 return data.load()
@@ -258,7 +258,11 @@ class RunFolder:
         self._write(file, lambda target: target.write_text(text, encoding="utf-8"))
 
     def _write(self, file: str | Path, write: Callable[[Path], Any]) -> None:
-        write_whole(self.path / file, write)
+        write_whole(self._inside(file), write)
+
+    def _inside(self, file: str | Path) -> Path:
+        """The path of a file of this folder, given by its name, or by its path even where that is relative."""
+        return self.path / Path(file).name
 
 
 def write_whole(target: str | Path, write: Callable[[Path], Any]) -> None:

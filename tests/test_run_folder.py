@@ -156,3 +156,11 @@ def test_what_a_killed_write_of_a_diagnosis_left_is_swept(folder):
 
 def test_a_file_is_named_by_its_path_or_its_name(folder):
     assert folder.read_json(folder.settings) == folder.read_json("settings.json")
+
+
+def test_a_relative_folder_holds_its_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = RunFolder.create("runs/one")
+    folder.write_json(folder.settings, {"a": 1})
+    assert (tmp_path / "runs" / "one" / "settings.json").is_file()
+    assert RunFolder.open("runs/one").read_json(folder.settings)["a"] == 1
