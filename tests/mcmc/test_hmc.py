@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from drl_density.mcmc import HMC, MALA, Trajectory, init_state, integrate, run_chain
+from drl_density.mcmc import HMC, MALA, init_state, run_chain
+from drl_density.mcmc.hmc import Trajectory, integrate
 from drl_density.testing import assert_z, seeded_generator
 from tests.mcmc.targets import KERNELS, correlated
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from drl_density.mcmc import HMC, MALA, ULA, Trajectory, init_state, integrate, run_chain
+from drl_density.mcmc import HMC, MALA, ULA, init_state, run_chain
+from drl_density.mcmc.hmc import Trajectory, integrate
 from drl_density.testing import assert_z, seeded_generator
 from tests.mcmc.targets import KERNELS, correlated
 
