@@ -15,7 +15,7 @@ import drl_density
 PACKAGE = Path(drl_density.__file__).parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages(drl_density.__path__, "drl_density."))
 # Slow to import, or needed for a page or a picture only; a session that needs none of them loads none of them.
-SLOW = ("arviz", "matplotlib")
+SLOW = ("arviz", "matplotlib", "pandas", "scipy", "sklearn", "xarray")
 
 
 @pytest.mark.parametrize("name", ["drl_density", *MODULES])
@@ -74,7 +74,8 @@ def test_the_lists_of_public_names_agree():
     typed = facade()
     rooms = typed.pop("drl_density")
     assert rooms == drl_density._ROOMS.split()
-    assert typed == {f"drl_density.{room}": names.split() for room, names in drl_density._NAMES.items()}
+    listed = {f"drl_density.{room}": sorted(names.split()) for room, names in drl_density._NAMES.items()}
+    assert {room: sorted(names) for room, names in typed.items()} == listed
     assert sorted(drl_density.__all__) == sorted(name for names in typed.values() for name in names)
     assert len(set(drl_density.__all__)) == len(drl_density.__all__)
     assert {*drl_density.__all__, *rooms, "__version__"} <= set(dir(drl_density))
@@ -107,3 +108,43 @@ def test_rooms_import_nothing_from_the_package_itself():
                 if isinstance(node, ast.Import) and any(alias.name == "drl_density" for alias in node.names):
                     taken[str(path.relative_to(PACKAGE))] = ["drl_density"]
     assert {path: names for path, names in taken.items() if names != ["__version__"]} == {}
+
+
+TESTS = Path(__file__).parent
+MOST_LINES, MOST_MODULES = 400, 12
+# Entry points without code of their own.
+WITHOUT_A_TEST = {"cli/__main__.py"}
+
+
+def lines_of(path):
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+def test_every_module_has_its_test():
+    """The test of ``drl_density/a/b.py`` is ``tests/a/test_b.py``."""
+    modules = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"}
+    missing = [str(path) for path in modules if not (TESTS / path.parent / f"test_{path.name}").is_file()]
+    assert sorted(set(missing) - WITHOUT_A_TEST) == []
+
+
+def test_every_test_belongs_to_a_module_or_to_several():
+    """Folders mirror the package; what crosses rooms is in ``integration`` or at the top."""
+    mirrored = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py")}
+    stray = [
+        str(path.relative_to(TESTS))
+        for path in TESTS.rglob("test_*.py")
+        if path.parent not in (TESTS, TESTS / "integration")
+        and path.relative_to(TESTS).parent / path.name.removeprefix("test_") not in mirrored
+    ]
+    assert sorted(stray) == []
+
+
+def test_no_module_and_no_test_is_too_long():
+    files = [*PACKAGE.rglob("*.py"), *(path for path in TESTS.rglob("*.py") if "benchmarks" not in path.parts)]
+    assert {str(path): lines_of(path) for path in files if lines_of(path) > MOST_LINES} == {}
+
+
+def test_no_folder_holds_too_many_modules():
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    counts = {str(folder): len(list(folder.glob("*.py"))) for folder in folders}
+    assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
