@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from drl_density import NoiseSchedule
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.inverse_problems import MissingMoveSettings, move_missing
-from drl_density.testing import assert_z, seeded_generator
+from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
 from tests.density.closed_form import SYSTEM
 
 
@@ -53,3 +54,22 @@ def test_without_kernel_steps_rows_are_present_values_or_proposals():
     assert bool((is_kept[:, 0] == is_kept[:, 1]).all())
     assert bool(is_kept[:, 2].all())
     assert 0.05 < float(is_kept[:, 0].double().mean()) < 0.95
+
+
+def test_completions_of_correlated_rows_become_draws_of_the_joint_density():
+    """Rows that lack either coordinate, completed from independent columns, get back their covariance of 0.8."""
+    covariance = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
+    system = gaussian_sequence(torch.zeros(2), covariance, NoiseSchedule.log_spaced(4, sigma_min=0.1))
+    generator = seeded_generator(0)
+    rows = system.sample(4000, 0, generator=generator)
+    is_missing = torch.rand(4000, 2, generator=generator) < 0.4
+    is_missing[is_missing.all(1), 0] = False
+    completed = torch.where(is_missing, torch.randn(rows.shape, generator=generator, dtype=rows.dtype), rows)
+    assert abs(float(completed[is_missing.any(1)].T.corrcoef()[0, 1])) < 0.1
+    proposal = NoisedGaussianMixture.standard(2).conditional()
+    for _ in range(6):
+        completed = move_missing(system.model, proposal, completed, is_missing, generator=generator)
+    assert torch.equal(completed[~is_missing], rows[~is_missing])
+    exact = system.marginal(0).component_distribution.covariance_matrix[0]
+    products = torch.stack([completed[:, 0] ** 2, completed[:, 0] * completed[:, 1], completed[:, 1] ** 2], 1)
+    assert_z(products, torch.stack([exact[0, 0], exact[0, 1], exact[1, 1]]))
