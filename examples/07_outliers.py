@@ -22,12 +22,9 @@ def main(max_minutes: float = 2.0, settings: drl.FitSettings | None = None) -> t
         spoiled[:, column] = good[torch.randperm(len(good), generator=generator), column]
     scores = density.outlier_scores(torch.cat([good, spoiled]), seed=0)
     labels = [0] * len(good) + [1] * len(spoiled)
-    area = float(roc_auc_score(labels, -scores["log_density"].values))
-    print(
-        f"area under the ROC curve {area:.3f}; p-values of the first five rows {scores['p_value'].values[:5].round(3)}"
-    )
-    log_densities = torch.as_tensor(scores["log_density"].values)
-    return log_densities[: len(good)], log_densities[len(good) :]
+    area = float(roc_auc_score(labels, -scores.log_density.numpy()))
+    print(f"area under the ROC curve {area:.3f}; p-values of the first five rows {scores.p_value[:5].numpy().round(3)}")
+    return scores.log_density[: len(good)], scores.log_density[len(good) :]
 
 
 if __name__ == "__main__":

@@ -71,7 +71,11 @@ def commands_of(page):
     text = page.read_text(encoding="utf-8")
     rows = [line.split(" #")[0].strip() for line in text.splitlines() if line.startswith("    drl-density ")]
     typed = [command for row in rows for command in re.split(r"\s{2,}(?=drl-density )", row)]
-    told = [span for span in re.findall(r"`(drl-density [^`]+)`", text) if " -" in span and "..." not in span]
+    told = [
+        span
+        for span in re.findall(r"`(drl-density [^`]+)`", text)
+        if " -" in span and "..." not in span and "--help" not in span
+    ]
     return [shlex.split(command)[1:] for command in typed], [shlex.split(command)[1:] for command in told]
 
 
