@@ -286,7 +286,7 @@ BAD = {
     "bounds": (["fit", "TABLE", "--bounds", "a0:1", "--out", "x"], "NAME=LOWER:UPPER"),
     "inside out": (["fit", "TABLE", "--bounds", "a=3:1", "--out", "x"], "lower must be below upper"),
     "no particles": (["evaluate", "RUN", "--particles", "0"], "at least 2 particles and 2 replicates"),
-    "never fitted": (["evaluate", "BEGUN"], "is not finished: go on with"),
+    "never fitted": (["evaluate", "BEGUN"], "is not finished: resume it with"),
     "too many weights": (["combine", "RUN", "--weights", "1", "2"], "as many weights"),
     "no rows": (["sample", "RUN", "--num-samples", "0"], "at least 1"),
     "no folder to write to": (["sample", "RUN", "-n", "2", "--out", "none/draws.csv"], "cannot write none/draws.csv"),
