@@ -91,7 +91,7 @@ def test_killed_at_any_write(moment, data, whole, tmp_path, monkeypatch):
 PROGRAM = """
 import sys
 import drl_density as drl
-from tests.density.test_resume import SETTINGS
+from tests.density.fitting.test_run import SETTINGS
 data = drl.load_dataset("banana", seed=0, num_rows=200)
 print("ready", flush=True)
 drl.fit(data, seed=0, settings=SETTINGS, out=sys.argv[1], progress=False)
