@@ -84,14 +84,14 @@ def rival_scores(train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, np
 def our_scores(density: drl.Density, test: np.ndarray) -> dict[str, np.ndarray]:
     """Every score that a fit offers, higher is stranger."""
     found = density.outlier_scores(torch.as_tensor(test), seed=0)
-    profile = found["profile"].values
+    profile = found.profile.numpy()
     scores = {
-        "log density": -found["log_density"].values,
+        "log density": -found.log_density.numpy(),
         "profile, mean": -profile.mean(1),
         "profile, least": -profile.min(1),
     }
     scores["profile, first half"] = -profile[:, : profile.shape[1] // 2].mean(1)
-    scores["strangeness"] = found["strangeness"].values  # minus the profile's level 0 and minus its mean
+    scores["strangeness"] = found.strangeness.numpy()  # minus the profile's level 0 and minus its mean
     for share in (0.25, 0.5, 0.75):
         scores[f"profile at {share:.0%} of the levels"] = -profile[:, int(share * (profile.shape[1] - 1))]
     return scores
