@@ -67,7 +67,7 @@ class Descent:
 
     >>> x = torch.ones(1, requires_grad=True)
     >>> descent = Descent([x], DescentRule(num_steps=2, learning_rate=0.5))
-    >>> descent.step((x**2).sum()), round(float(x), 3)
+    >>> descent.step((x**2).sum()), round(x.item(), 3)
     (1.0, 0.5)
     """
 

@@ -85,7 +85,7 @@ def distill_by_em(
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> teacher = GaussianMixtureSequence.example().model
-    >>> student = OneStepGenerator(nn.Linear(2, 2, dtype=torch.float64), num_latents=2)
+    >>> student = OneStepGenerator(torch.nn.Linear(2, 2, dtype=torch.float64), num_latents=2)
     >>> settings = EMDistillationSettings(num_steps=3, batch_size=8, num_corrections=1)
     >>> len(distill_by_em(teacher, student, student_score=lambda x, level: -x, settings=settings))
     3

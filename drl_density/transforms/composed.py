@@ -24,7 +24,7 @@ class Composed(DataTransform):
     >>> from drl_density.transforms import Affine, Logit
     >>> transform = Composed([Logit(0.0, 2.0), Affine(0.0, 3.0)])
     >>> transform.bounds.upper, transform.column_log_jacobian(torch.ones(1, 1)).exp()
-    (tensor(2., dtype=torch.float64), tensor([[6.0000]]))
+    (tensor(2., dtype=torch.float64), tensor([[6.]]))
     """
 
     kind = "composed"
