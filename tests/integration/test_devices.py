@@ -284,7 +284,8 @@ def test_commands_load_onto_the_device(command, near, tmp_path, monkeypatch, cap
     if command == "sample --method generator":
         near.distill(settings=DistillSettings("em", num_updates=1, num_corrections=1, width=4), seed=0).save(run)
     name, *options = command.split()
-    assert main([name, str(run), *ARGUMENTS.get(command, []), *options, "--device", "cuda:99"]) == 1
+    folders = [str(run), str(tmp_path / "other")] if command == "compare" else [str(run)]
+    assert main([name, *folders, *ARGUMENTS.get(command, []), *options, "--device", "cuda:99"]) == 1
     assert "device 'cuda:99' cannot be used" in capsys.readouterr().err
 
 
