@@ -51,10 +51,10 @@ def test_log_prob_is_minus_infinity_outside(density):
 
 def test_an_impossible_row_has_p_value_zero(density):
     scores = density.outlier_scores(torch.cat([OUTSIDE[:2], INSIDE]), seed=0)
-    assert scores["p_value"].values[:2].tolist() == [0.0] * 2
-    assert scores["typicality_p_value"].values[:2].tolist() == [0.0] * 2
-    assert scores["strangeness"].values[:2].tolist() == [math.inf] * 2
-    assert 0 < scores["p_value"].values[2] <= 1
+    assert scores.p_value[:2].tolist() == [0.0] * 2
+    assert scores.typicality_p_value[:2].tolist() == [0.0] * 2
+    assert scores.strangeness[:2].tolist() == [math.inf] * 2
+    assert 0 < scores.p_value[2] <= 1
 
 
 def test_the_support_is_the_box(density):
