@@ -1,5 +1,6 @@
-"""Shared fixtures: a tiny fitted density, made once."""
+"""Shared fixtures: a tiny fitted density and small images, made once."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -27,6 +28,32 @@ def tiny_data():
 @pytest.fixture(scope="session")
 def tiny_density(tiny_data):
     return drl.fit(tiny_data, seed=0, settings=TINY, progress=False)
+
+
+@pytest.fixture(scope="session")
+def pictures():
+    """96 grey 4x4 pictures of 8 bits: a bright half, left or right, with noise."""
+    generator = torch.Generator().manual_seed(0)
+    side = torch.randint(2, (96,), generator=generator)
+    bright = torch.zeros(96, 4, 4, dtype=torch.long)
+    bright[side == 0, :, :2] = 200
+    bright[side == 1, :, 2:] = 200
+    noise = torch.randint(50, (96, 4, 4), generator=generator)
+    return drl.load_dataset((bright + noise).to(torch.uint8).numpy(), seed=0)
+
+
+@pytest.fixture(scope="session")
+def labelled_pictures(tmp_path_factory):
+    """The pictures with their labels, 3 for a bright left half and 8 for a bright right half."""
+    generator = torch.Generator().manual_seed(0)
+    right = torch.randint(2, (400,), generator=generator).bool()
+    bright = torch.zeros(400, 4, 4, dtype=torch.long)
+    bright[~right, :, :2] = 200
+    bright[right, :, 2:] = 200
+    pixels = (bright + torch.randint(50, (400, 4, 4), generator=generator)).to(torch.uint8).numpy()
+    path = tmp_path_factory.mktemp("labelled") / "halves.npz"
+    np.savez(path, x_train=pixels, y_train=torch.where(right, 8, 3).numpy())
+    return path
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import torch
+
 import drl_density as drl
 from drl_density.density import CooperativeObjective, DenoisingObjective, NormalObjective
 from drl_density.density.fitting.plan import plan_fit
@@ -34,3 +36,9 @@ def settings_for(name, *, objective=None, num_levels=2, network=None, objective_
 def plan_for(name, dataset, **changes):
     """The plan of a fit of ``dataset`` with :func:`settings_for`."""
     return plan_fit(dataset, settings_for(name, **changes))
+
+
+def right_over_left(rows):
+    """Mean of the right half of 4x4 images minus that of the left half."""
+    pixels = torch.as_tensor(rows, dtype=torch.float64).reshape(-1, 4, 4)
+    return pixels[:, :, 2:].mean((1, 2)) - pixels[:, :, :2].mean((1, 2))

@@ -10,7 +10,7 @@ import torch
 from pyro.infer import MCMC, NUTS
 
 import drl_density as drl
-from drl_density.errors import UnreliableEstimateWarning, Verdict
+from drl_density.errors import DataError, UnreliableEstimateWarning, Verdict
 from drl_density.samplers import ProgressiveSampler
 
 
@@ -90,3 +90,11 @@ def test_bounded_columns_have_a_bounded_support(tiny_settings):
     assert bool(density.log_prob(outside)[1].isfinite())
     with pytest.raises(ValueError, match="support"):
         density.distribution().log_prob(outside)
+
+
+def test_rows_of_another_shape_are_refused(tiny_density):
+    with pytest.raises(DataError, match=r"rows of shape \(2,\), got \(4, 3\)"):
+        tiny_density.log_prob(torch.zeros(4, 3))
+    with pytest.raises(ValueError, match="event_shape|support"):
+        tiny_density.distribution().log_prob(torch.zeros(4, 3))
+    assert tiny_density.log_prob(torch.zeros(2)).shape == ()

@@ -2,6 +2,7 @@
 
 import pytest
 
+import drl_density as drl
 from drl_density import TrainingSettings
 
 
@@ -42,3 +43,10 @@ BAD = [
 def test_bad_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         TrainingSettings(**changes)
+
+
+def test_the_rate_warms_up_and_falls_as_a_half_cosine():
+    settings = drl.TrainingSettings(num_steps=1000, learning_rate=2.0)
+    assert settings.rate(0) == pytest.approx(2.0 / 100, rel=1e-3)
+    assert settings.rate(500) == pytest.approx(1.0, rel=1e-12)
+    assert settings.rate(1000) == pytest.approx(0.0, abs=1e-12)

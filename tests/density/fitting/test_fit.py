@@ -7,8 +7,13 @@ import pytest
 import torch
 
 import drl_density as drl
+from drl_density import (
+    AdjustedObjective,
+    LinearBetaSchedule,
+)
 from drl_density.density import Density
-from drl_density.errors import RunFolderError
+from drl_density.errors import DataError, RunFolderError
+from drl_density.schedule import NoiseSchedule
 
 
 def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, tiny_settings, tmp_path, monkeypatch):
@@ -58,3 +63,23 @@ def test_ensembles_average_energies(tiny_data, tiny_settings, tmp_path):
     scores = density.provenance.best_score
     assert set(scores) == {"gaussian-0", "gaussian-1"}
     assert density.provenance.selected_member in (*scores, "average")
+
+
+def test_a_fit_on_the_papers_six_levels(tiny_data, tiny_settings):
+    """Six levels, noise-started unadjusted chains: trained, normalised, sampled."""
+    settings = dataclasses.replace(
+        tiny_settings,
+        schedule=LinearBetaSchedule(),
+        objective=AdjustedObjective(num_chain_steps=2, kernel="ula", noisier_share=1.0, chain_step_size=0.1),
+    )
+    density = drl.fit(tiny_data, seed=0, settings=settings, progress=False)
+    assert float(density.model.schedule.sigma[-1]) == float(NoiseSchedule.linear_beta().sigma[-1])
+    assert bool(torch.isfinite(density.log_prob(tiny_data.test)).all())
+    assert density.settings.schedule.num_levels == 6
+
+
+@pytest.mark.parametrize("minutes", [0, -1.0, float("nan")])
+def test_no_time_is_refused_before_anything_is_written(tiny_data, tmp_path, minutes):
+    with pytest.raises(DataError, match="positive number"):
+        drl.fit(tiny_data, seed=0, out=tmp_path / "run", max_minutes=minutes)
+    assert not (tmp_path / "run").exists()

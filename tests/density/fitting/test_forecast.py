@@ -1,12 +1,22 @@
 """Time limits."""
 
 import dataclasses
+import sys
 
 import pytest
 
 import drl_density as drl
-from drl_density.density.fitting.forecast import seconds_per_step, within_time
+from drl_density.bases import QuadraticBase
+from drl_density.density.fitting.forecast import (
+    available_memory,
+    check_memory,
+    footprint,
+    seconds_per_step,
+    within_time,
+)
 from drl_density.density.fitting.plan import plan_fit
+from drl_density.errors import DataError
+from tests.density.small_images import plan_for, settings_for
 
 
 @pytest.mark.filterwarnings("ignore:max_minutes leaves:drl_density.errors.DRLDensityWarning")
@@ -18,3 +28,47 @@ def test_time_limits_cut_the_steps(tiny_data, tiny_settings):
     assert forecast.seconds > 0
     assert 20 <= forecast.num_steps < 10**5
     assert plan.with_num_steps(forecast.num_steps).settings.training.num_steps == forecast.num_steps
+
+
+def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
+    plan = plan_for("images", pictures)
+    small = footprint(plan)
+    wide = plan_for("images", pictures, network={"num_channels": 16})
+    assert 3.5 < footprint(wide).activation_bytes / small.activation_bytes < 4.1
+
+    def with_training(**given):
+        return dataclasses.replace(plan, training=dataclasses.replace(plan.training, **given))
+
+    assert footprint(with_training(batch_size=16)).activation_bytes == 2 * small.activation_bytes
+    assert footprint(with_training(batch_size=16, num_shards=2)).activation_bytes == small.activation_bytes
+    model = plan.new_model(QuadraticBase(16, 1.0), seed=0)
+    assert small.num_parameters == sum(part.numel() for part in model.network.parameters())
+    check_memory(plan)
+    alone = available_memory()
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert 0.2 < available_memory() / alone < 0.3
+    module = sys.modules[footprint.__module__]
+    monkeypatch.setattr(module, "available_memory", lambda _: 1000)
+    monkeypatch.setattr(
+        sys.modules["drl_density.density.fitting.fit"], "train", lambda *_, **__: pytest.fail("trained all the same")
+    )
+    with pytest.raises(DataError, match="lower training.batch_size"):
+        drl.fit(pictures, seed=0, settings=settings_for("images"), progress=False)
+    monkeypatch.setattr(module, "available_memory", lambda _: None)
+    check_memory(plan)
+
+
+def test_checkpoints_keep_less_and_an_initialiser_keeps_more(pictures):
+    """A block keeps its input and three tensors of its inside: of many blocks about a quarter is left."""
+    deep = {"network": {"num_blocks": 12}}
+
+    def bytes_of(objective=None, *, is_checkpointed=False, **given):
+        parts = {} if objective is None else {"classification_weight": 0.0}
+        plan = plan_for("images", pictures, objective=objective, objective_parts=parts, **deep)
+        training = dataclasses.replace(plan.training, is_checkpointed=is_checkpointed)
+        return footprint(dataclasses.replace(plan, training=training)).activation_bytes
+
+    assert 0.2 < bytes_of(is_checkpointed=True) / bytes_of() < 0.45
+    once = bytes_of("langevin")
+    assert bytes_of("denoising", is_checkpointed=True) == pytest.approx(2 * once, rel=1e-6)
+    assert bytes_of("cooperative") > 1.01 * once

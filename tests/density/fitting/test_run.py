@@ -141,7 +141,8 @@ def test_other_seeds_rows_and_settings_are_refused(begun, data):
     network = dataclasses.replace(SETTINGS.network, width=16)
     changed = dataclasses.replace(SETTINGS, network=network, training=training)
     with pytest.raises(
-        RunFolderError, match="network.width was 8, now asked for 16; training.learning_rate was 0.002, now asked for 0.5"
+        RunFolderError,
+        match="network.width was 8, now asked for 16; training.learning_rate was 0.002, now asked for 0.5",
     ):
         resumed(begun, data, settings=changed)
 

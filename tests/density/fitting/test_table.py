@@ -34,3 +34,12 @@ def test_row_weights_move_bases_selection_and_floor():
     assert_z(rows["base"], torch.tensor([1.0, 0.0]), (1 / 1200 + 1 / 3200) ** 0.5)
     assert_z(rows["held out"], torch.tensor([1.0, 0.0]), (1 / 150 + 1 / 1024) ** 0.5)
     assert_z(rows["floor"], torch.tensor([1.0, 0.0]), (1 / 1200 + 1 / 3200) ** 0.5)
+
+
+def test_choices_are_described():
+    table = prepare_table(drl.load_dataset("wine", seed=0)).with_bases("gaussian")
+    said = table.describe()
+    assert "alcohol: " in said
+    assert "logistic component" in said
+    assert "kept gaussian" in said
+    assert "standardize" not in said

@@ -1,0 +1,40 @@
+"""Baselines of a fit in closed form."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from drl_density.datasets import Column
+from drl_density.density.fitting import baselines
+from drl_density.density.fitting.baselines import gaussian_log_density, histogram_log_density
+
+
+@pytest.mark.parametrize("cells_at_once", [1, 4, 100])
+def test_independent_pixels_are_the_histograms(cells_at_once, monkeypatch):
+    """Two columns of three and two values: shares (count + 1) / (rows + values), divided by the width."""
+    monkeypatch.setattr(baselines, "CELLS_AT_ONCE", cells_at_once)
+    columns = [Column("a", "integer", 1.0, lower=-0.5, upper=2.5), Column("b", "rounded", 0.5, lower=-0.25, upper=0.75)]
+    train = torch.tensor([[0.0, 0.0], [0.0, 0.5], [2.0, 0.5]])
+    rows = torch.tensor([[0.3, 0.6], [1.4, -0.2]])
+    expected = [math.log(3 / 6) + math.log(3 / 5 / 0.5), math.log(1 / 6) + math.log(2 / 5 / 0.5)]
+    found = histogram_log_density(train, rows, columns)
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=0)
+
+
+def test_the_gaussian_floor_has_a_covariance_where_one_can_be_held(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    train = (
+        torch.randn(50, 3, generator=generator, dtype=torch.float64)
+        @ torch.tensor([[1.0, 2, 0], [0, 1, 0], [0, 0, 3]]).double()
+    )
+    rows = torch.randn(4, 3, generator=generator, dtype=torch.float64)
+    moments = train.mean(0).numpy(), np.cov(train.numpy().T)
+    full = stats.multivariate_normal(*moments).logpdf(rows.numpy())
+    np.testing.assert_allclose(gaussian_log_density(train, rows).numpy(), full, rtol=1e-5)
+    monkeypatch.setattr(baselines, "LARGEST_COVARIANCE", 2)
+    alone = stats.norm(moments[0], np.diag(moments[1]) ** 0.5).logpdf(rows.numpy()).sum(1)
+    np.testing.assert_allclose(gaussian_log_density(train, rows).numpy(), alone, rtol=1e-5)
+    assert np.abs(full - alone).max() > 0.1
