@@ -35,7 +35,7 @@ SMALLER = {
         "drl.sandwich(target, seed=0)": "drl.sandwich(target, seed=0, settings=SMALL)",
     },
 }
-# Commands that only their own tests run (tests/cli/test_commands.py, tests/density): here they are understood.
+# Commands that only their own tests run (tests/cli, tests/density): here they are understood.
 ELSEWHERE = ("demo", "diagnose", "evaluate", "fit incomplete.csv", "report")
 TRAINING = (
     "--settings.training.num-steps 4 --settings.training.evaluate-every 2 --settings.num-pool-draws 40 "

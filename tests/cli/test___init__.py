@@ -1,0 +1,73 @@
+"""The table of commands and ``main``: complete, light, with clear messages and exit statuses."""
+
+import subprocess
+import sys
+
+import pytest
+
+from drl_density.cli import COMMANDS, main
+from drl_density.cli.command import Command
+from drl_density.run_folder import RunFolder
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_entry_leads_to_a_command(name):
+    kind = COMMANDS[name].load()
+    assert issubclass(kind, Command)
+    assert kind.run is not Command.run
+
+
+def test_the_overview_lists_every_command(capsys):
+    assert main(["--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, entry in COMMANDS.items():
+        assert any(line.split()[:1] == [name] and line.endswith(entry.summary) for line in lines)
+
+
+def test_a_misspelt_command_gets_a_suggestion(capsys):
+    assert main(["smaple"]) == 2
+    assert "there is no command 'smaple'; did you mean sample?" in capsys.readouterr().err
+
+
+def test_no_command_at_all_prints_the_overview_as_an_error(capsys):
+    assert main([]) == 2
+    assert "usage: drl-density" in capsys.readouterr().err
+
+
+def test_the_overview_imports_nothing_slow():
+    program = (
+        "import sys; from drl_density.cli import main; main(['--help']); "
+        "print([name for name in ('torch', 'numpy', 'pyro', 'tyro', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+BAD = {
+    "one run": (["compare", "RUN"], "at least two run folders"),
+    "no file": (["fit", "none.csv"], "there is no file"),
+    "unknown set": (["fit", "wines"], "did you mean wine"),
+    "overwrite": (["fit", "TABLE", "--out", "RUN"], "--force"),
+    "no run": (["sample", "nowhere"], "there is no run folder"),
+    "other columns": (["score", "RUN", "wine"], "not here"),
+    "bounds": (["fit", "TABLE", "--bounds", "a0:1", "--out", "x"], "NAME=LOWER:UPPER"),
+    "inside out": (["fit", "TABLE", "--bounds", "a=3:1", "--out", "x"], "lower must be below upper"),
+    "no particles": (["evaluate", "RUN", "--particles", "0"], "at least 2 particles and 2 replicates"),
+    "never fitted": (["evaluate", "BEGUN"], "is not finished: resume it with"),
+    "too many weights": (["combine", "RUN", "--weights", "1", "2"], "as many weights"),
+    "no rows": (["sample", "RUN", "--num-samples", "0"], "at least 1"),
+    "no folder to write to": (["sample", "RUN", "-n", "2", "--out", "none/draws.csv"], "cannot write none/draws.csv"),
+    "drop": (["fit", "TABLE", "--drop", "z", "--out", "x"], "cannot drop z"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_wrong_input_is_one_clear_line(name, run, table, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    RunFolder.create("begun").write_json("settings.json", {"stage": "training"})
+    arguments, message = BAD[name]
+    arguments = [{"TABLE": str(table), "RUN": str(run), "BEGUN": "begun"}.get(word, word) for word in arguments]
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error

@@ -1,0 +1,62 @@
+"""``distill``, ``guide`` and ``reconstruct``, and the files of measurements."""
+
+import numpy as np
+import pytest
+
+from drl_density.cli import main
+
+
+def test_distill_then_sample_from_the_generator(run, tmp_path, capsys):
+    small = ["--num-updates", "3", "--batch-size", "16", "--width", "8", "--num-corrections", "2"]
+    for method in ("em", "mmd"):
+        assert main(["distill", str(run), "--method", method, *small]) == 0
+        said = capsys.readouterr().out
+        assert "not a density" in said
+        assert ("in place of the generator before" in said) == (method == "mmd")
+        out = tmp_path / f"{method}.csv"
+        assert main(["sample", str(run), "-n", "20", "--method", "generator", "--out", str(out)]) == 0
+        assert "a generator, not the density" in capsys.readouterr().err
+        assert len(out.read_text().splitlines()) == 21
+    assert main(["sample", str(run), "--method", "generator", "--steps", "3"]) == 1
+
+
+def test_reconstruct_writes_draws_and_maps(run, tmp_path, capsys):
+    measured = tmp_path / "y.npz"
+    np.savez(measured, y=np.array([0.3]), mask=np.array([True, False, False]))
+    out = tmp_path / "found.npz"
+    arguments = ["reconstruct", str(run), str(measured), "--out", str(out), "-n", "12", "--steps", "20"]
+    assert main([*arguments, "--method", "projected"]) == 0
+    with np.load(out) as found:
+        assert found["draws"].shape == (12, 3)
+        assert np.allclose(found["draws"][:, 0], 0.3, atol=1e-4)
+        assert (found["lower"] <= found["upper"]).all()
+    assert "biased" in capsys.readouterr().out
+    image = ["--image-shape", "1", "3", "--method", "dps"]
+    np.savez(measured, y=np.array([[0.3, 0.2, 4.0]]), kernel=np.array([[0.2, 0.6, 0.2]]))
+    assert main([*arguments, *image]) == 0
+    assert (tmp_path / "found.png").stat().st_size > 1000
+    np.savez(measured, y=np.array([0.3]))
+    assert main(arguments) == 1
+    assert "exactly one of mask" in capsys.readouterr().err
+
+
+MEASUREMENTS = {
+    "mask of another shape": (
+        {"y": np.zeros(1), "mask": np.array([True, False])},
+        "mask does not fit rows of shape (3,)",
+    ),
+    "too many values": ({"y": np.zeros(2), "mask": np.array([True, False, False])}, "y must be real, of shape (1,)"),
+    "complex values": ({"y": np.zeros(1) * 1j, "mask": np.array([True, False, False])}, "got torch.complex128 (1,)"),
+    "blur of a vector": ({"y": np.zeros(3), "kernel": np.ones((1, 1))}, "kernel does not fit rows of shape (3,)"),
+    "nothing observed": ({"y": np.zeros(1), "mask": np.zeros(3, dtype=bool)}, "mask: a mask must be boolean"),
+}
+
+
+@pytest.mark.parametrize("name", MEASUREMENTS)
+def test_measurements_that_do_not_fit_name_the_file_and_its_part(name, run, tmp_path, capsys):
+    parts, message = MEASUREMENTS[name]
+    np.savez(tmp_path / "y.npz", **parts)
+    assert main(["reconstruct", str(run), str(tmp_path / "y.npz"), "--noise", "0.1"]) == 1
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'y.npz'}: " in error
+    assert message in error
