@@ -14,7 +14,7 @@ from drl_density.model import EnergySequence
 from drl_density.partition_function import AISSettings, AnnealingPath, anneal, plan_annealing, sequence_path
 from drl_density.records.brief import brief
 from drl_density.shapes import check_num_samples
-from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate, resample
+from drl_density.weights import LogPartitionEstimate, judge_estimate, resample
 
 LogLikelihood = Callable[[Tensor], Tensor]
 # Chains kept for diagnostics: R-hat needs several, and each costs memory for every step.
@@ -109,7 +109,7 @@ def sample_path(
         raise ValueError(f"num_final_steps must be at least 1, got {num_final_steps}")
     plan = plan_annealing(path, settings, generator=generator)
     run = anneal(path, plan, settings, generator=generator)
-    estimate = judge_estimate(run.log_weights, bias="lower", path=PathSummary(num_densities=len(path.log_densities)))
+    estimate = judge_estimate(run.log_weights, bias="lower", path=run.summary(settings))
     rows = run.particles.flatten(0, 1)[resample(run.log_weights.flatten(), num_samples, generator=generator)]
     rows = rows[torch.randperm(num_samples, generator=generator)]
     kernel, kept = settings.kernel.with_scale(plan.scales[-1]), []

@@ -22,7 +22,16 @@ import torch
 
 from drl_density.run_folder import RunFolder
 
-FIT = ["-m", "drl_density.cli", "fit", "banana", "--settings.schedule.num-levels", "5", "--settings.network.width", "24"]
+FIT = [
+    "-m",
+    "drl_density.cli",
+    "fit",
+    "banana",
+    "--settings.schedule.num-levels",
+    "5",
+    "--settings.network.width",
+    "24",
+]
 FIT += ["--settings.training.num-steps", "600", "--settings.training.evaluate-every", "20"]
 FIT += ["--settings.num-pool-draws", "50"]
 

@@ -186,3 +186,21 @@ def test_wrong_targets(given, shape, message):
     settings = DiffusionSamplerSettings(num_steps=4, num_chain_updates=3, num_chains=8)
     with pytest.raises(ValueError, match=message):
         train_diffusion_sampler(given, shape, settings=settings, generator=seeded_generator(0))
+
+
+def test_the_weights_of_a_target_are_not_trained():
+    class Target(torch.nn.Module):
+        """A target with a weight of its own, as a network has."""
+
+        def __init__(self):
+            super().__init__()
+            self.center = torch.nn.Parameter(torch.tensor([0.5, -0.5], dtype=torch.float64))
+
+        def forward(self, x):
+            return -0.5 * (x - self.center).square().sum(-1)
+
+    module = Target()
+    settings = DiffusionSamplerSettings(num_steps=4, width=8, num_chain_updates=0, num_walk_updates=3, batch_size=16)
+    train_diffusion_sampler(module, (2,), settings=settings, generator=seeded_generator(0))
+    assert module.center.tolist() == [0.5, -0.5]
+    assert module.center.requires_grad

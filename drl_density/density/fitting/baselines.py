@@ -15,7 +15,7 @@ from drl_density.density.fitting.plan import FitPlan
 from drl_density.density.fitting.table import TableWithBases, TableWithMissing
 from drl_density.density.provenance import Baselines
 from drl_density.model import EnergySequence
-from drl_density.transforms import MarginalGaussianization, fit_marginal_gaussianization
+from drl_density.transforms import fit_marginal_gaussianization
 
 LARGEST_COVARIANCE = 4096
 """Dimensions up to which the Gaussian has a full covariance; beyond, its columns are independent."""
@@ -97,7 +97,7 @@ def validation_baselines(plan: FitPlan, model: EnergySequence, log_z: float) -> 
         independent = histogram_log_density(table.dataset.train, data_rows, columns)
     else:
         with torch.no_grad():
-            independent = _marginals(table, train).marginal_log_density(data_rows).sum(-1)
+            independent = _marginal_log_density(table, train, data_rows).sum(-1)
     return Baselines(float(tilted.mean()), float(gaussian.mean()), float(independent.mean()))
 
 
@@ -110,7 +110,7 @@ def _observed_baselines(table: TableWithMissing, plan: FitPlan, model: EnergySeq
     u = table.transform(filled)
     jacobian = table.slopes(filled).masked_fill(is_missing, 0.0).sum(1).mean()
     train = table.rows(table.dataset.train, generator=torch.Generator().manual_seed(plan.seed))
-    marginals = _marginals(table, train).marginal_log_density(filled)
+    marginals = _marginal_log_density(table, train, filled)
     independent = marginals.masked_fill(is_missing, 0.0).sum(1).mean()
     completed = table.completed_rows()
     covariance = completed.T.cov() + RIDGE * torch.eye(u.shape[1], dtype=u.dtype)
@@ -122,7 +122,7 @@ def _observed_baselines(table: TableWithMissing, plan: FitPlan, model: EnergySeq
     return Baselines(float(tilted + jacobian), float(observed + jacobian), float(independent))
 
 
-def _marginals(table: TableWithBases, train: Tensor) -> MarginalGaussianization:
-    """Fitted marginals of the columns: the transform itself where it is one, else fitted to ``train``."""
-    transform = table.transform
-    return transform if isinstance(transform, MarginalGaussianization) else fit_marginal_gaussianization(train)
+def _marginal_log_density(table: TableWithBases, train: Tensor, rows: Tensor) -> Tensor:
+    """log density of each column of ``rows`` under its own marginal: the transform's, or one fitted to ``train``."""
+    held = table.transform.marginal_log_density(rows)
+    return fit_marginal_gaussianization(train).marginal_log_density(rows) if held is None else held
