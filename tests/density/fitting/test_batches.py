@@ -1,10 +1,17 @@
 """Training batches: rescaled, mirrored, labelled, and completed rows."""
 
+import dataclasses
+
 import pytest
 import torch
 
 import drl_density as drl
+from drl_density.density.fitting.batches import batch_source, mirror
+from drl_density.density.fitting.plan import plan_fit
+from drl_density.density.fitting.table import prepare_table
 from drl_density.errors import DataError
+from drl_density.testing import assert_z
+from tests.conftest import TINY
 from tests.density.small_images import plan_for, right_over_left, settings_for
 
 
@@ -46,3 +53,49 @@ def test_labels_that_do_not_fit(labelled_pictures, pictures):
         drl.fit(pictures, seed=0, settings=five, progress=False)
     with pytest.raises(ValueError, match='cooperative and the denoising objective learn labels, got "langevin"'):
         settings_for("cifar10", network={"num_classes": 5})
+
+
+def test_mirrored_pictures_are_whole():
+    """Each picture comes back either as it was or with its columns in reverse, half of them each."""
+    rows = torch.arange(2000 * 6.0).reshape(2000, 6)
+    found = mirror(rows, (1, 2, 3), generator=torch.Generator().manual_seed(0))
+    reverse = rows[:, [2, 1, 0, 5, 4, 3]]
+    flipped = (found == reverse).all(1)
+    assert bool(((found == rows).all(1) ^ flipped).all())
+    assert_z(flipped.double().mean(), 0.5, 0.5 / 2000**0.5)
+
+
+def test_drawn_values_follow_the_model_and_observed_ones_stay():
+    """A sequence that is its base redraws from the base's own conditional, and touches missing values alone."""
+    rows = torch.randn(300, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rows[:100, 1] = torch.nan
+    data = drl.load_dataset(rows, missing="draw", seed=0)
+    settings = dataclasses.replace(TINY, base="gaussian", transform="standardize")
+    plan = plan_fit(data, settings)
+    state = plan.new_state(plan.table.bases.best, seed=0)
+    batches = plan.source(state)
+    first = state.drawn["cells"].clone()
+    assert torch.equal(first, plan.table.drawn)
+    batches.redraw(state)
+    moved = state.drawn["cells"]
+    is_missing = plan.table.dataset.train.isnan()
+    assert bool((moved != first)[:, is_missing].double().mean() > 0.5)
+    complete = ~is_missing.any(1)
+    assert torch.equal(moved[:, complete], first[:, complete])
+    batch = batches(200, torch.Generator().manual_seed(0))
+    assert bool(torch.isfinite(batch).all())
+    state.drawn = {"cells": torch.full_like(moved, 7.0)}
+    batch = batches(200, torch.Generator().manual_seed(0))
+    assert 20 < int((batch[:, 1] == 7.0).sum()) < 140
+    assert torch.equal(plan.source(state).state.drawn["cells"], state.drawn["cells"])
+
+
+@pytest.mark.filterwarnings("ignore:76 rows for 16 columns:drl_density.errors.DataWarning")
+def test_missing_values_have_neither_labels_nor_mirrors(pictures):
+    rows = pictures.train.double().clone()
+    rows[:40, 3] = torch.nan
+    data = drl.load_dataset(rows, missing="draw", seed=0)
+    table = prepare_table(data, "standardize").with_bases("gaussian")
+    for network in (drl.ResidualNetwork((1, 4, 4), flips=True), drl.ResidualNetwork((1, 4, 4), num_classes=2)):
+        with pytest.raises(DataError, match="network.num_classes and network.flips cannot be combined"):
+            batch_source(table, network)

@@ -1,5 +1,6 @@
 """Plan of a fit: models, optimisers, members and sizes that follow from the settings."""
 
+import dataclasses
 import math
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 import drl_density as drl
 from drl_density.bases import QuadraticBase
+from drl_density.density.fitting.plan import SEED_STRIDE, plan_fit
 from drl_density.density.fitting.selection import AnnealedLikelihood
 from drl_density.networks import ResidualEnergy, StepCalibrated, UNet
 from drl_density.training import CooperativeRecovery, LangevinRecovery, RecoveryLikelihood
@@ -62,3 +64,48 @@ def test_settings_become_the_papers_parts(pictures):
     assert isinstance(plan.objective, CooperativeRecovery)
     assert model.schedule == drl.NoiseSchedule.cosine(6)
     assert isinstance(plan_for("images", pictures).objective, RecoveryLikelihood)
+
+
+def test_members_have_their_own_seeds(tiny_data, tiny_settings):
+    plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, base="gaussian", num_networks=3), seed=5)
+    assert [member.name for member in plan.members] == ["gaussian-0", "gaussian-1", "gaussian-2"]
+    assert [member.seed for member in plan.members] == [5, 5 + SEED_STRIDE, 5 + 2 * SEED_STRIDE]
+    base = plan.members[0].base
+    first, second = (plan.new_model(base, seed=member.seed).state_dict() for member in plan.members[:2])
+    again = plan.new_model(base, seed=plan.members[0].seed).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    assert plan.new_model(base, seed=0).base is not base
+
+
+def test_another_number_of_steps_is_in_the_settings_too(tiny_data, tiny_settings):
+    plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, base="gaussian"))
+    longer = plan.with_num_steps(77)
+    assert (longer.training.num_steps, longer.settings.training.num_steps) == (77, 77)
+    assert plan.training.num_steps == tiny_settings.training.num_steps
+    assert dataclasses.replace(longer, training=plan.training, settings=plan.settings) == plan
+
+
+@pytest.mark.parametrize(
+    ("objective", "gradients", "classified"),
+    [
+        (drl.AdjustedObjective(num_chain_steps=7, classification_share=0.5), 8, 2.5),
+        (drl.AdjustedObjective(num_chain_steps=7, classification_weight=0.0), 8, 0.0),
+        (drl.LangevinObjective(num_chain_steps=3), 4, 5.0),
+        (drl.NormalObjective(), 1, 5.0),
+        (drl.DenoisingObjective(classification_share=0.2), 1, 1.0),
+    ],
+)
+def test_costs_of_a_step(objective, gradients, classified, tiny_data, tiny_settings):
+    """A chain of k steps takes k + 1 gradients; five levels are classified for the share of the rows."""
+    plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, base="gaussian", objective=objective))
+    assert plan.cost.chain_gradients == gradients
+    assert plan.cost.classified_rows == pytest.approx(classified)
+    assert plan.cost.is_twice_differentiated == (objective.kind == "denoising")
+    assert plan.selection.has_learned_constants == (classified > 0)
+
+
+@pytest.mark.parametrize(("given", "least", "most"), [(None, 1024, 8192), (200, 200, 200), (3000, 1024, 3000)])
+def test_held_out_rows_are_as_many_as_asked_for(given, least, most, tiny_data, tiny_settings):
+    plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, base="gaussian", num_validation_rows=given))
+    assert (plan.held_out.least, plan.held_out.most) == (least, most)

@@ -1,0 +1,117 @@
+"""Selection by the annealed likelihood against sequences of known log Z, and by the last step."""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+
+from drl_density.density.ensemble import join
+from drl_density.density.fitting.completions import HeldOut
+from drl_density.density.fitting.plan import plan_fit
+from drl_density.density.fitting.selection import AnnealedLikelihood, select_model, training_score
+from drl_density.testing import seeded_generator
+from tests.density.closed_form import SYSTEM
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return SYSTEM.sample(2000, 0, generator=seeded_generator(3)).float()
+
+
+@pytest.fixture(scope="module")
+def plan(tiny_data, tiny_settings):
+    settings = dataclasses.replace(tiny_settings, base="gaussian", num_networks=2, num_particles=64)
+    return plan_fit(tiny_data, settings, seed=0)
+
+
+@pytest.fixture(scope="module")
+def states(plan):
+    """States whose kept weights differ between the members."""
+    found = {member.name: plan.new_state(member.base, seed=member.seed) for member in plan.members}
+    for state in found.values():
+        state.best = {name: value.clone() for name, value in state.model.state_dict().items()}
+    return found
+
+
+def test_the_likelihood_of_every_level_is_that_in_closed_form(rows):
+    score = AnnealedLikelihood(HeldOut(rows), num_particles=512, has_learned_constants=False)
+    found = score.by_level(SYSTEM.model)
+    assert list(found) == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    for level, value in found.items():
+        truth = SYSTEM.model.log_density(rows, level).double().mean() - SYSTEM.log_z(level)
+        # Annealing with 2 replicates of 512 particles has a standard error of about 0.02 nats here.
+        assert value == pytest.approx(float(truth), abs=0.1), level
+    best = score(SYSTEM.model)
+    assert best.level == max(found, key=found.get)
+    assert best.value == best.figures["selected_log_likelihood"] == found[best.level]
+    assert best.figures["validation_log_likelihood"] == found[0.0]
+
+
+class Constant(torch.nn.Module):
+    """The same learned log Z at every level."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, log_snr):
+        return torch.full_like(log_snr, self.value)
+
+
+@pytest.mark.parametrize("constant", [-50.0, 50.0])
+def test_the_larger_log_z_normalises(constant, rows):
+    """A learned constant above the annealed log Z replaces it; one below, or one that was not learned, is ignored."""
+    model = copy.deepcopy(SYSTEM.model)
+    model.constants = Constant(constant)
+    few = AnnealedLikelihood(HeldOut(rows), num_particles=64, steps_per_level=2, num_candidate_levels=2)
+    learned = few.by_level(model)
+    annealed = dataclasses.replace(few, has_learned_constants=False).by_level(model)
+    for level, value in learned.items():
+        with torch.no_grad():
+            mean = float(model.log_density(rows, level).double().mean())
+        expected = annealed[level] if constant < 0 else mean - constant
+        assert value == pytest.approx(expected, abs=1e-9)
+
+
+def test_constants_of_an_average_are_not_used(states):
+    models = [state.model for state in states.values()]
+    assert AnnealedLikelihood.uses_constants(models[0])
+    assert not AnnealedLikelihood.uses_constants(join(models))
+
+
+def test_training_scores_by_the_step_where_the_last_weights_are_kept(plan, states):
+    last = dataclasses.replace(plan, selection=dataclasses.replace(plan.selection, rule="last"))
+    state = next(iter(states.values()))
+    score = training_score(last, plan.validation(seed=0), state, seed=0)
+    assert (score(state.model).value, score(state.model).level) == (float(state.step), 0.0)
+    likelihood = training_score(plan, plan.validation(seed=0), state, seed=5)
+    assert isinstance(likelihood, AnnealedLikelihood)
+    assert (likelihood.seed, likelihood.num_particles) == (5, plan.selection.num_training_particles)
+
+
+def test_several_last_weights_are_averaged(plan, states):
+    last = dataclasses.replace(plan, selection=dataclasses.replace(plan.selection, rule="last"))
+    x = torch.randn(5, 2)
+    selected = select_model(last, states, plan.validation(seed=0))
+    assert selected.member == "average"
+    mean = torch.stack([state.model.eval().log_density(x, 1) for state in states.values()]).mean(0)
+    torch.testing.assert_close(selected.model.log_density(x, 1), mean)
+    assert not any(parameter.requires_grad for parameter in selected.model.parameters())
+    alone = dataclasses.replace(last, members=plan.members[:1])
+    assert select_model(alone, states, plan.validation(seed=0)).member == plan.members[0].name
+
+
+def test_the_member_that_scores_best_is_kept(plan, states):
+    """A member whose energies are pulled away from the data loses to the other and to the average."""
+    spoilt = dict(states)
+    name = plan.members[1].name
+    worse = plan.new_state(plan.members[1].base, seed=0)
+    worse.best = {
+        key: 3 * torch.randn_like(value) if "readout" in key else value.clone()
+        for key, value in worse.model.state_dict().items()
+    }
+    spoilt[name] = worse
+    selected = select_model(plan, spoilt, plan.validation(seed=0))
+    assert selected.member == plan.members[0].name
+    assert selected.model.num_levels <= plan.schedule.num_levels
