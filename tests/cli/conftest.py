@@ -5,12 +5,13 @@ import functools
 import numpy as np
 import pytest
 
+import drl_density.density.density as density_module
 from drl_density.cli import main
 from drl_density.density import Density
 from drl_density.partition_function import SandwichSettings
 
 SMALL = [
-    "--seed", "0", "--settings.schedule.num-levels", "4", "--settings.network.width", "16",
+    "--seed", "0", "--settings.schedule.num-levels", "3", "--settings.network.width", "16",
     "--settings.network.num-blocks", "1", "--settings.objective.num-chain-steps", "2", "--settings.num-pool-draws", "40",
     "--settings.num-particles", "16", "--settings.base", "gaussian", "--settings.transform", "standardize",
     "--settings.training.num-steps", "20", "--settings.training.evaluate-every", "10",
@@ -38,3 +39,10 @@ def quick_evaluation(monkeypatch):
     """Evaluations with few particles where a command offers no option for them."""
     sizes = SandwichSettings(num_particles=16, num_replicates=2, num_mixing_steps=3)
     monkeypatch.setattr(Density, "evaluate", functools.partialmethod(Density.evaluate, settings=sizes))
+
+
+@pytest.fixture
+def short_chains(monkeypatch):
+    """Chains of 100 steps in the report of an evaluation, for which no command has an option."""
+    quick = functools.partial(density_module.evaluate, num_chain_steps=100)
+    monkeypatch.setattr(density_module, "evaluate", quick)

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from drl_density.cli import COMMANDS, main
+from drl_density.cli import COMMANDS, _print_warning, main
 from drl_density.cli.command import Command
+from drl_density.errors import DataError, DRLDensityWarning, NumericalError, RunFolderError, WorkerLost
 from drl_density.run_folder import RunFolder
 
 
@@ -71,3 +73,62 @@ def test_wrong_input_is_one_clear_line(name, run, table, capsys, monkeypatch, tm
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+class Fails(Command):
+    """Raises what it is given."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def run(self):
+        raise self.error
+
+    def advice(self):
+        return "; continue tomorrow"
+
+
+@pytest.fixture
+def run_failing(monkeypatch):
+    """The exit status of a command that raises an error."""
+
+    def run_it(error):
+        kind = SimpleNamespace(parse=lambda words, program: Fails(error))
+        monkeypatch.setitem(COMMANDS, "sample", SimpleNamespace(load=lambda: kind, summary=""))
+        return main(["sample"])
+
+    return run_it
+
+
+@pytest.mark.parametrize("kind", [DataError, RunFolderError, NumericalError, WorkerLost, ValueError, OSError])
+def test_expected_errors_are_messages_with_status_one(kind, run_failing, capsys):
+    assert run_failing(kind("too few rows")) == 1
+    assert capsys.readouterr().err == "drl-density: too few rows\n"
+
+
+def test_an_interruption_prints_the_advice_of_the_command(run_failing, capsys):
+    assert run_failing(KeyboardInterrupt()) == 130
+    assert capsys.readouterr().err == "drl-density: interrupted; continue tomorrow\n"
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(run_failing):
+    with pytest.raises(ZeroDivisionError):
+        run_failing(ZeroDivisionError())
+
+
+def test_warnings_of_the_package_are_notes_and_those_of_others_are_not_shown(capsys):
+    _print_warning("few rows", DRLDensityWarning)
+    _print_warning("something old", DeprecationWarning)
+    assert capsys.readouterr().err == "note: few rows\n"
+
+
+def test_a_word_like_no_command_gets_the_list(capsys):
+    assert main(["xyzzy"]) == 2
+    assert "choose from fit, sample, combine" in capsys.readouterr().err
+
+
+def test_help_of_a_command_ends_with_status_zero(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["sample", "--help"])
+    assert end.value.code == 0
+    assert "usage: drl-density sample" in capsys.readouterr().out

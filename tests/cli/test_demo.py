@@ -2,31 +2,66 @@
 
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import pytest
+import torch
 
+import drl_density as drl
 from drl_density.cli import demo
+from drl_density.density.fitting.table import prepare_table
 from drl_density.errors import Verdict
 from tests.conftest import TINY
 
-TOY = dataclasses.replace(TINY, base="gaussian", transform="standardize", num_particles=16)
+TOY = dataclasses.replace(
+    TINY,
+    base="gaussian",
+    transform="standardize",
+    num_particles=16,
+    schedule=drl.LogSpacedSchedule(num_levels=3),
+    training=drl.TrainingSettings(num_steps=4, batch_size=32, evaluate_every=2),
+)
 
 
-@pytest.fixture(scope="module")
-def few_rows():
-    """Data sets of 400 rows."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo, "load_dataset", functools.partial(demo.load_dataset, num_rows=400))
-        yield
+@pytest.fixture
+def few_rows(monkeypatch):
+    """Data sets of 200 rows."""
+    monkeypatch.setattr(demo, "load_dataset", functools.partial(demo.load_dataset, num_rows=200))
 
 
 @pytest.mark.filterwarnings("ignore::drl_density.errors.UnreliableEstimateWarning")
-@pytest.mark.usefixtures("few_rows", "quick_evaluation")
+@pytest.mark.usefixtures("few_rows", "quick_evaluation", "short_chains")
 def test_demo_writes_a_page(tmp_path):
-    done = demo.run_demo("eight_gaussians", tmp_path / "demo", settings=TOY, progress=False)
+    out = tmp_path / "demo"
+    done = demo.run_demo("eight_gaussians", out, settings=TOY, progress=False)
     assert "kernel density" in done.text
     assert done.verdict in Verdict
-    page = (tmp_path / "demo" / "report.html").read_text()
+    assert "(20 rows, same split and transform)" in done.text
+    assert done.text.endswith(f"report: {out / 'report.html'}")
+    page = (out / "report.html").read_text()
     assert "data:image/png" in page
     assert "log Z" in page
-    assert (tmp_path / "demo" / "training.png").stat().st_size > 10_000
+    assert "Test log-likelihood" in page
+    assert (out / "training.png").stat().st_size > 10_000
+    assert {"log_Z.png", "data_against_samples.png", "density.png"} <= {path.name for path in out.iterdir()}
+    assert drl.LikelihoodReport.load(out / "report.nc").verdict == done.verdict
+
+
+def test_errors_are_over_distinct_rows():
+    """Two copies of three rows: their averages are 1, 2 and 6, with mean 3 and standard error sqrt(7 / 3)."""
+    values = torch.tensor([0.0, 1.0, 5.0, 2.0, 3.0, 7.0])
+    mean, error = demo._mean_and_error(values, 3)
+    assert mean == pytest.approx(3.0)
+    assert error == pytest.approx((7 / 3) ** 0.5)
+
+
+def test_held_out_figures_of_the_standard_normal_are_its_log_density(tiny_density, tiny_data):
+    """log N(T(x); 0, I) + log |dT/dx| averaged over the test rows, which are continuous and thus not dequantised."""
+    report = SimpleNamespace(log_z=tiny_density.estimate.log_z)
+    table = prepare_table(tiny_data, tiny_density.settings.transform)
+    figures = demo.held_out_figures(table, tiny_density, report, seed=0)
+    rows = tiny_data.test
+    u = table.transform(rows)
+    normal = torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(-1) + table.transform.log_abs_det_jacobian(rows, u)
+    assert figures["N(0, I) (same transform)"][0] == pytest.approx(float(normal.mean()), rel=1e-5)
+    assert figures["drl_density"][0] == pytest.approx(float(tiny_density.log_prob(rows).mean()), rel=1e-5)

@@ -4,6 +4,9 @@ import numpy as np
 import pytest
 
 from drl_density.cli import main
+from drl_density.cli.generate import read_measurement
+from drl_density.errors import DataError
+from drl_density.operators import Blur, Downsample, Mask, MaskedFourier
 
 
 def test_distill_then_sample_from_the_generator(run, tmp_path, capsys):
@@ -60,3 +63,45 @@ def test_measurements_that_do_not_fit_name_the_file_and_its_part(name, run, tmp_
     error = capsys.readouterr().err
     assert f"{tmp_path / 'y.npz'}: " in error
     assert message in error
+
+
+@pytest.mark.parametrize(
+    ("part", "kind"),
+    [
+        ({"mask": np.array([True, False])}, Mask),
+        ({"kernel": np.ones((1, 1))}, Blur),
+        ({"factor": np.array(2)}, Downsample),
+        ({"sampling": np.array([[True]])}, MaskedFourier),
+    ],
+)
+def test_the_part_names_the_operator(part, kind, tmp_path):
+    np.savez(tmp_path / "y.npz", y=np.array([0.5]), **part)
+    name, operator, y = read_measurement(tmp_path / "y.npz")
+    assert name in part
+    assert isinstance(operator, kind)
+    assert y.tolist() == [0.5]
+
+
+def test_files_that_hold_no_measurement_are_refused(tmp_path):
+    with pytest.raises(DataError, match="there is no file"):
+        read_measurement(tmp_path / "none.npz")
+    (tmp_path / "text.npz").write_text("not an archive")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_measurement(tmp_path / "text.npz")
+    np.savez(tmp_path / "two.npz", y=np.zeros(1), mask=np.array([True]), factor=np.array(2))
+    with pytest.raises(DataError, match="exactly one of mask, kernel, factor, sampling; it holds y, mask, factor"):
+        read_measurement(tmp_path / "two.npz")
+
+
+def test_guide_needs_a_fit_with_labels(run, tmp_path, capsys):
+    assert main(["guide", str(run), "0", "--out", str(tmp_path / "guided")]) == 1
+    assert "label" in capsys.readouterr().err
+    assert not (tmp_path / "guided").exists()
+
+
+def test_posterior_draws_need_a_noise(run, tmp_path, capsys):
+    np.savez(tmp_path / "y.npz", y=np.zeros(1), mask=np.array([True, False, False]))
+    out = tmp_path / "found.npz"
+    assert main(["reconstruct", str(run), str(tmp_path / "y.npz"), "--out", str(out)]) == 1
+    assert "noise" in capsys.readouterr().err
+    assert not out.exists()

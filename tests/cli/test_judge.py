@@ -1,8 +1,13 @@
 """``evaluate``, ``diagnose``, ``report`` and ``compare``."""
 
+import dataclasses
 import re
 
+import pytest
+
 from drl_density.cli import main
+from drl_density.density import Density
+from drl_density.run_folder import RunFolder
 from tests.cli.conftest import SMALL
 
 
@@ -21,6 +26,7 @@ def test_diagnose_writes_into_the_report(run, capsys):
     assert main(["diagnose", str(run), "--steps", "5"]) == 1
 
 
+@pytest.mark.usefixtures("short_chains")
 def test_evaluate_keeps_a_live_line_and_writes_the_page(run, capsys):
     assert main(["evaluate", str(run), "--particles", "16", "--replicates", "2", "--mixing-steps", "3"]) == 0
     printed = capsys.readouterr()
@@ -33,10 +39,35 @@ def test_evaluate_keeps_a_live_line_and_writes_the_page(run, capsys):
 
 def test_compare_pairs_the_rows(run, table, tmp_path, capsys):
     other = tmp_path / "other"
-    assert main(["fit", str(table), "--out", str(other), *SMALL, "--seed", "1"]) == 0
+    short = ["--settings.training.num-steps", "2", "--settings.training.evaluate-every", "1"]
+    assert main(["fit", str(table), "--out", str(other), *SMALL, "--seed", "1", *short]) == 0
     capsys.readouterr()
     assert main(["compare", str(run), str(other)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert float(lines[1].split()[2]) == 0.0
     assert main(["compare", str(run), str(other), "--source", str(table)]) == 0
+
+
+def test_compare_refuses_fits_of_other_columns(run, tmp_path, capsys, monkeypatch):
+    load, other = Density.load, tmp_path / "other"
+    renamed = [dataclasses.replace(column, name=f"{column.name}_") for column in load(run).columns]
+
+    def load_renamed(path, *, device=None):
+        return dataclasses.replace(load(run), columns=tuple(renamed)) if path == other else load(path, device=device)
+
+    monkeypatch.setattr("drl_density.cli.judge.Density.load", load_renamed)
+    assert main(["compare", str(run), str(other)]) == 1
+    assert f"{other} has other columns than {run}" in capsys.readouterr().err
+
+
+def test_the_same_run_twice_is_one_run(run, capsys):
+    assert main(["compare", str(run), str(run)]) == 1
+    assert "at least two run folders to compare, got 1" in capsys.readouterr().err
+
+
+def test_a_folder_without_evaluation_has_no_page(tmp_path, capsys):
+    RunFolder.create(tmp_path / "begun")
+    assert main(["report", str(tmp_path / "begun")]) == 1
+    assert "drl-density: " in capsys.readouterr().err
+    assert not (tmp_path / "begun" / "report.html").exists()

@@ -1,5 +1,6 @@
 """``fit`` and ``demo``: options, dry runs, and interrupted fits."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from drl_density.cli import main
+from drl_density.cli.learn import Fit, _bounds
+from drl_density.density.settings import CosineSchedule, FitSettings
+from drl_density.errors import DataError, Verdict
+from drl_density.run_folder import RunFolder
 from tests.cli.conftest import SMALL
 
 
@@ -35,14 +40,14 @@ def test_an_unreliable_demo_fails(monkeypatch, capsys):
     from drl_density.cli import learn
     from drl_density.cli.demo import DemoOutcome
 
-    monkeypatch.setattr(learn, "run_demo", lambda *_, **__: DemoOutcome("figures", "unknown"))
+    monkeypatch.setattr(learn, "run_demo", lambda *_, **__: DemoOutcome("figures", Verdict.UNKNOWN))
     assert main(["demo"]) == 1
     printed = capsys.readouterr()
     assert "figures" in printed.out
     assert "unknown" in printed.err
 
 
-def test_interruption_is_resumable(table, tmp_path, capsys, monkeypatch):
+def test_interruption_is_resumable(run, table, tmp_path, capsys, monkeypatch):
     """Ctrl-C once the first state is saved; the same command with --resume ends where an untouched run ends."""
     from drl_density.density.fitting.run import TrainingFolder
 
@@ -63,8 +68,7 @@ def test_interruption_is_resumable(table, tmp_path, capsys, monkeypatch):
     assert "--resume" in capsys.readouterr().err
     monkeypatch.undo()
     assert main([*arguments, str(tmp_path / "run"), "--resume"]) == 0
-    assert main([*arguments, str(tmp_path / "other")]) == 0
-    first, second = (load_file(tmp_path / name / "weights.safetensors") for name in ("run", "other"))
+    first, second = (load_file(folder / "weights.safetensors") for folder in (tmp_path / "run", run))
     assert first.keys() == second.keys()
     assert all(torch.equal(value, second[name]) for name, value in first.items())
 
@@ -120,3 +124,59 @@ def test_interruption_before_the_first_state_promises_nothing(table, tmp_path, c
     monkeypatch.setattr("drl_density.cli.learn.load_dataset", interrupted)
     assert main([*arguments[:-1], str(tmp_path / "other")]) == 130
     assert capsys.readouterr().err.endswith("interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "ends"),
+    [
+        ("age=0:", "age", {"lower": 0.0}),
+        ("share=0:1", "share", {"lower": 0.0, "upper": 1.0}),
+        ("a=b=:-2.5", "a=b", {"upper": -2.5}),
+        ("free=:", "free", {}),
+    ],
+)
+def test_bounds_of_a_column_are_read(text, name, ends):
+    assert _bounds(text) == (name, ends)
+
+
+@pytest.mark.parametrize("text", ["age", "age=3", "=0:1", "age=low:1"])
+def test_bounds_that_are_no_range_are_refused(text):
+    with pytest.raises(DataError, match="NAME=LOWER:UPPER"):
+        _bounds(text)
+
+
+def test_chosen_kinds_and_given_options_make_the_settings():
+    words = ["wine", "--objective", "denoising", "--schedule", "cosine", "--settings.schedule.num-levels", "7"]
+    settings = Fit.parse(words, program="fit").settings
+    assert settings.objective.kind == "denoising"
+    assert settings.schedule == CosineSchedule(num_levels=7)
+
+
+def test_given_options_win_over_a_preset():
+    words = ["images/", "--preset", "cifar10", "--settings.objective.num-chain-steps", "5"]
+    settings, preset = Fit.parse(words, program="fit").settings, FitSettings.preset("cifar10")
+    assert settings.objective == dataclasses.replace(preset.objective, num_chain_steps=5)
+    assert settings.network == preset.network
+
+
+def test_an_unknown_preset_is_a_message(capsys):
+    assert main(["fit", "wine", "--preset", "cifar11"]) == 1
+    assert "cifar11" in capsys.readouterr().err
+
+
+def test_advice_depends_on_what_was_saved(run, tmp_path):
+    assert Fit("wine", out=tmp_path / "nowhere").advice() == ""
+    begun = RunFolder.create(tmp_path / "begun")
+    begun.write_json("settings.json", {"stage": "training"})
+    assert "start again with the same command and --force" in Fit("wine", out=tmp_path / "begun").advice()
+    assert Fit("wine", out=run).advice() == ""
+
+
+def test_a_fit_prints_its_data_and_the_nearest_training_rows(run, table, capsys):
+    """Continuing a finished run changes nothing and prints its summary again."""
+    before = (run / "weights.safetensors").read_bytes()
+    assert main(["fit", str(table), "--out", str(run), *SMALL, "--resume"]) == 0
+    printed = capsys.readouterr().out
+    assert "nearest training row: samples" in printed
+    assert f"saved in {run}" in printed
+    assert (run / "weights.safetensors").read_bytes() == before
