@@ -53,10 +53,10 @@ class Constant(torch.nn.Module):
 
     def __init__(self, value):
         super().__init__()
-        self.value = value
+        self.value = torch.nn.Parameter(torch.tensor(value, dtype=torch.float64), requires_grad=False)
 
     def forward(self, log_snr):
-        return torch.full_like(log_snr, self.value)
+        return self.value.expand(log_snr.shape)
 
 
 @pytest.mark.parametrize("constant", [-50.0, 50.0])
