@@ -188,7 +188,7 @@ def labelled_fit(labelled_pictures):
         num_pool_draws=24,
         objective="cooperative",
         base="gaussian",
-        num_levels=3,
+        num_levels=5,
         num_particles=8,
         network={"num_classes": 2},
     )
@@ -217,7 +217,7 @@ def test_a_label_is_a_density(labelled_fit, labelled_pictures):
 def test_score_matching_learns_labels(labelled_pictures):
     """After seconds of training, ancestral draws of a label lie on its side."""
     settings = with_parts(
-        settings_for("mnist_denoising", num_levels=8),
+        settings_for("mnist_denoising", num_levels=8, num_particles=64, num_pool_draws=4),
         network={"num_classes": 2, "num_channels": 8, "patch_size": 1},
         training={"num_steps": 400, "evaluate_every": 400, "batch_size": 32, "learning_rate": 1e-2},
     )

@@ -80,6 +80,8 @@ def test_drawn_values_follow_the_model_and_observed_ones_stay():
     moved = state.drawn["cells"]
     is_missing = plan.table.dataset.train.isnan()
     assert bool((moved != first)[:, is_missing].double().mean() > 0.5)
+    # Columns are independent, so the conditional is N(0, 1); 80 rows or so are incomplete.
+    assert 0.6 < float(moved[:, is_missing].std()) < 1.4
     complete = ~is_missing.any(1)
     assert torch.equal(moved[:, complete], first[:, complete])
     batch = batches(200, torch.Generator().manual_seed(0))
