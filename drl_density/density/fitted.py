@@ -304,7 +304,8 @@ class FittedModel:
 
         >>> import drl_density as drl
         >>> small = drl.TrainingSettings(num_steps=5, batch_size=32)
-        >>> settings = drl.FitSettings(width=8, num_levels=3, num_pool_draws=20, training=small)
+        >>> network, schedule = drl.MLPNetwork(width=8), drl.LogSpacedSchedule(num_levels=3)
+        >>> settings = drl.FitSettings(network=network, schedule=schedule, num_pool_draws=20, training=small)
         >>> density = drl.fit("eight_gaussians", settings=settings, progress=False, device="cpu")
         >>> density.to("cpu").model.device
         device(type='cpu')
