@@ -31,6 +31,7 @@ from drl_density.density.settings.objectives import (
     ObjectiveSettings,
 )
 from drl_density.model import EnergySequence
+from drl_density.records.literals import check_literals
 from drl_density.schedule import NoiseSchedule
 from drl_density.training import Doctor, Objective, TrainingSettings, TrainingState, new_state
 
@@ -81,6 +82,9 @@ class SelectionPlan:
     num_training_particles: int
     num_particles: int
     has_learned_constants: bool
+
+    def __post_init__(self) -> None:
+        check_literals(self)
 
 
 @dataclass(frozen=True)
