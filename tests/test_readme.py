@@ -247,3 +247,11 @@ def test_commands_of_pages_are_understood(page, monkeypatch):
     for words in typed + told:
         assert main(words) == 0, words
     assert len(understood) == len(typed + told)
+
+
+@pytest.mark.parametrize(
+    ("function", "file"),
+    re.findall(r"^\| `drl\.(\w+)` \| `([\w/.]+)` \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE),
+)
+def test_the_table_of_functions_names_their_files(function, file):
+    assert inspect.getsourcefile(getattr(drl, function)) == str(ROOT / file)

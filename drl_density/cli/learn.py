@@ -35,8 +35,8 @@ class Kinds:
     """The options that decide which settings there are."""
 
     preset: str | None = None
-    """Settings of a paper's experiment or of a small image fit (cifar10, celeba64, mnist, digits, images, ...). Options
-    that are given besides win over it."""
+    """Settings of a paper's experiment or of a small image fit (cifar10, celeba64, mnist, digits, images, ...). Other
+    options override it."""
     objective: Literal["adjusted", "langevin", "normal", "cooperative", "denoising"] | None = None
     """Training objective, whose own settings are listed under --settings.objective; adjusted when not given."""
     network: Literal["mlp", "residual", "unet"] | None = None

@@ -13,7 +13,7 @@ from drl_density.density.evaluation.compare import Comparison, compare
 from drl_density.density.evaluation.diagnose import DiagnoseSettings
 from drl_density.density.evaluation.diagnosis import Diagnosis
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
-from drl_density.density.evaluation.outliers import OutlierScores
+from drl_density.density.evaluation.outlier_scores import OutlierScores
 from drl_density.density.fitted import FittedModel
 from drl_density.density.fitting.fit import fit
 from drl_density.density.provenance import Baselines, Provenance

@@ -17,14 +17,14 @@ from drl_density.density.conditioning.predict import QUANTILES, predict
 from drl_density.density.conditioning.prediction import Prediction
 from drl_density.density.derived.distill import DistillSettings, Generator, distill, read_generator
 from drl_density.density.derived.draw import DrawSettings, draw
-from drl_density.density.derived.guide import guided
+from drl_density.density.derived.guided import guided
 from drl_density.density.derived.posterior import Posterior, posterior
 from drl_density.density.derived.reconstruct import Reconstruction, ReconstructSettings, reconstruct
 from drl_density.density.evaluation.diagnose import DiagnoseSettings, diagnose
 from drl_density.density.evaluation.diagnosis import Diagnosis
 from drl_density.density.evaluation.evaluate import evaluate
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
-from drl_density.density.evaluation.outliers import OutlierScores, outlier_scores
+from drl_density.density.evaluation.outlier_scores import OutlierScores, outlier_scores
 from drl_density.density.fitted import FittedModel, random_generator
 from drl_density.density.storage import read_density, save_density
 from drl_density.distributions import EnergyDistribution, SampleResult
@@ -207,7 +207,7 @@ class Density(FittedModel):
 
         .. math:: \log p(x) = (1 + w)\, F(x, c) - w\, F(x, \text{unlabelled}) - \log Z
 
-        The result is normalised anew and has its own draws. Its validation figures are those of the fit itself.
+        The result is normalised again and has its own draws. Its validation figures are those of the fit itself.
 
         Args:
             label: label of the images, one of ``provenance.labels``.

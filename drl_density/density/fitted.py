@@ -332,11 +332,12 @@ class FittedModel:
         lines = [
             f"validation log-likelihood {base.model:.3f} nats/row "
             f"(Gaussian {base.gaussian:.3f}, independent marginals {base.independent:.3f})",
-            f"log Z {self.estimate.log_z:.4f} +- {self.estimate.standard_error:.4f} (verdict: {self.estimate.verdict})",
+            f"log Z {self.estimate.log_z:.4f} +- {self.estimate.standard_error:.4f} "
+            f"(verdict on log Z: {self.estimate.verdict})",
             f"reported level: noise {float(self.model.schedule.sigma_at(0)):.3g} in model space",
         ]
         if not base.is_above_floor:
-            lines.append("FAILURE: the model is below its floor; see docs, 'when a fit fails'")
+            lines.append("FAILURE: the model is below its floor; see docs/when_a_fit_fails.md")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -344,7 +345,8 @@ class FittedModel:
         shown = ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
         return (
             f"{type(self).__name__}({self.provenance.name!r}, event_shape={self.event_shape}, columns={shown}, "
-            f"validation log-likelihood {self.baselines.model:.3f} nats/row, log Z {self.estimate.verdict})"
+            f"validation log-likelihood {self.baselines.model:.3f} nats/row"
+            f"{'' if self.baselines.is_above_floor else ', BELOW ITS FLOOR'}, log Z {self.estimate.verdict})"
         )
 
 

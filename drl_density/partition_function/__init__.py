@@ -1,6 +1,6 @@
 """Normalising constants of unnormalised densities."""
 
-from drl_density.partition_function.annealing.ais import annealed_importance_sampling
+from drl_density.partition_function.annealing.annealed_importance_sampling import annealed_importance_sampling
 from drl_density.partition_function.annealing.bridges import place_bridges
 from drl_density.partition_function.annealing.path import AnnealingPath, geometric_path, sequence_path
 from drl_density.partition_function.annealing.plan import AISPlan, plan_annealing
@@ -16,9 +16,9 @@ from drl_density.partition_function.probability_flow import flow_field, flow_log
 from drl_density.partition_function.recursion import level_recursion
 from drl_density.partition_function.reverse_path import ReversePath, forward_weights, plan_reverse_path, reverse_weights
 from drl_density.partition_function.two_sided.record import Sandwich
+from drl_density.partition_function.two_sided.sandwich import sandwich
 from drl_density.partition_function.two_sided.sequence import sequence_sandwich
 from drl_density.partition_function.two_sided.settings import SandwichSettings
-from drl_density.partition_function.two_sided.target import sandwich
 
 __all__ = [
     "AISPlan",

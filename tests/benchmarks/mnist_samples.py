@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 import drl_density as drl
-from drl_density.density.derived.guide import guided_model
+from drl_density.density.derived.guided import guided_model
 from drl_density.execution import chain_passes
 from drl_density.mcmc import MALA, DualAveraging, Recording, run_chain
 from drl_density.plots import plot_data_against_samples

@@ -92,7 +92,7 @@ def test_without_a_seed_numbers_are_fresh(name, density):
 
 
 def test_no_method_with_randomness_is_left_out():
-    """Whatever takes a seed is in the list above; guided needs a fit with labels, which tests of derived/guide make."""
+    """Whatever takes a seed is in the list above; guided needs a fit with labels, which tests of derived/guided make."""
     taking = {
         name
         for name, method in vars(Density).items()

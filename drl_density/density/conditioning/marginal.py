@@ -32,6 +32,10 @@ class MarginalDensity:
     settings: ConditionalSettings
     seed: int | None = None
 
+    def __repr__(self) -> str:
+        names = ", ".join(self.density.columns[index].name for index in self.columns)
+        return f"{type(self).__name__}(columns={names}, of {self.density.provenance.name!r})"
+
     def log_prob(self, x: Any) -> Tensor:
         """Log density of rows ``(*, len(columns))`` in data units, nats, ``(*,)``; it errs low by Jensen's inequality.
 

@@ -83,7 +83,7 @@ class Combination:
         """A few lines for a person."""
         num_particles = self.estimate.log_weights.shape[1]
         return (
-            f"log of the integral {self.log_z:.4f} +- {self.standard_error:.4f} (verdict: {self.estimate.verdict}: "
+            f"log of the integral {self.log_z:.4f} +- {self.standard_error:.4f} (verdict on log Z: {self.estimate.verdict}: "
             f"{self.estimate.advice})\n"
             f"chains: largest R-hat {float(self.r_hat.max()):.3f}, least bulk ESS {float(self.ess.min()):.0f}, acceptance "
             f"{self.acceptance_rate:.2f}; particles: ESS {self.estimate.weight_ess:.0f} of {num_particles}"

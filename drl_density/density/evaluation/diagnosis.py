@@ -12,7 +12,6 @@ from drl_density.diagnostics import (
 )
 from drl_density.errors import RunFolderError, Verdict
 from drl_density.plots import plot_chains, plot_occupancy
-from drl_density.records.brief import brief
 from drl_density.reports import ReportPage, ReportTable
 from drl_density.run_folder import write_whole
 
@@ -33,7 +32,9 @@ class Diagnosis:
 
     tree: xr.DataTree
 
-    __repr__ = brief
+    def __repr__(self) -> str:
+        a = self.tree.attrs
+        return f"{type(self).__name__}({a['num_chains']} chains of {a['num_steps']} steps at {self.target}, {self.verdict})"
 
     @property
     def verdict(self) -> Verdict:

@@ -221,7 +221,7 @@ class Likelihood:
                 f"{self.mean_log_likelihood_upper:.4f}] by log Z, +- {self.sampling_error:.4f} by {self.num_rows} rows",
                 f"log Z = {self.log_z:.4f} in [{self.log_z_lower:.4f}, {self.log_z_upper:.4f}]; learned constant "
                 f"{self._scalar('learned_constant'):.4f}",
-                f"verdict: {self.verdict}: {self.advice}",
+                f"verdict on log Z: {self.verdict}: {self.advice}",
                 *((f"about the fit: {remarks}",) if remarks else ()),
             ]
         )

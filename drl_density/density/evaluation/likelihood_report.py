@@ -9,7 +9,6 @@ from typing import Self
 from drl_density.density.evaluation.likelihood import FORMAT, Likelihood
 from drl_density.density.evaluation.likelihood_page import likelihood_page
 from drl_density.errors import RunFolderError
-from drl_density.records.brief import brief
 from drl_density.reports import ReportPage
 from drl_density.run_folder import write_whole
 
@@ -24,7 +23,11 @@ class LikelihoodReport(Likelihood):
             ``particle``, ``density``), ``paths``, ``estimates`` and ``other_densities``; scalars are its attributes.
     """
 
-    __repr__ = brief
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(mean log-likelihood {self.mean_log_likelihood:.4f} nats/row of {self.num_rows} rows, "
+            f"log Z {self.log_z:.4f} in [{self.log_z_lower:.4f}, {self.log_z_upper:.4f}], {self.verdict})"
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

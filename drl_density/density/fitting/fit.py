@@ -47,7 +47,8 @@ def fit(
         seed: Seed of the split, the networks and training; None draws one, which the density keeps.
         out: Run folder, where the run is saved at every evaluation and can be resumed.
         settings: Choices to override; see :class:`FitSettings`.
-        max_minutes: Time limit of the whole fit. The number of steps is reduced to what the measured speed allows.
+        max_minutes: Time to aim at for the whole fit. The number of steps is reduced to what the measured speed allows, but
+            one evaluation's worth of steps is always taken.
         resume: Continues the run in ``out``. A finished run is returned as it is.
         force: Overwrites the run in ``out``.
         progress: Shows a progress bar with the doctor's line.

@@ -242,10 +242,11 @@ def within_time(plan: FitPlan, max_minutes: float) -> Forecast:
     allowed = int(SAFETY * 60 * max(max_minutes, 0.0) / per_step / num_members)
     if allowed < every:
         warnings.warn(
-            f"max_minutes leaves {max(allowed, 0)} training steps of {per_step:.2g} s for each of {num_members} members; "
-            f"the least is {every}, so the fit will take longer: allow more time, or fewer members (base, num_networks)",
+            f"max_minutes leaves time for {max(allowed, 0)} training steps of {per_step:.2g} s per network, and "
+            f"{every} are the least; training {num_members} of them will take {every * per_step * num_members:.0f} s: allow more "
+            "time, or train fewer networks (base, num_networks)",
             DRLDensityWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     num_steps = max(every, min(plan.training.num_steps, allowed))
     return Forecast(num_steps, num_steps * per_step * num_members)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import drl_density as drl
-from drl_density.density.derived.guide import guided_model
+from drl_density.density.derived.guided import guided_model
 from drl_density.errors import DataError
 from tests.density.closed_form import closed_form_density
 
