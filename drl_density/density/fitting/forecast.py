@@ -241,10 +241,11 @@ def within_time(plan: FitPlan, max_minutes: float) -> Forecast:
     num_members, every = len(plan.members), plan.training.evaluate_every
     allowed = int(SAFETY * 60 * max(max_minutes, 0.0) / per_step / num_members)
     if allowed < every:
+        needed = every * per_step * num_members
         warnings.warn(
-            f"max_minutes leaves time for {max(allowed, 0)} training steps of {per_step:.2g} s per network, and "
-            f"{every} are the least; training {num_members} of them will take {every * per_step * num_members:.0f} s: allow more "
-            "time, or train fewer networks (base, num_networks)",
+            f"max_minutes leaves time for {max(allowed, 0)} training steps of {per_step:.2g} s per network, and {every} are the "
+            f"least; training {num_members} of them will take {needed:.0f} s: allow more time, or train fewer networks (base, "
+            "num_networks)",
             DRLDensityWarning,
             stacklevel=4,
         )
