@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 from torch import Tensor
 
 
@@ -22,10 +24,20 @@ def per_row(values: Tensor, x: Tensor) -> Tensor:
     return values.reshape((-1,) + (1,) * (x.ndim - 1))
 
 
+def is_integer(value: object) -> bool:
+    """Whether a value is a whole number of Python or numpy; booleans are not.
+
+    >>> import numpy as np
+    >>> is_integer(3), is_integer(np.int64(3)), is_integer(True), is_integer(2.5)
+    (True, True, False, False)
+    """
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def check_num_samples(num_samples: int) -> None:
     """Raises a ValueError unless ``num_samples`` is a positive integer.
 
     >>> check_num_samples(1)
     """
-    if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
+    if not is_integer(num_samples) or num_samples < 1:
         raise ValueError(f"num_samples must be a positive integer, got {num_samples!r}")

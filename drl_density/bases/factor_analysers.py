@@ -161,7 +161,7 @@ class FactorAnalysers(Base):
             x: rows of shape ``(n, *event)``.
             log_snr: ``()`` for all rows or ``(n,)``.
         """
-        flat = x.reshape(x.shape[0], -1)
+        flat = x.flatten(1)
         levels, row_level = distinct_levels(log_snr.to(x))
         signal, noise = (torch.sigmoid(value).reshape(-1, 1, 1) for value in (levels, -levels))
         variances = signal * self.noises.to(x) + noise

@@ -170,7 +170,7 @@ class NoisedGaussianMixture(Base):
             x: rows of shape ``(n, *event)``.
             log_snr: ``()`` for all rows or ``(n,)``.
         """
-        flat = x.reshape(x.shape[0], -1)
+        flat = x.flatten(1)
         distinct, row_level = distinct_levels(log_snr.to(x))
         signal, noise = (torch.sigmoid(value)[..., None, None] for value in (distinct, -distinct))
         scales = (signal * self.variances.to(x) + noise).rsqrt()

@@ -25,7 +25,8 @@ from drl_density.density.evaluation.diagnosis import Diagnosis
 from drl_density.density.evaluation.evaluate import evaluate
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.density.evaluation.outlier_scores import OutlierScores, outlier_scores
-from drl_density.density.fitted import FittedModel, random_generator
+from drl_density.density.fitted import FittedModel
+from drl_density.density.seeds import random_generator
 from drl_density.density.storage import read_density, save_density
 from drl_density.distributions import EnergyDistribution, SampleResult
 from drl_density.inverse_problems import ConditionalSettings
@@ -132,6 +133,7 @@ class Density(FittedModel):
             observed: boolean mask of a complete point, true for the values to condition on.
             normalize: whether to estimate the normaliser, so that ``log_prob`` is the conditional density. Its error and
                 verdict are then in the distribution's ``estimate``.
+            seed: seed of that estimate. Draws of the distribution follow Pyro's seed, or the generator given to its ``run``.
 
         Raises:
             DataError: unknown columns, values out of bounds, everything or nothing given, or a transform that mixes

@@ -32,9 +32,11 @@ from drl_density.density.data_units import (
 )
 from drl_density.density.integrability import largest_power
 from drl_density.density.provenance import Baselines, Provenance
+from drl_density.density.seeds import random_generator
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.devices import find_device
 from drl_density.distributions import EnergyDistribution, SampleResult
+from drl_density.distributions.sampling import as_shape
 from drl_density.errors import DataError, UnreliableEstimateWarning
 from drl_density.model import EnergySequence
 from drl_density.samplers import ProgressivePlan, ProgressiveSampler
@@ -240,7 +242,7 @@ class FittedModel:
             Draws ``(num_samples, *event)`` or ``(*shape, *event)``, float64.
 
         Raises:
-            DataError: a negative number of draws.
+            DataError: a number of draws that is negative or no integer.
         """
         return self.run(num_samples, seed=seed).draws
 
@@ -251,11 +253,12 @@ class FittedModel:
             num_samples: number of draws, or a shape such as ``(64,)``.
 
         Raises:
-            DataError: a negative number of draws.
+            DataError: a number of draws that is negative or no integer.
         """
-        shape = (num_samples,) if isinstance(num_samples, int) else tuple(num_samples)
-        if any(size < 0 for size in shape):
-            raise DataError(f"num_samples must not be negative, got {num_samples}")
+        try:
+            shape = as_shape(num_samples)
+        except ValueError as error:
+            raise DataError(f"num_samples: {error}") from error
         found = progressive_draws(self, math.prod(shape), generator=random_generator(seed))
         return SampleResult(found.draws.reshape(*shape, *self.event_shape), found.stats)
 
@@ -350,12 +353,6 @@ class FittedModel:
         )
 
 
-def random_generator(seed: int | None) -> torch.Generator:
-    """A CPU generator seeded with ``seed``; for None, with a fresh seed from torch's global generator."""
-    fresh = int(torch.randint(2**63 - 1, ())) if seed is None else seed
-    return torch.Generator().manual_seed(fresh)
-
-
 def dequantized_rows(
     density: FittedModel, rows: Any, *, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -373,8 +370,9 @@ def dequantized_rows(
         DataError: rows of another shape, or incomplete ones.
     """
     flat, widths = density.rows(rows), density.widths
-    grid = torch.where(widths > 0, widths, torch.ones_like(widths))
-    on_grid = ((flat / grid - (flat / grid).round()).abs() < GRID_TOLERANCE).all(0)
+    offsets = torch.tensor([column.offset for column in density.columns], dtype=torch.float64)
+    steps = (flat - offsets) / torch.where(widths > 0, widths, torch.ones_like(widths))
+    on_grid = ((steps - steps.round()).abs() < GRID_TOLERANCE).all(0)
     widths = torch.where(on_grid, widths, torch.zeros_like(widths))
     return Dequantization(widths)(flat, generator=generator), widths
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from drl_density.mcmc import MALA, DualAveraging, Kernel, LogDensity, Recording, run_chain
 from drl_density.records.brief import brief
+from drl_density.shapes import is_integer
 
 SampleShape = int | Sequence[int]
 """A number of draws, or a shape of them."""
@@ -23,15 +24,15 @@ def as_shape(sample_shape: SampleShape) -> torch.Size:
     """A shape of draws from a shape or a number.
 
     Raises:
-        ValueError: a negative size.
+        ValueError: a size that is negative or no integer.
 
     >>> as_shape(5), as_shape((2, 3))
     (torch.Size([5]), torch.Size([2, 3]))
     """
-    shape = torch.Size((sample_shape,) if isinstance(sample_shape, int) else tuple(sample_shape))
-    if any(size < 0 for size in shape):
-        raise ValueError(f"expected a number of draws, or a shape, without negative sizes, got {sample_shape}")
-    return shape
+    sizes = tuple(sample_shape) if isinstance(sample_shape, Sequence) else (sample_shape,)
+    if not all(is_integer(size) and size >= 0 for size in sizes):
+        raise ValueError(f"expected a number of draws, or a shape, of integers that are not negative, got {sample_shape!r}")
+    return torch.Size(int(size) for size in sizes)
 
 
 @dataclass(frozen=True, eq=False)

@@ -140,7 +140,7 @@ class UnnormalizedDistribution(TorchDistribution):
         Raises:
             ValueError: values outside the support, when arguments are validated.
         """
-        if self._validate_args and not torch.compiler.is_compiling():
+        if self._validate_args and value.numel() and not torch.compiler.is_compiling():  # torch cannot check empty ones
             self._validate_sample(value)
         return self._log_density(value)
 

@@ -4,12 +4,15 @@ import copy
 import dataclasses
 import math
 
+import numpy as np
 import pyro
 import pytest
 import torch
 from pyro.infer import MCMC, NUTS
 
 import drl_density as drl
+from drl_density.datasets import Column
+from drl_density.density.fitted import dequantized_rows
 from drl_density.errors import DataError, UnreliableEstimateWarning, Verdict
 from drl_density.samplers import ProgressiveSampler
 
@@ -98,3 +101,26 @@ def test_rows_of_another_shape_are_refused(tiny_density):
     with pytest.raises(ValueError, match="event_shape|support"):
         tiny_density.distribution().log_prob(torch.zeros(4, 3))
     assert tiny_density.log_prob(torch.zeros(2)).shape == ()
+
+
+def test_a_number_of_draws_may_be_of_numpy_and_must_be_whole(tiny_density):
+    assert tiny_density.sample(np.int64(3), seed=0).shape == (3, 2)
+    assert tiny_density.sample((np.int64(2), 1), seed=0).shape == (2, 1, 2)
+    for count in (True, 2.5, -1):
+        with pytest.raises(DataError, match="num_samples"):
+            tiny_density.sample(count)
+
+
+def test_no_rows_have_no_log_densities(tiny_density):
+    assert tiny_density.log_prob(torch.zeros(0, 2)).shape == (0,)
+    assert tiny_density.distribution().log_prob(torch.zeros(0, 2)).shape == (0,)
+
+
+def test_a_rounding_grid_off_zero_is_dequantized(tiny_density):
+    halves = Column("x0", "rounded", 1.0, offset=0.5)
+    density = dataclasses.replace(tiny_density, columns=(halves, tiny_density.columns[1]))
+    rows = torch.tensor([[0.5, 0.1], [2.5, 0.2]])
+    noisy, widths = dequantized_rows(density, rows, generator=torch.Generator().manual_seed(0))
+    assert widths.tolist() == [1.0, 0.0]
+    assert bool(((noisy - rows).abs()[:, 0] <= 0.5).all())
+    assert not torch.equal(noisy[:, 0], rows[:, 0].double())

@@ -28,7 +28,7 @@ def test_an_unadjusted_kernel_draws_nothing():
 def test_shapes_and_numbers_of_draws():
     assert as_shape(3) == as_shape((3,)) == as_shape(torch.Size([3])) == torch.Size([3])
     assert as_shape(()) == torch.Size()
-    with pytest.raises(ValueError, match=r"without negative sizes, got \(2, -1\)"):
+    with pytest.raises(ValueError, match=r"integers that are not negative, got \(2, -1\)"):
         as_shape((2, -1))
 
 

@@ -90,3 +90,9 @@ def test_only_densities_over_the_same_box_combine():
     first, second = bounded("logit"), closed_form_density(columns=COLUMNS)
     with pytest.raises(DataError, match=r"lies in \(-inf, inf\) in density 2 and in \(-1.00\d*, 3.00\d*\)"):
         combine([first, second], seed=0)
+
+
+def test_evaluate_names_a_row_outside(density):
+    rows = torch.cat([INSIDE, OUTSIDE[:1]])
+    with pytest.raises(DataError, match="row 2: 3.5 of column 'a' lies outside the bounds"):
+        density.evaluate(rows, seed=0)

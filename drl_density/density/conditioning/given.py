@@ -24,7 +24,7 @@ def read_given(density: FittedModel, given: Given | Any, observed: Tensor | None
         observed: mask over a complete point, true for the values to condition on.
 
     Raises:
-        DataError: unknown columns, values that are not finite, everything or nothing given.
+        DataError: unknown or repeated columns, values that are not finite, everything or nothing given.
     """
     if isinstance(given, Mapping):
         if observed is not None:
@@ -32,6 +32,8 @@ def read_given(density: FittedModel, given: Given | Any, observed: Tensor | None
         row = torch.full((density.num_features,), math.nan, dtype=torch.float64)
         for key, value in given.items():
             index = density.column_index(key)
+            if not bool(row[index].isnan()):
+                raise DataError(f"column {density.columns[index].name!r} is given twice, the second time as {key!r}")
             row[index] = _value_of(density, index, value)
     else:
         row = _row_of(density, torch.as_tensor(given, dtype=torch.float64, device="cpu"), observed)

@@ -13,6 +13,7 @@ from drl_density.density.fitted import FittedModel, progressive_draws
 from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.records.brief import brief
+from drl_density.shapes import is_integer
 
 LARGEST_R_HAT = 1.1
 """Limit of R-hat for many short chains (Gelman and Rubin 1992); the rank-normalised 1.01 asks for longer ones."""
@@ -63,8 +64,8 @@ def impute(
     generator: torch.Generator | None = None,
 ) -> Imputation:
     """See :meth:`drl_density.density.Density.impute`."""
-    if num_samples < 1:
-        raise DataError(f"num_samples must be at least 1, got {num_samples}")
+    if not is_integer(num_samples) or num_samples < 1:
+        raise DataError(f"num_samples must be a positive integer, got {num_samples!r}")
     x = density.rows(rows, missing="keep")
     is_missing = x.isnan()
     result = x.expand(num_samples, -1, -1).clone()

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from drl_density.density.conditioning.rows import observed_log_density, sample_rows
-from drl_density.density.fitted import FittedModel, random_generator
+from drl_density.density.fitted import FittedModel
+from drl_density.density.seeds import random_generator
 from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
 

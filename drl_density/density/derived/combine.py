@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from drl_density.datasets import Column
-from drl_density.density.fitted import FittedModel, progressive_draws, random_generator
+from drl_density.density.fitted import FittedModel, progressive_draws
+from drl_density.density.seeds import random_generator
 from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.distributions import EnergyDistribution, Mixture, product
 from drl_density.errors import DataError

@@ -12,7 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from drl_density.density.fitted import FittedModel, dequantized_rows, random_generator
+from drl_density.density.fitted import FittedModel, dequantized_rows
+from drl_density.density.seeds import random_generator
 from drl_density.distillation import (
     EMDistillationSettings,
     MMDSettings,
@@ -29,6 +30,7 @@ from drl_density.errors import DataError, RunFolderError
 from drl_density.records.literals import check_literals
 from drl_density.run_folder import RunFolder
 from drl_density.samplers import DDIMSettings, RefinementSettings, sample_refined
+from drl_density.shapes import check_num_samples
 
 LOWEST_LEVEL_SHARE = 0.25
 """Share of the levels below which EM takes no scores, which are too rough there for a learner that starts wide."""
@@ -96,7 +98,12 @@ class Generator:
         return self.settings.num_calls if self.settings.method == "mmd" else 1
 
     def sample(self, num_samples: int, *, seed: int | None = None) -> Tensor:
-        """Draws ``(num_samples, *event)`` in data units, which are not the density's own."""
+        """Draws ``(num_samples, *event)`` in data units, which are not the density's own.
+
+        Raises:
+            ValueError: a number of draws that is not a positive integer.
+        """
+        check_num_samples(num_samples)
         return self.density.to_points(self.network.sample(num_samples, generator=random_generator(seed)))
 
     def correct(

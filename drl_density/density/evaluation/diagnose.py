@@ -21,7 +21,8 @@ from drl_density.density.evaluation.long_chains import (
     recovery_target,
     run_long,
 )
-from drl_density.density.fitted import FittedModel, random_generator
+from drl_density.density.fitted import FittedModel
+from drl_density.density.seeds import random_generator
 from drl_density.diagnostics import (
     chain_table,
     chains_to_groups,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
+from torch import Tensor
 
 from drl_density import __version__
 from drl_density.density.evaluation.likelihood import FORMAT
@@ -15,7 +16,9 @@ from drl_density.density.evaluation.sections.log_z import LogZ
 from drl_density.density.evaluation.sections.other_densities import score_other_densities
 from drl_density.density.evaluation.sections.report_chains import run_report_chains
 from drl_density.density.evaluation.sections.scored_rows import ScoredRows
-from drl_density.density.fitted import FittedModel, dequantized_rows, random_generator
+from drl_density.density.fitted import FittedModel, dequantized_rows
+from drl_density.density.seeds import random_generator
+from drl_density.errors import DataError
 from drl_density.partition_function import Progress, SandwichSettings, sequence_sandwich
 
 if TYPE_CHECKING:
@@ -37,6 +40,19 @@ class Section(Protocol):
         ...
 
 
+def _check_inside(density: FittedModel, rows: Tensor) -> None:
+    """Raise a DataError for the first row that has density 0, where no chain can start."""
+    lower, upper = density.bounds
+    bad = ((rows <= lower) | (rows >= upper)).nonzero()
+    if len(bad):
+        row, column = bad[0].tolist()
+        raise DataError(
+            f"row {row}: {float(rows[row, column]):g} of column {density.columns[column].name!r} lies outside the bounds of "
+            f"the density ({float(lower[column]):g} to {float(upper[column]):g}), so its density is 0 and the mean log "
+            "likelihood minus infinity: leave such rows out, or fit with wider bounds"
+        )
+
+
 def evaluate(
     density: FittedModel,
     x: Any,
@@ -55,6 +71,8 @@ def evaluate(
     generator = random_generator(seed) if generator is None else generator
     rows, widths = dequantized_rows(density, x, generator=generator)
     source = rows if start_rows is None else dequantized_rows(density, start_rows, generator=generator)[0]
+    _check_inside(density, rows)
+    _check_inside(density, source)
     u_start = density.to_states(source)
     line = LiveLine(is_shown=progress)
     result = sequence_sandwich(density.model, data=u_start, settings=settings, generator=generator, watch=line)

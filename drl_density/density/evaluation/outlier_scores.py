@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drl_density.density.fitted import FittedModel, random_generator
+from drl_density.density.fitted import FittedModel
+from drl_density.density.seeds import random_generator
 from drl_density.errors import DataError
 from drl_density.records.brief import brief
 from drl_density.weights import normal_quantile

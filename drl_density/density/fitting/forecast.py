@@ -243,9 +243,9 @@ def within_time(plan: FitPlan, max_minutes: float) -> Forecast:
     if allowed < every:
         needed = every * per_step * num_members
         warnings.warn(
-            f"max_minutes leaves time for {max(allowed, 0)} training steps of {per_step:.2g} s per network, and {every} are the "
-            f"least; training {num_members} of them will take {needed:.0f} s: allow more time, or train fewer networks (base, "
-            "num_networks)",
+            f"max_minutes leaves time for {max(allowed, 0)} training steps of {per_step:.2g} s per network, but {every} are "
+            f"needed at least; training will take {needed:.0f} s for {num_members}: allow more time, or train fewer "
+            "networks (base, num_networks)",
             DRLDensityWarning,
             stacklevel=4,
         )

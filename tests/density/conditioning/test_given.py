@@ -47,7 +47,7 @@ WRONG = {
     "width": (lambda d: d.marginal([0]).log_prob(torch.zeros(4, 2)), "rows of 1 columns"),
     "infinite": (lambda d: d.impute(torch.tensor([[math.inf, 0.0]])), "mark missing values with NaN"),
     "rows": (lambda d: d.impute(torch.zeros(2, 3)), "expected rows of shape"),
-    "count": (lambda d: d.impute(torch.zeros(2, 2), num_samples=0), "at least 1"),
+    "count": (lambda d: d.impute(torch.zeros(2, 2), num_samples=0), "a positive integer, got 0"),
 }
 
 
@@ -56,3 +56,8 @@ def test_wrong_requests_are_refused(name, tiny_density):
     call, message = WRONG[name]
     with pytest.raises(DataError, match=message):
         call(tiny_density)
+
+
+def test_a_column_given_twice_is_refused(tiny_density):
+    with pytest.raises(DataError, match="'x0' is given twice, the second time as 'x0'"):
+        tiny_density.condition({0: 1.0, "x0": -5.0})
