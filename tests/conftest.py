@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import drl_density as drl
+from drl_density.testing import gaussian_sequence
 
 TINY = drl.FitSettings(
     objective=drl.AdjustedObjective(num_chain_steps=2),
@@ -67,3 +68,11 @@ def validation_comes_back():
     before = torch.distributions.Distribution._validate_args
     yield
     torch.distributions.Distribution.set_default_validate_args(before)
+
+
+@pytest.fixture(scope="session")
+def correlated():
+    """A correlated Gaussian prior, for which every posterior under a linear measurement is known."""
+    covariance = torch.tensor([[1.0, 0.6, 0.2], [0.6, 0.8, 0.1], [0.2, 0.1, 0.5]], dtype=torch.float64)
+    means = torch.tensor([0.3, -0.2, 0.1])
+    return gaussian_sequence(means, covariance, drl.NoiseSchedule.log_spaced(8, sigma_min=0.05))

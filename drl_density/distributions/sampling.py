@@ -31,7 +31,9 @@ def as_shape(sample_shape: SampleShape) -> torch.Size:
     """
     sizes = tuple(sample_shape) if isinstance(sample_shape, Sequence) else (sample_shape,)
     if not all(is_integer(size) and size >= 0 for size in sizes):
-        raise ValueError(f"expected a number of draws, or a shape, of integers that are not negative, got {sample_shape!r}")
+        raise ValueError(
+            f"expected a number of draws, or a shape, of integers that are not negative, got {sample_shape!r}"
+        )
     return torch.Size(int(size) for size in sizes)
 
 
