@@ -111,7 +111,7 @@ def test_samples_have_the_shape_asked_for(density, size, shape):
 
 
 def test_negative_numbers_of_draws_are_refused(density):
-    with pytest.raises(DataError, match="must not be negative, got -1"):
+    with pytest.raises(DataError, match="that are not negative, got -1"):
         density.sample(-1)
 
 
@@ -126,7 +126,7 @@ TOO_FEW = {
 
 @pytest.mark.parametrize("name", TOO_FEW)
 def test_too_few_draws_or_rows_are_refused(name, density):
-    with pytest.raises(DataError, match="at least"):
+    with pytest.raises(DataError, match="at least|positive integer, got 0"):
         TOO_FEW[name](density)
 
 
