@@ -9,7 +9,7 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 .PHONY: demo test test-arviz1 lint bench docs-examples clean
 
 demo: $(STAMP)
-	$(BIN)/drl-density demo --out runs/demo --force
+	$(BIN)/drl-density demo --out runs/demo --seed 0 --force
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
