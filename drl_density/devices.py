@@ -123,7 +123,7 @@ def globally_seeded(generator: torch.Generator, device: torch.device | str = "cp
 
     Args:
         generator: source of the seed.
-        device: device whose global generator is seeded too, besides the CPU's.
+        device: device whose global generator is seeded as well as the CPU's.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> with globally_seeded(generator):

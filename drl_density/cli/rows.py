@@ -161,8 +161,9 @@ class Impute(OnDevice):
         written = []
         for index, completed in enumerate(found.rows):
             drawn = as_written(completed.numpy(), density.columns)
-            for row, holes in enumerate(found.is_missing.tolist()):
-                cells = [new if hole else old for new, old, hole in zip(drawn[row], observed[row], holes, strict=True)]
+            for row, is_missing in enumerate(found.is_missing.tolist()):
+                pairs = zip(drawn[row], observed[row], is_missing, strict=True)
+                cells = [new if was_missing else old for new, old, was_missing in pairs]
                 written.append([index, row, *cells])
         write_csv(self.out, ["imputation", "row", *names], written)
         names = ["least_ess_share", "acceptance_rate", "r_hat", "ess", "log_density", "log_density_error"]

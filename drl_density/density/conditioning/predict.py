@@ -47,7 +47,7 @@ def predict(
     hidden[:, place] = True
     if bool(hidden.all(1).any()):
         row = int(hidden.all(1).nonzero()[0])
-        raise DataError(f"row {row}: nothing is given beside {density.columns[place].name!r}; see density.marginal")
+        raise DataError(f"row {row}: every column but {density.columns[place].name!r} is missing; see density.marginal")
     settings = settings or ConditionalSettings()
     has_others = hidden.sum(1) > 1
     parts: list[tuple[Tensor, Prediction]] = []

@@ -198,7 +198,7 @@ def _likelihoods(report: Likelihood) -> ReportTable:
             *((str(name), f"{float(mean):.4f}", "-", "-", "-") for name, mean in zip(names, means, strict=True)),
         ),
         f"{report.bits_per_dim:.4f} bits per column. The other densities share the model's scores or constants but not its "
-        "normaliser; they are printed beside the interval and never inside it." + (f" {left_out}" if left_out else ""),
+        "normaliser; they are printed next to the interval and never inside it." + (f" {left_out}" if left_out else ""),
     )
 
 

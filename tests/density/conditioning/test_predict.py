@@ -103,7 +103,7 @@ def test_whole_numbers_get_masses_and_rounded_columns_densities():
 WRONG = {
     "column": (ROWS, "y", "columns are x0, x1, x2"),
     "shape": (ROWS[:, :2], 0, "expected rows of shape"),
-    "nothing": (torch.full((1, 3), math.nan), 0, "nothing is given beside 'x0'"),
+    "nothing": (torch.full((1, 3), math.nan), 0, "every column but 'x0' is missing"),
     "infinite": (torch.tensor([[0.0, math.inf, 0.0]]), 0, "infinite value"),
 }
 
