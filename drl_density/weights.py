@@ -7,7 +7,7 @@ import math
 import warnings
 from dataclasses import dataclass, field
 from statistics import NormalDist
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,8 @@ from torch import Tensor
 
 from drl_density.errors import UnreliableEstimateWarning, Verdict
 from drl_density.records.brief import brief
+
+Value = TypeVar("Value", float, Tensor)
 
 Bias = Literal["lower", "upper", "none-known"]
 """Which side of log Z an estimate errs to in expectation."""
@@ -74,6 +76,24 @@ def normal_quantile(probability: float = 0.95) -> float:
     return NormalDist().inv_cdf(0.5 + probability / 2)
 
 
+def normal_interval(center: Value, standard_error: float, probability: float = 0.95) -> tuple[Value, Value]:
+    """Ends of the central normal interval of a number, or of every entry of a tensor.
+
+    Args:
+        center: value or values that the interval is around.
+        standard_error: standard deviation of the error, of the same unit.
+        probability: chance in (0, 1) that the interval covers the truth.
+
+    Raises:
+        ValueError: a probability outside (0, 1).
+
+    >>> [round(end, 2) for end in normal_interval(1.0, 0.5)]
+    [0.02, 1.98]
+    """
+    half_width = normal_quantile(probability) * standard_error
+    return center - half_width, center + half_width
+
+
 def student_quantile(degrees: int, probability: float = 0.95) -> float:
     """Half width, in standard errors, of the central interval of Student's t that holds ``probability``.
 
@@ -100,8 +120,7 @@ class Estimate(NamedTuple):
 
     def interval(self, probability: float = 0.95) -> tuple[float, float]:
         """Ends of the central normal interval, nats."""
-        half_width = normal_quantile(probability) * self.standard_error
-        return self.log_z - half_width, self.log_z + half_width
+        return normal_interval(self.log_z, self.standard_error, probability)
 
 
 def combine_replicates(log_z: Tensor) -> Estimate:
@@ -285,8 +304,7 @@ class LogPartitionEstimate:
 
     def interval(self, probability: float = 0.95) -> tuple[float, float]:
         """Ends of the normal interval around ``log_z`` by ``standard_error``, nats."""
-        half_width = normal_quantile(probability) * self.standard_error
-        return self.log_z - half_width, self.log_z + half_width
+        return normal_interval(self.log_z, self.standard_error, probability)
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Plain values and tensors for a run folder."""

@@ -27,7 +27,7 @@ from drl_density.inverse_problems import sample_path
 from drl_density.mcmc import LogDensity
 from drl_density.partition_function import AISSettings, place_bridges
 from drl_density.records.brief import brief
-from drl_density.weights import LogPartitionEstimate, normal_quantile
+from drl_density.weights import LogPartitionEstimate, normal_interval
 
 How = Literal["product", "mixture"]
 LARGEST_R_HAT, LEAST_ESS = 1.05, 100
@@ -70,8 +70,7 @@ class Combination:
         Args:
             probability: chance in (0, 1) that the interval covers the truth.
         """
-        half_width = normal_quantile(probability) * self.standard_error
-        return self.log_z - half_width, self.log_z + half_width
+        return normal_interval(self.log_z, self.standard_error, probability)
 
     @property
     def is_doubtful(self) -> bool:

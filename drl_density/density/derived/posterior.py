@@ -20,7 +20,7 @@ from drl_density.errors import DataError, NumericalError
 from drl_density.inverse_problems import sample_posterior
 from drl_density.partition_function import AISSettings
 from drl_density.records.brief import brief
-from drl_density.weights import LogPartitionEstimate, normal_quantile
+from drl_density.weights import LogPartitionEstimate, normal_interval
 
 LogLikelihood = Callable[[Tensor], Tensor]
 
@@ -53,8 +53,7 @@ class Posterior:
         Args:
             probability: chance in (0, 1) that the interval covers the truth.
         """
-        half_width = normal_quantile(probability) * self.standard_error
-        return self.log_z - half_width, self.log_z + half_width
+        return normal_interval(self.log_z, self.standard_error, probability)
 
 
 def posterior(

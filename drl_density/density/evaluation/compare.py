@@ -13,7 +13,7 @@ from torch import Tensor
 
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.errors import DataError
-from drl_density.weights import normal_quantile
+from drl_density.weights import normal_interval
 
 ROUNDING = 1e-6
 """Relative difference between rows that float32 storage explains."""
@@ -41,8 +41,7 @@ class Comparison:
         Args:
             probability: chance in (0, 1) that the interval covers the expected difference.
         """
-        half_width = normal_quantile(probability) * self.standard_error
-        return self.difference - half_width, self.difference + half_width
+        return normal_interval(self.difference, self.standard_error, probability)
 
 
 def compare(models: Mapping[str, Any], x: Any) -> list[Comparison]:

@@ -13,7 +13,7 @@ from drl_density.density.fitted import FittedModel
 from drl_density.density.seeds import random_generator
 from drl_density.errors import DataError
 from drl_density.records.brief import brief
-from drl_density.weights import normal_quantile
+from drl_density.weights import normal_interval
 
 LEAST_REFERENCE = 20
 """Reference rows at least, so that p-values reach 0.05."""
@@ -54,8 +54,7 @@ class OutlierScores:
         Args:
             probability: chance in (0, 1) that the interval covers the truth.
         """
-        half_width = normal_quantile(probability) * self.standard_error
-        return self.log_density - half_width, self.log_density + half_width
+        return normal_interval(self.log_density, self.standard_error, probability)
 
 
 def outlier_scores(
