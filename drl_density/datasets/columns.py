@@ -15,8 +15,6 @@ from drl_density.errors import DataError
 
 LEAST_PILE = 5
 """Fewest rows at an end of a column that count as a pile: our own choice, enough to rule out chance repeats."""
-"""Fewest rows at an end of a column that count as a pile: our own choice, enough to rule out chance repeats."""
-"""Fewest rows at an end of a column that count as a pile: our own choice, enough to rule out chance repeats."""
 
 
 def rounding_width(values: np.ndarray) -> float:
@@ -36,8 +34,6 @@ def rounding_width(values: np.ndarray) -> float:
         width = 10.0**-exponent
         steps = values / width
         whole = np.round(steps)
-        # The absolute part allows for decimals in binary, the relative one for rounding in steps of large values.
-        # The absolute part allows for decimals in binary, the relative one for rounding in steps of large values.
         # The absolute part allows for decimals in binary, the relative one for rounding in steps of large values.
         on_grid = np.abs(steps - whole) < 1e-6 + 1e-12 * np.abs(steps)
         if on_grid.mean() < 0.98 or len(np.unique(whole)) < 0.9 * len(distinct):

@@ -20,20 +20,6 @@ KINDS = ("continuous", "rounded", "integer", "binary", "categorical")
 
 MOST_LINES = 20
 """Columns that a summary lists, so that it fits on a screen."""
-"""Kinds of columns."""
-
-MOST_LINES = 20
-"""Columns that a summary lists, so that it fits on a screen."""
-"""Kinds of columns."""
-
-MOST_LINES = 20
-"""Columns that a summary lists, so that it fits on a screen."""
-
-
-Values = TypeVar("Values", Tensor, np.ndarray)
-
-
-Values = TypeVar("Values", Tensor, np.ndarray)
 
 
 Values = TypeVar("Values", Tensor, np.ndarray)
