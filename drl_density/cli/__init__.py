@@ -44,11 +44,11 @@ class Entry:
 
 COMMANDS = {
     "fit": Entry("Learn a density from a table, small images or a toy, and save it in a run folder.", "learn", "Fit"),
-    "sample": Entry("Draw rows from a fitted density.", "rows", "Sample"),
+    "sample": Entry("Draw rows from a fitted density.", "rows.sample", "Sample"),
     "combine": Entry("Draw from a product, a power or a mixture of fitted densities.", "combine", "Combine"),
-    "score": Entry("Write the log density of every row of a table, with p-values.", "rows", "Score"),
-    "impute": Entry("Fill the missing values of a table by draws.", "rows", "Impute"),
-    "predict": Entry("Predict one column of a table from the others.", "rows", "Predict"),
+    "score": Entry("Write the log density of every row of a table, with p-values.", "rows.score", "Score"),
+    "impute": Entry("Fill the missing values of a table by draws.", "rows.impute", "Impute"),
+    "predict": Entry("Predict one column of a table from the others.", "rows.predict", "Predict"),
     "distill": Entry("Train a fast generator of draws.", "generate", "Distill"),
     "guide": Entry("Write the density of one label as a run of its own.", "generate", "Guide"),
     "reconstruct": Entry("Draw points that explain a linear measurement.", "generate", "Reconstruct"),

@@ -1,0 +1,1 @@
+"""Commands on the rows of tables: ``sample``, ``score``, ``impute`` and ``predict``."""
