@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         weights as weights,
     )
     from drl_density.bases import NoisedGaussianMixture, QuadraticBase
-    from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
+    from drl_density.datasets import Dataset, ReadOptions, Split, load_dataset, memorization_check
     from drl_density.density import (
         AdjustedObjective,
         Combination,
@@ -177,6 +177,7 @@ __all__ = [
     "PredictorCorrectorSettings",
     "ProgressiveSettings",
     "QuadraticBase",
+    "ReadOptions",
     "ReconstructSettings",
     "Reconstruction",
     "RecoveryDistribution",
@@ -217,7 +218,7 @@ __all__ = [
 
 _NAMES = {
     "bases": "NoisedGaussianMixture QuadraticBase",
-    "datasets": "Dataset Split load_dataset memorization_check",
+    "datasets": "Dataset ReadOptions Split load_dataset memorization_check",
     "density": (
         "AdjustedObjective Combination Comparison CooperativeObjective CosineSchedule DenoisingObjective "
         "Density DiagnoseSettings Diagnosis DistillSettings DrawSettings FitSettings Generator Imputation "

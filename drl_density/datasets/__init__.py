@@ -5,6 +5,8 @@ from drl_density.datasets.dataset import Column, Dataset
 from drl_density.datasets.load import load_again, load_dataset, read_rows
 from drl_density.datasets.memorization import MemorizationCheck, memorization_check
 from drl_density.datasets.splits import Split, folds
+from drl_density.datasets.tables.chunks import open_table
+from drl_density.datasets.tables.reading import ReadOptions, TableReader
 from drl_density.datasets.toys import TOYS, Toy
 from drl_density.datasets.treatment import choose_transform
 
@@ -13,7 +15,9 @@ __all__ = [
     "Column",
     "Dataset",
     "MemorizationCheck",
+    "ReadOptions",
     "Split",
+    "TableReader",
     "Toy",
     "choose_transform",
     "folds",
@@ -21,5 +25,6 @@ __all__ = [
     "load_dataset",
     "memorization_check",
     "notice_columns",
+    "open_table",
     "read_rows",
 ]

@@ -9,7 +9,7 @@ from drl_density.datasets import (
 )
 from drl_density.datasets.columns import rounding_width
 from drl_density.errors import DataError
-from tests.datasets.tables import TABLE
+from tests.datasets.samples import TABLE
 
 RNG = np.random.default_rng(0)
 

@@ -11,7 +11,7 @@ from drl_density.datasets import (
     Dataset,
 )
 from drl_density.errors import DataError
-from tests.datasets.tables import TABLE
+from tests.datasets.samples import TABLE
 
 RNG = np.random.default_rng(0)
 

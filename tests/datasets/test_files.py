@@ -9,7 +9,7 @@ import xarray as xr
 from drl_density import load_dataset
 from drl_density.datasets.files import from_array, from_frame, read_file
 from drl_density.errors import DataError
-from tests.datasets.tables import FRAME, TABLE, cut, text
+from tests.datasets.samples import FRAME, TABLE, cut, text
 
 
 def write_all(folder):

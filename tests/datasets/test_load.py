@@ -14,7 +14,7 @@ from drl_density.datasets import (
     read_rows,
 )
 from drl_density.errors import DataError, DataWarning
-from tests.datasets.tables import FRAME, TABLE
+from tests.datasets.samples import FRAME, TABLE
 
 RNG = np.random.default_rng(0)
 

@@ -10,7 +10,7 @@ from drl_density.datasets import (
 )
 from drl_density.datasets.splits import row_groups, split_rows
 from drl_density.errors import DataError
-from tests.datasets.tables import FRAME, TABLE
+from tests.datasets.samples import FRAME, TABLE
 
 RNG = np.random.default_rng(0)
 

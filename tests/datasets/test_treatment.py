@@ -12,7 +12,7 @@ from drl_density.datasets import (
 from drl_density.errors import DataError
 from drl_density.testing import seeded_generator
 from drl_density.transforms import Affine, Composed, Logit, MarginalGaussianization
-from tests.datasets.tables import TABLE
+from tests.datasets.samples import TABLE
 
 
 def test_treatments():

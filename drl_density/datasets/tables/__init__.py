@@ -1,0 +1,1 @@
+"""Tables from files, streams and memory: how they are read, what a cell means, and how they are written."""

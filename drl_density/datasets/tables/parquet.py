@@ -1,0 +1,182 @@
+"""Reads Parquet files and folders in row batches, with a saved index set apart."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drl_density.datasets.tables.reading import ReadOptions, TableReader, missing_extra
+from drl_density.errors import DataError, DataWarning
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["PARQUET_SUFFIXES", "ParquetTable"]
+
+PARQUET_SUFFIXES = (".parquet", ".parq", ".pq")
+"""Endings of Parquet files, in lower case."""
+
+
+class ParquetTable(TableReader):
+    """A Parquet file, or a folder of Parquet files in their natural order, folders such as ``year=2024`` included.
+
+    Args:
+        path: the file or folder.
+        reading: what to do with a saved index; the other options concern text files.
+        where: name for messages; the path when not given.
+
+    Raises:
+        DataError: no pyarrow, no Parquet files in the folder, or a file that cannot be read.
+    """
+
+    def __init__(self, path: Path, *, reading: ReadOptions, where: str = "") -> None:
+        self.where = where or str(path)
+        try:
+            import pyarrow.dataset as ds
+        except ImportError as error:
+            raise missing_extra(self.where, "reading Parquet needs pyarrow") from error
+        with _named(self.where):
+            parts = [str(part) for part in _parts(path)]
+            root = str(path) if path.is_dir() else None
+            partitioning = ds.partitioning(flavor="hive") if root else None
+            data = ds.dataset(parts, format="parquet", partitioning=partitioning, partition_base_dir=root)
+            self._fragments: list[Any] = list(data.get_fragments())
+            self.schema = data.schema
+            self.num_rows = sum(fragment.count_rows() for fragment in self._fragments)
+        names = list(self.schema.names)
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise DataError(f"{self.where}: columns named twice: {', '.join(repeated)}; give each its own name")
+        self._index = () if reading.index == "keep" else _index_columns(self.schema)
+        if reading.index == "drop" and not self._index:
+            self._index = (names[0],)
+        elif self._index and reading.index == "auto":
+            shown = ", ".join(map(repr, self._index))
+            warnings.warn(
+                f"{self.where}: the saved index {shown} is left out; keep it as a column with index='keep' (--index keep)",
+                DataWarning,
+                stacklevel=4,
+            )
+        self.names = tuple(name for name in names if name not in self._index)
+        if not self.names:
+            raise DataError(f"{self.where}: has no columns beside the saved index {', '.join(self._index)}")
+
+    def chunks(self, num_rows: int = 65_536, *, names: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+        """Yields the table in frames of ``num_rows`` rows, the last one shorter; at least one frame, be it empty.
+
+        Args:
+            num_rows: rows of a frame.
+            names: columns to read, in this order; all when not given.
+
+        Raises:
+            DataError: a file that cannot be read to its end.
+        """
+        import pyarrow as pa
+
+        wanted = list(self.names if names is None else names)
+        columns = [*wanted, *self._index]
+        start, held, count = 0, [], 0
+        with _named(self.where):
+            for batch in self._batches(columns, num_rows):
+                held.append(batch)
+                count += len(batch)
+                while count >= num_rows:
+                    table = pa.Table.from_batches(held)
+                    yield self._frame(table.slice(0, num_rows), wanted, start)
+                    start, count = start + num_rows, count - num_rows
+                    held = table.slice(num_rows).to_batches() if count else []
+            if count or not start:
+                schema = pa.schema([self.schema.field(name) for name in columns])
+                table = pa.Table.from_batches(held) if held else schema.empty_table()
+                yield self._frame(table, wanted, start)
+
+    def _batches(self, columns: list[str], num_rows: int) -> Iterator[Any]:
+        for fragment in self._fragments:
+            yield from fragment.to_batches(
+                columns=columns,
+                schema=self.schema,
+                batch_size=num_rows,
+                batch_readahead=1,
+                fragment_readahead=1,
+                use_threads=False,
+            )
+
+    def _frame(self, table: Any, wanted: list[str], start: int) -> pd.DataFrame:
+        import pandas as pd
+
+        mapped = {column.type: _nullable(str(column.type)) for column in table.columns if column.null_count}
+        bare = table.replace_schema_metadata(None)
+        frame = bare.to_pandas(types_mapper=mapped.get, date_as_object=False)
+        if self._index:
+            frame = frame.set_index(list(self._index))
+            frame.index.names = [None if _is_unnamed(str(name)) else name for name in frame.index.names]
+        else:
+            frame.index = pd.RangeIndex(start, start + len(frame))
+        return frame[wanted]
+
+
+def _index_columns(schema: Any) -> tuple[str, ...]:
+    """Columns of the file that pandas wrote as the index of its frame."""
+    named: list[str] = []
+    try:
+        told = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
+        named = [name for name in told if isinstance(name, str)]
+    except (ValueError, AttributeError):
+        pass
+    unnamed = [name for name in schema.names if _is_unnamed(name)]
+    return tuple(name for name in schema.names if name in named or name in unnamed)
+
+
+def _nullable(kind: str) -> Any:
+    """The pandas dtype that holds an Arrow type of whole numbers or booleans with missing values; else None."""
+    import pandas as pd
+
+    names = {"bool": "boolean"} | {
+        f"{sign}int{bits}": f"{'U' if sign else ''}Int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
+    }
+    return pd.api.types.pandas_dtype(names[kind]) if kind in names else None
+
+
+def _is_unnamed(name: str) -> bool:
+    return re.fullmatch(r"__index_level_\d+__|__null_dask_index__", name) is not None
+
+
+def _parts(path: Path) -> list[Path]:
+    """The Parquet files of a folder in natural order (part 2 before part 10), or the file itself."""
+    if not path.is_dir():
+        return [path]
+    hidden = (".", "_")
+    found = [
+        part
+        for part in path.rglob("*")
+        if part.is_file()
+        and part.suffix.lower() in PARQUET_SUFFIXES
+        and not any(piece.startswith(hidden) for piece in part.relative_to(path).parts)
+    ]
+    if not found:
+        raise DataError(f"{path}: a folder without Parquet files ({', '.join(PARQUET_SUFFIXES)})")
+    return sorted(found, key=lambda part: [
+        (0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in re.split(r"(\d+)", str(part))
+    ])  # fmt: skip
+
+
+class _named:
+    """Turns errors of Arrow and of the file system into a :class:`DataError` that names the source."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        import pyarrow as pa
+
+        if isinstance(error, DataError):
+            return
+        if isinstance(error, OSError | ValueError | pa.ArrowException):
+            raise DataError(f"{self.where}: cannot be read as .parquet ({error}); is the file complete?") from error
