@@ -61,10 +61,9 @@ def as_written(rows: np.ndarray, columns: Sequence[Column], *, on_grid: bool = T
     for index, column in enumerate(columns):
         values = rows[:, index]
         if column.categories is not None:
-            codes = np.minimum(np.maximum(np.round(values), 0), len(column.categories) - 1).astype(int)
-            written.append([column.categories[code] for code in codes])
+            written.append([column.categories[int(code)] for code in column.on_support(values)])
         elif column.width and on_grid:
-            written.append([float(f"{v:.12g}") for v in column.on_grid(values)])
+            written.append(column.on_support(values).tolist())
         else:
             written.append(values.tolist())
     return [list(row) for row in zip(*written, strict=True)]

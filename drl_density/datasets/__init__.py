@@ -1,7 +1,8 @@
 """Data sets from names, files and arrays: columns recognised, rows split, transform chosen."""
 
+from drl_density.datasets.column import Column
 from drl_density.datasets.columns import notice_columns
-from drl_density.datasets.dataset import Column, Dataset
+from drl_density.datasets.dataset import Dataset
 from drl_density.datasets.load import load_again, load_dataset, read_rows
 from drl_density.datasets.memorization import MemorizationCheck, memorization_check
 from drl_density.datasets.splits import Split, folds

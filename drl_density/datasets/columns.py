@@ -5,42 +5,96 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from drl_density.datasets.dataset import KINDS, Column
-from drl_density.errors import DataError
+from drl_density.datasets.column import KINDS, LARGEST_EXACT, SHARE_OFF_GRID, Column
+from drl_density.errors import DataError, DataWarning
 
 LEAST_PILE = 5
 """Fewest rows at an end of a column that count as a pile: our own choice, enough to rule out chance repeats."""
 
+MOST_VALUES, ROWS_PER_VALUE = 20, 10
+"""Most distinct numbers of a recognised closed support, and fewest rows for each of them on average: our own choice."""
 
-def rounding_width(values: np.ndarray) -> float:
-    """Spacing of the coarsest decimal grid that holds at least 98 % of the values, 0 for a continuous column.
+FINEST = 15
+"""Decimal places below the leading digit of a column's range down to which a grid is looked for: those of float64."""
+
+LEAST_ROOM = 2.0**12
+"""Distinct float64 numbers that the range of a column must hold, so that noise and draws are not rounded away."""
+
+LEAST_CELL = 2.0**10
+"""Distinct float64 numbers that a cell of a closed support must hold, for the same reason."""
+
+ATOM_SHARE = 0.01
+"""Largest width, as a share of a column's spread, at which a column with rows on a bound is rounded: our own choice."""
+
+
+class Grid(NamedTuple):
+    """A grid of values, ``offset`` plus whole multiples of ``width``; a width of 0 means no grid."""
+
+    width: float
+    offset: float
+
+
+def find_grid(values: np.ndarray) -> Grid:
+    """The coarsest decimal grid that holds at least 98 % of the values, or width 0 for a continuous column.
 
     A column counts as rounded when fewer than 60 % of its values are distinct, or when all are whole numbers. Repeated
-    values that lie on no decimal grid get the median gap between neighbours.
+    values that lie on no decimal grid get the median gap between neighbours. Grids are looked for from the range of the
+    values downwards, so that a change of unit by a power of ten changes the grid by the same factor.
 
-    >>> rounding_width(np.repeat([1.1, 1.2, 1.4], 10))
-    0.1
+    >>> find_grid(np.repeat([1.1, 1.2, 1.4], 10))
+    Grid(width=0.1, offset=0.0)
     """
     distinct = np.unique(values)
-    is_whole = bool(np.all(values == np.round(values)))
-    if len(distinct) < 2 or (len(distinct) > 0.6 * len(values) and not is_whole):
-        return 0.0
-    for exponent in range(-6, 10):
-        width = 10.0**-exponent
-        steps = values / width
+    if len(distinct) < 2 or (len(distinct) > 0.6 * len(values) and not _is_whole(values)):
+        return Grid(0.0, 0.0)
+    return _decimal_grid(values, distinct) or _gap_grid(values, float(np.median(np.diff(distinct))))
+
+
+def _is_whole(values: np.ndarray) -> bool:
+    """Whether all values are whole numbers that float64 holds exactly; larger ones are whole for want of digits."""
+    return bool(np.all(values == np.round(values)) and np.abs(values).max() < LARGEST_EXACT)
+
+
+def _decimal_grid(values: np.ndarray, distinct: np.ndarray) -> Grid | None:
+    """The coarsest decimal grid through 98 % of the values that keeps nearly all distinct ones apart."""
+    largest = float(np.abs(distinct).max())
+    # Numbers that were stored in float32 miss a decimal grid by that type's rounding.
+    is_single = largest < 1e38 and bool(np.all(distinct == distinct.astype(np.float32)))
+    rounding = 2.0**-23 if is_single else 2.0**-50
+    top = math.floor(math.log10(float(distinct[-1] - distinct[0]))) + 1
+    for exponent in range(top, top - FINEST - 1, -1):
+        steps = _in_units(values, exponent)
+        slack = rounding * np.abs(steps)
+        if slack.max() > 0.05:
+            return None
         whole = np.round(steps)
-        # The absolute part allows for decimals in binary, the relative one for rounding in steps of large values.
-        on_grid = np.abs(steps - whole) < 1e-6 + 1e-12 * np.abs(steps)
+        on_grid = np.abs(steps - whole) < 1e-6 + slack
         if on_grid.mean() < 0.98 or len(np.unique(whole)) < 0.9 * len(distinct):
             continue
-        common = int(np.gcd.reduce(np.diff(np.unique(whole[on_grid])).astype(np.int64)))
-        return float(f"{width * max(common, 1):.12g}")
-    return float(np.median(np.diff(distinct)))
+        places = np.unique(whole[on_grid]).astype(np.int64)
+        common = max(int(np.gcd.reduce(np.diff(places))), 1)
+        starts, counts = np.unique(whole[on_grid].astype(np.int64) % common, return_counts=True)
+        return Grid(float(f"{common}e{exponent}"), float(f"{int(starts[counts.argmax()])}e{exponent}"))
+    return None
+
+
+def _in_units(values: np.ndarray, exponent: int) -> np.ndarray:
+    """``values`` in units of ten to the ``exponent``; positive powers of ten up to the 22nd are exact in float64."""
+    factor = 10.0 ** min(abs(exponent), 300)
+    rest = 10.0 ** (abs(exponent) - min(abs(exponent), 300))
+    return values / factor / rest if exponent > 0 else values * factor * rest
+
+
+def _gap_grid(values: np.ndarray, width: float) -> Grid:
+    """The grid of spacing ``width`` through most values."""
+    places, counts = np.unique(np.round(np.mod(values, width) / width, 6) % 1.0, return_counts=True)
+    return Grid(width, float(f"{places[counts.argmax()] * width:.6g}"))
 
 
 def notice_columns(
@@ -49,31 +103,39 @@ def notice_columns(
     *,
     categories: Mapping[str, tuple[str, ...]] | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    storages: Mapping[str, str] | None = None,
 ) -> tuple[Column, ...]:
     """Describes every column of ``values`` ``(rows, d)`` by a :class:`Column`.
+
+    Labels, columns of two values, and numbers of at most 20 distinct values with at least 10 rows for each of them on
+    average have a closed support: any other value has density 0. Declaring a bound, a grid or ``"values": ()`` opens it.
 
     Args:
         values: finite numbers, with NaN for missing values.
         names: name of every column, in order.
         categories: labels of each column that was text, by name.
-        overrides: declared properties, ``{name: {"kind": ..., "width": ..., "lower": ..., "upper": ...}}``; they
-            replace what is recognised.
+        overrides: declared properties, ``{name: {"kind": ..., "width": ..., "lower": ..., "upper": ..., "values": ...}}``;
+            they replace what is recognised.
+        storages: type in which the table holds each column, by name; "float64" for the others.
 
     Raises:
-        DataError: constant columns without a declared width, which would spread their one value, and overrides of
+        DataError: constant columns without a declared width or values, which would spread their one value; values beyond
+            declared bounds or outside declared values; values closer together than float64 can tell apart; overrides of
             unknown columns or properties.
 
     >>> values = np.stack([np.arange(20.0), np.linspace(0.0, 1.0, 20) ** 0.5], 1)
     >>> [column.kind for column in notice_columns(values, ["count", "share"])]
     ['integer', 'continuous']
     """
-    categories = categories or {}
-    overrides = overrides or {}
+    categories, overrides, storages = categories or {}, overrides or {}, storages or {}
     _check_overrides(overrides, names)
     constant = [
         name
         for index, name in enumerate(names)
-        if np.ptp(_seen(values[:, index])) == 0 and not overrides.get(name, {}).get("width")
+        if np.ptp(_seen(values[:, index])) == 0
+        and not overrides.get(name, {}).get("width")
+        and len(overrides.get(name, {}).get("values", ())) < 2
+        and len(categories.get(name, ())) < 2
     ]
     if constant:
         raise DataError(
@@ -82,8 +144,10 @@ def notice_columns(
         )
     found = []
     for index, name in enumerate(names):
-        column = _notice(_seen(values[:, index]), name, categories.get(name))
-        found.append(dataclasses.replace(column, **overrides.get(name, {})))
+        seen, declared = _seen(values[:, index]), overrides.get(name, {})
+        column = _declare(_notice(seen, name, categories.get(name), storages.get(name, "float64")), seen, declared)
+        _check_values(column, seen)
+        found.append(_with_atoms(column, seen))
     return tuple(found)
 
 
@@ -91,30 +155,121 @@ def _seen(values: np.ndarray) -> np.ndarray:
     return values[~np.isnan(values)]
 
 
-def _notice(values: np.ndarray, name: str, labels: tuple[str, ...] | None) -> Column:
+def _notice(values: np.ndarray, name: str, labels: tuple[str, ...] | None, storage: str) -> Column:
     if labels is not None:
-        return Column(name, "categorical", 1.0, categories=labels)
+        return Column(name, "categorical", 1.0, categories=labels, storage=storage)
     distinct = np.unique(values)
-    width = float(distinct[1] - distinct[0]) if len(distinct) == 2 else rounding_width(values)
-    offset = _grid_offset(values, width)
-    is_positive = bool(values.min() > 0)
+    width, offset = find_grid(values)
+    if len(distinct) == 2:
+        width, offset = _decimal_grid(values, distinct) or _gap_grid(values, float(distinct[1] - distinct[0]))
+    support: tuple[float, ...] = ()
+    if len(distinct) == 2 or 2 < len(distinct) <= min(MOST_VALUES, len(values) / ROWS_PER_VALUE):
+        support = tuple(distinct.tolist())
+        width = _cell_width(distinct, width)
     at_ends = {float(end): int((values == end).sum()) for end in (distinct[0], distinct[-1])}
     piles = tuple(end for end, count in at_ends.items() if count >= max(LEAST_PILE, 0.02 * len(values)))
-    if len(distinct) == 2:
-        kind = "binary"
-    elif width >= 1 and np.all(values == np.round(values)):
-        kind = "integer"
+    kind = "binary" if len(distinct) == 2 else _grid_kind(values, width)
+    is_positive = bool(values.min() > 0)
+    return Column(
+        name, kind, width, is_positive=is_positive, piles=piles, offset=offset, values=support, storage=storage
+    )
+
+
+def _grid_kind(values: np.ndarray, width: float) -> str:
+    if width >= 1 and _is_whole(values):
+        return "integer"
+    return "rounded" if width else "continuous"
+
+
+def _cell_width(support: np.ndarray, grid: float) -> float:
+    """The smallest gap of a support: a multiple of its decimal grid where it has one, so that 0.1 stays 0.1."""
+    if len(support) < 2:
+        return grid
+    gap = float(np.diff(support).min())
+    steps = round(gap / grid) if grid else 0
+    is_multiple = steps > 0 and abs(gap / grid - steps) < 1e-6 * steps
+    return float(f"{steps * grid:.12g}") if is_multiple else gap
+
+
+def _declare(column: Column, values: np.ndarray, declared: Mapping[str, Any]) -> Column:
+    """The column with declared properties in place of recognised ones."""
+    if column.categories is not None:
+        others = sorted(set(declared) & {"values", "lower", "upper", "width", "offset"})
+        if others or declared.get("kind", "categorical") != "categorical":
+            raise DataError(
+                f"column {column.name!r} holds labels, so {', '.join(others) or 'another kind'} cannot be declared for it"
+            )
+        return dataclasses.replace(column, **declared)
+    kind, others = declared.get("kind"), {name: value for name, value in declared.items() if name != "values"}
+    is_opened = kind == "continuous" or ({"lower", "upper", "width", "offset"} & set(declared) and kind != "binary")
+    support = declared.get("values", np.unique(values) if kind == "categorical" else () if is_opened else column.values)
+    support = np.unique(np.asarray(support, dtype=np.float64))
+    if len(support):
+        grid = _decimal_grid(support, support) if len(support) > 1 else None
+        width = declared.get("width") or _cell_width(support, grid.width if grid else column.width)
+        found = "binary" if len(support) == 2 else _grid_kind(support, width)
+        return dataclasses.replace(
+            column, **{"kind": found, **others, "width": width, "values": tuple(support.tolist())}
+        )
+    width, offset = find_grid(values) if column.is_closed else (column.width, column.offset)
+    if kind == "continuous":
+        width, offset = 0.0, 0.0
+    found = _grid_kind(values, width) if column.kind == "binary" else column.kind
+    return dataclasses.replace(column, **{"kind": found, "width": width, "offset": offset, **others, "values": ()})
+
+
+def _check_values(column: Column, values: np.ndarray) -> None:
+    """Refuses values outside the declared support, and supports that float64 cannot resolve."""
+    least, largest = float(values.min()), float(values.max())
+    slack = SHARE_OFF_GRID * column.width
+    if least < column.lower - slack or largest > column.upper + slack:
+        raise DataError(
+            f"column {column.name!r} has values from {least:.12g} to {largest:.12g}, outside its declared bounds "
+            f"({column.lower:g}, {column.upper:g}): widen the bounds or drop those rows"
+        )
+    size = max(abs(least), abs(largest))
+    if column.is_closed:
+        off = np.abs(values - column.on_support(values)) > slack
+        if off.any():
+            raise DataError(
+                f"column {column.name!r} has {float(values[off][0]):.12g}, which is none of its declared values "
+                f"({', '.join(f'{value:.12g}' for value in column.values[:MOST_VALUES])})"
+            )
+        room, what, least_room = column.width / np.spacing(size), f"values {column.width:g} apart", LEAST_CELL
     else:
-        kind = "rounded" if width else "continuous"
-    return Column(name, kind, width, is_positive=is_positive, piles=piles, offset=offset)
+        room, what, least_room = (largest - least) / np.spacing(size), f"a range of {largest - least:g}", LEAST_ROOM
+    if room < least_room:
+        raise DataError(
+            f"column {column.name!r} has {what} at {size:.17g}, where float64 numbers lie {np.spacing(size):g} apart, too "
+            f"coarse for a density: subtract a constant such as {least:.17g}, declare the column categorical, or drop it"
+        )
 
 
-def _grid_offset(values: np.ndarray, width: float) -> float:
-    """Offset in [0, width) of the grid of spacing ``width`` through most values; 0 for a grid through 0."""
-    if not width:
-        return 0.0
-    places, counts = np.unique(np.round(np.mod(values, width) / width, 6) % 1.0, return_counts=True)
-    return float(f"{places[counts.argmax()] * width:.6g}")
+def _with_atoms(column: Column, values: np.ndarray) -> Column:
+    """The column rounded where rows of a continuous column lie on a declared bound.
+
+    A share of the rows on one point is an atom, whose density is infinite, and in the logarithmic coordinate of a bound
+    even a single row on it is infinitely far out. Such a column is rounded to a width of its spread times that share, at
+    most :data:`ATOM_SHARE` of the spread: rows on the bound then fill the first cell, whose density is moderate.
+    """
+    on_bound = (values == column.lower) | (values == column.upper)
+    if column.width or not on_bound.any():
+        return column
+    others = values[~on_bound]
+    spread = float(np.subtract(*np.quantile(others, [0.75, 0.25]))) if len(others) else 0.0
+    spread = spread or float(np.ptp(values))
+    share = float(on_bound.mean())
+    width = float(f"{min(share, ATOM_SHARE) * spread:.0e}")
+    bound = column.lower if column.lower > -math.inf else column.upper
+    if column.lower > -math.inf and column.upper < math.inf:  # both ends are points of the grid
+        width = (column.upper - column.lower) / math.ceil((column.upper - column.lower) / width)
+    warnings.warn(
+        f"column {column.name!r}: {int(on_bound.sum())} rows ({share:.2g} of all) lie on a declared bound, where a density "
+        f"would be infinite. The column is rounded to {width:g}, so that they fill one cell; declare a width to choose another",
+        DataWarning,
+        stacklevel=4,
+    )
+    return dataclasses.replace(column, kind="rounded", width=width, offset=float(bound))
 
 
 def _check_overrides(overrides: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> None:

@@ -1,93 +1,21 @@
-"""A loaded data set and its columns."""
+"""A loaded data set."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from drl_density.datasets.column import Column
 from drl_density.datasets.splits import Parts
 from drl_density.errors import DataError
 from drl_density.records.brief import brief
 
-KINDS = ("continuous", "rounded", "integer", "binary", "categorical")
-"""Kinds of columns."""
-
 MOST_LINES = 20
 """Columns that a summary lists, so that it fits on a screen."""
-
-
-Values = TypeVar("Values", Tensor, np.ndarray)
-
-
-@dataclass(frozen=True)
-class Column:
-    """Recognised or declared properties of one column.
-
-    Attributes:
-        name: name of the column in its file.
-        kind: "continuous", "rounded", "integer", "binary" or "categorical".
-        width: spacing of the grid that all values lie on; 0 for a continuous column.
-        lower: declared lower bound, or -inf without one.
-        upper: declared upper bound, or inf without one.
-        is_positive: whether all values are above zero.
-        categories: labels behind the codes 0, 1, ... of a text column; None for numbers.
-        piles: least and largest value, each only if at least 2 % of the rows and 5 rows equal it: a sign of a bound.
-        offset: origin of the grid, whose values are ``offset`` plus whole multiples of ``width``.
-
-    >>> Column("age", "integer", 1.0, lower=0.0).describe()
-    'age: integer, grid 1; bounds (0, inf); dequantised'
-    """
-
-    name: str
-    kind: str = "continuous"
-    width: float = 0.0
-    lower: float = -math.inf
-    upper: float = math.inf
-    is_positive: bool = False
-    categories: tuple[str, ...] | None = None
-    piles: tuple[float, ...] = ()
-    offset: float = 0.0
-
-    def on_grid(self, values: Values) -> Values:
-        """Rounds ``values`` to the grid; a column without a grid leaves them unchanged.
-
-        >>> Column("x", "integer", 2.0, offset=1.0).on_grid(torch.tensor([0.3, 1.6, 2.4]))
-        tensor([1., 1., 3.])
-        """
-        return ((values - self.offset) / self.width).round() * self.width + self.offset if self.width else values
-
-    @property
-    def is_discrete(self) -> bool:
-        """Whether the values have probabilities instead of a density: counts, yes or no, and labels."""
-        return self.kind in ("integer", "binary", "categorical")
-
-    @property
-    def is_label(self) -> bool:
-        """Whether the values are yes or no, or labels, so that only whole cells of the grid have a meaning."""
-        return self.kind in ("binary", "categorical")
-
-    def describe(self) -> str:
-        """One line with the kind, the grid, the bounds and the treatment of the column."""
-        parts = [self.kind if not self.width else f"{self.kind}, grid {self.width:g}"]
-        if self.lower > -math.inf or self.upper < math.inf:
-            parts.append(f"bounds ({self.lower:g}, {self.upper:g})")
-        elif self.is_positive:
-            parts.append("positive")
-        if self.piles and not self.is_discrete:
-            parts.append(
-                f"rows pile up at {', '.join(f'{value:g}' for value in self.piles)}: declare a bound if it is one"
-            )
-        if self.categories is not None:
-            parts.append(f"labels {', '.join(self.categories)}")
-        if self.width:
-            parts.append("dequantised")
-        return f"{self.name}: {'; '.join(parts)}"
 
 
 @dataclass(frozen=True, eq=False)

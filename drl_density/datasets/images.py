@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from drl_density.datasets.dataset import Column, Dataset
+from drl_density.datasets.column import Column
+from drl_density.datasets.dataset import Dataset
 from drl_density.datasets.splits import Parts, Split, split_rows
 from drl_density.errors import DataError
 

@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drl_density.datasets.column import Column
 from drl_density.datasets.columns import notice_columns
-from drl_density.datasets.dataset import Column, Dataset
+from drl_density.datasets.dataset import Dataset
 from drl_density.datasets.files import RawTable, from_array, from_frame, read_file
 from drl_density.datasets.image_files import find_images
 from drl_density.datasets.images import split_images

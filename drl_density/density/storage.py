@@ -130,7 +130,8 @@ def _model_from(values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Ene
 def _column(record: dict[str, Any]) -> Column:
     categories = record["categories"]
     labels = None if categories is None else tuple(categories)
-    return Column(**{**record, "categories": labels, "piles": tuple(record["piles"])})
+    lists = {name: tuple(record[name]) for name in ("piles", "values")}
+    return Column(**{**record, **lists, "categories": labels})
 
 
 def _under(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -7,7 +7,7 @@ from drl_density import load_dataset
 from drl_density.datasets import (
     notice_columns,
 )
-from drl_density.datasets.columns import rounding_width
+from drl_density.datasets.columns import find_grid
 from drl_density.errors import DataError
 from tests.datasets.samples import TABLE
 
@@ -33,7 +33,7 @@ def test_columns_are_noticed(kind):
 @pytest.mark.parametrize(("grid", "offset"), [(0.05, 0.0), (5.0, 0.0), (1e-4, 0.9), (100.0, 0.0)])
 def test_rounding_grids(grid, offset):
     values = offset + grid * RNG.integers(0, 40, size=500)
-    assert rounding_width(values) == pytest.approx(grid, rel=1e-6)
+    assert find_grid(values).width == pytest.approx(grid, rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_rounding_grids(grid, offset):
 def test_grids_that_do_not_go_through_zero_and_grids_seldom_hit_twice(values, kind, width, offset):
     (column,) = notice_columns(values[:, None], ["x"])
     assert (column.kind, column.width, column.offset) == (kind, width, offset)
-    assert np.allclose(column.on_grid(values + 0.3 * width), values, rtol=0, atol=1e-9)
+    assert np.allclose(column.on_support(values + 0.3 * width), values, rtol=0, atol=1e-9)
 
 
 def test_a_few_odd_values_do_not_hide_the_grid():
     values = RNG.normal(size=500).round(1)
     values[:3] = [0.123456, 1.7777, -0.98765]
-    assert rounding_width(values) == pytest.approx(0.1)
+    assert find_grid(values).width == pytest.approx(0.1)
 
 
 def test_piles_at_an_end_are_said():

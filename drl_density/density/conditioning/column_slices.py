@@ -100,7 +100,7 @@ class ColumnSlices:
             mean = mean * math.nan if column.categories is not None else probabilities @ values
             quantiles = quantiles * math.nan
         elif column.width:
-            quantiles = column.on_grid(quantiles)
+            quantiles = column.on_support(quantiles)
         inside = torch.where(y.isnan() | ~self._is_inside(y), grid_y[:, 0], y)
         value, spread = self._value(own, inside, log_mass, shares)
         if values is not None and probabilities is not None:

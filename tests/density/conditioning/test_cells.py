@@ -6,7 +6,7 @@ from drl_density.datasets import Column
 from drl_density.density.conditioning.cells import NUM_NODES, cell_nodes, cell_positions, labels_given
 from drl_density.testing import assert_z, seeded_generator
 
-COLUMNS = (Column("kind", "categorical", 1.6, categories=("a", "b")), Column("x"), Column("n", "integer", 1.0))
+COLUMNS = (Column("kind", "categorical", 0.8, categories=("a", "b")), Column("x"), Column("n", "integer", 1.0))
 
 
 def test_only_given_labels_have_cells():
@@ -22,10 +22,10 @@ def test_random_points_fill_the_cell_and_leave_the_rest():
     assert in_cell.tolist() == [[True, False, False]]
     assert torch.equal(places[0, :, 1:], rows[:, 1:].expand(4000, 2))
     offsets = places[0, :, 0] - 1.0
-    assert float(offsets.abs().max()) <= 0.8
-    # Uniform on [-0.8, 0.8]: mean 0, variance 1.6^2 / 12.
+    assert float(offsets.abs().max()) <= 0.4
+    # Uniform on [-0.4, 0.4]: mean 0, variance 0.8^2 / 12.
     assert_z(offsets, 0.0)
-    assert_z(offsets.square(), 1.6**2 / 12)
+    assert_z(offsets.square(), 0.8**2 / 12)
 
 
 def test_nodes_are_even_and_always_the_same():
@@ -34,7 +34,7 @@ def test_nodes_are_even_and_always_the_same():
     assert in_cell.tolist() == [True, False, False]
     assert torch.equal(nodes, cell_nodes(COLUMNS, row, missing)[0])
     # A scrambled Sobol sequence of 2^k points has one point in each of 2^k equal parts.
-    parts = ((nodes[:, 0] + 0.8) / 1.6 * NUM_NODES).floor().long()
+    parts = ((nodes[:, 0] + 0.4) / 0.8 * NUM_NODES).floor().long()
     assert sorted(parts.tolist()) == list(range(NUM_NODES))
     plain, _ = cell_nodes(COLUMNS[1:], row[1:], missing[1:])
     assert plain.shape == (1, 2)

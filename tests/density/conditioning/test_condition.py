@@ -81,22 +81,22 @@ def test_normalized_conditional_density(density):
 
 
 def label_density():
-    columns = (Column("x0", "categorical", 1.6, categories=("left", "right")), Column("x1"), Column("x2"))
+    columns = (Column("x0", "categorical", 0.8, categories=("left", "right")), Column("x1"), Column("x2"))
     return closed_form_density(SYSTEM, columns)
 
 
 def test_a_given_label_means_its_cell():
-    """Codes 0 and 1 in cells of width 1.6: the class-conditional density is the cell's integral, here by quadrature."""
+    """Codes 0 and 1 in cells of width 0.8: the class-conditional density is the cell's integral, here by quadrature."""
     density = label_density()
     settings = ConditionalSettings(num_particles=64, num_replicates=32, steps_per_level=12, num_final_steps=8)
     partial = density.condition({"x0": "right"}, normalize=True, seed=0, settings=settings)
     x = torch.tensor([[0.5, 0.1], [1.4, -0.8]]).double()
-    cell = torch.linspace(1 - 0.8, 1 + 0.8, 2001, dtype=torch.float64)
+    cell = torch.linspace(1 - 0.4, 1 + 0.4, 2001, dtype=torch.float64)
     grid = torch.cat([cell.repeat(2)[:, None], x.repeat_interleave(2001, 0)], 1)
     joint = torch.trapezoid(density.log_prob(grid).exp().reshape(2, -1), cell)
     prior = SYSTEM.marginal(0).component_distribution
     law = torch.distributions.Normal(SHIFT + SCALE * prior.mean[:, 0], SCALE * prior.covariance_matrix[:, 0, 0].sqrt())
-    mass = float((SYSTEM.weights * (law.cdf(torch.tensor(1.8).double()) - law.cdf(torch.tensor(0.2).double()))).sum())
+    mass = float((SYSTEM.weights * (law.cdf(torch.tensor(1.4).double()) - law.cdf(torch.tensor(0.6).double()))).sum())
     gap = partial.log_prob(x) - (joint / mass).log()
     # 32 scrambled places in the cell leave a relative error below 0.5 % here, far less than at the cell's centre.
     assert float(gap.abs().max()) < 5.2 * partial.estimate.standard_error + 0.005
