@@ -18,12 +18,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
+from drl_density.records.fields import Interval, NonNegativeInt, PositiveFloat, PositiveInt, check_fields
 from drl_density.shapes import check_num_samples
 from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate
 
@@ -59,36 +61,26 @@ class DiffusionSamplerSettings:
     torch.Size([10])
     """
 
-    num_steps: int = 64
-    scale: float = 1.0
-    decay: float = 6.0
-    width: int = 64
-    num_chain_updates: int = 2000
-    num_chains: int = 512
-    num_states: int = 2048
-    num_walk_updates: int = 0
-    batch_size: int = 256
-    learning_rate: float = 5e-3
-    gradient_scale: float = 100.0
-    most_rollbacks: int = 4
+    num_steps: PositiveInt = 64
+    scale: PositiveFloat = 1.0
+    decay: PositiveFloat = 6.0
+    width: PositiveInt = 64
+    num_chain_updates: NonNegativeInt = 2000
+    num_chains: Annotated[int, Interval(2)] = 512
+    num_states: PositiveInt = 2048
+    num_walk_updates: NonNegativeInt = 0
+    batch_size: PositiveInt = 256
+    learning_rate: PositiveFloat = 5e-3
+    gradient_scale: PositiveFloat = 100.0
+    most_rollbacks: NonNegativeInt = 4
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1 or not self.scale > 0 or not self.decay > 0:
-            raise ValueError(
-                f"need num_steps >= 1, scale > 0 and decay > 0, got {self.num_steps}, {self.scale} and {self.decay}"
-            )
-        if (
-            self.num_chain_updates < 0
-            or self.num_walk_updates < 0
-            or not self.num_chain_updates + self.num_walk_updates
-        ):
+        check_fields(self)
+        if not self.num_chain_updates + self.num_walk_updates:
             raise ValueError(
                 "expected updates on chains or on walks, got num_chain_updates="
                 f"{self.num_chain_updates} and num_walk_updates={self.num_walk_updates}"
             )
-        for name, least in (("num_chains", 2), ("num_states", 1), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
 
     def shares(self) -> Tensor:
         """Shares alpha_k from the first step (noise) to the last (target), falling as a squared cosine, ``(K,)``."""

@@ -22,7 +22,7 @@ from drl_density.descent import Descent, DescentRule, descend
 from drl_density.devices import normal_draws
 from drl_density.distillation.generator import OneStepGenerator
 from drl_density.model import EnergySequence
-from drl_density.records.literals import check_literals
+from drl_density.records.fields import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, check_fields
 from drl_density.shapes import per_row
 
 Score = Callable[[Tensor, float], Tensor]
@@ -45,19 +45,19 @@ class EMDistillationSettings:
         lowest_level: lowest level that is trained at; those below have almost no noise.
     """
 
-    num_steps: int = 2000
-    batch_size: int = 256
-    num_corrections: int = 8
-    step_noise: float = 0.16
-    step_latent: float = 0.01
+    num_steps: PositiveInt = 2000
+    batch_size: PositiveInt = 256
+    num_corrections: PositiveInt = 8
+    step_noise: NonNegativeFloat = 0.16
+    step_latent: NonNegativeFloat = 0.01
     cancellation: Literal["none", "accumulated", "all"] = "all"
-    learning_rate: float = 1e-3
-    score_steps: int = 1
-    score_learning_rate: float = 1e-3
-    lowest_level: float = 1.0
+    learning_rate: PositiveFloat = 1e-3
+    score_steps: NonNegativeInt = 1
+    score_learning_rate: PositiveFloat = 1e-3
+    lowest_level: NonNegativeFloat = 1.0
 
     def __post_init__(self) -> None:
-        check_literals(self)
+        check_fields(self)
 
 
 def distill_by_em(

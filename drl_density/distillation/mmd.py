@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from drl_density.descent import DescentRule, descend
 from drl_density.devices import normal_draws
 from drl_density.distillation.generator import RollOut
 from drl_density.model import EnergySequence
+from drl_density.records.fields import Interval, PositiveFloat, PositiveInt, PositiveOrInfinite, check_fields
 
 FeatureKernel = Callable[[Tensor, Tensor], Tensor]
 """A positive definite function of features ``(n, d)`` and ``(m, d)`` with values ``(n, m)``."""
@@ -78,10 +80,13 @@ class MMDSettings:
         max_gradient_norm: gradients whose norm is larger are scaled down to it.
     """
 
-    num_steps: int = 200
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-    max_gradient_norm: float = 0.5
+    num_steps: PositiveInt = 200
+    batch_size: Annotated[int, Interval(2)] = 256
+    learning_rate: PositiveFloat = 1e-3
+    max_gradient_norm: PositiveOrInfinite = 0.5
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def finetune(

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from drl_density.mcmc import MALA, DualAveraging, Kernel, LogDensity, Recording, run_chain
 from drl_density.records.brief import brief
+from drl_density.records.fields import NonNegativeInt, PositiveFloat, PositiveInt, check_fields
 from drl_density.shapes import is_integer
 
 SampleShape = int | Sequence[int]
@@ -88,12 +89,13 @@ class ChainSampler:
     """
 
     kernel: Kernel = field(default_factory=MALA)
-    num_warmup: int = 300
-    num_steps: int = 100
-    step_size: float = 0.3
+    num_warmup: NonNegativeInt = 300
+    num_steps: PositiveInt = 100
+    step_size: PositiveFloat = 0.3
     is_adapted: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.kernel.is_adjusted:
             raise ValueError(
                 f"expected an adjusted kernel such as MALA() or HMC(4), got {self.kernel}: its draws are biased"

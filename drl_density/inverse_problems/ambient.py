@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from drl_density.descent import DescentRule, descend
 from drl_density.errors import DataError
+from drl_density.records.fields import NonNegativeFloat, PositiveFloat, PositiveInt, check_fields
 from drl_density.schedule import NoiseSchedule
 
 
@@ -38,13 +39,14 @@ class AmbientSettings:
         ValueError: a hidden_share outside (0, 1).
     """
 
-    num_steps: int = 2000
-    batch_size: int = 256
-    learning_rate: float = 2e-3
+    num_steps: PositiveInt = 2000
+    batch_size: PositiveInt = 256
+    learning_rate: PositiveFloat = 2e-3
     hidden_share: float = 0.1
-    levels: tuple[float, float] | None = None
+    levels: tuple[NonNegativeFloat, NonNegativeFloat] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.hidden_share < 1:
             raise ValueError(
                 f"hidden_share must lie in (0, 1), got {self.hidden_share}: without hidden entries masks are memorised"

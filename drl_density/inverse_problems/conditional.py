@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ from drl_density.errors import NumericalError
 from drl_density.mcmc import MALA, ChainState, Kernel, RobbinsMonro, Tuner, take_steps
 from drl_density.model import EnergySequence
 from drl_density.records.brief import brief
+from drl_density.records.fields import Interval, PositiveInt, Share, check_fields
 from drl_density.shapes import check_num_samples
 from drl_density.weights import log_mean_exp, resample, resample_poor, weight_ess
 
@@ -46,20 +48,17 @@ class ConditionalSettings:
         ValueError: fewer than 2 particles or replicates, no steps, fewer than 8 final steps, or an unadjusted kernel.
     """
 
-    num_particles: int = 64
-    num_replicates: int = 2
-    steps_per_level: int = 4
-    num_transitions: int = 2
-    num_final_steps: int = 200
-    resample_below: float = 0.5
+    num_particles: Annotated[int, Interval(2)] = 64
+    num_replicates: Annotated[int, Interval(2)] = 2
+    steps_per_level: PositiveInt = 4
+    num_transitions: PositiveInt = 2
+    num_final_steps: Annotated[int, Interval(8)] = 200
+    resample_below: Share = 0.5
     kernel: Kernel = field(default_factory=MALA)
-    max_rows: int = 16384
+    max_rows: PositiveInt = 16384
 
     def __post_init__(self) -> None:
-        if min(self.num_particles, self.num_replicates) < 2 or min(self.steps_per_level, self.num_transitions) < 1:
-            raise ValueError(f"need at least 2 particles and replicates and 1 step, got {self}")
-        if self.num_final_steps < 8:
-            raise ValueError(f"num_final_steps must be at least 8, got {self.num_final_steps}")
+        check_fields(self)
         if not self.kernel.is_adjusted:
             raise ValueError(f"conditionals need an adjusted kernel, got {self.kernel!r}; use MALA() or HMC()")
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.operators import LinearOperator, ProjectingOperator, check_operator
+from drl_density.records.fields import NonNegativeFloat, check_fields
 from drl_density.samplers.ddim import DDIMSettings, ddim_step
 from drl_density.samplers.predictor_corrector import PredictorCorrectorSettings, correct
 from drl_density.samplers.walk import DenoisingPrior, StepRecord, starting_noise
@@ -36,7 +37,10 @@ class DPSSettings:
     """
 
     walk: DDIMSettings = field(default_factory=lambda: DDIMSettings(num_steps=200, eta=1.0))
-    strength: float = 0.1
+    strength: NonNegativeFloat = 0.1
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def sample_dps(

@@ -19,6 +19,7 @@ from drl_density.bases import Conditional
 from drl_density.inverse_problems.conditional import SliceEnergy
 from drl_density.mcmc import MALA, Kernel, RobbinsMonro, Tuner, take_steps
 from drl_density.model import EnergySequence
+from drl_density.records.fields import NonNegativeInt, PositiveInt, check_fields
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,13 @@ class MissingMoveSettings:
         kernel: an adjusted kernel, such as ``MALA()`` or ``HMC()``.
     """
 
-    num_rounds: int = 2
-    num_proposals: int = 8
-    num_steps: int = 4
+    num_rounds: NonNegativeInt = 2
+    num_proposals: PositiveInt = 8
+    num_steps: NonNegativeInt = 4
     kernel: Kernel = field(default_factory=MALA)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def move_missing(

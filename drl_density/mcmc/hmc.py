@@ -22,6 +22,7 @@ from drl_density.mcmc.kernel import (
     value_and_gradient,
 )
 from drl_density.records.brief import brief
+from drl_density.records.fields import Chance, PositiveInt, check_fields
 from drl_density.shapes import per_row
 
 
@@ -48,19 +49,16 @@ class HMC:
     3
     """
 
-    num_leapfrog: int = 5
+    num_leapfrog: PositiveInt = 5
     scale: Tensor | None = None
-    jitter: float = 0.2
+    jitter: Chance = 0.2
     is_adjusted: ClassVar[bool] = True
     target_acceptance: ClassVar[float] = 0.65
 
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        if self.num_leapfrog < 1:
-            raise ValueError(f"num_leapfrog must be at least 1, got {self.num_leapfrog}")
-        if not 0 <= self.jitter < 1:
-            raise ValueError(f"jitter must lie in [0, 1), got {self.jitter}")
+        check_fields(self)
 
     @property
     def gradients_per_step(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple, Protocol, Self
+from typing import ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -59,6 +59,7 @@ class StepInfo(NamedTuple):
     energy: Tensor
 
 
+@runtime_checkable
 class Kernel(Protocol):
     """Frozen settings with pure ``init`` and ``step``; a kernel has no state of its own.
 

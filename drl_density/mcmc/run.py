@@ -16,6 +16,7 @@ from drl_density.errors import DivergenceWarning
 from drl_density.mcmc.kernel import ChainState, Kernel, LogDensity, StepInfo, StepSize, spread_step_size
 from drl_density.mcmc.step_size import StepSizeRule, Tuner
 from drl_density.records.brief import brief
+from drl_density.records.fields import PositiveInt, Share, check_fields
 
 
 class StepsTaken(NamedTuple):
@@ -122,13 +123,16 @@ class Recording:
     torch.Size([4, 3])
     """
 
-    thin: int = 1
+    thin: PositiveInt = 1
     keep_draws: bool = True
     progress: bool = False
     on_step: Callable[[ChainStep], None] | None = None
     groups: Tensor | None = None
     # One diverging step in a hundred is common while chains settle; more than that says the step size is too large.
-    max_diverging_share: float = 0.01
+    max_diverging_share: Share = 0.01
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     __repr__ = brief
 
@@ -193,10 +197,8 @@ def run_chain(
     torch.Size([20, 8, 2])
     """
     recording = Recording() if recording is None else recording
-    if num_steps < 1 or num_warmup < 0 or recording.thin < 1:
-        raise ValueError(
-            f"need num_steps >= 1, num_warmup >= 0 and thin >= 1, got {num_steps}, {num_warmup}, {recording.thin}"
-        )
+    if num_steps < 1 or num_warmup < 0:
+        raise ValueError(f"need num_steps >= 1 and num_warmup >= 0, got {num_steps} and {num_warmup}")
     state = kernel.init(initial, log_density)
     if not bool(torch.isfinite(state.log_density).all()):
         bad = int((~torch.isfinite(state.log_density)).sum())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Any, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from drl_density.mcmc.kernel import StepSize
+from drl_density.records.fields import Interval, NonNegativeFloat, PositiveFloat, Share, check_fields
 
 State = TypeVar("State")
 
@@ -77,10 +78,13 @@ class DualAveraging:
     True
     """
 
-    target: float
-    strength: float = 0.05
-    delay: float = 10.0
-    decay: float = 0.75
+    target: Annotated[float, Interval(0, 1, is_low_open=True, is_high_open=True)]
+    strength: PositiveFloat = 0.05
+    delay: NonNegativeFloat = 10.0
+    decay: Share = 0.75
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def init(self, step_size: StepSize) -> DualAveragingState:
         """Start at ``step_size``, a number or a tensor of any shape."""
@@ -156,9 +160,12 @@ class RobbinsMonro:
     2.0
     """
 
-    target: float
-    gain: float = 1.0
-    decay: float = 0.0
+    target: Annotated[float, Interval(0, 1, is_low_open=True, is_high_open=True)]
+    gain: PositiveFloat = 1.0
+    decay: NonNegativeFloat = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def init(self, step_size: StepSize) -> RobbinsMonroState:
         """Start at ``step_size``, a number or a tensor of any shape."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from drl_density.networks.distinct_levels import by_row, distinct_levels
+from drl_density.records.fields import Chance, NonNegativeInt, PositiveFloat, PositiveInt, check_fields
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,15 @@ class MLPSettings:
         dropout: share of hidden units dropped in training mode.
     """
 
-    num_features: int
-    width: int = 128
-    num_blocks: int = 2
-    num_fourier_features: int = 0
-    fourier_scale: float = 2.0
-    dropout: float = 0.0
+    num_features: PositiveInt
+    width: PositiveInt = 128
+    num_blocks: PositiveInt = 2
+    num_fourier_features: NonNegativeInt = 0
+    fourier_scale: PositiveFloat = 2.0
+    dropout: Chance = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class MLP(nn.Module):

@@ -1,1 +1,1 @@
-"""What every frozen record shares: the check of its literal values, and a short text for tensors and networks."""
+"""What every frozen record shares: the check of its values, and a short text for tensors and networks."""

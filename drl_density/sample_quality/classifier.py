@@ -8,6 +8,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +18,7 @@ from torch.nn import functional
 
 from drl_density.descent import DescentRule, descend
 from drl_density.errors import DataError, RunFolderError
+from drl_density.records.fields import Interval, PositiveInt, check_fields
 
 FORMAT = "drl_density image classifier, version 1"
 
@@ -32,10 +34,13 @@ class ClassifierSettings:
         num_features: length of the feature vector before the last layer.
     """
 
-    event_shape: tuple[int, int, int]
-    num_classes: int = 10
-    width: int = 16
-    num_features: int = 64
+    event_shape: tuple[PositiveInt, Annotated[int, Interval(4)], Annotated[int, Interval(4)]]
+    num_classes: PositiveInt = 10
+    width: PositiveInt = 16
+    num_features: PositiveInt = 64
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class ImageClassifier(nn.Module):

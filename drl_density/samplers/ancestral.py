@@ -19,6 +19,7 @@ import torch
 from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
+from drl_density.records.fields import NonNegativeFloat, PositiveInt, check_fields
 from drl_density.samplers.walk import Denoiser, StepRecord, falling_levels, starting_noise
 
 
@@ -31,8 +32,11 @@ class AncestralSettings:
         levels: the levels themselves, falling from T to 0, instead of ``num_steps``.
     """
 
-    num_steps: int = 200
-    levels: tuple[float, ...] | None = None
+    num_steps: PositiveInt = 200
+    levels: tuple[NonNegativeFloat, ...] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def walk(self, model: EnergySequence) -> tuple[float, ...]:
         """The levels from T to 0.

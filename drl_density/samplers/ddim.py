@@ -25,6 +25,7 @@ from torch import Tensor
 from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
+from drl_density.records.fields import NonNegativeFloat, PositiveInt, Share, check_fields
 from drl_density.samplers.walk import Denoiser, DenoisingPrior, StepRecord, falling_levels, starting_noise
 
 
@@ -47,16 +48,13 @@ class DDIMSettings:
     (8.0, 6.0, 4.0, 2.0, 0.0)
     """
 
-    num_steps: int = 50
-    levels: tuple[float, ...] | None = None
-    eta: float = 0.0
+    num_steps: PositiveInt = 50
+    levels: tuple[NonNegativeFloat, ...] | None = None
+    eta: Share = 0.0
     is_denoised: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.eta <= 1:
-            raise ValueError(f"eta must lie in [0, 1], got {self.eta}")
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+        check_fields(self)
 
     def walk(self, model: DenoisingPrior) -> tuple[float, ...]:
         """The levels from T to 0.

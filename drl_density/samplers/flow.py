@@ -21,6 +21,7 @@ from torch import Tensor
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.partition_function import flow_field
+from drl_density.records.fields import NonNegativeFloat, PositiveInt, check_fields
 from drl_density.samplers.walk import Denoiser, StepRecord, falling_levels, starting_noise
 
 
@@ -40,9 +41,12 @@ class FlowSettings:
     (8.0, 4.0, 0.0)
     """
 
-    num_steps: int = 30
-    levels: tuple[float, ...] | None = None
+    num_steps: PositiveInt = 30
+    levels: tuple[NonNegativeFloat, ...] | None = None
     has_log_likelihood: bool = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def walk(self, model: EnergySequence) -> tuple[float, ...]:
         """The levels from T to 0.

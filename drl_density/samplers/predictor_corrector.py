@@ -11,6 +11,7 @@ from torch import Tensor
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, Kernel, take_steps
 from drl_density.model import EnergySequence
+from drl_density.records.fields import NonNegativeInt, PositiveFloat, check_fields
 from drl_density.samplers.ddim import DDIMSettings, ddim_step
 from drl_density.samplers.walk import Denoiser, StepRecord, starting_noise
 
@@ -28,11 +29,14 @@ class PredictorCorrectorSettings:
     """
 
     walk: DDIMSettings = field(default_factory=lambda: DDIMSettings(eta=1.0))
-    num_corrections: int = 2
+    num_corrections: NonNegativeInt = 2
     kernel: Kernel = field(default_factory=MALA)
     # MALA's best step size on a standard normal, 1.65 d^(-1/6) (Roberts and Rosenthal 1998), for some 70 dimensions. In
     # fewer dimensions it is shorter than necessary, and accepts more.
-    step_size: float = 0.8
+    step_size: PositiveFloat = 0.8
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def sample_predictor_corrector(

@@ -15,6 +15,7 @@ from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, Kernel, LogDensity, RobbinsMonro, Tuner, take_steps
 from drl_density.model import EnergySequence
 from drl_density.records.brief import brief
+from drl_density.records.fields import NonNegativeInt, PositiveInt, check_fields
 from drl_density.samplers.walk import StepRecord, falling_levels, starting_noise
 from drl_density.shapes import check_num_samples
 
@@ -34,12 +35,15 @@ class ProgressiveSettings:
         max_rows: chains run at once, which limits memory.
     """
 
-    steps_per_level: int = 2
-    num_steps: int = 10
-    num_final_steps: int = 40
+    steps_per_level: PositiveInt = 2
+    num_steps: NonNegativeInt = 10
+    num_final_steps: NonNegativeInt = 40
     kernel: Kernel = field(default_factory=MALA)
     starts_at_normal: bool = False
-    max_rows: int = 16384
+    max_rows: PositiveInt = 16384
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from drl_density.diagnostics import split_r_hat
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, ChainStep, DualAveraging, Kernel, Recording, run_chain
 from drl_density.model import EnergySequence
+from drl_density.records.fields import Interval, PositiveInt, check_fields
 from drl_density.samplers.walk import StepRecord
 from drl_density.shapes import check_num_samples
 
@@ -36,16 +38,15 @@ class RefinementSettings:
         ValueError: an unadjusted kernel, or too few steps.
     """
 
-    num_steps: int = 200
-    num_warmup: int = 50
+    # Split R-hat needs two halves of at least two draws.
+    num_steps: Annotated[int, Interval(4)] = 200
+    num_warmup: PositiveInt = 50
     kernel: Kernel = field(default_factory=MALA)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.kernel.is_adjusted:
             raise ValueError(f"only an adjusted kernel leads to the model itself, got {self.kernel!r}")
-        # Split R-hat needs two halves of at least two draws.
-        if self.num_steps < 4 or self.num_warmup < 1:
-            raise ValueError(f"need num_steps >= 4 and num_warmup >= 1, got {self.num_steps} and {self.num_warmup}")
 
 
 def sample_refined(

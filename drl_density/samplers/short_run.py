@@ -15,6 +15,7 @@ from torch import Tensor
 
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
+from drl_density.records.fields import PositiveInt, check_fields
 from drl_density.samplers.walk import StepRecord, starting_noise
 from drl_density.shapes import check_num_samples
 from drl_density.training import LangevinChains, propose
@@ -36,7 +37,10 @@ class ShortRunSettings:
     chains: LangevinChains = field(default_factory=LangevinChains)
     is_denoised: bool = False
     uses_initializer: bool | None = None
-    max_rows: int = 1024
+    max_rows: PositiveInt = 1024
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 def sample_short_run(

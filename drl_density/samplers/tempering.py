@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from drl_density.mcmc import MALA, ChainState, DualAveraging, Kernel, Tuner, ini
 from drl_density.mcmc.kernel import choose, row_sum_of_squares
 from drl_density.model import EnergySequence
 from drl_density.records.brief import brief
+from drl_density.records.fields import Interval, PositiveInt, check_fields
 from drl_density.samplers.progressive import sample_progressive
 from drl_density.shapes import per_row
 
@@ -33,12 +35,15 @@ class TemperingSettings:
         kernel: an adjusted kernel, such as ``MALA()`` or ``HMC()``.
     """
 
-    num_sweeps: int = 500
-    num_pilot_sweeps: int = 60
-    steps_per_sweep: int = 2
-    num_pilot_levels: int = 16
-    most_kept: int = 1000
+    num_sweeps: PositiveInt = 500
+    num_pilot_sweeps: PositiveInt = 60
+    steps_per_sweep: PositiveInt = 2
+    num_pilot_levels: Annotated[int, Interval(2)] = 16
+    most_kept: PositiveInt = 1000
     kernel: Kernel = field(default_factory=MALA)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, eq=False)

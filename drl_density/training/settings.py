@@ -6,7 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from drl_density.records.literals import check_literals
+from drl_density.records.fields import (
+    Chance,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    PositiveOrInfinite,
+    check_fields,
+)
 
 
 @dataclass(frozen=True)
@@ -40,44 +48,37 @@ class TrainingSettings:
             instead of each holding a copy; has no effect on one process.
 
     Raises:
-        ValueError: counts or rates that are not positive, an average_decay outside [0, 1), shards that do not divide the
-            batch, a misspelt choice, or sharded weights together with an option that needs them in one place.
+        ValueError: a number of another type or out of its range, shards that do not divide the batch, a misspelt choice,
+            or sharded weights together with an option that needs them in one place.
 
     >>> settings = TrainingSettings(num_steps=1000, warmup_steps=10)
     >>> settings.rate(9) > settings.rate(500) > settings.rate(999)
     True
     """
 
-    num_steps: int = 2000
-    batch_size: int = 256
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-3
-    average_decay: float = 0.995
-    max_gradient_norm: float = 1.0
-    evaluate_every: int = 100
-    patience: int = 6
-    num_shards: int = 1
+    num_steps: PositiveInt = 2000
+    batch_size: PositiveInt = 256
+    learning_rate: PositiveFloat = 2e-3
+    weight_decay: NonNegativeFloat = 1e-3
+    average_decay: Chance = 0.995
+    max_gradient_norm: PositiveOrInfinite = 1.0
+    evaluate_every: PositiveInt = 100
+    patience: PositiveInt = 6
+    num_shards: PositiveInt = 1
     precision: Literal["float32", "bfloat16"] = "float32"
     is_channels_last: bool = False
     is_compiled: bool = False
     is_graphed: bool = False
     is_checkpointed: bool = False
     has_sharded_weights: bool = False
-    warmup_steps: int = 100
+    warmup_steps: NonNegativeInt = 100
     decay: Literal["cosine", "constant"] = "cosine"
-    first_moment_decay: float = 0.9
-    second_moment_decay: float = 0.99
+    first_moment_decay: Chance = 0.9
+    second_moment_decay: Chance = 0.99
 
     def __post_init__(self) -> None:
-        check_literals(self)
-        for name in ("num_steps", "batch_size", "evaluate_every", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0 or not 0 <= self.average_decay < 1:
-            raise ValueError(
-                f"need learning_rate > 0 and average_decay in [0, 1), got {self.learning_rate} and {self.average_decay}"
-            )
-        if self.num_shards < 1 or self.batch_size % self.num_shards:
+        check_fields(self)
+        if self.batch_size % self.num_shards:
             raise ValueError(
                 f"num_shards must divide batch_size, got num_shards={self.num_shards} and batch_size={self.batch_size}"
             )
@@ -94,7 +95,7 @@ class TrainingSettings:
         Args:
             step: number of gradient steps done before it.
         """
-        warmup = min(1.0, (step + 1) / self.warmup_steps)
+        warmup = min(1.0, (step + 1) / max(1, self.warmup_steps))
         if self.decay == "constant":
             return self.learning_rate * warmup
         return self.learning_rate * warmup * 0.5 * (1 + math.cos(math.pi * min(step / self.num_steps, 1.0)))

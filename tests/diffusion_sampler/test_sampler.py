@@ -90,7 +90,7 @@ def test_decay_is_what_the_walk_forgets():
 
 
 def test_wrong_settings():
-    with pytest.raises(ValueError, match="scale > 0"):
+    with pytest.raises(ValueError, match="scale must be positive"):
         DiffusionSamplerSettings(scale=0.0)
     with pytest.raises(ValueError, match="expected updates"):
         DiffusionSamplerSettings(num_chain_updates=0)

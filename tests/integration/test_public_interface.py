@@ -204,7 +204,7 @@ REQUIRED = {
     "shape": (1, 8, 8),
     "num_classes": 3,
     "num_features": 4,
-    "event_shape": (4,),
+    "event_shape": (1, 8, 8),
     "num_channels": 4,
     "image_shape": (1, 8, 8),
 }

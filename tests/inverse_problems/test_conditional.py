@@ -107,5 +107,5 @@ def test_wrong_masks_are_refused(model):
         run(model, rows, torch.zeros(1, 3, dtype=torch.bool), 3)
     with pytest.raises(ValueError, match="adjusted kernel"):
         ConditionalSettings(kernel=drl.ULA())
-    with pytest.raises(ValueError, match="at least 2 particles"):
+    with pytest.raises(ValueError, match="num_particles must be at least 2"):
         ConditionalSettings(num_particles=1)

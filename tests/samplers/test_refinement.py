@@ -48,5 +48,5 @@ def test_draws_are_the_last_steps_and_every_step_is_reported():
 
 
 def test_too_few_steps_are_refused():
-    with pytest.raises(ValueError, match="num_steps >= 4"):
+    with pytest.raises(ValueError, match="num_steps must be at least 4"):
         RefinementSettings(num_steps=3)

@@ -31,8 +31,8 @@ def test_a_constant_rate_stays_at_its_peak():
 BAD = [
     ({"num_steps": 0}, "num_steps must be at least 1"),
     ({"patience": 0}, "patience must be at least 1"),
-    ({"learning_rate": 0.0}, "learning_rate > 0"),
-    ({"average_decay": 1.0}, r"average_decay in \[0, 1\)"),
+    ({"learning_rate": 0.0}, "learning_rate must be positive"),
+    ({"average_decay": 1.0}, r"average_decay must lie in \[0, 1\)"),
     ({"batch_size": 10, "num_shards": 3}, "num_shards must divide batch_size"),
     ({"decay": "linear"}, "decay must be one of 'cosine', 'constant'"),
     ({"precision": "fp16"}, "precision must be one of 'float32', 'bfloat16'"),

@@ -7,7 +7,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from drl_density.distillation import (
 )
 from drl_density.distributions import SampleResult
 from drl_density.errors import DataError, RunFolderError
-from drl_density.records.literals import check_literals
+from drl_density.records.fields import Interval, PositiveFloat, PositiveInt, check_fields
 from drl_density.run_folder import RunFolder
 from drl_density.samplers import DDIMSettings, RefinementSettings, sample_refined
 from drl_density.shapes import check_num_samples
@@ -60,19 +60,16 @@ class DistillSettings:
     """
 
     method: Literal["mmd", "em"] = "mmd"
-    num_calls: int = 4
-    num_updates: int = 300
-    batch_size: int = 256
-    learning_rate: float = 1e-3
+    num_calls: PositiveInt = 4
+    num_updates: PositiveInt = 300
+    batch_size: Annotated[int, Interval(2)] = 256
+    learning_rate: PositiveFloat = 1e-3
     kernel: Literal["rbf", "cubic"] = "rbf"
-    num_corrections: int = 8
-    width: int = 128
+    num_corrections: PositiveInt = 8
+    width: PositiveInt = 128
 
     def __post_init__(self) -> None:
-        check_literals(self)
-        least = min(self.num_calls, self.num_updates, self.num_corrections, self.width)
-        if least < 1 or self.batch_size < 2:
-            raise ValueError(f"expected positive counts, and batches of 2 or more, got {self}")
+        check_fields(self)
 
 
 class Generator:

@@ -11,7 +11,7 @@ import torch
 from drl_density.density.fitted import FittedModel
 from drl_density.distributions import SampleResult
 from drl_density.errors import DataError
-from drl_density.records.literals import check_literals
+from drl_density.records.fields import NonNegativeInt, PositiveInt, Share, check_fields
 from drl_density.samplers import (
     AncestralSettings,
     DDIMSettings,
@@ -51,18 +51,14 @@ class DrawSettings:
     """
 
     method: DrawMethod = "progressive"
-    num_steps: int | None = None
-    eta: float | None = None
-    num_chain_steps: int = 0
+    num_steps: PositiveInt | None = None
+    eta: Share | None = None
+    num_chain_steps: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        check_literals(self)
+        check_fields(self)
         if self.eta is not None and self.method not in WITH_ETA:
             raise ValueError(f"method {self.method} has no eta: {' and '.join(WITH_ETA)} have one")
-        if (self.num_steps is not None and self.num_steps < 1) or self.num_chain_steps < 0:
-            raise ValueError(
-                f"expected num_steps >= 1 and num_chain_steps >= 0, got {self.num_steps} and {self.num_chain_steps}"
-            )
 
 
 def draw(

@@ -17,7 +17,7 @@ from drl_density.inverse_problems import DPSSettings, sample_dps, sample_project
 from drl_density.operators import LinearOperator, Mask, check_operator
 from drl_density.partition_function import AISSettings
 from drl_density.records.brief import brief
-from drl_density.records.literals import check_literals
+from drl_density.records.fields import PositiveInt, check_fields
 from drl_density.samplers import DDIMSettings, PredictorCorrectorSettings
 
 Method = Literal["posterior", "dps", "projected"]
@@ -41,13 +41,11 @@ class ReconstructSettings:
     """
 
     method: Method = "posterior"
-    num_steps: int = 200
+    num_steps: PositiveInt = 200
     annealing: AISSettings | None = None
 
     def __post_init__(self) -> None:
-        check_literals(self)
-        if self.num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1, got {self.num_steps}")
+        check_fields(self)
 
 
 @dataclass(frozen=True)

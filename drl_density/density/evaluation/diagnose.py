@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ from drl_density.diagnostics import (
 from drl_density.errors import DataError, Verdict
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
+from drl_density.records.fields import Interval, NonNegativeFloat, check_fields
 from drl_density.samplers import TemperingSettings, run_tempering
 
 if TYPE_CHECKING:
@@ -61,16 +62,15 @@ class DiagnoseSettings:
         ValueError: fewer than 8 chains or 100 steps.
     """
 
-    level: float = 0.0
+    level: NonNegativeFloat = 0.0
     is_recovery: bool = False
     has_tempering: bool | None = None
-    num_steps: int = 10_000
-    num_chains: int = 64
+    num_steps: Annotated[int, Interval(100)] = 10_000
+    num_chains: Annotated[int, Interval(8)] = 64
     kernel: Kernel | None = None
 
     def __post_init__(self) -> None:
-        if self.num_chains < 8 or self.num_steps < 100:
-            raise ValueError(f"need at least 8 chains and 100 steps, got {self.num_chains} and {self.num_steps}")
+        check_fields(self)
 
 
 def diagnose(

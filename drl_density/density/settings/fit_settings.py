@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from drl_density.density.settings.checks import check_least, chosen
+from drl_density.density.settings.checks import chosen
 from drl_density.density.settings.networks import NETWORKS, ImageNetwork, MLPNetwork, ResidualNetwork, UNetNetwork
 from drl_density.density.settings.normalizing_sizes import NormalizingSizes
 from drl_density.density.settings.objectives import (
@@ -21,7 +22,7 @@ from drl_density.density.settings.objectives import (
 )
 from drl_density.density.settings.presets import find_preset
 from drl_density.density.settings.schedules import SCHEDULES, CosineSchedule, LinearBetaSchedule, LogSpacedSchedule
-from drl_density.records.literals import check_literals
+from drl_density.records.fields import PositiveInt, check_fields
 from drl_density.training import TrainingSettings
 
 __all__ = ["FitSettings"]
@@ -69,15 +70,14 @@ class FitSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     transform: Literal["auto", "gaussianize", "standardize", "logit", "rescale"] = "auto"
     base: Literal["auto", "mixture", "gaussian", "independent", "quadratic"] = "auto"
-    num_networks: int = 1
+    num_networks: PositiveInt = 1
     selection: Literal["likelihood", "last"] = "likelihood"
-    num_validation_rows: int | None = None
-    num_particles: int = 512
-    num_pool_draws: int = 2000
+    num_validation_rows: PositiveInt | None = None
+    num_particles: PositiveInt = 512
+    num_pool_draws: PositiveInt = 2000
 
     def __post_init__(self) -> None:
-        check_literals(self)
-        check_least(self, num_networks=1, num_validation_rows=1, num_particles=1, num_pool_draws=1)
+        check_fields(self)
         objective, network = self.objective, self.network
         if network.num_classes and not isinstance(objective, CooperativeObjective | DenoisingObjective):
             raise ValueError(
@@ -199,19 +199,18 @@ class FitSettings:
             values: Nested plain values, as :meth:`to_dict` returns them.
 
         Raises:
-            ValueError: An unknown kind, or a value that a constructor refuses.
-            TypeError: A name that the settings of this kind do not have.
+            ValueError: An unknown kind, a name that the settings of this kind do not have, or a value that is refused.
 
         >>> FitSettings.from_dict({"objective": {"kind": "normal"}}).objective
         NormalObjective(langevin_factor=0.0002, classification_weight=1.0)
         """
-        parts = dict(values)
+        parts = dict(_mapping("settings", values))
         for name in _KINDS:
             if name in parts:
                 parts[name] = _part(name, parts[name])
         if "training" in parts:
-            parts["training"] = TrainingSettings(**parts["training"])
-        return cls(**parts)
+            parts["training"] = _made("training", TrainingSettings, parts["training"])
+        return _made("settings", cls, parts)
 
 
 _KINDS: dict[str, dict[str, Any]] = {"objective": OBJECTIVES, "network": NETWORKS, "schedule": SCHEDULES}
@@ -233,6 +232,32 @@ def _find_kind(name: str, kind: str) -> Any:
 
 
 def _part(name: str, values: Mapping[str, Any]) -> Any:
-    """One nested part from its plain values; lists, which JSON makes of tuples, become tuples again."""
-    given = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items() if key != "kind"}
-    return _find_kind(name, values.get("kind", _USUAL[name]))(**given)
+    """One nested part from its plain values."""
+    given = {key: value for key, value in _mapping(name, values).items() if key != "kind"}
+    return _made(name, _find_kind(name, values.get("kind", _USUAL[name])), given)
+
+
+def _mapping(name: str, values: Any) -> Mapping[str, Any]:
+    """The values themselves.
+
+    Raises:
+        ValueError: Something other than values by name.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{name} must be values by name, got {values!r}")
+    return values
+
+
+def _made(name: str, kind: Any, values: Any) -> Any:
+    """Settings of one kind from values by field.
+
+    Raises:
+        ValueError: A field that this kind does not have; the message lists those that it has.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]
+    for key in _mapping(name, values):
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(known)}"
+            raise ValueError(f"{name} of class {kind.__name__} has no field {key!r}: {hint}")
+    return kind(**values)

@@ -7,10 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
-from drl_density.density.settings.checks import check_least, check_share
 from drl_density.errors import DataError
 from drl_density.networks import MULTIPLIERS
-from drl_density.records.literals import check_literals
+from drl_density.records.fields import Chance, NonNegativeInt, PositiveFloat, PositiveInt, check_fields
 
 __all__ = ["NETWORKS", "ImageNetwork", "MLPNetwork", "NetworkSettings", "ResidualNetwork", "UNetNetwork"]
 
@@ -34,15 +33,14 @@ class MLPNetwork:
     kind: ClassVar[str] = "mlp"
     num_classes: ClassVar[int] = 0
 
-    width: int = 128
-    num_blocks: int = 2
-    num_fourier_features: int | None = None
-    fourier_scale: float = 2.0
-    dropout: float | None = None
+    width: PositiveInt = 128
+    num_blocks: PositiveInt = 2
+    num_fourier_features: NonNegativeInt | None = None
+    fourier_scale: PositiveFloat = 2.0
+    dropout: Chance | None = None
 
     def __post_init__(self) -> None:
-        check_least(self, width=1, num_blocks=1, num_fourier_features=0)
-        check_share(self, "dropout", includes_one=False)
+        check_fields(self)
 
     def resolve(self, num_rows: int, event_shape: tuple[int, ...]) -> MLPNetwork:
         """These settings with every None replaced by the choice for a table of this size.
@@ -75,17 +73,16 @@ class ImageNetwork:
         num_classes: Number of labels that condition the network; 0 for none.
     """
 
-    shape: tuple[int, int, int] | None = None
-    num_channels: int = 16
-    multipliers: tuple[int, ...] | None = None
-    num_blocks: int = 1
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
+    num_channels: PositiveInt = 16
+    multipliers: tuple[PositiveInt, ...] | None = None
+    num_blocks: PositiveInt = 1
     is_step_calibrated: bool = False
     flips: bool = False
-    num_classes: int = 0
+    num_classes: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        check_literals(self)
-        check_least(self, num_channels=1, num_blocks=1, num_classes=0)
+        check_fields(self)
 
     def resolve(self, num_rows: int, event_shape: tuple[int, ...]) -> Self:
         """These settings with every None replaced by the choice for images of this shape.
@@ -145,7 +142,7 @@ class ResidualNetwork(ImageNetwork):
 
     kind: ClassVar[str] = "residual"
 
-    attention_sizes: tuple[int, ...] = ()
+    attention_sizes: tuple[PositiveInt, ...] = ()
     is_normalized: bool = False
     activation: Literal["silu", "leaky_relu"] = "silu"
     starts_at_zero: bool = True
@@ -175,14 +172,9 @@ class UNetNetwork(ImageNetwork):
 
     kind: ClassVar[str] = "unet"
 
-    num_middle_blocks: int = 3
-    patch_size: int = 1
-    dropout: float | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_least(self, num_middle_blocks=0, patch_size=1)
-        check_share(self, "dropout", includes_one=False)
+    num_middle_blocks: NonNegativeInt = 3
+    patch_size: PositiveInt = 1
+    dropout: Chance | None = None
 
     def resolve(self, num_rows: int, event_shape: tuple[int, ...]) -> Self:
         """These settings with every None replaced by the choice for this number of images of this shape.

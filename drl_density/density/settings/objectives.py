@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from drl_density.density.settings.checks import check_least, check_share
-from drl_density.records.literals import check_literals
-from drl_density.training.objectives.classification import check_share as check_classification_share
+from drl_density.records.fields import (
+    Interval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+    check_fields,
+)
 
 __all__ = [
     "OBJECTIVES",
@@ -47,19 +53,16 @@ class AdjustedObjective:
 
     kind: ClassVar[str] = "adjusted"
 
-    num_chain_steps: int = 4
+    num_chain_steps: PositiveInt = 4
     kernel: Literal["mala", "hmc", "ula"] = "mala"
-    chain_step_size: float = 0.8
-    noisier_share: float = 0.0
-    jump: int = 1
-    classification_weight: float = 1.0
-    classification_share: float = 1.0
+    chain_step_size: PositiveFloat = 0.8
+    noisier_share: Share = 0.0
+    jump: PositiveInt = 1
+    classification_weight: NonNegativeFloat = 1.0
+    classification_share: Annotated[float, Interval(0, 1, is_low_open=True)] = 1.0
 
     def __post_init__(self) -> None:
-        check_literals(self)
-        check_least(self, num_chain_steps=1, jump=1, classification_weight=0)
-        check_share(self, "noisier_share")
-        check_classification_share(self.classification_share)
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -80,15 +83,13 @@ class LangevinObjective:
 
     kind: ClassVar[str] = "langevin"
 
-    num_chain_steps: int = 4
+    num_chain_steps: PositiveInt = 4
     kernel: Literal["mala", "hmc", "ula"] = "mala"
-    langevin_factor: float = 2e-4
-    classification_weight: float = 1.0
+    langevin_factor: PositiveFloat = 2e-4
+    classification_weight: NonNegativeFloat = 1.0
 
     def __post_init__(self) -> None:
-        check_literals(self)
-        check_least(self, num_chain_steps=1, classification_weight=0)
-        _check_factor(self.langevin_factor)
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,11 @@ class NormalObjective:
 
     kind: ClassVar[str] = "normal"
 
-    langevin_factor: float = 2e-4
-    classification_weight: float = 1.0
+    langevin_factor: PositiveFloat = 2e-4
+    classification_weight: NonNegativeFloat = 1.0
 
     def __post_init__(self) -> None:
-        check_least(self, classification_weight=0)
-        _check_factor(self.langevin_factor)
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -140,21 +140,17 @@ class CooperativeObjective:
 
     kind: ClassVar[str] = "cooperative"
 
-    num_chain_steps: int = 4
+    num_chain_steps: NonNegativeInt = 4
     kernel: Literal["mala", "hmc", "ula"] = "mala"
-    langevin_factor: float = 2e-4
-    classification_weight: float = 1.0
-    initializer_channels: int = 64
-    initializer_multipliers: tuple[int, ...] | None = None
-    initializer_blocks: int = 3
-    initializer_rate: float = 0.1
+    langevin_factor: PositiveFloat = 2e-4
+    classification_weight: NonNegativeFloat = 1.0
+    initializer_channels: PositiveInt = 64
+    initializer_multipliers: tuple[PositiveInt, ...] | None = None
+    initializer_blocks: PositiveInt = 3
+    initializer_rate: PositiveFloat = 0.1
 
     def __post_init__(self) -> None:
-        check_literals(self)
-        check_least(self, num_chain_steps=0, classification_weight=0, initializer_channels=1, initializer_blocks=1)
-        _check_factor(self.langevin_factor)
-        if not self.initializer_rate > 0:
-            raise ValueError(f"initializer_rate must be positive, got {self.initializer_rate}")
+        check_fields(self)
 
     def resolve(self, side: int) -> CooperativeObjective:
         """These settings with the multipliers chosen for images whose shorter side has ``side`` pixels.
@@ -186,14 +182,12 @@ class DenoisingObjective:
 
     kind: ClassVar[str] = "denoising"
 
-    level_balance: float = 0.0
-    classification_weight: float = 1.0
-    classification_share: float = 1.0
+    level_balance: Share = 0.0
+    classification_weight: NonNegativeFloat = 1.0
+    classification_share: Annotated[float, Interval(0, 1, is_low_open=True)] = 1.0
 
     def __post_init__(self) -> None:
-        check_least(self, classification_weight=0)
-        check_share(self, "level_balance")
-        check_classification_share(self.classification_share)
+        check_fields(self)
 
 
 ObjectiveSettings = AdjustedObjective | LangevinObjective | NormalObjective | CooperativeObjective | DenoisingObjective
@@ -204,8 +198,3 @@ OBJECTIVES: dict[str, type[ObjectiveSettings]] = {
     for made in (AdjustedObjective, LangevinObjective, NormalObjective, CooperativeObjective, DenoisingObjective)
 }
 """Classes by the name that saved settings and presets give them."""
-
-
-def _check_factor(factor: float) -> None:
-    if not factor > 0:
-        raise ValueError(f"langevin_factor must be positive, got {factor}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from drl_density.density.settings.checks import check_least, chosen
+from drl_density.density.settings.checks import chosen
+from drl_density.records.fields import Interval, PositiveInt, check_fields
 from drl_density.schedule import NoiseSchedule
 
 __all__ = ["SCHEDULES", "CosineSchedule", "LinearBetaSchedule", "LogSpacedSchedule", "ScheduleSettings"]
@@ -33,12 +34,12 @@ class LogSpacedSchedule:
 
     kind: ClassVar[str] = "log_spaced"
 
-    num_levels: int | None = None
+    num_levels: PositiveInt | None = None
     sigma_min: float | None = None
     sigma_max: float = 0.995
 
     def __post_init__(self) -> None:
-        check_least(self, num_levels=1)
+        check_fields(self)
         lower = self.sigma_max if self.sigma_min is None else self.sigma_min
         if not 0 < lower <= self.sigma_max < 1 or self.sigma_min == self.sigma_max:
             raise ValueError(
@@ -90,12 +91,10 @@ class LinearBetaSchedule:
 
     kind: ClassVar[str] = "linear_beta"
 
-    num_levels: int = 6
+    num_levels: Annotated[int, Interval(1, 999)] = 6
 
     def __post_init__(self) -> None:
-        check_least(self, num_levels=1)
-        if self.num_levels > 999:
-            raise ValueError(f"linear_beta has 1 to 999 levels, got num_levels={self.num_levels}")
+        check_fields(self)
 
     def resolve(self, num_features: int, sigma_min: float) -> LinearBetaSchedule:
         """These settings, which do not depend on the data.
@@ -129,10 +128,10 @@ class CosineSchedule:
 
     kind: ClassVar[str] = "cosine"
 
-    num_levels: int = 6
+    num_levels: PositiveInt = 6
 
     def __post_init__(self) -> None:
-        check_least(self, num_levels=1)
+        check_fields(self)
 
     def resolve(self, num_features: int, sigma_min: float) -> CosineSchedule:
         """These settings, which do not depend on the data.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from drl_density.networks.images.attention import Attention
 from drl_density.networks.images.image_inputs import as_images, with_label
 from drl_density.networks.level_embedding import LevelEmbedding
 from drl_density.networks.spectral_norm import SpectralConv2d, SpectralLinear
+from drl_density.records.fields import NonNegativeInt, PositiveInt, check_fields
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -55,26 +57,25 @@ class ResidualSettings:
         ValueError: images too small for their halvings, or an unknown activation.
     """
 
-    image_shape: tuple[int, int, int]
-    num_channels: int = 128
-    multipliers: tuple[int, ...] = (1, 2, 2, 2)
-    num_blocks: int = 2
-    attention_sizes: tuple[int, ...] = ()
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    num_channels: PositiveInt = 128
+    multipliers: tuple[PositiveInt, ...] = (1, 2, 2, 2)
+    num_blocks: PositiveInt = 2
+    attention_sizes: tuple[PositiveInt, ...] = ()
     is_normalized: bool = True
-    activation: str = "leaky_relu"
+    activation: Literal["leaky_relu", "silu"] = "leaky_relu"
     starts_at_zero: bool = False
     level_log_snr: tuple[float, ...] | None = None
-    num_classes: int = 0
+    num_classes: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         halvings = len(self.multipliers) - 1
-        if len(self.image_shape) != 3 or min(self.image_shape) < 1 or min(self.image_shape[1:]) < 2**halvings:
+        if min(self.image_shape[1:]) < 2**halvings:
             raise ValueError(
                 f"expected image_shape (channels, height, width) of at least {2**halvings} pixels a side for "
                 f"{len(self.multipliers)} resolutions, got {tuple(self.image_shape)}; give fewer multipliers"
             )
-        if self.activation not in ("leaky_relu", "silu"):
-            raise ValueError(f'activation must be "leaky_relu" or "silu", got {self.activation!r}')
 
 
 class ResidualEnergy(nn.Module):

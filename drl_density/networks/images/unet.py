@@ -11,6 +11,7 @@ from torch.nn import functional
 from drl_density.networks.images.attention import Attention
 from drl_density.networks.images.image_inputs import as_images, with_label
 from drl_density.networks.level_embedding import LevelEmbedding
+from drl_density.records.fields import Chance, NonNegativeInt, PositiveInt, check_fields
 
 
 @dataclass(frozen=True)
@@ -31,18 +32,19 @@ class UNetSettings:
         ValueError: images whose sides cannot be halved that often.
     """
 
-    image_shape: tuple[int, int, int]
-    num_channels: int = 64
-    multipliers: tuple[int, ...] = (1, 1, 1)
-    num_blocks: int = 3
-    attention_sizes: tuple[int, ...] = (8, 16)
-    num_groups: int = 32
-    dropout: float = 0.1
-    num_classes: int = 0
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    num_channels: PositiveInt = 64
+    multipliers: tuple[PositiveInt, ...] = (1, 1, 1)
+    num_blocks: PositiveInt = 3
+    attention_sizes: tuple[PositiveInt, ...] = (8, 16)
+    num_groups: PositiveInt = 32
+    dropout: Chance = 0.1
+    num_classes: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         factor = 2 ** (len(self.multipliers) - 1)
-        if len(self.image_shape) != 3 or any(size % factor for size in self.image_shape[1:]):
+        if any(size % factor for size in self.image_shape[1:]):
             raise ValueError(
                 f"expected image_shape (channels, height, width) with sides divisible by {factor} for "
                 f"{len(self.multipliers)} resolutions, got {tuple(self.image_shape)}; give fewer multipliers"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.nn import functional
 
 from drl_density.networks.images.image_inputs import as_images, with_label
 from drl_density.networks.level_embedding import LevelEmbedding
+from drl_density.records.fields import Chance, Interval, NonNegativeInt, PositiveInt, check_fields
 
 BOUND = 10.0
 """Largest absolute output for a pixel, in units of the noise. Learned scores are of order 1, far inside the bound."""
@@ -37,23 +39,19 @@ class UNetEnergySettings:
     (1, 2)
     """
 
-    image_shape: tuple[int, int, int]
-    num_channels: int = 32
-    multipliers: tuple[int, ...] = (1, 2)
-    num_blocks: int = 1
-    num_middle_blocks: int = 3
-    patch_size: int = 1
-    num_classes: int = 0
-    dropout: float = 0.0
+    image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
+    num_channels: Annotated[int, Interval(4)] = 32
+    multipliers: tuple[PositiveInt, ...] = (1, 2)
+    num_blocks: PositiveInt = 1
+    num_middle_blocks: PositiveInt = 3
+    patch_size: PositiveInt = 1
+    num_classes: NonNegativeInt = 0
+    dropout: Chance = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must lie in [0, 1), got {self.dropout}")
-        for name in ("num_blocks", "num_middle_blocks", "patch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_fields(self)
         factor = self.patch_size * 2 ** (len(self.multipliers) - 1)
-        if len(self.image_shape) != 3 or any(size % factor for size in self.image_shape[1:]):
+        if any(size % factor for size in self.image_shape[1:]):
             raise ValueError(
                 f"expected image_shape (channels, height, width) with sides divisible by {factor} for "
                 f"{len(self.multipliers)} resolutions and patches of {self.patch_size} pixels a side, got "

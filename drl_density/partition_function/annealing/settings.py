@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from drl_density.mcmc import MALA, Kernel, RobbinsMonro
+from drl_density.records.fields import Interval, NonNegativeInt, PositiveInt, Share, check_fields
 
 
 @dataclass(frozen=True)
@@ -31,28 +33,25 @@ class AISSettings:
     0.574
     """
 
-    num_particles: int = 256
-    num_replicates: int = 8
-    num_transitions: int = 2
-    num_pilot_particles: int = 256
+    num_particles: PositiveInt = 256
+    num_replicates: PositiveInt = 8
+    num_transitions: PositiveInt = 2
+    num_pilot_particles: PositiveInt = 256
     kernel: Kernel = field(default_factory=MALA)
-    resample_below: float | None = 0.5
-    max_rows: int = 8192
-    step_spread: float = 1.0
-    num_kept: int = 0
+    resample_below: Share | None = 0.5
+    max_rows: PositiveInt = 8192
+    step_spread: Annotated[float, Interval(1)] = 1.0
+    num_kept: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.kernel.is_adjusted:
             raise ValueError(
                 f"annealed importance sampling needs an adjusted kernel, got {self.kernel!r}: an unadjusted one does "
                 "not leave the densities invariant and biases log Z; use MALA() or HMC()"
             )
-        if min(self.num_particles, self.num_replicates, self.num_transitions, self.num_pilot_particles) < 1:
-            raise ValueError(f"counts must be positive, got {self}")
-        if self.step_spread < 1 or not 0 <= self.num_kept <= self.num_particles:
-            raise ValueError(
-                f"need step_spread >= 1 and num_kept from 0 to num_particles, got {self.step_spread}, {self.num_kept}"
-            )
+        if self.num_kept > self.num_particles:
+            raise ValueError(f"num_kept must be at most num_particles={self.num_particles}, got {self.num_kept}")
 
     @property
     def adaptation(self) -> RobbinsMonro:

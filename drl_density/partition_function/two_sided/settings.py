@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from drl_density.mcmc import MALA, Kernel
 from drl_density.partition_function.annealing.settings import AISSettings
+from drl_density.records.fields import Interval, NonNegativeInt, PositiveInt, check_fields
 
 
 @dataclass(frozen=True)
@@ -33,24 +35,20 @@ class SandwichSettings:
     64
     """
 
-    num_particles: int = 512
-    num_replicates: int = 8
-    num_transitions: int = 4
+    num_particles: Annotated[int, Interval(2)] = 512
+    num_replicates: Annotated[int, Interval(2)] = 8
+    num_transitions: PositiveInt = 4
     most_rounds: int = 8
-    steps_per_level: int = 8
-    path_steps_per_level: int = 12
-    num_mixing_steps: int = 50
-    conditional_ess: float = 0.98
+    steps_per_level: PositiveInt = 8
+    path_steps_per_level: PositiveInt = 12
+    num_mixing_steps: NonNegativeInt = 50
+    conditional_ess: Annotated[float, Interval(0, 1, is_low_open=True, is_high_open=True)] = 0.98
     kernel: Kernel = field(default_factory=MALA)
-    step_spread: float | None = None
-    num_kept: int = 16
+    step_spread: Annotated[float, Interval(1)] | None = None
+    num_kept: NonNegativeInt = 16
 
     def __post_init__(self) -> None:
-        if min(self.num_particles, self.num_replicates) < 2:
-            raise ValueError(
-                "expected at least 2 particles and 2 replicates (an error needs a spread), got "
-                f"{self.num_particles} and {self.num_replicates}"
-            )
+        check_fields(self)
         if self.most_rounds < 4:
             raise ValueError(
                 f"most_rounds must be at least 4, so that three fitted bases can agree, got {self.most_rounds}"

@@ -58,9 +58,3 @@ def level_logits(model: EnergySequence, rows: Tensor, grid: Tensor) -> Tensor:
     values = model.log_density_at(repeated, log_snr.repeat(num_rows)).reshape(num_rows, num_levels)
     values = values - model.constants(log_snr).to(values)
     return torch.cat([values, model.top.log_prob(rows).to(values)[:, None]], 1)
-
-
-def check_share(share: float) -> None:
-    """Raise a ValueError for a ``classification_share`` outside (0, 1]."""
-    if not 0 < share <= 1:
-        raise ValueError(f"classification_share must lie in (0, 1], got {share}")

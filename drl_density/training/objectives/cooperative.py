@@ -19,6 +19,7 @@ from torch import Tensor
 from drl_density.devices import normal_draws
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
+from drl_density.records.fields import NonNegativeFloat, Share, check_fields
 from drl_density.shapes import per_row
 from drl_density.training.objectives.classification import classification_loss
 from drl_density.training.objectives.langevin_chains import LangevinChains
@@ -26,7 +27,6 @@ from drl_density.training.objectives.langevin_recovery import weighted_contrast
 from drl_density.training.objectives.objective import (
     Batch,
     ObjectiveValue,
-    check_chance,
     drop_labels,
     split_labels,
     uniform_levels,
@@ -52,13 +52,13 @@ class CooperativeRecovery:
 
     chains: LangevinChains = field(default_factory=lambda: LangevinChains(num_steps=15, factor=4e-4))
     shares_noise: bool = True
-    initializer_weight: float = 1.0
-    label_dropout: float = 0.1
-    classification_weight: float = 0.0
+    initializer_weight: NonNegativeFloat = 1.0
+    label_dropout: Share = 0.1
+    classification_weight: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         self.chains.check_trains()
-        check_chance(self.label_dropout)
 
     @property
     def kernel(self) -> Kernel:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from drl_density.mcmc import ULA, Kernel
 from drl_density.model import EnergySequence
+from drl_density.records.fields import NonNegativeInt, PositiveFloat, check_fields
 from drl_density.shapes import per_row
 from drl_density.training.objectives.pairs import ChainEnds, short_chains
 
@@ -46,18 +47,14 @@ class LangevinChains:
     torch.Size([3, 2])
     """
 
-    num_steps: int = 30
-    factor: float = 2e-4
+    num_steps: NonNegativeInt = 30
+    factor: PositiveFloat = 2e-4
     is_top_marginal: bool = True
-    temperature: float = 1.0
+    temperature: PositiveFloat = 1.0
     kernel: Kernel = field(default_factory=ULA)
 
     def __post_init__(self) -> None:
-        if self.num_steps < 0 or not self.factor > 0 or not self.temperature > 0:
-            raise ValueError(
-                "need num_steps >= 0, factor > 0 and temperature > 0, "
-                f"got {self.num_steps}, {self.factor}, {self.temperature}"
-            )
+        check_fields(self)
 
     def check_trains(self) -> None:
         """Check that the chains sample the model's own density, as training needs.

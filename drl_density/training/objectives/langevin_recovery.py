@@ -12,7 +12,7 @@ from drl_density.devices import normal_draws
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
 from drl_density.networks import frozen_power_iteration
-from drl_density.records.literals import check_literals
+from drl_density.records.fields import NonNegativeFloat, check_fields
 from drl_density.shapes import per_row
 from drl_density.training.objectives.classification import classification_loss
 from drl_density.training.objectives.langevin_chains import LangevinChains
@@ -57,10 +57,10 @@ class LangevinRecovery:
     negatives: Literal["langevin", "normal"] = "langevin"
     start: Literal["noisier", "data"] = "noisier"
     shares_noise: bool = False
-    classification_weight: float = 0.0
+    classification_weight: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
-        check_literals(self)
+        check_fields(self)
         if self.shares_noise and self.start == "data":
             raise ValueError(SHARED_NOISE_REFUSAL)
         self.chains.check_trains()

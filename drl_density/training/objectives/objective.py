@@ -131,12 +131,6 @@ def drop_labels(label: Tensor | None, chance: float, *, generator: torch.Generat
     return torch.where(draws >= chance, label, torch.zeros_like(label))
 
 
-def check_chance(chance: float) -> None:
-    """Raise a ValueError for a ``label_dropout`` outside [0, 1]."""
-    if not 0 <= chance <= 1:
-        raise ValueError(f"label_dropout must lie in [0, 1], got {chance}")
-
-
 def level_shift(*, generator: torch.Generator | None = None) -> Tensor:
     """Random shift of the whole grid of levels: 0 with probability 1/2, else uniform in (0, 1).
 

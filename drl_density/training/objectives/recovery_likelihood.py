@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -10,8 +11,9 @@ from torch import Tensor
 from drl_density.devices import generator_device
 from drl_density.mcmc import MALA, Kernel
 from drl_density.model import EnergySequence
+from drl_density.records.fields import Interval, NonNegativeFloat, PositiveInt, Share, check_fields
 from drl_density.shapes import per_row
-from drl_density.training.objectives.classification import check_share, classification_loss
+from drl_density.training.objectives.classification import classification_loss
 from drl_density.training.objectives.objective import (
     Batch,
     LevelStatistics,
@@ -55,24 +57,19 @@ class RecoveryLikelihood:
     (['classification', 'recovery'], torch.Size([8]))
     """
 
-    num_steps: int = 8
+    num_steps: PositiveInt = 8
     kernel: Kernel = field(default_factory=MALA)
-    noisier_share: float = 0.0
-    jump: int = 1
-    recovery_weight: float = 1.0
-    classification_weight: float = 1.0
-    classification_share: float = 1.0
+    noisier_share: Share = 0.0
+    jump: PositiveInt = 1
+    recovery_weight: NonNegativeFloat = 1.0
+    classification_weight: NonNegativeFloat = 1.0
+    classification_share: Annotated[float, Interval(0, 1, is_low_open=True)] = 1.0
     shares_noise: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.shares_noise and self.noisier_share < 1:
             raise ValueError(SHARED_NOISE_REFUSAL)
-        if self.num_steps < 1 or self.jump < 1 or not 0 <= self.noisier_share <= 1:
-            raise ValueError(
-                "need num_steps >= 1, jump >= 1 and noisier_share in [0, 1], "
-                f"got {self.num_steps}, {self.jump}, {self.noisier_share}"
-            )
-        check_share(self.classification_share)
 
     def __call__(
         self, model: EnergySequence, x: Batch, step_sizes: Tensor, *, generator: torch.Generator | None = None

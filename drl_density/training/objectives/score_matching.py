@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
@@ -10,13 +11,13 @@ from torch import Tensor
 from drl_density.devices import normal_draws
 from drl_density.mcmc import ULA, Kernel
 from drl_density.model import EnergySequence
+from drl_density.records.fields import Interval, NonNegativeFloat, Share, check_fields
 from drl_density.shapes import per_row
-from drl_density.training.objectives.classification import check_share, classification_loss
+from drl_density.training.objectives.classification import classification_loss
 from drl_density.training.objectives.objective import (
     Batch,
     LevelStatistics,
     ObjectiveValue,
-    check_chance,
     drop_labels,
     level_shift,
     split_labels,
@@ -60,16 +61,13 @@ class DenoisingScoreMatching:
     ['classification', 'score_matching']
     """
 
-    classification_weight: float = 1.0
-    classification_share: float = 1.0
-    level_balance: float = 0.0
-    label_dropout: float = 0.1
+    classification_weight: NonNegativeFloat = 1.0
+    classification_share: Annotated[float, Interval(0, 1, is_low_open=True)] = 1.0
+    level_balance: Share = 0.0
+    label_dropout: Share = 0.1
 
     def __post_init__(self) -> None:
-        check_share(self.classification_share)
-        check_chance(self.label_dropout)
-        if not 0 <= self.level_balance <= 1:
-            raise ValueError(f"level_balance must lie in [0, 1], got {self.level_balance}")
+        check_fields(self)
 
     @property
     def kernel(self) -> Kernel:

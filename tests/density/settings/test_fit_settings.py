@@ -85,7 +85,7 @@ def test_another_kind_keeps_the_fields_that_both_have():
         ),
         (lambda: drl.TrainingSettings(num_steps=0), "num_steps must be at least 1"),
         (lambda: drl.TrainingSettings(patience=0), "patience must be at least 1"),
-        (lambda: drl.TrainingSettings(learning_rate=float("nan")), "need learning_rate > 0"),
+        (lambda: drl.TrainingSettings(learning_rate=float("nan")), "learning_rate must be a finite number"),
     ],
 )
 def test_settings_that_cannot_be(call, message):

@@ -45,7 +45,7 @@ def test_unresolved_settings_do_not_pass_for_resolved_ones():
     ("call", "message"),
     [
         (lambda: LogSpacedSchedule(sigma_min=0.5, sigma_max=0.4), "need 0 < sigma_min < sigma_max < 1"),
-        (lambda: LinearBetaSchedule(2000), "1 to 999 levels"),
+        (lambda: LinearBetaSchedule(2000), r"num_levels must lie in \[1, 999\], got 2000"),
         (lambda: LogSpacedSchedule(num_levels=0), "num_levels must be at least 1"),
         (lambda: CosineSchedule(0), "num_levels must be at least 1"),
     ],

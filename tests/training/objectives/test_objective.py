@@ -7,11 +7,10 @@ import torch
 
 from drl_density import RecoveryLikelihood
 from drl_density.testing import assert_z, seeded_generator
-from drl_density.training import LangevinRecovery
+from drl_density.training import DenoisingScoreMatching, LangevinRecovery
 from drl_density.training.objectives.objective import (
     LevelStatistics,
     ObjectiveValue,
-    check_chance,
     drop_labels,
     level_means,
     level_shift,
@@ -79,7 +78,7 @@ def test_labels_are_split_off_and_dropped():
     assert torch.equal(drop_labels(label, 0.0), label)
     assert drop_labels(None, 0.25) is None
     with pytest.raises(ValueError, match=r"label_dropout must lie in \[0, 1\], got 1.5"):
-        check_chance(1.5)
+        DenoisingScoreMatching(label_dropout=1.5)
 
 
 @pytest.mark.parametrize("objective", [RecoveryLikelihood(), LangevinRecovery()], ids=["adjusted", "langevin"])

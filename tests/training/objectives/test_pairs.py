@@ -58,7 +58,7 @@ def test_shared_noise_with_data_starts_is_refused(name):
 BAD = [
     (lambda: LangevinRecovery(negatives="normal"), "no conditional to approximate"),
     (lambda: LangevinRecovery(chains=LangevinChains(num_steps=0)), 'K = 0 give negatives="normal"'),
-    (lambda: LangevinChains(factor=0.0), "factor > 0"),
+    (lambda: LangevinChains(factor=0.0), "factor must be positive"),
     (lambda: CooperativeRecovery(label_dropout=1.5), "label_dropout must lie in"),
     (lambda: propose(image_sequence(), torch.zeros(1, 64), torch.zeros(1).long(), LangevinChains()), "initializer"),
     (lambda: sample_short_run(image_sequence(), 2, noise=torch.zeros(3, 64)), "expected noise at level"),
