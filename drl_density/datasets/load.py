@@ -17,10 +17,13 @@ from torch import Tensor
 from drl_density.datasets.column import Column
 from drl_density.datasets.columns import notice_columns
 from drl_density.datasets.dataset import Dataset
-from drl_density.datasets.files import RawTable, from_array, from_frame, read_file
+from drl_density.datasets.files import from_array, from_frame, read_file
 from drl_density.datasets.image_files import find_images
 from drl_density.datasets.images import split_images
 from drl_density.datasets.splits import Split, row_groups, split_rows
+from drl_density.datasets.tables.coding import Missing, encode_table
+from drl_density.datasets.tables.frames import is_frame
+from drl_density.datasets.tables.raw_table import RawTable
 from drl_density.datasets.toys import TOYS
 from drl_density.errors import DataError, DataWarning
 
@@ -88,12 +91,16 @@ def load_dataset(
     name, where, table = _read(source)
     table = _without(table, drop, where)
     table, extra = _set_aside(table, split, where)
-    table.refuse_free_text(where)
-    table, kept = _without_missing(table, missing, where)
-    extra = {role: values[kept] for role, values in extra.items()}
     declared = DECLARED.get(name, {}) if where in BUNDLED else {}
     columns = {name: dict(declared) for name in table.names if declared} | dict(columns or {})
-    found = notice_columns(table.values, table.names, categories=table.categories, overrides=columns)
+    table = _declared_labels(table, columns)
+    table.refuse_problems(where)
+    _note(table, where)
+    table, kept = _without_missing(table, missing, where)
+    extra = {role: values[kept] for role, values in extra.items()}
+    found = notice_columns(
+        table.values, table.names, categories=table.categories, storages=table.storage, overrides=columns
+    )
     return dataclasses.replace(_divide(name, where, table, found, split, extra), loading=loading)
 
 
@@ -133,6 +140,26 @@ def _toy(name: str, split: Split, loading: dict[str, Any]) -> Dataset:
     )
 
 
+def _declared_labels(table: RawTable, columns: Mapping[str, Mapping[str, Any]]) -> RawTable:
+    """The table with the columns read as labels that are declared so, by their kind or by their labels."""
+    declared = {
+        name: properties.get("categories")
+        for name, properties in columns.items()
+        if name in table.names and (properties.get("kind") == "categorical" or "categories" in properties)
+    }
+    return table.with_labels(declared) if declared else table
+
+
+def _note(table: RawTable, where: str) -> None:
+    for name, note in table.notes.items():
+        warnings.warn(
+            f"{where or 'the table'}: column {name!r}: {note}; if they are labels, declare them with "
+            f"columns={{{name!r}: {{'kind': 'categorical'}}}}",
+            DataWarning,
+            stacklevel=4,
+        )
+
+
 class _Found(NamedTuple):
     """A table with its short name and the source from which it can be loaded again."""
 
@@ -147,8 +174,8 @@ def _read(source: Any) -> _Found:
     if isinstance(source, str | os.PathLike):
         return _read_path(str(source))
     if isinstance(source, Tensor):
-        return _Found("array", "", from_array(source.detach().cpu().numpy(), where="the tensor"))
-    if hasattr(source, "columns") and hasattr(source, "iloc"):
+        return _Found("array", "", from_array(source, where="the tensor"))
+    if is_frame(source):
         return _Found("table", "", from_frame(source))
     return _Found("array", "", from_array(source))
 
@@ -256,7 +283,7 @@ def _without_missing(table: RawTable, missing: str, where: str) -> tuple[RawTabl
         DataWarning,
         stacklevel=4,
     )
-    return dataclasses.replace(table, values=table.values[kept]), kept
+    return table.take(kept), kept
 
 
 def _with_missing(table: RawTable, where: str) -> tuple[RawTable, np.ndarray]:
@@ -274,8 +301,7 @@ def _with_missing(table: RawTable, where: str) -> tuple[RawTable, np.ndarray]:
     kept = np.asarray(~is_missing.all(1))
     if not kept.all():
         warnings.warn(f"left out {int((~kept).sum())} rows without a single value", DataWarning, stacklevel=5)
-    texts = {column: cells[kept] for column, cells in table.texts.items()}
-    return dataclasses.replace(table, values=table.values[kept], texts=texts), kept
+    return table.take(kept), kept
 
 
 def _divide(
@@ -318,8 +344,13 @@ def _divide(
     )
 
 
-def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse", absent: Sequence[str] = ()) -> Tensor:
+def read_rows(
+    source: Any, columns: Sequence[Column], *, missing: Missing = "refuse", absent: Sequence[str] = ()
+) -> Tensor:
     """Reads the rows of a new table in the order and coding of known columns, ``(rows, d)``, float64.
+
+    The known columns decide what a cell means. In a file or frame with named columns, a column of labels holds labels,
+    never codes. An array of numbers holds codes.
 
     Args:
         source: a file, an array, a tensor or a data frame.
@@ -328,7 +359,8 @@ def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse"
         absent: names of columns that the table may lack; they become NaN.
 
     Raises:
-        DataError: missing columns, unknown labels, or cells that are empty, NaN or infinite.
+        DataError: missing columns, unknown labels, texts in a column of numbers, codes of no label, infinite values, or
+            missing values where they are refused.
 
     >>> data = load_dataset("banana", seed=0, num_rows=100)
     >>> read_rows(data.test.numpy(), data.columns).shape
@@ -344,48 +376,4 @@ def read_rows(source: Any, columns: Sequence[Column], *, missing: str = "refuse"
             )
         return torch.from_numpy(rows).double()
     name, where, table = _read(source)
-    wanted = [column.name for column in columns]
-    lacking = tuple(column for column in absent if column in wanted and column not in table.names)
-    if lacking:
-        nothing = np.full((len(table.values), len(lacking)), np.nan)
-        names = (*table.names, *lacking)
-        values = np.hstack([table.values, nothing])
-        table = dataclasses.replace(table, values=values, names=names, event_shape=(len(names),))
-    if set(wanted) - set(table.names):
-        if set(wanted) == {f"x{i}" for i in range(len(wanted))} and table.values.shape[1] == len(wanted):
-            table = dataclasses.replace(table, names=tuple(wanted))
-        else:
-            absent = [column for column in wanted if column not in table.names]
-            raise DataError(
-                f"{where or name}: the fit has columns that are not here: {', '.join(absent)}; "
-                f"here are {', '.join(table.names)}"
-            )
-    table = table.select(wanted)
-    table.refuse_free_text(where, advice="this column was fitted as numbers: correct the cell")
-    values = table.values.copy()
-    for index, column in enumerate(columns):
-        labels = table.categories.get(column.name)
-        if labels is not None:
-            values[:, index] = _recode(values[:, index], labels, column, where or name)
-    if missing == "keep":
-        return torch.as_tensor(np.where(np.isfinite(values), values, np.nan))
-    is_bad = ~np.isfinite(values)
-    if is_bad.any():
-        row, column = np.argwhere(is_bad)[0]
-        raise DataError(
-            f"{where or name}: {int(is_bad.sum())} cells in {int(is_bad.any(1).sum())} rows are empty, NaN or infinite, the "
-            f"first in column {wanted[column]!r}, row {table.first_row + row}. Complete rows are needed here: leave those "
-            "rows out, or fill them first with impute"
-        )
-    return torch.as_tensor(values)
-
-
-def _recode(codes: np.ndarray, labels: tuple[str, ...], column: Column, where: str) -> np.ndarray:
-    known = {label: float(code) for code, label in enumerate(column.categories or ())}
-    unknown = [label for label in labels if label not in known]
-    if unknown:
-        expected = ", ".join(known) if known else "numbers"
-        raise DataError(f"{where}: column {column.name!r} has {', '.join(unknown)}; the fit had {expected}")
-    table = np.array([known[label] for label in labels])
-    is_missing = np.isnan(codes)
-    return np.where(is_missing, np.nan, table[np.where(is_missing, 0, codes).astype(int)])
+    return encode_table(table, columns, missing=missing, absent=absent, where=where or name)

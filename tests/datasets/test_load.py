@@ -164,7 +164,7 @@ BAD = {
     "no file": (lambda p: load_dataset(str(p / "none.csv")), "there is no file"),
     "drop": (lambda p: load_dataset(TABLE, drop=["z"]), "cannot drop z"),
     "missing": (lambda p: load_dataset(TABLE, missing="guess"), "missing must be"),
-    "infinite": (lambda p: load_dataset(np.where(TABLE > 2.3, math.inf, TABLE)), "NaN or infinite"),
+    "infinite": (lambda p: load_dataset(np.where(TABLE > 2.3, math.inf, TABLE)), "infinite, which is no missing value"),
 }
 
 
