@@ -40,18 +40,47 @@ class Grid(NamedTuple):
     offset: float
 
 
-def find_grid(values: np.ndarray) -> Grid:
+class Counts(NamedTuple):
+    """Counts over a whole column, of which the values at hand may be a sample that shows everything rare.
+
+    Attributes:
+        num_values: values that are not missing.
+        num_distinct: distinct values.
+        num_least: values that equal the least.
+        num_largest: values that equal the largest.
+    """
+
+    num_values: int
+    num_distinct: int
+    num_least: int
+    num_largest: int
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Counts:
+        """The counts of ``values`` themselves, which are not empty."""
+        least, largest = values.min(), values.max()
+        return cls(
+            len(values), len(np.unique(values)), int((values == least).sum()), int((values == largest).sum())
+        )
+
+
+def find_grid(values: np.ndarray, counts: Counts | None = None) -> Grid:
     """The coarsest decimal grid that holds at least 98 % of the values, or width 0 for a continuous column.
 
     A column counts as rounded when fewer than 60 % of its values are distinct, or when all are whole numbers. Repeated
     values that lie on no decimal grid get the median gap between neighbours. Grids are looked for from the range of the
     values downwards, so that a change of unit by a power of ten changes the grid by the same factor.
 
+    Args:
+        values: finite values.
+        counts: counts of the whole column where ``values`` are a sample of it.
+
     >>> find_grid(np.repeat([1.1, 1.2, 1.4], 10))
     Grid(width=0.1, offset=0.0)
     """
     distinct = np.unique(values)
-    if len(distinct) < 2 or (len(distinct) > 0.6 * len(values) and not _is_whole(values)):
+    num_values, num_distinct = (len(values), len(distinct)) if counts is None else counts[:2]
+    if len(distinct) < 2 or (num_distinct > 0.6 * num_values and not _is_whole(values)):
         return Grid(0.0, 0.0)
     return _decimal_grid(values, distinct) or _gap_grid(values, float(np.median(np.diff(distinct))))
 
@@ -104,6 +133,7 @@ def notice_columns(
     categories: Mapping[str, tuple[str, ...]] | None = None,
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
     storages: Mapping[str, str] | None = None,
+    counts: Mapping[str, Counts] | None = None,
 ) -> tuple[Column, ...]:
     """Describes every column of ``values`` ``(rows, d)`` by a :class:`Column`.
 
@@ -117,6 +147,7 @@ def notice_columns(
         overrides: declared properties, ``{name: {"kind": ..., "width": ..., "lower": ..., "upper": ..., "values": ...}}``;
             they replace what is recognised.
         storages: type in which the table holds each column, by name; "float64" for the others.
+        counts: counts of the whole column where ``values`` are a sample of it, by name.
 
     Raises:
         DataError: constant columns without a declared width or values, which would spread their one value; values beyond
@@ -145,9 +176,11 @@ def notice_columns(
     found = []
     for index, name in enumerate(names):
         seen, declared = _seen(values[:, index]), overrides.get(name, {})
-        column = _declare(_notice(seen, name, categories.get(name), storages.get(name, "float64")), seen, declared)
+        counted = (counts or {}).get(name) or Counts.of(seen)
+        column = _notice(seen, counted, name, categories.get(name), storages.get(name, "float64"))
+        column = _declare(column, seen, counted, declared)
         _check_values(column, seen)
-        found.append(_with_atoms(column, seen))
+        found.append(_with_atoms(column, seen, counted))
     return tuple(found)
 
 
@@ -155,19 +188,19 @@ def _seen(values: np.ndarray) -> np.ndarray:
     return values[~np.isnan(values)]
 
 
-def _notice(values: np.ndarray, name: str, labels: tuple[str, ...] | None, storage: str) -> Column:
+def _notice(values: np.ndarray, counts: Counts, name: str, labels: tuple[str, ...] | None, storage: str) -> Column:
     if labels is not None:
         return Column(name, "categorical", 1.0, categories=labels, storage=storage)
     distinct = np.unique(values)
-    width, offset = find_grid(values)
+    width, offset = find_grid(values, counts)
     if len(distinct) == 2:
         width, offset = _decimal_grid(values, distinct) or _gap_grid(values, float(distinct[1] - distinct[0]))
     support: tuple[float, ...] = ()
-    if len(distinct) == 2 or 2 < len(distinct) <= min(MOST_VALUES, len(values) / ROWS_PER_VALUE):
+    if len(distinct) == 2 or 2 < len(distinct) <= min(MOST_VALUES, counts.num_values / ROWS_PER_VALUE):
         support = tuple(distinct.tolist())
         width = _cell_width(distinct, width)
-    at_ends = {float(end): int((values == end).sum()) for end in (distinct[0], distinct[-1])}
-    piles = tuple(end for end, count in at_ends.items() if count >= max(LEAST_PILE, 0.02 * len(values)))
+    at_ends = {float(distinct[0]): counts.num_least, float(distinct[-1]): counts.num_largest}
+    piles = tuple(end for end, count in at_ends.items() if count >= max(LEAST_PILE, 0.02 * counts.num_values))
     kind = "binary" if len(distinct) == 2 else _grid_kind(values, width)
     is_positive = bool(values.min() > 0)
     return Column(
@@ -191,7 +224,7 @@ def _cell_width(support: np.ndarray, grid: float) -> float:
     return float(f"{steps * grid:.12g}") if is_multiple else gap
 
 
-def _declare(column: Column, values: np.ndarray, declared: Mapping[str, Any]) -> Column:
+def _declare(column: Column, values: np.ndarray, counts: Counts, declared: Mapping[str, Any]) -> Column:
     """The column with declared properties in place of recognised ones."""
     if column.categories is not None:
         others = sorted(set(declared) & {"values", "lower", "upper", "width", "offset"})
@@ -211,7 +244,7 @@ def _declare(column: Column, values: np.ndarray, declared: Mapping[str, Any]) ->
         return dataclasses.replace(
             column, **{"kind": found, **others, "width": width, "values": tuple(support.tolist())}
         )
-    width, offset = find_grid(values) if column.is_closed else (column.width, column.offset)
+    width, offset = find_grid(values, counts) if column.is_closed else (column.width, column.offset)
     if kind == "continuous":
         width, offset = 0.0, 0.0
     found = _grid_kind(values, width) if column.kind == "binary" else column.kind
@@ -245,7 +278,7 @@ def _check_values(column: Column, values: np.ndarray) -> None:
         )
 
 
-def _with_atoms(column: Column, values: np.ndarray) -> Column:
+def _with_atoms(column: Column, values: np.ndarray, counts: Counts) -> Column:
     """The column rounded where rows of a continuous column lie on a declared bound.
 
     A share of the rows on one point is an atom, whose density is infinite, and in the logarithmic coordinate of a bound
@@ -258,14 +291,15 @@ def _with_atoms(column: Column, values: np.ndarray) -> Column:
     others = values[~on_bound]
     spread = float(np.subtract(*np.quantile(others, [0.75, 0.25]))) if len(others) else 0.0
     spread = spread or float(np.ptp(values))
-    share = float(on_bound.mean())
+    count = (values.min() == column.lower) * counts.num_least + (values.max() == column.upper) * counts.num_largest
+    share = count / counts.num_values
     width = float(f"{min(share, ATOM_SHARE) * spread:.0e}")
     bound = column.lower if column.lower > -math.inf else column.upper
     if column.lower > -math.inf and column.upper < math.inf:  # both ends are points of the grid
         width = (column.upper - column.lower) / math.ceil((column.upper - column.lower) / width)
     warnings.warn(
-        f"column {column.name!r}: {int(on_bound.sum())} rows ({share:.2g} of all) lie on a declared bound, where a density "
-        f"would be infinite. The column is rounded to {width:g}, so that they fill one cell; declare a width to choose another",
+        f"column {column.name!r}: {count} rows ({share:.2g} of all) lie on a declared bound, where a density "
+        f"would be infinite. The column is rounded to {width:g}, so that they fill one cell; declare a width to change it",
         DataWarning,
         stacklevel=4,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -16,6 +16,34 @@ from drl_density.records.brief import brief
 
 MOST_LINES = 20
 """Columns that a summary lists, so that it fits on a screen."""
+
+
+class RowStream(Protocol):
+    """Training rows of a table larger than memory, as successive uniform samples without replacement.
+
+    Attributes:
+        num_rows: rows of the three parts in the whole table.
+        sample_size: training rows in one sample, on average.
+        digest: text that is equal for equal rows in an equal split.
+    """
+
+    @property
+    def num_rows(self) -> Parts[int]: ...
+
+    @property
+    def sample_size(self) -> int: ...
+
+    @property
+    def digest(self) -> str: ...
+
+    def sample(self, number: int, *, is_cancelled: Callable[[], bool] = ...) -> Tensor:
+        """Sample ``number`` of the training rows, ``(about sample_size, d)``; it depends on the stream and number alone.
+
+        Args:
+            number: samples 0, 1, ... use up all training rows before any row comes again.
+            is_cancelled: read between chunks; once it is true, the reading ends with an error.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +63,8 @@ class Dataset:
         known_log_density: normalised log density of a toy system, or None.
         labels: class labels of the training, validation and test rows if the source had any; not modelled by default.
         validation_weights: relative weights of the validation rows, or None.
+        stream: further samples of the training rows, or None where all rows are in memory. The three parts are then
+            uniform samples of the parts in the table.
 
     >>> from drl_density.datasets import load_dataset
     >>> data = load_dataset("banana", seed=0, num_rows=100)
@@ -56,6 +86,7 @@ class Dataset:
     known_log_density: Callable[[Tensor], Tensor] | None = None
     labels: Parts[Tensor] | None = None
     validation_weights: Tensor | None = None
+    stream: RowStream | None = None
 
     __repr__ = brief
 
@@ -98,7 +129,11 @@ class Dataset:
 
     def describe(self) -> str:
         """Summary for a reader: sizes, and one line per column up to a limit."""
-        sizes = f"{len(self.train)} training, {len(self.validation)} validation, {len(self.test)} test rows"
+        held = Parts(len(self.train), len(self.validation), len(self.test))
+        parts = held if self.stream is None else self.stream.num_rows
+        sizes = f"{parts.train} training, {parts.validation} validation, {parts.test} test rows"
+        if self.stream is not None:
+            sizes += f" (uniform samples of {held.train}, {held.validation} and {held.test} in memory)"
         if self.is_images:
             channels, height, width = self.event_shape
             return f"{self.name}: {sizes} of 8-bit images {width}x{height}x{channels}; {self.likelihood_label}"

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from drl_density.datasets import Dataset
+from drl_density.datasets.large.prefetch import Prefetched
 from drl_density.density.fitting.table import TableWithBases, TableWithMissing
 from drl_density.density.settings.networks import ImageNetwork, NetworkSettings
 from drl_density.errors import DataError
@@ -30,17 +31,22 @@ class StateBatches(Protocol):
         """Redraw what the batches hold in the state; called after every evaluation."""
         ...
 
+    def close(self) -> None:
+        """Free what the batches hold; called when training ends."""
+        ...
+
 
 BatchSource = Callable[[TrainingState], StateBatches]
 """Makes the batches of a training state."""
 
 
-def batch_source(table: TableWithBases, network: NetworkSettings) -> BatchSource:
+def batch_source(table: TableWithBases, network: NetworkSettings, *, batch_size: int) -> BatchSource:
     """The source of training batches for a network.
 
     Args:
         table: Table that the rows are drawn from.
         network: Resolved settings, which may ask for labels and mirrored images.
+        batch_size: Rows of one training step.
 
     Raises:
         DataError: Labels that the data lack or number differently; missing values together with labels or mirroring.
@@ -56,6 +62,8 @@ def batch_source(table: TableWithBases, network: NetworkSettings) -> BatchSource
     if network.num_classes:
         labelled = LabelledBatches(table, label_values(table.dataset, network.num_classes), shape)
         return lambda state: labelled
+    if table.dataset.stream is not None:
+        return lambda state: StreamedBatches(table, state, batch_size)
     plain = RowBatches(table, shape)
     return lambda state: plain
 
@@ -100,6 +108,9 @@ class RowBatches:
     def redraw(self, state: TrainingState) -> None:
         """Nothing to do: these batches hold no draws."""
 
+    def close(self) -> None:
+        """Nothing to do: these batches hold nothing open."""
+
 
 @dataclass(frozen=True)
 class LabelledBatches:
@@ -133,6 +144,9 @@ class LabelledBatches:
 
     def redraw(self, state: TrainingState) -> None:
         """Nothing to do: these batches hold no draws."""
+
+    def close(self) -> None:
+        """Nothing to do: these batches hold nothing open."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +184,52 @@ class DrawnBatches:
             u = table.fill(rows, copy[is_incomplete], generator=state.generator)
             copy[is_incomplete] = move_missing(model, law, u, rows.isnan(), generator=state.generator)
         state.drawn = {"cells": cells}
+
+    def close(self) -> None:
+        """Nothing to do: these batches hold nothing open."""
+
+
+class StreamedBatches:
+    """Training rows of a table larger than memory, from samples of the table that follow one another.
+
+    Each sample is uniform without replacement. Batches are drawn from it with replacement, as from a table in memory, until
+    they have taken as many rows as it has; the next sample is then used. So every batch is a uniform draw of the training
+    rows, in whatever order the file has them. Which sample a step uses follows from the number of the step alone, so a
+    resumed run and every process of a run use the same.
+
+    Args:
+        table: Table whose data set has a stream.
+        state: Training state, whose step decides the sample.
+        batch_size: Rows of one step, over all processes.
+
+    Raises:
+        DataError: A data set without a stream.
+    """
+
+    def __init__(self, table: TableWithBases, state: TrainingState, batch_size: int) -> None:
+        stream = table.dataset.stream
+        if stream is None:
+            raise DataError("these batches follow a stream, and all rows of the data are in memory")
+        self.table, self.state, self.batch_size = table, state, batch_size
+        self.sample_size = stream.sample_size
+        self._samples = Prefetched(stream, table.dataset.train)
+
+    def __call__(self, num_rows: int, generator: torch.Generator) -> Tensor:
+        """Rows ``(num_rows, d)``."""
+        number, used = divmod(self.state.step * self.batch_size, self.sample_size)
+        rows = self._samples.sample(number)
+        if used >= self.sample_size // 2:
+            self._samples.prepare(number + 1)
+        return self.table.to_model(
+            rows[torch.randint(len(rows), (num_rows,), generator=generator)], generator=generator
+        )
+
+    def redraw(self, state: TrainingState) -> None:
+        """Nothing to do: the sample follows from the step."""
+
+    def close(self) -> None:
+        """Stop reading in the background."""
+        self._samples.close()
 
 
 def mirror(rows: Tensor, shape: ImageShape, *, generator: torch.Generator) -> Tensor:

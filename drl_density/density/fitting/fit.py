@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -140,15 +141,17 @@ def train_member(plan: FitPlan, member: Member, run: FitRun, *, deadline: float 
     """
     state = plan.new_state(member.base, seed=member.seed)
     run.restore(state, member.name)
-    batches = plan.source(state)
     held_out = plan.validation(seed=member.seed)
-    with tqdm(
-        desc=member.name,
-        total=plan.training.num_steps,
-        initial=state.step,
-        disable=not run.shows_progress,
-        unit="step",
-    ) as bar:
+    with (
+        contextlib.closing(plan.source(state)) as batches,
+        tqdm(
+            desc=member.name,
+            total=plan.training.num_steps,
+            initial=state.step,
+            disable=not run.shows_progress,
+            unit="step",
+        ) as bar,
+    ):
         hooks = TrainingHooks(
             on_step=lambda step: bar.update(step - bar.n),
             on_record=lambda record: bar.set_postfix_str(doctor_line(record)),

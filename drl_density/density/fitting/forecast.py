@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
@@ -260,15 +261,16 @@ def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS) -> float:
     held_out = plan.validation(seed=plan.seed)
     times: list[float] = []
     score = training_score(plan, held_out, state, seed=plan.seed)
-    train(
-        state,
-        plan.objective,
-        plan.source(state),
-        settings=training,
-        evaluation=Evaluation(held_out.rows, score=score),
-        doctor=plan.doctor,
-        hooks=TrainingHooks(on_step=lambda _: times.append(time.monotonic())),
-    )
+    with contextlib.closing(plan.source(state)) as batches:
+        train(
+            state,
+            plan.objective,
+            batches,
+            settings=training,
+            evaluation=Evaluation(held_out.rows, score=score),
+            doctor=plan.doctor,
+            hooks=TrainingHooks(on_step=lambda _: times.append(time.monotonic())),
+        )
     done = time.monotonic()
     per_step = sorted(b - a for a, b in zip(times, times[1:], strict=False))[len(times) // 2 - 1]
     return per_step + (done - times[-1]) / plan.training.evaluate_every

@@ -245,7 +245,7 @@ def plan_on_table(
         networks=networks,
         objective=build_objective(objective),
         doctor=build_doctor(objective, schedule),
-        source=batch_source(table, network),
+        source=batch_source(table, network, batch_size=settings.training.batch_size),
         training=settings.training,
         start=_state_sizes(objective),
         held_out=_held_out_sizes(table, settings),

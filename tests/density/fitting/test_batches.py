@@ -100,4 +100,4 @@ def test_missing_values_have_neither_labels_nor_mirrors(pictures):
     table = prepare_table(data, "standardize").with_bases("gaussian")
     for network in (drl.ResidualNetwork((1, 4, 4), flips=True), drl.ResidualNetwork((1, 4, 4), num_classes=2)):
         with pytest.raises(DataError, match="network.num_classes and network.flips cannot be combined"):
-            batch_source(table, network)
+            batch_source(table, network, batch_size=8)

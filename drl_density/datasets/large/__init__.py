@@ -1,0 +1,1 @@
+"""Tables larger than memory: statistics and uniform samples of rows from passes over the file."""
