@@ -11,11 +11,13 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from drl_density.autograd import methods_outside_inference_mode
 from drl_density.datasets import Split, load_dataset
 from drl_density.density import FitSettings, fit
 from drl_density.errors import UNUSABLE_VERDICTS, DataError, DataWarning, NumericalError, UnreliableEstimateWarning
 
 
+@methods_outside_inference_mode
 class DRLDensity(DensityMixin, BaseEstimator):
     """Density estimator with scikit-learn's interface; ``density_`` is the whole :class:`Density`.
 

@@ -8,6 +8,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.bases import Base, NoisedGaussianMixture, Tail
 from drl_density.devices import whole_float32
 from drl_density.distributions import ChainSampler, EnergyDistribution, RecoveryDistribution, SamplerPolicy
@@ -211,6 +212,7 @@ class EnergySequence(ExecutedModule):
         with whole_float32(x.device):
             return self.base(x, log_snr) + tilt
 
+    @outside_inference_mode
     def score(self, x: Tensor, level: Level, *, label: Tensor | None = None, has_graph: bool = False) -> Tensor:
         """Compute the gradient of :meth:`log_density` in x, in the shape of ``x``.
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.datasets.column import Column
 from drl_density.datasets.columns import notice_columns
 from drl_density.datasets.dataset import Dataset
@@ -31,6 +32,7 @@ BUNDLED = ("digits", "wine", "breast_cancer", "diabetes")
 DECLARED = {"digits": {"kind": "integer", "width": 1.0, "lower": -0.5, "upper": 16.5}}
 
 
+@outside_inference_mode
 def load_dataset(
     source: Any,
     *,

@@ -10,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from drl_density.autograd import methods_outside_inference_mode
 from drl_density.density.conditioning.condition import condition
 from drl_density.density.conditioning.impute import Imputation, impute
 from drl_density.density.conditioning.marginal import MarginalDensity, marginal
@@ -34,6 +35,7 @@ from drl_density.operators import LinearOperator
 from drl_density.partition_function import AISSettings, SandwichSettings
 
 
+@methods_outside_inference_mode
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Density(FittedModel):
     """A fitted density, with every question about it as a method.

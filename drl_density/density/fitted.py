@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drl_density.autograd import methods_outside_inference_mode
 from drl_density.datasets import Column, read_rows
 from drl_density.density.data_units import (
     Blank,
@@ -52,6 +53,7 @@ GRID_TOLERANCE = 1e-6
 """Share of a column's width by which a value may miss the rounding grid, above float32 rounding."""
 
 
+@methods_outside_inference_mode
 @dataclass(frozen=True, eq=False, repr=False)
 class FittedModel:
     """The values of a fit; two fits are equal only when they are the same object.

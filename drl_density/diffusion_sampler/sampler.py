@@ -23,6 +23,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from drl_density.autograd import methods_outside_inference_mode
 from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
 from drl_density.records.fields import Interval, NonNegativeInt, PositiveFloat, PositiveInt, check_fields
@@ -32,6 +33,7 @@ from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimat
 Control = Callable[[Tensor, int], Tensor]
 
 
+@methods_outside_inference_mode
 @dataclass(frozen=True)
 class DiffusionSamplerSettings:
     """Sizes of the walk and of its training.

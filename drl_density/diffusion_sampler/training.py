@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.descent import DescentRule, descend
 from drl_density.diffusion_sampler.sampler import DiffusionSampler, DiffusionSamplerSettings
 from drl_density.errors import DivergenceWarning
@@ -131,6 +132,7 @@ class ControlNetwork(nn.Module):
         return flat / (1 + flat.norm(dim=1, keepdim=True) / self.settings.gradient_scale)
 
 
+@outside_inference_mode
 def train_diffusion_sampler(
     target: Any,
     event_shape: tuple[int, ...] | None = None,
@@ -266,6 +268,7 @@ class _TargetChains:
         return self._accepted / self._calls, self._diverging / self._calls
 
 
+@outside_inference_mode
 def upper_bound(
     sampler: DiffusionSampler,
     control: Callable[[Tensor, Tensor], Tensor],

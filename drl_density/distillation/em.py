@@ -18,6 +18,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.descent import Descent, DescentRule, descend
 from drl_density.devices import normal_draws
 from drl_density.distillation.generator import OneStepGenerator
@@ -60,6 +61,7 @@ class EMDistillationSettings:
         check_fields(self)
 
 
+@outside_inference_mode
 def distill_by_em(
     teacher: EnergySequence,
     student: OneStepGenerator,

@@ -15,6 +15,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.descent import DescentRule, descend
 from drl_density.devices import normal_draws
 from drl_density.distillation.generator import RollOut
@@ -89,6 +90,7 @@ class MMDSettings:
         check_fields(self)
 
 
+@outside_inference_mode
 def finetune(
     rollout: RollOut,
     data: Tensor,

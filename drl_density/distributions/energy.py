@@ -10,12 +10,14 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor
 
+from drl_density.autograd import methods_outside_inference_mode
 from drl_density.devices import normal_draws
 from drl_density.distributions.sampling import ChainSampler, SamplerPolicy, StartingPoints
 from drl_density.distributions.unnormalized import UnnormalizedDistribution, real_support
 from drl_density.mcmc import LogDensity
 
 
+@methods_outside_inference_mode
 class EnergyDistribution(UnnormalizedDistribution):
     r"""An unnormalised density :math:`p(x) = \exp(F(x)) / Z` with an unknown :math:`Z`.
 

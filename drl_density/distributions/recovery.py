@@ -8,11 +8,13 @@ import torch
 from pyro.distributions import TorchDistribution
 from torch import Tensor
 
+from drl_density.autograd import methods_outside_inference_mode
 from drl_density.distributions.sampling import ChainSampler, SamplerPolicy
 from drl_density.distributions.unnormalized import UnnormalizedDistribution, real_support
 from drl_density.mcmc import LogDensity
 
 
+@methods_outside_inference_mode
 class RecoveryDistribution(UnnormalizedDistribution):
     r"""The recovery conditional of a cleaner level given a noisier state, up to its normaliser.
 

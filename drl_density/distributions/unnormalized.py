@@ -16,6 +16,7 @@ import torch
 from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.distributions.sampling import SampleResult, SamplerPolicy, SampleShape, as_shape
 from drl_density.errors import DRLDensityWarning
 from drl_density.mcmc import LogDensity
@@ -161,6 +162,7 @@ class UnnormalizedDistribution(TorchDistribution):
                 )
         return self.unnormalized_log_prob(value) - self.log_normalizer
 
+    @outside_inference_mode
     def normalize(self, log_z: float | Tensor | HasLogZ, *, normalization: KnownNormalization = "estimated") -> Self:
         """A copy whose ``log_prob`` subtracts log Z.
 
@@ -193,6 +195,7 @@ class UnnormalizedDistribution(TorchDistribution):
         copy.sampler = sampler
         return copy
 
+    @outside_inference_mode
     def run(self, sample_shape: SampleShape = (), *, generator: torch.Generator | None = None) -> SampleResult:
         """Draw, and return the statistics of the chains too.
 

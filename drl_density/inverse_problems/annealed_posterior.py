@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.mcmc import take_steps
 from drl_density.model import EnergySequence
 from drl_density.partition_function import AISSettings, AnnealingPath, anneal, plan_annealing, sequence_path
@@ -41,6 +42,7 @@ class AnnealedPosterior:
     __repr__ = brief
 
 
+@outside_inference_mode
 def sample_posterior(
     model: EnergySequence,
     likelihood_at: Callable[[float], LogLikelihood],
@@ -78,6 +80,7 @@ def sample_posterior(
     return sample_path(path, num_samples, settings=settings, num_final_steps=num_final_steps, generator=generator)
 
 
+@outside_inference_mode
 def sample_path(
     path: AnnealingPath,
     num_samples: int,

@@ -19,6 +19,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.devices import normal_draws
 from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.errors import NumericalError
@@ -117,6 +118,7 @@ class ConditionalResult:
         return relative.std(1) / math.sqrt(by_replicate.shape[1])
 
 
+@outside_inference_mode
 def plan_conditional(
     model: EnergySequence,
     draws: Tensor,
@@ -162,6 +164,7 @@ def plan_conditional(
     return _Descent(model, plan, small, generator).run(rows, is_missing[chosen], tune=True).plan
 
 
+@outside_inference_mode
 def sample_conditional(
     model: EnergySequence,
     observed: Tensor,

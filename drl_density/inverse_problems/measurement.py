@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.operators import LinearOperator, ProjectingOperator, check_operator
@@ -43,6 +44,7 @@ class DPSSettings:
         check_fields(self)
 
 
+@outside_inference_mode
 def sample_dps(
     model: DenoisingPrior,
     operator: LinearOperator,
@@ -97,6 +99,7 @@ def sample_dps(
     return SampleResult(x)
 
 
+@outside_inference_mode
 def sample_projected(
     model: EnergySequence,
     operator: ProjectingOperator,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.bases import Conditional
 from drl_density.inverse_problems.conditional import SliceEnergy
 from drl_density.mcmc import MALA, Kernel, RobbinsMonro, Tuner, take_steps
@@ -42,6 +43,7 @@ class MissingMoveSettings:
         check_fields(self)
 
 
+@outside_inference_mode
 def move_missing(
     model: EnergySequence,
     proposal: Conditional,

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.devices import uniform_draws
 from drl_density.shapes import per_row
 
@@ -110,6 +111,7 @@ class Kernel(Protocol):
         ...
 
 
+@outside_inference_mode
 def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
     """Log density and its gradient in x, both detached; parameters of the density get no gradient.
 

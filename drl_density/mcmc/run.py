@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.errors import DivergenceWarning
 from drl_density.mcmc.kernel import ChainState, Kernel, LogDensity, StepInfo, StepSize, spread_step_size
 from drl_density.mcmc.step_size import StepSizeRule, Tuner
@@ -33,6 +34,7 @@ class StepsTaken(NamedTuple):
     last_step: StepInfo
 
 
+@outside_inference_mode
 def take_steps(
     kernel: Kernel,
     state: ChainState,
@@ -164,6 +166,7 @@ class ChainResult:
     __repr__ = brief
 
 
+@outside_inference_mode
 def run_chain(
     kernel: Kernel,
     log_density: LogDensity,

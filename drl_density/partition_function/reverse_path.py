@@ -22,6 +22,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.devices import normal_draws
 from drl_density.mcmc.kernel import value_and_gradient
 from drl_density.model import EnergySequence
@@ -77,6 +78,7 @@ class ReversePath:
         return _normal(along / self.spreads[index].to(along), self.spreads[index])
 
 
+@outside_inference_mode
 def plan_reverse_path(
     model: EnergySequence,
     draws: Tensor,
@@ -129,6 +131,7 @@ def forward_weights(
     return torch.cat([weights for weights, _ in parts]).cpu(), torch.cat([ends for _, ends in parts])
 
 
+@outside_inference_mode
 def reverse_weights(path: ReversePath, draws: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
     """Log weights ``(n,)``, float64, of paths that noise draws of level 0 up to level T.
 

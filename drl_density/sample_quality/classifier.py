@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.descent import DescentRule, descend
 from drl_density.errors import DataError, RunFolderError
 from drl_density.records.fields import Interval, PositiveInt, check_fields
@@ -82,6 +83,7 @@ class ImageClassifier(nn.Module):
         return self.readout(self.features(images))
 
 
+@outside_inference_mode
 def train_classifier(
     classifier: ImageClassifier,
     images: Tensor,

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
@@ -57,6 +58,7 @@ class AncestralSettings:
         return levels
 
 
+@outside_inference_mode
 def sample_ancestral(
     model: EnergySequence,
     num_samples: int,

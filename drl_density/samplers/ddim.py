@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
@@ -65,6 +66,7 @@ class DDIMSettings:
         return falling_levels(model.num_levels, self.num_steps, self.levels)
 
 
+@outside_inference_mode
 def sample_ddim(
     model: EnergySequence,
     num_samples: int,

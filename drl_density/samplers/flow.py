@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.partition_function import flow_field
@@ -57,6 +58,7 @@ class FlowSettings:
         return falling_levels(model.num_levels, self.num_steps, self.levels)
 
 
+@outside_inference_mode
 def sample_flow(
     model: EnergySequence,
     num_samples: int,

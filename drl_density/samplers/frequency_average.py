@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.records.brief import brief
@@ -106,6 +107,7 @@ class DenoisedSampler(Protocol):
         ...
 
 
+@outside_inference_mode
 def sample_averaged(
     model: EnergySequence,
     num_samples: int,

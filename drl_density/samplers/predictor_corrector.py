@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, Kernel, take_steps
 from drl_density.model import EnergySequence
@@ -39,6 +40,7 @@ class PredictorCorrectorSettings:
         check_fields(self)
 
 
+@outside_inference_mode
 def sample_predictor_corrector(
     model: EnergySequence,
     num_samples: int,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, Kernel, LogDensity, RobbinsMonro, Tuner, take_steps
@@ -61,6 +62,7 @@ class ProgressivePlan:
     final_step_size: float
 
 
+@outside_inference_mode
 def plan_progressive(
     model: EnergySequence,
     settings: ProgressiveSettings | None = None,
@@ -93,6 +95,7 @@ def plan_progressive(
     return ProgressivePlan(levels, tuple(steps), final)
 
 
+@outside_inference_mode
 def sample_progressive(
     model: EnergySequence,
     num_samples: int,

@@ -13,6 +13,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.diagnostics import split_r_hat
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, ChainStep, DualAveraging, Kernel, Recording, run_chain
@@ -49,6 +50,7 @@ class RefinementSettings:
             raise ValueError(f"only an adjusted kernel leads to the model itself, got {self.kernel!r}")
 
 
+@outside_inference_mode
 def sample_refined(
     model: EnergySequence,
     num_samples: int,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.records.fields import PositiveInt, check_fields
@@ -43,6 +44,7 @@ class ShortRunSettings:
         check_fields(self)
 
 
+@outside_inference_mode
 def sample_short_run(
     model: EnergySequence,
     num_samples: int,

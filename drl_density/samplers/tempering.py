@@ -11,6 +11,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.devices import normal_draws, uniform_draws
 from drl_density.mcmc import MALA, ChainState, DualAveraging, Kernel, Tuner, init_state, take_steps
 from drl_density.mcmc.kernel import choose, row_sum_of_squares
@@ -106,6 +107,7 @@ class _Sweeps:
     step_sizes: Tensor
 
 
+@outside_inference_mode
 def run_tempering(
     model: EnergySequence,
     num_ladders: int,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.errors import DivergenceWarning, TrainingFailed
 from drl_density.model import EnergySequence
 from drl_density.parallel.whole_tensors import is_sharded, local_part, whole_tensors_of_first
@@ -39,6 +40,7 @@ class TrainingHooks:
     save: SaveState | None = None
 
 
+@outside_inference_mode
 def train(
     state: TrainingState,
     objective: Objective,

@@ -162,9 +162,7 @@ class TableWriter:
     <BLANKLINE>
     """
 
-    def __init__(
-        self, target: str | Path | None, *, schema: pa.Schema | None = None, has_header: bool = True
-    ) -> None:
+    def __init__(self, target: str | Path | None, *, schema: pa.Schema | None = None, has_header: bool = True) -> None:
         self.target = None if target is None or str(target) == STANDARD else Path(target)
         self.format = table_format(target)
         self.schema, self.has_header = schema, has_header
@@ -233,9 +231,7 @@ class TableWriter:
             raise RunFolderError(f"cannot write {self.target}: {error}{kept}") from error
 
 
-def write_table(
-    target: str | Path | None, chunks: Iterable[pd.DataFrame], *, schema: pa.Schema | None = None
-) -> int:
+def write_table(target: str | Path | None, chunks: Iterable[pd.DataFrame], *, schema: pa.Schema | None = None) -> int:
     """Write the rows of all ``chunks`` to one file, whole or not at all, and return their number.
 
     Args:
@@ -378,7 +374,10 @@ class _ParquetSink:
             fitting = table.cast(self.writer.schema)
         except (ValueError, NotImplementedError) as error:
             pairs = zip(self.writer.schema, table.schema, strict=False)
-            changed = next((f"{old.name}: {old.type} before and {new.type} now" for old, new in pairs if old.type != new.type), error)
+            changed = next(
+                (f"{old.name}: {old.type} before and {new.type} now" for old, new in pairs if old.type != new.type),
+                error,
+            )
             raise DataError(f"chunks of a table differ in their columns ({changed}); make their types equal") from error
         self.writer.write_table(fitting)
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drl_density.autograd import methods_outside_inference_mode
 from drl_density.density.conditioning.rows import observed_log_density, sample_rows
 from drl_density.density.fitted import FittedModel
 from drl_density.density.seeds import random_generator
@@ -17,6 +18,7 @@ from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
 
 
+@methods_outside_inference_mode
 @dataclass(frozen=True)
 class MarginalDensity:
     """The density of some columns, as the ratio of two normalisers that are estimated for every row.

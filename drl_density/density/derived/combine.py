@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.datasets import Column
 from drl_density.density.fitted import FittedModel, progressive_draws
 from drl_density.density.seeds import random_generator
@@ -90,6 +91,7 @@ class Combination:
         )
 
 
+@outside_inference_mode
 def combine(
     densities: Sequence[FittedModel],
     *,

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
+from drl_density.autograd import methods_outside_inference_mode
 from drl_density.density.fitted import FittedModel, dequantized_rows
 from drl_density.density.seeds import random_generator
 from drl_density.distillation import (
@@ -72,6 +73,7 @@ class DistillSettings:
         check_fields(self)
 
 
+@methods_outside_inference_mode
 class Generator:
     """Draws in data units from a distilled network. It has no density, and its draws are not the fitted density's.
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.datasets import Dataset, Split, load_dataset
 from drl_density.density.density import Density
 from drl_density.density.fitting.baselines import validation_baselines
@@ -28,6 +29,7 @@ from drl_density.parallel import Workers
 from drl_density.training import Evaluation, TrainingHooks, TrainingState, history_dataset, train
 
 
+@outside_inference_mode
 def fit(
     data: Any,
     *,

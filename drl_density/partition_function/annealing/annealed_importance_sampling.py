@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import torch
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.partition_function.annealing.path import AnnealingPath
 from drl_density.partition_function.annealing.plan import AISPlan, plan_annealing
 from drl_density.partition_function.annealing.run import anneal
@@ -20,6 +21,7 @@ from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.weights import LogPartitionEstimate, judge_estimate
 
 
+@outside_inference_mode
 def annealed_importance_sampling(
     path: AnnealingPath,
     *,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.errors import NumericalError
 from drl_density.mcmc import LogDensity, Tuner, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, Base, bridge, evaluated, geometric_path
@@ -13,6 +14,7 @@ from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.weights import resample, weight_ess
 
 
+@outside_inference_mode
 def place_bridges(
     base: Base,
     log_density: LogDensity,

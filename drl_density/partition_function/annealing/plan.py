@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.mcmc import Tuner, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, evaluated
 from drl_density.partition_function.annealing.settings import AISSettings
@@ -37,6 +38,7 @@ def spread_or_one(x: Tensor) -> Tensor:
     return torch.where(spread > 0, spread, torch.ones_like(spread))
 
 
+@outside_inference_mode
 def plan_annealing(
     path: AnnealingPath, settings: AISSettings, *, generator: torch.Generator | None = None, num_tuning: int = 4
 ) -> AISPlan:

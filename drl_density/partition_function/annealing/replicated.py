@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.errors import RunFolderError
 from drl_density.parallel import Workers
 from drl_density.partition_function.annealing.path import AnnealingPath
@@ -19,6 +20,7 @@ from drl_density.run_folder import RunFolder
 from drl_density.weights import LogPartitionEstimate, PathSummary, combine_replicates, judge_estimate, log_mean_exp
 
 
+@outside_inference_mode
 def replicated_annealing(
     path: AnnealingPath,
     *,

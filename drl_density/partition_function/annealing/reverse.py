@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.mcmc import take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, evaluated
 from drl_density.partition_function.annealing.plan import AISPlan
@@ -12,6 +13,7 @@ from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.weights import log_mean_exp
 
 
+@outside_inference_mode
 def reverse_anneal(
     path: AnnealingPath,
     plan: AISPlan,

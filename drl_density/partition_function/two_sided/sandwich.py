@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.model import EnergySequence
 from drl_density.partition_function.targets import Target, WideBase, log_density_over_reals
 from drl_density.partition_function.two_sided.record import Sandwich, assemble, warn_if_unusable
@@ -19,6 +20,7 @@ TARGET_STEP_SPREAD = 10.0
 """Range of step sizes on a target without levels: its scale may differ from place to place by about that factor."""
 
 
+@outside_inference_mode
 def sandwich(
     target: Target | EnergySequence,
     *,

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.model import EnergySequence
 from drl_density.partition_function.annealing.path import sequence_path
 from drl_density.partition_function.annealing.plan import plan_annealing
@@ -18,6 +19,7 @@ from drl_density.partition_function.two_sided.settings import SandwichSettings
 from drl_density.partition_function.two_sided.walks import Route, end_draws, take_walks
 
 
+@outside_inference_mode
 def sequence_sandwich(
     model: EnergySequence,
     *,
