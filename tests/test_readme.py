@@ -15,7 +15,7 @@ import pytest
 
 import drl_density as drl
 from drl_density.cli import COMMANDS, main
-from drl_density.density.fitting.run import TrainingFolder
+from drl_density.density.storage.training_folder import TrainingFolder
 from drl_density.errors import DRLDensityWarning
 from drl_density.partition_function import SandwichSettings
 from tests.conftest import TINY

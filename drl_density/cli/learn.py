@@ -23,7 +23,7 @@ from drl_density.density.fitting.run import choose_seed
 from drl_density.density.fitting.table import prepare_table
 from drl_density.density.settings import FitSettings
 from drl_density.density.settings.presets import find_preset
-from drl_density.density.storage import run_stage
+from drl_density.density.storage.finished import run_stage
 from drl_density.devices import find_device
 from drl_density.errors import UNUSABLE_VERDICTS, DataError, NumericalError, RunFolderError
 from drl_density.parallel import Workers, joined_workers, num_restarts

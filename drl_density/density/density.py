@@ -28,7 +28,7 @@ from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.density.evaluation.outlier_scores import OutlierScores, outlier_scores
 from drl_density.density.fitted import FittedModel
 from drl_density.density.seeds import random_generator
-from drl_density.density.storage import read_density, save_density
+from drl_density.density.storage.finished import read_density, save_density
 from drl_density.distributions import EnergyDistribution, SampleResult
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.operators import LinearOperator
@@ -52,6 +52,7 @@ class Density(FittedModel):
         baselines: validation figures of the model and of two simple references.
         history: training history over ``step`` and ``level``.
         provenance: data, seed and choices that led to this fit.
+        reference: scores of the fit's test rows, which p-values rank against; None where there are fewer than 20.
 
     Rows may be tensors, arrays, nested lists or data frames, flat or of the event shape. Every result is on the CPU.
     """
@@ -106,7 +107,8 @@ class Density(FittedModel):
 
         Args:
             rows: complete rows ``(n, *event)`` in data units.
-            reference: held-out rows to rank against; the stored draws when None.
+            reference: held-out rows to rank against, or their scores. When None, the scores of the fit's test rows that
+                are kept with the density, or those of its stored draws where it has fewer than 20 test rows.
 
         Raises:
             DataError: incomplete rows, rows of another shape, or fewer than 20 reference rows.
@@ -296,14 +298,17 @@ class Density(FittedModel):
     # --- files
 
     def save(self, path: str | Path, *, force: bool = False) -> Path:
-        """Write the density to a new run folder.
+        """Write the density to a new run folder, all at once.
+
+        A run that is overwritten stays until the new one is complete. See ``docs/files.md``.
 
         Args:
             path: run folder to create.
             force: whether to overwrite a run in it.
 
         Raises:
-            RunFolderError: a folder that holds a run, without ``force``, or a full disk.
+            RunFolderError: a folder that holds a run, without ``force``, a folder that another process writes to, or a full
+                disk.
         """
         return save_density(self, path, force=force)
 

@@ -33,6 +33,7 @@ from drl_density.density.data_units import (
 )
 from drl_density.density.integrability import largest_power
 from drl_density.density.provenance import Baselines, Provenance
+from drl_density.density.reference import ReferenceScores
 from drl_density.density.seeds import random_generator
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.devices import find_device
@@ -70,6 +71,7 @@ class FittedModel:
         baselines: validation figures of the model and of two simple references.
         history: training history over ``step`` and ``level``.
         provenance: data, seed and choices that led to this fit.
+        reference: scores of the fit's test rows, which p-values rank against; None where there are fewer than 20.
     """
 
     model: EnergySequence
@@ -83,6 +85,7 @@ class FittedModel:
     baselines: Baselines
     history: xr.Dataset
     provenance: Provenance = field(default_factory=Provenance)
+    reference: ReferenceScores | None = None
 
     # --- rows and columns
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+from torch import Tensor
+
+from drl_density.datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,83 @@ class Baselines:
 
 
 @dataclass(frozen=True)
+class RowDigest:
+    """The rows of a fit, by which rows that are loaded again are recognised.
+
+    Attributes:
+        digest: SHA-256 of the values of all rows in their split, with their weights.
+        num_train: number of training rows.
+        num_validation: number of validation rows.
+        num_test: number of test rows.
+        columns: names of the columns, in order.
+
+    >>> from drl_density.datasets import load_dataset
+    >>> first, second = (RowDigest.of(load_dataset("banana", seed=seed, num_rows=100)) for seed in (0, 1))
+    >>> first.num_train, first.changes(first), second.changes(first)
+    (80, '', 'the values of the rows, their order or their split have changed')
+    """
+
+    digest: str
+    num_train: int
+    num_validation: int
+    num_test: int
+    columns: tuple[str, ...]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """The digest of a data set.
+
+        Args:
+            dataset: rows in their split.
+        """
+        parts = (dataset.train, dataset.validation, dataset.test)
+        digest = hashlib.sha256()
+        for part in (*parts, dataset.weights, dataset.validation_weights):
+            digest.update(b"none" if part is None else _content(part))
+        sizes = [len(part) for part in parts]
+        return cls(digest.hexdigest(), sizes[0], sizes[1], sizes[2], tuple(column.name for column in dataset.columns))
+
+    @property
+    def num_rows(self) -> int:
+        """Number of rows in all parts together."""
+        return self.num_train + self.num_validation + self.num_test
+
+    def changes(self, earlier: RowDigest) -> str:
+        """What differs from an earlier digest, in words; empty where nothing does.
+
+        Args:
+            earlier: digest of the rows that these should equal.
+        """
+        if self == earlier:
+            return ""
+        found = []
+        if self.columns != earlier.columns:
+            gone = [name for name in earlier.columns if name not in self.columns]
+            new = [name for name in self.columns if name not in earlier.columns]
+            found += [f"columns are gone: {', '.join(gone)}"] if gone else []
+            found += [f"columns are new: {', '.join(new)}"] if new else []
+            found += ["the order of the columns has changed"] if not found else []
+        if self.num_rows != earlier.num_rows:
+            found.append(f"there were {earlier.num_rows} rows, and there are {self.num_rows} now")
+        return "; ".join(found) or "the values of the rows, their order or their split have changed"
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The record that ``dataclasses.asdict`` wrote.
+
+        Args:
+            values: plain values by field name.
+        """
+        return cls(**{**values, "columns": tuple(values["columns"])})
+
+
+def _content(part: Tensor) -> bytes:
+    """Shape, type and values of a tensor; zeros of both signs are equal."""
+    part = (part + 0.0 if part.is_floating_point() else part).contiguous().cpu()
+    return f"{tuple(part.shape)} {part.dtype} ".encode() + part.numpy().tobytes()
+
+
+@dataclass(frozen=True)
 class Provenance:
     """How a fit came about: its data, its seed, and what training chose.
 
@@ -36,6 +118,7 @@ class Provenance:
         name: short name of the data set.
         source: where the rows came from, enough to load them again; empty for arrays in memory.
         loading: arguments of :func:`~drl_density.load_dataset` that give the same rows and split again.
+        rows: digest and numbers of the rows as they were read; None for a density that was not fitted to rows.
         seed: seed of the split, the networks and training.
         likelihood_label: what the likelihood refers to, such as dequantised columns or observed cells.
         labels: distinct labels that the network was trained with, in ascending order.
@@ -59,6 +142,7 @@ class Provenance:
     name: str = "a density"
     source: str = ""
     loading: Mapping[str, Any] = field(default_factory=dict)
+    rows: RowDigest | None = None
     seed: int | None = None
     likelihood_label: str = ""
     labels: tuple[int, ...] = ()
@@ -82,7 +166,8 @@ class Provenance:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
-        return dataclasses.asdict(self) | {"labels": list(self.labels)}
+        plain = dataclasses.asdict(self) | {"labels": list(self.labels)}
+        return plain | ({} if self.rows is None else {"rows": dataclasses.asdict(self.rows)})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -91,4 +176,6 @@ class Provenance:
         Args:
             values: plain values by field name.
         """
-        return cls(**{**values, "labels": tuple(values["labels"])})
+        rows = values["rows"]
+        found = None if rows is None else RowDigest.from_dict(rows)
+        return cls(**{**values, "labels": tuple(values["labels"]), "rows": found})

@@ -49,7 +49,7 @@ def test_an_unreliable_demo_fails(monkeypatch, capsys):
 
 def test_interruption_is_resumable(run, table, tmp_path, capsys, monkeypatch):
     """Ctrl-C once the first state is saved; the same command with --resume ends where an untouched run ends."""
-    from drl_density.density.fitting.run import TrainingFolder
+    from drl_density.density.storage.training_folder import TrainingFolder
 
     saver = TrainingFolder.saver
 
@@ -77,7 +77,7 @@ def test_a_run_that_torchrun_starts_again_goes_on_by_itself(run, table, tmp_path
     """Killed after its first state: refused by hand, taken up under torchrun whatever --force says, to the bits of an
     undisturbed fit.
     """
-    from drl_density.density.fitting.run import TrainingFolder
+    from drl_density.density.storage.training_folder import TrainingFolder
 
     class Killed(BaseException):
         pass
@@ -110,7 +110,7 @@ def test_a_run_that_torchrun_starts_again_goes_on_by_itself(run, table, tmp_path
 
 
 def test_interruption_before_the_first_state_promises_nothing(table, tmp_path, capsys, monkeypatch):
-    from drl_density.density.fitting.run import TrainingFolder
+    from drl_density.density.storage.training_folder import TrainingFolder
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt

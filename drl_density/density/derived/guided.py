@@ -36,5 +36,11 @@ def guided(density: Fitted, label: int, *, weight: float = 0.0, generator: torch
     found = normalize(model, density.transform, density.settings.normalizing_sizes(), generator=generator)
     provenance = dataclasses.replace(density.provenance, labels=(), label=label, guidance=weight)
     return dataclasses.replace(
-        density, model=model, estimate=found.estimate, plan=found.plan, pool=found.pool, provenance=provenance
+        density,
+        model=model,
+        estimate=found.estimate,
+        plan=found.plan,
+        pool=found.pool,
+        provenance=provenance,
+        reference=None,  # the scores of the test rows are those of the density of all labels
     )

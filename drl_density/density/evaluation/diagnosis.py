@@ -13,7 +13,7 @@ from drl_density.diagnostics import (
 from drl_density.errors import RunFolderError, Verdict
 from drl_density.plots import plot_chains, plot_occupancy
 from drl_density.reports import ReportPage, ReportTable
-from drl_density.run_folder import write_whole
+from drl_density.run_folder import write_netcdf
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -68,7 +68,7 @@ class Diagnosis:
         Args:
             path: netCDF file to write.
         """
-        write_whole(path, lambda part: self.tree.to_netcdf(part, engine="h5netcdf"))
+        write_netcdf(path, self.tree)
         return Path(path)
 
     @classmethod

@@ -15,7 +15,7 @@ from drl_density.density.evaluation.bits_per_dimension import BitsPerDimension, 
 from drl_density.diagnostics import ChainFigures, as_arviz, chain_table
 from drl_density.errors import DataError, Verdict
 from drl_density.partition_function.two_sided.estimates import Estimator
-from drl_density.run_folder import write_whole
+from drl_density.run_folder import write_netcdf
 from drl_density.weights import Estimate, normal_quantile
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class Likelihood:
         Args:
             path: netCDF file to write.
         """
-        write_whole(path, lambda part: self.tree.to_netcdf(part, engine="h5netcdf"))
+        write_netcdf(path, self.tree)
         return Path(path)
 
     def summary(self) -> str:

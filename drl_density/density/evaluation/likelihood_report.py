@@ -10,7 +10,7 @@ from drl_density.density.evaluation.likelihood import FORMAT, Likelihood
 from drl_density.density.evaluation.likelihood_page import likelihood_page
 from drl_density.errors import RunFolderError
 from drl_density.reports import ReportPage
-from drl_density.run_folder import write_whole
+from drl_density.run_folder import write_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +62,5 @@ class LikelihoodReport(Likelihood):
         Args:
             path: HTML file to write.
         """
-        page = self.page().to_html()
-        write_whole(path, lambda part: part.write_text(page, encoding="utf-8"))
+        write_bytes(path, self.page().to_html().encode())
         return Path(path)

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drl_density.density.fitted import FittedModel
+from drl_density.density.fitted import FittedModel, dequantized_rows
+from drl_density.density.reference import ReferenceScores
 from drl_density.density.seeds import random_generator
 from drl_density.errors import DataError
 from drl_density.records.brief import brief
@@ -17,6 +18,8 @@ from drl_density.weights import normal_interval
 
 LEAST_REFERENCE = 20
 """Reference rows at least, so that p-values reach 0.05."""
+MOST_REFERENCE = 2000
+"""Test rows whose scores a fit keeps at most: p-values near 0.05 then have a standard error of 0.005."""
 NUM_NOISES = 4
 """Noised copies of a row over which its profile is averaged at every level."""
 
@@ -32,6 +35,7 @@ class OutlierScores:
         typicality_p_value: two-sided p-value, small also for rows that are more likely than typical ones, ``(row,)``.
         profile: standardised log density of the noised row at every level, ``(row, level)``.
         num_reference: number of reference rows.
+        reference: what the reference rows are, in words.
     """
 
     log_density: Tensor
@@ -40,6 +44,7 @@ class OutlierScores:
     typicality_p_value: Tensor
     profile: Tensor
     num_reference: int
+    reference: str = ""
 
     __repr__ = brief
 
@@ -66,13 +71,9 @@ def outlier_scores(
 ) -> OutlierScores:
     """See :meth:`drl_density.density.Density.outlier_scores`."""
     x = density.rows(rows)
-    known = density.pool.double() if reference is None else density.rows(reference)
-    if len(known) < LEAST_REFERENCE:
-        raise DataError(f"expected at least {LEAST_REFERENCE} reference rows to rank against, got {len(known)}")
-    values, expected = density.log_prob(x), density.log_prob(known)
-    outside = int((~expected.isfinite()).sum())
-    if outside:
-        raise DataError(f"expected reference rows within the bounds of every column, {outside} lie outside")
+    first = random_generator(seed).initial_seed()
+    known = reference if isinstance(reference, ReferenceScores) else reference_scores(density, reference, seed=first)
+    values, expected = density.log_prob(x), known.log_density
     # A reference row counts for itself, so that no p-value is 0 (Davison and Hinkley 1997, section 4.2).
     ranks = torch.as_tensor(np.searchsorted(np.sort(expected.numpy()), values.numpy(), side="right"))
     low, high = (1 + ranks) / (1 + len(expected)), (1 + len(expected) - ranks) / (1 + len(expected))
@@ -81,30 +82,74 @@ def outlier_scores(
     inside = values.isfinite()
     profile = torch.full((len(x), density.model.num_levels), -torch.inf, dtype=torch.float64)
     if bool(inside.any()):
-        profile[inside] = _profile(density, x[inside], known, random_generator(seed).initial_seed())
+        profile[inside] = (_profile(density, x[inside], first) - known.profile.mean(0)) / known.profile.std(0)
     two_sided = (2 * low.minimum(high)).clamp(max=1.0)
     return OutlierScores(
-        values, density.estimate.standard_error, low.double(), two_sided.double(), profile, len(expected)
+        values, density.estimate.standard_error, low.double(), two_sided.double(), profile, len(expected), known.words
     )
 
 
-def _profile(density: FittedModel, rows: Tensor, known: Tensor, seed: int) -> Tensor:
-    """Log density of the noised rows at every level, standardised by the mean and spread of the reference rows."""
-    model = density.model
+def reference_scores(density: FittedModel, rows: Any = None, *, words: str = "", seed: int) -> ReferenceScores:
+    """Scores of rows to rank others against.
 
-    def at(u: Tensor, level: int) -> Tensor:
-        # Rows and reference rows see the same sequence of noise at a level, which makes them comparable.
+    Args:
+        density: the fit that scores them.
+        rows: complete rows ``(n, *event)`` in data units. When None, the scores that are kept with the fit, or those of its
+            stored draws where it keeps none.
+        words: what the rows are.
+        seed: seed of the noise of the profile.
+
+    Raises:
+        DataError: fewer than 20 rows, incomplete rows, or rows outside the bounds of a column.
+    """
+    if rows is None and density.reference is not None:
+        return density.reference
+    known = density.pool.double() if rows is None else density.rows(rows)
+    words = f"{len(known)} draws of the model" if rows is None else words or f"{len(known)} given rows"
+    if len(known) < LEAST_REFERENCE:
+        raise DataError(f"expected at least {LEAST_REFERENCE} reference rows to rank against, got {len(known)}")
+    expected = density.log_prob(known)
+    outside = int((~expected.isfinite()).sum())
+    if outside:
+        raise DataError(f"expected reference rows within the bounds of every column, {outside} lie outside")
+    return ReferenceScores(expected, _profile(density, known, seed), words)
+
+
+def held_out_scores(density: FittedModel, rows: Tensor, *, seed: int) -> ReferenceScores | None:
+    """Scores of a fit's test rows, dequantised once, to be kept with the fit.
+
+    Incomplete rows are left out, and of many rows a random part is taken.
+
+    Args:
+        density: the fit.
+        rows: its test rows ``(n, d)`` in data units, NaN for missing values.
+        seed: seed of the choice of rows, of the dequantisation and of the noise.
+
+    Returns:
+        The scores, or None where there are fewer than 20 complete rows, or rows outside the bounds of a column.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    complete = rows[~rows.isnan().any(1)] if rows.is_floating_point() else rows
+    if len(complete) < LEAST_REFERENCE:
+        return None
+    chosen = torch.randperm(len(complete), generator=generator)[:MOST_REFERENCE].sort().values
+    known = dequantized_rows(density, complete[chosen], generator=generator)[0]
+    if not bool(density.log_prob(known).isfinite().all()):
+        return None
+    of_all = "" if len(known) == len(rows) else f" of {len(rows)}"
+    return reference_scores(density, known, words=f"the fit's {len(known)}{of_all} test rows", seed=seed)
+
+
+def _profile(density: FittedModel, rows: Tensor, seed: int) -> Tensor:
+    """Mean log density of noised copies of each row at every level, ``(row, level)``, float64."""
+    model, u = density.model, density.to_states(rows)
+    columns = []
+    for level in range(model.num_levels):
         source = torch.Generator().manual_seed(seed + level)
         with torch.no_grad():
             parts = [
                 model.log_density(model.schedule.diffuse(u, level, generator=source) if level else u, level)
                 for _ in range(NUM_NOISES if level else 1)
             ]
-        return torch.stack(parts).mean(0)
-
-    u, base = density.to_states(rows), density.to_states(known)
-    columns = []
-    for level in range(model.num_levels):
-        expected = at(base, level)
-        columns.append((at(u, level) - expected.mean()) / expected.std())
-    return torch.stack(columns, 1).double().cpu()
+        columns.append(torch.stack(parts).double().mean(0).cpu())
+    return torch.stack(columns, 1)

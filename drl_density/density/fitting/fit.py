@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,13 +16,14 @@ from tqdm import tqdm
 from drl_density.autograd import outside_inference_mode
 from drl_density.datasets import Dataset, Split, load_dataset
 from drl_density.density.density import Density
+from drl_density.density.evaluation.outlier_scores import held_out_scores
 from drl_density.density.fitting.baselines import validation_baselines
 from drl_density.density.fitting.forecast import check_memory, finishing_seconds, within_time
 from drl_density.density.fitting.plan import FitPlan, Member, plan_fit
-from drl_density.density.fitting.run import FitRun, choose_seed
+from drl_density.density.fitting.run import FitRun, choose_seed, refuse_folder
 from drl_density.density.fitting.selection import select_model, training_score
 from drl_density.density.normalizing import normalize
-from drl_density.density.provenance import Provenance
+from drl_density.density.provenance import Provenance, RowDigest
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.devices import find_device
 from drl_density.errors import DataError, RunFolderError
@@ -53,7 +55,7 @@ def fit(
         max_minutes: Time to aim at for the whole fit. The number of steps is reduced to what the measured speed allows, but
             one evaluation's worth of steps is always taken.
         resume: Continues the run in ``out``. A finished run is returned as it is.
-        force: Overwrites the run in ``out``.
+        force: Overwrites the run in ``out``. The earlier run stays until the new one has saved its first state.
         progress: Shows a progress bar with the doctor's line.
         device: Device where models are trained and stay, such as "cuda"; the CPU when not given. Rows and results stay on
             the CPU, see :meth:`Density.to`.
@@ -78,14 +80,22 @@ def fit(
     count = Workers.current().count
     if count > 1 and out is None:
         raise RunFolderError(f"{count} processes pass their density on through a run folder: give out=...")
+    refuse_folder(out, resume=resume, force=force)
     seed = choose_seed(seed, out=out, resume=resume)
     dataset = data if isinstance(data, Dataset) else load_dataset(data, split=Split(seed=seed))
-    run = FitRun.open(
+    with FitRun.open(
         dataset, settings or FitSettings(), seed=seed, out=out, resume=resume, force=force, progress=progress
-    )
-    if run.is_finished:
-        run.say(f"the run in {out} is finished; to train it longer, start again with --force")
-        return run.load(place)
+    ) as run:
+        if run.is_finished:
+            run.say(f"the run in {out} is finished; to train it longer, start again with --force")
+            return run.load(place)
+        return _run(run, dataset, seed=seed, place=place, started=started, max_minutes=max_minutes)
+
+
+def _run(
+    run: FitRun, dataset: Dataset, *, seed: int, place: torch.device | None, started: float, max_minutes: float | None
+) -> Density:
+    """Plan, train and finish an opened run."""
     plan = plan_fit(dataset, run.settings, seed=seed, device=place)
     check_memory(plan)
     run.say(plan.table.describe())
@@ -187,7 +197,7 @@ def _finish(plan: FitPlan, states: Mapping[str, TrainingState], budget: Budget, 
     best_run = states.get(chosen.member) or max(states.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(plan.seed + 1)
     found = normalize(model, table.transform, plan.normalizing, generator=generator)
-    return Density(
+    density = Density(
         model=model,
         transform=table.transform,
         estimate=found.estimate,
@@ -202,6 +212,7 @@ def _finish(plan: FitPlan, states: Mapping[str, TrainingState], budget: Budget, 
             name=data.name,
             source=data.source,
             loading=data.loading,
+            rows=RowDigest.of(data),
             seed=plan.seed,
             forecast_seconds=budget.training_seconds,
             training_seconds=training_seconds,
@@ -217,3 +228,4 @@ def _finish(plan: FitPlan, states: Mapping[str, TrainingState], budget: Budget, 
             labels=plan.labels,
         ),
     )
+    return dataclasses.replace(density, reference=held_out_scores(density, data.test, seed=plan.seed + 2))

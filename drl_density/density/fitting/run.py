@@ -1,137 +1,26 @@
-"""The run of a fit: its folder, its processes, and the check of a resumed run against what is asked for."""
+"""The run of a fit: its folder and its processes."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Self
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from drl_density.datasets import Dataset
 from drl_density.density.density import Density
 from drl_density.density.fitting.plan import FitPlan
 from drl_density.density.settings.fit_settings import FitSettings
-from drl_density.density.storage import run_stage, write_density
+from drl_density.density.storage.training_folder import TrainingFolder
 from drl_density.errors import RunFolderError
 from drl_density.parallel import Workers
-from drl_density.run_folder import RunFolder
-from drl_density.training import SaveState, TrainingState, history_dataset
-
-
-class TrainingFolder:
-    """A run folder during training; each member of an ensemble keeps its own state under a prefix.
-
-    Args:
-        folder: Run folder, empty or with the state of an interrupted run.
-    """
-
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
-        self.tensors: dict[str, Tensor] = {}
-        self.values: dict[str, Any] = {}
-        if folder.state.is_file():
-            self.tensors, self.values = folder.read_tensors(folder.state)
-
-    @classmethod
-    def prepare(cls, path: str | Path, *, resume: bool, force: bool) -> TrainingFolder:
-        """Open the folder to resume, or make a new one; a run that was killed before it wrote anything starts afresh.
-
-        Args:
-            path: Location of the folder.
-            resume: Opens a folder that holds a run.
-            force: Overwrites a run in the folder.
-
-        Raises:
-            RunFolderError: A missing, foreign or damaged folder to resume, or a run that ``force`` may not overwrite.
-        """
-        if resume and not RunFolder.is_blank(path):
-            return cls(RunFolder.open(path))
-        return cls(RunFolder.create(path, force=force))
-
-    def saved(self, dataset: Dataset, asked: FitSettings, *, seed: int) -> FitSettings | None:
-        """Settings of the run being resumed; None where it was killed before it wrote any.
-
-        Args:
-            dataset: Rows that training would continue with.
-            asked: Settings asked for now; defaults and the number of steps are not compared.
-            seed: Seed asked for now.
-
-        Raises:
-            RunFolderError: The run began with another seed, other rows or other settings, or holds a density that was
-                written there without being fitted there.
-        """
-        path, file = self.folder.path, self.folder.settings
-        if not file.is_file():
-            return None
-        values = self.folder.read_json(file)
-        if self.is_finished and values.get("rows") is None:
-            raise RunFolderError(
-                f"{path} holds a finished density that was not fitted there: load it, or overwrite it with --force"
-            )
-        try:
-            settings, saved_seed = FitSettings.from_dict(values["fit"]), values["seed"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunFolderError(f"{file} is damaged or of another version ({error!r})") from error
-        if saved_seed != seed:
-            raise RunFolderError(
-                f"the run in {path} was begun with seed {saved_seed}, now asked for {seed}: give the same"
-            )
-        if values.get("rows", _fingerprint(dataset)) != _fingerprint(dataset):
-            raise RunFolderError(
-                f"the run in {path} was begun on other rows, or another split or treatment of them: give the same data, "
-                "seed and options, or start again with --force"
-            )
-        other = differences(asked, settings)
-        if other:
-            raise RunFolderError(f"the run in {path} was begun with other settings: {'; '.join(other)}")
-        return settings
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether the density is already there, as after a run that was killed past its last write."""
-        return run_stage(self.folder.path) == "finished"
-
-    def begin(self, plan: FitPlan) -> None:
-        """Write what a resumed run needs, before the first step."""
-        self.folder.write_json(
-            self.folder.settings,
-            {
-                "stage": "training",
-                "fit": plan.settings.to_dict(),
-                "seed": plan.seed,
-                "source": plan.table.dataset.source,
-                "rows": _fingerprint(plan.table.dataset),
-            },
-        )
-
-    def saver(self, name: str) -> SaveState:
-        """A callback that writes one member's state and history."""
-        prefix = f"{name}/"
-
-        def save(tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
-            self.tensors |= {prefix + key: tensor for key, tensor in tensors.items()}
-            self.values[prefix] = scalars
-            self.folder.write_tensors(self.folder.state, self.tensors, self.values)
-            self.folder.write_dataset(self.folder.history, history_dataset(scalars["history"]))
-
-        return save
-
-    def restore(self, state: TrainingState, name: str) -> None:
-        """Load one member's saved state into ``state``, if there is one."""
-        prefix = f"{name}/"
-        if prefix in self.values:
-            own = {key[len(prefix) :]: tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
-            state.load_tensors(own, self.values[prefix])
-
-    def finish(self, density: Density) -> None:
-        """Write the finished density, with the digest of its rows that a repeated run is compared with."""
-        write_density(self.folder, density, rows=self.folder.read_json(self.folder.settings).get("rows"))
+from drl_density.run_folder import FolderLock, RunFolder, refuse_occupied, settle
+from drl_density.training import SaveState, TrainingState
 
 
 @dataclass(frozen=True)
@@ -186,9 +75,14 @@ class FitRun:
         folder = (
             None if out is None or not workers.is_first else TrainingFolder.prepare(out, resume=resume, force=force)
         )
-        saved = folder.saved(dataset, settings, seed=seed) if folder is not None and resume else None
-        is_finished = workers.broadcast(saved is not None and folder is not None and folder.is_finished)
-        values = workers.broadcast(None if saved is None else saved.to_dict())
+        try:
+            saved = folder.saved(dataset, settings, seed=seed) if folder is not None and resume else None
+            is_finished = workers.broadcast(saved is not None and folder is not None and folder.is_finished)
+            values = workers.broadcast(None if saved is None else saved.to_dict())
+        except BaseException:
+            if folder is not None:
+                folder.close()
+            raise
         return cls(
             settings=_sharded(settings, workers) if values is None else FitSettings.from_dict(values),
             workers=workers,
@@ -199,6 +93,15 @@ class FitRun:
             shows_progress=progress and workers.is_first,
         )
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.folder is not None:
+            self.folder.close()
+
     def say(self, text: str) -> None:
         """Print a message above the progress bar."""
         if self.shows_progress:
@@ -207,7 +110,7 @@ class FitRun:
     def begin(self, plan: FitPlan) -> None:
         """Write what a resumed run needs; a run that is resumed has written it."""
         if self.folder is not None and not self.is_resumed:
-            self.folder.begin(plan)
+            self.folder.begin(plan.table.dataset, plan.settings, seed=plan.seed)
 
     def restore(self, state: TrainingState, name: str) -> None:
         """Load the saved state of a member, if there is one."""
@@ -234,6 +137,29 @@ class FitRun:
         return Density.load(self.out, device=device)
 
 
+def refuse_folder(out: str | Path | None, *, resume: bool, force: bool) -> None:
+    """Refuse a run folder that a fit cannot use, before any data are loaded; nothing is changed.
+
+    Args:
+        out: Location of the run folder, or None.
+        resume: Whether the run in the folder is continued.
+        force: Whether a run in the folder may be overwritten.
+
+    Raises:
+        RunFolderError: A folder that holds a run, is no run folder, is of another version, or is written by another
+            process; with ``resume`` also one that is missing.
+    """
+    if out is None or not Workers.current().is_first:
+        return
+    if resume and not RunFolder.is_blank(out):
+        RunFolder.open(out)
+    else:
+        refuse_occupied(out, force=force)
+    if Path(out).is_dir():
+        with FolderLock(out):
+            pass
+
+
 def choose_seed(seed: int | None, *, out: str | Path | None = None, resume: bool = False) -> int:
     """The seed of a fit, the same in all processes.
 
@@ -242,40 +168,12 @@ def choose_seed(seed: int | None, *, out: str | Path | None = None, resume: bool
         out: Location of the run folder, or None.
         resume: Whether the run in the folder is continued.
     """
+    if out is not None:
+        settle(out)
     if seed is None and resume and out is not None and RunFolder(out).settings.is_file():
         folder = RunFolder(out)
         seed = folder.read_json(folder.settings).get("seed")
     return Workers.current().broadcast(secrets.randbelow(2**31) if seed is None else seed)
-
-
-def differences(asked: FitSettings, saved: FitSettings) -> list[str]:
-    """Settings asked for, other than defaults, that the saved ones do not have.
-
-    The number of steps is not compared, since a time limit changes it.
-
-    >>> differences(FitSettings(num_networks=2), FitSettings())
-    ['num_networks was 1, now asked for 2']
-    """
-    return _differing("", asked, saved, FitSettings())
-
-
-def _differing(path: str, asked: Any, saved: Any, usual: Any) -> list[str]:
-    """Differences of two settings objects in fields whose asked value is not the usual one."""
-    if asked == usual:
-        return []
-    if type(asked) is not type(saved):
-        return [f"{path} was {saved.kind}, now asked for {asked.kind}"]
-    if type(asked) is not type(usual):
-        usual = type(asked)()
-    found = []
-    for field in dataclasses.fields(asked):
-        name = f"{path}.{field.name}" if path else field.name
-        wanted, kept, default = (getattr(part, field.name) for part in (asked, saved, usual))
-        if dataclasses.is_dataclass(wanted):
-            found += _differing(name, wanted, kept, default)
-        elif name != "training.num_steps" and wanted not in (default, kept):
-            found.append(f"{name} was {kept}, now asked for {wanted}")
-    return found
 
 
 def _sharded(settings: FitSettings, workers: Workers) -> FitSettings:
@@ -284,12 +182,3 @@ def _sharded(settings: FitSettings, workers: Workers) -> FitSettings:
     if workers.count == 1 or training.num_shards > 1:
         return settings
     return dataclasses.replace(settings, training=dataclasses.replace(training, num_shards=workers.count))
-
-
-def _fingerprint(dataset: Dataset) -> str:
-    """A digest of all rows in their split, with their weights and columns."""
-    digest = hashlib.sha256(repr((dataset.columns, dataset.event_shape)).encode())
-    weights = (dataset.weights, dataset.validation_weights)
-    for part in (dataset.train, dataset.validation, dataset.test, *weights):
-        digest.update(b"none" if part is None else part.contiguous().numpy().tobytes())
-    return digest.hexdigest()

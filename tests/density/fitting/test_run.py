@@ -14,7 +14,7 @@ import torch
 import drl_density as drl
 from drl_density.density import Density
 from drl_density.density.fitting.plan import plan_fit
-from drl_density.density.fitting.run import TrainingFolder
+from drl_density.density.storage.training_folder import TrainingFolder
 from drl_density.errors import RunFolderError
 from drl_density.run_folder import RunFolder
 

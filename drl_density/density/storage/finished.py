@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -13,14 +14,21 @@ from drl_density.density.data_units import freeze
 from drl_density.density.fitted import FittedModel
 from drl_density.density.model_state import members_from_values, members_to_values
 from drl_density.density.provenance import Baselines, Provenance
+from drl_density.density.reference import ReferenceScores
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.errors import RunFolderError
 from drl_density.model import EnergySequence
-from drl_density.run_folder import RunFolder
+from drl_density.run_folder import RunFolder, settle
 from drl_density.samplers import ProgressivePlan
 from drl_density.schedule import NoiseSchedule
 from drl_density.transforms import transform_from_state
 from drl_density.weights import LogPartitionEstimate
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+NUM_READS = 5
+"""Attempts to read a run that is replaced at the same moment; each replacement takes milliseconds to move its files."""
 
 
 def run_stage(path: str | Path) -> Literal["none", "begun", "saved", "finished"]:
@@ -35,6 +43,7 @@ def run_stage(path: str | Path) -> Literal["none", "begun", "saved", "finished"]
     >>> run_stage("nowhere")
     'none'
     """
+    settle(path)
     folder = RunFolder(path)
     if not folder.settings.is_file():
         return "none"
@@ -44,14 +53,14 @@ def run_stage(path: str | Path) -> Literal["none", "begun", "saved", "finished"]
 
 
 def save_density(density: FittedModel, path: str | Path, *, force: bool = False) -> Path:
-    """Write a density to a new run folder.
+    """Write a density to a new run folder; a run that it replaces stays until the new one is complete.
 
     Raises:
-        RunFolderError: a folder that holds a run, without ``force``, or a full disk.
+        RunFolderError: a folder that holds a run, without ``force``, another writer, or a full disk.
     """
-    folder = RunFolder.create(path, force=force)
-    write_density(folder, density, rows=None)
-    return folder.path
+    with RunFolder.replace(path, force=force) as folder:
+        write_density(folder, density, rows=None)
+    return Path(path)
 
 
 def read_density(path: str | Path) -> dict[str, Any]:
@@ -60,15 +69,27 @@ def read_density(path: str | Path) -> dict[str, Any]:
     Raises:
         RunFolderError: missing, foreign, damaged or unfinished run folder.
     """
-    folder = RunFolder.open(path)
-    values = folder.read_json(folder.settings)
-    if values.get("stage") != "finished":
-        raise RunFolderError(
-            f"the run in {path} is not finished: resume it with drl-density fit ... --out {path} --resume"
-        )
-    tensors, _ = folder.read_tensors(folder.weights)
+    for _ in range(NUM_READS):
+        folder = RunFolder.open(path)
+        values = folder.read_json(folder.settings)
+        if values.get("stage") != "finished":
+            raise RunFolderError(
+                f"the run in {path} is not finished: resume it with drl-density fit ... --out {path} --resume"
+            )
+        tensors, header = folder.read_tensors(folder.weights)
+        history = folder.read_dataset(folder.history)
+        # Where a run is replaced, settings are moved first and weights last. So new weights mean that all is new, and
+        # settings that are still the old ones mean that all is old.
+        if values.get("id") == header.get("id") == folder.read_json(folder.settings).get("id"):
+            return _density_values(path, values, tensors, history)
+    raise RunFolderError(f"{path}: settings.json and weights.safetensors are of two different runs")
+
+
+def _density_values(
+    path: str | Path, values: dict[str, Any], tensors: dict[str, torch.Tensor], history: xr.Dataset
+) -> dict[str, Any]:
     try:
-        plan = values["plan"]
+        plan, words = values["plan"], values["reference"]
         return {
             "model": freeze(_model_from(values["model"], _under(tensors, "model."))),
             "transform": transform_from_state(values["transform"], _under(tensors, "transform.")),
@@ -79,8 +100,9 @@ def read_density(path: str | Path) -> dict[str, Any]:
             "plan": ProgressivePlan(tuple(plan["levels"]), tuple(plan["step_sizes"]), plan["final_step_size"]),
             "pool": tensors["pool"],
             "baselines": Baselines(**values["baselines"]),
-            "history": folder.read_dataset(folder.history),
+            "history": history,
             "provenance": Provenance.from_dict(values["provenance"]),
+            "reference": None if words is None else ReferenceScores(words=words, **_under(tensors, "reference.")),
         }
     except (KeyError, TypeError, RuntimeError) as error:
         raise RunFolderError(f"{path}: the run is damaged or of another version ({error!r})") from error
@@ -100,12 +122,16 @@ def write_density(folder: RunFolder, density: FittedModel, *, rows: str | None) 
     tensors |= {f"transform.{name}": value for name, value in transform_tensors.items()}
     tensors |= {f"estimate.{name}": value for name, value in estimate_tensors.items()}
     tensors |= {"pool": density.pool, "model.log_snr": density.model.schedule.log_snr}
-    folder.write_tensors(folder.weights, tensors)
+    reference, own_id = density.reference, secrets.token_hex(8)
+    if reference is not None:
+        tensors |= {"reference.log_density": reference.log_density, "reference.profile": reference.profile}
+    folder.write_tensors(folder.weights, tensors, {"id": own_id})
     folder.write_dataset(folder.history, density.history)
     folder.write_json(
         folder.settings,
         {
             "stage": "finished",
+            "id": own_id,
             "fit": density.settings.to_dict(),
             "seed": density.provenance.seed,
             "model": members_to_values(density.model),
@@ -116,6 +142,7 @@ def write_density(folder: RunFolder, density: FittedModel, *, rows: str | None) 
             "plan": dataclasses.asdict(density.plan),
             "baselines": dataclasses.asdict(density.baselines),
             "provenance": density.provenance.to_dict(),
+            "reference": None if reference is None else reference.words,
             "rows": rows,
         },
     )

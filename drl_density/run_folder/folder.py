@@ -1,25 +1,27 @@
-"""Run folders: their layout, and files that are written whole or not at all, without pickle."""
+"""Run folders: what is in them, and how one is made, replaced, opened and written."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Callable
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from drl_density.errors import RunFolderError
+from drl_density.run_folder.layout import FORMAT_VERSION, INCOMING, SETTINGS, own_entries, parts
+from drl_density.run_folder.lock import FolderLock
+from drl_density.run_folder.netcdf import write_netcdf
+from drl_density.run_folder.replacement import Replacement, settle
+from drl_density.run_folder.whole_files import reason, write_bytes, write_whole
 
 if TYPE_CHECKING:  # xarray imports pandas, which would slow down `import drl_density`
     import xarray as xr
-
-FORMAT_VERSION = 2
-"""Version of the files in a run folder; a folder of any other version is refused."""
 
 
 class RunFolder:
@@ -43,7 +45,7 @@ class RunFolder:
     @property
     def settings(self) -> Path:
         """``settings.json``: stage of the run, its settings and every other plain value; makes a folder a run folder."""
-        return self.path / "settings.json"
+        return self.path / SETTINGS
 
     @property
     def weights(self) -> Path:
@@ -88,49 +90,93 @@ class RunFolder:
         """Paths of the diagnoses in the folder, in alphabetical order."""
         return sorted(self.path.glob("diagnosis_*.nc"))
 
-    @property
-    def _files(self) -> list[Path]:
-        """Every file that a run may write, diagnoses as far as they exist."""
-        own = [self.settings, self.weights, self.state, self.history, self.report, self.page, self.generator]
-        return own + self.diagnoses
+    def figure(self, name: str) -> Path:
+        """``figure_NAME.png``: one figure of the demonstration.
 
-    @property
-    def _parts(self) -> list[Path]:
-        """Unfinished files left behind by a write that was killed, named as in :func:`write_whole`."""
-        prefixes = (*(f".{file.name}." for file in self._files), ".diagnosis_")
-        inside = self.path.iterdir() if self.path.is_dir() else []
-        return [item for item in inside if item.name.startswith(prefixes)]
+        Args:
+            name: heading of the figure, such as ``"log Z"``.
+        """
+        return self.path / f"figure_{name.replace(' ', '_')}.png"
 
     @classmethod
-    def create(cls, path: str | Path, *, force: bool = False) -> RunFolder:
-        """Make a folder for a new run.
+    def create(cls, path: str | Path) -> RunFolder:
+        """Make a folder for a new run, whose files are written one by one.
 
         Args:
             path: location of the folder; parents are made as needed.
-            force: delete the files of a run that the folder already holds.
+
+        Raises:
+            RunFolderError: the folder holds a run, or anything that is not a run.
+        """
+        folder = cls.occupy(path)
+        with FolderLock(path):
+            folder.sweep()
+        return folder
+
+    @classmethod
+    def occupy(cls, path: str | Path, *, force: bool = False) -> RunFolder:
+        """The folder for a new run, made where it is missing; what a run has written in it stays.
+
+        Args:
+            path: location of the folder; parents are made as needed.
+            force: whether the folder may hold a run already.
 
         Raises:
             RunFolderError: the folder holds a run and ``force`` is not given, or holds anything that is not a run.
         """
-        folder = cls(path)
-        if folder.path.exists() and not folder.path.is_dir():
-            raise RunFolderError(f"{path} is a file; give the path of a folder")
-        parts = folder._parts
-        inside = sorted(set(folder.path.iterdir()) - set(parts)) if folder.path.exists() else []
-        if inside and folder.settings not in inside:
-            names = ", ".join(item.name for item in inside[:3])
-            raise RunFolderError(f"{path} holds {names}, and is not a run folder; give an empty folder")
-        if inside and not force:
-            raise RunFolderError(
-                f"{path} already holds a run: resume it (--resume), overwrite it (--force), or give another folder"
-            )
+        refuse_occupied(path, force=force)
+        _make(Path(path))
+        return cls(path)
+
+    @classmethod
+    @contextmanager
+    def replace(cls, path: str | Path, *, force: bool = False) -> Iterator[RunFolder]:
+        """A folder for the files of a new run, which takes the place of the run at ``path`` when the block is left.
+
+        A block that is left by an error leaves the earlier run untouched. Files of the user stay in the folder.
+
+        Args:
+            path: location of the run folder; parents are made as needed.
+            force: whether the folder may hold a run already.
+
+        Raises:
+            RunFolderError: the folder holds a run and ``force`` is not given, holds anything that is not a run, is written
+                by another process, or the disk is full.
+        """
+        refuse_occupied(path, force=force)
+        made = _make(Path(path))
         try:
-            folder.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunFolderError(f"cannot make {path}: {error}") from error
-        for file in [*parts, *folder._files]:
-            file.unlink(missing_ok=True)
-        return folder
+            with FolderLock(path):
+                settle(path)
+                refuse_occupied(path, force=force)
+                cls(path).sweep()
+                replacement = Replacement(Path(path))
+                try:
+                    with _kept(path):
+                        yield cls(replacement.incoming)
+                    replacement.commit()
+                finally:
+                    replacement.discard()
+        except BaseException:
+            for folder in reversed(made):
+                with suppress(OSError):  # not empty
+                    folder.rmdir()
+            raise
+
+    @classmethod
+    @contextmanager
+    def writing(cls, path: str | Path) -> Iterator[RunFolder]:
+        """The run at ``path``, locked against other writers.
+
+        Args:
+            path: location of the folder of a run.
+
+        Raises:
+            RunFolderError: the folder is missing, foreign, damaged, of another version, or written by another process.
+        """
+        folder = cls.open(path)
+        with FolderLock(path):
+            yield folder
 
     @staticmethod
     def is_blank(path: str | Path) -> bool:
@@ -139,8 +185,15 @@ class RunFolder:
         Args:
             path: location of the folder.
         """
-        folder = RunFolder(path)
-        return folder.path.is_dir() and set(folder.path.iterdir()) == set(folder._parts)
+        place = Path(path)
+        return place.is_dir() and set(place.iterdir()) == set(own_entries(place))
+
+    def sweep(self) -> None:
+        """Delete unfinished files and runs that a killed process left; the caller holds the lock."""
+        shutil.rmtree(self.path / INCOMING, ignore_errors=True)
+        for item in parts(self.path):
+            with suppress(OSError):
+                item.unlink(missing_ok=True)
 
     @classmethod
     def open(cls, path: str | Path) -> RunFolder:
@@ -155,6 +208,7 @@ class RunFolder:
         folder = cls(path)
         if not folder.path.is_dir():
             raise RunFolderError(f"there is no run folder {path}")
+        settle(path)
         if not folder.settings.is_file():
             raise RunFolderError(f"{path} holds no {folder.settings.name}: it is not a run folder")
         folder.read_json(folder.settings)
@@ -199,7 +253,7 @@ class RunFolder:
         metadata = {"format_version": str(FORMAT_VERSION), "values": json.dumps(values or {})}
         # safetensors refuses tensors that share memory, so each is copied.
         copies = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in tensors.items()}
-        self._write(file, lambda target: save_file(copies, target, metadata=metadata))
+        write_whole(self._inside(file), lambda part: save_file(copies, part, metadata=metadata))
 
     def read_tensors(self, file: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Read tensors and the plain values of the header.
@@ -228,7 +282,7 @@ class RunFolder:
             file: path or name of a file in this folder.
             data: arrays with names, dimensions and coordinates.
         """
-        self._write(file, lambda target: data.to_netcdf(target, engine="h5netcdf"))
+        write_netcdf(self._inside(file), data)
 
     def read_dataset(self, file: str | Path) -> xr.Dataset:
         """Read labelled arrays into memory.
@@ -245,7 +299,7 @@ class RunFolder:
         try:
             with xr.open_dataset(target, engine="h5netcdf") as data:
                 return data.load()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError) as error:  # the last two from h5py
             raise RunFolderError(f"{target} is missing or damaged ({error})") from error
 
     def write_text(self, file: str | Path, text: str) -> None:
@@ -255,67 +309,89 @@ class RunFolder:
             file: path or name of a file in this folder.
             text: the whole content.
         """
-        self._write(file, lambda target: target.write_text(text, encoding="utf-8"))
+        write_bytes(self._inside(file), text.encode())
 
-    def _write(self, file: str | Path, write: Callable[[Path], Any]) -> None:
-        write_whole(self._inside(file), write)
+    def write_content(self, file: str | Path, content: bytes) -> None:
+        """Write bytes, such as those of a picture.
+
+        Args:
+            file: path or name of a file in this folder.
+            content: the whole content.
+        """
+        write_bytes(self._inside(file), content)
 
     def _inside(self, file: str | Path) -> Path:
         """The path of a file of this folder, given by its name, or by its path even where that is relative."""
         return self.path / Path(file).name
 
 
-def write_whole(target: str | Path, write: Callable[[Path], Any]) -> None:
-    """Write a file whole or not at all: on failure, an existing file keeps its content.
-
-    ``write`` fills a temporary file in the same folder, which then replaces the target in one move.
+def refuse_occupied(path: str | Path, *, force: bool = False) -> None:
+    """Refuse a folder that cannot take a new run.
 
     Args:
-        target: path of the file.
-        write: called with the path of the temporary file.
+        path: location of the folder, which may be missing.
+        force: whether the folder may hold a run already.
 
     Raises:
-        RunFolderError: the folder is missing, permission is denied, or the disk is full.
-
-    >>> import tempfile
-    >>> target = Path(tempfile.mkdtemp()) / "page.html"
-    >>> write_whole(target, lambda part: part.write_text("whole"))
-    >>> target.read_text()
-    'whole'
+        RunFolderError: the folder holds a run and ``force`` is not given, or anything that is not a run.
     """
-    target = Path(target)
+    place = Path(path)
+    if place.exists() and not place.is_dir():
+        raise RunFolderError(f"{path} is a file; give the path of a folder")
+    settle(place)
+    inside = sorted(set(place.iterdir()) - set(own_entries(place))) if place.is_dir() else []
+    if inside and place / SETTINGS not in inside:
+        names = ", ".join(item.name for item in inside[:3])
+        raise RunFolderError(f"{path} holds {names}, and is not a run folder; give an empty folder")
+    if inside and not force:
+        version = _version(place / SETTINGS)
+        if version is not None and version != FORMAT_VERSION:
+            _refuse_version(version, place)
+        raise RunFolderError(
+            f"{path} already holds a run: resume it (--resume), overwrite it (--force), or give another folder"
+        )
+
+
+@contextmanager
+def _kept(path: str | Path) -> Iterator[None]:
+    """Adds to an error while a run is written what is there now."""
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
+        yield
+    except RunFolderError as error:
+        is_there = (Path(path) / SETTINGS).is_file()
+        words = f"the earlier run in {path} is untouched" if is_there else f"nothing was saved in {path}"
+        raise RunFolderError(f"{error}; {words}") from error
+
+
+def _make(path: Path) -> list[Path]:
+    """Make a folder; returns the folders that were made, from the outermost."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunFolderError(f"cannot write {target}: {error}") from error
-    os.close(handle)
-    part = Path(temporary)
+        raise RunFolderError(f"cannot make {path}: {reason(error)}") from error
+    return missing[::-1]
+
+
+def _version(settings: Path) -> int | None:
+    """The format version of a run; None where its settings are damaged."""
     try:
-        write(part)
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())
-        part.chmod(0o666 & ~_umask())  # mkstemp lets only the owner read
-        os.replace(part, target)
-    except (OSError, SafetensorError) as error:
-        raise RunFolderError(f"cannot write {target}: {error}; its earlier content is untouched") from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """The process's mask of permissions for new files; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        return int(json.loads(settings.read_text(encoding="utf-8"))["format_version"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _check_version(version: int, path: Path) -> None:
+    if version != FORMAT_VERSION:
+        _refuse_version(version, path)
+
+
+def _refuse_version(version: int, path: Path) -> NoReturn:
     if version > FORMAT_VERSION:
         raise RunFolderError(
             f"{path} has format version {version}, and this package reads version {FORMAT_VERSION}: update drl-density"
         )
-    if version < FORMAT_VERSION:
-        raise RunFolderError(
-            f"{path} was written by an earlier version of drl-density (format version {version}, this package reads "
-            f"version {FORMAT_VERSION}): fit again into another folder, or overwrite this one with --force"
-        )
+    raise RunFolderError(
+        f"{path} was written by an earlier version of drl-density (format version {version}, this package reads "
+        f"version {FORMAT_VERSION}): fit again into another folder, or overwrite this one with --force"
+    )
