@@ -26,6 +26,7 @@ from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.errors import Verdict
 from drl_density.plots import plot_data_against_samples, plot_density_2d, plot_training
 from drl_density.reports import ReportPage, ReportTable
+from drl_density.reports.page import figure_to_png
 from drl_density.run_folder import RunFolder
 
 
@@ -79,11 +80,11 @@ def run_demo(
     report = density.evaluate(data.test, seed=seed, start_rows=data.train, progress=progress)
     figures = held_out_figures(table, density, report, seed=seed)
     page = _page(table, density, report, figures, time.monotonic() - started)
-    folder = RunFolder.open(out)
-    folder.write_dataset(folder.report, report.tree)
-    folder.write_text(folder.page, page.to_html())
-    for name, figure in page.figures.items():
-        figure.savefig(Path(out) / f"{name.replace(' ', '_')}.png", dpi=120)
+    with RunFolder.writing(out) as folder:
+        folder.write_dataset(folder.report, report.tree)
+        folder.write_text(folder.page, page.to_html())
+        for name, figure in page.figures.items():
+            folder.write_content(folder.figure(name), figure_to_png(figure))
     lines = [f"{name:32s} {mean:10.3f} +- {error:.3f} nats/row" for name, (mean, error) in figures.items()]
     head = f"test log-likelihood on {data.name} ({len(data.test)} rows, same split and transform)"
     text = [head, *lines, report.summary(), density.summary(), f"report: {folder.page}"]

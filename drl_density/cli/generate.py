@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import zipfile
 from pathlib import Path
@@ -14,11 +15,13 @@ import tyro
 
 from drl_density.cli.command import OnDevice, printed_seed
 from drl_density.cli.tables import load_run
-from drl_density.datasets import load_again, read_rows
+from drl_density.datasets import read_rows
 from drl_density.density import Density, DistillSettings, ReconstructSettings
+from drl_density.density.storage.fit_rows import load_fit_rows
 from drl_density.errors import DataError
 from drl_density.operators import Blur, Downsample, LinearOperator, Mask, MaskedFourier
-from drl_density.run_folder import RunFolder
+from drl_density.reports.page import figure_to_png
+from drl_density.run_folder import RunFolder, write_bytes
 
 # What an .npz file of a measurement names its operator, and how it is made of that array.
 OPERATORS = {
@@ -47,12 +50,13 @@ class Distill(OnDevice):
 
     def run(self) -> None:
         """Train and write."""
-        density, rows = load_run(self.run_folder, self.device), None
-        if self.settings.method == "mmd":
-            rows = self._rows(density)
-        made = density.distill(rows, settings=self.settings, seed=printed_seed(self.seed))
-        replaced = ", in place of the generator before" if RunFolder(self.run_folder).generator.exists() else ""
-        made.save(self.run_folder)
+        with RunFolder.writing(self.run_folder) as folder:
+            density, rows = load_run(self.run_folder, self.device), None
+            if self.settings.method == "mmd":
+                rows = self._rows(density)
+            made = density.distill(rows, settings=self.settings, seed=printed_seed(self.seed))
+            replaced = ", in place of the generator before" if folder.generator.exists() else ""
+            made.save(self.run_folder)
         share = max(1, len(made.losses) // 10)
         first, last = (sum(part) / share for part in (made.losses[:share], made.losses[-share:]))
         what = "squared discrepancy" if self.settings.method == "mmd" else "squared correction"
@@ -63,7 +67,7 @@ class Distill(OnDevice):
 
     def _rows(self, density: Density) -> torch.Tensor:
         if self.source is None:
-            return load_again(density.provenance.source, density.provenance.loading).train
+            return load_fit_rows(density.provenance).train
         return read_rows(self.source, density.columns)
 
 
@@ -140,13 +144,16 @@ class Reconstruct(OnDevice):
         lower, upper = found.interval(0.9)
         parts = {"mean": found.mean, "standard_deviation": found.standard_deviation, "lower": lower, "upper": upper}
         arrays: dict[str, Any] = {"draws": found.draws.numpy()} | {name: part.numpy() for name, part in parts.items()}
-        np.savez(self.out, **arrays)
+        archive = io.BytesIO()
+        np.savez(archive, **arrays)
+        write_bytes(self.out, archive.getvalue())
         print(found.summary())
         if len(shape) == 2:
             from drl_density.plots import plot_maps
 
             picture = self.out.with_suffix(".png")
-            plot_maps({name: parts[name].reshape(shape) for name in ("mean", "standard_deviation")}).savefig(picture)
+            figure = plot_maps({name: parts[name].reshape(shape) for name in ("mean", "standard_deviation")})
+            write_bytes(picture, figure_to_png(figure))
             print(f"picture: {picture}")
         print(f"written: {self.out}")
 

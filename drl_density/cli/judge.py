@@ -41,13 +41,13 @@ class Evaluate(OnDevice):
         settings = SandwichSettings(
             num_particles=self.particles, num_replicates=self.replicates, num_mixing_steps=self.mixing_steps
         )
-        density = Density.load(self.run_folder, device=self.device)
-        rows = rows_of(density, self.source)
-        report = density.evaluate(rows, seed=printed_seed(self.seed), settings=settings, progress=True)
-        folder = RunFolder.open(self.run_folder)
-        folder.write_dataset(folder.report, report.tree)
-        print(report.summary())
-        print(f"report: {write_run_page(self.run_folder)}")
+        with RunFolder.writing(self.run_folder) as folder:
+            density = Density.load(self.run_folder, device=self.device)
+            rows = rows_of(density, self.source)
+            report = density.evaluate(rows, seed=printed_seed(self.seed), settings=settings, progress=True)
+            print(report.summary())
+            folder.write_dataset(folder.report, report.tree)
+            print(f"report: {write_run_page(self.run_folder)}")
 
 
 @dataclasses.dataclass
@@ -73,25 +73,22 @@ class Diagnose(OnDevice):
 
     def run(self) -> None:
         """Run, print and write."""
-        density = load_run(self.run_folder, self.device)
-        rows = rows_of(density, self.source)
-        seed = printed_seed(self.seed)
-        rows = dequantized_rows(density, rows, generator=torch.Generator().manual_seed(seed))[0]
-        found = density.diagnose(
-            rows,
-            settings=DiagnoseSettings(
-                level=self.level,
-                is_recovery=self.recovery,
-                has_tempering=self.tempering,
-                num_steps=self.steps,
-                num_chains=self.chains,
-            ),
-            seed=seed,
+        settings = DiagnoseSettings(
+            level=self.level,
+            is_recovery=self.recovery,
+            has_tempering=self.tempering,
+            num_steps=self.steps,
+            num_chains=self.chains,
         )
-        folder = RunFolder.open(self.run_folder)
-        folder.write_dataset(folder.diagnosis(diagnosis_name(found)), found.tree)
-        print(found.summary())
-        print(f"report: {write_run_page(self.run_folder)}")
+        with RunFolder.writing(self.run_folder) as folder:
+            density = load_run(self.run_folder, self.device)
+            rows = rows_of(density, self.source)
+            seed = printed_seed(self.seed)
+            rows = dequantized_rows(density, rows, generator=torch.Generator().manual_seed(seed))[0]
+            found = density.diagnose(rows, settings=settings, seed=seed)
+            print(found.summary())
+            folder.write_dataset(folder.diagnosis(diagnosis_name(found)), found.tree)
+            print(f"report: {write_run_page(self.run_folder)}")
 
 
 @dataclasses.dataclass
@@ -103,7 +100,7 @@ class Report(Command):
 
     def run(self) -> None:
         """Read, print and write."""
-        folder = RunFolder(self.run_folder)
+        folder = RunFolder.open(self.run_folder)
         if folder.report.is_file():
             print(LikelihoodReport.load(folder.report).summary())
         for file in folder.diagnoses:

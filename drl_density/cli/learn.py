@@ -19,11 +19,12 @@ from drl_density.density.density import Density
 from drl_density.density.fitting.fit import fit
 from drl_density.density.fitting.forecast import check_memory, footprint
 from drl_density.density.fitting.plan import plan_fit
-from drl_density.density.fitting.run import choose_seed
+from drl_density.density.fitting.run import choose_seed, refuse_folder
 from drl_density.density.fitting.table import prepare_table
 from drl_density.density.settings import FitSettings
 from drl_density.density.settings.presets import find_preset
 from drl_density.density.storage.finished import run_stage
+from drl_density.density.storage.training_folder import was_begun_here
 from drl_density.devices import find_device
 from drl_density.errors import UNUSABLE_VERDICTS, DataError, NumericalError, RunFolderError
 from drl_density.parallel import Workers, joined_workers, num_restarts
@@ -82,7 +83,7 @@ class Fit(OnDevice, Kinds):
     resume: bool = False
     """Continue the run in the folder."""
     force: bool = False
-    """Overwrite the run in the folder."""
+    """Overwrite the run in the folder, which stays there until the new one has saved its first state."""
     dry_run: bool = False
     """Print the resolved settings and stop; for networks over images also their size, memory and estimated time."""
     settings: FitSettings = dataclasses.field(default_factory=FitSettings)
@@ -108,6 +109,8 @@ class Fit(OnDevice, Kinds):
         """How to continue the interrupted fit."""
         try:
             stage = run_stage(self.out)
+            if self.force and not self.resume and stage != "none" and not was_begun_here(self.out):
+                return f" before anything was saved; the earlier run in {self.out} is untouched"
         except RunFolderError:
             return ""
         return {
@@ -117,8 +120,11 @@ class Fit(OnDevice, Kinds):
 
     def _run(self, workers: Workers) -> None:
         # A run that torchrun restarts after a process died continues where it was saved.
-        is_restart = num_restarts() > 0 and RunFolder(self.out).settings.is_file()
-        resume = self.resume or is_restart
+        # One that was begun with --force finds the earlier run there as long as the new one has no saved state.
+        is_begun = was_begun_here(self.out) if self.force else RunFolder(self.out).settings.is_file()
+        resume = self.resume or (num_restarts() > 0 and is_begun)
+        if not self.dry_run:
+            refuse_folder(self.out, resume=resume, force=self.force)
         seed = choose_seed(self.seed, out=self.out, resume=resume)
         data = load_dataset(
             self.source,

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from drl_density.datasets import Column, load_again, read_rows
+from drl_density.datasets import Column, read_rows
 from drl_density.density import Density, FittedModel
+from drl_density.density.storage.fit_rows import load_fit_rows
 from drl_density.errors import DataError
 from drl_density.run_folder import write_whole
 
@@ -34,10 +35,10 @@ def rows_of(density: Density, source: str | None) -> torch.Tensor:
     """Rows of a table in the columns of the fit, or the complete test rows of the fit when ``source`` is None.
 
     Raises:
-        DataError: No complete test row.
+        DataError: No complete test row, or rows that cannot be loaded again or have changed since the fit.
     """
     if source is None:
-        rows = load_again(density.provenance.source, density.provenance.loading).test
+        rows = load_fit_rows(density.provenance).test
         complete = complete_rows(rows)
         if not len(complete):
             raise DataError("every test row of the fit has a missing value; give a table of complete rows")

@@ -58,7 +58,7 @@ class Dataset:
         columns: one record per column, in order.
         event_shape: shape of one point, with d elements in total.
         weights: relative weights of the training rows, ``(rows,)``, or None.
-        source: name or path from which it can be loaded again, or "" for arrays in memory.
+        source: name or absolute path from which it can be loaded again, or "" for arrays in memory.
         loading: arguments of :func:`load_dataset` that made these rows and this split from ``source``.
         known_log_density: normalised log density of a toy system, or None.
         labels: class labels of the training, validation and test rows if the source had any; not modelled by default.

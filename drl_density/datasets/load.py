@@ -87,7 +87,10 @@ def load_dataset(
     if images is not None:
         if columns or drop:
             raise DataError("images have no columns to declare or drop; every pixel is an 8-bit value 0..255")
-        return dataclasses.replace(split_images(*images, split), loading={**loading, "image_size": image_size})
+        found = split_images(*images, split)
+        return dataclasses.replace(
+            found, source=_kept_source(found.source), loading={**loading, "image_size": image_size}
+        )
     if image_size is not None:
         raise DataError("image_size scales image files; this source is a table or an array")
     name, where, table = _read(source)
@@ -103,7 +106,13 @@ def load_dataset(
     found = notice_columns(
         table.values, table.names, categories=table.categories, storages=table.storage, overrides=columns
     )
-    return dataclasses.replace(_divide(name, where, table, found, split, extra), loading=loading)
+    divided = _divide(name, where, table, found, split, extra)
+    return dataclasses.replace(divided, source=_kept_source(where), loading=loading)
+
+
+def _kept_source(source: str) -> str:
+    """A source that is found from any working folder: absolute for a path, unchanged for a name or an array in memory."""
+    return source if not source or source in BUNDLED else os.path.abspath(source)
 
 
 def load_again(source: str, loading: Mapping[str, Any]) -> Dataset:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -215,6 +216,14 @@ def joined_workers(*, timeout_minutes: float = 30.0) -> Iterator[Workers]:
         yield Workers.current()
     finally:
         distributed.destroy_process_group()
+
+
+def launch_name() -> str:
+    """Name of the command that started this process, the same after a restart by ``torchrun``."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return f"{socket.gethostname()}:{os.getpid()}"
+    name = os.environ["TORCHELASTIC_RUN_ID"]
+    return name if name != "none" else f"{socket.gethostname()}:{os.getppid()}"
 
 
 def num_restarts() -> int:

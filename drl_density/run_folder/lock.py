@@ -48,7 +48,7 @@ class FolderLock:
 
     def __init__(self, path: str | Path, *, patience: float = PATIENCE) -> None:
         self.path, self.patience = Path(path), patience
-        self._key = (os.path.realpath(path), threading.get_ident())
+        self._key = (os.path.realpath(path), 0)
         self.is_held = False
 
     def acquire(self) -> Self:
@@ -57,6 +57,7 @@ class FolderLock:
         Raises:
             RunFolderError: another process or thread holds it, or the folder cannot be written.
         """
+        self._key = (os.path.realpath(self.path), threading.get_ident())
         with _guard:
             held = _held.get(self._key)
             if held is not None:
@@ -95,6 +96,8 @@ class FolderLock:
         """The lock of the operating system; None where the file system has none."""
         from filelock import FileLock, Timeout  # only writers need it
 
+        if not self.path.is_dir():  # which the library would make
+            raise RunFolderError(f"cannot write to {self.path}: there is no such folder")
         lock = FileLock(self._file, thread_local=False, fallback_to_soft=False)
         try:
             lock.acquire(timeout=self.patience, poll_interval=0.02)

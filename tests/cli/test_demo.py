@@ -42,8 +42,10 @@ def test_demo_writes_a_page(tmp_path):
     assert "data:image/png" in page
     assert "log Z" in page
     assert "Test log-likelihood" in page
-    assert (out / "training.png").stat().st_size > 10_000
-    assert {"log_Z.png", "data_against_samples.png", "density.png"} <= {path.name for path in out.iterdir()}
+    assert (out / "figure_training.png").stat().st_size > 10_000
+    assert {"figure_log_Z.png", "figure_data_against_samples.png", "figure_density.png"} <= {
+        path.name for path in out.iterdir()
+    }
     assert drl.LikelihoodReport.load(out / "report.nc").verdict == done.verdict
 
 

@@ -1,6 +1,8 @@
 """Run folders: whole files or none, and clear refusals."""
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -21,6 +23,16 @@ def folder(tmp_path):
     return folder
 
 
+def contents(path):
+    return {item.name: item.read_bytes() for item in path.iterdir()}
+
+
+def fail_to_replace(path):
+    with RunFolder.replace(path, force=True) as new:
+        new.write_json(new.settings, {"seed": 4})
+        raise RunFolderError("the disk is full")
+
+
 def test_round_trips(folder):
     again = RunFolder.open(folder.path)
     assert again.read_json(SETTINGS)["seed"] == 3
@@ -34,15 +46,19 @@ def test_round_trips(folder):
 def test_no_run_is_overwritten_without_force(folder):
     with pytest.raises(RunFolderError, match="--force"):
         RunFolder.create(folder.path)
+    with pytest.raises(RunFolderError, match="--force"), RunFolder.replace(folder.path):
+        pass
     assert folder.weights.is_file()
-    RunFolder.create(folder.path, force=True)
+    with RunFolder.replace(folder.path, force=True) as new:
+        new.write_json(new.settings, {"seed": 4})
     assert not folder.weights.is_file()
+    assert [item.name for item in folder.path.iterdir()] == [SETTINGS]
 
 
 def test_foreign_folders_are_refused_even_by_force(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
-    with pytest.raises(RunFolderError, match="is not a run folder"):
-        RunFolder.create(tmp_path, force=True)
+    with pytest.raises(RunFolderError, match="is not a run folder"), RunFolder.replace(tmp_path, force=True):
+        pass
     with pytest.raises(RunFolderError, match="not a run folder"):
         RunFolder.open(tmp_path)
     with pytest.raises(RunFolderError, match="there is no run folder"):
@@ -66,43 +82,60 @@ def test_a_newer_format_is_refused(folder):
         RunFolder.open(folder.path)
 
 
-def test_an_older_format_is_refused(folder):
+def test_an_older_format_is_refused_and_not_to_be_resumed(folder):
     (folder.path / SETTINGS).write_text(json.dumps({"format_version": FORMAT_VERSION - 1}))
-    with pytest.raises(RunFolderError, match="written by an earlier version of drl-density.*fit again"):
-        RunFolder.open(folder.path)
-    RunFolder.create(folder.path, force=True)
-    assert RunFolder.is_blank(folder.path)
+    for refuse in (RunFolder.open, RunFolder.create):
+        with pytest.raises(RunFolderError, match="written by an earlier version of drl-density.*fit again") as caught:
+            refuse(folder.path)
+        assert "--resume" not in str(caught.value)
+    with RunFolder.replace(folder.path, force=True) as new:
+        new.write_json(new.settings, {"seed": 4})
+    assert RunFolder.open(folder.path).read_json(SETTINGS)["seed"] == 4
 
 
-def test_full_disk_leaves_the_old_file(folder, monkeypatch):
-    before = (folder.path / WEIGHTS).read_bytes()
-
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("drl_density.run_folder.save_file", full)
-    with pytest.raises(RunFolderError, match="No space left.*untouched"):
-        folder.write_tensors(WEIGHTS, {"a": torch.zeros(2)})
-    assert (folder.path / WEIGHTS).read_bytes() == before
-    assert not [item for item in folder.path.iterdir() if item.name.startswith(".")]
+def test_an_error_in_a_replacement_leaves_the_earlier_run(folder):
+    before = contents(folder.path)
+    with pytest.raises(RunFolderError, match="disk.*the earlier run in .* is untouched"):
+        fail_to_replace(folder.path)
+    assert contents(folder.path) == before
 
 
-def test_a_kill_before_the_move_leaves_the_old_file(folder, monkeypatch):
-    before = (folder.path / SETTINGS).read_bytes()
+def test_a_failed_save_leaves_no_folder(tmp_path):
+    with pytest.raises(RunFolderError, match="disk.*nothing was saved"):
+        fail_to_replace(tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
 
-    def killed(*_):
-        raise KeyboardInterrupt
 
-    monkeypatch.setattr("drl_density.run_folder.os.replace", killed)
-    with pytest.raises(KeyboardInterrupt):
-        folder.write_json(SETTINGS, {"seed": 4})
-    assert (folder.path / SETTINGS).read_bytes() == before
+def test_links_and_files_of_the_user_stay(folder, tmp_path):
+    (folder.path / "notes.txt").write_text("mine")
+    link = tmp_path / "latest"
+    link.symlink_to(folder.path)
+    with RunFolder.replace(link, force=True) as new:
+        new.write_json(new.settings, {"seed": 4})
+    assert link.is_symlink()
+    assert sorted(item.name for item in folder.path.iterdir()) == ["notes.txt", SETTINGS]
+    assert RunFolder.open(link).read_json(SETTINGS)["seed"] == 4
+
+
+def test_a_writer_keeps_others_out_and_lets_readers_in(folder):
+    with RunFolder.writing(folder.path) as own, ThreadPoolExecutor(1) as other:
+        own.write_text(own.page, "page")
+        with pytest.raises(RunFolderError, match=f"{folder.path} is being written by process {os.getpid()}"):
+            other.submit(lambda: RunFolder.writing(folder.path).__enter__()).result()
+        with pytest.raises(RunFolderError, match="is being written"):
+            other.submit(lambda: RunFolder.replace(folder.path, force=True).__enter__()).result()
+        assert other.submit(lambda: RunFolder.open(folder.path).read_json(SETTINGS)["seed"]).result() == 3
+    with RunFolder.writing(folder.path):
+        pass
 
 
 def test_what_a_killed_write_left_is_no_run_and_is_swept(tmp_path):
     path = tmp_path / "run"
     RunFolder.create(path)
     (path / ".settings.json.ab12.json").write_text("half")
+    assert RunFolder.is_blank(path)
+    (path / ".incoming").mkdir()
+    (path / ".incoming" / "settings.json").write_text("{}")
     assert RunFolder.is_blank(path)
     RunFolder.create(path)
     assert not list(path.iterdir())
@@ -143,15 +176,12 @@ def test_diagnoses_are_listed_and_swept_with_the_run(folder):
     for name in ("recovery_1", "level_0"):
         folder.write_dataset(folder.diagnosis(name), xr.Dataset({"x": 1.0}))
     assert folder.diagnoses == [folder.diagnosis("level_0"), folder.diagnosis("recovery_1")]
-    (folder.path / "notes.txt").write_text("mine")
-    RunFolder.create(folder.path, force=True)
-    assert [item.name for item in folder.path.iterdir()] == ["notes.txt"]
-
-
-def test_what_a_killed_write_of_a_diagnosis_left_is_swept(folder):
+    folder.write_content(folder.figure("log Z"), b"png")
+    assert (folder.path / "figure_log_Z.png").is_file()
     (folder.path / ".diagnosis_level_0.nc.ab12.nc").write_text("half")
-    RunFolder.create(folder.path, force=True)
-    assert RunFolder.is_blank(folder.path)
+    with RunFolder.replace(folder.path, force=True) as new:
+        new.write_json(new.settings, {})
+    assert [item.name for item in folder.path.iterdir()] == [SETTINGS]
 
 
 def test_a_file_is_named_by_its_path_or_its_name(folder):

@@ -13,7 +13,9 @@ import tyro
 from drl_density.cli.command import OnDevice
 from drl_density.cli.tables import load_run, rows_of, write_csv
 from drl_density.density import Density
+from drl_density.density.evaluation.outlier_scores import reference_scores
 from drl_density.density.fitted import dequantized_rows
+from drl_density.density.reference import ReferenceScores
 
 
 @dataclasses.dataclass
@@ -28,8 +30,8 @@ class Score(OnDevice):
     source: Annotated[str, tyro.conf.Positional]
     """Table with the columns of the fit."""
     reference: str | None = None
-    """Table whose rows the p-values rank against. When not given, the test rows of the fit, or draws of the model where the
-    fit has fewer than 20 test rows."""
+    """Table whose rows the p-values rank against. When not given, the test rows of the fit, whose scores are kept in the
+    run folder, or draws of the model where the fit has fewer than 20 test rows."""
     out: Path | None = None
     """CSV file to write; standard output when not given."""
 
@@ -37,8 +39,7 @@ class Score(OnDevice):
         """Score and write."""
         density = load_run(self.run_folder, self.device)
         rows = rows_of(density, self.source)
-        reference, words = self._reference(density)
-        scores = density.outlier_scores(rows, reference=reference, seed=0)
+        scores = density.outlier_scores(rows, reference=self._reference(density), seed=0)
         lower, upper = scores.interval()
         columns = {
             "log_density": scores.log_density,
@@ -54,19 +55,14 @@ class Score(OnDevice):
         estimate = density.estimate
         print(
             f"{len(rows)} rows, mean {float(log_density.mean()):.4f} nats "
-            f"(log Z error {estimate.standard_error:.4f}, verdict {estimate.verdict}); p-values against {words}",
+            f"(log Z error {estimate.standard_error:.4f}, verdict {estimate.verdict}); p-values against {scores.reference}",
             file=sys.stderr,
         )
 
-    def _reference(self, density: Density) -> tuple[torch.Tensor | None, str]:
-        """(rows to rank against or None for the model's draws, what they are in words)."""
+    def _reference(self, density: Density) -> ReferenceScores | None:
+        """Scores of the rows to rank against; None for those that are kept with the fit."""
+        if self.reference is None:
+            return None
         generator = torch.Generator().manual_seed(0)
-        if self.reference is not None:
-            rows = dequantized_rows(density, rows_of(density, self.reference), generator=generator)[0]
-            return rows, f"{len(rows)} rows of {self.reference}"
-        if density.provenance.source:
-            rows = rows_of(density, None)
-            rows = dequantized_rows(density, rows, generator=generator)[0] if len(rows) >= 20 else rows
-            if len(rows) >= 20 and bool(density.log_prob(rows).isfinite().all()):
-                return rows, f"the fit's {len(rows)} test rows"
-        return None, f"{len(density.pool)} draws of the model"
+        rows = dequantized_rows(density, rows_of(density, self.reference), generator=generator)[0]
+        return reference_scores(density, rows, words=f"{len(rows)} rows of {self.reference}", seed=0)

@@ -15,6 +15,7 @@ from torch import Tensor
 from drl_density.autograd import methods_outside_inference_mode
 from drl_density.density.fitted import FittedModel, dequantized_rows
 from drl_density.density.seeds import random_generator
+from drl_density.density.storage.finished import check_same_run
 from drl_density.distillation import (
     EMDistillationSettings,
     MMDSettings,
@@ -128,6 +129,9 @@ class Generator:
 
         Args:
             path: folder of the run.
+
+        Raises:
+            RunFolderError: a folder of another density, another writer, or a full disk.
         """
         tensors = {name: value for name, value in self.network.state_dict().items() if value.numel()}
         values = {
@@ -135,8 +139,9 @@ class Generator:
             "settings": dataclasses.asdict(self.settings),
             "losses": self.losses,
         }
-        folder = RunFolder.open(path)
-        folder.write_tensors(folder.generator, tensors, values)
+        with RunFolder.writing(path) as folder:
+            check_same_run(folder, self.density)
+            folder.write_tensors(folder.generator, tensors, values)
 
     def __repr__(self) -> str:
         return f"Generator(method={self.settings.method!r}, {self.num_calls} calls per draw, not a density)"

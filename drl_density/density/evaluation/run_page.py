@@ -32,7 +32,7 @@ def run_page(path: str | Path) -> ReportPage:
     Raises:
         RunFolderError: nothing was evaluated or diagnosed there.
     """
-    folder = RunFolder(path)
+    folder = RunFolder.open(path)
     pages = [LikelihoodReport.load(folder.report).page()] if folder.report.is_file() else []
     pages += [Diagnosis.load(file).page() for file in folder.diagnoses]
     if not pages:
@@ -48,7 +48,10 @@ def write_run_page(path: str | Path) -> Path:
 
     Returns:
         The path of the page.
+
+    Raises:
+        RunFolderError: nothing was evaluated or diagnosed there, another writer, or a full disk.
     """
-    folder = RunFolder.open(path)
-    folder.write_text(folder.page, run_page(path).to_html())
-    return folder.page
+    with RunFolder.writing(path) as folder:
+        folder.write_text(folder.page, run_page(path).to_html())
+        return folder.page

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,7 +61,7 @@ def save_density(density: FittedModel, path: str | Path, *, force: bool = False)
         RunFolderError: a folder that holds a run, without ``force``, another writer, or a full disk.
     """
     with RunFolder.replace(path, force=force) as folder:
-        write_density(folder, density, rows=None)
+        write_density(folder, density)
     return Path(path)
 
 
@@ -108,13 +110,33 @@ def _density_values(
         raise RunFolderError(f"{path}: the run is damaged or of another version ({error!r})") from error
 
 
-def write_density(folder: RunFolder, density: FittedModel, *, rows: str | None) -> None:
+def check_same_run(folder: RunFolder, density: FittedModel) -> None:
+    """Refuse a folder whose density is another one, such as one that has been replaced in the meantime.
+
+    Args:
+        folder: folder of a finished run.
+        density: the density whose folder it should be.
+
+    Raises:
+        RunFolderError: another density, or an unfinished run.
+    """
+    values = folder.read_json(folder.settings)
+    own = [density.estimate.to_state()[0], density.provenance.to_dict()]
+    stored = [values.get("estimate"), values.get("provenance")]
+    if json.dumps(stored, sort_keys=True) != json.dumps(own, sort_keys=True):  # as text, in which NaN equals NaN
+        raise RunFolderError(f"{folder.path} holds another density than the one that this was made from")
+
+
+def write_density(folder: RunFolder, density: FittedModel, *, begun: Mapping[str, Any] | None = None) -> None:
     """Write a density into an open folder.
 
     Args:
         folder: folder to write into.
         density: the finished density.
-        rows: fingerprint of the training rows where the density was fitted in this folder, else None.
+        begun: what the settings held at the beginning where the density was fitted in this folder, else None.
+
+    Raises:
+        RunFolderError: a full disk.
     """
     transform, transform_tensors = density.transform.to_state()
     estimate, estimate_tensors = density.estimate.to_state()
@@ -143,7 +165,8 @@ def write_density(folder: RunFolder, density: FittedModel, *, rows: str | None) 
             "baselines": dataclasses.asdict(density.baselines),
             "provenance": density.provenance.to_dict(),
             "reference": None if reference is None else reference.words,
-            "rows": rows,
+            "rows": None if begun is None else begun.get("rows"),
+            "launch": None if begun is None else begun.get("launch"),
         },
     )
 

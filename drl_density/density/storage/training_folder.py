@@ -16,6 +16,7 @@ from drl_density.density.fitted import FittedModel
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.density.storage.finished import run_stage, write_density
 from drl_density.errors import RunFolderError
+from drl_density.parallel import launch_name
 from drl_density.run_folder import FolderLock, Replacement, RunFolder
 from drl_density.training import SaveState, TrainingState, history_dataset
 
@@ -137,6 +138,7 @@ class TrainingFolder:
             "seed": seed,
             "source": dataset.source,
             "rows": _fingerprint(dataset),
+            "launch": launch_name(),
         }
         with self._explained("the settings"):
             self.folder.write_json(self.folder.settings, values)
@@ -175,7 +177,7 @@ class TrainingFolder:
     def finish(self, density: FittedModel) -> None:
         """Write the finished density, with the digest of its rows that a repeated run is compared with."""
         with self._explained("the finished density"):
-            write_density(self.folder, density, rows=self.folder.read_json(self.folder.settings).get("rows"))
+            write_density(self.folder, density, begun=self.folder.read_json(self.folder.settings))
         self.take_place()
 
     @contextmanager
@@ -194,6 +196,19 @@ class TrainingFolder:
             else:
                 words = f"nothing of the run in {path} was saved: make room, and start it again"
             raise RunFolderError(f"{what} could not be saved: {error}. {words[0].upper()}{words[1:]}") from error
+
+
+def was_begun_here(path: str | Path) -> bool:
+    """Whether this command began the run in a folder, and not an earlier one; restarts by ``torchrun`` count as one command.
+
+    Args:
+        path: Location of the folder; a missing or damaged one, or one of another version, was begun by another command.
+    """
+    folder = RunFolder(path)
+    try:
+        return folder.read_json(folder.settings).get("launch") == launch_name()
+    except RunFolderError:
+        return False
 
 
 def differences(asked: FitSettings, saved: FitSettings) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -13,10 +14,10 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.errors import RunFolderError
 from drl_density.parallel import Workers
 from drl_density.partition_function.annealing.path import AnnealingPath
-from drl_density.partition_function.annealing.plan import plan_annealing
+from drl_density.partition_function.annealing.plan import AISPlan, plan_annealing
 from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.annealing.settings import AISSettings
-from drl_density.run_folder import RunFolder
+from drl_density.run_folder import FolderLock, RunFolder
 from drl_density.weights import LogPartitionEstimate, PathSummary, combine_replicates, judge_estimate, log_mean_exp
 
 
@@ -41,7 +42,7 @@ def replicated_annealing(
         on_replicate: called with a line "log Z = a +- b, ESS c" after each replicate of this process.
 
     Raises:
-        RunFolderError: a folder of another run.
+        RunFolderError: a folder of another run, or one that another process writes to.
         NumericalError: every particle of a replicate lost its weight.
 
     >>> import pyro.distributions as dist
@@ -55,8 +56,26 @@ def replicated_annealing(
     settings = settings or AISSettings()
     plan = plan_annealing(path, settings, generator=torch.Generator().manual_seed(seed))
     workers = Workers.current()
-    store = None if folder is None else _open(folder, settings, seed, workers)
-    workers.wait()
+    with ExitStack() as stack:
+        store = None if folder is None else _open(folder, settings, seed, workers, stack)
+        workers.wait()
+        own = _own_replicates(path, plan, settings, seed, store, workers, on_replicate)
+        parts = workers.gather_tensors({str(replicate): rows for replicate, rows in own.items()})
+    weights = {name: rows for part in parts for name, rows in part.items()}
+    log_weights = torch.stack([weights[str(replicate)] for replicate in range(settings.num_replicates)])
+    return judge_estimate(log_weights, bias="lower", path=PathSummary(num_densities=len(path.log_densities)))
+
+
+def _own_replicates(
+    path: AnnealingPath,
+    plan: AISPlan,
+    settings: AISSettings,
+    seed: int,
+    store: RunFolder | None,
+    workers: Workers,
+    on_replicate: Callable[[str], None] | None,
+) -> dict[int, Tensor]:
+    """Log weights of the replicates of this process, by number; saved ones are read."""
     one = dataclasses.replace(settings, num_replicates=1, num_kept=0)
     own: dict[int, Tensor] = {}
     for replicate in range(workers.rank, settings.num_replicates, workers.count):
@@ -70,21 +89,19 @@ def replicated_annealing(
                 store.write_tensors(name, {"log_weights": own[replicate]})
         if on_replicate is not None:
             on_replicate(_line(list(own.values())))
-    parts = workers.gather_tensors({str(replicate): rows for replicate, rows in own.items()})
-    weights = {name: rows for part in parts for name, rows in part.items()}
-    log_weights = torch.stack([weights[str(replicate)] for replicate in range(settings.num_replicates)])
-    return judge_estimate(log_weights, bias="lower", path=PathSummary(num_densities=len(path.log_densities)))
+    return own
 
 
-def _open(folder: str | Path, settings: AISSettings, seed: int, workers: Workers) -> RunFolder:
+def _open(folder: str | Path, settings: AISSettings, seed: int, workers: Workers, stack: ExitStack) -> RunFolder:
+    """The folder of the run, which the first process keeps locked for all of them until ``stack`` is left."""
     wanted = {"seed": seed, "settings": repr(settings)}
-    store = RunFolder(folder)
+    if not workers.is_first:
+        return RunFolder(folder)
+    store = RunFolder.open(folder) if RunFolder(folder).settings.is_file() else RunFolder.create(folder)
+    stack.enter_context(FolderLock(folder))
     if not store.settings.is_file():
-        if workers.is_first:
-            store = RunFolder.create(folder)
-            store.write_json(store.settings, {"stage": "annealing", **wanted})
+        store.write_json(store.settings, {"stage": "annealing", **wanted})
         return store
-    store = RunFolder.open(folder)
     found = store.read_json(store.settings)
     different = [name for name, value in wanted.items() if found.get(name) != value]
     if different:

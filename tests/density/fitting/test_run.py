@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from drl_density.density import Density
 from drl_density.density.fitting.plan import plan_fit
 from drl_density.density.storage.training_folder import TrainingFolder
 from drl_density.errors import RunFolderError
-from drl_density.run_folder import RunFolder
+from drl_density.run_folder import RunFolder, whole_files
 
 # Two members, of which one stops early: a resumed run must not train it further.
 SETTINGS = drl.FitSettings(
@@ -69,15 +68,15 @@ def test_killed_at_any_write(moment, data, whole, tmp_path, monkeypatch):
     num_writes = 1 + 2 * evaluations + 3
     at = MOMENTS.get(moment, num_writes + LAST[moment] if moment in LAST else 2 * evaluations)
     count = iter(range(10**6))
-    write = RunFolder._write
+    write = whole_files._write
 
-    def killed(self, name, content):
+    def killed(target, fill):
         if next(count) == at:
-            (self.path / f".{Path(name).name}.half").write_text("half a file")
+            target.with_name(f".{target.name}.ab12.half").write_text("half a file")
             raise Killed
-        write(self, name, content)
+        write(target, fill)
 
-    monkeypatch.setattr(RunFolder, "_write", killed)
+    monkeypatch.setattr(whole_files, "_write", killed)
     with pytest.raises(Killed):
         drl.fit(data, seed=0, settings=SETTINGS, out=tmp_path / "run", progress=False)
     monkeypatch.undo()
@@ -122,7 +121,8 @@ def test_a_process_killed_outright(data, whole, tmp_path):
 def begun(data, tmp_path):
     """A run that was killed before its first step."""
     folder = TrainingFolder.prepare(tmp_path / "run", resume=False, force=False)
-    folder.begin(plan_fit(data, SETTINGS, seed=0))
+    folder.begin(data, plan_fit(data, SETTINGS, seed=0).settings, seed=0)
+    folder.close()
     return tmp_path / "run"
 
 

@@ -32,6 +32,11 @@ def test_weights_of_another_width_are_refused(tiny_density, tmp_path):
     for name, density in (("run", tiny_density), ("other", other)):
         density.save(tmp_path / name)
     shutil.copy(tmp_path / "other" / "weights.safetensors", tmp_path / "run")
+    with pytest.raises(RunFolderError, match="run: settings.json and weights.safetensors are of two different runs"):
+        Density.load(tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    tensors, _ = folder.read_tensors(folder.weights)
+    folder.write_tensors(folder.weights, tensors, {"id": folder.read_json(folder.settings)["id"]})
     with pytest.raises(RunFolderError, match=r"run: the run is damaged or of another version.*size mismatch"):
         Density.load(tmp_path / "run")
 

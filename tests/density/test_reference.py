@@ -1,0 +1,30 @@
+"""Scores of the fit's test rows are kept with it, and no rows."""
+
+import torch
+
+from drl_density.density import Density
+from drl_density.density.evaluation.outlier_scores import held_out_scores
+from drl_density.density.reference import ReferenceScores
+
+
+def test_a_fit_keeps_the_scores_of_its_test_rows(tiny_density, tiny_data, tmp_path):
+    kept = tiny_density.reference
+    assert len(kept) == len(tiny_data.test) == 40
+    assert kept.words == "the fit's 40 test rows"
+    assert torch.equal(kept.log_density.sort().values, tiny_density.log_prob(tiny_data.test).sort().values)
+    assert kept.profile.shape == (40, tiny_density.model.num_levels)
+    again = Density.load(tiny_density.save(tmp_path / "run")).reference
+    assert torch.equal(again.log_density, kept.log_density)
+    assert torch.equal(again.profile, kept.profile)
+    assert again.words == kept.words
+
+
+def test_the_same_scores_for_the_same_seed(tiny_density, tiny_data):
+    first, second, other = (held_out_scores(tiny_density, tiny_data.test, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first.profile, second.profile)
+    assert not torch.equal(first.profile, other.profile)
+
+
+def test_a_record_prints_in_one_line():
+    printed = repr(ReferenceScores(torch.zeros(3), torch.zeros(3, 2), "three rows"))
+    assert printed == "ReferenceScores(log_density=Tensor(3), profile=Tensor(3, 2), words='three rows')"
