@@ -9,7 +9,7 @@ from drl_density.density.evaluation.diagnosis import Diagnosis
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.errors import RunFolderError
 from drl_density.reports import ReportPage
-from drl_density.run_folder import RunFolder
+from drl_density.run_folder import RunFolder, settle
 
 
 def diagnosis_name(diagnosis: Diagnosis) -> str:
@@ -32,7 +32,8 @@ def run_page(path: str | Path) -> ReportPage:
     Raises:
         RunFolderError: nothing was evaluated or diagnosed there.
     """
-    folder = RunFolder.open(path)
+    settle(path)
+    folder = RunFolder(path)
     pages = [LikelihoodReport.load(folder.report).page()] if folder.report.is_file() else []
     pages += [Diagnosis.load(file).page() for file in folder.diagnoses]
     if not pages:

@@ -10,6 +10,7 @@ import torch
 import drl_density as drl
 from drl_density.density.provenance import RowDigest
 from drl_density.density.storage.fit_rows import load_fit_rows
+from drl_density.errors import DataError
 
 
 def provenance_of(data):
@@ -67,7 +68,7 @@ def test_relative_arrays_are_found_too(name, rows, tmp_path, monkeypatch):
 )
 def test_changed_rows_are_never_called_test_rows(change, words, provenance, table, rows):
     write(table, change(rows))
-    with pytest.raises(drl.DataError, match=rf"table.csv has changed since the fit: {words}.*give a table"):
+    with pytest.raises(DataError, match=rf"table.csv has changed since the fit: {words}.*give a table"):
         load_fit_rows(provenance)
 
 
@@ -77,7 +78,7 @@ def test_changed_rows_are_never_called_test_rows(change, words, provenance, tabl
 )
 def test_changed_columns(names, words, provenance, table, rows):
     write(table, rows, names)
-    with pytest.raises(drl.DataError, match=words):
+    with pytest.raises(DataError, match=words):
         load_fit_rows(provenance)
 
 
@@ -85,21 +86,21 @@ def test_a_dropped_column_that_is_gone(table, rows):
     provenance = provenance_of(drl.load_dataset(str(table), seed=0, drop=["b"]))
     write(table, rows, ("a", "c"))
     with pytest.raises(
-        drl.DataError, match="the rows of this fit cannot be loaded again: .*cannot drop b.*give a table"
+        DataError, match="the rows of this fit cannot be loaded again: .*cannot drop b.*give a table"
     ):
         load_fit_rows(provenance)
 
 
 def test_a_source_that_moved(provenance, table):
     table.rename(table.with_name("moved.csv"))
-    with pytest.raises(drl.DataError, match=r"cannot be loaded again: there is no file .*table.csv'; give a table"):
+    with pytest.raises(DataError, match=r"cannot be loaded again: there is no file .*table.csv'; give a table"):
         load_fit_rows(provenance)
 
 
 def test_arrays_in_memory_and_no_rows_at_all(rows):
-    with pytest.raises(drl.DataError, match="array or a frame in memory.*give a table"):
+    with pytest.raises(DataError, match="array or a frame in memory.*give a table"):
         load_fit_rows(provenance_of(drl.load_dataset(rows, seed=0)))
-    with pytest.raises(drl.DataError, match="was not fitted to rows"):
+    with pytest.raises(DataError, match="was not fitted to rows"):
         load_fit_rows(drl.density.Provenance(source="banana"))
 
 
@@ -108,7 +109,7 @@ def test_weights_count_as_rows(table, rows):
     provenance = provenance_of(drl.load_dataset(str(table), split=drl.Split(seed=0, weights="w")))
     assert load_fit_rows(provenance).weights is not None
     write(table, np.c_[rows, np.arange(1, 1 + len(rows))], ("a", "b", "w"))
-    with pytest.raises(drl.DataError, match="has changed since the fit"):
+    with pytest.raises(DataError, match="has changed since the fit"):
         load_fit_rows(provenance)
 
 
