@@ -1,0 +1,251 @@
+"""Recognises how a text table is written: its encoding, separators, comments, header and saved index."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+import warnings
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from drl_density.datasets.tables.text.header import has_header
+from drl_density.datasets.tables.text.numerals import to_number
+from drl_density.datasets.tables.reading import ReadOptions
+from drl_density.errors import DataError, DataWarning
+
+__all__ = ["Dialect", "cells_of", "find_encoding", "is_comment", "recognise"]
+
+DELIMITERS = ("\t", ";", ",", "|", "whitespace")
+"""Signs between cells, in the order in which they are preferred where several fit."""
+COMMENTS = "#%"
+"""Signs that begin a line of comment."""
+NUM_SEEN = 500
+"""Rows that are looked at."""
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a text table is written.
+
+    Attributes:
+        delimiter: sign between cells, or "whitespace".
+        names: names of all columns in the file, a saved index included.
+        index: number of the column that is a saved index, or None.
+        num_skipped: lines before the first row of data.
+        comments: signs that begin a line of comment.
+        decimal: decimal sign of most numbers.
+    """
+
+    delimiter: str
+    names: tuple[str, ...]
+    index: int | None
+    num_skipped: int
+    comments: str
+    decimal: str
+
+    @property
+    def num_cells(self) -> int:
+        """Cells of a row."""
+        return len(self.names)
+
+
+def find_encoding(head: bytes, reading: ReadOptions, where: str) -> tuple[str, int]:
+    """The encoding of a text file and the length of its byte order mark.
+
+    Args:
+        head: the first bytes of the file.
+        reading: an encoding that is given.
+        where: name of the file for messages.
+
+    Raises:
+        DataError: zero bytes, which no text in UTF-8 has.
+    """
+    for mark, name in _MARKS:
+        if head.startswith(mark):
+            given = "" if reading.encoding == "auto" else codecs.lookup(reading.encoding).name.removesuffix("-sig")
+            if not given or name.startswith(given):
+                return name, len(mark)
+    if reading.encoding == "auto" and b"\0" in head:
+        raise DataError(
+            f"{where}: has zero bytes, so it is no text in UTF-8; if it is text in another encoding, give it with "
+            "encoding='utf-16-le' (--encoding utf-16-le) or the like"
+        )
+    return ("utf-8" if reading.encoding == "auto" else reading.encoding), 0
+
+
+def cells_of(lines: Sequence[str], delimiter: str) -> list[tuple[int, list[str]]]:
+    """Rows of ``lines``: the number of the last line of each, from 1, and its cells without the spaces around them.
+
+    >>> cells_of(["a; 'b'", '"1;2"; 3'], ";")
+    [(1, ['a', "'b'"]), (2, ['1;2', '3'])]
+    """
+    if delimiter == "whitespace":
+        lines = [re.sub(r"[ \t]+", " ", line.strip()) for line in lines]
+    reader = csv.reader(lines, delimiter=" " if delimiter == "whitespace" else delimiter, skipinitialspace=True)
+    rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
+    return [(line, row) for line, row in rows if len(row) > 1 or lines[line - 1].strip()]
+
+
+def recognise(
+    lines: Sequence[str], reading: ReadOptions, *, where: str, is_tabs: bool = False, known: Collection[str] = ()
+) -> Dialect:
+    """Recognises how the table is written whose first lines are given; a guess that may be wrong becomes a note.
+
+    Args:
+        lines: the first lines of the file, whole ones.
+        reading: what is given by the user.
+        where: name of the file for messages.
+        is_tabs: whether the name of the file promises tabs.
+        known: names of columns that the table should have.
+
+    Raises:
+        DataError: an empty file, columns named twice, or a first row that may be names or data.
+    """
+    said = re.fullmatch(r'"?sep=(.)"?\s*', lines[0]) if lines else None  # the first line of Excel's own text files
+    num_comments, comment = _preamble(lines, reading, num_skipped=1 if said else 0)
+    comments = COMMENTS if reading.comment == "auto" else reading.comment
+    body = list(lines[num_comments:])
+    if not body:
+        raise DataError(f"{where}: the file is empty")
+    kept = [line for line in body if not is_comment(line, comments)]
+    if comments and len(kept) <= 0.5 * len(body) and reading.comment == "auto":
+        kept, comments = body, ""  # the sign begins too many lines to be a comment
+    delimiter = reading.delimiter
+    if delimiter == "auto":
+        delimiter = said[1] if said else _delimiter(kept[:NUM_SEEN], is_tabs=is_tabs)
+    rows = cells_of(body, delimiter)
+    rows = [row for row in rows if not is_comment(body[row[0] - 1], comments)][: NUM_SEEN + 1]
+    first_line, first = rows[0]
+    cells = [row for _, row in rows]
+    width = Counter(map(len, cells[1:] or cells)).most_common(1)[0][0]
+    if len(first) == width - 1 and len(cells) > 1 and reading.header != "none":
+        first = ["", *first]  # R leaves out the name of the row names
+        cells[0] = first
+    named = _commented_names(comment, delimiter, width, reading)
+    if named and reading.header == "auto" and not _is_named(first, known):
+        return _finish(named, cells, delimiter, num_comments, comments, reading, where)
+    if not has_header(cells, reading, where=where, known=known):
+        names = [f"x{number}" for number in range(len(first))]
+        return _finish(names, cells, delimiter, num_comments, comments, reading, where)
+    return _finish(first, cells[1:], delimiter, num_comments + first_line, comments, reading, where)
+
+
+def _finish(
+    names: list[str], cells: list[list[str]], delimiter: str, num_skipped: int, comments: str, reading: ReadOptions, where: str
+) -> Dialect:
+    columns = [[row[number] for row in cells if number < len(row)] for number in range(len(names))]
+    index = _saved_index(names, columns, reading, where)
+    named = []
+    for number, name in enumerate(names):
+        if not name and number != index:
+            name = f"x{number}"
+            warnings.warn(f"{where}: column {number + 1} has no name; it is called {name}", DataWarning, stacklevel=6)
+        named.append(name)
+    shown = [name for number, name in enumerate(named) if number != index]
+    repeated = sorted({name for name in shown if shown.count(name) > 1})
+    if repeated:
+        raise DataError(
+            f"{where}: columns named twice: {', '.join(repeated)}; give each its own name, or read the first row as data with "
+            "header='none' (--header none)"
+        )
+    return Dialect(delimiter, tuple(named), index, num_skipped, comments, _decimal(cells, reading))
+
+
+def _decimal(cells: Sequence[Sequence[str]], reading: ReadOptions) -> str:
+    if reading.decimal != "auto":
+        return reading.decimal
+    values = [(to_number(cell), to_number(cell, ",")) for row in cells for cell in row]
+    commas = any(point is None and comma is not None for point, comma in values)
+    return "," if commas and all(comma is not None or point is None for point, comma in values) else "."
+
+
+def _preamble(lines: Sequence[str], reading: ReadOptions, num_skipped: int) -> tuple[int, str]:
+    """(number of blank and comment lines at the top, the last comment without its sign)."""
+    signs = COMMENTS if reading.comment == "auto" else reading.comment
+    number, comment = num_skipped, ""
+    for line in lines[num_skipped:]:
+        if line.strip() and not is_comment(line.lstrip(), signs):
+            break
+        comment = line.strip()[1:].strip() if line.strip() else comment
+        number += 1
+    return number, comment
+
+
+def _commented_names(comment: str, delimiter: str, width: int, reading: ReadOptions) -> list[str]:
+    """Names of the columns in the last comment before the data, as ``numpy.savetxt`` writes them."""
+    if not comment or reading.header != "auto":
+        return []
+    names = cells_of([comment], delimiter)[0][1]
+    is_usable = len(names) == width > 1 and len(set(names)) == width and all(names)
+    return names if is_usable and not any(is_number(name) for name in names) else []
+
+
+def is_comment(line: str, comments: str) -> bool:
+    """Whether ``line`` begins with one of the signs ``comments``, and not with a missing value such as #N/A.
+
+    >>> is_comment("# by hand", "#%"), is_comment("#N/A,5", "#%"), is_comment("#1,2", "")
+    (True, False, False)
+    """
+    return line.startswith(tuple(comments)) and re.match(r"#(N/A|NA)\s*([,;\t| ]|$)", line, re.IGNORECASE) is None
+
+
+def _is_named(first: Sequence[str], known: Collection[str]) -> bool:
+    return bool(known) and set(known) <= set(first)
+
+
+def is_number(text: str) -> bool:
+    """Whether ``text`` is a number with either decimal sign.
+
+    >>> is_number("1,5"), is_number("a")
+    (True, False)
+    """
+    return to_number(text) is not None or to_number(text, ",") is not None
+
+
+def _delimiter(lines: Sequence[str], *, is_tabs: bool) -> str:
+    """The sign that parts every line into equally many cells, and most of them into numbers."""
+    found = []
+    for place, delimiter in enumerate(DELIMITERS):
+        rows = [row for _, row in cells_of(lines, delimiter)]
+        widths = Counter(len(row) for row in rows)
+        width, count = Counter(len(row) for row in rows[1:] or rows).most_common(1)[0]
+        if width < 2:
+            continue
+        agree = (widths[width] + (len(rows[0]) == width - 1 and len(rows) > 1)) / len(rows)
+        cells = [cell for row in rows for cell in row]
+        numbers = sum(is_number(cell) for cell in cells) / len(cells)
+        preferred = is_tabs and delimiter == "\t"
+        found.append((agree == 1, agree >= 0.5, preferred, round(numbers, 3) if agree >= 0.5 else agree, -place, delimiter))
+    usable = [one for one in found if one[1]] or [one for one in found if one[5] != "whitespace"]
+    return max(usable)[5] if usable else ("\t" if is_tabs else ",")
+
+
+def _saved_index(names: Sequence[str], columns: Sequence[Sequence[str]], reading: ReadOptions, where: str) -> int | None:
+    if reading.index == "keep" or len(names) < 2:
+        return None
+    if reading.index == "drop":
+        return 0
+    values = columns[0]
+    counted = [str(row) for row in range(len(values))]
+    is_unnamed = names[0] == "" or re.fullmatch(r"Unnamed: \d+(\.\d+)?", names[0]) is not None
+    is_whole = len(set(values)) == len(values) and all(re.fullmatch(r"\d+", value) for value in values)
+    is_named_rows = names[0] == "" and len(set(values)) == len(values) and not any(is_number(value) for value in values)
+    if values and (is_unnamed and (is_whole or is_named_rows)) or (names[0] == "index" and values == counted and len(values) > 1):
+        shown = f"{names[0]!r} " if names[0] else ""
+        warnings.warn(
+            f"{where}: the first column {shown}numbers or names the rows; it is left out as a saved index, which index='keep' "
+            "(--index keep) prevents",
+            DataWarning,
+            stacklevel=7,
+        )
+        return 0
+    return None

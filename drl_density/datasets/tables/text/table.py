@@ -1,0 +1,308 @@
+"""Reads text tables: dialect and kinds of columns are decided once, numbers are parsed by pandas' C parser."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from drl_density.datasets.tables.reading import Kind, ReadOptions, TableReader
+from drl_density.datasets.tables.text.dialect import find_encoding, recognise
+from drl_density.datasets.tables.text.numerals import EXACT, Decision, Evidence, decide, odd_cells
+from drl_density.datasets.tables.text.parsing import (
+    OddCells,
+    as_booleans,
+    as_numbers,
+    as_texts,
+    distinct_texts,
+    line_of,
+    parse_block,
+)
+from drl_density.datasets.tables.text.sources import Block, ByteSource, blocks_of, decoded, without_comments
+from drl_density.errors import DataError, DataWarning
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["TEXT_SUFFIXES", "TextTable"]
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data")
+"""Endings of text tables, in lower case; .gz, .bz2, .xz and .zst may follow."""
+NUM_LINES = 700
+"""First lines by which the dialect is recognised."""
+
+
+class TextTable(TableReader):
+    """A text table from a path, a stream or an open file.
+
+    Args:
+        source: path, ``"-"`` for standard input, or an open file.
+        reading: options of reading.
+        known: kind of each column that is known. When given, other columns are texts and the table is read in one pass;
+            when not, it is scanned once to decide the kinds of all columns.
+        labels: names of further columns whose cells are texts, whatever they look like.
+        is_tabs: whether the name of the file promises tabs.
+
+    Raises:
+        DataError: an empty file, a wrong encoding, columns named twice, or a first row that may be names or data.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        reading: ReadOptions,
+        known: Mapping[str, Kind] | None = None,
+        labels: Sequence[str] = (),
+        is_tabs: bool = False,
+    ) -> None:
+        self._is_once = known is not None
+        self._source = ByteSource(source, once=self._is_once)
+        self.where, self._reading = self._source.where, reading
+        pieces = self._source.pieces()
+        first = next(pieces, b"")
+        self._encoding, self._mark = find_encoding(first, reading, self.where)
+        text = self._text(chain([first], pieces))
+        heads = [head for head in (next(text, b""), next(text, b"")) if head]
+        self._begun = chain(heads, text) if self._is_once else None
+        lines = heads[0].split(b"\n", NUM_LINES)[:NUM_LINES] if heads else []
+        if lines and (not lines[-1] or len(heads) > 1):
+            lines.pop()  # the end of the file, or a row that goes on in the next piece
+        known_names = () if known is None else tuple(known)
+        shown = [line.decode(errors="replace") for line in lines]
+        self._dialect = recognise(shown, reading, where=self.where, is_tabs=is_tabs, known=known_names)
+        self._places = {
+            name: place for place, name in enumerate(self._dialect.names) if place != self._dialect.index
+        }
+        self.names = tuple(self._places)
+        self.first_row = self._dialect.num_skipped + 1
+        self._known: dict[str, Kind] = dict.fromkeys(self.names, "text") if self._is_once else {}
+        self._known |= {name: kind for name, kind in (known or {}).items() if name in self._places}
+        self._known |= {name: "text" for name in labels if name in self._places}
+        self._decided: dict[str, Decision] = {}
+        self._noted: set[str] = set()
+        self._evidence: dict[str, Evidence] = {}
+
+    @property
+    def kinds(self) -> Mapping[str, Kind]:
+        """Kind of every column: number, boolean or text; found by a scan where it is not known."""
+        if not self._is_once:
+            self._scan()
+        return {**self._known, **{name: found.kind for name, found in self._decided.items()}}
+
+    def chunks(self, num_rows: int = 65_536, *, names: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
+        """Yields the table in frames of ``num_rows`` rows, the last one shorter; at least one frame, be it empty.
+
+        Args:
+            num_rows: rows of a frame.
+            names: columns to read, in this order; all when not given.
+
+        Raises:
+            DataError: a cell or row that cannot be read; the message names file, column and row.
+        """
+        import pandas as pd
+
+        wanted = list(self.names if names is None else names)
+        if not self._is_once:
+            self._scan()
+            self._settle(wanted)
+        held: list[pd.DataFrame] = []
+        count = start = 0
+        for block in self._blocks():
+            parsed = self._parsed(block, wanted)
+            if self._is_once:
+                self._decide(parsed, wanted, block)
+            frame = self._frame(parsed, wanted, start + count, block)
+            held.append(frame)
+            count += len(frame)
+            if count >= num_rows:
+                joined = pd.concat(held)
+                for begin in range(0, count - num_rows + 1, num_rows):
+                    yield joined.iloc[begin : begin + num_rows]
+                done = count - count % num_rows
+                held, start, count = ([joined.iloc[done:]] if count % num_rows else []), start + done, count % num_rows
+        if count or not start:
+            yield pd.concat(held) if held else self._nothing(wanted)
+
+    def read(self, *, names: Sequence[str] | None = None) -> pd.DataFrame:
+        """The whole table, parsed once; only columns that mix numbers and texts are parsed twice.
+
+        Args:
+            names: columns to read, in this order; all when not given.
+
+        Raises:
+            DataError: a cell or row that cannot be read; the message names file, column and row.
+        """
+        import pandas as pd
+
+        if self._is_once or self._decided:
+            return pd.concat(list(self.chunks(1 << 20, names=names)))
+        wanted = list(self.names if names is None else names)
+        parsed: list[pd.DataFrame] = []
+        self._scan(parsed)
+        self._settle(wanted)
+        again = [self._places[name] for name in wanted if self._is_lost(name)]
+        if again:
+            for number, block in enumerate(self._blocks()):
+                texts = parse_block(block, self._dialect, self._reading, where=self.where, texts=again, only=again)
+                parsed[number] = parsed[number].drop(columns=again).join(texts[again])
+        made, start = [], 0
+        for frame in parsed:
+            made.append(self._frame(frame, wanted, start))
+            start += len(frame)
+        return pd.concat(made) if made else self._nothing(wanted)
+
+    def _text(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        return decoded(pieces, self._encoding, self.where, num_skipped=self._mark)
+
+    def _blocks(self) -> Iterator[Block]:
+        """Blocks of rows without comments."""
+        if self._is_once:
+            if self._begun is None:
+                raise DataError(f"{self.where} was opened for reading once")
+            text, self._begun = self._begun, None
+        else:
+            text = self._text(self._source.pieces())
+        for block in blocks_of(text, self._dialect.num_skipped, self.where):
+            bare, count = without_comments(block, self._dialect.comments)
+            if count:
+                self._note(f"lines that begin with {' or '.join(self._dialect.comments)} are left out as comments (--comment '')")
+            yield bare
+
+    def _note(self, text: str) -> None:
+        if text not in self._noted:
+            self._noted.add(text)
+            warnings.warn(f"{self.where}: {text}", DataWarning, stacklevel=4)
+
+    def _parsed(self, block: Block, wanted: Sequence[str]) -> pd.DataFrame:
+        """The cells of ``block`` as the C parser reads them; columns of texts stay texts."""
+        texts = [self._places[name] for name in wanted if self._stays_text(name)]
+        return parse_block(block, self._dialect, self._reading, where=self.where, texts=texts)
+
+    def _stays_text(self, name: str) -> bool:
+        decision = self._decided.get(name)
+        if decision is None:
+            return self._known.get(name) == "text"
+        return decision.kind == "text" or decision.decimal not in (None, self._dialect.decimal)
+
+    def _is_lost(self, name: str) -> bool:
+        """Whether the scan has parsed to numbers what is a text, or has another decimal sign, or is too large."""
+        found, decision = self._evidence[name], self._decided[name]
+        if decision.kind == "number":
+            other = decision.decimal not in (None, self._dialect.decimal)
+            return found.is_large or (other and found.has_fractions)
+        return decision.kind == "text" and found.is_lossy
+
+    def _scan(self, parsed: list[pd.DataFrame] | None = None) -> None:
+        """Decides the kinds of all columns by one pass; ``parsed`` takes the blocks that were parsed for it."""
+        if self._decided:
+            return
+        self._evidence = {name: Evidence() for name in self.names}
+        count = 0
+        for block in self._blocks():
+            frame = self._parsed(block, self.names)
+            self._count(frame, count, self._evidence)
+            count += len(frame)
+            if parsed is not None:
+                parsed.append(frame)
+        self.num_rows = count
+        self._decided = decide(self._evidence, self._reading, self._dialect.delimiter, self._known)
+
+    def _count(self, frame: pd.DataFrame, start: int, evidence: Mapping[str, Evidence]) -> None:
+        """Adds the cells of ``frame``, whose first row is row ``start`` of the table, to ``evidence``."""
+        for name, found in evidence.items():
+            if self._known.get(name) == "text":
+                continue
+            column = frame[self._places[name]]
+            if column.dtype.kind in "iufb":
+                found.add_numbers(np.asarray(column), self._dialect.decimal, self._reading.thousands)
+                continue
+            codes, texts = distinct_texts(column)
+            seen = codes >= 0
+            counts = np.bincount(codes[seen], minlength=len(texts))
+            rows = np.full(len(texts), len(frame))
+            np.minimum.at(rows, codes[seen], np.flatnonzero(seen))
+            kept = [place for place, text in enumerate(texts) if text.lower() not in self._reading.tokens]
+            found.add_texts([texts[place] for place in kept], counts[kept], start + rows[kept], self._reading)
+
+    def _settle(self, wanted: Sequence[str]) -> None:
+        """Notes the guesses about ``wanted`` columns.
+
+        Raises:
+            DataError: a column that is neither numbers nor labels.
+        """
+        for name in wanted:
+            decision, found = self._decided[name], self._evidence[name]
+            if decision.num_odd:
+                row = self._line(min(found.odd.values()))
+                raise DataError(f"{self.where}: {odd_cells(name, decision.num_odd, found.num_cells, row, list(found.odd))}")
+            if decision.error:
+                raise DataError(f"{self.where}: {decision.error}")
+            if decision.note:
+                self._note(decision.note)
+
+    def _line(self, row: int) -> int:
+        """The line in the file of row ``row`` of the table, from 0."""
+        for block in self._blocks():
+            count = len(parse_block(block, self._dialect, self._reading, where=self.where))
+            if row < count:
+                return line_of(block, row, self._dialect)
+            row -= count
+        return self.first_row + row
+
+    def _frame(self, parsed: pd.DataFrame, wanted: Sequence[str], start: int, block: Block | None = None) -> pd.DataFrame:
+        """The columns ``wanted`` of rows that the C parser has read; ``block`` holds them where this is the only pass."""
+        import pandas as pd
+
+        columns = {name: self._converted(name, parsed[self._places[name]], block) for name in wanted}
+        place = self._dialect.index
+        index = pd.RangeIndex(start, start + len(parsed)) if place is None else pd.Index(parsed[place].to_numpy())
+        frame = pd.DataFrame({name: column.array for name, column in columns.items()}, index=index)
+        frame.index.name = None if place is None else (self._dialect.names[place] or None)
+        return frame
+
+    def _nothing(self, wanted: Sequence[str]) -> pd.DataFrame:
+        import pandas as pd
+
+        return pd.DataFrame({name: pd.Series([], dtype="float64") for name in wanted})
+
+    def _converted(self, name: str, column: pd.Series, block: Block | None) -> pd.Series:
+        decision = self._decided.get(name, Decision(self._known.get(name, "number")))
+        decimal = decision.decimal or self._dialect.decimal
+        try:
+            if decision.kind == "text":
+                return as_texts(column, self._reading)
+            if column.dtype.kind not in "iuf":
+                convert = decision.kind == "boolean"
+                return as_booleans(column, self._reading) if convert else as_numbers(column, decimal, self._reading)
+            if block is not None and column.dtype.kind == "f" and bool((column.abs() > EXACT).any()):
+                place = self._places[name]
+                texts = parse_block(block, self._dialect, self._reading, where=self.where, texts=[place], only=[place])
+                return as_numbers(texts[place], decimal, self._reading)
+            return column
+        except OddCells as odd:
+            row = min(odd.rows.values())
+            line = self.first_row + row if block is None else line_of(block, row, self._dialect)
+            told = odd_cells(name, odd.count, int(column.notna().sum()), line, list(odd.rows))
+            raise DataError(f"{self.where}: {told}") from odd
+
+    def _decide(self, parsed: pd.DataFrame, wanted: Sequence[str], block: Block) -> None:
+        """Decides the columns of a single pass whose decimal sign no block before has shown."""
+        open_ones = [name for name in wanted if name not in self._decided and self._known[name] != "text"]
+        evidence = {name: Evidence() for name in open_ones}
+        self._count(parsed, 0, evidence)
+        settled = {found.decimal for found in self._decided.values() if found.decimal}
+        for name, decision in decide(evidence, self._reading, self._dialect.delimiter, self._known, settled).items():
+            if decision.num_odd:
+                found = evidence[name]
+                line = line_of(block, min(found.odd.values()), self._dialect)
+                raise DataError(f"{self.where}: {odd_cells(name, decision.num_odd, found.num_cells, line, list(found.odd))}")
+            if decision.error:
+                raise DataError(f"{self.where}: {decision.error}")
+            if decision.note:
+                self._note(decision.note)
+            if decision.decimal is not None or decision.kind != "number":
+                self._decided[name] = decision
