@@ -40,6 +40,7 @@ class Dialect:
         delimiter: sign between cells, or "whitespace".
         names: names of all columns in the file, a saved index included.
         index: number of the column that is a saved index, or None.
+        has_end: whether a sign follows the last cell of each row, so that the last column has neither name nor cells.
         num_skipped: lines before the first row of data.
         comments: signs that begin a line of comment.
         decimal: decimal sign of most numbers.
@@ -51,6 +52,7 @@ class Dialect:
     num_skipped: int
     comments: str
     decimal: str
+    has_end: bool
 
     @property
     def num_cells(self) -> int:
@@ -144,20 +146,21 @@ def _finish(
 ) -> Dialect:
     columns = [[row[number] for row in cells if number < len(row)] for number in range(len(names))]
     index = _saved_index(names, columns, reading, where)
+    has_end = len(names) > 1 and (names[-1] == "" or names[-1] == f"x{len(names) - 1}") and not any(columns[-1])
     named = []
     for number, name in enumerate(names):
-        if not name and number != index:
+        if not name and number != index and not (has_end and number == len(names) - 1):
             name = f"x{number}"
             warnings.warn(f"{where}: column {number + 1} has no name; it is called {name}", DataWarning, stacklevel=6)
         named.append(name)
-    shown = [name for number, name in enumerate(named) if number != index]
+    shown = [name for number, name in enumerate(named[: len(named) - has_end]) if number != index]
     repeated = sorted({name for name in shown if shown.count(name) > 1})
     if repeated:
         raise DataError(
             f"{where}: columns named twice: {', '.join(repeated)}; give each its own name, or read the first row as data with "
             "header='none' (--header none)"
         )
-    return Dialect(delimiter, tuple(named), index, num_skipped, comments, _decimal(cells, reading))
+    return Dialect(delimiter, tuple(named), index, num_skipped, comments, _decimal(cells, reading), has_end)
 
 
 def _decimal(cells: Sequence[Sequence[str]], reading: ReadOptions) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from drl_density.datasets.tables.reading import Kind, ReadOptions
 
-__all__ = ["Decision", "Evidence", "decide", "odd_cells", "to_boolean", "to_number"]
+__all__ = ["Decision", "Evidence", "decide", "in_doubt", "odd_cells", "to_boolean", "to_number"]
 
 Decimal = Literal[".", ","]
 SPACES = " \u00a0\u2009\u202f"
@@ -115,7 +115,7 @@ class Evidence:
         other = "," if decimal == "." else "."
         whole = seen.dtype.kind != "f"
         self.has_fractions |= not whole and bool(len(seen))
-        self.is_large |= not whole and bool((np.abs(seen) > EXACT).any())
+        self.is_large |= not whole and bool((np.abs(seen) >= EXACT).any())
         shifted = np.abs(seen) * 1000.0
         fraction = np.zeros(len(seen), bool) if whole else (seen != np.round(seen))
         # Only a text of three decimals and at most three digits before them could be a number with thousands separators.
@@ -157,7 +157,7 @@ class Decision(NamedTuple):
     Attributes:
         kind: number, boolean or text.
         decimal: the decimal sign of numbers; None where no cell tells.
-        note: what a reader of the table should know of a guess, or "".
+        note: what the column is read as if that is a guess, or "".
         error: why the column cannot be read, or "".
         num_odd: cells that are no numbers in a column of numbers, which is an error too.
     """
@@ -167,6 +167,18 @@ class Decision(NamedTuple):
     note: str = ""
     error: str = ""
     num_odd: int = 0
+
+
+def in_doubt(columns: Mapping[str, Evidence], decimal: str) -> list[str]:
+    """Columns of parsed numbers whose texts must be seen, as other columns show that a comma may begin decimals.
+
+    Args:
+        columns: evidence by name.
+        decimal: sign for which the numbers were parsed.
+    """
+    shows_commas = decimal == "," or any(found.only[","] or found.num_grouped["."] for found in columns.values())
+    doubtful = [name for name, found in columns.items() if found.num_unclear and not found.only[decimal] and found.is_lossy]
+    return doubtful if shows_commas else []
 
 
 def decide(
@@ -221,10 +233,10 @@ def _noted(name: str, found: Evidence, sign: str, reading: ReadOptions) -> Decis
     grouped = found.num_grouped[sign]
     notes = []
     if sign == "," and reading.decimal == "auto" and (found.only[","] or found.num_unclear) and not grouped:
-        notes.append("commas as decimal commas (--decimal .)")
+        notes.append("decimal commas (decimal='.', --decimal . refuses them)")
     if grouped and reading.thousands == "auto":
-        notes.append(f"with thousands separators{' and decimal commas' if sign == ',' else ''} (--thousands '')")
-    return Decision("number", sign, f"column {name!r} is read as numbers, {' and '.join(notes)}" if notes else "")
+        notes.append(f"thousands separators{' and decimal commas' if sign == ',' else ''} (--decimal and --thousands)")
+    return Decision("number", sign, f"numbers with {' and '.join(notes)}" if notes else "")
 
 
 def _decide_odd(name: str, found: Evidence, allowed: Sequence[str], known: Kind | None) -> Decision:
@@ -232,7 +244,7 @@ def _decide_odd(name: str, found: Evidence, allowed: Sequence[str], known: Kind 
     count = found.num_cells - found.under[best]
     if found.under[best] < LEAST_SHARE * found.num_cells and known is None:
         beside = found.under[best] + found.num_booleans
-        note = f"column {name!r} has {beside} numbers or booleans beside {found.num_cells - beside} texts and is read as labels"
+        note = f"labels, though {beside} of {found.num_cells} cells are numbers or booleans"
         return Decision("text", note=note if beside else "")
     return Decision("number", best, num_odd=count)
 

@@ -191,7 +191,7 @@ def as_numbers(column: pd.Series, decimal: str, reading: ReadOptions) -> pd.Seri
     given = {to_number(token) for token in reading.missing_values}
     values = [None if value in given else value for value in values]
     whole = [value for value in values if isinstance(value, int)]
-    if whole and len(whole) == sum(value is not None for value in values) and max(map(abs, whole)) > EXACT:
+    if whole and len(whole) == sum(value is not None for value in values) and max(map(abs, whole)) >= EXACT:
         fits = max(map(abs, whole)) < 2**63
         exact = pd.array([*values, None], dtype="Int64" if fits else object)
         return pd.Series(exact.take(codes), index=column.index)

@@ -10,6 +10,7 @@ import lzma
 import re
 import sys
 import tempfile
+import weakref
 import zlib
 from collections.abc import Iterator
 from itertools import chain
@@ -65,6 +66,7 @@ class ByteSource:
             self._pieces = self._unpacked(_binary(source, self.where))
             if not once:
                 self._held = tempfile.SpooledTemporaryFile(HELD)  # noqa: SIM115
+                weakref.finalize(self, self._held.close)
                 self._held.writelines(self._pieces)
 
     def pieces(self) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from drl_density.datasets.tables.reading import Kind, ReadOptions, TableReader
 from drl_density.datasets.tables.text.dialect import find_encoding, recognise
-from drl_density.datasets.tables.text.numerals import EXACT, Decision, Evidence, decide, odd_cells
+from drl_density.datasets.tables.text.numerals import EXACT, Decision, Evidence, decide, in_doubt, odd_cells
 from drl_density.datasets.tables.text.parsing import (
     OddCells,
     as_booleans,
@@ -74,9 +74,8 @@ class TextTable(TableReader):
         known_names = () if known is None else tuple(known)
         shown = [line.decode(errors="replace") for line in lines]
         self._dialect = recognise(shown, reading, where=self.where, is_tabs=is_tabs, known=known_names)
-        self._places = {
-            name: place for place, name in enumerate(self._dialect.names) if place != self._dialect.index
-        }
+        inner = self._dialect.names[: self._dialect.num_cells - self._dialect.has_end]
+        self._places = {name: place for place, name in enumerate(inner) if place != self._dialect.index}
         self.names = tuple(self._places)
         self.first_row = self._dialect.num_skipped + 1
         self._known: dict[str, Kind] = dict.fromkeys(self.names, "text") if self._is_once else {}
@@ -209,6 +208,12 @@ class TextTable(TableReader):
             if parsed is not None:
                 parsed.append(frame)
         self.num_rows = count
+        doubtful = in_doubt(self._evidence, self._dialect.decimal)
+        if doubtful:
+            count = 0
+            self._forget(self._evidence, doubtful)
+            for block in self._blocks():
+                count += self._count_texts(block, doubtful, count, self._evidence)
         self._decided = decide(self._evidence, self._reading, self._dialect.delimiter, self._known)
 
     def _count(self, frame: pd.DataFrame, start: int, evidence: Mapping[str, Evidence]) -> None:
@@ -228,21 +233,48 @@ class TextTable(TableReader):
             kept = [place for place, text in enumerate(texts) if text.lower() not in self._reading.tokens]
             found.add_texts([texts[place] for place in kept], counts[kept], start + rows[kept], self._reading)
 
+    def _forget(self, evidence: dict[str, Evidence], names: Sequence[str]) -> None:
+        for name in names:
+            old = evidence[name]
+            evidence[name] = Evidence(is_lossy=True, has_fractions=old.has_fractions, is_large=old.is_large)
+
+    def _count_texts(self, block: Block, names: Sequence[str], start: int, evidence: Mapping[str, Evidence]) -> int:
+        """Adds the texts of ``names`` in ``block`` to their evidence; gives its number of rows."""
+        places = [self._places[name] for name in names]
+        frame = parse_block(block, self._dialect, self._reading, where=self.where, texts=places, only=places)
+        self._count(frame, start, {name: evidence[name] for name in names})
+        return len(frame)
+
     def _settle(self, wanted: Sequence[str]) -> None:
         """Notes the guesses about ``wanted`` columns.
 
         Raises:
             DataError: a column that is neither numbers nor labels.
         """
-        for name in wanted:
-            decision, found = self._decided[name], self._evidence[name]
+        self._tell(wanted, self._decided, self._evidence, self._line)
+
+    def _tell(
+        self,
+        names: Sequence[str],
+        decided: Mapping[str, Decision],
+        evidence: Mapping[str, Evidence],
+        line_at: Callable[[int], int],
+    ) -> None:
+        notes: dict[str, list[str]] = {}
+        for name in names:
+            decision = decided[name]
             if decision.num_odd:
-                row = self._line(min(found.odd.values()))
-                raise DataError(f"{self.where}: {odd_cells(name, decision.num_odd, found.num_cells, row, list(found.odd))}")
+                found = evidence[name]
+                line = line_at(min(found.odd.values()))
+                told = odd_cells(name, decision.num_odd, found.num_cells, line, list(found.odd))
+                raise DataError(f"{self.where}: {told}")
             if decision.error:
                 raise DataError(f"{self.where}: {decision.error}")
             if decision.note:
-                self._note(decision.note)
+                notes.setdefault(decision.note, []).append(name)
+        for note, named in notes.items():
+            columns = ", ".join(map(repr, named[:8])) + (", ..." if len(named) > 8 else "")
+            self._note(f"{'columns' if len(named) > 1 else 'column'} {columns}: read as {note}")
 
     def _line(self, row: int) -> int:
         """The line in the file of row ``row`` of the table, from 0."""
@@ -258,6 +290,8 @@ class TextTable(TableReader):
         import pandas as pd
 
         columns = {name: self._converted(name, parsed[self._places[name]], block) for name in wanted}
+        if self._dialect.has_end and bool(parsed[self._dialect.num_cells - 1].notna().any()):
+            raise DataError(f"{self.where}: the last column has no name, and no cells but some below row {self.first_row}")
         place = self._dialect.index
         index = pd.RangeIndex(start, start + len(parsed)) if place is None else pd.Index(parsed[place].to_numpy())
         frame = pd.DataFrame({name: column.array for name, column in columns.items()}, index=index)
@@ -294,15 +328,18 @@ class TextTable(TableReader):
         open_ones = [name for name in wanted if name not in self._decided and self._known[name] != "text"]
         evidence = {name: Evidence() for name in open_ones}
         self._count(parsed, 0, evidence)
+        doubtful = in_doubt(evidence, self._dialect.decimal)
+        if doubtful:
+            self._forget(evidence, doubtful)
+            self._count_texts(block, doubtful, 0, evidence)
         settled = {found.decimal for found in self._decided.values() if found.decimal}
-        for name, decision in decide(evidence, self._reading, self._dialect.delimiter, self._known, settled).items():
-            if decision.num_odd:
-                found = evidence[name]
-                line = line_of(block, min(found.odd.values()), self._dialect)
-                raise DataError(f"{self.where}: {odd_cells(name, decision.num_odd, found.num_cells, line, list(found.odd))}")
-            if decision.error:
-                raise DataError(f"{self.where}: {decision.error}")
-            if decision.note:
-                self._note(decision.note)
+        decided = decide(evidence, self._reading, self._dialect.delimiter, self._known, settled)
+        self._tell(open_ones, decided, evidence, lambda row: line_of(block, row, self._dialect))
+        for name, decision in decided.items():
             if decision.decimal is not None or decision.kind != "number":
                 self._decided[name] = decision
+            if decision.decimal not in (None, self._dialect.decimal) and evidence[name].has_fractions:
+                place = self._places[name]
+                parsed[place] = parse_block(
+                    block, self._dialect, self._reading, where=self.where, texts=[place], only=[place]
+                )[place]
