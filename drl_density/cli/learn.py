@@ -6,13 +6,14 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 import tyro
 
 from drl_density.cli.command import OnDevice, printed_seed
 from drl_density.cli.demo import run_demo
+from drl_density.cli.reading import ReadsTable
 from drl_density.cli.tables import complete_rows
 from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
 from drl_density.density.density import Density
@@ -52,12 +53,12 @@ class Kinds:
 
 
 @dataclasses.dataclass
-class Fit(OnDevice, Kinds):
+class Fit(OnDevice, Kinds, ReadsTable):
     """Learn a density from a table, small images or a toy, and save it in a run folder."""
 
     source: Annotated[str, tyro.conf.Positional]
-    """A file (.csv, .tsv, .parquet, .npy, .npz, .nc), a folder of images, idx files, a bundled set (digits, wine, ...), or
-    a toy (eight_gaussians, ...)."""
+    """A file (.csv, .tsv, .txt, .parquet, .npy, .npz, .nc; text may be compressed), a folder of Parquet files, - for
+    standard input, a folder of images, idx files, a bundled set (digits, wine, ...), or a toy (eight_gaussians, ...)."""
     out: Path = Path("runs/fit")
     """Folder to save the run in."""
     seed: int | None = None
@@ -65,6 +66,8 @@ class Fit(OnDevice, Kinds):
     saved one."""
     drop: tuple[str, ...] = ()
     """Columns to leave out."""
+    categorical: tuple[str, ...] = ()
+    """Columns whose values are labels, whatever they look like."""
     bounds: tuple[str, ...] = ()
     """Declared bounds, one NAME=LOWER:UPPER per column; an end may be left out (age=0: share=0:1)."""
     missing: str = "refuse"
@@ -129,9 +132,10 @@ class Fit(OnDevice, Kinds):
         data = load_dataset(
             self.source,
             split=Split(seed=seed, group=self.group, time=self.time, weights=self.weights),
-            columns=dict(_bounds(text) for text in self.bounds),
+            columns=self._declared(),
             drop=self.drop,
             missing=self.missing,
+            reading=self.reading(),
             image_size=self.image_size,
         )
         if workers.is_first:
@@ -153,6 +157,14 @@ class Fit(OnDevice, Kinds):
             print(density.summary())
             print(_memorization(data, density, seed))
             print(f"saved in {self.out}")
+
+    def _declared(self) -> dict[str, dict[str, Any]]:
+        """Declared properties of columns, as ``load_dataset`` takes them."""
+        declared: dict[str, dict[str, Any]] = {name: {"kind": "categorical"} for name in self.categorical}
+        for text in self.bounds:
+            name, ends = _bounds(text)
+            declared[name] = {**declared.get(name, {}), **ends}
+        return declared
 
     def _print_plan(self, data: Dataset, seed: int) -> None:
         place = None if self.device is None else find_device(self.device)

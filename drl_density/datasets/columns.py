@@ -59,9 +59,7 @@ class Counts(NamedTuple):
     def of(cls, values: np.ndarray) -> Counts:
         """The counts of ``values`` themselves, which are not empty."""
         least, largest = values.min(), values.max()
-        return cls(
-            len(values), len(np.unique(values)), int((values == least).sum()), int((values == largest).sum())
-        )
+        return cls(len(values), len(np.unique(values)), int((values == least).sum()), int((values == largest).sum()))
 
 
 def find_grid(values: np.ndarray, counts: Counts | None = None) -> Grid:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from drl_density.datasets.files import UNREADABLE, unreadable
 from drl_density.datasets.images import RawImages, as_pixels, check_sizes, image_arrays, images_in_memory, join
+from drl_density.datasets.tables.arrays import UNREADABLE, unreadable
 from drl_density.errors import DataError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +16,16 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.datasets.column import Column
 from drl_density.datasets.columns import notice_columns
 from drl_density.datasets.dataset import Dataset
-from drl_density.datasets.files import from_array, from_frame, read_file
 from drl_density.datasets.image_files import find_images
 from drl_density.datasets.images import split_images
 from drl_density.datasets.splits import Split, row_groups, split_rows
 from drl_density.datasets.tables.coding import Missing, encode_table
-from drl_density.datasets.tables.frames import is_frame
 from drl_density.datasets.tables.raw_table import RawTable
+from drl_density.datasets.tables.reading import ReadOptions
+from drl_density.datasets.tables.sources import BUNDLED, read_table, without
 from drl_density.datasets.toys import TOYS
 from drl_density.errors import DataError, DataWarning
 
-BUNDLED = ("digits", "wine", "breast_cancer", "diabetes")
 DECLARED = {"digits": {"kind": "integer", "width": 1.0, "lower": -0.5, "upper": 16.5}}
 
 
@@ -41,6 +38,7 @@ def load_dataset(
     columns: Mapping[str, Mapping[str, Any]] | None = None,
     drop: Sequence[str] = (),
     missing: str = "refuse",
+    reading: ReadOptions | None = None,
     num_rows: int = 10_000,
     image_size: int | None = None,
 ) -> Dataset:
@@ -50,7 +48,10 @@ def load_dataset(
 
     - The name of a bundled real data set: digits, wine, breast_cancer or diabetes.
     - The name of a toy with known density: eight_gaussians, checkerboard, two_rings or banana.
-    - A file in .csv, .tsv, .parquet, .npy, .npz or .nc; ``file.npz:name`` picks one array.
+    - A text table (.csv, .tsv, .txt, .dat, .data; .gz, .bz2, .xz and .zst may follow), ``"-"`` for standard input, or an
+      open file. docs/tables.md states how each kind of cell is read.
+    - A Parquet file, or a folder of Parquet files.
+    - An array in .npy, .npz or .nc; ``file.npz:name`` picks one array.
     - An array, a tensor or a DataFrame of numbers and labels.
     - 8-bit images: a folder of image files, with one folder per class or with ``train`` and ``test`` folders; idx
       files; an .npz with x_train; a uint8 array; a torchvision or Hugging Face data set in memory.
@@ -62,6 +63,7 @@ def load_dataset(
         columns: declared properties of columns, e.g. ``{"age": {"lower": 0.0}}``; they replace what is recognised.
         drop: names of columns to leave out.
         missing: treatment of rows with missing values: "refuse" them, "drop" them, or "draw" the values while fitting.
+        reading: how text is read: header, decimal sign, further texts for missing values, encoding and more.
         num_rows: number of rows to draw from a toy.
         image_size: side in pixels to which the largest centred square of image files is scaled; None keeps the sizes.
 
@@ -80,6 +82,7 @@ def load_dataset(
         "columns": dict(columns or {}),
         "drop": list(drop),
         "missing": missing,
+        "reading": (reading or ReadOptions()).to_dict(),
     }
     if isinstance(source, str) and source in TOYS:
         return _toy(source, split, {**loading, "num_rows": num_rows})
@@ -93,12 +96,12 @@ def load_dataset(
         )
     if image_size is not None:
         raise DataError("image_size scales image files; this source is a table or an array")
-    name, where, table = _read(source)
-    table = _without(table, drop, where)
+    labels = [*_declared_labels(columns or {}), *([split.group] if split.group is not None else [])]
+    name, again, where, table = read_table(source, reading=reading, drop=drop, labels=labels)
     table, extra = _set_aside(table, split, where)
-    declared = DECLARED.get(name, {}) if where in BUNDLED else {}
+    declared = DECLARED.get(name, {}) if again in BUNDLED else {}
     columns = {name: dict(declared) for name in table.names if declared} | dict(columns or {})
-    table = _declared_labels(table, columns)
+    table = table.with_labels({name: known for name, known in _declared_labels(columns).items() if name in table.names})
     table.refuse_problems(where)
     _note(table, where)
     table, kept = _without_missing(table, missing, where)
@@ -106,8 +109,8 @@ def load_dataset(
     found = notice_columns(
         table.values, table.names, categories=table.categories, storages=table.storage, overrides=columns
     )
-    divided = _divide(name, where, table, found, split, extra)
-    return dataclasses.replace(divided, source=_kept_source(where), loading=loading)
+    divided = _divide(name, again, table, found, split, extra)
+    return dataclasses.replace(divided, source=_kept_source(again), loading=loading)
 
 
 def _kept_source(source: str) -> str:
@@ -130,8 +133,13 @@ def load_again(source: str, loading: Mapping[str, Any]) -> Dataset:
     True
     """
     if not source:
-        raise DataError("the rows of this fit were an array in memory and cannot be loaded again; give a table")
-    return load_dataset(source, **{**loading, "split": Split(**loading["split"])})
+        raise DataError(
+            "the rows of this fit were an array in memory or standard input, and cannot be loaded again; give a table"
+        )
+    options: dict[str, Any] = {"split": Split(**loading["split"])}
+    if "reading" in loading:
+        options["reading"] = ReadOptions.from_dict(loading["reading"])
+    return load_dataset(source, **{**loading, **options})
 
 
 def _toy(name: str, split: Split, loading: dict[str, Any]) -> Dataset:
@@ -151,14 +159,13 @@ def _toy(name: str, split: Split, loading: dict[str, Any]) -> Dataset:
     )
 
 
-def _declared_labels(table: RawTable, columns: Mapping[str, Mapping[str, Any]]) -> RawTable:
-    """The table with the columns read as labels that are declared so, by their kind or by their labels."""
-    declared = {
+def _declared_labels(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Sequence[str] | None]:
+    """Columns that are declared as labels, by their kind or by their labels, with those labels."""
+    return {
         name: properties.get("categories")
         for name, properties in columns.items()
-        if name in table.names and (properties.get("kind") == "categorical" or "categories" in properties)
+        if properties.get("kind") == "categorical" or "categories" in properties
     }
-    return table.with_labels(declared) if declared else table
 
 
 def _note(table: RawTable, where: str) -> None:
@@ -171,66 +178,6 @@ def _note(table: RawTable, where: str) -> None:
         )
 
 
-class _Found(NamedTuple):
-    """A table with its short name and the source from which it can be loaded again."""
-
-    name: str
-    source: str
-    table: RawTable
-
-
-def _read(source: Any) -> _Found:
-    if isinstance(source, str) and source in BUNDLED:
-        return _Found(source, source, _bundled(source))
-    if isinstance(source, str | os.PathLike):
-        return _read_path(str(source))
-    if isinstance(source, Tensor):
-        return _Found("array", "", from_array(source, where="the tensor"))
-    if is_frame(source):
-        return _Found("table", "", from_frame(source))
-    return _Found("array", "", from_array(source))
-
-
-def _read_path(text: str) -> _Found:
-    path, key = Path(text), None
-    if not path.exists() and ".npz:" in text:
-        stem, key = text.rsplit(":", 1)
-        path = Path(stem)
-    if path.exists():
-        return _Found(path.stem if key is None else key, text, read_file(path, key))
-    known = [*BUNDLED, *TOYS]
-    if path.suffix or os.sep in text:
-        raise DataError(f"there is no file {text!r}")
-    close = difflib.get_close_matches(text, known)
-    hint = f"did you mean {', '.join(close)}?" if close else f"known sets are {', '.join(known)}; or give a file"
-    raise DataError(f"there is no data set {text!r}: {hint}")
-
-
-def _bundled(name: str) -> RawTable:
-    from sklearn import datasets
-
-    loaders: dict[str, Callable[[], Any]] = {
-        "digits": datasets.load_digits,
-        "wine": datasets.load_wine,
-        "breast_cancer": datasets.load_breast_cancer,
-        "diabetes": lambda: datasets.load_diabetes(scaled=False),
-    }
-    bunch = loaders[name]()
-    return from_array(bunch.data, [str(n) for n in bunch.feature_names])
-
-
-def _without(table: RawTable, drop: Sequence[str], where: str) -> RawTable:
-    unknown = [name for name in drop if name not in table.names]
-    if unknown:
-        raise DataError(
-            f"{where or 'the table'}: cannot drop {', '.join(unknown)}; columns are {', '.join(table.names)}"
-        )
-    kept = [name for name in table.names if name not in drop]
-    if not kept:
-        raise DataError("every column was dropped; keep at least one")
-    return table if len(kept) == len(table.names) else table.select(kept)
-
-
 def _set_aside(table: RawTable, split: Split, where: str) -> tuple[RawTable, dict[str, np.ndarray]]:
     """Takes the columns that group, order and weigh the rows out of the table."""
     roles = {role: getattr(split, role) for role in ("group", "time", "weights") if getattr(split, role) is not None}
@@ -238,7 +185,7 @@ def _set_aside(table: RawTable, split: Split, where: str) -> tuple[RawTable, dic
     if missing:
         raise DataError(f"{where or 'the table'}: there is no column {', '.join(missing)} to split or weigh by")
     extra = {role: _aside(table, name, role, where) for role, name in roles.items()}
-    return _without(table, list(roles.values()), where), extra
+    return without(table, list(roles.values()), where), extra
 
 
 def _aside(table: RawTable, name: str, role: str, where: str) -> np.ndarray:
@@ -356,7 +303,12 @@ def _divide(
 
 
 def read_rows(
-    source: Any, columns: Sequence[Column], *, missing: Missing = "refuse", absent: Sequence[str] = ()
+    source: Any,
+    columns: Sequence[Column],
+    *,
+    missing: Missing = "refuse",
+    absent: Sequence[str] = (),
+    reading: ReadOptions | None = None,
 ) -> Tensor:
     """Reads the rows of a new table in the order and coding of known columns, ``(rows, d)``, float64.
 
@@ -368,6 +320,7 @@ def read_rows(
         columns: columns of the fit, in order.
         missing: treatment of missing values: "refuse" them, or "keep" them as NaN.
         absent: names of columns that the table may lack; they become NaN.
+        reading: how text is read; as in the fit when it is that of ``Dataset.loading``.
 
     Raises:
         DataError: missing columns, unknown labels, texts in a column of numbers, codes of no label, infinite values, or
@@ -386,5 +339,6 @@ def read_rows(
                 "pixels"
             )
         return torch.from_numpy(rows).double()
-    name, where, table = _read(source)
-    return encode_table(table, columns, missing=missing, absent=absent, where=where or name)
+    reading = reading or ReadOptions()
+    found = read_table(source, reading=reading, columns=columns)
+    return encode_table(found.table, columns, missing=missing, absent=absent, where=found.where, tokens=reading.tokens)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drl_density.datasets.tables.parquet import PARQUET_SUFFIXES, ParquetTable
-from drl_density.datasets.tables.reading import ReadOptions, TableReader
+from drl_density.datasets.tables.reading import Kind, ReadOptions, TableReader
 from drl_density.datasets.tables.text.table import TEXT_SUFFIXES, TextTable
 from drl_density.errors import DataError
 
@@ -84,7 +84,7 @@ def open_table(
         raise DataError(f"there is no file {str(source)!r}")
     if path is not None and (path.is_dir() or suffix_of(path) in PARQUET_SUFFIXES):
         return ParquetTable(path, reading=reading)
-    known = None
+    known: dict[str, Kind] | None = None
     if columns is not None:
         known = {column.name: "number" if column.categories is None else "text" for column in columns}
     is_tabs = path is not None and suffix_of(path) in (".tsv", ".tab")

@@ -152,7 +152,8 @@ class TableReader(ABC):
         """
         import pandas as pd
 
-        return pd.concat(list(self.chunks(1 << 20, names=names)), copy=False)
+        frames = list(self.chunks(self.num_rows or 1 << 20, names=names))
+        return frames[0] if len(frames) == 1 else pd.concat(frames)
 
     @property
     def kinds(self) -> Mapping[str, Kind]:

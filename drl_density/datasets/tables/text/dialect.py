@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from drl_density.datasets.tables.reading import ReadOptions
 from drl_density.datasets.tables.text.header import has_header
 from drl_density.datasets.tables.text.numerals import to_number
-from drl_density.datasets.tables.reading import ReadOptions
 from drl_density.errors import DataError, DataWarning
 
 __all__ = ["Dialect", "cells_of", "find_encoding", "is_comment", "recognise"]
@@ -142,7 +142,13 @@ def recognise(
 
 
 def _finish(
-    names: list[str], cells: list[list[str]], delimiter: str, num_skipped: int, comments: str, reading: ReadOptions, where: str
+    names: list[str],
+    cells: list[list[str]],
+    delimiter: str,
+    num_skipped: int,
+    comments: str,
+    reading: ReadOptions,
+    where: str,
 ) -> Dialect:
     columns = [[row[number] for row in cells if number < len(row)] for number in range(len(names))]
     index = _saved_index(names, columns, reading, where)
@@ -157,8 +163,8 @@ def _finish(
     repeated = sorted({name for name in shown if shown.count(name) > 1})
     if repeated:
         raise DataError(
-            f"{where}: columns named twice: {', '.join(repeated)}; give each its own name, or read the first row as data with "
-            "header='none' (--header none)"
+            f"{where}: columns named twice: {', '.join(repeated)}; give each its own name, or read the first row "
+            "as data with header='none' (--header none)"
         )
     return Dialect(delimiter, tuple(named), index, num_skipped, comments, _decimal(cells, reading), has_end)
 
@@ -227,12 +233,16 @@ def _delimiter(lines: Sequence[str], *, is_tabs: bool) -> str:
         cells = [cell for row in rows for cell in row]
         numbers = sum(is_number(cell) for cell in cells) / len(cells)
         preferred = is_tabs and delimiter == "\t"
-        found.append((agree == 1, agree >= 0.5, preferred, round(numbers, 3) if agree >= 0.5 else agree, -place, delimiter))
+        found.append(
+            (agree == 1, agree >= 0.5, preferred, round(numbers, 3) if agree >= 0.5 else agree, -place, delimiter)
+        )
     usable = [one for one in found if one[1]] or [one for one in found if one[5] != "whitespace"]
     return max(usable)[5] if usable else ("\t" if is_tabs else ",")
 
 
-def _saved_index(names: Sequence[str], columns: Sequence[Sequence[str]], reading: ReadOptions, where: str) -> int | None:
+def _saved_index(
+    names: Sequence[str], columns: Sequence[Sequence[str]], reading: ReadOptions, where: str
+) -> int | None:
     if reading.index == "keep" or len(names) < 2:
         return None
     if reading.index == "drop":
@@ -242,11 +252,15 @@ def _saved_index(names: Sequence[str], columns: Sequence[Sequence[str]], reading
     is_unnamed = names[0] == "" or re.fullmatch(r"Unnamed: \d+(\.\d+)?", names[0]) is not None
     is_whole = len(set(values)) == len(values) and all(re.fullmatch(r"\d+", value) for value in values)
     is_named_rows = names[0] == "" and len(set(values)) == len(values) and not any(is_number(value) for value in values)
-    if values and (is_unnamed and (is_whole or is_named_rows)) or (names[0] == "index" and values == counted and len(values) > 1):
+    if (
+        values
+        and (is_unnamed and (is_whole or is_named_rows))
+        or (names[0] == "index" and values == counted and len(values) > 1)
+    ):
         shown = f"{names[0]!r} " if names[0] else ""
         warnings.warn(
-            f"{where}: the first column {shown}numbers or names the rows; it is left out as a saved index, which index='keep' "
-            "(--index keep) prevents",
+            f"{where}: the first column {shown}numbers or names the rows; it is left out as a saved index, which "
+            "index='keep' (--index keep) prevents",
             DataWarning,
             stacklevel=7,
         )

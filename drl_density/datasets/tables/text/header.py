@@ -6,8 +6,8 @@ import re
 import warnings
 from collections.abc import Collection, Sequence
 
-from drl_density.datasets.tables.text.numerals import to_boolean, to_number
 from drl_density.datasets.tables.reading import ReadOptions, is_missing_text
+from drl_density.datasets.tables.text.numerals import to_boolean, to_number
 from drl_density.errors import DataError, DataWarning
 
 __all__ = ["has_header"]
@@ -16,9 +16,7 @@ YEARS = range(1800, 2101)
 """Numbers that may be years in a header: our own choice."""
 
 
-def has_header(
-    rows: Sequence[Sequence[str]], reading: ReadOptions, *, where: str, known: Collection[str] = ()
-) -> bool:
+def has_header(rows: Sequence[Sequence[str]], reading: ReadOptions, *, where: str, known: Collection[str] = ()) -> bool:
     """Whether the first of ``rows`` names the columns; a guess that may be wrong becomes a note.
 
     A first row of texts over columns with numbers is a header. A first row of numbers is one if it runs in equal steps, or
@@ -34,8 +32,10 @@ def has_header(
     Raises:
         DataError: numbers that may be names or data.
 
-    >>> has_header([["a", "b"], ["1", "2"]], ReadOptions(), where=""), has_header([["1", "2"], ["3", "5"]], ReadOptions(), where="")
-    (True, False)
+    >>> has_header([["a", "b"], ["1", "2"]], ReadOptions(), where="")
+    True
+    >>> has_header([["1", "2"], ["3", "5"]], ReadOptions(), where="")
+    False
     """
     if reading.header != "auto":
         return reading.header == "first-row"
@@ -65,8 +65,8 @@ def has_header(
         verdict = _numbers_name([first[place] for place in places], [[row[place] for place in places] for row in body])
         if verdict is None:
             raise DataError(
-                f"{where}: the first row ({shown}) may be the names of the columns or data; choose with header='first-row' or "
-                "header='none' (--header first-row, --header none)"
+                f"{where}: the first row ({shown}) may be the names of the columns or data; choose with header='first-row' "
+                "or header='none' (--header first-row, --header none)"
             )
         if verdict:
             warnings.warn(

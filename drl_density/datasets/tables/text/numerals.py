@@ -177,7 +177,9 @@ def in_doubt(columns: Mapping[str, Evidence], decimal: str) -> list[str]:
         decimal: sign for which the numbers were parsed.
     """
     shows_commas = decimal == "," or any(found.only[","] or found.num_grouped["."] for found in columns.values())
-    doubtful = [name for name, found in columns.items() if found.num_unclear and not found.only[decimal] and found.is_lossy]
+    doubtful = [
+        name for name, found in columns.items() if found.num_unclear and not found.only[decimal] and found.is_lossy
+    ]
     return doubtful if shows_commas else []
 
 
@@ -197,7 +199,9 @@ def decide(
         known: kind of each column whose kind is known.
         settled: decimal signs of columns that were decided before.
     """
-    signs = set(settled) | {sign for found in columns.values() for sign in (".", ",") if found.only[sign] and found.best == found.num_cells}
+    signs = set(settled) | {
+        sign for found in columns.values() for sign in (".", ",") if found.only[sign] and found.best == found.num_cells
+    }
     if reading.decimal != "auto":
         signs = {reading.decimal}
     elif not signs and delimiter == ",":  # a comma within a cell is quoted there, which spreadsheets do for thousands
@@ -223,8 +227,8 @@ def _decide(name: str, found: Evidence, reading: ReadOptions, signs: set[str], k
     if len(signs) != 1:
         return Decision(
             "number",
-            error=f"column {name!r} has numbers such as 1,234 alone, and nothing in the table tells whether their comma groups "
-            "thousands or begins decimals; give decimal='.' or ',' (--decimal)",
+            error=f"column {name!r} has numbers such as 1,234 alone, and nothing in the table tells whether their comma "
+            "groups thousands or begins decimals; give decimal='.' or ',' (--decimal)",
         )
     return _noted(name, found, next(iter(signs)), reading)
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OddCells", "as_booleans", "as_numbers", "as_texts", "distinct_texts", "line_of", "parse_block"]
 
-class OddCells(Exception):  # noqa: N818
+
+class OddCells(Exception):
     """Cells of a column of numbers that are none.
 
     Attributes:
@@ -95,7 +96,9 @@ def _exact_parser() -> dict[str, Any]:
 
 @functools.cache
 def _spellings(tokens: frozenset[str]) -> list[str]:
-    return sorted({spelled for token in tokens for spelled in (token, token.upper(), token.capitalize(), _titled(token))})
+    return sorted(
+        {spelled for token in tokens for spelled in (token, token.upper(), token.capitalize(), _titled(token))}
+    )
 
 
 def _titled(token: str) -> str:
@@ -109,7 +112,7 @@ def _is_whole(frame: pd.DataFrame, block: Block, dialect: Dialect) -> bool:
         return False
     if dialect.delimiter != "whitespace" and b'"' not in block.text:
         return block.text.count(dialect.delimiter.encode()) == len(frame) * (dialect.num_cells - 1)
-    return not frame[dialect.num_cells - 1].isna().any()
+    return not bool(np.asarray(frame[dialect.num_cells - 1].isna()).any())
 
 
 def _ragged(block: Block, dialect: Dialect, where: str) -> DataError | None:
@@ -170,7 +173,11 @@ def as_booleans(column: pd.Series, reading: ReadOptions) -> pd.Series:
         return column
     codes, texts = distinct_texts(column)
     values = [None if text.lower() in reading.tokens else to_boolean(text) for text in texts]
-    _refuse_odd([value is None and text.lower() not in reading.tokens for value, text in zip(values, texts, strict=True)], texts, codes)
+    _refuse_odd(
+        [value is None and text.lower() not in reading.tokens for value, text in zip(values, texts, strict=True)],
+        texts,
+        codes,
+    )
     filled = pd.array([*values, None], dtype="boolean").take(codes)
     made = pd.Series(filled, index=column.index)
     return made if made.isna().any() else made.astype(bool)
@@ -186,7 +193,9 @@ def as_numbers(column: pd.Series, decimal: str, reading: ReadOptions) -> pd.Seri
 
     codes, texts = distinct_texts(column)
     missing = [text.lower() in reading.tokens for text in texts]
-    values = [None if gone else to_number(text, decimal, reading.thousands) for text, gone in zip(texts, missing, strict=True)]
+    values = [
+        None if gone else to_number(text, decimal, reading.thousands) for text, gone in zip(texts, missing, strict=True)
+    ]
     _refuse_odd([value is None and not gone for value, gone in zip(values, missing, strict=True)], texts, codes)
     given = {to_number(token) for token in reading.missing_values}
     values = [None if value in given else value for value in values]

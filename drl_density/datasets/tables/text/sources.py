@@ -105,7 +105,7 @@ def _binary(source: Any, where: str) -> Any:
     """The binary stream of a path, of standard input or of an open file."""
     try:
         if isinstance(source, str | Path):
-            return sys.stdin.buffer if str(source) == "-" else Path(source).open("rb")  # noqa: SIM115
+            return sys.stdin.buffer if str(source) == "-" else Path(source).open("rb")
     except OSError as error:
         raise DataError(f"{where}: cannot be read ({error})") from error
     if isinstance(source, io.TextIOBase):

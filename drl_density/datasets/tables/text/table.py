@@ -168,7 +168,9 @@ class TextTable(TableReader):
         for block in blocks_of(text, self._dialect.num_skipped, self.where):
             bare, count = without_comments(block, self._dialect.comments)
             if count:
-                self._note(f"lines that begin with {' or '.join(self._dialect.comments)} are left out as comments (--comment '')")
+                self._note(
+                    f"lines that begin with {' or '.join(self._dialect.comments)} are left out as comments (--comment '')"
+                )
             yield bare
 
     def _note(self, text: str) -> None:
@@ -218,10 +220,12 @@ class TextTable(TableReader):
 
     def _count(self, frame: pd.DataFrame, start: int, evidence: Mapping[str, Evidence]) -> None:
         """Adds the cells of ``frame``, whose first row is row ``start`` of the table, to ``evidence``."""
+        import pandas as pd
+
         for name, found in evidence.items():
             if self._known.get(name) == "text":
                 continue
-            column = frame[self._places[name]]
+            column = pd.Series(frame[self._places[name]])
             if column.dtype.kind in "iufb":
                 found.add_numbers(np.asarray(column), self._dialect.decimal, self._reading.thousands)
                 continue
@@ -285,13 +289,17 @@ class TextTable(TableReader):
             row -= count
         return self.first_row + row
 
-    def _frame(self, parsed: pd.DataFrame, wanted: Sequence[str], start: int, block: Block | None = None) -> pd.DataFrame:
+    def _frame(
+        self, parsed: pd.DataFrame, wanted: Sequence[str], start: int, block: Block | None = None
+    ) -> pd.DataFrame:
         """The columns ``wanted`` of rows that the C parser has read; ``block`` holds them where this is the only pass."""
         import pandas as pd
 
-        columns = {name: self._converted(name, parsed[self._places[name]], block) for name in wanted}
+        columns = {name: self._converted(name, pd.Series(parsed[self._places[name]]), block) for name in wanted}
         if self._dialect.has_end and bool(parsed[self._dialect.num_cells - 1].notna().any()):
-            raise DataError(f"{self.where}: the last column has no name, and no cells but some below row {self.first_row}")
+            raise DataError(
+                f"{self.where}: the last column has no name, and no cells but some below row {self.first_row}"
+            )
         place = self._dialect.index
         index = pd.RangeIndex(start, start + len(parsed)) if place is None else pd.Index(parsed[place].to_numpy())
         frame = pd.DataFrame({name: column.array for name, column in columns.items()}, index=index)
@@ -315,7 +323,7 @@ class TextTable(TableReader):
             if block is not None and column.dtype.kind == "f" and bool((column.abs() > EXACT).any()):
                 place = self._places[name]
                 texts = parse_block(block, self._dialect, self._reading, where=self.where, texts=[place], only=[place])
-                return as_numbers(texts[place], decimal, self._reading)
+                return as_numbers(texts.iloc[:, 0], decimal, self._reading)
             return column
         except OddCells as odd:
             row = min(odd.rows.values())

@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 
 from drl_density import load_dataset
-from drl_density.datasets.files import from_array, from_frame, read_file
+from drl_density.datasets.tables.sources import read_table
 from drl_density.errors import DataError
 from tests.datasets.samples import FRAME, TABLE, cut, text
 
@@ -36,7 +36,7 @@ def test_every_file_format(tmp_path, name):
 
 def test_text_columns_become_codes_and_free_text_is_kept_apart():
     frame = pd.DataFrame({"a": TABLE[:, 0], "c": ["x", "y"] * 100, "t": [f"word {i}" for i in range(200)]})
-    table = from_frame(frame)
+    table = read_table(frame).table
     assert table.categories == {"c": ("x", "y")}
     assert table.values[:2, 1].tolist() == [0.0, 1.0]
     assert bool(np.isnan(table.values[:, 2]).all())
@@ -49,18 +49,18 @@ def test_text_columns_become_codes_and_free_text_is_kept_apart():
 
 
 def test_arrays_of_points_keep_their_shape():
-    table = from_array(np.zeros((5, 2, 3)))
+    table = read_table(np.zeros((5, 2, 3))).table
     assert table.event_shape == (2, 3)
     assert table.names == tuple(f"x{index}" for index in range(6))
 
 
 def test_an_archive_with_several_arrays_needs_a_name(tmp_path):
     np.savez(tmp_path / "t.npz", first=TABLE, second=TABLE[:5])
-    assert len(read_file(tmp_path / "t.npz", "second").values) == 5
+    assert len(read_table(f"{tmp_path / 't.npz'}:second").table.values) == 5
     with pytest.raises(DataError, match="first, second, and none was named: write t.npz:NAME"):
-        read_file(tmp_path / "t.npz")
+        read_table(tmp_path / "t.npz")
     with pytest.raises(DataError, match="'third' is not one of them"):
-        read_file(tmp_path / "t.npz", "third")
+        read_table(f"{tmp_path / 't.npz'}:third")
 
 
 BAD = {
