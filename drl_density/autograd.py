@@ -35,9 +35,8 @@ def outside_inference_mode(function: Callable[P, R]) -> Callable[P, R]:
         if not torch.is_inference_mode_enabled():
             return function(*args, **kwargs)
         with torch.inference_mode(False):
-            given: Any = [_usable(value) for value in args]
-            named: Any = {name: _usable(value) for name, value in kwargs.items()}
-            return function(*given, **named)
+            unchecked: Callable[..., R] = function
+            return unchecked(*map(_usable, args), **{name: _usable(value) for name, value in kwargs.items()})
 
     return call
 

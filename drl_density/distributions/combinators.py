@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,7 @@ from drl_density.distributions.experts import (
 )
 from drl_density.distributions.mixture import Mixture
 from drl_density.distributions.sampling import ChainSampler, SamplerPolicy
+from drl_density.distributions.supports import is_whole_space
 from drl_density.errors import NumericalError
 
 
@@ -38,8 +40,14 @@ class WeightedSum:
         self.experts, self.weights = tuple(experts), tuple(weights)
 
     def __call__(self, x: Tensor) -> Tensor:
-        terms = (w * log_density_of(expert)(x) for w, expert in zip(self.weights, self.experts, strict=True))
-        return torch.stack(list(terms)).sum(0)
+        parts = zip(self.weights, map(log_density_of, self.experts), strict=True)
+        terms = [(weight, log_density(x)) for weight, log_density in parts]
+        # Where a factor is zero the product is, whatever the quotients do there.
+        is_zero = torch.stack(
+            [values == -math.inf for weight, values in terms if weight > 0] or [torch.zeros(len(x)) > 0]
+        )
+        total = torch.stack([weight * values for weight, values in terms]).sum(0)
+        return torch.where(is_zero.any(0), -math.inf, total)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of all energies among the densities."""
@@ -109,9 +117,9 @@ def _weighted_product(
     return EnergyDistribution(
         WeightedSum(factors, weights),
         first.event_shape,
-        support=first.support,
+        support=_common_support(factors, weights, first.support),
         sampler=ChainSampler(num_warmup=500, num_steps=200) if sampler is None else sampler,
-        initial=_Draws(first),
+        initial=_Draws(first, WeightedSum(factors, weights)),
         is_integrable=True,
         largest_power=max(1.0, power / max(1.0, total)),
     )
@@ -235,14 +243,48 @@ class _Floored:
         return torch.logaddexp(inner, torch.full_like(inner, math.log(self.floor)))
 
 
-class _Draws:
-    """Starting points of chains: draws of a distribution."""
+def _common_support(factors: Sequence[Factor], weights: Sequence[float], first: Any) -> Any:
+    """The support of the first expert that does not cover the whole space; the others' zeros are those of the density."""
+    supports = (
+        getattr(factor, "support", first) for factor, weight in zip(factors, weights, strict=True) if weight > 0
+    )
+    return next((support for support in (first, *supports) if not is_whole_space(support)), first)
 
-    def __init__(self, source: Expert) -> None:
-        self.source = source
+
+class _Draws:
+    """Starting points of chains: draws of a distribution at which the target's density is positive."""
+
+    def __init__(self, source: Expert, target: WeightedSum) -> None:
+        self.source, self.target = source, target
 
     def __call__(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
         if generator is None:
-            return self.source.sample((num_rows,))
+            return self._draw(num_rows)
         with globally_seeded(generator):
-            return self.source.sample((num_rows,))
+            return self._draw(num_rows)
+
+    def _draw(self, num_rows: int) -> Tensor:
+        """Draws until there are enough, then those that there are, in turn.
+
+        Raises:
+            NumericalError: no draw has a positive density.
+        """
+        found = self._positive(num_rows)
+        for _ in range(MOST_BATCHES):
+            if len(found) >= num_rows:
+                return found[:num_rows]
+            found = torch.cat([found, self._positive(max(num_rows, LEAST_BATCH)).to(found)])
+        if not len(found):
+            raise NumericalError(
+                "no draw of the first expert has a positive density under all experts, so chains have no place to start: "
+                "the experts may not overlap, or the first one is the widest by far"
+            )
+        return found[torch.arange(num_rows) % len(found)]
+
+    def _positive(self, num_rows: int) -> Tensor:
+        rows = self.source.sample((num_rows,))
+        return rows[self.target(rows).isfinite()] if num_rows else rows
+
+
+MOST_BATCHES, LEAST_BATCH = 20, 64
+"""Further batches of draws in search of starting points, and the least size of each."""

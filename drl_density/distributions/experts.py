@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from drl_density.distributions.energy import EnergyDistribution
+from drl_density.distributions.supports import ZeroOutside, is_whole_space
 from drl_density.mcmc import LogDensity
 
 
@@ -50,6 +51,12 @@ class _Unnormalized(Protocol):
 
 
 @runtime_checkable
+class _HasSupport(Protocol):
+    @property
+    def support(self) -> Any: ...
+
+
+@runtime_checkable
 class _StatesNormalization(Protocol):
     is_normalized: bool
 
@@ -78,9 +85,19 @@ def normalized(expert: Factor) -> bool:
     return expert.is_normalized if isinstance(expert, _StatesNormalization) else True
 
 
-def log_density_of(expert: Factor) -> LogDensity:
-    """The unnormalised log density where there is one, else ``log_prob``."""
-    return expert.unnormalized_log_prob if isinstance(expert, _Unnormalized) else expert.log_prob
+def log_density_of(expert: Factor, *, is_normalized: bool = False) -> LogDensity:
+    """The log density with the value minus infinity, rather than an error, outside the support.
+
+    Args:
+        expert: a density; one without a support is taken to be defined everywhere.
+        is_normalized: takes ``log_prob`` rather than the unnormalised log density, where there is one.
+    """
+    log_density = expert.log_prob
+    if isinstance(expert, _Unnormalized) and not is_normalized:
+        log_density = expert.unnormalized_log_prob
+    if not isinstance(expert, _HasSupport) or is_whole_space(expert.support):
+        return log_density
+    return ZeroOutside(log_density, expert.support, len(expert.event_shape))
 
 
 def check_experts(experts: Sequence[Factor], weights: Sequence[float]) -> None:

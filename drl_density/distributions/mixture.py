@@ -11,8 +11,10 @@ import torch
 from pyro.distributions import constraints
 from torch import Tensor
 
-from drl_density.distributions.experts import Expert, check_experts, largest_power, normalized
+from drl_density.distributions.experts import Expert, check_experts, largest_power, log_density_of, normalized
 from drl_density.distributions.sampling import SampleShape, as_shape
+from drl_density.distributions.supports import is_same_support
+from drl_density.distributions.unnormalized import real_support
 
 
 class Mixture(dist.TorchDistribution):
@@ -59,12 +61,15 @@ class Mixture(dist.TorchDistribution):
 
     @property
     def support(self) -> Any:
-        """Support of the first component."""
-        return self.components[0].support
+        """Support of the components; all reals where theirs differ, with the density 0 outside all of them."""
+        first = self.components[0].support
+        if all(is_same_support(first, part.support) for part in self.components[1:]):
+            return first
+        return real_support(self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Normalised log density, ``sample_shape``."""
-        parts = [part.log_prob(value) for part in self.components]
+        parts = [log_density_of(part, is_normalized=True)(value) for part in self.components]
         return (torch.stack(parts, -1) + self.log_weights.to(parts[0])).logsumexp(-1)
 
     def class_log_prob(self, value: Tensor) -> Tensor:
@@ -75,7 +80,7 @@ class Mixture(dist.TorchDistribution):
         Args:
             value: points ``sample_shape + event_shape``.
         """
-        parts = torch.stack([part.log_prob(value) for part in self.components], -1)
+        parts = torch.stack([log_density_of(part, is_normalized=True)(value) for part in self.components], -1)
         return (parts + self.log_weights.to(parts)).log_softmax(-1)
 
     def sample(self, sample_shape: SampleShape = ()) -> Tensor:

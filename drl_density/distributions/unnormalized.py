@@ -17,7 +17,8 @@ from pyro.distributions import TorchDistribution, constraints
 from torch import Tensor, nn
 
 from drl_density.autograd import outside_inference_mode
-from drl_density.distributions.sampling import SampleResult, SamplerPolicy, SampleShape, as_shape
+from drl_density.distributions.sampling import ChainSampler, SampleResult, SamplerPolicy, SampleShape, as_shape
+from drl_density.distributions.supports import InsideSupport, is_whole_space
 from drl_density.errors import DRLDensityWarning
 from drl_density.mcmc import LogDensity
 
@@ -195,6 +196,12 @@ class UnnormalizedDistribution(TorchDistribution):
         copy.sampler = sampler
         return copy
 
+    def _policy(self) -> SamplerPolicy:
+        """The sampler, with chains kept inside a support that is not the whole space."""
+        if isinstance(self.sampler, ChainSampler) and not is_whole_space(self.support):
+            return InsideSupport(self.sampler, self.support)
+        return self.sampler
+
     @outside_inference_mode
     def run(self, sample_shape: SampleShape = (), *, generator: torch.Generator | None = None) -> SampleResult:
         """Draw, and return the statistics of the chains too.
@@ -213,7 +220,7 @@ class UnnormalizedDistribution(TorchDistribution):
 
         with torch.no_grad():
             initial = self._initial(shape, generator).reshape((num_samples, *self.event_shape))
-            result = self.sampler(rows_log_density, initial, generator)
+            result = self._policy()(rows_log_density, initial, generator)
         return SampleResult(result.draws.reshape(shape + self.event_shape), result.stats)
 
     def sample(self, sample_shape: SampleShape = ()) -> Tensor:

@@ -6,8 +6,10 @@ import math
 import pytest
 import torch
 
+import drl_density as drl
 from drl_density.datasets import Column, Dataset, choose_transform
 from drl_density.density import combine
+from drl_density.distributions.experts import log_density_of
 from drl_density.errors import DataError
 from drl_density.testing import seeded_generator
 from drl_density.transforms import Composed, MarginalGaussianization
@@ -96,3 +98,24 @@ def test_evaluate_names_a_row_outside(density):
     rows = torch.cat([INSIDE, OUTSIDE[:1]])
     with pytest.raises(DataError, match="row 2: 3.5 of column 'a' lies outside the bounds"):
         density.evaluate(rows, seed=0)
+
+
+COMBINED = {
+    "product": lambda dist: drl.product([dist, dist], weights=[0.4, 0.6], sampler=SHORT),
+    "power": lambda dist: drl.tempered(dist, 1.0).with_sampler(SHORT),
+    "mixture": lambda dist: drl.Mixture([dist, dist], [1.0, 3.0]),
+    "power of a mixture": lambda dist: drl.tempered(drl.Mixture([dist, dist], [1.0, 3.0]), 1.0).with_sampler(SHORT),
+    "quotient": lambda dist: drl.excluding(dist, dist, floor=0.1).with_sampler(SHORT),
+}
+SHORT = drl.ChainSampler(num_warmup=20, num_steps=20)
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_combinations_draw_inside_and_are_zero_outside(name, density):
+    made = COMBINED[name](density.distribution())
+    draws = made.sample((20,))
+    lower, upper = density.bounds
+    assert bool(((draws > lower) & (draws < upper)).all())
+    assert bool(made.log_prob(draws).isfinite().all())
+    log_density = log_density_of(made)
+    assert log_density(OUTSIDE[:2].to(draws)).tolist() == [-math.inf] * 2

@@ -23,6 +23,7 @@ from drl_density.density.fitted import FittedModel, progressive_draws
 from drl_density.density.seeds import random_generator
 from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.distributions import EnergyDistribution, Mixture, product
+from drl_density.distributions.experts import log_density_of
 from drl_density.errors import DataError
 from drl_density.inverse_problems import sample_path
 from drl_density.mcmc import LogDensity
@@ -135,7 +136,7 @@ def combine(
     into = densities[0]
     base = _Start(into, tuple(densities), Mixture(experts, [1.0] * len(experts)))
     settings = settings or SIZES
-    path = place_bridges(base, _ModelSpace(into, target.unnormalized_log_prob), settings, generator=generator)
+    path = place_bridges(base, _ModelSpace(into, log_density_of(target)), settings, generator=generator)
     found = sample_path(path, num_samples, settings=settings, generator=generator)
     chains = found.chains
     errors = [weight * estimate.standard_error for weight, estimate in own_constants]

@@ -1,0 +1,170 @@
+"""Supports of densities: the density zero outside, points inside, and chains that stay inside."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import biject_to, constraints, transforms
+
+from drl_density.distributions.sampling import SampleResult, SamplerPolicy
+from drl_density.errors import NumericalError
+from drl_density.mcmc import LogDensity
+
+HALF_LINES_UP = (constraints.greater_than, constraints.greater_than_eq)
+HALF_LINES_DOWN = (constraints.less_than,)
+
+
+def is_whole_space(support: Any) -> bool:
+    """Whether a constraint admits all reals.
+
+    >>> is_whole_space(constraints.independent(constraints.real, 1)), is_whole_space(constraints.positive)
+    (True, False)
+    """
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    return isinstance(support, type(constraints.real))
+
+
+def is_same_support(one: Any, other: Any) -> bool:
+    """Whether two constraints are of one kind with equal ends.
+
+    >>> is_same_support(constraints.interval(0.0, 1.0), constraints.interval(0, 1))
+    True
+    >>> is_same_support(constraints.interval(0.0, 1.0), constraints.interval(0.0, 2.0))
+    False
+    """
+    return one is other or _signature(one) == _signature(other)
+
+
+def _signature(part: Any) -> Any:
+    """The kind and the ends of a constraint as nested tuples that compare by value."""
+    if isinstance(part, constraints.Constraint):
+        return type(part), tuple((name, _signature(value)) for name, value in sorted(vars(part).items()))
+    if isinstance(part, Tensor):
+        return tuple(part.flatten().tolist()) if part.numel() > 1 else float(part)
+    return tuple(map(_signature, part)) if isinstance(part, list | tuple) else part
+
+
+class ZeroOutside:
+    """A log density that is minus infinity outside a support, where the function itself raises an error or is meaningless.
+
+    A picklable callable over points ``(*, *event)``. Points with NaN have log density NaN.
+
+    Args:
+        log_density: log density inside the support.
+        support: constraint of the points.
+        event_dim: number of dimensions of one point.
+
+    >>> import pyro.distributions as dist
+    >>> ZeroOutside(dist.Exponential(1.0).log_prob, constraints.positive, 0)(torch.tensor([2.0, -1.0]))
+    tensor([-2., -inf])
+    """
+
+    def __init__(self, log_density: LogDensity, support: Any, event_dim: int) -> None:
+        self.log_density, self.support, self.event_dim = log_density, support, event_dim
+
+    def __call__(self, x: Tensor) -> Tensor:
+        inside = self.support.check(x)
+        own = len(x.shape) - self.event_dim
+        inside = inside.reshape(*x.shape[:own], -1).all(-1) if inside.ndim > own else inside
+        if bool(inside.all()):
+            return self.log_density(x)
+        wide = inside.reshape(*inside.shape, *[1] * self.event_dim)
+        values = self.log_density(torch.where(wide, x, inner_point(self.support, x)))
+        values = torch.where(inside, values, -math.inf)
+        is_nan = x.isnan().reshape(*x.shape[:own], -1).any(-1)
+        return torch.where(is_nan, math.nan, values)
+
+
+def from_reals(support: Any) -> Any:
+    """A bijection from all reals onto a support, linear far from the end of a half line.
+
+    Torch's own choice for a half line is the exponential, under which a density that falls off exponentially becomes so
+    steep that chains diverge.
+
+    Raises:
+        NotImplementedError: a support that torch has no bijection for, such as one of integers.
+
+    >>> from_reals(constraints.less_than(3.0))(torch.tensor(-20.0))
+    tensor(-17.)
+    """
+    if isinstance(support, constraints.independent):
+        return transforms.IndependentTransform(from_reals(support.base_constraint), support.reinterpreted_batch_ndims)
+    if isinstance(support, constraints.stack):
+        return transforms.StackTransform([from_reals(part) for part in support.cseq], support.dim)
+    if isinstance(support, HALF_LINES_UP):
+        shift = transforms.AffineTransform(support.lower_bound, 1.0)
+        return transforms.ComposeTransform([transforms.SoftplusTransform(), shift])
+    if isinstance(support, HALF_LINES_DOWN):
+        mirrored = [transforms.AffineTransform(0.0, -1.0), transforms.SoftplusTransform()]
+        return transforms.ComposeTransform([*mirrored, transforms.AffineTransform(support.upper_bound, -1.0)])
+    return biject_to(support)
+
+
+def inner_point(support: Any, like: Tensor) -> Tensor:
+    """Some point of a support for each of the points ``like``, of the same shape.
+
+    Raises:
+        NotImplementedError: a support that torch has no bijection for, such as one of integers.
+
+    >>> inner_point(constraints.interval(2.0, 4.0), torch.zeros(2))
+    tensor([3., 3.])
+    """
+    return from_reals(support)(torch.zeros_like(like))
+
+
+@dataclass(frozen=True)
+class InsideSupport:
+    """A sampler whose chains run on all reals, mapped onto a support with the map's Jacobian, so that none can leave it.
+
+    Attributes:
+        sampler: policy that runs the chains.
+        support: constraint of one point, which is not the whole space.
+    """
+
+    sampler: SamplerPolicy
+    support: Any
+
+    def __call__(self, log_density: LogDensity, initial: Tensor, generator: torch.Generator | None) -> SampleResult:
+        """One draw for each row of ``initial``; rows on the edge of the support, or beyond, start at one of the others.
+
+        Raises:
+            NumericalError: no row inside the support.
+        """
+        transform = from_reals(self.support)
+        start = transform.inv(initial)
+        is_inside = start.isfinite().reshape(len(start), -1).all(1)
+        if not bool(is_inside.all()):
+            start = start[_substitutes(is_inside)]
+        found = self.sampler(_OnReals(log_density, transform), start, generator)
+        return SampleResult(transform(found.draws), found.stats)
+
+
+def _substitutes(is_good: Tensor) -> Tensor:
+    """For each row the index of a good one: its own, or one of the good rows in turn.
+
+    Raises:
+        NumericalError: no good row.
+    """
+    good = is_good.nonzero().flatten()
+    if not len(good):
+        raise NumericalError(f"none of {len(is_good)} starting points lies inside the support")
+    places = torch.arange(len(is_good), device=is_good.device)
+    return torch.where(is_good, places, good[places % len(good)])
+
+
+@dataclass(frozen=True)
+class _OnReals:
+    """A log density over a support as one over all reals: its value there plus the log Jacobian."""
+
+    log_density: LogDensity
+    transform: Any
+
+    def __call__(self, z: Tensor) -> Tensor:
+        x = self.transform(z)
+        slope = self.transform.log_abs_det_jacobian(z, x)
+        return self.log_density(x) + slope.reshape(len(z), -1).sum(1)
