@@ -158,10 +158,9 @@ class Column:
             parts.append(f"bounds ({self.lower:g}, {self.upper:g})")
         elif self.is_positive and not self.is_closed:
             parts.append("positive")
-        if self.piles and not self.is_discrete:
-            parts.append(
-                f"rows pile up at {', '.join(f'{value:g}' for value in self.piles)}: declare a bound if it is one"
-            )
+        piles = [f"{value:g}" for value in self.piles if value not in (self.lower, self.upper)]
+        if piles and not self.is_discrete:
+            parts.append(f"rows pile up at {', '.join(piles)}: declare a bound if it is one")
         if self.categories is not None:
             parts.append(f"labels {', '.join(self.categories)}")
         elif self.values:

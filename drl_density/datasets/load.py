@@ -18,7 +18,7 @@ from drl_density.datasets.columns import notice_columns
 from drl_density.datasets.dataset import Dataset
 from drl_density.datasets.image_files import find_images
 from drl_density.datasets.images import split_images
-from drl_density.datasets.splits import Split, row_groups, split_rows
+from drl_density.datasets.splits import Split, copies_are_leaks, row_groups, split_rows
 from drl_density.datasets.tables.coding import Missing, encode_table
 from drl_density.datasets.tables.raw_table import RawTable
 from drl_density.datasets.tables.reading import ReadOptions
@@ -286,8 +286,12 @@ def _divide(
                 DataWarning,
                 stacklevel=4,
             )
-    groups = extra["group"] if "group" in extra else row_groups(np.where(np.isnan(values), np.inf, values))
-    parts = split_rows(groups, split, times=extra.get("time"))
+    distinct = row_groups(np.where(np.isnan(values), np.inf, values))
+    is_discrete = not copies_are_leaks(columns)
+    every_row_by_itself = is_discrete and distinct.max() + 1 < len(values)
+    groups = extra.get("group", np.arange(len(values)) if every_row_by_itself else distinct)
+    cells = distinct if is_discrete and "group" not in extra else None
+    parts = split_rows(groups, split, times=extra.get("time"), cells=cells)
     weights = extra.get("weights")
     return Dataset(
         name=name,

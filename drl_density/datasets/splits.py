@@ -1,16 +1,25 @@
-"""Seeded splits that keep duplicate rows, and rows of one group, together."""
+"""Seeded splits that keep rows of one group together, and equal rows where a column is continuous.
+
+Equal rows of a continuous table are copies: a copy on the other side of the split would be a leak. Equal rows of a discrete
+table are separate observations of one cell, which belong on both sides.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from drl_density.datasets.column import Column
 from drl_density.errors import DataError
 
 Part = TypeVar("Part")
+
+
+MOST_CELLS = 0.1
+"""Largest number of distinct rows, as a share of the rows, at which every one of them keeps a training row."""
 
 
 class Parts(NamedTuple, Generic[Part]):
@@ -69,14 +78,33 @@ def row_groups(values: np.ndarray) -> np.ndarray:
     return np.unique(values, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def split_rows(groups: np.ndarray, split: Split, *, times: np.ndarray | None = None) -> Parts[np.ndarray]:
+def copies_are_leaks(columns: Sequence[Column]) -> bool:
+    """Whether equal rows are copies of one row: where a column is continuous, or rounded with an open support."""
+    return any(not column.is_discrete for column in columns)
+
+
+def split_rows(
+    groups: np.ndarray, split: Split, *, times: np.ndarray | None = None, cells: np.ndarray | None = None
+) -> Parts[np.ndarray]:
     """Row indices of every part, each sorted; the rows of one group share a part.
 
     Args:
         groups: integer that names the group of each row.
         split: shares of the parts, and the seed.
         times: when given, the latest rows become the test and the rest is divided by group.
+        cells: number of each row's cell in a discrete table, as :func:`row_groups` gives it. Where there are at most a tenth
+            as many cells as rows, and no times, every cell keeps a training row: the first of its rows moves there.
     """
+    parts = _divide(groups, split, times)
+    if cells is None or times is not None or (cells.max() + 1) > MOST_CELLS * len(cells):
+        return parts
+    lacking = np.setdiff1d(cells, cells[parts.train])
+    moved = np.array([np.flatnonzero(cells == cell)[0] for cell in lacking], dtype=np.int64)
+    kept = (part[~np.isin(part, moved)] for part in parts[1:])
+    return Parts(np.sort(np.concatenate([parts.train, moved])), *kept)
+
+
+def _divide(groups: np.ndarray, split: Split, times: np.ndarray | None) -> Parts[np.ndarray]:
     num_rows = len(groups)
     rows = np.arange(num_rows)
     if times is not None:
@@ -109,20 +137,24 @@ def _take(rows: np.ndarray, groups: np.ndarray, count: float, seed: int) -> tupl
     return taken, left
 
 
-def folds(values: np.ndarray, num_folds: int, *, seed: int) -> Iterator[Parts[np.ndarray]]:
+def folds(
+    values: np.ndarray, num_folds: int, *, seed: int, columns: Sequence[Column] = ()
+) -> Iterator[Parts[np.ndarray]]:
     """Yields the row indices of each fold of a cross-validation; the fold after the test fold is for validation.
 
-    Duplicate rows stay in one fold.
+    Equal rows stay in one fold, unless all columns are discrete.
 
     Args:
         values: rows ``(n, d)`` to be divided.
         num_folds: number of folds, at least 3.
+        columns: columns of the rows; without them every column counts as continuous.
 
     >>> parts = next(folds(np.arange(20.0)[:, None], num_folds=4, seed=0))
     >>> len(parts.train) + len(parts.validation) + len(parts.test)
     20
     """
-    groups = row_groups(np.asarray(values))
+    rows = np.asarray(values)
+    groups = row_groups(rows) if not columns or copies_are_leaks(columns) else np.arange(len(rows))
     labels = np.random.default_rng(seed).permutation(groups.max() + 1) % num_folds
     side = labels[groups]
     for fold in range(num_folds):

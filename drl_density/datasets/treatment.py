@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from torch import Tensor
 
 from drl_density.datasets.dataset import Dataset
 from drl_density.errors import DataError
@@ -24,9 +25,10 @@ TREATMENTS = ("auto", "gaussianize", "standardize", "logit", "rescale")
 def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[DataTransform, Dequantization | None]:
     """Fits the transform from data to model space, and the dequantisation if any column is rounded, to training rows.
 
-    "auto" standardises systems of known density and arrays of images without bounds. It takes the logit if all columns
-    are bounded on both sides, as pixels are, and Gaussianises the columns of any other table. "rescale" maps the least
-    and the largest value of bounded columns to -1 and 1, so that 8-bit values v become v / 127.5 - 1.
+    "auto" standardises systems of known density and arrays of images without bounds. It takes the logit of images and
+    tables whose columns all have a grid and two bounds, as pixels do, and Gaussianises the columns of any other table.
+    "rescale" maps the least and the largest value of bounded columns to -1 and 1, so that 8-bit values v become
+    v / 127.5 - 1. Only "gaussianize" makes the density zero between the cells of a closed support.
 
     Args:
         dataset: data set whose columns and training rows decide.
@@ -48,14 +50,12 @@ def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[DataTrans
     rows = dataset.train
     if dequantization is not None:
         rows = dequantization(rows, generator=torch.Generator().manual_seed(0))
-    lower, upper = (
-        torch.tensor([getattr(column, name) for column in dataset.columns], dtype=torch.float64)
-        for name in ("lower", "upper")
-    )
+    lower, upper = _ends(dataset)
     is_bounded = bool(lower.isfinite().all() and upper.isfinite().all())
     if kind == "auto":
         kind = "gaussianize"
-        if is_bounded:
+        is_pixels = all(column.width and not column.is_closed for column in dataset.columns)
+        if is_bounded and (is_pixels or len(dataset.event_shape) > 1):
             kind = "logit"
         elif dataset.known_log_density is not None or len(dataset.event_shape) > 1:
             kind = "standardize"
@@ -71,24 +71,41 @@ def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[DataTrans
     if kind == "logit":
         if not is_bounded:
             raise DataError('transform "logit" needs lower and upper bounds for every column; declare them')
-        # Without a margin a value at an end would map to infinity, and the few values next to it far out.
-        margin = 1e-3 * (upper - lower)
+        # Values in the outer cells of a grid would lie far out without a margin; a continuous column keeps its bounds.
+        margin = torch.where(widths > 0, 1e-3 * (upper - lower), 0.0)
         bounded = logit(lower - margin, upper + margin)
         return Composed([bounded, standardize(bounded(rows), weights=dataset.weights)]), dequantization
     if kind == "standardize":
         return standardize(rows, weights=dataset.weights), dequantization
-    # Noise of half a width reaches beyond the declared ends; 1e-9 keeps its extremes strictly inside.
-    half = widths / 2
     return (
         fit_marginal_gaussianization(
             rows,
             widths=widths,
-            lower=torch.where(lower > -math.inf, lower - half - 1e-9, lower),
-            upper=torch.where(upper < math.inf, upper + half + 1e-9, upper),
+            lower=lower,
+            upper=upper,
             is_positive=torch.tensor([c.is_positive for c in dataset.columns])
             & (torch.where(rows.isnan(), math.inf, rows).amin(0) > 0),
+            supports=[column.values for column in dataset.columns],
             weights=dataset.weights,
             names=[column.name for column in dataset.columns],
         ),
         dequantization,
     )
+
+
+def _ends(dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """Ends between which the dequantised values of every column lie, ``(d,)`` each; infinite without bounds.
+
+    Rows within the bounds that miss the grid of their column, of which there may be a few, widen its ends.
+    """
+    lower, upper = torch.tensor([column.cell_ends for column in dataset.columns], dtype=torch.float64).T
+    half = torch.tensor([0.5 * column.width for column in dataset.columns], dtype=torch.float64)
+    is_open_grid = torch.tensor([bool(column.width) and not column.is_closed for column in dataset.columns])
+    for rows in (dataset.train, dataset.validation, dataset.test):
+        if not len(rows) or not rows.is_floating_point():
+            continue
+        least = torch.where(rows.isnan(), math.inf, rows).amin(0) - half
+        largest = torch.where(rows.isnan(), -math.inf, rows).amax(0) + half
+        lower = torch.where(is_open_grid & lower.isfinite(), lower.minimum(least), lower)
+        upper = torch.where(is_open_grid & upper.isfinite(), upper.maximum(largest), upper)
+    return lower, upper

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from drl_density.datasets import Column
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, LogDensity, Recording, run_chain
 from drl_density.model import EnergySequence
@@ -89,6 +91,23 @@ def to_data_units(transform: DataTransform, u: Tensor) -> Tensor:
     """Model-space states ``(*, d)`` in data units, float64 on the CPU, without gradients."""
     with torch.no_grad():
         return transform.inv(u.double().cpu())
+
+
+def on_support(columns: Sequence[Column], rows: Tensor) -> Tensor:
+    """Rows ``(*, d)`` in data units with every value moved to the nearest permitted one of its column; NaN stays.
+
+    >>> on_support([Column("y", "binary", 1.0, values=(0.0, 1.0)), Column("x")], torch.tensor([[0.7, 0.7], [-3.0, 0.1]]))
+    tensor([[1.0000, 0.7000],
+            [0.0000, 0.1000]])
+    """
+    found = rows.clone()
+    alike: dict[Column, list[int]] = {}  # pixels share one support, and are moved together
+    for index, column in enumerate(columns):
+        if column.width or column.lower > -math.inf or column.upper < math.inf:
+            alike.setdefault(dataclasses.replace(column, name=""), []).append(index)
+    for column, places in alike.items():
+        found[..., places] = column.on_support(rows[..., places])
+    return found
 
 
 class ToData:

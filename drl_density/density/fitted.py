@@ -29,6 +29,7 @@ from drl_density.density.data_units import (
     ToData,
     bounded_support,
     freeze,
+    on_support,
     to_data_units,
 )
 from drl_density.density.integrability import largest_power
@@ -110,9 +111,9 @@ class FittedModel:
         return torch.tensor([column.width for column in self.columns], dtype=torch.float64)
 
     @property
-    def is_label(self) -> Tensor:
-        """Columns that hold labels, boolean ``(d,)``."""
-        return torch.tensor([column.is_label for column in self.columns])
+    def is_closed(self) -> Tensor:
+        """Columns with a closed support, boolean ``(d,)``."""
+        return torch.tensor([column.is_closed for column in self.columns])
 
     def column_index(self, key: int | str) -> int:
         """Place of a column, given its name or its index; negative indices count from the end.
@@ -206,12 +207,12 @@ class FittedModel:
         return to_data_units(self.transform, u)
 
     def to_points(self, u: Tensor) -> Tensor:
-        """Model-space states ``(n, d)`` to data points ``(n, *event)``, float64 on the CPU.
+        """Model-space states ``(n, d)`` to data points ``(n, *event)`` on the support of each column, float64 on the CPU.
 
         Args:
             u: states of any floating-point type on any device.
         """
-        return self.to_data(u).reshape(len(u), *self.event_shape)
+        return on_support(self.columns, self.to_data(u)).reshape(len(u), *self.event_shape)
 
     # --- density and draws
 
@@ -238,7 +239,7 @@ class FittedModel:
         return values.masked_fill(rows.isnan().any(1), math.nan).reshape(batch)
 
     def sample(self, num_samples: int | Sequence[int] = (), *, seed: int | None = None) -> Tensor:
-        """Fresh draws in data units by the progressive sampler.
+        """Fresh draws in data units by the progressive sampler, each value on the support of its column.
 
         Args:
             num_samples: number of draws, or a shape such as ``(64,)``.
@@ -265,7 +266,8 @@ class FittedModel:
         except ValueError as error:
             raise DataError(f"num_samples: {error}") from error
         found = progressive_draws(self, math.prod(shape), generator=random_generator(seed))
-        return SampleResult(found.draws.reshape(*shape, *self.event_shape), found.stats)
+        rows = on_support(self.columns, found.draws.reshape(-1, self.num_features))
+        return SampleResult(rows.reshape(*shape, *self.event_shape), found.stats)
 
     def distribution(self) -> EnergyDistribution:
         """The density in data units as a Pyro distribution that holds a frozen copy of the weights.
@@ -375,10 +377,9 @@ def dequantized_rows(
         DataError: rows of another shape, or incomplete ones.
     """
     flat, widths = density.rows(rows), density.widths
-    offsets = torch.tensor([column.offset for column in density.columns], dtype=torch.float64)
-    steps = (flat - offsets) / torch.where(widths > 0, widths, torch.ones_like(widths))
-    on_grid = ((steps - steps.round()).abs() < GRID_TOLERANCE).all(0)
-    widths = torch.where(on_grid, widths, torch.zeros_like(widths))
+    misses = (flat - on_support(density.columns, flat)).abs()
+    is_clean = (misses <= GRID_TOLERANCE * widths).all(0)
+    widths = torch.where(is_clean, widths, torch.zeros_like(widths))
     return Dequantization(widths)(flat, generator=generator), widths
 
 

@@ -4,9 +4,12 @@ from drl_density.transforms.composed import Composed
 from drl_density.transforms.data_transform import Bounds, DataTransform
 from drl_density.transforms.dequantize import Dequantization
 from drl_density.transforms.elementary import Affine, Logit, Whitening, logit, standardize, whiten
-from drl_density.transforms.gaussianize import MarginalGaussianization, fit_marginal_gaussianization
+from drl_density.transforms.fit_marginals import fit_marginal_gaussianization
+from drl_density.transforms.gaussianize import MarginalGaussianization
+from drl_density.transforms.histogram import Histogram, fit_histogram
 from drl_density.transforms.marginals import Marginals
 from drl_density.transforms.state import transform_from_state
+from drl_density.transforms.units import binary_units
 from drl_density.transforms.variational import (
     NoisedRows,
     VariationalDequantization,
@@ -20,13 +23,16 @@ __all__ = [
     "Composed",
     "DataTransform",
     "Dequantization",
+    "Histogram",
     "Logit",
     "MarginalGaussianization",
     "Marginals",
     "NoisedRows",
     "VariationalDequantization",
     "Whitening",
+    "binary_units",
     "dequantization_bound",
+    "fit_histogram",
     "fit_marginal_gaussianization",
     "logit",
     "standardize",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,14 +14,19 @@ from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
 from drl_density.errors import DataError
+from drl_density.transforms.histogram import Histogram
 
 
-class Bounds(NamedTuple):
-    """The open box of data space outside which a density is zero.
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """The part of data space outside which a density is zero: an open box, less the gaps between cells.
+
+    Unpacking gives the lower and the upper ends.
 
     Attributes:
         lower: least value of every column, ``(d,)`` or one number for all; -inf where there is none.
         upper: greatest value of every column, likewise; inf where there is none.
+        cells: histogram of every column with a closed support, by its index.
 
     >>> bounds = Bounds(torch.tensor([0.0, -math.inf]), torch.tensor([1.0, math.inf]))
     >>> bounds.contains(torch.tensor([[0.5, 9.0], [1.5, 9.0]])).tolist()
@@ -28,6 +35,10 @@ class Bounds(NamedTuple):
 
     lower: Tensor
     upper: Tensor
+    cells: Mapping[int, Histogram] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.lower, self.upper))
 
     @classmethod
     def unbounded(cls, like: Tensor) -> Bounds:
@@ -39,9 +50,19 @@ class Bounds(NamedTuple):
         upper = torch.full(like.shape, math.inf, dtype=torch.float64)
         return cls(-upper, upper)
 
+    def are_inside(self, x: Tensor) -> Tensor:
+        """Whether each value of rows ``x`` ``(*, d)`` lies inside the bounds of its column, ``(*, d)``."""
+        is_inside = (x > self.lower.to(x)) & (x < self.upper.to(x))
+        if not self.cells:
+            return is_inside
+        parts = list(is_inside.unbind(-1))
+        for index, histogram in self.cells.items():
+            parts[index] = parts[index] & histogram.contains(x[..., index])
+        return torch.stack(parts, -1)
+
     def contains(self, x: Tensor) -> Tensor:
         """Whether each row of ``x`` ``(*, d)`` lies strictly inside in every column, ``(*,)``."""
-        return ((x > self.lower.to(x)) & (x < self.upper.to(x))).all(-1)
+        return self.are_inside(x).all(-1)
 
     def select(self, columns: Tensor | int) -> Bounds:
         """The bounds of some columns, chosen by an index, a tensor of indices or a boolean mask in ``columns``.
@@ -51,11 +72,13 @@ class Bounds(NamedTuple):
         """
         if not self.lower.ndim:
             return self
-        return Bounds(self.lower[columns], self.upper[columns])
+        chosen = torch.arange(len(self.lower))[columns].reshape(-1).tolist()
+        cells = {place: self.cells[index] for place, index in enumerate(chosen) if index in self.cells}
+        return Bounds(self.lower[columns], self.upper[columns], cells)
 
     def expand(self, num_features: int) -> Bounds:
         """The same bounds with one entry per column, ``(num_features,)`` each."""
-        return Bounds(self.lower.expand(num_features), self.upper.expand(num_features))
+        return Bounds(self.lower.expand(num_features), self.upper.expand(num_features), self.cells)
 
 
 if TYPE_CHECKING:
@@ -134,8 +157,14 @@ class DataTransform(Transform, ABC):
         """The box of data space that the map takes into the box ``image`` of model space.
 
         The implementation here is for maps that increase in every column.
+
+        Raises:
+            DataError: an ``image`` with cells, which keep their widths under no other than an affine map.
         """
-        return Bounds(*(self._end(own, end) for own, end in zip(self.bounds, image, strict=True)))
+        if image.cells:
+            raise DataError("a histogram of cells must be the first of several transforms, or follow affine ones")
+        own = self.bounds
+        return Bounds(self._end(own.lower, image.lower), self._end(own.upper, image.upper), own.cells)
 
     def _end(self, own: Tensor, end: Tensor) -> Tensor:
         """The value that maps to ``end``, and the map's ``own`` end where ``end`` is infinite."""

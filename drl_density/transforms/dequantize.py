@@ -34,7 +34,12 @@ class Dequantization:
         """The rows ``x`` ``(rows, d)`` with fresh noise; whole numbers become float64."""
         x = x if x.is_floating_point() else x.double()
         uniform = uniform_draws(x.shape, x, generator)
-        return x + (uniform - 0.5) * self.widths.to(x)
+        widths = self.widths.to(x)
+        noise = (uniform - 0.5) * widths
+        noisy = x + noise
+        # Draws of exactly 0, and sums that rounding puts on an edge of the cell, belong to no cell: half the noise does.
+        on_edge = (noisy - x).abs() >= 0.5 * widths
+        return torch.where(on_edge & (widths > 0), x + 0.5 * noise, noisy)
 
     @property
     def log_volume(self) -> Tensor:

@@ -10,6 +10,7 @@ from torch.distributions import constraints
 
 from drl_density.errors import DataError
 from drl_density.transforms.data_transform import Bounds, DataTransform
+from drl_density.transforms.units import binary_units
 
 
 class Affine(DataTransform):
@@ -61,7 +62,12 @@ class Affine(DataTransform):
     def pull_back(self, image: Bounds) -> Bounds:
         """The box ``image`` mapped back; a negative factor exchanges lower and upper ends."""
         first, second = (self.inv(end.double()) for end in image)
-        return Bounds(torch.minimum(first, second), torch.maximum(first, second))
+        loc, scale = (value.expand(first.shape) for value in (self.loc, self.scale))
+        cells = {
+            index: histogram.rescaled(float(-loc[index] / scale[index]), float(1 / scale[index]))
+            for index, histogram in image.cells.items()
+        }
+        return Bounds(torch.minimum(first, second), torch.maximum(first, second), cells)
 
     def carry_tail(self, scale: Tensor) -> Tensor:
         """``scale`` / c^2, because exp(s x^2 / 2) is exp(s (u - l)^2 / (2 c^2)) in the output u."""
@@ -90,13 +96,15 @@ def standardize(x: Tensor, *, weights: Tensor | None = None) -> Affine:
     >>> bool(standardize(torch.tensor([[0.0], [2.0]]))(torch.tensor([1.0])) == 0)
     True
     """
+    unit = binary_units(x.double())
+    rows = x.double() / unit
     if bool(x.isnan().any()):
-        mean, scale = _moments_of_seen(x.double(), weights)
+        mean, scale = _moments_of_seen(rows, weights)
     else:
-        mean, covariance = _moments(x, weights)
+        mean, covariance = _moments(rows, weights)
         scale = covariance.diagonal().sqrt()
     _refuse_constant(scale)
-    return Affine(-mean / scale, 1 / scale)
+    return Affine(-mean / scale, 1 / (scale * unit))
 
 
 class Whitening(DataTransform):
@@ -142,7 +150,7 @@ class Whitening(DataTransform):
         Raises:
             DataError: for a bounded ``image``, which is a parallelepiped in data space and no box.
         """
-        if not bool(image.lower.isinf().all() and image.upper.isinf().all()):
+        if image.cells or not bool(image.lower.isinf().all() and image.upper.isinf().all()):
             raise DataError("a whitening mixes columns, so bounds behind it are no bounds of single columns")
         return self.bounds
 
@@ -172,14 +180,15 @@ def whiten(x: Tensor, *, weights: Tensor | None = None) -> Whitening:
     >>> bool(torch.allclose(whiten(rows)(rows).T.cov(), torch.eye(2).double()))
     True
     """
-    mean, covariance = _moments(x, weights)
+    unit = binary_units(x.double())
+    mean, covariance = _moments(x.double() / unit, weights)
     _refuse_constant(covariance.diagonal().sqrt())
     factor, failed = torch.linalg.cholesky_ex(covariance)
     if int(failed):
         raise DataError(
             "the columns are linearly dependent, so they cannot be whitened: drop one of each dependent pair"
         )
-    return Whitening(mean, factor)
+    return Whitening(mean * unit, unit[:, None] * factor)
 
 
 class Logit(DataTransform):

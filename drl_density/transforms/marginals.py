@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from drl_density.descent import DescentRule, descend
 from drl_density.records.brief import brief
+from drl_density.transforms.histogram import Histogram
 
-COORDINATES = ("linear", "asinh", "above", "below", "between")
+COORDINATES = ("linear", "asinh", "above", "below", "between", "cells")
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,17 +22,20 @@ class Marginals:
     r"""Independent column densities: mixtures of logistic components in the coordinate y of each column.
 
     The coordinates are linear, asinh (whose exponential tails in y are Pareto tails in x), log distance above a lower
-    bound, log distance below an upper bound, or logit between two. Cumulative probabilities are kept as logs.
+    bound, log distance below an upper bound, or logit between two. Cumulative probabilities are kept as logs. A column with
+    a closed support has the coordinate "cells", the logit of its :class:`Histogram`, and one standard component.
 
     Attributes:
-        coordinates: coordinate of every column: "linear", "asinh", "above", "below" or "between".
+        coordinates: coordinate of every column: "linear", "asinh", "above", "below", "between" or "cells".
         centers: location of every column in x, ``(d,)``.
-        widths: scale of every column in x, ``(d,)``.
+        widths: scale of every column in x, ``(d,)``; the width of the cells of a closed support.
         lower: lower bound of every column, -inf for none.
         upper: upper bound of every column, inf for none.
         log_weights: log weights of the components, ``(d, components)``, padded with -inf.
         locations: centres of the components in y, ``(d, components)``.
         scales: scales of the components in y, ``(d, components)``.
+        values: permitted values of closed supports, ``(d, cells)``, padded with inf; without columns where there are none.
+        log_shares: log probabilities of these values, ``(d, cells)``, padded with -inf.
 
     >>> zero, one = torch.zeros(1), torch.ones(1)
     >>> marginals = Marginals(("linear",), zero, one, zero, one, zero[None], zero[None], one[None])
@@ -47,8 +51,15 @@ class Marginals:
     log_weights: Tensor
     locations: Tensor
     scales: Tensor
+    values: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
+    log_shares: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
 
     __repr__ = brief
+
+    def histogram(self, index: int) -> Histogram:
+        """The histogram of column ``index``, whose coordinate is "cells"."""
+        is_value = self.values[index] < math.inf
+        return Histogram(self.values[index][is_value], float(self.widths[index]), self.log_shares[index][is_value])
 
     def tensors(self) -> dict[str, Tensor]:
         """All fields but the coordinates, by name."""
@@ -66,6 +77,8 @@ class Marginals:
 
     def _column(self, x: Tensor, index: int) -> tuple[Tensor, Tensor]:
         kind, width = self.coordinates[index], float(self.widths[index])
+        if kind == "cells":
+            return self.histogram(index).to_logit(x)
         lower, upper, center = float(self.lower[index]), float(self.upper[index]), float(self.centers[index])
         scaled = (x - center) / width
         if kind == "linear":
@@ -87,7 +100,9 @@ class Marginals:
         for index, kind in enumerate(self.coordinates):
             value, width = y[..., index], float(self.widths[index])
             lower, upper, center = float(self.lower[index]), float(self.upper[index]), float(self.centers[index])
-            if kind == "linear":
+            if kind == "cells":
+                columns.append(self.histogram(index).from_logit(value))
+            elif kind == "linear":
                 columns.append(center + width * value)
             elif kind == "asinh":
                 columns.append(center + width * value.sinh())

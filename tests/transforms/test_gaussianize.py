@@ -37,7 +37,7 @@ def test_heavy_tails_are_noticed():
 
 def test_no_mass_outside_declared_bounds():
     transform = gaussian(is_bounded=True)
-    assert transform.bounds[0].tolist()[2:] == [0.0, 0.0]
+    assert transform.bounds.lower.tolist()[2:] == [0.0, 0.0]
     drawn = transform.inv(8 * torch.randn(500, 4, generator=seeded_generator(3)).double())
     assert bool((drawn[:, 2] > 0).all())
     assert bool(((drawn[:, 3] >= 0) & (drawn[:, 3] <= 1)).all())

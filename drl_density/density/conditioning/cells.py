@@ -1,4 +1,7 @@
-"""Points inside the cells of given labels: a label is spread over its cell, so conditioning on it means the whole cell."""
+"""Points inside the cells of given values of closed supports.
+
+A label, a yes or no, or a rating is spread over its cell, so conditioning on it means the whole cell.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,16 @@ import torch
 from torch import Tensor
 
 from drl_density.datasets import Column
+from drl_density.density.data_units import on_support
+from drl_density.transforms import Dequantization
 
 NUM_NODES = 32
 """Points over which a conditional averages a cell; a power of two, as Sobol points are balanced there."""
 
 
-def labels_given(columns: Sequence[Column], is_missing: Tensor) -> Tensor:
-    """Which cells hold a given label (columns of kind "binary" or "categorical"), of the shape of ``is_missing``."""
-    return ~is_missing & torch.tensor([column.is_label for column in columns])
+def given_in_cells(columns: Sequence[Column], is_missing: Tensor) -> Tensor:
+    """Which given values stand for a whole cell (columns with a closed support), of the shape of ``is_missing``."""
+    return ~is_missing & torch.tensor([column.is_closed for column in columns])
 
 
 def cell_positions(
@@ -26,28 +31,28 @@ def cell_positions(
     *,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Rows ``(n, num_places, d)`` with given labels at random points of their cells, and those cells' mask ``(n, d)``."""
-    in_cell = labels_given(columns, is_missing)
+    """Rows ``(n, num_places, d)`` with given values at random points of their cells, and those cells' mask ``(n, d)``."""
+    in_cell = given_in_cells(columns, is_missing)
     places = rows[:, None].repeat(1, num_places, 1)
     if bool(in_cell.any()):
         widths = torch.tensor([column.width for column in columns], dtype=torch.float64)
-        uniform = torch.rand(places.shape, generator=generator, dtype=torch.float64)
-        places = places + torch.where(in_cell[:, None], (uniform - 0.5) * widths, 0.0)
+        spread = Dequantization(widths)(on_support(columns, places), generator=generator)
+        places = torch.where(in_cell[:, None], spread, places)
     return places, in_cell
 
 
 def cell_nodes(columns: Sequence[Column], row: Tensor, is_missing: Tensor) -> tuple[Tensor, Tensor]:
-    """Evenly spread points ``(N, d)`` of one row's given labels, and a mask ``(d,)`` of those cells; N is 1 without labels.
+    """Evenly spread points ``(N, d)`` in one row's given cells, and a mask ``(d,)`` of those cells; N is 1 without any.
 
     The points are a Sobol sequence with a fixed seed, so that the same condition always gives the same density.
     """
-    in_cell = labels_given(columns, is_missing)
+    in_cell = given_in_cells(columns, is_missing)
     count = int(in_cell.sum())
     if not count:
         return row[None], in_cell
     from scipy.stats import qmc
 
-    places = row.repeat(NUM_NODES, 1)
+    places = torch.where(in_cell, on_support(columns, row[None]), row[None]).repeat(NUM_NODES, 1)
     widths = torch.tensor([column.width for column in columns], dtype=torch.float64)
     spread = torch.as_tensor(qmc.Sobol(count, seed=0).random(NUM_NODES))  # pyright: ignore[reportCallIssue] newer name: rng
     places[:, in_cell] += (spread - 0.5) * widths[in_cell]

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drl_density.datasets import Column
 from drl_density.density.conditioning.prediction import Prediction
 from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError, NumericalError
@@ -28,6 +27,8 @@ FIRST_REACH, MOST_DOUBLINGS = 8.0, 4
 """Model-space standard deviations searched first, and how often that is doubled before a slice counts as unbounded."""
 TOLERANCE = 1e-3
 """Change of the log normaliser, nats, at which refinement stops; far below any error of the model."""
+INSET = 1e-9
+"""Share of its width by which the integral over a cell stops short of the cell's edges."""
 MOST_ROWS = 65_536
 """Points scored in one pass, which bounds the memory of a call."""
 
@@ -91,20 +92,20 @@ class ColumnSlices:
         mass = pdf * width[:, None]
         mean, quantiles = (mass * grid_y).sum(1) / mass.sum(1), self._quantiles(points, mass, own)
         values = probabilities = None
-        if column.is_label:
-            values = self._codes(column)
+        if column.is_closed:
+            values = torch.tensor(column.values, dtype=torch.float64)
             cells = [self._log_cell(own, value.expand(len(y)), column.width) for value in values]
             by_label = torch.stack(cells, 2) - log_mass[..., None]
             probabilities = (by_label.exp() * shares[..., None]).sum(1)
             probabilities = probabilities / probabilities.sum(1, keepdim=True)
             mean = mean * math.nan if column.categories is not None else probabilities @ values
-            quantiles = quantiles * math.nan
-        elif column.width:
+            quantiles = quantiles * math.nan if column.is_label else self._discrete_quantiles(values, probabilities)
+        else:
             quantiles = column.on_support(quantiles)
         inside = torch.where(y.isnan() | ~self._is_inside(y), grid_y[:, 0], y)
         value, spread = self._value(own, inside, log_mass, shares)
         if values is not None and probabilities is not None:
-            value = self._label_value(y, values, probabilities)
+            value = self._value_of_cell(y, values, probabilities)
         value = torch.where(self._is_inside(y), value, -math.inf).masked_fill(y.isnan(), math.nan)
         spread = spread.masked_fill(y.isnan(), math.nan)
         return Prediction(column, mean, quantiles, self.levels, values, probabilities, value, spread, error)
@@ -112,34 +113,30 @@ class ColumnSlices:
     def _value(self, own: DataTransform, y: Tensor, log_mass: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
         """(log density at values ``(n,)`` within bounds, its standard error); of whole numbers the log probability."""
         column = self.density.columns[self.place]
+        y = column.on_support(y) if column.is_closed else y
         value = self._log_cell(own, y, column.width) if column.width else self._log_point(own, y)
         log_density, spread = self._average(value - log_mass, shares)
         if column.width and not column.is_discrete:
             log_density = log_density - math.log(column.width)
         return log_density, spread
 
-    def _label_value(self, y: Tensor, values: Tensor, probabilities: Tensor) -> Tensor:
-        """Log probability of each row's own label; the first label stands in where it is missing."""
+    def _value_of_cell(self, y: Tensor, values: Tensor, probabilities: Tensor) -> Tensor:
+        """Log probability of each row's own value of a closed support, -inf for any other number; NaN where missing."""
         column = self.density.columns[self.place]
-        known = ~y.isnan() & self._is_inside(y)
-        gap, index = (torch.where(known, y, values[0])[:, None] - values).abs().min(1)
+        gap, index = torch.where(y.isnan(), values[0], y)[:, None].sub(values).abs().min(1)
         wrong = gap > 0.5 * column.width
-        if bool(wrong.any()):
+        if bool(wrong.any()) and column.is_label:
             raise DataError(f"column {column.name!r} holds {float(y[wrong][0]):g}; the fit has {values.tolist()}")
-        return probabilities.log().gather(1, index[:, None]).squeeze(1)
+        return probabilities.log().gather(1, index[:, None]).squeeze(1).masked_fill(wrong, -math.inf)
+
+    def _discrete_quantiles(self, values: Tensor, probabilities: Tensor) -> Tensor:
+        """The least value whose distribution function reaches each level, ``(n, quantile)``."""
+        levels = torch.tensor(self.levels, dtype=torch.float64)
+        reached = (probabilities.cumsum(1)[:, :, None] < levels).sum(1)
+        return values[reached.minimum(torch.tensor(len(values) - 1))]
 
     def _is_inside(self, y: Tensor) -> Tensor:
         return self.density.bounds.select(self.place).contains(y[:, None])
-
-    def _codes(self, column: Column) -> Tensor:
-        if column.categories is not None:
-            return torch.arange(len(column.categories), dtype=torch.float64)
-        # The more frequent of the two values is an end at which rows pile up; the draws show on which side the other lies.
-        base = column.piles[0]
-        middle = float(self.density.pool[:, self.place].double().mean())
-        if len(column.piles) == 1 and middle < base:
-            base -= column.width
-        return torch.tensor([base, base + column.width], dtype=torch.float64)
 
     def _log_slice(self, points: Tensor) -> Tensor:
         """F_0 plus the contexts' log weights at model-space values ``(n, g)`` of the column: ``(n, k, g)``."""
@@ -209,9 +206,9 @@ class ColumnSlices:
     def _log_cell(self, own: DataTransform, value: Tensor, width: float) -> Tensor:
         """log integral over the cell around each row's value, ``(n, k)``, by Gauss-Legendre nodes in model space."""
         nodes, weights = (torch.as_tensor(part) for part in np.polynomial.legendre.leggauss(NODES_PER_CELL))
-        ends = torch.stack([value - width / 2, value + width / 2], 1)
         lower, upper = self.density.bounds.select(self.place)
-        margin = 1e-9 * width  # a cell ends where the column does
+        margin = INSET * width  # a cell ends where the column does, and its upper edge may be part of a gap
+        ends = torch.stack([value - width / 2 + margin, value + width / 2 - margin], 1)
         ends = ends.maximum(lower + margin).minimum(upper - margin)
         low, high = own(ends.reshape(-1, 1)).reshape(ends.shape).unbind(1)
         points = 0.5 * (low + high)[:, None] + 0.5 * (high - low)[:, None] * nodes

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from drl_density.density.conditioning.rows import observed_log_density, sample_rows
+from drl_density.density.data_units import on_support
 from drl_density.density.fitted import FittedModel, progressive_draws
 from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
@@ -28,7 +29,8 @@ class Imputation:
     """Completed rows and how far they can be trusted; figures are NaN for complete and for empty rows.
 
     Attributes:
-        rows: completed rows ``(num_samples, row, d)`` in data units; observed cells exactly as given.
+        rows: completed rows ``(num_samples, row, d)`` in data units; observed cells exactly as given, drawn ones on the
+            support of their columns.
         is_missing: which cells were filled, boolean ``(row, d)``.
         least_ess: least weight ESS of each row on the way down the levels, as a share of the particles.
         acceptance_rate: mean acceptance of each row's final chains.
@@ -81,13 +83,14 @@ def impute(
             settings=settings or ConditionalSettings(),
             generator=generator,
         )
-        drawn = density.to_data(found.draws).transpose(0, 1)
+        drawn = on_support(density.columns, density.to_data(found.draws).transpose(0, 1))
         result[:, partly] = torch.where(is_missing[partly], drawn, x[partly])
         evidence = observed_log_density(density, x[partly], found)
         chains = (found.least_ess, found.acceptance_rate.double(), found.r_hat, found.ess)
         figures[:, partly] = torch.stack([*chains, *evidence])
     if bool(is_empty.any()):
         draws = progressive_draws(density, num_samples * int(is_empty.sum()), generator=generator).draws
-        result[:, is_empty] = draws.reshape(num_samples, -1, density.num_features).to(result)
+        rows_drawn = draws.reshape(num_samples, -1, density.num_features).to(result)
+        result[:, is_empty] = on_support(density.columns, rows_drawn)
     least_ess, acceptance_rate, r_hat, ess, log_density, error = figures
     return Imputation(result, is_missing, least_ess, acceptance_rate, r_hat, ess, log_density, error)

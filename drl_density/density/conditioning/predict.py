@@ -1,8 +1,9 @@
 r"""One column given the others: its normalised density by quadrature, hence mean, quantiles and label probabilities.
 
 The slice :math:`p(y \mid x) \propto \exp F_0(T(y, x))\,\lvert u_y'(y)\rvert` has one dimension, so its normaliser is an
-integral over a grid in model space. Labels in x stand for their whole cells: numerator and normaliser are averaged over
-the same points in them. Where other columns are missing too, the conditional is averaged over draws of them.
+integral over a grid in model space. Labels and other values of closed supports in x stand for their whole cells: numerator
+and normaliser are averaged over the same points in them. Where other columns are missing too, the conditional is averaged
+over draws of them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drl_density.density.conditioning.cells import cell_positions, labels_given
+from drl_density.density.conditioning.cells import cell_positions, given_in_cells
 from drl_density.density.conditioning.column_slices import MOST_ROWS, NUM_POINTS, ColumnSlices, Contexts
 from drl_density.density.conditioning.prediction import Prediction
 from drl_density.density.conditioning.rows import refuse_outside, sample_rows
@@ -78,10 +79,10 @@ def _joined(parts: Sequence[tuple[Tensor, Prediction]]) -> Prediction:
 def _given_contexts(
     density: FittedModel, rows: Tensor, hidden: Tensor, _: ConditionalSettings, generator: torch.Generator | None
 ) -> Contexts:
-    """One context for each row with all other columns given, or several points in the cells of its labels."""
+    """One context for each row with all other columns given, or several points in the cells of its closed columns."""
     filled = torch.where(hidden, density.middle, rows)
     refuse_outside(density, density.to_model(filled), rows, hidden)
-    number = NUM_PLACES if bool(labels_given(density.columns, hidden).any()) else 1
+    number = NUM_PLACES if bool(given_in_cells(density.columns, hidden).any()) else 1
     places, in_cell = cell_positions(density.columns, filled, hidden, number, generator=generator)
     weights = (density.transform.column_log_jacobian(places) * in_cell[:, None]).sum(-1)
     return Contexts(places, weights, False, torch.full((len(rows),), float(number), dtype=torch.float64))

@@ -18,11 +18,11 @@ class Prediction:
     Attributes:
         column: column that was predicted.
         mean: conditional mean ``(row,)``; NaN for text labels.
-        quantiles: conditional quantiles ``(row, quantile)``, in the column's unit and on its grid; NaN for labels.
+        quantiles: conditional quantiles ``(row, quantile)``, in the column's unit and on its support; NaN for labels.
         levels: probability levels of the quantiles.
-        values: codes of the labels ``(label,)`` where the column holds labels, else None.
-        probabilities: probability of each label ``(row, label)``, or None.
-        log_density: log density of the row's own value, nats; for a label its log probability, NaN where it is missing.
+        values: permitted values ``(value,)`` of a closed support, or the codes of labels; None for an open support.
+        probabilities: probability of each permitted value ``(row, value)``, which sum to 1; None for an open support.
+        log_density: log density of the row's own value, nats; for a discrete column its log probability, NaN where missing.
         standard_error: error of ``log_density`` from points in cells of given labels, or from draws of missing cells.
         quadrature_error: change of the log normaliser when the grid is halved.
     """

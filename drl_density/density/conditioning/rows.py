@@ -7,6 +7,7 @@ import warnings
 import torch
 from torch import Tensor
 
+from drl_density.datasets.column import MOST_SHOWN
 from drl_density.density.conditioning.cells import cell_positions
 from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError, DataWarning
@@ -27,7 +28,8 @@ def sample_rows(
 ) -> ConditionalResult:
     """Conditional draws of whole rows ``(n, d)`` in data units; the result is in model space.
 
-    A given label stands for its whole cell: every replicate takes its own point in it, weighted by the Jacobian there.
+    A given label, or value of another closed support, stands for its whole cell: every replicate takes its own point in it,
+    weighted by the Jacobian there.
 
     Raises:
         DataError: observed values out of bounds, or a transform that mixes columns.
@@ -72,19 +74,24 @@ def refuse_outside(density: FittedModel, u: Tensor, rows: Tensor, is_missing: Te
     """Raise a DataError for the first observed value that has no place in model space."""
     bad = (~u.isfinite() & ~is_missing).nonzero()
     if len(bad):
-        row, column = bad[0].tolist()
+        row, index = bad[0].tolist()
+        column = density.columns[index]
+        fault = "lies outside the bounds that the density was fitted with"
+        if column.is_closed:
+            known = ", ".join(f"{value:.12g}" for value in column.values[:MOST_SHOWN])
+            fault = f"is none of the values of the fit ({known})"
         raise DataError(
-            f"row {row}: {float(rows[row, column]):g} of column {density.columns[column].name!r} lies outside the bounds "
-            "that the density was fitted with, so there is nothing to condition on"
+            f"row {row}: {float(rows[row, index]):.12g} of column {column.name!r} {fault}, so there is nothing to condition "
+            "on"
         )
 
 
 def observed_log_density(density: FittedModel, rows: Tensor, result: ConditionalResult) -> tuple[Tensor, Tensor]:
     """Log density of the observed cells of rows ``(n, d)`` with NaN, and its error without that of log Z, each ``(n,)``.
 
-    A label counts with its cell's mean density, which is its probability for cells of width 1.
+    A value of a closed support counts with its cell's mean density, which is its probability for cells of width 1.
     """
     is_missing = rows.isnan()
     slopes = density.transform.column_log_jacobian(torch.where(is_missing, density.middle, rows))
-    is_point = ~is_missing & ~density.is_label
+    is_point = ~is_missing & ~density.is_closed
     return result.log_z - density.estimate.log_z + (slopes * is_point).sum(1), result.standard_error

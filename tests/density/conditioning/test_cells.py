@@ -3,7 +3,7 @@
 import torch
 
 from drl_density.datasets import Column
-from drl_density.density.conditioning.cells import NUM_NODES, cell_nodes, cell_positions, labels_given
+from drl_density.density.conditioning.cells import NUM_NODES, cell_nodes, cell_positions, given_in_cells
 from drl_density.testing import assert_z, seeded_generator
 
 COLUMNS = (Column("kind", "categorical", 0.8, categories=("a", "b")), Column("x"), Column("n", "integer", 1.0))
@@ -11,7 +11,7 @@ COLUMNS = (Column("kind", "categorical", 0.8, categories=("a", "b")), Column("x"
 
 def test_only_given_labels_have_cells():
     missing = torch.tensor([[False, False, False], [True, False, False]])
-    assert labels_given(COLUMNS, missing).tolist() == [[True, False, False], [False, False, False]]
+    assert given_in_cells(COLUMNS, missing).tolist() == [[True, False, False], [False, False, False]]
 
 
 def test_random_points_fill_the_cell_and_leave_the_rest():
