@@ -83,6 +83,13 @@ def find_grid(values: np.ndarray, counts: Counts | None = None) -> Grid:
     return _decimal_grid(values, distinct) or _gap_grid(values, float(np.median(np.diff(distinct))))
 
 
+def _whole_grid(distinct: np.ndarray) -> Grid:
+    """The grid through whole numbers by their greatest common divisor, exact up to 2^53."""
+    whole = distinct.astype(np.int64)
+    common = int(np.gcd.reduce(np.diff(whole)))
+    return Grid(float(common), float(whole[0] % common))
+
+
 def _is_whole(values: np.ndarray) -> bool:
     """Whether all values are whole numbers that float64 holds exactly; larger ones are whole for want of digits."""
     return bool(np.all(values == np.round(values)) and np.abs(values).max() < LARGEST_EXACT)
@@ -99,7 +106,7 @@ def _decimal_grid(values: np.ndarray, distinct: np.ndarray) -> Grid | None:
         steps = _in_units(values, exponent)
         slack = rounding * np.abs(steps)
         if slack.max() > 0.05:
-            return None
+            break
         whole = np.round(steps)
         on_grid = np.abs(steps - whole) < 1e-6 + slack
         if on_grid.mean() < 0.98 or len(np.unique(whole)) < 0.9 * len(distinct):
@@ -108,7 +115,7 @@ def _decimal_grid(values: np.ndarray, distinct: np.ndarray) -> Grid | None:
         common = max(int(np.gcd.reduce(np.diff(places))), 1)
         starts, counts = np.unique(whole[on_grid].astype(np.int64) % common, return_counts=True)
         return Grid(float(f"{common}e{exponent}"), float(f"{int(starts[counts.argmax()])}e{exponent}"))
-    return None
+    return _whole_grid(distinct) if _is_whole(distinct) else None
 
 
 def _in_units(values: np.ndarray, exponent: int) -> np.ndarray:
@@ -250,15 +257,22 @@ def _declare(column: Column, values: np.ndarray, counts: Counts, declared: Mappi
 
 
 def _check_values(column: Column, values: np.ndarray) -> None:
-    """Refuses values outside the declared support, and supports that float64 cannot resolve."""
+    """Refuses supports that float64 cannot resolve, and values outside the declared support."""
     least, largest = float(values.min()), float(values.max())
+    spacing = float(np.spacing(max(abs(least), abs(largest))))
+    length, least_room = (column.width, LEAST_CELL) if column.is_closed else (largest - least, LEAST_ROOM)
+    if least < largest and length / spacing < least_room:
+        what = f"values {length:g} apart" if column.is_closed else f"a range of {length:g}"
+        raise DataError(
+            f"column {column.name!r} has {what} near {largest:.17g}, where float64 numbers lie {spacing:g} apart, too coarse "
+            f"for a density: subtract a constant such as {least:.17g}, declare the column categorical, or drop it"
+        )
     slack = SHARE_OFF_GRID * column.width
     if least < column.lower - slack or largest > column.upper + slack:
         raise DataError(
             f"column {column.name!r} has values from {least:.12g} to {largest:.12g}, outside its declared bounds "
             f"({column.lower:g}, {column.upper:g}): widen the bounds or drop those rows"
         )
-    size = max(abs(least), abs(largest))
     if column.is_closed:
         off = np.abs(values - column.on_support(values)) > slack
         if off.any():
@@ -266,14 +280,6 @@ def _check_values(column: Column, values: np.ndarray) -> None:
                 f"column {column.name!r} has {float(values[off][0]):.12g}, which is none of its declared values "
                 f"({', '.join(f'{value:.12g}' for value in column.values[:MOST_VALUES])})"
             )
-        room, what, least_room = column.width / np.spacing(size), f"values {column.width:g} apart", LEAST_CELL
-    else:
-        room, what, least_room = (largest - least) / np.spacing(size), f"a range of {largest - least:g}", LEAST_ROOM
-    if room < least_room:
-        raise DataError(
-            f"column {column.name!r} has {what} at {size:.17g}, where float64 numbers lie {np.spacing(size):g} apart, too "
-            f"coarse for a density: subtract a constant such as {least:.17g}, declare the column categorical, or drop it"
-        )
 
 
 def _with_atoms(column: Column, values: np.ndarray, counts: Counts) -> Column:

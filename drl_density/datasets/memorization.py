@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.transforms import binary_units
+
 
 @dataclass(frozen=True)
 class MemorizationCheck:
@@ -51,7 +53,8 @@ def memorization_check(samples: Tensor, train: Tensor, test: Tensor, *, max_rows
     from scipy import stats
 
     train = train.double()
-    scale = train.std(0)
+    unit = binary_units(train)
+    scale = (train / unit).std(0) * unit
     varies = scale > 0
     samples, train, test, scale = samples[:, varies], train[:, varies], test[:, varies], scale[varies]
     nearest = []

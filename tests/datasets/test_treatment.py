@@ -1,5 +1,7 @@
 """The transform that fits a data set, and when it is refused."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -38,7 +40,8 @@ def made(**declared):
     ("kind", "declared", "expected"),
     [
         ("auto", {}, MarginalGaussianization),
-        ("auto", {"lower": 0.0, "upper": 1.0}, Composed),
+        ("auto", {"lower": 0.0, "upper": 1.0}, MarginalGaussianization),
+        ("logit", {"lower": 0.0, "upper": 1.0}, Composed),
         ("standardize", {}, Affine),
         ("rescale", {"lower": 0.0, "upper": 1.0}, Affine),
         ("gaussianize", {"lower": 0.0, "upper": 1.0}, MarginalGaussianization),
@@ -66,9 +69,29 @@ def test_rescaling_maps_the_ends_of_8_bit_values_to_one():
         choose_transform(made(), kind="rescale")
 
 
-def test_the_logit_leaves_a_margin_and_standardizes():
+def test_the_logit_standardizes_and_leaves_a_margin_around_grids_alone():
     transform, _ = choose_transform(made(lower=0.0, upper=1.0), kind="logit")
     assert [type(part) for part in transform.parts] == [Logit, Affine]
-    assert transform.bounds.lower.tolist() == [-1e-3, -1e-3]
+    assert transform.bounds.lower.tolist() == [0.0, 0.0]
     u = transform(made().train)
     torch.testing.assert_close(u.mean(0), torch.zeros(2).double(), rtol=0, atol=1e-10)
+    tenths = made(lower=0.0, upper=1.0, width=0.1, kind="rounded")
+    tenths = dataclasses.replace(tenths, train=(10 * tenths.train).round() / 10)
+    transform, _ = choose_transform(tenths, kind="auto")
+    torch.testing.assert_close(
+        transform.bounds.lower, torch.full((2,), -0.0511, dtype=torch.float64), rtol=1e-9, atol=0
+    )
+
+
+def test_grids_end_half_a_width_beyond_their_bounds_and_closed_supports_get_histograms():
+    rows = (5 * torch.rand(300, 2, generator=seeded_generator(1), dtype=torch.float64)).floor()
+    rows[0, 0] = -0.3  # one row off the grid
+    columns = (Column("a", "integer", 1.0, lower=-0.4), Column("b", "integer", 1.0, values=(0.0, 1.0, 2.0, 3.0, 4.0)))
+    data = Dataset("made", rows, rows[:20], rows[:20], columns, (2,))
+    transform, dequantization = choose_transform(data)
+    lower, upper = transform.bounds
+    assert lower.tolist() == [-0.8, -0.5]
+    assert upper.tolist() == [float("inf"), 4.5]
+    assert transform.describe()[1] == "b: histogram of 5 values"
+    noisy = dequantization(rows.repeat(50, 1), generator=seeded_generator(2))
+    assert bool(transform.bounds.contains(noisy).all())

@@ -28,12 +28,30 @@ def rows(num_rows=600):
     return torch.stack([3 + 2 * normal[:, 0], heavy, normal[:, 3].exp(), torch.sigmoid(normal[:, 4])], 1)
 
 
+def mixed_rows():
+    """The same rows with dequantised values 1, 2 and 5 in the second column."""
+    x = rows()
+    generator = seeded_generator(2)
+    x[:, 1] = torch.tensor([1.0, 2.0, 5.0]).double()[torch.randint(3, (len(x),), generator=generator)]
+    x[:, 1] += torch.rand(len(x), generator=generator, dtype=torch.float64) - 0.5
+    return x
+
+
+MIXED = BOUNDS | {"widths": torch.tensor([0.0, 1.0, 0.0, 0.0]), "supports": [(), (1.0, 2.0, 5.0), (), ()]}
+
+
 def inside():
     return torch.sigmoid(rows())
 
 
 def composed():
     return Composed([logit(0.0, 1.0), standardize(logit(0.0, 1.0)(inside()))])
+
+
+@functools.cache
+def with_cells():
+    """Fitted once, with a closed support in the second column."""
+    return fit_marginal_gaussianization(mixed_rows(), **MIXED)
 
 
 @functools.cache
@@ -49,6 +67,7 @@ COLUMNWISE = {
     "composed": lambda: (composed(), inside()),
     "gaussianize": lambda: (gaussian(), rows()),
     "gaussianize bounded": lambda: (gaussian(is_bounded=True), rows()),
+    "gaussianize cells": lambda: (with_cells(), mixed_rows()),
 }
 MIXING = {"whiten": lambda: (whiten(rows()), rows())}
 TRANSFORMS = COLUMNWISE | MIXING

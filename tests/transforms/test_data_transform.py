@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from drl_density.errors import DataError
-from drl_density.transforms import Bounds, transform_from_state, whiten
+from drl_density.transforms import Affine, Bounds, Histogram, logit, transform_from_state, whiten
 from tests.transforms.cases import COLUMNWISE, TRANSFORMS, fixture_of, rows
 
 pair = fixture_of(TRANSFORMS)
@@ -127,6 +127,22 @@ def test_bounds_are_open_and_per_column():
     assert bounds.select(torch.tensor([False, True])).upper.tolist() == [5.0]
     assert Bounds(torch.tensor(0.0), torch.tensor(1.0)).select(7).upper == 1.0
     assert bounds.select(0).expand(3).upper.tolist() == [1.0] * 3
+
+
+def test_cells_follow_the_columns_through_choices_and_affine_maps():
+    cells = Histogram(torch.tensor([1.0, 2.0, 5.0]).double(), 1.0, torch.full((3,), 1 / 3).double().log())
+    bounds = Bounds(torch.tensor([-math.inf, 0.5]).double(), torch.tensor([math.inf, 5.5]).double(), {1: cells})
+    x = torch.tensor([[9.0, 2.0], [9.0, 3.0], [9.0, 5.0]]).double()
+    assert bounds.contains(x).tolist() == [True, False, True]
+    assert bounds.select(1).contains(x[:, 1:]).tolist() == [True, False, True]
+    assert bounds.select(torch.tensor([1, 0])).contains(x.flip(1)).tolist() == [True, False, True]
+    assert bounds.select(torch.tensor([True, False])).cells == {}
+    moved = Affine(1.0, torch.tensor([1.0, -2.0]).double())
+    assert moved.pull_back(bounds).contains(moved.inv(x)).tolist() == [True, False, True]
+    with pytest.raises(DataError, match="first of several transforms"):
+        logit(0.0, 1.0).pull_back(bounds)
+    with pytest.raises(DataError, match="mixes columns, so bounds"):
+        whiten(rows()).pull_back(bounds)
 
 
 def test_descriptions_name_the_kind():

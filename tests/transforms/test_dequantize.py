@@ -27,3 +27,11 @@ def test_noise_is_uniform_in_columns_with_a_width_and_absent_elsewhere():
     assert_z(noisy[:, 0], 3.0)
     assert_z((noisy[:, 0] - 3).square(), 4 / 12)
     assert float(dequantize.log_volume) == torch.tensor(2.0).double().log()
+
+
+def test_noise_stays_inside_the_cell_where_float64_is_coarse():
+    """Half a width of 1 beside 2^44 is 512 float64 numbers, so that rounding would often place a sum on the edge."""
+    x = torch.full((20_000, 1), 2.0**44, dtype=torch.float64)
+    noisy = Dequantization(torch.tensor([2.0**-4], dtype=torch.float64))(x, generator=seeded_generator(3))
+    assert float((noisy - x).abs().max()) < 2.0**-5
+    assert len(noisy.unique()) > 10

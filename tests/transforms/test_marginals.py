@@ -6,7 +6,7 @@ import torch
 from drl_density.testing import seeded_generator
 from drl_density.transforms import Marginals
 from drl_density.transforms.marginals import COORDINATES, fit_mixture
-from tests.transforms.cases import gaussian, rows
+from tests.transforms.cases import gaussian, mixed_rows, rows, with_cells
 
 
 def test_marginals_integrate_to_one():
@@ -35,7 +35,8 @@ def two_components(kind):
         torch.tensor([[-1.0, 0.5]]).double(),
         0.4 * one[None].expand(1, 2),
     )
-    return Marginals((kind,), 0.5 * one, 2.0 * one, 0.0 * one, 3.0 * one, *mixture)
+    cells = (torch.tensor([[1.0, 3.0]]).double(), torch.tensor([[0.4, 0.6]]).double().log())
+    return Marginals((kind,), 0.5 * one, 2.0 * one, 0.0 * one, 3.0 * one, *mixture, *cells)
 
 
 @pytest.mark.parametrize("kind", COORDINATES)
@@ -75,7 +76,8 @@ def test_a_mixture_recovers_what_it_was_drawn_from():
 
 
 def test_selected_columns_are_those_columns():
-    fitted = gaussian(is_bounded=True).marginals
-    part = fitted.select(slice(1, 3))
-    assert torch.equal(part.log_density(rows()[:, 1:3]), fitted.log_density(rows())[:, 1:3])
-    assert set(part.tensors()) == {"centers", "widths", "lower", "upper", "log_weights", "locations", "scales"}
+    for fitted, x in ((gaussian(is_bounded=True).marginals, rows()), (with_cells().marginals, mixed_rows())):
+        part = fitted.select(slice(1, 3))
+        assert torch.equal(part.log_density(x[:, 1:3]), fitted.log_density(x)[:, 1:3])
+    names = {"centers", "widths", "lower", "upper", "log_weights", "locations", "scales", "values", "log_shares"}
+    assert set(part.tensors()) == names

@@ -34,6 +34,8 @@ from drl_density.weights import LogPartitionEstimate, normal_interval
 How = Literal["product", "mixture"]
 LARGEST_R_HAT, LEAST_ESS = 1.05, 100
 """Split R-hat and bulk ESS beyond which draws are doubtful. At an ESS of 100 a mean is known to 0.1 of its spread."""
+ROUNDING = 1e-9
+"""Share of the length of an interval that rounding inside a transform may move its ends by."""
 SIZES = AISSettings(num_transitions=4)
 """Four kernel steps on each bridge: a combination lies further from its start than a level from the next."""
 
@@ -176,8 +178,13 @@ def common_columns(densities: Sequence[FittedModel]) -> tuple[Column, ...]:
                     f"column {column.name!r} has labels {twin.categories} in density {number} and {column.categories} in "
                     "the first one, so their codes mean different things: fit both on tables with the same labels"
                 )
+            if column.values != twin.values:
+                raise DataError(
+                    f"column {column.name!r} has the values {twin.values} in density {number} and {column.values} in the "
+                    'first one, () meaning any number: declare the same "values" for both fits'
+                )
             ends, own_ends = (_ends(density, index) for density in (first, other))
-            if ends != own_ends:
+            if not _are_equal(ends, own_ends):
                 raise DataError(
                     f"column {column.name!r} lies in {own_ends} in density {number} and in {ends} in the first one: "
                     "declare the same bounds for both fits (--bounds NAME=LOWER:UPPER)"
@@ -191,9 +198,17 @@ def common_columns(densities: Sequence[FittedModel]) -> tuple[Column, ...]:
 
 
 def _ends(density: FittedModel, index: int) -> tuple[float, float]:
-    """Where the density of a column is positive, to 9 digits, so that rounding inside a transform does not count."""
+    """Ends between which the density of a column is positive."""
     lower, upper = density.bounds.select(index)
-    return float(f"{float(lower):.9g}"), float(f"{float(upper):.9g}")
+    return float(lower), float(upper)
+
+
+def _are_equal(ends: tuple[float, float], others: tuple[float, float]) -> bool:
+    """Whether two intervals are the same, up to rounding inside a transform as a share of their length."""
+    if not all(map(math.isfinite, ends)):
+        return ends == others
+    slack = ROUNDING * (ends[1] - ends[0])
+    return all(abs(end - other) <= slack for end, other in zip(ends, others, strict=True))
 
 
 @dataclass(frozen=True)

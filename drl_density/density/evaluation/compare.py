@@ -16,7 +16,7 @@ from drl_density.errors import DataError
 from drl_density.weights import normal_interval
 
 ROUNDING = 1e-6
-"""Relative difference between rows that float32 storage explains."""
+"""Difference between rows that float32 storage explains, as a share of the largest number of the column."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _check_rows(name: str, report: LikelihoodReport, rows: Tensor) -> None:
         raise DataError(
             f"the report {name} is of {tuple(own.shape)} rows, expected {tuple(flat.shape)}: evaluate these"
         )
-    allowed = report.widths + ROUNDING * (1 + flat.abs())
+    allowed = report.widths + ROUNDING * flat.abs().amax(0)
     far = ((own - flat).abs() > allowed).any(1).nonzero().flatten()
     if len(far):
         raise DataError(f"the report {name} is of other rows (row {int(far[0])} differs): evaluate these rows in order")

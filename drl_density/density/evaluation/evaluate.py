@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from drl_density import __version__
+from drl_density.datasets.column import MOST_SHOWN
 from drl_density.density.evaluation.likelihood import FORMAT
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.density.evaluation.sections.fit_facts import FitFacts
@@ -42,14 +43,19 @@ class Section(Protocol):
 
 def _check_inside(density: FittedModel, rows: Tensor) -> None:
     """Raise a DataError for the first row that has density 0, where no chain can start."""
-    lower, upper = density.bounds
-    bad = ((rows <= lower) | (rows >= upper)).nonzero()
+    bad = (~density.bounds.are_inside(rows)).nonzero()
     if len(bad):
-        row, column = bad[0].tolist()
+        row, index = bad[0].tolist()
+        column = density.columns[index]
+        lower, upper = (float(end[index]) for end in density.bounds)
+        fault = f"lies outside the bounds of the density ({lower:g} to {upper:g})"
+        if column.is_closed:
+            fault = (
+                f"is none of the permitted values ({', '.join(f'{value:g}' for value in column.values[:MOST_SHOWN])})"
+            )
         raise DataError(
-            f"row {row}: {float(rows[row, column]):g} of column {density.columns[column].name!r} lies outside the bounds of "
-            f"the density ({float(lower[column]):g} to {float(upper[column]):g}), so its density is 0 and the mean log "
-            "likelihood minus infinity: leave such rows out, or fit with wider bounds"
+            f"row {row}: {float(rows[row, index]):g} of column {column.name!r} {fault}, so its density is 0 and the mean "
+            "log likelihood minus infinity: leave such rows out, or fit with wider bounds or more values"
         )
 
 
