@@ -168,7 +168,7 @@ def notice_columns(
     constant = [
         name
         for index, name in enumerate(names)
-        if np.ptp(_seen(values[:, index])) == 0
+        if _seen(values[:, index]).min() == _seen(values[:, index]).max()
         and not overrides.get(name, {}).get("width")
         and len(overrides.get(name, {}).get("values", ())) < 2
         and len(categories.get(name, ())) < 2
@@ -181,12 +181,23 @@ def notice_columns(
     found = []
     for index, name in enumerate(names):
         seen, declared = _seen(values[:, index]), overrides.get(name, {})
+        _refuse_overflow(name, seen)
         counted = (counts or {}).get(name) or Counts.of(seen)
         column = _notice(seen, counted, name, categories.get(name), storages.get(name, "float64"))
         column = _declare(column, seen, counted, declared)
         _check_values(column, seen)
         found.append(_with_atoms(column, seen, counted))
     return tuple(found)
+
+
+def _refuse_overflow(name: str, values: np.ndarray) -> None:
+    """Raises a DataError for a column whose range is no float64."""
+    with np.errstate(over="ignore"):
+        span = np.ptp(values)
+    if not np.isfinite(span):
+        raise DataError(
+            f"column {name!r} runs from {values.min():g} to {values.max():g}, beyond the range of float64: divide by a constant"
+        )
 
 
 def _seen(values: np.ndarray) -> np.ndarray:
@@ -264,8 +275,8 @@ def _check_values(column: Column, values: np.ndarray) -> None:
     if least < largest and length / spacing < least_room:
         what = f"values {length:g} apart" if column.is_closed else f"a range of {length:g}"
         raise DataError(
-            f"column {column.name!r} has {what} near {largest:.17g}, where float64 numbers lie {spacing:g} apart, too coarse "
-            f"for a density: subtract a constant such as {least:.17g}, declare the column categorical, or drop it"
+            f"column {column.name!r} has {what} near {largest:.17g}, where float64 numbers lie {spacing:g} apart, too "
+            f"coarse for a density: subtract a constant such as {least:.17g}, declare the column categorical, or drop it"
         )
     slack = SHARE_OFF_GRID * column.width
     if least < column.lower - slack or largest > column.upper + slack:

@@ -29,3 +29,4 @@ def test_a_fit_is_untrained_only_when_every_member_kept_its_base():
 def test_the_floor_is_the_better_of_both_references():
     assert Baselines(model=-1.0, gaussian=-2.0, independent=-1.0).is_above_floor
     assert not Baselines(model=-1.0, gaussian=-2.0, independent=-0.9).is_above_floor
+    assert Baselines(model=-0.691, gaussian=-0.689, independent=-0.69).is_above_floor  # one yes or no, known exactly

@@ -9,11 +9,13 @@ from drl_density.transforms import binary_units, fit_marginal_gaussianization, s
 ROWS = torch.randn(300, 2, generator=seeded_generator(0), dtype=torch.float64)
 
 
-def test_units_are_powers_of_two_above_the_largest_magnitude():
+def test_units_are_the_powers_of_two_below_the_largest_magnitudes():
     x = torch.tensor([[1e300, 3e-300, float("nan")], [-7e299, 0.0, 0.0]], dtype=torch.float64)
     units = binary_units(x)
     assert bool((torch.frexp(units).mantissa == 0.5).all())
-    assert bool((torch.tensor([1e300, 3e-300], dtype=torch.float64) / units[:2] >= 0.5).all())
+    shares = torch.tensor([1e300, 3e-300], dtype=torch.float64) / units[:2]
+    assert bool(((shares >= 1) & (shares < 2)).all())
+    assert float(binary_units(torch.full((1, 1), 1.7e308, dtype=torch.float64))) == 2.0**1023
     assert float(units[2]) == 1.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from drl_density.datasets.column import MOST_SHOWN
 from drl_density.density.conditioning.cells import cell_positions
+from drl_density.density.data_units import on_support
 from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError, DataWarning
 from drl_density.inverse_problems import ConditionalResult, ConditionalSettings, plan_conditional, sample_conditional
@@ -71,8 +73,10 @@ def _warn_of_far(density: FittedModel, u: Tensor, rows: Tensor, is_missing: Tens
 
 
 def refuse_outside(density: FittedModel, u: Tensor, rows: Tensor, is_missing: Tensor) -> None:
-    """Raise a DataError for the first observed value that has no place in model space."""
-    bad = (~u.isfinite() & ~is_missing).nonzero()
+    """Raise a DataError for the first observed value that has no place in model space, or none in a closed support."""
+    widths = torch.where(density.is_closed, density.widths, math.inf)
+    is_off = (rows - on_support(density.columns, rows)).abs() > 0.5 * widths
+    bad = ((~u.isfinite() | is_off) & ~is_missing).nonzero()
     if len(bad):
         row, index = bad[0].tolist()
         column = density.columns[index]

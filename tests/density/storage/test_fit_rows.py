@@ -85,9 +85,7 @@ def test_changed_columns(names, words, provenance, table, rows):
 def test_a_dropped_column_that_is_gone(table, rows):
     provenance = provenance_of(drl.load_dataset(str(table), seed=0, drop=["b"]))
     write(table, rows, ("a", "c"))
-    with pytest.raises(
-        DataError, match="the rows of this fit cannot be loaded again: .*cannot drop b.*give a table"
-    ):
+    with pytest.raises(DataError, match="the rows of this fit cannot be loaded again: .*cannot drop b.*give a table"):
         load_fit_rows(provenance)
 
 
