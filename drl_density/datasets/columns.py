@@ -196,7 +196,7 @@ def _refuse_overflow(name: str, values: np.ndarray) -> None:
         span = np.ptp(values)
     if not np.isfinite(span):
         raise DataError(
-            f"column {name!r} runs from {values.min():g} to {values.max():g}, beyond the range of float64: divide by a constant"
+            f"column {name!r} runs from {values.min():g} to {values.max():g}, a range beyond float64: divide it by a number"
         )
 
 
