@@ -43,7 +43,7 @@ class Column:
         lower: declared lower bound, or -inf without one.
         upper: declared upper bound, or inf without one.
         is_positive: whether all values are above zero.
-        categories: labels behind the codes 0, 1, ... of a text column; None for numbers.
+        categories: labels behind the codes 0, 1, ... of a text column, which are its values; None for numbers.
         piles: least and largest value, each only if at least 2 % of the rows and 5 rows equal it: a sign of a bound.
         offset: origin of the grid, whose values are ``offset`` plus whole multiples of ``width``.
         values: every permitted value of a closed support, ascending, in data units; empty for an open one.
@@ -71,7 +71,10 @@ class Column:
     storage: str = "float64"
 
     def __post_init__(self) -> None:
-        values = range(len(self.categories)) if self.categories is not None and not self.values else self.values
+        values = self.values
+        if self.categories is not None and not values:
+            values = range(len(self.categories))
+            object.__setattr__(self, "width", self.width or 1.0)
         object.__setattr__(self, "values", tuple(float(value) for value in values))
         if not self.values:
             return

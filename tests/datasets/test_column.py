@@ -25,6 +25,7 @@ def test_labels_have_their_codes_as_values():
     labels = Column("c", "categorical", 1.0, categories=("x", "y", "z"))
     assert labels.values == (0.0, 1.0, 2.0)
     assert labels.on_support(torch.tensor([-3.0, 9.0])).tolist() == [0.0, 2.0]
+    assert Column("c", "categorical", categories=("x", "y")).width == 1.0
 
 
 @pytest.mark.parametrize(("width", "offset"), [(0.1, 0.0), (0.05, 0.02), (1e-13, 0.0), (1e-25, 2e-26), (2.0, 1.0)])

@@ -26,3 +26,10 @@ def test_the_sentence_has_all_figures():
     assert check.test_distance == pytest.approx(0.5 / scale)
     assert check.describe().startswith("Nearest training row: 0.000855 from samples, 0.0428 from test rows (p = ")
     assert check.describe().endswith(f": {check.conclusion}.")
+
+
+def test_distances_do_not_depend_on_the_unit():
+    generator = seeded_generator(4)
+    parts = [torch.randn(100, 2, generator=generator).double() for _ in range(3)]
+    for unit in (2.0**-1000, 2.0**1000):
+        assert memorization_check(*(unit * part for part in parts)) == memorization_check(*parts)

@@ -7,6 +7,9 @@ import pyro
 import torch
 from pyro.infer import Predictive
 
+from drl_density.datasets import Column
+from drl_density.density.data_units import on_support
+
 
 def test_small_requests_depend_on_the_generator_alone(tiny_density):
     """Draws are distinct, differ between seeds, and are the same for copies and for the same object again."""
@@ -24,3 +27,11 @@ def test_small_requests_depend_on_the_generator_alone(tiny_density):
     assert torch.equal(pair[0], pair[1])
     assert not torch.equal(pair[0], pair[2])
     assert target.sample((0,)).shape == (0, 2)
+
+
+def test_rows_move_onto_the_support_of_every_column():
+    pixel = Column("p", "integer", 1.0, lower=-0.5, upper=3.5)
+    columns = (pixel, Column("q", "integer", 1.0, lower=-0.5, upper=3.5), Column("x"), Column("x+", lower=0.0))
+    rows = torch.tensor([[[-0.5, 3.5, 0.3, -0.1], [1.4, 1.6, -7.0, 2.0]]], dtype=torch.float64)
+    assert on_support(columns, rows).tolist() == [[[0.0, 3.0, 0.3, 0.0], [1.0, 2.0, -7.0, 2.0]]]
+    assert rows[0, 0, 0] == -0.5

@@ -192,7 +192,7 @@ def common_columns(densities: Sequence[FittedModel]) -> tuple[Column, ...]:
     together = zip(*(density.columns for density in densities), strict=True)
     grids = [{(column.width, column.offset) for column in twins} for twins in together]
     return tuple(
-        column if len(grid) == 1 else dataclasses.replace(column, width=0.0, offset=0.0)
+        column if len(grid) == 1 else dataclasses.replace(column, width=0.0, offset=0.0, values=())
         for column, grid in zip(first.columns, grids, strict=True)
     )
 

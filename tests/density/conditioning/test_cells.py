@@ -38,3 +38,15 @@ def test_nodes_are_even_and_always_the_same():
     assert sorted(parts.tolist()) == list(range(NUM_NODES))
     plain, _ = cell_nodes(COLUMNS[1:], row[1:], missing[1:])
     assert plain.shape == (1, 2)
+
+
+def test_numbers_of_a_closed_support_have_cells_around_their_nearest_value():
+    columns = (Column("stars", "integer", 1.0, values=(1.0, 2.0, 5.0)), Column("x"))
+    row, missing = torch.tensor([4.8, 0.3], dtype=torch.float64), torch.zeros(2, dtype=torch.bool)
+    places, in_cell = cell_positions(columns, row[None], missing[None], 500, generator=seeded_generator(1))
+    nodes, _ = cell_nodes(columns, row, missing)
+    assert in_cell.tolist() == [[True, False]]
+    for points in (places[0], nodes):
+        assert bool(((points[:, 0] - 5.0).abs() < 0.5).all())
+        assert 4.9 < float(points[:, 0].mean()) < 5.1
+        assert bool((points[:, 1] == 0.3).all())

@@ -119,6 +119,13 @@ WRONG = {
         DataError,
         "codes mean different things",
     ),
+    "values": (
+        lambda: combine(
+            [with_column(FIRST, width=1.0, values=(0.0, 1.0)), with_column(SECOND, width=1.0, values=(0.0, 1.0, 2.0))]
+        ),
+        DataError,
+        r"has the values \(0.0, 1.0, 2.0\) in density 2 and \(0.0, 1.0\) in the first one",
+    ),
     "bounds": (
         lambda: combine([behind(FIRST, "linear"), behind(SECOND, "above")]),
         DataError,
