@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density import DataError
+from drl_density.errors import DataError, DataWarning
 
 SMALL = drl.FitSettings(
     network=drl.MLPNetwork(width=8),
@@ -34,7 +34,7 @@ def ratings():
 @pytest.fixture(scope="module")
 def labels():
     """Labels of which one has two rows, yes or no, and ratings."""
-    with pytest.warns(drl.DataWarning, match="has labels"):
+    with pytest.warns(DataWarning, match="has labels"):
         data = drl.load_dataset(RARE, seed=0)
     return data, drl.fit(data, settings=SMALL, seed=0, progress=False)
 
@@ -129,7 +129,7 @@ def test_a_fit_does_not_depend_on_the_unit(unit):
 
 def test_rows_on_a_declared_bound_make_no_spike():
     x = np.where(RNG.random(400) < 0.3, 0.0, RNG.lognormal(size=400))
-    with pytest.warns(drl.DataWarning, match="lie on a declared bound"):
+    with pytest.warns(DataWarning, match="lie on a declared bound"):
         data = drl.load_dataset(x[:, None], seed=0, columns={"x0": {"lower": 0.0}})
     density = drl.fit(data, settings=SMALL, seed=0, progress=False)
     at_zero = float(density.log_prob(torch.zeros(1, 1)))

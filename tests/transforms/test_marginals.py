@@ -35,7 +35,7 @@ def two_components(kind):
         torch.tensor([[-1.0, 0.5]]).double(),
         0.4 * one[None].expand(1, 2),
     )
-    cells = (torch.tensor([[1.0, 3.0]]).double(), torch.tensor([[0.4, 0.6]]).double().log())
+    cells = (torch.tensor([[1.0, 3.0]]).double(), torch.tensor([[0.4, 0.6]], dtype=torch.float64).log())
     return Marginals((kind,), 0.5 * one, 2.0 * one, 0.0 * one, 3.0 * one, *mixture, *cells)
 
 
