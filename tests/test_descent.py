@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from drl_density.descent import KEEP_EVERY, Descent, DescentRule, descend
+from drl_density.descent import KEEP_EVERY, Adam, AdamW, Descent, DescentRule, descend
 from drl_density.errors import TrainingFailed
 
 
@@ -33,6 +33,29 @@ def test_it_reproduces_torchs_adam_under_its_cosine_schedule():
     rule = DescentRule(30, 0.1, betas=(0.5, 0.9), is_annealed=True, max_gradient_norm=2.0)
     assert descend([x], lambda: loss(x), rule) == expected
     assert torch.equal(x, y)
+
+
+@pytest.mark.parametrize(("ours", "torchs"), [(Adam, torch.optim.Adam), (AdamW, torch.optim.AdamW)])
+@pytest.mark.parametrize("foreach", [False, True])
+def test_our_optimisers_take_torchs_steps(ours, torchs, foreach):
+    """To the bit, across a saved and restored state and a group of parameters that is added later."""
+    ends = []
+    for kind in (ours, torchs):
+        x, y = start(), start()
+        optimizer = kind([x], lr=0.1, weight_decay=0.1, foreach=foreach)
+        for step in range(20):
+            if step == 5:
+                optimizer.add_param_group({"params": [y], "lr": 0.2})
+            if step == 10:
+                saved = optimizer.state_dict()
+                optimizer = kind([{"params": [x]}, {"params": [y]}], foreach=foreach)
+                optimizer.load_state_dict(saved)
+            optimizer.zero_grad()
+            (loss(x) + loss(y)).backward()
+            optimizer.step()
+        assert x.requires_grad
+        ends.append(torch.stack([x, y]).detach())
+    assert torch.equal(*ends)
 
 
 def test_the_rate_is_constant_unless_annealed():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from drl_density.descent import AdamW
 from drl_density.errors import RunFolderError
 from drl_density.model import EnergySequence
 from drl_density.networks import settle_power_iteration
@@ -217,9 +218,7 @@ def new_state(
         own = list(model.initializer.parameters())
         rest = [part for name, part in model.named_parameters() if not name.startswith("initializer.")]
         groups = [{"params": rest}, {"params": own, "rate_share": initializer_rate}]
-    optimizer = torch.optim.AdamW(
-        groups, lr=learning_rate, weight_decay=weight_decay, betas=moment_decays, foreach=True
-    )
+    optimizer = AdamW(groups, lr=learning_rate, weight_decay=weight_decay, betas=moment_decays, foreach=True)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(average_decay), use_buffers=False)
     return TrainingState(
         model=model,
