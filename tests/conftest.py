@@ -1,11 +1,14 @@
 """Shared fixtures: a tiny fitted density and small images, made once."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import torch
 
 import drl_density as drl
 from drl_density.testing import gaussian_sequence
+from drl_density.transforms import gaussianize
 
 TINY = drl.FitSettings(
     objective=drl.AdjustedObjective(num_chain_steps=2),
@@ -68,6 +71,27 @@ def validation_comes_back():
     before = torch.distributions.Distribution._validate_args
     yield
     torch.distributions.Distribution.set_default_validate_args(before)
+
+
+# Tests of the fit of marginals itself, and of where it computes.
+REFITS = ("tests/transforms/", "tests/integration/test_devices.py")
+fit_mixture, mixtures = gaussianize.fit_mixture, {}
+
+
+def remembered_mixture(y, num_components, least_scale, *, weights=None, num_steps=150):
+    """``fit_mixture``, once for equal arguments: it draws nothing, and hundreds of small fits share a few tables."""
+    parts = (y, least_scale, torch.empty(0) if weights is None else weights)
+    digests = (hashlib.sha256(part.numpy().tobytes()).digest() for part in parts)
+    key = (num_components, num_steps, *digests, *((part.shape, part.dtype) for part in parts))
+    if key not in mixtures:
+        mixtures[key] = fit_mixture(y, num_components, least_scale, weights=weights, num_steps=num_steps)
+    return mixtures[key]
+
+
+@pytest.fixture(autouse=True)
+def _remembered_mixtures(request, monkeypatch):
+    if not request.node.nodeid.startswith(REFITS):
+        monkeypatch.setattr(gaussianize, "fit_mixture", remembered_mixture)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ TINY = drl.FitSettings(
     schedule=drl.LogSpacedSchedule(num_levels=2),
     num_pool_draws=16,
     base="gaussian",
+    selection="last",
     training=drl.TrainingSettings(num_steps=2, batch_size=16, evaluate_every=2),
 )
 

@@ -47,7 +47,7 @@ HAS_SANDWICH = ("06_product_of_experts", "09_evidence_of_a_pyro_model")
 def plain(tiny):
     """With the base and the transform that are fitted fastest; ``tiny`` itself, with those chosen by validation, is fitted
     in 01 and for the tests of a density."""
-    return dataclasses.replace(tiny, base="gaussian", transform="standardize", num_particles=16)
+    return dataclasses.replace(tiny, base="gaussian", transform="standardize", selection="last", num_particles=16)
 
 
 ARGUMENTS = {

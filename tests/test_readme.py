@@ -22,7 +22,7 @@ from tests.conftest import TINY
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-TOY = dataclasses.replace(TINY, base="gaussian", num_particles=16)
+TOY = dataclasses.replace(TINY, base="gaussian", selection="last", num_particles=16)
 SMALL = SandwichSettings(num_particles=16, num_replicates=2, num_mixing_steps=3)
 # What a page says for real sizes, and what stands in its place here; each must be found in the page, once. A page that is
 # not listed holds no code, or that of an example which tests/test_examples.py runs.
@@ -39,7 +39,7 @@ SMALLER = {
 ELSEWHERE = ("demo", "diagnose", "evaluate", "fit incomplete.csv", "report")
 TRAINING = (
     "--settings.training.num-steps 4 --settings.training.evaluate-every 2 --settings.num-pool-draws 40 "
-    "--settings.num-particles 4 --settings.base gaussian"
+    "--settings.num-particles 4 --settings.base gaussian --settings.selection last"
 )
 TABLE = "--seed 0 --settings.schedule.num-levels 3 --settings.network.width 8 --settings.network.num-blocks 1 "
 TABLE += "--settings.objective.num-chain-steps 1 "

@@ -17,6 +17,7 @@ TOY = dataclasses.replace(
     TINY,
     base="gaussian",
     transform="standardize",
+    selection="last",
     num_particles=16,
     schedule=drl.LogSpacedSchedule(num_levels=3),
     training=drl.TrainingSettings(num_steps=4, batch_size=32, evaluate_every=2),

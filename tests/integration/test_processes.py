@@ -14,7 +14,7 @@ from drl_density.errors import RunFolderError
 from drl_density.parallel import Workers
 from drl_density.run_folder import RunFolder
 from tests.parallel.pairs import ROOT, start_pair
-from tests.training.two_mode_run import STATE, first_gradient, run
+from tests.training.two_mode_run import STATE, first_gradient, run, stand_at
 
 
 def saved(folder, name=STATE):
@@ -29,9 +29,11 @@ def alone(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
+def pair(alone, tmp_path_factory):
+    """A run of two processes, which then go on from step 20 of the run of one, beside it; at last one of them is lost."""
     folder = tmp_path_factory.mktemp("pair") / "run"
-    first, second = start_pair("tests.training.two_mode_run", folder, "--then-lose")
+    stand_at(20, alone, folder.parent / "resumed")
+    first, second = start_pair("tests.training.two_mode_run", folder, folder.parent / "resumed", "--then-lose")
     assert (first.wait(240), second.wait(60)) == (0, -signal.SIGKILL)
     return folder
 
@@ -55,9 +57,7 @@ def test_two_processes_draw_the_curve_of_one(alone, pair):
 
 def test_a_run_resumes_with_another_number_of_processes(pair, tmp_path):
     """The pair's state of step 20, resumed by one process, draws the pair's curve."""
-    store = RunFolder.create(tmp_path / "run")
-    store.write_json("settings.json", {"stage": "training"})
-    store.write_tensors(STATE, *saved(pair, "step_20.safetensors"))
+    stand_at(20, pair, tmp_path / "run")
     state = run(tmp_path / "run")
     wanted = saved(pair)[1]["history"]
     assert state.history[:2] == wanted[:2]
@@ -65,14 +65,11 @@ def test_a_run_resumes_with_another_number_of_processes(pair, tmp_path):
         assert one["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-5)
 
 
-def test_a_run_of_one_process_resumes_with_two(alone, tmp_path):
+def test_a_run_of_one_process_resumes_with_two(alone, pair):
     """The state of step 20 of one process with four shards, resumed by a pair, draws the curve of one."""
-    store = RunFolder.create(tmp_path / "run")
-    store.write_json("settings.json", {"stage": "training"})
-    store.write_tensors(STATE, *saved(alone, "step_20.safetensors"))
-    assert [process.wait(240) for process in start_pair("tests.training.two_mode_run", tmp_path / "run")] == [0, 0]
-    assert not (tmp_path / "run" / "step_10.safetensors").exists()
-    found, wanted = (saved(folder)[1]["history"] for folder in (tmp_path / "run", alone))
+    resumed = pair.parent / "resumed"
+    assert not (resumed / "step_10.safetensors").exists()
+    found, wanted = (saved(folder)[1]["history"] for folder in (resumed, alone))
     assert found[:2] == wanted[:2]
     assert [record["step"] for record in found] == [10, 20, 30, 40]
     for one, other in zip(found, wanted, strict=True):

@@ -1,6 +1,8 @@
 """Gradient steps on weights that are sharded over two processes, for the tests: every kind of network and objective.
 
-python -m tests.training.sharded_run FOLDER
+The same two processes then train a run to its end, and another from its step 20.
+
+python -m tests.training.sharded_run FOLDER RUN RUN_FROM_STEP_20
 """
 
 import argparse
@@ -31,6 +33,7 @@ from drl_density.training import (
 )
 from drl_density.training.gradient_step import gradient_step, prepare_network
 from drl_density.training.sharded_weights import shard_weights
+from tests.training import two_mode_run
 
 SHAPE = (1, 8, 8)
 CASES = ("adjusted", "checkpointed", "langevin", "normal", "cooperative", "denoising", "unet")
@@ -100,9 +103,10 @@ def steps(name, workers):
 
 
 def main():
-    """Join, step, and let the first process write what it has of each case."""
+    """Join, step, let the first process write what it has of each case, and train."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
+    parser.add_argument("runs", nargs=2)
     args = parser.parse_args()
     torch.set_num_threads(1)
     with joined_workers() as workers:
@@ -113,6 +117,7 @@ def main():
             found, kept = steps(name, workers)
             if store is not None:
                 store.write_tensors(f"{name}.safetensors", found, {"kept": kept})
+        two_mode_run.work(two_mode_run.parse([args.runs[0], "--copy", args.runs[1], "--sharded"]), workers)
 
 
 if __name__ == "__main__":

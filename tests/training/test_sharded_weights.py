@@ -15,7 +15,7 @@ from drl_density.training import sharded_weights
 from drl_density.training.sharded_weights import shard_weights
 from tests.parallel.pairs import start_pair
 from tests.training.sharded_run import CASES, steps
-from tests.training.two_mode_run import STATE, fresh, run
+from tests.training.two_mode_run import STATE, fresh, run, stand_at
 
 MODULE = "tests.training.two_mode_run"
 
@@ -30,10 +30,17 @@ def one_thread():
 
 
 @pytest.fixture(scope="module")
-def sharded(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sharded") / "run"
-    assert [process.wait(300) for process in start_pair("tests.training.sharded_run", folder)] == [0, 0]
-    return RunFolder.open(folder)
+def folders(tmp_path_factory):
+    """What one pair of processes left: gradient steps of every case, a run, and a run resumed from its step 20."""
+    folder = tmp_path_factory.mktemp("sharded")
+    names = [folder / name for name in ("cases", "pair", "resumed")]
+    assert [process.wait(400) for process in start_pair("tests.training.sharded_run", *names)] == [0, 0]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sharded(folders):
+    return RunFolder.open(folders / "cases")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -56,10 +63,8 @@ def test_sharded_weights_take_the_steps_of_one_process(name, sharded):
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pair") / "run"
-    assert [process.wait(240) for process in start_pair(MODULE, folder, "--sharded")] == [0, 0]
-    return folder
+def pair(folders):
+    return folders / "pair"
 
 
 def saved(folder, name=STATE):
@@ -78,31 +83,24 @@ def test_the_loop_draws_the_curve_of_one_process_and_saves_whole_weights(pair, t
         assert torch.allclose(found[key].double(), value.double(), rtol=1e-4, atol=1e-5), key
 
 
-def test_what_sharded_weights_saved_resumes_unsharded_and_sharded(pair, tmp_path):
+def test_what_sharded_weights_saved_resumes_unsharded_and_sharded(folders, pair, tmp_path):
     """From step 20, by one process and by a pair that shards once more, to the pair's own curve."""
-    wanted = saved(pair)[1]["history"]
-    for name in ("whole", "sharded"):
-        store = RunFolder.create(tmp_path / name)
-        store.write_json("settings.json", {"stage": "training"})
-        store.write_tensors(STATE, *saved(pair, "step_20.safetensors"))
+    wanted, resumed = saved(pair)[1]["history"], folders / "resumed"
+    stand_at(20, pair, tmp_path / "whole")
     run(tmp_path / "whole")
-    assert [
-        process.wait(240) for process in start_pair("tests.training.two_mode_run", tmp_path / "sharded", "--sharded")
-    ] == [0, 0]
-    for name in ("whole", "sharded"):
-        history = saved(tmp_path / name)[1]["history"]
+    assert not (resumed / "step_10.safetensors").exists()
+    for folder in (tmp_path / "whole", resumed):
+        history = saved(folder)[1]["history"]
         assert [record["step"] for record in history] == [10, 20, 30, 40]
         for one, other in zip(history, wanted, strict=True):
             assert one["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-5)
-    assert saved(tmp_path / "sharded")[1] == saved(pair)[1]
-    assert all(torch.equal(saved(tmp_path / "sharded")[0][key], value) for key, value in saved(pair)[0].items())
+    assert saved(resumed)[1] == saved(pair)[1]
+    assert all(torch.equal(saved(resumed)[0][key], value) for key, value in saved(pair)[0].items())
 
 
 def test_a_process_lost_in_a_step_of_sharded_weights_is_reported(tmp_path):
     """Process 1 dies in the midst of a step; process 0 ends with the words, not with those of the network."""
-    first, second = start_pair(
-        "tests.training.two_mode_run", tmp_path / "run", "--sharded", "--kill", "1:12", stderr=subprocess.PIPE
-    )
+    first, second = start_pair(MODULE, tmp_path / "run", "--sharded", "--kill", "1:12", stderr=subprocess.PIPE)
     words = first.communicate(timeout=240)[1]
     assert second.wait(60) == -9
     second.communicate()

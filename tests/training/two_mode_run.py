@@ -1,6 +1,6 @@
 """A small resumable training run for the tests of processes: started by them alone, in pairs, or under torchrun.
 
-python -m tests.training.two_mode_run FOLDER [--kill RANK:STEP ...] [--then-lose] [--sharded]
+python -m tests.training.two_mode_run FOLDER ... [--copy FOLDER] [--kill RANK:STEP ...] [--then-lose] [--sharded]
 """
 
 import argparse
@@ -72,42 +72,64 @@ def run(folder, batches=draw, settings=SETTINGS):
     )
 
 
-def main():
-    """Join, train, and die when the arguments say so."""
+def parse(words=None):
+    """The arguments of the command line, or of ``words``."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+", help="runs to begin or to go on with, one after another")
+    parser.add_argument("--copy", type=Path, help="then a run that goes on from step 20 of the first")
     parser.add_argument("--kill", nargs="*", default=[], help="who dies after how many own steps, one per start")
     parser.add_argument("--then-lose", action="store_true")
     parser.add_argument("--sharded", action="store_true", help="shard the weights over the processes")
-    args = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def work(args, workers):
+    """Train, and die when the arguments say so."""
     settings = dataclasses.replace(SETTINGS, has_sharded_weights=args.sharded)
-    torch.set_num_threads(1)
-    with joined_workers() as workers:
-        own_shards = len(workers.own_shards(SETTINGS.num_shards))
-        kills = dict(enumerate(args.kill))
-        doomed, last_step = map(int, kills.get(num_restarts(), "-1:0").split(":"))
-        calls = []
+    own_shards = len(workers.own_shards(SETTINGS.num_shards))
+    kills = dict(enumerate(args.kill))
+    doomed, last_step = map(int, kills.get(num_restarts(), "-1:0").split(":"))
+    calls = []
 
-        def batches(num_rows, generator):
-            calls.append(1)
-            if workers.rank == doomed and len(calls) > last_step * own_shards:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return draw(num_rows, generator)
+    def batches(num_rows, generator):
+        calls.append(1)
+        if workers.rank == doomed and len(calls) > last_step * own_shards:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return draw(num_rows, generator)
 
-        state = run(args.folder, batches, settings)
-        saved, _ = RunFolder.open(args.folder).read_tensors(STATE)
+    first = args.folders[0]
+    for folder in [*args.folders, *([args.copy] if args.copy else [])]:
+        if folder == args.copy and workers.is_first:
+            stand_at(20, first, folder)
+        state = run(folder, batches, settings)
+        saved, _ = RunFolder.open(folder).read_tensors(STATE)
         for name, tensor in state.to_tensors()[0].items():  # whole, in every process
             assert torch.equal(tensor, saved[name]), name
-        if args.then_lose:
-            gradients = first_gradient(workers)
-            if workers.rank == 1:
-                os.kill(os.getpid(), signal.SIGKILL)
-            RunFolder.open(args.folder).write_tensors("gradient.safetensors", gradients)
-            try:
-                workers.add_up(torch.zeros(3))
-            except WorkerLost as error:
-                (args.folder / "lost.txt").write_text(str(error))
-                os._exit(0)
+    if args.then_lose:
+        gradients = first_gradient(workers)
+        if workers.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        RunFolder.open(first).write_tensors("gradient.safetensors", gradients)
+        try:
+            workers.add_up(torch.zeros(3))
+        except WorkerLost as error:
+            (first / "lost.txt").write_text(str(error))
+            os._exit(0)
+
+
+def stand_at(step, source, folder):
+    """A run in ``folder`` that stands where the one in ``source`` stood after ``step`` steps."""
+    store = RunFolder.create(folder)
+    store.write_json("settings.json", {"stage": "training"})
+    store.write_tensors(STATE, *RunFolder.open(source).read_tensors(f"step_{step}.safetensors"))
+
+
+def main():
+    """Join and work."""
+    args = parse()
+    torch.set_num_threads(1)
+    with joined_workers() as workers:
+        work(args, workers)
 
 
 if __name__ == "__main__":
