@@ -41,6 +41,7 @@ class DRLDensity(DensityMixin, BaseEstimator):
     >>> settings = FitSettings(
     ...     network=drl.MLPNetwork(width=8),
     ...     schedule=drl.LogSpacedSchedule(num_levels=3),
+    ...     base="gaussian",
     ...     num_pool_draws=20,
     ...     training=drl.TrainingSettings(num_steps=5),
     ... )

@@ -315,7 +315,8 @@ class FittedModel:
         >>> import drl_density as drl
         >>> small = drl.TrainingSettings(num_steps=5, batch_size=32)
         >>> network, schedule = drl.MLPNetwork(width=8), drl.LogSpacedSchedule(num_levels=3)
-        >>> settings = drl.FitSettings(network=network, schedule=schedule, num_pool_draws=20, training=small)
+        >>> parts = {"network": network, "schedule": schedule, "training": small}
+        >>> settings = drl.FitSettings(**parts, base="gaussian", selection="last", num_pool_draws=20)
         >>> density = drl.fit("eight_gaussians", settings=settings, progress=False, device="cpu")
         >>> density.to("cpu").model.device
         device(type='cpu')
