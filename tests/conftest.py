@@ -8,7 +8,7 @@ import torch
 
 import drl_density as drl
 from drl_density.testing import gaussian_sequence
-from drl_density.transforms import gaussianize
+from drl_density.transforms import fit_marginals
 
 TINY = drl.FitSettings(
     objective=drl.AdjustedObjective(num_chain_steps=2),
@@ -75,7 +75,7 @@ def validation_comes_back():
 
 # Tests of the fit of marginals itself.
 REFITS = "tests/transforms/"
-fit_mixture, mixtures = gaussianize.fit_mixture, {}
+fit_mixture, mixtures = fit_marginals.fit_mixture, {}
 
 
 def remembered_mixture(y, num_components, least_scale, *, weights=None, num_steps=150):
@@ -94,7 +94,7 @@ def remembered_mixture(y, num_components, least_scale, *, weights=None, num_step
 @pytest.fixture(autouse=True)
 def _remembered_mixtures(request, monkeypatch):
     if not request.node.nodeid.startswith(REFITS):
-        monkeypatch.setattr(gaussianize, "fit_mixture", remembered_mixture)
+        monkeypatch.setattr(fit_marginals, "fit_mixture", remembered_mixture)
 
 
 @pytest.fixture(scope="session")
