@@ -106,7 +106,7 @@ def held_out_figures(
     kernels = [KernelDensity(bandwidth=width).fit(u_train.numpy()) for width in np.geomspace(0.05, 1.5, 16)]
     kernel = max(kernels, key=lambda model: model.score(validation.numpy()))
     values = {
-        "drl_density": density.log_prob(rows) + density.estimate.log_z - report.log_z,
+        "drl_density": density.log_density_of(rows) + density.estimate.log_z - report.log_z,
         "kernel density (same transform)": torch.as_tensor(kernel.score_samples(u.numpy())) + jacobian,
         "Gaussian (same transform)": gaussian_log_density(u_train, u) + jacobian,
         "N(0, I) (same transform)": torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(-1) + jacobian,

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
 import torch
 from torch import Tensor
 
 from drl_density.autograd import methods_outside_inference_mode
-from drl_density.density.conditioning.condition import condition
-from drl_density.density.conditioning.impute import Imputation, impute
-from drl_density.density.conditioning.marginal import MarginalDensity, marginal
-from drl_density.density.conditioning.predict import QUANTILES, predict
-from drl_density.density.conditioning.prediction import Prediction
+from drl_density.density.conditioning.questions import ColumnQuestions
 from drl_density.density.derived.distill import DistillSettings, Generator, distill, read_generator
 from drl_density.density.derived.draw import DrawSettings, draw
 from drl_density.density.derived.guided import guided
@@ -26,18 +22,20 @@ from drl_density.density.evaluation.diagnosis import Diagnosis
 from drl_density.density.evaluation.evaluate import evaluate
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.density.evaluation.outlier_scores import OutlierScores, outlier_scores
-from drl_density.density.fitted import FittedModel
 from drl_density.density.seeds import random_generator
 from drl_density.density.storage.finished import read_density, save_density
-from drl_density.distributions import EnergyDistribution, SampleResult
-from drl_density.inverse_problems import ConditionalSettings
+from drl_density.density.tables import PlainRows, index_of
+from drl_density.distributions import SampleResult
 from drl_density.operators import LinearOperator
 from drl_density.partition_function import AISSettings, SandwichSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @methods_outside_inference_mode
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Density(FittedModel):
+class Density(ColumnQuestions):
     """A fitted density, with every question about it as a method.
 
     Attributes:
@@ -54,7 +52,9 @@ class Density(FittedModel):
         provenance: data, seed and choices that led to this fit.
         reference: scores of the fit's test rows, which p-values rank against; None where there are fewer than 20.
 
-    Rows may be tensors, arrays, nested lists or data frames, flat or of the event shape. Every result is on the CPU.
+    Rows may be tensors, arrays, nested lists or data frames, flat or of the event shape. Every result is on the CPU. Tensors
+    and arrays hold codes 0, 1, ... in a column of labels, and are answered by tensors. Data frames hold labels, and are
+    answered by pandas objects with their index.
     """
 
     # --- how good it is
@@ -102,101 +102,30 @@ class Density(FittedModel):
         """
         return diagnose(self, rows, settings=settings, generator=random_generator(seed), seed=seed)
 
-    def outlier_scores(self, rows: Any, *, reference: Any = None, seed: int | None = None) -> OutlierScores:
+    @overload
+    def outlier_scores(self, rows: pd.DataFrame, *, reference: Any = ..., seed: int | None = ...) -> pd.DataFrame: ...
+
+    @overload
+    def outlier_scores(self, rows: PlainRows, *, reference: Any = ..., seed: int | None = ...) -> OutlierScores: ...
+
+    def outlier_scores(self, rows: Any, *, reference: Any = None, seed: int | None = None) -> Any:
         """How unusual rows are: log density, p-values against reference rows, and a profile over noise levels.
 
         Args:
-            rows: complete rows ``(n, *event)`` in data units.
+            rows: complete rows ``(n, *event)`` in data units, or a frame.
             reference: held-out rows to rank against, or their scores. When None, the scores of the fit's test rows that
                 are kept with the density, or those of its stored draws where it has fewer than 20 test rows.
+
+        Returns:
+            A record of tensors; for a frame a pandas DataFrame with its index, see
+            :meth:`~drl_density.density.evaluation.outlier_scores.OutlierScores.to_frame`.
 
         Raises:
             DataError: incomplete rows, rows of another shape, or fewer than 20 reference rows.
         """
-        return outlier_scores(self, rows, reference=reference, seed=seed)
-
-    # --- some columns given others
-
-    def condition(
-        self,
-        given: Mapping[int | str, float | str] | Any,
-        *,
-        observed: Tensor | None = None,
-        normalize: bool = False,
-        settings: ConditionalSettings | None = None,
-        seed: int | None = None,
-    ) -> EnergyDistribution:
-        """The distribution of the other columns given some, over vectors in the columns' order, in data units.
-
-        Its ``sample`` runs sequential Monte Carlo down the noise levels, which finds separated modes with their weights.
-        It ends with adjusted chains, whose R-hat is in ``last_result.stats``.
-
-        Args:
-            given: ``{index or name: value or label}``, or a point with NaN for missing values, such as a masked image. A
-                label (yes/no or text column) stands for its whole cell, a number for itself.
-            observed: boolean mask of a complete point, true for the values to condition on.
-            normalize: whether to estimate the normaliser, so that ``log_prob`` is the conditional density. Its error and
-                verdict are then in the distribution's ``estimate``.
-            seed: seed of that estimate. Draws of the distribution follow Pyro's seed, or the generator given to its ``run``.
-
-        Raises:
-            DataError: unknown columns, values out of bounds, everything or nothing given, or a transform that mixes
-                columns.
-        """
-        return condition(
-            self, given, observed=observed, normalize=normalize, settings=settings, generator=random_generator(seed)
-        )
-
-    def marginal(
-        self, columns: Sequence[int | str], *, settings: ConditionalSettings | None = None, seed: int | None = None
-    ) -> MarginalDensity:
-        """The density of some columns alone; the others are integrated out for every row.
-
-        Raises:
-            DataError: unknown or repeated columns, none, or all of them.
-        """
-        return marginal(self, columns, settings=settings, seed=seed)
-
-    def impute(
-        self,
-        rows: Any,
-        *,
-        num_samples: int = 20,
-        settings: ConditionalSettings | None = None,
-        seed: int | None = None,
-    ) -> Imputation:
-        """Fill missing values by draws given each row's own observed values.
-
-        Args:
-            rows: rows ``(n, *event)`` in data units, NaN for missing values.
-            num_samples: number of completions of each row.
-
-        Raises:
-            DataError: fewer than 1 completion, rows of another shape, infinite values, or observed values out of bounds.
-        """
-        return impute(self, rows, num_samples=num_samples, settings=settings, generator=random_generator(seed))
-
-    def predict(
-        self,
-        rows: Any,
-        column: int | str,
-        *,
-        quantiles: Sequence[float] = QUANTILES,
-        settings: ConditionalSettings | None = None,
-        seed: int | None = None,
-    ) -> Prediction:
-        """One column given the others, row by row: mean, quantiles, label probabilities, log density of the value there.
-
-        Args:
-            rows: rows ``(n, *event)`` in data units, NaN for missing values; the predicted column may be missing too.
-            column: name or index of the column to predict.
-            quantiles: levels in (0, 1) of the quantiles to compute.
-
-        Raises:
-            DataError: an unknown column, rows of another shape, nothing given, values out of bounds, or unknown labels.
-            NumericalError: given values so far outside the data that the density of the column does not fall off.
-        """
-        return predict(self, rows, column, quantiles=quantiles, settings=settings, generator=random_generator(seed))
+        found = outlier_scores(self, rows, reference=reference, seed=seed)
+        index = index_of(rows)
+        return found if index is None else found.to_frame(index=index)
 
     # --- draws, and new densities
 

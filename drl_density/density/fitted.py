@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import difflib
 import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from drl_density.autograd import methods_outside_inference_mode
-from drl_density.datasets import Column, read_rows
+from drl_density.datasets import Column
 from drl_density.density.data_units import (
     Blank,
     DataLogDensity,
@@ -37,16 +35,19 @@ from drl_density.density.provenance import Baselines, Provenance
 from drl_density.density.reference import ReferenceScores
 from drl_density.density.seeds import random_generator
 from drl_density.density.settings.fit_settings import FitSettings
+from drl_density.density.tables import HasColumns, PlainRows, Scores, as_columns, as_series
 from drl_density.devices import find_device
 from drl_density.distributions import EnergyDistribution, SampleResult
 from drl_density.distributions.sampling import as_shape
 from drl_density.errors import DataError, UnreliableEstimateWarning
 from drl_density.model import EnergySequence
 from drl_density.samplers import ProgressivePlan, ProgressiveSampler
+from drl_density.shapes import is_integer
 from drl_density.transforms import Bounds, DataTransform, Dequantization
-from drl_density.weights import LogPartitionEstimate
+from drl_density.weights import LogPartitionEstimate, normal_interval
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
 MOST_ROWS = 16_384
@@ -57,7 +58,7 @@ GRID_TOLERANCE = 1e-6
 
 @methods_outside_inference_mode
 @dataclass(frozen=True, eq=False, repr=False)
-class FittedModel:
+class FittedModel(HasColumns):
     """The values of a fit; two fits are equal only when they are the same object.
 
     Attributes:
@@ -88,12 +89,7 @@ class FittedModel:
     provenance: Provenance = field(default_factory=Provenance)
     reference: ReferenceScores | None = None
 
-    # --- rows and columns
-
-    @property
-    def num_features(self) -> int:
-        """Number of columns of one data point."""
-        return math.prod(self.event_shape)
+    # --- columns
 
     @property
     def bounds(self) -> Bounds:
@@ -104,80 +100,6 @@ class FittedModel:
     def middle(self) -> Tensor:
         """Median of every column over the stored draws ``(d,)``, which stands in for missing values."""
         return self.pool.double().median(0).values
-
-    @property
-    def widths(self) -> Tensor:
-        """Rounding width of every column ``(d,)``; 0 for a continuous one."""
-        return torch.tensor([column.width for column in self.columns], dtype=torch.float64)
-
-    @property
-    def is_closed(self) -> Tensor:
-        """Columns with a closed support, boolean ``(d,)``."""
-        return torch.tensor([column.is_closed for column in self.columns])
-
-    def column_index(self, key: int | str) -> int:
-        """Place of a column, given its name or its index; negative indices count from the end.
-
-        Args:
-            key: name, or index in [-d, d).
-
-        Raises:
-            DataError: no such column; the message lists close names.
-        """
-        names = [column.name for column in self.columns]
-        if isinstance(key, str):
-            if key in names:
-                return names.index(key)
-            close = difflib.get_close_matches(key, names)
-            hint = f"did you mean {', '.join(close)}?" if close else f"columns are {', '.join(names)}"
-            raise DataError(f"there is no column {key!r}: {hint}")
-        if not -len(names) <= key < len(names):
-            raise DataError(f"column indices run from {-len(names)} to {len(names) - 1}, got {key}")
-        return int(key) % len(names)
-
-    def rows(self, x: Any, *, missing: Literal["refuse", "keep"] = "refuse", absent: Sequence[str] = ()) -> Tensor:
-        """A user's rows as one checked table ``(n, d)`` in data units, float64 on the CPU.
-
-        Args:
-            x: rows ``(*, *event)`` or flat ``(*, d)``: a tensor, an array, nested lists, or a data frame, whose columns are
-                found by name.
-            missing: whether NaN is refused or kept as a missing value.
-            absent: columns that a data frame may lack; they are missing then.
-
-        Raises:
-            DataError: no rows, rows of another shape, infinite values, or NaN where it is refused.
-        """
-        flat, _ = self.flat_rows(x, absent=absent)
-        if not len(flat):
-            raise DataError(f"expected at least one row of shape {self.event_shape}, got none")
-        bad = (flat.isinf() if missing == "keep" else ~flat.isfinite()).any(1).nonzero().flatten()
-        if len(bad):
-            what = "an infinite value" if missing == "keep" else "a NaN or infinite value"
-            cure = "mark missing values with NaN" if missing == "keep" else "drop or mend them"
-            raise DataError(f"row {int(bad[0])} holds {what} ({len(bad)} such rows); {cure}")
-        return flat
-
-    def flat_rows(self, x: Any, *, absent: Sequence[str] = ()) -> tuple[Tensor, torch.Size]:
-        """(table ``(n, d)`` of a user's rows, their batch shape), without a look at the values.
-
-        Args:
-            x: rows ``(*, *event)`` or flat ``(*, d)``, or a data frame.
-            absent: columns that a data frame may lack; they are NaN then.
-
-        Raises:
-            DataError: rows of another shape.
-        """
-        if hasattr(x, "columns"):
-            x = read_rows(x, self.columns, missing="keep", absent=absent)
-        values = x if isinstance(x, Tensor) else np.asarray(x)
-        rows, event = torch.as_tensor(values, dtype=torch.float64, device="cpu"), torch.Size(self.event_shape)
-        if rows.ndim >= len(event) and rows.shape[rows.ndim - len(event) :] == event:
-            batch = rows.shape[: rows.ndim - len(event)]
-        elif rows.ndim and rows.shape[-1] == event.numel():
-            batch = rows.shape[:-1]
-        else:
-            raise DataError(f"expected rows of shape {tuple(event)}, got {tuple(rows.shape)}")
-        return rows.reshape(batch.numel(), event.numel()), batch
 
     # --- model space
 
@@ -216,7 +138,16 @@ class FittedModel:
 
     # --- density and draws
 
-    def log_prob(self, x: Any) -> Tensor:
+    @overload
+    def log_prob(self, x: pd.DataFrame) -> pd.Series: ...
+
+    @overload
+    def log_prob(self, x: PlainRows) -> Tensor: ...
+
+    @overload
+    def log_prob(self, x: Any) -> Any: ...
+
+    def log_prob(self, x: Any) -> Any:
         r"""Normalised log density in data units, nats, float64, of the batch shape of ``x``:
 
         .. math:: \log p(x) = F_0(T(x)) + \log\lvert\det J_T(x)\rvert - \log \hat Z
@@ -226,17 +157,58 @@ class FittedModel:
         use :meth:`~drl_density.Density.evaluate`: it estimates log Z from both sides and gives an interval and a verdict.
 
         Args:
-            x: rows ``(*, *event)`` or flat ``(*, d)``; one row gives a number.
+            x: rows ``(*, *event)`` or flat ``(*, d)``, with codes for labels, or a frame, with labels; one row gives a
+                number.
+
+        Returns:
+            A tensor; for a frame a pandas Series with its index.
 
         Raises:
-            DataError: rows of another shape.
+            DataError: rows of another shape, unknown labels or codes, or infinite values.
         """
-        rows, batch = self.flat_rows(x)
+        points = self.points(x)
+        values = self.log_density_of(points.rows)
+        return values.reshape(points.batch) if points.index is None else as_series(values, points.index, "log_density")
+
+    def log_density_of(self, rows: Tensor) -> Tensor:
+        """Normalised log density ``(n,)`` of a table ``(n, d)`` in data units, nats, float64, without checks of the rows.
+
+        Args:
+            rows: flat rows, as :meth:`rows` gives them or dequantised.
+        """
         target = DataLogDensity(self.model, self.transform)
+        rows = rows.to("cpu", torch.float64)
         with torch.no_grad():
             parts = [target(chunk) for chunk in rows.split(MOST_ROWS)]
-        values = torch.cat(parts) - self.estimate.log_z
-        return values.masked_fill(rows.isnan().any(1), math.nan).reshape(batch)
+        return (torch.cat(parts) - self.estimate.log_z).masked_fill(rows.isnan().any(1), math.nan)
+
+    @overload
+    def score(self, rows: pd.DataFrame, *, probability: float = ...) -> pd.DataFrame: ...
+
+    @overload
+    def score(self, rows: PlainRows, *, probability: float = ...) -> Scores: ...
+
+    @overload
+    def score(self, rows: Any, *, probability: float = ...) -> Any: ...
+
+    def score(self, rows: Any, *, probability: float = 0.95) -> Any:
+        """Log density of rows as by :meth:`log_prob`, with its interval by the standard error of log Z.
+
+        Args:
+            rows: rows ``(*, *event)`` or flat ``(*, d)``, or a frame.
+            probability: chance in (0, 1) that an interval covers the truth.
+
+        Returns:
+            A record of tensors; for a frame a pandas DataFrame with its index and the columns ``log_density``,
+            ``log_density_lower`` and ``log_density_upper``.
+
+        Raises:
+            DataError: rows of another shape, unknown labels or codes, or infinite values.
+        """
+        points = self.points(rows)
+        values = self.log_density_of(points.rows).reshape(points.batch)
+        found = Scores(values, *normal_interval(values, self.estimate.standard_error, probability))
+        return found if points.index is None else as_columns(vars(found), points.index)
 
     def sample(self, num_samples: int | Sequence[int] = (), *, seed: int | None = None) -> Tensor:
         """Fresh draws in data units by the progressive sampler, each value on the support of its column.
@@ -251,6 +223,19 @@ class FittedModel:
             DataError: a number of draws that is negative or no integer.
         """
         return self.run(num_samples, seed=seed).draws
+
+    def sample_frame(self, num_samples: int, *, seed: int | None = None) -> pd.DataFrame:
+        """Fresh draws as by :meth:`sample`, as a pandas DataFrame with the columns' names, types and labels.
+
+        Args:
+            num_samples: number of rows to draw.
+
+        Raises:
+            DataError: a number of draws that is negative or no integer.
+        """
+        if not is_integer(num_samples):
+            raise DataError(f"num_samples must be an integer, got {num_samples!r}")
+        return self.to_frame(self.sample(num_samples, seed=seed).reshape(num_samples, self.num_features))
 
     def run(self, num_samples: int | Sequence[int] = (), *, seed: int | None = None) -> SampleResult:
         """Fresh draws as by :meth:`sample`, with the statistics of their chains.
@@ -377,7 +362,7 @@ def dequantized_rows(
     Raises:
         DataError: rows of another shape, or incomplete ones.
     """
-    flat, widths = density.rows(rows), density.widths
+    flat, widths = density.rows(rows, codes="cells"), density.widths
     misses = (flat - on_support(density.columns, flat)).abs()
     is_clean = (misses <= GRID_TOLERANCE * widths).all(0)
     widths = torch.where(is_clean, widths, torch.zeros_like(widths))
@@ -394,4 +379,4 @@ def progressive_draws(
     sampler = ProgressiveSampler(
         density.model, density.plan, ToData(density.transform, torch.Size(density.event_shape))
     )
-    return sampler(density.log_prob, like, generator)
+    return sampler(density.log_density_of, like, generator)

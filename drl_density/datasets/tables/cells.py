@@ -93,7 +93,10 @@ def plain_array(values: Any) -> np.ndarray:
     if isinstance(values, np.ndarray):
         return values
     if isinstance(values, str | bytes | dict | set) or values is None:
-        raise DataError(f"expected rows of numbers, got {type(values).__name__} {str(values)[:60]!r}")
+        raise DataError(
+            f"expected rows of numbers, got {type(values).__name__} {str(values)[:60]!r}; give a tensor, an array, or a "
+            "data frame, such as pandas.DataFrame([row]) for one row by names"
+        )
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Missing = Literal["refuse", "keep"]
+Codes = Literal["exact", "cells"]
 
 
 def encode_frame(
@@ -127,7 +128,12 @@ def encode_table(
 
 
 def encode_array(
-    values: Any, columns: Sequence[Column], *, missing: Missing = "refuse", where: str = "the array"
+    values: Any,
+    columns: Sequence[Column],
+    *,
+    missing: Missing = "refuse",
+    where: str = "the array",
+    codes: Codes = "exact",
 ) -> Tensor:
     """Rows ``(n, d)`` of a plain array in the order of a fit's columns, float64; columns of labels hold codes.
 
@@ -138,6 +144,7 @@ def encode_array(
         columns: columns of the fit, in order.
         missing: whether missing values are refused or kept as NaN.
         where: name of the source, for messages.
+        codes: "exact" for codes 0, 1, ... of labels; "cells" also for dequantised ones, within half a width of a code.
 
     Raises:
         DataError: rows of another width, complex numbers, infinite values, codes that stand for no label, or missing
@@ -155,7 +162,7 @@ def encode_array(
         return encode_frame(frame, columns, missing=missing, where=where, first_row=0)
     rows = array_numbers(array, where=where)
     refuse_infinite(rows, columns, where=where)
-    refuse_codes(rows, columns, where=where)
+    refuse_codes(rows, columns, where=where, codes=codes)
     if missing == "refuse":
         refuse_missing(rows, columns, where=where, first_row=0)
     return torch.from_numpy(rows)
@@ -177,12 +184,19 @@ def refuse_infinite(rows: np.ndarray, columns: Sequence[Column], *, where: str =
     if is_bad.any():
         row, column = np.argwhere(is_bad)[0]
         raise DataError(
-            f"{where or 'the table'}: column {columns[column].name!r}, row {first_row + row} is infinite, which is no "
-            "missing value; correct it, or mark it with NaN"
+            f"{where or 'the table'}: column {columns[column].name!r}, row {first_row + row} holds an infinite value, which is "
+            "no missing value; correct it, or mark missing values with NaN"
         )
 
 
-def refuse_codes(rows: np.ndarray, columns: Sequence[Column], *, where: str = "", first_row: int = 0) -> None:
+def refuse_codes(
+    rows: np.ndarray,
+    columns: Sequence[Column],
+    *,
+    where: str = "",
+    first_row: int = 0,
+    codes: Codes = "exact",
+) -> None:
     """Refuses codes in rows ``(n, d)`` that stand for no label.
 
     Args:
@@ -190,6 +204,7 @@ def refuse_codes(rows: np.ndarray, columns: Sequence[Column], *, where: str = ""
         columns: columns of the fit, in order.
         where: name of the source, for messages.
         first_row: number that messages give to the first row.
+        codes: "exact" for codes 0, 1, ... of labels; "cells" also for dequantised ones, within half a width of a code.
 
     Raises:
         DataError: the place of the first such code, and the labels with their codes.
@@ -197,15 +212,16 @@ def refuse_codes(rows: np.ndarray, columns: Sequence[Column], *, where: str = ""
     for place, column in enumerate(columns):
         if column.categories is None:
             continue
-        codes = rows[:, place]
-        is_bad = ~np.isnan(codes) & ~np.isin(codes, np.arange(len(column.categories)))
+        given = rows[:, place]
+        slack = 0.5 * column.width if codes == "cells" else 0.0
+        is_bad = np.abs(given - column.on_support(given)) > slack  # false for NaN
         if is_bad.any():
             row = int(is_bad.argmax())
             shown = ", ".join(f"{code} is {label!r}" for code, label in enumerate(column.categories[:10]))
             raise DataError(
-                f"{where or 'the table'}: column {column.name!r}, row {first_row + row}: {codes[row]:g} is no code of a "
+                f"{where or 'the table'}: column {column.name!r}, row {first_row + row}: {given[row]:g} is no code of a "
                 f"label; {shown}{', ...' if len(column.categories) > 10 else ''}. Arrays and tensors hold codes; give a "
-                "data frame to use labels"
+                "data frame to use labels. The density of dequantised values is that of distribution()"
             )
 
 
@@ -337,15 +353,9 @@ def _typed_labels(labels: Sequence[str], storage: str) -> pd.Index:
 
 def _stored(values: np.ndarray, is_missing: np.ndarray, storage: str) -> Any:
     """Numbers in the type they are stored in, or in float64 where that type does not hold them."""
-    import pandas as pd
-
     seen = values[~is_missing]
     if storage == "bool" and np.isin(seen, (0, 1)).all():
-        return (
-            pd.array(np.where(is_missing, 0, values).astype(bool))
-            if not is_missing.any()
-            else _nullable(values, is_missing, "boolean")
-        )
+        return _nullable(values, is_missing, "boolean") if is_missing.any() else values.astype(bool)
     if storage.startswith(("int", "uint")) and (seen == np.round(seen)).all():
         limits = np.iinfo(storage)
         fits = not len(seen) or (limits.min <= seen.min() and seen.max() <= limits.max)

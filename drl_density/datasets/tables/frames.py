@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from torch import Tensor
 
+from drl_density.datasets.tables.meaning import label_of, meaning_of
 from drl_density.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class AnyFrame(NamedTuple):
@@ -26,9 +31,12 @@ class AnyFrame(NamedTuple):
 
 def is_pandas(source: Any) -> bool:
     """Whether an object is a pandas DataFrame."""
-    return (
-        type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "iloc") and hasattr(source, "columns")
-    )
+    return type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "iloc") and source.ndim == 2
+
+
+def is_series(source: Any) -> bool:
+    """Whether an object is a pandas Series."""
+    return type(source).__module__.partition(".")[0] == "pandas" and hasattr(source, "iloc") and source.ndim == 1
 
 
 def is_frame(source: Any) -> bool:
@@ -41,6 +49,8 @@ def is_frame(source: Any) -> bool:
         return True
     if isinstance(source, np.ndarray):
         return source.dtype.names is not None
+    if is_series(source) or isinstance(source, Tensor):
+        return False
     return is_pandas(source) or any(hasattr(source, name) for name in ("__arrow_c_stream__", "__dataframe__"))
 
 
@@ -81,3 +91,91 @@ def as_frame(source: Any) -> AnyFrame:
 
         return as_frame(from_dataframe(source))
     raise DataError(f"expected a frame with named columns, got {type(source).__name__}")
+
+
+def pandas_frame(source: Any) -> pd.DataFrame:
+    """A frame of any library as a pandas DataFrame, whole numbers with missing values included.
+
+    Args:
+        source: frame of any library that :func:`as_frame` reads.
+
+    >>> pandas_frame(np.array([(1, 2.0)], dtype=[("a", int), ("b", float)])).shape
+    (1, 2)
+    """
+    import pandas as pd
+
+    if is_pandas(source):
+        return source
+    frame = as_frame(source)
+    parts = {}
+    for place, name in enumerate(frame.names):
+        cells = frame.column(place)
+        is_arrow = type(cells).__module__.startswith("pyarrow")
+        parts[name] = pd.Series(cells, dtype=pd.ArrowDtype(cells.type)) if is_arrow else pd.Series(cells)
+    return pd.DataFrame(parts)
+
+
+def filled_column(column: pd.Series, is_filled: np.ndarray, values: pd.Series) -> pd.Series:
+    """A column with some cells replaced by values, in its own type where that holds them.
+
+    Args:
+        column: pandas Series ``(n,)``.
+        is_filled: cells to replace, boolean ``(n,)``.
+        values: new values, one for each cell to replace.
+
+    >>> import pandas as pd
+    >>> filled_column(pd.Series([1, None], dtype="Int64"), np.array([False, True]), pd.Series([4])).tolist()
+    [1, 4]
+    """
+    import pandas as pd
+
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return _filled_categories(column, is_filled, values)
+    cells = values.astype(object).tolist()
+    if pd.api.types.is_string_dtype(column.dtype) and not pd.api.types.is_object_dtype(column.dtype):
+        cells = [cell if isinstance(cell, str) else label_of(cell) for cell in cells]
+    for dtype in (column.dtype, _wider(column.dtype), np.dtype(object)):
+        try:
+            new = pd.Series(cells, dtype=dtype)
+        except (TypeError, ValueError, OverflowError, ArithmeticError):
+            continue
+        if pd.api.types.is_object_dtype(dtype) or _keeps(new, cells):
+            array = column.astype(dtype).array.copy()
+            array[is_filled] = new.array
+            return pd.Series(array, index=column.index, name=column.name)
+    raise DataError(f"column {column.name!r} of type {column.dtype} cannot hold {cells[:3]}")  # objects hold anything
+
+
+def _wider(dtype: Any) -> Any:
+    """A floating-point type in the place of a type of whole numbers or booleans."""
+    import pandas as pd
+
+    if isinstance(dtype, pd.ArrowDtype):
+        return pd.api.types.pandas_dtype("double[pyarrow]")
+    is_numpy = isinstance(dtype, np.dtype)
+    return np.dtype(np.float64) if is_numpy or not pd.api.types.is_numeric_dtype(dtype) else pd.Float64Dtype()
+
+
+def _keeps(new: pd.Series, cells: list[Any]) -> bool:
+    """Whether values survived their conversion; floating-point types may round them."""
+    import pandas as pd
+
+    if new.isna().any():
+        return False
+    if pd.api.types.is_float_dtype(new.dtype):
+        return bool(np.isfinite(new.to_numpy(dtype=np.float64)).all())
+    return all(one == other for one, other in zip(new.tolist(), cells, strict=True))
+
+
+def _filled_categories(column: pd.Series, is_filled: np.ndarray, values: pd.Series) -> pd.Series:
+    """A categorical column with some cells replaced; a label of equal meaning is the category, a new one is added."""
+    import pandas as pd
+
+    known = {meaning_of(label_of(value)): value for value in column.cat.categories}
+    cells = values.astype(object).tolist()
+    chosen = [known.get(meaning_of(label_of(cell)), cell) for cell in cells]
+    added = list(dict.fromkeys(cell for cell in chosen if cell not in set(column.cat.categories)))
+    widened = column.cat.add_categories(added) if added else column
+    array = widened.array.copy()
+    array[is_filled] = pd.Categorical(chosen, dtype=widened.dtype)
+    return pd.Series(array, index=column.index, name=column.name)

@@ -152,8 +152,8 @@ class Cells:
         place = {label: float(code) for code, label in enumerate(known)}
         by_value: dict[Any, float | None] = {}
         for label, code in place.items():
-            by_value[_meaning(label)] = None if _meaning(label) in by_value else code
-        found = [place.get(text, by_value.get(_meaning(text))) for text in texts]
+            by_value[meaning_of(label)] = None if meaning_of(label) in by_value else code
+        found = [place.get(text, by_value.get(meaning_of(text))) for text in texts]
         is_unknown = np.array(
             [place_ is None and not skipped for place_, skipped in zip(found, is_token, strict=True)] + [False]
         )[codes]
@@ -178,7 +178,7 @@ class Cells:
         present = set(texts)
         if self.order is not None:
             return tuple(label for label in self.order if label in present)
-        meanings = {text: _meaning(text) for text in present}
+        meanings = {text: meaning_of(text) for text in present}
         if all(isinstance(value, int | float) for value in meanings.values()):
             return tuple(sorted(present, key=lambda text: (meanings[text], text)))
         return tuple(sorted(present))
@@ -244,7 +244,7 @@ def label_of(value: Any) -> str:
     return str(value).strip()
 
 
-def _meaning(text: str) -> Any:
+def meaning_of(text: str) -> Any:
     """What a label means: the number or truth value that it spells, or else its text."""
     if text.casefold() in TRUTH:
         return text.casefold()

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from drl_density.datasets.tables.coding import decode_column
+from drl_density.datasets.tables.frames import filled_column, is_pandas, pandas_frame
+from drl_density.datasets.tables.raw_table import column_names
 from drl_density.density.conditioning.rows import observed_log_density, sample_rows
 from drl_density.density.data_units import on_support
 from drl_density.density.fitted import FittedModel, progressive_draws
@@ -15,6 +19,9 @@ from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.records.brief import brief
 from drl_density.shapes import is_integer
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LARGEST_R_HAT = 1.1
 """Limit of R-hat for many short chains (Gelman and Rubin 1992); the rank-normalised 1.01 asks for longer ones."""
@@ -94,3 +101,42 @@ def impute(
         result[:, is_empty] = on_support(density.columns, rows_drawn)
     least_ess, acceptance_rate, r_hat, ess, log_density, error = figures
     return Imputation(result, is_missing, least_ess, acceptance_rate, r_hat, ess, log_density, error)
+
+
+def completed_frame(density: FittedModel, frame: Any, found: Imputation) -> pd.DataFrame:
+    """The imputations of a frame as one pandas DataFrame, with the levels "imputation" and the frame's own index.
+
+    Observed cells, further columns and the types of all columns are those of the frame. A type that does not hold a drawn
+    value, such as whole numbers for a fraction, gives way to one that does.
+
+    Args:
+        density: the fit that filled the cells.
+        frame: frame whose missing values were filled.
+        found: completions of its rows.
+    """
+    import pandas as pd
+
+    own = frame if is_pandas(frame) else pandas_frame(frame)
+    number, count = found.rows.shape[:2]
+    places = np.tile(np.arange(count), number)
+    names = column_names(list(own.columns))
+    is_filled = found.is_missing.repeat(number, 1).numpy()
+    flat = found.rows.reshape(number * count, -1).numpy()
+    parts = [own.iloc[:, place].take(places).reset_index(drop=True) for place in range(own.shape[1])]
+    for place, column in enumerate(density.columns):
+        filled = is_filled[:, place]
+        if filled.any():
+            at = names.index(column.name)
+            parts[at] = filled_column(parts[at], filled, decode_column(flat[filled, place], column))
+    whole = pd.concat(parts, axis=1)
+    whole.columns = own.columns
+    levels = [own.index.get_level_values(level).take(places) for level in range(own.index.nlevels)]
+    whole.index = pd.MultiIndex.from_arrays(
+        [np.repeat(np.arange(number), count), *levels], names=["imputation", *own.index.names]
+    )
+    whole.attrs = {
+        **own.attrs,
+        "filled_cells": int(found.is_missing.sum()),
+        "doubtful_rows": int(found.is_doubtful.sum()),
+    }
+    return whole

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 from torch import Tensor
@@ -14,8 +14,12 @@ from drl_density.autograd import methods_outside_inference_mode
 from drl_density.density.conditioning.rows import observed_log_density, sample_rows
 from drl_density.density.fitted import FittedModel
 from drl_density.density.seeds import random_generator
+from drl_density.density.tables import PlainRows, Points, as_series, read_points
 from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @methods_outside_inference_mode
@@ -39,29 +43,47 @@ class MarginalDensity:
         names = ", ".join(self.density.columns[index].name for index in self.columns)
         return f"{type(self).__name__}(columns={names}, of {self.density.provenance.name!r})"
 
-    def log_prob(self, x: Any) -> Tensor:
+    @overload
+    def log_prob(self, x: pd.DataFrame | pd.Series) -> pd.Series: ...
+
+    @overload
+    def log_prob(self, x: PlainRows) -> Tensor: ...
+
+    def log_prob(self, x: Any) -> Any:
         """Log density of rows ``(*, len(columns))`` in data units, nats, ``(*,)``; it errs low by Jensen's inequality.
 
         Args:
-            x: values of the kept columns.
+            x: values of the kept columns, with codes for labels; or a frame that has them, with labels; or, for one column,
+                a pandas Series.
+
+        Returns:
+            A tensor; for a frame a pandas Series with its index.
+
+        Raises:
+            DataError: rows of another width, NaN, unknown labels, or values outside the fitted bounds.
         """
-        return self.log_prob_and_error(x)[0]
+        value, _, points = self._estimates(x)
+        return value.reshape(points.batch) if points.index is None else as_series(value, points.index, "log_density")
 
     def log_prob_and_error(self, x: Any) -> tuple[Tensor, Tensor]:
         """Log density and its standard error, which includes that of log Z, each of the batch shape of ``x``.
 
         Args:
-            x: values of the kept columns ``(*, len(columns))`` in data units.
+            x: values of the kept columns ``(*, len(columns))`` in data units, or a frame that has them.
 
         Raises:
-            DataError: rows of another width, NaN, or values outside the fitted bounds.
+            DataError: rows of another width, NaN, unknown labels, or values outside the fitted bounds.
         """
-        values = torch.as_tensor(x, dtype=torch.float64, device="cpu")
-        if values.ndim < 1 or values.shape[-1] != len(self.columns):
-            raise DataError(f"expected rows of {len(self.columns)} columns, got shape {tuple(values.shape)}")
-        batch, values = values.shape[:-1], values.reshape(-1, len(self.columns))
+        value, error, points = self._estimates(x)
+        return value.reshape(points.batch), error.reshape(points.batch)
+
+    def _estimates(self, x: Any) -> tuple[Tensor, Tensor, Points]:
+        """(log density ``(n,)``, its standard error ``(n,)``, the rows as they were read)."""
+        kept = [self.density.columns[index] for index in self.columns]
+        points = read_points(x, kept, (len(kept),))
+        values = points.rows
         if not len(values):
-            return torch.zeros(batch, dtype=torch.float64), torch.zeros(batch, dtype=torch.float64)
+            return torch.zeros(0, dtype=torch.float64), torch.zeros(0, dtype=torch.float64), points
         if bool(values.isnan().any()):
             raise DataError(
                 f"row {int(values.isnan().any(1).nonzero()[0])} holds NaN; leave that column out of the marginal"
@@ -74,21 +96,20 @@ class MarginalDensity:
         )
         value, error = observed_log_density(self.density, rows, result)
         log_z_error = torch.tensor(self.density.estimate.standard_error, dtype=torch.float64)
-        return value.reshape(batch), torch.hypot(error, log_z_error).reshape(batch)
+        return value, torch.hypot(error, log_z_error), points
 
 
 def marginal(
     density: FittedModel,
-    columns: Sequence[int | str],
+    columns: Sequence[int | str] | int | str,
     *,
     settings: ConditionalSettings | None = None,
     seed: int | None = None,
 ) -> MarginalDensity:
     """See :meth:`drl_density.density.Density.marginal`."""
-    chosen = tuple(density.column_index(key) for key in columns)
+    keys = [columns] if isinstance(columns, str | int) else list(columns)
+    chosen = tuple(density.column_index(key) for key in keys)
     if not chosen or len(set(chosen)) < len(chosen) or len(chosen) >= len(density.columns):
-        raise DataError(
-            f"expected some but not all of the {len(density.columns)} columns, each once, got {list(columns)}"
-        )
+        raise DataError(f"expected some but not all of the {len(density.columns)} columns, each once, got {keys}")
     settings = settings or ConditionalSettings(num_replicates=8, num_final_steps=8)
     return MarginalDensity(density, chosen, settings, seed)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from drl_density.datasets import Column
+from drl_density.datasets.tables.coding import decode_column
+from drl_density.datasets.tables.meaning import label_of
+from drl_density.density.tables import as_columns
 from drl_density.records.brief import brief
 from drl_density.weights import normal_quantile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +45,28 @@ class Prediction:
     quadrature_error: Tensor
 
     __repr__ = brief
+
+    def to_frame(self, *, index: Any = None) -> pd.DataFrame:
+        """The figures as a pandas DataFrame with one row for each predicted row.
+
+        A column of labels has ``most_probable`` and ``probability_LABEL`` for each label, any other has ``mean`` and
+        ``quantile_LEVEL``. Then come ``log_density``, ``log_density_lower`` and ``log_density_upper``.
+
+        Args:
+            index: index of the frame; 0, 1, ... when None.
+        """
+        if self.probabilities is not None and self.values is not None:
+            labels = decode_column(self.values.numpy(), self.column)
+            best = labels.take(self.probabilities.argmax(1).numpy()).reset_index(drop=True)
+            parts: dict[str, Any] = {"most_probable": best.array}
+            for label, probability in zip(labels.tolist(), self.probabilities.T, strict=True):
+                parts[f"probability_{label_of(label)}"] = probability
+        else:
+            parts = {"mean": self.mean}
+            parts |= {f"quantile_{level:g}": part for level, part in zip(self.levels, self.quantiles.T, strict=True)}
+        lower, upper = self.interval()
+        parts |= {"log_density": self.log_density, "log_density_lower": lower, "log_density_upper": upper}
+        return as_columns(parts, index)
 
     def interval(self, probability: float = 0.95) -> tuple[Tensor, Tensor]:
         """Ends of the interval of ``log_density``, nats: normal by its standard error, widened by the quadrature error.

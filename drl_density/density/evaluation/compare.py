@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
+from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError
 from drl_density.weights import normal_interval
 
@@ -106,6 +107,8 @@ def _row_values(name: str, model: Any, x: Tensor) -> Tensor:
         x, source = x.to(next(iter(model.parameters()), x)), model()
     if isinstance(source, LikelihoodReport):
         values = source.log_likelihood
+    elif isinstance(source, FittedModel):
+        values = source.log_density_of(source.rows(x, missing="keep", codes="cells"))
     elif hasattr(source, "score_samples"):
         values = torch.as_tensor(source.score_samples(np.asarray(x)))
     elif hasattr(source, "log_prob"):

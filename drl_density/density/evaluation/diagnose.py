@@ -126,7 +126,7 @@ def _checked_rows(density: FittedModel, rows: Any, settings: DiagnoseSettings) -
         raise DataError(f"need half as many rows as chains, got {len(x)} rows for {settings.num_chains} chains")
     if not 0 <= settings.level < density.model.num_levels:
         raise DataError(f"expected a level in [0, {density.model.num_levels}), got {settings.level:g}")
-    inside = density.log_prob(x).isfinite()
+    inside = density.log_density_of(x).isfinite()
     if not bool(inside.all()):
         raise DataError(
             f"expected rows within the bounds of every column, {int((~inside).sum())} of {len(x)} lie outside; leave "

@@ -85,7 +85,7 @@ def evaluate(
     line(Progress("long chains", 0, 1, result.log_z, result.standard_error, line.ess))
     chains = run_report_chains(density, u_start, num_steps=num_chain_steps, generator=generator)
     line(Progress("other densities", 0, 1, result.log_z, result.standard_error, line.ess))
-    log_likelihood = density.log_prob(rows) + density.estimate.log_z - result.log_z
+    log_likelihood = density.log_density_of(rows) + density.estimate.log_z - result.log_z
     scored = ScoredRows(density, rows, widths, log_likelihood, result.log_z)
     others = score_other_densities(scored, num_particles=settings.num_particles, generator=generator)
     line.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,9 +12,13 @@ from torch import Tensor
 from drl_density.density.fitted import FittedModel, dequantized_rows
 from drl_density.density.reference import ReferenceScores
 from drl_density.density.seeds import random_generator
+from drl_density.density.tables import as_columns
 from drl_density.errors import DataError
 from drl_density.records.brief import brief
 from drl_density.weights import normal_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEAST_REFERENCE = 20
 """Reference rows at least, so that p-values reach 0.05."""
@@ -53,6 +57,21 @@ class OutlierScores:
         """One number to rank rows by, higher is stranger: minus the profile at level 0, minus its mean over levels."""
         return -self.profile[:, 0] - self.profile.mean(1)
 
+    def to_frame(self, *, index: Any = None) -> pd.DataFrame:
+        """The figures as a pandas DataFrame with one row for each scored row.
+
+        Args:
+            index: index of the frame; 0, 1, ... when None.
+
+        Returns:
+            A frame with the columns ``log_density``, ``log_density_lower``, ``log_density_upper``, ``p_value``,
+            ``typicality_p_value``, ``strangeness``, and ``level_0``, ``level_1``, ... for the profile.
+        """
+        lower, upper = self.interval()
+        parts = {"log_density": self.log_density, "log_density_lower": lower, "log_density_upper": upper}
+        parts |= {name: getattr(self, name) for name in ("p_value", "typicality_p_value", "strangeness")}
+        return as_columns(parts | {f"level_{t}": part for t, part in enumerate(self.profile.T)}, index)
+
     def interval(self, probability: float = 0.95) -> tuple[Tensor, Tensor]:
         """Ends of the interval of ``log_density`` by the error of log Z, nats, each ``(row,)``.
 
@@ -73,7 +92,7 @@ def outlier_scores(
     x = density.rows(rows)
     first = random_generator(seed).initial_seed()
     known = reference if isinstance(reference, ReferenceScores) else reference_scores(density, reference, seed=first)
-    values, expected = density.log_prob(x), known.log_density
+    values, expected = density.log_density_of(x), known.log_density
     # A reference row counts for itself, so that no p-value is 0 (Davison and Hinkley 1997, section 4.2).
     ranks = torch.as_tensor(np.searchsorted(np.sort(expected.numpy()), values.numpy(), side="right"))
     low, high = (1 + ranks) / (1 + len(expected)), (1 + len(expected) - ranks) / (1 + len(expected))

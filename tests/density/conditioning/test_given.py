@@ -44,7 +44,7 @@ WRONG = {
     "nothing": (lambda d: d.condition({}), "nothing is given"),
     "shape": (lambda d: d.condition(torch.zeros(3)), "with NaN where values are missing"),
     "all columns": (lambda d: d.marginal([0, 1]), "some but not all"),
-    "width": (lambda d: d.marginal([0]).log_prob(torch.zeros(4, 2)), "rows of 1 columns"),
+    "width": (lambda d: d.marginal([0]).log_prob(torch.zeros(4, 2)), r"rows of shape \(1,\)"),
     "infinite": (lambda d: d.impute(torch.tensor([[math.inf, 0.0]])), "mark missing values with NaN"),
     "rows": (lambda d: d.impute(torch.zeros(2, 3)), "expected rows of shape"),
     "count": (lambda d: d.impute(torch.zeros(2, 2), num_samples=0), "a positive integer, got 0"),

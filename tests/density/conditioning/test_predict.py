@@ -68,7 +68,7 @@ def test_probabilities_of_labels():
     torch.testing.assert_close(found.probabilities.sum(1), torch.ones(3).double())
     assert bool(found.mean.isnan().all())
     assert found.log_density[0] == found.probabilities[0, 0].log()
-    with pytest.raises(DataError, match="holds -1; the fit has"):
+    with pytest.raises(DataError, match="-1 is no code of a label; 0 is"):
         density.predict(torch.tensor([[-1.0, 0.0, 0.0]]), "x0")
 
 

@@ -91,5 +91,5 @@ def test_wrong_input(name, density_of):
 
 
 def test_incomplete_rows_are_refused(density_of):
-    with pytest.raises(DataError, match="NaN or infinite"):
+    with pytest.raises(DataError, match="empty or NaN"):
         density_of(GAUSSIAN).diagnose(torch.full((40, 2), torch.nan))

@@ -30,7 +30,7 @@ def test_interval_holds_the_quadrature(report, tiny_density):
     [
         (torch.zeros(3, 5), "expected rows of shape"),
         (torch.zeros(0, 2), "expected at least one row"),
-        (torch.tensor([[0.0, math.nan]]), "NaN or infinite"),
+        (torch.tensor([[0.0, math.nan]]), "empty or NaN"),
     ],
     ids=["another shape", "no rows", "NaN"],
 )
