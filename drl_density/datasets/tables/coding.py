@@ -184,8 +184,8 @@ def refuse_infinite(rows: np.ndarray, columns: Sequence[Column], *, where: str =
     if is_bad.any():
         row, column = np.argwhere(is_bad)[0]
         raise DataError(
-            f"{where or 'the table'}: column {columns[column].name!r}, row {first_row + row} holds an infinite value, which is "
-            "no missing value; correct it, or mark missing values with NaN"
+            f"{where or 'the table'}: column {columns[column].name!r}, row {first_row + row} holds an infinite value, "
+            "which is no missing value; correct it, or mark missing values with NaN"
         )
 
 

@@ -123,11 +123,11 @@ def reference_scores(density: FittedModel, rows: Any = None, *, words: str = "",
     """
     if rows is None and density.reference is not None:
         return density.reference
-    known = density.pool.double() if rows is None else density.rows(rows)
+    known = density.pool.double() if rows is None else density.rows(rows, codes="cells")
     words = f"{len(known)} draws of the model" if rows is None else words or f"{len(known)} given rows"
     if len(known) < LEAST_REFERENCE:
         raise DataError(f"expected at least {LEAST_REFERENCE} reference rows to rank against, got {len(known)}")
-    expected = density.log_prob(known)
+    expected = density.log_density_of(known)
     outside = int((~expected.isfinite()).sum())
     if outside:
         raise DataError(f"expected reference rows within the bounds of every column, {outside} lie outside")
@@ -153,7 +153,7 @@ def held_out_scores(density: FittedModel, rows: Tensor, *, seed: int) -> Referen
         return None
     chosen = torch.randperm(len(complete), generator=generator)[:MOST_REFERENCE].sort().values
     known = dequantized_rows(density, complete[chosen], generator=generator)[0]
-    if not bool(density.log_prob(known).isfinite().all()):
+    if not bool(density.log_density_of(known).isfinite().all()):
         return None
     of_all = "" if len(known) == len(rows) else f" of {len(rows)}"
     return reference_scores(density, known, words=f"the fit's {len(known)}{of_all} test rows", seed=seed)
