@@ -94,6 +94,15 @@ class ReadOptions:
         """The options as values that JSON can hold."""
         return {**dataclasses.asdict(self), "missing_values": list(self.missing_values)}
 
+    @property
+    def decimal_sign(self) -> str:
+        """The decimal sign, which a thousands separator settles too: "auto", "." or ",".
+
+        >>> ReadOptions(thousands=".").decimal_sign
+        ','
+        """
+        return {",": ".", ".": ","}.get(self.thousands, "auto") if self.decimal == "auto" else self.decimal
+
     @functools.cached_property
     def tokens(self) -> frozenset[str]:
         """Every text that marks a missing value, in lower case: the common ones and ``missing_values``."""

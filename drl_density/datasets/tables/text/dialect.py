@@ -8,7 +8,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from drl_density.datasets.tables.reading import ReadOptions
 from drl_density.datasets.tables.text.header import has_header
@@ -21,8 +21,10 @@ DELIMITERS = ("\t", ";", ",", "|", "whitespace")
 """Signs between cells, in the order in which they are preferred where several fit."""
 COMMENTS = "#%"
 """Signs that begin a line of comment."""
-NUM_SEEN = 500
+NUM_SEEN = 200
 """Rows that are looked at."""
+NUM_COMPARED = 50
+"""Rows in which signs between cells are compared."""
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -116,14 +118,16 @@ def recognise(
     num_comments, comment = _preamble(lines, reading, num_skipped=1 if said else 0)
     comments = COMMENTS if reading.comment == "auto" else reading.comment
     body = list(lines[num_comments:])
+    if not body and comments and reading.comment == "auto" and any(map(str.strip, lines)):
+        return recognise(lines, replace(reading, comment=""), where=where, is_tabs=is_tabs, known=known)
     if not body:
         raise DataError(f"{where}: the file is empty")
     kept = [line for line in body if not is_comment(line, comments)]
-    if comments and len(kept) <= 0.5 * len(body) and reading.comment == "auto":
-        kept, comments = body, ""  # the sign begins too many lines to be a comment
+    if comments and len(kept) == 1 and len(body) > 2 and reading.comment == "auto":
+        kept, comments = body, ""  # every row below the header begins with the sign
     delimiter = reading.delimiter
     if delimiter == "auto":
-        delimiter = said[1] if said else _delimiter(kept[:NUM_SEEN], is_tabs=is_tabs)
+        delimiter = said[1] if said else _delimiter(kept[:NUM_COMPARED], is_tabs=is_tabs)
     rows = cells_of(body, delimiter)
     rows = [row for row in rows if not is_comment(body[row[0] - 1], comments)][: NUM_SEEN + 1]
     first_line, first = rows[0]
@@ -170,8 +174,8 @@ def _finish(
 
 
 def _decimal(cells: Sequence[Sequence[str]], reading: ReadOptions) -> str:
-    if reading.decimal != "auto":
-        return reading.decimal
+    if reading.decimal_sign != "auto":
+        return reading.decimal_sign
     values = [(to_number(cell), to_number(cell, ",")) for row in cells for cell in row]
     commas = any(point is None and comma is not None for point, comma in values)
     return "," if commas and all(comma is not None or point is None for point, comma in values) else "."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ _GROUPED = {
 }
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def to_number(text: str, decimal: str = ".", thousands: str = "auto") -> int | float | None:
     """The number that ``text`` writes, or None where it writes none.
 
@@ -202,8 +204,8 @@ def decide(
     signs = set(settled) | {
         sign for found in columns.values() for sign in (".", ",") if found.only[sign] and found.best == found.num_cells
     }
-    if reading.decimal != "auto":
-        signs = {reading.decimal}
+    if reading.decimal_sign != "auto":
+        signs = {reading.decimal_sign}
     elif not signs and delimiter == ",":  # a comma within a cell is quoted there, which spreadsheets do for thousands
         signs = {"."}
     return {name: _decide(name, found, reading, signs, known.get(name)) for name, found in columns.items()}
@@ -214,7 +216,7 @@ def _decide(name: str, found: Evidence, reading: ReadOptions, signs: set[str], k
         return Decision("text")
     if found.num_cells and found.num_booleans == found.num_cells:
         return Decision("boolean")
-    allowed = (".", ",") if reading.decimal == "auto" else (reading.decimal,)
+    allowed = (".", ",") if reading.decimal_sign == "auto" else (reading.decimal_sign,)
     fitting = [sign for sign in allowed if found.under[sign] == found.num_cells]
     if not fitting:
         return _decide_odd(name, found, allowed, known)
@@ -236,7 +238,7 @@ def _decide(name: str, found: Evidence, reading: ReadOptions, signs: set[str], k
 def _noted(name: str, found: Evidence, sign: str, reading: ReadOptions) -> Decision:
     grouped = found.num_grouped[sign]
     notes = []
-    if sign == "," and reading.decimal == "auto" and (found.only[","] or found.num_unclear) and not grouped:
+    if sign == "," and reading.decimal_sign == "auto" and (found.only[","] or found.num_unclear) and not grouped:
         notes.append("decimal commas (decimal='.', --decimal . refuses them)")
     if grouped and reading.thousands == "auto":
         notes.append(f"thousands separators{' and decimal commas' if sign == ',' else ''} (--decimal and --thousands)")

@@ -224,7 +224,7 @@ def without_comments(block: Block, comments: str) -> tuple[Block, int]:
     (Block(text=b'1,2\\n\\n3,4\\n', line=1), 1)
     """
     signs = tuple(sign.encode() for sign in comments)
-    if not any(block.text.startswith(sign) or b"\n" + sign in block.text for sign in signs):
+    if not any(sign in block.text and (block.text.startswith(sign) or b"\n" + sign in block.text) for sign in signs):
         return block, 0
     made, is_quoted, count = [], False, 0
     for line in block.text.split(b"\n"):

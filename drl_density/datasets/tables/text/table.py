@@ -21,7 +21,7 @@ from drl_density.datasets.tables.text.parsing import (
     line_of,
     parse_block,
 )
-from drl_density.datasets.tables.text.sources import Block, ByteSource, blocks_of, decoded, without_comments
+from drl_density.datasets.tables.text.sources import BLOCK, Block, ByteSource, blocks_of, decoded, without_comments
 from drl_density.errors import DataError, DataWarning
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ __all__ = ["TEXT_SUFFIXES", "TextTable"]
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".dat", ".data")
 """Endings of text tables, in lower case; .gz, .bz2, .xz and .zst may follow."""
-NUM_LINES = 700
+NUM_LINES = 400
 """First lines by which the dialect is recognised."""
 
 
@@ -68,8 +68,9 @@ class TextTable(TableReader):
         text = self._text(chain([first], pieces))
         heads = [head for head in (next(text, b""), next(text, b"")) if head]
         self._begun = chain(heads, text) if self._is_once else None
-        lines = heads[0].split(b"\n", NUM_LINES)[:NUM_LINES] if heads else []
-        if lines and (not lines[-1] or len(heads) > 1):
+        head = b"".join(heads)
+        lines = head.split(b"\n", NUM_LINES)[:NUM_LINES]
+        if len(lines) < NUM_LINES and (not lines[-1] or len(head) >= BLOCK):
             lines.pop()  # the end of the file, or a row that goes on in the next piece
         known_names = () if known is None else tuple(known)
         shown = [line.decode(errors="replace") for line in lines]
@@ -312,6 +313,8 @@ class TextTable(TableReader):
         return pd.DataFrame({name: pd.Series([], dtype="float64") for name in wanted})
 
     def _converted(self, name: str, column: pd.Series, block: Block | None) -> pd.Series:
+        import pandas as pd
+
         decision = self._decided.get(name, Decision(self._known.get(name, "number")))
         decimal = decision.decimal or self._dialect.decimal
         try:
@@ -323,7 +326,7 @@ class TextTable(TableReader):
             if block is not None and column.dtype.kind == "f" and bool((column.abs() > EXACT).any()):
                 place = self._places[name]
                 texts = parse_block(block, self._dialect, self._reading, where=self.where, texts=[place], only=[place])
-                return as_numbers(texts.iloc[:, 0], decimal, self._reading)
+                return as_numbers(pd.Series(texts[place]), decimal, self._reading)
             return column
         except OddCells as odd:
             row = min(odd.rows.values())

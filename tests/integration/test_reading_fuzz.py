@@ -1,0 +1,18 @@
+"""Tables written in random dialects are read back cell by cell; ``tests/benchmarks/reading_fuzz.py`` tries more of them."""
+
+import warnings
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from drl_density.errors import DataWarning
+from tests.integration.random_tables import check_reading, written_tables
+
+
+@pytest.mark.filterwarnings("ignore::drl_density.errors.DataWarning")
+@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@given(written_tables())
+def test_tables_in_random_dialects_are_read_back(table):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        check_reading(table)
