@@ -16,6 +16,7 @@ from drl_density.datasets import Column, ReadOptions, open_table
 from drl_density.datasets.tables.reading import MISSING_TOKENS
 
 WORDS = st.text("abcxyzäÖß ,;|\t\"'#%-0123456789\n", min_size=1, max_size=6)
+KINDS = ("float", "small", "int", "large", "bool", "label")
 NAMES = ("height", "Breite", "größe", "n 1", "col,5", "x#")
 PACK = {"none": lambda data: data, "gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
 
@@ -64,7 +65,7 @@ def written_number(value, decimal, thousands):
 @st.composite
 def written_tables(draw):
     """A table in a random dialect."""
-    kinds = tuple(draw(st.lists(st.sampled_from(["float", "small", "int", "large", "bool", "label"]), min_size=1, max_size=5)))
+    kinds = tuple(draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=5)))
     num_rows = draw(st.integers(2, 12))
     sep = draw(st.sampled_from([",", ";", "\t", "|", "whitespace"]))
     decimal = draw(st.sampled_from([".", ","]))
@@ -75,8 +76,11 @@ def written_tables(draw):
     end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
     has_header = draw(st.booleans())
     spaces = draw(st.sampled_from(["", "", " ", "  "])) if sep != "whitespace" else ""
-    cells = [[draw(st.one_of(values(kind), values(kind), values(kind), st.none())) for kind in kinds] for _ in range(num_rows)]
-    for place, kind in enumerate(kinds):  # one cell that leaves no doubt about the decimal sign, and one value in any case
+    cell = {kind: st.one_of(*[values(kind)] * 3, st.none()) for kind in kinds}
+    cells = [[draw(cell[kind]) for kind in kinds] for _ in range(num_rows)]
+    for place, kind in enumerate(
+        kinds
+    ):  # one cell that leaves no doubt about the decimal sign, and one value in any case
         cells[0][place] = {"float": 0.5, "small": 0.25, "int": 7, "large": 11, "bool": True, "label": "lx"}[kind]
     names = tuple(f"{NAMES[place]}{place}" for place in range(len(kinds))) if has_header else ()
     tokens = [token for token in MISSING_TOKENS if token or sep != "whitespace"]
@@ -90,8 +94,9 @@ def written_tables(draw):
         return value if kind == "label" else written_number(value, decimal, thousands)
 
     def quoted(text, place):
-        signs = "\n\r\"" + (" \t" if sep == "whitespace" else sep)
-        must = any(sign in text for sign in signs) or (not text and len(kinds) == 1) or (place == 0 and text[:1] in ("#", "%"))
+        signs = '\n\r"' + (" \t" if sep == "whitespace" else sep)
+        is_blank, is_comment = not text and len(kinds) == 1, place == 0 and text[:1] in ("#", "%")
+        must = any(sign in text for sign in signs) or is_blank or is_comment
         if must or quoting == "all" or (quoting == "some" and draw(st.booleans())):
             text = '"' + text.replace('"', '""') + '"'
         return spaces + text + ("" if text.startswith('"') else spaces)
@@ -99,17 +104,22 @@ def written_tables(draw):
     between = draw(st.sampled_from([" ", "  ", "\t"])) if sep == "whitespace" else sep
     lines = [between.join(quoted(name, place) for place, name in enumerate(names))] if has_header else []
     for row in cells:
-        lines.append(between.join(quoted(written(value, kind), place) for place, (value, kind) in enumerate(zip(row, kinds, strict=True))))
+        texts = [written(value, kind) for value, kind in zip(row, kinds, strict=True)]
+        lines.append(between.join(quoted(text, place) for place, text in enumerate(texts)))
         if draw(st.integers(0, 9)) == 0:
             lines.append(draw(st.sampled_from(["", "# a remark", "% a remark, another"])))
     text = end.join(lines) + draw(st.sampled_from(["", end]))
     data = PACK[draw(st.sampled_from(list(PACK)))](text.replace("\n", end).encode(encoding))
-    is_plain = not any(sign in text for sign in (",;|\t ".replace(sep, "") if len(sep) == 1 else ",;|")) and len(kinds) > 1
+    is_plain = (
+        not any(sign in text for sign in (",;|\t ".replace(sep, "") if len(sep) == 1 else ",;|")) and len(kinds) > 1
+    )
     reading = ReadOptions(
         header="auto" if has_header and draw(st.booleans()) else "first-row" if has_header else "none",
         delimiter="auto" if is_plain and draw(st.booleans()) else sep,
         encoding=encoding if encoding == "latin-1" else draw(st.sampled_from(["auto", encoding])),
-        decimal=decimal if thousands and not {"float", "small"} & set(kinds) else draw(st.sampled_from(["auto", decimal])),
+        decimal=decimal
+        if thousands and not {"float", "small"} & set(kinds)
+        else draw(st.sampled_from(["auto", decimal])),
         thousands="auto" if thousands and decimal == "," else draw(st.sampled_from(["auto", thousands])),
         index="keep",
     )
@@ -120,8 +130,7 @@ def check_reading(table: Written) -> None:
     """Compares every cell that is read with the one that was written: at once, in chunks, and by the columns of a fit."""
     import pandas as pd
 
-    with open_and_read(table) as whole:
-        compare(table, whole)
+    compare(table, open_table(io.BytesIO(table.data), reading=table.reading).read())
     names = table.names or tuple(f"x{place}" for place in range(len(table.kinds)))
     chunks = list(open_table(io.BytesIO(table.data), reading=table.reading).chunks(table.chunk))
     assert {len(chunk) for chunk in chunks[:-1]} <= {table.chunk}
@@ -130,20 +139,8 @@ def check_reading(table: Written) -> None:
         Column(name, "categorical", 1.0, categories=("lx", "ly")) if kind == "label" else Column(name)
         for name, kind in zip(names, table.kinds, strict=True)
     ]
-    compare(table, pd.concat(list(open_table(io.BytesIO(table.data), reading=table.reading, columns=columns).chunks(table.chunk))))
-
-
-class open_and_read:  # noqa: N801
-    """The table read at once."""
-
-    def __init__(self, table):
-        self.table = table
-
-    def __enter__(self):
-        return open_table(io.BytesIO(self.table.data), reading=self.table.reading).read()
-
-    def __exit__(self, *_):
-        return None
+    fitted = open_table(io.BytesIO(table.data), reading=table.reading, columns=columns)
+    compare(table, pd.concat(list(fitted.chunks(table.chunk))))
 
 
 def compare(table: Written, frame) -> None:

@@ -10,7 +10,7 @@ from tests.integration.random_tables import check_reading, written_tables
 
 
 @pytest.mark.filterwarnings("ignore::drl_density.errors.DataWarning")
-@settings(max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(written_tables())
 def test_tables_in_random_dialects_are_read_back(table):
     with warnings.catch_warnings():

@@ -94,7 +94,11 @@ def cells_of(lines: Sequence[str], delimiter: str) -> list[tuple[int, list[str]]
     """
     if delimiter == "whitespace":
         lines = [re.sub(r"[ \t]+", " ", line.strip()) for line in lines]
-    reader = csv.reader(lines, delimiter=" " if delimiter == "whitespace" else delimiter, skipinitialspace=True)
+    reader = csv.reader(
+        (f"{line}\n" for line in lines),
+        delimiter=" " if delimiter == "whitespace" else delimiter,
+        skipinitialspace=True,
+    )
     rows = ((reader.line_num, [cell.strip() for cell in row]) for row in reader)
     return [(line, row) for line, row in rows if len(row) > 1 or lines[line - 1].strip()]
 

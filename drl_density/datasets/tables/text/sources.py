@@ -92,13 +92,17 @@ class ByteSource:
             raise DataError(f"{self.where} can be read only once")
 
     def _unpacked(self, stream: Any) -> Iterator[bytes]:
+        is_own = not isinstance(stream, io.BufferedReader)
+        buffered = io.BufferedReader(stream) if is_own else stream
         try:
-            buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(stream)
             unpacked = _decompressed(buffered, self.where)
             while piece := unpacked.read(BLOCK):
                 yield piece
         except _FAULTS as error:
             raise DataError(f"{self.where}: cannot be read ({error}); is the file complete?") from error
+        finally:
+            if is_own:  # a buffer that is collected would close a file that belongs to the caller
+                buffered.detach()
 
 
 def _binary(source: Any, where: str) -> Any:

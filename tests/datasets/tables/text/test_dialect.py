@@ -1,0 +1,90 @@
+"""Delimiters, comments, encodings, names and saved indices are recognised from the first lines."""
+
+import pytest
+
+from drl_density.datasets import ReadOptions
+from drl_density.datasets.tables.text.dialect import cells_of, find_encoding, is_comment, recognise
+from drl_density.errors import DataError, DataWarning
+
+
+def found(text, **options):
+    return recognise(text.split("\n"), ReadOptions(**options), where="t.csv")
+
+
+DELIMITERS = {
+    "comma": ("a,b\n1,2\n3,4", ","),
+    "semicolon with decimal commas": ("a;b\n1,5;2,5\n3,5;4,5", ";"),
+    "semicolon, no header": ("1,5;2,5\n3,5;4,5", ";"),
+    "tab": ("a\tb\n1\t2", "\t"),
+    "bar": ("a|b\n1|2", "|"),
+    "spaces": ("a   b\n 1  2\n-3   4", "whitespace"),
+    "spaces after commas": ("a, b, c\n1, 2, 3", ","),
+    "texts with spaces": ("name,b\nNew York,1\nSan Jose,2", ","),
+    "quoted": ('"a;x";"b;y"\n1;2\n3;4', ";"),
+    "Excel": ("sep=;\na;b\n1;2", ";"),
+    "one column": ("a\n1\n2", ","),
+}
+
+
+@pytest.mark.parametrize("name", DELIMITERS)
+def test_delimiters(name):
+    text, delimiter = DELIMITERS[name]
+    assert found(text).delimiter == delimiter
+
+
+def test_a_file_that_promises_tabs():
+    assert recognise(["a,x\tb,y", "1,5\t2,5"], ReadOptions(), where="", is_tabs=True).delimiter == "\t"
+    assert found("a b;c\n1 2;3", delimiter="whitespace").names == ("a", "b;c")
+
+
+def test_comments_at_the_top_and_names_within_them():
+    made = found("# by hand\n\n% in 2024\na,b\n1,2")
+    assert (made.names, made.num_skipped, made.comments) == (("a", "b"), 4, "#%")
+    assert found("# x,y\n1,2\n3,5").names == ("x", "y")
+    assert found("# x,y\n1,2\n3,5", header="none").names == ("x0", "x1")
+    assert found("#a,b\n1,2\n3,5", comment="").names == ("#a", "b")
+    assert found("color,b\n#ff,1\n#0f,2").comments == ""
+    assert found("#ff,1\n#0f,2\n#ff,3", header="none").num_skipped == 0
+    assert [is_comment(line, "#%") for line in ("#x", "%x", "#N/A,1", "x#")] == [True, True, False, False]
+
+
+def test_saved_indices():
+    for text in (
+        ",a\n0,1.5\n1,2.5",
+        ",a\n5,1.5\n9,2.5",
+        '"a"\n"1" 1.5\n"2" 2.5',
+        "Unnamed: 0,a\n0,1.5\n1,2.5",
+        ",a\nu,1.5\nv,2.5",
+    ):
+        with pytest.warns(DataWarning, match="saved index.*--index keep"):
+            assert found(text).index == 0
+    assert found("index,a\n3,1.5\n1,2.5").index is None
+    assert found("id,a\n0,1.5\n1,2.5").index is None
+    assert found("id,a\n0,1.5\n1,2.5", index="drop").index == 0
+    with pytest.warns(DataWarning, match="column 1 has no name; it is called x0"):
+        assert found(",a\n0.5,1.5\n0.5,2.5").index is None
+    with pytest.warns(DataWarning, match="column 1 has no name"):
+        assert found(",a\n0,1.5\n1,2.5", index="keep").names == ("x0", "a")
+
+
+def test_names():
+    with pytest.raises(DataError, match="columns named twice: a; .*--header none"):
+        found("a,a\n1,2")
+    with pytest.warns(DataWarning, match="column 2 has no name; it is called x1"):
+        assert found("a,,c\n1,2,3").names == ("a", "x1", "c")
+    assert found("a,b,\n1,2,\n3,4,").has_end
+    assert found(" a , 'b' \n1,2").names == ("a", "'b'")
+    with pytest.raises(DataError, match="t.csv: the file is empty"):
+        found("\n\n")
+
+
+def test_encodings():
+    assert find_encoding(b"\xef\xbb\xbfa", ReadOptions(), "") == ("utf-8", 3)
+    assert find_encoding(b"\xff\xfea\0", ReadOptions(encoding="utf-16"), "") == ("utf-16-le", 2)
+    assert find_encoding(b"\xe9", ReadOptions(encoding="latin-1"), "") == ("latin-1", 0)
+    with pytest.raises(DataError, match="t.csv: has zero bytes.*--encoding utf-16-le"):
+        find_encoding(b"a\0b\0", ReadOptions(), "t.csv")
+
+
+def test_cells_of_rows():
+    assert cells_of(['1, "a ""b"""', "", " ", '"x', 'y",2'], ",") == [(1, ["1", 'a "b"']), (5, ["x\ny", "2"])]
