@@ -19,6 +19,7 @@ from drl_density.datasets.dataset import Dataset
 from drl_density.datasets.image_files import find_images
 from drl_density.datasets.images import split_images
 from drl_density.datasets.splits import Split, copies_are_leaks, row_groups, split_rows
+from drl_density.datasets.tables.chunks import is_table
 from drl_density.datasets.tables.coding import Missing, encode_table
 from drl_density.datasets.tables.raw_table import RawTable
 from drl_density.datasets.tables.reading import ReadOptions
@@ -86,7 +87,7 @@ def load_dataset(
     }
     if isinstance(source, str) and source in TOYS:
         return _toy(source, split, {**loading, "num_rows": num_rows})
-    images = find_images(source, image_size)
+    images = None if is_table(source) else find_images(source, image_size)
     if images is not None:
         if columns or drop:
             raise DataError("images have no columns to declare or drop; every pixel is an 8-bit value 0..255")
@@ -334,7 +335,7 @@ def read_rows(
     >>> read_rows(data.test.numpy(), data.columns).shape
     torch.Size([10, 2])
     """
-    images = find_images(source)
+    images = None if is_table(source) else find_images(source)
     if images is not None:
         rows = images.images.pixels.reshape(len(images.images.pixels), -1)
         if rows.shape[1] != len(columns):

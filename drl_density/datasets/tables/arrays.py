@@ -44,7 +44,7 @@ def unreadable(path: Path, error: Exception) -> DataError:
         path: the file.
         error: what the reader raised, one of :data:`UNREADABLE`.
     """
-    reason = "no such array, or pickled objects, which are never read" if "pickled" in str(error) else str(error)
+    reason = "no such array, or pickled objects, which are never read" if "pickle" in str(error) else str(error)
     return DataError(f"{path}: cannot be read as {path.suffix} ({reason}); is the file complete?")
 
 

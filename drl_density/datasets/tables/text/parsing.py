@@ -78,6 +78,10 @@ def parse_block(
     except pd.errors.EmptyDataError:
         return pd.DataFrame({number: np.empty(0) for number in range(dialect.num_cells)})
     except (pd.errors.ParserError, ValueError, IndexError) as error:
+        opened = re.search(r"EOF inside string starting at row (\d+)", str(error))
+        if opened:
+            line = block.line + int(opened[1])
+            raise DataError(f"{where}: a quote that opens in row {line} or above is not closed") from error
         raise _ragged(block, dialect, where) or DataError(f"{where}: cannot be read ({error})") from error
     if only is None and not _is_whole(frame, block, dialect):
         ragged = _ragged(block, dialect, where)

@@ -60,6 +60,7 @@ class ByteSource:
         name = str(source) if is_path else getattr(source, "name", None)
         self.where = name if isinstance(name, str) and name != "-" and source is not sys.stdin else "standard input"
         self._path = Path(source) if is_path and Path(source).is_file() else None
+        self._is_opened = is_path and self._path is None
         self._pieces: Iterator[bytes] | None = None
         self._held: Any = None
         if self._path is None:
@@ -103,6 +104,8 @@ class ByteSource:
         finally:
             if is_own:  # a buffer that is collected would close a file that belongs to the caller
                 buffered.detach()
+            if self._is_opened:
+                buffered.close()
 
 
 def _binary(source: Any, where: str) -> Any:
