@@ -1,7 +1,8 @@
-"""Shapes of rows: one value per row broadcast over whole rows, and the number of rows to draw."""
+"""Shapes of rows: one value per row broadcast over whole rows, the spread of few rows, and the number of rows to draw."""
 
 from __future__ import annotations
 
+import math
 from numbers import Integral
 
 from torch import Tensor
@@ -22,6 +23,18 @@ def per_row(values: Tensor, x: Tensor) -> Tensor:
     torch.Size([3, 1, 1])
     """
     return values.reshape((-1,) + (1,) * (x.ndim - 1))
+
+
+def spread(values: Tensor, dim: int = 0) -> Tensor:
+    """Standard deviation over one dimension; NaN for fewer than two values, which have none.
+
+    >>> import torch
+    >>> spread(torch.tensor([[1.0], [3.0]])), spread(torch.zeros(1, 2))
+    (tensor([1.4142]), tensor([nan, nan]))
+    """
+    if values.shape[dim] < 2:
+        return values.sum(dim).fill_(math.nan)
+    return values.std(dim)
 
 
 def is_integer(value: object) -> bool:

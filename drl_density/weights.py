@@ -15,6 +15,7 @@ from torch import Tensor
 
 from drl_density.errors import UnreliableEstimateWarning, Verdict
 from drl_density.records.brief import brief
+from drl_density.shapes import spread
 
 Value = TypeVar("Value", float, Tensor)
 
@@ -59,7 +60,7 @@ def standard_error_of_log_mean(log_weights: Tensor, dim: int = -1) -> Tensor:
     """
     weights = log_weights.double()
     relative = (weights - log_mean_exp(weights, dim).unsqueeze(dim)).exp()
-    return relative.std(dim) / math.sqrt(weights.shape[dim])
+    return spread(relative, dim) / math.sqrt(weights.shape[dim])
 
 
 def normal_quantile(probability: float = 0.95) -> float:

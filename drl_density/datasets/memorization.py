@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.errors import DataError
 from drl_density.transforms import binary_units
 
 
@@ -46,12 +47,19 @@ def memorization_check(samples: Tensor, train: Tensor, test: Tensor, *, max_rows
         test: rows that the model has not seen.
         max_rows: greatest number of samples, and of test rows, that are compared.
 
+    Raises:
+        DataError: no samples or test rows, or fewer than two training rows, which have no spread.
+
     >>> train, test = torch.zeros(4, 1).double() + torch.arange(4)[:, None], torch.full((9, 1), 0.5).double()
     >>> memorization_check(train.repeat(3, 1), train, test).p_value < 0.01
     True
     """
     from scipy import stats
 
+    if not len(samples) or not len(test) or len(train) < 2:
+        raise DataError(
+            f"expected samples, test rows and at least two training rows, got {len(samples)}, {len(test)} and {len(train)}"
+        )
     train = train.double()
     unit = binary_units(train)
     scale = (train / unit).std(0) * unit

@@ -190,6 +190,7 @@ class HasColumns:
         missing: Missing = "refuse",
         absent: Sequence[str] = (),
         codes: Codes = "exact",
+        least: int = 1,
     ) -> Tensor:
         """A user's rows as one checked table ``(n, d)`` in data units, float64 on the CPU.
 
@@ -202,13 +203,16 @@ class HasColumns:
             missing: whether NaN is refused or kept as a missing value.
             absent: columns that a frame may lack; they are missing then.
             codes: "exact" for codes of labels in tensors, "cells" also for dequantised ones.
+            least: fewest rows.
 
         Raises:
-            DataError: no rows, rows of another shape, unknown labels or codes, infinite values, or NaN where it is refused.
+            DataError: too few rows, rows of another shape, unknown labels or codes, infinite values, or NaN where it is
+                refused.
         """
         rows = self.points(x, absent=absent, codes=codes).rows
-        if not len(rows):
-            raise DataError(f"expected at least one row of shape {self.event_shape}, got none")
+        if len(rows) < least:
+            number = "one row" if least == 1 else f"{least} rows"
+            raise DataError(f"expected at least {number} of shape {self.event_shape}, got {len(rows) or 'none'}")
         if missing == "refuse":
             refuse_missing(rows.numpy(), self.columns, where="the rows", first_row=1 if is_frame(x) else 0)
         return rows

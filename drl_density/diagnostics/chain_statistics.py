@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,14 @@ from drl_density.diagnostics.arviz_versions import installed_arviz
 if TYPE_CHECKING:
     import xarray as xr
 
+LEAST_DRAWS = 4
+"""Draws of each chain, so that both halves have a spread."""
+
 
 def split_r_hat(draws: torch.Tensor) -> torch.Tensor:
     """Rank-normalised split R-hat of every cell of ``draws`` ``(chain, draw, cell)``, ``(cell,)``, float64.
+
+    It is NaN for a single chain, and for chains of fewer than four draws.
 
     Source: Vehtari, Gelman, Simpson, Carpenter and Buerkner 2021.
 
@@ -23,11 +29,15 @@ def split_r_hat(draws: torch.Tensor) -> torch.Tensor:
     >>> bool((split_r_hat(draws) < 1.1).all())
     True
     """
+    if len(draws) < 2 or draws.shape[1] < LEAST_DRAWS:
+        return torch.full(draws.shape[2:], math.nan, dtype=torch.float64)
     return torch.as_tensor(np.asarray(installed_arviz().statistics.rhat(_cells(draws))["x"]))
 
 
 def bulk_ess(draws: torch.Tensor) -> torch.Tensor:
     """Rank-normalised bulk effective sample size of every cell of ``draws`` ``(chain, draw, cell)``, ``(cell,)``.
+
+    It is NaN for chains of fewer than four draws.
 
     Source: Vehtari, Gelman, Simpson, Carpenter and Buerkner 2021.
 
@@ -35,6 +45,8 @@ def bulk_ess(draws: torch.Tensor) -> torch.Tensor:
     >>> bool((bulk_ess(draws) > 200).all())
     True
     """
+    if not len(draws) or draws.shape[1] < LEAST_DRAWS:
+        return torch.full(draws.shape[2:], math.nan, dtype=torch.float64)
     return torch.as_tensor(np.asarray(installed_arviz().statistics.ess(_cells(draws), method="bulk")["x"]))
 
 

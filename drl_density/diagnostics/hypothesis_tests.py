@@ -35,7 +35,10 @@ def drift_test(draws: torch.Tensor) -> DriftTest:
     """Test whether means or spreads move along the chains, first against last half of every chain, by t-tests over chains.
 
     Args:
-        draws: draws of independent chains, ``(draw, chain, cell)``.
+        draws: draws of independent chains, ``(draw, chain, cell)``; at least two of each of two chains.
+
+    Raises:
+        ValueError: fewer draws or chains.
 
     >>> draws = torch.randn(100, 8, 2, generator=torch.Generator().manual_seed(0))
     >>> drift_test(draws).p_value > 0.01
@@ -43,6 +46,8 @@ def drift_test(draws: torch.Tensor) -> DriftTest:
     """
     from scipy import stats
 
+    if min(draws.shape[:2]) < 2:
+        raise ValueError(f"expected at least two draws of each of two chains, got shape {tuple(draws.shape)}")
     x = draws.detach().cpu().double()
     x = (x - x.mean((0, 1))) / x.std((0, 1))
     moments = torch.stack([x, x.square()])
@@ -66,6 +71,9 @@ def energy_distance_test(
         y: rows of the second sample ``(m, d)``.
         num_permutations: number of random relabellings; the smallest p-value is one over one more.
 
+    Raises:
+        ValueError: a sample without rows.
+
     Source: Szekely and Rizzo 2013.
 
     >>> x, y = torch.randn(2, 100, 2, generator=torch.Generator().manual_seed(0))
@@ -73,6 +81,8 @@ def energy_distance_test(
     >>> found.p_value
     0.01
     """
+    if not len(x) or not len(y):
+        raise ValueError(f"expected rows in both samples, got {len(x)} and {len(y)}")
     x, y = x.flatten(1).double()[:1000], y.flatten(1).double()
     y = y[torch.randperm(len(y), generator=generator)[:1000]]
     both, first = torch.cat([x, y]), len(x)

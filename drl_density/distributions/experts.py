@@ -12,6 +12,7 @@ from torch import Tensor
 from drl_density.distributions.energy import EnergyDistribution
 from drl_density.distributions.supports import ZeroOutside, is_whole_space
 from drl_density.mcmc import LogDensity
+from drl_density.records.fields import is_number
 
 
 class Factor(Protocol):
@@ -104,12 +105,14 @@ def check_experts(experts: Sequence[Factor], weights: Sequence[float]) -> None:
     """Check that densities share one event shape, have no batch shape, and as many weights.
 
     Raises:
-        ValueError: no densities, other numbers of weights, or shapes that differ.
+        ValueError: no densities, other numbers of weights, weights that are no finite numbers, or shapes that differ.
     """
     if not experts or len(experts) != len(weights):
         raise ValueError(
             f"expected as many weights as distributions, at least one, got {len(weights)} and {len(experts)}"
         )
+    if not all(map(is_number, weights)):
+        raise ValueError(f"expected weights that are finite numbers, got {list(weights)}")
     shapes = {tuple(expert.event_shape) for expert in experts}
     if len(shapes) > 1 or any(len(expert.batch_shape) for expert in experts):
         raise ValueError(f"expected one event shape and no batch shape, got event shapes {sorted(shapes)}")

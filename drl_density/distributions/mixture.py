@@ -90,6 +90,8 @@ class Mixture(dist.TorchDistribution):
             sample_shape: number of draws, or shape of them.
         """
         shape = as_shape(sample_shape)
+        if not shape.numel():
+            return self.components[0].sample((0,)).reshape(shape + self.event_shape)
         chosen = torch.multinomial(self.log_weights.exp(), shape.numel(), replacement=True)
         rows: list[Tensor] = []
         places: list[Tensor] = []
@@ -99,8 +101,6 @@ class Mixture(dist.TorchDistribution):
                 own = part.sample((len(place),))
                 rows.append(own.to(rows[0]) if rows else own)
                 places.append(place)
-        if not rows:
-            return torch.empty(shape + self.event_shape)
         return torch.cat(rows)[torch.cat(places).argsort()].reshape(shape + self.event_shape)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> dist.TorchDistribution:

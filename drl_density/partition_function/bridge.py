@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import NumericalError
+from drl_density.shapes import spread
 from drl_density.weights import Estimate, all_but_one, jackknife_error, normal_quantile, student_quantile
 
 
@@ -60,8 +61,8 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
     kept = forward[torch.isfinite(forward)]
     # By Jensen's inequality the mean log weight is below log Z forward and above it in reverse; six standard errors allow
     # for chance.
-    error = math.hypot(float(kept.std()) / math.sqrt(len(kept)), float(reverse.std()) / math.sqrt(len(reverse)))
-    if float(kept.mean() - reverse.mean()) > 6 * error + 1e-6:
+    error = math.hypot(float(spread(kept)) / math.sqrt(len(kept)), float(spread(reverse)) / math.sqrt(len(reverse)))
+    if min(len(kept), len(reverse)) > 1 and float(kept.mean() - reverse.mean()) > 6 * error + 1e-6:
         raise NumericalError(
             f"mean log weight {float(kept.mean()):.4g} forward lies above {float(reverse.mean()):.4g} reverse, which no "
             "pair of proposal and target allows: are the arrays swapped, or the reverse draws not from the target?"

@@ -94,11 +94,16 @@ def plan_reverse_path(
         draws: pilot rows ``(n, *event)``, roughly from level 0.
         steps_per_level: grid steps per unit of level.
 
+    Raises:
+        ValueError: fewer than two rows.
+
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> system = GaussianMixtureSequence.example()
     >>> plan_reverse_path(system.model, system.sample(64, 0), steps_per_level=2).levels.shape
     torch.Size([17])
     """
+    if len(draws) < 2:
+        raise ValueError(f"expected at least two pilot draws, whose spread sets the steps, got {len(draws)}")
     num_steps = max(1, math.ceil(model.num_levels * steps_per_level))
     levels = torch.linspace(0, model.num_levels, num_steps + 1, dtype=torch.float64)
     variances, x = [], draws.to(model.device, model.dtype)

@@ -40,6 +40,17 @@ class Bounds:
     def __iter__(self) -> Iterator[Tensor]:
         return iter((self.lower, self.upper))
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Bounds):
+            return NotImplemented
+        pairs = zip(self, other, strict=True)
+        return all(one.shape == two.shape and bool((one == two.to(one)).all()) for one, two in pairs)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] tensors have no hash by value
+
     @classmethod
     def unbounded(cls, like: Tensor) -> Bounds:
         """The whole space, with as many columns as ``like`` ``(d,)`` or ``()`` has entries.

@@ -75,7 +75,7 @@ def impute(
     """See :meth:`drl_density.density.Density.impute`."""
     if not is_integer(num_samples) or num_samples < 1:
         raise DataError(f"num_samples must be a positive integer, got {num_samples!r}")
-    x = density.rows(rows, missing="keep")
+    x = density.rows(rows, missing="keep", least=0)
     is_missing = x.isnan()
     result = x.expand(num_samples, -1, -1).clone()
     figures = torch.full((6, len(x)), torch.nan, dtype=torch.float64)
@@ -121,7 +121,7 @@ def completed_frame(density: FittedModel, frame: Any, found: Imputation) -> pd.D
     places = np.tile(np.arange(count), number)
     names = column_names(list(own.columns))
     is_filled = found.is_missing.repeat(number, 1).numpy()
-    flat = found.rows.reshape(number * count, -1).numpy()
+    flat = found.rows.flatten(0, 1).numpy()
     parts = [own.iloc[:, place].take(places).reset_index(drop=True) for place in range(own.shape[1])]
     for place, column in enumerate(density.columns):
         filled = is_filled[:, place]

@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from drl_density.density.conditioning.rows import refuse_outside, sample_rows
 from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
+from drl_density.records.fields import is_number
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 NUM_PLACES = 16
@@ -41,9 +43,14 @@ def predict(
 ) -> Prediction:
     """See :meth:`drl_density.density.Density.predict`."""
     place = density.column_index(column)
-    x = density.rows(rows, missing="keep", absent=[density.columns[place].name])
-    if not all(0 < level < 1 for level in quantiles):
-        raise DataError(f"quantiles must lie between 0 and 1, got {tuple(quantiles)}")
+    x = density.rows(rows, missing="keep", absent=[density.columns[place].name], least=0)
+    levels = _levels(quantiles)
+    if not len(x):
+        # Labels and shapes are those of any row.
+        stand_in = predict(
+            density, density.middle[None], column, quantiles=levels, settings=settings, generator=generator
+        )
+        return _joined([(torch.arange(0), stand_in)])
     hidden = x.isnan()
     hidden[:, place] = True
     if bool(hidden.all(1).any()):
@@ -59,9 +66,24 @@ def predict(
         contexts = make(density, x[index], hidden[index], settings, generator)
         share = max(1, MOST_ROWS // (NUM_POINTS * contexts.places.shape[1]))
         for some in torch.arange(len(index)).split(share):
-            slices = ColumnSlices(density, place, contexts.take(some), tuple(quantiles))
+            slices = ColumnSlices(density, place, contexts.take(some), levels)
             parts.append((index[some], slices.quantities(x[index[some], place])))
     return _joined(parts)
+
+
+def _levels(quantiles: Sequence[float]) -> tuple[float, ...]:
+    """The levels of quantiles as numbers of Python.
+
+    Raises:
+        DataError: no sequence, or levels outside (0, 1).
+    """
+    if not isinstance(quantiles, Sequence | np.ndarray) or isinstance(quantiles, str):
+        raise DataError(
+            f"quantiles must be a sequence of levels between 0 and 1, such as (0.1, 0.9), got {quantiles!r}"
+        )
+    if not all(is_number(level) and 0 < level < 1 for level in quantiles):
+        raise DataError(f"quantiles must lie between 0 and 1, got {tuple(quantiles)}")
+    return tuple(float(level) for level in quantiles)
 
 
 def _joined(parts: Sequence[tuple[Tensor, Prediction]]) -> Prediction:

@@ -16,6 +16,7 @@ from drl_density.density.fitted import FittedModel
 from drl_density.density.seeds import random_generator
 from drl_density.density.tables import PlainRows, index_of
 from drl_density.distributions import EnergyDistribution
+from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
 
 if TYPE_CHECKING:
@@ -51,9 +52,14 @@ class ColumnQuestions(FittedModel):
             seed: seed of that estimate. Draws of the distribution follow Pyro's seed, or the generator given to its ``run``.
 
         Raises:
-            DataError: unknown columns, values out of bounds, everything or nothing given, or a transform that mixes
-                columns.
+            DataError: unknown columns, values out of bounds, everything or nothing given, a transform that mixes columns, or
+                a seed without ``normalize``, on which it would have no effect.
         """
+        if seed is not None and not normalize:
+            raise DataError(
+                f"seed={seed!r} is for the normaliser's estimate, which normalize=True asks for. Draws of the distribution "
+                "follow pyro.set_rng_seed, or the generator given to its run(...)"
+            )
         return condition(
             self, given, observed=observed, normalize=normalize, settings=settings, generator=random_generator(seed)
         )

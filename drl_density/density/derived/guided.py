@@ -12,6 +12,8 @@ from drl_density.density.normalizing import normalize
 from drl_density.errors import DataError
 from drl_density.model import EnergySequence
 from drl_density.networks import guide_by_label
+from drl_density.records.fields import is_number
+from drl_density.shapes import is_integer
 
 Fitted = TypeVar("Fitted", bound=FittedModel)
 
@@ -20,12 +22,14 @@ def guided_model(density: FittedModel, label: int, *, weight: float = 0.0) -> En
     """The sequence of :meth:`Density.guided`, before it is normalised.
 
     Raises:
-        DataError: a label that the fit did not have.
+        DataError: a label that the fit did not have, or a weight that is no finite number.
     """
     labels = density.provenance.labels
-    if label not in labels:
+    if not is_number(weight):
+        raise DataError(f"weight must be a finite number, got {weight!r}")
+    if not is_integer(label) or label not in labels:
         have = f"it was fitted with labels {', '.join(map(str, labels))}" if labels else "it was fitted without labels"
-        raise DataError(f"there is no label {label} in this density: {have}")
+        raise DataError(f"there is no label {label!r} in this density: {have}")
     # Networks count labels from 1, and 0 means unlabelled.
     return density.model.with_network(guide_by_label(density.model.network, labels.index(label) + 1, weight)).eval()
 

@@ -19,6 +19,7 @@ from drl_density.partition_function import AISSettings
 from drl_density.records.brief import brief
 from drl_density.records.fields import PositiveInt, check_fields
 from drl_density.samplers import DDIMSettings, PredictorCorrectorSettings
+from drl_density.shapes import spread
 
 Method = Literal["posterior", "dps", "projected"]
 
@@ -100,8 +101,8 @@ class Reconstruction:
 
     @property
     def standard_deviation(self) -> Tensor:
-        """Standard deviation of the draws ``(*event)``, a map of the uncertainty."""
-        return self.draws.std(0)
+        """Standard deviation of the draws ``(*event)``, a map of the uncertainty; NaN for a single draw."""
+        return spread(self.draws)
 
     def interval(self, probability: float = 0.95) -> tuple[Tensor, Tensor]:
         """Ends of the central interval of every entry that holds this share of the draws, each ``(*event)``.
@@ -116,10 +117,10 @@ class Reconstruction:
     def summary(self) -> str:
         """One line for a person."""
         kind = "consistent" if self.method == "posterior" else "fast and biased"
-        return (
-            f"{len(self.draws)} draws by {self.method} ({kind}); misfit {self.misfit:.4g}, mean standard deviation "
-            f"{float(self.standard_deviation.mean()):.4g}"
-        )
+        text = f"{len(self.draws)} draws by {self.method} ({kind}); misfit {self.misfit:.4g}"
+        if len(self.draws) < 2:
+            return text
+        return f"{text}, mean standard deviation {float(self.standard_deviation.mean()):.4g}"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from torch import Tensor
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError
+from drl_density.shapes import spread
 from drl_density.weights import normal_interval
 
 ROUNDING = 1e-6
@@ -57,8 +58,8 @@ def compare(models: Mapping[str, Any], x: Any) -> list[Comparison]:
         x: rows ``(n, d)``, a tensor or an array.
 
     Raises:
-        DataError: fewer than two models, an object without a density, reports of other rows, or reports of different
-            schemes.
+        DataError: no rows, fewer than two models, an object without a density, reports of other rows, or reports of
+            different schemes.
 
     >>> from torch.distributions import Normal
     >>> x = torch.randn(50, generator=torch.Generator().manual_seed(0))
@@ -72,7 +73,9 @@ def compare(models: Mapping[str, Any], x: Any) -> list[Comparison]:
     schemes = {report.scheme for report in reports.values()}
     if len(schemes) > 1:
         raise DataError(f"reports of different schemes do not compare: {' | '.join(sorted(schemes))}")
-    rows = torch.as_tensor(x if isinstance(x, Tensor) else np.asarray(x), device="cpu")
+    rows = torch.as_tensor(x if isinstance(x, Tensor) else np.array(x), device="cpu")
+    if not len(rows):
+        raise DataError("expected at least one row to compare on, got none")
     for name, report in reports.items():
         _check_rows(name, report, rows)
     if reports:
@@ -82,7 +85,7 @@ def compare(models: Mapping[str, Any], x: Any) -> list[Comparison]:
     result = []
     for name, own in values.items():
         gap = first - own
-        result.append(Comparison(name, float(own.mean()), float(gap.mean()), float(gap.std() / math.sqrt(len(gap)))))
+        result.append(Comparison(name, float(own.mean()), float(gap.mean()), float(spread(gap) / math.sqrt(len(gap)))))
     return result
 
 

@@ -218,13 +218,19 @@ class Likelihood:
         return "\n".join(
             [
                 f"mean log-likelihood {self.mean_log_likelihood:.4f} nats/row in [{self.mean_log_likelihood_lower:.4f}, "
-                f"{self.mean_log_likelihood_upper:.4f}] by log Z, +- {self.sampling_error:.4f} by {self.num_rows} rows",
+                f"{self.mean_log_likelihood_upper:.4f}] by log Z, {self._of_rows()}",
                 f"log Z = {self.log_z:.4f} in [{self.log_z_lower:.4f}, {self.log_z_upper:.4f}]; learned constant "
                 f"{self._scalar('learned_constant'):.4f}",
                 f"verdict on log Z: {self.verdict}: {self.advice}",
                 *((f"about the fit: {remarks}",) if remarks else ()),
             ]
         )
+
+    def _of_rows(self) -> str:
+        """The error by the number of rows, in words; a single row has none."""
+        if self.num_rows < 2:
+            return "of a single row, which shows no error by the number of rows"
+        return f"+- {self.sampling_error:.4f} by {self.num_rows} rows"
 
     @property
     def num_rows(self) -> int:

@@ -89,7 +89,7 @@ def outlier_scores(
     seed: int | None = None,
 ) -> OutlierScores:
     """See :meth:`drl_density.density.Density.outlier_scores`."""
-    x = density.rows(rows)
+    x = density.rows(rows, least=0)
     first = random_generator(seed).initial_seed()
     known = reference if isinstance(reference, ReferenceScores) else reference_scores(density, reference, seed=first)
     values, expected = density.log_density_of(x), known.log_density

@@ -39,6 +39,7 @@ def annealed_importance_sampling(
 
     Raises:
         NumericalError: every particle of a replicate lost its weight.
+        ValueError: a single replicate, which shows no error.
 
     >>> import math
     >>> import pyro.distributions as dist
@@ -50,6 +51,7 @@ def annealed_importance_sampling(
     True
     """
     settings = AISSettings() if settings is None else settings
+    settings.check_error()
     plan = plan_annealing(path, settings, generator=generator) if plan is None else plan
     run = anneal(path, plan, settings, generator=generator)
     return judge_estimate(run.log_weights, bias="lower", path=run.summary(settings))

@@ -12,6 +12,7 @@ from drl_density.mcmc import Tuner, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, evaluated
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.records.brief import brief
+from drl_density.shapes import spread
 from drl_density.weights import resample, weight_ess
 
 
@@ -33,9 +34,9 @@ class AISPlan:
 
 
 def spread_or_one(x: Tensor) -> Tensor:
-    """Standard deviation of every coordinate of rows ``x``, 1 where a coordinate does not vary."""
-    spread = x.std(0)
-    return torch.where(spread > 0, spread, torch.ones_like(spread))
+    """Standard deviation of every coordinate of rows ``x``, 1 where a coordinate does not vary, or for a single row."""
+    found = spread(x)
+    return torch.where(found > 0, found, torch.ones_like(found))
 
 
 @outside_inference_mode

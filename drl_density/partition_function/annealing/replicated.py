@@ -44,6 +44,7 @@ def replicated_annealing(
     Raises:
         RunFolderError: a folder of another run, or one that another process writes to.
         NumericalError: every particle of a replicate lost its weight.
+        ValueError: a single replicate, which shows no error.
 
     >>> import pyro.distributions as dist
     >>> from drl_density.partition_function import geometric_path
@@ -54,6 +55,7 @@ def replicated_annealing(
     True
     """
     settings = settings or AISSettings()
+    settings.check_error()
     plan = plan_annealing(path, settings, generator=torch.Generator().manual_seed(seed))
     workers = Workers.current()
     with ExitStack() as stack:

@@ -53,6 +53,15 @@ class AISSettings:
         if self.num_kept > self.num_particles:
             raise ValueError(f"num_kept must be at most num_particles={self.num_particles}, got {self.num_kept}")
 
+    def check_error(self) -> None:
+        """Check that a standard error can be estimated, before anything runs.
+
+        Raises:
+            ValueError: a single replicate.
+        """
+        if self.num_replicates < 2:
+            raise ValueError(f"a standard error needs at least 2 replicates, got num_replicates={self.num_replicates}")
+
     @property
     def adaptation(self) -> RobbinsMonro:
         """Rule by which the step size of a pilot adapts on each density, starting from that of the density before."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from drl_density.density.fitted import FittedModel
 from drl_density.diagnostics import chain_table, chains_to_groups
 from drl_density.mcmc import MALA, DualAveraging, Recording, run_chain
+from drl_density.shapes import spread
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -55,7 +56,7 @@ def run_report_chains(
     model, count = density.model, CHAINS_PER_START
     from_pool = density.to_model(density.pool[torch.randint(len(density.pool), (count,), generator=generator)])
     chosen = u_start[torch.randint(len(u_start), (count,), generator=generator)]
-    scale = u_start.std(0)
+    scale = spread(u_start)
     kernel = MALA(scale=torch.where(scale > 0, scale, torch.ones_like(scale)))
     result = run_chain(
         kernel,
