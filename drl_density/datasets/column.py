@@ -178,11 +178,13 @@ class Column:
 def _grid_values(steps: np.ndarray, width: float, offset: float) -> np.ndarray:
     """``offset`` plus ``steps`` widths, correctly rounded where both are decimals: 3 steps of 0.1 are 0.3."""
     plain = steps * width + offset + 0.0  # adding 0 turns -0 into 0
-    spacing, origin = Decimal(repr(width)), Decimal(repr(offset))
+    spacing, origin = Decimal(repr(width)).normalize(), Decimal(repr(offset)).normalize()
     exponent = min(0, *(int(part.as_tuple().exponent) for part in (spacing, origin)))
+    if not exponent:
+        return plain
     whole = steps * float(spacing.scaleb(-exponent)) + float(origin.scaleb(-exponent))
     is_exact = np.abs(whole) < LARGEST_EXACT
-    if not exponent or not is_exact.any():
+    if not is_exact.any():
         return plain
     if exponent >= -22:  # powers of ten up to 1e22 are exact, so one division rounds correctly
         return np.where(is_exact, whole / 10.0**-exponent + 0.0, plain)

@@ -89,7 +89,7 @@ def test_independent_columns_have_the_smoothed_frequencies(labels):
     expected = torch.zeros(len(data.validation), dtype=torch.float64)
     for index, column in enumerate(data.columns):
         values = torch.tensor(column.values, dtype=torch.float64)
-        counts = (data.train[:, index, None] == values).sum(0) + 0.5
+        counts = (data.train[:, index, None] == values).sum(0).double() + 0.5
         expected += (counts / counts.sum()).log()[(data.validation[:, index, None] == values).double().argmax(1)]
     assert density.baselines.independent == pytest.approx(float(expected.mean()), rel=1e-12)
 
