@@ -14,6 +14,7 @@ import torch
 import tyro
 
 from drl_density.cli.command import OnDevice, printed_seed
+from drl_density.cli.reading import ReadsTable
 from drl_density.cli.tables import load_run
 from drl_density.datasets import read_rows
 from drl_density.density import Density, DistillSettings, ReconstructSettings
@@ -33,7 +34,7 @@ OPERATORS = {
 
 
 @dataclasses.dataclass
-class Distill(OnDevice):
+class Distill(OnDevice, ReadsTable):
     """Train a generator of few or one network calls per draw; ``sample --method generator`` draws from it.
 
     A generator is not the density of the run: its draws have no log density, and are marked as draws of a generator.
@@ -68,7 +69,7 @@ class Distill(OnDevice):
     def _rows(self, density: Density) -> torch.Tensor:
         if self.source is None:
             return load_fit_rows(density.provenance).train
-        return read_rows(self.source, density.columns)
+        return read_rows(self.source, density.columns, reading=self.reading_for(density))
 
 
 @dataclasses.dataclass

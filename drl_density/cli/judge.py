@@ -10,6 +10,7 @@ import torch
 import tyro
 
 from drl_density.cli.command import Command, OnDevice, printed_seed
+from drl_density.cli.reading import ReadsTable
 from drl_density.cli.tables import load_run, rows_of, say_remarks
 from drl_density.density import Density, DiagnoseSettings, Diagnosis, LikelihoodReport, compare
 from drl_density.density.evaluation.run_page import diagnosis_name, write_run_page
@@ -20,7 +21,7 @@ from drl_density.run_folder import RunFolder
 
 
 @dataclasses.dataclass
-class Evaluate(OnDevice):
+class Evaluate(OnDevice, ReadsTable):
     """Estimate the likelihood of rows with a two-sided interval for log Z; writes report.nc and report.html."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
@@ -43,7 +44,7 @@ class Evaluate(OnDevice):
         )
         with RunFolder.writing(self.run_folder) as folder:
             density = Density.load(self.run_folder, device=self.device)
-            rows = rows_of(density, self.source)
+            rows = rows_of(density, self.source, self.reading_for(density))
             report = density.evaluate(rows, seed=printed_seed(self.seed), settings=settings, progress=True)
             print(report.summary())
             folder.write_dataset(folder.report, report.tree)
@@ -51,7 +52,7 @@ class Evaluate(OnDevice):
 
 
 @dataclasses.dataclass
-class Diagnose(OnDevice):
+class Diagnose(OnDevice, ReadsTable):
     """Run long adjusted chains from data and from noise, and write their verdict into report.html of the run folder."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
@@ -82,7 +83,7 @@ class Diagnose(OnDevice):
         )
         with RunFolder.writing(self.run_folder) as folder:
             density = load_run(self.run_folder, self.device)
-            rows = rows_of(density, self.source)
+            rows = rows_of(density, self.source, self.reading_for(density))
             seed = printed_seed(self.seed)
             rows = dequantized_rows(density, rows, generator=torch.Generator().manual_seed(seed))[0]
             found = density.diagnose(rows, settings=settings, seed=seed)
@@ -109,7 +110,7 @@ class Report(Command):
 
 
 @dataclasses.dataclass
-class Compare(OnDevice):
+class Compare(OnDevice, ReadsTable):
     """Compare the mean log densities of several fits on the same rows, by paired differences to the first."""
 
     run_folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
@@ -131,7 +132,7 @@ class Compare(OnDevice):
                 raise DataError(f"{name} has other columns than {folders[0]}; only fits of the same columns compare")
             say_remarks(density, name)
         generator = torch.Generator().manual_seed(printed_seed(self.seed))
-        rows = dequantized_rows(first, rows_of(first, self.source), generator=generator)[0]
+        rows = dequantized_rows(first, rows_of(first, self.source, self.reading_for(first)), generator=generator)[0]
         print(f"{'run':32s} {'nats/row':>10s} {'first - it':>10s} {'s.e.':>8s} log Z")
         for row in compare(densities, rows):
             estimate = densities[row.name].estimate

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Literal
 
 from drl_density.datasets import ReadOptions
+from drl_density.density import FittedModel
 
 __all__ = ["ReadsTable"]
 
@@ -43,3 +44,7 @@ class ReadsTable:
         if changed.get("delimiter") in ("tab", "\\t"):
             changed["delimiter"] = "\t"
         return dataclasses.replace(ReadOptions() if fitted is None else fitted, **changed)
+
+    def reading_for(self, density: FittedModel) -> ReadOptions:
+        """The options given, over those with which the table of ``density`` was read."""
+        return self.reading(ReadOptions.from_dict(density.provenance.loading.get("reading", {})))

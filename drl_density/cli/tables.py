@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from drl_density.datasets import Column, read_rows
+from drl_density.datasets import Column, ReadOptions, read_rows
 from drl_density.density import Density, FittedModel
 from drl_density.density.storage.fit_rows import load_fit_rows
 from drl_density.errors import DataError
@@ -31,7 +31,7 @@ def say_remarks(density: FittedModel, name: str = "the fit") -> None:
         print(f"FAILURE: about {name}: {remark}; see docs/when_a_fit_fails.md", file=sys.stderr)
 
 
-def rows_of(density: Density, source: str | None) -> torch.Tensor:
+def rows_of(density: Density, source: str | None, reading: ReadOptions | None = None) -> torch.Tensor:
     """Rows of a table in the columns of the fit, or the complete test rows of the fit when ``source`` is None.
 
     Raises:
@@ -48,7 +48,7 @@ def rows_of(density: Density, source: str | None) -> torch.Tensor:
                 file=sys.stderr,
             )
         return complete
-    return read_rows(source, density.columns)
+    return read_rows(source, density.columns, reading=reading)
 
 
 def complete_rows(rows: torch.Tensor) -> torch.Tensor:

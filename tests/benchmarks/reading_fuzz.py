@@ -35,6 +35,8 @@ def main() -> None:
         if counts["failed"] >= options.most_failures:
             return
         counts["tried"] += 1
+        if counts["tried"] % 1000 == 0:
+            print(f"{counts['tried']} tables, {counts['failed']} not read back, {time.time() - start:.0f} s", flush=True)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DataWarning)
