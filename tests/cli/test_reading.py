@@ -44,7 +44,20 @@ def test_a_fit_reads_its_table_by_the_options(tmp_path, capsys, monkeypatch):
     rows = np.random.default_rng(0).normal(size=(60, 2))
     text = "".join(f"{a:.3f};{b:.3f};{7 + (a > 0)}\n".replace(".", ",") for a, b in rows).replace("7\n", "-9\n", 1)
     (tmp_path / "t.CSV").write_text(text)
-    options = ["--header", "none", "--decimal", ",", "--missing-values", "-9", "--missing", "drop", "--categorical", "x2"]
+    options = [
+        "--seed",
+        "0",
+        "--header",
+        "none",
+        "--decimal",
+        ",",
+        "--missing-values",
+        "-9",
+        "--missing",
+        "drop",
+        "--categorical",
+        "x2",
+    ]
     assert main(["fit", str(tmp_path / "t.CSV"), "--out", str(tmp_path / "run"), "--dry-run", *options]) == 0
     printed = capsys.readouterr().out
     assert "x0: continuous" in printed
@@ -52,11 +65,15 @@ def test_a_fit_reads_its_table_by_the_options(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
     assert main(["fit", "-", "--out", str(tmp_path / "run"), "--dry-run", *options]) == 0
     assert capsys.readouterr().out.replace("standard input:", "t:") == printed
-    assert main(["fit", str(tmp_path / "t.CSV"), "--out", str(tmp_path / "run"), "--dry-run", "--encoding", "utf-9"]) == 1
+    assert (
+        main(["fit", str(tmp_path / "t.CSV"), "--out", str(tmp_path / "run"), "--dry-run", "--encoding", "utf-9"]) == 1
+    )
     assert "encoding 'utf-9' is unknown" in capsys.readouterr().err
 
 
 def test_the_fit_remembers_how_its_table_was_read():
     provenance = SimpleNamespace(loading={"reading": ReadOptions(decimal=",").to_dict()})
-    assert parse("--header", "none").reading_for(SimpleNamespace(provenance=provenance)) == ReadOptions("none", decimal=",")
+    assert parse("--header", "none").reading_for(SimpleNamespace(provenance=provenance)) == ReadOptions(
+        "none", decimal=","
+    )
     assert parse().reading_for(SimpleNamespace(provenance=SimpleNamespace(loading={}))) == ReadOptions()
