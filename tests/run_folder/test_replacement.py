@@ -7,11 +7,11 @@ import pytest
 
 from drl_density.errors import RunFolderError
 from drl_density.run_folder.replacement import Replacement, is_incomplete, settle
+from tests.run_folder.failing_disk import FailingDisk
 
 OLD = {"settings.json": "old", "weights.safetensors": "old", "report.nc": "old", "diagnosis_level_0.nc": "old"}
 NEW = {"settings.json": "new", "weights.safetensors": "new", "history.nc": "new"}
 MINE = {"notes.txt": "mine"}
-CALLS = ("open", "fsync", "rename", "replace", "unlink", "rmdir", "mkdir", "close")
 
 
 def write(folder, files):
@@ -21,25 +21,6 @@ def write(folder, files):
 
 def contents(folder):
     return {item.name: item.read_text() for item in folder.iterdir() if item.is_file()}
-
-
-class Disk:
-    """Counts calls that change a folder; the chosen one fails, and with it all later ones if ``for_good``."""
-
-    def __init__(self, patch, at, error, *, for_good=False):
-        self.count, self.at, self.error, self.for_good = 0, at, error, for_good
-        for name in CALLS:
-            patch.setattr(os, name, self.watched(getattr(os, name)))
-
-    def watched(self, real):
-        def call(*args, **kwargs):
-            self.count += 1
-            is_chosen = self.count > self.at if self.for_good else self.count == self.at + 1
-            if is_chosen:
-                raise self.error
-            return real(*args, **kwargs)
-
-        return call
 
 
 class Killed(BaseException):
@@ -57,7 +38,7 @@ def number_of_calls(tmp_path, monkeypatch):
     folder.mkdir()
     write(folder, OLD)
     with monkeypatch.context() as patch:
-        disk = Disk(patch, 10**6, None)
+        disk = FailingDisk(patch)
         replace(folder)
     return disk.count
 
@@ -73,7 +54,7 @@ def test_any_fault_leaves_the_old_run_or_the_new_one(kind, for_good, tmp_path, m
         write(folder, OLD | MINE)
         said = ""
         with monkeypatch.context() as patch:
-            Disk(patch, at, error, for_good=for_good)
+            FailingDisk(patch, at, error, for_good=for_good)
             try:
                 replace(folder)
             except (RunFolderError, Killed) as caught:

@@ -1,0 +1,278 @@
+"""The disk fails at any write of a run: the old run is there, or the new one, and the message says which."""
+
+import dataclasses
+import errno
+import os
+import resource
+import shutil
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+import torch
+import xarray as xr
+
+import drl_density as drl
+from drl_density.density import Density
+from drl_density.density.storage.training_folder import TrainingFolder
+from drl_density.errors import RunFolderError
+from drl_density.run_folder import RunFolder
+from tests.run_folder.failing_disk import FailingDisk
+
+CODES = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EACCES)
+
+
+def errors(at):
+    """Error of the call with this number; every kind takes its turn."""
+    code = CODES[at % len(CODES)]
+    return OSError(code, os.strerror(code))
+
+
+@pytest.fixture(scope="module")
+def other(tiny_density):
+    """Another density than ``tiny_density``, told apart by its log Z."""
+    return dataclasses.replace(
+        tiny_density, estimate=dataclasses.replace(tiny_density.estimate, log_z=tiny_density.estimate.log_z + 1)
+    )
+
+
+@pytest.fixture(scope="module")
+def kept(tiny_density, tmp_path_factory):
+    """A run with everything that may be in its folder."""
+    path = tmp_path_factory.mktemp("kept") / "run"
+    tiny_density.save(path)
+    for name in ("report.nc", "report.html", "generator.safetensors", "diagnosis_level_0.nc", "notes.txt"):
+        (path / name).write_text(name)
+    return path
+
+
+EVERY = "ALL_FAULTS" in os.environ
+"""Whether each call of a write fails in turn; otherwise some of them do, which takes seconds instead of minutes. All calls
+of a replacement itself fail in its own test, which costs next to nothing.
+"""
+
+
+def at_every_call(action, folder_of, monkeypatch, *, step, for_good=False):
+    """Yields (what happened, folder, message or None) of ``action(folder)`` with every ``step``-th of its calls failing."""
+    folder, at, num_calls = folder_of(), 0, None
+    step = 1 if EVERY else step
+    while num_calls is None or at < num_calls:
+        with monkeypatch.context() as patch:
+            disk = FailingDisk(patch) if num_calls is None else FailingDisk(patch, at, errors(at), for_good=for_good)
+            try:
+                action(folder)
+                message = None
+            except RunFolderError as error:
+                message = str(error)
+        if num_calls is None:
+            assert message is None
+            num_calls = disk.count
+        else:
+            yield f"call {at}, {disk.failed}: {message}", folder, message
+            at += step
+        folder = folder_of()
+    assert num_calls > 20
+
+
+@pytest.fixture(scope="module")
+def earlier(other, tmp_path_factory):
+    """The run of the other density."""
+    path = tmp_path_factory.mktemp("earlier") / "run"
+    other.save(path)
+    return path
+
+
+@pytest.fixture
+def copy_of(tmp_path):
+    def make(source):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        if source is not None:
+            shutil.copytree(source, tmp_path / "run")
+        return tmp_path / "run"
+
+    return make
+
+
+@pytest.mark.parametrize(("for_good", "step"), [(False, 7), (True, 11)])
+def test_a_replaced_density_is_the_old_one_or_the_new_one(
+    for_good, step, kept, tiny_density, other, copy_of, monkeypatch
+):
+    found = set()
+    for what, folder, message in at_every_call(
+        lambda folder: other.save(folder, force=True), lambda: copy_of(kept), monkeypatch, step=step, for_good=for_good
+    ):
+        log_z = Density.load(folder).estimate.log_z
+        is_new = log_z == other.estimate.log_z
+        assert is_new or log_z == tiny_density.estimate.log_z, what
+        assert (folder / "report.nc").exists() is not is_new, what
+        assert (folder / "notes.txt").read_text() == "notes.txt", what
+        assert message is not None or is_new, what
+        if message is not None and "untouched" in message:
+            assert not is_new, what
+        found.add(is_new)
+    assert found == {False, True}
+
+
+def test_a_new_density_is_whole_or_not_there(other, copy_of, monkeypatch):
+    for what, folder, message in at_every_call(other.save, lambda: copy_of(None), monkeypatch, step=11):
+        try:
+            assert Density.load(folder).estimate.log_z == other.estimate.log_z, what
+        except RunFolderError:
+            assert message is not None, what
+            other.save(folder)
+
+
+@pytest.fixture(scope="module")
+def states(tiny_data, tiny_settings, tmp_path_factory):
+    """What a fit saves at its last evaluation, by calls of its saver; and its density."""
+    saved, path = [], tmp_path_factory.mktemp("states") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        saver = TrainingFolder.saver
+
+        def watched(self, name):
+            save = saver(self, name)
+
+            def both(tensors, scalars):
+                saved.append((name, {key: value.clone() for key, value in tensors.items()}, scalars))
+                save(tensors, scalars)
+
+            return both
+
+        patch.setattr(TrainingFolder, "saver", watched)
+        density = drl.fit(tiny_data, seed=0, settings=tiny_settings, out=path, progress=False)
+    return saved[-1:], density
+
+
+def writes_of_a_fit(folder, data, states, *, force=False, resume=False):
+    """All writes of a fit, without its training."""
+    saved, density = states
+    run = TrainingFolder.prepare(folder, resume=resume, force=force)
+    try:
+        if not resume:
+            run.begin(data, density.settings, seed=0)
+        for name, tensors, scalars in saved:
+            run.saver(name)(tensors, scalars)
+        run.finish(density)
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize("is_forced", [False, True])
+def test_a_fit_is_resumable_and_loses_no_earlier_run(
+    is_forced, earlier, tiny_data, states, other, copy_of, monkeypatch
+):
+    found = set()
+    for what, folder, message in at_every_call(
+        lambda folder: writes_of_a_fit(folder, tiny_data, states, force=is_forced),
+        lambda: copy_of(earlier if is_forced else None),
+        monkeypatch,
+        step=7,
+    ):
+        try:
+            stage = "old" if Density.load(folder).estimate.log_z == other.estimate.log_z else "new"
+        except RunFolderError:
+            stage = "resumable" if (folder / "training_state.safetensors").exists() else "nothing"
+        found.add(stage)
+        if stage == "resumable":
+            run = TrainingFolder.prepare(folder, resume=True, force=False)
+            run.close()
+            assert run.values, what
+            assert message is not None, what
+            if "could not be saved" in message:
+                assert "continue with --resume" in message or "nothing" in message, what
+        elif stage == "new":
+            assert message is None or "may not survive" in message or "complete" in message, what
+        elif stage == "old":
+            assert is_forced, what
+            assert message is not None, what
+            assert "continue with --resume" not in message, what
+        else:
+            assert not is_forced, what
+            assert message is not None, what
+    assert found == ({"old", "resumable", "new"} if is_forced else {"nothing", "resumable", "new"})
+
+
+def write_results(folder):
+    """The writes of evaluate, diagnose, distill and report."""
+    with RunFolder.writing(folder) as run:
+        run.write_dataset(run.report, xr.Dataset({"x": 1.0}))
+        run.write_dataset(run.diagnosis("level_0"), xr.Dataset({"x": 1.0}))
+        run.write_tensors(run.generator, {"weight": torch.ones(2)})
+        run.write_text(run.page, "new page")
+        run.write_content(run.figure("log Z"), b"new picture")
+
+
+def test_results_are_whole_or_the_earlier_ones(kept, copy_of, monkeypatch):
+    names = ("report.nc", "diagnosis_level_0.nc", "generator.safetensors", "report.html")
+    before = {name: (kept / name).read_bytes() for name in ("settings.json", "weights.safetensors", "history.nc")}
+    reads = {"report.nc": RunFolder.read_dataset, "generator.safetensors": RunFolder.read_tensors}
+    for what, folder, message in at_every_call(write_results, lambda: copy_of(kept), monkeypatch, step=1):
+        assert {name: (folder / name).read_bytes() for name in before} == before, what
+        for name, read in reads.items():
+            if (folder / name).read_bytes() != name.encode():
+                assert len(read(RunFolder(folder), name)) > 0, what
+        assert (folder / "report.html").read_text() in ("report.html", "new page"), what
+        if message is not None and "untouched" in message:
+            name = next(name for name in names if name in message)
+            assert (folder / name).read_bytes() == name.encode(), what
+
+
+@contextmanager
+def largest_file(size):
+    """Within this context no file grows beyond ``size`` bytes; the system refuses the write."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [0, 300, 3000, 20_000])
+def test_a_limit_on_the_size_of_files(size, kept, tiny_density, other, copy_of):
+    folder = copy_of(kept)
+    tiny_density.save(folder, force=True)
+    before = {item.name: item.read_bytes() for item in folder.iterdir()}
+    with largest_file(size), pytest.raises(RunFolderError, match=r"File too large.*the earlier run in .* is untouched"):
+        other.save(folder, force=True)
+    assert {item.name: item.read_bytes() for item in folder.iterdir()} == before
+
+
+@contextmanager
+def small_disk(place, size):
+    """A file system of so many KiB, mounted at ``place``; skips where none can be mounted."""
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def fill(folder, data, states, other):
+    """Fit into a folder, then replace the run; what became of it."""
+    density = states[1]
+    try:
+        writes_of_a_fit(folder, data, states)
+        other.save(folder, force=True)
+        return "all" if Density.load(folder).estimate.log_z == other.estimate.log_z else "lost"
+    except RunFolderError as error:
+        message = str(error)
+    assert "No space left" in message
+    if "the earlier run" in message:
+        return "earlier" if Density.load(folder).estimate.log_z == density.estimate.log_z else "lost"
+    if "continue with --resume" in message:
+        run = TrainingFolder.prepare(folder, resume=True, force=False)
+        run.close()
+        return "resumable" if run.values else "lost"
+    return "nothing" if "othing of the run" in message or "cannot write to" in message else message
+
+
+def test_a_full_disk_of_any_size(tiny_data, states, other, tmp_path):
+    """The run folder is itself the disk, from no space at all to space for everything."""
+    found = set()
+    for size in range(4, 500, 62):
+        with small_disk(tmp_path, size) as folder:
+            found.add(fill(folder, tiny_data, states, other))
+    assert found == {"nothing", "resumable", "earlier", "all"}
