@@ -146,7 +146,7 @@ def fit_histogram(x: Tensor, values: Tensor, width: float, *, weights: Tensor | 
         weights: relative weight of each row, ``(rows,)``; all equal when not given.
 
     >>> found = fit_histogram(torch.tensor([0.0, 0.0, 1.0]), torch.tensor([0.0, 1.0, 2.0]), 1.0)
-    >>> (found.log_shares.exp() * 4.5).tolist()
+    >>> [round(share, 6) for share in (found.log_shares.exp() * 4.5).tolist()]
     [2.5, 1.5, 0.5]
     """
     blank = Histogram(values.double(), width, torch.zeros(len(values), dtype=torch.float64))
