@@ -17,6 +17,7 @@ TINY = drl.FitSettings(
     num_pool_draws=16,
     base="gaussian",
     selection="last",
+    num_particles=64,
     training=drl.TrainingSettings(num_steps=2, batch_size=16, evaluate_every=2),
 )
 

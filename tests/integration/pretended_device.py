@@ -94,7 +94,10 @@ class PretendedDevice(TorchDispatchMode):
         self.others.close()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        return run(func, args, kwargs or {})
+        kwargs = kwargs or {}
+        if FarTensor not in types and kwargs.get("device") is None:
+            return func(*args, **kwargs)  # all of it is on the CPU
+        return run(func, args, kwargs)
 
 
 @functools.cache
