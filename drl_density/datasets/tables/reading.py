@@ -85,6 +85,9 @@ class ReadOptions:
     def from_dict(cls, values: Mapping[str, Any]) -> ReadOptions:
         """The options that :meth:`to_dict` wrote.
 
+        Args:
+            values: options by name; one that is absent has its default.
+
         >>> ReadOptions.from_dict(ReadOptions(header="none").to_dict()).header
         'none'
         """
@@ -127,6 +130,12 @@ class TableReader(ABC):
         num_rows: number of rows, or None where only reading them would tell.
         schema: Arrow schema of the source with all its metadata, or None for text.
         first_row: number of the first row of data in messages; a text file counts its lines from 1.
+
+    >>> import io
+    >>> from drl_density.datasets import open_table
+    >>> table = open_table(io.BytesIO(b"a,b\\n1,x\\n?,y\\n3,y\\n"))
+    >>> [len(frame) for frame in table.chunks(2)], table.num_rows
+    ([2, 1], 3)
     """
 
     where: str

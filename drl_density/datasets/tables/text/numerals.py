@@ -19,6 +19,8 @@ SPACES = " \u00a0\u2009\u202f"
 """Spaces that group digits: plain, fixed, thin, and narrow fixed."""
 GROUPING = {".": f",'\u2019{SPACES}", ",": f".'\u2019{SPACES}"}
 """Signs that may group three digits, by the decimal sign."""
+CURRENCIES = "$\u20ac\u00a3\u00a5%"
+"""Signs of currency and percent."""
 LEAST_SHARE = 0.5
 """Share of numbers among a column's texts from which other texts are odd cells rather than labels: our own choice."""
 EXACT = 2.0**53
@@ -83,6 +85,7 @@ class Evidence:
         under: cells that are numbers with each decimal sign.
         only: cells that are numbers with this decimal sign alone.
         num_unclear: cells that are different numbers with either decimal sign, such as 1,234.
+        num_signed: cells that would be numbers without a sign of currency or percent.
         num_grouped: cells that are numbers only with thousands separators, with each decimal sign.
         odd: a few cells that are no numbers, with the row of each.
         is_lossy: whether a block was parsed to numbers, so that its texts are gone.
@@ -96,6 +99,7 @@ class Evidence:
     only: dict[str, int] = field(default_factory=lambda: {".": 0, ",": 0})
     num_unclear: int = 0
     num_grouped: dict[str, int] = field(default_factory=lambda: {".": 0, ",": 0})
+    num_signed: int = 0
     odd: dict[str, int] = field(default_factory=dict)
     is_lossy: bool = False
     has_fractions: bool = False
@@ -149,7 +153,11 @@ class Evidence:
                 self.num_grouped[sign] += count if to_number(text, sign, "") is None else 0
             known = [value for value in values.values() if value is not None]
             self.num_unclear += count if len(known) == 2 and known[0] != known[1] else 0
-            if not known and len(self.odd) < NAMED:
+            if known:
+                continue
+            bare = text.strip(f"{CURRENCIES}{SPACES}")
+            self.num_signed += count if any(to_number(bare, sign) is not None for sign in (".", ",")) else 0
+            if len(self.odd) < NAMED:
                 self.odd.setdefault(text, row)
 
 
@@ -251,7 +259,10 @@ def _decide_odd(name: str, found: Evidence, allowed: Sequence[str], known: Kind 
     if found.under[best] < LEAST_SHARE * found.num_cells and known is None:
         beside = found.under[best] + found.num_booleans
         note = f"labels, though {beside} of {found.num_cells} cells are numbers or booleans"
-        return Decision("text", note=note if beside else "")
+        is_signed = found.num_signed >= LEAST_SHARE * found.num_cells
+        if is_signed:
+            note = f"labels, though cells such as {next(iter(found.odd))!r} are numbers with a sign of currency or percent"
+        return Decision("text", note=note if beside or is_signed else "")
     return Decision("number", best, num_odd=count)
 
 
@@ -267,7 +278,8 @@ def odd_cells(name: str, count: int, num_cells: int, row: int, texts: Sequence[s
 
     >>> print(odd_cells("age", 1, 90, 7, ["old"]))  # doctest: +NORMALIZE_WHITESPACE
     column 'age', row 7: 1 of 90 cells are no numbers ('old'). Correct them, mark them as missing with
-    missing_values=['old'] (--missing-values old), or declare the column categorical to read all its cells as labels
+    missing_values=['old'] (--missing-values old), or declare the column categorical (--categorical age) to read all
+    its cells as labels
     """
     shown = ", ".join(map(repr, texts))
     signs = [text for text in texts if any(to_number(text, sign) is not None for sign in (".", ","))]
@@ -276,6 +288,6 @@ def odd_cells(name: str, count: int, num_cells: int, row: int, texts: Sequence[s
     quoted = " ".join(text if re.fullmatch(r"[\w.?/+-]+", text) else f"'{text}'" for text in texts)
     return (
         f"column {name!r}, row {row}: {count} of {num_cells} cells are no numbers ({shown}). Correct them, mark them as "
-        f"missing with missing_values={list(texts)} (--missing-values {quoted}), or declare the column categorical to read "
-        "all its cells as labels"
+        f"missing with missing_values={list(texts)} (--missing-values {quoted}), or declare the column categorical "
+        f"(--categorical {name}) to read all its cells as labels"
     )

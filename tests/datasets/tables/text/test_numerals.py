@@ -79,6 +79,7 @@ def test_a_few_odd_cells_are_an_error_and_many_make_labels():
     assert [found[name].kind for name in "abcde"] == ["number", "text", "text", "number", "boolean"]
     assert "1 of 3 cells are numbers" in found["b"].note
     assert not found["c"].note
+    assert "are numbers with a sign of currency" in decided({"a": ["5%", "10%"]})["a"].note
     assert decided({"a": ["1", "x"]}, known={"a": "text"})["a"].kind == "text"
     assert decided({"a": ["1", "x", "y"]}, known={"a": "number"})["a"].num_odd == 2
 
