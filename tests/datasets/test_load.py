@@ -1,5 +1,6 @@
 """Loading by name, from files and from memory; roles of columns; missing values; every refusal."""
 
+import io
 import json
 import math
 
@@ -8,11 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from drl_density import Split, load_dataset
-from drl_density.datasets import (
-    load_again,
-    read_rows,
-)
+from drl_density import ReadOptions, Split, load_dataset
+from drl_density.datasets import Column, load_again, read_rows
 from drl_density.errors import DataError, DataWarning
 from tests.datasets.samples import FRAME, TABLE
 
@@ -113,6 +111,23 @@ def test_the_same_split_is_loaded_again(tmp_path):
     )
     with pytest.raises(DataError, match="array in memory"):
         load_again("", {})
+
+
+def test_the_options_of_reading_are_loaded_again(tmp_path):
+    path = tmp_path / "table.csv"
+    FRAME.to_csv(path, index=False, sep=";", decimal=",", encoding="utf-16", header=False)
+    reading = ReadOptions(header="none", decimal=",", encoding="utf-16")
+    data = load_dataset(path, seed=0, reading=reading)
+    again = load_again(data.source, json.loads(json.dumps(data.loading)))
+    assert torch.equal(data.test, again.test)
+    assert ReadOptions.from_dict(data.loading["reading"]) == reading
+    assert torch.equal(read_rows(path, data.columns, reading=reading), torch.as_tensor(TABLE))
+    with pytest.raises(DataError, match="columns that are not here: a; here are x0"):
+        read_rows(path, (Column("a"),), reading=reading)
+    data = load_dataset(io.BytesIO(FRAME.to_csv(index=False).encode()), seed=0)
+    assert torch.equal(data.train, load_dataset(FRAME, seed=0).train)
+    with pytest.raises(DataError, match="standard input"):
+        load_again(data.source, data.loading)
 
 
 def test_labels_are_coded_and_read_back():

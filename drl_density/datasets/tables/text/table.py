@@ -77,6 +77,8 @@ class TextTable(TableReader):
         self._dialect = recognise(shown, reading, where=self.where, is_tabs=is_tabs, known=known_names)
         inner = self._dialect.names[: self._dialect.num_cells - self._dialect.has_end]
         self._places = {name: place for place, name in enumerate(inner) if place != self._dialect.index}
+        if known and not set(known) & set(self._places) and set(known) == {f"x{place}" for place in range(len(inner))}:
+            self._places = {f"x{number}": place for number, place in enumerate(self._places.values())}
         self.names = tuple(self._places)
         self.first_row = self._dialect.num_skipped + 1
         self._known: dict[str, Kind] = dict.fromkeys(self.names, "text") if self._is_once else {}

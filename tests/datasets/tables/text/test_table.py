@@ -189,6 +189,13 @@ def test_the_columns_of_a_fit_rule_in_one_pass(monkeypatch):
         list(opened(mixed, columns).chunks(4))
 
 
+def test_columns_of_a_fit_without_names_go_by_place():
+    columns = [Column("x0"), Column("x1", "categorical", 1.0, categories=("7", "8"))]
+    with pytest.warns(DataWarning, match="'x0': read as numbers with decimal commas"):
+        found = opened("a;q\n1,5;7\n2;8\n", columns).read()
+    assert found.to_dict("list") == {"x0": [1.5, 2.0], "x1": ["7", "8"]}
+
+
 def test_a_text_table_can_be_made_directly(tmp_path):
     path = tmp_path / "t.txt"
     path.write_text("1 2\n3 4\n")
