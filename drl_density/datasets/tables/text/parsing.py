@@ -14,7 +14,7 @@ import numpy as np
 from drl_density.datasets.tables.reading import ReadOptions
 from drl_density.datasets.tables.text.dialect import Dialect, cells_of
 from drl_density.datasets.tables.text.numerals import EXACT, NAMED, to_boolean, to_number
-from drl_density.datasets.tables.text.sources import Block
+from drl_density.datasets.tables.text.sources import Block, count_of
 from drl_density.errors import DataError
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def _is_whole(frame: pd.DataFrame, block: Block, dialect: Dialect) -> bool:
     if frame.shape[1] != dialect.num_cells:
         return False
     if dialect.delimiter != "whitespace" and b'"' not in block.text:
-        return block.text.count(dialect.delimiter.encode()) == len(frame) * (dialect.num_cells - 1)
+        return count_of(block.text, dialect.delimiter.encode()) == len(frame) * (dialect.num_cells - 1)
     return not bool(np.asarray(frame[dialect.num_cells - 1].isna()).any())
 
 

@@ -17,11 +17,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from drl_density.datasets.tables.reading import missing_extra
 from drl_density.datasets.tables.text.dialect import is_comment
 from drl_density.errors import DataError
 
-__all__ = ["Block", "ByteSource", "blocks_of", "decoded", "without_comments"]
+__all__ = ["Block", "ByteSource", "blocks_of", "count_of", "decoded", "without_comments"]
 
 BLOCK = 1 << 23
 """Bytes of a block, before its last row is completed."""
@@ -172,7 +174,7 @@ def decoded(pieces: Iterator[bytes], encoding: str, where: str, *, num_skipped: 
         made = made[: len(made) - len(held)]
         if b"\r" in made:
             made = made.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        line += made.count(b"\n")
+        line += count_of(made, b"\n")
         if made:
             yield made
 
@@ -193,12 +195,23 @@ def blocks_of(pieces: Iterator[bytes], num_skipped: int, where: str) -> Iterator
         end = end_of_rows(held)
         if end:
             yield Block(held[:end], line)
-            line += held.count(b"\n", 0, end)
+            line += count_of(held[:end], b"\n")
             held = held[end:]
         elif len(held) > LONGEST_ROW:
             raise DataError(f"{where}: a row from line {line} on does not end; is a quote not closed?")
     if held and not num_skipped:
         yield Block(held, line)
+
+
+def count_of(text: bytes, sign: bytes) -> int:
+    """How often ``sign`` occurs, for signs that are frequent: many times faster than ``bytes.count``.
+
+    >>> count_of(b"1,2,3", b",")
+    2
+    """
+    if len(sign) > 1:
+        return text.count(sign)
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == sign[0]))
 
 
 def end_of_rows(text: bytes) -> int:
@@ -208,7 +221,7 @@ def end_of_rows(text: bytes) -> int:
     (4, 4)
     """
     end = text.rfind(b"\n") + 1
-    if text.count(b'"', 0, end) % 2 == 0:
+    if b'"' not in text or text.count(b'"', 0, end) % 2 == 0:
         return end
     last, is_quoted = 0, False
     for found in re.finditer(rb'"+|\n', text[:end]):
