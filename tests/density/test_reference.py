@@ -1,5 +1,7 @@
 """Scores of the fit's test rows are kept with it, and no rows."""
 
+import dataclasses
+
 import torch
 
 from drl_density.density import Density
@@ -23,6 +25,20 @@ def test_the_same_scores_for_the_same_seed(tiny_density, tiny_data):
     first, second, other = (held_out_scores(tiny_density, tiny_data.test, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(first.profile, second.profile)
     assert not torch.equal(first.profile, other.profile)
+
+
+def test_small_passes_give_the_same_scores(tiny_density, tiny_data, monkeypatch):
+    whole = held_out_scores(tiny_density, tiny_data.test, seed=0)
+    monkeypatch.setattr("drl_density.density.evaluation.outlier_scores.MOST_VALUES", 14)
+    torch.testing.assert_close(held_out_scores(tiny_density, tiny_data.test, seed=0).profile, whole.profile)
+
+
+def test_a_large_test_set_keeps_a_part_and_a_small_one_none(tiny_density, tiny_data, monkeypatch):
+    monkeypatch.setattr("drl_density.density.evaluation.outlier_scores.MOST_REFERENCE", 25)
+    assert held_out_scores(tiny_density, tiny_data.test, seed=0).words == "the fit's 25 of 40 test rows"
+    assert held_out_scores(tiny_density, tiny_data.test[:19], seed=0) is None
+    found = dataclasses.replace(tiny_density, reference=None).outlier_scores(tiny_data.test, seed=0)
+    assert found.reference == f"{len(tiny_density.pool)} draws of the model"
 
 
 def test_a_record_prints_in_one_line():

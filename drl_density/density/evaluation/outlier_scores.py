@@ -24,6 +24,10 @@ LEAST_REFERENCE = 20
 """Reference rows at least, so that p-values reach 0.05."""
 MOST_REFERENCE = 2000
 """Test rows whose scores a fit keeps at most: p-values near 0.05 then have a standard error of 0.005."""
+MOST_IMAGE_PASSES = 65_536
+"""Images that pass through the network for the kept scores of a fit at most; at many levels, fewer test rows are scored."""
+MOST_VALUES = 2**22
+"""Values of the rows in one pass of the network, which bounds its memory: 16,384 rows of 256 columns, or 1,365 images."""
 NUM_NOISES = 4
 """Noised copies of a row over which its profile is averaged at every level."""
 
@@ -151,7 +155,10 @@ def held_out_scores(density: FittedModel, rows: Tensor, *, seed: int) -> Referen
     complete = rows[~rows.isnan().any(1)] if rows.is_floating_point() else rows
     if len(complete) < LEAST_REFERENCE:
         return None
-    chosen = torch.randperm(len(complete), generator=generator)[:MOST_REFERENCE].sort().values
+    most = MOST_REFERENCE
+    if len(density.event_shape) > 1:
+        most = max(LEAST_REFERENCE, min(most, MOST_IMAGE_PASSES // (1 + NUM_NOISES * (density.model.num_levels - 1))))
+    chosen = torch.randperm(len(complete), generator=generator)[:most].sort().values
     known = dequantized_rows(density, complete[chosen], generator=generator)[0]
     if not bool(density.log_density_of(known).isfinite().all()):
         return None
@@ -162,13 +169,15 @@ def held_out_scores(density: FittedModel, rows: Tensor, *, seed: int) -> Referen
 def _profile(density: FittedModel, rows: Tensor, seed: int) -> Tensor:
     """Mean log density of noised copies of each row at every level, ``(row, level)``, float64."""
     model, u = density.model, density.to_states(rows)
+    size = max(1, MOST_VALUES // max(1, density.num_features))
     columns = []
     for level in range(model.num_levels):
         source = torch.Generator().manual_seed(seed + level)
         with torch.no_grad():
-            parts = [
-                model.log_density(model.schedule.diffuse(u, level, generator=source) if level else u, level)
+            noised = [
+                model.schedule.diffuse(u, level, generator=source) if level else u
                 for _ in range(NUM_NOISES if level else 1)
             ]
+            parts = [torch.cat([model.log_density(x, level) for x in copy.split(size)]) for copy in noised]
         columns.append(torch.stack(parts).double().mean(0).cpu())
     return torch.stack(columns, 1)

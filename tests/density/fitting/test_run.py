@@ -1,6 +1,5 @@
 """A fit killed at any moment goes on to the same bits; one that would go on with something else is refused."""
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -12,8 +11,6 @@ import torch
 
 import drl_density as drl
 from drl_density.density import Density
-from drl_density.density.fitting.plan import plan_fit
-from drl_density.density.storage.training_folder import TrainingFolder
 from drl_density.errors import RunFolderError
 from drl_density.run_folder import RunFolder, whole_files
 
@@ -115,47 +112,3 @@ def test_a_process_killed_outright(data, whole, tmp_path):
         resumed = drl.fit(data, seed=0, settings=SETTINGS, out=out, resume=True, progress=False)
         assert_same_bits(resumed, whole)
     assert_same_bits(Density.load(out), whole)
-
-
-@pytest.fixture
-def begun(data, tmp_path):
-    """A run that was killed before its first step."""
-    folder = TrainingFolder.prepare(tmp_path / "run", resume=False, force=False)
-    folder.begin(data, plan_fit(data, SETTINGS, seed=0).settings, seed=0)
-    folder.close()
-    return tmp_path / "run"
-
-
-def resumed(out, data, *, settings=SETTINGS, seed=0):
-    return drl.fit(data, settings=settings, out=out, resume=True, seed=seed, progress=False)
-
-
-def test_other_seeds_rows_and_settings_are_refused(begun, data):
-    with pytest.raises(RunFolderError, match="begun with seed 0, now asked for 1"):
-        resumed(begun, data, seed=1)
-    with pytest.raises(RunFolderError, match="other rows"):
-        resumed(begun, drl.load_dataset("banana", seed=1, num_rows=200))
-    with pytest.raises(RunFolderError, match="other rows"):
-        resumed(begun, dataclasses.replace(data, weights=torch.ones(len(data.train))))
-    training = dataclasses.replace(SETTINGS.training, learning_rate=0.5)
-    network = dataclasses.replace(SETTINGS.network, width=16)
-    changed = dataclasses.replace(SETTINGS, network=network, training=training)
-    with pytest.raises(
-        RunFolderError,
-        match="network.width was 8, now asked for 16; training.learning_rate was 0.002, now asked for 0.5",
-    ):
-        resumed(begun, data, settings=changed)
-
-
-def test_a_damaged_beginning_is_refused(begun, data):
-    values = RunFolder(begun).read_json("settings.json")
-    del values["fit"]["training"]["num_steps"]
-    values["fit"]["training"]["number_of_steps"] = 3
-    RunFolder(begun).write_json("settings.json", values)
-    with pytest.raises(RunFolderError, match="damaged or of another version"):
-        resumed(begun, data)
-
-
-def test_a_folder_that_is_not_there_is_not_resumed(data, tmp_path):
-    with pytest.raises(RunFolderError, match="there is no run folder"):
-        resumed(tmp_path / "typo", data)
