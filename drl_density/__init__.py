@@ -72,6 +72,7 @@ if TYPE_CHECKING:
         Reconstruction,
         ReconstructSettings,
         ResidualNetwork,
+        Scores,
         UNetNetwork,
         combine,
         compare,
@@ -187,6 +188,7 @@ __all__ = [
     "ResidualSettings",
     "Sandwich",
     "SandwichSettings",
+    "Scores",
     "ShortRunSettings",
     "Split",
     "TemperingSettings",
@@ -224,7 +226,7 @@ _NAMES = {
         "Density DiagnoseSettings Diagnosis DistillSettings DrawSettings FitSettings Generator Imputation "
         "LangevinObjective LikelihoodReport LinearBetaSchedule LogSpacedSchedule MLPNetwork "
         "MarginalDensity NormalObjective OutlierScores Posterior Prediction ReconstructSettings "
-        "Reconstruction ResidualNetwork UNetNetwork combine compare fit load_generator"
+        "Reconstruction ResidualNetwork Scores UNetNetwork combine compare fit load_generator"
     ),
     "diagnostics": "as_arviz from_pyro_mcmc",
     "diffusion_sampler": "DiffusionSamplerSettings",

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from drl_density.autograd import methods_outside_inference_mode
 from drl_density.datasets import Split, load_dataset
+from drl_density.datasets.tables.cells import array_numbers, plain_array
 from drl_density.density import FitSettings, fit
 from drl_density.errors import UNUSABLE_VERDICTS, DataError, DataWarning, NumericalError, UnreliableEstimateWarning
 
@@ -77,7 +78,7 @@ class DRLDensity(DensityMixin, BaseEstimator):
         Raises:
             ValueError: Rows that cannot be used; the message names the column.
         """
-        rows = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        rows = validate_data(self, _with_nan(X), dtype=np.float64, ensure_min_samples=2)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)
@@ -107,7 +108,7 @@ class DRLDensity(DensityMixin, BaseEstimator):
             UnreliableEstimateWarning: The verdict is "doubtful", or any other but "reliable" that is accepted.
         """
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=np.float64, reset=False)
+        rows = validate_data(self, _with_nan(X), dtype=np.float64, reset=False)
         estimate = self.density_.estimate
         if estimate.verdict in UNUSABLE_VERDICTS and not self.accept_unreliable:
             raise NumericalError(
@@ -143,3 +144,11 @@ class DRLDensity(DensityMixin, BaseEstimator):
             raise DataError(f"n_samples must be at least 1, got {n_samples}")
         seed = int(check_random_state(random_state).randint(2**31 - 1))
         return self.density_.sample(n_samples, seed=seed).numpy()
+
+
+def _with_nan(rows: Any) -> Any:
+    """Masked arrays and tensors as plain arrays with NaN for masked values; others as they are."""
+    if not isinstance(rows, np.ma.MaskedArray | torch.Tensor):
+        return rows
+    array = plain_array(rows)
+    return array if array.dtype.kind == "c" else array_numbers(array, where="X")

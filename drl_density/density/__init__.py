@@ -31,6 +31,7 @@ from drl_density.density.settings import (
     ResidualNetwork,
     UNetNetwork,
 )
+from drl_density.density.tables import Scores
 
 __all__ = [
     "AdjustedObjective",
@@ -63,6 +64,7 @@ __all__ = [
     "ReconstructSettings",
     "Reconstruction",
     "ResidualNetwork",
+    "Scores",
     "UNetNetwork",
     "combine",
     "compare",

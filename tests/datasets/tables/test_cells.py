@@ -1,45 +1,20 @@
+"""A column is read alike however it is held."""
+
+import datetime
+import re
+
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
-import torch
 
-from drl_density.datasets.tables.cells import read_cells
-
-MISSING_SECOND = {
-    "float array": np.array([1.0, np.nan, 3.0]),
-    "float16": np.array([1.0, np.nan, 3.0], dtype=np.float16),
-    "byte-swapped": np.array([1.0, np.nan, 3.0]).astype(">f8"),
-    "reversed": np.array([3.0, np.nan, 1.0])[::-1],
-    "bfloat16 tensor": torch.tensor([1.0, torch.nan, 3.0], dtype=torch.bfloat16),
-    "masked floats": np.ma.masked_array([1.0, 1e20, 3.0], mask=[0, 1, 0]),
-    "masked infinity": np.ma.masked_array([1.0, np.inf, 3.0], mask=[0, 1, 0]),
-    "masked integers": np.ma.masked_array([1, 2**60, 3], mask=[0, 1, 0]),
-    "nullable Int64": pd.array([1, None, 3], dtype="Int64"),
-    "nullable UInt8": pd.array([1, None, 3], dtype="UInt8"),
-    "nullable Float64": pd.array([1.0, None, 3.0], dtype="Float64"),
-    "pandas text": pd.Series(["1", None, "3"], dtype="string"),
-    "objects with pd.NA": pd.Series([1, pd.NA, 3], dtype=object),
-    "objects with None": [1, None, 3.0],
-    "objects with NaT": pd.Series([1, pd.NaT, 3], dtype=object),
-    "text with a token": ["1", " N/A ", "3"],
-    "bytes": np.array([b"1", b"", b"3"]),
-    "strings": np.array(["1", "?", "3"]),
-    "decimals": [__import__("decimal").Decimal(1), __import__("decimal").Decimal("NaN"), 3],
-    "Arrow integers": pa.array([1, None, 3]),
-    "Arrow chunks": pa.chunked_array([pa.array([1, None]), pa.array([3])]),
-    "Arrow decimals": pa.array([1, None, 3], type=pa.decimal128(5, 2)),
-    "Arrow dtype": pd.Series([1, None, 3], dtype="int64[pyarrow]"),
-    "Arrow text dtype": pd.Series(["1", None, "3"], dtype="string[pyarrow]"),
-    "sparse": pd.Series(pd.arrays.SparseArray([1.0, np.nan, 3.0])),
-    "categories of numbers": pd.Categorical([1, None, 3]),
-    "Arrow dictionary": pa.array(["1", None, "3"]).dictionary_encode(),
-}
+from drl_density.datasets.tables.cells import array_numbers, guess_column, plain_array, read_cells
+from drl_density.errors import DataError
+from tests.datasets.tables.kinds import HOLDING_NUMBERS, HOLDING_TRUTH, INFINITE
 
 
-@pytest.mark.parametrize("name", MISSING_SECOND)
+@pytest.mark.parametrize("name", HOLDING_NUMBERS)
 def test_a_missing_value_is_missing_however_it_is_held(name):
-    cells = read_cells(MISSING_SECOND[name])
+    cells = read_cells(HOLDING_NUMBERS[name]([1, None, 3]))
     found = cells.as_numbers()
     np.testing.assert_array_equal(found.values, [1.0, np.nan, 3.0])
     assert found.problem is None
@@ -47,3 +22,101 @@ def test_a_missing_value_is_missing_however_it_is_held(name):
     labels = cells.as_labels()
     np.testing.assert_array_equal(labels.codes, [0.0, np.nan, 1.0])
     assert labels.labels == ("1", "3")
+
+
+@pytest.mark.parametrize("name", HOLDING_TRUTH)
+def test_true_and_false_are_read_alike(name):
+    found = guess_column(read_cells(HOLDING_TRUTH[name]([1, 0, 1])))
+    assert found.values.tolist() == [1.0, 0.0, 1.0]
+    assert (found.storage, found.labels, found.problem) == ("bool", None, None)
+
+
+@pytest.mark.parametrize("name", INFINITE)
+def test_an_infinite_value_is_a_problem_and_never_missing(name):
+    cells = read_cells(INFINITE[name])
+    problem = cells.as_numbers().problem
+    assert problem is not None
+    assert problem.row == 1
+    assert "infinite" in problem.words
+    assert not cells.is_missing[1]
+
+
+STORED = {
+    "int32": np.arange(5, dtype="<i4"),
+    "uint64": np.arange(5, dtype=np.uint64),
+    "float32": np.arange(5, dtype=">f4"),
+    "int8": pd.array([1, 2, None], dtype="Int8"),
+    "int64": ["1", " 2 ", ""],
+    "float64": ["1", "2.5"],
+    "string": ["a", "b", "a", "b"],
+    "category": pd.Categorical(["a", "b", "a", "b"]),
+    "ordered": pd.Categorical(["a", "b", "a", "b"], ordered=True),
+    "category[int64]": pd.Categorical([1, 2, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("storage", STORED)
+def test_the_type_is_kept_for_writing_back(storage):
+    assert guess_column(read_cells(STORED[storage])).storage == storage
+
+
+def test_categories_keep_their_order_and_lose_those_that_do_not_occur():
+    column = pd.Categorical(["low", "high", "low", None], categories=["low", "medium", "high"], ordered=True)
+    found = guess_column(read_cells(column))
+    assert found.labels == ("low", "high")
+    np.testing.assert_array_equal(found.values, [0.0, 1.0, 0.0, np.nan])
+
+
+UNUSABLE = {
+    "complex": (np.array([1 + 1j, 2]), "complex numbers"),
+    "lists": ([[1, 2], [3]], "type list"),
+    "truth among numbers": ([1, 2.5, True], "True stands among numbers"),
+    "dates": (np.array(["2024-01-01", "NaT"], dtype="datetime64[D]"), "'2024-01-01' is a date or a time"),
+    "dates of objects": ([None, datetime.date(2024, 1, 1)], "is a date or a time"),
+    "durations": (pd.Series([pd.Timedelta(1), pd.NaT]), "is a date or a time"),
+    "beyond 2^53": (2**60 + np.arange(3), "beyond 2\\^53"),
+    "text beyond 2^53": (["9007199254740993", "1"], "beyond 2\\^53"),
+    "unsigned beyond 2^53": (np.array([2**64 - 1], dtype=np.uint64), "18446744073709551615 is a whole number beyond"),
+    "Arrow beyond 2^53": (pd.Series([2**60, None], dtype="int64[pyarrow]"), "beyond 2\\^53"),
+    "objects beyond 2^64": ([2**70, 1], "beyond 2\\^53"),
+}
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_what_is_no_number_is_a_problem(name):
+    column, words = UNUSABLE[name]
+    problem = read_cells(column).as_numbers().problem
+    assert problem is not None
+    assert re.search(words, problem.words), problem.words
+
+
+def test_whole_numbers_beyond_2_53_are_exact_as_labels():
+    values = 2**60 + np.arange(4)
+    found = read_cells(values).as_labels()
+    assert found.labels == tuple(str(value) for value in values.tolist())
+    again = read_cells([str(value) for value in values[::-1].tolist()]).as_labels(found.labels)
+    assert again.codes.tolist() == [3.0, 2.0, 1.0, 0.0]
+    assert read_cells([2**60 + 5]).as_labels(found.labels).problem is not None
+
+
+def test_text_is_labels_only_while_it_has_few_values():
+    assert guess_column(read_cells(["x", "y"] * 4)).labels == ("x", "y")
+    free = guess_column(read_cells([f"word {i}" for i in range(50)]))
+    assert free.labels is None
+    assert free.problem is not None
+    assert free.problem.is_text
+
+
+def test_arrays_of_any_form_become_numbers():
+    np.testing.assert_array_equal(array_numbers(np.asfortranarray([[1, 2], [3, 4]])), [[1, 2], [3, 4]])
+    frozen = np.arange(3.0)
+    frozen.setflags(write=False)
+    array_numbers(frozen)[0] = 5.0
+    for wrong, words in (
+        ("abc", "got str 'abc'"),
+        ({"a": None}, "got dict"),
+        (None, "got NoneType"),
+        ([[1], [2, 3]], "got"),
+    ):
+        with pytest.raises(DataError, match=words):
+            plain_array(wrong)
