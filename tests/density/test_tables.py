@@ -98,12 +98,12 @@ def test_a_frame_is_answered_by_its_own_index(density):
     assert list(scores) == ["log_density", "log_density_lower", "log_density_upper"]
     pd.testing.assert_series_equal(scores.log_density, values)
     assert scores.log_density_lower.iloc[0] < values.iloc[0] < scores.log_density_upper.iloc[0]
-    record = density.score(torch.as_tensor(frame.to_numpy()), probability=0.5)
+    record = density.score(torch.as_tensor(frame.to_numpy().copy()), probability=0.5)
     assert float(record.log_density_lower[0]) > scores.log_density_lower.iloc[0]
     with pytest.raises(DataError, match="row 2 holds an infinite value|'x0', row 2: inf is infinite"):
         density.log_prob(frame.fillna(math.inf))
     with pytest.raises(DataError, match="row 1 holds an infinite value"):
-        density.log_prob(torch.as_tensor(frame.fillna(math.inf).to_numpy()))
+        density.log_prob(torch.as_tensor(frame.fillna(math.inf).to_numpy().copy()))
 
 
 def test_draws_as_a_frame(density):

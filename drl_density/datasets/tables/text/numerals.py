@@ -122,7 +122,7 @@ class Evidence:
         whole = seen.dtype.kind != "f"
         self.has_fractions |= not whole and bool(len(seen))
         self.is_large |= not whole and bool((np.abs(seen) >= EXACT).any())
-        shifted = np.abs(seen) * 1000.0
+        shifted = np.where(np.abs(seen) < 1000, np.abs(seen), 0) * 1000.0
         fraction = np.zeros(len(seen), bool) if whole else (seen != np.round(seen))
         # Only a text of three decimals and at most three digits before them could be a number with thousands separators.
         unclear = fraction & (np.abs(shifted - np.round(shifted)) < 1e-6) & (np.abs(seen) >= 1) & (np.abs(seen) < 1000)
