@@ -173,6 +173,8 @@ def notice_columns(
         and len(overrides.get(name, {}).get("values", ())) < 2
         and len(categories.get(name, ())) < 2
     ]
+    if constant and len(values) == 1:
+        raise DataError("the table has a single row, which has no spread and so no density: give more rows")
     if constant:
         raise DataError(
             f"constant columns have no density: {', '.join(constant)}. Leave them out with drop={constant} "

@@ -196,6 +196,10 @@ class TableWithMissing(TableWithBases):
         return weigh_completions(u, is_missing, self.bases.best, self.bases.sigma_min, seed=seed)
 
 
+LEAST_ROWS = 8
+"""Training rows at least: the fits of the columns hold some of them out and need a spread on both sides."""
+
+
 def prepare_table(dataset: Dataset, kind: str = "auto") -> Table:
     """Fit the data transform on the training rows.
 
@@ -203,11 +207,19 @@ def prepare_table(dataset: Dataset, kind: str = "auto") -> Table:
         dataset: Rows in their split.
         kind: Kind of the transform, see :func:`~drl_density.datasets.choose_transform`.
 
+    Raises:
+        DataError: Fewer than 8 training rows.
+
     >>> from drl_density.datasets import load_dataset
     >>> table = prepare_table(load_dataset("banana", seed=0, num_rows=100))
     >>> table.to_model(table.dataset.test, generator=None).shape
     torch.Size([10, 2])
     """
+    if len(dataset.train) < LEAST_ROWS:
+        raise DataError(
+            f"a fit needs at least {LEAST_ROWS} training rows, got {len(dataset.train)}: give more rows, or a split that "
+            "leaves more of them for training"
+        )
     transform, dequantization = choose_transform(dataset, kind=kind)
     return Table(dataset, transform, dequantization)
 

@@ -1,10 +1,12 @@
 """Tables: dequantisation and row weights."""
 
 import pandas as pd
+import pytest
 import torch
 
 import drl_density as drl
 from drl_density.density.fitting.table import Table, prepare_table
+from drl_density.errors import DataError
 from drl_density.testing import assert_z
 
 
@@ -43,3 +45,17 @@ def test_choices_are_described():
     assert "logistic component" in said
     assert "kept gaussian" in said
     assert "standardize" not in said
+
+
+@pytest.mark.filterwarnings("ignore:.*fewer than 10 rows per column")
+@pytest.mark.parametrize(("number", "message"), [(1, "single row"), (3, "more groups"), (6, "at least 8 training rows")])
+def test_a_few_rows_are_too_few_for_a_fit(number, message):
+    rows = torch.randn(number, 2, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(DataError, match=message):
+        prepare_table(drl.load_dataset(rows, seed=0))
+
+
+def test_ten_rows_are_enough():
+    rows = torch.randn(10, 1, generator=torch.Generator().manual_seed(0))
+    table = prepare_table(drl.load_dataset(rows, seed=0))
+    assert bool(table.to_model(table.dataset.train, generator=None).isfinite().all())
