@@ -18,10 +18,12 @@ from drl_density.datasets.columns import notice_columns
 from drl_density.datasets.dataset import Dataset
 from drl_density.datasets.image_files import find_images
 from drl_density.datasets.images import split_images
+from drl_density.datasets.large.dask_table import as_pandas, is_dask_frame
+from drl_density.datasets.large.loading import large_table, load_large
 from drl_density.datasets.splits import Split, copies_are_leaks, row_groups, split_rows
 from drl_density.datasets.tables.chunks import is_table
 from drl_density.datasets.tables.coding import Missing, encode_table
-from drl_density.datasets.tables.raw_table import RawTable
+from drl_density.datasets.tables.raw_table import RawTable, declared_labels
 from drl_density.datasets.tables.reading import ReadOptions
 from drl_density.datasets.tables.sources import BUNDLED, read_table, without
 from drl_density.datasets.toys import TOYS
@@ -40,6 +42,7 @@ def load_dataset(
     drop: Sequence[str] = (),
     missing: str = "refuse",
     reading: ReadOptions | None = None,
+    max_rows_in_memory: int | None = None,
     num_rows: int = 10_000,
     image_size: int | None = None,
 ) -> Dataset:
@@ -65,6 +68,9 @@ def load_dataset(
         drop: names of columns to leave out.
         missing: treatment of rows with missing values: "refuse" them, "drop" them, or "draw" the values while fitting.
         reading: how text is read: header, decimal sign, further texts for missing values, encoding and more.
+        max_rows_in_memory: rows up to which a table is loaded whole. From a larger one (Parquet, a folder of Parquet files,
+            text, a Dask DataFrame) uniform samples of so many rows follow one another during training. By default tables
+            of more than 2^26 cells are larger, and samples have a million rows, or 2^25 cells.
         num_rows: number of rows to draw from a toy.
         image_size: side in pixels to which the largest centred square of image files is scaled; None keeps the sizes.
 
@@ -87,6 +93,24 @@ def load_dataset(
     }
     if isinstance(source, str) and source in TOYS:
         return _toy(source, split, {**loading, "num_rows": num_rows})
+    labels = [*declared_labels(columns or {}), *([split.group] if split.group is not None else [])]
+    large = large_table(source, reading=reading, labels=labels, max_rows_in_memory=max_rows_in_memory)
+    if large is not None:
+        loaded = load_large(
+            large,
+            split=split,
+            columns=columns,
+            drop=drop,
+            missing=missing,
+            max_rows_in_memory=max_rows_in_memory,
+        )
+        return dataclasses.replace(
+            loaded,
+            source=_kept_source(loaded.source),
+            loading={**loading, "max_rows_in_memory": max_rows_in_memory},
+        )
+    if is_dask_frame(source):
+        source = as_pandas(source)
     images = None if is_table(source) else find_images(source, image_size)
     if images is not None:
         if columns or drop:
@@ -97,14 +121,13 @@ def load_dataset(
         )
     if image_size is not None:
         raise DataError("image_size scales image files; this source is a table or an array")
-    labels = [*_declared_labels(columns or {}), *([split.group] if split.group is not None else [])]
     name, again, where, table = read_table(source, reading=reading, drop=drop, labels=labels)
     table, extra = _set_aside(table, split, where)
     declared = DECLARED.get(name, {}) if again in BUNDLED else {}
     columns = {name: dict(declared) for name in table.names if declared} | dict(columns or {})
-    table = table.with_labels({name: known for name, known in _declared_labels(columns).items() if name in table.names})
+    table = table.with_declared_labels(columns)
     table.refuse_problems(where)
-    _note(table, where)
+    table.warn_of_guesses(where, stacklevel=3)
     table, kept = _without_missing(table, missing, where)
     extra = {role: values[kept] for role, values in extra.items()}
     found = notice_columns(
@@ -158,25 +181,6 @@ def _toy(name: str, split: Split, loading: dict[str, Any]) -> Dataset:
         loading=loading,
         known_log_density=toy.log_density,
     )
-
-
-def _declared_labels(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Sequence[str] | None]:
-    """Columns that are declared as labels, by their kind or by their labels, with those labels."""
-    return {
-        name: properties.get("categories")
-        for name, properties in columns.items()
-        if properties.get("kind") == "categorical" or "categories" in properties
-    }
-
-
-def _note(table: RawTable, where: str) -> None:
-    for name, note in table.notes.items():
-        warnings.warn(
-            f"{where or 'the table'}: column {name!r}: {note}; if they are labels, declare them with "
-            f"columns={{{name!r}: {{'kind': 'categorical'}}}}",
-            DataWarning,
-            stacklevel=4,
-        )
 
 
 def _set_aside(table: RawTable, split: Split, where: str) -> tuple[RawTable, dict[str, np.ndarray]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 
 from drl_density.datasets.tables.cells import MOST_CATEGORIES, array_numbers, guess_column, read_cells, stored_as
 from drl_density.datasets.tables.meaning import TOKENS, Cells, Problem
-from drl_density.errors import DataError
+from drl_density.errors import DataError, DataWarning
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +79,30 @@ class RawTable:
                 kept["problems"][name] = found.problem
         return replace(self, values=values, **kept)
 
+    def with_declared_labels(self, columns: Mapping[str, Mapping[str, Any]]) -> RawTable:
+        """The table with the columns read as labels that are declared so, by their kind or by their labels.
+
+        Args:
+            columns: declared properties of columns, by name.
+        """
+        declared = {name: known for name, known in declared_labels(columns).items() if name in self.names}
+        return self.with_labels(declared) if declared else self
+
+    def warn_of_guesses(self, where: str, *, stacklevel: int) -> None:
+        """Warn of every guess about the kind of a column.
+
+        Args:
+            where: name of the source, for the message.
+            stacklevel: level of the caller's frame that the warning names.
+        """
+        for name, note in self.notes.items():
+            warnings.warn(
+                f"{where or 'the table'}: column {name!r}: {note}; if they are labels, declare them with "
+                f"columns={{{name!r}: {{'kind': 'categorical'}}}}",
+                DataWarning,
+                stacklevel=stacklevel + 1,
+            )
+
     def refuse_problems(self, where: str) -> None:
         """Refuses columns that cannot be used.
 
@@ -107,6 +132,22 @@ class RawTable:
             elif "infinite" in words:
                 remedy = f"correct the cell, or mark it as a missing value; or drop the column with drop=[{name!r}]"
             raise DataError(f"{where or 'the table'}: column {name!r}, row {self.first_row + row}: {words}; {remedy}")
+
+
+def declared_labels(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Sequence[str] | None]:
+    """Columns that are declared as labels, by their kind or by their labels, with those labels.
+
+    Args:
+        columns: declared properties of columns, by name.
+
+    >>> declared_labels({"a": {"kind": "categorical"}, "b": {"lower": 0.0}})
+    {'a': None}
+    """
+    return {
+        name: properties.get("categories")
+        for name, properties in columns.items()
+        if properties.get("kind") == "categorical" or "categories" in properties
+    }
 
 
 def as_table(
