@@ -20,6 +20,7 @@ from torch import Tensor
 
 from drl_density.autograd import methods_outside_inference_mode
 from drl_density.datasets import Column
+from drl_density.datasets.large.dask_table import is_dask_frame
 from drl_density.density.data_units import (
     Blank,
     DataLogDensity,
@@ -31,6 +32,7 @@ from drl_density.density.data_units import (
     to_data_units,
 )
 from drl_density.density.integrability import largest_power
+from drl_density.density.partitions import map_partitions, sample_partitions
 from drl_density.density.provenance import Baselines, Provenance
 from drl_density.density.reference import ReferenceScores
 from drl_density.density.seeds import random_generator
@@ -200,11 +202,13 @@ class FittedModel(HasColumns):
 
         Returns:
             A record of tensors; for a frame a pandas DataFrame with its index and the columns ``log_density``,
-            ``log_density_lower`` and ``log_density_upper``.
+            ``log_density_lower`` and ``log_density_upper``. A Dask DataFrame gives a lazy one.
 
         Raises:
             DataError: rows of another shape, unknown labels or codes, or infinite values.
         """
+        if is_dask_frame(rows):
+            return map_partitions(self, "score", rows, options={"probability": probability})
         points = self.points(rows)
         values = self.log_density_of(points.rows).reshape(points.batch)
         found = Scores(values, *normal_interval(values, self.estimate.standard_error, probability))
@@ -224,17 +228,26 @@ class FittedModel(HasColumns):
         """
         return self.run(num_samples, seed=seed).draws
 
-    def sample_frame(self, num_samples: int, *, seed: int | None = None) -> pd.DataFrame:
+    @overload
+    def sample_frame(self, num_samples: int, *, num_partitions: None = ..., seed: int | None = ...) -> pd.DataFrame: ...
+
+    @overload
+    def sample_frame(self, num_samples: int, *, num_partitions: int, seed: int | None = ...) -> Any: ...
+
+    def sample_frame(self, num_samples: int, *, num_partitions: int | None = None, seed: int | None = None) -> Any:
         """Fresh draws as by :meth:`sample`, as a pandas DataFrame with the columns' names, types and labels.
 
         Args:
             num_samples: number of rows to draw.
+            num_partitions: number of partitions of a lazy Dask DataFrame; None for a pandas DataFrame.
 
         Raises:
-            DataError: a number of draws that is negative or no integer.
+            DataError: a number of draws that is negative or no integer, or partitions without Dask.
         """
-        if not is_integer(num_samples):
-            raise DataError(f"num_samples must be an integer, got {num_samples!r}")
+        if not is_integer(num_samples) or num_samples < 0:
+            raise DataError(f"num_samples must be an integer of at least 0, got {num_samples!r}")
+        if num_partitions is not None:
+            return sample_partitions(self, num_samples, num_partitions, seed=seed)
         return self.to_frame(self.sample(num_samples, seed=seed).reshape(num_samples, self.num_features))
 
     def run(self, num_samples: int | Sequence[int] = (), *, seed: int | None = None) -> SampleResult:

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from drl_density.autograd import methods_outside_inference_mode
+from drl_density.datasets.large.dask_table import is_dask_frame
 from drl_density.density.conditioning.condition import condition
 from drl_density.density.conditioning.impute import Imputation, completed_frame, impute
 from drl_density.density.conditioning.marginal import MarginalDensity, marginal
 from drl_density.density.conditioning.predict import QUANTILES, predict
 from drl_density.density.conditioning.prediction import Prediction
 from drl_density.density.fitted import FittedModel
+from drl_density.density.partitions import map_partitions
 from drl_density.density.seeds import random_generator
 from drl_density.density.tables import PlainRows, index_of
 from drl_density.distributions import EnergyDistribution
@@ -118,11 +120,15 @@ class ColumnQuestions(FittedModel):
         Returns:
             A record of tensors. For a frame a pandas DataFrame of all completions, with "imputation" as the first level of
             its index, and the frame's own columns, types and observed cells. Its ``attrs`` count ``filled_cells`` and
-            ``doubtful_rows``; ``impute(density.rows(frame, missing="keep"))`` gives the record with all figures.
+            ``doubtful_rows``; ``impute(density.rows(frame, missing="keep"))`` gives the record with all figures. A Dask
+            DataFrame gives a lazy one, where "imputation" is a column, or is left out for one completion.
 
         Raises:
             DataError: fewer than 1 completion, rows of another shape, infinite values, or observed values out of bounds.
         """
+        if is_dask_frame(rows):
+            options = {"num_samples": num_samples, "settings": settings, "seed": seed}
+            return map_partitions(self, "impute", rows, options=options)
         found = impute(self, rows, num_samples=num_samples, settings=settings, generator=random_generator(seed))
         return found if index_of(rows) is None else completed_frame(self, rows, found)
 
