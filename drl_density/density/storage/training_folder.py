@@ -243,7 +243,8 @@ def _differing(path: str, asked: Any, saved: Any, usual: Any) -> list[str]:
 
 def _fingerprint(dataset: Dataset) -> str:
     """A digest of all rows in their split, with their weights and columns."""
-    digest = hashlib.sha256(repr((dataset.columns, dataset.event_shape)).encode())
+    stream = None if dataset.stream is None else dataset.stream.digest
+    digest = hashlib.sha256(repr((dataset.columns, dataset.event_shape, stream)).encode())
     weights = (dataset.weights, dataset.validation_weights)
     for part in (dataset.train, dataset.validation, dataset.test, *weights):
         digest.update(b"none" if part is None else part.contiguous().numpy().tobytes())
