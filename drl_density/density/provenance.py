@@ -71,6 +71,8 @@ class RowDigest:
         digest = hashlib.sha256()
         for part in (*parts, dataset.weights, dataset.validation_weights):
             digest.update(b"none" if part is None else _content(part))
+        if dataset.stream is not None:
+            digest.update(dataset.stream.digest.encode())
         sizes = [len(part) for part in parts]
         return cls(digest.hexdigest(), sizes[0], sizes[1], sizes[2], tuple(column.name for column in dataset.columns))
 

@@ -72,7 +72,9 @@ def main() -> None:
         write_table(path, options.num_rows, options.num_columns)
     print(f"{path}: {path.stat().st_size / 2**30:.2f} GiB")
     for rows in options.rows_in_memory:
-        subprocess.run([sys.executable, "-m", "tests.benchmarks.large_fit", *sys.argv[1:], "--only", str(rows)], check=True)
+        subprocess.run(
+            [sys.executable, "-m", "tests.benchmarks.large_fit", *sys.argv[1:], "--only", str(rows)], check=True
+        )
 
 
 if __name__ == "__main__":

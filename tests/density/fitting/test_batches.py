@@ -1,7 +1,10 @@
 """Training batches: rescaled, mirrored, labelled, and completed rows."""
 
+import contextlib
 import dataclasses
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -10,7 +13,7 @@ from drl_density.density.fitting.batches import batch_source, mirror
 from drl_density.density.fitting.plan import plan_fit
 from drl_density.density.fitting.table import prepare_table
 from drl_density.errors import DataError
-from drl_density.testing import assert_z
+from drl_density.testing import assert_z, seeded_generator
 from tests.conftest import TINY
 from tests.density.small_images import plan_for, right_over_left, settings_for
 
@@ -101,3 +104,45 @@ def test_missing_values_have_neither_labels_nor_mirrors(pictures):
     for network in (drl.ResidualNetwork((1, 4, 4), flips=True), drl.ResidualNetwork((1, 4, 4), num_classes=2)):
         with pytest.raises(DataError, match="network.num_classes and network.flips cannot be combined"):
             batch_source(table, network, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def sorted_plan(tmp_path_factory):
+    """The plan of a fit from a sorted file of two groups, in tiny row groups and samples of 500 rows."""
+    rng = np.random.default_rng(0)
+    a = np.sort(rng.normal(size=5000))
+    path = tmp_path_factory.mktemp("sorted") / "sorted.parquet"
+    pd.DataFrame({"a": a, "b": np.sign(a) * 5 + rng.normal(size=5000)}).to_parquet(path, row_group_size=40)
+    data = drl.load_dataset(str(path), seed=0, max_rows_in_memory=500)
+    return plan_fit(data, dataclasses.replace(TINY, base="gaussian", transform="standardize"))
+
+
+def test_batches_of_a_sorted_file_are_those_of_a_shuffled_table(sorted_plan):
+    """One batch from each of 60 samples: shares of eight ordered blocks, against the training rows themselves."""
+    stream = sorted_plan.table.dataset.stream
+    rows = torch.cat([stream.sample(number) for number in range(stream.num_slices)])
+    u = sorted_plan.table.to_model(rows, generator=None)[:, 0]
+    edges = u.quantile(torch.linspace(0, 1, 9)[1:-1])
+    state = sorted_plan.new_state(sorted_plan.table.bases.best, seed=0)
+    size, generator = sorted_plan.training.batch_size, seeded_generator(7)
+    found = []
+    with contextlib.closing(sorted_plan.source(state)) as batches:
+        for number in range(60):
+            state.step = -(-number * stream.sample_size // size)
+            found.append(batches(size, generator)[:, 0])
+    assert stream.num_slices < 60
+    blocks = torch.stack([(torch.bucketize(torch.cat(found), edges) == block).double() for block in range(8)], 1)
+    assert_z(blocks, 1 / 8)
+    assert_z(torch.cat(found).double(), float(u.mean()))
+
+
+def test_a_resumed_run_has_the_same_rows(sorted_plan):
+    """The batch of a step depends on the step and the generator, not on the steps before."""
+    drawn = []
+    for steps in (range(100), (60, 99)):
+        state = sorted_plan.new_state(sorted_plan.table.bases.best, seed=0)
+        with contextlib.closing(sorted_plan.source(state)) as batches:
+            for state.step in steps:
+                batch = batches(32, torch.Generator().manual_seed(state.step))
+        drawn.append(batch)
+    assert torch.equal(*drawn)
