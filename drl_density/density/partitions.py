@@ -32,14 +32,14 @@ def map_partitions(density: Any, question: str, frame: Any, *, options: dict[str
         options: further arguments of the method. A ``seed`` among them is replaced by one for each partition; None draws
             one.
     """
-    import dask
     from dask import dataframe
+    from dask.delayed import delayed
 
     seed = options.get("seed")
     if "seed" in options and seed is None:
         seed = secrets.randbelow(2**63)
-    held = dask.delayed(density, traverse=False)
-    ask = dask.delayed(_answer, pure=False)
+    held = delayed(density, traverse=False)
+    ask = delayed(_answer, pure=False)
     parts = [
         ask(held, part, question, options if seed is None else {**options, "seed": partition_seed(seed, number)})
         for number, part in enumerate(frame.to_delayed())
@@ -62,14 +62,14 @@ def sample_partitions(density: Any, num_samples: int, num_partitions: int, *, se
         DataError: Dask is missing, or a number of partitions below 1.
     """
     try:
-        import dask
         from dask import dataframe
+        from dask.delayed import delayed
     except ImportError as error:
         raise DataError("partitions need Dask: pip install 'drl-density[tables]'") from error
     if num_partitions < 1:
         raise DataError(f"num_partitions must be at least 1, got {num_partitions}")
     seed = secrets.randbelow(2**63) if seed is None else seed
-    held, draw = dask.delayed(density, traverse=False), dask.delayed(_draw, pure=False)
+    held, draw = delayed(density, traverse=False), delayed(_draw, pure=False)
     ends = [num_samples * number // num_partitions for number in range(num_partitions + 1)]
     parts = [
         draw(held, first, last, partition_seed(seed, number))
