@@ -146,7 +146,8 @@ def test_what_a_killed_write_left_is_no_run_and_is_swept(tmp_path):
 def test_files_are_as_readable_as_any_other(folder, tmp_path):
     plain = tmp_path / "plain"
     plain.write_text("x")
-    assert (folder.path / SETTINGS).stat().st_mode == plain.stat().st_mode
+    for name in (SETTINGS, WEIGHTS, "history.nc"):
+        assert (folder.path / name).stat().st_mode == plain.stat().st_mode, name
 
 
 def test_the_layout_of_a_run_folder(tmp_path):
