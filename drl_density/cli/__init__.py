@@ -6,8 +6,10 @@ imports neither torch nor anything else that takes time.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+import os
 import sys
 import time
 import warnings
@@ -46,7 +48,8 @@ COMMANDS = {
     "fit": Entry("Learn a density from a table, small images or a toy, and save it in a run folder.", "learn", "Fit"),
     "sample": Entry("Draw rows from a fitted density.", "rows.sample", "Sample"),
     "combine": Entry("Draw from a product, a power or a mixture of fitted densities.", "combine", "Combine"),
-    "score": Entry("Write the log density of every row of a table, with p-values.", "rows.score", "Score"),
+    "score": Entry("Write the log density of every row of a table.", "rows.score", "Score"),
+    "outliers": Entry("Write how unusual every row of a table is, with p-values.", "rows.outliers", "Outliers"),
     "impute": Entry("Fill the missing values of a table by draws.", "rows.impute", "Impute"),
     "predict": Entry("Predict one column of a table from the others.", "rows.predict", "Predict"),
     "distill": Entry("Train a fast generator of draws.", "generate", "Distill"),
@@ -68,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line; those of the process when not given.
 
     Returns:
-        The exit status: 0 done, 1 refused or failed with a message, 2 no such command, 130 interrupted.
+        The exit status: 0 done, 1 refused or failed with a message, 2 no such command, 130 interrupted, 141 when
+        the reader of standard output has left, as in ``| head``.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
@@ -86,6 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = COMMANDS[words[0]].load().parse(words[1:], program=f"{PROGRAM} {words[0]}")
         command.run()
+    except BrokenPipeError:
+        _close_standard_output()
+        return 141
     except (DataError, RunFolderError, NumericalError, WorkerLost, ValueError, OSError) as error:
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return 1
@@ -95,6 +102,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     print(f"done in {time.monotonic() - started:.0f} s", file=sys.stderr)
     return 0
+
+
+def _close_standard_output() -> None:
+    """Send the rest of standard output nowhere, since Python would complain at its end that nobody reads it."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def overview() -> str:

@@ -10,13 +10,15 @@ from typing import Annotated, Literal
 import tyro
 
 from drl_density.cli.command import OnDevice, printed_seed
-from drl_density.cli.tables import as_written, load_run, write_csv
+from drl_density.cli.tables import load_run
+from drl_density.datasets.tables.coding import decode_rows
+from drl_density.datasets.tables.writing import check_target, write_table
 from drl_density.density import combine
 
 
 @dataclasses.dataclass
 class Combine(OnDevice):
-    """Draw from a product, a power or a mixture of fitted densities and write the rows as CSV.
+    """Draw from a product, a power or a mixture of fitted densities and write the rows.
 
     Fits need the same columns, labels and bounds. They are combined in data units, so transforms and levels may differ.
     Combinations without a known finite integral are refused: the weights of a product, divided by the temperature, must sum
@@ -36,10 +38,11 @@ class Combine(OnDevice):
     seed: int | None = None
     """Seed of the draws; drawn and printed when not given."""
     out: Path | None = None
-    """CSV file to write; standard output when not given."""
+    """File to write, ending in .csv, .tsv, .csv.gz, .tsv.gz or .parquet; standard output, as CSV, when not given."""
 
     def run(self) -> None:
         """Draw, write, and print diagnostics."""
+        check_target(self.out)
         densities = [load_run(folder, self.device) for folder in self.run_folders]
         found = combine(
             densities,
@@ -49,8 +52,7 @@ class Combine(OnDevice):
             num_samples=self.num_samples,
             seed=printed_seed(self.seed),
         )
-        rows = as_written(found.draws.reshape(self.num_samples, -1).numpy(), found.columns)
-        write_csv(self.out, [column.name for column in found.columns], rows)
+        write_table(self.out, [decode_rows(found.draws.reshape(self.num_samples, -1), found.columns)])
         print(f"{self.num_samples} draws of a {self.how} of {len(densities)}\n{found.summary()}", file=sys.stderr)
         if found.is_doubtful:
             print(

@@ -1,21 +1,16 @@
-"""Tables in and out of the command line."""
+"""Runs and the rows that commands judge."""
 
 from __future__ import annotations
 
-import csv
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from drl_density.datasets import Column, ReadOptions, read_rows
+from drl_density.datasets import ReadOptions, read_rows
 from drl_density.density import Density, FittedModel
 from drl_density.density.storage.fit_rows import load_fit_rows
 from drl_density.errors import DataError
-from drl_density.run_folder import write_whole
 
 
 def load_run(path: Path, device: str | None = None) -> Density:
@@ -54,30 +49,3 @@ def rows_of(density: Density, source: str | None, reading: ReadOptions | None = 
 def complete_rows(rows: torch.Tensor) -> torch.Tensor:
     """Rows without NaN."""
     return rows if not rows.is_floating_point() else rows[~rows.isnan().any(1)]
-
-
-def as_written(rows: np.ndarray, columns: Sequence[Column], *, on_grid: bool = True) -> list[list[Any]]:
-    """Rows as they are written to a table: labels for codes, and rounded columns on their grid if ``on_grid``."""
-    written = []
-    for index, column in enumerate(columns):
-        values = rows[:, index]
-        if column.categories is not None:
-            written.append([column.categories[int(code)] for code in column.on_support(values)])
-        elif column.width and on_grid:
-            written.append(column.on_support(values).tolist())
-        else:
-            written.append(values.tolist())
-    return [list(row) for row in zip(*written, strict=True)]
-
-
-def write_csv(path: Path | None, names: list[str], rows: Any) -> None:
-    """Write a header and rows as CSV with LF ends, whole or not at all; to standard output without a path."""
-    if path is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerows([names, *rows])
-        return
-
-    def write(part: Path) -> None:
-        with part.open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerows([names, *rows])
-
-    write_whole(path, write)

@@ -118,9 +118,21 @@ class Marginals:
         """log density, log CDF and log survival function at coordinates ``y`` ``(*, d)``, each ``(*, d)``."""
         scales, weights = self.scales.to(y), self.log_weights.to(y)
         z = (y[..., None] - self.locations.to(y)) / scales
-        below, above = functional.logsigmoid(z), functional.logsigmoid(-z)
-        density = (weights + below + above - scales.log()).logsumexp(-1)
-        return density, (weights + below).logsumexp(-1), (weights + above).logsumexp(-1)
+        shares, (p, q) = weights.exp(), (torch.sigmoid(z), torch.sigmoid(-z))
+        sums = torch.stack([(shares * p * q / scales).sum(-1), (shares * p).sum(-1), (shares * q).sum(-1)])
+        # Sums of probabilities take half the time of sums of logs, and lose digits only where they come near underflow.
+        finite = torch.finfo(sums.dtype)
+        is_lost = ~(sums > finite.tiny / finite.eps).all(0)
+        if not bool(is_lost.any()):
+            return sums[0].log(), sums[1].log(), sums[2].log()
+        density, below, above = torch.where(is_lost, 1.0, sums).log()
+        far = is_lost.nonzero(as_tuple=True)
+        columns = far[-1]
+        z, weights, scales = z[far], weights[columns], scales[columns]
+        lower, upper = functional.logsigmoid(z), functional.logsigmoid(-z)
+        logs = (weights + lower + upper - scales.log(), weights + lower, weights + upper)
+        parts = (part.index_put(far, log.logsumexp(-1)) for part, log in zip((density, below, above), logs, strict=True))
+        return next(parts), next(parts), next(parts)
 
     def log_density(self, x: Tensor) -> Tensor:
         """log density of each column at values ``x`` ``(*, d)``, nats, ``(*, d)``."""

@@ -2,13 +2,11 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
 from drl_density.cli import main
-from drl_density.cli.tables import as_written, complete_rows, load_run, rows_of, write_csv
-from drl_density.datasets import Column
+from drl_density.cli.tables import complete_rows, load_run, rows_of
 from drl_density.errors import DataError
 
 
@@ -51,31 +49,11 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(run, tmp_path, capsys
     assert list(tmp_path.iterdir()) == [out]
 
 
-COLUMNS = [
-    Column("free"),
-    Column("rounded", kind="rounded", width=0.1),
-    Column("label", kind="categorical", width=1.0, categories=("low", "high")),
-]
-
-
-def test_values_are_written_on_their_grid_and_codes_as_labels():
-    rows = np.array([[0.123, 0.2499, 0.2], [-1.0, 0.3501, 7.0]])
-    assert as_written(rows, COLUMNS) == [[0.123, 0.2, "low"], [-1.0, 0.4, "high"]]
-    assert as_written(rows, COLUMNS, on_grid=False) == [[0.123, 0.2499, "low"], [-1.0, 0.3501, "high"]]
-
-
 def test_complete_rows_have_no_missing_value():
     rows = torch.tensor([[1.0, 2.0], [float("nan"), 3.0], [4.0, 5.0]])
     assert complete_rows(rows).tolist() == [[1.0, 2.0], [4.0, 5.0]]
     counts = torch.tensor([[1, 2]])
     assert complete_rows(counts) is counts
-
-
-def test_a_table_is_written_with_its_header(tmp_path, capsys):
-    write_csv(tmp_path / "x.csv", ["a", "b"], [[1, "x,y"], [2, "z"]])
-    assert (tmp_path / "x.csv").read_bytes() == b'a,b\n1,"x,y"\n2,z\n'
-    write_csv(None, ["a"], [[1]])
-    assert capsys.readouterr().out == "a\n1\n"
 
 
 def test_test_rows_of_the_fit_are_read_again_without_incomplete_ones(run, monkeypatch, capsys):

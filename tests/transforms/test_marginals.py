@@ -81,3 +81,19 @@ def test_selected_columns_are_those_columns():
         assert torch.equal(part.log_density(x[:, 1:3]), fitted.log_density(x)[:, 1:3])
     names = {"centers", "widths", "lower", "upper", "log_weights", "locations", "scales", "values", "log_shares"}
     assert set(part.tensors()) == names
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_far_tails_keep_their_digits_and_slopes(dtype):
+    """Sums of logs at values where sums of probabilities underflow, beside values where they do not."""
+    marginals = two_components("linear")
+    y = torch.tensor([[-2e3], [-280.0], [-0.3], [40.0], [2e3]], dtype=dtype, requires_grad=True)
+    z = (y[..., None] - marginals.locations.to(y)) / marginals.scales.to(y)
+    lower, upper = torch.nn.functional.logsigmoid(z), torch.nn.functional.logsigmoid(-z)
+    weights = marginals.log_weights.to(y)
+    expected = (weights + lower + upper - marginals.scales.to(y).log(), weights + lower, weights + upper)
+    for found, terms in zip(marginals.log_parts(y), expected, strict=True):
+        logs = terms.logsumexp(-1)
+        torch.testing.assert_close(found, logs, rtol=1e-5 if dtype == torch.float32 else 1e-13, atol=1e-6)
+        slopes = (torch.autograd.grad(each.sum(), y, retain_graph=True)[0] for each in (found, logs))
+        torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-6)

@@ -1,1 +1,1 @@
-"""Commands on the rows of tables: ``sample``, ``score``, ``impute`` and ``predict``."""
+"""Commands on the rows of tables: ``sample``, ``score``, ``outliers``, ``impute`` and ``predict``."""

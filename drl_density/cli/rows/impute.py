@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import torch
 import tyro
 
-from drl_density.cli.command import OnDevice, printed_seed
-from drl_density.cli.tables import as_written, load_run, write_csv
-from drl_density.datasets import read_rows
+from drl_density.cli.rows.command import OnTable, run_identity, say
+from drl_density.cli.rows.row_groups import Finished, TableGroup, group_seed
+from drl_density.cli.tables import load_run
+from drl_density.datasets import Column
+from drl_density.datasets.tables.coding import decode_column
+from drl_density.datasets.tables.writing import table_format
+from drl_density.density import Imputation
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+ROWS_AT_ONCE = 4_096
+"""Rows of a group; their particles, not their cells, need the memory."""
+NAMES = ("row", "imputation")
+FIGURES = ("least_ess_share", "acceptance_rate", "r_hat", "ess", "log_density", "log_density_error")
 
 
 @dataclasses.dataclass
-class Impute(OnDevice):
-    """Fill the missing values of a table by draws given each row's observed values; writes several imputations."""
+class Impute(OnTable):
+    """Fill the missing values of a table by draws given each row's observed values; writes several imputations.
+
+    Each row is written once for each imputation, with its number and that of the imputation, from 0. Observed cells and
+    further columns stay as they are.
+    """
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     source: Annotated[str, tyro.conf.Positional]
-    """Table with the columns of the fit; empty and NaN cells are missing values."""
-    out: Path = Path("imputed.csv")
-    """CSV file to write; diagnostics go into NAME.diagnostics.csv in the same folder."""
+    """Table with the columns of the fit, of any length; empty and NaN cells are missing values; - is standard input."""
+    out: Path | None = dataclasses.field(default=Path("imputed.csv"), kw_only=True)
+    """File to write, ending in .csv, .tsv, .csv.gz, .tsv.gz or .parquet; - is standard output, as CSV. An existing file is
+    replaced once the new one is whole."""
+    diagnostics: Path | None = None
+    """File of the diagnostics of every row. When not given, NAME.diagnostics.csv in the folder of OUT, and none for
+    standard output."""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 20
     """Number of imputations."""
     seed: int | None = None
@@ -33,36 +55,136 @@ class Impute(OnDevice):
     def run(self) -> None:
         """Impute and write."""
         density = load_run(self.run_folder, self.device)
-        rows = read_rows(self.source, density.columns, missing="keep")
-        found = density.impute(rows, num_samples=self.num_samples, seed=printed_seed(self.seed))
-        names = [column.name for column in density.columns]
-        observed = as_written(torch.where(rows.isnan(), 0.0, rows).numpy(), density.columns, on_grid=False)
-        written = []
-        for index, completed in enumerate(found.rows):
-            drawn = as_written(completed.numpy(), density.columns)
-            for row, is_missing in enumerate(found.is_missing.tolist()):
-                pairs = zip(drawn[row], observed[row], is_missing, strict=True)
-                cells = [new if was_missing else old for new, old, was_missing in pairs]
-                written.append([index, row, *cells])
-        write_csv(self.out, ["imputation", "row", *names], written)
-        names = ["least_ess_share", "acceptance_rate", "r_hat", "ess", "log_density", "log_density_error"]
-        values = [found.least_ess, found.acceptance_rate, found.r_hat, found.ess]
-        figures = [found.is_missing.sum(1), *values, found.log_density, found.log_density_error, found.is_doubtful]
-        diagnostics = [[row, *values] for row, values in enumerate(zip(*(f.tolist() for f in figures), strict=True))]
-        path = self.out.with_suffix(".diagnostics.csv")
-        write_csv(path, ["row", "num_missing", *names, "is_doubtful"], diagnostics)
-        print(f"{self.num_samples} imputations of {len(rows)} rows in {self.out}, diagnostics in {path}")
-        if not bool(found.is_missing.any()):
-            print(
-                f"no cell of {self.source} is empty: nothing was imputed, and all {self.num_samples} imputations in "
-                f"{self.out} are its rows unchanged",
-                file=sys.stderr,
+        beside = self._diagnostics()
+        further = {} if beside is None else {"diagnostics": beside}
+        table = self.open_source(self.source, density, further=further.values(), missing="keep")
+        table.say_renamed(NAMES, self.columns)
+        seed = self.chosen_seed(self.seed)
+        known = {column.name for column in density.columns}
+
+        def work(group: TableGroup) -> Finished:
+            rows = table.encode(group)
+            frame = group.frame
+            if not len(rows):
+                written = table.beside(frame, _numbers(group, 0), self.columns)
+                return Finished({"rows": written, "diagnostics": _diagnosed(group, None)}, {"rows": 0})
+            found = density.impute(rows, num_samples=self.num_samples, seed=group_seed(seed, group.index))
+            places = np.repeat(np.arange(len(rows)), self.num_samples)
+            completed = found.rows.transpose(0, 1).reshape(len(places), -1)
+            filled = _filled(frame.iloc[places], completed, found.is_missing[places], density.columns)
+            written = table.beside(filled, _numbers(group, self.num_samples))
+            if self.columns == "ours":
+                written = written.drop(columns=[name for name in frame.columns if name not in known])
+            doubts = [found.is_doubtful, found.r_hat > 1.1, found.ess < 100, found.log_density_error > 0.5]
+            figures = {"rows": len(rows), "cells": int(found.is_missing.sum())}
+            figures |= dict(zip(("doubtful", "slow", "few", "apart"), (int(each.sum()) for each in doubts), strict=True))
+            return Finished({"rows": written, "diagnostics": _diagnosed(group, found)}, figures)
+
+        figures = self.written(
+            table.groups(ROWS_AT_ONCE),
+            work if further else lambda group: _without_diagnostics(work(group)),
+            job={
+                **run_identity(self.run_folder),
+                **table.identity(),
+                "--seed": seed,
+                "--num-samples": self.num_samples,
+                "--columns": self.columns,
+            },
+            further=further,
+            schema=None if table.schema is None else _widened(table.schema, density.columns),
+            total=table.num_rows,
+            can_resume=not table.is_stream,
+        )
+        self._say(figures, beside)
+
+    def _diagnostics(self) -> Path | None:
+        if self.diagnostics is not None or self.target is None:
+            return self.diagnostics
+        ending = table_format(self.target).ending
+        return self.target.with_name(f"{self.target.name.removesuffix(ending)}.diagnostics.csv")
+
+    def _say(self, figures: Sequence[Any], beside: Path | None) -> None:
+        rows, cells, doubtful, slow, few, apart = (
+            sum(each.get(name, 0) for each in figures) for name in ("rows", "cells", "doubtful", "slow", "few", "apart")
+        )
+        where = "" if self.target is None else f" in {self.target}"
+        say(f"{self.num_samples} imputations of {rows} rows{where}{'' if beside is None else f', diagnostics in {beside}'}")
+        if not cells:
+            say(
+                f"no cell of {self.source} is empty: nothing was imputed, and all {self.num_samples} imputations{where} are "
+                "its rows unchanged"
             )
             return
-        counts = [found.r_hat > 1.1, found.ess < 100, found.log_density_error > 0.5]
-        slow, few, apart = (int(count.sum()) for count in counts)
-        print(
-            f"{int(found.is_missing.sum())} cells filled; doubtful rows: {int(found.is_doubtful.sum())} (R-hat above 1.1 "
-            f"in {slow}, fewer than 100 effective draws in {few}, replicates apart in {apart})",
-            file=sys.stderr,
+        say(
+            f"{cells} cells filled; doubtful rows: {doubtful} (R-hat above 1.1 in {slow}, fewer than 100 effective draws in "
+            f"{few}, replicates apart in {apart})"
         )
+
+
+def _numbers(group: TableGroup, num_samples: int) -> pd.DataFrame:
+    """The number of the row and of the imputation of every row written."""
+    import pandas as pd
+
+    rows = np.repeat(np.arange(group.first_row, group.first_row + group.num_rows), num_samples)
+    samples = np.tile(np.arange(num_samples), group.num_rows if num_samples else 0)
+    return pd.DataFrame(dict(zip(NAMES, (rows, samples), strict=True)))
+
+
+def _filled(
+    frame: pd.DataFrame, rows: torch.Tensor, is_missing: torch.Tensor, columns: Sequence[Column]
+) -> pd.DataFrame:
+    """The frame with drawn values in its missing cells, and every other cell as it is."""
+    filled = frame.copy(deep=False)
+    for place, column in enumerate(columns):
+        gone = is_missing[:, place].numpy()
+        if gone.any() and column.name in frame:
+            drawn = decode_column(rows[:, place].numpy(), column)
+            filled[column.name] = _put(filled.loc[:, column.name], drawn.to_numpy(dtype=object), gone)
+    return filled
+
+
+def _put(own: pd.Series, drawn: np.ndarray, gone: np.ndarray) -> pd.Series:
+    """A column with drawn values in some cells, in its own type where that type holds them."""
+    import pandas as pd
+
+    if isinstance(own.dtype, pd.CategoricalDtype):
+        new = [label for label in pd.unique(drawn[gone]) if label not in own.cat.categories]
+        result = own.cat.add_categories(new)
+        result[gone] = drawn[gone]
+        return result
+    if pd.api.types.is_float_dtype(own.dtype) and not isinstance(drawn[0], str):
+        result = own.copy()
+        result[gone] = pd.Series(drawn[gone].astype(float)).astype(own.dtype).array
+        return result
+    cells = own.to_numpy(dtype=object, copy=True)
+    cells[gone] = drawn[gone]
+    return pd.Series(cells, index=own.index, name=own.name, dtype=object)
+
+
+def _widened(schema: pa.Schema, columns: Sequence[Column]) -> pa.Schema:
+    """The schema with fractions for columns that hold whole numbers here and fractions in the fit."""
+    import pyarrow as pa
+
+    for column in columns:
+        place = schema.get_field_index(column.name)
+        is_whole = column.categories is not None or column.is_discrete or column.storage.startswith(("int", "uint", "bool"))
+        if place >= 0 and pa.types.is_integer(schema.field(place).type) and not is_whole:
+            schema = schema.set(place, schema.field(place).with_type(pa.float64()))
+    return schema
+
+
+def _diagnosed(group: TableGroup, found: Imputation | None) -> pd.DataFrame:
+    """Figures of every row, one line each."""
+    import pandas as pd
+
+    names = ["row", "num_missing", *FIGURES, "is_doubtful"]
+    if found is None:
+        return pd.DataFrame({name: pd.Series(dtype=float) for name in names})
+    values = [found.least_ess, found.acceptance_rate, found.r_hat, found.ess, found.log_density, found.log_density_error]
+    rows = np.arange(group.first_row, group.first_row + group.num_rows)
+    columns = [rows, found.is_missing.sum(1).numpy(), *(each.numpy() for each in values), found.is_doubtful.numpy()]
+    return pd.DataFrame(dict(zip(names, columns, strict=True)))
+
+
+def _without_diagnostics(done: Finished) -> Finished:
+    return Finished({"rows": done.tables["rows"]}, done.figures)

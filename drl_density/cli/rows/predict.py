@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from drl_density.cli.command import OnDevice, printed_seed
-from drl_density.cli.tables import load_run, write_csv
-from drl_density.datasets import read_rows
+from drl_density.cli.rows.command import OnTable, run_identity, say
+from drl_density.cli.rows.row_groups import Finished, TableGroup, group_seed
+from drl_density.cli.tables import load_run
+from drl_density.datasets import Column
+from drl_density.density import Prediction
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS_AT_ONCE = 4_096
+"""Rows of a group; their slices, not their cells, need the memory."""
 
 
 @dataclasses.dataclass
-class Predict(OnDevice):
+class Predict(OnTable):
     """Predict one column from the others: its mean and quantiles, or the probabilities of its labels.
 
     Where the column has a value, its log density is written too.
@@ -24,11 +31,10 @@ class Predict(OnDevice):
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     source: Annotated[str, tyro.conf.Positional]
-    """Table with the columns of the fit; the predicted column may be absent, and any cell empty."""
+    """Table with the columns of the fit, of any length; the predicted column may be absent, and any cell empty; - is
+    standard input."""
     column: str
     """Name of the column to predict."""
-    out: Path | None = None
-    """CSV file to write; standard output when not given."""
     quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
     """Probabilities of the quantiles."""
     seed: int | None = None
@@ -37,23 +43,79 @@ class Predict(OnDevice):
     def run(self) -> None:
         """Predict and write."""
         density = load_run(self.run_folder, self.device)
-        rows = read_rows(self.source, density.columns, missing="keep", absent=(self.column,))
-        found = density.predict(rows, self.column, quantiles=self.quantiles, seed=printed_seed(self.seed))
-        names, columns = [], []
-        if found.probabilities is not None and found.values is not None:
-            labels = found.column.categories or tuple(f"{value:g}" for value in found.values.tolist())
-            best = found.probabilities.argmax(1)
-            names, columns = ["most_probable"], [[labels[index] for index in best.tolist()]]
-            names += [f"probability_{label}" for label in labels]
-            columns += found.probabilities.T.tolist()
-        else:
-            names = ["mean", *(f"quantile_{level:g}" for level in found.levels)]
-            columns = [found.mean.tolist(), *found.quantiles.T.tolist()]
-        names += ["log_density", "log_density_lower", "log_density_upper"]
-        columns += [v.tolist() for v in (found.log_density, *found.interval())]
-        write_csv(self.out, names, zip(*columns, strict=True))
-        known = found.log_density[~found.log_density.isnan()]
-        told = (
-            f", mean log density of the {len(known)} values given {float(known.mean()):.4f} nats" if len(known) else ""
+        column = density.columns[density.column_index(self.column)]
+        table = self.open_source(self.source, density, missing="keep", absent=(self.column,))
+        empty = _nothing(column, self.quantiles)
+        table.say_renamed(list(empty.columns), self.columns)
+        seed = self.chosen_seed(self.seed)
+
+        def work(group: TableGroup) -> Finished:
+            rows = table.encode(group)
+            if not len(rows):
+                figures = {"rows": 0, "known": 0, "sum": 0.0}
+                return Finished({"rows": table.beside(group.frame, empty, self.columns)}, figures)
+            found = density.predict(rows, self.column, quantiles=self.quantiles, seed=group_seed(seed, group.index))
+            known = found.log_density[~found.log_density.isnan()]
+            figures = {"rows": len(rows), "known": len(known), "sum": float(known.sum())}
+            return Finished({"rows": table.beside(group.frame, predicted(found), self.columns)}, figures)
+
+        figures = self.written(
+            table.groups(ROWS_AT_ONCE),
+            work,
+            job={
+                **run_identity(self.run_folder),
+                **table.identity(),
+                "--seed": seed,
+                "--column": self.column,
+                "--quantiles": list(self.quantiles),
+                "--columns": self.columns,
+            },
+            schema=table.schema,
+            total=table.num_rows,
+            can_resume=not table.is_stream,
         )
-        print(f"{len(rows)} rows of {self.column}{told}", file=sys.stderr)
+        rows, known, total = (sum(each[name] for each in figures) for name in ("rows", "known", "sum"))
+        mean = f", mean log density of the {known} values given {total / known:.4f} nats" if known else ""
+        say(f"{rows} rows of {self.column}{mean}")
+
+
+def predicted(found: Prediction) -> pd.DataFrame:
+    """A prediction as columns: labels with their probabilities, or mean and quantiles; then the log density."""
+    import pandas as pd
+
+    if found.probabilities is not None and found.values is not None:
+        labels = labels_of(found.column, found.values.tolist())
+        parts = {"most_probable": [labels[index] for index in found.probabilities.argmax(1).tolist()]}
+        parts |= {f"probability_{label}": p.numpy() for label, p in zip(labels, found.probabilities.T, strict=True)}
+    else:
+        parts = {"mean": found.mean.numpy()}
+        parts |= {f"quantile_{level:.12g}": q.numpy() for level, q in zip(found.levels, found.quantiles.T, strict=True)}
+    names = ("log_density", "log_density_lower", "log_density_upper")
+    values = (found.log_density, *found.interval())
+    return pd.DataFrame(parts | {name: value.numpy() for name, value in zip(names, values, strict=True)})
+
+
+def labels_of(column: Column, values: list[float]) -> list[str]:
+    """Labels behind the values of a column: its categories, or numbers with all their digits.
+
+    >>> labels_of(Column("a", "binary", 1.0), [0.0, 0.5])
+    ['0', '0.5']
+    """
+    if column.categories is not None:
+        return list(column.categories)
+    if column.storage == "bool":
+        return [str(bool(value)) for value in values]
+    return [str(int(value)) if value.is_integer() else repr(value) for value in values]
+
+
+def _nothing(column: Column, quantiles: tuple[float, ...]) -> pd.DataFrame:
+    """The columns of a prediction of no rows."""
+    import pandas as pd
+
+    if column.is_label:
+        values = [float(value) for value in column.values]
+        names = ["most_probable", *(f"probability_{label}" for label in labels_of(column, values))]
+    else:
+        names = ["mean", *(f"quantile_{level:.12g}" for level in quantiles)]
+    names += ["log_density", "log_density_lower", "log_density_upper"]
+    return pd.DataFrame({name: pd.Series(dtype=str if name == "most_probable" else float) for name in names})

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 import tyro
 
-from drl_density.cli.command import OnDevice, printed_seed
-from drl_density.cli.tables import as_written, load_run, say_remarks, write_csv
+from drl_density.cli.rows.command import WritesRows, run_identity, say
+from drl_density.cli.rows.row_groups import Finished, RowGroup, group_seed, numbered_groups
+from drl_density.cli.tables import load_run, say_remarks
+from drl_density.datasets.tables.coding import decode_rows
+from drl_density.datasets.tables.writing import check_target
 from drl_density.density import DrawSettings, FittedModel, load_generator
 from drl_density.errors import DataError
 from drl_density.samplers import RefinementSettings
 
+ROWS_AT_ONCE = 16_384
+"""Draws of a group, as many as the progressive sampler has chains at once."""
+
+Draw = Callable[[int, int], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
+"""Draws and statistics of their chains, of a number of draws and a seed."""
+
 
 @dataclasses.dataclass
-class Sample(OnDevice):
-    """Draw rows from a fitted density and write them as CSV."""
+class Sample(WritesRows):
+    """Draw rows from a fitted density, with the columns, labels and types of its table."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
@@ -35,43 +44,71 @@ class Sample(OnDevice):
     """Number of adjusted steps on the density itself after drawing, which correct the draws of any method."""
     seed: int | None = None
     """Seed of the draws; drawn and printed when not given."""
-    out: Path | None = None
-    """CSV file to write; standard output when not given."""
 
     def run(self) -> None:
         """Draw and write."""
         if self.num_samples < 1:
             raise DataError(f"--num-samples must be at least 1, got {self.num_samples}")
-        seed = printed_seed(self.seed)
-        if self.method == "generator":
-            density, draws, stats = self._generated(seed)
-        else:
-            density = load_run(self.run_folder, self.device)
-            settings = DrawSettings(self.method, self.steps, self.eta, self.chain_steps)
-            found = density.draw(self.num_samples, settings=settings, seed=seed)
-            draws, stats = found.draws, found.stats
-        rows = as_written(draws.reshape(self.num_samples, -1).numpy(), density.columns)
-        write_csv(self.out, [column.name for column in density.columns], rows)
-        print(f"{self.num_samples} draws{self._origin(stats)}", file=sys.stderr)
+        check_target(self.out)
+        seed = self.chosen_seed(self.seed)
+        density, draw = self._generator() if self.method == "generator" else self._sampler()
 
-    def _generated(self, seed: int) -> tuple[FittedModel, torch.Tensor, dict[str, torch.Tensor]]:
+        def work(group: RowGroup) -> Finished:
+            draws, stats = draw(group.num_rows, group_seed(seed, group.index))
+            figures: dict[str, Any] = {"rows": group.num_rows}
+            if "acceptance_rate" in stats:
+                figures["acceptance"] = float(stats["acceptance_rate"].mean())
+            if "r_hat" in stats:
+                figures["r_hat"] = float(stats["r_hat"].max())
+            return Finished({"rows": decode_rows(draws.reshape(group.num_rows, -1), density.columns)}, figures)
+
+        job = {name: getattr(self, name) for name in ("num_samples", "method", "steps", "eta", "chain_steps")}
+        figures = self.written(
+            numbered_groups(self.num_samples, ROWS_AT_ONCE),
+            work,
+            job={
+                **run_identity(self.run_folder),
+                "--seed": seed,
+                **{f"--{name.replace('_', '-')}": value for name, value in job.items()},
+            },
+            total=self.num_samples,
+        )
+        say(f"{self.num_samples} draws{self._origin(figures)}")
+
+    def _sampler(self) -> tuple[FittedModel, Draw]:
+        density = load_run(self.run_folder, self.device)
+        settings = DrawSettings(self.method, self.steps, self.eta, self.chain_steps)  # pyright: ignore[reportArgumentType]
+
+        def draw(number: int, seed: int) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+            found = density.draw(number, settings=settings, seed=seed)
+            return found.draws, found.stats
+
+        return density, draw
+
+    def _generator(self) -> tuple[FittedModel, Draw]:
         if self.steps is not None or self.eta is not None:
             raise DataError("the steps of a generator were chosen by distill: leave out --steps and --eta")
         made = load_generator(self.run_folder, device=self.device)
         say_remarks(made.density)
-        if not self.chain_steps:
-            return made.density, made.sample(self.num_samples, seed=seed), {}
-        settings = RefinementSettings(num_steps=self.chain_steps)
-        found = made.correct(self.num_samples, settings=settings, seed=seed)
-        return made.density, found.draws, found.stats
 
-    def _origin(self, stats: dict[str, torch.Tensor]) -> str:
+        def draw(number: int, seed: int) -> tuple[torch.Tensor, Mapping[str, torch.Tensor]]:
+            if not self.chain_steps:
+                return made.sample(number, seed=seed), {}
+            found = made.correct(number, settings=RefinementSettings(num_steps=self.chain_steps), seed=seed)
+            return found.draws, found.stats
+
+        return made.density, draw
+
+    def _origin(self, figures: Sequence[Mapping[str, Any]]) -> str:
         """What a user should know about the draws."""
         said = ""
-        if "acceptance_rate" in stats:
-            said += f", mean acceptance {float(stats['acceptance_rate'].mean()):.2f}"
-        if "r_hat" in stats:
-            said += f", largest R-hat of the chains {float(stats['r_hat'].max()):.2f}"
+        rates = [(each["acceptance"], each["rows"]) for each in figures if "acceptance" in each]
+        if rates:
+            mean = sum(rate * rows for rate, rows in rates) / sum(rows for _, rows in rates)
+            said += f", mean acceptance {mean:.2f}"
+        largest = [each["r_hat"] for each in figures if "r_hat" in each]
+        if largest:
+            said += f", largest R-hat of the chains {max(largest):.2f}"
         if self.method == "progressive" or self.chain_steps:
             return said
         whose = "a generator, not the density" if self.method == "generator" else f"{self.method}, an approximation"

@@ -3,66 +3,59 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 
-from drl_density.cli.command import OnDevice
-from drl_density.cli.tables import load_run, rows_of, write_csv
-from drl_density.density import Density
-from drl_density.density.evaluation.outlier_scores import reference_scores
-from drl_density.density.fitted import dequantized_rows
-from drl_density.density.reference import ReferenceScores
+from drl_density.cli.rows.command import OnTable, run_identity, say
+from drl_density.cli.rows.row_groups import Finished, TableGroup
+from drl_density.cli.tables import load_run
+from drl_density.weights import normal_interval
+
+ROWS_AT_ONCE = 65_536
+"""Rows of a group; about 100 MB with 20 columns."""
+NAMES = ("log_density", "log_density_lower", "log_density_upper")
 
 
 @dataclasses.dataclass
-class Score(OnDevice):
-    """Write the log density of every row of a table with its interval, p-values, strangeness and profile over levels.
+class Score(OnTable):
+    """Write the log density of every row of a table, with its interval by the error of log Z.
 
-    Strangeness ranks the rows: it is higher for stranger rows.
+    The interval is the same width for all rows. ``outliers`` adds p-values and a profile over noise levels.
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     source: Annotated[str, tyro.conf.Positional]
-    """Table with the columns of the fit."""
-    reference: str | None = None
-    """Table whose rows the p-values rank against. When not given, the test rows of the fit, whose scores are kept in the
-    run folder, or draws of the model where the fit has fewer than 20 test rows."""
-    out: Path | None = None
-    """CSV file to write; standard output when not given."""
+    """Table with the columns of the fit, of any length; - is standard input."""
 
     def run(self) -> None:
         """Score and write."""
-        density = load_run(self.run_folder, self.device)
-        rows = rows_of(density, self.source)
-        scores = density.outlier_scores(rows, reference=self._reference(density), seed=0)
-        lower, upper = scores.interval()
-        columns = {
-            "log_density": scores.log_density,
-            "log_density_lower": lower,
-            "log_density_upper": upper,
-            "p_value": scores.p_value,
-            "typicality_p_value": scores.typicality_p_value,
-            "strangeness": scores.strangeness,
-        }
-        header = [*columns, *(f"level_{level}" for level in range(scores.profile.shape[1]))]
-        write_csv(self.out, header, torch.cat([torch.stack(list(columns.values()), 1), scores.profile], 1).tolist())
-        log_density = scores.log_density
-        estimate = density.estimate
-        print(
-            f"{len(rows)} rows, mean {float(log_density.mean()):.4f} nats "
-            f"(log Z error {estimate.standard_error:.4f}, verdict {estimate.verdict}); p-values against {scores.reference}",
-            file=sys.stderr,
-        )
+        import pandas as pd
 
-    def _reference(self, density: Density) -> ReferenceScores | None:
-        """Scores of the rows to rank against; None for those that are kept with the fit."""
-        if self.reference is None:
-            return None
-        generator = torch.Generator().manual_seed(0)
-        rows = dequantized_rows(density, rows_of(density, self.reference), generator=generator)[0]
-        return reference_scores(density, rows, words=f"{len(rows)} rows of {self.reference}", seed=0)
+        density = load_run(self.run_folder, self.device)
+        table = self.open_source(self.source, density)
+        table.say_renamed(NAMES, self.columns)
+
+        def work(group: TableGroup) -> Finished:
+            values = density.log_prob(table.encode(group))
+            parts = (values, *normal_interval(values, density.estimate.standard_error))
+            ours = pd.DataFrame({name: part.numpy() for name, part in zip(NAMES, parts, strict=True)})
+            inside = values[values.isfinite()]
+            figures = {"rows": len(values), "inside": len(inside), "sum": float(inside.sum())}
+            return Finished({"rows": table.beside(group.frame, ours, self.columns)}, figures)
+
+        figures = self.written(
+            table.groups(ROWS_AT_ONCE),
+            work,
+            job={**run_identity(self.run_folder), **table.identity(), "--columns": self.columns},
+            schema=table.schema,
+            total=table.num_rows,
+            can_resume=not table.is_stream,
+        )
+        rows, inside, total = (sum(each[name] for each in figures) for name in ("rows", "inside", "sum"))
+        estimate = density.estimate
+        outside = f", {rows - inside} rows outside the bounds" if rows > inside else ""
+        mean = f", mean {total / inside:.4f} nats" if inside else ""
+        say(f"{rows} rows{mean} (log Z error {estimate.standard_error:.4f}, verdict {estimate.verdict}){outside}")

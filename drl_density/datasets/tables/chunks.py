@@ -65,8 +65,8 @@ def open_table(
             that is open for reading.
         reading: options of reading; the defaults recognise what they can.
         columns: columns of a fit, which decide what the cells of their columns are: columns with labels hold texts, and
-            others numbers. Other columns of a text file are texts. Text is then read in one pass; without it, a scan decides
-            the kinds of all columns first.
+            others numbers. Other columns of a text file are texts as they are. Text is then read in one pass; without it, a
+            scan decides the kinds of all columns first.
         labels: names of further columns whose cells are texts, whatever they look like.
 
     Raises:

@@ -175,9 +175,8 @@ class TableWriter:
             self._sink = _TextSink(sys.stdout, ",", has_header=self.has_header)
             return self
         with self._explained():
-            handle, name = tempfile.mkstemp(
-                prefix=f".{self.target.name}.", suffix=self.format.ending, dir=self.target.parent
-            )
+            place = Path(os.path.realpath(self.target))
+            handle, name = tempfile.mkstemp(prefix=f".{place.name}.", suffix=self.format.ending, dir=place.parent)
             os.close(handle)
             self._staged = Path(name)
             if self.format.kind == "parquet":
@@ -326,6 +325,7 @@ class _TextSink:
             self.needs_header = False
         columns = [written_cells(frame.iloc[:, index]) for index in range(frame.shape[1])]
         self.writer.writerows(zip(*columns, strict=True))
+        self.stream.flush()
 
     def close(self) -> None:
         self.stream.close()
@@ -340,6 +340,9 @@ class _GzipText:
 
     def write(self, text: str) -> int:
         return self.packed.write(text.encode("utf-8"))
+
+    def flush(self) -> None:
+        """Nothing: flushing a packed stream would cost some of the packing."""
 
     def close(self) -> None:
         try:

@@ -2,7 +2,13 @@
 
 import csv
 
+import numpy as np
+import pandas as pd
+import pytest
+
+import drl_density as drl
 from drl_density.cli import main
+from drl_density.cli.rows.impute import _put
 
 
 def test_impute_fills_the_holes_and_nothing_else(run, table, tmp_path, capsys):
@@ -14,7 +20,8 @@ def test_impute_fills_the_holes_and_nothing_else(run, table, tmp_path, capsys):
     with (tmp_path / "full.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 18
-    assert rows[2]["a"] == f"{float(lines[3].split(',')[0])}"
+    assert [(row["row"], row["imputation"]) for row in rows[:4]] == [("0", "0"), ("0", "1"), ("0", "2"), ("1", "0")]
+    assert float(rows[6]["a"]) == float(lines[3].split(",")[0])
     assert len({row["a"] for row in rows if row["row"] == "0"}) == 3
     assert all(float(row["c"]) == round(float(row["c"])) for row in rows)
     diagnostics = (tmp_path / "full.diagnostics.csv").read_text().splitlines()
@@ -28,7 +35,92 @@ def test_a_table_without_holes_is_said_to_have_none(run, table, tmp_path, capsys
     out = tmp_path / "full.csv"
     assert main(["impute", str(run), str(few), "--out", str(out), "-n", "2"]) == 0
     said = capsys.readouterr()
-    assert f"2 imputations of 3 rows in {out}" in said.out
+    assert said.out == ""
+    assert f"2 imputations of 3 rows in {out}" in said.err
     assert f"no cell of {few} is empty: nothing was imputed" in said.err
     assert "doubtful" not in said.err
     assert len(out.read_text().splitlines()) == 7
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_observed_cells_are_as_given_and_an_interruption_changes_nothing(run, few, tmp_path, monkeypatch):
+    frame = pd.read_csv(few, dtype=str)
+    frame.loc[[0, 5, 9], "a"] = None
+    frame.loc[[3, 5], "c"] = None
+    frame.loc[7, ["a", "b", "c"]] = None
+    frame.to_csv(tmp_path / "gaps.csv", index=False)
+    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
+    arguments = ["impute", str(run), str(tmp_path / "gaps.csv"), "-n", "3", "--seed", "2", "--out"]
+    assert main([*arguments, str(whole)]) == 0
+    back = pd.read_csv(whole, dtype=str)
+    assert back["row"].tolist() == [str(row) for row in range(10) for _ in range(3)]
+    assert back["note"].tolist() == frame["note"].repeat(3).tolist()
+    for name in ("a", "b", "c"):
+        given = frame[name].repeat(3).reset_index(drop=True)
+        seen = given.notna()
+        assert back[name].notna().all()
+        assert back[name][seen].astype(float).tolist() == given[seen].astype(float).tolist()
+    real, calls = drl.Density.impute, []
+
+    def interrupted(self, *rest, **more):
+        calls.append(more["seed"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, *rest, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(drl.Density, "impute", interrupted)
+        assert main([*arguments, str(out)]) == 130
+    assert main([*arguments, str(out), "--resume"]) == 0
+    assert out.read_bytes() == whole.read_bytes()
+    diagnostics = [path.with_name(f"{path.stem}.diagnostics.csv") for path in (out, whole)]
+    assert diagnostics[0].read_bytes() == diagnostics[1].read_bytes()
+    assert len(pd.read_csv(diagnostics[0])) == 10
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_parquet_keeps_types_where_cells_are_filled(run, few, tmp_path):
+    frame = pd.read_csv(few)
+    frame["c"] = frame["c"].astype("Int32")
+    frame["a"] = frame["a"].astype("float32")
+    frame.loc[[1, 6], ["a", "c"]] = None
+    frame.to_parquet(tmp_path / "gaps.parquet")
+    out = tmp_path / "full.parquet"
+    assert main(["impute", str(run), str(tmp_path / "gaps.parquet"), "-n", "2", "--seed", "0", "--out", str(out)]) == 0
+    back = pd.read_parquet(out)
+    assert back.columns.tolist() == [*frame.columns, "row", "imputation"]
+    assert back[frame.columns].dtypes.tolist() == frame.dtypes.tolist()
+    assert back.notna().all().all()
+    seen = frame["a"].notna()
+    assert back[::2].reset_index(drop=True)["a"][seen].equals(frame["a"][seen])
+    assert (tmp_path / "full.diagnostics.csv").is_file()
+
+
+def test_standard_output_has_rows_alone(run, few, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    few.write_text("a,b,c\n,0.1,3\n")
+    assert main(["impute", str(run), str(few), "-n", "2", "--seed", "0", "--out", "-"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[0] == "a,b,c,row,imputation"
+    assert len(printed.out.splitlines()) == 3
+    assert "2 imputations of 1 rows" in printed.err
+    assert [path.name for path in tmp_path.iterdir()] == ["few.csv"]
+    arguments = ["impute", str(run), str(few), "-n", "2", "--seed", "0", "--out", "-", "--diagnostics", "d.csv"]
+    assert main(arguments) == 0
+    assert len((tmp_path / "d.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("own", "drawn", "expected"),
+    [
+        (pd.Series([1.5, np.nan]), [0.0, 2.5], [1.5, 2.5]),
+        (pd.Series([1, None], dtype="Int64"), [0, 7], [1, 7]),
+        (pd.Series(["x", None]), ["y", "y"], ["x", "y"]),
+        (pd.Series(["x", None], dtype="category"), ["y", "y"], ["x", "y"]),
+        (pd.Series([True, None], dtype="boolean"), [False, False], [True, False]),
+    ],
+)
+def test_drawn_values_go_into_missing_cells_alone(own, drawn, expected):
+    found = _put(own, np.array(drawn, dtype=object), np.array([False, True]))
+    assert found.tolist() == expected
+    assert own.isna().tolist() == [False, True]

@@ -2,7 +2,12 @@
 
 import csv
 
+import pytest
+
+import drl_density as drl
 from drl_density.cli import main
+from drl_density.cli.rows.predict import labels_of
+from drl_density.datasets import Column
 
 
 def test_predict_writes_quantiles_and_the_log_density_of_given_values(run, table, tmp_path, capsys):
@@ -14,7 +19,7 @@ def test_predict_writes_quantiles_and_the_log_density_of_given_values(run, table
     with out.open() as stream:
         rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(stream)]
     names = ["mean", "quantile_0.1", "quantile_0.9", "log_density", "log_density_lower", "log_density_upper"]
-    assert list(rows[0]) == names
+    assert list(rows[0]) == ["a", "b", "c", *names]
     assert len(rows) == 3
     assert all(row["quantile_0.1"] < row["mean"] < row["quantile_0.9"] for row in rows)
     assert all(row["log_density_lower"] <= row["log_density"] <= row["log_density_upper"] for row in rows)
@@ -27,6 +32,43 @@ def test_the_predicted_column_may_be_absent(run, tmp_path, capsys):
     without.write_text("b,c\n0.5,3\n-1.2,6\n")
     assert main(["predict", str(run), str(without), "--column", "a"]) == 0
     printed = capsys.readouterr()
-    assert printed.out.splitlines()[0].startswith("mean,quantile_0.05,")
+    assert printed.out.splitlines()[0].startswith("b,c,mean,quantile_0.05,")
     assert "2 rows of a\n" in printed.err
     assert main(["predict", str(run), str(without), "--column", "z"]) == 1
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_predictions_do_not_depend_on_an_interruption(run, few, tmp_path, monkeypatch):
+    lines = few.read_text().splitlines()
+    lines[2] = ",," + lines[2].split(",", 2)[2]
+    few.write_text("\n".join(lines) + "\n")
+    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
+    arguments = ["predict", str(run), str(few), "--column", "a", "--seed", "2", "--out"]
+    assert main([*arguments, str(whole)]) == 0
+    real, calls = drl.Density.predict, []
+
+    def interrupted(self, *rest, **more):
+        calls.append(more["seed"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, *rest, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(drl.Density, "predict", interrupted)
+        assert main([*arguments, str(out)]) == 130
+    assert main([*arguments, str(out), "--resume"]) == 0
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_table_without_rows_gives_the_same_header(run, few, capsys, tmp_path):
+    assert main(["predict", str(run), str(few), "--column", "a", "--seed", "0"]) == 0
+    header = capsys.readouterr().out.splitlines()[0]
+    (tmp_path / "empty.csv").write_text(few.read_text().splitlines()[0] + "\n")
+    assert main(["predict", str(run), str(tmp_path / "empty.csv"), "--column", "a", "--seed", "0"]) == 0
+    assert capsys.readouterr().out.splitlines() == [header]
+
+
+def test_labels_are_written_with_all_their_digits():
+    assert labels_of(Column("q", "categorical", 1.0, categories=("no", "yes")), [0.0, 1.0]) == ["no", "yes"]
+    assert labels_of(Column("q", "binary", 1.0, storage="bool"), [0.0, 1.0]) == ["False", "True"]
+    assert labels_of(Column("q", "binary", 1.0), [1234567.0, 0.1]) == ["1234567", "0.1"]

@@ -2,6 +2,10 @@
 
 import csv
 
+import pandas as pd
+import pytest
+
+import drl_density as drl
 from drl_density.cli import main
 
 
@@ -20,7 +24,8 @@ def test_sample_by_other_methods_says_what_they_are(run, tmp_path, capsys):
         assert main(["sample", str(run), "-n", "20", "--method", method, "--steps", steps, "--out", str(out)]) == 0
         assert len(out.read_text().splitlines()) == 21
         assert f"{method}, an approximation" in capsys.readouterr().err
-    arguments = ["sample", str(run), "-n", "20", "--method", "ddim", "--chain-steps", "5", "--out", str(tmp_path / "x")]
+    out = tmp_path / "x.csv"
+    arguments = ["sample", str(run), "-n", "20", "--method", "ddim", "--chain-steps", "5", "--out", str(out)]
     assert main(arguments) == 0
     assert "R-hat" in capsys.readouterr().err
 
@@ -31,3 +36,35 @@ def test_equal_seeds_draw_equal_rows(run, capsys):
         assert main(["sample", str(run), "-n", "4", "--seed", seed]) == 0
         tables.append(capsys.readouterr().out)
     assert tables[0] == tables[1] != tables[2]
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_interrupted_draws_end_in_the_same_file(run, tmp_path, monkeypatch, capsys):
+    whole, out = tmp_path / "whole.parquet", tmp_path / "out.parquet"
+    assert main(["sample", str(run), "-n", "10", "--seed", "3", "--out", str(whole)]) == 0
+    real, calls = drl.Density.draw, []
+
+    def interrupted(self, *rest, **more):
+        calls.append(more["seed"])
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, *rest, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(drl.Density, "draw", interrupted)
+        assert main(["sample", str(run), "-n", "10", "--seed", "3", "--out", str(out)]) == 130
+    assert "2 row groups are finished" in capsys.readouterr().err
+    assert len(set(calls)) == 3
+    assert main(["sample", str(run), "-n", "10", "--resume", "--method", "ddim", "--out", str(out)]) == 1
+    assert "--method was progressive and is ddim now" in capsys.readouterr().err
+    assert main(["sample", str(run), "-n", "10", "--resume", "--out", str(out)]) == 0
+    assert out.read_bytes() == whole.read_bytes()
+    assert len(pd.read_parquet(out).drop_duplicates()) == 10
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet", "whole.parquet"]
+
+
+def test_draws_of_one_group_are_those_of_the_density(run, tmp_path):
+    assert main(["sample", str(run), "-n", "6", "--seed", "3", "--out", str(tmp_path / "x.csv")]) == 0
+    found = drl.Density.load(run).draw(6, seed=3).draws
+    with (tmp_path / "x.csv").open() as stream:
+        assert [float(row["a"]) for row in csv.DictReader(stream)] == found[:, 0].tolist()

@@ -1,18 +1,194 @@
-"""``score``."""
+"""``score``: its columns, every format, and the habits of a shell."""
 
 import csv
+import gzip
+import io
+import os
+import shutil
+import subprocess
+import sys
 
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as parquet
+import pytest
+
+import drl_density as drl
 from drl_density.cli import main
+from drl_density.cli.rows.part_folder import part_path
+from drl_density.cli.rows.score import NAMES
 
 
-def test_score_writes_one_line_per_row(run, table, tmp_path, capsys):
-    assert main(["score", str(run), str(table), "--out", str(tmp_path / "scores.csv")]) == 0
-    with (tmp_path / "scores.csv").open() as stream:
-        rows = list(csv.DictReader(stream))
-    assert len(rows) == 300
-    assert {"log_density", "p_value", "typicality_p_value", "strangeness", "level_0", "level_1"} <= set(rows[0])
+def read(path):
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_score_writes_the_log_density_beside_every_row(run, table, tmp_path, capsys):
+    out = tmp_path / "scores.csv"
+    assert main(["score", str(run), str(table), "--out", str(out)]) == 0
+    rows = read(out)
+    assert list(rows[0]) == ["a", "b", "c", *NAMES]
+    density = drl.Density.load(run)
+    values = density.log_prob(np.loadtxt(table, delimiter=",", skiprows=1))
+    assert [float(row["log_density"]) for row in rows] == values.tolist()
+    assert all(float(row[NAMES[1]]) < float(row[NAMES[0]]) < float(row[NAMES[2]]) for row in rows)
+    with table.open() as stream:
+        given = list(csv.DictReader(stream))
+    assert [float(row["a"]) for row in rows] == [float(row["a"]) for row in given]
     said = capsys.readouterr().err
     assert "verdict" in said
-    assert "test rows" in said
-    assert main(["score", str(run), str(table), "--reference", str(table), "--out", str(tmp_path / "scores.csv")]) == 0
-    assert "300 rows of" in capsys.readouterr().err
+    assert f"300 rows, mean {float(values.mean()):.4f} nats" in said
+
+
+def test_only_our_columns_are_an_option(run, few, tmp_path):
+    out = tmp_path / "scores.csv"
+    assert main(["score", str(run), str(few), "--columns", "ours", "--out", str(out)]) == 0
+    assert out.read_text().splitlines()[0] == ",".join(NAMES)
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_further_columns_and_other_orders_are_kept(run, few, tmp_path):
+    frame = pd.read_csv(few, dtype=str)[["note", "c", "a", "b"]]
+    frame.to_csv(tmp_path / "other.csv", index=False)
+    for source, out in ((few, "x.csv"), (tmp_path / "other.csv", "y.csv")):
+        assert main(["score", str(run), str(source), "--out", str(tmp_path / out)]) == 0
+    first, second = read(tmp_path / "x.csv"), read(tmp_path / "y.csv")
+    assert list(second[0])[:4] == ["note", "c", "a", "b"]
+    assert [row["log_density"] for row in first] == [row["log_density"] for row in second]
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_names_of_the_table_stay_and_ours_give_way(run, few, tmp_path, capsys):
+    frame = pd.read_csv(few).assign(log_density="mine")
+    frame.to_csv(tmp_path / "scored.csv", index=False)
+    assert main(["score", str(run), str(tmp_path / "scored.csv"), "--out", str(tmp_path / "x.csv")]) == 0
+    rows = read(tmp_path / "x.csv")
+    assert rows[0]["log_density"] == "mine"
+    assert float(rows[0]["log_density_2"]) < float(rows[0]["log_density_upper"])
+    assert "log_density is written as log_density_2" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_every_format_holds_the_same_numbers(run, few, tmp_path):
+    names = ["x.csv", "x.TSV", "x.Csv.GZ", "x.PARQUET"]
+    for name in names:
+        assert main(["score", str(run), str(few), "--out", str(tmp_path / name)]) == 0
+    frames = [
+        pd.read_csv(tmp_path / names[0], dtype=str),
+        pd.read_csv(tmp_path / names[1], dtype=str, sep="\t"),
+        pd.read_csv(io.BytesIO(gzip.decompress((tmp_path / names[2]).read_bytes())), dtype=str),
+        pd.read_parquet(tmp_path / names[3]),
+    ]
+    values = [[float(value) for value in frame["log_density"]] for frame in frames]
+    assert len(values[0]) == 10
+    assert all(each == values[0] for each in values)
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_parquet_keeps_index_types_and_metadata(run, table, tmp_path):
+    frame = pd.read_csv(table)[:10]
+    frame.index = pd.Index([f"p{number}" for number in range(10)], name="patient")
+    frame["when"] = pd.Timestamp("2024-05-01")
+    frame["size"] = pd.Categorical(["low", "high"] * 5, categories=["low", "middle", "high"], ordered=True)
+    frame["count"] = pd.array([None, *range(9)], dtype="Int16")
+    frame.to_parquet(tmp_path / "in.parquet")
+    assert main(["score", str(run), str(tmp_path / "in.parquet"), "--out", str(tmp_path / "out.parquet")]) == 0
+    back = pd.read_parquet(tmp_path / "out.parquet")
+    assert list(back.columns) == [*frame.columns, *NAMES]
+    pd.testing.assert_frame_equal(back[list(frame.columns)], frame)
+    before, after = (parquet.read_schema(tmp_path / name) for name in ("in.parquet", "out.parquet"))
+    assert [after.field(name) for name in before.names] == [before.field(name) for name in before.names]
+
+
+def test_an_empty_table_gives_a_header_and_one_row_gives_one(run, few, tmp_path):
+    lines = few.read_text().splitlines()
+    for count, name in ((1, "empty.csv"), (2, "one.csv")):
+        (tmp_path / name).write_text("\n".join(lines[:count]) + "\n")
+        for out in ("out.csv", "out.parquet"):
+            assert main(["score", str(run), str(tmp_path / name), "--out", str(tmp_path / out)]) == 0
+        assert len((tmp_path / "out.csv").read_text().splitlines()) == count
+        assert (tmp_path / "out.csv").read_text().startswith("a,b,c,note,log_density,")
+        assert pd.read_parquet(tmp_path / "out.parquet").shape == (count - 1, 7)
+
+
+REFUSED = {
+    "unknown ending": (["FEW", "--out", "x.xlsx"], "expected a file ending in .csv"),
+    "no ending": (["FEW", "--out", "x"], "got no ending"),
+    "no folder": (["FEW", "--out", "none/x.csv"], "there is no folder none"),
+    "itself": (["FEW", "--out", "few.csv"], "is what is read here"),
+    "resume to standard output": (["FEW", "--resume"], "--resume needs --out"),
+    "no table": (["none.csv", "--out", "x.csv"], "none.csv"),
+    "a text among numbers": (["BAD", "--out", "x.csv"], "column 'b'"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_done_is_one_clear_line_and_leaves_nothing(name, run, few, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lines = few.read_text().splitlines()
+    (tmp_path / "bad.csv").write_text("\n".join([*lines[:8], "0.5,many,3,x", *lines[8:]]) + "\n")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    arguments, message = REFUSED[name]
+    arguments = [{"FEW": "few.csv", "BAD": "bad.csv"}.get(word, word) for word in arguments]
+    assert main(["score", str(run), *arguments]) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.usefixtures("small_groups")
+def test_an_interruption_says_how_to_continue_and_ends_in_the_same_file(run, few, tmp_path, monkeypatch, capsys):
+    out, whole = tmp_path / "out.csv", tmp_path / "whole.csv"
+    assert main(["score", str(run), str(few), "--out", str(whole)]) == 0
+    real, calls = drl.Density.log_prob, []
+
+    def interrupted(self, x):
+        calls.append(len(x))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, x)
+
+    arguments = ["score", str(run), str(few), "--out", str(out)]
+    with monkeypatch.context() as patched:
+        patched.setattr(drl.Density, "log_prob", interrupted)
+        assert main(arguments) == 130
+    said = capsys.readouterr().err
+    assert f"2 row groups are finished in {part_path(out)}: run the same command with --resume" in said
+    assert not out.exists()
+    assert main(arguments) == 1
+    assert "continue it with --resume" in capsys.readouterr().err
+    few.write_text(few.read_text() + "0.1,0.2,3,x\n")
+    assert main([*arguments, "--resume"]) == 1
+    assert "size of the table was" in capsys.readouterr().err
+    few.write_text("\n".join(few.read_text().splitlines()[:-1]) + "\n")
+    job = part_path(out) / "job.json"
+    job.write_text(job.read_text().replace('"time of the table": ', '"time of the table": 0'))
+    assert main([*arguments, "--resume"]) == 1
+    shutil.rmtree(part_path(out))
+    assert main([*arguments, "--resume"]) == 0
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_reader_that_leaves_gets_no_traceback(run, table, tmp_path):
+    """``drl-density score ... - | head``: the exit status of a process that a broken pipe ends, as for other tools."""
+    body = f"import sys; from drl_density.cli import main; sys.exit(main(['score', {str(run)!r}, '-']))"
+    program = [sys.executable, "-c", body]
+    reading, writing = os.pipe()
+    os.close(reading)
+    with table.open("rb") as source:
+        done = subprocess.run(program, stdin=source, stdout=writing, stderr=subprocess.PIPE, check=False, text=True)
+    os.close(writing)
+    assert done.returncode == 141
+    assert "Traceback" not in done.stderr
+    assert "Broken pipe" not in done.stderr
+
+
+def test_standard_input_and_output_are_a_pipe(run, few, monkeypatch, capsys, tmp_path):
+    out = tmp_path / "x.csv"
+    assert main(["score", str(run), str(few), "--out", str(out)]) == 0
+    capsys.readouterr()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(few.read_bytes())))
+    assert main(["score", str(run), "-", "--out", "-"]) == 0
+    assert capsys.readouterr().out == out.read_text()

@@ -43,6 +43,7 @@ def parse_block(
     *,
     where: str,
     texts: Collection[int] = (),
+    as_is: Collection[int] = (),
     only: Sequence[int] | None = None,
 ) -> pd.DataFrame:
     """The rows of ``block`` with one column per number of a column; texts that mark missing values are NaN.
@@ -53,6 +54,7 @@ def parse_block(
         reading: which texts mark missing values.
         where: name of the file for messages.
         texts: numbers of the columns that are kept as texts.
+        as_is: numbers of those whose cells stay as they are, whatever marks a missing value elsewhere.
         only: numbers of the columns to parse, of a block that was parsed before; all when not given.
 
     Raises:
@@ -68,7 +70,7 @@ def parse_block(
             header=None,
             usecols=wanted,
             dtype=dict.fromkeys(texts, str),
-            na_values=_spellings(reading.tokens),
+            na_values=_missing_texts(reading, dialect.num_cells, as_is),
             keep_default_na=False,
             skipinitialspace=True,
             low_memory=False,
@@ -88,6 +90,12 @@ def parse_block(
         if ragged is not None:
             raise ragged
     return frame
+
+
+def _missing_texts(reading: ReadOptions, num_cells: int, as_is: Collection[int]) -> Any:
+    """Texts that mark a missing value; by column where some columns have none."""
+    spellings = _spellings(reading.tokens)
+    return {place: spellings for place in range(num_cells) if place not in as_is} if as_is else spellings
 
 
 @functools.cache

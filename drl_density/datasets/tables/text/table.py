@@ -41,8 +41,8 @@ class TextTable(TableReader):
     Args:
         source: path, ``"-"`` for standard input, or an open file.
         reading: options of reading.
-        known: kind of each column that is known. When given, other columns are texts and the table is read in one pass;
-            when not, it is scanned once to decide the kinds of all columns.
+        known: kind of each column that is known. When given, the cells of other columns are texts that stay as they are,
+            and the table is read in one pass; when not, it is scanned once to decide the kinds of all columns.
         labels: names of further columns whose cells are texts, whatever they look like.
         is_tabs: whether the name of the file promises tabs.
 
@@ -84,6 +84,7 @@ class TextTable(TableReader):
         self._known: dict[str, Kind] = dict.fromkeys(self.names, "text") if self._is_once else {}
         self._known |= {name: kind for name, kind in (known or {}).items() if name in self._places}
         self._known |= {name: "text" for name in labels if name in self._places}
+        self._as_is = {*self.names} - {*known_names, *labels} if self._is_once else set[str]()
         self._decided: dict[str, Decision] = {}
         self._noted: set[str] = set()
         self._evidence: dict[str, Evidence] = {}
@@ -184,7 +185,8 @@ class TextTable(TableReader):
     def _parsed(self, block: Block, wanted: Sequence[str]) -> pd.DataFrame:
         """The cells of ``block`` as the C parser reads them; columns of texts stay texts."""
         texts = [self._places[name] for name in wanted if self._stays_text(name)]
-        return parse_block(block, self._dialect, self._reading, where=self.where, texts=texts)
+        as_is = [self._places[name] for name in self._as_is]
+        return parse_block(block, self._dialect, self._reading, where=self.where, texts=texts, as_is=as_is)
 
     def _stays_text(self, name: str) -> bool:
         decision = self._decided.get(name)
@@ -317,6 +319,8 @@ class TextTable(TableReader):
     def _converted(self, name: str, column: pd.Series, block: Block | None) -> pd.Series:
         import pandas as pd
 
+        if name in self._as_is:
+            return column
         decision = self._decided.get(name, Decision(self._known.get(name, "number")))
         decimal = decision.decimal or self._dialect.decimal
         try:

@@ -1,0 +1,139 @@
+"""What the commands on rows share: where rows go, how an interrupted command continues, and the seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from drl_density.cli.command import OnDevice, printed_seed
+from drl_density.cli.reading import ReadsTable
+from drl_density.cli.rows.part_folder import PartFolder, part_path, read_job
+from drl_density.cli.rows.row_groups import Finished, Group, run_row_groups
+from drl_density.cli.rows.source import Columns, TableSource
+from drl_density.datasets.tables.writing import STANDARD, check_target
+from drl_density.density import FittedModel
+from drl_density.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["OnTable", "WritesRows", "fitted_reading", "run_identity", "say"]
+
+
+@dataclasses.dataclass(kw_only=True)
+class WritesRows(OnDevice):
+    """A command that writes rows group by group."""
+
+    out: Path | None = None
+    """File to write, ending in .csv, .tsv, .csv.gz, .tsv.gz or .parquet; - is standard output, as CSV, and so is no --out.
+    An existing file is replaced once the new one is whole."""
+    resume: bool = False
+    """Continue an interrupted command: its finished row groups are kept in the folder OUT.parts until OUT is written."""
+
+    def __post_init__(self) -> None:
+        self._parts: PartFolder | None = None
+
+    def advice(self) -> str:
+        """How to continue, where row groups are finished."""
+        return "" if self._parts is None else self._parts.advice()
+
+    @property
+    def target(self) -> Path | None:
+        """The file to write; None for standard output."""
+        return None if self.out is None or str(self.out) == STANDARD else self.out
+
+    def chosen_seed(self, seed: int | None) -> int:
+        """The seed given, that of the command to continue, or one that is drawn and printed."""
+        if seed is None and self.resume and self.target is not None:
+            found = (read_job(part_path(self.target)) or {}).get("--seed")
+            if isinstance(found, int):
+                return found
+        return printed_seed(seed)
+
+    def written(
+        self,
+        groups: Iterable[Group],
+        work: Callable[[Group], Finished],
+        *,
+        job: Mapping[str, Any],
+        further: Mapping[str, Path] | None = None,
+        schema: pa.Schema | None = None,
+        total: int | None = None,
+        can_resume: bool = True,
+    ) -> list[Mapping[str, Any]]:
+        """Work on every group and write the rows; returns the figures of all groups.
+
+        Args:
+            groups: row groups in order.
+            work: makes the tables of a group: "rows", and one for each name in ``further``.
+            job: what the rows depend on.
+            further: other files to write.
+            schema: Arrow schema of the table that "rows" come from.
+            total: number of rows, where it is known.
+            can_resume: whether the groups can be read again.
+        """
+        further = dict(further or {})
+        parts = None
+        if self.target is not None:
+            job = {"command": type(self).__name__.lower(), **job}
+            self._parts = parts = PartFolder({"rows": self.target, **further}, job, can_resume=can_resume)
+        return run_row_groups(
+            groups,
+            work,
+            outputs={"rows": self.target, **further},
+            parts=parts,
+            schemas={"rows": schema},
+            total=total,
+            resume=self.resume,
+        )
+
+
+@dataclasses.dataclass(kw_only=True)
+class OnTable(WritesRows, ReadsTable):
+    """A command that writes what it finds about the rows of a table beside them."""
+
+    columns: Columns = "all"
+    """Columns to write: all are those of the table with ours behind them, and ours are ours alone. Where the table has a
+    column of the same name, ours is written as NAME_2."""
+
+    def open_source(
+        self, source: str, density: FittedModel, *, further: Iterable[Path] = (), also: Iterable[str] = (), **options: Any
+    ) -> TableSource:
+        """The table to read, once it is clear that the outputs can be written.
+
+        Args:
+            source: table with the columns of the fit.
+            density: the fit.
+            further: other files to write.
+            also: other files to read.
+            options: see :class:`TableSource`.
+        """
+        for target in (self.out, *further):
+            check_target(target, sources=[source, *also])
+        return TableSource(source, density.columns, reading=self.reading(fitted_reading(density)), **options)
+
+
+def fitted_reading(density: FittedModel) -> Any:
+    """The options that the table of a fit was read with; None where it was no table."""
+    from drl_density.datasets import ReadOptions
+
+    found = density.provenance.loading.get("reading")
+    return ReadOptions.from_dict(found) if isinstance(found, Mapping) else found
+
+
+def run_identity(path: Path) -> dict[str, Any]:
+    """What tells whether a run is still the same."""
+    folder = RunFolder(path)
+    digest = hashlib.sha256()
+    for file in (folder.settings, folder.weights):
+        digest.update(file.read_bytes())
+    return {"run": str(Path(path).resolve()), "content of the run": digest.hexdigest()[:16]}
+
+
+def say(text: str) -> None:
+    """Print a line on standard error, so that tables on standard output stay tables."""
+    print(text, file=sys.stderr)
