@@ -53,7 +53,7 @@ def reconstructed(density, seed):
 
 RANDOM = {
     "sample": lambda d, seed: d.sample(3, seed=seed),
-    "sample_frame": lambda d, seed: d.sample_frame(3, seed=seed).to_numpy(),
+    "sample_frame": lambda d, seed: d.sample_frame(3, seed=seed).to_numpy().copy(),
     "run": lambda d, seed: d.run((3,), seed=seed).draws,
     "draw": lambda d, seed: d.draw(3, settings=drl.DrawSettings("ddim", num_steps=4), seed=seed).draws,
     "evaluate": lambda d, seed: d.evaluate(ROWS, settings=LEAST, seed=seed).log_z,
@@ -163,7 +163,7 @@ def figures(found, name):
 
 
 def part(x):
-    return x[["x0", "x1"]] if isinstance(x, pd.DataFrame) else torch.as_tensor(x)[:, :2]
+    return x[["x0", "x1"]] if isinstance(x, pd.DataFrame) else torch.as_tensor(x, dtype=torch.float64)[:, :2]
 
 
 @pytest.mark.parametrize("name", TAKING_ROWS)
@@ -171,7 +171,7 @@ def part(x):
 def test_rows_of_every_kind_give_the_same(name, kind, density):
     found = TAKING_ROWS[name](density, KINDS[kind](ROWS))
     assert isinstance(found, pd.Series) == (kind.startswith("data frame") and name != "dequantized_rows")
-    assert torch.equal(torch.as_tensor(np.asarray(found)), TAKING_ROWS[name](density, ROWS))
+    assert torch.equal(torch.as_tensor(np.asarray(found).copy()), TAKING_ROWS[name](density, ROWS))
 
 
 def test_a_data_frame_is_completed_as_its_rows_are(density):
