@@ -95,6 +95,8 @@ class ParquetTable(TableReader):
                 yield self._frame(table, wanted, start)
 
     def _batches(self, columns: list[str], num_rows: int) -> Iterator[Any]:
+        import pyarrow.dataset as ds
+
         for fragment in self._fragments:
             yield from fragment.to_batches(
                 columns=columns,
@@ -103,6 +105,8 @@ class ParquetTable(TableReader):
                 batch_readahead=1,
                 fragment_readahead=1,
                 use_threads=False,
+                # Buffering ahead would hold the whole file.
+                fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False),
             )
 
     def _frame(self, table: Any, wanted: list[str], start: int) -> pd.DataFrame:
