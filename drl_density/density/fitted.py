@@ -21,6 +21,7 @@ from torch import Tensor
 from drl_density.autograd import methods_outside_inference_mode
 from drl_density.datasets import Column
 from drl_density.datasets.large.dask_table import is_dask_frame
+from drl_density.datasets.large.partitions import map_partitions, sample_partitions
 from drl_density.density.data_units import (
     Blank,
     DataLogDensity,
@@ -32,7 +33,6 @@ from drl_density.density.data_units import (
     to_data_units,
 )
 from drl_density.density.integrability import largest_power
-from drl_density.density.partitions import map_partitions, sample_partitions
 from drl_density.density.provenance import Baselines, Provenance
 from drl_density.density.reference import ReferenceScores
 from drl_density.density.seeds import random_generator

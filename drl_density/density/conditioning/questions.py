@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, overload
 
 from drl_density.autograd import methods_outside_inference_mode
 from drl_density.datasets.large.dask_table import is_dask_frame
+from drl_density.datasets.large.partitions import map_partitions
 from drl_density.density.conditioning.condition import condition
 from drl_density.density.conditioning.impute import Imputation, completed_frame, impute
 from drl_density.density.conditioning.marginal import MarginalDensity, marginal
 from drl_density.density.conditioning.predict import QUANTILES, predict
 from drl_density.density.conditioning.prediction import Prediction
 from drl_density.density.fitted import FittedModel
-from drl_density.density.partitions import map_partitions
 from drl_density.density.seeds import random_generator
 from drl_density.density.tables import PlainRows, index_of
 from drl_density.distributions import EnergyDistribution

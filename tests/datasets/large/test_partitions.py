@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 import drl_density as drl
-from drl_density.density.partitions import partition_seed
+from drl_density.datasets.large.partitions import partition_seed
 from drl_density.errors import DataError
 
 dask = pytest.importorskip("dask")
