@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         partition_function as partition_function,
         plots as plots,
         reports as reports,
+        run_folder as run_folder,
         sample_quality as sample_quality,
         samplers as samplers,
         schedule as schedule,
@@ -257,7 +258,7 @@ _NAMES = {
 _ROOMS = (
     "bases datasets density diagnostics diffusion_sampler distillation distributions errors estimator "
     "execution inverse_problems mcmc model networks operators parallel partition_function plots reports "
-    "sample_quality samplers schedule testing training transforms weights"
+    "run_folder sample_quality samplers schedule testing training transforms weights"
 )
 """Modules and packages that are reached as attributes."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Callable
@@ -54,8 +55,8 @@ def methods_outside_inference_mode(kind: Class) -> Class:
     tensor([2., 2.])
     """
     for name, member in list(vars(kind).items()):
-        if name.startswith("_") and name != "__init__":
-            continue
+        if name.startswith("_") and (name != "__init__" or dataclasses.is_dataclass(kind)):
+            continue  # the ``__init__`` of a dataclass is generated, and only sets fields
         if isinstance(member, classmethod):
             setattr(kind, name, classmethod(outside_inference_mode(member.__func__)))
         elif inspect.isfunction(member):

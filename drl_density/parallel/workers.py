@@ -219,7 +219,11 @@ def joined_workers(*, timeout_minutes: float = 30.0) -> Iterator[Workers]:
 
 
 def launch_name() -> str:
-    """Name of the command that started this process, the same after a restart by ``torchrun``."""
+    """Name of the command that started this process, the same after a restart by ``torchrun``.
+
+    >>> launch_name() == launch_name()
+    True
+    """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return f"{socket.gethostname()}:{os.getpid()}"
     name = os.environ["TORCHELASTIC_RUN_ID"]

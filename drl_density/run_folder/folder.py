@@ -307,7 +307,7 @@ class RunFolder:
 
         Args:
             file: path or name of a file in this folder.
-            text: the whole content.
+            text: everything that the file will hold.
         """
         write_bytes(self._inside(file), text.encode())
 
@@ -316,7 +316,7 @@ class RunFolder:
 
         Args:
             file: path or name of a file in this folder.
-            content: the whole content.
+            content: everything that the file will hold.
         """
         write_bytes(self._inside(file), content)
 
@@ -334,6 +334,9 @@ def refuse_occupied(path: str | Path, *, force: bool = False) -> None:
 
     Raises:
         RunFolderError: the folder holds a run and ``force`` is not given, or anything that is not a run.
+
+    >>> import tempfile
+    >>> refuse_occupied(Path(tempfile.mkdtemp()) / "new")
     """
     place = Path(path)
     if place.exists() and not place.is_dir():

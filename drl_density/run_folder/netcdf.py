@@ -33,5 +33,12 @@ def write_netcdf(target: str | Path, data: xr.Dataset | xr.DataTree) -> None:
 
     Raises:
         RunFolderError: the folder is missing, permission is denied, or the disk is full.
+
+    >>> import tempfile
+    >>> import xarray as xr
+    >>> target = Path(tempfile.mkdtemp()) / "history.nc"
+    >>> write_netcdf(target, xr.Dataset({"x": ("row", [1.0, 2.0])}))
+    >>> target.read_bytes()[1:4]
+    b'HDF'
     """
     write_bytes(target, netcdf_bytes(data))

@@ -29,6 +29,14 @@ class Replacement:
 
     Raises:
         RunFolderError: the folder cannot be written.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> new = Replacement(folder)
+    >>> _ = (new.incoming / "settings.json").write_text("{}")
+    >>> new.commit()
+    >>> [item.name for item in folder.iterdir()]
+    ['settings.json']
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,6 +85,9 @@ def settle(path: str | Path) -> None:
 
     Raises:
         RunFolderError: the folder cannot be written, or another process has been at it for long.
+
+    >>> import tempfile
+    >>> settle(Path(tempfile.mkdtemp()))
     """
     path = Path(path)
     if is_incomplete(path):

@@ -53,7 +53,7 @@ def write_bytes(target: str | Path, content: bytes | memoryview) -> None:
 
     Args:
         target: path of the file.
-        content: the whole content.
+        content: everything that the file will hold.
 
     Raises:
         RunFolderError: the folder is missing, permission is denied, or the disk is full.

@@ -40,7 +40,7 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(run, tmp_path, capsys
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("drl_density.run_folder.os.fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     assert main(["sample", str(run), "-n", "5", "--out", str(out)]) == 1
     error = capsys.readouterr().err
     assert "No space left" in error
@@ -60,9 +60,9 @@ def test_test_rows_of_the_fit_are_read_again_without_incomplete_ones(run, monkey
     density = load_run(run)
     assert len(rows_of(density, None)) == 30
     some = torch.tensor([[1.0, 0.1, 2.0], [float("nan"), 0.1, 2.0]])
-    monkeypatch.setattr("drl_density.cli.tables.load_again", lambda *_: SimpleNamespace(test=some))
+    monkeypatch.setattr("drl_density.cli.tables.load_fit_rows", lambda *_: SimpleNamespace(test=some))
     assert rows_of(density, None).tolist() == some[:1].tolist()
     assert "note: 1 of 2 test rows have missing values and are left out" in capsys.readouterr().err
-    monkeypatch.setattr("drl_density.cli.tables.load_again", lambda *_: SimpleNamespace(test=some[1:]))
+    monkeypatch.setattr("drl_density.cli.tables.load_fit_rows", lambda *_: SimpleNamespace(test=some[1:]))
     with pytest.raises(DataError, match="every test row of the fit has a missing value"):
         rows_of(density, None)
