@@ -99,9 +99,8 @@ def held_out_figures(
 
     rows = table.held_out(table.dataset.test, seed=seed + 1)
     train = table.rows(table.dataset.train, generator=torch.Generator().manual_seed(seed))
-    u_train, u = table.transform(train), table.transform(rows)
+    u_train, (u, jacobian) = table.transform(train), table.transform.with_log_jacobian(rows)
     validation = table.transform(table.rows(table.dataset.validation, generator=torch.Generator().manual_seed(seed)))
-    jacobian = table.transform.log_abs_det_jacobian(rows, u)
 
     kernels = [KernelDensity(bandwidth=width).fit(u_train.numpy()) for width in np.geomspace(0.05, 1.5, 16)]
     kernel = max(kernels, key=lambda model: model.score(validation.numpy()))

@@ -29,7 +29,9 @@ from drl_density.density.data_units import (
     ToData,
     bounded_support,
     freeze,
+    in_passes,
     on_support,
+    rows_at_once,
     to_data_units,
 )
 from drl_density.density.integrability import largest_power
@@ -52,8 +54,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
-MOST_ROWS = 16_384
-"""Rows scored in one pass, which bounds the memory of a call."""
 GRID_TOLERANCE = 1e-6
 """Share of a column's width by which a value may miss the rounding grid, above float32 rounding."""
 
@@ -112,7 +112,7 @@ class FittedModel(HasColumns):
             rows: flat rows, as :meth:`rows` gives them.
         """
         with torch.no_grad():
-            return self.transform(rows)
+            return in_passes(self.transform, rows)
 
     def to_states(self, rows: Tensor) -> Tensor:
         """Rows ``(*, d)`` in data units to model space, in the model's own precision and on its device.
@@ -180,9 +180,10 @@ class FittedModel(HasColumns):
         """
         target = DataLogDensity(self.model, self.transform)
         rows = rows.to("cpu", torch.float64)
+        size = rows_at_once(self.num_features, self.model.device)
         with torch.no_grad():
-            parts = [target(chunk) for chunk in rows.split(MOST_ROWS)]
-        return (torch.cat(parts) - self.estimate.log_z).masked_fill(rows.isnan().any(1), math.nan)
+            values = torch.cat([target(some).masked_fill(some.isnan().any(1), math.nan) for some in rows.split(size)])
+        return values - self.estimate.log_z
 
     @overload
     def score(self, rows: pd.DataFrame, *, probability: float = ...) -> pd.DataFrame: ...

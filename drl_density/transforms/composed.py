@@ -67,11 +67,23 @@ class Composed(DataTransform):
 
     def column_log_jacobian(self, x: Tensor) -> Tensor:
         """Sum over the parts of the logs for rows ``x`` ``(*, d)``, each at the values that reach the part."""
+        return self.with_column_log_jacobian(x)[1]
+
+    def with_column_log_jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The image of ``x`` ``(*, d)`` and the sum over the parts of the logs, from one evaluation of every part."""
         total = torch.zeros_like(x)
         for part in self.parts:
-            total = total + part.column_log_jacobian(x)
-            x = part(x)
-        return total
+            x, slopes = part.with_column_log_jacobian(x)
+            total = total + slopes
+        return x, total
+
+    def with_log_jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The image of ``x`` ``(*, d)`` and the sum over the parts, ``(*,)``, from one evaluation of every part."""
+        x, total = self.parts[0].with_log_jacobian(x)
+        for part in self.parts[1:]:
+            x, value = part.with_log_jacobian(x)
+            total = total + value
+        return x, total
 
     def single_column(self, index: int) -> Composed:
         """The parts' maps of column ``index``, composed."""

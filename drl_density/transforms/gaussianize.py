@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from drl_density.transforms.data_transform import Bounds, DataTransform
-from drl_density.transforms.marginals import Marginals
+from drl_density.transforms.marginals import Marginals, true_places
 
 _FAR_TAIL = -600.0
 """Log probability below which exp underflows soon (at -745) and the asymptotic series takes over."""
@@ -28,9 +28,12 @@ def log_probability_to_normal(log_lower: Tensor, log_upper: Tensor) -> Tensor:
     is_lower = log_lower < log_upper
     tail = torch.where(is_lower, log_lower, log_upper)
     is_far = tail < _FAR_TAIL
-    near = torch.special.ndtri(torch.where(is_far, torch.full_like(tail, -1.0), tail).exp())
-    far = -_far_root(torch.where(is_far, tail, torch.full_like(tail, 2 * _FAR_TAIL)))
-    value = torch.where(is_far, far, near)
+    value = torch.special.ndtri(tail.masked_fill(is_far, -1.0).exp())
+    places = true_places(is_far)
+    if places is None:
+        value = torch.where(is_far, -_far_root(tail.masked_fill(~is_far, 2 * _FAR_TAIL)), value)
+    elif len(places[0]):
+        value = value.index_put(places, -_far_root(tail[places]))
     return torch.where(is_lower, value, -value)
 
 
@@ -77,9 +80,8 @@ class MarginalGaussianization(DataTransform):
         kinds = self.marginals.coordinates
         has_lower = torch.tensor([kind in ("above", "between", "cells") for kind in kinds])
         has_upper = torch.tensor([kind in ("below", "between", "cells") for kind in kinds])
-        cells = {index: self.marginals.histogram(index) for index, kind in enumerate(kinds) if kind == "cells"}
         lower = torch.where(has_lower, self.marginals.lower, -math.inf)
-        return Bounds(lower, torch.where(has_upper, self.marginals.upper, math.inf), cells)
+        return Bounds(lower, torch.where(has_upper, self.marginals.upper, math.inf), self.marginals.histograms)
 
     @property
     def tail_scale(self) -> Tensor:
@@ -104,7 +106,18 @@ class MarginalGaussianization(DataTransform):
 
     def column_log_jacobian(self, x: Tensor) -> Tensor:
         """log f_i(x_i) - log phi(u_i) of every column of ``x`` ``(*, d)``."""
-        return (self.marginal_log_density(x) - _log_normal(self(x))).to(x.dtype)
+        return self.with_column_log_jacobian(x)[1]
+
+    def with_column_log_jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The image of ``x`` ``(*, d)`` and log f_i(x_i) - log phi(u_i), from one evaluation of the marginals."""
+        density, below, above = self.marginals.log_parts_of(x.double())
+        u = log_probability_to_normal(below, above)
+        return u.to(x.dtype).contiguous(), (density - _log_normal(u)).to(x.dtype)
+
+    def with_log_jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The image of ``x`` ``(*, d)`` and the sum over the columns of log f_i(x_i) - log phi(u_i)."""
+        u, slopes = self.with_column_log_jacobian(x)
+        return u, slopes.sum(-1)
 
     def single_column(self, index: int) -> MarginalGaussianization:
         """The map through the marginal of column ``index``."""
@@ -124,7 +137,7 @@ class MarginalGaussianization(DataTransform):
         lines = []
         for index, (name, kind) in enumerate(zip(self.names, self.marginals.coordinates, strict=True)):
             if kind == "cells":
-                lines.append(f"{name}: histogram of {len(self.marginals.histogram(index).values)} values")
+                lines.append(f"{name}: histogram of {len(self.marginals.histograms[index].values)} values")
                 continue
             count = int((self.marginals.log_weights[index] > -math.inf).sum())
             lines.append(f"{name}: {count} logistic component{'s' * (count > 1)}, {kind} coordinate")
@@ -135,9 +148,8 @@ class MarginalGaussianization(DataTransform):
         return (self.marginal_log_density(x) - _log_normal(y)).sum(-1).to(x.dtype)
 
     def _call(self, x: Tensor) -> Tensor:
-        y, _ = self.marginals.to_coordinate(x.double())
-        _, below, above = self.marginals.log_parts(y)
-        return log_probability_to_normal(below, above).to(x.dtype)
+        _, below, above = self.marginals.log_parts_of(x.double())
+        return log_probability_to_normal(below, above).to(x.dtype).contiguous()
 
     def _inverse(self, y: Tensor) -> Tensor:
         return self.marginals.from_coordinate(self.marginals.quantile_coordinate(y.double())).to(y.dtype)

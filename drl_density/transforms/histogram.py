@@ -8,7 +8,7 @@ tails of F have full relative accuracy.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -40,8 +40,21 @@ class Histogram:
     values: Tensor
     width: float
     log_shares: Tensor
+    _log_below: Tensor = field(init=False, repr=False)
+    _log_above: Tensor = field(init=False, repr=False)
+    _has_gap: Tensor = field(init=False, repr=False)
 
     __repr__ = brief
+
+    def __post_init__(self) -> None:
+        """Compute once the log probabilities below and above every cell, and the ends of cells that touch no other."""
+        nothing = torch.full((1,), -torch.inf, dtype=self.log_shares.dtype)
+        below = torch.cat([nothing, self.log_shares.logcumsumexp(0)[:-1]])
+        above = torch.cat([self.log_shares.flip(0).logcumsumexp(0)[:-1].flip(0), nothing])
+        end = torch.ones(1, dtype=torch.bool)
+        has_gap = torch.cat([end, self.values.diff() > self.width * (1 + EDGE), end])
+        for name, value in (("_log_below", below), ("_log_above", above), ("_has_gap", has_gap)):
+            object.__setattr__(self, name, value)
 
     def contains(self, x: Tensor) -> Tensor:
         """Whether values ``x`` lie in a cell, of the shape of ``x``.
@@ -61,7 +74,7 @@ class Histogram:
         """
         cell, shares = self._cell(x), self.log_shares.to(x)
         from_low, from_high = self._distances(x, cell)
-        below, above, share = (_pick(part.to(x), cell) for part in (self._log_below(), self._log_above(), shares))
+        below, above, share = (_pick(part.to(x), cell) for part in (self._log_below, self._log_above, shares))
         lower = torch.logaddexp(below, share + torch.where(from_low > 0, from_low, 0.0).log())
         upper = torch.logaddexp(above, share + torch.where(from_high > 0, from_high, 0.0).log())
         slope = share - math.log(self.width) - lower - upper
@@ -74,7 +87,7 @@ class Histogram:
         Args:
             y: coordinates of any shape.
         """
-        log_below, log_above = self._log_below().to(y), self._log_above().to(y)
+        log_below, log_above = self._log_below.to(y), self._log_above.to(y)
         cell = _count_reached(y, log_below[1:] - log_above[:-1])
         below, above, share = (_pick(part.exp(), cell) for part in (log_below, log_above, self.log_shares.to(y)))
         # The smaller of both tails keeps its relative accuracy, so the place inside the cell is taken from it.
@@ -112,18 +125,7 @@ class Histogram:
 
     def _has_gap_after(self, cell: Tensor) -> Tensor:
         """Whether no other cell begins where these cells, of which -1 is the one before the first, end."""
-        end = torch.ones(1, dtype=torch.bool)
-        return _pick(torch.cat([end, self.values.diff() > self.width * (1 + EDGE), end]), cell + 1)
-
-    def _log_below(self) -> Tensor:
-        """log of the probability below every cell."""
-        nothing = torch.full((1,), -torch.inf, dtype=self.log_shares.dtype)
-        return torch.cat([nothing, self.log_shares.logcumsumexp(0)[:-1]])
-
-    def _log_above(self) -> Tensor:
-        """log of the probability above every cell."""
-        nothing = torch.full((1,), -torch.inf, dtype=self.log_shares.dtype)
-        return torch.cat([self.log_shares.flip(0).logcumsumexp(0)[:-1].flip(0), nothing])
+        return _pick(self._has_gap, cell + 1)
 
 
 def _count_reached(x: Tensor, thresholds: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,6 +16,55 @@ from drl_density.records.brief import brief
 from drl_density.transforms.histogram import Histogram
 
 COORDINATES = ("linear", "asinh", "above", "below", "between", "cells")
+BLOCK = 24
+"""Components evaluated at once: with a thousand rows, what is computed on the way stays in the cache of a CPU core."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Mixtures:
+    """Logistic mixtures of some columns with equally many components.
+
+    Attributes:
+        columns: indices of the columns, ``(m,)``.
+        log_weights: log weights of the components, ``(m, components)``.
+        locations: centres of the components, ``(m, components)``.
+        scales: scales of the components, ``(m, components)``.
+    """
+
+    columns: Tensor
+    log_weights: Tensor
+    locations: Tensor
+    scales: Tensor
+
+    __repr__ = brief
+
+    @classmethod
+    def of(cls, marginals: Marginals, columns: Tensor) -> _Mixtures:
+        """The mixtures of ``columns``, which have equally many components, without the padding."""
+        is_present = marginals.log_weights[columns] > -math.inf
+        shape = (len(columns), -1)
+        parts = (marginals.log_weights, marginals.locations, marginals.scales)
+        return cls(columns, *(part[columns][is_present].reshape(shape) for part in parts))
+
+    def log_parts(self, y: Tensor) -> Tensor:
+        """log density, log CDF and log survival function of coordinates ``y`` ``(m, *)``, stacked ``(3, m, *)``."""
+        locations, scales, weights = (_beside(part, y) for part in (self.locations, self.scales, self.log_weights))
+        z = (y.unsqueeze(1) - locations) / scales
+        shares, p, q = weights.exp(), torch.sigmoid(z), torch.sigmoid(-z)
+        below = shares * p
+        sums = torch.stack([(below * q / scales).sum(1), below.sum(1), (shares * q).sum(1)])
+        # Sums of probabilities take half the time of sums of logs, and lose digits only where they come near underflow.
+        finite = torch.finfo(sums.dtype)
+        is_lost = ~(sums > finite.tiny / finite.eps).all(0)
+        places = true_places(is_lost)
+        if places is None:
+            return torch.where(is_lost, _log_sums(z, weights, scales, 1), torch.where(is_lost, 1.0, sums).log())
+        if not len(places[0]):
+            return sums.log()
+        weights, scales = (part.to(y)[places[0]] for part in (self.log_weights, self.scales))
+        logs = _log_sums(z.movedim(1, -1)[places], weights, scales, -1)
+        pairs = zip(torch.where(is_lost, 1.0, sums).log(), logs, strict=True)
+        return torch.stack([part.index_put(places, log) for part, log in pairs])
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +86,7 @@ class Marginals:
         scales: scales of the components in y, ``(d, components)``.
         values: permitted values of closed supports, ``(d, cells)``, padded with inf; without columns where there are none.
         log_shares: log probabilities of these values, ``(d, cells)``, padded with -inf.
+        histograms: the histogram of every column whose coordinate is "cells", by its index.
 
     >>> zero, one = torch.zeros(1), torch.ones(1)
     >>> marginals = Marginals(("linear",), zero, one, zero, one, zero[None], zero[None], one[None])
@@ -53,18 +104,44 @@ class Marginals:
     scales: Tensor
     values: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
     log_shares: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
+    histograms: Mapping[int, Histogram] = field(init=False, repr=False)
+    _kinds: tuple[Tensor, ...] = field(init=False, repr=False)
+    _kind_order: Tensor = field(init=False, repr=False)
+    _mixtures: tuple[_Mixtures, ...] = field(init=False, repr=False)
+    _mixture_order: Tensor = field(init=False, repr=False)
 
     __repr__ = brief
 
-    def histogram(self, index: int) -> Histogram:
-        """The histogram of column ``index``, whose coordinate is "cells"."""
+    def __post_init__(self) -> None:
+        """Sort the columns once by what is evaluated together."""
+        cells = [index for index, kind in enumerate(self.coordinates) if kind == "cells"]
+        open_kinds = [kind for kind in COORDINATES if kind != "cells"]
+        alike = [[index for index, own in enumerate(self.coordinates) if own == kind] for kind in open_kinds]
+        kinds = [group for group in alike if group] + [[index] for index in cells]
+        counts = (self.log_weights > -math.inf).sum(1)
+        mixtures = [
+            _Mixtures.of(self, columns)
+            for count in counts.unique().tolist()
+            for columns in (counts == count).nonzero().flatten().split(max(1, BLOCK // max(1, count)))
+        ]
+        # Sorted here and not at the first use, which may lie inside vmap or inference mode, whose tensors must not be kept.
+        for name, value in {
+            "histograms": {index: self._histogram(index) for index in cells},
+            "_kinds": tuple(torch.tensor(group) for group in kinds),
+            "_kind_order": torch.tensor([index for group in kinds for index in group], dtype=torch.long).argsort(),
+            "_mixtures": tuple(mixtures),
+            "_mixture_order": torch.cat([mixture.columns for mixture in mixtures]).argsort(),
+        }.items():
+            object.__setattr__(self, name, value)
+
+    def _histogram(self, index: int) -> Histogram:
         is_value = self.values[index] < math.inf
         return Histogram(self.values[index][is_value], float(self.widths[index]), self.log_shares[index][is_value])
 
     def tensors(self) -> dict[str, Tensor]:
-        """All fields but the coordinates, by name."""
-        fields = (field.name for field in dataclasses.fields(self) if field.name != "coordinates")
-        return {name: getattr(self, name) for name in fields}
+        """All parameters but the coordinates, by name."""
+        names = (each.name for each in dataclasses.fields(self) if each.init and each.name != "coordinates")
+        return {name: getattr(self, name) for name in names}
 
     def select(self, columns: slice) -> Marginals:
         """The marginals of the columns in the slice ``columns``."""
@@ -72,27 +149,32 @@ class Marginals:
 
     def to_coordinate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The coordinates y of values ``x`` ``(*, d)``, and log dy/dx, each ``(*, d)``."""
-        parts = [self._column(x[..., index], index) for index in range(x.shape[-1])]
-        return torch.stack([y for y, _ in parts], -1), torch.stack([slope for _, slope in parts], -1)
+        by_column = x.movedim(-1, 0)
+        parts = [self._coordinates(by_column.index_select(0, columns.to(x.device)), columns) for columns in self._kinds]
+        y, slope = (_joined([part[number] for part in parts], self._kind_order) for number in (0, 1))
+        return y, slope
 
-    def _column(self, x: Tensor, index: int) -> tuple[Tensor, Tensor]:
-        kind, width = self.coordinates[index], float(self.widths[index])
+    def _coordinates(self, x: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for values ``(columns, *)`` of columns of one kind, which for cells is a single column."""
+        kind = self.coordinates[int(columns[0])]
         if kind == "cells":
-            return self.histogram(index).to_logit(x)
-        lower, upper, center = float(self.lower[index]), float(self.upper[index]), float(self.centers[index])
-        scaled = (x - center) / width
-        if kind == "linear":
-            return scaled, torch.full_like(x, -math.log(width))
-        if kind == "asinh":
-            return scaled.asinh(), -0.5 * torch.log1p(scaled.square()) - math.log(width)
+            return self.histograms[int(columns[0])].to_logit(x)
+        width, lower, upper, center = (
+            _beside(part[columns], x) for part in (self.widths, self.lower, self.upper, self.centers)
+        )
+        if kind in ("linear", "asinh"):
+            scaled = (x - center) / width
+            if kind == "linear":
+                return scaled, -width.log().expand_as(x)
+            return scaled.asinh(), -0.5 * torch.log1p(scaled.square()) - width.log()
         if kind == "above":
             distance = (x - lower).log()
-            return distance - math.log(width), -distance
+            return distance - width.log(), -distance
         if kind == "below":
             distance = (upper - x).log()
-            return math.log(width) - distance, -distance
+            return width.log() - distance, -distance
         left, right = (x - lower).log(), (upper - x).log()
-        return left - right, math.log(upper - lower) - left - right
+        return left - right, (upper - lower).log() - left - right
 
     def from_coordinate(self, y: Tensor) -> Tensor:
         """The values x of coordinates ``y``, both ``(*, d)``."""
@@ -101,7 +183,7 @@ class Marginals:
             value, width = y[..., index], float(self.widths[index])
             lower, upper, center = float(self.lower[index]), float(self.upper[index]), float(self.centers[index])
             if kind == "cells":
-                columns.append(self.histogram(index).from_logit(value))
+                columns.append(self.histograms[index].from_logit(value))
             elif kind == "linear":
                 columns.append(center + width * value)
             elif kind == "asinh":
@@ -116,28 +198,25 @@ class Marginals:
 
     def log_parts(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log density, log CDF and log survival function at coordinates ``y`` ``(*, d)``, each ``(*, d)``."""
-        scales, weights = self.scales.to(y), self.log_weights.to(y)
-        z = (y[..., None] - self.locations.to(y)) / scales
-        shares, (p, q) = weights.exp(), (torch.sigmoid(z), torch.sigmoid(-z))
-        sums = torch.stack([(shares * p * q / scales).sum(-1), (shares * p).sum(-1), (shares * q).sum(-1)])
-        # Sums of probabilities take half the time of sums of logs, and lose digits only where they come near underflow.
-        finite = torch.finfo(sums.dtype)
-        is_lost = ~(sums > finite.tiny / finite.eps).all(0)
-        if not bool(is_lost.any()):
-            return sums[0].log(), sums[1].log(), sums[2].log()
-        density, below, above = torch.where(is_lost, 1.0, sums).log()
-        far = is_lost.nonzero(as_tuple=True)
-        columns = far[-1]
-        z, weights, scales = z[far], weights[columns], scales[columns]
-        lower, upper = functional.logsigmoid(z), functional.logsigmoid(-z)
-        logs = (weights + lower + upper - scales.log(), weights + lower, weights + upper)
-        parts = (part.index_put(far, log.logsumexp(-1)) for part, log in zip((density, below, above), logs, strict=True))
-        return next(parts), next(parts), next(parts)
+        by_column = y.movedim(-1, 0)
+        parts = [
+            mixture.log_parts(by_column.index_select(0, mixture.columns.to(y.device))) for mixture in self._mixtures
+        ]
+        density, below, above = (_joined([part[number] for part in parts], self._mixture_order) for number in range(3))
+        return density, below, above
 
     def log_density(self, x: Tensor) -> Tensor:
         """log density of each column at values ``x`` ``(*, d)``, nats, ``(*, d)``."""
+        return self.log_parts_of(x)[0]
+
+    def log_parts_of(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """log density, log CDF and log survival function of each column at values ``x`` ``(*, d)``, in one pass.
+
+        The three cost as much as one of them, and have the shape of ``x`` each.
+        """
         y, slope = self.to_coordinate(x)
-        return self.log_parts(y)[0] + slope
+        density, below, above = self.log_parts(y)
+        return density + slope, below, above
 
     def quantile_coordinate(self, u: Tensor, *, num_iterations: int = 100) -> Tensor:
         """Solves CDF(y) = Phi(u) by Newton steps on the log, kept inside a shrinking bracket.
@@ -168,6 +247,35 @@ class Marginals:
             if bool((moved <= 1e-12 * (1 + y.abs())).all()):
                 break
         return y
+
+
+def true_places(mask: Tensor) -> tuple[Tensor, ...] | None:
+    """Indices of the true entries; None under vmap, which has no answer for all rows.
+
+    >>> true_places(torch.tensor([False, True]))
+    (tensor([1]),)
+    """
+    try:
+        return mask.nonzero(as_tuple=True)
+    except RuntimeError:
+        return None
+
+
+def _beside(part: Tensor, values: Tensor) -> Tensor:
+    """Parameters ``(m, ...)`` in the type of ``values`` ``(m, *)``, with dimensions of length 1 for the others of these."""
+    return part.to(values).reshape(*part.shape, *[1] * (values.ndim - 1))
+
+
+def _joined(parts: Sequence[Tensor], order: Tensor) -> Tensor:
+    """Values ``(m, *)`` of several groups of columns as one tensor ``(*, d)``, with the columns in ``order``."""
+    return torch.cat(list(parts)).index_select(0, order.to(parts[0].device)).movedim(0, -1)
+
+
+def _log_sums(z: Tensor, weights: Tensor, scales: Tensor, dim: int) -> Tensor:
+    """log density, log CDF and log survival function as sums of logs over the components along ``dim``, stacked."""
+    lower, upper = functional.logsigmoid(z), functional.logsigmoid(-z)
+    logs = (weights + lower + upper - scales.log(), weights + lower, weights + upper)
+    return torch.stack([log.logsumexp(dim) for log in logs])
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,29 @@ def test_jacobian_is_autograds(pair):
         torch.testing.assert_close(transform.log_abs_det_jacobian(row, transform(row)), expected, rtol=1e-8, atol=1e-8)
 
 
+def test_image_and_jacobian_of_one_pass_are_those_of_two(pair):
+    transform, x = pair
+    u, log_jacobian = transform.with_log_jacobian(x)
+    torch.testing.assert_close(u, transform(x), rtol=1e-14, atol=1e-14)
+    torch.testing.assert_close(log_jacobian, transform.log_abs_det_jacobian(x, u), rtol=1e-12, atol=1e-12)
+    assert u.is_contiguous()
+    assert u.dtype == x.dtype
+
+
+def test_images_do_not_depend_on_rows_beside_them(columnwise):
+    """A value that is missing, or far out, changes nothing of the other columns and rows."""
+    transform, x = columnwise
+    u, slopes = transform.with_column_log_jacobian(x[:9])
+    torch.testing.assert_close(slopes.sum(1), transform.with_log_jacobian(x[:9])[1], rtol=1e-12, atol=1e-12)
+    changed = x[:9].clone()
+    changed[4, 2] = math.nan
+    found = transform.with_column_log_jacobian(changed)
+    kept = ~changed.isnan()
+    for one, other in zip(found, (u, slopes), strict=True):
+        torch.testing.assert_close(one[kept], other[kept], rtol=1e-13, atol=1e-13)
+        assert bool((one[~kept].isnan() | (one == other)[~kept]).all())
+
+
 def test_vmap_of_gradients(pair):
     transform, x = pair
     values = torch.func.vmap(torch.func.grad(lambda row: transform(row).sum()))(x[:5])

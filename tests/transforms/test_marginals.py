@@ -97,3 +97,28 @@ def test_far_tails_keep_their_digits_and_slopes(dtype):
         torch.testing.assert_close(found, logs, rtol=1e-5 if dtype == torch.float32 else 1e-13, atol=1e-6)
         slopes = (torch.autograd.grad(each.sum(), y, retain_graph=True)[0] for each in (found, logs))
         torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-6)
+
+
+def test_columns_of_several_sizes_and_kinds_are_those_of_each_alone():
+    """One to eight components and all coordinates in one record, against records of single columns."""
+    generator = seeded_generator(8)
+    sizes = [1, 8, 2, 5, 8, 3, 8, 8]
+    kinds = ("linear", "above", "asinh", "between", "below", "asinh", "linear", "between")
+    shape = (len(sizes), max(sizes))
+    present = torch.arange(shape[1]) < torch.tensor(sizes)[:, None]
+    logits = torch.randn(shape, generator=generator, dtype=torch.float64).masked_fill(~present, -torch.inf)
+    locations = torch.randn(shape, generator=generator, dtype=torch.float64)
+    scales = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.1
+    zero = torch.zeros(len(sizes), dtype=torch.float64)
+    marginals = Marginals(kinds, zero, zero + 2.0, zero - 1.0, zero + 9.0, logits.log_softmax(-1), locations, scales)
+    x = 8 * torch.rand(7, len(sizes), generator=generator, dtype=torch.float64)
+    for number, found in enumerate(marginals.log_parts_of(x)):
+        for index in range(len(sizes)):
+            alone = marginals.select(slice(index, index + 1)).log_parts_of(x[:, index : index + 1])[number]
+            torch.testing.assert_close(found[:, index], alone[:, 0], rtol=1e-13, atol=1e-13)
+    z = (marginals.to_coordinate(x)[0][..., None] - locations) / scales
+    below = (logits.softmax(-1) * torch.sigmoid(z)).sum(-1).log()
+    torch.testing.assert_close(marginals.log_parts_of(x)[1], below, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(
+        torch.func.vmap(lambda row: marginals.log_parts_of(row)[1])(x), below, rtol=0, atol=1e-13
+    )

@@ -216,6 +216,5 @@ class ColumnSlices:
 
     def _log_point(self, own: DataTransform, value: Tensor) -> Tensor:
         """log of the slice at each row's value in data units, ``(n, k)``."""
-        u = own(value[:, None])
-        slope = own.log_abs_det_jacobian(value[:, None], u)
+        u, slope = own.with_log_jacobian(value[:, None])
         return self._log_slice(u).squeeze(2) + slope[:, None]

@@ -40,8 +40,8 @@ class SliceLogDensity:
     def __call__(self, x: Tensor) -> Tensor:
         place, count = self.is_missing.nonzero().flatten(), len(self.given)
         full = self.given.to(x.dtype).repeat(len(x), 1).index_copy(1, place, x.repeat_interleave(count, 0))
-        slope = self.transform.column_log_jacobian(full)[:, self.counted].sum(1)
-        values = self.model.log_density(self.transform(full), 0) + slope
+        u, slopes = self.transform.with_column_log_jacobian(full)
+        values = self.model.log_density(u, 0) + slopes[:, self.counted].sum(1)
         values = torch.where(self.transform.bounds.contains(full), values, -math.inf)
         return values if count == 1 else values.reshape(len(x), count).logsumexp(1) - math.log(count)
 

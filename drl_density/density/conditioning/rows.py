@@ -40,14 +40,15 @@ def sample_rows(
     u = density.to_model(filled)
     refuse_outside(density, u, rows, is_missing)
     places, in_cell = cell_positions(density.columns, filled, is_missing, settings.num_replicates, generator=generator)
-    slopes = density.transform.column_log_jacobian(places)  # raises for a transform that mixes columns
+    # An error for a transform that mixes columns.
+    states, slopes = density.transform.with_column_log_jacobian(places)
     offsets = (slopes * in_cell[:, None]).sum(-1)
     pool = density.to_model(density.pool.double())
     _warn_of_far(density, u, rows, is_missing, pool)
     plan = plan_conditional(density.model, pool, u, is_missing, settings=settings, generator=generator)
     return sample_conditional(
         density.model,
-        density.to_model(places),
+        states,
         is_missing,
         num_samples,
         plan=plan,

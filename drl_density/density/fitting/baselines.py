@@ -87,8 +87,7 @@ def validation_baselines(plan: FitPlan, model: EnergySequence, log_z: float) -> 
     generator = torch.Generator().manual_seed(0)
     most = max(1000, MOST_CELLS // data_rows.shape[1])
     train = table.rows(table.some_training_rows(generator=generator, most=min(50_000, most)), generator=generator)
-    u_train, u = table.transform(train), table.transform(data_rows)
-    jacobian = table.transform.log_abs_det_jacobian(data_rows, u)
+    u_train, (u, jacobian) = table.transform(train), table.transform.with_log_jacobian(data_rows)
     gaussian = gaussian_log_density(u_train, u) + jacobian
     with torch.no_grad():
         tilted = model.log_density(u.float(), 0).double() - log_z + jacobian

@@ -67,8 +67,8 @@ def score_other_densities(scored: ScoredRows, *, num_particles: int, generator: 
     density, values = scored.density, scored.log_likelihood
     most = min(MOST_ROWS, num_particles)
     model, few = density.model, scored.rows[:most]
-    flat = density.to_model(few)
-    jacobian, u = density.transform.log_abs_det_jacobian(few, flat), flat.to(model.device, model.dtype)
+    flat, jacobian = density.transform.with_log_jacobian(few)
+    u = flat.to(model.device, model.dtype)
     first = f"first {len(few)} rows"
     annealed = _annealing_sampler(model, u, generator, num_particles)
     diffused = _diffusion_sampler(density, u, generator)
