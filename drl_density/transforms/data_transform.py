@@ -198,7 +198,7 @@ class DataTransform(Transform, ABC):
 
         >>> from drl_density.transforms import Affine
         >>> Affine(1.0, 2.0).with_log_jacobian(torch.zeros(1, 3))
-        (tensor([[1., 1., 1.]]), tensor([2.0794]))
+        (tensor([[1., 1., 1.]]), tensor([2.0794], dtype=torch.float64))
         """
         u = self(x)
         return u, self.log_abs_det_jacobian(x, u)

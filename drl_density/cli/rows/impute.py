@@ -16,7 +16,7 @@ from drl_density.cli.rows.row_groups import Finished, TableGroup, group_seed
 from drl_density.cli.tables import load_run
 from drl_density.datasets import Column
 from drl_density.datasets.tables.coding import decode_column
-from drl_density.datasets.tables.writing import table_format
+from drl_density.datasets.tables.writing import has_saved_index, table_format
 from drl_density.density import Imputation
 
 if TYPE_CHECKING:
@@ -71,13 +71,16 @@ class Impute(OnTable):
             found = density.impute(rows, num_samples=self.num_samples, seed=group_seed(seed, group.index))
             places = np.repeat(np.arange(len(rows)), self.num_samples)
             completed = found.rows.transpose(0, 1).reshape(len(places), -1)
-            filled = _filled(frame.iloc[places], completed, found.is_missing[places], density.columns)
+            repeated = frame.iloc[places] if has_saved_index(frame) else frame.iloc[places].reset_index(drop=True)
+            filled = _filled(repeated, completed, found.is_missing[places], density.columns)
             written = table.beside(filled, _numbers(group, self.num_samples))
             if self.columns == "ours":
                 written = written.drop(columns=[name for name in frame.columns if name not in known])
             doubts = [found.is_doubtful, found.r_hat > 1.1, found.ess < 100, found.log_density_error > 0.5]
             figures = {"rows": len(rows), "cells": int(found.is_missing.sum())}
-            figures |= dict(zip(("doubtful", "slow", "few", "apart"), (int(each.sum()) for each in doubts), strict=True))
+            figures |= dict(
+                zip(("doubtful", "slow", "few", "apart"), (int(each.sum()) for each in doubts), strict=True)
+            )
             return Finished({"rows": written, "diagnostics": _diagnosed(group, found)}, figures)
 
         figures = self.written(
@@ -108,7 +111,9 @@ class Impute(OnTable):
             sum(each.get(name, 0) for each in figures) for name in ("rows", "cells", "doubtful", "slow", "few", "apart")
         )
         where = "" if self.target is None else f" in {self.target}"
-        say(f"{self.num_samples} imputations of {rows} rows{where}{'' if beside is None else f', diagnostics in {beside}'}")
+        say(
+            f"{self.num_samples} imputations of {rows} rows{where}{'' if beside is None else f', diagnostics in {beside}'}"
+        )
         if not cells:
             say(
                 f"no cell of {self.source} is empty: nothing was imputed, and all {self.num_samples} imputations{where} are "
@@ -167,7 +172,9 @@ def _widened(schema: pa.Schema, columns: Sequence[Column]) -> pa.Schema:
 
     for column in columns:
         place = schema.get_field_index(column.name)
-        is_whole = column.categories is not None or column.is_discrete or column.storage.startswith(("int", "uint", "bool"))
+        is_whole = (
+            column.categories is not None or column.is_discrete or column.storage.startswith(("int", "uint", "bool"))
+        )
         if place >= 0 and pa.types.is_integer(schema.field(place).type) and not is_whole:
             schema = schema.set(place, schema.field(place).with_type(pa.float64()))
     return schema
@@ -180,7 +187,14 @@ def _diagnosed(group: TableGroup, found: Imputation | None) -> pd.DataFrame:
     names = ["row", "num_missing", *FIGURES, "is_doubtful"]
     if found is None:
         return pd.DataFrame({name: pd.Series(dtype=float) for name in names})
-    values = [found.least_ess, found.acceptance_rate, found.r_hat, found.ess, found.log_density, found.log_density_error]
+    values = [
+        found.least_ess,
+        found.acceptance_rate,
+        found.r_hat,
+        found.ess,
+        found.log_density,
+        found.log_density_error,
+    ]
     rows = np.arange(group.first_row, group.first_row + group.num_rows)
     columns = [rows, found.is_missing.sum(1).numpy(), *(each.numpy() for each in values), found.is_doubtful.numpy()]
     return pd.DataFrame(dict(zip(names, columns, strict=True)))

@@ -117,6 +117,8 @@ class ParquetTable(TableReader):
         frame = bare.to_pandas(types_mapper=mapped.get, date_as_object=False)
         if self._index:
             frame = frame.set_index(list(self._index))
+            if isinstance(frame.index, pd.RangeIndex):  # pandas makes one of evenly spaced numbers, chunk by chunk
+                frame.index = pd.Index(frame.index.to_numpy(), name=frame.index.name)
             frame.index.names = [None if _is_unnamed(str(name)) else name for name in frame.index.names]
         else:
             frame.index = pd.RangeIndex(start, start + len(frame))

@@ -20,6 +20,7 @@ def test_impute_fills_the_holes_and_nothing_else(run, table, tmp_path, capsys):
     with (tmp_path / "full.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 18
+    assert list(rows[0]) == ["a", "b", "c", "row", "imputation"]
     assert [(row["row"], row["imputation"]) for row in rows[:4]] == [("0", "0"), ("0", "1"), ("0", "2"), ("1", "0")]
     assert float(rows[6]["a"]) == float(lines[3].split(",")[0])
     assert len({row["a"] for row in rows if row["row"] == "0"}) == 3

@@ -114,7 +114,7 @@ def test_a_full_disk_at_the_join_keeps_the_row_groups_and_the_old_file(tmp_path,
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("drl_density.datasets.tables.writing.shutil.copyfileobj", full)
+        patched.setattr("drl_density.datasets.tables.writing.text_rows.shutil.copyfileobj", full)
         with pytest.raises(RunFolderError, match="No space left"):
             parts.join()
     assert (tmp_path / "out.csv").read_text() == "old"

@@ -192,3 +192,21 @@ def test_standard_input_and_output_are_a_pipe(run, few, monkeypatch, capsys, tmp
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(few.read_bytes())))
     assert main(["score", str(run), "-", "--out", "-"]) == 0
     assert capsys.readouterr().out == out.read_text()
+
+
+@pytest.mark.usefixtures("small_groups")
+@pytest.mark.parametrize("source", ["in.csv", "in.parquet"])
+@pytest.mark.parametrize("out", ["out.csv", "out.parquet"])
+def test_a_saved_index_goes_from_every_format_to_every_other(run, few, tmp_path, source, out):
+    """Also where only our columns are written, which the index then joins to the table."""
+    frame = pd.read_csv(few)[["a", "b", "c"]]
+    frame.index = np.arange(len(frame)) * 3 + 7
+    write = frame.to_csv if source == "in.csv" else frame.to_parquet
+    write(tmp_path / source)
+    for columns in ("all", "ours"):
+        assert (
+            main(["score", str(run), str(tmp_path / source), "--columns", columns, "--out", str(tmp_path / out)]) == 0
+        )
+        back = pd.read_csv(tmp_path / out, index_col=0) if out == "out.csv" else pd.read_parquet(tmp_path / out)
+        assert back.index.tolist() == frame.index.tolist()
+        assert back.columns.tolist() == (["a", "b", "c"] if columns == "all" else []) + list(NAMES)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,15 +62,19 @@ class ByteSource:
         name = str(source) if is_path else getattr(source, "name", None)
         self.where = name if isinstance(name, str) and name != "-" and source is not sys.stdin else "standard input"
         self._path = Path(source) if is_path and Path(source).is_file() else None
-        self._is_opened = is_path and self._path is None
+        self._close: Callable[[], object] = lambda: None
         self._pieces: Iterator[bytes] | None = None
         self._held: Any = None
         if self._path is None:
-            self._pieces = self._unpacked(_binary(source, self.where))
+            stream = _binary(source, self.where)
+            if is_path:  # it may never be read to its end, nor even begun
+                self._close = weakref.finalize(self, stream.close)
+            self._pieces = _unpacked(stream, self.where)
             if not once:
                 self._held = tempfile.SpooledTemporaryFile(HELD)  # noqa: SIM115
                 weakref.finalize(self, self._held.close)
                 self._held.writelines(self._pieces)
+                self._close()
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes in pieces of at most :data:`BLOCK`.
@@ -81,7 +85,7 @@ class ByteSource:
         if self._path is not None:
             try:
                 with self._path.open("rb") as stream:
-                    yield from self._unpacked(stream)
+                    yield from _unpacked(stream, self.where)
             except OSError as error:
                 raise DataError(f"{self.where}: cannot be read ({error})") from error
         elif self._held is not None:
@@ -91,23 +95,24 @@ class ByteSource:
         elif self._pieces is not None:
             pieces, self._pieces = self._pieces, None
             yield from pieces
+            self._close()
         else:
             raise DataError(f"{self.where} can be read only once")
 
-    def _unpacked(self, stream: Any) -> Iterator[bytes]:
-        is_own = not isinstance(stream, io.BufferedReader)
-        buffered = io.BufferedReader(stream) if is_own else stream
-        try:
-            unpacked = _decompressed(buffered, self.where)
-            while piece := unpacked.read(BLOCK):
-                yield piece
-        except _FAULTS as error:
-            raise DataError(f"{self.where}: cannot be read ({error}); is the file complete?") from error
-        finally:
-            if is_own:  # a buffer that is collected would close a file that belongs to the caller
-                buffered.detach()
-            if self._is_opened:
-                buffered.close()
+
+def _unpacked(stream: Any, where: str) -> Iterator[bytes]:
+    """The decompressed bytes of ``stream``, which stays open."""
+    is_own = not isinstance(stream, io.BufferedReader)
+    buffered = io.BufferedReader(stream) if is_own else stream
+    try:
+        unpacked = _decompressed(buffered, where)
+        while piece := unpacked.read(BLOCK):
+            yield piece
+    except _FAULTS as error:
+        raise DataError(f"{where}: cannot be read ({error}); is the file complete?") from error
+    finally:
+        if is_own:  # a buffer that is collected would close a file that belongs to the caller
+            buffered.detach()
 
 
 def _binary(source: Any, where: str) -> Any:

@@ -4,6 +4,8 @@ import bz2
 import gzip
 import io
 import lzma
+import os
+import threading
 
 import pytest
 
@@ -100,3 +102,28 @@ def test_comments_become_empty_lines_but_not_within_quotes():
     assert block == (b'1,2\n\n#N/A,3\n"x\n#y",4\n\n', 5)
     assert count == 2
     assert without_comments(block, "") == (block, 0)
+
+
+@pytest.mark.parametrize("num_pieces", [0, 1, 2])
+def test_a_named_pipe_is_closed_however_far_it_was_read(num_pieces, tmp_path, monkeypatch):
+    """Not begun, left in the middle, or read to its end: an open file that is collected would be a warning."""
+    monkeypatch.setattr(sources, "BLOCK", 4)
+    path, closed = tmp_path / "pipe", []
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(TEXT,))
+    writer.start()
+    real = sources._binary
+
+    def watched(source, where):
+        stream = real(source, where)
+        closed.append(stream)
+        return stream
+
+    monkeypatch.setattr(sources, "_binary", watched)
+    source = ByteSource(path, once=True)
+    pieces = source.pieces()
+    read = b"".join(next(pieces) for _ in range(num_pieces)) if num_pieces < 2 else b"".join(pieces)
+    writer.join()
+    assert TEXT.startswith(read)
+    del source, pieces
+    assert closed[0].closed
