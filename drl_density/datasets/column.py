@@ -25,6 +25,9 @@ LARGEST_EXACT = 2.0**53
 SHARE_OFF_GRID = 1e-6
 """Share of a width by which a bound may miss a point of the grid and still include it: above rounding of decimals."""
 
+SINGLE_ROUNDING = 2.0**-23
+"""Relative error of a number that was stored in float32."""
+
 Values = TypeVar("Values", Tensor, np.ndarray)
 
 
@@ -93,7 +96,8 @@ class Column:
         """The nearest permitted value of each of ``values``, to the last digit; NaN stays NaN.
 
         The values of a closed support are taken from its list, those of an open grid are multiples of its width within the
-        bounds, and those of a continuous column are moved to a bound that they cross.
+        bounds, and those of a continuous column are moved to a bound that they cross. The limits of the type in which the
+        table holds the column are bounds here too: a column of uint8 has no value below 0 or above 255.
 
         >>> Column("x", "integer", 2.0, offset=1.0).on_support(torch.tensor([0.3, 1.6, 2.4]))
         tensor([1., 1., 3.])
@@ -110,17 +114,32 @@ class Column:
             support = np.asarray(self.values)
             middles = support[:-1] + 0.5 * np.diff(support)
             return np.where(np.isnan(x), x, support[np.searchsorted(middles, x, side="right")])
+        least, largest = _limits(self.storage)
         if not self.width:
-            return np.minimum(np.maximum(x, self.lower), self.upper)
-        first, last = self.steps
+            return np.minimum(np.maximum(x, max(self.lower, least)), min(self.upper, largest))
+        first, last = self._steps_within(max(self.lower, least), min(self.upper, largest))
         steps = np.minimum(np.maximum(np.round((x - self.offset) / self.width), first), last)
         return _grid_values(steps, self.width, self.offset)
+
+    def has(self, values: Tensor) -> Tensor:
+        """Whether a closed support permits each of ``values``, up to float32's rounding.
+
+        NaN counts as permitted, and every value does where the support is open.
+
+        >>> Column("x", "integer", 1.0, values=(1.0, 2.0, 5.0)).has(torch.tensor([2.0, 2.3, torch.nan]))
+        tensor([ True, False,  True])
+        """
+        slack = SHARE_OFF_GRID * self.width + SINGLE_ROUNDING * abs(values) if self.values else math.inf
+        return ~(abs(values - self.on_support(values)) > slack)
 
     @property
     def steps(self) -> tuple[float, float]:
         """First and last multiple of the width within the declared bounds of an open grid; infinite without one."""
-        first = (self.lower - self.offset) / self.width
-        last = (self.upper - self.offset) / self.width
+        return self._steps_within(self.lower, self.upper)
+
+    def _steps_within(self, lower: float, upper: float) -> tuple[float, float]:
+        first = (lower - self.offset) / self.width
+        last = (upper - self.offset) / self.width
         # ceil and floor keep infinite ends as they are in numpy
         return float(np.ceil(first - SHARE_OFF_GRID)), float(np.floor(last + SHARE_OFF_GRID))
 
@@ -173,6 +192,15 @@ class Column:
         if self.width:
             parts.append("dequantised")
         return f"{self.name}: {'; '.join(parts)}"
+
+
+def _limits(storage: str) -> tuple[float, float]:
+    """Least and largest value of a type of whole numbers; infinite for every other one, and where float64 is coarser."""
+    if not storage.startswith(("int", "uint")):
+        return -math.inf, math.inf
+    found = np.iinfo(storage)
+    largest = float(found.max) if found.max < LARGEST_EXACT else math.inf
+    return (float(found.min) if found.min > -LARGEST_EXACT else -math.inf), largest
 
 
 def _grid_values(steps: np.ndarray, width: float, offset: float) -> np.ndarray:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import numbers
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from drl_density.datasets.column import KINDS, LARGEST_EXACT, SHARE_OFF_GRID, Column
+from drl_density.datasets.column import KINDS, LARGEST_EXACT, SHARE_OFF_GRID, SINGLE_ROUNDING, Column
 from drl_density.errors import DataError, DataWarning
 
 LEAST_PILE = 5
@@ -19,6 +20,9 @@ LEAST_PILE = 5
 
 MOST_VALUES, ROWS_PER_VALUE = 20, 10
 """Most distinct numbers of a recognised closed support, and fewest rows for each of them on average: our own choice."""
+
+MOST_OFF_GRID = 0.02
+"""Largest share of values that may miss a recognised grid: our own choice."""
 
 FINEST = 15
 """Decimal places below the leading digit of a column's range down to which a grid is looked for: those of float64."""
@@ -80,7 +84,8 @@ def find_grid(values: np.ndarray, counts: Counts | None = None) -> Grid:
     num_values, num_distinct = (len(values), len(distinct)) if counts is None else counts[:2]
     if len(distinct) < 2 or (num_distinct > 0.6 * num_values and not _is_whole(values)):
         return Grid(0.0, 0.0)
-    return _decimal_grid(values, distinct) or _gap_grid(values, float(np.median(np.diff(distinct))))
+    gap = float(np.median(np.diff(distinct)))
+    return _decimal_grid(values, distinct) or _atom_grid(values) or _gap_grid(values, gap)
 
 
 def _whole_grid(distinct: np.ndarray) -> Grid:
@@ -109,7 +114,7 @@ def _decimal_grid(values: np.ndarray, distinct: np.ndarray) -> Grid | None:
             break
         whole = np.round(steps)
         on_grid = np.abs(steps - whole) < 1e-6 + slack
-        if on_grid.mean() < 0.98 or len(np.unique(whole)) < 0.9 * len(distinct):
+        if on_grid.mean() < 1 - MOST_OFF_GRID or len(np.unique(whole)) < 0.9 * len(distinct):
             continue
         places = np.unique(whole[on_grid]).astype(np.int64)
         common = max(int(np.gcd.reduce(np.diff(places))), 1)
@@ -123,6 +128,25 @@ def _in_units(values: np.ndarray, exponent: int) -> np.ndarray:
     factor = 10.0 ** min(abs(exponent), 300)
     rest = 10.0 ** (abs(exponent) - min(abs(exponent), 300))
     return values / factor / rest if exponent > 0 else values * factor * rest
+
+
+def _atom_grid(values: np.ndarray) -> Grid | None:
+    """The grid through one frequent value among others that hardly repeat, such as the zeros of amounts; else None."""
+    distinct, repeats = np.unique(values, return_counts=True)
+    atom = float(distinct[repeats.argmax()])
+    others = values[values != atom]
+    if len(distinct) - 1 <= 0.6 * len(others):
+        return None
+    width = _atom_width(1 - len(others) / len(values), others)
+    return Grid(width, math.fmod(atom, width)) if width else None
+
+
+def _atom_width(share: float, others: np.ndarray) -> float:
+    """The width of cells in which a share of all rows on one point has a moderate density beside the other values."""
+    if not len(others):
+        return 0.0
+    spread = float(np.subtract(*np.quantile(others, [0.75, 0.25]))) or float(np.ptp(others))
+    return float(f"{min(share, ATOM_SHARE) * spread:.0e}")
 
 
 def _gap_grid(values: np.ndarray, width: float) -> Grid:
@@ -188,8 +212,27 @@ def notice_columns(
         column = _notice(seen, counted, name, categories.get(name), storages.get(name, "float64"))
         column = _declare(column, seen, counted, declared)
         _check_values(column, seen)
+        if "width" not in declared:
+            _warn_of_rounding(column, seen)
         found.append(_with_atoms(column, seen, counted))
     return tuple(found)
+
+
+def _warn_of_rounding(column: Column, values: np.ndarray) -> None:
+    """Warns of a grid that many of the values miss, because they repeat on none; draws lie on it, and they do not."""
+    if column.is_closed or not column.width:
+        return
+    slack = SHARE_OFF_GRID * column.width + SINGLE_ROUNDING * np.abs(values)
+    off = np.abs(values - column.on_support(values)) > slack
+    if off.mean() > MOST_OFF_GRID:
+        repeated, counts = np.unique(values, return_counts=True)
+        warnings.warn(
+            f"column {column.name!r}: values repeat ({repeated[counts.argmax()]:.12g} in {counts.max()} of {len(values)} "
+            f"rows), which would be spikes of the density, but they lie on no grid. The column is rounded to "
+            f"{column.width:g}, and so are its draws; declare a width to change it",
+            DataWarning,
+            stacklevel=4,
+        )
 
 
 def _refuse_overflow(name: str, values: np.ndarray) -> None:
@@ -286,6 +329,8 @@ def _check_values(column: Column, values: np.ndarray) -> None:
             f"column {column.name!r} has values from {least:.12g} to {largest:.12g}, outside its declared bounds "
             f"({column.lower:g}, {column.upper:g}): widen the bounds or drop those rows"
         )
+    if column.kind == "binary" and len(column.values) != 2:
+        raise DataError(f"column {column.name!r} is declared binary, but has {len(np.unique(values))} values")
     if column.is_closed:
         off = np.abs(values - column.on_support(values)) > slack
         if off.any():
@@ -305,12 +350,9 @@ def _with_atoms(column: Column, values: np.ndarray, counts: Counts) -> Column:
     on_bound = (values == column.lower) | (values == column.upper)
     if column.width or not on_bound.any():
         return column
-    others = values[~on_bound]
-    spread = float(np.subtract(*np.quantile(others, [0.75, 0.25]))) if len(others) else 0.0
-    spread = spread or float(np.ptp(values))
     count = (values.min() == column.lower) * counts.num_least + (values.max() == column.upper) * counts.num_largest
     share = count / counts.num_values
-    width = float(f"{min(share, ATOM_SHARE) * spread:.0e}")
+    width = _atom_width(share, values[~on_bound]) or float(f"{min(share, ATOM_SHARE) * np.ptp(values):.0e}")
     bound = column.lower if column.lower > -math.inf else column.upper
     if column.lower > -math.inf and column.upper < math.inf:  # both ends are points of the grid
         width = (column.upper - column.lower) / math.ceil((column.upper - column.lower) / width)
@@ -323,6 +365,24 @@ def _with_atoms(column: Column, values: np.ndarray, counts: Counts) -> Column:
     return dataclasses.replace(column, kind="rounded", width=width, offset=float(bound))
 
 
+def _check_declared_numbers(name: str, properties: Mapping[str, Any]) -> None:
+    """Refuses declared bounds, widths and values that are no numbers, and widths below zero."""
+    for key in {"lower", "upper", "width", "offset"} & set(properties):
+        value = properties[key]
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or math.isnan(value):
+            raise DataError(f"column {name!r}: {key} must be a number, got {value!r}")
+        if key in ("width", "offset") and not math.isfinite(value) or key == "width" and value < 0:
+            words = "finite, and not negative" if key == "width" else "finite"
+            raise DataError(f"column {name!r}: {key} must be {words}, got {value!r}")
+    try:
+        np.asarray(properties.get("values", ()), dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"column {name!r}: values must be a list of numbers, got {properties['values']!r}; labels are declared with "
+            "'categories'"
+        ) from error
+
+
 def _check_overrides(overrides: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> None:
     known = {field.name for field in dataclasses.fields(Column)} - {"name"}
     for name, properties in overrides.items():
@@ -333,6 +393,7 @@ def _check_overrides(overrides: Mapping[str, Mapping[str, Any]], names: Sequence
         unknown = set(properties) - known
         if unknown:
             raise DataError(f"column {name!r}: unknown properties {sorted(unknown)}, expected some of {sorted(known)}")
+        _check_declared_numbers(name, properties)
         if properties.get("kind", "continuous") not in KINDS:
             raise DataError(f"column {name!r}: kind must be one of {KINDS}, got {properties['kind']!r}")
         if not properties.get("lower", -math.inf) < properties.get("upper", math.inf):

@@ -82,6 +82,7 @@ def load_dataset(
     (13, 'continuous')
     """
     split = Split() if split is None else split
+    drop = (drop,) if isinstance(drop, str) else drop
     if seed is not None:
         split = dataclasses.replace(split, seed=seed)
     loading = {
@@ -232,7 +233,7 @@ def _without_missing(table: RawTable, missing: str, where: str) -> tuple[RawTabl
     row, column = np.argwhere(is_bad)[0]
     if missing == "refuse":
         raise DataError(
-            f"{where or 'the table'}: {int(is_bad.sum())} cells in {int((~kept).sum())} rows are empty, NaN or infinite, "
+            f"{where or 'the table'}: {int(is_bad.sum())} cells in {int((~kept).sum())} rows are missing, "
             f"the first in column {table.names[column]!r}, row {table.first_row + row}. Choose: drop those rows with "
             'missing="drop" (--missing drop), or have the missing cells drawn from the model while it is fitted with '
             'missing="draw" (--missing draw), which assumes that cells are missing for reasons seen in the others'

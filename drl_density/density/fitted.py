@@ -22,6 +22,7 @@ from drl_density.autograd import methods_outside_inference_mode
 from drl_density.datasets import Column
 from drl_density.datasets.large.dask_table import is_dask_frame
 from drl_density.datasets.large.partitions import map_partitions, sample_partitions
+from drl_density.datasets.tables.coding import Codes
 from drl_density.density.data_units import (
     Blank,
     DataLogDensity,
@@ -154,7 +155,8 @@ class FittedModel(HasColumns):
 
         .. math:: \log p(x) = F_0(T(x)) + \log\lvert\det J_T(x)\rvert - \log \hat Z
 
-        It is minus infinity outside declared bounds and NaN for a row with NaN. Here :math:`\log\hat Z` is ``estimate``,
+        It is minus infinity outside declared bounds and closed supports, and NaN for a row with NaN. Here
+        :math:`\log\hat Z` is ``estimate``,
         the quick annealing run at the end of the fit. That run errs low, so these values err high. For a figure to quote
         use :meth:`~drl_density.Density.evaluate`: it estimates log Z from both sides and gives an interval and a verdict.
 
@@ -169,21 +171,24 @@ class FittedModel(HasColumns):
             DataError: rows of another shape, unknown labels or codes, or infinite values.
         """
         points = self.points(x)
-        values = self.log_density_of(points.rows)
+        values = self.log_density_of(points.rows, codes="exact")
         return values.reshape(points.batch) if points.index is None else as_series(values, points.index, "log_density")
 
-    def log_density_of(self, rows: Tensor) -> Tensor:
+    def log_density_of(self, rows: Tensor, *, codes: Codes = "cells") -> Tensor:
         """Normalised log density ``(n,)`` of a table ``(n, d)`` in data units, nats, float64, without checks of the rows.
 
         Args:
             rows: flat rows, as :meth:`rows` gives them or dequantised.
+            codes: "cells" for dequantised values; "exact" where the density is 0 between those of a closed support.
         """
         target = DataLogDensity(self.model, self.transform)
         rows = rows.to("cpu", torch.float64)
         size = rows_at_once(self.num_features, self.model.device)
         with torch.no_grad():
-            values = torch.cat([target(some).masked_fill(some.isnan().any(1), math.nan) for some in rows.split(size)])
-        return values - self.estimate.log_z
+            values = torch.cat([target(some) for some in rows.split(size)]) - self.estimate.log_z
+        if codes == "exact":
+            values = values.masked_fill(~self.are_permitted(rows), -math.inf)
+        return values.masked_fill(rows.isnan().any(1), math.nan)
 
     @overload
     def score(self, rows: pd.DataFrame, *, probability: float = ...) -> pd.DataFrame: ...
@@ -211,7 +216,7 @@ class FittedModel(HasColumns):
         if is_dask_frame(rows):
             return map_partitions(self, "score", rows, options={"probability": probability})
         points = self.points(rows)
-        values = self.log_density_of(points.rows).reshape(points.batch)
+        values = self.log_density_of(points.rows, codes="exact").reshape(points.batch)
         found = Scores(values, *normal_interval(values, self.estimate.standard_error, probability))
         return found if points.index is None else as_columns(vars(found), points.index)
 

@@ -172,6 +172,18 @@ class HasColumns:
         """Columns with a closed support, boolean ``(d,)``."""
         return torch.tensor([column.is_closed for column in self.columns])
 
+    def are_permitted(self, rows: Tensor) -> Tensor:
+        """Which rows have permitted values in all columns with a closed support, boolean ``(n,)``; NaN counts as permitted.
+
+        Args:
+            rows: rows ``(n, d)`` in data units, not dequantised.
+        """
+        permitted = torch.ones(len(rows), dtype=torch.bool)
+        for place, column in enumerate(self.columns):
+            if column.is_closed:
+                permitted &= column.has(rows[:, place])
+        return permitted
+
     def column_index(self, key: int | str) -> int:
         """Place of a column, given its name or its index; negative indices count from the end.
 

@@ -96,3 +96,22 @@ def test_supports_without_a_meaning_are_refused(name):
     declared, message = WRONG[name]
     with pytest.raises(DataError, match=message):
         Column("x", "integer", **declared)
+
+
+@pytest.mark.parametrize(
+    ("storage", "least", "largest"), [("uint8", 0.0, 255.0), ("int8", -128.0, 127.0), ("int64", -900.0, 900.0)]
+)
+def test_no_value_leaves_the_type_that_the_table_holds(storage, least, largest):
+    values = np.array([-900.0, 3.4, 900.0, math.nan])
+    for width in (1.0, 0.0):
+        found = Column("n", width=width, storage=storage).on_support(values)
+        assert found[[0, 2]].tolist() == [least, largest]
+        assert np.isnan(found[3])
+    assert Column("n", width=2.0, offset=1.0, storage="uint8").on_support(values)[[0, 2]].tolist() == [1.0, 255.0]
+
+
+def test_single_precision_values_are_permitted():
+    tenths = Column("x", "rounded", 0.1, values=(0.1, 0.2, 0.7))
+    assert tenths.has(torch.tensor([0.1, 0.2, 0.7]).double()).all()
+    assert not tenths.has(torch.tensor([0.11, 0.15, 5.0])).any()
+    assert Column("x").has(torch.tensor([-1.0, 1e300, math.nan])).all()

@@ -137,6 +137,7 @@ GRIDDED = {
 
 @pytest.mark.parametrize("unit", [-12, 12, -300, 290])
 @pytest.mark.parametrize("name", GRIDDED)
+@pytest.mark.filterwarnings("ignore:column 'x'. values repeat")
 def test_columns_are_the_same_in_every_unit(name, unit):
     values = GRIDDED[name]
     plain, scaled = seen(values), seen([float(f"{value!r}e{unit}") for value in values.tolist()])
@@ -191,6 +192,17 @@ def test_rows_on_a_declared_bound_round_the_column_and_are_said():
     assert seen(RNG.exponential(size=500), lower=0.0).kind == "continuous"
 
 
+@pytest.mark.parametrize("atom", [0.0, 2.5])
+def test_a_frequent_value_among_others_rounds_the_column_to_its_spread_and_is_said(atom):
+    for number in (300, 3000):
+        values = atom + np.where(np.arange(number) % 10 < 7, 0.0, RNG.exponential(size=number))
+        with pytest.warns(DataWarning, match=rf"values repeat \({atom:g} in {7 * number // 10} of {number} rows\)"):
+            column = seen(values)
+        assert column.kind == "rounded"
+        assert column.width == pytest.approx(0.01, rel=0.5)  # whatever the number of rows
+        assert column.on_support(np.array([atom]))[0] == pytest.approx(atom, abs=1e-12)
+
+
 BAD = {
     "labels": (
         lambda p: load_dataset(
@@ -202,6 +214,21 @@ BAD = {
     "override": (lambda p: load_dataset(TABLE, columns={"x9": {}}), "there is no column 'x9'"),
     "property": (lambda p: load_dataset(TABLE, columns={"x1": {"colour": 1}}), "unknown properties"),
     "bounds": (lambda p: load_dataset(TABLE, columns={"x1": {"lower": 2.0, "upper": 1.0}}), "below upper"),
+    "text for a bound": (
+        lambda p: load_dataset(TABLE, columns={"x1": {"lower": "0"}}),
+        "lower must be a number, got '0'",
+    ),
+    "NaN for a bound": (lambda p: load_dataset(TABLE, columns={"x1": {"upper": np.nan}}), "upper must be a number"),
+    "negative width": (lambda p: load_dataset(TABLE, columns={"x1": {"width": -0.1}}), "not negative, got -0.1"),
+    "infinite width": (lambda p: load_dataset(TABLE, columns={"x1": {"width": np.inf}}), "width must be finite"),
+    "text values": (
+        lambda p: load_dataset(TABLE, columns={"x1": {"values": ("a", "b")}}),
+        "values must be a list of num",
+    ),
+    "three as binary": (
+        lambda p: load_dataset(np.arange(90.0).reshape(-1, 1) % 3, columns={"x0": {"kind": "binary"}}),
+        "declared binary, but has 3 values",
+    ),
 }
 
 

@@ -44,8 +44,8 @@ def test_a_summary_counts_rows_and_missing_values_and_stops_at_twenty_columns():
 
 
 def test_a_column_describes_bounds_piles_and_labels():
-    column = Column("share", lower=0.0, upper=1.0, piles=(0.0, 1.0))
-    assert column.describe() == "share: continuous; bounds (0, 1); rows pile up at 0, 1: declare a bound if it is one"
+    column = Column("share", lower=0.0, piles=(0.0, 1.0))
+    assert column.describe() == "share: continuous; bounds (0, inf); rows pile up at 1: declare a bound if it is one"
     labels = Column("color", "categorical", 1.0, categories=("blue", "red"))
     assert labels.describe() == "color: categorical, grid 1; labels blue, red; dequantised"
     assert (labels.is_label, labels.is_discrete, column.is_discrete) == (True, True, False)

@@ -77,6 +77,8 @@ def test_free_text_groups_dates_order_and_both_can_be_dropped(tmp_path, suffix):
     data = load_dataset(source, split=Split(time="day"), drop=["who"])
     np.testing.assert_allclose(data.test.numpy(), TABLE[:20])
     assert load_dataset(source, drop=["who", "day"]).num_columns == 3
+    with pytest.raises(DataError, match="cannot drop whoday"):  # one name, not its letters
+        load_dataset(source, drop="whoday")
     assert read_rows(source, data.columns).shape == (200, 3)
     with pytest.raises(DataError, match="column 'who', row [12]: 'patient 0' is text.*--drop who.*--group who"):
         load_dataset(source, drop=["day"])

@@ -14,6 +14,7 @@ from tests.datasets.samples import FRAME, TABLE
 RNG = np.random.default_rng(0)
 
 
+@pytest.mark.filterwarnings("ignore:column 'x.'. values repeat")
 def test_duplicates_stay_on_one_side():
     values = np.repeat(RNG.normal(size=(60, 2)), 4, axis=0)
     data = load_dataset(values, seed=3)

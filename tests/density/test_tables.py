@@ -111,7 +111,7 @@ def test_draws_as_a_frame(density):
     assert list(frame) == ["x0", "x1", "x2"]
     np.testing.assert_array_equal(frame.to_numpy(), density.sample(3, seed=0).numpy())
     assert len(density.sample_frame(0)) == 0
-    with pytest.raises(DataError, match="must be an integer, got 1.5"):
+    with pytest.raises(DataError, match="num_samples must be an integer of at least 0, got 1.5"):
         density.sample_frame(1.5)
 
 

@@ -60,6 +60,22 @@ def test_the_density_is_zero_between_the_values(ratings):
         ratings.impute(torch.tensor([[math.nan, 4.0]]), seed=0)
 
 
+@pytest.mark.parametrize("value", [2.3, 2.4999, 0.6])
+def test_a_value_inside_a_cell_is_no_permitted_value(ratings, value):
+    frame = pd.DataFrame({"a": [0.0, 0.0], "stars": [value, 2.0]})
+    for found in (ratings.log_prob(frame), ratings.score(frame).log_density, ratings.outlier_scores(frame).log_density):
+        assert np.isneginf(found[0])
+        assert np.isfinite(found[1])
+    prediction = ratings.predict(ratings.rows(frame), "stars")
+    assert prediction.log_density.isneginf().tolist() == [True, False]
+    with pytest.raises(DataError, match="none of the values of the fit"):
+        ratings.condition({"stars": value})
+    with pytest.raises(DataError, match="none of the values of the fit"):
+        ratings.predict(frame, "a")
+    spread = ratings.log_density_of(torch.tensor([[0.0, value]]))
+    assert bool(spread.isfinite().all())  # the density of dequantised values
+
+
 def test_predictions_have_a_probability_for_every_value(ratings, labels):
     found = ratings.predict(torch.tensor([[0.2, math.nan], [1.4, 5.0], [0.0, 4.0]]), "stars")
     assert found.values.tolist() == [1.0, 2.0, 3.0, 5.0]

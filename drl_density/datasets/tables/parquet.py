@@ -45,7 +45,7 @@ class ParquetTable(TableReader):
             partitioning = ds.partitioning(flavor="hive") if root else None
             data = ds.dataset(parts, format="parquet", partitioning=partitioning, partition_base_dir=root)
             self._fragments: list[Any] = list(data.get_fragments())
-            self.schema = data.schema
+            self.schema = self._one_schema(data.schema)
             self.num_rows = sum(fragment.count_rows() for fragment in self._fragments)
         names = list(self.schema.names)
         repeated = sorted({name for name in names if names.count(name) > 1})
@@ -64,6 +64,35 @@ class ParquetTable(TableReader):
         self.names = tuple(name for name in names if name not in self._index)
         if not self.names:
             raise DataError(f"{self.where}: has no columns beside the saved index {', '.join(self._index)}")
+
+    def _one_schema(self, first: Any) -> Any:
+        """The schema of all files: the first file's, with types wide enough for every file.
+
+        Raises:
+            DataError: a file with other columns, or with types that no common type holds.
+        """
+        import pyarrow as pa
+
+        schema = first
+        for fragment in self._fragments[1:]:
+            own = fragment.physical_schema
+            lacking = [name for name in self._fragments[0].physical_schema.names if name not in own.names]
+            further = [name for name in own.names if name not in first.names]
+            if lacking or further:
+                words = [f"lacks {', '.join(map(repr, lacking))}"] * bool(lacking)
+                words += [f"has {', '.join(map(repr, further))} beside them"] * bool(further)
+                raise DataError(
+                    f"{self.where}: {fragment.path} {' and '.join(words)}: the files of a folder need the same columns as "
+                    f"the first, {', '.join(first.names)}; write missing values where a file has none"
+                )
+            try:
+                schema = pa.unify_schemas([schema, own.remove_metadata()], promote_options="permissive")
+            except pa.ArrowException as error:
+                raise DataError(
+                    f"{self.where}: {fragment.path} holds a column in another type than the files before it ({error}); "
+                    "write it in one type"
+                ) from error
+        return schema
 
     def chunks(self, num_rows: int = 65_536, *, names: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
         """Yields the table in frames of ``num_rows`` rows, the last one shorter; at least one frame, be it empty.

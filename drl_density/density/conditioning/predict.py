@@ -9,6 +9,7 @@ over draws of them.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from drl_density.density.conditioning.cells import cell_positions, given_in_cell
 from drl_density.density.conditioning.column_slices import MOST_ROWS, NUM_POINTS, ColumnSlices, Contexts
 from drl_density.density.conditioning.prediction import Prediction
 from drl_density.density.conditioning.rows import refuse_outside, sample_rows
+from drl_density.density.data_units import on_support
 from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
@@ -47,9 +49,8 @@ def predict(
     levels = _levels(quantiles)
     if not len(x):
         # Labels and shapes are those of any row.
-        stand_in = predict(
-            density, density.middle[None], column, quantiles=levels, settings=settings, generator=generator
-        )
+        middle = on_support(density.columns, density.middle[None])
+        stand_in = predict(density, middle, column, quantiles=levels, settings=settings, generator=generator)
         return _joined([(torch.arange(0), stand_in)])
     hidden = x.isnan()
     hidden[:, place] = True
@@ -68,7 +69,9 @@ def predict(
         for some in torch.arange(len(index)).split(share):
             slices = ColumnSlices(density, place, contexts.take(some), levels)
             parts.append((index[some], slices.quantities(x[index[some], place])))
-    return _joined(parts)
+    found = _joined(parts)
+    is_off = ~density.columns[place].has(x[:, place])
+    return dataclasses.replace(found, log_density=found.log_density.masked_fill(is_off, -math.inf))
 
 
 def _levels(quantiles: Sequence[float]) -> tuple[float, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor
 
 from drl_density.datasets.column import MOST_SHOWN
 from drl_density.density.conditioning.cells import cell_positions
-from drl_density.density.data_units import on_support
 from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError, DataWarning
 from drl_density.inverse_problems import ConditionalResult, ConditionalSettings, plan_conditional, sample_conditional
@@ -75,8 +73,7 @@ def _warn_of_far(density: FittedModel, u: Tensor, rows: Tensor, is_missing: Tens
 
 def refuse_outside(density: FittedModel, u: Tensor, rows: Tensor, is_missing: Tensor) -> None:
     """Raise a DataError for the first observed value that has no place in model space, or none in a closed support."""
-    widths = torch.where(density.is_closed, density.widths, math.inf)
-    is_off = (rows - on_support(density.columns, rows)).abs() > 0.5 * widths
+    is_off = torch.stack([~column.has(rows[:, place]) for place, column in enumerate(density.columns)], 1)
     bad = ((~u.isfinite() | is_off) & ~is_missing).nonzero()
     if len(bad):
         row, index = bad[0].tolist()

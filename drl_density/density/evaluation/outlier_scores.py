@@ -96,7 +96,7 @@ def outlier_scores(
     x = density.rows(rows, least=0)
     first = random_generator(seed).initial_seed()
     known = reference if isinstance(reference, ReferenceScores) else reference_scores(density, reference, seed=first)
-    values, expected = density.log_density_of(x), known.log_density
+    values, expected = density.log_density_of(x, codes="exact"), known.log_density
     # A reference row counts for itself, so that no p-value is 0 (Davison and Hinkley 1997, section 4.2).
     ranks = torch.as_tensor(np.searchsorted(np.sort(expected.numpy()), values.numpy(), side="right"))
     low, high = (1 + ranks) / (1 + len(expected)), (1 + len(expected) - ranks) / (1 + len(expected))

@@ -74,3 +74,31 @@ def test_faulty_files_are_named(tmp_path):
         open_table(tmp_path / "empty")
     FRAME[:0].to_parquet(tmp_path / "none.parquet")
     assert [len(chunk) for chunk in open_table(tmp_path / "none.parquet").chunks(5)] == [0]
+
+
+def folder_of(path, *parts):
+    for place, part in enumerate(parts):
+        part.to_parquet(path / f"{place}.parquet", index=False)
+    return open_table(path)
+
+
+def test_the_files_of_a_folder_have_the_same_columns(tmp_path):
+    part = FRAME[["a", "y", "q"]]
+    for name, other, words in (
+        ("lacks", part.drop(columns="y"), r"1\.parquet lacks 'y'"),
+        ("further", part.assign(z=1.0, w=2), r"1\.parquet has 'z', 'w' beside them"),
+        ("types", part.assign(a="text"), r"1\.parquet holds a column in another type"),
+    ):
+        (tmp_path / name).mkdir()
+        with pytest.raises(DataError, match=words):
+            folder_of(tmp_path / name, part, other)
+
+
+def test_the_types_of_a_folder_hold_the_values_of_all_its_files(tmp_path):
+    first = pd.DataFrame({"k": [1, 2], "e": [None, None], "q": pd.Categorical(["u", None])})
+    second = pd.DataFrame({"q": pd.Categorical(["w", "v"]), "k": [2.5, np.nan], "e": ["x", None]})
+    found = folder_of(tmp_path, first, second).read()
+    assert found["k"].tolist()[:3] == [1.0, 2.0, 2.5]
+    assert [str(cell) for cell in found["q"]] == ["u", "nan", "w", "v"]
+    assert found["e"].tolist()[2] == "x"
+    assert found.isna().sum().tolist() == [1, 3, 1]
