@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drl_density.errors import DataError
 from drl_density.weights import normal_quantile
 
 if TYPE_CHECKING:
@@ -40,7 +41,13 @@ def plot_data_against_samples(
     Returns:
         Two grids for images, and two scatter plots for two columns. For tables, overlaid histograms of the six columns
         with the largest rank correlations, and scatter plots of the three most correlated pairs.
+
+    Raises:
+        DataError: no row in one of them.
     """
+    for what, values in (("held-out row", data), ("draw", samples)):
+        if not values.numel():
+            raise DataError(f"a comparison needs at least one {what}, got shape {tuple(values.shape)}")
     x, y = (values.detach().reshape(len(values), -1).double().numpy() for values in (data, samples))
     names = tuple(names) if names is not None else tuple(f"x{index}" for index in range(x.shape[1]))
     if image_shape is not None:
@@ -51,7 +58,13 @@ def plot_data_against_samples(
 
 
 def plot_maps(maps: Mapping[str, Tensor]) -> Figure:
-    """Shows the images ``maps`` ``(height, width)`` next to each other, each with its name and its own colour bar."""
+    """Shows the images ``maps`` ``(height, width)`` next to each other, each with its name and its own colour bar.
+
+    Raises:
+        DataError: no image.
+    """
+    if not maps:
+        raise DataError("expected at least one image, got none")
     figure, axes = _figure(1, len(maps), (3.2 * len(maps), 3.0))
     for axis, (name, image) in zip(axes, maps.items(), strict=True):
         shown = axis.imshow(image.detach().double().numpy(), cmap="gray")
@@ -173,31 +186,49 @@ def _planes(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> Figure:
 
 
 def _table(x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> Figure:
-    ranks = np.abs(np.corrcoef(x.argsort(0).argsort(0).T))
-    np.fill_diagonal(ranks, 0)
+    ranks = _rank_correlations(x)
     columns: list[int] = sorted(np.argsort(-ranks.max(1))[:6].tolist())
     figure, axes = _figure(3, 3, (11, 8.6))
     for axis, column in zip(axes, columns, strict=False):
-        low, high = np.quantile(x[:, column], (0.002, 0.998))
-        bins = np.linspace(low - 0.05 * (high - low), high + 0.05 * (high - low), 26)
-        axis.hist(x[:, column], bins, density=True, color=DATA_COLOR, alpha=0.35, label="held-out data")
-        axis.hist(y[:, column], bins, density=True, histtype="step", color=SAMPLE_COLOR, linewidth=1.6, label="model")
+        bins: list[float] = np.linspace(*_shown_range(x[:, column]), 26).tolist()
+        data, draws = (values[(values >= bins[0]) & (values <= bins[-1])] for values in (x[:, column], y[:, column]))
+        # A density has no area where every value lies beyond the ends.
+        axis.hist(data, bins, density=len(data) > 0, color=DATA_COLOR, alpha=0.35, label="held-out data")
+        axis.hist(
+            draws, bins, density=len(draws) > 0, histtype="step", color=SAMPLE_COLOR, linewidth=1.6, label="model"
+        )
         axis.set_xlabel(names[column], fontsize=9)
         axis.set_yticks([])
     axes[0].legend(frameon=False, fontsize=8)
     upper = np.triu(ranks, 1)
-    pairs: list[tuple[int, int]] = [divmod(index, len(upper)) for index in np.argsort(-upper, axis=None)[:3].tolist()]
+    places = [index for index in np.argsort(-upper, axis=None).tolist() if index // len(upper) < index % len(upper)]
+    pairs: list[tuple[int, int]] = [divmod(index, len(upper)) for index in places[:3]]
     for axis, (first, second) in zip(axes[6:], pairs, strict=False):
         axis.scatter(y[:MOST_POINTS, first], y[:MOST_POINTS, second], s=5, alpha=0.4, color=SAMPLE_COLOR, linewidths=0)
         axis.scatter(x[:MOST_POINTS, first], x[:MOST_POINTS, second], s=7, alpha=0.6, color=DATA_COLOR, linewidths=0)
         for values, limits in ((first, axis.set_xlim), (second, axis.set_ylim)):
-            low, high = np.quantile(np.concatenate([x[:, values], y[:, values]]), (0.002, 0.998))
-            limits(low - 0.05 * (high - low), high + 0.05 * (high - low))
+            limits(*_shown_range(np.concatenate([x[:, values], y[:, values]])))
         axis.set_xlabel(names[first], fontsize=9)
         axis.set_ylabel(names[second], fontsize=9)
-    for axis in axes[len(columns) : 6]:
+    for axis in [*axes[len(columns) : 6], *axes[6 + len(pairs) :]]:
         axis.set_visible(False)
     return figure
+
+
+def _rank_correlations(x: np.ndarray) -> np.ndarray:
+    """Absolute rank correlations of the columns ``(d, d)``, with zeros on the diagonal; all zeros for a single row."""
+    ranks = np.zeros((x.shape[1], x.shape[1]))
+    if len(x) > 1 and x.shape[1] > 1:
+        ranks = np.abs(np.corrcoef(x.argsort(0).argsort(0).T))
+        np.fill_diagonal(ranks, 0)
+    return ranks
+
+
+def _shown_range(values: np.ndarray) -> tuple[float, float]:
+    """Ends of an axis that shows nearly all ``values``; one unit wide around a single value."""
+    low, high = np.quantile(values, (0.002, 0.998)).tolist()
+    margin = 0.05 * (high - low)
+    return (low - margin, high + margin) if low - margin < high + margin else (low - 0.5, high + 0.5)
 
 
 class Bracketed(Protocol):
@@ -310,7 +341,13 @@ def plot_occupancy(tree: xr.DataTree) -> Figure:
 
 
 def plot_intervals(results: Mapping[str, Bracketed], label: str) -> Figure:
-    """Shows estimates of log Z with their intervals below each other; ``label`` names the axis."""
+    """Shows estimates of log Z with their intervals below each other; ``label`` names the axis.
+
+    Raises:
+        DataError: no estimate.
+    """
+    if not results:
+        raise DataError("expected at least one estimate, got none")
     figure, (axis,) = _figure(1, 1, (7, 0.9 + 0.5 * len(results)))
     for place, result in enumerate(results.values()):
         ends = [[result.log_z - result.lower], [result.upper - result.log_z]]

@@ -79,6 +79,9 @@ class Fit(OnDevice, Kinds, ReadsTable):
     """Column by which the latest rows become the test rows."""
     weights: str | None = None
     """Column of row weights."""
+    max_rows_in_memory: int | None = None
+    """Number of rows up to which a table is loaded whole; uniform samples of so many rows of a larger one follow one
+    another. When not given, tables of more than 2^26 cells are larger, and samples have a million rows at most."""
     image_size: int | None = None
     """Side in pixels to which image files are scaled."""
     max_minutes: float | None = None
@@ -136,6 +139,7 @@ class Fit(OnDevice, Kinds, ReadsTable):
             drop=self.drop,
             missing=self.missing,
             reading=self.reading(),
+            max_rows_in_memory=self.max_rows_in_memory,
             image_size=self.image_size,
         )
         if workers.is_first:

@@ -189,6 +189,8 @@ def notice_columns(
     """
     categories, overrides, storages = categories or {}, overrides or {}, storages or {}
     _check_overrides(overrides, names)
+    if not len(values):
+        raise DataError("the table has no rows")
     constant = [
         name
         for index, name in enumerate(names)

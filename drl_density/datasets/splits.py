@@ -6,6 +6,7 @@ table are separate observations of one cell, which belong on both sides.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
@@ -122,6 +123,7 @@ def _divide(groups: np.ndarray, split: Split, times: np.ndarray | None) -> Parts
 
 def _take(rows: np.ndarray, groups: np.ndarray, count: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Takes whole groups in random order until ``count`` rows are reached; returns the rows taken and those left."""
+    share = count / max(1, len(rows))
     members = np.unique(groups[rows], return_inverse=True)[1].reshape(-1)
     sizes = np.bincount(members)
     order = np.random.default_rng(seed).permutation(len(sizes))
@@ -130,9 +132,11 @@ def _take(rows: np.ndarray, groups: np.ndarray, count: float, seed: int) -> tupl
     is_taken[order] = before + 0.5 * sizes[order] <= count
     taken, left = rows[is_taken[members]], rows[~is_taken[members]]
     if not len(taken) or not len(left):
+        least = max(2, math.ceil(0.5 / share)) if share else 2
+        need = f"at least {least} groups are needed" if len(sizes) < least else "groups of more even sizes are needed"
         raise DataError(
             f"{len(rows)} rows in {len(sizes)} groups (equal rows, or rows of one value of the group column) cannot be "
-            "split: more groups are needed"
+            f"split with a share of {share:.3g} for one part: {need}, and a fit needs 8 training rows, so 10 rows or more"
         )
     return taken, left
 

@@ -24,6 +24,7 @@ from drl_density.devices import normal_draws
 from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.errors import NumericalError
 from drl_density.mcmc import MALA, ChainState, Kernel, RobbinsMonro, Tuner, take_steps
+from drl_density.mcmc.kernel import require_adjusted
 from drl_density.model import EnergySequence
 from drl_density.records.brief import brief
 from drl_density.records.fields import Interval, PositiveInt, Share, check_fields
@@ -60,8 +61,7 @@ class ConditionalSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not self.kernel.is_adjusted:
-            raise ValueError(f"conditionals need an adjusted kernel, got {self.kernel!r}; use MALA() or HMC()")
+        require_adjusted(self.kernel, "a conditional")
 
 
 @dataclass(frozen=True, eq=False)

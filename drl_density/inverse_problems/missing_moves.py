@@ -19,6 +19,7 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.bases import Conditional
 from drl_density.inverse_problems.conditional import SliceEnergy
 from drl_density.mcmc import MALA, Kernel, RobbinsMonro, Tuner, take_steps
+from drl_density.mcmc.kernel import require_adjusted
 from drl_density.model import EnergySequence
 from drl_density.records.fields import NonNegativeInt, PositiveInt, check_fields
 
@@ -32,6 +33,9 @@ class MissingMoveSettings:
         num_proposals: fresh proposals per row and round.
         num_steps: kernel steps per round, after the choice.
         kernel: an adjusted kernel, such as ``MALA()`` or ``HMC()``.
+
+    Raises:
+        ValueError: an unadjusted kernel, or a number outside its range.
     """
 
     num_rounds: NonNegativeInt = 2
@@ -41,6 +45,7 @@ class MissingMoveSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        require_adjusted(self.kernel, "a transition of missing values")
 
 
 @outside_inference_mode

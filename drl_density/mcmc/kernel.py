@@ -111,6 +111,26 @@ class Kernel(Protocol):
         ...
 
 
+def require_adjusted(kernel: Kernel, purpose: str) -> None:
+    """Refuses a kernel that does not leave its target exactly invariant.
+
+    Args:
+        kernel: kernel to check.
+        purpose: what needs an adjusted kernel, as the subject of a sentence.
+
+    Raises:
+        ValueError: an unadjusted kernel.
+
+    >>> from drl_density.mcmc import MALA
+    >>> require_adjusted(MALA(), "parallel tempering")
+    """
+    if not kernel.is_adjusted:
+        raise ValueError(
+            f"{purpose} needs an adjusted kernel, got {kernel!r}: the draws of an unadjusted one are biased; use MALA() or "
+            "HMC()"
+        )
+
+
 @outside_inference_mode
 def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
     """Log density and its gradient in x, both detached; parameters of the density get no gradient.

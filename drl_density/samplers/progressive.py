@@ -14,6 +14,7 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, Kernel, LogDensity, RobbinsMonro, Tuner, take_steps
+from drl_density.mcmc.kernel import require_adjusted
 from drl_density.model import EnergySequence
 from drl_density.records.brief import brief
 from drl_density.records.fields import NonNegativeInt, PositiveInt, check_fields
@@ -34,6 +35,9 @@ class ProgressiveSettings:
             scaled condition. With one conditional per level and ``HMC(num_leapfrog=2)`` this is the paper's T = 1000
             sampler.
         max_rows: chains run at once, which limits memory.
+
+    Raises:
+        ValueError: an unadjusted kernel, or a number outside its range.
     """
 
     steps_per_level: PositiveInt = 2
@@ -45,6 +49,7 @@ class ProgressiveSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        require_adjusted(self.kernel, "progressive sampling")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.diagnostics import split_r_hat
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, ChainStep, DualAveraging, Kernel, Recording, run_chain
+from drl_density.mcmc.kernel import require_adjusted
 from drl_density.model import EnergySequence
 from drl_density.records.fields import Interval, PositiveInt, check_fields
 from drl_density.samplers.walk import StepRecord
@@ -46,8 +47,7 @@ class RefinementSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not self.kernel.is_adjusted:
-            raise ValueError(f"only an adjusted kernel leads to the model itself, got {self.kernel!r}")
+        require_adjusted(self.kernel, "correcting draws")
 
 
 @outside_inference_mode

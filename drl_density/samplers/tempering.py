@@ -14,7 +14,7 @@ from torch import Tensor
 from drl_density.autograd import outside_inference_mode
 from drl_density.devices import normal_draws, uniform_draws
 from drl_density.mcmc import MALA, ChainState, DualAveraging, Kernel, Tuner, init_state, take_steps
-from drl_density.mcmc.kernel import choose, row_sum_of_squares
+from drl_density.mcmc.kernel import choose, require_adjusted, row_sum_of_squares
 from drl_density.model import EnergySequence
 from drl_density.records.brief import brief
 from drl_density.records.fields import Interval, PositiveInt, check_fields
@@ -34,6 +34,9 @@ class TemperingSettings:
         num_pilot_levels: number of rungs of the first pilot's ladder, evenly spaced in level.
         most_kept: largest number of draws kept of each ladder, evenly thinned.
         kernel: an adjusted kernel, such as ``MALA()`` or ``HMC()``.
+
+    Raises:
+        ValueError: an unadjusted kernel, or a number outside its range.
     """
 
     num_sweeps: PositiveInt = 500
@@ -45,6 +48,7 @@ class TemperingSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        require_adjusted(self.kernel, "parallel tempering")
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,14 @@ def test_dry_run_prints_settings_and_writes_nothing(table, tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
+def test_larger_tables_are_sampled_on_request(table, tmp_path, capsys):
+    words = ["fit", str(table), "--out", str(tmp_path / "none"), "--dry-run", "--max-rows-in-memory"]
+    assert main([*words, "150"]) == 0
+    assert "samples of 1" in capsys.readouterr().out
+    assert main([*words, "5"]) == 1
+    assert "max_rows_in_memory must be at least 100, got 5" in capsys.readouterr().err
+
+
 def test_settings_that_cannot_be_are_named_as_they_are_typed(capsys):
     with pytest.raises(SystemExit):
         main(["fit", "wine", "--settings.training.num-steps", "0"])

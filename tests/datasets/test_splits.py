@@ -99,7 +99,7 @@ def test_folds_of_a_discrete_table_divide_its_rows():
 
 
 BAD = {
-    "one group": (lambda p: load_dataset(FRAME.assign(g=1.0), split=Split(group="g")), "more groups are needed"),
+    "one group": (lambda p: load_dataset(FRAME.assign(g=1.0), split=Split(group="g")), "at least 5 groups are needed"),
     "shares": (lambda p: Split(test=0.9, validation=0.2), "leave training rows"),
     "two ways": (lambda p: Split(group="a", time="b"), "not by both"),
     "no such group": (lambda p: load_dataset(TABLE, split=Split(group="z")), "no column z"),

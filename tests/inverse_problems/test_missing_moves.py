@@ -6,6 +6,7 @@ import torch
 from drl_density import NoiseSchedule
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.inverse_problems import MissingMoveSettings, move_missing
+from drl_density.mcmc import ULA
 from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
 from tests.density.closed_form import SYSTEM
 
@@ -73,3 +74,8 @@ def test_completions_of_correlated_rows_become_draws_of_the_joint_density():
     exact = system.marginal(0).component_distribution.covariance_matrix[0]
     products = torch.stack([completed[:, 0] ** 2, completed[:, 0] * completed[:, 1], completed[:, 1] ** 2], 1)
     assert_z(products, torch.stack([exact[0, 0], exact[0, 1], exact[1, 1]]))
+
+
+def test_an_unadjusted_kernel_is_refused():
+    with pytest.raises(ValueError, match="missing values needs an adjusted kernel"):
+        MissingMoveSettings(kernel=ULA())

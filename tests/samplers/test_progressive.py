@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributions import Normal
 
 from drl_density import NoiseSchedule
-from drl_density.mcmc import HMC
+from drl_density.mcmc import HMC, ULA
 from drl_density.model import EnergySequence
 from drl_density.networks import (
     guide_by_label,
@@ -107,3 +107,8 @@ def test_refined_normal_approximation_ends_at_the_marginal():
     )
     with pytest.raises(AssertionError, match="estimate"):
         assert_z(unrefined.draws.square(), variance)
+
+
+def test_an_unadjusted_kernel_is_refused():
+    with pytest.raises(ValueError, match="progressive sampling needs an adjusted kernel"):
+        ProgressiveSettings(kernel=ULA())

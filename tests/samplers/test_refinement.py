@@ -27,7 +27,7 @@ def test_chains_from_wrong_points_lead_to_the_model():
     assert float(sample_refined(system.model, 200, initial=wrong, settings=short).stats["r_hat"].max()) > 1.1
     with pytest.raises(ValueError, match="starting points"):
         sample_refined(system.model, 5, initial=lambda count, source: torch.zeros(3, 2))
-    with pytest.raises(ValueError, match="only an adjusted kernel"):
+    with pytest.raises(ValueError, match="needs an adjusted kernel"):
         RefinementSettings(kernel=ULA())
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.mcmc import MALA, init_state, run_chain
+from drl_density.mcmc import MALA, ULA, init_state, run_chain
 from drl_density.samplers import TemperingSettings, run_tempering
 from drl_density.samplers.tempering import Ladder, _joint_log_density, swap_neighbours
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
@@ -104,6 +104,11 @@ WRONG = {
     "shape": ({"initial": torch.zeros(3, 2).double()}, "starting points of shape"),
     "sweeps": ({"settings": dataclasses.replace(TemperingSettings(), num_sweeps=1)}, "2 sweeps"),
 }
+
+
+def test_an_unadjusted_kernel_is_refused():
+    with pytest.raises(ValueError, match="parallel tempering needs an adjusted kernel"):
+        TemperingSettings(kernel=ULA())
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -252,8 +252,9 @@ def encode_column(
         expected = "the fit has numbers in this column"
         if problem is None and column.storage == "bool":
             is_other = ~np.isnan(values) & (values != 0) & (values != 1)
-            row = int(is_other.argmax())
-            problem = Problem(row, f"{values[row]:g} is neither true nor false") if is_other.any() else None
+            if is_other.any():
+                row = int(is_other.argmax())
+                problem = Problem(row, f"{values[row]:g} is neither true nor false")
             expected = "the fit has True and False in this column"
     if problem is not None:
         raise DataError(

@@ -86,6 +86,11 @@ def as_frame(source: Any) -> AnyFrame:
             ) from error
         table = source if isinstance(source, pa.Table) else pa.table(source)
         return AnyFrame(list(table.column_names), table.num_rows, table.column)
+    if type(source).__module__.partition(".")[0] == "dask":
+        raise DataError(
+            "a Dask DataFrame has no rows before it is computed; score and impute take it as it is, and elsewhere give "
+            "frame.compute(), or call this for each partition with frame.map_partitions"
+        )
     if hasattr(source, "__dataframe__"):
         from pandas.api.interchange import from_dataframe
 

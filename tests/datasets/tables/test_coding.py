@@ -25,6 +25,14 @@ def test_the_columns_of_the_fit_decide_what_a_cell_means(name):
     np.testing.assert_array_equal(encode_column(column, LABEL), [0.0, np.nan, 1.0])
 
 
+@pytest.mark.parametrize("column", [NUMBER, LABEL, TRUTH])
+@pytest.mark.parametrize("cells", [[], ["1"]])
+def test_no_cells_and_a_single_one(column, cells):
+    for kind in (object, "str"):
+        assert len(encode_column(pd.Series(cells, dtype=kind), column)) == len(cells)
+    assert len(encode_column(pd.Series(cells, dtype=object).astype(float), column)) == len(cells)
+
+
 @pytest.mark.parametrize("name", HOLDING_TRUTH)
 def test_true_and_false_for_every_kind_of_column(name):
     column = HOLDING_TRUTH[name]([1, 0])

@@ -48,7 +48,10 @@ def test_choices_are_described():
 
 
 @pytest.mark.filterwarnings("ignore:.*fewer than 10 rows per column")
-@pytest.mark.parametrize(("number", "message"), [(1, "single row"), (3, "more groups"), (6, "at least 8 training rows")])
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [(1, "single row"), (2, "10 rows or more"), (4, "10 rows or more"), (6, "at least 8 training rows")],
+)
 def test_a_few_rows_are_too_few_for_a_fit(number, message):
     rows = torch.randn(number, 2, generator=torch.Generator().manual_seed(0))
     with pytest.raises(DataError, match=message):
