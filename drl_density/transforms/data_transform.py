@@ -14,6 +14,7 @@ from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
 from drl_density.errors import DataError
+from drl_density.records.brief import brief
 from drl_density.transforms.histogram import Histogram
 
 
@@ -36,6 +37,8 @@ class Bounds:
     lower: Tensor
     upper: Tensor
     cells: Mapping[int, Histogram] = field(default_factory=dict)
+
+    __repr__ = brief
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter((self.lower, self.upper))

@@ -54,7 +54,7 @@ BAD = {
     "other columns": (["score", "RUN", "wine"], "not here"),
     "bounds": (["fit", "TABLE", "--bounds", "a0:1", "--out", "x"], "NAME=LOWER:UPPER"),
     "inside out": (["fit", "TABLE", "--bounds", "a=3:1", "--out", "x"], "lower must be below upper"),
-    "no particles": (["evaluate", "RUN", "--particles", "0"], "at least 2 particles and 2 replicates"),
+    "no particles": (["evaluate", "RUN", "--particles", "0"], "num_particles must be at least 2"),
     "never fitted": (["evaluate", "BEGUN"], "is not finished: resume it with"),
     "too many weights": (["combine", "RUN", "--weights", "1", "2"], "as many weights"),
     "no rows": (["sample", "RUN", "--num-samples", "0"], "at least 1"),

@@ -121,7 +121,6 @@ TOO_FEW = {
     "draw": lambda d: d.draw(0),
     "posterior": lambda d: d.posterior(near_zero, num_samples=0),
     "reconstruct": lambda d: d.reconstruct(MASK, torch.zeros(1), num_samples=0),
-    "no rows": lambda d: d.outlier_scores(torch.zeros(0, 3)),
 }
 
 

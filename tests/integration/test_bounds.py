@@ -17,7 +17,7 @@ from tests.density.closed_form import closed_form_density
 
 LOWER, UPPER = -1.0, 3.0
 COLUMNS = tuple(Column(name, lower=LOWER, upper=UPPER) for name in "abc")
-OUTSIDE = torch.tensor([[3.5, 0.0, 0.0], [0.0, -1.5, 0.0], [0.0, 0.0, math.inf]], dtype=torch.float64)
+OUTSIDE = torch.tensor([[3.5, 0.0, 0.0], [0.0, -1.5, 0.0], [0.0, 0.0, 1e9]], dtype=torch.float64)
 INSIDE = torch.tensor([[0.5, 0.2, 1.0], [2.9, -0.9, 0.0]], dtype=torch.float64)
 
 

@@ -69,8 +69,8 @@ def test_tempering_sees_mode_weights_that_slow_chains_cannot(density_of):
 
 
 WRONG = {
-    "chains": ({"num_chains": 4}, "need at least"),
-    "steps": ({"num_steps": 10}, "need at least"),
+    "chains": ({"num_chains": 4}, "num_chains must be at least 8"),
+    "steps": ({"num_steps": 10}, "num_steps must be at least 100"),
     "rows": ({"num_chains": 4000}, "half as many rows as chains"),
     "level": ({"level": 8.0}, "a level in"),
     "unadjusted": ({"kernel": ULA()}, "adjusted kernel"),

@@ -130,7 +130,7 @@ def test_a_table_says_what_is_missing(holed):
     assert re.search(r"missing values: (39|40)", data.describe())
     bad = holed.clone()
     bad[3, 1] = torch.inf
-    with pytest.raises(DataError, match="row 4 is infinite"):
+    with pytest.raises(DataError, match="row 4: inf is infinite"):
         load_dataset(bad, missing="draw")
     bad[:, 1] = torch.nan
     with pytest.raises(DataError, match="without a single value: x1"):

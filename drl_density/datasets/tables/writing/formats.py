@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from drl_density.errors import DataError
+from drl_density.records.literals import check_literals
 
 STANDARD = "-"
 """Name of standard input and standard output among files."""
@@ -29,6 +30,9 @@ class TableFormat:
     kind: Literal["csv", "tsv", "parquet"]
     is_compressed: bool = False
     ending: str = ""
+
+    def __post_init__(self) -> None:
+        check_literals(self)
 
 
 def table_format(target: str | Path | None) -> TableFormat:
