@@ -54,8 +54,9 @@ def methods_outside_inference_mode(kind: Class) -> Class:
     ...     Square().slope(torch.ones(2))
     tensor([2., 2.])
     """
+    is_generated = dataclasses.is_dataclass(kind)
     for name, member in list(vars(kind).items()):
-        if name.startswith("_") and (name != "__init__" or dataclasses.is_dataclass(kind)):
+        if name.startswith("_") and (name != "__init__" or is_generated):
             continue  # the ``__init__`` of a dataclass is generated, and only sets fields
         if isinstance(member, classmethod):
             setattr(kind, name, classmethod(outside_inference_mode(member.__func__)))

@@ -91,6 +91,8 @@ def test_weights_of_another_number_of_channels_are_refused(pictures, tmp_path):
     density.model.network = ResidualEnergy(dataclasses.replace(density.model.network.settings, num_channels=8))
     density.save(tmp_path / "wide")
     shutil.copy(tmp_path / "wide" / "weights.safetensors", tmp_path / "run")
+    settings, wide = (tmp_path / name / "settings.json" for name in ("run", "wide"))
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "id": json.loads(wide.read_text())["id"]}))
     with pytest.raises(RunFolderError, match=r"run: the run is damaged or of another version.*size mismatch"):
         drl.Density.load(tmp_path / "run")
 

@@ -174,19 +174,20 @@ def test_holes_and_predictions_on_the_command_line(tmp_path, capsys):
     assert "rows are complete" in capsys.readouterr().out
     new = tmp_path / "new.csv"
     new.write_text("x,noise\n1.5,0.1\n-1.5,\n")
-    assert main(["predict", str(run), str(new), "--column", "kind", "--out", str(tmp_path / "kind.csv")]) == 0
+    ours = ["--columns", "ours", "--out"]
+    assert main(["predict", str(run), str(new), "--column", "kind", *ours, str(tmp_path / "kind.csv")]) == 0
     rows = [line.split(",") for line in (tmp_path / "kind.csv").read_text().splitlines()]
     assert rows[0][:3] == ["most_probable", "probability_high", "probability_low"]
     assert [row[0] for row in rows[1:]] == ["high", "low"]
     assert all(abs(float(row[1]) + float(row[2]) - 1) < 1e-9 for row in rows[1:])
     new.write_text("x,noise,kind\n1.5,0.1,high\n,0.3,low\n")
     capsys.readouterr()
-    assert main(["predict", str(run), str(new), "--column", "x", "--out", str(tmp_path / "x.csv")]) == 0
+    assert main(["predict", str(run), str(new), "--column", "x", *ours, str(tmp_path / "x.csv")]) == 0
     rows = [line.split(",") for line in (tmp_path / "x.csv").read_text().splitlines()]
     assert rows[0] == ["mean", *(f"quantile_{q}" for q in (0.05, 0.25, 0.5, 0.75, 0.95)), *rows[0][-3:]]
     assert float(rows[1][0]) > 0 > float(rows[2][0])
     assert float(rows[1][-2]) <= float(rows[1][-3]) <= float(rows[1][-1])
-    assert rows[2][-3] == "nan"
+    assert rows[2][-3] == ""
     assert "2 rows of x, mean log density of the 1 values given" in capsys.readouterr().err
     assert main(["predict", str(run), str(new), "--column", "y"]) == 1
     assert "columns are x, noise, kind" in capsys.readouterr().err
