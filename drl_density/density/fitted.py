@@ -186,9 +186,8 @@ class FittedModel(HasColumns):
         size = rows_at_once(self.num_features, self.model.device)
         with torch.no_grad():
             values = torch.cat([target(some) for some in rows.split(size)]) - self.estimate.log_z
-        if codes == "exact":
-            values = values.masked_fill(~self.are_permitted(rows), -math.inf)
-        return values.masked_fill(rows.isnan().any(1), math.nan)
+        permitted = self.are_permitted(rows) if codes == "exact" else torch.ones(len(rows), dtype=torch.bool)
+        return values.masked_fill(~permitted, -math.inf).masked_fill(rows.isnan().any(1), math.nan)
 
     @overload
     def score(self, rows: pd.DataFrame, *, probability: float = ...) -> pd.DataFrame: ...

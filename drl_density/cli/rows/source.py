@@ -13,6 +13,7 @@ from torch import Tensor
 
 from drl_density.cli.rows.row_groups import PlacedError, TableGroup
 from drl_density.datasets import Column, ReadOptions, read_rows
+from drl_density.datasets.column import LARGEST_EXACT
 from drl_density.datasets.tables.chunks import is_table, open_table
 from drl_density.datasets.tables.coding import decode_rows, encode_frame
 from drl_density.datasets.tables.writing import STANDARD, free_names
@@ -105,10 +106,24 @@ class TableSource:
 
     def _frames(self, size: int) -> Generator[pd.DataFrame, None, None]:
         if self._rows is None:
-            yield from self._reader.chunks(size)
+            for frame in self._reader.chunks(size):
+                yield frame if self.schema is not None else self._with_whole_numbers(frame)
             return
         for part in self._rows.split(size):
             yield decode_rows(part, self.columns)
+
+    def _with_whole_numbers(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A frame of text whose columns of whole numbers have them beside missing cells too: 5 is not written as 5.0."""
+        changed = {}
+        for column in self.columns:
+            if column.name not in frame or not column.storage.startswith(("int", "uint")):
+                continue
+            cells = frame[column.name]
+            if cells.dtype == "float64" and bool(
+                ((cells == cells.round()) & (cells.abs() < LARGEST_EXACT) | cells.isna()).all()
+            ):
+                changed[column.name] = cells.astype("Int64")
+        return frame.assign(**changed)
 
     def encode(self, group: TableGroup) -> Tensor:
         """The rows of a group ``(n, d)`` in the coding of the fit, float64.

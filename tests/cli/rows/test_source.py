@@ -9,6 +9,7 @@ import pytest
 from drl_density.cli.rows.row_groups import PlacedError
 from drl_density.cli.rows.source import TableSource
 from drl_density.datasets import Column, ReadOptions
+from drl_density.datasets.tables.writing.text_rows import written_cells
 from drl_density.errors import DataError
 
 COLUMNS = (Column("a"), Column("q", "categorical", 1.0, categories=("no", "yes"), values=(0.0, 1.0)))
@@ -100,3 +101,14 @@ def test_texts_that_mark_missing_values_elsewhere_stay_in_further_columns(text):
     (group,) = (table := source(text, missing="keep")).groups(10)
     assert group.frame["note"].tolist() == ["NA", "-", "none", ""]
     assert table.encode(group).isnan().tolist() == [[True, False], [False, True], [False, False], [False, False]]
+
+
+def test_whole_numbers_stay_whole_beside_missing_cells(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("k,x\n5,1\n,2\n7,2.5\n")
+    columns = (Column("k", "integer", 1.0, storage="int64"), Column("x"))
+    table = TableSource(str(path), columns, reading=ReadOptions(), missing="keep")
+    (group,) = table.groups(10)
+    assert written_cells(group.frame["k"]) == [5, None, 7]
+    assert written_cells(group.frame["x"]) == [1.0, 2.0, 2.5]
+    assert table.encode(group)[:, 0].nan_to_num(-1).tolist() == [5.0, -1.0, 7.0]

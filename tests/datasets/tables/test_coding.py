@@ -38,6 +38,7 @@ def test_true_and_false_for_every_kind_of_column(name):
     column = HOLDING_TRUTH[name]([1, 0])
     assert encode_column(column, TRUTH).tolist() == [1.0, 0.0]
     assert encode_column(column, NUMBER).tolist() == [1.0, 0.0]
+    assert encode_column(column[0:0], TRUTH).tolist() == []
     words = Column("a", "categorical", 1.0, categories=("False", "True"))
     assert encode_column(column, words).tolist() == [1.0, 0.0]
 
