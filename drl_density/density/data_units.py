@@ -13,6 +13,8 @@ from torch.distributions import constraints
 
 from drl_density.datasets import Column
 from drl_density.distributions import SampleResult
+from drl_density.distributions.sampling import as_shape
+from drl_density.errors import DataError
 from drl_density.mcmc import MALA, LogDensity, Recording, run_chain
 from drl_density.model import EnergySequence
 from drl_density.samplers import ProgressiveSampler
@@ -51,6 +53,21 @@ def in_passes(transform: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
     return torch.cat([transform(some) for some in flat.split(size)]).reshape(rows.shape)
 
 
+def draws_shape(num_samples: int | Sequence[int]) -> tuple[int, ...]:
+    """The batch shape that a number of draws or a shape means.
+
+    Raises:
+        DataError: a number of draws that is negative or no integer.
+
+    >>> draws_shape(3), draws_shape((2, 3))
+    ((3,), (2, 3))
+    """
+    try:
+        return tuple(as_shape(num_samples))
+    except ValueError as error:
+        raise DataError(f"num_samples: {error}") from error
+
+
 class DataLogDensity:
     r"""log density in data units: :math:`F_0(T(x)) + \log\lvert\det J_T(x)\rvert`, unnormalised; -inf outside its bounds.
 
@@ -65,6 +82,11 @@ class DataLogDensity:
         u, log_jacobian = self.transform.with_log_jacobian(flat)
         values = self.model.log_density(u, 0) + log_jacobian
         return torch.where(self.transform.bounds.contains(flat), values, -math.inf).to(x.device)
+
+    def in_passes(self, rows: Tensor) -> Tensor:
+        """The same of many rows ``(n, d)`` on the CPU, in passes that bound the memory, without gradients."""
+        with torch.no_grad():
+            return torch.cat([self(some) for some in rows.split(rows_at_once(rows.shape[1], self.model.device))])
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the energy."""

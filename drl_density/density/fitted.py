@@ -29,10 +29,10 @@ from drl_density.density.data_units import (
     PooledSampler,
     ToData,
     bounded_support,
+    draws_shape,
     freeze,
     in_passes,
     on_support,
-    rows_at_once,
     to_data_units,
 )
 from drl_density.density.integrability import largest_power
@@ -43,10 +43,9 @@ from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.density.tables import HasColumns, PlainRows, Scores, as_columns, as_series
 from drl_density.devices import find_device
 from drl_density.distributions import EnergyDistribution, SampleResult
-from drl_density.distributions.sampling import as_shape
 from drl_density.errors import DataError, UnreliableEstimateWarning
 from drl_density.model import EnergySequence
-from drl_density.samplers import ProgressivePlan, ProgressiveSampler
+from drl_density.samplers import ProgressivePlan, ProgressiveSampler, ProgressiveSettings
 from drl_density.shapes import is_integer
 from drl_density.transforms import Bounds, DataTransform, Dequantization
 from drl_density.weights import LogPartitionEstimate, normal_interval
@@ -181,11 +180,8 @@ class FittedModel(HasColumns):
             rows: flat rows, as :meth:`rows` gives them or dequantised.
             codes: "cells" for dequantised values; "exact" where the density is 0 between those of a closed support.
         """
-        target = DataLogDensity(self.model, self.transform)
         rows = rows.to("cpu", torch.float64)
-        size = rows_at_once(self.num_features, self.model.device)
-        with torch.no_grad():
-            values = torch.cat([target(some) for some in rows.split(size)]) - self.estimate.log_z
+        values = DataLogDensity(self.model, self.transform).in_passes(rows) - self.estimate.log_z
         permitted = self.are_permitted(rows) if codes == "exact" else torch.ones(len(rows), dtype=torch.bool)
         return values.masked_fill(~permitted, -math.inf).masked_fill(rows.isnan().any(1), math.nan)
 
@@ -231,7 +227,13 @@ class FittedModel(HasColumns):
         Raises:
             DataError: a number of draws that is negative or no integer.
         """
-        return self.run(num_samples, seed=seed).draws
+        shape, generator = draws_shape(num_samples), random_generator(seed)
+        rows = torch.empty(math.prod(shape), self.num_features, dtype=torch.float64)
+        # The sampler runs its chains in the same blocks; what it records of them is given up block by block.
+        for some in rows.split(ProgressiveSettings().max_rows):
+            draws = progressive_draws(self, len(some), generator=generator).draws
+            some.copy_(on_support(self.columns, draws.reshape(len(some), self.num_features)))
+        return rows.reshape(*shape, *self.event_shape)
 
     @overload
     def sample_frame(self, num_samples: int, *, num_partitions: None = ..., seed: int | None = ...) -> pd.DataFrame: ...
@@ -264,10 +266,7 @@ class FittedModel(HasColumns):
         Raises:
             DataError: a number of draws that is negative or no integer.
         """
-        try:
-            shape = as_shape(num_samples)
-        except ValueError as error:
-            raise DataError(f"num_samples: {error}") from error
+        shape = draws_shape(num_samples)
         found = progressive_draws(self, math.prod(shape), generator=random_generator(seed))
         rows = on_support(self.columns, found.draws.reshape(-1, self.num_features))
         return SampleResult(rows.reshape(*shape, *self.event_shape), found.stats)

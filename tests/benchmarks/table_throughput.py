@@ -1,16 +1,15 @@
-"""Rows scored a second beside the bare network and beside zuko's spline flow; time and memory of ``drl-density score``.
+"""Rows scored, drawn and filled a second beside the bare network and zuko's spline flow; time and memory of commands.
 
-    python tests/benchmarks/table_throughput.py [--rows 1000000]
+    python tests/benchmarks/table_throughput.py                        # rates of 1e4 and 1e6 rows, and commands on 1e6 rows
+    python tests/benchmarks/table_throughput.py --large 10000000       # drl-density score on that many rows of Parquet alone
 
-Every figure is a ratio of what was measured side by side in one run, with one thread. The fit is short: times do not depend
-on what it has learned. Memory is the largest resident size of the command's own process.
+Figures of one run are measured side by side, with one thread each. The fit is short: times do not depend on what it has
+learned. Peak memory is the largest resident size of a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import resource
 import subprocess
 import sys
 import tempfile
@@ -20,11 +19,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import torch
 
 import drl_density as drl
 
 NUM_COLUMNS = 20
+BLOCK = 1024
+"""Rows of one pass of the bare network and of the flow: the fastest of 1,024, 2,048, 4,096 and 16,384 on a CPU."""
+MOST_SLOW = 50_000
+"""Rows that the flow and the profiles over levels are timed on at most: they take 0.2 ms a row and more."""
+GROUP = 100_000
+"""Rows of a row group of the large file."""
 
 
 def table(num_rows: int, seed: int = 0) -> pd.DataFrame:
@@ -38,6 +45,11 @@ def table(num_rows: int, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(values, columns=[f"c{index}" for index in range(NUM_COLUMNS)])
 
 
+def rows_of(num_rows: int, seed: int) -> torch.Tensor:
+    """The same as a tensor."""
+    return torch.tensor(table(num_rows, seed).to_numpy())
+
+
 def seconds(work: Callable[[], object]) -> float:
     """Seconds of one call."""
     started = time.perf_counter()
@@ -45,55 +57,162 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def scoring(density: drl.Density, num_rows: int) -> None:
-    """Rows a second of the density, the bare network, and zuko's NSF where it is installed."""
-    rows = torch.as_tensor(table(num_rows, 2).to_numpy())
-    states = density.to_states(rows[:65_536])
-    states = states.repeat(-(-num_rows // len(states)), 1)[:num_rows]
+def peak() -> float:
+    """Largest resident size of this process so far, GiB; that of getrusage starts at the parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 2**20
+
+
+def show(num_rows: int, name: str, needed: float, beside: str = "") -> None:
+    """One line with a rate and the peak memory so far."""
+    print(
+        f"{num_rows:>10,} rows  {name:22s} {num_rows / needed:>12,.0f} rows/s  peak {peak():.2f} GiB  {beside}",
+        flush=True,
+    )
+
+
+def passes(work: Callable[[torch.Tensor], object], rows: torch.Tensor) -> Callable[[], object]:
+    """``work`` on all rows in blocks, without gradients."""
+
+    def run() -> None:
+        with torch.no_grad():
+            for part in rows.split(BLOCK):
+                work(part)
+
+    return run
+
+
+def rates(run: Path, num_rows: int) -> None:
+    """Rows scored, drawn and filled a second, in the process of its own that the peak memory is of."""
+    import zuko
+
+    density = drl.Density.load(run)
+    rows = rows_of(num_rows, 2)
+    show(num_rows, "(the rows themselves)", 1.0)
+    needed = seconds(lambda: density.log_prob(rows))
+    show(num_rows, "log_prob", needed)
+    states = density.to_states(rows)
     log_snr = density.model.schedule.log_snr_at(0).to(states)
-    found = {"log_prob": seconds(lambda: density.log_prob(rows))}
-    with torch.no_grad():
-        found["bare network"] = seconds(lambda: [density.model.network(part, log_snr) for part in states.split(16_384)])
-        if importlib.util.find_spec("zuko") is None:
-            print("zuko is not installed: no spline flow beside")
-        else:
-            import zuko
+    bare = seconds(passes(lambda part: density.model.network(part, log_snr), states))
+    show(num_rows, "bare network", bare, f"log_prob takes {needed / bare:.1f} times it")
+    flow = zuko.flows.NSF(NUM_COLUMNS, transforms=3, hidden_features=(128, 128))
+    some = states[:MOST_SLOW]
+    of_flow = seconds(passes(lambda part: flow().log_prob(part), some)) * num_rows / len(some)
+    show(
+        num_rows,
+        "log_prob of zuko's NSF",
+        of_flow,
+        f"on {len(some):,} rows; log_prob takes {needed / of_flow:.2f} times it",
+    )
+    del states
+    needed = seconds(lambda: density.outlier_scores(rows[:MOST_SLOW], seed=0))
+    show(num_rows, "outlier_scores", needed * num_rows / len(some), f"on {len(some):,} rows")
 
-            flow = zuko.flows.NSF(NUM_COLUMNS, transforms=3, hidden_features=(128, 128))
-            found["zuko NSF"] = seconds(lambda: [flow().log_prob(part) for part in states.float().split(16_384)])
-    for name, needed in found.items():
-        ratio = found["log_prob"] / needed
-        print(f"{num_rows:>10,} rows  {name:14s} {num_rows / needed:>12,.0f} rows/s  (log_prob takes {ratio:.2f} times it)")
+
+def generation(run: Path, num_rows: int) -> None:
+    """Draws and imputations a second."""
+    density = drl.Density.load(run)
+    show(num_rows, "sample", seconds(lambda: density.sample(num_rows, seed=0)))
 
 
-def command(run: Path, source: Path, out: Path) -> None:
+def imputation(run: Path, num_rows: int) -> None:
+    """Completions a second of rows in which every fifth cell is missing."""
+    density = drl.Density.load(run)
+    gaps = rows_of(num_rows, 3)
+    gaps[:, ::5] = torch.nan
+    show(num_rows, "impute, 5 completions", seconds(lambda: density.impute(gaps, num_samples=5, seed=0)))
+
+
+def in_own_process(name: str, *arguments: object) -> None:
+    """Run a function of this file in a new process, whose memory is its own."""
+    subprocess.run([sys.executable, __file__, "--only", name, *map(str, arguments)], check=True)
+
+
+def measured(*arguments: object) -> tuple[float, float]:
+    """(seconds, peak resident size in GiB) of the command line with these arguments, in a process of its own."""
+    body = "import sys; from drl_density.cli import main; code = main(sys.argv[1:]); "
+    body += "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]); sys.exit(code)"
+    started = time.perf_counter()
+    command = [sys.executable, "-c", body, *map(str, arguments)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return time.perf_counter() - started, int(done.stdout.split()[-1]) / 2**20
+
+
+def score(run: Path, source: Path, out: Path) -> tuple[float, float]:
+    """(seconds, peak resident size in GiB) of ``drl-density score``."""
+    return measured("score", run, source, "--out", out)
+
+
+def commands(run: Path, folder: Path, num_rows: int) -> None:
     """Time and memory of ``drl-density score`` against reading and writing the same file."""
-    body = f"from drl_density.cli import main; main(['score', {str(run)!r}, {str(source)!r}, '--out', {str(out)!r}])"
-    needed = seconds(lambda: subprocess.run([sys.executable, "-c", body], check=True))
-    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    plain = seconds(lambda: pd.read_parquet(source).to_parquet(out.with_name("plain.parquet")))
-    print(f"drl-density score: {needed:.1f} s, {needed / plain:.1f} times reading and writing alone, peak {memory:.2f} GiB")
+    table(num_rows, 4).to_parquet(folder / "in.parquet")
+    table(num_rows, 4).to_csv(folder / "in.csv", index=False)
+    for ending, read, write in (("parquet", pd.read_parquet, pd.DataFrame.to_parquet), ("csv", pd.read_csv, to_csv)):
+        source, plain = folder / f"in.{ending}", folder / f"plain.{ending}"
+        alone = seconds(lambda read=read, write=write, source=source, plain=plain: write(read(source), plain))
+        needed, memory = score(run, source, folder / f"out.{ending}")
+        print(
+            f"{num_rows:>10,} rows  drl-density score, {ending:7s} {needed:6.1f} s, peak {memory:.2f} GiB; "
+            f"pandas reads and writes the file in {alone:.1f} s",
+            flush=True,
+        )
+
+
+def to_csv(frame: pd.DataFrame, path: Path) -> None:
+    """Text without the numbers of the rows."""
+    frame.to_csv(path, index=False)
+
+
+def large(run: Path, folder: Path, num_rows: int) -> None:
+    """``drl-density score`` on a Parquet file that is made row group by row group."""
+    source, out = folder / "large.parquet", folder / "large.out.parquet"
+    with parquet.ParquetWriter(source, pa.Schema.from_pandas(table(1), preserve_index=False)) as writer:
+        for first in range(0, num_rows, GROUP):
+            frame = table(min(GROUP, num_rows - first), 100 + first // GROUP)
+            writer.write_table(pa.Table.from_pandas(frame, preserve_index=False))
+    needed, memory = score(run, source, out)
+    written = parquet.ParquetFile(out).metadata.num_rows
+    size = source.stat().st_size / 2**30
+    print(
+        f"{num_rows:>10,} rows  drl-density score, parquet of {size:.2f} GiB: {needed:.0f} s, "
+        f"{num_rows / needed:,.0f} rows/s, peak {memory:.2f} GiB, {written:,} rows written",
+        flush=True,
+    )
+
+
+PARTS: dict[str, Callable[..., None]] = {"rates": rates, "sample": generation, "impute": imputation}
 
 
 def main() -> None:
     """Fit, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the table that the command scores")
-    rows = parser.parse_args().rows
+    parser.add_argument("--rows", type=int, default=1_000_000, help="larger number of rows")
+    parser.add_argument("--commands", action="store_true", help="drl-density score on --rows rows alone")
+    parser.add_argument("--large", type=int, help="rows of a single run of drl-density score")
+    parser.add_argument("--folder", type=Path, help="existing folder for the files, which are deleted at the end")
+    parser.add_argument("--only", nargs=3, metavar=("PART", "RUN", "ROWS"), help="one part, in this process")
+    given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.only:
+        PARTS[given.only[0]](Path(given.only[1]), int(given.only[2]))
+        return
     settings = drl.FitSettings(num_pool_draws=200, training=drl.TrainingSettings(num_steps=60, evaluate_every=30))
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        density = drl.fit(table(4_000), seed=0, settings=settings, progress=False)
-        density.save(folder / "run")
-        for number in (10_000, min(rows, 1_000_000)):
-            scoring(density, number)
-        print(f"sample: {2_000 / seconds(lambda: density.sample(2_000, seed=0)):,.0f} rows/s")
-        gaps = torch.as_tensor(table(64, 3).to_numpy())
-        gaps[:, ::5] = torch.nan
-        print(f"impute: {64 / seconds(lambda: density.impute(gaps, num_samples=5, seed=0)):,.1f} rows/s")
-        table(rows, 4).to_parquet(folder / "in.parquet")
-        command(folder / "run", folder / "in.parquet", folder / "out.parquet")
+    with tempfile.TemporaryDirectory(dir=given.folder) as place:
+        folder, run = Path(place), Path(place) / "run"
+        drl.fit(table(4_000), seed=0, settings=settings, progress=False).save(run)
+        if given.large:
+            large(run, folder, given.large)
+            return
+        if given.commands:
+            commands(run, folder, given.rows)
+            return
+        for number in (10_000, given.rows):
+            in_own_process("rates", run, number)
+        for number in (2_000, 10_000):
+            in_own_process("sample", run, number)
+        for number in (64, 160):
+            in_own_process("impute", run, number)
+        commands(run, folder, given.rows)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import drl_density as drl
 from drl_density.datasets import Column
 from drl_density.density.fitted import dequantized_rows
 from drl_density.errors import DataError, UnreliableEstimateWarning, Verdict
-from drl_density.samplers import ProgressiveSampler
+from drl_density.samplers import ProgressiveSampler, ProgressiveSettings
 
 
 def test_distribution_is_normalized_and_in_data_units(tiny_density, tiny_data):
@@ -124,3 +124,24 @@ def test_a_rounding_grid_off_zero_is_dequantized(tiny_density):
     assert widths.tolist() == [1.0, 0.0]
     assert bool(((noisy - rows).abs()[:, 0] <= 0.5).all())
     assert not torch.equal(noisy[:, 0], rows[:, 0].double())
+
+
+def test_draws_in_blocks_are_those_of_the_sampler(tiny_density, monkeypatch):
+    """``sample`` gives up the records of chains block by block, and draws what the sampler draws of all at once."""
+    settings = ProgressiveSettings(max_rows=3)
+    sampler = ProgressiveSampler(tiny_density.model, tiny_density.plan, tiny_density.to_data, settings)
+    expected = sampler(tiny_density.log_density_of, torch.zeros(7, 2).double(), torch.Generator().manual_seed(5)).draws
+    monkeypatch.setattr("drl_density.density.fitted.ProgressiveSettings", lambda: settings)
+    assert torch.equal(tiny_density.sample(7, seed=5), expected)
+    assert tiny_density.sample((2, 0)).shape == (2, 0, 2)
+
+
+def test_log_densities_do_not_depend_on_passes(tiny_density, tiny_data, monkeypatch):
+    rows = tiny_data.test.clone()
+    rows[3, 1] = math.nan
+    whole = tiny_density.log_density_of(rows)
+    states = tiny_density.to_model(rows)
+    monkeypatch.setattr("drl_density.density.data_units.CACHED_ROWS", 7)
+    torch.testing.assert_close(tiny_density.log_density_of(rows), whole, equal_nan=True, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(tiny_density.to_model(rows), states, equal_nan=True, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(tiny_density.to_data(states)[4:], rows[4:], rtol=1e-9, atol=1e-9)

@@ -12,7 +12,7 @@ from torch import Tensor
 from drl_density.datasets.tables.coding import decode_column
 from drl_density.datasets.tables.frames import filled_column, is_pandas, pandas_frame
 from drl_density.datasets.tables.raw_table import column_names
-from drl_density.density.conditioning.rows import observed_log_density, sample_rows
+from drl_density.density.conditioning.rows import observed_log_density, sample_in_blocks
 from drl_density.density.data_units import on_support
 from drl_density.density.fitted import FittedModel, progressive_draws
 from drl_density.errors import DataError
@@ -81,20 +81,21 @@ def impute(
     figures = torch.full((6, len(x)), torch.nan, dtype=torch.float64)
     is_empty = is_missing.all(1)
     partly = is_missing.any(1) & ~is_empty
-    if bool(partly.any()):
-        found = sample_rows(
-            density,
-            x[partly],
-            is_missing[partly],
-            num_samples=num_samples,
-            settings=settings or ConditionalSettings(),
-            generator=generator,
-        )
+    blocks = sample_in_blocks(
+        density,
+        x,
+        is_missing,
+        partly.nonzero().flatten(),
+        num_samples=num_samples,
+        settings=settings or ConditionalSettings(),
+        generator=generator,
+    )
+    for some, found in blocks:
         drawn = on_support(density.columns, density.to_data(found.draws).transpose(0, 1))
-        result[:, partly] = torch.where(is_missing[partly], drawn, x[partly])
-        evidence = observed_log_density(density, x[partly], found)
+        result[:, some] = torch.where(is_missing[some], drawn, x[some])
+        evidence = observed_log_density(density, x[some], found)
         chains = (found.least_ess, found.acceptance_rate.double(), found.r_hat, found.ess)
-        figures[:, partly] = torch.stack([*chains, *evidence])
+        figures[:, some] = torch.stack([*chains, *evidence])
     if bool(is_empty.any()):
         draws = progressive_draws(density, num_samples * int(is_empty.sum()), generator=generator).draws
         rows_drawn = draws.reshape(num_samples, -1, density.num_features).to(result)

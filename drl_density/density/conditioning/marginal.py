@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from drl_density.autograd import methods_outside_inference_mode
-from drl_density.density.conditioning.rows import observed_log_density, sample_rows
+from drl_density.density.conditioning.rows import observed_log_density, sample_in_blocks
 from drl_density.density.fitted import FittedModel
 from drl_density.density.seeds import random_generator
 from drl_density.density.tables import PlainRows, Points, as_series, read_points
@@ -91,10 +91,17 @@ class MarginalDensity:
         rows = torch.full((len(values), self.density.num_features), math.nan, dtype=torch.float64)
         rows[:, torch.tensor(self.columns)] = values
         generator = random_generator(self.seed)
-        result = sample_rows(
-            self.density, rows, rows.isnan(), num_samples=2, settings=self.settings, generator=generator
+        blocks = sample_in_blocks(
+            self.density,
+            rows,
+            rows.isnan(),
+            torch.arange(len(rows)),
+            num_samples=2,
+            settings=self.settings,
+            generator=generator,
         )
-        value, error = observed_log_density(self.density, rows, result)
+        parts = [observed_log_density(self.density, rows[some], result) for some, result in blocks]
+        value, error = (torch.cat([part[number] for part in parts]) for number in (0, 1))
         log_z_error = torch.tensor(self.density.estimate.standard_error, dtype=torch.float64)
         return value, torch.hypot(error, log_z_error), points
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from drl_density.density.conditioning.cells import cell_positions, given_in_cells
 from drl_density.density.conditioning.column_slices import MOST_ROWS, NUM_POINTS, ColumnSlices, Contexts
 from drl_density.density.conditioning.prediction import Prediction
-from drl_density.density.conditioning.rows import refuse_outside, sample_rows
+from drl_density.density.conditioning.rows import blocks_of, check_given, sample_rows
 from drl_density.density.data_units import on_support
 from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError
@@ -57,18 +57,19 @@ def predict(
     if bool(hidden.all(1).any()):
         row = int(hidden.all(1).nonzero()[0])
         raise DataError(f"row {row}: every column but {density.columns[place].name!r} is missing; see density.marginal")
+    for block in blocks_of(torch.arange(len(x)), density.num_features):
+        check_given(density, x[block], hidden[block], block)
     settings = settings or ConditionalSettings()
     has_others = hidden.sum(1) > 1
     parts: list[tuple[Tensor, Prediction]] = []
     for chosen, make in ((~has_others, _given_contexts), (has_others, _drawn_contexts)):
         index = chosen.nonzero().flatten()
-        if not len(index):
-            continue
-        contexts = make(density, x[index], hidden[index], settings, generator)
-        share = max(1, MOST_ROWS // (NUM_POINTS * contexts.places.shape[1]))
-        for some in torch.arange(len(index)).split(share):
-            slices = ColumnSlices(density, place, contexts.take(some), levels)
-            parts.append((index[some], slices.quantities(x[index[some], place])))
+        for block in blocks_of(index, density.num_features):
+            contexts = make(density, x[block], hidden[block], settings, generator)
+            share = max(1, MOST_ROWS // (NUM_POINTS * contexts.places.shape[1]))
+            for some in torch.arange(len(block)).split(share):
+                slices = ColumnSlices(density, place, contexts.take(some), levels)
+                parts.append((block[some], slices.quantities(x[block[some], place])))
     found = _joined(parts)
     is_off = ~density.columns[place].has(x[:, place])
     return dataclasses.replace(found, log_density=found.log_density.masked_fill(is_off, -math.inf))
@@ -106,7 +107,6 @@ def _given_contexts(
 ) -> Contexts:
     """One context for each row with all other columns given, or several points in the cells of its closed columns."""
     filled = torch.where(hidden, density.middle, rows)
-    refuse_outside(density, density.to_model(filled), rows, hidden)
     number = NUM_PLACES if bool(given_in_cells(density.columns, hidden).any()) else 1
     places, in_cell = cell_positions(density.columns, filled, hidden, number, generator=generator)
     weights = (density.transform.column_log_jacobian(places) * in_cell[:, None]).sum(-1)

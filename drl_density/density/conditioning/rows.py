@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -13,8 +14,71 @@ from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError, DataWarning
 from drl_density.inverse_problems import ConditionalResult, ConditionalSettings, plan_conditional, sample_conditional
 
+MOST_ROWS = 4096
+"""Rows whose conditional draws are made at once: particles, weights and draws of a row take 10 to 100 kB."""
+MOST_VALUES = 2**17
+"""Values of these rows, where rows are long."""
 FAR = 2.0
 """Multiples of the largest distance of any stored draw from the median beyond which a given value is called far."""
+
+
+def sample_in_blocks(
+    density: FittedModel,
+    rows: Tensor,
+    is_missing: Tensor,
+    chosen: Tensor,
+    *,
+    num_samples: int,
+    settings: ConditionalSettings,
+    generator: torch.Generator | None = None,
+) -> Iterator[tuple[Tensor, ConditionalResult]]:
+    """Conditional draws of the rows with the indices ``chosen``, in blocks that bound the memory.
+
+    Every block has its own pilot, and takes up the generator where the block before has left it. All rows are checked
+    before the first draw.
+
+    Args:
+        rows: all rows ``(n, d)`` in data units.
+        is_missing: cells to draw, ``(n, d)``.
+        chosen: indices of the rows to draw for.
+        num_samples: number of draws for each row.
+        settings: sizes of the run.
+
+    Yields:
+        The indices of a block's rows, and their draws.
+
+    Raises:
+        DataError: observed values out of bounds, or a transform that mixes columns.
+    """
+    blocks = blocks_of(chosen, density.num_features)
+    for some in blocks:
+        check_given(density, rows[some], is_missing[some], some)
+    for some in blocks:
+        options = {"num_samples": num_samples, "settings": settings, "generator": generator, "numbers": some}
+        yield some, sample_rows(density, rows[some], is_missing[some], **options)
+
+
+def blocks_of(indices: Tensor, num_features: int) -> tuple[Tensor, ...]:
+    """Indices of rows in blocks that bound the memory of conditional draws; none for no rows.
+
+    >>> [len(block) for block in blocks_of(torch.arange(5000), 20)]
+    [4096, 904]
+    """
+    return indices.split(max(1, min(MOST_ROWS, MOST_VALUES // max(1, num_features)))) if len(indices) else ()
+
+
+def check_given(density: FittedModel, rows: Tensor, is_missing: Tensor, numbers: Tensor) -> Tensor:
+    """The rows ``(n, d)`` in model space, with medians in missing places, once it is clear that all values have a place.
+
+    Args:
+        numbers: what the rows are called in messages, ``(n,)``.
+
+    Raises:
+        DataError: observed values out of bounds.
+    """
+    u = density.to_model(torch.where(is_missing, density.middle, rows.double()))
+    refuse_outside(density, u, rows, is_missing, numbers)
+    return u
 
 
 def sample_rows(
@@ -25,24 +89,28 @@ def sample_rows(
     num_samples: int,
     settings: ConditionalSettings,
     generator: torch.Generator | None = None,
+    numbers: Tensor | None = None,
 ) -> ConditionalResult:
     """Conditional draws of whole rows ``(n, d)`` in data units; the result is in model space.
 
     A given label, or value of another closed support, stands for its whole cell: every replicate takes its own point in it,
     weighted by the Jacobian there.
 
+    Args:
+        numbers: what the rows are called in messages, ``(n,)``; 0, 1, ... when None.
+
     Raises:
         DataError: observed values out of bounds, or a transform that mixes columns.
     """
+    numbers = torch.arange(len(rows)) if numbers is None else numbers
+    u = check_given(density, rows, is_missing, numbers)
     filled = torch.where(is_missing, density.middle, rows.double())
-    u = density.to_model(filled)
-    refuse_outside(density, u, rows, is_missing)
     places, in_cell = cell_positions(density.columns, filled, is_missing, settings.num_replicates, generator=generator)
     # An error for a transform that mixes columns.
     states, slopes = density.transform.with_column_log_jacobian(places)
     offsets = (slopes * in_cell[:, None]).sum(-1)
     pool = density.to_model(density.pool.double())
-    _warn_of_far(density, u, rows, is_missing, pool)
+    _warn_of_far(density, u, rows, is_missing, pool, numbers)
     plan = plan_conditional(density.model, pool, u, is_missing, settings=settings, generator=generator)
     return sample_conditional(
         density.model,
@@ -56,7 +124,9 @@ def sample_rows(
     )
 
 
-def _warn_of_far(density: FittedModel, u: Tensor, rows: Tensor, is_missing: Tensor, pool: Tensor) -> None:
+def _warn_of_far(
+    density: FittedModel, u: Tensor, rows: Tensor, is_missing: Tensor, pool: Tensor, numbers: Tensor
+) -> None:
     """Warn of observed values further out than twice what any stored draw reaches."""
     middle = pool.median(0).values
     reach = (pool - middle).abs().amax(0)
@@ -64,27 +134,30 @@ def _warn_of_far(density: FittedModel, u: Tensor, rows: Tensor, is_missing: Tens
     if len(far):
         row, column = far[0].tolist()
         warnings.warn(
-            f"{len(far)} observed values lie far outside the data, the first {float(rows[row, column]):g} in row {row}, "
+            f"{len(far)} observed values lie far outside the data, the first {float(rows[row, column]):g} in row "
+            f"{int(numbers[row])}, "
             f"column {density.columns[column].name!r}: what is drawn given them is extrapolation",
             DataWarning,
             stacklevel=4,
         )
 
 
-def refuse_outside(density: FittedModel, u: Tensor, rows: Tensor, is_missing: Tensor) -> None:
+def refuse_outside(
+    density: FittedModel, u: Tensor, rows: Tensor, is_missing: Tensor, numbers: Tensor | None = None
+) -> None:
     """Raise a DataError for the first observed value that has no place in model space, or none in a closed support."""
     is_off = torch.stack([~column.has(rows[:, place]) for place, column in enumerate(density.columns)], 1)
     bad = ((~u.isfinite() | is_off) & ~is_missing).nonzero()
     if len(bad):
         row, index = bad[0].tolist()
-        column = density.columns[index]
+        column, number = density.columns[index], row if numbers is None else int(numbers[row])
         fault = "lies outside the bounds that the density was fitted with"
         if column.is_closed:
             known = ", ".join(f"{value:.12g}" for value in column.values[:MOST_SHOWN])
             fault = f"is none of the values of the fit ({known})"
         raise DataError(
-            f"row {row}: {float(rows[row, index]):.12g} of column {column.name!r} {fault}, so there is nothing to condition "
-            "on"
+            f"row {number}: {float(rows[row, index]):.12g} of column {column.name!r} {fault}, so there is nothing to "
+            "condition on"
         )
 
 

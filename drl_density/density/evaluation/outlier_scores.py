@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drl_density.density.data_units import rows_at_once
 from drl_density.density.fitted import FittedModel, dequantized_rows
 from drl_density.density.reference import ReferenceScores
 from drl_density.density.seeds import random_generator
@@ -28,6 +29,8 @@ MOST_IMAGE_PASSES = 65_536
 """Images that pass through the network for the kept scores of a fit at most; at many levels, fewer test rows are scored."""
 MOST_VALUES = 2**22
 """Values of the rows in one pass of the network, which bounds its memory: 16,384 rows of 256 columns, or 1,365 images."""
+ROWS_OF_NOISE = 16_384
+"""Rows whose noise is drawn at once, which bounds its memory; the profile of a row depends on its place, and on no pass."""
 NUM_NOISES = 4
 """Noised copies of a row over which its profile is averaged at every level."""
 
@@ -169,15 +172,15 @@ def held_out_scores(density: FittedModel, rows: Tensor, *, seed: int) -> Referen
 def _profile(density: FittedModel, rows: Tensor, seed: int) -> Tensor:
     """Mean log density of noised copies of each row at every level, ``(row, level)``, float64."""
     model, u = density.model, density.to_states(rows)
-    size = max(1, MOST_VALUES // max(1, density.num_features))
-    columns = []
+    size = max(1, min(MOST_VALUES // max(1, density.num_features), rows_at_once(density.num_features, model.device)))
+    profile = torch.empty(len(rows), model.num_levels, dtype=torch.float64)
     for level in range(model.num_levels):
         source = torch.Generator().manual_seed(seed + level)
-        with torch.no_grad():
-            noised = [
-                model.schedule.diffuse(u, level, generator=source) if level else u
-                for _ in range(NUM_NOISES if level else 1)
-            ]
-            parts = [torch.cat([model.log_density(x, level) for x in copy.split(size)]) for copy in noised]
-        columns.append(torch.stack(parts).double().mean(0).cpu())
-    return torch.stack(columns, 1)
+        total, count = torch.zeros(len(rows), dtype=torch.float64), NUM_NOISES if level else 1
+        for _ in range(count):
+            for some, sums in zip(u.split(ROWS_OF_NOISE), total.split(ROWS_OF_NOISE), strict=True):
+                with torch.no_grad():
+                    noised = model.schedule.diffuse(some, level, generator=source) if level else some
+                    sums += torch.cat([model.log_density(x, level).double().cpu() for x in noised.split(size)])
+        profile[:, level] = total / count
+    return profile

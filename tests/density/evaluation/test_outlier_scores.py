@@ -25,3 +25,9 @@ def test_outlier_scores_rank_rows(tiny_density, tiny_data):
         tiny_density.outlier_scores(far, reference=far)
     with pytest.raises(DataError, match="empty or NaN"):
         tiny_density.outlier_scores(torch.full((1, 2), math.nan))
+
+
+def test_noise_drawn_in_blocks_is_that_of_all_rows(tiny_density, tiny_data, monkeypatch):
+    whole = tiny_density.outlier_scores(tiny_data.test, seed=0).profile
+    monkeypatch.setattr("drl_density.density.evaluation.outlier_scores.ROWS_OF_NOISE", 8)
+    torch.testing.assert_close(tiny_density.outlier_scores(tiny_data.test, seed=0).profile, whole)
