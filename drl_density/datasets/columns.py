@@ -202,10 +202,8 @@ def notice_columns(
     if constant and len(values) == 1:
         raise DataError("the table has a single row, which has no spread and so no density: give more rows")
     if constant:
-        raise DataError(
-            f"constant columns have no density: {', '.join(constant)}. Leave them out with drop={constant} "
-            f"(--drop {' '.join(constant)})"
-        )
+        advice = f"Leave them out with drop={constant} (--drop {' '.join(constant)})"
+        raise DataError(f"constant columns have no density: {', '.join(constant)}. {advice}")
     found = []
     for index, name in enumerate(names):
         seen, declared = _seen(values[:, index]), overrides.get(name, {})

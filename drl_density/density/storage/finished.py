@@ -84,7 +84,10 @@ def read_density(path: str | Path) -> dict[str, Any]:
         # settings that are still the old ones mean that all is old.
         if values.get("id") == header.get("id") == folder.read_json(folder.settings).get("id"):
             return _density_values(path, values, tensors, history)
-    raise RunFolderError(f"{path}: settings.json and weights.safetensors are of two different runs")
+    raise RunFolderError(
+        f"{path}: settings.json and weights.safetensors are of two different runs; if the run is being "
+        "replaced, load it again once that is done"
+    )
 
 
 def _density_values(
