@@ -27,11 +27,8 @@ MOST_OFF_GRID = 0.02
 FINEST = 15
 """Decimal places below the leading digit of a column's range down to which a grid is looked for: those of float64."""
 
-LEAST_ROOM = 2.0**12
-"""Distinct float64 numbers that the range of a column must hold, so that noise and draws are not rounded away."""
-
-LEAST_CELL = 2.0**10
-"""Distinct float64 numbers that a cell of a closed support must hold, for the same reason."""
+LEAST_ROOM, LEAST_CELL = 2.0**12, 2.0**10
+"""Distinct float64 numbers that a column's range, and a cell of a closed support, must hold to keep noise and draws."""
 
 ATOM_SHARE = 0.01
 """Largest width, as a share of a column's spread, at which a column with rows on a bound is rounded: our own choice."""

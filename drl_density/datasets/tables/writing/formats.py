@@ -74,6 +74,10 @@ def check_target(target: str | Path | None, *, sources: Iterable[str | Path] = (
 
     Raises:
         DataError: an unknown ending, a missing folder, a folder in place of the file, or a target that is a source.
+
+    >>> import tempfile
+    >>> check_target(Path(tempfile.mkdtemp()) / "rows.csv.gz").is_compressed
+    True
     """
     found = table_format(target)
     if target is None or str(target) == STANDARD:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 def has_saved_index(frame: pd.DataFrame) -> bool:
     """Whether the index of a frame holds more than the numbers of its rows, and is written.
 
+    Args:
+        frame: a pandas DataFrame of any index.
+
     >>> import pandas as pd
     >>> has_saved_index(pd.DataFrame({"a": [1]})), has_saved_index(pd.DataFrame({"a": [1]}, index=["x"]))
     (False, True)

@@ -149,11 +149,16 @@ def write_table(target: str | Path | None, chunks: Iterable[pd.DataFrame], *, sc
     Args:
         target: path of the file; None or "-" for standard output.
         chunks: at least one data frame, which may be empty of rows.
-        schema: see :class:`TableWriter`.
+        schema: Arrow schema of the table's own columns in Parquet; see :class:`TableWriter`.
 
     Raises:
         DataError: an unknown ending, or Parquet without pyarrow.
         RunFolderError: the folder is missing, or the disk is full.
+
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> write_table(Path(tempfile.mkdtemp()) / "rows.csv", [pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [3]})])
+    3
     """
     with TableWriter(target, schema=schema) as writer:
         for chunk in chunks:
@@ -169,10 +174,19 @@ def join_tables(parts: Sequence[Path], target: Path) -> None:
 
     Args:
         parts: files in the format of ``target``, at least one.
-        target: file to write.
+        target: path of the joined file, whose ending gives the format.
 
     Raises:
         RunFolderError: the folder is missing, or the disk is full.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> parts = [folder / "1.csv", folder / "2.csv"]
+    >>> for index, part in enumerate(parts):
+    ...     _ = part.write_text("\n".join(["a", str(index), ""]))
+    >>> join_tables(parts, folder / "all.csv")
+    >>> (folder / "all.csv").read_text().split()
+    ['a', '0', '1']
     """
     is_parquet = table_format(target).kind == "parquet"
     write_whole(target, lambda part: (join_parquet if is_parquet else join_text)(parts, part))
