@@ -20,7 +20,7 @@ def main(max_minutes: float = 2.0, settings: drl.FitSettings | None = None) -> t
     spoiled = good.clone()
     for column in (0, 6, 9, 12):
         spoiled[:, column] = good[torch.randperm(len(good), generator=generator), column]
-    scores = density.outlier_scores(torch.cat([good, spoiled]), seed=0)
+    scores = density.outlier_scores(torch.cat([good, spoiled]))
     labels = [0] * len(good) + [1] * len(spoiled)
     area = float(roc_auc_score(labels, -scores.log_density.numpy()))
     print(f"area under the ROC curve {area:.3f}; p-values of the first five rows {scores.p_value[:5].numpy().round(3)}")

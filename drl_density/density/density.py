@@ -103,13 +103,15 @@ class Density(ColumnQuestions):
         return diagnose(self, rows, settings=settings, generator=random_generator(seed), seed=seed)
 
     @overload
-    def outlier_scores(self, rows: pd.DataFrame, *, reference: Any = ..., seed: int | None = ...) -> pd.DataFrame: ...
+    def outlier_scores(self, rows: pd.DataFrame, *, reference: Any = ...) -> pd.DataFrame: ...
 
     @overload
-    def outlier_scores(self, rows: PlainRows, *, reference: Any = ..., seed: int | None = ...) -> OutlierScores: ...
+    def outlier_scores(self, rows: PlainRows, *, reference: Any = ...) -> OutlierScores: ...
 
-    def outlier_scores(self, rows: Any, *, reference: Any = None, seed: int | None = None) -> Any:
+    def outlier_scores(self, rows: Any, *, reference: Any = None) -> Any:
         """How unusual rows are: log density, p-values against reference rows, and a profile over noise levels.
+
+        The profile adds the same noise to every row, so the scores of a row depend on the row alone.
 
         Args:
             rows: complete rows ``(n, *event)`` in data units, or a frame.
@@ -123,7 +125,7 @@ class Density(ColumnQuestions):
         Raises:
             DataError: incomplete rows, rows of another shape, or fewer than 20 reference rows.
         """
-        found = outlier_scores(self, rows, reference=reference, seed=seed)
+        found = outlier_scores(self, rows, reference=reference)
         index = index_of(rows)
         return found if index is None else found.to_frame(index=index)
 

@@ -83,7 +83,7 @@ def rival_scores(train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, np
 
 def our_scores(density: drl.Density, test: np.ndarray) -> dict[str, np.ndarray]:
     """Every score that a fit offers, higher is stranger."""
-    found = density.outlier_scores(torch.as_tensor(test), seed=0)
+    found = density.outlier_scores(torch.as_tensor(test))
     profile = found.profile.numpy()
     scores = {
         "log density": -found.log_density.numpy(),

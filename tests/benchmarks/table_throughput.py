@@ -105,7 +105,7 @@ def rates(run: Path, num_rows: int) -> None:
         f"on {len(some):,} rows; log_prob takes {needed / of_flow:.2f} times it",
     )
     del states
-    needed = seconds(lambda: density.outlier_scores(rows[:MOST_SLOW], seed=0))
+    needed = seconds(lambda: density.outlier_scores(rows[:MOST_SLOW]))
     show(num_rows, "outlier_scores", needed * num_rows / len(some), f"on {len(some):,} rows")
 
 

@@ -58,7 +58,6 @@ RANDOM = {
     "draw": lambda d, seed: d.draw(3, settings=drl.DrawSettings("ddim", num_steps=4), seed=seed).draws,
     "evaluate": lambda d, seed: d.evaluate(ROWS, settings=LEAST, seed=seed).log_z,
     "diagnose": lambda d, seed: d.diagnose(d.pool[:50], settings=CHAINS, seed=seed)["energy_gap"],
-    "outlier_scores": lambda d, seed: d.outlier_scores(ROWS, seed=seed).profile,
     "condition": conditional_log_z,
     "marginal": lambda d, seed: d.marginal(["x0"], settings=FEW, seed=seed).log_prob(ROWS[:, :1]),
     "impute": lambda d, seed: d.impute(HOLED, num_samples=2, settings=FEW, seed=seed).rows,
@@ -150,7 +149,7 @@ KINDS = {
 TAKING_ROWS = {
     "log_prob": lambda d, x: d.log_prob(x),
     "score": lambda d, x: figures(d.score(x), "log_density_lower"),
-    "outlier_scores": lambda d, x: figures(d.outlier_scores(x, seed=0), "strangeness"),
+    "outlier_scores": lambda d, x: figures(d.outlier_scores(x), "strangeness"),
     "dequantized_rows": lambda d, x: dequantized_rows(d, x)[0],
     "predict": lambda d, x: figures(d.predict(x, "x0", seed=0), "mean"),
     "marginal": lambda d, x: d.marginal([0, 1, 2][:2], settings=FEW, seed=0).log_prob(part(x)),

@@ -52,7 +52,7 @@ def test_log_prob_is_minus_infinity_outside(density):
 
 
 def test_an_impossible_row_has_p_value_zero(density):
-    scores = density.outlier_scores(torch.cat([OUTSIDE[:2], INSIDE]), seed=0)
+    scores = density.outlier_scores(torch.cat([OUTSIDE[:2], INSIDE]))
     assert scores.p_value[:2].tolist() == [0.0] * 2
     assert scores.typicality_p_value[:2].tolist() == [0.0] * 2
     assert scores.strangeness[:2].tolist() == [math.inf] * 2

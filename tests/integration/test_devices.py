@@ -183,7 +183,7 @@ USES = {
     "diagnose conditionals": lambda d: diagnosed(d, is_recovery=True),
     "tempered": tempered,
     "combine": lambda d: combine([d, d], num_samples=4, settings=FEW_AIS, seed=0).draws,
-    "outliers": lambda d: d.outlier_scores(d.pool, seed=0).profile,
+    "outliers": lambda d: d.outlier_scores(d.pool).profile,
     "condition": lambda d: d.condition({0: 0.5}, normalize=True, seed=0, settings=FEW).log_prob(d.pool[:3, 1:]),
     "condition's draws": lambda d: d.condition({0: 0.5}, settings=FEW).sample((3,)),
     "marginal": lambda d: d.marginal([0], settings=FEW, seed=0).log_prob(d.pool[:3, :1]),

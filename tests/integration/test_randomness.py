@@ -92,7 +92,6 @@ SEEDED = {
     "condition": lambda d, seed: torch.tensor(
         d.condition({"x0": 0.0}, settings=CONDITIONAL, normalize=True, seed=seed).estimate.log_z
     ),
-    "outlier_scores": lambda d, seed: d.outlier_scores(ROW, seed=seed).profile,
     "posterior": lambda d, seed: (
         d.posterior(lambda x: -x.square().sum(1), num_samples=2, settings=ANNEALING, seed=seed).draws
     ),

@@ -40,7 +40,7 @@ def density():
 BY_ROW = {
     "log_prob": lambda d, x: [d.log_prob(x)],
     "outlier_scores": lambda d, x: [
-        getattr(d.outlier_scores(x, seed=0), name) for name in ("log_density", "p_value", "strangeness", "profile")
+        getattr(d.outlier_scores(x), name) for name in ("log_density", "p_value", "strangeness", "profile")
     ],
     "impute": lambda d, x: [d.impute(x, num_samples=2, settings=CONDITIONAL, seed=0).rows.transpose(0, 1)],
     "predict": lambda d, x: [
@@ -61,7 +61,7 @@ def test_questions_about_rows_answer_as_many_as_there_are(name, number, table, d
 
 BY_FRAME = {
     "log_prob": lambda d, x: d.log_prob(x),
-    "outlier_scores": lambda d, x: d.outlier_scores(x, seed=0),
+    "outlier_scores": lambda d, x: d.outlier_scores(x),
     "impute": lambda d, x: d.impute(x, num_samples=1, settings=CONDITIONAL, seed=0),
     "predict": lambda d, x: d.predict(x, "x0", seed=0),
 }
@@ -81,7 +81,7 @@ NEED_ROWS = {
     "evaluate, starts": lambda d, x: d.evaluate(ONE, start_rows=x, settings=LEAST, seed=0),
     "diagnose": lambda d, x: d.diagnose(x, seed=0),
     "distill": lambda d, x: d.distill(x, seed=0),
-    "outlier_scores, reference": lambda d, x: d.outlier_scores(ONE, reference=x, seed=0),
+    "outlier_scores, reference": lambda d, x: d.outlier_scores(ONE, reference=x),
     "compare": lambda d, x: drl.compare({"one": d, "other": d}, x),
 }
 

@@ -54,7 +54,7 @@ class Outliers(OnTable):
             if not len(rows):
                 ours = pd.DataFrame({name: pd.Series(dtype=float) for name in [*names, *levels]})
                 return Finished({"rows": table.beside(group.frame, ours, self.columns)}, {"rows": 0, "rare": 0})
-            scores = density.outlier_scores(rows, reference=known, seed=0)
+            scores = density.outlier_scores(rows, reference=known)
             parts = (scores.log_density, *scores.interval(), scores.p_value, scores.typicality_p_value, scores.strangeness)
             values = torch.cat([torch.stack(parts, 1), scores.profile], 1)
             ours = pd.DataFrame(values.numpy(), columns=[*names, *levels])
@@ -75,10 +75,10 @@ class Outliers(OnTable):
     def _reference(self, density: Density) -> tuple[ReferenceScores, dict[str, object]]:
         """Scores of the rows to rank against, and what tells whether they are still the same."""
         if self.reference is None:
-            return reference_scores(density, seed=0), {}
+            return reference_scores(density), {}
         reading = self.reading(fitted_reading(density))
         table = TableSource(self.reference, density.columns, reading=reading)
         rows = torch.cat([table.encode(group) for group in table.groups(ROWS_AT_ONCE)])
         known = dequantized_rows(density, rows, generator=torch.Generator().manual_seed(0))[0]
-        found = reference_scores(density, known, words=f"{len(known)} rows of {self.reference}", seed=0)
+        found = reference_scores(density, known, words=f"{len(known)} rows of {self.reference}")
         return found, {f"reference: {name}": value for name, value in table.identity().items()}

@@ -12,7 +12,6 @@ from torch import Tensor
 from drl_density.density.data_units import rows_at_once
 from drl_density.density.fitted import FittedModel, dequantized_rows
 from drl_density.density.reference import ReferenceScores
-from drl_density.density.seeds import random_generator
 from drl_density.density.tables import as_columns
 from drl_density.errors import DataError
 from drl_density.records.brief import brief
@@ -29,8 +28,6 @@ MOST_IMAGE_PASSES = 65_536
 """Images that pass through the network for the kept scores of a fit at most; at many levels, fewer test rows are scored."""
 MOST_VALUES = 2**22
 """Values of the rows in one pass of the network, which bounds its memory: 16,384 rows of 256 columns, or 1,365 images."""
-ROWS_OF_NOISE = 16_384
-"""Rows whose noise is drawn at once, which bounds its memory; the profile of a row depends on its place, and on no pass."""
 NUM_NOISES = 4
 """Noised copies of a row over which its profile is averaged at every level."""
 
@@ -93,12 +90,10 @@ def outlier_scores(
     rows: Any,
     *,
     reference: Any = None,
-    seed: int | None = None,
 ) -> OutlierScores:
     """See :meth:`drl_density.density.Density.outlier_scores`."""
     x = density.rows(rows, least=0)
-    first = random_generator(seed).initial_seed()
-    known = reference if isinstance(reference, ReferenceScores) else reference_scores(density, reference, seed=first)
+    known = reference if isinstance(reference, ReferenceScores) else reference_scores(density, reference)
     values, expected = density.log_density_of(x, codes="exact"), known.log_density
     # A reference row counts for itself, so that no p-value is 0 (Davison and Hinkley 1997, section 4.2).
     ranks = torch.as_tensor(np.searchsorted(np.sort(expected.numpy()), values.numpy(), side="right"))
@@ -108,14 +103,14 @@ def outlier_scores(
     inside = values.isfinite()
     profile = torch.full((len(x), density.model.num_levels), -torch.inf, dtype=torch.float64)
     if bool(inside.any()):
-        profile[inside] = (_profile(density, x[inside], first) - known.profile.mean(0)) / known.profile.std(0)
+        profile[inside] = (_profile(density, x[inside]) - known.profile.mean(0)) / known.profile.std(0)
     two_sided = (2 * low.minimum(high)).clamp(max=1.0)
     return OutlierScores(
         values, density.estimate.standard_error, low.double(), two_sided.double(), profile, len(expected), known.words
     )
 
 
-def reference_scores(density: FittedModel, rows: Any = None, *, words: str = "", seed: int) -> ReferenceScores:
+def reference_scores(density: FittedModel, rows: Any = None, *, words: str = "") -> ReferenceScores:
     """Scores of rows to rank others against.
 
     Args:
@@ -123,7 +118,6 @@ def reference_scores(density: FittedModel, rows: Any = None, *, words: str = "",
         rows: complete rows ``(n, *event)`` in data units. When None, the scores that are kept with the fit, or those of its
             stored draws where it keeps none.
         words: what the rows are.
-        seed: seed of the noise of the profile.
 
     Raises:
         DataError: fewer than 20 rows, incomplete rows, or rows outside the bounds of a column.
@@ -138,7 +132,7 @@ def reference_scores(density: FittedModel, rows: Any = None, *, words: str = "",
     outside = int((~expected.isfinite()).sum())
     if outside:
         raise DataError(f"expected reference rows within the bounds of every column, {outside} lie outside")
-    return ReferenceScores(expected, _profile(density, known, seed), words)
+    return ReferenceScores(expected, _profile(density, known), words)
 
 
 def held_out_scores(density: FittedModel, rows: Tensor, *, seed: int) -> ReferenceScores | None:
@@ -149,7 +143,7 @@ def held_out_scores(density: FittedModel, rows: Tensor, *, seed: int) -> Referen
     Args:
         density: the fit.
         rows: its test rows ``(n, d)`` in data units, NaN for missing values.
-        seed: seed of the choice of rows, of the dequantisation and of the noise.
+        seed: seed of the choice of rows and of the dequantisation.
 
     Returns:
         The scores, or None where there are fewer than 20 complete rows, or rows outside the bounds of a column.
@@ -166,21 +160,26 @@ def held_out_scores(density: FittedModel, rows: Tensor, *, seed: int) -> Referen
     if not bool(density.log_density_of(known).isfinite().all()):
         return None
     of_all = "" if len(known) == len(rows) else f" of {len(rows)}"
-    return reference_scores(density, known, words=f"the fit's {len(known)}{of_all} test rows", seed=seed)
+    return reference_scores(density, known, words=f"the fit's {len(known)}{of_all} test rows")
 
 
-def _profile(density: FittedModel, rows: Tensor, seed: int) -> Tensor:
-    """Mean log density of noised copies of each row at every level, ``(row, level)``, float64."""
+def _profile(density: FittedModel, rows: Tensor) -> Tensor:
+    """Mean log density of noised copies of each row at every level, ``(row, level)``, float64.
+
+    All rows, the reference rows among them, get the same noise, whatever their number and order. So the profile of a row
+    depends on the row alone, and comparisons of rows are free of the noise that they share.
+    """
     model, u = density.model, density.to_states(rows)
     size = max(1, min(MOST_VALUES // max(1, density.num_features), rows_at_once(density.num_features, model.device)))
     profile = torch.empty(len(rows), model.num_levels, dtype=torch.float64)
     for level in range(model.num_levels):
-        source = torch.Generator().manual_seed(seed + level)
-        total, count = torch.zeros(len(rows), dtype=torch.float64), NUM_NOISES if level else 1
-        for _ in range(count):
-            for some, sums in zip(u.split(ROWS_OF_NOISE), total.split(ROWS_OF_NOISE), strict=True):
-                with torch.no_grad():
-                    noised = model.schedule.diffuse(some, level, generator=source) if level else some
-                    sums += torch.cat([model.log_density(x, level).double().cpu() for x in noised.split(size)])
-        profile[:, level] = total / count
+        source = torch.Generator().manual_seed(level)
+        noises = torch.randn((NUM_NOISES if level else 1, *u.shape[1:]), generator=source).to(u)
+        alpha, sigma = (float(scale(level)) for scale in (model.schedule.alpha_at, model.schedule.sigma_at))
+        total = torch.zeros(len(rows), dtype=torch.float64)
+        for noise in noises:
+            with torch.no_grad():
+                noised = ((alpha * part + sigma * noise if level else part) for part in u.split(size))
+                total += torch.cat([model.log_density(part, level).double().cpu() for part in noised])
+        profile[:, level] = total / len(noises)
     return profile
