@@ -108,7 +108,7 @@ def test_groups_stay_together_and_times_order(ordered):
     assert_z(torch.as_tensor(part[1000:] == 1).double(), 0.1 / 0.9)
 
 
-@pytest.mark.parametrize("size", [None, 11])
+@pytest.mark.parametrize("size", [None, 97])
 def test_the_samples_of_an_epoch_use_every_training_row_once(ordered, size):
     passes = passes_of(ordered, size=size)
     rows, part = joined(passes)
