@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from drl_density.errors import DataError
 from drl_density.shapes import is_integer
-
-if TYPE_CHECKING:
-    pass
 
 
 def random_generator(seed: int | None) -> torch.Generator:
