@@ -25,11 +25,13 @@ def test_every_row_gets_the_same_noise_whatever_the_seed(tiny_density, tiny_data
     """The seed chooses rows and dequantises; here all rows are kept and none is rounded."""
     first, other = (held_out_scores(tiny_density, tiny_data.test, seed=seed) for seed in (0, 1))
     assert torch.equal(first.profile, other.profile)
+    turned = held_out_scores(tiny_density, tiny_data.test.flip(0), seed=0)
+    torch.testing.assert_close(turned.profile.flip(0), first.profile)
 
 
 def test_small_passes_give_the_same_scores(tiny_density, tiny_data, monkeypatch):
     whole = held_out_scores(tiny_density, tiny_data.test, seed=0)
-    monkeypatch.setattr("drl_density.density.evaluation.outlier_scores.MOST_VALUES", 14)
+    monkeypatch.setattr("drl_density.density.data_units.CACHED_ROWS", 7)
     torch.testing.assert_close(held_out_scores(tiny_density, tiny_data.test, seed=0).profile, whole.profile)
 
 

@@ -26,8 +26,6 @@ MOST_REFERENCE = 2000
 """Test rows whose scores a fit keeps at most: p-values near 0.05 then have a standard error of 0.005."""
 MOST_IMAGE_PASSES = 65_536
 """Images that pass through the network for the kept scores of a fit at most; at many levels, fewer test rows are scored."""
-MOST_VALUES = 2**22
-"""Values of the rows in one pass of the network, which bounds its memory: 16,384 rows of 256 columns, or 1,365 images."""
 NUM_NOISES = 4
 """Noised copies of a row over which its profile is averaged at every level."""
 
@@ -157,10 +155,11 @@ def held_out_scores(density: FittedModel, rows: Tensor, *, seed: int) -> Referen
         most = max(LEAST_REFERENCE, min(most, MOST_IMAGE_PASSES // (1 + NUM_NOISES * (density.model.num_levels - 1))))
     chosen = torch.randperm(len(complete), generator=generator)[:most].sort().values
     known = dequantized_rows(density, complete[chosen], generator=generator)[0]
-    if not bool(density.log_density_of(known).isfinite().all()):
+    log_density = density.log_density_of(known)
+    if not bool(log_density.isfinite().all()):
         return None
     of_all = "" if len(known) == len(rows) else f" of {len(rows)}"
-    return reference_scores(density, known, words=f"the fit's {len(known)}{of_all} test rows")
+    return ReferenceScores(log_density, _profile(density, known), f"the fit's {len(known)}{of_all} test rows")
 
 
 def _profile(density: FittedModel, rows: Tensor) -> Tensor:
@@ -170,7 +169,7 @@ def _profile(density: FittedModel, rows: Tensor) -> Tensor:
     depends on the row alone, and comparisons of rows are free of the noise that they share.
     """
     model, u = density.model, density.to_states(rows)
-    size = max(1, min(MOST_VALUES // max(1, density.num_features), rows_at_once(density.num_features, model.device)))
+    size = rows_at_once(density.num_features, model.device)
     profile = torch.empty(len(rows), model.num_levels, dtype=torch.float64)
     for level in range(model.num_levels):
         source = torch.Generator().manual_seed(level)
