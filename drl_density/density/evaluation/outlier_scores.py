@@ -94,7 +94,7 @@ def outlier_scores(
     known = reference if isinstance(reference, ReferenceScores) else reference_scores(density, reference)
     values, expected = density.log_density_of(x, codes="exact"), known.log_density
     # A reference row counts for itself, so that no p-value is 0 (Davison and Hinkley 1997, section 4.2).
-    ranks = torch.as_tensor(np.searchsorted(np.sort(expected.numpy()), values.numpy(), side="right"))
+    ranks = torch.as_tensor(np.searchsorted(np.sort(expected.numpy()), values.numpy(), side="right")).double()
     low, high = (1 + ranks) / (1 + len(expected)), (1 + len(expected) - ranks) / (1 + len(expected))
     is_impossible = values.isneginf()  # no draw of the density reaches such a row, whatever the reference rows do
     low, high = low.masked_fill(is_impossible, 0.0), high.masked_fill(is_impossible, 1.0)
@@ -103,9 +103,7 @@ def outlier_scores(
     if bool(inside.any()):
         profile[inside] = (_profile(density, x[inside]) - known.profile.mean(0)) / known.profile.std(0)
     two_sided = (2 * low.minimum(high)).clamp(max=1.0)
-    return OutlierScores(
-        values, density.estimate.standard_error, low.double(), two_sided.double(), profile, len(expected), known.words
-    )
+    return OutlierScores(values, density.estimate.standard_error, low, two_sided, profile, len(expected), known.words)
 
 
 def reference_scores(density: FittedModel, rows: Any = None, *, words: str = "") -> ReferenceScores:
