@@ -38,20 +38,20 @@ class Contexts:
     """Values of the other columns at which slices are taken.
 
     Attributes:
-        places: complete rows ``(n, k, d)`` in data units, k contexts for each row.
+        states: complete rows ``(n, k, d)`` in model space, float64, k contexts for each row.
         log_weights: log weight of each context ``(n, k)`` before its slice is integrated.
         are_draws: whether contexts are draws given the row, which count equally, or points of a cell.
         effective: effective number of independent contexts of each row ``(n,)``.
     """
 
-    places: Tensor
+    states: Tensor
     log_weights: Tensor
     are_draws: bool
     effective: Tensor
 
     def take(self, rows: Tensor) -> Contexts:
         """The contexts of some rows."""
-        return Contexts(self.places[rows], self.log_weights[rows], self.are_draws, self.effective[rows])
+        return Contexts(self.states[rows], self.log_weights[rows], self.are_draws, self.effective[rows])
 
 
 @dataclass(frozen=True)
@@ -140,9 +140,9 @@ class ColumnSlices:
 
     def _log_slice(self, points: Tensor) -> Tensor:
         """F_0 plus the contexts' log weights at model-space values ``(n, g)`` of the column: ``(n, k, g)``."""
-        u = self.density.to_model(self.contexts.places)
-        (n, k, d), g = u.shape, points.shape[1]
-        full = u[:, :, None].expand(n, k, g, d).clone()
+        states = self.contexts.states
+        (n, k, d), g = states.shape, points.shape[1]
+        full = states[:, :, None].expand(n, k, g, d).clone()
         full[..., self.place] = points[:, None]
         flat = full.reshape(-1, d)
         with torch.no_grad():
@@ -154,7 +154,7 @@ class ColumnSlices:
         reach = FIRST_REACH
         for _ in range(MOST_DOUBLINGS):
             grid = torch.linspace(-reach, reach, NUM_POINTS, dtype=torch.float64)
-            values = self._log_slice(grid.expand(len(self.contexts.places), -1))
+            values = self._log_slice(grid.expand(len(self.contexts.states), -1))
             high_enough = (values > values.amax(2, keepdim=True) - DEPTH).any(1)
             if not bool(high_enough[:, [0, -1]].any()):
                 step = float(grid[1] - grid[0])

@@ -66,7 +66,7 @@ def predict(
         index = chosen.nonzero().flatten()
         for block in blocks_of(index, density.num_features):
             contexts = make(density, x[block], hidden[block], settings, generator)
-            share = max(1, MOST_ROWS // (NUM_POINTS * contexts.places.shape[1]))
+            share = max(1, MOST_ROWS // (NUM_POINTS * contexts.states.shape[1]))
             for some in torch.arange(len(block)).split(share):
                 slices = ColumnSlices(density, place, contexts.take(some), levels)
                 parts.append((block[some], slices.quantities(x[block[some], place])))
@@ -109,8 +109,9 @@ def _given_contexts(
     filled = torch.where(hidden, density.middle, rows)
     number = NUM_PLACES if bool(given_in_cells(density.columns, hidden).any()) else 1
     places, in_cell = cell_positions(density.columns, filled, hidden, number, generator=generator)
-    weights = (density.transform.column_log_jacobian(places) * in_cell[:, None]).sum(-1)
-    return Contexts(places, weights, False, torch.full((len(rows),), float(number), dtype=torch.float64))
+    states, slopes = density.transform.with_column_log_jacobian(places)
+    weights = (slopes * in_cell[:, None]).sum(-1)
+    return Contexts(states, weights, False, torch.full((len(rows),), float(number), dtype=torch.float64))
 
 
 def _drawn_contexts(
@@ -125,4 +126,4 @@ def _drawn_contexts(
     particles = found.log_weights[0].numel()
     effective = (found.least_ess * particles).minimum(torch.tensor(float(NUM_CONTEXTS), dtype=torch.float64))
     weights = torch.zeros(found.draws.shape[:2], dtype=torch.float64)
-    return Contexts(density.to_data(found.draws), weights, True, effective)
+    return Contexts(found.draws.double().cpu(), weights, True, effective)

@@ -15,7 +15,7 @@ ROW = torch.tensor([[0.5, 0.3, 0.8]], dtype=torch.float64)
 def slices_through(density, places, *, are_draws=False):
     count = places.shape[1]
     weights, effective = torch.zeros(len(places), count).double(), torch.full((len(places),), float(count)).double()
-    return ColumnSlices(density, 0, Contexts(places, weights, are_draws, effective), (0.5,))
+    return ColumnSlices(density, 0, Contexts(density.to_model(places), weights, are_draws, effective), (0.5,))
 
 
 def test_a_slice_ends_where_it_has_fallen_off():
