@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from drl_density.density.conditioning.cells import cell_nodes
 from drl_density.density.conditioning.given import Given, read_given
-from drl_density.density.conditioning.rows import refuse_outside, sample_rows
+from drl_density.density.conditioning.rows import check_given, sample_rows
 from drl_density.density.data_units import Blank, bounded_support
 from drl_density.density.fitted import FittedModel
 from drl_density.density.integrability import largest_power
@@ -82,8 +82,7 @@ def condition(
 ) -> EnergyDistribution:
     """See :meth:`drl_density.density.Density.condition`."""
     row, is_missing = read_given(density, given, observed)
-    filled = torch.where(is_missing, density.middle, row)[None]
-    refuse_outside(density, density.to_model(filled), row[None], is_missing[None])
+    check_given(density, row[None], is_missing[None], torch.arange(1))
     places, in_cell = cell_nodes(density.columns, row, is_missing)
     if settings is None:
         settings = ConditionalSettings(num_particles=256, num_replicates=8 if bool(in_cell.any()) else 2)

@@ -77,7 +77,7 @@ def check_given(density: FittedModel, rows: Tensor, is_missing: Tensor, numbers:
         DataError: observed values out of bounds.
     """
     u = density.to_model(torch.where(is_missing, density.middle, rows.double()))
-    refuse_outside(density, u, rows, is_missing, numbers)
+    _refuse_outside(density, u, rows, is_missing, numbers)
     return u
 
 
@@ -142,15 +142,13 @@ def _warn_of_far(
         )
 
 
-def refuse_outside(
-    density: FittedModel, u: Tensor, rows: Tensor, is_missing: Tensor, numbers: Tensor | None = None
-) -> None:
+def _refuse_outside(density: FittedModel, u: Tensor, rows: Tensor, is_missing: Tensor, numbers: Tensor) -> None:
     """Raise a DataError for the first observed value that has no place in model space, or none in a closed support."""
     is_off = torch.stack([~column.has(rows[:, place]) for place, column in enumerate(density.columns)], 1)
     bad = ((~u.isfinite() | is_off) & ~is_missing).nonzero()
     if len(bad):
         row, index = bad[0].tolist()
-        column, number = density.columns[index], row if numbers is None else int(numbers[row])
+        column, number = density.columns[index], int(numbers[row])
         fault = "lies outside the bounds that the density was fitted with"
         if column.is_closed:
             known = ", ".join(f"{value:.12g}" for value in column.values[:MOST_SHOWN])
