@@ -62,10 +62,13 @@ def predict(
     settings = settings or ConditionalSettings()
     has_others = hidden.sum(1) > 1
     parts: list[tuple[Tensor, Prediction]] = []
-    for chosen, make in ((~has_others, _given_contexts), (has_others, _drawn_contexts)):
+    for chosen, are_drawn in ((~has_others, False), (has_others, True)):
         index = chosen.nonzero().flatten()
         for block in blocks_of(index, density.num_features):
-            contexts = make(density, x[block], hidden[block], settings, generator)
+            if are_drawn:
+                contexts = _drawn_contexts(density, x[block], hidden[block], block, settings, generator)
+            else:
+                contexts = _given_contexts(density, x[block], hidden[block], generator)
             share = max(1, MOST_ROWS // (NUM_POINTS * contexts.states.shape[1]))
             for some in torch.arange(len(block)).split(share):
                 slices = ColumnSlices(density, place, contexts.take(some), levels)
@@ -103,7 +106,7 @@ def _joined(parts: Sequence[tuple[Tensor, Prediction]]) -> Prediction:
 
 
 def _given_contexts(
-    density: FittedModel, rows: Tensor, hidden: Tensor, _: ConditionalSettings, generator: torch.Generator | None
+    density: FittedModel, rows: Tensor, hidden: Tensor, generator: torch.Generator | None
 ) -> Contexts:
     """One context for each row with all other columns given, or several points in the cells of its closed columns."""
     filled = torch.where(hidden, density.middle, rows)
@@ -118,11 +121,13 @@ def _drawn_contexts(
     density: FittedModel,
     rows: Tensor,
     hidden: Tensor,
+    numbers: Tensor,
     settings: ConditionalSettings,
     generator: torch.Generator | None,
 ) -> Contexts:
-    """Conditional draws of every missing column as contexts of each row."""
-    found = sample_rows(density, rows, hidden, num_samples=NUM_CONTEXTS, settings=settings, generator=generator)
+    """Conditional draws of every missing column as contexts of each row; messages call the rows by ``numbers``."""
+    options = {"num_samples": NUM_CONTEXTS, "settings": settings, "generator": generator, "numbers": numbers}
+    found = sample_rows(density, rows, hidden, **options)
     particles = found.log_weights[0].numel()
     effective = (found.least_ess * particles).minimum(torch.tensor(float(NUM_CONTEXTS), dtype=torch.float64))
     weights = torch.zeros(found.draws.shape[:2], dtype=torch.float64)

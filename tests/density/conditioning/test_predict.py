@@ -7,7 +7,7 @@ import torch
 from torch.distributions import Normal
 
 from drl_density.datasets import Column
-from drl_density.errors import DataError
+from drl_density.errors import DataError, DataWarning
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.testing import assert_z
 from tests.density.closed_form import SYSTEM, closed_form_density, conditional
@@ -84,6 +84,14 @@ def test_other_missing_cells_are_integrated_out():
     with pytest.raises(AssertionError, match="beyond"):
         assert_z(found.log_density.exp(), 1.2 * math.exp(truth))
     assert bool((found.standard_error > 0).all())
+
+
+def test_a_value_far_outside_is_named_by_its_row_of_the_table():
+    """Rows with further missing cells are drawn for together, apart from the others."""
+    rows = torch.cat([ROWS, torch.tensor([[0.0, 300.0, math.nan]]).double()])
+    settings = ConditionalSettings(num_particles=8, steps_per_level=1, num_final_steps=8)
+    with pytest.warns(DataWarning, match="300 in row 3, column 'x1'"):
+        closed_form_density().predict(rows, "x0", seed=0, settings=settings)
 
 
 def test_whole_numbers_get_masses_and_rounded_columns_densities():
