@@ -46,11 +46,13 @@ class Bounds:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Bounds):
             return NotImplemented
-        pairs = zip(self, other, strict=True)
+        if self.cells.keys() != other.cells.keys():
+            return False
+        twins = [(own, other.cells[index]) for index, own in self.cells.items()]
+        if any(own.width != twin.width for own, twin in twins):
+            return False
+        pairs = [*zip(self, other, strict=True), *((own.values, twin.values) for own, twin in twins)]
         return all(one.shape == two.shape and bool((one == two.to(one)).all()) for one, two in pairs)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
 
     __hash__ = None  # pyright: ignore[reportAssignmentType] tensors have no hash by value
 

@@ -290,7 +290,7 @@ def test_records_of_tensors_have_a_repr_of_their_own():
 
 # Settings, which compare by value; a kernel with one scale for each coordinate is the rare one that cannot.
 BY_VALUE = {f"drl_density.mcmc.{name}" for name in ("hmc.HMC", "langevin.MALA", "langevin.ULA")} | set(SETTINGS)
-# Two boxes are the same box where their ends are; they have no hash.
+# Two boxes are the same box where their ends and cells are; they have no hash.
 BY_VALUE |= {"drl_density.transforms.data_transform.Bounds"}
 
 

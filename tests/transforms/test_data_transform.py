@@ -160,6 +160,10 @@ def test_cells_follow_the_columns_through_choices_and_affine_maps():
     assert bounds.select(1).contains(x[:, 1:]).tolist() == [True, False, True]
     assert bounds.select(torch.tensor([1, 0])).contains(x.flip(1)).tolist() == [True, False, True]
     assert bounds.select(torch.tensor([True, False])).cells == {}
+    others = (cells.rescaled(0.0, 1.0), Histogram(cells.values, 0.5, cells.log_shares), cells.rescaled(1.0, 1.0))
+    equal = [bounds == Bounds(*bounds, {1: other}) for other in others]
+    assert equal == [True, False, False]
+    assert bounds != Bounds(*bounds)
     moved = Affine(1.0, torch.tensor([1.0, -2.0]).double())
     assert moved.pull_back(bounds).contains(moved.inv(x)).tolist() == [True, False, True]
     with pytest.raises(DataError, match="first of several transforms"):
