@@ -45,12 +45,21 @@ def rows_at_once(num_features: int, device: torch.device) -> int:
     return max(1, min(most, MOST_VALUES // max(1, num_features)))
 
 
-def in_passes(transform: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
-    """``transform(rows)`` for rows ``(*, d)``, which are mapped one by one, in passes that stay in the cache of a CPU."""
-    size, flat = rows_at_once(rows.shape[-1], torch.device("cpu")), rows.reshape(-1, rows.shape[-1])
-    if len(flat) <= size:
-        return transform(rows)
-    return torch.cat([transform(some) for some in flat.split(size)]).reshape(rows.shape)
+def in_passes(function: Callable[[Tensor], Tensor], rows: Tensor, device: torch.device | None = None) -> Tensor:
+    """``function`` of rows ``(*, d)``, one result per row, in passes of bounded memory and without gradients.
+
+    Args:
+        function: function of flat rows ``(n, d)``, such as a transform.
+        rows: rows on the CPU.
+        device: where the function works; the CPU when None.
+
+    >>> in_passes(lambda rows: rows.sum(-1), torch.ones(2, 1500, 3)).shape
+    torch.Size([2, 1500])
+    """
+    size = rows_at_once(rows.shape[-1], device or torch.device("cpu"))
+    with torch.no_grad():
+        found = torch.cat([function(some) for some in rows.reshape(-1, rows.shape[-1]).split(size)])
+    return found.reshape(*rows.shape[:-1], *found.shape[1:])
 
 
 def draws_shape(num_samples: int | Sequence[int]) -> tuple[int, ...]:
@@ -84,9 +93,8 @@ class DataLogDensity:
         return torch.where(self.transform.bounds.contains(flat), values, -math.inf).to(x.device)
 
     def in_passes(self, rows: Tensor) -> Tensor:
-        """The same of many rows ``(n, d)`` on the CPU, in passes that bound the memory, without gradients."""
-        with torch.no_grad():
-            return torch.cat([self(some) for some in rows.split(rows_at_once(rows.shape[1], self.model.device))])
+        """The same of many rows ``(n, d)`` on the CPU, in passes of bounded memory and without gradients."""
+        return in_passes(self, rows, self.model.device)
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of the energy."""
@@ -139,8 +147,7 @@ class PooledSampler:
 
 def to_data_units(transform: DataTransform, u: Tensor) -> Tensor:
     """Model-space states ``(*, d)`` in data units, float64 on the CPU, without gradients."""
-    with torch.no_grad():
-        return in_passes(transform.inv, u.double().cpu())
+    return in_passes(transform.inv, u.double().cpu())
 
 
 def on_support(columns: Sequence[Column], rows: Tensor) -> Tensor:

@@ -111,8 +111,7 @@ class FittedModel(HasColumns):
         Args:
             rows: flat rows, as :meth:`rows` gives them.
         """
-        with torch.no_grad():
-            return in_passes(self.transform, rows)
+        return in_passes(self.transform, rows)
 
     def to_states(self, rows: Tensor) -> Tensor:
         """Rows ``(*, d)`` in data units to model space, in the model's own precision and on its device.

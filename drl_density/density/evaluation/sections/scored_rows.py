@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from drl_density.density.data_units import rows_at_once
+from drl_density.density.data_units import in_passes
 from drl_density.density.fitted import FittedModel
 
 if TYPE_CHECKING:
@@ -52,10 +51,7 @@ class ScoredRows:
     def attributes(self) -> dict[str, str | float]:
         """Figures of the audit trail from rows to nats and bits."""
         transform = self.density.transform
-        with torch.no_grad():
-            size = rows_at_once(self.rows.shape[1], torch.device("cpu"))
-            parts = [transform.with_log_jacobian(some)[1] for some in self.rows.split(size)]
-        jacobian = float(torch.cat(parts).mean())
+        jacobian = float(in_passes(lambda rows: transform.with_log_jacobian(rows)[1], self.rows).mean())
         return {
             "num_features": self.rows.shape[1],
             "scheme": self.scheme,
