@@ -154,9 +154,9 @@ class FittedModel(HasColumns):
         .. math:: \log p(x) = F_0(T(x)) + \log\lvert\det J_T(x)\rvert - \log \hat Z
 
         It is minus infinity outside declared bounds and closed supports, and NaN for a row with NaN. Here
-        :math:`\log\hat Z` is ``estimate``,
-        the quick annealing run at the end of the fit. That run errs low, so these values err high. For a figure to quote
-        use :meth:`~drl_density.Density.evaluate`: it estimates log Z from both sides and gives an interval and a verdict.
+        :math:`\log\hat Z` is ``estimate``, the quick annealing run at the end of the fit. That run errs low, so these values
+        err high. For a figure to quote use :meth:`~drl_density.Density.evaluate`, which estimates log Z from both sides and
+        gives an interval and a verdict.
 
         Args:
             x: rows ``(*, *event)`` or flat ``(*, d)``, with codes for labels, or a frame, with labels; one row gives a
@@ -228,7 +228,7 @@ class FittedModel(HasColumns):
         """
         shape, generator = draws_shape(num_samples), random_generator(seed)
         rows = torch.empty(math.prod(shape), self.num_features, dtype=torch.float64)
-        # The sampler runs its chains in the same blocks; what it records of them is given up block by block.
+        # The sampler runs its chains in the same blocks; their statistics are discarded after each block.
         for some in rows.split(ProgressiveSettings().max_rows):
             draws = progressive_draws(self, len(some), generator=generator).draws
             some.copy_(on_support(self.columns, draws.reshape(len(some), self.num_features)))

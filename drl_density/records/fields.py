@@ -1,6 +1,6 @@
 """The check that settings hold values of the types, and in the ranges, that their annotations state.
 
-A range is stated beside the type, as in ``num_steps: PositiveInt`` or ``width: Annotated[int, Interval(4)]``.
+A range is stated with the type, as in ``num_steps: PositiveInt`` or ``width: Annotated[int, Interval(4)]``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Interval:
-    """The range of a number, beside its type in an annotation.
+    """The range of a number, stated with its type in an annotation.
 
     Attributes:
         low: Least value.
@@ -165,7 +165,7 @@ def _conformed(hint: Any, value: Any) -> Any:
     if origin is tuple:
         return _items(get_args(hint), value)
     if origin is Literal:
-        # check_literals has been here, unless other types are allowed as well.
+        # check_literals has checked fields of literals alone; here a literal is one of several allowed types.
         if any(value is one or (type(value) is type(one) and value == one) for one in get_args(hint)):
             return value
         raise _Misfit(f"must be one of {', '.join(map(repr, get_args(hint)))}")

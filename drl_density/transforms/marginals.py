@@ -48,7 +48,7 @@ class _Mixtures:
 
     def log_parts(self, y: Tensor) -> Tensor:
         """log density, log CDF and log survival function of coordinates ``y`` ``(m, *)``, stacked ``(3, m, *)``."""
-        locations, scales, weights = (_beside(part, y) for part in (self.locations, self.scales, self.log_weights))
+        locations, scales, weights = (_for_broadcast(part, y) for part in (self.locations, self.scales, self.log_weights))
         z = (y.unsqueeze(1) - locations) / scales
         shares, p, q = weights.exp(), torch.sigmoid(z), torch.sigmoid(-z)
         below = shares * p
@@ -160,7 +160,7 @@ class Marginals:
         if kind == "cells":
             return self.histograms[int(columns[0])].to_logit(x)
         width, lower, upper, center = (
-            _beside(part[columns], x) for part in (self.widths, self.lower, self.upper, self.centers)
+            _for_broadcast(part[columns], x) for part in (self.widths, self.lower, self.upper, self.centers)
         )
         if kind in ("linear", "asinh"):
             scaled = (x - center) / width
@@ -261,7 +261,7 @@ def true_places(mask: Tensor) -> tuple[Tensor, ...] | None:
         return None
 
 
-def _beside(part: Tensor, values: Tensor) -> Tensor:
+def _for_broadcast(part: Tensor, values: Tensor) -> Tensor:
     """Parameters ``(m, ...)`` in the type of ``values`` ``(m, *)``, with dimensions of length 1 for the others of these."""
     return part.to(values).reshape(*part.shape, *[1] * (values.ndim - 1))
 

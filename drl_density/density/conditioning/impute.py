@@ -107,8 +107,8 @@ def impute(
 def completed_frame(density: FittedModel, frame: Any, found: Imputation) -> pd.DataFrame:
     """The imputations of a frame as one pandas DataFrame, with the levels "imputation" and the frame's own index.
 
-    Observed cells, further columns and the types of all columns are those of the frame. A type that does not hold a drawn
-    value, such as whole numbers for a fraction, gives way to one that does.
+    Observed cells, further columns and the types of all columns are those of the frame. A type that cannot hold a drawn
+    value, such as whole numbers for a fraction, is replaced by one that can.
 
     Args:
         density: the fit that filled the cells.

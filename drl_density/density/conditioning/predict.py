@@ -105,9 +105,7 @@ def _joined(parts: Sequence[tuple[Tensor, Prediction]]) -> Prediction:
     return dataclasses.replace(predictions[0], **joined, probabilities=torch.cat(by_label)[order] if by_label else None)
 
 
-def _given_contexts(
-    density: FittedModel, rows: Tensor, hidden: Tensor, generator: torch.Generator | None
-) -> Contexts:
+def _given_contexts(density: FittedModel, rows: Tensor, hidden: Tensor, generator: torch.Generator | None) -> Contexts:
     """One context for each row with all other columns given, or several points in the cells of its closed columns."""
     filled = torch.where(hidden, density.middle, rows)
     number = NUM_PLACES if bool(given_in_cells(density.columns, hidden).any()) else 1
@@ -125,7 +123,7 @@ def _drawn_contexts(
     settings: ConditionalSettings,
     generator: torch.Generator | None,
 ) -> Contexts:
-    """Conditional draws of every missing column as contexts of each row; messages call the rows by ``numbers``."""
+    """Conditional draws of every missing column as contexts of each row; ``numbers`` are those of the rows in messages."""
     options = {"num_samples": NUM_CONTEXTS, "settings": settings, "generator": generator, "numbers": numbers}
     found = sample_rows(density, rows, hidden, **options)
     particles = found.log_weights[0].numel()

@@ -34,8 +34,8 @@ def sample_in_blocks(
 ) -> Iterator[tuple[Tensor, ConditionalResult]]:
     """Conditional draws of the rows with the indices ``chosen``, in blocks that bound the memory.
 
-    Every block has its own pilot, and takes up the generator where the block before has left it. All rows are checked
-    before the first draw.
+    Every block has its own pilot run, and continues the generator of the block before it. All rows are checked before the
+    first draw.
 
     Args:
         rows: all rows ``(n, d)`` in data units.
@@ -68,10 +68,10 @@ def blocks_of(indices: Tensor, num_features: int) -> tuple[Tensor, ...]:
 
 
 def check_given(density: FittedModel, rows: Tensor, is_missing: Tensor, numbers: Tensor) -> Tensor:
-    """The rows ``(n, d)`` in model space, with medians in missing places, once it is clear that all values have a place.
+    """The rows ``(n, d)`` in model space, with medians in missing places, after a check that all values have a place there.
 
     Args:
-        numbers: what the rows are called in messages, ``(n,)``.
+        numbers: numbers of the rows in messages, ``(n,)``.
 
     Raises:
         DataError: observed values out of bounds.
@@ -97,7 +97,7 @@ def sample_rows(
     weighted by the Jacobian there.
 
     Args:
-        numbers: what the rows are called in messages, ``(n,)``; 0, 1, ... when None.
+        numbers: numbers of the rows in messages, ``(n,)``; 0, 1, ... when None.
 
     Raises:
         DataError: observed values out of bounds, or a transform that mixes columns.
@@ -135,8 +135,7 @@ def _warn_of_far(
         row, column = far[0].tolist()
         warnings.warn(
             f"{len(far)} observed values lie far outside the data, the first {float(rows[row, column]):g} in row "
-            f"{int(numbers[row])}, "
-            f"column {density.columns[column].name!r}: what is drawn given them is extrapolation",
+            f"{int(numbers[row])}, column {density.columns[column].name!r}: draws given them are extrapolation",
             DataWarning,
             stacklevel=4,
         )

@@ -76,7 +76,7 @@ def label_values(dataset: Dataset, num_classes: int) -> tuple[int, ...]:
     """
     if dataset.labels is None:
         raise DataError(
-            f"network.num_classes={num_classes} needs labels, and the data have none: give y_train beside x_train in the "
+            f"network.num_classes={num_classes} needs labels, and the data have none: give y_train with x_train in the "
             ".npz file, or leave num_classes at 0"
         )
     values = tuple(dataset.labels[0].unique().tolist())

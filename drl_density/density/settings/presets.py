@@ -165,7 +165,7 @@ _LOGIT = _given("ours: the default of tables bounded on both sides, so that like
 _DIGITS = _given(OURS_CPU, network__num_channels=16, network__multipliers=(1, 2), training__batch_size=128)
 _DIGITS_UNET = {
     **_given(
-        "ours: measured beside others, see docs/results.md",
+        "ours: measured against others, see docs/results.md",
         network__kind="unet",
         base="mixture",
         network__dropout=0.1,
