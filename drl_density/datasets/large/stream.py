@@ -14,8 +14,8 @@ from torch import Tensor
 
 from drl_density.datasets.column import Column
 from drl_density.datasets.large.hashing import content_hashes, mix, place_hashes, stream_key, unit_interval
-from drl_density.datasets.large.source import ChunkSource, group_hashes, rows_at_once, time_numbers
-from drl_density.datasets.splits import Parts, Split, copies_are_leaks
+from drl_density.datasets.large.source import ChunkSource, count_rows, group_hashes, rows_at_once, time_numbers
+from drl_density.datasets.splits import MOST_CELLS, Parts, Split, copies_are_leaks
 from drl_density.datasets.tables.coding import encode_frame
 from drl_density.datasets.tables.meaning import TOKENS
 from drl_density.errors import DataError
@@ -23,8 +23,8 @@ from drl_density.errors import DataError
 SPLIT, ORDER = 0, 1
 """Numbers of the streams of random numbers that divide rows into parts, and training rows into samples."""
 
-MOST_CELLS = 2**20
-"""Combinations of values of a discrete table up to which every one that occurs keeps a training row."""
+MOST_COMBINATIONS = 2**20
+"""Combinations of values of a discrete table that are remembered during a pass: a mebibyte."""
 
 
 class Chunk(NamedTuple):
@@ -69,7 +69,7 @@ class TablePasses:
     def __iter__(self) -> Iterator[Chunk]:
         source, role = self.source, self.split.group or self.split.time
         names = [*(column.name for column in self.columns), *([] if role is None else [role])]
-        cells, place = DiscreteCells.of(self.columns), 0
+        cells, place = DiscreteCells.of(self.columns, count_rows(source)), 0
         for frame in source.chunks(rows_at_once(len(names)), names=names):
             first_row = source.first_row + place
             encoded = encode_frame(
@@ -114,10 +114,15 @@ class DiscreteCells:
         self._seen = np.zeros(math.prod(map(len, self._supports)), dtype=bool)
 
     @classmethod
-    def of(cls, columns: tuple[Column, ...]) -> DiscreteCells | None:
-        """The cells of a table of closed supports with at most :data:`MOST_CELLS` combinations; None for any other."""
+    def of(cls, columns: tuple[Column, ...], num_rows: int) -> DiscreteCells | None:
+        """The cells of a table of closed supports with few combinations of values; None for any other table.
+
+        Few are at most :data:`MOST_COMBINATIONS`, and at most a tenth of the rows. With more, the first rows of all
+        combinations would be a large share of the table, and the other parts too small.
+        """
         sizes = [len(_support(column)) for column in columns]
-        return cls(columns) if all(sizes) and math.prod(sizes) <= MOST_CELLS else None
+        most = min(MOST_COMBINATIONS, MOST_CELLS * num_rows)
+        return cls(columns) if all(sizes) and math.prod(sizes) <= most else None
 
     def first_rows(self, values: np.ndarray) -> np.ndarray:
         """Indices of the rows ``(n, d)`` that are the first of their combination in the pass."""
@@ -187,7 +192,7 @@ class StreamedRows:
             checksum += wrapped_sum(chunk.content)
             found.append(chunk.values[self.is_in_sample(chunk, number)])
         if checksum % 2**64 != self.checksum:
-            raise DataError(f"{self.passes.source.where} has changed since the fit began to read it; fit it afresh")
+            raise DataError(f"{self.passes.source.where} has changed since the fit began to read it; start a new fit")
         return torch.as_tensor(np.concatenate(found))
 
     def is_in_sample(self, chunk: Chunk, number: int) -> np.ndarray:
@@ -196,7 +201,7 @@ class StreamedRows:
 
 
 def in_slice(places: np.ndarray, number: int, num_slices: int, seed: int) -> np.ndarray:
-    """Which rows at ``places`` are in slice ``number``; every epoch of ``num_slices`` slices divides them anew."""
+    """Which rows at ``places`` are in slice ``number``; every epoch of ``num_slices`` slices has its own division."""
     epoch, slot = divmod(number, num_slices)
     position = unit_interval(place_hashes(places, stream_key(seed, ORDER, epoch)))
     return np.floor(position * num_slices) == slot

@@ -92,9 +92,18 @@ def test_equal_rows_of_a_discrete_table_are_divided_and_every_cell_trains(labels
 
 def test_discrete_cells_are_only_counted_where_they_are_few():
     wide = tuple(dataclasses.replace(DISCRETE[0], name=f"k{index}") for index in range(40))
-    assert DiscreteCells.of(wide) is None
-    assert DiscreteCells.of((*DISCRETE, CONTINUOUS[0])) is None
-    assert DiscreteCells.of(DISCRETE) is not None
+    assert DiscreteCells.of(wide, 2**60) is None
+    assert DiscreteCells.of((*DISCRETE, CONTINUOUS[0]), 6000) is None
+    assert DiscreteCells.of(DISCRETE, 60) is not None
+    assert DiscreteCells.of(DISCRETE, 59) is None
+
+
+def test_a_discrete_table_of_many_combinations_keeps_its_shares():
+    columns = tuple(Column(f"k{index}", "integer", 1.0, values=(0.0, 1.0)) for index in range(20))
+    values = np.random.default_rng(4).integers(0, 2, (20_000, 20))
+    _, part = joined(passes_of(pd.DataFrame(values, columns=[column.name for column in columns]), columns=columns))
+    for index, share in ((1, 0.1), (2, 0.1), (0, 0.8)):
+        assert_z(torch.as_tensor(part == index).double(), share)
 
 
 def test_groups_stay_together_and_times_order(ordered):
