@@ -27,10 +27,10 @@ from drl_density.datasets.tables.reading import ReadOptions
 from drl_density.errors import DataError, DataWarning
 
 LARGEST_IN_MEMORY = 2**26
-"""Cells of a table that is loaded whole unless told otherwise: half a gibibyte of numbers."""
+"""Cells of a table that is loaded whole by default: half a gibibyte of numbers."""
 
 LARGEST_TEXT = 2**28
-"""Bytes of a text file, compressed or not, from which on its rows are counted first: two bytes are a cell at least."""
+"""Bytes of a text file, compressed or not, above which its rows are counted first: a cell takes at least two."""
 
 MOST_SAMPLE_ROWS, SAMPLE_CELLS = 1_000_000, 2**25
 """Rows of one sample of a larger table, and cells: a quarter of a gibibyte of numbers."""
@@ -85,8 +85,8 @@ def large_table(
     """The table behind ``source`` if it is to be read in chunks; None for anything that is loaded whole.
 
     Parquet files, folders of them, Dask DataFrames and text files can be read in chunks. They are if they have more than
-    ``max_rows_in_memory`` rows, or by default more than :data:`LARGEST_IN_MEMORY` cells. Whether a text file has as many
-    is only asked from :data:`LARGEST_TEXT` bytes on.
+    ``max_rows_in_memory`` rows, or by default more than :data:`LARGEST_IN_MEMORY` cells. The rows of a text file are
+    counted if it has more than :data:`LARGEST_TEXT` bytes, or if ``max_rows_in_memory`` is given.
 
     Args:
         source: anything that :func:`~drl_density.datasets.load_dataset` takes.
@@ -100,14 +100,17 @@ def large_table(
         return LargeTable(table, "table", "") if is_larger else None
     if not isinstance(source, str | os.PathLike) or not _is_chunked(Path(source), max_rows_in_memory):
         return None
-    with warnings.catch_warnings():  # what a reader notes is said when the rows are read
-        warnings.simplefilter("ignore", DataWarning)
+    with warnings.catch_warnings(record=True) as notes:  # a table that is loaded whole gives its notes then
+        warnings.simplefilter("always")
         table = open_table(source, reading=reading, labels=labels)
-    if count_rows(table) <= most_rows(len(table.names), max_rows_in_memory):
+        num_rows = count_rows(table)
+    if num_rows <= most_rows(len(table.names), max_rows_in_memory):
         return None
+    for note in notes:
+        warnings.warn(note.message, stacklevel=4)
     path = os.fspath(source)
     tokens = (reading or ReadOptions()).tokens
-    return LargeTable(open_table(source, reading=reading, labels=labels), Path(path).stem, path, tokens)
+    return LargeTable(table, Path(path).stem, path, tokens)
 
 
 def _is_chunked(path: Path, max_rows_in_memory: int | None) -> bool:

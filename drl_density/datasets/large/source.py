@@ -47,10 +47,14 @@ def rows_at_once(num_columns: int) -> int:
 
 
 def count_rows(source: ChunkSource) -> int:
-    """Number of rows, from a pass over one column where the source does not state it."""
-    if source.num_rows is not None:
-        return source.num_rows
-    return sum(len(frame) for frame in source.chunks(rows_at_once(len(source.names)), names=source.names[:1]))
+    """Number of rows, from a pass where the source does not state it."""
+    count = 0
+    if source.num_rows is None:
+        for frame in source.chunks(rows_at_once(len(source.names))):
+            if source.num_rows is not None:  # a text table counts in the scan before its first chunk
+                break
+            count += len(frame)
+    return count if source.num_rows is None else source.num_rows
 
 
 def group_hashes(cells: Any, *, where: str, first_row: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Tables that are streamed or loaded whole, by a stated rule, and what is refused."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import drl_density as drl
 from drl_density.datasets.large import loading
 from drl_density.datasets.large.loading import LargeTable, large_table, load_large, most_rows
 from drl_density.datasets.splits import Split
+from drl_density.datasets.tables.text.table import TextTable
 from drl_density.errors import DataError, DataWarning
 from drl_density.testing.statistics import assert_z
 from tests.datasets.large.frames import FrameSource
@@ -87,6 +90,18 @@ def test_a_text_file_is_streamed_where_it_is_too_large(frame, tmp_path):
     assert sum(data.stream.num_rows) == 3000
     assert drl.load_dataset(path, seed=0, max_rows_in_memory=3000).stream is None
     assert drl.load_dataset(path, seed=0).stream is None
+
+
+def test_a_streamed_text_file_is_scanned_once_and_its_notes_are_given_once(frame, tmp_path, monkeypatch):
+    path = tmp_path / "table.csv"
+    frame[["a", "b"]].head(3000).to_csv(path, index=False, sep=";", decimal=",")
+    scans, scan = [], TextTable._scan
+    monkeypatch.setattr(TextTable, "_scan", lambda table: scans.append(table) or scan(table))
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        assert drl.load_dataset(path, seed=0, max_rows_in_memory=500).stream is not None
+    assert len({id(table) for table in scans}) == 1
+    assert sum("decimal commas" in str(note.message) for note in notes) == 1
 
 
 def test_groups_and_times_split_a_streamed_table(folder, frame):
