@@ -29,7 +29,7 @@ class Prefetched:
     def sample(self, number: int) -> Tensor:
         """Sample ``number``, read now unless it is the current one or was prepared."""
         if number != self._number:
-            self._rows = self._first  # frees the current sample before the next is read
+            self._number, self._rows = 0, self._first  # frees the current sample before the next is read
             self._rows = self._read(number)
             self._number = number
         return self._rows

@@ -59,8 +59,10 @@ def test_an_unprepared_sample_and_a_step_back_are_read_at_once(stream, samples):
 def test_a_fault_in_the_background_is_raised_where_the_sample_is_used(samples):
     samples.prepare(13)
     assert samples.sample(0).item() == 0
+    assert samples.sample(2).item() == 2
     with pytest.raises(ValueError, match="unreadable"):
         samples.sample(13)
+    assert samples.sample(2).item() == 2
 
 
 def test_closing_and_another_sample_stop_a_read(stream):
