@@ -42,12 +42,11 @@ class WeightedSum:
     def __call__(self, x: Tensor) -> Tensor:
         parts = zip(self.weights, map(log_density_of, self.experts), strict=True)
         terms = [(weight, log_density(x)) for weight, log_density in parts]
-        # Where a factor is zero the product is, whatever the quotients do there.
-        is_zero = torch.stack(
-            [values == -math.inf for weight, values in terms if weight > 0] or [torch.zeros(len(x)) > 0]
-        )
         total = torch.stack([weight * values for weight, values in terms]).sum(0)
-        return torch.where(is_zero.any(0), -math.inf, total)
+        for weight, values in terms:
+            if weight > 0:  # where a factor is zero the product is, whatever the quotients do there
+                total = total.masked_fill(values == -math.inf, -math.inf)
+        return total
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Parameters of all energies among the densities."""
