@@ -189,7 +189,10 @@ def _set_aside(table: RawTable, split: Split, where: str) -> tuple[RawTable, dic
     roles = {role: getattr(split, role) for role in ("group", "time", "weights") if getattr(split, role) is not None}
     missing = [name for name in roles.values() if name not in table.names]
     if missing:
-        raise DataError(f"{where or 'the table'}: there is no column {', '.join(missing)} to split or weigh by")
+        raise DataError(
+            f"{where or 'the table'}: there is no column {', '.join(missing)} to split or weigh by; columns are "
+            f"{', '.join(table.names)}"
+        )
     extra = {role: _aside(table, name, role, where) for role, name in roles.items()}
     return without(table, list(roles.values()), where), extra
 

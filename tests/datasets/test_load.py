@@ -180,6 +180,10 @@ BAD = {
     "unknown name": (lambda p: load_dataset("digit"), "did you mean digits"),
     "no file": (lambda p: load_dataset(str(p / "none.csv")), "there is no file"),
     "drop": (lambda p: load_dataset(TABLE, drop=["z"]), "cannot drop z"),
+    "group": (
+        lambda p: load_dataset(TABLE, split=Split(group="z")),
+        "there is no column z to split or weigh by; columns are x0, x1",
+    ),
     "missing": (lambda p: load_dataset(TABLE, missing="guess"), "missing must be"),
     "infinite": (lambda p: load_dataset(np.where(TABLE > 2.3, math.inf, TABLE)), "infinite, which is no missing value"),
 }

@@ -193,7 +193,9 @@ def _chosen(source: ChunkSource, split: Split, drop: Sequence[str]) -> tuple[lis
     further = [column for column in (split.group, split.time) if column is not None]
     lacking = [column for column in further if column not in source.names]
     if lacking:
-        raise DataError(f"{where}: there is no column {', '.join(lacking)} to split by")
+        raise DataError(
+            f"{where}: there is no column {', '.join(lacking)} to split by; columns are {', '.join(source.names)}"
+        )
     names = [column for column in source.names if column not in {*drop, *further}]
     if not names:
         raise DataError("every column was dropped; keep at least one")

@@ -140,7 +140,7 @@ def test_what_cannot_be_streamed_is_refused_before_anything_is_read(frame):
     source = FrameSource(frame)
     for options, message in (
         ({"split": Split(weights="a")}, "row weights need all rows in memory"),
-        ({"split": Split(group="nobody")}, "there is no column nobody to split by"),
+        ({"split": Split(group="nobody")}, "there is no column nobody to split by; columns are a, b, who"),
         ({"split": Split(), "drop": ["c"]}, "cannot drop c; columns are a, b, who"),
         ({"split": Split(), "drop": ["a", "b", "who"]}, "every column was dropped"),
     ):
