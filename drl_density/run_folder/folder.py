@@ -206,11 +206,13 @@ class RunFolder:
             RunFolderError: the folder is missing, foreign, damaged, or was written by another version.
         """
         folder = cls(path)
+        wanted = "give a folder that fit (out=..., --out) or Density.save has written"
         if not folder.path.is_dir():
-            raise RunFolderError(f"there is no run folder {path}")
+            found = f"{path} is a file and no run folder" if folder.path.exists() else f"there is no run folder {path}"
+            raise RunFolderError(f"{found}; {wanted}")
         settle(path)
         if not folder.settings.is_file():
-            raise RunFolderError(f"{path} holds no {folder.settings.name}: it is not a run folder")
+            raise RunFolderError(f"{path} holds no {folder.settings.name}: it is not a run folder; {wanted}")
         folder.read_json(folder.settings)
         return folder
 

@@ -59,10 +59,12 @@ def test_foreign_folders_are_refused_even_by_force(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(RunFolderError, match="is not a run folder"), RunFolder.replace(tmp_path, force=True):
         pass
-    with pytest.raises(RunFolderError, match="not a run folder"):
+    with pytest.raises(RunFolderError, match="not a run folder; give a folder that fit .* has written"):
         RunFolder.open(tmp_path)
-    with pytest.raises(RunFolderError, match="there is no run folder"):
+    with pytest.raises(RunFolderError, match="there is no run folder .*; give a folder that fit .* has written"):
         RunFolder.open(tmp_path / "nowhere")
+    with pytest.raises(RunFolderError, match="thesis.tex is a file and no run folder; give a folder"):
+        RunFolder.open(tmp_path / "thesis.tex")
     with pytest.raises(RunFolderError, match="is a file"):
         RunFolder.create(tmp_path / "thesis.tex")
 
