@@ -236,21 +236,21 @@ def within_time(plan: FitPlan, max_minutes: float) -> Forecast:
     """The number of steps that ``max_minutes`` of training admit at the speed measured on a throw-away state.
 
     Warns:
-        DRLDensityWarning: The time admits fewer steps than one evaluation takes, so the fit will take longer.
+        DRLDensityWarning: The time admits fewer steps than there are to the first evaluation, so the fit takes longer.
     """
     per_step = seconds_per_step(plan)
-    num_members, every = len(plan.members), plan.training.evaluate_every
+    num_members, wanted = len(plan.members), plan.training.num_steps
+    needed = min(plan.training.evaluate_every, wanted)  # training evaluates once at least
     allowed = int(SAFETY * 60 * max(max_minutes, 0.0) / per_step / num_members)
-    if allowed < every:
-        needed = every * per_step * num_members
+    if allowed < needed:
         warnings.warn(
-            f"max_minutes leaves time for {max(allowed, 0)} training steps of {per_step:.2g} s per network, but {every} are "
-            f"needed at least; training will take {needed:.0f} s for {num_members}: allow more time, or train fewer "
-            "networks (base, num_networks)",
+            f"max_minutes leaves time for {max(allowed, 0)} training steps of {per_step:.2g} s per network, but {needed} "
+            f"are needed at least; training will take {needed * per_step * num_members:.0f} s for {num_members}: allow "
+            "more time, or train fewer networks (base, num_networks)",
             DRLDensityWarning,
             stacklevel=4,
         )
-    num_steps = max(every, min(plan.training.num_steps, allowed))
+    num_steps = max(needed, min(wanted, allowed))
     return Forecast(num_steps, num_steps * per_step * num_members)
 
 

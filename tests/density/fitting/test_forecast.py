@@ -30,6 +30,14 @@ def test_time_limits_cut_the_steps(tiny_data, tiny_settings):
     assert plan.with_num_steps(forecast.num_steps).settings.training.num_steps == forecast.num_steps
 
 
+@pytest.mark.parametrize("max_minutes", [0.0, 60.0])
+@pytest.mark.filterwarnings("ignore:max_minutes leaves:drl_density.errors.DRLDensityWarning")
+def test_time_limits_add_no_steps(tiny_data, tiny_settings, max_minutes):
+    training = drl.TrainingSettings(num_steps=7, evaluate_every=20)
+    plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, base="gaussian", training=training))
+    assert within_time(plan, max_minutes).num_steps == 7
+
+
 def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
     plan = plan_for("images", pictures)
     small = footprint(plan)
