@@ -3,6 +3,8 @@
 import dataclasses
 import re
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from drl_density.cli import main
@@ -24,6 +26,17 @@ def test_diagnose_writes_into_the_report(run, capsys):
     assert main(["report", str(run)]) == 0
     assert "recovery conditionals of level 1" in capsys.readouterr().out
     assert main(["diagnose", str(run), "--steps", "5"]) == 1
+
+
+def test_diagnose_starts_at_rows_with_labels(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    kinds = rng.integers(2, size=200)
+    table, out = tmp_path / "labels.csv", tmp_path / "run"
+    pd.DataFrame({"a": rng.normal(size=200) + kinds, "kind": np.array(["red", "white"])[kinds]}).to_csv(table, index=False)
+    assert main(["fit", str(table), "--out", str(out), *SMALL]) == 0
+    for rows in ([], [str(table)]):
+        assert main(["diagnose", str(out), *rows, "--steps", "100", "--chains", "8"]) == 0, capsys.readouterr().err
+    assert "8 chains of 100 steps" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("short_chains")
