@@ -97,7 +97,7 @@ class EnergySequence(ExecutedModule):
         base: normalised density b of the flattened point, with noised forms; N(0, I) when not given.
         has_base: whether there is a base; without one, F = g.
         is_integrable: whether exp(F) has a finite integral. By default the parts declare it: a base of quadratic decay with
-            a network of bounded growth, or an integrable network without a base.
+            a network of bounded growth, any base with a bounded network, or an integrable network without a base.
         initializer: network that proposes x_level from x_noisier, see :class:`~drl_density.training.CooperativeRecovery`.
             Log densities never use it. It is stored here so that it is averaged, sharded, moved and saved together with the
             energy that it was trained with, and is still there when samples are drawn.
@@ -142,7 +142,8 @@ class EnergySequence(ExecutedModule):
         if is_integrable is None:
             is_integrable = contract.is_integrable(network)
             if self.base is not None:
-                is_integrable = self.base.tail is Tail.QUADRATIC and contract.has_bounded_growth(network)
+                is_outweighed = self.base.tail is Tail.QUADRATIC and contract.has_bounded_growth(network)
+                is_integrable = is_outweighed or contract.is_bounded(network)
         self.is_integrable = is_integrable
         if dtype is not None:
             self.to(dtype)
@@ -203,10 +204,20 @@ class EnergySequence(ExecutedModule):
         label = None if label is None else label.to(x.device)
         return self.execution.run(self._evaluate, x, log_snr.to(x.device), label).to(home)
 
-    def _evaluate(self, x: Tensor, log_snr: Tensor, label: Tensor | None) -> Tensor:
+    def tilt_at(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
+        """Evaluate the network g alone: the log density of a level relative to its base, in nats, ``(batch,)``.
+
+        Args:
+            x: rows of shape ``(batch, *event)`` on the device of the model.
+            log_snr: one value for all rows ``()`` or one per row ``(batch,)``.
+            label: integers ``()`` or ``(batch,)`` for a network with labels; None means unlabelled.
+        """
         given = () if label is None else (label,)
         with self.execution.network_precision(x.device):
-            tilt = self.network(x.to(self.dtype), log_snr.to(self.dtype), *given).to(x.dtype)
+            return self.network(x.to(self.dtype), log_snr.to(self.dtype), *given).to(x.dtype)
+
+    def _evaluate(self, x: Tensor, log_snr: Tensor, label: Tensor | None) -> Tensor:
+        tilt = self.tilt_at(x, log_snr, label)
         if self.base is None:
             return tilt
         with whole_float32(x.device):

@@ -5,7 +5,14 @@ continuous log-SNR alone: levels, step sizes and temperatures belong to the sequ
 output of the shape of ``x``; it proposes starting points of chains in cooperative training.
 """
 
-from drl_density.networks.contract import Checkpointable, DeclaresGrowth, DeclaresIntegrability, checkpointable_modules
+from drl_density.networks.column_tilt import ColumnTilt, ColumnTiltSettings
+from drl_density.networks.contract import (
+    Checkpointable,
+    DeclaresBound,
+    DeclaresGrowth,
+    DeclaresIntegrability,
+    checkpointable_modules,
+)
 from drl_density.networks.ensemble import Ensemble
 from drl_density.networks.images.residual import MULTIPLIERS, ResidualEnergy, ResidualSettings
 from drl_density.networks.images.unet import UNet, UNetSettings
@@ -24,6 +31,9 @@ __all__ = [
     "MLP",
     "MULTIPLIERS",
     "Checkpointable",
+    "ColumnTilt",
+    "ColumnTiltSettings",
+    "DeclaresBound",
     "DeclaresGrowth",
     "DeclaresIntegrability",
     "Ensemble",

@@ -24,6 +24,16 @@ class DeclaresGrowth(Protocol):
 
 
 @runtime_checkable
+class DeclaresBound(Protocol):
+    """A network that declares whether its output is bounded."""
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the output is bounded over all x, so that exp(network) times any normalised density is integrable."""
+        ...
+
+
+@runtime_checkable
 class DeclaresIntegrability(Protocol):
     """A network that declares whether it is a proper log density without a base."""
 
@@ -56,6 +66,15 @@ def has_bounded_growth(network: nn.Module) -> bool:
     False
     """
     return isinstance(network, DeclaresGrowth) and network.has_bounded_growth
+
+
+def is_bounded(network: nn.Module) -> bool:
+    """Whether the network declares a bounded output.
+
+    >>> is_bounded(nn.Identity())
+    False
+    """
+    return isinstance(network, DeclaresBound) and network.is_bounded
 
 
 def is_integrable(network: nn.Module) -> bool:

@@ -1,0 +1,130 @@
+"""Expectation maximisation for many Gaussian mixtures at once, each with its own weights of the same rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+NUM_LLOYD_STEPS = 8
+"""Steps of k-means from random rows that place the first components; more changes no fit that bags average over."""
+
+
+@dataclass(frozen=True, eq=False)
+class MixtureBatch:
+    r"""A batch of B Gaussian mixtures of K components each, over vectors of length d.
+
+    Attributes:
+        log_weights: log weights of the components ``(B, K)``; -inf for a component that holds no row.
+        means: means of the components ``(B, K, d)``.
+        factors: Cholesky factors L of the covariances, lower triangular, ``(B, K, d, d)``.
+
+    >>> batch = fit_mixtures(torch.randn(50, 2), torch.ones(3, 50), 2, ridge=1e-3)
+    >>> batch.log_prob(torch.zeros(5, 2)).shape
+    torch.Size([3, 5])
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    factors: Tensor
+
+    def __len__(self) -> int:
+        return len(self.log_weights)
+
+    @property
+    def covariances(self) -> Tensor:
+        """Covariances of the components, ``(B, K, d, d)``."""
+        return self.factors @ self.factors.mT
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log density of rows ``(n, d)`` under every mixture, in nats, ``(B, n)``, float64."""
+        return torch.stack([joint.logsumexp(0) for joint in self._joint(x.double())])
+
+    def _joint(self, x: Tensor) -> list[Tensor]:
+        """log w_k + log N(x; mean_k, C_k) of every mixture, each ``(K, n)``; one at a time keeps the memory small."""
+        inverse = _inverse(self.factors)
+        log_scale = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        constants = self.log_weights - log_scale - 0.5 * x.shape[1] * math.log(2 * math.pi)
+        return [
+            constant[:, None] - 0.5 * (x @ part - mean[:, None] @ part).square().sum(-1)
+            for constant, mean, part in zip(constants, self.means, inverse.mT, strict=True)
+        ]
+
+
+def fit_mixtures(
+    rows: Tensor,
+    weights: Tensor,
+    num_components: int,
+    *,
+    ridge: float,
+    num_iterations: int = 60,
+    tolerance: float = 1e-4,
+    generator: torch.Generator | None = None,
+) -> MixtureBatch:
+    r"""Fit B Gaussian mixtures with full covariances by expectation maximisation, all at once.
+
+    Mixture b maximises :math:`\sum_i w_{bi} \log p_b(x_i)`; bootstrap samples of one table are integer weights of its
+    rows. Components start at rows drawn by weight, moved by a few steps of k-means.
+
+    Args:
+        rows: rows ``(n, d)`` without missing values.
+        weights: weights of the rows in each mixture ``(B, n)``; at least ``num_components`` of each are positive.
+        num_components: number K of components of every mixture.
+        ridge: variance added to every column of every covariance.
+        num_iterations: most iterations.
+        tolerance: gain of the mean log density, in nats a row, below which the iterations of all mixtures end.
+        generator: source of the first means.
+
+    Raises:
+        ValueError: fewer rows of positive weight than components.
+    """
+    x, weights = rows.double(), weights.double()
+    if int((weights > 0).sum(1).min()) < num_components:
+        raise ValueError(f"expected at least {num_components} rows of positive weight, one for each component")
+    total = weights.sum(1)
+    shares = _first_shares(x, weights, num_components, generator)
+    batch, score = _maximized(x, shares, total, ridge), torch.full_like(total, -math.inf)
+    for _ in range(num_iterations):
+        joint = torch.stack(batch._joint(x))
+        log_density = joint.logsumexp(1)
+        previous, score = score, (log_density * weights).sum(1) / total
+        if bool((score - previous < tolerance).all()):
+            break
+        batch = _maximized(x, (joint - log_density[:, None]).exp() * weights[:, None], total, ridge)
+    return batch
+
+
+def _first_shares(x: Tensor, weights: Tensor, num_components: int, generator: torch.Generator | None) -> Tensor:
+    """Weights of the rows in each component ``(B, K, n)``, each row wholly in the component of the nearest mean."""
+    means = x[torch.multinomial(weights, num_components, generator=generator)]
+    for _ in range(NUM_LLOYD_STEPS):
+        shares = _nearest(x, means) * weights[:, None]
+        held = shares.sum(-1)[..., None]
+        means = torch.where(held > 0, shares @ x / torch.where(held > 0, held, 1.0), means)
+    return _nearest(x, means) * weights[:, None]
+
+
+def _nearest(x: Tensor, means: Tensor) -> Tensor:
+    """Indicators ``(B, K, n)`` of the rows nearest to each mean."""
+    nearest = (means.square().sum(-1)[..., None] - 2 * means @ x.T).argmin(1)
+    return functional.one_hot(nearest, means.shape[1]).to(x).mT
+
+
+def _maximized(x: Tensor, shares: Tensor, total: Tensor, ridge: float) -> MixtureBatch:
+    """The mixtures that maximise the expected log density, given the rows' shares in the components."""
+    held = shares.sum(-1)
+    scaled = shares / torch.where(held > 0, held, 1.0)[..., None]
+    means = scaled @ x
+    second = torch.stack([torch.stack([(x * part[:, None]).mT @ x for part in parts]) for parts in scaled])
+    # The difference of second moments loses digits only where a column's mean is far beyond its spread: model space
+    # has none.
+    covariances = second - means[..., :, None] * means[..., None, :] + ridge * torch.eye(x.shape[1]).to(x)
+    return MixtureBatch((held / total[:, None]).log(), means, torch.linalg.cholesky(covariances))
+
+
+def _inverse(factors: Tensor) -> Tensor:
+    identity = torch.eye(factors.shape[-1]).to(factors)
+    return torch.linalg.solve_triangular(factors, identity.expand_as(factors), upper=False)

@@ -1,0 +1,43 @@
+"""Stacking: weights of densities that maximise their mixture's likelihood of held-out rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def stacking_weights(log_densities: Tensor, *, num_iterations: int = 1000, tolerance: float = 1e-7) -> Tensor:
+    r"""Weights w of G densities that maximise :math:`\sum_i \log \sum_g w_g\, p_g(x_i)` over held-out rows.
+
+    The problem is concave; each step of expectation maximisation raises the likelihood.
+
+    Args:
+        log_densities: log densities ``(G, n)`` of rows that no density was fitted to, in nats. A density may give -inf to
+            some rows, but every row needs one that does not.
+        num_iterations: most iterations.
+        tolerance: gain of the mean log density, in nats a row, below which the iterations end.
+
+    Returns:
+        Weights ``(G,)``, float64, that sum to 1.
+
+    Raises:
+        ValueError: a row to which every density gives 0, or NaN.
+
+    Source: Smyth and Wolpert 1998, "Stacked density estimation".
+
+    >>> stacking_weights(torch.tensor([[-1.0, -2.0], [-5.0, -9.0]]))
+    tensor([1.0000e+00, ...], dtype=torch.float64)
+    """
+    values = log_densities.double()
+    if bool(values.isnan().any()) or not bool((values > -torch.inf).any(0).all()):
+        raise ValueError("expected log densities without NaN, at least one of them above -inf for every row")
+    log_weights = torch.full((len(values),), 1 / len(values), dtype=torch.float64).log()
+    score = -torch.inf
+    for _ in range(num_iterations):
+        joint = values + log_weights[:, None]
+        mixed = joint.logsumexp(0)
+        previous, score = score, float(mixed.mean())
+        if score - previous < tolerance:
+            break
+        log_weights = (joint - mixed).logsumexp(1) - torch.tensor(float(values.shape[1])).log()
+    return log_weights.exp()

@@ -1,0 +1,120 @@
+"""A bounded network over the columns of a table, each of which it sees through a bank of sigmoids."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from drl_density.networks.distinct_levels import by_row, distinct_levels
+
+SLOPE = 1.7
+"""Slope that makes a logistic sigmoid close to the normal distribution function."""
+
+
+@dataclass(frozen=True)
+class ColumnTiltSettings:
+    """Sizes of a :class:`ColumnTilt`.
+
+    Attributes:
+        num_features: length d of the input vector.
+        width: number of hidden units of every layer.
+        num_blocks: number of residual blocks.
+        num_sigmoids: number of sigmoids that each column is seen through.
+        column_width: numbers into which the bank of a column is mapped.
+        dropout: share of hidden units dropped in training mode.
+    """
+
+    num_features: int
+    width: int = 128
+    num_blocks: int = 2
+    num_sigmoids: int = 24
+    column_width: int = 16
+    dropout: float = 0.0
+
+
+class ColumnTilt(nn.Module):
+    r"""Residual GELU network over per-column features, bounded, with a readout that depends on the noise level.
+
+    Column j of x is mapped to sigmoids at normal quantiles q_k, each as wide as the gap to its neighbours, and to
+    :math:`3 \tanh(x_j / 3)`. These features are bounded and do not repeat, so the network is constant far out and adds no
+    mode there: any normalised density times its exponential is integrable. The readout starts at zero.
+
+    Args:
+        settings: sizes of the network.
+        generator: source of the initial weights.
+
+    >>> network = ColumnTilt(ColumnTiltSettings(num_features=3))
+    >>> network(torch.zeros(5, 3), torch.zeros(5)).shape
+    torch.Size([5])
+    """
+
+    quantiles: Tensor
+    gaps: Tensor
+    level_frequencies: Tensor
+
+    has_bounded_growth = True
+    is_bounded = True
+
+    def __init__(self, settings: ColumnTiltSettings, *, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        self.settings = settings
+        width, count = settings.width, settings.num_sigmoids
+        quantiles = torch.special.ndtri((torch.arange(count, dtype=torch.float64) + 0.5) / count)
+        self.register_buffer("quantiles", quantiles.float())
+        self.register_buffer("gaps", torch.gradient(quantiles)[0].float())
+        # Log-SNRs span 10 to 20 units: periods of 4 to 63 units resolve single levels, and the longest does not repeat.
+        self.register_buffer("level_frequencies", torch.linspace(0.1, 1.5, 12))
+        shape = (settings.num_features, count + 1, settings.column_width)
+        self.columns = nn.Parameter(torch.randn(shape, generator=generator) / math.sqrt(count))
+        self.embed_level = nn.Sequential(nn.Linear(25, width), nn.GELU(), nn.Linear(width, width), nn.GELU())
+        self.embed = nn.Linear(settings.num_features * settings.column_width, width)
+        self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(settings.num_blocks))
+        self.project = nn.ModuleList(nn.Linear(width, width) for _ in range(settings.num_blocks))
+        self.modulate = nn.Linear(width, 2 * width * settings.num_blocks)
+        self.readout = nn.Linear(width, width + 1)
+        self.dropout = nn.Dropout(settings.dropout)
+        self._initialize(generator)
+
+    def _initialize(self, generator: torch.Generator | None) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                bound = 1 / math.sqrt(module.in_features)
+                nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        for module in (self.readout, self.modulate):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
+
+    def _level_embedding(self, log_snr: Tensor) -> Tensor:
+        angles = log_snr[..., None] * self.level_frequencies
+        return self.embed_level(torch.cat([log_snr[..., None] / 4, angles.sin(), angles.cos()], -1))
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """Evaluate the tilt, shape ``(batch,)``.
+
+        Args:
+            x: vectors of shape ``(batch, num_features)``.
+            log_snr: ``()`` for all rows or ``(batch,)``.
+
+        Raises:
+            ValueError: vectors of another length.
+        """
+        if x.shape[-1] != self.settings.num_features:
+            raise ValueError(f"expected vectors of length {self.settings.num_features}, got shape {tuple(x.shape)}")
+        distinct, row_level = distinct_levels(log_snr)
+        level = self._level_embedding(distinct)
+        bank = 2 * torch.sigmoid(SLOPE * (x[..., None] - self.quantiles) / self.gaps) - 1
+        bank = torch.cat([bank, 3 * torch.tanh(x / 3)[..., None]], -1)
+        # A matrix product for each column: einsum would permute the large bank twice.
+        columns = torch.bmm(bank.transpose(0, 1), self.columns).transpose(0, 1).flatten(1)
+        state = self.embed(self.dropout(functional.gelu(columns)))
+        modulation = self.modulate(level).chunk(2 * len(self.hidden), -1)
+        for index, (hidden, project) in enumerate(zip(self.hidden, self.project, strict=True)):
+            gain, shift = by_row(1 + modulation[2 * index], row_level), by_row(modulation[2 * index + 1], row_level)
+            state = state + project(self.dropout(functional.gelu(hidden(state) * gain + shift)))
+        readout = by_row(self.readout(level), row_level)
+        return (readout[..., :-1] * functional.gelu(state)).sum(-1) + readout[..., -1]

@@ -1,0 +1,68 @@
+"""Importance sampling from the base: closed forms, errors, and bases that miss mass."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from drl_density import EnergySequence, NoiseSchedule
+from drl_density.bases import NoisedGaussianMixture
+from drl_density.errors import NumericalError, Verdict
+from drl_density.partition_function.importance_sampling import importance_sampling
+from drl_density.testing import assert_z, seeded_generator
+
+SCHEDULE = NoiseSchedule.log_spaced(3)
+
+
+class Linear(nn.Module):
+    """g = k x_0 + 1, so that log Z over N(0, 1) is k^2 / 2 + 1."""
+
+    has_bounded_growth = True
+
+    def __init__(self, slope):
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(slope))
+
+    def forward(self, x, log_snr):
+        return self.slope * x[:, 0] + 1.0
+
+
+def model(slope, base=None):
+    return EnergySequence(SCHEDULE, Linear(slope), (2,), base=base or NoisedGaussianMixture.standard(2))
+
+
+@pytest.mark.parametrize("slope", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("level", [0.0, 1.5])
+def test_log_z_of_a_linear_tilt(slope, level):
+    estimate = importance_sampling(model(slope), level=level, num_draws=20_000, generator=seeded_generator(0))
+    error = max(estimate.standard_error, 1e-6)
+    assert_z(torch.tensor(estimate.log_z), slope**2 / 2 + 1.0, error)
+    assert estimate.verdict is Verdict.RELIABLE
+
+
+def test_the_base_is_drawn_under_the_noise_of_the_level():
+    """Over N(2, 4) the noised base is N(2 a, 4 a^2 + s^2): log Z = 2 a k + k^2 (4 a^2 + s^2) / 2 + 1."""
+    base = NoisedGaussianMixture(torch.ones(1), torch.full((1, 2), 2.0), torch.full((1, 2), 4.0))
+    alpha, sigma = float(SCHEDULE.alpha_at(2)), float(SCHEDULE.sigma_at(2))
+    estimate = importance_sampling(model(0.4, base), level=2, generator=seeded_generator(1))
+    truth = 0.8 * alpha + 0.08 * (4 * alpha**2 + sigma**2) + 1.0
+    assert_z(torch.tensor(estimate.log_z), truth, estimate.standard_error)
+
+
+def test_a_tilt_that_the_base_cannot_follow_is_not_reliable():
+    estimate = importance_sampling(model(5.0), num_draws=2000, generator=seeded_generator(2))
+    assert estimate.verdict is Verdict.UNRELIABLE
+    assert estimate.log_z < 12.5 + 1.0
+
+
+def test_equal_seeds_give_equal_estimates():
+    one, two = (importance_sampling(model(0.5), num_draws=1000, generator=seeded_generator(3)) for _ in range(2))
+    assert one.log_z == two.log_z
+    assert one.log_weights.shape == (10, 100)
+    assert math.isfinite(one.standard_error)
+
+
+def test_a_sequence_without_a_base_is_refused():
+    with pytest.raises(NumericalError, match="draws from the base"):
+        importance_sampling(EnergySequence(SCHEDULE, Linear(1.0), (2,), has_base=False))
