@@ -1,4 +1,5 @@
-"""A stack of bagged Gaussian mixtures: the average of many bootstrap fits, weighted by what they give to left-out rows."""
+"""A stack of bagged Gaussian mixtures: the average of many bootstrap fits, weighted by what they give to left-out
+rows."""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ class StackedMixture:
     Attributes:
         base: the stack as one Gaussian mixture.
         candidates: every kind of mixture that was tried.
-        log_densities: log density of every row under the stack of the bags that it was left out of, ``(n,)``, float64; NaN
+        log_densities: log density of every row under the stack of the bags that it was left out of, ``(n,)``,
+            float64; NaN
             for a row that every bag of some kind holds.
     """
 
@@ -109,13 +111,16 @@ def fit_stacked_mixture(
 
     For every number of components and every ridge, mixtures are fitted to bootstrap samples of the rows. A row is
     scored by
-    the mixtures whose sample it is not in, so that no row has to be held out. The weights of the kinds maximise the likelihood
+    the mixtures whose sample it is not in, so that no row has to be held out. The weights of the kinds maximise the
+    likelihood
     of these scores (:func:`stacking_weights`). The final density is the weighted average of about
     ``settings.num_final_bags`` mixtures, which is one larger Gaussian mixture.
 
-    Averages forgive sizes that overfit alone, and kinds of small and large ridges together fit a dense body and rows far out.
+    Averages forgive sizes that overfit alone, and kinds of small and large ridges together fit a dense body and rows
+    far out.
     Args:
-        copies: rows in model space ``(c, n, d)``, in c copies that differ by dequantisation noise; each copy has 1/c of the weight.
+        copies: rows in model space ``(c, n, d)``, in c copies that differ by dequantisation noise; each copy has 1/c
+            of the weight.
         weights: relative weights of the rows ``(n,)``; equal when not given.
         settings: sizes of the stack.
         generator: source of the bootstrap samples and of the first means.
@@ -127,7 +132,8 @@ def fit_stacked_mixture(
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> rows = torch.randn(1, 200, 2, generator=generator)
-    >>> stack = fit_stacked_mixture(rows, settings=StackSettings((1, 2), (0.01,), num_final_bags=10), generator=generator)
+    >>> stack = fit_stacked_mixture(rows, settings=StackSettings((1, 2), (0.01,), num_final_bags=10),
+    generator=generator)
     >>> stack.base.num_features, stack.log_likelihood > -3.2
     (2, True)
     """
