@@ -216,6 +216,15 @@ class EnergySequence(ExecutedModule):
         with self.execution.network_precision(x.device):
             return self.network(x.to(self.dtype), log_snr.to(self.dtype), *given).to(x.dtype)
 
+    def tilt(self, x: Tensor, level: Level) -> Tensor:
+        """Evaluate the network alone at a level; see :meth:`tilt_at`.
+
+        Args:
+            x: rows of shape ``(batch, *event)`` on the device of the model.
+            level: continuous level in [0, T]: a number for all rows, or one per row ``(batch,)``.
+        """
+        return self.tilt_at(x, self.schedule.log_snr_at(level).to(x.device))
+
     def _evaluate(self, x: Tensor, log_snr: Tensor, label: Tensor | None) -> Tensor:
         tilt = self.tilt_at(x, log_snr, label)
         if self.base is None:

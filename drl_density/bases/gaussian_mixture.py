@@ -15,6 +15,10 @@ from drl_density.devices import generator_device, normal_draws
 from drl_density.networks.distinct_levels import by_row, distinct_levels
 
 
+CACHED_VALUES = 2**19
+"""Whitened values of a chunk of rows on the CPU: two megabytes in float32, about a second-level cache."""
+
+
 class NoisedGaussianMixture(Base):
     r"""A Gaussian mixture and its exact density under the noise of any level.
 
@@ -176,13 +180,23 @@ class NoisedGaussianMixture(Base):
         scales = (signal * self.variances.to(x) + noise).rsqrt()
         centers = signal.sqrt() * self.centers.to(x) * scales
         heights = scales.log().sum(-1) + self.log_weights.to(x)
-        projected = flat[:, None]
-        if self.axes is not None:
-            # torch annotates dims as int alone, although it takes lists of dimensions too.
-            projected = torch.tensordot(flat, self.axes.to(x), dims=([1], [1]))  # pyright: ignore[reportArgumentType]
-        whitened = projected * by_row(scales, row_level) - by_row(centers, row_level)
-        parts = by_row(heights, row_level) - 0.5 * whitened.square().sum(-1)
-        return parts.logsumexp(-1) - 0.5 * flat.shape[1] * math.log(2 * math.pi)
+        axes = None if self.axes is None else self.axes.to(x)
+        values = []
+        # Rows in chunks whose whitened values (rows, K, d) stay in the cache: twice as fast for mixtures of many components.
+        has_own_levels = distinct.ndim > 0 and row_level is None  # one set of scales for every row
+        size = max(16, CACHED_VALUES // self.centers.numel())
+        if has_own_levels or flat.device.type != "cpu":
+            size = max(1, len(flat))
+        for start in range(0, max(1, len(flat)), size):
+            part = slice(start, start + size)
+            level = None if row_level is None else row_level[part]
+            projected = flat[part][:, None]
+            if axes is not None:
+                # torch annotates dims as int alone, although it takes lists of dimensions too.
+                projected = torch.tensordot(flat[part], axes, dims=([1], [1]))  # pyright: ignore[reportArgumentType]
+            whitened = projected * by_row(scales, level) - by_row(centers, level)
+            values.append((by_row(heights, level) - 0.5 * whitened.square().sum(-1)).logsumexp(-1))
+        return torch.cat(values) - 0.5 * flat.shape[1] * math.log(2 * math.pi)
 
 
 def check_weights(weights: Tensor) -> None:

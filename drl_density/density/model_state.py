@@ -13,6 +13,8 @@ from drl_density.density.ensemble import join
 from drl_density.model import EnergySequence, LogNormalizers
 from drl_density.networks import (
     MLP,
+    ColumnTilt,
+    ColumnTiltSettings,
     Ensemble,
     LabelSum,
     MLPSettings,
@@ -101,6 +103,8 @@ def _parts(model: EnergySequence) -> list[tuple[Base, nn.Module]]:
 def _network_to_values(network: nn.Module) -> dict[str, Any]:
     if isinstance(network, MLP):
         return {"network": dataclasses.asdict(network.settings)}
+    if isinstance(network, ColumnTilt):
+        return {"kind": "columns", "network": dataclasses.asdict(network.settings)}
     return image_network_to_values(network)
 
 
@@ -115,10 +119,16 @@ def members_from_values(values: dict[str, Any], schedule: NoiseSchedule) -> Ener
     models = []
     for member in values["members"]:
         base = base_from_state(member["base"])
-        is_table = "kind" not in member
-        network = MLP(MLPSettings(**member["network"])) if is_table else image_network_from_values(member)
-        models.append(EnergySequence(schedule, network, event_shape, base=base))
+        models.append(EnergySequence(schedule, _network_from_values(member), event_shape, base=base))
         models[-1].constants = LogNormalizers()
     if "initializer" in values:
         models[0].initializer = image_network_from_values(values["initializer"])
     return join(models)
+
+
+def _network_from_values(values: dict[str, Any]) -> nn.Module:
+    if "kind" not in values:
+        return MLP(MLPSettings(**values["network"]))
+    if values["kind"] == "columns":
+        return ColumnTilt(ColumnTiltSettings(**values["network"]))
+    return image_network_from_values(values)

@@ -11,6 +11,7 @@ from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.partition_function.bridge import BridgeEstimate, bennett
 from drl_density.partition_function.equilibrium import EquilibriumEstimates, equilibrium_estimates
+from drl_density.partition_function.importance_sampling import importance_sampling
 from drl_density.partition_function.multistate import MultistateEstimate, multistate_bennett, thermodynamic_integration
 from drl_density.partition_function.probability_flow import flow_field, flow_log_likelihood
 from drl_density.partition_function.recursion import level_recursion
@@ -40,6 +41,7 @@ __all__ = [
     "flow_log_likelihood",
     "forward_weights",
     "geometric_path",
+    "importance_sampling",
     "level_recursion",
     "multistate_bennett",
     "place_bridges",

@@ -62,6 +62,5 @@ def base_draws(model: EnergySequence, num_draws: int, level: float, generator: t
 
 def tilts(model: EnergySequence, rows: Tensor, level: float) -> Tensor:
     """Network output g of a level at rows, in nats, ``(n,)``, float64 on the CPU."""
-    log_snr = model.schedule.log_snr_at(level).to(model.device)
     with torch.no_grad():
-        return torch.cat([model.tilt_at(part.to(model.device), log_snr).double().cpu() for part in rows.split(CHUNK)])
+        return torch.cat([model.tilt(part.to(model.device), level).double().cpu() for part in rows.split(CHUNK)])

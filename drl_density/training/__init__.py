@@ -10,6 +10,7 @@ from drl_density.training.objectives.langevin_recovery import LangevinRecovery
 from drl_density.training.objectives.objective import Batches, Objective
 from drl_density.training.objectives.pairs import ChainEnds, draw_pairs
 from drl_density.training.objectives.recovery_likelihood import RecoveryLikelihood
+from drl_density.training.objectives.reference_contrast import ReferenceContrast
 from drl_density.training.objectives.score_matching import DenoisingScoreMatching
 from drl_density.training.settings import TrainingSettings
 from drl_density.training.state import SavedState, SaveState, TrainingState, new_state
@@ -27,6 +28,7 @@ __all__ = [
     "LangevinRecovery",
     "Objective",
     "RecoveryLikelihood",
+    "ReferenceContrast",
     "SaveState",
     "SavedState",
     "SelectionScore",

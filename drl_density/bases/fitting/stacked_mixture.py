@@ -14,6 +14,9 @@ from drl_density.bases.fitting.stacking import stacking_weights
 from drl_density.bases.gaussian_mixture import NoisedGaussianMixture
 from drl_density.records.brief import brief
 
+MOST_COPIES = 3
+"""Dequantised copies of a row that a bag holds; more changed no score by more than its error."""
+
 LEAST_GAIN = 2e-3
 """Gain in nats a row below which larger mixtures are not tried: below the error of scores of up to 100,000 rows."""
 
@@ -166,7 +169,7 @@ class _Bags:
     ) -> None:
         self.num_rows = copies.shape[1]
         # A row's dequantisation noise matters where rows are few; more points than these only cost time.
-        self.num_copies = max(1, min(len(copies), settings.most_points // self.num_rows))
+        self.num_copies = max(1, min(len(copies), MOST_COPIES, settings.most_points // self.num_rows))
         self.rows = copies[: self.num_copies].flatten(0, 1).double()
         self.first = copies[0]
         # A bag leaves out 37 % of the rows; from a thousand rows on, few bags give every candidate a precise score.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,15 +11,19 @@ import torch
 from torch import Tensor
 
 from drl_density.bases import Base, NoisedGaussianMixture, QuadraticBase
+from drl_density.bases.fitting import fit_stacked_mixture
 from drl_density.schedule import NoiseSchedule
 
 SIGMAS = (0.1, 0.07, 0.05, 0.035, 0.025)
 """Candidates for the noise of level 0, the widest first."""
 
+FINE_SIGMAS = (*SIGMAS, 0.015, 0.01, 0.005)
+"""The same for a stack, whose narrowest components have a standard deviation of 0.01."""
+
 NUM_COMPONENTS = (2, 3, 5, 8, 12, 20)
 """Candidates for the number of mixture components."""
 
-KINDS = ("auto", "mixture", "gaussian", "independent", "quadratic")
+KINDS = ("auto", "stack", "mixture", "gaussian", "independent", "quadratic")
 """Kinds of base that :func:`choose_bases` accepts."""
 
 QUADRATIC_SCALE = 10.0
@@ -53,7 +58,9 @@ class ChosenBases:
         return next(iter(self.mixtures.values())).num_features
 
 
-def choose_bases(train: Tensor, validation: Tensor, *, kind: str = "auto", seed: int = 0) -> ChosenBases:
+def choose_bases(
+    train: Tensor, validation: Tensor, *, kind: str = "auto", num_copies: int = 1, seed: int = 0
+) -> ChosenBases:
     """Fit fixed bases to model-space rows: the Gaussian, and the Gaussian mixture that scores best on validation.
 
     A mixture is closer to the data, but was fitted to the rows that training sees again. Which of the two ends better is
@@ -62,8 +69,9 @@ def choose_bases(train: Tensor, validation: Tensor, *, kind: str = "auto", seed:
 
     Args:
         train: Rows ``(n, d)`` in model space; freshly dequantised copies of a row are welcome.
+        num_copies: Number of such copies of the whole table that ``train`` holds, one after the other.
         validation: Rows ``(m, d)`` in model space. Rows with NaN are scored on their observed values.
-        kind: "auto", "mixture", "gaussian", "independent" (the standard normal), or "quadratic" (a normal of standard
+        kind: "auto", "stack" (the average of many bagged mixtures), "mixture", "gaussian", "independent" (the standard normal), or "quadratic" (a normal of standard
             deviation 10 whose only purpose is to keep the density integrable).
         seed: Seed of the mixture fits.
 
@@ -81,6 +89,11 @@ def choose_bases(train: Tensor, validation: Tensor, *, kind: str = "auto", seed:
         singles["independent"] = NoisedGaussianMixture.standard(num_features)
     if kind in ("auto", "gaussian"):
         singles["gaussian"] = _fit_gaussian(train)
+    sigmas = SIGMAS
+    if kind == "stack":
+        generator = torch.Generator().manual_seed(seed)
+        copies = train.reshape(num_copies, count // num_copies, num_features)
+        singles["stack"], sigmas = fit_stacked_mixture(copies, generator=generator).base, FINE_SIGMAS
     if kind == "mixture" or (kind == "auto" and num_features > 3):
         shapes: tuple[Literal["full", "diag"], ...] = ("full", "diag")
         mixtures = {
@@ -89,10 +102,10 @@ def choose_bases(train: Tensor, validation: Tensor, *, kind: str = "auto", seed:
             for shape in shapes
             if _is_affordable(number, shape, count, num_features)
         }
-    noises = {name: _scores_by_noise(mixture, validation) for name, mixture in (singles | mixtures).items()}
+    noises = {name: _scores_by_noise(mixture, validation, sigmas) for name, mixture in (singles | mixtures).items()}
     scores = {name: max(by_noise.values()) for name, by_noise in noises.items()}
     best = max(scores, key=scores.__getitem__)
-    sigma_min = next(sigma for sigma in SIGMAS if noises[best][sigma] >= scores[best] - NOISE_LOSS)
+    sigma_min = next(sigma for sigma in sigmas if noises[best][sigma] >= scores[best] - NOISE_LOSS)
     kept = singles | ({best: mixtures[best]} if best in mixtures else {})
     return ChosenBases(kept, sigma_min, scores)
 
@@ -127,12 +140,12 @@ def _fit_mixture(train: Tensor, number: int, shape: Literal["full", "diag"], see
     return NoisedGaussianMixture(weights / weights.sum(), torch.as_tensor(model.means_)[kept], covariances[kept])
 
 
-def _scores_by_noise(base: Base, rows: Tensor) -> dict[float, float]:
+def _scores_by_noise(base: Base, rows: Tensor, sigmas: Sequence[float]) -> dict[float, float]:
     """Mean log density of ``rows`` under ``base`` at each candidate noise."""
-    log_snrs = {sigma: NoiseSchedule.log_spaced(1, sigma_min=sigma).log_snr[0] for sigma in SIGMAS}
+    log_snrs = {sigma: NoiseSchedule.log_spaced(1, sigma_min=sigma).log_snr[0] for sigma in sigmas}
     if bool(rows.isnan().any()):
         laws = {sigma: base.conditional(log_snr) for sigma, log_snr in log_snrs.items()}
         observed = torch.where(rows.isnan(), 0.0, rows)
         return {sigma: float(law.observed_log_density(observed, rows.isnan()).mean()) for sigma, law in laws.items()}
     with torch.no_grad():
-        return {sigma: float(base(rows, log_snr).mean()) for sigma, log_snr in log_snrs.items()}
+        return {sigma: float(base(rows.float(), log_snr).double().mean()) for sigma, log_snr in log_snrs.items()}

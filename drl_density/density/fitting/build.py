@@ -11,9 +11,16 @@ import torch
 from torch import nn
 
 from drl_density.density.settings.checks import chosen
-from drl_density.density.settings.networks import MLPNetwork, NetworkSettings, ResidualNetwork, UNetNetwork
+from drl_density.density.settings.networks import (
+    ColumnNetwork,
+    MLPNetwork,
+    NetworkSettings,
+    ResidualNetwork,
+    UNetNetwork,
+)
 from drl_density.density.settings.objectives import (
     AdjustedObjective,
+    ContrastObjective,
     CooperativeObjective,
     DenoisingObjective,
     NormalObjective,
@@ -23,6 +30,8 @@ from drl_density.errors import DataError
 from drl_density.mcmc import HMC, MALA, ULA, Kernel
 from drl_density.networks import (
     MLP,
+    ColumnTilt,
+    ColumnTiltSettings,
     MLPSettings,
     ResidualEnergy,
     ResidualSettings,
@@ -41,6 +50,7 @@ from drl_density.training import (
     LangevinRecovery,
     Objective,
     RecoveryLikelihood,
+    ReferenceContrast,
 )
 
 KERNELS: dict[str, Kernel] = {"mala": MALA(), "hmc": HMC(num_leapfrog=3), "ula": ULA()}
@@ -76,13 +86,15 @@ class TableNetworks:
     """Factory of energy networks over the columns of a table.
 
     Attributes:
-        energy: Sizes of the multilayer perceptron.
+        energy: Sizes of the network.
     """
 
-    energy: MLPSettings
+    energy: MLPSettings | ColumnTiltSettings
 
     def build(self, schedule: NoiseSchedule, *, generator: torch.Generator | None) -> Networks:
         """New networks with random weights."""
+        if isinstance(self.energy, ColumnTiltSettings):
+            return Networks(ColumnTilt(self.energy, generator=generator), None)
         return Networks(MLP(self.energy, generator=generator), None)
 
 
@@ -152,10 +164,21 @@ def network_factory(
                 dropout=chosen(network.dropout, "network.dropout"),
             )
         )
+    if isinstance(network, ColumnNetwork):
+        return TableNetworks(
+            ColumnTiltSettings(
+                num_features,
+                width=network.width,
+                num_blocks=network.num_blocks,
+                num_sigmoids=network.num_sigmoids,
+                column_width=network.column_width,
+                dropout=chosen(network.dropout, "network.dropout"),
+            )
+        )
     shape = chosen(network.shape, "network.shape")
     energy = _residual_sizes(network, schedule) if isinstance(network, ResidualNetwork) else _unet_sizes(network)
     calibration = None
-    if network.is_step_calibrated and not isinstance(objective, AdjustedObjective | DenoisingObjective):
+    if network.is_step_calibrated and not isinstance(objective, AdjustedObjective | DenoisingObjective | ContrastObjective):
         is_top_marginal = not isinstance(objective, NormalObjective)
         calibration = StepCalibration(objective.langevin_factor, is_top_marginal)
     initializer = None
@@ -212,6 +235,8 @@ def build_objective(settings: ObjectiveSettings) -> Objective:
             classification_weight=settings.classification_weight,
             classification_share=settings.classification_share,
         )
+    if isinstance(settings, ContrastObjective):
+        return ReferenceContrast(settings.num_negatives, settings.clean_share)
     if isinstance(settings, DenoisingObjective):
         return DenoisingScoreMatching(
             settings.classification_weight, settings.classification_share, settings.level_balance
@@ -241,6 +266,8 @@ def build_doctor(settings: ObjectiveSettings, schedule: NoiseSchedule) -> Doctor
     """
     if isinstance(settings, AdjustedObjective):
         return Doctor()
+    if isinstance(settings, ContrastObjective):  # its loss lies between 0 and 2 log 2: it cannot diverge
+        return Doctor(max_loss_rise=math.inf)
     if isinstance(settings, DenoisingObjective):
         return Doctor(max_loss_rise=math.inf, max_loss_ratio=1.5)
     _, step_size = schedule.langevin_steps(settings.langevin_factor)

@@ -91,9 +91,9 @@ def complete(train: Tensor, validation: Tensor, *, kind: str, num_rounds: int = 
         # The ridge keeps the covariance of duplicated or constant columns invertible.
         covariance = u.T.cov() + 1e-4 * torch.eye(u.shape[1], dtype=u.dtype)
         drawn = draw(NoisedGaussianMixture(torch.ones(1), u.mean(0)[None], covariance[None]))
-    bases = choose_bases(drawn.flatten(0, 1), validation, kind=kind, seed=seed)
+    bases = choose_bases(drawn.flatten(0, 1), validation, kind=kind, num_copies=copies, seed=seed)
     drawn = draw(bases.best)
-    bases = choose_bases(drawn.flatten(0, 1), validation, kind=kind, seed=seed)
+    bases = choose_bases(drawn.flatten(0, 1), validation, kind=kind, num_copies=copies, seed=seed)
     return Completion(bases, draw(bases.best).float())
 
 

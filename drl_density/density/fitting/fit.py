@@ -175,7 +175,7 @@ def train_member(plan: FitPlan, member: Member, run: FitRun, *, deadline: float 
             plan.objective,
             batches,
             settings=plan.training,
-            evaluation=Evaluation(held_out.rows, score=score, redraw=batches.redraw),
+            evaluation=Evaluation(plan.diagnosed(held_out), score=score, redraw=batches.redraw),
             doctor=plan.doctor,
             hooks=hooks,
             deadline=deadline,

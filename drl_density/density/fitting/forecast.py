@@ -267,7 +267,7 @@ def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS) -> float:
             plan.objective,
             batches,
             settings=training,
-            evaluation=Evaluation(held_out.rows, score=score),
+            evaluation=Evaluation(plan.diagnosed(held_out), score=score),
             doctor=plan.doctor,
             hooks=TrainingHooks(on_step=lambda _: times.append(time.monotonic())),
         )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from drl_density.bases import Base
 from drl_density.datasets import Dataset
@@ -25,6 +26,7 @@ from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.density.settings.normalizing_sizes import NormalizingSizes
 from drl_density.density.settings.objectives import (
     AdjustedObjective,
+    ContrastObjective,
     CooperativeObjective,
     DenoisingObjective,
     NormalObjective,
@@ -34,6 +36,9 @@ from drl_density.model import EnergySequence
 from drl_density.records.literals import check_literals
 from drl_density.schedule import NoiseSchedule
 from drl_density.training import Doctor, Objective, TrainingSettings, TrainingState, new_state
+
+MOST_DIAGNOSED = 128
+"""Validation rows whose gaps are recorded where no chain is trained; a base of many components makes more expensive."""
 
 SEED_STRIDE = 7919
 """Distance between the seeds of two members: a prime, so that members of neighbouring fits do not share a seed."""
@@ -76,12 +81,14 @@ class SelectionPlan:
         num_training_particles: Particles of each annealing replicate while training.
         num_particles: Particles of each annealing replicate when the member is chosen.
         has_learned_constants: Whether training learns the constants between levels.
+        num_draws: Draws of the base that give log Z by importance sampling; None anneals.
     """
 
     rule: Literal["likelihood", "last"]
     num_training_particles: int
     num_particles: int
     has_learned_constants: bool
+    num_draws: int | None = None
 
     def __post_init__(self) -> None:
         check_literals(self)
@@ -196,6 +203,14 @@ class FitPlan:
             step_size=self.start.step_size,
         )
 
+    def diagnosed(self, held_out: HeldOut) -> Tensor:
+        """Validation rows for the figures of every evaluation that select nothing: few for an objective without chains.
+
+        Args:
+            held_out: Validation rows in model space.
+        """
+        return held_out.rows if self.selection.num_draws is None else held_out.rows[:MOST_DIAGNOSED]
+
     def validation(self, *, seed: int) -> HeldOut:
         """Validation rows in model space, as many as :attr:`held_out` states."""
         return self.table.validation(seed=seed, least=self.held_out.least, most=self.held_out.most)
@@ -254,6 +269,7 @@ def plan_on_table(
             num_training_particles=min(256, settings.num_particles) if settings.is_over_images else 256,
             num_particles=settings.num_particles,
             has_learned_constants=objective.classification_weight > 0,
+            num_draws=objective.num_draws if isinstance(objective, ContrastObjective) else None,
         ),
         normalizing=settings.normalizing_sizes(),
         cost=_step_cost(objective, schedule.num_levels),
@@ -279,6 +295,8 @@ def _held_out_sizes(table: TableWithBases, settings: FitSettings) -> HeldOutSize
 def _step_cost(objective: ObjectiveSettings, num_levels: int) -> StepCost:
     """One gradient per chain step and one before the first; without chains, one in all."""
     is_denoising = isinstance(objective, DenoisingObjective)
+    if isinstance(objective, ContrastObjective):
+        return StepCost(1 + objective.num_negatives, 0.0, False)
     has_chains = not isinstance(objective, DenoisingObjective | NormalObjective)
     share = objective.classification_share if isinstance(objective, AdjustedObjective | DenoisingObjective) else 1.0
     return StepCost(

@@ -16,7 +16,12 @@ from drl_density.density.fitting.plan import FitPlan
 from drl_density.mcmc import MALA
 from drl_density.model import EnergySequence, MeanNormalizers
 from drl_density.partition_function import AISSettings, anneal, plan_annealing, sequence_path
+from drl_density.partition_function.importance_sampling import base_draws, tilts
 from drl_density.training import SelectionScore, TrainingState
+from drl_density.weights import log_mean_exp, weight_ess
+
+MOST_ROWS = 4096
+"""Rows in one pass of a base of many components."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,40 @@ class AnnealedLikelihood:
         return values
 
 
+class ImportanceLikelihood:
+    """Scores a sequence by the mean validation log-likelihood of level 0 in model space, in nats a row.
+
+    log Z is that of importance sampling from the base, with the same draws at every call, and so is the base's own density of
+    the rows: a score costs passes of the network alone. The untrained sequence has log Z = 0 exactly.
+
+    Args:
+        model: Sequence whose base all scored sequences share.
+        rows: Clean validation rows in model space; missing values are completed and weighted.
+        num_draws: Draws of the base.
+        seed: Seed of the draws.
+    """
+
+    def __init__(self, model: EnergySequence, rows: HeldOut, *, num_draws: int, seed: int) -> None:
+        self.rows = rows
+        self.draws = base_draws(model, num_draws, 0.0, torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            parts = [model.log_density(part, 0) - model.tilt(part, 0) for part in rows.rows.split(MOST_ROWS)]
+        self.base = torch.cat(parts).double()
+
+    def __call__(self, model: EnergySequence) -> SelectionScore:
+        """The score, with what it is made of."""
+        weights = tilts(model, self.draws, 0.0)
+        log_z = float(log_mean_exp(weights))
+        tilted = float(self.rows.mean(self.base + tilts(model, self.rows.rows, 0.0))) - log_z
+        figures = {
+            "validation_log_likelihood": tilted,
+            "gain_over_base": tilted - float(self.rows.mean(self.base)),
+            "log_z": log_z,
+            "importance_efficiency": float(weight_ess(weights)) / len(weights),
+        }
+        return SelectionScore(tilted, 0.0, figures)
+
+
 def training_score(
     plan: FitPlan, rows: HeldOut, state: TrainingState, *, seed: int
 ) -> Callable[[EnergySequence], SelectionScore]:
@@ -96,6 +135,8 @@ def training_score(
     selection = plan.selection
     if selection.rule == "last":
         return lambda model: SelectionScore(float(state.step))
+    if selection.num_draws is not None:
+        return ImportanceLikelihood(state.model, rows, num_draws=selection.num_draws, seed=seed)
     return AnnealedLikelihood(
         rows,
         seed=seed,
@@ -135,6 +176,12 @@ def select_model(plan: FitPlan, states: Mapping[str, TrainingState], rows: HeldO
     if plan.selection.rule == "last":
         name = next(iter(candidates)) if len(models) == 1 else "average"
         return Selected(name, candidates[name])
+    if plan.selection.num_draws is not None:
+        # Members of one base were selected by this score already; several networks are compared by fresh draws of it.
+        one = next(iter(models.values()))
+        score = ImportanceLikelihood(one, rows, num_draws=plan.selection.num_draws, seed=plan.seed + 1)
+        best = max(models, key=lambda name: score(candidates[name]).value)
+        return Selected(best, candidates[best])
     score = AnnealedLikelihood(
         rows,
         seed=plan.seed,

@@ -123,7 +123,7 @@ class Table:
         u = torch.cat([self.transform(self.rows(rows, generator=generator)) for _ in range(copies)])
         most = 2 if kind == "quadratic" else 8192
         held_out = self.transform(self.validation_rows(seed=0, least=min(1024, most), most=most))
-        bases = choose_bases(u, held_out, kind=kind)
+        bases = choose_bases(u, held_out, kind=kind, num_copies=copies)
         return TableWithBases(self.dataset, self.transform, self.dequantization, bases)
 
 

@@ -10,11 +10,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from drl_density.density.settings.checks import chosen
-from drl_density.density.settings.networks import NETWORKS, ImageNetwork, MLPNetwork, ResidualNetwork, UNetNetwork
+from drl_density.density.settings.networks import (
+    NETWORKS,
+    ColumnNetwork,
+    ImageNetwork,
+    MLPNetwork,
+    ResidualNetwork,
+    UNetNetwork,
+)
 from drl_density.density.settings.normalizing_sizes import NormalizingSizes
 from drl_density.density.settings.objectives import (
     OBJECTIVES,
     AdjustedObjective,
+    ContrastObjective,
     CooperativeObjective,
     DenoisingObjective,
     LangevinObjective,
@@ -39,7 +47,7 @@ class FitSettings:
         training: Number of steps, learning rate, and patience.
         transform: Map from data to model space; "auto" chooses by the type and bounds of the columns.
         base: Fixed, normalised part of the energies; "auto" fits a Gaussian and the mixture that scores
-            best on validation.
+            best on validation, "stack" an average of many bagged mixtures.
         num_networks: Networks trained from different seeds on every base. Validation decides whether one of them or the
             average of all energies is kept.
         selection: "likelihood" keeps the weights and the level that score best on validation by an annealed log Z.
@@ -59,17 +67,22 @@ class FitSettings:
     >>> FitSettings(base="gausian")
     Traceback (most recent call last):
         ...
-    ValueError: base must be one of 'auto', 'mixture', 'gaussian', 'independent', 'quadratic', got 'gausian'
+    ValueError: base must be one of 'auto', 'stack', 'mixture', 'gaussian', 'independent', 'quadratic', got 'gausian'
     """
 
-    objective: AdjustedObjective | LangevinObjective | NormalObjective | CooperativeObjective | DenoisingObjective = (
-        field(default_factory=AdjustedObjective)
-    )
-    network: MLPNetwork | ResidualNetwork | UNetNetwork = field(default_factory=MLPNetwork)
+    objective: (
+        AdjustedObjective
+        | LangevinObjective
+        | NormalObjective
+        | CooperativeObjective
+        | DenoisingObjective
+        | ContrastObjective
+    ) = field(default_factory=AdjustedObjective)
+    network: MLPNetwork | ColumnNetwork | ResidualNetwork | UNetNetwork = field(default_factory=MLPNetwork)
     schedule: LogSpacedSchedule | LinearBetaSchedule | CosineSchedule = field(default_factory=LogSpacedSchedule)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     transform: Literal["auto", "gaussianize", "standardize", "logit", "rescale"] = "auto"
-    base: Literal["auto", "mixture", "gaussian", "independent", "quadratic"] = "auto"
+    base: Literal["auto", "stack", "mixture", "gaussian", "independent", "quadratic"] = "auto"
     num_networks: PositiveInt = 1
     selection: Literal["likelihood", "last"] = "likelihood"
     num_validation_rows: PositiveInt | None = None
@@ -95,6 +108,14 @@ class FitSettings:
                 f'is_step_calibrated divides by Langevin steps, which the objective "{objective.kind}" does not have: '
                 "leave it out, or use the langevin, normal or cooperative objective"
             )
+        if isinstance(objective, ContrastObjective):
+            if not isinstance(network, ColumnNetwork):
+                raise ValueError(
+                    f'the contrast objective needs a bounded network, got "{network.kind}": use ColumnNetwork '
+                    "(--network columns)"
+                )
+            if self.base == "quadratic":
+                raise ValueError("the contrast objective needs a base fitted to the data, got the quadratic one")
         if isinstance(objective, DenoisingObjective) and self.training.is_compiled:
             raise ValueError(
                 "the denoising objective differentiates twice, which torch.compile does not support: leave out "
@@ -148,7 +169,7 @@ class FitSettings:
     @property
     def langevin_factor(self) -> float | None:
         """Factor b^2 of the objective's Langevin steps, or None for an objective without them."""
-        if isinstance(self.objective, AdjustedObjective | DenoisingObjective):
+        if isinstance(self.objective, AdjustedObjective | DenoisingObjective | ContrastObjective):
             return None
         return self.objective.langevin_factor
 

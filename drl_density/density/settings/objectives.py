@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from drl_density.records.fields import (
     Interval,
@@ -19,6 +19,7 @@ from drl_density.records.fields import (
 __all__ = [
     "OBJECTIVES",
     "AdjustedObjective",
+    "ContrastObjective",
     "CooperativeObjective",
     "DenoisingObjective",
     "LangevinObjective",
@@ -190,11 +191,45 @@ class DenoisingObjective:
         check_fields(self)
 
 
-ObjectiveSettings = AdjustedObjective | LangevinObjective | NormalObjective | CooperativeObjective | DenoisingObjective
+@dataclass(frozen=True)
+class ContrastObjective:
+    """Logistic contrast of the data with draws of the fixed base, which needs no chains.
+
+    Trains ``ReferenceContrast``. Weights are selected by a validation score whose log Z is known at every evaluation, by
+    importance sampling from the base.
+
+    Attributes:
+        num_negatives: Draws of the base for every data row.
+        clean_share: Share of every batch on level 0, whose density is the one that is reported.
+        num_draws: Draws of the base that estimate log Z at every evaluation.
+
+    Raises:
+        ValueError: Counts below 1, or a share outside (0, 1].
+    """
+
+    kind: ClassVar[str] = "contrast"
+    classification_weight: ClassVar[float] = 0.0
+
+    num_negatives: PositiveInt = 1
+    clean_share: Annotated[float, Interval(0, 1, is_low_open=True)] = 0.7
+    num_draws: PositiveInt = 50_000
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+ObjectiveSettings = (
+    AdjustedObjective
+    | LangevinObjective
+    | NormalObjective
+    | CooperativeObjective
+    | DenoisingObjective
+    | ContrastObjective
+)
 """Settings of any objective."""
 
 OBJECTIVES: dict[str, type[ObjectiveSettings]] = {
     made.kind: made
-    for made in (AdjustedObjective, LangevinObjective, NormalObjective, CooperativeObjective, DenoisingObjective)
+    for made in get_args(ObjectiveSettings)
 }
 """Classes by the name that saved settings and presets give them."""
