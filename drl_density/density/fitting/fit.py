@@ -196,7 +196,9 @@ def _finish(plan: FitPlan, states: Mapping[str, TrainingState], budget: Budget, 
     model = chosen.model
     best_run = states.get(chosen.member) or max(states.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(plan.seed + 1)
-    found = normalize(model, table.transform, plan.normalizing, generator=generator)
+    found = normalize(
+        model, table.transform, plan.normalizing, num_draws=plan.selection.num_draws, generator=generator
+    )
     density = Density(
         model=model,
         transform=table.transform,
