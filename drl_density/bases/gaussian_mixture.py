@@ -14,7 +14,6 @@ from drl_density.bases.mixture_conditional import MixtureConditional
 from drl_density.devices import generator_device, normal_draws
 from drl_density.networks.distinct_levels import by_row, distinct_levels
 
-
 CACHED_VALUES = 2**19
 """Whitened values of a chunk of rows on the CPU: two megabytes in float32, about a second-level cache."""
 
