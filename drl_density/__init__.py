@@ -47,8 +47,10 @@ if TYPE_CHECKING:
     from drl_density.datasets import Dataset, ReadOptions, Split, load_dataset, memorization_check
     from drl_density.density import (
         AdjustedObjective,
+        ColumnNetwork,
         Combination,
         Comparison,
+        ContrastObjective,
         CooperativeObjective,
         CosineSchedule,
         DenoisingObjective,
@@ -135,9 +137,11 @@ __all__ = [
     "AncestralSettings",
     "ChainSampler",
     "ClassifierSettings",
+    "ColumnNetwork",
     "Combination",
     "Comparison",
     "ConditionalSettings",
+    "ContrastObjective",
     "CooperativeObjective",
     "CosineSchedule",
     "DDIMSettings",
@@ -223,7 +227,7 @@ _NAMES = {
     "bases": "NoisedGaussianMixture QuadraticBase",
     "datasets": "Dataset ReadOptions Split load_dataset memorization_check",
     "density": (
-        "AdjustedObjective Combination Comparison CooperativeObjective CosineSchedule DenoisingObjective "
+        "AdjustedObjective ColumnNetwork Combination Comparison ContrastObjective CooperativeObjective CosineSchedule DenoisingObjective "
         "Density DiagnoseSettings Diagnosis DistillSettings DrawSettings FitSettings Generator Imputation "
         "LangevinObjective LikelihoodReport LinearBetaSchedule LogSpacedSchedule MLPNetwork "
         "MarginalDensity NormalObjective OutlierScores Posterior Prediction ReconstructSettings "

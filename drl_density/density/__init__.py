@@ -19,6 +19,8 @@ from drl_density.density.fitting.fit import fit
 from drl_density.density.provenance import Baselines, Provenance
 from drl_density.density.settings import (
     AdjustedObjective,
+    ColumnNetwork,
+    ContrastObjective,
     CooperativeObjective,
     CosineSchedule,
     DenoisingObjective,
@@ -36,8 +38,10 @@ from drl_density.density.tables import Scores
 __all__ = [
     "AdjustedObjective",
     "Baselines",
+    "ColumnNetwork",
     "Combination",
     "Comparison",
+    "ContrastObjective",
     "CooperativeObjective",
     "CosineSchedule",
     "DenoisingObjective",

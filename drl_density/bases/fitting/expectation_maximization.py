@@ -12,6 +12,9 @@ from torch.nn import functional
 NUM_LLOYD_STEPS = 8
 """Steps of k-means from random rows that place the first components; more changes no fit that bags average over."""
 
+MOST_PRODUCTS = 2**22
+"""Products of pairs of columns that are kept for all rows: 32 megabytes."""
+
 
 @dataclass(frozen=True, eq=False)
 class MixtureBatch:
@@ -85,15 +88,16 @@ def fit_mixtures(
     if int((weights > 0).sum(1).min()) < num_components:
         raise ValueError(f"expected at least {num_components} rows of positive weight, one for each component")
     total = weights.sum(1)
+    products = _products(x)
     shares = _first_shares(x, weights, num_components, generator)
-    batch, score = _maximized(x, shares, total, ridge), torch.full_like(total, -math.inf)
+    batch, score = _maximized(x, products, shares, total, ridge), torch.full_like(total, -math.inf)
     for _ in range(num_iterations):
         joint = torch.stack(batch._joint(x))
         log_density = joint.logsumexp(1)
         previous, score = score, (log_density * weights).sum(1) / total
         if bool((score - previous < tolerance).all()):
             break
-        batch = _maximized(x, (joint - log_density[:, None]).exp() * weights[:, None], total, ridge)
+        batch = _maximized(x, products, (joint - log_density[:, None]).exp() * weights[:, None], total, ridge)
     return batch
 
 
@@ -113,12 +117,20 @@ def _nearest(x: Tensor, means: Tensor) -> Tensor:
     return functional.one_hot(nearest, means.shape[1]).to(x).mT
 
 
-def _maximized(x: Tensor, shares: Tensor, total: Tensor, ridge: float) -> MixtureBatch:
+def _products(x: Tensor) -> Tensor | None:
+    """Products of all pairs of columns ``(n, d * d)``, by which one multiplication gives all second moments; None if large."""
+    return (x[:, :, None] * x[:, None, :]).flatten(1) if x.numel() * x.shape[1] <= MOST_PRODUCTS else None
+
+
+def _maximized(x: Tensor, products: Tensor | None, shares: Tensor, total: Tensor, ridge: float) -> MixtureBatch:
     """The mixtures that maximise the expected log density, given the rows' shares in the components."""
     held = shares.sum(-1)
     scaled = shares / torch.where(held > 0, held, 1.0)[..., None]
     means = scaled @ x
-    second = torch.stack([torch.stack([(x * part[:, None]).mT @ x for part in parts]) for parts in scaled])
+    if products is None:
+        second = torch.stack([torch.stack([(x * part[:, None]).mT @ x for part in parts]) for parts in scaled])
+    else:
+        second = (scaled @ products).reshape(*held.shape, x.shape[1], x.shape[1])
     # The difference of second moments loses digits only where a column's mean is far beyond its spread: model space
     # has none.
     covariances = second - means[..., :, None] * means[..., None, :] + ridge * torch.eye(x.shape[1]).to(x)

@@ -40,6 +40,7 @@ class StackSettings:
         num_final_bags: bootstrap fits in the final average, shared out by weight, for up to 500 rows. More rows need
             fewer, in
             inverse proportion, as their fits differ less; at least twice as many as judge a candidate.
+        most_components: number of components of the final mixture, about.
         most_parameters: number of covariance entries of the final mixture at most, which bounds the cost of a row.
         most_work: multiply-adds of the search at most; candidates are left out beyond it, the largest first.
         num_iterations: most iterations of each fit.
@@ -51,6 +52,7 @@ class StackSettings:
     least_bags: int = 8
     most_points: int = 8000
     num_final_bags: int = 200
+    most_components: int = 1000
     most_parameters: int = 1_500_000
     most_work: float = 3e11
     num_iterations: int = 60
@@ -270,9 +272,10 @@ def _left_out(log_density: Tensor, is_left_out: Tensor) -> Tensor:
 
 def _allotted(candidates: tuple[Candidate, ...], settings: StackSettings, bags: _Bags) -> list[int]:
     """Number of final bags of every kind: in proportion to its weight, within the allowed number of parameters."""
-    size = sum(each.weight * each.num_components for each in candidates) * bags.rows.shape[1] ** 2
+    num_components = sum(each.weight * each.num_components for each in candidates)
+    most = min(settings.most_components, settings.most_parameters / bags.rows.shape[1] ** 2)
     wanted = min(settings.num_final_bags, max(2 * bags.num_bags, settings.num_final_bags * 500 / bags.num_rows))
-    count = min(wanted, max(1.0, settings.most_parameters / size))
+    count = min(wanted, max(1.0, most / num_components))
     counts = [round(each.weight * count) for each in candidates]
     best = max(range(len(candidates)), key=lambda index: candidates[index].weight)
     return [max(number, 1) if index == best else number for index, number in enumerate(counts)]

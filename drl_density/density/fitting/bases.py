@@ -71,8 +71,8 @@ def choose_bases(
         train: Rows ``(n, d)`` in model space; freshly dequantised copies of a row are welcome.
         num_copies: Number of such copies of the whole table that ``train`` holds, one after the other.
         validation: Rows ``(m, d)`` in model space. Rows with NaN are scored on their observed values.
-        kind: "auto", "stack" (the average of many bagged mixtures), "mixture", "gaussian", "independent" (the standard normal), or "quadratic" (a normal of standard
-            deviation 10 whose only purpose is to keep the density integrable).
+        kind: "auto", "stack" (the average of many bagged mixtures), "mixture", "gaussian", "independent" (the standard
+            normal), or "quadratic" (a normal of standard deviation 10 whose only purpose is to keep the density integrable).
         seed: Seed of the mixture fits.
 
     Raises:

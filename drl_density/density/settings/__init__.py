@@ -1,9 +1,10 @@
 """Settings of a fit, each checked when it is made, and the presets that fill them."""
 
 from drl_density.density.settings.fit_settings import FitSettings
-from drl_density.density.settings.networks import MLPNetwork, ResidualNetwork, UNetNetwork
+from drl_density.density.settings.networks import ColumnNetwork, MLPNetwork, ResidualNetwork, UNetNetwork
 from drl_density.density.settings.objectives import (
     AdjustedObjective,
+    ContrastObjective,
     CooperativeObjective,
     DenoisingObjective,
     LangevinObjective,
@@ -13,6 +14,8 @@ from drl_density.density.settings.schedules import CosineSchedule, LinearBetaSch
 
 __all__ = [
     "AdjustedObjective",
+    "ColumnNetwork",
+    "ContrastObjective",
     "CooperativeObjective",
     "CosineSchedule",
     "DenoisingObjective",

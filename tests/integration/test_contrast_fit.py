@@ -1,0 +1,87 @@
+"""Fits by contrast with a stack of bagged mixtures: score, final log Z, files, and settings that do not go together."""
+
+import dataclasses
+
+import pytest
+import torch
+
+import drl_density as drl
+from drl_density.density.fitting.plan import plan_fit
+from drl_density.density.fitting.selection import ImportanceLikelihood
+from drl_density.testing import seeded_generator
+
+NETWORK = drl.ColumnNetwork(width=16, num_blocks=1, num_sigmoids=8, column_width=4)
+SETTINGS = drl.FitSettings(
+    objective=drl.ContrastObjective(num_draws=4000),
+    network=NETWORK,
+    base="stack",
+    schedule=drl.LogSpacedSchedule(num_levels=4),
+    num_pool_draws=50,
+    training=drl.TrainingSettings(num_steps=60, batch_size=128, evaluate_every=20, learning_rate=3e-3, warmup_steps=5),
+)
+
+
+def ring(count):
+    """Rows near a ring, which a few Gaussians fit poorly."""
+    generator = seeded_generator(0)
+    angle = 6.283 * torch.rand(count, generator=generator, dtype=torch.float64)
+    radius = 2 + 0.1 * torch.randn(count, generator=generator, dtype=torch.float64)
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
+
+
+@pytest.fixture(scope="module")
+def density():
+    return drl.fit(drl.load_dataset(ring(300), seed=0), settings=SETTINGS, seed=0, progress=False)
+
+
+def test_the_untrained_sequence_is_the_base_with_log_z_zero():
+    plan = plan_fit(drl.load_dataset(ring(300), seed=0), SETTINGS, seed=0)
+    model = plan.new_model(plan.members[0].base, seed=0)
+    rows = plan.validation(seed=0)
+    score = ImportanceLikelihood(model, rows, num_draws=500, seed=0)(model.eval())
+    assert score.figures["log_z"] == 0
+    assert score.figures["gain_over_base"] == 0
+    assert score.figures["importance_efficiency"] == pytest.approx(1)
+    with torch.no_grad():
+        assert score.value == pytest.approx(float(model.log_density(rows.rows, 0).double().mean()))
+
+
+def test_the_kept_weights_are_never_below_the_base(density):
+    gains = density.history["gain_over_base"].values
+    assert gains[0] >= 0 or density.provenance.best_step["stack-0"] == 0
+    assert max(0.0, gains.max()) == pytest.approx(max(density.provenance.best_score.values()) - base_score(density), abs=1e-9)
+
+
+def base_score(density):
+    """Validation score of the untouched base, from any evaluation."""
+    history = density.history
+    return float((history["validation_log_likelihood"] - history["gain_over_base"]).values[0])
+
+
+def test_log_z_is_that_of_importance_sampling_and_small(density):
+    assert abs(density.estimate.log_z) < 0.2
+    assert density.estimate.standard_error < 0.02
+    assert density.estimate.log_weights.shape == (10, 400)
+    assert density.estimate.verdict is drl.Verdict.RELIABLE
+
+
+def test_a_saved_fit_comes_back(density, tmp_path):
+    rows = ring(20)
+    density.save(tmp_path / "run")
+    again = drl.Density.load(tmp_path / "run")
+    assert torch.equal(again.log_prob(rows), density.log_prob(rows))
+    assert again.settings == density.settings
+
+
+def test_draws_follow_the_ring(density):
+    radius = density.sample(200, seed=1).norm(dim=1)
+    assert 1.8 < float(radius.median()) < 2.2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"network": drl.MLPNetwork()}, "needs a bounded network"), ({"base": "quadratic"}, "a base fitted to the data")],
+)
+def test_settings_that_do_not_go_together_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SETTINGS, **changes)
