@@ -227,7 +227,8 @@ _NAMES = {
     "bases": "NoisedGaussianMixture QuadraticBase",
     "datasets": "Dataset ReadOptions Split load_dataset memorization_check",
     "density": (
-        "AdjustedObjective ColumnNetwork Combination Comparison ContrastObjective CooperativeObjective CosineSchedule DenoisingObjective "
+        "AdjustedObjective ColumnNetwork Combination Comparison ContrastObjective CooperativeObjective "
+        "CosineSchedule DenoisingObjective "
         "Density DiagnoseSettings Diagnosis DistillSettings DrawSettings FitSettings Generator Imputation "
         "LangevinObjective LikelihoodReport LinearBetaSchedule LogSpacedSchedule MLPNetwork "
         "MarginalDensity NormalObjective OutlierScores Posterior Prediction ReconstructSettings "

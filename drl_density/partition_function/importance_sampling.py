@@ -100,8 +100,8 @@ def checked_importance_sampling(
     excess = annealed.log_z - found.log_z
     if excess > MOST_EXCESS_ERRORS * error + MOST_EXCESS:
         advice = (
-            f"annealing from the base finds {excess:.2g} nats more than importance sampling does: the tilt has mass where the "
-            "base draws nothing; train more briefly or with more dropout"
+            f"annealing from the base finds {excess:.2g} nats more than importance sampling does: the tilt has mass "
+            "where the base draws nothing; train more briefly or with more dropout"
         )
         return dataclasses.replace(found, verdict=Verdict.UNRELIABLE, advice=advice)
     return found

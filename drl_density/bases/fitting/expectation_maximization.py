@@ -118,7 +118,7 @@ def _nearest(x: Tensor, means: Tensor) -> Tensor:
 
 
 def _products(x: Tensor) -> Tensor | None:
-    """Products of all pairs of columns ``(n, d * d)``, by which one multiplication gives all second moments; None if large."""
+    """Products of all pairs of columns ``(n, d * d)``: one multiplication gives all second moments. None if they are large."""
     return (x[:, :, None] * x[:, None, :]).flatten(1) if x.numel() * x.shape[1] <= MOST_PRODUCTS else None
 
 

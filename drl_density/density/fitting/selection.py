@@ -90,8 +90,8 @@ class AnnealedLikelihood:
 class ImportanceLikelihood:
     """Scores a sequence by the mean validation log-likelihood of level 0 in model space, in nats a row.
 
-    log Z is that of importance sampling from the base, with the same draws at every call. The base's own density of the rows is
-    evaluated once, so a score costs passes of the network alone. The untrained sequence has log Z = 0 exactly.
+    log Z is that of importance sampling from the base, with the same draws at every call. The base's own density of the
+    rows is evaluated once, so a score costs passes of the network alone. The untrained sequence has log Z = 0 exactly.
 
     Args:
         model: Sequence whose base all scored sequences share.
