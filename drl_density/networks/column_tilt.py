@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from drl_density.networks.distinct_levels import by_row, distinct_levels
+from drl_density.records.fields import Chance, Interval, PositiveInt, check_fields
 
 SLOPE = 1.7
 """Slope that makes a logistic sigmoid close to the normal distribution function."""
@@ -28,12 +30,15 @@ class ColumnTiltSettings:
         dropout: share of hidden units dropped in training mode.
     """
 
-    num_features: int
-    width: int = 128
-    num_blocks: int = 2
-    num_sigmoids: int = 24
-    column_width: int = 16
-    dropout: float = 0.0
+    num_features: PositiveInt
+    width: PositiveInt = 128
+    num_blocks: PositiveInt = 2
+    num_sigmoids: Annotated[int, Interval(2)] = 24
+    column_width: PositiveInt = 16
+    dropout: Chance = 0.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class ColumnTilt(nn.Module):

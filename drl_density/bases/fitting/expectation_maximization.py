@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from drl_density.records.brief import brief
+
 NUM_LLOYD_STEPS = 8
 """Steps of k-means from random rows that place the first components; more changes no fit that bags average over."""
 
@@ -33,6 +35,8 @@ class MixtureBatch:
     log_weights: Tensor
     means: Tensor
     factors: Tensor
+
+    __repr__ = brief
 
     def __len__(self) -> int:
         return len(self.log_weights)
@@ -118,7 +122,7 @@ def _nearest(x: Tensor, means: Tensor) -> Tensor:
 
 
 def _products(x: Tensor) -> Tensor | None:
-    """Products of all pairs of columns ``(n, d * d)``: one multiplication gives all second moments. None if they are large."""
+    """Products of all pairs of columns ``(n, d * d)``: one multiplication gives all moments. None if large."""
     return (x[:, :, None] * x[:, None, :]).flatten(1) if x.numel() * x.shape[1] <= MOST_PRODUCTS else None
 
 

@@ -13,6 +13,7 @@ from drl_density.bases.fitting.expectation_maximization import MixtureBatch, fit
 from drl_density.bases.fitting.stacking import stacking_weights
 from drl_density.bases.gaussian_mixture import NoisedGaussianMixture
 from drl_density.records.brief import brief
+from drl_density.records.fields import PositiveFloat, PositiveInt, check_fields
 
 MOST_COPIES = 3
 """Dequantised copies of a row that a bag holds; more changed no score by more than its error."""
@@ -46,16 +47,19 @@ class StackSettings:
         num_iterations: most iterations of each fit.
     """
 
-    num_components: tuple[int, ...] = (1, 2, 3, 5, 8, 12, 20, 35, 60)
-    ridges: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
-    num_bags: int = 24
-    least_bags: int = 8
-    most_points: int = 8000
-    num_final_bags: int = 200
-    most_components: int = 1000
-    most_parameters: int = 1_500_000
-    most_work: float = 3e11
-    num_iterations: int = 60
+    num_components: tuple[PositiveInt, ...] = (1, 2, 3, 5, 8, 12, 20, 35, 60)
+    ridges: tuple[PositiveFloat, ...] = (1e-4, 1e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0)
+    num_bags: PositiveInt = 24
+    least_bags: PositiveInt = 8
+    most_points: PositiveInt = 8000
+    num_final_bags: PositiveInt = 200
+    most_components: PositiveInt = 1000
+    most_parameters: PositiveInt = 1_500_000
+    most_work: PositiveFloat = 3e11
+    num_iterations: PositiveInt = 60
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True)
