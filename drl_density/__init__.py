@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         transforms as transforms,
         weights as weights,
     )
-    from drl_density.bases import NoisedGaussianMixture, QuadraticBase
+    from drl_density.bases import NoisedGaussianMixture, QuadraticBase, StackSettings
     from drl_density.datasets import Dataset, ReadOptions, Split, load_dataset, memorization_check
     from drl_density.density import (
         AdjustedObjective,
@@ -101,7 +101,7 @@ if TYPE_CHECKING:
     from drl_density.inverse_problems import AmbientSettings, ConditionalSettings, DPSSettings, MissingMoveSettings
     from drl_density.mcmc import HMC, MALA, ULA, run_chain
     from drl_density.model import EnergySequence
-    from drl_density.networks import MLPSettings, ResidualSettings, UNetEnergySettings, UNetSettings
+    from drl_density.networks import ColumnTiltSettings, MLPSettings, ResidualSettings, UNetEnergySettings, UNetSettings
     from drl_density.partition_function import (
         AISSettings,
         Sandwich,
@@ -138,6 +138,7 @@ __all__ = [
     "ChainSampler",
     "ClassifierSettings",
     "ColumnNetwork",
+    "ColumnTiltSettings",
     "Combination",
     "Comparison",
     "ConditionalSettings",
@@ -196,6 +197,7 @@ __all__ = [
     "Scores",
     "ShortRunSettings",
     "Split",
+    "StackSettings",
     "TemperingSettings",
     "TrainingSettings",
     "UNetEnergySettings",
@@ -224,7 +226,7 @@ __all__ = [
 ]
 
 _NAMES = {
-    "bases": "NoisedGaussianMixture QuadraticBase",
+    "bases": "NoisedGaussianMixture QuadraticBase StackSettings",
     "datasets": "Dataset ReadOptions Split load_dataset memorization_check",
     "density": (
         "AdjustedObjective ColumnNetwork Combination Comparison ContrastObjective CooperativeObjective "
@@ -245,7 +247,7 @@ _NAMES = {
     "inverse_problems": "AmbientSettings ConditionalSettings DPSSettings MissingMoveSettings",
     "mcmc": "HMC MALA ULA run_chain",
     "model": "EnergySequence",
-    "networks": "MLPSettings ResidualSettings UNetEnergySettings UNetSettings",
+    "networks": "ColumnTiltSettings MLPSettings ResidualSettings UNetEnergySettings UNetSettings",
     "partition_function": (
         "AISSettings Sandwich SandwichSettings annealed_importance_sampling geometric_path sandwich sequence_path"
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pyro.distributions as dist
 import torch
@@ -12,51 +12,11 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.bases import Base, NoisedGaussianMixture, Tail
 from drl_density.devices import whole_float32
 from drl_density.distributions import ChainSampler, EnergyDistribution, RecoveryDistribution, SamplerPolicy
+from drl_density.errors import NumericalError
 from drl_density.execution import ExecutedModule
-from drl_density.networks import contract
+from drl_density.networks import LogNormalizers, contract
 from drl_density.schedule import Level, NoiseSchedule
 from drl_density.shapes import per_row
-
-
-class LogNormalizers(nn.Module):
-    """Learned constants c as a smooth function of the log-SNR: a small tanh network whose output starts at zero.
-
-    Args:
-        generator: source of the initial weights of the hidden layer.
-    """
-
-    def __init__(self, *, generator: torch.Generator | None = None) -> None:
-        super().__init__()
-        self.hidden = nn.Linear(1, 32)
-        # Log-SNRs between -10 and 10, divided by 4, times weights of this size: the units bend all over that range.
-        nn.init.normal_(self.hidden.weight, std=2.0, generator=generator)
-        nn.init.normal_(self.hidden.bias, std=2.0, generator=generator)
-        self.readout = nn.Linear(32, 1)
-        nn.init.zeros_(self.readout.weight)
-        nn.init.zeros_(self.readout.bias)
-
-    def forward(self, log_snr: Tensor) -> Tensor:
-        """Evaluate c at log-SNRs of any shape; the result has their shape and the weights' dtype and device."""
-        log_snr = log_snr.to(self.readout.weight)
-        return self.readout(torch.tanh(self.hidden(log_snr[..., None] / 4))).squeeze(-1)
-
-
-class MeanNormalizers(nn.Module):
-    """The mean of several models' learned constants.
-
-    If each constant is its model's log Z, the mean is at least the log Z of the averaged energy, by Hoelder's inequality.
-
-    Args:
-        members: the constants of each model.
-    """
-
-    def __init__(self, members: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, log_snr: Tensor) -> Tensor:
-        """Evaluate the mean of c at log-SNRs of any shape, in their shape."""
-        return torch.stack([member(log_snr) for member in self.members]).mean(0)
 
 
 class LevelLogDensity:
@@ -216,21 +176,24 @@ class EnergySequence(ExecutedModule):
         with self.execution.network_precision(x.device):
             return self.network(x.to(self.dtype), log_snr.to(self.dtype), *given).to(x.dtype)
 
-    def tilt(self, x: Tensor, level: Level) -> Tensor:
-        """Evaluate the network alone at a level; see :meth:`tilt_at`.
+    def base_at(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """Evaluate the base alone, for rows ``x`` and ``log_snr`` as in :meth:`tilt_at`: normalised, in nats.
 
-        Args:
-            x: rows of shape ``(batch, *event)`` on the device of the model.
-            level: continuous level in [0, T]: a number for all rows, or one per row ``(batch,)``.
+        Raises:
+            NumericalError: a sequence without a base.
         """
+        if self.base is None:
+            raise NumericalError("this sequence has no base")
+        with whole_float32(x.device):
+            return self.base(x, log_snr)
+
+    def tilt(self, x: Tensor, level: Level) -> Tensor:
+        """Evaluate the network alone at a level, for rows ``x`` on the device of the model; see :meth:`tilt_at`."""
         return self.tilt_at(x, self.schedule.log_snr_at(level).to(x.device))
 
     def _evaluate(self, x: Tensor, log_snr: Tensor, label: Tensor | None) -> Tensor:
         tilt = self.tilt_at(x, log_snr, label)
-        if self.base is None:
-            return tilt
-        with whole_float32(x.device):
-            return self.base(x, log_snr) + tilt
+        return tilt if self.base is None else self.base_at(x, log_snr) + tilt
 
     @outside_inference_mode
     def score(self, x: Tensor, level: Level, *, label: Tensor | None = None, has_graph: bool = False) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 
 from drl_density import NoiseSchedule
 from drl_density.bases import NoisedGaussianMixture, QuadraticBase, Tail
-from drl_density.model import EnergySequence, LevelLogDensity, LogNormalizers, MeanNormalizers
+from drl_density.model import EnergySequence, LevelLogDensity
 from drl_density.networks import MLP, MLPSettings
 from drl_density.testing import GaussianMixtureSequence, seeded_generator
 
@@ -156,17 +156,6 @@ def test_another_network_shares_the_other_parts():
     assert (other.base, other.constants, other.schedule) == (model.base, model.constants, model.schedule)
     assert other.initializer is None
     assert other.network is not model.network
-
-
-def test_mean_constants_are_the_mean_of_the_members():
-    members = [LogNormalizers(generator=seeded_generator(seed)) for seed in (0, 1)]
-    for member in members:
-        torch.nn.init.normal_(member.readout.weight, generator=seeded_generator(2))
-    log_snr = torch.tensor([-3.0, 0.0, 3.0]).double()  # converted to the members' float32
-    mean = MeanNormalizers(members)(log_snr)
-    assert mean.dtype == torch.float32
-    torch.testing.assert_close(mean, (members[0](log_snr) + members[1](log_snr)) / 2)
-    assert not torch.equal(members[0](log_snr), members[1](log_snr))
 
 
 def test_the_recovery_scale_is_that_of_a_standard_normal_marginal():

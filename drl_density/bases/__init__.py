@@ -3,6 +3,7 @@
 from drl_density.bases.contract import Base, Conditional, Tail
 from drl_density.bases.factor_analysers import FactorAnalysers
 from drl_density.bases.factor_conditional import FactorConditional
+from drl_density.bases.fitting import StackedMixture, StackSettings, fit_stacked_mixture
 from drl_density.bases.gaussian_mixture import NoisedGaussianMixture
 from drl_density.bases.mixture_conditional import MixtureConditional
 from drl_density.bases.quadratic import QuadraticBase
@@ -17,7 +18,10 @@ __all__ = [
     "MixtureConditional",
     "NoisedGaussianMixture",
     "QuadraticBase",
+    "StackSettings",
+    "StackedMixture",
     "Tail",
     "Tilted",
     "base_from_state",
+    "fit_stacked_mixture",
 ]

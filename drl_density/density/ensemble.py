@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drl_density.bases import Tilted
-from drl_density.model import EnergySequence, MeanNormalizers
-from drl_density.networks import Ensemble
+from drl_density.model import EnergySequence
+from drl_density.networks import Ensemble, MeanNormalizers
 
 
 def join(models: Sequence[EnergySequence]) -> EnergySequence:

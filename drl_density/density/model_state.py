@@ -10,13 +10,14 @@ from torch import nn
 
 from drl_density.bases import Base, Tilted, base_from_state
 from drl_density.density.ensemble import join
-from drl_density.model import EnergySequence, LogNormalizers
+from drl_density.model import EnergySequence
 from drl_density.networks import (
     MLP,
     ColumnTilt,
     ColumnTiltSettings,
     Ensemble,
     LabelSum,
+    LogNormalizers,
     MLPSettings,
     ResidualEnergy,
     ResidualSettings,

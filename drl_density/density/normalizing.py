@@ -11,7 +11,7 @@ from drl_density.density.data_units import to_data_units
 from drl_density.density.settings.normalizing_sizes import NormalizingSizes
 from drl_density.model import EnergySequence
 from drl_density.partition_function import AISSettings, annealed_importance_sampling, sequence_path
-from drl_density.partition_function.importance_sampling import checked_importance_sampling
+from drl_density.partition_function.importance import checked_importance_sampling
 from drl_density.samplers import ProgressivePlan, plan_progressive, sample_progressive
 from drl_density.transforms import DataTransform
 from drl_density.weights import LogPartitionEstimate
@@ -37,7 +37,7 @@ def normalize(
     transform: DataTransform,
     sizes: NormalizingSizes,
     *,
-    num_draws: int | None = None,
+    num_samples: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Normalized:
     """Estimate log Z by annealing, tune the progressive sampler, and draw the pool.
@@ -46,11 +46,11 @@ def normalize(
         model: the sequence in model space, frozen.
         transform: the map from data rows ``(n, d)`` to model space.
         sizes: sizes of the annealing, of the pool, and of what tunes them.
-        num_draws: draws of the base that estimate log Z by importance sampling, checked by annealing from the base; None
+        num_samples: draws of the base that estimate log Z by importance sampling, checked by annealing from the base; None
             anneals along the noise sequence.
     """
-    if num_draws is not None:
-        estimate = checked_importance_sampling(model, num_draws=num_draws, generator=generator)
+    if num_samples is not None:
+        estimate = checked_importance_sampling(model, num_samples=num_samples, generator=generator)
     else:
         annealing = AISSettings(num_particles=sizes.num_particles, num_pilot_particles=sizes.num_pilot_particles)
         path = sequence_path(model, steps_per_level=sizes.steps_per_level)

@@ -19,6 +19,7 @@ from drl_density.networks.images.unet import UNet, UNetSettings
 from drl_density.networks.images.unet_energy import UNetEnergy, UNetEnergySettings
 from drl_density.networks.label_guidance import LabelSum, combine_labels, guide_by_label
 from drl_density.networks.mlp import MLP, MLPSettings
+from drl_density.networks.normalizers import LogNormalizers, MeanNormalizers
 from drl_density.networks.spectral_norm import (
     SpectralWeight,
     frozen_power_iteration,
@@ -38,7 +39,9 @@ __all__ = [
     "DeclaresIntegrability",
     "Ensemble",
     "LabelSum",
+    "LogNormalizers",
     "MLPSettings",
+    "MeanNormalizers",
     "ResidualEnergy",
     "ResidualSettings",
     "SpectralWeight",

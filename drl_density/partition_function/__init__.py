@@ -11,7 +11,7 @@ from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.partition_function.bridge import BridgeEstimate, bennett
 from drl_density.partition_function.equilibrium import EquilibriumEstimates, equilibrium_estimates
-from drl_density.partition_function.importance_sampling import importance_sampling
+from drl_density.partition_function.importance import importance_sampling
 from drl_density.partition_function.multistate import MultistateEstimate, multistate_bennett, thermodynamic_integration
 from drl_density.partition_function.probability_flow import flow_field, flow_log_likelihood
 from drl_density.partition_function.recursion import level_recursion

@@ -350,8 +350,8 @@ def refuse_occupied(path: str | Path, *, force: bool = False) -> None:
         raise RunFolderError(f"{path} holds {names}, and is not a run folder; give an empty folder")
     if inside and not force:
         version = _version(place / SETTINGS)
-        if version is not None and version != FORMAT_VERSION:
-            _refuse_version(version, place)
+        if version is not None:
+            _check_version(version, place)
         raise RunFolderError(
             f"{path} already holds a run: resume it (--resume), overwrite it (--force), or give another folder"
         )
@@ -387,16 +387,12 @@ def _version(settings: Path) -> int | None:
 
 
 def _check_version(version: int, path: Path) -> None:
-    if version != FORMAT_VERSION:
-        _refuse_version(version, path)
-
-
-def _refuse_version(version: int, path: Path) -> NoReturn:
     if version > FORMAT_VERSION:
         raise RunFolderError(
             f"{path} has format version {version}, and this package reads version {FORMAT_VERSION}: update drl-density"
         )
-    raise RunFolderError(
-        f"{path} was written by an earlier version of drl-density (format version {version}, this package reads "
-        f"version {FORMAT_VERSION}): fit again into another folder, or overwrite this one with --force"
-    )
+    if version < FORMAT_VERSION:
+        raise RunFolderError(
+            f"{path} was written by an earlier version of drl-density (format version {version}, this package reads "
+            f"version {FORMAT_VERSION}): fit again into another folder, or overwrite this one with --force"
+        )

@@ -12,7 +12,7 @@ from drl_density.testing import seeded_generator
 
 NETWORK = drl.ColumnNetwork(width=16, num_blocks=1, num_sigmoids=8, column_width=4)
 SETTINGS = drl.FitSettings(
-    objective=drl.ContrastObjective(num_draws=4000),
+    objective=drl.ContrastObjective(num_samples=4000),
     network=NETWORK,
     base="stack",
     schedule=drl.LogSpacedSchedule(num_levels=4),
@@ -38,7 +38,7 @@ def test_the_untrained_sequence_is_the_base_with_log_z_zero():
     plan = plan_fit(drl.load_dataset(ring(300), seed=0), SETTINGS, seed=0)
     model = plan.new_model(plan.members[0].base, seed=0)
     rows = plan.validation(seed=0)
-    score = ImportanceLikelihood(model, rows, num_draws=500, seed=0)(model.eval())
+    score = ImportanceLikelihood(model, rows, num_samples=500, seed=0)(model.eval())
     assert score.figures["log_z"] == 0
     assert score.figures["gain_over_base"] == 0
     assert score.figures["importance_efficiency"] == pytest.approx(1)

@@ -47,7 +47,7 @@ class MixtureBatch:
         return self.factors @ self.factors.mT
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log density of rows ``(n, d)`` under every mixture, in nats, ``(B, n)``, float64."""
+        """Log density of rows ``x`` ``(n, d)`` under every mixture, in nats, ``(B, n)``, float64."""
         return torch.stack([joint.logsumexp(0) for joint in self._joint(x.double())])
 
     def _joint(self, x: Tensor) -> list[Tensor]:
@@ -81,12 +81,16 @@ def fit_mixtures(
         weights: weights of the rows in each mixture ``(B, n)``; at least ``num_components`` of each are positive.
         num_components: number K of components of every mixture.
         ridge: variance added to every column of every covariance.
-        num_iterations: most iterations.
+        num_iterations: limit of the EM iterations, each of which raises the likelihood.
         tolerance: gain of the mean log density, in nats a row, below which the iterations of all mixtures end.
         generator: source of the first means.
 
     Raises:
         ValueError: fewer rows of positive weight than components.
+
+    >>> rows = torch.cat([torch.randn(60, 1) - 4, torch.randn(60, 1) + 4])
+    >>> fit_mixtures(rows, torch.ones(1, 120), 2, ridge=1e-3).means.flatten().abs().round()
+    tensor([4., 4.], dtype=torch.float64)
     """
     x, weights = rows.double(), weights.double()
     if int((weights > 0).sum(1).min()) < num_components:

@@ -39,8 +39,7 @@ class StackSettings:
         least_bags: the same at least, for tables of many rows; 8 leave 97 % of the rows out of one.
         most_points: number of rows, copies and bags counted, beyond which copies and bags are saved.
         num_final_bags: bootstrap fits in the final average, shared out by weight, for up to 500 rows. More rows need
-            fewer, in
-            inverse proportion, as their fits differ less; at least twice as many as judge a candidate.
+            fewer, in inverse proportion, as their fits differ less; at least twice as many as judge a candidate.
         most_components: number of components of the final mixture, about.
         most_parameters: number of covariance entries of the final mixture at most, which bounds the cost of a row.
         most_work: multiply-adds of the search at most; candidates are left out beyond it, the largest first.
@@ -86,9 +85,8 @@ class StackedMixture:
     Attributes:
         base: the stack as one Gaussian mixture.
         candidates: every kind of mixture that was tried.
-        log_densities: log density of every row under the stack of the bags that it was left out of, ``(n,)``,
-            float64; NaN
-            for a row that every bag of some kind holds.
+        log_densities: log density of every row under the stack of the bags that it was left out of, ``(n,)``, float64;
+            NaN for a row that every bag of some kind holds.
     """
 
     base: NoisedGaussianMixture
@@ -118,15 +116,14 @@ def fit_stacked_mixture(
 ) -> StackedMixture:
     r"""Fit a stack of bagged Gaussian mixtures to all rows of a table.
 
-    For every number of components and every ridge, mixtures are fitted to bootstrap samples of the rows. A row is
-    scored by
-    the mixtures whose sample it is not in, so that no row has to be held out. The weights of the kinds maximise the
-    likelihood
-    of these scores (:func:`stacking_weights`). The final density is the weighted average of about
+    For every number of components and every ridge, mixtures are fitted to bootstrap samples of the rows. A row is scored
+    by the mixtures whose sample it is not in, so that no row has to be held out. The weights of the kinds maximise the
+    likelihood of these scores (:func:`stacking_weights`). The final density is the weighted average of about
     ``settings.num_final_bags`` mixtures, which is one larger Gaussian mixture.
 
-    Averages forgive sizes that overfit alone, and kinds of small and large ridges together fit a dense body and rows
-    far out.
+    Averages forgive sizes that overfit alone, and kinds of small and large ridges together fit a dense body and rows far
+    out.
+
     Args:
         copies: rows in model space ``(c, n, d)``, in c copies that differ by dequantisation noise; each copy has 1/c
             of the weight.
@@ -141,8 +138,8 @@ def fit_stacked_mixture(
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> rows = torch.randn(1, 200, 2, generator=generator)
-    >>> stack = fit_stacked_mixture(rows, settings=StackSettings((1, 2), (0.01,), num_final_bags=10),
-    generator=generator)
+    >>> small = StackSettings((1, 2), (0.01,), num_final_bags=10)
+    >>> stack = fit_stacked_mixture(rows, settings=small, generator=generator)
     >>> stack.base.num_features, stack.log_likelihood > -3.2
     (2, True)
     """

@@ -14,7 +14,7 @@ def stacking_weights(log_densities: Tensor, *, num_iterations: int = 1000, toler
     Args:
         log_densities: log densities ``(G, n)`` of rows that no density was fitted to, in nats. A density may give -inf to
             some rows, but every row needs one that does not.
-        num_iterations: most iterations.
+        num_iterations: limit of the EM iterations, each of which raises the likelihood.
         tolerance: gain of the mean log density, in nats a row, below which the iterations end.
 
     Returns:
@@ -25,8 +25,8 @@ def stacking_weights(log_densities: Tensor, *, num_iterations: int = 1000, toler
 
     Source: Smyth and Wolpert 1998, "Stacked density estimation".
 
-    >>> stacking_weights(torch.tensor([[-1.0, -2.0], [-5.0, -9.0]]))
-    tensor([1.0000e+00, ...], dtype=torch.float64)
+    >>> stacking_weights(torch.tensor([[-1.0, -2.0, -9.0], [-5.0, -9.0, -1.0]])).round(decimals=2)
+    tensor([0.6600, 0.3400], dtype=torch.float64)
     """
     values = log_densities.double()
     if bool(values.isnan().any()) or not bool((values > -torch.inf).any(0).all()):

@@ -197,7 +197,7 @@ def _finish(plan: FitPlan, states: Mapping[str, TrainingState], budget: Budget, 
     best_run = states.get(chosen.member) or max(states.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(plan.seed + 1)
     found = normalize(
-        model, table.transform, plan.normalizing, num_draws=plan.selection.num_draws, generator=generator
+        model, table.transform, plan.normalizing, num_samples=plan.selection.num_samples, generator=generator
     )
     density = Density(
         model=model,

@@ -81,14 +81,14 @@ class SelectionPlan:
         num_training_particles: Particles of each annealing replicate while training.
         num_particles: Particles of each annealing replicate when the member is chosen.
         has_learned_constants: Whether training learns the constants between levels.
-        num_draws: Draws of the base that give log Z by importance sampling; None anneals.
+        num_samples: Draws of the base that give log Z by importance sampling; None anneals.
     """
 
     rule: Literal["likelihood", "last"]
     num_training_particles: int
     num_particles: int
     has_learned_constants: bool
-    num_draws: int | None = None
+    num_samples: int | None = None
 
     def __post_init__(self) -> None:
         check_literals(self)
@@ -209,7 +209,7 @@ class FitPlan:
         Args:
             held_out: Validation rows in model space.
         """
-        return held_out.rows if self.selection.num_draws is None else held_out.rows[:MOST_DIAGNOSED]
+        return held_out.rows if self.selection.num_samples is None else held_out.rows[:MOST_DIAGNOSED]
 
     def validation(self, *, seed: int) -> HeldOut:
         """Validation rows in model space, as many as :attr:`held_out` states."""
@@ -269,7 +269,7 @@ def plan_on_table(
             num_training_particles=min(256, settings.num_particles) if settings.is_over_images else 256,
             num_particles=settings.num_particles,
             has_learned_constants=objective.classification_weight > 0,
-            num_draws=objective.num_draws if isinstance(objective, ContrastObjective) else None,
+            num_samples=objective.num_samples if isinstance(objective, ContrastObjective) else None,
         ),
         normalizing=settings.normalizing_sizes(),
         cost=_step_cost(objective, schedule.num_levels),

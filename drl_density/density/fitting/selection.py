@@ -14,9 +14,10 @@ from drl_density.density.ensemble import join
 from drl_density.density.fitting.completions import HeldOut
 from drl_density.density.fitting.plan import FitPlan
 from drl_density.mcmc import MALA
-from drl_density.model import EnergySequence, MeanNormalizers
+from drl_density.model import EnergySequence
+from drl_density.networks import MeanNormalizers
 from drl_density.partition_function import AISSettings, anneal, plan_annealing, sequence_path
-from drl_density.partition_function.importance_sampling import base_draws, tilts
+from drl_density.partition_function.importance import base_draws, tilts
 from drl_density.training import SelectionScore, TrainingState
 from drl_density.weights import log_mean_exp, weight_ess
 
@@ -96,16 +97,17 @@ class ImportanceLikelihood:
     Args:
         model: Sequence whose base all scored sequences share.
         rows: Clean validation rows in model space; missing values are completed and weighted.
-        num_draws: Draws of the base.
+        num_samples: Draws of the base.
         seed: Seed of the draws.
     """
 
-    def __init__(self, model: EnergySequence, rows: HeldOut, *, num_draws: int, seed: int) -> None:
+    def __init__(self, model: EnergySequence, rows: HeldOut, *, num_samples: int, seed: int) -> None:
         self.rows = rows
-        self.draws = base_draws(model, num_draws, 0.0, torch.Generator().manual_seed(seed))
+        self.draws = base_draws(model, num_samples, 0.0, torch.Generator().manual_seed(seed))
+        log_snr = model.schedule.log_snr_at(0.0)
         with torch.no_grad():
-            parts = [model.log_density(part, 0) - model.tilt(part, 0) for part in rows.rows.split(MOST_ROWS)]
-        self.base = torch.cat(parts).double()
+            parts = [model.base_at(part.to(model.device), log_snr.to(model.device)) for part in rows.rows.split(MOST_ROWS)]
+        self.base = torch.cat(parts).double().cpu()
 
     def __call__(self, model: EnergySequence) -> SelectionScore:
         """The score, with what it is made of."""
@@ -135,8 +137,8 @@ def training_score(
     selection = plan.selection
     if selection.rule == "last":
         return lambda model: SelectionScore(float(state.step))
-    if selection.num_draws is not None:
-        return ImportanceLikelihood(state.model, rows, num_draws=selection.num_draws, seed=seed)
+    if selection.num_samples is not None:
+        return ImportanceLikelihood(state.model, rows, num_samples=selection.num_samples, seed=seed)
     return AnnealedLikelihood(
         rows,
         seed=seed,
@@ -176,10 +178,10 @@ def select_model(plan: FitPlan, states: Mapping[str, TrainingState], rows: HeldO
     if plan.selection.rule == "last":
         name = next(iter(candidates)) if len(models) == 1 else "average"
         return Selected(name, candidates[name])
-    if plan.selection.num_draws is not None:
+    if plan.selection.num_samples is not None:
         # Members of one base were selected by this score already; several networks are compared by fresh draws of it.
         one = next(iter(models.values()))
-        score = ImportanceLikelihood(one, rows, num_draws=plan.selection.num_draws, seed=plan.seed + 1)
+        score = ImportanceLikelihood(one, rows, num_samples=plan.selection.num_samples, seed=plan.seed + 1)
         best = max(models, key=lambda name: score(candidates[name]).value)
         return Selected(best, candidates[best])
     score = AnnealedLikelihood(

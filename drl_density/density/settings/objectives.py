@@ -201,7 +201,7 @@ class ContrastObjective:
     Attributes:
         num_negatives: Draws of the base for every data row.
         clean_share: Share of every batch on level 0, whose density is the one that is reported.
-        num_draws: Draws of the base that estimate log Z at every evaluation.
+        num_samples: Draws of the base that estimate log Z at every evaluation.
 
     Raises:
         ValueError: Counts below 1, or a share outside (0, 1].
@@ -212,7 +212,7 @@ class ContrastObjective:
 
     num_negatives: PositiveInt = 1
     clean_share: Annotated[float, Interval(0, 1, is_low_open=True)] = 0.7
-    num_draws: PositiveInt = 50_000
+    num_samples: PositiveInt = 50_000
 
     def __post_init__(self) -> None:
         check_fields(self)

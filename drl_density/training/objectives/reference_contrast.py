@@ -42,9 +42,10 @@ class ReferenceContrast:
 
     Source: Gutmann and Hyvarinen 2010, "Noise-contrastive estimation".
 
-    >>> from drl_density.testing import GaussianMixtureSequence
-    >>> model = GaussianMixtureSequence.example().model
-    >>> value = ReferenceContrast()(model, torch.randn(16, 2).double(), torch.ones(8))
+    >>> from drl_density.networks import ColumnTilt, ColumnTiltSettings
+    >>> from drl_density.schedule import NoiseSchedule
+    >>> model = EnergySequence(NoiseSchedule.log_spaced(4), ColumnTilt(ColumnTiltSettings(2)), (2,))
+    >>> value = ReferenceContrast()(model, torch.randn(16, 2), torch.ones(4))
     >>> sorted(value.parts)
     ['contrast']
     """

@@ -4,6 +4,7 @@ import pytest
 
 from drl_density import (
     AdjustedObjective,
+    ContrastObjective,
     CooperativeObjective,
     DenoisingObjective,
     LangevinObjective,
@@ -13,8 +14,14 @@ from drl_density.density.settings.objectives import OBJECTIVES
 
 
 def test_every_objective_is_found_by_its_kind():
-    made = (AdjustedObjective, LangevinObjective, NormalObjective, CooperativeObjective, DenoisingObjective)
-    assert dict(zip(("adjusted", "langevin", "normal", "cooperative", "denoising"), made, strict=True)) == OBJECTIVES
+    assert {
+        "adjusted": AdjustedObjective,
+        "langevin": LangevinObjective,
+        "normal": NormalObjective,
+        "cooperative": CooperativeObjective,
+        "denoising": DenoisingObjective,
+        "contrast": ContrastObjective,
+    } == OBJECTIVES
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from torch import nn
 from drl_density import EnergySequence, NoiseSchedule
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.networks import ColumnTilt, ColumnTiltSettings
-from drl_density.partition_function.importance_sampling import importance_sampling
+from drl_density.partition_function.importance import importance_sampling
 from drl_density.testing import assert_z, seeded_generator
 from drl_density.training import Doctor, Evaluation, TrainingSettings, new_state, train
 from drl_density.training.objectives.reference_contrast import ReferenceContrast

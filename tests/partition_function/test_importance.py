@@ -9,7 +9,7 @@ from torch import nn
 from drl_density import EnergySequence, NoiseSchedule
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.errors import NumericalError, Verdict
-from drl_density.partition_function.importance_sampling import importance_sampling
+from drl_density.partition_function.importance import importance_sampling
 from drl_density.testing import assert_z, seeded_generator
 
 SCHEDULE = NoiseSchedule.log_spaced(3)
@@ -35,7 +35,7 @@ def model(slope, base=None):
 @pytest.mark.parametrize("slope", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("level", [0.0, 1.5])
 def test_log_z_of_a_linear_tilt(slope, level):
-    estimate = importance_sampling(model(slope), level=level, num_draws=20_000, generator=seeded_generator(0))
+    estimate = importance_sampling(model(slope), level=level, num_samples=20_000, generator=seeded_generator(0))
     error = max(estimate.standard_error, 1e-6)
     assert_z(torch.tensor(estimate.log_z), slope**2 / 2 + 1.0, error)
     assert estimate.verdict is Verdict.RELIABLE
@@ -51,13 +51,13 @@ def test_the_base_is_drawn_under_the_noise_of_the_level():
 
 
 def test_a_tilt_that_the_base_cannot_follow_is_not_reliable():
-    estimate = importance_sampling(model(5.0), num_draws=2000, generator=seeded_generator(2))
+    estimate = importance_sampling(model(5.0), num_samples=2000, generator=seeded_generator(2))
     assert estimate.verdict is Verdict.UNRELIABLE
     assert estimate.log_z < 12.5 + 1.0
 
 
 def test_equal_seeds_give_equal_estimates():
-    one, two = (importance_sampling(model(0.5), num_draws=1000, generator=seeded_generator(3)) for _ in range(2))
+    one, two = (importance_sampling(model(0.5), num_samples=1000, generator=seeded_generator(3)) for _ in range(2))
     assert one.log_z == two.log_z
     assert one.log_weights.shape == (10, 100)
     assert math.isfinite(one.standard_error)

@@ -28,7 +28,7 @@ def importance_sampling(
     model: EnergySequence,
     *,
     level: float = 0.0,
-    num_draws: int = 50_000,
+    num_samples: int = 50_000,
     num_replicates: int = 10,
     generator: torch.Generator | None = None,
 ) -> LogPartitionEstimate:
@@ -43,27 +43,29 @@ def importance_sampling(
     Args:
         model: sequence on a base with draws at every level.
         level: continuous level whose log Z is wanted.
-        num_draws: number of draws, shared out over the replicates.
+        num_samples: number of draws, shared out over the replicates.
         num_replicates: independent groups of draws, whose spread is the standard error; at least 2.
 
     Raises:
         NumericalError: a sequence without a base, which has nothing to draw from.
 
-    >>> from drl_density.testing import GaussianMixtureSequence
-    >>> estimate = importance_sampling(GaussianMixtureSequence.example().model, num_draws=2000)
+    >>> from drl_density.networks import ColumnTilt, ColumnTiltSettings
+    >>> from drl_density.schedule import NoiseSchedule
+    >>> model = EnergySequence(NoiseSchedule.log_spaced(4), ColumnTilt(ColumnTiltSettings(2)), (2,))
+    >>> estimate = importance_sampling(model, num_samples=2000)
     >>> str(estimate.verdict), estimate.log_weights.shape
     ('reliable', torch.Size([10, 200]))
     """
     if model.base is None:
         raise NumericalError("importance sampling draws from the base, and this sequence has none: use annealing")
-    weights = tilts(model, base_draws(model, num_replicates * (num_draws // num_replicates), level, generator), level)
+    weights = tilts(model, base_draws(model, num_replicates * (num_samples // num_replicates), level, generator), level)
     return assess_weights(weights.reshape(num_replicates, -1), bias="lower")
 
 
 def checked_importance_sampling(
     model: EnergySequence,
     *,
-    num_draws: int = 50_000,
+    num_samples: int = 50_000,
     num_bridges: int = 20,
     settings: AISSettings | None = None,
     generator: torch.Generator | None = None,
@@ -76,20 +78,21 @@ def checked_importance_sampling(
 
     Args:
         model: sequence on a base with draws.
-        num_draws: number of draws of the base.
+        num_samples: number of draws of the base.
         num_bridges: densities on the annealing path after the base.
         settings: particles and replicates of the annealing; 256 particles in 4 replicates when not given.
 
     Raises:
         NumericalError: a sequence without a base.
 
-    >>> from drl_density.testing import GaussianMixtureSequence
-    >>> model = GaussianMixtureSequence.example().model
+    >>> from drl_density.networks import ColumnTilt, ColumnTiltSettings
+    >>> from drl_density.schedule import NoiseSchedule
+    >>> model = EnergySequence(NoiseSchedule.log_spaced(4), ColumnTilt(ColumnTiltSettings(2)), (2,))
     >>> small = AISSettings(num_particles=32, num_replicates=2)
-    >>> str(checked_importance_sampling(model, num_draws=2000, num_bridges=4, settings=small).verdict)
+    >>> str(checked_importance_sampling(model, num_samples=2000, num_bridges=4, settings=small).verdict)
     'reliable'
     """
-    found = importance_sampling(model, num_draws=num_draws, generator=generator)
+    found = importance_sampling(model, num_samples=num_samples, generator=generator)
     settings = settings or AISSettings(num_replicates=4)
     path = base_path(model, num_bridges=num_bridges)
     run = anneal(path, plan_annealing(path, settings, generator=generator), settings, generator=generator)
@@ -121,7 +124,8 @@ class LevelBase:
 
     def log_prob(self, value: Tensor, /) -> Tensor:
         """Normalised log density of rows ``(n, *event)``, in nats, ``(n,)``."""
-        return self.model.log_density(value, self.level) - self.model.tilt(value, self.level)
+        with torch.no_grad():
+            return self.model.base_at(value, self.model.schedule.log_snr_at(self.level).to(value.device))
 
     def draw(self, num_rows: int, generator: torch.Generator | None, /) -> Tensor:
         """Independent draws ``(num_rows, *event)``."""
@@ -142,21 +146,23 @@ def base_path(model: EnergySequence, *, num_bridges: int) -> AnnealingPath:
         raise NumericalError("there is no base to start from: use sequence_path")
     start = LevelBase(model)
 
+    log_snr = model.schedule.log_snr_at(0.0).to(model.device)
+
     def at(share: float) -> LogDensity:
-        return lambda x: model.log_density(x, 0.0) - (1 - share) * model.tilt(x, 0.0)
+        return lambda x: model.base_at(x, log_snr) + share * model.tilt_at(x, log_snr)
 
     shares = tuple((index + 1) / num_bridges for index in range(num_bridges))
     return AnnealingPath(start, tuple(at(share) for share in shares), start.draw, shares)
 
 
-def base_draws(model: EnergySequence, num_draws: int, level: float, generator: torch.Generator | None) -> Tensor:
-    """Independent draws ``(num_draws, *event)`` of the base under the noise of a level."""
+def base_draws(model: EnergySequence, num_samples: int, level: float, generator: torch.Generator | None) -> Tensor:
+    """Independent draws ``(num_samples, *event)`` of the base under the noise of a level."""
     if model.base is None:
         raise NumericalError("there is no base to draw from")
     clean = torch.cat(
-        [model.base.sample(len(part), generator=generator) for part in torch.empty(num_draws).split(CHUNK)]
+        [model.base.sample(len(part), generator=generator) for part in torch.empty(num_samples).split(CHUNK)]
     )
-    rows = clean.reshape(num_draws, *model.event_shape)
+    rows = clean.reshape(num_samples, *model.event_shape)
     return model.schedule.diffuse(rows, level, generator=generator)
 
 
