@@ -157,7 +157,7 @@ class RunFolder:
                     replacement.commit()
                 finally:
                     replacement.discard()
-        except BaseException:
+        except BaseException:  # an interruption by the keyboard leaves no empty folders either
             for folder in reversed(made):
                 with suppress(OSError):  # not empty
                     folder.rmdir()

@@ -69,7 +69,7 @@ class PartFolder:
         self._lock.acquire()
         try:
             self._find(resume=resume)
-        except BaseException:
+        except BaseException:  # an interruption by the keyboard releases the lock too
             self._lock.release()
             raise
 

@@ -138,7 +138,7 @@ def run_row_groups(
                 parts.add(done.tables, done.figures, schemas or {})
                 progress.add(group.num_rows)
         parts.join()
-    except BaseException as error:
+    except BaseException as error:  # an interruption by the keyboard keeps the finished groups, and releases the lock
         parts.close(is_hopeless=isinstance(error, DataError))
         if not isinstance(error, KeyboardInterrupt | DataError) and parts.advice():
             print(f"note{parts.advice()}".replace(";", ":", 1), file=sys.stderr)

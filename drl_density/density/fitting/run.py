@@ -79,7 +79,7 @@ class FitRun:
             saved = folder.saved(dataset, settings, seed=seed) if folder is not None and resume else None
             is_finished = workers.broadcast(saved is not None and folder is not None and folder.is_finished)
             values = workers.broadcast(None if saved is None else saved.to_dict())
-        except BaseException:
+        except BaseException:  # an interruption by the keyboard releases the folder too
             if folder is not None:
                 folder.close()
             raise

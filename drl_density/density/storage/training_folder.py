@@ -67,7 +67,7 @@ class TrainingFolder:
                 return cls(folder, lock)
             replacement = Replacement(folder.path)
             return cls(RunFolder(replacement.incoming), lock, replacement)
-        except BaseException:
+        except BaseException:  # an interruption by the keyboard releases the lock too
             lock.release()
             raise
 
