@@ -1,8 +1,11 @@
-"""Small row groups, so that a table of a few rows has several."""
+"""Small row groups, so that a table of a few rows has several, and commands that are interrupted between them."""
 
+import contextlib
 import importlib
 
 import pytest
+
+import drl_density as drl
 
 
 @pytest.fixture
@@ -17,5 +20,28 @@ def few(table, tmp_path):
     """The first ten rows of the table, with a further column of text."""
     lines = table.read_text().splitlines()[:11]
     path = tmp_path / "few.csv"
-    path.write_text("\n".join([f"{lines[0]},note", *(f"{line},00{index}" for index, line in enumerate(lines[1:]))]) + "\n")
+    path.write_text(
+        "\n".join([f"{lines[0]},note", *(f"{line},00{index}" for index, line in enumerate(lines[1:]))]) + "\n"
+    )
     return path
+
+
+@pytest.fixture
+def interrupted_call(monkeypatch):
+    """A context that interrupts the third call of a method of a density; gives the keyword arguments of all calls."""
+
+    @contextlib.contextmanager
+    def interrupted_call(name):
+        real, calls = getattr(drl.Density, name), []
+
+        def interrupted(self, *rest, **more):
+            calls.append(more)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return real(self, *rest, **more)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(drl.Density, name, interrupted)
+            yield calls
+
+    return interrupted_call

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import drl_density as drl
 from drl_density.cli import main
 from drl_density.cli.rows.impute import _put
 
@@ -44,7 +43,7 @@ def test_a_table_without_holes_is_said_to_have_none(run, table, tmp_path, capsys
 
 
 @pytest.mark.usefixtures("small_groups")
-def test_observed_cells_are_as_given_and_an_interruption_changes_nothing(run, few, tmp_path, monkeypatch):
+def test_observed_cells_are_as_given_and_an_interruption_changes_nothing(run, few, tmp_path, interrupted_call):
     frame = pd.read_csv(few, dtype=str)
     frame.loc[[0, 5, 9], "a"] = None
     frame.loc[[3, 5], "c"] = None
@@ -61,16 +60,7 @@ def test_observed_cells_are_as_given_and_an_interruption_changes_nothing(run, fe
         seen = given.notna()
         assert back[name].notna().all()
         assert back[name][seen].astype(float).tolist() == given[seen].astype(float).tolist()
-    real, calls = drl.Density.impute, []
-
-    def interrupted(self, *rest, **more):
-        calls.append(more["seed"])
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(self, *rest, **more)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(drl.Density, "impute", interrupted)
+    with interrupted_call("impute"):
         assert main([*arguments, str(out)]) == 130
     assert main([*arguments, str(out), "--resume"]) == 0
     assert out.read_bytes() == whole.read_bytes()

@@ -4,7 +4,6 @@ import csv
 
 import pytest
 
-import drl_density as drl
 from drl_density.cli import main
 from drl_density.cli.rows.predict import labels_of
 from drl_density.datasets import Column
@@ -38,23 +37,14 @@ def test_the_predicted_column_may_be_absent(run, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("small_groups")
-def test_predictions_do_not_depend_on_an_interruption(run, few, tmp_path, monkeypatch):
+def test_predictions_do_not_depend_on_an_interruption(run, few, tmp_path, interrupted_call):
     lines = few.read_text().splitlines()
     lines[2] = ",," + lines[2].split(",", 2)[2]
     few.write_text("\n".join(lines) + "\n")
     whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
     arguments = ["predict", str(run), str(few), "--column", "a", "--seed", "2", "--out"]
     assert main([*arguments, str(whole)]) == 0
-    real, calls = drl.Density.predict, []
-
-    def interrupted(self, *rest, **more):
-        calls.append(more["seed"])
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(self, *rest, **more)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(drl.Density, "predict", interrupted)
+    with interrupted_call("predict"):
         assert main([*arguments, str(out)]) == 130
     assert main([*arguments, str(out), "--resume"]) == 0
     assert out.read_bytes() == whole.read_bytes()

@@ -39,22 +39,13 @@ def test_equal_seeds_draw_equal_rows(run, capsys):
 
 
 @pytest.mark.usefixtures("small_groups")
-def test_interrupted_draws_end_in_the_same_file(run, tmp_path, monkeypatch, capsys):
+def test_interrupted_draws_end_in_the_same_file(run, tmp_path, interrupted_call, capsys):
     whole, out = tmp_path / "whole.parquet", tmp_path / "out.parquet"
     assert main(["sample", str(run), "-n", "10", "--seed", "3", "--out", str(whole)]) == 0
-    real, calls = drl.Density.draw, []
-
-    def interrupted(self, *rest, **more):
-        calls.append(more["seed"])
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(self, *rest, **more)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(drl.Density, "draw", interrupted)
+    with interrupted_call("draw") as calls:
         assert main(["sample", str(run), "-n", "10", "--seed", "3", "--out", str(out)]) == 130
     assert "2 row groups are finished" in capsys.readouterr().err
-    assert len(set(calls)) == 3
+    assert len({call["seed"] for call in calls}) == 3
     assert main(["sample", str(run), "-n", "10", "--resume", "--method", "ddim", "--out", str(out)]) == 1
     assert "--method was progressive and is ddim now" in capsys.readouterr().err
     assert main(["sample", str(run), "-n", "10", "--resume", "--out", str(out)]) == 0

@@ -139,20 +139,11 @@ def test_what_cannot_be_done_is_one_clear_line_and_leaves_nothing(name, run, few
 
 
 @pytest.mark.usefixtures("small_groups")
-def test_an_interruption_says_how_to_continue_and_ends_in_the_same_file(run, few, tmp_path, monkeypatch, capsys):
+def test_an_interruption_says_how_to_continue_and_ends_in_the_same_file(run, few, tmp_path, interrupted_call, capsys):
     out, whole = tmp_path / "out.csv", tmp_path / "whole.csv"
     assert main(["score", str(run), str(few), "--out", str(whole)]) == 0
-    real, calls = drl.Density.log_prob, []
-
-    def interrupted(self, x):
-        calls.append(len(x))
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return real(self, x)
-
     arguments = ["score", str(run), str(few), "--out", str(out)]
-    with monkeypatch.context() as patched:
-        patched.setattr(drl.Density, "log_prob", interrupted)
+    with interrupted_call("log_prob"):
         assert main(arguments) == 130
     said = capsys.readouterr().err
     assert f"2 row groups are finished in {part_path(out)}: run the same command with --resume" in said
