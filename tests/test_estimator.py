@@ -68,3 +68,21 @@ def test_a_doubtful_normaliser_is_used_with_a_warning(fitted):
     doubtful.n_features_in_ = 3
     with pytest.warns(UnreliableEstimateWarning, match="is doubtful"):
         assert np.isfinite(doubtful.score_samples(x)).all()
+
+
+@pytest.mark.filterwarnings("ignore::drl_density.errors.UnreliableEstimateWarning")
+def test_the_estimator_of_one_column():
+    x = np.random.default_rng(0).normal(size=(60, 1))
+    fitted = drl.DRLDensity(TINY, random_state=0, accept_unreliable=True).fit(x)
+    assert fitted.score_samples(x[:1]).shape == (1,)
+    assert fitted.sample(1, random_state=0).shape == (1, 1)
+    with pytest.raises(ValueError, match="n_samples must be at least 1, got 0"):
+        fitted.sample(0)
+    with pytest.raises(ValueError, match="0 sample"):
+        fitted.score_samples(x[:0])
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (1, 2), (3, 2), (20, 0)])
+def test_the_estimator_refuses_too_few_rows_or_columns(shape):
+    with pytest.raises(ValueError, match=r"sample|feature|10 rows"):
+        drl.DRLDensity(TINY, random_state=0).fit(np.random.default_rng(0).normal(size=shape))

@@ -1,4 +1,4 @@
-"""Sizes 0 and 1 at the edges of the package: commands, the scikit-learn estimator, plots and Dask DataFrames."""
+"""Sizes 0 and 1 at the edges of the package: commands, plots and Dask DataFrames."""
 
 import sys
 
@@ -111,38 +111,6 @@ def test_fits_of_too_few_rows_are_refused(name, ending, tmp_path, capsys):
     assert main(["fit", str(tmp_path / f"in.{ending}"), "--out", str(tmp_path / "run")]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
-
-
-# --- the scikit-learn estimator
-
-TINY = drl.FitSettings(
-    network=drl.MLPNetwork(width=8, num_blocks=1),
-    objective=drl.AdjustedObjective(num_chain_steps=1),
-    schedule=drl.LogSpacedSchedule(num_levels=2),
-    num_pool_draws=16,
-    base="gaussian",
-    selection="last",
-    num_particles=64,
-    training=drl.TrainingSettings(num_steps=2, batch_size=16, evaluate_every=2),
-)
-
-
-@pytest.mark.filterwarnings("ignore::drl_density.errors.UnreliableEstimateWarning")
-def test_the_estimator_of_one_column():
-    x = np.random.default_rng(0).normal(size=(60, 1))
-    fitted = drl.DRLDensity(TINY, random_state=0, accept_unreliable=True).fit(x)
-    assert fitted.score_samples(x[:1]).shape == (1,)
-    assert fitted.sample(1, random_state=0).shape == (1, 1)
-    with pytest.raises(ValueError, match="n_samples must be at least 1, got 0"):
-        fitted.sample(0)
-    with pytest.raises(ValueError, match="0 sample"):
-        fitted.score_samples(x[:0])
-
-
-@pytest.mark.parametrize("shape", [(0, 2), (1, 2), (3, 2), (20, 0)])
-def test_the_estimator_refuses_too_few_rows_or_columns(shape):
-    with pytest.raises(ValueError, match=r"sample|feature|10 rows"):
-        drl.DRLDensity(TINY, random_state=0).fit(np.random.default_rng(0).normal(size=shape))
 
 
 # --- plots
