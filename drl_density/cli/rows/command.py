@@ -21,7 +21,7 @@ from drl_density.run_folder import RunFolder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["OnTable", "WritesRows", "fitted_reading", "run_identity", "say"]
+__all__ = ["OnTable", "WritesRows", "run_identity", "say"]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -114,15 +114,7 @@ class OnTable(WritesRows, ReadsTable):
         """
         for target in (self.out, *further):
             check_target(target, sources=[source, *also])
-        return TableSource(source, density.columns, reading=self.reading(fitted_reading(density)), **options)
-
-
-def fitted_reading(density: FittedModel) -> Any:
-    """The options that the table of a fit was read with; None where it was no table."""
-    from drl_density.datasets import ReadOptions
-
-    found = density.provenance.loading.get("reading")
-    return ReadOptions.from_dict(found) if isinstance(found, Mapping) else found
+        return TableSource(source, density.columns, reading=self.reading_for(density), **options)
 
 
 def run_identity(path: Path) -> dict[str, Any]:

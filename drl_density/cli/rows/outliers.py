@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import tyro
 
-from drl_density.cli.rows.command import OnTable, fitted_reading, run_identity, say
+from drl_density.cli.rows.command import OnTable, run_identity, say
 from drl_density.cli.rows.row_groups import Finished, TableGroup
 from drl_density.cli.rows.source import TableSource
 from drl_density.cli.tables import load_run
@@ -76,8 +76,7 @@ class Outliers(OnTable):
         """Scores of the rows to rank against, and what tells whether they are still the same."""
         if self.reference is None:
             return reference_scores(density), {}
-        reading = self.reading(fitted_reading(density))
-        table = TableSource(self.reference, density.columns, reading=reading)
+        table = TableSource(self.reference, density.columns, reading=self.reading_for(density))
         rows = torch.cat([table.encode(group) for group in table.groups(ROWS_AT_ONCE)])
         known = dequantized_rows(density, rows, generator=torch.Generator().manual_seed(0))[0]
         found = reference_scores(density, known, words=f"{len(known)} rows of {self.reference}")
