@@ -15,7 +15,7 @@ from drl_density.cli.rows.row_groups import PlacedError, TableGroup
 from drl_density.datasets import Column, ReadOptions, read_rows
 from drl_density.datasets.column import LARGEST_EXACT
 from drl_density.datasets.tables.chunks import is_table, open_table
-from drl_density.datasets.tables.coding import decode_rows, encode_frame
+from drl_density.datasets.tables.coding import decode_rows, encode_frame, refuse_lacking
 from drl_density.datasets.tables.writing import STANDARD, free_names
 from drl_density.errors import DataError
 
@@ -63,19 +63,11 @@ class TableSource:
             self.num_rows: int | None = self._reader.num_rows
             self.schema, self.where = self._reader.schema, self._reader.where
             self.first_row = self._reader.first_row
-            self._refuse_lacking()
+            refuse_lacking(self.names, [column.name for column in self.columns], self.absent, self.where)
         else:
             self._rows = read_rows(source, columns, missing=missing, absent=self.absent)
             self.names = tuple(column.name for column in columns)
             self.num_rows, self.schema, self.where, self.first_row = len(self._rows), None, source, 0
-
-    def _refuse_lacking(self) -> None:
-        lacking = [c.name for c in self.columns if c.name not in self.names and c.name not in self.absent]
-        if lacking:
-            raise DataError(
-                f"{self.where}: the fit has columns that are not here: {', '.join(lacking)}; "
-                f"here are {', '.join(self.names)}"
-            )
 
     @property
     def is_stream(self) -> bool:

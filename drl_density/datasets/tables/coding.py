@@ -61,7 +61,7 @@ def encode_frame(
     """
     frame = as_frame(frame)
     names = column_names(frame.names, where=where)
-    _refuse_lacking(names, [column.name for column in columns], absent, where)
+    refuse_lacking(names, [column.name for column in columns], absent, where)
     values = np.full((frame.num_rows, len(columns)), math.nan)
     for index, column in enumerate(columns):
         if column.name in names:
@@ -72,7 +72,18 @@ def encode_frame(
     return torch.from_numpy(values)
 
 
-def _refuse_lacking(names: Sequence[str], wanted: Sequence[str], absent: Sequence[str], where: str) -> None:
+def refuse_lacking(names: Sequence[str], wanted: Sequence[str], absent: Sequence[str], where: str) -> None:
+    """Refuses a table that lacks columns of a fit.
+
+    Args:
+        names: names of the table's columns.
+        wanted: names of the fit's columns.
+        absent: names of columns that the table may lack.
+        where: name of the source, for messages.
+
+    Raises:
+        DataError: the columns that are lacking, and those that are there.
+    """
     lacking = [name for name in wanted if name not in names and name not in absent]
     if lacking:
         raise DataError(
@@ -111,7 +122,7 @@ def encode_table(
             cells = {new: table.cells[old] for new, old in zip(wanted, table.names, strict=True) if old in table.cells}
             table = replace(table, names=tuple(wanted), cells=cells)
     if not table.cells:
-        _refuse_lacking(table.names, wanted, absent, where)
+        refuse_lacking(table.names, wanted, absent, where)
         rows = np.full((len(table.values), len(wanted)), math.nan)
         for place, name in enumerate(wanted):
             if name in table.names:
