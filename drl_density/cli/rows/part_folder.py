@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from drl_density.datasets.tables.writing import TableWriter, join_tables, table_format
 from drl_density.errors import DataError, RunFolderError
-from drl_density.run_folder import FolderLock, write_whole
+from drl_density.run_folder import FolderLock, write_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,6 @@ class PartFolder:
         self.path = part_path(next(iter(self.outputs.values())))
         self.figures: list[dict[str, Any]] = []
         self._lock = FolderLock(self.path)
-        self._is_new = True
 
     @property
     def num_finished(self) -> int:
@@ -62,7 +61,6 @@ class PartFolder:
         if resume and not self.can_resume:
             raise DataError("standard input cannot be read again, so --resume needs a table in a file")
         try:
-            self._is_new = not self.path.exists()
             self.path.mkdir(exist_ok=True)
         except OSError as error:
             raise RunFolderError(f"cannot make {self.path}: {error.strerror}") from error
@@ -75,12 +73,9 @@ class PartFolder:
 
     def _find(self, *, resume: bool) -> None:
         found = read_job(self.path)
-        if found is None:
-            foreign = [item.name for item in self.path.iterdir() if not item.name.startswith(".")]
-            if foreign:
-                raise DataError(f"{self.path} holds {foreign[0]} and no row groups of ours; move it away")
-            write_whole(self.path / "job.json", lambda part: part.write_text(json.dumps(self.job), encoding="utf-8"))
-            return
+        foreign = [item.name for item in self.path.iterdir() if not item.name.startswith(".")]
+        if found is None and foreign:
+            raise DataError(f"{self.path} holds {foreign[0]} and no row groups of ours; move it away")
         records = []
         while (record := self._record(len(records))).is_file():
             records.append(json.loads(record.read_text(encoding="utf-8")))
@@ -89,11 +84,11 @@ class PartFolder:
                 f"{self.path} holds {len(records)} finished row groups of an interrupted command: continue it with "
                 "--resume, or delete the folder to start again"
             )
-        if records:
+        if found is not None and records:
             self._refuse_another(found)
             self.figures = records
         else:
-            write_whole(self.path / "job.json", lambda part: part.write_text(json.dumps(self.job), encoding="utf-8"))
+            write_bytes(self.path / "job.json", json.dumps(self.job).encode())
 
     def _refuse_another(self, found: Mapping[str, Any]) -> None:
         changed = [name for name in {**found, **self.job} if found.get(name) != self.job.get(name)]
@@ -129,7 +124,7 @@ class PartFolder:
             with writer:
                 writer.append(table)
         record = json.dumps(dict(figures))
-        write_whole(self._record(index), lambda part: part.write_text(record, encoding="utf-8"))
+        write_bytes(self._record(index), record.encode())
         self.figures.append(json.loads(record))
 
     def join(self) -> None:
