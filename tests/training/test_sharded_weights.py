@@ -31,7 +31,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """What one pair of processes left: gradient steps of every case, a run, and a run resumed from its step 20."""
+    """What one pair of processes left: gradient steps of every case, a run, and a run resumed from its step 10."""
     folder = tmp_path_factory.mktemp("sharded")
     names = [folder / name for name in ("cases", "pair", "resumed")]
     assert [process.wait(400) for process in start_pair("tests.training.sharded_run", *names)] == [0, 0]
@@ -45,7 +45,7 @@ def sharded(folders):
 
 @pytest.mark.parametrize("name", CASES)
 def test_sharded_weights_take_the_steps_of_one_process(name, sharded):
-    """Gradients to 1e-6 of the largest, then three steps of weights, averages and moments, for all objectives."""
+    """Gradients to 1e-6 of the largest, then two steps of weights, averages and moments, for all objectives."""
     wanted, kept_whole = steps(name, Workers())
     found, scalars = sharded.read_tensors(f"{name}.safetensors")
     assert found.keys() == wanted.keys()
@@ -84,14 +84,14 @@ def test_the_loop_draws_the_curve_of_one_process_and_saves_whole_weights(pair, t
 
 
 def test_what_sharded_weights_saved_resumes_unsharded_and_sharded(folders, pair, tmp_path):
-    """From step 20, by one process and by a pair that shards once more, to the pair's own curve."""
+    """From step 10, by one process and by a pair that shards once more, to the pair's own curve."""
     wanted, resumed = saved(pair)[1]["history"], folders / "resumed"
-    stand_at(20, pair, tmp_path / "whole")
+    stand_at(10, pair, tmp_path / "whole")
     run(tmp_path / "whole")
-    assert not (resumed / "step_10.safetensors").exists()
+    assert not (resumed / "step_5.safetensors").exists()
     for folder in (tmp_path / "whole", resumed):
         history = saved(folder)[1]["history"]
-        assert [record["step"] for record in history] == [10, 20, 30, 40]
+        assert [record["step"] for record in history] == [5, 10, 15, 20]
         for one, other in zip(history, wanted, strict=True):
             assert one["validation_loss"] == pytest.approx(other["validation_loss"], rel=1e-5)
     assert saved(resumed)[1] == saved(pair)[1]
@@ -100,13 +100,13 @@ def test_what_sharded_weights_saved_resumes_unsharded_and_sharded(folders, pair,
 
 def test_a_process_lost_in_a_step_of_sharded_weights_is_reported(tmp_path):
     """Process 1 dies in the midst of a step; process 0 ends with the words, not with those of the network."""
-    first, second = start_pair(MODULE, tmp_path / "run", "--sharded", "--kill", "1:12", stderr=subprocess.PIPE)
+    first, second = start_pair(MODULE, tmp_path / "run", "--sharded", "--kill", "1:7", stderr=subprocess.PIPE)
     words = first.communicate(timeout=240)[1]
     assert second.wait(60) == -9
     second.communicate()
     assert first.returncode == 1
     assert "WorkerLost: another process of this run has stopped" in words
-    assert (tmp_path / "run" / "step_10.safetensors").is_file()
+    assert (tmp_path / "run" / "step_5.safetensors").is_file()
 
 
 def test_what_cannot_be_sharded_is_not_reported_as_a_lost_process(monkeypatch):

@@ -20,7 +20,7 @@ from drl_density.run_folder import RunFolder
 from drl_density.training import Evaluation, TrainingHooks, new_state, train
 from drl_density.training.gradient_step import gradient_step
 
-SETTINGS = TrainingSettings(num_steps=40, batch_size=64, evaluate_every=10, learning_rate=3e-3, num_shards=4)
+SETTINGS = TrainingSettings(num_steps=20, batch_size=64, evaluate_every=5, learning_rate=3e-3, num_shards=4)
 OBJECTIVE = RecoveryLikelihood(num_steps=2)
 STATE = "training_state.safetensors"
 
@@ -76,7 +76,7 @@ def parse(words=None):
     """The arguments of the command line, or of ``words``."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folders", type=Path, nargs="+", help="runs to begin or to go on with, one after another")
-    parser.add_argument("--copy", type=Path, help="then a run that goes on from step 20 of the first")
+    parser.add_argument("--copy", type=Path, help="then a run that goes on from step 10 of the first")
     parser.add_argument("--kill", nargs="*", default=[], help="who dies after how many own steps, one per start")
     parser.add_argument("--then-lose", action="store_true")
     parser.add_argument("--sharded", action="store_true", help="shard the weights over the processes")
@@ -100,7 +100,7 @@ def work(args, workers):
     first = args.folders[0]
     for folder in [*args.folders, *([args.copy] if args.copy else [])]:
         if folder == args.copy and workers.is_first:
-            stand_at(20, first, folder)
+            stand_at(10, first, folder)
         state = run(folder, batches, settings)
         saved, _ = RunFolder.open(folder).read_tensors(STATE)
         for name, tensor in state.to_tensors()[0].items():  # whole, in every process
