@@ -45,9 +45,12 @@ class ConditionalSettings:
         resample_below: share of the particles; a replicate is resampled if its weight ESS falls below it.
         kernel: an adjusted kernel, such as ``MALA()`` or ``HMC()``.
         max_rows: particles evaluated at once, which limits memory.
+        num_proposals: weighted draws per row in the first round, at least 16, where the base has conditionals in closed
+            form and the network is bounded. Those rows need none of the other sizes.
 
     Raises:
-        ValueError: fewer than 2 particles or replicates, no steps, fewer than 8 final steps, or an unadjusted kernel.
+        ValueError: fewer than 2 particles or replicates, no steps, fewer than 8 final steps, fewer than 16 proposals, or an
+            unadjusted kernel.
     """
 
     num_particles: Annotated[int, Interval(2)] = 64
@@ -58,6 +61,7 @@ class ConditionalSettings:
     resample_below: Share = 0.5
     kernel: Kernel = field(default_factory=MALA)
     max_rows: PositiveInt = 16384
+    num_proposals: Annotated[int, Interval(16)] = 256
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -116,6 +120,14 @@ class ConditionalResult:
         by_replicate = log_mean_exp(self.log_weights, 2)
         relative = (by_replicate - self.log_z[:, None]).exp()
         return relative.std(1) / math.sqrt(by_replicate.shape[1])
+
+    def take(self, rows: Tensor) -> ConditionalResult:
+        """The results of some rows.
+
+        Args:
+            rows: indices, or a boolean mask.
+        """
+        return ConditionalResult(*(getattr(self, part.name)[rows] for part in dataclasses.fields(self)))
 
 
 @outside_inference_mode

@@ -170,3 +170,20 @@ def tilts(model: EnergySequence, rows: Tensor, level: float) -> Tensor:
     """Network output g of a level at rows, in nats, ``(n,)``, float64 on the CPU."""
     with torch.no_grad():
         return torch.cat([model.tilt(part.to(model.device), level).double().cpu() for part in rows.split(CHUNK)])
+
+
+def acceptance_of_weights(log_weights: Tensor) -> Tensor:
+    r"""Acceptance of an independence Metropolis-Hastings chain whose proposals have these weights, along the last dimension.
+
+    In equilibrium it is :math:`\sum_{ij} \min(w_i, w_j) / (n \sum_i w_i)`: 1 for even weights, 1 / n for a single one.
+
+    Source: Liu 1996, Metropolized independent sampling.
+
+    >>> [round(float(acceptance_of_weights(torch.tensor(w).log())), 4) for w in ([1.0, 1.0], [1.0, 3.0], [0.0, 1.0])]
+    [1.0, 0.75, 0.5]
+    """
+    shares = torch.softmax(log_weights.double(), -1).sort(-1, descending=True).values
+    count = shares.shape[-1]
+    # The i-th largest weight is the smaller one of 2 i - 1 ordered pairs.
+    pairs = 2 * torch.arange(count, dtype=torch.float64, device=shares.device) + 1
+    return (shares * pairs).sum(-1) / count

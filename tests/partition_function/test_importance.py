@@ -9,7 +9,7 @@ from torch import nn
 from drl_density import EnergySequence, NoiseSchedule
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.errors import NumericalError, Verdict
-from drl_density.partition_function.importance import importance_sampling
+from drl_density.partition_function.importance import acceptance_of_weights, importance_sampling
 from drl_density.testing import assert_z, seeded_generator
 
 SCHEDULE = NoiseSchedule.log_spaced(3)
@@ -66,3 +66,9 @@ def test_equal_seeds_give_equal_estimates():
 def test_a_sequence_without_a_base_is_refused():
     with pytest.raises(NumericalError, match="draws from the base"):
         importance_sampling(EnergySequence(SCHEDULE, Linear(1.0), (2,), has_base=False))
+
+
+def test_acceptance_of_weights_counts_every_ordered_pair():
+    weights = torch.rand(3, 40, generator=seeded_generator(5), dtype=torch.float64)
+    pairs = weights[:, :, None].minimum(weights[:, None]).sum((1, 2)) / weights.sum(1) / 40
+    torch.testing.assert_close(acceptance_of_weights(weights.log()), pairs)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from drl_density.density.conditioning.cells import cell_nodes
 from drl_density.density.conditioning.given import Given, read_given
-from drl_density.density.conditioning.rows import check_given, sample_rows
+from drl_density.density.conditioning.rows import check_given, sample_row
 from drl_density.density.data_units import Blank, bounded_support
 from drl_density.density.fitted import FittedModel
 from drl_density.density.integrability import largest_power
@@ -51,7 +51,7 @@ class SliceLogDensity:
 
 
 class SliceSampler:
-    """The sampler of a conditional: draws the missing columns by sequential Monte Carlo down the noise levels."""
+    """The sampler of a conditional: weighted draws of the base's own, or sequential Monte Carlo down the noise levels."""
 
     def __init__(self, density: FittedModel, given: Tensor, is_missing: Tensor, settings: ConditionalSettings) -> None:
         self.density, self.given, self.is_missing, self.settings = density, given, is_missing, settings
@@ -62,8 +62,8 @@ class SliceSampler:
         if not count:
             return SampleResult(initial)
         settings = dataclasses.replace(self.settings, num_particles=max(self.settings.num_particles, count))
-        rows, mask = self.given[None], self.is_missing[None]
-        result = sample_rows(self.density, rows, mask, num_samples=count, settings=settings, generator=generator)
+        options = {"num_samples": count, "settings": settings, "generator": generator}
+        result = sample_row(self.density, self.given, self.is_missing, **options)
         draws = self.density.to_data(result.draws[0])[:, self.is_missing]
         return SampleResult(
             draws.to(initial),
@@ -111,6 +111,6 @@ def slice_estimate(
 ) -> LogPartitionEstimate:
     """Log normaliser of one slice in model space, with error and verdict, from at least 8 independent replicates."""
     many = dataclasses.replace(settings, num_replicates=max(8, settings.num_replicates))
-    result = sample_rows(density, row[None], is_missing[None], num_samples=2, settings=many, generator=generator)
+    result = sample_row(density, row, is_missing, num_samples=2, settings=many, generator=generator)
     path = PathSummary(least_ess_share=float(result.least_ess[0]))
     return judge_estimate(result.log_weights[0], bias="lower", path=path)

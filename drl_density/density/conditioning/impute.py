@@ -12,6 +12,7 @@ from torch import Tensor
 from drl_density.datasets.tables.coding import decode_column
 from drl_density.datasets.tables.frames import filled_column, is_pandas, pandas_frame
 from drl_density.datasets.tables.raw_table import column_names
+from drl_density.density.conditioning.proposals import LEAST_ESS
 from drl_density.density.conditioning.rows import observed_log_density, sample_in_blocks
 from drl_density.density.data_units import on_support
 from drl_density.density.fitted import FittedModel, progressive_draws
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
 LARGEST_R_HAT = 1.1
 """Limit of R-hat for many short chains (Gelman and Rubin 1992); the rank-normalised 1.01 asks for longer ones."""
-LEAST_ESS = 100
-"""Effective draws below which an imputed cell's spread is known to no better than 10 %."""
 LARGEST_ERROR = 0.5
 """Standard error of a row's log density, nats, above which replicates differ by a factor."""
 
@@ -35,16 +34,25 @@ LARGEST_ERROR = 0.5
 class Imputation:
     """Completed rows and how far they can be trusted; figures are NaN for complete and for empty rows.
 
+    A row's draws come from one of two places. Where the base of the model has conditionals in closed form and the network is
+    bounded, they are chosen among independent draws of these by weight. All other rows, and those whose weights are too
+    uneven, have particles that descend the noise levels and end with chains.
+
     Attributes:
         rows: completed rows ``(num_samples, row, d)`` in data units; observed cells exactly as given, drawn ones on the
             support of their columns.
         is_missing: which cells were filled, boolean ``(row, d)``.
-        least_ess: least weight ESS of each row on the way down the levels, as a share of the particles.
-        acceptance_rate: mean acceptance of each row's final chains.
-        r_hat: worst split R-hat of a missing cell over the row's final chains.
-        ess: least bulk effective sample size of a missing cell over those chains.
+        least_ess: weight ESS of each row's independent draws, as a share of them. For particles, the least on the way down
+            the levels.
+        acceptance_rate: acceptance of an independence Metropolis-Hastings chain whose proposals are the independent draws.
+            For particles, the mean acceptance of the row's final chains.
+        r_hat: worst split R-hat of a missing cell over the row's final chains. Independent draws have no chains; theirs is
+            the R-hat that chains of the same ESS would have, sqrt(1 + 1 / ESS).
+        ess: effective number of draws: the weight ESS of independent draws, or the least bulk effective sample size of a
+            missing cell over the final chains.
         log_density: log density of the observed cells, the missing ones integrated out, nats.
-        log_density_error: its standard error from independent replicates, without that of log Z.
+        log_density_error: its standard error, without that of log Z, from 16 groups of independent draws or from the
+            replicates of the particles.
     """
 
     rows: Tensor

@@ -100,8 +100,10 @@ class MarginalDensity:
             settings=self.settings,
             generator=generator,
         )
-        parts = [observed_log_density(self.density, rows[some], result) for some, result in blocks]
-        value, error = (torch.cat([part[number] for part in parts]) for number in (0, 1))
+        figures = torch.zeros(2, len(rows), dtype=torch.float64)
+        for some, result in blocks:
+            figures[:, some] = torch.stack(observed_log_density(self.density, rows[some], result))
+        value, error = figures
         log_z_error = torch.tensor(self.density.estimate.standard_error, dtype=torch.float64)
         return value, torch.hypot(error, log_z_error), points
 

@@ -9,6 +9,7 @@ over draws of them.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -20,11 +21,11 @@ from torch import Tensor
 from drl_density.density.conditioning.cells import cell_positions, given_in_cells
 from drl_density.density.conditioning.column_slices import MOST_ROWS, NUM_POINTS, ColumnSlices, Contexts
 from drl_density.density.conditioning.prediction import Prediction
-from drl_density.density.conditioning.rows import blocks_of, check_given, sample_rows
+from drl_density.density.conditioning.rows import blocks_of, check_given, sample_in_blocks
 from drl_density.density.data_units import on_support
 from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError
-from drl_density.inverse_problems import ConditionalSettings
+from drl_density.inverse_problems import ConditionalResult, ConditionalSettings
 from drl_density.records.fields import is_number
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -62,17 +63,20 @@ def predict(
     settings = settings or ConditionalSettings()
     has_others = hidden.sum(1) > 1
     parts: list[tuple[Tensor, Prediction]] = []
-    for chosen, are_drawn in ((~has_others, False), (has_others, True)):
-        index = chosen.nonzero().flatten()
-        for block in blocks_of(index, density.num_features):
-            if are_drawn:
-                contexts = _drawn_contexts(density, x[block], hidden[block], block, settings, generator)
-            else:
-                contexts = _given_contexts(density, x[block], hidden[block], generator)
-            share = max(1, MOST_ROWS // (NUM_POINTS * contexts.states.shape[1]))
-            for some in torch.arange(len(block)).split(share):
-                slices = ColumnSlices(density, place, contexts.take(some), levels)
-                parts.append((block[some], slices.quantities(x[block[some], place])))
+    given = (
+        (block, _given_contexts(density, x[block], hidden[block], generator))
+        for block in blocks_of((~has_others).nonzero().flatten(), density.num_features)
+    )
+    options = {"num_samples": NUM_CONTEXTS, "settings": settings, "generator": generator}
+    drawn = (
+        (block, _drawn_contexts(found))
+        for block, found in sample_in_blocks(density, x, hidden, has_others.nonzero().flatten(), **options)
+    )
+    for block, contexts in itertools.chain(given, drawn):
+        share = max(1, MOST_ROWS // (NUM_POINTS * contexts.states.shape[1]))
+        for some in torch.arange(len(block)).split(share):
+            slices = ColumnSlices(density, place, contexts.take(some), levels)
+            parts.append((block[some], slices.quantities(x[block[some], place])))
     found = _joined(parts)
     is_off = ~density.columns[place].has(x[:, place])
     return dataclasses.replace(found, log_density=found.log_density.masked_fill(is_off, -math.inf))
@@ -115,17 +119,8 @@ def _given_contexts(density: FittedModel, rows: Tensor, hidden: Tensor, generato
     return Contexts(states, weights, False, torch.full((len(rows),), float(number), dtype=torch.float64))
 
 
-def _drawn_contexts(
-    density: FittedModel,
-    rows: Tensor,
-    hidden: Tensor,
-    numbers: Tensor,
-    settings: ConditionalSettings,
-    generator: torch.Generator | None,
-) -> Contexts:
-    """Conditional draws of every missing column as contexts of each row; ``numbers`` are those of the rows in messages."""
-    options = {"num_samples": NUM_CONTEXTS, "settings": settings, "generator": generator, "numbers": numbers}
-    found = sample_rows(density, rows, hidden, **options)
+def _drawn_contexts(found: ConditionalResult) -> Contexts:
+    """Conditional draws of every missing column as contexts of each row."""
     particles = found.log_weights[0].numel()
     effective = (found.least_ess * particles).minimum(torch.tensor(float(NUM_CONTEXTS), dtype=torch.float64))
     weights = torch.zeros(found.draws.shape[:2], dtype=torch.float64)

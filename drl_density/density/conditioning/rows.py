@@ -1,4 +1,9 @@
-"""Conditional draws of whole rows by sequential Monte Carlo, with checks of what is given."""
+"""Conditional draws of whole rows, with checks of what is given.
+
+Where the base of the model has conditionals in closed form and the network is bounded, draws of these are weighted by the
+network (:mod:`drl_density.density.conditioning.proposals`). All other rows are drawn by sequential Monte Carlo down the
+noise levels.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from torch import Tensor
 
 from drl_density.datasets.column import MOST_SHOWN
 from drl_density.density.conditioning.cells import cell_positions
+from drl_density.density.conditioning.proposals import weighted_in_rounds
 from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError, DataWarning
 from drl_density.inverse_problems import ConditionalResult, ConditionalSettings, plan_conditional, sample_conditional
@@ -34,8 +40,9 @@ def sample_in_blocks(
 ) -> Iterator[tuple[Tensor, ConditionalResult]]:
     """Conditional draws of the rows with the indices ``chosen``, in blocks that bound the memory.
 
-    Every block has its own pilot run, and continues the generator of the block before it. All rows are checked before the
-    first draw.
+    Rows come in any order, each in one block. Draws do not depend on the sizes of the blocks where the base's conditionals
+    make them. Blocks of sequential Monte Carlo have a pilot run each, and continue the generator of the block before. All
+    rows are checked before the first draw.
 
     Args:
         rows: all rows ``(n, d)`` in data units.
@@ -45,17 +52,22 @@ def sample_in_blocks(
         settings: sizes of the run.
 
     Yields:
-        The indices of a block's rows, and their draws.
+        The indices of a block's rows, and their draws in model space.
 
     Raises:
         DataError: observed values out of bounds, or a transform that mixes columns.
     """
+    if not len(chosen):
+        return
     blocks = blocks_of(chosen, density.num_features)
-    for some in blocks:
-        check_given(density, rows[some], is_missing[some], some)
-    for some in blocks:
-        options = {"num_samples": num_samples, "settings": settings, "generator": generator, "numbers": some}
-        yield some, sample_rows(density, rows[some], is_missing[some], **options)
+    states = [check_given(density, rows[some], is_missing[some], some) for some in blocks]
+    _warn_of_far(density, torch.cat(states), rows[chosen], is_missing[chosen], chosen)
+    left = yield from weighted_in_rounds(
+        density, rows, is_missing, chosen, num_samples=num_samples, settings=settings, generator=generator
+    )
+    for some in blocks_of(left, density.num_features):
+        options = {"num_samples": num_samples, "settings": settings, "generator": generator}
+        yield some, _annealed(density, rows[some], is_missing[some], **options)
 
 
 def blocks_of(indices: Tensor, num_features: int) -> tuple[Tensor, ...]:
@@ -81,36 +93,50 @@ def check_given(density: FittedModel, rows: Tensor, is_missing: Tensor, numbers:
     return u
 
 
-def sample_rows(
+def sample_row(
+    density: FittedModel,
+    row: Tensor,
+    is_missing: Tensor,
+    *,
+    num_samples: int,
+    settings: ConditionalSettings,
+    generator: torch.Generator | None = None,
+) -> ConditionalResult:
+    """Conditional draws of one row ``(d,)`` in data units; the result is in model space.
+
+    Args:
+        is_missing: cells to draw, ``(d,)``.
+        num_samples: number of draws.
+        settings: sizes of the run.
+
+    Raises:
+        DataError: observed values out of bounds, or a transform that mixes columns.
+    """
+    options = {"num_samples": num_samples, "settings": settings, "generator": generator}
+    ((_, found),) = sample_in_blocks(density, row[None], is_missing[None], torch.arange(1), **options)
+    return found
+
+
+def _annealed(
     density: FittedModel,
     rows: Tensor,
     is_missing: Tensor,
     *,
     num_samples: int,
     settings: ConditionalSettings,
-    generator: torch.Generator | None = None,
-    numbers: Tensor | None = None,
+    generator: torch.Generator | None,
 ) -> ConditionalResult:
-    """Conditional draws of whole rows ``(n, d)`` in data units; the result is in model space.
+    """Conditional draws of whole rows ``(n, d)`` in data units by sequential Monte Carlo; the result is in model space.
 
     A given label, or value of another closed support, stands for its whole cell: every replicate takes its own point in it,
     weighted by the Jacobian there.
-
-    Args:
-        numbers: numbers of the rows in messages, ``(n,)``; 0, 1, ... when None.
-
-    Raises:
-        DataError: observed values out of bounds, or a transform that mixes columns.
     """
-    numbers = torch.arange(len(rows)) if numbers is None else numbers
-    u = check_given(density, rows, is_missing, numbers)
     filled = torch.where(is_missing, density.middle, rows.double())
     places, in_cell = cell_positions(density.columns, filled, is_missing, settings.num_replicates, generator=generator)
     # An error for a transform that mixes columns.
     states, slopes = density.transform.with_column_log_jacobian(places)
     offsets = (slopes * in_cell[:, None]).sum(-1)
-    pool = density.to_model(density.pool.double())
-    _warn_of_far(density, u, rows, is_missing, pool, numbers)
+    pool, u = density.to_model(density.pool.double()), density.to_model(filled)
     plan = plan_conditional(density.model, pool, u, is_missing, settings=settings, generator=generator)
     return sample_conditional(
         density.model,
@@ -124,10 +150,9 @@ def sample_rows(
     )
 
 
-def _warn_of_far(
-    density: FittedModel, u: Tensor, rows: Tensor, is_missing: Tensor, pool: Tensor, numbers: Tensor
-) -> None:
+def _warn_of_far(density: FittedModel, u: Tensor, rows: Tensor, is_missing: Tensor, numbers: Tensor) -> None:
     """Warn of observed values further out than twice what any stored draw reaches."""
+    pool = density.to_model(density.pool.double())
     middle = pool.median(0).values
     reach = (pool - middle).abs().amax(0)
     far = (((u - middle).abs() > FAR * reach) & ~is_missing).nonzero()

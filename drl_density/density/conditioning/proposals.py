@@ -1,0 +1,101 @@
+"""Conditional draws of rows from weighted draws of the base's own conditional, in rounds of growing size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+
+import torch
+from torch import Tensor
+
+from drl_density.density.conditioning.cells import cell_positions, given_in_cells
+from drl_density.density.fitted import FittedModel
+from drl_density.inverse_problems import ConditionalResult, ConditionalSettings
+from drl_density.inverse_problems.weighted_conditional import (
+    NUM_GROUPS,
+    Streams,
+    base_conditional,
+    weighted_conditional,
+)
+
+LEAST_ESS = 100
+"""Effective draws below which an imputed cell's spread is known to no better than 10 %."""
+UNIT = NUM_GROUPS**2
+"""The first round's proposals are a multiple of this, so that each point of a cell has a multiple of 16."""
+NUM_ROUNDS = 5
+"""Rounds, each with twice the proposals of the one before: the last has 16 times those of the first."""
+MOST_NUMBERS = 2**21
+"""Numbers in the proposals of one block of rows (16 MB)."""
+
+
+def weighted_in_rounds(
+    density: FittedModel,
+    rows: Tensor,
+    is_missing: Tensor,
+    chosen: Tensor,
+    *,
+    num_samples: int,
+    settings: ConditionalSettings,
+    generator: torch.Generator | None = None,
+) -> Generator[tuple[Tensor, ConditionalResult], None, Tensor]:
+    """Weighted conditional draws of the rows with the indices ``chosen``, as far as their weights are even enough.
+
+    Every round draws fresh proposals for the rows that are left, twice as many a row as the round before. A row is finished
+    when its weight ESS reaches 100 and the number of its draws. Rows that not even the last round would finish are given up
+    at once. Nothing of an unfinished round is used, so that the choice of rows does not bias their weights.
+
+    A given label, or value of another closed support, stands for its whole cell: a sixteenth of the proposals takes its own
+    point in it, weighted by the base's density and the Jacobian there.
+
+    Args:
+        rows: all rows ``(n, d)`` in data units.
+        is_missing: cells to draw, ``(n, d)``.
+        chosen: indices of the rows to draw for.
+        num_samples: number of draws for each row.
+        settings: its ``num_proposals``, or four times the draws where that is more, is the size of the first round, rounded
+            up to a multiple of 256.
+
+    Yields:
+        The indices of a block's finished rows, and their draws in model space.
+
+    Returns:
+        The indices of the unfinished rows, in order; all of them where the base has no conditionals.
+    """
+    law = base_conditional(density.model)
+    if law is None:
+        return chosen
+    wanted = max(LEAST_ESS, num_samples)
+    first = UNIT * math.ceil(max(settings.num_proposals, 4 * num_samples) / UNIT)
+    streams, left, given_up = Streams.of(generator), chosen, chosen[:0]
+    in_cell = given_in_cells(density.columns, is_missing).any(1)
+    for index in range(NUM_ROUNDS):
+        num_proposals, again = first * 2**index, [chosen[:0]]
+        share = max(1, MOST_NUMBERS // (num_proposals * (density.num_features + 1)))
+        for has_cells, num_places in ((False, 1), (True, NUM_GROUPS)):
+            for some in left[in_cell[left] == has_cells].split(share):
+                if not len(some):
+                    continue
+                filled = torch.where(is_missing[some], density.middle, rows[some].double())
+                places, cells = cell_positions(
+                    density.columns, filled, is_missing[some], num_places, generator=streams.places
+                )
+                # An error for a transform that mixes columns.
+                states, slopes = density.transform.with_column_log_jacobian(places)
+                found = weighted_conditional(
+                    density.model,
+                    law,
+                    states,
+                    is_missing[some],
+                    num_samples,
+                    num_proposals=num_proposals,
+                    log_offsets=(slopes * cells[:, None]).sum(-1),
+                    streams=streams,
+                )
+                is_done = found.ess >= wanted
+                is_near = found.ess * 2 ** (NUM_ROUNDS - 1 - index) >= wanted
+                again.append(some[~is_done & is_near])
+                given_up = torch.cat([given_up, some[~is_near]])
+                if bool(is_done.any()):
+                    yield some[is_done], found.take(is_done)
+        left = torch.cat(again)
+    return given_up.sort().values
