@@ -5,8 +5,10 @@ from drl_density.bases.factor_analysers import FactorAnalysers
 from drl_density.bases.factor_conditional import FactorConditional
 from drl_density.bases.fitting import StackedMixture, StackSettings, fit_stacked_mixture
 from drl_density.bases.gaussian_mixture import NoisedGaussianMixture
+from drl_density.bases.layered import LayeredBase
 from drl_density.bases.mixture_conditional import MixtureConditional
 from drl_density.bases.quadratic import QuadraticBase
+from drl_density.bases.spline_flow import SplineFlow, SplineFlowSettings
 from drl_density.bases.state import base_from_state
 from drl_density.bases.tilted import Tilted
 
@@ -15,9 +17,12 @@ __all__ = [
     "Conditional",
     "FactorAnalysers",
     "FactorConditional",
+    "LayeredBase",
     "MixtureConditional",
     "NoisedGaussianMixture",
     "QuadraticBase",
+    "SplineFlow",
+    "SplineFlowSettings",
     "StackSettings",
     "StackedMixture",
     "Tail",

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor, nn
 
+from drl_density.devices import normal_draws
+
 
 class Tail(StrEnum):
     """How a log density decays far from the origin, which decides whether what is added to it keeps a finite integral.
@@ -96,6 +98,18 @@ class Base(nn.Module, abc.ABC):
     @abc.abstractmethod
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw independent vectors ``(num_samples, d)``."""
+
+    def sample_at(self, log_snr: Tensor, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw independent noised vectors ``(num_samples, d)``, each from the density of its level.
+
+        Args:
+            log_snr: ``()`` for all draws or ``(num_samples,)``.
+            num_samples: number of draws.
+        """
+        drawn = self.sample(num_samples, generator=generator)
+        noise = normal_draws(drawn.shape, drawn, generator)
+        signal, spread = (torch.sigmoid(value).sqrt().reshape(-1, 1).to(drawn) for value in (log_snr, -log_snr))
+        return signal * drawn + spread * noise
 
     @abc.abstractmethod
     def to_state(self) -> dict[str, Any]:

@@ -7,14 +7,20 @@ from typing import Any
 from drl_density.bases.contract import Base
 from drl_density.bases.factor_analysers import FactorAnalysers
 from drl_density.bases.gaussian_mixture import NoisedGaussianMixture
+from drl_density.bases.layered import LayeredBase
 from drl_density.bases.quadratic import QuadraticBase
+from drl_density.bases.spline_flow import SplineFlow
 
-KINDS: dict[str, type[Base]] = {made.kind: made for made in (NoisedGaussianMixture, FactorAnalysers, QuadraticBase)}
+KINDS: dict[str, type[Base]] = {
+    made.kind: made for made in (NoisedGaussianMixture, FactorAnalysers, QuadraticBase, SplineFlow, LayeredBase)
+}
 """Classes of bases by the name under which they are saved."""
 
 
 def base_from_state(values: dict[str, Any]) -> Base:
     """Build the base of a saved state, with tensors that wait for ``load_state_dict``.
+
+    Bases that a base is made of are built first.
 
     Args:
         values: the plain values that :meth:`Base.to_state` returned.
@@ -28,4 +34,9 @@ def base_from_state(values: dict[str, Any]) -> Base:
     kind = values.get("kind")
     if kind not in KINDS:
         raise ValueError(f"there is no base of kind {kind!r}: expected one of {', '.join(KINDS)}")
-    return KINDS[kind].from_state(values)
+    built = {name: base_from_state(value) if _is_base(value) else value for name, value in values.items()}
+    return KINDS[kind].from_state(built)
+
+
+def _is_base(value: Any) -> bool:
+    return isinstance(value, dict) and "kind" in value

@@ -159,11 +159,10 @@ def base_draws(model: EnergySequence, num_samples: int, level: float, generator:
     """Independent draws ``(num_samples, *event)`` of the base under the noise of a level."""
     if model.base is None:
         raise NumericalError("there is no base to draw from")
-    clean = torch.cat(
-        [model.base.sample(len(part), generator=generator) for part in torch.empty(num_samples).split(CHUNK)]
-    )
-    rows = clean.reshape(num_samples, *model.event_shape)
-    return model.schedule.diffuse(rows, level, generator=generator)
+    log_snr = model.schedule.log_snr_at(level)
+    parts = torch.empty(num_samples).split(CHUNK)
+    drawn = torch.cat([model.base.sample_at(log_snr, len(part), generator=generator) for part in parts])
+    return drawn.reshape(num_samples, *model.event_shape)
 
 
 def tilts(model: EnergySequence, rows: Tensor, level: float) -> Tensor:

@@ -86,9 +86,9 @@ class ReferenceContrast:
         is_clean = per_row(position == 0, rows)
         data = torch.where(is_clean, rows, model.schedule.diffuse(rows, position, generator=generator))
         count = self.num_negatives
-        drawn = model.base.sample(count * len(rows), generator=generator).to(rows).reshape(-1, *rows.shape[1:])
-        drawn = model.schedule.diffuse(drawn, position.repeat(count), generator=generator)
-        log_snr = model.schedule.log_snr_at(position).to(rows)
+        log_snr = model.schedule.log_snr_at(position)
+        drawn = model.base.sample_at(log_snr.repeat(count), count * len(rows), generator=generator)
+        drawn, log_snr = drawn.to(rows).reshape(-1, *rows.shape[1:]), log_snr.to(rows)
         tilt = model.tilt_at(torch.cat([data, drawn]), log_snr.repeat(count + 1)) - math.log(count)
         own, theirs = tilt[: len(rows)], tilt[len(rows) :].reshape(count, len(rows))
         loss = (functional.softplus(-own) + functional.softplus(theirs).sum(0)).mean()
