@@ -43,7 +43,14 @@ if TYPE_CHECKING:
         transforms as transforms,
         weights as weights,
     )
-    from drl_density.bases import NoisedGaussianMixture, QuadraticBase, StackSettings
+    from drl_density.bases import (
+        LayeredBase,
+        NoisedGaussianMixture,
+        QuadraticBase,
+        SplineFlow,
+        SplineFlowSettings,
+        StackSettings,
+    )
     from drl_density.datasets import Dataset, ReadOptions, Split, load_dataset, memorization_check
     from drl_density.density import (
         AdjustedObjective,
@@ -165,6 +172,7 @@ __all__ = [
     "Generator",
     "Imputation",
     "LangevinObjective",
+    "LayeredBase",
     "LikelihoodReport",
     "LinearBetaSchedule",
     "LogPartitionEstimate",
@@ -196,6 +204,8 @@ __all__ = [
     "SandwichSettings",
     "Scores",
     "ShortRunSettings",
+    "SplineFlow",
+    "SplineFlowSettings",
     "Split",
     "StackSettings",
     "TemperingSettings",
@@ -226,7 +236,7 @@ __all__ = [
 ]
 
 _NAMES = {
-    "bases": "NoisedGaussianMixture QuadraticBase StackSettings",
+    "bases": "LayeredBase NoisedGaussianMixture QuadraticBase SplineFlow SplineFlowSettings StackSettings",
     "datasets": "Dataset ReadOptions Split load_dataset memorization_check",
     "density": (
         "AdjustedObjective ColumnNetwork Combination Comparison ContrastObjective CooperativeObjective "

@@ -104,7 +104,7 @@ class Base(nn.Module, abc.ABC):
 
         Args:
             log_snr: ``()`` for all draws or ``(num_samples,)``.
-            num_samples: number of draws.
+            num_samples: how many vectors to draw; equal to the length of ``log_snr`` if each has a level of its own.
         """
         drawn = self.sample(num_samples, generator=generator)
         noise = normal_draws(drawn.shape, drawn, generator)

@@ -103,14 +103,12 @@ class LayeredBase(Base):
         """Draw independent vectors ``(num_samples, d)`` from the clean density."""
         return self.clean.sample(num_samples, generator=generator)
 
-    def sample_at(
-        self, log_snr: Tensor, num_samples: int, *, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def sample_at(self, log_snr: Tensor, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw independent vectors ``(num_samples, d)``, each from the density of its level.
 
         Args:
             log_snr: ``()`` for all draws or ``(num_samples,)``.
-            num_samples: number of draws.
+            num_samples: how many vectors to draw; equal to the length of ``log_snr`` if each has a level of its own.
         """
         is_clean = self.is_clean(log_snr).expand(num_samples)
         num_clean = int(is_clean.sum())

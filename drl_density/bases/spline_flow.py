@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from drl_density.bases.contract import Base, Tail
 from drl_density.bases.rational_quadratic import HALF_WIDTH, inverse_spline, spline
-from drl_density.devices import normal_draws
+from drl_density.devices import normal_draws, uniform_draws
 from drl_density.records.fields import PositiveInt, check_fields
 
 CHUNK = 1024
@@ -118,8 +118,8 @@ class SplineFlow(Base):
         """
 
         def drop(hidden: Tensor) -> Tensor:
-            kept = torch.empty_like(hidden).bernoulli_(1 - share, generator=generator)
-            return hidden * (kept / (1 - share))
+            is_kept = uniform_draws(hidden.shape, hidden, generator) >= share
+            return torch.where(is_kept, hidden / (1 - share), 0.0)
 
         return self._log_prob(x, drop if share else None)
 
@@ -153,11 +153,10 @@ class SplineFlow(Base):
 class AutoregressiveSplines(nn.Module):
     r"""A transformation that maps column i through a spline whose shape is a function of the columns before it.
 
-    The network has two hidden layers. Unit u belongs to a column :math:`m_u` and sees columns before :math:`m_u` alone;
-    units are in the order of their columns, so that :meth:`inverse` evaluates each of them once. Columns enter the network
-    as :math:`5 \tanh(x / 5)`, which keeps it bounded for rows far out. Vectors are columns of a matrix ``(d, n)``, along
-    which all operations are contiguous: this and sharing no intermediate with another column makes a step twice as fast as
-    with rows of parameters.
+    The network has two hidden layers. Unit u belongs to a column :math:`m_u` and sees the columns before :math:`m_u` alone.
+    Units are in the order of their columns, so that :meth:`inverse` evaluates each of them once. Columns enter the network
+    as :math:`5 \tanh(x / 5)`, which keeps it bounded for rows far out. Vectors are the columns of a matrix ``(d, n)``:
+    the sums over the bins of a spline then run over contiguous memory.
 
     Args:
         settings: sizes of the flow.
@@ -222,7 +221,9 @@ class AutoregressiveSplines(nn.Module):
         first, second = (y.new_empty(len(weight_0), y.shape[1]) for _ in range(2))
         start = 0
         for column, end in enumerate(self.ends):
-            new = slice(start, end)  # units that see the columns before this one, and did not see all of those before it
+            new = slice(
+                start, end
+            )  # units that see the columns before this one, and did not see all of those before it
             first[new] = torch.addmm(bias_0[new], weight_0[new, :column], inputs[:column]).relu()
             second[new] = torch.addmm(bias_1[new], weight_1[new, :end], first[:end]).relu()
             raw = torch.addmm(bias_2[:, column], weight_2[:, column, :end], second[:end])

@@ -1,8 +1,16 @@
-"""One small member of every kind of base, in one and two dimensions, for the battery over the contract."""
+"""One small member of every kind of base, in one and two dimensions, for the batteries over the contract."""
 
 import torch
 
-from drl_density.bases import FactorAnalysers, NoisedGaussianMixture, QuadraticBase
+from drl_density.bases import (
+    FactorAnalysers,
+    LayeredBase,
+    NoisedGaussianMixture,
+    QuadraticBase,
+    SplineFlow,
+    SplineFlowSettings,
+)
+from drl_density.testing import seeded_generator
 
 WEIGHTS = torch.tensor([0.7, 0.3])
 MEANS = {1: torch.tensor([[-0.8], [1.1]]), 2: torch.tensor([[-0.8, 0.5], [1.1, -0.3]])}
@@ -13,15 +21,31 @@ FACTORS = {
 VARIANCES = {1: torch.tensor([[0.3], [0.8]]), 2: torch.tensor([[0.3, 0.9], [0.8, 0.2]])}
 
 
+def bent_flow(num_features, **sizes):
+    """A flow with weights far from those of a new one."""
+    given = {"num_transforms": 3, "width": 16, **sizes}
+    flow = SplineFlow(SplineFlowSettings(num_features, **given), generator=seeded_generator(0))
+    for index, weight in enumerate(flow.weights()):
+        weight.add_(0.2 * torch.randn(weight.shape, generator=seeded_generator(index)))
+    return flow
+
+
 def members(num_features):
-    """Bases over vectors of ``num_features`` by name."""
+    """Bases with noised forms over vectors of ``num_features``, by name; both parts of the layered one are equal."""
     means, factors, variances = MEANS[num_features], FACTORS[num_features], VARIANCES[num_features]
     return {
         "full mixture": NoisedGaussianMixture(WEIGHTS, means, factors @ factors.mT),
         "diagonal mixture": NoisedGaussianMixture(WEIGHTS, means, variances),
         "factor analysers": FactorAnalysers(WEIGHTS, means, factors[..., :1], variances),
         "quadratic": QuadraticBase(num_features, 1.7),
+        "layered": LayeredBase(*(NoisedGaussianMixture(WEIGHTS, means, variances) for _ in range(2)), 10.0),
     }
 
 
+def all_members(num_features):
+    """The same, and bases without noised forms."""
+    return {**members(num_features), "spline flow": bent_flow(num_features)}
+
+
 NAMES = tuple(members(1))
+ALL_NAMES = tuple(all_members(1))
