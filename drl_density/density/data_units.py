@@ -18,6 +18,7 @@ from drl_density.errors import DataError
 from drl_density.mcmc import MALA, LogDensity, Recording, run_chain
 from drl_density.model import EnergySequence
 from drl_density.samplers import ProgressiveSampler
+from drl_density.samplers.importance import LevelZeroSampler
 from drl_density.transforms import DataTransform
 
 CACHED_ROWS = 1024
@@ -114,7 +115,7 @@ class PooledSampler:
         self,
         model: EnergySequence,
         pool: Tensor,
-        sampler: ProgressiveSampler,
+        sampler: LevelZeroSampler | ProgressiveSampler,
         step_size: float,
         *,
         largest: int = 16,

@@ -45,7 +45,8 @@ from drl_density.devices import find_device
 from drl_density.distributions import EnergyDistribution, SampleResult
 from drl_density.errors import DataError, UnreliableEstimateWarning
 from drl_density.model import EnergySequence
-from drl_density.samplers import ProgressivePlan, ProgressiveSampler, ProgressiveSettings
+from drl_density.samplers import ProgressivePlan, ProgressiveSettings
+from drl_density.samplers.importance import level_zero_sampler
 from drl_density.shapes import is_integer
 from drl_density.transforms import Bounds, DataTransform, Dequantization
 from drl_density.weights import LogPartitionEstimate, normal_interval
@@ -215,7 +216,9 @@ class FittedModel(HasColumns):
         return found if points.index is None else as_columns(vars(found), points.index)
 
     def sample(self, num_samples: int | Sequence[int] = (), *, seed: int | None = None) -> Tensor:
-        """Fresh draws in data units by the progressive sampler, each value on the support of its column.
+        """Fresh draws in data units, each value on the support of its column.
+
+        A bounded network on a base is drawn from by importance resampling, any other sequence by the progressive sampler.
 
         Args:
             num_samples: number of draws, or a shape such as ``(64,)``.
@@ -230,7 +233,7 @@ class FittedModel(HasColumns):
         rows = torch.empty(math.prod(shape), self.num_features, dtype=torch.float64)
         # The sampler runs its chains in the same blocks; their statistics are discarded after each block.
         for some in rows.split(ProgressiveSettings().max_rows):
-            draws = progressive_draws(self, len(some), generator=generator).draws
+            draws = fresh_draws(self, len(some), generator=generator).draws
             some.copy_(on_support(self.columns, draws.reshape(len(some), self.num_features)))
         return rows.reshape(*shape, *self.event_shape)
 
@@ -266,7 +269,7 @@ class FittedModel(HasColumns):
             DataError: a number of draws that is negative or no integer.
         """
         shape = draws_shape(num_samples)
-        found = progressive_draws(self, math.prod(shape), generator=random_generator(seed))
+        found = fresh_draws(self, math.prod(shape), generator=random_generator(seed))
         rows = on_support(self.columns, found.draws.reshape(-1, self.num_features))
         return SampleResult(rows.reshape(*shape, *self.event_shape), found.stats)
 
@@ -275,7 +278,7 @@ class FittedModel(HasColumns):
 
         ``log_prob`` is normalised by the estimate made at the end of the fit (``normalization`` is "estimated"). Requests
         of up to 16 draws start at stored draws and move them by a few adjusted steps, which takes milliseconds; larger
-        ones run the progressive sampler.
+        ones are drawn as by :meth:`sample`.
         """
         if not self.estimate.is_reliable:
             warnings.warn(
@@ -287,7 +290,7 @@ class FittedModel(HasColumns):
         event_shape = torch.Size(self.event_shape)
         to_data = ToData(self.transform, event_shape)
         pooled = PooledSampler(
-            model, self.to_states(self.pool), ProgressiveSampler(model, self.plan, to_data), self.plan.final_step_size
+            model, self.to_states(self.pool), level_zero_sampler(model, self.plan, to_data), self.plan.final_step_size
         )
         target = EnergyDistribution(
             DataLogDensity(model, self.transform),
@@ -385,14 +388,11 @@ def dequantized_rows(
     return Dequantization(widths)(flat, generator=generator), widths
 
 
-def progressive_draws(
-    density: FittedModel, num_samples: int, *, generator: torch.Generator | None = None
-) -> SampleResult:
-    """Draws ``(num_samples, *event)`` by the progressive sampler, for callers that hold a generator."""
+def fresh_draws(density: FittedModel, num_samples: int, *, generator: torch.Generator | None = None) -> SampleResult:
+    """Draws ``(num_samples, *event)`` as by :meth:`FittedModel.sample`, for callers that hold a generator."""
     like = torch.empty((num_samples, *density.event_shape), dtype=torch.float64)
     if not num_samples:
         return SampleResult(like)
-    sampler = ProgressiveSampler(
-        density.model, density.plan, ToData(density.transform, torch.Size(density.event_shape))
-    )
+    to_data = ToData(density.transform, torch.Size(density.event_shape))
+    sampler = level_zero_sampler(density.model, density.plan, to_data)
     return sampler(density.log_density_of, like, generator)

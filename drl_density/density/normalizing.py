@@ -12,7 +12,8 @@ from drl_density.density.settings.normalizing_sizes import NormalizingSizes
 from drl_density.model import EnergySequence
 from drl_density.partition_function import AISSettings, annealed_importance_sampling, sequence_path
 from drl_density.partition_function.importance import checked_importance_sampling
-from drl_density.samplers import ProgressivePlan, plan_progressive, sample_progressive
+from drl_density.samplers import ProgressivePlan, plan_progressive
+from drl_density.samplers.importance import sample_level_zero
 from drl_density.transforms import DataTransform
 from drl_density.weights import LogPartitionEstimate
 
@@ -56,5 +57,5 @@ def normalize(
         path = sequence_path(model, steps_per_level=sizes.steps_per_level)
         estimate = annealed_importance_sampling(path, settings=annealing, generator=generator)
     plan = plan_progressive(model, generator=generator, num_pilot=sizes.num_pool_pilot)
-    draws = sample_progressive(model, sizes.num_pool_draws, plan=plan, generator=generator).draws
+    draws = sample_level_zero(model, sizes.num_pool_draws, plan=plan, generator=generator).draws
     return Normalized(estimate, plan, to_data_units(transform, draws))

@@ -15,7 +15,7 @@ from drl_density.datasets.tables.raw_table import column_names
 from drl_density.density.conditioning.proposals import LEAST_ESS
 from drl_density.density.conditioning.rows import observed_log_density, sample_in_blocks
 from drl_density.density.data_units import on_support
-from drl_density.density.fitted import FittedModel, progressive_draws
+from drl_density.density.fitted import FittedModel, fresh_draws
 from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.records.brief import brief
@@ -105,7 +105,7 @@ def impute(
         chains = (found.least_ess, found.acceptance_rate.double(), found.r_hat, found.ess)
         figures[:, some] = torch.stack([*chains, *evidence])
     if bool(is_empty.any()):
-        draws = progressive_draws(density, num_samples * int(is_empty.sum()), generator=generator).draws
+        draws = fresh_draws(density, num_samples * int(is_empty.sum()), generator=generator).draws
         rows_drawn = draws.reshape(num_samples, -1, density.num_features).to(result)
         result[:, is_empty] = on_support(density.columns, rows_drawn)
     least_ess, acceptance_rate, r_hat, ess, log_density, error = figures

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from drl_density.autograd import outside_inference_mode
 from drl_density.datasets import Column
-from drl_density.density.fitted import FittedModel, progressive_draws
+from drl_density.density.fitted import FittedModel, fresh_draws
 from drl_density.density.seeds import random_generator
 from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.distributions import EnergyDistribution, Mixture, product
@@ -247,6 +247,6 @@ class _Start:
         for index, density in enumerate(self.densities):
             place = (chosen == index).nonzero().flatten()
             if len(place):
-                x = progressive_draws(density, len(place), generator=generator).draws
+                x = fresh_draws(density, len(place), generator=generator).draws
                 u[place] = self.density.to_model(x.double().flatten(1))
         return u
