@@ -124,7 +124,7 @@ class EnergySequence(ExecutedModule):
     @property
     def dtype(self) -> torch.dtype:
         """Type of the parameters, in which the network computes."""
-        return next(p.dtype for p in self.parameters())
+        return self.first_parameter.dtype
 
     def log_density(self, x: Tensor, level: Level) -> Tensor:
         """Evaluate F, the unnormalised log density of a level, in nats.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -136,18 +137,20 @@ def integrate(
     move = per_chain(trajectory.step_size, state.position)
     if trajectory.scale is not None:
         move = move * trajectory.scale.to(state.position)
-    half = 0.5 * move
-    start, is_lost = state.position, torch.zeros(len(state.position), dtype=torch.bool, device=state.position.device)
+    half, start = 0.5 * move, state.position
+    shift = torch.as_tensor(move, dtype=start.dtype, device=start.device)
+    is_lost: Tensor | None = None  # chains whose position has overflowed, once there is one
     momentum = momentum + half * state.gradient
     for index in range(trajectory.num_steps):
-        position = torch.addcmul(
-            state.position, momentum, torch.as_tensor(move, dtype=start.dtype, device=start.device)
-        )
+        position = torch.addcmul(state.position, momentum, shift)
         # One sum over all chains is cheap and finite as a rule; only if it is not are the chains looked at one by one.
-        if is_lost.any() or not position.sum().isfinite():
-            is_lost = is_lost | ~row_sum_of_squares(position).isfinite()
+        if is_lost is not None or not math.isfinite(position.sum().item()):
+            is_new = ~row_sum_of_squares(position).isfinite()
+            is_lost = is_new if is_lost is None else is_lost | is_new
             position = torch.where(per_row(is_lost, start), start, position)
         state = ChainState(position, *value_and_gradient(log_density, position))
         is_last = index == trajectory.num_steps - 1
         momentum = momentum + (half if is_last else move) * state.gradient
-    return state._replace(log_density=torch.where(is_lost, torch.nan, state.log_density)), momentum
+    if is_lost is not None:
+        state = state._replace(log_density=torch.where(is_lost, torch.nan, state.log_density))
+    return state, momentum

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -145,7 +146,7 @@ def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tens
     with torch.enable_grad():
         point = x.detach().requires_grad_(True)
         value = log_density(point)
-        (gradient,) = torch.autograd.grad(value.sum(), point)
+        (gradient,) = torch.autograd.grad(value, point, torch.ones_like(value))
     return value.detach(), gradient
 
 
@@ -205,8 +206,8 @@ def metropolis(
     """
     energy_error = energies[1] - energies[0]
     is_diverging = ~(energy_error.abs() < DIVERGENCE_THRESHOLD)  # NaN compares false, and so counts as diverging
-    log_ratio = torch.where(energy_error.isnan(), -torch.inf, -energy_error)
-    probability = log_ratio.exp().minimum(torch.ones_like(log_ratio))
+    log_ratio = (-energy_error).nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+    probability = log_ratio.exp().clamp(max=1.0)
     uniform = uniform_draws(probability.shape, probability, generator)
     is_accepted = uniform < probability
     return choose(is_accepted, proposal, state), StepInfo(
