@@ -13,6 +13,7 @@ from torch import Tensor
 
 from drl_density.datasets import Dataset
 from drl_density.density.fitted import FittedModel
+from drl_density.density.provenance import RowDigest
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.density.storage.finished import run_stage, write_density
 from drl_density.errors import RunFolderError
@@ -99,14 +100,14 @@ class TrainingFolder:
                 f"{path} holds a finished density that was not fitted there: load it, or overwrite it with --force"
             )
         try:
-            settings, saved_seed = FitSettings.from_dict(values["fit"]), values["seed"]
+            settings, saved_seed, rows = FitSettings.from_dict(values["fit"]), values["seed"], values["rows"]
         except (KeyError, TypeError, ValueError) as error:
             raise RunFolderError(f"{file} is damaged or of another version ({error!r})") from error
         if saved_seed != seed:
             raise RunFolderError(
                 f"the run in {path} was begun with seed {saved_seed}, now asked for {seed}: give the same"
             )
-        if values.get("rows", _fingerprint(dataset)) != _fingerprint(dataset):
+        if rows != _fingerprint(dataset):
             raise RunFolderError(
                 f"the run in {path} was begun on other rows, or another split or treatment of them: give the same data, "
                 "seed and options, or start again with --force"
@@ -243,9 +244,5 @@ def _differing(path: str, asked: Any, saved: Any, usual: Any) -> list[str]:
 
 def _fingerprint(dataset: Dataset) -> str:
     """A digest of all rows in their split, with their weights and columns."""
-    stream = None if dataset.stream is None else dataset.stream.digest
-    digest = hashlib.sha256(repr((dataset.columns, dataset.event_shape, stream)).encode())
-    weights = (dataset.weights, dataset.validation_weights)
-    for part in (dataset.train, dataset.validation, dataset.test, *weights):
-        digest.update(b"none" if part is None else part.contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    described = (dataset.columns, dataset.event_shape, RowDigest.of(dataset).digest)
+    return hashlib.sha256(repr(described).encode()).hexdigest()
