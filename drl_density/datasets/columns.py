@@ -102,7 +102,7 @@ def _decimal_grid(values: np.ndarray, distinct: np.ndarray) -> Grid | None:
     largest = float(np.abs(distinct).max())
     # Numbers that were stored in float32 miss a decimal grid by that type's rounding.
     is_single = largest < 1e38 and bool(np.all(distinct == distinct.astype(np.float32)))
-    rounding = 2.0**-23 if is_single else 2.0**-50
+    rounding = SINGLE_ROUNDING if is_single else 2.0**-50
     top = math.floor(math.log10(float(distinct[-1] - distinct[0]))) + 1
     for exponent in range(top, top - FINEST - 1, -1):
         steps = _in_units(values, exponent)

@@ -12,14 +12,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from drl_density.datasets.column import LARGEST_EXACT
 from drl_density.datasets.tables.reading import MISSING_TOKENS
 
 TOKENS = frozenset(MISSING_TOKENS)
 """Texts that mean a missing value, in lower case, where no further ones are given."""
-LARGEST_WHOLE = 2**53
-"""Whole numbers below this size have exact float64 values; others may not."""
 TRUTH = {"true": True, "false": False}
-"""Texts that mean a yes or a no, in lower case."""
+"""Texts of truth values, in lower case."""
 
 Kind = Literal["numbers", "booleans", "text", "dates", "unusable"]
 
@@ -121,7 +120,7 @@ class Cells:
             return Numbers(nothing, self.storage, Problem(row, f"{str(self.values[row])!r} is a date or a time", True))
         with np.errstate(over="ignore"):  # beyond float64: infinite, and reported as such
             values = np.where(self.is_null, 0, self.values).astype(np.float64)
-        is_large = np.abs(values) >= LARGEST_WHOLE if _holds_whole(self) else np.zeros(len(self), dtype=bool)
+        is_large = np.abs(values) >= LARGEST_EXACT if _holds_whole(self) else np.zeros(len(self), dtype=bool)
         if is_large.any() and self.values.dtype == object:
             is_large &= [isinstance(cell, numbers.Integral) for cell in self.values]
         problem = _first(
@@ -197,7 +196,7 @@ class Cells:
             + [False]
         )
         is_large = np.array(
-            [abs(value) >= LARGEST_WHOLE and _is_whole_text(text) for value, text in zip(parsed, texts, strict=True)]
+            [abs(value) >= LARGEST_EXACT and _is_whole_text(text) for value, text in zip(parsed, texts, strict=True)]
             + [False]
         )
         shown = np.array([*texts, ""], dtype=object)[codes]

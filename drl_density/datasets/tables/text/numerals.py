@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from drl_density.datasets.column import LARGEST_EXACT
+from drl_density.datasets.tables.meaning import TRUTH
 from drl_density.datasets.tables.reading import Kind, ReadOptions
 
 __all__ = ["Decision", "Evidence", "decide", "in_doubt", "odd_cells", "to_boolean", "to_number"]
@@ -23,8 +25,6 @@ CURRENCIES = "$\u20ac\u00a3\u00a5%"
 """Signs of currency and percent."""
 LEAST_SHARE = 0.5
 """Share of numbers among a column's texts from which other texts are odd cells rather than labels: our own choice."""
-EXACT = 2.0**53
-"""Whole numbers up to here are exact in float64."""
 NAMED = 5
 """Greatest number of odd cells that a message names."""
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
@@ -72,7 +72,7 @@ def to_boolean(text: str) -> bool | None:
     >>> to_boolean("TRUE"), to_boolean("yes")
     (True, None)
     """
-    return {"true": True, "false": False}.get(text.lower())
+    return TRUTH.get(text.lower())
 
 
 @dataclass
@@ -121,7 +121,7 @@ class Evidence:
         other = "," if decimal == "." else "."
         whole = seen.dtype.kind != "f"
         self.has_fractions |= not whole and bool(len(seen))
-        self.is_large |= not whole and bool((np.abs(seen) >= EXACT).any())
+        self.is_large |= not whole and bool((np.abs(seen) >= LARGEST_EXACT).any())
         shifted = np.where(np.abs(seen) < 1000, np.abs(seen), 0) * 1000.0
         fraction = np.zeros(len(seen), bool) if whole else (seen != np.round(seen))
         # Only a text of three decimals and at most three digits before them could be a number with thousands separators.

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from drl_density.datasets.column import LARGEST_EXACT
 from drl_density.datasets.tables.reading import ReadOptions
 from drl_density.datasets.tables.text.dialect import Dialect, cells_of
-from drl_density.datasets.tables.text.numerals import EXACT, NAMED, to_boolean, to_number
+from drl_density.datasets.tables.text.numerals import NAMED, to_boolean, to_number
 from drl_density.datasets.tables.text.sources import Block, count_of
 from drl_density.errors import DataError
 
@@ -212,7 +213,7 @@ def as_numbers(column: pd.Series, decimal: str, reading: ReadOptions) -> pd.Seri
     given = {to_number(token) for token in reading.missing_values}
     values = [None if value in given else value for value in values]
     whole = [value for value in values if isinstance(value, int)]
-    if whole and len(whole) == sum(value is not None for value in values) and max(map(abs, whole)) >= EXACT:
+    if whole and len(whole) == sum(value is not None for value in values) and max(map(abs, whole)) >= LARGEST_EXACT:
         fits = max(map(abs, whole)) < 2**63
         exact = pd.array([*values, None], dtype="Int64" if fits else object)
         return pd.Series(exact.take(codes), index=column.index)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from drl_density.datasets.column import LARGEST_EXACT
 from drl_density.datasets.tables.reading import Kind, ReadOptions, TableReader
 from drl_density.datasets.tables.text.dialect import find_encoding, recognise
-from drl_density.datasets.tables.text.numerals import EXACT, Decision, Evidence, decide, in_doubt, odd_cells
+from drl_density.datasets.tables.text.numerals import Decision, Evidence, decide, in_doubt, odd_cells
 from drl_density.datasets.tables.text.parsing import (
     OddCells,
     as_booleans,
@@ -329,7 +330,7 @@ class TextTable(TableReader):
             if column.dtype.kind not in "iuf":
                 convert = decision.kind == "boolean"
                 return as_booleans(column, self._reading) if convert else as_numbers(column, decimal, self._reading)
-            if block is not None and column.dtype.kind == "f" and bool((column.abs() > EXACT).any()):
+            if block is not None and column.dtype.kind == "f" and bool((column.abs() > LARGEST_EXACT).any()):
                 place = self._places[name]
                 texts = parse_block(block, self._dialect, self._reading, where=self.where, texts=[place], only=[place])
                 return as_numbers(pd.Series(texts[place]), decimal, self._reading)
