@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from drl_density.datasets.tables.reading import ReadOptions
 from drl_density.datasets.tables.text.header import has_header
-from drl_density.datasets.tables.text.numerals import to_number
+from drl_density.datasets.tables.text.numerals import is_numeral, to_number
 from drl_density.errors import DataError, DataWarning
 
 __all__ = ["Dialect", "cells_of", "find_encoding", "is_comment", "recognise"]
@@ -203,7 +203,7 @@ def _commented_names(comment: str, delimiter: str, width: int, reading: ReadOpti
         return []
     names = cells_of([comment], delimiter)[0][1]
     is_usable = len(names) == width > 1 and len(set(names)) == width and all(names)
-    return names if is_usable and not any(is_number(name) for name in names) else []
+    return names if is_usable and not any(is_numeral(name) for name in names) else []
 
 
 def is_comment(line: str, comments: str) -> bool:
@@ -219,15 +219,6 @@ def _is_named(first: Sequence[str], known: Collection[str]) -> bool:
     return bool(known) and set(known) <= set(first)
 
 
-def is_number(text: str) -> bool:
-    """Whether ``text`` is a number with either decimal sign.
-
-    >>> is_number("1,5"), is_number("a")
-    (True, False)
-    """
-    return to_number(text) is not None or to_number(text, ",") is not None
-
-
 def _delimiter(lines: Sequence[str], *, is_tabs: bool) -> str:
     """The sign that parts every line into equally many cells, and most of them into numbers."""
     found = []
@@ -239,7 +230,7 @@ def _delimiter(lines: Sequence[str], *, is_tabs: bool) -> str:
             continue
         agree = (widths[width] + (len(rows[0]) == width - 1 and len(rows) > 1)) / len(rows)
         cells = [cell for row in rows for cell in row]
-        numbers = sum(is_number(cell) for cell in cells) / len(cells)
+        numbers = sum(is_numeral(cell) for cell in cells) / len(cells)
         preferred = is_tabs and delimiter == "\t"
         found.append(
             (agree == 1, agree >= 0.5, preferred, round(numbers, 3) if agree >= 0.5 else agree, -place, delimiter)
@@ -259,7 +250,7 @@ def _saved_index(
     counted = [str(row) for row in range(len(values))]
     is_unnamed = names[0] == "" or re.fullmatch(r"Unnamed: \d+(\.\d+)?", names[0]) is not None
     is_whole = len(set(values)) == len(values) and all(re.fullmatch(r"\d+", value) for value in values)
-    is_named_rows = names[0] == "" and len(set(values)) == len(values) and not any(is_number(value) for value in values)
+    is_named_rows = names[0] == "" and len(set(values)) == len(values) and not any(is_numeral(value) for value in values)
     if (
         values
         and (is_unnamed and (is_whole or is_named_rows))

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Collection, Sequence
 
 from drl_density.datasets.tables.reading import ReadOptions, is_missing_text
-from drl_density.datasets.tables.text.numerals import to_boolean, to_number
+from drl_density.datasets.tables.text.numerals import is_numeral, to_boolean, to_number
 from drl_density.errors import DataError, DataWarning
 
 __all__ = ["has_header"]
@@ -43,13 +43,13 @@ def has_header(rows: Sequence[Sequence[str]], reading: ReadOptions, *, where: st
     if known and set(known) <= set(first):
         return True
     if not body:
-        return not any(_number(cell) is not None for cell in first)
+        return not any(map(is_numeral, first))
     columns = [[row[place] for row in body if not is_missing_text(row[place], reading)] for place in range(len(first))]
     is_numeric = [bool(column) and _share(column) >= 0.5 for column in columns]
     if not any(is_numeric):
         return not any(cell in column for cell, column in zip(first, columns, strict=True) if cell)
     says_no_number = any(
-        numeric and _number(cell) is None and not is_missing_text(cell, reading)
+        numeric and not is_numeral(cell) and not is_missing_text(cell, reading)
         for cell, numeric in zip(first, is_numeric, strict=True)
     )
     if says_no_number or _names_an_index(first):
@@ -90,7 +90,7 @@ def _names_an_index(first: Sequence[str]) -> bool:
     """Whether a first row without a first cell is pandas' header over a saved index."""
     rest = list(first[1:])
     is_counted = rest == [str(place) for place in range(len(rest))]
-    return first[0] == "" and bool(rest) and (is_counted or all(cell and _number(cell) is None for cell in rest))
+    return first[0] == "" and bool(rest) and (is_counted or all(cell and not is_numeral(cell) for cell in rest))
 
 
 def _number(cell: str) -> float | None:
@@ -99,7 +99,7 @@ def _number(cell: str) -> float | None:
 
 
 def _share(column: Sequence[str]) -> float:
-    return sum(_number(cell) is not None or to_boolean(cell) is not None for cell in column) / len(column)
+    return sum(is_numeral(cell) or to_boolean(cell) is not None for cell in column) / len(column)
 
 
 def _numbers_name(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool | None:
@@ -114,7 +114,7 @@ def _numbers_name(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool |
     is_whole = all(re.fullmatch(r"\d+", cell) for cell in first)
     if not is_whole:
         return False
-    below = [cell for row in body for cell in row if _number(cell) is not None]
+    below = [cell for row in body for cell in row if is_numeral(cell)]
     if below and sum(re.fullmatch(r"[+-]?\d+", cell) is None for cell in below) > 0.9 * len(below):
         return True
     ascending = numbers == sorted(numbers)

@@ -14,7 +14,7 @@ from drl_density.datasets.column import LARGEST_EXACT
 from drl_density.datasets.tables.meaning import TRUTH
 from drl_density.datasets.tables.reading import Kind, ReadOptions
 
-__all__ = ["Decision", "Evidence", "decide", "in_doubt", "odd_cells", "to_boolean", "to_number"]
+__all__ = ["Decision", "Evidence", "decide", "in_doubt", "is_numeral", "odd_cells", "to_boolean", "to_number"]
 
 Decimal = Literal[".", ","]
 SPACES = " \u00a0\u2009\u202f"
@@ -64,6 +64,15 @@ def to_number(text: str, decimal: str = ".", thousands: str = "auto") -> int | f
         return None
     plain = grouped[0].replace(grouped[1], "").replace(decimal, ".")
     return int(plain) if _WHOLE.fullmatch(plain) else float(plain)
+
+
+def is_numeral(text: str) -> bool:
+    """Whether ``text`` is a number with either decimal sign.
+
+    >>> is_numeral("1,5"), is_numeral("a")
+    (True, False)
+    """
+    return any(to_number(text, sign) is not None for sign in (".", ","))
 
 
 def to_boolean(text: str) -> bool | None:
@@ -156,7 +165,7 @@ class Evidence:
             if known:
                 continue
             bare = text.strip(f"{CURRENCIES}{SPACES}")
-            self.num_signed += count if any(to_number(bare, sign) is not None for sign in (".", ",")) else 0
+            self.num_signed += count if is_numeral(bare) else 0
             if len(self.odd) < NAMED:
                 self.odd.setdefault(text, row)
 
@@ -282,7 +291,7 @@ def odd_cells(name: str, count: int, num_cells: int, row: int, texts: Sequence[s
     its cells as labels
     """
     shown = ", ".join(map(repr, texts))
-    signs = [text for text in texts if any(to_number(text, sign) is not None for sign in (".", ","))]
+    signs = [text for text in texts if is_numeral(text)]
     if signs:
         shown += f"; {signs[0]!r} has other decimal signs or separators than other cells: see --decimal and --thousands"
     quoted = " ".join(text if re.fullmatch(r"[\w.?/+-]+", text) else f"'{text}'" for text in texts)
