@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,12 +156,11 @@ class ParquetTable(TableReader):
 
 def _index_columns(schema: Any) -> tuple[str, ...]:
     """Columns of the file that pandas wrote as the index of its frame."""
-    named: list[str] = []
     try:
-        told = json.loads((schema.metadata or {}).get(b"pandas", b"{}")).get("index_columns", [])
-        named = [name for name in told if isinstance(name, str)]
-    except (ValueError, AttributeError):
-        pass
+        written = (schema.pandas_metadata or {}).get("index_columns", [])
+    except (ValueError, AttributeError):  # not as pandas writes it: another program's, which has no index
+        written = []
+    named = [name for name in written if isinstance(name, str)]  # an index of plain row numbers is a dictionary
     unnamed = [name for name in schema.names if _is_unnamed(name)]
     return tuple(name for name in schema.names if name in named or name in unnamed)
 
@@ -199,19 +198,14 @@ def _parts(path: Path) -> list[Path]:
     ])  # fmt: skip
 
 
-class _named:
+@contextmanager
+def _named(where: str) -> Iterator[None]:
     """Turns errors of Arrow and of the file system into a :class:`DataError` that names the source."""
+    import pyarrow as pa
 
-    def __init__(self, where: str) -> None:
-        self.where = where
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        import pyarrow as pa
-
-        if isinstance(error, DataError):
-            return
-        if isinstance(error, OSError | ValueError | pa.ArrowException):
-            raise DataError(f"{self.where}: cannot be read as .parquet ({error}); is the file complete?") from error
+    try:
+        yield
+    except DataError:
+        raise
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{where}: cannot be read as .parquet ({error}); is the file complete?") from error

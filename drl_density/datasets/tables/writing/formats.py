@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from drl_density.datasets.tables.reading import missing_extra
 from drl_density.errors import DataError
 from drl_density.records.literals import check_literals
 
@@ -113,5 +114,5 @@ def require_parquet(target: str | Path) -> Any:
     try:
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise DataError(f"{target}: writing Parquet needs pyarrow: pip install 'drl-density[tables]'") from error
+        raise missing_extra(str(target), "writing Parquet needs pyarrow") from error
     return parquet
