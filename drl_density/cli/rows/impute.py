@@ -16,6 +16,7 @@ from drl_density.cli.rows.row_groups import Finished, TableGroup, group_seed
 from drl_density.cli.tables import load_run
 from drl_density.datasets import Column
 from drl_density.datasets.tables.coding import decode_column
+from drl_density.datasets.tables.frames import filled_column
 from drl_density.datasets.tables.writing import has_saved_index, table_format
 from drl_density.density import Imputation
 
@@ -152,15 +153,9 @@ def _put(own: pd.Series, drawn: np.ndarray, gone: np.ndarray) -> pd.Series:
     """A column with drawn values in some cells, in its own type where that type holds them."""
     import pandas as pd
 
-    if isinstance(own.dtype, pd.CategoricalDtype):
-        new = [label for label in pd.unique(drawn[gone]) if label not in own.cat.categories]
-        result = own.cat.add_categories(new)
-        result[gone] = drawn[gone]
-        return result
-    if pd.api.types.is_float_dtype(own.dtype) and not isinstance(drawn[0], str):
-        result = own.copy()
-        result[gone] = pd.Series(drawn[gone].astype(float)).astype(own.dtype).array
-        return result
+    if not (pd.api.types.is_integer_dtype(own.dtype) or pd.api.types.is_bool_dtype(own.dtype)):
+        return filled_column(own, gone, pd.Series(drawn[gone], dtype=object))
+    # A wider type would write the observed 5 as 5.0 where fractions are drawn.
     cells = own.to_numpy(dtype=object, copy=True)
     cells[gone] = drawn[gone]
     return pd.Series(cells, index=own.index, name=own.name, dtype=object)
