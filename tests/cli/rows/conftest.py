@@ -6,6 +6,7 @@ import importlib
 import pytest
 
 import drl_density as drl
+from drl_density.cli import main
 
 
 @pytest.fixture
@@ -45,3 +46,19 @@ def interrupted_call(monkeypatch):
             yield calls
 
     return interrupted_call
+
+
+@pytest.fixture
+def resumed_like_whole(interrupted_call, tmp_path):
+    """A check that a command gives the same file whether it was interrupted or not; gives the paths of both files."""
+
+    def resumed_like_whole(arguments, method):
+        whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
+        assert main([*arguments, "--out", str(whole)]) == 0
+        with interrupted_call(method):
+            assert main([*arguments, "--out", str(out)]) == 130
+        assert main([*arguments, "--out", str(out), "--resume"]) == 0
+        assert out.read_bytes() == whole.read_bytes()
+        return whole, out
+
+    return resumed_like_whole

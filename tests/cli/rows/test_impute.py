@@ -10,12 +10,12 @@ from drl_density.cli import main
 from drl_density.cli.rows.impute import _put
 
 
-def test_impute_fills_the_holes_and_nothing_else(run, table, tmp_path, capsys):
+def test_impute_fills_missing_cells_and_nothing_else(run, table, tmp_path, capsys):
     lines = table.read_text().splitlines()[:7]
     lines[1], lines[2] = "," + lines[1].split(",", 1)[1], lines[2].rsplit(",", 1)[0] + ","
-    holes = tmp_path / "holes.csv"
-    holes.write_text("\n".join(lines) + "\n")
-    assert main(["impute", str(run), str(holes), "--out", str(tmp_path / "full.csv"), "-n", "3"]) == 0
+    gaps = tmp_path / "gaps.csv"
+    gaps.write_text("\n".join(lines) + "\n")
+    assert main(["impute", str(run), str(gaps), "--out", str(tmp_path / "full.csv"), "-n", "3"]) == 0
     with (tmp_path / "full.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 18
@@ -29,7 +29,7 @@ def test_impute_fills_the_holes_and_nothing_else(run, table, tmp_path, capsys):
     assert "2 cells filled" in capsys.readouterr().err
 
 
-def test_a_table_without_holes_is_said_to_have_none(run, table, tmp_path, capsys):
+def test_a_complete_table_is_reported_as_complete(run, table, tmp_path, capsys):
     few = tmp_path / "few.csv"
     few.write_text("\n".join(table.read_text().splitlines()[:4]) + "\n")
     out = tmp_path / "full.csv"
@@ -43,16 +43,14 @@ def test_a_table_without_holes_is_said_to_have_none(run, table, tmp_path, capsys
 
 
 @pytest.mark.usefixtures("small_groups")
-def test_observed_cells_are_as_given_and_an_interruption_changes_nothing(run, few, tmp_path, interrupted_call):
+def test_observed_cells_are_as_given_and_an_interruption_changes_nothing(run, few, tmp_path, resumed_like_whole):
     frame = pd.read_csv(few, dtype=str)
     frame.loc[[0, 5, 9], "a"] = None
     frame.loc[[3, 5], "c"] = None
     frame.loc[7, ["a", "b", "c"]] = None
     frame.to_csv(tmp_path / "gaps.csv", index=False)
-    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
-    arguments = ["impute", str(run), str(tmp_path / "gaps.csv"), "-n", "3", "--seed", "2", "--out"]
-    assert main([*arguments, str(whole)]) == 0
-    back = pd.read_csv(whole, dtype=str)
+    files = resumed_like_whole(["impute", str(run), str(tmp_path / "gaps.csv"), "-n", "3", "--seed", "2"], "impute")
+    back = pd.read_csv(files[0], dtype=str)
     assert back["row"].tolist() == [str(row) for row in range(10) for _ in range(3)]
     assert back["note"].tolist() == frame["note"].repeat(3).tolist()
     for name in ("a", "b", "c"):
@@ -60,11 +58,7 @@ def test_observed_cells_are_as_given_and_an_interruption_changes_nothing(run, fe
         seen = given.notna()
         assert back[name].notna().all()
         assert back[name][seen].astype(float).tolist() == given[seen].astype(float).tolist()
-    with interrupted_call("impute"):
-        assert main([*arguments, str(out)]) == 130
-    assert main([*arguments, str(out), "--resume"]) == 0
-    assert out.read_bytes() == whole.read_bytes()
-    diagnostics = [path.with_name(f"{path.stem}.diagnostics.csv") for path in (out, whole)]
+    diagnostics = [path.with_name(f"{path.stem}.diagnostics.csv") for path in files]
     assert diagnostics[0].read_bytes() == diagnostics[1].read_bytes()
     assert len(pd.read_csv(diagnostics[0])) == 10
 
@@ -108,10 +102,13 @@ def test_standard_output_has_rows_alone(run, few, tmp_path, capsys, monkeypatch)
         (pd.Series([1, None], dtype="Int64"), [0, 7], [1, 7]),
         (pd.Series(["x", None]), ["y", "y"], ["x", "y"]),
         (pd.Series(["x", None], dtype="category"), ["y", "y"], ["x", "y"]),
+        (pd.Series([3, None], dtype=pd.CategoricalDtype([3, 12])), ["12", "12"], [3, 12]),
         (pd.Series([True, None], dtype="boolean"), [False, False], [True, False]),
+        (pd.Series([5, None], dtype="Int64"), [0.5, 2.5], [5, 2.5]),
     ],
 )
 def test_drawn_values_go_into_missing_cells_alone(own, drawn, expected):
     found = _put(own, np.array(drawn, dtype=object), np.array([False, True]))
     assert found.tolist() == expected
+    assert [type(value) is int for value in found.tolist()] == [type(value) is int for value in expected]
     assert own.isna().tolist() == [False, True]

@@ -37,17 +37,11 @@ def test_the_predicted_column_may_be_absent(run, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("small_groups")
-def test_predictions_do_not_depend_on_an_interruption(run, few, tmp_path, interrupted_call):
+def test_predictions_do_not_depend_on_an_interruption(run, few, resumed_like_whole):
     lines = few.read_text().splitlines()
     lines[2] = ",," + lines[2].split(",", 2)[2]
     few.write_text("\n".join(lines) + "\n")
-    whole, out = tmp_path / "whole.csv", tmp_path / "out.csv"
-    arguments = ["predict", str(run), str(few), "--column", "a", "--seed", "2", "--out"]
-    assert main([*arguments, str(whole)]) == 0
-    with interrupted_call("predict"):
-        assert main([*arguments, str(out)]) == 130
-    assert main([*arguments, str(out), "--resume"]) == 0
-    assert out.read_bytes() == whole.read_bytes()
+    resumed_like_whole(["predict", str(run), str(few), "--column", "a", "--seed", "2"], "predict")
 
 
 def test_a_table_without_rows_gives_the_same_header(run, few, capsys, tmp_path):

@@ -155,8 +155,10 @@ def test_an_interruption_says_how_to_continue_and_ends_in_the_same_file(run, few
     assert "size of the table was" in capsys.readouterr().err
     few.write_text("\n".join(few.read_text().splitlines()[:-1]) + "\n")
     job = part_path(out) / "job.json"
-    job.write_text(job.read_text().replace('"time of the table": ', '"time of the table": 0'))
+    job.write_text(job.read_text().replace('"time of the table": ', '"time of the table": 1'))
+    capsys.readouterr()
     assert main([*arguments, "--resume"]) == 1
+    assert "time of the table was" in capsys.readouterr().err
     shutil.rmtree(part_path(out))
     assert main([*arguments, "--resume"]) == 0
     assert out.read_bytes() == whole.read_bytes()
