@@ -23,6 +23,7 @@ from drl_density.density.fitting.baselines import gaussian_log_density
 from drl_density.density.fitting.fit import fit
 from drl_density.density.fitting.table import Table, prepare_table
 from drl_density.density.settings.fit_settings import FitSettings
+from drl_density.density.storage.finished import check_same_run
 from drl_density.errors import Verdict
 from drl_density.plots import plot_data_against_samples, plot_density_2d, plot_training
 from drl_density.reports import ReportPage, ReportTable
@@ -52,14 +53,14 @@ def run_demo(
     """Fit, compare with a Gaussian and a kernel density estimate, write ``report.html`` and PNG plots.
 
     Args:
-        source: data set.
-        out: run folder.
-        seed: of everything.
-        max_minutes: bound on the fit.
+        source: name or file of the data set.
+        out: location of the run folder.
+        seed: seed of the split, the fit and the estimates.
+        max_minutes: time limit of the fit, in minutes.
         force: overwrite a run in ``out``.
-        settings: of the fit.
+        settings: settings of the fit.
         progress: show the progress bar.
-        device: of the model, see :func:`fit`.
+        device: device of the model, see :func:`fit`.
 
     Returns:
         :class:`DemoOutcome`.
@@ -81,6 +82,7 @@ def run_demo(
     figures = held_out_figures(table, density, report, seed=seed)
     page = _page(table, density, report, figures, time.monotonic() - started)
     with RunFolder.writing(out) as folder:
+        check_same_run(folder, density)
         folder.write_dataset(folder.report, report.tree)
         folder.write_text(folder.page, page.to_html())
         for name, figure in page.figures.items():
