@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from drl_density.cli.command import OnDevice, printed_seed
 from drl_density.cli.reading import ReadsTable
 from drl_density.cli.rows.part_folder import PartFolder, part_path, read_job
-from drl_density.cli.rows.row_groups import Finished, Group, run_row_groups
+from drl_density.cli.rows.row_groups import Finished, Group, TableGroup, run_row_groups
 from drl_density.cli.rows.source import Columns, TableSource
 from drl_density.datasets.tables.writing import STANDARD, check_target
 from drl_density.density import FittedModel
@@ -115,6 +115,38 @@ class OnTable(WritesRows, ReadsTable):
         for target in (self.out, *further):
             check_target(target, sources=[source, *also])
         return TableSource(source, density.columns, reading=self.reading_for(density), **options)
+
+    def written_for(
+        self,
+        table: TableSource,
+        size: int,
+        work: Callable[[TableGroup], Finished],
+        *,
+        run: Path,
+        job: Mapping[str, Any] | None = None,
+        further: Mapping[str, Path] | None = None,
+        schema: pa.Schema | None = None,
+    ) -> list[Mapping[str, Any]]:
+        """Work on every row group of a table and write the rows; returns the figures of all groups.
+
+        Args:
+            table: table to read.
+            size: number of rows in a group.
+            work: see :meth:`written`.
+            run: folder of the run that the rows depend on.
+            job: what else the rows depend on, but for the table and the columns written.
+            further: other files to write.
+            schema: Arrow schema of the rows to write; that of the table when not given.
+        """
+        return self.written(
+            table.groups(size),
+            work,
+            job={**run_identity(run), **table.identity(), **(job or {}), "--columns": self.columns},
+            further=further,
+            schema=table.schema if schema is None else schema,
+            total=table.num_rows,
+            can_resume=not table.is_stream,
+        )
 
 
 def run_identity(path: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import tyro
 
-from drl_density.cli.rows.command import OnTable, run_identity, say
+from drl_density.cli.rows.command import OnTable, say
 from drl_density.cli.rows.row_groups import Finished, TableGroup, group_seed
 from drl_density.cli.tables import load_run
 from drl_density.datasets import Column
@@ -84,20 +84,14 @@ class Impute(OnTable):
             )
             return Finished({"rows": written, "diagnostics": _diagnosed(group, found)}, figures)
 
-        figures = self.written(
-            table.groups(ROWS_AT_ONCE),
+        figures = self.written_for(
+            table,
+            ROWS_AT_ONCE,
             work if further else lambda group: _without_diagnostics(work(group)),
-            job={
-                **run_identity(self.run_folder),
-                **table.identity(),
-                "--seed": seed,
-                "--num-samples": self.num_samples,
-                "--columns": self.columns,
-            },
+            run=self.run_folder,
+            job={"--seed": seed, "--num-samples": self.num_samples},
             further=further,
             schema=None if table.schema is None else _widened(table.schema, density.columns),
-            total=table.num_rows,
-            can_resume=not table.is_stream,
         )
         self._say(figures, beside)
 

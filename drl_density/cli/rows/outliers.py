@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 import tyro
 
-from drl_density.cli.rows.command import OnTable, run_identity, say
+from drl_density.cli.rows.command import OnTable, say
 from drl_density.cli.rows.row_groups import Finished, TableGroup
 from drl_density.cli.rows.source import TableSource
 from drl_density.cli.tables import load_run
@@ -61,19 +61,12 @@ class Outliers(OnTable):
             figures = {"rows": len(values), "rare": int((scores.p_value < 0.01).sum())}
             return Finished({"rows": table.beside(group.frame, ours, self.columns)}, figures)
 
-        figures = self.written(
-            table.groups(ROWS_AT_ONCE),
-            work,
-            job={**run_identity(self.run_folder), **table.identity(), **identity, "--columns": self.columns},
-            schema=table.schema,
-            total=table.num_rows,
-            can_resume=not table.is_stream,
-        )
+        figures = self.written_for(table, ROWS_AT_ONCE, work, run=self.run_folder, job=identity)
         rows, rare = (sum(each[name] for each in figures) for name in ("rows", "rare"))
         say(f"{rows} rows, {rare} of them with a p-value below 0.01, against {known.words}")
 
     def _reference(self, density: Density) -> tuple[ReferenceScores, dict[str, object]]:
-        """Scores of the rows to rank against, and what tells whether they are still the same."""
+        """Scores of the rows to rank against, and values that change where the rows do."""
         if self.reference is None:
             return reference_scores(density), {}
         table = TableSource(self.reference, density.columns, reading=self.reading_for(density))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from drl_density.cli.rows.command import OnTable, run_identity, say
+from drl_density.cli.rows.command import OnTable, say
 from drl_density.cli.rows.row_groups import Finished, TableGroup, group_seed
 from drl_density.cli.tables import load_run
 from drl_density.datasets import Column
@@ -59,21 +59,8 @@ class Predict(OnTable):
             figures = {"rows": len(rows), "known": len(known), "sum": float(known.sum())}
             return Finished({"rows": table.beside(group.frame, predicted(found), self.columns)}, figures)
 
-        figures = self.written(
-            table.groups(ROWS_AT_ONCE),
-            work,
-            job={
-                **run_identity(self.run_folder),
-                **table.identity(),
-                "--seed": seed,
-                "--column": self.column,
-                "--quantiles": list(self.quantiles),
-                "--columns": self.columns,
-            },
-            schema=table.schema,
-            total=table.num_rows,
-            can_resume=not table.is_stream,
-        )
+        job = {"--seed": seed, "--column": self.column, "--quantiles": list(self.quantiles)}
+        figures = self.written_for(table, ROWS_AT_ONCE, work, run=self.run_folder, job=job)
         rows, known, total = (sum(each[name] for each in figures) for name in ("rows", "known", "sum"))
         mean = f", mean log density of the {known} values given {total / known:.4f} nats" if known else ""
         say(f"{rows} rows of {self.column}{mean}")

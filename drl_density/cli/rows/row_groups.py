@@ -141,7 +141,7 @@ def run_row_groups(
     except BaseException as error:  # an interruption by the keyboard keeps the finished groups, and releases the lock
         parts.close(is_hopeless=isinstance(error, DataError))
         if not isinstance(error, KeyboardInterrupt | DataError) and parts.advice():
-            print(f"note{parts.advice()}".replace(";", ":", 1), file=sys.stderr)
+            print(f"note: {parts.advice().removeprefix('; ')}", file=sys.stderr)
         raise
     return list(parts.figures)
 

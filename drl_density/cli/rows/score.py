@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from drl_density.cli.rows.command import OnTable, run_identity, say
+from drl_density.cli.rows.command import OnTable, say
 from drl_density.cli.rows.row_groups import Finished, TableGroup
 from drl_density.cli.tables import load_run
 from drl_density.weights import normal_interval
@@ -46,14 +46,7 @@ class Score(OnTable):
             figures = {"rows": len(values), "inside": len(inside), "sum": float(inside.sum())}
             return Finished({"rows": table.beside(group.frame, ours, self.columns)}, figures)
 
-        figures = self.written(
-            table.groups(ROWS_AT_ONCE),
-            work,
-            job={**run_identity(self.run_folder), **table.identity(), "--columns": self.columns},
-            schema=table.schema,
-            total=table.num_rows,
-            can_resume=not table.is_stream,
-        )
+        figures = self.written_for(table, ROWS_AT_ONCE, work, run=self.run_folder)
         rows, inside, total = (sum(each[name] for each in figures) for name in ("rows", "inside", "sum"))
         estimate = density.estimate
         outside = f", {rows - inside} rows outside the bounds" if rows > inside else ""
