@@ -21,7 +21,7 @@ def load_run(path: Path, device: str | None = None) -> Density:
 
 
 def say_remarks(density: FittedModel, name: str = "the fit") -> None:
-    """Print the remarks of a fit on standard error, so that nobody uses a failed fit unawares."""
+    """Print the remarks of a fit on standard error, so that a failed fit is not used by mistake."""
     for remark in density.remarks:
         print(f"FAILURE: about {name}: {remark}; see docs/when_a_fit_fails.md", file=sys.stderr)
 

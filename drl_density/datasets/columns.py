@@ -139,7 +139,7 @@ def _atom_grid(values: np.ndarray) -> Grid | None:
 
 
 def _atom_width(share: float, others: np.ndarray) -> float:
-    """The width of cells in which a share of all rows on one point has a moderate density beside the other values."""
+    """The width of cells in which a share of all rows on one point has a moderate density next to the other values."""
     if not len(others):
         return 0.0
     spread = float(np.subtract(*np.quantile(others, [0.75, 0.25]))) or float(np.ptp(others))

@@ -23,7 +23,7 @@ from drl_density.run_folder.whole_files import reason
 PATIENCE = 0.5
 """Seconds to wait for another writer; enough for one that only finishes a move of files."""
 WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK)
-"""Errors of a file system that knows no locks."""
+"""Errors of a file system without locks."""
 LONGEST_COMMAND = 200
 """Characters of a command line that a message shows."""
 

@@ -40,7 +40,7 @@ def write_whole(target: str | Path, write: Callable[[Path], Any]) -> None:
 
     def fill(handle: int, part: Path) -> None:
         write(part)
-        if part.is_file():  # which a library may have made anew, readable by its owner alone
+        if part.is_file():  # which a library may have made again, readable by its owner alone
             os.chmod(part, os.fstat(handle).st_mode & 0o777)
         with part.open("rb") as stream:
             _sync(stream.fileno())

@@ -94,7 +94,7 @@ class WritesRows(OnDevice):
 
 @dataclasses.dataclass(kw_only=True)
 class OnTable(WritesRows, ReadsTable):
-    """A command that writes what it finds about the rows of a table beside them."""
+    """A command that writes what it finds about the rows of a table next to them."""
 
     columns: Columns = "all"
     """Columns to write: all are those of the table with ours behind them, and ours are ours alone. Where the table has a
@@ -150,7 +150,7 @@ class OnTable(WritesRows, ReadsTable):
 
 
 def run_identity(path: Path) -> dict[str, Any]:
-    """What tells whether a run is still the same."""
+    """What changes where a run does."""
     folder = RunFolder(path)
     digest = hashlib.sha256()
     for file in (folder.settings, folder.weights):

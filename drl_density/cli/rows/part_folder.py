@@ -1,4 +1,4 @@
-"""Finished row groups of a command, kept beside its output until all of them are there.
+"""Finished row groups of a command, kept next to its output until all of them are there.
 
 ``scores.csv`` is made in the folder ``scores.csv.parts``. Each row group is a file there, written whole, and a record that
 is written after it. An interrupted command continues behind the last record. At the end the files are joined, and the

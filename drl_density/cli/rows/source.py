@@ -1,4 +1,4 @@
-"""The table that a command reads in row groups, and the rows that it writes beside it."""
+"""The table that a command reads in row groups, and the rows that it writes next to it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class TableSource:
         return self.source == STANDARD or path.is_fifo() or path.is_char_device()
 
     def identity(self) -> dict[str, Any]:
-        """What tells whether the table is still the same, as values that JSON can hold."""
+        """What changes where the table does, as values that JSON can hold."""
         path = Path(self.source)
         if self.is_stream or not path.exists():
             return {"table": self.source}
@@ -105,7 +105,7 @@ class TableSource:
             yield decode_rows(part, self.columns)
 
     def _with_whole_numbers(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """A frame of text whose columns of whole numbers have them beside missing cells too: 5 is not written as 5.0."""
+        """A frame of text whose columns of whole numbers have them next to missing cells too: 5 is not written as 5.0."""
         changed = {}
         for column in self.columns:
             if column.name not in frame or not column.storage.startswith(("int", "uint")):

@@ -268,7 +268,7 @@ def _of_objects(array: np.ndarray, is_null: np.ndarray) -> Cells:
             "string",
         )
     elif "booleans" in present and "dates" not in present:
-        problem = Problem(first["booleans"], f"{array[first['booleans']]} stands among numbers; write 0 and 1 instead")
+        problem = Problem(first["booleans"], f"{array[first['booleans']]} is among numbers; write 0 and 1 instead")
     if problem is not None:
         return Cells("unusable", array, is_null, "object", problem=problem)
     return Cells("dates", array, is_null, "object")

@@ -63,7 +63,7 @@ class ParquetTable(TableReader):
             )
         self.names = tuple(name for name in names if name not in self._index)
         if not self.names:
-            raise DataError(f"{self.where}: has no columns beside the saved index {', '.join(self._index)}")
+            raise DataError(f"{self.where}: has no columns other than the saved index {', '.join(self._index)}")
 
     def _one_schema(self, first: Any) -> Any:
         """The schema of all files: the first file's, with types wide enough for every file.
@@ -80,7 +80,7 @@ class ParquetTable(TableReader):
             further = [name for name in own.names if name not in first.names]
             if lacking or further:
                 words = [f"lacks {', '.join(map(repr, lacking))}"] * bool(lacking)
-                words += [f"has {', '.join(map(repr, further))} beside them"] * bool(further)
+                words += [f"has {', '.join(map(repr, further))} in addition"] * bool(further)
                 raise DataError(
                     f"{self.where}: {fragment.path} {' and '.join(words)}: the files of a folder need the same columns as "
                     f"the first, {', '.join(first.names)}; write missing values where a file has none"
@@ -95,7 +95,7 @@ class ParquetTable(TableReader):
         return schema
 
     def chunks(self, num_rows: int = 65_536, *, names: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
-        """Yields the table in frames of ``num_rows`` rows, the last one shorter; at least one frame, be it empty.
+        """Yields the table in frames of ``num_rows`` rows, the last one shorter; a table without rows gives one empty frame.
 
         Args:
             num_rows: rows of a frame.

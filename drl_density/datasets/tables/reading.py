@@ -127,7 +127,7 @@ class TableReader(ABC):
     Attributes:
         where: name of the source for messages.
         names: names of the columns, in order; a saved index is not among them.
-        num_rows: number of rows, or None where only reading them would tell.
+        num_rows: number of rows, or None where they must be read to be counted.
         schema: Arrow schema of the source with all its metadata, or None for text.
         first_row: number of the first row of data in messages; a text file counts its lines from 1.
 
@@ -146,7 +146,7 @@ class TableReader(ABC):
 
     @abstractmethod
     def chunks(self, num_rows: int = 65_536, *, names: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
-        """Yields the table in frames of ``num_rows`` rows, the last one shorter; at least one frame, be it empty.
+        """Yields the table in frames of ``num_rows`` rows, the last one shorter; a table without rows gives one empty frame.
 
         A column has one kind in all frames: numbers, booleans, texts, or the dtype that the file declares. A saved index
         is the index of the frames.

@@ -43,7 +43,7 @@ class TrainingFolder:
 
     @classmethod
     def prepare(cls, path: str | Path, *, resume: bool, force: bool) -> TrainingFolder:
-        """Open the folder to resume, or make a new one; a run that was killed before it wrote anything starts afresh.
+        """Open the folder to resume, or make a new one; a run that was killed before it wrote anything starts again.
 
         Args:
             path: Location of the folder.

@@ -70,7 +70,7 @@ def test_categories_keep_their_order_and_lose_those_that_do_not_occur():
 UNUSABLE = {
     "complex": (np.array([1 + 1j, 2]), "complex numbers"),
     "lists": ([[1, 2], [3]], "type list"),
-    "truth among numbers": ([1, 2.5, True], "True stands among numbers"),
+    "truth among numbers": ([1, 2.5, True], "True is among numbers"),
     "dates": (np.array(["2024-01-01", "NaT"], dtype="datetime64[D]"), "'2024-01-01' is a date or a time"),
     "dates of objects": ([None, datetime.date(2024, 1, 1)], "is a date or a time"),
     "durations": (pd.Series([pd.Timedelta(1), pd.NaT]), "is a date or a time"),

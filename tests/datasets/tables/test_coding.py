@@ -119,9 +119,9 @@ def test_rows_are_written_back_as_they_were():
     pd.testing.assert_frame_equal(decode_rows(rows, columns), frame)
     again = decode_rows(rows, columns, index=pd.RangeIndex(5, 5 + n))
     assert again.index[0] == 5
-    holes = rows.clone()
-    holes[0] = math.nan
-    assert decode_rows(holes, columns).isna().iloc[0].all()
+    gaps = rows.clone()
+    gaps[0] = math.nan
+    assert decode_rows(gaps, columns).isna().iloc[0].all()
     torch.testing.assert_close(
-        encode_frame(decode_rows(holes, columns), columns, missing="keep"), holes, equal_nan=True
+        encode_frame(decode_rows(gaps, columns), columns, missing="keep"), gaps, equal_nan=True
     )

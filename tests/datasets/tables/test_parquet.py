@@ -49,7 +49,7 @@ def test_a_saved_index_is_no_column(tmp_path):
     FRAME[["a", "n"]].to_parquet(tmp_path / "t.parquet")
     assert open_table(tmp_path / "t.parquet", reading=ReadOptions(index="drop")).names == ("n",)
     FRAME[["a"]].set_index("a", append=True).to_parquet(tmp_path / "e.parquet")
-    with pytest.warns(DataWarning, match="saved index"), pytest.raises(DataError, match="no columns beside"):
+    with pytest.warns(DataWarning, match="saved index"), pytest.raises(DataError, match="no columns other than"):
         open_table(tmp_path / "e.parquet")
 
 
@@ -86,7 +86,7 @@ def test_the_files_of_a_folder_have_the_same_columns(tmp_path):
     part = FRAME[["a", "y", "q"]]
     for name, other, words in (
         ("lacks", part.drop(columns="y"), r"1\.parquet lacks 'y'"),
-        ("further", part.assign(z=1.0, w=2), r"1\.parquet has 'z', 'w' beside them"),
+        ("further", part.assign(z=1.0, w=2), r"1\.parquet has 'z', 'w' in addition"),
         ("types", part.assign(a="text"), r"1\.parquet holds a column in another type"),
     ):
         (tmp_path / name).mkdir()

@@ -21,7 +21,7 @@ def has_header(rows: Sequence[Sequence[str]], reading: ReadOptions, *, where: st
 
     A first row of texts over columns with numbers is a header. A first row of numbers is one if it runs in equal steps, or
     consists of years or whole numbers, and the rows below do not. A first row with numbers wherever the rows below have
-    numbers is data, be it with texts in other columns.
+    numbers is data, even with texts in other columns.
 
     Args:
         rows: the first rows of the file, cell by cell without the spaces around them.
@@ -48,11 +48,11 @@ def has_header(rows: Sequence[Sequence[str]], reading: ReadOptions, *, where: st
     is_numeric = [bool(column) and _share(column) >= 0.5 for column in columns]
     if not any(is_numeric):
         return not any(cell in column for cell, column in zip(first, columns, strict=True) if cell)
-    says_no_number = any(
+    has_text_over_numbers = any(
         numeric and not is_numeral(cell) and not is_missing_text(cell, reading)
         for cell, numeric in zip(first, is_numeric, strict=True)
     )
-    if says_no_number or _names_an_index(first):
+    if has_text_over_numbers or _names_an_index(first):
         return True
     places = [place for place, numeric in enumerate(is_numeric) if numeric]
     texts_repeat = any(
@@ -103,7 +103,7 @@ def _share(column: Sequence[str]) -> float:
 
 
 def _numbers_name(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool | None:
-    """Whether numbers are names of columns; None where this cannot be told."""
+    """Whether numbers are names of columns; None where this is unclear."""
     values = [_number(cell) for cell in first]
     if not values or any(value is None for value in values) or len(set(values)) < len(values):
         return False

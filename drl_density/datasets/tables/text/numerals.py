@@ -144,7 +144,7 @@ class Evidence:
         self.num_grouped[other] += int(unclear.sum())
 
     def add_texts(self, texts: Sequence[str], counts: np.ndarray, rows: np.ndarray, reading: ReadOptions) -> None:
-        """Counts the cells of distinct ``texts``, which stand ``counts`` times each and first in ``rows``."""
+        """Counts the cells of distinct ``texts``, which occur ``counts`` times each and first in ``rows``."""
         for text, count, row in zip(texts, counts.tolist(), rows.tolist(), strict=True):
             self.num_cells += count
             if to_boolean(text) is not None:
@@ -175,7 +175,7 @@ class Decision(NamedTuple):
 
     Attributes:
         kind: number, boolean or text.
-        decimal: the decimal sign of numbers; None where no cell tells.
+        decimal: the decimal sign of numbers; None where no cell decides it.
         note: what the column is read as if that is a guess, or "".
         error: why the column cannot be read, or "".
         num_odd: cells that are no numbers in a column of numbers, which is an error too.
@@ -246,7 +246,7 @@ def _decide(name: str, found: Evidence, reading: ReadOptions, signs: set[str], k
     if len(signs) != 1:
         return Decision(
             "number",
-            error=f"column {name!r} has numbers such as 1,234 alone, and nothing in the table tells whether their comma "
+            error=f"column {name!r} has numbers such as 1,234 alone, and nothing in the table shows whether their comma "
             "groups thousands or begins decimals; give decimal='.' or ',' (--decimal)",
         )
     return _noted(name, found, next(iter(signs)), reading)
@@ -266,12 +266,12 @@ def _decide_odd(name: str, found: Evidence, allowed: Sequence[str], known: Kind 
     best = max(allowed, key=lambda sign: found.under[sign])
     count = found.num_cells - found.under[best]
     if found.under[best] < LEAST_SHARE * found.num_cells and known is None:
-        beside = found.under[best] + found.num_booleans
-        note = f"labels, though {beside} of {found.num_cells} cells are numbers or booleans"
+        count_other = found.under[best] + found.num_booleans
+        note = f"labels, though {count_other} of {found.num_cells} cells are numbers or booleans"
         is_signed = found.num_signed >= LEAST_SHARE * found.num_cells
         if is_signed:
             note = f"labels, though cells such as {next(iter(found.odd))!r} are numbers with a sign of currency or percent"
-        return Decision("text", note=note if beside or is_signed else "")
+        return Decision("text", note=note if count_other or is_signed else "")
     return Decision("number", best, num_odd=count)
 
 

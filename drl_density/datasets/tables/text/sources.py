@@ -128,7 +128,7 @@ def _binary(source: Any, where: str) -> Any:
 
 
 def _decompressed(stream: io.BufferedReader, where: str) -> Any:
-    """``stream`` without its compression, which its first bytes tell."""
+    """``stream`` without its compression, which is recognised by its first bytes."""
     head = stream.peek(6)[:6]
     if head.startswith(b"\x1f\x8b"):
         return gzip.open(stream)
@@ -220,7 +220,7 @@ def count_of(text: bytes, sign: bytes) -> int:
 
 
 def end_of_rows(text: bytes) -> int:
-    """The end of the last whole row in ``text``: behind a line end that stands outside quotes; 0 without one.
+    """The end of the last whole row in ``text``: behind a line end outside quotes; 0 without one.
 
     >>> end_of_rows(b'1,2\\n"a\\nb'), end_of_rows(b'1,2\\n3')
     (4, 4)

@@ -98,7 +98,7 @@ class TextTable(TableReader):
         return {**self._known, **{name: found.kind for name, found in self._decided.items()}}
 
     def chunks(self, num_rows: int = 65_536, *, names: Sequence[str] | None = None) -> Iterator[pd.DataFrame]:
-        """Yields the table in frames of ``num_rows`` rows, the last one shorter; at least one frame, be it empty.
+        """Yields the table in frames of ``num_rows`` rows, the last one shorter; a table without rows gives one empty frame.
 
         Args:
             num_rows: rows of a frame.
@@ -276,8 +276,8 @@ class TextTable(TableReader):
             if decision.num_odd:
                 found = evidence[name]
                 line = line_at(min(found.odd.values()))
-                told = odd_cells(name, decision.num_odd, found.num_cells, line, list(found.odd))
-                raise DataError(f"{self.where}: {told}")
+                words = odd_cells(name, decision.num_odd, found.num_cells, line, list(found.odd))
+                raise DataError(f"{self.where}: {words}")
             if decision.error:
                 raise DataError(f"{self.where}: {decision.error}")
             if decision.note:
@@ -338,8 +338,8 @@ class TextTable(TableReader):
         except OddCells as odd:
             row = min(odd.rows.values())
             line = self.first_row + row if block is None else line_of(block, row, self._dialect)
-            told = odd_cells(name, odd.count, int(column.notna().sum()), line, list(odd.rows))
-            raise DataError(f"{self.where}: {told}") from odd
+            words = odd_cells(name, odd.count, int(column.notna().sum()), line, list(odd.rows))
+            raise DataError(f"{self.where}: {words}") from odd
 
     def _decide(self, parsed: pd.DataFrame, wanted: Sequence[str], block: Block) -> None:
         """Decides the columns of a single pass whose decimal sign no block before has shown."""

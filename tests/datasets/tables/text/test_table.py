@@ -85,7 +85,7 @@ def test_decimal_commas_and_thousands():
         assert read("a;b\n1.234;5,6\n2.345;7,75\n").to_numpy().tolist() == [[1234, 5.6], [2345, 7.75]]
     assert read("a;b\n1.234;5.6\n2.345;7.75\n")["a"].tolist() == [1.234, 2.345]
     assert read("a;b\n1,234;5\n", decimal=",")["a"].tolist() == [1.234]
-    with pytest.raises(DataError, match="nothing in the table tells"):
+    with pytest.raises(DataError, match="nothing in the table shows"):
         read("a;b\n1,234;5\n")
 
 
