@@ -10,7 +10,7 @@ import torch
 import drl_density as drl
 from drl_density.cli import demo
 from drl_density.density.fitting.table import prepare_table
-from drl_density.errors import Verdict
+from drl_density.errors import RunFolderError, Verdict
 from tests.conftest import TINY
 
 TOY = dataclasses.replace(
@@ -48,6 +48,16 @@ def test_demo_writes_a_page(tmp_path):
         path.name for path in out.iterdir()
     }
     assert drl.LikelihoodReport.load(out / "report.nc").verdict == done.verdict
+
+
+@pytest.mark.filterwarnings("ignore::drl_density.errors.UnreliableEstimateWarning")
+@pytest.mark.usefixtures("few_rows", "quick_evaluation", "short_chains")
+def test_a_report_does_not_join_another_run(tiny_density, tmp_path, monkeypatch):
+    out = tmp_path / "demo"
+    monkeypatch.setattr(demo, "_page", lambda *_: tiny_density.save(out, force=True))
+    with pytest.raises(RunFolderError, match="holds another density"):
+        demo.run_demo("eight_gaussians", out, settings=TOY, progress=False)
+    assert not (out / "report.nc").exists()
 
 
 def test_errors_are_over_distinct_rows():

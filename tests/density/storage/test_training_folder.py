@@ -48,6 +48,14 @@ def test_other_seeds_rows_and_settings_are_refused(begun, data):
         resumed(begun, data, settings=changed)
 
 
+def test_a_beginning_without_a_digest_of_rows_is_refused(begun, data):
+    values = RunFolder(begun).read_json("settings.json")
+    del values["rows"]
+    RunFolder(begun).write_json("settings.json", values)
+    with pytest.raises(RunFolderError, match="damaged or of another version"):
+        resumed(begun, data)
+
+
 def test_a_damaged_beginning_is_refused(begun, data):
     values = RunFolder(begun).read_json("settings.json")
     del values["fit"]["training"]["num_steps"]
