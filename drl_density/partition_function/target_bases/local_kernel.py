@@ -85,8 +85,8 @@ class LocalMALA:
         x = state.position[tried]
         position = self.base.draw(len(x), generator).to(x)
         with torch.no_grad():
-            log_ratio = log_density(position) - state.log_density[tried]
-            log_ratio = log_ratio - self.base.log_prob(position) + self.base.log_prob(x)
+            proposed, current = self.base.log_prob(torch.cat([position, x])).chunk(2)
+            log_ratio = log_density(position) - state.log_density[tried] - proposed + current
         uniform = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
         (accepted,) = (uniform.log() < log_ratio).nonzero(as_tuple=True)  # not-a-number compares false: rejected
         if not len(accepted):
