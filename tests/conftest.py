@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import drl_density as drl
+from drl_density.density.settings import normalizing_sizes
 from drl_density.testing import gaussian_sequence
 from drl_density.transforms import fit_marginals
 
@@ -106,6 +107,12 @@ def remembered_mixture(y, num_components, least_scale, *, weights=None, num_step
 def _remembered_mixtures(request, monkeypatch):
     if not request.node.nodeid.startswith(REFITS):
         monkeypatch.setattr(fit_marginals, "fit_mixture", remembered_mixture)
+
+
+@pytest.fixture
+def short_paths(monkeypatch):
+    """Fits anneal over two densities a level instead of eight, for tests that do not ask how exact log Z is."""
+    monkeypatch.setattr(normalizing_sizes, "MOST_PER_LEVEL", 2)
 
 
 @pytest.fixture(scope="session")

@@ -107,6 +107,7 @@ FITS = {
 }
 
 
+@pytest.mark.usefixtures("short_paths")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FITS)
 def test_a_fit_stays_on_its_device_and_gives_what_the_cpu_gives(name, chains, tmp_path):

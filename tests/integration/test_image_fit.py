@@ -97,6 +97,7 @@ def test_weights_of_another_number_of_channels_are_refused(pictures, tmp_path):
         drl.Density.load(tmp_path / "run")
 
 
+@pytest.mark.usefixtures("short_paths")
 @pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
 @pytest.mark.parametrize("objective", ["adjusted", "langevin", "normal", "cooperative"])
 def test_the_unet_energy_takes_every_objective(objective, pictures, tmp_path):
