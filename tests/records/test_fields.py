@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import drl_density
+from drl_density.bases.spline_flow import SplineFlowSettings
 from drl_density.records.fields import (
     Chance,
     Interval,
@@ -118,6 +119,7 @@ REQUIRED = {
     "num_training_particles": 2,
     "num_particles": 2,
     "has_learned_constants": False,
+    "settings": SplineFlowSettings(num_features=4),
 }
 
 
