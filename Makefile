@@ -12,7 +12,7 @@ demo: $(STAMP)
 	$(BIN)/drl-density demo --out runs/demo --seed 0 --force
 
 test: $(STAMP)
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # The same edge in the next generation of ArviZ, through its parts, which install on Python 3.11.
 test-arviz1:

@@ -17,6 +17,30 @@ from drl_density.transforms import fit_marginals
 gc.disable()
 
 
+# Files that take the longest go first, so that none of them is left to one of two processes at the end.
+LONG = (
+    "tests/integration/test_devices.py",
+    "tests/integration/test_image_fit.py",
+    "tests/training/test_sharded_weights.py",
+    "tests/test_examples.py",
+    "tests/density/fitting/test_run.py",
+    "tests/test_readme.py",
+    "tests/partition_function/two_sided/test_sandwich.py",
+    "tests/density/test_density.py",
+    "tests/density/derived/test_combine.py",
+    "tests/integration/test_processes.py",
+    "tests/density/fitting/test_completions.py",
+    "tests/partition_function/two_sided/test_sequence.py",
+    "tests/integration/test_discrete_columns.py",
+    "tests/cli/test_learn.py",
+)
+
+
+def pytest_collection_modifyitems(items):
+    rank = {file: index for index, file in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.nodeid.partition("::")[0], len(LONG)))
+
+
 def pytest_collection_finish():
     gc.freeze()
     gc.enable()
