@@ -52,7 +52,7 @@ def test_labels_that_do_not_fit(labelled_pictures, pictures):
     five = settings_for("cifar10_cdrl", network={"num_classes": 5})
     with pytest.raises(DataError, match=r"5, and the data have 2 labels \(3, 8\)"):
         drl.fit(labelled_pictures, seed=0, settings=five, progress=False)
-    with pytest.raises(DataError, match="give y_train beside"):
+    with pytest.raises(DataError, match="give y_train with"):
         drl.fit(pictures, seed=0, settings=five, progress=False)
     with pytest.raises(ValueError, match='cooperative and the denoising objective learn labels, got "langevin"'):
         settings_for("cifar10", network={"num_classes": 5})
