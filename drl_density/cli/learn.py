@@ -39,10 +39,12 @@ class Kinds:
     preset: str | None = None
     """Settings of a paper's experiment or of a small image fit (cifar10, celeba64, mnist, digits, images, ...). Other
     options override it."""
-    objective: Literal["adjusted", "langevin", "normal", "cooperative", "denoising"] | None = None
-    """Training objective, whose own settings are listed under --settings.objective; adjusted when not given."""
-    network: Literal["mlp", "residual", "unet"] | None = None
-    """Energy network, whose own settings are listed under --settings.network; mlp, for tables, when not given."""
+    objective: Literal["contrast", "adjusted", "langevin", "normal", "cooperative", "denoising"] | None = None
+    """Training objective, whose own settings are listed under --settings.objective. When not given: contrast for tables,
+    adjusted for another network than columns."""
+    network: Literal["columns", "mlp", "residual", "unet"] | None = None
+    """Energy network, whose own settings are listed under --settings.network. When not given: columns for the contrast
+    objective, mlp for the others."""
     schedule: Literal["log_spaced", "linear_beta", "cosine"] | None = None
     """Kind of noise levels, whose own settings are listed under --settings.schedule; log_spaced when not given."""
 

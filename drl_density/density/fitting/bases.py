@@ -23,7 +23,7 @@ FINE_SIGMAS = (*SIGMAS, 0.015, 0.01, 0.005)
 NUM_COMPONENTS = (2, 3, 5, 8, 12, 20)
 """Candidates for the number of mixture components."""
 
-KINDS = ("auto", "stack", "mixture", "gaussian", "independent", "quadratic")
+KINDS = ("auto", "reference", "stack", "mixture", "gaussian", "independent", "quadratic")
 """Kinds of base that :func:`choose_bases` accepts."""
 
 QUADRATIC_SCALE = 10.0
@@ -71,7 +71,8 @@ def choose_bases(
         train: Rows ``(n, d)`` in model space; freshly dequantised copies of a row are welcome.
         num_copies: Number of such copies of the whole table that ``train`` holds, one after the other.
         validation: Rows ``(m, d)`` in model space. Rows with NaN are scored on their observed values.
-        kind: "auto", "stack" (the average of many bagged mixtures), "mixture", "gaussian", "independent" (the standard
+        kind: "auto", "reference" (the best on validation of all candidates, alone), "stack" (the average of many bagged
+            mixtures), "mixture", "gaussian", "independent" (the standard
             normal), or "quadratic" (a normal of standard deviation 10 whose only purpose is to keep the density integrable).
         seed: Seed of the mixture fits.
 
@@ -87,14 +88,14 @@ def choose_bases(
         singles["quadratic"] = QuadraticBase(num_features, QUADRATIC_SCALE)
     if kind == "independent":
         singles["independent"] = NoisedGaussianMixture.standard(num_features)
-    if kind in ("auto", "gaussian"):
+    if kind in ("auto", "reference", "gaussian"):
         singles["gaussian"] = _fit_gaussian(train)
     sigmas = SIGMAS
-    if kind == "stack":
+    if kind in ("reference", "stack"):
         generator = torch.Generator().manual_seed(seed)
         copies = train.reshape(num_copies, count // num_copies, num_features)
         singles["stack"], sigmas = fit_stacked_mixture(copies, generator=generator).base, FINE_SIGMAS
-    if kind == "mixture" or (kind == "auto" and num_features > 3):
+    if kind == "mixture" or (kind in ("auto", "reference") and num_features > 3):
         shapes: tuple[Literal["full", "diag"], ...] = ("full", "diag")
         mixtures = {
             f"{number} {shape}": _fit_mixture(train, number, shape, seed)
@@ -106,7 +107,9 @@ def choose_bases(
     scores = {name: max(by_noise.values()) for name, by_noise in noises.items()}
     best = max(scores, key=scores.__getitem__)
     sigma_min = next(sigma for sigma in sigmas if noises[best][sigma] >= scores[best] - NOISE_LOSS)
-    kept = singles | ({best: mixtures[best]} if best in mixtures else {})
+    kept = {best: (singles | mixtures)[best]}
+    if kind != "reference":
+        kept = singles | kept
     return ChosenBases(kept, sigma_min, scores)
 
 

@@ -233,7 +233,7 @@ def plan_fit(data: Dataset, settings: FitSettings, *, seed: int = 0, device: tor
     >>> plan.schedule.num_levels, [member.name for member in plan.members]
     (10, ['gaussian-0'])
     """
-    table = prepare_table(data, settings.transform).with_bases(settings.base)
+    table = prepare_table(data, settings.transform).with_bases(settings.base_kind)
     return plan_on_table(table, settings, seed=seed, device=device)
 
 

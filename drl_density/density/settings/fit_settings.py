@@ -7,7 +7,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from drl_density.density.settings.checks import chosen
 from drl_density.density.settings.networks import (
@@ -27,6 +27,7 @@ from drl_density.density.settings.objectives import (
     DenoisingObjective,
     LangevinObjective,
     NormalObjective,
+    ObjectiveSettings,
 )
 from drl_density.density.settings.presets import find_preset
 from drl_density.density.settings.schedules import SCHEDULES, CosineSchedule, LinearBetaSchedule, LogSpacedSchedule
@@ -41,13 +42,16 @@ class FitSettings:
     """Every choice of a fit; None means chosen from the data, and printed.
 
     Attributes:
-        objective: Training objective with its own settings.
-        network: Energy network with its own settings: an MLP for tables, a residual network or a U-Net for images.
+        objective: Training objective with its own settings. None takes the contrast with the base where the network is a
+            :class:`ColumnNetwork` or not given, else the adjusted chains of recovery likelihood.
+        network: Energy network with its own settings: :class:`ColumnNetwork` or an MLP for tables, a residual network or a
+            U-Net for images. None takes a :class:`ColumnNetwork` for the contrast objective, else an MLP.
         schedule: Noise levels with their own settings.
         training: Number of steps, learning rate, and patience.
         transform: Map from data to model space; "auto" chooses by the type and bounds of the columns.
-        base: Fixed, normalised part of the energies; "auto" fits a Gaussian and the mixture that scores
-            best on validation, "stack" an average of many bagged mixtures.
+        base: Fixed, normalised part of the energies, fitted to the data. "reference" takes the best on validation of a
+            Gaussian, single mixtures and "stack", an average of many bagged mixtures. "auto" takes that for the contrast
+            objective; for other objectives it fits a Gaussian and the best single mixture, and trains on both.
         num_networks: Networks trained from different seeds on every base. Validation decides whether one of them or the
             average of all energies is kept.
         selection: "likelihood" keeps the weights and the level that score best on validation by an annealed log Z.
@@ -64,10 +68,10 @@ class FitSettings:
     >>> settings = FitSettings(schedule=LogSpacedSchedule(num_levels=6)).resolve(500, (3,), 0.1)
     >>> settings.schedule
     LogSpacedSchedule(num_levels=6, sigma_min=0.03, sigma_max=0.995)
-    >>> FitSettings(base="gausian")
+    >>> FitSettings(selection="best")
     Traceback (most recent call last):
         ...
-    ValueError: base must be one of 'auto', 'stack', 'mixture', 'gaussian', 'independent', 'quadratic', got 'gausian'
+    ValueError: selection must be one of 'likelihood', 'last', got 'best'
     """
 
     objective: (
@@ -77,12 +81,12 @@ class FitSettings:
         | CooperativeObjective
         | DenoisingObjective
         | ContrastObjective
-    ) = field(default_factory=AdjustedObjective)
-    network: MLPNetwork | ColumnNetwork | ResidualNetwork | UNetNetwork = field(default_factory=MLPNetwork)
+    ) = cast(Any, None)  # chosen when made
+    network: MLPNetwork | ColumnNetwork | ResidualNetwork | UNetNetwork = cast(Any, None)  # chosen when made
     schedule: LogSpacedSchedule | LinearBetaSchedule | CosineSchedule = field(default_factory=LogSpacedSchedule)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     transform: Literal["auto", "gaussianize", "standardize", "logit", "rescale"] = "auto"
-    base: Literal["auto", "stack", "mixture", "gaussian", "independent", "quadratic"] = "auto"
+    base: Literal["auto", "reference", "stack", "mixture", "gaussian", "independent", "quadratic"] = "auto"
     num_networks: PositiveInt = 1
     selection: Literal["likelihood", "last"] = "likelihood"
     num_validation_rows: PositiveInt | None = None
@@ -90,6 +94,11 @@ class FitSettings:
     num_pool_draws: PositiveInt = 2000
 
     def __post_init__(self) -> None:
+        if self.objective is None:
+            is_bounded = self.network is None or isinstance(self.network, ColumnNetwork)
+            object.__setattr__(self, "objective", ContrastObjective() if is_bounded else AdjustedObjective())
+        if self.network is None:
+            object.__setattr__(self, "network", _usual_network(self.objective))
         check_fields(self)
         objective, network = self.objective, self.network
         if network.num_classes and not isinstance(objective, CooperativeObjective | DenoisingObjective):
@@ -159,7 +168,17 @@ class FitSettings:
             for name, kind in asked.items()
             if kind not in (None, getattr(self, name).kind)
         }
+        # What was not asked for and is the usual choice stays the usual choice.
+        if "objective" in parts and network is None and self.network == _usual_network(self.objective):
+            parts["network"] = None
+        if "network" in parts and objective is None and self == FitSettings(network=self.network):
+            parts["objective"] = None
         return dataclasses.replace(self, **parts)
+
+    @property
+    def base_kind(self) -> str:
+        """Kind of base to fit, with "auto" resolved for the contrast objective."""
+        return "reference" if self.base == "auto" and isinstance(self.objective, ContrastObjective) else self.base
 
     @property
     def is_over_images(self) -> bool:
@@ -235,6 +254,10 @@ class FitSettings:
 
 
 _KINDS: dict[str, dict[str, Any]] = {"objective": OBJECTIVES, "network": NETWORKS, "schedule": SCHEDULES}
+def _usual_network(objective: ObjectiveSettings) -> ColumnNetwork | MLPNetwork:
+    return ColumnNetwork() if isinstance(objective, ContrastObjective) else MLPNetwork()
+
+
 _USUAL = {"objective": AdjustedObjective.kind, "network": MLPNetwork.kind, "schedule": LogSpacedSchedule.kind}
 
 
