@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from drl_density.bases import Base, NoisedGaussianMixture, QuadraticBase
-from drl_density.bases.fitting import fit_stacked_mixture
+from drl_density.bases import Base, LayeredBase, NoisedGaussianMixture, QuadraticBase
+from drl_density.bases.fitting import FittedFlow, affordable_flow, fit_spline_flow, fit_stacked_mixture
+from drl_density.errors import NumericalError
 from drl_density.schedule import NoiseSchedule
 
 SIGMAS = (0.1, 0.07, 0.05, 0.035, 0.025)
@@ -29,6 +30,9 @@ KINDS = ("auto", "reference", "stack", "mixture", "gaussian", "independent", "qu
 QUADRATIC_SCALE = 10.0
 """Standard deviation of the small quadratic base: ten times the half range of rescaled pixels."""
 
+MOST_SINGLE_ROWS = 5000
+"""Rows up to which single mixtures are candidates beside a stack: beyond, stacks score better and scikit-learn is slow."""
+
 NOISE_LOSS = 0.02
 """Nats a row that the noise of level 0 may cost the best base on validation, far below the error of most scores."""
 
@@ -41,11 +45,16 @@ class ChosenBases:
         mixtures: Bases by name, the simplest first.
         sigma_min: Widest noise of level 0 that costs the best base next to nothing on validation.
         scores: Mean validation log density in model space of every candidate, by name, at its best noise.
+        noisy: Best base with noised forms, on which noisy levels lean where level 0 leans on a flow; None where every
+            base of :attr:`mixtures` has noised forms.
+        remarks: What kept a candidate from being fitted, a sentence each.
     """
 
     mixtures: dict[str, Base]
     sigma_min: float
     scores: dict[str, float]
+    noisy: Base | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def best(self) -> Base:
@@ -57,60 +66,98 @@ class ChosenBases:
         """Number of columns."""
         return next(iter(self.mixtures.values())).num_features
 
+    def over_levels(self, schedule: NoiseSchedule) -> dict[str, Base]:
+        """The bases by name, each with a density at every level of a schedule."""
+        return {
+            name: base if self.noisy is None else LayeredBase(base, self.noisy, float(schedule.log_snr_at(0)))
+            for name, base in self.mixtures.items()
+        }
+
 
 def choose_bases(
-    train: Tensor, validation: Tensor, *, kind: str = "auto", num_copies: int = 1, seed: int = 0
+    train: Tensor,
+    validation: Tensor,
+    *,
+    kind: str = "auto",
+    num_copies: int = 1,
+    flow_seconds: float = 0.0,
+    seed: int = 0,
 ) -> ChosenBases:
-    """Fit fixed bases to model-space rows: the Gaussian, and the Gaussian mixture that scores best on validation.
+    """Fit fixed bases to model-space rows, and choose among them on validation.
 
-    A mixture is closer to the data, but was fitted to the rows that training sees again. Which of the two ends better is
-    known only after training, so by default both are kept. In up to three dimensions, or where no mixture beats the
-    Gaussian on validation, the Gaussian is kept alone.
+    The kind "reference" keeps the best of a Gaussian, mixtures, a stack of bagged mixtures, and a spline flow where rows
+    and time allow one. The kind "auto" keeps the Gaussian and the best mixture: a mixture is closer to the data, but was
+    fitted to the rows that training sees again, and which of the two ends better is known only after training. In up to
+    three dimensions, or where no mixture beats the Gaussian on validation, it keeps the Gaussian alone.
 
     Args:
         train: Rows ``(n, d)`` in model space; freshly dequantised copies of a row are welcome.
         num_copies: Number of such copies of the whole table that ``train`` holds, one after the other.
         validation: Rows ``(m, d)`` in model space. Rows with NaN are scored on their observed values.
-        kind: "auto", "reference" (the best on validation of all candidates, alone), "stack" (the average of many bagged
-            mixtures), "mixture", "gaussian", "independent" (the standard
-            normal), or "quadratic" (a normal of standard deviation 10 whose only purpose is to keep the density integrable).
-        seed: Seed of the mixture fits.
+        kind: "auto", "reference", "stack" (the average of many bagged mixtures), "mixture", "gaussian", "independent" (the
+            standard normal), or "quadratic" (a normal of standard deviation 10 whose only purpose is to keep the density
+            integrable).
+        flow_seconds: Seconds of one core that the fit of a flow may take.
+        seed: Seed of the fits.
 
     Raises:
         ValueError: An unknown kind; the message lists the known ones.
     """
     if kind not in KINDS:
         raise ValueError(f"base must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
-    count, num_features = train.shape
+    num_features, is_reference = train.shape[1], kind == "reference"
+    copies = train.reshape(num_copies, len(train) // num_copies, num_features)
+    generator = torch.Generator().manual_seed(seed)
     singles: dict[str, Base] = {}
-    mixtures: dict[str, Base] = {}
     if kind == "quadratic":
         singles["quadratic"] = QuadraticBase(num_features, QUADRATIC_SCALE)
     if kind == "independent":
         singles["independent"] = NoisedGaussianMixture.standard(num_features)
     if kind in ("auto", "reference", "gaussian"):
         singles["gaussian"] = _fit_gaussian(train)
-    sigmas = SIGMAS
     if kind in ("reference", "stack"):
-        generator = torch.Generator().manual_seed(seed)
-        copies = train.reshape(num_copies, count // num_copies, num_features)
-        singles["stack"], sigmas = fit_stacked_mixture(copies, generator=generator).base, FINE_SIGMAS
-    if kind == "mixture" or (kind in ("auto", "reference") and num_features > 3):
-        shapes: tuple[Literal["full", "diag"], ...] = ("full", "diag")
-        mixtures = {
-            f"{number} {shape}": _fit_mixture(train, number, shape, seed)
-            for number in NUM_COMPONENTS
-            for shape in shapes
-            if _is_affordable(number, shape, count, num_features)
-        }
-    noises = {name: _scores_by_noise(mixture, validation, sigmas) for name, mixture in (singles | mixtures).items()}
+        singles["stack"] = fit_stacked_mixture(copies, generator=generator).base
+    wants_mixtures = kind in ("auto", "mixture") or (is_reference and copies.shape[1] <= MOST_SINGLE_ROWS)
+    mixtures = _fit_mixtures(train, seed) if kind == "mixture" or (wants_mixtures and num_features > 3) else {}
+    sigmas = FINE_SIGMAS if "stack" in singles else SIGMAS
+    noises = {name: _scores_by_noise(base, validation, sigmas) for name, base in (singles | mixtures).items()}
     scores = {name: max(by_noise.values()) for name, by_noise in noises.items()}
     best = max(scores, key=scores.__getitem__)
     sigma_min = next(sigma for sigma in sigmas if noises[best][sigma] >= scores[best] - NOISE_LOSS)
-    kept = {best: (singles | mixtures)[best]}
-    if kind != "reference":
-        kept = singles | kept
-    return ChosenBases(kept, sigma_min, scores)
+    found = (singles | mixtures)[best]
+    if not is_reference:
+        return ChosenBases(singles | {best: found}, sigma_min, scores)
+    flow, remark = _fit_flow(copies, validation, flow_seconds, generator)
+    if flow is None:
+        return ChosenBases({best: found}, sigma_min, scores, remarks=(remark,))
+    scores["flow"] = flow.log_likelihood
+    if flow.log_likelihood <= scores[best]:
+        return ChosenBases({best: found}, sigma_min, scores)
+    return ChosenBases({"flow": flow.flow}, sigma_min, scores, noisy=found)
+
+
+def _fit_flow(
+    copies: Tensor, validation: Tensor, seconds: float, generator: torch.Generator
+) -> tuple[FittedFlow | None, str]:
+    """A spline flow within ``seconds``, or None with the reason why there is none."""
+    plan, reason = affordable_flow(copies.shape[1], copies.shape[2], seconds)
+    if plan is None:
+        return None, reason
+    try:
+        return fit_spline_flow(copies, validation, plan=plan, max_seconds=2 * seconds, generator=generator), reason
+    except NumericalError as error:
+        return None, f"no flow: {error}"
+
+
+def _fit_mixtures(train: Tensor, seed: int) -> dict[str, Base]:
+    """Single mixtures of several sizes and shapes by name."""
+    shapes: tuple[Literal["full", "diag"], ...] = ("full", "diag")
+    return {
+        f"{number} {shape}": _fit_mixture(train, number, shape, seed)
+        for number in NUM_COMPONENTS
+        for shape in shapes
+        if _is_affordable(number, shape, len(train), train.shape[1])
+    }
 
 
 def _is_affordable(number: int, shape: str, count: int, num_features: int) -> bool:

@@ -40,6 +40,9 @@ from drl_density.training import Doctor, Objective, TrainingSettings, TrainingSt
 MOST_DIAGNOSED = 128
 """Validation rows whose gaps are recorded where no chain is trained; a base of many components makes more expensive."""
 
+FLOW_SECONDS, FLOW_SHARE = 150.0, 0.5
+"""Seconds that the fit of a flow may take, without a time limit and as a share of one."""
+
 SEED_STRIDE = 7919
 """Distance between the seeds of two members: a prime, so that members of neighbouring fits do not share a seed."""
 
@@ -216,7 +219,14 @@ class FitPlan:
         return self.table.validation(seed=seed, least=self.held_out.least, most=self.held_out.most)
 
 
-def plan_fit(data: Dataset, settings: FitSettings, *, seed: int = 0, device: torch.device | None = None) -> FitPlan:
+def plan_fit(
+    data: Dataset,
+    settings: FitSettings,
+    *,
+    seed: int = 0,
+    device: torch.device | None = None,
+    max_minutes: float | None = None,
+) -> FitPlan:
     """Fit the transform and the fixed bases, and resolve every setting.
 
     Args:
@@ -224,6 +234,7 @@ def plan_fit(data: Dataset, settings: FitSettings, *, seed: int = 0, device: tor
         settings: Settings of the fit; None is chosen from the data.
         seed: Seed of the fit.
         device: Device where models are trained; the CPU when not given.
+        max_minutes: Time to aim at for the whole fit, a share of which a flow may take.
 
     Raises:
         DataError: Data that do not go with the settings.
@@ -233,7 +244,9 @@ def plan_fit(data: Dataset, settings: FitSettings, *, seed: int = 0, device: tor
     >>> plan.schedule.num_levels, [member.name for member in plan.members]
     (10, ['gaussian-0'])
     """
-    table = prepare_table(data, settings.transform).with_bases(settings.base_kind)
+    table = prepare_table(data, settings.transform).with_bases(
+        settings.base_kind, flow_seconds=FLOW_SECONDS if max_minutes is None else FLOW_SHARE * 60 * max_minutes
+    )
     return plan_on_table(table, settings, seed=seed, device=device)
 
 
@@ -248,7 +261,7 @@ def plan_on_table(
     networks = network_factory(network, objective, schedule, num_features)
     bases = [
         (f"{name}-{index}", base)
-        for name, base in table.bases.mixtures.items()
+        for name, base in table.bases.over_levels(schedule).items()
         for index in range(settings.num_networks)
     ]
     return FitPlan(

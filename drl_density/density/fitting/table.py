@@ -101,11 +101,12 @@ class Table:
         """log |du_i / dx_i| of every value of complete rows ``(n, d)`` in data units."""
         return self.transform.column_log_jacobian(x)
 
-    def with_bases(self, kind: str) -> TableWithBases:
+    def with_bases(self, kind: str, *, flow_seconds: float = 0.0) -> TableWithBases:
         """This table with fixed bases fitted to its training rows.
 
         Args:
             kind: Kind of base, see :func:`~drl_density.density.fitting.bases.choose_bases`.
+            flow_seconds: Seconds of one core that the fit of a flow may take; none is fitted to missing values.
 
         Raises:
             ValueError: An unknown kind.
@@ -123,7 +124,7 @@ class Table:
         u = torch.cat([self.transform(self.rows(rows, generator=generator)) for _ in range(copies)])
         most = 2 if kind == "quadratic" else 8192
         held_out = self.transform(self.validation_rows(seed=0, least=min(1024, most), most=most))
-        bases = choose_bases(u, held_out, kind=kind, num_copies=copies)
+        bases = choose_bases(u, held_out, kind=kind, num_copies=copies, flow_seconds=flow_seconds)
         return TableWithBases(self.dataset, self.transform, self.dequantization, bases)
 
 
@@ -141,7 +142,8 @@ class TableWithBases(Table):
         """Transform of the first 20 columns, and the score of every base on validation."""
         scores = ", ".join(f"{name} {score:.3f}" for name, score in self.bases.scores.items())
         kept = ", ".join(self.bases.mixtures)
-        return f"{super().describe()}\n  bases on validation, nats/row in model space: {scores}; kept {kept}"
+        remarks = "".join(f"\n  {remark}" for remark in self.bases.remarks)
+        return f"{super().describe()}\n  bases on validation, nats/row in model space: {scores}; kept {kept}{remarks}"
 
     def validation(self, *, seed: int, least: int = 1024, most: int = 8192) -> HeldOut:
         """Validation rows in model space, in numbers as :meth:`Table.held_out` takes them."""
