@@ -43,7 +43,7 @@ TRAINING = (
     "--settings.num-particles 4 --settings.base gaussian --settings.selection last"
 )
 TABLE = "--seed 0 --settings.schedule.num-levels 3 --settings.network.width 8 --settings.network.num-blocks 1 "
-TABLE += "--settings.objective.num-chain-steps 1 "
+TABLE += "--settings.objective.num-samples 400 "
 TABLE += f"--settings.transform standardize {TRAINING}"
 IMAGES = f"--settings.schedule.num-levels 2 --settings.network.num-channels 4 {TRAINING}"
 # Sizes added to a command of the README that begins so; the first that fits.

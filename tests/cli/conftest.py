@@ -12,7 +12,7 @@ from drl_density.partition_function import SandwichSettings
 
 SMALL = [
     "--seed", "0", "--settings.schedule.num-levels", "3", "--settings.network.width", "16",
-    "--settings.network.num-blocks", "1", "--settings.objective.num-chain-steps", "2", "--settings.num-pool-draws", "40",
+    "--settings.network.num-blocks", "1", "--settings.objective.num-samples", "400", "--settings.num-pool-draws", "40",
     "--settings.num-particles", "16", "--settings.base", "gaussian", "--settings.transform", "standardize",
     "--settings.selection", "last",
     "--settings.training.num-steps", "20", "--settings.training.evaluate-every", "10",

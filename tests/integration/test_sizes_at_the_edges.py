@@ -14,7 +14,7 @@ from drl_density.plots import plot_data_against_samples, plot_intervals, plot_ma
 
 SMALL = [
     "--seed", "0", "--settings.schedule.num-levels", "2", "--settings.network.width", "8", "--settings.network.num-blocks",
-    "1", "--settings.objective.num-chain-steps", "1", "--settings.num-pool-draws", "40", "--settings.num-particles", "16",
+    "1", "--settings.objective.num-samples", "400", "--settings.num-pool-draws", "40", "--settings.num-particles", "16",
     "--settings.base", "gaussian", "--settings.selection", "last", "--settings.training.num-steps", "4",
     "--settings.training.evaluate-every", "4",
 ]  # fmt: skip

@@ -164,8 +164,8 @@ def test_holes_and_predictions_on_the_command_line(tmp_path, capsys):
         "standardize",
         "--settings.num-pool-draws",
         "40",
-        "--settings.objective.num-chain-steps",
-        "2",
+        "--settings.objective.num-samples",
+        "400",
     ]
     small += ["--settings.training.num-steps", "20", "--settings.training.evaluate-every", "10"]
     assert main(["fit", str(table), "--out", str(run)]) == 1
