@@ -4,7 +4,12 @@ import pytest
 import torch
 
 import drl_density as drl
+from drl_density.bases import LayeredBase, NoisedGaussianMixture, SplineFlow
+from drl_density.bases.fitting.spline_flow import Affordability, FlowPlan
+from drl_density.density.fitting import bases as bases_module
 from drl_density.density.fitting.bases import choose_bases
+from drl_density.errors import NumericalError
+from drl_density.testing import seeded_generator
 
 
 def test_noise_of_level_zero_is_the_widest_that_costs_nothing():
@@ -32,3 +37,85 @@ def test_bases_are_what_they_are_called():
     assert list(choose_bases(rows[::2], rows[1::2], kind="independent").mixtures) == ["independent"]
     with pytest.raises(ValueError, match="base must be one of"):
         choose_bases(rows, rows, kind="flow")
+
+
+def spiral(count):
+    """Rows near a spiral in two of three columns."""
+    generator = seeded_generator(0)
+    angle = 1 + 11 * torch.rand(count, generator=generator, dtype=torch.float64)
+    rows = torch.stack([angle * angle.cos() / 6, angle * angle.sin() / 6, torch.zeros_like(angle)], 1)
+    return rows + 0.05 * torch.randn(count, 3, generator=generator, dtype=torch.float64)
+
+
+def test_the_reference_is_the_best_candidate_alone():
+    rows = spiral(600)
+    chosen = choose_bases(rows[:400], rows[400:], kind="reference")
+    assert {"gaussian", "stack"} <= set(chosen.scores)
+    assert list(chosen.mixtures) == [max(chosen.scores, key=chosen.scores.get)] == ["stack"]
+    assert chosen.scores["stack"] > chosen.scores["gaussian"] + 0.3
+    assert chosen.remarks == ("no flow: 400 rows are fewer than 3,000",)
+    levels = drl.NoiseSchedule.log_spaced(4)
+    assert chosen.over_levels(levels) == chosen.mixtures
+
+
+def test_a_flow_that_scores_best_carries_level_zero_alone(monkeypatch):
+    """The mixture carries the noisier levels. The flow's score is set, since one that leads would take a minute."""
+    fit_flow = bases_module.fit_spline_flow
+
+    def leading(copies, validation, **given):
+        found = fit_flow(copies, validation, **given)
+        found.log_densities.add_(100.0)
+        return found
+
+    monkeypatch.setattr(bases_module, "fit_spline_flow", leading)
+    monkeypatch.setattr(bases_module, "fit_stacked_mixture", gaussian_stack)
+    monkeypatch.setattr(bases_module, "affordable_flow", small_flow)
+    rows = spiral(600)
+    chosen = choose_bases(rows[:400], rows[400:], kind="reference", flow_seconds=5.0)
+    assert list(chosen.mixtures) == ["flow"]
+    assert isinstance(chosen.best, SplineFlow)
+    assert isinstance(chosen.noisy, NoisedGaussianMixture)
+    schedule = drl.NoiseSchedule.log_spaced(4)
+    base = chosen.over_levels(schedule)["flow"]
+    assert isinstance(base, LayeredBase)
+    x = rows[:5].float()
+    assert torch.equal(base(x, schedule.log_snr_at(0)), chosen.best.log_prob(x))
+    assert torch.equal(base(x, schedule.log_snr_at(1)), chosen.noisy(x, schedule.log_snr_at(1)))
+
+
+def test_a_flow_that_fails_or_falls_behind_leaves_the_mixture(monkeypatch):
+    monkeypatch.setattr(bases_module, "fit_stacked_mixture", gaussian_stack)
+    monkeypatch.setattr(bases_module, "affordable_flow", small_flow)
+    rows = spiral(600)
+
+    def chosen():
+        return choose_bases(rows[:400], rows[400:], kind="reference", flow_seconds=5.0)
+
+    def behind(copies, validation, **given):
+        found = fit_flow(copies, validation, **given)
+        found.log_densities.sub_(100.0)
+        return found
+
+    def fails(*_, **__):
+        raise NumericalError("the flow has no score")
+
+    fit_flow = bases_module.fit_spline_flow
+    monkeypatch.setattr(bases_module, "fit_spline_flow", behind)
+    assert (chosen().noisy, chosen().remarks) == (None, ())
+    assert "flow" not in chosen().mixtures
+    assert chosen().scores["flow"] < chosen().scores["gaussian"]
+    monkeypatch.setattr(bases_module, "fit_spline_flow", fails)
+    assert "flow" not in chosen().scores
+    assert chosen().remarks == ("no flow: the flow has no score",)
+
+
+def gaussian_stack(copies, **_):
+    class Stack:
+        base = NoisedGaussianMixture.standard(copies.shape[2])
+
+    return Stack()
+
+
+def small_flow(num_rows, num_columns, seconds):
+    sizes = drl.SplineFlowSettings(num_columns, num_transforms=1, num_bins=4, width=8)
+    return Affordability(FlowPlan(sizes, num_steps=10, batch_size=64), "small")

@@ -7,12 +7,14 @@ import pytest
 import drl_density as drl
 from drl_density import (
     AdjustedObjective,
+    ColumnNetwork,
     CooperativeObjective,
     CosineSchedule,
     DenoisingObjective,
     FitSettings,
     LangevinObjective,
     LinearBetaSchedule,
+    MLPNetwork,
     NormalObjective,
     ResidualNetwork,
     UNetNetwork,
@@ -45,6 +47,34 @@ def test_settings_survive_their_file_and_resolve_once(given):
         settings.network.kind,
         settings.schedule.kind,
     ]
+
+
+@pytest.mark.parametrize(
+    ("given", "objective", "network", "base"),
+    [
+        ({}, "contrast", "columns", "reference"),
+        ({"base": "gaussian"}, "contrast", "columns", "gaussian"),
+        ({"network": ColumnNetwork(width=8)}, "contrast", "columns", "reference"),
+        ({"network": MLPNetwork(width=8)}, "adjusted", "mlp", "auto"),
+        ({"network": UNetNetwork()}, "adjusted", "unet", "auto"),
+        ({"objective": AdjustedObjective()}, "adjusted", "mlp", "auto"),
+        ({"objective": DenoisingObjective()}, "denoising", "mlp", "auto"),
+        ({"objective": DenoisingObjective(), "network": ColumnNetwork()}, "denoising", "columns", "auto"),
+    ],
+)
+def test_objective_network_and_base_follow_each_other(given, objective, network, base):
+    settings = FitSettings(**given)
+    assert (settings.objective.kind, settings.network.kind, settings.base_kind) == (objective, network, base)
+
+
+def test_kinds_that_were_not_asked_for_follow_those_that_were():
+    usual = FitSettings()
+    assert usual.with_kinds(objective="denoising") == FitSettings(objective=DenoisingObjective())
+    found = usual.with_kinds(network="unet")
+    assert (found.objective, found.network.kind) == (AdjustedObjective(), "unet")
+    assert usual.with_kinds(objective="denoising", network="columns").network == ColumnNetwork()
+    own = FitSettings(network=ColumnNetwork(width=8)).with_kinds(objective="denoising")
+    assert own.network == ColumnNetwork(width=8)
 
 
 def test_another_kind_keeps_the_fields_that_both_have():
