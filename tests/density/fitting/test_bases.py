@@ -1,10 +1,12 @@
 """Choice of the fixed base and of the noise of level 0."""
 
+from functools import partial
+
 import pytest
 import torch
 
 import drl_density as drl
-from drl_density.bases import LayeredBase, NoisedGaussianMixture, SplineFlow
+from drl_density.bases import LayeredBase, NoisedGaussianMixture, SplineFlow, fit_stacked_mixture
 from drl_density.bases.fitting.spline_flow import Affordability, FlowPlan
 from drl_density.density.fitting import bases as bases_module
 from drl_density.density.fitting.bases import choose_bases
@@ -47,7 +49,9 @@ def spiral(count):
     return rows + 0.05 * torch.randn(count, 3, generator=generator, dtype=torch.float64)
 
 
-def test_the_reference_is_the_best_candidate_alone():
+def test_the_reference_is_the_best_candidate_alone(monkeypatch):
+    small = drl.StackSettings((1, 5, 12), (1e-2, 1e-1), num_bags=8, num_final_bags=20)
+    monkeypatch.setattr(bases_module, "fit_stacked_mixture", partial(fit_stacked_mixture, settings=small))
     rows = spiral(600)
     chosen = choose_bases(rows[:400], rows[400:], kind="reference")
     assert {"gaussian", "stack"} <= set(chosen.scores)
