@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from drl_density import (
+    ColumnNetwork,
     FitSettings,
     LogSpacedSchedule,
     MLPNetwork,
@@ -27,8 +28,14 @@ from drl_density.errors import DataError
     ],
 )
 def test_dropout_follows_the_rows_there_are_per_column(rows, columns, dropout):
-    assert FitSettings().resolve(rows, (columns,), 0.07).network.dropout == dropout
+    assert FitSettings(network=MLPNetwork()).resolve(rows, (columns,), 0.07).network.dropout == dropout
     assert FitSettings(network=MLPNetwork(dropout=0.2)).resolve(rows, (columns,), 0.07).network.dropout == 0.2
+
+
+@pytest.mark.parametrize(("rows", "dropout"), [(999, 0.4), (1000, 0.3), (19_999, 0.3), (20_000, 0.2)])
+def test_dropout_of_the_network_over_columns_follows_the_rows(rows, dropout):
+    assert FitSettings().resolve(rows, (8,), 0.07).network.dropout == dropout
+    assert FitSettings(network=ColumnNetwork(dropout=0.1)).resolve(rows, (8,), 0.07).network.dropout == 0.1
 
 
 def test_the_papers_network_has_no_dropout_and_the_u_net_does():
