@@ -16,7 +16,7 @@ from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.density.evaluation.outlier_scores import OutlierScores
 from drl_density.density.fitted import FittedModel
 from drl_density.density.fitting.fit import fit
-from drl_density.density.provenance import Baselines, Provenance
+from drl_density.density.provenance import Baselines, Provenance, Stage
 from drl_density.density.settings import (
     AdjustedObjective,
     ColumnNetwork,
@@ -69,6 +69,7 @@ __all__ = [
     "Reconstruction",
     "ResidualNetwork",
     "Scores",
+    "Stage",
     "UNetNetwork",
     "combine",
     "compare",

@@ -110,6 +110,30 @@ class RowDigest:
         return cls(**{**values, "columns": tuple(values["columns"])})
 
 
+@dataclass(frozen=True)
+class Stage:
+    """What one stage of a fit brought on validation, in nats per row.
+
+    Attributes:
+        name: "reference" for the untouched base, "tilt" for the network trained on it, "recovery" for the refinement by
+            recovery likelihood.
+        validation: mean validation log-likelihood in model space at the end of the stage.
+        gain: mean difference from the last kept stage before, over the same rows and the same draws for log Z; 0 for the
+            first stage.
+        gain_error: standard error of the gain.
+        kept: whether the fit went on from this stage, or reports it.
+
+    >>> Stage("tilt", validation=-3.55, gain=0.25, gain_error=0.02, kept=True)
+    Stage(name='tilt', validation=-3.55, gain=0.25, gain_error=0.02, kept=True)
+    """
+
+    name: str
+    validation: float
+    gain: float = 0.0
+    gain_error: float = 0.0
+    kept: bool = True
+
+
 def _content(part: Tensor) -> bytes:
     """Shape, type and values of a tensor; zeros of both signs are equal."""
     part = (part + 0.0 if part.is_floating_point() else part).contiguous().cpu()
@@ -137,6 +161,7 @@ class Provenance:
         best_step: training step of the kept weights, by member; 0 is the untrained base.
         best_score: selection score of the kept weights, by member.
         num_rollbacks: how often training was rolled back, by member.
+        stages: what each stage of the reported member brought, in their order; empty for objectives without stages.
         steps_done: training steps of all members together.
         forecast_seconds: training time forecast before the fit; None without a time limit.
         training_seconds: training time that was needed.
@@ -161,6 +186,7 @@ class Provenance:
     best_step: Mapping[str, int] = field(default_factory=dict)
     best_score: Mapping[str, float] = field(default_factory=dict)
     num_rollbacks: Mapping[str, int] = field(default_factory=dict)
+    stages: tuple[Stage, ...] = ()
     steps_done: int = 0
     forecast_seconds: float | None = None
     training_seconds: float | None = None
@@ -172,7 +198,8 @@ class Provenance:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
-        plain = dataclasses.asdict(self) | {"labels": list(self.labels)}
+        stages = [dataclasses.asdict(stage) for stage in self.stages]
+        plain = dataclasses.asdict(self) | {"labels": list(self.labels), "stages": stages}
         return plain | ({} if self.rows is None else {"rows": dataclasses.asdict(self.rows)})
 
     @classmethod
@@ -184,4 +211,5 @@ class Provenance:
         """
         rows = values["rows"]
         found = None if rows is None else RowDigest.from_dict(rows)
-        return cls(**{**values, "labels": tuple(values["labels"]), "rows": found})
+        stages = tuple(Stage(**stage) for stage in values["stages"])
+        return cls(**{**values, "labels": tuple(values["labels"]), "stages": stages, "rows": found})

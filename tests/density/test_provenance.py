@@ -2,7 +2,7 @@
 
 import json
 
-from drl_density.density import Baselines, Provenance
+from drl_density.density import Baselines, Provenance, Stage
 
 
 def test_a_record_survives_json():
@@ -16,6 +16,7 @@ def test_a_record_survives_json():
         best_step={"gaussian-0": 20},
         num_rollbacks={"gaussian-0": 1},
         training_seconds=1.5,
+        stages=(Stage("reference", -1.5), Stage("tilt", -1.2, 0.3, 0.1, kept=False)),
     )
     assert Provenance.from_dict(json.loads(json.dumps(record.to_dict()))) == record
 
