@@ -8,7 +8,9 @@ density of the observed values, :math:`p(x_o) = E_q[p(x_o, x_m) / q(x_m \mid x_o
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +30,18 @@ NUM_COMPLETIONS = 8
 """Completions of each held-out row, whose weights estimate the density of its observed values."""
 
 
+class HeldOutMean(NamedTuple):
+    """A mean over held-out rows.
+
+    Attributes:
+        value: Mean, in nats a row.
+        standard_error: Its standard error over distinct rows of the table; infinite for a single one.
+    """
+
+    value: float
+    standard_error: float
+
+
 @dataclass(frozen=True)
 class HeldOut:
     """Held-out rows in model space.
@@ -35,10 +49,24 @@ class HeldOut:
     Attributes:
         rows: Complete rows ``(n, d)``; with missing values ``(n * k, d)``, the k completions of a row in succession.
         log_proposal: Log density of each completion under its proposal ``(n, k)``, or None for complete rows.
+        source: Index ``(n,)`` of the row of the table that each held-out row is a copy of, since a small table is repeated
+            with fresh noise and a weighted one is drawn from; None where all are distinct.
     """
 
     rows: Tensor
     log_proposal: Tensor | None = None
+    source: Tensor | None = None
+
+    def by_row(self, log_density: Tensor) -> Tensor:
+        """Log density of the observed values of every held-out row, ``(n,)``, float64.
+
+        Args:
+            log_density: Log density of each of :attr:`rows`, ``(len(rows),)``.
+        """
+        values = log_density.double()
+        if self.log_proposal is None:
+            return values
+        return log_mean_exp(values.reshape(self.log_proposal.shape) - self.log_proposal)
 
     def mean(self, log_density: Tensor) -> Tensor:
         """Mean over rows of the log density of the observed values.
@@ -46,9 +74,30 @@ class HeldOut:
         Args:
             log_density: Log density of each of :attr:`rows`, ``(len(rows),)``.
         """
-        if self.log_proposal is None:
-            return log_density.mean()
-        return log_mean_exp(log_density.double().reshape(self.log_proposal.shape) - self.log_proposal).mean()
+        return self.by_row(log_density).mean()
+
+    def summarize(self, values: Tensor) -> HeldOutMean:
+        r"""Mean of one value for each held-out row, such as a difference of two results of :meth:`by_row`.
+
+        Copies of a row of the table depend on each other, so the error is that of sums over the copies of each row:
+        :math:`\tfrac1n \sqrt{\tfrac{G}{G-1} \sum_g \big(\sum_{i \in g} (v_i - \bar v)\big)^2}` for G rows of the table.
+
+        Args:
+            values: Values of the held-out rows ``(n,)``.
+
+        >>> held_out = HeldOut(torch.zeros(4, 1), source=torch.tensor([0, 1, 0, 1]))
+        >>> held_out.summarize(torch.tensor([0.0, 2.0, 0.0, 2.0]))
+        HeldOutMean(value=1.0, standard_error=1.0)
+        """
+        values = values.double()
+        mean = values.mean()
+        source = torch.arange(len(values)) if self.source is None else self.source
+        _, group = source.unique(return_inverse=True)
+        number = int(group.max()) + 1
+        if number < 2:
+            return HeldOutMean(float(mean), math.inf)
+        sums = torch.zeros(number, dtype=torch.float64).index_add(0, group, values - mean)
+        return HeldOutMean(float(mean), float((sums.square().sum() * number / (number - 1)).sqrt()) / len(values))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -76,7 +77,7 @@ class Table:
     def held_out(
         self, x: Tensor, *, seed: int, weights: Tensor | None = None, least: int = 1024, most: int = 8192
     ) -> Tensor:
-        """Held-out rows in data units, dequantised.
+        """Held-out rows in data units, dequantised, of which :meth:`chosen_rows` gives the indices.
 
         Too few rows are repeated with fresh noise, where there is noise; too many are thinned.
 
@@ -88,14 +89,24 @@ class Table:
             most: Number of rows at most.
         """
         generator = torch.Generator().manual_seed(seed)
+        chosen = self._choose_held_out(x, weights, least, most, generator)
+        return self.rows(x[chosen], generator=generator)
+
+    def chosen_rows(
+        self, x: Tensor, *, seed: int, weights: Tensor | None = None, least: int = 1024, most: int = 8192
+    ) -> Tensor:
+        """Index of the row of ``x`` behind each row of :meth:`held_out` with the same arguments, ``(n,)``."""
+        return self._choose_held_out(x, weights, least, most, torch.Generator().manual_seed(seed))
+
+    def _choose_held_out(
+        self, x: Tensor, weights: Tensor | None, least: int, most: int, generator: torch.Generator
+    ) -> Tensor:
         if weights is not None:
-            count = min(most, max(least, len(x)))
-            drawn = torch.multinomial(weights, count, replacement=True, generator=generator)
-            return self.rows(x[drawn], generator=generator)
+            return torch.multinomial(weights, min(most, max(least, len(x))), replacement=True, generator=generator)
         if len(x) > most:
-            x = x[torch.randperm(len(x), generator=generator)[:most]]
+            return torch.randperm(len(x), generator=generator)[:most]
         copies = 1 if self.dequantization is None else max(1, math.ceil(least / len(x)))
-        return torch.cat([self.rows(x, generator=generator) for _ in range(copies)])
+        return torch.arange(len(x)).repeat(copies)
 
     def slopes(self, x: Tensor) -> Tensor:
         """log |du_i / dx_i| of every value of complete rows ``(n, d)`` in data units."""
@@ -147,7 +158,10 @@ class TableWithBases(Table):
 
     def validation(self, *, seed: int, least: int = 1024, most: int = 8192) -> HeldOut:
         """Validation rows in model space, in numbers as :meth:`Table.held_out` takes them."""
-        return HeldOut(self.transform(self.validation_rows(seed=seed, least=least, most=most)).float())
+        data = self.dataset
+        rows = self.validation_rows(seed=seed, least=least, most=most)
+        source = self.chosen_rows(data.validation, seed=seed, weights=data.validation_weights, least=least, most=most)
+        return HeldOut(self.transform(rows).float(), source=source)
 
 
 @dataclass(frozen=True)
@@ -195,7 +209,9 @@ class TableWithMissing(TableWithBases):
         rows = self.held_out(self.dataset.validation, seed=seed, least=least, most=most)
         is_missing = rows.isnan()
         u = self.transform(torch.where(is_missing, self.medians, rows))
-        return weigh_completions(u, is_missing, self.bases.best, self.bases.sigma_min, seed=seed)
+        weighed = weigh_completions(u, is_missing, self.bases.best, self.bases.sigma_min, seed=seed)
+        source = self.chosen_rows(self.dataset.validation, seed=seed, least=least, most=most)
+        return dataclasses.replace(weighed, source=source)
 
 
 LEAST_ROWS = 8

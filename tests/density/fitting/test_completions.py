@@ -14,7 +14,7 @@ from drl_density.bases import NoisedGaussianMixture
 from drl_density.cli import main
 from drl_density.datasets import load_dataset
 from drl_density.density.fitting import run
-from drl_density.density.fitting.completions import weigh_completions
+from drl_density.density.fitting.completions import HeldOut, weigh_completions
 from drl_density.errors import DataError, DataWarning
 from drl_density.testing import seeded_generator
 from drl_density.transforms import fit_marginal_gaussianization, standardize
@@ -191,3 +191,17 @@ def test_holes_and_predictions_on_the_command_line(tmp_path, capsys):
     assert "2 rows of x, mean log density of the 1 values given" in capsys.readouterr().err
     assert main(["predict", str(run), str(new), "--column", "y"]) == 1
     assert "columns are x, noise, kind" in capsys.readouterr().err
+
+
+def test_the_error_of_a_mean_counts_distinct_rows_of_the_table():
+    """20 rows in 50 copies each, or drawn with replacement, are no more evidence than 20 rows are."""
+    generator = seeded_generator(4)
+    values, noise = torch.randn(20, generator=generator), 0.1 * torch.randn(1000, generator=generator)
+    source = torch.arange(20).repeat(50)
+    found = HeldOut(torch.zeros(1000, 1), source=source).summarize(values[source] + noise)
+    means = (values[source] + noise).double().reshape(50, 20).mean(0)
+    assert found == pytest.approx((float(means.mean()), float(means.std()) / 20**0.5))
+    assert HeldOut(torch.zeros(20, 1)).summarize(values).standard_error == pytest.approx(float(values.std()) / 20**0.5)
+    uneven = torch.cat([torch.arange(20), torch.zeros(20, dtype=torch.long)])
+    assert HeldOut(torch.zeros(40, 1), source=uneven).summarize(values[uneven]).standard_error > found.standard_error
+    assert HeldOut(torch.zeros(9, 1), source=torch.zeros(9)).summarize(torch.randn(9)).standard_error == torch.inf

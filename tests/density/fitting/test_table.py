@@ -17,7 +17,10 @@ def test_rounded_columns_are_dequantised_afresh():
     rows = [table.batches(200, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(rows[0], rows[1])
     assert not torch.equal(rows[0], rows[2])
-    assert len(table.held_out(table.dataset.validation, seed=0)) >= 1024
+    held_out = table.held_out(table.dataset.validation, seed=0)
+    assert len(held_out) >= 1024
+    source = table.chosen_rows(table.dataset.validation, seed=0)
+    assert torch.equal(held_out.round(), table.dataset.validation[source])
 
 
 def test_row_weights_move_bases_selection_and_floor():
