@@ -15,10 +15,10 @@ from drl_density.datasets import Column
 from drl_density.distributions import SampleResult
 from drl_density.distributions.sampling import as_shape
 from drl_density.errors import DataError
-from drl_density.mcmc import MALA, LogDensity, Recording, run_chain
+from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
-from drl_density.samplers import ProgressiveSampler
-from drl_density.samplers.importance import LevelZeroSampler
+from drl_density.samplers import LevelZeroSampler
+from drl_density.samplers.importance import move_on_level_zero
 from drl_density.transforms import DataTransform
 
 CACHED_ROWS = 1024
@@ -27,9 +27,6 @@ BUSY_ROWS = 16_384
 """Rows in one pass on a GPU, which bounds its memory."""
 MOST_VALUES = 2**20
 """Values in one pass on any device: 1,024 rows of 1,024 values."""
-NUM_SHORT_STEPS = 10
-"""Adjusted steps from a stored draw, as many as the progressive sampler takes on each conditional. At acceptance 0.5 a
-chain stays at its row with probability 0.001."""
 
 
 def rows_at_once(num_features: int, device: torch.device) -> int:
@@ -106,22 +103,13 @@ class PooledSampler:
     """Serves small requests from a pool of stored draws, and larger ones from the sampler behind it.
 
     Pyro draws single values to learn shapes, so those have to be cheap. Each draw starts at a row of the pool chosen at
-    random, with replacement, and moves by a few adjusted steps on level 0. Such steps leave the density unchanged, so the
-    draws follow the pool's law, and repeated rows separate. Nothing is remembered between calls: draws depend on the
+    random, with replacement, and moves by short chains on level 0. Such chains leave the density unchanged, so the draws
+    follow the pool's law, and repeated rows separate. Nothing is remembered between calls: draws depend on the
     generator alone, or on torch's global generator when there is none.
     """
 
-    def __init__(
-        self,
-        model: EnergySequence,
-        pool: Tensor,
-        sampler: LevelZeroSampler | ProgressiveSampler,
-        step_size: float,
-        *,
-        largest: int = 16,
-    ) -> None:
-        self.model, self.pool, self.sampler = model, pool, sampler
-        self.step_size, self.largest = step_size, largest
+    def __init__(self, pool: Tensor, sampler: LevelZeroSampler, *, largest: int = 16) -> None:
+        self.pool, self.sampler, self.largest = pool, sampler, largest
 
     def __call__(self, log_density: LogDensity, initial: Tensor, generator: torch.Generator | None) -> SampleResult:
         """One draw per row of ``initial``."""
@@ -130,20 +118,9 @@ class PooledSampler:
         if len(initial) > self.largest:
             return self.sampler(log_density, initial, generator)
         chosen = torch.randint(len(self.pool), (len(initial),), generator=generator)
-        moved = run_chain(
-            MALA(),
-            self._log_density,
-            self.pool[chosen.to(self.pool.device)],
-            num_steps=NUM_SHORT_STEPS,
-            step_size=self.step_size,
-            recording=Recording(keep_draws=False),
-            generator=generator,
-        )
-        stats = {name: values.cpu() for name, values in moved.stats.items()}
-        return SampleResult(self.sampler.to_data(moved.final_state.position).to(initial), stats)
-
-    def _log_density(self, u: Tensor) -> Tensor:
-        return self.model.log_density(u, 0)
+        start, plan = self.pool[chosen.to(self.pool.device)], self.sampler.plan
+        u, rates = move_on_level_zero(self.sampler.model, start, plan=plan, generator=generator)
+        return SampleResult(self.sampler.to_data(u).to(initial), {"acceptance_rate": rates.cpu()}, plan.method)
 
 
 def to_data_units(transform: DataTransform, u: Tensor) -> Tensor:

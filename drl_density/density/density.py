@@ -45,7 +45,7 @@ class Density(ColumnQuestions):
         event_shape: shape of one data point.
         columns: name, kind, rounding width and bounds of each column.
         settings: resolved settings of the fit.
-        plan: step sizes of the progressive sampler.
+        plan: how level 0 is drawn from, decided at the end of the fit.
         pool: stored draws in data units ``(n, d)``, float64.
         baselines: validation figures of the model and of two simple references.
         history: training history over ``step`` and ``level``.
@@ -133,6 +133,8 @@ class Density(ColumnQuestions):
 
     def draw(self, num_samples: int, *, settings: DrawSettings | None = None, seed: int | None = None) -> SampleResult:
         """Draws ``(num_samples, *event)`` in data units by any sampler of the package, with statistics of the chains.
+
+        Without a method they are drawn as by :meth:`sample`. The result names its ``sampler``.
 
         Raises:
             DataError: fewer than 1 draw.

@@ -45,8 +45,7 @@ from drl_density.devices import find_device
 from drl_density.distributions import EnergyDistribution, SampleResult
 from drl_density.errors import DataError, UnreliableEstimateWarning
 from drl_density.model import EnergySequence
-from drl_density.samplers import ProgressivePlan, ProgressiveSettings
-from drl_density.samplers.importance import level_zero_sampler
+from drl_density.samplers import LevelZeroPlan, LevelZeroSampler
 from drl_density.shapes import is_integer
 from drl_density.transforms import Bounds, DataTransform, Dequantization
 from drl_density.weights import LogPartitionEstimate, normal_interval
@@ -57,6 +56,8 @@ if TYPE_CHECKING:
 
 GRID_TOLERANCE = 1e-6
 """Share of a column's width by which a value may miss the rounding grid, above float32 rounding."""
+MOST_DRAWS = 16_384
+"""Draws of one block, which bounds the memory of their chains."""
 
 
 @methods_outside_inference_mode
@@ -71,7 +72,7 @@ class FittedModel(HasColumns):
         event_shape: shape of one data point.
         columns: name, kind, rounding width and bounds of each column.
         settings: resolved settings of the fit.
-        plan: step sizes of the progressive sampler.
+        plan: how level 0 is drawn from, decided at the end of the fit.
         pool: stored draws in data units ``(n, d)``, float64.
         baselines: validation figures of the model and of two simple references.
         history: training history over ``step`` and ``level``.
@@ -85,7 +86,7 @@ class FittedModel(HasColumns):
     event_shape: tuple[int, ...]
     columns: tuple[Column, ...]
     settings: FitSettings
-    plan: ProgressivePlan
+    plan: LevelZeroPlan
     pool: Tensor
     baselines: Baselines
     history: xr.Dataset
@@ -218,7 +219,8 @@ class FittedModel(HasColumns):
     def sample(self, num_samples: int | Sequence[int] = (), *, seed: int | None = None) -> Tensor:
         """Fresh draws in data units, each value on the support of its column.
 
-        A bounded network on a base is drawn from by importance resampling, any other sequence by the progressive sampler.
+        ``plan.describe()`` names the sampler: importance resampling from the base for a bounded network, with chains after
+        it where few draws of the base are effective, and the progressive sampler elsewhere.
 
         Args:
             num_samples: number of draws, or a shape such as ``(64,)``.
@@ -231,8 +233,8 @@ class FittedModel(HasColumns):
         """
         shape, generator = draws_shape(num_samples), random_generator(seed)
         rows = torch.empty(math.prod(shape), self.num_features, dtype=torch.float64)
-        # The sampler runs its chains in the same blocks; their statistics are discarded after each block.
-        for some in rows.split(ProgressiveSettings().max_rows):
+        # Statistics of the chains are discarded after each block.
+        for some in rows.split(MOST_DRAWS):
             draws = fresh_draws(self, len(some), generator=generator).draws
             some.copy_(on_support(self.columns, draws.reshape(len(some), self.num_features)))
         return rows.reshape(*shape, *self.event_shape)
@@ -271,13 +273,13 @@ class FittedModel(HasColumns):
         shape = draws_shape(num_samples)
         found = fresh_draws(self, math.prod(shape), generator=random_generator(seed))
         rows = on_support(self.columns, found.draws.reshape(-1, self.num_features))
-        return SampleResult(rows.reshape(*shape, *self.event_shape), found.stats)
+        return SampleResult(rows.reshape(*shape, *self.event_shape), found.stats, found.sampler)
 
     def distribution(self) -> EnergyDistribution:
         """The density in data units as a Pyro distribution that holds a frozen copy of the weights.
 
         ``log_prob`` is normalised by the estimate made at the end of the fit (``normalization`` is "estimated"). Requests
-        of up to 16 draws start at stored draws and move them by a few adjusted steps, which takes milliseconds; larger
+        of up to 16 draws start at stored draws and move them by short adjusted chains, which takes milliseconds; larger
         ones are drawn as by :meth:`sample`.
         """
         if not self.estimate.is_reliable:
@@ -288,10 +290,8 @@ class FittedModel(HasColumns):
             )
         model = freeze(copy.deepcopy(self.model))
         event_shape = torch.Size(self.event_shape)
-        to_data = ToData(self.transform, event_shape)
-        pooled = PooledSampler(
-            model, self.to_states(self.pool), level_zero_sampler(model, self.plan, to_data), self.plan.final_step_size
-        )
+        sampler = LevelZeroSampler(model, self.plan, ToData(self.transform, event_shape))
+        pooled = PooledSampler(self.to_states(self.pool), sampler)
         target = EnergyDistribution(
             DataLogDensity(model, self.transform),
             event_shape,
@@ -349,6 +349,7 @@ class FittedModel(HasColumns):
             f"(Gaussian {base.gaussian:.3f}, independent marginals {base.independent:.3f})",
             f"log Z {self.estimate.log_z:.4f} +- {self.estimate.standard_error:.4f} "
             f"(verdict on log Z: {self.estimate.verdict})",
+            f"draws: {self.plan.describe()}",
             f"reported level: noise {float(self.model.schedule.sigma_at(0)):.3g} in model space",
         ]
         if not base.is_above_floor:
@@ -392,7 +393,7 @@ def fresh_draws(density: FittedModel, num_samples: int, *, generator: torch.Gene
     """Draws ``(num_samples, *event)`` as by :meth:`FittedModel.sample`, for callers that hold a generator."""
     like = torch.empty((num_samples, *density.event_shape), dtype=torch.float64)
     if not num_samples:
-        return SampleResult(like)
+        return SampleResult(like, sampler=density.plan.method)
     to_data = ToData(density.transform, torch.Size(density.event_shape))
-    sampler = level_zero_sampler(density.model, density.plan, to_data)
+    sampler = LevelZeroSampler(density.model, density.plan, to_data)
     return sampler(density.log_density_of, like, generator)

@@ -1,4 +1,4 @@
-"""Normalising a sequence: its log Z, the step sizes of its sampler, and a pool of its draws."""
+"""Normalising a sequence: its log Z, the plan of its sampler, and a pool of its draws."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from drl_density.density.settings.normalizing_sizes import NormalizingSizes
 from drl_density.model import EnergySequence
 from drl_density.partition_function import AISSettings, annealed_importance_sampling, sequence_path
 from drl_density.partition_function.importance import checked_importance_sampling
-from drl_density.samplers import ProgressivePlan, plan_progressive
-from drl_density.samplers.importance import sample_level_zero
+from drl_density.samplers import LevelZeroPlan, plan_level_zero, sample_level_zero
 from drl_density.transforms import DataTransform
 from drl_density.weights import LogPartitionEstimate
 
@@ -24,12 +23,12 @@ class Normalized:
 
     Attributes:
         estimate: log Z of level 0 in model space, with its error and verdict.
-        plan: step sizes of the progressive sampler.
+        plan: how level 0 is drawn from, with what that takes.
         pool: draws in data units ``(n, d)``, float64.
     """
 
     estimate: LogPartitionEstimate
-    plan: ProgressivePlan
+    plan: LevelZeroPlan
     pool: Tensor
 
 
@@ -41,7 +40,7 @@ def normalize(
     num_samples: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Normalized:
-    """Estimate log Z by annealing, tune the progressive sampler, and draw the pool.
+    """Estimate log Z, plan how level 0 is drawn from, and draw the pool.
 
     Args:
         model: the sequence in model space, frozen.
@@ -56,6 +55,6 @@ def normalize(
         annealing = AISSettings(num_particles=sizes.num_particles, num_pilot_particles=sizes.num_pilot_particles)
         path = sequence_path(model, steps_per_level=sizes.steps_per_level)
         estimate = annealed_importance_sampling(path, settings=annealing, generator=generator)
-    plan = plan_progressive(model, generator=generator, num_pilot=sizes.num_pool_pilot)
+    plan = plan_level_zero(model, generator=generator, num_pilot=sizes.num_pool_pilot)
     draws = sample_level_zero(model, sizes.num_pool_draws, plan=plan, generator=generator).draws
     return Normalized(estimate, plan, to_data_units(transform, draws))

@@ -46,10 +46,12 @@ class SampleResult:
         draws: final positions of independent chains, ``(num_samples, *event)``.
         stats: acceptance_rate, step_size, lp, energy_error and diverging of every kept step and chain, each
             ``(step, chain)``; empty when no chain was run.
+        sampler: name of the sampler, where one of several was chosen; None elsewhere.
     """
 
     draws: Tensor
     stats: dict[str, Tensor] = field(default_factory=dict)
+    sampler: str | None = None
 
     __repr__ = brief
 

@@ -1,6 +1,7 @@
 """Markov kernels on any callable log density, the loops that run them, and the adaptation of their step sizes."""
 
 from drl_density.mcmc.hmc import HMC
+from drl_density.mcmc.independence import Independence
 from drl_density.mcmc.kernel import ChainState, Kernel, LogDensity, StepInfo, init_state, value_and_gradient
 from drl_density.mcmc.langevin import MALA, ULA
 from drl_density.mcmc.run import ChainResult, ChainStep, Recording, StepsTaken, run_chain, take_steps
@@ -19,6 +20,7 @@ __all__ = [
     "ChainState",
     "ChainStep",
     "DualAveraging",
+    "Independence",
     "Kernel",
     "LogDensity",
     "Recording",

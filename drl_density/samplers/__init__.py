@@ -11,10 +11,15 @@ from drl_density.samplers.frequency_average import (
     moving_average,
     sample_averaged,
 )
+from drl_density.samplers.importance import (
+    LevelZeroPlan,
+    LevelZeroSampler,
+    plan_level_zero,
+    sample_level_zero,
+)
 from drl_density.samplers.predictor_corrector import PredictorCorrectorSettings, sample_predictor_corrector
 from drl_density.samplers.progressive import (
     ProgressivePlan,
-    ProgressiveSampler,
     ProgressiveSettings,
     plan_progressive,
     sample_progressive,
@@ -30,9 +35,10 @@ __all__ = [
     "DDIMSettings",
     "FlowSettings",
     "FrequencyAverage",
+    "LevelZeroPlan",
+    "LevelZeroSampler",
     "PredictorCorrectorSettings",
     "ProgressivePlan",
-    "ProgressiveSampler",
     "ProgressiveSettings",
     "RefinementSettings",
     "ShortRunSettings",
@@ -44,12 +50,14 @@ __all__ = [
     "interpolate_codes",
     "invert_ddim",
     "moving_average",
+    "plan_level_zero",
     "plan_progressive",
     "run_tempering",
     "sample_ancestral",
     "sample_averaged",
     "sample_ddim",
     "sample_flow",
+    "sample_level_zero",
     "sample_predictor_corrector",
     "sample_progressive",
     "sample_refined",

@@ -1,11 +1,14 @@
-r"""Draws of level 0 of a base with a bounded tilt, by importance resampling from the base.
+r"""Draws of level 0, the density that a fit reports: one plan decides how they are made, and every caller follows it.
 
-For :math:`F_0 = \log b + g` draws of b are weighted by :math:`\exp g`; the density of b itself is never evaluated. A pilot
-measures the importance efficiency, the weight ESS as a share of the proposals. Every draw is then chosen among four times as
-many proposals as one effective draw takes, so that repeated choices are rare. Where the efficiency is low, adjusted Langevin
-moves on level 0 follow, which separate the repeated ones and leave the density unchanged.
+For :math:`F_0 = \log b + g` with a bounded network g, draws of the base b are weighted by :math:`\exp g`; the density of b
+itself is never evaluated. A pilot measures the importance efficiency, the weight ESS as a share of the proposals. Every draw
+is then chosen among four times as many proposals as one effective draw takes, so that repeated choices are rare. Where the
+efficiency is low, chains on level 0 follow. They alternate independent proposals from b, which cross to any mode, with
+adjusted Langevin steps, which separate repeated draws. Both leave the density unchanged. All other sequences are drawn from
+by the progressive sampler.
 
-Source: Rubin 1987 (sampling importance resampling); Gilks and Berzuini 2001 (moves after resampling).
+Source: Rubin 1987 (sampling importance resampling); Gilks and Berzuini 2001 (moves after resampling); Samsonov et al. 2022
+(arXiv 2111.02702) for chains with global and local moves.
 """
 
 from __future__ import annotations
@@ -13,18 +16,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from drl_density.autograd import outside_inference_mode
 from drl_density.distributions import SampleResult
-from drl_density.mcmc import MALA, LogDensity, RobbinsMonro, Tuner, take_steps
-from drl_density.model import EnergySequence
+from drl_density.mcmc import MALA, Independence, LogDensity, RobbinsMonro, Tuner, take_steps
+from drl_density.model import EnergySequence, LevelLogDensity
 from drl_density.networks.contract import is_bounded
 from drl_density.partition_function.importance import acceptance_of_weights, base_draws, tilts
 from drl_density.records.brief import brief
-from drl_density.samplers.progressive import ProgressivePlan, ProgressiveSampler, sample_progressive
+from drl_density.records.literals import check_literals
+from drl_density.samplers.progressive import ProgressivePlan, plan_progressive, sample_progressive
 from drl_density.shapes import check_num_samples
 from drl_density.weights import resample, weight_ess
 
@@ -34,27 +39,124 @@ OVERSAMPLING = 4
 """Proposals for each draw, as a multiple of those that one effective draw takes."""
 LEAST_EFFICIENCY = 0.005
 """Efficiency below which a pilot has some 20 effective draws or fewer, and nothing is resampled."""
-LEAST_EVEN_EFFICIENCY, NUM_MOVES = 0.1, 40
-"""Efficiency below which resampled draws move, and the number of their moves."""
+LEAST_EVEN_EFFICIENCY = 0.1
+"""Efficiency below which chains follow."""
+NUM_ROUNDS, ROUND_SHARE = 4, 0.5
+"""Rounds of a chain, and its independent proposals in each as a share of those that one effective draw takes."""
+NUM_LOCAL_STEPS = 5
+"""Langevin steps after the independent proposals of a round."""
+NUM_SHORT_STEPS = 10
+"""Langevin steps of short chains, as many as the progressive sampler takes on each conditional. At acceptance 0.5 a chain
+stays where it is with probability 0.001."""
+NUM_TUNING_CHAINS, NUM_TUNING_STEPS = 256, 40
+"""Chains and steps that tune the Langevin step size, as on the last level of the progressive sampler."""
 MOST_NUMBERS = 2**22
 """Numbers in the proposals of one block of draws (32 MB)."""
+
+LevelZeroMethod = Literal["importance", "independence", "progressive"]
+"""Importance resampling from the base; the same with chains after it; the progressive sampler."""
+
+IN_WORDS: dict[LevelZeroMethod, str] = {
+    "importance": "importance resampling from the base",
+    "independence": "importance resampling from the base, then chains with independent proposals from it",
+    "progressive": "progressive sampling down the noise levels",
+}
+"""The methods in words for a person."""
+
+
+@dataclass(frozen=True)
+class LevelZeroPlan:
+    """How level 0 of a sequence is drawn from; :func:`plan_level_zero` decides.
+
+    Attributes:
+        method: "importance", "independence" or "progressive".
+        efficiency: weight ESS of draws of the base as a share of them, from a pilot; None where the base cannot serve.
+        step_size: step size of Langevin steps on level 0; None for "importance", which takes none.
+        progressive: step sizes of the progressive sampler; None where it is not used.
+
+    Raises:
+        ValueError: an unknown method.
+    """
+
+    method: LevelZeroMethod
+    efficiency: float | None = None
+    step_size: float | None = None
+    progressive: ProgressivePlan | None = None
+
+    def __post_init__(self) -> None:
+        check_literals(self)
+
+    def describe(self) -> str:
+        """The sampler in words, with the efficiency of the base's draws where it was measured.
+
+        >>> LevelZeroPlan("importance", 0.8).describe()
+        'importance resampling from the base (efficiency 0.8)'
+        """
+        words = IN_WORDS[self.method]
+        return words if self.efficiency is None else f"{words} (efficiency {self.efficiency:.2g})"
+
+
+def has_weighted_base(model: EnergySequence) -> bool:
+    """Whether weighted draws of the base can stand for the sequence: a bounded network on a base.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> has_weighted_base(GaussianMixtureSequence.example().model)
+    False
+    """
+    return model.base is not None and is_bounded(model.network)
+
+
+@outside_inference_mode
+def plan_level_zero(
+    model: EnergySequence, *, generator: torch.Generator | None = None, num_pilot: int = 256
+) -> LevelZeroPlan:
+    """Decide how level 0 is drawn from, and tune what that takes.
+
+    Importance resampling takes a bounded network on a base, and an efficiency of at least 0.005; below 0.1 chains follow.
+    The progressive sampler is tuned only where it is chosen.
+
+    Args:
+        num_pilot: number of chains that tune the progressive sampler.
+
+    >>> from drl_density import NoiseSchedule
+    >>> from drl_density.networks import ColumnTilt, ColumnTiltSettings
+    >>> model = EnergySequence(NoiseSchedule.log_spaced(4), ColumnTilt(ColumnTiltSettings(2)), (2,))
+    >>> plan = plan_level_zero(model)
+    >>> plan.method, round(plan.efficiency, 6)  # the tilt is 0
+    ('importance', 1.0)
+    """
+    efficiency = None
+    if has_weighted_base(model):
+        pilot = tilts(model, base_draws(model, NUM_PILOT, 0.0, generator), 0.0)
+        efficiency = float(weight_ess(pilot)) / NUM_PILOT
+    # A network that gives NaN has no efficiency, and compares false.
+    if efficiency is None or not efficiency >= LEAST_EFFICIENCY:
+        progressive = plan_progressive(model, generator=generator, num_pilot=num_pilot)
+        return LevelZeroPlan("progressive", efficiency, progressive.final_step_size, progressive)
+    if efficiency >= LEAST_EVEN_EFFICIENCY:
+        return LevelZeroPlan("importance", efficiency)
+    start, _, _ = _resampled(model, NUM_TUNING_CHAINS, math.ceil(OVERSAMPLING / efficiency), generator)
+    return LevelZeroPlan("independence", efficiency, _tuned(model, start, generator))
 
 
 @outside_inference_mode
 def sample_level_zero(
-    model: EnergySequence, num_samples: int, *, plan: ProgressivePlan, generator: torch.Generator | None = None
+    model: EnergySequence,
+    num_samples: int,
+    *,
+    plan: LevelZeroPlan | None = None,
+    generator: torch.Generator | None = None,
 ) -> SampleResult:
-    """Draws of level 0 by importance resampling where the base allows it, and by the progressive sampler elsewhere.
-
-    Importance resampling takes a bounded network on a base, and an efficiency of at least 0.005.
+    """Draws of level 0 by the sampler that a plan names.
 
     Args:
-        plan: step sizes of the progressive sampler.
+        plan: result of :func:`plan_level_zero`; made from a fresh pilot by default.
 
     Returns:
-        draws ``(num_samples, *event)``. Resampled ones come with the ``efficiency`` of their proposals ``(1, chain)`` and
-        the ``acceptance_rate`` of an independence Metropolis-Hastings chain with such proposals. Where moves follow, a
-        second line of it is the mean acceptance of the moves.
+        draws ``(num_samples, *event)`` with the method as their ``sampler``. Resampled ones come with the ``efficiency`` of
+        their proposals ``(1, chain)`` and the ``acceptance_rate`` of an independence Metropolis-Hastings chain with such
+        proposals. Where chains follow, two more lines of it are their mean acceptance of independent proposals and of
+        Langevin steps. The progressive sampler gives the statistics of its own chains.
 
     Raises:
         ValueError: a ``num_samples`` that is not a positive integer.
@@ -62,27 +164,90 @@ def sample_level_zero(
     >>> from drl_density import NoiseSchedule
     >>> from drl_density.networks import ColumnTilt, ColumnTiltSettings
     >>> model = EnergySequence(NoiseSchedule.log_spaced(4), ColumnTilt(ColumnTiltSettings(2)), (2,))
-    >>> found = sample_level_zero(model, 5, plan=ProgressivePlan((4.0, 0.0), (0.5,), 0.5))
-    >>> found.draws.shape, round(float(found.stats["efficiency"].mean()), 6)  # the tilt is 0
-    (torch.Size([5, 2]), 1.0)
+    >>> found = sample_level_zero(model, 5)
+    >>> found.sampler, found.draws.shape, round(float(found.stats["efficiency"].mean()), 6)  # the tilt is 0
+    ('importance', torch.Size([5, 2]), 1.0)
     """
     check_num_samples(num_samples)
-    if model.base is None or not is_bounded(model.network):
-        return sample_progressive(model, num_samples, plan=plan, generator=generator)
-    pilot = tilts(model, base_draws(model, NUM_PILOT, 0.0, generator), 0.0)
-    efficiency = float(weight_ess(pilot)) / NUM_PILOT
-    # A network that gives NaN has no efficiency, and compares false.
-    if not efficiency >= LEAST_EFFICIENCY:
-        return sample_progressive(model, num_samples, plan=plan, generator=generator)
-    per_draw = math.ceil(OVERSAMPLING / efficiency)
+    plan = plan_level_zero(model, generator=generator) if plan is None else plan
+    if plan.method == "progressive" or plan.efficiency is None:
+        found = sample_progressive(model, num_samples, plan=plan.progressive, generator=generator)
+        return SampleResult(found.draws, found.stats, "progressive")
+    per_draw = math.ceil(OVERSAMPLING / plan.efficiency)
     share = max(1, MOST_NUMBERS // (per_draw * model.event_shape.numel()))
-    parts = [_resampled(model, len(part), per_draw, generator) for part in torch.empty(num_samples).split(share)]
-    draws = torch.cat([part for part, _, _ in parts])
-    rates, shares = (torch.cat([part[index] for part in parts])[None] for index in (1, 2))
-    if efficiency < LEAST_EVEN_EFFICIENCY:
-        draws, moved = _moved(model, draws, plan.final_step_size, generator)
-        rates = torch.cat([rates.to(moved), moved])
-    return SampleResult(draws, {"acceptance_rate": rates, "efficiency": shares})
+    draws, rates, shares = [], [], []
+    for part in torch.empty(num_samples).split(share):
+        x, rate, efficiency = _resampled(model, len(part), per_draw, generator)
+        rate = rate[None]
+        if plan.method == "independence":
+            x, moved = move_on_level_zero(model, x, plan=plan, generator=generator)
+            rate = torch.cat([rate.to(moved), moved])
+        draws.append(x)
+        rates.append(rate)
+        shares.append(efficiency)
+    stats = {"acceptance_rate": torch.cat(rates, 1), "efficiency": torch.cat(shares)[None]}
+    return SampleResult(torch.cat(draws), stats, plan.method)
+
+
+@outside_inference_mode
+def move_on_level_zero(
+    model: EnergySequence, x: Tensor, *, plan: LevelZeroPlan, generator: torch.Generator | None = None
+) -> tuple[Tensor, Tensor]:
+    """Short chains on level 0, which leave its density unchanged.
+
+    They alternate independent proposals from the base with Langevin steps; without the one or the other where the plan has
+    none.
+
+    Args:
+        x: states to start from, ``(chains, *event)``, in the model's dtype and on its device.
+        plan: method and step size.
+
+    Returns:
+        The last states, and the mean acceptance of each kind of step ``(1 or 2, chains)``.
+
+    >>> from drl_density import NoiseSchedule
+    >>> from drl_density.networks import ColumnTilt, ColumnTiltSettings
+    >>> model = EnergySequence(NoiseSchedule.log_spaced(4), ColumnTilt(ColumnTiltSettings(2)), (2,))
+    >>> x, rates = move_on_level_zero(model, torch.zeros(3, 2), plan=LevelZeroPlan("independence", 0.05, 0.5))
+    >>> x.shape, rates.shape
+    (torch.Size([3, 2]), torch.Size([2, 3]))
+    """
+    local, log_density = MALA(), LevelLogDensity(model, 0.0)
+    if plan.method == "progressive" or plan.efficiency is None:
+        assert plan.step_size is not None  # the progressive sampler is tuned on level 0 too
+        taken = take_steps(
+            local,
+            local.init(x, log_density),
+            log_density,
+            num_steps=NUM_SHORT_STEPS,
+            step_size=plan.step_size,
+            generator=generator,
+        )
+        return taken.state.position, taken.acceptance_rate[None]
+
+    def weight(rows: Tensor) -> Tensor:
+        return tilts(model, rows, 0.0).to(rows.device)
+
+    far = Independence(
+        lambda count, source: base_draws(model, count, 0.0, source), math.ceil(ROUND_SHARE / plan.efficiency)
+    )
+    rates = []
+    for _ in range(NUM_ROUNDS):
+        far_taken = take_steps(far, far.init(x, weight), weight, num_steps=1, step_size=1.0, generator=generator)
+        x, rate = far_taken.state.position, [far_taken.acceptance_rate]
+        if plan.step_size is not None:
+            taken = take_steps(
+                local,
+                local.init(x, log_density),
+                log_density,
+                num_steps=NUM_LOCAL_STEPS,
+                step_size=plan.step_size,
+                generator=generator,
+            )
+            x = taken.state.position
+            rate.append(taken.acceptance_rate.to(rate[0]))
+        rates.append(torch.stack(rate))
+    return x, torch.stack(rates).mean(0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,19 +256,19 @@ class LevelZeroSampler:
 
     Attributes:
         model: the sequence in model space.
-        plan: step sizes of the progressive sampler.
+        plan: how level 0 is drawn from.
         to_data: maps model-space rows to data space.
 
     >>> from drl_density import NoiseSchedule
     >>> from drl_density.networks import ColumnTilt, ColumnTiltSettings
     >>> model = EnergySequence(NoiseSchedule.log_spaced(4), ColumnTilt(ColumnTiltSettings(2)), (2,))
-    >>> sampler = LevelZeroSampler(model, ProgressivePlan((4.0, 0.0), (0.5,), 0.5), to_data=lambda u: 2 * u)
+    >>> sampler = LevelZeroSampler(model, LevelZeroPlan("importance", 1.0), to_data=lambda u: 2 * u)
     >>> sampler(lambda x: -(x**2).sum(-1), torch.zeros(4, 2), None).draws.shape
     torch.Size([4, 2])
     """
 
     model: EnergySequence
-    plan: ProgressivePlan
+    plan: LevelZeroPlan
     to_data: Callable[[Tensor], Tensor]
 
     __repr__ = brief
@@ -112,27 +277,7 @@ class LevelZeroSampler:
         """One draw per row of ``initial``; see :class:`drl_density.distributions.SamplerPolicy`."""
         found = sample_level_zero(self.model, len(initial), plan=self.plan, generator=generator)
         stats = {name: values.cpu() for name, values in found.stats.items()}
-        return SampleResult(self.to_data(found.draws).to(initial), stats)
-
-
-def level_zero_sampler(
-    model: EnergySequence, plan: ProgressivePlan, to_data: Callable[[Tensor], Tensor]
-) -> LevelZeroSampler | ProgressiveSampler:
-    """The sampler policy that fits a sequence: importance resampling for a bounded network on a base.
-
-    Args:
-        model: the sequence in model space.
-        plan: step sizes of the progressive sampler.
-        to_data: maps model-space rows to data space.
-
-    >>> from drl_density.testing import GaussianMixtureSequence
-    >>> plan = ProgressivePlan((4.0, 0.0), (0.5,), 0.5)
-    >>> type(level_zero_sampler(GaussianMixtureSequence.example().model, plan, to_data=lambda u: u)).__name__
-    'ProgressiveSampler'
-    """
-    if model.base is not None and is_bounded(model.network):
-        return LevelZeroSampler(model, plan, to_data)
-    return ProgressiveSampler(model, plan, to_data)
+        return SampleResult(self.to_data(found.draws).to(initial), stats, found.sampler)
 
 
 def _resampled(
@@ -149,24 +294,11 @@ def _resampled(
     return proposals[index].to(model.device, model.dtype), rate, share
 
 
-def _moved(
-    model: EnergySequence, draws: Tensor, step_size: float, generator: torch.Generator | None
-) -> tuple[Tensor, Tensor]:
-    """Draws after Langevin moves on level 0, and the moves' acceptance ``(1, chain)``.
-
-    The step size adapts along chains that are thrown away, so that the moves leave the density unchanged.
-    """
-    kernel, log_snr = MALA(), model.schedule.log_snr_at(0)
-
-    def log_density(x: Tensor) -> Tensor:
-        return model.log_density_at(x, log_snr)
-
-    tuner = Tuner(RobbinsMonro(kernel.target_acceptance, gain=1.0, decay=0.5), step_size)
-    few = kernel.init(draws[:256], log_density)
-    take_steps(kernel, few, log_density, num_steps=NUM_MOVES, step_size=tuner, generator=generator)
+def _tuned(model: EnergySequence, start: Tensor, generator: torch.Generator | None) -> float:
+    """Step size of Langevin steps on level 0, tuned along chains that are thrown away."""
+    kernel, log_density = MALA(), LevelLogDensity(model, 0.0)
+    tuner = Tuner(RobbinsMonro(kernel.target_acceptance, gain=1.0, decay=0.5), 0.3)
+    state = kernel.init(start, log_density)
+    take_steps(kernel, state, log_density, num_steps=NUM_TUNING_STEPS, step_size=tuner, generator=generator)
     tuner.freeze()
-    start = kernel.init(draws, log_density)
-    taken = take_steps(
-        kernel, start, log_density, num_steps=NUM_MOVES, step_size=float(tuner.current), generator=generator
-    )
-    return taken.state.position, taken.acceptance_rate[None]
+    return float(tuner.current)

@@ -16,7 +16,6 @@ from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, Kernel, LogDensity, RobbinsMonro, Tuner, take_steps
 from drl_density.mcmc.kernel import require_adjusted
 from drl_density.model import EnergySequence
-from drl_density.records.brief import brief
 from drl_density.records.fields import NonNegativeInt, PositiveInt, check_fields
 from drl_density.samplers.walk import StepRecord, falling_levels, starting_noise
 from drl_density.shapes import check_num_samples
@@ -155,42 +154,6 @@ def sample_progressive(
         "step_size": torch.cat([size for _, size in stats], 1),
     }
     return SampleResult(torch.cat(draws), joined)
-
-
-@dataclass(frozen=True, eq=False)
-class ProgressiveSampler:
-    """The sampler policy of a fitted density: progressive draws of the model, mapped to data space.
-
-    Attributes:
-        model: the sequence in model space.
-        plan: step sizes from :func:`plan_progressive`.
-        to_data: maps model-space rows to data space.
-        settings: spacing of the levels and lengths of the chains.
-
-    >>> from drl_density import NoiseSchedule
-    >>> from drl_density.testing import GaussianMixtureSequence
-    >>> model = GaussianMixtureSequence.example(schedule=NoiseSchedule.log_spaced(3)).model
-    >>> settings = ProgressiveSettings(steps_per_level=1, num_steps=2, num_final_steps=2)
-    >>> plan = plan_progressive(model, settings, num_pilot=16)
-    >>> sampler = ProgressiveSampler(model, plan, to_data=lambda u: 2 * u, settings=settings)
-    >>> sampler(lambda x: -(x**2).sum(-1), torch.zeros(4, 2), None).draws.shape
-    torch.Size([4, 2])
-    """
-
-    model: EnergySequence
-    plan: ProgressivePlan
-    to_data: Callable[[Tensor], Tensor]
-    settings: ProgressiveSettings = field(default_factory=ProgressiveSettings)
-
-    __repr__ = brief
-
-    def __call__(self, log_density: LogDensity, initial: Tensor, generator: torch.Generator | None) -> SampleResult:
-        """One draw per row of ``initial``; see :class:`drl_density.distributions.SamplerPolicy`."""
-        result = sample_progressive(
-            self.model, len(initial), settings=self.settings, plan=self.plan, generator=generator
-        )
-        stats = {name: values.cpu() for name, values in result.stats.items()}
-        return SampleResult(self.to_data(result.draws).to(initial), stats)
 
 
 class _ChainEnd(NamedTuple):

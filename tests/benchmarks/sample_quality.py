@@ -30,6 +30,7 @@ from drl_density.samplers import (
     FrequencyAverage,
     PredictorCorrectorSettings,
     cosine_axes,
+    plan_progressive,
     sample_ancestral,
     sample_averaged,
     sample_ddim,
@@ -84,11 +85,12 @@ def methods(density: Density, rows: Tensor, seed: int, updates: int):
     settings = DistillSettings("em", num_updates=3 * updates, batch_size=128, num_corrections=4)
     made = density.distill(settings=settings, seed=seed)
     yield "one-step student (EM)", 1, lambda n, g: made.network.sample(n, generator=g)
-    count = 11 * len(density.plan.step_sizes) + 41
+    plan = density.plan.progressive or plan_progressive(model, generator=torch.Generator().manual_seed(seed))
+    count = 11 * len(plan.step_sizes) + 41
     yield (
         "progressive, adjusted chains",
         count,
-        lambda n, g: sample_progressive(model, n, plan=density.plan, generator=g).draws,
+        lambda n, g: sample_progressive(model, n, plan=plan, generator=g).draws,
     )
 
 

@@ -11,7 +11,7 @@ from drl_density.datasets import Column
 from drl_density.density import Baselines, Density
 from drl_density.density.data_units import freeze
 from drl_density.errors import Verdict
-from drl_density.samplers import plan_progressive
+from drl_density.samplers import plan_level_zero
 from drl_density.testing import GaussianMixtureSequence, seeded_generator
 from drl_density.transforms import Affine
 from drl_density.weights import LogPartitionEstimate
@@ -44,7 +44,7 @@ def closed_form_density(system=SYSTEM, columns=None):
         event_shape=(system.dim,),
         columns=columns or tuple(Column(f"x{index}") for index in range(system.dim)),
         settings=drl.FitSettings(),
-        plan=plan_progressive(system.model, generator=seeded_generator(8)),
+        plan=plan_level_zero(system.model, generator=seeded_generator(8)),
         pool=transform.inv(draws),
         baselines=Baselines(0.0, 0.0, 0.0),
         history=xr.Dataset(),

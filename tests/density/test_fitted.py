@@ -14,7 +14,7 @@ import drl_density as drl
 from drl_density.datasets import Column
 from drl_density.density.fitted import dequantized_rows
 from drl_density.errors import DataError, UnreliableEstimateWarning, Verdict
-from drl_density.samplers import ProgressiveSampler, ProgressiveSettings
+from drl_density.samplers import LevelZeroSampler, ProgressiveSettings, sample_progressive
 
 
 def test_distribution_is_normalized_and_in_data_units(tiny_density, tiny_data):
@@ -59,7 +59,7 @@ def test_nuts_starts_without_running_a_sampler(tiny_density, monkeypatch):
     target = tiny_density.distribution()
     pyro.set_rng_seed(0)
     mcmc = MCMC(NUTS(lambda: pyro.sample("x", target)), num_samples=2, warmup_steps=2, disable_progbar=True)
-    monkeypatch.setattr(ProgressiveSampler, "__call__", lambda *_: pytest.fail("ran the progressive sampler"))
+    monkeypatch.setattr(LevelZeroSampler, "__call__", lambda *_: pytest.fail("ran the progressive sampler"))
     mcmc.run()
     assert mcmc.get_samples()["x"].shape == (2, 2)
 
@@ -128,11 +128,11 @@ def test_a_rounding_grid_off_zero_is_dequantized(tiny_density):
 
 def test_draws_in_blocks_are_those_of_the_sampler(tiny_density, monkeypatch):
     """``sample`` gives up the records of chains block by block, and draws what the sampler draws of all at once."""
-    settings = ProgressiveSettings(max_rows=3)
-    sampler = ProgressiveSampler(tiny_density.model, tiny_density.plan, tiny_density.to_data, settings)
-    expected = sampler(tiny_density.log_density_of, torch.zeros(7, 2).double(), torch.Generator().manual_seed(5)).draws
-    monkeypatch.setattr("drl_density.density.fitted.ProgressiveSettings", lambda: settings)
-    assert torch.equal(tiny_density.sample(7, seed=5), expected)
+    plan, settings = tiny_density.plan.progressive, ProgressiveSettings(max_rows=3)
+    generator = torch.Generator().manual_seed(5)
+    expected = sample_progressive(tiny_density.model, 7, settings=settings, plan=plan, generator=generator).draws
+    monkeypatch.setattr("drl_density.density.fitted.MOST_DRAWS", 3)
+    assert torch.equal(tiny_density.sample(7, seed=5), tiny_density.to_points(expected))
     assert tiny_density.sample((2, 0)).shape == (2, 0, 2)
 
 

@@ -20,7 +20,8 @@ def test_log_z_and_pool_are_those_of_the_model():
     assert found.pool.shape == (600, 3)
     assert found.pool.dtype == torch.float64
     assert_z(found.pool, SHIFT + SCALE * SYSTEM.marginal(0).mean)
-    assert len(found.plan.step_sizes) == len(found.plan.levels) - 1
+    assert found.plan.method == "progressive"
+    assert len(found.plan.progressive.step_sizes) == len(found.plan.progressive.levels) - 1
 
 
 def test_equal_generators_give_equal_results():

@@ -64,7 +64,7 @@ KERNEL_STEPS = {name for name, member in CALLABLES.items() if name.endswith(".st
 CALLED_WITH_A_GENERATOR = {
     "drl_density.distributions.sampling.ChainSampler.__call__",
     "drl_density.distributions.sampling.SamplerPolicy.__call__",
-    "drl_density.samplers.progressive.ProgressiveSampler.__call__",
+    "drl_density.samplers.importance.LevelZeroSampler.__call__",
     "drl_density.training.objectives.objective.Batches.__call__",
 }
 # An integer that must be the same in every process, evaluation or call, so that there is no fresh one to draw.

@@ -120,6 +120,7 @@ REQUIRED = {
     "num_particles": 2,
     "has_learned_constants": False,
     "settings": SplineFlowSettings(num_features=4),
+    "propose": lambda count, generator: torch.randn(count, 4, generator=generator),
 }
 
 

@@ -1,14 +1,18 @@
-"""Importance resampling from the base against quadrature, with even and with uneven weights."""
+"""The plan of draws of level 0, and those draws against quadrature, with even and with uneven weights."""
+
+import dataclasses
 
 import pytest
 import torch
 
-from drl_density.samplers import importance, plan_progressive, sample_progressive
-from drl_density.samplers.importance import sample_level_zero
+from drl_density.samplers import importance, plan_level_zero, plan_progressive, sample_level_zero, sample_progressive
+from drl_density.samplers.importance import LevelZeroPlan, move_on_level_zero
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
 from tests.density.tilted import GRID, TiltedSystem
 
 HEIGHTS = (1.0, 4.0)
+CHAINS = LevelZeroPlan("independence", 0.08, 0.4)
+"""A plan with chains, whose figures change the speed of draws and never their density."""
 
 
 def moments(system):
@@ -28,51 +32,81 @@ def system(request):
     return TiltedSystem(request.param)
 
 
-@pytest.fixture(scope="module")
-def plan():
-    return plan_progressive(TiltedSystem().model, num_pilot=32, generator=seeded_generator(0))
-
-
-@pytest.mark.parametrize("least", [0.1, 1.1])
-def test_draws_have_the_moments_of_the_density(system, plan, monkeypatch, least):
-    """Below the limit resampled draws move too; chosen without repeats, they are as good as independent."""
-    monkeypatch.setattr(importance, "LEAST_EVEN_EFFICIENCY", least)
+@pytest.mark.parametrize("plan", [None, CHAINS], ids=["importance", "independence"])
+def test_draws_have_the_moments_of_the_density(system, plan):
+    """Resampled draws that chains follow are chosen without repeats, and as good as independent."""
     found = sample_level_zero(system.model, 6000, plan=plan, generator=seeded_generator(1))
     values = statistics(found.draws.double())
     assert_z(values, moments(system))
     with pytest.raises(AssertionError, match="beyond"):
         assert_z(values, moments(TiltedSystem(0.0)))
-    assert found.stats["acceptance_rate"].shape == ((1 if least < 1 else 2), 6000)
+    assert found.sampler == ("importance" if plan is None else "independence")
+    assert found.stats["acceptance_rate"].shape == ((1 if plan is None else 3), 6000)
     assert 0 < float(found.stats["efficiency"].mean()) < 1
     assert len(found.draws.unique(dim=0)) > 5700
 
 
-def test_moves_keep_exact_draws_exact(system, plan):
+@pytest.mark.parametrize("step_size", [None, 0.4])
+def test_chains_keep_exact_draws_exact(system, step_size):
     exact = system.sample(6000, 0, generator=seeded_generator(2))
-    moved, _ = importance._moved(system.model, exact, plan.final_step_size, seeded_generator(3))
+    plan = dataclasses.replace(CHAINS, step_size=step_size)
+    moved, rates = move_on_level_zero(system.model, exact, plan=plan, generator=seeded_generator(3))
     assert_z(statistics(moved), moments(system))
-    assert not torch.equal(moved, exact)
+    assert rates.shape == (1 if step_size is None else 2, 6000)
+    assert 0 < float(rates.mean()) < 1
+    # About 28 proposals with an acceptance of at least a tenth leave 5 % of the chains where they were, at most.
+    assert float((moved == exact).all(1).double().mean()) < 0.06
 
 
-def test_equal_seeds_give_equal_draws_and_blocks_are_drawn_apart(system, plan, monkeypatch):
+def test_chains_cross_to_other_modes(system):
+    """All chains start in one of two modes, which Langevin steps do not leave, and end in both with the right shares."""
+    start = torch.tensor([[-1.2, 0.3]], dtype=torch.float64).repeat(6000, 1)
+    plan = LevelZeroPlan("independence", 0.02, 0.1)
+    moved, _ = move_on_level_zero(system.model, start, plan=plan, generator=seeded_generator(4))
+    assert_z(statistics(moved), moments(system))
+
+
+def test_equal_seeds_give_equal_draws_and_blocks_are_drawn_apart(system, monkeypatch):
     one, same, other = (
-        sample_level_zero(system.model, 40, plan=plan, generator=seeded_generator(seed)).draws for seed in (4, 4, 5)
+        sample_level_zero(system.model, 40, generator=seeded_generator(seed)).draws for seed in (4, 4, 5)
     )
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
-    monkeypatch.setattr(importance, "MOST_NUMBERS", 100)
-    found = sample_level_zero(system.model, 40, plan=plan, generator=seeded_generator(4))
+    monkeypatch.setattr(importance, "MOST_NUMBERS", 400)
+    found = sample_level_zero(system.model, 40, plan=CHAINS, generator=seeded_generator(4))
     assert found.draws.shape == (40, 2)
     assert found.stats["efficiency"].shape == (1, 40)
 
 
-def test_other_sequences_and_poor_weights_keep_the_progressive_sampler(system, plan, monkeypatch):
-    model = GaussianMixtureSequence.example().model
-    own = plan_progressive(model, num_pilot=16, generator=seeded_generator(0))
-    found, usual = (
-        sampler(model, 3, plan=own, generator=seeded_generator(6))
-        for sampler in (sample_level_zero, sample_progressive)
-    )
-    assert torch.equal(found.draws, usual.draws)
+def test_the_efficiency_decides(system, monkeypatch):
+    plan = plan_level_zero(system.model, generator=seeded_generator(5))
+    assert plan.method == "importance"
+    assert 0.1 < plan.efficiency < 1
+    assert plan.progressive is plan.step_size is None
+    monkeypatch.setattr(importance, "LEAST_EVEN_EFFICIENCY", 1.1)
+    chains = plan_level_zero(system.model, generator=seeded_generator(5))
+    assert (chains.method, chains.efficiency) == ("independence", plan.efficiency)
+    assert "chains with independent proposals" in chains.describe()
+    draws = system.sample(1000, 0, generator=seeded_generator(6))
+    _, rates = move_on_level_zero(system.model, draws, plan=chains, generator=seeded_generator(7))
+    assert abs(float(rates[1].mean()) - 0.574) < 0.1  # tuned to within the noise of 40 steps
     monkeypatch.setattr(importance, "LEAST_EFFICIENCY", 1.1)
-    assert set(sample_level_zero(system.model, 3, plan=plan).stats) == {"acceptance_rate", "step_size"}
+    poor = plan_level_zero(system.model, generator=seeded_generator(5), num_pilot=16)
+    assert (poor.method, poor.efficiency) == ("progressive", plan.efficiency)
+    assert set(sample_level_zero(system.model, 3, plan=poor).stats) == {"acceptance_rate", "step_size"}
+
+
+def test_other_sequences_have_the_progressive_sampler():
+    model = GaussianMixtureSequence.example().model
+    plan = plan_level_zero(model, num_pilot=16, generator=seeded_generator(0))
+    assert plan.progressive == plan_progressive(model, num_pilot=16, generator=seeded_generator(0))
+    assert plan.efficiency is None
+    found = sample_level_zero(model, 3, plan=plan, generator=seeded_generator(6))
+    usual = sample_progressive(model, 3, plan=plan.progressive, generator=seeded_generator(6))
+    assert torch.equal(found.draws, usual.draws)
+    assert found.sampler == "progressive"
+    moved, rates = move_on_level_zero(model, usual.draws, plan=plan, generator=seeded_generator(7))
+    assert moved.shape == usual.draws.shape
+    assert rates.shape == (1, 3)
+    with pytest.raises(ValueError, match="method"):
+        LevelZeroPlan("gan")

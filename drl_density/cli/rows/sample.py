@@ -18,9 +18,10 @@ from drl_density.datasets.tables.writing import check_target
 from drl_density.density import DrawSettings, FittedModel, load_generator
 from drl_density.errors import DataError
 from drl_density.samplers import RefinementSettings
+from drl_density.samplers.importance import IN_WORDS
 
 ROWS_AT_ONCE = 16_384
-"""Draws of a group, as many as the progressive sampler has chains at once."""
+"""Draws of a group, which bounds the memory of their chains."""
 
 Draw = Callable[[int, int], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
 """Draws and statistics of their chains, of a number of draws and a seed."""
@@ -34,8 +35,9 @@ class Sample(WritesRows):
     """Folder of a finished run."""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Number of rows to draw."""
-    method: Literal["progressive", "ancestral", "ddim", "predictor-corrector", "flow", "generator"] = "progressive"
-    """Sampler. All but progressive are approximate; generator draws from the network that distill trained."""
+    method: Literal["progressive", "ancestral", "ddim", "predictor-corrector", "flow", "generator"] | None = None
+    """Sampler. When not given, the density's own, which is printed; progressive is exact too. All others are approximate;
+    generator draws from the network that distill trained."""
     steps: int | None = None
     """Number of steps through the noise levels; for progressive, kernel steps on each conditional."""
     eta: float | None = None
@@ -58,11 +60,14 @@ class Sample(WritesRows):
             figures: dict[str, Any] = {"rows": group.num_rows}
             if "acceptance_rate" in stats:
                 figures["acceptance"] = float(stats["acceptance_rate"].mean())
+            if "efficiency" in stats:
+                figures["efficiency"] = float(stats["efficiency"].mean())
             if "r_hat" in stats:
                 figures["r_hat"] = float(stats["r_hat"].max())
             return Finished({"rows": decode_rows(draws.reshape(group.num_rows, -1), density.columns)}, figures)
 
         job = {name: getattr(self, name) for name in ("num_samples", "method", "steps", "eta", "chain_steps")}
+        job["method"] = self.method or "the density's own"
         figures = self.written(
             numbered_groups(self.num_samples, ROWS_AT_ONCE),
             work,
@@ -73,7 +78,7 @@ class Sample(WritesRows):
             },
             total=self.num_samples,
         )
-        say(f"{self.num_samples} draws{self._origin(figures)}")
+        say(f"{self.num_samples} draws{self._origin(density, figures)}")
 
     def _sampler(self) -> tuple[FittedModel, Draw]:
         density = load_run(self.run_folder, self.device)
@@ -99,17 +104,20 @@ class Sample(WritesRows):
 
         return made.density, draw
 
-    def _origin(self, figures: Sequence[Mapping[str, Any]]) -> str:
+    def _origin(self, density: FittedModel, figures: Sequence[Mapping[str, Any]]) -> str:
         """What a user should know about the draws."""
         said = ""
-        rates = [(each["acceptance"], each["rows"]) for each in figures if "acceptance" in each]
-        if rates:
-            mean = sum(rate * rows for rate, rows in rates) / sum(rows for _, rows in rates)
-            said += f", mean acceptance {mean:.2f}"
+        for name, words in (("efficiency", "efficiency"), ("acceptance", "mean acceptance")):
+            values = [(each[name], each["rows"]) for each in figures if name in each]
+            if values:
+                mean = sum(value * rows for value, rows in values) / sum(rows for _, rows in values)
+                said += f", {words} {mean:.2g}"
         largest = [each["r_hat"] for each in figures if "r_hat" in each]
         if largest:
             said += f", largest R-hat of the chains {max(largest):.2f}"
-        if self.method == "progressive" or self.chain_steps:
+        if self.method in (None, "progressive"):
+            return f"{said}; by {IN_WORDS[density.plan.method if self.method is None else 'progressive']}"
+        if self.chain_steps:
             return said
         whose = "a generator, not the density" if self.method == "generator" else f"{self.method}, an approximation"
         return f"{said}; from {whose}"

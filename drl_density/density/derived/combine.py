@@ -241,7 +241,7 @@ class _Start:
         return _ModelSpace(self.density, self.mixture.log_prob)(u)
 
     def draw(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
-        """A density by its weight, then a fresh draw of it by progressive chains."""
+        """A density by its weight, then a fresh draw of it by its own sampler."""
         chosen = torch.randint(len(self.densities), (num_rows,), generator=generator)
         u = torch.empty(num_rows, len(self.density.columns), dtype=torch.float64)
         for index, density in enumerate(self.densities):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -22,6 +22,7 @@ from drl_density.samplers import (
     sample_ancestral,
     sample_ddim,
     sample_flow,
+    sample_level_zero,
     sample_predictor_corrector,
     sample_progressive,
     sample_refined,
@@ -34,31 +35,38 @@ WITH_ETA = ("ddim", "predictor-corrector")
 
 @dataclass(frozen=True)
 class DrawSettings:
-    """How draws are made; only "progressive", or chains after another method, lead to the density itself.
+    """How draws are made; only no method, "progressive", or chains after another method lead to the density itself.
 
     Attributes:
-        method: the sampler that walks from noise to data.
+        method: the sampler that walks from noise to data. None takes that of ``density.sample``, which
+            ``density.plan.describe()`` names.
         num_steps: steps of the walk from level T to 0; for "progressive" the kernel steps on each conditional. None takes
             the sampler's own number.
         eta: noise of "ddim" and "predictor-corrector", from 0, deterministic, to 1, ancestral.
         num_chain_steps: adjusted steps on the density itself after the walk.
 
     Raises:
-        ValueError: an unknown method, an eta that the method does not have, or negative numbers of steps.
+        ValueError: an unknown method, steps without a method, an eta that the method does not have, or negative numbers of
+            steps.
 
     >>> DrawSettings("ddim", num_steps=10).eta is None
     True
     """
 
-    method: DrawMethod = "progressive"
+    method: DrawMethod | None = None
     num_steps: PositiveInt | None = None
     eta: Share | None = None
     num_chain_steps: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.method is None and self.num_steps is not None:
+            raise ValueError(
+                f"num_steps belongs to a method, and none is given: choose {', '.join(get_args(DrawMethod))}"
+            )
         if self.eta is not None and self.method not in WITH_ETA:
-            raise ValueError(f"method {self.method} has no eta: {' and '.join(WITH_ETA)} have one")
+            having = "without a method there is" if self.method is None else f"method {self.method} has"
+            raise ValueError(f"{having} no eta: {' and '.join(WITH_ETA)} have one")
 
 
 def draw(
@@ -73,6 +81,7 @@ def draw(
     if num_samples < 1:
         raise DataError(f"num_samples must be at least 1, got {num_samples}")
     found = _walk(density, num_samples, settings, generator)
+    sampler = settings.method or density.plan.method
     if settings.num_chain_steps:
         start = found.draws
         found = sample_refined(
@@ -83,7 +92,7 @@ def draw(
             generator=generator,
         )
     stats = {name: values.cpu() for name, values in found.stats.items()}
-    return SampleResult(density.to_points(found.draws.flatten(1)), stats)
+    return SampleResult(density.to_points(found.draws.flatten(1)), stats, sampler)
 
 
 def _walk(
@@ -94,9 +103,13 @@ def _walk(
     steps: dict[str, Any] = {} if settings.num_steps is None else {"num_steps": settings.num_steps}
     eta: dict[str, Any] = {} if settings.eta is None else {"eta": settings.eta}
     match settings.method:
+        case None:
+            return sample_level_zero(model, num_samples, plan=density.plan, generator=generator)
         case "progressive":
+            # Without a stored plan, pilot chains tune the step sizes.
+            plan = density.plan.progressive
             return sample_progressive(
-                model, num_samples, settings=ProgressiveSettings(**steps), plan=density.plan, generator=generator
+                model, num_samples, settings=ProgressiveSettings(**steps), plan=plan, generator=generator
             )
         case "ancestral":
             return sample_ancestral(model, num_samples, settings=AncestralSettings(**steps), generator=generator)

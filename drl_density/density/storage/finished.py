@@ -21,7 +21,7 @@ from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.errors import RunFolderError
 from drl_density.model import EnergySequence
 from drl_density.run_folder import RunFolder, settle
-from drl_density.samplers import ProgressivePlan
+from drl_density.samplers import LevelZeroPlan, ProgressivePlan
 from drl_density.schedule import NoiseSchedule
 from drl_density.transforms import transform_from_state
 from drl_density.weights import LogPartitionEstimate
@@ -94,7 +94,7 @@ def _density_values(
     path: str | Path, values: dict[str, Any], tensors: dict[str, torch.Tensor], history: xr.Dataset
 ) -> dict[str, Any]:
     try:
-        plan, words = values["plan"], values["reference"]
+        words = values["reference"]
         return {
             "model": freeze(_model_from(values["model"], _under(tensors, "model."))),
             "transform": transform_from_state(values["transform"], _under(tensors, "transform.")),
@@ -102,7 +102,7 @@ def _density_values(
             "event_shape": tuple(values["event_shape"]),
             "columns": tuple(_column(record) for record in values["columns"]),
             "settings": FitSettings.from_dict(values["fit"]),
-            "plan": ProgressivePlan(tuple(plan["levels"]), tuple(plan["step_sizes"]), plan["final_step_size"]),
+            "plan": _plan(values["plan"]),
             "pool": tensors["pool"],
             "baselines": Baselines(**values["baselines"]),
             "history": history,
@@ -178,6 +178,14 @@ def _model_from(values: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Ene
     model = members_from_values(values, NoiseSchedule(tensors.pop("log_snr")))
     model.load_state_dict(tensors)
     return model
+
+
+def _plan(values: dict[str, Any]) -> LevelZeroPlan:
+    steps = values["progressive"]
+    progressive = None
+    if steps is not None:
+        progressive = ProgressivePlan(tuple(steps["levels"]), tuple(steps["step_sizes"]), steps["final_step_size"])
+    return LevelZeroPlan(**{**values, "progressive": progressive})
 
 
 def _column(record: dict[str, Any]) -> Column:

@@ -7,6 +7,7 @@ import pytest
 
 import drl_density as drl
 from drl_density.cli import main
+from drl_density.samplers.importance import IN_WORDS
 
 
 def test_sample_writes_rows_on_the_columns_grid(run, tmp_path):
@@ -16,6 +17,16 @@ def test_sample_writes_rows_on_the_columns_grid(run, tmp_path):
     assert len(rows) == 30
     assert all(float(row["c"]) == round(float(row["c"])) for row in rows)
     assert all(abs(float(row["b"]) * 10 - round(float(row["b"]) * 10)) < 1e-6 for row in rows)
+
+
+def test_sample_names_the_sampler_of_the_density(run, tmp_path, capsys):
+    plan = drl.Density.load(run).plan
+    assert main(["sample", str(run), "-n", "4", "--out", str(tmp_path / "x.csv")]) == 0
+    printed = capsys.readouterr().err
+    assert f"by {IN_WORDS[plan.method]}" in printed
+    assert ("efficiency" in printed) == (plan.efficiency is not None)
+    assert main(["sample", str(run), "-n", "4", "--steps", "2", "--out", str(tmp_path / "y.csv")]) == 1
+    assert "num_steps belongs to a method" in capsys.readouterr().err
 
 
 def test_sample_by_other_methods_says_what_they_are(run, tmp_path, capsys):
@@ -47,7 +58,7 @@ def test_interrupted_draws_end_in_the_same_file(run, tmp_path, interrupted_call,
     assert "2 row groups are finished" in capsys.readouterr().err
     assert len({call["seed"] for call in calls}) == 3
     assert main(["sample", str(run), "-n", "10", "--resume", "--method", "ddim", "--out", str(out)]) == 1
-    assert "--method was progressive and is ddim now" in capsys.readouterr().err
+    assert "--method was the density's own and is ddim now" in capsys.readouterr().err
     assert main(["sample", str(run), "-n", "10", "--resume", "--out", str(out)]) == 0
     assert out.read_bytes() == whole.read_bytes()
     assert len(pd.read_parquet(out).drop_duplicates()) == 10

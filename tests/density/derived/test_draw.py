@@ -7,6 +7,7 @@ import torch
 
 import drl_density as drl
 from drl_density.density.derived.draw import DrawMethod
+from tests.density.tilted import tilted_density
 
 
 @pytest.mark.parametrize("method", get_args(DrawMethod))
@@ -21,7 +22,24 @@ def test_every_method_draws_in_data_units(tiny_density, tiny_data, method):
     assert torch.equal(found.draws, again.draws)
 
 
+def test_without_a_method_draws_are_those_of_the_density(tiny_density):
+    found = tiny_density.draw(20, seed=0)
+    assert torch.equal(found.draws, tiny_density.sample(20, seed=0))
+    assert found.sampler == "progressive"
+    tilted = tilted_density()
+    found = tilted.draw(20, seed=0)
+    assert torch.equal(found.draws, tilted.sample(20, seed=0))
+    assert found.sampler == "importance"
+    walked = tilted.draw(20, settings=drl.DrawSettings("progressive", num_steps=2), seed=0)
+    assert walked.sampler == "progressive"
+    assert set(walked.stats) == {"acceptance_rate", "step_size"}
+
+
 def test_wrong_methods(tiny_density):
+    with pytest.raises(ValueError, match="num_steps belongs to a method"):
+        drl.DrawSettings(num_steps=3)
+    with pytest.raises(ValueError, match="without a method there is no eta"):
+        drl.DrawSettings(eta=0.5)
     with pytest.raises(ValueError, match="method must be one of .progressive"):
         drl.DrawSettings("gan")
     with pytest.raises(ValueError, match="flow has no eta"):
