@@ -17,6 +17,13 @@ from drl_density.networks.distinct_levels import by_row, distinct_levels
 CACHED_VALUES = 2**19
 """Whitened values of a chunk of rows on the CPU: two megabytes in float32, about a second-level cache."""
 
+CACHED_LOGITS = 2**17
+"""Log densities of a chunk of rows under every component, in float64: one megabyte."""
+
+ROWS_PER_COLUMN, MOST_MATRICES = 8, 2**22
+"""Rows for each column from which the matrices of all components are set up for one multiplication with all rows, and
+numbers in these matrices up to which they are: 32 megabytes in float64."""
+
 
 class NoisedGaussianMixture(Base):
     r"""A Gaussian mixture and its exact density under the noise of any level.
@@ -175,6 +182,10 @@ class NoisedGaussianMixture(Base):
         """
         flat = x.flatten(1)
         distinct, row_level = distinct_levels(log_snr.to(x))
+        constant = 0.5 * flat.shape[1] * math.log(2 * math.pi)
+        is_worth_it = len(flat) >= ROWS_PER_COLUMN * flat.shape[1] and flat.device.type == "cpu"
+        if is_worth_it and distinct.ndim == 0 and self.axes is not None and self.axes.numel() <= MOST_MATRICES:
+            return (self._by_multiplication(self.axes.double(), flat, log_snr.double()) - constant).to(x)
         signal, noise = (torch.sigmoid(value)[..., None, None] for value in (distinct, -distinct))
         scales = (signal * self.variances.to(x) + noise).rsqrt()
         centers = signal.sqrt() * self.centers.to(x) * scales
@@ -195,7 +206,28 @@ class NoisedGaussianMixture(Base):
                 projected = torch.tensordot(flat[part], axes, dims=([1], [1]))  # pyright: ignore[reportArgumentType]
             whitened = projected * by_row(scales, level) - by_row(centers, level)
             values.append((by_row(heights, level) - 0.5 * whitened.square().sum(-1)).logsumexp(-1))
-        return torch.cat(values) - 0.5 * flat.shape[1] * math.log(2 * math.pi)
+        return torch.cat(values) - constant
+
+    def _by_multiplication(self, axes: Tensor, flat: Tensor, log_snr: Tensor) -> Tensor:
+        r"""Log density of rows ``(n, d)`` of one level, without the constant of the normal density, float64.
+
+        Each component's exponent is linear in the products :math:`x_i x_j` and the columns :math:`x_i`, so one
+        multiplication gives the exponents of all rows and components. Its terms cancel, which float64 affords.
+        """
+        signal, noise = torch.sigmoid(log_snr), torch.sigmoid(-log_snr)
+        precisions = 1 / (signal * self.variances.double() + noise)
+        centers = signal.sqrt() * self.centers.double()
+        matrices = (axes * precisions[:, None]) @ axes.mT
+        first, second = torch.triu_indices(flat.shape[1], flat.shape[1], device=flat.device)
+        # A product of two different columns stands for both entries of the symmetric matrix.
+        squares = matrices[:, first, second] * torch.where(first == second, -0.5, -1.0).to(precisions)
+        linear = (axes @ (precisions * centers)[..., None])[..., 0]
+        heights = 0.5 * precisions.log().sum(-1) + self.log_weights.double() - 0.5 * (precisions * centers**2).sum(-1)
+        factors = torch.cat([squares, linear], 1).T
+        rows = flat.double()
+        parts = rows.split(max(16, CACHED_LOGITS // self.num_components))
+        products = (torch.cat([part[:, first] * part[:, second], part], 1) for part in parts)
+        return torch.cat([torch.addmm(heights, part, factors).logsumexp(-1) for part in products])
 
 
 def check_weights(weights: Tensor) -> None:

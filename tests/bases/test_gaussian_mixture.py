@@ -44,3 +44,24 @@ def test_noise_keeps_the_axes():
 def test_components_are_drawn_by_their_weights():
     drawn = draw_components(WEIGHTS.log(), 20_000, seeded_generator(1))
     assert_z((drawn == 0).double(), 0.7)
+
+
+@pytest.mark.parametrize("number", [5, 200])
+def test_few_and_many_rows_have_the_density_in_closed_form(number):
+    """Many rows are multiplied with all components at once, whose large terms cancel: narrow components show it."""
+    factors = torch.randn(40, 3, 3, generator=seeded_generator(2), dtype=torch.float64)
+    covariances = factors @ factors.mT * 0.1 + 1e-4 * torch.eye(3)
+    means = 3 * torch.randn(40, 3, generator=seeded_generator(3), dtype=torch.float64)
+    base = NoisedGaussianMixture(torch.full((40,), 1 / 40), means, covariances)
+    x = 2 * torch.randn(number, 3, generator=seeded_generator(4))
+    for log_snr in (-1.0, 8.0):
+        signal, noise = torch.sigmoid(torch.tensor([log_snr, -log_snr], dtype=torch.float64))
+        law = torch.distributions.MultivariateNormal(signal.sqrt() * means, signal * covariances + noise * torch.eye(3))
+        rows = x.double().requires_grad_(True)
+        truth = law.log_prob(rows[:, None]).logsumexp(1) - torch.tensor(40.0).log()
+        given = x.requires_grad_(True)
+        found = base(given, torch.tensor(log_snr))
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), truth, rtol=1e-5, atol=1e-4)
+        slopes = torch.autograd.grad(found.sum(), given)[0].double()
+        torch.testing.assert_close(slopes, torch.autograd.grad(truth.sum(), rows)[0], rtol=1e-4, atol=1e-2)
