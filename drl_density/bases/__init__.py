@@ -10,9 +10,10 @@ from drl_density.bases.mixture_conditional import MixtureConditional
 from drl_density.bases.quadratic import QuadraticBase
 from drl_density.bases.spline_flow import SplineFlow, SplineFlowSettings
 from drl_density.bases.state import base_from_state
-from drl_density.bases.tilted import Tilted
+from drl_density.bases.tilted import AveragedTilts, Tilted
 
 __all__ = [
+    "AveragedTilts",
     "Base",
     "Conditional",
     "FactorAnalysers",

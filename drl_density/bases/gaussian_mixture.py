@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -95,6 +96,41 @@ class NoisedGaussianMixture(Base):
         spread = torch.ones(num_features) if is_diagonal else torch.eye(num_features)
         weights = torch.full((num_components,), 1 / num_components)
         return cls(weights, torch.zeros(num_components, num_features), spread.expand(num_components, *spread.shape))
+
+    @classmethod
+    def even(cls, parts: Sequence[NoisedGaussianMixture]) -> Self:
+        """Build the mixture of several mixtures, each with the same share; its components are those of all of them.
+
+        Args:
+            parts: mixtures over vectors of one length. If any has axes, components of independent columns get them too.
+
+        Raises:
+            ValueError: no mixtures, or mixtures of different lengths.
+
+        >>> NoisedGaussianMixture.even([NoisedGaussianMixture.standard(2)] * 3).num_components
+        3
+        """
+        if len({part.num_features for part in parts}) != 1:
+            raise ValueError(f"expected mixtures of one length, got {[part.num_features for part in parts]}")
+        num_features, is_diagonal = parts[0].num_features, all(part.is_diagonal for part in parts)
+        whole = cls.empty(sum(part.num_components for part in parts), num_features, is_diagonal=is_diagonal)
+        identity = torch.eye(num_features)
+        state = {
+            "log_weights": torch.cat([part.log_weights - math.log(len(parts)) for part in parts]),
+            "variances": torch.cat([part.variances for part in parts]),
+            "centers": torch.cat([part.centers for part in parts]),
+        }
+        if not is_diagonal:
+            axes = [
+                identity.expand(part.num_components, *identity.shape).to(part.variances)
+                if part.axes is None
+                else part.axes
+                for part in parts
+            ]
+            state["axes"] = torch.cat(axes)
+        whole.to(parts[0].variances)
+        whole.load_state_dict(state)
+        return whole
 
     @property
     def is_diagonal(self) -> bool:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from drl_density.bases import Base, Tilted, base_from_state
-from drl_density.density.ensemble import join
+from drl_density.bases import AveragedTilts, Base, Tilted, base_from_state
+from drl_density.density.ensemble import join_apart, join_on_base
 from drl_density.model import EnergySequence
 from drl_density.networks import (
     MLP,
@@ -80,11 +80,18 @@ def members_to_values(model: EnergySequence) -> dict[str, Any]:
     Raises:
         TypeError: A base or network that cannot be saved.
     """
-    members = [{"base": base.to_state(), **_network_to_values(network)} for base, network in _parts(model)]
-    values: dict[str, Any] = {"event_shape": list(model.event_shape), "members": members}
+    values: dict[str, Any] = {"event_shape": list(model.event_shape), **_members(model)}
     if model.initializer is not None:
         values["initializer"] = image_network_to_values(model.initializer)
     return values
+
+
+def _members(model: EnergySequence) -> dict[str, Any]:
+    """Networks and bases of the members; networks that are averaged on one base have it beside them."""
+    base, network = model.base, model.network
+    if base is not None and isinstance(network, Ensemble) and not isinstance(network, AveragedTilts):
+        return {"base": base.to_state(), "members": [_network_to_values(member) for member in network.networks]}
+    return {"members": [{"base": base.to_state(), **_network_to_values(member)} for base, member in _parts(model)]}
 
 
 def _parts(model: EnergySequence) -> list[tuple[Base, nn.Module]]:
@@ -117,14 +124,15 @@ def members_from_values(values: dict[str, Any], schedule: NoiseSchedule) -> Ener
         schedule: Noise levels of the sequence.
     """
     event_shape = tuple(values["event_shape"])
+    common = base_from_state(values["base"]) if "base" in values else None
     models = []
     for member in values["members"]:
-        base = base_from_state(member["base"])
+        base = base_from_state(member["base"]) if common is None else common
         models.append(EnergySequence(schedule, _network_from_values(member), event_shape, base=base))
         models[-1].constants = LogNormalizers()
     if "initializer" in values:
         models[0].initializer = image_network_from_values(values["initializer"])
-    return join(models)
+    return join_apart(models) if common is None else join_on_base(models, common)
 
 
 def _network_from_values(values: dict[str, Any]) -> nn.Module:

@@ -25,11 +25,14 @@ class DeclaresGrowth(Protocol):
 
 @runtime_checkable
 class DeclaresBound(Protocol):
-    """A network that declares whether its output is bounded."""
+    """A network that declares whether its output is bounded from above."""
 
     @property
     def is_bounded(self) -> bool:
-        """Whether the output is bounded over all x, so that exp(network) times any normalised density is integrable."""
+        """Whether the output is bounded from above, so that exp(network) times any normalised density is integrable.
+
+        Draws of that density, weighted by exp(network), then stand for the product.
+        """
         ...
 
 
@@ -69,7 +72,7 @@ def has_bounded_growth(network: nn.Module) -> bool:
 
 
 def is_bounded(network: nn.Module) -> bool:
-    """Whether the network declares a bounded output.
+    """Whether the network declares an output that is bounded from above.
 
     >>> is_bounded(nn.Identity())
     False

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from drl_density.networks.contract import has_bounded_growth, is_integrable
+from drl_density.networks.contract import has_bounded_growth, is_bounded, is_integrable
 
 
 class Ensemble(nn.Module):
@@ -35,6 +35,11 @@ class Ensemble(nn.Module):
     def has_bounded_growth(self) -> bool:
         """Whether every member's output grows at most linearly."""
         return all(has_bounded_growth(network) for network in self.networks)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether every member's output is bounded from above."""
+        return all(is_bounded(network) for network in self.networks)
 
     @property
     def is_integrable(self) -> bool:

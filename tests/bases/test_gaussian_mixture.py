@@ -1,5 +1,7 @@
 """Gaussian mixtures: shapes, forms with and without axes, checks of what is given. The contract has a battery of its own."""
 
+import math
+
 import pytest
 import torch
 
@@ -65,3 +67,18 @@ def test_few_and_many_rows_have_the_density_in_closed_form(number):
         torch.testing.assert_close(found.double(), truth, rtol=1e-5, atol=1e-4)
         slopes = torch.autograd.grad(found.sum(), given)[0].double()
         torch.testing.assert_close(slopes, torch.autograd.grad(truth.sum(), rows)[0], rtol=1e-4, atol=1e-2)
+
+
+def test_even_mixture_of_mixtures_is_the_mean_of_their_densities():
+    diagonal = NoisedGaussianMixture(
+        torch.tensor([0.3, 0.7]), torch.tensor([[0.0, 1.0], [2.0, -1.0]]), torch.ones(2, 2)
+    )
+    full = NoisedGaussianMixture(torch.ones(1), torch.ones(1, 2), torch.tensor([[[1.0, 0.5], [0.5, 2.0]]]))
+    x, log_snr = torch.randn(5, 2, generator=seeded_generator(0)), torch.tensor(1.0)
+    for parts in ([diagonal, full], [diagonal, diagonal], [full, full]):
+        whole = NoisedGaussianMixture.even(parts)
+        mean = torch.stack([part(x, log_snr) for part in parts]).logsumexp(0) - math.log(2)
+        torch.testing.assert_close(whole(x, log_snr), mean)
+        assert whole.is_diagonal == all(part.is_diagonal for part in parts)
+    with pytest.raises(ValueError, match="one length"):
+        NoisedGaussianMixture.even([diagonal, NoisedGaussianMixture.standard(3)])

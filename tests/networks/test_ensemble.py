@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from drl_density.bases import NoisedGaussianMixture
-from drl_density.networks import MLP, Ensemble, MLPSettings
+from drl_density.networks import MLP, ColumnTilt, ColumnTiltSettings, Ensemble, MLPSettings
 from drl_density.testing import seeded_generator
 
 
@@ -33,3 +33,6 @@ def test_it_declares_what_all_its_members_declare():
     assert not Ensemble([bounded, proper]).is_integrable
     assert Ensemble([proper, proper]).is_integrable
     assert not Ensemble([proper, nn.Identity()]).is_integrable
+    tilt = ColumnTilt(ColumnTiltSettings(3, width=8))
+    assert Ensemble([tilt, tilt]).is_bounded
+    assert not Ensemble([tilt, bounded]).is_bounded

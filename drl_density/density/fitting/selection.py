@@ -182,7 +182,7 @@ def select_model(plan: FitPlan, states: Mapping[str, TrainingState], rows: HeldO
         # Members of one base were selected by this score already; several networks are compared by fresh draws of it.
         one = next(iter(models.values()))
         score = ImportanceLikelihood(one, rows, num_samples=plan.selection.num_samples, seed=plan.seed + 1)
-        best = max(models, key=lambda name: score(candidates[name]).value)
+        best = max(candidates, key=lambda name: score(candidates[name]).value)
         return Selected(best, candidates[best])
     score = AnnealedLikelihood(
         rows,

@@ -6,10 +6,12 @@ import dataclasses
 import pytest
 import torch
 
+import drl_density as drl
 from drl_density.density.ensemble import join
 from drl_density.density.fitting.completions import HeldOut
 from drl_density.density.fitting.plan import plan_fit
 from drl_density.density.fitting.selection import AnnealedLikelihood, select_model, training_score
+from drl_density.samplers import plan_level_zero
 from drl_density.testing import seeded_generator
 from tests.density.closed_form import SYSTEM
 
@@ -115,3 +117,24 @@ def test_the_member_that_scores_best_is_kept(plan, states):
     selected = select_model(plan, spoilt, plan.validation(seed=0))
     assert selected.member == plan.members[0].name
     assert selected.model.num_levels <= plan.schedule.num_levels
+
+
+def test_networks_by_contrast_are_averaged_where_that_scores_best(tiny_data, tiny_settings):
+    """Two tilts that are opposites are worse than their mean, which is the base."""
+    contrast = drl.ContrastObjective(num_samples=1000)
+    network = drl.ColumnNetwork(width=8)
+    settings = dataclasses.replace(
+        tiny_settings, base="gaussian", num_networks=2, objective=contrast, network=network, selection="likelihood"
+    )
+    plan = plan_fit(tiny_data, settings, seed=0)
+    states = {member.name: plan.new_state(member.base, seed=0) for member in plan.members}
+    with torch.no_grad():
+        readout = torch.randn(states[plan.members[0].name].model.network.readout.weight.shape)
+        for state, sign in zip(states.values(), (1, -1), strict=True):
+            state.model.network.readout.weight.copy_(30 * sign * readout)
+            state.best = {name: value.clone() for name, value in state.model.state_dict().items()}
+    selected = select_model(plan, states, plan.validation(seed=0))
+    assert selected.member == "average"
+    x = torch.randn(5, 2)
+    torch.testing.assert_close(selected.model.tilt(x, 0), torch.zeros(5))
+    assert plan_level_zero(selected.model).method == "importance"
