@@ -1,6 +1,6 @@
 """Normalised densities for an energy sequence to lean on, with or without noised forms in closed form."""
 
-from drl_density.bases.contract import Base, Conditional, Tail
+from drl_density.bases.contract import Base, Conditional, Draw, Tail
 from drl_density.bases.factor_analysers import FactorAnalysers
 from drl_density.bases.factor_conditional import FactorConditional
 from drl_density.bases.fitting import StackedMixture, StackSettings, fit_stacked_mixture
@@ -16,6 +16,7 @@ __all__ = [
     "AveragedTilts",
     "Base",
     "Conditional",
+    "Draw",
     "FactorAnalysers",
     "FactorConditional",
     "LayeredBase",

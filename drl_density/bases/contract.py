@@ -52,6 +52,14 @@ class Conditional(Protocol):
         ...
 
 
+class Draw(Protocol):
+    """Source of draws of a density without noise."""
+
+    def __call__(self, base: Base, num_samples: int, /, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw vectors ``(num_samples, d)`` of ``base``."""
+        ...
+
+
 class Base(nn.Module, abc.ABC):
     r"""A normalised density over vectors, with its noised forms if it has any in closed form.
 
@@ -64,6 +72,7 @@ class Base(nn.Module, abc.ABC):
     Attributes:
         kind: name of the class in a saved state.
         has_noised_form: whether the density under noise is known in closed form at every level.
+        has_quick_draws: whether a draw costs far less than a pass of a network; draws of other densities are worth keeping.
 
     >>> from drl_density.bases import NoisedGaussianMixture
     >>> base = NoisedGaussianMixture.standard(2)
@@ -73,6 +82,7 @@ class Base(nn.Module, abc.ABC):
 
     kind: ClassVar[str]
     has_noised_form: ClassVar[bool] = True
+    has_quick_draws: ClassVar[bool] = True
     has_bounded_growth: ClassVar[bool] = False
     is_integrable: ClassVar[bool] = True
 
@@ -99,14 +109,23 @@ class Base(nn.Module, abc.ABC):
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw independent vectors ``(num_samples, d)``."""
 
-    def sample_at(self, log_snr: Tensor, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw independent noised vectors ``(num_samples, d)``, each from the density of its level.
+    def sample_at(
+        self,
+        log_snr: Tensor,
+        num_samples: int,
+        *,
+        generator: torch.Generator | None = None,
+        draw: Draw | None = None,
+    ) -> Tensor:
+        """Draw noised vectors ``(num_samples, d)``, each from the density of its level.
 
         Args:
             log_snr: ``()`` for all draws or ``(num_samples,)``.
             num_samples: how many vectors to draw; equal to the length of ``log_snr`` if each has a level of its own.
+            draw: source of the draws without noise, which the noise is added to; :meth:`sample` when not given, whose draws
+                are independent.
         """
-        drawn = self.sample(num_samples, generator=generator)
+        drawn = (draw or type(self).sample)(self, num_samples, generator=generator)
         noise = normal_draws(drawn.shape, drawn, generator)
         signal, spread = (torch.sigmoid(value).sqrt().reshape(-1, 1).to(drawn) for value in (log_snr, -log_snr))
         return signal * drawn + spread * noise

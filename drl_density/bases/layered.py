@@ -7,7 +7,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from drl_density.bases.contract import Base, Conditional, Tail
+from drl_density.bases.contract import Base, Conditional, Draw, Tail
 
 
 class LayeredBase(Base):
@@ -103,23 +103,32 @@ class LayeredBase(Base):
         """Draw independent vectors ``(num_samples, d)`` from the clean density."""
         return self.clean.sample(num_samples, generator=generator)
 
-    def sample_at(self, log_snr: Tensor, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw independent vectors ``(num_samples, d)``, each from the density of its level.
+    def sample_at(
+        self,
+        log_snr: Tensor,
+        num_samples: int,
+        *,
+        generator: torch.Generator | None = None,
+        draw: Draw | None = None,
+    ) -> Tensor:
+        """Draw vectors ``(num_samples, d)``, each from the density of its level.
 
         Args:
             log_snr: ``()`` for all draws or ``(num_samples,)``.
             num_samples: how many vectors to draw; equal to the length of ``log_snr`` if each has a level of its own.
+            draw: source of the draws of both densities without noise; their own independent draws when not given.
         """
         is_clean = self.is_clean(log_snr).expand(num_samples)
         num_clean = int(is_clean.sum())
-        if num_clean == num_samples:
-            return self.clean.sample(num_samples, generator=generator)
         if num_clean == 0:
-            return self.noisy.sample_at(log_snr, num_samples, generator=generator)
-        noisy = self.noisy.sample_at(log_snr[~is_clean], num_samples - num_clean, generator=generator)
+            return self.noisy.sample_at(log_snr, num_samples, generator=generator, draw=draw)
+        clean = (draw or type(self.clean).sample)(self.clean, num_clean, generator=generator)
+        if num_clean == num_samples:
+            return clean
+        noisy = self.noisy.sample_at(log_snr[~is_clean], num_samples - num_clean, generator=generator, draw=draw)
         drawn = noisy.new_empty(num_samples, self.num_features)
         drawn[~is_clean] = noisy
-        drawn[is_clean] = self.clean.sample(num_clean, generator=generator).to(noisy)
+        drawn[is_clean] = clean.to(noisy)
         return drawn
 
     def noised(self, log_snr: Tensor) -> Base:

@@ -71,6 +71,7 @@ class SplineFlow(Base):
 
     kind = "spline_flow"
     has_noised_form = False
+    has_quick_draws = False
 
     def __init__(self, settings: SplineFlowSettings, *, generator: torch.Generator | None = None) -> None:
         super().__init__()

@@ -5,6 +5,7 @@ from drl_density.training.evaluation import Evaluation, SelectionScore
 from drl_density.training.history import history_dataset
 from drl_density.training.objectives.classification import classification_loss
 from drl_density.training.objectives.cooperative import CooperativeRecovery, propose
+from drl_density.training.objectives.draw_pool import DrawPool
 from drl_density.training.objectives.langevin_chains import LangevinChains
 from drl_density.training.objectives.langevin_recovery import LangevinRecovery
 from drl_density.training.objectives.objective import Batches, Objective
@@ -23,6 +24,7 @@ __all__ = [
     "CooperativeRecovery",
     "DenoisingScoreMatching",
     "Doctor",
+    "DrawPool",
     "Evaluation",
     "LangevinChains",
     "LangevinRecovery",

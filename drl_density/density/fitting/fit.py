@@ -172,7 +172,7 @@ def train_member(plan: FitPlan, member: Member, run: FitRun, *, deadline: float 
         score = training_score(plan, held_out, state, seed=member.seed)
         return train(
             state,
-            plan.objective,
+            plan.objective_of(state, seed=member.seed),
             batches,
             settings=plan.training,
             evaluation=Evaluation(plan.diagnosed(held_out), score=score, redraw=batches.redraw),

@@ -264,7 +264,7 @@ def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS) -> float:
     with contextlib.closing(plan.source(state)) as batches:
         train(
             state,
-            plan.objective,
+            plan.objective_of(state, seed=plan.seed),
             batches,
             settings=training,
             evaluation=Evaluation(plan.diagnosed(held_out), score=score),

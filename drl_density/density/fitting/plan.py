@@ -35,13 +35,24 @@ from drl_density.density.settings.objectives import (
 from drl_density.model import EnergySequence
 from drl_density.records.literals import check_literals
 from drl_density.schedule import NoiseSchedule
-from drl_density.training import Doctor, Objective, TrainingSettings, TrainingState, new_state
+from drl_density.training import (
+    Doctor,
+    DrawPool,
+    Objective,
+    ReferenceContrast,
+    TrainingSettings,
+    TrainingState,
+    new_state,
+)
 
 MOST_DIAGNOSED = 128
 """Validation rows whose gaps are recorded where no chain is trained; a base of many components makes more expensive."""
 
 FLOW_SECONDS, FLOW_SHARE = 150.0, 0.5
 """Seconds that the fit of a flow may take, without a time limit and as a share of one."""
+
+POOL_SHARE, LEAST_POOL, MOST_POOLED = 10, 200_000, 2**26
+"""Draws in the full pool of a flow for each training row; draws at least; and numbers at most, 256 MiB."""
 
 SEED_STRIDE = 7919
 """Distance between the seeds of two members: a prime, so that members of neighbouring fits do not share a seed."""
@@ -182,6 +193,29 @@ class FitPlan:
         training = dataclasses.replace(self.training, num_steps=num_steps)
         settings = dataclasses.replace(self.settings, training=training)
         return dataclasses.replace(self, training=training, settings=settings)
+
+    def objective_of(self, state: TrainingState, *, seed: int) -> Objective:
+        """The objective for the training of one state; a contrast takes the expensive draws of its base from a pool.
+
+        The pool holds :data:`POOL_SHARE` times as many draws as there are training rows, at least :data:`LEAST_POOL` and at
+        most :data:`MOST_POOLED` numbers. The contrast needs no density of the base, so none is kept: neither that of the
+        pool nor that of the training rows, which dequantisation changes in every batch.
+
+        Args:
+            state: State to be trained, whose step decides what the pool holds.
+            seed: Seed of the pool.
+        """
+        objective = self.objective
+        if not isinstance(objective, ReferenceContrast):
+            return objective
+        num_rows, num_features = len(self.table.dataset.train), self.largest_base.num_features
+        pool = DrawPool(
+            lambda: state.step,
+            draws_per_step=objective.num_clean(self.training.batch_size) * objective.num_negatives,
+            size=max(1, min(max(POOL_SHARE * num_rows, LEAST_POOL), MOST_POOLED // num_features)),
+            seed=seed,
+        )
+        return dataclasses.replace(objective, draw=pool)
 
     def new_model(self, base: Base, *, seed: int) -> EnergySequence:
         """A sequence with random weights on a copy of the fixed ``base``."""

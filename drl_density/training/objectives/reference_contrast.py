@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from drl_density.bases import Draw
 from drl_density.mcmc import ULA, Kernel
 from drl_density.model import EnergySequence
 from drl_density.shapes import per_row
@@ -36,6 +37,8 @@ class ReferenceContrast:
     Attributes:
         num_negatives: number nu of base draws for every data row.
         clean_share: share of the rows on level 0, whose density is the one that is reported.
+        draw: source of the base's draws without noise, such as a :class:`~drl_density.training.DrawPool`; fresh,
+            independent draws when not given.
 
     Raises:
         ValueError: fewer than one negative or a share outside (0, 1], or, at evaluation, a sequence without a base.
@@ -52,6 +55,7 @@ class ReferenceContrast:
 
     num_negatives: int = 1
     clean_share: float = 0.7
+    draw: Draw | None = None
 
     def __post_init__(self) -> None:
         if self.num_negatives < 1 or not 0 < self.clean_share <= 1:
@@ -65,6 +69,10 @@ class ReferenceContrast:
         """An unadjusted kernel, so that no step size is adapted; there are no chains."""
         return ULA()
 
+    def num_clean(self, num_rows: int) -> int:
+        """Number of rows on level 0 in a batch of ``num_rows``."""
+        return math.ceil(self.clean_share * num_rows)
+
     def __call__(
         self, model: EnergySequence, x: Batch, step_sizes: Tensor, *, generator: torch.Generator | None = None
     ) -> ObjectiveValue:
@@ -77,7 +85,7 @@ class ReferenceContrast:
         rows = unlabelled(x)
         if model.base is None:
             raise ValueError("contrast needs a normalised base to draw from, and this sequence has none")
-        num_clean = math.ceil(self.clean_share * len(rows))
+        num_clean = self.num_clean(len(rows))
         shift = level_shift(generator=generator).to(rows.device)
         noisy = stratified_levels(len(rows) - num_clean, max(1, model.num_levels - 1), generator=generator)
         # Noisy rows lie on (0, T): level 0 has its own rows, and the shift visits the log-SNRs between the levels.
@@ -87,7 +95,7 @@ class ReferenceContrast:
         data = torch.where(is_clean, rows, model.schedule.diffuse(rows, position, generator=generator))
         count = self.num_negatives
         log_snr = model.schedule.log_snr_at(position)
-        drawn = model.base.sample_at(log_snr.repeat(count), count * len(rows), generator=generator)
+        drawn = model.base.sample_at(log_snr.repeat(count), count * len(rows), generator=generator, draw=self.draw)
         drawn, log_snr = drawn.to(rows).reshape(-1, *rows.shape[1:]), log_snr.to(rows)
         tilt = model.tilt_at(torch.cat([data, drawn]), log_snr.repeat(count + 1)) - math.log(count)
         own, theirs = tilt[: len(rows)], tilt[len(rows) :].reshape(count, len(rows))
