@@ -118,9 +118,10 @@ def _fit_mixtures(
     _check(x, lower, upper, names)
     frame = _frame(x, lower, upper)
     best: list[tuple[float, str, int]] = [(-math.inf, "linear", 1)] * x.shape[1]
-    for kinds in _candidate_coordinates(lower, upper, is_positive):
-        trial = dataclasses.replace(frame, coordinates=kinds, lower=_lower_of(kinds, lower))
-        best = _better(best, _scores(x, trial, widths, weights), kinds)
+    options = _candidate_coordinates(lower, upper, is_positive)
+    trials = [dataclasses.replace(frame, coordinates=kinds, lower=_lower_of(kinds, lower)) for kinds in options]
+    for kinds, scores in zip(options, _scores(x, trials, widths, weights), strict=True):
+        best = _better(best, scores, kinds)
     kinds = tuple(kind for _, kind, _ in best)
     chosen_frame = dataclasses.replace(frame, coordinates=kinds, lower=_lower_of(kinds, lower))
     return _refit(x, chosen_frame, [count for _, _, count in best], widths, weights)
@@ -199,24 +200,25 @@ def _least_scale(y: Tensor, slope: Tensor, widths: Tensor) -> Tensor:
 
 
 def _scores(
-    x: Tensor, frame: Marginals, widths: Tensor, weights: Tensor | None
-) -> list[list[tuple[float, float, int]]]:
-    """Held-out mean log density, its standard error and the number of components, per column and size tried."""
+    x: Tensor, trials: Sequence[Marginals], widths: Tensor, weights: Tensor | None
+) -> list[list[list[tuple[float, float, int]]]]:
+    """Held-out mean log density, its standard error and the number of components, by trial, column and size tried."""
     is_held = torch.arange(len(x)) % 5 == 4
-    y, slope = frame.to_coordinate(x)
-    least = _least_scale(y, slope, widths)
+    # The coordinates of all trials are columns of one fit, which shares the cost of a step.
+    placed = [trial.to_coordinate(x) for trial in trials]
+    y, slope = (torch.cat(parts, -1) for parts in zip(*placed, strict=True))
+    least = torch.cat([_least_scale(*own, widths) for own in placed])
     fitted_weights = None if weights is None else weights[~is_held].double()
-    rows: list[list[tuple[float, float, int]]] = [[] for _ in range(x.shape[1])]
+    rows: list[list[tuple[float, float, int]]] = [[] for _ in range(y.shape[1])]
     for count in NUM_COMPONENTS:
         # At least 15 rows a component, our own choice: five a parameter.
         if count > 1 and count * 15 > int((~is_held).sum()):
             break
         fit = fit_mixture(y[~is_held], count, least, weights=fitted_weights)
         values = fit.log_density(y[is_held]) + slope[is_held]
-        for index in range(x.shape[1]):
-            column = values[:, index]
+        for index, column in enumerate(values.unbind(-1)):
             rows[index].append((float(column.mean()), float(column.std(correction=0)) / math.sqrt(len(column)), count))
-    return rows
+    return [rows[start : start + x.shape[1]] for start in range(0, len(rows), x.shape[1])]
 
 
 def _better(

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from drl_density.transforms.histogram import Histogram
 COORDINATES = ("linear", "asinh", "above", "below", "between", "cells")
 BLOCK = 24
 """Components evaluated at once: with a thousand rows, what is computed on the way stays in the cache of a CPU core."""
+CACHED_NUMBERS = 2**16
+"""The same for a fit: numbers in one temporary value, half a megabyte."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +51,9 @@ class _Mixtures:
 
     def log_parts(self, y: Tensor) -> Tensor:
         """log density, log CDF and log survival function of coordinates ``y`` ``(m, *)``, stacked ``(3, m, *)``."""
-        locations, scales, weights = (_for_broadcast(part, y) for part in (self.locations, self.scales, self.log_weights))
+        locations, scales, weights = (
+            _for_broadcast(part, y) for part in (self.locations, self.scales, self.log_weights)
+        )
         z = (y.unsqueeze(1) - locations) / scales
         shares, p, q = weights.exp(), torch.sigmoid(z), torch.sigmoid(-z)
         below = shares * p
@@ -311,25 +316,62 @@ def fit_mixture(
     """
     levels = (torch.arange(num_components, dtype=y.dtype) + 0.5) / num_components
     # torch.quantile takes at most 2^24 elements; the first 16,384 rows place the start well enough.
-    locations = torch.quantile(y[:16384], levels, dim=0).T.contiguous()
-    spread = y.std(0)[:, None] / num_components**0.7 * 0.6
-    raw_scales = (torch.maximum(spread, 1.5 * least_scale[:, None]) - least_scale[:, None]).log()
-    raw_scales = raw_scales.expand_as(locations).clone()
-    logits = torch.zeros_like(locations)
+    locations = torch.quantile(y[:16384], levels, dim=0).T
+    unit, least = y.std(0)[:, None], least_scale[:, None]
+    spread = unit / num_components**0.7 * 0.6
+    raw_scales = (torch.maximum(spread, 1.5 * least) - least).log().expand_as(locations)
     shares = torch.full((len(y), 1), 1 / len(y), dtype=y.dtype) if weights is None else weights[:, None] / weights.sum()
-    unit = y.std(0)[:, None]
-    parameters = [p.requires_grad_(True) for p in (locations, raw_scales, logits)]
+    parameters = torch.stack([locations, raw_scales, torch.zeros_like(locations)]).requires_grad_(True)
     # Adam's steps do not depend on the units of a gradient, those of its epsilon do: this makes them the column's own.
-    locations.register_hook(lambda gradient: gradient * unit)
+    units = torch.stack([unit, torch.ones_like(unit), torch.ones_like(unit)])
+    parameters.register_hook(lambda gradient: gradient * units)
+
+    def mixture() -> tuple[Tensor, Tensor, Tensor]:
+        return parameters[2].log_softmax(-1), parameters[0], least + parameters[1].exp()
+
+    # Columns in blocks whose temporary values stay in the cache.
+    size = max(1, CACHED_NUMBERS // (len(y) * num_components))
 
     def loss_of() -> Tensor:
-        scales = least_scale[:, None] + raw_scales.exp()
-        return -(shares * _mixture_log_density(y, logits.log_softmax(-1), locations, scales)).sum()
+        blocks = zip(y.split(size, 1), *(part.split(size) for part in mixture()), strict=True)
+        return -torch.stack([MeanLogDensity.apply(block, shares, *parts) for block, *parts in blocks]).sum()
 
     # Columns do not touch each other: one whose coordinate overflows must not stop the others, and loses on its score.
-    descend(parameters, loss_of, DescentRule(num_steps, 0.05, is_annealed=True, must_be_finite=False))
-    scales = least_scale[:, None] + raw_scales.exp()
-    return MixtureFit(*(t.detach() for t in (logits.log_softmax(-1), locations, scales)))
+    rule = DescentRule(num_steps, 0.05, is_annealed=True, must_be_finite=False)
+    descend([parameters], loss_of, rule)
+    return MixtureFit(*(part.detach().clone() for part in mixture()))
+
+
+class MeanLogDensity(torch.autograd.Function):
+    """The summed mean log density of all columns under their mixtures, with its gradients in closed form.
+
+    Its arguments are the coordinates ``(rows, d)``, the share of every row ``(rows, 1)``, and the log weights, locations and
+    scales ``(d, components)``. A pass takes about half of the time that automatic differentiation takes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, shares: Tensor, log_weights: Tensor, locations: Tensor, scales: Tensor) -> Tensor:
+        """The sum over columns of the mean log density, ``()``, in nats."""
+        # Components along dimension 0, where sums over them are fastest.
+        scale = scales.T[:, None]
+        z = (y - locations.T[:, None]) / scale
+        size = z.abs()
+        nearest = size.amin(0)
+        decay = (-size).exp()
+        # Densities over the decay of the nearest component: that one is never lost to underflow.
+        parts = (log_weights.T.exp()[:, None] / scale) * (nearest - size).exp_() / (1 + decay).square_()
+        total = parts.sum(0)
+        held = parts.mul_(shares / total)
+        # The derivative of log sigmoid'(z) is -tanh(z / 2).
+        pulls = (1 - decay).div_(1 + decay).mul_(held).copysign_(z)
+        counts = held.sum(1).T
+        ctx.save_for_backward(counts, pulls.sum(1).T / scales, ((pulls.mul_(z)).sum(1).T - counts) / scales)
+        return (shares * (total.log() - nearest)).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the log weights, locations and scales."""
+        return None, None, *(gradients[0] * part for part in ctx.saved_tensors)
 
 
 def _mixture_log_density(y: Tensor, log_weights: Tensor, locations: Tensor, scales: Tensor) -> Tensor:

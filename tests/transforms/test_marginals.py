@@ -5,7 +5,7 @@ import torch
 
 from drl_density.testing import seeded_generator
 from drl_density.transforms import Marginals
-from drl_density.transforms.marginals import COORDINATES, fit_mixture
+from drl_density.transforms.marginals import COORDINATES, MeanLogDensity, MixtureFit, fit_mixture
 from tests.transforms.cases import gaussian, mixed_rows, rows, with_cells
 
 
@@ -121,4 +121,19 @@ def test_columns_of_several_sizes_and_kinds_are_those_of_each_alone():
     torch.testing.assert_close(marginals.log_parts_of(x)[1], below, rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(
         torch.func.vmap(lambda row: marginals.log_parts_of(row)[1])(x), below, rtol=0, atol=1e-13
+    )
+
+
+def test_gradients_of_a_mixture_in_closed_form():
+    generator = seeded_generator(6)
+    y = 4 * torch.randn(30, 2, generator=generator, dtype=torch.float64)
+    y[0] = 1e4  # every density underflows there, its logarithm does not
+    shares = torch.rand(30, 1, generator=generator, dtype=torch.float64)
+    log_weights, locations = torch.randn(2, 2, 3, generator=generator, dtype=torch.float64)
+    scales = 0.1 + torch.rand(2, 3, generator=generator, dtype=torch.float64)
+    parts = [part.requires_grad_() for part in (log_weights.log_softmax(-1), locations, scales)]
+    value, expected = MeanLogDensity.apply(y, shares, *parts), (shares * MixtureFit(*parts).log_density(y)).sum()
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    torch.testing.assert_close(
+        torch.autograd.grad(value, parts), torch.autograd.grad(expected, parts), rtol=1e-9, atol=1e-9
     )
