@@ -64,7 +64,7 @@ class MixtureConditional:
     ) -> Tensor:
         """Draw the missing coordinates given the observed ones, as whole vectors ``(n, num_samples, d)``, float64.
 
-        With a multiple of 16 draws a row, rows in several calls get the same draws as in one.
+        Where rows are split into several calls, all draws are the same if each call has a multiple of 16 draws.
 
         Args:
             x: rows of shape ``(n, d)``. Values at missing coordinates are ignored.
@@ -73,7 +73,7 @@ class MixtureConditional:
         """
         parts, share = [], self._rows_at_once(num_samples)
         for rows, mask in zip(x.double().split(share), is_missing.split(share), strict=True):
-            # One call for all numbers of a row: torch makes normal numbers in blocks of 16.
+            # One call for all numbers of a row.
             noise = normal_draws((len(rows), num_samples, rows.shape[1] + 1), self.means, generator)
             draws = rows[:, None].repeat(1, num_samples, 1)
             for some, pattern in self._patterns(mask):
@@ -95,7 +95,8 @@ class MixtureConditional:
     def _rows_at_once(self, num_samples: int) -> int:
         count, num_features = self.means.shape
         wide = 1 if self.covariances is None else num_features
-        return max(1, MOST_NUMBERS // max(count * num_features, num_samples * num_features * wide))
+        most = MOST_NUMBERS // max(count * num_features, num_samples * num_features * wide)
+        return max(16, most // 16 * 16)  # torch makes normal numbers in blocks of 16
 
 
 class _Pattern:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from drl_density.datasets import Column
 from drl_density.density.data_units import on_support
-from drl_density.transforms import Dequantization
 
 NUM_NODES = 32
 """Points over which a conditional averages a cell; a power of two, as Sobol points are balanced there."""
@@ -27,16 +26,36 @@ def cell_positions(
     columns: Sequence[Column],
     rows: Tensor,
     is_missing: Tensor,
-    num_places: int,
+    num_groups: int,
     *,
+    num_strata: int = 1,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Rows ``(n, num_places, d)`` with given values at random points of their cells, and those cells' mask ``(n, d)``."""
+    """Rows with given values at random points of their cells.
+
+    A group of points is a Latin hypercube sample: in every column each stratum of the cell holds one of them. The average
+    of a smooth function over it has a far smaller error than over independent points, and groups are independent.
+
+    Args:
+        rows: rows ``(n, d)`` in data units.
+        is_missing: which cells are not given, ``(n, d)``.
+        num_groups: independent groups of points.
+        num_strata: strata of a cell, and points of a group; with 1 all points are independent.
+
+    Returns:
+        Rows ``(n, num_groups * num_strata, d)``, group after group, and the mask ``(n, d)`` of values that stand for a cell.
+
+    Source: McKay, Beckman and Conover 1979 (Latin hypercube sampling).
+    """
     in_cell = given_in_cells(columns, is_missing)
-    places = rows[:, None].repeat(1, num_places, 1)
+    places = rows[:, None].repeat(1, num_groups * num_strata, 1)
     if bool(in_cell.any()):
         widths = torch.tensor([column.width for column in columns], dtype=torch.float64)
-        spread = Dequantization(widths)(on_support(columns, places), generator=generator)
+        # One call for all numbers of a row, so that its points do not depend on the other rows.
+        shape = (len(rows), 2, num_groups, num_strata, rows.shape[1])
+        order, within = torch.rand(shape, generator=generator, dtype=torch.float64).unbind(1)
+        shares = ((order.argsort(2) + within) / num_strata).flatten(1, 2)
+        spread = on_support(columns, places) + (shares - 0.5) * widths
         places = torch.where(in_cell[:, None], spread, places)
     return places, in_cell
 

@@ -20,8 +20,10 @@ from drl_density.inverse_problems.weighted_conditional import (
 
 LEAST_ESS = 100
 """Effective draws below which an imputed cell's spread is known to no better than 10 %."""
+PER_POINT = 4
+"""Proposals at each point of given cells: with 256 of them, a group has 4 points, one in each quarter of a cell."""
 UNIT = NUM_GROUPS**2
-"""The first round's proposals are a multiple of this, so that each point of a cell has a multiple of 16."""
+"""The first round's proposals are a multiple of this, so that each group has a multiple of 16."""
 NUM_ROUNDS = 5
 """Rounds, each with twice the proposals of the one before: the last has 16 times those of the first."""
 MOST_NUMBERS = 2**21
@@ -44,8 +46,8 @@ def weighted_in_rounds(
     when its weight ESS reaches 100 and the number of its draws. Rows that not even the last round would finish are given up
     at once. Nothing of an unfinished round is used, so that the choice of rows does not bias their weights.
 
-    A given label, or value of another closed support, stands for its whole cell: a sixteenth of the proposals takes its own
-    point in it, weighted by the base's density and the Jacobian there.
+    A given label, or value of another closed support, stands for its whole cell: every four proposals take their own point
+    in it, weighted by the base's density and the Jacobian there.
 
     Args:
         rows: all rows ``(n, d)`` in data units.
@@ -71,13 +73,19 @@ def weighted_in_rounds(
     for index in range(NUM_ROUNDS):
         num_proposals, again = first * 2**index, [chosen[:0]]
         share = max(1, MOST_NUMBERS // (num_proposals * (density.num_features + 1)))
-        for has_cells, num_places in ((False, 1), (True, NUM_GROUPS)):
+        for has_cells in (False, True):
+            num_groups, num_strata = (NUM_GROUPS, num_proposals // (PER_POINT * NUM_GROUPS)) if has_cells else (1, 1)
             for some in left[in_cell[left] == has_cells].split(share):
                 if not len(some):
                     continue
                 filled = torch.where(is_missing[some], density.middle, rows[some].double())
                 places, cells = cell_positions(
-                    density.columns, filled, is_missing[some], num_places, generator=streams.places
+                    density.columns,
+                    filled,
+                    is_missing[some],
+                    num_groups,
+                    num_strata=num_strata,
+                    generator=streams.places,
                 )
                 # An error for a transform that mixes columns.
                 states, slopes = density.transform.with_column_log_jacobian(places)

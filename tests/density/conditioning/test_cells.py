@@ -28,6 +28,27 @@ def test_random_points_fill_the_cell_and_leave_the_rest():
     assert_z(offsets.square(), 0.8**2 / 12)
 
 
+def test_each_stratum_of_a_cell_has_one_point_of_a_group():
+    columns = (*COLUMNS[:2], Column("stars", "integer", 1.0, values=(1.0, 2.0)))
+    rows, missing = torch.tensor([[1.0, 0.3, 2.0]]).double().repeat(200, 1), torch.zeros(200, 3, dtype=torch.bool)
+    generator = seeded_generator(3)
+    places, _ = cell_positions(columns, rows, missing, 5, num_strata=4, generator=generator)
+    offsets = places.reshape(200, 5, 4, 3) - rows[:, None, None]
+    for index, width in ((0, 0.8), (2, 1.0)):
+        strata = ((offsets[..., index] / width + 0.5) * 4).floor().long()
+        assert bool((strata.sort(2).values == torch.arange(4)).all())
+        assert_z(offsets[..., index].flatten().square(), width**2 / 12)
+    # Strata of two columns are matched at random.
+    assert_z((offsets[..., 0] * offsets[..., 2]).mean(2).flatten(), 0.0)
+    seeded = seeded_generator(4)
+    parts = [
+        cell_positions(columns, part, missing[: len(part)], 5, num_strata=4, generator=seeded)[0]
+        for part in rows.split(60)
+    ]
+    whole, _ = cell_positions(columns, rows, missing, 5, num_strata=4, generator=seeded_generator(4))
+    assert torch.equal(torch.cat(parts), whole)
+
+
 def test_nodes_are_even_and_always_the_same():
     row, missing = torch.tensor([0.0, 0.3, 4.0], dtype=torch.float64), torch.tensor([False, True, False])
     nodes, in_cell = cell_nodes(COLUMNS, row, missing)
