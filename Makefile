@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Pyright is pinned in constraints.txt; it looks for no newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: demo test test-arviz1 lint bench docs-examples clean
+.PHONY: demo test test-arviz1 lint bench bench-tables docs-examples clean
 
 demo: $(STAMP)
 	$(BIN)/drl-density demo --out runs/demo --seed 0 --force
@@ -31,6 +31,12 @@ bench: $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[benchmarks]'
 	$(BIN)/python tests/benchmarks/sampler_overhead.py
 	$(BIN)/python tests/benchmarks/eight_gaussians.py
+
+# The comparison with other density estimators on public tables; it goes on where runs/bench-tables stands. For example
+#     make bench-tables DATA=folder BENCH="--minutes 4 --splits 10 --jobs 2"
+bench-tables: $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[benchmarks]'
+	$(BIN)/python -m tests.benchmarks.tables $(if $(DATA),--data $(DATA)) $(BENCH)
 
 # Runs every example and writes its page and figure into docs/examples.
 docs-examples: $(STAMP)

@@ -36,7 +36,9 @@ def main() -> None:
             return
         counts["tried"] += 1
         if counts["tried"] % 1000 == 0:
-            print(f"{counts['tried']} tables, {counts['failed']} not read back, {time.time() - start:.0f} s", flush=True)
+            print(
+                f"{counts['tried']} tables, {counts['failed']} not read back, {time.time() - start:.0f} s", flush=True
+            )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DataWarning)

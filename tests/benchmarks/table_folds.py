@@ -1,7 +1,7 @@
 """Test log-likelihood on small real tables beside flows and classical estimators, every rival on two scalings.
 
-    python tests/benchmarks/tables.py --npz uci_rnade.npz --name red_wine --models rivals --out rivals.json
-    python tests/benchmarks/tables.py --npz uci_rnade.npz --name red_wine --models ours --merge rivals.json --out ours.json
+    python tests/benchmarks/table_folds.py --npz uci_rnade.npz --name red_wine --models rivals --out rivals.json
+    python tests/benchmarks/table_folds.py --npz uci_rnade.npz --name red_wine --merge rivals.json --models ours
 
 Protocol: 10 folds with duplicate rows kept together; values dequantised by each column's rounding width (training rows
 afresh in every batch or copy, held-out rows once); every rival on standardised columns and on the transform that our fit
