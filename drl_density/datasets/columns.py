@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-import numbers
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from drl_density.datasets.column import KINDS, LARGEST_EXACT, SHARE_OFF_GRID, SINGLE_ROUNDING, Column
+from drl_density.datasets.column import LARGEST_EXACT, SHARE_OFF_GRID, SINGLE_ROUNDING, Column
+from drl_density.datasets.tables.declared import check_declared
 from drl_density.errors import DataError, DataWarning
 
 LEAST_PILE = 5
@@ -185,7 +184,7 @@ def notice_columns(
     ['integer', 'continuous']
     """
     categories, overrides, storages = categories or {}, overrides or {}, storages or {}
-    _check_overrides(overrides, names)
+    check_declared(overrides, names)
     if not len(values):
         raise DataError("the table has no rows")
     constant = [
@@ -207,7 +206,7 @@ def notice_columns(
         _refuse_overflow(name, seen)
         counted = (counts or {}).get(name) or Counts.of(seen)
         column = _notice(seen, counted, name, categories.get(name), storages.get(name, "float64"))
-        column = _declare(column, seen, counted, declared)
+        column = _bounded_at_zero(_declare(column, seen, counted, declared), seen, counted, declared)
         _check_values(column, seen)
         if "width" not in declared:
             _warn_of_rounding(column, seen)
@@ -309,6 +308,27 @@ def _declare(column: Column, values: np.ndarray, counts: Counts, declared: Mappi
     return dataclasses.replace(column, **{"kind": found, "width": width, "offset": offset, **others, "values": ()})
 
 
+def _bounded_at_zero(column: Column, values: np.ndarray, counts: Counts, declared: Mapping[str, Any]) -> Column:
+    """The column with a lower bound of 0 where it is one of amounts: no value below 0, and many exactly there.
+
+    Many are the rows of a pile, at least five and 2 % of all, and more than those of any other value. A declared lower
+    bound settles the matter instead.
+    """
+    if column.is_closed or "lower" in declared or 0.0 not in column.piles or values.min() < 0:
+        return column
+    repeats = np.unique(values, return_counts=True)[1]
+    if len(repeats) < 2 or repeats[0] <= repeats[1:].max():
+        return column
+    warnings.warn(
+        f"column {column.name!r}: {counts.num_least} of {counts.num_values} values are exactly 0 and none is below, so 0 is "
+        f"taken as its lower bound, and no draw lies below; declare 'lower': -inf (--bounds {column.name}=-inf:) where "
+        "values below 0 are possible",
+        DataWarning,
+        stacklevel=4,
+    )
+    return dataclasses.replace(column, lower=0.0)
+
+
 def _check_values(column: Column, values: np.ndarray) -> None:
     """Refuses supports that float64 cannot resolve, and values outside the declared support."""
     least, largest = float(values.min()), float(values.max())
@@ -354,44 +374,9 @@ def _with_atoms(column: Column, values: np.ndarray, counts: Counts) -> Column:
     if column.lower > -math.inf and column.upper < math.inf:  # both ends are points of the grid
         width = (column.upper - column.lower) / math.ceil((column.upper - column.lower) / width)
     warnings.warn(
-        f"column {column.name!r}: {count} rows ({share:.2g} of all) lie on a declared bound, where a density "
+        f"column {column.name!r}: {count} rows ({share:.2g} of all) lie on a bound, where a density "
         f"would be infinite. The column is rounded to {width:g}, so that they fill one cell; declare a width to change it",
         DataWarning,
         stacklevel=4,
     )
     return dataclasses.replace(column, kind="rounded", width=width, offset=float(bound))
-
-
-def _check_declared_numbers(name: str, properties: Mapping[str, Any]) -> None:
-    """Refuses declared bounds, widths and values that are no numbers, and widths below zero."""
-    for key in {"lower", "upper", "width", "offset"} & set(properties):
-        value = properties[key]
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or math.isnan(value):
-            raise DataError(f"column {name!r}: {key} must be a number, got {value!r}")
-        if key in ("width", "offset") and not math.isfinite(value) or key == "width" and value < 0:
-            words = "finite, and not negative" if key == "width" else "finite"
-            raise DataError(f"column {name!r}: {key} must be {words}, got {value!r}")
-    try:
-        np.asarray(properties.get("values", ()), dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(
-            f"column {name!r}: values must be a list of numbers, got {properties['values']!r}; labels are declared with "
-            "'categories'"
-        ) from error
-
-
-def _check_overrides(overrides: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> None:
-    known = {field.name for field in dataclasses.fields(Column)} - {"name"}
-    for name, properties in overrides.items():
-        if name not in names:
-            close = difflib.get_close_matches(name, names)
-            hint = f"; did you mean {', '.join(close)}?" if close else f"; columns are {', '.join(names)}"
-            raise DataError(f"there is no column {name!r}{hint}")
-        unknown = set(properties) - known
-        if unknown:
-            raise DataError(f"column {name!r}: unknown properties {sorted(unknown)}, expected some of {sorted(known)}")
-        _check_declared_numbers(name, properties)
-        if properties.get("kind", "continuous") not in KINDS:
-            raise DataError(f"column {name!r}: kind must be one of {KINDS}, got {properties['kind']!r}")
-        if not properties.get("lower", -math.inf) < properties.get("upper", math.inf):
-            raise DataError(f"column {name!r}: lower must be below upper, got {dict(properties)}")

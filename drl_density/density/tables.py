@@ -23,6 +23,9 @@ from drl_density.shapes import is_integer
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_NAMES = 8
+"""Names that a message lists at most."""
+
 PlainRows = Tensor | np.ndarray | Sequence[float] | Sequence[Sequence[float]]
 """Rows without names, for which answers are tensors."""
 
@@ -113,7 +116,7 @@ def read_points(
     torch.Size([2])
     """
     if is_series(x):
-        return _points_of_series(x, columns, event_shape, absent=absent)
+        return _points_of_series(x, columns, absent=absent)
     if is_frame(x):
         rows = encode_frame(x, columns, missing="keep", absent=absent)
         return Points(rows, torch.Size([len(rows)]), index_of(x))
@@ -128,9 +131,7 @@ def read_points(
     return Points(encode_array(flat, columns, missing="keep", where="the rows", codes=codes), torch.Size(batch), None)
 
 
-def _points_of_series(
-    series: Any, columns: Sequence[Column], event_shape: Sequence[int], *, absent: Sequence[str]
-) -> Points:
+def _points_of_series(series: Any, columns: Sequence[Column], *, absent: Sequence[str]) -> Points:
     """One row whose cells are named, or the column of a density of one column."""
     names = [column.name for column in columns]
     labels = [str(label) for label in series.index]
@@ -142,8 +143,14 @@ def _points_of_series(
         rows = encode_frame(series.to_frame(names[0]), columns, missing="keep")
         return Points(rows, torch.Size([len(rows)]), series.index)
     raise DataError(
-        f"expected a Series whose index holds the columns {', '.join(names)}, got the labels {', '.join(labels[:20])}"
+        f"a Series stands for one row, and its index must name the columns {_shortened(names)}; this one has {len(labels)} "
+        f"values with the labels {_shortened(labels)}. Give one row as frame.iloc[0], several as a DataFrame, and values in "
+        "the order of the columns as series.to_numpy()"
     )
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMES]) + (f", ... ({len(names)})" if len(names) > MOST_NAMES else "")
 
 
 class HasColumns:

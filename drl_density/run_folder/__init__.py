@@ -4,7 +4,7 @@ from drl_density.run_folder.folder import RunFolder, refuse_occupied
 from drl_density.run_folder.layout import FORMAT_VERSION
 from drl_density.run_folder.lock import FolderLock
 from drl_density.run_folder.netcdf import netcdf_bytes, write_netcdf
-from drl_density.run_folder.replacement import Replacement, settle
+from drl_density.run_folder.replacement import Replacement, is_incomplete, settle
 from drl_density.run_folder.whole_files import write_bytes, write_whole
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "FolderLock",
     "Replacement",
     "RunFolder",
+    "is_incomplete",
     "netcdf_bytes",
     "refuse_occupied",
     "settle",

@@ -73,6 +73,10 @@ def is_incomplete(path: Path) -> bool:
 
     Args:
         path: location of the run folder.
+
+    >>> import tempfile
+    >>> is_incomplete(Path(tempfile.mkdtemp()))
+    False
     """
     return (path / WHOLE).is_dir() or (path / MOVING).is_dir()
 

@@ -31,6 +31,9 @@ def test_combine_draws_from_products_and_mixtures(run, tmp_path, capsys, monkeyp
             rows = list(csv.DictReader(stream))
         assert len(rows) == 12
         assert all(float(row["c"]) == round(float(row["c"])) for row in rows)
+    assert main(["combine", str(run), str(run), "-n", "1", "--seed", "0", "--out", str(out)]) == 0
+    assert len(out.read_text().splitlines()) == 2
+    assert "nan" not in capsys.readouterr().err  # R-hat compares this draw's chain with others
     out.unlink()
     for refused in (["--weights", "2", "-1"], ["--temperature", "3"]):
         assert main(["combine", str(run), str(run), *refused, "-n", "12", "--out", str(out)]) == 1

@@ -179,7 +179,7 @@ def test_whole_numbers_up_to_2_to_the_53_are_kept():
 
 def test_rows_on_a_declared_bound_round_the_column_and_are_said():
     values = np.where(RNG.random(500) < 0.3, 0.0, RNG.exponential(size=500))
-    with pytest.warns(DataWarning, match=r"rows \(0\.\d+ of all\) lie on a declared bound"):
+    with pytest.warns(DataWarning, match=r"rows \(0\.\d+ of all\) lie on a bound"):
         column = seen(values, lower=0.0)
     assert (column.kind, column.offset, column.lower) == ("rounded", 0.0, 0.0)
     assert column.width == pytest.approx(0.01 * np.subtract(*np.quantile(values[values > 0], [0.75, 0.25])), rel=0.6)
@@ -192,7 +192,34 @@ def test_rows_on_a_declared_bound_round_the_column_and_are_said():
     assert seen(RNG.exponential(size=500), lower=0.0).kind == "continuous"
 
 
-@pytest.mark.parametrize("atom", [0.0, 2.5])
+@pytest.mark.filterwarnings("ignore:column 'x'. .*(rounded to|lie on a bound):drl_density.errors.DataWarning")
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.7])
+@pytest.mark.parametrize("kind", ["amounts", "cents", "counts"])
+def test_zero_is_the_lower_bound_of_a_column_with_many_zeros_and_none_below(kind, share):
+    amounts = 100 * RNG.exponential(size=500)
+    amounts = {"amounts": amounts, "cents": amounts.round(2), "counts": amounts.round()}[kind]
+    values = np.where(np.arange(500) < share * 500, 0.0, amounts + 1)
+    with pytest.warns(DataWarning, match=rf"{round(share * 500)} of 500 values are exactly 0 and none is below"):
+        column = seen(values)
+    assert (column.lower, column.on_support(np.array([-5.0]))[0]) == (0.0, 0.0)
+    assert column.width > 0  # a share of the rows on one point has no density
+    values[-1] = -3.0
+    below = {"kind": "integer"} if kind == "counts" else {"width": 0.01}
+    assert seen(values, **below).lower == -np.inf
+    values[-1] = 3.0
+    assert seen(values, lower=-np.inf, **below).lower == -np.inf
+
+
+def test_few_zeros_and_negative_amounts_make_no_bound():
+    values = RNG.exponential(size=500)
+    values[:4] = 0.0
+    assert seen(values).lower == -np.inf
+    values[:100] = 0.0
+    assert seen(-values, width=0.01).lower == -np.inf  # zeros at the other end
+    assert seen(RNG.permutation(np.repeat(np.arange(30.0), 5))).lower == -np.inf  # no more zeros than other values
+
+
+@pytest.mark.parametrize("atom", [-1.5, 2.5])
 def test_a_frequent_value_among_others_rounds_the_column_to_its_spread_and_is_said(atom):
     for number in (300, 3000):
         values = atom + np.where(np.arange(number) % 10 < 7, 0.0, RNG.exponential(size=number))

@@ -61,7 +61,7 @@ def test_one_named_row_and_the_column_of_one():
     one = read_points(pd.Series(["odd", 12], index=["u", "v"]), COLUMNS[1:], (1,))
     assert one.rows.tolist() == [[1.0], [0.0]]
     assert list(one.index) == ["u", "v"]
-    with pytest.raises(DataError, match="index holds the columns a, q"):
+    with pytest.raises(DataError, match="its index must name the columns a, q"):
         read_points(pd.Series([1.0, 2.0]), COLUMNS, (2,))
 
 
@@ -120,3 +120,11 @@ def test_answers():
     assert as_columns({"p": torch.ones(1), "q": ["x"]}, None).to_dict("list") == {"p": [1.0], "q": ["x"]}
     assert index_of(torch.ones(1)) is None
     assert index_of(np.zeros(2, dtype=[("a", float)])) is None
+
+
+@pytest.mark.parametrize("series", [pd.Series(range(600)), pd.Series([1.0, 2.0], index=["a", "b"])])
+def test_a_series_that_is_no_row_is_refused_with_the_cure(series):
+    cure = r"its index must name the columns a, q;.*frame\.iloc\[0\].*DataFrame"
+    with pytest.raises(DataError, match=cure) as caught:
+        read_points(series, COLUMNS, (2,))
+    assert len(str(caught.value)) < 400

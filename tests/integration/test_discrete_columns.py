@@ -143,10 +143,11 @@ def test_a_fit_does_not_depend_on_the_unit():
         assert float(draws.min()) >= 0
 
 
-def test_rows_on_a_declared_bound_make_no_spike():
+@pytest.mark.filterwarnings("ignore:column 'x0'. 128 rows:drl_density.errors.DataWarning")
+def test_amounts_of_which_many_are_zero_make_no_spike_and_no_draw_below_zero():
     x = np.where(RNG.random(400) < 0.3, 0.0, RNG.lognormal(size=400))
-    with pytest.warns(DataWarning, match="lie on a declared bound"):
-        data = drl.load_dataset(x[:, None], seed=0, columns={"x0": {"lower": 0.0}})
+    with pytest.warns(DataWarning, match="128 of 400 values are exactly 0 and none is below"):
+        data = drl.load_dataset(x[:, None], seed=0)
     density = drl.fit(data, settings=SMALL, seed=0, progress=False)
     at_zero = float(density.log_prob(torch.zeros(1, 1)))
     assert 0 < at_zero < math.log(1.0 / data.columns[0].width)  # no more than all rows in one cell

@@ -182,10 +182,14 @@ def test_a_single_draw_works_and_none_is_refused(name, density):
 
 
 @pytest.mark.parametrize("number", [0, 1, True])
-def test_weighted_draws_need_two(number, density):
+def test_a_posterior_needs_two_draws(number, density):
     with pytest.raises(DataError, match="num_samples must be"):
         density.posterior(lambda x: -x.square().sum(1), num_samples=number, settings=ANNEALING, seed=0)
-    with pytest.raises(DataError, match="num_samples must be"):
+
+
+@pytest.mark.parametrize("number", [0, -1, True, 1.5])
+def test_a_combination_needs_a_draw(number, density):
+    with pytest.raises(DataError, match="num_samples must be a positive integer"):
         drl.combine([density], num_samples=number, settings=ANNEALING, seed=0)
 
 

@@ -14,8 +14,9 @@ from drl_density.cli.reading import ReadsTable
 from drl_density.cli.rows.part_folder import PartFolder, part_path, read_job
 from drl_density.cli.rows.row_groups import Finished, Group, TableGroup, run_row_groups
 from drl_density.cli.rows.source import Columns, TableSource
-from drl_density.datasets.tables.writing import STANDARD, check_target
+from drl_density.datasets.tables.writing import check_target, is_stream
 from drl_density.density import FittedModel
+from drl_density.errors import RunFolderError
 from drl_density.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class WritesRows(OnDevice):
 
     @property
     def target(self) -> Path | None:
-        """The file to write; None for standard output."""
-        return None if self.out is None or str(self.out) == STANDARD else self.out
+        """The file to write; None for standard output, and for pipes and devices, which are written as rows are made."""
+        return None if is_stream(self.out) else self.out
 
     def chosen_seed(self, seed: int | None) -> int:
         """The seed given, that of the command to continue, or one that is drawn and printed."""
@@ -84,7 +85,7 @@ class WritesRows(OnDevice):
         return run_row_groups(
             groups,
             work,
-            outputs={"rows": self.target, **further},
+            outputs={"rows": self.out, **further},
             parts=parts,
             schemas={"rows": schema},
             total=total,
@@ -101,7 +102,13 @@ class OnTable(WritesRows, ReadsTable):
     column of the same name, ours is written as NAME_2."""
 
     def open_source(
-        self, source: str, density: FittedModel, *, further: Iterable[Path] = (), also: Iterable[str] = (), **options: Any
+        self,
+        source: str,
+        density: FittedModel,
+        *,
+        further: Iterable[Path] = (),
+        also: Iterable[str] = (),
+        **options: Any,
     ) -> TableSource:
         """The table to read, once it is clear that the outputs can be written.
 
@@ -151,10 +158,13 @@ class OnTable(WritesRows, ReadsTable):
 
 def run_identity(path: Path) -> dict[str, Any]:
     """What changes where a run does."""
-    folder = RunFolder(path)
+    folder = RunFolder.open(path)
     digest = hashlib.sha256()
     for file in (folder.settings, folder.weights):
-        digest.update(file.read_bytes())
+        try:
+            digest.update(file.read_bytes())
+        except OSError as error:
+            raise RunFolderError(f"{file} cannot be read ({error}); was the run replaced in the meantime?") from error
     return {"run": str(Path(path).resolve()), "content of the run": digest.hexdigest()[:16]}
 
 

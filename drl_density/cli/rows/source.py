@@ -16,7 +16,7 @@ from drl_density.datasets import Column, ReadOptions, read_rows
 from drl_density.datasets.column import LARGEST_EXACT
 from drl_density.datasets.tables.chunks import is_table, open_table
 from drl_density.datasets.tables.coding import decode_rows, encode_frame, refuse_lacking
-from drl_density.datasets.tables.writing import STANDARD, free_names
+from drl_density.datasets.tables.writing import free_names, is_stream
 from drl_density.errors import DataError
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ class TableSource:
     @property
     def is_stream(self) -> bool:
         """Whether the table comes from standard input or another pipe, and cannot be read again."""
-        path = Path(self.source)
-        return self.source == STANDARD or path.is_fifo() or path.is_char_device()
+        return is_stream(self.source)
 
     def identity(self) -> dict[str, Any]:
         """What changes where the table does, as values that JSON can hold."""

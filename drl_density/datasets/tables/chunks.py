@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from drl_density.datasets.tables.parquet import PARQUET_SUFFIXES, ParquetTable
-from drl_density.datasets.tables.reading import Kind, ReadOptions, TableReader
+from drl_density.datasets.tables.reading import Kind, ReadOptions, TableReader, is_pipe
 from drl_density.datasets.tables.text.table import TEXT_SUFFIXES, TextTable
 from drl_density.errors import DataError
 
@@ -41,7 +41,7 @@ def is_table(source: Any) -> bool:
     if not isinstance(source, str | os.PathLike):
         return hasattr(source, "read")
     path = Path(source)
-    if str(source) == "-" or path.is_fifo() or path.is_char_device():
+    if str(source) == "-" or is_pipe(path):
         return True
     return suffix_of(path) in (*TEXT_SUFFIXES, *PARQUET_SUFFIXES) or (path.is_dir() and holds_parquet(path))
 

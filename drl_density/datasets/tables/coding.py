@@ -260,13 +260,13 @@ def encode_column(
         expected = "the fit has labels in this column"
     else:
         values, _, problem = read.as_numbers()
-        expected = "the fit has numbers in this column"
-        if problem is None and column.storage == "bool":
+        is_boolean = column.storage == "bool"
+        expected = f"the fit has {'true and false' if is_boolean else 'numbers'} in this column"
+        if problem is None and is_boolean:
             is_other = ~np.isnan(values) & (values != 0) & (values != 1)
             if is_other.any():
                 row = int(is_other.argmax())
                 problem = Problem(row, f"{values[row]:g} is neither true nor false")
-            expected = "the fit has True and False in this column"
     if problem is not None:
         raise DataError(
             f"{where or 'the table'}: column {column.name!r}, row {first_row + problem.row}: {problem.words}; {expected}: "

@@ -195,13 +195,17 @@ class Cells:
             [value != value and not _is_token(text, self.tokens) for value, text in zip(parsed, texts, strict=True)]
             + [False]
         )
+        is_truth = np.array(
+            [text.strip().lower() in TRUTH for text in texts] + [False]
+        )  # the other texts are the odd ones
         is_large = np.array(
             [abs(value) >= LARGEST_EXACT and _is_whole_text(text) for value, text in zip(parsed, texts, strict=True)]
             + [False]
         )
         shown = np.array([*texts, ""], dtype=object)[codes]
         problem = (
-            _first(is_bad[codes], shown, "is text, not a number", is_text=True)
+            _first((is_bad & ~is_truth)[codes], shown, "is text, not a number", is_text=True)
+            or _first(is_bad[codes], shown, "is text, not a number", is_text=True)
             or _first(np.isinf(table)[codes], shown, "is infinite, which is no missing value")
             or _first(is_large[codes], shown, "is a whole number beyond 2^53, which floating-point numbers do not hold")
         )

@@ -8,6 +8,7 @@ import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from drl_density.errors import DataError
@@ -16,7 +17,7 @@ from drl_density.records.literals import check_literals
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MISSING_TOKENS", "ReadOptions", "TableReader", "is_missing_text", "missing_extra"]
+__all__ = ["MISSING_TOKENS", "ReadOptions", "TableReader", "is_missing_text", "is_pipe", "missing_extra"]
 
 MISSING_TOKENS = (
     "", "na", "n/a", "nan", "-nan", "+nan", "1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind", "null", "none", "nil", "?", "-",
@@ -177,6 +178,21 @@ class TableReader(ABC):
     def kinds(self) -> Mapping[str, Kind]:
         """Kind of every column of a text file, by name; empty where the file declares dtypes itself."""
         return {}
+
+
+def is_pipe(path: Path) -> bool:
+    """Whether a path is a named pipe, a device, or one of the system's names for an open file, such as /dev/stdin.
+
+    The last may stand for a plain file, which has no ending there.
+
+    >>> is_pipe(Path("/dev/stdout")), is_pipe(Path("/dev/null")), is_pipe(Path("rows.csv"))
+    (True, True, False)
+    """
+    is_name = str(path) in ("/dev/stdin", "/dev/stdout", "/dev/stderr") or str(path.parent) in (
+        "/dev/fd",
+        "/proc/self/fd",
+    )
+    return is_name or path.is_fifo() or path.is_char_device() or path.is_socket()
 
 
 def missing_extra(where: str, what: str) -> DataError:

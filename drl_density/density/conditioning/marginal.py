@@ -118,6 +118,10 @@ def marginal(
     """See :meth:`drl_density.density.Density.marginal`."""
     keys = [columns] if isinstance(columns, str | int) else list(columns)
     chosen = tuple(density.column_index(key) for key in keys)
+    if density.num_features == 1:
+        raise DataError(
+            f"{density.columns[0].name!r} is the only column of this density, which is its own marginal: use the density"
+        )
     if not chosen or len(set(chosen)) < len(chosen) or len(chosen) >= len(density.columns):
         raise DataError(f"expected some but not all of the {len(density.columns)} columns, each once, got {keys}")
     settings = settings or ConditionalSettings(num_replicates=8, num_final_steps=8)

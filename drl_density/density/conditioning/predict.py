@@ -46,6 +46,11 @@ def predict(
 ) -> Prediction:
     """See :meth:`drl_density.density.Density.predict`."""
     place = density.column_index(column)
+    if density.num_features == 1:
+        raise DataError(
+            f"{density.columns[place].name!r} is the only column of this density, so no other column predicts it: use "
+            "log_prob for the density of its values, and sample for draws"
+        )
     x = density.rows(rows, missing="keep", absent=[density.columns[place].name], least=0)
     levels = _levels(quantiles)
     if not len(x):

@@ -29,6 +29,7 @@ from drl_density.inverse_problems import sample_path
 from drl_density.mcmc import LogDensity
 from drl_density.partition_function import AISSettings, place_bridges
 from drl_density.records.brief import brief
+from drl_density.shapes import is_integer
 from drl_density.weights import LogPartitionEstimate, normal_interval
 
 How = Literal["product", "mixture"]
@@ -36,6 +37,8 @@ LARGEST_R_HAT, LEAST_ESS = 1.05, 100
 """Split R-hat and bulk ESS beyond which draws are doubtful. At an ESS of 100 a mean is known to 0.1 of its spread."""
 ROUNDING = 1e-9
 """Share of the length of an interval that rounding inside a transform may move its ends by."""
+LEAST_CHAINS = 16
+"""Chains at the end whatever the number of draws: as many as R-hat and ESS are computed from at most."""
 SIZES = AISSettings(num_transitions=4)
 """Four kernel steps on each bridge: a combination lies further from its start than a level from the next."""
 
@@ -114,14 +117,14 @@ def combine(
         temperature: tau in the formulas, below 1 sharper and above 1 flatter.
 
     Raises:
-        DataError: no densities, an unknown ``how``, fewer than 2 draws, or fits of other columns.
+        DataError: no densities, an unknown ``how``, fewer than 1 draw, or fits of other columns.
         ValueError: another number of weights than densities, or a temperature that is not positive.
         NumericalError: a combination without a known finite integral; see :func:`~drl_density.product`.
     """
     if how not in ("product", "mixture"):
         raise DataError(f"there is no combination {how!r}: choose product or mixture")
-    if num_samples < 2:
-        raise DataError(f"num_samples must be at least 2, got {num_samples}")
+    if not is_integer(num_samples) or num_samples < 1:
+        raise DataError(f"num_samples must be a positive integer, got {num_samples!r}")
     if not temperature > 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     columns = common_columns(densities)
@@ -139,13 +142,14 @@ def combine(
     base = _Start(into, tuple(densities), Mixture(experts, [1.0] * len(experts)))
     settings = settings or SIZES
     path = place_bridges(base, _ModelSpace(into, log_density_of(target)), settings, generator=generator)
-    found = sample_path(path, num_samples, settings=settings, generator=generator)
+    # R-hat and ESS compare chains, so a single draw has companions too.
+    found = sample_path(path, max(num_samples, LEAST_CHAINS), settings=settings, generator=generator)
     chains = found.chains
     errors = [weight * estimate.standard_error for weight, estimate in own_constants]
     return Combination(
         distribution=target,
         columns=columns,
-        draws=into.to_points(found.draws),
+        draws=into.to_points(found.draws[:num_samples]),
         log_z=found.estimate.log_z - math.fsum(weight * estimate.log_z for weight, estimate in own_constants),
         standard_error=math.hypot(found.estimate.standard_error, *errors),
         estimate=found.estimate,

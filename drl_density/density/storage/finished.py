@@ -20,7 +20,7 @@ from drl_density.density.reference import ReferenceScores
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.errors import RunFolderError
 from drl_density.model import EnergySequence
-from drl_density.run_folder import RunFolder, settle
+from drl_density.run_folder import RunFolder, is_incomplete, settle
 from drl_density.samplers import LevelZeroPlan, ProgressivePlan
 from drl_density.schedule import NoiseSchedule
 from drl_density.transforms import transform_from_state
@@ -78,8 +78,13 @@ def read_density(path: str | Path) -> dict[str, Any]:
             raise RunFolderError(
                 f"the run in {path} is not finished: resume it with drl-density fit ... --out {path} --resume"
             )
-        tensors, header = folder.read_tensors(folder.weights)
-        history = folder.read_dataset(folder.history)
+        try:
+            tensors, header = folder.read_tensors(folder.weights)
+            history = folder.read_dataset(folder.history)
+        except RunFolderError:
+            if not is_replaced(folder, values):
+                raise
+            continue
         # Where a run is replaced, settings are moved first and weights last. So new weights mean that all is new, and
         # settings that are still the old ones mean that all is old.
         if values.get("id") == header.get("id") == folder.read_json(folder.settings).get("id"):
@@ -88,6 +93,17 @@ def read_density(path: str | Path) -> dict[str, Any]:
         f"{path}: settings.json and weights.safetensors are of two different runs; if the run is being "
         "replaced, load it again once that is done"
     )
+
+
+def is_replaced(folder: RunFolder, values: Mapping[str, Any]) -> bool:
+    """Whether another run has begun to take the place of the one with these settings, whose files may be gone.
+
+    Args:
+        folder: folder of the run.
+        values: settings of the run, as they were read.
+    """
+    # A file of the old run is deleted between two moments: the new one is complete, and its settings are in their place.
+    return is_incomplete(folder.path) or folder.read_json(folder.settings) != values
 
 
 def _density_values(

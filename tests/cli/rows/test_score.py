@@ -203,3 +203,15 @@ def test_a_saved_index_goes_from_every_format_to_every_other(run, few, tmp_path,
         back = pd.read_csv(tmp_path / out, index_col=0) if out == "out.csv" else pd.read_parquet(tmp_path / out)
         assert back.index.tolist() == frame.index.tolist()
         assert back.columns.tolist() == (["a", "b", "c"] if columns == "all" else []) + list(NAMES)
+
+
+@pytest.mark.parametrize("name", ["/dev/stdin", "/dev/fd/0"])
+def test_score_reads_and_writes_the_names_of_standard_streams(name, run, table, tmp_path):
+    body = "import sys; from drl_density.cli import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", body, "score", str(run), name, "--columns", "ours", "--out", "/dev/stdout"]
+    with table.open() as stream, (tmp_path / "out.txt").open("w") as out:  # plain files without an ending there
+        done = subprocess.run(command, stdin=stream, stdout=out, stderr=subprocess.PIPE, text=True, check=True)
+    assert "/dev/stdout has no ending that names a format: rows are written as CSV" in done.stderr
+    lines = (tmp_path / "out.txt").read_text().splitlines()
+    assert lines[0] == ",".join(NAMES)
+    assert len(lines) == len(table.read_text().splitlines())

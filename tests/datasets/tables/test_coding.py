@@ -122,6 +122,10 @@ def test_rows_are_written_back_as_they_were():
     gaps = rows.clone()
     gaps[0] = math.nan
     assert decode_rows(gaps, columns).isna().iloc[0].all()
-    torch.testing.assert_close(
-        encode_frame(decode_rows(gaps, columns), columns, missing="keep"), gaps, equal_nan=True
-    )
+    torch.testing.assert_close(encode_frame(decode_rows(gaps, columns), columns, missing="keep"), gaps, equal_nan=True)
+
+
+def test_yes_in_a_column_of_true_and_false_names_them():
+    column = Column("t", "binary", 1.0, values=(0.0, 1.0), storage="bool")
+    with pytest.raises(DataError, match="'yes' is text.*the fit has true and false in this column"):
+        encode_column(["true", "yes"], column)

@@ -1,11 +1,13 @@
 """Options of reading are checked, saved and restored."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
 from drl_density import ReadOptions
-from drl_density.datasets.tables.reading import MISSING_TOKENS, is_missing_text, missing_extra
+from drl_density.datasets.tables.reading import MISSING_TOKENS, is_missing_text, is_pipe, missing_extra
 from drl_density.errors import DataError
 
 
@@ -43,3 +45,12 @@ def test_marks_of_missing_values():
 def test_a_missing_package_names_the_extra():
     assert isinstance(missing_extra("t", "reading needs x"), DataError)
     assert str(missing_extra("t", "reading needs x")).endswith("pip install 'drl-density[tables]'")
+
+
+def test_pipes_devices_and_names_of_open_files_are_no_plain_files(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/null", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/3"):
+        assert is_pipe(Path(path))
+    (tmp_path / "a.csv").write_text("a\n1\n")
+    for path in (tmp_path, tmp_path / "a.csv", tmp_path / "none", "/dev/shm", "/dev/shm/a.csv"):
+        assert not is_pipe(Path(path))

@@ -1,5 +1,6 @@
 """p(y | x) of one column against closed forms."""
 
+import dataclasses
 import math
 
 import pytest
@@ -121,3 +122,11 @@ def test_wrong_requests_are_refused(name):
     rows, column, message = WRONG[name]
     with pytest.raises(DataError, match=message):
         closed_form_density(SYSTEM).predict(rows, column)
+
+
+def test_a_density_of_one_column_has_nothing_to_predict_from():
+    alone = dataclasses.replace(closed_form_density(), columns=(Column("x0"),), event_shape=(1,))
+    with pytest.raises(DataError, match="'x0' is the only column of this density, so no other column predicts it"):
+        alone.predict([[0.0]], "x0")
+    with pytest.raises(DataError, match="which is its own marginal: use the density"):
+        alone.marginal("x0")

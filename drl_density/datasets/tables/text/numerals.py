@@ -27,6 +27,8 @@ LEAST_SHARE = 0.5
 """Share of numbers among a column's texts from which other texts are odd cells rather than labels: our own choice."""
 NAMED = 5
 """Greatest number of odd cells that a message names."""
+ANSWERS = ("yes", "no", "y", "n", "true", "false", "t", "f", "on", "off")
+"""Texts in lower case that mean true or false to a reader, and are labels here."""
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _WHOLE = re.compile(r"[+-]?\d+")
 _INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
@@ -236,11 +238,11 @@ def _decide(name: str, found: Evidence, reading: ReadOptions, signs: set[str], k
     allowed = (".", ",") if reading.decimal_sign == "auto" else (reading.decimal_sign,)
     fitting = [sign for sign in allowed if found.under[sign] == found.num_cells]
     if not fitting:
-        return _decide_odd(name, found, allowed, known)
+        return _decide_odd(found, allowed, known)
     if len(fitting) == 1:
-        return _noted(name, found, fitting[0], reading)
+        return _noted(found, fitting[0], reading)
     if not found.num_unclear:
-        return _noted(name, found, ".", reading) if found.only["."] or found.num_grouped["."] else Decision("number")
+        return _noted(found, ".", reading) if found.only["."] or found.num_grouped["."] else Decision("number")
     if len(signs) != 1 and not found.num_grouped["."]:  # points alone are decimal points unless the table shows commas
         return Decision("number", ".")
     if len(signs) != 1:
@@ -249,10 +251,10 @@ def _decide(name: str, found: Evidence, reading: ReadOptions, signs: set[str], k
             error=f"column {name!r} has numbers such as 1,234 alone, and nothing in the table shows whether their comma "
             "groups thousands or begins decimals; give decimal='.' or ',' (--decimal)",
         )
-    return _noted(name, found, next(iter(signs)), reading)
+    return _noted(found, next(iter(signs)), reading)
 
 
-def _noted(name: str, found: Evidence, sign: str, reading: ReadOptions) -> Decision:
+def _noted(found: Evidence, sign: str, reading: ReadOptions) -> Decision:
     grouped = found.num_grouped[sign]
     notes = []
     if sign == "," and reading.decimal_sign == "auto" and (found.only[","] or found.num_unclear) and not grouped:
@@ -262,7 +264,7 @@ def _noted(name: str, found: Evidence, sign: str, reading: ReadOptions) -> Decis
     return Decision("number", sign, f"numbers with {' and '.join(notes)}" if notes else "")
 
 
-def _decide_odd(name: str, found: Evidence, allowed: Sequence[str], known: Kind | None) -> Decision:
+def _decide_odd(found: Evidence, allowed: Sequence[str], known: Kind | None) -> Decision:
     best = max(allowed, key=lambda sign: found.under[sign])
     count = found.num_cells - found.under[best]
     if found.under[best] < LEAST_SHARE * found.num_cells and known is None:
@@ -270,12 +272,14 @@ def _decide_odd(name: str, found: Evidence, allowed: Sequence[str], known: Kind 
         note = f"labels, though {count_other} of {found.num_cells} cells are numbers or booleans"
         is_signed = found.num_signed >= LEAST_SHARE * found.num_cells
         if is_signed:
-            note = f"labels, though cells such as {next(iter(found.odd))!r} are numbers with a sign of currency or percent"
+            note = (
+                f"labels, though cells such as {next(iter(found.odd))!r} are numbers with a sign of currency or percent"
+            )
         return Decision("text", note=note if count_other or is_signed else "")
     return Decision("number", best, num_odd=count)
 
 
-def odd_cells(name: str, count: int, num_cells: int, row: int, texts: Sequence[str]) -> str:
+def odd_cells(name: str, count: int, num_cells: int, row: int, texts: Sequence[str], *, is_fitted: bool = False) -> str:
     """The end of a message about a column of numbers with a few other texts.
 
     Args:
@@ -284,6 +288,7 @@ def odd_cells(name: str, count: int, num_cells: int, row: int, texts: Sequence[s
         num_cells: number of cells with a value.
         row: row of the first one.
         texts: some of the texts.
+        is_fitted: whether a fit has decided that the column holds numbers, so that it cannot be read as labels.
 
     >>> print(odd_cells("age", 1, 90, 7, ["old"]))  # doctest: +NORMALIZE_WHITESPACE
     column 'age', row 7: 1 of 90 cells are no numbers ('old'). Correct them, mark them as missing with
@@ -295,8 +300,16 @@ def odd_cells(name: str, count: int, num_cells: int, row: int, texts: Sequence[s
     if signs:
         shown += f"; {signs[0]!r} has other decimal signs or separators than other cells: see --decimal and --thousands"
     quoted = " ".join(text if re.fullmatch(r"[\w.?/+-]+", text) else f"'{text}'" for text in texts)
-    return (
-        f"column {name!r}, row {row}: {count} of {num_cells} cells are no numbers ({shown}). Correct them, mark them as "
-        f"missing with missing_values={list(texts)} (--missing-values {quoted}), or declare the column categorical "
-        f"(--categorical {name}) to read all its cells as labels"
-    )
+    where = f"column {name!r}, row {row}"
+    marking = f"mark them as missing with missing_values={list(texts)} (--missing-values {quoted})"
+    if not is_fitted:
+        return (
+            f"{where}: {count} of {num_cells} cells are no numbers ({shown}). Correct them, {marking}, or declare the "
+            f"column categorical (--categorical {name}) to read all its cells as labels"
+        )
+    if all(text.lower() in ANSWERS for text in texts):
+        return (
+            f"{where}: {shown} is no number. The fit has numbers in this column, or true and false as 1 and 0: write yes as "
+            "true and no as false in all its cells, or as 1 and 0"
+        )
+    return f"{where}: {shown} is no number, and the fit has numbers in this column. Correct it, or {marking}"

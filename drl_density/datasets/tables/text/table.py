@@ -12,7 +12,7 @@ import numpy as np
 from drl_density.datasets.column import LARGEST_EXACT
 from drl_density.datasets.tables.reading import Kind, ReadOptions, TableReader
 from drl_density.datasets.tables.text.dialect import find_encoding, recognise
-from drl_density.datasets.tables.text.numerals import Decision, Evidence, decide, in_doubt, odd_cells
+from drl_density.datasets.tables.text.numerals import Decision, Evidence, decide, in_doubt, odd_cells, to_boolean
 from drl_density.datasets.tables.text.parsing import (
     OddCells,
     as_booleans,
@@ -275,8 +275,9 @@ class TextTable(TableReader):
             decision = decided[name]
             if decision.num_odd:
                 found = evidence[name]
-                line = line_at(min(found.odd.values()))
-                words = odd_cells(name, decision.num_odd, found.num_cells, line, list(found.odd))
+                odd = self._odd(found.odd)
+                line = line_at(min(odd.values()))
+                words = odd_cells(name, decision.num_odd, found.num_cells, line, list(odd), is_fitted=self._is_once)
                 raise DataError(f"{self.where}: {words}")
             if decision.error:
                 raise DataError(f"{self.where}: {decision.error}")
@@ -336,10 +337,17 @@ class TextTable(TableReader):
                 return as_numbers(pd.Series(texts[place]), decimal, self._reading)
             return column
         except OddCells as odd:
-            row = min(odd.rows.values())
+            rows = self._odd(odd.rows)
+            row = min(rows.values())
             line = self.first_row + row if block is None else line_of(block, row, self._dialect)
-            words = odd_cells(name, odd.count, int(column.notna().sum()), line, list(odd.rows))
+            num_cells = int(column.notna().sum())
+            words = odd_cells(name, odd.count, num_cells, line, list(rows), is_fitted=self._is_once)
             raise DataError(f"{self.where}: {words}") from odd
+
+    def _odd(self, rows: Mapping[str, int]) -> Mapping[str, int]:
+        """The texts that a message names, with their rows: not true and false where a fit has decided for numbers."""
+        others = {text: row for text, row in rows.items() if to_boolean(text) is None}
+        return others if self._is_once and others else rows
 
     def _decide(self, parsed: pd.DataFrame, wanted: Sequence[str], block: Block) -> None:
         """Decides the columns of a single pass whose decimal sign no block before has shown."""

@@ -1,6 +1,13 @@
 """Writes tables: formats and targets, rows as text, rows as Parquet, and the writer of whole files."""
 
-from drl_density.datasets.tables.writing.formats import ENDINGS, STANDARD, TableFormat, check_target, table_format
+from drl_density.datasets.tables.writing.formats import (
+    ENDINGS,
+    STANDARD,
+    TableFormat,
+    check_target,
+    is_stream,
+    table_format,
+)
 from drl_density.datasets.tables.writing.text_rows import has_saved_index
 from drl_density.datasets.tables.writing.writer import TableWriter, free_names, join_tables, write_table
 
@@ -12,6 +19,7 @@ __all__ = [
     "check_target",
     "free_names",
     "has_saved_index",
+    "is_stream",
     "join_tables",
     "table_format",
     "write_table",

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from drl_density.datasets.tables.writing.formats import STANDARD, table_format
+from drl_density.datasets.tables.writing.formats import is_standard, is_stream, table_format
 from drl_density.datasets.tables.writing.parquet_rows import ParquetSink, join_parquet
 from drl_density.datasets.tables.writing.text_rows import TextSink, join_text, open_text
 from drl_density.errors import RunFolderError
@@ -52,8 +52,8 @@ def free_names(taken: Sequence[str], ours: Sequence[str]) -> dict[str, str]:
 class TableWriter:
     """Writes a table chunk by chunk; as a context, it completes the file at its end and leaves nothing after an error.
 
-    An existing file keeps its content until the new one is whole. Rows for standard output are written at once. An index
-    that is more than the numbers of the rows is written too: in text as the first columns.
+    An existing file keeps its content until the new one is whole. Rows for standard output, named pipes and devices are
+    written at once. An index that is more than the numbers of the rows is written too: in text as the first columns.
 
     Args:
         target: path of the file, whose ending gives the format; None or "-" for standard output, as CSV.
@@ -76,7 +76,8 @@ class TableWriter:
     """
 
     def __init__(self, target: str | Path | None, *, schema: pa.Schema | None = None, has_header: bool = True) -> None:
-        self.target = None if target is None or str(target) == STANDARD else Path(target)
+        self.target = None if target is None or is_standard(target) else Path(target)
+        self._is_stream = is_stream(target)
         self.format = table_format(target)
         self.schema, self.has_header = schema, has_header
         self.num_rows = 0
@@ -87,6 +88,11 @@ class TableWriter:
         if self.target is None:
             self._sink = TextSink(sys.stdout, ",", has_header=self.has_header)
             return self
+        delimiter = "\t" if self.format.kind == "tsv" else ","
+        if self._is_stream:
+            with self._explained():
+                self._sink = TextSink(open_text(self.target, self.format), delimiter, has_header=self.has_header)
+            return self
         with self._explained():
             place = Path(os.path.realpath(self.target))
             handle, name = tempfile.mkstemp(prefix=f".{place.name}.", suffix=self.format.ending, dir=place.parent)
@@ -95,7 +101,6 @@ class TableWriter:
             if self.format.kind == "parquet":
                 self._sink = ParquetSink(self._staged, self.schema)
             else:
-                delimiter = "\t" if self.format.kind == "tsv" else ","
                 self._sink = TextSink(open_text(self._staged, self.format), delimiter, has_header=self.has_header)
         return self
 
@@ -104,7 +109,7 @@ class TableWriter:
 
         Raises:
             RunFolderError: the disk is full.
-            BrokenPipeError: nobody reads standard output any more.
+            BrokenPipeError: nobody reads standard output or the pipe any more.
         """
         assert self._sink is not None, "a TableWriter writes inside its context only"
         with self._explained():
@@ -116,9 +121,13 @@ class TableWriter:
     ) -> None:
         sink, staged, self._sink, self._staged = self._sink, self._staged, None, None
         assert sink is not None
-        if self.target is None or staged is None:
+        if self.target is None:
             if kind is None:
                 sys.stdout.flush()
+            return
+        if staged is None:
+            with contextlib.suppress(BrokenPipeError) if kind is not None else self._explained():
+                sink.close()
             return
         try:
             if kind is not None:
@@ -137,7 +146,7 @@ class TableWriter:
         try:
             yield
         except OSError as error:
-            if self.target is None:
+            if self.target is None or isinstance(error, BrokenPipeError):
                 raise
             kept = "; its earlier content is untouched" if self.target.exists() else ""
             raise RunFolderError(f"cannot write {self.target}: {error}{kept}") from error

@@ -203,3 +203,15 @@ def test_a_text_table_can_be_made_directly(tmp_path):
     assert table.read()["x1"].tolist() == ["2", "4"]
     assert table.num_rows == 2
     assert table.first_row == 1
+
+
+@pytest.mark.parametrize("word", ["yes", "No", "T"])
+def test_yes_and_no_in_a_column_that_a_fit_knows_get_advice_for_scoring(word):
+    known = (Column("t", "binary", 1.0, values=(0.0, 1.0), storage="bool"), Column("a"))
+    text = f"t,a\ntrue,1\n{word},2\n"
+    with pytest.raises(DataError, match=rf"column 't', row 3: .*'{word}'.*write yes as true and no as") as caught:
+        open_table(io.BytesIO(text.encode()), columns=known).read()
+    assert "--categorical" not in str(caught.value)
+    with pytest.raises(DataError, match="the fit has numbers in this column. Correct it, or mark") as caught:
+        open_table(io.BytesIO(b"t,a\n1,1\n0,old\n"), columns=known).read()
+    assert "--categorical" not in str(caught.value)

@@ -6,8 +6,8 @@ import os
 import pytest
 
 from drl_density.datasets.tables.writing import formats
-from drl_density.datasets.tables.writing.formats import check_target, table_format
-from drl_density.errors import DataError
+from drl_density.datasets.tables.writing.formats import check_target, is_stream, table_format
+from drl_density.errors import DataError, DataWarning
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,18 @@ def test_no_permission_is_named_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr(formats.os, "access", lambda *_: False)
     with pytest.raises(DataError, match="no permission"):
         check_target(tmp_path / "out.csv")
+
+
+def test_pipes_and_devices_without_an_ending_get_csv_and_are_said(tmp_path):
+    pipe, named = tmp_path / "pipe", tmp_path / "pipe.tsv.gz"
+    for path in (pipe, named, tmp_path / "pipe.parquet", tmp_path / "pipe.xlsx"):
+        os.mkfifo(path)
+    for target in (pipe, "/dev/stdout", "/dev/fd/7", "/dev/null"):
+        with pytest.warns(DataWarning, match=f"{target} has no ending that names a format: rows are written as CSV"):
+            assert check_target(target) == table_format("-")
+    assert (check_target(named).kind, check_target(named).is_compressed) == ("tsv", True)
+    assert not is_stream("/dev/shm/rows.csv")  # a folder of files in memory
+    with pytest.raises(DataError, match="is a pipe, and Parquet is written to files only"):
+        check_target(tmp_path / "pipe.parquet")
+    with pytest.raises(DataError, match=r"expected a file ending in .*got \.xlsx"):
+        check_target(tmp_path / "pipe.xlsx")

@@ -1,6 +1,8 @@
 """Written tables: every digit, a saved index in every format, whole files, joined parts."""
 
 import gzip
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -146,3 +148,29 @@ def test_the_numbers_of_rows_are_no_index_to_keep(name, tmp_path):
     write_table(tmp_path / name, [pd.DataFrame({"a": [1, 2]}, index=pd.RangeIndex(5, 7))])
     back = pd.read_csv(tmp_path / name) if name == "a.csv" else pd.read_parquet(tmp_path / name)
     pd.testing.assert_frame_equal(back, pd.DataFrame({"a": [1, 2]}))
+
+
+@pytest.mark.parametrize("name", ["pipe", "pipe.csv.gz"])
+def test_a_named_pipe_is_written_to_and_not_replaced(name, tmp_path):
+    pipe = tmp_path / name
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        got = pool.submit(pipe.read_bytes)
+        assert write_table(pipe, [pd.DataFrame({"a": [1, 2]}), pd.DataFrame({"a": [3]})]) == 3
+        text = got.result(10)
+    assert (gzip.decompress(text) if name.endswith(".gz") else text) == b"a\n1\n2\n3\n"
+    assert pipe.is_fifo()
+
+
+def test_a_pipe_that_nobody_reads_any_more_is_a_broken_pipe(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: pipe.open("rb").close())
+        with pytest.raises(BrokenPipeError):
+            write_table(pipe, [pd.DataFrame({"a": range(1000)})] * 1000)
+
+
+def test_other_names_of_standard_output_are_standard_output(capsys):
+    write_table("/dev/stdout", [pd.DataFrame({"a": [1]})])
+    assert capsys.readouterr().out == "a\n1\n"
