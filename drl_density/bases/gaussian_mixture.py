@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
@@ -21,7 +22,7 @@ CACHED_VALUES = 2**19
 CACHED_LOGITS = 2**17
 """Log densities of a chunk of rows under every component, in float64: one megabyte."""
 
-ROWS_PER_COLUMN, MOST_MATRICES = 8, 2**22
+ROWS_PER_COLUMN, MOST_MATRICES = 2, 2**22
 """Rows for each column from which the matrices of all components are set up for one multiplication with all rows, and
 numbers in these matrices up to which they are: 32 megabytes in float64."""
 
@@ -78,6 +79,8 @@ class NoisedGaussianMixture(Base):
         self.register_buffer("variances", variances.float())
         self.register_buffer("axes", None if axes is None else axes.float())
         self.register_buffer("centers", centers.float())
+        self._kept: tuple[tuple[Any, ...], Exponents] | None = None
+        self._last: tuple[Any, ...] | None = None
 
     @classmethod
     def standard(cls, num_features: int) -> Self:
@@ -219,9 +222,10 @@ class NoisedGaussianMixture(Base):
         flat = x.flatten(1)
         distinct, row_level = distinct_levels(log_snr.to(x))
         constant = 0.5 * flat.shape[1] * math.log(2 * math.pi)
-        is_worth_it = len(flat) >= ROWS_PER_COLUMN * flat.shape[1] and flat.device.type == "cpu"
-        if is_worth_it and distinct.ndim == 0 and self.axes is not None and self.axes.numel() <= MOST_MATRICES:
-            return (self._by_multiplication(self.axes.double(), flat, log_snr.double()) - constant).to(x)
+        if distinct.ndim == 0 and flat.device.type == "cpu":
+            exponents = self._exponents(log_snr.double(), len(flat))
+            if exponents is not None:
+                return (exponents.log_density(flat.double()) - constant).to(x)
         signal, noise = (torch.sigmoid(value)[..., None, None] for value in (distinct, -distinct))
         scales = (signal * self.variances.to(x) + noise).rsqrt()
         centers = signal.sqrt() * self.centers.to(x) * scales
@@ -244,26 +248,76 @@ class NoisedGaussianMixture(Base):
             values.append((by_row(heights, level) - 0.5 * whitened.square().sum(-1)).logsumexp(-1))
         return torch.cat(values) - constant
 
-    def _by_multiplication(self, axes: Tensor, flat: Tensor, log_snr: Tensor) -> Tensor:
-        r"""Log density of rows ``(n, d)`` of one level, without the constant of the normal density, float64.
+    def _exponents(self, log_snr: Tensor, num_rows: int) -> Exponents | None:
+        """The exponents of all components at one log-SNR ``()``, where setting them up is worth it.
 
-        Each component's exponent is linear in the products :math:`x_i x_j` and the columns :math:`x_i`, so one
-        multiplication gives the exponents of all rows and components. Its terms cancel, which float64 affords.
+        It is for many rows, and for few rows at the level of the last call, as in a chain.
         """
-        signal, noise = torch.sigmoid(log_snr), torch.sigmoid(-log_snr)
-        precisions = 1 / (signal * self.variances.double() + noise)
-        centers = signal.sqrt() * self.centers.double()
+        if self.axes is None or self.axes.numel() > MOST_MATRICES:
+            return None
+        parts = (self.log_weights, self.variances, self.axes, self.centers)
+        if log_snr.requires_grad or any(part.requires_grad or part.is_inference() for part in parts):
+            return None  # kept exponents would have no derivative, or no version
+        key = (float(log_snr), *((part.data_ptr(), part._version) for part in parts))
+        if self._kept is not None and self._kept[0] == key:
+            return self._kept[1]
+        is_worth_it = num_rows >= ROWS_PER_COLUMN * self.num_features or self._last == key
+        self._last = key
+        if not is_worth_it:
+            return None
+        with torch.inference_mode(False), torch.no_grad():  # what is kept serves later calls with gradients too
+            level = torch.tensor(key[0], dtype=torch.float64)
+            signal, noise = torch.sigmoid(level), torch.sigmoid(-level)
+            found = Exponents.of(
+                self.log_weights.double(),
+                signal * self.variances.double() + noise,
+                self.axes.double(),
+                signal.sqrt() * self.centers.double(),
+            )
+        self._kept = (key, found)
+        return found
+
+
+@dataclass(frozen=True)
+class Exponents:
+    r"""Log densities of all components as linear functions of products of columns.
+
+    Each component's exponent is linear in the products :math:`x_i x_j` and the columns :math:`x_i`, so one multiplication
+    gives the exponents of all rows and components. Its terms cancel, which float64 affords.
+
+    Attributes:
+        factors: factors of products and columns for every component, ``(d (d + 1) / 2 + d, K)``.
+        heights: constants of the components, without that of the normal density, ``(K,)``.
+    """
+
+    factors: Tensor
+    heights: Tensor
+
+    @classmethod
+    def of(cls, log_weights: Tensor, variances: Tensor, axes: Tensor, centers: Tensor) -> Self:
+        """Build the exponents, in float64, from what the components are stored as.
+
+        Args:
+            log_weights: ``(K,)``.
+            variances: along the axes, ``(K, d)``.
+            axes: ``(K, d, d)``.
+            centers: along the axes, ``(K, d)``.
+        """
+        precisions = 1 / variances
         matrices = (axes * precisions[:, None]) @ axes.mT
-        first, second = torch.triu_indices(flat.shape[1], flat.shape[1], device=flat.device)
+        first, second = torch.triu_indices(centers.shape[1], centers.shape[1])
         # A product of two different columns stands for both entries of the symmetric matrix.
         squares = matrices[:, first, second] * torch.where(first == second, -0.5, -1.0).to(precisions)
         linear = (axes @ (precisions * centers)[..., None])[..., 0]
-        heights = 0.5 * precisions.log().sum(-1) + self.log_weights.double() - 0.5 * (precisions * centers**2).sum(-1)
-        factors = torch.cat([squares, linear], 1).T
-        rows = flat.double()
-        parts = rows.split(max(16, CACHED_LOGITS // self.num_components))
+        heights = 0.5 * precisions.log().sum(-1) + log_weights - 0.5 * (precisions * centers**2).sum(-1)
+        return cls(torch.cat([squares, linear], 1).T.contiguous(), heights)
+
+    def log_density(self, rows: Tensor) -> Tensor:
+        """Log density of rows ``(n, d)`` without the constant of the normal density, ``(n,)``."""
+        first, second = torch.triu_indices(rows.shape[1], rows.shape[1])
+        parts = rows.split(max(16, CACHED_LOGITS // len(self.heights)))
         products = (torch.cat([part[:, first] * part[:, second], part], 1) for part in parts)
-        return torch.cat([torch.addmm(heights, part, factors).logsumexp(-1) for part in products])
+        return torch.cat([torch.addmm(self.heights, part, self.factors).logsumexp(-1) for part in products])
 
 
 def check_weights(weights: Tensor) -> None:

@@ -82,3 +82,27 @@ def test_even_mixture_of_mixtures_is_the_mean_of_their_densities():
         assert whole.is_diagonal == all(part.is_diagonal for part in parts)
     with pytest.raises(ValueError, match="one length"):
         NoisedGaussianMixture.even([diagonal, NoisedGaussianMixture.standard(3)])
+
+
+def test_kept_exponents_follow_the_buffers_the_level_and_gradients():
+    """A chain calls with few rows at one level; its exponents are set up once, and never for other buffers or levels."""
+    covariances = torch.tensor([[1.0, 0.6, 0.0], [0.6, 1.0, 0.0], [0.0, 0.0, 0.5]]).expand(2, 3, 3)
+    base, x = NoisedGaussianMixture(WEIGHTS, MEANS, covariances), torch.randn(2, 3, generator=seeded_generator(5))
+
+    def fresh(log_snr):
+        other = NoisedGaussianMixture.empty(2, 3)
+        other.load_state_dict(base.state_dict())
+        return other(x, log_snr)
+
+    for level in (1.0, 1.0, 3.0, 3.0, 1.0):
+        with torch.inference_mode():
+            inside = base(x, torch.tensor(level))
+        torch.testing.assert_close(inside.clone(), fresh(torch.tensor(level)))
+    rows = x.clone().requires_grad_(True)
+    assert bool(torch.autograd.grad(base(rows, torch.tensor(1.0)).sum(), rows)[0].isfinite().all())
+    at = torch.tensor(1.0, requires_grad=True)
+    assert float(torch.autograd.grad(base(x, at).sum(), at)[0].abs()) > 0
+    with torch.no_grad():
+        base.centers += 1.0
+    for _ in range(2):
+        torch.testing.assert_close(base(x, torch.tensor(1.0)), fresh(torch.tensor(1.0)))

@@ -37,6 +37,10 @@ class Estimator(StrEnum):
     """The same bound from chains that began at rows of data."""
     BENNETT_DATA = "Bennett's ratio, draws from data"
     """The point estimate from chains that began at rows of data."""
+    IMPORTANCE = "importance sampling from the reference"
+    """Mean weight of independent draws of a sequence's base, a stochastic lower bound."""
+    NOISE = "annealing along the noise levels"
+    """Annealing from pure noise with few particles, beside walks that begin at the base: a stochastic lower bound."""
 
 
 Estimates = Mapping[Estimator, Estimate]

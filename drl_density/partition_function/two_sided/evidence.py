@@ -36,6 +36,8 @@ TOLERANCES = {
     Estimator.BENNETT_EARLY: Tolerance(3.0, 0.05),
     Estimator.BENNETT_DATA: Tolerance(3.0, 0.02, SLOW_CHAINS),
     Estimator.UPPER_DATA: Tolerance(3.0, 0.02, SLOW_CHAINS),
+    Estimator.IMPORTANCE: Tolerance(4.0, 0.02),
+    Estimator.NOISE: Tolerance(4.0, 0.05),
 }
 """Tolerance of every estimator that is compared. Four errors where independent checks would ring too often among many
 runs; three where a difference is the symptom itself."""
@@ -79,6 +81,7 @@ class Evidence:
         median_log_weight: median log weight of the forward paths, nats.
         least_acceptance: mean acceptance on the density where it is least.
         is_settled: whether the last fitted bases leave log Z where it is; true for a sequence, which needs no base.
+        origin: what the walks begin at, in words.
     """
 
     estimates: Estimates
@@ -88,6 +91,7 @@ class Evidence:
     median_log_weight: float
     least_acceptance: float
     is_settled: bool = True
+    origin: str = "noise"
 
     def agreement(self, estimator: Estimator) -> Agreement:
         """How an estimate compares with the point, by the point's statistical error."""

@@ -60,11 +60,12 @@ class Sandwich:
         estimates: estimate of log Z by every estimator.
         annealing: record of the annealing run.
         forward: log weights of forward paths ``(replicate, particle)``.
-        reverse: log weights of reverse paths from draws that began at noise ``(replicate, particle)``.
+        reverse: log weights of reverse paths from draws that began at the origin ``(replicate, particle)``.
         reverse_from_data: the same from chains that began at rows of data, where rows were given.
         margins: points and bounds that the interval is made of.
         path: how the annealing run went on each density.
         rounds: estimate with each base fitted in turn; empty for a sequence.
+        origin: what the walks begin at, in words.
     """
 
     log_z: float
@@ -84,6 +85,7 @@ class Sandwich:
     margins: Margins
     path: PathFigures
     rounds: tuple[Estimate, ...] = ()
+    origin: str = "noise"
 
     __repr__ = brief
 
@@ -135,7 +137,7 @@ def gather_estimates(walks: Walks, annealing: LogPartitionEstimate, point: Point
     if walks.reverse_from_data is not None:
         found[Estimator.UPPER_DATA] = _mean_log_weight(walks.reverse_from_data)
         found[Estimator.BENNETT_DATA] = _bennett(walks.forward, walks.reverse_from_data)
-    return found
+    return {**found, **walks.others}
 
 
 def assemble(route: Route, walks: Walks) -> Sandwich:
@@ -151,6 +153,7 @@ def assemble(route: Route, walks: Walks) -> Sandwich:
         median_log_weight=float(walks.forward.flatten().median()),
         least_acceptance=min(run.acceptance_rates),
         is_settled=walks.rounds is None or walks.rounds.is_settled,
+        origin=route.origin,
     )
     judgement = verdict(evidence)
     points = (point,)
@@ -181,6 +184,7 @@ def assemble(route: Route, walks: Walks) -> Sandwich:
             overlap=walks.equilibrium.overlap,
         ),
         rounds=() if walks.rounds is None else walks.rounds.estimates,
+        origin=route.origin,
     )
 
 

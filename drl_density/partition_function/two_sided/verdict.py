@@ -75,8 +75,8 @@ def _data_lie_in_a_lost_basin(evidence: Evidence) -> str | None:
     if above <= 0:
         return None
     return (
-        f"chains started at the data put log Z {above:.2g} nats above those started at noise: the data lie in a "
-        "basin that no path from noise reaches; look at long chains from both, train longer, or add levels"
+        f"chains started at the data put log Z {above:.2g} nats above those started at {evidence.origin}: the data lie in a "
+        f"basin that no path from {evidence.origin} reaches; look at long chains from both, train longer, or add levels"
     )
 
 
@@ -130,6 +130,16 @@ def _bounds_are_crossed(evidence: Evidence) -> str | None:
     return "the lower bound lies above the upper one" if lower.log_z > upper.log_z + 3 * joint else None
 
 
+def _lower_bound_lies_above(evidence: Evidence) -> str | None:
+    """A further estimator that errs low and yet lies above the point has found mass that the walks did not."""
+    for name in (Estimator.IMPORTANCE, Estimator.NOISE):
+        if name in evidence.estimates and not evidence.agreement(name).holds:
+            above = evidence.estimates[name].log_z - evidence.point.log_z
+            if above > 0:
+                return f"{name.value} finds {above:.2g} nats more than walks from {evidence.origin}: they miss mass"
+    return None
+
+
 def _error_is_large(evidence: Evidence) -> str | None:
     error = evidence.point.standard_error
     return f"the standard error is {error:.2g} nats" if error > LARGEST_DOUBTFUL_ERROR else None
@@ -157,8 +167,8 @@ def _chains_are_slow(evidence: Evidence) -> str | None:
     if slow <= 0:
         return None
     return (
-        f"chains started at the data put log Z {slow:.2g} nats below those started at noise: they have not yet spread "
-        "over all of the model's mass, part of which lies off the data; the interval holds both"
+        f"chains started at the data put log Z {slow:.2g} nats below those started at {evidence.origin}: they have not "
+        "yet spread over all of the model's mass, part of which lies off the data; the interval holds both"
     )
 
 
@@ -183,6 +193,7 @@ UNRELIABLE_CHECKS: tuple[Check, ...] = (
     _early_draws_disagree,
     _equilibrium_disagrees,
     _bounds_are_crossed,
+    _lower_bound_lies_above,
     _error_is_large,
 )
 """Checks after which the number is for inspection only; all reasons are reported."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from drl_density.partition_function.annealing.plan import AISPlan
 from drl_density.partition_function.annealing.progress import Progress, Watch
 from drl_density.partition_function.annealing.run import AnnealingRun, anneal
 from drl_density.partition_function.equilibrium import EquilibriumEstimates, equilibrium_estimates
+from drl_density.partition_function.two_sided.estimates import Estimates
 from drl_density.partition_function.two_sided.settings import SandwichSettings
 from drl_density.weights import Estimate, resample
 
@@ -30,6 +31,7 @@ class Route:
             to the target without resampling.
         upward: ``upward(draws, generator)``, log weights ``(replicate, particle)`` of walks from draws
             ``(replicate, particle, *event)`` of the target back to the base.
+        origin: what the walks begin at, in words.
     """
 
     path: AnnealingPath
@@ -37,6 +39,7 @@ class Route:
     settings: SandwichSettings
     downward: Callable[[int, torch.Generator | None], Tensor]
     upward: Callable[[Tensor, torch.Generator | None], Tensor]
+    origin: str = "noise"
 
     @property
     def target(self) -> LogDensity:
@@ -96,6 +99,7 @@ class Walks:
         reverse_from_data: log weights of paths back from chains that began at rows of data, where rows were given.
         reverse_early: log weights of paths back from draws that mixed a quarter as long, for a target without levels.
         rounds: fitted bases of a target without levels.
+        others: estimates by further estimators, each with runs of its own.
     """
 
     run: AnnealingRun
@@ -105,6 +109,7 @@ class Walks:
     reverse_from_data: Tensor | None = None
     reverse_early: Tensor | None = None
     rounds: Rounds | None = None
+    others: Estimates = field(default_factory=dict)
 
 
 def end_draws(run: AnnealingRun, *, generator: torch.Generator | None) -> Tensor:

@@ -24,14 +24,14 @@ from drl_density.partition_function import (
 if TYPE_CHECKING:
     import xarray as xr
 
-FLOW_COLUMNS = 20
+FLOW_COLUMNS = 10
 """Columns up to which the probability flow is scored: its exact trace takes a gradient for every column."""
-MOST_ROWS = 200
+MOST_ROWS = 32
 """Rows scored under the other densities at most, which bounds the cost of a report."""
-STEPS_PER_LEVEL = 8
-"""Densities per level on the path of the annealing sampler, as many as normalise a fit."""
-NUM_POOL = 512
-"""Stored draws that tune the reverse path, twice the pilot chains of an annealing run."""
+STEPS_PER_LEVEL = 4
+"""Densities per level on the path of the annealing sampler."""
+NUM_PILOT, NUM_POOL = 64, 128
+"""Particles that tune the annealing, and stored draws that tune the reverse path."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def score_other_densities(scored: ScoredRows, *, num_particles: int, generator: 
 def _annealing_sampler(model: EnergySequence, u: Tensor, generator: torch.Generator, num_particles: int) -> Tensor:
     """Log-likelihood of the sampler that anneals from noise to level 0, which errs low."""
     path = sequence_path(model, steps_per_level=STEPS_PER_LEVEL)
-    settings = AISSettings(num_pilot_particles=min(AISSettings.num_pilot_particles, num_particles))
+    settings = AISSettings(num_pilot_particles=min(NUM_PILOT, num_particles))
     plan = plan_annealing(path, settings, generator=generator)
     return annealing_log_likelihood(path, plan, settings, u, generator=generator)
 

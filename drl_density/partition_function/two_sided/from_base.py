@@ -1,0 +1,160 @@
+"""The sandwich of a bounded network on a base: in one step between draws of the base and draws of level 0.
+
+A path from the base :math:`b` to :math:`F_0 = \\log b + g` has the weight :math:`\\exp g` in both directions, so neither
+direction evaluates b. Chains that serve the upper side take independent proposals from b, which cross to any mode, and
+adjusted steps of the kernel. Two annealing runs look for mass where b draws nothing: one from b in even shares of g, one
+along the noise levels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor
+
+from drl_density.mcmc import Independence, take_steps
+from drl_density.model import EnergySequence
+from drl_density.networks.contract import is_bounded
+from drl_density.partition_function.annealing.path import sequence_path
+from drl_density.partition_function.annealing.plan import plan_annealing
+from drl_density.partition_function.annealing.progress import Progress, Watch
+from drl_density.partition_function.annealing.run import anneal
+from drl_density.partition_function.equilibrium import equilibrium_estimates
+from drl_density.partition_function.importance import base_draws, base_path, importance_sampling, tilts
+from drl_density.partition_function.two_sided.estimates import Estimator
+from drl_density.partition_function.two_sided.settings import SandwichSettings
+from drl_density.partition_function.two_sided.walks import Route, Walks
+from drl_density.weights import Estimate, LogPartitionEstimate, assess_weights, resample, weight_ess
+
+LEAST_EFFICIENCY = 0.1
+"""Importance efficiency of the base below which a single step is too long, and the noise levels lead to level 0 instead."""
+
+NUM_BRIDGES = 6
+"""Densities between the base and level 0 for the annealing run that checks the single step."""
+
+ANNEALED_SHARE, NOISE_SHARE = 4, 8
+"""Particles of the single step for each particle of the annealing from the base, and along the noise levels."""
+
+STEPS_PER_LEVEL, NUM_TRANSITIONS = 2, 2
+"""Densities for each noise level of the annealing along them, and kernel steps on each."""
+
+NUM_PROPOSALS = 25
+"""Independent proposals for each step of the kernel."""
+
+OVERSAMPLING = 4
+"""Draws of the base for each resampled one, as a multiple of those that one effective draw takes."""
+
+
+def importance_estimate(
+    model: EnergySequence, *, generator: torch.Generator | None = None
+) -> LogPartitionEstimate | None:
+    """log Z of level 0 by importance sampling from the base, or None without a bounded network on a base."""
+    if model.base is None or not is_bounded(model.network):
+        return None
+    return importance_sampling(model, generator=generator)
+
+
+def importance_efficiency(estimate: LogPartitionEstimate) -> float:
+    """Weight ESS of all draws together as a share of their number."""
+    weights = estimate.log_weights.flatten()
+    return float(weight_ess(weights)) / len(weights)
+
+
+def walk_from_base(
+    model: EnergySequence,
+    importance: LogPartitionEstimate,
+    *,
+    data: Tensor | None = None,
+    settings: SandwichSettings,
+    generator: torch.Generator | None = None,
+    watch: Watch | None = None,
+) -> tuple[Route, Walks]:
+    """Walk between the base and level 0 in both directions.
+
+    Args:
+        model: sequence with a bounded network on a base.
+        importance: importance sampling from the base, whose efficiency says how many draws are resampled.
+        data: rows ``(n, *event)`` in model space from which a second set of chains starts.
+        settings: sizes; the annealing runs take a quarter and an eighth of the particles.
+        watch: called with the progress of the annealing run from the base.
+    """
+    smaller = dataclasses.replace(settings, num_particles=max(2, settings.num_particles // ANNEALED_SHARE))
+    path, ais = base_path(model, num_bridges=NUM_BRIDGES), smaller.annealing()
+    plan = plan_annealing(path, ais, generator=generator)
+    shape = (settings.num_replicates, settings.num_particles)
+
+    def downward(num_particles: int, generator: torch.Generator | None) -> Tensor:
+        weights = tilts(model, base_draws(model, settings.num_replicates * num_particles, 0.0, generator), 0.0)
+        return weights.reshape(settings.num_replicates, num_particles)
+
+    def upward(draws: Tensor, generator: torch.Generator | None) -> Tensor:
+        return tilts(model, draws.flatten(0, 1), 0.0).reshape(draws.shape[:2])
+
+    route = Route(path, plan, smaller, downward, upward, origin="the reference")
+    run = route.run(generator=generator, watch=watch)
+    if watch is not None:
+        watch(Progress("paths in both directions"))
+    per_draw = math.ceil(OVERSAMPLING / importance_efficiency(importance))
+    start = torch.stack([_resampled(model, shape[1], per_draw, generator) for _ in range(shape[0])])
+    reverse_from_data = None
+    if data is not None:
+        from_data = data.to(start)[torch.randint(len(data), shape, generator=generator)]
+        reverse_from_data = upward(_mixed(route, model, from_data, settings.num_mixing_steps, generator), generator)
+    walks = Walks(
+        run=run,
+        forward=downward(settings.num_particles, generator),
+        reverse=upward(_mixed(route, model, start, settings.num_mixing_steps, generator), generator),
+        equilibrium=equilibrium_estimates(path, run.kept, generator=generator),
+        reverse_from_data=reverse_from_data,
+        others={
+            Estimator.IMPORTANCE: with_error(importance),
+            Estimator.NOISE: _annealed_along_noise(model, settings, generator),
+        },
+    )
+    return route, walks
+
+
+def with_error(estimate: LogPartitionEstimate) -> Estimate:
+    """The value of an estimate, with the larger of its two errors."""
+    return Estimate(estimate.log_z, max(estimate.standard_error, estimate.within_run_error))
+
+
+def _resampled(model: EnergySequence, number: int, per_draw: int, generator: torch.Generator | None) -> Tensor:
+    """Draws of the base ``(number, *event)``, resampled by their weights in an order of chance."""
+    proposals = base_draws(model, number * per_draw, 0.0, generator)
+    chosen = resample(tilts(model, proposals, 0.0), number, generator=generator)
+    return proposals[chosen[torch.randperm(number, generator=generator)]].to(model.device, model.dtype)
+
+
+def _mixed(
+    route: Route, model: EnergySequence, start: Tensor, num_steps: int, generator: torch.Generator | None
+) -> Tensor:
+    """Positions after ``num_steps`` independent proposals from the base, with a step of the kernel after every 25."""
+
+    def weight(rows: Tensor) -> Tensor:
+        return tilts(model, rows, 0.0).to(rows.device)
+
+    far = Independence(lambda count, source: base_draws(model, count, 0.0, source))
+    x = start.flatten(0, 1)
+    for first in range(0, num_steps, NUM_PROPOSALS):
+        number = min(NUM_PROPOSALS, num_steps - first)
+        taken = take_steps(far, far.init(x, weight), weight, num_steps=number, step_size=1.0, generator=generator)
+        x = route.mixed(taken.state.position[None], 1, generator=generator)[0]
+    return x.reshape(start.shape)
+
+
+def _annealed_along_noise(
+    model: EnergySequence, settings: SandwichSettings, generator: torch.Generator | None
+) -> Estimate:
+    """log Z by annealing along the noise levels, with few particles."""
+    few = dataclasses.replace(
+        settings,
+        num_particles=max(2, settings.num_particles // NOISE_SHARE),
+        num_transitions=NUM_TRANSITIONS,
+        num_kept=0,
+    ).annealing()
+    path = sequence_path(model, steps_per_level=STEPS_PER_LEVEL)
+    run = anneal(path, plan_annealing(path, few, generator=generator), few, generator=generator)
+    return with_error(assess_weights(run.log_weights, bias="lower", path=run.summary(few)))

@@ -1,0 +1,67 @@
+"""Sandwiches of bounded tilts of a base, whose log Z is known in closed form."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from drl_density import EnergySequence, NoiseSchedule
+from drl_density.errors import UnreliableEstimateWarning, Verdict
+from drl_density.partition_function import SandwichSettings, sequence_sandwich
+from drl_density.partition_function.two_sided.estimates import Estimator
+from drl_density.partition_function.two_sided.from_base import importance_efficiency, importance_estimate
+from drl_density.testing import seeded_generator
+
+SMALL = SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=10)
+
+
+class Step(nn.Module):
+    """g = height where x_0 > edge, else 0: over N(0, I), Z = 1 + P(x_0 > edge) (exp(height) - 1) at every level."""
+
+    has_bounded_growth = is_bounded = True
+
+    def __init__(self, height, edge):
+        super().__init__()
+        self.height, self.edge = nn.Parameter(torch.tensor(height)), edge
+
+    def forward(self, x, log_snr):
+        return self.height * (x[:, 0] > self.edge)
+
+
+def sequence(height, edge):
+    return EnergySequence(NoiseSchedule.log_spaced(3), Step(height, edge), (2,))
+
+
+@pytest.mark.parametrize("height", [0.0, 1.0])
+def test_the_interval_of_a_bounded_tilt_holds_the_truth(height):
+    generator = seeded_generator(0)
+    data = torch.randn(200, 2, generator=generator)
+    found = sequence_sandwich(sequence(height, 0.0), data=data, settings=SMALL, generator=generator)
+    truth = math.log(0.5 * (1 + math.exp(height)))
+    assert found.lower - 1e-9 <= truth <= found.upper + 1e-9
+    assert found.upper - found.lower < 0.2
+    assert (found.verdict, found.origin) == (Verdict.RELIABLE, "the reference")
+    for name in (Estimator.IMPORTANCE, Estimator.NOISE, Estimator.ANNEALING):
+        assert found.estimates[name].log_z == pytest.approx(truth, abs=0.25), name
+    assert height or found.log_z == 0.0  # the untouched reference
+
+
+def test_mass_that_the_base_never_draws_is_seen_from_data():
+    """One in a thousand million draws of the base lies beyond 6, where the tilt puts three quarters of the mass."""
+    rows = torch.tensor([[6.3, 0.0], [6.6, 0.5]]).repeat(20, 1)
+    with pytest.warns(UnreliableEstimateWarning, match="above those started at the reference"):
+        found = sequence_sandwich(sequence(22.0, 6.0), data=rows, settings=SMALL, generator=seeded_generator(1))
+    assert found.verdict is Verdict.UNKNOWN
+
+
+def test_an_inefficient_base_leaves_the_way_to_the_noise_levels():
+    model = sequence(8.0, 2.5)
+    estimate = importance_estimate(model, generator=seeded_generator(2))
+    assert estimate is not None
+    assert importance_efficiency(estimate) < 0.1
+    with pytest.warns(UnreliableEstimateWarning, match="the standard error"):  # a step is no tilt of Langevin chains
+        found = sequence_sandwich(model, settings=SMALL, generator=seeded_generator(3))
+    assert found.origin == "noise"
+    assert found.estimates[Estimator.IMPORTANCE].log_z == pytest.approx(2.98, abs=0.2)
+    assert Estimator.NOISE not in found.estimates
