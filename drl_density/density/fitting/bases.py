@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +36,32 @@ MOST_SINGLE_ROWS = 5000
 
 NOISE_LOSS = 0.02
 """Nats a row that the noise of level 0 may cost the best base on validation, far below the error of most scores."""
+
+
+@dataclass(frozen=True)
+class FlowTime:
+    """Time that the fit of a flow may take.
+
+    Attributes:
+        planned: Seconds of one core by which its sizes and its number of steps are chosen; 0 fits none.
+        most: Wall-clock seconds after which it ends, with a learning rate that falls in time. Infinite where the same seed
+            has to give the same flow on every machine.
+
+    >>> FlowTime.within(4.0)
+    FlowTime(planned=120.0, most=120.0)
+    """
+
+    planned: float = 150.0
+    most: float = math.inf
+
+    @classmethod
+    def within(cls, max_minutes: float | None) -> FlowTime:
+        """Half of the minutes of a fit, or the usual time without a limit."""
+        return cls() if max_minutes is None else cls(30 * max_minutes, 30 * max_minutes)
+
+
+NO_FLOW = FlowTime(0.0)
+"""No time for a flow."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +107,7 @@ def choose_bases(
     *,
     kind: str = "auto",
     num_copies: int = 1,
-    flow_seconds: float = 0.0,
+    flow_time: FlowTime = NO_FLOW,
     seed: int = 0,
 ) -> ChosenBases:
     """Fit fixed bases to model-space rows, and choose among them on validation.
@@ -97,7 +124,7 @@ def choose_bases(
         kind: "auto", "reference", "stack" (the average of many bagged mixtures), "mixture", "gaussian", "independent" (the
             standard normal), or "quadratic" (a normal of standard deviation 10 whose only purpose is to keep the density
             integrable).
-        flow_seconds: Seconds of one core that the fit of a flow may take.
+        flow_time: Time that the fit of a flow may take.
         seed: Seed of the fits.
 
     Raises:
@@ -127,7 +154,7 @@ def choose_bases(
     found = (singles | mixtures)[best]
     if not is_reference:
         return ChosenBases(singles | {best: found}, sigma_min, scores)
-    flow, remark = _fit_flow(copies, validation, flow_seconds, generator)
+    flow, remark = _fit_flow(copies, validation, flow_time, generator)
     if flow is None:
         return ChosenBases({best: found}, sigma_min, scores, remarks=(remark,))
     scores["flow"] = flow.log_likelihood
@@ -137,14 +164,14 @@ def choose_bases(
 
 
 def _fit_flow(
-    copies: Tensor, validation: Tensor, seconds: float, generator: torch.Generator
+    copies: Tensor, validation: Tensor, allowed: FlowTime, generator: torch.Generator
 ) -> tuple[FittedFlow | None, str]:
-    """A spline flow within ``seconds``, or None with the reason why there is none."""
-    plan, reason = affordable_flow(copies.shape[1], copies.shape[2], seconds)
+    """A spline flow within the time, or None with the reason why there is none."""
+    plan, reason = affordable_flow(copies.shape[1], copies.shape[2], allowed.planned)
     if plan is None:
         return None, reason
     try:
-        return fit_spline_flow(copies, validation, plan=plan, max_seconds=2 * seconds, generator=generator), reason
+        return fit_spline_flow(copies, validation, plan=plan, max_seconds=allowed.most, generator=generator), reason
     except NumericalError as error:
         return None, f"no flow: {error}"
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from drl_density.bases import Base
 from drl_density.datasets import Dataset
+from drl_density.density.fitting.bases import FlowTime
 from drl_density.density.fitting.batches import BatchSource, batch_source, label_values
 from drl_density.density.fitting.build import (
     ImageNetworks,
@@ -47,9 +48,6 @@ from drl_density.training import (
 
 MOST_DIAGNOSED = 128
 """Validation rows whose gaps are recorded where no chain is trained; a base of many components makes more expensive."""
-
-FLOW_SECONDS, FLOW_SHARE = 150.0, 0.5
-"""Seconds that the fit of a flow may take, without a time limit and as a share of one."""
 
 POOL_SHARE, LEAST_POOL, MOST_POOLED = 10, 200_000, 2**26
 """Draws in the full pool of a flow for each training row; draws at least; and numbers at most, 256 MiB."""
@@ -278,9 +276,8 @@ def plan_fit(
     >>> plan.schedule.num_levels, [member.name for member in plan.members]
     (10, ['gaussian-0'])
     """
-    table = prepare_table(data, settings.transform).with_bases(
-        settings.base_kind, flow_seconds=FLOW_SECONDS if max_minutes is None else FLOW_SHARE * 60 * max_minutes
-    )
+    prepared = prepare_table(data, settings.transform)
+    table = prepared.with_bases(settings.base_kind, flow_time=FlowTime.within(max_minutes))
     return plan_on_table(table, settings, seed=seed, device=device)
 
 
