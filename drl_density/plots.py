@@ -280,7 +280,7 @@ def plot_weights(tree: xr.DataTree) -> Figure:
     levels = ais["level"].values
     axes[0].plot(levels, ais["ess_fraction"].values, color=SAMPLE_COLOR, label="effective sample size share")
     axes[0].plot(levels, ais["acceptance_rate"].values, color=DATA_COLOR, label="acceptance rate")
-    axes[0].set(ylim=(0, 1.02), xlabel="level (noise on the right)", title="along the annealing path")
+    axes[0].set(ylim=(0, 1.02), xlabel="level (start of the walks on the right)", title="along the annealing path")
     axes[0].legend(frameon=False, fontsize=8)
     everything = np.concatenate([paths[name].values.ravel() for name in paths.data_vars])
     low, high = np.quantile(everything[np.isfinite(everything)], (0.005, 0.995))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from drl_density.density.evaluation.likelihood_page import (
     likelihood_words,
 )
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
+from drl_density.density.evaluation.sections.reference_gain import reference_log_density
 from drl_density.density.fitting.baselines import gaussian_log_density
 from drl_density.density.fitting.fit import fit
 from drl_density.density.fitting.table import Table, prepare_table
@@ -50,7 +52,7 @@ def run_demo(
     progress: bool = True,
     device: str | torch.device | None = None,
 ) -> DemoOutcome:
-    """Fit, compare with a Gaussian and a kernel density estimate, write ``report.html`` and PNG plots.
+    """Fit, compare with simple rivals and the fit's own reference, write ``report.html`` and PNG plots.
 
     Args:
         source: name or file of the data set.
@@ -87,16 +89,41 @@ def run_demo(
         folder.write_text(folder.page, page.to_html())
         for name, figure in page.figures.items():
             folder.write_content(folder.figure(name), figure_to_png(figure))
-    lines = [f"{name:32s} {mean:10.3f} +- {error:.3f} nats/row" for name, (mean, error) in figures.items()]
+    lines = [f"{name:36s} {figure.describe()}" for name, figure in figures.items()]
     head = f"test log-likelihood on {data.name} ({len(data.test)} rows, same split and transform)"
     text = [head, *lines, report.summary(), density.summary(), f"report: {folder.page}"]
     return DemoOutcome("\n".join(text), report.verdict)
 
 
+class HeldOutFigure(NamedTuple):
+    """Mean test log-likelihood of one density in data units, nats per row, with errors over distinct rows.
+
+    Attributes:
+        mean: mean log-likelihood.
+        error: its standard error.
+        gain: mean gain of the model over this density, row by row; 0 for the model itself.
+        gain_error: standard error of the gain.
+    """
+
+    mean: float
+    error: float
+    gain: float = 0.0
+    gain_error: float = 0.0
+
+    def describe(self) -> str:
+        """The figures in one line.
+
+        >>> HeldOutFigure(-3.5, 0.1, 0.25, 0.02).describe()
+        '    -3.500 +- 0.100 nats/row; the model gains +0.250 +- 0.020'
+        """
+        gain = f"; the model gains {self.gain:+.3f} +- {self.gain_error:.3f}" if self.gain_error else ""
+        return f"{self.mean:10.3f} +- {self.error:.3f} nats/row{gain}"
+
+
 def held_out_figures(
     table: Table, density: Density, report: LikelihoodReport, *, seed: int
-) -> dict[str, tuple[float, float]]:
-    """Mean test log-likelihood and its standard error over rows, in data units, of the model and its rivals."""
+) -> dict[str, HeldOutFigure]:
+    """Test log-likelihoods of the model, of its own untouched reference, and of simple rivals."""
     from sklearn.neighbors import KernelDensity
 
     rows = table.held_out(table.dataset.test, seed=seed + 1)
@@ -106,13 +133,20 @@ def held_out_figures(
 
     kernels = [KernelDensity(bandwidth=width).fit(u_train.numpy()) for width in np.geomspace(0.05, 1.5, 16)]
     kernel = max(kernels, key=lambda model: model.score(validation.numpy()))
+    model = density.log_density_of(rows) + density.estimate.log_z - report.log_z
+    reference = reference_log_density(density, rows)
     values = {
-        "drl_density": density.log_density_of(rows) + density.estimate.log_z - report.log_z,
+        "drl_density": model,
+        **({} if reference is None else {"its own reference, untouched": reference}),
         "kernel density (same transform)": torch.as_tensor(kernel.score_samples(u.numpy())) + jacobian,
         "Gaussian (same transform)": gaussian_log_density(u_train, u) + jacobian,
         "N(0, I) (same transform)": torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(-1) + jacobian,
     }
-    return {name: _mean_and_error(value, len(table.dataset.test)) for name, value in values.items()}
+    number = len(table.dataset.test)
+    return {
+        name: HeldOutFigure(*_mean_and_error(value, number), *_mean_and_error(model - value, number))
+        for name, value in values.items()
+    }
 
 
 def _mean_and_error(values: Tensor, num_rows: int) -> tuple[float, float]:
@@ -126,7 +160,7 @@ def _page(
     table: Table,
     density: Density,
     report: LikelihoodReport,
-    figures: dict[str, tuple[float, float]],
+    figures: dict[str, HeldOutFigure],
     seconds: float,
 ) -> ReportPage:
     data = table.dataset
@@ -134,9 +168,12 @@ def _page(
     check = memorization_check(density.pool[: 4 * len(data.test)], data.train, noisy_test)
     likelihood = ReportTable(
         "Test log-likelihood",
-        ("model", "nats per row", "standard error"),
-        tuple((name, f"{mean:.3f}", f"{error:.3f}") for name, (mean, error) in figures.items()),
-        f"{data.likelihood_label}; the error is over test rows. {check.describe()}",
+        ("density", "nats per row", "standard error", "gain of the model", "paired error"),
+        tuple(
+            (name, f"{found.mean:.3f}", f"{found.error:.3f}", f"{found.gain:+.3f}", f"{found.gain_error:.3f}")
+            for name, found in figures.items()
+        ),
+        f"{data.likelihood_label}; errors are over test rows, and a gain compares row by row. {check.describe()}",
     )
     image_shape = (8, 8) if data.name == "digits" else None
     names = [column.name for column in data.columns]

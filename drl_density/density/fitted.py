@@ -347,6 +347,7 @@ class FittedModel(HasColumns):
         lines = [
             f"validation log-likelihood {base.model:.3f} nats/row "
             f"(Gaussian {base.gaussian:.3f}, independent marginals {base.independent:.3f})",
+            *self.provenance.stage_lines,
             f"log Z {self.estimate.log_z:.4f} +- {self.estimate.standard_error:.4f} "
             f"(verdict on log Z: {self.estimate.verdict})",
             f"draws: {self.plan.describe()}",

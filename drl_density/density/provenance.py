@@ -193,8 +193,32 @@ class Provenance:
 
     @property
     def is_untrained(self) -> bool:
-        """True when validation preferred the untrained base of every member to anything that training made."""
-        return bool(self.best_step) and not any(self.best_step.values())
+        """True when the reported density is the untouched base: no stage after the reference was kept.
+
+        For an objective without stages, the step of the reported member's weights tells; for an average, those of all.
+        """
+        if self.stages:
+            return not any(stage.kept for stage in self.stages[1:])
+        is_member = self.selected_member in self.best_step
+        steps = [self.best_step[self.selected_member]] if is_member else list(self.best_step.values())
+        return bool(steps) and not any(steps)
+
+    @property
+    def stage_lines(self) -> tuple[str, ...]:
+        """One line about the stages for a person; none for a fit without stages.
+
+        >>> Provenance(stages=(Stage("reference", -3.8), Stage("tilt", -3.5, 0.3, 0.02))).stage_lines
+        ('stages on validation: reference -3.800 in model space, tilt +0.300 +- 0.020',)
+        """
+        if not self.stages:
+            return ()
+        first, *later = self.stages
+        parts = [f"{first.name} {first.validation:.3f} in model space"]
+        parts += [
+            f"{stage.name} {stage.gain:+.3f} +- {stage.gain_error:.3f}{'' if stage.kept else ' (not kept)'}"
+            for stage in later
+        ]
+        return (f"stages on validation: {', '.join(parts)}",)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""

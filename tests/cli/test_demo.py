@@ -77,4 +77,9 @@ def test_held_out_figures_of_the_standard_normal_are_its_log_density(tiny_densit
     u = table.transform(rows)
     normal = torch.distributions.Normal(0.0, 1.0).log_prob(u).sum(-1) + table.transform.log_abs_det_jacobian(rows, u)
     assert figures["N(0, I) (same transform)"][0] == pytest.approx(float(normal.mean()), rel=1e-5)
+    own = figures["its own reference, untouched"]
+    model = figures["drl_density"]
+    assert own.mean + own.gain == pytest.approx(model.mean)
+    assert own.gain_error < model.error  # paired
+    assert (model.gain, model.gain_error) == (0.0, 0.0)
     assert figures["drl_density"][0] == pytest.approx(float(tiny_density.log_prob(rows).mean()), rel=1e-5)

@@ -21,10 +21,16 @@ def test_a_record_survives_json():
     assert Provenance.from_dict(json.loads(json.dumps(record.to_dict()))) == record
 
 
-def test_a_fit_is_untrained_only_when_every_member_kept_its_base():
-    assert Provenance(best_step={"a": 0, "b": 0}).is_untrained
-    assert not Provenance(best_step={"a": 0, "b": 20}).is_untrained
+def test_a_fit_is_untrained_when_the_reported_member_kept_its_base():
+    steps = {"a": 0, "b": 20}
+    assert Provenance(best_step=steps, selected_member="a").is_untrained
+    assert not Provenance(best_step=steps, selected_member="b").is_untrained
+    assert not Provenance(best_step=steps, selected_member="average").is_untrained
+    assert Provenance(best_step={"a": 0, "b": 0}, selected_member="average").is_untrained
     assert not Provenance().is_untrained  # nothing is known
+    tilts = [Stage("tilt", -1.2, 0.3, 0.1, kept=kept) for kept in (True, False)]
+    found = [Provenance(stages=(Stage("reference", -1.5), tilt), best_step=steps).is_untrained for tilt in tilts]
+    assert found == [False, True]
 
 
 def test_the_floor_is_the_better_of_both_references():

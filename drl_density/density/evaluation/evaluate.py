@@ -15,6 +15,7 @@ from drl_density.density.evaluation.sections.fit_facts import FitFacts
 from drl_density.density.evaluation.sections.live_line import LiveLine
 from drl_density.density.evaluation.sections.log_z import LogZ
 from drl_density.density.evaluation.sections.other_densities import score_other_densities
+from drl_density.density.evaluation.sections.reference_gain import ReferenceGain
 from drl_density.density.evaluation.sections.report_chains import run_report_chains
 from drl_density.density.evaluation.sections.scored_rows import ScoredRows
 from drl_density.density.fitted import FittedModel, dequantized_rows
@@ -89,7 +90,8 @@ def evaluate(
     scored = ScoredRows(density, rows, widths, log_likelihood, result.log_z)
     others = score_other_densities(scored, num_particles=settings.num_particles, generator=generator)
     line.close()
-    sections: tuple[Section, ...] = (scored, chains, LogZ(result, settings), others, FitFacts(density))
+    gain = ReferenceGain(density, rows)
+    sections: tuple[Section, ...] = (scored, chains, LogZ(result, settings), others, gain, FitFacts(density))
     tree = xr.DataTree.from_dict({name: group for section in sections for name, group in section.groups().items()})
     for section in sections:
         tree.attrs |= section.attributes()

@@ -21,7 +21,7 @@ from drl_density.weights import Estimate, normal_quantile
 if TYPE_CHECKING:
     import xarray as xr
 
-FORMAT = "drl_density likelihood report, version 3"
+FORMAT = "drl_density likelihood report, version 4"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,8 @@ class Likelihood:
     Attributes:
         tree: xarray DataTree with the groups ``log_likelihood`` and ``observed_data`` (dim ``obs_id``), ``posterior`` and
             ``sample_stats`` (long chains of the model, under the name that ArviZ expects), ``ais`` (dims ``replicate``,
-            ``particle``, ``density``), ``paths``, ``estimates`` and ``other_densities``; scalars are its attributes.
+            ``particle``, ``density``), ``paths``, ``estimates`` and ``other_densities``, and where there are any
+            ``reference`` (dim ``obs_id``) and ``stages`` (dim ``stage``); scalars are its attributes.
     """
 
     tree: xr.DataTree
@@ -120,6 +121,17 @@ class Likelihood:
         """Standard error of the mean over rows, without the error of log Z, which the interval holds."""
         values = self.log_likelihood
         return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
+
+    @property
+    def gain_over_reference(self) -> Estimate | None:
+        """Mean gain of the density over its own untouched reference on these rows, nats per row, with its paired error.
+
+        The error counts rows alone; that of log Z is in :meth:`interval`. None for a model without a reference.
+        """
+        if "reference" not in self.tree.children:
+            return None
+        gains = self.log_likelihood - torch.as_tensor(self.values("reference", "log_likelihood").copy())
+        return Estimate(float(gains.mean()), float(gains.std() / math.sqrt(len(gains))) if len(gains) > 1 else math.nan)
 
     @property
     def bits_per_dim(self) -> float:
@@ -222,8 +234,18 @@ class Likelihood:
                 f"log Z = {self.log_z:.4f} in [{self.log_z_lower:.4f}, {self.log_z_upper:.4f}]; learned constant "
                 f"{self._scalar('learned_constant'):.4f}",
                 f"verdict on log Z: {self.verdict}: {self.advice}",
+                *self._of_reference(),
                 *((f"about the fit: {remarks}",) if remarks else ()),
             ]
+        )
+
+    def _of_reference(self) -> tuple[str, ...]:
+        """The gain over the reference in words; nothing for a model without one."""
+        gain = self.gain_over_reference
+        if gain is None:
+            return ()
+        return (
+            f"gain over its reference on these rows {gain.log_z:+.4f} +- {gain.standard_error:.4f} nats/row, paired",
         )
 
     def _of_rows(self) -> str:

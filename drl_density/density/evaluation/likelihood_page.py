@@ -29,17 +29,18 @@ IN_WORDS = {
 NOTES = {
     "log Z": "One row per way of estimating log Z. Bounds (grey) err low or high as they point, the others aim at "
     "log Z itself. Believe the number when the points that aim at it lie in the band and the bounds on both sides of it.",
-    "weights": "Left: walks from pure noise (right end) to the model (left end). Effective sample size far below 1, or "
+    "weights": "Left: walks from pure noise or the reference (right end) to the model (left end). Effective sample size far "
+    "below 1, or "
     "acceptance near 0, at some level means that few walks carry the estimate there. Right: the weights of walks in both "
     "directions; they must overlap, and cross at log Z (dotted).",
-    "overlap": "Each row: the draws of one density on the way from noise to the model. A wide unbroken dark band along the "
+    "overlap": "Each row: the draws of one density on the way to the model. A wide unbroken dark band along the "
     "diagonal means that neighbours explain each other's draws; a gap would be a step that no walk can be trusted over.",
     "log-likelihood of the rows": "Rows far on the left are the ones that the model finds strange.",
     "chains": "Long walks at the finished model. Good: all lines cover one range from beginning to end, whichever colour. "
     "Bad: two colours at two heights, or a slope, which means that the walks have not forgotten where they began.",
 }
 
-SLOW = "chains here are slow; the walks from noise do not rely on them"
+SLOW = "chains here are slow; the walks do not rely on them"
 
 
 def likelihood_page(report: Likelihood) -> ReportPage:
@@ -73,8 +74,8 @@ def likelihood_words(report: Likelihood) -> tuple[str, ...]:
 
 
 def _slow_chains(report: Likelihood) -> tuple[str, ...]:
-    """The meaning of a gap between draws from data and from noise, and the run that would settle it."""
-    attributes, estimates = report.tree.attrs, report.estimates
+    """The meaning of a gap between draws from data and from elsewhere, and the run that would settle it."""
+    attributes, estimates, origin = report.tree.attrs, report.estimates, report.tree.attrs["origin"]
     gaps = start_gaps(estimates, estimates[Estimator.BENNETT])
     far = [gap.above for gap in gaps if not gap.agreement.holds]
     gap = -min(far, default=0.0)
@@ -82,11 +83,11 @@ def _slow_chains(report: Likelihood) -> tuple[str, ...]:
         return ()
     needed, taken = float(attributes["autocorrelation_time"]), int(attributes["num_mixing_steps"])
     return (
-        f"Why the doubt: walks that begin at data put log Z {gap:.2f} lower than those that begin at noise. Part of the "
+        f"Why the doubt: walks that begin at data put log Z {gap:.2f} lower than those that begin at {origin}. Part of the "
         f"model's mass lies where no data are, and walks need some {needed:.0f} steps to forget their start; these took "
         f"{taken}. So the size of this gap depends on how long one walks, and on how close training has brought the model "
         f"to the data. To settle it, evaluate again with --mixing-steps {2 * max(needed, taken):.0f}: if the gap closes "
-        "towards the number from noise, that number was right.",
+        f"towards the number from {origin}, that number was right.",
     )
 
 
@@ -95,6 +96,7 @@ def likelihood_tables(report: Likelihood) -> tuple[ReportTable, ...]:
     return (
         _checks(report),
         _likelihoods(report),
+        *_stages(report),
         _estimators(report),
         _audit(report),
         _chains(report),
@@ -116,14 +118,14 @@ def likelihood_figures(report: Likelihood) -> dict[str, Any]:
 def _checks(report: Likelihood) -> ReportTable:
     """What a reader who doubts the number would ask, with what was found; the tolerances are the verdict's."""
     estimates, attributes = report.estimates, report.tree.attrs
-    rows = []
+    rows, origin = [], attributes["origin"]
 
     def ask(question: str, found: str, holds: Any, otherwise: str) -> None:
         rows.append((question, found, "yes" if holds else "no", "" if holds else otherwise))
 
     overlap = float(attributes["overlap"])
     ask(
-        "Do walks down from noise and back up overlap?",
+        f"Do walks from {origin} to the model and back overlap?",
         f"overlap {overlap:.2f} of 1",
         overlap >= LEAST_OVERLAP,
         "more levels",
@@ -143,11 +145,21 @@ def _checks(report: Likelihood) -> ReportTable:
             gap = agreement(name, estimates[name], estimates[Estimator.BENNETT])
             found = f"{gap.distance:.3f} nats apart, {gap.distance / gap.standard_error:.1f} standard errors"
             ask(question, found, gap.holds, otherwise)
+    for name in (Estimator.IMPORTANCE, Estimator.NOISE):
+        if name in estimates:
+            gap = agreement(name, estimates[name], estimates[Estimator.BENNETT])
+            above = estimates[name].log_z - estimates[Estimator.BENNETT].log_z
+            ask(
+                f"Does {name.value} find no more mass?",
+                f"{above:+.3f} nats, error {gap.standard_error:.3f}",
+                gap.holds or above <= 0,
+                "the model has mass that the walks miss: train more briefly or with more dropout",
+            )
     starts = [gap.agreement for gap in start_gaps(estimates, estimates[Estimator.BENNETT])]
     if starts:
         widest = max(starts, key=lambda found: found.distance)
         ask(
-            "Does it not matter whether walks back up begin at data or at noise?",
+            f"Does it not matter whether walks back begin at data or at draws from {origin}?",
             f"{widest.distance:.3f} nats apart, {widest.distance / widest.standard_error:.1f} standard errors",
             all(found.holds for found in starts),
             "data and model differ, and walks are slow to cross: see the chains",
@@ -161,7 +173,7 @@ def _checks(report: Likelihood) -> ReportTable:
     )
     accepted = float(report.values("ais", "acceptance_rate").min())
     ask(
-        "Do walks move at every noise level?",
+        "Do walks move at every level?",
         f"least acceptance {accepted:.2f}",
         accepted >= LEAST_ACCEPTANCE,
         "smaller steps",
@@ -180,8 +192,8 @@ def _checks(report: Likelihood) -> ReportTable:
         "Why believe it, or not",
         ("question", "found", "holds", "what to do"),
         tuple(rows),
-        "The verdict rests on the first six and on the median of the walks. What no check can see: a part of the "
-        "model's mass that neither walks from noise nor the data ever visit.",
+        "The verdict rests on all but the last two and on the median of the walks. What no check can see: a part of the "
+        f"model's mass that neither walks from {origin} nor the data ever visit.",
         is_text=True,
     )
 
@@ -199,6 +211,35 @@ def _likelihoods(report: Likelihood) -> ReportTable:
         ),
         f"{report.bits_per_dim:.4f} bits per column. The other densities share the model's scores or constants but not its "
         "normaliser; they are printed next to the interval and never inside it." + (f" {left_out}" if left_out else ""),
+    )
+
+
+def _stages(report: Likelihood) -> tuple[ReportTable, ...]:
+    """What each stage of the fit brought; nothing for a model without a reference."""
+    gain, rows = report.gain_over_reference, []
+    if "stages" in report.tree.children:
+        names = ("stage", "validation", "gain", "gain_error", "is_kept")
+        for name, value, gained, error, is_kept in zip(*(report.values("stages", each) for each in names), strict=True):
+            is_first = name == "reference"
+            found = ("-", "-") if is_first else (f"{gained:+.4f}", f"{error:.4f}")
+            rows.append((f"{name}, on validation", f"{value:.4f}", *found, "kept" if is_kept else "not kept"))
+    if gain is not None:
+        mean, error = report.mean_log_likelihood, gain.standard_error
+        better = "better than the reference" if gain.log_z > error else "within its error"
+        judged = "worse than the reference" if gain.log_z < -error else better
+        rows.append(("reference, on these rows", f"{mean - gain.log_z:.4f}", "-", "-", "-"))
+        rows.append(("density, on these rows", f"{mean:.4f}", f"{gain.log_z:+.4f}", f"{error:.4f}", judged))
+    if not rows:
+        return ()
+    return (
+        ReportTable(
+            "What each stage of the fit brought",
+            ("stage", "nats per row", "gain over the stage before", "paired error", "verdict"),
+            tuple(rows),
+            "The reference is a density fitted without a network, and the density reported is never worse than it on "
+            "validation rows. Their figures are in model space, and those of these rows in data units. A gain compares two "
+            "densities row by row, so its error is far below that of either.",
+        ),
     )
 
 
@@ -233,7 +274,7 @@ def _chains(report: Likelihood) -> ReportTable:
             for name, row in table[:8]
         ),
         f"The {min(8, len(table))} of {len(table)} features with the largest R-hat. Half of the chains began at data, half "
-        "at draws that came from noise; R-hat above 1.05 means that they have not forgotten where they began, and whether "
+        "at draws of the sampler; R-hat above 1.05 means that they have not forgotten where they began, and whether "
         "all of the model was reached is then judged by the paths alone.",
     )
 
@@ -248,7 +289,7 @@ def _settings(report: Likelihood) -> ReportTable:
     rows = (
         ("seed", f"{a['seed']}"),
         ("particles x replicates", f"{a['num_particles']:.0f} x {a['num_replicates']:.0f}"),
-        ("densities between noise and model", f"{a['num_densities']:.0f}"),
+        ("densities on the way to the model", f"{a['num_densities']:.0f}"),
         ("kernel steps on each", f"{a['num_transitions']:.0f}"),
         ("steps of draws before they walk back up", f"{a['num_mixing_steps']:.0f}"),
         ("drl_density", str(a["inference_library_version"])),

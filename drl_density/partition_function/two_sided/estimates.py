@@ -31,7 +31,7 @@ class Estimator(StrEnum):
     """Reweighted equilibrium draws of all annealing densities."""
     INTEGRATION = "thermodynamic integration over the annealing densities"
     """The trapezoid rule over the same draws."""
-    UPPER_NOISE = "upper bound (mean log weight, reverse from noise)"
+    UPPER_NOISE = "upper bound (mean log weight, reverse)"
     """Mean reverse log weight: above log Z in expectation as far as the draws are draws of the target."""
     UPPER_DATA = "upper bound (mean log weight, reverse from data)"
     """The same bound from chains that began at rows of data."""

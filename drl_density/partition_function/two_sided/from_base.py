@@ -82,6 +82,8 @@ def walk_from_base(
     """
     smaller = dataclasses.replace(settings, num_particles=max(2, settings.num_particles // ANNEALED_SHARE))
     path, ais = base_path(model, num_bridges=NUM_BRIDGES), smaller.annealing()
+    # As along noise levels, 0 is the target, and the base is on the other side.
+    path = dataclasses.replace(path, levels=tuple(1 - share for share in path.levels))
     plan = plan_annealing(path, ais, generator=generator)
     shape = (settings.num_replicates, settings.num_particles)
 

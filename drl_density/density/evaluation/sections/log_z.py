@@ -59,6 +59,7 @@ class LogZ:
             "log_z_standard_error": result.standard_error,
             "log_z_lower": result.lower,
             "log_z_upper": result.upper,
+            "origin": result.origin,
             "bracket_lower": result.bracket[0],
             "bracket_upper": result.bracket[1],
             "certificate": result.certificate,
