@@ -118,7 +118,7 @@ def _given_contexts(density: FittedModel, rows: Tensor, hidden: Tensor, generato
     """One context for each row with all other columns given, or several points in the cells of its closed columns."""
     filled = torch.where(hidden, density.middle, rows)
     number = NUM_PLACES if bool(given_in_cells(density.columns, hidden).any()) else 1
-    places, in_cell = cell_positions(density.columns, filled, hidden, number, generator=generator)
+    places, in_cell = cell_positions(density.columns, filled, hidden, 1, num_strata=number, generator=generator)
     states, slopes = density.transform.with_column_log_jacobian(places)
     weights = (slopes * in_cell[:, None]).sum(-1)
     return Contexts(states, weights, False, torch.full((len(rows),), float(number), dtype=torch.float64))

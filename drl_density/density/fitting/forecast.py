@@ -7,6 +7,7 @@ import dataclasses
 import os
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from drl_density.density.fitting.plan import FitPlan
 from drl_density.density.fitting.selection import training_score
 from drl_density.errors import DataError, DRLDensityWarning
 from drl_density.networks import checkpointable_modules
+from drl_density.partition_function import AISSettings
+from drl_density.partition_function.importance import base_draws, tilts
 from drl_density.training import Evaluation, TrainingHooks, TrainingSettings, train
 
 COPIES = 16
@@ -38,6 +41,9 @@ SAFETY = 0.9
 
 FINISHING_SAFETY = 1.4
 """Measured time of choosing, normalising and drawing over the count of their gradients."""
+
+PROPOSALS_PER_DRAW, NUM_BRIDGES = 40, 20
+"""Draws of the base for a draw of the pool at an importance efficiency of 0.1, and densities of the check by annealing."""
 
 
 @dataclass(frozen=True)
@@ -279,22 +285,35 @@ def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS) -> float:
 def finishing_seconds(plan: FitPlan) -> float:
     """Forecast of the time after training: choosing the member, the final log Z, and the pool of draws.
 
-    Counts the gradients that these take, and multiplies them by the measured time of one.
+    Counts the gradients that these take, and multiplies them by the measured time of one. Where draws of the base give log Z
+    and the pool, most of the work is such draws with their weights, whose time is measured too.
     """
     model = freeze(plan.new_model(plan.largest_base, seed=plan.seed).to(plan.device))
     count = 64 if plan.is_over_images else 2048
     generator = torch.Generator().manual_seed(plan.seed)
     rows = torch.randn(count, plan.largest_base.num_features, generator=generator)
-    model.score(rows, 0.0)
-    before = time.monotonic()
-    for _ in range(3):
-        model.score(rows, 0.0)
-    per_row = (time.monotonic() - before) / (3 * len(rows))
+    per_row = _seconds_of(lambda: model.score(rows, 0.0)) / count
     num_members, num_levels, sizes = len(plan.members), plan.schedule.num_levels, plan.normalizing
     num_scored = 0 if plan.selection.rule == "last" else 2 * num_members if num_members > 1 else 1
-    select = num_scored * (4 * num_levels + 1) * plan.selection.num_particles * (2 * 3 + 5)
     num_averaged = num_members  # an average, if it is kept, costs all members at once
+    if plan.selection.num_samples is not None:
+        per_draw = _seconds_of(lambda: tilts(model, base_draws(model, count, 0.0, generator), 0.0)) / count
+        num_drawn = (num_scored + num_averaged) * plan.selection.num_samples
+        num_drawn += num_averaged * PROPOSALS_PER_DRAW * sizes.num_pool_draws
+        settings = AISSettings(num_replicates=4)
+        per_density = settings.num_particles * settings.num_replicates * 3 + settings.num_pilot_particles * 5
+        return FINISHING_SAFETY * (per_draw * num_drawn + per_row * num_averaged * NUM_BRIDGES * per_density)
+    select = num_scored * (4 * num_levels + 1) * plan.selection.num_particles * (2 * 3 + 5)
     per_density = sizes.num_particles * 8 * 3 + sizes.num_pilot_particles * 5
     estimate = num_averaged * (sizes.steps_per_level * num_levels + 1) * per_density
     pool = num_averaged * (sizes.num_pool_draws + sizes.num_pool_pilot) * (2 * num_levels * 11 + 41)
     return FINISHING_SAFETY * per_row * (select + estimate + pool)
+
+
+def _seconds_of(work: Callable[[], object]) -> float:
+    """Mean time of three calls after a first one, which warms caches up."""
+    work()
+    before = time.monotonic()
+    for _ in range(3):
+        work()
+    return (time.monotonic() - before) / 3

@@ -1,6 +1,7 @@
 """Time limits."""
 
 import dataclasses
+import itertools
 import sys
 
 import pytest
@@ -10,6 +11,7 @@ from drl_density.bases import QuadraticBase
 from drl_density.density.fitting.forecast import (
     available_memory,
     check_memory,
+    finishing_seconds,
     footprint,
     seconds_per_step,
     within_time,
@@ -36,6 +38,22 @@ def test_time_limits_add_no_steps(tiny_data, tiny_settings, max_minutes):
     training = drl.TrainingSettings(num_steps=7, evaluate_every=20)
     plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, base="gaussian", training=training))
     assert within_time(plan, max_minutes).num_steps == 7
+
+
+def test_finishing_by_draws_of_the_base_is_a_small_share_of_finishing_along_the_levels(
+    tiny_data, tiny_settings, monkeypatch
+):
+    """A clock that ticks at every look gives equal times to a gradient and to a weighted draw."""
+    contrast = {"objective": drl.ContrastObjective(num_samples=1000), "network": drl.ColumnNetwork(width=8)}
+    settings = dataclasses.replace(tiny_settings, base="gaussian", num_pool_draws=2000)
+    plans = [plan_fit(tiny_data, dataclasses.replace(settings, **given)) for given in ({}, contrast)]
+    ticks = itertools.count()
+    monkeypatch.setattr(sys.modules[footprint.__module__].time, "monotonic", lambda: float(next(ticks)))
+    along, weighted = map(finishing_seconds, plans)
+    assert 0 < weighted < 0.2 * along
+    double = dataclasses.replace(plans[1], selection=dataclasses.replace(plans[1].selection, num_samples=2000))
+    # 1,000 further draws each to select and to estimate, at a third of a tick for 2,048 of them.
+    assert finishing_seconds(double) - weighted == pytest.approx(1.4 * 2000 / (3 * 2048))
 
 
 def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
