@@ -15,7 +15,17 @@ COSTS = {"fit_seconds": 2.0, "processor_seconds": 3.0, "memory_mib": 4, "normali
 def result(rival: str, values: list[float], *, split: int = 0, **more) -> dict:
     detail = {"verdict": "reliable", "log_z_error": 0.02}
     done = {"status": "done", "log_likelihood": float(np.mean(values)), "rows": values, "detail": detail}
-    return {"rival": rival, "split": split, "minutes": 1.0, "seed": 0, "commit": "abc", **done, **SIZES, **COSTS, **more}
+    return {
+        "rival": rival,
+        "split": split,
+        "minutes": 1.0,
+        "seed": 0,
+        "commit": "abc",
+        **done,
+        **SIZES,
+        **COSTS,
+        **more,
+    }
 
 
 def written(folder, **sets: list[dict]) -> str:
@@ -53,6 +63,13 @@ def test_a_failure_ranks_last_and_is_named(tmp_path):
     assert "Not installed, so not run: vine." in text
     assert "Left out, because a rival has not been run on them yet: three." in text
     assert "| Gaussian mixture | 2.00 | 0 | 0 |" in text
+
+
+def test_models_of_different_commits_are_named(tmp_path):
+    same = [result(OURS, [0.0, 1.0]), result("gmm", [0.0, 1.0])]
+    text = written(tmp_path, one=same, two=[same[0], {**same[1], "commit": "xyz"}])
+    assert "commit abc, xyz." in text
+    assert "Models of different commits, and perhaps of different transforms: two." in text
 
 
 def test_every_rival_has_a_place_in_the_table():

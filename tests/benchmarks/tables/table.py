@@ -109,15 +109,20 @@ def _section(results: Results, minutes: float) -> list[str]:
     rivals = [name for name in ORDER if name in ran]
     names = sorted({result["set"] for result in results.of(minutes=minutes)}, key=_place)
     compared = [found for name in names if (found := _compare(results, minutes, name, rivals)) is not None]
-    commits = sorted({result["commit"] for result in results.of(minutes=minutes, rival=OURS)})
+    commits = sorted({result["commit"] for result in results.of(minutes=minutes)})
     lines = [
-        f"{minutes:g} minutes of wall time for a fit, ours of commit {', '.join(commits) or '-'}. Test log-likelihood, nats "
+        f"{minutes:g} minutes of wall time for a fit, commit {', '.join(commits)}. Test log-likelihood, nats "
         "a row in train-standardised units; in brackets ours less theirs with its paired standard error; the best in bold.",
         "",
         f"| set (training rows, columns; splits) | {' | '.join(TITLES[name] for name in rivals)} |",
         "|---" * (len(rivals) + 1) + "|",
     ]
     lines += [_line(found, rivals) for found in compared]
+    mixed = [
+        found.name for found in compared if len({r["commit"] for r in results.of(minutes=minutes, set=found.name)}) > 1
+    ]
+    if mixed:
+        lines += ["", f"Models of different commits, and perhaps of different transforms: {', '.join(mixed)}."]
     incomplete = [name for name in names if name not in {found.name for found in compared}]
     if incomplete:
         lines += ["", f"Left out, because a rival has not been run on them yet: {', '.join(incomplete)}."]
