@@ -7,15 +7,17 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris, load_wine
 from sklearn.model_selection import train_test_split
+from torch import Tensor
 
 import drl_density as drl
-from drl_density.datasets import Dataset, folds
+from drl_density.datasets import Dataset, folds, notice_columns
 from drl_density.errors import DataError, DRLDensityWarning
 
 MOST_CORRELATED = 0.98
@@ -149,7 +151,8 @@ def split_table(table: TableSet, split: int, folder: Path | None) -> SplitTable:
     """One split of a table.
 
     R-BP's splits are the public ones, with a tenth of the training half for validation; the RNADE sets have ten folds; the
-    others 70 / 10 / 20 shares by seed. Kinds, rounding and bounds of the columns are noticed on all rows, for everybody.
+    others 70 / 10 / 20 shares by seed. Kinds, rounding and bounds of the columns are noticed on all rows, for everybody;
+    a list of permitted values only counts if the rows without the test suffice to see it.
 
     Args:
         table: The table.
@@ -160,18 +163,40 @@ def split_table(table: TableSet, split: int, folder: Path | None) -> SplitTable:
     x = x[:, x.std(0) > 0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DRLDensityWarning)
-        dataset = drl.load_dataset(x, split=drl.Split(validation=0.1, test=0.2, seed=split))
+        dataset = _split(table, x, split, {})
+        opened = _opened(dataset)
+        dataset = _split(table, x, split, opened) if opened else dataset
+    fitted = _fitted_rows(dataset) if table.family == "rbp" else dataset.train
+    dataset = dataclasses.replace(dataset, name=table.name)
+    return SplitTable(dataset, float(fitted.std(0, correction=0).log().sum()))
+
+
+def _split(table: TableSet, x: np.ndarray, split: int, columns: dict[str, dict[str, Any]]) -> Dataset:
+    """One split with properties of columns declared."""
+    dataset = drl.load_dataset(x, split=drl.Split(validation=0.1, test=0.2, seed=split), columns=columns)
     if table.family == "rbp":
         train, test = _public_halves(len(x), split)
         held = np.random.default_rng(split).permutation(len(train)) < round(0.1 * len(train))
-        dataset = _with_parts(dataset, x, (train[~held], train[held], test))
-        fitted = torch.cat([dataset.train, dataset.validation])
-    else:
-        if table.family == "rnade":
-            dataset = _with_parts(dataset, x, tuple(list(folds(x, 10, seed=0))[split]))
-        fitted = dataset.train
-    dataset = dataclasses.replace(dataset, name=table.name)
-    return SplitTable(dataset, float(fitted.std(0, correction=0).log().sum()))
+        return _with_parts(dataset, x, (train[~held], train[held], test))
+    return _with_parts(dataset, x, tuple(list(folds(x, 10, seed=0))[split])) if table.family == "rnade" else dataset
+
+
+def _fitted_rows(dataset: Dataset) -> Tensor:
+    return torch.cat([dataset.train, dataset.validation])
+
+
+def _opened(dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """Declarations that open the support of a column that is closed only because test rows were counted too.
+
+    Without them the density of a column would know which few values the test rows can have.
+    """
+    names = [column.name for column in dataset.columns]
+    seen = notice_columns(_fitted_rows(dataset).numpy(), names)
+    return {
+        column.name: {"values": ()}
+        for column, alone in zip(dataset.columns, seen, strict=True)
+        if column.values and not alone.values
+    }
 
 
 def _public_halves(num_rows: int, split: int) -> tuple[np.ndarray, np.ndarray]:
