@@ -335,8 +335,8 @@ class FittedModel(HasColumns):
     def remarks(self) -> tuple[str, ...]:
         """Faults of the fit itself, in words: left at its base, or below its floor; empty for a sound one."""
         found = []
-        if self.provenance.is_untrained:
-            found.append("validation kept the untrained model, its fixed base: training brought nothing, or never ran")
+        if self.provenance.untrained_remark:
+            found.append(self.provenance.untrained_remark)
         if not self.baselines.is_above_floor:
             found.append("the model is below its floor: a Gaussian or independent columns do better on validation rows")
         return tuple(found)

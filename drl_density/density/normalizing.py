@@ -25,11 +25,14 @@ class Normalized:
         estimate: log Z of level 0 in model space, with its error and verdict.
         plan: how level 0 is drawn from, with what that takes.
         pool: draws in data units ``(n, d)``, float64.
+        excess: nats by which annealing finds more than importance sampling, beyond both errors; 0 where nothing was
+            compared.
     """
 
     estimate: LogPartitionEstimate
     plan: LevelZeroPlan
     pool: Tensor
+    excess: float = 0.0
 
 
 def normalize(
@@ -49,12 +52,13 @@ def normalize(
         num_samples: draws of the base that estimate log Z by importance sampling, checked by annealing from the base; None
             anneals along the noise sequence.
     """
+    excess = 0.0
     if num_samples is not None:
-        estimate = checked_importance_sampling(model, num_samples=num_samples, generator=generator)
+        estimate, excess = checked_importance_sampling(model, num_samples=num_samples, generator=generator)
     else:
         annealing = AISSettings(num_particles=sizes.num_particles, num_pilot_particles=sizes.num_pilot_particles)
         path = sequence_path(model, steps_per_level=sizes.steps_per_level)
         estimate = annealed_importance_sampling(path, settings=annealing, generator=generator)
     plan = plan_level_zero(model, generator=generator, num_pilot=sizes.num_pool_pilot)
     draws = sample_level_zero(model, sizes.num_pool_draws, plan=plan, generator=generator).draws
-    return Normalized(estimate, plan, to_data_units(transform, draws))
+    return Normalized(estimate, plan, to_data_units(transform, draws), excess)

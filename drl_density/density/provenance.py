@@ -161,6 +161,7 @@ class Provenance:
         best_step: training step of the kept weights, by member; 0 is the untrained base.
         best_score: selection score of the kept weights, by member.
         num_rollbacks: how often training was rolled back, by member.
+        rejection: why the trained tilt gave way to the untouched reference; empty where it did not.
         stages: what each stage of the reported member brought, in their order; empty for objectives without stages.
         steps_done: training steps of all members together.
         forecast_seconds: training time forecast before the fit; None without a time limit.
@@ -186,10 +187,16 @@ class Provenance:
     best_step: Mapping[str, int] = field(default_factory=dict)
     best_score: Mapping[str, float] = field(default_factory=dict)
     num_rollbacks: Mapping[str, int] = field(default_factory=dict)
+    rejection: str = ""
     stages: tuple[Stage, ...] = ()
     steps_done: int = 0
     forecast_seconds: float | None = None
     training_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.rejection:  # whatever the stages gained, the reference is reported
+            kept = [dataclasses.replace(stage, kept=stage.name == "reference") for stage in self.stages]
+            object.__setattr__(self, "stages", tuple(kept))
 
     @property
     def is_untrained(self) -> bool:
@@ -197,11 +204,22 @@ class Provenance:
 
         For an objective without stages, the step of the reported member's weights tells; for an average, those of all.
         """
+        if self.rejection:
+            return True
         if self.stages:
             return not any(stage.kept for stage in self.stages[1:])
         is_member = self.selected_member in self.best_step
         steps = [self.best_step[self.selected_member]] if is_member else list(self.best_step.values())
         return bool(steps) and not any(steps)
+
+    @property
+    def untrained_remark(self) -> str:
+        """What a reader must know of a fit that is left at its base; empty for any other."""
+        if self.rejection:
+            return f"the trained tilt was rejected and the untouched reference is reported: {self.rejection}"
+        if self.is_untrained:
+            return "validation kept the untrained model, its fixed base: training brought nothing, or never ran"
+        return ""
 
     @property
     def stage_lines(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -62,6 +63,18 @@ def importance_sampling(
     return assess_weights(weights.reshape(num_replicates, -1), bias="lower")
 
 
+class CheckedEstimate(NamedTuple):
+    """log Z by importance sampling, checked by annealing.
+
+    Attributes:
+        estimate: estimate by importance sampling; ``UNRELIABLE`` where annealing finds more mass.
+        excess: nats by which annealing lies above it beyond what both errors explain; 0 where they explain it.
+    """
+
+    estimate: LogPartitionEstimate
+    excess: float
+
+
 def checked_importance_sampling(
     model: EnergySequence,
     *,
@@ -69,7 +82,7 @@ def checked_importance_sampling(
     num_bridges: int = 20,
     settings: AISSettings | None = None,
     generator: torch.Generator | None = None,
-) -> LogPartitionEstimate:
+) -> CheckedEstimate:
     r"""Estimate log Z of level 0 by importance sampling, and look for mass that its draws did not reach.
 
     Particles walk from the base to the density along :math:`\log b + a\, g`. Annealing is a stochastic lower bound of log Z
@@ -89,8 +102,9 @@ def checked_importance_sampling(
     >>> from drl_density.schedule import NoiseSchedule
     >>> model = EnergySequence(NoiseSchedule.log_spaced(4), ColumnTilt(ColumnTiltSettings(2)), (2,))
     >>> small = AISSettings(num_particles=32, num_replicates=2)
-    >>> str(checked_importance_sampling(model, num_samples=2000, num_bridges=4, settings=small).verdict)
-    'reliable'
+    >>> found = checked_importance_sampling(model, num_samples=2000, num_bridges=4, settings=small)
+    >>> str(found.estimate.verdict), found.excess
+    ('reliable', 0.0)
     """
     found = importance_sampling(model, num_samples=num_samples, generator=generator)
     settings = settings or AISSettings(num_replicates=4)
@@ -106,8 +120,8 @@ def checked_importance_sampling(
             f"annealing from the base finds {excess:.2g} nats more than importance sampling does: the tilt has mass "
             "where the base draws nothing; train more briefly or with more dropout"
         )
-        return dataclasses.replace(found, verdict=Verdict.UNRELIABLE, advice=advice)
-    return found
+        return CheckedEstimate(dataclasses.replace(found, verdict=Verdict.UNRELIABLE, advice=advice), excess)
+    return CheckedEstimate(found, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -165,10 +165,11 @@ def test_annealing_agrees_along_the_tilt_and_along_the_noise():
     """The untrained sequence is normalised: log Z = 0 through the jump from the noisy density to the clean one."""
     model = sequence(scale=0.5)
     small = AISSettings(num_particles=128, num_replicates=4)
-    checked = checked_importance_sampling(
+    checked, excess = checked_importance_sampling(
         model, num_samples=20_000, num_bridges=8, settings=small, generator=seeded_generator(9)
     )
     assert checked.verdict.is_reliable
+    assert excess == 0
     assert base_path(model, num_bridges=2).base.level == 0
     plain = sequence()
     settings = AISSettings(num_particles=512, num_replicates=8, num_transitions=2)

@@ -10,9 +10,12 @@ import torch
 import drl_density as drl
 from drl_density.bases import LayeredBase, NoisedGaussianMixture, StackSettings, fit_stacked_mixture
 from drl_density.bases.fitting.spline_flow import Affordability, FlowPlan
+from drl_density.density import normalizing
+from drl_density.density.evaluation.sections.reference_gain import reference_log_density
 from drl_density.density.fitting import bases as bases_module
 from drl_density.density.fitting.plan import plan_fit
-from drl_density.density.fitting.selection import ImportanceLikelihood
+from drl_density.density.fitting.selection import ImportanceLikelihood, rejection
+from drl_density.partition_function.importance import checked_importance_sampling
 from drl_density.testing import seeded_generator
 
 NETWORK = drl.ColumnNetwork(width=16, num_blocks=1, num_sigmoids=8, column_width=4)
@@ -124,3 +127,33 @@ def test_draws_follow_the_ring(density):
 def test_settings_that_do_not_go_together_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(SETTINGS, **changes)
+
+
+def test_a_tilt_with_mass_that_annealing_alone_finds_gives_way_to_the_reference(density, monkeypatch):
+    """The reference is reported with log Z = 0 exactly, and the fit says why."""
+
+    def finds_more(model, **options):
+        found = checked_importance_sampling(model, **options)
+        is_untouched = bool((found.estimate.log_weights == 0).all())
+        return found if is_untouched else found._replace(excess=0.5)
+
+    monkeypatch.setattr(normalizing, "checked_importance_sampling", finds_more)
+    rejected = drl.fit(drl.load_dataset(ring(300), seed=0), settings=SETTINGS, seed=0, progress=False)
+    rows = ring(20)
+    assert rejected.estimate.log_z == 0
+    assert rejected.provenance.is_untrained
+    assert "finds 0.5 nats more" in rejected.remarks[0]
+    torch.testing.assert_close(rejected.log_prob(rows), reference_log_density(rejected, rows), rtol=1e-5, atol=1e-5)
+    assert not density.provenance.rejection
+    assert density.baselines.model >= rejected.baselines.model
+
+
+def test_a_tilt_below_its_reference_by_fresh_draws_is_rejected():
+    plan = plan_fit(drl.load_dataset(ring(300), seed=0), SETTINGS, seed=0)
+    model, rows = plan.new_model(plan.members[0].base, seed=0), plan.validation(seed=0)
+    assert rejection(plan, model, 0.0, 0.0, rows) == ""
+    assert rejection(plan, model, -0.1, 0.0, rows) == ""
+    assert "it gains -0.1 nats a row" in rejection(plan, model, 0.1, 0.0, rows)
+    assert "finds 2 nats more" in rejection(plan, model, 0.0, 2.0, rows)
+    last = dataclasses.replace(plan, selection=dataclasses.replace(plan.selection, rule="last"))
+    assert rejection(last, model, 0.1, 2.0, rows) == ""

@@ -9,7 +9,12 @@ from torch import nn
 from drl_density import EnergySequence, NoiseSchedule
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.errors import NumericalError, Verdict
-from drl_density.partition_function.importance import acceptance_of_weights, importance_sampling
+from drl_density.partition_function import AISSettings
+from drl_density.partition_function.importance import (
+    acceptance_of_weights,
+    checked_importance_sampling,
+    importance_sampling,
+)
 from drl_density.testing import assert_z, seeded_generator
 
 SCHEDULE = NoiseSchedule.log_spaced(3)
@@ -72,3 +77,27 @@ def test_acceptance_of_weights_counts_every_ordered_pair():
     weights = torch.rand(3, 40, generator=seeded_generator(5), dtype=torch.float64)
     pairs = weights[:, :, None].minimum(weights[:, None]).sum((1, 2)) / weights.sum(1) / 40
     torch.testing.assert_close(acceptance_of_weights(weights.log()), pairs)
+
+
+class Slope(nn.Module):
+    """A bounded tilt that leads away from the base: 30 nats more from about 3.5 on, where few of its draws lie."""
+
+    has_bounded_growth = is_bounded = True
+
+    def __init__(self, height):
+        super().__init__()
+        self.height = nn.Parameter(torch.tensor(height))
+
+    def forward(self, x, log_snr):
+        return self.height * torch.sigmoid(3 * (x[:, 0] - 3.5))
+
+
+@pytest.mark.parametrize("height", [30.0, 0.5])
+def test_annealing_finds_mass_that_draws_of_the_base_miss(height):
+    """P(x > 3.5) is 2e-4, so 500 draws hardly see the plateau, and walks climb it; a low one holds no mass to speak of."""
+    sequence = EnergySequence(SCHEDULE, Slope(height), (2,), base=NoisedGaussianMixture.standard(2))
+    settings = AISSettings(num_particles=128, num_replicates=4)
+    found = checked_importance_sampling(sequence, num_samples=500, settings=settings, generator=seeded_generator(4))
+    assert (found.excess > 1) == (height > 1)
+    assert (found.excess == 0) == (height < 1)
+    assert (found.estimate.verdict is Verdict.UNRELIABLE) == (height > 1)

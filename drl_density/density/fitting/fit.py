@@ -21,7 +21,7 @@ from drl_density.density.fitting.baselines import validation_baselines
 from drl_density.density.fitting.forecast import check_memory, finishing_seconds, within_time
 from drl_density.density.fitting.plan import FitPlan, Member, plan_fit
 from drl_density.density.fitting.run import FitRun, choose_seed, refuse_folder
-from drl_density.density.fitting.selection import select_model, training_score
+from drl_density.density.fitting.selection import rejection, select_model, training_score, untouched
 from drl_density.density.normalizing import normalize
 from drl_density.density.provenance import Provenance, RowDigest
 from drl_density.density.settings.fit_settings import FitSettings
@@ -192,13 +192,17 @@ def doctor_line(record: Mapping[str, Any]) -> str:
 def _finish(plan: FitPlan, states: Mapping[str, TrainingState], budget: Budget, training_seconds: float) -> Density:
     """Choose the model, normalise it, fill its pool of draws, and compare it with the baselines."""
     table, data = plan.table, plan.table.dataset
-    chosen = select_model(plan, states, plan.validation(seed=plan.seed))
-    model = chosen.model
+    held_out = plan.validation(seed=plan.seed)
+    chosen = select_model(plan, states, held_out)
     best_run = states.get(chosen.member) or max(states.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(plan.seed + 1)
-    found = normalize(
-        model, table.transform, plan.normalizing, num_samples=plan.selection.num_samples, generator=generator
-    )
+    sizes = {"sizes": plan.normalizing, "num_samples": plan.selection.num_samples, "generator": generator}
+    found = normalize(chosen.model, table.transform, **sizes)
+    reason = rejection(plan, chosen.model, found.estimate.log_z, found.excess, held_out)
+    if reason:
+        chosen = untouched(plan, chosen, reason)
+        found = normalize(chosen.model, table.transform, **sizes)
+    model = chosen.model
     density = Density(
         model=model,
         transform=table.transform,
@@ -221,6 +225,7 @@ def _finish(plan: FitPlan, states: Mapping[str, TrainingState], budget: Budget, 
             steps_done=sum(state.step for state in states.values()),
             sigma_min=float(plan.schedule.sigma[0]),
             selected_member=chosen.member,
+            rejection=chosen.rejection,
             selected_sigma=float(model.schedule.sigma_at(0)),
             base_scores=table.bases.scores,
             best_step={member: state.best_step for member, state in states.items()},

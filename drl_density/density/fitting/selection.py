@@ -153,10 +153,46 @@ class Selected(NamedTuple):
     Attributes:
         member: Name of the member, or "average".
         model: Frozen sequence, without the levels below the best one.
+        rejection: Why the trained tilt gave way to the untouched reference; empty where it did not.
     """
 
     member: str
     model: EnergySequence
+    rejection: str = ""
+
+
+def rejection(plan: FitPlan, model: EnergySequence, log_z: float, excess: float, rows: HeldOut) -> str:
+    """Why a tilt must give way to its untouched reference, whose log Z is 0 exactly; empty where it need not.
+
+    Args:
+        plan: Plan of the fit; only one by contrast has a reference that is a candidate.
+        model: Selected sequence.
+        log_z: Its log Z by fresh draws of the reference.
+        excess: Nats by which annealing finds more.
+        rows: Validation rows in model space.
+    """
+    if plan.selection.num_samples is None or plan.selection.rule == "last":
+        return ""
+    if excess > 0:
+        return f"annealing from the reference finds {excess:.2g} nats more than its draws do, mass that no row supports"
+    score = ImportanceLikelihood(model, rows, num_samples=1, seed=plan.seed)
+    gain = float(rows.mean(score.base + tilts(model, rows.rows, 0.0)) - rows.mean(score.base)) - log_z
+    return f"with fresh draws for log Z it gains {gain:.3g} nats a row on validation" if gain < 0 else ""
+
+
+def untouched(plan: FitPlan, chosen: Selected, reason: str) -> Selected:
+    """The reference beneath a selected sequence; beneath an average, that of the member which scores best untouched.
+
+    Args:
+        plan: Plan of a fit by contrast.
+        chosen: Selected sequence.
+        reason: Why it gives way.
+    """
+    members = {member.name: member for member in plan.members}
+    scores = plan.table.bases.scores
+    best = max(plan.members, key=lambda member: scores.get(member.name.rsplit("-", 1)[0], -math.inf))
+    member = members.get(chosen.member, best)
+    return Selected(member.name, freeze(plan.new_model(member.base, seed=0).to(chosen.model.device)), reason)
 
 
 def select_model(plan: FitPlan, states: Mapping[str, TrainingState], rows: HeldOut) -> Selected:
