@@ -162,11 +162,23 @@ def jackknife_error(left_out: Tensor) -> float:
     return math.sqrt(float((left_out - left_out.mean()).square().sum()) * (count - 1) / count)
 
 
-def resample(log_weights: Tensor, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
+def resample(
+    log_weights: Tensor,
+    num_samples: int,
+    *,
+    generator: torch.Generator | None = None,
+    start: Tensor | None = None,
+) -> Tensor:
     """Indices ``(*, num_samples)`` of particles along the last dimension, in proportion to their weights.
 
     Systematic resampling: one uniform number places a regular grid on the cumulative weights, so a particle of weight
     share p appears floor(n p) or ceil(n p) times.
+
+    Args:
+        log_weights: log weights ``(*, particle)``.
+        num_samples: number of indices.
+        generator: source of the uniform numbers.
+        start: the uniform numbers themselves, ``(*, 1)``, in place of those of the generator.
 
     Source: Carpenter, Clifford and Fearnhead 1999.
 
@@ -174,7 +186,8 @@ def resample(log_weights: Tensor, num_samples: int, *, generator: torch.Generato
     [0, 1, 1, 1]
     """
     shares = torch.softmax(log_weights.double(), -1).cumsum(-1)
-    start = torch.rand((*shares.shape[:-1], 1), generator=generator, dtype=torch.float64)
+    if start is None:
+        start = torch.rand((*shares.shape[:-1], 1), generator=generator, dtype=torch.float64)
     places = ((torch.arange(num_samples, dtype=torch.float64) + start) / num_samples).to(shares.device)
     # Rounding can leave the last cumulative share below the last place: it is divided by itself and the index held back.
     return torch.searchsorted(shares / shares[..., -1:], places).minimum(torch.tensor(shares.shape[-1] - 1))

@@ -7,6 +7,9 @@ import math
 import torch
 from torch import Tensor
 
+from drl_density.bases.mixture_conditional import Numbers
+from drl_density.devices import normal_draws
+
 MOST_NUMBERS = 4_000_000
 """Largest number of float64 entries of one intermediate tensor (32 MB)."""
 
@@ -60,21 +63,49 @@ class FactorConditional:
             is_missing: which coordinates are missing, ``(n, d)``.
             num_samples: how many draws to make for each row.
         """
-        parts = []
-        share = self._rows_at_once(num_samples)
-        for rows, mask in zip(x.double().split(share), is_missing.split(share), strict=True):
+
+        def numbers(rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+            return normal_draws((len(rows), *shape), self.means, generator)
+
+        return self.draw(x[:, None], is_missing, num_samples, numbers)[0].squeeze(1)
+
+    def draw(self, x: Tensor, is_missing: Tensor, num_samples: int, numbers: Numbers) -> tuple[Tensor, Tensor]:
+        """Draw as :meth:`sample` does, at several points for each row, with the log density of the observed coordinates.
+
+        Args:
+            x: points of shape ``(n, points, d)``. Values at missing coordinates are ignored.
+            is_missing: which coordinates are missing, ``(n, d)``.
+            num_samples: how many draws to make for each point.
+            numbers: source of the random numbers, which follow from the row if it gives each row its own.
+
+        Returns:
+            Whole vectors ``(n, points, num_samples, d)``, and log densities ``(n, points)``, float64.
+        """
+        (num_rows, num_points, num_features), num_factors = x.shape, self.loadings.shape[-1]
+        found, heights = (
+            [x.new_empty(0, num_points, num_samples, num_features).double()],
+            [x.new_empty(0, num_points).double()],
+        )
+        for some in torch.arange(num_rows).split(max(1, self._rows_at_once(num_samples) // max(1, num_points))):
+            noise = numbers(some, (num_points, num_samples, 1 + num_factors + num_features)).flatten(0, 1)
+            rows = x[some].double().flatten(0, 1)
+            mask = is_missing[some].repeat_interleave(num_points, 0)
             logs, centers, triangles = self._posterior(rows, mask)
-            chosen = torch.multinomial(logs.softmax(-1), num_samples, replacement=True, generator=generator)
+            shares = logs.softmax(-1).cumsum(-1)
+            # Rounding can leave the last cumulative share below the place of a draw.
+            chosen = torch.searchsorted(shares, torch.special.ndtr(noise[..., 0]) * shares[:, -1:])
+            chosen = chosen.minimum(torch.tensor(shares.shape[1] - 1))
             index = torch.arange(len(rows))[:, None]
-            scores = torch.randn(*chosen.shape, centers.shape[-1], generator=generator, dtype=torch.float64)
-            noise = torch.randn(*chosen.shape, rows.shape[1], generator=generator, dtype=torch.float64)
+            scores, residuals = noise[..., 1 : 1 + num_factors], noise[..., 1 + num_factors :]
             # L^-T e has covariance M^-1 for M = L L^T.
             spread = torch.linalg.solve_triangular(triangles[index, chosen].mT, scores[..., None], upper=True)
             factors = centers[index, chosen] + spread.squeeze(-1)
             carried = torch.einsum("nsdr,nsr->nsd", self.loadings[chosen], factors)
-            drawn = self.means[chosen] + carried + self.noises[chosen].sqrt() * noise
-            parts.append(torch.where(mask[:, None], drawn, rows[:, None]))
-        return torch.cat(parts)
+            drawn = self.means[chosen] + carried + self.noises[chosen].sqrt() * residuals
+            whole = torch.where(mask[:, None], drawn, rows[:, None])
+            found.append(whole.reshape(len(some), num_points, num_samples, num_features))
+            heights.append(logs.logsumexp(-1).reshape(len(some), num_points))
+        return torch.cat(found), torch.cat(heights)
 
     def _rows_at_once(self, num_samples: int) -> int:
         count, num_features, num_factors = self.loadings.shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import torch
@@ -11,8 +11,15 @@ from torch import Tensor
 
 from drl_density.devices import normal_draws
 
-MOST_NUMBERS = 4_000_000
-"""Largest number of float64 entries of one intermediate tensor (32 MB): small enough to stay in reach of a CPU's caches."""
+MOST_NUMBERS = 2**18
+"""Largest number of float64 entries of one intermediate tensor (2 MB), which stays in a CPU's cache."""
+MOST_KEPT = 2**24
+"""Numbers of the matrices that are kept for patterns that come again (128 MB)."""
+LARGEST_PRECISION = 1e4
+"""Entry of a precision matrix up to which squared distances are sums of products: rounding is below 1e-9 of a nat then."""
+
+Numbers = Callable[[Tensor, tuple[int, ...]], Tensor]
+"""Standard normal numbers ``(n, *shape)``, float64, of the rows with the given indices ``(n,)``."""
 
 
 class MixtureConditional:
@@ -40,6 +47,7 @@ class MixtureConditional:
 
     def __init__(self, log_weights: Tensor, centers: Tensor, variances: Tensor, axes: Tensor | None = None) -> None:
         self.log_weights, self.variances = log_weights, variances
+        self._kept: dict[tuple[bool, ...], _Pattern] = {}
         self.means = centers if axes is None else torch.einsum("kde,ke->kd", axes, centers)
         self.covariances = self.precisions = None
         if axes is not None:
@@ -64,24 +72,44 @@ class MixtureConditional:
     ) -> Tensor:
         """Draw the missing coordinates given the observed ones, as whole vectors ``(n, num_samples, d)``, float64.
 
-        Where rows are split into several calls, all draws are the same if each call has a multiple of 16 draws.
-
         Args:
             x: rows of shape ``(n, d)``. Values at missing coordinates are ignored.
             is_missing: which coordinates are missing, ``(n, d)``.
             num_samples: how many draws to make for each row.
         """
-        parts, share = [], self._rows_at_once(num_samples)
-        for rows, mask in zip(x.double().split(share), is_missing.split(share), strict=True):
-            # One call for all numbers of a row.
-            noise = normal_draws((len(rows), num_samples, rows.shape[1] + 1), self.means, generator)
-            draws = rows[:, None].repeat(1, num_samples, 1)
-            for some, pattern in self._patterns(mask):
-                draws[some[:, None, None], torch.arange(num_samples)[:, None], pattern.missing] = pattern.draw(
-                    rows[some], noise[some]
-                )
-            parts.append(draws)
-        return torch.cat(parts)
+
+        def numbers(rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+            return normal_draws((len(rows), *shape), self.means, generator)
+
+        return self.draw(x[:, None], is_missing, num_samples, numbers)[0].squeeze(1)
+
+    def draw(self, x: Tensor, is_missing: Tensor, num_samples: int, numbers: Numbers) -> tuple[Tensor, Tensor]:
+        """Draw as :meth:`sample` does, at several points for each row, with the log density of the observed coordinates.
+
+        Args:
+            x: points of shape ``(n, points, d)``. Values at missing coordinates are ignored.
+            is_missing: which coordinates are missing, ``(n, d)``.
+            num_samples: how many draws to make for each point.
+            numbers: source of the random numbers, which follow from the row if it gives each row its own.
+
+        Returns:
+            Whole vectors ``(n, points, num_samples, d)``, and log densities ``(n, points)``, float64.
+        """
+        x = x.double()
+        num_rows, num_points, num_features = x.shape
+        draws = x[:, :, None].repeat(1, 1, num_samples, 1)
+        heights = x.new_empty(num_rows, num_points)
+        flat, places = draws.flatten(1, 2), torch.arange(num_points * num_samples)[:, None]
+        for some, pattern in self._patterns(is_missing):
+            count = len(pattern.missing)
+            at_once = self._rows_at_once(num_points, num_samples * count * max(count, num_features - count))
+            for part in some.split(at_once):
+                noise = numbers(part, (num_points, num_samples, 1 + count)).to(x.device)
+                found, height = pattern.draw(x[part].flatten(0, 1), noise.flatten(0, 1))
+                found = found.reshape(len(part), num_points * num_samples, count)
+                flat[part[:, None, None], places, pattern.missing] = found
+                heights[part] = height.reshape(len(part), num_points)
+        return draws, heights
 
     def _patterns(self, is_missing: Tensor) -> Iterator[tuple[Tensor, _Pattern]]:
         """Indices of the rows of each pattern of missing coordinates, with the conditionals for that pattern."""
@@ -90,13 +118,20 @@ class MixtureConditional:
         distinct, which = is_missing.unique(dim=0, return_inverse=True)
         order, counts = which.argsort(stable=True), which.bincount(minlength=len(distinct))
         for mask, some in zip(distinct, order.split(counts.tolist()), strict=True):
-            yield some, _Pattern(self, mask)
+            yield some, self._pattern(mask)
 
-    def _rows_at_once(self, num_samples: int) -> int:
-        count, num_features = self.means.shape
-        wide = 1 if self.covariances is None else num_features
-        most = MOST_NUMBERS // max(count * num_features, num_samples * num_features * wide)
-        return max(16, most // 16 * 16)  # torch makes normal numbers in blocks of 16
+    def _pattern(self, is_missing: Tensor) -> _Pattern:
+        """The conditionals for a pattern, kept for the next call as long as there is room."""
+        key = tuple(is_missing.tolist())
+        if key not in self._kept:
+            count, num_features = self.means.shape
+            if len(self._kept) >= MOST_KEPT // (2 * count * num_features**2 + 1):
+                self._kept.clear()
+            self._kept[key] = _Pattern(self, is_missing)
+        return self._kept[key]
+
+    def _rows_at_once(self, num_points: int, num_numbers: int = 1) -> int:
+        return max(1, MOST_NUMBERS // (max(len(self.means), num_numbers) * num_points))
 
 
 class _Pattern:
@@ -112,7 +147,7 @@ class _Pattern:
 
     @cached_property
     def _whitening(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Maps from observed coordinates to whitened ones ``(o, K o)``, the whitened means, and heights ``(K,)``."""
+        """Maps from observed coordinates to whitened ones ``(K, o, o)``, the whitened means, and heights ``(K,)``."""
         law, seen = self.law, self.seen
         constant = law.log_weights - 0.5 * len(seen) * math.log(2 * math.pi)
         assert law.covariances is not None
@@ -121,11 +156,36 @@ class _Pattern:
         maps = torch.linalg.solve_triangular(triangles, identity, upper=False)
         centers = (maps @ law.means[:, seen, None]).squeeze(-1)
         heights = constant - triangles.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        return maps.flatten(0, 1).T, centers, heights
+        return maps, centers, heights
+
+    @cached_property
+    def _products(self) -> tuple[Tensor, Tensor] | None:
+        """Pairs (i, j) of observed coordinates ``(2, p)``, and the factors of [1, x, x_i x_j] in the log shares.
+
+        None where the precision matrices are too large for sums of products.
+        """
+        law, seen = self.law, self.seen
+        if law.covariances is None:
+            precisions = torch.diag_embed(1 / law.variances[:, seen])
+            means = law.means[:, seen]
+            constant = law.log_weights - 0.5 * (2 * math.pi * law.variances[:, seen]).log().sum(-1)
+        else:
+            maps, whitened, constant = self._whitening
+            precisions, means = maps.mT @ maps, law.means[:, seen]
+        if len(seen) and float(precisions.abs().amax()) > LARGEST_PRECISION:
+            return None
+        pulled = (precisions @ means[..., None]).squeeze(-1)
+        pairs = torch.triu_indices(len(seen), len(seen))
+        if law.covariances is None:
+            pairs = torch.arange(len(seen)).expand(2, -1)
+        doubled = torch.where(pairs[0] == pairs[1], -0.5, -1.0).to(precisions)
+        squares = precisions[:, pairs[0], pairs[1]] * doubled
+        heights = constant - 0.5 * (pulled * means).sum(-1)
+        return pairs, torch.cat([heights[:, None], pulled, squares], 1).T.contiguous()
 
     @cached_property
     def _conditional(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Linear maps ``(o, K m)`` and offsets ``(K, m)`` of the conditional means, and factors of the covariances.
+        """Linear maps ``(K, m, o)`` and offsets ``(K, m)`` of the conditional means, and factors of the covariances.
 
         They follow from the precision matrix, whose block of the missing coordinates is the inverse of their conditional
         covariance. That block stays positive definite where a difference of covariances would round to zero.
@@ -137,36 +197,42 @@ class _Pattern:
         gains = -torch.cholesky_solve(rows[:, :, seen], triangles)
         offsets = law.means[:, missing] - (gains @ law.means[:, seen, None]).squeeze(-1)
         identity = torch.eye(len(missing)).to(triangles).expand_as(triangles)
-        factors = torch.linalg.solve_triangular(triangles, identity, upper=False).mT
-        return gains.flatten(0, 1).T, offsets, factors
+        factors = torch.linalg.solve_triangular(triangles, identity, upper=False).mT.contiguous()
+        return gains, offsets, factors
 
     def log_shares(self, rows: Tensor) -> Tensor:
         """Log of w_k N(x_o; mu_ko, S_koo) of rows ``(n, d)``, ``(n, K)``."""
-        law, seen = self.law, self.seen
+        law, given = self.law, rows[:, self.seen]
+        if self._products is not None:
+            pairs, factors = self._products
+            products = given[:, pairs[0]] * given[:, pairs[1]]
+            return torch.cat([given.new_ones(len(given), 1), given, products], 1) @ factors
         if law.covariances is None:
-            variances = law.variances[:, seen]
-            squares = (rows[:, None, seen] - law.means[:, seen]).square() / variances
+            variances = law.variances[:, self.seen]
+            squares = (given[:, None] - law.means[:, self.seen]).square() / variances
             return law.log_weights - 0.5 * (squares + (2 * math.pi * variances).log()).sum(-1)
         maps, centers, heights = self._whitening
-        whitened = (rows[:, seen] @ maps).unflatten(1, centers.shape) - centers
+        whitened = (given @ maps.flatten(0, 1).T).unflatten(1, centers.shape) - centers
         return heights - 0.5 * whitened.square().sum(-1)
 
-    def draw(self, rows: Tensor, noise: Tensor) -> Tensor:
-        """Draws of the missing coordinates ``(n, num_samples, m)``.
+    def draw(self, rows: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Draws of the missing coordinates ``(n, num_samples, m)``, and log densities of the observed ones ``(n,)``.
 
         Args:
             rows: rows ``(n, d)``.
-            noise: standard normal numbers ``(n, num_samples, 1 + d)``; the first chooses the component.
+            noise: standard normal numbers ``(n, num_samples, 1 + m)``; the first chooses the component.
         """
-        law, missing = self.law, self.missing
-        shares = self.log_shares(rows).softmax(-1).cumsum(-1)
-        # Rounding can leave the last cumulative share below 1.
-        places = torch.special.ndtr(noise[..., 0]) * shares[:, -1:]
-        chosen = torch.searchsorted(shares, places).minimum(torch.tensor(shares.shape[1] - 1))
-        numbers = noise[..., 1:][..., missing]
+        law, missing, given = self.law, self.missing, rows[:, self.seen]
+        logs = self.log_shares(rows)
+        top = logs.amax(-1, keepdim=True)
+        shares = (logs - top).exp_().cumsum(-1)
+        height = top.squeeze(-1) + shares[:, -1].log()
+        # Rounding can leave the last cumulative share below the place of a draw.
+        chosen = torch.searchsorted(shares, torch.special.ndtr(noise[..., 0]) * shares[:, -1:])
+        chosen = chosen.minimum(torch.tensor(shares.shape[1] - 1))
+        numbers = noise[..., 1:]
         if law.covariances is None:
-            return law.means[:, missing][chosen] + law.variances[:, missing].sqrt()[chosen] * numbers
+            return law.means[:, missing][chosen] + law.variances[:, missing].sqrt()[chosen] * numbers, height
         gains, offsets, factors = self._conditional
-        centers = offsets + (rows[:, self.seen] @ gains).unflatten(1, offsets.shape)
-        spread = (factors[chosen] @ numbers[..., None]).squeeze(-1)
-        return centers.gather(1, chosen[..., None].expand(*chosen.shape, len(missing))) + spread
+        centers = offsets[chosen] + (gains[chosen] * given[:, None, None]).sum(-1)
+        return centers + (factors[chosen] * numbers[..., None, :]).sum(-1), height

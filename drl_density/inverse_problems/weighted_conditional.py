@@ -11,7 +11,6 @@ Source: Rubin 1987 (sampling importance resampling).
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from torch import Tensor
 from drl_density.autograd import outside_inference_mode
 from drl_density.bases import Conditional
 from drl_density.inverse_problems.conditional import ConditionalResult
+from drl_density.inverse_problems.row_streams import RowStreams
 from drl_density.model import EnergySequence
 from drl_density.networks.contract import is_bounded
 from drl_density.partition_function.importance import acceptance_of_weights, tilts
@@ -28,28 +28,8 @@ NUM_GROUPS = 16
 """Independent groups of the proposals of a row, whose spread is the error of its normaliser."""
 
 
-class Streams(NamedTuple):
-    """Independent sources of random numbers, so that the draws of a row do not depend on how rows are split into calls.
-
-    Attributes:
-        places: positions in the cells of given values.
-        proposals: draws of the base's conditional.
-        choices: choices among the weighted proposals.
-
-    >>> first, again = (Streams.of(torch.Generator().manual_seed(0)) for _ in range(2))
-    >>> bool(torch.rand(1, generator=first.choices) == torch.rand(1, generator=again.choices))
-    True
-    """
-
-    places: torch.Generator
-    proposals: torch.Generator
-    choices: torch.Generator
-
-    @classmethod
-    def of(cls, generator: torch.Generator | None) -> Streams:
-        """Seed the three sources from one generator, or from torch's global one when it is None."""
-        seeds = torch.randint(2**62, (3,), generator=generator)
-        return cls(*(torch.Generator().manual_seed(seed) for seed in seeds.tolist()))
+PROPOSALS, CHOICES = 0, 1
+"""Purposes of a row's random numbers; callers number theirs from 2."""
 
 
 def base_conditional(model: EnergySequence) -> Conditional | None:
@@ -85,7 +65,8 @@ def weighted_conditional(
     *,
     num_proposals: int,
     log_offsets: Tensor,
-    streams: Streams,
+    streams: RowStreams,
+    numbers: Tensor | None = None,
 ) -> ConditionalResult:
     """Draws of the missing coordinates of every row given its observed ones, by importance resampling; float64 on the CPU.
 
@@ -102,7 +83,8 @@ def weighted_conditional(
         num_samples: number of draws for each row.
         num_proposals: number of proposals for each row, a multiple of 16.
         log_offsets: added to the log weights of each place, ``(rows, places)``.
-        streams: sources of random numbers, of which each row takes its own share.
+        streams: sources of random numbers, so that the draws of a row depend on the row and its number alone.
+        numbers: numbers of the rows, ``(rows,)``; 0, 1, ... when not given.
 
     Source: Vats and Knudson 2021 (R-hat as a function of the effective sample size).
 
@@ -110,19 +92,21 @@ def weighted_conditional(
     >>> from drl_density.networks import ColumnTilt, ColumnTiltSettings
     >>> model = EnergySequence(NoiseSchedule.log_spaced(4), ColumnTilt(ColumnTiltSettings(2)), (2,))
     >>> law, mask = base_conditional(model), torch.tensor([[True, False]])
-    >>> options = {"num_proposals": 32, "log_offsets": torch.zeros(1, 1), "streams": Streams.of(None)}
+    >>> options = {"num_proposals": 32, "log_offsets": torch.zeros(1, 1), "streams": RowStreams(0)}
     >>> found = weighted_conditional(model, law, torch.zeros(1, 1, 2).double(), mask, 5, **options)
     >>> found.draws.shape, [round(float(value), 4) for value in (found.ess, found.log_z)]  # the tilt is 0
     (torch.Size([1, 5, 2]), [32.0, -0.9189])
     """
     num_rows, num_places, num_features = observed.shape
-    places = observed.double().cpu().flatten(0, 1)
-    mask = is_missing.cpu().repeat_interleave(num_places, 0)
-    heights = law.observed_log_density(places, mask).reshape(num_rows, num_places) + log_offsets
-    proposals = law.sample(places, mask, num_proposals // num_places, generator=streams.proposals)
+    numbers = torch.arange(num_rows) if numbers is None else numbers
+
+    def normal(rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return streams.numbers(numbers[rows], shape, purpose=PROPOSALS)
+
+    proposals, heights = law.draw(observed.cpu(), is_missing.cpu(), num_proposals // num_places, normal)
     values = tilts(model, proposals.reshape(-1, *model.event_shape), 0.0).reshape(num_rows, num_places, -1)
-    weights = (values + heights[..., None]).flatten(1)
-    index = resample(weights, num_samples, generator=streams.choices)
+    weights = (values + (heights + log_offsets)[..., None]).flatten(1)
+    index = resample(weights, num_samples, start=streams.numbers(numbers, (1,), purpose=CHOICES, kind="uniform"))
     candidates = proposals.reshape(num_rows, num_proposals, num_features)
     draws = candidates.gather(1, index[..., None].expand(*index.shape, num_features))
     ess = weight_ess(weights)

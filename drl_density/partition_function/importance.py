@@ -18,8 +18,8 @@ from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.weights import LogPartitionEstimate, assess_weights
 
-CHUNK = 8192
-"""Draws in one pass, which bounds the memory."""
+CHUNK, CPU_CHUNK = 8192, 1024
+"""Draws in one pass, which bounds the memory; on a CPU so few that a pass stays in its cache."""
 
 MOST_EXCESS_ERRORS, MOST_EXCESS = 4.0, 0.02
 """Excess of annealing over importance sampling that chance explains: errors, and nats below any error that matters."""
@@ -181,8 +181,9 @@ def base_draws(model: EnergySequence, num_samples: int, level: float, generator:
 
 def tilts(model: EnergySequence, rows: Tensor, level: float) -> Tensor:
     """Network output g of a level at rows, in nats, ``(n,)``, float64 on the CPU."""
+    size = CPU_CHUNK if model.device.type == "cpu" else CHUNK
     with torch.no_grad():
-        return torch.cat([model.tilt(part.to(model.device), level).double().cpu() for part in rows.split(CHUNK)])
+        return torch.cat([model.tilt(part.to(model.device), level).double().cpu() for part in rows.split(size)])
 
 
 def acceptance_of_weights(log_weights: Tensor) -> Tensor:

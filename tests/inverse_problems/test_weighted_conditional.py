@@ -5,7 +5,8 @@ import torch
 
 from drl_density import NoiseSchedule
 from drl_density.bases import NoisedGaussianMixture
-from drl_density.inverse_problems.weighted_conditional import Streams, base_conditional, weighted_conditional
+from drl_density.inverse_problems.row_streams import RowStreams
+from drl_density.inverse_problems.weighted_conditional import base_conditional, weighted_conditional
 from drl_density.model import EnergySequence
 from drl_density.networks import ColumnTilt, ColumnTiltSettings
 from drl_density.testing import assert_z, seeded_generator
@@ -26,7 +27,7 @@ def found_for(rows, num_samples=200, num_proposals=1024, seed=0, num_places=1):
         num_samples,
         num_proposals=num_proposals,
         log_offsets=torch.zeros(rows, num_places, dtype=torch.float64),
-        streams=Streams.of(seeded_generator(seed)),
+        streams=RowStreams.of(seeded_generator(seed)),
     )
 
 
@@ -74,14 +75,19 @@ def test_places_of_one_row_share_its_proposals(found):
     assert_z((several.log_z - SYSTEM.log_mass(VALUE)).exp(), 1.0)
 
 
-def test_rows_in_several_calls_get_the_draws_of_one():
+def test_the_draws_of_a_row_depend_on_the_row_and_its_number_alone():
     whole = found_for(5, 10, 256)
-    streams = Streams.of(seeded_generator(0))
     law, offsets = base_conditional(SYSTEM.model), torch.zeros(1, 1, dtype=torch.float64)
     states = torch.full((1, 1, 2), VALUE, dtype=torch.float64)
-    options = {"num_proposals": 256, "log_offsets": offsets, "streams": streams}
-    single = [weighted_conditional(SYSTEM.model, law, states, MASK, 10, **options).draws for _ in range(5)]
-    torch.testing.assert_close(torch.cat(single), whole.draws, rtol=1e-12, atol=1e-12)
+    options = {"num_proposals": 256, "log_offsets": offsets, "streams": RowStreams.of(seeded_generator(0))}
+    for number in (4, 0, 2):
+        options["numbers"] = torch.tensor([number])
+        alone = weighted_conditional(SYSTEM.model, law, states, MASK, 10, **options)
+        torch.testing.assert_close(alone.draws[0], whole.draws[number], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            alone.log_weights[0], whole.log_weights[number], rtol=1e-5, atol=1e-5
+        )  # a float32 network
+    assert len(whole.draws[:, 0, 0].unique()) == 5
 
 
 class Unconditional(NoisedGaussianMixture):

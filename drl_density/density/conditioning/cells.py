@@ -30,6 +30,7 @@ def cell_positions(
     *,
     num_strata: int = 1,
     generator: torch.Generator | None = None,
+    uniform: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Rows with given values at random points of their cells.
 
@@ -41,6 +42,8 @@ def cell_positions(
         is_missing: which cells are not given, ``(n, d)``.
         num_groups: independent groups of points.
         num_strata: strata of a cell, and points of a group; with 1 all points are independent.
+        generator: source of the uniform numbers behind the points.
+        uniform: these numbers themselves, of shape :func:`numbers_of_positions`.
 
     Returns:
         Rows ``(n, num_groups * num_strata, d)``, group after group, and the mask ``(n, d)`` of values that stand for a cell.
@@ -51,13 +54,19 @@ def cell_positions(
     places = rows[:, None].repeat(1, num_groups * num_strata, 1)
     if bool(in_cell.any()):
         widths = torch.tensor([column.width for column in columns], dtype=torch.float64)
-        # One call for all numbers of a row, so that its points do not depend on the other rows.
-        shape = (len(rows), 2, num_groups, num_strata, rows.shape[1])
-        order, within = torch.rand(shape, generator=generator, dtype=torch.float64).unbind(1)
+        if uniform is None:
+            shape = (len(rows), *numbers_of_positions(num_groups, num_strata, rows.shape[1]))
+            uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+        order, within = uniform.unbind(1)
         shares = ((order.argsort(2) + within) / num_strata).flatten(1, 2)
         spread = on_support(columns, places) + (shares - 0.5) * widths
         places = torch.where(in_cell[:, None], spread, places)
     return places, in_cell
+
+
+def numbers_of_positions(num_groups: int, num_strata: int, num_features: int) -> tuple[int, ...]:
+    """Shape of the uniform numbers that :func:`cell_positions` needs for one row."""
+    return 2, num_groups, num_strata, num_features
 
 
 def cell_nodes(columns: Sequence[Column], row: Tensor, is_missing: Tensor) -> tuple[Tensor, Tensor]:

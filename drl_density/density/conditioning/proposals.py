@@ -8,12 +8,12 @@ from collections.abc import Generator
 import torch
 from torch import Tensor
 
-from drl_density.density.conditioning.cells import cell_positions, given_in_cells
+from drl_density.density.conditioning.cells import cell_positions, given_in_cells, numbers_of_positions
 from drl_density.density.fitted import FittedModel
 from drl_density.inverse_problems import ConditionalResult, ConditionalSettings
+from drl_density.inverse_problems.row_streams import RowStreams
 from drl_density.inverse_problems.weighted_conditional import (
     NUM_GROUPS,
-    Streams,
     base_conditional,
     weighted_conditional,
 )
@@ -26,6 +26,8 @@ UNIT = NUM_GROUPS**2
 """The first round's proposals are a multiple of this, so that each group has a multiple of 16."""
 NUM_ROUNDS = 5
 """Rounds, each with twice the proposals of the one before: the last has 16 times those of the first."""
+PLACES = 2
+"""Purpose of a row's random numbers that place its points in the cells of given values."""
 MOST_NUMBERS = 2**21
 """Numbers in the proposals of one block of rows (16 MB)."""
 
@@ -44,7 +46,9 @@ def weighted_in_rounds(
 
     Every round draws fresh proposals for the rows that are left, twice as many a row as the round before. A row is finished
     when its weight ESS reaches 100 and the number of its draws. Rows that not even the last round would finish are given up
-    at once. Nothing of an unfinished round is used, so that the choice of rows does not bias their weights.
+    at once. Nothing of an unfinished round is used, so that the choice of rows does not bias their weights. Every row has
+    random numbers of its own, by its number, so its draws do not depend on the other rows. Rows with the same missing cells
+    are worked on together, as they share the matrices of the base.
 
     A given label, or value of another closed support, stands for its whole cell: every four proposals take their own point
     in it, weighted by the base's density and the Jacobian there.
@@ -68,10 +72,11 @@ def weighted_in_rounds(
         return chosen
     wanted = max(LEAST_ESS, num_samples)
     first = UNIT * math.ceil(max(settings.num_proposals, 4 * num_samples) / UNIT)
-    streams, left, given_up = Streams.of(generator), chosen, chosen[:0]
+    seed, given_up = RowStreams.of(generator).seed, chosen[:0]
+    left = chosen[is_missing[chosen].unique(dim=0, return_inverse=True)[1].argsort(stable=True)]
     in_cell = given_in_cells(density.columns, is_missing).any(1)
     for index in range(NUM_ROUNDS):
-        num_proposals, again = first * 2**index, [chosen[:0]]
+        num_proposals, again, streams = first * 2**index, [chosen[:0]], RowStreams(seed, index)
         share = max(1, MOST_NUMBERS // (num_proposals * (density.num_features + 1)))
         for has_cells in (False, True):
             num_groups, num_strata = (NUM_GROUPS, num_proposals // (PER_POINT * NUM_GROUPS)) if has_cells else (1, 1)
@@ -79,13 +84,12 @@ def weighted_in_rounds(
                 if not len(some):
                     continue
                 filled = torch.where(is_missing[some], density.middle, rows[some].double())
+                uniform = None
+                if has_cells:
+                    shape = numbers_of_positions(num_groups, num_strata, density.num_features)
+                    uniform = streams.numbers(some, shape, purpose=PLACES, kind="uniform")
                 places, cells = cell_positions(
-                    density.columns,
-                    filled,
-                    is_missing[some],
-                    num_groups,
-                    num_strata=num_strata,
-                    generator=streams.places,
+                    density.columns, filled, is_missing[some], num_groups, num_strata=num_strata, uniform=uniform
                 )
                 # An error for a transform that mixes columns.
                 states, slopes = density.transform.with_column_log_jacobian(places)
@@ -98,6 +102,7 @@ def weighted_in_rounds(
                     num_proposals=num_proposals,
                     log_offsets=(slopes * cells[:, None]).sum(-1),
                     streams=streams,
+                    numbers=some,
                 )
                 is_done = found.ess >= wanted
                 is_near = found.ess * 2 ** (NUM_ROUNDS - 1 - index) >= wanted

@@ -73,6 +73,24 @@ def test_equal_seeds_do_not_depend_on_the_blocks(density, monkeypatch):
     assert not torch.equal(density.impute(rows, num_samples=3, seed=1).rows, whole.rows)
 
 
+@pytest.mark.usefixtures("no_annealing")
+def test_the_draws_of_a_row_do_not_depend_on_the_rows_behind_or_before_it(density, monkeypatch):
+    """Also where some rows take several rounds, which ends differently for each of them."""
+    monkeypatch.setattr(proposals, "LEAST_ESS", 240)
+    rows = density.pool[:60].clone()
+    rows[::2, 0] = rows[1::3, 1] = math.nan
+    rows = rows[~rows.isnan().all(1)]
+    whole = density.impute(rows, num_samples=3, seed=0)
+    sizes = (whole.ess / whole.least_ess).round()
+    assert len(sizes[sizes.isfinite()].unique()) > 1
+    for count in (1, 10, len(rows) - 1):
+        some = density.impute(rows[:count], num_samples=3, seed=0)
+        torch.testing.assert_close(some.rows, whole.rows[:, :count], rtol=1e-9, atol=1e-9)
+    changed = rows.clone()
+    changed[:10] = changed[:10].flip(0)
+    torch.testing.assert_close(density.impute(changed, num_samples=3, seed=0).rows[:, 10:], whole.rows[:, 10:])
+
+
 def test_uneven_weights_take_more_proposals_and_at_last_the_annealing(monkeypatch):
     """Of rounds with 256, 512, ... proposals the first with enough effective draws counts; rows that have none anneal."""
     density, rows = tilted_density(), rows_given(6)
