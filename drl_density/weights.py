@@ -163,11 +163,7 @@ def jackknife_error(left_out: Tensor) -> float:
 
 
 def resample(
-    log_weights: Tensor,
-    num_samples: int,
-    *,
-    generator: torch.Generator | None = None,
-    start: Tensor | None = None,
+    log_weights: Tensor, num_samples: int, *, generator: torch.Generator | None = None, start: Tensor | None = None
 ) -> Tensor:
     """Indices ``(*, num_samples)`` of particles along the last dimension, in proportion to their weights.
 
@@ -176,9 +172,7 @@ def resample(
 
     Args:
         log_weights: log weights ``(*, particle)``.
-        num_samples: number of indices.
-        generator: source of the uniform numbers.
-        start: the uniform numbers themselves, ``(*, 1)``, in place of those of the generator.
+        start: uniform numbers ``(*, 1)`` in place of those of the generator.
 
     Source: Carpenter, Clifford and Fearnhead 1999.
 

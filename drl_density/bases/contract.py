@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Self
 
@@ -48,6 +49,22 @@ class Conditional(Protocol):
             x: rows of shape ``(n, d)``. Values at missing coordinates are ignored.
             is_missing: which coordinates are missing, ``(n, d)``.
             num_samples: how many draws to make for each row.
+        """
+        ...
+
+    def draw(
+        self, x: Tensor, is_missing: Tensor, num_samples: int, numbers: Callable[[Tensor, tuple[int, ...]], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Draw as :meth:`sample` does, at several points for each row, with the log density of the observed coordinates.
+
+        Args:
+            x: points of shape ``(n, points, d)``. Values at missing coordinates are ignored.
+            is_missing: which coordinates are missing, ``(n, d)``.
+            num_samples: how many draws to make for each point.
+            numbers: gives standard normal numbers ``(k, *shape)``, float64, for the indices of k rows and a shape.
+
+        Returns:
+            Whole vectors ``(n, points, num_samples, d)``, and log densities ``(n, points)``, float64.
         """
         ...
 

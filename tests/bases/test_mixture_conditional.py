@@ -5,7 +5,7 @@ import math
 import torch
 from torch.distributions import MultivariateNormal
 
-from drl_density.bases import NoisedGaussianMixture
+from drl_density.bases import NoisedGaussianMixture, mixture_conditional
 from drl_density.testing import assert_z, seeded_generator
 
 WEIGHTS = torch.tensor([0.7, 0.3])
@@ -94,3 +94,34 @@ def test_independent_columns_need_no_axes():
         for one, other in zip(first.T, second.T, strict=True):
             error = ((one.var() + other.var()) / len(one)).sqrt()
             assert_z(float(one.mean() - other.mean()), 0.0, float(error) + 1e-9)
+
+
+def test_sums_of_products_and_whitening_give_one_density_and_large_precisions_are_whitened(monkeypatch):
+    rows = torch.randn(4, 3, generator=seeded_generator(0), dtype=torch.float64)
+    products = law().observed_log_density(rows, MASKS)
+    assert law()._pattern(MASKS[0])._products is not None
+    monkeypatch.setattr(mixture_conditional, "LARGEST_PRECISION", 0.0)
+    torch.testing.assert_close(law().observed_log_density(rows, MASKS), products, rtol=1e-12, atol=1e-12)
+    assert law()._pattern(MASKS[0])._products is None
+    monkeypatch.undo()
+    narrow = NoisedGaussianMixture(torch.ones(1), torch.full((1, 2), 3.0), 1e-6 * torch.eye(2)[None]).conditional()
+    truth = MultivariateNormal(torch.full((1,), 3.0).double(), 1e-6 * torch.eye(1).double()).log_prob(rows[:1, 1:2])
+    found = narrow.observed_log_density(rows[:1, :2], torch.tensor([[True, False]]))
+    torch.testing.assert_close(found, truth, rtol=1e-6, atol=0)  # the variance is a float32 number
+
+
+def test_draws_at_several_points_follow_from_the_numbers_of_their_row(monkeypatch):
+    points = torch.randn(4, 2, 3, generator=seeded_generator(0), dtype=torch.float64)
+
+    def numbers(index, shape):
+        own = [torch.randn(shape, generator=seeded_generator(int(row)), dtype=torch.float64) for row in index]
+        return torch.stack(own)
+
+    draws, heights = law().draw(points, MASKS, 5, numbers)
+    each = law().observed_log_density(points.flatten(0, 1), MASKS.repeat_interleave(2, 0))
+    torch.testing.assert_close(heights.flatten(), each)
+    is_given = ~MASKS[:, None, None].expand_as(draws)
+    assert torch.equal(draws[is_given], points[:, :, None].expand_as(draws)[is_given])
+    monkeypatch.setattr(mixture_conditional, "MOST_NUMBERS", 1)
+    monkeypatch.setattr(mixture_conditional, "MOST_KEPT", 0)
+    torch.testing.assert_close(law().draw(points, MASKS, 5, numbers)[0], draws, rtol=1e-12, atol=1e-12)

@@ -2,6 +2,7 @@
 
     python tests/benchmarks/table_throughput.py                        # rates of 1e4 and 1e6 rows, and commands on 1e6 rows
     python tests/benchmarks/table_throughput.py --large 10000000       # drl-density score on that many rows of Parquet alone
+    python tests/benchmarks/table_throughput.py --rates                # rates of 1e4 and 1e6 rows alone
 
 Figures of one run are measured side by side, with one thread each. The fit is short: times do not depend on what it has
 learned. Peak memory is the largest resident size of a process of its own.
@@ -30,6 +31,8 @@ BLOCK = 1024
 """Rows of one pass of the bare network and of the flow: the fastest of 1,024, 2,048, 4,096 and 16,384 on a CPU."""
 MOST_SLOW = 50_000
 """Rows that the flow and the profiles over levels are timed on at most: they take 0.2 ms a row and more."""
+MOST_IMPUTED = 10_000
+"""Rows that are imputed: the rate of larger tables is that of their blocks, as each row is worked on by itself."""
 GROUP = 100_000
 """Rows of a row group of the large file."""
 
@@ -183,11 +186,15 @@ def large(run: Path, folder: Path, num_rows: int) -> None:
 PARTS: dict[str, Callable[..., None]] = {"rates": rates, "sample": generation, "impute": imputation}
 
 
+TRAINING = drl.TrainingSettings(num_steps=60, evaluate_every=30)
+
+
 def main() -> None:
     """Fit, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000, help="larger number of rows")
     parser.add_argument("--commands", action="store_true", help="drl-density score on --rows rows alone")
+    parser.add_argument("--rates", action="store_true", help="rates without commands")
     parser.add_argument("--large", type=int, help="rows of a single run of drl-density score")
     parser.add_argument("--folder", type=Path, help="existing folder for the files, which are deleted at the end")
     parser.add_argument("--only", nargs=3, metavar=("PART", "RUN", "ROWS"), help="one part, in this process")
@@ -196,7 +203,7 @@ def main() -> None:
     if given.only:
         PARTS[given.only[0]](Path(given.only[1]), int(given.only[2]))
         return
-    settings = drl.FitSettings(num_pool_draws=200, training=drl.TrainingSettings(num_steps=60, evaluate_every=30))
+    settings = drl.FitSettings(base="mixture", num_pool_draws=200, training=TRAINING)
     with tempfile.TemporaryDirectory(dir=given.folder) as place:
         folder, run = Path(place), Path(place) / "run"
         drl.fit(table(4_000), seed=0, settings=settings, progress=False).save(run)
@@ -208,11 +215,12 @@ def main() -> None:
             return
         for number in (10_000, given.rows):
             in_own_process("rates", run, number)
-        for number in (2_000, 10_000):
+        for number in (10_000, given.rows):
             in_own_process("sample", run, number)
-        for number in (64, 160):
+        for number in (1_000, MOST_IMPUTED):
             in_own_process("impute", run, number)
-        commands(run, folder, given.rows)
+        if not given.rates:
+            commands(run, folder, given.rows)
 
 
 if __name__ == "__main__":
