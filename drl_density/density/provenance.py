@@ -155,7 +155,8 @@ class Provenance:
         label: the one label that a guided density is restricted to.
         guidance: guidance weight of that label; 0 is the label's own density.
         sigma_min: noise of level 0 before selection, in model space.
-        selected_member: name of the trained member that is reported, or "average".
+        selected_member: name of the trained member that is reported, "average", or "reference" for the untouched base of a
+            fit in folds.
         selected_sigma: noise of the reported level, in model space.
         base_scores: mean validation log density of each candidate base in model space, nats.
         best_step: training step of the kept weights, by member; 0 is the untrained base.

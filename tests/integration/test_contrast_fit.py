@@ -97,7 +97,7 @@ def test_a_fit_on_a_flow_is_normalised_and_comes_back(monkeypatch, tmp_path):
     sizes = drl.SplineFlowSettings(2, num_transforms=2, width=16)
     monkeypatch.setattr(bases_module, "affordable_flow", lambda *_: Affordability(FlowPlan(sizes, num_steps=150), ""))
     monkeypatch.setattr(bases_module, "fit_stacked_mixture", lambda copies, **_: SimpleNamespace(base=standard(copies)))
-    settings = dataclasses.replace(SETTINGS, base="auto", transform="standardize")
+    settings = dataclasses.replace(SETTINGS, base="auto", num_folds=1, transform="standardize")
     density = drl.fit(drl.load_dataset(ring(600), seed=0), settings=settings, seed=0, progress=False)
     assert isinstance(density.model.base, LayeredBase)
     points = torch.linspace(-6, 6, 241, dtype=torch.float64)

@@ -3,7 +3,9 @@ rows."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -66,7 +68,7 @@ class Candidate:
     """One kind of mixture in a stack.
 
     Attributes:
-        num_components: number of components.
+        num_components: number of components of each mixture.
         ridge: variance added to every column.
         weight: weight of this kind in the stack.
         log_likelihood: mean log density of left-out rows under the bags of this kind alone, in nats a row.
@@ -162,6 +164,50 @@ def fit_stacked_mixture(
         parts.append(batch)
     base = _one_mixture(parts, candidates, counts)
     return StackedMixture(base, candidates, search.log_densities)
+
+
+def refit_stack(
+    copies: Tensor,
+    candidates: Sequence[Candidate],
+    *,
+    num_bags: int = 40,
+    generator: torch.Generator | None = None,
+) -> NoisedGaussianMixture:
+    """Fit the kinds of mixture of a stack to other rows, with the weights that they have in it.
+
+    A cross-validated table needs a stack without the rows of each part. A kind with more than one component for two rows
+    is left out.
+
+    Args:
+        copies: rows in model space ``(c, n, d)``, in c copies that differ by dequantisation noise.
+        candidates: kinds with their weights, such as :attr:`StackedMixture.candidates`.
+        num_bags: bootstrap fits in the average for up to 500 rows; more rows need fewer, as in a stack.
+        generator: source of the bootstrap samples and of the first means.
+
+    Raises:
+        ValueError: fewer than two rows, or no kind with few enough components.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> kinds = [Candidate(num_components=1, ridge=0.01, weight=1.0, log_likelihood=-3.0)]
+    >>> refit_stack(torch.randn(1, 50, 2, generator=generator), kinds, generator=generator).num_features
+    2
+    """
+    settings, num_rows = StackSettings(num_final_bags=num_bags), copies.shape[1]
+    if num_rows < 2:
+        raise ValueError(f"expected at least two rows, got {num_rows}")
+    kept = [
+        each
+        for each in candidates
+        if each.weight > 0 and (each.num_components == 1 or 2 * each.num_components <= num_rows)
+    ]
+    if not kept:
+        raise ValueError(f"no kind of mixture has few enough components for {num_rows} rows")
+    total = sum(each.weight for each in kept)
+    kept = [dataclasses.replace(each, weight=each.weight / total) for each in kept]
+    bags = _Bags(copies, None, settings, generator)
+    chosen = [(each, count) for each, count in zip(kept, _allotted(tuple(kept), settings, bags), strict=True) if count]
+    parts = [bags.fit(bags.draw(count, each.num_components), each.num_components, each.ridge) for each, count in chosen]
+    return _one_mixture(parts, tuple(each for each, _ in chosen), [count for _, count in chosen])
 
 
 class _Bags:

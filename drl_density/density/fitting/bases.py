@@ -141,13 +141,13 @@ def choose_bases(
     if kind == "independent":
         singles["independent"] = NoisedGaussianMixture.standard(num_features)
     if kind in ("auto", "reference", "gaussian"):
-        singles["gaussian"] = _fit_gaussian(train)
+        singles["gaussian"] = fit_gaussian(train)
     if kind in ("reference", "stack"):
         singles["stack"] = fit_stacked_mixture(copies, generator=generator).base
     wants_mixtures = kind in ("auto", "mixture") or (is_reference and copies.shape[1] <= MOST_SINGLE_ROWS)
     mixtures = _fit_mixtures(train, seed) if kind == "mixture" or (wants_mixtures and num_features > 3) else {}
     sigmas = FINE_SIGMAS if "stack" in singles else SIGMAS
-    noises = {name: _scores_by_noise(base, validation, sigmas) for name, base in (singles | mixtures).items()}
+    noises = {name: scores_by_noise(base, validation, sigmas) for name, base in (singles | mixtures).items()}
     scores = {name: max(by_noise.values()) for name, by_noise in noises.items()}
     best = max(scores, key=scores.__getitem__)
     sigma_min = next(sigma for sigma in sigmas if noises[best][sigma] >= scores[best] - NOISE_LOSS)
@@ -193,7 +193,7 @@ def _is_affordable(number: int, shape: str, count: int, num_features: int) -> bo
     return parameters < 0.5 * count * num_features and parameters < 50_000
 
 
-def _fit_gaussian(train: Tensor) -> NoisedGaussianMixture:
+def fit_gaussian(train: Tensor) -> NoisedGaussianMixture:
     """One Gaussian with the shrunk covariance of Ledoit and Wolf (2004)."""
     from sklearn.covariance import ledoit_wolf
 
@@ -217,7 +217,7 @@ def _fit_mixture(train: Tensor, number: int, shape: Literal["full", "diag"], see
     return NoisedGaussianMixture(weights / weights.sum(), torch.as_tensor(model.means_)[kept], covariances[kept])
 
 
-def _scores_by_noise(base: Base, rows: Tensor, sigmas: Sequence[float]) -> dict[float, float]:
+def scores_by_noise(base: Base, rows: Tensor, sigmas: Sequence[float]) -> dict[float, float]:
     """Mean log density of ``rows`` under ``base`` at each candidate noise."""
     log_snrs = {sigma: NoiseSchedule.log_spaced(1, sigma_min=sigma).log_snr[0] for sigma in sigmas}
     if bool(rows.isnan().any()):

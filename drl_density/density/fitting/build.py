@@ -168,17 +168,19 @@ def network_factory(
         return TableNetworks(
             ColumnTiltSettings(
                 num_features,
-                width=network.width,
-                num_blocks=network.num_blocks,
+                width=chosen(network.width, "network.width"),
+                num_blocks=chosen(network.num_blocks, "network.num_blocks"),
                 num_sigmoids=network.num_sigmoids,
-                column_width=network.column_width,
+                column_width=chosen(network.column_width, "network.column_width"),
                 dropout=chosen(network.dropout, "network.dropout"),
             )
         )
     shape = chosen(network.shape, "network.shape")
     energy = _residual_sizes(network, schedule) if isinstance(network, ResidualNetwork) else _unet_sizes(network)
     calibration = None
-    if network.is_step_calibrated and not isinstance(objective, AdjustedObjective | DenoisingObjective | ContrastObjective):
+    if network.is_step_calibrated and not isinstance(
+        objective, AdjustedObjective | DenoisingObjective | ContrastObjective
+    ):
         is_top_marginal = not isinstance(objective, NormalObjective)
         calibration = StepCalibration(objective.langevin_factor, is_top_marginal)
     initializer = None

@@ -153,9 +153,9 @@ def train_member(plan: FitPlan, member: Member, run: FitRun, *, deadline: float 
     """
     state = plan.new_state(member.base, seed=member.seed)
     run.restore(state, member.name)
-    held_out = plan.validation(seed=member.seed)
+    held_out = plan.validation(seed=member.seed, member=member)
     with (
-        contextlib.closing(plan.source(state)) as batches,
+        contextlib.closing(plan.batches(member, state)) as batches,
         tqdm(
             desc=member.name,
             total=plan.training.num_steps,
@@ -203,6 +203,7 @@ def _finish(plan: FitPlan, states: Mapping[str, TrainingState], budget: Budget, 
         chosen = untouched(plan, chosen, reason)
         found = normalize(chosen.model, table.transform, **sizes)
     model = chosen.model
+    folds, is_average = chosen.left_out, chosen.member == "average"
     density = Density(
         model=model,
         transform=table.transform,
@@ -212,7 +213,11 @@ def _finish(plan: FitPlan, states: Mapping[str, TrainingState], budget: Budget, 
         settings=plan.settings,
         plan=found.plan,
         pool=found.pool,
-        baselines=validation_baselines(plan, model, found.estimate.log_z),
+        baselines=(
+            validation_baselines(plan, model, found.estimate.log_z)
+            if folds is None
+            else folds.baselines(table.bases.scores["gaussian"], is_kept=is_average)
+        ),
         history=history_dataset(best_run.history),
         provenance=Provenance(
             name=data.name,
@@ -231,6 +236,7 @@ def _finish(plan: FitPlan, states: Mapping[str, TrainingState], budget: Budget, 
             best_step={member: state.best_step for member, state in states.items()},
             best_score={member: state.best_score for member, state in states.items()},
             num_rollbacks={member: state.num_rollbacks for member, state in states.items()},
+            stages=() if folds is None else folds.stages(is_kept=is_average),
             likelihood_label=data.likelihood_label,
             labels=plan.labels,
         ),

@@ -13,7 +13,7 @@ from torch import Tensor
 from drl_density.bases import Base
 from drl_density.datasets import Dataset
 from drl_density.density.fitting.bases import FlowTime
-from drl_density.density.fitting.batches import BatchSource, batch_source, label_values
+from drl_density.density.fitting.batches import BatchSource, RowBatches, StateBatches, batch_source, label_values
 from drl_density.density.fitting.build import (
     ImageNetworks,
     NetworkFactory,
@@ -22,6 +22,7 @@ from drl_density.density.fitting.build import (
     network_factory,
 )
 from drl_density.density.fitting.completions import HeldOut
+from drl_density.density.fitting.folds.table import FoldedTable, count_folds, fold_table
 from drl_density.density.fitting.table import TableWithBases, TableWithMissing, prepare_table
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.density.settings.normalizing_sizes import NormalizingSizes
@@ -64,11 +65,13 @@ class Member:
         name: Name of the base with the index of the network on it, such as ``gaussian-0``.
         base: Fixed part of its energies.
         seed: Seed of its weights and its training.
+        part: Rows to train on and rows that stop training, where they are those of a fold; None for those of the table.
     """
 
     name: str
     base: Base
     seed: int
+    part: TableWithBases | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,13 @@ class FitPlan:
     @property
     def largest_base(self) -> Base:
         """The base with most components, which is the most expensive."""
-        return max((member.base for member in self.members), key=lambda base: base.num_components)
+        bases = [*(member.base for member in self.members), *self.table.bases.over_levels(self.schedule).values()]
+        return max(bases, key=lambda base: base.num_components)
+
+    @property
+    def num_folds(self) -> int:
+        """Number of folds of the rows; 1 where one part of them is for validation."""
+        return len(self.table.parts) if isinstance(self.table, FoldedTable) else 1
 
     def with_num_steps(self, num_steps: int) -> FitPlan:
         """This plan with another number of training steps."""
@@ -244,11 +253,18 @@ class FitPlan:
         Args:
             held_out: Validation rows in model space.
         """
-        return held_out.rows if self.selection.num_samples is None else held_out.rows[:MOST_DIAGNOSED]
+        return (
+            held_out.rows if self.selection.num_samples is None else held_out.rows[: MOST_DIAGNOSED // self.num_folds]
+        )
 
-    def validation(self, *, seed: int) -> HeldOut:
-        """Validation rows in model space, as many as :attr:`held_out` states."""
-        return self.table.validation(seed=seed, least=self.held_out.least, most=self.held_out.most)
+    def validation(self, *, seed: int, member: Member | None = None) -> HeldOut:
+        """Validation rows in model space, of the table or of a member's fold, as many as :attr:`held_out` states."""
+        table = self.table if member is None or member.part is None else member.part
+        return table.validation(seed=seed, least=self.held_out.least, most=self.held_out.most)
+
+    def batches(self, member: Member, state: TrainingState) -> StateBatches:
+        """Training batches of a member, of the rows of the table or of those outside its fold."""
+        return self.source(state) if member.part is None else RowBatches(member.part)
 
 
 def plan_fit(
@@ -276,8 +292,11 @@ def plan_fit(
     >>> plan.schedule.num_levels, [member.name for member in plan.members]
     (10, ['gaussian-0'])
     """
-    prepared = prepare_table(data, settings.transform)
-    table = prepared.with_bases(settings.base_kind, flow_time=FlowTime.within(max_minutes))
+    prepared, num_folds = prepare_table(data, settings.transform), count_folds(data, settings)
+    if num_folds > 1:
+        table = fold_table(prepared, num_folds)
+    else:
+        table = prepared.with_bases(settings.base_kind, flow_time=FlowTime.within(max_minutes))
     return plan_on_table(table, settings, seed=seed, device=device)
 
 
@@ -286,15 +305,20 @@ def plan_on_table(
 ) -> FitPlan:
     """The plan for a table whose transform and bases are fitted already; see :func:`plan_fit`."""
     data, num_features = table.dataset, table.dataset.train[0].numel()
-    settings = settings.resolve(len(data.train), tuple(data.event_shape), table.bases.sigma_min)
+    parts = table.parts if isinstance(table, FoldedTable) else ()
+    settings = settings.resolve(
+        len(data.train), tuple(data.event_shape), table.bases.sigma_min, num_folds=max(1, len(parts))
+    )
     objective, network = settings.objective, settings.network
     schedule = settings.schedule.noise_schedule()
     networks = network_factory(network, objective, schedule, num_features)
-    bases = [
-        (f"{name}-{index}", base)
+    members = [
+        (f"{name}-{index}", base, None)
         for name, base in table.bases.over_levels(schedule).items()
         for index in range(settings.num_networks)
     ]
+    if parts:
+        members = [(f"fold-{index}", part.bases.best, part) for index, part in enumerate(parts)]
     return FitPlan(
         table=table,
         settings=settings,
@@ -317,7 +341,9 @@ def plan_on_table(
         ),
         normalizing=settings.normalizing_sizes(),
         cost=_step_cost(objective, schedule.num_levels),
-        members=tuple(Member(name, base, seed + SEED_STRIDE * place) for place, (name, base) in enumerate(bases)),
+        members=tuple(
+            Member(name, base, seed + SEED_STRIDE * place, part) for place, (name, base, part) in enumerate(members)
+        ),
         labels=label_values(data, network.num_classes) if network.num_classes else (),
     )
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
 from drl_density.density.data_units import freeze
-from drl_density.density.ensemble import join
+from drl_density.density.ensemble import join, join_on_base
 from drl_density.density.fitting.completions import HeldOut
+from drl_density.density.fitting.folds.choice import FoldScores, score_folds
+from drl_density.density.fitting.folds.table import FoldedTable
 from drl_density.density.fitting.plan import FitPlan
 from drl_density.mcmc import MALA
 from drl_density.model import EnergySequence
@@ -106,7 +108,9 @@ class ImportanceLikelihood:
         self.draws = base_draws(model, num_samples, 0.0, torch.Generator().manual_seed(seed))
         log_snr = model.schedule.log_snr_at(0.0)
         with torch.no_grad():
-            parts = [model.base_at(part.to(model.device), log_snr.to(model.device)) for part in rows.rows.split(MOST_ROWS)]
+            parts = [
+                model.base_at(part.to(model.device), log_snr.to(model.device)) for part in rows.rows.split(MOST_ROWS)
+            ]
         self.base = torch.cat(parts).double().cpu()
 
     def __call__(self, model: EnergySequence) -> SelectionScore:
@@ -138,7 +142,9 @@ def training_score(
     if selection.rule == "last":
         return lambda model: SelectionScore(float(state.step))
     if selection.num_samples is not None:
-        return ImportanceLikelihood(state.model, rows, num_samples=selection.num_samples, seed=seed)
+        # The draws of all folds together are as many as those of a fit without folds.
+        num_samples = max(1, selection.num_samples // plan.num_folds)
+        return ImportanceLikelihood(state.model, rows, num_samples=num_samples, seed=seed)
     return AnnealedLikelihood(
         rows,
         seed=seed,
@@ -151,14 +157,16 @@ class Selected(NamedTuple):
     """The sequence that a fit reports.
 
     Attributes:
-        member: Name of the member, or "average".
+        member: Name of the member, "average", or "reference" where no tilt of folds was kept.
         model: Frozen sequence, without the levels below the best one.
         rejection: Why the trained tilt gave way to the untouched reference; empty where it did not.
+        left_out: Scores of all rows by the models of the folds that they are left out of; None without folds.
     """
 
     member: str
     model: EnergySequence
     rejection: str = ""
+    left_out: FoldScores | None = None
 
 
 def rejection(plan: FitPlan, model: EnergySequence, log_z: float, excess: float, rows: HeldOut) -> str:
@@ -175,6 +183,8 @@ def rejection(plan: FitPlan, model: EnergySequence, log_z: float, excess: float,
         return ""
     if excess > 0:
         return f"annealing from the reference finds {excess:.2g} nats more than its draws do, mass that no row supports"
+    if plan.num_folds > 1:  # the gain was that of left-out rows, by fresh draws
+        return ""
     score = ImportanceLikelihood(model, rows, num_samples=1, seed=plan.seed)
     gain = float(rows.mean(score.base + tilts(model, rows.rows, 0.0)) - rows.mean(score.base)) - log_z
     return f"with fresh draws for log Z it gains {gain:.3g} nats a row on validation" if gain < 0 else ""
@@ -188,11 +198,15 @@ def untouched(plan: FitPlan, chosen: Selected, reason: str) -> Selected:
         chosen: Selected sequence.
         reason: Why it gives way.
     """
+    device = chosen.model.device
+    if chosen.left_out is not None:
+        whole = freeze(plan.new_model(plan.table.bases.best, seed=0).to(device))
+        return Selected("reference", whole, reason, chosen.left_out)
     members = {member.name: member for member in plan.members}
     scores = plan.table.bases.scores
     best = max(plan.members, key=lambda member: scores.get(member.name.rsplit("-", 1)[0], -math.inf))
     member = members.get(chosen.member, best)
-    return Selected(member.name, freeze(plan.new_model(member.base, seed=0).to(chosen.model.device)), reason)
+    return Selected(member.name, freeze(plan.new_model(member.base, seed=0).to(device)), reason)
 
 
 def select_model(plan: FitPlan, states: Mapping[str, TrainingState], rows: HeldOut) -> Selected:
@@ -208,6 +222,8 @@ def select_model(plan: FitPlan, states: Mapping[str, TrainingState], rows: HeldO
         state = states[member.name]
         models[member.name] = plan.new_model(member.base, seed=0).to(state.model.device)
         models[member.name].load_state_dict(state.best)
+    if isinstance(plan.table, FoldedTable) and plan.selection.num_samples is not None:
+        return _select_folds(plan, plan.table, list(models.values()), num_samples=plan.selection.num_samples)
     candidates = {name: freeze(model) for name, model in models.items()}
     if len(models) > 1:
         candidates["average"] = freeze(join(list(models.values())))
@@ -229,3 +245,20 @@ def select_model(plan: FitPlan, states: Mapping[str, TrainingState], rows: HeldO
     scores = {name: score(model) for name, model in candidates.items()}
     best = max(scores, key=lambda name: scores[name].value)
     return Selected(best, candidates[best].truncate(scores[best].level))
+
+
+def _select_folds(plan: FitPlan, table: FoldedTable, models: Sequence[EnergySequence], *, num_samples: int) -> Selected:
+    """The reference of all rows with the mean tilt of all folds, or alone where the tilts gain too little."""
+    held_out = plan.held_out
+    scores = score_folds(
+        table,
+        [freeze(model) for model in models],
+        num_samples=num_samples,
+        least=held_out.least,
+        most=held_out.most,
+        seed=plan.seed + 1,
+    )
+    whole = plan.new_model(table.bases.best, seed=0).to(models[0].device)
+    if not scores.is_gain or whole.base is None:
+        return Selected("reference", freeze(whole), left_out=scores)
+    return Selected("average", freeze(join_on_base(models, whole.base)), left_out=scores)

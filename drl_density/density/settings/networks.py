@@ -11,7 +11,15 @@ from drl_density.errors import DataError
 from drl_density.networks import MULTIPLIERS
 from drl_density.records.fields import Chance, Interval, NonNegativeInt, PositiveFloat, PositiveInt, check_fields
 
-__all__ = ["NETWORKS", "ColumnNetwork", "ImageNetwork", "MLPNetwork", "NetworkSettings", "ResidualNetwork", "UNetNetwork"]
+__all__ = [
+    "NETWORKS",
+    "ColumnNetwork",
+    "ImageNetwork",
+    "MLPNetwork",
+    "NetworkSettings",
+    "ResidualNetwork",
+    "UNetNetwork",
+]
 
 
 @dataclass(frozen=True)
@@ -63,10 +71,10 @@ class ColumnNetwork:
     """Bounded residual network over the columns of a table, each seen through a bank of sigmoids.
 
     Attributes:
-        width: Hidden units of each layer.
-        num_blocks: Residual blocks between the first and the last layer.
+        width: Hidden units of each layer. None takes 48 below 2,000 rows, else 128.
+        num_blocks: Residual blocks between the first and the last layer. None takes 1 below 2,000 rows, else 2.
         num_sigmoids: Sigmoids that each column is seen through.
-        column_width: Numbers into which the bank of a column is mapped.
+        column_width: Numbers into which the bank of a column is mapped. None takes 8 below 2,000 rows, else 16.
         dropout: Share of hidden units dropped in training. None takes 0.4 below 1,000 rows, 0.3 below 20,000, else 0.2.
 
     Raises:
@@ -76,10 +84,10 @@ class ColumnNetwork:
     kind: ClassVar[str] = "columns"
     num_classes: ClassVar[int] = 0
 
-    width: PositiveInt = 128
-    num_blocks: PositiveInt = 2
+    width: PositiveInt | None = None
+    num_blocks: PositiveInt | None = None
     num_sigmoids: Annotated[int, Interval(2)] = 24
-    column_width: PositiveInt = 16
+    column_width: PositiveInt | None = None
     dropout: Chance | None = None
 
     def __post_init__(self) -> None:
@@ -92,9 +100,16 @@ class ColumnNetwork:
             num_rows: Number of training rows.
             event_shape: Shape of one data point, ``(d,)`` for a table.
         """
-        if self.dropout is not None:
-            return self
-        return dataclasses.replace(self, dropout=0.4 if num_rows < 1000 else 0.3 if num_rows < 20_000 else 0.2)
+        is_small = num_rows < 2000
+        return dataclasses.replace(
+            self,
+            width=self.width or (48 if is_small else 128),
+            num_blocks=self.num_blocks or (1 if is_small else 2),
+            column_width=self.column_width or (8 if is_small else 16),
+            dropout=(0.4 if num_rows < 1000 else 0.3 if num_rows < 20_000 else 0.2)
+            if self.dropout is None
+            else self.dropout,
+        )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from drl_density.bases.fitting import StackSettings, fit_mixtures, fit_stacked_mixture
+from drl_density.bases.fitting import Candidate, StackSettings, fit_mixtures, fit_stacked_mixture, refit_stack
 from drl_density.testing import assert_z, seeded_generator
 
 QUICK = StackSettings(num_components=(1, 2, 3), ridges=(1e-2, 1e-1), num_bags=12, num_final_bags=20)
@@ -55,6 +55,21 @@ def test_weights_and_scores_of_the_candidates():
     # The best weights of a stack score at least as well as any kind alone.
     assert stack.log_likelihood >= max(each.log_likelihood for each in stack.candidates) - 1e-6
     assert {each.num_components for each in stack.candidates} >= {1, 2}
+
+
+def test_a_stack_refitted_to_other_rows_has_the_same_kinds_in_the_same_shares():
+    rows, _ = system(400, 12)
+    kinds = [Candidate(1, 0.5, 0.75, 0.0), Candidate(2, 1e-3, 0.25, 0.0), Candidate(3, 1e-3, 0.0, 0.0)]
+    base = refit_stack(rows[None], kinds, num_bags=20, generator=seeded_generator(13))
+    assert base.num_components == 15 + 2 * 5
+    # The two ridges are told apart by the smallest variance in any direction.
+    is_wide = torch.linalg.eigvalsh(base.covariances())[:, 0] > 0.7
+    assert int(is_wide.sum()) == 15
+    assert float(base.log_weights.exp()[is_wide].sum()) == pytest.approx(0.75)
+    few = refit_stack(rows[None, :8], [*kinds[:1], Candidate(5, 1e-3, 0.25, 0.0)], num_bags=4)
+    assert few.num_components == 4
+    with pytest.raises(ValueError, match="no kind of mixture has few enough components for 8 rows"):
+        refit_stack(rows[None, :8], [Candidate(5, 1e-3, 1.0, 0.0)])
 
 
 def test_weighted_rows_count_as_repeated_ones():

@@ -17,6 +17,7 @@ from drl_density import (
     MLPNetwork,
     NormalObjective,
     ResidualNetwork,
+    TrainingSettings,
     UNetNetwork,
 )
 
@@ -121,3 +122,31 @@ def test_another_kind_keeps_the_fields_that_both_have():
 def test_settings_that_cannot_be(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_folds_have_training_settings_of_their_own_where_none_are_given():
+    given = TrainingSettings(num_steps=50, learning_rate=5e-3)
+    found = FitSettings(training=given).resolve(100, (3,), 0.05, num_folds=5)
+    assert found.num_folds == 5
+    assert (found.training.num_steps, found.training.learning_rate) == (50, 5e-3)
+    assert (found.training.weight_decay, found.training.evaluate_every, found.training.patience) == (0.3, 30, 4)
+    whole = FitSettings(training=given).resolve(100, (3,), 0.05)
+    assert (whole.num_folds, whole.training) == (1, given)
+    assert found.resolve(100, (3,), 0.05, num_folds=5) == found
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({"objective": AdjustedObjective()}, 'only the contrast objective is trained in folds, got "adjusted"'),
+        ({"num_networks": 2}, "folds choose their own networks and reference"),
+        ({"selection": "last"}, "folds choose their own networks and reference"),
+        ({"base": "gaussian"}, "folds choose their own networks and reference"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_folds_go_with_the_usual_reference_and_the_contrast_objective(others, message):
+    with pytest.raises(ValueError, match=message):
+        FitSettings(num_folds=3, **others)
+    assert not FitSettings(**others).may_fold
+    assert FitSettings(num_folds=1, **others).num_folds == 1

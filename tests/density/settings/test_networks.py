@@ -38,6 +38,15 @@ def test_dropout_of_the_network_over_columns_follows_the_rows(rows, dropout):
     assert FitSettings(network=ColumnNetwork(dropout=0.1)).resolve(rows, (8,), 0.07).network.dropout == 0.1
 
 
+@pytest.mark.parametrize(("rows", "sizes"), [(1999, (48, 1, 8)), (2000, (128, 2, 16))])
+def test_sizes_of_the_network_over_columns_follow_the_rows(rows, sizes):
+    network = FitSettings().resolve(rows, (8,), 0.07).network
+    assert (network.width, network.num_blocks, network.column_width) == sizes
+    own = ColumnNetwork(width=7, num_blocks=3, column_width=5)
+    found = FitSettings(network=own).resolve(rows, (8,), 0.07).network
+    assert (found.width, found.num_blocks, found.column_width) == (7, 3, 5)
+
+
 def test_the_papers_network_has_no_dropout_and_the_u_net_does():
     shape, schedule = (1, 8, 8), LogSpacedSchedule(num_levels=2, sigma_min=0.1).noise_schedule()
     assert FitSettings(network=UNetNetwork()).resolve(1000, shape, 0.07).network.dropout == 0.3

@@ -1,0 +1,112 @@
+"""Small tables in folds: which rows meet which reference, and which tables are not divided."""
+
+import dataclasses
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+import drl_density as drl
+from drl_density.bases import StackSettings, fit_stacked_mixture
+from drl_density.datasets import Column, Dataset, Split
+from drl_density.density.fitting.folds import table as table_module
+from drl_density.density.fitting.folds.table import count_folds, fold_table
+from drl_density.density.fitting.table import prepare_table
+from drl_density.errors import DataError
+
+SMALL = StackSettings((1, 3), (1e-2, 1e-1), num_bags=8, num_final_bags=20)
+USUAL = drl.FitSettings()
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Rows of three columns, one of them rounded, in which every tenth row of training is repeated."""
+    generator = np.random.default_rng(0)
+    rows = generator.standard_normal((100, 3)) @ np.array([[1.0, 0.8, 0.0], [0.0, 0.6, 0.0], [0.0, 0.0, 1.0]])
+    rows[:, 2] = rows[:, 2].round(1)
+    found = drl.load_dataset(rows, split=Split(validation=0.2, test=0.1, seed=0))
+    return dataclasses.replace(found, train=torch.cat([found.train, found.train[::10]]))
+
+
+@pytest.fixture(scope="module")
+def folded(data):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_module, "fit_stacked_mixture", partial(fit_stacked_mixture, settings=SMALL))
+        return fold_table(prepare_table(data), 4)
+
+
+def test_every_row_is_left_out_of_one_fold_and_equal_rows_of_the_same(folded, data):
+    rows = torch.cat([data.train, data.validation])
+    assert sum(len(part.dataset.validation) for part in folded.parts) == len(rows)
+    for part in folded.parts:
+        held, others = part.dataset.validation, part.dataset.train
+        assert len(held) + len(others) == len(rows)
+        assert not bool((held[:, None] == others[None]).all(-1).any())
+    assert sum(int(folded.is_validation(fold).sum()) for fold in range(4)) == len(data.validation)
+    assert folded.dataset is data
+
+
+def test_a_fold_draws_no_batch_of_its_own_rows(folded):
+    part = folded.parts[0]
+    drawn = part.transform.inv(part.batches(500, torch.Generator().manual_seed(0)).double())
+    # The first two columns are not dequantised, so a drawn row lies on its origin up to float32.
+    near = (drawn[:, None, :2] - part.dataset.validation[None, :, :2]).abs().amax(-1)
+    assert float(near.min()) > 1e-4
+    assert float((drawn[:, None, :2] - part.dataset.train[None, :, :2]).abs().amax(-1).amin(1).max()) < 1e-4
+
+
+def test_references_are_scored_on_the_rows_that_they_were_not_fitted_to(folded):
+    """Each fold's reference scores its own rows worse than the reference of all rows, which has seen them."""
+    assert set(folded.bases.scores) == {"gaussian", "stack"}
+    (name,) = folded.bases.mixtures
+    assert name == max(folded.bases.scores, key=folded.bases.scores.get)
+    seen, unseen = [], []
+    for part in folded.parts:
+        rows = part.validation(seed=0).rows
+        seen.append(folded.bases.best.log_prob(rows).mean())
+        unseen.append(part.bases.best.log_prob(rows).mean())
+    assert float(torch.stack(unseen).mean()) == pytest.approx(folded.bases.scores[name], abs=0.1)
+    assert float(torch.stack(seen).mean()) > float(torch.stack(unseen).mean()) + 0.1
+    assert "left-out rows of 4 folds" in folded.describe()
+    assert f"all {len(folded.side)} rows" in folded.describe()
+
+
+def with_part(data, **changes):
+    return dataclasses.replace(data, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (lambda data: {"train": data.train.masked_fill(data.train > 2, torch.nan)}, "missing values"),
+        (lambda data: {"weights": torch.ones(len(data.train))}, "row weights"),
+        (lambda data: {"loading": {"split": {"group": "site", "time": None}}}, "a split by group or by time"),
+        (lambda data: {"validation": data.validation[:0]}, "no validation rows"),
+        (lambda data: {"train": data.train[:1].repeat(20, 1), "validation": data.train[:1]}, "too few distinct rows"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_rows_that_depend_on_each_other_are_not_divided(data, changes, reason):
+    assert count_folds(data, USUAL) == 5
+    changed = dataclasses.replace(data, **changes(data))
+    assert count_folds(changed, USUAL) == 1
+    with pytest.raises(DataError, match=f"num_folds=3 cannot be combined with {reason}"):
+        count_folds(changed, drl.FitSettings(num_folds=3))
+
+
+def test_tables_of_many_rows_and_other_settings_keep_one_part_for_validation(data):
+    columns = tuple(Column(name) for name in "ab")
+    rows = torch.randn(2000, 2, dtype=torch.float64)
+    parts = {"validation": rows[-200:], "test": rows[:0], "columns": columns, "event_shape": (2,)}
+    assert count_folds(Dataset("large", train=rows[:-200], **parts), USUAL) == 1
+    assert count_folds(Dataset("small", train=rows[:-201], **parts), USUAL) == 5
+    assert count_folds(Dataset("large", train=rows[:-200], **parts), drl.FitSettings(num_folds=3)) == 3
+    for settings in (
+        drl.FitSettings(num_folds=1),
+        drl.FitSettings(base="gaussian"),
+        drl.FitSettings(num_networks=2),
+        drl.FitSettings(selection="last"),
+        drl.FitSettings(objective=drl.AdjustedObjective()),
+    ):
+        assert count_folds(data, settings) == 1
