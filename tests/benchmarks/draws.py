@@ -2,13 +2,14 @@
 
     python tests/benchmarks/draws.py --data eight_gaussians
     python tests/benchmarks/draws.py --data 29_Pima.npz:X
-    python tests/benchmarks/draws.py --data eight_gaussians --base gaussian
+    python tests/benchmarks/draws.py --data wine --base gaussian --minutes 1 --batches 40
 
 Every run fits a density with the usual recipe, or loads ``--run``, and draws by both samplers in the same process. Draws
 are independent chains or resampled rows: n of them count as n^2 / sum(c^2) effective ones, with c the number of times that
 each distinct one occurs. Seconds are processor time. The energy distance is between draws and at most 500 test rows in model
 space, dequantised and without noise; its mean and standard error are over independent batches of as many draws, which leaves
 the sampling error of the test rows common to all. The line of training rows is what exact draws of the truth would show.
+Where the density's own sampler takes no chains, they are run too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import Tensor
 
 import drl_density as drl
 from drl_density.density.fitted import dequantized_rows
-from drl_density.samplers import plan_progressive, sample_level_zero, sample_progressive
+from drl_density.samplers import importance, plan_level_zero, plan_progressive, sample_level_zero, sample_progressive
 
 MOST_TEST_ROWS = 500
 
@@ -75,6 +76,15 @@ def main() -> None:
     train = states(data.train[torch.randperm(len(data.train), generator=generator)])
     samplers = {
         plan.method: (args.draws, lambda n: sample_level_zero(model, n, plan=plan, generator=generator).draws),
+    }
+    if plan.method == "importance":
+        importance.LEAST_EVEN_EFFICIENCY = 1.1
+        chains = plan_level_zero(model, generator=generator)
+        samplers["with chains, as below an efficiency of 0.1"] = (
+            args.draws,
+            lambda n: sample_level_zero(model, n, plan=chains, generator=generator).draws,
+        )
+    samplers |= {
         "progressive": (
             args.slow_draws,
             lambda n: sample_progressive(model, n, plan=progressive, generator=generator).draws,
