@@ -7,6 +7,7 @@ import torch
 
 import drl_density as drl
 from drl_density.datasets.large.dask_table import DaskTable, as_pandas, is_dask_frame
+from drl_density.errors import DataError
 
 dd = pytest.importorskip("dask.dataframe")
 
@@ -55,3 +56,27 @@ def test_a_small_frame_is_loaded_whole_and_a_large_one_streamed(frame):
     assert large.stream is not None
     assert large.columns == expected.columns
     assert torch.equal(large.stream.sample(1), other.stream.sample(1))
+
+
+def test_a_small_frame_with_weights_or_missing_values_is_loaded_as_the_pandas_frame():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": rng.normal(size=300), "b": rng.normal(size=300), "w": rng.random(300) + 0.1})
+    options = {"split": drl.Split(weights="w", seed=0)}
+    weighted = [drl.load_dataset(table, **options) for table in (frame, dd.from_pandas(frame, npartitions=3))]
+    assert torch.equal(weighted[0].weights, weighted[1].weights)
+    assert torch.equal(weighted[0].validation_weights, weighted[1].validation_weights)
+    frame.loc[::7, "b"] = np.nan
+    drawn = [drl.load_dataset(t, seed=0, missing="draw") for t in (frame, dd.from_pandas(frame, npartitions=3))]
+    assert drawn[1].has_missing_values
+    torch.testing.assert_close(drawn[0].train, drawn[1].train, rtol=0, atol=0, equal_nan=True)
+
+
+def test_a_frame_larger_than_the_limit_refuses_weights_and_drawn_values_with_the_cure():
+    frame = pd.DataFrame({"a": np.arange(300.0) ** 0.5, "b": np.arange(300.0) ** 1.5, "w": 1.0})
+    lazy = dd.from_pandas(frame, npartitions=3)
+    with pytest.raises(DataError, match="row weights need all rows in memory.*raise max_rows_in_memory"):
+        drl.load_dataset(lazy, split=drl.Split(weights="w"), max_rows_in_memory=200)
+    frame = frame.drop(columns="w")
+    frame.loc[::7, "b"] = np.nan
+    with pytest.raises(DataError, match='missing="draw" keeps a draw.*raise max_rows_in_memory'):
+        drl.load_dataset(dd.from_pandas(frame, npartitions=3), missing="draw", max_rows_in_memory=200)
