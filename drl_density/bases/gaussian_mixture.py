@@ -80,7 +80,6 @@ class NoisedGaussianMixture(Base):
         self.register_buffer("axes", None if axes is None else axes.float())
         self.register_buffer("centers", centers.float())
         self._kept: tuple[tuple[Any, ...], Exponents] | None = None
-        self._last: tuple[Any, ...] | None = None
 
     @classmethod
     def standard(cls, num_features: int) -> Self:
@@ -251,9 +250,10 @@ class NoisedGaussianMixture(Base):
     def _exponents(self, log_snr: Tensor, num_rows: int) -> Exponents | None:
         """The exponents of all components at one log-SNR ``()``, where setting them up is worth it.
 
-        It is for many rows, and for few rows at the level of the last call, as in a chain.
+        Whether it is depends on sizes alone, so that equal calls give equal bits whatever was called before.
         """
-        if self.axes is None or self.axes.numel() > MOST_MATRICES:
+        is_worth_it = num_rows >= ROWS_PER_COLUMN * self.num_features
+        if self.axes is None or self.axes.numel() > MOST_MATRICES or not is_worth_it:
             return None
         parts = (self.log_weights, self.variances, self.axes, self.centers)
         if log_snr.requires_grad or any(part.requires_grad or part.is_inference() for part in parts):
@@ -261,10 +261,6 @@ class NoisedGaussianMixture(Base):
         key = (float(log_snr), *((part.data_ptr(), part._version) for part in parts))
         if self._kept is not None and self._kept[0] == key:
             return self._kept[1]
-        is_worth_it = num_rows >= ROWS_PER_COLUMN * self.num_features or self._last == key
-        self._last = key
-        if not is_worth_it:
-            return None
         with torch.inference_mode(False), torch.no_grad():  # what is kept serves later calls with gradients too
             level = torch.tensor(key[0], dtype=torch.float64)
             signal, noise = torch.sigmoid(level), torch.sigmoid(-level)
