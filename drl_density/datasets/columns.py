@@ -6,149 +6,22 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from drl_density.datasets.column import LARGEST_EXACT, SHARE_OFF_GRID, SINGLE_ROUNDING, Column
+from drl_density.datasets.column import SHARE_OFF_GRID, SINGLE_ROUNDING, Column
+from drl_density.datasets.grids.atoms import ATOM_SHARE, LEAST_PILE, LEAST_SHARE, atom_width
+from drl_density.datasets.grids.grid import MOST_OFF_GRID, Counts, decimal_grid, gap_grid, is_whole
+from drl_density.datasets.grids.search import find_grid
 from drl_density.datasets.tables.declared import check_declared
 from drl_density.errors import DataError, DataWarning
-
-LEAST_PILE = 5
-"""Fewest rows at an end of a column that count as a pile: our own choice, enough to rule out chance repeats."""
 
 MOST_VALUES, ROWS_PER_VALUE = 20, 10
 """Most distinct numbers of a recognised closed support, and fewest rows for each of them on average: our own choice."""
 
-MOST_OFF_GRID = 0.02
-"""Largest share of values that may miss a recognised grid: our own choice."""
-
-FINEST = 15
-"""Decimal places below the leading digit of a column's range down to which a grid is looked for: those of float64."""
-
 LEAST_ROOM, LEAST_CELL = 2.0**12, 2.0**10
 """Distinct float64 numbers that a column's range, and a cell of a closed support, must hold to keep noise and draws."""
-
-ATOM_SHARE = 0.01
-"""Largest width, as a share of a column's spread, at which a column with rows on a bound is rounded: our own choice."""
-
-
-class Grid(NamedTuple):
-    """A grid of values, ``offset`` plus whole multiples of ``width``; a width of 0 means no grid."""
-
-    width: float
-    offset: float
-
-
-class Counts(NamedTuple):
-    """Counts over a whole column, of which the values at hand may be a sample that shows everything rare.
-
-    Attributes:
-        num_values: values that are not missing.
-        num_distinct: distinct values.
-        num_least: values that equal the least.
-        num_largest: values that equal the largest.
-    """
-
-    num_values: int
-    num_distinct: int
-    num_least: int
-    num_largest: int
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> Counts:
-        """The counts of ``values`` themselves, which are not empty."""
-        least, largest = values.min(), values.max()
-        return cls(len(values), len(np.unique(values)), int((values == least).sum()), int((values == largest).sum()))
-
-
-def find_grid(values: np.ndarray, counts: Counts | None = None) -> Grid:
-    """The coarsest decimal grid that holds at least 98 % of the values, or width 0 for a continuous column.
-
-    A column counts as rounded when fewer than 60 % of its values are distinct, or when all are whole numbers. Repeated
-    values that lie on no decimal grid get the median gap between neighbours. Grids are looked for from the range of the
-    values downwards, so that a change of unit by a power of ten changes the grid by the same factor.
-
-    Args:
-        values: finite values.
-        counts: counts of the whole column where ``values`` are a sample of it.
-
-    >>> find_grid(np.repeat([1.1, 1.2, 1.4], 10))
-    Grid(width=0.1, offset=0.0)
-    """
-    distinct = np.unique(values)
-    num_values, num_distinct = (len(values), len(distinct)) if counts is None else counts[:2]
-    if len(distinct) < 2 or (num_distinct > 0.6 * num_values and not _is_whole(values)):
-        return Grid(0.0, 0.0)
-    gap = float(np.median(np.diff(distinct)))
-    return _decimal_grid(values, distinct) or _atom_grid(values) or _gap_grid(values, gap)
-
-
-def _whole_grid(distinct: np.ndarray) -> Grid:
-    """The grid through whole numbers by their greatest common divisor, exact up to 2^53."""
-    whole = distinct.astype(np.int64)
-    common = int(np.gcd.reduce(np.diff(whole)))
-    return Grid(float(common), float(whole[0] % common))
-
-
-def _is_whole(values: np.ndarray) -> bool:
-    """Whether all values are whole numbers that float64 holds exactly; larger ones are whole for want of digits."""
-    return bool(np.all(values == np.round(values)) and np.abs(values).max() < LARGEST_EXACT)
-
-
-def _decimal_grid(values: np.ndarray, distinct: np.ndarray) -> Grid | None:
-    """The coarsest decimal grid through 98 % of the values that keeps nearly all distinct ones apart."""
-    largest = float(np.abs(distinct).max())
-    # Numbers that were stored in float32 miss a decimal grid by that type's rounding.
-    is_single = largest < 1e38 and bool(np.all(distinct == distinct.astype(np.float32)))
-    rounding = SINGLE_ROUNDING if is_single else 2.0**-50
-    top = math.floor(math.log10(float(distinct[-1] - distinct[0]))) + 1
-    for exponent in range(top, top - FINEST - 1, -1):
-        steps = _in_units(values, exponent)
-        slack = rounding * np.abs(steps)
-        if slack.max() > 0.05:
-            break
-        whole = np.round(steps)
-        on_grid = np.abs(steps - whole) < 1e-6 + slack
-        if on_grid.mean() < 1 - MOST_OFF_GRID or len(np.unique(whole)) < 0.9 * len(distinct):
-            continue
-        places = np.unique(whole[on_grid]).astype(np.int64)
-        common = max(int(np.gcd.reduce(np.diff(places))), 1)
-        starts, counts = np.unique(whole[on_grid].astype(np.int64) % common, return_counts=True)
-        return Grid(float(f"{common}e{exponent}"), float(f"{int(starts[counts.argmax()])}e{exponent}"))
-    return _whole_grid(distinct) if _is_whole(distinct) else None
-
-
-def _in_units(values: np.ndarray, exponent: int) -> np.ndarray:
-    """``values`` in units of ten to the ``exponent``; positive powers of ten up to the 22nd are exact in float64."""
-    factor = 10.0 ** min(abs(exponent), 300)
-    rest = 10.0 ** (abs(exponent) - min(abs(exponent), 300))
-    return values / factor / rest if exponent > 0 else values * factor * rest
-
-
-def _atom_grid(values: np.ndarray) -> Grid | None:
-    """The grid through one frequent value among others that hardly repeat, such as the zeros of amounts; else None."""
-    distinct, repeats = np.unique(values, return_counts=True)
-    atom = float(distinct[repeats.argmax()])
-    others = values[values != atom]
-    if len(distinct) - 1 <= 0.6 * len(others):
-        return None
-    width = _atom_width(1 - len(others) / len(values), others)
-    return Grid(width, math.fmod(atom, width)) if width else None
-
-
-def _atom_width(share: float, others: np.ndarray) -> float:
-    """The width of cells in which a share of all rows on one point has a moderate density next to the other values."""
-    if not len(others):
-        return 0.0
-    spread = float(np.subtract(*np.quantile(others, [0.75, 0.25]))) or float(np.ptp(others))
-    return float(f"{min(share, ATOM_SHARE) * spread:.0e}")
-
-
-def _gap_grid(values: np.ndarray, width: float) -> Grid:
-    """The grid of spacing ``width`` through most values."""
-    places, counts = np.unique(np.round(np.mod(values, width) / width, 6) % 1.0, return_counts=True)
-    return Grid(width, float(f"{places[counts.argmax()] * width:.6g}"))
 
 
 def notice_columns(
@@ -208,19 +81,17 @@ def notice_columns(
         column = _notice(seen, counted, name, categories.get(name), storages.get(name, "float64"))
         column = _bounded_at_zero(_declare(column, seen, counted, declared), seen, counted, declared)
         _check_values(column, seen)
-        if "width" not in declared:
+        is_recognised = "width" not in declared
+        final = _with_atoms(column, seen, counted, is_recognised=is_recognised)
+        if is_recognised and final is column:
             _warn_of_rounding(column, seen)
-        found.append(_with_atoms(column, seen, counted))
+        found.append(final)
     return tuple(found)
 
 
 def _warn_of_rounding(column: Column, values: np.ndarray) -> None:
     """Warns of a grid that many of the values miss, because they repeat on none; draws lie on it, and they do not."""
-    if column.is_closed or not column.width:
-        return
-    slack = SHARE_OFF_GRID * column.width + SINGLE_ROUNDING * np.abs(values)
-    off = np.abs(values - column.on_support(values)) > slack
-    if off.mean() > MOST_OFF_GRID:
+    if _misses_grid(column, values):
         repeated, counts = np.unique(values, return_counts=True)
         warnings.warn(
             f"column {column.name!r}: values repeat ({repeated[counts.argmax()]:.12g} in {counts.max()} of {len(values)} "
@@ -229,6 +100,15 @@ def _warn_of_rounding(column: Column, values: np.ndarray) -> None:
             DataWarning,
             stacklevel=4,
         )
+
+
+def _misses_grid(column: Column, values: np.ndarray) -> bool:
+    """Whether many of the values of a column with an open grid lie beside it."""
+    if column.is_closed or not column.width:
+        return False
+    slack = SHARE_OFF_GRID * column.width + SINGLE_ROUNDING * np.abs(values)
+    off = np.abs(values - column.on_support(values)) > slack
+    return bool(off.mean() > MOST_OFF_GRID)
 
 
 def _refuse_overflow(name: str, values: np.ndarray) -> None:
@@ -251,13 +131,13 @@ def _notice(values: np.ndarray, counts: Counts, name: str, labels: tuple[str, ..
     distinct = np.unique(values)
     width, offset = find_grid(values, counts)
     if len(distinct) == 2:
-        width, offset = _decimal_grid(values, distinct) or _gap_grid(values, float(distinct[1] - distinct[0]))
+        width, offset = decimal_grid(values, distinct) or gap_grid(values, float(distinct[1] - distinct[0]))
     support: tuple[float, ...] = ()
     if len(distinct) == 2 or 2 < len(distinct) <= min(MOST_VALUES, counts.num_values / ROWS_PER_VALUE):
         support = tuple(distinct.tolist())
         width = _cell_width(distinct, width)
     at_ends = {float(distinct[0]): counts.num_least, float(distinct[-1]): counts.num_largest}
-    piles = tuple(end for end, count in at_ends.items() if count >= max(LEAST_PILE, 0.02 * counts.num_values))
+    piles = tuple(end for end, count in at_ends.items() if count >= max(LEAST_PILE, LEAST_SHARE * counts.num_values))
     kind = "binary" if len(distinct) == 2 else _grid_kind(values, width)
     is_positive = bool(values.min() > 0)
     return Column(
@@ -266,7 +146,7 @@ def _notice(values: np.ndarray, counts: Counts, name: str, labels: tuple[str, ..
 
 
 def _grid_kind(values: np.ndarray, width: float) -> str:
-    if width >= 1 and _is_whole(values):
+    if width >= 1 and is_whole(values):
         return "integer"
     return "rounded" if width else "continuous"
 
@@ -295,7 +175,7 @@ def _declare(column: Column, values: np.ndarray, counts: Counts, declared: Mappi
     support = declared.get("values", np.unique(values) if kind == "categorical" else () if is_opened else column.values)
     support = np.unique(np.asarray(support, dtype=np.float64))
     if len(support):
-        grid = _decimal_grid(support, support) if len(support) > 1 else None
+        grid = decimal_grid(support, support) if len(support) > 1 else None
         width = declared.get("width") or _cell_width(support, grid.width if grid else column.width)
         found = "binary" if len(support) == 2 else _grid_kind(support, width)
         return dataclasses.replace(
@@ -357,19 +237,22 @@ def _check_values(column: Column, values: np.ndarray) -> None:
             )
 
 
-def _with_atoms(column: Column, values: np.ndarray, counts: Counts) -> Column:
+def _with_atoms(column: Column, values: np.ndarray, counts: Counts, *, is_recognised: bool) -> Column:
     """The column rounded where rows of a continuous column lie on a declared bound.
 
     A share of the rows on one point is an atom, whose density is infinite, and in the logarithmic coordinate of a bound
     even a single row on it is infinitely far out. Such a column is rounded to a width of its spread times that share, at
-    most :data:`ATOM_SHARE` of the spread: rows on the bound then fill the first cell, whose density is moderate.
+    most :data:`ATOM_SHARE` of the spread: rows on the bound then fill the first cell, whose density is moderate. The grid
+    through a bound takes the place of one that was recognised by atoms elsewhere, since a bound must be a point of it.
     """
     on_bound = (values == column.lower) | (values == column.upper)
-    if column.width or not on_bound.any():
+    if column.width and not (on_bound.any() and is_recognised and _misses_grid(column, values)):
+        return column
+    if not on_bound.any():
         return column
     count = (values.min() == column.lower) * counts.num_least + (values.max() == column.upper) * counts.num_largest
     share = count / counts.num_values
-    width = _atom_width(share, values[~on_bound]) or float(f"{min(share, ATOM_SHARE) * np.ptp(values):.0e}")
+    width = atom_width(share, values[~on_bound]) or float(f"{min(share, ATOM_SHARE) * np.ptp(values):.0e}")
     bound = column.lower if column.lower > -math.inf else column.upper
     if column.lower > -math.inf and column.upper < math.inf:  # both ends are points of the grid
         width = (column.upper - column.lower) / math.ceil((column.upper - column.lower) / width)

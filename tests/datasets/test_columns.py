@@ -8,7 +8,7 @@ from drl_density import load_dataset
 from drl_density.datasets import (
     notice_columns,
 )
-from drl_density.datasets.columns import find_grid
+from drl_density.datasets.grids.search import find_grid
 from drl_density.errors import DataError, DataWarning
 from tests.datasets.samples import TABLE
 
@@ -62,7 +62,8 @@ def test_a_few_odd_values_do_not_hide_the_grid():
 def test_piles_at_an_end_are_said():
     values = TABLE.copy()
     values[:20, 0] = values[:, 0].max() + 1.0
-    column = load_dataset(values).columns[0]
+    with pytest.warns(DataWarning, match="values repeat"):
+        column = load_dataset(values).columns[0]
     assert column.piles == (values[:, 0].max(),)
     assert "declare a bound" in column.describe()
     assert notice_columns(TABLE[:40, :1], ["x"])[0].piles == ()

