@@ -81,6 +81,7 @@ if TYPE_CHECKING:
         Prediction,
         Reconstruction,
         ReconstructSettings,
+        RecoverySettings,
         ResidualNetwork,
         Scores,
         UNetNetwork,
@@ -197,6 +198,7 @@ __all__ = [
     "Reconstruction",
     "RecoveryDistribution",
     "RecoveryLikelihood",
+    "RecoverySettings",
     "RefinementSettings",
     "ResidualNetwork",
     "ResidualSettings",
@@ -244,7 +246,7 @@ _NAMES = {
         "Density DiagnoseSettings Diagnosis DistillSettings DrawSettings FitSettings Generator Imputation "
         "LangevinObjective LikelihoodReport LinearBetaSchedule LogSpacedSchedule MLPNetwork "
         "MarginalDensity NormalObjective OutlierScores Posterior Prediction ReconstructSettings "
-        "Reconstruction ResidualNetwork Scores UNetNetwork combine compare fit load_generator"
+        "Reconstruction RecoverySettings ResidualNetwork Scores UNetNetwork combine compare fit load_generator"
     ),
     "diagnostics": "as_arviz from_pyro_mcmc",
     "diffusion_sampler": "DiffusionSamplerSettings",

@@ -30,6 +30,7 @@ from drl_density.density.settings import (
     LogSpacedSchedule,
     MLPNetwork,
     NormalObjective,
+    RecoverySettings,
     ResidualNetwork,
     UNetNetwork,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "Provenance",
     "ReconstructSettings",
     "Reconstruction",
+    "RecoverySettings",
     "ResidualNetwork",
     "Scores",
     "Stage",

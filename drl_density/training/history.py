@@ -24,7 +24,8 @@ def history_dataset(history: list[Record]) -> xr.Dataset:
 
     steps = [record["step"] for record in history]
     variables: dict[str, Any] = {}
-    names = [name for name in (history[0] if history else {}) if name != "step"]
+    # Stages of a fit record different parts of their losses.
+    names = [name for name in dict.fromkeys(name for record in history for name in record) if name != "step"]
     for name in names:
         values = [record.get(name, math.nan) for record in history]
         if name == "complaints":

@@ -28,3 +28,9 @@ def test_no_records_give_an_empty_dataset():
     found = history_dataset([])
     assert len(found["step"]) == 0
     assert list(found.data_vars) == []
+
+
+def test_parts_that_begin_later_are_nan_before():
+    found = history_dataset([{"step": 1, "loss_contrast": 1.0}, {"step": 2, "loss_recovery": 3.0}])
+    assert math.isnan(found["loss_recovery"].values[0])
+    assert found["loss_recovery"].values[1] == 3.0

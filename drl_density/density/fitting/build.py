@@ -234,6 +234,7 @@ def build_objective(settings: ObjectiveSettings) -> Objective:
             kernel=KERNELS[settings.kernel],
             noisier_share=settings.noisier_share,
             jump=settings.jump,
+            clean_share=settings.clean_share,
             classification_weight=settings.classification_weight,
             classification_share=settings.classification_share,
         )

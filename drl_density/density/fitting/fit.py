@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from drl_density.autograd import outside_inference_mode
 from drl_density.datasets import Dataset, Split, load_dataset
@@ -19,16 +16,17 @@ from drl_density.density.density import Density
 from drl_density.density.evaluation.outlier_scores import held_out_scores
 from drl_density.density.fitting.baselines import validation_baselines
 from drl_density.density.fitting.forecast import check_memory, finishing_seconds, within_time
-from drl_density.density.fitting.plan import FitPlan, Member, plan_fit
+from drl_density.density.fitting.plan import FitPlan, plan_fit
 from drl_density.density.fitting.run import FitRun, choose_seed, refuse_folder
-from drl_density.density.fitting.selection import rejection, select_model, training_score, untouched
+from drl_density.density.fitting.selection import rejection, select_model, untouched
+from drl_density.density.fitting.stages import Budget, TrainedMember, member_stages, train_member
 from drl_density.density.normalizing import normalize
 from drl_density.density.provenance import Provenance, RowDigest
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.devices import find_device
 from drl_density.errors import DataError, RunFolderError
 from drl_density.parallel import Workers
-from drl_density.training import Evaluation, TrainingHooks, TrainingState, history_dataset, train
+from drl_density.training import history_dataset
 
 
 @outside_inference_mode
@@ -102,102 +100,47 @@ def _run(
     plan, budget = _within_budget(plan, run, started, max_minutes)
     run.begin(plan)
     prepared = time.monotonic()
-    states = {member.name: train_member(plan, member, run, deadline=budget.deadline) for member in plan.members}
+    trained = [
+        train_member(plan, member, run, budget=budget, num_later=len(plan.members) - 1 - place)
+        for place, member in enumerate(plan.members)
+    ]
     if not run.workers.is_first:
         run.workers.wait()
         return run.load(place)
-    density = _finish(plan, states, budget, time.monotonic() - prepared)
+    density = _finish(plan, {member.name: member for member in trained}, budget, time.monotonic() - prepared)
     run.finish(density)
     run.workers.wait()
     return density
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Time that training may take.
-
-    Attributes:
-        deadline: Value of ``time.monotonic()`` at which training stops, or None without a limit.
-        training_seconds: Forecast of the time of training, or None where none was made.
-    """
-
-    deadline: float | None = None
-    training_seconds: float | None = None
 
 
 def _within_budget(plan: FitPlan, run: FitRun, started: float, max_minutes: float | None) -> tuple[FitPlan, Budget]:
     """The plan with as many steps as the time limit admits; a resumed run keeps its number of steps."""
     if max_minutes is None:
         return plan, Budget()
+    refinement = plan.settings.recovery
+    share = refinement.time_share if refinement.is_on else 0.0
     if run.is_resumed:
-        return plan, Budget(started + 60 * max_minutes)
+        return plan, Budget(started + 60 * max_minutes, refining_seconds=share * 60 * max_minutes / len(plan.members))
     reserve = finishing_seconds(plan)
     left = max_minutes - (time.monotonic() - started + reserve) / 60
-    forecast = within_time(plan, left)
+    forecast = within_time(plan, (1 - share) * left)
     plan = plan.with_num_steps(run.workers.broadcast(forecast.num_steps))
     run.say(f"forecast: {plan.training.num_steps} steps, {forecast.seconds:.0f} s of training, then {reserve:.0f} s")
-    return plan, Budget(started + 60 * max_minutes - reserve, forecast.seconds)
+    seconds = max(0.0, 60 * share * left) / len(plan.members)
+    return plan, Budget(started + 60 * max_minutes - reserve, forecast.seconds, seconds)
 
 
-def train_member(plan: FitPlan, member: Member, run: FitRun, *, deadline: float | None = None) -> TrainingState:
-    """Train one network, from its saved state where there is one.
-
-    Args:
-        plan: Plan of the fit.
-        member: Network to be trained.
-        run: Opened run, which saves the state at every evaluation.
-        deadline: Value of ``time.monotonic()`` at which training stops, or None.
-
-    Returns:
-        The state with the best averaged weights in ``best``.
-    """
-    state = plan.new_state(member.base, seed=member.seed)
-    run.restore(state, member.name)
-    held_out = plan.validation(seed=member.seed, member=member)
-    with (
-        contextlib.closing(plan.batches(member, state)) as batches,
-        tqdm(
-            desc=member.name,
-            total=plan.training.num_steps,
-            initial=state.step,
-            disable=not run.shows_progress,
-            unit="step",
-        ) as bar,
-    ):
-        hooks = TrainingHooks(
-            on_step=lambda step: bar.update(step - bar.n),
-            on_record=lambda record: bar.set_postfix_str(doctor_line(record)),
-            save=run.saver(member.name),
-        )
-        score = training_score(plan, held_out, state, seed=member.seed)
-        return train(
-            state,
-            plan.objective_of(state, seed=member.seed),
-            batches,
-            settings=plan.training,
-            evaluation=Evaluation(plan.diagnosed(held_out), score=score, redraw=batches.redraw),
-            doctor=plan.doctor,
-            hooks=hooks,
-            deadline=deadline,
-        )
-
-
-def doctor_line(record: Mapping[str, Any]) -> str:
-    """The doctor's line of the progress bar, from a record of the training history."""
-    acceptance = min(record["acceptance_rate"])
-    line = f"val {record['selection_score']:.3f} (level {record['selected_level']:g}), acc>={acceptance:.2f}"
-    return f"{line} | {'; '.join(record['complaints'])}" if record["complaints"] else f"{line} | healthy"
-
-
-def _finish(plan: FitPlan, states: Mapping[str, TrainingState], budget: Budget, training_seconds: float) -> Density:
+def _finish(plan: FitPlan, members: Mapping[str, TrainedMember], budget: Budget, training_seconds: float) -> Density:
     """Choose the model, normalise it, fill its pool of draws, and compare it with the baselines."""
     table, data = plan.table, plan.table.dataset
+    states = {name: member.state for name, member in members.items()}
     held_out = plan.validation(seed=plan.seed)
     chosen = select_model(plan, states, held_out)
     best_run = states.get(chosen.member) or max(states.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(plan.seed + 1)
     sizes = {"sizes": plan.normalizing, "num_samples": plan.selection.num_samples, "generator": generator}
     found = normalize(chosen.model, table.transform, **sizes)
+    trained = chosen.model
     reason = rejection(plan, chosen.model, found.estimate.log_z, found.excess, held_out)
     if reason:
         chosen = untouched(plan, chosen, reason)
@@ -236,7 +179,11 @@ def _finish(plan: FitPlan, states: Mapping[str, TrainingState], budget: Budget, 
             best_step={member: state.best_step for member, state in states.items()},
             best_score={member: state.best_score for member, state in states.items()},
             num_rollbacks={member: state.num_rollbacks for member, state in states.items()},
-            stages=() if folds is None else folds.stages(is_kept=is_average),
+            stages=(
+                member_stages(plan, members.get(chosen.member), trained)
+                if folds is None
+                else folds.stages(is_kept=is_average)
+            ),
             likelihood_label=data.likelihood_label,
             labels=plan.labels,
         ),

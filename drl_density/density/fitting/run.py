@@ -117,6 +117,10 @@ class FitRun:
         if self.folder is not None:
             self.folder.restore(state, name)
 
+    def has_state(self, name: str) -> bool:
+        """Whether the state of a member, or of a later stage of it, is saved; the same in all processes."""
+        return self.workers.broadcast(self.folder is not None and self.folder.has_state(name))
+
     def saver(self, name: str) -> SaveState | None:
         """A callback that saves the state of a member, or None for a run without folder."""
         return None if self.folder is None else self.folder.saver(name)

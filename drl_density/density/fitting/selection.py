@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from drl_density.density.data_units import freeze
 from drl_density.density.ensemble import join, join_on_base
-from drl_density.density.fitting.completions import HeldOut
+from drl_density.density.fitting.completions import HeldOut, HeldOutMean
 from drl_density.density.fitting.folds.choice import FoldScores, score_folds
 from drl_density.density.fitting.folds.table import FoldedTable
 from drl_density.density.fitting.plan import FitPlan
+from drl_density.errors import NumericalError
 from drl_density.mcmc import MALA
 from drl_density.model import EnergySequence
 from drl_density.networks import MeanNormalizers
@@ -126,6 +128,32 @@ class ImportanceLikelihood:
         }
         return SelectionScore(tilted, 0.0, figures)
 
+    def reference(self) -> HeldOutMean:
+        """Mean validation log-likelihood of the base alone, with its standard error."""
+        return self.rows.summarize(self.rows.by_row(self.base))
+
+    def gain(self, model: EnergySequence, before: EnergySequence | None = None) -> HeldOutMean:
+        """Paired gain in validation log-likelihood, with a standard error that counts rows and draws for log Z.
+
+        Args:
+            model: Sequence that gained.
+            before: Sequence to compare with; the base alone when not given.
+        """
+        values, shares = self._values_and_shares(model)
+        earlier, earlier_shares = self._values_and_shares(before)
+        rows = self.rows.summarize(values - earlier)
+        # A first-order difference of the logarithms of both means, over the same draws.
+        spread = float((shares - earlier_shares).std()) / math.sqrt(len(shares))
+        return HeldOutMean(rows.value, math.hypot(rows.standard_error, spread))
+
+    def _values_and_shares(self, model: EnergySequence | None) -> tuple[Tensor, Tensor]:
+        """Log-likelihood of every held-out row, and the weights of the draws over their mean."""
+        if model is None:
+            return self.rows.by_row(self.base), torch.ones(len(self.draws), dtype=torch.float64)
+        weights = tilts(model, self.draws, 0.0)
+        log_z = log_mean_exp(weights)
+        return self.rows.by_row(self.base + tilts(model, self.rows.rows, 0.0)) - log_z, (weights - log_z).exp()
+
 
 def training_score(
     plan: FitPlan, rows: HeldOut, state: TrainingState, *, seed: int
@@ -151,6 +179,22 @@ def training_score(
         num_particles=selection.num_training_particles,
         has_learned_constants=selection.has_learned_constants,
     )
+
+
+def stage_score(plan: FitPlan, model: EnergySequence) -> ImportanceLikelihood:
+    """The score that compares the stages of a fit, with draws for log Z that no stage has been selected by.
+
+    Args:
+        plan: Plan of a fit by contrast.
+        model: Sequence whose base all stages share.
+
+    Raises:
+        NumericalError: A plan whose log Z is annealed.
+    """
+    if plan.selection.num_samples is None:
+        raise NumericalError("stages are compared by importance sampling from their base, and this fit anneals")
+    held_out = plan.validation(seed=plan.seed)
+    return ImportanceLikelihood(model, held_out, num_samples=plan.selection.num_samples, seed=plan.seed + 3)
 
 
 class Selected(NamedTuple):

@@ -10,6 +10,7 @@ from drl_density.density.settings.objectives import (
     LangevinObjective,
     NormalObjective,
 )
+from drl_density.density.settings.recovery import RecoverySettings
 from drl_density.density.settings.schedules import CosineSchedule, LinearBetaSchedule, LogSpacedSchedule
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "LogSpacedSchedule",
     "MLPNetwork",
     "NormalObjective",
+    "RecoverySettings",
     "ResidualNetwork",
     "UNetNetwork",
 ]

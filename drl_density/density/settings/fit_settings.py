@@ -30,6 +30,7 @@ from drl_density.density.settings.objectives import (
     ObjectiveSettings,
 )
 from drl_density.density.settings.presets import find_preset
+from drl_density.density.settings.recovery import RecoverySettings
 from drl_density.density.settings.schedules import SCHEDULES, CosineSchedule, LinearBetaSchedule, LogSpacedSchedule
 from drl_density.records.fields import PositiveInt, check_fields
 from drl_density.training import TrainingSettings
@@ -61,6 +62,7 @@ class FitSettings:
             U-Net for images. None takes a :class:`ColumnNetwork` for the contrast objective, else an MLP.
         schedule: Noise levels with their own settings.
         training: Number of steps, learning rate, and patience.
+        recovery: Second stage after a contrast, by recovery likelihood; off by default, see :class:`RecoverySettings`.
         transform: Map from data to model space; "auto" chooses by the type and bounds of the columns.
         base: Fixed, normalised part of the energies, fitted to the data. "reference" takes the best on validation of a
             Gaussian, single mixtures and "stack", an average of many bagged mixtures. "auto" takes that for the contrast
@@ -102,6 +104,7 @@ class FitSettings:
     network: MLPNetwork | ColumnNetwork | ResidualNetwork | UNetNetwork = cast(Any, None)  # chosen when made
     schedule: LogSpacedSchedule | LinearBetaSchedule | CosineSchedule = field(default_factory=LogSpacedSchedule)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    recovery: RecoverySettings = field(default_factory=RecoverySettings)
     transform: Literal["auto", "gaussianize", "standardize", "logit", "rescale"] = "auto"
     base: Literal["auto", "reference", "stack", "mixture", "gaussian", "independent", "quadratic"] = "auto"
     num_networks: PositiveInt = 1
@@ -150,6 +153,13 @@ class FitSettings:
                 raise ValueError(
                     "folds choose their own networks and reference: leave num_networks, selection and base as they are"
                 )
+        if self.recovery.is_on and (self.num_folds or 1) > 1:
+            raise ValueError("recovery refines a single network: leave num_folds or recovery.is_on out")
+        if self.recovery.is_on and (not isinstance(objective, ContrastObjective) or self.selection == "last"):
+            raise ValueError(
+                "recovery follows a contrast and is kept by its validation likelihood: use ContrastObjective with "
+                'selection="likelihood", or leave recovery.is_on out'
+            )
         if isinstance(objective, DenoisingObjective) and self.training.is_compiled:
             raise ValueError(
                 "the denoising objective differentiates twice, which torch.compile does not support: leave out "
@@ -221,7 +231,8 @@ class FitSettings:
     def may_fold(self) -> bool:
         """Whether small tables are fitted in folds by these settings."""
         is_usual = self.num_networks == 1 and self.selection == "likelihood" and self.base_kind == "reference"
-        return self.num_folds != 1 and isinstance(self.objective, ContrastObjective) and is_usual
+        is_contrast = isinstance(self.objective, ContrastObjective) and not self.recovery.is_on
+        return self.num_folds != 1 and is_contrast and is_usual
 
     def resolve(
         self, num_rows: int, event_shape: tuple[int, ...], sigma_min: float, *, num_folds: int = 1
@@ -287,6 +298,8 @@ class FitSettings:
                 parts[name] = _part(name, parts[name])
         if "training" in parts:
             parts["training"] = _made("training", TrainingSettings, parts["training"])
+        if "recovery" in parts:
+            parts["recovery"] = _recovery(parts["recovery"])
         return _made("settings", cls, parts)
 
 
@@ -325,6 +338,14 @@ def _part(name: str, values: Mapping[str, Any]) -> Any:
     """One nested part from its plain values."""
     given = {key: value for key, value in _mapping(name, values).items() if key != "kind"}
     return _made(name, _find_kind(name, values.get("kind", _USUAL[name])), given)
+
+
+def _recovery(values: Any) -> RecoverySettings:
+    """The second stage from its plain values, whose objective has no kind."""
+    given = dict(_mapping("recovery", values))
+    if "objective" in given:
+        given["objective"] = _made("recovery.objective", AdjustedObjective, given["objective"])
+    return _made("recovery", RecoverySettings, given)
 
 
 def _mapping(name: str, values: Any) -> Mapping[str, Any]:

@@ -42,6 +42,8 @@ class AdjustedObjective:
         jump: Number of levels between a state and the noisier state that its chain is conditioned on.
         classification_weight: Factor of the noise-level classification loss, which learns the constants between levels.
         classification_share: Share of every batch that is classified.
+        clean_share: Share of the rows on level 0, which then are without noise, as the contrast has them. With 0 all levels
+            have equal shares, and rows of level 0 have its noise.
 
     Raises:
         ValueError: Counts below 1, shares outside their interval, or an unknown kernel.
@@ -61,6 +63,7 @@ class AdjustedObjective:
     jump: PositiveInt = 1
     classification_weight: NonNegativeFloat = 1.0
     classification_share: Annotated[float, Interval(0, 1, is_low_open=True)] = 1.0
+    clean_share: Share = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -158,10 +158,14 @@ class TrainingFolder:
 
         return save
 
+    def has_state(self, name: str) -> bool:
+        """Whether the state of this name is saved."""
+        return f"{name}/" in self.values
+
     def restore(self, state: TrainingState, name: str) -> None:
         """Load one member's saved state into ``state``, if there is one."""
-        prefix = f"{name}/"
-        if prefix in self.values:
+        if self.has_state(name):
+            prefix = f"{name}/"
             own = {key[len(prefix) :]: tensor for key, tensor in self.tensors.items() if key.startswith(prefix)}
             state.load_tensors(own, self.values[prefix])
 

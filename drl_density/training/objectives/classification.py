@@ -20,6 +20,7 @@ def classification_loss(
     *,
     shift: Tensor | float = 0.0,
     share: float = 1.0,
+    has_clean_rows: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""Cross-entropy in nats of guessing the noise level of each row, among T levels and the base N(0, I).
@@ -33,6 +34,7 @@ def classification_loss(
         x: clean rows ``(batch, *event)``.
         shift: shift of the whole grid of levels, in [0, 1).
         share: share of the rows that is classified, counted from the first; a row costs T passes.
+        has_clean_rows: whether rows of level 0 are without the noise of that level.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -45,6 +47,8 @@ def classification_loss(
     grid = torch.arange(num_levels, device=x.device, dtype=torch.float64) + shift
     positions = grid[classes.clamp(max=num_levels - 1)]
     noised = model.schedule.diffuse(x, positions, generator=generator)
+    if has_clean_rows:
+        noised = torch.where(per_row(positions == 0, x), x, noised)
     base_rows = normal_draws(x.shape, x, generator)
     rows = torch.where(per_row(classes == num_levels, x), base_rows, noised)
     return functional.cross_entropy(level_logits(model, rows, grid), classes)

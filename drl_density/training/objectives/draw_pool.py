@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from drl_density.bases import Base
+from drl_density.records.brief import brief
 
 BLOCK = 1024
 """Draws made at once: a full pass of a spline flow on the CPU, where a draw takes a third of its time in a small batch."""
@@ -39,6 +40,7 @@ class DrawPool:
         size: draws that the full pool holds at least.
         seed: seed of the blocks.
         uses: mean number of times that a draw is used.
+        num_held: draws that the pool holds; 0 before the first call.
 
     Raises:
         ValueError: numbers below 1.
@@ -46,7 +48,7 @@ class DrawPool:
     >>> from drl_density.bases import SplineFlow, SplineFlowSettings
     >>> flow = SplineFlow(SplineFlowSettings(2, width=8), generator=torch.Generator().manual_seed(0))
     >>> pool = DrawPool(lambda: 0, draws_per_step=256, size=10_000)
-    >>> pool(flow, 3).shape, pool.num_draws
+    >>> pool(flow, 3).shape, pool.num_held
     (torch.Size([3, 2]), 8192)
     """
 
@@ -55,10 +57,12 @@ class DrawPool:
     size: int
     seed: int = 0
     uses: int = 4
-    num_draws: int = field(default=0, init=False)
+    num_held: int = field(default=0, init=False)
     _base: Base | None = field(default=None, init=False, repr=False)
     _draws: Tensor | None = field(default=None, init=False, repr=False)
     _held: dict[int, int] = field(default_factory=dict, init=False, repr=False)
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if min(self.draws_per_step, self.size, self.uses) < 1:
@@ -86,14 +90,14 @@ class DrawPool:
                 "pool for each"
             )
         draws = self._current(base)
-        chosen = torch.randint(self.num_draws, (num_samples,), generator=generator)
+        chosen = torch.randint(self.num_held, (num_samples,), generator=generator)
         return draws[chosen.to(draws.device)]
 
     def _current(self, base: Base) -> Tensor:
-        """Every draw of the pool at this step, in the first :attr:`num_draws` rows; makes the blocks that are not there."""
+        """Every draw of the pool at this step, in the first :attr:`num_held` rows; makes the blocks that are not there."""
         num_blocks = max(FIRST_BLOCKS, -(-self.size // BLOCK))
         newest = FIRST_BLOCKS - 1 + self.step() * self.draws_per_step // (self.uses * BLOCK)
-        self.num_draws = min(newest + 1, num_blocks) * BLOCK
+        self.num_held = min(newest + 1, num_blocks) * BLOCK
         for index in range(max(0, newest + 1 - num_blocks), newest + 1):
             place = index % num_blocks
             if self._held.get(place) == index:

@@ -40,6 +40,7 @@ def draw_pairs(
     noisier: Tensor,
     *,
     shares_noise: bool = False,
+    has_clean_rows: bool = False,
     generator: torch.Generator | None = None,
 ) -> tuple[Tensor, Tensor]:
     r"""Draw (x_level, x_noisier) of clean rows, either as a Markov pair or both from one noise.
@@ -54,6 +55,8 @@ def draw_pairs(
         level: continuous level of each row ``(batch,)``.
         noisier: level of the noisier state of each row ``(batch,)``.
         shares_noise: whether both states come from one noise.
+        has_clean_rows: whether the cleaner state of level 0 is the row itself, without the noise of that level; only for
+            Markov pairs.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -65,6 +68,8 @@ def draw_pairs(
     schedule = model.schedule
     if not shares_noise:
         clean = schedule.diffuse(x, level, generator=generator)
+        if has_clean_rows:
+            clean = torch.where(per_row(level == 0, x), x, clean)
         return clean, schedule.diffuse_step(clean, level, noisier, generator=generator)
     noise = normal_draws(x.shape, x, generator)
 

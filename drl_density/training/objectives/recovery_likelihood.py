@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -44,9 +45,12 @@ class RecoveryLikelihood:
         classification_share: share of the batch that is classified; a row costs T passes.
         shares_noise: whether x_t and x_{t+1} come from one noise, see :func:`~drl_density.training.draw_pairs`; refused
             unless every chain starts at x_{t+1}.
+        clean_share: share of the rows whose x_t is the clean row itself, on level 0, as in
+            :class:`~drl_density.training.ReferenceContrast`. With 0 the levels have equal shares, and level 0 has its noise.
 
     Raises:
-        ValueError: shared noise with chains that start at the data, no steps, no jump, or a share outside its range.
+        ValueError: shared noise with chains that start at the data or with clean rows, no steps, no jump, or a share outside
+            its range.
 
     Source: Gao et al. 2021, algorithm 1 and equation 8, which have no classification.
 
@@ -65,11 +69,14 @@ class RecoveryLikelihood:
     classification_weight: NonNegativeFloat = 1.0
     classification_share: Annotated[float, Interval(0, 1, is_low_open=True)] = 1.0
     shares_noise: bool = False
+    clean_share: Share = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self)
         if self.shares_noise and self.noisier_share < 1:
             raise ValueError(SHARED_NOISE_REFUSAL)
+        if self.shares_noise and self.clean_share:
+            raise ValueError("clean rows of level 0 have no noise to share: use shares_noise=False, or clean_share=0")
 
     def __call__(
         self, model: EnergySequence, x: Batch, step_sizes: Tensor, *, generator: torch.Generator | None = None
@@ -82,13 +89,20 @@ class RecoveryLikelihood:
         """
         rows = unlabelled(x)
         shift = level_shift(generator=generator).to(rows.device)
-        levels = stratified_levels(len(rows), model.num_levels, generator=generator).to(rows.device)
-        contrast = self.contrast(model, rows, levels, step_sizes, shift=shift, generator=generator)
+        levels, above = self.levels(len(rows), model.num_levels, shift, generator=generator)
+        contrast = self.contrast(model, rows, levels, step_sizes, shift=above, generator=generator)
         value = ObjectiveValue(
             self.recovery_weight * contrast.loss, {"recovery": contrast.loss.detach()}, contrast.statistics
         )
         if self.classification_weight:
-            term = classification_loss(model, rows, shift=shift, share=self.classification_share, generator=generator)
+            term = classification_loss(
+                model,
+                rows,
+                shift=shift,
+                share=self.classification_share,
+                has_clean_rows=self.clean_share > 0,
+                generator=generator,
+            )
             value = value.plus("classification", term, self.classification_weight)
         return value
 
@@ -108,7 +122,7 @@ class RecoveryLikelihood:
             x: clean rows ``(batch, *event)``.
             levels: integer level of each row ``(batch,)``, below its shift.
             step_sizes: chain step size per level ``(T,)``, in units of the conditional.
-            shift: shift of the whole grid of levels, in [0, 1).
+            shift: shift of the whole grid of levels, in [0, 1), or one per row ``(batch,)``.
         """
         pairs = self._draw(model, x, levels + torch.as_tensor(shift, dtype=torch.float64, device=x.device), generator)
         start = pairs.clean
@@ -127,12 +141,40 @@ class RecoveryLikelihood:
         )
         return Contrast(-gap.mean(), statistics)
 
+    def levels(
+        self, num_rows: int, num_levels: int, shift: Tensor, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw the integer level of each row, and how far its continuous level lies above, both ``(num_rows,)``.
+
+        Args:
+            num_rows: number of rows.
+            num_levels: number of levels T.
+            shift: shift of the whole grid of levels ``()``, in [0, 1).
+        """
+        num_clean = num_rows if self.clean_share and num_levels == 1 else math.ceil(self.clean_share * num_rows)
+        if num_clean == 0:
+            levels = stratified_levels(num_rows, num_levels, generator=generator).to(shift.device)
+            return levels, shift.expand(num_rows)
+        noisy = stratified_levels(num_rows - num_clean, max(1, num_levels - 1), generator=generator).to(shift.device)
+        # Noisy rows lie on (0, T): level 0 has its own rows.
+        position = torch.cat([noisy.new_zeros(num_clean), noisy + 1 - shift])
+        levels = position.long()
+        return levels, position - levels
+
     def _draw(
         self, model: EnergySequence, x: Tensor, position: Tensor, generator: torch.Generator | None
     ) -> _MarkovPairs:
         """Pairs at continuous levels ``position`` ``(batch,)`` and ``jump`` levels above, at most T."""
         above = (position + self.jump).clamp(max=float(model.num_levels))
-        clean, noisier = draw_pairs(model, x, position, above, shares_noise=self.shares_noise, generator=generator)
+        clean, noisier = draw_pairs(
+            model,
+            x,
+            position,
+            above,
+            shares_noise=self.shares_noise,
+            has_clean_rows=self.clean_share > 0,
+            generator=generator,
+        )
         step_alpha, step_sigma = (value.to(clean) for value in model.schedule.step_between(position, above))
         precision = (step_alpha / step_sigma) ** 2 + model.schedule.sigma_at(position).to(clean) ** -2
         return _MarkovPairs(

@@ -76,7 +76,7 @@ def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
     module = sys.modules[footprint.__module__]
     monkeypatch.setattr(module, "available_memory", lambda _: 1000)
     monkeypatch.setattr(
-        sys.modules["drl_density.density.fitting.fit"], "train", lambda *_, **__: pytest.fail("trained all the same")
+        sys.modules["drl_density.density.fitting.fit"], "train_member", lambda *_, **__: pytest.fail("trained all the same")
     )
     with pytest.raises(DataError, match="lower training.batch_size"):
         drl.fit(pictures, seed=0, settings=settings_for("images"), progress=False)

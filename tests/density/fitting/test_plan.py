@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.bases import QuadraticBase
+from drl_density.bases import QuadraticBase, SplineFlow, SplineFlowSettings
 from drl_density.density.fitting.plan import SEED_STRIDE, plan_fit
 from drl_density.density.fitting.selection import AnnealedLikelihood
 from drl_density.networks import ResidualEnergy, StepCalibrated, UNet
@@ -109,3 +109,19 @@ def test_costs_of_a_step(objective, gradients, classified, tiny_data, tiny_setti
 def test_held_out_rows_are_as_many_as_asked_for(given, least, most, tiny_data, tiny_settings):
     plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, base="gaussian", num_validation_rows=given))
     assert (plan.held_out.least, plan.held_out.most) == (least, most)
+
+
+def test_a_contrast_draws_from_a_pool_that_the_step_of_its_state_refreshes(tiny_data):
+    plan = plan_fit(tiny_data, drl.FitSettings(base="gaussian", transform="standardize"), seed=0)
+    state = plan.new_state(plan.members[0].base, seed=0)
+    pool = plan.objective_of(state, seed=3).draw
+    # 180 of 256 rows are clean; ten times the 320 training rows are fewer than the least size.
+    assert (pool.draws_per_step, pool.size, pool.seed, pool.step()) == (180, 200_000, 3, 0)
+    state.step = 100
+    pool(SplineFlow(SplineFlowSettings(2, num_transforms=1, width=4)), 1)
+    assert pool.num_held == (8 + 100 * 180 // (4 * 1024)) * 1024
+
+
+def test_other_objectives_draw_nothing_from_a_pool(tiny_data, tiny_settings):
+    plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, base="gaussian"), seed=0)
+    assert plan.objective_of(plan.new_state(plan.members[0].base, seed=0), seed=0) is plan.objective

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 import drl_density as drl
+from drl_density.bases import NoisedGaussianMixture
 from drl_density.density.ensemble import join
 from drl_density.density.fitting.completions import HeldOut
 from drl_density.density.fitting.plan import plan_fit
-from drl_density.density.fitting.selection import AnnealedLikelihood, select_model, training_score
+from drl_density.density.fitting.selection import AnnealedLikelihood, ImportanceLikelihood, select_model, training_score
 from drl_density.samplers import plan_level_zero
-from drl_density.testing import seeded_generator
+from drl_density.testing import assert_z, seeded_generator
 from tests.density.closed_form import SYSTEM
 
 
@@ -138,3 +139,40 @@ def test_networks_by_contrast_are_averaged_where_that_scores_best(tiny_data, tin
     x = torch.randn(5, 2)
     torch.testing.assert_close(selected.model.tilt(x, 0), torch.zeros(5))
     assert plan_level_zero(selected.model).method == "importance"
+
+
+def tilted(mean):
+    """N(0, 1) in two dimensions tilted to the mean (m, m), times a constant."""
+
+    class Shift(torch.nn.Module):
+        is_bounded = has_bounded_growth = False
+
+        def forward(self, x, log_snr):
+            return mean * x.sum(1) + 0.7
+
+    base = NoisedGaussianMixture.standard(2)
+    return drl.EnergySequence(drl.NoiseSchedule.log_spaced(2, sigma_min=0.01), Shift(), (2,), base=base)
+
+
+def test_the_gain_of_a_stage_and_its_error_are_those_in_closed_form():
+    """Rows and draws are renewed 60 times: gains scatter around the truth as widely as their errors state."""
+    before, after, deviations = tilted(0.2), tilted(0.5), []
+    for seed in range(60):
+        rows = 0.6 + torch.randn(300, 2, generator=seeded_generator(seed))
+        score = ImportanceLikelihood(before, HeldOut(rows), num_samples=300, seed=1000 + seed)
+        gain = score.gain(after, before)
+        assert gain.value == pytest.approx(score(after).value - score(before).value)
+        # The mean of log N(x; m) - log N(x; k) for x from N(0.6, 1) is m (0.6 - m / 2) - k (0.6 - k / 2) a column.
+        truth = 2 * (0.5 * (0.6 - 0.25) - 0.2 * (0.6 - 0.1))
+        deviations.append((gain.value - truth) / gain.standard_error)
+    found = torch.tensor(deviations)
+    assert_z(found.mean(), 0.0, 60**-0.5)
+    assert_z(found.square().mean(), 1.0, (2 / 60) ** 0.5)
+
+
+def test_the_gain_over_the_base_counts_from_its_score():
+    score = ImportanceLikelihood(
+        tilted(0.5), HeldOut(torch.randn(50, 2, generator=seeded_generator(0))), num_samples=100, seed=0
+    )
+    assert score.gain(tilted(0.5)).value == pytest.approx(score(tilted(0.5)).value - score.reference().value)
+    assert score.gain(tilted(0.5), tilted(0.5)) == (0.0, 0.0)

@@ -61,14 +61,14 @@ def test_the_pool_grows_with_what_is_taken_and_then_replaces_the_oldest():
     clock, base = Clock(), Counted()
     pool = DrawPool(clock, draws_per_step=BLOCK, size=10 * BLOCK, uses=4)
     first = distinct(pool, base)
-    assert pool.num_draws == base.num_drawn == FIRST_BLOCKS * BLOCK
+    assert pool.num_held == base.num_drawn == FIRST_BLOCKS * BLOCK
     clock.step = 8  # two blocks are due, and fill the pool
     full = distinct(pool, base)
-    assert pool.num_draws == base.num_drawn == 10 * BLOCK
+    assert pool.num_held == base.num_drawn == 10 * BLOCK
     assert len(torch.cat([first, full]).unique(dim=0)) == len(full)
     clock.step = 12
     turned = distinct(pool, base)
-    assert pool.num_draws == 10 * BLOCK
+    assert pool.num_held == 10 * BLOCK
     assert base.num_drawn == 11 * BLOCK
     common = len(full) + len(turned) - len(torch.cat([full, turned]).unique(dim=0))
     assert common == 9 * BLOCK
@@ -91,7 +91,7 @@ def test_quick_draws_are_fresh():
     mixture, pool = NoisedGaussianMixture.standard(2), DrawPool(Clock(), draws_per_step=1, size=1)
     drawn = pool(mixture, 5, generator=seeded_generator(0))
     assert torch.equal(drawn, mixture.sample(5, generator=seeded_generator(0)))
-    assert pool.num_draws == 0
+    assert pool.num_held == 0
 
 
 def test_a_contrast_on_a_layered_base_takes_the_clean_draws_from_the_pool():
@@ -153,4 +153,4 @@ def test_a_fraction_of_a_block_is_never_held():
     pool = DrawPool(clock, draws_per_step=1, size=9 * BLOCK + 1, uses=1)
     for clock.step in (BLOCK - 1, BLOCK, 3 * BLOCK):
         pool(base, 1)
-        assert pool.num_draws == min(FIRST_BLOCKS + clock.step // BLOCK, math.ceil((9 * BLOCK + 1) / BLOCK)) * BLOCK
+        assert pool.num_held == min(FIRST_BLOCKS + clock.step // BLOCK, math.ceil((9 * BLOCK + 1) / BLOCK)) * BLOCK

@@ -86,3 +86,15 @@ def test_power_iteration_moves_once_per_loss_and_pauses_in_chains(kind):
     value = objective(model, x, torch.full((6,), 0.5, dtype=torch.float64), generator=seeded_generator(2))
     assert all(torch.equal(weight.u, u) for weight, u in zip(weights, expected, strict=True))
     assert bool(torch.isfinite(value.loss))
+
+
+def test_a_clean_row_is_the_cleaner_state_of_level_zero_alone():
+    system = exact(NoiseSchedule.linear_beta())
+    x = torch.randn(6, 1, generator=seeded_generator(0), dtype=torch.float64)
+    levels = torch.tensor([0.0, 0.0, 0.5, 1.0, 0.0, 2.0], dtype=torch.float64)
+    clean, noisier = draw_pairs(system.model, x, levels, levels + 1, has_clean_rows=True, generator=seeded_generator(1))
+    assert (clean == x)[:, 0].tolist() == [True, True, False, False, True, False]
+    assert not bool((noisier == x).any())
+    noised, _ = draw_pairs(system.model, x, levels, levels + 1, generator=seeded_generator(1))
+    assert not bool((noised == x).any())
+    assert torch.equal(noised[[2, 3, 5]], clean[[2, 3, 5]])
