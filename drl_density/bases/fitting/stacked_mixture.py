@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -114,6 +115,7 @@ def fit_stacked_mixture(
     *,
     weights: Tensor | None = None,
     settings: StackSettings | None = None,
+    max_seconds: float = math.inf,
     generator: torch.Generator | None = None,
 ) -> StackedMixture:
     r"""Fit a stack of bagged Gaussian mixtures to all rows of a table.
@@ -131,6 +133,8 @@ def fit_stacked_mixture(
             of the weight.
         weights: relative weights of the rows ``(n,)``; equal when not given.
         settings: sizes of the stack.
+        max_seconds: wall-clock seconds of the search; sizes that are expected to end later are left out. The same seed
+            gives the same stack on every machine where this is infinite.
         generator: source of the bootstrap samples and of the first means.
 
     Raises:
@@ -149,7 +153,7 @@ def fit_stacked_mixture(
     if copies.shape[1] < 2:
         raise ValueError(f"expected at least two rows, got {copies.shape[1]}")
     bags = _Bags(copies, weights, settings, generator)
-    search = _Search(bags, settings)
+    search = _Search(bags, settings, max_seconds)
     for number in sorted(settings.num_components):
         if not search.is_worth_adding(number):
             break
@@ -252,8 +256,9 @@ class _Bags:
 class _Search:
     """The kinds of mixture tried so far, the log densities they give to left-out rows, and their weights."""
 
-    def __init__(self, bags: _Bags, settings: StackSettings) -> None:
-        self.bags, self.settings = bags, settings
+    def __init__(self, bags: _Bags, settings: StackSettings, max_seconds: float = math.inf) -> None:
+        self.bags, self.settings, self.max_seconds = bags, settings, max_seconds
+        self.begun, self.pace = time.monotonic(), 0.0
         self.ridges = settings.ridges
         self.kinds: list[tuple[int, float]] = []
         self.batches: list[MixtureBatch] = []
@@ -271,12 +276,17 @@ class _Search:
         bags = self.bags
         if number > 1 and 2 * number > bags.num_rows:
             return False
-        return number == 1 or (self.gain > LEAST_GAIN and self.work + self._cost(number) <= self.settings.most_work)
+        if number == 1:
+            return True
+        ends = time.monotonic() - self.begun + self.pace * self._cost(number)
+        is_affordable = self.work + self._cost(number) <= self.settings.most_work and ends <= self.max_seconds
+        return is_affordable and self.gain > LEAST_GAIN
 
     def add(self, number: int) -> None:
         """Fit mixtures of ``number`` components for every ridge that still has weight, and weigh all kinds anew."""
         before = float(self.log_densities.nanmean()) if self.scores else -math.inf
-        self.work += self._cost(number)
+        cost, begun = self._cost(number), time.monotonic()
+        self.work += cost
         for ridge in self.ridges:
             counts = self.bags.draw(self.bags.num_bags, number)
             batch = self.bags.fit(counts, number, ridge)
@@ -289,6 +299,7 @@ class _Search:
             raise ValueError(f"{self.bags.num_bags} bags leave no row out of every kind: take more bags")
         self.weights = stacking_weights(table[:, is_scored])
         self.gain = float(self.log_densities.nanmean()) - before
+        self.pace = (time.monotonic() - begun) / cost
         used = dict.fromkeys(self.settings.ridges, 0.0)
         for (_, ridge), weight in zip(self.kinds, self.weights.tolist(), strict=True):
             used[ridge] += weight

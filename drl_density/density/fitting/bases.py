@@ -39,29 +39,33 @@ NOISE_LOSS = 0.02
 
 
 @dataclass(frozen=True)
-class FlowTime:
-    """Time that the fit of a flow may take.
+class ReferenceTime:
+    """Time that the fits of a reference may take; without limits the same seed gives the same reference everywhere.
 
     Attributes:
-        planned: Seconds of one core by which its sizes and its number of steps are chosen; 0 fits none.
-        most: Wall-clock seconds after which it ends, with a learning rate that falls in time. Infinite where the same seed
-            has to give the same flow on every machine.
+        flow: Seconds of one core by which the sizes and the steps of a flow are chosen; 0 fits none.
+        most_flow: Wall-clock seconds after which a flow ends, with a learning rate that falls in time.
+        most_search: Wall-clock seconds of the search for the sizes of a stack. Its final fits take about as long again.
 
-    >>> FlowTime.within(4.0)
-    FlowTime(planned=120.0, most=120.0)
+    >>> ReferenceTime.within(4.0)
+    ReferenceTime(flow=120.0, most_flow=120.0, most_search=16.8)
     """
 
-    planned: float = 150.0
-    most: float = math.inf
+    flow: float = 150.0
+    most_flow: float = math.inf
+    most_search: float = math.inf
 
     @classmethod
-    def within(cls, max_minutes: float | None) -> FlowTime:
-        """Half of the minutes of a fit, or the usual time without a limit."""
-        return cls() if max_minutes is None else cls(30 * max_minutes, 30 * max_minutes)
+    def within(cls, max_minutes: float | None) -> ReferenceTime:
+        """Half of the minutes of a fit for a flow and 7 % for the search, or the usual time without a limit."""
+        if max_minutes is None:
+            return cls()
+        seconds = 60 * max_minutes
+        return cls(seconds / 2, seconds / 2, round(0.07 * seconds, 6))
 
 
-NO_FLOW = FlowTime(0.0)
-"""No time for a flow."""
+NO_FLOW = ReferenceTime(flow=0.0)
+"""No time for a flow, and no limits."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def choose_bases(
     *,
     kind: str = "auto",
     num_copies: int = 1,
-    flow_time: FlowTime = NO_FLOW,
+    allowed: ReferenceTime = NO_FLOW,
     seed: int = 0,
 ) -> ChosenBases:
     """Fit fixed bases to model-space rows, and choose among them on validation.
@@ -124,7 +128,7 @@ def choose_bases(
         kind: "auto", "reference", "stack" (the average of many bagged mixtures), "mixture", "gaussian", "independent" (the
             standard normal), or "quadratic" (a normal of standard deviation 10 whose only purpose is to keep the density
             integrable).
-        flow_time: Time that the fit of a flow may take.
+        allowed: Time that the fits may take.
         seed: Seed of the fits.
 
     Raises:
@@ -143,7 +147,7 @@ def choose_bases(
     if kind in ("auto", "reference", "gaussian"):
         singles["gaussian"] = fit_gaussian(train)
     if kind in ("reference", "stack"):
-        singles["stack"] = fit_stacked_mixture(copies, generator=generator).base
+        singles["stack"] = fit_stacked_mixture(copies, max_seconds=allowed.most_search, generator=generator).base
     wants_mixtures = kind in ("auto", "mixture") or (is_reference and copies.shape[1] <= MOST_SINGLE_ROWS)
     mixtures = _fit_mixtures(train, seed) if kind == "mixture" or (wants_mixtures and num_features > 3) else {}
     sigmas = FINE_SIGMAS if "stack" in singles else SIGMAS
@@ -154,7 +158,7 @@ def choose_bases(
     found = (singles | mixtures)[best]
     if not is_reference:
         return ChosenBases(singles | {best: found}, sigma_min, scores)
-    flow, remark = _fit_flow(copies, validation, flow_time, generator)
+    flow, remark = _fit_flow(copies, validation, allowed, generator)
     if flow is None:
         return ChosenBases({best: found}, sigma_min, scores, remarks=(remark,))
     scores["flow"] = flow.log_likelihood
@@ -164,14 +168,14 @@ def choose_bases(
 
 
 def _fit_flow(
-    copies: Tensor, validation: Tensor, allowed: FlowTime, generator: torch.Generator
+    copies: Tensor, validation: Tensor, allowed: ReferenceTime, generator: torch.Generator
 ) -> tuple[FittedFlow | None, str]:
     """A spline flow within the time, or None with the reason why there is none."""
-    plan, reason = affordable_flow(copies.shape[1], copies.shape[2], allowed.planned)
+    plan, reason = affordable_flow(copies.shape[1], copies.shape[2], allowed.flow)
     if plan is None:
         return None, reason
     try:
-        return fit_spline_flow(copies, validation, plan=plan, max_seconds=allowed.most, generator=generator), reason
+        return fit_spline_flow(copies, validation, plan=plan, max_seconds=allowed.most_flow, generator=generator), reason
     except NumericalError as error:
         return None, f"no flow: {error}"
 

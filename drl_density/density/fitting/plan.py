@@ -12,7 +12,7 @@ from torch import Tensor
 
 from drl_density.bases import Base
 from drl_density.datasets import Dataset
-from drl_density.density.fitting.bases import FlowTime
+from drl_density.density.fitting.bases import ReferenceTime
 from drl_density.density.fitting.batches import BatchSource, RowBatches, StateBatches, batch_source, label_values
 from drl_density.density.fitting.build import (
     ImageNetworks,
@@ -282,7 +282,7 @@ def plan_fit(
         settings: Settings of the fit; None is chosen from the data.
         seed: Seed of the fit.
         device: Device where models are trained; the CPU when not given.
-        max_minutes: Time to aim at for the whole fit, a share of which a flow may take.
+        max_minutes: Time to aim at for the whole fit, shares of which the fits of the reference may take.
 
     Raises:
         DataError: Data that do not go with the settings.
@@ -294,9 +294,9 @@ def plan_fit(
     """
     prepared, num_folds = prepare_table(data, settings.transform), count_folds(data, settings)
     if num_folds > 1:
-        table = fold_table(prepared, num_folds)
+        table = fold_table(prepared, num_folds, allowed=ReferenceTime.within(max_minutes))
     else:
-        table = prepared.with_bases(settings.base_kind, flow_time=FlowTime.within(max_minutes))
+        table = prepared.with_bases(settings.base_kind, allowed=ReferenceTime.within(max_minutes))
     return plan_on_table(table, settings, seed=seed, device=device)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from drl_density.datasets import Dataset, choose_transform
-from drl_density.density.fitting.bases import NO_FLOW, ChosenBases, FlowTime, choose_bases
+from drl_density.density.fitting.bases import NO_FLOW, ChosenBases, ReferenceTime, choose_bases
 from drl_density.density.fitting.completions import HeldOut, complete, weigh_completions
 from drl_density.errors import DataError
 from drl_density.transforms import DataTransform, Dequantization
@@ -112,12 +112,12 @@ class Table:
         """log |du_i / dx_i| of every value of complete rows ``(n, d)`` in data units."""
         return self.transform.column_log_jacobian(x)
 
-    def with_bases(self, kind: str, *, flow_time: FlowTime = NO_FLOW) -> TableWithBases:
+    def with_bases(self, kind: str, *, allowed: ReferenceTime = NO_FLOW) -> TableWithBases:
         """This table with fixed bases fitted to its training rows.
 
         Args:
             kind: Kind of base, see :func:`~drl_density.density.fitting.bases.choose_bases`.
-            flow_time: Time that the fit of a flow may take; none is fitted to missing values.
+            allowed: Time that the fits may take; no flow is fitted to missing values.
 
         Raises:
             ValueError: An unknown kind.
@@ -135,7 +135,7 @@ class Table:
         u = torch.cat([self.transform(self.rows(rows, generator=generator)) for _ in range(copies)])
         most = 2 if kind == "quadratic" else 8192
         held_out = self.transform(self.validation_rows(seed=0, least=min(1024, most), most=most))
-        bases = choose_bases(u, held_out, kind=kind, num_copies=copies, flow_time=flow_time)
+        bases = choose_bases(u, held_out, kind=kind, num_copies=copies, allowed=allowed)
         return TableWithBases(self.dataset, self.transform, self.dequantization, bases)
 
 

@@ -108,3 +108,11 @@ def test_tiny_tables_have_a_density(count):
 def test_one_row_is_refused():
     with pytest.raises(ValueError, match="at least two rows, got 1"):
         fit_stacked_mixture(torch.zeros(1, 1, 3))
+
+
+def test_without_time_for_a_search_there_is_one_size():
+    rows = torch.randn(1, 60, 2, generator=seeded_generator(0))
+    settings = StackSettings((1, 2), (0.01,), num_final_bags=4)
+    for seconds, sizes in ((0.0, {1}), (60.0, {1, 2})):
+        stack = fit_stacked_mixture(rows, settings=settings, max_seconds=seconds, generator=seeded_generator(1))
+        assert {each.num_components for each in stack.candidates} == sizes

@@ -9,7 +9,7 @@ import drl_density as drl
 from drl_density.bases import LayeredBase, NoisedGaussianMixture, SplineFlow, fit_stacked_mixture
 from drl_density.bases.fitting.spline_flow import Affordability, FlowPlan
 from drl_density.density.fitting import bases as bases_module
-from drl_density.density.fitting.bases import FlowTime, choose_bases
+from drl_density.density.fitting.bases import ReferenceTime, choose_bases
 from drl_density.errors import NumericalError
 from drl_density.testing import seeded_generator
 
@@ -75,7 +75,7 @@ def test_a_flow_that_scores_best_carries_level_zero_alone(monkeypatch):
     monkeypatch.setattr(bases_module, "fit_stacked_mixture", gaussian_stack)
     monkeypatch.setattr(bases_module, "affordable_flow", small_flow)
     rows = spiral(600)
-    chosen = choose_bases(rows[:400], rows[400:], kind="reference", flow_time=FlowTime(5.0))
+    chosen = choose_bases(rows[:400], rows[400:], kind="reference", allowed=ReferenceTime(5.0))
     assert list(chosen.mixtures) == ["flow"]
     assert isinstance(chosen.best, SplineFlow)
     assert isinstance(chosen.noisy, NoisedGaussianMixture)
@@ -93,7 +93,7 @@ def test_a_flow_that_fails_or_falls_behind_leaves_the_mixture(monkeypatch):
     rows = spiral(600)
 
     def chosen():
-        return choose_bases(rows[:400], rows[400:], kind="reference", flow_time=FlowTime(5.0))
+        return choose_bases(rows[:400], rows[400:], kind="reference", allowed=ReferenceTime(5.0))
 
     def behind(copies, validation, **given):
         found = fit_flow(copies, validation, **given)

@@ -13,7 +13,15 @@ from drl_density.bases import Base
 from drl_density.bases.fitting import fit_stacked_mixture, refit_stack
 from drl_density.datasets import Dataset
 from drl_density.datasets.splits import copies_are_leaks, row_groups
-from drl_density.density.fitting.bases import FINE_SIGMAS, NOISE_LOSS, ChosenBases, fit_gaussian, scores_by_noise
+from drl_density.density.fitting.bases import (
+    FINE_SIGMAS,
+    NO_FLOW,
+    NOISE_LOSS,
+    ChosenBases,
+    ReferenceTime,
+    fit_gaussian,
+    scores_by_noise,
+)
 from drl_density.density.fitting.table import Table, TableWithBases
 from drl_density.density.settings.fit_settings import MOST_FOLDED_ROWS, NUM_FOLDS, FitSettings
 from drl_density.errors import DataError
@@ -87,7 +95,9 @@ def count_folds(dataset: Dataset, settings: FitSettings) -> int:
     return settings.num_folds
 
 
-def fold_table(table: Table, num_folds: int, *, seed: int = 0) -> FoldedTable:
+def fold_table(
+    table: Table, num_folds: int, *, allowed: ReferenceTime = NO_FLOW, seed: int = 0
+) -> FoldedTable:
     """Divide the training and validation rows of a table into folds, and fit the references.
 
     A stack of bagged mixtures is fitted to all rows. The kinds of mixture in it, and their weights, are then fitted to the
@@ -96,6 +106,7 @@ def fold_table(table: Table, num_folds: int, *, seed: int = 0) -> FoldedTable:
     Args:
         table: Complete table without row weights.
         num_folds: Number of folds, at least 2. Equal rows share one, unless all columns are discrete.
+        allowed: Time that the fits may take.
         seed: Seed of the folds and of the fits.
 
     >>> from drl_density.datasets import load_dataset
@@ -110,7 +121,7 @@ def fold_table(table: Table, num_folds: int, *, seed: int = 0) -> FoldedTable:
     side = (torch.randperm(int(groups.max()) + 1, generator=generator) % num_folds)[groups]
     num_copies = 1 if table.dequantization is None else NUM_COPIES
     u = torch.stack([table.transform(table.rows(rows, generator=generator)) for _ in range(num_copies)])
-    stack = fit_stacked_mixture(u, generator=generator)
+    stack = fit_stacked_mixture(u, max_seconds=allowed.most_search, generator=generator)
     whole: dict[str, Base] = {"gaussian": fit_gaussian(u.flatten(0, 1)), "stack": stack.base}
     parts: list[dict[str, Base]] = []
     for fold in range(num_folds):
