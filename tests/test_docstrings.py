@@ -37,7 +37,9 @@ WITHOUT_EXAMPLE = {
     "takes a fit, which takes seconds: the README, the pages and the examples show it, and tests run those": """
         Density FittedModel Generator MarginalDensity combine fit load_generator
     """,
-    "takes networks or runs of some size, which its tests have": "propose sample_quality run_tempering",
+    "takes networks or runs of some size, which its tests have": """
+        propose sample_quality run_tempering train_member member_stages
+    """,
     "takes torchrun, or weights that are not here": "inception_features joined_workers num_restarts",
 }
 EXCUSED = [name for names in WITHOUT_EXAMPLE.values() for name in names.split()]

@@ -18,6 +18,7 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize(("name", "d"), [("digits", 64), ("wine", 13), ("breast_cancer", 30), ("diabetes", 10)])
+@pytest.mark.filterwarnings("ignore:column .* (are exactly 0|lie on a bound):drl_density.errors.DataWarning")
 def test_bundled_sets(name, d):
     data = load_dataset(name, seed=1)
     assert data.train.shape[1] == d == len(data.columns)

@@ -36,8 +36,11 @@ SMALL = {
     "sample_predictor_corrector": {"settings": PredictorCorrectorSettings(DDIMSettings(5, eta=1.0))},
     "sample_progressive": {"settings": ProgressiveSettings(steps_per_level=1, num_steps=2, num_final_steps=2)},
     "sample_refined": {"settings": RefinementSettings(num_steps=4, num_warmup=2), "initial": normal_points},
+    "sample_level_zero": {},
     "sample_short_run": {"settings": ShortRunSettings(LangevinChains(num_steps=2))},
 }
+CHOOSING = "sample_level_zero"
+"""Chooses one of the others by a plan, so it has no settings and no callback of its own."""
 NAMES = sorted(name for name in samplers.__all__ if name.startswith("sample_"))
 
 
@@ -61,7 +64,7 @@ def test_one_signature(name):
     parameters = inspect.signature(getattr(samplers, name)).parameters
     positional = [key for key, part in parameters.items() if part.kind is not part.KEYWORD_ONLY]
     assert positional == ["model", "num_samples"]
-    for key in ("settings", "generator", "on_step"):
+    for key in ("plan", "generator") if name == CHOOSING else ("settings", "generator", "on_step"):
         assert parameters[key].default is None
 
 
@@ -102,6 +105,7 @@ def test_counts_that_are_no_positive_integers_are_refused(draw, num_samples):
         draw(num_samples)
 
 
+@pytest.mark.parametrize("draw", [name for name in NAMES if name != CHOOSING], indirect=True)
 def test_callbacks_receive_every_level_down_to_zero(draw):
     steps = []
     found = draw(3, on_step=steps.append)

@@ -147,7 +147,6 @@ class RecoveryLikelihood:
         """Draw the integer level of each row, and how far its continuous level lies above, both ``(num_rows,)``.
 
         Args:
-            num_rows: number of rows.
             num_levels: number of levels T.
             shift: shift of the whole grid of levels ``()``, in [0, 1).
         """

@@ -137,7 +137,7 @@ WRONG = {
         "declare the same bounds",
     ),
     "kind": (lambda: combine([FIRST], how="sum"), DataError, "choose product or mixture"),
-    "draws": (lambda: combine([FIRST], num_samples=1), DataError, "at least 2"),
+    "draws": (lambda: combine([FIRST], num_samples=0), DataError, "num_samples"),
     "weights": (lambda: combine([FIRST, SECOND], weights=[1.0]), ValueError, "as many weights"),
     "temperature": (lambda: combine([FIRST], temperature=0.0), ValueError, "must be positive"),
     "hot": (lambda: combine([FIRST], temperature=1.5), NumericalError, "improper"),

@@ -123,6 +123,7 @@ def test_columns_are_fitted_to_the_cells_they_have(holed):
     torch.testing.assert_close(scaled.nanmean(0), torch.zeros(4).double(), rtol=0, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:column .* values repeat:drl_density.errors.DataWarning")
 def test_a_table_says_what_is_missing(holed):
     with pytest.warns(DataWarning, match="left out 1 rows without a single value"):
         data = load_dataset(torch.cat([holed, torch.full((1, 4), torch.nan)]), missing="draw", seed=0)

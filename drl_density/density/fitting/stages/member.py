@@ -186,7 +186,7 @@ def member_stages(plan: FitPlan, member: TrainedMember | None, model: EnergySequ
     Args:
         plan: Plan of the fit.
         member: Reported member; None for an average, whose tilt then includes the refinements of its members.
-        model: Reported sequence.
+        model: Sequence of the reported density, frozen.
     """
     if plan.selection.num_samples is None or plan.selection.rule == "last":
         return ()
