@@ -116,10 +116,10 @@ def choose_bases(
 ) -> ChosenBases:
     """Fit fixed bases to model-space rows, and choose among them on validation.
 
-    The kind "reference" keeps the best of a Gaussian, mixtures, a stack of bagged mixtures, and a spline flow where rows
-    and time allow one. The kind "auto" keeps the Gaussian and the best mixture: a mixture is closer to the data, but was
-    fitted to the rows that training sees again, and which of the two ends better is known only after training. In up to
-    three dimensions, or where no mixture beats the Gaussian on validation, it keeps the Gaussian alone.
+    The kind "reference" keeps the best of independent columns, a Gaussian, mixtures, a stack of bagged mixtures, and a
+    spline flow where rows and time allow one. The kind "auto" keeps the Gaussian and the best mixture: a mixture is closer
+    to the data, but was fitted to the rows that training sees again, and which of the two ends better is known only after
+    training. In up to three dimensions, or where no mixture beats the Gaussian on validation, it keeps the Gaussian alone.
 
     Args:
         train: Rows ``(n, d)`` in model space; freshly dequantised copies of a row are welcome.
@@ -142,7 +142,7 @@ def choose_bases(
     singles: dict[str, Base] = {}
     if kind == "quadratic":
         singles["quadratic"] = QuadraticBase(num_features, QUADRATIC_SCALE)
-    if kind == "independent":
+    if kind in ("independent", "reference"):
         singles["independent"] = NoisedGaussianMixture.standard(num_features)
     if kind in ("auto", "reference", "gaussian"):
         singles["gaussian"] = fit_gaussian(train)

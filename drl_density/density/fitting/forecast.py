@@ -298,6 +298,8 @@ def finishing_seconds(plan: FitPlan) -> float:
     num_averaged = num_members  # an average, if it is kept, costs all members at once
     if plan.selection.num_samples is not None:
         per_draw = _seconds_of(lambda: tilts(model, base_draws(model, count, 0.0, generator), 0.0)) / count
+        if any(member.part is not None for member in plan.members):
+            num_averaged = 1  # the average of folds leans on one base, which costs far more than the networks
         num_drawn = (num_scored + num_averaged) * plan.selection.num_samples
         num_drawn += num_averaged * PROPOSALS_PER_DRAW * sizes.num_pool_draws
         settings = AISSettings(num_replicates=4)

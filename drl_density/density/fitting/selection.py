@@ -92,8 +92,15 @@ class AnnealedLikelihood:
         return values
 
 
+LEAST_EFFICIENCY = 0.05
+"""Importance efficiency below which an estimate of log Z is called unreliable (see ``weights.assess_weights``)."""
+
+
 class ImportanceLikelihood:
     """Scores a sequence by the mean validation log-likelihood of level 0 in model space, in nats a row.
+
+    A tilt whose log Z rests on few of the draws counts for no more than its base, so training keeps weights whose
+    likelihood can be built on.
 
     log Z is that of importance sampling from the base, with the same draws at every call. The base's own density of the
     rows is evaluated once, so a score costs passes of the network alone. The untrained sequence has log Z = 0 exactly.
@@ -120,13 +127,14 @@ class ImportanceLikelihood:
         weights = tilts(model, self.draws, 0.0)
         log_z = float(log_mean_exp(weights))
         tilted = float(self.rows.mean(self.base + tilts(model, self.rows.rows, 0.0))) - log_z
+        base, efficiency = float(self.rows.mean(self.base)), float(weight_ess(weights)) / len(weights)
         figures = {
             "validation_log_likelihood": tilted,
-            "gain_over_base": tilted - float(self.rows.mean(self.base)),
+            "gain_over_base": tilted - base,
             "log_z": log_z,
-            "importance_efficiency": float(weight_ess(weights)) / len(weights),
+            "importance_efficiency": efficiency,
         }
-        return SelectionScore(tilted, 0.0, figures)
+        return SelectionScore(tilted if efficiency >= LEAST_EFFICIENCY else min(base, tilted), 0.0, figures)
 
     def reference(self) -> HeldOutMean:
         """Mean validation log-likelihood of the base alone, with its standard error."""

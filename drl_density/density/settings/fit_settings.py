@@ -64,9 +64,9 @@ class FitSettings:
         training: Number of steps, learning rate, and patience.
         recovery: Second stage after a contrast, by recovery likelihood; off by default, see :class:`RecoverySettings`.
         transform: Map from data to model space; "auto" chooses by the type and bounds of the columns.
-        base: Fixed, normalised part of the energies, fitted to the data. "reference" takes the best on validation of a
-            Gaussian, single mixtures and "stack", an average of many bagged mixtures. "auto" takes that for the contrast
-            objective; for other objectives it fits a Gaussian and the best single mixture, and trains on both.
+        base: Fixed, normalised part of the energies, fitted to the data. "reference" takes the best on validation of
+            independent columns, a Gaussian, single mixtures and "stack", an average of many bagged mixtures. "auto" takes
+            that for the contrast objective; for others it fits a Gaussian and the best single mixture, and trains on both.
         num_networks: Networks trained from different seeds on every base. Validation decides whether one of them or the
             average of all energies is kept.
         num_folds: Folds of the rows of a small table. Each fold stops the training of a network on the other rows, and the

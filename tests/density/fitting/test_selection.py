@@ -176,3 +176,15 @@ def test_the_gain_over_the_base_counts_from_its_score():
     )
     assert score.gain(tilted(0.5)).value == pytest.approx(score(tilted(0.5)).value - score.reference().value)
     assert score.gain(tilted(0.5), tilted(0.5)) == (0.0, 0.0)
+
+
+def test_a_tilt_whose_log_z_rests_on_few_draws_counts_for_no_more_than_its_base():
+    """A shift of a standard normal by m in two columns has an importance efficiency of exp(-2 m^2)."""
+    rows = 2.0 + torch.randn(300, 2, generator=seeded_generator(0))
+    score = ImportanceLikelihood(tilted(0.5), HeldOut(rows), num_samples=5000, seed=1)
+    even, uneven = score(tilted(0.5)), score(tilted(2.0))
+    assert even.figures["importance_efficiency"] > 0.5
+    assert uneven.figures["importance_efficiency"] < 0.05
+    assert even.value == pytest.approx(score.reference().value + even.figures["gain_over_base"])
+    assert uneven.figures["gain_over_base"] > even.figures["gain_over_base"]
+    assert uneven.value == pytest.approx(score.reference().value)

@@ -21,7 +21,7 @@ SETTINGS = drl.FitSettings(
     schedule=drl.LogSpacedSchedule(num_levels=4),
     num_folds=3,
     num_pool_draws=50,
-    training=drl.TrainingSettings(num_steps=80, batch_size=128, evaluate_every=40, learning_rate=5e-3, warmup_steps=5),
+    training=drl.TrainingSettings(num_steps=160, batch_size=128, evaluate_every=80, learning_rate=5e-3, warmup_steps=5),
 )
 
 

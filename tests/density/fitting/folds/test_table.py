@@ -58,7 +58,7 @@ def test_a_fold_draws_no_batch_of_its_own_rows(folded):
 
 def test_references_are_scored_on_the_rows_that_they_were_not_fitted_to(folded):
     """Each fold's reference scores its own rows worse than the reference of all rows, which has seen them."""
-    assert set(folded.bases.scores) == {"gaussian", "stack"}
+    assert set(folded.bases.scores) == {"independent", "gaussian", "stack"}
     (name,) = folded.bases.mixtures
     assert name == max(folded.bases.scores, key=folded.bases.scores.get)
     seen, unseen = [], []
