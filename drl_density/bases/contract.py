@@ -28,6 +28,10 @@ class Tail(StrEnum):
     """Not known to outweigh a network of linear growth."""
 
 
+Numbers = Callable[[Tensor, tuple[int, ...]], Tensor]
+"""Standard normal numbers ``(k, *shape)``, float64, of the rows with the given indices ``(k,)``."""
+
+
 class Conditional(Protocol):
     """Marginals and conditionals of a density, for any pattern of missing coordinates in every row."""
 
@@ -50,18 +54,21 @@ class Conditional(Protocol):
             is_missing: which coordinates are missing, ``(n, d)``.
             num_samples: how many draws to make for each row.
         """
-        ...
+        like = x.double()
 
-    def draw(
-        self, x: Tensor, is_missing: Tensor, num_samples: int, numbers: Callable[[Tensor, tuple[int, ...]], Tensor]
-    ) -> tuple[Tensor, Tensor]:
+        def numbers(rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+            return normal_draws((len(rows), *shape), like, generator)
+
+        return self.draw(x[:, None], is_missing, num_samples, numbers)[0].squeeze(1)
+
+    def draw(self, x: Tensor, is_missing: Tensor, num_samples: int, numbers: Numbers) -> tuple[Tensor, Tensor]:
         """Draw as :meth:`sample` does, at several points for each row, with the log density of the observed coordinates.
 
         Args:
             x: points of shape ``(n, points, d)``. Values at missing coordinates are ignored.
             is_missing: which coordinates are missing, ``(n, d)``.
             num_samples: how many draws to make for each point.
-            numbers: gives standard normal numbers ``(k, *shape)``, float64, for the indices of k rows and a shape.
+            numbers: source of the random numbers, which follow from the row if it gives each row its own.
 
         Returns:
             Whole vectors ``(n, points, num_samples, d)``, and log densities ``(n, points)``, float64.

@@ -7,14 +7,13 @@ import math
 import torch
 from torch import Tensor
 
-from drl_density.bases.mixture_conditional import Numbers
-from drl_density.devices import normal_draws
+from drl_density.bases.contract import Conditional, Numbers
 
 MOST_NUMBERS = 4_000_000
 """Largest number of float64 entries of one intermediate tensor (32 MB)."""
 
 
-class FactorConditional:
+class FactorConditional(Conditional):
     r"""Marginals and conditionals of a mixture of factor analysers.
 
     Given the factors z, coordinates are independent. Observed coordinates o therefore act on the missing ones only through
@@ -40,12 +39,7 @@ class FactorConditional:
         self.log_weights, self.means, self.loadings, self.noises = log_weights, means, loadings, noises
 
     def observed_log_density(self, x: Tensor, is_missing: Tensor) -> Tensor:
-        """Log density of the observed coordinates of each row, in nats, ``(n,)``, float64.
-
-        Args:
-            x: rows of shape ``(n, d)``. Values at missing coordinates are ignored.
-            is_missing: which coordinates are missing, ``(n, d)``.
-        """
+        """See :meth:`Conditional.observed_log_density <drl_density.bases.Conditional.observed_log_density>`."""
         share = self._rows_at_once(1)
         parts = [
             self._posterior(rows, mask)[0].logsumexp(-1)
@@ -53,34 +47,8 @@ class FactorConditional:
         ]
         return torch.cat(parts)
 
-    def sample(
-        self, x: Tensor, is_missing: Tensor, num_samples: int, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draw the missing coordinates given the observed ones, as whole vectors ``(n, num_samples, d)``, float64.
-
-        Args:
-            x: rows of shape ``(n, d)``. Values at missing coordinates are ignored.
-            is_missing: which coordinates are missing, ``(n, d)``.
-            num_samples: how many draws to make for each row.
-        """
-
-        def numbers(rows: Tensor, shape: tuple[int, ...]) -> Tensor:
-            return normal_draws((len(rows), *shape), self.means, generator)
-
-        return self.draw(x[:, None], is_missing, num_samples, numbers)[0].squeeze(1)
-
     def draw(self, x: Tensor, is_missing: Tensor, num_samples: int, numbers: Numbers) -> tuple[Tensor, Tensor]:
-        """Draw as :meth:`sample` does, at several points for each row, with the log density of the observed coordinates.
-
-        Args:
-            x: points of shape ``(n, points, d)``. Values at missing coordinates are ignored.
-            is_missing: which coordinates are missing, ``(n, d)``.
-            num_samples: how many draws to make for each point.
-            numbers: source of the random numbers, which follow from the row if it gives each row its own.
-
-        Returns:
-            Whole vectors ``(n, points, num_samples, d)``, and log densities ``(n, points)``, float64.
-        """
+        """See :meth:`Conditional.draw <drl_density.bases.Conditional.draw>`."""
         (num_rows, num_points, num_features), num_factors = x.shape, self.loadings.shape[-1]
         found, heights = (
             [x.new_empty(0, num_points, num_samples, num_features).double()],

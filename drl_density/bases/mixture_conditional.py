@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from drl_density.devices import normal_draws
+from drl_density.bases.contract import Conditional, Numbers
 
 MOST_NUMBERS = 2**18
 """Largest number of float64 entries of one intermediate tensor (2 MB), which stays in a CPU's cache."""
@@ -18,11 +18,8 @@ MOST_KEPT = 2**24
 LARGEST_PRECISION = 1e4
 """Entry of a precision matrix up to which squared distances are sums of products: rounding is below 1e-9 of a nat then."""
 
-Numbers = Callable[[Tensor, tuple[int, ...]], Tensor]
-"""Standard normal numbers ``(n, *shape)``, float64, of the rows with the given indices ``(n,)``."""
 
-
-class MixtureConditional:
+class MixtureConditional(Conditional):
     r"""Marginals and conditionals of a Gaussian mixture.
 
     With o the observed and m the missing coordinates of a row,
@@ -55,46 +52,15 @@ class MixtureConditional:
             self.precisions = (axes / variances[:, None, :]) @ axes.mT
 
     def observed_log_density(self, x: Tensor, is_missing: Tensor) -> Tensor:
-        """Log density of the observed coordinates of each row, in nats, ``(n,)``, float64.
-
-        Args:
-            x: rows of shape ``(n, d)``. Values at missing coordinates are ignored.
-            is_missing: which coordinates are missing, ``(n, d)``.
-        """
+        """See :meth:`Conditional.observed_log_density <drl_density.bases.Conditional.observed_log_density>`."""
         values = x.new_empty(len(x), dtype=torch.float64)
         for some, pattern in self._patterns(is_missing):
             for part in some.split(self._rows_at_once(1)):
                 values[part] = pattern.log_shares(x[part].double()).logsumexp(-1)
         return values
 
-    def sample(
-        self, x: Tensor, is_missing: Tensor, num_samples: int, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Draw the missing coordinates given the observed ones, as whole vectors ``(n, num_samples, d)``, float64.
-
-        Args:
-            x: rows of shape ``(n, d)``. Values at missing coordinates are ignored.
-            is_missing: which coordinates are missing, ``(n, d)``.
-            num_samples: how many draws to make for each row.
-        """
-
-        def numbers(rows: Tensor, shape: tuple[int, ...]) -> Tensor:
-            return normal_draws((len(rows), *shape), self.means, generator)
-
-        return self.draw(x[:, None], is_missing, num_samples, numbers)[0].squeeze(1)
-
     def draw(self, x: Tensor, is_missing: Tensor, num_samples: int, numbers: Numbers) -> tuple[Tensor, Tensor]:
-        """Draw as :meth:`sample` does, at several points for each row, with the log density of the observed coordinates.
-
-        Args:
-            x: points of shape ``(n, points, d)``. Values at missing coordinates are ignored.
-            is_missing: which coordinates are missing, ``(n, d)``.
-            num_samples: how many draws to make for each point.
-            numbers: source of the random numbers, which follow from the row if it gives each row its own.
-
-        Returns:
-            Whole vectors ``(n, points, num_samples, d)``, and log densities ``(n, points)``, float64.
-        """
+        """See :meth:`Conditional.draw <drl_density.bases.Conditional.draw>`."""
         x = x.double()
         num_rows, num_points, num_features = x.shape
         draws = x[:, :, None].repeat(1, 1, num_samples, 1)
