@@ -23,15 +23,11 @@ from drl_density.density.fitting.bases import (
     scores_by_noise,
 )
 from drl_density.density.fitting.table import Table, TableWithBases
-from drl_density.density.settings.fit_settings import MOST_FOLDED_ROWS, NUM_FOLDS, FitSettings
+from drl_density.density.settings.fit_settings import MOST_FOLDED_COLUMNS, MOST_FOLDED_ROWS, NUM_FOLDS, FitSettings
 from drl_density.errors import DataError
 
 NUM_COPIES = 3
 """Dequantised copies of the rows that the references are fitted to, as many as a bag holds."""
-
-MOST_FOLDED_COLUMNS = 40
-"""Columns up to which tables are folded unasked. On digits, with 64, a single mixture of 8 components scores 6 nats a row
-better on validation than a stack of bags, and a fold has no single mixtures."""
 
 FOLD_BAGS = 40
 """Bags in the reference of a fold, a fifth of those of all rows: the average over five folds has as many."""
