@@ -12,14 +12,24 @@ from torch import Tensor
 from drl_density.errors import NumericalError, Verdict
 from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
+from drl_density.networks.contract import is_bounded
 from drl_density.partition_function.annealing.path import AnnealingPath
 from drl_density.partition_function.annealing.plan import plan_annealing
 from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.annealing.settings import AISSettings
-from drl_density.weights import LogPartitionEstimate, assess_weights
+from drl_density.weights import LogPartitionEstimate, assess_weights, resample, weight_ess
 
 CHUNK, CPU_CHUNK = 8192, 1024
 """Draws in one pass, which bounds the memory; on a CPU so few that a pass stays in its cache."""
+
+NUM_BRIDGES, NUM_CHECKS = 20, 4
+"""Densities on the annealing path that checks importance sampling, and replicates of that annealing."""
+
+LEAST_EVEN_EFFICIENCY = 0.1
+"""Importance efficiency below which draws of the base are not enough: chains follow, or paths along the noise levels."""
+
+OVERSAMPLING = 4
+"""Draws of the base for each resampled one, as a multiple of those that one effective draw takes."""
 
 MOST_EXCESS_ERRORS, MOST_EXCESS = 4.0, 0.02
 """Excess of annealing over importance sampling that chance explains: errors, and nats below any error that matters."""
@@ -79,7 +89,7 @@ def checked_importance_sampling(
     model: EnergySequence,
     *,
     num_samples: int = 50_000,
-    num_bridges: int = 20,
+    num_bridges: int = NUM_BRIDGES,
     settings: AISSettings | None = None,
     generator: torch.Generator | None = None,
 ) -> CheckedEstimate:
@@ -107,7 +117,7 @@ def checked_importance_sampling(
     ('reliable', 0.0)
     """
     found = importance_sampling(model, num_samples=num_samples, generator=generator)
-    settings = settings or AISSettings(num_replicates=4)
+    settings = settings or AISSettings(num_replicates=NUM_CHECKS)
     path = base_path(model, num_bridges=num_bridges)
     run = anneal(path, plan_annealing(path, settings, generator=generator), settings, generator=generator)
     annealed = assess_weights(run.log_weights, bias="lower", path=run.summary(settings))
@@ -184,6 +194,56 @@ def tilts(model: EnergySequence, rows: Tensor, level: float) -> Tensor:
     size = CPU_CHUNK if model.device.type == "cpu" else CHUNK
     with torch.no_grad():
         return torch.cat([model.tilt(part.to(model.device), level).double().cpu() for part in rows.split(size)])
+
+
+def has_weighted_base(model: EnergySequence) -> bool:
+    """Whether weighted draws of the base can stand for the sequence: a bounded network on a base.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> has_weighted_base(GaussianMixtureSequence.example().model)
+    False
+    """
+    return model.base is not None and is_bounded(model.network)
+
+
+def importance_efficiency(log_weights: Tensor) -> float:
+    """Weight ESS of all draws together as a share of their number.
+
+    >>> importance_efficiency(torch.zeros(2, 5)), importance_efficiency(torch.tensor([0.0, -1e9]))
+    (1.0, 0.5)
+    """
+    return float(weight_ess(log_weights.flatten())) / log_weights.numel()
+
+
+def proposals_per_draw(efficiency: float) -> int:
+    """Draws of the base for each resampled one, so many that repeated choices are rare.
+
+    >>> proposals_per_draw(1.0), proposals_per_draw(LEAST_EVEN_EFFICIENCY)
+    (4, 40)
+    """
+    return math.ceil(OVERSAMPLING / efficiency)
+
+
+def resampled_draws(
+    model: EnergySequence, num_samples: int, *, num_proposals: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor]:
+    """Draws of the base resampled by their weights, in an order of chance, and the log weights of all of them.
+
+    Args:
+        model: sequence on a base with draws.
+        num_samples: how many to choose, with replacement.
+        num_proposals: how many draws of the base to choose among.
+
+    Returns:
+        States of level 0 ``(num_samples, *event)`` in the model's dtype and on its device, and log weights
+        ``(num_proposals,)``, float64.
+    """
+    proposals = base_draws(model, num_proposals, 0.0, generator)
+    weights = tilts(model, proposals, 0.0)
+    index = resample(weights, num_samples, generator=generator)
+    # Resampling returns sorted indices, which a random order shuffles.
+    index = index[torch.rand(num_samples, generator=generator).argsort()].to(proposals.device)
+    return proposals[index].to(model.device, model.dtype), weights
 
 
 def acceptance_of_weights(log_weights: Tensor) -> Tensor:

@@ -25,22 +25,26 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, Independence, LogDensity, RobbinsMonro, Tuner, take_steps
 from drl_density.model import EnergySequence, LevelLogDensity
-from drl_density.networks.contract import is_bounded
-from drl_density.partition_function.importance import acceptance_of_weights, base_draws, tilts
+from drl_density.partition_function.importance import (
+    LEAST_EVEN_EFFICIENCY,
+    acceptance_of_weights,
+    base_draws,
+    has_weighted_base,
+    importance_efficiency,
+    proposals_per_draw,
+    resampled_draws,
+    tilts,
+)
 from drl_density.records.brief import brief
 from drl_density.records.literals import check_literals
 from drl_density.samplers.progressive import ProgressivePlan, plan_progressive, sample_progressive
 from drl_density.shapes import check_num_samples
-from drl_density.weights import resample, weight_ess
+from drl_density.weights import weight_ess
 
 NUM_PILOT = 4096
 """Draws of the base that measure the efficiency, and the least number of proposals."""
-OVERSAMPLING = 4
-"""Proposals for each draw, as a multiple of those that one effective draw takes."""
 LEAST_EFFICIENCY = 0.005
 """Efficiency below which a pilot has some 20 effective draws or fewer, and nothing is resampled."""
-LEAST_EVEN_EFFICIENCY = 0.1
-"""Efficiency below which chains follow."""
 NUM_ROUNDS, ROUND_SHARE = 4, 0.5
 """Rounds of a chain, and its independent proposals in each as a share of those that one effective draw takes."""
 NUM_LOCAL_STEPS = 5
@@ -96,16 +100,6 @@ class LevelZeroPlan:
         return words if self.efficiency is None else f"{words} (efficiency {self.efficiency:.2g})"
 
 
-def has_weighted_base(model: EnergySequence) -> bool:
-    """Whether weighted draws of the base can stand for the sequence: a bounded network on a base.
-
-    >>> from drl_density.testing import GaussianMixtureSequence
-    >>> has_weighted_base(GaussianMixtureSequence.example().model)
-    False
-    """
-    return model.base is not None and is_bounded(model.network)
-
-
 @outside_inference_mode
 def plan_level_zero(
     model: EnergySequence, *, generator: torch.Generator | None = None, num_pilot: int = 256
@@ -127,15 +121,14 @@ def plan_level_zero(
     """
     efficiency = None
     if has_weighted_base(model):
-        pilot = tilts(model, base_draws(model, NUM_PILOT, 0.0, generator), 0.0)
-        efficiency = float(weight_ess(pilot)) / NUM_PILOT
+        efficiency = importance_efficiency(tilts(model, base_draws(model, NUM_PILOT, 0.0, generator), 0.0))
     # A network that gives NaN has no efficiency, and compares false.
     if efficiency is None or not efficiency >= LEAST_EFFICIENCY:
         progressive = plan_progressive(model, generator=generator, num_pilot=num_pilot)
         return LevelZeroPlan("progressive", efficiency, progressive.final_step_size, progressive)
     if efficiency >= LEAST_EVEN_EFFICIENCY:
         return LevelZeroPlan("importance", efficiency)
-    start, _, _ = _resampled(model, NUM_TUNING_CHAINS, math.ceil(OVERSAMPLING / efficiency), generator)
+    start, _, _ = _resampled(model, NUM_TUNING_CHAINS, proposals_per_draw(efficiency), generator)
     return LevelZeroPlan("independence", efficiency, _tuned(model, start, generator))
 
 
@@ -173,7 +166,7 @@ def sample_level_zero(
     if plan.method == "progressive" or plan.efficiency is None:
         found = sample_progressive(model, num_samples, plan=plan.progressive, generator=generator)
         return SampleResult(found.draws, found.stats, "progressive")
-    per_draw = math.ceil(OVERSAMPLING / plan.efficiency)
+    per_draw = proposals_per_draw(plan.efficiency)
     share = max(1, MOST_NUMBERS // (per_draw * model.event_shape.numel()))
     draws, rates, shares = [], [], []
     for part in torch.empty(num_samples).split(share):
@@ -284,14 +277,11 @@ def _resampled(
     model: EnergySequence, num_samples: int, per_draw: int, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draws, and for each of them the acceptance and the efficiency of its block's proposals ``(num_samples,)``."""
-    proposals = base_draws(model, max(NUM_PILOT, per_draw * num_samples), 0.0, generator)
-    weights = tilts(model, proposals, 0.0)
-    index = resample(weights, num_samples, generator=generator)
-    # Resampling returns sorted indices, which a random order shuffles.
-    index = index[torch.rand(num_samples, generator=generator).argsort()].to(proposals.device)
-    figures = (acceptance_of_weights(weights), weight_ess(weights) / len(weights))
+    count = max(NUM_PILOT, per_draw * num_samples)
+    draws, weights = resampled_draws(model, num_samples, num_proposals=count, generator=generator)
+    figures = (acceptance_of_weights(weights), weight_ess(weights) / count)
     rate, share = (value.expand(num_samples) for value in figures)
-    return proposals[index].to(model.device, model.dtype), rate, share
+    return draws, rate, share
 
 
 def _tuned(model: EnergySequence, start: Tensor, generator: torch.Generator | None) -> float:

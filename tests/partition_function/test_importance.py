@@ -13,7 +13,9 @@ from drl_density.partition_function import AISSettings
 from drl_density.partition_function.importance import (
     acceptance_of_weights,
     checked_importance_sampling,
+    importance_efficiency,
     importance_sampling,
+    resampled_draws,
 )
 from drl_density.testing import assert_z, seeded_generator
 
@@ -77,6 +79,19 @@ def test_acceptance_of_weights_counts_every_ordered_pair():
     weights = torch.rand(3, 40, generator=seeded_generator(5), dtype=torch.float64)
     pairs = weights[:, :, None].minimum(weights[:, None]).sum((1, 2)) / weights.sum(1) / 40
     torch.testing.assert_close(acceptance_of_weights(weights.log()), pairs)
+
+
+def test_resampled_draws_follow_the_tilted_density_in_an_order_of_chance():
+    """A linear tilt of N(0, 1) by k is N(k, 1), and its importance efficiency exp(-k^2)."""
+    draws, weights = resampled_draws(model(0.7), 2000, num_proposals=40_000, generator=seeded_generator(6))
+    # Four times as many effective proposals as draws: a fifth more variance covers choices that repeat.
+    assert_z(draws[:, 0].mean(), 0.7, (1.2 / 2000) ** 0.5)
+    assert_z(draws[:, 1].mean(), 0.0, (1.2 / 2000) ** 0.5)
+    assert importance_efficiency(weights) == pytest.approx(math.exp(-0.49), abs=0.02)
+    _, repeats = draws.unique(dim=0, return_counts=True)
+    assert int(repeats.sum()) == 2000
+    equal_neighbours = (draws[1:] == draws[:-1]).all(1).sum()
+    assert int(equal_neighbours) < 5  # sorted choices would put every repeated draw next to its copy
 
 
 class Slope(nn.Module):

@@ -21,7 +21,14 @@ from drl_density.density.fitting.selection import training_score
 from drl_density.errors import DataError, DRLDensityWarning
 from drl_density.networks import checkpointable_modules
 from drl_density.partition_function import AISSettings
-from drl_density.partition_function.importance import base_draws, tilts
+from drl_density.partition_function.importance import (
+    LEAST_EVEN_EFFICIENCY,
+    NUM_BRIDGES,
+    NUM_CHECKS,
+    base_draws,
+    proposals_per_draw,
+    tilts,
+)
 from drl_density.training import Evaluation, TrainingHooks, TrainingSettings, train
 
 COPIES = 16
@@ -41,9 +48,6 @@ SAFETY = 0.9
 
 FINISHING_SAFETY = 1.4
 """Measured time of choosing, normalising and drawing over the count of their gradients."""
-
-PROPOSALS_PER_DRAW, NUM_BRIDGES = 40, 20
-"""Draws of the base for a draw of the pool at an importance efficiency of 0.1, and densities of the check by annealing."""
 
 
 @dataclass(frozen=True)
@@ -301,8 +305,8 @@ def finishing_seconds(plan: FitPlan) -> float:
         if any(member.part is not None for member in plan.members):
             num_averaged = 1  # the average of folds leans on one base, which costs far more than the networks
         num_drawn = (num_scored + num_averaged) * plan.selection.num_samples
-        num_drawn += num_averaged * PROPOSALS_PER_DRAW * sizes.num_pool_draws
-        settings = AISSettings(num_replicates=4)
+        num_drawn += num_averaged * proposals_per_draw(LEAST_EVEN_EFFICIENCY) * sizes.num_pool_draws
+        settings = AISSettings(num_replicates=NUM_CHECKS)
         per_density = settings.num_particles * settings.num_replicates * 3 + settings.num_pilot_particles * 5
         return FINISHING_SAFETY * (per_draw * num_drawn + per_row * num_averaged * NUM_BRIDGES * per_density)
     select = num_scored * (4 * num_levels + 1) * plan.selection.num_particles * (2 * 3 + 5)

@@ -21,9 +21,9 @@ from drl_density.mcmc import MALA
 from drl_density.model import EnergySequence
 from drl_density.networks import MeanNormalizers
 from drl_density.partition_function import AISSettings, anneal, plan_annealing, sequence_path
-from drl_density.partition_function.importance import base_draws, tilts
+from drl_density.partition_function.importance import base_draws, importance_efficiency, tilts
 from drl_density.training import SelectionScore, TrainingState
-from drl_density.weights import log_mean_exp, weight_ess
+from drl_density.weights import LEAST_USABLE_ESS_SHARE, log_mean_exp
 
 MOST_ROWS = 4096
 """Rows in one pass of a base of many components."""
@@ -92,10 +92,6 @@ class AnnealedLikelihood:
         return values
 
 
-LEAST_EFFICIENCY = 0.05
-"""Importance efficiency below which an estimate of log Z is called unreliable (see ``weights.assess_weights``)."""
-
-
 class ImportanceLikelihood:
     """Scores a sequence by the mean validation log-likelihood of level 0 in model space, in nats a row.
 
@@ -127,14 +123,15 @@ class ImportanceLikelihood:
         weights = tilts(model, self.draws, 0.0)
         log_z = float(log_mean_exp(weights))
         tilted = float(self.rows.mean(self.base + tilts(model, self.rows.rows, 0.0))) - log_z
-        base, efficiency = float(self.rows.mean(self.base)), float(weight_ess(weights)) / len(weights)
+        base, efficiency = float(self.rows.mean(self.base)), importance_efficiency(weights)
         figures = {
             "validation_log_likelihood": tilted,
             "gain_over_base": tilted - base,
             "log_z": log_z,
             "importance_efficiency": efficiency,
         }
-        return SelectionScore(tilted if efficiency >= LEAST_EFFICIENCY else min(base, tilted), 0.0, figures)
+        is_usable = efficiency >= LEAST_USABLE_ESS_SHARE
+        return SelectionScore(tilted if is_usable else min(base, tilted), 0.0, figures)
 
     def reference(self) -> HeldOutMean:
         """Mean validation log-likelihood of the base alone, with its standard error."""
@@ -243,7 +240,7 @@ def rejection(plan: FitPlan, model: EnergySequence, log_z: float, excess: float,
 
 
 def untouched(plan: FitPlan, chosen: Selected, reason: str) -> Selected:
-    """The reference beneath a selected sequence; beneath an average, that of the member which scores best untouched.
+    """The reference beneath a selected sequence.
 
     Args:
         plan: Plan of a fit by contrast.
@@ -254,10 +251,8 @@ def untouched(plan: FitPlan, chosen: Selected, reason: str) -> Selected:
     if chosen.left_out is not None:
         whole = freeze(plan.new_model(plan.table.bases.best, seed=0).to(device))
         return Selected("reference", whole, reason, chosen.left_out)
-    members = {member.name: member for member in plan.members}
-    scores = plan.table.bases.scores
-    best = max(plan.members, key=lambda member: scores.get(member.name.rsplit("-", 1)[0], -math.inf))
-    member = members.get(chosen.member, best)
+    # All members of a fit by contrast lean on one base.
+    member = {member.name: member for member in plan.members}.get(chosen.member, plan.members[0])
     return Selected(member.name, freeze(plan.new_model(member.base, seed=0).to(device)), reason)
 
 

@@ -9,27 +9,31 @@ along the noise levels.
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import torch
 from torch import Tensor
 
 from drl_density.mcmc import Independence, take_steps
 from drl_density.model import EnergySequence
-from drl_density.networks.contract import is_bounded
 from drl_density.partition_function.annealing.path import sequence_path
 from drl_density.partition_function.annealing.plan import plan_annealing
 from drl_density.partition_function.annealing.progress import Progress, Watch
 from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.equilibrium import equilibrium_estimates
-from drl_density.partition_function.importance import base_draws, base_path, importance_sampling, tilts
+from drl_density.partition_function.importance import (
+    base_draws,
+    base_path,
+    has_weighted_base,
+    importance_efficiency,
+    importance_sampling,
+    proposals_per_draw,
+    resampled_draws,
+    tilts,
+)
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.partition_function.two_sided.settings import SandwichSettings
 from drl_density.partition_function.two_sided.walks import Route, Walks
-from drl_density.weights import Estimate, LogPartitionEstimate, assess_weights, resample, weight_ess
-
-LEAST_EFFICIENCY = 0.1
-"""Importance efficiency of the base below which a single step is too long, and the noise levels lead to level 0 instead."""
+from drl_density.weights import Estimate, LogPartitionEstimate, assess_weights
 
 NUM_BRIDGES = 6
 """Densities between the base and level 0 for the annealing run that checks the single step."""
@@ -43,23 +47,12 @@ STEPS_PER_LEVEL, NUM_TRANSITIONS = 2, 2
 NUM_PROPOSALS = 25
 """Independent proposals for each step of the kernel."""
 
-OVERSAMPLING = 4
-"""Draws of the base for each resampled one, as a multiple of those that one effective draw takes."""
-
 
 def importance_estimate(
     model: EnergySequence, *, generator: torch.Generator | None = None
 ) -> LogPartitionEstimate | None:
     """log Z of level 0 by importance sampling from the base, or None without a bounded network on a base."""
-    if model.base is None or not is_bounded(model.network):
-        return None
-    return importance_sampling(model, generator=generator)
-
-
-def importance_efficiency(estimate: LogPartitionEstimate) -> float:
-    """Weight ESS of all draws together as a share of their number."""
-    weights = estimate.log_weights.flatten()
-    return float(weight_ess(weights)) / len(weights)
+    return importance_sampling(model, generator=generator) if has_weighted_base(model) else None
 
 
 def walk_from_base(
@@ -98,8 +91,12 @@ def walk_from_base(
     run = route.run(generator=generator, watch=watch)
     if watch is not None:
         watch(Progress("paths in both directions"))
-    per_draw = math.ceil(OVERSAMPLING / importance_efficiency(importance))
-    start = torch.stack([_resampled(model, shape[1], per_draw, generator) for _ in range(shape[0])])
+    count = shape[1] * proposals_per_draw(importance_efficiency(importance.log_weights))
+    starts = [
+        resampled_draws(model, shape[1], num_proposals=count, generator=generator)[0]
+        for _ in range(settings.num_replicates)
+    ]
+    start = torch.stack(starts)
     reverse_from_data = None
     if data is not None:
         from_data = data.to(start)[torch.randint(len(data), shape, generator=generator)]
@@ -121,13 +118,6 @@ def walk_from_base(
 def with_error(estimate: LogPartitionEstimate) -> Estimate:
     """The value of an estimate, with the larger of its two errors."""
     return Estimate(estimate.log_z, max(estimate.standard_error, estimate.within_run_error))
-
-
-def _resampled(model: EnergySequence, number: int, per_draw: int, generator: torch.Generator | None) -> Tensor:
-    """Draws of the base ``(number, *event)``, resampled by their weights in an order of chance."""
-    proposals = base_draws(model, number * per_draw, 0.0, generator)
-    chosen = resample(tilts(model, proposals, 0.0), number, generator=generator)
-    return proposals[chosen[torch.randperm(number, generator=generator)]].to(model.device, model.dtype)
 
 
 def _mixed(

@@ -13,15 +13,10 @@ from drl_density.partition_function.annealing.path import sequence_path
 from drl_density.partition_function.annealing.plan import plan_annealing
 from drl_density.partition_function.annealing.progress import Progress, Watch
 from drl_density.partition_function.annealing.run import anneal
+from drl_density.partition_function.importance import LEAST_EVEN_EFFICIENCY, importance_efficiency
 from drl_density.partition_function.reverse_path import forward_weights, plan_reverse_path, reverse_weights
 from drl_density.partition_function.two_sided.estimates import Estimator
-from drl_density.partition_function.two_sided.from_base import (
-    LEAST_EFFICIENCY,
-    importance_efficiency,
-    importance_estimate,
-    walk_from_base,
-    with_error,
-)
+from drl_density.partition_function.two_sided.from_base import importance_estimate, walk_from_base, with_error
 from drl_density.partition_function.two_sided.record import Sandwich, assemble, warn_if_unusable
 from drl_density.partition_function.two_sided.settings import SandwichSettings
 from drl_density.partition_function.two_sided.walks import Route, end_draws, take_walks
@@ -65,7 +60,7 @@ def sequence_sandwich(
     if watch is not None:
         watch(Progress("pilot runs, to be discarded"))
     importance = importance_estimate(model, generator=generator)
-    if importance is not None and importance_efficiency(importance) >= LEAST_EFFICIENCY:
+    if importance is not None and importance_efficiency(importance.log_weights) >= LEAST_EVEN_EFFICIENCY:
         found = walk_from_base(model, importance, data=data, settings=settings, generator=generator, watch=watch)
         return warn_if_unusable(assemble(*found))
     route = _route(model, settings, generator)

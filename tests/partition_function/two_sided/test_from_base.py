@@ -9,8 +9,9 @@ from torch import nn
 from drl_density import EnergySequence, NoiseSchedule
 from drl_density.errors import UnreliableEstimateWarning, Verdict
 from drl_density.partition_function import SandwichSettings, sequence_sandwich
+from drl_density.partition_function.importance import importance_efficiency
 from drl_density.partition_function.two_sided.estimates import Estimator
-from drl_density.partition_function.two_sided.from_base import importance_efficiency, importance_estimate
+from drl_density.partition_function.two_sided.from_base import importance_estimate
 from drl_density.testing import seeded_generator
 
 SMALL = SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=10)
@@ -59,7 +60,7 @@ def test_an_inefficient_base_leaves_the_way_to_the_noise_levels():
     model = sequence(8.0, 2.5)
     estimate = importance_estimate(model, generator=seeded_generator(2))
     assert estimate is not None
-    assert importance_efficiency(estimate) < 0.1
+    assert importance_efficiency(estimate.log_weights) < 0.1
     with pytest.warns(UnreliableEstimateWarning, match="the standard error"):  # a step is no tilt of Langevin chains
         found = sequence_sandwich(model, settings=SMALL, generator=seeded_generator(3))
     assert found.origin == "noise"
