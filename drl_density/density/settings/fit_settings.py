@@ -297,9 +297,10 @@ class FitSettings:
         NormalObjective(langevin_factor=0.0002, classification_weight=1.0)
         """
         parts = dict(_mapping("settings", values))
+        kinds = _kinds({name: _mapping(name, parts[name]) for name in _KINDS if name in parts})
         for name in _KINDS:
             if name in parts:
-                parts[name] = _part(name, parts[name])
+                parts[name] = _part(name, kinds[name], parts[name])
         if "training" in parts:
             parts["training"] = _made("training", TrainingSettings, parts["training"])
         if "recovery" in parts:
@@ -321,7 +322,14 @@ def _usual_network(objective: ObjectiveSettings) -> ColumnNetwork | MLPNetwork:
     return ColumnNetwork() if isinstance(objective, ContrastObjective) else MLPNetwork()
 
 
-_USUAL = {"objective": AdjustedObjective.kind, "network": MLPNetwork.kind, "schedule": LogSpacedSchedule.kind}
+def _kinds(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The kind of each nested part: as given, or the usual one beside those that are."""
+    given = {name: values["kind"] for name, values in parts.items() if "kind" in values}
+    is_contrast = given.get("network", ColumnNetwork.kind) == ColumnNetwork.kind
+    usual = {"objective": (ContrastObjective if is_contrast else AdjustedObjective).kind}
+    is_contrast = given.get("objective", usual["objective"]) == ContrastObjective.kind
+    usual["network"] = (ColumnNetwork if is_contrast else MLPNetwork).kind
+    return {**usual, "schedule": LogSpacedSchedule.kind, **given}
 
 
 def _with_kind(name: str, part: Any, kind: str) -> Any:
@@ -338,10 +346,9 @@ def _find_kind(name: str, kind: str) -> Any:
     return _KINDS[name][kind]
 
 
-def _part(name: str, values: Mapping[str, Any]) -> Any:
+def _part(name: str, kind: str, values: Mapping[str, Any]) -> Any:
     """One nested part from its plain values."""
-    given = {key: value for key, value in _mapping(name, values).items() if key != "kind"}
-    return _made(name, _find_kind(name, values.get("kind", _USUAL[name])), given)
+    return _made(name, _find_kind(name, kind), {key: value for key, value in values.items() if key != "kind"})
 
 
 def _recovery(values: Any) -> RecoverySettings:

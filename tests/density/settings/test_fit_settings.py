@@ -150,3 +150,21 @@ def test_folds_go_with_the_usual_reference_and_the_contrast_objective(others, me
         FitSettings(num_folds=3, **others)
     assert not FitSettings(**others).may_fold
     assert FitSettings(num_folds=1, **others).num_folds == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "objective", "network"),
+    [
+        ({"network": {"width": 64}}, "contrast", "columns"),
+        ({"objective": {"num_samples": 400}}, "contrast", "columns"),
+        ({"network": {"kind": "mlp"}, "objective": {"num_chain_steps": 2}}, "adjusted", "mlp"),
+        ({"objective": {"kind": "adjusted"}, "network": {"width": 64}}, "adjusted", "mlp"),
+        ({"objective": {"kind": "denoising"}}, "denoising", "mlp"),
+    ],
+)
+def test_plain_values_without_a_kind_are_of_the_usual_one(values, objective, network):
+    settings = drl.FitSettings.from_dict(values)
+    assert (settings.objective.kind, settings.network.kind) == (objective, network)
+    for name, fields in values.items():
+        for field, value in fields.items():
+            assert getattr(getattr(settings, name), field) == value
