@@ -125,7 +125,7 @@ class SplineFlow(Base):
         return self._log_prob(x, drop if share else None)
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw independent vectors ``(num_samples, d)``, column by column, at about the cost of a log density."""
+        """Draw independent vectors ``(num_samples, d)``, column by column, at the cost of two to three log densities."""
         noise = normal_draws((num_samples, self.num_features), next(self.weights()), generator)
         chunk = CHUNK if noise.device.type == "cpu" else LARGE_CHUNK
         with torch.no_grad():
