@@ -125,7 +125,11 @@ def _within_budget(plan: FitPlan, run: FitRun, started: float, max_minutes: floa
     left = max_minutes - (time.monotonic() - started + reserve) / 60
     forecast = within_time(plan, (1 - share) * left)
     plan = plan.with_num_steps(run.workers.broadcast(forecast.num_steps))
-    run.say(f"forecast: {plan.training.num_steps} steps, {forecast.seconds:.0f} s of training, then {reserve:.0f} s")
+    each = f" of each of {len(plan.members)} networks" if len(plan.members) > 1 else ""
+    run.say(
+        f"forecast: {plan.training.num_steps} steps{each}, {forecast.seconds:.0f} s of training, then {reserve:.0f} s to "
+        "choose and normalise"
+    )
     seconds = max(0.0, 60 * share * left) / len(plan.members)
     return plan, Budget(started + 60 * max_minutes - reserve, forecast.seconds, seconds)
 

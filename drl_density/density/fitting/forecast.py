@@ -253,10 +253,13 @@ def within_time(plan: FitPlan, max_minutes: float) -> Forecast:
     needed = min(plan.training.evaluate_every, wanted)  # training evaluates once at least
     allowed = int(SAFETY * 60 * max(max_minutes, 0.0) / per_step / num_members)
     if allowed < needed:
+        networks, mend = "one network", "allow more time"
+        if num_members > 1:
+            fewer = "fewer folds (num_folds)" if plan.num_folds > 1 else "fewer networks (base, num_networks)"
+            networks, mend = f"{num_members} networks", f"allow more time, or train {fewer}"
         warnings.warn(
             f"max_minutes leaves time for {max(allowed, 0)} training steps of {per_step:.2g} s per network, but {needed} "
-            f"are needed at least; training will take {needed * per_step * num_members:.0f} s for {num_members}: allow "
-            "more time, or train fewer networks (base, num_networks)",
+            f"are needed at least; training will take {needed * per_step * num_members:.0f} s for {networks}: {mend}",
             DRLDensityWarning,
             stacklevel=4,
         )

@@ -40,6 +40,22 @@ def test_time_limits_add_no_steps(tiny_data, tiny_settings, max_minutes):
     assert within_time(plan, max_minutes).num_steps == 7
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"base": "gaussian"}, r"for one network: allow more time$"),
+        ({"base": "gaussian", "num_networks": 2}, r"for 2 networks: .* train fewer networks \(base, num_networks\)$"),
+        ({"num_folds": 2}, r"for 2 networks: .* train fewer folds \(num_folds\)$"),
+    ],
+    ids=["one", "two", "folds"],
+)
+def test_too_little_time_is_said_with_what_to_mend(tiny_data, tiny_settings, changes, said):
+    contrast = {"objective": drl.ContrastObjective(num_samples=1000), "network": drl.ColumnNetwork(width=8)}
+    plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, **contrast | changes), max_minutes=0.01)
+    with pytest.warns(drl.DRLDensityWarning, match=said):
+        within_time(plan, 0.0)
+
+
 def test_finishing_by_draws_of_the_base_is_a_small_share_of_finishing_along_the_levels(
     tiny_data, tiny_settings, monkeypatch
 ):

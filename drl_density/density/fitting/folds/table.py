@@ -93,6 +93,12 @@ def count_folds(dataset: Dataset, settings: FitSettings) -> int:
         return NUM_FOLDS if is_small and not found else 1
     if found:
         raise DataError(f"num_folds={settings.num_folds} cannot be combined with {found[0]}: leave num_folds out")
+    most = (int(_groups(dataset).max()) + 1) // 2
+    if settings.num_folds > most:
+        raise DataError(
+            f"num_folds must be at most {most}, half the number of distinct training and validation rows, got "
+            f"{settings.num_folds}: give fewer, or leave num_folds out"
+        )
     return settings.num_folds
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -168,8 +169,10 @@ def _train_stage(
 
 def doctor_line(record: Mapping[str, Any]) -> str:
     """The doctor's line of the progress bar, from a record of the training history."""
-    acceptance = min(record["acceptance_rate"])
-    line = f"val {record['selection_score']:.3f} (level {record['selected_level']:g}), acc>={acceptance:.2f}"
+    line = f"val {record['selection_score']:.3f} (level {record['selected_level']:g})"
+    rates = [rate for rate in record["acceptance_rate"] if not math.isnan(rate)]
+    if rates:  # objectives without chains have none
+        line = f"{line}, acc>={min(rates):.2f}"
     return f"{line} | {'; '.join(record['complaints'])}" if record["complaints"] else f"{line} | healthy"
 
 

@@ -95,6 +95,13 @@ def test_rows_that_depend_on_each_other_are_not_divided(data, changes, reason):
         count_folds(changed, drl.FitSettings(num_folds=3))
 
 
+def test_more_folds_than_half_the_distinct_rows_are_refused(data):
+    changed = dataclasses.replace(data, train=data.train[:5].repeat(4, 1), validation=data.train[5:10])
+    assert count_folds(changed, drl.FitSettings(num_folds=5)) == 5
+    with pytest.raises(DataError, match="num_folds must be at most 5, half the number of distinct .* got 6: give fewer"):
+        count_folds(changed, drl.FitSettings(num_folds=6))
+
+
 def test_tables_of_many_rows_and_other_settings_keep_one_part_for_validation(data):
     columns = tuple(Column(name) for name in "ab")
     rows = torch.randn(2000, 2, dtype=torch.float64)

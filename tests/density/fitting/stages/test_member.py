@@ -11,7 +11,7 @@ from drl_density.density.fitting import run as run_module
 from drl_density.density.fitting.plan import plan_fit
 from drl_density.density.fitting.run import FitRun
 from drl_density.density.fitting.stages import Budget, member_stages, train_member
-from drl_density.density.fitting.stages.member import refinement_plan, with_refinement
+from drl_density.density.fitting.stages.member import doctor_line, refinement_plan, with_refinement
 from drl_density.testing import seeded_generator
 
 ADJUSTED = drl.AdjustedObjective(num_chain_steps=1, clean_share=0.5)
@@ -154,3 +154,11 @@ def test_a_fit_records_its_stages(data):
     # Both normalise the reported weights by draws of their own.
     last = next(stage for stage in reversed(stages) if stage.kept)
     assert density.provenance.best_score["gaussian-0"] == pytest.approx(last.validation, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("rates", "shown"), [([0.9, 0.62], ", acc>=0.62"), ([float("nan")] * 2, ""), ([float("nan"), 0.7], ", acc>=0.70")]
+)
+def test_the_line_of_progress_shows_acceptance_where_there_are_chains(rates, shown):
+    record = {"acceptance_rate": rates, "selection_score": -1.5, "selected_level": 0, "complaints": []}
+    assert doctor_line(record) == f"val -1.500 (level 0){shown} | healthy"
