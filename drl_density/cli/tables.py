@@ -23,6 +23,9 @@ def load_run(path: Path, device: str | None = None) -> Density:
 def say_remarks(density: FittedModel, name: str = "the fit") -> None:
     """Print the remarks of a fit on standard error, so that a failed fit is not used by mistake."""
     for remark in density.remarks:
+        if density.provenance.is_left_at_reference and remark == density.provenance.untrained_remark:
+            print(f"note: about {name}: {remark}", file=sys.stderr)
+            continue
         print(f"FAILURE: about {name}: {remark}; see docs/when_a_fit_fails.md", file=sys.stderr)
 
 

@@ -214,10 +214,17 @@ class Provenance:
         return bool(steps) and not any(steps)
 
     @property
+    def is_left_at_reference(self) -> bool:
+        """True when stages were trained and the reference alone is reported, which is a sound density."""
+        return bool(self.stages) and self.is_untrained
+
+    @property
     def untrained_remark(self) -> str:
         """What a reader must know of a fit that is left at its base; empty for any other."""
         if self.rejection:
             return f"the trained tilt was rejected and the untouched reference is reported: {self.rejection}"
+        if self.is_left_at_reference:
+            return "the density is its reference: the network trained on it brought no sure gain on validation rows"
         if self.is_untrained:
             return "validation kept the untrained model, its fixed base: training brought nothing, or never ran"
         return ""

@@ -28,6 +28,13 @@ def test_dry_run_prints_settings_and_writes_nothing(table, tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
+def test_dry_run_refuses_the_times_that_a_fit_refuses(table, tmp_path, capsys):
+    words = ["fit", str(table), "--out", str(tmp_path / "none"), "--max-minutes", "-1"]
+    for more in ([], ["--dry-run"]):
+        assert main([*words, *more]) == 1
+        assert "max_minutes must be a positive number, got -1.0" in capsys.readouterr().err
+
+
 def test_larger_tables_are_sampled_on_request(table, tmp_path, capsys):
     words = ["fit", str(table), "--out", str(tmp_path / "none"), "--dry-run", "--max-rows-in-memory"]
     assert main([*words, "150"]) == 0

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from drl_density.cli import main
-from drl_density.cli.tables import complete_rows, load_run, rows_of
+from drl_density.cli.tables import complete_rows, load_run, rows_of, say_remarks
+from drl_density.density.provenance import Provenance, Stage
 from drl_density.errors import DataError
 
 
@@ -24,6 +25,16 @@ def test_a_failed_fit_is_called_one_by_every_command(run, table, tmp_path, capsy
         for command in commands[: 4 if is_failed else 1]:
             assert main(command) == 0
             assert (failure in capsys.readouterr().err) == is_failed, command
+
+
+def test_a_fit_left_at_its_reference_is_no_failure(capsys):
+    stages = (Stage("reference", -1.5), Stage("tilt", -1.5, 0.0, 0.1, kept=False))
+    for record, said in (
+        (Provenance(stages=stages), "note: about the fit: the density is its reference"),
+        (Provenance(best_step={"a": 0}, selected_member="a"), "FAILURE: about the fit: validation kept the untrained"),
+    ):
+        say_remarks(SimpleNamespace(remarks=(record.untrained_remark,), provenance=record))
+        assert capsys.readouterr().err.startswith(said)
 
 
 def test_tables_have_plain_line_ends(run, tmp_path, capsys):

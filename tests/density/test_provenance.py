@@ -33,6 +33,17 @@ def test_a_fit_is_untrained_when_the_reported_member_kept_its_base():
     assert found == [False, True]
 
 
+def test_a_fit_left_at_its_reference_says_so():
+    tilts = [Stage("tilt", -1.2, 0.3, 0.1, kept=kept) for kept in (True, False)]
+    kept, left = (Provenance(stages=(Stage("reference", -1.5), tilt)) for tilt in tilts)
+    assert (kept.is_left_at_reference, kept.untrained_remark) == (False, "")
+    assert left.is_left_at_reference
+    assert left.untrained_remark.startswith("the density is its reference")
+    bare = Provenance(best_step={"a": 0}, selected_member="a")
+    assert not bare.is_left_at_reference
+    assert "untrained" in bare.untrained_remark
+
+
 def test_the_floor_is_the_better_of_both_references():
     assert Baselines(model=-1.0, gaussian=-2.0, independent=-1.0).is_above_floor
     assert not Baselines(model=-1.0, gaussian=-2.0, independent=-0.9).is_above_floor

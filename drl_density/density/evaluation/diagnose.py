@@ -123,7 +123,10 @@ def _checked_rows(density: FittedModel, rows: Any, settings: DiagnoseSettings) -
     """Complete rows within bounds, enough of them for the chains."""
     x = density.rows(rows, codes="cells")  # chains move between codes, and so may the rows that they start at
     if len(x) < settings.num_chains // 2:
-        raise DataError(f"need half as many rows as chains, got {len(x)} rows for {settings.num_chains} chains")
+        raise DataError(
+            f"need half as many rows as chains, got {len(x)} rows for {settings.num_chains} chains: give more rows, or take "
+            "fewer chains (num_chains, --chains)"
+        )
     if not 0 <= settings.level < density.model.num_levels:
         raise DataError(f"expected a level in [0, {density.model.num_levels}), got {settings.level:g}")
     inside = density.log_density_of(x).isfinite()

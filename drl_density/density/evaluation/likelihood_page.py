@@ -143,7 +143,7 @@ def _checks(report: Likelihood) -> ReportTable:
     for question, (name, otherwise) in pairs.items():
         if name in estimates:
             gap = agreement(name, estimates[name], estimates[Estimator.BENNETT])
-            found = f"{gap.distance:.3f} nats apart, {gap.distance / gap.standard_error:.1f} standard errors"
+            found = f"{gap.distance:.3f} nats apart, {gap.num_errors:.1f} standard errors"
             ask(question, found, gap.holds, otherwise)
     for name in (Estimator.IMPORTANCE, Estimator.NOISE):
         if name in estimates:
@@ -160,7 +160,7 @@ def _checks(report: Likelihood) -> ReportTable:
         widest = max(starts, key=lambda found: found.distance)
         ask(
             f"Does it not matter whether walks back begin at data or at draws from {origin}?",
-            f"{widest.distance:.3f} nats apart, {widest.distance / widest.standard_error:.1f} standard errors",
+            f"{widest.distance:.3f} nats apart, {widest.num_errors:.1f} standard errors",
             all(found.holds for found in starts),
             "data and model differ, and walks are slow to cross: see the chains",
         )

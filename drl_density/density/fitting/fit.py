@@ -15,7 +15,7 @@ from drl_density.datasets import Dataset, Split, load_dataset
 from drl_density.density.density import Density
 from drl_density.density.evaluation.outlier_scores import held_out_scores
 from drl_density.density.fitting.baselines import validation_baselines
-from drl_density.density.fitting.forecast import check_memory, finishing_seconds, within_time
+from drl_density.density.fitting.forecast import check_memory, check_minutes, finishing_seconds, within_time
 from drl_density.density.fitting.plan import FitPlan, plan_fit
 from drl_density.density.fitting.run import FitRun, choose_seed, refuse_folder
 from drl_density.density.fitting.selection import rejection, select_model, untouched
@@ -24,7 +24,7 @@ from drl_density.density.normalizing import normalize
 from drl_density.density.provenance import Provenance, RowDigest
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.devices import find_device
-from drl_density.errors import DataError, RunFolderError
+from drl_density.errors import RunFolderError
 from drl_density.parallel import Workers
 from drl_density.training import history_dataset
 
@@ -72,8 +72,7 @@ def fit(
         WorkerLost: Another process of the run is lost; what was saved is complete.
     """
     started = time.monotonic()
-    if max_minutes is not None and not max_minutes > 0:
-        raise DataError(f"max_minutes must be a positive number, got {max_minutes}")
+    check_minutes(max_minutes)
     place = None if device is None else find_device(device)
     count = Workers.current().count
     if count > 1 and out is None:

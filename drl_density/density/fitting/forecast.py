@@ -229,6 +229,19 @@ def _size(count: int) -> str:
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 // 10 else f"{count / 2**20:.1f} MiB"
 
 
+def check_minutes(max_minutes: float | None) -> None:
+    """Refuse a time limit that is no positive number of minutes; None is no limit.
+
+    Args:
+        max_minutes: Time limit of a fit.
+
+    Raises:
+        DataError: A limit that is not positive.
+    """
+    if max_minutes is not None and not max_minutes > 0:
+        raise DataError(f"max_minutes must be a positive number, got {max_minutes}")
+
+
 @dataclass(frozen=True)
 class Forecast:
     """Number of training steps that the allowed time admits.

@@ -56,6 +56,17 @@ class Agreement(NamedTuple):
     standard_error: float
     holds: bool
 
+    @property
+    def num_errors(self) -> float:
+        """The distance in joint standard errors; without an error 0 where the tolerance covers it, else infinite.
+
+        >>> Agreement(0.0, 0.0, True).num_errors, Agreement(0.3, 0.1, True).num_errors < 3.01
+        (0.0, True)
+        """
+        if self.standard_error > 0:
+            return self.distance / self.standard_error
+        return 0.0 if self.holds else math.inf
+
 
 class StartGap(NamedTuple):
     """How draws that began at data compare with draws that began at noise.

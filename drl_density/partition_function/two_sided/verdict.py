@@ -84,10 +84,7 @@ def _annealing_disagrees(evidence: Evidence) -> str | None:
     found = evidence.agreement(Estimator.ANNEALING)
     if found.holds:
         return None
-    return (
-        f"annealing and Bennett's ratio differ by {found.distance:.2g} nats, "
-        f"{found.distance / found.standard_error:.1f} standard errors"
-    )
+    return f"annealing and Bennett's ratio differ by {found.distance:.2g} nats, {found.num_errors:.1f} standard errors"
 
 
 def _paths_are_lost(evidence: Evidence) -> str | None:

@@ -16,6 +16,20 @@ def test_page_shows_verdict_and_figures(report, tmp_path):
     assert "http" not in page
 
 
+def test_page_of_a_density_that_is_its_reference(report):
+    """Every estimate is 0 without an error, so distances have no errors to be counted in."""
+    exact = report.tree.copy(deep=True)
+    estimates = exact["estimates"]
+    for name in estimates.data_vars:
+        if name in ("value", "standard_error"):
+            estimates[name].values[:] = 0.0
+    exact.attrs |= {"log_z": 0.0}
+    (checks,) = (
+        table for table in drl.LikelihoodReport(exact).page().tables if table.title == "Why believe it, or not"
+    )
+    assert "0.000 nats apart, 0.0 standard errors" in {row[1] for row in checks.rows}
+
+
 def test_slow_chains_are_explained_with_the_run_that_settles_them(report):
     doubted = report.tree.copy(deep=True)
     place = doubted["estimates"]["estimator"].values.tolist().index("Bennett's ratio, draws from data")
