@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -131,6 +132,12 @@ class Compare(OnDevice, ReadsTable):
             if [column.name for column in density.columns] != [column.name for column in first.columns]:
                 raise DataError(f"{name} has other columns than {folders[0]}; only fits of the same columns compare")
             say_remarks(density, name)
+            if self.source is None and density.provenance.rows != first.provenance.rows:
+                print(
+                    f"note: {name} was fitted to another split, so it may have been trained on the test rows of "
+                    f"{folders[0]}: fit both with the same --seed, or give rows that are new to both (--source)",
+                    file=sys.stderr,
+                )
         generator = torch.Generator().manual_seed(printed_seed(self.seed))
         rows = dequantized_rows(first, rows_of(first, self.source, self.reading_for(first)), generator=generator)[0]
         print(f"{'run':32s} {'nats/row':>10s} {'first - it':>10s} {'s.e.':>8s} log Z")

@@ -56,10 +56,14 @@ def test_compare_pairs_the_rows(run, table, tmp_path, capsys):
     assert main(["fit", str(table), "--out", str(other), *SMALL, "--seed", "1", *short]) == 0
     capsys.readouterr()
     assert main(["compare", str(run), str(other)]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    found = capsys.readouterr()
+    lines = found.out.splitlines()
     assert len(lines) == 3
     assert float(lines[1].split()[2]) == 0.0
+    split = f"note: {other} was fitted to another split, so it may have been trained on the test rows of {run}"
+    assert split in found.err
     assert main(["compare", str(run), str(other), "--source", str(table)]) == 0
+    assert "another split" not in capsys.readouterr().err
 
 
 def test_compare_refuses_fits_of_other_columns(run, tmp_path, capsys, monkeypatch):
