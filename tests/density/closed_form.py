@@ -30,10 +30,10 @@ SYSTEM = GaussianMixtureSequence(
 )
 
 
-def closed_form_density(system=SYSTEM, columns=None):
-    """The sequence behind the map u = (x - SHIFT) / SCALE."""
+def closed_form_density(system=SYSTEM, columns=None, transform=None):
+    """The sequence behind a transform, which is u = (x - SHIFT) / SCALE where none is given."""
     draws = system.sample(2000, 0, generator=seeded_generator(7))
-    transform = Affine(-SHIFT / SCALE, 1 / SCALE)
+    transform = transform or Affine(-SHIFT / SCALE, 1 / SCALE)
     zeros = torch.zeros(2, 2, dtype=torch.float64)
     return Density(
         model=freeze(system.model),
