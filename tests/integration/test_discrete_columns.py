@@ -145,7 +145,7 @@ def test_a_fit_does_not_depend_on_the_unit():
 
 @pytest.mark.filterwarnings("ignore:column 'x0'. 128 rows:drl_density.errors.DataWarning")
 def test_amounts_of_which_many_are_zero_make_no_spike_and_no_draw_below_zero():
-    x = np.where(RNG.random(400) < 0.3, 0.0, RNG.lognormal(size=400))
+    x = np.where(np.arange(400) < 128, 0.0, np.random.default_rng(0).lognormal(size=400))
     with pytest.warns(DataWarning, match="128 of 400 values are exactly 0 and none is below"):
         data = drl.load_dataset(x[:, None], seed=0)
     density = drl.fit(data, settings=SMALL, seed=0, progress=False)
