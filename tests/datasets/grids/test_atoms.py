@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from drl_density.datasets.columns import notice_columns
-from drl_density.datasets.grids.atoms import find_atoms
+from drl_density.datasets.grids.atoms import atom_width, find_atoms
 from drl_density.datasets.grids.search import find_grid
 from drl_density.errors import DataWarning
 from drl_density.testing import seeded_generator
@@ -61,6 +61,17 @@ def test_grids_return_to_a_single_atom_exactly(atom):
     with pytest.warns(DataWarning, match="rounded to"):
         (found,) = notice_columns(values[:, None], ["x"])
     assert found.on_support(np.array([atom + 0.4 * found.width, atom])).tolist() == [atom, atom]
+
+
+@pytest.mark.parametrize(("scale", "width"), [(3.0, 0.02), (7.0, 0.05), (0.12, 0.001)])
+def test_the_grid_through_several_atoms_has_a_width_of_1_2_or_5(scale, width):
+    values = np.concatenate([scale * OTHERS, np.repeat([-1.0, 0.0, 1.0], 20)])
+    assert find_grid(values) == (width, 0.0)
+
+
+def test_the_width_beside_an_atom_follows_the_range_where_half_of_the_others_are_equal():
+    assert atom_width(0.5, np.array([1.0, 1.0, 1.0, 1.0, 3.0])) == 0.02
+    assert atom_width(0.5, np.array([])) == 0.0
 
 
 def test_atoms_on_no_common_grid_leave_that_of_the_most_frequent_one():

@@ -35,3 +35,28 @@ def test_counts_of_the_whole_column_decide_whether_values_repeat():
     values = np.round(RNG.normal(size=50), 3)
     assert find_grid(values).width == 0.0
     assert find_grid(values, Counts(100_000, 5_000, 1, 1)).width == pytest.approx(0.001)
+
+
+def test_cents_with_many_zeros_keep_their_own_grid():
+    """Most other values occur once, so that without their decimals zero would be an atom."""
+    cents = np.where(np.arange(500) < 300, 0.0, RNG.exponential(100.0, 500).round(2))
+    assert find_grid(cents) == Grid(0.01, 0.0)
+
+
+def test_values_that_repeat_on_no_decimal_grid_have_that_of_their_gaps_with_an_atom_too():
+    values = np.concatenate([np.sqrt(np.arange(2.0, 62.0)).repeat(5), np.full(100, np.sqrt(30.0))])
+    assert find_grid(values).width == np.median(np.diff(np.unique(values)))
+
+
+def test_one_value_before_others_that_repeat_a_little_is_an_atom():
+    """40, 15, 6 and 3 times: none occurs three times as often as the next one, and the others hardly repeat."""
+    others = np.sqrt(np.arange(2.0, 41.0)).repeat([15, 6, 3, *[1] * 36])
+    values = np.concatenate([np.full(40, 0.123456789), others])
+    found = find_grid(values)
+    assert found.offset == 0.123456789
+    assert 0 < found.width < 0.05
+
+
+def test_a_coarser_grid_that_would_merge_distinct_values_is_passed_over():
+    values = np.concatenate([np.arange(10.0).repeat(100), np.arange(10.0) + 0.5])
+    assert find_grid(values) == Grid(0.5, 0.0)
