@@ -41,6 +41,9 @@ def test_a_start_is_forgotten_by_the_acceptance_of_proposals():
     """Far left, where every proposal has more weight, the first one is taken; far right few are."""
     left, right = (run(torch.full((4000,), start).double(), 1, 2).state.position for start in (-9.0, 5.0))
     assert bool((left != -9.0).all())
+    far = kernel(3).init(torch.full((4000,), 5.0).double(), weight)
+    after, info = kernel(3).step(far, weight, 1.0, seeded_generator(5))
+    assert torch.equal(info.is_accepted, after.position != 5.0)  # by any of the three
     assert 0 < int((right != 5.0).sum()) < 800
     for num_steps, num_proposals in ((40, 1), (4, 10)):
         assert_z(run(torch.full((20_000,), -9.0).double(), num_steps, 3, num_proposals).state.position, SHIFT)

@@ -78,6 +78,15 @@ def test_equal_seeds_give_equal_draws_and_blocks_are_drawn_apart(system, monkeyp
     assert found.stats["efficiency"].shape == (1, 40)
 
 
+def test_draws_come_in_an_order_of_chance(system, monkeypatch):
+    """Also where the proposals do not: neighbours among draws are no nearer than others."""
+    made = importance.base_draws
+    monkeypatch.setattr(importance, "base_draws", lambda *given: (x := made(*given))[x[:, 0].argsort()])
+    x = sample_level_zero(system.model, 2000, generator=seeded_generator(1)).draws[:, 0].double()
+    x = x - x.mean()
+    assert_z(x[1:] * x[:-1], 0.0)
+
+
 def test_the_efficiency_decides(system, monkeypatch):
     plan = plan_level_zero(system.model, generator=seeded_generator(5))
     assert plan.method == "importance"

@@ -153,6 +153,18 @@ def test_scores_are_of_the_fold_that_a_row_is_left_out_of(plan, data):
     assert int(found.is_validation.sum()) == len(data.validation)
 
 
+def test_the_score_of_a_rounded_row_is_the_mean_over_its_noise():
+    plan = plan_fit(drl.load_dataset(ring(60).round(decimals=1), seed=0), SETTINGS, seed=0)
+    models = [plan.new_model(member.base, seed=0) for member in plan.members]
+    found = score_folds(plan.table, models, num_samples=10, least=100, most=1000, seed=0)
+    part = plan.table.parts[0]
+    size = len(part.dataset.validation)
+    noisy = part.validation_rows(seed=0, least=100, most=1000)
+    assert len(noisy) >= 100 > size
+    values = part.bases.best(part.transform(noisy).float(), plan.schedule.log_snr_at(0)).double()
+    torch.testing.assert_close(found.reference[:size], values.reshape(-1, size).mean(0), atol=1e-4, rtol=0)
+
+
 def test_a_fit_in_folds_comes_back_from_its_files(density, tmp_path):
     density.save(tmp_path / "run")
     rows = ring(20)

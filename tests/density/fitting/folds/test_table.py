@@ -10,10 +10,12 @@ import torch
 import drl_density as drl
 from drl_density.bases import StackSettings, fit_stacked_mixture
 from drl_density.datasets import Column, Dataset, Split
+from drl_density.density.fitting.bases import FINE_SIGMAS, NOISE_LOSS
 from drl_density.density.fitting.folds import table as table_module
 from drl_density.density.fitting.folds.table import count_folds, fold_table
 from drl_density.density.fitting.table import prepare_table
 from drl_density.errors import DataError
+from drl_density.testing import seeded_generator
 
 SMALL = StackSettings((1, 3), (1e-2, 1e-1), num_bags=8, num_final_bags=20)
 USUAL = drl.FitSettings()
@@ -72,6 +74,27 @@ def test_references_are_scored_on_the_rows_that_they_were_not_fitted_to(folded):
     assert f"all {len(folded.side)} rows" in folded.describe()
 
 
+def test_the_noise_of_level_zero_is_the_widest_that_costs_left_out_rows_next_to_nothing(monkeypatch):
+    """Rows near a line, whose narrow references a wide noise would blur; every fold's rows count."""
+    narrow = StackSettings((1,), (1e-3,), num_bags=4, num_final_bags=4)
+    monkeypatch.setattr(table_module, "fit_stacked_mixture", partial(fit_stacked_mixture, settings=narrow))
+    x = torch.randn(90, 1, generator=seeded_generator(0), dtype=torch.float64)
+    rows = torch.cat([x, x + 0.02 * torch.randn(90, 1, generator=seeded_generator(1), dtype=torch.float64)], 1)
+    folded = fold_table(prepare_table(drl.load_dataset(rows, seed=0), "standardize"), 4)
+
+    def score(sigma):
+        held = [part.transform(part.dataset.validation) for part in folded.parts]
+        noise = drl.NoiseSchedule.log_spaced(1, sigma_min=sigma).log_snr_at(0)
+        values = [part.bases.best(own.float(), noise) for part, own in zip(folded.parts, held, strict=True)]
+        return float(torch.cat(values).mean())
+
+    chosen, best = folded.bases.sigma_min, max(map(score, FINE_SIGMAS))
+    assert max(folded.bases.scores.values()) == pytest.approx(best, abs=1e-4)
+    assert chosen < max(FINE_SIGMAS)
+    for sigma in FINE_SIGMAS[: FINE_SIGMAS.index(chosen) + 1]:
+        assert (score(sigma) >= best - NOISE_LOSS) == (sigma == chosen)
+
+
 def with_part(data, **changes):
     return dataclasses.replace(data, **changes)
 
@@ -100,6 +123,18 @@ def test_more_folds_than_half_the_distinct_rows_are_refused(data):
     assert count_folds(changed, drl.FitSettings(num_folds=5)) == 5
     with pytest.raises(DataError, match="num_folds must be at most 5, half the number of distinct .* got 6: give fewer"):
         count_folds(changed, drl.FitSettings(num_folds=6))
+
+
+def test_equal_rows_of_discrete_columns_are_divided_and_wide_tables_are_not():
+    yes = tuple(Column(name, "binary", 1.0, values=(0.0, 1.0)) for name in "ab")
+    rows = (torch.randn(100, 2, generator=seeded_generator(0)) > 0).double()
+    few = Dataset("few", train=rows[20:], validation=rows[:20], test=rows[:0], columns=yes, event_shape=(2,))
+    assert count_folds(few, USUAL) == 5  # four distinct rows, each of which is evidence as often as it occurs
+    for width, number in ((40, 5), (41, 1)):
+        x = torch.randn(100, width, dtype=torch.float64)
+        columns = tuple(Column(f"x{index}") for index in range(width))
+        parts = {"train": x[20:], "validation": x[:20], "test": x[:0], "columns": columns, "event_shape": (width,)}
+        assert count_folds(Dataset("wide", **parts), USUAL) == number
 
 
 def test_tables_of_many_rows_and_other_settings_keep_one_part_for_validation(data):

@@ -98,6 +98,20 @@ def test_refined_weights_are_kept_where_they_gain_more_than_the_error(plan, memb
     assert found.state.best is (second if is_better else first)
     assert found.state.best_step == (80 if is_better else 20)
     assert found.tilt is first
+    _, tilt, recovery = member_stages(plan, found, plan.new_model(plan.members[0].base, seed=0))
+    assert recovery is found.recovery
+    assert tilt.kept is not is_better  # untrained weights gain nothing, whatever refined them
+    assert (tilt.gain == 0) is is_better
+
+
+def test_a_refinement_has_the_settings_of_its_own_stage(plan):
+    objective = drl.AdjustedObjective(chain_step_size=0.3)
+    recovery = dataclasses.replace(SETTINGS.recovery, objective=objective)
+    changed = dataclasses.replace(plan, settings=dataclasses.replace(SETTINGS, recovery=recovery))
+    second = refinement_plan(changed)
+    assert second.start.step_size == 0.3
+    assert (second.training.num_steps, second.training.learning_rate) == (20, 1e-3)
+    assert second.training.batch_size == plan.training.batch_size
 
 
 def test_equal_weights_are_not_an_improvement(plan, member):
