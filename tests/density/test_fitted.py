@@ -59,7 +59,7 @@ def test_nuts_starts_without_running_a_sampler(tiny_density, monkeypatch):
     target = tiny_density.distribution()
     pyro.set_rng_seed(0)
     mcmc = MCMC(NUTS(lambda: pyro.sample("x", target)), num_samples=2, warmup_steps=2, disable_progbar=True)
-    monkeypatch.setattr(LevelZeroSampler, "__call__", lambda *_: pytest.fail("ran the progressive sampler"))
+    monkeypatch.setattr(LevelZeroSampler, "__call__", lambda *_: pytest.fail("ran the sampler"))
     mcmc.run()
     assert mcmc.get_samples()["x"].shape == (2, 2)
 

@@ -83,7 +83,7 @@ def test_the_draws_of_a_row_depend_on_the_row_and_its_number_alone():
     for number in (4, 0, 2):
         options["numbers"] = torch.tensor([number])
         alone = weighted_conditional(SYSTEM.model, law, states, MASK, 10, **options)
-        torch.testing.assert_close(alone.draws[0], whole.draws[number], rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(alone.draws[0], whole.draws[number], rtol=1e-12, atol=1e-12)
         torch.testing.assert_close(
             alone.log_weights[0], whole.log_weights[number], rtol=1e-5, atol=1e-5
         )  # a float32 network
