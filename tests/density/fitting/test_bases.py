@@ -62,6 +62,24 @@ def test_the_reference_is_the_best_candidate_alone(monkeypatch):
     assert chosen.over_levels(levels) == chosen.mixtures
 
 
+def test_single_mixtures_are_candidates_in_more_than_three_columns_of_few_rows(monkeypatch):
+    monkeypatch.setattr(bases_module, "fit_stacked_mixture", gaussian_stack)
+    monkeypatch.setattr(bases_module, "NUM_COMPONENTS", (2,))
+    rows = torch.randn(200, 4, generator=seeded_generator(0), dtype=torch.float64)
+    for most, number in ((200, 2), (199, 0)):
+        monkeypatch.setattr(bases_module, "MOST_SINGLE_ROWS", most)
+        scores = choose_bases(rows, rows[:50], kind="reference").scores
+        assert sum(name in scores for name in ("2 full", "2 diag")) == number
+
+
+def test_a_narrow_stack_has_a_level_zero_with_less_noise_than_single_mixtures_have(monkeypatch):
+    small = drl.StackSettings((1,), (1e-4,), num_bags=4, num_final_bags=4)
+    monkeypatch.setattr(bases_module, "fit_stacked_mixture", partial(fit_stacked_mixture, settings=small))
+    x = torch.randn(200, 1, generator=seeded_generator(0), dtype=torch.float64)
+    rows = torch.cat([x, x + 0.005 * torch.randn(200, 1, generator=seeded_generator(1), dtype=torch.float64)], 1)
+    assert choose_bases(rows, rows, kind="stack").sigma_min < min(bases_module.SIGMAS)
+
+
 def test_a_flow_that_scores_best_carries_level_zero_alone(monkeypatch):
     """The mixture carries the noisier levels. The flow's score is set, since one that leads would take a minute."""
     fit_flow = bases_module.fit_spline_flow

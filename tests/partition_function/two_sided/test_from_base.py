@@ -1,5 +1,6 @@
 """Sandwiches of bounded tilts of a base, whose log Z is known in closed form."""
 
+import dataclasses
 import math
 
 import pytest
@@ -11,7 +12,7 @@ from drl_density.errors import UnreliableEstimateWarning, Verdict
 from drl_density.partition_function import SandwichSettings, sequence_sandwich
 from drl_density.partition_function.importance import importance_efficiency
 from drl_density.partition_function.two_sided.estimates import Estimator
-from drl_density.partition_function.two_sided.from_base import importance_estimate
+from drl_density.partition_function.two_sided.from_base import importance_estimate, with_error
 from drl_density.testing import seeded_generator
 
 SMALL = SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=10)
@@ -54,6 +55,16 @@ def test_mass_that_the_base_never_draws_is_seen_from_data():
     with pytest.warns(UnreliableEstimateWarning, match="above those started at the reference"):
         found = sequence_sandwich(sequence(22.0, 6.0), data=rows, settings=SMALL, generator=seeded_generator(1))
     assert found.verdict is Verdict.UNKNOWN
+
+
+def test_the_larger_of_both_errors_counts_and_an_unbounded_network_has_no_estimate():
+    model = sequence(1.0, 0.0)
+    found = importance_estimate(model, generator=seeded_generator(4))
+    for errors in ((0.1, 0.3), (0.3, 0.1)):
+        given = dataclasses.replace(found, standard_error=errors[0], within_run_error=errors[1])
+        assert with_error(given) == (found.log_z, 0.3)
+    model.network.is_bounded = False
+    assert importance_estimate(model) is None
 
 
 def test_an_inefficient_base_leaves_the_way_to_the_noise_levels():
