@@ -6,12 +6,21 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.bases import StackSettings, fit_stacked_mixture
+from drl_density.bases import NoisedGaussianMixture, StackSettings, fit_stacked_mixture
+from drl_density.density.data_units import freeze
 from drl_density.density.fitting.folds import table as table_module
 from drl_density.density.fitting.folds.choice import FoldScores, score_folds
 from drl_density.density.fitting.plan import plan_fit
-from drl_density.density.fitting.selection import Selected, rejection, select_model, untouched
+from drl_density.density.fitting.selection import (
+    Selected,
+    rejection,
+    select_model,
+    stage_score,
+    training_score,
+    untouched,
+)
 from drl_density.networks import Ensemble
+from drl_density.testing import seeded_generator
 from tests.integration.test_contrast_fit import ring
 
 SMALL = StackSettings((1,), (1e-2, 1e-1), num_bags=8, num_final_bags=10)
@@ -138,8 +147,7 @@ def test_an_average_whose_annealing_finds_more_mass_gives_way_to_the_reference_o
     torch.testing.assert_close(found.model.base.log_prob(held_out.rows), plan.table.bases.best.log_prob(held_out.rows))
 
 
-def test_scores_are_of_the_fold_that_a_row_is_left_out_of(plan, data):
-    """A constant tilt cancels in its log Z, and the score of a row follows the reference of its own fold."""
+def test_a_constant_tilt_cancels_and_leaves_the_reference_of_the_fold(plan, data):
     models = [plan.new_model(member.base, seed=0) for member in plan.members]
     for shift, model in enumerate(models):
         torch.nn.init.constant_(model.network.readout.bias[-1:], 1.0 + shift)
@@ -151,6 +159,34 @@ def test_scores_are_of_the_fold_that_a_row_is_left_out_of(plan, data):
     expected = first.bases.best(rows, plan.schedule.log_snr_at(0)).double()
     torch.testing.assert_close(found.reference[: len(rows)], expected, atol=1e-4, rtol=0)
     assert int(found.is_validation.sum()) == len(data.validation)
+
+
+def test_scores_are_of_the_fold_that_a_row_is_left_out_of(plan):
+    """Every fold has a base and a tilt of its own here."""
+    log_snr, models, first = plan.schedule.log_snr_at(0), [], 0
+    for number in range(3):
+        base = NoisedGaussianMixture(torch.ones(1), torch.full((1, 2), 0.2 * number), torch.ones(1, 2))
+        model = plan.new_model(base, seed=0)
+        torch.nn.init.normal_(model.network.readout.weight, generator=seeded_generator(number))
+        torch.nn.init.constant_(model.network.readout.bias[-1:], 10.0 + number)
+        models.append(freeze(model))
+    found = score_folds(plan.table, models, num_samples=500, least=10, most=1000, seed=0)
+    for part, model in zip(plan.table.parts, models, strict=True):
+        rows = part.transform(part.dataset.validation).float()
+        own = slice(first, first := first + len(rows))
+        torch.testing.assert_close(found.reference[own], model.base(rows, log_snr).double(), atol=1e-4, rtol=0)
+        gap = found.tilt[own] - model.tilt(rows, 0).double()
+        assert float(gap.std()) < 1e-4
+        assert -15 < float(gap.mean()) < -5  # log Z counts the constant
+
+
+def test_each_fold_selects_by_its_share_of_draws_and_stages_by_others(plan):
+    state, rows = plan.new_state(plan.members[0].base, seed=0), plan.validation(seed=0)
+    selecting = training_score(plan, rows, state, seed=plan.members[0].seed)
+    comparing = stage_score(plan, state.model)
+    assert len(selecting.draws) == plan.selection.num_samples // 3
+    assert len(comparing.draws) == plan.selection.num_samples
+    assert not bool(torch.isin(comparing.draws, selecting.draws).any())
 
 
 def test_the_score_of_a_rounded_row_is_the_mean_over_its_noise():
