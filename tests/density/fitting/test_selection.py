@@ -14,10 +14,8 @@ from drl_density.density.fitting.plan import plan_fit
 from drl_density.density.fitting.selection import (
     AnnealedLikelihood,
     ImportanceLikelihood,
-    Selected,
     select_model,
     training_score,
-    untouched,
 )
 from drl_density.samplers import plan_level_zero
 from drl_density.testing import assert_z, seeded_generator
@@ -146,24 +144,6 @@ def test_networks_by_contrast_are_averaged_where_that_scores_best(tiny_data, tin
     x = torch.randn(5, 2)
     torch.testing.assert_close(selected.model.tilt(x, 0), torch.zeros(5))
     assert plan_level_zero(selected.model).method == "importance"
-
-
-@pytest.mark.parametrize("best", ["gaussian", "wide"])
-def test_beneath_an_average_lies_the_base_that_scores_best(best, tiny_data, tiny_settings):
-    contrast = {"objective": drl.ContrastObjective(num_samples=100), "network": drl.ColumnNetwork(width=8)}
-    plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, base="gaussian", **contrast), seed=0)
-    (first,) = plan.members
-    other = NoisedGaussianMixture(torch.ones(1), torch.zeros(1, 2), torch.full((1, 2), 9.0))
-    second = dataclasses.replace(first, name="wide-1", base=other)
-    bases = dataclasses.replace(plan.table.bases, scores={"gaussian": -2.0, "wide": -1.0 if best == "wide" else -3.0})
-    plan = dataclasses.replace(plan, members=(first, second), table=dataclasses.replace(plan.table, bases=bases))
-    average = join([plan.new_model(member.base, seed=0) for member in plan.members])
-    found = untouched(plan, Selected("average", average), "why")
-    assert (found.member, found.rejection) == ("gaussian-0" if best == "gaussian" else "wide-1", "why")
-    x = torch.randn(5, 2)
-    base = first.base if best == "gaussian" else other
-    torch.testing.assert_close(found.model.log_density(x, 0), base(x, plan.schedule.log_snr_at(0).float()))
-    assert untouched(plan, Selected("wide-1", average), "why").member == "wide-1"
 
 
 def tilted(mean):
