@@ -2,6 +2,7 @@
 
     python tests/benchmarks/table_throughput.py                        # rates of 1e4 and 1e6 rows, and commands on 1e6 rows
     python tests/benchmarks/table_throughput.py --large 10000000       # drl-density score on that many rows of Parquet alone
+    python tests/benchmarks/table_throughput.py --large 10000000 --command sample   # the same of sample, impute or outliers
     python tests/benchmarks/table_throughput.py --rates                # rates of 1e4 and 1e6 rows alone
 
 Figures of one run are measured side by side, with one thread each. The fit is short: times do not depend on what it has
@@ -141,11 +142,6 @@ def measured(*arguments: object) -> tuple[float, float]:
     return time.perf_counter() - started, int(done.stdout.split()[-1]) / 2**20
 
 
-def score(run: Path, source: Path, out: Path) -> tuple[float, float]:
-    """(seconds, peak resident size in GiB) of ``drl-density score``."""
-    return measured("score", run, source, "--out", out)
-
-
 def commands(run: Path, folder: Path, num_rows: int) -> None:
     """Time and memory of ``drl-density score`` against reading and writing the same file."""
     table(num_rows, 4).to_parquet(folder / "in.parquet")
@@ -153,7 +149,7 @@ def commands(run: Path, folder: Path, num_rows: int) -> None:
     for ending, read, write in (("parquet", pd.read_parquet, pd.DataFrame.to_parquet), ("csv", pd.read_csv, to_csv)):
         source, plain = folder / f"in.{ending}", folder / f"plain.{ending}"
         alone = seconds(lambda read=read, write=write, source=source, plain=plain: write(read(source), plain))
-        needed, memory = score(run, source, folder / f"out.{ending}")
+        needed, memory = measured("score", run, source, "--out", folder / f"out.{ending}")
         print(
             f"{num_rows:>10,} rows  drl-density score, {ending:7s} {needed:6.1f} s, peak {memory:.2f} GiB; "
             f"pandas reads and writes the file in {alone:.1f} s",
@@ -166,18 +162,29 @@ def to_csv(frame: pd.DataFrame, path: Path) -> None:
     frame.to_csv(path, index=False)
 
 
-def large(run: Path, folder: Path, num_rows: int) -> None:
-    """``drl-density score`` on a Parquet file that is made row group by row group."""
-    source, out = folder / "large.parquet", folder / "large.out.parquet"
-    with parquet.ParquetWriter(source, pa.Schema.from_pandas(table(1), preserve_index=False)) as writer:
+def write_large(path: Path, num_rows: int, *, has_gaps: bool) -> None:
+    """A Parquet file row group by row group; with gaps every fifth column is empty in every second row."""
+    with parquet.ParquetWriter(path, pa.Schema.from_pandas(table(1), preserve_index=False)) as writer:
         for first in range(0, num_rows, GROUP):
             frame = table(min(GROUP, num_rows - first), 100 + first // GROUP)
+            if has_gaps:
+                frame.iloc[::2, ::5] = np.nan
             writer.write_table(pa.Table.from_pandas(frame, preserve_index=False))
-    needed, memory = score(run, source, out)
+
+
+def large(run: Path, folder: Path, num_rows: int, command: str) -> None:
+    """A command on a Parquet file larger than its memory, or draws into one."""
+    source, out = folder / "large.parquet", folder / "large.out.parquet"
+    if command == "sample":
+        arguments = [run, "-n", num_rows]
+    else:
+        write_large(source, num_rows, has_gaps=command == "impute")
+        arguments = [run, source]
+    needed, memory = measured(command, *arguments, "--out", out)
     written = parquet.ParquetFile(out).metadata.num_rows
-    size = source.stat().st_size / 2**30
+    sizes = [f"{path.stat().st_size / 2**30:.2f} GiB" for path in (source, out) if path.exists()]
     print(
-        f"{num_rows:>10,} rows  drl-density score, parquet of {size:.2f} GiB: {needed:.0f} s, "
+        f"{num_rows:>10,} rows  drl-density {command}, parquet of {' and '.join(sizes)}: {needed:.0f} s, "
         f"{num_rows / needed:,.0f} rows/s, peak {memory:.2f} GiB, {written:,} rows written",
         flush=True,
     )
@@ -195,7 +202,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000, help="larger number of rows")
     parser.add_argument("--commands", action="store_true", help="drl-density score on --rows rows alone")
     parser.add_argument("--rates", action="store_true", help="rates without commands")
-    parser.add_argument("--large", type=int, help="rows of a single run of drl-density score")
+    parser.add_argument("--large", type=int, help="rows of a single run of one command")
+    parser.add_argument("--command", choices=("score", "sample", "impute", "outliers"), default="score")
     parser.add_argument("--folder", type=Path, help="existing folder for the files, which are deleted at the end")
     parser.add_argument("--only", nargs=3, metavar=("PART", "RUN", "ROWS"), help="one part, in this process")
     given = parser.parse_args()
@@ -208,7 +216,7 @@ def main() -> None:
         folder, run = Path(place), Path(place) / "run"
         drl.fit(table(4_000), seed=0, settings=settings, progress=False).save(run)
         if given.large:
-            large(run, folder, given.large)
+            large(run, folder, given.large, given.command)
             return
         if given.commands:
             commands(run, folder, given.rows)
