@@ -101,16 +101,19 @@ def walk_from_base(
     if data is not None:
         from_data = data.to(start)[torch.randint(len(data), shape, generator=generator)]
         reverse_from_data = upward(_mixed(route, model, from_data, settings.num_mixing_steps, generator), generator)
+    forward = downward(settings.num_particles, generator)
+    draws = _mixed(route, model, start, settings.num_mixing_steps, generator)
     walks = Walks(
         run=run,
-        forward=downward(settings.num_particles, generator),
-        reverse=upward(_mixed(route, model, start, settings.num_mixing_steps, generator), generator),
+        forward=forward,
+        reverse=upward(draws, generator),
         equilibrium=equilibrium_estimates(path, run.kept, generator=generator),
         reverse_from_data=reverse_from_data,
         others={
             Estimator.IMPORTANCE: with_error(importance),
             Estimator.NOISE: _annealed_along_noise(model, settings, generator),
         },
+        draws=draws,
     )
     return route, walks
 

@@ -64,6 +64,8 @@ class Sandwich:
         reverse_from_data: the same from chains that began at rows of data, where rows were given.
         margins: points and bounds that the interval is made of.
         path: how the annealing run went on each density.
+        draws: draws of the target from which the reverse paths began, one flat row each, ``(replicate, particle, d)``. They
+            carry no weights, and are correct as far as the verdict is.
         rounds: estimate with each base fitted in turn; empty for a sequence.
         origin: what the walks begin at, in words.
     """
@@ -84,6 +86,7 @@ class Sandwich:
     reverse_from_data: Tensor | None
     margins: Margins
     path: PathFigures
+    draws: Tensor | None = None
     rounds: tuple[Estimate, ...] = ()
     origin: str = "noise"
 
@@ -183,6 +186,7 @@ def assemble(route: Route, walks: Walks) -> Sandwich:
             acceptance_rates=run.acceptance_rates,
             overlap=walks.equilibrium.overlap,
         ),
+        draws=None if walks.draws is None else walks.draws.flatten(2),
         rounds=() if walks.rounds is None else walks.rounds.estimates,
         origin=route.origin,
     )

@@ -100,6 +100,7 @@ class Walks:
         reverse_early: log weights of paths back from draws that mixed a quarter as long, for a target without levels.
         rounds: fitted bases of a target without levels.
         others: estimates by further estimators, each with runs of its own.
+        draws: draws of the target from which the reverse paths began, ``(replicate, particle, *event)``.
     """
 
     run: AnnealingRun
@@ -110,6 +111,7 @@ class Walks:
     reverse_early: Tensor | None = None
     rounds: Rounds | None = None
     others: Estimates = field(default_factory=dict)
+    draws: Tensor | None = None
 
 
 def end_draws(run: AnnealingRun, *, generator: torch.Generator | None) -> Tensor:
@@ -153,7 +155,7 @@ def take_walks(
     reverse_from_data = None if from_data is None else route.upward(from_data, generator)
     if rounds is not None:
         reverse_early = reverse
-        longer = route.mixed(from_noise, 3 * settings.num_mixing_steps, generator=generator)
-        reverse = route.upward(longer, generator)
+        from_noise = route.mixed(from_noise, 3 * settings.num_mixing_steps, generator=generator)
+        reverse = route.upward(from_noise, generator)
     equilibrium = equilibrium_estimates(route.path, run.kept, generator=generator)
-    return Walks(run, forward, reverse, equilibrium, reverse_from_data, reverse_early, rounds)
+    return Walks(run, forward, reverse, equilibrium, reverse_from_data, reverse_early, rounds, draws=from_noise)

@@ -61,6 +61,8 @@ def test_a_faultless_sandwich_is_reliable_and_holds_the_truth(route, run):
     assert Estimator.BENNETT_DATA not in result.estimates
     assert (result.rounds, result.path.levels) == ((), (0.5, 1.0))
     assert str(result).startswith(f"log Z = {result.log_z:.4f} in [")
+    assert result.draws is None
+    assert assemble(route, walks_of(run, draws=torch.zeros(8, 128, 2, 3))).draws.shape == (8, 128, 6)
 
 
 def test_bounds_are_mean_log_weights_with_the_spread_of_replicates(run):

@@ -41,6 +41,7 @@ def test_draws_begin_at_the_base_and_at_data_and_mix_on_for_targets_without_leve
     assert not torch.equal(walks.reverse, walks.reverse_early)
     assert float((walks.reverse_from_data - 1.0).abs().min()) > 10
     assert walks.rounds is rounds
+    assert torch.equal(walks.draws[..., 0].double(), walks.reverse)  # the draws that the reverse paths began at
     plain = take_walks(route, generator=seeded_generator(1))
     assert plain.reverse_early is None
     assert plain.reverse_from_data is None
