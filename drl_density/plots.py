@@ -82,8 +82,12 @@ def plot_training(history: xr.Dataset) -> Figure:
         axes[0], steps, history, {"selected_log_likelihood": "selected level", "validation_log_likelihood": "level 0"}
     )
     axes[0].set_title("validation log-likelihood, nats (model space)")
-    _lines(axes[1], steps, history, {"validation_cross_entropy": "held-out", "loss_classification": "training"})
-    axes[1].set_title("noise-level cross-entropy, nats")
+    part, title = "classification", "noise-level cross-entropy, nats"
+    held_out = "validation_cross_entropy"
+    if "validation_contrast" in history:
+        part, title, held_out = "contrast", "contrast of data with the reference, nats", "validation_contrast"
+    _lines(axes[1], steps, history, {held_out: "held-out", f"loss_{part}": "training"})
+    axes[1].set_title(title)
     by_level = {
         "energy_gap": "energy gap F(data) - F(chain end)",
         "acceptance_rate": "acceptance rate",

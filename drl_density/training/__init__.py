@@ -16,7 +16,7 @@ from drl_density.training.objectives.score_matching import DenoisingScoreMatchin
 from drl_density.training.settings import TrainingSettings
 from drl_density.training.state import SavedState, SaveState, TrainingState, new_state
 from drl_density.training.trainer import TrainingHooks, train
-from drl_density.training.validation import ValidationLoss, validation_loss
+from drl_density.training.validation import ObjectiveFigures, ValidationLoss, recovery_figures, validation_loss
 
 __all__ = [
     "Batches",
@@ -29,6 +29,7 @@ __all__ = [
     "LangevinChains",
     "LangevinRecovery",
     "Objective",
+    "ObjectiveFigures",
     "RecoveryLikelihood",
     "ReferenceContrast",
     "SaveState",
@@ -43,6 +44,7 @@ __all__ = [
     "history_dataset",
     "new_state",
     "propose",
+    "recovery_figures",
     "train",
     "validation_loss",
 ]

@@ -89,7 +89,7 @@ class Doctor:
             if low:
                 found.append(f"{words} at level {', '.join(map(str, low))}")
         limit = self.max_spurious_gap * num_features
-        spurious = [level for level, gap in enumerate(record["spurious_gap"]) if gap > limit]
+        spurious = [level for level, gap in enumerate(record.get("spurious_gap", ())) if gap > limit]
         if spurious:
             found.append(f"noise-started chains end above the data at level {', '.join(map(str, spurious))}")
         return found

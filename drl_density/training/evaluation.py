@@ -13,7 +13,7 @@ from drl_density.records.brief import brief
 from drl_density.training.gradient_step import GradientStep
 from drl_density.training.settings import TrainingSettings
 from drl_density.training.state import Record, TrainingState
-from drl_density.training.validation import spurious_gap, validation_loss
+from drl_density.training.validation import HeldOutFigures, recovery_figures
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,14 @@ class Evaluation:
 
     Attributes:
         rows: held-out clean rows ``(rows, *event)`` in model space.
+        figures: figures of the held-out rows that are recorded, the validation loss among them; those of recovery chains
+            when not given.
         score: selection score of an averaged model; by default the negative validation loss.
         redraw: called with the state after each evaluation, before it is saved, to redraw ``state.drawn``.
     """
 
     rows: Tensor
+    figures: HeldOutFigures = recovery_figures
     score: Callable[[EnergySequence], SelectionScore] | None = None
     redraw: Callable[[TrainingState], object] | None = None
 
@@ -81,26 +84,21 @@ class StepMeans:
 
 
 def evaluation_record(
-    state: TrainingState, model: EnergySequence, rows: Tensor, means: StepMeans, settings: TrainingSettings
+    state: TrainingState, model: EnergySequence, evaluation: Evaluation, means: StepMeans, settings: TrainingSettings
 ) -> Record:
     """Evaluate an averaged model on held-out rows and record it together with the steps before.
 
     Args:
         model: the averaged model of the state.
-        rows: held-out clean rows ``(rows, *event)`` in model space.
+        evaluation: held-out rows, and the figures of them.
         means: means over the steps since the last evaluation.
     """
     model.eval()
-    rows = rows.to(model.device)
-    held_out = validation_loss(model, rows, state.step_sizes)
     return {
         "step": state.step,
         **means.record(),
-        "validation_loss": held_out.total,
-        "validation_cross_entropy": held_out.cross_entropy,
-        "validation_recovery_gap": held_out.recovery_gap,
+        **evaluation.figures(model, evaluation.rows.to(model.device), state.step_sizes),
         "learning_rate": settings.rate(state.step) * state.rate_factor,
         "step_size": state.step_sizes.tolist(),
         "log_normalizer": model.log_normalizers.double().tolist(),
-        "spurious_gap": spurious_gap(model, rows, state.step_sizes).double().tolist(),
     }

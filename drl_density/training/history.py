@@ -28,10 +28,13 @@ def history_dataset(history: list[Record]) -> xr.Dataset:
     names = [name for name in dict.fromkeys(name for record in history for name in record) if name != "step"]
     for name in names:
         values = [record.get(name, math.nan) for record in history]
+        by_level = next((value for value in values if isinstance(value, list)), None)
         if name == "complaints":
             variables[name] = ("step", ["; ".join(value) for value in values])
-        elif isinstance(values[0], list):
-            variables[name] = (("step", "level"), values)
+        elif by_level is not None:
+            unknown = [math.nan] * len(by_level)
+            rows = [value if isinstance(value, list) else unknown for value in values]
+            variables[name] = (("step", "level"), rows)
         else:
             variables[name] = ("step", values)
     return xr.Dataset(variables, coords={"step": steps})

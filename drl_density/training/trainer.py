@@ -165,7 +165,7 @@ class _Run:
         self.workers.check_agreement(replicated, step=state.step)
         model, record = state.averaged_model, None
         if self.workers.is_first:
-            record = evaluation_record(state, model, self.evaluation.rows, self.means, self.settings)
+            record = evaluation_record(state, model, self.evaluation, self.means, self.settings)
         self.means = StepMeans(state.model.num_levels)
         return self.workers.broadcast(record)
 

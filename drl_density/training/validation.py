@@ -1,16 +1,26 @@
-"""Scores on held-out rows without a normalising constant: level classification, recovery gap and spurious gap."""
+"""Figures of held-out rows without a normalising constant: those of recovery chains, or the training objective itself."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from drl_density.model import EnergySequence
 from drl_density.training.objectives.classification import classification_loss
-from drl_density.training.objectives.objective import stratified_levels
+from drl_density.training.objectives.objective import Objective, stratified_levels
 from drl_density.training.objectives.recovery_likelihood import RecoveryLikelihood
+from drl_density.training.state import Record
+
+
+class HeldOutFigures(Protocol):
+    """Figures of an averaged model on held-out rows."""
+
+    def __call__(self, model: EnergySequence, rows: Tensor, step_sizes: Tensor, /) -> Record:
+        """Numbers, or numbers per level, by name; lower values of ``validation_loss`` are better."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -81,3 +91,46 @@ def spurious_gap(model: EnergySequence, x: Tensor, step_sizes: Tensor, *, seed: 
     with torch.no_grad():
         contrast = objective.contrast(model, x, levels, step_sizes, generator=generator)
     return -contrast.statistics.energy_gap
+
+
+def recovery_figures(model: EnergySequence, rows: Tensor, step_sizes: Tensor) -> Record:
+    """The validation loss with its parts, and the spurious gap of every level, with the same noise at every call.
+
+    Args:
+        rows: held-out clean rows ``(rows, *event)``.
+        step_sizes: chain step size per level ``(T,)``, in units of the conditional.
+    """
+    held_out = validation_loss(model, rows, step_sizes)
+    return {
+        "validation_loss": held_out.total,
+        "validation_cross_entropy": held_out.cross_entropy,
+        "validation_recovery_gap": held_out.recovery_gap,
+        "spurious_gap": spurious_gap(model, rows, step_sizes).double().tolist(),
+    }
+
+
+@dataclass(frozen=True)
+class ObjectiveFigures:
+    """The loss of a training objective on held-out rows and its parts, with the same noise at every call.
+
+    This suits an objective whose loss is a proper score by itself, and needs no chains.
+
+    Attributes:
+        objective: objective whose value is recorded.
+        seed: seed of the fixed noise.
+    """
+
+    objective: Objective
+    seed: int = 0
+
+    def __call__(self, model: EnergySequence, rows: Tensor, step_sizes: Tensor, /) -> Record:
+        """The loss as ``validation_loss``, and each part of it as ``validation_`` with its name.
+
+        Args:
+            rows: held-out clean rows ``(rows, *event)``.
+            step_sizes: chain step size per level ``(T,)``, in units of the conditional.
+        """
+        with torch.no_grad():
+            value = self.objective(model, rows, step_sizes, generator=torch.Generator().manual_seed(self.seed))
+        parts = {f"validation_{name}": float(part) for name, part in value.parts.items()}
+        return {"validation_loss": float(value.loss), **parts}

@@ -30,3 +30,8 @@ def test_doctor_complains_of_frozen_chains():
     assert "hardly accept at level 1" in found
     assert "frozen at level 0" in found
     assert "above the data at level 1" in found
+
+
+def test_an_objective_without_chains_has_no_complaints_about_them():
+    record = {"acceptance_rate": [math.nan], "relative_jump": [math.nan]}
+    assert Doctor().complaints(record, num_features=2) == []

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from drl_density.training.evaluation import StepMeans, evaluation_record
+from drl_density.training.evaluation import Evaluation, StepMeans, evaluation_record
 from drl_density.training.gradient_step import GradientStep
 from drl_density.training.objectives.objective import LevelStatistics, ObjectiveValue
 from tests.training.small_runs import draw, fresh, settings
@@ -37,10 +37,27 @@ def test_a_record_holds_the_validation_loss_and_the_rate_of_its_step():
     state, means = fresh(), StepMeans(6)
     means.add(step([0.0] * 6, 1.0, 1.0))
     state.step, state.rate_factor = 20, 0.5
-    record = evaluation_record(state, state.averaged_model, draw(64, state.generator), means, settings())
+    record = evaluation_record(state, state.averaged_model, Evaluation(draw(64, state.generator)), means, settings())
     assert record["step"] == 20
     assert record["learning_rate"] == 0.5 * settings().rate(20)
     total = record["validation_cross_entropy"] + abs(record["validation_recovery_gap"])
     assert record["validation_loss"] == pytest.approx(total)
     assert len(record["spurious_gap"]) == len(record["step_size"]) == 6
     assert not state.averaged_model.training
+
+
+def test_a_record_holds_the_figures_asked_for_and_no_others():
+    state, means, seen = fresh(), StepMeans(6), []
+    means.add(step([0.0] * 6, 1.0, 1.0))
+    rows = draw(8, state.generator)
+
+    def figures(model, given, step_sizes):
+        seen.append((given, step_sizes))
+        return {"validation_loss": 2.5}
+
+    evaluation = Evaluation(rows, figures=figures)
+    record = evaluation_record(state, state.averaged_model, evaluation, means, settings())
+    assert record["validation_loss"] == 2.5
+    assert torch.equal(seen[0][0], rows)
+    assert torch.equal(seen[0][1], state.step_sizes)
+    assert not {"spurious_gap", "validation_recovery_gap", "validation_cross_entropy"} & record.keys()

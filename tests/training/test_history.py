@@ -34,3 +34,10 @@ def test_parts_that_begin_later_are_nan_before():
     found = history_dataset([{"step": 1, "loss_contrast": 1.0}, {"step": 2, "loss_recovery": 3.0}])
     assert math.isnan(found["loss_recovery"].values[0])
     assert found["loss_recovery"].values[1] == 3.0
+
+
+def test_numbers_per_level_that_begin_later_are_nan_at_every_level_before():
+    found = history_dataset([{"step": 1, "loss": 1.0}, {"step": 2, "loss": 1.0, "spurious_gap": [0.5, 0.25]}])
+    assert found["spurious_gap"].dims == ("step", "level")
+    assert found["spurious_gap"].isnull().all("level").values.tolist() == [True, False]
+    assert found["spurious_gap"].sel(step=2).values.tolist() == [0.5, 0.25]

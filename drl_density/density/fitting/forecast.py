@@ -29,7 +29,7 @@ from drl_density.partition_function.importance import (
     proposals_per_draw,
     tilts,
 )
-from drl_density.training import Evaluation, TrainingHooks, TrainingSettings, train
+from drl_density.training import TrainingHooks, TrainingSettings, train
 
 COPIES = 16
 """Copies of the weights while training: weights, gradient, two moments, average, best, a good state of five, its double."""
@@ -286,14 +286,14 @@ def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS) -> float:
     training = dataclasses.replace(plan.training, num_steps=num_steps, evaluate_every=num_steps)
     held_out = plan.validation(seed=plan.seed)
     times: list[float] = []
-    score = training_score(plan, held_out, state, seed=plan.seed)
+    objective, score = plan.objective_of(state, seed=plan.seed), training_score(plan, held_out, state, seed=plan.seed)
     with contextlib.closing(plan.source(state)) as batches:
         train(
             state,
-            plan.objective_of(state, seed=plan.seed),
+            objective,
             batches,
             settings=training,
-            evaluation=Evaluation(plan.diagnosed(held_out), score=score),
+            evaluation=plan.evaluation(held_out, objective, score),
             doctor=plan.doctor,
             hooks=TrainingHooks(on_step=lambda _: times.append(time.monotonic())),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,15 +41,18 @@ from drl_density.schedule import NoiseSchedule
 from drl_density.training import (
     Doctor,
     DrawPool,
+    Evaluation,
     Objective,
+    ObjectiveFigures,
     ReferenceContrast,
+    SelectionScore,
     TrainingSettings,
     TrainingState,
     new_state,
 )
 
-MOST_DIAGNOSED = 128
-"""Validation rows whose gaps are recorded where no chain is trained; a base of many components makes more expensive."""
+MOST_CONTRASTED = 1024
+"""Validation rows whose contrast is recorded at every evaluation."""
 
 POOL_SHARE, LEAST_POOL, MOST_POOLED = 10, 200_000, 2**26
 """Draws in the full pool of a flow for each training row; draws at least; and numbers at most, 256 MiB."""
@@ -247,15 +251,25 @@ class FitPlan:
             step_size=self.start.step_size,
         )
 
-    def diagnosed(self, held_out: HeldOut) -> Tensor:
-        """Validation rows for the figures of every evaluation that select nothing: few for an objective without chains.
+    def evaluation(
+        self,
+        held_out: HeldOut,
+        objective: Objective,
+        score: Callable[[EnergySequence], SelectionScore],
+        redraw: Callable[[TrainingState], object] | None = None,
+    ) -> Evaluation:
+        """What every evaluation during training computes; a contrast records its own value, and runs no chains.
 
         Args:
             held_out: Validation rows in model space.
+            objective: Objective of the state, see :meth:`objective_of`.
+            score: Score by which weights are selected.
+            redraw: Called with the state after each evaluation.
         """
-        return (
-            held_out.rows if self.selection.num_samples is None else held_out.rows[: MOST_DIAGNOSED // self.num_folds]
-        )
+        if not isinstance(objective, ReferenceContrast):
+            return Evaluation(held_out.rows, score=score, redraw=redraw)
+        rows = held_out.rows[: MOST_CONTRASTED // self.num_folds]
+        return Evaluation(rows, figures=ObjectiveFigures(objective), score=score, redraw=redraw)
 
     def validation(self, *, seed: int, member: Member | None = None) -> HeldOut:
         """Validation rows in model space, of the table or of a member's fold, as many as :attr:`held_out` states."""

@@ -125,3 +125,18 @@ def test_a_contrast_draws_from_a_pool_that_the_step_of_its_state_refreshes(tiny_
 def test_other_objectives_draw_nothing_from_a_pool(tiny_data, tiny_settings):
     plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, base="gaussian"), seed=0)
     assert plan.objective_of(plan.new_state(plan.members[0].base, seed=0), seed=0) is plan.objective
+
+
+def test_an_evaluation_of_a_contrast_runs_no_chains(tiny_data, tiny_settings, monkeypatch):
+    small = dataclasses.replace(tiny_settings, base="gaussian")
+    contrast = {"objective": drl.ContrastObjective(num_samples=1000), "network": drl.ColumnNetwork(width=8)}
+    found = {}
+    for name, changes in (("recovery", {}), ("contrast", contrast)):
+        plan = plan_fit(tiny_data, dataclasses.replace(small, **changes))
+        state, held_out = plan.new_state(plan.members[0].base, seed=0), plan.validation(seed=0)
+        evaluation = plan.evaluation(held_out, plan.objective_of(state, seed=0), lambda _: None)
+        found[name] = evaluation.figures(state.model.eval(), evaluation.rows, state.step_sizes)
+        monkeypatch.setattr(RecoveryLikelihood, "contrast", lambda *_, **__: pytest.fail("ran a chain"))
+    assert {"validation_loss", "validation_recovery_gap", "spurious_gap"} < found["recovery"].keys()
+    assert found["contrast"].keys() == {"validation_loss", "validation_contrast"}
+    assert found["contrast"]["validation_loss"] == pytest.approx(2 * math.log(2), rel=1e-6)  # an untrained tilt guesses

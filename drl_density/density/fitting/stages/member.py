@@ -22,7 +22,7 @@ from drl_density.density.fitting.stages.time import Budget
 from drl_density.density.provenance import Stage
 from drl_density.model import EnergySequence
 from drl_density.records.brief import brief
-from drl_density.training import Evaluation, TrainingHooks, TrainingState, train
+from drl_density.training import TrainingHooks, TrainingState, train
 
 REFINEMENT_WARMUP, REFINEMENT_DECAY = 20, 0.98
 """Steps over which the rate of a refinement rises, and decay of its average: short, since the stage is."""
@@ -154,13 +154,13 @@ def _train_stage(
             on_record=lambda record: bar.set_postfix_str(doctor_line(record)),
             save=run.saver(name),
         )
-        score = training_score(plan, held_out, state, seed=seed)
+        objective, score = plan.objective_of(state, seed=seed), training_score(plan, held_out, state, seed=seed)
         train(
             state,
-            plan.objective_of(state, seed=seed),
+            objective,
             batches,
             settings=plan.training,
-            evaluation=Evaluation(plan.diagnosed(held_out), score=score, redraw=batches.redraw),
+            evaluation=plan.evaluation(held_out, objective, score, batches.redraw),
             doctor=plan.doctor,
             hooks=hooks,
             deadline=deadline,
