@@ -286,14 +286,14 @@ def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS) -> float:
     training = dataclasses.replace(plan.training, num_steps=num_steps, evaluate_every=num_steps)
     held_out = plan.validation(seed=plan.seed)
     times: list[float] = []
-    objective, score = plan.objective_of(state, seed=plan.seed), training_score(plan, held_out, state, seed=plan.seed)
+    score = training_score(plan, held_out, state, seed=plan.seed)
     with contextlib.closing(plan.source(state)) as batches:
         train(
             state,
-            objective,
+            plan.objective_of(state, seed=plan.seed),
             batches,
             settings=training,
-            evaluation=plan.evaluation(held_out, objective, score),
+            evaluation=plan.evaluation(held_out, score),
             doctor=plan.doctor,
             hooks=TrainingHooks(on_step=lambda _: times.append(time.monotonic())),
         )

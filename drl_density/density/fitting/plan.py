@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from drl_density.bases import Base
 from drl_density.datasets import Dataset
@@ -254,22 +253,22 @@ class FitPlan:
     def evaluation(
         self,
         held_out: HeldOut,
-        objective: Objective,
         score: Callable[[EnergySequence], SelectionScore],
         redraw: Callable[[TrainingState], object] | None = None,
     ) -> Evaluation:
-        """What every evaluation during training computes; a contrast records its own value, and runs no chains.
+        """What every evaluation during training computes.
+
+        A contrast records its value on held-out rows, against fresh draws of the base, and runs no chains.
 
         Args:
             held_out: Validation rows in model space.
-            objective: Objective of the state, see :meth:`objective_of`.
             score: Score by which weights are selected.
             redraw: Called with the state after each evaluation.
         """
-        if not isinstance(objective, ReferenceContrast):
+        if not isinstance(self.objective, ReferenceContrast):
             return Evaluation(held_out.rows, score=score, redraw=redraw)
         rows = held_out.rows[: MOST_CONTRASTED // self.num_folds]
-        return Evaluation(rows, figures=ObjectiveFigures(objective), score=score, redraw=redraw)
+        return Evaluation(rows, figures=ObjectiveFigures(self.objective), score=score, redraw=redraw)
 
     def validation(self, *, seed: int, member: Member | None = None) -> HeldOut:
         """Validation rows in model space, of the table or of a member's fold, as many as :attr:`held_out` states."""

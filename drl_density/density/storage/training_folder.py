@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,10 @@ from drl_density.errors import RunFolderError
 from drl_density.parallel import launch_name
 from drl_density.run_folder import FolderLock, Replacement, RunFolder
 from drl_density.training import SaveState, TrainingState, history_dataset
+from drl_density.training.state import Record
+
+HISTORY_SHARE = 0.02
+"""Share of the time of training that the file of the history may take; the state is saved at every evaluation."""
 
 
 class TrainingFolder:
@@ -38,6 +44,7 @@ class TrainingFolder:
         self.folder, self.lock, self.replacement = folder, lock, replacement
         self.tensors: dict[str, Tensor] = {}
         self.values: dict[str, Any] = {}
+        self.history_due = -math.inf
         if folder.state.is_file():
             self.tensors, self.values = folder.read_tensors(folder.state)
 
@@ -153,10 +160,20 @@ class TrainingFolder:
             self.values[prefix] = scalars
             with self._explained("the state of this evaluation"):
                 self.folder.write_tensors(self.folder.state, self.tensors, self.values)
-                self.folder.write_dataset(self.folder.history, history_dataset(scalars["history"]))
+                self._write_history(scalars["history"])
             self.take_place()
 
         return save
+
+    def _write_history(self, records: list[Record]) -> None:
+        """Write the history, unless that would take more than :data:`HISTORY_SHARE` of the time since it was written last.
+
+        The state holds the history too, so a resumed run has all of it; the file is for a reader of a run that trains.
+        """
+        begun = time.monotonic()
+        if begun >= self.history_due:
+            self.folder.write_dataset(self.folder.history, history_dataset(records))
+            self.history_due = begun + (time.monotonic() - begun) / HISTORY_SHARE
 
     def has_state(self, name: str) -> bool:
         """Whether the state of this name is saved."""

@@ -134,7 +134,7 @@ def test_an_evaluation_of_a_contrast_runs_no_chains(tiny_data, tiny_settings, mo
     for name, changes in (("recovery", {}), ("contrast", contrast)):
         plan = plan_fit(tiny_data, dataclasses.replace(small, **changes))
         state, held_out = plan.new_state(plan.members[0].base, seed=0), plan.validation(seed=0)
-        evaluation = plan.evaluation(held_out, plan.objective_of(state, seed=0), lambda _: None)
+        evaluation = plan.evaluation(held_out, lambda _: None)
         found[name] = evaluation.figures(state.model.eval(), evaluation.rows, state.step_sizes)
         monkeypatch.setattr(RecoveryLikelihood, "contrast", lambda *_, **__: pytest.fail("ran a chain"))
     assert {"validation_loss", "validation_recovery_gap", "spurious_gap"} < found["recovery"].keys()

@@ -1,5 +1,6 @@
 """A fit killed at any moment goes on to the same bits; one that would go on with something else is refused."""
 
+import math
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import torch
 
 import drl_density as drl
 from drl_density.density import Density
+from drl_density.density.storage import training_folder
 from drl_density.errors import RunFolderError
 from drl_density.run_folder import RunFolder, whole_files
 
@@ -74,6 +76,7 @@ def test_killed_at_any_write(moment, data, whole, tmp_path, monkeypatch):
         write(target, fill)
 
     monkeypatch.setattr(whole_files, "_write", killed)
+    monkeypatch.setattr(training_folder, "HISTORY_SHARE", math.inf)  # the history is written at every evaluation
     with pytest.raises(Killed):
         drl.fit(data, seed=0, settings=SETTINGS, out=tmp_path / "run", progress=False)
     monkeypatch.undo()

@@ -106,3 +106,23 @@ def test_differences_name_what_was_asked_for():
     assert "num_networks was 2, now asked for 3" in found
     assert "objective was adjusted, now asked for denoising" in found
     assert differences(drl.FitSettings(), SETTINGS) == []
+
+
+def test_the_history_is_written_where_that_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
+    """A clock on which writing takes a tenth of a second: the next one is due five seconds after it began."""
+    now, written, tensors = [100.0], [], {"weight": torch.zeros(1)}
+
+    def write(self, path, content):
+        written.append(len(content["step"]))
+        now[0] += 0.1
+
+    monkeypatch.setattr("drl_density.density.storage.training_folder.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(RunFolder, "write_dataset", write)
+    folder = TrainingFolder.prepare(tmp_path / "run", resume=False, force=False)
+    save = folder.saver("gaussian-0")
+    for clock, count in ((100.0, 1), (104.9, 2), (105.1, 3), (106.0, 4)):
+        now[0] = clock
+        save(tensors, {"history": [{"step": step, "loss": 1.0} for step in range(count)]})
+        assert len(folder.folder.read_tensors(folder.folder.state)[1]["gaussian-0/"]["history"]) == count
+    folder.close()
+    assert written == [1, 3]

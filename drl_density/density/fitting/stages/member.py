@@ -154,13 +154,13 @@ def _train_stage(
             on_record=lambda record: bar.set_postfix_str(doctor_line(record)),
             save=run.saver(name),
         )
-        objective, score = plan.objective_of(state, seed=seed), training_score(plan, held_out, state, seed=seed)
+        score = training_score(plan, held_out, state, seed=seed)
         train(
             state,
-            objective,
+            plan.objective_of(state, seed=seed),
             batches,
             settings=plan.training,
-            evaluation=plan.evaluation(held_out, objective, score, batches.redraw),
+            evaluation=plan.evaluation(held_out, score, batches.redraw),
             doctor=plan.doctor,
             hooks=hooks,
             deadline=deadline,
