@@ -6,7 +6,7 @@ import torch
 from torch.distributions import Normal
 
 from drl_density import AISSettings, NoiseSchedule, SandwichSettings
-from drl_density.testing import GaussianMixtureSequence
+from drl_density.testing import GaussianMixtureSequence, seeded_generator
 
 SYSTEM = GaussianMixtureSequence.example(dim=3, schedule=NoiseSchedule.log_spaced(6))
 SMALL = AISSettings(num_particles=64, num_replicates=40, num_pilot_particles=128)
@@ -25,3 +25,12 @@ def funnel(x):
     first, rest = x[..., 0], x[..., 1:]
     inner = -0.5 * (rest.square() * torch.exp(-first)[..., None] + first[..., None] + math.log(2 * math.pi)).sum(-1)
     return Normal(0.0, 3.0, validate_args=False).log_prob(first) + inner
+
+
+def three_gaussians(seed=0):
+    """Weights, means and covariances of three Gaussians in two dimensions."""
+    generator = seeded_generator(seed)
+    factors = torch.randn(3, 2, 2, generator=generator, dtype=torch.float64)
+    covariances = 0.1 * torch.eye(2).double() + factors @ factors.mT
+    means = 2 * torch.randn(3, 2, generator=generator, dtype=torch.float64)
+    return torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64), means, covariances

@@ -1,169 +1,57 @@
-"""Normalised bases fitted to pilot draws.
+"""The base that describes pilot draws best, defended by wider and heavier ones.
 
-There are four kinds: a Gaussian, a mixture of Gaussians, a product of one-dimensional mixtures, and a regression of scales
-on one coordinate.
+Candidates are a Gaussian, a mixture of Gaussians, Student's t in all coordinates or in each, products of one-dimensional
+mixtures in the given axes or in rotated ones, and a regression of scales on one coordinate.
 """
 
 from __future__ import annotations
 
-import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from drl_density.partition_function.annealing.plan import spread_or_one
-from drl_density.partition_function.target_bases.scale_base import LOG_TWO_PI, ScaleBase, ScaleRegression
+from drl_density.partition_function.target_bases.columns import Columns, fit_columns, look_normal
+from drl_density.partition_function.target_bases.contract import FlatBase
+from drl_density.partition_function.target_bases.defended import DefendedBase
+from drl_density.partition_function.target_bases.mixture import MixtureBase
+from drl_density.partition_function.target_bases.rotated import RotatedBase
+from drl_density.partition_function.target_bases.scale_base import ScaleBase, ScaleRegression
+from drl_density.partition_function.target_bases.student import (
+    DEGREES,
+    StudentBase,
+    StudentFits,
+    StudentProduct,
+    quartile_spread,
+)
 
 if TYPE_CHECKING:  # scikit-learn loads slowly and is needed only while a base is fitted
     from sklearn.mixture import GaussianMixture
 
-
-class FlatBase(Protocol):
-    """A normalised distribution over flattened points ``(d,)`` with exact draws."""
-
-    @property
-    def event_shape(self) -> torch.Size:
-        """Shape of one point, ``(d,)``."""
-        ...
-
-    def log_prob(self, x: Tensor, /) -> Tensor:
-        """Log density of rows ``(n, d)``, ``(n,)``."""
-        ...
-
-    def draw(self, num_rows: int, generator: torch.Generator | None, /) -> Tensor:
-        """Independent draws ``(num_rows, d)``."""
-        ...
-
-
-class MixtureBase:
-    """A mixture of Gaussians with full covariances.
-
-    Args:
-        weights: share of each component, ``(K,)``, adding to 1.
-        means: mean of each component, ``(K, d)``.
-        covariances: covariance of each component, ``(K, d, d)``.
-        like: tensor of the dtype and device to compute in.
-    """
-
-    def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor, like: Tensor) -> None:
-        factors = torch.linalg.cholesky(covariances.double())
-        inverse = torch.linalg.inv(factors)
-        self.num_components, dim = means.shape
-        self.event_shape = torch.Size((dim,))
-        heights = weights.double().log() - factors.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * dim * LOG_TWO_PI
-        self.weights, self.means, self.factors = weights.to(like), means.to(like), factors.to(like)
-        self._whiten = inverse.reshape(-1, dim).T.contiguous().to(like)
-        self._shift = torch.einsum("kij,kj->ki", inverse, means.double()).flatten().to(like)
-        self._heights = heights.to(like)
-
-    def log_joint(self, x: Tensor) -> Tensor:
-        """Log weight plus log density of every component at rows ``(n, d)``, ``(n, K)``."""
-        whitened = (x @ self._whiten - self._shift).unflatten(1, (self.num_components, -1))
-        return self._heights - 0.5 * whitened.square().sum(-1)
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log density of rows ``(n, d)``, ``(n,)``."""
-        return self.log_joint(x).logsumexp(1)
-
-    def draw(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
-        """Exact draws ``(num_rows, d)``."""
-        noise = torch.randn(
-            num_rows, self.means.shape[1], generator=generator, dtype=self.means.dtype, device=self.means.device
-        )
-        if self.num_components == 1:
-            return torch.addmm(self.means, noise, self.factors[0].T)
-        chosen = torch.multinomial(self.weights, num_rows, replacement=True, generator=generator)
-        return self.means[chosen] + (self.factors[chosen] @ noise[..., None]).squeeze(-1)
-
-
-class ProductBase:
-    """Independent coordinates, each a mixture of normals.
-
-    Args:
-        weights: share of each component in each coordinate, ``(K, d)``, columns adding to 1. The components come first
-            because reductions over a short last axis are slow.
-        means: means of the components, ``(K, d)``.
-        spreads: standard deviations of the components, ``(K, d)``.
-    """
-
-    def __init__(self, weights: Tensor, means: Tensor, spreads: Tensor) -> None:
-        self.weights, self.means, self.spreads = weights, means, spreads
-        self.event_shape = torch.Size(weights.shape[1:])
-        self._heights = weights.log() - spreads.log() - 0.5 * LOG_TWO_PI
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log density of rows ``(n, d)``, ``(n,)``."""
-        parts = zip(self._heights, self.means, self.spreads, strict=True)
-        terms = [height - 0.5 * ((x - mean) / spread).square() for height, mean, spread in parts]
-        return functools.reduce(torch.logaddexp, terms).sum(-1)
-
-    def draw(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
-        """Exact draws ``(num_rows, d)``."""
-        chosen = torch.multinomial(self.weights.T, num_rows, replacement=True, generator=generator).T
-        noise = torch.randn(chosen.shape, generator=generator, dtype=self.means.dtype, device=self.means.device)
-        return self.means.gather(0, chosen) + self.spreads.gather(0, chosen) * noise
-
-
-@dataclass(frozen=True)
-class DefendedBase:
-    """A fitted base mixed with wider ones, whose tails reach beyond the draws that it was fitted to.
-
-    Attributes:
-        parts: fitted base first, then wider ones.
-        shares: share of each part, adding to 1.
-        local: part that gives kernels a local scale, by the covariances of a mixture's components or by the coordinates of
-            a scale regression; ``None`` where there is neither.
-    """
-
-    parts: tuple[FlatBase, ...]
-    shares: tuple[float, ...]
-    local: MixtureBase | ScaleRegression | None
-
-    @property
-    def event_shape(self) -> torch.Size:
-        """Shape of one point."""
-        return self.parts[0].event_shape
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log density of rows ``(n, d)``, ``(n,)``."""
-        terms = [part.log_prob(x) + math.log(share) for part, share in zip(self.parts, self.shares, strict=True)]
-        return torch.stack(terms).logsumexp(0)
-
-    def draw(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
-        """Exact draws ``(num_rows, d)``."""
-        chosen = torch.multinomial(torch.tensor(self.shares), num_rows, replacement=True, generator=generator)
-        counts = torch.bincount(chosen, minlength=len(self.parts)).tolist()
-        rows = torch.cat([part.draw(count, generator) for part, count in zip(self.parts, counts, strict=True)])
-        return rows[chosen.argsort().argsort().to(rows.device)]
-
-
-@dataclass(frozen=True)
-class GivenBase:
-    """A given distribution over flattened points.
-
-    Attributes:
-        flat_log_prob: log density of rows ``(n, d)``.
-        flat_draw: exact draws, ``flat_draw(num_rows, generator)`` with shape ``(num_rows, d)``.
-        event_shape: shape of one point, ``(d,)``.
-    """
-
-    flat_log_prob: Callable[[Tensor], Tensor]
-    flat_draw: Callable[[int, torch.Generator | None], Tensor]
-    event_shape: torch.Size
-
-    def log_prob(self, x: Tensor) -> Tensor:
-        """Log density of rows ``(n, d)``, ``(n,)``."""
-        return self.flat_log_prob(x)
-
-    def draw(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
-        """Exact draws ``(num_rows, d)``."""
-        return self.flat_draw(num_rows, generator)
+WIDE_FACTOR = 1.5
+"""Width of the defensive Gaussian in standard deviations of the draws: wide enough to bound weights in moderate tails."""
+WIDE_SHARE, HEAVY_SHARE, GIVEN_SHARE = 0.05, 0.05, 0.05
+"""Shares of the wide Gaussian, of the heavy tails and of a given base; the fitted one has the rest. Defence costs at most
+log(1 / 0.85) nats of weight. Source: Hesterberg 1995 (defensive mixtures)."""
+DRIVER_SHARE, DRIVER_FACTOR = 0.1, 2.0
+"""Share and width of a wide normal in the distribution of a driver. Draws that have not reached a neck say how scales go on
+into it, so the base reaches further along the driver than the draws."""
+HEAVY_DEGREES = 5
+"""Most degrees of freedom of the heavy tails. Five leave fourth moments, so that mean log weights have an error; draws that
+are heavier take fewer."""
+MIXTURE_SIZES = (1, 2, 4, 8, 16, 32)
+MOST_UNSHRUNK = 20
+"""Rows for each coordinate from which on a covariance needs no shrinkage."""
+NORMAL_ERRORS = 4.0
+"""Standard errors of Mardia's kurtosis within which the draws' distances from their mean are those of a Gaussian."""
+MOST_COMPONENTS_ANALYSED = 100
+"""Coordinates up to which independent components are looked for."""
 
 
 @dataclass(frozen=True)
@@ -173,43 +61,39 @@ class _Units:
     center: Tensor
     spread: Tensor
     widening: float
+    like: Tensor
 
-    def column(self, index: int) -> _Units:
-        """Units of one column."""
-        return _Units(self.center[[index]], self.spread[[index]], self.widening)
+    def standardised(self, rows: Tensor) -> Tensor:
+        return (rows.flatten(0, 1).double() - self.center) / self.spread
+
+    def covariance(self, values: Tensor) -> Tensor:
+        """A covariance of standardised rows in data units, with a ridge of 1e-9, so that it has a Cholesky factor."""
+        return self.spread[:, None] * self.spread * (values + 1e-9 * values.diagonal().clamp_min(1).diag())
 
 
 @dataclass(frozen=True)
-class _Scored:
-    """A column's mixture with its mean log density on the held-out rows."""
+class _Built:
+    """A base in data units, with the part that gives kernels a local scale."""
 
-    score: float
-    mixture: GaussianMixture
+    base: FlatBase
+    local: MixtureBase | ScaleRegression | None = None
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A fitted base with its mean log density on the held-out rows."""
+    """A kind of base with its mean log density on the held-out rows, and how it is built in data units."""
 
     score: float
-    base: MixtureBase | ProductBase | ScaleBase
-    local: MixtureBase | ScaleRegression | None
-
-
-WIDE_FACTOR = 1.5
-"""Width of the defensive Gaussian in standard deviations of the draws: wide enough to bound weights in moderate tails."""
-FITTED_SHARE, WIDE_SHARE = 0.9, 0.1
-"""Shares of the fitted and the wide part; a given base takes half of the wide share. Defence costs at most log(1 / 0.9)
-nats of weight. Source: Hesterberg 1995 (defensive mixtures)."""
-MIXTURE_SIZES = (1, 2, 4, 8, 16, 32)
+    build: Callable[[_Units], _Built]
 
 
 def fit_base(
     draws: Tensor, *, given: FlatBase | None = None, widening: float = 1.2, most_components: int = 16
 ) -> DefendedBase:
-    """Fit four kinds of base to half of the draws and keep the one that describes the other half best.
+    """Fit several kinds of base to half of the draws and keep the one that describes the other half best.
 
-    The result is 90 % the fitted base; a Gaussian 1.5 times as wide as the draws and the given base share the rest.
+    The result is the fitted base to 85 or 90 %; a Gaussian 1.5 times as wide as the draws, heavy tails and the given base
+    have 5 % each.
 
     Args:
         draws: pilot draws of the target ``(replicate, n, d)``; replicates are independent, so half of them is held out.
@@ -218,54 +102,180 @@ def fit_base(
         most_components: largest number of components of the mixture of Gaussians.
     """
     half = len(draws) // 2
-    everything, like = draws.flatten(0, 1).double(), draws.flatten(0, 1)[0]
-    units = _Units(everything.mean(0), spread_or_one(everything), widening)
-    train, held = (
-        ((part.flatten(0, 1).double() - units.center) / units.spread).cpu().numpy()
-        for part in (draws[:half], draws[half:])
-    )
-    mixtures = _fit_mixtures(train, most_components)
-    columns = [_fit_column(train[:, [column]], held[:, [column]]) for column in range(train.shape[1])]
-    chart_score, chart = _fit_chart(train, columns, held)
-    candidates = [
-        _mixture_candidate(mixtures, held, units, like),
-        _Candidate(sum(column.score for column in columns), _product(columns, units, like), None),
-    ]
-    if chart is not None:
-        local = chart.in_units(units.center, units.spread).widened(widening).to(like)
-        driver = _product([columns[local.driver]], units.column(local.driver), like)
-        candidates.append(_Candidate(chart_score, ScaleBase(local, driver), local))
-    best = max(candidates, key=lambda candidate: candidate.score)
-    wide = MixtureBase(torch.ones(1), units.center[None], WIDE_FACTOR**2 * _covariance(everything, units)[None], like)
-    if given is None:
-        return DefendedBase((best.base, wide), (FITTED_SHARE, WIDE_SHARE), best.local)
-    return DefendedBase((best.base, wide, given), (FITTED_SHARE, WIDE_SHARE / 2, WIDE_SHARE / 2), best.local)
+    everything, like = draws.flatten(0, 1).double().cpu(), draws.flatten(0, 1)[0]
+    units = _Units(everything.mean(0), _spread(everything), widening, like)
+    train, held = units.standardised(draws[:half].cpu()), units.standardised(draws[half:].cpu())
+    whole = torch.cat([train, held])
+    excess = _mardia(train)
+    fits = StudentFits.fit(train, held) if excess > NORMAL_ERRORS else None
+    candidates = [*_elliptical(train, held, most_components), *(() if fits is None else _students(fits))]
+    candidates += _shaped(train, held, is_round=abs(excess) < NORMAL_ERRORS)
+    best = max(candidates, key=lambda candidate: candidate.score).build(units)
+    covariance = WIDE_FACTOR**2 * units.covariance(_covariance(whole)[0])
+    middle = units.center + units.spread * whole.mean(0)
+    wide, heavy = MixtureBase(torch.ones(1), middle[None], covariance[None], like), _heavy_tails(whole, fits, units)
+    parts: list[FlatBase] = [wide, *heavy]
+    shares = [WIDE_SHARE, *[HEAVY_SHARE / len(heavy)] * len(heavy)]
+    if given is not None:
+        parts.append(given)
+        shares.append(GIVEN_SHARE)
+    return DefendedBase((best.base, *parts), (1 - sum(shares), *shares), best.local)
 
 
-def _covariance(rows: Tensor, units: _Units) -> Tensor:
-    """Covariance of rows with a ridge of 1e-9 of each variance, so that it has a Cholesky factor."""
-    covariance = rows.T.cov() if rows.shape[1] > 1 else rows.var().reshape(1, 1)
-    return covariance + 1e-9 * units.spread.square().diag()
+def _shaped(train: Tensor, held: Tensor, *, is_round: bool) -> Iterator[_Candidate]:
+    """Products and regressions; what cannot win on rows that look Gaussian is left out.
+
+    Args:
+        train: rows to fit to ``(n, d)``.
+        held: rows to score with ``(m, d)``.
+        is_round: whether the rows' distances from their mean are those of a Gaussian.
+    """
+    columns = fit_columns(train, held)
+    yield _Candidate(columns.score, lambda units: _product(columns, units))
+    if train.shape[1] == 1 or (is_round and bool(look_normal(train).all())):
+        return
+    yield from _rotated(train, held)
+    yield from _charts(train, held, columns)
 
 
-def _fit_mixtures(train: np.ndarray, most_components: int) -> list[GaussianMixture]:
-    """Mixtures of growing size, as long as each component has at least 8 (d + 3) rows."""
-    mixtures = []
+def _spread(rows: Tensor) -> Tensor:
+    """Standard deviation of every coordinate, or the quartiles' where far points make up most of the variance."""
+    deviation, quartiles = spread_or_one(rows), quartile_spread(rows)
+    return torch.where((deviation > 10 * quartiles) & (quartiles > 0), quartiles, deviation)
+
+
+def _mardia(rows: Tensor) -> float:
+    """Mardia's kurtosis of rows ``(n, d)`` less that of a Gaussian, in standard errors."""
+    count, dim = rows.shape
+    covariance, _ = _covariance(rows)
+    factor = torch.linalg.cholesky(covariance + 1e-9 * torch.eye(dim).double())
+    squared = torch.linalg.solve_triangular(factor, (rows - rows.mean(0)).T, upper=False).square().sum(0)
+    return float(squared.square().mean() - dim * (dim + 2)) / math.sqrt(8 * dim * (dim + 2) / count)
+
+
+def _covariance(rows: Tensor) -> tuple[Tensor, bool]:
+    """Covariance of rows ``(n, d)``, and whether it was shrunk towards equal variances, as it is where rows are few.
+
+    Source: Ledoit and Wolf 2004 (a well-conditioned estimator for large-dimensional covariance matrices).
+    """
+    if rows.shape[1] == 1:
+        return rows.var().reshape(1, 1), False
+    if len(rows) >= MOST_UNSHRUNK * rows.shape[1]:
+        return rows.T.cov(), False
+    from sklearn.covariance import ledoit_wolf
+
+    return torch.as_tensor(ledoit_wolf(rows.numpy())[0]), True
+
+
+def _elliptical(train: Tensor, held: Tensor, most_components: int) -> Iterator[_Candidate]:
+    """Mixtures of growing size, as long as each component has 8 (d + 3) rows and two more sizes may still gain."""
+    rows, others = train.numpy(), held.numpy()
+    best, worse = -math.inf, 0
     for count in MIXTURE_SIZES:
-        if count > 1 and (count > most_components or 8 * count * (train.shape[1] + 3) > len(train)):
+        if count > 1 and (count > most_components or 8 * count * (rows.shape[1] + 3) > len(rows)):
             break
-        mixtures.append(_fit(train, count))
-    return mixtures
+        fitted = _fit(rows, count)
+        score = float(fitted.score(others))
+        yield _Candidate(score, lambda units, fitted=fitted: _mixture(*_parameters(fitted), units))
+        worse = 0 if score > best else worse + 1
+        best = max(best, score)
+        if worse == 2:
+            break
+    covariance, is_shrunk = _covariance(train)
+    if is_shrunk:
+        one = (torch.ones(1).double(), train.mean(0)[None], covariance[None])
+        exact = MixtureBase(*one, train)
+        # Few rows: once the kind is chosen, the held-out half takes part too.
+        whole = torch.cat([train, held])
+        yield _Candidate(
+            float(exact.log_prob(held).mean()),
+            lambda units: _mixture(one[0], whole.mean(0)[None], _covariance(whole)[0][None], units),
+        )
 
 
-def _mixture_candidate(mixtures: list[GaussianMixture], held: np.ndarray, units: _Units, like: Tensor) -> _Candidate:
-    """The mixture of Gaussians that describes the held-out rows best, in data units."""
-    scores = [float(fitted.score(held)) for fitted in mixtures]
-    best = max(range(len(mixtures)), key=lambda index: scores[index])
-    weights, means, covariances = _parameters(mixtures[best])
-    scaled = units.widening**2 * units.spread[:, None] * units.spread * covariances
-    base = MixtureBase(weights, units.center + units.spread * means, scaled, like)
-    return _Candidate(scores[best], base, base)
+def _students(fits: StudentFits) -> Iterator[_Candidate]:
+    """Student's t in all coordinates, and one for every coordinate."""
+    yield _Candidate(fits.joint()[0], lambda units: _Built(_joint_student(fits, units)))
+    if fits.means.shape[1] > 1:
+        yield _Candidate(fits.alone()[0], lambda units: _Built(_student_product(fits, units)))
+
+
+def _joint_student(fits: StudentFits, units: _Units, most: int = DEGREES[-1]) -> StudentBase:
+    _, degrees, mean, scale = fits.joint(most)
+    return StudentBase(degrees, units.center + units.spread * mean, units.covariance(scale), units.like)
+
+
+def _student_product(fits: StudentFits, units: _Units, most: int = DEGREES[-1]) -> StudentProduct:
+    _, degrees, centers, spreads = fits.alone(most)
+    moved = units.center + units.spread * centers
+    return StudentProduct(degrees.to(units.like), moved.to(units.like), (units.spread * spreads).to(units.like))
+
+
+def _heavy_tails(whole: Tensor, fits: StudentFits | None, units: _Units) -> tuple[FlatBase, ...]:
+    """Student's t in all coordinates and in each, with five degrees of freedom or as few as the draws have."""
+    if fits is not None:
+        parts = (_joint_student(fits, units, HEAVY_DEGREES), _student_product(fits, units, HEAVY_DEGREES))
+    else:
+        # Scales of the same covariance as the draws.
+        share = (HEAVY_DEGREES - 2) / HEAVY_DEGREES
+        covariance = units.covariance(share * _covariance(whole)[0])
+        center = units.center + units.spread * whole.mean(0)
+        degrees = torch.full_like(center, HEAVY_DEGREES)
+        spreads = covariance.diagonal().sqrt()
+        parts = (
+            StudentBase(HEAVY_DEGREES, center, covariance, units.like),
+            StudentProduct(degrees.to(units.like), center.to(units.like), spreads.to(units.like)),
+        )
+    return parts if whole.shape[1] > 1 else parts[:1]
+
+
+def _rotated(train: Tensor, held: Tensor) -> Iterator[_Candidate]:
+    """Products of one-dimensional mixtures along principal axes and along independent components."""
+    center = train.mean(0)
+    for whiten in _axes(train):
+        columns = fit_columns((train - center) @ whiten, (held - center) @ whiten)
+        score = columns.score + float(torch.linalg.slogdet(whiten)[1])
+        yield _Candidate(score, lambda units, columns=columns, whiten=whiten: _turned(columns, center, whiten, units))
+
+
+def _axes(train: Tensor) -> Iterator[Tensor]:
+    """Matrices ``(d, d)`` to coordinates of unit variance, by principal and by independent components."""
+    values, vectors = torch.linalg.eigh(_covariance(train)[0])
+    principal = vectors / values.clamp_min(1e-9 * float(values.max())).sqrt()
+    yield principal
+    if not 2 <= train.shape[1] <= MOST_COMPONENTS_ANALYSED or len(train) < 5 * train.shape[1]:
+        return
+    from sklearn.decomposition import fastica
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        # Any rotation is valid, converged or not; the best on held-out draws is kept.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        white = ((train - train.mean(0)) @ principal).numpy()
+        _, turned, _ = fastica(white, whiten=False, max_iter=100, tol=1e-3, random_state=0)  # pyright: ignore[reportArgumentType] (stub)
+    yield principal @ torch.as_tensor(np.asarray(turned)).T
+
+
+def _charts(train: Tensor, held: Tensor, columns: Columns) -> Iterator[_Candidate]:
+    """The regression of scales on one coordinate."""
+    try:
+        chart = ScaleRegression.fit(train)
+    except (
+        RuntimeError
+    ):  # torch's LinAlgError: a coordinate that does not vary has no regression; the other kinds remain
+        return
+    zero, one = torch.zeros_like(train[0]), torch.ones_like(train[0])
+    driver = columns.product(zero, one, 1.0, train, kept=[chart.driver])
+    score = float(ScaleBase(chart, driver).log_prob(held).mean())
+    if not math.isfinite(score):
+        return
+
+    def build(units: _Units) -> _Built:
+        local = chart.in_units(units.center, units.spread).widened(units.widening).to(units.like)
+        driver = columns.product(units.center, units.spread, units.widening, units.like, kept=[chart.driver])
+        return _Built(ScaleBase(local, driver.defended(DRIVER_SHARE, DRIVER_FACTOR)), local)
+
+    yield _Candidate(score, build)
 
 
 def _fit(rows: np.ndarray, count: int) -> GaussianMixture:
@@ -278,30 +288,6 @@ def _fit(rows: np.ndarray, count: int) -> GaussianMixture:
         return GaussianMixture(count, reg_covar=1e-8, tol=2e-3, max_iter=60, random_state=0).fit(rows)
 
 
-def _fit_column(train: np.ndarray, held: np.ndarray) -> _Scored:
-    """Mixture of up to three normals; a further component has to gain 0.002 nats a row on the held-out rows."""
-    fits = [_fit(train, count) for count in (1, 2, 3)]
-    scores = [float(fitted.score(held)) for fitted in fits]
-    best = max(range(3), key=lambda index: scores[index] - 0.002 * index)
-    return _Scored(scores[best], fits[best])
-
-
-def _fit_chart(train: np.ndarray, columns: list[_Scored], held: np.ndarray) -> tuple[float, ScaleRegression | None]:
-    """Score on held-out rows and the scale regression; minus infinity and ``None`` where there is none."""
-    if train.shape[1] < 2:
-        return -math.inf, None
-    try:
-        chart = ScaleRegression.fit(torch.as_tensor(train))
-    except (
-        RuntimeError
-    ):  # torch's LinAlgError: a coordinate that does not vary has no regression; the other kinds remain
-        return -math.inf, None
-    no_units = _Units(torch.zeros(1).double(), torch.ones(1).double(), 1.0)
-    base = ScaleBase(chart, _product([columns[chart.driver]], no_units, torch.empty(0).double()))
-    score = float(base.log_prob(torch.as_tensor(held)).mean())
-    return (score, chart) if math.isfinite(score) else (-math.inf, None)
-
-
 def _parameters(fitted: GaussianMixture) -> tuple[Tensor, Tensor, Tensor]:
     """Weights ``(K,)``, means ``(K, d)`` and covariances ``(K, d, d)``."""
     weights, means, covariances = (
@@ -310,15 +296,21 @@ def _parameters(fitted: GaussianMixture) -> tuple[Tensor, Tensor, Tensor]:
     return weights, means, covariances
 
 
-def _product(columns: list[_Scored], units: _Units, like: Tensor) -> ProductBase:
-    """Independent mixtures of the columns, in data units; a column with fewer components gets some of weight 0."""
-    fitted = [_parameters(column.mixture) for column in columns]
-    most = max(len(shares) for shares, _, _ in fitted)
-    weights, means, spreads = (torch.zeros(most, len(fitted), dtype=torch.float64) for _ in range(3))
-    spreads += 1
-    for column, (shares, centers, covariances) in enumerate(fitted):
-        count, center, unit = len(shares), units.center[column], units.spread[column]
-        weights[:count, column] = shares
-        means[:count, column] = center + unit * centers[:, 0]
-        spreads[:count, column] = units.widening * unit * covariances[:, 0, 0].sqrt()
-    return ProductBase(weights.to(like), means.to(like), spreads.to(like))
+def _mixture(weights: Tensor, means: Tensor, covariances: Tensor, units: _Units) -> _Built:
+    """A mixture of standardised rows in data units; it also gives kernels a local scale."""
+    scaled = units.widening**2 * torch.stack([units.covariance(values) for values in covariances])
+    base = MixtureBase(weights, units.center + units.spread * means, scaled, units.like)
+    return _Built(base, base)
+
+
+def _product(columns: Columns, units: _Units) -> _Built:
+    return _Built(columns.product(units.center, units.spread, units.widening, units.like))
+
+
+def _turned(columns: Columns, center: Tensor, whiten: Tensor, units: _Units) -> _Built:
+    """A product in rotated axes of standardised rows, in data units."""
+    zero, one = torch.zeros_like(center), torch.ones_like(center)
+    product = columns.product(zero, one, units.widening, units.like)
+    return _Built(
+        RotatedBase(product, units.center + units.spread * center, whiten / units.spread[:, None], units.like)
+    )

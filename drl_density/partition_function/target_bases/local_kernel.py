@@ -11,7 +11,8 @@ from torch import Tensor
 
 from drl_density.mcmc import MALA, ChainState, StepInfo, init_state, value_and_gradient
 from drl_density.mcmc.kernel import LogDensity, StepSize, metropolis
-from drl_density.partition_function.target_bases.fitted_base import DefendedBase, MixtureBase
+from drl_density.partition_function.target_bases.defended import DefendedBase
+from drl_density.partition_function.target_bases.mixture import MixtureBase
 from drl_density.partition_function.target_bases.scale_base import ScaleRegression
 
 

@@ -134,7 +134,9 @@ class ScaleBase:
         unit = self.chart.to_unit(x)
         normal = -0.5 * (unit[:, 1:].square() + LOG_TWO_PI).sum(1)
         driver = self.driver.log_prob(x[:, self.chart.driver, None])
-        return driver + normal - self.chart.log_volume(unit) + math.log(self.chart.center[1])
+        density = driver + normal - self.chart.log_volume(unit) + math.log(self.chart.center[1])
+        # Far from the draws the scale is so small that a residual overflows: the density is then 0 in floating point.
+        return torch.where(unit.isfinite().all(1), density, -torch.inf)
 
     def draw(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
         """Exact draws ``(num_rows, d)``."""

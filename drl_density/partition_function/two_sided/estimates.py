@@ -24,7 +24,7 @@ class Estimator(StrEnum):
     REVERSE = "reverse paths (mean inverse weight)"
     """Minus the log-mean-exp of minus the reverse weights, a stochastic upper bound."""
     LOWER = "lower bound (mean log weight, forward)"
-    """Mean forward log weight: below log Z in expectation for any target."""
+    """Mean forward log weight, of groups of paths where the base was fitted: below log Z in expectation for any target."""
     BENNETT = "Bennett's ratio"
     """The point estimate: Bennett's acceptance ratio of both directions."""
     MULTISTATE = "multistate Bennett's ratio over the annealing densities"

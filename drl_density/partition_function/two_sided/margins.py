@@ -54,7 +54,7 @@ class Bracket:
     """Stochastic bounds of log Z with their standard errors.
 
     Attributes:
-        lower: mean log weight of the forward paths; holds for any target.
+        lower: mean log weight of the forward paths, of groups of them where the base was fitted; holds for any target.
         upper: mean log weight of the reverse paths; holds as far as their draws are draws of the target.
     """
 

@@ -21,6 +21,9 @@ from drl_density.weights import Estimate, LogPartitionEstimate, assess_weights, 
 CERTIFICATE_FACTOR = 20
 """Markov's inequality: an unbiased, non-negative estimate exceeds 20 times its mean with probability at most 1 / 20."""
 
+PATHS_IN_A_GROUP = 16
+"""Forward paths whose mean weight makes one term of a target's lower bound."""
+
 
 @dataclass(frozen=True)
 class PathFigures:
@@ -52,7 +55,8 @@ class Sandwich:
             holds both; an unreliable one holds the bracket too. Minus infinity when the verdict is ``UNKNOWN``.
         upper: upper end of the 95 % interval, infinity when the verdict is ``UNKNOWN``.
         bracket: mean log weight of the forward paths and of the reverse paths, each moved outwards to a 95 % end by its
-            error. The lower end holds for any model, the upper one as far as the draws are draws of the target.
+            error. For a target without levels the forward paths are averaged in groups of 16 first. The lower end holds for
+            any model, the upper one as far as the draws are draws of the target.
         certificate: annealing estimate less log 20; it exceeds log Z with probability at most 0.05 by Markov's inequality.
         overlap: share of paths that both directions see, in [0, 1].
         verdict: ``RELIABLE``, ``DOUBTFUL``, ``UNRELIABLE`` or ``UNKNOWN``.
@@ -118,8 +122,25 @@ def bridge(walks: Walks) -> Point:
 
 
 def bracket(walks: Walks) -> Bracket:
-    """Bounds of log Z: the mean log weights of both directions."""
-    return Bracket(_mean_log_weight(walks.forward), _mean_log_weight(walks.reverse))
+    """Bounds of log Z: the mean log weights of both directions.
+
+    A fitted base has heavy tails, whose few paths far away would drag the mean of single log weights down without end. The
+    lower bound is then the mean log weight of groups of paths, a bound as well (Burda, Grosse and Salakhutdinov 2016).
+    """
+    forward = walks.forward if walks.rounds is None else grouped(walks.forward)
+    return Bracket(_mean_log_weight(forward), _mean_log_weight(walks.reverse))
+
+
+def grouped(weights: Tensor) -> Tensor:
+    """Log mean weights of groups of 16 paths ``(replicate, group)``, or of all paths where they are fewer than 32.
+
+    >>> import torch
+    >>> grouped(torch.zeros(2, 40)).shape, grouped(torch.zeros(2, 5)).shape
+    (torch.Size([2, 2]), torch.Size([2, 1]))
+    """
+    size = PATHS_IN_A_GROUP if weights.shape[1] >= 2 * PATHS_IN_A_GROUP else weights.shape[1]
+    count = weights.shape[1] // size
+    return log_mean_exp(weights[:, : count * size].unflatten(1, (count, size)))
 
 
 def gather_estimates(walks: Walks, annealing: LogPartitionEstimate, point: Point, bounds: Bracket) -> Estimates:

@@ -17,7 +17,9 @@ from drl_density.partition_function.annealing.plan import plan_annealing
 from drl_density.partition_function.annealing.reverse import reverse_anneal
 from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.bridge import bennett_by_replicates
-from drl_density.partition_function.target_bases.fitted_base import DefendedBase, GivenBase, fit_base
+from drl_density.partition_function.target_bases.contract import GivenBase
+from drl_density.partition_function.target_bases.defended import DefendedBase
+from drl_density.partition_function.target_bases.fitted_base import fit_base
 from drl_density.partition_function.target_bases.local_kernel import LocalMALA
 from drl_density.partition_function.targets import WideBase
 from drl_density.partition_function.two_sided.settings import SandwichSettings

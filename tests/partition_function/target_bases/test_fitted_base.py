@@ -1,53 +1,16 @@
 """Bases fitted to pilot draws."""
 
+import math
+
 import torch
-from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal, Normal
 
-from drl_density.partition_function.target_bases.fitted_base import DefendedBase, MixtureBase, ProductBase, fit_base
+from drl_density.partition_function.target_bases.fitted_base import fit_base
+from drl_density.partition_function.target_bases.mixture import MixtureBase
+from drl_density.partition_function.target_bases.product import ProductBase
+from drl_density.partition_function.target_bases.rotated import RotatedBase
 from drl_density.partition_function.target_bases.scale_base import ScaleBase
-from drl_density.testing import assert_z, seeded_generator
-
-LIKE = torch.empty(0, dtype=torch.float64)
-
-
-def mixture(seed=0):
-    generator = seeded_generator(seed)
-    factors = torch.randn(3, 2, 2, generator=generator, dtype=torch.float64)
-    covariances = 0.1 * torch.eye(2).double() + factors @ factors.mT
-    means = 2 * torch.randn(3, 2, generator=generator, dtype=torch.float64)
-    return torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64), means, covariances
-
-
-def test_mixture_density_and_draws():
-    weights, means, covariances = mixture()
-    base = MixtureBase(weights, means, covariances, LIKE)
-    exact = MixtureSameFamily(Categorical(weights), MultivariateNormal(means, covariances))
-    x = base.draw(20_000, seeded_generator(1))
-    torch.testing.assert_close(base.log_prob(x), exact.log_prob(x), rtol=1e-9, atol=1e-9)
-    assert_z(x[:, 0], float((weights * means[:, 0]).sum()))
-    second = covariances[:, 0, 1] + means[:, 0] * means[:, 1]
-    assert_z(x[:, 0] * x[:, 1], float((weights * second).sum()))
-
-
-def test_product_density_and_draws():
-    weights = torch.tensor([[0.3, 1.0], [0.7, 0.0]], dtype=torch.float64)  # a component without weight is no component
-    means, spreads = torch.tensor([[-1.0, 0.5], [2.0, 9.0]]).double(), torch.tensor([[0.4, 2.0], [1.0, 1.0]]).double()
-    base = ProductBase(weights, means, spreads)
-    x = base.draw(20_000, seeded_generator(2))
-    one = MixtureSameFamily(Categorical(weights[:, 0]), Normal(means[:, 0], spreads[:, 0])).log_prob(x[:, 0])
-    torch.testing.assert_close(base.log_prob(x), one + Normal(0.5, 2.0).log_prob(x[:, 1]), rtol=1e-9, atol=1e-9)
-    assert_z(x[:, 0], 0.3 * -1.0 + 0.7 * 2.0)
-
-
-def test_defended_base_is_one_normalised_density():
-    """E_b[1 / b] over a box is its area: the mean of 1 / b over draws inside."""
-    weights, means, covariances = mixture()
-    narrow = MixtureBase(weights, means, 0.3 * covariances, LIKE)
-    wide = MixtureBase(torch.ones(1), torch.zeros(1, 2), 9 * torch.eye(2)[None], LIKE)
-    base = DefendedBase((narrow, wide), (0.6, 0.4), narrow)
-    x = base.draw(20_000, seeded_generator(3))
-    inside = (x.abs() < 2).all(1).double()
-    assert_z(inside * (-base.log_prob(x)).exp(), 16.0)
+from drl_density.partition_function.target_bases.student import StudentBase, StudentProduct
+from drl_density.testing import seeded_generator
 
 
 def test_the_best_kind_is_kept():
@@ -73,3 +36,48 @@ def test_a_coordinate_that_does_not_vary_still_gets_a_base():
     base = fit_base(draws)
     assert not isinstance(base.parts[0], ScaleBase)
     assert bool(base.log_prob(draws.flatten(0, 1)).isfinite().all())
+
+
+def test_heavy_draws_get_heavy_bases():
+    generator = seeded_generator(11)
+    noise = torch.randn(2, 4, 400, 5, generator=generator, dtype=torch.float64)
+    base = fit_base(noise[0] / noise[1])
+    assert isinstance(base.parts[0], StudentProduct)
+    assert base.parts[0].degrees.tolist() == [1] * 5
+    base = fit_base(noise[0] / noise[1, ..., :2].square().mean(-1, keepdim=True).sqrt())
+    assert isinstance(base.parts[0], StudentBase)
+    assert base.parts[0].degrees == 2
+
+
+def test_wells_along_no_axis_get_axes_of_their_own():
+    generator = seeded_generator(12)
+    signs = 2.0 * torch.randint(0, 2, (4, 400, 6), generator=generator) - 1
+    wells = signs + 0.2 * torch.randn(4, 400, 6, generator=generator)
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=generator))[0]
+    base = fit_base(wells @ turn)
+    assert isinstance(base.parts[0], RotatedBase)
+    # The entropy of six pairs of wells, less what the widening costs.
+    assert float(base.log_prob(wells.flatten(0, 1) @ turn).mean()) > 6 * (-math.log(2) - math.log(0.2) - 1.419) - 0.6
+
+
+def test_few_rows_in_many_coordinates_get_a_shrunk_covariance():
+    """256 rows to fit to in 200 coordinates: the sample covariance would lie 100 nats a row below."""
+    rows = torch.randn(4, 128, 200, generator=seeded_generator(13), dtype=torch.float64)
+    base = fit_base(rows)
+    fresh = torch.randn(500, 200, generator=seeded_generator(14), dtype=torch.float64)
+    truth = -0.5 * (fresh.square() + math.log(2 * math.pi)).sum(1)
+    assert float((truth - base.log_prob(fresh)).mean()) < 10
+
+
+def test_shares_and_tails_defend_the_fitted_base():
+    """However light the draws are, the base has the tails of five degrees, in all directions and in each axis alone."""
+    rows = torch.randn(4, 300, 3, generator=seeded_generator(15), dtype=torch.float64)
+    given = MixtureBase(torch.ones(1), torch.zeros(1, 3), 25 * torch.eye(3)[None], rows)
+    for base, num_parts, share in ((fit_base(rows), 4, 0.9), (fit_base(rows, given=given), 5, 0.85)):
+        assert len(base.parts) == num_parts
+        assert abs(base.shares[0] - share) < 1e-12
+        assert abs(sum(base.shares) - 1) < 1e-12
+        far = base.log_prob(torch.tensor([[1e3, 0, 0], [1e4, 0, 0], [1e3, 1e3, 1e3], [1e4, 1e4, 1e4]]).double())
+        # log 10 times the exponent: 6 along one axis of a product, 8 for the joint distribution along the diagonal.
+        assert abs(float(far[0] - far[1]) / math.log(10) - 6) < 0.01
+        assert abs(float(far[2] - far[3]) / math.log(10) - 8) < 0.01

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from drl_density.mcmc import init_state
-from drl_density.partition_function.target_bases.fitted_base import DefendedBase, MixtureBase, fit_base
+from drl_density.partition_function.target_bases.defended import DefendedBase
+from drl_density.partition_function.target_bases.fitted_base import fit_base
 from drl_density.partition_function.target_bases.local_kernel import LocalMALA
+from drl_density.partition_function.target_bases.mixture import MixtureBase
 from drl_density.partition_function.target_bases.scale_base import ScaleRegression
 from drl_density.testing import assert_z, seeded_generator
 from tests.partition_function.known_answers import funnel

@@ -1,8 +1,10 @@
 """Scale regressions and the bases made of them."""
 
+import math
+
 import torch
 
-from drl_density.partition_function.target_bases.fitted_base import ProductBase
+from drl_density.partition_function.target_bases.product import ProductBase
 from drl_density.partition_function.target_bases.scale_base import ScaleBase, ScaleRegression
 from drl_density.testing import assert_z, seeded_generator
 
@@ -51,3 +53,12 @@ def test_scale_base_is_one_normalised_density():
     x = base.draw(40_000, seeded_generator(9))
     inside = ((x - torch.tensor([1.0, 0.0, 2.0])).abs() < 1).all(1).double()
     assert_z(inside * (-base.log_prob(x)).exp(), 8.0)
+
+
+def test_far_from_the_draws_the_density_is_zero_and_never_undefined():
+    chart = ScaleRegression.fit(steered_rows(2_000, 8))
+    one = torch.ones(1, 1).double()
+    base = ScaleBase(chart, ProductBase(one, 0 * one, one))
+    far = torch.tensor([[1.0, -1e4, 1.0], [-1.0, 1e4, 5.0], [0.0, 0.0, 0.0]]).double()
+    assert base.log_prob(far)[:2].tolist() == [-math.inf, -math.inf]
+    assert math.isfinite(float(base.log_prob(far)[2]))

@@ -1,5 +1,6 @@
 """The record of a sandwich from walks whose log Z is known."""
 
+import dataclasses
 import math
 import warnings
 
@@ -74,6 +75,17 @@ def test_bounds_are_mean_log_weights_with_the_spread_of_replicates(run):
     assert found.ends()[1] == pytest.approx(
         float(walks.reverse.mean()) + normal_quantile() * float(walks.reverse.mean(1).std()) / math.sqrt(8)
     )
+
+
+def test_one_lost_path_does_not_drag_the_lower_bound_of_a_fitted_base_down(route, run):
+    """Mean weights of 16 paths stand for single ones, so that one path of weight 0 costs log(16 / 15) of one of them."""
+    rounds = Rounds((Estimate(LOG_Z, 0.01),) * 3, is_settled=True)
+    walks = walks_of(run, rounds=rounds, reverse_early=walks_of(run).reverse)
+    forward = walks.forward.clone()
+    forward[0, 0] = -math.inf
+    lost = bracket(dataclasses.replace(walks, forward=forward))
+    assert lost.lower.log_z == pytest.approx(bracket(walks).lower.log_z, abs=0.01)
+    assert bracket(dataclasses.replace(walks, forward=forward, rounds=None)).lower.log_z == -math.inf
 
 
 def test_what_log_z_moved_since_the_last_base_is_part_of_its_error(route, run):

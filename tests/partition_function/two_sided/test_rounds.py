@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from drl_density.mcmc import HMC
-from drl_density.partition_function.target_bases.fitted_base import DefendedBase
+from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.target_bases.local_kernel import LocalMALA
 from drl_density.partition_function.two_sided.rounds import fit_rounds, flat_base, is_settled, place_route
 from drl_density.testing import assert_z, seeded_generator
