@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from drl_density.networks.distinct_levels import by_row, distinct_levels
+from drl_density.records.brief import brief
 from drl_density.records.fields import Chance, Interval, PositiveInt, check_fields
 
 SLOPE = 1.7
@@ -39,6 +40,34 @@ class ColumnTiltSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+
+@dataclass(frozen=True, eq=False)
+class SigmoidBank:
+    r"""The features of every column as sigmoids between 0 and 1, and a linear map of them.
+
+    A hyperbolic tangent is a sigmoid too, :math:`\tanh z = 2\,\mathrm{sigmoid}(2 z) - 1`. So one pass over the large bank
+    gives all features, and factors and constants are parts of the map.
+
+    Attributes:
+        scale: factor of x in each sigmoid, ``(k,)``.
+        shift: constant in each sigmoid, ``(k,)``.
+        weights: map of the sigmoids of each column, ``(d, k, m)``.
+        biases: constants of that map, ``(d, 1, m)``.
+    """
+
+    scale: Tensor
+    shift: Tensor
+    weights: Tensor
+    biases: Tensor
+
+    __repr__ = brief
+
+    def columns(self, x: Tensor) -> Tensor:
+        """Numbers ``(d, n, m)`` of every column of vectors ``x`` ``(n, d)``."""
+        bank = torch.addcmul(self.shift, x[..., None], self.scale).sigmoid()
+        # A matrix product for each column: einsum would permute the large bank twice.
+        return torch.baddbmm(self.biases, bank.transpose(0, 1), self.weights)
 
 
 class ColumnTilt(nn.Module):
@@ -94,6 +123,13 @@ class ColumnTilt(nn.Module):
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
 
+    def bank(self) -> SigmoidBank:
+        """The bank of sigmoids with the weights that map it to the numbers of every column."""
+        scale = functional.pad(SLOPE / self.gaps, (0, 1), value=2 / 3)
+        shift = functional.pad(-SLOPE * self.quantiles / self.gaps, (0, 1))
+        half = self.columns * functional.pad(torch.ones_like(self.gaps), (0, 1), value=3.0)[:, None]
+        return SigmoidBank(scale, shift, 2 * half, -half.sum(1, keepdim=True))
+
     def _level_embedding(self, log_snr: Tensor) -> Tensor:
         angles = log_snr[..., None] * self.level_frequencies
         return self.embed_level(torch.cat([log_snr[..., None] / 4, angles.sin(), angles.cos()], -1))
@@ -112,10 +148,7 @@ class ColumnTilt(nn.Module):
             raise ValueError(f"expected vectors of length {self.settings.num_features}, got shape {tuple(x.shape)}")
         distinct, row_level = distinct_levels(log_snr)
         level = self._level_embedding(distinct)
-        bank = 2 * torch.sigmoid(SLOPE * (x[..., None] - self.quantiles) / self.gaps) - 1
-        bank = torch.cat([bank, 3 * torch.tanh(x / 3)[..., None]], -1)
-        # A matrix product for each column: einsum would permute the large bank twice.
-        columns = torch.bmm(bank.transpose(0, 1), self.columns).transpose(0, 1).flatten(1)
+        columns = self.bank().columns(x).transpose(0, 1).flatten(1)
         state = self.embed(self.dropout(functional.gelu(columns)))
         modulation = self.modulate(level).chunk(2 * len(self.hidden), -1)
         for index, (hidden, project) in enumerate(zip(self.hidden, self.project, strict=True)):

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from drl_density.networks.column_tilt import ColumnTilt
 from drl_density.networks.contract import has_bounded_growth, is_bounded, is_integrable
+from drl_density.networks.joint_tilts import JointTilts, can_join
 
 
 class Ensemble(nn.Module):
@@ -30,6 +32,7 @@ class Ensemble(nn.Module):
         if not networks:
             raise ValueError("an ensemble needs at least one network, got none")
         self.networks = nn.ModuleList(networks)
+        self._kept: tuple[tuple[tuple[int, int], ...], JointTilts] | None = None
 
     @property
     def has_bounded_growth(self) -> bool:
@@ -56,4 +59,18 @@ class Ensemble(nn.Module):
             x: rows of shape ``(batch, *event)``.
             log_snr: ``()`` for all rows or ``(batch,)``.
         """
+        together = self._together()
+        if together is not None:
+            return together(x, log_snr).mean(0)
         return torch.stack([network(x, log_snr) for network in self.networks]).mean(0)
+
+    def _together(self) -> JointTilts | None:
+        """The members in one, kept until their weights change, where they are fixed column tilts of equal sizes."""
+        tilts = [network for network in self.networks if isinstance(network, ColumnTilt)]
+        if len(tilts) < len(self.networks) or not can_join(tilts):
+            return None
+        key = tuple((weight.data_ptr(), weight._version) for tilt in tilts for weight in tilt.parameters())
+        if self._kept is None or self._kept[0] != key:
+            with torch.inference_mode(False):  # what is kept serves later calls with gradients in x
+                self._kept = key, JointTilts(tilts)
+        return self._kept[1]

@@ -28,6 +28,9 @@ NUM_BRIDGES, NUM_CHECKS = 20, 4
 LEAST_EVEN_EFFICIENCY = 0.1
 """Importance efficiency below which draws of the base are not enough: chains follow, or paths along the noise levels."""
 
+LEAST_DIRECT_EFFICIENCY = 0.01
+"""Importance efficiency below which an interval of log Z rests on paths along the noise levels."""
+
 OVERSAMPLING = 4
 """Draws of the base for each resampled one, as a multiple of those that one effective draw takes."""
 

@@ -78,3 +78,13 @@ class HeavyTailed(NoisedGaussianMixture):
 @pytest.mark.parametrize("base", [NoisedGaussianMixture.standard(3), HeavyTailed.standard(3)])
 def test_a_sequence_on_any_normalised_base_is_integrable(base: Base):
     assert EnergySequence(NoiseSchedule.log_spaced(3), awake().float(), (3,), base=base).is_integrable
+
+
+def test_the_bank_is_sigmoids_at_normal_quantiles_and_a_wide_tangent():
+    network, x = awake(num_sigmoids=5), rows()
+    quantiles = torch.special.ndtri((torch.arange(5).double() + 0.5) / 5)
+    gaps = torch.gradient(quantiles)[0]
+    bank = 2 * torch.sigmoid(1.7 * (x[..., None] - quantiles) / gaps) - 1
+    bank = torch.cat([bank, 3 * torch.tanh(x / 3)[..., None]], -1)
+    wanted = torch.einsum("ndk,dkm->dnm", bank, network.columns)
+    torch.testing.assert_close(network.bank().columns(x), wanted, rtol=1e-6, atol=1e-6)  # float32 quantiles are stored

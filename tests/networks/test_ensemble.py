@@ -36,3 +36,40 @@ def test_it_declares_what_all_its_members_declare():
     tilt = ColumnTilt(ColumnTiltSettings(3, width=8))
     assert Ensemble([tilt, tilt]).is_bounded
     assert not Ensemble([tilt, bounded]).is_bounded
+
+
+def tilts():
+    """Two fixed tilts whose readouts are not zero."""
+    found = []
+    for seed in (0, 1):
+        generator = seeded_generator(seed)
+        found.append(ColumnTilt(ColumnTiltSettings(3, width=8), generator=generator).eval().requires_grad_(False))
+        nn.init.normal_(found[-1].readout.weight, std=0.3, generator=generator)
+    return found
+
+
+def test_fixed_tilts_are_evaluated_together_until_they_change(monkeypatch):
+    members = tilts()
+    both, x, log_snr = Ensemble(members), torch.randn(5, 3, generator=seeded_generator(2)), torch.tensor(1.0)
+
+    def mean():
+        return torch.stack([member(x, log_snr) for member in members]).mean(0)
+
+    first = both(x, log_snr)
+    torch.testing.assert_close(first, mean())
+    kept = both._kept
+    both(x, log_snr)
+    assert both._kept is kept
+    members[1].readout.weight.mul_(2)
+    torch.testing.assert_close(both(x, log_snr), mean())
+    assert not torch.allclose(both(x, log_snr), first)
+    both.double()
+    x, log_snr = x.double(), log_snr.double()
+    torch.testing.assert_close(both(x, log_snr), mean())
+    assert not any("_kept" in name for name in both.state_dict())
+
+
+def test_tilts_that_learn_keep_their_gradients():
+    members = [member.requires_grad_() for member in tilts()]
+    Ensemble(members)(torch.randn(5, 3), torch.tensor(1.0)).sum().backward()
+    assert all(float(member.readout.weight.grad.abs().sum()) > 0 for member in members)

@@ -9,6 +9,7 @@ along the noise levels.
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from drl_density.partition_function.annealing.progress import Progress, Watch
 from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.equilibrium import equilibrium_estimates
 from drl_density.partition_function.importance import (
+    LEAST_EVEN_EFFICIENCY,
     base_draws,
     base_path,
     has_weighted_base,
@@ -36,7 +38,7 @@ from drl_density.partition_function.two_sided.walks import Route, Walks
 from drl_density.weights import Estimate, LogPartitionEstimate, assess_weights
 
 NUM_BRIDGES = 6
-"""Densities between the base and level 0 for the annealing run that checks the single step."""
+"""Densities between the base and level 0 for the annealing run that checks the single step, at an efficiency of 0.1."""
 
 ANNEALED_SHARE, NOISE_SHARE = 4, 8
 """Particles of the single step for each particle of the annealing from the base, and along the noise levels."""
@@ -74,7 +76,8 @@ def walk_from_base(
         watch: called with the progress of the annealing run from the base.
     """
     smaller = dataclasses.replace(settings, num_particles=max(2, settings.num_particles // ANNEALED_SHARE))
-    path, ais = base_path(model, num_bridges=NUM_BRIDGES), smaller.annealing()
+    efficiency = importance_efficiency(importance.log_weights)
+    path, ais = base_path(model, num_bridges=bridges_for(efficiency)), smaller.annealing()
     # As along noise levels, 0 is the target, and the base is on the other side.
     path = dataclasses.replace(path, levels=tuple(1 - share for share in path.levels))
     plan = plan_annealing(path, ais, generator=generator)
@@ -91,7 +94,7 @@ def walk_from_base(
     run = route.run(generator=generator, watch=watch)
     if watch is not None:
         watch(Progress("paths in both directions"))
-    count = shape[1] * proposals_per_draw(importance_efficiency(importance.log_weights))
+    count = shape[1] * proposals_per_draw(efficiency)
     starts = [
         resampled_draws(model, shape[1], num_proposals=count, generator=generator)[0]
         for _ in range(settings.num_replicates)
@@ -101,7 +104,7 @@ def walk_from_base(
     if data is not None:
         from_data = data.to(start)[torch.randint(len(data), shape, generator=generator)]
         reverse_from_data = upward(_mixed(route, model, from_data, settings.num_mixing_steps, generator), generator)
-    forward = downward(settings.num_particles, generator)
+    forward = downward(settings.num_particles * steps_for(efficiency), generator)
     draws = _mixed(route, model, start, settings.num_mixing_steps, generator)
     walks = Walks(
         run=run,
@@ -116,6 +119,27 @@ def walk_from_base(
         draws=draws,
     )
     return route, walks
+
+
+def bridges_for(efficiency: float) -> int:
+    """Densities of the annealing that checks the single step: each bridge is as easy as at an efficiency of 0.1.
+
+    For normally distributed log weights the efficiency is exp(-variance), and K bridges divide the variance by K squared.
+
+    >>> [bridges_for(efficiency) for efficiency in (1.0, 0.1, 0.05, 0.01)]
+    [6, 6, 7, 9]
+    """
+    variances = math.log(min(efficiency, LEAST_EVEN_EFFICIENCY)) / math.log(LEAST_EVEN_EFFICIENCY)
+    return math.ceil(NUM_BRIDGES * math.sqrt(variances))
+
+
+def steps_for(efficiency: float) -> int:
+    """Steps from the base for each particle, so many that they are worth as much as at an efficiency of 0.1.
+
+    >>> [steps_for(efficiency) for efficiency in (1.0, 0.1, 0.05, 0.01)]
+    [1, 1, 2, 10]
+    """
+    return math.ceil(max(1.0, LEAST_EVEN_EFFICIENCY / efficiency))
 
 
 def with_error(estimate: LogPartitionEstimate) -> Estimate:

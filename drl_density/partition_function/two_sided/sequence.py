@@ -13,7 +13,7 @@ from drl_density.partition_function.annealing.path import sequence_path
 from drl_density.partition_function.annealing.plan import plan_annealing
 from drl_density.partition_function.annealing.progress import Progress, Watch
 from drl_density.partition_function.annealing.run import anneal
-from drl_density.partition_function.importance import LEAST_EVEN_EFFICIENCY, importance_efficiency
+from drl_density.partition_function.importance import LEAST_DIRECT_EFFICIENCY, importance_efficiency
 from drl_density.partition_function.reverse_path import forward_weights, plan_reverse_path, reverse_weights
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.partition_function.two_sided.from_base import importance_estimate, walk_from_base, with_error
@@ -33,7 +33,7 @@ def sequence_sandwich(
 ) -> Sandwich:
     """Two-sided interval of log Z of a sequence's level 0, by path weights along its own noise levels.
 
-    For a bounded network on a base whose draws have an importance efficiency of at least 0.1, the paths are single steps
+    For a bounded network on a base whose draws have an importance efficiency of at least 0.01, the paths are single steps
     between the base and level 0. They give a far narrower interval in far less time, and annealing along the noise levels is
     then one more estimate that must not lie above. Elsewhere importance sampling from the base is.
 
@@ -60,7 +60,7 @@ def sequence_sandwich(
     if watch is not None:
         watch(Progress("pilot runs, to be discarded"))
     importance = importance_estimate(model, generator=generator)
-    if importance is not None and importance_efficiency(importance.log_weights) >= LEAST_EVEN_EFFICIENCY:
+    if importance is not None and importance_efficiency(importance.log_weights) >= LEAST_DIRECT_EFFICIENCY:
         found = walk_from_base(model, importance, data=data, settings=settings, generator=generator, watch=watch)
         return warn_if_unusable(assemble(*found))
     route = _route(model, settings, generator)

@@ -49,6 +49,36 @@ def test_the_interval_of_a_bounded_tilt_holds_the_truth(height):
     assert height or found.log_z == 0.0  # the untouched reference
 
 
+class Ramp(nn.Module):
+    """g = 1.8 x_0 inside [-8, 8], constant beyond: over N(0, I) nearly the Gaussian at 1.8, and log Z nearly 1.62."""
+
+    has_bounded_growth = is_bounded = True
+
+    def __init__(self):
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor(1.8))
+
+    def forward(self, x, log_snr):
+        return self.slope * x[:, 0].clamp(-8, 8)
+
+
+def test_an_inefficient_base_takes_more_draws_and_its_interval_is_as_narrow():
+    """Log weights are normal with standard deviation 1.8, so the efficiency is exp(-3.24) = 0.039."""
+    model = EnergySequence(NoiseSchedule.log_spaced(3), Ramp(), (2,))
+    generator = seeded_generator(1)
+    efficiency = importance_efficiency(importance_estimate(model, generator=generator).log_weights)
+    assert efficiency == pytest.approx(math.exp(-(1.8**2)), rel=0.3)
+    data = torch.randn(200, 2, generator=generator) + torch.tensor([1.8, 0.0])
+    found = sequence_sandwich(model, data=data, settings=SMALL, generator=generator)
+    assert (found.verdict, found.origin) == (Verdict.RELIABLE, "the reference")
+    assert found.forward.shape in ((4, 64 * 2), (4, 64 * 3))  # the estimated efficiency decides
+    assert found.reverse.shape == (4, 64)
+    assert found.lower < 1.62 < found.upper
+    assert found.upper - found.lower < 0.5
+    for name in (Estimator.IMPORTANCE, Estimator.ANNEALING, Estimator.BENNETT_DATA):
+        assert found.estimates[name].log_z == pytest.approx(1.62, abs=0.3), name
+
+
 def test_mass_that_the_base_never_draws_is_seen_from_data():
     """One in a thousand million draws of the base lies beyond 6, where the tilt puts three quarters of the mass."""
     rows = torch.tensor([[6.3, 0.0], [6.6, 0.5]]).repeat(20, 1)
@@ -67,11 +97,11 @@ def test_the_larger_of_both_errors_counts_and_an_unbounded_network_has_no_estima
     assert importance_estimate(model) is None
 
 
-def test_an_inefficient_base_leaves_the_way_to_the_noise_levels():
+def test_a_very_inefficient_base_leaves_the_way_to_the_noise_levels():
     model = sequence(8.0, 2.5)
     estimate = importance_estimate(model, generator=seeded_generator(2))
     assert estimate is not None
-    assert importance_efficiency(estimate.log_weights) < 0.1
+    assert importance_efficiency(estimate.log_weights) < 0.01
     with pytest.warns(UnreliableEstimateWarning, match="the standard error"):  # a step is no tilt of Langevin chains
         found = sequence_sandwich(model, settings=SMALL, generator=seeded_generator(3))
     assert found.origin == "noise"

@@ -38,7 +38,9 @@ class LogZ:
             },
             attrs={"pareto_k": result.annealing.pareto_k, "verdict": result.annealing.verdict.value},
         )
-        paths = {"forward": (dims, result.forward.numpy()), "reverse_from_noise": (dims, result.reverse.numpy())}
+        # There may be several times as many forward paths.
+        forward = (("replicate", "forward_path"), result.forward.numpy())
+        paths = {"forward": forward, "reverse_from_noise": (dims, result.reverse.numpy())}
         if result.reverse_from_data is not None:
             paths["reverse_from_data"] = (dims, result.reverse_from_data.numpy())
         names = list(result.estimates)
