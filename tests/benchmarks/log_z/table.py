@@ -1,0 +1,116 @@
+"""The table of runs and its summary lines."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from tests.benchmarks.log_z.record import Run
+
+HEAD = (
+    "| target | family | dim | seed | truth | log Z | interval | error | in half-widths | verdict | s | remark |\n"
+    "|---|---|---|---|---|---|---|---|---|---|---|---|"
+)
+
+
+def table_row(run: Run) -> str:
+    """One run as a line; wrong ones are marked."""
+    if run.status != "done":
+        what = run.error or run.status
+        return (
+            f"| {run.target} | {run.family} | {run.dim} | {run.seed} | {run.truth:.4f} | - | - | - | - | **{what}** | "
+            f"{run.seconds:.0f} | {_short(run.remark)} |"
+        )
+    mark = "**WRONG** " if run.is_wrong else ""
+    error = "-" if math.isinf(run.truth) else f"{run.off:+.4f}"
+    widths = abs(run.off) / run.half if math.isfinite(run.half) and run.half > 0 else math.nan
+    return (
+        f"| {run.target} | {run.family} | {run.dim} | {run.seed} | {run.truth:.4f} | {run.log_z:.4f} | "
+        f"[{run.lower:.4f}, {run.upper:.4f}] | {error} | {widths:.1f} | {mark}{run.verdict} | {run.seconds:.0f} | "
+        f"{_short(run.remark)} |"
+    )
+
+
+def _short(text: str, most: int = 110) -> str:
+    text = text.replace("|", "/").replace("\n", " ")
+    return text if len(text) <= most else text[: most - 3] + "..."
+
+
+def summary(runs: Sequence[Run]) -> str:
+    """Counts of one method over proper and improper targets."""
+    proper = [run for run in runs if math.isfinite(run.truth)]
+    reliable = [run for run in proper if run.is_reliable]
+    covered = sum(run.covers for run in reliable)
+    wrong = [run for run in runs if run.is_wrong]
+    failed = [run for run in runs if run.status in ("error", "time")]
+    verdicts = sorted({run.verdict for run in runs if run.status == "done"})
+    counts = ", ".join(f"{verdict} {sum(run.verdict == verdict for run in runs)}" for verdict in verdicts)
+    spent = sum(run.seconds for run in runs if math.isfinite(run.seconds))
+    middle = sorted(run.seconds for run in runs if math.isfinite(run.seconds))
+    lines = [
+        f"- runs {len(runs)} on {len({run.target for run in runs})} targets: {counts}",
+        f"- claimed and wrong (by more than 3 half-widths or 0.1 nats): {len(wrong)}" + _names(wrong),
+        f"- reliable intervals that cover: {covered} of {len(reliable)} ({_share(covered, len(reliable))})",
+        f"- share reliable, of runs on proper targets: {len(reliable)} of {len(proper)} ({_share(len(reliable), len(proper))})",
+        f"- errors: {sum(run.status == 'error' for run in failed)}; past the time limit: "
+        f"{sum(run.status == 'time' for run in failed)}" + _names(failed),
+        f"- processor time: {spent:.0f} s in all, median {middle[len(middle) // 2] if middle else math.nan:.1f} s a run",
+    ]
+    return "\n".join(lines)
+
+
+def _names(runs: Iterable[Run]) -> str:
+    names = [f"{run.target} ({run.seed})" for run in runs]
+    return f" - {', '.join(names)}" if names else ""
+
+
+def _share(count: int, total: int) -> str:
+    return f"{count / total:.1%}" if total else "-"
+
+
+def page(runs: Sequence[Run], method: str) -> str:
+    """Summary and table of one method, targets in the order of the library."""
+    chosen = [run for run in runs if run.method == method]
+    return f"{summary(chosen)}\n\n{HEAD}\n" + "\n".join(table_row(run) for run in chosen) + "\n"
+
+
+def comparison(runs: Sequence[Run], targets: Sequence[str]) -> str:
+    """Methods side by side on the same targets: what each claims, and what is true.
+
+    z is the error over the standard error that a method claims, a quarter of its 95 % interval's width.
+    """
+    lines = [
+        "| method | runs | median error, nats | largest | intervals that cover | off by more than 0.1 | mean z^2 (median) | "
+        "median s | failed |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for method in dict.fromkeys(run.method for run in runs):
+        own = [run for run in runs if run.method == method and run.target in targets and math.isfinite(run.truth)]
+        if own and all(run.status == "absent" for run in own):
+            lines.append(f"| {method} | not installed | - | - | - | - | - | - | - |")
+            continue
+        for label, part in _parts(method, own):
+            lines.append(_comparison_row(label, part))
+    return "\n".join(lines) + "\n"
+
+
+def _parts(method: str, runs: list[Run]) -> list[tuple[str, list[Run]]]:
+    if all(run.verdict == "-" for run in runs):
+        return [(method, runs)]
+    return [(f"{method}, all", runs), (f"{method}, reliable alone", [run for run in runs if run.is_reliable])]
+
+
+def _comparison_row(label: str, runs: list[Run]) -> str:
+    done = [run for run in runs if run.status == "done" and math.isfinite(run.log_z)]
+    if not done:
+        return f"| {label} | {len(runs)} | - | - | - | - | - | - | {len(runs)} |"
+    errors = sorted(abs(run.off) for run in done)
+    squares = sorted((run.off / (run.half / 1.96)) ** 2 for run in done if math.isfinite(run.half))
+    seconds = sorted(run.seconds for run in done)
+    mean = sum(squares) / len(squares) if squares else math.nan
+    middle = squares[len(squares) // 2] if squares else math.nan
+    return (
+        f"| {label} | {len(runs)} | {errors[len(errors) // 2]:.4f} | {errors[-1]:.2f} | {sum(run.covers for run in done)} of "
+        f"{len(done)} | {sum(error > 0.1 for error in errors)} | {mean:.3g} ({middle:.2f}) | "
+        f"{seconds[len(seconds) // 2]:.1f} | {len(runs) - len(done)} |"
+    )
