@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Pyright is pinned in constraints.txt; it looks for no newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: demo test test-arviz1 lint bench bench-tables docs-examples clean
+.PHONY: demo test test-arviz1 lint bench bench-tables bench-log-z docs-examples clean
 
 demo: $(STAMP)
 	$(BIN)/drl-density demo --out runs/demo --seed 0 --force
@@ -37,6 +37,12 @@ bench: $(STAMP)
 bench-tables: $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[benchmarks]'
 	$(BIN)/python -m tests.benchmarks.tables $(if $(DATA),--data $(DATA)) $(BENCH)
+
+# log Z of targets where it is known, beside other packages; it resumes runs/log-z. The packages that are not installed are
+# said so in the table; `.venv/bin/python -m pip install dynesty nautilus-sampler blackjax morphz` adds most of them. For example
+#     make bench-log-z BENCH="--seeds 5 --jobs 2"
+bench-log-z: $(STAMP)
+	$(BIN)/python -m tests.benchmarks.log_z --out runs/log-z --beside $(BENCH)
 
 # Runs every example and writes its page and figure into docs/examples.
 docs-examples: $(STAMP)

@@ -19,7 +19,7 @@ from drl_density.testing import known_target_names
 from drl_density.testing.targets.registry import FAMILIES
 from tests.benchmarks.log_z.job import OURS
 from tests.benchmarks.log_z.record import Run, read_runs
-from tests.benchmarks.log_z.rivals import RIVALS
+from tests.benchmarks.log_z.rivals import BOXES, RIVALS
 from tests.benchmarks.log_z.run import Plan, make_runs, use_one_thread
 from tests.benchmarks.log_z.table import comparison, page
 
@@ -29,6 +29,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--names", nargs="+", choices=known_target_names(), metavar="NAME", help="targets by name")
     parser.add_argument("--families", nargs="+", choices=list(FAMILIES), help="targets by family")
+    parser.add_argument("--beside", action="store_true", help="targets and methods of the comparison with other packages")
     parser.add_argument("--methods", nargs="+", default=[OURS], choices=[OURS, *RIVALS])
     parser.add_argument("--seeds", type=int, default=1, help="runs per target, counted from --first-seed")
     parser.add_argument("--first-seed", type=int, default=0)
@@ -63,6 +64,8 @@ def main() -> None:
     """Make the runs that are missing and write the table."""
     args = arguments()
     use_one_thread()
+    if args.beside:
+        args.names, args.methods = args.names or list(BOXES), [OURS, *RIVALS]
     chosen = args.names or [name for family in args.families or FAMILIES for name in known_target_names(family)]
     seeds = range(args.first_seed, args.first_seed + args.seeds)
     if not args.report:

@@ -51,7 +51,8 @@ def summary(runs: Sequence[Run]) -> str:
         f"- runs {len(runs)} on {len({run.target for run in runs})} targets: {counts}",
         f"- claimed and wrong (by more than 3 half-widths or 0.1 nats): {len(wrong)}" + _names(wrong),
         f"- reliable intervals that cover: {covered} of {len(reliable)} ({_share(covered, len(reliable))})",
-        f"- share reliable, of runs on proper targets: {len(reliable)} of {len(proper)} ({_share(len(reliable), len(proper))})",
+        f"- share reliable, of runs on proper targets: {len(reliable)} of {len(proper)} "
+        f"({_share(len(reliable), len(proper))})",
         f"- errors: {sum(run.status == 'error' for run in failed)}; past the time limit: "
         f"{sum(run.status == 'time' for run in failed)}" + _names(failed),
         f"- processor time: {spent:.0f} s in all, median {middle[len(middle) // 2] if middle else math.nan:.1f} s a run",
@@ -109,8 +110,9 @@ def _comparison_row(label: str, runs: list[Run]) -> str:
     seconds = sorted(run.seconds for run in done)
     mean = sum(squares) / len(squares) if squares else math.nan
     middle = squares[len(squares) // 2] if squares else math.nan
+    covered = sum(run.covers for run in done)
     return (
-        f"| {label} | {len(runs)} | {errors[len(errors) // 2]:.4f} | {errors[-1]:.2f} | {sum(run.covers for run in done)} of "
+        f"| {label} | {len(runs)} | {errors[len(errors) // 2]:.4f} | {errors[-1]:.2f} | {covered} of "
         f"{len(done)} | {sum(error > 0.1 for error in errors)} | {mean:.3g} ({middle:.2f}) | "
         f"{seconds[len(seconds) // 2]:.1f} | {len(runs) - len(done)} |"
     )
