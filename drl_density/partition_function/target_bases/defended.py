@@ -42,5 +42,5 @@ class DefendedBase:
         """Exact draws ``(num_rows, d)``."""
         chosen = torch.multinomial(torch.tensor(self.shares), num_rows, replacement=True, generator=generator)
         counts = torch.bincount(chosen, minlength=len(self.parts)).tolist()
-        rows = torch.cat([part.draw(count, generator) for part, count in zip(self.parts, counts, strict=True)])
+        rows = torch.cat([part.draw(count, generator) for part, count in zip(self.parts, counts, strict=True) if count])
         return rows[chosen.argsort().argsort().to(rows.device)]

@@ -24,20 +24,22 @@ class LocalMALA:
     r(. | x), takes a leapfrog step preconditioned by component k's covariance, accepts it with the ratio of p(x) r(k | x),
     and forgets k. Where the base is a scale regression, the leapfrog step is taken in the regression's coordinates instead,
     with the log volume of the map added to log p. The other move proposes y from the base b and accepts it with
-    probability min(1, p(y) b(x) / (p(x) b(y))). Both moves are reversible in p, whatever the base. A fair coin for each
-    particle decides which comes first, so that the whole step is reversible too, as path weights in both directions need.
+    probability min(1, p(y) b(x) / (p(x) b(y))). Both moves are reversible in p, whatever the base. A particle proposes in a
+    share of its steps, before or after the local move with equal probability, so that the whole step is reversible too, as
+    path weights in both directions need.
 
     Attributes:
         base: fitted base; without a mixture or a scale regression in it the local move is plain MALA with ``scale``.
         scale: diagonal preconditioner of plain MALA.
-        has_jumps: whether the base also makes proposals.
+        jump_share: share of the steps in which the base also makes a proposal. A proposal costs three evaluations of the
+            base, and one in four steps reaches another mode soon enough.
 
     Source: Gibbs sampling of an auxiliary index; independence Metropolis-Hastings (Tierney 1994).
     """
 
     base: DefendedBase
     scale: Tensor | None = None
-    has_jumps: bool = True
+    jump_share: float = 0.25
     is_adjusted: ClassVar[bool] = True
     target_acceptance: ClassVar[float] = 0.574
 
@@ -57,13 +59,13 @@ class LocalMALA:
     def step(
         self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
     ) -> tuple[ChainState, StepInfo]:
-        """Make both moves in random order; the information is that of the local one."""
-        if not self.has_jumps:
+        """Make the local move, and for a share of the particles a jump before or after it; the information is its own."""
+        if not self.jump_share:
             return self._local(state, log_density, step_size, generator)
-        jumps_first = torch.rand(len(state.position), generator=generator, device=state.position.device) < 0.5
-        state = self._jump(state, jumps_first, log_density, generator)
+        uniform = torch.rand(len(state.position), generator=generator, device=state.position.device)
+        state = self._jump(state, uniform < self.jump_share / 2, log_density, generator)
         state, info = self._local(state, log_density, step_size, generator)
-        return self._jump(state, ~jumps_first, log_density, generator), info
+        return self._jump(state, uniform >= 1 - self.jump_share / 2, log_density, generator), info
 
     def _local(
         self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
@@ -110,20 +112,23 @@ def _by_component(
 ) -> tuple[ChainState, StepInfo]:
     """A leapfrog step preconditioned by the covariance of a component drawn by its responsibility."""
     x = state.position
-    before = mixture.log_joint(x).log_softmax(1)
-    gumbel = torch.empty_like(before).exponential_(generator=generator).log()
-    chosen = (before - gumbel).argmax(1, keepdim=True)
-    factors = mixture.factors[chosen[:, 0]]
+    if mixture.num_components == 1:  # the responsibility is 1 everywhere
+        before, chosen, factors = x.new_zeros(1), None, mixture.factors[0]
+    else:
+        shares = mixture.log_joint(x).log_softmax(1)
+        gumbel = torch.empty_like(shares).exponential_(generator=generator).log()
+        chosen = (shares - gumbel).argmax(1, keepdim=True)
+        before, factors = shares.gather(1, chosen)[:, 0], mixture.factors[chosen[:, 0]]
     size = torch.as_tensor(step_size).to(x).reshape(-1, 1)
     start = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
     half = start + 0.5 * size * _transposed(factors, state.gradient)
-    position = x + size * (factors @ half[..., None]).squeeze(-1)
+    position = x + size * _times(factors, half)
     proposal = ChainState(position, *value_and_gradient(log_density, position))
     end = half + 0.5 * size * _transposed(factors, proposal.gradient)
-    after = mixture.log_joint(position).log_softmax(1)
+    after = before if chosen is None else mixture.log_joint(position).log_softmax(1).gather(1, chosen)[:, 0]
     energies = (
-        0.5 * start.square().sum(1) - state.log_density - before.gather(1, chosen)[:, 0],
-        0.5 * end.square().sum(1) - proposal.log_density - after.gather(1, chosen)[:, 0],
+        0.5 * start.square().sum(1) - state.log_density - before,
+        0.5 * end.square().sum(1) - proposal.log_density - after,
     )
     return metropolis(state, proposal, energies, generator)
 
@@ -154,5 +159,10 @@ def _charted(
     return metropolis(state, proposal, (before, after), generator)
 
 
+def _times(factors: Tensor, vectors: Tensor) -> Tensor:
+    """One factor ``(d, d)`` or one for each row ``(n, d, d)``, times rows ``(n, d)``."""
+    return vectors @ factors.T if factors.ndim == 2 else (factors @ vectors[..., None]).squeeze(-1)
+
+
 def _transposed(factors: Tensor, vectors: Tensor) -> Tensor:
-    return (vectors[:, None, :] @ factors).squeeze(1)
+    return vectors @ factors if factors.ndim == 2 else (vectors[:, None, :] @ factors).squeeze(1)

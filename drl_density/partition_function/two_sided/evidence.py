@@ -91,7 +91,8 @@ class Evidence:
         num_paths: number of forward paths.
         median_log_weight: median log weight of the forward paths, nats.
         least_acceptance: mean acceptance on the density where it is least.
-        is_settled: whether the last fitted bases leave log Z where it is; true for a sequence, which needs no base.
+        tolerance: half width of the interval that was asked for, nats.
+        unsettled: why the fitted bases do not leave log Z where it is; ``None`` where they do, and for a sequence.
         origin: what the walks begin at, in words.
     """
 
@@ -101,7 +102,8 @@ class Evidence:
     num_paths: int
     median_log_weight: float
     least_acceptance: float
-    is_settled: bool = True
+    tolerance: float
+    unsettled: str | None = None
     origin: str = "noise"
 
     def agreement(self, estimator: Estimator) -> Agreement:

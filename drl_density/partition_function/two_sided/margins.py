@@ -42,11 +42,12 @@ class Point:
         return math.hypot(self.bridge.standard_error, self.drift)
 
     def half_width(self, probability: float = 0.95) -> float:
-        """Half width of the central interval, nats; the drift has the degrees of freedom of the replicates."""
-        if self.drift == 0:
-            return self.bridge.half_width(probability)
-        moved = student_quantile(self.bridge.num_replicates - 1, probability) * self.drift
-        return math.hypot(self.bridge.half_width(probability), moved)
+        """Half width of the central interval, nats."""
+        return math.hypot(self.bridge.half_width(probability), self.drift_width(probability))
+
+    def drift_width(self, probability: float = 0.95) -> float:
+        """Half width by the drift alone, nats; it has the degrees of freedom of the replicates."""
+        return student_quantile(self.bridge.num_replicates - 1, probability) * self.drift
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,62 @@ class Bracket:
     def ends(self, probability: float = 0.95) -> tuple[float, float]:
         """The bounds, each moved outwards by its standard error for the probability, nats."""
         return self.lower.interval(probability)[0], self.upper.interval(probability)[1]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How narrow an interval is, against what was asked.
+
+    Attributes:
+        tolerance: half width of the 95 % interval that was asked for, nats.
+        statistical: half width by the statistical error alone, nats; it falls with the root of the number of paths.
+        drift: what the half width would be of the drift alone, nats; more paths do not narrow it.
+        num_paths: paths in each direction.
+        seconds: time that these paths took.
+
+    >>> found = Precision(tolerance=0.05, statistical=0.1, drift=0.0, num_paths=1024, seconds=10.0)
+    >>> found.is_reached, found.needed_paths, found.needed_seconds
+    (False, 4096, 40.0)
+    """
+
+    tolerance: float
+    statistical: float
+    drift: float
+    num_paths: int
+    seconds: float
+
+    @property
+    def half_width(self) -> float:
+        """Half width of the 95 % interval around the point, nats."""
+        return math.hypot(self.statistical, self.drift)
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the interval is as narrow as was asked."""
+        return self.half_width <= self.tolerance
+
+    @property
+    def needed_paths(self) -> int:
+        """Paths in each direction, about, with which the statistical error alone meets the tolerance."""
+        return math.ceil(self.num_paths * max(1.0, (self.statistical / self.tolerance) ** 2))
+
+    @property
+    def needed_seconds(self) -> float:
+        """Time that so many paths would take, seconds."""
+        return self.seconds * self.needed_paths / self.num_paths
+
+    @property
+    def shortfall(self) -> str | None:
+        """Why the interval is wider than was asked, and what it would take; ``None`` where it is not."""
+        if self.is_reached:
+            return None
+        wider = f"the half width is {self.half_width:.2g} nats where {self.tolerance:.2g} were asked"
+        if self.drift > self.tolerance:
+            return f"{wider}: log Z still moves by about {self.drift:.2g}, which more paths do not mend"
+        return (
+            f"{wider}: about {self.needed_paths} paths in each direction in place of {self.num_paths}, or "
+            f"{self.needed_seconds:.0f} seconds, would do; use more num_particles or most_batches"
+        )
 
 
 @dataclass(frozen=True)

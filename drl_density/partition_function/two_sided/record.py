@@ -12,17 +12,18 @@ from drl_density.errors import UNUSABLE_VERDICTS, UnreliableEstimateWarning, Ver
 from drl_density.partition_function.bridge import bennett_by_replicates, bennett_shift, excess
 from drl_density.partition_function.two_sided.estimates import Estimates, Estimator
 from drl_density.partition_function.two_sided.evidence import Evidence
-from drl_density.partition_function.two_sided.margins import Bracket, Margins, Point
-from drl_density.partition_function.two_sided.verdict import verdict
+from drl_density.partition_function.two_sided.margins import Bracket, Margins, Point, Precision
+from drl_density.partition_function.two_sided.verdict import LEAST_SHARED_PATHS, verdict
 from drl_density.partition_function.two_sided.walks import Route, Walks
 from drl_density.records.brief import brief
 from drl_density.weights import Estimate, LogPartitionEstimate, assess_weights, combine_replicates, log_mean_exp
 
 CERTIFICATE_FACTOR = 20
 """Markov's inequality: an unbiased, non-negative estimate exceeds 20 times its mean with probability at most 1 / 20."""
-
 PATHS_IN_A_GROUP = 16
 """Forward paths whose mean weight makes one term of a target's lower bound."""
+MARGIN = 1.1
+"""Factor on the number of paths that an error calls for, since the error itself is known roughly."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Sandwich:
         reverse_from_data: the same from chains that began at rows of data, where rows were given.
         margins: points and bounds that the interval is made of.
         path: how the annealing run went on each density.
+        precision: how narrow the interval is, against the tolerance that was asked for.
         draws: draws of the target from which the reverse paths began, one flat row each, ``(replicate, particle, d)``. They
             carry no weights, and are correct as far as the verdict is.
         rounds: estimate with each base fitted in turn; empty for a sequence.
@@ -90,6 +92,7 @@ class Sandwich:
     reverse_from_data: Tensor | None
     margins: Margins
     path: PathFigures
+    precision: Precision
     draws: Tensor | None = None
     rounds: tuple[Estimate, ...] = ()
     origin: str = "noise"
@@ -117,8 +120,21 @@ def bridge(walks: Walks) -> Point:
     found = bennett_by_replicates(walks.forward, walks.reverse)
     if walks.rounds is None or walks.reverse_early is None:
         return Point(found)
-    by_base = excess(Estimate(found.log_z, found.standard_error), walks.rounds.estimates[-1])
+    # The last round took the same route; the one before it is the last with another base.
+    before = walks.rounds.estimates[-2:][0]
+    by_base = excess(Estimate(found.log_z, found.standard_error), before)
     return Point(found, max(by_base, bennett_shift(walks.forward, walks.reverse_early, walks.reverse)))
+
+
+def missing_paths(walks: Walks, tolerance: float) -> int:
+    """Further paths in each direction, about, until the statistical error meets a tolerance; 0 where it does.
+
+    Bennett's ratio also needs a number of paths that both directions see, whatever its error says.
+    """
+    found, num_paths = bennett_by_replicates(walks.forward, walks.reverse), walks.forward.numel()
+    by_width = MARGIN * (found.half_width() / tolerance) ** 2 if found.half_width() > tolerance else 1.0
+    by_overlap = LEAST_SHARED_PATHS / max(found.overlap * num_paths, 1e-9)
+    return math.ceil((max(1.0, by_width, by_overlap) - 1.0) * num_paths)
 
 
 def bracket(walks: Walks) -> Bracket:
@@ -164,8 +180,14 @@ def gather_estimates(walks: Walks, annealing: LogPartitionEstimate, point: Point
     return {**found, **walks.others}
 
 
-def assemble(route: Route, walks: Walks) -> Sandwich:
-    """Everything that the walks along a route show about log Z; no randomness, no warning."""
+def assemble(route: Route, walks: Walks, *, seconds: float = math.nan) -> Sandwich:
+    """Everything that the walks along a route show about log Z; no randomness, no warning.
+
+    Args:
+        route: densities, plan and walks.
+        walks: everything that was walked.
+        seconds: time that the walks took.
+    """
     run = walks.run
     annealing = assess_weights(run.log_weights, bias="lower", path=run.summary(route.settings.annealing()))
     point, bounds = bridge(walks), bracket(walks)
@@ -176,7 +198,8 @@ def assemble(route: Route, walks: Walks) -> Sandwich:
         num_paths=walks.forward.numel(),
         median_log_weight=float(walks.forward.flatten().median()),
         least_acceptance=min(run.acceptance_rates),
-        is_settled=walks.rounds is None or walks.rounds.is_settled,
+        tolerance=route.settings.tolerance,
+        unsettled=None if walks.rounds is None else walks.rounds.unsettled,
         origin=route.origin,
     )
     judgement = verdict(evidence)
@@ -185,6 +208,15 @@ def assemble(route: Route, walks: Walks) -> Sandwich:
         points = (point, Point(bennett_by_replicates(walks.forward, walks.reverse_from_data)))
     margins = Margins(points, bounds, any(not gap.agreement.holds for gap in evidence.start_gaps))
     lower, upper = margins.interval(judgement.verdict)
+    precision = Precision(
+        tolerance=route.settings.tolerance,
+        statistical=point.bridge.half_width(),
+        drift=point.drift_width(),
+        num_paths=walks.forward.numel(),
+        seconds=seconds,
+    )
+    # A sequence takes the paths that it is given; only a target without levels goes on until its interval is narrow.
+    shortfall = None if walks.rounds is None else precision.shortfall
     return Sandwich(
         log_z=point.log_z,
         standard_error=point.standard_error,
@@ -194,7 +226,7 @@ def assemble(route: Route, walks: Walks) -> Sandwich:
         certificate=annealing.log_z - math.log(CERTIFICATE_FACTOR),
         overlap=point.bridge.overlap,
         verdict=judgement.verdict,
-        advice=judgement.advice,
+        advice=judgement.advice if shortfall is None else f"{judgement.advice}; {shortfall}",
         estimates=evidence.estimates,
         annealing=annealing,
         forward=walks.forward,
@@ -207,6 +239,7 @@ def assemble(route: Route, walks: Walks) -> Sandwich:
             acceptance_rates=run.acceptance_rates,
             overlap=walks.equilibrium.overlap,
         ),
+        precision=precision,
         draws=None if walks.draws is None else walks.draws.flatten(2),
         rounds=() if walks.rounds is None else walks.rounds.estimates,
         origin=route.origin,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 
 import pyro.distributions as dist
 import torch
@@ -16,7 +17,7 @@ from drl_density.partition_function.annealing.path import Base, base_draws
 from drl_density.partition_function.annealing.plan import plan_annealing
 from drl_density.partition_function.annealing.reverse import reverse_anneal
 from drl_density.partition_function.annealing.run import anneal
-from drl_density.partition_function.bridge import bennett_by_replicates
+from drl_density.partition_function.bridge import ReplicatedBridge, bennett_by_replicates
 from drl_density.partition_function.target_bases.contract import GivenBase
 from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.target_bases.fitted_base import fit_base
@@ -24,10 +25,20 @@ from drl_density.partition_function.target_bases.local_kernel import LocalMALA
 from drl_density.partition_function.targets import WideBase
 from drl_density.partition_function.two_sided.settings import SandwichSettings
 from drl_density.partition_function.two_sided.walks import Rounds, Route
-from drl_density.weights import Estimate
+from drl_density.weights import Estimate, combine_replicates, log_mean_exp
 
-SETTLED = 0.02
-"""Nats beyond two joint errors by which three rounds may differ and still count as settled."""
+MOVED = 0.2
+"""Multiple of the tolerance, beyond two joint errors, by which rounds may differ and still count as settled."""
+PAIR_ERROR, ROUND_ERROR = 0.6, 0.4
+"""Multiples of the tolerance above which the error of the difference of two rounds, and of one round, hides a movement."""
+LEAST_ROUNDS, LEAST_EASY_ROUNDS = 3, 2
+"""Rounds that have to agree, and those of a target whose first fitted base fits."""
+EASY_OVERLAP = 0.6
+"""Overlap of both directions from the first fitted base at which a target is easy."""
+MOST_GROWTH = 4
+"""Multiple of ``num_particles`` up to which rounds grow whose error would hide a movement."""
+FIRST_PARTICLES = 128
+"""Particles per replicate with which a target without levels begins, where ``num_particles`` allows."""
 
 
 def place_route(
@@ -62,41 +73,105 @@ def fit_rounds(
     given: GivenBase | None,
     settings: SandwichSettings,
     generator: torch.Generator | None,
-) -> tuple[DefendedBase, Rounds]:
-    """Fit one base after another to discarded draws until three rounds agree on log Z.
+) -> tuple[Route, Rounds]:
+    """Fit one base after another to discarded draws until log Z stays where it is.
 
-    The first round goes from the given base, or from N(0, I); each later one from the base fitted to the draws before.
-    Runs of all rounds are discarded, so that the choice of a base does not bias the final run.
+    The pilot goes from the given base, or from N(0, I); each round from the base fitted to the draws before. Runs of all
+    rounds are discarded, so that the choice of a base does not bias the final run. The pilot and the first round are small;
+    each round after one that leaves log Z unsettled is larger, up to ``settings.num_particles``, and up to four times as
+    many where the error alone leaves it unsettled.
+
+    Returns:
+        The route of the last round, for walks of its own, and the estimates of all rounds.
     """
     start = given or flat_base(dist.Normal(torch.zeros(num_features), 1.0).to_event(1))
-    route = place_route(start, log_density, settings, generator=generator)
-    base = fit_base(route.draws(route.run(generator=generator), generator=generator), given=given)
+    own = dataclasses.replace(settings, num_particles=first_particles(settings))
+    route = place_route(start, log_density, own, generator=generator)
+    run = route.run(generator=generator)
+    pilot = combine_replicates(log_mean_exp(run.log_weights, 1))
+    base = fit_base(route.draws(run, generator=generator), given=given)
     found: list[Estimate] = []
-    few = max(2, settings.num_particles // 4)  # a rough estimate is enough to see whether log Z settles
-    for _ in range(settings.most_rounds - 1):
-        route = place_route(base, log_density, settings, generator=generator)
+    least = LEAST_ROUNDS
+    for index in range(settings.most_rounds - 1):
+        route = place_route(base, log_density, own, generator=generator)
         draws = route.draws(route.run(generator=generator), generator=generator)
-        reverse = route.upward(draws[:, :few], generator)
-        bridge = bennett_by_replicates(route.downward(few, generator), reverse)
+        bridge = bennett_by_replicates(route.downward(own.num_particles, generator), route.upward(draws, generator))
         found.append(Estimate(bridge.log_z, bridge.standard_error))
-        base = fit_base(draws, given=given)
-        if is_settled(found):
+        if index == 0 and is_easy(bridge, pilot, settings.tolerance):
+            least = LEAST_EASY_ROUNDS
+        if movement(found, settings.tolerance, least=least) is None:
             break
-    return base, Rounds(tuple(found), is_settled(found))
+        base = fit_base(draws, given=given)
+        if least == LEAST_ROUNDS or len(found) >= least:
+            own = dataclasses.replace(own, num_particles=_grown(own.num_particles, found, settings))
+    return route, Rounds(tuple(found), movement(found, settings.tolerance, least=least))
 
 
-def is_settled(estimates: list[Estimate]) -> bool:
-    """Whether the last three estimates agree within 0.02 nats beyond two joint standard errors.
+def first_particles(settings: SandwichSettings) -> int:
+    """Particles per replicate of the pilot: a quarter of all, at least 128 where there are so many."""
+    return min(settings.num_particles, max(FIRST_PARTICLES, settings.num_particles // 4))
 
-    >>> is_settled([Estimate(0.0, 0.01)] * 3), is_settled([Estimate(0.0, 0.01)] * 2)
-    (True, False)
+
+def is_easy(bridge: ReplicatedBridge, pilot: Estimate, tolerance: float) -> bool:
+    """Whether the first fitted base already fits, so that one further round suffices.
+
+    Both directions see most of the paths, the error is small, and the pilot, which shares no fitted base with them, agrees.
     """
-    last = estimates[-3:]
-    gaps = [
-        abs(a.log_z - b.log_z) - 2 * math.hypot(a.standard_error, b.standard_error)
-        for a, b in itertools.combinations(last, 2)
-    ]
-    return len(last) == 3 and max(gaps) < SETTLED
+    error = math.hypot(bridge.standard_error, pilot.standard_error)
+    agrees = abs(bridge.log_z - pilot.log_z) <= 3 * error + MOVED * tolerance
+    return bridge.overlap >= EASY_OVERLAP and bridge.standard_error <= ROUND_ERROR * tolerance and agrees
+
+
+def movement(estimates: Sequence[Estimate], tolerance: float, *, least: int = 3) -> str | None:
+    """Why log Z cannot be called settled, by the last rounds; ``None`` where it can.
+
+    Every pair of the last ``least`` rounds has to agree, with an error of the difference that would show a movement of the
+    tolerance. Four rounds that rise or fall one after another count as a trend, and a slow one is seen only so.
+
+    Args:
+        estimates: estimate of every round.
+        tolerance: movement that must not stay hidden, nats.
+        least: number of rounds that have to agree.
+
+    >>> movement([Estimate(0.0, 0.01)] * 3, 0.05), movement([Estimate(0.0, 0.01)] * 2, 0.05)
+    (None, 'only 2 rounds of fitted bases, where 3 have to agree')
+    """
+    if len(estimates) < least:
+        return f"only {len(estimates)} rounds of fitted bases, where {least} have to agree"
+    pairs = list(itertools.combinations(estimates[-least:], 2))
+    error = max(math.hypot(a.standard_error, b.standard_error) for a, b in pairs)
+    if max(_significant(a, b) for a, b in pairs) > MOVED * tolerance or _is_trend(estimates[-4:], MOVED * tolerance):
+        return "log Z still moves from one fitted base to the next"
+    if error > PAIR_ERROR * tolerance:
+        return (
+            f"rounds of fitted bases are known within {error:.2g} nats, where {PAIR_ERROR * tolerance:.2g} would show "
+            "whether log Z still moves"
+        )
+    if max(abs(a.log_z - b.log_z) + math.hypot(a.standard_error, b.standard_error) for a, b in pairs) > tolerance:
+        return "log Z may still move by more than the tolerance from one fitted base to the next"
+    return None
+
+
+def _significant(first: Estimate, second: Estimate) -> float:
+    """Nats by which two estimates differ beyond two joint errors; negative for none."""
+    return abs(first.log_z - second.log_z) - 2 * math.hypot(first.standard_error, second.standard_error)
+
+
+def _is_trend(last: Sequence[Estimate], moved: float) -> bool:
+    """Whether four estimates rise or fall one after another, by more than ``moved`` and 1.5 joint errors in all."""
+    steps = [after.log_z - before.log_z for before, after in itertools.pairwise(last)]
+    total = abs(last[-1].log_z - last[0].log_z)
+    error = math.hypot(last[0].standard_error, last[-1].standard_error)
+    is_steady = len(steps) == 3 and (all(step > 0 for step in steps) or all(step < 0 for step in steps))
+    return is_steady and total > max(moved, 1.5 * error)
+
+
+def _grown(size: int, found: Sequence[Estimate], settings: SandwichSettings) -> int:
+    """Particles of the next round: twice as many up to ``num_particles``, and beyond only as its error calls for."""
+    needed = (found[-1].standard_error / (ROUND_ERROR * settings.tolerance)) ** 2
+    if size < settings.num_particles:
+        return min(settings.num_particles, math.ceil(min(4.0, max(2.0, needed)) * size))
+    return min(MOST_GROWTH * settings.num_particles, math.ceil(max(1.0, needed) * size))
 
 
 def flat_base(base: WideBase) -> GivenBase:

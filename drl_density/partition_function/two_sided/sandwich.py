@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 
 import torch
 from torch import Tensor
@@ -10,14 +12,17 @@ from torch import Tensor
 from drl_density.autograd import outside_inference_mode
 from drl_density.model import EnergySequence
 from drl_density.partition_function.targets import Target, WideBase, log_density_over_reals
-from drl_density.partition_function.two_sided.record import Sandwich, assemble, warn_if_unusable
-from drl_density.partition_function.two_sided.rounds import fit_rounds, flat_base, place_route
+from drl_density.partition_function.two_sided.record import Sandwich, assemble, missing_paths, warn_if_unusable
+from drl_density.partition_function.two_sided.rounds import fit_rounds, flat_base
 from drl_density.partition_function.two_sided.sequence import sequence_sandwich
 from drl_density.partition_function.two_sided.settings import SandwichSettings
-from drl_density.partition_function.two_sided.walks import take_walks
+from drl_density.partition_function.two_sided.walks import Rounds, Route, Walks, take_walks
 
 TARGET_STEP_SPREAD = 10.0
 """Range of step sizes on a target without levels: its scale may differ from place to place by about that factor."""
+
+WORTHWHILE = 4
+"""Multiple of the largest number of paths beyond which a tolerance is given up; the record says what it takes."""
 
 
 @outside_inference_mode
@@ -27,6 +32,7 @@ def sandwich(
     base: WideBase | None = None,
     data: Tensor | None = None,
     seed: int | None = None,
+    tolerance: float | None = None,
     settings: SandwichSettings | None = None,
 ) -> Sandwich:
     """Two-sided interval of log Z of any unnormalised distribution.
@@ -40,6 +46,9 @@ def sandwich(
             The first pilot begins there. The base of the run itself is fitted to pilot draws, which are then thrown away,
             and keeps a share of the given one.
         data: rows ``(n, *event)`` known to lie where the target has mass; a second set of chains starts there.
+        tolerance: half width of the 95 % interval to reach, nats; that of ``settings`` when not given. Batches of paths are
+            added until the interval is so narrow, or the record's ``advice`` says why not and what it would take. Along a
+            sequence it only says what counts as a large error.
 
     Returns:
         :class:`Sandwich` with ``log_z``, ``lower``, ``upper`` and ``verdict``.
@@ -56,6 +65,8 @@ def sandwich(
     True
     """
     settings = settings or SandwichSettings()
+    if tolerance is not None:
+        settings = dataclasses.replace(settings, tolerance=tolerance)
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     if isinstance(target, EnergySequence):
         return sequence_sandwich(target, data=data, settings=settings, generator=generator)
@@ -69,8 +80,30 @@ def sandwich(
 
     given = None if base is None else flat_base(base)
     settings = dataclasses.replace(settings, step_spread=settings.step_spread or TARGET_STEP_SPREAD)
-    fitted, rounds = fit_rounds(log_density, shape.numel(), given=given, settings=settings, generator=generator)
-    route = place_route(fitted, log_density, settings, generator=generator)
+    route, rounds = fit_rounds(log_density, shape.numel(), given=given, settings=settings, generator=generator)
     rows = None if data is None else data.flatten(1)
-    walks = take_walks(route, data=rows, rounds=rounds, generator=generator)
-    return warn_if_unusable(assemble(route, walks))
+    walks, seconds = _walk_to_tolerance(route, rows, rounds, settings, generator)
+    return warn_if_unusable(assemble(route, walks, seconds=seconds))
+
+
+def _walk_to_tolerance(
+    route: Route, data: Tensor | None, rounds: Rounds, settings: SandwichSettings, generator: torch.Generator | None
+) -> tuple[Walks, float]:
+    """Batches of walks until the interval is as narrow as the tolerance, and the time that they took.
+
+    Whether to go on depends on the width alone, never on the value, so that stopping does not choose among values. Where
+    the rounds are unsettled a narrower interval is no better, and one batch is all.
+    """
+    began = time.perf_counter()
+    walks = take_walks(route, data=data, rounds=rounds, generator=generator)
+    batch, most = walks.forward.numel(), settings.most_batches * settings.num_replicates * settings.num_particles
+    missing = 0 if rounds.unsettled else missing_paths(walks, settings.tolerance)
+    while missing and walks.forward.numel() + missing <= WORTHWHILE * most:
+        have = walks.forward.numel()
+        further = min(math.ceil(min(missing, 3 * have) / batch), (most - have) // batch)
+        if not further:
+            break
+        for _ in range(further):
+            walks = take_walks(route, data=data, rounds=rounds, earlier=walks, generator=generator)
+        missing = missing_paths(walks, settings.tolerance)
+    return walks, time.perf_counter() - began

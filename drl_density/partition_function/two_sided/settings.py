@@ -7,7 +7,7 @@ from typing import Annotated
 
 from drl_density.mcmc import MALA, Kernel
 from drl_density.partition_function.annealing.settings import AISSettings
-from drl_density.records.fields import Interval, NonNegativeInt, PositiveInt, check_fields
+from drl_density.records.fields import Interval, NonNegativeInt, PositiveFloat, PositiveInt, check_fields
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,14 @@ class SandwichSettings:
     """Sizes of a sandwich.
 
     Attributes:
-        num_particles: particles, and paths in each direction, per replicate.
+        num_particles: particles, and paths in each direction, per replicate. A target without levels begins with a quarter
+            of them, takes more in each round that leaves log Z unsettled, and adds batches until ``tolerance`` is reached.
         num_replicates: independent replicates; where their spread is the error, the interval uses Student's t.
         num_transitions: kernel steps on every density of the annealing path.
+        tolerance: half width of the 95 % interval, nats, at which a target without levels is done. What a verdict calls
+            large is measured by it: an error of twice, a movement of once this much is doubtful.
+        most_batches: batches of ``num_particles`` times ``num_replicates`` paths that a target without levels takes at most
+            to reach the tolerance.
         most_rounds: largest number of bases fitted in turn to a target without levels, at least 4. Rounds end early once
             log Z stays the same; the runs of all rounds are discarded.
         steps_per_level: densities per level of the annealing path along a sequence.
@@ -38,6 +43,8 @@ class SandwichSettings:
     num_particles: Annotated[int, Interval(2)] = 512
     num_replicates: Annotated[int, Interval(2)] = 8
     num_transitions: PositiveInt = 4
+    tolerance: PositiveFloat = 0.05
+    most_batches: PositiveInt = 8
     most_rounds: int = 8
     steps_per_level: PositiveInt = 8
     path_steps_per_level: PositiveInt = 12

@@ -22,10 +22,10 @@ LEAST_ACCEPTANCE = 0.05
 """Acceptance below which particles hardly move, so that a walk has no chance to find the target's mass."""
 DEEPEST_MEDIAN = 5.0
 """Nats below log Z at which the median forward path counts as lost: half of the paths then carry e^-5 of the weight."""
-LARGEST_DOUBTFUL_ERROR, LARGEST_RELIABLE_ERROR = 0.5, 0.1
-"""Standard errors in nats above which log Z is unreliable, and doubtful."""
-LARGEST_DRIFT = 0.05
-"""Nats by which log Z may still move before it counts as doubtful."""
+LARGEST_DOUBTFUL_ERROR, LARGEST_RELIABLE_ERROR = 10.0, 2.0
+"""Standard errors, as multiples of the tolerance asked for, above which log Z is unreliable, and doubtful."""
+LARGEST_DRIFT = 1.0
+"""Multiple of the tolerance by which log Z may still move before it counts as doubtful."""
 WEAKEST_CHECK = 0.25
 """Standard error in nats of a check above which its agreement proves little."""
 
@@ -65,8 +65,11 @@ def verdict(evidence: Evidence) -> Judgement:
 
 def _overlap_is_too_small(evidence: Evidence) -> str | None:
     overlap = evidence.point.bridge.overlap
-    if overlap >= LEAST_KNOWN_OVERLAP and overlap * evidence.num_paths >= LEAST_SHARED_PATHS:
-        return None
+    if overlap >= LEAST_KNOWN_OVERLAP:
+        if overlap * evidence.num_paths >= LEAST_SHARED_PATHS:
+            return None
+        least = math.ceil(LEAST_SHARED_PATHS / overlap)
+        return f"{evidence.num_paths} paths are too few for an overlap of {overlap:.2g}: use at least {least}"
     return f"forward and reverse paths hardly overlap ({overlap:.2g}): use more levels, bridges or transitions"
 
 
@@ -104,7 +107,7 @@ def _particles_stand_still(evidence: Evidence) -> str | None:
 
 
 def _bases_are_unsettled(evidence: Evidence) -> str | None:
-    return None if evidence.is_settled else "log Z still moves from one fitted base to the next"
+    return evidence.unsettled
 
 
 def _early_draws_disagree(evidence: Evidence) -> str | None:
@@ -139,19 +142,19 @@ def _lower_bound_lies_above(evidence: Evidence) -> str | None:
 
 def _error_is_large(evidence: Evidence) -> str | None:
     error = evidence.point.standard_error
-    return f"the standard error is {error:.2g} nats" if error > LARGEST_DOUBTFUL_ERROR else None
+    return f"the standard error is {error:.2g} nats" if error > LARGEST_DOUBTFUL_ERROR * evidence.tolerance else None
 
 
 def _estimate_is_rough(evidence: Evidence) -> str | None:
     error, overlap = evidence.point.standard_error, evidence.point.bridge.overlap
-    is_fine = error <= LARGEST_RELIABLE_ERROR and overlap >= LEAST_OVERLAP
+    is_fine = error <= LARGEST_RELIABLE_ERROR * evidence.tolerance and overlap >= LEAST_OVERLAP
     if is_fine and evidence.annealing_verdict is not Verdict.UNRELIABLE:
         return None
     return f"standard error {error:.2g}, overlap {overlap:.2g}: use more particles"
 
 
 def _log_z_drifts(evidence: Evidence) -> str | None:
-    if evidence.point.drift <= LARGEST_DRIFT:
+    if evidence.point.drift <= LARGEST_DRIFT * evidence.tolerance:
         return None
     return (
         f"log Z moved by {evidence.point.drift:.2g} nats as draws mixed, or with the last base fitted, and may move on: use "

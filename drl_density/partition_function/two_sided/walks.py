@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -80,11 +81,11 @@ class Rounds:
 
     Attributes:
         estimates: estimate of every round.
-        is_settled: whether the last three rounds agree.
+        unsettled: why log Z cannot be called settled; ``None`` where the last rounds agree.
     """
 
     estimates: tuple[Estimate, ...]
-    is_settled: bool
+    unsettled: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def take_walks(
     *,
     data: Tensor | None = None,
     rounds: Rounds | None = None,
+    earlier: Walks | None = None,
     generator: torch.Generator | None = None,
     watch: Watch | None = None,
 ) -> Walks:
@@ -137,6 +139,7 @@ def take_walks(
         data: rows ``(n, *event)`` from which a second set of chains starts.
         rounds: fitted bases that led to the route; draws then mix four times as long, and the estimate from draws that
             took a quarter of these steps shows whether that was long enough.
+        earlier: independent walks along the same route, with which the new ones are pooled. Their equilibrium draws remain.
         watch: called with the progress after every density of the annealing run.
     """
     settings = route.settings
@@ -157,5 +160,39 @@ def take_walks(
         reverse_early = reverse
         from_noise = route.mixed(from_noise, 3 * settings.num_mixing_steps, generator=generator)
         reverse = route.upward(from_noise, generator)
-    equilibrium = equilibrium_estimates(route.path, run.kept, generator=generator)
-    return Walks(run, forward, reverse, equilibrium, reverse_from_data, reverse_early, rounds, draws=from_noise)
+    equilibrium = (
+        equilibrium_estimates(route.path, run.kept, generator=generator) if earlier is None else earlier.equilibrium
+    )
+    found = Walks(run, forward, reverse, equilibrium, reverse_from_data, reverse_early, rounds, draws=from_noise)
+    return found if earlier is None else _pooled(earlier, found)
+
+
+def _pooled(first: Walks, second: Walks) -> Walks:
+    """The replicates of both, which took the same route."""
+    runs = (first.run, second.run)
+    rates = tuple(
+        sum(rate * len(run.log_weights) for rate, run in zip(pair, runs, strict=True))
+        / sum(len(run.log_weights) for run in runs)
+        for pair in zip(*(run.acceptance_rates for run in runs), strict=True)
+    )
+    run = AnnealingRun(
+        log_weights=torch.cat([run.log_weights for run in runs]),
+        particles=torch.cat([run.particles for run in runs]),
+        log_z_by_density=torch.cat([run.log_z_by_density for run in runs], 1),
+        ess_by_density=torch.cat([run.ess_by_density for run in runs], 1),
+        acceptance_rates=rates,
+        kept=torch.cat([run.kept for run in runs]),
+    )
+    return dataclasses.replace(
+        first,
+        run=run,
+        forward=torch.cat([first.forward, second.forward]),
+        reverse=torch.cat([first.reverse, second.reverse]),
+        reverse_from_data=_joined(first.reverse_from_data, second.reverse_from_data),
+        reverse_early=_joined(first.reverse_early, second.reverse_early),
+        draws=_joined(first.draws, second.draws),
+    )
+
+
+def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    return None if first is None or second is None else torch.cat([first, second])

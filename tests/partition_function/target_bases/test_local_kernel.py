@@ -26,16 +26,16 @@ def mixture_of_slices(x):
     )
 
 
-@pytest.mark.parametrize("has_jumps", [True, False], ids=["jumps", "local moves alone"])
+@pytest.mark.parametrize("jump_share", [1.0, 0.25, 0.0], ids=["jumps", "few jumps", "local moves alone"])
 @pytest.mark.parametrize("fitted", [fit_base, mixture_of_slices], ids=["regression", "mixture"])
-def test_local_kernel_leaves_its_target_alone(fitted, has_jumps):
+def test_local_kernel_leaves_its_target_alone(fitted, jump_share):
     """Exact draws of a funnel stay exact: moments of its first coordinate, spread 3, known in closed form."""
     generator = seeded_generator(5)
     first = 3 * torch.randn(20_000, 1, generator=generator, dtype=torch.float64)
     x = torch.cat([first, (first / 2).exp() * torch.randn(20_000, 3, generator=generator, dtype=torch.float64)], -1)
     base = fitted(x.reshape(4, -1, 4)[:, :500] if fitted is fit_base else x[:2000])
     assert isinstance(base.local, ScaleRegression if fitted is fit_base else MixtureBase)
-    kernel = LocalMALA(base, has_jumps=has_jumps)
+    kernel = LocalMALA(base, jump_share=jump_share)
     state = init_state(x, funnel)
     sizes = 2.0 * 10 ** -torch.rand(len(x), generator=generator, dtype=torch.float64)
     for _ in range(20):

@@ -7,7 +7,7 @@ from scipy import stats
 
 from drl_density.errors import Verdict
 from drl_density.partition_function.bridge import ReplicatedBridge
-from drl_density.partition_function.two_sided.margins import Bracket, Margins, Point
+from drl_density.partition_function.two_sided.margins import Bracket, Margins, Point, Precision
 from drl_density.weights import Estimate, normal_quantile
 
 
@@ -45,6 +45,18 @@ def test_the_drift_widens_the_interval_by_students_quantile():
     assert point(1.0, 0.3, drift=0.4).half_width() == pytest.approx(math.hypot(0.3 * normal_quantile(), 0.4 * quantile))
     assert point(1.0, 0.3, drift=0.4).standard_error == pytest.approx(0.5)
     assert point(1.0, 0.3, drift=0.4).statistical == Estimate(1.0, 0.3)
+
+
+def test_precision_tells_what_more_paths_mend_from_what_they_do_not():
+    few = Precision(tolerance=0.05, statistical=0.1, drift=0.0, num_paths=1024, seconds=3.0)
+    assert few.shortfall is not None
+    assert "about 4096 paths in each direction in place of 1024, or 12 seconds" in few.shortfall
+    moving = Precision(tolerance=0.05, statistical=0.03, drift=0.2, num_paths=1024, seconds=3.0)
+    assert moving.shortfall is not None
+    assert "more paths do not mend" in moving.shortfall
+    assert moving.needed_paths == 1024
+    narrow = Precision(tolerance=0.05, statistical=0.04, drift=0.03, num_paths=1024, seconds=3.0)
+    assert (narrow.is_reached, narrow.shortfall) == (True, None)
 
 
 def test_bounds_move_outwards():

@@ -13,7 +13,7 @@ from drl_density.errors import UnreliableEstimateWarning, Verdict
 from drl_density.partition_function import anneal, plan_annealing
 from drl_density.partition_function.equilibrium import EquilibriumEstimates
 from drl_density.partition_function.two_sided.estimates import Estimator
-from drl_density.partition_function.two_sided.record import assemble, bracket, bridge, warn_if_unusable
+from drl_density.partition_function.two_sided.record import assemble, bracket, bridge, missing_paths, warn_if_unusable
 from drl_density.partition_function.two_sided.walks import Rounds, Route, Walks
 from drl_density.testing import seeded_generator
 from drl_density.weights import Estimate, normal_quantile
@@ -89,7 +89,7 @@ def test_one_lost_path_does_not_drag_the_lower_bound_of_a_fitted_base_down(route
 
 
 def test_what_log_z_moved_since_the_last_base_is_part_of_its_error(route, run):
-    rounds = Rounds((Estimate(LOG_Z, 0.01),) * 2 + (Estimate(LOG_Z - 1.0, 0.01),), is_settled=True)
+    rounds = Rounds((Estimate(LOG_Z, 0.01), Estimate(LOG_Z - 1.0, 0.01), Estimate(LOG_Z, 0.01)))
     walks = walks_of(run, rounds=rounds, reverse_early=walks_of(run).reverse)
     point = bridge(walks)
     assert point.drift == pytest.approx(1.0, abs=0.1)
@@ -97,6 +97,36 @@ def test_what_log_z_moved_since_the_last_base_is_part_of_its_error(route, run):
     assert result.standard_error == pytest.approx(math.hypot(point.bridge.standard_error, point.drift))
     assert result.rounds == rounds.estimates
     assert bridge(walks_of(run)).drift == 0.0
+
+
+def test_missing_paths_follow_the_width_and_the_overlap(run):
+    walks = walks_of(run)
+    half_width = bridge(walks).bridge.half_width()
+    assert missing_paths(walks, half_width + 1e-9) == 0
+    assert missing_paths(walks, half_width / 2) == pytest.approx((1.1 * 4 - 1) * 1024, abs=1)
+    assert (
+        missing_paths(walks_of(run, forward=walks.forward + 1.0, reverse=walks.reverse + 1.0), half_width + 1e-9) == 0
+    )
+    far = [rows.reshape(8, 128) for rows in normal_weights(LOG_Z, 4.6, 1024, 0)]
+    overlap = bridge(walks_of(run, forward=far[0], reverse=far[1])).bridge.overlap
+    assert overlap * 1024 < 50
+    assert missing_paths(walks_of(run, forward=far[0], reverse=far[1]), 100.0) == pytest.approx(
+        50 / overlap - 1024, abs=1
+    )
+
+
+def test_the_record_says_why_an_interval_is_wider_than_was_asked(route, run):
+    rounds = Rounds((Estimate(LOG_Z, 0.01),) * 3)
+    strict = dataclasses.replace(route, settings=dataclasses.replace(SETTINGS, tolerance=0.015))
+    walks = walks_of(run, rounds=rounds, reverse_early=walks_of(run).reverse)
+    found = assemble(strict, walks, seconds=2.0)
+    assert not found.precision.is_reached
+    assert found.precision.half_width == pytest.approx((found.upper - found.lower) / 2)
+    assert found.precision.num_paths == 1024
+    assert f"about {found.precision.needed_paths} paths in each direction" in found.advice
+    assert found.precision.needed_seconds == pytest.approx(2.0 * found.precision.needed_paths / 1024)
+    assert "half width" not in assemble(route, walks).advice
+    assert "half width" not in assemble(strict, walks_of(run)).advice  # a sequence takes the paths that it is given
 
 
 def test_draws_from_data_that_lie_above_leave_log_z_unknown(route, run):

@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from drl_density.mcmc import HMC
+from drl_density.partition_function.bridge import ReplicatedBridge
 from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.target_bases.local_kernel import LocalMALA
-from drl_density.partition_function.two_sided.rounds import fit_rounds, flat_base, is_settled, place_route
+from drl_density.partition_function.two_sided import rounds as rounds_module
+from drl_density.partition_function.two_sided.rounds import fit_rounds, flat_base, is_easy, movement, place_route
 from drl_density.testing import assert_z, seeded_generator
 from drl_density.weights import Estimate
 from tests.partition_function.known_answers import SMALL_SANDWICH
@@ -20,23 +22,28 @@ def target(x):
 
 
 @pytest.fixture(scope="module")
-def fitted():
+def found():
     return fit_rounds(target, 2, given=None, settings=SMALL_SANDWICH, generator=seeded_generator(0))
 
 
-def test_rounds_settle_on_the_truth_and_the_base_on_the_target(fitted):
-    base, rounds = fitted
-    assert rounds.is_settled
-    assert 3 <= len(rounds.estimates) < SMALL_SANDWICH.most_rounds
-    for found in rounds.estimates[-3:]:
-        assert abs(found.log_z - 3.0) < 5 * found.standard_error + 0.01
-    draws = base.draw(4000, seeded_generator(1))
+@pytest.fixture(scope="module")
+def base(found):
+    return found[0].path.base
+
+
+def test_an_easy_target_settles_in_two_rounds_on_the_truth_and_the_base_on_the_target(found, base):
+    route, rounds = found
+    assert rounds.unsettled is None
+    assert len(rounds.estimates) == 2
+    for estimate in rounds.estimates:
+        assert_z(estimate.log_z, 3.0, estimate.standard_error)
     assert isinstance(base, DefendedBase)
-    assert float((draws.mean(0) - 1).abs().max()) < 0.1
+    assert float((base.draw(4000, seeded_generator(1)).mean(0) - 1).abs().max()) < 0.1
+    assert isinstance(route.settings.kernel, LocalMALA)
+    assert route.settings.num_particles == SMALL_SANDWICH.num_particles
 
 
-def test_the_local_kernel_takes_the_place_of_mala_on_a_fitted_base_only(fitted):
-    base, _ = fitted
+def test_the_local_kernel_takes_the_place_of_mala_on_a_fitted_base_only(base):
     route = place_route(base, target, SMALL_SANDWICH, generator=seeded_generator(2))
     assert isinstance(route.settings.kernel, LocalMALA)
     assert route.settings.num_transitions == SMALL_SANDWICH.num_transitions // 2
@@ -46,8 +53,7 @@ def test_the_local_kernel_takes_the_place_of_mala_on_a_fitted_base_only(fitted):
     assert place_route(given, target, SMALL_SANDWICH, generator=seeded_generator(2)).settings is SMALL_SANDWICH
 
 
-def test_weights_of_a_route_are_unbiased_in_both_directions(fitted):
-    base, _ = fitted
+def test_weights_of_a_route_are_unbiased_in_both_directions(base):
     route = place_route(base, target, SMALL_SANDWICH, generator=seeded_generator(3))
     forward = route.downward(40, seeded_generator(4))
     draws = 1 + 0.5 * torch.randn(6, 40, 2, generator=seeded_generator(5))
@@ -57,12 +63,57 @@ def test_weights_of_a_route_are_unbiased_in_both_directions(fitted):
     assert_z((3.0 - reverse.flatten()).exp(), 1.0)
 
 
-def test_three_rounds_have_to_agree():
-    close = [Estimate(0.0, 0.0), Estimate(0.01, 0.0), Estimate(-0.005, 0.0)]
-    assert is_settled(close)
-    assert not is_settled(close[:2])
-    assert not is_settled([*close[:2], Estimate(0.03, 0.0)])
-    assert is_settled([Estimate(9.0, 0.0), *close])
+def rounds_at(*values, error=0.005):
+    return [Estimate(value, error) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("estimates", "reason"),
+    [
+        (rounds_at(0.0, 0.01, -0.005), None),
+        (rounds_at(9.0, 0.0, 0.01, -0.005), None),
+        (rounds_at(0.0, 0.01), "only 2 rounds"),
+        (rounds_at(0.0, 0.0, 0.03), "log Z still moves"),
+        (rounds_at(0.03, 0.0, 0.0), "log Z still moves"),
+        (rounds_at(0.0, 0.004, 0.008, 0.011, error=0.001), "log Z still moves"),
+        (rounds_at(0.0, 0.0, 0.0, error=0.022), "known within 0.031 nats, where 0.03 would show"),
+        (rounds_at(-2.66, -2.96, -2.82, error=0.3), "known within 0.42 nats"),
+        (rounds_at(0.0, 0.0, 0.03, error=0.016), "may still move by more than the tolerance"),
+    ],
+)
+def test_settled_rounds_agree_and_would_have_shown_a_movement(estimates, reason):
+    said = movement(estimates, 0.05)
+    assert said is None if reason is None else reason in str(said)
+
+
+def test_a_movement_is_measured_by_the_tolerance():
+    rough = rounds_at(-2.66, -2.96, -2.82, error=0.3)
+    assert movement(rough, 1.0) is None
+    assert movement(rounds_at(0.0, 0.01, -0.005), 0.005) is not None
+
+
+@pytest.mark.parametrize(
+    ("overlap", "error", "pilot", "easy"),
+    [(0.9, 0.01, 0.0, True), (0.5, 0.01, 0.0, False), (0.9, 0.03, 0.0, False), (0.9, 0.01, 0.5, False)],
+)
+def test_a_target_is_easy_where_overlap_error_and_pilot_say_so(overlap, error, pilot, easy):
+    bridge = ReplicatedBridge(0.0, error, 0.0, overlap, 8)
+    assert is_easy(bridge, Estimate(pilot, 0.05), 0.05) is easy
+
+
+def test_a_target_that_is_not_easy_takes_three_rounds_that_grow(monkeypatch):
+    sizes = []
+
+    def seen(*given, **named):
+        sizes.append(given[2].num_particles)
+        return place_route(*given, **named)
+
+    monkeypatch.setattr(rounds_module, "place_route", seen)
+    monkeypatch.setattr(rounds_module, "is_easy", lambda *given: False)
+    small = dataclasses.replace(SMALL_SANDWICH, num_particles=600, tolerance=0.2)
+    _, rounds = fit_rounds(target, 2, given=None, settings=small, generator=seeded_generator(0))
+    assert len(rounds.estimates) >= 3
+    assert sizes[:4] == [150, 150, 300, 600]
 
 
 def test_a_flat_base_has_the_density_and_draws_of_its_own():

@@ -13,6 +13,7 @@ from drl_density.partition_function import (
     level_recursion,
     sequence_path,
 )
+from drl_density.partition_function.two_sided import sandwich as sandwich_module
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.testing import assert_z
 from tests.partition_function.known_answers import SMALL_SANDWICH, funnel
@@ -49,6 +50,31 @@ def test_sandwich_is_reproducible():
     assert first.log_z == second.log_z
 
 
+def test_the_run_goes_on_until_the_interval_is_as_narrow_as_was_asked():
+    target = drl.EnergyDistribution.from_log_density(lambda x: -2.0 * (x**2).sum(-1), event_shape=(2,))
+    settings = drl.SandwichSettings(num_particles=128, num_replicates=4, num_mixing_steps=5, tolerance=1.0)
+    truth = math.log(math.pi / 2)
+    rough = drl.sandwich(target, seed=0, settings=settings)
+    assert (rough.precision.num_paths, rough.precision.tolerance) == (512, 1.0)
+    fine = drl.sandwich(target, seed=0, tolerance=0.015, settings=settings)
+    assert fine.precision.tolerance == 0.015
+    assert fine.precision.is_reached
+    assert 512 < fine.precision.num_paths <= 4096
+    assert_z(fine.log_z, truth, fine.standard_error)
+
+
+def test_batches_are_pooled_as_long_as_paths_are_missing(monkeypatch):
+    target = dist.Normal(torch.zeros(2), 0.5).to_event(1)
+    settings = drl.SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=2, tolerance=1.0)
+    asked = iter([300, 200, 0])
+    monkeypatch.setattr(sandwich_module, "missing_paths", lambda walks, tolerance: next(asked))
+    found = drl.sandwich(target, seed=0, settings=settings)
+    assert found.forward.shape == found.reverse.shape == (4 + 2 * 4 + 4, 64)
+    assert next(asked, None) is None
+    monkeypatch.setattr(sandwich_module, "missing_paths", lambda walks, tolerance: 10**9)
+    assert len(drl.sandwich(target, seed=0, settings=settings).forward) == 4
+
+
 def test_a_kernel_that_never_accepts_is_not_reliable():
     """A target with spikes far narrower than any step: the particles stand still and the verdict says so."""
     from drl_density.partition_function import SandwichSettings, sandwich
@@ -56,7 +82,7 @@ def test_a_kernel_that_never_accepts_is_not_reliable():
     target = drl.EnergyDistribution.from_log_density(
         lambda x: 60 * torch.cos(3e4 * x).sum(-1) - (x**2).sum(-1), event_shape=(2,)
     )
-    settings = SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=5, most_rounds=4)
+    settings = SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=5, most_rounds=4, most_batches=1)
     base = dist.Normal(torch.zeros(2), 1.0).to_event(1)
     with pytest.warns(drl.errors.UnreliableEstimateWarning, match="hardly accepts"):
         result = sandwich(target, base=base, seed=0, settings=settings)
@@ -67,7 +93,9 @@ def test_a_kernel_that_never_accepts_is_not_reliable():
 
 def test_funnel_is_covered_or_said():
     """With few particles the neck is missing at first; what draws still move as they mix is part of the error."""
-    settings = drl.SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=20, most_rounds=4)
+    settings = drl.SandwichSettings(
+        num_particles=64, num_replicates=4, num_mixing_steps=20, most_rounds=4, most_batches=1
+    )
     target = drl.EnergyDistribution.from_log_density(funnel, event_shape=(10,))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", drl.errors.UnreliableEstimateWarning)

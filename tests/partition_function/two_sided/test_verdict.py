@@ -27,6 +27,7 @@ FAULTLESS = Evidence(
     num_paths=800,
     median_log_weight=1.9,
     least_acceptance=0.5,
+    tolerance=0.05,
 )
 
 
@@ -44,7 +45,7 @@ def with_bridge(**changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"is_settled": False}, "still moves from one fitted base"),
+        ({"unsettled": "log Z still moves from one fitted base to the next"}, "still moves from one fitted base"),
         ({"least_acceptance": 0.01}, "hardly accepts"),
         ({"median_log_weight": -4.0}, "half of the forward paths"),
         (with_estimate(Estimator.ANNEALING, 1.7), "annealing and Bennett's ratio differ"),
@@ -80,12 +81,29 @@ def test_a_doubtful_sandwich_names_its_reason(changes, words):
     assert words in found.advice
 
 
-@pytest.mark.parametrize("overlap", [0.005, 0.05, math.nan], ids=["share", "paths", "not a number"])
+@pytest.mark.parametrize("overlap", [0.005, math.nan], ids=["share", "not a number"])
 def test_paths_that_hardly_overlap_leave_log_z_unknown(overlap):
-    """At 0.05 of 800 paths only 40 are shared."""
     found = verdict(dataclasses.replace(FAULTLESS, **with_bridge(overlap=overlap)))
     assert found.verdict is Verdict.UNKNOWN
     assert "hardly overlap" in found.advice
+
+
+def test_too_few_paths_for_an_overlap_are_told_from_too_small_an_overlap():
+    """At 0.05 of 800 paths 40 are shared, at 0.05 of 1,040 there are 52."""
+    found = verdict(dataclasses.replace(FAULTLESS, **with_bridge(overlap=0.05)))
+    assert found.verdict is Verdict.UNKNOWN
+    assert "800 paths are too few for an overlap of 0.05: use at least 1000" in found.advice
+    enough = dataclasses.replace(FAULTLESS, num_paths=1040, **with_bridge(overlap=0.05))
+    assert verdict(enough).verdict is Verdict.RELIABLE
+
+
+def test_what_is_large_is_measured_by_the_tolerance():
+    """An error of 0.12 and a movement of 0.06 are little where an interval of half width 0.5 was asked for."""
+    rough = dataclasses.replace(POINT.bridge, asymptotic_error=0.12)
+    evidence = dataclasses.replace(FAULTLESS, point=Point(rough, drift=0.06))
+    assert verdict(evidence).verdict is Verdict.DOUBTFUL
+    assert verdict(dataclasses.replace(evidence, tolerance=0.5)).verdict is Verdict.RELIABLE
+    assert verdict(dataclasses.replace(FAULTLESS, tolerance=0.001)).verdict is Verdict.UNRELIABLE
 
 
 def test_a_faultless_sandwich_is_reliable():

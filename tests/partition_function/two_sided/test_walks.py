@@ -33,7 +33,7 @@ def route():
 
 def test_draws_begin_at_the_base_and_at_data_and_mix_on_for_targets_without_levels(route):
     data = torch.full((10, 1), 50.0)  # 98 spreads away: three steps swing to the other side and do not come to rest
-    rounds = Rounds((Estimate(0.0, 0.1),) * 3, is_settled=True)
+    rounds = Rounds((Estimate(0.0, 0.1),) * 3)
     walks = take_walks(route, data=data, rounds=rounds, generator=seeded_generator(1))
     assert walks.forward.shape == walks.reverse.shape == (4, 64)
     assert_z(walks.reverse.flatten(), 1.0)
@@ -45,6 +45,27 @@ def test_draws_begin_at_the_base_and_at_data_and_mix_on_for_targets_without_leve
     plain = take_walks(route, generator=seeded_generator(1))
     assert plain.reverse_early is None
     assert plain.reverse_from_data is None
+
+
+def test_pooled_walks_hold_the_replicates_of_both(route):
+    rounds = Rounds((Estimate(0.0, 0.1),) * 3)
+    data = torch.ones(10, 1)
+    first = take_walks(route, data=data, rounds=rounds, generator=seeded_generator(1))
+    both = take_walks(route, data=data, rounds=rounds, earlier=first, generator=seeded_generator(2))
+    for name in ("forward", "reverse", "reverse_early", "reverse_from_data", "draws"):
+        assert torch.equal(getattr(both, name)[:4], getattr(first, name))
+        assert getattr(both, name).shape[:2] == (8, 64)
+    for name in ("log_weights", "particles", "kept"):
+        assert torch.equal(getattr(both.run, name)[:4], getattr(first.run, name))
+        assert len(getattr(both.run, name)) == 8
+    assert both.run.log_z_by_density.shape == both.run.ess_by_density.shape == (8, 8)
+    assert not torch.equal(both.run.log_weights[4:], first.run.log_weights)
+    assert both.equilibrium is first.equilibrium
+    third = take_walks(route, data=data, rounds=rounds, generator=seeded_generator(2))
+    for pooled, one, other in zip(
+        both.run.acceptance_rates, first.run.acceptance_rates, third.run.acceptance_rates, strict=True
+    ):
+        assert pooled == pytest.approx((one + other) / 2)
 
 
 def test_progress_is_reported_once_for_every_density_and_stage(route):
