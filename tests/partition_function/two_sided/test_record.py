@@ -79,7 +79,7 @@ def test_bounds_are_mean_log_weights_with_the_spread_of_replicates(run):
 
 def test_one_lost_path_does_not_drag_the_lower_bound_of_a_fitted_base_down(route, run):
     """Mean weights of 16 paths stand for single ones, so that one path of weight 0 costs log(16 / 15) of one of them."""
-    rounds = Rounds((Estimate(LOG_Z, 0.01),) * 3, is_settled=True)
+    rounds = Rounds((Estimate(LOG_Z, 0.01),) * 3)
     walks = walks_of(run, rounds=rounds, reverse_early=walks_of(run).reverse)
     forward = walks.forward.clone()
     forward[0, 0] = -math.inf
