@@ -9,7 +9,6 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import constraints
 
 from drl_density.datasets import Column
 from drl_density.distributions import SampleResult
@@ -19,7 +18,7 @@ from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
 from drl_density.samplers import LevelZeroSampler
 from drl_density.samplers.importance import move_on_level_zero
-from drl_density.transforms import DataTransform
+from drl_density.transforms import Bounds, DataTransform
 
 CACHED_ROWS = 1024
 """Rows in one pass on a CPU: what is computed on the way stays in its cache, where a row takes a third of the time."""
@@ -85,10 +84,11 @@ class DataLogDensity:
         self.model, self.transform = model, transform
 
     def __call__(self, x: Tensor) -> Tensor:
-        flat = x.flatten(1).cpu()
+        flat = x.flatten(1).cpu().double()
+        dtype = x.dtype if x.is_floating_point() else flat.dtype
         u, log_jacobian = self.transform.with_log_jacobian(flat)
         values = self.model.log_density(u, 0) + log_jacobian
-        return torch.where(self.transform.bounds.contains(flat), values, -math.inf).to(x.device)
+        return torch.where(self.transform.bounds.contains(flat), values, -math.inf).to(x.device, dtype)
 
     def in_passes(self, rows: Tensor) -> Tensor:
         """The same of many rows ``(n, d)`` on the CPU, in passes of bounded memory and without gradients."""
@@ -108,19 +108,26 @@ class PooledSampler:
     generator alone, or on torch's global generator when there is none.
     """
 
-    def __init__(self, pool: Tensor, sampler: LevelZeroSampler, *, largest: int = 16) -> None:
-        self.pool, self.sampler, self.largest = pool, sampler, largest
+    def __init__(self, pool: Tensor, sampler: LevelZeroSampler, bounds: Bounds, *, largest: int = 16) -> None:
+        self.pool, self.sampler, self.bounds, self.largest = pool, sampler, bounds, largest
 
     def __call__(self, log_density: LogDensity, initial: Tensor, generator: torch.Generator | None) -> SampleResult:
         """One draw per row of ``initial``."""
         if not len(initial):
             return SampleResult(initial)
         if len(initial) > self.largest:
-            return self.sampler(log_density, initial, generator)
-        chosen = torch.randint(len(self.pool), (len(initial),), generator=generator)
-        start, plan = self.pool[chosen.to(self.pool.device)], self.sampler.plan
-        u, rates = move_on_level_zero(self.sampler.model, start, plan=plan, generator=generator)
-        return SampleResult(self.sampler.to_data(u).to(initial), {"acceptance_rate": rates.cpu()}, plan.method)
+            found = self.sampler(log_density, initial.double(), generator)
+        else:
+            chosen = torch.randint(len(self.pool), (len(initial),), generator=generator)
+            start, plan = self.pool[chosen.to(self.pool.device)], self.sampler.plan
+            u, rates = move_on_level_zero(self.sampler.model, start, plan=plan, generator=generator)
+            found = SampleResult(self.sampler.to_data(u), {"acceptance_rate": rates.cpu()}, plan.method)
+        return dataclasses.replace(found, draws=self._in_the_type_of(initial, found.draws))
+
+    def _in_the_type_of(self, initial: Tensor, draws: Tensor) -> Tensor:
+        """Draws in another type and on another device, where rounding must not place them on a bound."""
+        rows = draws.to(initial.dtype).flatten(1)
+        return self.bounds.expand(rows.shape[1]).nearest_inside(rows).reshape(draws.shape).to(initial.device)
 
 
 def to_data_units(transform: DataTransform, u: Tensor) -> Tensor:
@@ -155,27 +162,14 @@ class ToData:
         return to_data_units(self.transform, u).reshape(-1, *self.event_shape)
 
 
-class Blank:
-    """Placeholder starting points, for samplers that make their own."""
+class StartAt:
+    """One point as the start of all chains, and the type of the draws of samplers that make their own starts."""
 
-    def __init__(self, event_shape: torch.Size, dtype: torch.dtype = torch.float32) -> None:
-        self.event_shape, self.dtype = event_shape, dtype
+    def __init__(self, point: Tensor) -> None:
+        self.point = point
 
     def __call__(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
-        return torch.zeros(num_rows, *self.event_shape, dtype=self.dtype)
-
-
-def bounded_support(lower: Tensor, upper: Tensor) -> constraints.Constraint | None:
-    """The constraint of a vector whose entries lie between ``lower`` and ``upper``; None where nothing is bounded."""
-    if not bool((lower.isfinite() | upper.isfinite()).any()):
-        return None
-    return constraints.stack([_interval(float(a), float(b)) for a, b in zip(lower, upper, strict=True)], dim=-1)
-
-
-def _interval(lower: float, upper: float) -> constraints.Constraint:
-    if lower == -float("inf"):
-        return constraints.real if upper == float("inf") else constraints.less_than(upper)
-    return constraints.greater_than(lower) if upper == float("inf") else constraints.interval(lower, upper)
+        return self.point.expand(num_rows, *self.point.shape)
 
 
 Frozen = TypeVar("Frozen", bound=nn.Module)

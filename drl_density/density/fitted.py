@@ -24,11 +24,10 @@ from drl_density.datasets.large.dask_table import is_dask_frame
 from drl_density.datasets.large.partitions import map_partitions, sample_partitions
 from drl_density.datasets.tables.coding import Codes
 from drl_density.density.data_units import (
-    Blank,
     DataLogDensity,
     PooledSampler,
+    StartAt,
     ToData,
-    bounded_support,
     draws_shape,
     freeze,
     in_passes,
@@ -42,7 +41,7 @@ from drl_density.density.seeds import random_generator
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.density.tables import HasColumns, PlainRows, Scores, as_columns, as_series
 from drl_density.devices import find_device
-from drl_density.distributions import EnergyDistribution, SampleResult
+from drl_density.distributions import EnergyDistribution, FittedSupport, SampleResult
 from drl_density.errors import DataError, UnreliableEstimateWarning
 from drl_density.model import EnergySequence
 from drl_density.samplers import LevelZeroPlan, LevelZeroSampler
@@ -275,12 +274,16 @@ class FittedModel(HasColumns):
         rows = on_support(self.columns, found.draws.reshape(-1, self.num_features))
         return SampleResult(rows.reshape(*shape, *self.event_shape), found.stats, found.sampler)
 
-    def distribution(self) -> EnergyDistribution:
+    def distribution(self, *, dtype: torch.dtype = torch.float64) -> EnergyDistribution:
         """The density in data units as a Pyro distribution that holds a frozen copy of the weights.
 
         ``log_prob`` is normalised by the estimate made at the end of the fit (``normalization`` is "estimated"). Requests
         of up to 16 draws start at stored draws and move them by short adjusted chains, which takes milliseconds; larger
-        ones are drawn as by :meth:`sample`.
+        ones are drawn as by :meth:`sample`. In a Pyro model, kernels and guides move in model space. Columns with labels or
+        rounded numbers are dequantised: a value anywhere in a cell stands for its label or number.
+
+        Args:
+            dtype: type of the draws, and so of the site in a Pyro model.
         """
         if not self.estimate.is_reliable:
             warnings.warn(
@@ -288,16 +291,14 @@ class FittedModel(HasColumns):
                 UnreliableEstimateWarning,
                 stacklevel=2,
             )
-        model = freeze(copy.deepcopy(self.model))
-        event_shape = torch.Size(self.event_shape)
+        model, event_shape = freeze(copy.deepcopy(self.model)), torch.Size(self.event_shape)
         sampler = LevelZeroSampler(model, self.plan, ToData(self.transform, event_shape))
-        pooled = PooledSampler(self.to_states(self.pool), sampler)
         target = EnergyDistribution(
             DataLogDensity(model, self.transform),
             event_shape,
-            support=bounded_support(*self.bounds) if len(event_shape) == 1 else None,
-            sampler=pooled,
-            initial=Blank(event_shape),
+            support=FittedSupport(self.transform, event_shape),
+            sampler=PooledSampler(self.to_states(self.pool), sampler, self.bounds),
+            initial=StartAt(self.bounds.nearest_inside(self.middle.to(dtype)).reshape(event_shape)),
             is_integrable=model.is_integrable,
             largest_power=largest_power(model, self.transform),
         )
@@ -395,6 +396,5 @@ def fresh_draws(density: FittedModel, num_samples: int, *, generator: torch.Gene
     like = torch.empty((num_samples, *density.event_shape), dtype=torch.float64)
     if not num_samples:
         return SampleResult(like, sampler=density.plan.method)
-    to_data = ToData(density.transform, torch.Size(density.event_shape))
-    sampler = LevelZeroSampler(density.model, density.plan, to_data)
+    sampler = LevelZeroSampler(density.model, density.plan, ToData(density.transform, torch.Size(density.event_shape)))
     return sampler(density.log_density_of, like, generator)

@@ -2,6 +2,7 @@
 
 from drl_density.distributions.combinators import excluding, guided, product, tempered
 from drl_density.distributions.energy import EnergyDistribution
+from drl_density.distributions.fitted_support import FittedSupport
 from drl_density.distributions.mixture import Mixture
 from drl_density.distributions.pyro_models import joint_density
 from drl_density.distributions.recovery import RecoveryDistribution
@@ -10,6 +11,7 @@ from drl_density.distributions.sampling import ChainSampler, SampleResult, Sampl
 __all__ = [
     "ChainSampler",
     "EnergyDistribution",
+    "FittedSupport",
     "Mixture",
     "RecoveryDistribution",
     "SampleResult",

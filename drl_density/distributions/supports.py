@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import biject_to, constraints, transforms
 
+from drl_density.distributions.fitted_support import FittedSupport
 from drl_density.distributions.sampling import SampleResult, SamplerPolicy
 from drl_density.errors import NumericalError
 from drl_density.mcmc import LogDensity
@@ -24,20 +25,38 @@ def is_whole_space(support: Any) -> bool:
     >>> is_whole_space(constraints.independent(constraints.real, 1)), is_whole_space(constraints.positive)
     (True, False)
     """
+    support = _of_one_point(support)
+    return support.is_whole_space if isinstance(support, FittedSupport) else isinstance(support, type(constraints.real))
+
+
+def has_own_map(support: Any) -> bool:
+    """Whether chains over a support run in another space than its own: unless it is the reals themselves.
+
+    >>> has_own_map(constraints.real_vector), has_own_map(constraints.positive)
+    (False, True)
+    """
+    return not isinstance(_of_one_point(support), type(constraints.real))
+
+
+def _of_one_point(support: Any) -> Any:
+    """A constraint without the dimensions that were added to it."""
     while isinstance(support, constraints.independent):
         support = support.base_constraint
-    return isinstance(support, type(constraints.real))
+    return support
 
 
 def is_same_support(one: Any, other: Any) -> bool:
-    """Whether two constraints are of one kind with equal ends.
+    """Whether two constraints are of one kind with equal ends; those of fitted densities may differ in their maps.
 
     >>> is_same_support(constraints.interval(0.0, 1.0), constraints.interval(0, 1))
     True
     >>> is_same_support(constraints.interval(0.0, 1.0), constraints.interval(0.0, 2.0))
     False
     """
-    return one is other or _signature(one) == _signature(other)
+    if isinstance(one, FittedSupport) and isinstance(other, FittedSupport):
+        return one.is_same_set(other)
+    are_reals = is_whole_space(one) and is_whole_space(other) and one.event_dim == other.event_dim
+    return one is other or are_reals or _signature(one) == _signature(other)
 
 
 def _signature(part: Any) -> Any:
@@ -123,7 +142,7 @@ class InsideSupport:
 
     Attributes:
         sampler: policy that runs the chains.
-        support: constraint of one point, which is not the whole space.
+        support: constraint of one point, which is not the reals.
     """
 
     sampler: SamplerPolicy

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from drl_density.autograd import outside_inference_mode
 from drl_density.distributions.sampling import ChainSampler, SampleResult, SamplerPolicy, SampleShape, as_shape
-from drl_density.distributions.supports import InsideSupport, is_whole_space
+from drl_density.distributions.supports import InsideSupport, has_own_map
 from drl_density.errors import DRLDensityWarning
 from drl_density.mcmc import LogDensity
 
@@ -197,8 +197,8 @@ class UnnormalizedDistribution(TorchDistribution):
         return copy
 
     def _policy(self) -> SamplerPolicy:
-        """The sampler, with chains kept inside a support that is not the whole space."""
-        if isinstance(self.sampler, ChainSampler) and not is_whole_space(self.support):
+        """The sampler, with chains in the space that a support maps from, which keeps them inside."""
+        if isinstance(self.sampler, ChainSampler) and has_own_map(self.support):
             return InsideSupport(self.sampler, self.support)
         return self.sampler
 

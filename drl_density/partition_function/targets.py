@@ -6,9 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
-from torch.distributions import constraints
 
 from drl_density.distributions.experts import log_density_of
+from drl_density.distributions.supports import is_whole_space
 from drl_density.mcmc import LogDensity
 
 
@@ -79,9 +79,5 @@ def log_density_over_reals(target: Target) -> LogDensity:
 
 
 def _is_real(support: Any) -> bool:
-    """Whether a support is all reals; one that is not stated is taken to be.
-
-    torch keeps the classes of its constraints private and Pyro has its own, so their names are compared.
-    """
-    inner = support.base_constraint if isinstance(support, constraints.independent) else support
-    return inner is None or type(inner).__name__ in ("_Real", "_RealVector")
+    """Whether a support is all reals; one that is not stated is taken to be."""
+    return support is None or is_whole_space(support)

@@ -85,9 +85,9 @@ class Composed(DataTransform):
             total = total + value
         return x, total
 
-    def single_column(self, index: int) -> Composed:
-        """The parts' maps of column ``index``, composed."""
-        return Composed([part.single_column(index) for part in self.parts])
+    def select(self, columns: Tensor) -> Composed:
+        """The parts' maps of some columns, given by their indices, composed."""
+        return Composed([part.select(columns) for part in self.parts])
 
     def pull_back(self, image: Bounds) -> Bounds:
         """The box ``image`` pulled back through every part, the last one first."""
@@ -123,4 +123,4 @@ class Composed(DataTransform):
     def _inverse(self, y: Tensor) -> Tensor:
         for part in reversed(self.parts):
             y = part.inv(y)
-        return y
+        return self.bounds.nearest_inside(y)

@@ -68,6 +68,7 @@ class Bounds:
 
     def are_inside(self, x: Tensor) -> Tensor:
         """Whether each value of rows ``x`` ``(*, d)`` lies inside the bounds of its column, ``(*, d)``."""
+        x = x.double()  # ends rounded to float32 would admit other values
         is_inside = (x > self.lower.to(x)) & (x < self.upper.to(x))
         if not self.cells:
             return is_inside
@@ -75,6 +76,28 @@ class Bounds:
         for index, histogram in self.cells.items():
             parts[index] = parts[index] & histogram.contains(x[..., index])
         return torch.stack(parts, -1)
+
+    def nearest_inside(self, x: Tensor) -> Tensor:
+        """Rows ``x`` ``(*, d)`` with every value moved to the nearest number of their type inside the bounds; NaN stays.
+
+        Values keep a distance from an end at 0, and from infinity, at which derivatives do not overflow.
+
+        >>> Bounds(torch.zeros(1), torch.ones(1)).nearest_inside(torch.tensor([[0.5], [1.0]])).tolist()
+        [[0.5], [0.9999999403953552]]
+        """
+        lower, upper = (end.to(x.device, torch.float64).expand(x.shape) for end in self)
+        finite = torch.finfo(x.dtype)
+        least = finite.tiny / finite.eps
+        low = torch.nextafter(lower, upper).maximum(lower + least).clamp(min=-finite.max / 4)
+        high = torch.nextafter(upper, lower).minimum(upper - least).clamp(max=finite.max / 4)
+        if self.cells:
+            ends = [list(end.unbind(-1)) for end in (low, high)]
+            for index, histogram in self.cells.items():
+                cell = histogram.ends_around(x[..., index])
+                for side, end in enumerate(cell):
+                    ends[side][index] = end.clamp(low[..., index], high[..., index])
+            low, high = (torch.stack(columns, -1) for columns in ends)
+        return x.clamp(_rounded_up(low, x), -_rounded_up(-high, x))
 
     def contains(self, x: Tensor) -> Tensor:
         """Whether each row of ``x`` ``(*, d)`` lies strictly inside in every column, ``(*,)``."""
@@ -97,6 +120,12 @@ class Bounds:
         return Bounds(self.lower.expand(num_features), self.upper.expand(num_features), self.cells)
 
 
+def _rounded_up(ends: Tensor, like: Tensor) -> Tensor:
+    """The least numbers of the type of ``like`` that are not below the float64 numbers ``ends``."""
+    rounded = ends.to(like)
+    return torch.where(rounded.double() < ends, torch.nextafter(rounded, torch.full_like(rounded, math.inf)), rounded)
+
+
 if TYPE_CHECKING:
 
     class Inverse(Transform):
@@ -109,7 +138,7 @@ class DataTransform(Transform, ABC):
     r"""An invertible map u = T(x) from data to model space over row vectors, with all that a density needs of it.
 
     A subclass defines the abstract members, and is read back by :func:`transform_from_state`. One that maps every
-    column by itself also defines :meth:`column_log_jacobian` and :meth:`single_column`, which raise an error here.
+    column by itself also defines :meth:`column_log_jacobian` and :meth:`select`, which raise an error here.
 
     >>> from drl_density.transforms import Logit
     >>> isinstance(Logit(0.0, 1.0), DataTransform), Logit(0.0, 1.0).bounds.upper
@@ -163,7 +192,19 @@ class DataTransform(Transform, ABC):
         Raises:
             DataError: for a transform that mixes columns.
         """
-        raise DataError(f"{type(self).__name__} mixes columns, so column {index} has no map of its own")
+        return self.select(torch.tensor([index]))
+
+    def select(self, columns: Tensor) -> DataTransform:
+        """The map of some columns alone, over vectors of these.
+
+        Args:
+            columns: indices of the columns.
+
+        Raises:
+            DataError: for a transform that mixes columns.
+        """
+        shown = ", ".join(map(str, columns.tolist()))
+        raise DataError(f"{type(self).__name__} mixes columns, so column {shown} has no map of its own")
 
     def marginal_log_density(self, x: Tensor) -> Tensor | None:
         """log density of each column of ``x`` ``(*, d)`` under the marginals that the transform holds, or None."""

@@ -53,10 +53,9 @@ class Affine(DataTransform):
         """log |c_i|, the same in every row of ``x`` ``(*, d)``."""
         return self.scale.to(x.dtype).abs().log().expand(x.shape)
 
-    def single_column(self, index: int) -> Affine:
-        """The shift and the factor of column ``index``."""
-        one = slice(index, index + 1)
-        loc, scale = (value[one] if value.ndim else value for value in (self.loc, self.scale))
+    def select(self, columns: Tensor) -> Affine:
+        """The shifts and factors of some columns, given by their indices."""
+        loc, scale = (value[columns] if value.ndim else value for value in (self.loc, self.scale))
         return Affine(loc, scale)
 
     def pull_back(self, image: Bounds) -> Bounds:
@@ -238,10 +237,9 @@ class Logit(DataTransform):
         lower, upper = self.lower.to(x), self.upper.to(x)
         return (self.upper - self.lower).to(x).log() - (x - lower).log() - (upper - x).log()
 
-    def single_column(self, index: int) -> Logit:
-        """The logit between the ends of column ``index``."""
-        one = slice(index, index + 1)
-        lower, upper = (value[one] if value.ndim else value for value in (self.lower, self.upper))
+    def select(self, columns: Tensor) -> Logit:
+        """The logit between the ends of some columns, given by their indices."""
+        lower, upper = (value[columns] if value.ndim else value for value in (self.lower, self.upper))
         return Logit(lower, upper)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
@@ -252,7 +250,7 @@ class Logit(DataTransform):
         return (x - self.lower.to(x)).log() - (self.upper.to(x) - x).log()
 
     def _inverse(self, y: Tensor) -> Tensor:
-        return self.lower.to(y) + (self.upper - self.lower).to(y) * torch.sigmoid(y)
+        return self.bounds.nearest_inside(self.lower.to(y) + (self.upper - self.lower).to(y) * torch.sigmoid(y))
 
 
 def logit(lower: float | Tensor, upper: float | Tensor) -> Logit:

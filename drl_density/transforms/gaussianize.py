@@ -12,6 +12,8 @@ from torch import Tensor
 from drl_density.transforms.data_transform import Bounds, DataTransform
 from drl_density.transforms.marginals import Marginals, true_places
 
+FARTHEST_SCORE = 1e150
+"""Greatest standard normal score whose quantile is solved for: its square is still finite."""
 _FAR_TAIL = -600.0
 """Log probability below which exp underflows soon (at -745) and the asymptotic series takes over."""
 
@@ -51,6 +53,42 @@ def _far_root(log_tail: Tensor) -> Tensor:
     return square.sqrt()
 
 
+class _Quantiles(torch.autograd.Function):
+    """Quantiles x of standard normal scores u, whose derivative phi(u) / f(x) needs no graph of the solver's steps.
+
+    It may be differentiated any number of times, in both modes, and under vmap.
+    """
+
+    @staticmethod
+    def forward(u: Tensor, marginals: Marginals, bounds: Bounds) -> Tensor:
+        return bounds.nearest_inside(marginals.from_coordinate(marginals.quantile_coordinate(u)))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Marginals, Bounds], output: Tensor) -> None:
+        u, ctx.marginals, _ = inputs
+        ctx.save_for_backward(u, output)
+        ctx.save_for_forward(u, output)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        return grad_outputs[0] * _slope(ctx.saved_tensors, ctx.marginals), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *grad_inputs: Any) -> Tensor:
+        return grad_inputs[0] * _slope(ctx.saved_tensors, ctx.marginals)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, ...], *args: Any) -> tuple[Any, int]:
+        u, marginals, bounds = args
+        return _Quantiles.apply(u.movedim(in_dims[0], 0), marginals, bounds), 0
+
+
+def _slope(pair: tuple[Tensor, Tensor], marginals: Marginals) -> Tensor:
+    """dx/du = phi(u) / f(x) of a ``pair`` of standard normal scores u and their quantiles x."""
+    u, x = pair
+    return (_log_normal(u) - marginals.log_density(x)).exp()
+
+
 class MarginalGaussianization(DataTransform):
     r"""u_i = Phi^{-1}(F_i(x_i)) with the CDF F_i of each column's fitted marginal.
 
@@ -72,11 +110,15 @@ class MarginalGaussianization(DataTransform):
     def __init__(self, marginals: Marginals, names: Sequence[str] | None = None) -> None:
         super().__init__()
         self.marginals = marginals
+        self._bounds = self._declared_bounds()
         self.names = tuple(names) if names is not None else tuple(str(i) for i in range(len(marginals.coordinates)))
 
     @property
     def bounds(self) -> Bounds:
         """The declared ends of the columns, and their cells, outside which their marginals are zero."""
+        return self._bounds
+
+    def _declared_bounds(self) -> Bounds:
         kinds = self.marginals.coordinates
         has_lower = torch.tensor([kind in ("above", "between", "cells") for kind in kinds])
         has_upper = torch.tensor([kind in ("below", "between", "cells") for kind in kinds])
@@ -119,10 +161,9 @@ class MarginalGaussianization(DataTransform):
         u, slopes = self.with_column_log_jacobian(x)
         return u, slopes.sum(-1)
 
-    def single_column(self, index: int) -> MarginalGaussianization:
-        """The map through the marginal of column ``index``."""
-        one = slice(index, index + 1)
-        return MarginalGaussianization(self.marginals.select(one), self.names[one])
+    def select(self, columns: Tensor) -> MarginalGaussianization:
+        """The map through the marginals of some columns, given by their indices."""
+        return MarginalGaussianization(self.marginals.select(columns), [self.names[i] for i in columns.tolist()])
 
     def marginal_log_density(self, x: Tensor) -> Tensor:
         """log density of each column of ``x`` ``(*, d)`` under its fitted marginal, nats, float64."""
@@ -152,7 +193,8 @@ class MarginalGaussianization(DataTransform):
         return log_probability_to_normal(below, above).to(x.dtype).contiguous()
 
     def _inverse(self, y: Tensor) -> Tensor:
-        return self.marginals.from_coordinate(self.marginals.quantile_coordinate(y.double())).to(y.dtype)
+        x: Any = _Quantiles.apply(y.double().clamp(-FARTHEST_SCORE, FARTHEST_SCORE), self.marginals, self._bounds)
+        return x if y.dtype == x.dtype else self._bounds.nearest_inside(x.to(y.dtype))
 
 
 def _log_normal(u: Tensor) -> Tensor:

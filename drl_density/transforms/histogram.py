@@ -75,8 +75,7 @@ class Histogram:
         cell, shares = self._cell(x), self.log_shares.to(x)
         from_low, from_high = self._distances(x, cell)
         below, above, share = (_pick(part.to(x), cell) for part in (self._log_below, self._log_above, shares))
-        lower = torch.logaddexp(below, share + torch.where(from_low > 0, from_low, 0.0).log())
-        upper = torch.logaddexp(above, share + torch.where(from_high > 0, from_high, 0.0).log())
+        lower, upper = _log_sum(below, share, from_low), _log_sum(above, share, from_high)
         slope = share - math.log(self.width) - lower - upper
         nothing, is_inside = torch.full_like(x, torch.nan), self._are_inside(cell, from_low, from_high)
         return torch.where(is_inside, lower - upper, nothing), torch.where(is_inside, slope, nothing)
@@ -98,14 +97,29 @@ class Histogram:
         left, right = center - 0.5 * self.width, center + 0.5 * self.width
         x = torch.where(from_low < 0.5, left + self.width * from_low, right - self.width * from_high)
         # Rounding must not carry a value over the edge of its cell, nor onto the lowest edge of all.
-        left = torch.where(cell > 0, left, torch.nextafter(left, right))
-        right = torch.where(self._has_gap_after(cell), torch.nextafter(right, left), right)
+        left, right = self._ends(cell, y)
         return x.maximum(left).minimum(right)
+
+    def ends_around(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The least and the greatest float64 in the cell that is nearest to each of ``x``, of the shape of ``x``.
+
+        >>> halves = Histogram(torch.tensor([0.0, 1.0]), 1.0, torch.tensor([0.5, 0.5]).log())
+        >>> [round(float(end), 9) for end in halves.ends_around(torch.tensor(0.2))]
+        [-0.5, 0.5]
+        """
+        return self._ends(self._cell(x.double()), x.double())
 
     def rescaled(self, shift: float, factor: float) -> Histogram:
         """The histogram of ``shift + factor * x``; a negative factor reverses the order of the cells."""
         order = slice(None) if factor > 0 else torch.arange(len(self.values) - 1, -1, -1)
         return Histogram((shift + factor * self.values)[order], self.width * abs(factor), self.log_shares[order])
+
+    def _ends(self, cell: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The least and the greatest number of the type of ``like`` that belong to cells."""
+        center, half = _pick(self.values.to(like), cell), 0.5 * self.width
+        left, right = center - half, center + half
+        right_inside = torch.where(self._has_gap_after(cell), torch.nextafter(right, left), right)
+        return torch.where(cell > 0, left, torch.nextafter(left, right)), right_inside
 
     def _cell(self, x: Tensor) -> Tensor:
         """Index of the value nearest to each of ``x``."""
@@ -131,6 +145,14 @@ class Histogram:
 def _count_reached(x: Tensor, thresholds: Tensor) -> Tensor:
     """Number of thresholds at or below each value; unlike torch.bucketize without a warning under vmap."""
     return (x.detach()[..., None] >= thresholds).sum(-1)
+
+
+def _log_sum(log_rest: Tensor, log_share: Tensor, part: Tensor) -> Tensor:
+    """log(rest + share * part), whose gradient is finite on an edge, where the part is 0, unless the rest is 0 too."""
+    has_rest = log_rest > -torch.inf
+    rest = torch.where(has_rest, log_rest, 0.0)
+    alone = log_share + torch.where(part > 0, part, 1.0).log()
+    return torch.where(has_rest, rest + torch.log1p(part * (log_share - rest).exp()), alone)
 
 
 def _pick(values: Tensor, index: Tensor) -> Tensor:

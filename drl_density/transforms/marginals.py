@@ -19,6 +19,10 @@ from drl_density.transforms.histogram import Histogram
 COORDINATES = ("linear", "asinh", "above", "below", "between", "cells")
 BLOCK = 24
 """Components evaluated at once: with a thousand rows, what is computed on the way stays in the cache of a CPU core."""
+FEW = 512
+"""Values up to which all columns are evaluated at once, padding included: fewer calls cost less than fewer numbers."""
+FARTHEST = 345.0
+"""Greatest asinh coordinate: the square of its value, 1e149, is still finite, so its derivatives are too."""
 CACHED_NUMBERS = 2**16
 """The same for a fit: numbers in one temporary value, half a megabyte."""
 
@@ -114,6 +118,7 @@ class Marginals:
     _kind_order: Tensor = field(init=False, repr=False)
     _mixtures: tuple[_Mixtures, ...] = field(init=False, repr=False)
     _mixture_order: Tensor = field(init=False, repr=False)
+    _padded: _Mixtures = field(init=False, repr=False)
 
     __repr__ = brief
 
@@ -136,6 +141,7 @@ class Marginals:
             "_kind_order": torch.tensor([index for group in kinds for index in group], dtype=torch.long).argsort(),
             "_mixtures": tuple(mixtures),
             "_mixture_order": torch.cat([mixture.columns for mixture in mixtures]).argsort(),
+            "_padded": _Mixtures(torch.arange(len(counts)), self.log_weights, self.locations, self.scales),
         }.items():
             object.__setattr__(self, name, value)
 
@@ -148,9 +154,11 @@ class Marginals:
         names = (each.name for each in dataclasses.fields(self) if each.init and each.name != "coordinates")
         return {name: getattr(self, name) for name in names}
 
-    def select(self, columns: slice) -> Marginals:
-        """The marginals of the columns in the slice ``columns``."""
-        return Marginals(self.coordinates[columns], **{name: part[columns] for name, part in self.tensors().items()})
+    def select(self, columns: Tensor) -> Marginals:
+        """The marginals of the columns with the indices ``columns``."""
+        coordinates = tuple(self.coordinates[index] for index in columns.tolist())
+        parts = {name: part[columns] if len(part) else part for name, part in self.tensors().items()}
+        return Marginals(coordinates, **parts)
 
     def to_coordinate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The coordinates y of values ``x`` ``(*, d)``, and log dy/dx, each ``(*, d)``."""
@@ -171,7 +179,8 @@ class Marginals:
             scaled = (x - center) / width
             if kind == "linear":
                 return scaled, -width.log().expand_as(x)
-            return scaled.asinh(), -0.5 * torch.log1p(scaled.square()) - width.log()
+            y = scaled.asinh()
+            return y, math.log(2) - torch.logaddexp(y, -y) - width.log()  # -log cosh y, without squares that overflow
         if kind == "above":
             distance = (x - lower).log()
             return distance - width.log(), -distance
@@ -192,7 +201,7 @@ class Marginals:
             elif kind == "linear":
                 columns.append(center + width * value)
             elif kind == "asinh":
-                columns.append(center + width * value.sinh())
+                columns.append(center + width * value.clamp(-FARTHEST, FARTHEST).sinh())
             elif kind == "above":
                 columns.append(lower + width * value.exp())
             elif kind == "below":
@@ -204,6 +213,9 @@ class Marginals:
     def log_parts(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """log density, log CDF and log survival function at coordinates ``y`` ``(*, d)``, each ``(*, d)``."""
         by_column = y.movedim(-1, 0)
+        if by_column.numel() <= FEW:
+            density, below, above = (part.movedim(0, -1) for part in self._padded.log_parts(by_column).unbind(0))
+            return density, below, above
         parts = [
             mixture.log_parts(by_column.index_select(0, mixture.columns.to(y.device))) for mixture in self._mixtures
         ]

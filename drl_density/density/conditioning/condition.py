@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from drl_density.density.conditioning.cells import cell_nodes
 from drl_density.density.conditioning.given import Given, read_given
 from drl_density.density.conditioning.rows import check_given, sample_row
-from drl_density.density.data_units import Blank, bounded_support
+from drl_density.density.data_units import StartAt
 from drl_density.density.fitted import FittedModel
 from drl_density.density.integrability import largest_power
-from drl_density.distributions import EnergyDistribution, SampleResult
+from drl_density.distributions import EnergyDistribution, FittedSupport, SampleResult
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
@@ -90,9 +90,9 @@ def condition(
     target = EnergyDistribution(
         SliceLogDensity(density.model, density.transform, places, is_missing, in_cell),
         (num_missing,),
-        support=bounded_support(*density.bounds.select(is_missing)),
+        support=FittedSupport(density.transform.select(is_missing.nonzero().flatten()), torch.Size([num_missing])),
         sampler=SliceSampler(density, row, is_missing, settings),
-        initial=Blank(torch.Size([num_missing]), torch.float64),
+        initial=StartAt(density.middle[is_missing]),
         is_integrable=density.model.is_integrable,
         largest_power=largest_power(density.model, density.transform),
     )

@@ -1,0 +1,131 @@
+"""Supports of fitted densities, whose bijection from the reals is the map from the density's own model space.
+
+Pyro's kernels and guides move in the space that ``biject_to(support)`` maps from. The constraint of this module is
+registered with ``biject_to`` and ``transform_to`` of torch when its class is defined. Torch looks maps up by class, so
+nothing changes for any other constraint.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import biject_to, constraints, transform_to
+from torch.distributions.transforms import Transform
+
+from drl_density.transforms import Bounds, DataTransform
+
+FARTHEST = 1e150
+"""Magnitude beyond which states are mapped as if they had it: the square of a greater one would overflow."""
+
+
+class FittedSupport(constraints.Constraint):
+    """Where a fitted density is positive, with the map to its model space.
+
+    ``biject_to`` and ``transform_to`` give :class:`FromModelSpace` for it.
+
+    Args:
+        transform: map of flat rows from data to model space.
+        event_shape: shape of one point.
+
+    >>> from drl_density.transforms import logit
+    >>> support = FittedSupport(logit(0.0, 1.0), torch.Size([2]))
+    >>> support.check(torch.tensor([[0.5, 0.5], [0.5, 1.0]])).tolist()
+    [True, False]
+    >>> biject_to(support)(torch.zeros(2))
+    tensor([0.5000, 0.5000])
+    """
+
+    is_discrete = False
+
+    def __init__(self, transform: DataTransform, event_shape: torch.Size) -> None:
+        self.transform, self.event_shape = transform, torch.Size(event_shape)
+        self.event_dim = len(self.event_shape)
+        self.bounds: Bounds = transform.bounds.expand(self.event_shape.numel())
+
+    def check(self, value: Tensor) -> Tensor:
+        """Whether points ``(*, *event)`` lie inside the bounds and the cells of every column, ``(*,)``."""
+        return self.bounds.contains(self.flat(value))
+
+    @property
+    def is_whole_space(self) -> bool:
+        """Whether no column has an end or a cell."""
+        lower, upper = self.bounds
+        return not self.bounds.cells and not bool(lower.isfinite().any() | upper.isfinite().any())
+
+    def is_same_set(self, other: FittedSupport) -> bool:
+        """Whether another support holds the same points, whatever its map."""
+        return self.event_shape == other.event_shape and self.bounds == other.bounds
+
+    def flat(self, value: Tensor) -> Tensor:
+        """Points ``(*, *event)`` as rows ``(*, d)``."""
+        return value.reshape(*value.shape[: value.ndim - self.event_dim], -1)
+
+    def __repr__(self) -> str:
+        lower, upper = self.bounds
+        bounded = int((lower.isfinite() | upper.isfinite()).sum())
+        return f"FittedSupport(event_shape={tuple(self.event_shape)}, {bounded} bounded columns)"
+
+
+class FromModelSpace(Transform):
+    r"""The bijection from model-space states u to points x of a fitted density, x = T^{-1}(u), for any leading shape.
+
+    Every x lies strictly inside the support, in the type of u. Where no number of that type is x itself, the nearest one
+    inside is taken. There log |dx/du| is
+
+    .. math:: -\log\lvert\det J_T(x)\rvert - \tfrac12 \sum_i (u_i^2 - T(x)_i^2)
+
+    so that a density F(T(x)) on model space continues as a Gaussian beyond the last number before an end. The second term
+    is zero up to rounding everywhere else.
+
+    Args:
+        support: constraint with the map T.
+        cache_size: 1 to remember the last pair of u and x, as in torch.
+    """
+
+    bijective = True
+
+    def __init__(self, support: FittedSupport, cache_size: int = 0) -> None:
+        super().__init__(cache_size=cache_size)
+        self.support = support
+        self.domain = constraints.independent(constraints.real, support.event_dim)
+        self.codomain = support
+
+    def with_cache(self, cache_size: int = 1) -> FromModelSpace:
+        """This transform with another size of its cache."""
+        return self if cache_size == self._cache_size else FromModelSpace(self.support, cache_size)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FromModelSpace) and self.support is other.support
+
+    __hash__ = Transform.__hash__
+
+    def _call(self, x: Tensor) -> Tensor:
+        rows = self.support.transform.inv(self._rows(x).clamp(-FARTHEST, FARTHEST))
+        return self.support.bounds.nearest_inside(rows.to(x)).reshape(x.shape)
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        return self.support.transform(self._rows(y)).to(y).reshape(y.shape)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        """log |det dx/du| of states ``x`` ``(*, *event)`` with points ``y``, ``(*,)``.
+
+        Args:
+            x: model-space states u.
+            y: the points that belong to them.
+        """
+        u = self._rows(x)
+        image, log_jacobian = self.support.transform.with_log_jacobian(self._rows(y))
+        beyond = 0.5 * ((image - u) * (image + u)).sum(-1)
+        return (beyond - log_jacobian).to(x)
+
+    def _rows(self, value: Tensor) -> Tensor:
+        """Flat rows ``(*, d)``, float64 on the CPU, where transforms of data compute."""
+        return self.support.flat(value).double().cpu()
+
+
+@biject_to.register(FittedSupport)
+@transform_to.register(FittedSupport)
+def _from_model_space(support: Any) -> FromModelSpace:
+    return FromModelSpace(support)
