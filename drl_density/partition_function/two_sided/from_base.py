@@ -46,8 +46,11 @@ ANNEALED_SHARE, NOISE_SHARE = 4, 8
 STEPS_PER_LEVEL, NUM_TRANSITIONS = 2, 2
 """Densities for each noise level of the annealing along them, and kernel steps on each."""
 
-NUM_PROPOSALS = 25
-"""Independent proposals for each step of the kernel."""
+LEAST_SUFFICIENT_EFFICIENCY = 0.5
+"""Importance efficiency from which independent proposals alone move chains that begin at rows of data."""
+
+OFTEN, SELDOM = (5, 5), (25, 1)
+"""Independent proposals in a row, and the kernel steps after them, below and from that efficiency."""
 
 
 def importance_estimate(
@@ -90,6 +93,10 @@ def walk_from_base(
     def upward(draws: Tensor, generator: torch.Generator | None) -> Tensor:
         return tilts(model, draws.flatten(0, 1), 0.0).reshape(draws.shape[:2])
 
+    def mixed(start: Tensor) -> Tensor:
+        moves = SELDOM if efficiency >= LEAST_SUFFICIENT_EFFICIENCY else OFTEN
+        return _mixed(route, model, start, settings.num_mixing_steps, moves, generator)
+
     route = Route(path, plan, smaller, downward, upward, origin="the reference")
     run = route.run(generator=generator, watch=watch)
     if watch is not None:
@@ -103,9 +110,9 @@ def walk_from_base(
     reverse_from_data = None
     if data is not None:
         from_data = data.to(start)[torch.randint(len(data), shape, generator=generator)]
-        reverse_from_data = upward(_mixed(route, model, from_data, settings.num_mixing_steps, generator), generator)
+        reverse_from_data = upward(mixed(from_data), generator)
     forward = downward(settings.num_particles * steps_for(efficiency), generator)
-    draws = _mixed(route, model, start, settings.num_mixing_steps, generator)
+    draws = mixed(start)
     walks = Walks(
         run=run,
         forward=forward,
@@ -148,19 +155,31 @@ def with_error(estimate: LogPartitionEstimate) -> Estimate:
 
 
 def _mixed(
-    route: Route, model: EnergySequence, start: Tensor, num_steps: int, generator: torch.Generator | None
+    route: Route,
+    model: EnergySequence,
+    start: Tensor,
+    num_steps: int,
+    moves: tuple[int, int],
+    generator: torch.Generator | None,
 ) -> Tensor:
-    """Positions after ``num_steps`` independent proposals from the base, with a step of the kernel after every 25."""
+    """Positions after ``num_steps`` independent proposals from the base, with steps of the kernel in between.
+
+    Independent proposals cross to any mode. Chains at rows where the tilt is high refuse most of them, and leave by steps of
+    the kernel.
+
+    Args:
+        moves: proposals in a row, and kernel steps after them.
+    """
 
     def weight(rows: Tensor) -> Tensor:
         return tilts(model, rows, 0.0).to(rows.device)
 
     far = Independence(lambda count, source: base_draws(model, count, 0.0, source))
-    x = start.flatten(0, 1)
-    for first in range(0, num_steps, NUM_PROPOSALS):
-        number = min(NUM_PROPOSALS, num_steps - first)
+    x, (num_proposals, num_kernel_steps) = start.flatten(0, 1), moves
+    for first in range(0, num_steps, num_proposals):
+        number = min(num_proposals, num_steps - first)
         taken = take_steps(far, far.init(x, weight), weight, num_steps=number, step_size=1.0, generator=generator)
-        x = route.mixed(taken.state.position[None], 1, generator=generator)[0]
+        x = route.mixed(taken.state.position[None], num_kernel_steps, generator=generator)[0]
     return x.reshape(start.shape)
 
 
