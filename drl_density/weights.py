@@ -123,6 +123,10 @@ class Estimate(NamedTuple):
         """Ends of the central normal interval, nats."""
         return normal_interval(self.log_z, self.standard_error, probability)
 
+    def shifted(self, constant: float) -> Estimate:
+        """The estimate for a density that is ``constant`` nats higher everywhere."""
+        return Estimate(self.log_z + constant, self.standard_error)
+
 
 def combine_replicates(log_z: Tensor) -> Estimate:
     """Logarithm of the mean of independent, unbiased estimates of Z, with its jackknife standard error.
@@ -313,6 +317,10 @@ class LogPartitionEstimate:
     def interval(self, probability: float = 0.95) -> tuple[float, float]:
         """Ends of the normal interval around ``log_z`` by ``standard_error``, nats."""
         return normal_interval(self.log_z, self.standard_error, probability)
+
+    def shifted(self, constant: float) -> LogPartitionEstimate:
+        """The estimate for a density that is ``constant`` nats higher everywhere."""
+        return dataclasses.replace(self, log_z=self.log_z + constant, log_weights=self.log_weights + constant)
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Plain values and tensors for a run folder."""

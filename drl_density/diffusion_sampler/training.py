@@ -30,7 +30,7 @@ from drl_density.descent import DescentRule, descend
 from drl_density.diffusion_sampler.sampler import DiffusionSampler, DiffusionSamplerSettings
 from drl_density.errors import DivergenceWarning
 from drl_density.mcmc import HMC, DualAveraging, LogDensity, Recording, run_chain, take_steps
-from drl_density.partition_function.targets import log_density_over_reals
+from drl_density.partition_function.targets.over_reals import log_density_over_reals
 from drl_density.shapes import per_row
 
 # Chains adapt their step size in NUM_WARMUP steps. Of the training's updates every UPDATES_PER_ROUND-th keeps the chains'

@@ -81,6 +81,11 @@ class EnergyDistribution(UnnormalizedDistribution):
         new.is_integrable, new.largest_power = self.is_integrable, self.largest_power
         return new
 
+    @property
+    def like(self) -> Tensor:
+        """Empty tensor whose dtype and device starting points take."""
+        return self._like
+
     def _log_density(self, x: Tensor) -> Tensor:
         values = self._rows_log_density(x)
         return values.expand(torch.broadcast_shapes(values.shape, self.batch_shape))

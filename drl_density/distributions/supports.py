@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import biject_to, constraints, transforms
+from torch.distributions import constraints, transforms
 
 from drl_density.distributions.fitted_support import FittedSupport
+from drl_density.distributions.reals import Stack, real_transform
 from drl_density.distributions.sampling import SampleResult, SamplerPolicy
 from drl_density.errors import NumericalError
 from drl_density.mcmc import LogDensity
@@ -87,9 +88,8 @@ class ZeroOutside:
         self.log_density, self.support, self.event_dim = log_density, support, event_dim
 
     def __call__(self, x: Tensor) -> Tensor:
-        inside = self.support.check(x)
+        inside = is_inside(self.support, x, self.event_dim)
         own = len(x.shape) - self.event_dim
-        inside = inside.reshape(*x.shape[:own], -1).all(-1) if inside.ndim > own else inside
         if bool(inside.all()):
             return self.log_density(x)
         wide = inside.reshape(*inside.shape, *[1] * self.event_dim)
@@ -99,6 +99,30 @@ class ZeroOutside:
         return torch.where(is_nan, math.nan, values)
 
 
+def is_inside(support: Any, x: Tensor, event_dim: int) -> Tensor:
+    """Whether points ``(*, *event)`` lie in a support, ``(*,)``.
+
+    Args:
+        support: constraint of the points; parts that are joined or stacked may be of different kinds.
+        x: points.
+        event_dim: number of dimensions of one point.
+
+    >>> joined = constraints.cat([constraints.simplex, constraints.positive], -1, [2, 1])
+    >>> is_inside(joined, torch.tensor([[0.5, 0.5, 1.0], [0.5, 0.5, -1.0]]), 1)
+    tensor([ True, False])
+    """
+    while isinstance(support, constraints.independent):
+        support = support.base_constraint
+    if isinstance(support, constraints.cat):
+        pieces = zip(support.cseq, x.split(list(support.lengths), support.dim), strict=True)
+        return torch.stack([is_inside(part, piece, event_dim) for part, piece in pieces]).all(0)
+    if isinstance(support, constraints.stack):
+        pieces = zip(support.cseq, x.unbind(support.dim), strict=True)
+        return torch.stack([is_inside(part, piece, event_dim - 1) for part, piece in pieces]).all(0)
+    found, leading = support.check(x), x.shape[: x.ndim - event_dim]
+    return found.reshape(*leading, -1).all(-1) if found.ndim > len(leading) else found
+
+
 def from_reals(support: Any) -> Any:
     """A bijection from all reals onto a support, linear far from the end of a half line.
 
@@ -106,7 +130,7 @@ def from_reals(support: Any) -> Any:
     steep that chains diverge.
 
     Raises:
-        NotImplementedError: a support that torch has no bijection for, such as one of integers.
+        ValueError: a support that no bijection is known for, such as one of integers.
 
     >>> from_reals(constraints.less_than(3.0))(torch.tensor(-20.0))
     tensor(-17.)
@@ -114,26 +138,27 @@ def from_reals(support: Any) -> Any:
     if isinstance(support, constraints.independent):
         return transforms.IndependentTransform(from_reals(support.base_constraint), support.reinterpreted_batch_ndims)
     if isinstance(support, constraints.stack):
-        return transforms.StackTransform([from_reals(part) for part in support.cseq], support.dim)
+        return Stack([from_reals(part) for part in support.cseq], support.dim)
     if isinstance(support, HALF_LINES_UP):
         shift = transforms.AffineTransform(support.lower_bound, 1.0)
         return transforms.ComposeTransform([transforms.SoftplusTransform(), shift])
     if isinstance(support, HALF_LINES_DOWN):
         mirrored = [transforms.AffineTransform(0.0, -1.0), transforms.SoftplusTransform()]
         return transforms.ComposeTransform([*mirrored, transforms.AffineTransform(support.upper_bound, -1.0)])
-    return biject_to(support)
+    return real_transform(support)
 
 
 def inner_point(support: Any, like: Tensor) -> Tensor:
     """Some point of a support for each of the points ``like``, of the same shape.
 
     Raises:
-        NotImplementedError: a support that torch has no bijection for, such as one of integers.
+        ValueError: a support that no bijection is known for, such as one of integers.
 
     >>> inner_point(constraints.interval(2.0, 4.0), torch.zeros(2))
     tensor([3., 3.])
     """
-    return from_reals(support)(torch.zeros_like(like))
+    transform = from_reals(support)
+    return transform(torch.zeros(transform.inverse_shape(like.shape), dtype=like.dtype, device=like.device))
 
 
 @dataclass(frozen=True)

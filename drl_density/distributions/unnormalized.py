@@ -55,6 +55,32 @@ def parameters_of(log_density: LogDensity) -> Iterator[nn.Parameter]:
     return iter(owner.parameters()) if isinstance(owner, HasParameters) else iter(())
 
 
+def one_number_each(values: Any, x: Tensor) -> Tensor:
+    """Values of a log density at points ``(n, *event)`` as a tensor ``(n,)``.
+
+    Raises:
+        ValueError: anything but one real number for each point; the message names the likely cause.
+
+    >>> one_number_each(torch.zeros(3, 1), torch.ones(3, 2)).shape
+    torch.Size([3])
+    """
+    found = torch.as_tensor(values)
+    if found.is_complex():
+        raise ValueError("expected a real log density, got complex values: take the real part where they are real")
+    shape, count, event = tuple(found.shape), len(x), tuple(x.shape[1:])
+    if found.numel() == count and (not shape or shape[0] == count):
+        return found.reshape(count)
+    if found.numel() == 1:
+        cause = "it sums over the points too: sum over the dimensions of one point only, such as .sum(-1)"
+    elif shape[:1] == (count,) and shape[1:] == event:
+        cause = "one number for each coordinate: sum over the dimensions of one point, such as .sum(-1)"
+    else:
+        cause = "return one number for each of the points along the first dimension"
+    raise ValueError(
+        f"the log density must map points {(count, *event)} to values {(count,)}, it gave shape {shape}: {cause}"
+    )
+
+
 def real_support(event_shape: torch.Size) -> constraints.Constraint:
     """Support of all reals over events of the given shape."""
     return constraints.independent(constraints.real, len(event_shape))
@@ -118,13 +144,8 @@ class UnnormalizedDistribution(TorchDistribution):
     def _rows_log_density(self, x: Tensor) -> Tensor:
         """The energy F at points ``(*, *event)``, ``(*)``."""
         leading = x.shape[: x.ndim - self.event_dim]
-        values = self.log_density(x.reshape((-1, *self.event_shape)))
-        if values.numel() != leading.numel():
-            raise ValueError(
-                f"log_density must map rows {(leading.numel(), *self.event_shape)} to one number each, it gave "
-                f"{tuple(values.shape)}"
-            )
-        return values.reshape(leading)
+        rows = x.reshape((-1, *self.event_shape))
+        return one_number_each(self.log_density(rows), rows).reshape(leading)
 
     @property
     def support(self) -> constraints.Constraint:

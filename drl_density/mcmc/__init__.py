@@ -4,6 +4,7 @@ from drl_density.mcmc.hmc import HMC
 from drl_density.mcmc.independence import Independence
 from drl_density.mcmc.kernel import ChainState, Kernel, LogDensity, StepInfo, init_state, value_and_gradient
 from drl_density.mcmc.langevin import MALA, ULA
+from drl_density.mcmc.random_walk import RandomWalk
 from drl_density.mcmc.run import ChainResult, ChainStep, Recording, StepsTaken, run_chain, take_steps
 from drl_density.mcmc.step_size import (
     DualAveraging,
@@ -23,6 +24,7 @@ __all__ = [
     "Independence",
     "Kernel",
     "LogDensity",
+    "RandomWalk",
     "Recording",
     "RobbinsMonro",
     "StepInfo",

@@ -205,7 +205,7 @@ def test_records_of_log_z_normalize_and_are_kept(make):
 
 def test_a_log_density_of_another_shape_is_refused():
     target = EnergyDistribution.from_log_density(lambda x: x.square(), (2,))
-    with pytest.raises(ValueError, match=r"must map rows \(3, 2\) to one number each, it gave \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"must map points \(3, 2\) .* it gave shape \(3, 2\): one number for each coord"):
         target.log_prob(torch.zeros(3, 2))
 
 

@@ -13,6 +13,9 @@ from drl_density.partition_function.annealing.plan import spread_or_one
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.weights import resample, weight_ess
 
+SHORTEST_STEP = 1e-30
+"""Rise of the annealing below which bridges are given up."""
+
 
 @outside_inference_mode
 def place_bridges(
@@ -88,7 +91,8 @@ def _longest_step(gain: Tensor, longest: float, share: float) -> float:
     if conditional_share(longest) >= share:
         return longest
     low, high = 0.0, longest
-    for _ in range(40):  # bisection down to 1e-12 of the longest step
+    # Bisection to a relative accuracy, since the first step towards a target of width 1e-6 is about 1e-12 long.
+    while high - low > 1e-9 * high and high > SHORTEST_STEP:
         middle = 0.5 * (low + high)
         low, high = (middle, high) if conditional_share(middle) >= share else (low, middle)
     return low

@@ -9,7 +9,7 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from drl_density.mcmc import MALA, ChainState, StepInfo, init_state, value_and_gradient
+from drl_density.mcmc import MALA, ChainState, RandomWalk, StepInfo, value_and_gradient
 from drl_density.mcmc.kernel import LogDensity, StepSize, metropolis
 from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.target_bases.mixture import MixtureBase
@@ -54,7 +54,7 @@ class LocalMALA:
 
     def init(self, x: Tensor, log_density: LogDensity) -> ChainState:
         """State at ``x`` ``(chains, d)``."""
-        return init_state(x, log_density)
+        return ChainState(x.detach(), *self._evaluate(log_density, x))
 
     def step(
         self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
@@ -72,11 +72,20 @@ class LocalMALA:
     ) -> tuple[ChainState, StepInfo]:
         match self.base.local:
             case None:
-                return MALA(scale=self.scale).step(state, log_density, step_size, generator)
+                return self._plain(state, log_density, step_size, generator)
             case ScaleRegression() as chart:
-                return _charted(state, chart, log_density, step_size, generator)
+                return self._charted(state, chart, log_density, step_size, generator)
             case mixture:
-                return _by_component(state, mixture, log_density, step_size, generator)
+                return self._by_component(state, mixture, log_density, step_size, generator)
+
+    def _plain(
+        self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
+    ) -> tuple[ChainState, StepInfo]:
+        return MALA(scale=self.scale).step(state, log_density, step_size, generator)
+
+    def _evaluate(self, log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Log density of the rows, and the gradient by which local moves drift."""
+        return value_and_gradient(log_density, x)
 
     def _jump(
         self, state: ChainState, is_tried: Tensor, log_density: LogDensity, generator: torch.Generator | None
@@ -95,68 +104,92 @@ class LocalMALA:
         if not len(accepted):
             return state
         moved, position = tried[accepted], position[accepted]
-        values, gradients = value_and_gradient(log_density, position)
+        values, gradients = self._evaluate(log_density, position)
         return ChainState(
             state.position.index_copy(0, moved, position),
             state.log_density.index_copy(0, moved, values),
             state.gradient.index_copy(0, moved, gradients),
         )
 
+    def _by_component(
+        self,
+        state: ChainState,
+        mixture: MixtureBase,
+        log_density: LogDensity,
+        step_size: StepSize,
+        generator: torch.Generator | None,
+    ) -> tuple[ChainState, StepInfo]:
+        """A leapfrog step preconditioned by the covariance of a component drawn by its responsibility."""
+        x = state.position
+        if mixture.num_components == 1:  # the responsibility is 1 everywhere
+            before, chosen, factors = x.new_zeros(1), None, mixture.factors[0]
+        else:
+            shares = mixture.log_joint(x).log_softmax(1)
+            gumbel = torch.empty_like(shares).exponential_(generator=generator).log()
+            chosen = (shares - gumbel).argmax(1, keepdim=True)
+            before, factors = shares.gather(1, chosen)[:, 0], mixture.factors[chosen[:, 0]]
+        size = torch.as_tensor(step_size).to(x).reshape(-1, 1)
+        start = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        half = start + 0.5 * size * _transposed(factors, state.gradient)
+        position = x + size * _times(factors, half)
+        proposal = ChainState(position, *self._evaluate(log_density, position))
+        end = half + 0.5 * size * _transposed(factors, proposal.gradient)
+        after = before if chosen is None else mixture.log_joint(position).log_softmax(1).gather(1, chosen)[:, 0]
+        energies = (
+            0.5 * start.square().sum(1) - state.log_density - before,
+            0.5 * end.square().sum(1) - proposal.log_density - after,
+        )
+        return metropolis(state, proposal, energies, generator)
 
-def _by_component(
-    state: ChainState,
-    mixture: MixtureBase,
-    log_density: LogDensity,
-    step_size: StepSize,
-    generator: torch.Generator | None,
-) -> tuple[ChainState, StepInfo]:
-    """A leapfrog step preconditioned by the covariance of a component drawn by its responsibility."""
-    x = state.position
-    if mixture.num_components == 1:  # the responsibility is 1 everywhere
-        before, chosen, factors = x.new_zeros(1), None, mixture.factors[0]
-    else:
-        shares = mixture.log_joint(x).log_softmax(1)
-        gumbel = torch.empty_like(shares).exponential_(generator=generator).log()
-        chosen = (shares - gumbel).argmax(1, keepdim=True)
-        before, factors = shares.gather(1, chosen)[:, 0], mixture.factors[chosen[:, 0]]
-    size = torch.as_tensor(step_size).to(x).reshape(-1, 1)
-    start = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-    half = start + 0.5 * size * _transposed(factors, state.gradient)
-    position = x + size * _times(factors, half)
-    proposal = ChainState(position, *value_and_gradient(log_density, position))
-    end = half + 0.5 * size * _transposed(factors, proposal.gradient)
-    after = before if chosen is None else mixture.log_joint(position).log_softmax(1).gather(1, chosen)[:, 0]
-    energies = (
-        0.5 * start.square().sum(1) - state.log_density - before,
-        0.5 * end.square().sum(1) - proposal.log_density - after,
-    )
-    return metropolis(state, proposal, energies, generator)
+    def _charted(
+        self,
+        state: ChainState,
+        chart: ScaleRegression,
+        log_density: LogDensity,
+        step_size: StepSize,
+        generator: torch.Generator | None,
+    ) -> tuple[ChainState, StepInfo]:
+        """A leapfrog step in the coordinates in which the base is nearly standard normal."""
+        unit = chart.to_unit(state.position)
+        size = torch.as_tensor(step_size).to(unit).reshape(-1, 1)
+        start = torch.randn(unit.shape, generator=generator, dtype=unit.dtype, device=unit.device)
+        half = start + 0.5 * size * chart.pull_back(unit, state.gradient)
+        end_unit = unit + size * half
+        position = chart.from_unit(end_unit)
+        is_lost = ~position.isfinite().all(1)
+        position = torch.where(is_lost[:, None], state.position, position)
+        end_unit = torch.where(is_lost[:, None], unit, end_unit)
+        proposal = ChainState(position, *self._evaluate(log_density, position))
+        end = half + 0.5 * size * chart.pull_back(end_unit, proposal.gradient)
+        after = torch.where(
+            is_lost, torch.nan, 0.5 * end.square().sum(1) - proposal.log_density - chart.log_volume(end_unit)
+        )
+        before = 0.5 * start.square().sum(1) - state.log_density - chart.log_volume(unit)
+        return metropolis(state, proposal, (before, after), generator)
 
 
-def _charted(
-    state: ChainState,
-    chart: ScaleRegression,
-    log_density: LogDensity,
-    step_size: StepSize,
-    generator: torch.Generator | None,
-) -> tuple[ChainState, StepInfo]:
-    """A leapfrog step in the coordinates in which the base is nearly standard normal."""
-    unit = chart.to_unit(state.position)
-    size = torch.as_tensor(step_size).to(unit).reshape(-1, 1)
-    start = torch.randn(unit.shape, generator=generator, dtype=unit.dtype, device=unit.device)
-    half = start + 0.5 * size * chart.pull_back(unit, state.gradient)
-    end_unit = unit + size * half
-    position = chart.from_unit(end_unit)
-    is_lost = ~position.isfinite().all(1)
-    position = torch.where(is_lost[:, None], state.position, position)
-    end_unit = torch.where(is_lost[:, None], unit, end_unit)
-    proposal = ChainState(position, *value_and_gradient(log_density, position))
-    end = half + 0.5 * size * chart.pull_back(end_unit, proposal.gradient)
-    after = torch.where(
-        is_lost, torch.nan, 0.5 * end.square().sum(1) - proposal.log_density - chart.log_volume(end_unit)
-    )
-    before = 0.5 * start.square().sum(1) - state.log_density - chart.log_volume(unit)
-    return metropolis(state, proposal, (before, after), generator)
+@dataclass(frozen=True)
+class LocalRandomWalk(LocalMALA):
+    """:class:`LocalMALA` for a density without a gradient: its local moves are random walks with the base's covariance.
+
+    >>> from drl_density.partition_function.target_bases.fitted_base import fit_base
+    >>> kernel = LocalRandomWalk(fit_base(torch.randn(2, 64, 1, generator=torch.Generator().manual_seed(0))))
+    >>> state = kernel.init(torch.zeros(3, 1), lambda x: -x.detach().abs().sum(-1))
+    >>> kernel.step(state, lambda x: -x.detach().abs().sum(-1), 1.0, None)[0].position.shape
+    torch.Size([3, 1])
+    """
+
+    target_acceptance: ClassVar[float] = RandomWalk.target_acceptance
+
+    def _plain(
+        self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
+    ) -> tuple[ChainState, StepInfo]:
+        moved, info = RandomWalk(self.scale).step(state, log_density, step_size, generator)
+        return moved._replace(gradient=torch.zeros_like(moved.position)), info
+
+    def _evaluate(self, log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            return log_density(x.detach()), torch.zeros_like(x)
 
 
 def _times(factors: Tensor, vectors: Tensor) -> Tensor:

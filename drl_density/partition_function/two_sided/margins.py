@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -49,6 +50,10 @@ class Point:
         """Half width by the drift alone, nats; it has the degrees of freedom of the replicates."""
         return student_quantile(self.bridge.num_replicates - 1, probability) * self.drift
 
+    def shifted(self, constant: float) -> Point:
+        """The point of a target whose log density is ``constant`` nats higher everywhere."""
+        return Point(dataclasses.replace(self.bridge, log_z=self.bridge.log_z + constant), self.drift)
+
 
 @dataclass(frozen=True)
 class Bracket:
@@ -65,6 +70,10 @@ class Bracket:
     def ends(self, probability: float = 0.95) -> tuple[float, float]:
         """The bounds, each moved outwards by its standard error for the probability, nats."""
         return self.lower.interval(probability)[0], self.upper.interval(probability)[1]
+
+    def shifted(self, constant: float) -> Bracket:
+        """The bounds of a target whose log density is ``constant`` nats higher everywhere."""
+        return Bracket(self.lower.shifted(constant), self.upper.shifted(constant))
 
 
 @dataclass(frozen=True)
@@ -151,3 +160,8 @@ class Margins:
         if verdict is Verdict.UNRELIABLE:
             ends += self.bracket.ends(probability)
         return min(ends), max(ends)
+
+    def shifted(self, constant: float) -> Margins:
+        """The margins of a target whose log density is ``constant`` nats higher everywhere."""
+        points = tuple(point.shifted(constant) for point in self.points)
+        return dataclasses.replace(self, points=points, bracket=self.bracket.shifted(constant))

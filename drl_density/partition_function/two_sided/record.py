@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from drl_density.errors import UNUSABLE_VERDICTS, UnreliableEstimateWarning, Verdict
 from drl_density.partition_function.bridge import bennett_by_replicates, bennett_shift, excess
+from drl_density.partition_function.targets.flat_density import Rejections
+from drl_density.partition_function.targets.prepare import PreparedTarget
 from drl_density.partition_function.two_sided.estimates import Estimates, Estimator
 from drl_density.partition_function.two_sided.evidence import Evidence
 from drl_density.partition_function.two_sided.margins import Bracket, Margins, Point, Precision
@@ -20,6 +23,9 @@ from drl_density.weights import Estimate, LogPartitionEstimate, assess_weights, 
 
 CERTIFICATE_FACTOR = 20
 """Markov's inequality: an unbiased, non-negative estimate exceeds 20 times its mean with probability at most 1 / 20."""
+REMARKABLE_DEAD_SHARE, REMARKABLE_UNDEFINED_SHARE = 0.2, 1e-4
+"""Shares of the evaluated points, without density for any reason and with values that are no numbers, above which the advice
+states them. Bases that reach over a wall lose a few points in any case; a value that is no number may be a fault."""
 PATHS_IN_A_GROUP = 16
 """Forward paths whose mean weight makes one term of a target's lower bound."""
 MARGIN = 1.1
@@ -74,6 +80,8 @@ class Sandwich:
             carry no weights, and are correct as far as the verdict is.
         rounds: estimate with each base fitted in turn; empty for a sequence.
         origin: what the walks begin at, in words.
+        rejections: how many of the points at which a target was evaluated have no density; all zero for a sequence.
+        remarks: what else a reader should know about a target, such as a missing gradient; also part of the advice.
     """
 
     log_z: float
@@ -96,6 +104,8 @@ class Sandwich:
     draws: Tensor | None = None
     rounds: tuple[Estimate, ...] = ()
     origin: str = "noise"
+    rejections: Rejections = field(default_factory=Rejections)
+    remarks: tuple[str, ...] = ()
 
     __repr__ = brief
 
@@ -107,6 +117,30 @@ class Sandwich:
     def is_reliable(self) -> bool:
         """True for the verdict ``Verdict.RELIABLE`` alone."""
         return self.verdict.is_reliable
+
+    @property
+    def dead_share(self) -> float:
+        """Share of the points at which a target was evaluated that have no density: minus infinity, or not a number."""
+        return self.rejections.dead_share
+
+    def shifted(self, constant: float) -> Sandwich:
+        """The sandwich of a target whose log density is ``constant`` nats higher everywhere."""
+        from_data = self.reverse_from_data
+        return dataclasses.replace(
+            self,
+            log_z=self.log_z + constant,
+            lower=self.lower + constant,
+            upper=self.upper + constant,
+            bracket=(self.bracket[0] + constant, self.bracket[1] + constant),
+            certificate=self.certificate + constant,
+            estimates={name: found.shifted(constant) for name, found in self.estimates.items()},
+            annealing=self.annealing.shifted(constant),
+            forward=self.forward + constant,
+            reverse=self.reverse + constant,
+            reverse_from_data=None if from_data is None else from_data + constant,
+            margins=self.margins.shifted(constant),
+            rounds=tuple(found.shifted(constant) for found in self.rounds),
+        )
 
     def __str__(self) -> str:
         return (
@@ -180,12 +214,15 @@ def gather_estimates(walks: Walks, annealing: LogPartitionEstimate, point: Point
     return {**found, **walks.others}
 
 
-def assemble(route: Route, walks: Walks, *, seconds: float = math.nan) -> Sandwich:
+def assemble(
+    route: Route, walks: Walks, *, prepared: PreparedTarget | None = None, seconds: float = math.nan
+) -> Sandwich:
     """Everything that the walks along a route show about log Z; no randomness, no warning.
 
     Args:
         route: densities, plan and walks.
         walks: everything that was walked.
+        prepared: target that the route leads to, where it is no sequence; its constant is added back to every number.
         seconds: time that the walks took.
     """
     run = walks.run
@@ -217,7 +254,7 @@ def assemble(route: Route, walks: Walks, *, seconds: float = math.nan) -> Sandwi
     )
     # A sequence takes the paths that it is given; only a target without levels goes on until its interval is narrow.
     shortfall = None if walks.rounds is None else precision.shortfall
-    return Sandwich(
+    result = Sandwich(
         log_z=point.log_z,
         standard_error=point.standard_error,
         lower=lower,
@@ -243,6 +280,31 @@ def assemble(route: Route, walks: Walks, *, seconds: float = math.nan) -> Sandwi
         draws=None if walks.draws is None else walks.draws.flatten(2),
         rounds=() if walks.rounds is None else walks.rounds.estimates,
         origin=route.origin,
+    )
+    return result if prepared is None else _of_target(result, prepared)
+
+
+def _of_target(result: Sandwich, prepared: PreparedTarget) -> Sandwich:
+    """The record with the target's constant added back, and with what preparing and evaluating the target showed."""
+    found = prepared.rejections
+    remarks = prepared.remarks
+    if found.dead_share > REMARKABLE_DEAD_SHARE:
+        remarks += (f"the target has no density at {found.dead_share:.0%} of the points at which it was evaluated",)
+    if found.undefined_share > REMARKABLE_UNDEFINED_SHARE:
+        remarks += (
+            f"the log density is not a number at {found.undefined_share:.2g} of these points, which count as density zero: "
+            "log Z is that of the rest",
+        )
+    draws = None
+    if result.draws is not None:
+        points = prepared.coordinates.to_event(result.draws.flatten(0, 1))
+        draws = points.reshape(*result.draws.shape[:2], -1)
+    return dataclasses.replace(
+        result.shifted(prepared.offset),
+        advice="; ".join((result.advice, *remarks)),
+        draws=draws,
+        rejections=found,
+        remarks=remarks,
     )
 
 

@@ -7,22 +7,20 @@ import itertools
 import math
 from collections.abc import Sequence
 
-import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from drl_density.mcmc import MALA, LogDensity
+from drl_density.mcmc import MALA, LogDensity, RandomWalk
 from drl_density.partition_function.annealing.bridges import place_bridges
-from drl_density.partition_function.annealing.path import Base, base_draws
+from drl_density.partition_function.annealing.path import Base
 from drl_density.partition_function.annealing.plan import plan_annealing
 from drl_density.partition_function.annealing.reverse import reverse_anneal
 from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.bridge import ReplicatedBridge, bennett_by_replicates
-from drl_density.partition_function.target_bases.contract import GivenBase
 from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.target_bases.fitted_base import fit_base
-from drl_density.partition_function.target_bases.local_kernel import LocalMALA
-from drl_density.partition_function.targets import WideBase
+from drl_density.partition_function.target_bases.local_kernel import LocalMALA, LocalRandomWalk
+from drl_density.partition_function.targets.prepare import PreparedTarget
 from drl_density.partition_function.two_sided.settings import SandwichSettings
 from drl_density.partition_function.two_sided.walks import Rounds, Route
 from drl_density.weights import Estimate, combine_replicates, log_mean_exp
@@ -46,11 +44,12 @@ def place_route(
 ) -> Route:
     """A route from a base to a target, its bridges and step sizes found on discarded pilots.
 
-    With MALA and a fitted base the kernel becomes :class:`LocalMALA`, which uses the base's local covariance.
+    With a fitted base MALA becomes :class:`LocalMALA`, which uses the base's local covariance, and a random walk likewise.
     """
-    if isinstance(settings.kernel, MALA) and isinstance(base, DefendedBase):
-        moves = max(1, settings.num_transitions // 2)  # each transition of the local kernel makes two moves
-        settings = dataclasses.replace(settings, kernel=LocalMALA(base), num_transitions=moves)
+    if isinstance(settings.kernel, MALA | RandomWalk) and isinstance(base, DefendedBase):
+        moves = max(1, settings.num_transitions // 2)  # each transition of a local kernel makes two moves
+        local = LocalMALA(base) if isinstance(settings.kernel, MALA) else LocalRandomWalk(base)
+        settings = dataclasses.replace(settings, kernel=local, num_transitions=moves)
     ais, plain = settings.annealing(), settings.annealing(resample_below=None)
     path = place_bridges(base, log_density, ais, share=settings.conditional_ess, generator=generator)
     plan = plan_annealing(path, ais, generator=generator)
@@ -67,12 +66,7 @@ def place_route(
 
 
 def fit_rounds(
-    log_density: LogDensity,
-    num_features: int,
-    *,
-    given: GivenBase | None,
-    settings: SandwichSettings,
-    generator: torch.Generator | None,
+    prepared: PreparedTarget, settings: SandwichSettings, *, generator: torch.Generator | None
 ) -> tuple[Route, Rounds]:
     """Fit one base after another to discarded draws until log Z stays where it is.
 
@@ -84,9 +78,9 @@ def fit_rounds(
     Returns:
         The route of the last round, for walks of its own, and the estimates of all rounds.
     """
-    start = given or flat_base(dist.Normal(torch.zeros(num_features), 1.0).to_event(1))
+    log_density, given = prepared.log_density, prepared.base
     own = dataclasses.replace(settings, num_particles=first_particles(settings))
-    route = place_route(start, log_density, own, generator=generator)
+    route = place_route(prepared.start, log_density, own, generator=generator)
     run = route.run(generator=generator)
     pilot = combine_replicates(log_mean_exp(run.log_weights, 1))
     base = fit_base(route.draws(run, generator=generator), given=given)
@@ -172,14 +166,3 @@ def _grown(size: int, found: Sequence[Estimate], settings: SandwichSettings) -> 
     if size < settings.num_particles:
         return min(settings.num_particles, math.ceil(min(4.0, max(2.0, needed)) * size))
     return min(MOST_GROWTH * settings.num_particles, math.ceil(max(1.0, needed) * size))
-
-
-def flat_base(base: WideBase) -> GivenBase:
-    """A base over flattened points ``(n, d)`` in place of its own event shape."""
-    shape = base.event_shape
-    draw = base_draws(base)
-    return GivenBase(
-        lambda x: base.log_prob(x.reshape(-1, *shape)),
-        lambda count, generator: draw(count, generator).reshape(count, shape.numel()),
-        torch.Size((shape.numel(),)),
-    )

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from drl_density.autograd import outside_inference_mode
+from drl_density.mcmc import RandomWalk
 from drl_density.model import EnergySequence
-from drl_density.partition_function.targets import Target, WideBase, log_density_over_reals
+from drl_density.partition_function.targets.contract import Target, WideBase
+from drl_density.partition_function.targets.prepare import PreparedTarget, prepare_target
 from drl_density.partition_function.two_sided.record import Sandwich, assemble, missing_paths, warn_if_unusable
-from drl_density.partition_function.two_sided.rounds import fit_rounds, flat_base
+from drl_density.partition_function.two_sided.rounds import fit_rounds
 from drl_density.partition_function.two_sided.sequence import sequence_sandwich
 from drl_density.partition_function.two_sided.settings import SandwichSettings
 from drl_density.partition_function.two_sided.walks import Rounds, Route, Walks, take_walks
@@ -40,11 +42,13 @@ def sandwich(
     Warns with :class:`~drl_density.errors.UnreliableEstimateWarning` when the verdict is ``UNRELIABLE`` or ``UNKNOWN``.
 
     Args:
-        target: distribution with ``unnormalized_log_prob`` or ``log_prob`` over all reals, or an :class:`EnergySequence`,
-            whose own noise levels are then the path.
-        base: normalised distribution of the target's event shape, at least as wide as the target; N(0, I) when not given.
-            The first pilot begins there. The base of the run itself is fitted to pilot draws, which are then thrown away,
-            and keeps a share of the given one.
+        target: distribution with ``unnormalized_log_prob`` or ``log_prob``, or an :class:`EnergySequence`, whose own noise
+            levels are then the path. Its log density is evaluated in float64 where it takes float64. Values of minus
+            infinity and NaN count as density zero, and it need not have a gradient. A support other than all reals is
+            mapped onto them by ``biject_to``.
+        base: normalised distribution over the target's support, of its event shape and at least as wide; N(0, I) over the
+            reals that are mapped onto the support when not given. The first pilot begins there. The base of the run itself
+            is fitted to pilot draws, which are then thrown away, and keeps a share of the given one.
         data: rows ``(n, *event)`` known to lie where the target has mass; a second set of chains starts there.
         tolerance: half width of the 95 % interval to reach, nats; that of ``settings`` when not given. Batches of paths are
             added until the interval is so narrow, or the record's ``advice`` says why not and what it would take. Along a
@@ -54,7 +58,8 @@ def sandwich(
         :class:`Sandwich` with ``log_z``, ``lower``, ``upper`` and ``verdict``.
 
     Raises:
-        ValueError: base and target of different event shapes, or a target with batch shape or bounded support.
+        ValueError: base or data of another event shape; a target with batch shape, with a support that the reals cannot be
+            mapped onto, or without density at any point tried; values that are not one number for each point.
         NumericalError: bridges that cannot be placed, or lost weights.
 
     >>> import pyro.distributions as dist
@@ -70,20 +75,11 @@ def sandwich(
     generator = None if seed is None else torch.Generator().manual_seed(seed)
     if isinstance(target, EnergySequence):
         return sequence_sandwich(target, data=data, settings=settings, generator=generator)
-    unnormalized = log_density_over_reals(target)
-    shape = target.event_shape
-    if base is not None and base.event_shape != shape:
-        raise ValueError(f"base and target must have one event shape, got {tuple(base.event_shape)} and {tuple(shape)}")
-
-    def log_density(x: Tensor) -> Tensor:
-        return unnormalized(x.reshape(-1, *shape))
-
-    given = None if base is None else flat_base(base)
-    settings = dataclasses.replace(settings, step_spread=settings.step_spread or TARGET_STEP_SPREAD)
-    route, rounds = fit_rounds(log_density, shape.numel(), given=given, settings=settings, generator=generator)
-    rows = None if data is None else data.flatten(1)
-    walks, seconds = _walk_to_tolerance(route, rows, rounds, settings, generator)
-    return warn_if_unusable(assemble(route, walks, seconds=seconds))
+    prepared = prepare_target(target, base=base, data=data, generator=generator)
+    settings = _settings_for(prepared, settings)
+    route, rounds = fit_rounds(prepared, settings, generator=generator)
+    walks, seconds = _walk_to_tolerance(route, prepared.data, rounds, settings, generator)
+    return warn_if_unusable(assemble(route, walks, prepared=prepared, seconds=seconds))
 
 
 def _walk_to_tolerance(
@@ -107,3 +103,10 @@ def _walk_to_tolerance(
             walks = take_walks(route, data=data, rounds=rounds, earlier=walks, generator=generator)
         missing = missing_paths(walks, settings.tolerance)
     return walks, time.perf_counter() - began
+
+
+def _settings_for(prepared: PreparedTarget, settings: SandwichSettings) -> SandwichSettings:
+    """Settings with a spread of step sizes, and a kernel that needs no gradient where the target has none."""
+    needs_gradient = settings.kernel.gradients_per_step > 0
+    kernel = settings.kernel if prepared.has_gradient or not needs_gradient else RandomWalk()
+    return dataclasses.replace(settings, kernel=kernel, step_spread=settings.step_spread or TARGET_STEP_SPREAD)

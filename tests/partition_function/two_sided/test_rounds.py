@@ -6,12 +6,16 @@ import pyro.distributions as dist
 import pytest
 import torch
 
+from drl_density.distributions.energy import EnergyDistribution
 from drl_density.mcmc import HMC
 from drl_density.partition_function.bridge import ReplicatedBridge
 from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.target_bases.local_kernel import LocalMALA
+from drl_density.partition_function.targets.coordinates import Coordinates
+from drl_density.partition_function.targets.flat_base import flat_base
+from drl_density.partition_function.targets.prepare import prepare_target
 from drl_density.partition_function.two_sided import rounds as rounds_module
-from drl_density.partition_function.two_sided.rounds import fit_rounds, flat_base, is_easy, movement, place_route
+from drl_density.partition_function.two_sided.rounds import fit_rounds, is_easy, movement, place_route
 from drl_density.testing import assert_z, seeded_generator
 from drl_density.weights import Estimate
 from tests.partition_function.known_answers import SMALL_SANDWICH
@@ -21,9 +25,19 @@ def target(x):
     return dist.Normal(torch.ones(2), 0.5).to_event(1).log_prob(x) + 3.0
 
 
+def flat(base):
+    return flat_base(base, Coordinates.onto(None, base.event_shape))
+
+
 @pytest.fixture(scope="module")
-def found():
-    return fit_rounds(target, 2, given=None, settings=SMALL_SANDWICH, generator=seeded_generator(0))
+def prepared():
+    return prepare_target(EnergyDistribution(target, (2,)), generator=seeded_generator(0))
+
+
+@pytest.fixture(scope="module")
+def found(prepared):
+    route, rounds = fit_rounds(prepared, SMALL_SANDWICH, generator=seeded_generator(0))
+    return route, dataclasses.replace(rounds, estimates=tuple(e.shifted(prepared.offset) for e in rounds.estimates))
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +63,14 @@ def test_the_local_kernel_takes_the_place_of_mala_on_a_fitted_base_only(base):
     assert route.settings.num_transitions == SMALL_SANDWICH.num_transitions // 2
     by_hmc = dataclasses.replace(SMALL_SANDWICH, kernel=HMC(2))
     assert place_route(base, target, by_hmc, generator=seeded_generator(2)).settings is by_hmc
-    given = flat_base(dist.Normal(torch.zeros(2), 2.0).to_event(1))
+    given = flat(dist.Normal(torch.zeros(2), 2.0).to_event(1))
     assert place_route(given, target, SMALL_SANDWICH, generator=seeded_generator(2)).settings is SMALL_SANDWICH
 
 
 def test_weights_of_a_route_are_unbiased_in_both_directions(base):
     route = place_route(base, target, SMALL_SANDWICH, generator=seeded_generator(3))
     forward = route.downward(40, seeded_generator(4))
-    draws = 1 + 0.5 * torch.randn(6, 40, 2, generator=seeded_generator(5))
+    draws = 1 + 0.5 * torch.randn(6, 40, 2, generator=seeded_generator(5), dtype=torch.float64)
     reverse = route.upward(draws, seeded_generator(6))
     assert forward.shape == reverse.shape == (6, 40)
     assert_z((forward.flatten() - 3.0).exp(), 1.0)
@@ -101,7 +115,7 @@ def test_a_target_is_easy_where_overlap_error_and_pilot_say_so(overlap, error, p
     assert is_easy(bridge, Estimate(pilot, 0.05), 0.05) is easy
 
 
-def test_a_target_that_is_not_easy_takes_three_rounds_that_grow(monkeypatch):
+def test_a_target_that_is_not_easy_takes_three_rounds_that_grow(prepared, monkeypatch):
     sizes = []
 
     def seen(*given, **named):
@@ -111,15 +125,6 @@ def test_a_target_that_is_not_easy_takes_three_rounds_that_grow(monkeypatch):
     monkeypatch.setattr(rounds_module, "place_route", seen)
     monkeypatch.setattr(rounds_module, "is_easy", lambda *given: False)
     small = dataclasses.replace(SMALL_SANDWICH, num_particles=600, tolerance=0.2)
-    _, rounds = fit_rounds(target, 2, given=None, settings=small, generator=seeded_generator(0))
+    _, rounds = fit_rounds(prepared, small, generator=seeded_generator(0))
     assert len(rounds.estimates) >= 3
     assert sizes[:4] == [150, 150, 300, 600]
-
-
-def test_a_flat_base_has_the_density_and_draws_of_its_own():
-    base = dist.Normal(torch.zeros(2, 3), 2.0).to_event(2)
-    flat = flat_base(base)
-    rows = flat.draw(5, seeded_generator(7))
-    assert rows.shape == (5, 6)
-    assert flat.event_shape == (6,)
-    torch.testing.assert_close(flat.log_prob(rows), base.log_prob(rows.reshape(5, 2, 3)))

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.partition_function.targets import log_density_over_reals
+from drl_density.partition_function.targets.over_reals import log_density_over_reals
 
 
 def test_the_unnormalised_log_density_comes_first():

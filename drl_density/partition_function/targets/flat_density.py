@@ -1,0 +1,129 @@
+"""The log density that every stage of log Z evaluates: flat rows over all reals, in float64, never NaN."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drl_density.partition_function.targets.coordinates import Coordinates
+
+
+@dataclass(frozen=True)
+class Rejections:
+    """Where a target was found to have no density.
+
+    Attributes:
+        num_points: points at which the target was evaluated.
+        num_zero: points with log density minus infinity.
+        num_undefined: points with log density NaN or plus infinity, which count as density zero.
+
+    >>> Rejections(num_points=200, num_zero=20, num_undefined=10).dead_share
+    0.15
+    """
+
+    num_points: int = 0
+    num_zero: int = 0
+    num_undefined: int = 0
+
+    @property
+    def dead_share(self) -> float:
+        """Share of the evaluated points without density, for either reason; 0 where nothing was evaluated."""
+        return (self.num_zero + self.num_undefined) / max(1, self.num_points)
+
+    @property
+    def undefined_share(self) -> float:
+        """Share of the evaluated points with log density NaN or plus infinity."""
+        return self.num_undefined / max(1, self.num_points)
+
+
+class _Tally:
+    """Running counts of :class:`Rejections`."""
+
+    def __init__(self) -> None:
+        self.num_points = self.num_zero = self.num_undefined = 0
+
+
+class FlatDensity:
+    """Log density of a target in flat coordinates, less a constant.
+
+    A point with log density NaN or plus infinity, or with coordinates that are not finite, has log density minus infinity.
+    The value includes the log Jacobian of the coordinates. A gradient that is not finite is zero, so that a chain can
+    leave the point where it stands; a target without a gradient has the gradient zero everywhere.
+
+    Args:
+        evaluate: log density of points ``(n, *event)``, float64.
+        coordinates: flat coordinates of these points.
+        offset: constant that is subtracted, nats.
+        counts: running counts, shared with another density of the same target.
+
+    >>> flat = FlatDensity(lambda x: 1e9 - x.square().sum(-1), Coordinates.onto(None, torch.Size((2,))), offset=1e9)
+    >>> flat(torch.ones(3, 2).double()), flat.rejections.num_points
+    (tensor([-2., -2., -2.], dtype=torch.float64), 3)
+    """
+
+    def __init__(
+        self,
+        evaluate: Callable[[Tensor], Tensor],
+        coordinates: Coordinates,
+        *,
+        offset: float = 0.0,
+        counts: _Tally | None = None,
+    ) -> None:
+        self.evaluate, self.coordinates, self.offset = evaluate, coordinates, offset
+        self._counts = counts
+
+    def counted(self) -> FlatDensity:
+        """The same log density, with the points that it is evaluated at counted from now on."""
+        return FlatDensity(self.evaluate, self.coordinates, offset=self.offset, counts=_Tally())
+
+    def uncounted(self) -> FlatDensity:
+        """The same log density without counting, as vectorised maps such as ``torch.func.jacrev`` need it."""
+        return FlatDensity(self.evaluate, self.coordinates, offset=self.offset)
+
+    @property
+    def rejections(self) -> Rejections:
+        """Counts of the points so far; all zero where they are not counted."""
+        counts = self._counts or _Tally()
+        return Rejections(counts.num_points, counts.num_zero, counts.num_undefined)
+
+    def __call__(self, u: Tensor) -> Tensor:
+        """Log density of rows ``(n, d)``, ``(n,)``."""
+        is_lost = ~u.isfinite().all(1)
+        u = _FiniteGradient.apply(torch.where(is_lost[:, None], 0.0, u))
+        x, volume = self.coordinates.to_event_and_volume(u)
+        if self.coordinates.transform is not None:  # an exponential overflows long before its argument does
+            is_lost = is_lost | ~x.isfinite().flatten(1).all(1)
+            middle = self.coordinates.to_event(torch.zeros_like(u[:1]))
+            x = torch.where(is_lost.reshape(-1, *[1] * (x.ndim - 1)), middle, x)
+        total = self.evaluate(x) + volume - self.offset
+        is_undefined = (total.isnan() | (total == math.inf)) & ~is_lost
+        if self._counts is not None:
+            self._counts.num_points += len(u)
+            self._counts.num_undefined += int(is_undefined.sum())
+            self._counts.num_zero += int((is_lost | (total == -math.inf)).sum())
+        # The sum that is never taken ties the result to the rows, so that autograd finds a gradient, if only zeros.
+        tied = torch.where(torch.ones_like(is_lost), total, u.sum(1))
+        return torch.where(is_lost | is_undefined, -math.inf, tied)
+
+
+class _FiniteGradient(torch.autograd.Function):
+    """The identity, with every gradient that is not finite replaced by zero."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        del ctx, inputs, output
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return torch.where(gradient.isfinite(), gradient, 0.0)
