@@ -69,10 +69,34 @@ def _share(count: int, total: int) -> str:
     return f"{count / total:.1%}" if total else "-"
 
 
+def by_family(runs: Sequence[Run]) -> str:
+    """Counts of one method family by family; errors are of reliable runs."""
+    lines = [
+        "| family | runs | reliable | doubtful | unreliable, unknown or improper | failed | claimed and wrong | "
+        "reliable that cover | median and largest error of reliable | median s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for family in dict.fromkeys(run.family for run in runs):
+        own = [run for run in runs if run.family == family]
+        sure = [run for run in own if run.is_reliable and math.isfinite(run.truth)]
+        errors = sorted(abs(run.off) for run in sure)
+        middle = f"{errors[len(errors) // 2]:.3f}, {errors[-1]:.3f}" if errors else "-"
+        seconds = sorted(run.seconds for run in own if math.isfinite(run.seconds))
+        done = [run for run in own if run.status == "done"]
+        doubtful = sum(run.verdict == "doubtful" for run in done)
+        lines.append(
+            f"| {family} | {len(own)} | {sum(run.is_reliable for run in own)} | {doubtful} | "
+            f"{sum(not run.is_reliable for run in done) - doubtful} | {len(own) - len(done)} | "
+            f"{sum(run.is_wrong for run in own)} | {sum(run.covers for run in sure)} of {len(sure)} | {middle} | "
+            f"{seconds[len(seconds) // 2] if seconds else math.nan:.0f} |"
+        )
+    return "\n".join(lines)
+
+
 def page(runs: Sequence[Run], method: str) -> str:
     """Summary and table of one method, targets in the order of the library."""
     chosen = [run for run in runs if run.method == method]
-    return f"{summary(chosen)}\n\n{HEAD}\n" + "\n".join(table_row(run) for run in chosen) + "\n"
+    return f"{summary(chosen)}\n\n{by_family(chosen)}\n\n{HEAD}\n" + "\n".join(table_row(run) for run in chosen) + "\n"
 
 
 def comparison(runs: Sequence[Run], targets: Sequence[str]) -> str:
