@@ -33,6 +33,11 @@ class DefendedBase:
         """Shape of one point."""
         return self.parts[0].event_shape
 
+    @property
+    def chart(self) -> ScaleRegression | None:
+        """The regression of scales, where the fitted base is one."""
+        return self.local if isinstance(self.local, ScaleRegression) else None
+
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of rows ``(n, d)``, ``(n,)``."""
         terms = [part.log_prob(x) + math.log(share) for part, share in zip(self.parts, self.shares, strict=True)]

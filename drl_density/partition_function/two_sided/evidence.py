@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from drl_density.errors import Verdict
+from drl_density.partition_function.tails.report import TailReport
 from drl_density.partition_function.two_sided.estimates import Estimates, Estimator
 from drl_density.partition_function.two_sided.margins import Point
 from drl_density.weights import Estimate
@@ -94,6 +95,7 @@ class Evidence:
         tolerance: half width of the interval that was asked for, nats.
         unsettled: why the fitted bases do not leave log Z where it is; ``None`` where they do, and for a sequence.
         origin: what the walks begin at, in words.
+        tails: decay and reach of the tails of a target without levels.
     """
 
     estimates: Estimates
@@ -105,6 +107,7 @@ class Evidence:
     tolerance: float
     unsettled: str | None = None
     origin: str = "noise"
+    tails: TailReport | None = None
 
     def agreement(self, estimator: Estimator) -> Agreement:
         """How an estimate compares with the point, by the point's statistical error."""

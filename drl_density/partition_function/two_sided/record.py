@@ -11,6 +11,7 @@ from torch import Tensor
 
 from drl_density.errors import UNUSABLE_VERDICTS, UnreliableEstimateWarning, Verdict
 from drl_density.partition_function.bridge import bennett_by_replicates, bennett_shift, excess
+from drl_density.partition_function.tails.report import TailReport
 from drl_density.partition_function.targets.flat_density import Rejections
 from drl_density.partition_function.targets.prepare import PreparedTarget
 from drl_density.partition_function.two_sided.estimates import Estimates, Estimator
@@ -54,19 +55,20 @@ class Sandwich:
     """What is known about log Z, in nats.
 
     Attributes:
-        log_z: point estimate, by Bennett's ratio of both directions.
+        log_z: point estimate, by Bennett's ratio of both directions; NaN when the verdict is ``IMPROPER``.
         standard_error: statistical error, the larger of the jackknife over replicates and the asymptotic error. For a target
             without levels it includes the change in log Z from the last base refit, or from quartering the number of mixing
             steps, where that change exceeds its own error.
         lower: lower end of the 95 % interval. Where draws from data and from noise differ beyond their errors, the interval
-            holds both; an unreliable one holds the bracket too. Minus infinity when the verdict is ``UNKNOWN``.
-        upper: upper end of the 95 % interval, infinity when the verdict is ``UNKNOWN``.
+            holds both; an unreliable one holds the bracket too. Minus infinity when the verdict is ``UNKNOWN`` or
+            ``IMPROPER``.
+        upper: upper end of the 95 % interval, infinity when the verdict is ``UNKNOWN`` or ``IMPROPER``.
         bracket: mean log weight of the forward paths and of the reverse paths, each moved outwards to a 95 % end by its
             error. For a target without levels the forward paths are averaged in groups of 16 first. The lower end holds for
             any model, the upper one as far as the draws are draws of the target.
         certificate: annealing estimate less log 20; it exceeds log Z with probability at most 0.05 by Markov's inequality.
         overlap: share of paths that both directions see, in [0, 1].
-        verdict: ``RELIABLE``, ``DOUBTFUL``, ``UNRELIABLE`` or ``UNKNOWN``.
+        verdict: ``RELIABLE``, ``DOUBTFUL``, ``UNRELIABLE``, ``UNKNOWN``, or ``IMPROPER`` where the integral is infinite.
         advice: reasons for the verdict, and what to do.
         estimates: estimate of log Z by every estimator.
         annealing: record of the annealing run.
@@ -82,6 +84,7 @@ class Sandwich:
         origin: what the walks begin at, in words.
         rejections: how many of the points at which a target was evaluated have no density; all zero for a sequence.
         remarks: what else a reader should know about a target, such as a missing gradient; also part of the advice.
+        tails: decay, integrability and reach of the tails of a target without levels; ``None`` for a sequence.
     """
 
     log_z: float
@@ -106,6 +109,7 @@ class Sandwich:
     origin: str = "noise"
     rejections: Rejections = field(default_factory=Rejections)
     remarks: tuple[str, ...] = ()
+    tails: TailReport | None = None
 
     __repr__ = brief
 
@@ -238,6 +242,7 @@ def assemble(
         tolerance=route.settings.tolerance,
         unsettled=None if walks.rounds is None else walks.rounds.unsettled,
         origin=route.origin,
+        tails=walks.tails,
     )
     judgement = verdict(evidence)
     points = (point,)
@@ -254,13 +259,14 @@ def assemble(
     )
     # A sequence takes the paths that it is given; only a target without levels goes on until its interval is narrow.
     shortfall = None if walks.rounds is None else precision.shortfall
+    is_number = judgement.verdict is not Verdict.IMPROPER
     result = Sandwich(
-        log_z=point.log_z,
-        standard_error=point.standard_error,
+        log_z=point.log_z if is_number else math.nan,
+        standard_error=point.standard_error if is_number else math.nan,
         lower=lower,
         upper=upper,
-        bracket=bounds.ends(),
-        certificate=annealing.log_z - math.log(CERTIFICATE_FACTOR),
+        bracket=bounds.ends() if is_number else (-math.inf, math.inf),
+        certificate=annealing.log_z - math.log(CERTIFICATE_FACTOR) if is_number else math.nan,
         overlap=point.bridge.overlap,
         verdict=judgement.verdict,
         advice=judgement.advice if shortfall is None else f"{judgement.advice}; {shortfall}",
@@ -280,6 +286,7 @@ def assemble(
         draws=None if walks.draws is None else walks.draws.flatten(2),
         rounds=() if walks.rounds is None else walks.rounds.estimates,
         origin=route.origin,
+        tails=walks.tails,
     )
     return result if prepared is None else _of_target(result, prepared)
 
@@ -311,7 +318,8 @@ def _of_target(result: Sandwich, prepared: PreparedTarget) -> Sandwich:
 def warn_if_unusable(result: Sandwich) -> Sandwich:
     """Warn the caller's caller when log Z must not be built on; returns the record unchanged."""
     if result.verdict in UNUSABLE_VERDICTS:
-        message = f"log Z {result.log_z:.4g} is {result.verdict}: {result.advice}"
+        number = "" if result.verdict is Verdict.IMPROPER else f" {result.log_z:.4g}"
+        message = f"log Z{number} is {result.verdict}: {result.advice}"
         warnings.warn(message, UnreliableEstimateWarning, stacklevel=3)
     return result
 

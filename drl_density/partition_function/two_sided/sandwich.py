@@ -12,6 +12,8 @@ from torch import Tensor
 from drl_density.autograd import outside_inference_mode
 from drl_density.mcmc import RandomWalk
 from drl_density.model import EnergySequence
+from drl_density.partition_function.tails.examine import examine_tails
+from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.targets.contract import Target, WideBase
 from drl_density.partition_function.targets.prepare import PreparedTarget, prepare_target
 from drl_density.partition_function.two_sided.record import Sandwich, assemble, missing_paths, warn_if_unusable
@@ -39,7 +41,8 @@ def sandwich(
 ) -> Sandwich:
     """Two-sided interval of log Z of any unnormalised distribution.
 
-    Warns with :class:`~drl_density.errors.UnreliableEstimateWarning` when the verdict is ``UNRELIABLE`` or ``UNKNOWN``.
+    Warns with :class:`~drl_density.errors.UnreliableEstimateWarning` when the verdict is ``UNRELIABLE``, ``UNKNOWN`` or
+    ``IMPROPER``.
 
     Args:
         target: distribution with ``unnormalized_log_prob`` or ``log_prob``, or an :class:`EnergySequence`, whose own noise
@@ -79,7 +82,19 @@ def sandwich(
     settings = _settings_for(prepared, settings)
     route, rounds = fit_rounds(prepared, settings, generator=generator)
     walks, seconds = _walk_to_tolerance(route, prepared.data, rounds, settings, generator)
+    walks = _with_tails(walks, prepared, route, generator=generator)
     return warn_if_unusable(assemble(route, walks, prepared=prepared, seconds=seconds))
+
+
+def _with_tails(
+    walks: Walks, prepared: PreparedTarget, route: Route, *, generator: torch.Generator | None
+) -> Walks:
+    """The walks with what moved draws say about the tails of the target; points far out are not counted."""
+    if walks.draws is None:
+        return walks
+    log_density, base = prepared.log_density.uncounted(), route.path.base
+    chart = base.chart if isinstance(base, DefendedBase) else None
+    return dataclasses.replace(walks, tails=examine_tails(log_density, walks.draws, chart=chart, generator=generator))
 
 
 def _walk_to_tolerance(

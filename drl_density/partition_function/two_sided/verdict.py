@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from drl_density.errors import Verdict
+from drl_density.partition_function.tails.report import Integrability, TailReport
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.partition_function.two_sided.evidence import Evidence
 
@@ -26,6 +27,8 @@ LARGEST_DOUBTFUL_ERROR, LARGEST_RELIABLE_ERROR = 10.0, 2.0
 """Standard errors, as multiples of the tolerance asked for, above which log Z is unreliable, and doubtful."""
 LARGEST_DRIFT = 1.0
 """Multiple of the tolerance by which log Z may still move before it counts as doubtful."""
+MOST_MISSING, MOST_DOUBTFUL_MISSING = 0.1, 0.01
+"""Shares of the mass which the draws do not reach above which log Z is unreliable, and doubtful."""
 WEAKEST_CHECK = 0.25
 """Standard error in nats of a check above which its agreement proves little."""
 
@@ -47,7 +50,9 @@ Check = Callable[[Evidence], str | None]
 
 
 def verdict(evidence: Evidence) -> Judgement:
-    """Judge a sandwich: unknown, unreliable, doubtful or reliable, with every reason that led there."""
+    """Judge a sandwich: improper, unknown, unreliable, doubtful or reliable, with every reason that led there."""
+    if evidence.tails is not None and evidence.tails.integrability is Integrability.IMPROPER:
+        return Judgement(Verdict.IMPROPER, f"the integral is infinite: {evidence.tails}")
     unknown = [reason for check in UNKNOWN_CHECKS if (reason := check(evidence))]
     if unknown:
         return Judgement(Verdict.UNKNOWN, "; ".join(unknown))
@@ -60,7 +65,8 @@ def verdict(evidence: Evidence) -> Judgement:
             return Judgement(Verdict.DOUBTFUL, reason)
     starts = " and both kinds of start" if evidence.start_gaps else ""
     overlap = evidence.point.bridge.overlap
-    return Judgement(Verdict.RELIABLE, f"annealing, both path directions{starts} agree; overlap {overlap:.2f}")
+    tails = "" if evidence.tails is None else f"; tails: {evidence.tails}"
+    return Judgement(Verdict.RELIABLE, f"annealing, both path directions{starts} agree; overlap {overlap:.2f}{tails}")
 
 
 def _overlap_is_too_small(evidence: Evidence) -> str | None:
@@ -145,6 +151,31 @@ def _error_is_large(evidence: Evidence) -> str | None:
     return f"the standard error is {error:.2g} nats" if error > LARGEST_DOUBTFUL_ERROR * evidence.tolerance else None
 
 
+def _draws_miss_a_tail(evidence: Evidence) -> str | None:
+    if evidence.tails is None or evidence.tails.missing <= MOST_MISSING:
+        return None
+    return _missing(evidence.tails)
+
+
+def _draws_may_miss_a_tail(evidence: Evidence) -> str | None:
+    if evidence.tails is None or evidence.tails.missing <= MOST_DOUBTFUL_MISSING:
+        return None
+    return _missing(evidence.tails)
+
+
+def _missing(tails: TailReport) -> str:
+    return (
+        f"draws moved along {tails.worst_reached.label} find {tails.missing:.2g} of the mass that the draws do not reach: "
+        "use more particles, mixing steps or rounds, or a wider base"
+    )
+
+
+def _integrability_is_undecided(evidence: Evidence) -> str | None:
+    if evidence.tails is None or evidence.tails.integrability is not Integrability.UNDECIDED:
+        return None
+    return str(evidence.tails)
+
+
 def _estimate_is_rough(evidence: Evidence) -> str | None:
     error, overlap = evidence.point.standard_error, evidence.point.bridge.overlap
     is_fine = error <= LARGEST_RELIABLE_ERROR * evidence.tolerance and overlap >= LEAST_OVERLAP
@@ -195,7 +226,15 @@ UNRELIABLE_CHECKS: tuple[Check, ...] = (
     _bounds_are_crossed,
     _lower_bound_lies_above,
     _error_is_large,
+    _draws_miss_a_tail,
+    _integrability_is_undecided,
 )
 """Checks after which the number is for inspection only; all reasons are reported."""
-DOUBTFUL_CHECKS: tuple[Check, ...] = (_estimate_is_rough, _log_z_drifts, _chains_are_slow, _checks_are_weak)
+DOUBTFUL_CHECKS: tuple[Check, ...] = (
+    _draws_may_miss_a_tail,
+    _estimate_is_rough,
+    _log_z_drifts,
+    _chains_are_slow,
+    _checks_are_weak,
+)
 """Checks after which the number needs care; the first reason is reported."""

@@ -15,6 +15,7 @@ from drl_density.partition_function.annealing.plan import AISPlan
 from drl_density.partition_function.annealing.progress import Progress, Watch
 from drl_density.partition_function.annealing.run import AnnealingRun, anneal
 from drl_density.partition_function.equilibrium import EquilibriumEstimates, equilibrium_estimates
+from drl_density.partition_function.tails.report import TailReport
 from drl_density.partition_function.two_sided.estimates import Estimates
 from drl_density.partition_function.two_sided.settings import SandwichSettings
 from drl_density.weights import Estimate, resample
@@ -102,6 +103,7 @@ class Walks:
         rounds: fitted bases of a target without levels.
         others: estimates by further estimators, each with runs of its own.
         draws: draws of the target from which the reverse paths began, ``(replicate, particle, *event)``.
+        tails: decay and reach of the tails of a target without levels.
     """
 
     run: AnnealingRun
@@ -113,6 +115,7 @@ class Walks:
     rounds: Rounds | None = None
     others: Estimates = field(default_factory=dict)
     draws: Tensor | None = None
+    tails: TailReport | None = None
 
 
 def end_draws(run: AnnealingRun, *, generator: torch.Generator | None) -> Tensor:

@@ -12,6 +12,7 @@ from drl_density import AISSettings, SandwichSettings, geometric_path
 from drl_density.errors import UnreliableEstimateWarning, Verdict
 from drl_density.partition_function import anneal, plan_annealing
 from drl_density.partition_function.equilibrium import EquilibriumEstimates
+from drl_density.partition_function.tails.report import Integrability, Tail, TailReport
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.partition_function.two_sided.record import assemble, bracket, bridge, missing_paths, warn_if_unusable
 from drl_density.partition_function.two_sided.walks import Rounds, Route, Walks
@@ -145,3 +146,16 @@ def test_only_an_unusable_sandwich_warns_and_only_when_its_caller_asks(route, ru
     with pytest.warns(UnreliableEstimateWarning, match="is unknown") as caught:
         assert warn_if_unusable(unknown) is unknown
     assert len(caught) == 1
+
+
+def test_an_improper_target_has_no_number(route, run):
+    tail = Tail("coordinate 0", is_stretch=True, exponents=(0.0,), steps=170.0, missing=0.0, beyond=0.0)
+    result = assemble(route, walks_of(run, tails=TailReport(Integrability.IMPROPER, (tail,), tail)))
+    assert result.verdict is Verdict.IMPROPER
+    assert math.isnan(result.log_z)
+    assert math.isnan(result.standard_error)
+    assert math.isnan(result.certificate)
+    assert (result.lower, result.upper) == result.bracket == result.interval(0.5) == (-math.inf, math.inf)
+    assert result.tails.deciding is tail
+    with pytest.warns(UnreliableEstimateWarning, match="^log Z is improper: the integral is infinite"):
+        warn_if_unusable(result)

@@ -42,6 +42,17 @@ def test_improper_and_wrong_targets_are_refused():
         drl.sandwich(dist.Poisson(torch.ones(2)).to_event(1))
 
 
+def test_an_infinite_integral_is_improper_and_no_number():
+    """1 / (1 + |x|), whose annealing runs and rounds agree with each other about nothing."""
+    target = drl.EnergyDistribution.from_log_density(lambda x: -torch.log1p(x.abs()).sum(-1), event_shape=(1,))
+    sizes = {"num_particles": 32, "num_replicates": 2, "num_transitions": 1, "num_mixing_steps": 2, "most_rounds": 4}
+    small = drl.SandwichSettings(**sizes, tolerance=5.0)
+    with pytest.warns(drl.errors.UnreliableEstimateWarning, match="log Z is improper"):
+        result = drl.sandwich(target, seed=0, settings=small)
+    assert result.verdict == "improper"
+    assert math.isnan(result.log_z)
+
+
 def test_sandwich_is_reproducible():
     target = dist.Normal(torch.zeros(2), 0.5).to_event(1)
     with warnings.catch_warnings():

@@ -7,6 +7,7 @@ import pytest
 
 from drl_density.errors import Verdict
 from drl_density.partition_function.bridge import ReplicatedBridge
+from drl_density.partition_function.tails.report import Integrability, Tail, TailReport
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.partition_function.two_sided.evidence import Evidence
 from drl_density.partition_function.two_sided.margins import Point
@@ -20,6 +21,13 @@ ESTIMATES = {
     Estimator.UPPER_NOISE: Estimate(2.1, 0.02),
     Estimator.MULTISTATE: Estimate(2.0, 0.02),
 }
+
+
+def tails(integrability=Integrability.INTEGRABLE, missing=0.0):
+    tail = Tail("coordinate 3", is_stretch=True, exponents=(-0.5,), steps=170.0, missing=missing, beyond=3.0)
+    return {"tails": TailReport(integrability, (tail,), tail)}
+
+
 FAULTLESS = Evidence(
     estimates=ESTIMATES,
     point=POINT,
@@ -53,6 +61,8 @@ def with_bridge(**changes):
         (with_estimate(Estimator.BENNETT_EARLY, 1.8), "mixed a quarter as long"),
         (with_estimate(Estimator.LOWER, 2.4), "lower bound lies above"),
         (with_bridge(asymptotic_error=0.6), "the standard error is"),
+        (tails(missing=0.2), "moved along coordinate 3 find 0.2 of the mass"),
+        (tails(Integrability.UNDECIDED), "cannot be decided"),
     ],
 )
 def test_an_unreliable_sandwich_names_its_reason_alone(changes, words, drift):
@@ -118,3 +128,16 @@ def test_starts_are_compared_by_the_bound_as_well(bound, expected):
     assert verdict(evidence).verdict == expected
     assert [gap.agreement.holds for gap in evidence.start_gaps] == [True, expected == "reliable"]
     assert evidence.start_gaps[1].above == pytest.approx(bound - 2.1)
+
+
+def test_an_infinite_integral_outweighs_every_other_reason():
+    found = verdict(dataclasses.replace(FAULTLESS, unsettled="it moves", **tails(Integrability.IMPROPER)))
+    assert found.verdict is Verdict.IMPROPER
+    assert found.advice.startswith("the integral is infinite: along coordinate 3")
+
+
+def test_a_little_mass_that_draws_miss_is_doubtful_and_a_reliable_verdict_says_how_far_tails_were_followed():
+    assert verdict(dataclasses.replace(FAULTLESS, **tails(missing=0.02))).verdict is Verdict.DOUBTFUL
+    found = verdict(dataclasses.replace(FAULTLESS, **tails(missing=0.005)))
+    assert found.verdict is Verdict.RELIABLE
+    assert found.advice.endswith("tails: along coordinate 3, the slowest, mass beyond r falls as r^-0.5")

@@ -1,0 +1,201 @@
+r"""Decay, integrability and reach of a target's tails, from draws that are moved outwards.
+
+A map T moves the bulk outwards, for instance by doubling distances along one axis. For draws x of the target p and a part A
+of the bulk, :math:`P(T A) = E[1_A(x)\, f(T x)\, |T'(x)| / f(x)]`: the mass of the moved part is known without a single draw
+there. Moved parts of one family are disjoint, so that a mass which does not fall along the family proves that the integral
+is infinite. Where the mass falls, moved draws say how much lies out there, and whether the draws themselves reach it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from drl_density.mcmc import LogDensity
+from drl_density.partition_function.tails.moves import FAR_SHARE, DriverShift, Move, Stretch
+from drl_density.partition_function.tails.report import Integrability, Tail, TailReport
+from drl_density.partition_function.target_bases.scale_base import ScaleRegression
+from drl_density.partition_function.target_bases.student import quartile_spread
+from drl_density.weights import student_quantile
+
+FLAT, SLOW = -1e-4, -0.05
+"""Exponents above which mass does not fall, and falls more slowly than can be told from a logarithm's. The mass of
+1 / (x log^2 x), which has a finite integral, and of 1 / (x log x), which has none, both end at about -0.02."""
+FLAT_AXIS, FURTHEST_AXIS = 0.5, 1e6
+"""Exponent above which a rotated axis counts as flat, and the largest stretch along it. Its direction is known to about
+1e-8 only, so that a curved direction beside it takes over further out."""
+NUM_STEPS = 12
+"""Steps from the bulk within which the mass of moved draws is compared with that of the draws."""
+MOST_AXES = 24
+"""Coordinates that are stretched one by one; those with the heaviest draws where there are more."""
+MOST_EVALUATIONS = 100_000
+"""Evaluations of the target along axes, about. Shifts of a driver, which find necks, take all draws."""
+PROBABILITY = 0.995
+"""Probability of the interval beyond which a difference between draws and moved draws is not chance."""
+LEAST_MISSING = 3e-3
+"""Smallest share of the mass that counts as missing."""
+
+
+def examine_tails(
+    log_density: LogDensity,
+    draws: Tensor,
+    *,
+    chart: ScaleRegression | None = None,
+    generator: torch.Generator | None = None,
+) -> TailReport:
+    """Examine how a target decays, whether its integral is finite, and whether draws reach its tails.
+
+    Distances from the median are doubled along every coordinate, along the longest and flattest axes, along all coordinates
+    of slow decay together, and along all; with a regression of scales its driver is moved too, with places and scales.
+
+    Args:
+        log_density: unnormalised log density of rows ``(n, d)``.
+        draws: draws of the target ``(replicate, n, d)``, of at least two independent replicates.
+        chart: regression of scales fitted to the target, where there is one.
+        generator: source of the choice of draws that are moved.
+
+    >>> draws = torch.randn(4, 100, 2, generator=torch.Generator().manual_seed(0))
+    >>> str(examine_tails(lambda x: -0.5 * (x**2).sum(-1), draws).integrability)
+    'integrable'
+    """
+    moves = list(_moves(log_density, draws, chart))
+    most = max(16, MOST_EVALUATIONS // ((len(moves) + 2) * (NUM_STEPS + 5) * len(draws)))
+    chosen = torch.randperm(draws.shape[1], generator=generator)[:most]
+    every = torch.arange(draws.shape[1])
+    tails = [_follow(move, log_density, draws, every if isinstance(move, DriverShift) else chosen) for move in moves]
+    # Coordinates that are infinite together only, by a power of their joint distance, each have at least this exponent.
+    dim = draws.shape[2]
+    slow = [move for move, tail in zip(moves, tails, strict=True) if _is_coordinate(move) and tail.exponent > -dim]
+    if 1 < len(slow) < dim:
+        joint = _together(slow)
+        moves.append(joint)
+        tails.append(_follow(joint, log_density, draws, chosen))
+    judged = [(_judge(move, tail), tail) for move, tail in zip(moves, tails, strict=True)]
+    order = (Integrability.INTEGRABLE, Integrability.UNDECIDED, Integrability.IMPROPER)
+    found, deciding = max(judged, key=lambda pair: (order.index(pair[0]), pair[1].is_stretch, pair[1].exponent))
+    return TailReport(found, tuple(tails), deciding)
+
+
+def _moves(log_density: LogDensity, draws: Tensor, chart: ScaleRegression | None) -> Iterator[Move]:
+    """Families of maps that are followed."""
+    rows = draws.flatten(0, 1)
+    center, scale = rows.median(0).values, quartile_spread(rows)
+    dim, furthest = rows.shape[1], float(torch.finfo(rows.dtype).max) ** FAR_SHARE
+    one_hot = torch.eye(dim, dtype=rows.dtype, device=rows.device)
+    sizes = ((rows - center).abs() / scale).quantile(0.99, 0) if len(rows) < 1_000_000 else scale / scale
+    for index in sorted(sizes.argsort(descending=True)[:MOST_AXES].tolist()):
+        yield Stretch(f"coordinate {index}", center, scale, one_hot[:, [index]], furthest)
+    if dim == 1:
+        return
+    yield Stretch("all coordinates", center, scale, None, furthest)
+    for label, axis in _rotated_axes(log_density, (rows - center) / scale, center, scale):
+        yield Stretch(label, center, scale, axis[:, None], FURTHEST_AXIS)
+    if chart is not None:
+        middle = float(chart.to_unit(rows)[:, 0].median())
+        yield from (DriverShift(chart, sign, middle) for sign in (-1, 1))
+
+
+def _rotated_axes(log_density: LogDensity, unit: Tensor, center: Tensor, scale: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The longest axis of the draws, and the direction of least curvature at the most probable draw."""
+    spread = unit.clamp(-10, 10)  # so that a few far draws along one coordinate are not the longest axis
+    _, vectors = torch.linalg.eigh(spread.T @ spread)
+    yield "the longest axis of the draws", vectors[:, -1]
+    if unit.shape[1] > MOST_AXES:
+        return
+    with torch.no_grad():
+        best = unit[log_density(center + scale * unit).argmax()]
+
+    def value(at: Tensor) -> Tensor:
+        return log_density((center + scale * at)[None])[0]
+
+    with torch.enable_grad():
+        try:
+            curvature = torch.autograd.functional.hessian(value, best)
+        except RuntimeError:  # a target without gradient has no curvature that could be asked for
+            return
+    if bool(curvature.isfinite().all()):  # pyright: ignore[reportAttributeAccessIssue] (stub: a tuple for several inputs)
+        values, vectors = torch.linalg.eigh(curvature)  # pyright: ignore[reportArgumentType] (the same)
+        yield "the direction of least curvature", vectors[:, values.abs().argmin()]
+
+
+def _is_coordinate(move: Move) -> bool:
+    return isinstance(move, Stretch) and move.axes is not None and move.furthest > FURTHEST_AXIS
+
+
+def _together(moves: list[Move]) -> Stretch:
+    """The joint stretch of several coordinates."""
+    stretches = [move for move in moves if isinstance(move, Stretch) and move.axes is not None]
+    axes = torch.cat([move.axes for move in stretches if move.axes is not None], 1)
+    first = stretches[0]
+    return Stretch(f"{axes.shape[1]} coordinates of slow decay", first.center, first.scale, axes, first.furthest)
+
+
+def _follow(move: Move, log_density: LogDensity, draws: Tensor, chosen: Tensor) -> Tail:
+    """Follow the mass of the bulk along a family of maps."""
+    replicates, count, dim = draws.shape
+    place = move.place(draws.flatten(0, 1)).reshape(replicates, count)
+    start = float(place.median())
+    rows = draws[:, chosen].reshape(-1, dim)
+    is_bulk = ((place >= start) & (place < start + 1))[:, chosen].flatten()
+    if not math.isfinite(start) or not bool(is_bulk.any()):
+        # Half of the draws lie at the centre: the coordinate has no width that could be stretched.
+        return Tail(move.label, isinstance(move, Stretch), (-math.inf,), 0.0, 0.0, 0.0)
+    bulk = rows[is_bulk]
+    with torch.no_grad():
+        inside = log_density(bulk).double()
+
+        def gains(num_steps: float) -> Tensor:
+            moved, volume = move.moved(bulk, num_steps)
+            gain = log_density(moved).double() + volume.double() - inside
+            return torch.where(gain.isnan(), -math.inf, gain)  # not-a-number counts as density zero, as everywhere
+
+        far = [float(gains(num_steps).logsumexp(0)) for num_steps in move.far_steps]
+        steps = torch.stack([gains(float(step)) for step in range(1, NUM_STEPS + 1)], 1).exp()
+    owner = torch.arange(replicates, device=rows.device).repeat_interleave(len(chosen))[is_bulk]
+    predicted = torch.zeros(replicates, NUM_STEPS, dtype=steps.dtype, device=rows.device)
+    predicted = predicted.index_add(0, owner, steps) / len(chosen)
+    edges = start + torch.arange(1, NUM_STEPS + 2, dtype=place.dtype, device=place.device)
+    seen = (place[..., None] >= edges).double().mean(1)
+    gap = predicted - (seen[:, :-1] - seen[:, 1:])
+    missing, beyond = _missing(gap.cpu())
+    unit = math.log(2) if isinstance(move, Stretch) else 1.0
+    exponents = tuple(
+        _slope(first, second, unit * (b - a))
+        for first, second, a, b in zip(far, far[1:], move.far_steps, move.far_steps[1:], strict=False)
+    )
+    return Tail(move.label, isinstance(move, Stretch), exponents, move.far_steps[-1], missing, beyond)
+
+
+def _slope(first: float, second: float, distance: float) -> float:
+    """Growth of a log mass per unit of distance; minus infinity where nothing is left, infinity where it overflows."""
+    if second == -math.inf:
+        return -math.inf
+    return math.inf if second == math.inf or first == -math.inf else (second - first) / distance
+
+
+def _missing(gap: Tensor) -> tuple[float, float]:
+    """Largest mass beyond some step that moved draws find and draws do not, and that step; zeros within chance.
+
+    Args:
+        gap: predicted less observed share of each step, ``(replicate, steps)``.
+    """
+    beyond = gap.flip(1).cumsum(1).flip(1)
+    mean, error = beyond.mean(0), beyond.std(0) / math.sqrt(len(beyond))
+    is_sure = (mean > LEAST_MISSING) & (mean > student_quantile(len(beyond) - 1, PROBABILITY) * error)
+    if not bool(is_sure.any()):
+        return 0.0, 0.0
+    step = int(torch.where(is_sure, mean, -math.inf).argmax())
+    return float(mean[step]), float(step + 1)
+
+
+def _judge(move: Move, tail: Tail) -> Integrability:
+    """Whether the integral is finite as far as one family of maps shows."""
+    last = tail.exponent
+    if isinstance(move, Stretch) and move.furthest <= FURTHEST_AXIS and not _is_coordinate(move):
+        return Integrability.IMPROPER if last > FLAT_AXIS else Integrability.INTEGRABLE
+    if last > FLAT:
+        return Integrability.IMPROPER
+    return Integrability.UNDECIDED if last > SLOW else Integrability.INTEGRABLE
