@@ -76,7 +76,9 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
 
     finite = torch.cat([forward[torch.isfinite(forward)], reverse])
     low, high = float(finite.min()) - abs(shift) - 50, float(finite.max()) + abs(shift) + 50
-    value = float(brentq(imbalance, low, high, xtol=1e-10))  # pyright: ignore[reportArgumentType] (stub: full_output)
+    # Weights of an improper target span many orders of magnitude: halving 1e30 to 1e-10 alone takes 133 steps.
+    root = brentq(imbalance, low, high, xtol=1e-10, maxiter=1000)
+    value = float(root)  # pyright: ignore[reportArgumentType] (stub: full_output)
     first, second = (forward - value + shift).sigmoid(), (value - shift - reverse).sigmoid()
     variance = _relative_variance(first) + _relative_variance(second)
     overlap = float(first.mean()) * len(forward) / len(reverse) + float(second.mean()) * len(reverse) / len(forward)

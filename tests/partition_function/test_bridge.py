@@ -40,6 +40,16 @@ def test_bennett_refuses_lost_weights():
         bennett(torch.full((5,), -math.inf), torch.zeros(5))
 
 
+def test_bennett_is_solved_where_a_few_weights_lie_many_orders_of_magnitude_away():
+    forward, reverse = normal_weights(3.7, 1.0, 500, 0)
+    plain = bennett(forward, reverse).log_z
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):  # how many steps the root takes depends on the ends
+        far = 10 ** (20 + 80 * torch.rand(4, generator=generator, dtype=torch.float64))
+        found = bennett(torch.cat([forward, -far]), torch.cat([reverse, far]))
+        assert found.log_z == pytest.approx(plain, abs=0.01)
+
+
 NUM_RUNS = 200
 
 
