@@ -222,7 +222,7 @@ class Provenance:
     def untrained_remark(self) -> str:
         """What a reader must know of a fit that is left at its base; empty for any other."""
         if self.rejection:
-            return f"the trained tilt was rejected and the untouched reference is reported: {self.rejection}"
+            return f"the untouched reference is reported, without a tilt: {self.rejection}"
         if self.is_left_at_reference:
             return "the density is its reference: the network trained on it brought no sure gain on validation rows"
         if self.is_untrained:

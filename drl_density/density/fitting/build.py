@@ -277,3 +277,37 @@ def build_doctor(settings: ObjectiveSettings, schedule: NoiseSchedule) -> Doctor
     usual = 3.0  # nats a dimension, the doctor's limit for chains near equilibrium
     limits = tuple((usual / step_size.double() ** 2).tolist())
     return Doctor(max_gap_per_dimension=limits, max_loss_rise=math.inf)
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What one training step computes, for the forecast of its time and memory.
+
+    Attributes:
+        chain_gradients: Gradients of the network along each training chain.
+        classified_rows: Rows that are classified for each row of the batch.
+        is_twice_differentiated: Whether the loss holds a gradient of the network itself.
+    """
+
+    chain_gradients: int
+    classified_rows: float
+    is_twice_differentiated: bool
+
+    @classmethod
+    def choose(cls, objective: ObjectiveSettings, num_levels: int) -> StepCost:
+        """One gradient per chain step and one before the first; without chains, one in all.
+
+        Args:
+            objective: Settings of the objective.
+            num_levels: Number of noise levels, all of which a classified row is placed on.
+        """
+        if isinstance(objective, ContrastObjective):
+            return cls(1 + objective.num_negatives, 0.0, False)
+        is_denoising = isinstance(objective, DenoisingObjective)
+        has_chains = not isinstance(objective, DenoisingObjective | NormalObjective)
+        share = objective.classification_share if isinstance(objective, AdjustedObjective | DenoisingObjective) else 1.0
+        return cls(
+            chain_gradients=objective.num_chain_steps + 1 if has_chains else 1,
+            classified_rows=num_levels * share if objective.classification_weight else 0.0,
+            is_twice_differentiated=is_denoising,
+        )

@@ -19,7 +19,7 @@ from drl_density.density.fitting.forecast import check_memory, check_minutes, fi
 from drl_density.density.fitting.plan import FitPlan, plan_fit
 from drl_density.density.fitting.run import FitRun, choose_seed, refuse_folder
 from drl_density.density.fitting.selection import rejection, select_model, untouched
-from drl_density.density.fitting.stages import Budget, TrainedMember, member_stages, train_member
+from drl_density.density.fitting.stages import Budget, Pace, TrainedMember, member_stages, train_member
 from drl_density.density.normalizing import normalize
 from drl_density.density.provenance import Provenance, RowDigest
 from drl_density.density.settings.fit_settings import FitSettings
@@ -50,8 +50,9 @@ def fit(
         seed: Seed of the split, the networks and training; None draws one, which the density keeps.
         out: Run folder, where the run is saved at every evaluation and can be resumed.
         settings: Choices to override; see :class:`FitSettings`.
-        max_minutes: Time to aim at for the whole fit. The number of steps is reduced to what the measured speed allows, but
-            one evaluation's worth of steps is always taken.
+        max_minutes: Time to aim at for the whole fit. The number of steps is what the measured speed allows: at most that of
+            the settings, or four times the usual one for a contrast without a number of its own. Where the time ends before
+            the first evaluation, a contrast reports its reference, and any other fit takes longer.
         resume: Continues the run in ``out``. A finished run is returned as it is.
         force: Overwrites the run in ``out``. The earlier run stays until the new one has saved its first state.
         progress: Shows a progress bar with the doctor's line.
@@ -71,7 +72,7 @@ def fit(
         TrainingFailed: Training diverged more often than the doctor allows.
         WorkerLost: Another process of the run is lost; what was saved is complete.
     """
-    started = time.monotonic()
+    pace = Pace.begin()
     check_minutes(max_minutes)
     place = None if device is None else find_device(device)
     count = Workers.current().count
@@ -86,17 +87,17 @@ def fit(
         if run.is_finished:
             run.say(f"the run in {out} is finished; to train it longer, start again with --force")
             return run.load(place)
-        return _run(run, dataset, seed=seed, place=place, started=started, max_minutes=max_minutes)
+        return _run(run, dataset, seed=seed, place=place, pace=pace, max_minutes=max_minutes)
 
 
 def _run(
-    run: FitRun, dataset: Dataset, *, seed: int, place: torch.device | None, started: float, max_minutes: float | None
+    run: FitRun, dataset: Dataset, *, seed: int, place: torch.device | None, pace: Pace, max_minutes: float | None
 ) -> Density:
     """Plan, train and finish an opened run."""
     plan = plan_fit(dataset, run.settings, seed=seed, device=place, max_minutes=max_minutes)
     check_memory(plan)
     run.say(plan.table.describe())
-    plan, budget = _within_budget(plan, run, started, max_minutes)
+    plan, budget = _within_budget(plan, run, pace, max_minutes)
     run.begin(plan)
     prepared = time.monotonic()
     trained = [
@@ -112,25 +113,30 @@ def _run(
     return density
 
 
-def _within_budget(plan: FitPlan, run: FitRun, started: float, max_minutes: float | None) -> tuple[FitPlan, Budget]:
+def _within_budget(plan: FitPlan, run: FitRun, pace: Pace, max_minutes: float | None) -> tuple[FitPlan, Budget]:
     """The plan with as many steps as the time limit admits; a resumed run keeps its number of steps."""
     if max_minutes is None:
         return plan, Budget()
     refinement = plan.settings.recovery
     share = refinement.time_share if refinement.is_on else 0.0
+    end = pace.wall + 60 * max_minutes
     if run.is_resumed:
-        return plan, Budget(started + 60 * max_minutes, refining_seconds=share * 60 * max_minutes / len(plan.members))
-    reserve = finishing_seconds(plan)
-    left = max_minutes - (time.monotonic() - started + reserve) / 60
-    forecast = within_time(plan, (1 - share) * left)
-    plan = plan.with_num_steps(run.workers.broadcast(forecast.num_steps))
+        return plan, Budget(end, refining_seconds=share * 60 * max_minutes / len(plan.members))
+    clock = pace.clock(plan.device)
+    reserve = finishing_seconds(plan, clock=clock)
+    left = (end - reserve - time.monotonic()) / 60
+    forecast = within_time(plan, (1 - share) * left, clock=clock)
+    num_steps = run.workers.broadcast(forecast.num_steps)
+    if not num_steps:
+        return plan, Budget(is_reference_alone=True)
+    plan = plan.with_num_steps(num_steps)
     each = f" of each of {len(plan.members)} networks" if len(plan.members) > 1 else ""
     run.say(
         f"forecast: {plan.training.num_steps} steps{each}, {forecast.seconds:.0f} s of training, then {reserve:.0f} s to "
         "choose and normalise"
     )
     seconds = max(0.0, 60 * share * left) / len(plan.members)
-    return plan, Budget(started + 60 * max_minutes - reserve, forecast.seconds, seconds)
+    return plan, Budget(end - reserve, forecast.seconds, seconds)
 
 
 def _finish(plan: FitPlan, members: Mapping[str, TrainedMember], budget: Budget, training_seconds: float) -> Density:
@@ -139,6 +145,8 @@ def _finish(plan: FitPlan, members: Mapping[str, TrainedMember], budget: Budget,
     states = {name: member.state for name, member in members.items()}
     held_out = plan.validation(seed=plan.seed)
     chosen = select_model(plan, states, held_out)
+    if budget.is_reference_alone:
+        chosen = chosen._replace(rejection="max_minutes left no time to train it")
     best_run = states.get(chosen.member) or max(states.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(plan.seed + 1)
     sizes = {"sizes": plan.normalizing, "num_samples": plan.selection.num_samples, "generator": generator}

@@ -18,6 +18,7 @@ from drl_density.density.data_units import freeze
 from drl_density.density.fitting.build import ImageNetworks
 from drl_density.density.fitting.plan import FitPlan
 from drl_density.density.fitting.selection import training_score
+from drl_density.density.fitting.stages import Clock
 from drl_density.errors import DataError, DRLDensityWarning
 from drl_density.networks import checkpointable_modules
 from drl_density.partition_function import AISSettings
@@ -247,7 +248,7 @@ class Forecast:
     """Number of training steps that the allowed time admits.
 
     Attributes:
-        num_steps: Training steps of each member.
+        num_steps: Training steps of each member; 0 where a contrast is not begun.
         seconds: Time that training takes at the measured speed; early stopping may undercut it.
     """
 
@@ -255,33 +256,57 @@ class Forecast:
     seconds: float
 
 
-def within_time(plan: FitPlan, max_minutes: float) -> Forecast:
+def within_time(plan: FitPlan, max_minutes: float, *, clock: Clock | None = None) -> Forecast:
     """The number of steps that ``max_minutes`` of training admit at the speed measured on a throw-away state.
 
+    A contrast takes as many steps as the time admits, up to :attr:`FitPlan.most_steps`. Where there is no time for its first
+    evaluation it is not begun, since the untouched reference is a density already.
+
+    Args:
+        plan: Plan of the fit.
+        max_minutes: Minutes of training.
+        clock: Clock that the steps are timed by; the wall clock when not given.
+
     Warns:
-        DRLDensityWarning: The time admits fewer steps than there are to the first evaluation, so the fit takes longer.
+        DRLDensityWarning: The time admits fewer steps than there are to the first evaluation. A contrast is then not begun,
+            and any other fit takes longer.
     """
-    per_step = seconds_per_step(plan)
-    num_members, wanted = len(plan.members), plan.training.num_steps
-    needed = min(plan.training.evaluate_every, wanted)  # training evaluates once at least
+    per_step = seconds_per_step(plan, clock=clock)
+    num_members, wanted = len(plan.members), plan.most_steps
+    needed = min(plan.training.evaluate_every, plan.training.num_steps)  # training evaluates once at least
     allowed = int(SAFETY * 60 * max(max_minutes, 0.0) / per_step / num_members)
-    if allowed < needed:
-        networks, mend = "one network", "allow more time"
-        if num_members > 1:
-            fewer = "fewer folds (num_folds)" if plan.num_folds > 1 else "fewer networks (base, num_networks)"
-            networks, mend = f"{num_members} networks", f"allow more time, or train {fewer}"
+    if allowed >= needed:
+        num_steps = min(wanted, allowed)
+        return Forecast(num_steps, num_steps * per_step * num_members)
+    seconds, networks = needed * per_step * num_members, "one network"
+    mend = f"allow {max(0.1, seconds / SAFETY / 60 - max_minutes):.1f} minutes more"
+    if num_members > 1:
+        fewer = "fewer folds (num_folds)" if plan.num_folds > 1 else "fewer networks (base, num_networks)"
+        networks, mend = f"{num_members} networks", f"{mend}, or train {fewer}"
+    lack = (
+        f"max_minutes leaves time for {max(allowed, 0)} training steps of {per_step:.2g} s per network, but {needed} are "
+        "needed at least"
+    )
+    if plan.has_reference:
         warnings.warn(
-            f"max_minutes leaves time for {max(allowed, 0)} training steps of {per_step:.2g} s per network, but {needed} "
-            f"are needed at least; training will take {needed * per_step * num_members:.0f} s for {networks}: {mend}",
-            DRLDensityWarning,
-            stacklevel=4,
+            f"{lack}: the reference density is reported without a tilt; for one, {mend}", DRLDensityWarning, stacklevel=4
         )
-    num_steps = max(needed, min(wanted, allowed))
-    return Forecast(num_steps, num_steps * per_step * num_members)
+        return Forecast(0, 0.0)
+    warnings.warn(
+        f"{lack}; training will take {seconds:.0f} s for {networks}: {mend}", DRLDensityWarning, stacklevel=4
+    )
+    return Forecast(needed, seconds)
 
 
-def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS) -> float:
-    """Measured seconds of one training step, with its share of an evaluation."""
+def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS, clock: Clock | None = None) -> float:
+    """Measured seconds of one training step, with its share of an evaluation.
+
+    Args:
+        plan: Plan of the fit.
+        num_steps: Steps that are timed; their median counts.
+        clock: Clock that they are timed by; the wall clock when not given.
+    """
+    now = clock or Clock()
     state = plan.new_state(plan.largest_base, seed=plan.seed)
     training = dataclasses.replace(plan.training, num_steps=num_steps, evaluate_every=num_steps)
     held_out = plan.validation(seed=plan.seed)
@@ -295,29 +320,34 @@ def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS) -> float:
             settings=training,
             evaluation=plan.evaluation(held_out, score),
             doctor=plan.doctor,
-            hooks=TrainingHooks(on_step=lambda _: times.append(time.monotonic())),
+            hooks=TrainingHooks(on_step=lambda _: times.append(now())),
         )
-    done = time.monotonic()
+    done = now()
     per_step = sorted(b - a for a, b in zip(times, times[1:], strict=False))[len(times) // 2 - 1]
     return per_step + (done - times[-1]) / plan.training.evaluate_every
 
 
-def finishing_seconds(plan: FitPlan) -> float:
+def finishing_seconds(plan: FitPlan, *, clock: Clock | None = None) -> float:
     """Forecast of the time after training: choosing the member, the final log Z, and the pool of draws.
 
     Counts the gradients that these take, and multiplies them by the measured time of one. Where draws of the base give log Z
     and the pool, most of the work is such draws with their weights, whose time is measured too.
+
+    Args:
+        plan: Plan of the fit.
+        clock: Clock that both are timed by; the wall clock when not given.
     """
+    now = clock or Clock()
     model = freeze(plan.new_model(plan.largest_base, seed=plan.seed).to(plan.device))
     count = 64 if plan.is_over_images else 2048
     generator = torch.Generator().manual_seed(plan.seed)
     rows = torch.randn(count, plan.largest_base.num_features, generator=generator)
-    per_row = _seconds_of(lambda: model.score(rows, 0.0)) / count
+    per_row = _seconds_of(lambda: model.score(rows, 0.0), now) / count
     num_members, num_levels, sizes = len(plan.members), plan.schedule.num_levels, plan.normalizing
     num_scored = 0 if plan.selection.rule == "last" else 2 * num_members if num_members > 1 else 1
     num_averaged = num_members  # an average, if it is kept, costs all members at once
     if plan.selection.num_samples is not None:
-        per_draw = _seconds_of(lambda: tilts(model, base_draws(model, count, 0.0, generator), 0.0)) / count
+        per_draw = _seconds_of(lambda: tilts(model, base_draws(model, count, 0.0, generator), 0.0), now) / count
         if any(member.part is not None for member in plan.members):
             num_averaged = 1  # the average of folds leans on one base, which costs far more than the networks
         num_drawn = (num_scored + num_averaged) * plan.selection.num_samples
@@ -332,10 +362,10 @@ def finishing_seconds(plan: FitPlan) -> float:
     return FINISHING_SAFETY * per_row * (select + estimate + pool)
 
 
-def _seconds_of(work: Callable[[], object]) -> float:
+def _seconds_of(work: Callable[[], object], now: Clock) -> float:
     """Mean time of three calls after a first one, which warms caches up."""
     work()
-    before = time.monotonic()
+    before = now()
     for _ in range(3):
         work()
-    return (time.monotonic() - before) / 3
+    return (now() - before) / 3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,7 @@ from drl_density.density.fitting.batches import BatchSource, RowBatches, StateBa
 from drl_density.density.fitting.build import (
     ImageNetworks,
     NetworkFactory,
+    StepCost,
     build_doctor,
     build_objective,
     network_factory,
@@ -30,8 +32,6 @@ from drl_density.density.settings.objectives import (
     AdjustedObjective,
     ContrastObjective,
     CooperativeObjective,
-    DenoisingObjective,
-    NormalObjective,
     ObjectiveSettings,
 )
 from drl_density.model import EnergySequence
@@ -49,6 +49,12 @@ from drl_density.training import (
     TrainingState,
     new_state,
 )
+
+MOST_STEPS_IN_TIME = 4
+"""Multiple of the usual number of steps that a contrast takes where the time admits it and it still improves."""
+
+LONGER_PATIENCE = 0.15
+"""Share of such a longer training without a better score after which it ends; the learning rate falls over all of it."""
 
 MOST_CONTRASTED = 1024
 """Validation rows whose contrast is recorded at every evaluation."""
@@ -110,21 +116,6 @@ class SelectionPlan:
 
     def __post_init__(self) -> None:
         check_literals(self)
-
-
-@dataclass(frozen=True)
-class StepCost:
-    """What one training step computes, for the forecast of its time and memory.
-
-    Attributes:
-        chain_gradients: Gradients of the network along each training chain.
-        classified_rows: Rows that are classified for each row of the batch.
-        is_twice_differentiated: Whether the loss holds a gradient of the network itself.
-    """
-
-    chain_gradients: int
-    classified_rows: float
-    is_twice_differentiated: bool
 
 
 @dataclass(frozen=True)
@@ -198,9 +189,27 @@ class FitPlan:
         """Number of folds of the rows; 1 where one part of them is for validation."""
         return len(self.table.parts) if isinstance(self.table, FoldedTable) else 1
 
+    @property
+    def has_reference(self) -> bool:
+        """Whether the untouched base is a candidate for the reported density, as for a contrast."""
+        return self.selection.num_samples is not None and self.selection.rule == "likelihood"
+
+    @property
+    def most_steps(self) -> int:
+        """Number of steps at most in a limited time: more than usual for a contrast that was given no number of its own.
+
+        Folds, which stop far before the usual number, take no more.
+        """
+        usual = TrainingSettings().num_steps
+        is_longer = self.training.num_steps == usual and self.num_folds == 1
+        return MOST_STEPS_IN_TIME * usual if is_longer and self.has_reference else self.training.num_steps
+
     def with_num_steps(self, num_steps: int) -> FitPlan:
-        """This plan with another number of training steps."""
-        training = dataclasses.replace(self.training, num_steps=num_steps)
+        """This plan with another number of training steps; a longer training has more patience."""
+        patience = self.training.patience
+        if num_steps > self.training.num_steps:
+            patience = max(patience, math.ceil(LONGER_PATIENCE * num_steps / self.training.evaluate_every))
+        training = dataclasses.replace(self.training, num_steps=num_steps, patience=patience)
         settings = dataclasses.replace(self.settings, training=training)
         return dataclasses.replace(self, training=training, settings=settings)
 
@@ -353,7 +362,7 @@ def plan_on_table(
             num_samples=objective.num_samples if isinstance(objective, ContrastObjective) else None,
         ),
         normalizing=settings.normalizing_sizes(),
-        cost=_step_cost(objective, schedule.num_levels),
+        cost=StepCost.choose(objective, schedule.num_levels),
         members=tuple(
             Member(name, base, seed + SEED_STRIDE * place, part) for place, (name, base, part) in enumerate(members)
         ),
@@ -373,17 +382,3 @@ def _held_out_sizes(table: TableWithBases, settings: FitSettings) -> HeldOutSize
     least, most = (256, 1024) if isinstance(table, TableWithMissing) else (1024, 8192)
     asked = settings.num_validation_rows
     return HeldOutSizes(least, most) if asked is None else HeldOutSizes(min(least, asked), asked)
-
-
-def _step_cost(objective: ObjectiveSettings, num_levels: int) -> StepCost:
-    """One gradient per chain step and one before the first; without chains, one in all."""
-    is_denoising = isinstance(objective, DenoisingObjective)
-    if isinstance(objective, ContrastObjective):
-        return StepCost(1 + objective.num_negatives, 0.0, False)
-    has_chains = not isinstance(objective, DenoisingObjective | NormalObjective)
-    share = objective.classification_share if isinstance(objective, AdjustedObjective | DenoisingObjective) else 1.0
-    return StepCost(
-        chain_gradients=objective.num_chain_steps + 1 if has_chains else 1,
-        classified_rows=num_levels * share if objective.classification_weight else 0.0,
-        is_twice_differentiated=is_denoising,
-    )

@@ -45,14 +45,16 @@ MOST_FOLDED_COLUMNS = 40
 better on validation than a stack of bags, and a fold has no single mixtures."""
 
 FOLD_TRAINING = {
-    "num_steps": 400,
     "weight_decay": 0.3,
     "average_decay": 0.97,
     "evaluate_every": 30,
     "patience": 4,
     "warmup_steps": 50,
 }
-"""Training settings of folds, each in place of the usual one: small tables overfit within some hundred steps."""
+"""Training settings of folds, each in place of the usual one: small tables overfit within some hundred steps.
+
+Patience ends most of them after 500 to 1,000 of the usual number of steps. With 400 steps, over which the learning rate fell
+to zero, the left-out rows of pima gained 0.17 nats in place of 0.25, and those of yeast 0.08 in place of 0.17."""
 
 
 @dataclass(frozen=True)

@@ -83,3 +83,24 @@ def test_no_time_is_refused_before_anything_is_written(tiny_data, tmp_path, minu
     with pytest.raises(DataError, match="positive number"):
         drl.fit(tiny_data, seed=0, out=tmp_path / "run", max_minutes=minutes)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore:max_minutes leaves:drl_density.errors.DRLDensityWarning")
+def test_a_limit_without_time_to_train_reports_the_reference(tiny_data, tiny_settings, tmp_path):
+    """Its log Z is 0 exactly, and the report says why there is no tilt."""
+    settings = dataclasses.replace(
+        tiny_settings,
+        base="gaussian",
+        objective=drl.ContrastObjective(num_samples=1000),
+        network=drl.ColumnNetwork(width=8),
+    )
+    fitted = drl.fit(tiny_data, seed=0, settings=settings, max_minutes=1e-4, out=tmp_path / "run", progress=False)
+    for density in (fitted, Density.load(tmp_path / "run")):
+        made = density.provenance
+        assert (made.steps_done, made.is_untrained, density.estimate.log_z) == (0, True, 0.0)
+        assert "without a tilt: max_minutes left no time to train it" in made.untrained_remark
+        assert [stage.gain for stage in made.stages] == [0.0, 0.0]
+    u, jacobian = fitted.transform.with_log_jacobian(tiny_data.test)
+    with torch.no_grad():
+        reference = fitted.model.base_at(u.float(), fitted.model.schedule.log_snr_at(0).float()) + jacobian
+    torch.testing.assert_close(fitted.log_prob(tiny_data.test).double(), reference.double(), rtol=1e-5, atol=1e-5)

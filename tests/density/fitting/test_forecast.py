@@ -44,9 +44,9 @@ def test_time_limits_add_no_steps(tiny_data, tiny_settings, max_minutes):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"base": "gaussian"}, r"for one network: allow more time$"),
-        ({"base": "gaussian", "num_networks": 2}, r"for 2 networks: .* train fewer networks \(base, num_networks\)$"),
-        ({"num_folds": 2}, r"for 2 networks: .* train fewer folds \(num_folds\)$"),
+        ({"base": "gaussian"}, r"reported without a tilt; for one, allow \d+\.\d minutes more$"),
+        ({"base": "gaussian", "num_networks": 2}, r"minutes more, or train fewer networks \(base, num_networks\)$"),
+        ({"num_folds": 2}, r"minutes more, or train fewer folds \(num_folds\)$"),
     ],
     ids=["one", "two", "folds"],
 )
@@ -54,7 +54,32 @@ def test_too_little_time_is_said_with_what_to_mend(tiny_data, tiny_settings, cha
     contrast = {"objective": drl.ContrastObjective(num_samples=1000), "network": drl.ColumnNetwork(width=8)}
     plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, **contrast | changes), max_minutes=0.01)
     with pytest.warns(drl.DRLDensityWarning, match=said):
-        within_time(plan, 0.0)
+        assert within_time(plan, 0.0).num_steps == 0
+
+
+def test_an_objective_without_a_reference_trains_up_to_its_first_evaluation(tiny_data, tiny_settings):
+    training = drl.TrainingSettings(num_steps=40, evaluate_every=5)
+    plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, base="gaussian", training=training))
+    with pytest.warns(drl.DRLDensityWarning, match=r"training will take \d+ s for one network: allow \d+\.\d minutes"):
+        assert within_time(plan, 0.0).num_steps == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "num_steps", "patience"),
+    [({}, 8000, 12), ({"num_steps": 700}, 700, 6), ({"patience": 40}, 8000, 40)],
+)
+def test_a_contrast_takes_more_steps_where_the_time_admits_them(tiny_data, monkeypatch, changes, num_steps, patience):
+    """Four times the usual 2,000, with patience over 15 % of them, unless it was given a number of its own."""
+    settings = drl.FitSettings(base="gaussian", network=drl.ColumnNetwork(width=8), num_folds=1)
+    settings = dataclasses.replace(settings, training=drl.TrainingSettings(**changes))
+    plan = plan_fit(tiny_data, settings)
+    module = sys.modules[footprint.__module__]
+    monkeypatch.setattr(module, "seconds_per_step", lambda *_, **__: 0.01)
+    forecast = within_time(plan, 100.0)
+    longer = plan.with_num_steps(forecast.num_steps).training
+    assert (longer.num_steps, longer.patience) == (num_steps, patience)
+    assert forecast.seconds == pytest.approx(0.01 * num_steps)
+    assert within_time(plan, 0.05).num_steps == int(0.9 * 3.0 / 0.01)
 
 
 def test_finishing_by_draws_of_the_base_is_a_small_share_of_finishing_along_the_levels(

@@ -1,6 +1,6 @@
 """Training of the members of a fit, each through its stages."""
 
 from drl_density.density.fitting.stages.member import TrainedMember, member_stages, train_member
-from drl_density.density.fitting.stages.time import Budget
+from drl_density.density.fitting.stages.time import Budget, Clock, Pace
 
-__all__ = ["Budget", "TrainedMember", "member_stages", "train_member"]
+__all__ = ["Budget", "Clock", "Pace", "TrainedMember", "member_stages", "train_member"]

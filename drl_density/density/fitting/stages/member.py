@@ -17,7 +17,7 @@ from drl_density.density.data_units import freeze
 from drl_density.density.fitting.build import build_doctor, build_objective
 from drl_density.density.fitting.plan import FitPlan, Member
 from drl_density.density.fitting.run import FitRun
-from drl_density.density.fitting.selection import stage_score, training_score
+from drl_density.density.fitting.selection import ImportanceLikelihood, stage_score, training_score
 from drl_density.density.fitting.stages.time import Budget
 from drl_density.density.provenance import Stage
 from drl_density.model import EnergySequence
@@ -59,8 +59,14 @@ def train_member(
         budget: Time that training may take; no limit when not given.
         num_later: Number of members to be trained after this one.
     """
-    ends = (budget or Budget()).ends(num_later)
+    budget = budget or Budget()
+    ends = budget.ends(num_later)
     state = plan.new_state(member.base, seed=member.seed)
+    if budget.is_reference_alone:
+        rows = plan.validation(seed=member.seed, member=member)
+        score = ImportanceLikelihood(state.averaged_model, rows, num_samples=1, seed=member.seed)
+        state.keep_best(score.reference().value, 0.0)  # an untrained network is the reference
+        return TrainedMember(member.name, state, state.best)
     run.restore(state, member.name)
     if not plan.settings.recovery.is_on:
         _train_stage(plan, member, member.name, state, run, deadline=ends.contrast)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import torch
 
 
 class Ends(NamedTuple):
@@ -26,11 +29,13 @@ class Budget:
         deadline: Value of ``time.monotonic()`` at which training stops, or None without a limit.
         training_seconds: Forecast of the time of training, or None where none was made.
         refining_seconds: Time kept for the refinement of each member; None without a limit.
+        is_reference_alone: Whether there is no time to train, so that the untouched reference is reported.
     """
 
     deadline: float | None = None
     training_seconds: float | None = None
     refining_seconds: float | None = None
+    is_reference_alone: bool = False
 
     def ends(self, num_later: int) -> Ends:
         """When the stages of a member end, with time left for the refinements of ``num_later`` members after it."""
@@ -39,3 +44,49 @@ class Budget:
         seconds = self.refining_seconds or 0.0
         last = self.deadline - num_later * seconds
         return Ends(last - seconds, last)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the wall clock runs beside the processor, measured from the beginning of a fit.
+
+    On a busy machine a short piece of work takes a time of chance on the wall clock. Its processor time is steady, and what
+    the wall clock adds to it shows over the longer time of the fit so far.
+
+    Attributes:
+        wall: Value of ``time.monotonic()`` at the beginning.
+        processor: Value of ``time.process_time()`` at the beginning.
+    """
+
+    wall: float
+    processor: float
+
+    @classmethod
+    def begin(cls) -> Pace:
+        """The pace from now on."""
+        return cls(time.monotonic(), time.process_time())
+
+    def ratio(self) -> float:
+        """Wall-clock seconds for each second of the processor so far; 1 where no time has been counted."""
+        wall, processor = time.monotonic() - self.wall, time.process_time() - self.processor
+        return wall / processor if min(wall, processor) > 0 else 1.0
+
+    def clock(self, device: torch.device) -> Clock:
+        """A clock in forecast seconds of the wall, for work on a device."""
+        return Clock(self.ratio() if device.type == "cpu" else None)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """A clock for short pieces of work.
+
+    Attributes:
+        ratio: Wall-clock seconds for each second of the processor, which is what is counted; None counts the wall clock, for
+            work on other devices, which the processor only waits for.
+    """
+
+    ratio: float | None = None
+
+    def __call__(self) -> float:
+        """Seconds since some moment."""
+        return time.monotonic() if self.ratio is None else self.ratio * time.process_time()
