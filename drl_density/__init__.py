@@ -107,7 +107,7 @@ if TYPE_CHECKING:
     from drl_density.errors import DRLDensityWarning, Verdict
     from drl_density.estimator import DRLDensity
     from drl_density.inverse_problems import AmbientSettings, ConditionalSettings, DPSSettings, MissingMoveSettings
-    from drl_density.mcmc import HMC, MALA, ULA, run_chain
+    from drl_density.mcmc import HMC, MALA, ULA, RandomWalk, run_chain
     from drl_density.model import EnergySequence
     from drl_density.networks import ColumnTiltSettings, MLPSettings, ResidualSettings, UNetEnergySettings, UNetSettings
     from drl_density.partition_function import (
@@ -193,6 +193,7 @@ __all__ = [
     "PredictorCorrectorSettings",
     "ProgressiveSettings",
     "QuadraticBase",
+    "RandomWalk",
     "ReadOptions",
     "ReconstructSettings",
     "Reconstruction",
@@ -257,7 +258,7 @@ _NAMES = {
     "errors": "DRLDensityWarning Verdict",
     "estimator": "DRLDensity",
     "inverse_problems": "AmbientSettings ConditionalSettings DPSSettings MissingMoveSettings",
-    "mcmc": "HMC MALA ULA run_chain",
+    "mcmc": "HMC MALA RandomWalk ULA run_chain",
     "model": "EnergySequence",
     "networks": "ColumnTiltSettings MLPSettings ResidualSettings UNetEnergySettings UNetSettings",
     "partition_function": (

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drl_density.errors import UnreliableEstimateWarning, Verdict
+from drl_density.errors import NumericalError, UnreliableEstimateWarning, Verdict
 from drl_density.records.brief import brief
 from drl_density.shapes import spread
 
@@ -40,6 +40,41 @@ def log_mean_exp(log_weights: Tensor, dim: int = -1) -> Tensor:
     """
     weights = log_weights.double()
     return weights.logsumexp(dim) - math.log(weights.shape[dim])
+
+
+def carried_weights(log_weights: Tensor, now: Tensor, before: Tensor) -> Tensor:
+    """Log weights of particles after a step from one density to the next, without moving.
+
+    A particle is dead once the next density is zero or not a number where it stands, or the former one was zero there. It
+    keeps the weight zero for ever, wherever it moves: a density that is positive again does not bring the weight back.
+
+    Args:
+        log_weights: log weights before the step, of any shape.
+        now: log density of the next density at each particle, in the same shape.
+        before: log density of the former one.
+
+    >>> carried_weights(torch.zeros(3), torch.tensor([1.0, -math.inf, 1.0]), torch.tensor([0.5, 0.5, -math.inf]))
+    tensor([0.5000,   -inf,   -inf])
+    """
+    is_dead = (log_weights == -math.inf) | ~(now > -math.inf) | (before == -math.inf)
+    return torch.where(is_dead, -math.inf, log_weights + (now - before))
+
+
+def alive_mean(log_weights: Tensor, dim: int = -1) -> Tensor:
+    """Mean log weight as a lower bound of the log mean weight, by Jensen's inequality over the particles that are alive.
+
+    It is the mean over finite log weights plus the log of their share; the plain mean where all are finite.
+
+    >>> alive_mean(torch.tensor([1.0, 3.0, -math.inf, -math.inf])), alive_mean(torch.tensor([1.0, 3.0]))
+    (tensor(1.3069), tensor(2.))
+    """
+    is_alive = log_weights.isfinite()
+    if bool(is_alive.all()):
+        return log_weights.mean(dim)
+    count = is_alive.sum(dim)
+    total = torch.where(is_alive, log_weights, 0.0).sum(dim)
+    mean = total / count + (count / log_weights.shape[dim]).log()
+    return torch.where(count > 0, mean, -math.inf)
 
 
 def weight_ess(log_weights: Tensor) -> Tensor:
@@ -180,10 +215,15 @@ def resample(
 
     Source: Carpenter, Clifford and Fearnhead 1999.
 
+    Raises:
+        NumericalError: a row of weights without any particle alive, or with one that is not a number.
+
     >>> resample(torch.log(torch.tensor([0.25, 0.75])), 4).tolist()
     [0, 1, 1, 1]
     """
     shares = torch.softmax(log_weights.double(), -1).cumsum(-1)
+    if not bool(shares.isfinite().all()):
+        raise NumericalError("every particle has lost its weight, or a weight is not a number: there is none to resample")
     if start is None:
         start = torch.rand((*shares.shape[:-1], 1), generator=generator, dtype=torch.float64)
     places = ((torch.arange(num_samples, dtype=torch.float64) + start) / num_samples).to(shares.device)
@@ -225,7 +265,8 @@ def pareto_k(log_weights: Tensor) -> float:
 
     Source: Vehtari et al. 2024, Pareto smoothed importance sampling; the fit is Zhang and Stephens 2009.
     """
-    ordered = np.sort(log_weights.double().flatten().cpu().numpy())
+    values = log_weights.double().flatten()
+    ordered = np.sort(values[values > -math.inf].cpu().numpy())  # weights of zero say nothing about the largest ones
     size = int(min(len(ordered) / 5, 3 * math.sqrt(len(ordered))))
     if size < 5 or not math.isfinite(ordered[-1]):  # too few weights, or all of them lost
         return math.nan
@@ -365,7 +406,8 @@ def assess_weights(log_weights: Tensor, *, bias: Bias, path: PathSummary | None 
     value, error = combine_replicates(log_mean_exp(weights, 1))
     within = float(standard_error_of_log_mean(weights, 1).square().mean().sqrt()) / math.sqrt(len(weights))
     ess = float(torch.stack([weight_ess(row) for row in weights]).mean())
-    share = min(ess / weights.shape[1], path.least_ess_share)
+    alive = max(1.0, float((weights > -math.inf).double().mean()) * weights.shape[1])
+    share = min(ess / alive, path.least_ess_share)  # the dead ones are part of the error, not of uneven weights
     shape = pareto_k(weights)
     largest = max(error, within)
     if largest > LARGEST_USABLE_ERROR or share < LEAST_USABLE_ESS_SHARE or not math.isfinite(value):

@@ -140,12 +140,20 @@ def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tens
         log_density: maps positions ``(chains, *event)`` to ``(chains,)``.
         x: positions of the chains, ``(chains, *event)``.
 
+    Raises:
+        ValueError: a log density without a gradient in x, which only a kernel such as ``RandomWalk`` can use.
+
     >>> value_and_gradient(lambda x: -(x**2), torch.ones(1))
     (tensor([-1.]), tensor([-2.]))
     """
     with torch.enable_grad():
         point = x.detach().requires_grad_(True)
         value = log_density(point)
+        if not value.requires_grad:
+            raise ValueError(
+                "the log density has no gradient in the points: it is constant, or was computed by numpy, under no_grad or "
+                "after detach(); compute it with torch, or use the kernel RandomWalk()"
+            )
         (gradient,) = torch.autograd.grad(value, point, torch.ones_like(value))
     return value.detach(), gradient
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from drl_density.errors import NumericalError
 from drl_density.shapes import spread
-from drl_density.weights import Estimate, all_but_one, jackknife_error, normal_quantile, student_quantile
+from drl_density.weights import Estimate, alive_mean, all_but_one, jackknife_error, normal_quantile, student_quantile
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,12 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
     M = log(n_R / n_F): the estimate of least asymptotic variance among those that reweight both ends.
 
     Args:
-        forward: log weights of proposal draws ``(n_F,)``.
-        reverse: log weights, in the same sense, of target draws ``(n_R,)``.
+        forward: log weights of proposal draws ``(n_F,)``, minus infinity for draws that the target cannot have.
+        reverse: log weights, in the same sense, of target draws ``(n_R,)``, infinity for those that the proposal cannot have.
 
     Raises:
-        NumericalError: a weight that is not finite on the reverse side, no finite weight on the forward side, or means in
-            an order that no pair of proposal and target allows.
+        NumericalError: weights that are not numbers, or infinite on the wrong side; no finite weight on either side; or
+            means in an order that no pair of proposal and target allows.
 
     Source: Bennett 1976; Meng and Wong 1996.
 
@@ -53,19 +53,21 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
     from scipy.optimize import brentq
 
     forward, reverse = forward.double().flatten(), reverse.double().flatten()
-    if not bool(torch.isfinite(reverse).all()) or not bool(torch.isfinite(forward).any()):
+    kept, seen = forward[torch.isfinite(forward)], reverse[torch.isfinite(reverse)]
+    is_wrong = bool((forward.isnan() | (forward == math.inf)).any() | (reverse.isnan() | (reverse == -math.inf)).any())
+    if is_wrong or not len(kept) or not len(seen):
         raise NumericalError(
-            "Bennett's ratio needs finite log weights: a draw of the target has weight 0 or infinity, or every draw of "
-            "the proposal was lost"
+            "Bennett's ratio needs finite log weights: a weight is not a number, a draw of the target has weight 0, or "
+            "every draw of one side was lost"
         )
-    kept = forward[torch.isfinite(forward)]
     # By Jensen's inequality the mean log weight is below log Z forward and above it in reverse; six standard errors allow
     # for chance.
-    error = math.hypot(float(spread(kept)) / math.sqrt(len(kept)), float(spread(reverse)) / math.sqrt(len(reverse)))
-    if min(len(kept), len(reverse)) > 1 and float(kept.mean() - reverse.mean()) > 6 * error + 1e-6:
+    error = math.hypot(float(spread(kept)) / math.sqrt(len(kept)), float(spread(seen)) / math.sqrt(len(seen)))
+    means = float(alive_mean(forward)), -float(alive_mean(-reverse))
+    if min(len(kept), len(seen)) > 1 and means[0] - means[1] > 6 * error + 1e-6 * max(1.0, abs(means[0])):
         raise NumericalError(
-            f"mean log weight {float(kept.mean()):.4g} forward lies above {float(reverse.mean()):.4g} reverse, which no "
-            "pair of proposal and target allows: are the arrays swapped, or the reverse draws not from the target?"
+            f"mean log weight {means[0]:.4g} forward lies above {means[1]:.4g} reverse, which no pair of proposal and "
+            "target allows: are the arrays swapped, or the reverse draws not from the target?"
         )
 
     shift = math.log(len(reverse) / len(forward))
@@ -74,7 +76,7 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
         first, second = (forward - value + shift).sigmoid().sum(), (value - shift - reverse).sigmoid().sum()
         return float(first - second)
 
-    finite = torch.cat([forward[torch.isfinite(forward)], reverse])
+    finite = torch.cat([kept, seen])
     low, high = float(finite.min()) - abs(shift) - 50, float(finite.max()) + abs(shift) + 50
     # Weights of an improper target span many orders of magnitude: halving 1e30 to 1e-10 alone takes 133 steps.
     root = brentq(imbalance, low, high, xtol=1e-10, maxiter=1000)

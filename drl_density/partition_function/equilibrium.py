@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from drl_density.errors import NumericalError
 from drl_density.partition_function.annealing.path import AnnealingPath
 from drl_density.partition_function.multistate import MultistateEstimate, multistate_bennett, thermodynamic_integration
 from drl_density.records.brief import brief
@@ -91,6 +93,21 @@ def _multistate(values: Tensor, num_states: int, start: Tensor | None) -> Multis
         groups = values.split(counts.tolist(), dim=1)
         # The log of the mean ratio rather than the mean log ratio: one draw of a wide base may lie ten million nats
         # down, and no Newton step comes back from such a start.
-        rises = [float(log_mean_exp(groups[k][k + 1] - groups[k][k], 0)) for k in range(num_states - 1)]
+        rises = [_first_rise(groups[k], groups[k + 1], k) for k in range(num_states - 1)]
         start = torch.tensor([0.0, *rises], dtype=torch.float64).cumsum(0)
     return multistate_bennett(values, counts, start=start)
+
+
+def _first_rise(here: Tensor, there: Tensor, state: int) -> float:
+    """Rise of log Z from a state to the next by the mean ratio at its own draws, or at the next one's if all are lost.
+
+    Raises:
+        NumericalError: no draw of either state that the other one can have.
+    """
+    up = float(log_mean_exp(here[state + 1] - here[state], 0))
+    if math.isfinite(up):
+        return up
+    down = -float(log_mean_exp(there[state] - there[state + 1], 0))
+    if not math.isfinite(down):
+        raise NumericalError(f"densities {state} and {state + 1} of the path share no draw: use more particles or bridges")
+    return down

@@ -120,6 +120,16 @@ def thermodynamic_integration(log_densities: Tensor, counts: Tensor) -> float:
     groups = log_densities.double().split(counts.long().tolist(), dim=1)
     total = 0.0
     for index in range(len(groups) - 1):
-        rises = [group[index + 1] - group[index] for group in groups[index : index + 2]]
-        total += 0.5 * float(rises[0].mean() + rises[1].mean())
+        up, down = (group[index + 1] - group[index] for group in groups[index : index + 2])
+        # Where a density is cut off by a wall, the share of draws beyond it is a step of its own: log of the share of the
+        # former density's draws that the next one can have, less that of the next one's that the former one can have.
+        total += 0.5 * float(_finite_mean(up) + _finite_mean(down)) + _log_finite_share(up) - _log_finite_share(down)
     return total
+
+
+def _finite_mean(rises: Tensor) -> Tensor:
+    return rises[rises.isfinite()].mean()
+
+
+def _log_finite_share(rises: Tensor) -> float:
+    return float(rises.isfinite().double().mean().log())

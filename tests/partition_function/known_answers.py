@@ -34,3 +34,9 @@ def three_gaussians(seed=0):
     covariances = 0.1 * torch.eye(2).double() + factors @ factors.mT
     means = 2 * torch.randn(3, 2, generator=generator, dtype=torch.float64)
     return torch.tensor([0.2, 0.3, 0.5], dtype=torch.float64), means, covariances
+
+
+def half_plane(value):
+    """Log density of a standard normal plane in its right half, and ``value`` in the left one."""
+    normal = Normal(0.0, 1.0, validate_args=False)
+    return lambda x: torch.where(x[:, 0] > 0, normal.log_prob(x).sum(-1), value)

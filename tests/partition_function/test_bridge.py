@@ -97,3 +97,22 @@ def test_a_shift_counts_only_beyond_its_error():
 
     assert sum(shift > 0 for shift in shifts(0.0)) <= stats.binom.ppf(1 - 1e-4, 100, 0.12)
     assert all(0.2 < shift < 1.0 for shift in shifts(1.0))
+
+
+def test_weights_of_zero_and_infinity_are_part_of_the_ratio():
+    """Two boxes that overlap in part: the log ratio of their lengths, from single steps."""
+    generator = torch.Generator().manual_seed(0)
+    first = 2 * torch.rand(4000, generator=generator, dtype=torch.float64)  # [0, 2], density 1/2
+    second = 0.5 + 4 * torch.rand(4000, generator=generator, dtype=torch.float64)  # [0.5, 4.5], height 1
+
+    def log_weight(x):
+        numerator = torch.where((x >= 0.5) & (x <= 4.5), 0.0, -math.inf)
+        return numerator - torch.where((x >= 0) & (x <= 2), math.log(0.5), -math.inf)
+
+    found = bennett(log_weight(first), log_weight(second))
+    assert_z(found.log_z, math.log(4.0), found.standard_error)
+    assert found.standard_error < 0.05
+    with pytest.raises(NumericalError, match="draw of the target has weight 0"):
+        bennett(torch.zeros(3), torch.tensor([0.0, -math.inf]))
+    with pytest.raises(NumericalError, match="not a number"):
+        bennett(torch.tensor([0.0, math.nan]), torch.zeros(3))

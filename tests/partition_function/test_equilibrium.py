@@ -13,6 +13,7 @@ from drl_density.partition_function import (
     plan_annealing,
 )
 from drl_density.testing import assert_z
+from tests.partition_function.known_answers import half_plane
 
 
 def test_equilibrium_draws_of_every_density_give_log_z():
@@ -44,3 +45,15 @@ def test_one_lost_draw_of_the_base_does_not_lose_the_multistate_ratio():
     kept = draws[draws <= 2][: 8 * 64].reshape(8, 1, 64, 1)
     value, error = equilibrium_estimates(path, kept, generator=generator).multistate
     assert_z(value, math.log(0.97725), error)
+
+
+def test_draws_beyond_a_wall_are_part_of_the_estimates():
+    base = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    path = geometric_path(base, half_plane(-math.inf), num_bridges=3)
+    settings = drl.AISSettings(num_particles=100, num_replicates=6, num_kept=60)
+    generator = torch.Generator().manual_seed(0)
+    run = anneal(path, plan_annealing(path, settings, generator=generator), settings, generator=generator)
+    result = equilibrium_estimates(path, run.kept, generator=generator)
+    for found in (result.multistate, result.integration):
+        assert_z(found.log_z, -math.log(2), found.standard_error)
+        assert 0 < found.standard_error < 0.2

@@ -1,5 +1,7 @@
 """The multistate ratio and thermodynamic integration against closed forms."""
 
+import math
+
 import pytest
 import torch
 
@@ -41,3 +43,16 @@ def test_multistate_agrees_with_bennett_on_two_states():
     result = multistate_bennett(values, torch.tensor([300, 300]))
     assert float(result.log_z[1]) == pytest.approx(pair.log_z, abs=1e-6)
     assert float(result.standard_error[1]) == pytest.approx(pair.standard_error, rel=0.05)
+
+
+def test_walls_are_steps_of_thermodynamic_integration():
+    """A box of length 4, cut to 1 and then tilted: log Z falls by log 4, and by the integral of the tilt."""
+    generator = torch.Generator().manual_seed(0)
+    count = 4000
+    wide = 4 * torch.rand(count, generator=generator, dtype=torch.float64)
+    narrow = torch.rand(count, generator=generator, dtype=torch.float64)
+    x = torch.cat([wide, narrow])
+    values = torch.stack([torch.zeros_like(x), torch.where(x < 1, 0.0, -torch.inf)])
+    counts = torch.tensor([count, count])
+    assert abs(thermodynamic_integration(values, counts) + math.log(4)) < 0.06
+    assert abs(float(multistate_bennett(values, counts).log_z[1]) + math.log(4)) < 0.06

@@ -85,6 +85,8 @@ def posterior(
 
     def likelihood_at(level: float) -> LogLikelihood:
         power = (float(schedule.alpha_at(level)) ** 4 - top) / (bottom - top)
+        if power == 0:  # not 0 times the likelihood, whose logarithm may be minus infinity
+            return lambda u: torch.zeros_like(u[:, 0])
         return lambda u: power * in_model_space(u)
 
     found = sample_posterior(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -11,7 +13,7 @@ from drl_density.mcmc import LogDensity, Tuner, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, Base, bridge, evaluated, geometric_path
 from drl_density.partition_function.annealing.plan import spread_or_one
 from drl_density.partition_function.annealing.settings import AISSettings
-from drl_density.weights import resample, weight_ess
+from drl_density.weights import carried_weights, resample, weight_ess
 
 SHORTEST_STEP = 1e-30
 """Rise of the annealing below which bridges are given up."""
@@ -37,7 +39,7 @@ def place_bridges(
         most: largest number of bridges.
 
     Raises:
-        NumericalError: more than ``most`` bridges would be needed, or the target is not finite where the base has mass.
+        NumericalError: more than ``most`` bridges would be needed, or the target has no density where the base has mass.
 
     Source: Zhou, Johansen and Aston 2016 (conditional effective sample size).
 
@@ -52,14 +54,16 @@ def place_bridges(
     x = geometric_path(base, log_density, num_bridges=1).draw(settings.num_pilot_particles, generator)
     step_size = 1.0
     while beta < 1:
-        gain = evaluated(log_density, x) - evaluated(base.log_prob, x)
-        step = _longest_step(gain, 1.0 - beta, share)
+        gain = carried_weights(torch.zeros(len(x)).double(), evaluated(log_density, x), evaluated(base.log_prob, x))
+        alive = gain[gain > -math.inf]
+        step = _longest_step(alive, 1.0 - beta, share) if len(alive) else 0.0
         beta = 1.0 if beta + step >= 1 - 1e-9 else beta + step
         annealings.append(beta)
         if len(annealings) > most or step <= 0:
             raise NumericalError(
-                f"placing bridges stopped at annealing {beta:.3g} after {len(annealings)} bridges: base and target are "
-                "too far apart, or the target is not finite where the base has mass; give a base nearer to the target"
+                f"placing bridges stopped at annealing {beta:.3g} after {len(annealings)} bridges, with {len(alive)} of "
+                f"{len(x)} particles where the target has density: base and target are too far apart; give a base nearer to "
+                "the target, or more particles where few are left"
             )
         x = x[resample(step * gain, len(x), generator=generator)]
         between = bridge(base, log_density, beta)
@@ -82,7 +86,7 @@ def _longest_step(gain: Tensor, longest: float, share: float) -> float:
     """Longest rise of the annealing, up to ``longest``, that keeps the conditional effective share of the particles.
 
     Args:
-        gain: log target less log base of the particles, equally weighted, ``(particle,)``.
+        gain: log target less log base of the particles alive, equally weighted, ``(particle,)``.
     """
 
     def conditional_share(step: float) -> float:

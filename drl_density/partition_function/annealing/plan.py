@@ -13,7 +13,7 @@ from drl_density.partition_function.annealing.path import AnnealingPath, evaluat
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.records.brief import brief
 from drl_density.shapes import spread
-from drl_density.weights import resample, weight_ess
+from drl_density.weights import carried_weights, resample, weight_ess
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +66,8 @@ def plan_annealing(
     previous = path.base.log_prob(x).double().cpu()
     for log_density in path.log_densities:
         current = evaluated(log_density, x)
-        weights = weights + current - previous
-        if weight_ess(weights) < 0.5 * len(x):
+        weights = carried_weights(weights, current, previous)
+        if not weight_ess(weights) >= 0.5 * len(x):  # not a number where all are dead, which resampling reports
             x = x[resample(weights, len(x), generator=generator)]
             weights = torch.zeros_like(weights)
         scale = spread_or_one(x)

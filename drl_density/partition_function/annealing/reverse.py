@@ -10,7 +10,7 @@ from drl_density.mcmc import take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, evaluated
 from drl_density.partition_function.annealing.plan import AISPlan
 from drl_density.partition_function.annealing.settings import AISSettings
-from drl_density.weights import log_mean_exp
+from drl_density.weights import carried_weights, log_mean_exp
 
 
 @outside_inference_mode
@@ -34,7 +34,7 @@ def reverse_anneal(
         draws: rows ``(n, *event)``, taken for draws of the target.
 
     Returns:
-        Log weights ``(n,)``, float64.
+        Log weights ``(n,)``, float64, infinity for a walk through a place where the base or a density before has none.
 
     Source: Grosse, Ghahramani and Adams 2015 (bidirectional Monte Carlo).
 
@@ -68,7 +68,9 @@ def _reverse_rows(
         )
         x = state.position
         below = path.log_densities[index - 1] if index else path.base.log_prob
-        weights = weights + state.log_density.double().cpu() - evaluated(below, x)
+        # Backwards a weight is the inverse of one of a forward walk, and a walk that no forward one can take has weight
+        # infinity: it is dead in the inverse weights.
+        weights = -carried_weights(-weights, evaluated(below, x), state.log_density.double().cpu())
     return weights
 
 

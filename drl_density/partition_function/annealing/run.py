@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from drl_density.partition_function.annealing.plan import AISPlan
 from drl_density.partition_function.annealing.progress import Watch, weighed
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.partition_function.chunks import chunk_sizes
-from drl_density.weights import PathSummary, log_mean_exp, resample, resample_poor, weight_ess
+from drl_density.weights import PathSummary, carried_weights, log_mean_exp, resample, resample_poor, weight_ess
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class AnnealingRun:
             weight of its replicate from before.
         particles: final states ``(replicate, particle, *event)``.
         log_z_by_density: log-mean-exp of the weights after each density, ``(density, replicate)``.
-        ess_by_density: effective share of the particles before resampling, ``(density, replicate)``.
+        ess_by_density: effective share of the particles that are alive, before resampling, ``(density, replicate)``.
         acceptance_rates: mean acceptance on each density.
         kept: draws of each density, resampled by their weights, ``(replicate, density, num_kept, *event)``.
     """
@@ -111,16 +112,22 @@ class _Walk:
         for index, log_density in enumerate(path.log_densities):
             kernel = settings.kernel.with_scale(plan.scales[index])
             state = kernel.init(x, log_density)
-            weights = weights + (state.log_density.double().cpu() - previous).reshape(shape)
+            weights = carried_weights(weights, state.log_density.double().cpu().reshape(shape), previous.reshape(shape))
             log_z.append(log_mean_exp(weights, dim=1))
-            ess.append(torch.stack([weight_ess(row) for row in weights]) / settings.num_particles)
+            share = torch.stack([weight_ess(row) for row in weights]) / settings.num_particles
+            alive = (weights > -math.inf).double().mean(1)
+            ess.append(share / alive)
             if not bool(torch.isfinite(log_z[-1]).all()):
-                raise NumericalError(f"every particle lost its weight at density {index} of the path")
+                raise NumericalError(
+                    f"every particle of a replicate lost its weight at density {index} of the path, where "
+                    f"{float(alive.mean()):.2g} of all particles are alive: use more particles, or a base whose mass lies "
+                    "where the target has density"
+                )
             if self.watch is not None:
                 self.watch(weighed("annealing", index + 1, len(path.log_densities), weights))
             is_last = index == len(path.log_densities) - 1
             if settings.resample_below is not None and not is_last:
-                chosen, weights = resample_poor(weights, ess[-1] < settings.resample_below, generator=generator)
+                chosen, weights = resample_poor(weights, share < settings.resample_below, generator=generator)
                 state = ChainState(*(part[chosen] for part in state))
             state, acceptance, _ = take_steps(
                 kernel,

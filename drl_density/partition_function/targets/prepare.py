@@ -24,6 +24,10 @@ from drl_density.records.brief import brief
 
 LARGEST_ROUNDING = 0.01
 """Nats by which rounding may change a log density before it is reported; 1 nat biases log Z by 0.04."""
+NUM_TRIED, LEAST_ALIVE = 512, 0.02
+"""Draws by which the width of a first base is chosen, and the share of them at which the target has to have density."""
+WIDTHS = tuple(2.0**-index for index in range(31))
+"""Widths of a first base that are tried, in units of the coordinates."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +38,9 @@ class PreparedTarget:
         log_density: unnormalised log density of rows ``(n, d)`` over all reals, float64, less ``offset``. It is never NaN,
             and counts the points without density.
         coordinates: map from these rows to points of the target.
-        start: normalised base at which a first pilot begins, over rows ``(n, d)``: the given one, else N(0, I). Its draws
-            are kept to places where the target has density, so it serves only pilots that are thrown away.
+        start: normalised base at which a first pilot begins, over rows ``(n, d)``: the given one, else N(0, I), or a
+            narrower one in a small box. Its draws are kept to places where the target has density, so it serves only pilots
+            that are thrown away.
         base: the given base over rows ``(n, d)``, ``None`` without one.
         data: given data as rows ``(n, d)``, ``None`` without them.
         offset: constant to be added back to every log Z, nats: the largest log density found so far.
@@ -107,7 +112,7 @@ def prepare_target(
     offset = highest_value(FlatDensity(source, coordinates), ground.moved(center, unit))
     log_density = FlatDensity(source, coordinates, offset=offset).counted()
     given = None if base is None else flat_base(base, coordinates)
-    start = given or flat_base(_standard_normal(coordinates.num_features), Coordinates.onto(None, unit.shape))
+    start = given or _widest_normal(log_density.uncounted(), generator)
     rounding = torch.finfo(source.precision).eps * abs(offset)
     remarks = _remarks(source, rounding)
     moved = None
@@ -128,8 +133,22 @@ def prepare_target(
     )
 
 
-def _standard_normal(num_features: int) -> WideBase:
-    return dist.Normal(torch.zeros(num_features, dtype=torch.float64), 1.0).to_event(1)
+def _widest_normal(log_density: FlatDensity, generator: torch.Generator | None) -> GivenBase:
+    """N(0, I), or the widest N(0, s^2 I) with s a power of 1/2 that puts some draws where the target has density.
+
+    In a box of many dimensions hardly a draw of N(0, I) lies inside.
+    """
+    num_features = log_density.coordinates.num_features
+    noise = torch.randn(NUM_TRIED, num_features, generator=generator, dtype=torch.float64)
+    shares = []
+    with torch.no_grad():
+        for width in WIDTHS:
+            shares.append(float((log_density(width * noise) > -math.inf).double().mean()))
+            if shares[-1] >= LEAST_ALIVE:
+                break
+    width = WIDTHS[max(range(len(shares)), key=lambda index: shares[index])]
+    normal = dist.Normal(torch.zeros(num_features, dtype=torch.float64), width).to_event(1)
+    return flat_base(normal, Coordinates.onto(None, normal.event_shape))
 
 
 def _examined(target: Target, coordinates: Coordinates) -> Source:

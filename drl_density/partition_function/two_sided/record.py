@@ -20,7 +20,14 @@ from drl_density.partition_function.two_sided.margins import Bracket, Margins, P
 from drl_density.partition_function.two_sided.verdict import LEAST_SHARED_PATHS, verdict
 from drl_density.partition_function.two_sided.walks import Route, Walks
 from drl_density.records.brief import brief
-from drl_density.weights import Estimate, LogPartitionEstimate, assess_weights, combine_replicates, log_mean_exp
+from drl_density.weights import (
+    Estimate,
+    LogPartitionEstimate,
+    alive_mean,
+    assess_weights,
+    combine_replicates,
+    log_mean_exp,
+)
 
 CERTIFICATE_FACTOR = 20
 """Markov's inequality: an unbiased, non-negative estimate exceeds 20 times its mean with probability at most 1 / 20."""
@@ -182,7 +189,7 @@ def bracket(walks: Walks) -> Bracket:
     lower bound is then the mean log weight of groups of paths, a bound as well (Burda, Grosse and Salakhutdinov 2016).
     """
     forward = walks.forward if walks.rounds is None else grouped(walks.forward)
-    return Bracket(_mean_log_weight(forward), _mean_log_weight(walks.reverse))
+    return Bracket(_mean_log_weight(forward), _upper(walks.reverse))
 
 
 def grouped(weights: Tensor) -> Tensor:
@@ -213,7 +220,7 @@ def gather_estimates(walks: Walks, annealing: LogPartitionEstimate, point: Point
         Estimator.UPPER_NOISE: bounds.upper,
     }
     if walks.reverse_from_data is not None:
-        found[Estimator.UPPER_DATA] = _mean_log_weight(walks.reverse_from_data)
+        found[Estimator.UPPER_DATA] = _upper(walks.reverse_from_data)
         found[Estimator.BENNETT_DATA] = _bennett(walks.forward, walks.reverse_from_data)
     return {**found, **walks.others}
 
@@ -237,7 +244,7 @@ def assemble(
         point=point,
         annealing_verdict=annealing.verdict,
         num_paths=walks.forward.numel(),
-        median_log_weight=float(walks.forward.flatten().median()),
+        median_log_weight=_median_of_alive(walks.forward),
         least_acceptance=min(run.acceptance_rates),
         tolerance=route.settings.tolerance,
         unsettled=None if walks.rounds is None else walks.rounds.unsettled,
@@ -329,9 +336,21 @@ def _bennett(forward: Tensor, reverse: Tensor) -> Estimate:
     return Estimate(found.log_z, found.standard_error)
 
 
+def _median_of_alive(weights: Tensor) -> float:
+    """Median log weight of the paths that are alive plus the log of their share; paths behind a wall are not lost ones."""
+    is_alive = weights.isfinite()
+    return float(weights[is_alive].median()) + math.log(float(is_alive.double().mean()))
+
+
 def _mean_log_weight(weights: Tensor) -> Estimate:
-    by_replicate = weights.mean(1)
-    return Estimate(float(weights.mean()), float(by_replicate.std() / math.sqrt(len(by_replicate))))
+    by_replicate = alive_mean(weights, 1)
+    return Estimate(float(alive_mean(weights.flatten())), float(by_replicate.std() / math.sqrt(len(by_replicate))))
+
+
+def _upper(weights: Tensor) -> Estimate:
+    """The bound of reverse paths: minus the lower bound that their inverse weights give."""
+    found = _mean_log_weight(-weights)
+    return Estimate(-found.log_z, found.standard_error)
 
 
 def _mean_inverse_weight(weights: Tensor) -> Estimate:

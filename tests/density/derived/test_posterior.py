@@ -45,3 +45,16 @@ def test_wrong_likelihoods_are_refused(tiny_density):
         tiny_density.posterior(lambda x: (x[..., 0] + 0.5).log(), num_samples=50, settings=SMALL)
     with pytest.raises(DataError, match="at least 2"):
         tiny_density.posterior(log_likelihood, num_samples=1)
+
+
+def test_a_likelihood_may_be_zero_beyond_a_wall(tiny_density):
+    """About half of the draws survive, and the evidence is their share."""
+
+    def right_half(x):
+        return torch.where(x[:, 0] > 0, 0.0, -math.inf) + 0 * x.sum(-1)
+
+    found = tiny_density.posterior(right_half, num_samples=60, settings=SMALL, seed=0)
+    assert bool((found.draws[:, 0] > 0).all())
+    grid = torch.cartesian_prod(AXIS, AXIS)
+    share = float(tiny_density.log_prob(grid[grid[:, 0] > 0]).logsumexp(0)) + math.log(CELL)
+    assert abs(found.log_z - share) < 5 * found.standard_error + 0.02

@@ -26,3 +26,34 @@ def test_bridges_are_placed_where_they_are_needed():
         place_bridges(
             base, dist.Normal(torch.ones(2), 0.1).to_event(1).log_prob, drl.AISSettings(), most=2, generator=generator
         )
+
+
+def test_bridges_are_placed_by_the_particles_alive():
+    base = dist.Normal(torch.zeros(3), 1.0).to_event(1)
+
+    def corner(x):
+        return torch.where((x > 0).all(1), -0.5 * (x / 0.9).square().sum(1), -torch.inf)
+
+    path = place_bridges(base, corner, drl.AISSettings(), generator=torch.Generator().manual_seed(0))
+    open_path = place_bridges(
+        base,
+        lambda x: -0.5 * (x / 0.9).square().sum(1),
+        drl.AISSettings(),
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert abs(len(path.levels) - len(open_path.levels)) <= 1
+    with pytest.raises(NumericalError, match="with 0 of 256 particles where the target has density"):
+        place_bridges(base, lambda x: torch.full((len(x),), -torch.inf), drl.AISSettings())
+
+
+def test_a_first_step_may_be_shorter_than_rounding_of_one():
+    base = dist.Normal(torch.zeros(2).double(), 1.0).to_event(1)
+    path = place_bridges(
+        base,
+        lambda x: -0.5 * ((x - 1) / 1e-7).square().sum(1),
+        drl.AISSettings(num_pilot_particles=32),
+        share=0.5,
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert 0 < path.levels[0] < 1e-13
+    assert path.levels[-1] == 1.0

@@ -35,3 +35,10 @@ def test_equal_seeds_give_equal_plans():
 def test_a_coordinate_that_does_not_vary_has_scale_one():
     rows = torch.tensor([[0.0, 5.0], [2.0, 5.0]])
     torch.testing.assert_close(spread_or_one(rows), torch.tensor([2**0.5, 1.0]))
+
+
+def test_scales_are_those_of_the_particles_alive():
+    base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    path = geometric_path(base, lambda x: torch.where(x[:, 0].abs() < 0.1, 0.0, -torch.inf) + 0 * x[:, 0], num_bridges=3)
+    plan = plan_annealing(path, AISSettings(num_pilot_particles=2000), generator=seeded_generator(0))
+    assert max(float(scale) for scale in plan.scales) < 0.1

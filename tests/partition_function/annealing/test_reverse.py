@@ -41,3 +41,17 @@ def test_reverse_annealing_brackets_log_z():
     assert_z(float(shares.mean()), 1.0, float(shares.std()) / math.sqrt(len(shares)))
     assert float(weights.mean()) > 2.0
     assert float(-log_mean_exp(-weights)) < float(weights.mean())
+
+
+def test_a_walk_that_no_forward_one_can_take_has_weight_infinity():
+    """The base holds the right half of the target only: half of the walks back lose it."""
+    base = dist.Uniform(torch.zeros(1), torch.ones(1), validate_args=False).to_event(1)
+    path = geometric_path(base, lambda x: torch.where(x[:, 0].abs() < 1, 0 * x[:, 0], -math.inf), num_bridges=2)
+    settings = drl.AISSettings(num_pilot_particles=64, num_transitions=1)
+    generator = torch.Generator().manual_seed(0)
+    plan = plan_annealing(path, settings, generator=generator)
+    draws = 2 * torch.rand(2000, 1, generator=generator) - 1
+    weights = reverse_anneal(path, plan, settings, draws, generator=generator)
+    assert_z((-weights).exp(), 0.5)
+    assert bool((weights == math.inf).any())
+    assert not bool(weights.isnan().any())

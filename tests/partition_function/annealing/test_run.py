@@ -13,7 +13,7 @@ from drl_density.mcmc import MALA
 from drl_density.partition_function import anneal, plan_annealing
 from drl_density.testing import assert_z, seeded_generator
 from drl_density.weights import combine_replicates, log_mean_exp
-from tests.partition_function.known_answers import SMALL, SYSTEM
+from tests.partition_function.known_answers import SMALL, SYSTEM, half_plane
 
 
 def test_every_level_on_the_way_is_estimated():
@@ -133,3 +133,24 @@ def test_cost_is_linear_and_memory_is_bounded():
     assert more == 3 * base
     assert longer == 3 * base
     assert largest <= 256
+
+
+def test_a_particle_that_crosses_a_wall_and_comes_back_stays_dead():
+    """Its weight was lost at the wall: a base that reaches further than the target must not gain from moves."""
+    base = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    path = geometric_path(base, half_plane(-math.inf), num_bridges=4)
+    plain = AISSettings(num_particles=500, num_replicates=4, num_transitions=3, resample_below=None)
+    run = anneal(path, plan_annealing(path, plain, generator=seeded_generator(0)), plain, generator=seeded_generator(1))
+    alive = run.log_weights.isfinite()
+    assert_z(alive.double().flatten(), 0.5)
+    torch.testing.assert_close(run.log_weights[alive], torch.zeros_like(run.log_weights[alive]))
+    assert float(run.ess_by_density.min()) == pytest.approx(1.0)
+
+
+def test_a_replicate_without_any_particle_left_is_an_error():
+    base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    path = geometric_path(base, lambda x: torch.where(x[:, 0] > 2, -x[:, 0], -math.inf), num_bridges=2)
+    settings = AISSettings(num_particles=4, num_replicates=8, num_pilot_particles=2000)
+    plan = plan_annealing(path, settings, generator=seeded_generator(0))
+    with pytest.raises(NumericalError, match="of all particles are alive: use more particles"):
+        anneal(path, plan, settings, generator=seeded_generator(0))
