@@ -36,7 +36,7 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
 
     Args:
         forward: log weights of proposal draws ``(n_F,)``, minus infinity for draws that the target cannot have.
-        reverse: log weights, in the same sense, of target draws ``(n_R,)``, infinity for those that the proposal cannot have.
+        reverse: log weights, in the same sense, of target draws ``(n_R,)``, infinity for those that no proposal can have.
 
     Raises:
         NumericalError: weights that are not numbers, or infinite on the wrong side; no finite weight on either side; or

@@ -12,7 +12,7 @@ from drl_density.mcmc import (
     ChainState,
     run_chain,
 )
-from drl_density.mcmc.kernel import choose, spread_step_size
+from drl_density.mcmc.kernel import choose, init_state, spread_step_size
 from drl_density.testing import assert_z, seeded_generator
 from tests.mcmc.targets import ADJUSTED, KERNELS, PRECISION, correlated, normal, two_modes
 

@@ -95,6 +95,7 @@ class Evidence:
         tolerance: half width of the interval that was asked for, nats.
         unsettled: why the fitted bases do not leave log Z where it is; ``None`` where they do, and for a sequence.
         origin: what the walks begin at, in words.
+        rounding: nats by which the type of a target's numbers rounds its largest log densities.
         tails: decay and reach of the tails of a target without levels.
     """
 
@@ -107,6 +108,7 @@ class Evidence:
     tolerance: float
     unsettled: str | None = None
     origin: str = "noise"
+    rounding: float = 0.0
     tails: TailReport | None = None
 
     def agreement(self, estimator: Estimator) -> Agreement:

@@ -249,6 +249,7 @@ def assemble(
         tolerance=route.settings.tolerance,
         unsettled=None if walks.rounds is None else walks.rounds.unsettled,
         origin=route.origin,
+        rounding=0.0 if prepared is None else prepared.rounding,
         tails=walks.tails,
     )
     judgement = verdict(evidence)

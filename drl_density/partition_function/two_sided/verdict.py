@@ -29,6 +29,8 @@ LARGEST_DRIFT = 1.0
 """Multiple of the tolerance by which log Z may still move before it counts as doubtful."""
 MOST_MISSING, MOST_DOUBTFUL_MISSING = 0.1, 0.01
 """Shares of the mass which the draws do not reach above which log Z is unreliable, and doubtful."""
+LARGEST_ROUNDING = 0.1
+"""Nats by which log densities may be rounded; a tenth of a nat biases log Z by 0.0004, one nat by 0.04."""
 WEAKEST_CHECK = 0.25
 """Standard error in nats of a check above which its agreement proves little."""
 
@@ -193,6 +195,12 @@ def _log_z_drifts(evidence: Evidence) -> str | None:
     )
 
 
+def _values_are_rounded(evidence: Evidence) -> str | None:
+    if evidence.rounding <= LARGEST_ROUNDING:
+        return None
+    return f"log densities are rounded by {evidence.rounding:.2g} nats, which biases log Z and hides small differences"
+
+
 def _chains_are_slow(evidence: Evidence) -> str | None:
     slow = evidence.furthest_below
     if slow <= 0:
@@ -231,6 +239,7 @@ UNRELIABLE_CHECKS: tuple[Check, ...] = (
 )
 """Checks after which the number is for inspection only; all reasons are reported."""
 DOUBTFUL_CHECKS: tuple[Check, ...] = (
+    _values_are_rounded,
     _draws_may_miss_a_tail,
     _estimate_is_rough,
     _log_z_drifts,

@@ -83,10 +83,23 @@ def test_one_lost_path_does_not_drag_the_lower_bound_of_a_fitted_base_down(route
     rounds = Rounds((Estimate(LOG_Z, 0.01),) * 3)
     walks = walks_of(run, rounds=rounds, reverse_early=walks_of(run).reverse)
     forward = walks.forward.clone()
-    forward[0, 0] = -math.inf
+    forward[0, 0] = -1e9
     lost = bracket(dataclasses.replace(walks, forward=forward))
     assert lost.lower.log_z == pytest.approx(bracket(walks).lower.log_z, abs=0.01)
-    assert bracket(dataclasses.replace(walks, forward=forward, rounds=None)).lower.log_z == -math.inf
+    assert bracket(dataclasses.replace(walks, forward=forward, rounds=None)).lower.log_z < -1e5
+
+
+def test_paths_behind_a_wall_leave_finite_bounds(route, run):
+    """Half of the forward paths die, so that the others weigh twice as much; the same for the inverse weights."""
+    walks, half = walks_of(run), math.log(2)
+    forward, reverse = walks.forward + half, walks.reverse - half
+    forward[:, ::2], reverse[:, ::2] = -math.inf, math.inf
+    found = bracket(dataclasses.replace(walks, forward=forward))
+    assert found.lower.log_z == pytest.approx(bracket(walks).lower.log_z, abs=0.05)
+    found = bracket(dataclasses.replace(walks, reverse=reverse))
+    assert found.upper.log_z == pytest.approx(bracket(walks).upper.log_z, abs=0.05)
+    whole = assemble(route, dataclasses.replace(walks, forward=forward))
+    assert "lost" not in whole.advice
 
 
 def test_what_log_z_moved_since_the_last_base_is_part_of_its_error(route, run):

@@ -79,6 +79,7 @@ def test_an_unreliable_sandwich_names_its_reason_alone(changes, words, drift):
     ("changes", "words"),
     [
         ({"point": Point(POINT.bridge, drift=0.06)}, "may move on"),
+        ({"rounding": 0.2}, "rounded by 0.2 nats"),
         ({"annealing_verdict": Verdict.UNRELIABLE}, "standard error"),
         (with_bridge(asymptotic_error=0.2), "standard error 0.2"),
         ({**with_bridge(overlap=0.04), "num_paths": 5000}, "overlap 0.04"),
