@@ -15,13 +15,8 @@ from drl_density.mcmc import LogDensity
 from drl_density.records.fields import is_number
 
 
-class Factor(Protocol):
-    """A density that can be a factor of a product."""
-
-    @property
-    def batch_shape(self) -> torch.Size:
-        """Shape of independent copies."""
-        ...
+class PointDensity(Protocol):
+    """A log density of points of one shape."""
 
     @property
     def event_shape(self) -> torch.Size:
@@ -30,6 +25,15 @@ class Factor(Protocol):
 
     def log_prob(self, value: Tensor, /) -> Tensor:
         """Log density, normalised or not."""
+        ...
+
+
+class Factor(PointDensity, Protocol):
+    """A density that can be a factor of a product."""
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        """Shape of independent copies."""
         ...
 
 
@@ -86,7 +90,7 @@ def normalized(expert: Factor) -> bool:
     return expert.is_normalized if isinstance(expert, _StatesNormalization) else True
 
 
-def log_density_of(expert: Factor, *, is_normalized: bool = False) -> LogDensity:
+def log_density_of(expert: PointDensity, *, is_normalized: bool = False) -> LogDensity:
     """The log density with the value minus infinity, rather than an error, outside the support.
 
     Args:

@@ -231,11 +231,10 @@ class Concatenation(Transform):
         self.codomain = constraints.cat([part.codomain for part in parts], dim, list(lengths))
 
     def _call(self, x: Tensor) -> Tensor:
-        return torch.cat([part(piece) for part, piece in zip(self.parts, self._split_reals(x), strict=True)], self.dim)
+        return torch.cat(_each(self.parts, self._split_reals(x)), self.dim)
 
     def _inverse(self, y: Tensor) -> Tensor:
-        pieces = y.split(self.lengths, self.dim)
-        return torch.cat([part.inv(piece) for part, piece in zip(self.parts, pieces, strict=True)], self.dim)
+        return torch.cat(_each([part.inv for part in self.parts], y.split(self.lengths, self.dim)), self.dim)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """Log volume of all parts together, summed over everything but the leading dimensions of one part."""
@@ -288,12 +287,10 @@ class Stack(Transform):
         self.codomain = constraints.stack([part.codomain for part in parts], dim)
 
     def _call(self, x: Tensor) -> Tensor:
-        pieces = zip(self.parts, x.unbind(self.dim), strict=True)
-        return torch.stack([part(piece) for part, piece in pieces], self.dim)
+        return torch.stack(_each(self.parts, x.unbind(self.dim)), self.dim)
 
     def _inverse(self, y: Tensor) -> Tensor:
-        pieces = zip(self.parts, y.unbind(self.dim), strict=True)
-        return torch.stack([part.inv(piece) for part, piece in pieces], self.dim)
+        return torch.stack(_each([part.inv for part in self.parts], y.unbind(self.dim)), self.dim)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """Log volume of all slices together, summed over everything but the leading dimensions of a whole."""
@@ -321,6 +318,11 @@ class Stack(Transform):
         (slice_shape,) = slices
         before = len(slice_shape) + self.dim + 1
         return torch.Size((*slice_shape[:before], len(self.parts), *slice_shape[before:]))
+
+
+def _each(maps: Sequence[Any], pieces: Sequence[Tensor]) -> list[Tensor]:
+    """Every piece by its own map."""
+    return [one(piece) for one, piece in zip(maps, pieces, strict=True)]
 
 
 def _order(count: int) -> int:

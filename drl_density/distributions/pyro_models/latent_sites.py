@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.distributions import Transform, biject_to, constraints
 
 from drl_density.distributions.pyro_models.precision import LOW
+from drl_density.distributions.reals import real_transform
 
 PERIODIC = ("VonMises", "SineBivariateVonMises", "SineSkewed")
 """Distributions of angles; torch states all reals as their support, over which they have no finite integral."""
@@ -137,7 +138,7 @@ def bijection(density: Any) -> Transform:
     if any(type(part).__name__ in PERIODIC for part in layers(density)):
         angles = constraints.interval(-math.pi, math.pi)
         return biject_to(constraints.independent(angles, density.event_dim) if density.event_dim else angles)
-    return biject_to(density.support)
+    return real_transform(density.support)
 
 
 def point_mass(density: Any) -> Tensor | None:

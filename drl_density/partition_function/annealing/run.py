@@ -120,8 +120,8 @@ class _Walk:
             if not bool(torch.isfinite(log_z[-1]).all()):
                 raise NumericalError(
                     f"every particle of a replicate lost its weight at density {index} of the path, where "
-                    f"{float(alive.mean()):.2g} of all particles are alive: use more particles, a base whose mass lies where "
-                    "the target has density, or a target that states its support"
+                    f"{float(alive.mean()):.2g} of all particles are alive: use more particles, a base whose mass lies "
+                    "where the target has density, or a target that states its support"
                 )
             if self.watch is not None:
                 self.watch(weighed("annealing", index + 1, len(path.log_densities), weights))

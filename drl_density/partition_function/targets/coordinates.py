@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Transform
 
 from drl_density.distributions.reals import log_volume, real_transform
 from drl_density.distributions.supports import is_inside, is_whole_space
@@ -36,7 +35,7 @@ class Coordinates:
     event_shape: torch.Size
     real_shape: torch.Size
     support: Any
-    transform: Transform | None
+    transform: Any
     center: Tensor
     unit: Tensor
 

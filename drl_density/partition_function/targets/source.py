@@ -104,7 +104,7 @@ def with_gradient_known(source: Source, x: Tensor) -> Source:
     except RuntimeError:  # torch refuses .numpy() of a tensor that needs a gradient, and operations without a derivative
         gradient = values = None
     has_gradient = False
-    if gradient is not None:
+    if gradient is not None and values is not None:
         is_constant = bool((values == values[0]).all())
         has_gradient = is_constant or bool((gradient.isfinite() & (gradient != 0)).any())
     return dataclasses.replace(source, has_gradient=has_gradient)
