@@ -170,10 +170,11 @@ class Density(ColumnQuestions):
         """Draws from this density times a likelihood, and the log evidence with its error.
 
         Args:
-            log_likelihood: differentiable function from rows ``(n, *event)`` in data units to ``(n,)``.
+            log_likelihood: function from float64 rows ``(n, *event)`` in data units to ``(n,)``, -inf where the likelihood
+                is 0. Where it has no gradient, chains follow that of the density alone.
 
         Raises:
-            DataError: fewer than 2 draws, or a likelihood of the wrong shape or without a gradient.
+            DataError: fewer than 2 draws, or a likelihood of the wrong shape or type.
             NumericalError: a likelihood that gives NaN or +inf, or loses every particle.
         """
         return posterior(

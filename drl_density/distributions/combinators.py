@@ -20,6 +20,7 @@ from drl_density.distributions.experts import (
     log_density_of,
     normalized,
 )
+from drl_density.distributions.fitted_support import FittedSupport, intersection_of
 from drl_density.distributions.mixture import Mixture
 from drl_density.distributions.sampling import ChainSampler, SamplerPolicy
 from drl_density.distributions.supports import is_whole_space
@@ -243,11 +244,18 @@ class _Floored:
 
 
 def _common_support(factors: Sequence[Factor], weights: Sequence[float], first: Any) -> Any:
-    """The support of the first expert that does not cover the whole space; the others' zeros are those of the density."""
-    supports = (
-        getattr(factor, "support", first) for factor, weight in zip(factors, weights, strict=True) if weight > 0
-    )
-    return next((support for support in (first, *supports) if not is_whole_space(support)), first)
+    """The support of the first expert that does not cover the whole space, within those of all fitted ones.
+
+    Where the others end inside it, the density has zeros there.
+    """
+    pairs = zip(factors, weights, strict=True)
+    supports = [first, *(getattr(factor, "support", first) for factor, weight in pairs if weight > 0)]
+    fitted = [support for support in supports if isinstance(support, FittedSupport)]
+    common = intersection_of(fitted) if fitted else None
+    bounded = [support for support in supports if not is_whole_space(support)]
+    if common is not None and all(isinstance(support, FittedSupport) for support in bounded):
+        return common
+    return next(iter(bounded), first)
 
 
 class _Draws:

@@ -7,6 +7,8 @@ nothing changes for any other constraint.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,8 +18,8 @@ from torch.distributions.transforms import Transform
 
 from drl_density.transforms import Bounds, DataTransform
 
-FARTHEST = 1e150
-"""Magnitude beyond which states are mapped as if they had it: the square of a greater one would overflow."""
+FARTHEST = 1e6
+"""Magnitude beyond which states are mapped as if they had it: logs of their probabilities lose the digits of derivatives."""
 
 
 class FittedSupport(constraints.Constraint):
@@ -45,7 +47,7 @@ class FittedSupport(constraints.Constraint):
         self.bounds: Bounds = transform.bounds.expand(self.event_shape.numel())
 
     def check(self, value: Tensor) -> Tensor:
-        """Whether points ``(*, *event)`` lie inside the bounds and the cells of every column, ``(*,)``."""
+        """Whether each point in ``value`` ``(*, *event)`` lies inside the bounds and the cells of all columns, ``(*,)``."""
         return self.bounds.contains(self.flat(value))
 
     @property
@@ -55,11 +57,22 @@ class FittedSupport(constraints.Constraint):
         return not self.bounds.cells and not bool(lower.isfinite().any() | upper.isfinite().any())
 
     def is_same_set(self, other: FittedSupport) -> bool:
-        """Whether another support holds the same points, whatever its map."""
+        """Whether the support ``other`` holds the same points, whatever its map."""
         return self.event_shape == other.event_shape and self.bounds == other.bounds
 
+    def includes(self, other: FittedSupport) -> bool:
+        """Whether every point of the support ``other`` lies in this one."""
+        (lower, upper), (low, high) = self.bounds, other.bounds
+        theirs = other.bounds.cells
+        pairs = [(cells, theirs.get(index)) for index, cells in self.bounds.cells.items()]
+        has_their_cells = all(
+            twin is not None and own.width == twin.width and torch.equal(own.values, twin.values) for own, twin in pairs
+        )
+        is_around = self.event_shape == other.event_shape and bool((lower <= low).all() & (upper >= high).all())
+        return is_around and has_their_cells
+
     def flat(self, value: Tensor) -> Tensor:
-        """Points ``(*, *event)`` as rows ``(*, d)``."""
+        """Points ``value`` ``(*, *event)`` as rows ``(*, d)``."""
         return value.reshape(*value.shape[: value.ndim - self.event_dim], -1)
 
     def __repr__(self) -> str:
@@ -68,11 +81,51 @@ class FittedSupport(constraints.Constraint):
         return f"FittedSupport(event_shape={tuple(self.event_shape)}, {bounded} bounded columns)"
 
 
+def union_of(supports: Sequence[FittedSupport]) -> constraints.Constraint | None:
+    """A constraint that all points of some supports satisfy: the support that includes the others, or a box around them.
+
+    It is None for points of several dimensions where no support includes the others.
+
+    >>> from drl_density.transforms import logit
+    >>> first, second = (FittedSupport(logit(0.0, end), torch.Size([1])) for end in (1.0, 2.0))
+    >>> union_of([first, second]) is second, intersection_of([first, second]) is first
+    (True, True)
+    """
+    found = next((one for one in supports if all(one.includes(other) for other in supports)), None)
+    lowest = torch.stack([one.bounds.lower for one in supports]).amin(0)
+    return found or _box(lowest, torch.stack([one.bounds.upper for one in supports]).amax(0), supports[0])
+
+
+def intersection_of(supports: Sequence[FittedSupport]) -> constraints.Constraint | None:
+    """A constraint of the points that satisfy all supports: the one that all others include, or the box of all bounds.
+
+    It is None for points of several dimensions where no support is included in all others, and where nothing is left.
+    """
+    found = next((one for one in supports if all(other.includes(one) for other in supports)), None)
+    highest = torch.stack([one.bounds.lower for one in supports]).amax(0)
+    return found or _box(highest, torch.stack([one.bounds.upper for one in supports]).amin(0), supports[0])
+
+
+def _box(lower: Tensor, upper: Tensor, like: FittedSupport) -> constraints.Constraint | None:
+    """The constraint of vectors between ``lower`` and ``upper``."""
+    if like.event_dim != 1 or not bool((lower < upper).all()):
+        return None
+    return constraints.stack(
+        [_interval(float(low), float(high)) for low, high in zip(lower, upper, strict=True)], dim=-1
+    )
+
+
+def _interval(lower: float, upper: float) -> constraints.Constraint:
+    if lower == -math.inf:
+        return constraints.real if upper == math.inf else constraints.less_than(upper)
+    return constraints.greater_than(lower) if upper == math.inf else constraints.interval(lower, upper)
+
+
 class FromModelSpace(Transform):
     r"""The bijection from model-space states u to points x of a fitted density, x = T^{-1}(u), for any leading shape.
 
     Every x lies strictly inside the support, in the type of u. Where no number of that type is x itself, the nearest one
-    inside is taken. There log |dx/du| is
+    inside is taken; beyond 10^6 in magnitude, the point of 10^6. There log |dx/du| is
 
     .. math:: -\log\lvert\det J_T(x)\rvert - \tfrac12 \sum_i (u_i^2 - T(x)_i^2)
 
@@ -93,7 +146,7 @@ class FromModelSpace(Transform):
         self.codomain = support
 
     def with_cache(self, cache_size: int = 1) -> FromModelSpace:
-        """This transform with another size of its cache."""
+        """This transform with a cache of ``cache_size`` pairs, 0 or 1."""
         return self if cache_size == self._cache_size else FromModelSpace(self.support, cache_size)
 
     def __eq__(self, other: object) -> bool:

@@ -12,6 +12,7 @@ from pyro.distributions import constraints
 from torch import Tensor
 
 from drl_density.distributions.experts import Expert, check_experts, largest_power, log_density_of, normalized
+from drl_density.distributions.fitted_support import FittedSupport, union_of
 from drl_density.distributions.sampling import SampleShape, as_shape
 from drl_density.distributions.supports import is_same_support
 from drl_density.distributions.unnormalized import real_support
@@ -61,11 +62,13 @@ class Mixture(dist.TorchDistribution):
 
     @property
     def support(self) -> Any:
-        """Support of the components; all reals where theirs differ, with the density 0 outside all of them."""
-        first = self.components[0].support
-        if all(is_same_support(first, part.support) for part in self.components[1:]):
-            return first
-        return real_support(self.event_shape)
+        """Support of the components, or around theirs where they differ, with the density 0 outside all of them."""
+        supports = [part.support for part in self.components]
+        if all(is_same_support(supports[0], other) for other in supports[1:]):
+            return supports[0]
+        fitted = [support for support in supports if isinstance(support, FittedSupport)]
+        around = union_of(fitted) if len(fitted) == len(supports) else None
+        return around or real_support(self.event_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Normalised log density, ``sample_shape``."""

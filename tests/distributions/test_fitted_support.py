@@ -4,12 +4,14 @@ import copy
 import math
 import pickle
 
+import pyro.distributions as dist
 import pytest
 import torch
 from torch.distributions import biject_to, constraints, transform_to
 
+import drl_density as drl
 from drl_density.distributions import FittedSupport
-from drl_density.distributions.fitted_support import FromModelSpace
+from drl_density.distributions.fitted_support import FromModelSpace, intersection_of, union_of
 from drl_density.distributions.supports import has_own_map, is_same_support, is_whole_space
 from drl_density.testing import seeded_generator
 from drl_density.transforms import Affine, Composed, logit
@@ -23,7 +25,7 @@ pair = fixture_of(TRANSFORMS)
 def states(dtype=torch.float64):
     """Model-space states: a thousand of the body, and all columns far out on either side, out to infinity."""
     body = torch.randn(250, 4, generator=seeded_generator(3), dtype=torch.float64)
-    far = torch.tensor([*FARTHEST, 1e20, math.inf], dtype=torch.float64)
+    far = torch.tensor([*FARTHEST, 1e10, 1e20, 1e100, math.inf], dtype=torch.float64)
     return torch.cat([body, far[:, None].expand(-1, 4), -far[:, None].expand(-1, 4)]).to(dtype)
 
 
@@ -55,7 +57,7 @@ def test_a_density_is_that_of_model_space_for_every_state(pair):
     transform = pair[0]
     chart = biject_to(FittedSupport(transform, EVENT))
     u = states()
-    u = u[u.abs().amax(1) < 1e6].requires_grad_(True)
+    u = u[u.abs().amax(1) < math.inf].requires_grad_(True)
     x = chart(u)
     image, log_jacobian = transform.with_log_jacobian(x)
     total = -0.5 * image.square().sum(1) + log_jacobian + chart.log_abs_det_jacobian(u, x)
@@ -171,3 +173,40 @@ def test_points_outside_are_not_members():
     missing[:, 0] = math.nan
     assert support.check(torch.cat([x, beyond, in_a_gap, missing])).tolist() == [True, False, False, False]
     assert support.check(torch.cat([x, beyond]).float()).tolist() == [True, False]
+
+
+def box_of(lower, upper, event_shape=EVENT):
+    """A support whose last column lies between two ends, and the others between 0 and 1."""
+    low, high = torch.zeros(4).double(), torch.ones(4).double()
+    low[3], high[3] = lower, upper
+    return FittedSupport(logit(low, high), event_shape)
+
+
+def test_supports_of_several_fits_have_a_union_and_an_intersection():
+    wide, left, right = box_of(0.0, 3.0), box_of(0.0, 2.0), box_of(1.0, 3.0)
+    assert union_of([left, wide, right]) is wide
+    assert intersection_of([wide, left]) is left
+    x = torch.tensor([[0.5, 0.5, 0.5, place] for place in (0.5, 1.5, 2.5, 3.5)], dtype=torch.float64)
+    assert union_of([left, right]).check(x).all(-1).tolist() == [True, True, True, False]
+    assert intersection_of([left, right]).check(x).all(-1).tolist() == [False, True, False, False]
+    assert intersection_of([left, box_of(2.5, 3.0)]) is None
+    pictures = [box_of(0.0, 2.0, torch.Size([2, 2])), box_of(1.0, 3.0, torch.Size([2, 2]))]
+    assert union_of(pictures) is None
+    cells, free = FittedSupport(with_cells(), EVENT), FittedSupport(gaussian(is_bounded=True), EVENT)
+    assert free.includes(cells)
+    assert not cells.includes(free)
+
+
+def test_combinations_of_fits_over_several_boxes_have_a_support_around_or_within():
+    def uniform(support):
+        energy = drl.EnergyDistribution(lambda x: 0.0 * x.sum(-1), (4,), support=support, is_integrable=True)
+        return energy.normalize(0.0)
+
+    left, right = uniform(box_of(0.0, 2.0)), uniform(box_of(1.0, 3.0))
+    x = torch.tensor([[0.5, 0.5, 0.5, place] for place in (0.5, 1.5, 3.5)], dtype=torch.float64)
+    mixed, both = drl.Mixture([left, right], [1.0, 1.0]), drl.product([left, right])
+    assert mixed.support.check(x).all(-1).tolist() == [True, True, False]
+    assert both.support.check(x).all(-1).tolist() == [False, True, False]
+    normal = dist.Normal(torch.zeros(4).double(), 1.0).to_event(1)
+    assert drl.product([normal, left]).support is left.support
+    assert is_whole_space(drl.Mixture([normal, left], [1.0, 1.0]).support)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,9 +70,12 @@ def posterior(
         raise DataError(f"num_samples must be at least 2, got {num_samples}")
     _check(density, log_likelihood)
 
+    tried = _Tried()
+
     def in_model_space(u: Tensor) -> Tensor:
         x = density.transform.inv(u.double().cpu()).reshape(-1, *density.event_shape)
         values = log_likelihood(x)
+        tried.count(values)
         lost = int((values.isnan() | (values == math.inf)).sum())
         if lost:
             raise NumericalError(
@@ -85,13 +89,15 @@ def posterior(
 
     def likelihood_at(level: float) -> LogLikelihood:
         power = (float(schedule.alpha_at(level)) ** 4 - top) / (bottom - top)
-        if power == 0:  # not 0 times the likelihood, whose logarithm may be minus infinity
-            return lambda u: torch.zeros_like(u[:, 0])
+        if power == 0:  # where 0 times minus infinity would be NaN
+            return lambda u: torch.zeros(len(u), dtype=u.dtype, device=u.device)
         return lambda u: power * in_model_space(u)
 
-    found = sample_posterior(
-        density.model, likelihood_at, num_samples=num_samples, settings=settings, generator=generator
-    )
+    options = {"num_samples": num_samples, "settings": settings, "generator": generator}
+    try:
+        found = sample_posterior(density.model, likelihood_at, **options)
+    except NumericalError as error:
+        raise NumericalError(f"{error}{tried.advice}") from error
     return Posterior(
         draws=density.to_points(found.draws),
         log_z=found.estimate.log_z - density.estimate.log_z,
@@ -102,14 +108,58 @@ def posterior(
     )
 
 
-def _check(density: FittedModel, log_likelihood: LogLikelihood) -> None:
-    """Try the likelihood on a few stored draws."""
-    probe = density.pool[:3].double().reshape(-1, *density.event_shape).requires_grad_(True)
-    values = log_likelihood(probe)
-    if values.shape != (len(probe),):
-        raise DataError(
-            f"log_likelihood must map rows {tuple(probe.shape)} to {(len(probe),)}, one number per row; it gave "
-            f"{tuple(values.shape)}"
+@dataclass
+class _Tried:
+    """Rows at which a likelihood was evaluated, and at how many it was 0."""
+
+    rows: int = 0
+    zeros: int = 0
+
+    def count(self, values: Tensor) -> None:
+        """Add the log-likelihoods of some rows."""
+        self.rows, self.zeros = self.rows + len(values), self.zeros + int((values == -math.inf).sum())
+
+    @property
+    def advice(self) -> str:
+        """What an error of the walk may come from, for the end of its message."""
+        if not self.zeros:
+            return ""
+        return (
+            f"; the likelihood was 0 at {self.zeros} of {self.rows} rows, and particles cannot cross where it is: use more "
+            "num_particles (AISSettings), or a likelihood that falls off gradually"
         )
-    if not values.requires_grad:
-        raise DataError("log_likelihood must be differentiable in the rows: compute it with torch, without detach()")
+
+
+def _check(density: FittedModel, log_likelihood: LogLikelihood) -> None:
+    """Try the likelihood on a few stored draws.
+
+    Raises:
+        DataError: something else than one floating-point number per row.
+    """
+    probe = density.pool[:3].double().reshape(-1, *density.event_shape).requires_grad_(True)
+    count = len(probe)
+    try:
+        values: Any = log_likelihood(probe)
+    except Exception as error:
+        error.add_note(
+            f"log_likelihood was called with float64 rows {tuple(probe.shape)}, and must give -inf, not an error, where the "
+            "likelihood is 0 (validate_args=False for distributions of Pyro)"
+        )
+        raise
+    if not isinstance(values, Tensor):
+        raise DataError(f"log_likelihood must return a tensor {(count,)}, one number per row; it gave {values!r:.80}")
+    if values.shape != (count,):
+        shape = tuple(values.shape)
+        cure = ""
+        if shape[:1] == (count,):
+            cure = ": sum what one row gives over the last dimensions, as in .sum(-1)"
+        elif not shape:
+            cure = ": it may sum over the rows too"
+        raise DataError(
+            f"log_likelihood must map rows {tuple(probe.shape)} to {(count,)}, one number per row; it gave {shape}{cure}"
+        )
+    if not values.is_floating_point():
+        raise DataError(
+            f"log_likelihood must return logarithms, it gave {values.dtype}: for a likelihood of 0 or 1 return "
+            "torch.where(condition, 0.0, -math.inf)"
+        )
