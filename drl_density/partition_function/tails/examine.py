@@ -17,7 +17,7 @@ from torch import Tensor
 from drl_density.mcmc import LogDensity
 from drl_density.partition_function.tails.moves import FAR_SHARE, DriverShift, Move, Stretch
 from drl_density.partition_function.tails.report import Integrability, Tail, TailReport
-from drl_density.partition_function.target_bases.scale_base import ScaleRegression
+from drl_density.partition_function.target_bases.contract import DrivenChart
 from drl_density.partition_function.target_bases.student import quartile_spread
 from drl_density.weights import student_quantile
 
@@ -43,7 +43,7 @@ def examine_tails(
     log_density: LogDensity,
     draws: Tensor,
     *,
-    chart: ScaleRegression | None = None,
+    chart: DrivenChart | None = None,
     generator: torch.Generator | None = None,
 ) -> TailReport:
     """Examine how a target decays, whether its integral is finite, and whether draws reach its tails.
@@ -79,7 +79,7 @@ def examine_tails(
     return TailReport(found, tuple(tails), deciding)
 
 
-def _moves(log_density: LogDensity, draws: Tensor, chart: ScaleRegression | None) -> Iterator[Move]:
+def _moves(log_density: LogDensity, draws: Tensor, chart: DrivenChart | None) -> Iterator[Move]:
     """Families of maps that are followed."""
     rows = draws.flatten(0, 1)
     center, scale = rows.median(0).values, quartile_spread(rows)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from drl_density.partition_function.target_bases.scale_base import ScaleRegression
+from drl_density.partition_function.target_bases.contract import DrivenChart
 
 FAR_SHARE = 1 / 6
 """Power of the largest floating-point number that is the largest stretch: a target may cube or square what it gets."""
@@ -87,7 +87,7 @@ class DriverShift:
         center: place of the draws' median in the driver's unit coordinate.
     """
 
-    chart: ScaleRegression
+    chart: DrivenChart
     sign: int
     center: float
     far_steps: tuple[float, ...] = (10.0, 20.0, 40.0, 80.0)

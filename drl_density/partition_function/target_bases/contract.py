@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,6 +24,42 @@ class FlatBase(Protocol):
 
     def draw(self, num_rows: int, generator: torch.Generator | None, /) -> Tensor:
         """Independent draws ``(num_rows, d)``."""
+        ...
+
+
+@runtime_checkable
+class Chart(Protocol):
+    """An invertible map to coordinates in which a target has one scale everywhere."""
+
+    def to_unit(self, x: Tensor, /) -> Tensor:
+        """Coordinates ``(n, d)`` of rows ``(n, d)``."""
+        ...
+
+    def from_unit(self, unit: Tensor, /) -> Tensor:
+        """Rows ``(n, d)`` with these coordinates."""
+        ...
+
+    def log_volume(self, unit: Tensor, /) -> Tensor:
+        """Logarithm of the Jacobian determinant of :meth:`from_unit`, ``(n,)``."""
+        ...
+
+    def pull_back(self, unit: Tensor, gradient: Tensor, /) -> Tensor:
+        """Gradient of f(x) + log volume in these coordinates ``(n, d)``, from the gradient of f in x."""
+        ...
+
+
+@runtime_checkable
+class DrivenChart(Chart, Protocol):
+    """A chart whose first coordinate is one of the given ones, which drives places and scales of the others."""
+
+    @property
+    def driver(self) -> int:
+        """Index of the driver among the given coordinates."""
+        ...
+
+    @property
+    def center(self) -> tuple[float, float]:
+        """Mean and standard deviation of the driver: its coordinate is the distance from the mean in these."""
         ...
 
 

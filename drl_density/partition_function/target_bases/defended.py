@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from drl_density.partition_function.target_bases.contract import FlatBase
+from drl_density.partition_function.target_bases.contract import Chart, DrivenChart, FlatBase
 from drl_density.partition_function.target_bases.mixture import MixtureBase
-from drl_density.partition_function.target_bases.scale_base import ScaleRegression
 
 
 @dataclass(frozen=True)
@@ -20,13 +19,13 @@ class DefendedBase:
     Attributes:
         parts: fitted base first, then wider ones.
         shares: share of each part, adding to 1.
-        local: part that gives kernels a local scale, by the covariances of a mixture's components or by the coordinates of
-            a scale regression; ``None`` where there is neither.
+        local: part that gives kernels a local scale, by the covariances of a mixture's components or by coordinates of
+            its own; ``None`` where there is neither.
     """
 
     parts: tuple[FlatBase, ...]
     shares: tuple[float, ...]
-    local: MixtureBase | ScaleRegression | None
+    local: MixtureBase | Chart | None
 
     @property
     def event_shape(self) -> torch.Size:
@@ -34,9 +33,9 @@ class DefendedBase:
         return self.parts[0].event_shape
 
     @property
-    def chart(self) -> ScaleRegression | None:
-        """The regression of scales, where the fitted base is one."""
-        return self.local if isinstance(self.local, ScaleRegression) else None
+    def chart(self) -> DrivenChart | None:
+        """The map with a driver, where the fitted base is a regression on one."""
+        return self.local if isinstance(self.local, DrivenChart) else None
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of rows ``(n, d)``, ``(n,)``."""

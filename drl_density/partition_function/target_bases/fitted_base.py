@@ -18,16 +18,18 @@ from torch import Tensor
 
 from drl_density.partition_function.annealing.plan import spread_or_one
 from drl_density.partition_function.target_bases.columns import Columns, fit_columns, look_normal
-from drl_density.partition_function.target_bases.contract import FlatBase
+from drl_density.partition_function.target_bases.contract import Chart, FlatBase
+from drl_density.partition_function.target_bases.curved_base import CurvedRegression, curved_orders
 from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.target_bases.mixture import MixtureBase
 from drl_density.partition_function.target_bases.rotated import RotatedBase
-from drl_density.partition_function.target_bases.scale_base import ScaleBase, ScaleRegression
+from drl_density.partition_function.target_bases.scale_base import ScaleBase, ScaleRegression, strongest_drivers
 from drl_density.partition_function.target_bases.student import (
     DEGREES,
     StudentBase,
     StudentFits,
     StudentProduct,
+    TailChart,
     quartile_spread,
 )
 
@@ -50,6 +52,12 @@ MOST_UNSHRUNK = 20
 """Rows for each coordinate from which on a covariance needs no shrinkage."""
 NORMAL_ERRORS = 4.0
 """Standard errors of Mardia's kurtosis within which the draws' distances from their mean are those of a Gaussian."""
+MOST_CURVED = 30
+"""Coordinates up to which curved regressions are tried; their maps go from one coordinate to the next."""
+LEAST_CURVED_ROWS = 10
+"""Rows for each coordinate from which on curved regressions are tried; held-out rows decide whether they win."""
+NUM_DRIVERS = 3
+"""Drivers that are tried: the strongest by a straight line is not always the one that held-out draws prefer."""
 MOST_COMPONENTS_ANALYSED = 100
 """Coordinates up to which independent components are looked for."""
 
@@ -76,15 +84,15 @@ class _Built:
     """A base in data units, with the part that gives kernels a local scale."""
 
     base: FlatBase
-    local: MixtureBase | ScaleRegression | None = None
+    local: MixtureBase | Chart | None = None
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A kind of base with its mean log density on the held-out rows, and how it is built in data units."""
+    """A kind of base, how it is built from the fit to half of the rows, and from all of them where that differs."""
 
-    score: float
     build: Callable[[_Units], _Built]
+    from_all: Callable[[_Units], _Built] | None = None
 
 
 def fit_base(
@@ -110,16 +118,40 @@ def fit_base(
     fits = StudentFits.fit(train, held) if excess > NORMAL_ERRORS else None
     candidates = [*_elliptical(train, held, most_components), *(() if fits is None else _students(fits))]
     candidates += _shaped(train, held, is_round=abs(excess) < NORMAL_ERRORS)
-    best = max(candidates, key=lambda candidate: candidate.score).build(units)
+    plain = _Units(torch.zeros_like(train[0]), torch.ones_like(train[0]), 1.0, train)
+    chosen = max(candidates, key=_score(held, _defence(whole, fits, plain), plain))
+    best = (chosen.from_all or chosen.build)(units)
+    parts = _defence(whole, fits, units)
+    if given is not None:
+        parts.append((given, GIVEN_SHARE))
+    bases, shares = zip(*parts, strict=True)
+    return DefendedBase((best.base, *bases), (1 - sum(shares), *shares), best.local)
+
+
+def _defence(whole: Tensor, fits: StudentFits | None, units: _Units) -> list[tuple[FlatBase, float]]:
+    """The wide Gaussian and the heavy tails, with their shares."""
     covariance = WIDE_FACTOR**2 * units.covariance(_covariance(whole)[0])
     middle = units.center + units.spread * whole.mean(0)
-    wide, heavy = MixtureBase(torch.ones(1), middle[None], covariance[None], like), _heavy_tails(whole, fits, units)
-    parts: list[FlatBase] = [wide, *heavy]
-    shares = [WIDE_SHARE, *[HEAVY_SHARE / len(heavy)] * len(heavy)]
-    if given is not None:
-        parts.append(given)
-        shares.append(GIVEN_SHARE)
-    return DefendedBase((best.base, *parts), (1 - sum(shares), *shares), best.local)
+    wide, heavy = (
+        MixtureBase(torch.ones(1), middle[None], covariance[None], units.like),
+        _heavy_tails(whole, fits, units),
+    )
+    return [(wide, WIDE_SHARE), *((part, HEAVY_SHARE / len(heavy)) for part in heavy)]
+
+
+def _score(held: Tensor, defence: list[tuple[FlatBase, float]], plain: _Units) -> Callable[[_Candidate], float]:
+    """A function that gives a candidate's mean log density on held-out rows, defended as the base will be.
+
+    Without defence one row far from all others would decide, by how far a kind's light tails put it below the rest.
+    """
+    beside = torch.stack([part.log_prob(held) + math.log(share) for part, share in defence]).logsumexp(0)
+    share = math.log(1 - sum(share for _, share in defence))
+
+    def score(candidate: _Candidate) -> float:
+        found = float(torch.logaddexp(candidate.build(plain).base.log_prob(held) + share, beside).mean())
+        return found if math.isfinite(found) else -math.inf
+
+    return score
 
 
 def _shaped(train: Tensor, held: Tensor, *, is_round: bool) -> Iterator[_Candidate]:
@@ -131,7 +163,7 @@ def _shaped(train: Tensor, held: Tensor, *, is_round: bool) -> Iterator[_Candida
         is_round: whether the rows' distances from their mean are those of a Gaussian.
     """
     columns = fit_columns(train, held)
-    yield _Candidate(columns.score, lambda units: _product(columns, units))
+    yield _Candidate(lambda units: _product(columns, units))
     if train.shape[1] == 1 or (is_round and bool(look_normal(train).all())):
         return
     yield from _rotated(train, held)
@@ -174,35 +206,41 @@ def _elliptical(train: Tensor, held: Tensor, most_components: int) -> Iterator[_
     for count in MIXTURE_SIZES:
         if count > 1 and (count > most_components or 8 * count * (rows.shape[1] + 3) > len(rows)):
             break
-        fitted = _fit(rows, count)
+        try:
+            fitted = _fit(rows, count)
+        except ValueError:  # a component collapsed on a few rows; larger mixtures would collapse too
+            break
         score = float(fitted.score(others))
-        yield _Candidate(score, lambda units, fitted=fitted: _mixture(*_parameters(fitted), units))
+        yield _Candidate(lambda units, fitted=fitted: _mixture(*_parameters(fitted), units))
         worse = 0 if score > best else worse + 1
         best = max(best, score)
         if worse == 2:
             break
     covariance, is_shrunk = _covariance(train)
     if is_shrunk:
-        one = (torch.ones(1).double(), train.mean(0)[None], covariance[None])
-        exact = MixtureBase(*one, train)
-        # Few rows: once the kind is chosen, the held-out half takes part too.
-        whole = torch.cat([train, held])
+        one, whole = torch.ones(1).double(), torch.cat([train, held])
         yield _Candidate(
-            float(exact.log_prob(held).mean()),
-            lambda units: _mixture(one[0], whole.mean(0)[None], _covariance(whole)[0][None], units),
+            lambda units: _mixture(one, train.mean(0)[None], covariance[None], units),
+            # Few rows: once the kind is chosen, the held-out half takes part too.
+            lambda units: _mixture(one, whole.mean(0)[None], _covariance(whole)[0][None], units),
         )
 
 
 def _students(fits: StudentFits) -> Iterator[_Candidate]:
     """Student's t in all coordinates, and one for every coordinate."""
-    yield _Candidate(fits.joint()[0], lambda units: _Built(_joint_student(fits, units)))
+    yield _Candidate(lambda units: _charted(_student_product(fits, units)))
     if fits.means.shape[1] > 1:
-        yield _Candidate(fits.alone()[0], lambda units: _Built(_student_product(fits, units)))
+        yield _Candidate(lambda units: _Built(_joint_student(fits, units)))
 
 
 def _joint_student(fits: StudentFits, units: _Units, most: int = DEGREES[-1]) -> StudentBase:
     _, degrees, mean, scale = fits.joint(most)
     return StudentBase(degrees, units.center + units.spread * mean, units.covariance(scale), units.like)
+
+
+def _charted(base: StudentProduct) -> _Built:
+    """A product of Student's t with coordinates in which chains cross its tails."""
+    return _Built(base, TailChart(base.centers, base.scales))
 
 
 def _student_product(fits: StudentFits, units: _Units, most: int = DEGREES[-1]) -> StudentProduct:
@@ -234,8 +272,7 @@ def _rotated(train: Tensor, held: Tensor) -> Iterator[_Candidate]:
     center = train.mean(0)
     for whiten in _axes(train):
         columns = fit_columns((train - center) @ whiten, (held - center) @ whiten)
-        score = columns.score + float(torch.linalg.slogdet(whiten)[1])
-        yield _Candidate(score, lambda units, columns=columns, whiten=whiten: _turned(columns, center, whiten, units))
+        yield _Candidate(lambda units, columns=columns, whiten=whiten: _turned(columns, center, whiten, units))
 
 
 def _axes(train: Tensor) -> Iterator[Tensor]:
@@ -257,25 +294,32 @@ def _axes(train: Tensor) -> Iterator[Tensor]:
 
 
 def _charts(train: Tensor, held: Tensor, columns: Columns) -> Iterator[_Candidate]:
-    """The regression of scales on one coordinate."""
-    try:
-        chart = ScaleRegression.fit(train)
-    except (
-        RuntimeError
-    ):  # torch's LinAlgError: a coordinate that does not vary has no regression; the other kinds remain
-        return
-    zero, one = torch.zeros_like(train[0]), torch.ones_like(train[0])
-    driver = columns.product(zero, one, 1.0, train, kept=[chart.driver])
-    score = float(ScaleBase(chart, driver).log_prob(held).mean())
-    if not math.isfinite(score):
-        return
+    """Regressions on one coordinate, of scales alone or curved ones."""
+    for chart in _regressions(train):
 
-    def build(units: _Units) -> _Built:
-        local = chart.in_units(units.center, units.spread).widened(units.widening).to(units.like)
-        driver = columns.product(units.center, units.spread, units.widening, units.like, kept=[chart.driver])
-        return _Built(ScaleBase(local, driver.defended(DRIVER_SHARE, DRIVER_FACTOR)), local)
+        def build(units: _Units, chart: ScaleRegression | CurvedRegression = chart) -> _Built:
+            local = chart.in_units(units.center, units.spread).widened(units.widening).to(units.like)
+            driver = columns.product(units.center, units.spread, units.widening, units.like, kept=[chart.driver])
+            return _Built(ScaleBase(local, driver.defended(DRIVER_SHARE, DRIVER_FACTOR)), local)
 
-    yield _Candidate(score, build)
+        yield _Candidate(build)
+
+
+def _regressions(train: Tensor) -> Iterator[ScaleRegression | CurvedRegression]:
+    """Every regression that can be fitted; a coordinate that does not vary has none."""
+    fits: list[Callable[[], ScaleRegression | CurvedRegression]] = [lambda: ScaleRegression.fit(train)]
+    if (
+        train.shape[1] <= MOST_CURVED
+        and len(train) >= LEAST_CURVED_ROWS * train.shape[1]
+        and bool((train.std(0) > 0).all())
+    ):
+        for order, shape in curved_orders(train, strongest_drivers(train)[:NUM_DRIVERS]):
+            fits.append(lambda order=order, shape=shape: CurvedRegression.fit(train, order, shape))
+    for fit in fits:
+        try:
+            yield fit()
+        except RuntimeError:  # torch's LinAlgError: collinear columns
+            continue
 
 
 def _fit(rows: np.ndarray, count: int) -> GaussianMixture:

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from drl_density.mcmc import MALA, ChainState, RandomWalk, StepInfo, value_and_gradient
 from drl_density.mcmc.kernel import LogDensity, StepSize, metropolis
+from drl_density.partition_function.target_bases.contract import Chart
 from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.target_bases.mixture import MixtureBase
-from drl_density.partition_function.target_bases.scale_base import ScaleRegression
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class LocalMALA:
 
     With responsibilities r(k | x) of the base's components, the local move leaves p(x) r(k | x) invariant. It draws k from
     r(. | x), takes a leapfrog step preconditioned by component k's covariance, accepts it with the ratio of p(x) r(k | x),
-    and forgets k. Where the base is a scale regression, the leapfrog step is taken in the regression's coordinates instead,
+    and forgets k. Where the base has coordinates of its own, as regressions have, the leapfrog step is taken in these,
     with the log volume of the map added to log p. The other move proposes y from the base b and accepts it with
     probability min(1, p(y) b(x) / (p(x) b(y))). Both moves are reversible in p, whatever the base. A particle proposes in a
     share of its steps, before or after the local move with equal probability, so that the whole step is reversible too, as
     path weights in both directions need.
 
     Attributes:
-        base: fitted base; without a mixture or a scale regression in it the local move is plain MALA with ``scale``.
+        base: fitted base; without a mixture or coordinates of its own the local move is plain MALA with ``scale``.
         scale: diagonal preconditioner of plain MALA.
         jump_share: share of the steps in which the base also makes a proposal. A proposal costs three evaluations of the
             base, and one in four steps reaches another mode soon enough.
@@ -73,10 +73,10 @@ class LocalMALA:
         match self.base.local:
             case None:
                 return self._plain(state, log_density, step_size, generator)
-            case ScaleRegression() as chart:
-                return self._charted(state, chart, log_density, step_size, generator)
-            case mixture:
+            case MixtureBase() as mixture:
                 return self._by_component(state, mixture, log_density, step_size, generator)
+            case chart:
+                return self._charted(state, chart, log_density, step_size, generator)
 
     def _plain(
         self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
@@ -144,7 +144,7 @@ class LocalMALA:
     def _charted(
         self,
         state: ChainState,
-        chart: ScaleRegression,
+        chart: Chart,
         log_density: LogDensity,
         step_size: StepSize,
         generator: torch.Generator | None,

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from drl_density.partition_function.annealing.path import ExactBase
+from drl_density.partition_function.target_bases.curved_base import CurvedRegression
 
 LOG_TWO_PI = math.log(2 * math.pi)
 
@@ -36,6 +37,11 @@ class ScaleRegression:
     factor: Tensor
     center: tuple[float, float]
 
+    @property
+    def num_features(self) -> int:
+        """Number d of coordinates."""
+        return 1 + self.location.shape[1]
+
     @classmethod
     def fit(cls, rows: Tensor, *, num_rounds: int = 4) -> ScaleRegression:
         """Fit by maximum likelihood to rows ``(n, d)``, float64.
@@ -46,7 +52,7 @@ class ScaleRegression:
             rows: rows ``(n, d)`` of at least two coordinates.
             num_rounds: alternations between location and scale.
         """
-        driver = _strongest_driver(rows)
+        driver = strongest_drivers(rows)[0]
         z, rest = _split(rows, driver)
         design = torch.stack([torch.ones_like(z), z], 1)
         location = torch.linalg.lstsq(design, rest).solution
@@ -118,16 +124,16 @@ class ScaleRegression:
 
 
 class ScaleBase:
-    """A scale regression whose driver follows a mixture of normals.
+    """A regression whose driver follows a mixture of normals.
 
     Args:
         chart: regression of all coordinates on the driver.
         driver: distribution of the driver alone, over rows ``(n, 1)``.
     """
 
-    def __init__(self, chart: ScaleRegression, driver: ExactBase) -> None:
+    def __init__(self, chart: ScaleRegression | CurvedRegression, driver: ExactBase) -> None:
         self.chart, self.driver = chart, driver
-        self.event_shape = torch.Size((1 + chart.location.shape[1],))
+        self.event_shape = torch.Size((chart.num_features,))
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of rows ``(n, d)``, ``(n,)``."""
@@ -141,8 +147,8 @@ class ScaleBase:
     def draw(self, num_rows: int, generator: torch.Generator | None) -> Tensor:
         """Exact draws ``(num_rows, d)``."""
         z = self.driver.draw(num_rows, generator)
-        like = self.chart.location
-        noise = torch.randn(num_rows, like.shape[1], generator=generator, dtype=like.dtype, device=like.device)
+        shape = (num_rows, self.chart.num_features - 1)
+        noise = torch.randn(shape, generator=generator, dtype=z.dtype, device=z.device)
         return self.chart.from_unit(torch.cat([(z - self.chart.center[0]) / self.chart.center[1], noise], 1))
 
 
@@ -170,12 +176,12 @@ def _first_log_variance(design: Tensor, residuals: Tensor) -> Tensor:
     return torch.linalg.lstsq(design, values).solution
 
 
-def _strongest_driver(rows: Tensor) -> int:
-    """Index of the coordinate with the largest effect on the log variances of the others."""
+def strongest_drivers(rows: Tensor) -> list[int]:
+    """Coordinates by their effect on the log variances of the others, the largest first."""
     strength = []
     for driver in range(rows.shape[1]):
         z, rest = _split(rows, driver)
         design = torch.stack([torch.ones_like(z), z], 1)
         residuals = rest - design @ torch.linalg.lstsq(design, rest).solution
         strength.append(float((_first_log_variance(design, residuals)[1] * z.std()).square().sum()))
-    return max(range(len(strength)), key=lambda index: strength[index])
+    return sorted(range(len(strength)), key=lambda index: -strength[index])

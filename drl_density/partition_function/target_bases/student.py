@@ -184,3 +184,36 @@ def quartile_spread(rows: Tensor) -> Tensor:
     spread = (ordered[(3 * count) // 4] - ordered[count // 4]) / 1.349
     spread = torch.where(spread > 0, spread, rows.std(0))
     return torch.where(spread > 0, spread, torch.ones_like(spread))
+
+
+@dataclass(frozen=True)
+class TailChart:
+    """Coordinates u with x = center + scale * sinh(u), in which power laws have exponential tails.
+
+    A step of one size then serves the bulk and the tails.
+
+    Attributes:
+        center: place of the bulk, ``(d,)``.
+        scale: width of the bulk, ``(d,)``.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def to_unit(self, x: Tensor) -> Tensor:
+        """Coordinates ``(n, d)`` of rows."""
+        return ((x - self.center) / self.scale).asinh()
+
+    def from_unit(self, unit: Tensor) -> Tensor:
+        """Rows ``(n, d)`` with these coordinates."""
+        return self.center + self.scale * unit.sinh()
+
+    def log_volume(self, unit: Tensor) -> Tensor:
+        """Logarithm of the Jacobian determinant of :meth:`from_unit`, ``(n,)``."""
+        # log cosh u = |u| + log(1 + exp(-2 |u|)) - log 2, without overflow.
+        far = unit.abs()
+        return (self.scale.log() + far + torch.log1p((-2 * far).exp()) - math.log(2)).sum(1)
+
+    def pull_back(self, unit: Tensor, gradient: Tensor) -> Tensor:
+        """Gradient of f(x) + log volume in these coordinates, from the gradient of f in x."""
+        return gradient * self.scale * unit.cosh() + unit.tanh()

@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from drl_density.partition_function.target_bases.curved_base import CurvedRegression
 from drl_density.partition_function.target_bases.fitted_base import fit_base
 from drl_density.partition_function.target_bases.mixture import MixtureBase
 from drl_density.partition_function.target_bases.product import ProductBase
@@ -11,6 +12,7 @@ from drl_density.partition_function.target_bases.rotated import RotatedBase
 from drl_density.partition_function.target_bases.scale_base import ScaleBase
 from drl_density.partition_function.target_bases.student import StudentBase, StudentProduct
 from drl_density.testing import seeded_generator
+from drl_density.weights import weight_ess
 
 
 def test_the_best_kind_is_kept():
@@ -81,3 +83,16 @@ def test_shares_and_tails_defend_the_fitted_base():
         # log 10 times the exponent: 6 along one axis of a product, 8 for the joint distribution along the diagonal.
         assert abs(float(far[0] - far[1]) / math.log(10) - 6) < 0.01
         assert abs(float(far[2] - far[3]) / math.log(10) - 8) < 0.01
+
+
+def test_bent_draws_get_a_curved_regression():
+    noise = torch.randn(4, 300, 2, generator=seeded_generator(16), dtype=torch.float64)
+    first = 3 * noise[..., :1]
+    base = fit_base(torch.cat([first.square() + 0.1 * noise[..., 1:], first], -1))
+    assert isinstance(base.local, CurvedRegression)
+    assert base.chart is base.local
+    assert base.chart.driver == 1
+    # Draws of the base weigh evenly: its density is the banana's, up to what defence and widening cost.
+    x = base.draw(2000, seeded_generator(17))
+    banana = -0.5 * ((x[:, 1] / 3).square() + 100 * (x[:, 0] - x[:, 1].square()).square())
+    assert weight_ess(banana - base.log_prob(x)) > 0.5 * 2000

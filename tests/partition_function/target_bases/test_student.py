@@ -3,7 +3,7 @@
 import torch
 from torch.distributions import StudentT
 
-from drl_density.partition_function.target_bases.student import StudentBase, StudentFits, StudentProduct
+from drl_density.partition_function.target_bases.student import StudentBase, StudentFits, StudentProduct, TailChart
 from drl_density.testing import assert_z, seeded_generator
 
 LIKE = torch.empty(0, dtype=torch.float64)
@@ -57,3 +57,17 @@ def test_fits_find_degrees_and_scales():
     assert float(degrees[1]) >= 5
     torch.testing.assert_close(spreads, torch.tensor([2.0, 0.5]).double(), rtol=0.1, atol=0)
     assert score > fits.joint()[0]
+
+
+def test_tail_chart_is_a_map_with_its_jacobian():
+    chart = TailChart(torch.tensor([1.0, -2.0]).double(), torch.tensor([0.5, 3.0]).double())
+    unit = 3 * torch.randn(5, 2, generator=seeded_generator(4), dtype=torch.float64)
+    x = chart.from_unit(unit)
+    torch.testing.assert_close(chart.to_unit(x), unit, rtol=1e-9, atol=1e-9)
+    jacobian = torch.autograd.functional.jacobian(lambda point: chart.from_unit(point[None])[0], unit[0])
+    torch.testing.assert_close(chart.log_volume(unit)[0], torch.linalg.slogdet(jacobian)[1])
+    point, rows = unit.clone().requires_grad_(), x.clone().requires_grad_()
+    (whole,) = torch.autograd.grad(chart.from_unit(point).sin().sum() + chart.log_volume(point).sum(), point)
+    (inner,) = torch.autograd.grad(rows.sin().sum(), rows)
+    torch.testing.assert_close(chart.pull_back(unit, inner), whole, rtol=1e-9, atol=1e-9)
+    assert bool(chart.log_volume(torch.tensor([[800.0, -800.0]]).double()).isfinite())
