@@ -52,7 +52,7 @@ MOST_UNSHRUNK = 20
 """Rows for each coordinate from which on a covariance needs no shrinkage."""
 NORMAL_ERRORS = 4.0
 """Standard errors of Mardia's kurtosis within which the draws' distances from their mean are those of a Gaussian."""
-MOST_CURVED = 30
+MOST_CURVED = 20
 """Coordinates up to which curved regressions are tried; their maps go from one coordinate to the next."""
 LEAST_CURVED_ROWS = 10
 """Rows for each coordinate from which on curved regressions are tried; held-out rows decide whether they win."""

@@ -266,8 +266,8 @@ def assemble(
         seconds=seconds,
     )
     # A sequence takes the paths that it is given; only a target without levels goes on until its interval is narrow.
-    shortfall = None if walks.rounds is None else precision.shortfall
     is_number = judgement.verdict is not Verdict.IMPROPER
+    shortfall = precision.shortfall if walks.rounds is not None and is_number else None
     result = Sandwich(
         log_z=point.log_z if is_number else math.nan,
         standard_error=point.standard_error if is_number else math.nan,

@@ -163,8 +163,13 @@ def test_only_an_unusable_sandwich_warns_and_only_when_its_caller_asks(route, ru
 
 def test_an_improper_target_has_no_number(route, run):
     tail = Tail("coordinate 0", is_stretch=True, exponents=(0.0,), steps=170.0, missing=0.0, beyond=0.0)
-    result = assemble(route, walks_of(run, tails=TailReport(Integrability.IMPROPER, (tail,), tail)))
+    rounds = Rounds((Estimate(LOG_Z, 0.01),) * 3)
+    walks = walks_of(run, rounds=rounds, reverse_early=walks_of(run).reverse)
+    asked = dataclasses.replace(route, settings=dataclasses.replace(SETTINGS, tolerance=1e-4))
+    assert "half width" in assemble(asked, walks).advice
+    result = assemble(asked, dataclasses.replace(walks, tails=TailReport(Integrability.IMPROPER, (tail,), tail)))
     assert result.verdict is Verdict.IMPROPER
+    assert "half width" not in result.advice
     assert math.isnan(result.log_z)
     assert math.isnan(result.standard_error)
     assert math.isnan(result.certificate)
