@@ -73,3 +73,11 @@ def test_distributions_are_looked_into():
     assert point_mass(normal) is None
     assert point_mass(dist.Delta(torch.ones(2)).to_event(1)).tolist() == [1, 1]
     assert widened(MASK[0], torch.Size((2, 2))).tolist() == [[True, True], [False, False]]
+
+
+def test_probabilities_are_not_clipped():
+    """Torch's own map stops at the rounding of 1, which cuts 1 % off a Dirichlet density with shapes of 0.1."""
+    map_to_values = bijection(dist.Dirichlet(torch.full((3,), 0.1)))
+    far = torch.tensor([60.0, 60.0], dtype=torch.float64)
+    assert float(map_to_values(far)[1]) < 1e-25
+    assert torch.allclose(map_to_values.inv(map_to_values(far)), far)
