@@ -8,21 +8,19 @@ import torch
 import xarray as xr
 
 from drl_density.errors import NumericalError, UnreliableEstimateWarning, Verdict
+from drl_density.log_weights import pareto_k
 from drl_density.testing import assert_z, seeded_generator
 from drl_density.weights import (
     Estimate,
     LogPartitionEstimate,
     PathSummary,
-    alive_mean,
     all_but_one,
     assess_weights,
-    carried_weights,
     combine_replicates,
     jackknife_error,
     judge_estimate,
     log_mean_exp,
     normal_quantile,
-    pareto_k,
     resample,
     resample_poor,
     standard_error_of_log_mean,
@@ -177,25 +175,6 @@ def test_only_poor_groups_are_resampled_and_keep_their_mean_weight():
     assert torch.equal(same, log_weights)
 
 
-def test_a_dead_particle_stays_dead():
-    infinite = math.inf
-    now = torch.tensor([1.0, -infinite, math.nan, 1.0, 1.0])
-    before = torch.tensor([0.5, 0.5, 0.5, -infinite, 0.5])
-    weights = torch.tensor([0.0, 0.0, 0.0, 0.0, -infinite])
-    assert carried_weights(weights, now, before).tolist() == [0.5, *[-infinite] * 4]
-
-
-def test_the_mean_over_the_alive_is_a_bound():
-    generator = seeded_generator(0)
-    weights = torch.randn(3, 400, generator=generator, dtype=torch.float64)
-    torch.testing.assert_close(alive_mean(weights, 1), weights.mean(1))
-    weights[torch.rand(weights.shape, generator=generator) < 0.6] = -math.inf
-    assert bool((alive_mean(weights, 1) < log_mean_exp(weights, 1)).all())
-    even = torch.where(weights.isfinite(), 2.0, -math.inf).double()
-    torch.testing.assert_close(alive_mean(even, 1), log_mean_exp(even, 1))  # equal weights leave no gap
-    assert alive_mean(torch.full((2, 3), -math.inf), 1).tolist() == [-math.inf] * 2
-
-
 def test_nothing_is_resampled_from_the_dead():
     with pytest.raises(NumericalError, match="none to resample"):
         resample(torch.full((4,), -math.inf), 4)
@@ -207,5 +186,3 @@ def test_weights_of_zero_do_not_count_as_uneven():
     found = assess_weights(weights, bias="lower")
     assert found.verdict is Verdict.RELIABLE
     assert found.log_z == pytest.approx(-math.log(2))
-    tail = torch.randn(2000, generator=seeded_generator(1), dtype=torch.float64)
-    assert pareto_k(torch.cat([tail, torch.full((3000,), -math.inf)])) == pareto_k(tail)

@@ -12,9 +12,14 @@ from torch import Tensor
 
 from drl_density.autograd import methods_outside_inference_mode
 from drl_density.devices import normal_draws
+from drl_density.distributions.reals import real_transform
 from drl_density.distributions.sampling import ChainSampler, SamplerPolicy, StartingPoints
 from drl_density.distributions.unnormalized import UnnormalizedDistribution, real_support
 from drl_density.mcmc import LogDensity
+from drl_density.shapes import per_row
+
+MOST_REDRAWS = 200
+"""How often starting points at which the density is zero are drawn again."""
 
 
 @methods_outside_inference_mode
@@ -26,7 +31,7 @@ class EnergyDistribution(UnnormalizedDistribution):
         support: constraint of the event; all reals by default.
         sampler: policy of ``sample``; adjusted chains by default.
         initial: draws starting points of chains, ``initial(num_rows, generator)`` with shape ``(num_rows, *event)``; N(0, I)
-            mapped onto the support by default.
+            mapped onto the support by default, drawn again where the density is zero.
         like: tensor whose dtype and device starting points take.
         is_integrable: whether exp(F) is known to have a finite integral, which combinators require.
         largest_power: supremum of the powers w >= 1 for which exp(w F) has one too; infinity where exp(F) is bounded.
@@ -93,5 +98,13 @@ class EnergyDistribution(UnnormalizedDistribution):
     def _initial(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         if self.initial is not None:
             return self.initial(shape.numel(), generator)
-        noise = normal_draws(shape + self.event_shape, self._like, generator)
-        return torch.distributions.biject_to(self.support)(noise)
+        transform = real_transform(self.support)
+        inner = torch.Size(transform.inverse_shape(shape + self.event_shape))
+        start = transform(normal_draws(inner, self._like, generator)).reshape(-1, *self.event_shape)
+        for _ in range(MOST_REDRAWS):
+            is_alive = self._rows_log_density(start).isfinite()
+            if bool(is_alive.all()):
+                break
+            fresh = transform(normal_draws(inner, self._like, generator)).reshape(-1, *self.event_shape)
+            start = torch.where(per_row(is_alive, start), start, fresh)
+        return start

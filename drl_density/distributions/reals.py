@@ -273,8 +273,8 @@ class Stack(Transform):
         dim: dimension of the event along which they are stacked, negative.
 
     >>> stacked = Stack([StickBreaking(), StickBreaking()], -2)
-    >>> stacked.inverse_shape(torch.Size((2, 3))), stacked(torch.zeros(2, 2)).sum()
-    (torch.Size([2, 2]), tensor(2.))
+    >>> stacked.inverse_shape(torch.Size((2, 3))), stacked(torch.zeros(2, 2)).shape
+    (torch.Size([2, 2]), torch.Size([2, 3]))
     """
 
     bijective = True

@@ -1,11 +1,15 @@
 """Energies: shapes of events, starting points, supports."""
 
+import math
+import warnings
+
 import pytest
 import torch
 from pyro.distributions import constraints
 
 from drl_density import ChainSampler, EnergyDistribution
 from drl_density.distributions import SampleResult
+from drl_density.errors import DivergenceWarning
 from drl_density.testing import assert_z, seeded_generator
 
 
@@ -40,3 +44,17 @@ def test_given_starting_points_are_used():
         sampler=lambda log_density, initial, generator: SampleResult(initial),
     )
     assert torch.equal(target.sample(3), start.expand(3, 2))
+
+
+def test_chains_start_where_the_density_is_positive():
+    """An eighth of the starting points of N(0, I) lie in the corner; none of the draws leaves it."""
+
+    def corner(x):
+        return torch.where((x > 0).all(-1), -0.5 * x.square().sum(-1), -torch.inf)
+
+    target = EnergyDistribution.from_log_density(corner, (3,)).with_sampler(ChainSampler(num_warmup=50, num_steps=20))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DivergenceWarning)  # proposals behind the wall count as divergent
+        x = target.run((500,), generator=seeded_generator(3)).draws
+    assert bool((x > 0).all())
+    assert_z(x[:, 0], (2 / math.pi) ** 0.5)

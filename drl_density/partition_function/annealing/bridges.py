@@ -9,11 +9,12 @@ from torch import Tensor
 
 from drl_density.autograd import outside_inference_mode
 from drl_density.errors import NumericalError
+from drl_density.log_weights import carried_weights
 from drl_density.mcmc import LogDensity, Tuner, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, Base, bridge, evaluated, geometric_path
 from drl_density.partition_function.annealing.plan import spread_or_one
 from drl_density.partition_function.annealing.settings import AISSettings
-from drl_density.weights import carried_weights, resample, weight_ess
+from drl_density.weights import resample, weight_ess
 
 SHORTEST_STEP = 1e-30
 """Rise of the annealing below which bridges are given up."""

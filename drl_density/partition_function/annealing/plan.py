@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from drl_density.autograd import outside_inference_mode
+from drl_density.log_weights import carried_weights
 from drl_density.mcmc import Tuner, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, evaluated
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.records.brief import brief
 from drl_density.shapes import spread
-from drl_density.weights import carried_weights, resample, weight_ess
+from drl_density.weights import resample, weight_ess
 
 
 @dataclass(frozen=True, eq=False)

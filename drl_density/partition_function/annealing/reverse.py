@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from drl_density.autograd import outside_inference_mode
+from drl_density.log_weights import carried_weights
 from drl_density.mcmc import take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, evaluated
 from drl_density.partition_function.annealing.plan import AISPlan
 from drl_density.partition_function.annealing.settings import AISSettings
-from drl_density.weights import carried_weights, log_mean_exp
+from drl_density.weights import log_mean_exp
 
 
 @outside_inference_mode

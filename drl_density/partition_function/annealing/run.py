@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import NumericalError
+from drl_density.log_weights import carried_weights
 from drl_density.mcmc import ChainState, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath
 from drl_density.partition_function.annealing.plan import AISPlan
 from drl_density.partition_function.annealing.progress import Watch, weighed
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.partition_function.chunks import chunk_sizes
-from drl_density.weights import PathSummary, carried_weights, log_mean_exp, resample, resample_poor, weight_ess
+from drl_density.weights import PathSummary, log_mean_exp, resample, resample_poor, weight_ess
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,7 @@ class FlatDensity:
         counts: running counts, shared with another density of the same target.
 
     >>> flat = FlatDensity(lambda x: 1e9 - x.square().sum(-1), Coordinates.onto(None, torch.Size((2,))), offset=1e9)
+    >>> flat = flat.counted()
     >>> flat(torch.ones(3, 2).double()), flat.rejections.num_points
     (tensor([-2., -2., -2.], dtype=torch.float64), 3)
     """

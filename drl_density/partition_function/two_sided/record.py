@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from torch import Tensor
 
 from drl_density.errors import UNUSABLE_VERDICTS, UnreliableEstimateWarning, Verdict
+from drl_density.log_weights import alive_mean
 from drl_density.partition_function.bridge import bennett_by_replicates, bennett_shift, excess
 from drl_density.partition_function.tails.report import TailReport
 from drl_density.partition_function.targets.flat_density import Rejections
@@ -20,14 +21,7 @@ from drl_density.partition_function.two_sided.margins import Bracket, Margins, P
 from drl_density.partition_function.two_sided.verdict import LEAST_SHARED_PATHS, verdict
 from drl_density.partition_function.two_sided.walks import Route, Walks
 from drl_density.records.brief import brief
-from drl_density.weights import (
-    Estimate,
-    LogPartitionEstimate,
-    alive_mean,
-    assess_weights,
-    combine_replicates,
-    log_mean_exp,
-)
+from drl_density.weights import Estimate, LogPartitionEstimate, assess_weights, combine_replicates, log_mean_exp
 
 CERTIFICATE_FACTOR = 20
 """Markov's inequality: an unbiased, non-negative estimate exceeds 20 times its mean with probability at most 1 / 20."""
