@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         inverse_problems as inverse_problems,
         mcmc as mcmc,
         model as model,
+        model_evidence as model_evidence,
         networks as networks,
         operators as operators,
         parallel as parallel,
@@ -109,6 +110,15 @@ if TYPE_CHECKING:
     from drl_density.inverse_problems import AmbientSettings, ConditionalSettings, DPSSettings, MissingMoveSettings
     from drl_density.mcmc import HMC, MALA, ULA, RandomWalk, run_chain
     from drl_density.model import EnergySequence
+    from drl_density.model_evidence import (
+        ComparedModel,
+        Decision,
+        EvidenceComparison,
+        EvidenceDifference,
+        ModelEvidence,
+        compare_evidence,
+        evidence,
+    )
     from drl_density.networks import ColumnTiltSettings, MLPSettings, ResidualSettings, UNetEnergySettings, UNetSettings
     from drl_density.partition_function import (
         AISSettings,
@@ -148,6 +158,7 @@ __all__ = [
     "ColumnNetwork",
     "ColumnTiltSettings",
     "Combination",
+    "ComparedModel",
     "Comparison",
     "ConditionalSettings",
     "ContrastObjective",
@@ -158,6 +169,7 @@ __all__ = [
     "DRLDensity",
     "DRLDensityWarning",
     "Dataset",
+    "Decision",
     "DenoisingObjective",
     "Density",
     "DiagnoseSettings",
@@ -168,6 +180,8 @@ __all__ = [
     "EMDistillationSettings",
     "EnergyDistribution",
     "EnergySequence",
+    "EvidenceComparison",
+    "EvidenceDifference",
     "FitSettings",
     "FlowSettings",
     "Generator",
@@ -184,6 +198,7 @@ __all__ = [
     "MarginalDensity",
     "MissingMoveSettings",
     "Mixture",
+    "ModelEvidence",
     "NoiseSchedule",
     "NoisedGaussianMixture",
     "NormalObjective",
@@ -221,6 +236,8 @@ __all__ = [
     "as_arviz",
     "combine",
     "compare",
+    "compare_evidence",
+    "evidence",
     "excluding",
     "fit",
     "from_pyro_mcmc",
@@ -260,6 +277,9 @@ _NAMES = {
     "inverse_problems": "AmbientSettings ConditionalSettings DPSSettings MissingMoveSettings",
     "mcmc": "HMC MALA RandomWalk ULA run_chain",
     "model": "EnergySequence",
+    "model_evidence": (
+        "ComparedModel Decision EvidenceComparison EvidenceDifference ModelEvidence compare_evidence evidence"
+    ),
     "networks": "ColumnTiltSettings MLPSettings ResidualSettings UNetEnergySettings UNetSettings",
     "partition_function": (
         "AISSettings Sandwich SandwichSettings annealed_importance_sampling geometric_path sandwich sequence_path"
@@ -277,7 +297,7 @@ _NAMES = {
 
 _ROOMS = (
     "bases datasets density diagnostics diffusion_sampler distillation distributions errors estimator "
-    "execution inverse_problems mcmc model networks operators parallel partition_function plots reports "
+    "execution inverse_problems mcmc model model_evidence networks operators parallel partition_function plots reports "
     "run_folder sample_quality samplers schedule testing training transforms weights"
 )
 """Modules and packages that are reached as attributes."""

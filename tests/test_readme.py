@@ -12,13 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import drl_density as drl
 from drl_density.cli import COMMANDS, main
 from drl_density.density.storage.training_folder import TrainingFolder
 from drl_density.errors import DRLDensityWarning
+from drl_density.model_evidence import entry
 from drl_density.partition_function import SandwichSettings
 from tests.conftest import TINY
+from tests.model_evidence.made_up import MadeUpSandwich
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -35,6 +38,7 @@ SMALLER = {
         "drl.sandwich(target, seed=0)": "drl.sandwich(target, seed=0, settings=SMALL)",
     },
     "tables.md": {},
+    "evidence.md": {},
 }
 # Commands that only their own tests run (tests/cli, tests/density): here they are understood.
 ELSEWHERE = ("demo", "diagnose", "evaluate", "fit incomplete.csv", "report")
@@ -152,6 +156,18 @@ def test_python_of_the_tables_page_reads_as_it_says(tmp_path, monkeypatch):
         data = run_python_of("tables.md", drl=drl)["data"]
     assert [column.kind for column in data.columns] == ["categorical", "continuous"]
     assert sum(int(part.isnan().sum()) for part in (data.train, data.validation, data.test)) == 1
+
+
+def test_python_of_the_evidence_page_runs(monkeypatch):
+    """With sandwiches made up, which tests/model_evidence has in earnest."""
+
+    def pretended(target, **settings):
+        return MadeUpSandwich(-30.0, draws=torch.zeros(2, 4, *target.event_shape, dtype=torch.float64))
+
+    monkeypatch.setattr(entry, "sandwich", pretended)
+    names = run_python_of("evidence.md")
+    assert {"level", "slope", "scale"} == set(names["found"].tree["posterior"].data_vars)
+    assert {model.name for model in names["table"].models} == {"line", "constant"}
 
 
 # Variables of the pages, and the classes of which they are.

@@ -17,6 +17,7 @@ from pyro import poutine
 from pyro.poutine.trace_struct import Trace
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.devices import globally_seeded
 from drl_density.distributions.energy import EnergyDistribution
 from drl_density.distributions.pyro_models.enumeration import check_shapes, draw_discrete, log_joint, with_enumeration
@@ -50,11 +51,11 @@ class JointDensity:
     Discrete latent sites are summed out.
 
     Attributes:
-        model: Pyro model.
+        model: Pyro model, whose sites have fixed shapes.
         arguments: positional and keyword arguments of the model, with floating-point tensors in float64.
         layout: which sites are coordinates, summed out, or left out as they integrate to one.
         observations: observed sites by name.
-        factors: sites made by ``pyro.factor``.
+        factors: names of the sites made by ``pyro.factor``.
         method: how many rows are evaluated: "vmap", "plate" or "loop".
         is_promoted: whether the model holds float32 tensors of its own, which are cast wherever they meet float64.
         num_rows: largest number of rows that are evaluated at a time.
@@ -96,14 +97,14 @@ class JointDensity:
         return torch.where(values == math.inf, -math.inf, values)
 
     def constrain(self, u: Tensor) -> dict[str, Tensor]:
-        """Values of the continuous sites for draws ``(*, num_features)``, each ``(*, *site)``.
+        """Values of the continuous sites for draws ``u`` of shape ``(*, num_features)``, each ``(*, *site)``.
 
         Entries that a mask takes out of the model are NaN.
         """
         return self._over_rows(self._constrained, u)
 
     def draw_sites(self, u: Tensor, *, generator: torch.Generator | None = None) -> dict[str, Tensor]:
-        """Values of all latent sites for draws ``(*, num_features)``, each ``(*, *site)``.
+        """Values of all latent sites for draws ``u`` of shape ``(*, num_features)``, each ``(*, *site)``.
 
         Discrete sites, and those that integrate to one, are drawn given the continuous ones.
         """
@@ -127,22 +128,23 @@ class JointDensity:
         return values
 
     def log_likelihood(self, u: Tensor) -> dict[str, Tensor]:
-        """Log density of every observed value for draws ``(*, num_features)``, each ``(*, num_values)`` or ``(*, *batch)``.
+        """Log density of every observed value for draws ``u`` of shape ``(*, num_features)``.
 
-        It is empty where discrete sites are summed out: the observations then depend on each other through them.
+        Each site has shape ``(*, *batch)``, or ``(*, num_values)`` where a mask leaves out some values. There is none where
+        discrete sites are summed out: the observations then depend on each other through them.
         """
         if self.layout.enumerated or not self.observations:
             return {}
         return self._over_rows(self._pointwise, u)
 
     def rows(self, u: Tensor) -> Tensor:
-        """Energy of rows ``(n, num_features)`` by the chosen method, without chunks."""
+        """Energy of rows ``u`` of shape ``(n, num_features)`` by the chosen method, without chunks."""
         if self.method == "loop":
             return torch.stack([self.one(row) for row in u])
         return self._by_plate(u) if self.method == "plate" else torch.vmap(self.one)(u)
 
     def one(self, u: Tensor) -> Tensor:
-        """Energy of one row ``(num_features,)``."""
+        """Energy of one row ``u`` of shape ``(num_features,)``."""
         with self._evaluating():
             handler, trace = self._trace(u)
             return log_joint(trace, self.layout) + handler.log_jacobian
@@ -211,7 +213,7 @@ class JointDensity:
         return dict(zip(self.shapes, u.split(sizes, -1), strict=True))
 
     def checked_trace(self, u: Tensor) -> Trace:
-        """A run of the model at one row, with Pyro's checks of shapes where discrete sites are summed out.
+        """A run of the model at one row ``u``, with Pyro's checks of shapes where discrete sites are summed out.
 
         Raises:
             ValueError: discrete sites that cannot be summed out.
@@ -243,6 +245,7 @@ class JointDensity:
             yield
 
 
+@outside_inference_mode
 def joint_density(model: Callable[..., Any], *args: Any, **kwargs: Any) -> EnergyDistribution:
     """The joint density of a Pyro model's latent sites as an unnormalised distribution on unconstrained vectors.
 
@@ -333,7 +336,7 @@ def _with_method(joint: JointDensity, rows: Tensor) -> JointDensity:
             f"about {milliseconds:.2g} ms for each and step; write it without .item() and without branches on values, and "
             "declare independent rows by pyro.plate",
             DRLDensityWarning,
-            stacklevel=3,
+            stacklevel=4,  # the caller of joint_density, whose decorator is one level
         )
     shared = {tensor.untyped_storage().data_ptr() for tensor in tensors_in(joint.arguments)}
     num_rows = rows_per_chunk(graph_bytes(joint.one, rows[0], shared))

@@ -13,7 +13,7 @@ from pyro.distributions.torch_distribution import ExpandedDistribution
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.util import site_is_subsample
 from torch import Tensor
-from torch.distributions import Transform, biject_to, constraints
+from torch.distributions import Transform, constraints
 
 from drl_density.distributions.pyro_models.precision import LOW
 from drl_density.distributions.reals import real_transform
@@ -130,14 +130,14 @@ def sample_sites(trace: Any) -> dict[str, Any]:
 
 
 def bijection(density: Any) -> Transform:
-    """The bijection from the reals onto the values of a site's distribution.
+    """The bijection from the reals onto the values of a site's distribution; angles lie on one turn of the circle.
 
     >>> bijection(dist.Exponential(torch.tensor(1.0)))(torch.zeros(2))
     tensor([1., 1.])
     """
     if any(type(part).__name__ in PERIODIC for part in layers(density)):
         angles = constraints.interval(-math.pi, math.pi)
-        return biject_to(constraints.independent(angles, density.event_dim) if density.event_dim else angles)
+        return real_transform(constraints.independent(angles, density.event_dim) if density.event_dim else angles)
     return real_transform(density.support)
 
 

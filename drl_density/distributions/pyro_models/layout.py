@@ -232,11 +232,8 @@ def _known_bijection(name: str, density: Any) -> Any:
     """
     try:
         return bijection(density)
-    except (NotImplementedError, ValueError) as fault:
-        raise _Refusal(
-            f"latent site {name!r} ({type(density).__name__}) has no bijection from the reals onto its support "
-            f"({fault or density.support}): write it in coordinates that have one, such as an angle or a positive number"
-        ) from None
+    except ValueError as fault:
+        raise _Refusal(f"latent site {name!r} ({type(density).__name__}): {fault}") from None
 
 
 def _present(mask: Any, density: Any) -> Tensor | None:

@@ -140,7 +140,7 @@ def only_discrete():
         (subsampled, r"^plate 'rows' takes 2 of its 3 rows .*: give the plate all rows, pyro.plate\('rows', 3\); .*d$"),
         (chosen_rows, "^plate 'rows' takes 2 of its 3 rows"),
         (one_row_after_another, "^plate 'rows' takes 2 of its 3 rows"),
-        (lambda: pyro.sample("where", dist.ProjectedNormal(torch.ones(3))), "^latent site 'where' .* no bijection .* angle"),
+        (lambda: pyro.sample("where", dist.ProjectedNormal(torch.ones(3))), "^latent site 'where' .*: no bijection from"),
         (endless, "^latent site 'count' is discrete, and its Poisson has no finite list .*GammaPoisson"),
         (only_discrete, "only discrete ones: kind; .*TraceEnum_ELBO"),
         (lambda: pyro.sample("y", dist.Normal(0.0, 1.0), obs=Y[0]), "has none"),
