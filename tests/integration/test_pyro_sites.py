@@ -188,7 +188,6 @@ def test_vectorised_predictions_are_draws(prior):
 
 SITES = {
     "conditional": lambda density, prior: density.condition({"count": 2.0}),
-    "conditional on a share": lambda density, prior: density.condition({"share": 0.7}),
     "expanded": lambda density, prior: prior.expand((2,)).to_event(1),
     "unnormalised": lambda density, prior: drl.EnergyDistribution(
         prior.log_density, (3,), support=prior.support, sampler=SHORT
