@@ -99,6 +99,12 @@ def recovery_figures(model: EnergySequence, rows: Tensor, step_sizes: Tensor) ->
     Args:
         rows: held-out clean rows ``(rows, *event)``.
         step_sizes: chain step size per level ``(T,)``, in units of the conditional.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> found = recovery_figures(model, torch.randn(64, 2).double(), torch.full((8,), 0.8).double())
+    >>> sorted(found)
+    ['spurious_gap', 'validation_cross_entropy', 'validation_loss', 'validation_recovery_gap']
     """
     held_out = validation_loss(model, rows, step_sizes)
     return {
