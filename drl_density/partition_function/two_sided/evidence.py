@@ -10,8 +10,10 @@ from drl_density.errors import Verdict
 from drl_density.partition_function.tails.report import TailReport
 from drl_density.partition_function.two_sided.estimates import Estimates, Estimator
 from drl_density.partition_function.two_sided.margins import Point
-from drl_density.weights import Estimate
+from drl_density.weights import Estimate, student_quantile
 
+CHANCE_OF_REST = 0.999
+"""Probability with which draws at rest keep their mean reverse log weight within the errors allowed."""
 SLOW_CHAINS = 0.1
 """Nats between draws that began at data and at noise up to which the difference is not reported."""
 
@@ -94,6 +96,9 @@ class Evidence:
         least_acceptance: mean acceptance on the density where it is least.
         tolerance: half width of the interval that was asked for, nats.
         unsettled: why the fitted bases do not leave log Z where it is; ``None`` where they do, and for a sequence.
+        mixing_shift: change of the mean reverse log weight as draws mixed four times as long, chain by chain, with its error
+            over replicates; ``None`` along a sequence.
+        num_replicates: independent replicates.
         origin: what the walks begin at, in words.
         rounding: nats by which the type of a target's numbers rounds its largest log densities.
         tails: decay and reach of the tails of a target without levels.
@@ -107,9 +112,24 @@ class Evidence:
     least_acceptance: float
     tolerance: float
     unsettled: str | None = None
+    mixing_shift: Estimate | None = None
+    num_replicates: int = 8
     origin: str = "noise"
     rounding: float = 0.0
     tails: TailReport | None = None
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether mixing four times as long leaves the draws where they are, by more than chance and the tolerance.
+
+        The mean reverse log weight of the same chains is compared, early and late. It feels a tail that the draws only
+        begin to enter, to which Bennett's ratio, made of bounded terms, is deaf.
+        """
+        if self.mixing_shift is None:
+            return True
+        moved, error = abs(self.mixing_shift.log_z), self.mixing_shift.standard_error
+        chance = student_quantile(self.num_replicates - 1, CHANCE_OF_REST) * error
+        return moved <= self.tolerance + chance
 
     def agreement(self, estimator: Estimator) -> Agreement:
         """How an estimate compares with the point, by the point's statistical error."""

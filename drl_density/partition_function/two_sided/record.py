@@ -7,6 +7,7 @@ import math
 import warnings
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from drl_density.errors import UNUSABLE_VERDICTS, UnreliableEstimateWarning, Verdict
@@ -242,6 +243,8 @@ def assemble(
         least_acceptance=min(run.acceptance_rates),
         tolerance=route.settings.tolerance,
         unsettled=None if walks.rounds is None else walks.rounds.unsettled,
+        mixing_shift=None if walks.reverse_early is None else mixing_shift(walks.reverse_early, walks.reverse),
+        num_replicates=len(walks.forward),
         origin=route.origin,
         rounding=0.0 if prepared is None else prepared.rounding,
         tails=walks.tails,
@@ -335,6 +338,17 @@ def _median_of_alive(weights: Tensor) -> float:
     """Median log weight of the paths that are alive plus the log of their share; paths behind a wall are not lost ones."""
     is_alive = weights.isfinite()
     return float(weights[is_alive].median()) + math.log(float(is_alive.double().mean()))
+
+
+def mixing_shift(early: Tensor, late: Tensor) -> Estimate:
+    """Change of the mean reverse log weight ``(replicate, particle)`` of chains that mixed on, with its error.
+
+    The error is that of the replicates. Chains whose walk back is dead at either time are left out.
+    """
+    moved = late - early
+    is_alive = moved.isfinite()
+    by_replicate = torch.where(is_alive, moved, 0.0).sum(1) / is_alive.sum(1).clamp_min(1)
+    return Estimate(float(by_replicate.mean()), float(by_replicate.std() / math.sqrt(len(by_replicate))))
 
 
 def _mean_log_weight(weights: Tensor) -> Estimate:

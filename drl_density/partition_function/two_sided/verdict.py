@@ -201,6 +201,15 @@ def _values_are_rounded(evidence: Evidence) -> str | None:
     return f"log densities are rounded by {evidence.rounding:.2g} nats, which biases log Z and hides small differences"
 
 
+def _draws_are_not_at_rest(evidence: Evidence) -> str | None:
+    if evidence.is_at_rest or evidence.mixing_shift is None:
+        return None
+    return (
+        f"the mean reverse log weight moved by {evidence.mixing_shift.log_z:.2g} nats as draws mixed four times as long: "
+        "they have not come to rest, and parts of the target may be missing; use more mixing steps"
+    )
+
+
 def _chains_are_slow(evidence: Evidence) -> str | None:
     slow = evidence.furthest_below
     if slow <= 0:
@@ -243,6 +252,7 @@ DOUBTFUL_CHECKS: tuple[Check, ...] = (
     _draws_may_miss_a_tail,
     _estimate_is_rough,
     _log_z_drifts,
+    _draws_are_not_at_rest,
     _chains_are_slow,
     _checks_are_weak,
 )

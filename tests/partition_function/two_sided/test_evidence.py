@@ -1,10 +1,17 @@
 """How closely estimates have to agree."""
 
+import dataclasses
+
 import pytest
 
+from drl_density.errors import Verdict
+from drl_density.partition_function.bridge import ReplicatedBridge
 from drl_density.partition_function.two_sided.estimates import Estimator
-from drl_density.partition_function.two_sided.evidence import SLOW_CHAINS, agreement, start_gaps
+from drl_density.partition_function.two_sided.evidence import SLOW_CHAINS, Evidence, agreement, start_gaps
+from drl_density.partition_function.two_sided.margins import Point
 from drl_density.weights import Estimate
+
+POINT = Point(ReplicatedBridge(2.0, 0.02, 0.02, overlap=0.9, num_replicates=8))
 
 
 @pytest.mark.parametrize(("distance", "holds"), [(0.21, True), (0.23, False)])
@@ -22,6 +29,17 @@ def test_small_gaps_between_starts_are_never_reported():
     exact = Estimate(0.0, 0.0)
     assert agreement(Estimator.BENNETT_DATA, Estimate(close, 0.0), exact).holds
     assert not agreement(Estimator.BENNETT_DATA, Estimate(far, 0.0), exact).holds
+
+
+@pytest.mark.parametrize(
+    ("shift", "error", "rests"), [(0.04, 0.0, True), (0.06, 0.0, False), (-0.25, 0.04, True), (-0.28, 0.04, False)]
+)
+def test_draws_are_at_rest_within_the_tolerance_and_chance(shift, error, rests):
+    """With 7 degrees of freedom Student's quantile of 0.999 is 5.408: 0.05 + 5.408 * 0.04 = 0.266."""
+    evidence = Evidence({}, POINT, Verdict.RELIABLE, 64, 0.0, 0.5, tolerance=0.05, mixing_shift=Estimate(shift, error))
+    assert evidence.is_at_rest is rests
+    assert dataclasses.replace(evidence, mixing_shift=None).is_at_rest
+    assert dataclasses.replace(evidence, tolerance=1.0).is_at_rest
 
 
 def test_gaps_have_a_sign_and_compare_like_with_like():

@@ -80,6 +80,7 @@ def test_an_unreliable_sandwich_names_its_reason_alone(changes, words, drift):
     [
         ({"point": Point(POINT.bridge, drift=0.06)}, "may move on"),
         ({"rounding": 0.2}, "rounded by 0.2 nats"),
+        ({"mixing_shift": Estimate(-0.3, 0.04)}, "not come to rest"),
         ({"annealing_verdict": Verdict.UNRELIABLE}, "standard error"),
         (with_bridge(asymptotic_error=0.2), "standard error 0.2"),
         ({**with_bridge(overlap=0.04), "num_paths": 5000}, "overlap 0.04"),
