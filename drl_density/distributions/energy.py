@@ -98,13 +98,16 @@ class EnergyDistribution(UnnormalizedDistribution):
     def _initial(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:
         if self.initial is not None:
             return self.initial(shape.numel(), generator)
-        transform = real_transform(self.support)
+        transform: Any = real_transform(self.support)
         inner = torch.Size(transform.inverse_shape(shape + self.event_shape))
-        start = transform(normal_draws(inner, self._like, generator)).reshape(-1, *self.event_shape)
+
+        def fresh() -> Tensor:
+            return transform(normal_draws(inner, self._like, generator)).reshape(-1, *self.event_shape)
+
+        start = fresh()
         for _ in range(MOST_REDRAWS):
             is_alive = self._rows_log_density(start).isfinite()
             if bool(is_alive.all()):
                 break
-            fresh = transform(normal_draws(inner, self._like, generator)).reshape(-1, *self.event_shape)
-            start = torch.where(per_row(is_alive, start), start, fresh)
+            start = torch.where(per_row(is_alive, start), start, fresh())
         return start
