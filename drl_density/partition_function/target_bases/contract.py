@@ -9,6 +9,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from drl_density.partition_function.target_bases.mixture import MixtureBase
+
 
 class FlatBase(Protocol):
     """A normalised distribution over flattened points ``(d,)`` with exact draws."""
@@ -60,6 +62,15 @@ class DrivenChart(Chart, Protocol):
     @property
     def center(self) -> tuple[float, float]:
         """Mean and standard deviation of the driver: its coordinate is the distance from the mean in these."""
+        ...
+
+
+class KeptBase(FlatBase, Protocol):
+    """A base that every fit keeps, such as components at the modes that a search has found."""
+
+    @property
+    def local(self) -> MixtureBase:
+        """Gaussians that give kernels a local scale."""
         ...
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from drl_density.errors import Verdict
+from drl_density.partition_function.mode_search.record import ModeSearch
 from drl_density.partition_function.tails.report import TailReport
 from drl_density.partition_function.two_sided.estimates import Estimates, Estimator
 from drl_density.partition_function.two_sided.margins import Point
@@ -102,6 +103,7 @@ class Evidence:
         origin: what the walks begin at, in words.
         rounding: nats by which the type of a target's numbers rounds its largest log densities.
         tails: decay and reach of the tails of a target without levels.
+        search: modes that were found before, with the final draws in each; ``None`` for a sequence.
     """
 
     estimates: Estimates
@@ -117,6 +119,7 @@ class Evidence:
     origin: str = "noise"
     rounding: float = 0.0
     tails: TailReport | None = None
+    search: ModeSearch | None = None
 
     @property
     def is_at_rest(self) -> bool:

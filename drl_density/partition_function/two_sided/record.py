@@ -13,6 +13,7 @@ from torch import Tensor
 from drl_density.errors import UNUSABLE_VERDICTS, UnreliableEstimateWarning, Verdict
 from drl_density.log_weights import alive_mean
 from drl_density.partition_function.bridge import bennett_by_replicates, bennett_shift, excess
+from drl_density.partition_function.mode_search.record import ModeSearch
 from drl_density.partition_function.tails.report import TailReport
 from drl_density.partition_function.targets.flat_density import Rejections
 from drl_density.partition_function.targets.prepare import PreparedTarget
@@ -87,6 +88,8 @@ class Sandwich:
         rejections: how many of the points at which a target was evaluated have no density; all zero for a sequence.
         remarks: what else a reader should know about a target, such as a missing gradient; also part of the advice.
         tails: decay, integrability and reach of the tails of a target without levels; ``None`` for a sequence.
+        mode_search: modes that were searched for before the run, with the share of the draws in each, how far the search
+            would have seen, and the estimated share of unseen modes; ``None`` for a sequence.
     """
 
     log_z: float
@@ -112,6 +115,7 @@ class Sandwich:
     rejections: Rejections = field(default_factory=Rejections)
     remarks: tuple[str, ...] = ()
     tails: TailReport | None = None
+    mode_search: ModeSearch | None = None
 
     __repr__ = brief
 
@@ -221,7 +225,12 @@ def gather_estimates(walks: Walks, annealing: LogPartitionEstimate, point: Point
 
 
 def assemble(
-    route: Route, walks: Walks, *, prepared: PreparedTarget | None = None, seconds: float = math.nan
+    route: Route,
+    walks: Walks,
+    *,
+    prepared: PreparedTarget | None = None,
+    search: ModeSearch | None = None,
+    seconds: float = math.nan,
 ) -> Sandwich:
     """Everything that the walks along a route show about log Z; no randomness, no warning.
 
@@ -229,9 +238,12 @@ def assemble(
         route: densities, plan and walks.
         walks: everything that was walked.
         prepared: target that the route leads to, where it is no sequence; its constant is added back to every number.
+        search: modes that were found before.
         seconds: time that the walks took.
     """
     run = walks.run
+    if search is not None and walks.draws is not None:
+        search = search.visited_by(walks.draws.flatten(0, 1).flatten(1))
     annealing = assess_weights(run.log_weights, bias="lower", path=run.summary(route.settings.annealing()))
     point, bounds = bridge(walks), bracket(walks)
     evidence = Evidence(
@@ -248,6 +260,7 @@ def assemble(
         origin=route.origin,
         rounding=0.0 if prepared is None else prepared.rounding,
         tails=walks.tails,
+        search=search,
     )
     judgement = verdict(evidence)
     points = (point,)
@@ -292,6 +305,7 @@ def assemble(
         rounds=() if walks.rounds is None else walks.rounds.estimates,
         origin=route.origin,
         tails=walks.tails,
+        mode_search=search,
     )
     return result if prepared is None else _of_target(result, prepared)
 

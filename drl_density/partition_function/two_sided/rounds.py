@@ -17,6 +17,7 @@ from drl_density.partition_function.annealing.plan import plan_annealing
 from drl_density.partition_function.annealing.reverse import reverse_anneal
 from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.bridge import ReplicatedBridge, bennett_by_replicates
+from drl_density.partition_function.target_bases.contract import KeptBase
 from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.target_bases.fitted_base import fit_base
 from drl_density.partition_function.target_bases.local_kernel import LocalMALA, LocalRandomWalk
@@ -35,6 +36,8 @@ EASY_OVERLAP = 0.6
 """Overlap of both directions from the first fitted base at which a target is easy."""
 MOST_GROWTH = 4
 """Multiple of ``num_particles`` up to which rounds grow whose error would hide a movement."""
+START_SHARE = 0.1
+"""Share of the given base, or of N(0, I), in a pilot that begins at the modes that a search has found."""
 FIRST_PARTICLES = 128
 """Particles per replicate with which a target without levels begins, where ``num_particles`` allows."""
 
@@ -66,24 +69,36 @@ def place_route(
 
 
 def fit_rounds(
-    prepared: PreparedTarget, settings: SandwichSettings, *, generator: torch.Generator | None
+    prepared: PreparedTarget,
+    settings: SandwichSettings,
+    *,
+    kept: KeptBase | None = None,
+    generator: torch.Generator | None,
 ) -> tuple[Route, Rounds]:
     """Fit one base after another to discarded draws until log Z stays where it is.
 
-    The pilot goes from the given base, or from N(0, I); each round from the base fitted to the draws before. Runs of all
-    rounds are discarded, so that the choice of a base does not bias the final run. The pilot and the first round are small;
-    each round after one that leaves log Z unsettled is larger, up to ``settings.num_particles``, and up to four times as
-    many where the error alone leaves it unsettled.
+    The pilot goes from the given base, or from N(0, I), and from the kept base where there is one; each round from the base
+    fitted to the draws before. Runs of all rounds are discarded, so that the choice of a base does not bias the final run.
+    The pilot and the first round are small; each round after one that leaves log Z unsettled is larger, up to
+    ``settings.num_particles``, and up to four times as many where the error alone leaves it unsettled.
+
+    Args:
+        prepared: target.
+        settings: sizes.
+        kept: components at the modes that a search has found, of which every base keeps a share.
 
     Returns:
         The route of the last round, for walks of its own, and the estimates of all rounds.
     """
     log_density, given = prepared.log_density, prepared.base
     own = dataclasses.replace(settings, num_particles=first_particles(settings))
-    route = place_route(prepared.start, log_density, own, generator=generator)
+    start: Base = prepared.start
+    if kept is not None:
+        start = DefendedBase((kept, start), (1 - START_SHARE, START_SHARE), kept.local)
+    route = place_route(start, log_density, own, generator=generator)
     run = route.run(generator=generator)
     pilot = combine_replicates(log_mean_exp(run.log_weights, 1))
-    base = fit_base(route.draws(run, generator=generator), given=given)
+    base = fit_base(route.draws(run, generator=generator), given=given, kept=kept)
     found: list[Estimate] = []
     least = LEAST_ROUNDS
     for index in range(settings.most_rounds - 1):
@@ -95,7 +110,7 @@ def fit_rounds(
             least = LEAST_EASY_ROUNDS
         if movement(found, settings.tolerance, least=least) is None:
             break
-        base = fit_base(draws, given=given)
+        base = fit_base(draws, given=given, kept=kept)
         if least == LEAST_ROUNDS or len(found) >= least:
             own = dataclasses.replace(own, num_particles=_grown(own.num_particles, found, settings))
     return route, Rounds(tuple(found), movement(found, settings.tolerance, least=least))

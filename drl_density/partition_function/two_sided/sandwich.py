@@ -12,6 +12,7 @@ from torch import Tensor
 from drl_density.autograd import outside_inference_mode
 from drl_density.mcmc import RandomWalk
 from drl_density.model import EnergySequence
+from drl_density.partition_function.mode_search.search import search_modes
 from drl_density.partition_function.tails.examine import examine_tails
 from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.targets.contract import Target, WideBase
@@ -25,6 +26,8 @@ from drl_density.partition_function.two_sided.walks import Rounds, Route, Walks,
 TARGET_STEP_SPREAD = 10.0
 """Range of step sizes on a target without levels: its scale may differ from place to place by about that factor."""
 
+MOST_PILOT_PARTICLES = 256
+"""Particles of each pilot of the search for modes, where a replicate has so many."""
 WORTHWHILE = 4
 """Multiple of the largest number of paths beyond which a tolerance is given up; the record says what it takes."""
 
@@ -35,6 +38,7 @@ def sandwich(
     *,
     base: WideBase | None = None,
     data: Tensor | None = None,
+    starts: Tensor | None = None,
     seed: int | None = None,
     tolerance: float | None = None,
     settings: SandwichSettings | None = None,
@@ -53,6 +57,7 @@ def sandwich(
             reals that are mapped onto the support when not given. The first pilot begins there. The base of the run itself
             is fitted to pilot draws, which are then thrown away, and keeps a share of the given one.
         data: rows ``(n, *event)`` known to lie where the target has mass; a second set of chains starts there.
+        starts: points ``(n, *event)`` of the support where modes are expected; the search for modes climbs from each.
         tolerance: half width of the 95 % interval to reach, nats; that of ``settings`` when not given. Batches of paths are
             added until the interval is so narrow, or the record's ``advice`` says why not and what it would take. Along a
             sequence it only says what counts as a large error.
@@ -61,8 +66,8 @@ def sandwich(
         :class:`Sandwich` with ``log_z``, ``lower``, ``upper`` and ``verdict``.
 
     Raises:
-        ValueError: base or data of another event shape; a target with batch shape, with a support that the reals cannot be
-            mapped onto, or without density at any point tried; values that are not one number for each point.
+        ValueError: base, data or starts of another event shape; a target with batch shape, with a support that the reals
+            cannot be mapped onto, or without density at any point tried; values that are not one number for each point.
         NumericalError: bridges that cannot be placed, or lost weights.
 
     >>> import pyro.distributions as dist
@@ -80,10 +85,31 @@ def sandwich(
         return sequence_sandwich(target, data=data, settings=settings, generator=generator)
     prepared = prepare_target(target, base=base, data=data, generator=generator)
     settings = _settings_for(prepared, settings)
-    route, rounds = fit_rounds(prepared, settings, generator=generator)
+    found = search_modes(
+        prepared.log_density.uncounted(),
+        prepared.start,
+        data=prepared.data,
+        starts=None if starts is None else _flat_hints(starts, prepared),
+        num_particles=min(MOST_PILOT_PARTICLES, settings.num_particles),
+        kernel=settings.kernel,
+        has_gradient=prepared.has_gradient,
+        generator=generator,
+    )
+    route, rounds = fit_rounds(prepared, settings, kept=found.components, generator=generator)
     walks, seconds = _walk_to_tolerance(route, prepared.data, rounds, settings, generator)
     walks = _with_tails(walks, prepared, route, generator=generator)
-    return warn_if_unusable(assemble(route, walks, prepared=prepared, seconds=seconds))
+    return warn_if_unusable(assemble(route, walks, prepared=prepared, search=found.record, seconds=seconds))
+
+
+def _flat_hints(starts: Tensor, prepared: PreparedTarget) -> Tensor:
+    """Hints as flat rows ``(n, d)``."""
+    shape = prepared.coordinates.event_shape
+    if starts.shape[1:] != shape or not len(starts):
+        raise ValueError(f"starts must be points of shape {('n', *shape)}, got shape {tuple(starts.shape)}")
+    rows = prepared.coordinates.to_flat(starts.double())
+    if not bool(prepared.log_density(rows).isfinite().all()):
+        raise ValueError("starts must lie where the target has density, and some do not: leave them out")
+    return rows
 
 
 def _with_tails(

@@ -11,6 +11,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from drl_density.errors import Verdict
+from drl_density.partition_function.mode_search.checks import (
+    a_mode_is_never_visited,
+    many_modes_are_unseen,
+    power_is_small,
+    reach,
+    some_modes_are_unseen,
+)
 from drl_density.partition_function.tails.report import Integrability, TailReport
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.partition_function.two_sided.evidence import Evidence
@@ -68,7 +75,8 @@ def verdict(evidence: Evidence) -> Judgement:
     starts = " and both kinds of start" if evidence.start_gaps else ""
     overlap = evidence.point.bridge.overlap
     tails = "" if evidence.tails is None else f"; tails: {evidence.tails}"
-    return Judgement(Verdict.RELIABLE, f"annealing, both path directions{starts} agree; overlap {overlap:.2f}{tails}")
+    agreed = f"annealing, both path directions{starts} agree; overlap {overlap:.2f}{tails}"
+    return Judgement(Verdict.RELIABLE, agreed + reach(evidence.search))
 
 
 def _overlap_is_too_small(evidence: Evidence) -> str | None:
@@ -231,7 +239,23 @@ def _checks_are_weak(evidence: Evidence) -> str | None:
     )
 
 
-UNKNOWN_CHECKS: tuple[Check, ...] = (_overlap_is_too_small, _data_lie_in_a_lost_basin)
+def _many_modes_are_unseen(evidence: Evidence) -> str | None:
+    return many_modes_are_unseen(evidence.search)
+
+
+def _a_mode_is_never_visited(evidence: Evidence) -> str | None:
+    return a_mode_is_never_visited(evidence.search)
+
+
+def _some_modes_are_unseen(evidence: Evidence) -> str | None:
+    return some_modes_are_unseen(evidence.search)
+
+
+def _power_is_small(evidence: Evidence) -> str | None:
+    return power_is_small(evidence.search)
+
+
+UNKNOWN_CHECKS: tuple[Check, ...] = (_overlap_is_too_small, _data_lie_in_a_lost_basin, _many_modes_are_unseen)
 """Checks after which no estimator sees log Z; all reasons are reported."""
 UNRELIABLE_CHECKS: tuple[Check, ...] = (
     _annealing_disagrees,
@@ -245,6 +269,7 @@ UNRELIABLE_CHECKS: tuple[Check, ...] = (
     _error_is_large,
     _draws_miss_a_tail,
     _integrability_is_undecided,
+    _a_mode_is_never_visited,
 )
 """Checks after which the number is for inspection only; all reasons are reported."""
 DOUBTFUL_CHECKS: tuple[Check, ...] = (
@@ -255,5 +280,7 @@ DOUBTFUL_CHECKS: tuple[Check, ...] = (
     _draws_are_not_at_rest,
     _chains_are_slow,
     _checks_are_weak,
+    _some_modes_are_unseen,
+    _power_is_small,
 )
 """Checks after which the number needs care; the first reason is reported."""

@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from drl_density.partition_function.mode_search.components import ComponentBase
+from drl_density.partition_function.mode_search.shape import measure_shape
 from drl_density.partition_function.target_bases.curved_base import CurvedRegression
 from drl_density.partition_function.target_bases.fitted_base import fit_base
 from drl_density.partition_function.target_bases.mixture import MixtureBase
@@ -96,3 +98,20 @@ def test_bent_draws_get_a_curved_regression():
     x = base.draw(2000, seeded_generator(17))
     banana = -0.5 * ((x[:, 1] / 3).square() + 100 * (x[:, 0] - x[:, 1].square()).square())
     assert weight_ess(banana - base.log_prob(x)) > 0.5 * 2000
+
+
+def test_a_kept_base_holds_its_share_and_competes_with_the_fitted_ones():
+    """Draws that saw one of two modes leave a tenth for the other; draws that saw both take the kept base itself."""
+    shapes = [measure_shape(lambda x, c=c: -0.5 * ((x - c) / 0.1).square().sum(-1), torch.full((2,), c)) for c in (0.0, 9.0)]
+    kept = ComponentBase(shapes, torch.tensor([[0.5, 0.5], [0.0, 0.0]]))
+    one = 0.1 * torch.randn(4, 400, 2, generator=seeded_generator(5)).double()
+    base = fit_base(one, kept=kept)
+    assert base.parts[-1] is kept
+    assert base.shares[-1] == 0.1
+    assert math.isclose(sum(base.shares), 1)
+    apart = 9.0 * (torch.rand(4, 60, 1, generator=seeded_generator(6)) < 0.5)
+    skewed = torch.where(apart > 0, apart + one[:, :60], apart + one[:, 60:120])
+    base = fit_base(skewed, kept=kept, most_components=1)
+    assert base.parts[0] is kept
+    assert kept not in base.parts[1:]
+    assert base.local.num_components == 2

@@ -13,6 +13,7 @@ from drl_density.partition_function.two_sided.evidence import Evidence
 from drl_density.partition_function.two_sided.margins import Point
 from drl_density.partition_function.two_sided.verdict import verdict
 from drl_density.weights import Estimate
+from tests.partition_function.mode_search import test_checks as checks
 
 POINT = Point(ReplicatedBridge(2.0, 0.02, 0.02, overlap=0.9, num_replicates=8))
 ESTIMATES = {
@@ -121,6 +122,23 @@ def test_what_is_large_is_measured_by_the_tolerance():
 def test_a_faultless_sandwich_is_reliable():
     assert verdict(FAULTLESS).verdict is Verdict.RELIABLE
     assert "annealing, both path directions agree" in verdict(FAULTLESS).advice
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected", "words"),
+    [
+        ({}, "reliable", "modes at least 1 wide"),
+        (checks.RARE, "doubtful", "of the climbs would end"),
+        (checks.MANY, "unknown", "9 of them once"),
+        ({"visits": (0.99, 0.01)}, "unreliable", "of the final draws"),
+        ({"power": ()}, "doubtful", "the power of the search is not known"),
+    ],
+)
+def test_a_search_for_modes_turns_the_verdict(changes, expected, words):
+    search = dataclasses.replace(checks.SEEN, **{"visits": (), **changes})
+    found = verdict(dataclasses.replace(FAULTLESS, search=search))
+    assert found.verdict == expected
+    assert words in found.advice
 
 
 @pytest.mark.parametrize(("bound", "expected"), [(1.8, "doubtful"), (2.08, "reliable"), (2.4, "unknown")])

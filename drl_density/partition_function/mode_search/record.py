@@ -1,0 +1,132 @@
+"""What a search for modes has found, and how far it would have seen."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drl_density.partition_function.mode_search.shape import Shape
+from drl_density.partition_function.mode_search.unseen import unseen_share
+from drl_density.records.brief import brief
+
+LEAST_HEAVY = 1e-3
+"""Share of the mass below which a mode that was seen once says nothing about modes worth finding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mode:
+    """A mode of a target.
+
+    Attributes:
+        shape: place and widths of its highest point.
+        hits: independent climbs, each from a random start, that ended in it.
+        pilots: pilot runs with particles in it.
+        given: climbs from rows of data and from hints that ended in it.
+        mass: share of the target's mass in [0, 1], by importance sampling from all modes or by Laplace's approximation,
+            whichever is larger.
+        least_mass: the smaller of the two.
+    """
+
+    shape: Shape
+    hits: int
+    pilots: int
+    given: int
+    mass: float
+    least_mass: float
+
+    __repr__ = brief
+
+    @property
+    def location(self) -> Tensor:
+        """The highest point ``(d,)``."""
+        return self.shape.center
+
+
+@dataclass(frozen=True)
+class Power:
+    """How often modes that were planted in the target were found by the same search.
+
+    Attributes:
+        mass: share of the mass of a planted mode.
+        width: geometric mean of its standard deviations, in units of the flat coordinates.
+        radius: distance from the centre of the search within which modes were planted.
+        num_found: planted modes that were found.
+        num_planted: modes that were planted, one at a time.
+        is_copy: whether the planted modes are copies of the one mode that was found, tails and all; else Gaussians.
+    """
+
+    mass: float
+    width: float
+    radius: float
+    num_found: int
+    num_planted: int
+    is_copy: bool = False
+
+    @property
+    def share(self) -> float:
+        """Share of the planted modes that were found.
+
+        >>> Power(0.2, 1.0, 64.0, 19, 20).share
+        0.95
+        """
+        return self.num_found / self.num_planted
+
+
+@dataclass(frozen=True, eq=False)
+class ModeSearch:
+    """Modes of a target, the searches that found them, and how far the search would have seen.
+
+    Attributes:
+        modes: modes by falling mass.
+        num_searches: independent climbs, each from a random start.
+        num_pilots: pilot runs that reached the target.
+        num_lost: starts where the density is zero or not a number.
+        radius: distance from the centre of the search within which half of the widest starts lie.
+        efficiency: effective share of draws from the components at the modes.
+        num_evaluations: evaluations of the log density, with its gradient or without.
+        has_gradient: whether modes were climbed to; without a gradient only pilot runs search.
+        power: how often planted modes were found, the case that a verdict demands first; empty where it was not measured.
+        visits: share of the final draws nearest to each mode; empty before there are any.
+    """
+
+    modes: tuple[Mode, ...]
+    num_searches: int
+    num_pilots: int
+    num_lost: int
+    radius: float
+    efficiency: float
+    num_evaluations: int
+    has_gradient: bool = True
+    power: tuple[Power, ...] = ()
+    visits: tuple[float, ...] = ()
+
+    __repr__ = brief
+
+    @property
+    def unseen(self) -> float:
+        """Estimated share of modes that no search has seen, in [0, 1].
+
+        It is the larger of two. One is Good and Turing's probability that a climb that ends in a mode of at least 0.1 % of
+        the mass ends in an unknown one. The other is the mass of modes that a single pilot run has seen and no climb.
+        """
+        heavy = [mode for mode in self.modes if mode.mass >= LEAST_HEAVY]
+        lucky = sum(mode.mass for mode in heavy if not mode.hits and not mode.given and mode.pilots < 2)
+        climbed = [mode.hits for mode in heavy if mode.hits]
+        return max(lucky, unseen_share(climbed))
+
+    def visited_by(self, draws: Tensor) -> ModeSearch:
+        """The same search, with the share of draws ``(n, d)`` nearest to each mode."""
+        if not self.modes:
+            return self
+        labels = nearest_shapes([mode.shape for mode in self.modes], draws)
+        counts = torch.bincount(labels, minlength=len(self.modes)).double() / len(draws)
+        return dataclasses.replace(self, visits=tuple(counts.tolist()))
+
+
+def nearest_shapes(shapes: Sequence[Shape], x: Tensor) -> Tensor:
+    """Index of the shape whose Gaussian is highest at each row ``(n, d)``, ``(n,)``."""
+    return torch.stack([shape.log_density(x.double()) for shape in shapes]).argmax(0)

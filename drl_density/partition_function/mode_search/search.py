@@ -1,0 +1,230 @@
+"""The search for modes: climbs from many starts, pilot runs of several widths, and components at what they find."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from drl_density.mcmc import MALA, Kernel, LogDensity
+from drl_density.partition_function.mode_search.climbs import FIRST_CLIMBS, WIDTHS, Climbs, Ground
+from drl_density.partition_function.mode_search.components import ComponentBase, Sized, size_components
+from drl_density.partition_function.mode_search.grouping import Grouping
+from drl_density.partition_function.mode_search.pilots import in_units, run_pilot, widened
+from drl_density.partition_function.mode_search.planting import LEAST_POWER, Soil, copied, gaussian
+from drl_density.partition_function.mode_search.record import Mode, ModeSearch, Power, nearest_shapes
+from drl_density.partition_function.mode_search.shape import fitted_shape
+from drl_density.partition_function.mode_search.unseen import LARGEST_UNSEEN
+from drl_density.partition_function.target_bases.contract import FlatBase
+
+FIRST_STARTS, MOST_STARTS = 14, 112
+"""Climbs from each width at first, and at most, where more than one mode is seen."""
+LEAST_KEPT, MOST_KEPT = 1e-4, 40
+"""Share of the mass below which a component is dropped, and the largest number of optima that get one."""
+RADII = (1.0, 0.25)
+"""Radii within which modes are planted, in units of the radius of the search."""
+ENDLESS = 0.5
+"""Unseen share after the first climbs from which more of them would not find the rest."""
+LEAST_FOUND, HOPELESS = 0.01, 0.25
+"""Share of the mass from which a mode's width is one that has to be seen; share of the planted modes found below which more
+climbs would not help."""
+MOST_NUMBERS = 20_000_000
+"""Largest number of matrix entries that components may hold."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The outcome of a search.
+
+    Attributes:
+        record: what was found, and by how many searches.
+        components: components at the modes and pilots; ``None`` where there are none.
+        ground: where the search looked.
+    """
+
+    record: ModeSearch
+    components: ComponentBase | None
+    ground: Ground
+
+
+def search_modes(
+    log_density: LogDensity,
+    base: FlatBase,
+    *,
+    data: Tensor | None = None,
+    starts: Tensor | None = None,
+    num_particles: int = 64,
+    kernel: Kernel | None = None,
+    has_gradient: bool = True,
+    generator: torch.Generator | None = None,
+) -> Found:
+    """Search for the modes of a target by climbs from many starts and by pilot runs of several widths.
+
+    Climbs begin at draws of the base stretched by 1, 4, 16 and 64, at particles of the pilots, at rows of data and at
+    hints. Where more than one mode is seen, climbs go on until the unseen share is below 2 %.
+
+    Args:
+        log_density: maps rows ``(n, d)`` to ``(n,)``.
+        base: base over flat points.
+        data: rows ``(n, d)`` known to lie where the target has mass.
+        starts: places ``(n, d)`` where modes are expected.
+        num_particles: particles of each pilot.
+        kernel: adjusted kernel of the pilots; MALA when not given.
+        has_gradient: whether the log density can be differentiated; without a gradient pilots search alone.
+
+    >>> from drl_density.partition_function.target_bases.mixture import MixtureBase
+    >>> base = MixtureBase(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None], torch.zeros(1).double())
+    >>> def pair(x):
+    ...     return torch.logaddexp(-0.5 * x.square().sum(-1), -0.5 * (x - 9).square().sum(-1))
+    >>> record = search_modes(pair, base, generator=torch.Generator().manual_seed(0)).record
+    >>> len(record.modes), round(record.modes[0].mass, 1), record.unseen < 0.02
+    (2, 0.5, True)
+    """
+    like = base.draw(1, generator)[0]
+    counted = _Counted(lambda x: log_density(x.to(like)).double())
+    ground = Ground.of(base, generator)
+    climbs = Climbs(counted, ground)
+    if not has_gradient:
+        return _by_pilots_alone(climbs, counted, num_particles, kernel or MALA(), like, generator)
+    climbs.find_unit(generator)
+    pilots = _run_pilots(climbs, num_particles, kernel or MALA(), generator)
+    climbs.add(FIRST_STARTS - FIRST_CLIMBS, pilots=pilots, data=data, starts=starts, generator=generator)
+    per_width = FIRST_STARTS
+    while True:
+        grouping = climbs.grouping()
+        components, sized = _components(counted, grouping, pilots, like, generator)
+        record = ModeSearch(
+            modes=_modes(climbs, grouping, sized),
+            num_searches=len(WIDTHS) * per_width,
+            num_pilots=len(pilots),
+            num_lost=int((grouping.labels < 0).sum()),
+            radius=ground.radius,
+            efficiency=0.0 if sized is None else sized.efficiency,
+            num_evaluations=counted.count,
+        )
+        is_covered = record.unseen <= LARGEST_UNSEEN and (grouping.num_modes == 1 or per_width > FIRST_STARTS)
+        power = _power(climbs, record, sized, per_width, generator) if is_covered else ()
+        is_hopeless = bool(power) and power[0].share < HOPELESS
+        is_endless = record.unseen > ENDLESS
+        if per_width >= MOST_STARTS or is_hopeless or is_endless or (power and power[0].share >= LEAST_POWER):
+            return Found(dataclasses.replace(record, power=power, num_evaluations=counted.count), components, ground)
+        climbs.add(per_width, generator=generator)
+        per_width *= 2
+
+
+def _by_pilots_alone(
+    climbs: Climbs,
+    counted: _Counted,
+    num_particles: int,
+    kernel: Kernel,
+    like: Tensor,
+    generator: torch.Generator | None,
+) -> Found:
+    """The outcome of a search without climbs: components at the pilots, no modes and no power."""
+    pilots = _run_pilots(climbs, num_particles, kernel, generator)
+    components, sized = _components(counted, Grouping((), (), torch.zeros(0)), pilots, like, generator)
+    record = ModeSearch(
+        modes=(),
+        num_searches=0,
+        num_pilots=len(pilots),
+        num_lost=0,
+        radius=climbs.ground.radius,
+        efficiency=0.0 if sized is None else sized.efficiency,
+        num_evaluations=counted.count,
+        has_gradient=False,
+    )
+    return Found(record, components, climbs.ground)
+
+
+def _power(
+    climbs: Climbs, record: ModeSearch, sized: Sized | None, per_width: int, generator: torch.Generator | None
+) -> tuple[Power, ...]:
+    """How often planted modes as narrow as the narrowest that was found are seen, within the largest radius that holds.
+
+    The radius is at least half as far again as the furthest mode. A second, smaller one is tried where the first fails.
+    """
+    if climbs.unit is None or not record.modes:
+        return ()
+    ground = climbs.ground
+    heavy = [mode.shape for mode in record.modes if mode.mass >= LEAST_FOUND]
+    if len(record.modes) == 1:
+        seed = copied(climbs.log_density, heavy[0])
+    else:
+        log_z = sized.log_z if sized is not None and math.isfinite(sized.log_z) else heavy[0].log_mass
+        seed = gaussian(min(heavy, key=lambda shape: shape.width), log_z)
+    soil = Soil(climbs.log_density, ground, climbs.unit, seed)
+    reach = 1.5 * max(float((shape.center - ground.center).norm()) for shape in heavy)
+    power: tuple[Power, ...] = ()
+    for share in RADII:
+        if power and share * record.radius < reach:
+            break
+        power = soil.measure(max(share * record.radius, reach), per_width, generator=generator)
+        if power[0].share >= LEAST_POWER:
+            break
+    return power
+
+
+class _Counted:
+    """A log density that counts the rows that it was evaluated at."""
+
+    def __init__(self, log_density: LogDensity) -> None:
+        self.log_density, self.count = log_density, 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.count += len(x)
+        return self.log_density(x)
+
+
+def _run_pilots(climbs: Climbs, num_particles: int, kernel: Kernel, generator: torch.Generator | None) -> list[Tensor]:
+    """Particles of one pilot for each width; a width whose bridges cannot be placed has none."""
+    found, ground, unit = [], climbs.ground, climbs.unit
+    for width in WIDTHS:
+        base, density = widened(ground.base, ground.center, width), climbs.log_density
+        if unit is not None:
+            base, density = in_units(base, density, unit)
+        particles = run_pilot(base, density, num_particles=num_particles, kernel=kernel, generator=generator)
+        if particles is not None:
+            found.append(particles if unit is None else unit.color(particles))
+    return found
+
+
+def _components(
+    log_density: LogDensity,
+    grouping: Grouping,
+    pilots: list[Tensor],
+    like: Tensor,
+    generator: torch.Generator | None,
+) -> tuple[ComponentBase | None, Sized | None]:
+    """Components at the optima and one for each pilot, sized by importance sampling."""
+    optima = sorted(grouping.shapes, key=lambda shape: -shape.log_mass)[:MOST_KEPT]
+    shapes = [*optima, *(fitted_shape(particles) for particles in pilots)]
+    if not shapes or len(shapes) * len(shapes[0].center) ** 2 > MOST_NUMBERS:
+        return None, None
+    sized = size_components(log_density, shapes, like=like, generator=generator)
+    return sized.refined(LEAST_KEPT), sized
+
+
+def _modes(climbs: Climbs, grouping: Grouping, sized: Sized | None) -> tuple[Mode, ...]:
+    """Modes by falling mass, with the searches that found them."""
+    laplace = torch.tensor([shape.log_mass for shape in grouping.shapes], dtype=torch.float64).softmax(0)
+    of_optimum = torch.tensor(grouping.modes)
+    by_laplace = torch.zeros(grouping.num_modes, dtype=torch.float64).index_add(0, of_optimum, laplace)
+    by_weights = by_laplace
+    if sized is not None and sized.efficiency > 0:
+        labels = of_optimum[nearest_shapes(grouping.shapes, sized.draws)]
+        by_weights = sized.shares(labels, grouping.num_modes)
+    modes = [
+        Mode(
+            shape=grouping.shapes[grouping.modes.index(index)],
+            hits=climbs.hits(grouping, index),
+            pilots=climbs.pilots(grouping, index),
+            given=climbs.given(grouping, index),
+            mass=float(torch.maximum(by_laplace, by_weights)[index]),
+            least_mass=float(torch.minimum(by_laplace, by_weights)[index]),
+        )
+        for index in sorted(set(grouping.modes))
+    ]
+    return tuple(sorted(modes, key=lambda mode: -mode.mass))

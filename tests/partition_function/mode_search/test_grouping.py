@@ -1,0 +1,63 @@
+"""End points of climbs become one mode where no dip lies between them."""
+
+import math
+
+import torch
+
+from drl_density.partition_function.mode_search.ascent import climb
+from drl_density.partition_function.mode_search.grouping import group_ends
+
+
+def ends(log_density, dim, width=3.0, count=24):
+    rows = width * torch.randn(count, dim, generator=torch.Generator().manual_seed(0)).double()
+    return climb(log_density, rows)
+
+
+def shell(x):
+    return -0.5 * ((x.norm(dim=-1) - 2) / 0.1).square()
+
+
+def test_three_gaussians_are_three_modes():
+    centers = torch.tensor([[0.0, 0.0], [8.0, 0.0], [0.0, 8.0]]).double()
+
+    def log_density(x):
+        return (-0.5 * (x[:, None] - centers).square().sum(-1)).logsumexp(1)
+
+    end = ends(log_density, 2, width=8.0)
+    found = group_ends(log_density, end)
+    assert found.num_modes == len(found.shapes) == 3
+    nearest = torch.cdist(end.position, centers).argmin(1)
+    for mode in range(3):
+        assert len(nearest[found.labels == mode].unique()) == 1
+
+
+def test_a_ring_of_optima_is_one_mode():
+    for dim in (2, 6):
+        end = ends(shell, dim)
+        assert torch.cdist(end.position, end.position).max() > 3  # the ends lie all around
+        found = group_ends(shell, end)
+        assert found.num_modes == 1
+        assert len(found.shapes) > 1
+
+
+def test_flat_tops_and_kinks_are_one_mode():
+    for log_density in (lambda x: -x.abs().sum(-1), lambda x: -((x / 2).abs().clamp_min(1) - 1).sum(-1)):
+        assert group_ends(log_density, ends(log_density, 3)).num_modes == 1
+
+
+def test_a_low_optimum_on_the_slope_of_a_high_one_is_a_mode_of_its_own():
+    """Its dip is half a nat, and its height seven nats below: joining them would hide how seldom the high one is found."""
+
+    def log_density(x):
+        return torch.logaddexp(5 - 0.5 * x[:, 0].square(), -2 - 0.5 * ((x[:, 0] - 5) / 0.3).square())
+
+    end = climb(log_density, torch.tensor([[0.5], [5.1], [0.1]]).double(), scale=0.01)
+    assert group_ends(log_density, end).labels.tolist() == [0, 1, 0]
+
+
+def test_lost_climbs_belong_to_no_mode():
+    def log_density(x):
+        return torch.where(x[:, 0] > 0, -0.5 * x.square().sum(-1) + x[:, 0], -math.inf)
+
+    end = climb(log_density, torch.tensor([[1.0, 1.0], [-5.0, 0.0]]).double())
+    assert group_ends(log_density, end).labels.tolist() == [0, -1]
