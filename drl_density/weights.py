@@ -100,13 +100,34 @@ def student_quantile(degrees: int, probability: float = 0.95) -> float:
 
     Args:
         degrees: degrees of freedom, one less than the number of replicates.
+        probability: chance in (0, 1) that the interval covers the truth.
+
+    Raises:
+        ValueError: a probability outside (0, 1).
 
     >>> round(student_quantile(7), 4)
     2.3646
     """
     from scipy import stats
 
+    normal_quantile(probability)  # the same check of the probability
     return float(stats.t.ppf(0.5 + probability / 2, degrees))
+
+
+def student_interval(mean: float, error: float, num_replicates: int, probability: float = 0.95) -> tuple[float, float]:
+    """Ends of the central interval of Student's t around a mean over few replicates.
+
+    Args:
+        mean: mean of the replicates.
+        error: its standard error, from their spread.
+        num_replicates: number of replicates, at least 2.
+        probability: chance in (0, 1) that the interval covers the truth.
+
+    >>> [round(end, 2) for end in student_interval(1.0, 0.5, 8)]
+    [-0.18, 2.18]
+    """
+    half_width = student_quantile(num_replicates - 1, probability) * error
+    return mean - half_width, mean + half_width
 
 
 class Estimate(NamedTuple):
@@ -287,8 +308,8 @@ class LogPartitionEstimate:
         return float(self.log_weights.mean())
 
     def interval(self, probability: float = 0.95) -> tuple[float, float]:
-        """Ends of the normal interval around ``log_z`` by ``standard_error``, nats."""
-        return normal_interval(self.log_z, self.standard_error, probability)
+        """Ends of the interval around ``log_z`` by ``standard_error`` and Student's t over the replicates, nats."""
+        return student_interval(self.log_z, self.standard_error, len(self.log_weights), probability)
 
     def shifted(self, constant: float) -> LogPartitionEstimate:
         """The estimate for a density that is ``constant`` nats higher everywhere."""

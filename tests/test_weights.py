@@ -24,6 +24,7 @@ from drl_density.weights import (
     resample,
     resample_poor,
     standard_error_of_log_mean,
+    student_interval,
     student_quantile,
     weight_ess,
 )
@@ -147,6 +148,14 @@ def test_intervals_cover_as_often_as_they_say(probability):
 def test_a_probability_lies_between_0_and_1(probability):
     with pytest.raises(ValueError, match="between 0 and 1"):
         normal_quantile(probability)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        student_quantile(7, probability)
+
+
+def test_students_interval_of_few_replicates_covers_as_often_as_it_says():
+    means = torch.randn(4000, 4, generator=seeded_generator(8), dtype=torch.float64)
+    ends = [student_interval(float(row.mean()), float(row.std()) / 2, 4) for row in means]
+    assert_z(torch.tensor([lower < 0 < upper for lower, upper in ends], dtype=torch.float64), 0.95)
 
 
 def test_students_quantile_is_wider_and_falls_to_the_normal_one():

@@ -21,7 +21,7 @@ from drl_density.errors import DataError, NumericalError
 from drl_density.inverse_problems import sample_posterior
 from drl_density.partition_function import AISSettings
 from drl_density.records.brief import brief
-from drl_density.weights import LogPartitionEstimate, normal_interval
+from drl_density.weights import LogPartitionEstimate, student_interval
 
 LogLikelihood = Callable[[Tensor], Tensor]
 
@@ -49,12 +49,13 @@ class Posterior:
     __repr__ = brief
 
     def interval(self, probability: float = 0.95) -> tuple[float, float]:
-        """Ends of the normal interval of ``log_z`` by its standard error; ``log_z`` errs low by Jensen's inequality.
+        """Ends of the interval of ``log_z`` by Student's t over the replicates; ``log_z`` errs low by Jensen's inequality.
 
         Args:
             probability: chance in (0, 1) that the interval covers the truth.
         """
-        return normal_interval(self.log_z, self.standard_error, probability)
+        replicates = len(self.estimate.log_weights)
+        return student_interval(self.log_z, self.standard_error, replicates, probability)
 
 
 def posterior(
