@@ -40,7 +40,7 @@ TINY_COOPERATIVE = dataclasses.replace(
 TINY_CONDITIONAL = ConditionalSettings(num_particles=4, steps_per_level=1, num_transitions=1, num_final_steps=8)
 
 
-QUICK = {"num_particles": 16, "num_replicates": 2, "num_mixing_steps": 3, "most_rounds": 4}
+QUICK = {"num_particles": 16, "num_replicates": 2, "num_mixing_steps": 3, "most_rounds": 4, "most_batches": 1}
 HAS_SANDWICH = ("06_product_of_experts", "09_evidence_of_a_pyro_model")
 
 
@@ -133,6 +133,9 @@ def test_examples_run(name, tiny_settings, tmp_path, monkeypatch):
     if name in HAS_SANDWICH:  # which has no argument for its sizes
         monkeypatch.setattr(drl, "SandwichSettings", functools.partial(drl.SandwichSettings, **QUICK))
         monkeypatch.setattr(drl, "sandwich", functools.partial(drl.sandwich, settings=drl.SandwichSettings()))
+        monkeypatch.setattr("drl_density.partition_function.mode_search.search.FIRST_STARTS", 1)
+        for plants in ("FIRST_PLANTS", "MORE_PLANTS", "OTHER_PLANTS"):
+            monkeypatch.setattr(f"drl_density.partition_function.mode_search.planting.{plants}", 1)
     assert load(name).main(**ARGUMENTS[name](tiny_settings)) is not None
 
 

@@ -39,6 +39,7 @@ SMALLER = {
     },
     "tables.md": {},
     "evidence.md": {},
+    "inside_pyro.md": {"num_samples=500, warmup_steps=500": "num_samples=2, warmup_steps=2, disable_progbar=True"},
 }
 # Commands that only their own tests run (tests/cli, tests/density): here they are understood.
 ELSEWHERE = ("demo", "diagnose", "evaluate", "fit incomplete.csv", "report")
@@ -168,6 +169,11 @@ def test_python_of_the_evidence_page_runs(monkeypatch):
     names = run_python_of("evidence.md")
     assert {"level", "slope", "scale"} == set(names["found"].tree["posterior"].data_vars)
     assert {model.name for model in names["table"].models} == {"line", "constant"}
+
+
+def test_python_of_the_page_on_pyro_models_runs(readme):
+    names = run_python_of("inside_pyro.md", density=readme["density"], y=torch.tensor(0.2, dtype=torch.float64))
+    assert names["predictions"]["y"].shape == (2,)
 
 
 # Variables of the pages, and the classes of which they are.

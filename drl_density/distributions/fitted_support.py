@@ -73,7 +73,7 @@ class FittedSupport(constraints.Constraint):
 
     def flat(self, value: Tensor) -> Tensor:
         """Points ``value`` ``(*, *event)`` as rows ``(*, d)``."""
-        return value.reshape(*value.shape[: value.ndim - self.event_dim], -1)
+        return value.reshape(*value.shape[: value.ndim - self.event_dim], self.event_shape.numel())
 
     def __repr__(self) -> str:
         lower, upper = self.bounds

@@ -181,7 +181,7 @@ class InsideSupport:
         """
         transform = from_reals(self.support)
         start = transform.inv(initial)
-        is_inside = start.isfinite().reshape(len(start), -1).all(1)
+        is_inside = start.isfinite().reshape(len(start), math.prod(start.shape[1:])).all(1)
         if not bool(is_inside.all()):
             start = start[_substitutes(is_inside)]
         found = self.sampler(_OnReals(log_density, transform), start, generator)
@@ -211,4 +211,4 @@ class _OnReals:
     def __call__(self, z: Tensor) -> Tensor:
         x = self.transform(z)
         slope = self.transform.log_abs_det_jacobian(z, x)
-        return self.log_density(x) + slope.reshape(len(z), -1).sum(1)
+        return self.log_density(x) + slope.reshape(len(z), math.prod(slope.shape[1:])).sum(1)

@@ -66,19 +66,21 @@ def group_ends(log_density: LogDensity, ends: Climb, *, has_gradient: bool = Tru
     left = ends.value.argsort(descending=True, stable=True)
     left = left[ends.value[left].isfinite()]
     shapes: list[Shape] = []
+    wave = 1  # a target with one mode needs a single one; where there are more, several are measured together
     while len(left) and len(shapes) < MOST_SHAPES:
-        best, rest = left[0], left[1:]
-        shape = measure_shape(log_density, ends.position[best], has_gradient=has_gradient)
-        if has_gradient:
-            shape = _polished(log_density, shape)
-        known = _known(log_density, shapes, shape)
-        if known is None:
-            shapes.append(shape)
-        own = len(shapes) - 1 if known is None else known
-        optimum[best] = own
-        dips = _line_dips(log_density, shape.center.expand(len(rest), -1), ends.position[rest], ends.value[rest])
-        optimum[rest[dips <= LINE_DIP]] = own
-        left = rest[dips > LINE_DIP]
+        chosen, wave = left[: min(wave, MOST_SHAPES - len(shapes))], 2 * wave
+        measured = [measure_shape(log_density, row, has_gradient=has_gradient) for row in ends.position[chosen]]
+        for best, shape in zip(chosen, _polished(log_density, measured) if has_gradient else measured, strict=True):
+            if optimum[best] >= 0:  # it shares an optimum that this wave has measured
+                continue
+            known = _known(log_density, shapes, shape)
+            if known is None:
+                shapes.append(shape)
+            optimum[best] = own = len(shapes) - 1 if known is None else known
+            rest = left[left != best]
+            dips = _line_dips(log_density, shape.center.expand(len(rest), -1), ends.position[rest], ends.value[rest])
+            optimum[rest[dips <= LINE_DIP]] = own
+            left = rest[dips > LINE_DIP]
     optimum[left] = len(shapes) + torch.arange(len(left))
     joined = _joined(log_density, shapes) if has_gradient else list(range(len(shapes)))
     of_optimum = torch.tensor([*joined, *(max(joined, default=-1) + 1 + index for index in range(len(left)))])
@@ -86,23 +88,30 @@ def group_ends(log_density: LogDensity, ends: Climb, *, has_gradient: bool = Tru
     return Grouping(tuple(shapes), tuple(joined), labels)
 
 
-def _polished(log_density: LogDensity, shape: Shape) -> Shape:
-    """The shape after more climbs in its own units, in which a narrow ridge or neck is round."""
+def _polished(log_density: LogDensity, shapes: list[Shape]) -> list[Shape]:
+    """The shapes after more climbs, each in its own units, in which a narrow ridge or neck is round."""
+    found, climbing = list(shapes), list(range(len(shapes)))
     for _ in range(MOST_POLISHES):
-        here = shape
-        _, gradient = value_and_gradient(log_density, here.center[None])
-        if float((gradient.double() @ here.factor).norm()) <= LEAST_SLOPE:
+        _, gradients = value_and_gradient(log_density, torch.stack([found[index].center for index in climbing]))
+        slopes = [float((row @ found[index].factor).norm()) for index, row in zip(climbing, gradients.double(), strict=True)]
+        climbing = [index for index, slope in zip(climbing, slopes, strict=True) if slope > LEAST_SLOPE]
+        if not climbing:
             break
-        end = climb_rows(
-            lambda z, _, here=here: log_density(here.color(z)),
-            torch.zeros_like(here.center)[None],
-            scale=0.1,
-            most_steps=POLISH_STEPS,
-        )
-        if not float(end.value) > here.value + LINE_DIP:
+        here = [found[index] for index in climbing]
+
+        def in_units(z: Tensor, rows: Tensor, here: list[Shape] = here) -> Tensor:
+            return log_density(torch.cat([here[row].color(one[None]) for row, one in zip(rows.tolist(), z, strict=True)]))
+
+        starts = torch.zeros(len(here), len(here[0].center), dtype=torch.float64)
+        end = climb_rows(in_units, starts, scale=0.1, most_steps=POLISH_STEPS)
+        rose = [row for row, shape in enumerate(here) if float(end.value[row]) > shape.value + LINE_DIP]
+        for row in rose:
+            top = here[row].color(end.position[row, None])[0]
+            found[climbing[row]] = measure_shape(log_density, top, scale=here[row].width)
+        climbing = [climbing[row] for row in rose]
+        if not climbing:
             break
-        shape = measure_shape(log_density, here.color(end.position)[0], scale=here.width)
-    return shape
+    return found
 
 
 def _known(log_density: LogDensity, shapes: list[Shape], shape: Shape) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,8 @@ FIRST_STARTS, MOST_STARTS = 14, 112
 """Climbs from each width at first, and at most, where more than one mode is seen."""
 LEAST_KEPT, MOST_KEPT = 1e-4, 40
 """Share of the mass below which a component is dropped, and the largest number of optima that get one."""
+MOST_OF_ONE = 4
+"""Largest number of optima of one mode that get a component."""
 RADII = (1.0, 0.25)
 """Radii within which modes are planted, in units of the radius of the search."""
 ENDLESS = 0.5
@@ -198,9 +201,17 @@ def _components(
     like: Tensor,
     generator: torch.Generator | None,
 ) -> tuple[ComponentBase | None, Sized | None]:
-    """Components at the optima and one for each pilot, sized by importance sampling."""
-    optima = sorted(grouping.shapes, key=lambda shape: -shape.log_mass)[:MOST_KEPT]
-    shapes = [*optima, *(fitted_shape(particles) for particles in pilots)]
+    """Components at the optima and one for each pilot, sized by importance sampling.
+
+    A mode with very many optima is a ring, a shell or a ridge. Gaussians at more of them would not cover it, and every
+    evaluation of the base would pay for them.
+    """
+    optima, of_mode = [], Counter[int]()
+    for shape, mode in sorted(zip(grouping.shapes, grouping.modes, strict=True), key=lambda pair: -pair[0].log_mass):
+        of_mode[mode] += 1
+        if of_mode[mode] <= MOST_OF_ONE:
+            optima.append(shape)
+    shapes = [*optima[:MOST_KEPT], *(fitted_shape(particles) for particles in pilots)]
     if not shapes or len(shapes) * len(shapes[0].center) ** 2 > MOST_NUMBERS:
         return None, None
     sized = size_components(log_density, shapes, like=like, generator=generator)

@@ -51,9 +51,14 @@ class ScaleRegression:
         Args:
             rows: rows ``(n, d)`` of at least two coordinates.
             num_rounds: alternations between location and scale.
+
+        Raises:
+            LinAlgError: a driver that does not vary, or coordinates that determine each other.
         """
         driver = strongest_drivers(rows)[0]
         z, rest = _split(rows, driver)
+        if not float(z.std()) > 0:
+            raise torch.linalg.LinAlgError("the driver of a scale regression must vary, and all of its values are equal")
         design = torch.stack([torch.ones_like(z), z], 1)
         location = torch.linalg.lstsq(design, rest).solution
         log_variance = _first_log_variance(design, rest - design @ location)

@@ -66,7 +66,7 @@ def test_very_many_modes_leave_much_unseen():
         return -2 * (x.square() - 4).square().sum(-1) + 0.1 * (x[:, 1:] * x[:, :-1]).sum(-1)
 
     record = search(log_density, 8).record
-    assert record.num_searches > 56
+    assert record.num_searches >= 56
     assert record.unseen > 0.1
     assert not record.power
 

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 
 from drl_density.partition_function.target_bases.product import ProductBase
@@ -62,3 +63,8 @@ def test_far_from_the_draws_the_density_is_zero_and_never_undefined():
     far = torch.tensor([[1.0, -1e4, 1.0], [-1.0, 1e4, 5.0], [0.0, 0.0, 0.0]]).double()
     assert base.log_prob(far)[:2].tolist() == [-math.inf, -math.inf]
     assert math.isfinite(float(base.log_prob(far)[2]))
+
+
+def test_a_driver_that_does_not_vary_has_no_regression():
+    with pytest.raises(torch.linalg.LinAlgError, match="must vary"):
+        ScaleRegression.fit(torch.ones(20, 2, dtype=torch.float64))

@@ -91,26 +91,25 @@ def test_a_kernel_that_never_accepts_is_not_reliable():
     from drl_density.partition_function import SandwichSettings, sandwich
 
     target = drl.EnergyDistribution.from_log_density(
-        lambda x: 60 * torch.cos(3e4 * x).sum(-1) - (x**2).sum(-1), event_shape=(2,)
+        lambda x: 60 * torch.cos(3e4 * x).sum(-1) - (x**2).sum(-1), event_shape=(1,)
     )
-    settings = SandwichSettings(num_particles=64, num_replicates=4, num_mixing_steps=5, most_rounds=4, most_batches=1)
-    base = dist.Normal(torch.zeros(2), 1.0).to_event(1)
-    with pytest.warns(drl.errors.UnreliableEstimateWarning, match="modes that nobody has seen"):
+    settings = SandwichSettings(num_particles=32, num_replicates=2, num_mixing_steps=2, most_rounds=4, most_batches=1)
+    base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    with pytest.warns(drl.errors.UnreliableEstimateWarning, match="kernel hardly accepts"):
         result = sandwich(target, base=base, seed=0, settings=settings)
-    assert result.verdict == "unknown"
-    assert (result.lower, result.upper) == (-math.inf, math.inf)
+    assert result.verdict == "unreliable"
     assert min(result.path.acceptance_rates) < 0.05
 
 
 def test_funnel_is_covered_or_said():
     """With few particles the neck is missing at first; what draws still move as they mix is part of the error."""
     settings = drl.SandwichSettings(
-        num_particles=64, num_replicates=4, num_mixing_steps=20, most_rounds=4, most_batches=1
+        num_particles=32, num_replicates=2, num_mixing_steps=10, most_rounds=4, most_batches=1
     )
-    target = drl.EnergyDistribution.from_log_density(funnel, event_shape=(10,))
+    target = drl.EnergyDistribution.from_log_density(funnel, event_shape=(4,))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", drl.errors.UnreliableEstimateWarning)
-        result = drl.sandwich(target, base=dist.Normal(torch.zeros(10), 3.0).to_event(1), seed=0, settings=settings)
+        result = drl.sandwich(target, base=dist.Normal(torch.zeros(4), 3.0).to_event(1), seed=0, settings=settings)
     assert len(result.rounds) >= 3
     early = result.estimates[Estimator.BENNETT_EARLY]
     assert result.standard_error >= 0.5 * abs(result.log_z - early.log_z)
