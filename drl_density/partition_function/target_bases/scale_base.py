@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.errors import NumericalError
 from drl_density.partition_function.annealing.path import ExactBase
 from drl_density.partition_function.target_bases.curved_base import CurvedRegression
 
@@ -53,12 +54,13 @@ class ScaleRegression:
             num_rounds: alternations between location and scale.
 
         Raises:
-            LinAlgError: a driver that does not vary, or coordinates that determine each other.
+            NumericalError: a driver that does not vary.
+            RuntimeError: coordinates that determine each other.
         """
         driver = strongest_drivers(rows)[0]
         z, rest = _split(rows, driver)
         if not float(z.std()) > 0:
-            raise torch.linalg.LinAlgError("the driver of a scale regression must vary, and all of its values are equal")
+            raise NumericalError("the driver of a scale regression must vary, and all of its values are equal")
         design = torch.stack([torch.ones_like(z), z], 1)
         location = torch.linalg.lstsq(design, rest).solution
         log_variance = _first_log_variance(design, rest - design @ location)
