@@ -133,7 +133,7 @@ def test_examples_run(name, tiny_settings, tmp_path, monkeypatch):
     if name in HAS_SANDWICH:  # which has no argument for its sizes
         monkeypatch.setattr(drl, "SandwichSettings", functools.partial(drl.SandwichSettings, **QUICK))
         monkeypatch.setattr(drl, "sandwich", functools.partial(drl.sandwich, settings=drl.SandwichSettings()))
-        monkeypatch.setattr("drl_density.partition_function.mode_search.search.FIRST_STARTS", 1)
+        monkeypatch.setattr("drl_density.partition_function.mode_search.search.FIRST_STARTS", 3)
         for plants in ("FIRST_PLANTS", "MORE_PLANTS", "OTHER_PLANTS"):
             monkeypatch.setattr(f"drl_density.partition_function.mode_search.planting.{plants}", 1)
     assert load(name).main(**ARGUMENTS[name](tiny_settings)) is not None

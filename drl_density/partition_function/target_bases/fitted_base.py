@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drl_density.errors import NumericalError
 from drl_density.partition_function.annealing.plan import spread_or_one
 from drl_density.partition_function.target_bases.columns import Columns, fit_columns, look_normal
 from drl_density.partition_function.target_bases.contract import Chart, FlatBase, GivenBase, KeptBase
@@ -339,7 +338,7 @@ def _regressions(train: Tensor) -> Iterator[ScaleRegression | CurvedRegression]:
     for fit in fits:
         try:
             yield fit()
-        except (RuntimeError, NumericalError):  # torch's LinAlgError: collinear columns
+        except RuntimeError:  # torch's LinAlgError: collinear columns
             continue
 
 
