@@ -63,13 +63,15 @@ def test_sandwich_is_reproducible():
 
 def test_the_run_goes_on_until_the_interval_is_as_narrow_as_was_asked():
     target = drl.EnergyDistribution.from_log_density(lambda x: -2.0 * (x**2).sum(-1), event_shape=(2,))
-    settings = drl.SandwichSettings(num_particles=128, num_replicates=4, num_mixing_steps=5, tolerance=1.0)
+    # Twenty mixing steps, five of which propose from the base too, bring the draws to rest. After five steps log Z may still
+    # move, which no number of paths mends.
+    settings = drl.SandwichSettings(num_particles=128, num_replicates=4, num_mixing_steps=20, tolerance=1.0)
     truth = math.log(math.pi / 2)
     rough = drl.sandwich(target, seed=0, settings=settings)
     assert (rough.precision.num_paths, rough.precision.tolerance) == (512, 1.0)
     fine = drl.sandwich(target, seed=0, tolerance=0.015, settings=settings)
     assert fine.precision.tolerance == 0.015
-    assert fine.precision.statistical <= 0.015  # what paths can mend; draws that mix for five steps may still move log Z
+    assert fine.precision.is_reached
     assert 512 < fine.precision.num_paths <= 4096
     assert_z(fine.log_z, truth, fine.standard_error)
 
@@ -101,8 +103,8 @@ def test_a_kernel_that_never_accepts_is_not_reliable():
     assert min(result.path.acceptance_rates) < 0.05
 
 
-def test_funnel_is_covered_or_said():
-    """With few particles the neck is missing at first; what draws still move as they mix is part of the error."""
+def test_a_funnel_with_few_particles_is_covered_and_called_unreliable():
+    """With few particles the neck is missing at first, and rounds of bases are too rough to show that log Z is settled."""
     settings = drl.SandwichSettings(
         num_particles=32, num_replicates=2, num_mixing_steps=10, most_rounds=4, most_batches=1
     )
@@ -113,7 +115,9 @@ def test_funnel_is_covered_or_said():
     assert len(result.rounds) >= 3
     early = result.estimates[Estimator.BENNETT_EARLY]
     assert result.standard_error >= 0.5 * abs(result.log_z - early.log_z)
-    assert result.lower < 0 < result.upper or result.verdict != "reliable"
+    assert result.verdict == "unreliable"
+    assert "rounds of fitted bases are known within" in result.advice
+    assert result.lower <= result.bracket[0] < 0 < result.bracket[1] <= result.upper
 
 
 def test_a_heavier_mode_far_away_is_found_and_said():
