@@ -120,6 +120,17 @@ def test_what_log_z_moved_since_the_last_base_is_part_of_its_error(route, run):
     assert bridge(walks_of(run)).drift == 0.0
 
 
+def test_what_log_z_moves_as_draws_mix_is_part_of_its_error(run):
+    """Draws that mixed a quarter as long have reverse weights one nat higher; the rounds of bases agree."""
+    walks = walks_of(run)
+    rounds = Rounds((Estimate(bridge(walks).log_z, 0.01),) * 3)
+    early = bridge(walks_of(run, reverse=walks.reverse + 1.0)).log_z
+    point = bridge(walks_of(run, rounds=rounds, reverse_early=walks.reverse + 1.0))
+    assert point.log_z == bridge(walks).log_z
+    assert point.drift == pytest.approx(early - point.log_z, rel=0.05)
+    assert point.drift > 0.3
+
+
 def test_missing_paths_follow_the_width_and_the_overlap(run):
     walks = walks_of(run)
     half_width = bridge(walks).bridge.half_width()

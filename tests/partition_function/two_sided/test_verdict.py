@@ -61,6 +61,8 @@ def with_bridge(**changes):
         (with_estimate(Estimator.MULTISTATE, 1.8), "mix slowly"),
         (with_estimate(Estimator.BENNETT_EARLY, 1.8), "mixed a quarter as long"),
         (with_estimate(Estimator.LOWER, 2.4), "lower bound lies above"),
+        (with_estimate(Estimator.IMPORTANCE, 2.3), "importance sampling from the reference finds 0.3 nats more"),
+        (with_estimate(Estimator.NOISE, 2.3), "annealing along the noise levels finds 0.3 nats more"),
         (with_bridge(asymptotic_error=0.6), "the standard error is"),
         (tails(missing=0.2), "moved along coordinate 3 find 0.2 of the mass"),
         (tails(Integrability.UNDECIDED), "cannot be decided"),
@@ -117,6 +119,12 @@ def test_what_is_large_is_measured_by_the_tolerance():
     assert verdict(evidence).verdict is Verdict.DOUBTFUL
     assert verdict(dataclasses.replace(evidence, tolerance=0.5)).verdict is Verdict.RELIABLE
     assert verdict(dataclasses.replace(FAULTLESS, tolerance=0.001)).verdict is Verdict.UNRELIABLE
+
+
+@pytest.mark.parametrize("estimator", [Estimator.IMPORTANCE, Estimator.NOISE])
+def test_a_further_estimator_that_errs_low_may_lie_below(estimator):
+    found = verdict(dataclasses.replace(FAULTLESS, **with_estimate(estimator, 1.5)))
+    assert found.verdict is Verdict.RELIABLE
 
 
 def test_a_faultless_sandwich_is_reliable():
