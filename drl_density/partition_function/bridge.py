@@ -86,6 +86,7 @@ def bennett(forward: Tensor, reverse: Tensor) -> BridgeEstimate:
     variance = _relative_variance(first) + _relative_variance(second)
     overlap = float(first.mean()) * len(forward) / len(reverse) + float(second.mean()) * len(reverse) / len(forward)
     smaller = min(len(forward), len(reverse)) / max(len(forward), len(reverse))
+    # In expectation the overlap is at most 1; the chance of a sample can lift it slightly above.
     return BridgeEstimate(float(value), math.sqrt(variance), min(1.0, overlap * smaller))
 
 

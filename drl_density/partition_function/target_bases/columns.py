@@ -65,6 +65,7 @@ class Columns:
 def look_normal(rows: Tensor) -> Tensor:
     """Whether skewness and kurtosis of each column of rows ``(n, d)`` are those of a normal, ``(d,)``."""
     count = len(rows)
+    # A column that does not vary is 0 / tiny = 0 here, and not 0 / 0.
     scaled = (rows - rows.mean(0)) / rows.std(0).clamp_min(torch.finfo(rows.dtype).tiny)
     skewness, kurtosis = scaled.pow(3).mean(0), scaled.pow(4).mean(0) - 3
     # Standard errors of both for normal rows: sqrt(6 / n) and sqrt(24 / n).
@@ -124,8 +125,9 @@ def _fit_mixtures(rows: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
     for _ in range(NUM_STEPS):
         terms = _log_joint(both, weights, means, variances)
         shares = (terms - functools.reduce(torch.logaddexp, terms)).exp()
-        totals = shares.sum(1).clamp_min(1e-10)
+        totals = shares.sum(1).clamp_min(1e-10)  # a component that has lost all rows keeps a mean
         means = torch.einsum("knd,nd->kd", shares, both) / totals
+        # Rounding can lift the squared mean above the mean square.
         variances = (torch.einsum("knd,nd->kd", shares, squares) / totals - means.square()).clamp_min(0) + floor
         weights = totals / totals.sum(0)
     reached = _log_density(both, weights, means, variances).mean(0)

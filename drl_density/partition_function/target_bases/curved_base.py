@@ -198,6 +198,7 @@ def _worthwhile(features: Tensor, target: Tensor, shape: Shape) -> Tensor:
     num_before = (num_features - 1) // 2
     sets = [torch.tensor([0, 1 + index, 1 + num_before + index], device=every.device) for index in range(num_before)]
     costs, typical = [], None
+    # The floor of 1e-300 keeps a feature that is zero everywhere, and residuals of an exact fit, out of 0 / 0 and log 0.
     for kept in (every, *sets):
         scaled = features[:, kept] / features[:, kept].square().mean(0).sqrt().clamp_min(1e-300)
         away = target - scaled @ torch.linalg.lstsq(scaled, target[:, None]).solution[:, 0]
@@ -210,13 +211,12 @@ def _worthwhile(features: Tensor, target: Tensor, shape: Shape) -> Tensor:
 
 def _fit_one(features: Tensor, hinges: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Coefficients of place and log variance by alternating weighted least squares and scoring steps."""
+    # Features that are zero everywhere have size 0: the floor leaves them zero in place of 0 / 0.
     sizes = features.square().mean(0).sqrt().clamp_min(torch.finfo(features.dtype).tiny)
     features = features / sizes  # orthogonal factorisations below keep what normal equations would square away
     place = torch.linalg.lstsq(features, target[:, None]).solution[:, 0]
     residuals = target - features @ place
-    # Least squares on log squared residuals, whose mean lies 1.2704 below the log variance (Harvey 1976).
-    logs = residuals.square().clamp_min(torch.finfo(target.dtype).tiny).log() + 1.2704
-    scale = _solve(hinges.T @ hinges, hinges.T @ logs)
+    scale = _solve(hinges.T @ hinges, hinges.T @ log_squares(residuals))
     for _ in range(NUM_ROUNDS):
         root = (-0.5 * hinges @ scale).exp()[:, None]
         place = torch.linalg.lstsq(root * features, root * target[:, None]).solution[:, 0]
@@ -227,6 +227,15 @@ def _fit_one(features: Tensor, hinges: Tensor, target: Tensor) -> tuple[Tensor, 
             weighted = hinges * ratio.clamp_min(1)[:, None]
             scale = scale + _solve(weighted.T @ hinges, hinges.T @ (ratio - 1))
     return place / sizes, scale
+
+
+def log_squares(residuals: Tensor) -> Tensor:
+    """Log squared residuals, shifted so that their mean is the log variance of normal residuals.
+
+    Without the shift the mean lies lower by log 2 + Euler's constant = 1.2704 (Harvey 1976).
+    """
+    # A residual of exactly 0 counts as the smallest positive number, as its logarithm is infinite.
+    return residuals.square().clamp_min(torch.finfo(residuals.dtype).tiny).log() + 1.2704
 
 
 def _solve(gram: Tensor, moments: Tensor) -> Tensor:

@@ -76,6 +76,7 @@ class _Units:
 
     def covariance(self, values: Tensor) -> Tensor:
         """A covariance of standardised rows in data units, with a ridge of 1e-9, so that it has a Cholesky factor."""
+        # The ridge is of 1 at least, the variance of standardised rows, as a coordinate that does not vary has variance 0.
         return self.spread[:, None] * self.spread * (values + 1e-9 * values.diagonal().clamp_min(1).diag())
 
 
@@ -298,6 +299,7 @@ def _rotated(train: Tensor, held: Tensor) -> Iterator[_Candidate]:
 def _axes(train: Tensor) -> Iterator[Tensor]:
     """Matrices ``(d, d)`` to coordinates of unit variance, by principal and by independent components."""
     values, vectors = torch.linalg.eigh(_covariance(train)[0])
+    # Axes along which the rows do not vary have eigenvalues of 0, or less by rounding.
     principal = vectors / values.clamp_min(1e-9 * float(values.max())).sqrt()
     yield principal
     if not 2 <= train.shape[1] <= MOST_COMPONENTS_ANALYSED or len(train) < 5 * train.shape[1]:
@@ -338,7 +340,9 @@ def _regressions(train: Tensor) -> Iterator[ScaleRegression | CurvedRegression]:
     for fit in fits:
         try:
             yield fit()
-        except RuntimeError:  # torch's LinAlgError: collinear columns
+        # LinAlgError for collinear columns, NumericalError for a constant driver, and a plain RuntimeError of lstsq where a
+        # fit diverges to NaN. The regression then does not compete, and the other kinds remain.
+        except RuntimeError:
             continue
 
 

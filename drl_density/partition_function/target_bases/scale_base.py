@@ -10,7 +10,7 @@ from torch import Tensor
 
 from drl_density.errors import NumericalError
 from drl_density.partition_function.annealing.path import ExactBase
-from drl_density.partition_function.target_bases.curved_base import CurvedRegression
+from drl_density.partition_function.target_bases.curved_base import CurvedRegression, log_squares
 
 LOG_TWO_PI = math.log(2 * math.pi)
 
@@ -175,12 +175,8 @@ def _weighted_solve(design: Tensor, weights: Tensor, values: Tensor) -> Tensor:
 
 
 def _first_log_variance(design: Tensor, residuals: Tensor) -> Tensor:
-    """Least squares on log squared residuals.
-
-    For normal residuals their mean lies below the log variance by log 2 + Euler's constant = 1.2704 (Harvey 1976).
-    """
-    values = residuals.square().clamp_min(torch.finfo(residuals.dtype).tiny).log() + 1.2704
-    return torch.linalg.lstsq(design, values).solution
+    """Least squares on log squared residuals."""
+    return torch.linalg.lstsq(design, log_squares(residuals)).solution
 
 
 def strongest_drivers(rows: Tensor) -> list[int]:

@@ -177,6 +177,7 @@ def missing_paths(walks: Walks, tolerance: float) -> int:
     """
     found, num_paths = bennett_by_replicates(walks.forward, walks.reverse), walks.forward.numel()
     by_width = MARGIN * (found.half_width() / tolerance) ** 2 if found.half_width() > tolerance else 1.0
+    # An overlap of 0 asks for more paths than any run takes, and is not divided by.
     by_overlap = LEAST_SHARED_PATHS / max(found.overlap * num_paths, 1e-9)
     return math.ceil((max(1.0, by_width, by_overlap) - 1.0) * num_paths)
 
@@ -357,10 +358,12 @@ def _median_of_alive(weights: Tensor) -> float:
 def mixing_shift(early: Tensor, late: Tensor) -> Estimate:
     """Change of the mean reverse log weight ``(replicate, particle)`` of chains that mixed on, with its error.
 
-    The error is that of the replicates. Chains whose walk back is dead at either time are left out.
+    The error is that of the replicates. Chains whose walk back is dead at either time are left out. A replicate of such
+    chains alone counts as unmoved.
     """
     moved = late - early
     is_alive = moved.isfinite()
+    # At least 1, so that a replicate without any chain alive gives 0 and not 0 / 0.
     by_replicate = torch.where(is_alive, moved, 0.0).sum(1) / is_alive.sum(1).clamp_min(1)
     return Estimate(float(by_replicate.mean()), float(by_replicate.std() / math.sqrt(len(by_replicate))))
 
