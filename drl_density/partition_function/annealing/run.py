@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,13 +82,20 @@ def anneal(
         _Walk(path, plan, settings, generator, watch).run(count)
         for count in chunk_sizes(settings.num_replicates, max(1, settings.max_rows // settings.num_particles))
     ]
-    rates = tuple(sum(values) / len(values) for values in zip(*(run.acceptance_rates for run in runs), strict=True))
+    return join_runs(runs)
+
+
+def join_runs(runs: Sequence[AnnealingRun]) -> AnnealingRun:
+    """The replicates of several runs along one path; acceptance rates are means over all replicates."""
+    counts = [len(run.log_weights) for run in runs]
+    by_density = zip(*(run.acceptance_rates for run in runs), strict=True)
+    rates = [sum(rate * count for rate, count in zip(values, counts, strict=True)) / sum(counts) for values in by_density]
     return AnnealingRun(
         log_weights=torch.cat([run.log_weights for run in runs]),
         particles=torch.cat([run.particles for run in runs]),
         log_z_by_density=torch.cat([run.log_z_by_density for run in runs], 1),
         ess_by_density=torch.cat([run.ess_by_density for run in runs], 1),
-        acceptance_rates=rates,
+        acceptance_rates=tuple(rates),
         kept=torch.cat([run.kept for run in runs]),
     )
 

@@ -13,7 +13,7 @@ from drl_density.mcmc import LogDensity, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath
 from drl_density.partition_function.annealing.plan import AISPlan
 from drl_density.partition_function.annealing.progress import Progress, Watch
-from drl_density.partition_function.annealing.run import AnnealingRun, anneal
+from drl_density.partition_function.annealing.run import AnnealingRun, anneal, join_runs
 from drl_density.partition_function.equilibrium import EquilibriumEstimates, equilibrium_estimates
 from drl_density.partition_function.tails.report import TailReport
 from drl_density.partition_function.two_sided.estimates import Estimates
@@ -172,23 +172,9 @@ def take_walks(
 
 def _pooled(first: Walks, second: Walks) -> Walks:
     """The replicates of both, which took the same route."""
-    runs = (first.run, second.run)
-    rates = tuple(
-        sum(rate * len(run.log_weights) for rate, run in zip(pair, runs, strict=True))
-        / sum(len(run.log_weights) for run in runs)
-        for pair in zip(*(run.acceptance_rates for run in runs), strict=True)
-    )
-    run = AnnealingRun(
-        log_weights=torch.cat([run.log_weights for run in runs]),
-        particles=torch.cat([run.particles for run in runs]),
-        log_z_by_density=torch.cat([run.log_z_by_density for run in runs], 1),
-        ess_by_density=torch.cat([run.ess_by_density for run in runs], 1),
-        acceptance_rates=rates,
-        kept=torch.cat([run.kept for run in runs]),
-    )
     return dataclasses.replace(
         first,
-        run=run,
+        run=join_runs((first.run, second.run)),
         forward=torch.cat([first.forward, second.forward]),
         reverse=torch.cat([first.reverse, second.reverse]),
         reverse_from_data=_joined(first.reverse_from_data, second.reverse_from_data),

@@ -11,6 +11,7 @@ from drl_density import AISSettings, geometric_path, sequence_path
 from drl_density.errors import NumericalError
 from drl_density.mcmc import MALA
 from drl_density.partition_function import anneal, plan_annealing
+from drl_density.partition_function.annealing.run import join_runs
 from drl_density.testing import assert_z, seeded_generator
 from drl_density.weights import combine_replicates, log_mean_exp
 from tests.partition_function.known_answers import SMALL, SYSTEM, half_plane
@@ -52,6 +53,19 @@ def test_one_density_is_plain_importance_sampling():
     x = path.draw(20, seeded_generator(5))
     expected = (target(x) - base.log_prob(x)).reshape(2, 10)
     torch.testing.assert_close(run.log_weights, expected, rtol=1e-10, atol=0)
+
+
+def test_rates_of_joined_runs_are_means_over_their_replicates():
+    path = geometric_path(dist.Normal(torch.zeros(1), 1.0).to_event(1), lambda x: -2 * x.square().sum(-1), num_bridges=3)
+    settings = AISSettings(num_particles=8, num_replicates=1, num_pilot_particles=16)
+    plan = plan_annealing(path, settings, generator=seeded_generator(0))
+    sizes = (1, 3)
+    generator = seeded_generator(1)
+    runs = [anneal(path, plan, dataclasses.replace(settings, num_replicates=n), generator=generator) for n in sizes]
+    joined = join_runs(runs)
+    assert joined.log_weights.shape == (4, 8)
+    for rate, one, three in zip(joined.acceptance_rates, *(run.acceptance_rates for run in runs), strict=True):
+        assert rate == pytest.approx((one + 3 * three) / 4)
 
 
 def test_chunks_do_not_change_the_plan_or_the_size():
