@@ -303,6 +303,11 @@ class LogPartitionEstimate:
         return self.verdict.is_reliable
 
     @property
+    def larger_error(self) -> float:
+        """The larger of ``standard_error`` and ``within_run_error``, nats."""
+        return max(self.standard_error, self.within_run_error)
+
+    @property
     def mean_log_weight(self) -> float:
         """Mean of the log weights: the evidence lower bound (ELBO) when the particles were never resampled, nats."""
         return float(self.log_weights.mean())

@@ -50,8 +50,7 @@ def importance_sampling(
 
     .. math:: \log \hat Z = \log \tfrac1M \sum_{m=1}^{M} e^{g(y_m, \lambda)}, \qquad y_m \sim b_\lambda
 
-    The base is normalised, so the mean of the tilt's exponential is an unbiased estimate of Z, and its logarithm a
-    stochastic
+    The base is normalised, so the mean of the tilt's exponential is an unbiased estimate of Z. Its logarithm is a stochastic
     lower bound of log Z. It sees no mass where the base draws nothing; annealing from the base, which walks, checks that.
 
     Args:
@@ -124,9 +123,7 @@ def checked_importance_sampling(
     path = base_path(model, num_bridges=num_bridges)
     run = anneal(path, plan_annealing(path, settings, generator=generator), settings, generator=generator)
     annealed = assess_weights(run.log_weights, bias="lower", path=run.summary(settings))
-    error = math.hypot(
-        max(found.standard_error, found.within_run_error), max(annealed.standard_error, annealed.within_run_error)
-    )
+    error = math.hypot(found.larger_error, annealed.larger_error)
     excess = annealed.log_z - found.log_z
     if excess > MOST_EXCESS_ERRORS * error + MOST_EXCESS:
         advice = (

@@ -151,7 +151,7 @@ def steps_for(efficiency: float) -> int:
 
 def with_error(estimate: LogPartitionEstimate) -> Estimate:
     """The value of an estimate, with the larger of its two errors."""
-    return Estimate(estimate.log_z, max(estimate.standard_error, estimate.within_run_error))
+    return Estimate(estimate.log_z, estimate.larger_error)
 
 
 def _mixed(

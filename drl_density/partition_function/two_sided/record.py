@@ -210,7 +210,7 @@ def gather_estimates(walks: Walks, annealing: LogPartitionEstimate, point: Point
     if walks.reverse_early is not None:
         found[Estimator.BENNETT_EARLY] = _bennett(walks.forward, walks.reverse_early)
     found |= {
-        Estimator.ANNEALING: Estimate(annealing.log_z, max(annealing.standard_error, annealing.within_run_error)),
+        Estimator.ANNEALING: Estimate(annealing.log_z, annealing.larger_error),
         Estimator.FORWARD: combine_replicates(log_mean_exp(walks.forward, 1)),
         Estimator.REVERSE: _mean_inverse_weight(walks.reverse),
         Estimator.LOWER: bounds.lower,
