@@ -170,7 +170,7 @@ def _order_by_place(rows: Tensor, left: list[int]) -> list[int]:
 
 
 def _hinges(z: Tensor, turns: Tensor) -> Tensor:
-    """1, z and smooth hinges in z, ``(n, 2 + turns)``; they go on as straight lines."""
+    """1, z and smooth hinges in z, ``(n, 2 + turns)``; beyond the turns they are straight lines."""
     bent = TURN * torch.nn.functional.softplus((z[:, None] - turns) / TURN)
     return torch.cat([torch.ones_like(z)[:, None], z[:, None], bent], 1)
 
@@ -213,7 +213,7 @@ def _fit_one(features: Tensor, hinges: Tensor, target: Tensor) -> tuple[Tensor, 
     """Coefficients of place and log variance by alternating weighted least squares and scoring steps."""
     # Features that are zero everywhere have size 0: the floor leaves them zero in place of 0 / 0.
     sizes = features.square().mean(0).sqrt().clamp_min(torch.finfo(features.dtype).tiny)
-    features = features / sizes  # orthogonal factorisations below keep what normal equations would square away
+    features = features / sizes  # the normal equations would square the condition number, so lstsq follows
     place = torch.linalg.lstsq(features, target[:, None]).solution[:, 0]
     residuals = target - features @ place
     scale = _solve(hinges.T @ hinges, hinges.T @ log_squares(residuals))

@@ -42,20 +42,20 @@ WIDE_SHARE, HEAVY_SHARE, GIVEN_SHARE, KEPT_SHARE = 0.05, 0.05, 0.05, 0.1
 """Shares of the wide Gaussian, of the heavy tails, of a given base and of a kept one; the fitted one has the rest. Defence
 costs at most log(1 / 0.75) nats of weight. Source: Hesterberg 1995 (defensive mixtures)."""
 DRIVER_SHARE, DRIVER_FACTOR = 0.1, 2.0
-"""Share and width of a wide normal in the distribution of a driver. Draws that have not reached a neck say how scales go on
-into it, so the base reaches further along the driver than the draws."""
+"""Share and width of a wide normal in the distribution of a driver. Draws outside a neck show how scales continue into it,
+so the base reaches further along the driver than the draws."""
 HEAVY_DEGREES = 5
 """Most degrees of freedom of the heavy tails. Five leave fourth moments, so that mean log weights have an error; draws that
 are heavier take fewer."""
 MIXTURE_SIZES = (1, 2, 4, 8, 16, 32)
 MOST_UNSHRUNK = 20
-"""Rows for each coordinate from which on a covariance needs no shrinkage."""
+"""Fewest rows per coordinate at which a covariance needs no shrinkage."""
 NORMAL_ERRORS = 4.0
 """Standard errors of Mardia's kurtosis within which the draws' distances from their mean are those of a Gaussian."""
 MOST_CURVED = 20
 """Coordinates up to which curved regressions are tried; their maps go from one coordinate to the next."""
 LEAST_CURVED_ROWS = 10
-"""Rows for each coordinate from which on curved regressions are tried; held-out rows decide whether they win."""
+"""Fewest rows per coordinate at which curved regressions are tried; held-out rows decide whether they win."""
 NUM_DRIVERS = 3
 """Drivers that are tried: the strongest by a straight line is not always the one that held-out draws prefer."""
 MOST_COMPONENTS_ANALYSED = 100

@@ -29,7 +29,7 @@ class LocalMALA:
     path weights in both directions need.
 
     Attributes:
-        base: fitted base; without a mixture or coordinates of its own the local move is plain MALA with ``scale``.
+        base: fitted base; without a mixture or coordinates of its own, the local move is plain MALA with ``scale``.
         scale: diagonal preconditioner of plain MALA.
         jump_share: share of the steps in which the base also makes a proposal. A proposal costs three evaluations of the
             base, and one in four steps reaches another mode soon enough.

@@ -1,4 +1,4 @@
-"""What the verdict on a sandwich rests on, and how closely its estimates have to agree."""
+"""The evidence for the verdict on a sandwich, and how closely its estimates have to agree."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ TOLERANCES = {
     Estimator.IMPORTANCE: Tolerance(4.0, 0.02),
     Estimator.NOISE: Tolerance(4.0, 0.05),
 }
-"""Tolerance of every estimator that is compared. Four errors where independent checks would ring too often among many
-runs; three where a difference is the symptom itself."""
+"""Tolerance of every estimator that is compared. It is four errors where independent checks would raise too many false
+alarms among many runs, and three where a difference is the symptom itself."""
 
 
 class Agreement(NamedTuple):
@@ -86,7 +86,7 @@ class StartGap(NamedTuple):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the verdict on a sandwich rests on.
+    """The evidence for the verdict on a sandwich.
 
     Attributes:
         estimates: every estimate by its estimator.
@@ -123,10 +123,10 @@ class Evidence:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether mixing four times as long leaves the draws where they are, by more than chance and the tolerance.
+        """Whether mixing four times as long moves the draws by no more than chance and the tolerance.
 
-        The mean reverse log weight of the same chains is compared, early and late. It feels a tail that the draws only
-        begin to enter, to which Bennett's ratio, made of bounded terms, is deaf.
+        The mean reverse log weight of the same chains is compared, early and late. It changes with a tail that the draws
+        only begin to enter. Bennett's ratio is made of bounded terms and hardly changes there.
         """
         if self.mixing_shift is None:
             return True

@@ -29,7 +29,7 @@ TARGET_STEP_SPREAD = 10.0
 MOST_PILOT_PARTICLES = 256
 """Particles of each pilot of the search for modes, where a replicate has so many."""
 WORTHWHILE = 4
-"""Multiple of the largest number of paths beyond which a tolerance is given up; the record says what it takes."""
+"""Multiple of the largest number of paths beyond which no batches are added; the record states what the tolerance takes."""
 
 
 @outside_inference_mode
