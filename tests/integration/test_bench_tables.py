@@ -72,6 +72,14 @@ def test_models_of_different_commits_are_named(tmp_path):
     assert "Models of different commits, and perhaps of different transforms: two." in text
 
 
+def test_the_clock_of_a_minute_is_named(tmp_path):
+    by_processor = [result(OURS, [0.0, 1.0], clock="processor"), result("gmm", [0.0, 1.0], clock="processor")]
+    assert "1 minutes of processor time of one thread for a fit" in written(tmp_path, one=by_processor)
+    by_wall = [result(OURS, [0.0, 1.0]), result("gmm", [0.0, 1.0])]
+    text = written(tmp_path, two=by_wall)
+    assert "1 minutes of processor time of one thread or wall time for a fit" in text
+
+
 def test_every_rival_has_a_place_in_the_table():
     from tests.benchmarks.tables.job import RIVALS
 

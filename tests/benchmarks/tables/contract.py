@@ -53,7 +53,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Budget:
-    """Wall time of a fit.
+    """Time of a fit, by the clock of the job.
 
     Attributes:
         seconds: Seconds that the fit may take.

@@ -20,6 +20,7 @@ TITLES = {
     "kde": "kernels", "vine": "vine", "nsf": "spline flow", "maf": "MAF", "trees": "unmasking trees",
     "circuit": "circuit",
 }  # fmt: skip
+CLOCKS = {"processor": "processor time of one thread", "wall": "wall time"}
 LEAST_SPLITS = 3
 """Splits from which on errors are those of means over splits; with fewer, test rows are what varies."""
 
@@ -104,15 +105,16 @@ def report(results: Results, folder: Path | None = None) -> str:
 
 
 def _section(results: Results, minutes: float) -> list[str]:
-    """Likelihoods, ranks and costs at one wall time."""
+    """Likelihoods, ranks and costs at one time of a fit."""
     ran = {result["rival"] for result in results.of(minutes=minutes, status="done")}
     rivals = [name for name in ORDER if name in ran]
     names = sorted({result["set"] for result in results.of(minutes=minutes)}, key=_place)
     compared = [found for name in names if (found := _compare(results, minutes, name, rivals)) is not None]
     commits = sorted({result["commit"] for result in results.of(minutes=minutes)})
+    clocks = " or ".join(sorted({CLOCKS[result.get("clock", "wall")] for result in results.of(minutes=minutes)}))
     lines = [
-        f"{minutes:g} minutes of wall time for a fit, commit {', '.join(commits)}. Test log-likelihood, nats "
-        "a row in train-standardised units; in brackets ours less theirs with its paired standard error; the best in bold.",
+        f"{minutes:g} minutes of {clocks} for a fit, commit {', '.join(commits)}. Test log-likelihood, nats a row "
+        " in train-standardised units; in brackets ours less theirs with its paired standard error; the best in bold.",
         "",
         f"| set (training rows, columns; splits) | {' | '.join(TITLES[name] for name in rivals)} |",
         "|---" * (len(rivals) + 1) + "|",
