@@ -9,6 +9,7 @@ from torch import nn
 from drl_density import EnergySequence, NoiseSchedule
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.errors import NumericalError, Verdict
+from drl_density.networks import ColumnTilt, ColumnTiltSettings
 from drl_density.partition_function import AISSettings
 from drl_density.partition_function.importance import (
     acceptance_of_weights,
@@ -54,6 +55,55 @@ def test_the_base_is_drawn_under_the_noise_of_the_level():
     alpha, sigma = float(SCHEDULE.alpha_at(2)), float(SCHEDULE.sigma_at(2))
     estimate = importance_sampling(model(0.4, base), level=2, generator=seeded_generator(1))
     truth = 0.8 * alpha + 0.08 * (4 * alpha**2 + sigma**2) + 1.0
+    assert_z(torch.tensor(estimate.log_z), truth, estimate.standard_error)
+
+
+def mixtures(dim):
+    """A wide base of two Gaussians, and data of three narrow ones, in ``dim`` dimensions."""
+    centres = torch.tensor([[-1.0] * dim, [0.8] * dim])
+    base = NoisedGaussianMixture(torch.tensor([0.4, 0.6]), centres, torch.full((2, dim), 2.0))
+    means = torch.tensor([[-1.5, 1.0], [0.2, -0.6], [1.8, 0.7]])[:, :dim]
+    return base, NoisedGaussianMixture(torch.tensor([0.2, 0.5, 0.3]), means, torch.full((3, dim), 0.3))
+
+
+class Optimum(nn.Module):
+    """The optimal tilt log q - log b of data q over the base b at every level, and a constant, which is its log Z."""
+
+    has_bounded_growth = True
+
+    def __init__(self, data, base, constant):
+        super().__init__()
+        self.data, self.base, self.constant = data, base, constant
+
+    def forward(self, x, log_snr):
+        return self.data(x, log_snr) - self.base(x, log_snr) + self.constant
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+@pytest.mark.parametrize("level", [0.0, 1.5])
+def test_log_z_of_the_optimal_tilt_between_mixtures_is_its_constant(dim, level):
+    base, data = mixtures(dim)
+    sequence = EnergySequence(SCHEDULE, Optimum(data, base, 0.7), (dim,), base=base)
+    estimate = importance_sampling(sequence, level=level, num_samples=20_000, generator=seeded_generator(7))
+    assert_z(torch.tensor(estimate.log_z), 0.7, estimate.standard_error)
+    assert estimate.standard_error < 0.02
+
+
+@pytest.mark.parametrize("dim", [1, 2])
+def test_log_z_of_a_column_network_is_that_of_quadrature(dim):
+    """A network with random weights of a readout over a mixture, by the rule of rectangles on a fine grid."""
+    base, _ = mixtures(dim)
+    network = ColumnTilt(ColumnTiltSettings(dim, width=16, num_sigmoids=8), generator=seeded_generator(8)).eval()
+    with torch.no_grad():
+        network.readout.bias.copy_(3 * torch.randn(17, generator=seeded_generator(9)))
+    sequence = EnergySequence(SCHEDULE, network, (dim,), base=base).eval()
+    points = torch.linspace(-9, 9, 2001 if dim == 1 else 161)
+    grid = torch.cartesian_prod(*[points] * dim).reshape(-1, dim)
+    with torch.no_grad():
+        values = sequence.log_density(grid, 0).double()
+    truth = float(values.logsumexp(0)) + dim * math.log(float(points[1] - points[0]))
+    estimate = importance_sampling(sequence, num_samples=20_000, generator=seeded_generator(10))
+    assert abs(truth) > 0.2  # an estimate of 0 would be wrong
     assert_z(torch.tensor(estimate.log_z), truth, estimate.standard_error)
 
 

@@ -76,6 +76,37 @@ def test_the_gradient_is_zero_at_the_truth(count, clean_share):
         assert_z(gradients(0.5), 0.0)
 
 
+class Scaled(nn.Module):
+    """A multiple of the optimal tilt log q - log b between two mixtures, and a constant: the optimum is at (1, 0)."""
+
+    is_bounded = has_bounded_growth = False
+
+    def __init__(self, data, base, at):
+        super().__init__()
+        self.data, self.base, self.at = data, base, nn.Parameter(torch.tensor(at))
+
+    def forward(self, x, log_snr):
+        return self.at[0] * (self.data(x, log_snr) - self.base(x, log_snr)) + self.at[1]
+
+
+def test_the_optimum_between_two_mixtures_is_their_log_ratio_at_every_level():
+    base = NoisedGaussianMixture(torch.tensor([0.4, 0.6]), torch.tensor([[-1.0, 0.0], [0.8, 0.5]]), torch.full((2, 2), 2.0))
+    data = NoisedGaussianMixture(torch.tensor([0.3, 0.7]), torch.tensor([[1.0, -1.0], [-1.0, 1.0]]), torch.full((2, 2), 0.4))
+
+    def gradients(at):
+        model, found = EnergySequence(SCHEDULE, Scaled(data, base, at), (2,), base=base), []
+        for seed in range(40):
+            rows = data.sample(400, generator=seeded_generator(seed))
+            loss = ReferenceContrast()(model, rows, torch.ones(4), generator=seeded_generator(100 + seed)).loss
+            found.append(torch.autograd.grad(loss, model.network.at)[0].detach())
+        return torch.stack(found)
+
+    assert_z(gradients([1.0, 0.0]), 0.0)
+    for wrong in ([0.8, 0.0], [1.0, 0.1]):
+        with pytest.raises(AssertionError, match="beyond"):
+            assert_z(gradients(wrong), 0.0)
+
+
 def test_training_finds_the_density_with_log_z_zero():
     """Data and base are Gaussian mixtures of known density: the tilt closes the gap between them, at log Z = 0."""
     base = NoisedGaussianMixture(torch.ones(1), torch.zeros(1, 1), torch.full((1, 1), 2.25))
