@@ -114,7 +114,7 @@ def _section(results: Results, minutes: float) -> list[str]:
     clocks = " or ".join(sorted({CLOCKS[result.get("clock", "wall")] for result in results.of(minutes=minutes)}))
     lines = [
         f"{minutes:g} minutes of {clocks} for a fit, commit {', '.join(commits)}. Test log-likelihood, nats a row "
-        " in train-standardised units; in brackets ours less theirs with its paired standard error; the best in bold.",
+        "in train-standardised units; in brackets ours less theirs with its paired standard error; the best in bold.",
         "",
         f"| set (training rows, columns; splits) | {' | '.join(TITLES[name] for name in rivals)} |",
         "|---" * (len(rivals) + 1) + "|",
