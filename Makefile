@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Pyright is pinned in constraints.txt; it looks for no newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: demo test test-arviz1 lint bench bench-tables bench-log-z docs-examples clean
+.PHONY: demo test test-arviz1 lint bench bench-tables bench-log-z docs docs-examples clean
 
 demo: $(STAMP)
 	$(BIN)/drl-density demo --out runs/demo --seed 0 --force
@@ -43,6 +43,12 @@ bench-tables: $(STAMP)
 #     make bench-log-z BENCH="--seeds 5 --jobs 2"
 bench-log-z: $(STAMP)
 	$(BIN)/python -m tests.benchmarks.log_z --out runs/log-z --beside $(BENCH)
+
+# The site, in runs/docs/index.html; a warning is an error.
+docs: $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs runs/docs
+	@echo "the site is in runs/docs/index.html"
 
 # Runs every example and writes its page and figure into docs/examples.
 docs-examples: $(STAMP)

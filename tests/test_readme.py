@@ -24,7 +24,7 @@ from tests.conftest import TINY
 from tests.model_evidence.made_up import MadeUpSandwich
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_generated" not in page.parts)]
 TOY = dataclasses.replace(TINY, base="gaussian", selection="last", num_particles=16)
 SMALL = SandwichSettings(num_particles=16, num_replicates=2, num_mixing_steps=3)
 # What a page says for real sizes, and what stands in its place here; each must be found in the page, once. A page that is
@@ -36,6 +36,11 @@ SMALLER = {
         "density.evaluate(data.test)": "density.evaluate(data.test, settings=SMALL)",
         "num_steps=1000": "num_steps=100, num_chains=8",
         "drl.sandwich(target, seed=0)": "drl.sandwich(target, seed=0, settings=SMALL)",
+    },
+    "start.md": {
+        '"wine", seed=0': '"eight_gaussians", seed=0, num_rows=400',
+        '{"alcohol": 13.0}': '{"x0": 0.5}',
+        '"proline"': '"x1"',
     },
     "tables.md": {},
     "evidence.md": {},
@@ -146,6 +151,25 @@ def test_python_of_the_readme_runs(readme):
     assert (readme["folder"] / "report.html").stat().st_size > 1000
 
 
+def test_python_of_the_first_page_runs(readme, monkeypatch):
+    """With the fit and the report of the README, whose calls are those of this page."""
+
+    def answers(function, result):
+        def answer(*args, **kwargs):
+            inspect.signature(function).bind(*args, **kwargs)
+            return result
+
+        return answer
+
+    monkeypatch.setattr(drl, "fit", answers(drl.fit, readme["density"]))
+    monkeypatch.setattr(drl.Density, "evaluate", answers(drl.Density.evaluate, readme["report"]))
+    names = run_python_of("start.md")
+    assert names["partial"].event_shape == (1,)
+    wine = drl.load_dataset("wine", seed=0)
+    assert (len(wine.train) + len(wine.validation) + len(wine.test), wine.num_columns) == (178, 13)
+    assert {"alcohol", "proline"} < {column.name for column in wine.columns}
+
+
 def test_python_of_the_tables_page_reads_as_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -244,6 +268,18 @@ def test_files_and_links_on_the_pages_exist(page):
     assert [path for path in paths if not any((root / path).exists() for root in ROOTS)] == []
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_public_name_is_in_the_reference():
+    listed = re.findall(r"^   (\w+)$", (ROOT / "docs" / "api.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(listed) == sorted(drl.__all__)
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^(?:examples/)?\w+$", index, re.MULTILINE)
+    names = [page.relative_to(ROOT / "docs").with_suffix("").as_posix() for page in PAGES if "docs" in page.parts]
+    assert sorted(listed) == sorted(set(names) - {"index"})
 
 
 def test_the_checks_of_names_notice():

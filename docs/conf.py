@@ -1,0 +1,72 @@
+"""Settings of the site: ``make docs`` builds it into runs/docs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import drl_density as drl
+
+HERE = Path(__file__).parent
+
+project = "drl_density"
+author = "the drl_density authors"
+copyright = "2026, the drl_density authors"
+release = version = drl.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
+myst_heading_anchors = 4
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+
+templates_path = ["_templates"]
+autosummary_generate = True
+# Members that a class inherits are shown with it, but for those of classes outside the package.
+OUTSIDE = "object Distribution TorchDistributionMixin Module BaseEstimator DensityMixin str Enum tuple UserWarning"
+autosummary_context = {"outside": ", ".join(OUTSIDE.split())}
+autosummary_imported_members = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+html_theme = "furo"
+html_title = "drl_density"
+html_static_path: list[str] = []
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+
+def _write_command_pages(app: object) -> None:
+    """The command reference, from the program itself."""
+    pages = HERE / "_generated"
+    pages.mkdir(exist_ok=True)
+    overview = _help()
+    commands = re.findall(r"^  (\w+)  ", overview, re.MULTILINE)
+    lines = ["# Command reference", "", "These are the help texts of the program.", "", "```text", overview, "```", ""]
+    for command in commands:
+        lines += [f"## drl-density {command}", "", "```text", _help(command), "```", ""]
+    (pages / "commands.md").write_text("\n".join(lines))
+
+
+def _help(*command: str) -> str:
+    """Plain help text of a command, at a fixed width."""
+    words = [sys.executable, "-m", "drl_density.cli", *command, "--help"]
+    plain = os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100"}
+    return subprocess.run(words, capture_output=True, text=True, check=True, env=plain, cwd=HERE.parent).stdout.rstrip()
+
+
+def setup(app: object) -> None:
+    """Connect what is made before the pages are read."""
+    app.connect("builder-inited", _write_command_pages)  # type: ignore[attr-defined]
