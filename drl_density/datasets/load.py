@@ -209,7 +209,10 @@ def _aside(table: RawTable, name: str, role: str, where: str) -> np.ndarray:
         values = np.where(is_empty, np.nan, np.unique([str(cell) for cell in cells], return_inverse=True)[1])
     elif cells is not None and role == "time":
         try:
-            dates = np.asarray([str(cell).strip() or "NaT" for cell in cells], dtype="datetime64[ns]")
+            named = [str(cell).strip() or "NaT" for cell in cells]
+            if any(name.lower() in ("now", "today") for name in named):  # NumPy takes them for the time of the reading
+                raise ValueError("'now' and 'today' are no dates")
+            dates = np.asarray(named, dtype="datetime64[ns]")
         except ValueError as error:
             raise DataError(
                 f"{where or 'the table'}: column {name!r} must order the rows by time, but has text that is no ISO date "

@@ -99,6 +99,8 @@ def test_holes_in_the_column_that_groups_orders_or_weighs():
                 load_dataset(frame, split=Split(**{role: name}), drop=others)
     with pytest.raises(DataError, match="'who' must order the rows by time.*ISO date"):
         load_dataset(with_text(), split=Split(time="who"), drop=["day"])
+    with pytest.raises(DataError, match="'who' must order the rows by time.*ISO date"):  # of which NumPy makes a date
+        load_dataset(with_text().assign(who="now"), split=Split(time="who"), drop=["day"])
 
 
 def test_the_same_split_is_loaded_again(tmp_path):

@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from torch import Tensor
 
 from drl_density.cli.rows.row_groups import PlacedError, TableGroup
@@ -57,6 +58,7 @@ class TableSource:
         self.missing: Literal["refuse", "keep"] = missing
         self._rows: Tensor | None = None
         self._reader: Any = None
+        self._counted: set[str] = set()
         if is_table(source):
             self._reader = open_table(source, reading=reading, columns=self.columns)
             self.names: tuple[str, ...] = tuple(self._reader.names)
@@ -104,12 +106,19 @@ class TableSource:
             yield decode_rows(part, self.columns)
 
     def _with_whole_numbers(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """A frame of text whose columns of whole numbers have them next to missing cells too: 5 is not written as 5.0."""
+        """A frame of text with whole numbers and truth values next to missing cells too: 5 is not written as 5.0."""
         changed = {}
         for column in self.columns:
-            if column.name not in frame or not column.storage.startswith(("int", "uint")):
+            if column.name not in frame or not column.storage.startswith(("int", "uint", "bool")):
                 continue
             cells = frame[column.name]
+            if column.storage == "bool":
+                # Cells that are all missing look like numbers; the drawn ones are true and false as in other groups.
+                if cells.dtype == "float64" and bool(np.asarray(cells.notna()).any()):
+                    self._counted.add(column.name)
+                elif cells.dtype == "float64" and column.name not in self._counted:
+                    changed[column.name] = cells.astype("boolean")
+                continue
             if cells.dtype == "float64" and bool(
                 ((cells == cells.round()) & (cells.abs() < LARGEST_EXACT) | cells.isna()).all()
             ):

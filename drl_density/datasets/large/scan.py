@@ -181,6 +181,8 @@ def scan_table(
             scan.add(frame[name], read[name], places, is_sampled)
         if any(scan.labels is None and scan.has_problem for scan in scans.values()):
             break  # free text, which the table of witnesses refuses below
+    if not num_complete and drops_missing and place:
+        raise DataError(f"{source.where}: every row has a missing value; drop the columns that cause it")
     columns = _recognised(source, scans, declared, tokens)
     sample = {name: pd.concat(pieces, ignore_index=True) for name, pieces in beside.items()}
     return Scan(columns, place, num_complete, num_missing, first_missing, sample)

@@ -99,6 +99,8 @@ def time_numbers(cells: Any, *, where: str, first_row: int) -> np.ndarray:
     if read.kind in ("numbers", "booleans"):
         return read.as_numbers().values
     try:
+        if read.kind == "text" and {str(cell).strip().lower() for cell in read.values} & {"now", "today"}:
+            raise ValueError("'now' and 'today' are no dates")  # pandas takes them for the time of the reading
         dates = pd.to_datetime(pd.Series(read.values), format=None if read.kind == "dates" else "ISO8601", utc=True)
     except (ValueError, TypeError) as error:
         raise DataError(

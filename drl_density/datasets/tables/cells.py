@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drl_density.datasets.column import LARGEST_EXACT
 from drl_density.datasets.tables.meaning import TOKENS, Cells, Kind, Problem, label_of, number_labels
 from drl_density.errors import DataError
 
@@ -88,7 +89,9 @@ def plain_array(values: Any) -> np.ndarray:
         DataError: lists of unequal lengths, or an object that holds no cells.
     """
     if isinstance(values, Tensor):
-        tensor = values.detach().cpu().resolve_neg().resolve_conj()
+        tensor = values.detach().cpu()
+        tensor = tensor.dequantize() if tensor.is_quantized else tensor
+        tensor = (tensor if tensor.layout == torch.strided else tensor.to_dense()).resolve_neg().resolve_conj()
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
     if isinstance(values, np.ndarray):
         return values
@@ -140,9 +143,7 @@ def _read(values: Any) -> Cells:
     if isinstance(values, np.ma.MaskedArray):
         return _of_array(np.asarray(values.data), np.ma.getmaskarray(values))
     if type(values).__module__.startswith("pyarrow"):
-        import pandas as pd
-
-        return _of_series(pd.Series(values, dtype=pd.ArrowDtype(values.type)))
+        return _of_arrow(values)
     if hasattr(values, "dtype") and not isinstance(values.dtype, np.dtype):
         import pandas as pd
 
@@ -153,6 +154,41 @@ def _read(values: Any) -> Cells:
     array = np.empty(len(cells), dtype=object)
     array[:] = cells
     return _of_array(array)
+
+
+def _of_arrow(values: Any) -> Cells:
+    """An Arrow array, whole or in chunks."""
+    import pandas as pd
+
+    values = plain_arrow(values)
+    try:
+        series = pd.Series(values, dtype=pd.ArrowDtype(values.type))
+    except (NotImplementedError, TypeError, ValueError):  # no type of pandas' own; what pyarrow makes of its cells
+        series = pd.Series(values.to_pylist(), dtype=object)
+    return _of_series(series)
+
+
+def plain_arrow(values: Any) -> Any:
+    """An Arrow array of a type that pandas holds: without run ends, views, extensions, and nulls among the labels.
+
+    Args:
+        values: Arrow array, whole or in chunks.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if isinstance(values.type, pa.BaseExtensionType):
+        values = values.cast(values.type.storage_type)
+    if isinstance(values.type, pa.RunEndEncodedType):
+        values = pc.call_function("run_end_decode", [values])
+    if pa.types.is_dictionary(values.type):
+        parts = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
+        if any(part.dictionary.null_count for part in parts):
+            values = values.cast(values.type.value_type).dictionary_encode()
+    for name, plain in (("string_view", pa.large_string()), ("binary_view", pa.large_binary())):
+        if str(values.type) == name:
+            values = values.cast(plain)
+    return values
 
 
 def _of_series(series: Any) -> Cells:
@@ -208,12 +244,15 @@ def _of_categories(series: Any, is_null: np.ndarray) -> Cells:
     if kind == "dates":  # written back by their label
         kind, values = "text", np.array([*labels, ""], dtype=object)[codes]
     storage = "string" if kind == "text" else levels.storage
-    order = tuple(label.strip() for label in labels)
+    order = tuple(dict.fromkeys(label.strip() for label in labels))
     return Cells(kind, values, is_null, storage, order, bool(series.cat.ordered), problem)
 
 
 def _of_array(array: np.ndarray, is_null: np.ndarray | None = None) -> Cells:
     """A NumPy array of any type."""
+    if array.ndim > 1:
+        problem = Problem(0, f"each cell holds an array of shape {array.shape[1:]}, not a number")
+        return Cells("unusable", np.empty(len(array), object), np.zeros(len(array), bool), "object", problem=problem)
     is_null = np.zeros(len(array), dtype=bool) if is_null is None else is_null
     kind, name = array.dtype.kind, array.dtype.name
     if kind == "b":
@@ -250,7 +289,8 @@ def _of_objects(array: np.ndarray, is_null: np.ndarray) -> Cells:
         return Cells("booleans", np.where(is_null, False, array).astype(bool), is_null, "bool")
     if present <= {"whole", "real"}:
         values = np.where(is_null, 0, array)
-        if present == {"real"}:
+        is_long = any(isinstance(cell, decimal.Decimal) and abs(cell) >= LARGEST_EXACT for cell in values)
+        if present == {"real"} and not is_long:  # decimal numbers that float64 may round stay as they are
             values = np.array([float(cell) for cell in values])
         return Cells("numbers", values, is_null, "int64" if present == {"whole"} else "float64")
     first = {
@@ -277,7 +317,12 @@ def _of_objects(array: np.ndarray, is_null: np.ndarray) -> Cells:
 def _plain(cell: Any) -> Any:
     """A cell without its wrapping: masked is None, bytes are text, and an array of no dimension is its value."""
     if isinstance(cell, bytes):
-        return cell.decode("utf-8", "replace")
+        try:
+            return cell.decode()
+        except UnicodeDecodeError:  # no text: two of them would become one if the bad bytes were replaced
+            return cell
+    if isinstance(cell, decimal.Decimal) and cell.is_snan():
+        return None
     if cell is np.ma.masked:
         return None
     if isinstance(cell, np.ndarray | Tensor) and cell.ndim == 0:

@@ -14,7 +14,7 @@ from torch import Tensor
 from drl_density.datasets.column import Column
 from drl_density.datasets.tables.cells import array_numbers, plain_array, read_cells
 from drl_density.datasets.tables.frames import AnyFrame, as_frame
-from drl_density.datasets.tables.meaning import TOKENS, Problem
+from drl_density.datasets.tables.meaning import TOKENS, Problem, composed
 from drl_density.datasets.tables.raw_table import RawTable, column_names
 from drl_density.errors import DataError
 
@@ -63,9 +63,11 @@ def encode_frame(
     names = column_names(frame.names, where=where)
     refuse_lacking(names, [column.name for column in columns], absent, where)
     values = np.full((frame.num_rows, len(columns)), math.nan)
+    places = {composed(name): place for place, name in enumerate(names)}
     for index, column in enumerate(columns):
-        if column.name in names:
-            cells = frame.column(names.index(column.name))
+        place = places.get(composed(column.name))
+        if place is not None:
+            cells = frame.column(place)
             values[:, index] = encode_column(cells, column, where=where, first_row=first_row, tokens=tokens)
     if missing == "refuse":
         refuse_missing(values, columns, where=where, first_row=first_row)
@@ -84,7 +86,8 @@ def refuse_lacking(names: Sequence[str], wanted: Sequence[str], absent: Sequence
     Raises:
         DataError: the columns that are lacking, and those that are there.
     """
-    lacking = [name for name in wanted if name not in names and name not in absent]
+    known = {composed(name) for name in (*names, *absent)}
+    lacking = [name for name in wanted if composed(name) not in known]
     if lacking:
         raise DataError(
             f"{where or 'the table'}: the fit has columns that are not here: {', '.join(lacking)}; "

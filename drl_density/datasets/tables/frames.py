@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from drl_density.datasets.tables.cells import plain_arrow
 from drl_density.datasets.tables.meaning import label_of, meaning_of
 from drl_density.errors import DataError
 
@@ -116,6 +117,7 @@ def pandas_frame(source: Any) -> pd.DataFrame:
     for place, name in enumerate(frame.names):
         cells = frame.column(place)
         is_arrow = type(cells).__module__.startswith("pyarrow")
+        cells = plain_arrow(cells) if is_arrow else cells
         parts[name] = pd.Series(cells, dtype=pd.ArrowDtype(cells.type)) if is_arrow else pd.Series(cells)
     return pd.DataFrame(parts)
 

@@ -6,6 +6,7 @@ import decimal
 import math
 import numbers
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -122,7 +123,7 @@ class Cells:
             values = np.where(self.is_null, 0, self.values).astype(np.float64)
         is_large = np.abs(values) >= LARGEST_EXACT if _holds_whole(self) else np.zeros(len(self), dtype=bool)
         if is_large.any() and self.values.dtype == object:
-            is_large &= [isinstance(cell, numbers.Integral) for cell in self.values]
+            is_large &= [_is_exact_whole(cell) for cell in self.values]
         problem = _first(
             is_large, self.values, "is a whole number beyond 2^53, which floating-point numbers do not hold"
         )
@@ -221,7 +222,7 @@ def _distinct(cells: Cells) -> tuple[np.ndarray, list[str]]:
         values = cells.values.astype(object)
         values[cells.is_null] = None
         codes, distinct = pd.factorize(values, use_na_sentinel=True)
-        return codes, [str(text).strip() for text in distinct]
+        return codes, [composed(str(text).strip()) for text in distinct]
     seen = cells.values[~cells.is_null]
     is_object = seen.dtype == object
     seen = np.array([label_of(cell) for cell in seen]) if is_object else seen
@@ -244,11 +245,21 @@ def label_of(value: Any) -> str:
     """The text of one cell as a label."""
     if isinstance(value, float | np.floating | decimal.Decimal) and value == value and abs(value) < math.inf:
         return str(int(value)) if value == int(value) else str(value)
-    return str(value).strip()
+    return composed(str(value).strip())
+
+
+def composed(text: str) -> str:
+    """A text in Unicode's composed form (NFC), in which texts that a reader cannot tell apart are equal.
+
+    >>> composed("cafe\\u0301") == "caf\\u00e9"
+    True
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def meaning_of(text: str) -> Any:
     """What a label means: the number or truth value that it spells, or else its text."""
+    text = composed(text)
     if text.casefold() in TRUTH:
         return text.casefold()
     if _is_whole_text(text):
@@ -265,6 +276,13 @@ def _is_token(text: str, tokens: frozenset[str]) -> bool:
 
 def _is_whole_text(text: str) -> bool:
     return re.fullmatch(r"[+-]?[0-9]{1,300}", text) is not None
+
+
+def _is_exact_whole(cell: Any) -> bool:
+    """Whether a number promises the last digit of a whole number: an integer, or a decimal number without places."""
+    return isinstance(cell, numbers.Integral) or (
+        isinstance(cell, decimal.Decimal) and cell == cell.to_integral_value()
+    )
 
 
 def _parse(text: str) -> float:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from drl_density.datasets.tables.cells import MOST_CATEGORIES, array_numbers, guess_column, read_cells, stored_as
-from drl_density.datasets.tables.meaning import TOKENS, Cells, Problem
+from drl_density.datasets.tables.meaning import TOKENS, Cells, Problem, composed
 from drl_density.errors import DataError, DataWarning
 
 
@@ -250,9 +250,10 @@ def column_names(names: Sequence[Any], *, where: str = "") -> tuple[str, ...]:
     )
     if not texts:
         raise DataError(f"{where or 'the table'} has no columns; give at least one")
-    repeated = sorted({text for text in texts if texts.count(text) > 1})
+    seen = [composed(text) for text in texts]
+    repeated = sorted({text for text in seen if seen.count(text) > 1})
     if repeated:
-        same = [repr(name) for name, text in zip(names, texts, strict=True) if text == repeated[0]]
+        same = [repr(name) for name, text in zip(names, seen, strict=True) if text == repeated[0]]
         raise DataError(
             f"{where or 'the table'}: columns named twice: {', '.join(repeated)} ({', '.join(same)}); names are compared as "
             "texts: give each column its own"

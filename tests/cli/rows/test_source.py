@@ -112,3 +112,13 @@ def test_whole_numbers_stay_whole_beside_missing_cells(tmp_path):
     assert written_cells(group.frame["k"]) == [5, None, 7]
     assert written_cells(group.frame["x"]) == [1.0, 2.0, 2.5]
     assert table.encode(group)[:, 0].nan_to_num(-1).tolist() == [5.0, -1.0, 7.0]
+
+
+def test_truth_values_stay_so_where_a_whole_group_lacks_them(tmp_path):
+    columns = (Column("a"), Column("b", "binary", 1.0, storage="bool", values=(0.0, 1.0)))
+    for cells, kind in ((["", "", "true", "false"], "boolean"), (["1", "0", "", ""], "float64")):
+        path = tmp_path / "t.csv"
+        path.write_text("a,b\n" + "".join(f"1,{cell}\n" for cell in cells))
+        table = TableSource(str(path), columns, reading=ReadOptions(), missing="keep")
+        first, last = table.groups(2)
+        assert str((first if kind == "boolean" else last).frame["b"].dtype) == kind

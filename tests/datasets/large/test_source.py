@@ -50,6 +50,8 @@ def test_a_row_without_group_or_time_is_named(function, role):
 def test_text_that_is_no_date_is_refused():
     with pytest.raises(DataError, match="column 'when' must order the rows by time, but has text that is no ISO date"):
         time_numbers(pd.Series(["soon", "later"], name="when"), **PLACE)
+    with pytest.raises(DataError, match="no ISO date"):  # pandas makes one of it
+        time_numbers(pd.Series(["2024-01-31", "Now"], name="when"), **PLACE)
 
 
 def test_rows_are_counted_only_where_the_source_does_not_state_them():

@@ -1,13 +1,19 @@
 """A column is read alike however it is held."""
 
 import datetime
+import math
 import re
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+import torch
 
 from drl_density.datasets.tables.cells import array_numbers, guess_column, plain_array, read_cells
+from drl_density.datasets.tables.frames import pandas_frame
 from drl_density.errors import DataError
 from tests.datasets.tables.kinds import HOLDING_NUMBERS, HOLDING_TRUTH, INFINITE
 
@@ -120,3 +126,49 @@ def test_arrays_of_any_form_become_numbers():
     ):
         with pytest.raises(DataError, match=words):
             plain_array(wrong)
+
+
+OPAQUE = pa.opaque(pa.float64(), "type", "vendor")
+ARROW = {
+    "run ends": lambda: pc.run_end_encode(pa.array([1.5, None, None, 2.0])),
+    "views of text": lambda: pa.array(["1.5", None, None, "2"], pa.string_view()),
+    "a null among the labels": lambda: pa.DictionaryArray.from_arrays([0, 1, 1, 2], pa.array(["1.5", None, "2"])),
+    "chunks with a null among the labels": lambda: pa.chunked_array([ARROW["a null among the labels"]()]),
+    "an extension type": lambda: pa.ExtensionArray.from_storage(OPAQUE, pa.array([1.5, None, None, 2.0])),
+}
+
+
+@pytest.mark.parametrize("name", ARROW)
+def test_types_of_arrow_that_pandas_lacks(name):
+    cells = read_cells(ARROW[name]())
+    np.testing.assert_array_equal(cells.as_numbers().values, [1.5, math.nan, math.nan, 2.0])
+    assert len(pandas_frame(pa.table({"a": ARROW[name]()}))) == 4
+
+
+def test_tensors_of_any_layout_are_read():
+    assert plain_array(torch.tensor([[0.0, 2.0]]).to_sparse()).tolist() == [[0.0, 2.0]]
+
+
+def test_decimal_numbers_lose_no_digit_silently():
+    for values in ([Decimal(2**60 + 1), Decimal(3)], pa.array([2**60 + 1, 3], pa.decimal128(38, 0))):
+        assert "2^53" in read_cells(values).as_numbers().problem.words
+    assert read_cells([Decimal("1e20") + Decimal("0.5"), Decimal("sNaN")]).as_numbers().problem is None
+    assert read_cells([Decimal("2.5"), Decimal("sNaN")]).is_missing.tolist() == [False, True]
+
+
+def test_bytes_that_are_no_text_are_a_problem():
+    assert read_cells([b"red", b"blue"]).as_labels().labels == ("blue", "red")
+    assert "bytes" in read_cells([b"red", b"\xff", b"\xfe"]).as_labels().problem.words
+
+
+def test_cells_that_hold_arrays_are_a_problem():
+    assert "array of shape (2,)" in read_cells(np.zeros((3, 2))).as_numbers().problem.words
+
+
+def test_texts_that_look_alike_are_one_label():
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    labels = read_cells([composed, apart, "tea"]).as_labels()
+    assert labels.labels == (composed, "tea")
+    assert labels.codes.tolist() == [0, 0, 1]
+    assert read_cells([apart, composed]).as_labels((apart, "tea")).codes.tolist() == [0, 0]
+    assert read_cells(pd.Categorical([apart, composed], categories=[apart, composed])).as_labels().labels == (composed,)

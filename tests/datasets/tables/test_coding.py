@@ -129,3 +129,11 @@ def test_yes_in_a_column_of_true_and_false_names_them():
     column = Column("t", "binary", 1.0, values=(0.0, 1.0), storage="bool")
     with pytest.raises(DataError, match="'yes' is text.*the fit has true and false in this column"):
         encode_column(["true", "yes"], column)
+
+
+def test_names_that_look_alike_are_one_name():
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    for known, given in ((composed, apart), (apart, composed)):
+        assert encode_frame(pd.DataFrame({given: [2.0]}), (Column(known),)).tolist() == [[2.0]]
+    with pytest.raises(DataError, match="named twice"):
+        encode_frame(pd.DataFrame({composed: [2.0], apart: [1.0]}), (Column(composed),))

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+from drl_density.datasets.tables.meaning import composed
 from drl_density.datasets.tables.reading import ReadOptions
 from drl_density.datasets.tables.text.header import has_header
 from drl_density.datasets.tables.text.numerals import is_numeral, to_number
@@ -138,8 +139,7 @@ def recognise(
     cells = [row for _, row in rows]
     width = Counter(map(len, cells[1:] or cells)).most_common(1)[0][0]
     if len(first) == width - 1 and len(cells) > 1 and reading.header != "none":
-        first = ["", *first]  # R leaves out the name of the row names
-        cells[0] = first
+        first = cells[0] = _completed(first, cells[1:], delimiter, reading, where)
     named = _commented_names(comment, delimiter, width, reading)
     if named and reading.header == "auto" and not _is_named(first, known):
         return _finish(named, cells, delimiter, num_comments, comments, reading, where)
@@ -147,6 +147,33 @@ def recognise(
         names = [f"x{number}" for number in range(len(first))]
         return _finish(names, cells, delimiter, num_comments, comments, reading, where)
     return _finish(first, cells[1:], delimiter, num_comments + first_line, comments, reading, where)
+
+
+def _completed(
+    first: list[str], body: Sequence[Sequence[str]], delimiter: str, reading: ReadOptions, where: str
+) -> list[str]:
+    """A first row of one cell less than the rows below: they end with a sign, or R has left out the name of the row names.
+
+    Raises:
+        DataError: rows whose first cells are no names of rows, as where a decimal comma has parted one number into two.
+    """
+    whole = [row for row in body if len(row) == len(first) + 1]
+    if not any(row[-1] for row in whole):
+        return [*first, ""]
+    named = [row[0] for row in whole]
+    is_named = len(set(named)) == len(named)
+    if is_named and delimiter == "," and all(re.fullmatch(r"[+-]?\d+", cell) for row in whole for cell in row[:2]):
+        numbers = [int(cell) for cell in named]
+        is_named = len(numbers) > 1 and numbers[0] >= 0 and numbers == sorted(numbers)
+    if not is_named and reading.index != "drop":
+        shown = ", ".join(first[:6]) + (", ..." if len(first) > 6 else "")
+        raise DataError(
+            f"{where}: the first row names {len(first)} columns ({shown}), and the rows below have {len(first) + 1} cells, "
+            f"which are {' '.join(map(repr, whole[0][:6]))} in the first of them. If commas are decimal signs, part the "
+            "cells by another sign, or write one column with delimiter=';' and decimal=',' (--delimiter ';' --decimal ,); "
+            "if the first column has no name, give it one, or leave it out with index='drop' (--index drop)"
+        )
+    return ["", *first]
 
 
 def _finish(
@@ -158,6 +185,7 @@ def _finish(
     reading: ReadOptions,
     where: str,
 ) -> Dialect:
+    names = [composed(name) for name in names]
     columns = [[row[number] for row in cells if number < len(row)] for number in range(len(names))]
     index = _saved_index(names, columns, reading, where)
     has_end = len(names) > 1 and (names[-1] == "" or names[-1] == f"x{len(names) - 1}") and not any(columns[-1])
@@ -250,7 +278,9 @@ def _saved_index(
     counted = [str(row) for row in range(len(values))]
     is_unnamed = names[0] == "" or re.fullmatch(r"Unnamed: \d+(\.\d+)?", names[0]) is not None
     is_whole = len(set(values)) == len(values) and all(re.fullmatch(r"\d+", value) for value in values)
-    is_named_rows = names[0] == "" and len(set(values)) == len(values) and not any(is_numeral(value) for value in values)
+    is_named_rows = (
+        names[0] == "" and len(set(values)) == len(values) and not any(is_numeral(value) for value in values)
+    )
     if (
         values
         and (is_unnamed and (is_whole or is_named_rows))

@@ -86,6 +86,8 @@ def parse_block(
             line = block.line + int(opened[1])
             raise DataError(f"{where}: a quote that opens in row {line} or above is not closed") from error
         raise _ragged(block, dialect, where) or DataError(f"{where}: cannot be read ({error})") from error
+    if only is None:
+        _refuse_open_quotes(block, dialect, where)
     if only is None and not _is_whole(frame, block, dialect):
         ragged = _ragged(block, dialect, where)
         if ragged is not None:
@@ -117,6 +119,31 @@ def _spellings(tokens: frozenset[str]) -> list[str]:
 def _titled(token: str) -> str:
     """Spellings such as NaN and NaT."""
     return re.sub("^([+-]?)na([nt])", lambda found: f"{found[1]}Na{found[2].upper()}", token)
+
+
+def _refuse_open_quotes(block: Block, dialect: Dialect, where: str) -> None:
+    """Refuses text behind the quote that closes a cell, as where a quote within it is marked by a backslash.
+
+    Raises:
+        DataError: the row.
+    """
+    if b'"' not in block.text:
+        return
+    sign = b" " if dialect.delimiter == "whitespace" else dialect.delimiter.encode()
+    plain = block.text.replace(b'""', b"")
+    if re.search(rb'[^ \t\n%s]"[^ \t\n%s]' % (re.escape(sign), re.escape(sign)), plain) is None:
+        return
+    lines = (f"{line}\n" for line in block.text.decode().split("\n"))
+    rows = csv.reader(lines, delimiter=sign.decode(), skipinitialspace=True, strict=True)
+    try:
+        for _ in rows:
+            pass
+    except csv.Error as error:
+        if "expected after" in str(error):
+            raise DataError(
+                f"{where}: row {block.line + rows.line_num - 1}: a quoted cell goes on behind its closing quote; write each "
+                'quote within a quoted cell twice, as in "say ""yes"""'
+            ) from error
 
 
 def _is_whole(frame: pd.DataFrame, block: Block, dialect: Dialect) -> bool:

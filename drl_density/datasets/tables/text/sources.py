@@ -31,6 +31,16 @@ HELD = 1 << 26
 """Bytes of a stream that are held in memory; a longer one is held in a temporary file."""
 LONGEST_ROW = 1 << 28
 """Bytes after which a quote that is not closed is an error."""
+FOREIGN = {
+    b"PK\x03\x04": "a zip archive or a workbook; unpack it, or save it as csv",
+    b"\xd0\xcf\x11\xe0": "a workbook of an old kind; save it as csv",
+    b"PAR1": "a Parquet file; give its path, with an ending in .parquet, or pandas.read_parquet of it",
+    b"ARROW1": "an Arrow file; give the frame that pandas.read_feather makes of it",
+    b"\x89HDF": "an HDF5 or netCDF file; give its path, with the ending .nc, or one of its arrays",
+    b"\x93NUMPY"[:6]: "an array of NumPy; give its path, with the ending .npy",
+    b"%PDF": "a PDF document, not a table",
+}
+"""What a file is that begins with these bytes, and is no text."""
 _FAULTS = (OSError, EOFError, zlib.error, lzma.LZMAError)
 
 
@@ -62,6 +72,7 @@ class ByteSource:
         name = str(source) if is_path else getattr(source, "name", None)
         self.where = name if isinstance(name, str) and name != "-" and source is not sys.stdin else "standard input"
         self._path = Path(source) if is_path and Path(source).is_file() else None
+        self._state = self._now()
         self._close: Callable[[], object] = lambda: None
         self._pieces: Iterator[bytes] | None = None
         self._held: Any = None
@@ -75,6 +86,29 @@ class ByteSource:
                 weakref.finalize(self, self._held.close)
                 self._held.writelines(self._pieces)
                 self._close()
+
+    def _now(self) -> tuple[int, int, int]:
+        """What changes where another program writes to the file."""
+        if self._path is None:
+            return 0, 0, 0
+        found = self._path.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
+    def refuse_change(self) -> None:
+        """Refuses a file that was written to since it was opened: its rows may be of two tables.
+
+        Raises:
+            DataError: such a file, or one that is no longer there.
+        """
+        try:
+            is_same = self._now() == self._state
+        except OSError:
+            is_same = False
+        if not is_same:
+            raise DataError(
+                f"{self.where}: was changed by another program while it was read; read it again once it is complete, or "
+                "read a copy of it"
+            )
 
     def pieces(self) -> Iterator[bytes]:
         """The bytes in pieces of at most :data:`BLOCK`.
@@ -142,8 +176,9 @@ def _decompressed(stream: io.BufferedReader, where: str) -> Any:
         except ImportError as error:
             raise missing_extra(where, "reading zstd needs pyarrow") from error
         return pa.CompressedInputStream(stream, "zstd")
-    if head.startswith(b"PK\x03\x04"):
-        raise DataError(f"{where}: is a zip archive or a workbook; unpack it, or save it as csv")
+    for sign, what in FOREIGN.items():
+        if head.startswith(sign):
+            raise DataError(f"{where}: is {what}")
     return stream
 
 
@@ -174,6 +209,12 @@ def decoded(pieces: Iterator[bytes], encoding: str, where: str, *, num_skipped: 
                 f"{where}: line {at} is no text in {encoding}: byte 0x{bad} ({error.reason}). Give the file's encoding with "
                 "encoding='latin-1', 'cp1252', 'utf-16' or the like (--encoding latin-1)"
             ) from error
+        if "\0" in text:
+            at = line + text[: text.index("\0")].count("\n")
+            raise DataError(
+                f"{where}: line {at} has a zero byte, which no text has: is the file damaged, or in another encoding "
+                "(--encoding utf-16-le)?"
+            )
         made = held + (piece if is_utf8 else text.encode())
         held = b"\r" if made.endswith(b"\r") and not is_last else b""  # its LF may be in the next piece
         made = made[: len(made) - len(held)]

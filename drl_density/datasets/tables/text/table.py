@@ -171,6 +171,7 @@ class TextTable(TableReader):
         else:
             text = self._text(self._source.pieces())
         for block in blocks_of(text, self._dialect.num_skipped, self.where):
+            self._source.refuse_change()
             bare, count = without_comments(block, self._dialect.comments)
             if count:
                 self._note(

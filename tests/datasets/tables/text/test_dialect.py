@@ -88,3 +88,31 @@ def test_encodings():
 
 def test_cells_of_rows():
     assert cells_of(['1, "a ""b"""', "", " ", '"x', 'y",2'], ",") == [(1, ["1", 'a "b"']), (5, ["x\ny", "2"])]
+
+
+ONE_CELL_MORE = {
+    "a decimal comma in one column": "a\n0,125\n-0,3\n0,7",
+    "a decimal comma in a single row": "a\n0,125",
+    "a decimal comma in one of several": "a,b\n1,5,20\n1,7,30\n2,5,40",
+    "names that come again": "a,b\nx,1,2\nx,3,4",
+}
+
+
+@pytest.mark.parametrize("name", ONE_CELL_MORE)
+def test_one_cell_more_than_names_is_no_index_by_itself(name):
+    with pytest.raises(DataError, match="the first row names .* the rows below have"):
+        found(ONE_CELL_MORE[name])
+    with pytest.warns(DataWarning, match="saved index"):
+        found("a,b\n1,0.5,2\n4,0.7,3\n9,0.1,4")  # R's row names of some rows
+    assert found(ONE_CELL_MORE[name], index="drop").index == 0
+
+
+def test_a_sign_behind_the_last_cell_of_rows_alone():
+    dialect = found("a,b\n1,2,\n3,4,")
+    assert dialect.names == ("a", "b", "")
+    assert dialect.has_end
+
+
+def test_names_that_look_alike_are_one():
+    with pytest.raises(DataError, match="named twice"):
+        found("caf\u00e9,cafe\u0301\n1,2\n3,4")

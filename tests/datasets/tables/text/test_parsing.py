@@ -1,10 +1,12 @@
 """Blocks of text parsed, and columns of texts converted."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from drl_density.datasets import ReadOptions
+from drl_density.datasets import ReadOptions, open_table
 from drl_density.datasets.tables.text.dialect import recognise
 from drl_density.datasets.tables.text.parsing import (
     OddCells,
@@ -72,3 +74,10 @@ def test_booleans_of_texts():
     assert as_booleans(pd.Series(["TRUE", "false", "?"]), READING).isna().tolist() == [False, False, True]
     with pytest.raises(OddCells):
         as_booleans(pd.Series(["true", "yes"]), READING)
+
+
+def test_a_quoted_cell_that_goes_on_behind_its_quote_is_refused():
+    with pytest.raises(DataError, match="row 3: a quoted cell goes on"):
+        open_table(io.BytesIO(b'a,l\n1,"x"\n2,"say \\"yes\\""\n')).read()
+    text = b'a,l\n1,"say ""yes"""\n2,5"6\n3,""\n4,"x,y"\n'
+    assert open_table(io.BytesIO(text)).read()["l"].tolist()[:2] == ['say "yes"', '5"6']

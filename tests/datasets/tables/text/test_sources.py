@@ -9,6 +9,7 @@ import threading
 
 import pytest
 
+from drl_density.datasets import open_table
 from drl_density.datasets.tables.text import sources
 from drl_density.datasets.tables.text.sources import (
     Block,
@@ -127,3 +128,27 @@ def test_a_named_pipe_is_closed_however_far_it_was_read(num_pieces, tmp_path, mo
     assert TEXT.startswith(read)
     del source, pieces
     assert closed[0].closed
+
+
+@pytest.mark.parametrize("head", [b"PAR1", b"ARROW1", b"\x89HDF\r\n", b"\x93NUMPY", b"\xd0\xcf\x11\xe0", b"%PDF-1"])
+def test_files_of_other_kinds_are_named(head):
+    with pytest.raises(DataError, match="is an? "):
+        open_table(io.BytesIO(head + b"\0" * 40))
+
+
+def test_a_zero_byte_is_refused_wherever_it_is():
+    with pytest.raises(DataError, match="line 4 has a zero byte"):
+        list(decoded(iter([b"a\n1\n", b"2\n\0x"]), "utf-8", "t.csv"))
+
+
+def test_a_file_that_is_written_to_while_it_is_read_is_refused(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n" + "1,2\n" * 20)
+    table = open_table(path)
+    with path.open("a") as file:
+        file.write("3,4\n")
+    with pytest.raises(DataError, match="changed by another program"):
+        table.read()
+    path.unlink()
+    with pytest.raises(DataError, match="changed by another program"):
+        ByteSource.refuse_change(table._source)
