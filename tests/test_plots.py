@@ -1,7 +1,5 @@
 """Figures show what they are given: labels, points, lines, bands and images; no global plotting state is touched."""
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,6 +24,7 @@ from drl_density.plots import (
 from drl_density.reports import figure_to_base64
 from drl_density.testing import seeded_generator
 from drl_density.weights import normal_quantile
+from tests.processes import run
 
 
 def titles(figure):
@@ -203,6 +202,7 @@ def test_intervals_stand_below_each_other():
 
 
 def test_pyplot_stays_out():
-    code = "import sys, torch; from drl_density.plots import plot_maps; plot_maps({'a': torch.zeros(2, 2)});"
+    code = "import sys, torch; from drl_density.plots import plot_maps\nplot_maps({'a': torch.zeros(2, 2)});"
     code += " assert 'matplotlib.figure' in sys.modules; assert 'matplotlib.pyplot' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = run(code)
+    assert done.returncode == 0, done.stderr

@@ -1,8 +1,6 @@
 """Spline flows: normalised, exact draws, order of the columns, rows far out, precision; the contract has a battery."""
 
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -11,6 +9,7 @@ from drl_density.bases import SplineFlow, SplineFlowSettings, base_from_state
 from drl_density.bases.spline_flow import CHUNK, AutoregressiveSplines
 from drl_density.testing import assert_z, seeded_generator
 from tests.bases.members import bent_flow
+from tests.processes import run
 
 
 def test_a_new_flow_is_the_standard_normal_density():
@@ -127,8 +126,9 @@ import torch
 from tests.bases.members import bent_flow
 print(bent_flow(3).sample(2, generator=torch.Generator().manual_seed(1)).tolist())
 """
-    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert printed.strip() == str(bent_flow(3).sample(2, generator=seeded_generator(1)).tolist())
+    done = run(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(bent_flow(3).sample(2, generator=seeded_generator(1)).tolist())
 
 
 def test_the_module_moves_with_its_draws():

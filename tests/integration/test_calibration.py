@@ -19,7 +19,7 @@ SYSTEM = GaussianMixtureSequence(
 )
 
 
-def ranks(shift=0.0):
+def ranks(shift=0.0, *, thin=8, warmup_steps=60):
     """Ranks ``(simulation, quantity)`` of the true x_0, x_1 and log prior density among thinned draws.
 
     All simulations are rows of one plate, so that one NUTS run serves them all.
@@ -37,11 +37,10 @@ def ranks(shift=0.0):
 
     pyro.set_rng_seed(1)
     kernel = NUTS(model, max_tree_depth=4)
-    thin = 8
     mcmc = MCMC(
         kernel,
         num_samples=thin * NUM_RANKED,
-        warmup_steps=60,
+        warmup_steps=warmup_steps,
         initial_params={"x": truth[torch.randperm(NUM_SIMULATIONS, generator=generator)]},
         disable_progbar=True,
     )
@@ -66,4 +65,7 @@ def p_values(found):
 def test_ranks_are_uniform_and_a_wrong_likelihood_shows():
     allowed = SUITE_FAILURE_RATE / NUM_SUITE_CHECKS
     assert min(p_values(ranks())) > allowed
-    assert min(p_values(ranks(shift=2.0))) < allowed
+    # Draws that are hardly thinned spread the ranks less evenly still, but a wrong likelihood moves all of them to one end.
+    wrong = ranks(shift=2.0, thin=2, warmup_steps=30)
+    assert min(p_values(wrong)) < allowed
+    assert float(wrong[:, :2].double().mean()) / NUM_RANKED < 0.4

@@ -13,7 +13,8 @@ from drl_density import fit
 from drl_density.errors import RunFolderError
 from drl_density.parallel import Workers
 from drl_density.run_folder import RunFolder
-from tests.parallel.pairs import ROOT, start_pair
+from tests.parallel.pairs import start_pair
+from tests.processes import ROOT
 from tests.training.two_mode_run import STATE, first_gradient, run, stand_at
 
 

@@ -1,23 +1,18 @@
 """Two gloo processes of a module of the tests."""
 
-import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.processes import SHARDING, start
 
 
-def start_pair(module, *arguments, stderr=None):
-    """Start the two processes of ``python -m MODULE``, with one thread each."""
+def start_pair(program, *arguments, stderr=2, is_sharded=False):
+    """Start the two processes of ``python -m MODULE``, or of lines of code."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
-    environment |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, "-W", "error::UserWarning", "-m", module, *map(str, arguments)]
+    environment = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    imports = SHARDING if is_sharded else ()
     return [
-        subprocess.Popen(command, cwd=ROOT, env={**environment, "RANK": rank}, stderr=stderr, text=True)
+        start(program, *arguments, stderr=stderr, imports=imports, strict=True, RANK=rank, **environment)
         for rank in "01"
     ]

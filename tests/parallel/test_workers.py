@@ -37,7 +37,7 @@ def test_bad_shards():
 @pytest.fixture(scope="module")
 def exchanged(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair")
-    assert [process.wait(240) for process in start_pair("tests.parallel.gather_run", folder)] == [0, 0]
+    assert [process.wait(240) for process in start_pair("tests.parallel.gather_run", folder, is_sharded=True)] == [0, 0]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 

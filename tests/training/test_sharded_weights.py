@@ -1,7 +1,5 @@
 """Weights sharded over two processes: the steps of one process, a share of the memory, and clear errors."""
 
-import subprocess
-
 import pytest
 import torch
 
@@ -34,7 +32,7 @@ def folders(tmp_path_factory):
     """What one pair of processes left: gradient steps of every case, a run, and a run resumed from its step 10."""
     folder = tmp_path_factory.mktemp("sharded")
     names = [folder / name for name in ("cases", "pair", "resumed")]
-    assert [process.wait(400) for process in start_pair("tests.training.sharded_run", *names)] == [0, 0]
+    assert [process.wait(400) for process in start_pair("tests.training.sharded_run", *names, is_sharded=True)] == [0, 0]
     return folder
 
 
@@ -100,11 +98,11 @@ def test_what_sharded_weights_saved_resumes_unsharded_and_sharded(folders, pair,
 
 def test_a_process_lost_in_a_step_of_sharded_weights_is_reported(tmp_path):
     """Process 1 dies in the midst of a step; process 0 ends with the words, not with those of the network."""
-    first, second = start_pair(MODULE, tmp_path / "run", "--sharded", "--kill", "1:7", stderr=subprocess.PIPE)
-    words = first.communicate(timeout=240)[1]
-    assert second.wait(60) == -9
-    second.communicate()
-    assert first.returncode == 1
+    with (tmp_path / "words.txt").open("w") as file:
+        options = ["--sharded", "--kill", "1:7"]
+        first, second = start_pair(MODULE, tmp_path / "run", *options, stderr=file, is_sharded=True)
+        assert (first.wait(240), second.wait(60)) == (1, -9)
+    words = (tmp_path / "words.txt").read_text()
     assert "WorkerLost: another process of this run has stopped" in words
     assert (tmp_path / "run" / "step_5.safetensors").is_file()
 

@@ -5,8 +5,6 @@ import gzip
 import io
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -17,6 +15,9 @@ import drl_density as drl
 from drl_density.cli import main
 from drl_density.cli.rows.part_folder import part_path
 from drl_density.cli.rows.score import NAMES
+from tests.processes import run as run_process
+
+COMMAND = "import sys; from drl_density.cli import main\nsys.exit(main(sys.argv[1:]))"
 
 
 def read(path):
@@ -166,12 +167,10 @@ def test_an_interruption_says_how_to_continue_and_ends_in_the_same_file(run, few
 
 def test_a_reader_that_leaves_gets_no_traceback(run, table, tmp_path):
     """``drl-density score ... - | head``: the exit status of a process that a broken pipe ends, as for other tools."""
-    body = f"import sys; from drl_density.cli import main; sys.exit(main(['score', {str(run)!r}, '-']))"
-    program = [sys.executable, "-c", body]
     reading, writing = os.pipe()
     os.close(reading)
     with table.open("rb") as source:
-        done = subprocess.run(program, stdin=source, stdout=writing, stderr=subprocess.PIPE, check=False, text=True)
+        done = run_process(COMMAND, "score", run, "-", stdin=source, stdout=writing)
     os.close(writing)
     assert done.returncode == 141
     assert "Traceback" not in done.stderr
@@ -207,10 +206,10 @@ def test_a_saved_index_goes_from_every_format_to_every_other(run, few, tmp_path,
 
 @pytest.mark.parametrize("name", ["/dev/stdin", "/dev/fd/0"])
 def test_score_reads_and_writes_the_names_of_standard_streams(name, run, table, tmp_path):
-    body = "import sys; from drl_density.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", body, "score", str(run), name, "--columns", "ours", "--out", "/dev/stdout"]
+    arguments = ["score", run, name, "--columns", "ours", "--out", "/dev/stdout"]
     with table.open() as stream, (tmp_path / "out.txt").open("w") as out:  # plain files without an ending there
-        done = subprocess.run(command, stdin=stream, stdout=out, stderr=subprocess.PIPE, text=True, check=True)
+        done = run_process(COMMAND, *arguments, stdin=stream, stdout=out)
+    assert done.returncode == 0, done.stderr
     assert "/dev/stdout has no ending that names a format: rows are written as CSV" in done.stderr
     lines = (tmp_path / "out.txt").read_text().splitlines()
     assert lines[0] == ",".join(NAMES)

@@ -3,8 +3,6 @@
 import math
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -15,6 +13,7 @@ from drl_density.density import Density
 from drl_density.density.storage import training_folder
 from drl_density.errors import RunFolderError
 from drl_density.run_folder import RunFolder, whole_files
+from tests.processes import start
 
 # Two members, of which one stops early: a resumed run must not train it further.
 SETTINGS = drl.FitSettings(
@@ -89,10 +88,11 @@ def test_killed_at_any_write(moment, data, whole, tmp_path, monkeypatch):
 
 PROGRAM = """
 import sys
+import torch
 import drl_density as drl
 from tests.density.fitting.test_run import SETTINGS
+torch.set_num_threads(int(sys.argv[2]))
 data = drl.load_dataset("banana", seed=0, num_rows=200)
-print("ready", flush=True)
 drl.fit(data, seed=0, settings=SETTINGS, out=sys.argv[1], progress=False)
 """
 
@@ -100,17 +100,12 @@ drl.fit(data, seed=0, settings=SETTINGS, out=sys.argv[1], progress=False)
 def test_a_process_killed_outright(data, whole, tmp_path):
     """SIGKILL at whatever moment follows the first saved state."""
     out = tmp_path / "run"
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
-    }
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(out)], env=environment, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout.readline() == b"ready\n"
-        while process.poll() is None and not RunFolder(out).state.exists():
-            time.sleep(0.002)
-        process.send_signal(signal.SIGKILL)
+    process = start(PROGRAM, out, torch.get_num_threads())
+    while process.poll() is None and not RunFolder(out).state.exists():
+        time.sleep(0.002)
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() in (0, -signal.SIGKILL)
     if RunFolder(out).read_json("settings.json")["stage"] == "training":
         resumed = drl.fit(data, seed=0, settings=SETTINGS, out=out, resume=True, progress=False)
         assert_same_bits(resumed, whole)

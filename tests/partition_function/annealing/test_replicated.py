@@ -1,11 +1,6 @@
 """Replicates counted off: the same bits alone, in two processes, and after an interruption."""
 
 import json
-import os
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import pyro.distributions as dist
 import pytest
@@ -15,23 +10,21 @@ import drl_density as drl
 from drl_density.errors import RunFolderError
 from drl_density.partition_function import replicated_annealing
 from drl_density.testing import assert_z
+from tests.parallel.pairs import start_pair
 
 SETTINGS = drl.AISSettings(num_particles=64, num_replicates=5, num_pilot_particles=64)
-SCRIPT = """
-    import json, sys
-    import pyro.distributions as dist
-    import torch
-    import drl_density as drl
-    from drl_density.partition_function import replicated_annealing
+PROGRAM = """
+import json, sys
+import torch
+from drl_density.partition_function import replicated_annealing
+from tests.partition_function.annealing.test_replicated import SETTINGS, path
 
-    torch.distributed.init_process_group("gloo")
-    base = dist.Normal(torch.zeros(3), 1.5).to_event(1)
-    path = drl.geometric_path(base, lambda x: -0.5 * (x**2).sum(-1) / 0.25 + 2.0, num_bridges=20)
-    settings = drl.AISSettings(num_particles=64, num_replicates=5, num_pilot_particles=64)
-    found = replicated_annealing(path, seed=7, settings=settings)
-    with open(sys.argv[1] + f"/{torch.distributed.get_rank()}.json", "w") as out:
-        json.dump(found.log_weights.tolist(), out)
-    torch.distributed.destroy_process_group()
+torch.set_num_threads(int(sys.argv[2]))
+torch.distributed.init_process_group("gloo")
+found = replicated_annealing(path(), seed=7, settings=SETTINGS)
+with open(sys.argv[1] + f"/{torch.distributed.get_rank()}.json", "w") as out:
+    json.dump(found.log_weights.tolist(), out)
+torch.distributed.destroy_process_group()
 """
 
 
@@ -50,22 +43,9 @@ def test_the_estimate_is_right(alone):
     assert_z(alone.log_z, truth, alone.standard_error)
 
 
-@pytest.mark.slow
 def test_two_processes_give_the_same_bits(alone, tmp_path):
-    script = tmp_path / "shard.py"
-    script.write_text(textwrap.dedent(SCRIPT))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        str(script),
-        str(tmp_path),
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(Path(drl.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
-    assert done.returncode == 0, done.stderr[-2000:]
+    pair = start_pair(PROGRAM, tmp_path, torch.get_num_threads())
+    assert [process.wait() for process in pair] == [0, 0]
     for rank in (0, 1):
         found = torch.tensor(json.loads((tmp_path / f"{rank}.json").read_text()), dtype=torch.float64)
         assert torch.equal(found, alone.log_weights)
