@@ -156,7 +156,7 @@ def undersampled(module: Any, result: Any) -> Figure:
 
 def two_evidences(module: Any, result: Any) -> Figure:
     """Both log evidences with their intervals."""
-    return plots.plot_intervals({"with a slope": result[0], "without": result[1]}, "log evidence, nats")
+    return plots.plot_intervals({model.name: model.evidence for model in result.models}, "log evidence, nats")
 
 
 def few_steps(module: Any, result: Any) -> Figure:

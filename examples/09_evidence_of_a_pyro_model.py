@@ -5,6 +5,8 @@
 Expected: both evidences with intervals, and a Bayes factor of several nats for the model with the slope.
 """
 
+from functools import partial
+
 import pyro
 import pyro.distributions as dist
 import torch
@@ -21,22 +23,17 @@ def line(x: torch.Tensor, y: torch.Tensor, *, has_slope: bool) -> None:
     pyro.sample("y", dist.Normal(level + slope * x, scale).to_event(1), obs=y)
 
 
-def main(num_rows: int = 30, num_particles: int = 256) -> tuple[drl.Sandwich, drl.Sandwich]:
-    """Simulate, estimate both evidences, and return them (with, without the slope)."""
+def main(num_rows: int = 30, num_particles: int = 256) -> drl.EvidenceComparison:
+    """Simulate, estimate both evidences, and return their comparison."""
     generator = torch.Generator().manual_seed(0)
     x = torch.linspace(-2, 2, num_rows, dtype=torch.float64)
     y = 1.0 + 0.5 * x + 0.6 * torch.randn(num_rows, generator=generator, dtype=torch.float64)
+    models = {"with a slope": partial(line, has_slope=True), "without": partial(line, has_slope=False)}
     settings = drl.SandwichSettings(num_particles=num_particles)
-    results = []
-    for has_slope in (True, False):
-        target = drl.joint_density(line, x, y, has_slope=has_slope)
-        results.append(drl.sandwich(target, seed=0, settings=settings))
-        low, high = results[-1].lower, results[-1].upper
-        print(
-            f"slope {has_slope}: log evidence {results[-1].log_z:.3f} in [{low:.3f}, {high:.3f}], {results[-1].verdict}"
-        )
-    print(f"log Bayes factor {results[0].log_z - results[1].log_z:.2f} nats for the slope")
-    return results[0], results[1]
+    comparison = drl.compare_evidence(models, x, y, seed=0, settings=settings)
+    print(comparison)
+    print(comparison.bayes_factor("with a slope", "without"))
+    return comparison
 
 
 if __name__ == "__main__":

@@ -93,6 +93,8 @@ class EnergyDistribution(UnnormalizedDistribution):
 
     def _log_density(self, x: Tensor) -> Tensor:
         values = self._rows_log_density(x)
+        if not self.batch_shape:
+            return values
         return values.expand(torch.broadcast_shapes(values.shape, self.batch_shape))
 
     def _initial(self, shape: torch.Size, generator: torch.Generator | None) -> Tensor:

@@ -172,7 +172,7 @@ def rank(found: Mapping[str, ModelEvidence], prior: Mapping[str, float]) -> Evid
         found: log evidence of each model by name.
         prior: prior probability of each model by name.
     """
-    best = max(found.values(), key=lambda one: one.log_z)
+    best = max(found.values(), key=_height)
     is_comparable = len({frozenset(one.improper_sites) for one in found.values()}) == 1
     models = []
     for name, one in found.items():
@@ -193,11 +193,21 @@ def rank(found: Mapping[str, ModelEvidence], prior: Mapping[str, float]) -> Evid
                 probability_upper=share(one.upper, {key: found[key].lower for key in rivals}),
             )
         )
-    return EvidenceComparison(tuple(sorted(models, key=lambda model: -model.evidence.log_z)))
+    return EvidenceComparison(tuple(sorted(models, key=lambda model: -_height(model.evidence))))
+
+
+def _height(model: ModelEvidence) -> float:
+    """Log evidence by which models are put in order; one without a number comes last."""
+    return -math.inf if math.isnan(model.log_z) else model.log_z
 
 
 def _share(own: float, others: list[float]) -> float:
-    """Share of one weight among several, all as logarithms; an own weight of minus infinity has none."""
+    """Share of one weight among several, all as logarithms; an own weight of minus infinity has none.
+
+    It is not a number where any of them is not, as for a model whose evidence could not be estimated.
+    """
+    if any(math.isnan(value) for value in (own, *others)):
+        return math.nan
     if own == -math.inf:
         return 0.0
     if own == math.inf:

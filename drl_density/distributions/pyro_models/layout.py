@@ -198,10 +198,12 @@ class _Examiner:
 def _equal(one: Mapping[str, Tensor] | None, other: Mapping[str, Tensor] | None) -> bool:
     if one is None or other is None or one.keys() != other.keys():
         return False
-    return all(
-        one[name].shape == other[name].shape and torch.equal(one[name].nan_to_num(), other[name].nan_to_num())
-        for name in one
-    )
+    return all(one[name].shape == other[name].shape and _agree(one[name], other[name]) for name in one)
+
+
+def _agree(one: Tensor, other: Tensor) -> bool:
+    """Whether entries are equal; not-a-number agrees with itself, as it does where a model has no density."""
+    return bool(((one == other) | (one.isnan() & other.isnan())).all())
 
 
 def _noise(shape: torch.Size) -> Tensor:

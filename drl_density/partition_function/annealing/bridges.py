@@ -12,7 +12,7 @@ from drl_density.errors import NumericalError
 from drl_density.log_weights import carried_weights
 from drl_density.mcmc import LogDensity, Tuner, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, Base, bridge, evaluated, geometric_path
-from drl_density.partition_function.annealing.plan import spread_or_one
+from drl_density.partition_function.annealing.plan import AISPlan, spread_or_one
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.weights import resample, weight_ess
 
@@ -31,6 +31,8 @@ def place_bridges(
     generator: torch.Generator | None = None,
 ) -> AnnealingPath:
     """A geometric path with bridges at equal conditional effective sample size, placed on a discarded pilot.
+
+    See :func:`place_and_plan` for step sizes and scales from the same pilot.
 
     Args:
         base: normalised distribution with exact draws.
@@ -51,7 +53,25 @@ def place_bridges(
     >>> path.levels[0] < 0.1, path.levels[-1]
     (True, 1.0)
     """
+    return place_and_plan(base, log_density, settings, share=share, most=most, generator=generator)[0]
+
+
+@outside_inference_mode
+def place_and_plan(
+    base: Base,
+    log_density: LogDensity,
+    settings: AISSettings,
+    *,
+    share: float = 0.9,
+    most: int = 2000,
+    generator: torch.Generator | None = None,
+) -> tuple[AnnealingPath, AISPlan]:
+    """The path of :func:`place_bridges`, and the step sizes and scales to which the same pilot came on it.
+
+    Args and errors are those of :func:`place_bridges`.
+    """
     annealings, beta = [], 0.0
+    steps, scales, rates = [], [], []
     x = geometric_path(base, log_density, num_bridges=1).draw(settings.num_pilot_particles, generator)
     step_size = 1.0
     while beta < 1:
@@ -68,7 +88,8 @@ def place_bridges(
             )
         x = x[resample(step * gain, len(x), generator=generator)]
         between = bridge(base, log_density, beta)
-        tuner, kernel = Tuner(settings.adaptation, step_size), settings.kernel.with_scale(spread_or_one(x))
+        scales.append(spread_or_one(x))
+        tuner, kernel = Tuner(settings.adaptation, step_size), settings.kernel.with_scale(scales[-1])
         taken = take_steps(
             kernel,
             kernel.init(x, between),
@@ -79,8 +100,11 @@ def place_bridges(
             generator=generator,
         )
         x, step_size = taken.state.position, float(tuner.current)
+        steps.append(step_size)
+        rates.append(float(taken.last_step.acceptance_probability.mean()))
     bridges = tuple(bridge(base, log_density, value) for value in annealings)
-    return AnnealingPath(base, bridges, geometric_path(base, log_density, num_bridges=1).draw, tuple(annealings))
+    path = AnnealingPath(base, bridges, geometric_path(base, log_density, num_bridges=1).draw, tuple(annealings))
+    return path, AISPlan(tuple(steps), tuple(scales), tuple(rates))
 
 
 def _longest_step(gain: Tensor, longest: float, share: float) -> float:

@@ -8,6 +8,7 @@ is infinite. Where the mass falls, moved draws say how much lies out there, and 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Iterator
 
@@ -19,7 +20,7 @@ from drl_density.partition_function.tails.moves import FAR_SHARE, DriverShift, M
 from drl_density.partition_function.tails.report import Integrability, Tail, TailReport
 from drl_density.partition_function.target_bases.contract import DrivenChart
 from drl_density.partition_function.target_bases.student import quartile_spread
-from drl_density.weights import student_quantile
+from drl_density.weights import normal_quantile, student_quantile
 
 FLAT, SLOW = -1e-4, -0.05
 """Exponents above which mass does not fall, and falls more slowly than can be told from a logarithm's. The mass of
@@ -27,6 +28,8 @@ FLAT, SLOW = -1e-4, -0.05
 FLAT_AXIS, FURTHEST_AXIS = 0.5, 1e6
 """Exponent above which a rotated axis counts as flat, and the largest stretch along it. Its direction is known to about
 1e-8 only, so that a curved direction beside it takes over further out."""
+STEEPEST_FLAT_AXIS = 1.5
+"""Exponent below which an axis counts as flat, for points that may lie far from the mass; a constant density has 1."""
 NUM_STEPS = 12
 """Steps from the bulk within which the mass of moved draws is compared with that of the draws."""
 MOST_AXES = 24
@@ -35,6 +38,8 @@ MOST_EVALUATIONS = 100_000
 """Evaluations of the target along axes, about. Shifts of a driver, which find necks, take all draws."""
 PROBABILITY = 0.995
 """Probability of the interval beyond which a difference between draws and moved draws is not chance."""
+PROBABILITY_OF_DRAWS = 0.9995
+"""The same by the error of independent draws, which is known well enough to allow for many comparisons."""
 LEAST_MISSING = 3e-3
 """Smallest share of the mass that counts as missing."""
 
@@ -73,10 +78,41 @@ def examine_tails(
         joint = _together(slow)
         moves.append(joint)
         tails.append(_follow(joint, log_density, draws, chosen))
-    judged = [(_judge(move, tail), tail) for move, tail in zip(moves, tails, strict=True)]
-    order = (Integrability.INTEGRABLE, Integrability.UNDECIDED, Integrability.IMPROPER)
-    found, deciding = max(judged, key=lambda pair: (order.index(pair[0]), pair[1].is_stretch, pair[1].exponent))
+    found, deciding = _deciding([(_judge(move, tail), tail) for move, tail in zip(moves, tails, strict=True)])
     return TailReport(found, tuple(tails), deciding)
+
+
+def screen_tails(log_density: LogDensity, rows: Tensor) -> TailReport | None:
+    """A report where the integral is seen to be infinite from any points with density, ``None`` elsewhere.
+
+    The growth of moved mass far out does not depend on where the points lie, so no draws of the target are needed. Axes
+    that are no coordinates are followed over a shorter distance, within which a far mode can make the mass grow too. They
+    decide only where the log density hardly changes along them.
+
+    Args:
+        log_density: unnormalised log density of rows ``(n, d)``.
+        rows: points with density ``(replicate, n, d)``.
+
+    >>> rows = torch.randn(2, 64, 2, generator=torch.Generator().manual_seed(0)).double()
+    >>> str(screen_tails(lambda x: 0.0 * x.sum(-1), rows))
+    'along all coordinates the mass does not fall, out to 2e+51 times the bulk'
+    >>> screen_tails(lambda x: -0.5 * x.square().sum(-1), rows)
+    """
+    judged = []
+    for move in _moves(log_density, rows, None):
+        tail = _follow_far(move, log_density, rows)
+        found = _judge(move, tail)
+        if found is Integrability.IMPROPER and (_is_followed_far(move) or tail.exponent < STEEPEST_FLAT_AXIS):
+            judged.append((found, tail))
+    if not judged:
+        return None
+    return TailReport(Integrability.IMPROPER, tuple(tail for _, tail in judged), _deciding(judged)[1])
+
+
+def _deciding(judged: list[tuple[Integrability, Tail]]) -> tuple[Integrability, Tail]:
+    """The worst judgement, and the tail of slowest decay among those that led to it."""
+    order = (Integrability.INTEGRABLE, Integrability.UNDECIDED, Integrability.IMPROPER)
+    return max(judged, key=lambda pair: (order.index(pair[0]), pair[1].is_stretch, pair[1].exponent))
 
 
 def _moves(log_density: LogDensity, draws: Tensor, chart: DrivenChart | None) -> Iterator[Move]:
@@ -116,9 +152,16 @@ def _rotated_axes(log_density: LogDensity, unit: Tensor, center: Tensor, scale: 
             curvature = torch.autograd.functional.hessian(value, best)
         except RuntimeError:  # a target without gradient has no curvature that could be asked for
             return
-    if bool(curvature.isfinite().all()):  # pyright: ignore[reportAttributeAccessIssue] (stub: a tuple for several inputs)
-        values, vectors = torch.linalg.eigh(curvature)  # pyright: ignore[reportArgumentType] (the same)
-        yield "the direction of least curvature", vectors[:, values.abs().argmin()]
+    if not bool(curvature.isfinite().all()):  # pyright: ignore[reportAttributeAccessIssue] (stub: a tuple for several inputs)
+        return
+    values, vectors = torch.linalg.eigh(curvature)  # pyright: ignore[reportArgumentType] (the same)
+    flattest = vectors[:, values.abs().argmin()]
+    yield "the direction of least curvature", flattest
+
+
+def _is_followed_far(move: Move) -> bool:
+    """Whether a stretch is followed over the whole range of numbers."""
+    return isinstance(move, Stretch) and move.furthest > FURTHEST_AXIS
 
 
 def _is_coordinate(move: Move) -> bool:
@@ -134,39 +177,50 @@ def _together(moves: list[Move]) -> Stretch:
 
 
 def _follow(move: Move, log_density: LogDensity, draws: Tensor, chosen: Tensor) -> Tail:
-    """Follow the mass of the bulk along a family of maps."""
+    """Follow the mass of the bulk along a family of maps, and compare it with the draws further out."""
     replicates, count, dim = draws.shape
     place = move.place(draws.flatten(0, 1)).reshape(replicates, count)
-    start = float(place.median())
-    rows = draws[:, chosen].reshape(-1, dim)
+    far = _follow_far(move, log_density, draws[:, chosen], start := float(place.median()))
     is_bulk = ((place >= start) & (place < start + 1))[:, chosen].flatten()
     if not math.isfinite(start) or not bool(is_bulk.any()):
+        return far
+    bulk = draws[:, chosen].reshape(-1, dim)[is_bulk]
+    steps = torch.stack([_gains(move, log_density, bulk, float(step)) for step in range(1, NUM_STEPS + 1)], 1).exp()
+    # Mass beyond each step: what the moved draws predict, and what the draws hold.
+    beyond = steps.flip(1).cumsum(1).flip(1)
+    predicted = torch.zeros(replicates * len(chosen), NUM_STEPS, dtype=steps.dtype, device=steps.device)
+    predicted[is_bulk] = beyond
+    edges = start + torch.arange(1, NUM_STEPS + 2, dtype=place.dtype, device=place.device)
+    further = (place[..., None] >= edges).double()
+    seen = further[..., :-1] - further[..., -1:]
+    missing, at = _missing(predicted.reshape(replicates, len(chosen), NUM_STEPS).cpu(), seen.cpu())
+    return dataclasses.replace(far, missing=missing, beyond=at)
+
+
+def _follow_far(move: Move, log_density: LogDensity, draws: Tensor, start: float | None = None) -> Tail:
+    """Follow the mass of the bulk of draws ``(replicate, n, d)`` far out, without a look at the draws' own reach."""
+    rows = draws.flatten(0, 1)
+    place = move.place(rows)
+    start = float(place.median()) if start is None else start
+    bulk = rows[(place >= start) & (place < start + 1)]
+    if not math.isfinite(start) or not len(bulk):
         # Half of the draws lie at the centre: the coordinate has no width that could be stretched.
         return Tail(move.label, isinstance(move, Stretch), (-math.inf,), 0.0, 0.0, 0.0)
-    bulk = rows[is_bulk]
-    with torch.no_grad():
-        inside = log_density(bulk).double()
-
-        def gains(num_steps: float) -> Tensor:
-            moved, volume = move.moved(bulk, num_steps)
-            gain = log_density(moved).double() + volume.double() - inside
-            return torch.where(gain.isnan(), -math.inf, gain)  # not-a-number counts as density zero, as everywhere
-
-        far = [float(gains(num_steps).logsumexp(0)) for num_steps in move.far_steps]
-        steps = torch.stack([gains(float(step)) for step in range(1, NUM_STEPS + 1)], 1).exp()
-    owner = torch.arange(replicates, device=rows.device).repeat_interleave(len(chosen))[is_bulk]
-    predicted = torch.zeros(replicates, NUM_STEPS, dtype=steps.dtype, device=rows.device)
-    predicted = predicted.index_add(0, owner, steps) / len(chosen)
-    edges = start + torch.arange(1, NUM_STEPS + 2, dtype=place.dtype, device=place.device)
-    seen = (place[..., None] >= edges).double().mean(1)
-    gap = predicted - (seen[:, :-1] - seen[:, 1:])
-    missing, beyond = _missing(gap.cpu())
+    far = [float(_gains(move, log_density, bulk, num_steps).logsumexp(0)) for num_steps in move.far_steps]
     unit = math.log(2) if isinstance(move, Stretch) else 1.0
     exponents = tuple(
         _slope(first, second, unit * (b - a))
         for first, second, a, b in zip(far, far[1:], move.far_steps, move.far_steps[1:], strict=False)
     )
-    return Tail(move.label, isinstance(move, Stretch), exponents, move.far_steps[-1], missing, beyond)
+    return Tail(move.label, isinstance(move, Stretch), exponents, move.far_steps[-1], 0.0, 0.0)
+
+
+def _gains(move: Move, log_density: LogDensity, bulk: Tensor, num_steps: float) -> Tensor:
+    """Log of the mass that each row of the bulk stands for after it was moved, relative to its own."""
+    with torch.no_grad():
+        moved, volume = move.moved(bulk, num_steps)
+        gain = log_density(moved).double() + volume.double() - log_density(bulk).double()
+    return torch.where(gain.isnan(), -math.inf, gain)  # not-a-number counts as density zero, as everywhere
 
 
 def _slope(first: float, second: float, distance: float) -> float:
@@ -176,15 +230,22 @@ def _slope(first: float, second: float, distance: float) -> float:
     return math.inf if second == math.inf or first == -math.inf else (second - first) / distance
 
 
-def _missing(gap: Tensor) -> tuple[float, float]:
+def _missing(predicted: Tensor, seen: Tensor) -> tuple[float, float]:
     """Largest mass beyond some step that moved draws find and draws do not, and that step; zeros within chance.
 
+    A gap has to show beside the spread over replicates and beside the error of independent draws: a few replicates agree by
+    luck often enough, and several steps and families are looked at.
+
     Args:
-        gap: predicted less observed share of each step, ``(replicate, steps)``.
+        predicted: mass beyond each step by each moved draw, 0 outside the bulk, ``(replicate, m, steps)``.
+        seen: whether each draw lies beyond each step ``(replicate, n, steps)``.
     """
-    beyond = gap.flip(1).cumsum(1).flip(1)
-    mean, error = beyond.mean(0), beyond.std(0) / math.sqrt(len(beyond))
-    is_sure = (mean > LEAST_MISSING) & (mean > student_quantile(len(beyond) - 1, PROBABILITY) * error)
+    gap = predicted.mean(1) - seen.mean(1)
+    mean, between = gap.mean(0), gap.std(0) / math.sqrt(len(gap))
+    own = [values.flatten(0, 1).var(0) / values[..., 0].numel() for values in (predicted, seen)]
+    by_replicates = student_quantile(len(gap) - 1, PROBABILITY) * between
+    by_draws = normal_quantile(PROBABILITY_OF_DRAWS) * (own[0] + own[1]).sqrt()
+    is_sure = (mean > LEAST_MISSING) & (mean > torch.maximum(by_replicates, by_draws))
     if not bool(is_sure.any()):
         return 0.0, 0.0
     step = int(torch.where(is_sure, mean, -math.inf).argmax())
@@ -194,7 +255,7 @@ def _missing(gap: Tensor) -> tuple[float, float]:
 def _judge(move: Move, tail: Tail) -> Integrability:
     """Whether the integral is finite as far as one family of maps shows."""
     last = tail.exponent
-    if isinstance(move, Stretch) and move.furthest <= FURTHEST_AXIS and not _is_coordinate(move):
+    if isinstance(move, Stretch) and not _is_followed_far(move):
         return Integrability.IMPROPER if last > FLAT_AXIS else Integrability.INTEGRABLE
     if last > FLAT:
         return Integrability.IMPROPER

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from drl_density.partition_function.annealing.plan import spread_or_one
+from drl_density.partition_function.factors import covariance_factor
 from drl_density.partition_function.target_bases.columns import Columns, fit_columns, look_normal
 from drl_density.partition_function.target_bases.contract import Chart, FlatBase, GivenBase, KeptBase
 from drl_density.partition_function.target_bases.curved_base import CurvedRegression, curved_orders
@@ -103,6 +104,7 @@ def fit_base(
     kept: KeptBase | None = None,
     widening: float = 1.2,
     most_components: int = 16,
+    is_kept_enough: bool = False,
 ) -> DefendedBase:
     """Fit several kinds of base to half of the draws and keep the one that describes the other half best.
 
@@ -115,6 +117,7 @@ def fit_base(
         kept: base that keeps a share of 10 %, and competes with those that are fitted.
         widening: factor on every fitted standard deviation.
         most_components: largest number of components of the mixture of Gaussians.
+        is_kept_enough: whether the kept base is taken without fitting any other, as it describes the target well.
     """
     half = len(draws) // 2
     everything, like = draws.flatten(0, 1).double().cpu(), draws.flatten(0, 1)[0]
@@ -123,13 +126,16 @@ def fit_base(
     whole = torch.cat([train, held])
     excess = _mardia(train)
     fits = StudentFits.fit(train, held) if excess > NORMAL_ERRORS else None
-    candidates = [*_elliptical(train, held, most_components), *(() if fits is None else _students(fits))]
-    candidates += _shaped(train, held, is_round=abs(excess) < NORMAL_ERRORS)
-    if kept is not None:
-        candidates.append(_Candidate(lambda _: _Built(_in_units(kept, units)), lambda _: _Built(kept, kept.local)))
-    plain = _Units(torch.zeros_like(train[0]), torch.ones_like(train[0]), 1.0, train)
-    chosen = max(candidates, key=_score(held, _defence(whole, fits, plain), plain))
-    best = (chosen.from_all or chosen.build)(units)
+    if kept is not None and is_kept_enough:
+        best = _Built(kept, kept.local)
+    else:
+        candidates = [*_elliptical(train, held, most_components), *(() if fits is None else _students(fits))]
+        candidates += _shaped(train, held, is_round=abs(excess) < NORMAL_ERRORS)
+        if kept is not None:
+            candidates.append(_Candidate(lambda _: _Built(_in_units(kept, units)), lambda _: _Built(kept, kept.local)))
+        plain = _Units(torch.zeros_like(train[0]), torch.ones_like(train[0]), 1.0, train)
+        chosen = max(candidates, key=_score(held, _defence(whole, fits, plain), plain))
+        best = (chosen.from_all or chosen.build)(units)
     parts = _defence(whole, fits, units)
     if given is not None:
         parts.append((given, GIVEN_SHARE))
@@ -201,7 +207,7 @@ def _mardia(rows: Tensor) -> float:
     """Mardia's kurtosis of rows ``(n, d)`` less that of a Gaussian, in standard errors."""
     count, dim = rows.shape
     covariance, _ = _covariance(rows)
-    factor = torch.linalg.cholesky(covariance + 1e-9 * torch.eye(dim).double())
+    factor = covariance_factor(covariance + 1e-9 * torch.eye(dim).double())
     squared = torch.linalg.solve_triangular(factor, (rows - rows.mean(0)).T, upper=False).square().sum(0)
     return float(squared.square().mean() - dim * (dim + 2)) / math.sqrt(8 * dim * (dim + 2) / count)
 

@@ -3,36 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from drl_density.mcmc import MALA, ChainState, RandomWalk, StepInfo, value_and_gradient
+from drl_density.devices import normal_draws, uniform_draws
+from drl_density.mcmc import ChainState, RandomWalk, StepInfo, value_and_gradient
 from drl_density.mcmc.kernel import LogDensity, StepSize, metropolis
 from drl_density.partition_function.target_bases.contract import Chart
 from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.target_bases.mixture import MixtureBase
 
+Energies = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""``energies(values, gradients)``: energies at the start and end of moves, from log density and gradient at the end."""
+
 
 @dataclass(frozen=True)
 class LocalMALA:
-    r"""MALA with the local covariance of a base, followed or preceded by a proposal from the base itself.
+    r"""MALA with the local covariance of a base, or a proposal from the base itself.
 
     With responsibilities r(k | x) of the base's components, the local move leaves p(x) r(k | x) invariant. It draws k from
     r(. | x), takes a leapfrog step preconditioned by component k's covariance, accepts it with the ratio of p(x) r(k | x),
     and forgets k. Where the base has coordinates of its own, as regressions have, the leapfrog step is taken in these,
     with the log volume of the map added to log p. The other move proposes y from the base b and accepts it with
-    probability min(1, p(y) b(x) / (p(x) b(y))). Both moves are reversible in p, whatever the base. A particle proposes in a
-    share of its steps, before or after the local move with equal probability, so that the whole step is reversible too, as
-    path weights in both directions need.
+    probability min(1, p(y) b(x) / (p(x) b(y))). Both moves are reversible in p, whatever the base. Every particle makes one
+    of them at each step, by chance, so that the step is reversible too, as path weights in both directions need.
 
     Attributes:
         base: fitted base; without a mixture or coordinates of its own, the local move is plain MALA with ``scale``.
         scale: diagonal preconditioner of plain MALA.
-        jump_share: share of the steps in which the base also makes a proposal. A proposal costs three evaluations of the
-            base, and one in four steps reaches another mode soon enough.
+        jump_share: share of the particles that propose from the base in place of a local move. One in four reaches another
+            mode soon enough.
 
     Source: Gibbs sampling of an auxiliary index; independence Metropolis-Hastings (Tierney 1994).
     """
@@ -46,7 +50,7 @@ class LocalMALA:
     @property
     def gradients_per_step(self) -> int:
         """Gradient evaluations of one transition."""
-        return 2
+        return 1
 
     def with_scale(self, scale: Tensor | None) -> Self:
         """The same kernel with another diagonal scale."""
@@ -59,113 +63,106 @@ class LocalMALA:
     def step(
         self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
     ) -> tuple[ChainState, StepInfo]:
-        """Make the local move, and for a share of the particles a jump before or after it; the information is its own."""
-        if not self.jump_share:
-            return self._local(state, log_density, step_size, generator)
-        uniform = torch.rand(len(state.position), generator=generator, device=state.position.device)
-        state = self._jump(state, uniform < self.jump_share / 2, log_density, generator)
-        state, info = self._local(state, log_density, step_size, generator)
-        return self._jump(state, uniform >= 1 - self.jump_share / 2, log_density, generator), info
+        """Jump with a share of the particles and move the others; acceptance is that of local moves where there are any."""
+        x = state.position
+        is_jump = uniform_draws((len(x),), x, generator) < self.jump_share
+        (jumping,), (moving,) = is_jump.nonzero(as_tuple=True), (~is_jump).nonzero(as_tuple=True)
+        sizes = torch.as_tensor(step_size).to(x).reshape(-1, 1).expand(len(x), 1)
+        rows, parts = torch.cat([jumping, moving]), []
+        if len(jumping):
+            parts.append(self._jump(_rows(state, jumping), generator))
+        if len(moving):
+            parts.append(self._move(_rows(state, moving), sizes[moving], generator))
+        # Both kinds of proposals are evaluated in one pass, as small passes cost nearly as much as large ones.
+        position = torch.cat([part[0] for part in parts])
+        proposal = ChainState(position, *self._evaluate(log_density, position))
+        counts = [len(part[0]) for part in parts]
+        ends = zip(parts, proposal.log_density.split(counts), proposal.gradient.split(counts), strict=True)
+        before, after = zip(*(part[1](values, gradients) for part, values, gradients in ends), strict=True)
+        moved, info = metropolis(_rows(state, rows), proposal, (torch.cat(before), torch.cat(after)), generator)
+        if len(moving):  # step sizes adapt to local moves, whose acceptance they determine
+            probability = info.acceptance_probability.clone()
+            probability[: len(jumping)] = probability[len(jumping) :].mean()
+            info = info._replace(acceptance_probability=probability)
+        order = rows.argsort()
+        return _rows(moved, order), StepInfo(*(values[order] for values in info))
 
-    def _local(
-        self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
-    ) -> tuple[ChainState, StepInfo]:
+    def _jump(self, state: ChainState, generator: torch.Generator | None) -> tuple[Tensor, Energies]:
+        """Proposals from the base."""
+        position = self.base.draw(len(state.position), generator).to(state.position)
+        with torch.no_grad():
+            proposed, current = self.base.log_prob(torch.cat([position, state.position])).chunk(2)
+        return position, lambda values, _: (current - state.log_density, proposed - values)
+
+    def _move(
+        self, state: ChainState, size: Tensor, generator: torch.Generator | None
+    ) -> tuple[Tensor, Energies]:
+        """Local moves by the base's components, in its own coordinates, or by the diagonal scale."""
+        momentum = normal_draws(state.position.shape, state.position, generator)
         match self.base.local:
             case None:
-                return self._plain(state, log_density, step_size, generator)
+                scale = torch.ones_like(state.position[0]) if self.scale is None else self.scale.to(state.position)
+                return _preconditioned(state, size, momentum, scale.diag())
+            case MixtureBase() as mixture if mixture.num_components == 1:  # the responsibility is 1 everywhere
+                return _preconditioned(state, size, momentum, mixture.factors[0])
             case MixtureBase() as mixture:
-                return self._by_component(state, mixture, log_density, step_size, generator)
+                return _by_component(state, size, momentum, mixture, generator)
             case chart:
-                return self._charted(state, chart, log_density, step_size, generator)
-
-    def _plain(
-        self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
-    ) -> tuple[ChainState, StepInfo]:
-        return MALA(scale=self.scale).step(state, log_density, step_size, generator)
+                return _charted(state, size, momentum, chart)
 
     def _evaluate(self, log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
         """Log density of the rows, and the gradient by which local moves drift."""
         return value_and_gradient(log_density, x)
 
-    def _jump(
-        self, state: ChainState, is_tried: Tensor, log_density: LogDensity, generator: torch.Generator | None
-    ) -> ChainState:
-        """Propose from the base for the marked particles; only accepted proposals need a gradient."""
-        (tried,) = is_tried.nonzero(as_tuple=True)
-        if not len(tried):
-            return state
-        x = state.position[tried]
-        position = self.base.draw(len(x), generator).to(x)
-        with torch.no_grad():
-            proposed, current = self.base.log_prob(torch.cat([position, x])).chunk(2)
-            log_ratio = log_density(position) - state.log_density[tried] - proposed + current
-        uniform = torch.rand(len(x), generator=generator, dtype=x.dtype, device=x.device)
-        (accepted,) = (uniform.log() < log_ratio).nonzero(as_tuple=True)  # not-a-number compares false: rejected
-        if not len(accepted):
-            return state
-        moved, position = tried[accepted], position[accepted]
-        values, gradients = self._evaluate(log_density, position)
-        return ChainState(
-            state.position.index_copy(0, moved, position),
-            state.log_density.index_copy(0, moved, values),
-            state.gradient.index_copy(0, moved, gradients),
-        )
 
-    def _by_component(
-        self,
-        state: ChainState,
-        mixture: MixtureBase,
-        log_density: LogDensity,
-        step_size: StepSize,
-        generator: torch.Generator | None,
-    ) -> tuple[ChainState, StepInfo]:
-        """A leapfrog step preconditioned by the covariance of a component drawn by its responsibility."""
-        x = state.position
-        if mixture.num_components == 1:  # the responsibility is 1 everywhere
-            before, chosen, factors = x.new_zeros(1), None, mixture.factors[0]
-        else:
-            shares = mixture.log_joint(x).log_softmax(1)
-            gumbel = torch.empty_like(shares).exponential_(generator=generator).log()
-            chosen = (shares - gumbel).argmax(1, keepdim=True)
-            before, factors = shares.gather(1, chosen)[:, 0], mixture.factors[chosen[:, 0]]
-        size = torch.as_tensor(step_size).to(x).reshape(-1, 1)
-        start = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-        half = start + 0.5 * size * _transposed(factors, state.gradient)
-        position = x + size * _times(factors, half)
-        proposal = ChainState(position, *self._evaluate(log_density, position))
-        end = half + 0.5 * size * _transposed(factors, proposal.gradient)
-        after = before if chosen is None else mixture.log_joint(position).log_softmax(1).gather(1, chosen)[:, 0]
-        energies = (
-            0.5 * start.square().sum(1) - state.log_density - before,
-            0.5 * end.square().sum(1) - proposal.log_density - after,
-        )
-        return metropolis(state, proposal, energies, generator)
+def _by_component(
+    state: ChainState, size: Tensor, momentum: Tensor, mixture: MixtureBase, generator: torch.Generator | None
+) -> tuple[Tensor, Energies]:
+    """A leapfrog step preconditioned by the covariance of a component drawn by its responsibility."""
+    with torch.no_grad():
+        shares = mixture.log_joint(state.position).log_softmax(1)
+        gumbel = torch.empty_like(shares).exponential_(generator=generator).log()
+        chosen = (shares - gumbel).argmax(1, keepdim=True)
+        position, energies = _preconditioned(state, size, momentum, mixture.factors[chosen[:, 0]])
+        start = shares.gather(1, chosen)[:, 0]
+        end = mixture.log_joint(position).log_softmax(1).gather(1, chosen)[:, 0]
 
-    def _charted(
-        self,
-        state: ChainState,
-        chart: Chart,
-        log_density: LogDensity,
-        step_size: StepSize,
-        generator: torch.Generator | None,
-    ) -> tuple[ChainState, StepInfo]:
-        """A leapfrog step in the coordinates in which the base is nearly standard normal."""
-        unit = chart.to_unit(state.position)
-        size = torch.as_tensor(step_size).to(unit).reshape(-1, 1)
-        start = torch.randn(unit.shape, generator=generator, dtype=unit.dtype, device=unit.device)
-        half = start + 0.5 * size * chart.pull_back(unit, state.gradient)
-        end_unit = unit + size * half
-        position = chart.from_unit(end_unit)
-        is_lost = ~position.isfinite().all(1)
-        position = torch.where(is_lost[:, None], state.position, position)
-        end_unit = torch.where(is_lost[:, None], unit, end_unit)
-        proposal = ChainState(position, *self._evaluate(log_density, position))
-        end = half + 0.5 * size * chart.pull_back(end_unit, proposal.gradient)
-        after = torch.where(
-            is_lost, torch.nan, 0.5 * end.square().sum(1) - proposal.log_density - chart.log_volume(end_unit)
-        )
-        before = 0.5 * start.square().sum(1) - state.log_density - chart.log_volume(unit)
-        return metropolis(state, proposal, (before, after), generator)
+    def with_responsibility(values: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+        before, after = energies(values, gradients)
+        return before - start, after - end
+
+    return position, with_responsibility
+
+
+def _preconditioned(state: ChainState, size: Tensor, momentum: Tensor, factors: Tensor) -> tuple[Tensor, Energies]:
+    """A leapfrog step in coordinates in which covariances with these factors are round."""
+    half = momentum + 0.5 * size * _transposed(factors, state.gradient)
+    position = state.position + size * _times(factors, half)
+
+    def energies(values: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+        end = half + 0.5 * size * _transposed(factors, gradients)
+        return 0.5 * momentum.square().sum(1) - state.log_density, 0.5 * end.square().sum(1) - values
+
+    return position, energies
+
+
+def _charted(state: ChainState, size: Tensor, momentum: Tensor, chart: Chart) -> tuple[Tensor, Energies]:
+    """A leapfrog step in the coordinates in which the base is nearly standard normal."""
+    unit = chart.to_unit(state.position)
+    half = momentum + 0.5 * size * chart.pull_back(unit, state.gradient)
+    end_unit = unit + size * half
+    position = chart.from_unit(end_unit)
+    is_lost = ~position.isfinite().all(1)
+    position = torch.where(is_lost[:, None], state.position, position)
+    end_unit = torch.where(is_lost[:, None], unit, end_unit)
+
+    def energies(values: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor]:
+        end = half + 0.5 * size * chart.pull_back(end_unit, gradients)
+        after = 0.5 * end.square().sum(1) - values - chart.log_volume(end_unit)
+        before = 0.5 * momentum.square().sum(1) - state.log_density - chart.log_volume(unit)
+        return before, torch.where(is_lost, torch.nan, after)  # not-a-number is never accepted
+
+    return position, energies
 
 
 @dataclass(frozen=True)
@@ -181,15 +178,13 @@ class LocalRandomWalk(LocalMALA):
 
     target_acceptance: ClassVar[float] = RandomWalk.target_acceptance
 
-    def _plain(
-        self, state: ChainState, log_density: LogDensity, step_size: StepSize, generator: torch.Generator | None
-    ) -> tuple[ChainState, StepInfo]:
-        moved, info = RandomWalk(self.scale).step(state, log_density, step_size, generator)
-        return moved._replace(gradient=torch.zeros_like(moved.position)), info
-
     def _evaluate(self, log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             return log_density(x.detach()), torch.zeros_like(x)
+
+
+def _rows(state: ChainState, index: Tensor) -> ChainState:
+    return ChainState(*(values[index] for values in state))
 
 
 def _times(factors: Tensor, vectors: Tensor) -> Tensor:

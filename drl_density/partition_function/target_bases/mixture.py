@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from drl_density.partition_function.factors import covariance_factor
 from drl_density.partition_function.target_bases.scale_base import LOG_TWO_PI
 
 
@@ -19,7 +20,7 @@ class MixtureBase:
     """
 
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor, like: Tensor) -> None:
-        factors = torch.linalg.cholesky(covariances.double())
+        factors = covariance_factor(covariances)
         inverse = torch.linalg.inv(factors)
         self.num_components, dim = means.shape
         self.event_shape = torch.Size((dim,))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from drl_density.errors import NumericalError
 from drl_density.partition_function.annealing.path import ExactBase
+from drl_density.partition_function.factors import covariance_factor
 from drl_density.partition_function.target_bases.curved_base import CurvedRegression, log_squares
 
 LOG_TWO_PI = math.log(2 * math.pi)
@@ -74,7 +75,7 @@ class ScaleRegression:
                 log_variance = log_variance + _weighted_solve(design, ratio.clamp_min(1), ratio - 1)
         noise = (rest - design @ location) * torch.exp(-0.5 * design @ log_variance)
         covariance = noise.T @ noise / len(noise) + 1e-9 * torch.eye(noise.shape[1], dtype=noise.dtype)
-        return cls(driver, location, log_variance, torch.linalg.cholesky(covariance), (float(z.mean()), float(z.std())))
+        return cls(driver, location, log_variance, covariance_factor(covariance), (float(z.mean()), float(z.std())))
 
     def to_unit(self, x: Tensor) -> Tensor:
         """Coordinates ``(n, d)``, the driver first, that are standard normal where the regression holds."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from drl_density.partition_function.factors import covariance_factor
+
 DEGREES = (1, 2, 3, 5, 10)
 """Degrees of freedom that are tried; 1 has the tails of a Cauchy density."""
 NUM_STEPS = 12
@@ -25,7 +27,7 @@ class StudentBase:
     """
 
     def __init__(self, degrees: int, mean: Tensor, scale: Tensor, like: Tensor) -> None:
-        factor = torch.linalg.cholesky(scale.double())
+        factor = covariance_factor(scale)
         dim = len(mean)
         self.event_shape = torch.Size((dim,))
         self.degrees, self.mean, self.factor = degrees, mean.to(like), factor.to(like)
@@ -154,7 +156,7 @@ def _fit_joint(rows: Tensor, degrees: int) -> tuple[Tensor, Tensor]:
     scale = spread.square().diag()
     for _ in range(NUM_STEPS):
         away = rows - mean
-        squared = torch.linalg.solve_triangular(torch.linalg.cholesky(scale), away.T, upper=False).square().sum(0)
+        squared = torch.linalg.solve_triangular(covariance_factor(scale), away.T, upper=False).square().sum(0)
         weights = (degrees + dim) / (degrees + squared)
         mean = (weights[:, None] * rows).sum(0) / weights.sum()
         away = rows - mean

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from drl_density.distributions.reals import log_volume, real_transform
-from drl_density.distributions.supports import is_inside, is_whole_space
+from drl_density.distributions.supports import has_own_map, is_inside
 from drl_density.records.brief import brief
 
 
@@ -53,7 +53,7 @@ class Coordinates:
             ValueError: a discrete support, or one that no bijection from the reals is known for.
         """
         transform, shape = None, event_shape
-        if support is None or is_whole_space(support):
+        if support is None or not has_own_map(support):
             support = None
         else:
             transform = real_transform(support)

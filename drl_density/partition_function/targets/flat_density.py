@@ -94,6 +94,8 @@ class FlatDensity:
 
     def __call__(self, u: Tensor) -> Tensor:
         """Log density of rows ``(n, d)``, ``(n,)``."""
+        if self._counts is not None and (values := self._all_finite(u)) is not None:
+            return values
         is_lost = ~u.isfinite().all(1)
         u = _FiniteGradient.apply(torch.where(is_lost[:, None], 0.0, u))
         x, volume = self.coordinates.to_event_and_volume(u)
@@ -110,6 +112,24 @@ class FlatDensity:
         # The sum that is never taken ties the result to the rows, so that autograd finds a gradient, if only zeros.
         tied = torch.where(torch.ones_like(is_lost), total, u.sum(1))
         return torch.where(is_lost | is_undefined, -math.inf, tied)
+
+
+    def _all_finite(self, u: Tensor) -> Tensor | None:
+        """Values of rows where all are finite, ``None`` where any is not: most calls, at a third of the cost."""
+        if self._counts is None or not math.isfinite(float(u.detach().sum())):
+            return None
+        if u.requires_grad:
+            u = u.view_as(u)
+            u.register_hook(lambda gradient: torch.where(gradient.isfinite(), gradient, 0.0))
+        x, volume = self.coordinates.to_event_and_volume(u)
+        if self.coordinates.transform is not None and not bool(x.isfinite().all()):
+            return None
+        total = self.evaluate(x) + volume - self.offset
+        if not bool(total.isfinite().all()):
+            return None
+        self._counts.num_points += len(u)
+        # A target without gradient is tied to the rows all the same, with the gradient zero.
+        return total if total.requires_grad or not u.requires_grad else total + 0.0 * u.sum(1)
 
 
 class _FiniteGradient(torch.autograd.Function):

@@ -101,6 +101,7 @@ def _reaches(log_density: LogDensity, points: Tensor, directions: Tensor, ladder
         values = _values(log_density, moved.reshape(-1, points.shape[1])).reshape(-1, len(ladder))
         reach = (values > here - DROP).long().cumprod(1).sum(1)
         reaches.append(reach)
+        # Where every rung is within reach there is no value after the last one, and the last one stands in, unused.
         after = values.gather(1, reach.clamp(max=len(ladder) - 1)[:, None])[:, 0]
         walls.append((reach < len(ladder)) & (after == -torch.inf))
     up, down = reaches

@@ -110,12 +110,16 @@ class Precision:
 
     @property
     def needed_paths(self) -> int:
-        """Paths in each direction, about, with which the statistical error alone meets the tolerance."""
+        """Paths in each direction, about, with which the statistical error alone meets the tolerance; 0 without any path."""
+        if not self.num_paths:
+            return 0
         return math.ceil(self.num_paths * max(1.0, (self.statistical / self.tolerance) ** 2))
 
     @property
     def needed_seconds(self) -> float:
-        """Time that so many paths would take, seconds."""
+        """Time that so many paths would take, seconds; not known without any path."""
+        if not self.num_paths:
+            return math.nan
         return self.seconds * self.needed_paths / self.num_paths
 
     @property

@@ -58,7 +58,8 @@ class Sandwich:
     """What is known about log Z, in nats.
 
     Attributes:
-        log_z: point estimate, by Bennett's ratio of both directions; NaN when the verdict is ``IMPROPER``.
+        log_z: point estimate, by Bennett's ratio of both directions; NaN when the verdict is ``IMPROPER``, and where
+            walks could not be completed.
         standard_error: statistical error, the larger of the jackknife over replicates and the asymptotic error. For a target
             without levels it includes the change in log Z from the last base refit, or from quartering the number of mixing
             steps, where that change exceeds its own error.
@@ -74,7 +75,7 @@ class Sandwich:
         verdict: ``RELIABLE``, ``DOUBTFUL``, ``UNRELIABLE``, ``UNKNOWN``, or ``IMPROPER`` where the integral is infinite.
         advice: reasons for the verdict, and what to do.
         estimates: estimate of log Z by every estimator.
-        annealing: record of the annealing run.
+        annealing: record of the annealing run; of no particle where walks could not be completed.
         forward: log weights of forward paths ``(replicate, particle)``.
         reverse: log weights of reverse paths from draws that began at the origin ``(replicate, particle)``.
         reverse_from_data: the same from chains that began at rows of data, where rows were given.
@@ -311,6 +312,54 @@ def assemble(
     return result if prepared is None else _of_target(result, prepared)
 
 
+def unfinished(
+    prepared: PreparedTarget,
+    verdict: Verdict,
+    advice: str,
+    *,
+    tolerance: float,
+    search: ModeSearch | None = None,
+    tails: TailReport | None = None,
+) -> Sandwich:
+    """The record of a target for which no walks were completed: no number, and the reason.
+
+    Args:
+        prepared: target.
+        verdict: ``IMPROPER`` or ``UNKNOWN``.
+        advice: why there are no walks, and what to do.
+        tolerance: half width of the interval that was asked for, nats.
+        search: modes that were found before.
+        tails: what decided that the integral is infinite.
+    """
+    nothing = torch.empty(0, 0, dtype=torch.float64)
+    none = LogPartitionEstimate(
+        math.nan, math.nan, math.nan, nothing, 0.0, math.nan, "lower", Verdict.UNRELIABLE, "no annealing was completed"
+    )
+    bounds = Bracket(Estimate(math.nan, math.nan), Estimate(math.nan, math.nan))
+    result = Sandwich(
+        log_z=math.nan,
+        standard_error=math.nan,
+        lower=-math.inf,
+        upper=math.inf,
+        bracket=(-math.inf, math.inf),
+        certificate=math.nan,
+        overlap=0.0,
+        verdict=verdict,
+        advice=advice,
+        estimates={},
+        annealing=none,
+        forward=nothing,
+        reverse=nothing,
+        reverse_from_data=None,
+        margins=Margins((), bounds, starts_differ=False),
+        path=PathFigures((), (), (), nothing),
+        precision=Precision(tolerance, math.inf, 0.0, num_paths=0, seconds=0.0),
+        tails=tails,
+        mode_search=search,
+    )
+    return _of_target(result, prepared)
+
+
 def _of_target(result: Sandwich, prepared: PreparedTarget) -> Sandwich:
     """The record with the target's constant added back, and with what preparing and evaluating the target showed."""
     found = prepared.rejections
@@ -338,7 +387,7 @@ def _of_target(result: Sandwich, prepared: PreparedTarget) -> Sandwich:
 def warn_if_unusable(result: Sandwich) -> Sandwich:
     """Warn the caller's caller when log Z must not be built on; returns the record unchanged."""
     if result.verdict in UNUSABLE_VERDICTS:
-        number = "" if result.verdict is Verdict.IMPROPER else f" {result.log_z:.4g}"
+        number = "" if math.isnan(result.log_z) else f" {result.log_z:.4g}"
         message = f"log Z{number} is {result.verdict}: {result.advice}"
         warnings.warn(message, UnreliableEstimateWarning, stacklevel=3)
     return result

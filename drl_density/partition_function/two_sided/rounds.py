@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from drl_density.errors import NumericalError
+from drl_density.log_weights import carried_weights
 from drl_density.mcmc import MALA, LogDensity, RandomWalk
-from drl_density.partition_function.annealing.bridges import place_bridges
-from drl_density.partition_function.annealing.path import Base
-from drl_density.partition_function.annealing.plan import plan_annealing
+from drl_density.partition_function.annealing.bridges import place_and_plan
+from drl_density.partition_function.annealing.path import Base, evaluated
 from drl_density.partition_function.annealing.reverse import reverse_anneal
 from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.bridge import ReplicatedBridge, bennett_by_replicates
@@ -24,7 +25,7 @@ from drl_density.partition_function.target_bases.local_kernel import LocalMALA, 
 from drl_density.partition_function.targets.prepare import PreparedTarget
 from drl_density.partition_function.two_sided.settings import SandwichSettings
 from drl_density.partition_function.two_sided.walks import Rounds, Route
-from drl_density.weights import Estimate, combine_replicates, log_mean_exp
+from drl_density.weights import Estimate, combine_replicates, log_mean_exp, resample, weight_ess
 
 MOVED = 0.2
 """Multiple of the tolerance, beyond two joint errors, by which rounds may differ and still count as settled."""
@@ -36,6 +37,12 @@ EASY_OVERLAP = 0.6
 """Overlap of both directions from the first fitted base at which a target is easy."""
 MOST_GROWTH = 4
 """Multiple of ``num_particles`` up to which rounds grow whose error would hide a movement."""
+LEAST_MOST_PARTICLES, GROWTH_MARGIN = 1024, 1.2
+"""Particles up to which such rounds grow in any case, and the factor on what the error calls for, as it is known roughly."""
+NUM_WEIGHED, LEAST_EFFICIENCY = 4096, 0.5
+"""Draws of a kept base that are weighed, and their effective share from which it may serve without a further fit."""
+EVEN_SHARE = 0.3
+"""Effective share of the paths of every replicate from which a round's draws are chosen among the ends of its own paths."""
 START_SHARE = 0.1
 """Share of the given base, or of N(0, I), in a pilot that begins at the modes that a search has found."""
 FIRST_PARTICLES = 128
@@ -54,8 +61,7 @@ def place_route(
         local = LocalMALA(base) if isinstance(settings.kernel, MALA) else LocalRandomWalk(base)
         settings = dataclasses.replace(settings, kernel=local, num_transitions=moves)
     ais, plain = settings.annealing(), settings.annealing(resample_below=None)
-    path = place_bridges(base, log_density, ais, share=settings.conditional_ess, generator=generator)
-    plan = plan_annealing(path, ais, generator=generator)
+    path, plan = place_and_plan(base, log_density, ais, share=settings.conditional_ess, generator=generator)
 
     def downward(num_particles: int, generator: torch.Generator | None) -> Tensor:
         own = dataclasses.replace(plain, num_particles=num_particles)
@@ -77,10 +83,12 @@ def fit_rounds(
 ) -> tuple[Route, Rounds]:
     """Fit one base after another to discarded draws until log Z stays where it is.
 
-    The pilot goes from the given base, or from N(0, I), and from the kept base where there is one; each round from the base
-    fitted to the draws before. Runs of all rounds are discarded, so that the choice of a base does not bias the final run.
-    The pilot and the first round are small; each round after one that leaves log Z unsettled is larger, up to
-    ``settings.num_particles``, and up to four times as many where the error alone leaves it unsettled.
+    Where the kept base describes the target so well that its draws have even weights, and a round from it agrees with their
+    mean weight, no further base is fitted. Otherwise the pilot goes from the given base, or from N(0, I), and from the kept
+    base where there is one; each round from the base fitted to the draws before. Runs of all rounds are discarded, so that
+    the choice of a base does not bias the final run. The pilot and the first round are small; each round after one that
+    leaves log Z unsettled is larger, up to ``settings.num_particles``, and up to four times as many, at least 1,024, where
+    the error alone leaves it unsettled.
 
     Args:
         prepared: target.
@@ -92,6 +100,9 @@ def fit_rounds(
     """
     log_density, given = prepared.log_density, prepared.base
     own = dataclasses.replace(settings, num_particles=first_particles(settings))
+    at_once = None if kept is None else _settled_by_kept(prepared, own, kept, generator)
+    if at_once is not None:
+        return at_once
     start: Base = prepared.start
     if kept is not None:
         start = DefendedBase((kept, start), (1 - START_SHARE, START_SHARE), kept.local)
@@ -103,10 +114,13 @@ def fit_rounds(
     least = LEAST_ROUNDS
     for index in range(settings.most_rounds - 1):
         route = place_route(base, log_density, own, generator=generator)
-        draws = route.draws(route.run(generator=generator), generator=generator)
-        bridge = bennett_by_replicates(route.downward(own.num_particles, generator), route.upward(draws, generator))
-        found.append(Estimate(bridge.log_z, bridge.standard_error))
-        if index == 0 and is_easy(bridge, pilot, settings.tolerance):
+        forward, draws = _forward_and_draws(route, generator)
+        bridge = _bridged(forward, route.upward(draws, generator))
+        if bridge is None:
+            found.append(Estimate((found or [pilot])[-1].log_z, math.inf))
+        else:
+            found.append(Estimate(bridge.log_z, bridge.standard_error))
+        if index == 0 and bridge is not None and is_easy(bridge, pilot, settings.tolerance):
             least = LEAST_EASY_ROUNDS
         if movement(found, settings.tolerance, least=least) is None:
             break
@@ -114,6 +128,48 @@ def fit_rounds(
         if least == LEAST_ROUNDS or len(found) >= least:
             own = dataclasses.replace(own, num_particles=_grown(own.num_particles, found, settings))
     return route, Rounds(tuple(found), movement(found, settings.tolerance, least=least))
+
+
+def _settled_by_kept(
+    prepared: PreparedTarget, settings: SandwichSettings, kept: KeptBase, generator: torch.Generator | None
+) -> tuple[Route, Rounds] | None:
+    """The route from a kept base whose draws have even weights, where one round from it agrees with their mean weight."""
+    log_density = prepared.log_density
+    rows = kept.draw(NUM_WEIGHED, generator)
+    weights = carried_weights(torch.zeros(len(rows)).double(), evaluated(log_density, rows), evaluated(kept.log_prob, rows))
+    efficiency = float(weight_ess(weights)) / len(rows)
+    if not efficiency >= LEAST_EFFICIENCY:  # not a number where no draw has density
+        return None
+    importance = Estimate(float(log_mean_exp(weights)), math.sqrt((1 / efficiency - 1) / len(rows)))
+    count = settings.num_replicates * settings.num_particles
+    chosen = resample(weights, count, generator=generator)
+    # Resampling returns sorted indices, which a random order shuffles.
+    draws = rows[chosen[torch.rand(count, generator=generator).argsort()]].unflatten(0, (settings.num_replicates, -1))
+    base = fit_base(draws, given=prepared.base, kept=kept, is_kept_enough=True)
+    route = place_route(base, log_density, settings, generator=generator)
+    forward, ends = _forward_and_draws(route, generator)
+    bridge = _bridged(forward, route.upward(ends, generator))
+    if bridge is None or bridge.overlap < EASY_OVERLAP:
+        return None
+    found = (importance, Estimate(bridge.log_z, bridge.standard_error))
+    is_settled = movement(found, settings.tolerance, least=len(found)) is None
+    return (route, Rounds(found)) if is_settled else None
+
+
+def _forward_and_draws(route: Route, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Log weights of a walk without resampling, and draws of the target: from its own end where weights are even enough."""
+    plain = anneal(route.path, route.plan, route.settings.annealing(resample_below=None), generator=generator)
+    shares = torch.stack([weight_ess(row) for row in plain.log_weights]) / plain.log_weights.shape[1]
+    run = plain if float(shares.min()) >= EVEN_SHARE else route.run(generator=generator)
+    return plain.log_weights, route.draws(run, generator=generator)
+
+
+def _bridged(forward: Tensor, reverse: Tensor) -> ReplicatedBridge | None:
+    """Bennett's ratio of one round, ``None`` where draws of an early base miss so much that both directions contradict."""
+    try:
+        return bennett_by_replicates(forward, reverse)
+    except NumericalError:
+        return None
 
 
 def first_particles(settings: SandwichSettings) -> int:
@@ -180,4 +236,5 @@ def _grown(size: int, found: Sequence[Estimate], settings: SandwichSettings) -> 
     needed = (found[-1].standard_error / (ROUND_ERROR * settings.tolerance)) ** 2
     if size < settings.num_particles:
         return min(settings.num_particles, math.ceil(min(4.0, max(2.0, needed)) * size))
-    return min(MOST_GROWTH * settings.num_particles, math.ceil(max(1.0, needed) * size))
+    most = max(MOST_GROWTH * settings.num_particles, LEAST_MOST_PARTICLES)
+    return math.ceil(min(float(most), max(1.0, GROWTH_MARGIN * needed) * size))

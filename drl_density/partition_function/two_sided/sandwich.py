@@ -10,14 +10,21 @@ import torch
 from torch import Tensor
 
 from drl_density.autograd import outside_inference_mode
+from drl_density.errors import NumericalError, Verdict
 from drl_density.mcmc import RandomWalk
 from drl_density.model import EnergySequence
 from drl_density.partition_function.mode_search.search import search_modes
-from drl_density.partition_function.tails.examine import examine_tails
+from drl_density.partition_function.tails.examine import examine_tails, screen_tails
 from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.targets.contract import Target, WideBase
 from drl_density.partition_function.targets.prepare import PreparedTarget, prepare_target
-from drl_density.partition_function.two_sided.record import Sandwich, assemble, missing_paths, warn_if_unusable
+from drl_density.partition_function.two_sided.record import (
+    Sandwich,
+    assemble,
+    missing_paths,
+    unfinished,
+    warn_if_unusable,
+)
 from drl_density.partition_function.two_sided.rounds import fit_rounds
 from drl_density.partition_function.two_sided.sequence import sequence_sandwich
 from drl_density.partition_function.two_sided.settings import SandwichSettings
@@ -28,6 +35,8 @@ TARGET_STEP_SPREAD = 10.0
 
 MOST_PILOT_PARTICLES = 256
 """Particles of each pilot of the search for modes, where a replicate has so many."""
+NUM_SCREENED = 128
+"""Points of each of two groups by which a target is screened for an infinite integral."""
 WORTHWHILE = 4
 """Multiple of the largest number of paths beyond which no batches are added; the record states what the tolerance takes."""
 
@@ -63,12 +72,13 @@ def sandwich(
             sequence it only says what counts as a large error.
 
     Returns:
-        :class:`Sandwich` with ``log_z``, ``lower``, ``upper`` and ``verdict``.
+        :class:`Sandwich` with ``log_z``, ``lower``, ``upper`` and ``verdict``. A target whose integral is infinite is
+        ``IMPROPER`` before anything is walked. Where no walk can be completed, it is ``UNKNOWN``, and ``log_z`` is NaN.
 
     Raises:
         ValueError: base, data or starts of another event shape; a target with batch shape, with a support that the reals
             cannot be mapped onto, or without density at any point tried; values that are not one number for each point.
-        NumericalError: bridges that cannot be placed, or lost weights.
+        NumericalError: a base without draws inside the target's support, or a sequence along which weights are lost.
 
     >>> import pyro.distributions as dist
     >>> target = dist.Normal(torch.zeros(2), 0.5).to_event(1)
@@ -85,6 +95,14 @@ def sandwich(
         return sequence_sandwich(target, data=data, settings=settings, generator=generator)
     prepared = prepare_target(target, base=base, data=data, generator=generator)
     settings = _settings_for(prepared, settings)
+    tolerance = settings.tolerance
+    infinite = screen_tails(
+        prepared.log_density.uncounted(),
+        prepared.start.draw(2 * NUM_SCREENED, generator).reshape(2, NUM_SCREENED, prepared.num_features),
+    )
+    if infinite is not None:
+        advice = f"the integral is infinite: {infinite}"
+        return warn_if_unusable(unfinished(prepared, Verdict.IMPROPER, advice, tolerance=tolerance, tails=infinite))
     found = search_modes(
         prepared.log_density.uncounted(),
         prepared.start,
@@ -95,10 +113,15 @@ def sandwich(
         has_gradient=prepared.has_gradient,
         generator=generator,
     )
-    route, rounds = fit_rounds(prepared, settings, kept=found.components, generator=generator)
-    walks, seconds = _walk_to_tolerance(route, prepared.data, rounds, settings, generator)
-    walks = _with_tails(walks, prepared, route, generator=generator)
-    return warn_if_unusable(assemble(route, walks, prepared=prepared, search=found.record, seconds=seconds))
+    try:
+        route, rounds = fit_rounds(prepared, settings, kept=found.components, generator=generator)
+        walks, seconds = _walk_to_tolerance(route, prepared.data, rounds, settings, generator)
+        walks = _with_tails(walks, prepared, route, generator=generator)
+        result = assemble(route, walks, prepared=prepared, search=found.record, seconds=seconds)
+    except NumericalError as error:  # walks that cannot be completed are a verdict on the target, not a fault of the call
+        advice = f"no walk to the target could be completed: {error}"
+        result = unfinished(prepared, Verdict.UNKNOWN, advice, tolerance=tolerance, search=found.record)
+    return warn_if_unusable(result)
 
 
 def _flat_hints(starts: Tensor, prepared: PreparedTarget) -> Tensor:
@@ -137,7 +160,7 @@ def _walk_to_tolerance(
     missing = 0 if rounds.unsettled else missing_paths(walks, settings.tolerance)
     while missing and walks.forward.numel() + missing <= WORTHWHILE * most:
         have = walks.forward.numel()
-        further = min(math.ceil(min(missing, 3 * have) / batch), (most - have) // batch)
+        further = min(math.ceil(min(missing, 3 * have) / batch), math.ceil((most - have) / batch))
         if not further:
             break
         for _ in range(further):

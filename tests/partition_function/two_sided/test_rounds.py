@@ -1,14 +1,18 @@
 """Bases fitted in turn until log Z stays the same."""
 
 import dataclasses
+import math
 
 import pyro.distributions as dist
 import pytest
 import torch
 
 from drl_density.distributions.energy import EnergyDistribution
+from drl_density.errors import NumericalError
 from drl_density.mcmc import HMC
-from drl_density.partition_function.bridge import ReplicatedBridge
+from drl_density.partition_function.bridge import ReplicatedBridge, bennett_by_replicates
+from drl_density.partition_function.mode_search.components import ComponentBase
+from drl_density.partition_function.mode_search.shape import Shape
 from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.target_bases.local_kernel import LocalMALA
 from drl_density.partition_function.targets.coordinates import Coordinates
@@ -128,3 +132,45 @@ def test_a_target_that_is_not_easy_takes_three_rounds_that_grow(prepared, monkey
     _, rounds = fit_rounds(prepared, small, generator=seeded_generator(0))
     assert len(rounds.estimates) >= 3
     assert sizes[:4] == [150, 150, 300, 600]
+
+
+def test_a_round_without_a_ratio_leaves_log_z_unsettled(prepared, monkeypatch):
+    """Draws of a poor base can put both directions in the wrong order; the next round goes on from them."""
+    calls = []
+
+    def refused_once(*given):
+        calls.append(len(calls))
+        if len(calls) == 1:
+            raise NumericalError("mean log weight forward lies above that in reverse")
+        return bennett_by_replicates(*given)
+
+    monkeypatch.setattr(rounds_module, "bennett_by_replicates", refused_once)
+    _, rounds = fit_rounds(prepared, SMALL_SANDWICH, generator=seeded_generator(0))
+    assert rounds.estimates[0].standard_error == math.inf
+    assert rounds.unsettled is None
+    assert len(rounds.estimates) >= 4
+
+
+def test_a_kept_base_that_fits_needs_no_further_base(prepared, monkeypatch):
+    shapes = [Shape(torch.zeros(2).double(), 0.0, 0.5 * torch.eye(2).double(), 2 * torch.eye(2).double())]
+    shapes[0] = dataclasses.replace(shapes[0], center=prepared.coordinates.to_flat(torch.ones(1, 2))[0])
+    good = ComponentBase(shapes, torch.tensor([[0.9], [0.1]]))
+    monkeypatch.setattr(rounds_module, "place_route", seen := Counted(place_route))
+    route, rounds = fit_rounds(prepared, SMALL_SANDWICH, kept=good, generator=seeded_generator(0))
+    assert seen.count == 1
+    assert rounds.unsettled is None
+    assert route.path.base.parts[0] is good
+    for estimate in rounds.estimates:
+        assert_z(estimate.log_z + prepared.offset, 3.0, estimate.standard_error)
+    poor = ComponentBase([dataclasses.replace(shapes[0], center=shapes[0].center + 4)], torch.tensor([[0.9], [0.1]]))
+    fit_rounds(prepared, SMALL_SANDWICH, kept=poor, generator=seeded_generator(0))
+    assert seen.count > 2
+
+
+class Counted:
+    def __init__(self, function):
+        self.function, self.count = function, 0
+
+    def __call__(self, *given, **named):
+        self.count += 1
+        return self.function(*given, **named)

@@ -116,7 +116,7 @@ def test_a_funnel_with_few_particles_is_covered_and_called_unreliable():
     early = result.estimates[Estimator.BENNETT_EARLY]
     assert result.standard_error >= 0.5 * abs(result.log_z - early.log_z)
     assert result.verdict == "unreliable"
-    assert "rounds of fitted bases are known within" in result.advice
+    assert "fitted base" in result.advice
     assert result.lower <= result.bracket[0] < 0 < result.bracket[1] <= result.upper
 
 
@@ -144,3 +144,20 @@ def test_hints_have_to_be_points_of_the_target():
             drl.sandwich(target, starts=starts, seed=0, settings=SMALL_SANDWICH)
     with pytest.raises(ValueError, match="starts must lie where the target has density"):
         drl.sandwich(dist.Gamma(torch.ones(2), 1.0).to_event(1), starts=-torch.ones(1, 2), settings=SMALL_SANDWICH)
+
+
+def test_a_walk_that_cannot_be_completed_is_a_verdict_and_no_error(monkeypatch):
+    def refused(*given, **named):
+        raise NumericalError("placing bridges stopped")
+
+    monkeypatch.setattr(sandwich_module, "fit_rounds", refused)
+    target = dist.Normal(torch.zeros(2), 1.0).to_event(1)
+    with pytest.warns(drl.errors.UnreliableEstimateWarning, match="log Z is unknown: no walk .* placing bridges stopped"):
+        result = drl.sandwich(target, seed=0, settings=SMALL_SANDWICH)
+    assert result.verdict == "unknown"
+    assert math.isnan(result.log_z)
+    assert (result.lower, result.upper) == result.interval(0.5) == (-math.inf, math.inf)
+    assert result.mode_search is not None
+    assert result.precision.needed_paths == 0
+    assert math.isnan(result.precision.needed_seconds)
+    assert "unknown" in str(result)
