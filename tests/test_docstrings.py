@@ -36,7 +36,7 @@ WITHOUT_EXAMPLE = {
         Density FittedModel Generator MarginalDensity combine fit load_generator
     """,
     "takes networks or runs of some size, which its tests have": """
-        propose sample_quality run_tempering train_member member_stages
+        propose sample_quality run_tempering train_member member_stages search_networks
     """,
     "takes torchrun, or weights that are not here": "inception_features joined_workers num_restarts",
 }

@@ -19,7 +19,7 @@ from drl_density.density.fitting.forecast import check_memory, check_minutes, fi
 from drl_density.density.fitting.plan import FitPlan, plan_fit
 from drl_density.density.fitting.run import FitRun, choose_seed, refuse_folder
 from drl_density.density.fitting.selection import rejection, select_model, untouched
-from drl_density.density.fitting.stages import Budget, Pace, TrainedMember, member_stages, train_member
+from drl_density.density.fitting.stages import Budget, Pace, TrainedMember, member_stages, search_networks, train_member
 from drl_density.density.normalizing import normalize
 from drl_density.density.provenance import Provenance, RowDigest
 from drl_density.density.settings.fit_settings import FitSettings
@@ -51,8 +51,9 @@ def fit(
         out: Run folder, where the run is saved at every evaluation and can be resumed.
         settings: Choices to override; see :class:`FitSettings`.
         max_minutes: Time to aim at for the whole fit. The number of steps is what the measured speed allows: at most that of
-            the settings, or four times the usual one for a contrast without a number of its own. Where the time ends before
-            the first evaluation, a contrast reports its reference, and any other fit takes longer.
+            the settings, or four times the usual one for a contrast without a number of its own. A contrast that stops
+            earlier tries other networks in the time left. Where the time ends before the first evaluation, a contrast
+            reports its reference, and any other fit takes longer.
         resume: Continues the run in ``out``. A finished run is returned as it is.
         force: Overwrites the run in ``out``. The earlier run stays until the new one has saved its first state.
         progress: Shows a progress bar with the doctor's line.
@@ -104,6 +105,9 @@ def _run(
         train_member(plan, member, run, budget=budget, num_later=len(plan.members) - 1 - place)
         for place, member in enumerate(plan.members)
     ]
+    if plan.settings.num_trials and len(trained) == 1:
+        per_step = (time.monotonic() - prepared) / max(1, trained[0].state.step)
+        plan, trained = search_networks(plan, trained[0], run, budget=budget, seconds_per_step=per_step)
     if not run.workers.is_first:
         run.workers.wait()
         return run.load(place)

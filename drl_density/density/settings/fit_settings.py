@@ -32,29 +32,11 @@ from drl_density.density.settings.objectives import (
 from drl_density.density.settings.presets import find_preset
 from drl_density.density.settings.recovery import RecoverySettings
 from drl_density.density.settings.schedules import SCHEDULES, CosineSchedule, LinearBetaSchedule, LogSpacedSchedule
-from drl_density.records.fields import PositiveInt, check_fields
+from drl_density.density.settings.table_rules import NUM_TRIALS, fold_training
+from drl_density.records.fields import NonNegativeInt, PositiveInt, check_fields
 from drl_density.training import TrainingSettings
 
 __all__ = ["FitSettings"]
-
-NUM_FOLDS, MOST_FOLDED_ROWS = 5, 2000
-"""Folds of a small table, and rows for training and validation below which a table is small."""
-
-MOST_FOLDED_COLUMNS = 40
-"""Columns up to which tables are folded unasked. On digits, with 64, a single mixture of 8 components scores 6 nats a row
-better on validation than a stack of bags, and a fold has no single mixtures."""
-
-FOLD_TRAINING = {
-    "weight_decay": 0.3,
-    "average_decay": 0.97,
-    "evaluate_every": 30,
-    "patience": 4,
-    "warmup_steps": 50,
-}
-"""Training settings of folds, each in place of the usual one: small tables overfit within some hundred steps.
-
-Patience ends most of them after 500 to 1,000 of the usual number of steps. With 400 steps, over which the learning rate fell
-to zero, the left-out rows of pima gained 0.17 nats in place of 0.25, and those of yeast 0.08 in place of 0.17."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +59,11 @@ class FitSettings:
             average of all energies is kept.
         num_folds: Folds of the rows of a small table. Each fold stops the training of a network on the other rows, and the
             average of these networks is added to a reference fitted to all rows, validation rows included. 1 trains on
-            the training rows alone. None takes 5 below 2,000 rows, and up to 40 columns, for the contrast objective with
+            the training rows alone. None takes 5 below 3,000 rows, and up to 40 columns, for the contrast objective with
             its usual reference, where the rows can be divided freely, else 1.
+        num_trials: Further networks that are tried once the first has passed its best score on validation: of another size,
+            with more dropout, and with a shorter schedule. The best of all is kept. None takes 3 for a contrast without
+            folds whose network and training have their defaults, else 0.
         selection: "likelihood" keeps the weights and the level that score best on validation by an annealed log Z.
             "last" keeps the last averaged weights, as the papers do.
         num_validation_rows: Validation rows scored at every evaluation. None takes 256 images, or between 1,024 and 8,192
@@ -115,6 +100,7 @@ class FitSettings:
     base: Literal["auto", "reference", "stack", "mixture", "gaussian", "independent", "quadratic"] = "auto"
     num_networks: PositiveInt = 1
     num_folds: PositiveInt | None = None
+    num_trials: NonNegativeInt | None = None
     selection: Literal["likelihood", "last"] = "likelihood"
     num_validation_rows: PositiveInt | None = None
     num_particles: PositiveInt = 512
@@ -159,6 +145,11 @@ class FitSettings:
                 raise ValueError(
                     "folds choose their own networks and reference: leave num_networks, selection and base as they are"
                 )
+        if self.num_trials and ((self.num_folds or 1) > 1 or not self.may_search):
+            raise ValueError(
+                "num_trials: other networks are tried for the contrast of one network that is chosen by its likelihood, "
+                "without folds or recovery: leave num_trials out"
+            )
         if self.recovery.is_on and (self.num_folds or 1) > 1:
             raise ValueError("recovery refines a single network: leave num_folds or recovery.is_on out")
         if self.recovery.is_on and (not isinstance(objective, ContrastObjective) or self.selection == "last"):
@@ -236,9 +227,13 @@ class FitSettings:
     @property
     def may_fold(self) -> bool:
         """Whether small tables are fitted in folds by these settings."""
-        is_usual = self.num_networks == 1 and self.selection == "likelihood" and self.base_kind == "reference"
-        is_contrast = isinstance(self.objective, ContrastObjective) and not self.recovery.is_on
-        return self.num_folds != 1 and is_contrast and is_usual
+        return self.num_folds != 1 and not self.num_trials and self.may_search and self.base_kind == "reference"
+
+    @property
+    def may_search(self) -> bool:
+        """Whether further networks may be tried: for the contrast of one network that nothing refines."""
+        is_usual = self.num_networks == 1 and self.selection == "likelihood" and not self.recovery.is_on
+        return isinstance(self.objective, ContrastObjective) and is_usual
 
     def resolve(
         self, num_rows: int, event_shape: tuple[int, ...], sigma_min: float, *, num_folds: int = 1
@@ -250,7 +245,7 @@ class FitSettings:
             event_shape: Shape of one data point, ``(d,)`` for a table.
             sigma_min: Noise of level 0 that the fixed base suggests.
             num_folds: Number of folds into which the rows are divided. More than one replace every training setting that
-                has its default by that of :data:`FOLD_TRAINING`.
+                has its default by that of :data:`~drl_density.density.settings.table_rules.FOLD_TRAINING`.
 
         Raises:
             DataError: A network over images for data that are no images, or images of another shape.
@@ -266,10 +261,19 @@ class FitSettings:
             objective=objective,
             network=network,
             schedule=self.schedule.resolve(math.prod(event_shape), sigma_min),
-            training=self.training if num_folds == 1 else _fold_training(self.training),
+            training=self.training if num_folds == 1 else fold_training(self.training),
             num_folds=num_folds,
+            num_trials=self._trials(num_folds),
             num_validation_rows=num_validation,
         )
+
+    def _trials(self, num_folds: int) -> int:
+        """Number of trials, chosen where none is given."""
+        if self.num_trials is not None:
+            return self.num_trials
+        is_usual = self.network == ColumnNetwork() and self.training == TrainingSettings()
+        is_searched = is_usual and self.may_search and self.base_kind == "reference" and num_folds == 1
+        return NUM_TRIALS if is_searched else 0
 
     def normalizing_sizes(self) -> NormalizingSizes:
         """Sizes of the computation that normalises a density with these resolved settings."""
@@ -311,13 +315,6 @@ class FitSettings:
 
 
 _KINDS: dict[str, dict[str, Any]] = {"objective": OBJECTIVES, "network": NETWORKS, "schedule": SCHEDULES}
-
-
-def _fold_training(training: TrainingSettings) -> TrainingSettings:
-    """Training settings with those of folds in place of defaults."""
-    usual = TrainingSettings()
-    found = {name: value for name, value in FOLD_TRAINING.items() if getattr(training, name) == getattr(usual, name)}
-    return dataclasses.replace(training, **found)
 
 
 def _usual_network(objective: ObjectiveSettings) -> ColumnNetwork | MLPNetwork:

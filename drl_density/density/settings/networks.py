@@ -66,16 +66,21 @@ class MLPNetwork:
         return found
 
 
+SMALL_TABLE = 3000
+"""Training rows below which a network over columns is small. On 2,410 rows of waveform, 128 units overfit after a gain of
+0.099 nats a row on validation, and 48 units gained 0.123."""
+
+
 @dataclass(frozen=True)
 class ColumnNetwork:
     """Bounded residual network over the columns of a table, each seen through a bank of sigmoids.
 
     Attributes:
-        width: Hidden units of each layer. None takes 48 below 2,000 rows, else 128.
-        num_blocks: Residual blocks between the first and the last layer. None takes 1 below 2,000 rows, else 2.
+        width: Hidden units of each layer. None takes 48 below 3,000 rows, else 128.
+        num_blocks: Residual blocks between the first and the last layer. None takes 1 below 3,000 rows, else 2.
         num_sigmoids: Sigmoids that each column is seen through.
-        column_width: Numbers into which the bank of a column is mapped. None takes 8 below 2,000 rows, else 16.
-        dropout: Share of hidden units dropped in training. None takes 0.4 below 1,000 rows, 0.3 below 20,000, else 0.2.
+        column_width: Numbers into which the bank of a column is mapped. None takes 8 below 3,000 rows, else 16.
+        dropout: Share of hidden units dropped in training. None takes 0.4 below 3,000 rows, 0.3 below 20,000, else 0.2.
 
     Raises:
         ValueError: Counts below their least value, or a dropout outside [0, 1).
@@ -100,13 +105,13 @@ class ColumnNetwork:
             num_rows: Number of training rows.
             event_shape: Shape of one data point, ``(d,)`` for a table.
         """
-        is_small = num_rows < 2000
+        is_small = num_rows < SMALL_TABLE
         return dataclasses.replace(
             self,
             width=self.width or (48 if is_small else 128),
             num_blocks=self.num_blocks or (1 if is_small else 2),
             column_width=self.column_width or (8 if is_small else 16),
-            dropout=(0.4 if num_rows < 1000 else 0.3 if num_rows < 20_000 else 0.2)
+            dropout=(0.4 if is_small else 0.3 if num_rows < 20_000 else 0.2)
             if self.dropout is None
             else self.dropout,
         )

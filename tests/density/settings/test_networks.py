@@ -32,13 +32,13 @@ def test_dropout_follows_the_rows_there_are_per_column(rows, columns, dropout):
     assert FitSettings(network=MLPNetwork(dropout=0.2)).resolve(rows, (columns,), 0.07).network.dropout == 0.2
 
 
-@pytest.mark.parametrize(("rows", "dropout"), [(999, 0.4), (1000, 0.3), (19_999, 0.3), (20_000, 0.2)])
+@pytest.mark.parametrize(("rows", "dropout"), [(2999, 0.4), (3000, 0.3), (19_999, 0.3), (20_000, 0.2)])
 def test_dropout_of_the_network_over_columns_follows_the_rows(rows, dropout):
     assert FitSettings().resolve(rows, (8,), 0.07).network.dropout == dropout
     assert FitSettings(network=ColumnNetwork(dropout=0.1)).resolve(rows, (8,), 0.07).network.dropout == 0.1
 
 
-@pytest.mark.parametrize(("rows", "sizes"), [(1999, (48, 1, 8)), (2000, (128, 2, 16))])
+@pytest.mark.parametrize(("rows", "sizes"), [(2999, (48, 1, 8)), (3000, (128, 2, 16))])
 def test_sizes_of_the_network_over_columns_follow_the_rows(rows, sizes):
     network = FitSettings().resolve(rows, (8,), 0.07).network
     assert (network.width, network.num_blocks, network.column_width) == sizes

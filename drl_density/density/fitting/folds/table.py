@@ -23,7 +23,8 @@ from drl_density.density.fitting.bases import (
     scores_by_noise,
 )
 from drl_density.density.fitting.table import Table, TableWithBases
-from drl_density.density.settings.fit_settings import MOST_FOLDED_COLUMNS, MOST_FOLDED_ROWS, NUM_FOLDS, FitSettings
+from drl_density.density.settings.fit_settings import FitSettings
+from drl_density.density.settings.table_rules import MOST_FOLDED_COLUMNS, MOST_FOLDED_ROWS, NUM_FOLDS
 from drl_density.errors import DataError
 
 NUM_COPIES = 3

@@ -139,7 +139,7 @@ def test_equal_rows_of_discrete_columns_are_divided_and_wide_tables_are_not():
 
 def test_tables_of_many_rows_and_other_settings_keep_one_part_for_validation(data):
     columns = tuple(Column(name) for name in "ab")
-    rows = torch.randn(2000, 2, dtype=torch.float64)
+    rows = torch.randn(3000, 2, dtype=torch.float64)
     parts = {"validation": rows[-200:], "test": rows[:0], "columns": columns, "event_shape": (2,)}
     assert count_folds(Dataset("large", train=rows[:-200], **parts), USUAL) == 1
     assert count_folds(Dataset("small", train=rows[:-201], **parts), USUAL) == 5
