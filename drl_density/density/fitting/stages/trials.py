@@ -50,7 +50,7 @@ def search_networks(
 
     Each trial changes one thing of the best network so far: its size, its dropout, then the length of its schedule. All
     networks are scored on the same validation rows with the same draws for log Z. A network that was still improving at its
-    last step is not followed by trials, and a trial that the time does not admit is not begun.
+    last step is not followed by trials, and one that the time does not admit is left out.
 
     Args:
         plan: Plan of the first network.
@@ -72,7 +72,7 @@ def search_networks(
         )
         member = dataclasses.replace(plan.members[0], name=f"{plan.members[0].name}.{name}")
         if not run.workers.broadcast(is_time or run.has_state(member.name)):
-            break
+            continue
         changed = dataclasses.replace(changed, members=(member,))
         found = train_member(changed, member, run, budget=budget)
         trained.append(found)
