@@ -119,6 +119,8 @@ def checked_importance_sampling(
     ('reliable', 0.0)
     """
     found = importance_sampling(model, num_samples=num_samples, generator=generator)
+    if not bool(found.log_weights.any()):  # an untrained network: the density is the base, and there is nothing to find
+        return CheckedEstimate(found, 0.0)
     settings = settings or AISSettings(num_replicates=NUM_CHECKS)
     path = base_path(model, num_bridges=num_bridges)
     run = anneal(path, plan_annealing(path, settings, generator=generator), settings, generator=generator)

@@ -25,6 +25,8 @@ FARTHEST = 345.0
 """Greatest asinh coordinate: the square of its value, 1e149, is still finite, so its derivatives are too."""
 CACHED_NUMBERS = 2**16
 """The same for a fit: numbers in one temporary value, half a megabyte."""
+LARGEST_SINGLE = 1e18
+"""Greatest coordinate whose square is finite in float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,6 +321,9 @@ def fit_mixture(
 ) -> MixtureFit:
     """Fits a mixture of logistic components to every column by maximum likelihood.
 
+    Densities are evaluated in float32, in about half of the time, wherever it resolves every coordinate to a hundredth of
+    the smallest scale.
+
     Args:
         y: coordinates ``(rows, d)``, whose quantiles are the first locations.
         num_components: number of components of every column.
@@ -333,6 +338,10 @@ def fit_mixture(
     spread = unit / num_components**0.7 * 0.6
     raw_scales = (torch.maximum(spread, 1.5 * least) - least).log().expand_as(locations)
     shares = torch.full((len(y), 1), 1 / len(y), dtype=y.dtype) if weights is None else weights[:, None] / weights.sum()
+    farthest = y.abs().amax(0)
+    is_resolved = (farthest * torch.finfo(torch.float32).eps < 0.01 * least_scale) & (farthest < LARGEST_SINGLE)
+    values = y.float() if bool(is_resolved.all()) else y
+    shares = shares.to(values)
     parameters = torch.stack([locations, raw_scales, torch.zeros_like(locations)]).requires_grad_(True)
     # Adam's steps do not depend on the units of a gradient, those of its epsilon do: this makes them the column's own.
     units = torch.stack([unit, torch.ones_like(unit), torch.ones_like(unit)])
@@ -345,7 +354,7 @@ def fit_mixture(
     size = max(1, CACHED_NUMBERS // (len(y) * num_components))
 
     def loss_of() -> Tensor:
-        blocks = zip(y.split(size, 1), *(part.split(size) for part in mixture()), strict=True)
+        blocks = zip(values.split(size, 1), *(part.to(values).split(size) for part in mixture()), strict=True)
         return -torch.stack([MeanLogDensity.apply(block, shares, *parts) for block, *parts in blocks]).sum()
 
     # Columns do not touch each other: one whose coordinate overflows must not stop the others, and loses on its score.

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from drl_density.bases.rational_quadratic import HALF_WIDTH, STEEPEST, inverse_spline, spline
+from drl_density.bases.rational_quadratic import HALF_WIDTH, STEEPEST, inverse_spline, spline, trained_spline
 from drl_density.testing import seeded_generator
 
 
@@ -63,3 +63,33 @@ def test_slopes_join_at_the_edge_of_the_box():
     raw = torch.randn(23, 2, generator=seeded_generator(3), dtype=torch.float64)
     _, log_slope = spline(torch.tensor([-HALF_WIDTH + 1e-9, HALF_WIDTH - 1e-9]).double(), raw)
     assert float(log_slope.abs().max()) < 1e-5  # slope 1 at the edge, and a curvature of up to about 1e3
+
+
+@pytest.mark.parametrize("num_bins", [1, 2, 8])
+def test_the_splines_of_training_have_the_values_and_the_derivatives_of_automatic_differentiation(num_bins):
+    x, raw = system(num_bins, seed=4)
+    parts = [spline, trained_spline]
+    values, gradients = [], []
+    for part in parts:
+        point, shape = x.clone().requires_grad_(), raw.clone().requires_grad_()
+        y, log_slope = part(point, shape)
+        # Weights of their own for every value, so that no error cancels.
+        loss = (y * torch.arange(400)).sum() + (log_slope * torch.arange(400).flip(0)).sum()
+        values.append(torch.stack([y, log_slope]).detach())
+        gradients.append(torch.autograd.grad(loss, (point, shape)))
+    torch.testing.assert_close(values[1], values[0], rtol=1e-9, atol=1e-9)
+    for found, expected in zip(gradients[1], gradients[0], strict=True):
+        # Rounding grows with the largest terms; the shares of a single bin have gradients of 0.
+        torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9 * (1 + float(expected.abs().max())))
+
+
+def test_the_splines_of_training_bear_extreme_values_and_refuse_second_derivatives():
+    x = torch.tensor([-math.inf, -HALF_WIDTH, 0.3, 1e30, math.nan], dtype=torch.float64).requires_grad_()
+    raw = (1e4 * torch.randn(23, 5, generator=seeded_generator(5), dtype=torch.float64)).requires_grad_()
+    y, log_slope = trained_spline(x, raw)
+    torch.testing.assert_close((y, log_slope), spline(x, raw), equal_nan=True)
+    loss = log_slope.square().sum() + y[1:3].square().sum()
+    (gradient,) = torch.autograd.grad(loss, raw, create_graph=True)
+    assert bool(gradient.isfinite().all())
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()

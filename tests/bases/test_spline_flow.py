@@ -84,17 +84,18 @@ def test_dropout_is_drawn_from_the_generator_and_has_no_effect_at_zero():
     one, two, other = (flow.log_prob_under_dropout(x, 0.5, generator=seeded_generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, two)
     assert not torch.equal(one, other)
-    assert torch.equal(flow.log_prob_under_dropout(x, 0.0), flow.log_prob(x))
+    # The splines of training take another way to the same numbers.
+    torch.testing.assert_close(flow.log_prob_under_dropout(x, 0.0), flow.log_prob(x))
 
 
 def test_dropout_keeps_the_mean_of_the_hidden_units():
     layer = AutoregressiveSplines(SplineFlowSettings(2, width=4000), is_reversed=False, generator=seeded_generator(6))
     seen = []
     flow = SplineFlow(SplineFlowSettings(2, num_transforms=1))
-    flow.transforms[0].forward = lambda x, drop: (seen.append(drop(torch.ones(4000, 50))), layer(x))[1]
-    flow.log_prob_under_dropout(torch.zeros(50, 2), 0.3, generator=seeded_generator(7))
+    flow.transforms[0].forward = lambda x, drop, is_training: (seen.append(drop(torch.ones(4000, 50))), layer(x))[1]
+    flow.log_prob_under_dropout(torch.zeros(50, 2), 0.25, generator=seeded_generator(7))
     assert_z(seen[0].double().flatten(), 1.0)
-    assert seen[0].unique().tolist() == [0.0, pytest.approx(1 / 0.7)]
+    assert seen[0].unique().tolist() == [0.0, pytest.approx(4 / 3)]
 
 
 def test_nothing_is_trainable_and_the_state_holds_the_weights_alone():

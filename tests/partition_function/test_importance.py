@@ -10,7 +10,7 @@ from drl_density import EnergySequence, NoiseSchedule
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.errors import NumericalError, Verdict
 from drl_density.networks import ColumnTilt, ColumnTiltSettings
-from drl_density.partition_function import AISSettings
+from drl_density.partition_function import AISSettings, importance
 from drl_density.partition_function.importance import (
     acceptance_of_weights,
     checked_importance_sampling,
@@ -166,3 +166,11 @@ def test_annealing_finds_mass_that_draws_of_the_base_miss(height):
     assert (found.excess > 1) == (height > 1)
     assert (found.excess == 0) == (height < 1)
     assert (found.estimate.verdict is Verdict.UNRELIABLE) == (height > 1)
+
+
+def test_an_untrained_network_is_not_annealed(monkeypatch):
+    """Its density is the base, with log Z = 0 exactly, so there is no mass to be found."""
+    monkeypatch.setattr(importance, "anneal", lambda *_, **__: pytest.fail("annealed"))
+    model = EnergySequence(SCHEDULE, ColumnTilt(ColumnTiltSettings(2, width=8)), (2,))
+    found = checked_importance_sampling(model, num_samples=100, generator=seeded_generator(6))
+    assert (float(found.estimate.log_z), found.excess) == (0.0, 0.0)

@@ -41,13 +41,14 @@ class FlowPlan:
         settings: sizes of the flow.
         num_steps: number of gradient steps.
         batch_size: number of rows in a step.
-        learning_rate: learning rate of the first step, from which it falls to zero as a half cosine.
+        learning_rate: learning rate of the first step, from which it falls to zero as a half cosine of the progress. That
+            is the share of the steps or of the time that is over, whichever is larger.
         dropout: share of the hidden units that is left out in a step.
         weight_decay: decay of the weights, in units of the learning rate.
         averaging: decay of the exponential average of the weights, which is scored and kept.
         max_gradient_norm: gradients whose norm is larger are scaled down to it.
-        num_scores: number of validation scores, evenly over the steps.
-        patience: share of the steps without a better score after which the fit ends.
+        num_scores: number of validation scores, evenly over the progress.
+        patience: progress without a better score after which the fit ends.
     """
 
     settings: SplineFlowSettings
@@ -110,17 +111,19 @@ class FittedFlow:
         return float(self.log_densities.mean())
 
 
-def affordable_flow(num_rows: int, num_columns: int, seconds: float) -> Affordability:
+def affordable_flow(num_rows: int, num_columns: int, seconds: float, *, is_timed: bool = False) -> Affordability:
     """Choose the sizes of a flow by rows, columns and time, or find that none should be begun.
 
     The largest shape of which 800 steps fit the time is taken. It gets as many steps as fit, up to 10,000 and up to 500
     passes over the rows. The time of a step follows from the sizes by a measured rule, so that the same table gets the same
-    plan on every machine.
+    plan on every machine. Where the clock ends the fit, a quicker machine takes more steps in the same time.
 
     Args:
         num_rows: number of rows to fit to.
         num_columns: number of columns d.
         seconds: seconds of one core that the fit may take.
+        is_timed: whether the clock ends the fit after these seconds, so that the plan holds the most steps that any time
+            gives.
 
     >>> affordable_flow(500, 10, 60.0).reason
     'no flow: 500 rows are fewer than 3,000'
@@ -139,8 +142,9 @@ def affordable_flow(num_rows: int, num_columns: int, seconds: float) -> Affordab
         needed = LEAST_STEPS * cost
         if needed <= seconds:
             most = min(MOST_STEPS, max(LEAST_STEPS, MOST_EPOCHS * num_rows // plan.batch_size))
-            num_steps = min(most, int(seconds / cost))
-            words = f"{num_transforms} transformations of width {width}, {num_steps:,} steps, {num_steps * cost:.0f} s"
+            num_steps = most if is_timed else min(most, int(seconds / cost))
+            steps = f"at most {num_steps:,} steps" if is_timed else f"{num_steps:,} steps"
+            words = f"{num_transforms} transformations of width {width}, {steps}, {min(seconds, num_steps * cost):.0f} s"
             return Affordability(FlowPlan(sizes, num_steps), words)
     return Affordability(
         None, f"no flow: the smallest takes {needed:.0f} s of one core, and {seconds:.0f} s are allowed"
@@ -175,7 +179,8 @@ def fit_spline_flow(
         copies: rows in model space ``(c, n, d)``, in c copies that differ by dequantisation noise, without missing values.
         validation: rows ``(m, d)`` to be scored.
         plan: sizes of the flow and of its fit, such as those of :func:`affordable_flow`.
-        max_seconds: wall-clock seconds after which the fit ends; the learning rate falls in time with them.
+        max_seconds: wall-clock seconds after which the fit ends, with one step at least; the learning rate falls in time
+            with them.
         on_score: called with the number of steps and the score after every validation score.
         generator: source of the initial weights, of the order of the rows and of dropout.
 
@@ -184,7 +189,7 @@ def fit_spline_flow(
 
     Raises:
         ValueError: rows of another length than the plan's, values that are not finite, or no rows.
-        NumericalError: a loss that is not finite before the first finite score, or a time too short for one.
+        NumericalError: a loss that is not finite before the first finite score.
 
     Source: Durkan et al. 2019, "Neural spline flows"; Srivastava et al. 2014, "Dropout".
 
@@ -204,39 +209,42 @@ def fit_spline_flow(
         )
     if not bool(rows.isfinite().all() & scored.isfinite().all()):
         raise ValueError("expected finite rows: complete missing values first")
-    begun = time.perf_counter()
+    begun = time.monotonic()
     flow = SplineFlow(plan.settings, generator=generator).to(rows.device)
     descent = _Descent(flow, plan)
     batches = _batches(rows, min(plan.batch_size, rows.shape[1]), generator)
-    best, best_step, kept, ending, every = -math.inf, 0, None, "steps", max(1, plan.num_steps // plan.num_scores)
-    while descent.num_steps < plan.num_steps:
-        spent = (time.perf_counter() - begun) / max_seconds
-        if spent >= 1:
-            ending = "time"
-            break
-        if not descent.step(next(batches), max(spent, descent.num_steps / plan.num_steps), generator):
+    best, best_step, kept, ending = -math.inf, 0, None, "steps"
+    progress, scored_at, best_at = 0.0, 0.0, 0.0
+    while progress < 1 and ending == "steps":
+        if not descent.step(next(batches), progress, generator):
             ending = "divergence"
             break
-        if descent.num_steps % every == 0 or descent.num_steps == plan.num_steps:
-            with descent.averaged():
-                score = float(flow.log_prob(scored).double().mean())
-                if score > best:
-                    best, best_step, kept = score, descent.num_steps, [each.clone() for each in flow.weights()]
-            if on_score is not None:
-                on_score(descent.num_steps, score)
-            if descent.num_steps - best_step > plan.patience * plan.num_steps:
-                ending = "patience"
-                break
+        spent = (time.monotonic() - begun) / max_seconds
+        progress = max(spent, descent.num_steps / plan.num_steps)
+        # A time that ends the fit is followed by one more score: the last weights are often the best.
+        if progress - scored_at < 1 / plan.num_scores and progress < 1:
+            continue
+        scored_at = progress
+        with descent.averaged():
+            score = float(flow.log_prob(scored).double().mean())
+            if score > best:
+                best, best_step, best_at = score, descent.num_steps, progress
+                kept = [each.clone() for each in flow.weights()]
+        if on_score is not None:
+            on_score(descent.num_steps, score)
+        if progress >= 1:
+            ending = "steps" if descent.num_steps >= plan.num_steps else "time"
+        elif progress - best_at > plan.patience:
+            ending = "patience"
     if kept is None:
-        cause = "the time was over" if ending == "time" else "the loss or the score was not finite"
         raise NumericalError(
-            f"the flow has no score: {cause} after {descent.num_steps} steps; "
-            "allow more time, or lower the learning rate and look for extreme values"
+            f"the flow has no score: the loss or the score was not finite after {descent.num_steps} steps; lower the "
+            "learning rate and look for extreme values"
         )
     descent.finish(kept)
     with torch.no_grad():
         values = flow.log_prob(scored).double()
-    return FittedFlow(flow, values, descent.num_steps, best_step, ending, time.perf_counter() - begun)
+    return FittedFlow(flow, values, descent.num_steps, best_step, ending, time.monotonic() - begun)
 
 
 class _Descent:
@@ -246,7 +254,7 @@ class _Descent:
         self.flow, self.plan, self.num_steps = flow, plan, 0
         self.weights = [weight.requires_grad_() for weight in flow.weights()]
         self.averages = [weight.detach().clone() for weight in self.weights]
-        self.optimizer = AdamW(self.weights, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        self.optimizer = AdamW(self.weights, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
 
     def step(self, rows: Tensor, progress: float, generator: torch.Generator | None) -> bool:
         """Take one step on ``rows`` at ``progress`` in [0, 1) of the fit; return whether the loss was finite."""

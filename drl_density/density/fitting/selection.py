@@ -277,6 +277,9 @@ def select_model(plan: FitPlan, states: Mapping[str, TrainingState], rows: HeldO
     if plan.selection.rule == "last":
         name = next(iter(candidates)) if len(models) == 1 else "average"
         return Selected(name, candidates[name])
+    if plan.selection.num_samples is not None and len(models) == 1:
+        # Its weights were selected while it was trained, and there is no other to compare them with.
+        return Selected(*next(iter(candidates.items())))
     if plan.selection.num_samples is not None:
         # Members of one base were selected by this score already; several networks are compared by fresh draws of it.
         one = next(iter(models.values()))

@@ -84,11 +84,11 @@ def test_every_pass_takes_a_copy():
 def test_a_time_ends_the_fit():
     rows, _ = ring(300, 12)
     plan = dataclasses.replace(SMALL, num_steps=100_000, num_scores=50_000)
-    fit = fit_spline_flow(rows[None], rows[:50], plan=plan, max_seconds=1.0, generator=seeded_generator(13))
+    fit = fit_spline_flow(rows[None], rows[:50], plan=plan, max_seconds=0.5, generator=seeded_generator(13))
     assert fit.ending == "time"
     assert 0 < fit.num_steps < 100_000
-    with pytest.raises(NumericalError, match="no score: the time was over after"):
-        fit_spline_flow(rows[None], rows[:50], plan=plan, max_seconds=1e-9, generator=seeded_generator(13))
+    at_once = fit_spline_flow(rows[None], rows[:50], plan=plan, max_seconds=1e-9, generator=seeded_generator(13))
+    assert (at_once.num_steps, at_once.best_step, at_once.ending) == (1, 1, "time")
 
 
 def test_a_fit_that_diverges_keeps_what_it_had(monkeypatch):
@@ -163,6 +163,27 @@ def test_more_time_gives_more_steps_and_larger_flows_within_the_time():
 def test_the_plan_is_put_in_words():
     plan, reason = affordable_flow(20_000, 10, 60)
     assert f"{plan.num_steps:,} steps" in reason
+
+
+def test_a_fit_that_the_clock_ends_is_planned_with_the_most_steps():
+    plan, reason = affordable_flow(20_000, 10, 60, is_timed=True)
+    assert plan.num_steps == affordable_flow(20_000, 10, 1e6).plan.num_steps == 10_000
+    assert plan.settings == affordable_flow(20_000, 10, 60).plan.settings
+    assert "at most 10,000 steps, 60 s" in reason
+    # What cannot be fitted in time is not begun.
+    assert affordable_flow(20_000, 10, 0.1, is_timed=True).plan is None
+
+
+def test_a_fit_that_the_clock_ends_has_its_last_score_at_the_end():
+    """The learning rate has fallen to nearly zero by then, and the scores are spread over the time that there was."""
+    rows, _ = ring(300, 16)
+    scores = {}
+    plan = dataclasses.replace(SMALL, num_steps=100_000, num_scores=5, patience=1.0)
+    fit = fit_spline_flow(
+        rows[None], rows[:50], plan=plan, max_seconds=0.3, on_score=scores.__setitem__, generator=seeded_generator(17)
+    )
+    assert 2 <= len(scores) <= 6
+    assert max(scores) == fit.num_steps
 
 
 def test_settings_are_checked():

@@ -1,5 +1,6 @@
 """Choice of the fixed base and of the noise of level 0."""
 
+import math
 from functools import partial
 
 import pytest
@@ -105,6 +106,30 @@ def test_a_flow_that_scores_best_carries_level_zero_alone(monkeypatch):
     torch.testing.assert_close(base(x, schedule.log_snr_at(1)), chosen.noisy(x, schedule.log_snr_at(1)))
 
 
+def test_a_limit_of_time_ends_the_flow_by_the_clock_and_shortens_the_search_of_many_rows(monkeypatch):
+    """With a limit the flow takes as many steps as the time gives; without one its steps are the same everywhere."""
+    searched, timed = [], []
+
+    def searching(copies, *, max_seconds, generator):
+        searched.append(max_seconds)
+        return gaussian_stack(copies, max_seconds=max_seconds, generator=generator)
+
+    def unaffordable(num_rows, num_columns, seconds, *, is_timed):
+        timed.append(is_timed)
+        return Affordability(None, "none")
+
+    monkeypatch.setattr(bases_module, "fit_stacked_mixture", searching)
+    monkeypatch.setattr(bases_module, "affordable_flow", unaffordable)
+    monkeypatch.setattr(bases_module, "MOST_SINGLE_ROWS", 0)
+    rows = spiral(600)
+    for allowed in (ReferenceTime(5.0), ReferenceTime.within(1.0)):
+        for most in (1000, 100):
+            monkeypatch.setattr(bases_module, "MANY_ROWS", most)
+            choose_bases(rows[:400], rows[400:], kind="reference", allowed=allowed)
+    assert timed == [False, False, True, True]
+    assert searched == [math.inf, math.inf, pytest.approx(4.2), pytest.approx(2.1)]
+
+
 def test_a_flow_that_fails_or_falls_behind_leaves_the_mixture(monkeypatch):
     monkeypatch.setattr(bases_module, "fit_stacked_mixture", gaussian_stack)
     monkeypatch.setattr(bases_module, "affordable_flow", small_flow)
@@ -138,6 +163,6 @@ def gaussian_stack(copies, **_):
     return Stack()
 
 
-def small_flow(num_rows, num_columns, seconds):
+def small_flow(num_rows, num_columns, seconds, *, is_timed=False):
     sizes = drl.SplineFlowSettings(num_columns, num_transforms=1, num_bins=4, width=8)
     return Affordability(FlowPlan(sizes, num_steps=10, batch_size=64), "small")

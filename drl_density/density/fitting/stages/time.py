@@ -53,9 +53,13 @@ class Pace:
     On a busy machine a short piece of work takes a time of chance on the wall clock. Its processor time is steady, and what
     the wall clock adds to it shows over the longer time of the fit so far.
 
+    The processor time is that of the fit's own thread. This thread does its share of every parallel operation, so on an
+    idle machine its time is that of the wall, whatever the number of torch's threads is. The time of the whole process
+    would count two threads twice, and halve the steps of a stage that uses both.
+
     Attributes:
         wall: Value of ``time.monotonic()`` at the beginning.
-        processor: Value of ``time.process_time()`` at the beginning.
+        processor: Value of ``time.thread_time()`` at the beginning.
     """
 
     wall: float
@@ -64,11 +68,11 @@ class Pace:
     @classmethod
     def begin(cls) -> Pace:
         """The pace from now on."""
-        return cls(time.monotonic(), time.process_time())
+        return cls(time.monotonic(), time.thread_time())
 
     def ratio(self) -> float:
         """Wall-clock seconds for each second of the processor so far; 1 where no time has been counted."""
-        wall, processor = time.monotonic() - self.wall, time.process_time() - self.processor
+        wall, processor = time.monotonic() - self.wall, time.thread_time() - self.processor
         return wall / processor if min(wall, processor) > 0 else 1.0
 
     def clock(self, device: torch.device) -> Clock:
@@ -81,12 +85,12 @@ class Clock:
     """A clock for short pieces of work.
 
     Attributes:
-        ratio: Wall-clock seconds for each second of the processor, which is what is counted; None counts the wall clock, for
-            work on other devices, which the processor only waits for.
+        ratio: Wall-clock seconds for each second of the processor in this thread, which is what is counted; None counts the
+            wall clock, for work on other devices, which the processor only waits for.
     """
 
     ratio: float | None = None
 
     def __call__(self) -> float:
         """Seconds since some moment."""
-        return time.monotonic() if self.ratio is None else self.ratio * time.process_time()
+        return time.monotonic() if self.ratio is None else self.ratio * time.thread_time()

@@ -1,5 +1,6 @@
 """Ends of stages under a time limit."""
 
+import threading
 import time as time_module
 
 import torch
@@ -22,7 +23,7 @@ def test_a_pace_is_the_wall_clock_beside_the_processor(monkeypatch):
     """On a machine that gives a fit half of its time, processor seconds count double."""
     wall, processor = [100.0], [7.0]
     monkeypatch.setattr(time_module, "monotonic", lambda: wall[0])
-    monkeypatch.setattr(time_module, "process_time", lambda: processor[0])
+    monkeypatch.setattr(time_module, "thread_time", lambda: processor[0])
     pace = Pace.begin()
     assert pace.ratio() == 1.0
     wall[0], processor[0] = 110.0, 12.0
@@ -32,3 +33,14 @@ def test_a_pace_is_the_wall_clock_beside_the_processor(monkeypatch):
     wall[0], processor[0] = 150.0, 15.0  # the work itself may be interrupted for long
     assert clock() - before == 6.0
     assert away() - before_away == 40.0
+
+
+def test_the_pace_leaves_the_work_of_other_threads_out():
+    """Two threads that compute side by side take the process twice the time of the wall, and this thread none of it."""
+    pace = Pace.begin()
+    clock = pace.clock(torch.device("cpu"))
+    before, process = clock(), time_module.process_time()
+    helper = threading.Thread(target=lambda: [torch.randn(200_000).sort() for _ in range(4)])
+    helper.start()
+    helper.join()
+    assert clock() - before < 0.5 * (time_module.process_time() - process)
