@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from drl_density.partition_function.mode_search.planting import LEAST_POWER
-from drl_density.partition_function.mode_search.record import ModeSearch
-from drl_density.partition_function.mode_search.unseen import LARGEST_KNOWN_UNSEEN, LARGEST_UNSEEN
+from collections.abc import Sequence
 
+from drl_density.partition_function.mode_search.planting import LEAST_POWER
+from drl_density.partition_function.mode_search.record import ModeSearch, Power
+from drl_density.partition_function.mode_search.unseen import LARGEST_UNSEEN
+
+MOST_NAMED = 5
+"""Largest number of modes that a text names one by one."""
 LEAST_MISSED, LEAST_VISITS = 0.02, 0.1
 """Mass of a mode from which draws have to visit it, and the share of its mass that they have to hold."""
 
 
 def many_modes_are_unseen(search: ModeSearch | None) -> str | None:
-    """Why no estimator sees log Z: more than a tenth of the modes that matter were never found."""
-    if search is None or not search.has_gradient or search.unseen <= LARGEST_KNOWN_UNSEEN:
+    """Why no estimator sees log Z: more than a tenth of the modes, or of the mass, may lie where no search has looked."""
+    if search is None or not search.is_hopeless:
         return None
     return (
-        f"{search.unseen:.0%} of the climbs would end in modes that nobody has seen: {_found(search)}; log Z may lie far "
-        "above the estimate. Give starts= or data= that lie in the modes, or a base of the target's own width"
+        f"about {search.unseen:.0%} of the modes or of the mass may be unseen: {_found(search)}; log Z may lie far above "
+        "the estimate. Give starts= or data= that lie in the modes, or a base of the target's own width"
     )
 
 
@@ -39,7 +43,7 @@ def some_modes_are_unseen(search: ModeSearch | None) -> str | None:
     """Why log Z is doubtful: more than 2 % of the modes that matter may be unseen."""
     if search is None or not search.has_gradient or search.unseen <= LARGEST_UNSEEN:
         return None
-    return f"{search.unseen:.1%} of the climbs would end in modes that nobody has seen: {_found(search)}"
+    return f"about {search.unseen:.1%} of the modes or of the mass may be unseen: {_found(search)}"
 
 
 def power_is_small(search: ModeSearch | None) -> str | None:
@@ -60,18 +64,56 @@ def power_is_small(search: ModeSearch | None) -> str | None:
 
 
 def reach(search: ModeSearch | None) -> str:
-    """The sentence that a reliable verdict carries: which modes the search would have found; empty without a search."""
+    """The sentence that a reliable verdict carries: which modes the search would have found; empty without a search.
+
+    It names the narrowest modes of the demanded mass that were found with 95 %, and the widest that were not.
+    """
     if search is None or not search.power:
         return ""
-    first = search.power[0]
+    first, found = search.power[0], _found_cases(search.power)
+    finest = min(found or [first], key=lambda power: power.width)
     count = "one mode" if len(search.modes) == 1 else f"{len(search.modes)} modes"
-    kind = "others like it" if first.is_copy else f"modes at least {first.width:.2g} wide"
+    kind = f"modes at least {finest.width:.2g} wide"
+    if first.is_copy:
+        kind = "others like it" if finest is first else f"others like it, down to {finest.width / first.width:.3g} as wide"
+    sentence = (
+        f"; {count} found; {kind}, of at least {finest.mass:.0%} of the mass and within radius {finest.radius:.3g}, would "
+        f"have been found with {LEAST_POWER:.0%} ({finest.num_found} of {finest.num_planted} planted)"
+    )
+    missed = [power for power in search.power if power.mass == first.mass and power not in found]
+    if not missed:
+        return sentence
+    width = f"{missed[0].width / first.width:.3g} as wide" if first.is_copy else f"{missed[0].width:.2g} wide"
+    return f"{sentence}, and of those {width} {missed[0].num_found} of {missed[0].num_planted}"
+
+
+def _found_cases(powers: Sequence[Power]) -> list[Power]:
+    """Cases of the demanded mass whose modes were found."""
+    return [power for power in powers if power.mass == powers[0].mass and power.share >= LEAST_POWER]
+
+
+def describe(search: ModeSearch | None) -> str:
+    """What was searched and found, whatever the verdict; empty without a search.
+
+    The largest modes are named with their mass, the number of random starts that led to each, and that of other searches.
+    """
+    if search is None:
+        return ""
+    pilots = "no pilot runs" if not search.num_pilots else f"{search.num_pilots} pilot runs"
+    if not search.has_gradient:
+        return f"search for modes: {pilots} and no climbs, as the target has no gradient"
+    named = [
+        f"{mode.mass:.1%} of the mass ({mode.hits} starts, {mode.pilots} pilots)" for mode in search.modes[:MOST_NAMED]
+    ]
+    if len(search.modes) > MOST_NAMED:
+        named.append(f"{len(search.modes) - MOST_NAMED} more")
+    count = "1 mode" if len(search.modes) == 1 else f"{len(search.modes)} modes"
     return (
-        f"; {count} found; {kind}, of at least {first.mass:.0%} of the mass and within radius {first.radius:.3g}, would "
-        f"have been found with {LEAST_POWER:.0%} ({first.num_found} of {first.num_planted} planted)"
+        f"search for modes: {search.num_searches} random starts out to radius {search.radius:.3g} and {pilots} found {count}"
+        f"{': ' if named else ''}{', '.join(named)}; unseen share {search.unseen:.2g}{reach(search)}"
     )
 
 
 def _found(search: ModeSearch) -> str:
     once = sum(mode.hits == 1 for mode in search.modes)
-    return f"{search.num_searches} climbs found {len(search.modes)} modes, {once} of them once"
+    return f"{search.num_searches} random starts led to {len(search.modes)} modes, {once} of them once"

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from drl_density.devices import normal_draws, uniform_draws
 from drl_density.mcmc import LogDensity
 from drl_density.partition_function.annealing.plan import spread_or_one
 from drl_density.partition_function.mode_search.ascent import Climb, climb
 from drl_density.partition_function.mode_search.grouping import Grouping, group_ends
+from drl_density.partition_function.mode_search.screen import Screen, screen
 from drl_density.partition_function.mode_search.shape import Shape, measure_shape
 from drl_density.partition_function.target_bases.contract import FlatBase
 
-WIDTHS = (1.0, 4.0, 16.0, 64.0)
-"""Widths of the starts, in units of the base."""
-FIRST_CLIMBS = 2
-"""Climbs from each width before the shape of the best end becomes the unit of all later ones."""
+WIDEST = 64.0
+"""Width of the widest starts, in units of the base; the others are spread evenly in its logarithm down to 1."""
+FIRST_CLIMBS = 8
+"""Climbs before the shape of the best end becomes the unit of all later ones."""
 PILOT_STARTS, DATA_STARTS = 8, 24
 """Climbs from the particles of each pilot, and at most from rows of data."""
+NUM_LOCAL, LOCAL_MODES, LOCAL_SCALES = 32, 8, (1e-3, 8.0)
+"""Points around the center of a mode that are screened, the number of modes that have them, and the range of their distances
+in widths of the mode."""
 NUM_UNIT_DRAWS = 256
 """Draws of the base that show its centre and spread."""
 RANDOM, GIVEN = -1, -2
-"""Marks of climbs from random starts, and from data and hints; pilots are counted from 0."""
+"""Marks of climbs from random starts, and from data, hints and points around known modes; pilots are counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +53,21 @@ class Ground:
         draws = base.draw(NUM_UNIT_DRAWS, generator).double()
         return cls(base, draws.mean(0), float(spread_or_one(draws).mean()))
 
-    def starts(self, per_width: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """Starts ``(n, d)`` from the base stretched by every width, and the width of each ``(n,)``."""
-        widths = torch.tensor(WIDTHS).double().repeat_interleave(per_width)
-        draws = self.base.draw(len(widths), generator).double()
+    def starts(self, number: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """Starts ``(n, d)`` from the base stretched by widths of 1 to 64, and the width of each ``(n,)``.
+
+        The logarithms of the widths are stratified, in random order.
+        """
+        strata = torch.randperm(number, generator=generator).to(self.center.device)
+        shares = (strata + uniform_draws((number,), self.center, generator)) / number
+        widths = WIDEST**shares
+        draws = self.base.draw(number, generator).double()
         return self.center + widths[:, None] * (draws - self.center), widths * self.spread
+
+    def highest(self) -> Tensor:
+        """The highest point of the base ``(1, d)``, or the centre where the base has no gradient."""
+        # Adding nothing ties a base without a gradient to the rows, so that it has the gradient zero.
+        return climb(lambda x: self.base.log_prob(x) + 0.0 * x.sum(-1), self.center[None]).position
 
     @property
     def radius(self) -> float:
@@ -60,7 +76,7 @@ class Ground:
         A mode as wide as one at the centre attracts the starts that lie beyond half its distance in its direction. In one
         direction, starts of the largest width reach about that width.
         """
-        return WIDTHS[-1] * self.spread
+        return WIDEST * self.spread
 
 
 class Climbs:
@@ -76,6 +92,9 @@ class Climbs:
         self.unit: Shape | None = None
         self._ends: list[Climb] = []
         self._origins: list[Tensor] = []
+        self._counts: list[Tensor] = []
+        self._random: list[Screen] = []
+        self._grouping = Grouping.empty()
 
     def find_unit(self, generator: torch.Generator | None) -> None:
         """Climb from a few random starts in the coordinates of the target, and measure the highest optimum among their ends.
@@ -83,42 +102,61 @@ class Climbs:
         Its shape gives the units of all later climbs, in which a badly scaled target is round.
         """
         starts, widths = self.ground.starts(FIRST_CLIMBS, generator)
+        self._random.append(screen(self.log_density, starts, widths, ()))
         first = climb(self.log_density, starts, scale=widths)
-        self._keep(first, torch.full((len(starts),), RANDOM))
+        self._keep(first, RANDOM)
         if bool(first.value.isfinite().any()):
             self.unit = measure_shape(self.log_density, first.position[first.value.argmax()])
 
-    def add(
-        self,
-        per_width: int,
-        *,
-        pilots: Sequence[Tensor] = (),
-        data: Tensor | None = None,
-        starts: Tensor | None = None,
-        generator: torch.Generator | None,
-    ) -> None:
-        """Climb from random starts of each width, from particles of pilots, from rows of data and from hints.
+    def from_random(self, number: int, most_climbs: int, shapes: Sequence[Shape], generator: torch.Generator | None) -> int:
+        """Look at random starts in turn, and climb from those whose gradient does not point to a known mode.
 
-        Args:
-            per_width: random starts of each width.
-            pilots: particles of each pilot ``(n, d)``.
-            data: rows ``(n, d)``, of which at most 24 are used.
-            starts: hints ``(n, d)``, all of which are used.
+        A start from which a Newton step by the curvature of a known mode lands on its center counts as a climb that ended
+        there. Starts after ``most_climbs`` climbs are left out.
+
+        Returns:
+            Number of climbs.
         """
-        random, widths = self.ground.starts(per_width, generator)
-        rows, lengths, origins = [random], [0.3 * widths], [torch.full((len(random),), RANDOM)]
+        looked = screen(self.log_density, *self.ground.starts(number, generator), shapes)
+        looked = looked.until(most_climbs)
+        self._random.append(looked)
+        for index, shape in enumerate(shapes):
+            if count := int((looked.owner == index).sum()):
+                self._keep(_at(shape), RANDOM, torch.tensor([count]))
+        is_open = looked.is_open | ~looked.value.isfinite()
+        if bool(is_open.any()):
+            self._climb(looked.position[is_open], 0.3 * looked.width[is_open], RANDOM)
+        return int(looked.is_open.sum())
+
+    def from_pilots(self, pilots: Sequence[Tensor]) -> None:
+        """Climb from particles of pilots ``(n, d)``."""
         for index, particles in enumerate(pilots):
             chosen = particles[:PILOT_STARTS].double()
-            rows.append(chosen)
-            lengths.append(0.1 * spread_or_one(particles.double()).mean().expand(len(chosen)))
-            origins.append(torch.full((len(chosen),), index))
+            lengths = 0.1 * spread_or_one(particles.double()).mean().expand(len(chosen))
+            self._climb(chosen, lengths, index)
+
+    def from_given(self, data: Tensor | None, starts: Tensor | None, generator: torch.Generator | None) -> None:
+        """Climb from rows of data ``(n, d)``, of which at most 24 are used, and from all hints ``(n, d)``."""
         for given, most in ((data, DATA_STARTS), (starts, None)):
             if given is not None:
                 chosen = given[torch.randperm(len(given), generator=generator)[:most].to(given.device)].double()
-                rows.append(chosen)
-                lengths.append(torch.full((len(chosen),), 0.1 * self.ground.spread).double())
-                origins.append(torch.full((len(chosen),), GIVEN))
-        self._climb(torch.cat(rows), torch.cat(lengths), torch.cat(origins))
+                self._climb(chosen, torch.full((len(chosen),), 0.1 * self.ground.spread).double(), GIVEN)
+
+    def from_inside(self, shapes: Sequence[Shape], most_climbs: int, generator: torch.Generator | None) -> None:
+        """Look around the centers of known modes and of the base, at distances of many scales.
+
+        A narrow mode inside a wide one attracts only points close to it.
+        """
+        centers = torch.cat([self.ground.center[None], self.ground.highest()])
+        rows, widths = [centers], [torch.full((2,), 1e-2 * self.ground.spread).double()]
+        low, high = (torch.tensor(bound).double().log() for bound in LOCAL_SCALES)
+        for shape in shapes[:LOCAL_MODES]:
+            scales = (low + (high - low) * uniform_draws((NUM_LOCAL,), shape.center, generator)).exp()
+            rows.append(shape.color(scales[:, None] * normal_draws((NUM_LOCAL, len(shape.center)), shape.center, generator)))
+            widths.append(scales * shape.width)
+        looked = screen(self.log_density, torch.cat(rows), torch.cat(widths), shapes).until(most_climbs)
+        if bool(looked.is_open.any()):
+            self._climb(looked.position[looked.is_open], 0.1 * looked.width[looked.is_open], GIVEN)
 
     @property
     def origins(self) -> Tensor:
@@ -126,35 +164,63 @@ class Climbs:
         return torch.cat(self._origins)
 
     @property
+    def counts(self) -> Tensor:
+        """Number of climbs that each end stands for ``(n,)``."""
+        return torch.cat(self._counts)
+
+    @property
     def ends(self) -> Climb:
         """End points of all climbs."""
         parts = [(one.position, one.value, one.is_at_rest) for one in self._ends]
         return Climb(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
+    @property
+    def random(self) -> Screen:
+        """All random starts, with the log density at each."""
+        return Screen(*(torch.cat([getattr(one, part.name) for one in self._random]) for part in dataclasses.fields(Screen)))
+
+    @property
+    def num_random(self) -> int:
+        """Number of climbs from random starts."""
+        return int(self.counts[self.origins == RANDOM].sum()) if self._ends else 0
+
+    @property
+    def num_lost(self) -> int:
+        """Number of starts where the density is zero or not a number."""
+        return int((~self.ends.value.isfinite()).sum()) if self._ends else 0
+
     def grouping(self) -> Grouping:
-        """End points grouped into modes."""
-        return group_ends(self.log_density, self.ends)
+        """End points grouped into modes; optima that were measured before are not measured again."""
+        self._grouping = group_ends(self.log_density, self.ends, earlier=self._grouping)
+        return self._grouping
 
     def hits(self, grouping: Grouping, mode: int) -> int:
         """Climbs from random starts that ended in a mode."""
-        return int(((grouping.labels == mode) & (self.origins == RANDOM)).sum())
+        return int(self.counts[(grouping.labels == mode) & (self.origins == RANDOM)].sum())
 
     def given(self, grouping: Grouping, mode: int) -> int:
-        """Climbs from data and hints that ended in a mode."""
+        """Climbs from data, hints and points around known modes that ended in a mode."""
         return int(((grouping.labels == mode) & (self.origins == GIVEN)).sum())
 
     def pilots(self, grouping: Grouping, mode: int) -> int:
         """Pilots with a particle whose climb ended in a mode."""
         return len(self.origins[(grouping.labels == mode) & (self.origins >= 0)].unique())
 
-    def _climb(self, rows: Tensor, lengths: Tensor, origins: Tensor) -> None:
+    def _climb(self, rows: Tensor, lengths: Tensor, origin: int) -> None:
         unit, density = self.unit, self.log_density
         if unit is None:
-            self._keep(climb(density, rows, scale=lengths), origins)
+            self._keep(climb(density, rows, scale=lengths), origin)
             return
         end = climb(lambda z: density(unit.color(z)), unit.whiten(rows), scale=lengths / unit.width)
-        self._keep(Climb(unit.color(end.position), end.value, end.is_at_rest), origins)
+        self._keep(Climb(unit.color(end.position), end.value, end.is_at_rest), origin)
 
-    def _keep(self, end: Climb, origins: Tensor) -> None:
+    def _keep(self, end: Climb, origin: int, counts: Tensor | None = None) -> None:
         self._ends.append(end)
-        self._origins.append(origins)
+        self._origins.append(torch.full((len(end.value),), origin))
+        self._counts.append(torch.ones(len(end.value), dtype=torch.long) if counts is None else counts)
+
+
+def _at(shape: Shape) -> Climb:
+    """A climb that ended at the center of a shape."""
+    value = torch.tensor([shape.value], dtype=torch.float64)
+    return Climb(shape.center[None], value, torch.ones(1, dtype=torch.bool))

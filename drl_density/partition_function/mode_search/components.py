@@ -55,6 +55,12 @@ class ComponentBase:
         shares = self.weights.sum(0)
         return MixtureBase(shares / shares.sum(), self._centers, self._factors @ self._factors.mT, self.like)
 
+    def largest(self, number: int) -> ComponentBase:
+        """The components at the places with the largest shares, at most ``number`` of them."""
+        kept = self.weights.sum(0).argsort(descending=True)[:number]
+        weights = self.weights[:, kept]
+        return ComponentBase([self.shapes[int(index)] for index in kept], weights / weights.sum(), self.like)
+
     def log_joint(self, x: Tensor) -> Tensor:
         """Log weight plus log density of every component at rows ``(n, d)``, ``(n, 2, K)``."""
         whitened = (x.double() @ self._whiten - self._shift).unflatten(1, (len(self.shapes), -1))

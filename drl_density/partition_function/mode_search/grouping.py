@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,13 @@ LINE_DIP, PATH_DIP, MOST_RISE = 0.1, 1.0, 2.0
 by which the optima at both ends of a path may differ. Chains cross a dip of one nat at once."""
 NUM_BETWEEN = 15
 """Points between two ends at which the log density is looked at."""
+SAME_PLACE = 0.1
+"""Squared distance in widths of an optimum within which an end of the same height is that optimum."""
+MOST_SAME = 6
+"""Ends in turn that climb on to optima that are known already, once they are measured, after which all that are left are
+taken to do so: along a neck climbs stop anywhere, and each measurement costs hundreds of evaluations."""
+FEW_SHAPES = 7
+"""Measured optima after which the ends that are left are first followed to one of them."""
 MOST_POLISHES, POLISH_STEPS, LEAST_SLOPE = 3, 100, 0.01
 """Climbs that an end takes in its own units, the steps of each, and the slope in nats a width below which it takes none."""
 PATH_STEPS = 60
@@ -32,11 +40,21 @@ class Grouping:
         shapes: measured optima, the highest first.
         modes: index of the mode of each optimum; 0 for the highest.
         labels: index of the mode of each end point ``(n,)``; -1 where the log density is not finite.
+        optima: index of the measured optimum of each end point ``(n,)``; -1 where it has none.
+        followed: indices of end points that a path has joined to their optimum.
     """
 
     shapes: tuple[Shape, ...]
     modes: tuple[int, ...]
     labels: Tensor
+    optima: Tensor
+    followed: Tensor
+
+    @classmethod
+    def empty(cls) -> Grouping:
+        """The grouping of no end points."""
+        nothing = torch.zeros(0, dtype=torch.long)
+        return cls((), (), nothing, nothing, nothing)
 
     @property
     def num_modes(self) -> int:
@@ -44,16 +62,20 @@ class Grouping:
         return int(self.labels.max()) + 1 if len(self.labels) else 0
 
 
-def group_ends(log_density: LogDensity, ends: Climb, *, has_gradient: bool = True) -> Grouping:
+def group_ends(
+    log_density: LogDensity, ends: Climb, *, earlier: Grouping | None = None, has_gradient: bool = True
+) -> Grouping:
     """Measure optima and group end points by the dips between them.
 
     Two ends share an optimum if the log density on the line between them falls at most 0.1 nats below the lower of the two.
     Neighbouring optima of nearly one height share a mode if it falls at most one nat below along a path. Each point of the
-    path climbs in the plane across the line, so that the path follows a ring or a curved ridge.
+    path climbs in the plane across the line, so that the path follows a ring or a curved ridge. An end that did not come to
+    rest may lie lower: it is on its way up. Ends that a path joins to a measured optimum are not measured themselves.
 
     Args:
         log_density: maps rows ``(n, d)`` to ``(n,)``.
         ends: end points of climbs.
+        earlier: grouping of the first of these ends, whose optima are not measured again.
         has_gradient: whether the log density can be differentiated; optima are not joined by paths without it.
 
     >>> x = torch.tensor([[-5.0], [-4.999], [5.0]]).double()
@@ -62,56 +84,118 @@ def group_ends(log_density: LogDensity, ends: Climb, *, has_gradient: bool = Tru
     >>> group_ends(pair, Climb(x, pair(x), torch.ones(3).bool())).labels.tolist()
     [0, 0, 1]
     """
+    earlier = earlier or Grouping.empty()
     optimum = torch.full((len(ends.value),), -1)
+    optimum[: len(earlier.optima)] = earlier.optima
     left = ends.value.argsort(descending=True, stable=True)
-    left = left[ends.value[left].isfinite()]
-    shapes: list[Shape] = []
-    wave = 1  # a target with one mode needs a single one; where there are more, several are measured together
+    left = left[ends.value[left].isfinite() & (optimum[left] < 0)]
+    shapes = list(earlier.shapes)
+    for index, shape in enumerate(shapes):
+        left = _taken(log_density, ends, shape, index, optimum, left)
+    # A target with one mode needs a single measurement; where there are more, several are measured together.
+    wave, is_followed, num_same, followed = 1, False, 0, earlier.followed
     while len(left) and len(shapes) < MOST_SHAPES:
+        if num_same >= MOST_SAME:
+            optimum[left] = _nearest(shapes, ends.position[left])
+            left = left[:0]
+            break
+        if has_gradient and not is_followed and len(shapes) >= FEW_SHAPES:
+            rest = _followed(log_density, ends, shapes, optimum, left)
+            followed, left, is_followed = torch.cat([followed, left[optimum[left] >= 0]]), rest, True
+            continue
         chosen, wave = left[: min(wave, MOST_SHAPES - len(shapes))], 2 * wave
         measured = [measure_shape(log_density, row, has_gradient=has_gradient) for row in ends.position[chosen]]
         for best, shape in zip(chosen, _polished(log_density, measured) if has_gradient else measured, strict=True):
             if optimum[best] >= 0:  # it shares an optimum that this wave has measured
                 continue
-            known = _known(log_density, shapes, shape)
-            if known is None:
+            same = _known(log_density, shapes, shape)
+            if same is None:
                 shapes.append(shape)
-            optimum[best] = own = len(shapes) - 1 if known is None else known
-            rest = left[left != best]
-            dips = _line_dips(log_density, shape.center.expand(len(rest), -1), ends.position[rest], ends.value[rest])
-            optimum[rest[dips <= LINE_DIP]] = own
-            left = rest[dips > LINE_DIP]
-    optimum[left] = len(shapes) + torch.arange(len(left))
-    joined = _joined(log_density, shapes) if has_gradient else list(range(len(shapes)))
-    of_optimum = torch.tensor([*joined, *(max(joined, default=-1) + 1 + index for index in range(len(left)))])
-    labels = torch.where(optimum >= 0, of_optimum[optimum.clamp_min(0)], -1) if len(of_optimum) else optimum
-    return Grouping(tuple(shapes), tuple(joined), labels)
+            num_same = 0 if same is None else num_same + 1
+            optimum[best] = own = len(shapes) - 1 if same is None else same
+            left = _taken(log_density, ends, shape, own, optimum, left[left != best])
+    # The highest optimum comes first, whichever was measured first.
+    order = sorted(range(len(shapes)), key=lambda index: -shapes[index].value)
+    rank = torch.tensor(order, dtype=torch.long).argsort()
+    shapes = [shapes[index] for index in order]
+    optimum = torch.where(optimum >= 0, rank[optimum.clamp_min(0)], -1) if len(shapes) else optimum
+    joined = list(range(len(shapes)))
+    if has_gradient:
+        at = Climb(ends.position[followed], ends.value[followed], ends.is_at_rest[followed])
+        joined = _joined(log_density, shapes, at, optimum[followed])
+    labels = torch.where(optimum >= 0, torch.tensor([*joined, -1])[optimum], -1)
+    labels[left] = max(joined, default=-1) + 1 + torch.arange(len(left))
+    return Grouping(tuple(shapes), tuple(joined), labels, optimum, followed)
+
+
+def _taken(log_density: LogDensity, ends: Climb, shape: Shape, index: int, optimum: Tensor, left: Tensor) -> Tensor:
+    """The ends that are left after those that share an optimum with a shape have got its index."""
+    if not len(left):
+        return left
+    close = shape.distances(ends.position[left]) <= SAME_PLACE
+    is_same = close & ((ends.value[left] - shape.value).abs() <= LINE_DIP)
+    (rest,) = (~is_same).nonzero(as_tuple=True)
+    if len(rest):
+        own = left[rest]
+        dips = _line_dips(log_density, shape.center.expand(len(own), -1), ends.position[own], ends.value[own])
+        is_same[rest] = dips <= LINE_DIP
+    optimum[left[is_same]] = index
+    return left[~is_same]
+
+
+def _followed(log_density: LogDensity, ends: Climb, shapes: Sequence[Shape], optimum: Tensor, left: Tensor) -> Tensor:
+    """The ends that are left after those that a path joins to a measured optimum have got its index."""
+    centers = torch.stack([shape.center for shape in shapes])
+    nearest = _nearest(shapes, ends.position[left])
+    values = torch.tensor([shape.value for shape in shapes], dtype=torch.float64)[nearest]
+    rise = values - ends.value[left]
+    may_join = (rise.abs() <= MOST_RISE) | (~ends.is_at_rest[left] & (rise > 0))
+    (tried,) = may_join.nonzero(as_tuple=True)
+    if not len(tried):
+        return left
+    lower = torch.minimum(values, ends.value[left])[tried]
+    dips = _path_dips(log_density, centers[nearest[tried]], ends.position[left[tried]], lower)
+    is_one = torch.zeros_like(may_join)
+    is_one[tried] = dips <= PATH_DIP
+    optimum[left[is_one]] = nearest[is_one]
+    return left[~is_one]
+
+
+def _nearest(shapes: Sequence[Shape], x: Tensor) -> Tensor:
+    """Index of the shape whose center is nearest to each row ``(n, d)``, in widths of the highest one ``(n,)``."""
+    centers = torch.stack([shape.center for shape in shapes])
+    return torch.cdist(shapes[0].whiten(x), shapes[0].whiten(centers)).argmin(1)
 
 
 def _polished(log_density: LogDensity, shapes: list[Shape]) -> list[Shape]:
     """The shapes after more climbs, each in its own units, in which a narrow ridge or neck is round."""
     found, climbing = list(shapes), list(range(len(shapes)))
     for _ in range(MOST_POLISHES):
-        _, gradients = value_and_gradient(log_density, torch.stack([found[index].center for index in climbing]))
-        slopes = [float((row @ found[index].factor).norm()) for index, row in zip(climbing, gradients.double(), strict=True)]
-        climbing = [index for index, slope in zip(climbing, slopes, strict=True) if slope > LEAST_SLOPE]
+        climbing = _steep(log_density, found, climbing)
         if not climbing:
-            break
+            return found
         here = [found[index] for index in climbing]
+        centers, factors = torch.stack([one.center for one in here]), torch.stack([one.factor for one in here])
 
-        def in_units(z: Tensor, rows: Tensor, here: list[Shape] = here) -> Tensor:
-            return log_density(torch.cat([here[row].color(one[None]) for row, one in zip(rows.tolist(), z, strict=True)]))
+        def in_units(z: Tensor, rows: Tensor, centers: Tensor = centers, factors: Tensor = factors) -> Tensor:
+            return log_density(centers[rows] + torch.einsum("nij,nj->ni", factors[rows], z))
 
-        starts = torch.zeros(len(here), len(here[0].center), dtype=torch.float64)
-        end = climb_rows(in_units, starts, scale=0.1, most_steps=POLISH_STEPS)
+        end = climb_rows(in_units, torch.zeros_like(centers), scale=0.1, most_steps=POLISH_STEPS)
         rose = [row for row, shape in enumerate(here) if float(end.value[row]) > shape.value + LINE_DIP]
         for row in rose:
             top = here[row].color(end.position[row, None])[0]
             found[climbing[row]] = measure_shape(log_density, top, scale=here[row].width)
         climbing = [climbing[row] for row in rose]
-        if not climbing:
-            break
     return found
+
+
+def _steep(log_density: LogDensity, shapes: Sequence[Shape], indices: Sequence[int]) -> list[int]:
+    """Indices of shapes at whose center the log density is not yet level."""
+    if not indices:
+        return []
+    _, gradients = value_and_gradient(log_density, torch.stack([shapes[index].center for index in indices]))
+    slopes = [float((row @ shapes[index].factor).norm()) for index, row in zip(indices, gradients.double(), strict=True)]
+    return [index for index, slope in zip(indices, slopes, strict=True) if slope > LEAST_SLOPE]
 
 
 def _known(log_density: LogDensity, shapes: list[Shape], shape: Shape) -> int | None:
@@ -133,21 +217,34 @@ def _line_dips(log_density: LogDensity, first: Tensor, second: Tensor, lower: Te
     return torch.where(values.isnan(), torch.inf, lower - values).amax(0)  # not-a-number counts as a density of zero
 
 
-def _joined(log_density: LogDensity, shapes: list[Shape]) -> list[int]:
-    """Index of the mode of each optimum, after joining neighbours without a dip between them."""
-    if len(shapes) < 2:
-        return [0] * len(shapes)
-    centers = torch.stack([shape.center for shape in shapes])
-    edges = _spanning_tree(shapes[0].whiten(centers))
-    first, second = centers[edges[:, 0]], centers[edges[:, 1]]
-    values = torch.tensor([shape.value for shape in shapes], dtype=torch.float64)
-    lower = torch.minimum(values[edges[:, 0]], values[edges[:, 1]])
-    is_level = (values[edges[:, 0]] - values[edges[:, 1]]).abs() <= MOST_RISE
-    edges, first, second, lower = edges[is_level], first[is_level], second[is_level], lower[is_level]
-    is_one = _path_dips(log_density, first, second, lower) <= PATH_DIP if len(edges) else is_level[:0]
+def _joined(
+    log_density: LogDensity, shapes: Sequence[Shape], ends: Climb | None = None, optimum: Tensor | None = None
+) -> list[int]:
+    """Index of the mode of each optimum, after joining neighbours without a dip between them.
+
+    Args:
+        log_density: maps rows ``(n, d)`` to ``(n,)``.
+        shapes: measured optima.
+        ends: ends that a path has joined to an optimum already; neighbours may be found among them.
+        optimum: index of that optimum ``(n,)``.
+    """
     mode = list(range(len(shapes)))
-    for one, other in edges[is_one].tolist():
-        kept, dropped = sorted((mode[one], mode[other]))
+    if len(shapes) < 2:
+        return mode
+    points = torch.stack([shape.center for shape in shapes])
+    values, owner = torch.tensor([shape.value for shape in shapes], dtype=torch.float64), torch.arange(len(shapes))
+    if ends is not None and optimum is not None:
+        points, values = torch.cat([points, ends.position]), torch.cat([values, ends.value])
+        owner = torch.cat([owner, optimum])
+    edges = _spanning_tree(shapes[0].whiten(points))
+    one, other = edges.T
+    is_tried = (owner[one] != owner[other]) & ((values[one] - values[other]).abs() <= MOST_RISE)
+    one, other = one[is_tried], other[is_tried]
+    if not len(one):
+        return mode
+    is_one = _path_dips(log_density, points[one], points[other], torch.minimum(values[one], values[other])) <= PATH_DIP
+    for first, second in zip(owner[one[is_one]].tolist(), owner[other[is_one]].tolist(), strict=True):
+        kept, dropped = sorted((mode[first], mode[second]))
         mode = [kept if index == dropped else index for index in mode]
     order = sorted(set(mode))
     return [order.index(index) for index in mode]

@@ -14,7 +14,7 @@ from drl_density.partition_function.mode_search.shape import Shape
 from drl_density.partition_function.target_bases.contract import FlatBase, GivenBase
 from drl_density.weights import resample, weight_ess
 
-CONDITIONAL_ESS = 0.8
+CONDITIONAL_ESS = 0.6
 """Conditional effective share of the particles at which a pilot's bridges are placed: coarse, since nothing is estimated."""
 MOST_BRIDGES, NUM_STEPS = 400, 3
 """Bridges after which a pilot gives up, and kernel steps on each."""

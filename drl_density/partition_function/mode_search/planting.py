@@ -1,13 +1,12 @@
-"""The power of a search: modes of known mass and width are planted in the target and looked for by the same climbs.
+"""The power of a search: modes of known mass and width are planted in the target and looked for by the same starts.
 
 A target with one mode is planted with copies of itself, so that the planted modes have its tails. Otherwise Gaussians as
-narrow as the narrowest mode are planted.
+narrow as the narrowest mode are planted. Narrower ones follow, down to the width at which the search begins to miss them.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,50 +15,23 @@ from torch import Tensor
 from drl_density.devices import normal_draws, uniform_draws
 from drl_density.mcmc import LogDensity
 from drl_density.partition_function.mode_search.ascent import climb_rows
-from drl_density.partition_function.mode_search.climbs import WIDTHS, Ground
+from drl_density.partition_function.mode_search.climbs import Ground
 from drl_density.partition_function.mode_search.record import Power
+from drl_density.partition_function.mode_search.screen import MOST_ROWS, Screen
 from drl_density.partition_function.mode_search.shape import Shape
 
-FIRST_PLANTS, MORE_PLANTS, OTHER_PLANTS = 20, 20, 16
-"""Planted modes of the case that a verdict demands, at first and where at most two of these are missed, and of each other
-case."""
+FIRST_PLANTS, MORE_PLANTS = 20, 20
+"""Planted modes of each case at first, and further ones where at most two of all would be missed."""
 LEAST_POWER = 0.95
 """Share of the planted modes that has to be found."""
-DEMANDED_MASS, OTHER_MASSES, OTHER_WIDTH = 0.2, (0.05, 0.5), 0.5
-"""Mass of the case that a verdict demands, other masses, and another width in units of the demanded one."""
-FIRST_PER_WIDTH = 4
-"""Climbs from each width before the planted modes that are found drop out."""
-
-
-@dataclass(frozen=True)
-class Plants:
-    """Planted modes, each added to the target alone.
-
-    Attributes:
-        seed: mode that is planted.
-        centers: places ``(n, d)``.
-        widths: factors on the mode's widths ``(n,)``.
-        log_masses: logarithm of the mass of each, in units of the target's own ``(n,)``.
-    """
-
-    seed: Seed
-    centers: Tensor
-    widths: Tensor
-    log_masses: Tensor
-
-    def log_density(self, x: Tensor, plants: Tensor) -> Tensor:
-        """Log density of the planted modes, given by index ``(n,)``, at rows ``(n, d)``, ``(n,)``."""
-        own = self._own(x, plants)
-        return self.log_masses[plants] - x.shape[1] * self.widths[plants].log() + self.seed.log_density(own)
-
-    def distances(self, x: Tensor, plants: Tensor) -> Tensor:
-        """Squared distances of rows from the planted modes, in standard deviations ``(n,)``."""
-        return self.seed.shape.distances(self._own(x, plants))
-
-    def _own(self, x: Tensor, plants: Tensor) -> Tensor:
-        """Rows as the mode that was planted sees them."""
-        center = self.seed.shape.center
-        return center + (x - self.centers[plants]) / self.widths[plants, None]
+DEMANDED_MASS, SMALL_MASS = 0.2, 0.05
+"""Mass of the case that a verdict demands, and a smaller one that is measured beside it."""
+NARROWER = (0.5, 0.25, 0.125)
+"""Widths of further cases in units of the demanded one, each measured as long as the one before is found."""
+FIRST_STARTS = 128
+"""Starts after which the planted modes that attract one of them drop out."""
+NUM_TRIALS = 3
+"""Starts from which a planted mode is climbed to: those that it attracts most."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +60,30 @@ def gaussian(shape: Shape, log_z: float) -> Seed:
 
 
 @dataclass(frozen=True)
+class Plants:
+    """Planted modes, each added to the target alone.
+
+    Attributes:
+        seed: mode that is planted.
+        centers: places ``(n, d)``.
+        width: factor on the mode's widths.
+        log_mass: logarithm of the mass of each, in units of the target's own.
+    """
+
+    seed: Seed
+    centers: Tensor
+    width: float
+    log_mass: float
+
+    def log_density(self, x: Tensor, plants: Tensor) -> Tensor:
+        """Log density of the planted modes, given by index ``(n,)``, at rows ``(n, d)``, ``(n,)``."""
+        center = self.seed.shape.center
+        own = center + (x - self.centers[plants]) / self.width
+        volume = x.shape[1] * float(torch.tensor(self.width).double().log())
+        return self.log_mass - volume + self.seed.log_density(own)
+
+
+@dataclass(frozen=True)
 class Soil:
     """What a search in a target with planted modes needs.
 
@@ -96,78 +92,101 @@ class Soil:
         ground: where random starts lie.
         unit: coordinates in which climbs are taken.
         seed: mode to plant.
+        starts: random starts of the search, with the log density at each.
     """
 
     log_density: LogDensity
     ground: Ground
     unit: Shape
     seed: Seed
+    starts: Screen
 
-    def measure(self, radius: float, per_width: int, *, generator: torch.Generator | None) -> tuple[Power, ...]:
-        """Plant modes within a radius and look for them by ``per_width`` climbs from each width.
+    def measure(self, radius: float, *, generator: torch.Generator | None) -> tuple[Power, ...]:
+        """Plant modes within a radius and look for them by the starts of the search.
 
-        The demanded case comes first: modes of 20 % of the mass. Where it is missed too often already, it is the only one.
+        The demanded case comes first: modes of 20 % of the mass. Where these are found, lighter and narrower ones follow.
         """
-        case = dataclasses.replace
-        demanded = Power(DEMANDED_MASS, self.seed.shape.width, radius, 0, FIRST_PLANTS, self.seed.is_copy)
-        (first,) = self._look((demanded,), per_width, generator)
-        if first.num_planted - first.num_found > (1 - LEAST_POWER) * (FIRST_PLANTS + MORE_PLANTS):
-            return (first,)
-        others = [case(demanded, mass=mass, num_planted=OTHER_PLANTS) for mass in OTHER_MASSES]
-        others.append(case(demanded, width=OTHER_WIDTH * demanded.width, num_planted=OTHER_PLANTS))
-        second, *others = self._look((case(demanded, num_planted=MORE_PLANTS), *others), per_width, generator)
-        both = case(
-            first, num_found=first.num_found + second.num_found, num_planted=first.num_planted + second.num_planted
-        )
-        return (both, *others)
+        demanded = Power(DEMANDED_MASS, self.seed.shape.width, radius, 0, 0, self.seed.is_copy)
+        cases = [self.look(demanded, generator)]
+        if cases[0].share < LEAST_POWER:
+            return tuple(cases)
+        cases.append(self.look(dataclasses.replace(demanded, mass=SMALL_MASS), generator))
+        for factor in NARROWER:
+            cases.append(self.look(dataclasses.replace(demanded, width=factor * demanded.width), generator))
+            if cases[-1].share < LEAST_POWER:
+                break
+        return tuple(cases)
 
-    def _look(self, cases: Sequence[Power], per_width: int, generator: torch.Generator | None) -> list[Power]:
-        """Plant modes of every case at once, and count how many are found."""
-        counts = torch.tensor([case.num_planted for case in cases])
-        plants = self._plant(cases, counts, generator)
-        is_found = torch.zeros(len(plants.centers), dtype=torch.bool)
-        first = min(FIRST_PER_WIDTH, per_width)
-        for number in (first, per_width - first):
-            (missing,) = (~is_found).nonzero(as_tuple=True)
-            if number and len(missing):
-                is_found[missing] = self._climb(plants, missing, number, generator)
-        found = [int(part.sum()) for part in is_found.split(counts.tolist())]
-        return [dataclasses.replace(case, num_found=number) for case, number in zip(cases, found, strict=True)]
+    def look(self, case: Power, generator: torch.Generator | None) -> Power:
+        """Plant modes of one case, and count how many are found."""
+        found = planted = 0
+        for number in (FIRST_PLANTS, MORE_PLANTS):
+            plants = self._plant(case, number, generator)
+            found, planted = found + int(self._is_found(plants).sum()), planted + number
+            if planted - found > (1 - LEAST_POWER) * (FIRST_PLANTS + MORE_PLANTS):
+                break
+        return dataclasses.replace(case, num_found=found, num_planted=planted)
 
-    def _plant(self, cases: Sequence[Power], counts: Tensor, generator: torch.Generator | None) -> Plants:
+    def _plant(self, case: Power, number: int, generator: torch.Generator | None) -> Plants:
         """Modes at random places of the ball."""
-        total, like = int(counts.sum()), self.unit.center
+        like = self.unit.center
         dim = len(like)
-        direction = normal_draws((total, dim), like, generator)
-        distance = cases[0].radius * uniform_draws((total, 1), like, generator) ** (1 / dim)
+        direction = normal_draws((number, dim), like, generator)
+        distance = case.radius * uniform_draws((number, 1), like, generator) ** (1 / dim)
         centers = self.ground.center + direction / direction.norm(dim=1, keepdim=True) * distance
-        widths, masses = (
-            torch.tensor(values, dtype=torch.float64).repeat_interleave(counts)
-            for values in ([case.width / self.seed.shape.width for case in cases], [case.mass for case in cases])
-        )
-        return Plants(self.seed, centers, widths, (masses / (1 - masses)).log())
+        log_mass = float(torch.tensor(case.mass / (1 - case.mass)).double().log())
+        return Plants(self.seed, centers, case.width / self.seed.shape.width, log_mass)
 
-    def _climb(self, plants: Plants, missing: Tensor, per_width: int, generator: torch.Generator | None) -> Tensor:
-        """Which of the missing plants are found by climbs from random starts."""
-        number = per_width * len(WIDTHS)
-        rows, lengths = self.ground.starts(per_width * len(missing), generator)
-        plant = missing.repeat(number)  # starts are ordered by width, so every plant gets as many of each
-        unit, log_density, dim = self.unit, self.log_density, rows.shape[1]
-        inside = max(1.0, 0.25 * dim)
+    def _is_found(self, plants: Plants) -> Tensor:
+        """Which planted modes are found: one that a climb ends in, or that lies so close that the target hides its top."""
+        number = len(plants.centers)
+        everyone = torch.arange(number)
+        with torch.no_grad():
+            hidden = plants.log_density(plants.centers, everyone) <= self.log_density(plants.centers).double()
+        pulls = torch.full((number, NUM_TRIALS), -torch.inf).double()
+        trials = torch.zeros(number, NUM_TRIALS, dtype=torch.long)
+        total = len(self.starts.value)
+        for first, last in ((0, min(FIRST_STARTS, total)), (FIRST_STARTS, total)):
+            (missing,) = ((pulls[:, 0] <= 0) & ~hidden).nonzero(as_tuple=True)
+            if last > first and len(missing):
+                pulls[missing], trials[missing] = self._strongest(plants, missing, first, last)
+        (attracted,) = ((pulls[:, 0] > 0) & ~hidden).nonzero(as_tuple=True)
+        is_found = hidden.clone()
+        if len(attracted):
+            is_found[attracted] = self._climb(plants, attracted, trials[attracted])
+        return is_found
+
+    def _strongest(self, plants: Plants, chosen: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """The starts that each of the chosen plants attracts most ``(n, 3)``: nats above the target, and indices."""
+        x, values = self.starts.position[first:last], self.starts.value[first:last]
+        rows, owners = x.repeat(len(chosen), 1), chosen.repeat_interleave(len(x))
+        with torch.no_grad():
+            parts = zip(rows.split(MOST_ROWS), owners.split(MOST_ROWS), strict=True)
+            planted = torch.cat([plants.log_density(*part) for part in parts])
+        pulls = planted.unflatten(0, (len(chosen), -1)) - values
+        # A plant on a start without density, or whose own value is not a number, attracts nothing that climbs can follow.
+        pulls = torch.where(pulls.isfinite(), pulls, -torch.inf)
+        number = min(NUM_TRIALS, len(x))
+        best = pulls.topk(number, dim=1)
+        padding = (0, NUM_TRIALS - number)
+        indices = torch.nn.functional.pad(best.indices + first, padding)
+        return torch.nn.functional.pad(best.values, padding, value=-torch.inf), indices
+
+    def _climb(self, plants: Plants, attracted: Tensor, trials: Tensor) -> Tensor:
+        """Which of the plants a climb from one of their starts ends in."""
+        index = trials.flatten()
+        plant = attracted.repeat_interleave(NUM_TRIALS)
+        unit = self.unit
 
         def parts(z: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
             x = unit.color(z)
-            return log_density(x).double(), plants.log_density(x, plant[chosen])
-
-        def is_inside(z: Tensor, chosen: Tensor) -> Tensor:
-            return plants.distances(unit.color(z), plant[chosen]) <= inside
+            return self.log_density(x).double(), plants.log_density(x, plant[chosen])
 
         end = climb_rows(
             lambda z, chosen: torch.logaddexp(*parts(z, chosen)),
-            unit.whiten(rows),
-            scale=0.3 * lengths / unit.width,
-            is_done=is_inside,
+            unit.whiten(self.starts.position[index]),
+            scale=0.3 * self.starts.width[index] / unit.width,
         )
         with torch.no_grad():
             own, planted = parts(end.position, torch.arange(len(plant)))
-        return torch.isin(missing, plant[end.value.isfinite() & (planted > own)])
+        return (end.value.isfinite() & (planted > own)).unflatten(0, (-1, NUM_TRIALS)).any(1)

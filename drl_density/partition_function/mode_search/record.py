@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from drl_density.partition_function.mode_search.shape import Shape
-from drl_density.partition_function.mode_search.unseen import unseen_share
+from drl_density.partition_function.mode_search.unseen import LARGEST_KNOWN_UNSEEN, unseen_share
 from drl_density.records.brief import brief
 
 LEAST_HEAVY = 1e-3
@@ -23,9 +23,9 @@ class Mode:
 
     Attributes:
         shape: place and widths of its highest point.
-        hits: independent climbs, each from a random start, that ended in it.
+        hits: random starts that lead to it, by a climb or by their gradient alone.
         pilots: pilot runs with particles in it.
-        given: climbs from rows of data and from hints that ended in it.
+        given: climbs from rows of data, from hints and from points around known modes that ended in it.
         mass: share of the target's mass in [0, 1], by importance sampling from all modes or by Laplace's approximation,
             whichever is larger.
         least_mass: the smaller of the two.
@@ -82,8 +82,8 @@ class ModeSearch:
 
     Attributes:
         modes: modes by falling mass.
-        num_searches: independent climbs, each from a random start.
-        num_pilots: pilot runs that reached the target.
+        num_searches: random starts, each an independent search.
+        num_pilots: pilot runs that reached the target; 0 where the modes account for it at every random start.
         num_lost: starts where the density is zero or not a number.
         radius: distance from the centre of the search within which half of the widest starts lie.
         efficiency: effective share of draws from the components at the modes.
@@ -110,13 +110,23 @@ class ModeSearch:
     def unseen(self) -> float:
         """Estimated share of modes that no search has seen, in [0, 1].
 
-        It is the larger of two. One is Good and Turing's probability that a climb that ends in a mode of at least 0.1 % of
-        the mass ends in an unknown one. The other is the mass of modes that a single pilot run has seen and no climb.
+        It is the larger of two. One is Good and Turing's probability that a random start that leads to a mode of at least
+        0.1 % of the mass leads to an unknown one. The other is the mass of modes that a single search has seen, a start or a
+        pilot run: as much may lie in others that none has seen.
         """
         heavy = [mode for mode in self.modes if mode.mass >= LEAST_HEAVY]
-        lucky = sum(mode.mass for mode in heavy if not mode.hits and not mode.given and mode.pilots < 2)
-        climbed = [mode.hits for mode in heavy if mode.hits]
-        return max(lucky, unseen_share(climbed))
+        lucky = sum(mode.mass for mode in heavy if mode.hits + mode.pilots < 2 and not mode.given)
+        return max(lucky, self.unseen_by_starts)
+
+    @property
+    def unseen_by_starts(self) -> float:
+        """Good and Turing's part of the unseen share: the probability that the next random start finds an unknown mode."""
+        return unseen_share([mode.hits for mode in self.modes if mode.mass >= LEAST_HEAVY and mode.hits])
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether so much is unseen that log Z is unknown, whatever a run would show."""
+        return self.has_gradient and self.unseen > LARGEST_KNOWN_UNSEEN
 
     def visited_by(self, draws: Tensor) -> ModeSearch:
         """The same search, with the share of draws ``(n, d)`` nearest to each mode."""

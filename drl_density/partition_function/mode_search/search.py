@@ -11,26 +11,37 @@ import torch
 from torch import Tensor
 
 from drl_density.mcmc import MALA, Kernel, LogDensity
-from drl_density.partition_function.mode_search.climbs import FIRST_CLIMBS, WIDTHS, Climbs, Ground
+from drl_density.partition_function.mode_search.climbs import Climbs, Ground
 from drl_density.partition_function.mode_search.components import ComponentBase, Sized, size_components
 from drl_density.partition_function.mode_search.grouping import Grouping
 from drl_density.partition_function.mode_search.pilots import in_units, run_pilot, widened
 from drl_density.partition_function.mode_search.planting import LEAST_POWER, Soil, copied, gaussian
 from drl_density.partition_function.mode_search.record import Mode, ModeSearch, Power, nearest_shapes
+from drl_density.partition_function.mode_search.screen import Screen
 from drl_density.partition_function.mode_search.shape import fitted_shape
 from drl_density.partition_function.mode_search.unseen import LARGEST_UNSEEN
 from drl_density.partition_function.target_bases.contract import FlatBase
 
-FIRST_STARTS, MOST_STARTS = 14, 112
-"""Climbs from each width at first, and at most, where more than one mode is seen."""
+PILOT_WIDTHS = (1.0, 4.0, 16.0, 64.0)
+"""Widths of the bases of the pilots, in units of the given base."""
+FIRST_STARTS, NEXT_STARTS, MOST_STARTS = 48, 1024, 8192
+"""Random starts that are all climbed from, of the first batch after them, and of all batches together."""
+MOST_CLIMBS, MOST_INSIDE = 128, 32
+"""Largest number of climbs of one batch of starts, and from points around known modes."""
+CHEAP, MOST_EXPENSIVE = 0.1, 6
+"""Largest number of climbs per start at which a search goes on beyond what is needed, as it costs little, and number of
+other batches after which it ends in any case."""
 LEAST_KEPT, MOST_KEPT = 1e-4, 40
 """Share of the mass below which a component is dropped, and the largest number of optima that get one."""
-MOST_OF_ONE = 4
-"""Largest number of optima of one mode that get a component."""
+MOST_OF_ONE, MOST_OF_MANY = 4, 8
+"""Largest number of optima of one mode that get a component, and of all modes where most are unseen anyway."""
+ACCOUNTED, MOST_ABOVE = 0.3, 2.3
+"""Effective share of draws from components at the optima from which they account for the target, and nats by which it may
+lie above them at any random start: the components then have a tenth of the density there, or more."""
 RADII = (1.0, 0.25)
 """Radii within which modes are planted, in units of the radius of the search."""
-ENDLESS = 0.5
-"""Unseen share after the first climbs from which more of them would not find the rest."""
+HOPELESSLY_MANY, ENDLESS = 0.8, 0.5
+"""Share of random starts that lead to unknown modes from which a search ends: after the first starts, and after a batch."""
 LEAST_FOUND, HOPELESS = 0.01, 0.25
 """Share of the mass from which a mode's width is one that has to be seen; share of the planted modes found below which more
 climbs would not help."""
@@ -66,8 +77,10 @@ def search_modes(
 ) -> Found:
     """Search for the modes of a target by climbs from many starts and by pilot runs of several widths.
 
-    Climbs begin at draws of the base stretched by 1, 4, 16 and 64, at particles of the pilots, at rows of data and at
-    hints. Where more than one mode is seen, climbs go on until the unseen share is below 2 %.
+    Starts are draws of the base stretched by widths from 1 to 64, rows of data, hints and points around the modes that are
+    known. Starts whose gradient points to a known mode are not climbed from, so that thousands are affordable. Four pilot
+    runs follow where components at the modes do not account for the target. The search goes on until the unseen share is
+    below 2 %, and beyond that while it is cheap.
 
     Args:
         log_density: maps rows ``(n, d)`` to ``(n,)``.
@@ -93,29 +106,85 @@ def search_modes(
     if not has_gradient:
         return _by_pilots_alone(climbs, counted, num_particles, kernel or MALA(), like, generator)
     climbs.find_unit(generator)
-    pilots = _run_pilots(climbs, num_particles, kernel or MALA(), generator)
-    climbs.add(FIRST_STARTS - FIRST_CLIMBS, pilots=pilots, data=data, starts=starts, generator=generator)
-    per_width = FIRST_STARTS
+    climbs.from_random(FIRST_STARTS, FIRST_STARTS, (), generator)
+    climbs.from_given(data, starts, generator)
+    state = _State(climbs, counted, like, num_particles, kernel or MALA())
+    state.group(generator)
+    if state.record.unseen_by_starts <= HOPELESSLY_MANY:
+        climbs.from_inside(state.grouping.shapes, MOST_INSIDE, generator)
+        state.look(NEXT_STARTS, generator)
+        if not state.is_accounted():
+            state.run_pilots(generator)
     while True:
-        grouping = climbs.grouping()
-        components, sized = _components(counted, grouping, pilots, like, generator)
-        record = ModeSearch(
-            modes=_modes(climbs, grouping, sized),
-            num_searches=len(WIDTHS) * per_width,
-            num_pilots=len(pilots),
-            num_lost=int((grouping.labels < 0).sum()),
-            radius=ground.radius,
-            efficiency=0.0 if sized is None else sized.efficiency,
-            num_evaluations=counted.count,
-        )
-        is_covered = record.unseen <= LARGEST_UNSEEN and (grouping.num_modes == 1 or per_width > FIRST_STARTS)
-        power = _power(climbs, record, sized, per_width, generator) if is_covered else ()
-        is_hopeless = bool(power) and power[0].share < HOPELESS
-        is_endless = record.unseen > ENDLESS
-        if per_width >= MOST_STARTS or is_hopeless or is_endless or (power and power[0].share >= LEAST_POWER):
-            return Found(dataclasses.replace(record, power=power, num_evaluations=counted.count), components, ground)
-        climbs.add(per_width, generator=generator)
-        per_width *= 2
+        is_last = state.record.unseen_by_starts > ENDLESS or state.num_expensive >= MOST_EXPENSIVE
+        is_last = is_last or climbs.num_random >= MOST_STARTS
+        if is_last or (state.record.unseen <= LARGEST_UNSEEN and not state.is_cheap):
+            power = state.power(generator) if state.record.unseen <= LARGEST_UNSEEN else ()
+            is_enough = is_last or not power or not HOPELESS <= power[0].share < LEAST_POWER
+            if is_enough:
+                record = dataclasses.replace(state.record, power=power, num_evaluations=counted.count)
+                components = state.components
+                if record.is_hopeless and components is not None:
+                    components = components.largest(MOST_OF_MANY)
+                return Found(record, components, ground)
+        state.look(min(climbs.num_random, MOST_STARTS - climbs.num_random), generator)
+
+
+class _State:
+    """What a search has found so far."""
+
+    def __init__(self, climbs: Climbs, counted: _Counted, like: Tensor, num_particles: int, kernel: Kernel) -> None:
+        self.climbs, self.counted, self.like = climbs, counted, like
+        self.num_particles, self.kernel = num_particles, kernel
+        self.pilots: list[Tensor] = []
+        self.is_cheap, self.num_expensive = False, 0
+
+    def group(self, generator: torch.Generator | None) -> None:
+        """Group all ends into modes, and size components at them."""
+        self.grouping = self.climbs.grouping()
+        self.components, self.sized = _components(self.counted, self.grouping, self.pilots, self.like, generator)
+        self.record = _record(self.climbs, self.grouping, self.sized, len(self.pilots), self.counted)
+
+    def look(self, number: int, generator: torch.Generator | None) -> None:
+        """Look at a batch of random starts. What was known already is not grouped again."""
+        before = self.climbs.num_random
+        num_climbs = self.climbs.from_random(number, MOST_CLIMBS, self.grouping.shapes, generator)
+        self.is_cheap = num_climbs <= CHEAP * (self.climbs.num_random - before)
+        self.num_expensive += not self.is_cheap
+        self.group(generator)
+
+    def is_accounted(self) -> bool:
+        """Whether components at the modes explain the target at every random start, so that pilots have nothing to find."""
+        if self.sized is None or self.sized.efficiency < ACCOUNTED:
+            return False
+        starts = self.climbs.random
+        above = starts.value - self.sized.log_z - self.sized.base.log_prob(starts.position.to(self.like)).double()
+        return float(above.max()) <= MOST_ABOVE
+
+    def run_pilots(self, generator: torch.Generator | None) -> None:
+        """Run pilots of four widths, and climb from their particles."""
+        self.pilots = _run_pilots(self.climbs, self.num_particles, self.kernel, generator)
+        self.climbs.from_pilots(self.pilots)
+        self.group(generator)
+
+    def power(self, generator: torch.Generator | None) -> tuple[Power, ...]:
+        """How often planted modes are found."""
+        return _power(self.climbs, self.record, self.sized, self.climbs.random, generator)
+
+
+def _record(
+    climbs: Climbs, grouping: Grouping, sized: Sized | None, num_pilots: int, counted: _Counted, *, has_gradient: bool = True
+) -> ModeSearch:
+    return ModeSearch(
+        modes=_modes(climbs, grouping, sized) if has_gradient else (),
+        num_searches=climbs.num_random,
+        num_pilots=num_pilots,
+        num_lost=climbs.num_lost,
+        radius=climbs.ground.radius,
+        efficiency=0.0 if sized is None else sized.efficiency,
+        num_evaluations=counted.count,
+        has_gradient=has_gradient,
+    )
 
 
 def _by_pilots_alone(
@@ -128,22 +197,14 @@ def _by_pilots_alone(
 ) -> Found:
     """The outcome of a search without climbs: components at the pilots, no modes and no power."""
     pilots = _run_pilots(climbs, num_particles, kernel, generator)
-    components, sized = _components(counted, Grouping((), (), torch.zeros(0)), pilots, like, generator)
-    record = ModeSearch(
-        modes=(),
-        num_searches=0,
-        num_pilots=len(pilots),
-        num_lost=0,
-        radius=climbs.ground.radius,
-        efficiency=0.0 if sized is None else sized.efficiency,
-        num_evaluations=counted.count,
-        has_gradient=False,
-    )
+    nothing = Grouping.empty()
+    components, sized = _components(counted, nothing, pilots, like, generator)
+    record = _record(climbs, nothing, sized, len(pilots), counted, has_gradient=False)
     return Found(record, components, climbs.ground)
 
 
 def _power(
-    climbs: Climbs, record: ModeSearch, sized: Sized | None, per_width: int, generator: torch.Generator | None
+    climbs: Climbs, record: ModeSearch, sized: Sized | None, starts: Screen, generator: torch.Generator | None
 ) -> tuple[Power, ...]:
     """How often planted modes as narrow as the narrowest that was found are seen, within the largest radius that holds.
 
@@ -158,13 +219,13 @@ def _power(
     else:
         log_z = sized.log_z if sized is not None and math.isfinite(sized.log_z) else heavy[0].log_mass
         seed = gaussian(min(heavy, key=lambda shape: shape.width), log_z)
-    soil = Soil(climbs.log_density, ground, climbs.unit, seed)
+    soil = Soil(climbs.log_density, ground, climbs.unit, seed, starts)
     reach = 1.5 * max(float((shape.center - ground.center).norm()) for shape in heavy)
     power: tuple[Power, ...] = ()
     for share in RADII:
         if power and share * record.radius < reach:
             break
-        power = soil.measure(max(share * record.radius, reach), per_width, generator=generator)
+        power = soil.measure(max(share * record.radius, reach), generator=generator)
         if power[0].share >= LEAST_POWER:
             break
     return power
@@ -184,7 +245,7 @@ class _Counted:
 def _run_pilots(climbs: Climbs, num_particles: int, kernel: Kernel, generator: torch.Generator | None) -> list[Tensor]:
     """Particles of one pilot for each width; a width whose bridges cannot be placed has none."""
     found, ground, unit = [], climbs.ground, climbs.unit
-    for width in WIDTHS:
+    for width in PILOT_WIDTHS:
         base, density = widened(ground.base, ground.center, width), climbs.log_density
         if unit is not None:
             base, density = in_units(base, density, unit)

@@ -13,6 +13,7 @@ from torch import Tensor
 from drl_density.errors import UNUSABLE_VERDICTS, UnreliableEstimateWarning, Verdict
 from drl_density.log_weights import alive_mean
 from drl_density.partition_function.bridge import bennett_by_replicates, bennett_shift, excess
+from drl_density.partition_function.mode_search.checks import describe
 from drl_density.partition_function.mode_search.record import ModeSearch
 from drl_density.partition_function.tails.report import TailReport
 from drl_density.partition_function.targets.flat_density import Rejections
@@ -154,10 +155,11 @@ class Sandwich:
         )
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"log Z = {self.log_z:.4f} in [{self.lower:.4f}, {self.upper:.4f}] (bracket {self.bracket[0]:.4f} to "
             f"{self.bracket[1]:.4f}), {self.verdict}: {self.advice}"
         )
+        return text if self.mode_search is None else f"{text}\n{describe(self.mode_search)}"
 
 
 def bridge(walks: Walks) -> Point:

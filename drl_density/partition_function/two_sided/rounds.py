@@ -79,6 +79,7 @@ def fit_rounds(
     settings: SandwichSettings,
     *,
     kept: KeptBase | None = None,
+    most_rounds: int | None = None,
     generator: torch.Generator | None,
 ) -> tuple[Route, Rounds]:
     """Fit one base after another to discarded draws until log Z stays where it is.
@@ -94,6 +95,7 @@ def fit_rounds(
         prepared: target.
         settings: sizes.
         kept: components at the modes that a search has found, of which every base keeps a share.
+        most_rounds: largest number of rounds; that of ``settings``, less the pilot, when not given.
 
     Returns:
         The route of the last round, for walks of its own, and the estimates of all rounds.
@@ -112,7 +114,7 @@ def fit_rounds(
     base = fit_base(route.draws(run, generator=generator), given=given, kept=kept)
     found: list[Estimate] = []
     least = LEAST_ROUNDS
-    for index in range(settings.most_rounds - 1):
+    for index in range(most_rounds or settings.most_rounds - 1):
         route = place_route(base, log_density, own, generator=generator)
         forward, draws = _forward_and_draws(route, generator)
         bridge = _bridged(forward, route.upward(draws, generator))

@@ -13,8 +13,9 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.errors import NumericalError, Verdict
 from drl_density.mcmc import RandomWalk
 from drl_density.model import EnergySequence
-from drl_density.partition_function.mode_search.search import search_modes
+from drl_density.partition_function.mode_search.search import Found, search_modes
 from drl_density.partition_function.tails.examine import examine_tails, screen_tails
+from drl_density.partition_function.target_bases.contract import KeptBase
 from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.targets.contract import Target, WideBase
 from drl_density.partition_function.targets.prepare import PreparedTarget, prepare_target
@@ -37,6 +38,11 @@ MOST_PILOT_PARTICLES = 256
 """Particles of each pilot of the search for modes, where a replicate has so many."""
 NUM_SCREENED = 128
 """Points of each of two groups by which a target is screened for an infinite integral."""
+LEAST_EFFICIENCY = 0.1
+"""Effective share of draws from components at one mode from which bases keep a share of them."""
+HOPELESS_ROUNDS, HOPELESS_PARTICLES, HOPELESS_STEPS, HOPELESS_ESS = 1, 64, 20, 0.9
+"""Rounds, particles per replicate, mixing steps and conditional effective share at most where the search has shown that
+log Z stays unknown."""
 WORTHWHILE = 4
 """Multiple of the largest number of paths beyond which no batches are added; the record states what the tolerance takes."""
 
@@ -113,8 +119,13 @@ def sandwich(
         has_gradient=prepared.has_gradient,
         generator=generator,
     )
+    is_hopeless = found.record.is_hopeless
+    settings = _shortened(settings) if is_hopeless else settings
+    most = HOPELESS_ROUNDS if is_hopeless else None
     try:
-        route, rounds = fit_rounds(prepared, settings, kept=found.components, generator=generator)
+        route, rounds = fit_rounds(
+            prepared, settings, kept=_worth_keeping(found), most_rounds=most, generator=generator
+        )
         walks, seconds = _walk_to_tolerance(route, prepared.data, rounds, settings, generator)
         walks = _with_tails(walks, prepared, route, generator=generator)
         result = assemble(route, walks, prepared=prepared, search=found.record, seconds=seconds)
@@ -122,6 +133,28 @@ def sandwich(
         advice = f"no walk to the target could be completed: {error}"
         result = unfinished(prepared, Verdict.UNKNOWN, advice, tolerance=tolerance, search=found.record)
     return warn_if_unusable(result)
+
+
+def _shortened(settings: SandwichSettings) -> SandwichSettings:
+    """Settings of a run whose verdict is unknown already, as much is unseen: a rough number, soon."""
+    return dataclasses.replace(
+        settings,
+        num_particles=min(HOPELESS_PARTICLES, settings.num_particles),
+        num_mixing_steps=min(HOPELESS_STEPS, settings.num_mixing_steps),
+        conditional_ess=min(HOPELESS_ESS, settings.conditional_ess),
+        most_batches=1,
+    )
+
+
+def _worth_keeping(found: Found) -> KeptBase | None:
+    """Components that every base keeps a share of: those of several modes, or of one whose mass they hold.
+
+    Gaussians at optima of one shell, ridge or funnel hold little of its mass. The fitted bases find it from the given one
+    alone, and a share of such Gaussians would only make every evaluation slower.
+    """
+    record = found.record
+    is_poor = record.has_gradient and len(record.modes) == 1 and record.efficiency < LEAST_EFFICIENCY
+    return None if is_poor else found.components
 
 
 def _flat_hints(starts: Tensor, prepared: PreparedTarget) -> Tensor:

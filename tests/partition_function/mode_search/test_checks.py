@@ -6,6 +6,7 @@ import pytest
 
 from drl_density.partition_function.mode_search.checks import (
     a_mode_is_never_visited,
+    describe,
     many_modes_are_unseen,
     power_is_small,
     reach,
@@ -18,7 +19,7 @@ CHECKS = (many_modes_are_unseen, a_mode_is_never_visited, some_modes_are_unseen,
 SEEN = dataclasses.replace(
     record(mode(hits=60), mode(9.0, hits=50)), power=(Power(0.2, 1.0, 64.0, 39, 40),), visits=(0.5, 0.5)
 )
-RARE = {"modes": (mode(hits=97), mode(9.0, hits=1), mode(-9.0, hits=1))}
+RARE = {"modes": (mode(hits=97), mode(9.0, hits=1, mass=0.01), mode(-9.0, hits=1, mass=0.01))}
 MANY = {"modes": tuple(mode(9.0 * index, hits=1) for index in range(9))}
 
 
@@ -52,12 +53,37 @@ def test_nothing_rings_without_a_search():
     assert reach(None) == ""
 
 
-def test_the_sentence_names_mass_width_and_radius():
+def test_the_sentence_names_mass_radius_and_the_narrowest_width_that_was_found():
     assert reach(SEEN) == (
         "; 2 modes found; modes at least 1 wide, of at least 20% of the mass and within radius 64, would have been found "
         "with 95% (39 of 40 planted)"
     )
-    copies = dataclasses.replace(SEEN.power[0], is_copy=True)
-    assert "; one mode found; others like it, of at least 20%" in reach(
-        dataclasses.replace(SEEN, modes=SEEN.modes[:1], power=(copies,))
+    first = SEEN.power[0]
+    light, half, quarter = Power(0.05, 1.0, 64.0, 10, 20), Power(0.2, 0.5, 64.0, 40, 40), Power(0.2, 0.25, 64.0, 3, 20)
+    assert reach(dataclasses.replace(SEEN, power=(first, light, half, quarter))) == (
+        "; 2 modes found; modes at least 0.5 wide, of at least 20% of the mass and within radius 64, would have been found "
+        "with 95% (40 of 40 planted), and of those 0.25 wide 3 of 20"
     )
+
+
+def test_the_sentence_on_one_mode_compares_others_with_it():
+    copies = [dataclasses.replace(SEEN.power[0], width=width, is_copy=True) for width in (1.0, 0.5, 0.25)]
+    one = dataclasses.replace(SEEN, modes=SEEN.modes[:1])
+    assert "; one mode found; others like it, of at least 20%" in reach(dataclasses.replace(one, power=tuple(copies[:1])))
+    copies[2] = dataclasses.replace(copies[2], num_found=1, num_planted=20)
+    sentence = reach(dataclasses.replace(one, power=tuple(copies)))
+    assert "others like it, down to 0.5 as wide, of at least 20%" in sentence
+    assert sentence.endswith("planted), and of those 0.25 as wide 1 of 20")
+
+
+def test_what_was_searched_is_described_whatever_the_verdict():
+    assert describe(None) == ""
+    assert describe(SEEN).startswith(
+        "search for modes: 100 random starts out to radius 64 and 4 pilot runs found 2 modes: 50.0% of the mass (60 starts, "
+        "4 pilots), 50.0% of the mass (50 starts, 4 pilots); unseen share 0.009; 2 modes found"
+    )
+    many = describe(dataclasses.replace(SEEN, power=(), **MANY))
+    assert many.count("of the mass (") == 5
+    assert many.endswith(", 4 more; unseen share 1")
+    blind = dataclasses.replace(SEEN, has_gradient=False, modes=(), power=())
+    assert describe(blind) == "search for modes: 4 pilot runs and no climbs, as the target has no gradient"

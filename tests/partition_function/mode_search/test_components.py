@@ -49,3 +49,11 @@ def test_a_target_that_is_zero_everywhere_has_no_sizes():
     sized = size_components(lambda x: torch.full((len(x),), -math.inf).double(), shapes())
     assert sized.efficiency == 0
     assert sized.log_z == -math.inf
+
+
+def test_the_largest_components_are_kept_with_their_shares():
+    base = ComponentBase(shapes(), torch.tensor([[0.3, 0.4], [0.1, 0.2]]))
+    kept = base.largest(1)
+    assert [float(shape.center) for shape in kept.shapes] == [30.0]
+    assert kept.weights.flatten().tolist() == pytest.approx([2 / 3, 1 / 3])
+    assert base.largest(5).weights.sum() == pytest.approx(1)

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from drl_density.partition_function.mode_search.ascent import climb
+from drl_density.partition_function.mode_search import grouping
+from drl_density.partition_function.mode_search.ascent import Climb, climb
 from drl_density.partition_function.mode_search.grouping import group_ends
 
 
@@ -61,3 +62,34 @@ def test_lost_climbs_belong_to_no_mode():
 
     end = climb(log_density, torch.tensor([[1.0, 1.0], [-5.0, 0.0]]).double())
     assert group_ends(log_density, end).labels.tolist() == [0, -1]
+
+
+def test_further_ends_are_grouped_without_measuring_known_optima_again(monkeypatch):
+    end = ends(shell, 3)
+    earlier = group_ends(shell, end)
+    monkeypatch.setattr(grouping, "measure_shape", None)
+    more = climb(shell, end.position * 1.5)
+    both = Climb(*(torch.cat([getattr(one, name) for one in (end, more)]) for name in ("position", "value", "is_at_rest")))
+    again = group_ends(shell, both, earlier=earlier)
+    assert again.num_modes == 1
+    assert again.shapes == earlier.shapes
+    assert (again.labels == 0).all()
+
+
+def test_ends_of_a_shell_are_followed_to_a_few_measured_ones():
+    end = ends(shell, 4, count=80)
+    found = group_ends(shell, end)
+    assert found.num_modes == 1
+    assert len(found.shapes) < 20
+
+
+def test_ends_that_stopped_along_a_neck_are_one_mode():
+    """Climbs of a funnel stop anywhere along its neck; only a few of them are measured and climb on."""
+
+    def funnel(x):
+        return -0.5 * (x[:, 0] / 3).square() - 2 * x[:, 0] - 0.5 * x[:, 1:].square().sum(1) * (-x[:, 0]).exp()
+
+    start = torch.stack([torch.linspace(-12, 2, 40), *torch.zeros(4, 40)], 1).double()
+    found = group_ends(funnel, Climb(start, funnel(start), torch.ones(40).bool()))
+    assert found.num_modes == 1
+    assert (found.labels == 0).all()

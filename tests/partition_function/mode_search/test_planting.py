@@ -1,11 +1,15 @@
-"""Planted modes are found where starts surround them, and missed where they are needles."""
+"""Planted modes are found where they attract a start, and missed where they are needles."""
 
 import math
 
 import torch
 
+from drl_density.partition_function.mode_search import planting
+from drl_density.partition_function.mode_search.ascent import Climb
 from drl_density.partition_function.mode_search.climbs import Ground
 from drl_density.partition_function.mode_search.planting import Soil, copied, gaussian
+from drl_density.partition_function.mode_search.record import Power
+from drl_density.partition_function.mode_search.screen import screen
 from drl_density.partition_function.mode_search.shape import measure_shape
 from drl_density.partition_function.target_bases.mixture import MixtureBase
 
@@ -14,7 +18,7 @@ def round_target(x):
     return -0.5 * x.square().sum(-1)
 
 
-def soil(dim, seed_width=None, log_density=round_target):
+def soil(dim, seed_width=None, log_density=round_target, num_starts=512):
     base = MixtureBase(torch.ones(1), torch.zeros(1, dim), torch.eye(dim)[None], torch.zeros(1).double())
     generator = torch.Generator().manual_seed(0)
     unit = measure_shape(log_density, torch.zeros(dim).double())
@@ -22,23 +26,32 @@ def soil(dim, seed_width=None, log_density=round_target):
     if seed_width is not None:
         narrow = measure_shape(lambda x: -0.5 * (x / seed_width).square().sum(-1), torch.zeros(dim).double())
         seed = gaussian(narrow, 0.5 * dim * math.log(2 * math.pi))
-    return Soil(log_density, Ground.of(base, generator), unit, seed), generator
+    ground = Ground.of(base, generator)
+    starts = screen(log_density, *ground.starts(num_starts, generator), ())
+    return Soil(log_density, ground, unit, seed, starts), generator
 
 
-def test_modes_like_the_target_are_found():
+def test_modes_like_the_target_are_found_and_narrower_ones_until_they_are_missed():
     ground, generator = soil(6)
-    first, *others = ground.measure(64.0, 14, generator=generator)
-    assert (first.mass, first.num_planted) == (0.2, 40)
+    first, light, *narrower = ground.measure(64.0, generator=generator)
+    assert (first.mass, first.num_planted, first.is_copy) == (0.2, 40, True)
     assert first.share >= 0.95
-    assert [power.mass for power in others] == [0.05, 0.5, 0.2]
-    assert others[2].width == 0.5 * first.width
-    assert others[2].share < others[1].share  # half as wide is harder in six dimensions
+    assert light.mass == 0.05
+    assert [power.width / first.width for power in narrower] == [0.5]  # half as wide is missed, so none follows
+    assert narrower[0].share < 0.95
+
+
+def test_in_two_dimensions_far_narrower_modes_are_found():
+    ground, generator = soil(2, num_starts=4096)
+    first, _, *narrower = ground.measure(64.0, generator=generator)
+    assert [power.width / first.width for power in narrower] == [0.5, 0.25, 0.125]
+    assert min(power.share for power in narrower) >= 0.9
 
 
 def test_needles_are_missed_and_nothing_else_is_measured():
     ground, generator = soil(6, seed_width=0.05)
-    (first,) = ground.measure(64.0, 14, generator=generator)
-    assert (first.num_found, first.num_planted) == (0, 20)
+    (first,) = ground.measure(64.0, generator=generator)
+    assert (first.num_found, first.num_planted, first.is_copy) == (0, 20, False)
 
 
 def test_copies_have_the_tails_of_the_target():
@@ -47,13 +60,32 @@ def test_copies_have_the_tails_of_the_target():
     def heavy(x):
         return -2 * torch.log1p(x.square()).sum(-1)
 
-    ground, generator = soil(3, log_density=heavy)
-    assert ground.measure(64.0, 14, generator=generator)[0].share >= 0.95
+    ground, generator = soil(3, log_density=heavy, num_starts=256)
+    assert ground.look(Power(0.2, 1.0, 64.0, 0, 0, True), generator).share >= 0.95
 
 
-def test_fewer_climbs_find_less():
+def test_fewer_starts_find_less():
     shares = []
-    for per_width in (1, 14):
-        ground, generator = soil(2, seed_width=0.3)
-        shares.append(ground.measure(64.0, per_width, generator=generator)[0].share)
+    for number in (4, 56):
+        ground, generator = soil(2, seed_width=0.3, num_starts=number)
+        shares.append(ground.measure(64.0, generator=generator)[0].share)
     assert shares[0] < shares[1]
+
+
+def test_a_mode_whose_top_the_target_hides_counts_as_found():
+    ground, generator = soil(2, num_starts=2)
+    case = Power(0.05, 1.0, 0.5, 0, 0, True)
+    assert ground.look(case, generator).share == 1
+
+
+def test_the_end_of_a_climb_decides_whether_a_plant_is_found(monkeypatch):
+    case = Power(0.2, 0.5, 30.0, 0, 0)
+    ground, generator = soil(2, seed_width=0.5)
+    assert ground.look(case, generator).share > 0.9
+
+    def to_the_top_of_the_target(log_density, starts, **_):
+        top = torch.zeros_like(starts)
+        return Climb(top, log_density(top, torch.arange(len(top))), torch.ones(len(top)).bool())
+
+    monkeypatch.setattr(planting, "climb_rows", to_the_top_of_the_target)
+    assert ground.look(case, generator).share < 0.2

@@ -23,6 +23,13 @@ def test_light_modes_that_were_seen_once_do_not_count():
     assert record(mode(hits=99), mode(hits=1, mass=0.1)).unseen == pytest.approx(2 / 101)
 
 
+def test_a_mode_of_one_start_alone_counts_with_its_mass():
+    """Of 8,192 starts a single one has found half of the mass: as much may lie where none has been."""
+    assert record(mode(hits=8191), mode(hits=1, pilots=0, mass=0.5)).unseen == pytest.approx(0.5)
+    assert record(mode(hits=8191), mode(hits=1, pilots=1, mass=0.5)).unseen == pytest.approx(2 / 8193)
+    assert record(mode(hits=8190), mode(hits=2, pilots=0, mass=0.5)).unseen == pytest.approx(1 / 8193)
+
+
 def test_a_mode_of_one_pilot_alone_counts_with_its_mass():
     assert record(mode(hits=100), mode(hits=0, pilots=1, mass=0.4)).unseen == pytest.approx(0.4)
     assert record(mode(hits=100), mode(hits=0, pilots=2, mass=0.4)).unseen == pytest.approx(1 / 101)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from drl_density.partition_function.mode_search.search import search_modes
+from drl_density.partition_function.mode_search.search import MOST_STARTS, search_modes
 from drl_density.partition_function.target_bases.mixture import MixtureBase
 
 
@@ -23,6 +23,18 @@ def far_pair(x):
     return torch.logaddexp(-0.5 * x.square().sum(-1), -0.5 * (x - center).square().sum(-1))
 
 
+def gaussians(means, sds, weights=None):
+    means, sds = torch.as_tensor(means).double(), torch.tensor(sds).double()
+    shares = torch.ones(len(sds)).double() if weights is None else torch.tensor(weights).double()
+    heights = (shares / shares.sum()).log() - means.shape[1] * sds.log()
+
+    def log_density(x):
+        distances = ((x[:, None] - means) / sds[:, None]).square().sum(-1)
+        return (heights - 0.5 * distances).logsumexp(1)
+
+    return log_density
+
+
 def test_two_far_modes_have_half_of_the_mass_each():
     found = search(far_pair, 10)
     record = found.record
@@ -35,11 +47,42 @@ def test_two_far_modes_have_half_of_the_mass_each():
     assert 0.4 < float((draws.mean(1) > 3).double().mean()) < 0.6
 
 
-def test_one_mode_is_searched_cheaply():
+def test_one_mode_is_searched_by_thousands_of_starts_and_no_pilot():
     record = search(lambda x: -0.5 * x.square().sum(-1), 5).record
-    assert (len(record.modes), record.num_searches) == (1, 56)
+    assert (len(record.modes), record.num_searches, record.num_pilots) == (1, MOST_STARTS, 0)
     assert record.unseen < 0.02
-    assert record.num_evaluations < 60_000
+    assert record.modes[0].hits == MOST_STARTS
+
+
+def test_pilots_run_where_components_at_the_optima_do_not_account_for_the_target():
+    """The optimum is a spike a twentieth as wide as the rest, which has half of the mass."""
+    found = search(gaussians(torch.zeros(2, 8), [0.05, 1.0]), 8)
+    assert found.record.num_pilots == 4
+    assert found.record.efficiency > 0.5
+    draws = found.components.draw(400, torch.Generator().manual_seed(0))
+    assert 0.3 < float((draws.norm(dim=1) > 1).double().mean()) < 0.8
+
+
+def test_a_narrower_mode_with_a_fifth_of_the_mass_is_found():
+    """Its basin holds one in a hundred of the starts at best."""
+    record = search(gaussians([[0.0] * 6, [10 / math.sqrt(6)] * 6], [1.0, 0.5], [0.8, 0.2]), 6).record
+    assert [mode.least_mass for mode in record.modes] == pytest.approx([0.8, 0.2], abs=0.03)
+    assert record.unseen < 0.02
+    assert record.power[0].share >= 0.95
+
+
+def test_spikes_at_the_middle_of_wide_modes_are_found():
+    means = [[0.0, 0.0, 0.0], [4.0, 0.0, 0.0], [30.0, 30.0, 0.0]]
+    record = search(gaussians(means, [0.01, 1.0, 10.0]), 3).record
+    assert [mode.least_mass for mode in record.modes] == pytest.approx([1 / 3] * 3, abs=0.03)
+    assert record.power[0].share < 0.5  # others as narrow would be missed
+
+
+def test_needles_far_apart_are_never_called_covered():
+    """Five modes of one mass in ten dimensions, 2 to 0.05 wide: the narrow ones cannot be found."""
+    means = 6 * torch.randn(5, 10, generator=torch.Generator().manual_seed(3)).double()
+    record = search(gaussians(means, [2.0, 1.0, 0.5, 0.1, 0.05]), 10).record
+    assert record.unseen > 0.02 or record.power[0].share < 0.95
 
 
 def test_a_shell_is_one_mode():
@@ -61,14 +104,39 @@ def test_hints_and_data_find_what_climbs_do_not():
         assert {mode.given > 0 for mode in modes} == {True, False}
 
 
-def test_very_many_modes_leave_much_unseen():
-    def log_density(x):
-        return -2 * (x.square() - 4).square().sum(-1) + 0.1 * (x[:, 1:] * x[:, :-1]).sum(-1)
+def wells(x):
+    return -2 * (x.square() - 4).square().sum(-1) + 0.1 * (x[:, 1:] * x[:, :-1]).sum(-1)
 
-    record = search(log_density, 8).record
-    assert record.num_searches >= 56
+
+def test_a_search_without_hope_ends_early():
+    """4,096 wells: nearly every climb ends in one of its own."""
+    record = search(wells, 12).record
     assert record.unseen > 0.1
     assert not record.power
+    assert record.num_searches < 1000
+
+
+def test_many_modes_in_few_dimensions_are_searched_until_all_are_seen():
+    record = search(wells, 4).record
+    assert len(record.modes) == 16
+    assert record.unseen < 0.02
+    assert record.power[0].share >= 0.95
+
+
+def test_a_target_without_gradient_is_searched_by_pilots_alone():
+    def stepped(x):
+        with torch.no_grad():
+            return -0.5 * x.round().square().sum(-1)
+
+    from drl_density.mcmc import RandomWalk
+
+    found = search(stepped, 2, has_gradient=False, kernel=RandomWalk())
+    record = found.record
+    assert not record.has_gradient
+    assert (record.modes, record.power, record.num_searches, record.num_pilots) == ((), (), 0, 4)
+    assert record.efficiency > 0.2
+    draws = found.components.draw(1000, torch.Generator().manual_seed(0))
+    assert float(draws.std()) == pytest.approx(1.04, abs=0.3)
 
 
 def test_searches_repeat_with_their_seed():

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from types import SimpleNamespace
 
 import pyro.distributions as dist
 import pytest
@@ -161,3 +162,28 @@ def test_a_walk_that_cannot_be_completed_is_a_verdict_and_no_error(monkeypatch):
     assert result.precision.needed_paths == 0
     assert math.isnan(result.precision.needed_seconds)
     assert "unknown" in str(result)
+
+
+def test_a_target_of_too_many_modes_is_unknown_soon():
+    """4,096 wells: after the search one round of few particles gives a rough number."""
+
+    def wells(x):
+        return -2 * (x.square() - 4).square().sum(-1)
+
+    target = drl.EnergyDistribution.from_log_density(wells, event_shape=(12,))
+    with pytest.warns(drl.errors.UnreliableEstimateWarning, match="of the modes or of the mass may be unseen"):
+        result = drl.sandwich(target, seed=0, settings=drl.SandwichSettings(num_particles=128, num_replicates=2))
+    assert result.verdict == "unknown"
+    assert len(result.rounds) == 1
+    assert result.forward.numel() == 128  # 64 particles of each replicate, in one batch
+    assert "search for modes" in str(result)
+
+
+def test_components_of_one_mode_that_hold_little_of_it_are_not_kept():
+    """Gaussians at optima of a ring in five dimensions explain little; those at two separate modes are kept in any case."""
+    search = SimpleNamespace(has_gradient=True, modes=(1,), efficiency=0.05)
+    components = object()
+    assert sandwich_module._worth_keeping(SimpleNamespace(record=search, components=components)) is None
+    for changes in ({"efficiency": 0.3}, {"modes": (1, 2)}, {"has_gradient": False}):
+        record = SimpleNamespace(**{**vars(search), **changes})
+        assert sandwich_module._worth_keeping(SimpleNamespace(record=record, components=components)) is components

@@ -8,6 +8,7 @@ import pytest
 from drl_density.errors import Verdict
 from drl_density.partition_function.bridge import ReplicatedBridge
 from drl_density.partition_function.tails.report import Integrability, Tail, TailReport
+from drl_density.partition_function.two_sided import verdict as verdict_module
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.partition_function.two_sided.evidence import Evidence
 from drl_density.partition_function.two_sided.margins import Point
@@ -136,7 +137,7 @@ def test_a_faultless_sandwich_is_reliable():
     ("changes", "expected", "words"),
     [
         ({}, "reliable", "modes at least 1 wide"),
-        (checks.RARE, "doubtful", "of the climbs would end"),
+        (checks.RARE, "doubtful", "of the modes or of the mass may be unseen"),
         (checks.MANY, "unknown", "9 of them once"),
         ({"visits": (0.99, 0.01)}, "unreliable", "of the final draws"),
         ({"power": ()}, "doubtful", "the power of the search is not known"),
@@ -169,3 +170,54 @@ def test_a_little_mass_that_draws_miss_is_doubtful_and_a_reliable_verdict_says_h
     found = verdict(dataclasses.replace(FAULTLESS, **tails(missing=0.005)))
     assert found.verdict is Verdict.RELIABLE
     assert found.advice.endswith("tails: along coordinate 3, the slowest, mass beyond r falls as r^-0.5")
+
+
+def from_data(bound):
+    return {
+        "estimates": ESTIMATES
+        | {Estimator.BENNETT_DATA: Estimate(1.97, 0.02), Estimator.UPPER_DATA: Estimate(bound, 0.02)}
+    }
+
+
+def searched(**changes):
+    return {"search": dataclasses.replace(checks.SEEN, **{"visits": (), **changes})}
+
+
+RINGING = {
+    "_overlap_is_too_small": with_bridge(overlap=0.005),
+    "_data_lie_in_a_lost_basin": from_data(2.4),
+    "_many_modes_are_unseen": searched(**checks.MANY),
+    "_annealing_disagrees": with_estimate(Estimator.ANNEALING, 1.7),
+    "_paths_are_lost": {"median_log_weight": -4.0},
+    "_particles_stand_still": {"least_acceptance": 0.01},
+    "_bases_are_unsettled": {"unsettled": "it moves"},
+    "_early_draws_disagree": with_estimate(Estimator.BENNETT_EARLY, 1.8),
+    "_equilibrium_disagrees": with_estimate(Estimator.MULTISTATE, 1.8),
+    "_bounds_are_crossed": with_estimate(Estimator.LOWER, 2.4),
+    "_lower_bound_lies_above": with_estimate(Estimator.NOISE, 2.3),
+    "_error_is_large": with_bridge(asymptotic_error=0.6),
+    "_draws_miss_a_tail": tails(missing=0.2),
+    "_integrability_is_undecided": tails(Integrability.UNDECIDED),
+    "_a_mode_is_never_visited": searched(visits=(0.99, 0.01)),
+    "_values_are_rounded": {"rounding": 0.2},
+    "_draws_may_miss_a_tail": tails(missing=0.05),
+    "_estimate_is_rough": with_bridge(asymptotic_error=0.2),
+    "_log_z_drifts": {"point": Point(POINT.bridge, drift=0.06)},
+    "_draws_are_not_at_rest": {"mixing_shift": Estimate(-0.3, 0.04)},
+    "_chains_are_slow": from_data(1.8),
+    "_checks_are_weak": with_estimate(Estimator.MULTISTATE, 2.0, 0.3),
+    "_some_modes_are_unseen": searched(**checks.RARE),
+    "_power_is_small": searched(power=()),
+}
+TUPLES = {"UNKNOWN_CHECKS": "unknown", "UNRELIABLE_CHECKS": "unreliable", "DOUBTFUL_CHECKS": "doubtful"}
+
+
+@pytest.mark.parametrize("kind", TUPLES)
+def test_the_verdict_is_better_without_any_one_of_its_checks(kind, monkeypatch):
+    every = getattr(verdict_module, kind)
+    for check in every:
+        evidence = dataclasses.replace(FAULTLESS, **RINGING[check.__name__])
+        assert verdict(evidence).verdict == TUPLES[kind]
+        with monkeypatch.context() as dropped:
+            dropped.setattr(verdict_module, kind, tuple(other for other in every if other is not check))
+            assert verdict(evidence).verdict != TUPLES[kind], check.__name__

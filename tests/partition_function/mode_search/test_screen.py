@@ -1,0 +1,51 @@
+"""Starts are assigned to a mode where their gradient points to its center, and to none where another mode pulls."""
+
+import math
+
+import torch
+
+from drl_density.partition_function.mode_search.screen import screen
+from drl_density.partition_function.mode_search.shape import measure_shape
+
+
+def needle(x):
+    """A mode half as wide, 10 away from a unit Gaussian."""
+    return torch.logaddexp(-0.5 * x.square().sum(-1), -2 * (x - 10 / math.sqrt(6)).square().sum(-1) + 6 * math.log(2))
+
+
+WIDE = measure_shape(needle, torch.zeros(6).double())
+
+
+def looked(starts, shapes=(WIDE,), log_density=needle):
+    return screen(log_density, starts, torch.ones(len(starts)), shapes)
+
+
+def test_a_start_belongs_to_the_mode_that_dominates_it():
+    direction = torch.full((6,), 1 / math.sqrt(6)).double()
+    starts = torch.stack([12 * direction, 5 * direction, -300 * direction, 0.1 * direction])
+    assert looked(starts).owner.tolist() == [-1, 0, 0, 0]
+    narrow = measure_shape(needle, 10 * direction)
+    assert looked(starts, (WIDE, narrow)).owner.tolist() == [1, 0, 0, 0]
+
+
+def test_without_known_modes_every_start_is_open():
+    starts = torch.zeros(3, 6).double()
+    assert looked(starts, ()).is_open.all()
+
+
+def test_starts_without_density_are_neither_open_nor_owned():
+    def walled(x):
+        return torch.where(x[:, 0] > -1, needle(x), -math.inf)
+
+    found = looked(torch.tensor([[-2.0] + [0.0] * 5, [0.5] + [0.0] * 5]).double(), log_density=walled)
+    assert found.owner.tolist() == [-1, 0]
+    assert found.is_open.tolist() == [False, False]
+    assert found.value.isfinite().tolist() == [False, True]
+
+
+def test_a_screen_ends_before_one_open_start_too_many():
+    starts = 3 * torch.randn(100, 6, generator=torch.Generator().manual_seed(0)).double()
+    found = looked(starts, ())
+    kept = found.until(7)
+    assert len(kept.value) == int(kept.is_open.sum()) == 7
+    assert len(looked(starts).until(7).value) == 100
