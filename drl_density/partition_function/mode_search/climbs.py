@@ -24,7 +24,7 @@ FIRST_CLIMBS = 8
 """Climbs before the shape of the best end becomes the unit of all later ones."""
 PILOT_STARTS, DATA_STARTS = 8, 24
 """Climbs from the particles of each pilot, and at most from rows of data."""
-NUM_LOCAL, LOCAL_MODES, LOCAL_SCALES = 32, 8, (1e-3, 8.0)
+NUM_LOCAL, LOCAL_MODES, LOCAL_SCALES = 64, 8, (1e-3, 8.0)
 """Points around the center of a mode that are screened, the number of modes that have them, and the range of their distances
 in widths of the mode."""
 NUM_UNIT_DRAWS = 256
