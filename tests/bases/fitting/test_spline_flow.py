@@ -165,6 +165,12 @@ def test_the_plan_is_put_in_words():
     assert f"{plan.num_steps:,} steps" in reason
 
 
+@pytest.mark.parametrize("is_timed", [False, True])
+def test_a_flow_that_sees_each_row_a_few_times_has_no_dropout(is_timed):
+    plans = [affordable_flow(34_000, 9, seconds, is_timed=is_timed).plan for seconds in (30, 120)]
+    assert [plan.dropout for plan in plans] == [0.0, FlowPlan.dropout]
+
+
 def test_a_fit_that_the_clock_ends_is_planned_with_the_most_steps():
     plan, reason = affordable_flow(20_000, 10, 60, is_timed=True)
     assert plan.num_steps == affordable_flow(20_000, 10, 1e6).plan.num_steps == 10_000
