@@ -39,8 +39,8 @@ class PreparedTarget:
             and counts the points without density.
         coordinates: map from these rows to points of the target.
         start: normalised base at which a first pilot begins, over rows ``(n, d)``: the given one, else N(0, I), or a
-            narrower one in a small box. Its draws are kept to places where the target has density, so it serves only pilots
-            that are thrown away.
+            narrower one in a small box, or around a place with density where the origin has none near. Its draws are kept
+            to places where the target has density, so it serves only pilots that are thrown away.
         base: the given base over rows ``(n, d)``, ``None`` without one.
         data: given data as rows ``(n, d)``, ``None`` without them.
         offset: constant to be added back to every log Z, nats: the largest log density found so far.
@@ -109,10 +109,11 @@ def prepare_target(
     source = with_gradient_known(source, coordinates.to_event(ground.rows))
     center, unit = find_units(flat, ground, base=given, data=None if rows is None else rows[0], generator=generator)
     coordinates = coordinates.rescaled(center, unit)
-    offset = highest_value(FlatDensity(source, coordinates), ground.moved(center, unit))
+    ground = ground.moved(center, unit)
+    offset = highest_value(FlatDensity(source, coordinates), ground)
     log_density = FlatDensity(source, coordinates, offset=offset).counted()
     given = None if base is None else flat_base(base, coordinates)
-    start = given or _widest_normal(log_density.uncounted(), generator)
+    start = given or _widest_normal(log_density.uncounted(), ground.rows[0], generator)
     rounding = torch.finfo(source.precision).eps * abs(offset)
     remarks = _remarks(source, rounding)
     moved = None
@@ -133,21 +134,25 @@ def prepare_target(
     )
 
 
-def _widest_normal(log_density: FlatDensity, generator: torch.Generator | None) -> GivenBase:
+def _widest_normal(log_density: FlatDensity, place: Tensor, generator: torch.Generator | None) -> GivenBase:
     """N(0, I), or the widest N(0, s^2 I) with s a power of 1/2 that puts some draws where the target has density.
 
-    In a box of many dimensions hardly a draw of N(0, I) lies inside.
+    In a box of many dimensions hardly a draw of N(0, I) lies inside. Where none of any width does, as behind a wall that
+    the origin is far from, the normal surrounds a place with density ``(d,)``.
     """
     num_features = log_density.coordinates.num_features
     noise = torch.randn(NUM_TRIED, num_features, generator=generator, dtype=torch.float64)
-    shares = []
-    with torch.no_grad():
-        for width in WIDTHS:
-            shares.append(float((log_density(width * noise) > -math.inf).double().mean()))
-            if shares[-1] >= LEAST_ALIVE:
-                break
+    for center in (torch.zeros_like(place), place):
+        shares = []
+        with torch.no_grad():
+            for width in WIDTHS:
+                shares.append(float((log_density(center + width * noise) > -math.inf).double().mean()))
+                if shares[-1] >= LEAST_ALIVE:
+                    break
+        if max(shares) > 0:
+            break
     width = WIDTHS[max(range(len(shares)), key=lambda index: shares[index])]
-    normal = dist.Normal(torch.zeros(num_features, dtype=torch.float64), width).to_event(1)
+    normal = dist.Normal(center, width).to_event(1)
     return flat_base(normal, Coordinates.onto(None, normal.event_shape))
 
 

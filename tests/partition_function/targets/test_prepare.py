@@ -74,3 +74,11 @@ def test_what_a_reader_should_know_is_remarked():
 def test_wrong_arguments_are_named(options, words):
     with pytest.raises(ValueError, match=words):
         prepared_from(lambda x: torch.where((x > 0).all(1), quadratic(x), -math.inf), **options)
+
+
+def test_a_target_behind_a_wall_far_from_the_origin_has_a_first_base():
+    """No draw of N(0, I) has three coordinates above 5."""
+    target = drl.EnergyDistribution(lambda x: torch.where((x > 5).all(-1), -x.sum(-1), -torch.inf), (3,))
+    prepared = prepare_target(target, generator=torch.Generator().manual_seed(0))
+    rows = prepared.start.draw(64, torch.Generator().manual_seed(1))
+    assert bool(prepared.log_density(rows).isfinite().all())
