@@ -58,10 +58,13 @@ def run_pilot(
     x, annealing, step_size = base_draws(base)(num_particles, generator), 0.0, 1.0
     for _ in range(MOST_BRIDGES):
         gain = evaluated(log_density, x) - evaluated(base.log_prob, x)
-        gain = torch.where(gain.isnan(), -torch.inf, gain)
+        # A particle without density in target or base is left out; infinity would leave no weight to the others.
+        gain = torch.where(gain.isfinite(), gain, -torch.inf)
         if not bool(gain.isfinite().any()):
             return None
         step = _longest_step(gain, 1 - annealing)
+        if not step > 0:
+            return None
         is_last = annealing + step > 1 - 1e-9
         annealing = 1.0 if is_last else annealing + step
         x = x[resample(step * gain, num_particles, generator=generator)]

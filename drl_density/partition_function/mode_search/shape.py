@@ -19,6 +19,8 @@ DROP = 0.5
 """Nats by which the log density falls within one width: one standard deviation of a Gaussian."""
 MOST_PASSES = 60
 """Largest number of evaluations of a ray, enough for widths from 1e-18 to 1e18 of the first guess."""
+LEAST_WIDTH = 1e-100
+"""Smallest width, whose inverse and square are still numbers."""
 MOST_DENSE = 1000
 """Largest dimension in which principal axes are computed; beyond it, widths are those along the coordinates."""
 MOST_ROWS = 8192
@@ -162,7 +164,8 @@ def measure_widths(log_density: LogDensity, center: Tensor, value: float, direct
         if not len(open_):
             break
     first, second = multiple.chunk(2)
-    return 0.5 * (first + second)
+    # A spike such as a logarithmic singularity has width 0, and a matrix of widths then no inverse.
+    return (0.5 * (first + second)).clamp_min(LEAST_WIDTH)
 
 
 def _next_multiple(multiple: Tensor, low: Tensor, high: Tensor, drop: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from drl_density.mcmc import MALA
 from drl_density.partition_function.mode_search.pilots import in_units, run_pilot, widened
 from drl_density.partition_function.mode_search.shape import measure_shape
+from drl_density.partition_function.target_bases.contract import GivenBase
 from drl_density.partition_function.target_bases.mixture import MixtureBase
 
 
@@ -50,3 +51,16 @@ def test_units_make_a_badly_scaled_target_round():
 
 def test_a_target_without_mass_has_no_pilot():
     assert pilot(normal(1), lambda x: torch.full((len(x),), -math.inf).double() + 0 * x.sum(-1)) is None
+
+
+def test_a_base_without_density_at_some_of_its_draws_loses_these_alone():
+    """A wall of the base through its own draws makes infinite weights, which would leave none to the others."""
+    inner = normal(1)
+
+    def walled(x):
+        return torch.where(x[:, 0] > 0, inner.log_prob(x), -torch.inf)
+
+    base = GivenBase(walled, inner.draw, inner.event_shape)
+    particles = pilot(base, lambda x: -2.0 * x.square().sum(-1))
+    assert particles is not None
+    assert bool(particles.isfinite().all())

@@ -66,3 +66,8 @@ def test_the_gaussian_of_draws():
     torch.testing.assert_close(shape.widths, torch.full((2,), 3.0).double(), rtol=0.1, atol=0)
     few = fitted_shape(draws[:2].repeat(1, 4))
     assert few.factor.isfinite().all()
+
+
+def test_a_singularity_without_width_has_a_shape():
+    shape = measure_shape(lambda x: -0.5 * x.abs().log().sum(-1) - x.square().sum(-1), torch.zeros(2).double())
+    assert bool(shape.inverse.isfinite().all())
