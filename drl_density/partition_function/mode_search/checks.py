@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drl_density.partition_function.mode_search.planting import LEAST_POWER
-from drl_density.partition_function.mode_search.record import ModeSearch, Power
-from drl_density.partition_function.mode_search.unseen import LARGEST_UNSEEN
+from drl_density.partition_function.mode_search.record import LARGEST_UNSEEN, ModeSearch, Power
 
 MOST_NAMED = 5
 """Largest number of modes that a text names one by one."""

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from drl_density.partition_function.mode_search.shape import Shape
-from drl_density.partition_function.mode_search.unseen import LARGEST_KNOWN_UNSEEN, unseen_share
 from drl_density.records.brief import brief
 
+LARGEST_UNSEEN, LARGEST_KNOWN_UNSEEN = 0.02, 0.1
+"""Unseen shares above which log Z is doubtful, and unknown."""
 LEAST_HEAVY = 1e-3
 """Share of the mass below which a mode that was seen once says nothing about modes worth finding."""
 
@@ -140,3 +141,20 @@ class ModeSearch:
 def nearest_shapes(shapes: Sequence[Shape], x: Tensor) -> Tensor:
     """Index of the shape whose Gaussian is highest at each row ``(n, d)``, ``(n,)``."""
     return torch.stack([shape.log_density(x.double()) for shape in shapes]).argmax(0)
+
+
+def unseen_share(hits: Sequence[int]) -> float:
+    """Estimated probability that the next search ends in a mode that no search has found.
+
+    It is the share of modes found once, with one more search supposed to have found such a mode. Few searches therefore
+    never give a small share: without any it is 1, and 49 that all agree give 2 %.
+
+    Args:
+        hits: number of independent searches that ended in each mode that was found.
+
+    Source: Good 1953 (the share without the supposed search).
+
+    >>> unseen_share([97, 1, 1]), unseen_share([49]), unseen_share([])
+    (0.03, 0.02, 1.0)
+    """
+    return (sum(count == 1 for count in hits) + 1) / (sum(hits) + 1)

@@ -16,10 +16,9 @@ from drl_density.partition_function.mode_search.components import ComponentBase,
 from drl_density.partition_function.mode_search.grouping import Grouping
 from drl_density.partition_function.mode_search.pilots import in_units, run_pilot, widened
 from drl_density.partition_function.mode_search.planting import LEAST_POWER, Soil, copied, gaussian
-from drl_density.partition_function.mode_search.record import Mode, ModeSearch, Power, nearest_shapes
+from drl_density.partition_function.mode_search.record import LARGEST_UNSEEN, Mode, ModeSearch, Power, nearest_shapes
 from drl_density.partition_function.mode_search.screen import Screen
 from drl_density.partition_function.mode_search.shape import fitted_shape
-from drl_density.partition_function.mode_search.unseen import LARGEST_UNSEEN
 from drl_density.partition_function.target_bases.contract import FlatBase
 
 PILOT_WIDTHS = (1.0, 4.0, 16.0, 64.0)
