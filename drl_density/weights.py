@@ -6,18 +6,16 @@ import dataclasses
 import math
 import warnings
 from dataclasses import dataclass, field
-from statistics import NormalDist
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
 
 from drl_density.errors import NumericalError, UnreliableEstimateWarning, Verdict
+from drl_density.intervals import normal_interval, student_interval
 from drl_density.log_weights import pareto_k
 from drl_density.records.brief import brief
 from drl_density.shapes import spread
-
-Value = TypeVar("Value", float, Tensor)
 
 Bias = Literal["lower", "upper", "none-known"]
 """Which side of log Z an estimate errs to in expectation."""
@@ -63,78 +61,11 @@ def standard_error_of_log_mean(log_weights: Tensor, dim: int = -1) -> Tensor:
     return spread(relative, dim) / math.sqrt(weights.shape[dim])
 
 
-def normal_quantile(probability: float = 0.95) -> float:
-    """Half width, in standard deviations, of the central normal interval that holds ``probability``.
-
-    Raises:
-        ValueError: a probability outside (0, 1).
-
-    >>> round(normal_quantile(), 4), round(normal_quantile(0.5), 4)
-    (1.96, 0.6745)
-    """
-    if not 0 < probability < 1:
-        raise ValueError(f"the probability of an interval must lie between 0 and 1, got {probability}")
-    return NormalDist().inv_cdf(0.5 + probability / 2)
-
-
-def normal_interval(center: Value, standard_error: float, probability: float = 0.95) -> tuple[Value, Value]:
-    """Ends of the central normal interval of a number, or of every entry of a tensor.
-
-    Args:
-        center: value or values that the interval is around.
-        standard_error: standard deviation of the error, of the same unit.
-        probability: chance in (0, 1) that the interval covers the truth.
-
-    Raises:
-        ValueError: a probability outside (0, 1).
-
-    >>> [round(end, 2) for end in normal_interval(1.0, 0.5)]
-    [0.02, 1.98]
-    """
-    half_width = normal_quantile(probability) * standard_error
-    return center - half_width, center + half_width
-
-
-def student_quantile(degrees: int, probability: float = 0.95) -> float:
-    """Half width, in standard errors, of the central interval of Student's t that holds ``probability``.
-
-    Args:
-        degrees: degrees of freedom, one less than the number of replicates.
-        probability: chance in (0, 1) that the interval covers the truth.
-
-    Raises:
-        ValueError: a probability outside (0, 1).
-
-    >>> round(student_quantile(7), 4)
-    2.3646
-    """
-    from scipy import stats
-
-    normal_quantile(probability)  # the same check of the probability
-    return float(stats.t.ppf(0.5 + probability / 2, degrees))
-
-
-def student_interval(mean: float, error: float, num_replicates: int, probability: float = 0.95) -> tuple[float, float]:
-    """Ends of the central interval of Student's t around a mean over few replicates.
-
-    Args:
-        mean: mean of the replicates.
-        error: its standard error, from their spread.
-        num_replicates: number of replicates, at least 2.
-        probability: chance in (0, 1) that the interval covers the truth.
-
-    >>> [round(end, 2) for end in student_interval(1.0, 0.5, 8)]
-    [-0.18, 2.18]
-    """
-    half_width = student_quantile(num_replicates - 1, probability) * error
-    return mean - half_width, mean + half_width
-
-
 class Estimate(NamedTuple):
     """A log Z with its standard error, both in nats.
 
-    >>> Estimate(0.0, 1.0).interval(0.95)[1] == normal_quantile()
-    True
+    >>> [round(end, 2) for end in Estimate(1.0, 0.5).interval()]
+    [0.02, 1.98]
     """
 
     log_z: float

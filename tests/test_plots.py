@@ -7,6 +7,7 @@ import pytest
 import torch
 import xarray as xr
 
+from drl_density.intervals import normal_quantile
 from drl_density.plots import (
     MOST_POINTS,
     plot_chains,
@@ -23,7 +24,6 @@ from drl_density.plots import (
 )
 from drl_density.reports import figure_to_base64
 from drl_density.testing import seeded_generator
-from drl_density.weights import normal_quantile
 from tests.processes import run
 
 

@@ -43,11 +43,12 @@ from drl_density.density.tables import HasColumns, PlainRows, Scores, as_columns
 from drl_density.devices import find_device
 from drl_density.distributions import EnergyDistribution, FittedSupport, SampleResult
 from drl_density.errors import DataError, UnreliableEstimateWarning
+from drl_density.intervals import normal_interval
 from drl_density.model import EnergySequence
 from drl_density.samplers import LevelZeroPlan, LevelZeroSampler
 from drl_density.shapes import is_integer
 from drl_density.transforms import Bounds, DataTransform, Dequantization
-from drl_density.weights import LogPartitionEstimate, normal_interval
+from drl_density.weights import LogPartitionEstimate
 
 if TYPE_CHECKING:
     import pandas as pd

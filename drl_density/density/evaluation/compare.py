@@ -14,8 +14,8 @@ from torch import Tensor
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError
+from drl_density.intervals import normal_interval
 from drl_density.shapes import spread
-from drl_density.weights import normal_interval
 
 ROUNDING = 1e-6
 """Difference between rows that float32 storage explains, as a share of the largest number of the column."""
