@@ -27,9 +27,9 @@ FIRST_STARTS, NEXT_STARTS, MOST_STARTS = 48, 1024, 8192
 """Random starts that are all climbed from, of the first batch after them, and of all batches together."""
 MOST_CLIMBS, MOST_INSIDE = 128, 32
 """Largest number of climbs of one batch of starts, and from points around known modes."""
-CHEAP, MOST_EXPENSIVE = 0.1, 6
-"""Largest number of climbs per start at which a search goes on beyond what is needed, as it costs little, and number of
-other batches after which it ends in any case."""
+CHEAP, FEW_EXPENSIVE, MOST_EXPENSIVE = 0.1, 3, 6
+"""Largest number of climbs per start at which a search goes on beyond what is needed, as it costs little; numbers of other
+batches after which it ends where so much is still unseen that log Z is unknown, and in any case."""
 LEAST_KEPT, MOST_KEPT = 1e-4, 40
 """Share of the mass below which a component is dropped, and the largest number of optima that get one."""
 MOST_OF_ONE, MOST_OF_MANY = 4, 8
@@ -117,6 +117,7 @@ def search_modes(
     while True:
         is_last = state.record.unseen_by_starts > ENDLESS or state.num_expensive >= MOST_EXPENSIVE
         is_last = is_last or climbs.num_random >= MOST_STARTS
+        is_last = is_last or (state.record.is_hopeless and state.num_expensive >= FEW_EXPENSIVE)
         if is_last or (state.record.unseen <= LARGEST_UNSEEN and not state.is_cheap):
             power = state.power(generator) if state.record.unseen <= LARGEST_UNSEEN else ()
             is_enough = is_last or not power or not HOPELESS <= power[0].share < LEAST_POWER

@@ -22,7 +22,7 @@ from drl_density.partition_function.two_sided.estimates import Estimates, Estima
 from drl_density.partition_function.two_sided.evidence import Evidence
 from drl_density.partition_function.two_sided.margins import Bracket, Margins, Point, Precision
 from drl_density.partition_function.two_sided.verdict import LEAST_SHARED_PATHS, verdict
-from drl_density.partition_function.two_sided.walks import Route, Walks
+from drl_density.partition_function.two_sided.walks import PathFigures, Route, Walks, grouped, median_of_alive
 from drl_density.records.brief import brief
 from drl_density.weights import Estimate, LogPartitionEstimate, assess_weights, combine_replicates, log_mean_exp
 
@@ -31,27 +31,8 @@ CERTIFICATE_FACTOR = 20
 REMARKABLE_DEAD_SHARE, REMARKABLE_UNDEFINED_SHARE = 0.2, 1e-4
 """Shares of the evaluated points, without density for any reason and with values that are no numbers, above which the advice
 states them. Bases that reach over a wall lose a few points in any case; a value that is no number may be a fault."""
-PATHS_IN_A_GROUP = 16
-"""Forward paths whose mean weight makes one term of a target's lower bound."""
 MARGIN = 1.1
 """Factor on the number of paths that an error calls for, since the error itself is known roughly."""
-
-
-@dataclass(frozen=True)
-class PathFigures:
-    """How the annealing run went on each of its K densities after the base.
-
-    Attributes:
-        levels: continuous level, or annealing, of each density ``(K,)``.
-        ess_shares: effective share of the particles before resampling, averaged over replicates ``(K,)``.
-        acceptance_rates: mean acceptance of the kernel ``(K,)``.
-        overlap: share of density i's draws that density j explains, the base first ``(K + 1, K + 1)``.
-    """
-
-    levels: tuple[float, ...]
-    ess_shares: tuple[float, ...]
-    acceptance_rates: tuple[float, ...]
-    overlap: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,18 +176,6 @@ def bracket(walks: Walks) -> Bracket:
     return Bracket(_mean_log_weight(forward), _upper(walks.reverse))
 
 
-def grouped(weights: Tensor) -> Tensor:
-    """Log mean weights of groups of 16 paths ``(replicate, group)``, or of all paths where they are fewer than 32.
-
-    >>> import torch
-    >>> grouped(torch.zeros(2, 40)).shape, grouped(torch.zeros(2, 5)).shape
-    (torch.Size([2, 2]), torch.Size([2, 1]))
-    """
-    size = PATHS_IN_A_GROUP if weights.shape[1] >= 2 * PATHS_IN_A_GROUP else weights.shape[1]
-    count = weights.shape[1] // size
-    return log_mean_exp(weights[:, : count * size].unflatten(1, (count, size)))
-
-
 def gather_estimates(walks: Walks, annealing: LogPartitionEstimate, point: Point, bounds: Bracket) -> Estimates:
     """Estimates of log Z by every estimator that the walks serve, in the order of reports."""
     found: dict[Estimator, Estimate] = {}
@@ -255,7 +224,7 @@ def assemble(
         point=point,
         annealing_verdict=annealing.verdict,
         num_paths=walks.forward.numel(),
-        median_log_weight=_median_of_alive(walks.forward),
+        median_log_weight=median_of_alive(walks.forward),
         least_acceptance=min(run.acceptance_rates),
         tolerance=route.settings.tolerance,
         unsettled=None if walks.rounds is None else walks.rounds.unsettled,
@@ -398,12 +367,6 @@ def warn_if_unusable(result: Sandwich) -> Sandwich:
 def _bennett(forward: Tensor, reverse: Tensor) -> Estimate:
     found = bennett_by_replicates(forward, reverse)
     return Estimate(found.log_z, found.standard_error)
-
-
-def _median_of_alive(weights: Tensor) -> float:
-    """Median log weight of the paths that are alive plus the log of their share; paths behind a wall are not lost ones."""
-    is_alive = weights.isfinite()
-    return float(weights[is_alive].median()) + math.log(float(is_alive.double().mean()))
 
 
 def mixing_shift(early: Tensor, late: Tensor) -> Estimate:

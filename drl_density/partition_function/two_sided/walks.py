@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,7 +19,27 @@ from drl_density.partition_function.equilibrium import EquilibriumEstimates, equ
 from drl_density.partition_function.tails.report import TailReport
 from drl_density.partition_function.two_sided.estimates import Estimates
 from drl_density.partition_function.two_sided.settings import SandwichSettings
-from drl_density.weights import Estimate, resample
+from drl_density.weights import Estimate, log_mean_exp, resample
+
+PATHS_IN_A_GROUP = 16
+"""Forward paths whose mean weight makes one term of a target's lower bound."""
+
+
+@dataclass(frozen=True)
+class PathFigures:
+    """How the annealing run went on each of its K densities after the base.
+
+    Attributes:
+        levels: continuous level, or annealing, of each density ``(K,)``.
+        ess_shares: effective share of the particles before resampling, averaged over replicates ``(K,)``.
+        acceptance_rates: mean acceptance of the kernel ``(K,)``.
+        overlap: share of density i's draws that density j explains, the base first ``(K + 1, K + 1)``.
+    """
+
+    levels: tuple[float, ...]
+    ess_shares: tuple[float, ...]
+    acceptance_rates: tuple[float, ...]
+    overlap: Tensor
 
 
 @dataclass(frozen=True)
@@ -185,3 +206,21 @@ def _pooled(first: Walks, second: Walks) -> Walks:
 
 def _joined(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     return None if first is None or second is None else torch.cat([first, second])
+
+
+def grouped(weights: Tensor) -> Tensor:
+    """Log mean weights of groups of 16 paths ``(replicate, group)``, or of all paths where they are fewer than 32.
+
+    >>> import torch
+    >>> grouped(torch.zeros(2, 40)).shape, grouped(torch.zeros(2, 5)).shape
+    (torch.Size([2, 2]), torch.Size([2, 1]))
+    """
+    size = PATHS_IN_A_GROUP if weights.shape[1] >= 2 * PATHS_IN_A_GROUP else weights.shape[1]
+    count = weights.shape[1] // size
+    return log_mean_exp(weights[:, : count * size].unflatten(1, (count, size)))
+
+
+def median_of_alive(weights: Tensor) -> float:
+    """Median log weight of the paths that are alive plus the log of their share; paths behind a wall are not lost ones."""
+    is_alive = weights.isfinite()
+    return float(weights[is_alive].median()) + math.log(float(is_alive.double().mean()))
