@@ -176,6 +176,23 @@ class EnergySequence(ExecutedModule):
         with self.execution.network_precision(x.device):
             return self.network(x.to(self.dtype), log_snr.to(self.dtype), *given).to(x.dtype)
 
+    def tilt_with_columns(self, x: Tensor, values: Tensor, places: Tensor, log_snr: Tensor) -> Tensor:
+        """Evaluate the network at flat points that differ in some columns alone, ``(n, k)``; the others are mapped once.
+
+        Args:
+            x: points ``(n, d)`` on the device of the model, whose entries at ``places`` are ignored.
+            values: entries at ``places`` of k points for each of ``x``, ``(n, k, m)``.
+            places: columns that differ, ``(m,)``.
+            log_snr: one value ``()``.
+        """
+        network, level = self.network, log_snr.to(self.dtype)
+        with self.execution.network_precision(x.device):
+            if len(self.event_shape) == 1 and isinstance(network, contract.MapsColumns) and network.maps_columns:
+                return network.with_columns(x.to(self.dtype), values.to(self.dtype), places, level).to(x.dtype)
+            whole = x[:, None].repeat(1, values.shape[1], 1)
+            whole[:, :, places] = values
+            return network(whole.to(self.dtype).reshape(-1, *self.event_shape), level).to(x.dtype).reshape(values.shape[:2])
+
     def base_at(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """Evaluate the base alone, for rows ``x`` and ``log_snr`` as in :meth:`tilt_at`: normalised, in nats.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -18,13 +18,50 @@ MOST_LINES = 20
 """Columns that a summary lists, so that it fits on a screen."""
 
 
+class RowSample(NamedTuple):
+    """Training rows that were drawn from a table.
+
+    Attributes:
+        rows: rows ``(n, d)`` in data units, float64 with NaN for missing values.
+        weights: weights in proportion to which batches draw them, ``(n,)``, or None for rows of equal weight.
+    """
+
+    rows: Tensor
+    weights: Tensor | None = None
+
+
+def choose_rows(num_rows: int, count: int, weights: Tensor | None, *, generator: torch.Generator) -> Tensor:
+    """Indices ``(count,)`` of rows drawn with replacement, in proportion to their weights where there are any.
+
+    Args:
+        num_rows: rows to draw from.
+        count: number of indices.
+        weights: positive weights ``(num_rows,)``, or None.
+        generator: source of the draws.
+
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> choose_rows(3, 4, torch.tensor([0.0, 1.0, 0.0]), generator=generator)
+    tensor([1, 1, 1, 1])
+    """
+    if weights is None:
+        return torch.randint(num_rows, (count,), generator=generator)
+    # torch.multinomial takes 2^24 weights at most.
+    ends = (weights.double() / weights.double().amax()).cumsum(0)
+    places = torch.rand(count, dtype=torch.float64, generator=generator) * ends[-1]
+    return torch.searchsorted(ends, places, right=True).clamp_max(num_rows - 1)  # rounding can reach the last end
+
+
 class RowStream(Protocol):
-    """Training rows of a table larger than memory, as successive uniform samples without replacement.
+    """Training rows of a table larger than memory, as successive samples.
+
+    Without weights, samples are uniform and without replacement. With weights, each row is in a sample with the probability
+    and the weight that make its expected share of the batches that of its weight.
 
     Attributes:
         num_rows: rows of the three parts in the whole table.
         sample_size: training rows in one sample, on average.
         digest: text that is equal for equal rows in an equal split.
+        has_missing_values: whether any row of the table has a missing value.
     """
 
     @property
@@ -36,8 +73,11 @@ class RowStream(Protocol):
     @property
     def digest(self) -> str: ...
 
-    def sample(self, number: int, *, is_cancelled: Callable[[], bool] = ...) -> Tensor:
-        """Sample ``number`` of the training rows, ``(about sample_size, d)``; it depends on the stream and number alone.
+    @property
+    def has_missing_values(self) -> bool: ...
+
+    def sample(self, number: int, *, is_cancelled: Callable[[], bool] = ...) -> RowSample:
+        """Sample ``number`` of the training rows, about ``sample_size``; it depends on the stream and number alone.
 
         Args:
             number: samples 0, 1, ... use up all training rows before any row comes again.
@@ -100,6 +140,8 @@ class Dataset:
         """Whether any row has a missing value."""
         if not self.train.is_floating_point():
             return False
+        if self.stream is not None and self.stream.has_missing_values:
+            return True
         return any(bool(rows.isnan().any()) for rows in (self.train, self.validation, self.test))
 
     @property

@@ -20,6 +20,7 @@ from drl_density.datasets.image_files import find_images
 from drl_density.datasets.images import split_images
 from drl_density.datasets.large.dask_table import as_pandas, is_dask_frame
 from drl_density.datasets.large.loading import large_table, load_large
+from drl_density.datasets.large.scan import Treatment
 from drl_density.datasets.splits import Split, copies_are_leaks, row_groups, split_rows
 from drl_density.datasets.tables.chunks import is_table
 from drl_density.datasets.tables.coding import Missing, encode_table
@@ -102,7 +103,7 @@ def load_dataset(
             split=split,
             columns=columns,
             drop=drop,
-            missing=missing,
+            missing=_missing_choice(missing),
             max_rows_in_memory=max_rows_in_memory,
         )
         return dataclasses.replace(
@@ -229,9 +230,14 @@ def _aside(table: RawTable, name: str, role: str, where: str) -> np.ndarray:
     return values
 
 
-def _without_missing(table: RawTable, missing: str, where: str) -> tuple[RawTable, np.ndarray]:
+def _missing_choice(missing: str) -> Treatment:
     if missing not in ("refuse", "drop", "draw"):
         raise DataError(f'missing must be "refuse", "drop" or "draw", got {missing!r}')
+    return missing
+
+
+def _without_missing(table: RawTable, missing: str, where: str) -> tuple[RawTable, np.ndarray]:
+    _missing_choice(missing)
     is_bad = ~np.isfinite(table.values)
     kept = np.asarray(~is_bad.any(1))
     if kept.all():

@@ -21,7 +21,7 @@ from drl_density.inverse_problems.conditional import ConditionalResult
 from drl_density.inverse_problems.row_streams import RowStreams
 from drl_density.model import EnergySequence
 from drl_density.networks.contract import is_bounded
-from drl_density.partition_function.importance import acceptance_of_weights, tilts
+from drl_density.partition_function.importance import acceptance_of_weights, tilts_with_columns
 from drl_density.weights import resample, weight_ess
 
 NUM_GROUPS = 16
@@ -104,7 +104,7 @@ def weighted_conditional(
         return streams.numbers(numbers[rows], shape, purpose=PROPOSALS)
 
     proposals, heights = law.draw(observed.cpu(), is_missing.cpu(), num_proposals // num_places, normal)
-    values = tilts(model, proposals.reshape(-1, *model.event_shape), 0.0).reshape(num_rows, num_places, -1)
+    values = tilts_with_columns(model, observed.cpu(), proposals, is_missing.cpu(), 0.0)
     weights = (values + (heights + log_offsets)[..., None]).flatten(1)
     index = resample(weights, num_samples, start=streams.numbers(numbers, (1,), purpose=CHOICES, kind="uniform"))
     candidates = proposals.reshape(num_rows, num_proposals, num_features)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Annotated
@@ -63,6 +64,10 @@ class SigmoidBank:
 
     __repr__ = brief
 
+    def some(self, places: Tensor) -> SigmoidBank:
+        """The bank of the columns at ``places`` alone."""
+        return dataclasses.replace(self, weights=self.weights[places], biases=self.biases[places])
+
     def columns(self, x: Tensor) -> Tensor:
         """Numbers ``(d, n, m)`` of every column of vectors ``x`` ``(n, d)``."""
         bank = torch.addcmul(self.shift, x[..., None], self.scale).sigmoid()
@@ -92,6 +97,11 @@ class ColumnTilt(nn.Module):
 
     has_bounded_growth = True
     is_bounded = True
+
+    @property
+    def maps_columns(self) -> bool:
+        """Whether :meth:`with_columns` is possible: while no unit is dropped."""
+        return not self.training
 
     def __init__(self, settings: ColumnTiltSettings, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -146,13 +156,48 @@ class ColumnTilt(nn.Module):
         """
         if x.shape[-1] != self.settings.num_features:
             raise ValueError(f"expected vectors of length {self.settings.num_features}, got shape {tuple(x.shape)}")
+        columns = self.bank().columns(x).transpose(0, 1).flatten(1)
+        return self._output(self.embed(self.dropout(functional.gelu(columns))), log_snr)
+
+    def with_columns(self, x: Tensor, values: Tensor, places: Tensor, log_snr: Tensor) -> Tensor:
+        """Evaluate the fixed tilt at vectors that differ in some columns alone, ``(n, k)``.
+
+        The other columns are mapped once for all k vectors. The layer behind them is linear, so their shares of it add up.
+
+        Args:
+            x: vectors ``(n, num_features)``, whose entries at ``places`` are ignored.
+            values: entries at ``places`` of k vectors for each of ``x``, ``(n, k, len(places))``.
+            places: columns that differ, ``(m,)``.
+            log_snr: ``()``.
+        """
+        others = other_places(places, self.settings.num_features)
+        bank, weights = self.bank(), self.embed.weight.unflatten(1, (self.settings.num_features, -1))
+
+        def share(columns: Tensor, at: Tensor) -> Tensor:
+            mapped = functional.gelu(bank.some(at).columns(columns)).transpose(0, 1).flatten(1)
+            return mapped @ weights[:, at].flatten(1).T
+
+        state = share(values.flatten(0, 1), places).unflatten(0, values.shape[:2])
+        state = state + (share(x[:, others], others) + self.embed.bias)[:, None]
+        return self._output(state.flatten(0, 1), log_snr).unflatten(0, values.shape[:2])
+
+    def _output(self, state: Tensor, log_snr: Tensor) -> Tensor:
         distinct, row_level = distinct_levels(log_snr)
         level = self._level_embedding(distinct)
-        columns = self.bank().columns(x).transpose(0, 1).flatten(1)
-        state = self.embed(self.dropout(functional.gelu(columns)))
         modulation = self.modulate(level).chunk(2 * len(self.hidden), -1)
         for index, (hidden, project) in enumerate(zip(self.hidden, self.project, strict=True)):
             gain, shift = by_row(1 + modulation[2 * index], row_level), by_row(modulation[2 * index + 1], row_level)
             state = state + project(self.dropout(functional.gelu(hidden(state) * gain + shift)))
         readout = by_row(self.readout(level), row_level)
         return (readout[..., :-1] * functional.gelu(state)).sum(-1) + readout[..., -1]
+
+
+def other_places(places: Tensor, num_features: int) -> Tensor:
+    """All columns but those at ``places``, in order.
+
+    >>> other_places(torch.tensor([1]), 3)
+    tensor([0, 2])
+    """
+    is_other = torch.ones(num_features, dtype=torch.bool, device=places.device)
+    is_other[places] = False
+    return is_other.nonzero().flatten()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @runtime_checkable
@@ -43,6 +43,20 @@ class DeclaresIntegrability(Protocol):
     @property
     def is_integrable(self) -> bool:
         """Whether exp(network) has a finite integral over x at every noise level."""
+        ...
+
+
+@runtime_checkable
+class MapsColumns(Protocol):
+    """A network whose work on columns that many vectors share is done once for all of them."""
+
+    @property
+    def maps_columns(self) -> bool:
+        """Whether it can do so in its present state."""
+        ...
+
+    def with_columns(self, x: Tensor, values: Tensor, places: Tensor, log_snr: Tensor) -> Tensor:
+        """Outputs ``(n, k)`` at the vectors ``x`` ``(n, d)`` whose entries at ``places`` are ``values`` ``(n, k, m)``."""
         ...
 
 

@@ -64,6 +64,28 @@ class Ensemble(nn.Module):
             return together(x, log_snr).mean(0)
         return torch.stack([network(x, log_snr) for network in self.networks]).mean(0)
 
+    def with_columns(self, x: Tensor, values: Tensor, places: Tensor, log_snr: Tensor) -> Tensor:
+        """Evaluate the mean over members at vectors that differ in some columns alone, ``(n, k)``.
+
+        Args:
+            x: vectors ``(n, num_features)``.
+            values: entries at ``places`` of k vectors for each of ``x``, ``(n, k, len(places))``.
+            places: columns that differ, ``(m,)``.
+            log_snr: ``()``.
+
+        Raises:
+            ValueError: members that are no column tilts of equal sizes with fixed weights.
+        """
+        together = self._together()
+        if together is None:
+            raise ValueError("the members are no column tilts of equal sizes with fixed weights")
+        return together.with_columns(x, values, places, log_snr).mean(0)
+
+    @property
+    def maps_columns(self) -> bool:
+        """Whether :meth:`with_columns` is possible."""
+        return self._together() is not None
+
     def _together(self) -> JointTilts | None:
         """The members in one, kept until their weights change, where they are fixed column tilts of equal sizes."""
         tilts = [network for network in self.networks if isinstance(network, ColumnTilt)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from drl_density.networks.column_tilt import ColumnTilt, SigmoidBank
+from drl_density.networks.column_tilt import ColumnTilt, SigmoidBank, other_places
 from drl_density.networks.distinct_levels import distinct_levels
 
 
@@ -67,14 +67,36 @@ class JointTilts:
             x: vectors of shape ``(batch, num_features)``.
             log_snr: ``()`` for all rows or ``(batch,)``.
         """
+        columns = functional.gelu(self.bank.columns(x)).unflatten(-1, (self.count, -1))
+        return self._output(self.embed(columns.permute(2, 1, 0, 3).flatten(2)), log_snr)
+
+    def with_columns(self, x: Tensor, values: Tensor, places: Tensor, log_snr: Tensor) -> Tensor:
+        """Evaluate every tilt at vectors that differ in some columns alone, ``(tilts, n, k)``.
+
+        Args:
+            x: vectors ``(n, num_features)``, see :meth:`ColumnTilt.with_columns`.
+            values: entries at ``places`` of k vectors for each of ``x``, ``(n, k, len(places))``.
+            places: columns that differ, ``(m,)``.
+            log_snr: ``()``.
+        """
+        others = other_places(places, x.shape[1])
+        weights = self.embed.weights.unflatten(1, (x.shape[1], -1))
+
+        def share(columns: Tensor, at: Tensor) -> Tensor:
+            mapped = functional.gelu(self.bank.some(at).columns(columns)).unflatten(-1, (self.count, -1))
+            return mapped.permute(2, 1, 0, 3).flatten(2) @ weights[:, at].flatten(1, 2)
+
+        state = share(values.flatten(0, 1), places).unflatten(1, values.shape[:2])
+        state = state + (share(x[:, others], others) + self.embed.biases)[:, :, None]
+        return self._output(state.flatten(1, 2), log_snr).unflatten(1, values.shape[:2])
+
+    def _output(self, state: Tensor, log_snr: Tensor) -> Tensor:
         distinct, row_level = distinct_levels(log_snr)
 
         def spread(values: Tensor) -> Tensor:
             return values if row_level is None else values.index_select(1, row_level)
 
         level = self._level_embedding(distinct.reshape(-1))
-        columns = functional.gelu(self.bank.columns(x)).unflatten(-1, (self.count, -1))
-        state = self.embed(columns.permute(2, 1, 0, 3).flatten(2))
         modulation = self.modulate(level).chunk(2 * len(self.hidden), -1)
         for index, (hidden, project) in enumerate(zip(self.hidden, self.project, strict=True)):
             gain, shift = spread(1 + modulation[2 * index]), spread(modulation[2 * index + 1])

@@ -198,6 +198,31 @@ def tilts(model: EnergySequence, rows: Tensor, level: float) -> Tensor:
         return torch.cat([model.tilt(part.to(model.device), level).double().cpu() for part in rows.split(size)])
 
 
+def tilts_with_columns(model: EnergySequence, rows: Tensor, draws: Tensor, is_missing: Tensor, level: float) -> Tensor:
+    """Network output at completions of rows, ``(n, places, k)``, float64 on the CPU; observed columns are mapped once.
+
+    Args:
+        model: sequence over tables.
+        rows: rows ``(n, places, d)``; values at missing coordinates are ignored.
+        draws: completions ``(n, places, k, d)``.
+        is_missing: mask of the missing coordinates, ``(n, d)``.
+        level: level of the model.
+    """
+    num_rows, num_places, count, _ = draws.shape
+    found = draws.new_empty(num_rows, num_places, count, dtype=torch.float64)
+    size = CPU_CHUNK if model.device.type == "cpu" else CHUNK
+    log_snr = model.schedule.log_snr_at(level).to(model.device)
+    distinct, which = is_missing.unique(dim=0, return_inverse=True)
+    with torch.no_grad():
+        for number, mask in enumerate(distinct):
+            places = mask.nonzero().flatten()
+            for some in (which == number).nonzero().flatten().split(max(1, size // (num_places * count))):
+                x, values = rows[some].flatten(0, 1), draws[some][..., places].flatten(0, 1)
+                one = model.tilt_with_columns(x.to(model.device), values.to(model.device), places.to(model.device), log_snr)
+                found[some] = one.double().cpu().unflatten(0, (len(some), num_places))
+    return found
+
+
 def has_weighted_base(model: EnergySequence) -> bool:
     """Whether weighted draws of the base can stand for the sequence: a bounded network on a base.
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from drl_density import EnergySequence, NoiseSchedule
 from drl_density.bases import Base, NoisedGaussianMixture, Tail
-from drl_density.networks import ColumnTilt, ColumnTiltSettings
+from drl_density.networks import ColumnTilt, ColumnTiltSettings, Ensemble
 from drl_density.testing import seeded_generator
 
 
@@ -88,3 +88,25 @@ def test_the_bank_is_sigmoids_at_normal_quantiles_and_a_wide_tangent():
     bank = torch.cat([bank, 3 * torch.tanh(x / 3)[..., None]], -1)
     wanted = torch.einsum("ndk,dkm->dnm", bank, network.columns)
     torch.testing.assert_close(network.bank().columns(x), wanted, rtol=1e-6, atol=1e-6)  # float32 quantiles are stored
+
+
+@pytest.mark.parametrize("places", [[1], [0, 3], [0, 1, 2, 3]])
+def test_columns_that_vectors_share_are_mapped_once(places):
+    def tilt(seed):
+        made = ColumnTilt(ColumnTiltSettings(4, width=16), generator=torch.Generator().manual_seed(seed))
+        made.readout.weight.data.normal_(generator=torch.Generator().manual_seed(seed))
+        return made.eval().requires_grad_(False)
+
+    generator = torch.Generator().manual_seed(0)
+    x, values = torch.randn(5, 4, generator=generator), torch.randn(5, 7, len(places), generator=generator)
+    whole = x[:, None].repeat(1, 7, 1)
+    whole[:, :, places] = values
+    for network in (tilt(0), Ensemble([tilt(1), tilt(2)])):
+        found = network.with_columns(x, values, torch.tensor(places), torch.tensor(2.0))
+        torch.testing.assert_close(
+            found, network(whole.flatten(0, 1), torch.tensor(2.0)).reshape(5, 7), rtol=1e-5, atol=1e-5
+        )
+        assert network.maps_columns
+        assert not network.train().maps_columns
+    with pytest.raises(ValueError, match="no column tilts"):
+        Ensemble([tilt(1).train()]).with_columns(x, values, torch.tensor(places), torch.tensor(2.0))

@@ -9,7 +9,7 @@ from torch import nn
 from drl_density import EnergySequence, NoiseSchedule
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.errors import NumericalError, Verdict
-from drl_density.networks import ColumnTilt, ColumnTiltSettings
+from drl_density.networks import MLP, ColumnTilt, ColumnTiltSettings, MLPSettings
 from drl_density.partition_function import AISSettings, importance
 from drl_density.partition_function.importance import (
     acceptance_of_weights,
@@ -17,6 +17,8 @@ from drl_density.partition_function.importance import (
     importance_efficiency,
     importance_sampling,
     resampled_draws,
+    tilts,
+    tilts_with_columns,
 )
 from drl_density.testing import assert_z, seeded_generator
 
@@ -174,3 +176,17 @@ def test_an_untrained_network_is_not_annealed(monkeypatch):
     model = EnergySequence(SCHEDULE, ColumnTilt(ColumnTiltSettings(2, width=8)), (2,))
     found = checked_importance_sampling(model, num_samples=100, generator=seeded_generator(6))
     assert (float(found.estimate.log_z), found.excess) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("network", [ColumnTilt(ColumnTiltSettings(3, width=8)), MLP(MLPSettings(3, width=8))])
+def test_tilts_of_completions_are_those_of_whole_rows(network):
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.5, generator=seeded_generator(0))
+    model = EnergySequence(NoiseSchedule.log_spaced(4), network, (3,))
+    rows, values = (
+        torch.randn(4, 2, *size, 3, dtype=torch.float64, generator=seeded_generator(1)) for size in ((), (5,))
+    )
+    is_missing = torch.tensor([[True, False, False], [False, True, True], [True, False, False], [True, True, False]])
+    draws = torch.where(is_missing[:, None, None], values, rows[:, :, None])
+    found = tilts_with_columns(model, rows, draws, is_missing, 1.0)
+    torch.testing.assert_close(found, tilts(model, draws.reshape(-1, 3), 1.0).reshape(4, 2, 5), rtol=1e-5, atol=1e-5)

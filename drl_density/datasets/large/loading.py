@@ -10,15 +10,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from drl_density.datasets.dataset import Dataset
+from drl_density.datasets.dataset import Dataset, RowSample
 from drl_density.datasets.large.dask_table import DaskTable, is_dask_frame
 from drl_density.datasets.large.hashing import place_hashes, stream_key, unit_interval
-from drl_density.datasets.large.scan import Scan, scan_table
+from drl_density.datasets.large.scan import Scan, Treatment, scan_table
 from drl_density.datasets.large.source import ChunkSource, count_rows, time_numbers
-from drl_density.datasets.large.stream import StreamedRows, TablePasses, in_slice, wrapped_sum
+from drl_density.datasets.large.stream import (
+    StreamedRows,
+    TablePasses,
+    held_out_sample,
+    row_sample,
+    training_sample,
+    wrapped_sum,
+)
 from drl_density.datasets.splits import Parts, Split
 from drl_density.datasets.tables.chunks import is_table, open_table, suffix_of
 from drl_density.datasets.tables.meaning import TOKENS
@@ -127,7 +132,7 @@ def load_large(
     split: Split,
     columns: Mapping[str, Mapping[str, Any]] | None = None,
     drop: Sequence[str] = (),
-    missing: str = "refuse",
+    missing: Treatment = "refuse",
     max_rows_in_memory: int | None = None,
 ) -> Dataset:
     """Loads a table in two passes over it; see :func:`~drl_density.datasets.load_dataset`.
@@ -137,11 +142,11 @@ def load_large(
         split: shares of the parts, the seed, and the columns that group or order the rows.
         columns: declared properties of columns.
         drop: names of columns to leave out.
-        missing: treatment of rows with missing values: "refuse" or "drop".
+        missing: treatment of rows with missing values: "refuse" them, "drop" them, or "draw" the values while fitting.
         max_rows_in_memory: rows of a sample; by default a million, or fewer in wide tables.
 
     Raises:
-        DataError: data that cannot be used, row weights, or missing values with ``missing="draw"``.
+        DataError: data that cannot be used, or row weights together with missing values that are drawn.
     """
     source, name, path, tokens = table
     names, further = _chosen(source, split, drop)
@@ -149,16 +154,19 @@ def load_large(
         source,
         names,
         declared=columns or {},
-        drops_missing=missing == "drop",
+        missing=missing,
         seed=split.seed,
         tokens=tokens,
         further=further if split.time is not None else (),
+        weights=split.weights,
     )
-    _check_missing(source, scan, missing)
+    _check_missing(source, scan, missing, split)
     first_test_time = _first_test_time(source, scan, split)
-    passes = TablePasses(source, scan.columns, split, first_test_time, missing == "drop", tokens)
+    passes = TablePasses(source, scan.columns, split, first_test_time, missing, tokens, scan.mean_weight or 1.0)
     most = max_rows_in_memory or min(MOST_SAMPLE_ROWS, max(1000, SAMPLE_CELLS // len(names)))
-    train, validation, test, stream = _first_samples(passes, scan.num_complete, most)
+    num_used = scan.num_complete if missing == "drop" else scan.num_rows - scan.num_empty
+    has_missing = missing == "draw" and scan.first_missing is not None
+    (train, validation, test), stream = _first_samples(passes, num_used, most, has_missing=has_missing)
     for column in scan.columns:
         if column.kind == "categorical":
             warnings.warn(
@@ -169,12 +177,14 @@ def load_large(
             )
     return Dataset(
         name=name,
-        train=train,
-        validation=validation,
-        test=test,
+        train=train.rows,
+        validation=validation.rows,
+        test=test.rows,
         columns=scan.columns,
         event_shape=(len(scan.columns),),
+        weights=train.weights,
         source=path,
+        validation_weights=validation.weights,
         stream=stream,
     )
 
@@ -182,28 +192,30 @@ def load_large(
 def _chosen(source: ChunkSource, split: Split, drop: Sequence[str]) -> tuple[list[str], list[str]]:
     """(names of the columns to model, of those to split by)."""
     where = source.where
-    if split.weights is not None:
-        raise DataError(
-            f"{where}: row weights need all rows in memory, and this table is larger: raise max_rows_in_memory, or leave "
-            "out the weights"
-        )
     unknown = [column for column in drop if column not in source.names]
     if unknown:
         raise DataError(f"{where}: cannot drop {', '.join(unknown)}; columns are {', '.join(source.names)}")
     further = [column for column in (split.group, split.time) if column is not None]
-    lacking = [column for column in further if column not in source.names]
+    aside = [*further, *([] if split.weights is None else [split.weights])]
+    lacking = [column for column in aside if column not in source.names]
     if lacking:
         raise DataError(
-            f"{where}: there is no column {', '.join(lacking)} to split by; columns are {', '.join(source.names)}"
+            f"{where}: there is no column {', '.join(lacking)} to split or weigh by; columns are {', '.join(source.names)}"
         )
-    names = [column for column in source.names if column not in {*drop, *further}]
+    names = [column for column in source.names if column not in {*drop, *aside}]
     if not names:
         raise DataError("every column was dropped; keep at least one")
     return names, further
 
 
-def _check_missing(source: ChunkSource, scan: Scan, missing: str) -> None:
+def _check_missing(source: ChunkSource, scan: Scan, missing: Treatment, split: Split) -> None:
     if scan.first_missing is None:
+        return
+    if missing == "draw":
+        if split.weights is not None:
+            raise DataError('row weights and missing="draw" cannot be combined yet; drop the rows with missing="drop"')
+        if scan.num_empty:
+            warnings.warn(f"left out {scan.num_empty} rows without a single value", DataWarning, stacklevel=5)
         return
     num_incomplete = scan.num_rows - scan.num_complete
     if missing == "drop":
@@ -214,16 +226,12 @@ def _check_missing(source: ChunkSource, scan: Scan, missing: str) -> None:
         )
         return
     column, place = scan.first_missing
-    found = (
-        f"{source.where}: {scan.num_missing} cells in {num_incomplete} rows are empty or NaN, the first in column "
-        f"{column!r}, row {source.first_row + place}."
+    raise DataError(
+        f"{source.where}: {scan.num_missing} cells in {num_incomplete} rows are missing, the first in column {column!r}, "
+        f'row {source.first_row + place}. Choose: drop those rows with missing="drop" (--missing drop), or have the '
+        'missing cells drawn from the model while it is fitted with missing="draw" (--missing draw), which assumes that '
+        "cells are missing for reasons seen in the others"
     )
-    if missing == "draw":
-        raise DataError(
-            f'{found} missing="draw" keeps a draw of every missing value, so it needs all rows in memory, and this table '
-            'is larger: raise max_rows_in_memory, fit to a part of the rows, or leave those rows out with missing="drop"'
-        )
-    raise DataError(f'{found} Leave those rows out with missing="drop" (--missing drop)')
 
 
 def _first_test_time(source: ChunkSource, scan: Scan, split: Split) -> float:
@@ -234,27 +242,36 @@ def _first_test_time(source: ChunkSource, scan: Scan, split: Split) -> float:
     return float(times[len(times) - max(1, round(split.test * len(times)))])
 
 
-def _first_samples(passes: TablePasses, num_rows: int, most: int) -> tuple[Tensor, Tensor, Tensor, StreamedRows]:
+def _first_samples(
+    passes: TablePasses, num_rows: int, most: int, *, has_missing: bool
+) -> tuple[list[RowSample], StreamedRows]:
     """Sample 0 of the training rows, samples of the validation and test rows, and the stream of further samples."""
     split = passes.split
     num_slices = max(1, math.ceil(num_rows * (1 - split.validation - split.test) / most))
     key = stream_key(split.seed, HELD_OUT)
     shares = [HELD_OUT_SHARE * most / max(1.0, num_rows * share) for share in (split.validation, split.test)]
-    found: tuple[list[np.ndarray], ...] = ([], [], [])
+    rows: tuple[list[np.ndarray], ...] = ([], [], [])
+    weights: tuple[list[np.ndarray | None], ...] = ([], [], [])
     counts, checksum = np.zeros(3, dtype=np.int64), 0
     for chunk in passes:
         counts += np.bincount(chunk.part, minlength=3)
         checksum += wrapped_sum(chunk.content)
-        found[0].append(chunk.values[(chunk.part == 0) & in_slice(chunk.places, 0, num_slices, split.seed)])
         position = unit_interval(place_hashes(chunk.places, key))
-        for part, share in enumerate(shares, start=1):
-            found[part].append(chunk.values[(chunk.part == part) & (position < share)])
-    train, validation, test = (torch.as_tensor(np.concatenate(rows)) for rows in found)
-    if not len(train) or not len(validation) or (split.test and not len(test)):
+        chosen = [
+            training_sample(chunk, 0, num_slices, split.seed),
+            held_out_sample(chunk, 1, shares[0], position, has_weights=True),
+            held_out_sample(chunk, 2, shares[1], position, has_weights=False),
+        ]
+        for part, (is_chosen, own) in enumerate(chosen):
+            rows[part].append(chunk.values[is_chosen])
+            weights[part].append(own)
+    found = [row_sample(*part) for part in zip(rows, weights, strict=True)]
+    sizes = [len(part.rows) for part in found]
+    if not sizes[0] or not sizes[1] or (split.test and not sizes[2]):
         what = "the groups" if split.group else "the rows"
         raise DataError(
             f"{passes.source.where}: {what} cannot be split: {counts[0]} training, {counts[1]} validation and {counts[2]} "
             "test rows; give another seed, other shares, or a column with more groups"
         )
-    stream = StreamedRows(passes, Parts(*counts.tolist()), num_slices, checksum % 2**64)
-    return train, validation, test, stream
+    stream = StreamedRows(passes, Parts(*counts.tolist()), num_slices, checksum % 2**64, has_missing)
+    return found, stream

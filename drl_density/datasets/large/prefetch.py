@@ -5,9 +5,7 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from torch import Tensor
-
-from drl_density.datasets.dataset import RowStream
+from drl_density.datasets.dataset import RowSample, RowStream
 
 
 class Prefetched:
@@ -18,15 +16,15 @@ class Prefetched:
         first: sample number 0, which was read with the data set.
     """
 
-    def __init__(self, stream: RowStream, first: Tensor) -> None:
+    def __init__(self, stream: RowStream, first: RowSample) -> None:
         self.stream = stream
         self._first = first
         self._number, self._rows = 0, first
-        self._coming: tuple[int, Future[Tensor]] | None = None
+        self._coming: tuple[int, Future[RowSample]] | None = None
         self._stopping = threading.Event()
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rows")
 
-    def sample(self, number: int) -> Tensor:
+    def sample(self, number: int) -> RowSample:
         """Sample ``number``, read now unless it is the current one or was prepared."""
         if number != self._number:
             self._number, self._rows = 0, self._first  # frees the current sample before the next is read
@@ -46,7 +44,7 @@ class Prefetched:
         self._coming = None
         self._reader.shutdown(wait=True, cancel_futures=True)
 
-    def _read(self, number: int) -> Tensor:
+    def _read(self, number: int) -> RowSample:
         if not number:
             return self._first
         if self._coming is None or self._coming[0] != number:
@@ -55,7 +53,7 @@ class Prefetched:
         (_, future), self._coming = self._coming, None
         return future.result()
 
-    def _submit(self, number: int) -> Future[Tensor]:
+    def _submit(self, number: int) -> Future[RowSample]:
         stopping = self._stopping
         return self._reader.submit(self.stream.sample, number, is_cancelled=stopping.is_set)
 

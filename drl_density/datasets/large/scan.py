@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,12 +14,15 @@ from drl_density.datasets.column import Column
 from drl_density.datasets.columns import notice_columns
 from drl_density.datasets.grids.grid import Counts
 from drl_density.datasets.large.hashing import place_hashes, stream_key, unit_interval
-from drl_density.datasets.large.source import ChunkSource, count_rows, rows_at_once
+from drl_density.datasets.large.source import ChunkSource, count_rows, rows_at_once, weight_numbers
 from drl_density.datasets.large.summary import ColumnSummary
 from drl_density.datasets.tables.cells import MOST_CATEGORIES, read_cells
 from drl_density.datasets.tables.meaning import TOKENS, Cells
 from drl_density.datasets.tables.raw_table import RawTable, as_table, declared_labels
 from drl_density.errors import DataError
+
+Treatment = Literal["refuse", "drop", "draw"]
+"""Treatment of rows with missing values."""
 
 MOST_SAMPLED, LEAST_SAMPLED, SAMPLED_CELLS = 100_000, 5_000, 2**22
 """Rows of the sample that shows the common properties of columns: at most, at least, and cells in all."""
@@ -41,6 +45,8 @@ class Scan:
         num_missing: missing cells.
         first_missing: name of the column and place of the first missing cell, or None.
         sample: cells of further columns at the places of the sample, by name.
+        num_empty: rows without a single value.
+        mean_weight: mean weight of the rows in use; None without weights.
     """
 
     columns: tuple[Column, ...]
@@ -49,6 +55,8 @@ class Scan:
     num_missing: int
     first_missing: tuple[str, int] | None
     sample: dict[str, Any]
+    num_empty: int = 0
+    mean_weight: float | None = None
 
 
 class ColumnScan:
@@ -129,10 +137,11 @@ def scan_table(
     names: Sequence[str],
     *,
     declared: Mapping[str, Mapping[str, Any]],
-    drops_missing: bool,
+    missing: Treatment = "refuse",
     seed: int,
     tokens: frozenset[str] = TOKENS,
     further: Sequence[str] = (),
+    weights: str | None = None,
 ) -> Scan:
     """Reads a table once and recognises its columns.
 
@@ -143,10 +152,11 @@ def scan_table(
         source: the table.
         names: columns of the data set, in order.
         declared: declared properties of columns, by name.
-        drops_missing: whether rows with missing values are left out.
+        missing: "drop" leaves out rows with missing values, "draw" rows without a single value.
         seed: seed of the sample.
         tokens: texts that mean a missing value, in lower case.
         further: columns that are sampled too, such as the times of the rows.
+        weights: name of the column of row weights, or None.
 
     Raises:
         DataError: no rows, or columns that cannot be used; the message names the table, column and row.
@@ -158,9 +168,12 @@ def scan_table(
     share, key = most / max(1, num_rows), stream_key(seed, SAMPLE)
     scans = {name: ColumnScan(name, is_categorical=name in declared_labels(declared)) for name in names}
     beside: dict[str, list[Any]] = {name: [] for name in further}
-    place = num_complete = num_missing = 0
+    place = num_complete = num_missing = num_empty = 0
+    total_weight = 0.0
     first_missing: tuple[str, int] | None = None
-    for frame in source.chunks(rows_at_once(len(names)), names=[*names, *further]):
+    for frame in source.chunks(
+        rows_at_once(len(names)), names=[*names, *further, *([] if weights is None else [weights])]
+    ):
         places = np.arange(place, place + len(frame))
         place += len(frame)
         is_sampled = unit_interval(place_hashes(places, key)) < share
@@ -174,18 +187,35 @@ def scan_table(
         if first_missing is None and not is_complete.all():
             row, column = np.argwhere(is_missing)[0]
             first_missing = names[int(column)], int(places[row])
-        if drops_missing and not is_complete.all():
-            frame, places, is_sampled = frame[is_complete], places[is_complete], is_sampled[is_complete]
+        is_empty = is_missing.all(1)
+        num_empty += int(is_empty.sum())
+        is_used = (
+            is_complete if missing == "drop" else ~is_empty if missing == "draw" else np.ones(len(frame), dtype=bool)
+        )
+        if weights is not None:
+            first_row = source.first_row + int(places[0]) if len(places) else source.first_row
+            own = weight_numbers(frame[weights], where=source.where, first_row=first_row, tokens=tokens)
+            with np.errstate(over="ignore"):  # refused below
+                total_weight += float(own[is_used].sum())
+        if not is_used.all():
+            frame, places, is_sampled = frame[is_used], places[is_used], is_sampled[is_used]
             read = {name: read_cells(frame[name], tokens=tokens) for name in names}
         for name, scan in scans.items():
             scan.add(frame[name], read[name], places, is_sampled)
         if any(scan.labels is None and scan.has_problem for scan in scans.values()):
             break  # free text, which the table of witnesses refuses below
-    if not num_complete and drops_missing and place:
+    if not num_complete and missing == "drop" and place:
         raise DataError(f"{source.where}: every row has a missing value; drop the columns that cause it")
     columns = _recognised(source, scans, declared, tokens)
     sample = {name: pd.concat(pieces, ignore_index=True) for name, pieces in beside.items()}
-    return Scan(columns, place, num_complete, num_missing, first_missing, sample)
+    mean_weight = None
+    if weights is not None:
+        mean_weight = total_weight / {"drop": num_complete, "draw": place - num_empty, "refuse": place}[missing]
+        if not math.isfinite(mean_weight):
+            raise DataError(
+                f"{source.where}: the weights in column {weights!r} add up to more than float64 holds: scale them"
+            )
+    return Scan(columns, place, num_complete, num_missing, first_missing, sample, num_empty, mean_weight)
 
 
 def _recognised(

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from drl_density.datasets.tables.cells import read_cells
+from drl_density.datasets.tables.meaning import TOKENS
 from drl_density.errors import DataError
 
 CELLS_AT_ONCE = 2**21
@@ -108,6 +109,28 @@ def time_numbers(cells: Any, *, where: str, first_row: int) -> np.ndarray:
             f"2024-01-31 or 2024-01-31T12:00 ({error})"
         ) from error
     return np.asarray(dates.dt.as_unit("ns").astype(np.int64), dtype=np.float64)
+
+
+def weight_numbers(cells: Any, *, where: str, first_row: int, tokens: frozenset[str] = TOKENS) -> np.ndarray:
+    """Positive numbers ``(n,)`` of the cells of a column of row weights.
+
+    Args:
+        cells: cells of the column.
+        where: name of the source, for messages.
+        first_row: number that messages give to the first cell.
+        tokens: texts that mean a missing value, in lower case.
+
+    Raises:
+        DataError: a cell that is no positive number.
+    """
+    values = read_cells(cells, tokens=tokens).as_numbers().values
+    is_bad = ~(np.isfinite(values) & (values > 0))
+    if is_bad.any():
+        row = first_row + int(is_bad.argmax())
+        raise DataError(
+            f"{where}: column {str(cells.name)!r}, row {row}: must be a positive number, as the weight of its row"
+        )
+    return values
 
 
 def _without(role: str, cells: Any, row: int, where: str, first_row: int) -> DataError:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from drl_density.datasets import Dataset
+from drl_density.datasets.dataset import RowSample, choose_rows
 from drl_density.datasets.large.prefetch import Prefetched
-from drl_density.density.fitting.table import TableWithBases, TableWithMissing
+from drl_density.density.fitting.table import ROWS_AT_ONCE, TableWithBases, TableWithMissing
 from drl_density.density.settings.networks import ImageNetwork, NetworkSettings
 from drl_density.errors import DataError
 from drl_density.inverse_problems import move_missing
@@ -58,6 +59,8 @@ def batch_source(table: TableWithBases, network: NetworkSettings, *, batch_size:
                 'network.num_classes and network.flips cannot be combined with missing="draw" yet; leave them out, or drop '
                 'the rows with missing="drop"'
             )
+        if table.dataset.stream is not None:
+            return lambda state: StreamedDrawnBatches(table, state, batch_size)
         return lambda state: DrawnBatches(table, state)
     if network.num_classes:
         labelled = LabelledBatches(table, label_values(table.dataset, network.num_classes), shape)
@@ -173,29 +176,43 @@ class DrawnBatches:
 
     def redraw(self, state: TrainingState) -> None:
         """Move every draw by transitions that leave the averaged model's conditional invariant."""
-        table, train = self.table, self.table.dataset.train
-        is_incomplete = train.isnan().any(1)
-        rows = train[is_incomplete]
-        model = state.averaged_model
-        model.eval()
-        law = table.bases.best.conditional(model.schedule.log_snr_at(0))
-        cells = state.drawn["cells"].clone()
-        for copy in cells:
-            u = table.fill(rows, copy[is_incomplete], generator=state.generator)
-            copy[is_incomplete] = move_missing(model, law, u, rows.isnan(), generator=state.generator)
-        state.drawn = {"cells": cells}
+        cells = state.drawn["cells"]
+        state.drawn = {"cells": moved(self.table, state, self.table.dataset.train, cells, generator=state.generator)}
 
     def close(self) -> None:
         """Nothing to do: these batches hold nothing open."""
 
 
+def moved(
+    table: TableWithMissing, state: TrainingState, rows: Tensor, cells: Tensor, *, generator: torch.Generator
+) -> Tensor:
+    """Draws of missing values after transitions that leave the averaged model's conditional invariant.
+
+    Args:
+        table: Table with its bases.
+        state: State with the averaged model.
+        rows: Rows ``(n, d)`` in data units, with NaN for missing values.
+        cells: Draws ``(copies, n, d)`` in model space.
+        generator: Source of the transitions.
+    """
+    model = state.averaged_model
+    model.eval()
+    law = table.bases.best.conditional(model.schedule.log_snr_at(0))
+    cells = cells.clone()
+    for copy in cells:
+        for some in rows.isnan().any(1).nonzero().flatten().split(ROWS_AT_ONCE):
+            u = table.fill(rows[some], copy[some], generator=generator)
+            copy[some] = move_missing(model, law, u, rows[some].isnan(), generator=generator)
+    return cells
+
+
 class StreamedBatches:
     """Training rows of a table larger than memory, from samples of the table that follow one another.
 
-    Each sample is uniform without replacement. Batches are drawn from it with replacement, as from a table in memory, until
-    they have taken as many rows as it has; the next sample is then used. So every batch is a uniform draw of the training
-    rows, in whatever order the file has them. Which sample a step uses follows from the number of the step alone, so a
-    resumed run and every process of a run use the same.
+    Each sample is uniform without replacement, or has weights. Batches are drawn from it with replacement, as from a table
+    in memory, until they have taken as many rows as it has; the next sample is then used. So every batch is a draw of the
+    training rows, uniform or by weight, in whatever order the file has them. Which sample a step uses follows from the
+    number of the step alone, so a resumed run and every process of a run use the same.
 
     Args:
         table: Table whose data set has a stream.
@@ -212,17 +229,21 @@ class StreamedBatches:
             raise DataError("these batches follow a stream, and all rows of the data are in memory")
         self.table, self.state, self.batch_size = table, state, batch_size
         self.sample_size = stream.sample_size
-        self._samples = Prefetched(stream, table.dataset.train)
+        self._samples = Prefetched(stream, RowSample(table.dataset.train, table.dataset.weights))
 
     def __call__(self, num_rows: int, generator: torch.Generator) -> Tensor:
         """Rows ``(num_rows, d)``."""
+        _, (rows, weights) = self.current()
+        chosen = choose_rows(len(rows), num_rows, weights, generator=generator)
+        return self.table.to_model(rows[chosen], generator=generator)
+
+    def current(self) -> tuple[int, RowSample]:
+        """Number of the sample of the present step, and the sample."""
         number, used = divmod(self.state.step * self.batch_size, self.sample_size)
-        rows = self._samples.sample(number)
+        sample = self._samples.sample(number)
         if used >= self.sample_size // 2:
             self._samples.prepare(number + 1)
-        return self.table.to_model(
-            rows[torch.randint(len(rows), (num_rows,), generator=generator)], generator=generator
-        )
+        return number, sample
 
     def redraw(self, state: TrainingState) -> None:
         """Nothing to do: the sample follows from the step."""
@@ -230,6 +251,51 @@ class StreamedBatches:
     def close(self) -> None:
         """Stop reading in the background."""
         self._samples.close()
+
+
+class StreamedDrawnBatches(StreamedBatches):
+    """Training rows of a larger table with missing values: those of the current sample, completed by draws.
+
+    The draws belong to the sample. Where a sample begins, they come from the best base and are moved once by the averaged
+    model; each evaluation moves them again. They are kept in ``state.drawn`` with the number of the sample. A run that is
+    resumed within it has them, and one that begins a sample again makes the same ones, since their seed is its number.
+
+    Args:
+        table: Table with missing values whose data set has a stream.
+        state: Training state, whose step decides the sample.
+        batch_size: Rows of one step, over all processes.
+    """
+
+    def __init__(self, table: TableWithMissing, state: TrainingState, batch_size: int) -> None:
+        super().__init__(table, state, batch_size)
+        self.completing = table
+        if "sample" not in state.drawn:
+            state.drawn = {"cells": table.drawn[:1], "sample": torch.tensor(0)}
+
+    def __call__(self, num_rows: int, generator: torch.Generator) -> Tensor:
+        """Rows ``(num_rows, d)`` completed from the current draws."""
+        number, sample = self.current()
+        cells = self._cells(number, sample.rows)
+        chosen = choose_rows(len(sample.rows), num_rows, sample.weights, generator=generator)
+        return self.completing.completed(sample.rows, cells, chosen, generator=generator)
+
+    def _cells(self, number: int, rows: Tensor) -> Tensor:
+        state, table = self.state, self.completing
+        if int(state.drawn["sample"]) != number:
+            generator = torch.Generator().manual_seed(number)
+            cells = table.first_draws(table.bases.best, rows, generator=generator)[None]
+            state.drawn = {
+                "cells": moved(table, state, rows, cells, generator=generator),
+                "sample": torch.tensor(number),
+            }
+        return state.drawn["cells"]
+
+    def redraw(self, state: TrainingState) -> None:
+        """Move every draw of the sample in use by transitions that leave the averaged model's conditional invariant."""
+        number = int(state.drawn["sample"])
+        rows = self._samples.sample(number).rows
+        cells = moved(self.completing, state, rows, state.drawn["cells"], generator=state.generator)
+        state.drawn = {"cells": cells, "sample": torch.tensor(number)}
 
 
 def mirror(rows: Tensor, shape: ImageShape, *, generator: torch.Generator) -> Tensor:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from drl_density.bases import Base
 from drl_density.datasets import Dataset, choose_transform
+from drl_density.datasets.dataset import choose_rows
 from drl_density.density.fitting.bases import NO_FLOW, ChosenBases, ReferenceTime, choose_bases
 from drl_density.density.fitting.completions import HeldOut, complete, weigh_completions
 from drl_density.errors import DataError
@@ -30,7 +33,7 @@ class Table:
     transform: DataTransform
     dequantization: Dequantization | None
 
-    @property
+    @cached_property
     def medians(self) -> Tensor:
         """Median of each column ``(d,)``, which fills a missing value until it is drawn."""
         return self.dataset.train.nanmedian(0).values
@@ -57,16 +60,13 @@ class Table:
 
     def choose(self, num_rows: int, *, generator: torch.Generator) -> Tensor:
         """Indices of training rows drawn with replacement, by weight where there are weights, ``(num_rows,)``."""
-        weights = self.dataset.weights
-        if weights is None:
-            return torch.randint(len(self.dataset.train), (num_rows,), generator=generator)
-        return torch.multinomial(weights, num_rows, replacement=True, generator=generator)
+        return choose_rows(len(self.dataset.train), num_rows, self.dataset.weights, generator=generator)
 
     def some_training_rows(self, *, generator: torch.Generator, most: int = 50_000) -> Tensor:
         """At most ``most`` training rows in data units, not dequantised; drawn by weight where there are weights."""
         train, weights = self.dataset.train, self.dataset.weights
         if weights is not None:
-            return train[torch.multinomial(weights, min(most, len(train)), replacement=True, generator=generator)]
+            return train[choose_rows(len(train), min(most, len(train)), weights, generator=generator)]
         return train[torch.randperm(len(train), generator=generator)[:most]] if len(train) > most else train
 
     def validation_rows(self, *, seed: int, least: int = 1024, most: int = 8192) -> Tensor:
@@ -102,11 +102,27 @@ class Table:
         self, x: Tensor, weights: Tensor | None, least: int, most: int, generator: torch.Generator
     ) -> Tensor:
         if weights is not None:
-            return torch.multinomial(weights, min(most, max(least, len(x))), replacement=True, generator=generator)
+            return choose_rows(len(x), min(most, max(least, len(x))), weights, generator=generator)
         if len(x) > most:
             return torch.randperm(len(x), generator=generator)[:most]
         copies = 1 if self.dequantization is None else max(1, math.ceil(least / len(x)))
         return torch.arange(len(x)).repeat(copies)
+
+    def first_draws(self, base: Base, rows: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Draws of missing values from a base in model space, ``(n, d)``, float32; only their entries have a meaning.
+
+        Args:
+            base: Base with conditionals.
+            rows: Rows ``(n, d)`` in data units, with NaN for missing values.
+            generator: Source of the draws.
+        """
+        law, drawn = base.conditional(), torch.zeros(rows.shape, dtype=torch.float32)
+        for some in rows.isnan().any(1).nonzero().flatten().split(ROWS_AT_ONCE):
+            is_missing = rows[some].isnan()
+            x = self.rows(torch.where(is_missing, self.medians, rows[some]), generator=generator)
+            u = self.transform(x)
+            drawn[some] = law.sample(u, is_missing, 1, generator=generator)[:, 0].float()
+        return drawn
 
     def slopes(self, x: Tensor) -> Tensor:
         """log |du_i / dx_i| of every value of complete rows ``(n, d)`` in data units."""
@@ -180,9 +196,21 @@ class TableWithMissing(TableWithBases):
 
     def completed_batches(self, num_rows: int, drawn: Tensor, *, generator: torch.Generator) -> Tensor:
         """Training rows in model space, each completed from one copy of ``drawn`` ``(copies, n, d)``."""
-        chosen = self.choose(num_rows, generator=generator)
-        copy = torch.randint(len(drawn), (num_rows,), generator=generator)
-        return self.fill(self.dataset.train[chosen], drawn[copy, chosen], generator=generator)
+        return self.completed(
+            self.dataset.train, drawn, self.choose(num_rows, generator=generator), generator=generator
+        )
+
+    def completed(self, rows: Tensor, drawn: Tensor, chosen: Tensor, *, generator: torch.Generator) -> Tensor:
+        """Some rows in model space, each completed from one copy of its draws.
+
+        Args:
+            rows: Rows ``(n, d)`` in data units, with NaN for missing values.
+            drawn: Draws ``(copies, n, d)`` in model space.
+            chosen: Indices of the rows to complete.
+            generator: Source of the choice of copies and of the dequantisation noise.
+        """
+        copy = torch.randint(len(drawn), (len(chosen),), generator=generator)
+        return self.fill(rows[chosen], drawn[copy, chosen], generator=generator)
 
     def fill(self, x: Tensor, drawn: Tensor, *, generator: torch.Generator | None) -> Tensor:
         """Model-space rows ``(n, d)``, float32, with draws for the missing values.
@@ -213,6 +241,9 @@ class TableWithMissing(TableWithBases):
         source = self.chosen_rows(self.dataset.validation, seed=seed, least=least, most=most)
         return dataclasses.replace(weighed, source=source)
 
+
+ROWS_AT_ONCE = 4096
+"""Rows whose missing values are drawn or moved at once, which limits memory."""
 
 LEAST_ROWS = 8
 """Training rows at least: the fits of the columns hold some of them out and need a spread on both sides."""
@@ -246,11 +277,15 @@ def _fill_missing(table: Table, kind: str) -> TableWithMissing:
     """The table with bases fitted to rows whose missing values are drawn, in turn, from the bases before."""
     if table.dataset.weights is not None:
         raise DataError('row weights and missing="draw" cannot be combined yet; drop the rows with missing="drop"')
-    parts = []
-    for x in (table.dataset.train, table.dataset.validation):
+    parts, (train, validation) = [], (table.dataset.train, table.dataset.validation)
+    some = table.some_training_rows(generator=torch.Generator().manual_seed(0))
+    for x in (some, validation):
         rows = table.rows(x, generator=torch.Generator().manual_seed(0))
         is_missing = rows.isnan()
         u = table.transform(torch.where(is_missing, table.medians, rows))
         parts.append(torch.where(is_missing, torch.nan, u))
     found = complete(parts[0], parts[1], kind=kind)
-    return TableWithMissing(table.dataset, table.transform, table.dequantization, found.bases, found.drawn)
+    drawn = found.drawn
+    if len(some) < len(train):  # the bases of a large table rest on some of its rows, and draw for all
+        drawn = table.first_draws(found.bases.best, train, generator=torch.Generator().manual_seed(1))[None]
+    return TableWithMissing(table.dataset, table.transform, table.dequantization, found.bases, drawn)

@@ -48,7 +48,7 @@ def test_a_folder_and_a_file_are_one_table(frame, folder, tmp_path):
     assert data.columns == whole.columns == drl.load_dataset(frame, seed=1, drop=["who"]).columns
     for part in ("train", "validation", "test"):
         assert torch.equal(getattr(data, part), getattr(whole, part))
-    assert torch.equal(data.stream.sample(2), whole.stream.sample(2))
+    assert torch.equal(data.stream.sample(2).rows, whole.stream.sample(2).rows)
     assert data.stream.digest == whole.stream.digest
     assert sum(data.stream.num_rows) == NUM_ROWS
     assert data.stream.sample_size <= 3000
@@ -64,7 +64,7 @@ def test_samples_of_the_parts_are_uniform_and_disjoint(frame, folder):
         assert_z((rows[:, 0] > middle).double(), 0.5)
     held = {*data.validation[:, 0].tolist(), *data.test[:, 0].tolist()}
     assert not held & set(data.train[:, 0].tolist())
-    assert not held & set(data.stream.sample(1)[:, 0].tolist())
+    assert not held & set(data.stream.sample(1).rows[:, 0].tolist())
     assert set(data.validation[:, 0].tolist()) <= set(frame["a"])
     assert 300 < len(data.validation) < 500
 
@@ -80,6 +80,8 @@ def test_the_limit_decides(folder, frame):
     assert most_rows(20, None) == 2**26 // 20
     with pytest.raises(DataError, match="max_rows_in_memory must be at least 100, got 3"):
         drl.load_dataset(folder, max_rows_in_memory=3)
+    with pytest.raises(DataError, match="missing must be .* got 'keep'"):
+        drl.load_dataset(folder, missing="keep", max_rows_in_memory=3000)
 
 
 def test_a_text_file_is_streamed_where_it_is_too_large(frame, tmp_path):
@@ -122,12 +124,17 @@ def test_missing_values_are_refused_or_dropped(frame):
     made = frame[["a", "b"]].copy()
     made.loc[[40, 9000], "b"] = np.nan
     source = FrameSource(made, size=999)
-    with pytest.raises(
-        DataError, match="the frame: 2 cells in 2 rows are empty or NaN, the first in column 'b', row 41"
-    ):
+    with pytest.raises(DataError, match="the frame: 2 cells in 2 rows are missing, the first in column 'b', row 41"):
         load_large(LargeTable(source, "t", ""), split=Split(), max_rows_in_memory=2000)
-    with pytest.raises(DataError, match='missing="draw" keeps a draw of every missing value'):
-        load_large(LargeTable(source, "t", ""), split=Split(), missing="draw", max_rows_in_memory=2000)
+    made.loc[7] = np.nan
+    with pytest.warns(DataWarning, match="left out 1 rows without a single value"):
+        data = load_large(LargeTable(source, "t", ""), split=Split(), missing="draw", max_rows_in_memory=2000)
+    assert sum(data.stream.num_rows) == NUM_ROWS - 1
+    assert data.has_missing_values  # of which sample 0 may have none
+    made.loc[7] = 0.0
+    heavy = FrameSource(made.assign(w=1.0))
+    with pytest.raises(DataError, match='row weights and missing="draw" cannot be combined'):
+        load_large(LargeTable(heavy, "t", ""), split=Split(weights="w"), missing="draw")
     with pytest.warns(DataWarning, match="dropped 2 of 20000 rows with missing values"):
         data = load_large(LargeTable(source, "t", ""), split=Split(), missing="drop", max_rows_in_memory=2000)
     assert sum(data.stream.num_rows) == NUM_ROWS - 2
@@ -139,8 +146,8 @@ def test_missing_values_are_refused_or_dropped(frame):
 def test_what_cannot_be_streamed_is_refused_before_anything_is_read(frame):
     source = FrameSource(frame)
     for options, message in (
-        ({"split": Split(weights="a")}, "row weights need all rows in memory"),
-        ({"split": Split(group="nobody")}, "there is no column nobody to split by; columns are a, b, who"),
+        ({"split": Split(weights="nobody")}, "there is no column nobody to split or weigh by; columns are a, b, who"),
+        ({"split": Split(group="nobody")}, "there is no column nobody to split or weigh by; columns are a, b, who"),
         ({"split": Split(), "drop": ["c"]}, "cannot drop c; columns are a, b, who"),
         ({"split": Split(), "drop": ["a", "b", "who"]}, "every column was dropped"),
     ):
@@ -158,3 +165,30 @@ def test_a_table_whose_groups_cannot_be_divided_is_refused(frame):
 def test_the_usual_sizes_bound_the_memory():
     assert loading.LARGEST_IN_MEMORY * 8 == 2**29
     assert loading.SAMPLE_CELLS * 8 == 2**28
+
+
+def test_weights_of_a_streamed_table_are_those_in_memory(frame, tmp_path):
+    """Weighted means of both coordinates, from samples of 2,000 rows and from all rows in memory."""
+    path = tmp_path / "weighted.parquet"
+    made = frame[["a", "b"]].assign(w=10 * np.exp(frame["a"]))
+    made.to_parquet(path, index=False)
+    split = Split(seed=0, weights="w")
+    whole, data = (drl.load_dataset(path, split=split, max_rows_in_memory=most) for most in (None, 2000))
+    assert [column.name for column in data.columns] == ["a", "b"]
+    parts = (
+        (whole.train, whole.weights, *data.stream.sample(3)),
+        (whole.train, whole.weights, data.train, data.weights),
+    )
+    for rows, weights, some, own in (
+        *parts,
+        (whole.validation, whole.validation_weights, data.validation, data.validation_weights),
+    ):
+        truth = (weights[:, None] * rows).sum(0) / weights.sum()
+        assert_z(own[:, None] * (some - truth), 0.0)
+    assert data.test.shape[1] == 2
+    for bad, message in (
+        (made.assign(w=made["w"].where(made.index != 8)), "column 'w', row 9: must be a positive"),
+        (made.assign(w=1e308), "add up to more than float64 holds"),
+    ):
+        with pytest.raises(DataError, match=message):
+            load_large(LargeTable(FrameSource(bad), "t", ""), split=split, max_rows_in_memory=2000)

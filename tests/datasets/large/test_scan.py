@@ -45,9 +45,9 @@ def frame():
     return made
 
 
-def scanned(frame, *, size=250, declared=None, drops_missing=False, seed=0):
+def scanned(frame, *, size=250, declared=None, missing="refuse", seed=0):
     source = FrameSource(frame, size=size)
-    return scan_table(source, source.names, declared=declared or {}, drops_missing=drops_missing, seed=seed)
+    return scan_table(source, source.names, declared=declared or {}, missing=missing, seed=seed)
 
 
 @pytest.mark.filterwarnings("ignore:column 'pile'. values repeat:drl_density.errors.DataWarning")
@@ -115,7 +115,7 @@ def test_missing_values_are_counted_and_the_first_is_named(frame):
     found = scanned(made)
     assert (found.num_rows, found.num_complete, found.num_missing) == (NUM_ROWS, NUM_ROWS - 2, 3)
     assert found.first_missing == ("cents", 70)
-    complete = scanned(made, drops_missing=True)
+    complete = scanned(made, missing="drop")
     assert complete.columns == drl.load_dataset(made.dropna(), seed=0).columns
     assert dataclasses.replace(found, columns=()).num_complete == complete.num_complete
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from drl_density.datasets.column import Column
-from drl_density.datasets.large.stream import DiscreteCells, StreamedRows, TablePasses, in_slice, wrapped_sum
+from drl_density.datasets.large.stream import DiscreteCells, StreamedRows, TablePasses, training_sample, wrapped_sum
 from drl_density.datasets.splits import Parts, Split
 from drl_density.errors import DataError
 from drl_density.testing.statistics import assert_z
@@ -124,12 +124,12 @@ def test_the_samples_of_an_epoch_use_every_training_row_once(ordered, size):
     stream = stream_of(passes, num_slices=5)
     expected = np.sort(rows[part == 0][:, 0])
     for epoch in (0, 3):
-        samples = [stream.sample(5 * epoch + slot) for slot in range(5)]
+        samples = [stream.sample(5 * epoch + slot).rows for slot in range(5)]
         assert (np.sort(torch.cat(samples)[:, 0].numpy()) == expected).all()
         sizes = torch.tensor([float(len(sample)) for sample in samples])
         assert_z(sizes, len(expected) / 5, math.sqrt(len(expected) * 0.16))
     assert stream.sample_size == round(len(expected) / 5)
-    assert set(stream.sample(0)[:, 0].tolist()) != set(stream.sample(5)[:, 0].tolist())
+    assert set(stream.sample(0).rows[:, 0].tolist()) != set(stream.sample(5).rows[:, 0].tolist())
 
 
 def test_a_sample_of_a_sorted_table_is_a_sample_of_the_shuffled_one(ordered):
@@ -139,7 +139,7 @@ def test_a_sample_of_a_sorted_table_is_a_sample_of_the_shuffled_one(ordered):
     stream = stream_of(passes, num_slices=4)
     edges = np.quantile(rows[part == 0][:, 0], np.linspace(0, 1, 11)[1:-1])
     for number in range(6):
-        sample = stream.sample(number).numpy()
+        sample = stream.sample(number).rows.numpy()
         counts = np.bincount(np.digitize(sample[:, 0], edges), minlength=10)
         # Each of about 960 rows in a block is taken with probability 1/4, independently.
         block = np.bincount(np.digitize(rows[part == 0][:, 0], edges), minlength=10)
@@ -150,18 +150,20 @@ def test_a_sample_of_a_sorted_table_is_a_sample_of_the_shuffled_one(ordered):
 
 def test_a_sample_is_the_same_whenever_and_wherever_it_is_drawn(ordered):
     stream = stream_of(passes_of(ordered), num_slices=3)
-    first = stream.sample(7)
+    first = stream.sample(7).rows
     stream.sample(2)
-    assert torch.equal(stream.sample(7), first)
-    assert torch.equal(stream_of(passes_of(ordered, size=13), num_slices=3).sample(7), first)
+    assert torch.equal(stream.sample(7).rows, first)
+    assert torch.equal(stream_of(passes_of(ordered, size=13), num_slices=3).sample(7).rows, first)
     assert stream.digest == stream_of(passes_of(ordered, size=13), num_slices=3).digest
 
 
-def test_places_are_divided_alike_in_every_epoch():
-    places = np.arange(3000)
-    for epoch in range(3):
-        numbers = np.stack([in_slice(places, 4 * epoch + slot, 4, seed=1) for slot in range(4)])
-        assert (numbers.sum(0) == 1).all()
+def test_rows_are_divided_alike_in_every_epoch(ordered):
+    (chunk,) = passes_of(ordered)
+    for shares in (None, np.ones(len(ordered))):
+        chunk = chunk._replace(shares=shares)
+        for epoch in range(3):
+            numbers = np.stack([training_sample(chunk, 4 * epoch + slot, 4, seed=1)[0] for slot in range(4)])
+            assert (numbers.sum(0) == (chunk.part == 0)).all()
 
 
 def test_a_table_that_changes_is_noticed(ordered):
@@ -186,8 +188,61 @@ def test_a_cancelled_pass_stops_between_chunks(ordered):
 def test_incomplete_rows_are_left_out_on_request(ordered):
     frame = ordered.head(400).copy()
     frame.loc[frame.index[::4], "b"] = np.nan
-    rows, _ = joined(passes_of(frame, drops_missing=True, size=30))
+    rows, _ = joined(passes_of(frame, missing="drop", size=30))
     assert len(rows) == 300
     assert not np.isnan(rows).any()
     kept = joined(passes_of(ordered.head(400)))[1][np.arange(400) % 4 != 0]
-    assert (joined(passes_of(frame, drops_missing=True))[1] == kept).all()
+    assert (joined(passes_of(frame, missing="drop"))[1] == kept).all()
+
+
+@pytest.fixture(scope="module")
+def weighted(ordered):
+    """The rows with weights that grow with the first column; one row has as much weight as 3,000 average ones."""
+    weights = np.exp(ordered["a"].to_numpy())
+    weights[5000] = 3000 * weights.mean()
+    return ordered.assign(w=weights)
+
+
+def test_each_row_is_expected_in_proportion_to_its_weight(weighted):
+    weights = weighted["w"].to_numpy()
+    passes = passes_of(weighted, split=Split(seed=3, weights="w"), mean_weight=weights.mean(), size=999)
+    chunks = list(passes)
+    part = np.concatenate([chunk.part for chunk in chunks])
+    assert (part == joined(passes_of(weighted[["a", "b"]]))[1]).all()  # weights do not move the split
+    stream = stream_of(passes, num_slices=6)
+    place = {value: index for index, value in enumerate(weighted["a"])}
+    totals = np.zeros(len(weights))
+    for number in range(6):
+        rows, own = stream.sample(number)
+        totals[[place[value] for value in rows[:, 0].tolist()]] += own.numpy()
+        assert len(rows) < 1.05 * stream.sample_size
+    expected = np.where(part == 0, weights / weights.mean(), 0.0)
+    assert np.abs(totals - expected).max() < 1 + 1e-9
+    assert totals[5000] == pytest.approx(expected[5000])  # in every sample, with a sixth of its weight
+    assert_z(torch.as_tensor(totals - expected)[part == 0], 0.0)
+    assert stream.digest != dataclasses.replace(stream, checksum=0).digest
+
+
+def test_weights_belong_to_the_content_of_a_table(weighted):
+    split, mean = Split(seed=3, weights="w"), float(weighted["w"].mean())
+    stream = stream_of(passes_of(weighted, split=split, mean_weight=mean), num_slices=3)
+    changed = passes_of(weighted.assign(w=weighted["w"].to_numpy()[::-1]), split=split, mean_weight=mean)
+    with pytest.raises(DataError, match="has changed since the fit began"):
+        dataclasses.replace(stream, passes=changed).sample(0)
+    bad = passes_of(weighted.assign(w=0.0), split=split)
+    with pytest.raises(DataError, match="column 'w', row 1: must be a positive number"):
+        list(bad)
+
+
+def test_rows_without_a_value_are_left_out_where_missing_values_are_drawn(ordered):
+    frame = ordered.head(400).copy()
+    frame.loc[frame.index[::4], "b"] = np.nan
+    frame.loc[frame.index[::8], "a"] = np.nan
+    rows, _ = joined(passes_of(frame, missing="draw", size=30))
+    assert len(rows) == 350
+    assert np.isnan(rows).sum() == 50
+
+
+def test_a_missing_value_is_a_cell_of_its_own_in_a_discrete_table():
+    values = np.array([[np.nan, 0.0], [0.0, 0.0], [0.0, 0.0], [5.0, 1.0]])
+    assert set(DiscreteCells.of(DISCRETE, 6000).first_rows(values)) == {0, 1, 3}

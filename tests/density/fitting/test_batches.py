@@ -120,7 +120,7 @@ def sorted_plan(tmp_path_factory):
 def test_batches_of_a_sorted_file_are_those_of_a_shuffled_table(sorted_plan):
     """One batch from each of 60 samples: shares of eight ordered blocks, against the training rows themselves."""
     stream = sorted_plan.table.dataset.stream
-    rows = torch.cat([stream.sample(number) for number in range(stream.num_slices)])
+    rows = torch.cat([stream.sample(number).rows for number in range(stream.num_slices)])
     u = sorted_plan.table.to_model(rows, generator=None)[:, 0]
     edges = u.quantile(torch.linspace(0, 1, 9)[1:-1])
     state = sorted_plan.new_state(sorted_plan.table.bases.best, seed=0)
@@ -144,5 +144,38 @@ def test_a_resumed_run_has_the_same_rows(sorted_plan):
         with contextlib.closing(sorted_plan.source(state)) as batches:
             for state.step in steps:
                 batch = batches(32, torch.Generator().manual_seed(state.step))
+        drawn.append(batch)
+    assert torch.equal(*drawn)
+
+
+@pytest.fixture(scope="module")
+def incomplete_plan(tmp_path_factory):
+    """The plan of a fit from a file of two correlated columns, a fifth of whose second cells is missing where a > 0."""
+    rng = np.random.default_rng(0)
+    a = np.sort(rng.normal(size=3000))
+    b = a + 0.5 * rng.normal(size=3000)
+    b[(a > 0) & (rng.random(3000) < 0.4)] = np.nan
+    path = tmp_path_factory.mktemp("incomplete") / "incomplete.parquet"
+    pd.DataFrame({"a": a, "b": b}).to_parquet(path, row_group_size=100)
+    data = drl.load_dataset(str(path), seed=0, max_rows_in_memory=800, missing="draw")
+    return plan_fit(data, dataclasses.replace(TINY, base="gaussian", transform="standardize"))
+
+
+def test_missing_values_of_a_streamed_table_are_drawn_sample_by_sample(incomplete_plan):
+    plan = incomplete_plan
+    base, stream = plan.table.bases.best, plan.table.dataset.stream
+    size, drawn = stream.sample_size, []
+    for steps in (range(3 * size // 32), (2 * size // 32 + 1, 3 * size // 32 - 1)):
+        state = plan.new_state(base, seed=0)
+        with contextlib.closing(plan.source(state)) as batches:
+            for state.step in steps:
+                batch = batches(32, torch.Generator().manual_seed(state.step))
+                assert bool(batch.isfinite().all())
+            assert int(state.drawn["sample"]) == state.step * plan.training.batch_size // size
+            before = state.drawn["cells"]
+            batches.redraw(state)
+            is_missing = stream.sample(int(state.drawn["sample"])).rows.isnan()
+            assert bool((before[0][is_missing] != state.drawn["cells"][0][is_missing]).any())
+            assert torch.equal(before[0][~is_missing], state.drawn["cells"][0][~is_missing])
         drawn.append(batch)
     assert torch.equal(*drawn)
