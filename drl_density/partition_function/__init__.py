@@ -16,6 +16,7 @@ from drl_density.partition_function.multistate import MultistateEstimate, multis
 from drl_density.partition_function.probability_flow import flow_field, flow_log_likelihood
 from drl_density.partition_function.recursion import level_recursion
 from drl_density.partition_function.reverse_path import ReversePath, forward_weights, plan_reverse_path, reverse_weights
+from drl_density.partition_function.sequence_paths.segments import SegmentGaps, segment_gaps
 from drl_density.partition_function.two_sided.record import Sandwich
 from drl_density.partition_function.two_sided.sandwich import sandwich
 from drl_density.partition_function.two_sided.sequence import sequence_sandwich
@@ -32,6 +33,7 @@ __all__ = [
     "ReversePath",
     "Sandwich",
     "SandwichSettings",
+    "SegmentGaps",
     "anneal",
     "annealed_importance_sampling",
     "annealing_log_likelihood",
@@ -51,6 +53,7 @@ __all__ = [
     "reverse_anneal",
     "reverse_weights",
     "sandwich",
+    "segment_gaps",
     "sequence_path",
     "sequence_sandwich",
     "thermodynamic_integration",

@@ -40,7 +40,18 @@ class Estimator(StrEnum):
     IMPORTANCE = "importance sampling from the reference"
     """Mean weight of independent draws of a sequence's base, a stochastic lower bound."""
     NOISE = "annealing along the noise levels"
-    """Annealing from pure noise with few particles, beside walks that begin at the base: a stochastic lower bound."""
+    """Annealing from pure noise with few particles, beside walks of another kind: a stochastic lower bound."""
+    RESAMPLED = "resampled particles along the noise levels"
+    """Sequential Monte Carlo down the noise levels: unbiased for Z, so a stochastic lower bound."""
+    CONDITIONAL = "resampled particles around a retained draw"
+    """Conditional sequential Monte Carlo: unbiased for 1 / Z as far as the retained draws are draws of the target, so a
+    stochastic upper bound."""
+    BENNETT_RESAMPLED = "Bennett's ratio of resampled particles"
+    """Bennett's ratio of the mean weights of these two kinds of runs, one weight per replicate."""
+    UPPER_ROWS = "mean log weight, reverse from rows of data"
+    """Mean reverse log weight from noised rows of data without any chain: a bound only where rows are draws of the model."""
+    MULTISTATE_LOWER = "multistate ratio along the noise levels (errs low)"
+    """The multistate ratio from the draws of that annealing, which lie too high up where its particles collapse."""
 
 
 Estimates = Mapping[Estimator, Estimate]

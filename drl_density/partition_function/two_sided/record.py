@@ -15,6 +15,7 @@ from drl_density.log_weights import alive_mean
 from drl_density.partition_function.bridge import bennett_by_replicates, bennett_shift, excess
 from drl_density.partition_function.mode_search.checks import describe
 from drl_density.partition_function.mode_search.record import ModeSearch
+from drl_density.partition_function.sequence_paths.segments import SegmentGaps
 from drl_density.partition_function.tails.report import TailReport
 from drl_density.partition_function.targets.flat_density import Rejections
 from drl_density.partition_function.targets.prepare import PreparedTarget
@@ -73,6 +74,8 @@ class Sandwich:
         tails: decay, integrability and reach of the tails of a target without levels; ``None`` for a sequence.
         mode_search: modes that were searched for before the run, with the share of the draws in each, how far the search
             would have seen, and the estimated share of unseen modes; ``None`` for a sequence.
+        segments: gap between paths of both directions by pairs of neighbouring levels, on rows of data where they were
+            given; ``None`` except for a sequence in many dimensions.
     """
 
     log_z: float
@@ -99,6 +102,7 @@ class Sandwich:
     remarks: tuple[str, ...] = ()
     tails: TailReport | None = None
     mode_search: ModeSearch | None = None
+    segments: SegmentGaps | None = None
 
     __repr__ = brief
 

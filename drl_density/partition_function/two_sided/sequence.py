@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 
 import torch
 from torch import Tensor
@@ -17,9 +18,14 @@ from drl_density.partition_function.importance import LEAST_DIRECT_EFFICIENCY, i
 from drl_density.partition_function.reverse_path import forward_weights, plan_reverse_path, reverse_weights
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.partition_function.two_sided.from_base import importance_estimate, walk_from_base, with_error
+from drl_density.partition_function.two_sided.many_dimensions.assemble import assemble_many_dimensions
+from drl_density.partition_function.two_sided.many_dimensions.walks import has_many_dimensions, walk_sequence
 from drl_density.partition_function.two_sided.record import Sandwich, assemble, warn_if_unusable
 from drl_density.partition_function.two_sided.settings import SandwichSettings
 from drl_density.partition_function.two_sided.walks import Route, end_draws, take_walks
+
+PATH_STEPS_PER_LEVEL = 12
+"""Grid steps per level of the reverse path in fewer than 48 dimensions, unless the settings give another number."""
 
 
 @outside_inference_mode
@@ -36,6 +42,11 @@ def sequence_sandwich(
     For a bounded network on a base whose draws have an importance efficiency of at least 0.01, the paths are single steps
     between the base and level 0. They give a far narrower interval in far less time, and annealing along the noise levels is
     then one more estimate that must not lie above. Elsewhere importance sampling from the base is.
+
+    For all other models paths go along the noise levels. In fewer than 48 dimensions their kernels are planned on a pilot of
+    annealing, and annealing and equilibrium draws have to agree with them. In 48 dimensions or more annealing collapses. The
+    kernels are then planned on rows of data, or on draws of the model's own chains, and particles that are resampled on the
+    way are what has to agree.
 
     Warns with :class:`~drl_density.errors.UnreliableEstimateWarning` when the verdict is ``UNRELIABLE`` or ``UNKNOWN``.
 
@@ -63,11 +74,15 @@ def sequence_sandwich(
     if importance is not None and importance_efficiency(importance.log_weights) >= LEAST_DIRECT_EFFICIENCY:
         found = walk_from_base(model, importance, data=data, settings=settings, generator=generator, watch=watch)
         return warn_if_unusable(assemble(*found))
+    others = {} if importance is None else {Estimator.IMPORTANCE: with_error(importance)}
+    if has_many_dimensions(model):
+        start = time.monotonic()
+        walked = walk_sequence(model, data=data, settings=settings, generator=generator, watch=watch)
+        seconds = time.monotonic() - start
+        return warn_if_unusable(assemble_many_dimensions(walked, settings=settings, others=others, seconds=seconds))
     route = _route(model, settings, generator)
     walks = take_walks(route, data=data, generator=generator, watch=watch)
-    if importance is not None:
-        walks = dataclasses.replace(walks, others={Estimator.IMPORTANCE: with_error(importance)})
-    return warn_if_unusable(assemble(route, walks))
+    return warn_if_unusable(assemble(route, dataclasses.replace(walks, others=others)))
 
 
 def _route(model: EnergySequence, settings: SandwichSettings, generator: torch.Generator | None) -> Route:
@@ -80,7 +95,7 @@ def _route(model: EnergySequence, settings: SandwichSettings, generator: torch.G
     path = plan_reverse_path(
         model,
         end_draws(pilot, generator=generator).flatten(0, 1),
-        steps_per_level=settings.path_steps_per_level,
+        steps_per_level=settings.path_steps_per_level or PATH_STEPS_PER_LEVEL,
         generator=generator,
     )
 

@@ -26,8 +26,10 @@ class SandwichSettings:
         most_rounds: largest number of bases fitted in turn to a target without levels, at least 4. Rounds end early once
             log Z stays the same; the runs of all rounds are discarded.
         steps_per_level: densities per level of the annealing path along a sequence.
-        path_steps_per_level: grid steps per level of the reverse path.
-        num_mixing_steps: adjusted steps at the target that draws take before they serve the upper side.
+        path_steps_per_level: grid steps per level of the reverse path along a sequence; when not given 12, and 30 in 48
+            dimensions or more. There each replicate takes one path for every 8 particles.
+        num_mixing_steps: adjusted steps at the target that draws take before they serve the upper side; four times as many
+            in 48 dimensions or more.
         conditional_ess: conditional effective share of the particles at which bridges to a target are placed.
         kernel: adjusted kernel of every walk.
         step_spread: see :class:`AISSettings`; when not given 1 along a sequence, 10 on a target without levels.
@@ -47,7 +49,7 @@ class SandwichSettings:
     most_batches: PositiveInt = 8
     most_rounds: int = 8
     steps_per_level: PositiveInt = 8
-    path_steps_per_level: PositiveInt = 12
+    path_steps_per_level: PositiveInt | None = None
     num_mixing_steps: NonNegativeInt = 50
     conditional_ess: Annotated[float, Interval(0, 1, is_low_open=True, is_high_open=True)] = 0.98
     kernel: Kernel = field(default_factory=MALA)

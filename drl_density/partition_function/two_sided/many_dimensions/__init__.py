@@ -1,0 +1,1 @@
+"""The sandwich of sequences in many dimensions: path weights with resampling, the estimates they give, and a verdict."""
