@@ -98,6 +98,7 @@ def likelihood_tables(report: Likelihood) -> tuple[ReportTable, ...]:
         _likelihoods(report),
         *_stages(report),
         _estimators(report),
+        *_segments(report),
         _audit(report),
         _chains(report),
         _settings(report),
@@ -254,6 +255,27 @@ def _estimators(report: Likelihood) -> ReportTable:
         "The upper side holds as far as the draws that start it are draws of the model. Certain, whatever the model: log Z "
         f"lies above {attributes['certificate']:.3f} with probability 0.95 (Markov's inequality). The constant learned in "
         f"training is {attributes['learned_constant']:.4f}, {gap:+.3f} from the estimate: right only where the model is.",
+    )
+
+
+def _segments(report: Likelihood) -> tuple[ReportTable, ...]:
+    """The gap between both directions of paths by pairs of levels; nothing in few dimensions."""
+    if "segments" not in report.tree.children:
+        return ()
+    names = ("level", "noisier_level", "gap", "standard_error", "scatter")
+    columns = [report.values("segments", name) for name in names]
+    rows = [
+        (f"{low:g} to {high:g}", f"{gap:.3f}", f"{error:.3f}", f"{scatter:.3f}")
+        for low, high, gap, error, scatter in zip(*columns, strict=True)
+    ]
+    return (
+        ReportTable(
+            "Which levels disagree",
+            ("levels", "gap, nats", "standard error", "scatter"),
+            tuple(rows),
+            "Mean log weight of paths back from rows less that of paths from noise, by the levels that they cross. More path "
+            "steps lower the gap of levels that agree. What stays is a disagreement of the network's neighbouring levels.",
+        ),
     )
 
 

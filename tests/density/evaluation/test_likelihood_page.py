@@ -1,5 +1,7 @@
 """The page of a report."""
 
+import xarray as xr
+
 import drl_density as drl
 from tests.density.evaluation.sizes import SMALL
 
@@ -28,6 +30,16 @@ def test_page_of_a_density_that_is_its_reference(report):
         table for table in drl.LikelihoodReport(exact).page().tables if table.title == "Why believe it, or not"
     )
     assert "0.000 nats apart, 0.0 standard errors" in {row[1] for row in checks.rows}
+
+
+def test_levels_that_disagree_have_a_table_in_many_dimensions_alone(report):
+    many = report.tree.copy(deep=True)
+    columns = {"level": [0.0, 1.0], "noisier_level": [1.0, 2.0], "gap": [6.0, 0.5]}
+    columns |= {"standard_error": [0.1, 0.2], "scatter": [3.0, 0.4]}
+    many["segments"] = xr.DataTree(xr.Dataset({name: ("segment", values) for name, values in columns.items()}))
+    (table,) = (table for table in drl.LikelihoodReport(many).page().tables if table.title == "Which levels disagree")
+    assert table.rows[0] == ("0 to 1", "6.000", "0.100", "3.000")
+    assert not any(table.title == "Which levels disagree" for table in report.page().tables)
 
 
 def test_slow_chains_are_explained_with_the_run_that_settles_them(report):

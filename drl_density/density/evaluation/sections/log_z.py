@@ -24,7 +24,7 @@ class LogZ:
     settings: SandwichSettings
 
     def groups(self) -> dict[str, xr.Dataset]:
-        """``ais``, ``paths`` in both directions, and ``estimates`` by name."""
+        """``ais``, ``paths`` in both directions, ``estimates`` by name, and ``segments`` in many dimensions."""
         import xarray as xr
 
         result, dims = self.result, ("replicate", "particle")
@@ -51,7 +51,14 @@ class LogZ:
             },
             coords={"estimator": [name.value for name in names]},
         )
-        return {"ais": ais, "paths": xr.Dataset(paths), "estimates": estimates}
+        groups = {"ais": ais, "paths": xr.Dataset(paths), "estimates": estimates}
+        if (gaps := result.segments) is not None:
+            lows, highs = zip(*gaps.levels, strict=True)
+            columns = {"level": lows, "noisier_level": highs, "gap": gaps.gaps}
+            columns |= {"standard_error": gaps.standard_errors, "scatter": gaps.scatters}
+            variables = {name: ("segment", list(values)) for name, values in columns.items()}
+            groups["segments"] = xr.Dataset(variables, attrs={"num_rows": gaps.num_rows, "units": "nats"})
+        return groups
 
     def attributes(self) -> dict[str, str | float]:
         """The interval, the verdict, and the sizes of the run."""
