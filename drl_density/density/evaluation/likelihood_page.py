@@ -273,8 +273,8 @@ def _segments(report: Likelihood) -> tuple[ReportTable, ...]:
             "Which levels disagree",
             ("levels", "gap, nats", "standard error", "scatter"),
             tuple(rows),
-            "Mean log weight of paths back from rows less that of paths from noise, by the levels that they cross. More path "
-            "steps lower the gap of levels that agree. What stays is a disagreement of the network's neighbouring levels.",
+            "Mean log weight of paths back from rows less that of paths from noise, by the levels that they cross. More steps "
+            "lower the gap of levels that agree. What stays is a disagreement of the network's neighbouring levels.",
         ),
     )
 
