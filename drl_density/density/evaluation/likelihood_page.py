@@ -273,7 +273,7 @@ def _segments(report: Likelihood) -> tuple[ReportTable, ...]:
             "Which levels disagree",
             ("levels", "gap, nats", "standard error", "scatter"),
             tuple(rows),
-            "Mean log weight of paths back from rows less that of paths from noise, by the levels that they cross. More steps "
+            "Mean log weight of paths back from rows less that of paths from noise, by the levels they cross. More steps "
             "lower the gap of levels that agree. What stays is a disagreement of the network's neighbouring levels.",
         ),
     )

@@ -65,8 +65,7 @@ class Sandwich:
         margins: points and bounds that the interval is made of.
         path: how the annealing run went on each density.
         precision: how narrow the interval is, against the tolerance that was asked for.
-        draws: draws of the target from which the reverse paths began, one flat row each, ``(replicate, particle, d)``. They
-            carry no weights, and are correct as far as the verdict is.
+        draws: draws of the target from which the reverse paths began, flat and without weights, ``(replicate, particle, d)``.
         rounds: estimate with each base fitted in turn; empty for a sequence.
         origin: what the walks begin at, in words.
         rejections: how many of the points at which a target was evaluated have no density; all zero for a sequence.
@@ -74,8 +73,7 @@ class Sandwich:
         tails: decay, integrability and reach of the tails of a target without levels; ``None`` for a sequence.
         mode_search: modes that were searched for before the run, with the share of the draws in each, how far the search
             would have seen, and the estimated share of unseen modes; ``None`` for a sequence.
-        segments: gap between paths of both directions by pairs of neighbouring levels, on rows of data where they were
-            given; ``None`` except for a sequence in many dimensions.
+        segments: gap between both directions by pairs of levels, of a sequence in many dimensions; else ``None``.
     """
 
     log_z: float
