@@ -126,7 +126,7 @@ def segment_gaps(
     It costs ``3 * num_rows * num_levels * steps_per_level`` gradients of the network.
 
     Args:
-        model: sequence of models.
+        model: sequence of models whose levels are compared.
         rows: clean rows ``(n, *event)`` in model space, at least 4. Half of them plan the kernels, the others are walked.
         num_rows: rows of each half that are used at most, and paths down.
         steps_per_level: steps of the paths per level.

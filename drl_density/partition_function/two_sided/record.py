@@ -65,7 +65,7 @@ class Sandwich:
         margins: points and bounds that the interval is made of.
         path: how the annealing run went on each density.
         precision: how narrow the interval is, against the tolerance that was asked for.
-        draws: draws of the target from which the reverse paths began, flat and without weights, ``(replicate, particle, d)``.
+        draws: draws of the target from which the reverse paths began, flat, without weights, ``(replicate, particle, d)``.
         rounds: estimate with each base fitted in turn; empty for a sequence.
         origin: what the walks begin at, in words.
         rejections: how many of the points at which a target was evaluated have no density; all zero for a sequence.
