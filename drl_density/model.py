@@ -183,7 +183,7 @@ class EnergySequence(ExecutedModule):
             x: points ``(n, d)`` on the device of the model, whose entries at ``places`` are ignored.
             values: entries at ``places`` of k points for each of ``x``, ``(n, k, m)``.
             places: columns that differ, ``(m,)``.
-            log_snr: one value ``()``.
+            log_snr: log signal-to-noise ratio of all points, ``()``.
         """
         network, level = self.network, log_snr.to(self.dtype)
         with self.execution.network_precision(x.device):

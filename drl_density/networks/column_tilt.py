@@ -168,7 +168,7 @@ class ColumnTilt(nn.Module):
             x: vectors ``(n, num_features)``, whose entries at ``places`` are ignored.
             values: entries at ``places`` of k vectors for each of ``x``, ``(n, k, len(places))``.
             places: columns that differ, ``(m,)``.
-            log_snr: ``()``.
+            log_snr: log signal-to-noise ratio of all vectors, ``()``.
         """
         others = other_places(places, self.settings.num_features)
         bank, weights = self.bank(), self.embed.weight.unflatten(1, (self.settings.num_features, -1))

@@ -71,7 +71,7 @@ class Ensemble(nn.Module):
             x: vectors ``(n, num_features)``.
             values: entries at ``places`` of k vectors for each of ``x``, ``(n, k, len(places))``.
             places: columns that differ, ``(m,)``.
-            log_snr: ``()``.
+            log_snr: log signal-to-noise ratio of all vectors, ``()``.
 
         Raises:
             ValueError: members that are no column tilts of equal sizes with fixed weights.

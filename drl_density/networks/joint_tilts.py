@@ -77,7 +77,7 @@ class JointTilts:
             x: vectors ``(n, num_features)``, see :meth:`ColumnTilt.with_columns`.
             values: entries at ``places`` of k vectors for each of ``x``, ``(n, k, len(places))``.
             places: columns that differ, ``(m,)``.
-            log_snr: ``()``.
+            log_snr: log signal-to-noise ratio of all vectors, ``()``.
         """
         others = other_places(places, x.shape[1])
         weights = self.embed.weights.unflatten(1, (x.shape[1], -1))
