@@ -1,14 +1,22 @@
 """Shared fixtures: a tiny fitted density and small images, made once."""
 
+import contextlib
+import dataclasses
+import functools
 import gc
 import hashlib
+import importlib
 
 import numpy as np
 import pytest
 import torch
 
 import drl_density as drl
+import drl_density.density.density as density_module
+from drl_density.density.fitting import selection
 from drl_density.density.settings import normalizing_sizes
+from drl_density.density.storage.training_folder import TrainingFolder
+from drl_density.samplers import TemperingSettings
 from drl_density.testing import gaussian_sequence
 from drl_density.transforms import fit_marginals
 
@@ -66,8 +74,39 @@ def tiny_data():
 
 
 @pytest.fixture(scope="session")
-def tiny_density(tiny_data):
-    return drl.fit(tiny_data, seed=0, settings=TINY, progress=False)
+def tiny_fit(tiny_data, tmp_path_factory):
+    """All that a fit saves while it trains, as (name, tensors, scalars), and its density."""
+    saved, saver = [], TrainingFolder.saver
+
+    def watched(self, name):
+        save = saver(self, name)
+
+        def both(tensors, scalars):
+            saved.append((name, {key: value.clone() for key, value in tensors.items()}, scalars))
+            save(tensors, scalars)
+
+        return both
+
+    # Annealed as outside of tests, whatever the module has that asks for it first.
+    with pytest.MonkeyPatch.context() as patch, long_annealing():
+        patch.setattr(TrainingFolder, "saver", watched)
+        out = tmp_path_factory.mktemp("tiny") / "run"
+        return saved, drl.fit(tiny_data, seed=0, settings=TINY, out=out, progress=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_density(tiny_fit):
+    return tiny_fit[1]
+
+
+@pytest.fixture(scope="session")
+def bounded_density():
+    """A fit of squares of uniform numbers, the first column of which is declared to lie between 0 and 1."""
+    x = torch.rand(300, 2, generator=torch.Generator().manual_seed(0)).double() ** 2
+    data = drl.load_dataset(x, columns={"x0": {"lower": 0.0, "upper": 1.0}}, seed=0)
+    quick = dataclasses.replace(TINY, base="gaussian", selection="last", num_particles=64)
+    with long_annealing():
+        return drl.fit(data, seed=0, settings=quick, progress=False)
 
 
 @pytest.fixture(scope="session")
@@ -109,8 +148,6 @@ def validation_comes_back():
     torch.distributions.Distribution.set_default_validate_args(before)
 
 
-# Tests of the fit of marginals itself.
-REFITS = "tests/transforms/"
 fit_mixture, mixtures = fit_marginals.fit_mixture, {}
 
 
@@ -127,16 +164,63 @@ def remembered_mixture(y, num_components, least_scale, *, weights=None, num_step
     return mixtures[key]
 
 
-@pytest.fixture(autouse=True)
-def _remembered_mixtures(request, monkeypatch):
-    if not request.node.nodeid.startswith(REFITS):
-        monkeypatch.setattr(fit_marginals, "fit_mixture", remembered_mixture)
+@pytest.fixture(scope="session", autouse=True)
+def _remembered_mixtures():
+    """Everywhere but in the tests of the fit of marginals itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fit_marginals, "fit_mixture", remembered_mixture)
+        yield
+
+
+LONG_SCORE = selection.AnnealedLikelihood
+
+
+@dataclasses.dataclass(frozen=True)
+class ShortlyAnnealedLikelihood(LONG_SCORE):
+    """The score by which fits select, annealed over two densities a level instead of four."""
+
+    steps_per_level: int = 2
+
+
+@contextlib.contextmanager
+def annealing_over(most_per_level, score):
+    """Within this context fits anneal over so many densities a level, and select by a score."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(normalizing_sizes, "MOST_PER_LEVEL", most_per_level)
+        patch.setattr(selection, "AnnealedLikelihood", score)
+        yield
+
+
+def long_annealing():
+    """Within this context fits anneal as they do outside of tests."""
+    return annealing_over(8, LONG_SCORE)
+
+
+def short_annealing():
+    """Within this context fits anneal over two densities a level."""
+    return annealing_over(2, ShortlyAnnealedLikelihood)
+
+
+@pytest.fixture(scope="module")
+def short_paths():
+    """Fits of a module anneal over two densities a level: its tests do not ask how exact log Z is."""
+    with short_annealing():
+        yield
 
 
 @pytest.fixture
-def short_paths(monkeypatch):
-    """Fits anneal over two densities a level instead of eight, for tests that do not ask how exact log Z is."""
-    monkeypatch.setattr(normalizing_sizes, "MOST_PER_LEVEL", 2)
+def short_chains(monkeypatch):
+    """Chains of 100 steps in the report of an evaluation, for which neither methods nor commands have an option."""
+    quick = functools.partial(density_module.evaluate, num_chain_steps=100)
+    monkeypatch.setattr(density_module, "evaluate", quick)
+
+
+@pytest.fixture
+def short_ladders(monkeypatch):
+    """Diagnoses temper over a few rungs for a few sweeps."""
+    sizes = TemperingSettings(num_sweeps=20, num_pilot_sweeps=8, num_pilot_levels=4)
+    diagnose = importlib.import_module("drl_density.density.evaluation.diagnose")
+    monkeypatch.setattr(diagnose, "TemperingSettings", lambda **_: sizes)
 
 
 @pytest.fixture(scope="session")

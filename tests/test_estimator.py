@@ -10,12 +10,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import drl_density as drl
 from drl_density.errors import NumericalError, UnreliableEstimateWarning, Verdict
 
+pytestmark = pytest.mark.usefixtures("short_paths")
 TINY = drl.FitSettings(
     objective=drl.AdjustedObjective(num_chain_steps=1),
     network=drl.MLPNetwork(width=8, num_blocks=1),
     schedule=drl.LogSpacedSchedule(num_levels=2),
     num_pool_draws=16,
     base="gaussian",
+    transform="standardize",
     selection="last",
     num_particles=64,
     training=drl.TrainingSettings(num_steps=2, batch_size=16, evaluate_every=2),

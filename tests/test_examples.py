@@ -30,6 +30,7 @@ TINY_IMAGES = FitSettings(
     num_particles=4,
     num_pool_draws=2,
     num_validation_rows=16,
+    selection="last",
     training=TrainingSettings(num_steps=2, evaluate_every=2, batch_size=8),
 )
 TINY_COOPERATIVE = dataclasses.replace(
@@ -126,6 +127,7 @@ def test_every_example_is_listed():
     assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == sorted(ARGUMENTS)
 
 
+@pytest.mark.usefixtures("short_paths", "short_ladders")
 @pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
 @pytest.mark.parametrize("name", ARGUMENTS)
 def test_examples_run(name, tiny_settings, tmp_path, monkeypatch):

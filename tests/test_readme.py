@@ -26,7 +26,7 @@ from tests.model_evidence.made_up import MadeUpSandwich
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_generated" not in page.parts)]
 TOY = dataclasses.replace(TINY, base="gaussian", selection="last", num_particles=16)
-SMALL = SandwichSettings(num_particles=16, num_replicates=2, num_mixing_steps=3)
+SMALL = SandwichSettings(num_particles=16, num_replicates=2, num_mixing_steps=3, most_rounds=4, most_batches=1)
 # What a page says for real sizes, and what stands in its place here; each must be found in the page, once. A page that is
 # not listed holds no code, or that of an example which tests/test_examples.py runs.
 SMALLER = {
@@ -139,7 +139,7 @@ def run_python_of(name, **names):
 
 
 @pytest.fixture(scope="module")
-def readme(tmp_path_factory):
+def readme(short_paths, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore", DRLDensityWarning)
         patch.chdir(tmp_path_factory.mktemp("readme"))
@@ -296,8 +296,10 @@ def test_other_code_is_that_of_an_example():
         assert page.name in SMALLER or python_of(page).strip() in {"", *examples}, page
 
 
+@pytest.mark.usefixtures("short_paths")
 def test_commands_of_the_readme_run(folder, monkeypatch, capsys):
     """In their order; a run to be resumed is interrupted first."""
+    ran = set()
     for words in commands_of(ROOT / "README.md")[0]:
         if " ".join(words).startswith(ELSEWHERE):
             continue
@@ -310,6 +312,8 @@ def test_commands_of_the_readme_run(folder, monkeypatch, capsys):
             shutil.copytree(words[1], words[2])
         capsys.readouterr()
         assert main(small) == 0, (words, capsys.readouterr().err)
+        ran.add(words[0])
+    assert {"fit", "sample", "score", "impute", "predict", "distill"} <= ran
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

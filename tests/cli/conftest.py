@@ -5,10 +5,10 @@ import functools
 import numpy as np
 import pytest
 
-import drl_density.density.density as density_module
 from drl_density.cli import main
 from drl_density.density import Density
 from drl_density.partition_function import SandwichSettings
+from tests.conftest import short_annealing
 
 SMALL = [
     "--seed", "0", "--settings.schedule.num-levels", "3", "--settings.network.width", "16",
@@ -31,7 +31,8 @@ def table(tmp_path_factory):
 @pytest.fixture(scope="session")
 def run(table, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "run"
-    assert main(["fit", str(table), "--out", str(out), *SMALL]) == 0
+    with short_annealing():
+        assert main(["fit", str(table), "--out", str(out), *SMALL]) == 0
     return out
 
 
@@ -40,10 +41,3 @@ def quick_evaluation(monkeypatch):
     """Evaluations with few particles where a command offers no option for them."""
     sizes = SandwichSettings(num_particles=16, num_replicates=2, num_mixing_steps=3)
     monkeypatch.setattr(Density, "evaluate", functools.partialmethod(Density.evaluate, settings=sizes))
-
-
-@pytest.fixture
-def short_chains(monkeypatch):
-    """Chains of 100 steps in the report of an evaluation, for which no command has an option."""
-    quick = functools.partial(density_module.evaluate, num_chain_steps=100)
-    monkeypatch.setattr(density_module, "evaluate", quick)

@@ -13,6 +13,8 @@ from drl_density.density.fitting.table import prepare_table
 from drl_density.errors import RunFolderError, Verdict
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.usefixtures("short_paths")
+
 TOY = dataclasses.replace(
     TINY,
     base="gaussian",

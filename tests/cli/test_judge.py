@@ -12,6 +12,8 @@ from drl_density.density import Density
 from drl_density.run_folder import RunFolder
 from tests.cli.conftest import SMALL
 
+pytestmark = pytest.mark.usefixtures("short_paths", "short_ladders")
+
 
 def test_diagnose_writes_into_the_report(run, capsys):
     assert main(["diagnose", str(run), "--steps", "100", "--chains", "8"]) == 0

@@ -14,6 +14,8 @@ from drl_density.errors import DataError, Verdict
 from drl_density.run_folder import RunFolder
 from tests.cli.conftest import SMALL
 
+pytestmark = pytest.mark.usefixtures("short_paths")
+
 
 def test_bounds_are_declared_and_printed(table, tmp_path, capsys):
     assert main(["fit", str(table), "--bounds", "c=-0.5:", "--out", str(tmp_path / "none"), "--dry-run"]) == 0

@@ -17,7 +17,10 @@ from drl_density.inverse_problems import ConditionalSettings
 from drl_density.operators import Mask
 from tests.density.closed_form import closed_form_density
 
-pytestmark = pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning"),
+    pytest.mark.usefixtures("short_chains", "short_ladders"),
+]
 
 FEW = ConditionalSettings(num_particles=16, num_final_steps=8)
 FEW_AIS = drl.AISSettings(num_particles=16, num_replicates=2, num_transitions=1, num_pilot_particles=16)

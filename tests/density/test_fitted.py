@@ -10,7 +10,6 @@ import pytest
 import torch
 from pyro.infer import MCMC, NUTS
 
-import drl_density as drl
 from drl_density.datasets import Column
 from drl_density.density.fitted import dequantized_rows
 from drl_density.errors import DataError, UnreliableEstimateWarning, Verdict
@@ -82,10 +81,8 @@ def test_below_the_floor_is_said(tiny_density):
     assert "log Z" in tiny_density.summary()
 
 
-def test_bounded_columns_have_a_bounded_support(tiny_settings):
-    values = torch.rand(300, 2, dtype=torch.float64)
-    data = drl.load_dataset(values, columns={"x0": {"lower": 0.0, "upper": 1.0}})
-    density = drl.fit(data, seed=0, settings=tiny_settings, progress=False)
+def test_bounded_columns_have_a_bounded_support(bounded_density):
+    density = bounded_density
     draws = density.sample(200, seed=0)
     assert bool(((draws[:, 0] > 0) & (draws[:, 0] < 1)).all())
     outside = torch.tensor([[1.5, 0.5], [0.5, 0.5]], dtype=torch.float64)

@@ -21,7 +21,7 @@ def test_pyro_runs_become_trees():
     tree = drl.from_pyro_mcmc(mcmc)
     assert tree["posterior"]["x"].shape == (1, 30, 2)
     assert np.asarray(tree["sample_stats"]["diverging"]).dtype == bool
-    assert drl.as_arviz(tree) is not None
+    assert drl.as_arviz(tree)["posterior"]["x"].shape == (1, 30, 2)
 
 
 class FinishedRun:

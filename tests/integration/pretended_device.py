@@ -65,20 +65,32 @@ class FarTensor(Tensor):
         return format(self.near, spec)
 
 
+MAKING = {torch.tensor, torch.as_tensor}
+REWRITTEN = MAKING | {torch.matmul, Tensor.matmul, Tensor.__matmul__}
+
+
 class _Rewritten(TorchFunctionMode):
     """What "meta" does otherwise than a card: it makes tensors without numbers and reshapes them in place."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
-        if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") is not None:
-            return func(*args, **{**kwargs, "device": None}).to(kwargs["device"])
-        if getattr(func, "__name__", "") in ("matmul", "__matmul__") and (args[0].ndim, args[1].ndim) == (1, 2):
+        if func not in REWRITTEN:
+            return func(*args, **kwargs)
+        if func in MAKING:
+            if kwargs.get("device") is not None:
+                return func(*args, **{**kwargs, "device": None}).to(kwargs["device"])
+        elif (args[0].ndim, args[1].ndim) == (1, 2):
             return torch.mv(args[1].mT, args[0])
         return func(*args, **kwargs)
 
 
 class PretendedDevice(TorchDispatchMode):
     """See the module."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing is compiled here; the guard against it would take a fifth of the time of every operation."""
+        return False
 
     def __enter__(self) -> PretendedDevice:
         autocast = torch.autocast
@@ -111,10 +123,11 @@ def run(func: Any, args: tuple, kwargs: dict) -> Any:
     """One operation with a card's rules."""
     name, is_written = _known(func)
     tensors: list[Tensor] = []
-    near_args, near_kwargs = _near(args, tensors), {key: _near(value, tensors) for key, value in kwargs.items()}
-    has_far = any(map(is_far, tensors))
-    lone = [x for x in tensors if not is_far(x) and (x.ndim or name in ("cat", "stack"))]
-    if has_far and lone and name not in CROSSING:
+    near_args = [_near(value, tensors) for value in args]
+    near_kwargs = {key: _near(value, tensors) for key, value in kwargs.items()} if kwargs else {}
+    lone = [x for x in tensors if type(x) is not FarTensor]
+    has_far = len(lone) < len(tensors)
+    if lone and has_far and name not in CROSSING and any(x.ndim or name in ("cat", "stack") for x in lone):
         raise RuntimeError(f"{name}: expected all tensors to be on the same device, found the card and the cpu")
     if has_far and name.lstrip("_").startswith("index") and not is_far(args[0]):
         raise RuntimeError(f"{name}: indices should be on the cpu or on the device of the indexed tensor (cpu)")
@@ -125,6 +138,8 @@ def run(func: Any, args: tuple, kwargs: dict) -> Any:
     if is_there and asked is not None:
         near_kwargs["device"] = torch.device("cpu")
     found = func(*near_args, **near_kwargs)
+    if type(found) is Tensor and is_there and not is_written and name != "_local_scalar_dense":
+        return FarTensor(found)
     if name == "_local_scalar_dense" or not is_there:
         return found
     if is_written and args[0].shape != args[0].near.shape:
@@ -134,10 +149,13 @@ def run(func: Any, args: tuple, kwargs: dict) -> Any:
 
 def _near(value: Any, tensors: list[Tensor]) -> Any:
     """The numbers of every tensor in an argument; the tensors are noted."""
+    if type(value) is FarTensor:
+        tensors.append(value)
+        return value.near
     if isinstance(value, Tensor):
         tensors.append(value)
-        return value.near if isinstance(value, FarTensor) else value
-    return type(value)(_near(part, tensors) for part in value) if isinstance(value, list | tuple) else value
+        return value
+    return type(value)([_near(part, tensors) for part in value]) if isinstance(value, list | tuple) else value
 
 
 def _far(value: Any) -> Any:

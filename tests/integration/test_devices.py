@@ -35,6 +35,7 @@ from tests.density.small_images import settings_for
 from tests.integration.pretended_device import CARD, PretendedDevice
 
 pytestmark = [
+    pytest.mark.usefixtures("short_paths"),
     pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning"),
     pytest.mark.filterwarnings("ignore:for .*copying from a non-meta parameter:UserWarning"),
 ]
@@ -49,7 +50,7 @@ SETTINGS = drl.FitSettings(
     training=drl.TrainingSettings(num_steps=4, evaluate_every=4, batch_size=16),
 )
 FEW = ConditionalSettings(num_particles=8, num_final_steps=8)
-FEW_AIS = AISSettings(num_particles=8, num_replicates=2, num_pilot_particles=8)
+FEW_AIS = AISSettings(num_particles=8, num_replicates=2, num_transitions=1, num_pilot_particles=8)
 FEW_PATHS = SandwichSettings(
     num_particles=8, num_replicates=2, num_mixing_steps=2, steps_per_level=2, path_steps_per_level=2, num_transitions=1
 )
@@ -64,7 +65,7 @@ def one_order_of_sums():
 
 
 @pytest.fixture(scope="module")
-def near(one_order_of_sums):
+def near(one_order_of_sums, short_paths):
     """A fit on the CPU."""
     return drl.fit("eight_gaussians", seed=0, settings=SETTINGS, progress=False)
 
@@ -116,7 +117,6 @@ FITS = {
 }
 
 
-@pytest.mark.usefixtures("short_paths")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FITS)
 def test_a_fit_stays_on_its_device_and_gives_what_the_cpu_gives(name, chains, tmp_path):
@@ -192,7 +192,7 @@ USES = {
     "diagnose": diagnosed,
     "diagnose conditionals": lambda d: diagnosed(d, is_recovery=True),
     "tempered": tempered,
-    "combine": lambda d: combine([d, d], num_samples=4, settings=FEW_AIS, seed=0).draws,
+    "combine": lambda d: combine([d, d], weights=[0.6, 0.6], num_samples=4, settings=FEW_AIS, seed=0).draws,
     "outliers": lambda d: d.outlier_scores(d.pool).profile,
     "condition": lambda d: d.condition({0: 0.5}, normalize=True, seed=0, settings=FEW).log_prob(d.pool[:3, 1:]),
     "condition's draws": lambda d: d.condition({0: 0.5}, settings=FEW).sample((3,)),

@@ -10,6 +10,7 @@ import torch
 import drl_density as drl
 from drl_density.errors import DataError, DataWarning
 
+pytestmark = pytest.mark.usefixtures("short_paths")
 SMALL = drl.FitSettings(
     network=drl.MLPNetwork(width=8),
     schedule=drl.LogSpacedSchedule(num_levels=3),

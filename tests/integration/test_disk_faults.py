@@ -12,7 +12,6 @@ import pytest
 import torch
 import xarray as xr
 
-import drl_density as drl
 from drl_density.density import Density
 from drl_density.density.storage.training_folder import TrainingFolder
 from drl_density.errors import RunFolderError
@@ -114,32 +113,22 @@ def test_a_replaced_density_is_the_old_one_or_the_new_one(
 
 
 def test_a_new_density_is_whole_or_not_there(other, copy_of, monkeypatch):
+    are_there = set()
     for what, folder, message in at_every_call(other.save, lambda: copy_of(None), monkeypatch, step=11):
         try:
             assert Density.load(folder).estimate.log_z == other.estimate.log_z, what
+            are_there.add(True)
         except RunFolderError:
             assert message is not None, what
             other.save(folder)
+            are_there.add(False)
+    assert False in are_there
 
 
 @pytest.fixture(scope="module")
-def states(tiny_data, tiny_settings, tmp_path_factory):
+def states(tiny_fit):
     """What a fit saves at its last evaluation, by calls of its saver; and its density."""
-    saved, path = [], tmp_path_factory.mktemp("states") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        saver = TrainingFolder.saver
-
-        def watched(self, name):
-            save = saver(self, name)
-
-            def both(tensors, scalars):
-                saved.append((name, {key: value.clone() for key, value in tensors.items()}, scalars))
-                save(tensors, scalars)
-
-            return both
-
-        patch.setattr(TrainingFolder, "saver", watched)
-        density = drl.fit(tiny_data, seed=0, settings=tiny_settings, out=path, progress=False)
+    saved, density = tiny_fit
     return saved[-1:], density
 
 
@@ -206,6 +195,7 @@ def test_results_are_whole_or_the_earlier_ones(kept, copy_of, monkeypatch):
     names = ("report.nc", "diagnosis_level_0.nc", "generator.safetensors", "report.html")
     before = {name: (kept / name).read_bytes() for name in ("settings.json", "weights.safetensors", "history.nc")}
     reads = {"report.nc": RunFolder.read_dataset, "generator.safetensors": RunFolder.read_tensors}
+    refused = set()
     for what, folder, message in at_every_call(write_results, lambda: copy_of(kept), monkeypatch, step=1):
         assert {name: (folder / name).read_bytes() for name in before} == before, what
         for name, read in reads.items():
@@ -215,6 +205,8 @@ def test_results_are_whole_or_the_earlier_ones(kept, copy_of, monkeypatch):
         if message is not None and "untouched" in message:
             name = next(name for name in names if name in message)
             assert (folder / name).read_bytes() == name.encode(), what
+            refused.add(name)
+    assert refused == set(names)
 
 
 @contextmanager

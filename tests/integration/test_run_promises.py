@@ -12,6 +12,8 @@ from drl_density.density import Density
 from drl_density.run_folder import FORMAT_VERSION, FolderLock, RunFolder
 from tests.cli.conftest import SMALL
 
+pytestmark = pytest.mark.usefixtures("short_paths")
+
 
 def write(path, rows):
     np.savetxt(path, rows, delimiter=",", header="a,b", comments="", fmt="%.17g")

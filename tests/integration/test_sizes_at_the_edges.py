@@ -12,6 +12,8 @@ from drl_density.cli import main
 from drl_density.errors import DataError
 from drl_density.plots import plot_data_against_samples, plot_intervals, plot_maps
 
+pytestmark = pytest.mark.usefixtures("short_paths")
+
 SMALL = [
     "--seed", "0", "--settings.schedule.num-levels", "2", "--settings.network.width", "8", "--settings.network.num-blocks",
     "1", "--settings.objective.num-samples", "400", "--settings.num-pool-draws", "40", "--settings.num-particles", "16",

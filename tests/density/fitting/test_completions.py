@@ -20,6 +20,7 @@ from drl_density.testing import seeded_generator
 from drl_density.transforms import fit_marginal_gaussianization, standardize
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.usefixtures("short_paths")
 COVARIANCE = torch.tensor(
     [[1.0, 0.8, -0.5, 0.3], [0.8, 1.0, -0.4, 0.5], [-0.5, -0.4, 1.0, 0.2], [0.3, 0.5, 0.2, 1.0]], dtype=torch.float64
 )

@@ -14,6 +14,7 @@ from drl_density import (
 from drl_density.density import Density
 from drl_density.errors import DataError, RunFolderError
 from drl_density.schedule import NoiseSchedule
+from tests.conftest import short_annealing
 
 
 def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, tiny_settings, tmp_path, monkeypatch):
@@ -56,7 +57,8 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, ti
 
 def test_ensembles_average_energies(tiny_data, tiny_settings, tmp_path):
     settings = dataclasses.replace(tiny_settings, num_networks=2, schedule=drl.LogSpacedSchedule(num_levels=4))
-    density = drl.fit(tiny_data, seed=0, settings=settings, progress=False)
+    with short_annealing():
+        density = drl.fit(tiny_data, seed=0, settings=settings, progress=False)
     density.save(tmp_path / "run")
     x = tiny_data.test[:5]
     assert torch.equal(Density.load(tmp_path / "run").log_prob(x), density.log_prob(x))
@@ -72,7 +74,8 @@ def test_a_fit_on_the_papers_six_levels(tiny_data, tiny_settings):
         schedule=LinearBetaSchedule(),
         objective=AdjustedObjective(num_chain_steps=2, kernel="ula", noisier_share=1.0, chain_step_size=0.1),
     )
-    density = drl.fit(tiny_data, seed=0, settings=settings, progress=False)
+    with short_annealing():
+        density = drl.fit(tiny_data, seed=0, settings=settings, progress=False)
     assert float(density.model.schedule.sigma[-1]) == float(NoiseSchedule.linear_beta().sigma[-1])
     assert bool(torch.isfinite(density.log_prob(tiny_data.test)).all())
     assert density.settings.schedule.num_levels == 6

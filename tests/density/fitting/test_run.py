@@ -15,6 +15,8 @@ from drl_density.errors import RunFolderError
 from drl_density.run_folder import RunFolder, whole_files
 from tests.processes import start
 
+pytestmark = pytest.mark.usefixtures("short_paths")
+
 # Two members, of which one stops early: a resumed run must not train it further.
 SETTINGS = drl.FitSettings(
     objective=drl.AdjustedObjective(num_chain_steps=1),
@@ -86,15 +88,31 @@ def test_killed_at_any_write(moment, data, whole, tmp_path, monkeypatch):
     assert_same_bits(Density.load(tmp_path / "run"), whole)
 
 
-PROGRAM = """
-import sys
+PROGRAM = '''
+import sys, time
 import torch
 import drl_density as drl
+from drl_density.density.storage.training_folder import TrainingFolder
+from tests.conftest import short_annealing
 from tests.density.fitting.test_run import SETTINGS
 torch.set_num_threads(int(sys.argv[2]))
+saver, steps = TrainingFolder.saver, []
+
+def waiting(self, name):
+    """The saver of a run that goes no further than its third saved state."""
+    save = saver(self, name)
+    def wrapped(tensors, scalars):
+        save(tensors, scalars)
+        steps.append(scalars["step"])
+        if len(steps) == 3:
+            time.sleep(60)
+    return wrapped
+
+TrainingFolder.saver = waiting
 data = drl.load_dataset("banana", seed=0, num_rows=200)
-drl.fit(data, seed=0, settings=SETTINGS, out=sys.argv[1], progress=False)
-"""
+with short_annealing():
+    drl.fit(data, seed=0, settings=SETTINGS, out=sys.argv[1], progress=False)
+'''
 
 
 def test_a_process_killed_outright(data, whole, tmp_path):
@@ -103,10 +121,10 @@ def test_a_process_killed_outright(data, whole, tmp_path):
     process = start(PROGRAM, out, torch.get_num_threads())
     while process.poll() is None and not RunFolder(out).state.exists():
         time.sleep(0.002)
-    if process.poll() is None:
-        os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() in (0, -signal.SIGKILL)
-    if RunFolder(out).read_json("settings.json")["stage"] == "training":
-        resumed = drl.fit(data, seed=0, settings=SETTINGS, out=out, resume=True, progress=False)
-        assert_same_bits(resumed, whole)
+    assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert RunFolder(out).read_json("settings.json")["stage"] == "training"
+    resumed = drl.fit(data, seed=0, settings=SETTINGS, out=out, resume=True, progress=False)
+    assert_same_bits(resumed, whole)
     assert_same_bits(Density.load(out), whole)
