@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import DataError
-from drl_density.intervals import normal_quantile
+from drl_density.records.intervals import normal_quantile
 
 if TYPE_CHECKING:
     import xarray as xr

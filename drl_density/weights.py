@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import NumericalError, UnreliableEstimateWarning, Verdict
-from drl_density.intervals import normal_interval, student_interval
 from drl_density.log_weights import pareto_k
 from drl_density.records.brief import brief
+from drl_density.records.intervals import normal_interval, student_interval
 from drl_density.shapes import spread
 
 Bias = Literal["lower", "upper", "none-known"]

@@ -7,7 +7,6 @@ import pytest
 import torch
 import xarray as xr
 
-from drl_density.intervals import normal_quantile
 from drl_density.plots import (
     MOST_POINTS,
     plot_chains,
@@ -22,6 +21,7 @@ from drl_density.plots import (
     plot_training,
     plot_weights,
 )
+from drl_density.records.intervals import normal_quantile
 from drl_density.reports import figure_to_base64
 from drl_density.testing import seeded_generator
 from tests.processes import run

@@ -1,8 +1,7 @@
 """The values of a fit: a sequence of energy-based models, the map from data space, and how both came about.
 
 :class:`FittedModel` converts between data units and model space, scores rows and draws. Every question about a fit
-(conditioning, evaluation, derived densities) takes one; :class:`~drl_density.density.density.Density` puts the questions
-on top as methods.
+takes one; :class:`~drl_density.density.density.Density` puts the questions on top as methods.
 """
 
 from __future__ import annotations
@@ -43,8 +42,8 @@ from drl_density.density.tables import HasColumns, PlainRows, Scores, as_columns
 from drl_density.devices import find_device
 from drl_density.distributions import EnergyDistribution, FittedSupport, SampleResult
 from drl_density.errors import DataError, UnreliableEstimateWarning
-from drl_density.intervals import normal_interval
 from drl_density.model import EnergySequence
+from drl_density.records.intervals import normal_interval
 from drl_density.samplers import LevelZeroPlan, LevelZeroSampler
 from drl_density.shapes import is_integer
 from drl_density.transforms import Bounds, DataTransform, Dequantization

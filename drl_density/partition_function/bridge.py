@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import NumericalError
-from drl_density.intervals import normal_quantile, student_quantile
 from drl_density.log_weights import alive_mean
+from drl_density.records.intervals import normal_quantile, student_quantile
 from drl_density.shapes import spread
 from drl_density.weights import Estimate, all_but_one, jackknife_error
 

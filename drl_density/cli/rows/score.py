@@ -11,7 +11,7 @@ import tyro
 from drl_density.cli.rows.command import OnTable, say
 from drl_density.cli.rows.row_groups import Finished, TableGroup
 from drl_density.cli.tables import load_run
-from drl_density.intervals import normal_interval
+from drl_density.records.intervals import normal_interval
 
 ROWS_AT_ONCE = 65_536
 """Rows of a group; about 100 MB with 20 columns."""

@@ -11,8 +11,8 @@ from drl_density.datasets import Column
 from drl_density.datasets.tables.coding import decode_column
 from drl_density.datasets.tables.meaning import label_of
 from drl_density.density.tables import as_columns
-from drl_density.intervals import normal_quantile
 from drl_density.records.brief import brief
+from drl_density.records.intervals import normal_quantile
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -25,11 +25,11 @@ from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.distributions import EnergyDistribution, Mixture, product
 from drl_density.distributions.experts import log_density_of
 from drl_density.errors import DataError
-from drl_density.intervals import normal_interval
 from drl_density.inverse_problems import sample_path
 from drl_density.mcmc import LogDensity
 from drl_density.partition_function import AISSettings, place_bridges
 from drl_density.records.brief import brief
+from drl_density.records.intervals import normal_interval
 from drl_density.shapes import is_integer
 from drl_density.weights import LogPartitionEstimate
 

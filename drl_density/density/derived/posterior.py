@@ -18,10 +18,10 @@ from torch import Tensor
 from drl_density.density.fitted import FittedModel
 from drl_density.diagnostics import split_r_hat
 from drl_density.errors import DataError, NumericalError
-from drl_density.intervals import student_interval
 from drl_density.inverse_problems import sample_posterior
 from drl_density.partition_function import AISSettings
 from drl_density.records.brief import brief
+from drl_density.records.intervals import student_interval
 from drl_density.weights import LogPartitionEstimate
 
 LogLikelihood = Callable[[Tensor], Tensor]

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import DataError
-from drl_density.intervals import normal_quantile
+from drl_density.records.intervals import normal_quantile
 
 WIDEST_INTERVAL = 0.05
 """Bits per dimension: published models on the same images differ by about as much, so a wider interval decides nothing."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError
-from drl_density.intervals import normal_interval
+from drl_density.records.intervals import normal_interval
 from drl_density.shapes import spread
 
 ROUNDING = 1e-6

@@ -14,8 +14,8 @@ from torch import Tensor
 from drl_density.density.evaluation.bits_per_dimension import BitsPerDimension, bits_per_dimension
 from drl_density.diagnostics import ChainFigures, as_arviz, chain_table
 from drl_density.errors import DataError, Verdict
-from drl_density.intervals import normal_quantile
 from drl_density.partition_function.two_sided.estimates import Estimator
+from drl_density.records.intervals import normal_quantile
 from drl_density.run_folder import write_netcdf
 from drl_density.weights import Estimate
 

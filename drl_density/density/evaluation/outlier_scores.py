@@ -14,8 +14,8 @@ from drl_density.density.fitted import FittedModel, dequantized_rows
 from drl_density.density.reference import ReferenceScores
 from drl_density.density.tables import as_columns
 from drl_density.errors import DataError
-from drl_density.intervals import normal_interval
 from drl_density.records.brief import brief
+from drl_density.records.intervals import normal_interval
 
 if TYPE_CHECKING:
     import pandas as pd

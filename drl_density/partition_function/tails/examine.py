@@ -15,12 +15,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from drl_density.intervals import normal_quantile, student_quantile
 from drl_density.mcmc import LogDensity
 from drl_density.partition_function.tails.moves import FAR_SHARE, DriverShift, Move, Stretch
 from drl_density.partition_function.tails.report import Integrability, Tail, TailReport
 from drl_density.partition_function.target_bases.contract import DrivenChart
 from drl_density.partition_function.target_bases.student import quartile_spread
+from drl_density.records.intervals import normal_quantile, student_quantile
 
 FLAT, SLOW = -1e-4, -0.05
 """Exponents above which mass does not fall, and falls more slowly than can be told from a logarithm's. The mass of

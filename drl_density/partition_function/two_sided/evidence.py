@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from drl_density.errors import Verdict
-from drl_density.intervals import student_quantile
 from drl_density.partition_function.mode_search.record import ModeSearch
 from drl_density.partition_function.tails.report import TailReport
 from drl_density.partition_function.two_sided.estimates import Estimates, Estimator
 from drl_density.partition_function.two_sided.margins import Point
+from drl_density.records.intervals import student_quantile
 from drl_density.weights import Estimate
 
 CHANCE_OF_REST = 0.999

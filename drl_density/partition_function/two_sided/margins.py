@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass
 
 from drl_density.errors import Verdict
-from drl_density.intervals import student_quantile
 from drl_density.partition_function.bridge import ReplicatedBridge
+from drl_density.records.intervals import student_quantile
 from drl_density.weights import Estimate
 
 

@@ -6,9 +6,9 @@ import pytest
 from scipy import stats
 
 from drl_density.errors import Verdict
-from drl_density.intervals import normal_quantile
 from drl_density.partition_function.bridge import ReplicatedBridge
 from drl_density.partition_function.two_sided.margins import Bracket, Margins, Point, Precision
+from drl_density.records.intervals import normal_quantile
 from drl_density.weights import Estimate
 
 

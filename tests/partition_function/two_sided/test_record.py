@@ -10,7 +10,6 @@ import torch
 
 from drl_density import AISSettings, SandwichSettings, geometric_path
 from drl_density.errors import UnreliableEstimateWarning, Verdict
-from drl_density.intervals import normal_quantile
 from drl_density.partition_function import anneal, plan_annealing
 from drl_density.partition_function.equilibrium import EquilibriumEstimates
 from drl_density.partition_function.tails.report import Integrability, Tail, TailReport
@@ -24,6 +23,7 @@ from drl_density.partition_function.two_sided.record import (
     warn_if_unusable,
 )
 from drl_density.partition_function.two_sided.walks import Rounds, Route, Walks
+from drl_density.records.intervals import normal_quantile
 from drl_density.testing import seeded_generator
 from drl_density.weights import Estimate
 from tests.partition_function.known_answers import normal_weights

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from drl_density.errors import Verdict
-from drl_density.intervals import student_quantile
 from drl_density.partition_function.sequence_paths.segments import SegmentGaps
 from drl_density.partition_function.two_sided.estimates import Estimates, Estimator
 from drl_density.partition_function.two_sided.evidence import StartGap, start_gaps
@@ -25,6 +24,7 @@ from drl_density.partition_function.two_sided.verdict import (
     LEAST_SHARED_PATHS,
     Judgement,
 )
+from drl_density.records.intervals import student_quantile
 
 BITS_PER_COORDINATE = 0.0005
 """Bits per coordinate that the tolerance is at least: in 784 dimensions a nat is 0.0018 bits per dimension."""

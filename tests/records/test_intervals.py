@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from drl_density.intervals import normal_quantile, student_interval, student_quantile
+from drl_density.records.intervals import normal_quantile, student_interval, student_quantile
 from drl_density.testing import assert_z, seeded_generator
 
 
