@@ -76,8 +76,10 @@ if TYPE_CHECKING:
         LogSpacedSchedule,
         MarginalDensity,
         MLPNetwork,
+        NoNetwork,
         NormalObjective,
         OutlierScores,
+        PathObjective,
         Posterior,
         Prediction,
         Reconstruction,
@@ -199,10 +201,12 @@ __all__ = [
     "MissingMoveSettings",
     "Mixture",
     "ModelEvidence",
+    "NoNetwork",
     "NoiseSchedule",
     "NoisedGaussianMixture",
     "NormalObjective",
     "OutlierScores",
+    "PathObjective",
     "Posterior",
     "Prediction",
     "PredictorCorrectorSettings",
@@ -263,7 +267,7 @@ _NAMES = {
         "CosineSchedule DenoisingObjective "
         "Density DiagnoseSettings Diagnosis DistillSettings DrawSettings FitSettings Generator Imputation "
         "LangevinObjective LikelihoodReport LinearBetaSchedule LogSpacedSchedule MLPNetwork "
-        "MarginalDensity NormalObjective OutlierScores Posterior Prediction ReconstructSettings "
+        "MarginalDensity NoNetwork NormalObjective OutlierScores PathObjective Posterior Prediction ReconstructSettings "
         "Reconstruction RecoverySettings ResidualNetwork Scores UNetNetwork combine compare fit load_generator"
     ),
     "diagnostics": "as_arviz from_pyro_mcmc",

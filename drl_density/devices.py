@@ -7,8 +7,10 @@ numbers on every device, and a saved run can resume on another one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import torch
@@ -54,6 +56,25 @@ def find_device(asked: str | torch.device) -> torch.device:
             "here: name one of those, give no device, or install a torch that is built for this GPU"
         ) from error
     return device
+
+
+def available_memory(device: torch.device | None = None) -> int | None:
+    """Bytes available to a new process on a CUDA device or in main memory; None where the system does not report them.
+
+    The processes of one ``torchrun`` on a machine share its main memory.
+
+    Args:
+        device: Device where models are trained; main memory counts for all but CUDA devices.
+    """
+    if device is not None and device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    table = Path("/proc/meminfo")
+    if not table.is_file():
+        return None
+    lines = dict(line.split(":", 1) for line in table.read_text().splitlines())
+    if "MemAvailable" not in lines:
+        return None
+    return int(lines["MemAvailable"].split()[0]) * 1024 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def normal_draws(shape: Sequence[int], like: Placed, generator: torch.Generator | None) -> Tensor:

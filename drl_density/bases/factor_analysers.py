@@ -15,6 +15,9 @@ from drl_density.bases.gaussian_mixture import check_weights, draw_components
 from drl_density.devices import normal_draws
 from drl_density.networks.distinct_levels import by_row, distinct_levels
 
+MOST_NUMBERS = 2**22
+"""Numbers in one temporary value of an evaluation, 16 MiB in float32: rows pass in parts of this size."""
+
 
 class FactorAnalysers(Base):
     r"""A mixture of factor analysers and its exact density under the noise of any level.
@@ -111,8 +114,11 @@ class FactorAnalysers(Base):
         chosen = draw_components(self.log_weights, num_samples, generator)
         factors = normal_draws((num_samples, self.num_factors), self.means, generator)
         noise = normal_draws((num_samples, self.num_features), self.means, generator)
-        carried = torch.einsum("ndr,nr->nd", self.loadings[chosen], factors)
-        return self.means[chosen] + carried + self.noises[chosen].sqrt() * noise
+        drawn = self.means[chosen] + self.noises[chosen].sqrt() * noise
+        for component in chosen.unique().tolist():  # the loadings of all draws together would be r times their size
+            own = chosen == component
+            drawn[own] += factors[own] @ self.loadings[component].T
+        return drawn
 
     def noised(self, log_snr: Tensor) -> Self:
         """Build the mixture of the noised vectors at one log-SNR ``()``."""
@@ -169,14 +175,22 @@ class FactorAnalysers(Base):
         triangles = torch.linalg.cholesky(_inner_matrices(1 / variances, loadings, signal))
         heights = self.log_weights.to(x) - 0.5 * variances.log().sum(-1)
         heights = heights - triangles.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        alpha, variances = by_row(signal.sqrt(), row_level), by_row(variances, row_level)
-        gap = flat[:, None] - alpha * self.means.to(x)
-        pulled = alpha * torch.einsum("nkd,kdr->nkr", gap / variances, loadings)
-        factors = torch.cholesky_solve(pulled[..., None], by_row(triangles, row_level)).squeeze(-1)
-        rest = gap - alpha * torch.einsum("nkr,kdr->nkd", factors, loadings)
-        distance = (rest.square() / variances).sum(-1) + factors.square().sum(-1)
-        parts = by_row(heights, row_level) - 0.5 * distance
-        return parts.logsumexp(-1) - 0.5 * flat.shape[1] * math.log(2 * math.pi)
+        of_levels = signal.sqrt(), variances, triangles, heights
+        if row_level is None and log_snr.ndim:  # a device other than the CPU: every row has a level of its own
+            row_level = torch.arange(len(flat), device=flat.device)
+        means, size = self.means.to(x), max(1, MOST_NUMBERS // self.means.numel())
+        values = []
+        for start in range(0, max(1, len(flat)), size):
+            part = slice(start, start + size)
+            level = None if row_level is None else row_level[part]
+            alpha, variance, triangle, height = (by_row(each, level) for each in of_levels)
+            gap = flat[part][:, None] - alpha * means
+            pulled = alpha * torch.einsum("nkd,kdr->nkr", gap / variance, loadings)
+            factors = torch.cholesky_solve(pulled[..., None], triangle).squeeze(-1)
+            rest = gap - alpha * torch.einsum("nkr,kdr->nkd", factors, loadings)
+            distance = (rest.square() / variance).sum(-1) + factors.square().sum(-1)
+            values.append((height - 0.5 * distance).logsumexp(-1))
+        return torch.cat(values) - 0.5 * flat.shape[1] * math.log(2 * math.pi)
 
 
 def _inner_matrices(inverse: Tensor, loadings: Tensor, signal: Tensor) -> Tensor:

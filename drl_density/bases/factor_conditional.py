@@ -98,7 +98,8 @@ class FactorConditional(Conditional):
 def weighted_gram(weights: Tensor, loadings: Tensor) -> Tensor:
     """Compute W^T diag(w) W for every component, ``(n, K, r, r)``.
 
-    Products of loadings are formed first, so that nothing of size n K d r is stored.
+    For many rows of weights, products of loadings are formed first, so that nothing of size n K d r is stored. For few, the
+    weighted loadings are smaller than these products.
 
     Args:
         weights: diagonals w, ``(n, K, d)``.
@@ -108,6 +109,8 @@ def weighted_gram(weights: Tensor, loadings: Tensor) -> Tensor:
     tensor([[3., 3.],
             [3., 3.]])
     """
+    if len(weights) <= loadings.shape[2]:
+        return (weights[..., None] * loadings).mT @ loadings
     products = (loadings[..., :, None] * loadings[..., None, :]).flatten(2)
     grams = weights.transpose(0, 1) @ products
     return grams.transpose(0, 1).unflatten(-1, (loadings.shape[2], loadings.shape[2]))

@@ -17,7 +17,7 @@ from drl_density.cli.reading import ReadsTable
 from drl_density.cli.tables import complete_rows
 from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
 from drl_density.density.density import Density
-from drl_density.density.fitting.fit import fit
+from drl_density.density.fitting.fit import fit, usual_settings
 from drl_density.density.fitting.forecast import check_memory, check_minutes, footprint
 from drl_density.density.fitting.plan import plan_fit
 from drl_density.density.fitting.run import choose_seed, refuse_folder
@@ -175,7 +175,7 @@ class Fit(OnDevice, Kinds, ReadsTable):
     def _print_plan(self, data: Dataset, seed: int) -> None:
         place = None if self.device is None else find_device(self.device)
         check_minutes(self.max_minutes)
-        plan = plan_fit(data, self.settings, seed=seed, device=place, max_minutes=self.max_minutes)
+        plan = plan_fit(data, usual_settings(data, self.settings), seed=seed, device=place, max_minutes=self.max_minutes)
         print(plan.table.describe())
         print(json.dumps({"out": str(self.out), "seed": seed, **plan.settings.to_dict()}, indent=1))
         if self.preset is not None:

@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from drl_density.datasets.images import RawImages, as_pixels, check_sizes, image_arrays, images_in_memory, join
+from drl_density.datasets.images import (
+    RawImages,
+    as_pixels,
+    check_sizes,
+    image_arrays,
+    images_in_memory,
+    images_of_array,
+    join,
+)
 from drl_density.datasets.tables.arrays import UNREADABLE, unreadable
 from drl_density.errors import DataError
 
@@ -194,4 +202,6 @@ def _in_archive(path: Path, key: str | None) -> RawImages | None:
     elif (official := image_arrays(arrays, str(path))) is not None:
         return official
     images = [array for array in arrays.values() if array.dtype == np.uint8 and array.ndim in (3, 4)]
-    return RawImages(as_pixels(images[0], str(path))) if len(images) == 1 else None
+    if len(images) == 1:
+        return RawImages(as_pixels(images[0], str(path)))
+    return images_of_array(next(iter(arrays.values())), str(path)) if len(arrays) == 1 and not images else None

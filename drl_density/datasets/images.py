@@ -58,12 +58,62 @@ def as_pixels(values: Any, where: str) -> np.ndarray:
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     low, high = float(array.min()), float(array.max())
+    if are_scaled(array):
+        raise DataError(f"{where}: its values {SCALED}")
     if not (low >= 0 and high <= 255 and np.all(array == np.round(array))) or high <= 1:
         raise DataError(
             f"{where}: expected 8-bit images, whole numbers in 0..255, got {array.dtype} in [{low:g}, {high:g}]; convert "
             "them to grey levels 0..255 in uint8 first"
         )
     return np.ascontiguousarray(array.astype(np.uint8))
+
+
+def are_scaled(array: np.ndarray) -> bool:
+    """Whether values are grey levels divided by 255: within 0 and 1, whole numbers times 255, and not zeros and ones alone.
+
+    >>> import numpy as np
+    >>> are_scaled(np.array([0.0, 51 / 255, 1.0])), are_scaled(np.array([0.0, 1.0])), are_scaled(np.array([0.0, 0.3]))
+    (True, False, False)
+    """
+    if array.dtype.kind != "f" or not array.size or not (array.min() >= 0 and array.max() <= 1):
+        return False
+    levels = 255 * array
+    # float16 keeps grey levels of 255 parts to 0.06.
+    return bool((np.abs(levels - np.round(levels)) < 0.1).all() and (array != np.round(array)).any())
+
+
+SCALED = "look like grey levels divided by 255: give the levels themselves, np.round(255 * images).astype(np.uint8)"
+"""What is wrong with images whose values :func:`are_scaled`."""
+
+
+def images_of_array(array: np.ndarray, where: str) -> RawImages | None:
+    """Images of an array of any number type, or None for one that is a table or has continuous values.
+
+    Whole numbers within 0..255 are grey levels in any type, as scikit-learn's digits are.
+
+    Args:
+        array: any array.
+        where: what it is, for messages.
+
+    Raises:
+        DataError: grey levels that were divided by 255, and whole numbers beyond 0..255.
+    """
+    is_layout = array.ndim == 3 or (array.ndim == 4 and (array.shape[-1] in (1, 3) or array.shape[1] in (1, 3)))
+    if not array.size or array.dtype.kind not in "uif" or not is_layout:
+        return RawImages(as_pixels(array, where)) if array.dtype == np.uint8 and array.ndim in (3, 4) else None
+    if array.dtype == np.uint8:
+        return RawImages(as_pixels(array, where))
+    if are_scaled(array):
+        raise DataError(f"{where}: its values {SCALED}")
+    low, high = float(array.min()), float(array.max())
+    if low >= 0 and 1 < high <= 255 and bool(np.all(array == np.round(array))):
+        return RawImages(as_pixels(array, where))
+    if array.dtype.kind != "f" and not (low >= 0 and high <= 255):
+        raise DataError(
+            f"{where}: expected grey levels 0..255, got whole numbers from {low:g} to {high:g}; scale them to 0..255, or "
+            "give floating-point numbers for continuous values"
+        )
+    return None
 
 
 def pixel_columns(num_pixels: int) -> tuple[Column, ...]:
@@ -105,16 +155,19 @@ def join(parts: Sequence[np.ndarray], labels: Sequence[np.ndarray] | None, names
 def images_in_memory(source: Any) -> RawImages | None:
     """Images of an object in memory, or None for any other object.
 
-    Recognises uint8 arrays and tensors of 3 or 4 dimensions, torchvision data sets (``data`` with ``targets`` or
-    ``labels``, or items of image and label), Hugging Face data sets (``features`` and ``column_names``) and their
-    dictionaries of splits. Nothing is downloaded: the object must have its images already.
+    Recognises arrays and tensors of 3 or 4 dimensions that hold grey levels, lists of such images, torchvision data sets
+    (``data`` with ``targets`` or ``labels``, or items of image and label), Hugging Face data sets (``features`` and
+    ``column_names``) and their dictionaries of splits. Nothing is downloaded: the object must have its images already.
 
     Raises:
-        DataError: images that differ in size or are not 8-bit.
+        DataError: images that differ in size, are not 8-bit, or were divided by 255.
     """
-    dtype = str(getattr(source, "dtype", ""))
-    if dtype.endswith("uint8"):
-        return RawImages(as_pixels(source, "the array")) if np.ndim(source) in (3, 4) else None
+    if isinstance(source, np.ndarray | torch.Tensor):
+        return images_of_array(np.asarray(source), "the array") if source.ndim in (3, 4) else None
+    if isinstance(source, list | tuple) and source and all(_is_image(part) for part in source):
+        parts = [np.asarray(part) for part in source]
+        check_sizes(parts, [f"image {index}" for index in range(len(parts))], "; scale them to one size first")
+        return images_of_array(np.stack(parts), "the list of images")
     if isinstance(source, Mapping) and "train" in source and hasattr(source["train"], "features"):
         names = [name for name in ("train", "test") if name in source]
         parts = [_from_features(source[name], f"split {name!r}") for name in names]
@@ -128,6 +181,11 @@ def images_in_memory(source: Any) -> RawImages | None:
     if hasattr(source, "loader") and hasattr(source, "samples"):
         return _from_items([source[index] for index in range(len(source))], type(source).__name__)
     return None
+
+
+def _is_image(part: Any) -> bool:
+    """Whether a part of a list is an array of an image."""
+    return isinstance(part, np.ndarray | torch.Tensor) and part.ndim in (2, 3)
 
 
 def check_sizes(arrays: Sequence[np.ndarray], names: Sequence[str], hint: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,28 +15,34 @@ from drl_density.transforms import (
     Composed,
     DataTransform,
     Dequantization,
+    fit_grid_histograms,
     fit_marginal_gaussianization,
     logit,
     standardize,
 )
 
-TREATMENTS = ("auto", "gaussianize", "standardize", "logit", "rescale")
+TREATMENTS = ("auto", "histogram", "gaussianize", "standardize", "logit", "rescale")
+
+MOST_CELLS = 256
+"""Values of a grid that every column may have for a table of histograms: the grey levels of 8-bit images."""
 
 
 def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[DataTransform, Dequantization | None]:
     """Fits the transform from data to model space, and the dequantisation if any column is rounded, to training rows.
 
-    "auto" standardises systems of known density and arrays of images without bounds. It takes the logit of images and
-    tables whose columns all have a grid and two bounds, as pixels do, and Gaussianises the columns of any other table.
+    "auto" maps columns that share one grid of up to 256 values between two bounds, as pixels do, each through its smoothed
+    histogram to N(0, 1). It standardises systems of known density and arrays of images without bounds, takes the logit of
+    images and tables whose columns all have a grid and two bounds of their own, and Gaussianises the columns of any other
+    table.
     "rescale" maps the least and the largest value of bounded columns to -1 and 1, so that 8-bit values v become
     v / 127.5 - 1. Only "gaussianize" makes the density zero between the cells of a closed support.
 
     Args:
         dataset: data set whose columns and training rows decide.
-        kind: "auto", "gaussianize", "standardize", "logit" or "rescale".
+        kind: "auto", "histogram", "gaussianize", "standardize", "logit" or "rescale".
 
     Raises:
-        DataError: an unknown kind, or "logit" or "rescale" without bounds.
+        DataError: an unknown kind, "histogram" without a common grid, or "logit" or "rescale" without bounds.
 
     >>> from drl_density.datasets import load_dataset
     >>> data = load_dataset("banana", seed=0, num_rows=100)
@@ -55,10 +62,20 @@ def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[DataTrans
     if kind == "auto":
         kind = "gaussianize"
         is_pixels = all(column.width and not column.is_closed for column in dataset.columns)
-        if is_bounded and (is_pixels or len(dataset.event_shape) > 1):
+        if is_pixels and _common_grid(dataset) is not None:
+            kind = "histogram"
+        elif is_bounded and (is_pixels or len(dataset.event_shape) > 1):
             kind = "logit"
         elif dataset.known_log_density is not None or len(dataset.event_shape) > 1:
             kind = "standardize"
+    if kind == "histogram":
+        grid = _common_grid(dataset)
+        if grid is None:
+            raise DataError(
+                f'transform "histogram" needs columns on one grid of at most {MOST_CELLS} values between two bounds, as '
+                "8-bit images have: declare them, or give images as uint8 arrays of grey levels 0..255"
+            )
+        return fit_grid_histograms(dataset.train, **grid._asdict(), weights=dataset.weights), dequantization
     if kind == "rescale":
         if not is_bounded:
             raise DataError(
@@ -91,6 +108,29 @@ def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[DataTrans
         ),
         dequantization,
     )
+
+
+class _Grid(NamedTuple):
+    """Values that all columns share: the lowest, their distance, and their number."""
+
+    first: float
+    width: float
+    num_cells: int
+
+
+def _common_grid(dataset: Dataset) -> _Grid | None:
+    """The grid of all columns, if it is one, has two bounds, few values, and holds every row; else None."""
+    grids = {(column.width, *column.cell_ends) for column in dataset.columns}
+    if len(grids) != 1 or dataset.has_missing_values:
+        return None
+    width, lower, upper = grids.pop()
+    if not width or not math.isfinite(upper - lower) or any(column.is_closed for column in dataset.columns):
+        return None
+    num_cells = round((upper - lower) / width)
+    if not 1 < num_cells <= MOST_CELLS or abs(num_cells * width - (upper - lower)) > 1e-6 * width:
+        return None
+    low, high = _ends(dataset)
+    return _Grid(lower + 0.5 * width, width, num_cells) if bool((low == lower).all() and (high == upper).all()) else None
 
 
 def _ends(dataset: Dataset) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from drl_density.networks import (
     LabelSum,
     LogNormalizers,
     MLPSettings,
+    NoTilt,
     ResidualEnergy,
     ResidualSettings,
     StepCalibrated,
@@ -111,6 +112,8 @@ def _parts(model: EnergySequence) -> list[tuple[Base, nn.Module]]:
 def _network_to_values(network: nn.Module) -> dict[str, Any]:
     if isinstance(network, MLP):
         return {"network": dataclasses.asdict(network.settings)}
+    if isinstance(network, NoTilt):
+        return {"kind": "none"}
     if isinstance(network, ColumnTilt):
         return {"kind": "columns", "network": dataclasses.asdict(network.settings)}
     return image_network_to_values(network)
@@ -138,6 +141,8 @@ def members_from_values(values: dict[str, Any], schedule: NoiseSchedule) -> Ener
 def _network_from_values(values: dict[str, Any]) -> nn.Module:
     if "kind" not in values:
         return MLP(MLPSettings(**values["network"]))
+    if values["kind"] == "none":
+        return NoTilt()
     if values["kind"] == "columns":
         return ColumnTilt(ColumnTiltSettings(**values["network"]))
     return image_network_from_values(values)

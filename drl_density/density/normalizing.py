@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +11,15 @@ from torch import Tensor
 from drl_density.density.data_units import to_data_units
 from drl_density.density.settings.normalizing_sizes import NormalizingSizes
 from drl_density.model import EnergySequence
+from drl_density.networks import NoTilt
 from drl_density.partition_function import AISSettings, annealed_importance_sampling, sequence_path
 from drl_density.partition_function.importance import checked_importance_sampling
 from drl_density.samplers import LevelZeroPlan, plan_level_zero, sample_level_zero
 from drl_density.transforms import DataTransform
-from drl_density.weights import LogPartitionEstimate
+from drl_density.weights import LogPartitionEstimate, assess_weights
+
+LEAST_WEIGHTS = 16
+"""Log weights of a replicate that a reference alone, all of whose weights are 1, is recorded with."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ def normalize(
     sizes: NormalizingSizes,
     *,
     num_samples: int | None = None,
+    estimate: LogPartitionEstimate | None = None,
     generator: torch.Generator | None = None,
 ) -> Normalized:
     """Estimate log Z, plan how level 0 is drawn from, and draw the pool.
@@ -51,9 +57,15 @@ def normalize(
         sizes: sizes of the annealing, of the pool, and of what tunes them.
         num_samples: draws of the base that estimate log Z by importance sampling, checked by annealing from the base; None
             anneals along the noise sequence.
+        estimate: log Z where it is known already.
     """
     excess = 0.0
-    if num_samples is not None:
+    if isinstance(model.network, NoTilt):
+        estimate = assess_weights(torch.zeros(2, LEAST_WEIGHTS, dtype=torch.float64), bias="none-known")
+        estimate = dataclasses.replace(estimate, advice="the reference is normalised: log Z is 0 exactly")
+    elif estimate is not None:
+        pass
+    elif num_samples is not None:
         estimate, excess = checked_importance_sampling(model, num_samples=num_samples, generator=generator)
     else:
         annealing = AISSettings(num_particles=sizes.num_particles, num_pilot_particles=sizes.num_pilot_particles)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from drl_density.datasets.column import Column
+from drl_density.datasets.images import SCALED, are_scaled
 from drl_density.datasets.tables.cells import plain_array
 from drl_density.datasets.tables.coding import Codes, Missing, decode_rows, encode_array, encode_frame, refuse_missing
 from drl_density.datasets.tables.frames import as_frame, is_frame, is_pandas, is_series
@@ -125,10 +126,26 @@ def read_points(
         batch = array.shape[: array.ndim - len(event)]
     elif array.ndim and array.shape[-1] == math.prod(event):
         batch = array.shape[:-1]
+    elif len(event) == array.ndim == 3 and event[0] == 1 and array.shape[1:] == event[1:]:
+        batch = array.shape[:1]  # grey images without their one channel
     else:
-        raise DataError(f"expected rows of shape {event}, got {tuple(array.shape)}")
+        raise DataError(f"expected rows of shape {event}, got {tuple(array.shape)}{_other_images(event, array.shape)}")
+    if len(event) == 3 and array.dtype.kind == "f" and are_scaled(array) and min(column.upper for column in columns) >= 255:
+        raise DataError(f"these images {SCALED}")
     flat = array.reshape(math.prod(batch), math.prod(event))
     return Points(encode_array(flat, columns, missing="keep", where="the rows", codes=codes), torch.Size(batch), None)
+
+
+def _other_images(event: tuple[int, ...], shape: Sequence[int]) -> str:
+    """How images of another shape differ from those of a fit, in words; empty for rows of a table."""
+    if len(event) != 3 or len(shape) < 3:
+        return ""
+    channels, size = ("grey", "colour"), tuple(shape[-2:])
+    if tuple(shape[-3:-1]) == event[1:] and shape[-1] in (1, 3):
+        return ": give the channels first, (n, channels, height, width)"
+    if size != event[1:]:
+        return f": the fit has images of {event[2]}x{event[1]} pixels; scale them to this size"
+    return f": the fit has {channels[event[0] == 3]} images; convert them first"
 
 
 def _points_of_series(series: Any, columns: Sequence[Column], *, absent: Sequence[str]) -> Points:

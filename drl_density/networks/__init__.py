@@ -11,6 +11,7 @@ from drl_density.networks.contract import (
     DeclaresBound,
     DeclaresGrowth,
     DeclaresIntegrability,
+    NoTilt,
     checkpointable_modules,
 )
 from drl_density.networks.ensemble import Ensemble
@@ -42,6 +43,7 @@ __all__ = [
     "LogNormalizers",
     "MLPSettings",
     "MeanNormalizers",
+    "NoTilt",
     "ResidualEnergy",
     "ResidualSettings",
     "SpectralWeight",

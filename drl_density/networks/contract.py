@@ -76,6 +76,27 @@ class Checkpointable(Protocol):
         ...
 
 
+class NoTilt(nn.Module):
+    """The network of a sequence that is its base: 0 everywhere, so that log Z is 0 exactly.
+
+    >>> import torch
+    >>> NoTilt()(torch.ones(2, 3), torch.tensor(0.0))
+    tensor([0., 0.])
+    """
+
+    has_bounded_growth = True
+    is_bounded = True
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """Zeros ``(batch,)``.
+
+        Args:
+            x: rows of shape ``(batch, *event)``.
+            log_snr: ``()`` for all rows or ``(batch,)``; it has no effect.
+        """
+        return x.new_zeros(len(x))
+
+
 def has_bounded_growth(network: nn.Module) -> bool:
     """Whether the network declares an output that grows at most linearly in |x|.
 

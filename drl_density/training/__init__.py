@@ -10,6 +10,7 @@ from drl_density.training.objectives.langevin_chains import LangevinChains
 from drl_density.training.objectives.langevin_recovery import LangevinRecovery
 from drl_density.training.objectives.objective import Batches, Objective
 from drl_density.training.objectives.pairs import ChainEnds, draw_pairs
+from drl_density.training.objectives.path_matching import PathMatching, PathMeter
 from drl_density.training.objectives.recovery_likelihood import RecoveryLikelihood
 from drl_density.training.objectives.reference_contrast import ReferenceContrast
 from drl_density.training.objectives.score_matching import DenoisingScoreMatching
@@ -30,6 +31,8 @@ __all__ = [
     "LangevinRecovery",
     "Objective",
     "ObjectiveFigures",
+    "PathMatching",
+    "PathMeter",
     "RecoveryLikelihood",
     "ReferenceContrast",
     "SaveState",

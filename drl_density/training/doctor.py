@@ -20,6 +20,7 @@ class Doctor:
         min_acceptance: acceptance rate below which the chains of a level hardly move.
         min_relative_jump: mean squared jump over the conditional variance below which chains count as frozen.
         max_spurious_gap: nats per dimension by which short chains started at noise may end above the data.
+        max_scatter: nats by which the path increments of a level may scatter, for objectives that measure them.
         max_rollbacks: number of rollbacks after which the next divergence stops training.
         rate_factor: factor of the learning rate at each rollback.
     """
@@ -30,6 +31,7 @@ class Doctor:
     min_acceptance: float = 0.2
     min_relative_jump: float = 0.01
     max_spurious_gap: float = 2.0
+    max_scatter: float = 3.0
     max_rollbacks: int = 3
     rate_factor: float = 0.5
 
@@ -92,4 +94,8 @@ class Doctor:
         spurious = [level for level, gap in enumerate(record.get("spurious_gap", ())) if gap > limit]
         if spurious:
             found.append(f"noise-started chains end above the data at level {', '.join(map(str, spurious))}")
+        wide = [level for level, value in enumerate(record.get("level_scatter", ())) if value > self.max_scatter]
+        if wide:
+            levels = ", ".join(map(str, wide))
+            found.append(f"path increments scatter by more than {self.max_scatter:g} nats at level {levels}")
         return found

@@ -2,20 +2,21 @@
 
 from drl_density.transforms.composed import Composed
 from drl_density.transforms.data_transform import Bounds, DataTransform
-from drl_density.transforms.dequantize import Dequantization
-from drl_density.transforms.elementary import Affine, Logit, Whitening, logit, standardize, whiten
-from drl_density.transforms.fit_marginals import fit_marginal_gaussianization
-from drl_density.transforms.gaussianize import MarginalGaussianization
-from drl_density.transforms.histogram import Histogram, fit_histogram
-from drl_density.transforms.marginals import Marginals
-from drl_density.transforms.state import transform_from_state
-from drl_density.transforms.units import binary_units
-from drl_density.transforms.variational import (
+from drl_density.transforms.dequantization.uniform import Dequantization
+from drl_density.transforms.dequantization.variational import (
     NoisedRows,
     VariationalDequantization,
     dequantization_bound,
     train_dequantization,
 )
+from drl_density.transforms.elementary import Affine, Logit, Whitening, logit, standardize, whiten
+from drl_density.transforms.fit_marginals import fit_marginal_gaussianization
+from drl_density.transforms.gaussianize import MarginalGaussianization
+from drl_density.transforms.grid_histograms import GridHistograms, fit_grid_histograms
+from drl_density.transforms.histogram import Histogram, fit_histogram
+from drl_density.transforms.marginals import Marginals
+from drl_density.transforms.state import transform_from_state
+from drl_density.transforms.units import binary_units
 
 __all__ = [
     "Affine",
@@ -23,6 +24,7 @@ __all__ = [
     "Composed",
     "DataTransform",
     "Dequantization",
+    "GridHistograms",
     "Histogram",
     "Logit",
     "MarginalGaussianization",
@@ -32,6 +34,7 @@ __all__ = [
     "Whitening",
     "binary_units",
     "dequantization_bound",
+    "fit_grid_histograms",
     "fit_histogram",
     "fit_marginal_gaussianization",
     "logit",

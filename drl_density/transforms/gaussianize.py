@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -53,40 +54,71 @@ def _far_root(log_tail: Tensor) -> Tensor:
     return square.sqrt()
 
 
-class _Quantiles(torch.autograd.Function):
-    """Quantiles x of standard normal scores u, whose derivative phi(u) / f(x) needs no graph of the solver's steps.
+class Law(Protocol):
+    """Independent densities of columns, with their quantiles."""
+
+    def quantiles(self, u: Tensor) -> Tensor:
+        """The values x with F(x) = Phi(u) of standard normal scores ``u`` ``(*, d)``, float64."""
+        ...
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """log density of each column at values ``x`` ``(*, d)``, nats, ``(*, d)``."""
+        ...
+
+
+@dataclass(frozen=True)
+class SolvedMarginals:
+    """Marginals as a law: their quantiles are solved for in the coordinate of each column.
+
+    Attributes:
+        marginals: the fitted density of every column.
+    """
+
+    marginals: Marginals
+
+    def quantiles(self, u: Tensor) -> Tensor:
+        """The values x with F(x) = Phi(u) of standard normal scores ``u`` ``(*, d)``, float64."""
+        return self.marginals.from_coordinate(self.marginals.quantile_coordinate(u))
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """log density of each column at values ``x`` ``(*, d)``, nats, ``(*, d)``."""
+        return self.marginals.log_density(x)
+
+
+class Quantiles(torch.autograd.Function):
+    """Quantiles x of standard normal scores u, whose derivative phi(u) / f(x) needs no graph of the steps to them.
 
     It may be differentiated any number of times, in both modes, and under vmap.
     """
 
     @staticmethod
-    def forward(u: Tensor, marginals: Marginals, bounds: Bounds) -> Tensor:
-        return bounds.nearest_inside(marginals.from_coordinate(marginals.quantile_coordinate(u)))
+    def forward(u: Tensor, law: Law, bounds: Bounds) -> Tensor:
+        return bounds.nearest_inside(law.quantiles(u))
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Marginals, Bounds], output: Tensor) -> None:
-        u, ctx.marginals, _ = inputs
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Law, Bounds], output: Tensor) -> None:
+        u, ctx.law, _ = inputs
         ctx.save_for_backward(u, output)
         ctx.save_for_forward(u, output)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
-        return grad_outputs[0] * _slope(ctx.saved_tensors, ctx.marginals), None, None
+        return grad_outputs[0] * _slope(ctx.saved_tensors, ctx.law), None, None
 
     @staticmethod
     def jvp(ctx: Any, *grad_inputs: Any) -> Tensor:
-        return grad_inputs[0] * _slope(ctx.saved_tensors, ctx.marginals)
+        return grad_inputs[0] * _slope(ctx.saved_tensors, ctx.law)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int, ...], *args: Any) -> tuple[Any, int]:
-        u, marginals, bounds = args
-        return _Quantiles.apply(u.movedim(in_dims[0], 0), marginals, bounds), 0
+        u, law, bounds = args
+        return Quantiles.apply(u.movedim(in_dims[0], 0), law, bounds), 0
 
 
-def _slope(pair: tuple[Tensor, Tensor], marginals: Marginals) -> Tensor:
+def _slope(pair: tuple[Tensor, Tensor], law: Law) -> Tensor:
     """dx/du = phi(u) / f(x) of a ``pair`` of standard normal scores u and their quantiles x."""
     u, x = pair
-    return (_log_normal(u) - marginals.log_density(x)).exp()
+    return (log_normal(u) - law.log_density(x)).exp()
 
 
 class MarginalGaussianization(DataTransform):
@@ -154,7 +186,7 @@ class MarginalGaussianization(DataTransform):
         """The image of ``x`` ``(*, d)`` and log f_i(x_i) - log phi(u_i), from one evaluation of the marginals."""
         density, below, above = self.marginals.log_parts_of(x.double())
         u = log_probability_to_normal(below, above)
-        return u.to(x.dtype).contiguous(), (density - _log_normal(u)).to(x.dtype)
+        return u.to(x.dtype).contiguous(), (density - log_normal(u)).to(x.dtype)
 
     def with_log_jacobian(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The image of ``x`` ``(*, d)`` and the sum over the columns of log f_i(x_i) - log phi(u_i)."""
@@ -186,17 +218,18 @@ class MarginalGaussianization(DataTransform):
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         """Sum over the columns of log f_i(x_i) - log phi(u_i)."""
-        return (self.marginal_log_density(x) - _log_normal(y)).sum(-1).to(x.dtype)
+        return (self.marginal_log_density(x) - log_normal(y)).sum(-1).to(x.dtype)
 
     def _call(self, x: Tensor) -> Tensor:
         _, below, above = self.marginals.log_parts_of(x.double())
         return log_probability_to_normal(below, above).to(x.dtype).contiguous()
 
     def _inverse(self, y: Tensor) -> Tensor:
-        x: Any = _Quantiles.apply(y.double().clamp(-FARTHEST_SCORE, FARTHEST_SCORE), self.marginals, self._bounds)
+        law = SolvedMarginals(self.marginals)
+        x: Any = Quantiles.apply(y.double().clamp(-FARTHEST_SCORE, FARTHEST_SCORE), law, self._bounds)
         return x if y.dtype == x.dtype else self._bounds.nearest_inside(x.to(y.dtype))
 
 
-def _log_normal(u: Tensor) -> Tensor:
+def log_normal(u: Tensor) -> Tensor:
     """log phi(u), float64."""
     return -0.5 * u.double().square() - 0.5 * math.log(2 * math.pi)

@@ -12,9 +12,10 @@ from drl_density.transforms.composed import Composed
 from drl_density.transforms.data_transform import DataTransform
 from drl_density.transforms.elementary import Affine, Logit, Whitening
 from drl_density.transforms.gaussianize import MarginalGaussianization
+from drl_density.transforms.grid_histograms import GridHistograms
 
 _READERS: dict[str, Callable[[dict[str, Any], dict[str, Tensor]], DataTransform]] = {
-    part.kind: part.from_state for part in (Affine, Whitening, Logit, MarginalGaussianization)
+    part.kind: part.from_state for part in (Affine, Whitening, Logit, MarginalGaussianization, GridHistograms)
 }
 
 

@@ -52,6 +52,26 @@ def test_images_take_no_columns():
         read_rows(GREY[:, :3, :3], load_dataset(GREY).columns)
 
 
+def test_grey_levels_are_recognised_in_any_type():
+    expected = load_dataset(GREY, seed=0)
+    for given in (GREY.astype(np.int64), GREY.astype(np.float32), torch.as_tensor(GREY), list(GREY)):
+        found = load_dataset(given, seed=0)
+        assert found.is_images
+        assert torch.equal(found.train, expected.train)
+    assert images_in_memory(RNG.normal(size=(30, 6, 5))) is None
+
+
+def test_images_of_other_scales_and_sizes_are_refused():
+    with pytest.raises(DataError, match=r"look like grey levels divided by 255.*np.round\(255 \* images\)"):
+        load_dataset(GREY / 255)
+    with pytest.raises(DataError, match="expected grey levels 0..255, got whole numbers from -10 to"):
+        load_dataset(GREY.astype(np.int16) - 10)
+    with pytest.raises(DataError, match="image 0 is 5x6 grey, image 1 is 4x4 grey; scale them to one size first"):
+        load_dataset([GREY[0], np.zeros((4, 4), np.uint8)])
+    with pytest.raises(DataError, match="look like grey levels divided by 255"):
+        as_pixels(GREY / 255, "here")
+
+
 def test_layouts_become_channels_first():
     assert as_pixels(GREY, "here").shape == (30, 1, 6, 5)
     assert np.array_equal(as_pixels(COLOR, "here"), np.moveaxis(COLOR, -1, 1))

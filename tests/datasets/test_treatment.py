@@ -13,7 +13,7 @@ from drl_density.datasets import (
 )
 from drl_density.errors import DataError
 from drl_density.testing import seeded_generator
-from drl_density.transforms import Affine, Composed, Logit, MarginalGaussianization
+from drl_density.transforms import Affine, Composed, GridHistograms, Logit, MarginalGaussianization
 from tests.datasets.samples import TABLE
 
 
@@ -77,10 +77,26 @@ def test_the_logit_standardizes_and_leaves_a_margin_around_grids_alone():
     torch.testing.assert_close(u.mean(0), torch.zeros(2).double(), rtol=0, atol=1e-10)
     tenths = made(lower=0.0, upper=1.0, width=0.1, kind="rounded")
     tenths = dataclasses.replace(tenths, train=(10 * tenths.train).round() / 10)
-    transform, _ = choose_transform(tenths, kind="auto")
+    transform, _ = choose_transform(tenths, kind="logit")
     torch.testing.assert_close(
         transform.bounds.lower, torch.full((2,), -0.0511, dtype=torch.float64), rtol=1e-9, atol=0
     )
+
+
+def test_columns_of_one_grid_get_histograms():
+    rows = (5 * torch.rand(300, 2, generator=seeded_generator(1), dtype=torch.float64)).floor()
+    columns = tuple(Column(name, "integer", 1.0, lower=-0.5, upper=6.5) for name in "ab")
+    data = Dataset("made", rows, rows[:20], rows[:20], columns, (2,))
+    transform, dequantization = choose_transform(data)
+    assert type(transform) is GridHistograms
+    assert transform.marginals.log_shares.shape == (2, 7)
+    assert bool(transform(dequantization(rows, generator=seeded_generator(2))).isfinite().all())
+    other = dataclasses.replace(data, columns=(columns[0], dataclasses.replace(columns[1], upper=9.5)))
+    assert type(choose_transform(other)[0]) is Composed
+    off_grid = dataclasses.replace(data, validation=rows[:20] - 0.1)
+    assert type(choose_transform(off_grid)[0]) is Composed
+    with pytest.raises(DataError, match="one grid of at most 256 values"):
+        choose_transform(other, kind="histogram")
 
 
 def test_grids_end_half_a_width_beyond_their_bounds_and_closed_supports_get_histograms():

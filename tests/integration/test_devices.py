@@ -23,7 +23,7 @@ from drl_density.density import (
     load_generator,
 )
 from drl_density.density.evaluation.evaluate import evaluate
-from drl_density.density.fitting.forecast import available_memory
+from drl_density.devices import available_memory
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.networks import MLP, MLPSettings
 from drl_density.operators import Mask

@@ -35,3 +35,8 @@ def test_doctor_complains_of_frozen_chains():
 def test_an_objective_without_chains_has_no_complaints_about_them():
     record = {"acceptance_rate": [math.nan], "relative_jump": [math.nan]}
     assert Doctor().complaints(record, num_features=2) == []
+
+
+def test_levels_whose_increments_scatter_are_named():
+    record = {"acceptance_rate": [], "relative_jump": [], "level_scatter": [9.0, 1.0, 3.5, float("nan")]}
+    assert Doctor().complaints(record, num_features=4) == ["path increments scatter by more than 3 nats at level 0, 2"]

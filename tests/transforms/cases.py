@@ -10,6 +10,7 @@ from drl_density.testing import seeded_generator
 from drl_density.transforms import (
     Affine,
     Composed,
+    fit_grid_histograms,
     fit_marginal_gaussianization,
     logit,
     standardize,
@@ -48,6 +49,19 @@ def composed():
     return Composed([logit(0.0, 1.0), standardize(logit(0.0, 1.0)(inside()))])
 
 
+def grey():
+    """Dequantised values 0 to 15, in four columns of different spread; the last one is constant."""
+    generator = seeded_generator(3)
+    spread = torch.tensor([6.0, 3.0, 1.0, 0.0], dtype=torch.float64)
+    values = (8 + spread * torch.randn(600, 4, generator=generator, dtype=torch.float64)).round().clamp(0, 15)
+    return values + torch.rand(values.shape, generator=generator, dtype=torch.float64) - 0.5
+
+
+@functools.cache
+def grids():
+    return fit_grid_histograms(grey(), first=0.0, width=1.0, num_cells=16)
+
+
 @functools.cache
 def with_cells():
     """Fitted once, with a closed support in the second column."""
@@ -68,6 +82,7 @@ COLUMNWISE = {
     "gaussianize": lambda: (gaussian(), rows()),
     "gaussianize bounded": lambda: (gaussian(is_bounded=True), rows()),
     "gaussianize cells": lambda: (with_cells(), mixed_rows()),
+    "grid histograms": lambda: (grids(), grey()),
 }
 MIXING = {"whiten": lambda: (whiten(rows()), rows())}
 TRANSFORMS = COLUMNWISE | MIXING

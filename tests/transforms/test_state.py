@@ -18,7 +18,7 @@ def test_states_hold_plain_values_and_tensors_by_name():
 
 
 def test_kinds_are_distinct():
-    assert sorted(_READERS) == ["affine", "gaussianization", "logit", "whitening"]
+    assert sorted(_READERS) == ["affine", "gaussianization", "grid_histograms", "logit", "whitening"]
 
 
 def test_an_unknown_kind_is_refused():

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from drl_density.density.fitted import FittedModel, dequantized_rows
 from drl_density.errors import DataError
 from drl_density.records.intervals import normal_quantile
 
@@ -33,7 +35,7 @@ class BitsPerDimension:
         sampling_error: standard error of the mean over rows.
         num_rows: number of rows that were scored.
         value_range: least and largest grey level of the declared range.
-        dequantization: kind of noise, "uniform" or "variational".
+        dequantization: kind of noise: "uniform", "variational", or "16 x uniform" for the mean of 16 uniform draws.
         level_noise: noise sigma_0 of the reported level, in model space.
     """
 
@@ -149,4 +151,64 @@ def bits_per_dimension(
         value_range=value_range,
         dequantization="uniform" if log_noise_density is None else "variational",
         level_noise=level_noise,
+    )
+
+
+def importance_bits(
+    density: FittedModel,
+    x: Any,
+    *,
+    num_samples: int = 16,
+    log_z: tuple[float, float, float] | None = None,
+    generator: torch.Generator | None = None,
+) -> BitsPerDimension:
+    r"""Bits per dimension of whole numbers by several uniform draws for each row, tighter than by one.
+
+    .. math:: -\log_2 P(x) \le -\mathrm{E} \log_2 \tfrac1K \textstyle\sum_k p(x + u_k)
+
+    The mean of K densities inside the cell estimates the probability without bias, so the bound falls as K grows, and
+    tends to the probability itself. Source: Burda, Grosse and Salakhutdinov 2016; for dequantisation Ho et al. 2019.
+
+    Args:
+        density: fit that scores the rows.
+        x: complete rows ``(n, *event)`` of whole numbers in data units, such as 8-bit images.
+        num_samples: number K of draws for each row.
+        log_z: point estimate, lower and upper end of log Z, as of a report; those of the fit's own estimate when not given.
+        generator: source of the noise.
+
+    Raises:
+        DataError: columns that are no whole numbers of one declared range, rows off that grid, or no draw.
+    """
+    if num_samples < 1:
+        raise DataError(f"num_samples must be at least 1, got {num_samples}")
+    columns = density.columns
+    ends = {(column.lower + 0.5 * column.width, column.upper - 0.5 * column.width) for column in columns}
+    is_whole = all(column.kind == "integer" and column.width == 1 for column in columns)
+    if not is_whole or len(ends) > 1 or not all(map(math.isfinite, next(iter(ends)))):
+        raise DataError(
+            "bits per dimension are for whole numbers of one declared range, such as 8-bit images; the columns of this "
+            "density have others: quote its log-likelihood instead"
+        )
+    values = []
+    for _ in range(num_samples):
+        rows, widths = dequantized_rows(density, x, generator=generator)
+        if not bool((widths == 1).all()):
+            raise DataError("expected whole numbers, got values between them: give the images without noise")
+        values.append(density.log_density_of(rows))
+    if log_z is None:
+        estimate = density.estimate
+        log_z = (estimate.log_z, *estimate.interval())
+    joined = torch.stack(values).logsumexp(0) - math.log(num_samples) + density.estimate.log_z
+    bits = 1 / (len(columns) * math.log(2))
+    low, high = next(iter(ends))
+    density_term = ("-log mean of the unnormalised density over the draws", -bits * float(joined.mean()))
+    return BitsPerDimension(
+        terms=(density_term, ("+log Z", bits * log_z[0])),
+        log_z_interval=(bits * (log_z[1] - log_z[0]), bits * (log_z[2] - log_z[0])),
+        sampling_error=float(bits * joined.std() / math.sqrt(len(joined))) if len(joined) > 1 else math.nan,
+        num_features=len(columns),
+        num_rows=len(joined),
+        value_range=(int(low), int(high)),
+        dequantization=f"{num_samples} x uniform",
+        level_noise=float(density.model.schedule.sigma_at(0)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,16 @@ import torch
 from torch import Tensor
 
 from drl_density.bases import Base, LayeredBase, NoisedGaussianMixture, QuadraticBase
-from drl_density.bases.fitting import FittedFlow, affordable_flow, fit_spline_flow, fit_stacked_mixture
+from drl_density.bases.fitting import (
+    DrawRows,
+    FittedFlow,
+    SizeSearch,
+    affordable_flow,
+    fit_factors_by_size,
+    fit_spline_flow,
+    fit_stacked_mixture,
+)
+from drl_density.devices import available_memory
 from drl_density.errors import NumericalError
 from drl_density.schedule import NoiseSchedule
 
@@ -25,7 +34,7 @@ FINE_SIGMAS = (*SIGMAS, 0.015, 0.01, 0.005)
 NUM_COMPONENTS = (2, 3, 5, 8, 12, 20)
 """Candidates for the number of mixture components."""
 
-KINDS = ("auto", "reference", "stack", "mixture", "gaussian", "independent", "quadratic")
+KINDS = ("auto", "reference", "factors", "stack", "mixture", "gaussian", "independent", "quadratic")
 """Kinds of base that :func:`choose_bases` accepts."""
 
 QUADRATIC_SCALE = 10.0
@@ -37,8 +46,18 @@ MOST_SINGLE_ROWS = 5000
 MANY_ROWS = 10_000
 """Rows from which a stack has half of its time: a flow is nats ahead there, and the stack carries the noisy levels alone."""
 
-NOISE_LOSS = 0.02
-"""Nats a row that the noise of level 0 may cost the best base on validation, far below the error of most scores."""
+NOISE_LOSS, NOISE_BITS = 0.02, 0.0005
+"""Nats a row that the noise of level 0 may cost the best base on validation, far below the error of most scores; or bits for
+each column, where these are more, as for images."""
+
+LEAST_FACTOR_COLUMNS = 24
+"""Columns from which a mixture of factor analysers is a candidate for a reference: below, full covariances cost little."""
+
+FACTOR_PASSES = 15
+"""Passes over the rows of a table, which are few enough for that."""
+
+MOST_FACTOR_ROWS = 2000
+"""Validation rows on which sizes of factor analysers are compared: by pairs, so that a few hundred tell them apart."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +68,24 @@ class ReferenceTime:
         flow: Seconds of one core by which the sizes and the steps of a flow are chosen; 0 fits none.
         most_flow: Wall-clock seconds after which a flow ends, with a learning rate that falls in time.
         most_search: Wall-clock seconds of the search for the sizes of a stack. Its final fits take about as long again.
+        most_factors: Wall-clock seconds of the search for the size of a mixture of factor analysers, its fits included.
 
     >>> ReferenceTime.within(4.0)
-    ReferenceTime(flow=120.0, most_flow=120.0, most_search=16.8)
+    ReferenceTime(flow=120.0, most_flow=120.0, most_search=16.8, most_factors=96.0)
     """
 
     flow: float = 150.0
     most_flow: float = math.inf
     most_search: float = math.inf
+    most_factors: float = math.inf
 
     @classmethod
     def within(cls, max_minutes: float | None) -> ReferenceTime:
-        """Half of the minutes of a fit for a flow and 7 % for the search, or the usual time without a limit."""
+        """The usual time without a limit; else half for a flow, 7 % for its rivals' search, 40 % for factor analysers."""
         if max_minutes is None:
             return cls()
         seconds = 60 * max_minutes
-        return cls(seconds / 2, seconds / 2, round(0.07 * seconds, 6))
+        return cls(seconds / 2, seconds / 2, round(0.07 * seconds, 6), round(0.4 * seconds, 6))
 
 
 NO_FLOW = ReferenceTime(flow=0.0)
@@ -128,9 +149,9 @@ def choose_bases(
         train: Rows ``(n, d)`` in model space; freshly dequantised copies of a row are welcome.
         num_copies: Number of such copies of the whole table that ``train`` holds, one after the other.
         validation: Rows ``(m, d)`` in model space. Rows with NaN are scored on their observed values.
-        kind: "auto", "reference", "stack" (the average of many bagged mixtures), "mixture", "gaussian", "independent" (the
-            standard normal), or "quadratic" (a normal of standard deviation 10 whose only purpose is to keep the density
-            integrable).
+        kind: "auto", "reference", "factors" (the mixture of factor analysers that scores best), "stack" (the average of many
+            bagged mixtures), "mixture", "gaussian", "independent" (the standard normal), or "quadratic" (a normal of
+            standard deviation 10 whose only purpose is to keep the density integrable).
         allowed: Time that the fits may take.
         seed: Seed of the fits.
 
@@ -154,23 +175,77 @@ def choose_bases(
         has_many = is_reference and copies.shape[1] >= MANY_ROWS
         most = allowed.most_search / 2 if has_many else allowed.most_search
         singles["stack"] = fit_stacked_mixture(copies, max_seconds=most, generator=generator).base
+    remarks: tuple[str, ...] = ()
+    is_wide = num_features >= LEAST_FACTOR_COLUMNS and not bool(validation.isnan().any())
+    if kind == "factors" or (is_reference and is_wide):
+        singles["factors"], remarks = _fit_factors(train, validation, allowed, generator)
     wants_mixtures = kind in ("auto", "mixture") or (is_reference and copies.shape[1] <= MOST_SINGLE_ROWS)
     mixtures = _fit_mixtures(train, seed) if kind == "mixture" or (wants_mixtures and num_features > 3) else {}
-    sigmas = FINE_SIGMAS if "stack" in singles else SIGMAS
+    sigmas = FINE_SIGMAS if "stack" in singles or "factors" in singles else SIGMAS
     noises = {name: scores_by_noise(base, validation, sigmas) for name, base in (singles | mixtures).items()}
     scores = {name: max(by_noise.values()) for name, by_noise in noises.items()}
     best = max(scores, key=scores.__getitem__)
-    sigma_min = next(sigma for sigma in sigmas if noises[best][sigma] >= scores[best] - NOISE_LOSS)
+    sigma_min = widest_noise(noises[best], num_features)
     found = (singles | mixtures)[best]
     if not is_reference:
         return ChosenBases(singles | {best: found}, sigma_min, scores)
     flow, remark = _fit_flow(copies, validation, allowed, generator)
     if flow is None:
-        return ChosenBases({best: found}, sigma_min, scores, remarks=(remark,))
+        return ChosenBases({best: found}, sigma_min, scores, remarks=(*remarks, remark))
     scores["flow"] = flow.log_likelihood
     if flow.log_likelihood <= scores[best]:
         return ChosenBases({best: found}, sigma_min, scores)
     return ChosenBases({"flow": flow.flow}, sigma_min, scores, noisy=found)
+
+
+def choose_factors(
+    draw: DrawRows, num_rows: int, validation: Tensor, *, allowed: ReferenceTime = NO_FLOW, seed: int = 0
+) -> ChosenBases:
+    """Fit mixtures of factor analysers to many rows that are drawn by index, such as images, and choose their size.
+
+    Args:
+        draw: Rows ``(n, d)`` in model space, float32, of indices ``(n,)``, with fresh dequantisation noise at every call.
+        num_rows: Number of rows that it can give.
+        validation: Rows ``(m, d)`` in model space.
+        allowed: Time that the fits may take.
+        seed: Seed of the fits.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    held_out = validation[:MOST_FACTOR_ROWS]
+    search = SizeSearch(allowed.most_factors, most_bytes=_free_bytes())
+    found = fit_factors_by_size(draw, held_out, num_rows=num_rows, search=search, generator=generator)
+    noises = scores_by_noise(found.base, held_out, FINE_SIGMAS)
+    independent = NoisedGaussianMixture.standard(held_out.shape[1])
+    alone = float(independent.log_prob(held_out.float()).double().mean())
+    scores = {"independent": alone, "factors": max(noises.values())}
+    remarks = (found.remark,) if found.remark else ()
+    return ChosenBases({"factors": found.base}, widest_noise(noises, held_out.shape[1]), scores, remarks=remarks)
+
+
+def widest_noise(scores: Mapping[float, float], num_features: int) -> float:
+    """Widest noise of level 0 that costs next to nothing: 0.02 nats a row, or 0.0005 bits a column if that is more.
+
+    Args:
+        scores: Mean validation log density of a base by noise, the widest first.
+        num_features: Number of columns.
+    """
+    loss = max(NOISE_LOSS, NOISE_BITS * num_features * math.log(2))
+    return next(sigma for sigma, score in scores.items() if score >= max(scores.values()) - loss)
+
+
+def _free_bytes() -> int | None:
+    """Half of the memory that is available now; None where the system does not report it."""
+    free = available_memory()
+    return None if free is None else free // 2
+
+
+def _fit_factors(
+    train: Tensor, validation: Tensor, allowed: ReferenceTime, generator: torch.Generator
+) -> tuple[Base, tuple[str, ...]]:
+    """The best mixture of factor analysers of complete rows, and why the search ended, if a limit ended it."""
+    search = SizeSearch(allowed.most_factors, most_bytes=_free_bytes(), num_passes=FACTOR_PASSES)
+    found = fit_factors_by_size(train, validation[:MOST_FACTOR_ROWS], search=search, generator=generator)
+    return found.base, ((found.remark,) if found.remark else ())
 
 
 def _fit_flow(

@@ -15,6 +15,7 @@ from drl_density.density.settings.networks import (
     ColumnNetwork,
     MLPNetwork,
     NetworkSettings,
+    NoNetwork,
     ResidualNetwork,
     UNetNetwork,
 )
@@ -25,6 +26,7 @@ from drl_density.density.settings.objectives import (
     DenoisingObjective,
     NormalObjective,
     ObjectiveSettings,
+    PathObjective,
 )
 from drl_density.errors import DataError
 from drl_density.mcmc import HMC, MALA, ULA, Kernel
@@ -33,6 +35,7 @@ from drl_density.networks import (
     ColumnTilt,
     ColumnTiltSettings,
     MLPSettings,
+    NoTilt,
     ResidualEnergy,
     ResidualSettings,
     StepCalibrated,
@@ -49,6 +52,7 @@ from drl_density.training import (
     LangevinChains,
     LangevinRecovery,
     Objective,
+    PathMatching,
     RecoveryLikelihood,
     ReferenceContrast,
 )
@@ -86,13 +90,15 @@ class TableNetworks:
     """Factory of energy networks over the columns of a table.
 
     Attributes:
-        energy: Sizes of the network.
+        energy: Sizes of the network; None for the reference alone.
     """
 
-    energy: MLPSettings | ColumnTiltSettings
+    energy: MLPSettings | ColumnTiltSettings | None
 
     def build(self, schedule: NoiseSchedule, *, generator: torch.Generator | None) -> Networks:
         """New networks with random weights."""
+        if self.energy is None:
+            return Networks(NoTilt(), None)
         if isinstance(self.energy, ColumnTiltSettings):
             return Networks(ColumnTilt(self.energy, generator=generator), None)
         return Networks(MLP(self.energy, generator=generator), None)
@@ -153,6 +159,8 @@ def network_factory(
     Raises:
         DataError: Images that cannot be folded and halved so often.
     """
+    if isinstance(network, NoNetwork):
+        return TableNetworks(None)
     if isinstance(network, MLPNetwork):
         return TableNetworks(
             MLPSettings(
@@ -179,7 +187,7 @@ def network_factory(
     energy = _residual_sizes(network, schedule) if isinstance(network, ResidualNetwork) else _unet_sizes(network)
     calibration = None
     if network.is_step_calibrated and not isinstance(
-        objective, AdjustedObjective | DenoisingObjective | ContrastObjective
+        objective, AdjustedObjective | DenoisingObjective | ContrastObjective | PathObjective
     ):
         is_top_marginal = not isinstance(objective, NormalObjective)
         calibration = StepCalibration(objective.langevin_factor, is_top_marginal)
@@ -240,6 +248,8 @@ def build_objective(settings: ObjectiveSettings) -> Objective:
         )
     if isinstance(settings, ContrastObjective):
         return ReferenceContrast(settings.num_negatives, settings.clean_share)
+    if isinstance(settings, PathObjective):
+        return PathMatching(settings.increment_weight, settings.steps_per_level, settings.level_balance)
     if isinstance(settings, DenoisingObjective):
         return DenoisingScoreMatching(
             settings.classification_weight, settings.classification_share, settings.level_balance
@@ -270,6 +280,8 @@ def build_doctor(settings: ObjectiveSettings, schedule: NoiseSchedule) -> Doctor
     if isinstance(settings, AdjustedObjective):
         return Doctor()
     if isinstance(settings, ContrastObjective):  # its loss lies between 0 and 2 log 2: it cannot diverge
+        return Doctor(max_loss_rise=math.inf)
+    if isinstance(settings, PathObjective):  # squared increments of a few rows vary by orders of magnitude
         return Doctor(max_loss_rise=math.inf)
     if isinstance(settings, DenoisingObjective):
         return Doctor(max_loss_rise=math.inf, max_loss_ratio=1.5)
@@ -303,8 +315,8 @@ class StepCost:
         """
         if isinstance(objective, ContrastObjective):
             return cls(1 + objective.num_negatives, 0.0, False)
-        is_denoising = isinstance(objective, DenoisingObjective)
-        has_chains = not isinstance(objective, DenoisingObjective | NormalObjective)
+        is_denoising = isinstance(objective, DenoisingObjective | PathObjective)
+        has_chains = not isinstance(objective, DenoisingObjective | PathObjective | NormalObjective)
         share = objective.classification_share if isinstance(objective, AdjustedObjective | DenoisingObjective) else 1.0
         return cls(
             chain_gradients=objective.num_chain_steps + 1 if has_chains else 1,

@@ -19,14 +19,26 @@ from drl_density.density.fitting.forecast import check_memory, check_minutes, fi
 from drl_density.density.fitting.plan import FitPlan, plan_fit
 from drl_density.density.fitting.run import FitRun, choose_seed, refuse_folder
 from drl_density.density.fitting.selection import rejection, select_model, untouched
-from drl_density.density.fitting.stages import Budget, Pace, TrainedMember, member_stages, search_networks, train_member
+from drl_density.density.fitting.stages import (
+    Budget,
+    Pace,
+    TrainedMember,
+    member_stages,
+    search_networks,
+    train_member,
+)
+from drl_density.density.fitting.stages.paths import judged
 from drl_density.density.normalizing import normalize
 from drl_density.density.provenance import Provenance, RowDigest
 from drl_density.density.settings.fit_settings import FitSettings
+from drl_density.density.settings.networks import NoNetwork
 from drl_density.devices import find_device
 from drl_density.errors import RunFolderError
 from drl_density.parallel import Workers
-from drl_density.training import history_dataset
+from drl_density.training import PathMatching, history_dataset
+
+WITHOUT_NETWORK = "the settings have no network"
+"""Why a fit without a network reports its reference."""
 
 
 @outside_inference_mode
@@ -83,12 +95,24 @@ def fit(
     seed = choose_seed(seed, out=out, resume=resume)
     dataset = data if isinstance(data, Dataset) else load_dataset(data, split=Split(seed=seed))
     with FitRun.open(
-        dataset, settings or FitSettings(), seed=seed, out=out, resume=resume, force=force, progress=progress
+        dataset, usual_settings(dataset, settings), seed=seed, out=out, resume=resume, force=force, progress=progress
     ) as run:
         if run.is_finished:
             run.say(f"the run in {out} is finished; to train it longer, start again with --force")
             return run.load(place)
         return _run(run, dataset, seed=seed, place=place, pace=pace, max_minutes=max_minutes)
+
+
+def usual_settings(dataset: Dataset, settings: FitSettings | None) -> FitSettings:
+    """The settings asked for; for 8-bit images without any choice those of the preset "pixels".
+
+    Args:
+        dataset: Rows in their split.
+        settings: Settings asked for, or None.
+    """
+    if settings is None or settings == FitSettings():
+        return FitSettings.preset("pixels") if dataset.is_images else FitSettings()
+    return settings
 
 
 def _run(
@@ -119,6 +143,8 @@ def _run(
 
 def _within_budget(plan: FitPlan, run: FitRun, pace: Pace, max_minutes: float | None) -> tuple[FitPlan, Budget]:
     """The plan with as many steps as the time limit admits; a resumed run keeps its number of steps."""
+    if isinstance(plan.settings.network, NoNetwork):
+        return plan, Budget(is_reference_alone=True)
     if max_minutes is None:
         return plan, Budget()
     refinement = plan.settings.recovery
@@ -150,13 +176,17 @@ def _finish(plan: FitPlan, members: Mapping[str, TrainedMember], budget: Budget,
     held_out = plan.validation(seed=plan.seed)
     chosen = select_model(plan, states, held_out)
     if budget.is_reference_alone:
-        chosen = chosen._replace(rejection="max_minutes left no time to train it")
+        is_asked = isinstance(plan.settings.network, NoNetwork)
+        chosen = chosen._replace(rejection=WITHOUT_NETWORK if is_asked else "max_minutes left no time to train it")
     best_run = states.get(chosen.member) or max(states.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(plan.seed + 1)
     sizes = {"sizes": plan.normalizing, "num_samples": plan.selection.num_samples, "generator": generator}
+    if isinstance(plan.objective, PathMatching):
+        chosen, estimate = judged(plan, chosen, held_out)
+        sizes["estimate"] = estimate
     found = normalize(chosen.model, table.transform, **sizes)
     trained = chosen.model
-    reason = rejection(plan, chosen.model, found.estimate.log_z, found.excess, held_out)
+    reason = rejection(plan, chosen.model, found.estimate.log_z, found.excess, held_out)  # empty but for a contrast
     if reason:
         chosen = untouched(plan, chosen, reason)
         found = normalize(chosen.model, table.transform, **sizes)

@@ -9,7 +9,6 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +18,8 @@ from drl_density.density.fitting.build import ImageNetworks
 from drl_density.density.fitting.plan import FitPlan
 from drl_density.density.fitting.selection import training_score
 from drl_density.density.fitting.stages import Clock
+from drl_density.density.fitting.stages.paths import MOST_PARTICLES, with_meter
+from drl_density.devices import available_memory
 from drl_density.errors import DataError, DRLDensityWarning
 from drl_density.networks import checkpointable_modules
 from drl_density.partition_function import AISSettings
@@ -30,7 +31,7 @@ from drl_density.partition_function.importance import (
     proposals_per_draw,
     tilts,
 )
-from drl_density.training import TrainingHooks, TrainingSettings, train
+from drl_density.training import PathMatching, TrainingHooks, TrainingSettings, train
 
 COPIES = 16
 """Copies of the weights while training: weights, gradient, two moments, average, best, a good state of five, its double."""
@@ -46,6 +47,9 @@ TIMED_STEPS = 12
 
 SAFETY = 0.9
 """Share of the allowed time that training steps may take by the forecast, which is noisy by about a tenth."""
+
+PATH_STEPS = 30
+"""Steps of a level in the paths that give log Z of a tilt at the end of a fit by path increments."""
 
 FINISHING_SAFETY = 1.4
 """Measured time of choosing, normalising and drawing over the count of their gradients."""
@@ -207,25 +211,6 @@ def check_memory(plan: FitPlan) -> None:
         )
 
 
-def available_memory(device: torch.device | None = None) -> int | None:
-    """Bytes available to a new process on a CUDA device or in main memory; None where the system does not report them.
-
-    The processes of one ``torchrun`` on a machine share its main memory.
-
-    Args:
-        device: Device where models are trained; main memory counts for all but CUDA devices.
-    """
-    if device is not None and device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    table = Path("/proc/meminfo")
-    if not table.is_file():
-        return None
-    lines = dict(line.split(":", 1) for line in table.read_text().splitlines())
-    if "MemAvailable" not in lines:
-        return None
-    return int(lines["MemAvailable"].split()[0]) * 1024 // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-
-
 def _size(count: int) -> str:
     return f"{count / 2**30:.2f} GiB" if count >= 2**30 // 10 else f"{count / 2**20:.1f} MiB"
 
@@ -312,13 +297,16 @@ def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS, clock: Cloc
     held_out = plan.validation(seed=plan.seed)
     times: list[float] = []
     score = training_score(plan, held_out, state, seed=plan.seed)
+    objective, evaluation = with_meter(
+        plan.objective_of(state, seed=plan.seed), plan.evaluation(held_out, score), state
+    )
     with contextlib.closing(plan.source(state)) as batches:
         train(
             state,
-            plan.objective_of(state, seed=plan.seed),
+            objective,
             batches,
             settings=training,
-            evaluation=plan.evaluation(held_out, score),
+            evaluation=evaluation,
             doctor=plan.doctor,
             hooks=TrainingHooks(on_step=lambda _: times.append(now())),
         )
@@ -355,6 +343,11 @@ def finishing_seconds(plan: FitPlan, *, clock: Clock | None = None) -> float:
         settings = AISSettings(num_replicates=NUM_CHECKS)
         per_density = settings.num_particles * settings.num_replicates * 3 + settings.num_pilot_particles * 5
         return FINISHING_SAFETY * (per_draw * num_drawn + per_row * num_averaged * NUM_BRIDGES * per_density)
+    if isinstance(plan.objective, PathMatching):
+        # Paths and particles in both directions over a grid of each level, after chains; then the pool.
+        paths = 8 * PATH_STEPS * num_levels * min(MOST_PARTICLES, sizes.num_particles)
+        pool = (sizes.num_pool_draws + sizes.num_pool_pilot) * (2 * num_levels * 11 + 41)
+        return FINISHING_SAFETY * per_row * (paths + pool)
     select = num_scored * (4 * num_levels + 1) * plan.selection.num_particles * (2 * 3 + 5)
     per_density = sizes.num_particles * 8 * 3 + sizes.num_pilot_particles * 5
     estimate = num_averaged * (sizes.steps_per_level * num_levels + 1) * per_density

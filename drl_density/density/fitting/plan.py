@@ -27,6 +27,7 @@ from drl_density.density.fitting.completions import HeldOut
 from drl_density.density.fitting.folds.table import FoldedTable, count_folds, fold_table
 from drl_density.density.fitting.table import TableWithBases, TableWithMissing, prepare_table
 from drl_density.density.settings.fit_settings import FitSettings
+from drl_density.density.settings.networks import NetworkSettings, NoNetwork
 from drl_density.density.settings.normalizing_sizes import NormalizingSizes
 from drl_density.density.settings.objectives import (
     AdjustedObjective,
@@ -43,6 +44,7 @@ from drl_density.training import (
     Evaluation,
     Objective,
     ObjectiveFigures,
+    PathMatching,
     ReferenceContrast,
     SelectionScore,
     TrainingSettings,
@@ -61,6 +63,9 @@ MOST_CONTRASTED = 1024
 
 POOL_SHARE, LEAST_POOL, MOST_POOLED = 10, 200_000, 2**26
 """Draws in the full pool of a flow for each training row; draws at least; and numbers at most, 256 MiB."""
+
+FEW_SAMPLES = 1000
+"""Draws of the base that take part in scores of a reference alone, whose weights are all 1."""
 
 SEED_STRIDE = 7919
 """Distance between the seeds of two members: a prime, so that members of neighbouring fits do not share a seed."""
@@ -191,8 +196,9 @@ class FitPlan:
 
     @property
     def has_reference(self) -> bool:
-        """Whether the untouched base is a candidate for the reported density, as for a contrast."""
-        return self.selection.num_samples is not None and self.selection.rule == "likelihood"
+        """Whether the untouched base is a candidate for the reported density: for a contrast, or path increments."""
+        is_scored = self.selection.num_samples is not None or isinstance(self.objective, PathMatching)
+        return is_scored and self.selection.rule == "likelihood"
 
     @property
     def most_steps(self) -> int:
@@ -359,7 +365,7 @@ def plan_on_table(
             num_training_particles=min(256, settings.num_particles) if settings.is_over_images else 256,
             num_particles=settings.num_particles,
             has_learned_constants=objective.classification_weight > 0,
-            num_samples=objective.num_samples if isinstance(objective, ContrastObjective) else None,
+            num_samples=_num_samples(objective, network),
         ),
         normalizing=settings.normalizing_sizes(),
         cost=StepCost.choose(objective, schedule.num_levels),
@@ -368,6 +374,13 @@ def plan_on_table(
         ),
         labels=label_values(data, network.num_classes) if network.num_classes else (),
     )
+
+
+def _num_samples(objective: ObjectiveSettings, network: NetworkSettings) -> int | None:
+    """Draws of the base that give log Z; few for the reference alone, whose log Z is 0 exactly, and None to anneal."""
+    if not isinstance(objective, ContrastObjective):
+        return None
+    return min(objective.num_samples, FEW_SAMPLES) if isinstance(network, NoNetwork) else objective.num_samples
 
 
 def _state_sizes(objective: ObjectiveSettings) -> StateSizes:

@@ -22,7 +22,7 @@ from drl_density.model import EnergySequence
 from drl_density.networks import MeanNormalizers
 from drl_density.partition_function import AISSettings, anneal, plan_annealing, sequence_path
 from drl_density.partition_function.importance import base_draws, importance_efficiency, tilts
-from drl_density.training import SelectionScore, TrainingState
+from drl_density.training import PathMatching, SelectionScore, TrainingState
 from drl_density.weights import LEAST_USABLE_ESS_SHARE, log_mean_exp
 
 MOST_ROWS = 4096
@@ -272,6 +272,9 @@ def select_model(plan: FitPlan, states: Mapping[str, TrainingState], rows: HeldO
     if isinstance(plan.table, FoldedTable) and plan.selection.num_samples is not None:
         return _select_folds(plan, plan.table, list(models.values()), num_samples=plan.selection.num_samples)
     candidates = {name: freeze(model) for name, model in models.items()}
+    if isinstance(plan.objective, PathMatching):  # validation losses of equal rows compare, likelihoods are not known yet
+        best = max(models, key=lambda name: states[name].best_score)
+        return Selected(best, candidates[best])
     if len(models) > 1:
         candidates["average"] = freeze(join(list(models.values())))
     if plan.selection.rule == "last":

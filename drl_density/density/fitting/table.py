@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from drl_density.bases import Base
+from drl_density.bases.fitting import DrawRows
 from drl_density.datasets import Dataset, choose_transform
 from drl_density.datasets.dataset import choose_rows
-from drl_density.density.fitting.bases import NO_FLOW, ChosenBases, ReferenceTime, choose_bases
+from drl_density.density.fitting.bases import NO_FLOW, ChosenBases, ReferenceTime, choose_bases, choose_factors
 from drl_density.density.fitting.completions import HeldOut, complete, weigh_completions
 from drl_density.errors import DataError
 from drl_density.transforms import DataTransform, Dequantization
@@ -57,6 +58,12 @@ class Table:
     def batches(self, num_rows: int, generator: torch.Generator) -> Tensor:
         """Training rows in model space, drawn with replacement (by weight where there are weights) and dequantised."""
         return self.to_model(self.dataset.train[self.choose(num_rows, generator=generator)], generator=generator)
+
+    def _drawer(self, generator: torch.Generator) -> DrawRows:
+        """Training rows in model space by index, with fresh noise at every call; by chance where rows have weights."""
+        if self.dataset.weights is not None:
+            return lambda index: self.batches(len(index), generator)
+        return lambda index: self.to_model(self.dataset.train[index], generator=generator)
 
     def choose(self, num_rows: int, *, generator: torch.Generator) -> Tensor:
         """Indices of training rows drawn with replacement, by weight where there are weights, ``(num_rows,)``."""
@@ -142,6 +149,10 @@ class Table:
         if self.dataset.has_missing_values:
             return _fill_missing(self, kind)
         generator = torch.Generator().manual_seed(0)
+        if kind == "factors":
+            held_out = self.transform(self.validation_rows(seed=0))
+            bases = choose_factors(self._drawer(generator), len(self.dataset.train), held_out, allowed=allowed)
+            return TableWithBases(self.dataset, self.transform, self.dequantization, bases)
         rows = self.some_training_rows(generator=generator)
         # Copies with fresh dequantisation noise smooth a small table; more rows than this do not change the bases.
         most = max(len(rows), 20_000 if rows.shape[1] <= 32 else 6_000)

@@ -1,7 +1,7 @@
 """Settings of a fit, each checked when it is made, and the presets that fill them."""
 
 from drl_density.density.settings.fit_settings import FitSettings
-from drl_density.density.settings.networks import ColumnNetwork, MLPNetwork, ResidualNetwork, UNetNetwork
+from drl_density.density.settings.networks import ColumnNetwork, MLPNetwork, NoNetwork, ResidualNetwork, UNetNetwork
 from drl_density.density.settings.objectives import (
     AdjustedObjective,
     ContrastObjective,
@@ -9,6 +9,7 @@ from drl_density.density.settings.objectives import (
     DenoisingObjective,
     LangevinObjective,
     NormalObjective,
+    PathObjective,
 )
 from drl_density.density.settings.recovery import RecoverySettings
 from drl_density.density.settings.schedules import CosineSchedule, LinearBetaSchedule, LogSpacedSchedule
@@ -25,7 +26,9 @@ __all__ = [
     "LinearBetaSchedule",
     "LogSpacedSchedule",
     "MLPNetwork",
+    "NoNetwork",
     "NormalObjective",
+    "PathObjective",
     "RecoverySettings",
     "ResidualNetwork",
     "UNetNetwork",

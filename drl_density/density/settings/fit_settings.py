@@ -15,6 +15,7 @@ from drl_density.density.settings.networks import (
     ColumnNetwork,
     ImageNetwork,
     MLPNetwork,
+    NoNetwork,
     ResidualNetwork,
     UNetNetwork,
 )
@@ -28,6 +29,7 @@ from drl_density.density.settings.objectives import (
     LangevinObjective,
     NormalObjective,
     ObjectiveSettings,
+    PathObjective,
 )
 from drl_density.density.settings.presets import find_preset
 from drl_density.density.settings.recovery import RecoverySettings
@@ -45,16 +47,18 @@ class FitSettings:
 
     Attributes:
         objective: Training objective with its own settings. None takes the contrast with the base where the network is a
-            :class:`ColumnNetwork` or not given, else the adjusted chains of recovery likelihood.
+            :class:`ColumnNetwork`, :class:`NoNetwork` or not given, else the adjusted chains of recovery likelihood.
         network: Energy network with its own settings: :class:`ColumnNetwork` or an MLP for tables, a residual network or a
-            U-Net for images. None takes a :class:`ColumnNetwork` for the contrast objective, else an MLP.
+            U-Net for images, or :class:`NoNetwork` for the reference alone. None takes a :class:`ColumnNetwork` for the
+            contrast objective, else an MLP.
         schedule: Noise levels with their own settings.
         training: Number of steps, learning rate, and patience.
         recovery: Second stage after a contrast, by recovery likelihood; off by default, see :class:`RecoverySettings`.
         transform: Map from data to model space; "auto" chooses by the type and bounds of the columns.
         base: Fixed, normalised part of the energies, fitted to the data. "reference" takes the best on validation of
-            independent columns, a Gaussian, single mixtures and "stack", an average of many bagged mixtures. "auto" takes
-            that for the contrast objective; for others it fits a Gaussian and the best single mixture, and trains on both.
+            independent columns, a Gaussian, single mixtures, "factors", a mixture of factor analysers, and "stack", an
+            average of many bagged mixtures. "auto" takes that for the contrast objective; for others it fits a Gaussian and
+            the best single mixture, and trains on both.
         num_networks: Networks trained from different seeds on every base. Validation decides whether one of them or the
             average of all energies is kept.
         num_folds: Folds of the rows of a small table. Each fold stops the training of a network on the other rows, and the
@@ -91,13 +95,16 @@ class FitSettings:
         | CooperativeObjective
         | DenoisingObjective
         | ContrastObjective
+        | PathObjective
     ) = cast(Any, None)  # chosen when made
-    network: MLPNetwork | ColumnNetwork | ResidualNetwork | UNetNetwork = cast(Any, None)  # chosen when made
+    network: MLPNetwork | ColumnNetwork | ResidualNetwork | UNetNetwork | NoNetwork = cast(
+        Any, None
+    )  # chosen when made
     schedule: LogSpacedSchedule | LinearBetaSchedule | CosineSchedule = field(default_factory=LogSpacedSchedule)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
-    transform: Literal["auto", "gaussianize", "standardize", "logit", "rescale"] = "auto"
-    base: Literal["auto", "reference", "stack", "mixture", "gaussian", "independent", "quadratic"] = "auto"
+    transform: Literal["auto", "histogram", "gaussianize", "standardize", "logit", "rescale"] = "auto"
+    base: Literal["auto", "reference", "factors", "stack", "mixture", "gaussian", "independent", "quadratic"] = "auto"
     num_networks: PositiveInt = 1
     num_folds: PositiveInt | None = None
     num_trials: NonNegativeInt | None = None
@@ -108,7 +115,7 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         if self.objective is None:
-            is_bounded = self.network is None or isinstance(self.network, ColumnNetwork)
+            is_bounded = self.network is None or isinstance(self.network, ColumnNetwork | NoNetwork)
             object.__setattr__(self, "objective", ContrastObjective() if is_bounded else AdjustedObjective())
         if self.network is None:
             object.__setattr__(self, "network", _usual_network(self.objective))
@@ -131,7 +138,7 @@ class FitSettings:
                 "leave it out, or use the langevin, normal or cooperative objective"
             )
         if isinstance(objective, ContrastObjective):
-            if not isinstance(network, ColumnNetwork):
+            if not isinstance(network, ColumnNetwork | NoNetwork):
                 raise ValueError(
                     f'the contrast objective needs a bounded network, got "{network.kind}": use ColumnNetwork '
                     "(--network columns)"
@@ -157,7 +164,7 @@ class FitSettings:
                 "recovery follows a contrast and is kept by its validation likelihood: use ContrastObjective with "
                 'selection="likelihood", or leave recovery.is_on out'
             )
-        if isinstance(objective, DenoisingObjective) and self.training.is_compiled:
+        if isinstance(objective, DenoisingObjective | PathObjective) and self.training.is_compiled:
             raise ValueError(
                 "the denoising objective differentiates twice, which torch.compile does not support: leave out "
                 "training.is_compiled"
@@ -220,7 +227,7 @@ class FitSettings:
     @property
     def langevin_factor(self) -> float | None:
         """Factor b^2 of the objective's Langevin steps, or None for an objective without them."""
-        if isinstance(self.objective, AdjustedObjective | DenoisingObjective | ContrastObjective):
+        if isinstance(self.objective, AdjustedObjective | DenoisingObjective | ContrastObjective | PathObjective):
             return None
         return self.objective.langevin_factor
 
@@ -233,7 +240,8 @@ class FitSettings:
     def may_search(self) -> bool:
         """Whether further networks may be tried: for the contrast of one network that nothing refines."""
         is_usual = self.num_networks == 1 and self.selection == "likelihood" and not self.recovery.is_on
-        return isinstance(self.objective, ContrastObjective) and is_usual
+        is_contrast = isinstance(self.objective, ContrastObjective) and isinstance(self.network, ColumnNetwork)
+        return is_contrast and is_usual
 
     def resolve(
         self, num_rows: int, event_shape: tuple[int, ...], sigma_min: float, *, num_folds: int = 1
@@ -324,7 +332,7 @@ def _usual_network(objective: ObjectiveSettings) -> ColumnNetwork | MLPNetwork:
 def _kinds(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """The kind of each nested part: as given, or the usual one beside those that are."""
     given = {name: values["kind"] for name, values in parts.items() if "kind" in values}
-    is_contrast = given.get("network", ColumnNetwork.kind) == ColumnNetwork.kind
+    is_contrast = given.get("network", ColumnNetwork.kind) in (ColumnNetwork.kind, NoNetwork.kind)
     usual = {"objective": (ContrastObjective if is_contrast else AdjustedObjective).kind}
     is_contrast = given.get("objective", usual["objective"]) == ContrastObjective.kind
     usual["network"] = (ColumnNetwork if is_contrast else MLPNetwork).kind

@@ -17,6 +17,7 @@ __all__ = [
     "ImageNetwork",
     "MLPNetwork",
     "NetworkSettings",
+    "NoNetwork",
     "ResidualNetwork",
     "UNetNetwork",
 ]
@@ -248,7 +249,24 @@ class UNetNetwork(ImageNetwork):
         return dataclasses.replace(found, dropout=_choose_dropout(num_rows, math.prod(event_shape)))
 
 
-NetworkSettings = MLPNetwork | ColumnNetwork | ResidualNetwork | UNetNetwork
+@dataclass(frozen=True)
+class NoNetwork:
+    """No network: the fitted density is the reference, whose log Z is 0 exactly."""
+
+    kind: ClassVar[str] = "none"
+    num_classes: ClassVar[int] = 0
+
+    def resolve(self, num_rows: int, event_shape: tuple[int, ...]) -> NoNetwork:
+        """These settings, which do not depend on the data.
+
+        Args:
+            num_rows: Number of training rows; it has no effect.
+            event_shape: Shape of one data point; it has no effect.
+        """
+        return self
+
+
+NetworkSettings = MLPNetwork | ColumnNetwork | ResidualNetwork | UNetNetwork | NoNetwork
 """Settings of any energy network."""
 
 NETWORKS: dict[str, type[NetworkSettings]] = {made.kind: made for made in get_args(NetworkSettings)}

@@ -25,6 +25,7 @@ __all__ = [
     "LangevinObjective",
     "NormalObjective",
     "ObjectiveSettings",
+    "PathObjective",
 ]
 
 
@@ -221,6 +222,33 @@ class ContrastObjective:
         check_fields(self)
 
 
+@dataclass(frozen=True)
+class PathObjective:
+    """Denoising score matching against the fixed base, with path increments that make neighbouring levels agree in nats.
+
+    Trains ``PathMatching``, which needs no chains. The weights with the least validation loss are kept. The tilt is reported
+    where its validation likelihood exceeds that of the untouched base at the upper end of the interval of log Z.
+
+    Attributes:
+        increment_weight: Factor of the squared increments, for each nat squared.
+        steps_per_level: Steps of the path for each noise level.
+        level_balance: Exponent from 0 to 1 that raises the weight of noisier levels in score matching.
+
+    Raises:
+        ValueError: A negative weight, no step, or a balance outside [0, 1].
+    """
+
+    kind: ClassVar[str] = "paths"
+    classification_weight: ClassVar[float] = 0.0
+
+    increment_weight: NonNegativeFloat = 0.3
+    steps_per_level: PositiveInt = 4
+    level_balance: Share = 0.5
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
 ObjectiveSettings = (
     AdjustedObjective
     | LangevinObjective
@@ -228,6 +256,7 @@ ObjectiveSettings = (
     | CooperativeObjective
     | DenoisingObjective
     | ContrastObjective
+    | PathObjective
 )
 """Settings of any objective."""
 

@@ -9,7 +9,6 @@ import pytest
 import drl_density as drl
 from drl_density.bases import QuadraticBase
 from drl_density.density.fitting.forecast import (
-    available_memory,
     check_memory,
     finishing_seconds,
     footprint,
@@ -17,6 +16,7 @@ from drl_density.density.fitting.forecast import (
     within_time,
 )
 from drl_density.density.fitting.plan import plan_fit
+from drl_density.devices import available_memory
 from drl_density.errors import DataError
 from drl_density.partition_function import AISSettings
 from tests.density.small_images import plan_for, settings_for

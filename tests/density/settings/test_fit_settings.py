@@ -87,7 +87,7 @@ def test_another_kind_keeps_the_fields_that_both_have():
     assert found.network == UNetNetwork(num_blocks=3)
     assert found.schedule == CosineSchedule()
     assert settings.with_kinds(objective="adjusted") == settings
-    with pytest.raises(ValueError, match="network must be one of 'mlp', 'columns', 'residual', 'unet', got 'unett'"):
+    with pytest.raises(ValueError, match="network must be one of 'mlp', 'columns', 'residual', 'unet', 'none', got 'unett'"):
         settings.with_kinds(network="unett")
 
 

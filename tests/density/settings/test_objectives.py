@@ -9,6 +9,7 @@ from drl_density import (
     DenoisingObjective,
     LangevinObjective,
     NormalObjective,
+    PathObjective,
 )
 from drl_density.density.settings.objectives import OBJECTIVES
 
@@ -21,6 +22,7 @@ def test_every_objective_is_found_by_its_kind():
         "cooperative": CooperativeObjective,
         "denoising": DenoisingObjective,
         "contrast": ContrastObjective,
+        "paths": PathObjective,
     } == OBJECTIVES
 
 

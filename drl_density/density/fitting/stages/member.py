@@ -18,6 +18,7 @@ from drl_density.density.fitting.build import build_doctor, build_objective
 from drl_density.density.fitting.plan import FitPlan, Member
 from drl_density.density.fitting.run import FitRun
 from drl_density.density.fitting.selection import ImportanceLikelihood, stage_score, training_score
+from drl_density.density.fitting.stages.paths import with_meter
 from drl_density.density.fitting.stages.time import Budget
 from drl_density.density.provenance import Stage
 from drl_density.model import EnergySequence
@@ -161,12 +162,14 @@ def _train_stage(
             save=run.saver(name),
         )
         score = training_score(plan, held_out, state, seed=seed)
+        evaluation = plan.evaluation(held_out, score, batches.redraw)
+        objective, evaluation = with_meter(plan.objective_of(state, seed=seed), evaluation, state)
         train(
             state,
-            plan.objective_of(state, seed=seed),
+            objective,
             batches,
             settings=plan.training,
-            evaluation=plan.evaluation(held_out, score, batches.redraw),
+            evaluation=evaluation,
             doctor=plan.doctor,
             hooks=hooks,
             deadline=deadline,

@@ -1,0 +1,359 @@
+"""Score matching together with path increments, which make the energies of neighbouring noise levels agree in nats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from drl_density.devices import normal_draws
+from drl_density.mcmc import ULA, Kernel
+from drl_density.model import EnergySequence
+from drl_density.records.brief import brief
+from drl_density.records.fields import NonNegativeFloat, PositiveInt, Share, check_fields
+from drl_density.training.objectives.objective import Batch, LevelStatistics, ObjectiveValue, unlabelled
+from drl_density.training.state import Record, TrainingState
+
+VARIANCES, SCATTER = "path_variances", "path_scatter"
+"""Names of the measured tables in ``TrainingState.drawn``, which are saved with the state."""
+
+NUM_GROUPS = 2
+"""Noise levels of a batch for scores, and as many steps for increments: levels of many rows each, since a base of many
+components is set up once for each level."""
+
+NOISE_SEED = 0
+"""Seed of the noise of measurements, the same at every call, so that evaluations compare."""
+
+LEAST_SHARE = 0.3
+"""Share of the increments that are drawn evenly over the steps; the others in proportion to the scatter."""
+
+
+class Step(NamedTuple):
+    """The step of a path from a cleaner level t to a noisier one u, with the constants of x_u = a x_t + s eps.
+
+    Attributes:
+        cleaner: continuous level t.
+        noisier: continuous level u.
+        alphas: signal scales of t and u.
+        sigmas: noises of t and u.
+        scale: a.
+        noise: s.
+    """
+
+    cleaner: float
+    noisier: float
+    alphas: tuple[float, float]
+    sigmas: tuple[float, float]
+    scale: float
+    noise: float
+
+    @property
+    def factors(self) -> tuple[float, float]:
+        """Factors of x_u and of the clean row in the mean of x_t given both."""
+        squared = self.sigmas[1] ** 2
+        return self.scale * self.sigmas[0] ** 2 / squared, self.alphas[0] * self.noise**2 / squared
+
+    @property
+    def variance(self) -> float:
+        """Variance of x_t given x_u and the clean row."""
+        return (self.noise * self.sigmas[0] / self.sigmas[1]) ** 2
+
+
+@dataclass(frozen=True, eq=False)
+class PathMatching:
+    r"""Denoising score matching of F, joined with the centred squares of path increments.
+
+    .. math:: w_t = F_t(x_t) - F_u(x_u) + \log q(x_u \mid x_t) - \log r(x_t \mid x_u), \qquad
+        \mathcal L = \text{score matching} + \kappa \sum_{\text{steps}} E\,(w_t - \bar w_t)^2
+
+    Here q is the noising step and r the Gaussian reverse step whose mean follows from the score of F_u and whose variances
+    are measured on rows. The sum of the increments along a path is its log weight in an estimate of log Z. Score matching
+    alone leaves them to scatter by tens of nats on images, because it does not see the constants between levels. Both terms
+    are in nats, or nats squared. Steps are drawn in proportion to the scatter of their increments, where that is known.
+
+    The base is evaluated without a graph for its own derivatives, which training does not need.
+
+    Attributes:
+        increment_weight: factor kappa of the squared increments, for each nat squared.
+        steps_per_level: steps of the path for each noise level.
+        level_balance: exponent p of the additional weight :math:`(L_t / \bar L)^{-p}` of the scores of a level, where L_t is
+            the loss that the base alone expects there.
+        tables: gives the measured variances ``(steps, d)`` and scatters ``(steps,)`` by name; :class:`PathMeter` measures
+            them. Without any, the objective raises an error at evaluation.
+
+    Raises:
+        ValueError: at evaluation, a sequence without a base, fewer than 4 rows, or no measured tables.
+
+    Source: Vincent 2011 for scores; He et al. 2025 (arXiv 2506.05668) for increments in training.
+
+    >>> PathMatching().steps_per_level
+    4
+    """
+
+    increment_weight: NonNegativeFloat = 0.3
+    steps_per_level: PositiveInt = 4
+    level_balance: Share = 0.5
+    tables: Callable[[], Mapping[str, Tensor]] | None = None
+
+    __repr__ = brief
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def kernel(self) -> Kernel:
+        """An unadjusted kernel, so that no step size is adapted; there are no chains."""
+        return ULA()
+
+    def num_steps(self, model: EnergySequence) -> int:
+        """Number of steps from level 0 to the topmost learned level T - 1; at least 1."""
+        return max(1, self.steps_per_level * (model.num_levels - 1))
+
+    def step(self, model: EnergySequence, index: int) -> Step:
+        """Step number ``index`` of the path, counted from level 0."""
+        top, count = max(1, model.num_levels - 1), self.num_steps(model)
+        cleaner, noisier = top * index / count, top * (index + 1) / count
+        schedule = model.schedule
+        alphas = float(schedule.alpha_at(cleaner)), float(schedule.alpha_at(noisier))
+        sigmas = float(schedule.sigma_at(cleaner)), float(schedule.sigma_at(noisier))
+        scale, noise = schedule.step_between(cleaner, noisier)
+        return Step(cleaner, noisier, alphas, sigmas, float(scale), float(noise))
+
+    def __call__(
+        self, model: EnergySequence, x: Batch, step_sizes: Tensor, *, generator: torch.Generator | None = None
+    ) -> ObjectiveValue:
+        """Evaluate the objective on clean rows, half of which serve the scores and half the increments.
+
+        Args:
+            x: clean rows ``(batch, *event)``, at least 4.
+            step_sizes: not used; there are no chains.
+        """
+        rows = unlabelled(x)
+        if model.base is None:
+            raise ValueError("paths are measured against a base with noised forms, and this sequence has none")
+        if len(rows) < 2 * NUM_GROUPS:
+            raise ValueError(f"expected at least {2 * NUM_GROUPS} rows in a batch, got {len(rows)}")
+        scored, walked = rows.tensor_split(2)
+        errors = torch.stack(
+            [self._score_error(model, part, generator).mean() for part in scored.tensor_split(NUM_GROUPS)]
+        )
+        loss = errors.mean()
+        value = ObjectiveValue(loss, {"score_matching": loss.detach()}, LevelStatistics.unknown(model.num_levels, loss))
+        if not self.increment_weight:
+            return value
+        tables = {} if self.tables is None else self.tables()
+        if VARIANCES not in tables:
+            raise ValueError("the variances of the reverse steps are not measured yet: measure them with a PathMeter")
+        chances = step_chances(tables[SCATTER])
+        terms = []
+        for part in walked.tensor_split(NUM_GROUPS):
+            index = int(torch.multinomial(chances, 1, generator=generator))
+            variances = tables[VARIANCES][index].to(part)
+            increments = self.increments(model, part, self.step(model, index), variances, generator=generator)
+            terms.append((increments - increments.mean().detach()).square().mean() / float(chances[index]))
+        return value.plus("increments", torch.stack(terms).mean(), self.increment_weight)
+
+    def increments(
+        self,
+        model: EnergySequence,
+        x: Tensor,
+        step: Step,
+        variances: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Increment of the log weight of every row over one step, ``(batch,)``, differentiable in the network's weights.
+
+        Args:
+            model: the sequence whose increments are computed.
+            x: clean rows ``(batch, *event)``.
+            step: step of the path, from :meth:`step`.
+            variances: variances of the reverse step, ``(d,)``.
+        """
+        cleaner, noisier = noised_pair(x, step, generator)
+        log_snr = model.schedule.log_snr_at(step.noisier).to(x.device)
+        point = noisier.detach().requires_grad_(True)
+        tilt = model.tilt_at(point, log_snr)
+        (own,) = torch.autograd.grad(tilt.sum(), point, retain_graph=True)
+        base, theirs = base_and_score(model, noisier, log_snr)
+        mean = reverse_mean(noisier, own + theirs, step)
+        at = model.schedule.log_snr_at(step.cleaner).to(x.device)
+        with torch.no_grad():
+            start = model.base_at(cleaner, at)
+            kernels = log_kernels(cleaner, noisier, mean, step, variances)
+        return model.tilt_at(cleaner, at) - tilt + (start - base + kernels)
+
+    def _score_error(self, model: EnergySequence, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Weighted squared error of the score of rows at one noise level, nats, ``(batch,)``, summed over the levels."""
+        draw = torch.rand(3, generator=generator, dtype=torch.float64)
+        count, top = self.num_steps(model), max(1, model.num_levels - 1)
+        index = min(count - 1, int(draw[0] * count))
+        jitter = float(draw[1]) if draw[2] < 0.5 else 0.0
+        position = top * (index + jitter) / count
+        schedule = model.schedule
+        log_snr, alpha, sigma = (
+            value(position) for value in (schedule.log_snr_at, schedule.alpha_at, schedule.sigma_at)
+        )
+        noise = normal_draws(x.shape, x, generator)
+        noisy = float(alpha) * x + float(sigma) * noise
+        log_snr = log_snr.to(x.device)
+        point = noisy.detach().requires_grad_(True)
+        tilt = model.tilt_at(point, log_snr)
+        (own,) = torch.autograd.grad(tilt.sum(), point, create_graph=True)
+        _, theirs = base_and_score(model, noisy, log_snr)
+        error = (float(sigma) * (own + theirs) + noise).square().flatten(1).sum(1)
+        span = float(schedule.log_snr_at(position) - schedule.log_snr_at(min(position + 1, float(model.num_levels))))
+        return 0.5 * top * span * self._balance(model, position) * error
+
+    def _balance(self, model: EnergySequence, position: float) -> float:
+        """Additional weight of a level, 1 where all levels expect the same loss."""
+        if not self.level_balance or model.base is None:
+            return 1.0
+        schedule = model.schedule
+        levels = torch.arange(model.num_levels, dtype=torch.float64, device=model.device)
+        usual = model.base.expected_error(schedule.log_snr_at(levels).to(model.device)).mean()
+        own = model.base.expected_error(schedule.log_snr_at(position).to(model.device))
+        return float(own / usual) ** -self.level_balance
+
+
+def step_chances(scatter: Tensor) -> Tensor:
+    """Chance of every step to be drawn, ``(steps,)``, float64: some evenly, the others in proportion to the scatter."""
+    scatter = scatter.double().cpu()
+    total = float(scatter.sum())
+    even = torch.full_like(scatter, 1 / len(scatter))
+    return even if not total > 0 else LEAST_SHARE * even + (1 - LEAST_SHARE) * scatter / total
+
+
+def noised_pair(x: Tensor, step: Step, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Rows at both levels of a step, the noisier made from the cleaner."""
+    cleaner = step.alphas[0] * x + step.sigmas[0] * normal_draws(x.shape, x, generator)
+    return cleaner, step.scale * cleaner + step.noise * normal_draws(x.shape, x, generator)
+
+
+def base_and_score(model: EnergySequence, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor]:
+    """Log density of the base at one level and its gradient, both without a graph."""
+    with torch.enable_grad():
+        point = x.detach().requires_grad_(True)
+        value = model.base_at(point, log_snr)
+        (score,) = torch.autograd.grad(value.sum(), point)
+    return value.detach(), score
+
+
+def reverse_mean(noisier: Tensor, score: Tensor, step: Step) -> Tensor:
+    """Mean of the reverse step: that of x_t given x_u and the clean row that the score estimates."""
+    clean = (noisier + step.sigmas[1] ** 2 * score) / step.alphas[1]
+    first, second = step.factors
+    return first * noisier + second * clean
+
+
+def log_kernels(cleaner: Tensor, noisier: Tensor, mean: Tensor, step: Step, variances: Tensor) -> Tensor:
+    """log q(x_u | x_t) - log r(x_t | x_u) of every row, ``(batch,)``."""
+    forward = (noisier - step.scale * cleaner).square() / step.noise**2 + 2 * math.log(step.noise)
+    backward = (cleaner - mean).square() / variances.reshape(mean.shape[1:]) + variances.reshape(mean.shape[1:]).log()
+    return 0.5 * (backward - forward).flatten(1).sum(1)
+
+
+class PathMeter:
+    """Measures the steps of the path on held-out rows: variances of the reverse steps, scatter, and the error of scores.
+
+    Called as the figures of an evaluation, it records the sum of the score errors in nats, and the scatter at every level.
+    Their weighted sum is the validation loss. :meth:`redraw` then puts the tables into the state, which saves them.
+
+    Args:
+        objective: objective whose steps are measured.
+        most_rows: rows of each step at most.
+
+    >>> from drl_density.networks import ColumnTilt, ColumnTiltSettings
+    >>> from drl_density.schedule import NoiseSchedule
+    >>> model = EnergySequence(NoiseSchedule.log_spaced(4), ColumnTilt(ColumnTiltSettings(2)), (2,))
+    >>> meter = PathMeter(PathMatching(steps_per_level=1), most_rows=16)
+    >>> sorted(meter(model, torch.randn(16, 2), torch.ones(4)))
+    ['level_scatter', 'validation_loss', 'validation_scatter', 'validation_score_matching']
+    """
+
+    def __init__(self, objective: PathMatching, *, most_rows: int = 64) -> None:
+        self.objective, self.most_rows = objective, most_rows
+        self._last: dict[str, Tensor] = {}
+
+    def __call__(self, model: EnergySequence, rows: Tensor, step_sizes: Tensor) -> Record:
+        """Figures of held-out rows, and lower values of ``validation_loss`` are better.
+
+        Args:
+            rows: held-out clean rows ``(rows, *event)``.
+            step_sizes: not used; there are no chains.
+        """
+        errors, self._last = self._measured(model, rows)
+        scatter = self._last[SCATTER]
+        total = float(errors.sum())
+        loss = total + self.objective.increment_weight * float(scatter.square().sum())
+        return {
+            "validation_loss": loss,
+            "validation_score_matching": total,
+            "validation_scatter": float(scatter.square().sum().sqrt()),
+            "level_scatter": self._by_level(scatter, model.num_levels),
+        }
+
+    def _by_level(self, scatter: Tensor, num_levels: int) -> list[float]:
+        """Scatter of the steps of each level together, nats; NaN for the topmost level, from which no step leads on."""
+        size = self.objective.steps_per_level
+        found = scatter.square().split(size) if num_levels > 1 else [scatter.square()]
+        values = [float(part.sum().sqrt()) for part in found]
+        return values + [math.nan] * (num_levels - len(values))
+
+    def redraw(self, state: TrainingState) -> None:
+        """Put the tables of the last evaluation into the state.
+
+        Args:
+            state: state whose average was evaluated; its ``drawn`` is changed in place.
+        """
+        state.drawn.update(self._last)
+
+    def begin(self, state: TrainingState, rows: Tensor) -> None:
+        """Measure the tables of a state that has none yet.
+
+        Args:
+            state: new or restored state; its ``drawn`` is changed in place.
+            rows: held-out clean rows ``(rows, *event)``.
+        """
+        if VARIANCES not in state.drawn:
+            _, tables = self._measured(state.model, rows.to(state.model.device))
+            state.drawn.update(tables)
+
+    def _measured(self, model: EnergySequence, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Errors of the scores in nats ``(steps,)``, and the tables."""
+        generator = torch.Generator().manual_seed(NOISE_SEED)
+        is_training = model.training
+        model.eval()
+        errors, variances, scatters = [], [], []
+        for index in range(self.objective.num_steps(model)):
+            step = self.objective.step(model, index)
+            x = rows[torch.randint(len(rows), (min(self.most_rows, len(rows)),), generator=generator).to(rows.device)]
+            cleaner, noisier = noised_pair(x, step, generator)
+            log_snr = model.schedule.log_snr_at(step.noisier).to(x.device)
+            base, theirs = base_and_score(model, noisier, log_snr)
+            point = noisier.detach().requires_grad_(True)
+            tilt = model.tilt_at(point, log_snr)
+            own = torch.autograd.grad(tilt.sum(), point)[0] if tilt.requires_grad else torch.zeros_like(point)
+            score = own + theirs
+            clean = (noisier + step.sigmas[1] ** 2 * score) / step.alphas[1]
+            error = (clean - x).square().flatten(1).mean(0)
+            # Few rows say little about single columns: half of each variance is the mean over all of them.
+            variance = step.variance + step.factors[1] ** 2 * 0.5 * (error + error.mean())
+            mean = reverse_mean(noisier, score, step)
+            with torch.no_grad():
+                start = model.log_density(cleaner, step.cleaner)
+                kernels = log_kernels(cleaner, noisier, mean, step, variance)
+                increments = (start - base - tilt.detach() + kernels).double()
+                noise = (noisier - step.alphas[1] * x) / step.sigmas[1]
+                width = float(model.schedule.log_snr_at(step.cleaner) - model.schedule.log_snr_at(step.noisier))
+                squared = (step.sigmas[1] * score + noise).square().flatten(1).sum(1)
+            errors.append(0.5 * width * squared.double().mean())
+            variances.append(variance)
+            scatters.append(increments.std())
+        model.train(is_training)
+        tables = {VARIANCES: torch.stack(variances).detach().cpu(), SCATTER: torch.stack(scatters).detach().cpu()}
+        return torch.stack(errors).detach().cpu(), tables
