@@ -17,6 +17,7 @@ from drl_density.partition_function.probability_flow import flow_field, flow_log
 from drl_density.partition_function.recursion import level_recursion
 from drl_density.partition_function.reverse_path import ReversePath, forward_weights, plan_reverse_path, reverse_weights
 from drl_density.partition_function.sequence_paths.segments import SegmentGaps, segment_gaps
+from drl_density.partition_function.sequence_paths.sequential_monte_carlo import resampled_log_z
 from drl_density.partition_function.two_sided.record import Sandwich
 from drl_density.partition_function.two_sided.sandwich import sandwich
 from drl_density.partition_function.two_sided.sequence import sequence_sandwich
@@ -50,6 +51,7 @@ __all__ = [
     "plan_annealing",
     "plan_reverse_path",
     "replicated_annealing",
+    "resampled_log_z",
     "reverse_anneal",
     "reverse_weights",
     "sandwich",

@@ -119,7 +119,7 @@ def draw_planning_rows(
     :math:`E(x_0 - \hat x_0)^2 = \sigma^2 / \alpha^2\, (1 - \sigma^2 E\, s^2)` per coordinate, with the score s.
 
     Args:
-        model: sequence of models.
+        model: sequence that draws its own rows.
         grid: noise levels.
         kernel: adjusted kernel of the chains.
         num_rows: number of rows.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -37,37 +38,37 @@ class NoiseGrid:
         """Number N of steps."""
         return len(self.log_snrs) - 1
 
-    @property
+    @cached_property
     def alphas(self) -> Tensor:
         """Signal scale of the grid points, ``(N + 1,)``."""
         return torch.sigmoid(self.log_snrs).sqrt()
 
-    @property
+    @cached_property
     def noises(self) -> Tensor:
         """Noise variance of the grid points, ``(N + 1,)``."""
         return torch.sigmoid(-self.log_snrs)
 
-    @property
+    @cached_property
     def step_alphas(self) -> Tensor:
         """Scale a of every step, ``(N,)``."""
         return self.alphas[1:] / self.alphas[:-1]
 
-    @property
+    @cached_property
     def step_variances(self) -> Tensor:
         """Noise s^2 of every step, ``(N,)``; the form keeps its digits for close neighbours."""
         return self.noises[1:] * -torch.expm1(self.log_snrs.diff())
 
-    @property
+    @cached_property
     def noisy_factors(self) -> Tensor:
         """Factor of the noisier state in the mean of the cleaner one, ``(N,)``."""
         return self.step_alphas * self.noises[:-1] / self.noises[1:]
 
-    @property
+    @cached_property
     def clean_factors(self) -> Tensor:
         """Factor of the clean row in that mean, ``(N,)``."""
         return self.alphas[:-1] * self.step_variances / self.noises[1:]
 
-    @property
+    @cached_property
     def small_variances(self) -> Tensor:
         """Variance of the cleaner state given the noisier one and the clean row, ``(N,)``."""
         return self.step_variances * self.noises[:-1] / self.noises[1:]
