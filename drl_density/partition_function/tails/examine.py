@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from drl_density.mcmc import LogDensity
-from drl_density.partition_function.tails.moves import FAR_SHARE, DriverShift, Move, Stretch
+from drl_density.partition_function.tails.ends import NUM_HALVINGS, Hold, follow_to_the_end
+from drl_density.partition_function.tails.moves import FAR_SHARE, DriverShift, Move, Stretch, gains
 from drl_density.partition_function.tails.report import Integrability, Tail, TailReport
 from drl_density.partition_function.target_bases.contract import DrivenChart
 from drl_density.partition_function.target_bases.student import quartile_spread
@@ -30,6 +31,9 @@ FLAT_AXIS, FURTHEST_AXIS = 0.5, 1e6
 1e-8 only, so that a curved direction beside it takes over further out."""
 STEEPEST_FLAT_AXIS = 1.5
 """Exponent below which an axis counts as flat, for points that may lie far from the mass; a constant density has 1."""
+CONSTANT, ALMOST_CONSTANT = 1 - 1e-6, 0.8
+"""Exponents, for each axis, above which the log density does not fall at all, before the last doubling and in it, where
+numbers are rounded by up to 0.1 nats. Where they end soon only that shows that the integral is infinite."""
 NUM_STEPS = 12
 """Steps from the bulk within which the mass of moved draws is compared with that of the draws."""
 MOST_AXES = 24
@@ -49,6 +53,7 @@ def examine_tails(
     draws: Tensor,
     *,
     chart: DrivenChart | None = None,
+    hold: Hold | None = None,
     generator: torch.Generator | None = None,
 ) -> TailReport:
     """Examine how a target decays, whether its integral is finite, and whether draws reach its tails.
@@ -60,29 +65,33 @@ def examine_tails(
         log_density: unnormalised log density of rows ``(n, d)``.
         draws: draws of the target ``(replicate, n, d)``, of at least two independent replicates.
         chart: regression of scales fitted to the target, where there is one.
+        hold: see :func:`screen_tails`.
         generator: source of the choice of draws that are moved.
 
     >>> draws = torch.randn(4, 100, 2, generator=torch.Generator().manual_seed(0))
     >>> str(examine_tails(lambda x: -0.5 * (x**2).sum(-1), draws).integrability)
     'integrable'
     """
-    moves = list(_moves(log_density, draws, chart))
-    most = max(16, MOST_EVALUATIONS // ((len(moves) + 2) * (NUM_STEPS + 5) * len(draws)))
+    moves = list(_moves(log_density, draws, chart, hold))
+    each = NUM_STEPS + 5 + (0 if hold is None else NUM_HALVINGS)
+    most = max(16, MOST_EVALUATIONS // ((len(moves) + 2) * each * len(draws)))
     chosen = torch.randperm(draws.shape[1], generator=generator)[:most]
     every = torch.arange(draws.shape[1])
-    tails = [_follow(move, log_density, draws, every if isinstance(move, DriverShift) else chosen) for move in moves]
+    tails = [
+        _follow(move, log_density, hold, draws, every if isinstance(move, DriverShift) else chosen) for move in moves
+    ]
     # Coordinates that are infinite together only, by a power of their joint distance, each have at least this exponent.
     dim = draws.shape[2]
     slow = [move for move, tail in zip(moves, tails, strict=True) if _is_coordinate(move) and tail.exponent > -dim]
-    if 1 < len(slow) < dim:
-        joint = _together(slow)
+    joint = _together(slow)
+    if joint is not None and joint.num_axes < dim:
         moves.append(joint)
-        tails.append(_follow(joint, log_density, draws, chosen))
+        tails.append(_follow(joint, log_density, hold, draws, chosen))
     found, deciding = _deciding([(_judge(move, tail), tail) for move, tail in zip(moves, tails, strict=True)])
     return TailReport(found, tuple(tails), deciding)
 
 
-def screen_tails(log_density: LogDensity, rows: Tensor) -> TailReport | None:
+def screen_tails(log_density: LogDensity, rows: Tensor, *, hold: Hold | None = None) -> TailReport | None:
     """A report where the integral is seen to be infinite from any points with density, ``None`` elsewhere.
 
     The growth of moved mass far out does not depend on where the points lie, so no draws of the target are needed. Axes
@@ -92,6 +101,9 @@ def screen_tails(log_density: LogDensity, rows: Tensor) -> TailReport | None:
     Args:
         log_density: unnormalised log density of rows ``(n, d)``.
         rows: points with density ``(replicate, n, d)``.
+        hold: whether the values at rows ``(n, d)`` are those of the target and not of the end of the numbers that its
+            support is made of, ``(n,)``; everywhere when not given. Decay is measured within, and the mass beyond
+            extrapolated by a power of the distance.
 
     >>> rows = torch.randn(2, 64, 2, generator=torch.Generator().manual_seed(0)).double()
     >>> str(screen_tails(lambda x: 0.0 * x.sum(-1), rows))
@@ -99,8 +111,8 @@ def screen_tails(log_density: LogDensity, rows: Tensor) -> TailReport | None:
     >>> screen_tails(lambda x: -0.5 * x.square().sum(-1), rows)
     """
     judged = []
-    for move in _moves(log_density, rows, None):
-        tail = _follow_far(move, log_density, rows)
+    for move in _moves(log_density, rows, None, hold):
+        tail = _follow_far(move, log_density, hold, rows)
         found = _judge(move, tail)
         if found is Integrability.IMPROPER and (_is_followed_far(move) or tail.exponent < STEEPEST_FLAT_AXIS):
             judged.append((found, tail))
@@ -115,7 +127,7 @@ def _deciding(judged: list[tuple[Integrability, Tail]]) -> tuple[Integrability, 
     return max(judged, key=lambda pair: (order.index(pair[0]), pair[1].is_stretch, pair[1].exponent))
 
 
-def _moves(log_density: LogDensity, draws: Tensor, chart: DrivenChart | None) -> Iterator[Move]:
+def _moves(log_density: LogDensity, draws: Tensor, chart: DrivenChart | None, hold: Hold | None) -> Iterator[Move]:
     """Families of maps that are followed."""
     rows = draws.flatten(0, 1)
     center, scale = rows.median(0).values, quartile_spread(rows)
@@ -123,7 +135,14 @@ def _moves(log_density: LogDensity, draws: Tensor, chart: DrivenChart | None) ->
     one_hot = torch.eye(dim, dtype=rows.dtype, device=rows.device)
     sizes = ((rows - center).abs() / scale).quantile(0.99, 0) if len(rows) < 1_000_000 else scale / scale
     for index in sorted(sizes.argsort(descending=True)[:MOST_AXES].tolist()):
-        yield Stretch(f"coordinate {index}", center, scale, one_hot[:, [index]], furthest)
+        whole = Stretch(f"coordinate {index}", center, scale, one_hot[:, [index]], furthest)
+        ends = torch.stack([center + side * furthest * scale * one_hot[index] for side in (-1, 1)])
+        if hold is None or bool(hold(ends).all()):
+            yield whole
+            continue
+        # The numbers of a support may end at very different distances on both sides.
+        for side, word in ((-1, "down"), (1, "up")):
+            yield dataclasses.replace(whole, label=f"{whole.label} {word}", side=side)
     if dim == 1:
         return
     yield Stretch("all coordinates", center, scale, None, furthest)
@@ -165,27 +184,30 @@ def _is_followed_far(move: Move) -> bool:
 
 
 def _is_coordinate(move: Move) -> bool:
-    return isinstance(move, Stretch) and move.axes is not None and move.furthest > FURTHEST_AXIS
+    return isinstance(move, Stretch) and move.num_axes == 1 and move.furthest > FURTHEST_AXIS
 
 
-def _together(moves: list[Move]) -> Stretch:
-    """The joint stretch of several coordinates."""
+def _together(moves: list[Move]) -> Stretch | None:
+    """The joint stretch of several coordinates, ``None`` where they are fewer than two."""
     stretches = [move for move in moves if isinstance(move, Stretch) and move.axes is not None]
-    axes = torch.cat([move.axes for move in stretches if move.axes is not None], 1)
+    columns = [move.axes for move in stretches if move.axes is not None]
+    axes = torch.cat(columns, 1).unique(dim=1) if columns else None  # both sides of a coordinate share an axis
+    if axes is None or axes.shape[1] < 2:
+        return None
     first = stretches[0]
     return Stretch(f"{axes.shape[1]} coordinates of slow decay", first.center, first.scale, axes, first.furthest)
 
 
-def _follow(move: Move, log_density: LogDensity, draws: Tensor, chosen: Tensor) -> Tail:
+def _follow(move: Move, log_density: LogDensity, hold: Hold | None, draws: Tensor, chosen: Tensor) -> Tail:
     """Follow the mass of the bulk along a family of maps, and compare it with the draws further out."""
     replicates, count, dim = draws.shape
     place = move.place(draws.flatten(0, 1)).reshape(replicates, count)
-    far = _follow_far(move, log_density, draws[:, chosen], start := float(place.median()))
+    far = _follow_far(move, log_density, hold, draws[:, chosen], start := _start(move, place))
     is_bulk = ((place >= start) & (place < start + 1))[:, chosen].flatten()
     if not math.isfinite(start) or not bool(is_bulk.any()):
         return far
     bulk = draws[:, chosen].reshape(-1, dim)[is_bulk]
-    steps = torch.stack([_gains(move, log_density, bulk, float(step)) for step in range(1, NUM_STEPS + 1)], 1).exp()
+    steps = torch.stack([gains(move, log_density, bulk, float(step)) for step in range(1, NUM_STEPS + 1)], 1).exp()
     # Mass beyond each step: what the moved draws predict, and what the draws hold.
     beyond = steps.flip(1).cumsum(1).flip(1)
     predicted = torch.zeros(replicates * len(chosen), NUM_STEPS, dtype=steps.dtype, device=steps.device)
@@ -194,33 +216,36 @@ def _follow(move: Move, log_density: LogDensity, draws: Tensor, chosen: Tensor) 
     further = (place[..., None] >= edges).double()
     seen = further[..., :-1] - further[..., -1:]
     missing, at = _missing(predicted.reshape(replicates, len(chosen), NUM_STEPS).cpu(), seen.cpu())
-    return dataclasses.replace(far, missing=missing, beyond=at)
+    return far if far.missing > missing else dataclasses.replace(far, missing=missing, beyond=at)
 
 
-def _follow_far(move: Move, log_density: LogDensity, draws: Tensor, start: float | None = None) -> Tail:
+def _start(move: Move, place: Tensor) -> float:
+    """Steps at which the bulk begins: the median, of the draws on the side of a stretch that has one."""
+    is_sided = isinstance(move, Stretch) and move.side != 0
+    inside = place[place > -math.inf] if is_sided else place.flatten()
+    return float(inside.median()) if len(inside) else -math.inf
+
+
+def _follow_far(
+    move: Move, log_density: LogDensity, hold: Hold | None, draws: Tensor, start: float | None = None
+) -> Tail:
     """Follow the mass of the bulk of draws ``(replicate, n, d)`` far out, without a look at the draws' own reach."""
     rows = draws.flatten(0, 1)
     place = move.place(rows)
-    start = float(place.median()) if start is None else start
+    start = _start(move, place) if start is None else start
     bulk = rows[(place >= start) & (place < start + 1)]
     if not math.isfinite(start) or not len(bulk):
         # Half of the draws lie at the centre: the coordinate has no width that could be stretched.
         return Tail(move.label, isinstance(move, Stretch), (-math.inf,), 0.0, 0.0, 0.0)
-    far = [float(_gains(move, log_density, bulk, num_steps).logsumexp(0)) for num_steps in move.far_steps]
+    if hold is not None and not bool(hold(move.moved(bulk, move.far_steps[-1])[0]).all()):
+        return follow_to_the_end(move, log_density, hold, bulk, len(rows))
+    far = [float(gains(move, log_density, bulk, num_steps).logsumexp(0)) for num_steps in move.far_steps]
     unit = math.log(2) if isinstance(move, Stretch) else 1.0
     exponents = tuple(
         _slope(first, second, unit * (b - a))
         for first, second, a, b in zip(far, far[1:], move.far_steps, move.far_steps[1:], strict=False)
     )
     return Tail(move.label, isinstance(move, Stretch), exponents, move.far_steps[-1], 0.0, 0.0)
-
-
-def _gains(move: Move, log_density: LogDensity, bulk: Tensor, num_steps: float) -> Tensor:
-    """Log of the mass that each row of the bulk stands for after it was moved, relative to its own."""
-    with torch.no_grad():
-        moved, volume = move.moved(bulk, num_steps)
-        gain = log_density(moved).double() + volume.double() - log_density(bulk).double()
-    return torch.where(gain.isnan(), -math.inf, gain)  # not-a-number counts as density zero, as everywhere
 
 
 def _slope(first: float, second: float, distance: float) -> float:
@@ -255,8 +280,17 @@ def _missing(predicted: Tensor, seen: Tensor) -> tuple[float, float]:
 def _judge(move: Move, tail: Tail) -> Integrability:
     """Whether the integral is finite as far as one family of maps shows."""
     last = tail.exponent
+    if tail.is_cut:
+        if isinstance(move, Stretch) and _is_constant(tail, move.num_axes):
+            return Integrability.IMPROPER
+        return Integrability.UNDECIDED if last > SLOW else Integrability.INTEGRABLE
     if isinstance(move, Stretch) and not _is_followed_far(move):
         return Integrability.IMPROPER if last > FLAT_AXIS else Integrability.INTEGRABLE
     if last > FLAT:
         return Integrability.IMPROPER
     return Integrability.UNDECIDED if last > SLOW else Integrability.INTEGRABLE
+
+
+def _is_constant(tail: Tail, num_axes: int) -> bool:
+    """Whether the log density does not fall at all before the numbers of the support end."""
+    return tail.exponents[-2] >= CONSTANT * num_axes and tail.exponent >= ALMOST_CONSTANT * num_axes

@@ -6,8 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from drl_density.mcmc import LogDensity
 from drl_density.partition_function.target_bases.contract import DrivenChart
 
 FAR_SHARE = 1 / 6
@@ -31,8 +33,12 @@ class Move(Protocol):
         """How far out rows ``(n, d)`` are, in steps, ``(n,)``."""
         ...
 
-    def moved(self, x: Tensor, num_steps: float, /) -> tuple[Tensor, Tensor]:
-        """Rows ``(n, d)`` moved outwards, and the log volume that the map gains there, ``(n,)``."""
+    def moved(self, x: Tensor, num_steps: float | Tensor, /) -> tuple[Tensor, Tensor]:
+        """Rows ``(n, d)`` moved outwards, and the log volume that the map gains there, ``(n,)``.
+
+        Args:
+            num_steps: number of steps of all rows, or of each, ``(n,)``.
+        """
         ...
 
 
@@ -46,6 +52,7 @@ class Stretch:
         scale: unit of every coordinate, ``(d,)``.
         axes: orthonormal axes in these units as columns, ``(d, q)``; ``None`` for all.
         furthest: largest factor of the stretch at which decay is measured.
+        side: 1 or -1 for the draws on one side along a single axis, 0 for both sides.
     """
 
     label: str
@@ -53,6 +60,12 @@ class Stretch:
     scale: Tensor
     axes: Tensor | None
     furthest: float
+    side: int = 0
+
+    @property
+    def num_axes(self) -> int:
+        """Number of axes along which distances grow."""
+        return len(self.center) if self.axes is None else self.axes.shape[1]
 
     @property
     def far_steps(self) -> tuple[float, ...]:
@@ -61,20 +74,23 @@ class Stretch:
         return tuple(most / 2**halving for halving in (3, 2, 1, 0))
 
     def place(self, x: Tensor) -> Tensor:
-        """Doublings of the unit distance from the centre, ``(n,)``."""
+        """Doublings of the unit distance from the centre, ``(n,)``; minus infinity on the other side."""
         unit = (x - self.center) / self.scale
         inner = unit if self.axes is None else unit @ self.axes
+        if self.side:
+            return (self.side * inner[:, 0]).clamp_min(0).log2()  # the log of 0 is minus infinity
         return inner.norm(dim=1).log2()
 
-    def moved(self, x: Tensor, num_steps: float) -> tuple[Tensor, Tensor]:
+    def moved(self, x: Tensor, num_steps: float | Tensor) -> tuple[Tensor, Tensor]:
         """Rows with their distances multiplied by ``2 ** num_steps``, and the log volume gained."""
-        factor = 2.0**num_steps
+        steps = torch.as_tensor(num_steps, dtype=x.dtype, device=x.device).expand(len(x))
+        factor = steps.exp2()[:, None]
         unit = (x - self.center) / self.scale
         if self.axes is None:
-            further, num_axes = factor * unit, x.shape[1]
+            further = factor * unit
         else:
-            further, num_axes = unit + (factor - 1) * (unit @ self.axes) @ self.axes.T, self.axes.shape[1]
-        return self.center + self.scale * further, x.new_full((len(x),), num_axes * num_steps * math.log(2))
+            further = unit + (factor - 1) * (unit @ self.axes) @ self.axes.T
+        return self.center + self.scale * further, self.num_axes * math.log(2) * steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,9 +119,17 @@ class DriverShift:
         """Standard deviations of the driver from the median, towards the shift, ``(n,)``."""
         return self.sign * (self.chart.to_unit(x)[:, 0] - self.center)
 
-    def moved(self, x: Tensor, num_steps: float) -> tuple[Tensor, Tensor]:
+    def moved(self, x: Tensor, num_steps: float | Tensor) -> tuple[Tensor, Tensor]:
         """Rows moved along the driver, and the log volume gained."""
         unit = self.chart.to_unit(x)
         further = unit.clone()
         further[:, 0] += self.sign * num_steps
         return self.chart.from_unit(further), self.chart.log_volume(further) - self.chart.log_volume(unit)
+
+
+def gains(move: Move, log_density: LogDensity, bulk: Tensor, num_steps: float | Tensor) -> Tensor:
+    """Log of the mass that each row ``(n, d)`` of the bulk stands for after it was moved, relative to its own, ``(n,)``."""
+    with torch.no_grad():
+        moved, volume = move.moved(bulk, num_steps)
+        gain = log_density(moved).double() + volume.double() - log_density(bulk).double()
+    return torch.where(gain.isnan(), -math.inf, gain)  # not-a-number counts as density zero, as everywhere

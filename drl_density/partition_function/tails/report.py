@@ -39,6 +39,7 @@ class Tail:
         steps: steps from the bulk to the furthest place.
         missing: share of the mass that moved draws put further out than the draws themselves; 0 within chance.
         beyond: steps from the bulk beyond which that mass lies.
+        is_cut: whether the numbers of the support ended before the mass was followed as far as on all reals.
     """
 
     label: str
@@ -47,6 +48,7 @@ class Tail:
     steps: float
     missing: float
     beyond: float
+    is_cut: bool = False
 
     @property
     def exponent(self) -> float:
@@ -90,7 +92,7 @@ class TailReport:
             return f"along {tail.label} the mass does not fall, out to {_distance(tail)}"
         if self.integrability is Integrability.UNDECIDED:
             return (
-                f"along {tail.label} the mass falls more slowly than any power of the distance, out to {_distance(tail)}: "
+                f"along {tail.label} the mass {_slowness(tail)}, out to {_distance(tail)}: "
                 "it cannot be decided whether the integral is finite"
             )
         if tail.exponent < FAST or not tail.is_stretch:
@@ -98,5 +100,11 @@ class TailReport:
         return f"along {tail.label}, the slowest, mass beyond r falls as r^{tail.exponent:.3g}"
 
 
+def _slowness(tail: Tail) -> str:
+    return "hardly falls" if tail.is_cut else "falls more slowly than any power of the distance"
+
+
 def _distance(tail: Tail) -> str:
+    if tail.is_cut:
+        return "the last numbers of the support"
     return f"{2.0**tail.steps:.0e} times the bulk" if tail.is_stretch else f"{tail.steps:.0f} standard deviations"

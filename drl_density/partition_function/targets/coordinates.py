@@ -13,6 +13,9 @@ from drl_density.distributions.reals import log_volume, real_transform
 from drl_density.distributions.supports import has_own_map, is_inside
 from drl_density.records.brief import brief
 
+LARGEST_GAP, RELATIVE_GAP = 0.1, 1e-6
+"""Difference of real numbers from themselves after the way to a support and back, up to which the point is held."""
+
 
 @dataclass(frozen=True, eq=False)
 class Coordinates:
@@ -90,6 +93,25 @@ class Coordinates:
         is_inside_support = is_inside(self.support, x, len(self.event_shape))
         reals = self.transform.inv(x).reshape(len(x), self.num_features)
         return torch.where(is_inside_support[:, None], (reals - self.center) / self.unit, torch.nan)
+
+    def hold(self, u: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Whether numbers of a type hold the points of coordinates ``(n, d)``, so that the way back returns these, ``(n,)``.
+
+        In float64 an exponential overflows at 709, and a probability near 1 is rounded to 1 from 37 on. Beyond, points say
+        nothing about the density at their coordinates.
+
+        >>> from torch.distributions import constraints
+        >>> Coordinates.onto(constraints.positive, torch.Size((1,))).hold(torch.tensor([[700.0], [800.0]]).double())
+        tensor([ True, False])
+        """
+        if self.transform is None:
+            return torch.ones(len(u), dtype=torch.bool)
+        with torch.no_grad():
+            reals = self._reals(u)
+            x = self._point(reals).to(dtype).double()
+            gap = (self.transform.inv(x).reshape(reals.shape) - reals).abs()
+        is_near = (gap <= LARGEST_GAP + RELATIVE_GAP * reals.abs()).all(1)
+        return is_near & x.flatten(1).isfinite().all(1)
 
     def _reals(self, u: Tensor) -> Tensor:
         return self.center + self.unit * u

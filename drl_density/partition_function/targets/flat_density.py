@@ -12,6 +12,9 @@ from torch import Tensor
 
 from drl_density.partition_function.targets.coordinates import Coordinates
 
+LARGEST_POWER = 3
+"""Power of a number that a target may take, and that has to be a number too."""
+
 
 @dataclass(frozen=True)
 class Rejections:
@@ -59,6 +62,7 @@ class FlatDensity:
         evaluate: log density of points ``(n, *event)``, float64.
         coordinates: flat coordinates of these points.
         offset: constant that is subtracted, nats.
+        dtype: type of numbers in which the target is evaluated.
         counts: running counts, shared with another density of the same target.
 
     >>> flat = FlatDensity(lambda x: 1e9 - x.square().sum(-1), Coordinates.onto(None, torch.Size((2,))), offset=1e9)
@@ -73,24 +77,43 @@ class FlatDensity:
         coordinates: Coordinates,
         *,
         offset: float = 0.0,
+        dtype: torch.dtype = torch.float64,
         counts: _Tally | None = None,
     ) -> None:
-        self.evaluate, self.coordinates, self.offset = evaluate, coordinates, offset
+        self.evaluate, self.coordinates, self.offset, self.dtype = evaluate, coordinates, offset, dtype
         self._counts = counts
 
     def counted(self) -> FlatDensity:
         """The same log density, with the points that it is evaluated at counted from now on."""
-        return FlatDensity(self.evaluate, self.coordinates, offset=self.offset, counts=_Tally())
+        return FlatDensity(self.evaluate, self.coordinates, offset=self.offset, dtype=self.dtype, counts=_Tally())
 
     def uncounted(self) -> FlatDensity:
         """The same log density without counting, as vectorised maps such as ``torch.func.jacrev`` need it."""
-        return FlatDensity(self.evaluate, self.coordinates, offset=self.offset)
+        return FlatDensity(self.evaluate, self.coordinates, offset=self.offset, dtype=self.dtype)
 
     @property
     def rejections(self) -> Rejections:
         """Counts of the points so far; all zero where they are not counted."""
         counts = self._counts or _Tally()
         return Rejections(counts.num_points, counts.num_zero, counts.num_undefined)
+
+    def hold(self, u: Tensor) -> Tensor:
+        """Whether values at rows ``(n, d)`` are those of the target, and not of the end of its type of numbers, ``(n,)``.
+
+        Points that this type does not hold do not count, nor do points without density whose numbers are so large or small
+        that their powers leave it.
+        """
+        hold = self.coordinates.hold(u, self.dtype)
+        if self.coordinates.transform is None:
+            return hold
+        with torch.no_grad():
+            sizes = self.coordinates.to_event(u).flatten(1).abs()
+            largest = float(torch.finfo(self.dtype).max) ** (1 / LARGEST_POWER)
+            is_extreme = ((sizes > largest) | ((sizes > 0) & (sizes < 1 / largest))).any(1)
+            is_extreme &= hold
+            if bool(is_extreme.any()):
+                hold[is_extreme] = self(u[is_extreme]) > -math.inf
+        return hold
 
     def __call__(self, u: Tensor) -> Tensor:
         """Log density of rows ``(n, d)``, ``(n,)``."""
@@ -112,7 +135,6 @@ class FlatDensity:
         # The sum that is never taken ties the result to the rows, so that autograd finds a gradient, if only zeros.
         tied = torch.where(torch.ones_like(is_lost), total, u.sum(1))
         return torch.where(is_lost | is_undefined, -math.inf, tied)
-
 
     def _all_finite(self, u: Tensor) -> Tensor | None:
         """Values of rows where all are finite, ``None`` where any is not: most calls, at a third of the cost."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pyro.distributions as dist
@@ -67,6 +68,11 @@ class PreparedTarget:
         return self.coordinates.num_features
 
     @property
+    def hold(self) -> Callable[[Tensor], Tensor] | None:
+        """Whether the values at rows are those of the target, :meth:`FlatDensity.hold`; ``None`` over all reals."""
+        return None if self.coordinates.transform is None else self.log_density.uncounted().hold
+
+    @property
     def rejections(self) -> Rejections:
         """Counts of the points without density among those evaluated so far."""
         return self.log_density.rejections
@@ -111,7 +117,7 @@ def prepare_target(
     coordinates = coordinates.rescaled(center, unit)
     ground = ground.moved(center, unit)
     offset = highest_value(FlatDensity(source, coordinates), ground)
-    log_density = FlatDensity(source, coordinates, offset=offset).counted()
+    log_density = FlatDensity(source, coordinates, offset=offset, dtype=source.dtype).counted()
     given = None if base is None else flat_base(base, coordinates)
     start = given or _widest_normal(log_density.uncounted(), ground.rows[0], generator)
     rounding = torch.finfo(source.precision).eps * abs(offset)

@@ -105,6 +105,7 @@ def sandwich(
     infinite = screen_tails(
         prepared.log_density.uncounted(),
         prepared.start.draw(2 * NUM_SCREENED, generator).reshape(2, NUM_SCREENED, prepared.num_features),
+        hold=prepared.hold,
     )
     if infinite is not None:
         advice = f"the integral is infinite: {infinite}"
@@ -176,7 +177,8 @@ def _with_tails(
         return walks
     log_density, base = prepared.log_density.uncounted(), route.path.base
     chart = base.chart if isinstance(base, DefendedBase) else None
-    return dataclasses.replace(walks, tails=examine_tails(log_density, walks.draws, chart=chart, generator=generator))
+    tails = examine_tails(log_density, walks.draws, chart=chart, hold=prepared.hold, generator=generator)
+    return dataclasses.replace(walks, tails=tails)
 
 
 def _walk_to_tolerance(

@@ -1,11 +1,16 @@
 """Flat coordinates: there and back, volumes, and units."""
 
+import math
+
 import pyro.distributions as dist
+import pytest
 import torch
 from torch.distributions import constraints
 
+from drl_density.distributions import FittedSupport
 from drl_density.partition_function.targets.coordinates import Coordinates
 from drl_density.testing import seeded_generator
+from drl_density.transforms import Affine, Composed
 
 
 def test_a_density_moved_to_the_reals_keeps_its_mass():
@@ -36,3 +41,31 @@ def test_points_off_the_support_have_no_coordinates():
     coordinates = Coordinates.onto(constraints.interval(0.0, 1.0), torch.Size((1,)))
     found = coordinates.to_flat(torch.tensor([[0.5], [2.0], [-1.0]]))
     assert found.isfinite().flatten().tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("support", "size", "inner", "outer"),
+    [
+        (constraints.positive, 1, (-740.0, 709.0), (-760.0, 720.0)),
+        (constraints.unit_interval, 1, (-700.0, 33.0), (-760.0, 39.0)),
+        (constraints.greater_than(1.0), 1, (-33.0, 709.0), (-39.0, 720.0)),
+        (constraints.simplex, 2, (-700.0, 700.0), (-800.0, 800.0)),
+    ],
+    ids=["exponential", "sigmoid", "shifted", "stick-breaking"],
+)
+def test_points_are_held_up_to_the_last_numbers(support, size, inner, outer):
+    coordinates = Coordinates.onto(support, torch.Size((size,)))
+    for values, expected in ((inner, True), (outer, False)):
+        assert coordinates.hold(torch.tensor(values).double()[:, None]).tolist() == [expected] * 2
+
+
+def test_points_of_a_fitted_density_are_placed_by_its_own_map():
+    """Without bounds too: chains then move in model space, where the density was fitted, and not among the data."""
+    support = FittedSupport(Composed([Affine(3.0, 2.0)]), torch.Size((2,)))
+    coordinates = Coordinates.onto(support, torch.Size((2,)))
+    u = torch.randn(4, 2, generator=seeded_generator(3), dtype=torch.float64)
+    assert support.is_whole_space
+    x, volume = coordinates.to_event_and_volume(u)
+    assert not torch.allclose(x, u)
+    torch.testing.assert_close(support.transform(x), u)
+    torch.testing.assert_close(volume, torch.full((4,), -2 * math.log(2.0)).double())
