@@ -219,6 +219,8 @@ def choose_factors(
     alone = float(independent.log_prob(held_out.float()).double().mean())
     scores = {"independent": alone, "factors": max(noises.values())}
     remarks = (found.remark,) if found.remark else ()
+    if alone > scores["factors"]:  # few images; N(0, I) stays the same under any noise
+        return ChosenBases({"independent": independent}, FINE_SIGMAS[0], scores, remarks=remarks)
     return ChosenBases({"factors": found.base}, widest_noise(noises, held_out.shape[1]), scores, remarks=remarks)
 
 
