@@ -64,9 +64,14 @@ class ParticleRun:
         return log_mean_exp(self.log_weights, 1)
 
     def draws(self, *, generator: torch.Generator | None = None) -> Tensor:
-        """Particles resampled by their final weights, ``(replicate, particle, *event)``."""
-        chosen = resample(self.log_weights, self.log_weights.shape[1], generator=generator)
-        return torch.stack([rows[index.to(rows.device)] for rows, index in zip(self.particles, chosen, strict=True)])
+        """Particles resampled by their final weights, ``(replicate, particle, *event)``.
+
+        All replicates are resampled together, so that one with more weight gives more draws. Within each replicate alone the
+        draws of few particles would lean towards the proposal: their reverse paths then weigh too little. Systematic
+        resampling keeps the order, so a row of the result comes from one replicate or two neighbouring ones.
+        """
+        chosen = resample(self.log_weights.flatten(), self.log_weights.numel(), generator=generator)
+        return self.particles.flatten(0, 1)[chosen.to(self.particles.device)].reshape(self.particles.shape)
 
 
 def paths_down(

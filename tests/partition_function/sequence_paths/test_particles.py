@@ -1,5 +1,7 @@
 """Weights of paths and particles: exact for exact kernels, unbiased for any."""
 
+import math
+
 import pytest
 import torch
 
@@ -16,6 +18,7 @@ from drl_density.partition_function.sequence_paths.particles import (
 )
 from drl_density.schedule import NoiseSchedule
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
+from drl_density.weights import weight_ess
 from tests.partition_function.sequence_paths.gaussian_paths import SYSTEM, exact_kernels
 
 MIXTURE = GaussianMixtureSequence.example(schedule=NoiseSchedule.log_spaced(4))
@@ -69,14 +72,16 @@ def test_resampled_particles_are_unbiased_whatever_their_number(is_conditional):
         torch.testing.assert_close(run.particles[:, 0], retained[0])
 
 
-def test_draws_follow_the_weights():
-    run = particles_down(rough_kernels(), (400, 16), generator=seeded_generator(3))
+def test_draws_follow_the_weights_of_all_replicates():
+    """Within four particles alone the draws would lean towards the proposal; all replicates together do not."""
+    run = particles_down(rough_kernels(), (2000, 4), generator=seeded_generator(3))
     draws = run.draws(generator=seeded_generator(4))
-    means = MIXTURE.components(0).mean
-    truth = (MIXTURE.weights[:, None] * means).sum(0)
-    # Sixteen particles leave a bias of about a sixteenth of the difference between proposal and target.
-    assert float((draws.mean((0, 1)) - truth).norm()) < 0.1
-    assert draws.shape == (400, 16, 2)
+    assert draws.shape == (2000, 4, 2)
+    truth = MIXTURE.marginal(0).log_prob(mixture_states(1, 8000, seeded_generator(5)))
+    found = MIXTURE.marginal(0).log_prob(draws.flatten(0, 1))
+    # A tenth of the draws, about, are copies; the error of the mean is that of the weights' effective number.
+    error = math.sqrt(float(found.var() / weight_ess(run.log_weights.flatten()) + truth.var() / 8000))
+    assert_z(found.mean(), float(truth.mean()), error)
 
 
 def test_progress_is_reported_after_every_step():
