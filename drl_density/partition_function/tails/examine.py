@@ -19,6 +19,7 @@ from drl_density.mcmc import LogDensity
 from drl_density.partition_function.tails.ends import NUM_HALVINGS, Hold, follow_to_the_end
 from drl_density.partition_function.tails.moves import FAR_SHARE, DriverShift, Move, Stretch, gains
 from drl_density.partition_function.tails.report import Integrability, Tail, TailReport
+from drl_density.partition_function.tails.ridges import follow_ridges
 from drl_density.partition_function.target_bases.contract import DrivenChart
 from drl_density.partition_function.target_bases.student import quartile_spread
 from drl_density.records.intervals import normal_quantile, student_quantile
@@ -59,7 +60,8 @@ def examine_tails(
     """Examine how a target decays, whether its integral is finite, and whether draws reach its tails.
 
     Distances from the median are doubled along every coordinate, along the longest and flattest axes, along all coordinates
-    of slow decay together, and along all; with a regression of scales its driver is moved too, with places and scales.
+    of slow decay together, and along all; with a regression of scales its driver is moved too, with places and scales. Up
+    to 24 dimensions curved ridges are followed as well.
 
     Args:
         log_density: unnormalised log density of rows ``(n, d)``.
@@ -87,8 +89,13 @@ def examine_tails(
     if joint is not None and joint.num_axes < dim:
         moves.append(joint)
         tails.append(_follow(joint, log_density, hold, draws, chosen))
-    found, deciding = _deciding([(_judge(move, tail), tail) for move, tail in zip(moves, tails, strict=True)])
-    return TailReport(found, tuple(tails), deciding)
+    judged = [(_judge(move, tail), tail) for move, tail in zip(moves, tails, strict=True)]
+    judged += [
+        (Integrability.UNDECIDED if ridge.exponent > SLOW else Integrability.INTEGRABLE, ridge)
+        for ridge in _ridges(log_density, draws)
+    ]
+    found, deciding = _deciding(judged)
+    return TailReport(found, tuple(tail for _, tail in judged), deciding)
 
 
 def screen_tails(log_density: LogDensity, rows: Tensor, *, hold: Hold | None = None) -> TailReport | None:
@@ -119,6 +126,14 @@ def screen_tails(log_density: LogDensity, rows: Tensor, *, hold: Hold | None = N
     if not judged:
         return None
     return TailReport(Integrability.IMPROPER, tuple(tail for _, tail in judged), _deciding(judged)[1])
+
+
+def _ridges(log_density: LogDensity, draws: Tensor) -> list[Tail]:
+    """Decay along curved ridges, in dimensions that allow for second derivatives."""
+    rows = draws.flatten(0, 1)
+    if not 1 < rows.shape[1] <= MOST_AXES:
+        return []
+    return follow_ridges(log_density, rows, rows.median(0).values, quartile_spread(rows))
 
 
 def _deciding(judged: list[tuple[Integrability, Tail]]) -> tuple[Integrability, Tail]:

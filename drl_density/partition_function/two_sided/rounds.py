@@ -31,9 +31,6 @@ MOVED = 0.2
 """Multiple of the tolerance, beyond two joint errors, by which rounds may differ and still count as settled."""
 PAIR_ERROR, ROUND_ERROR = 0.6, 0.4
 """Multiples of the tolerance above which the error of the difference of two rounds, and of one round, hides a movement."""
-GROWTH_ERROR = 0.25
-"""Multiple of the tolerance that rounds grow towards. Three rounds of this error, of equal log Z, show with about 85 % that
-they do not move by the tolerance; of errors as large as ``ROUND_ERROR`` only one in four triples does."""
 LEAST_ROUNDS, LEAST_EASY_ROUNDS = 3, 2
 """Rounds that have to agree, and those of a target whose first fitted base fits."""
 EASY_OVERLAP = 0.6
@@ -131,7 +128,7 @@ def fit_rounds(
             break
         base = fit_base(draws, given=given, kept=kept)
         if least == LEAST_ROUNDS or len(found) >= least:
-            own = dataclasses.replace(own, num_particles=grown(own.num_particles, found, settings))
+            own = dataclasses.replace(own, num_particles=_grown(own.num_particles, found, settings))
     return route, Rounds(tuple(found), movement(found, settings.tolerance, least=least))
 
 
@@ -236,9 +233,9 @@ def _is_trend(last: Sequence[Estimate], moved: float) -> bool:
     return is_steady and total > max(moved, 1.5 * error)
 
 
-def grown(size: int, found: Sequence[Estimate], settings: SandwichSettings) -> int:
+def _grown(size: int, found: Sequence[Estimate], settings: SandwichSettings) -> int:
     """Particles of the next round: twice as many up to ``num_particles``, and beyond only as its error calls for."""
-    needed = (found[-1].standard_error / (GROWTH_ERROR * settings.tolerance)) ** 2
+    needed = (found[-1].standard_error / (ROUND_ERROR * settings.tolerance)) ** 2
     if size < settings.num_particles:
         return min(settings.num_particles, math.ceil(min(4.0, max(2.0, needed)) * size))
     most = max(MOST_GROWTH * settings.num_particles, LEAST_MOST_PARTICLES)

@@ -19,7 +19,7 @@ from drl_density.partition_function.targets.coordinates import Coordinates
 from drl_density.partition_function.targets.flat_base import flat_base
 from drl_density.partition_function.targets.prepare import prepare_target
 from drl_density.partition_function.two_sided import rounds as rounds_module
-from drl_density.partition_function.two_sided.rounds import fit_rounds, grown, is_easy, movement, place_route
+from drl_density.partition_function.two_sided.rounds import fit_rounds, is_easy, movement, place_route
 from drl_density.testing import assert_z, seeded_generator
 from drl_density.weights import Estimate
 from tests.partition_function.known_answers import SMALL_SANDWICH
@@ -132,14 +132,6 @@ def test_a_target_that_is_not_easy_takes_three_rounds_that_grow(prepared, monkey
     _, rounds = fit_rounds(prepared, small, generator=seeded_generator(0))
     assert len(rounds.estimates) >= 3
     assert sizes[:4] == [150, 150, 300, 600]
-
-
-def test_rounds_grow_beyond_the_error_at_which_they_agree_by_luck():
-    """Three rounds with an error of 0.4 tolerances show that log Z is at rest one time in four; with 0.25, mostly."""
-    sizes = dataclasses.replace(SMALL_SANDWICH, num_particles=256, tolerance=0.05)
-    assert 512 < grown(256, rounds_at(0.0, error=0.018), sizes) < 768
-    assert grown(256, rounds_at(0.0, error=0.01), sizes) == 256
-    assert grown(256, rounds_at(0.0, error=0.1), sizes) == 1024
 
 
 def test_a_round_without_a_ratio_leaves_log_z_unsettled(prepared, monkeypatch):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pyro.distributions as dist
 import pytest
 import torch
+from torch.distributions import constraints
 
 import drl_density as drl
 from drl_density.errors import NumericalError
@@ -41,6 +42,14 @@ def test_improper_and_wrong_targets_are_refused():
         drl.sandwich(dist.Normal(torch.zeros(2), 1.0).to_event(1), base=dist.Normal(torch.zeros(3), 1.0).to_event(1))
     with pytest.raises(ValueError, match="sum discrete variables out"):
         drl.sandwich(dist.Poisson(torch.ones(2)).to_event(1))
+
+
+def test_a_density_that_only_overflow_ends_is_improper():
+    """1 / x is flat in the logarithm of x, from -745 to 709."""
+    support = constraints.independent(constraints.positive, 1)
+    target = drl.EnergyDistribution.from_log_density(lambda x: -x.log().sum(-1), (2,), support=support)
+    with pytest.warns(drl.errors.UnreliableEstimateWarning, match="out to the last numbers of the support"):
+        assert drl.sandwich(target, seed=0, settings=SMALL_SANDWICH).verdict == "improper"
 
 
 def test_an_infinite_integral_is_improper_and_no_number():
