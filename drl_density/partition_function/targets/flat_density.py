@@ -12,6 +12,8 @@ from torch import Tensor
 
 from drl_density.partition_function.targets.coordinates import Coordinates
 
+LARGEST_LOG = 300.0
+"""Real number from which on the sites of a Pyro model, which the model maps onto their supports, may leave float64."""
 LARGEST_POWER = 3
 """Power of a number that a target may take, and that has to be a number too."""
 
@@ -101,15 +103,16 @@ class FlatDensity:
         """Whether values at rows ``(n, d)`` are those of the target, and not of the end of its type of numbers, ``(n,)``.
 
         Points that this type does not hold do not count, nor do points without density whose numbers are so large or small
-        that their powers leave it.
+        that their powers leave it. Over all reals the numbers are those of a Pyro model's sites before their maps.
         """
         hold = self.coordinates.hold(u, self.dtype)
-        if self.coordinates.transform is None:
-            return hold
         with torch.no_grad():
             sizes = self.coordinates.to_event(u).flatten(1).abs()
-            largest = float(torch.finfo(self.dtype).max) ** (1 / LARGEST_POWER)
-            is_extreme = ((sizes > largest) | ((sizes > 0) & (sizes < 1 / largest))).any(1)
+            if self.coordinates.transform is None:
+                is_extreme = (sizes > LARGEST_LOG).any(1)
+            else:
+                largest = float(torch.finfo(self.dtype).max) ** (1 / LARGEST_POWER)
+                is_extreme = ((sizes > largest) | ((sizes > 0) & (sizes < 1 / largest))).any(1)
             is_extreme &= hold
             if bool(is_extreme.any()):
                 hold[is_extreme] = self(u[is_extreme]) > -math.inf

@@ -11,7 +11,9 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
+from drl_density.distributions.energy import EnergyDistribution
 from drl_density.distributions.experts import log_density_of
+from drl_density.distributions.pyro_models.joint import JointDensity
 from drl_density.errors import DRLDensityWarning
 from drl_density.partition_function.target_bases.contract import GivenBase
 from drl_density.partition_function.targets.contract import Target, WideBase, require_one_target, support_of
@@ -46,6 +48,7 @@ class PreparedTarget:
         data: given data as rows ``(n, d)``, ``None`` without them.
         offset: constant to be added back to every log Z, nats: the largest log density found so far.
         has_gradient: whether the log density has a gradient; where it has none, autograd finds zeros.
+        has_ends: whether the target's points are mapped from the reals, here or by a Pyro model, so that numbers may end.
         rounding: nats by which the type of the target's numbers rounds its largest log densities.
         remarks: what a reader of the result should know, in sentences without full stop.
     """
@@ -57,6 +60,7 @@ class PreparedTarget:
     data: Tensor | None
     offset: float
     has_gradient: bool
+    has_ends: bool
     rounding: float
     remarks: tuple[str, ...]
 
@@ -69,8 +73,8 @@ class PreparedTarget:
 
     @property
     def hold(self) -> Callable[[Tensor], Tensor] | None:
-        """Whether the values at rows are those of the target, :meth:`FlatDensity.hold`; ``None`` over all reals."""
-        return None if self.coordinates.transform is None else self.log_density.uncounted().hold
+        """Whether the values at rows are those of the target, ``None`` where numbers do not end."""
+        return self.log_density.uncounted().hold if self.has_ends else None
 
     @property
     def rejections(self) -> Rejections:
@@ -135,6 +139,7 @@ def prepare_target(
         data=moved,
         offset=offset,
         has_gradient=source.has_gradient,
+        has_ends=coordinates.transform is not None or _is_joint(target),
         rounding=rounding,
         remarks=remarks,
     )
@@ -160,6 +165,11 @@ def _widest_normal(log_density: FlatDensity, place: Tensor, generator: torch.Gen
     width = WIDTHS[max(range(len(shares)), key=lambda index: shares[index])]
     normal = dist.Normal(center, width).to_event(1)
     return flat_base(normal, Coordinates.onto(None, normal.event_shape))
+
+
+def _is_joint(target: Target) -> bool:
+    """Whether a target is the joint density of a Pyro model, which maps the reals onto its sites itself."""
+    return isinstance(target, EnergyDistribution) and isinstance(target.log_density, JointDensity)
 
 
 def _examined(target: Target, coordinates: Coordinates) -> Source:

@@ -2,6 +2,7 @@
 
 import math
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -9,6 +10,8 @@ from torch.distributions import constraints
 
 import drl_density as drl
 from drl_density.errors import DRLDensityWarning
+from drl_density.partition_function.tails.examine import screen_tails
+from drl_density.partition_function.tails.report import Integrability
 from drl_density.partition_function.targets.prepare import prepare_target
 from drl_density.testing import seeded_generator
 
@@ -82,3 +85,19 @@ def test_a_target_behind_a_wall_far_from_the_origin_has_a_first_base():
     prepared = prepare_target(target, generator=torch.Generator().manual_seed(0))
     rows = prepared.start.draw(64, torch.Generator().manual_seed(1))
     assert bool(prepared.log_density(rows).isfinite().all())
+
+
+def test_the_numbers_of_a_pyro_models_sites_end_too():
+    """1 / t over t > 0: in log t, where the model is examined, the square of t overflows at 354, and t vanishes at -745."""
+
+    def model():
+        t = pyro.sample("t", dist.HalfCauchy(torch.tensor(1.0).double()))
+        pyro.factor("tilt", torch.log1p(t.square()) - t.log())
+
+    prepared = prepare_target(drl.joint_density(model), generator=seeded_generator(0))
+    assert prepared.hold is not None
+    rows = prepared.start.draw(64, seeded_generator(1)).reshape(2, 32, 1)
+    report = screen_tails(prepared.log_density.uncounted(), rows, hold=prepared.hold)
+    assert report is not None
+    assert report.integrability is Integrability.IMPROPER
+    assert prepare_target(dist.Normal(torch.zeros(2), 1.0).to_event(1)).hold is None
