@@ -64,7 +64,7 @@ class FlatDensity:
         evaluate: log density of points ``(n, *event)``, float64.
         coordinates: flat coordinates of these points.
         offset: constant that is subtracted, nats.
-        dtype: type of numbers in which the target is evaluated.
+        dtype: coarsest type of numbers in which the target is evaluated, that of its values.
         counts: running counts, shared with another density of the same target.
 
     >>> flat = FlatDensity(lambda x: 1e9 - x.square().sum(-1), Coordinates.onto(None, torch.Size((2,))), offset=1e9)

@@ -121,7 +121,7 @@ def prepare_target(
     coordinates = coordinates.rescaled(center, unit)
     ground = ground.moved(center, unit)
     offset = highest_value(FlatDensity(source, coordinates), ground)
-    log_density = FlatDensity(source, coordinates, offset=offset, dtype=source.dtype).counted()
+    log_density = FlatDensity(source, coordinates, offset=offset, dtype=source.precision).counted()
     given = None if base is None else flat_base(base, coordinates)
     start = given or _widest_normal(log_density.uncounted(), ground.rows[0], generator)
     rounding = torch.finfo(source.precision).eps * abs(offset)

@@ -101,3 +101,12 @@ def test_the_numbers_of_a_pyro_models_sites_end_too():
     assert report is not None
     assert report.integrability is Integrability.IMPROPER
     assert prepare_target(dist.Normal(torch.zeros(2), 1.0).to_event(1)).hold is None
+
+
+def test_numbers_end_where_those_of_the_values_do():
+    """A density that rounds its points to float32 takes float64 too, and overflows at exp(88) all the same."""
+    support = constraints.independent(constraints.positive, 1)
+    prepared = prepared_from(lambda x: -x.float().log().sum(-1), 1, support=support)
+    assert prepared.hold is not None
+    unit = prepared.coordinates.unit
+    assert prepared.hold(torch.tensor([[80.0], [95.0]]).double() / unit).tolist() == [True, False]
