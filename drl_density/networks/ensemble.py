@@ -68,7 +68,7 @@ class Ensemble(nn.Module):
         """Evaluate the mean over members at vectors that differ in some columns alone, ``(n, k)``.
 
         Args:
-            x: vectors ``(n, num_features)``.
+            x: vectors ``(n, num_features)``, whose entries at ``places`` are ignored.
             values: entries at ``places`` of k vectors for each of ``x``, ``(n, k, len(places))``.
             places: columns that differ, ``(m,)``.
             log_snr: log signal-to-noise ratio of all vectors, ``()``.

@@ -96,13 +96,14 @@ def test_without_a_seed_numbers_are_fresh(name, density):
 
 
 def test_no_method_with_randomness_is_left_out():
-    """Whatever takes a seed is in the list above; guided needs a fit with labels, which tests of derived/guided make."""
+    """Whatever takes a seed is in the list above; guided and bits per dimension need fits with labels and of images, whose
+    own tests have them."""
     taking = {
         name
         for name, method in inspect.getmembers(Density, inspect.isfunction)
         if not name.startswith("_") and "seed" in inspect.signature(method).parameters
     }
-    assert taking == {*RANDOM, "guided"} - {"combine"}
+    assert taking == {*RANDOM, "guided", "bits_per_dimension"} - {"combine"}
 
 
 @pytest.mark.parametrize(("size", "shape"), [(0, (0,)), (1, (1,)), ((), ()), ((2, 5), (2, 5)), (torch.Size([3]), (3,))])
