@@ -30,6 +30,8 @@ NARROWER = (0.5, 0.25, 0.125)
 """Widths of further cases in units of the demanded one, each measured as long as the one before is found."""
 FIRST_STARTS = 128
 """Starts after which the planted modes that attract one of them drop out."""
+ARRIVED = 20.0
+"""Nats by which a planted mode exceeds the target where a climb has arrived in it: uphill there, all belongs to it."""
 NUM_TRIALS = 3
 """Starts from which a planted mode is climbed to: those that it attracts most."""
 
@@ -173,20 +175,33 @@ class Soil:
         return torch.nn.functional.pad(best.values, padding, value=-torch.inf), indices
 
     def _climb(self, plants: Plants, attracted: Tensor, trials: Tensor) -> Tensor:
-        """Which of the plants a climb from one of their starts ends in."""
+        """Which of the plants a climb from one of their starts ends in; no climb of a plant goes on once one has arrived."""
         index = trials.flatten()
         plant = attracted.repeat_interleave(NUM_TRIALS)
         unit = self.unit
+        lead = torch.full((len(plant),), -torch.inf).double()  # of the plant over the target, at the last trial of each row
+        has_arrived = torch.zeros(len(plants.centers), dtype=torch.bool)
 
         def parts(z: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
             x = unit.color(z)
             return self.log_density(x).double(), plants.log_density(x, plant[chosen])
 
+        def joint(z: Tensor, chosen: Tensor) -> Tensor:
+            own, planted = parts(z, chosen)
+            lead[chosen] = (planted - own).detach()
+            return torch.logaddexp(own, planted)
+
+        def is_done(_: Tensor, taken: Tensor) -> Tensor:
+            has_arrived[plant[taken[lead[taken] > ARRIVED]]] = True
+            return has_arrived[plant[taken]]
+
         end = climb_rows(
-            lambda z, chosen: torch.logaddexp(*parts(z, chosen)),
+            joint,
             unit.whiten(self.starts.position[index]),
             scale=0.3 * self.starts.width[index] / unit.width,
+            is_done=is_done,
         )
         with torch.no_grad():
             own, planted = parts(end.position, torch.arange(len(plant)))
-        return (end.value.isfinite() & (planted > own)).unflatten(0, (-1, NUM_TRIALS)).any(1)
+        ends_there = (end.value.isfinite() & (planted > own)).unflatten(0, (-1, NUM_TRIALS)).any(1)
+        return ends_there | has_arrived[attracted]
