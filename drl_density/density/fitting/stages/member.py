@@ -98,7 +98,7 @@ def with_refinement(plan: FitPlan, member: Member, state: TrainingState, refined
     tilt = state.best
     before, after = (_frozen(plan, member, weights, state.model.device) for weights in (tilt, refined.best))
     score = stage_score(plan, after)
-    gain, value = score.gain(after, before), score(after).value
+    gain, value = score.gain(after, before), score.reference().value + score.gain(after).value
     is_kept = gain.value > gain.standard_error
     if is_kept:
         state.best, state.best_score, state.best_level = refined.best, refined.best_score, refined.best_level
@@ -209,6 +209,7 @@ def member_stages(plan: FitPlan, member: TrainedMember | None, model: EnergySequ
     score = stage_score(plan, tilted)
     gain = score.gain(tilted)
     reference = Stage("reference", score.reference().value)
-    tilt = Stage("tilt", score(tilted).value, gain.value, gain.standard_error, kept=gain.value > 0)
+    # The likelihood itself: a score that selects counts tilts of low efficiency for no more than their base.
+    tilt = Stage("tilt", reference.validation + gain.value, gain.value, gain.standard_error, kept=gain.value > 0)
     found = (reference, tilt)
     return found if member is None or member.recovery is None else (*found, member.recovery)
