@@ -32,7 +32,9 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 templates_path = ["_templates"]
 autosummary_generate = True
 # Members that a class inherits are shown with it, but for those of classes outside the package.
-OUTSIDE = "object Distribution TorchDistributionMixin Module BaseEstimator DensityMixin str Enum tuple UserWarning"
+OUTSIDE = """
+object str Enum tuple UserWarning Module Distribution TorchDistributionMixin BaseEstimator DensityMixin _MetadataRequester
+"""
 autosummary_context = {"outside": ", ".join(OUTSIDE.split())}
 autosummary_imported_members = True
 autodoc_member_order = "bysource"
