@@ -99,6 +99,7 @@ class StickBreaking(Transform):
         taken, left = self._log_parts(x)
         before = torch.cat([torch.zeros_like(left[..., :1]), left.cumsum(-1)], -1)
         logarithms = torch.cat([taken, torch.zeros_like(taken[..., :1])], -1) + before
+        # A share that underflows stays inside the simplex, where its logarithm is finite.
         return logarithms.exp().clamp_min(torch.finfo(x.dtype).tiny)
 
     def _inverse(self, y: Tensor) -> Tensor:

@@ -215,7 +215,7 @@ def metropolis(
     energy_error = energies[1] - energies[0]
     is_diverging = ~(energy_error.abs() < DIVERGENCE_THRESHOLD)  # NaN compares false, and so counts as diverging
     log_ratio = (-energy_error).nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
-    probability = log_ratio.exp().clamp(max=1.0)
+    probability = log_ratio.exp().clamp(max=1.0)  # the 1 in min(1, exp(-change))
     uniform = uniform_draws(probability.shape, probability, generator)
     is_accepted = uniform < probability
     return choose(is_accepted, proposal, state), StepInfo(

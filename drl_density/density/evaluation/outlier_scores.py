@@ -102,6 +102,7 @@ def outlier_scores(
     profile = torch.full((len(x), density.model.num_levels), -torch.inf, dtype=torch.float64)
     if bool(inside.any()):
         profile[inside] = (_profile(density, x[inside]) - known.profile.mean(0)) / known.profile.std(0)
+    # The smaller of both sides can be just above one half, as a reference row counts for itself.
     two_sided = (2 * low.minimum(high)).clamp(max=1.0)
     return OutlierScores(values, density.estimate.standard_error, low, two_sided, profile, len(expected), known.words)
 

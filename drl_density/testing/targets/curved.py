@@ -23,6 +23,7 @@ def shells(dim: int, centers: tuple[float, ...], radius: float, width: float) ->
 
     def log_density(x: Tensor) -> Tensor:
         along = (x[..., None, 0] - first.to(x)).square() + x[..., None, 1:].square().sum(-1)
+        # The root has no gradient at a centre, where its argument is 0.
         parts = -0.5 * ((along.clamp(min=torch.finfo(x.dtype).tiny).sqrt() - radius) / width).square()
         return torch.logsumexp(parts + constant, -1)
 
@@ -35,6 +36,7 @@ def shells(dim: int, centers: tuple[float, ...], radius: float, width: float) ->
     cumulative = (radial(grid.points) + grid.log_weights).softmax(0).cumsum(0)
 
     def draws(count: int, generator: torch.Generator | None) -> Tensor:
+        # Rounding can leave the last cumulative share below 1, and a draw above it.
         own = torch.searchsorted(cumulative, uniform(count, generator=generator)).clamp(max=len(cumulative) - 1)
         directions = normal(count, dim, generator=generator)
         x = directions / directions.norm(dim=-1, keepdim=True) * grid.points[own, None]

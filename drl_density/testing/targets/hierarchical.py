@@ -106,6 +106,7 @@ def binomial_rates() -> Definition:
     def log_density(x: Tensor) -> Tensor:
         mean = torch.sigmoid(x[..., :1])
         up, down = torch.nn.functional.logsigmoid(x[..., 1:]), torch.nn.functional.logsigmoid(-x[..., 1:])
+        # Far out the sigmoids underflow to 0, where lgamma is infinite.
         first = strength * mean.clamp(min=torch.finfo(x.dtype).tiny)
         second = strength * torch.sigmoid(-x[..., :1]).clamp(min=torch.finfo(x.dtype).tiny)
         parts = (first + successes.to(x)) * up + (second + (trials - successes).to(x)) * down - log_beta(first, second)

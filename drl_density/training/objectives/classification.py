@@ -45,6 +45,7 @@ def classification_loss(
     num_levels = model.num_levels
     classes = stratified_levels(len(x), num_levels + 1, generator=generator).to(x.device)
     grid = torch.arange(num_levels, device=x.device, dtype=torch.float64) + shift
+    # Rows of the last class get any position: their points are drawn from the base below.
     positions = grid[classes.clamp(max=num_levels - 1)]
     noised = model.schedule.diffuse(x, positions, generator=generator)
     if has_clean_rows:
