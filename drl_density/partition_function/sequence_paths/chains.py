@@ -91,6 +91,7 @@ def tune_chains(
 
     score = value_and_gradient(log_density, states)[1]
     curvature = score.square().mean(0)
+    # A coordinate without any score has no scale of its own, and keeps that of N(0, 1).
     scale = torch.where(curvature > 0, curvature.rsqrt(), torch.ones_like(curvature))
     kernel = kernel.with_scale(scale)
     tuner = Tuner(RobbinsMonro(kernel.target_acceptance), FIRST_STEP * states[0].numel() ** (-1 / 6))

@@ -83,8 +83,8 @@ def grid_at(schedule: NoiseSchedule, log_snrs: Tensor) -> NoiseGrid:
     if not bool((log_snrs.diff() < 0).all()):
         raise ValueError("the log-SNRs of a grid must fall strictly")
     known = schedule.log_snr
-    # The last level whose log-SNR is at least that of the point; the levels' own log-SNRs fall.
-    below = torch.searchsorted(-known, -log_snrs.contiguous(), right=True).clamp(1, len(known) - 1) - 1
+    # The number of inner levels whose log-SNR is at least that of the point; the levels' own log-SNRs fall.
+    below = torch.searchsorted(-known[1:-1], -log_snrs, right=True)
     shares = (known[below] - log_snrs) / (known[below] - known[below + 1])
     return NoiseGrid(log_snrs, below + shares)
 
@@ -121,7 +121,7 @@ def placed_grid(schedule: NoiseSchedule, pilot: NoiseGrid, variances: Tensor, nu
     done = torch.cat([torch.zeros(1, dtype=torch.float64), shares.cumsum(0)])
     done = done / done[-1]
     wanted = torch.linspace(0, 1, num_steps + 1, dtype=torch.float64)
-    segment = torch.searchsorted(done, wanted, right=True).clamp(1, len(done) - 1) - 1
+    segment = torch.searchsorted(done[1:-1], wanted, right=True)
     part = (wanted - done[segment]) / (done[segment + 1] - done[segment])
     log_snrs = pilot.log_snrs[segment] + part * pilot.log_snrs.diff()[segment]
     log_snrs[0], log_snrs[-1] = pilot.log_snrs[0], pilot.log_snrs[-1]

@@ -93,7 +93,7 @@ def gaps_between(grid: NoiseGrid, num_levels: int, forward: PathWeights, reverse
         forward: paths from noise down to level 0.
         reverse: paths from rows up to noise.
     """
-    segment = grid.levels[:-1].floor().long().clamp_max(num_levels - 1)
+    segment = grid.levels[:-1].floor().long()
     down, up = (_by_segment(weights, segment, num_levels) for weights in (forward, reverse))
     gaps = up.mean(0) - down.mean(0)
     errors = (up.var(0) / len(up) + down.var(0) / len(down)).sqrt()
