@@ -145,6 +145,22 @@ def bennett_by_replicates(forward: Tensor, reverse: Tensor) -> ReplicatedBridge:
     return ReplicatedBridge(whole.log_z, spread, whole.standard_error, whole.overlap, len(forward))
 
 
+def bridged(forward: Tensor, reverse: Tensor) -> ReplicatedBridge | None:
+    """The joint Bennett estimate from log weights ``(replicate, path)``, or ``None`` where there is none to take.
+
+    That is so where reverse paths weigh less than forward ones beyond chance. Paths from draws of the target never do, but
+    those from draws that miss much of it can. It is also so for fewer than three weights, of which the jackknife would leave
+    a single one.
+    """
+    if forward.numel() < 3 or reverse.numel() < 3:
+        return None
+    try:
+        return bennett_by_replicates(forward, reverse)
+    except NumericalError:
+        # What else was walked must not be lost, and a missing ratio counts against it in the verdict.
+        return None
+
+
 def bennett_shift(forward: Tensor, earlier: Tensor, later: Tensor) -> float:
     """How far Bennett's ratio moved while the draws mixed, beyond the error of the difference, nats.
 

@@ -10,7 +10,13 @@ from drl_density.errors import NumericalError
 from drl_density.partition_function import (
     bennett,
 )
-from drl_density.partition_function.bridge import ReplicatedBridge, bennett_by_replicates, bennett_shift, excess
+from drl_density.partition_function.bridge import (
+    ReplicatedBridge,
+    bennett_by_replicates,
+    bennett_shift,
+    bridged,
+    excess,
+)
 from drl_density.testing import assert_z
 from drl_density.weights import Estimate
 from tests.partition_function.known_answers import normal_weights
@@ -116,3 +122,11 @@ def test_weights_of_zero_and_infinity_are_part_of_the_ratio():
         bennett(torch.zeros(3), torch.tensor([0.0, -math.inf]))
     with pytest.raises(NumericalError, match="not a number"):
         bennett(torch.tensor([0.0, math.nan]), torch.zeros(3))
+
+
+def test_crossed_means_and_two_weights_have_no_ratio():
+    down, up = torch.tensor([[0.1], [0.2]]), torch.tensor([[0.3], [0.0]])
+    assert bridged(down, up) is None
+    more = torch.tensor([[0.1, 0.4], [0.2, 0.3]])
+    assert bridged(more, more + 0.1) == bennett_by_replicates(more, more + 0.1)
+    assert bridged(more, more - 50) is None

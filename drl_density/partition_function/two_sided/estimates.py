@@ -1,11 +1,15 @@
-"""The estimators of log Z that a sandwich compares, by name."""
+"""The estimators of log Z that a sandwich compares, by name, and the means of log weights that bound it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 
-from drl_density.weights import Estimate
+from torch import Tensor
+
+from drl_density.log_weights import alive_mean
+from drl_density.weights import Estimate, combine_replicates, log_mean_exp
 
 
 class Estimator(StrEnum):
@@ -56,3 +60,26 @@ class Estimator(StrEnum):
 
 Estimates = Mapping[Estimator, Estimate]
 """Estimates of one sandwich; those that need data or rounds are missing where there are none."""
+
+
+def mean_log_weight(weights: Tensor) -> Estimate:
+    """The lower bound of forward paths: mean log weight ``(replicate, path)``, with the error of the replicates' means.
+
+    >>> import torch
+    >>> round(mean_log_weight(torch.tensor([[1.0, 3.0], [2.0, 4.0]])).log_z, 6)
+    2.5
+    """
+    by_replicate = alive_mean(weights, 1)
+    return Estimate(float(alive_mean(weights.flatten())), float(by_replicate.std() / math.sqrt(len(by_replicate))))
+
+
+def mean_reverse_log_weight(weights: Tensor) -> Estimate:
+    """The upper bound of reverse paths: minus the lower bound that their inverse weights give."""
+    found = mean_log_weight(-weights)
+    return Estimate(-found.log_z, found.standard_error)
+
+
+def mean_inverse_weight(weights: Tensor) -> Estimate:
+    """Log Z by the mean inverse weight ``(replicate, path)``, which is unbiased for 1 / Z."""
+    inverse = combine_replicates(log_mean_exp(-weights, 1))
+    return Estimate(-inverse.log_z, inverse.standard_error)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import UNUSABLE_VERDICTS, UnreliableEstimateWarning, Verdict
-from drl_density.log_weights import alive_mean
 from drl_density.partition_function.bridge import bennett_by_replicates, bennett_shift, excess
 from drl_density.partition_function.mode_search.checks import describe
 from drl_density.partition_function.mode_search.record import ModeSearch
@@ -19,7 +18,13 @@ from drl_density.partition_function.sequence_paths.segments import SegmentGaps
 from drl_density.partition_function.tails.report import TailReport
 from drl_density.partition_function.targets.flat_density import Rejections
 from drl_density.partition_function.targets.prepare import PreparedTarget
-from drl_density.partition_function.two_sided.estimates import Estimates, Estimator
+from drl_density.partition_function.two_sided.estimates import (
+    Estimates,
+    Estimator,
+    mean_inverse_weight,
+    mean_log_weight,
+    mean_reverse_log_weight,
+)
 from drl_density.partition_function.two_sided.evidence import Evidence
 from drl_density.partition_function.two_sided.margins import Bracket, Margins, Point, Precision
 from drl_density.partition_function.two_sided.verdict import LEAST_SHARED_PATHS, verdict
@@ -175,7 +180,7 @@ def bracket(walks: Walks) -> Bracket:
     lower bound is then the mean log weight of groups of paths, a bound as well (Burda, Grosse and Salakhutdinov 2016).
     """
     forward = walks.forward if walks.rounds is None else grouped(walks.forward)
-    return Bracket(_mean_log_weight(forward), _upper(walks.reverse))
+    return Bracket(mean_log_weight(forward), mean_reverse_log_weight(walks.reverse))
 
 
 def gather_estimates(walks: Walks, annealing: LogPartitionEstimate, point: Point, bounds: Bracket) -> Estimates:
@@ -186,7 +191,7 @@ def gather_estimates(walks: Walks, annealing: LogPartitionEstimate, point: Point
     found |= {
         Estimator.ANNEALING: Estimate(annealing.log_z, annealing.larger_error),
         Estimator.FORWARD: combine_replicates(log_mean_exp(walks.forward, 1)),
-        Estimator.REVERSE: _mean_inverse_weight(walks.reverse),
+        Estimator.REVERSE: mean_inverse_weight(walks.reverse),
         Estimator.LOWER: bounds.lower,
         Estimator.BENNETT: Estimate(point.log_z, point.standard_error),
         Estimator.MULTISTATE: walks.equilibrium.multistate,
@@ -194,7 +199,7 @@ def gather_estimates(walks: Walks, annealing: LogPartitionEstimate, point: Point
         Estimator.UPPER_NOISE: bounds.upper,
     }
     if walks.reverse_from_data is not None:
-        found[Estimator.UPPER_DATA] = _upper(walks.reverse_from_data)
+        found[Estimator.UPPER_DATA] = mean_reverse_log_weight(walks.reverse_from_data)
         found[Estimator.BENNETT_DATA] = _bennett(walks.forward, walks.reverse_from_data)
     return {**found, **walks.others}
 
@@ -382,19 +387,3 @@ def mixing_shift(early: Tensor, late: Tensor) -> Estimate:
     # At least 1, so that a replicate without any chain alive gives 0 and not 0 / 0.
     by_replicate = torch.where(is_alive, moved, 0.0).sum(1) / is_alive.sum(1).clamp_min(1)
     return Estimate(float(by_replicate.mean()), float(by_replicate.std() / math.sqrt(len(by_replicate))))
-
-
-def _mean_log_weight(weights: Tensor) -> Estimate:
-    by_replicate = alive_mean(weights, 1)
-    return Estimate(float(alive_mean(weights.flatten())), float(by_replicate.std() / math.sqrt(len(by_replicate))))
-
-
-def _upper(weights: Tensor) -> Estimate:
-    """The bound of reverse paths: minus the lower bound that their inverse weights give."""
-    found = _mean_log_weight(-weights)
-    return Estimate(-found.log_z, found.standard_error)
-
-
-def _mean_inverse_weight(weights: Tensor) -> Estimate:
-    inverse = combine_replicates(log_mean_exp(-weights, 1))
-    return Estimate(-inverse.log_z, inverse.standard_error)

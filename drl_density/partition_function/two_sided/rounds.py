@@ -10,14 +10,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from drl_density.errors import NumericalError
 from drl_density.log_weights import carried_weights
 from drl_density.mcmc import MALA, LogDensity, RandomWalk
 from drl_density.partition_function.annealing.bridges import place_and_plan
 from drl_density.partition_function.annealing.path import Base, evaluated
 from drl_density.partition_function.annealing.reverse import reverse_anneal
 from drl_density.partition_function.annealing.run import anneal
-from drl_density.partition_function.bridge import ReplicatedBridge, bennett_by_replicates
+from drl_density.partition_function.bridge import ReplicatedBridge, bridged
 from drl_density.partition_function.target_bases.contract import KeptBase
 from drl_density.partition_function.target_bases.defended import DefendedBase
 from drl_density.partition_function.target_bases.fitted_base import fit_base
@@ -117,7 +116,7 @@ def fit_rounds(
     for index in range(most_rounds or settings.most_rounds - 1):
         route = place_route(base, log_density, own, generator=generator)
         forward, draws = _forward_and_draws(route, generator)
-        bridge = _bridged(forward, route.upward(draws, generator))
+        bridge = bridged(forward, route.upward(draws, generator))
         if bridge is None:
             found.append(Estimate((found or [pilot])[-1].log_z, math.inf))
         else:
@@ -150,7 +149,7 @@ def _settled_by_kept(
     base = fit_base(draws, given=prepared.base, kept=kept, is_kept_enough=True)
     route = place_route(base, log_density, settings, generator=generator)
     forward, ends = _forward_and_draws(route, generator)
-    bridge = _bridged(forward, route.upward(ends, generator))
+    bridge = bridged(forward, route.upward(ends, generator))
     if bridge is None or bridge.overlap < EASY_OVERLAP:
         return None
     found = (importance, Estimate(bridge.log_z, bridge.standard_error))
@@ -164,14 +163,6 @@ def _forward_and_draws(route: Route, generator: torch.Generator | None) -> tuple
     shares = torch.stack([weight_ess(row) for row in plain.log_weights]) / plain.log_weights.shape[1]
     run = plain if float(shares.min()) >= EVEN_SHARE else route.run(generator=generator)
     return plain.log_weights, route.draws(run, generator=generator)
-
-
-def _bridged(forward: Tensor, reverse: Tensor) -> ReplicatedBridge | None:
-    """Bennett's ratio of one round, ``None`` where draws of an early base miss so much that both directions contradict."""
-    try:
-        return bennett_by_replicates(forward, reverse)
-    except NumericalError:
-        return None
 
 
 def first_particles(settings: SandwichSettings) -> int:

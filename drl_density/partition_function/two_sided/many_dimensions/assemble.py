@@ -7,10 +7,15 @@ import math
 import torch
 from torch import Tensor
 
-from drl_density.errors import NumericalError
-from drl_density.partition_function.bridge import ReplicatedBridge, bennett_by_replicates
+from drl_density.partition_function.bridge import ReplicatedBridge, bridged
 from drl_density.partition_function.sequence_paths.segments import gaps_between
-from drl_density.partition_function.two_sided.estimates import Estimates, Estimator
+from drl_density.partition_function.two_sided.estimates import (
+    Estimates,
+    Estimator,
+    mean_inverse_weight,
+    mean_log_weight,
+    mean_reverse_log_weight,
+)
 from drl_density.partition_function.two_sided.many_dimensions.verdict import PathEvidence, tolerance_of, verdict
 from drl_density.partition_function.two_sided.many_dimensions.walks import SequenceWalks
 from drl_density.partition_function.two_sided.margins import Bracket, Margins, Point, Precision
@@ -37,17 +42,17 @@ def assemble_many_dimensions(
     forward, reverse = walks.forward.log_weights, walks.reverse.log_weights
     from_data = None if walks.reverse_from_data is None else walks.reverse_from_data.log_weights
     bridge, data_bridge = bridged(forward, reverse), None if from_data is None else bridged(forward, from_data)
-    lower, upper = combine_replicates(walks.resampled.log_z), _inverse(walks.conditional.log_z)
+    lower, upper = combine_replicates(walks.resampled.log_z), mean_inverse_weight(walks.conditional.log_z[:, None])
     # Where the directions are crossed there is no ratio. The lower bound takes its place with an overlap of 0, and the
     # verdict is unknown.
     shown = bridge or ReplicatedBridge(lower.log_z, lower.standard_error, 0.0, 0.0, len(forward))
     annealing = walks.annealing
     annealed = assess_weights(annealing.run.log_weights, bias="lower", path=annealing.run.summary(annealing.settings))
-    bracket = Bracket(mean_log_weight(forward), mean_log_weight(reverse))
+    bracket = Bracket(mean_log_weight(forward), mean_reverse_log_weight(reverse))
     estimates: dict[Estimator, Estimate] = {
         Estimator.RESAMPLED: lower,
         Estimator.FORWARD: combine_replicates(log_mean_exp(forward, 1)),
-        Estimator.REVERSE: _inverse(-log_mean_exp(-reverse, 1)),
+        Estimator.REVERSE: mean_inverse_weight(reverse),
         Estimator.LOWER: bracket.lower,
         Estimator.BENNETT: Estimate(shown.log_z, shown.standard_error),
         Estimator.CONDITIONAL: upper,
@@ -57,11 +62,11 @@ def assemble_many_dimensions(
     if resampled is not None:
         estimates[Estimator.BENNETT_RESAMPLED] = Estimate(resampled.log_z, resampled.standard_error)
     if from_data is not None:
-        estimates[Estimator.UPPER_DATA] = mean_log_weight(from_data)
+        estimates[Estimator.UPPER_DATA] = mean_reverse_log_weight(from_data)
     if data_bridge is not None:
         estimates[Estimator.BENNETT_DATA] = Estimate(data_bridge.log_z, data_bridge.standard_error)
     if walks.reverse_from_rows is not None:
-        estimates[Estimator.UPPER_ROWS] = mean_log_weight(walks.reverse_from_rows.log_weights)
+        estimates[Estimator.UPPER_ROWS] = mean_reverse_log_weight(walks.reverse_from_rows.log_weights)
     estimates[Estimator.NOISE] = Estimate(annealed.log_z, annealed.larger_error)
     if annealing.equilibrium is not None:
         estimates[Estimator.MULTISTATE_LOWER] = annealing.equilibrium.multistate
@@ -109,33 +114,6 @@ def assemble_many_dimensions(
         draws=walks.draws.flatten(2),
         segments=gaps,
     )
-
-
-def bridged(forward: Tensor, reverse: Tensor) -> ReplicatedBridge | None:
-    """Bennett's ratio by replicates ``(replicate, path)``, or ``None`` where there is none to take.
-
-    That is so where reverse paths weigh less than forward ones beyond chance, which paths from draws of the target never do,
-    and for fewer than three weights, of which the jackknife would leave a single one.
-    """
-    if forward.numel() < 3 or reverse.numel() < 3:
-        return None
-    try:
-        return bennett_by_replicates(forward, reverse)
-    except NumericalError:
-        # All weights are finite here, so this is the order of the means alone. What else was walked must not be lost.
-        return None
-
-
-def mean_log_weight(weights: Tensor) -> Estimate:
-    """Mean log weight ``(replicate, path)`` with the error of the replicates' means."""
-    by_replicate = weights.mean(1)
-    return Estimate(float(by_replicate.mean()), float(by_replicate.std() / math.sqrt(len(by_replicate))))
-
-
-def _inverse(log_z: Tensor) -> Estimate:
-    """Log Z by replicates ``(replicate,)`` whose inverse is unbiased for 1 / Z."""
-    found = combine_replicates(-log_z)
-    return Estimate(-found.log_z, found.standard_error)
 
 
 def _overlap(walks: SequenceWalks) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from drl_density.errors import Verdict
 from drl_density.partition_function.sequence_paths.particles import PathWeights
 from drl_density.partition_function.two_sided.estimates import Estimator
-from drl_density.partition_function.two_sided.many_dimensions.assemble import assemble_many_dimensions, bridged
+from drl_density.partition_function.two_sided.many_dimensions.assemble import assemble_many_dimensions
 from tests.partition_function.two_sided.many_dimensions.exact_analysers import SMALL, small_walks
 
 
@@ -99,10 +99,3 @@ def test_without_equilibrium_draws_the_overlap_is_that_of_strangers():
     found = assembled(annealing=annealing)
     assert Estimator.MULTISTATE_LOWER not in found.estimates
     torch.testing.assert_close(found.path.overlap, torch.eye(22, dtype=torch.float64))
-
-
-def test_two_replicates_have_no_bridge_of_resampled_particles():
-    down, up = torch.tensor([[0.1], [0.2]]), torch.tensor([[0.3], [0.0]])
-    assert bridged(down, up) is None
-    more = torch.tensor([[0.1, 0.4], [0.2, 0.3]])
-    assert bridged(more, more + 0.1) is not None
