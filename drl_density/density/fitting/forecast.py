@@ -51,6 +51,9 @@ SAFETY = 0.9
 PATH_STEPS = 30
 """Steps of a level in the paths that give log Z of a tilt at the end of a fit by path increments."""
 
+FEWER_THREADS = "Beside other busy processes a step on one thread is often several times faster: set OMP_NUM_THREADS=1"
+"""Advice where time lacks: threads that share their cores wait for each other at the end of every parallel operation."""
+
 FINISHING_SAFETY = 1.4
 """Measured time of choosing, normalising and drawing over the count of their gradients."""
 
@@ -268,6 +271,8 @@ def within_time(plan: FitPlan, max_minutes: float, *, clock: Clock | None = None
     if num_members > 1:
         fewer = "fewer folds (num_folds)" if plan.num_folds > 1 else "fewer networks (base, num_networks)"
         networks, mend = f"{num_members} networks", f"{mend}, or train {fewer}"
+    if plan.device.type == "cpu" and torch.get_num_threads() > 1:
+        mend = f"{mend}. {FEWER_THREADS}"
     lack = (
         f"max_minutes leaves time for {max(allowed, 0)} training steps of {per_step:.2g} s per network, but {needed} are "
         "needed at least"

@@ -5,6 +5,7 @@ import itertools
 import sys
 
 import pytest
+import torch
 
 import drl_density as drl
 from drl_density.bases import QuadraticBase
@@ -50,11 +51,15 @@ def test_time_limits_add_no_steps(tiny_data, tiny_settings, max_minutes):
     ],
     ids=["one", "two", "folds"],
 )
-def test_too_little_time_is_said_with_what_to_mend(tiny_data, tiny_settings, changes, said):
+def test_too_little_time_is_said_with_what_to_mend(tiny_data, tiny_settings, monkeypatch, changes, said):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     contrast = {"objective": drl.ContrastObjective(num_samples=1000), "network": drl.ColumnNetwork(width=8)}
     plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, **contrast | changes), max_minutes=0.01)
     with pytest.warns(drl.DRLDensityWarning, match=said):
         assert within_time(plan, 0.0).num_steps == 0
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with pytest.warns(drl.DRLDensityWarning, match=said[:-1] + r"\. Beside other busy .*: set OMP_NUM_THREADS=1$"):
+        within_time(plan, 0.0)
 
 
 def test_an_objective_without_a_reference_trains_up_to_its_first_evaluation(tiny_data, tiny_settings):
