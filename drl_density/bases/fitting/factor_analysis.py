@@ -25,6 +25,8 @@ LEAST_NOISE = 1e-3
 """Least variance of the independent noise, in model space, where columns have variance 1."""
 LEAST_SHARE = 1e-3
 """Share of a row below which a component leaves the row out of its sums: these rows together weigh next to nothing."""
+LEAST_HELD, LEAST_WEIGHT = 1e-9, 1e-12
+"""Share of all rows below which a component keeps its shape, and its least weight, whose log must be finite."""
 MOST_HELD = 2**24
 """Numbers in the largest temporary value of a batch, 64 MiB in float32."""
 USUAL_BATCH = 2500
@@ -168,10 +170,12 @@ def fit_factor_analysers(
             f"{size.num_components} components need at least {ROWS_PER_COMPONENT * size.num_components} rows, got {count}: "
             f"ask for at most {max(1, count // ROWS_PER_COMPONENT)} components, or give more rows"
         )
-    found = _first_components(draw, count, size, generator, device or torch.device("cpu"))
-    num_features = found.means.shape[1]
+    chosen = torch.randperm(count, generator=generator)[: max(NUM_PLACING_ROWS, 4 * size.num_components)]
+    placing = draw(chosen).float()
+    num_features = placing.shape[1]
     if most_bytes is not None and size.num_bytes(num_features) > most_bytes:
         raise DataError(_too_large(size, num_features, most_bytes))
+    found = _first_components(placing, size, generator, device or torch.device("cpu"))
     batch = max(1, min(USUAL_BATCH, MOST_HELD // (size.num_components * size.num_factors)))
     sums: _Sums | None = None
     for number in range(num_passes):
@@ -210,13 +214,11 @@ def _too_large(size: FactorSize, num_features: int, most_bytes: int) -> str:
 
 
 def _first_components(
-    draw: DrawRows, count: int, size: FactorSize, generator: torch.Generator | None, device: torch.device
+    x: Tensor, size: FactorSize, generator: torch.Generator | None, device: torch.device
 ) -> _Parameters:
-    """Components at the clusters of a k-means in the principal axes of some rows, each with its own principal axes."""
-    chosen = torch.randperm(count, generator=generator)[: max(NUM_PLACING_ROWS, 4 * size.num_components)]
-    x = draw(chosen).float()
+    """Components at the clusters of a k-means in the principal axes of rows, each with its own principal axes."""
     num_components, num_factors = size.num_components, size.num_factors
-    overall = x.var(0).clamp_min(LEAST_NOISE)
+    overall = x.var(0).clamp_min(LEAST_NOISE)  # columns may be constant
     axes = _principal_axes(x, min(NUM_PLACING_AXES, x.shape[1]), generator)[0]
     placed = x @ axes
     centers = placed[torch.randperm(len(x), generator=generator)[:num_components]]
@@ -224,12 +226,13 @@ def _first_components(
     for _ in range(NUM_LLOYD_STEPS):
         held = torch.bincount(nearest, minlength=num_components)
         total = torch.zeros_like(centers).index_add_(0, nearest, placed)
+        # An empty cluster keeps its center; the clamp only spares it a division by zero.
         centers = torch.where(held[:, None] > 0, total / held.clamp_min(1)[:, None], centers)
         nearest = torch.cdist(placed, centers).argmin(1)
     parts = []
     for number in range(num_components):
         own = x[nearest == number]
-        if len(own) < 2:  # an empty cluster starts as a wide component at its center
+        if len(own) < 2:  # a cluster of fewer starts as a wide component at the two nearest rows
             own = x[(placed - centers[number]).square().sum(1).argsort()[:2]]
         mean = own.mean(0)
         usable = min(num_factors, len(own) - 1, x.shape[1])
@@ -238,8 +241,9 @@ def _first_components(
         loadings[:, :usable] = directions * variances.sqrt()
         # A few rows say little about single columns: their variances are drawn towards those of all rows.
         spread = (len(own) * own.var(0) + num_factors * overall) / (len(own) + num_factors)
+        # Nearly as many factors as rows explain these rows wholly. A tenth of each variance stays noise all the same.
         noise = (spread - loadings.square().sum(1)).clamp_min(LEAST_NOISE).maximum(0.1 * spread)
-        parts.append((max(1, len(own)), mean, loadings, noise))
+        parts.append((len(own), mean, loadings, noise))
     weights, means, all_loadings, noises = zip(*parts, strict=True)
     shares = torch.tensor(weights, dtype=torch.float32)
     found = (shares / shares.sum(), torch.stack(means), torch.stack(all_loadings), torch.stack(noises))
@@ -253,8 +257,9 @@ def _principal_axes(x: Tensor, number: int, generator: torch.Generator | None) -
     basis = torch.randn(y.shape[1], wide, generator=generator)
     for _ in range(4):
         basis = torch.linalg.qr(y.T @ (y @ basis))[0]
-    values, rotation = torch.linalg.eigh((y @ basis).T @ (y @ basis) / max(1, len(x) - 1))
+    values, rotation = torch.linalg.eigh((y @ basis).T @ (y @ basis) / (len(x) - 1))
     order = values.argsort(descending=True)[:number]
+    # Rounding may leave the variance of an axis that no row uses slightly negative.
     return basis @ rotation[:, order], values[order].clamp_min(0.0)
 
 
@@ -293,18 +298,19 @@ def _expected(found: _Parameters, x: Tensor) -> _Sums:
 
 def _maximized(found: _Parameters, sums: _Sums) -> _Parameters:
     """Parameters that maximise the expected log density; a component that holds next to no row keeps its shape."""
-    is_alive = sums.held > 1e-9
+    is_alive = sums.held > LEAST_HELD
     held = torch.where(is_alive, sums.held, 1.0)
     identity = torch.eye(sums.inner.shape[-1]).to(sums.inner)
     inner = torch.where(is_alive[:, None, None], sums.inner, identity)
     solved = torch.linalg.solve(inner, sums.cross.mT).mT
     noises = (sums.squares - (solved * sums.cross).sum(2)) / held[:, None]
-    weights = sums.held.clamp_min(1e-12)
+    weights = sums.held.clamp_min(LEAST_WEIGHT)
     alive = is_alive[:, None]
     return _Parameters(
         (weights / weights.sum()).to(found.weights),
         torch.where(alive, solved[..., -1], found.means.double()).to(found.means),
         torch.where(alive[..., None], solved[..., :-1], found.loadings.double()).to(found.loadings),
+        # Columns that are constant in a component, or that its factors explain wholly, keep the least noise.
         torch.where(alive, noises.clamp_min(LEAST_NOISE), found.noises.double()).to(found.noises),
     )
 

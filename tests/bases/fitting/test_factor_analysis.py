@@ -27,7 +27,7 @@ def truth(num_features=12):
 
 def test_every_step_raises_the_likelihood():
     x = truth().sample(800, generator=seeded_generator(1))
-    found = _first_components(lambda index: x[index], 800, SIZE, seeded_generator(2), torch.device("cpu"))
+    found = _first_components(x, SIZE, seeded_generator(2), torch.device("cpu"))
     values = []
     for _ in range(6):
         density = FactorAnalysers(found.weights, found.means, found.loadings, found.noises)
@@ -54,7 +54,7 @@ def test_shares_and_moments_are_those_of_the_posterior():
 
 def _parameters(density):
     parts = density.log_weights.exp(), density.means, density.loadings, density.noises
-    found = _first_components(lambda index: torch.randn(6, 5), 6, SIZE, None, torch.device("cpu"))
+    found = _first_components(torch.randn(6, 5), SIZE, None, torch.device("cpu"))
     return type(found)(*parts)
 
 
