@@ -97,6 +97,7 @@ class GridMarginals:
         from_below = torch.searchsorted(below.contiguous(), low, right=True) - 1
         # Above the median the smaller tail is the upper one: its cells are those whose upper rest is not below it.
         from_above = num_cells - torch.searchsorted(above.flip(1).contiguous(), high)
+        # Beyond a score of about 38 the smaller tail underflows to 0; it then belongs to the cell at its end of the grid.
         cell = torch.where(flat < 0, from_below, from_above).clamp(0, num_cells - 1)
         share = shares.gather(1, cell)
         part = torch.where(flat < 0, (low - below.gather(1, cell)) / share, 1 - (high - above.gather(1, cell)) / share)
@@ -250,7 +251,8 @@ def fit_grid_histograms(
     best, chosen = -math.inf, counts
     for smooth, own in _smoothed(counts):
         for even in EVEN_ROWS:
-            # A row's own cell without that row, whose weight is about 1. Cells without rows count for nothing.
+            # A row's own cell without that row, whose weight is about 1. The clamp is for lighter rows, and for empty cells,
+            # which count for nothing.
             left = (smooth - own).clamp_min(0.0) + even / num_cells
             score = float((counts * (left.log() - (total - 1 + even).log())).sum())
             if score > best:
@@ -266,7 +268,7 @@ def _smoothed(counts: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     place = torch.arange(counts.shape[1])
     distance = (place[:, None] - place).abs()
     for spread in SPREADS:
-        triangle = (spread - distance).clamp_min(0).to(counts)
+        triangle = (spread - distance).clamp_min(0).to(counts)  # 0 beyond its half width
         triangle = triangle / triangle.sum(1, keepdim=True)
         gain, own = bulk @ triangle - bulk, (triangle.diagonal() - 1).expand_as(counts).masked_fill(is_atom, 0.0)
         for share in SPREAD_SHARES:
@@ -277,6 +279,7 @@ def _atoms(counts: Tensor) -> Tensor:
     """Which cells hold far more rows than their neighbours, ``(d, cells)``."""
     inside = functional.pad(counts.cumsum(1), (1, 0))
     place = torch.arange(counts.shape[1])
+    # Cells at an end of the grid have fewer neighbours.
     low, high = (place - ATOM_REACH).clamp_min(0), (place + ATOM_REACH + 1).clamp_max(counts.shape[1])
     others = (inside[:, high] - inside[:, low] - counts) / (high - low - 1)
     return counts > ATOM_RATIO * (1 + others)
