@@ -243,11 +243,15 @@ def base_and_score(model: EnergySequence, x: Tensor, log_snr: Tensor) -> tuple[T
     return value.detach(), score
 
 
+def clean_rows(noisier: Tensor, score: Tensor, step: Step) -> Tensor:
+    """Clean rows that a score at the noisier level of a step estimates, by Tweedie's formula."""
+    return (noisier + step.sigmas[1] ** 2 * score) / step.alphas[1]
+
+
 def reverse_mean(noisier: Tensor, score: Tensor, step: Step) -> Tensor:
     """Mean of the reverse step: that of x_t given x_u and the clean row that the score estimates."""
-    clean = (noisier + step.sigmas[1] ** 2 * score) / step.alphas[1]
     first, second = step.factors
-    return first * noisier + second * clean
+    return first * noisier + second * clean_rows(noisier, score, step)
 
 
 def log_kernels(cleaner: Tensor, noisier: Tensor, mean: Tensor, step: Step, variances: Tensor) -> Tensor:
@@ -339,8 +343,7 @@ class PathMeter:
             tilt = model.tilt_at(point, log_snr)
             own = torch.autograd.grad(tilt.sum(), point)[0] if tilt.requires_grad else torch.zeros_like(point)
             score = own + theirs
-            clean = (noisier + step.sigmas[1] ** 2 * score) / step.alphas[1]
-            error = (clean - x).square().flatten(1).mean(0)
+            error = (clean_rows(noisier, score, step) - x).square().flatten(1).mean(0)
             # Few rows say little about single columns: half of each variance is the mean over all of them.
             variance = step.variance + step.factors[1] ** 2 * 0.5 * (error + error.mean())
             mean = reverse_mean(noisier, score, step)
