@@ -46,6 +46,17 @@ def test_improper_priors_compare_only_where_they_are_shared():
     assert math.isnan(found["a"].probability_lower)
 
 
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_a_model_without_a_number_comes_last_and_leaves_no_probabilities(names):
+    evidence = {"a": evidence_of(math.nan, verdict=Verdict.UNKNOWN), "b": evidence_of(-2.0, half_width=math.inf)}
+    found = rank({name: evidence[name] for name in names}, EQUAL)
+    assert [model.name for model in found.models] == ["b", "a"]
+    for model in found.models:
+        assert math.isnan(model.probability)
+        assert math.isnan(model.probability_lower)
+        assert math.isnan(model.probability_upper)
+
+
 def test_models_come_in_order_with_probabilities_and_their_range():
     found = rank({"a": evidence_of(-3.0), "b": evidence_of(-2.0)}, {"a": 0.8, "b": 0.2})
     assert [model.name for model in found.models] == ["b", "a"]

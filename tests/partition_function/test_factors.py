@@ -23,6 +23,14 @@ def test_an_indefinite_covariance_has_a_triangular_factor_with_its_variances():
     torch.testing.assert_close(factors[1], torch.eye(2).double())
 
 
+def test_a_repaired_factor_has_a_positive_diagonal():
+    loadings = torch.randn(50, 4, 2, generator=torch.Generator().manual_seed(0)).double()
+    singular = loadings @ loadings.mT - 1e-12 * torch.eye(4).double()  # rank two, and just indefinite
+    factors = covariance_factor(singular)
+    assert float(factors.diagonal(dim1=1, dim2=2).min()) > 0
+    torch.testing.assert_close(factors @ factors.mT, singular, rtol=0, atol=1e-9)
+
+
 def test_a_covariance_that_is_not_finite_is_named():
     with pytest.raises(NumericalError, match="diverged"):
         covariance_factor(torch.full((2, 2), torch.inf))

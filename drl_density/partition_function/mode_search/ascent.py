@@ -132,6 +132,8 @@ class _Rows:
     def _shorten(self, rows: Tensor, gain: Tensor, first_order: Tensor) -> None:
         """Shorten steps by the parabola through value, slope and trial; forget the curvature after too many trials."""
         ratio = 0.5 * first_order / (first_order - gain)  # 0 where the trial left the support
+        # Where the parabola fits badly, it would leave the step nearly as it is, or nearly 0. Source: Nocedal and Wright 2006,
+        # section 3.5.
         ratio = ratio.clamp(0.1, 0.5)
         self.length[rows] *= ratio
         stuck = rows[self.length[rows] < SHORTEST]
@@ -179,5 +181,6 @@ class _Rows:
         """Forget the curvature and step along the gradient."""
         gradient = self.gradient[rows]
         self.inverse[rows] = 0.0
+        # A lost row has the gradient 0: the floor leaves its direction 0 in place of 0 / 0.
         self.direction[rows] = gradient / gradient.norm(dim=1, keepdim=True).clamp_min(1e-300) * lengths[:, None]
         self.length[rows] = 1.0

@@ -167,7 +167,7 @@ def _weighed(log_density: LogDensity, base: ComponentBase, num_draws: int, gener
     """Importance sampling from components."""
     x = base.draw(num_draws, generator)
     values = evaluated(log_density, x)
-    values = torch.where(values.isnan(), -torch.inf, values)
+    values = torch.where(values.isnan(), -torch.inf, values)  # not-a-number counts as a density of zero
     log_weights = values - base.log_joint(x).flatten(1).logsumexp(1)
     if not bool(log_weights.isfinite().any()):
         return Sized(base, -math.inf, 0.0, x, log_weights)

@@ -118,6 +118,7 @@ def group_ends(
     order = sorted(range(len(shapes)), key=lambda index: -shapes[index].value)
     rank = torch.tensor(order, dtype=torch.long).argsort()
     shapes = [shapes[index] for index in order]
+    # Ends without an optimum have index -1, and keep it.
     optimum = torch.where(optimum >= 0, rank[optimum.clamp_min(0)], -1) if len(shapes) else optimum
     joined = list(range(len(shapes)))
     if has_gradient:
@@ -253,7 +254,7 @@ def _joined(
 def _path_dips(log_density: LogDensity, first: Tensor, second: Tensor, lower: Tensor) -> Tensor:
     """Nats by which the log density falls below ``lower`` on climbing paths between two sets of rows ``(n, d)``."""
     across = second - first
-    across = across / across.norm(dim=1, keepdim=True).clamp_min(1e-300)
+    across = across / across.norm(dim=1, keepdim=True).clamp_min(1e-300)  # two ends at one place: 0 in place of 0 / 0
     shares = torch.linspace(0, 1, NUM_BETWEEN + 2, dtype=torch.float64)[1:-1, None, None]
     start = (first + shares * (second - first)).flatten(0, 1)
     normal = across.repeat(NUM_BETWEEN, 1)

@@ -111,6 +111,8 @@ def measure_shape(log_density: LogDensity, center: Tensor, *, scale: float = 1.0
     curvature = _curvature(log_density, center, along)
     eigenvalues, axes = torch.linalg.eigh(curvature)
     axes = along[:, None] * axes  # columns: directions whose Gaussian width would be 1 / sqrt(eigenvalue)
+    # A flat or rising axis has no Gaussian width: its guess is large, and still a number where all axes are flat. The
+    # search along the axis corrects it.
     guess = eigenvalues.clamp_min(1e-8 * float(eigenvalues.abs().max().clamp_min(1e-300))).rsqrt()
     widths = measure_widths(log_density, center, value, axes.T, guess)
     factor = axes * widths
@@ -170,6 +172,7 @@ def measure_widths(log_density: LogDensity, center: Tensor, value: float, direct
 
 def _next_multiple(multiple: Tensor, low: Tensor, high: Tensor, drop: Tensor) -> Tensor:
     """The multiple by a parabola through the optimum where the drop is useful, kept inside the bracket."""
+    # A parabola through a drop near 0, or a very large one, says little: a trial moves by a factor of 30 at most.
     parabola = multiple * (DROP / drop.clamp_min(1e-3)).sqrt()
     parabola = torch.where(drop.isfinite(), parabola.clamp(0.03 * multiple, 30 * multiple), 0.1 * multiple)
     is_bracketed = (low > 0) & high.isfinite()
@@ -185,6 +188,7 @@ def _curvature(log_density: LogDensity, center: Tensor, along: Tensor) -> Tensor
     parts = [value_and_gradient(log_density, rows)[1] for rows in points.split(MOST_ROWS)]
     forward, backward = torch.cat(parts).double().chunk(2)
     curvature = (backward - forward) * along  # row i: change over one width of coordinate i
+    # Beside a wall differences are not finite; the axis then counts as flat, and its width is measured as elsewhere.
     curvature = torch.where(curvature.isfinite(), curvature, torch.zeros_like(curvature))
     return 0.5 * (curvature + curvature.T)
 

@@ -51,7 +51,8 @@ def follow_to_the_end(move: Move, log_density: LogDensity, hold: Hold, bulk: Ten
         exponents.append(float((weights * (after - before)[is_left]).sum() / unit))
     exponent = exponents[-1]
     furthest = float(last.median())
-    # Where the mass does not fall, integrability is the question, and no mass can be extrapolated.
+    # Where the mass does not fall, integrability is the question, and no mass can be extrapolated. Mass beyond is measured
+    # by that of the draws, and may exceed it where they hold little: all of the mass is then missing.
     missing = 0.0 if exponent >= 0 else min(1.0, float((totals[-1] + _rest(exponent * unit)).exp()) / num_rows)
     return Tail(move.label, isinstance(move, Stretch), tuple(exponents), furthest, missing, furthest, is_cut=True)
 

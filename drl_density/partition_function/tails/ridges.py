@@ -118,6 +118,7 @@ def _expansion(value: LogDensity, rows: Tensor, held: Tensor) -> tuple[Tensor, T
             torch.autograd.grad(gradient[:, index].sum(), at, retain_graph=True)[0] for index in range(rows.shape[1])
         ]
     hessian = torch.stack(columns, 1).detach()
+    # Curvature that is not a number, as beside a wall, counts as none.
     hessian = torch.where(hessian.isfinite(), 0.5 * (hessian + hessian.mT), 0.0)
     is_held = torch.nn.functional.one_hot(held, rows.shape[1]).bool()
     hessian = torch.where(is_held[:, :, None] | is_held[:, None, :], 0.0, hessian) - torch.diag_embed(is_held.to(hessian))

@@ -1,13 +1,15 @@
 """Planted modes are found where they attract a start, and missed where they are needles."""
 
+import dataclasses
 import math
 
+import pytest
 import torch
 
 from drl_density.partition_function.mode_search import planting
 from drl_density.partition_function.mode_search.ascent import Climb
 from drl_density.partition_function.mode_search.climbs import Ground
-from drl_density.partition_function.mode_search.planting import Soil, copied, gaussian
+from drl_density.partition_function.mode_search.planting import Plants, Soil, copied, gaussian
 from drl_density.partition_function.mode_search.record import Power
 from drl_density.partition_function.mode_search.screen import screen
 from drl_density.partition_function.mode_search.shape import measure_shape
@@ -89,3 +91,41 @@ def test_the_end_of_a_climb_decides_whether_a_plant_is_found(monkeypatch):
 
     monkeypatch.setattr(planting, "climb_rows", to_the_top_of_the_target)
     assert ground.look(case, generator).share < 0.2
+
+
+def test_climbs_that_end_early_count_the_same_plants_as_whole_ones(monkeypatch):
+    """All starts lie where wide plants exceed the target by a few nats, and many climbs from there end in the target."""
+    whole = planting.climb_rows
+    angle = torch.arange(8).double() * math.pi / 4
+    ring = 4 * torch.stack([angle.cos(), angle.sin()], 1)
+
+    def look(*, ends_early):
+        rows = []
+
+        def counted(log_density, starts, *, is_done, **options):
+            def seen(z, chosen):
+                rows.append(len(z))
+                return log_density(z, chosen)
+
+            return whole(seen, starts, is_done=is_done if ends_early else None, **options)
+
+        monkeypatch.setattr(planting, "climb_rows", counted)
+        ground, generator = soil(2, seed_width=4.0)
+        ground = dataclasses.replace(ground, starts=screen(round_target, ring, torch.ones(8), ()))
+        return ground.look(Power(0.2, 4.0, 10.0, 0, 0), generator), sum(rows)
+
+    (early, few), (late, many) = look(ends_early=True), look(ends_early=False)
+    assert early == late
+    assert 0.2 < early.share < 0.9
+    assert few < 0.9 * many
+
+
+def test_plants_of_any_width_have_their_mass():
+    seed = soil(2, seed_width=1.0)[0].seed  # its mass is that of the target, 2 pi
+    grid = torch.linspace(-8, 8, 201).double()
+    points = torch.cartesian_prod(grid, grid)
+    for width in (1.0, 0.5):
+        plants = Plants(seed, torch.ones(1, 2).double(), width, math.log(0.25))
+        mass = plants.log_density(points, torch.zeros(len(points), dtype=torch.long)).exp().sum() * (16 / 200) ** 2
+        # The trapezoid rule is exact to rounding for a Gaussian of six grid steps or more.
+        assert float(mass) == pytest.approx(0.25 * 2 * math.pi, rel=1e-6)

@@ -35,12 +35,19 @@ def test_without_known_modes_every_start_is_open():
 
 def test_starts_without_density_are_neither_open_nor_owned():
     def walled(x):
-        return torch.where(x[:, 0] > -1, needle(x), -math.inf)
+        return torch.where(x[:, 0] > -0.1, needle(x), -math.inf)
 
-    found = looked(torch.tensor([[-2.0] + [0.0] * 5, [0.5] + [0.0] * 5]).double(), log_density=walled)
+    # The first start lies so close to the center of the known mode that the mode would own it.
+    found = looked(torch.tensor([[-0.2] + [0.0] * 5, [0.5] + [0.0] * 5]).double(), log_density=walled)
     assert found.owner.tolist() == [-1, 0]
     assert found.is_open.tolist() == [False, False]
     assert found.value.isfinite().tolist() == [False, True]
+
+
+def test_a_start_whose_gradient_is_not_a_number_is_lost():
+    found = looked(torch.zeros(1, 6).double(), log_density=lambda x: -x.square().sum(-1).sqrt())  # 0 / 0 at the origin
+    assert found.owner.tolist() == [-1]
+    assert found.value.tolist() == [-math.inf]
 
 
 def test_a_screen_ends_before_one_open_start_too_many():

@@ -53,3 +53,16 @@ def test_proper_curved_and_heavy_tails_are_integrable(name):
 def test_steep_targets_and_those_without_curvature_have_no_ridge(log_density):
     rows = normal(3).flatten(0, 1)
     assert follow_ridges(log_density, rows, torch.zeros(3).double(), torch.ones(3).double()) == []
+
+
+def test_the_width_across_a_ridge_is_part_of_its_mass():
+    """The height of Cauchy tails that are Gaussian across falls as r^-3, and the width there grows as r."""
+
+    def widening(x):
+        return -1.5 * torch.log1p(x[:, 0].square()) - 0.5 * x[:, 1].square() / (1 + x[:, 0].square())
+
+    rows = normal(2).flatten(0, 1)
+    tails = follow_ridges(widening, rows, torch.zeros(2).double(), torch.ones(2).double())
+    exponents = {tail.label: tail.exponent for tail in tails}
+    for side in ("down", "up"):
+        assert exponents[f"a ridge with coordinate 0 {side}"] == pytest.approx(-1, abs=0.01)

@@ -109,6 +109,7 @@ def test_a_kept_base_holds_its_share_and_competes_with_the_fitted_ones():
     assert base.parts[-1] is kept
     assert base.shares[-1] == 0.1
     assert math.isclose(sum(base.shares), 1)
+    assert fit_base(one, kept=kept, is_kept_enough=True).parts[0] is kept
     apart = 9.0 * (torch.rand(4, 60, 1, generator=seeded_generator(6)) < 0.5)
     skewed = torch.where(apart > 0, apart + one[:, :60], apart + one[:, 60:120])
     base = fit_base(skewed, kept=kept, most_components=1)

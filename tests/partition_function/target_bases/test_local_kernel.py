@@ -9,6 +9,7 @@ from drl_density.partition_function.target_bases.fitted_base import fit_base
 from drl_density.partition_function.target_bases.local_kernel import LocalMALA
 from drl_density.partition_function.target_bases.mixture import MixtureBase
 from drl_density.partition_function.target_bases.scale_base import ScaleRegression
+from drl_density.partition_function.target_bases.student import StudentProduct, TailChart
 from drl_density.testing import assert_z, seeded_generator
 from tests.partition_function.known_answers import funnel
 
@@ -64,3 +65,31 @@ def test_local_kernel_is_reversible():
     state, _ = LocalMALA(base).step(init_state(x, target), target, 0.3, generator)
     before, after = x[:, 0] - 1.5, state.position[:, 0] - 1.5
     assert_z(before * after**3 - before**3 * after, 0.0)
+
+
+def test_a_step_beyond_the_last_number_of_a_chart_is_never_taken():
+    """sinh overflows at 710."""
+    one = torch.ones(1).double()
+    base = DefendedBase((StudentProduct(one, 0 * one, one),), (1.0,), TailChart(0 * one, one))
+
+    def target(x):
+        return -torch.log1p(x.square()).sum(-1)
+
+    x = torch.linspace(-3, 3, 50).double()[:, None]
+    state, info = LocalMALA(base, jump_share=0.0).step(init_state(x, target), target, 1e6, seeded_generator(0))
+    assert state.position.equal(x)
+    assert not info.is_accepted.any()
+
+
+def test_step_sizes_adapt_to_local_moves_alone():
+    """Hardly a jump from a base far away is accepted, and nearly every tiny local move is."""
+    far = MixtureBase(torch.ones(1), torch.full((1, 1), 30.0), torch.eye(1)[None], LIKE)
+
+    def target(x):
+        return -0.5 * x.square().sum(-1)
+
+    x = torch.linspace(-1, 1, 200).double()[:, None]
+    kernel = LocalMALA(DefendedBase((far,), (1.0,), far), jump_share=0.5)
+    _, info = kernel.step(init_state(x, target), target, 1e-3, seeded_generator(0))
+    assert float(info.is_accepted.double().mean()) < 0.7
+    assert float(info.acceptance_probability.min()) > 0.99

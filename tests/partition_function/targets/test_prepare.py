@@ -87,6 +87,13 @@ def test_a_target_behind_a_wall_far_from_the_origin_has_a_first_base():
     assert bool(prepared.log_density(rows).isfinite().all())
 
 
+def test_a_box_of_many_dimensions_has_a_narrower_first_base():
+    """One draw of N(0, I) in four million lies in it."""
+    prepared = prepared_from(lambda x: torch.where((x.abs() < 1).all(-1), 0.0, -math.inf), 40)
+    rows = prepared.start.draw(64, seeded_generator(1))
+    assert bool(prepared.log_density(rows).isfinite().all())
+
+
 def test_the_numbers_of_a_pyro_models_sites_end_too():
     """1 / t over t > 0: in log t, where the model is examined, the square of t overflows at 354, and t vanishes at -745."""
 
