@@ -115,9 +115,10 @@ def hidden(args: argparse.Namespace) -> None:
     sizes = {"num_particles": args.particles, "path_steps_per_level": args.steps, "num_mixing_steps": MIXING_STEPS}
     settings = SandwichSettings(**sizes)
     print(
-        "| model | runs | interval covers | reliable | unreliable or unknown | mean width | worst error | CPU s/run |"
+        "| model | runs | interval covers | reliable | doubtful | unreliable or unknown | mean width | mean error | "
+        "worst of the reliable | s/run |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for name, bend in (("mixture", 0.0), ("flow", 0.2)):
         if name not in args.models:
             continue
@@ -140,13 +141,15 @@ def hidden(args: argparse.Namespace) -> None:
         finite = [width for width in widths if math.isfinite(width)]
         width = sum(finite) / len(finite) if finite else math.inf
         reliable = [verdict is Verdict.RELIABLE for verdict in verdicts]
+        doubtful = sum(verdict is Verdict.DOUBTFUL for verdict in verdicts)
         flagged = sum(verdict in (Verdict.UNRELIABLE, Verdict.UNKNOWN) for verdict in verdicts)
         worst = max(
             (abs(error) for error, is_reliable in zip(errors, reliable, strict=True) if is_reliable), default=0.0
         )
+        every = torch.tensor(errors)
         print(
-            f"| {name}, {args.dim}-D | {args.runs} | {sum(covers)} | {sum(reliable)} | {flagged} | {width:.3f} | "
-            f"{worst:.3f} | {seconds / args.runs:.1f} |",
+            f"| {name}, {args.dim}-D | {args.runs} | {sum(covers)} | {sum(reliable)} | {doubtful} | {flagged} | {width:.3f} | "
+            f"{every.mean():+.3f} +- {every.std() / math.sqrt(len(every)):.3f} | {worst:.3f} | {seconds / args.runs:.1f} |",
             flush=True,
         )
 

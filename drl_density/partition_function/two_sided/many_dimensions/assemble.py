@@ -77,7 +77,6 @@ def assemble_many_dimensions(
     evidence = PathEvidence(
         estimates=estimates,
         point=None if bridge is None else Point(bridge),
-        has_data_point=from_data is None or data_bridge is not None,
         num_paths=forward.numel(),
         num_replicates=len(forward),
         acceptance=walks.acceptance,

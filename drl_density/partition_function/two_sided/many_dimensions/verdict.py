@@ -42,7 +42,6 @@ class PathEvidence:
         estimates: every estimate by its estimator.
         point: Bennett's ratio of paths in both directions; ``None`` where reverse paths weigh less than forward ones, which
             no draws of the model can.
-        has_data_point: whether the paths back from data have a Bennett's ratio; true without data.
         num_paths: number of forward paths.
         num_replicates: independent replicates.
         acceptance: mean acceptance of the chains at level 0.
@@ -52,7 +51,6 @@ class PathEvidence:
 
     estimates: Estimates
     point: Point | None
-    has_data_point: bool
     num_paths: int
     num_replicates: int
     acceptance: float
@@ -67,6 +65,11 @@ class PathEvidence:
         allowed = SLACK + self.chance_errors * math.hypot(found.standard_error, point.standard_error)
         distance = found.log_z - point.log_z
         return distance if abs(distance) > allowed else 0.0
+
+    @property
+    def has_data_point(self) -> bool:
+        """Whether the paths back from data have a Bennett's ratio; true without data."""
+        return Estimator.BENNETT_DATA in self.estimates or Estimator.UPPER_DATA not in self.estimates
 
     @property
     def chance_errors(self) -> float:

@@ -73,7 +73,7 @@ class SequenceWalks:
         reverse_from_data: paths back from chains that began at noised rows of data, where rows were given.
         reverse_from_rows: paths back from noised rows of data themselves, where rows were given.
         draws: states from which ``reverse`` began, ``(replicate, path, *event)``.
-        acceptance: mean acceptance of the chains.
+        acceptance: mean acceptance of the chains, the smaller one where some began at particles and some at rows.
         annealing: annealing along the noise levels with few particles.
     """
 

@@ -28,10 +28,10 @@ ESTIMATES = {
     Estimator.UPPER_DATA: Estimate(1.1, 0.1),
     Estimator.BENNETT_DATA: Estimate(0.03, 0.05),
 }
+NO_DATA_POINT = {name: value for name, value in ESTIMATES.items() if name is not Estimator.BENNETT_DATA}
 SOUND = PathEvidence(
     estimates=ESTIMATES,
     point=point(),
-    has_data_point=True,
     num_paths=256,
     num_replicates=8,
     acceptance=0.57,
@@ -77,12 +77,14 @@ def test_sound_evidence_is_reliable_and_names_the_levels():
         ),
         (Verdict.UNRELIABLE, "differ by 0.7 nats", {"estimates": estimates(BENNETT_RESAMPLED=(-0.7, 0.08))}),
         (Verdict.UNRELIABLE, "standard error is 0.6", {"point": point(error=0.6)}),
-        (Verdict.UNRELIABLE, "have not come to the model's mass", {"has_data_point": False}),
+        (Verdict.UNRELIABLE, "have not come to the model's mass", {"estimates": NO_DATA_POINT}),
         (Verdict.UNRELIABLE, "hardly move", {"acceptance": 0.04}),
         (Verdict.DOUBTFUL, "standard error 0.11", {"point": point(error=0.11)}),
         (Verdict.DOUBTFUL, "overlap 0.04", {"point": point(overlap=0.04), "num_paths": 2000}),
         (Verdict.DOUBTFUL, "0.5 nats below", {"estimates": estimates(BENNETT_DATA=(-0.5, 0.05))}),
         (Verdict.DOUBTFUL, "too weak a check", {"estimates": estimates(RESAMPLED=(-0.1, 0.3))}),
+        (Verdict.DOUBTFUL, "retained draw .* too weak", {"estimates": estimates(CONDITIONAL=(0.1, 0.3))}),
+        (Verdict.DOUBTFUL, r"between \+0 and \+2 nats", {"estimates": estimates(CONDITIONAL=(2.0, 0.1))}),
         (Verdict.DOUBTFUL, r"between -2 and \+0 nats", {"estimates": estimates(RESAMPLED=(-2.0, 0.1))}),
     ],
 )

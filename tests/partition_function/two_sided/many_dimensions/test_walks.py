@@ -1,9 +1,12 @@
 """Walks along an exact sequence in 64 dimensions: shapes, sizes, and that no start is shared."""
 
+import pytest
 import torch
 
 from drl_density.errors import NumericalError
+from drl_density.model import EnergySequence
 from drl_density.partition_function import SandwichSettings
+from drl_density.partition_function.sequence_paths.chains import LevelZeroChains
 from drl_density.partition_function.two_sided.many_dimensions import walks as module
 from drl_density.partition_function.two_sided.many_dimensions.walks import (
     has_many_dimensions,
@@ -11,7 +14,9 @@ from drl_density.partition_function.two_sided.many_dimensions.walks import (
     walk_sequence,
 )
 from drl_density.testing import GaussianMixtureSequence, seeded_generator
-from tests.partition_function.two_sided.many_dimensions.exact_analysers import analysers, sequence, small_walks
+from tests.partition_function.two_sided.many_dimensions.exact_analysers import Exact, analysers, sequence, small_walks
+
+FEW = SandwichSettings(num_particles=16, num_replicates=2, path_steps_per_level=2, num_mixing_steps=1)
 
 
 def test_dimensions_decide():
@@ -47,11 +52,33 @@ def test_densities_that_share_no_mass_leave_the_multistate_ratio_out(monkeypatch
 
     monkeypatch.setattr(module, "equilibrium_estimates", fail)
     seen = []
-    few = SandwichSettings(num_particles=16, num_replicates=2, path_steps_per_level=2, num_mixing_steps=1)
-    walks = walk_sequence(sequence(analysers()), settings=few, generator=seeded_generator(2), watch=seen.append)
+    walks = walk_sequence(sequence(analysers()), settings=FEW, generator=seeded_generator(2), watch=seen.append)
     assert walks.annealing.equilibrium is None
     assert walks.reverse_from_data is walks.reverse_from_rows is None
     stages = [progress.stage for progress in seen]
     assert {"paths down", "particles down", "chains at level 0", "particles down around a row"} == set(stages)
     assert stages.count("paths down") == 20
     assert torch.isfinite(walks.conditional.log_z).all()
+
+
+def test_chains_take_four_times_the_steps_and_the_slower_ones_count(monkeypatch):
+    steps, original = [], LevelZeroChains.moved
+
+    def recorded(self, starts, num_steps, *, generator=None):
+        steps.append(num_steps)
+        return original(self, starts, num_steps, generator=generator)._replace(acceptance=0.6 / len(steps))
+
+    monkeypatch.setattr(LevelZeroChains, "moved", recorded)
+    base, generator = analysers(), seeded_generator(3)
+    rows = base.sample(40, generator=generator)
+    walks = walk_sequence(sequence(base), data=rows, settings=FEW, generator=generator)
+    assert steps == [4, 4]
+    assert walks.acceptance == pytest.approx(0.3)
+
+
+def test_an_improper_model_is_refused_before_anything_is_walked():
+    model = EnergySequence(sequence(analysers()).schedule, Exact(analysers()), (64,), has_base=False)
+    seen = []
+    with pytest.raises(NumericalError, match="improper"):
+        walk_sequence(model, settings=FEW, watch=seen.append)
+    assert seen == []
