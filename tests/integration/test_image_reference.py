@@ -69,6 +69,14 @@ def test_hidden_pixels_are_drawn_from_the_conditional_in_closed_form(fitted):
     assert float((filled[:, 12:] > 100)[~is_bright].double().mean()) < 0.15
 
 
+def test_log_z_of_a_reference_alone_is_known_in_many_dimensions_too():
+    """From 48 dimensions on the estimators are others, and need more paths."""
+    images = np.random.default_rng(0).integers(0, 255, (80, 7, 7)).astype(np.uint8)
+    wide = drl.fit(images, seed=0, settings=SETTINGS, progress=False)
+    report = wide.evaluate(images[:12], seed=0)
+    assert (report.log_z_lower, report.log_z_upper, report.verdict) == (0.0, 0.0, drl.Verdict.RELIABLE)
+
+
 def test_bits_per_dimension_fall_with_the_draws_to_those_of_the_probability(fitted):
     images = stripes(30, seed=4)
     one, many = (fitted.bits_per_dimension(images, num_samples=count, seed=0) for count in (1, 64))

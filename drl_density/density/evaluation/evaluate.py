@@ -32,7 +32,7 @@ NUM_CHAIN_STEPS = 1000
 """Steps of the long chains, enough to see autocorrelation times of up to 100 steps."""
 
 
-FEW_PARTICLES = 16
+FEW_PARTICLES = 32
 """Particles of a replicate for a reference alone, whose log Z is 0 exactly."""
 
 

@@ -18,7 +18,7 @@ from drl_density.records.fields import NonNegativeFloat, PositiveInt, Share, che
 from drl_density.training.objectives.objective import Batch, LevelStatistics, ObjectiveValue, unlabelled
 from drl_density.training.state import Record, TrainingState
 
-VARIANCES, SCATTER = "path_variances", "path_scatter"
+VARIANCES, SCATTER, BASE_ERRORS = "path_variances", "path_scatter", "path_base_errors"
 """Names of the measured tables in ``TrainingState.drawn``, which are saved with the state."""
 
 NUM_GROUPS = 2
@@ -82,8 +82,8 @@ class PathMatching:
         steps_per_level: steps of the path for each noise level.
         level_balance: exponent p of the additional weight :math:`(L_t / \bar L)^{-p}` of the scores of a level, where L_t is
             the loss that the base alone expects there.
-        tables: gives the measured variances ``(steps, d)`` and scatters ``(steps,)`` by name; :class:`PathMeter` measures
-            them. Without any, the objective raises an error at evaluation.
+        tables: gives the measured variances ``(steps, d)``, scatters ``(steps,)`` and losses of the base ``(T,)`` by name;
+            :class:`PathMeter` measures them. Without any, the objective raises an error at evaluation.
 
     Raises:
         ValueError: at evaluation, a sequence without a base, fewer than 4 rows, or no measured tables.
@@ -138,14 +138,15 @@ class PathMatching:
         if len(rows) < 2 * NUM_GROUPS:
             raise ValueError(f"expected at least {2 * NUM_GROUPS} rows in a batch, got {len(rows)}")
         scored, walked = rows.tensor_split(2)
+        tables = {} if self.tables is None else self.tables()
+        of_base = tables.get(BASE_ERRORS)
         errors = torch.stack(
-            [self._score_error(model, part, generator).mean() for part in scored.tensor_split(NUM_GROUPS)]
+            [self._score_error(model, part, of_base, generator).mean() for part in scored.tensor_split(NUM_GROUPS)]
         )
         loss = errors.mean()
         value = ObjectiveValue(loss, {"score_matching": loss.detach()}, LevelStatistics.unknown(model.num_levels, loss))
         if not self.increment_weight:
             return value
-        tables = {} if self.tables is None else self.tables()
         if VARIANCES not in tables:
             raise ValueError("the variances of the reverse steps are not measured yet: measure them with a PathMeter")
         chances = step_chances(tables[SCATTER])
@@ -187,7 +188,9 @@ class PathMatching:
             kernels = log_kernels(cleaner, noisier, mean, step, variances)
         return model.tilt_at(cleaner, at) - tilt + (start - base + kernels)
 
-    def _score_error(self, model: EnergySequence, x: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _score_error(
+        self, model: EnergySequence, x: Tensor, of_base: Tensor | None, generator: torch.Generator | None
+    ) -> Tensor:
         """Weighted squared error of the score of rows at one noise level, nats, ``(batch,)``, summed over the levels."""
         draw = torch.rand(3, generator=generator, dtype=torch.float64)
         count, top = self.num_steps(model), max(1, model.num_levels - 1)
@@ -207,17 +210,27 @@ class PathMatching:
         _, theirs = base_and_score(model, noisy, log_snr)
         error = (float(sigma) * (own + theirs) + noise).square().flatten(1).sum(1)
         span = float(schedule.log_snr_at(position) - schedule.log_snr_at(min(position + 1, float(model.num_levels))))
-        return 0.5 * top * span * self._balance(model, position) * error
+        return 0.5 * top * span * self._balance(model, position, of_base) * error
 
-    def _balance(self, model: EnergySequence, position: float) -> float:
-        """Additional weight of a level, 1 where all levels expect the same loss."""
-        if not self.level_balance or model.base is None:
+    def _balance(self, model: EnergySequence, position: float, of_base: Tensor | None) -> float:
+        """Additional weight of a level, 1 where all levels expect the same loss; linear between the levels."""
+        if not self.level_balance:
             return 1.0
-        schedule = model.schedule
-        levels = torch.arange(model.num_levels, dtype=torch.float64, device=model.device)
-        usual = model.base.expected_error(schedule.log_snr_at(levels).to(model.device)).mean()
-        own = model.base.expected_error(schedule.log_snr_at(position).to(model.device))
-        return float(own / usual) ** -self.level_balance
+        errors = base_errors(model) if of_base is None else of_base
+        lower = int(position)
+        upper = min(lower + 1, len(errors) - 1)
+        own = torch.lerp(errors[lower], errors[upper], position - lower)
+        return float(own / errors.mean()) ** -self.level_balance
+
+
+def base_errors(model: EnergySequence) -> Tensor:
+    """Loss of the scores that the base alone expects at every level, ``(T,)``, float64.
+
+    For mixtures of many components it costs more than a training step, so a state keeps it.
+    """
+    assert model.base is not None  # path matching refuses sequences without one
+    levels = torch.arange(model.num_levels, dtype=torch.float64, device=model.device)
+    return model.base.expected_error(model.schedule.log_snr_at(levels).to(model.device)).detach().double().cpu()
 
 
 def step_chances(scatter: Tensor) -> Tensor:
@@ -359,4 +372,5 @@ class PathMeter:
             scatters.append(increments.std())
         model.train(is_training)
         tables = {VARIANCES: torch.stack(variances).detach().cpu(), SCATTER: torch.stack(scatters).detach().cpu()}
+        tables[BASE_ERRORS] = self._last[BASE_ERRORS] if BASE_ERRORS in self._last else base_errors(model)
         return torch.stack(errors).detach().cpu(), tables
