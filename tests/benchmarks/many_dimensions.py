@@ -148,7 +148,8 @@ def hidden(args: argparse.Namespace) -> None:
         )
         every = torch.tensor(errors)
         print(
-            f"| {name}, {args.dim}-D | {args.runs} | {sum(covers)} | {sum(reliable)} | {doubtful} | {flagged} | {width:.3f} | "
+            f"| {name}, {args.dim}-D | {args.runs} | {sum(covers)} | {sum(reliable)} | {doubtful} | {flagged} | "
+            f"{width:.3f} | "
             f"{every.mean():+.3f} +- {every.std() / math.sqrt(len(every)):.3f} | {worst:.3f} | {seconds / args.runs:.1f} |",
             flush=True,
         )

@@ -132,8 +132,8 @@ class _Rows:
     def _shorten(self, rows: Tensor, gain: Tensor, first_order: Tensor) -> None:
         """Shorten steps by the parabola through value, slope and trial; forget the curvature after too many trials."""
         ratio = 0.5 * first_order / (first_order - gain)  # 0 where the trial left the support
-        # Where the parabola fits badly, it would leave the step nearly as it is, or nearly 0. Source: Nocedal and Wright 2006,
-        # section 3.5.
+        # Where the parabola fits badly, it would leave the step nearly as it is, or nearly 0.
+        # Source: Nocedal and Wright 2006, section 3.5.
         ratio = ratio.clamp(0.1, 0.5)
         self.length[rows] *= ratio
         stuck = rows[self.length[rows] < SHORTEST]
