@@ -9,20 +9,25 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import io
 import os
 import sys
 import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Union
 
+from drl_density import __version__
+from drl_density.cli.output import complain, note, speaking
 from drl_density.errors import DataError, DRLDensityWarning, NumericalError, RunFolderError, WorkerLost
 
 if TYPE_CHECKING:
     from drl_density.cli.command import Command
 
 PROGRAM = "drl-density"
+SHELLS = ("bash", "zsh")
+"""Shells for which completion scripts are made."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +76,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words of the command line; those of the process when not given.
 
     Returns:
-        The exit status: 0 done, 1 refused or failed with a message, 2 no such command, 130 interrupted, 141 when
-        the reader of standard output has left, as in ``| head``.
+        The exit status: 0 done, 1 refused or failed with a message, 2 no such command or option, 130 interrupted, 141
+        when the reader of standard output has left, as in ``| head``.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["--version"]:
+        print(f"{PROGRAM} {__version__}")
+        return 0
+    if words[:1] == ["--completion"]:
+        return _print_completion(words[1:])
     if not words or words[0] in ("-h", "--help"):
         print(overview(), file=sys.stdout if words else sys.stderr)
         return 0 if words else 2
@@ -89,18 +99,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = None
     try:
         command = COMMANDS[words[0]].load().parse(words[1:], program=f"{PROGRAM} {words[0]}")
-        command.run()
+        with speaking(quiet=command.quiet, as_json=command.json):
+            command.check()
+            command.run()
+            note(f"done in {time.monotonic() - started:.0f} s")
     except BrokenPipeError:
         _close_standard_output()
         return 141
     except (DataError, RunFolderError, NumericalError, WorkerLost, ValueError, OSError) as error:
-        print(f"{PROGRAM}: {error}", file=sys.stderr)
+        complain(f"{PROGRAM}: {error}")
         return 1
     except KeyboardInterrupt:
         advice = "" if command is None else command.advice()
-        print(f"{PROGRAM}: interrupted{advice}", file=sys.stderr)
+        complain(f"{PROGRAM}: interrupted{advice}")
         return 130
-    print(f"done in {time.monotonic() - started:.0f} s", file=sys.stderr)
+    return 0
+
+
+def _print_completion(words: Sequence[str]) -> int:
+    """Print the completion script of a shell; returns the exit status."""
+    if len(words) != 1 or words[0] not in SHELLS:
+        complain(f"{PROGRAM}: --completion wants a shell, {' or '.join(SHELLS)}; got {' '.join(words) or 'nothing'}")
+        return 2
+    import tyro
+
+    kinds = tuple(entry.load().completed(name) for name, entry in COMMANDS.items())
+    config = (tyro.conf.AvoidSubcommands,)
+    script = io.StringIO()
+    with contextlib.redirect_stdout(script), contextlib.suppress(SystemExit):
+        # The type is made when the program runs, which no checker can follow.
+        tyro.cli(Union[kinds], prog=PROGRAM, args=["--tyro-print-completion", words[0]], config=config)  # pyright: ignore  # noqa: UP007
+    # A description of several lines would be taken for several choices.
+    print(
+        "\n".join(line.replace("\\n", " ") if "_SPEC = " in line else line for line in script.getvalue().splitlines())
+    )
     return 0
 
 
@@ -129,11 +161,15 @@ def overview() -> str:
             "commands:",
             *lines,
             "",
-            f"`{PROGRAM} COMMAND --help` lists the options of a command.",
+            "options without a command:",
+            "  --version            Print the version.",
+            f"  --completion SHELL   Print a completion script for {' or '.join(SHELLS)}.",
+            "",
+            f"`{PROGRAM} COMMAND --help` lists the options of a command. Every command takes --quiet and --json.",
         ]
     )
 
 
 def _print_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
     if issubclass(category, DRLDensityWarning):
-        print(f"note: {message}", file=sys.stderr)
+        note(f"note: {message}")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from drl_density.cli.command import OnDevice, printed_seed
+from drl_density.cli.command import OnDevice, printed_seed, refuse_two_results
+from drl_density.cli.output import note, summary
 from drl_density.cli.tables import load_run
 from drl_density.datasets.tables.coding import decode_rows
 from drl_density.datasets.tables.writing import check_target, write_table
@@ -40,9 +40,14 @@ class Combine(OnDevice):
     out: Path | None = None
     """File to write, ending in .csv, .tsv, .csv.gz, .tsv.gz or .parquet; standard output, as CSV, when not given."""
 
+    def check(self) -> None:
+        """Refuse ``--json`` without a file for the rows."""
+        refuse_two_results(json=self.json, out=self.out)
+
     def run(self) -> None:
         """Draw, write, and print diagnostics."""
         check_target(self.out)
+        seed = printed_seed(self.seed)
         densities = [load_run(folder, self.device) for folder in self.run_folders]
         found = combine(
             densities,
@@ -50,13 +55,14 @@ class Combine(OnDevice):
             weights=self.weights or None,
             temperature=self.temperature,
             num_samples=self.num_samples,
-            seed=printed_seed(self.seed),
+            seed=seed,
         )
         write_table(self.out, [decode_rows(found.draws.reshape(self.num_samples, -1), found.columns)])
-        print(f"{self.num_samples} draws of a {self.how} of {len(densities)}\n{found.summary()}", file=sys.stderr)
+        values = {"rows": self.num_samples, "how": self.how, "runs": self.run_folders, "seed": seed, "out": self.out}
+        values |= {"is_doubtful": found.is_doubtful, "summary": found.summary()}
+        summary(f"{self.num_samples} draws of a {self.how} of {len(densities)}\n{found.summary()}", values)
         if found.is_doubtful:
-            print(
+            note(
                 "note: these draws are doubtful. Where R-hat alone is high, chains stay in their modes, whose shares "
-                "rest on the weighted particles: see the error of the integral",
-                file=sys.stderr,
+                "rest on the weighted particles: see the error of the integral"
             )

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-import sys
 from collections.abc import Sequence
-from typing import Any, Self
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 import tyro
 
-__all__ = ["Command", "OnDevice", "printed_seed"]
+from drl_density.cli.output import note
+from drl_density.datasets.tables.writing.formats import is_standard
+from drl_density.errors import DataError
+
+__all__ = ["Command", "OnDevice", "printed_seed", "refuse_two_results"]
 
 
 @dataclasses.dataclass(kw_only=True)
 class Command:
     """A command; its fields are the options, and their docstrings the help."""
+
+    quiet: bool = False
+    """Print results, failures and errors only: no notes, no progress."""
+    json: bool = False
+    """Print the result as one JSON object on standard output, and everything else on standard error."""
+
+    def check(self) -> None:
+        """Refuse options that do not go together, before anything is read."""
 
     @classmethod
     def parse(cls, words: Sequence[str], *, program: str) -> Self:
@@ -26,6 +38,15 @@ class Command:
             program: Name of the program in messages.
         """
         return tyro.cli(cls, args=list(words), prog=program)
+
+    @classmethod
+    def completed(cls, name: str) -> Any:
+        """The type from which completion scripts are made.
+
+        Args:
+            name: name of the command.
+        """
+        return Annotated[cls, tyro.conf.subcommand(name, prefix_name=False)]
 
     def run(self) -> Any:
         """Do what the command is for."""
@@ -49,5 +70,21 @@ def printed_seed(seed: int | None) -> int:
     if seed is not None:
         return seed
     drawn = secrets.randbelow(2**31)
-    print(f"seed {drawn}", file=sys.stderr)
+    note(f"seed {drawn}")
     return drawn
+
+
+def refuse_two_results(*, json: bool, out: Path | None) -> None:
+    """Refuse a JSON object on standard output next to rows.
+
+    Args:
+        json: whether the command prints JSON.
+        out: where the command writes rows; None or "-" for standard output.
+
+    Raises:
+        DataError: both on standard output.
+    """
+    if json and is_standard(out):
+        raise DataError(
+            "--json prints figures on standard output, where the rows would go: give a file for the rows by --out"
+        )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from drl_density.cli.tables import report_values
 from drl_density.datasets import load_dataset, memorization_check
 from drl_density.density.density import Density
 from drl_density.density.evaluation.likelihood_page import (
@@ -35,10 +37,17 @@ from drl_density.run_folder import RunFolder
 
 @dataclass(frozen=True)
 class DemoOutcome:
-    """The comparison as text, and the verdict on its log Z."""
+    """The comparison.
+
+    Attributes:
+        text: its lines.
+        verdict: verdict on log Z.
+        values: figures of every density and of the report, by name.
+    """
 
     text: str
     verdict: Verdict
+    values: Mapping[str, Any]
 
 
 def run_demo(
@@ -92,7 +101,8 @@ def run_demo(
     lines = [f"{name:36s} {figure.describe()}" for name, figure in figures.items()]
     head = f"test log-likelihood on {data.name} ({len(data.test)} rows, same split and transform)"
     text = [head, *lines, report.summary(), density.summary(), f"report: {folder.page}"]
-    return DemoOutcome("\n".join(text), report.verdict)
+    values = {"densities": {name: figure._asdict() for name, figure in figures.items()}, "page": folder.page}
+    return DemoOutcome("\n".join(text), report.verdict, values | report_values(report))
 
 
 class HeldOutFigure(NamedTuple):

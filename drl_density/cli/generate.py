@@ -14,8 +14,9 @@ import torch
 import tyro
 
 from drl_density.cli.command import OnDevice, printed_seed
+from drl_density.cli.output import result, say
 from drl_density.cli.reading import ReadsTable
-from drl_density.cli.tables import load_run
+from drl_density.cli.tables import estimate_values, load_run
 from drl_density.datasets import read_rows
 from drl_density.density import Density, DistillSettings, ReconstructSettings
 from drl_density.density.storage.fit_rows import load_fit_rows
@@ -55,16 +56,16 @@ class Distill(OnDevice, ReadsTable):
             density, rows = load_run(self.run_folder, self.device), None
             if self.settings.method == "mmd":
                 rows = self._rows(density)
-            made = density.distill(rows, settings=self.settings, seed=printed_seed(self.seed))
+            seed = printed_seed(self.seed)
+            made = density.distill(rows, settings=self.settings, seed=seed)
             replaced = ", in place of the generator before" if folder.generator.exists() else ""
             made.save(self.run_folder)
         share = max(1, len(made.losses) // 10)
         first, last = (sum(part) / share for part in (made.losses[:share], made.losses[-share:]))
         what = "squared discrepancy" if self.settings.method == "mmd" else "squared correction"
-        print(f"{made}: {what} {first:.4g} at first, {last:.4g} at last")
-        print(
-            f"saved in {self.run_folder}{replaced}; draw with drl-density sample {self.run_folder} --method generator"
-        )
+        values = {"run": self.run_folder, "seed": seed, "method": self.settings.method, "what": what}
+        result(f"{made}: {what} {first:.4g} at first, {last:.4g} at last", values | {"first": first, "last": last})
+        say(f"saved in {self.run_folder}{replaced}; draw with drl-density sample {self.run_folder} --method generator")
 
     def _rows(self, density: Density) -> torch.Tensor:
         if self.source is None:
@@ -91,12 +92,14 @@ class Guide(OnDevice):
 
     def run(self) -> None:
         """Normalise, draw and write."""
-        made = load_run(self.run_folder, self.device).guided(
-            self.label, weight=self.weight, seed=printed_seed(self.seed)
-        )
+        density, seed = load_run(self.run_folder, self.device), printed_seed(self.seed)
+        made = density.guided(self.label, weight=self.weight, seed=seed)
         made.save(self.out, force=self.force)
-        print(f"label {self.label}, guidance {self.weight:g}: {made.estimate}")
-        print(f"saved in {self.out}; draw with drl-density sample {self.out}")
+        values = {"run": self.out, "seed": seed, "label": self.label, "weight": self.weight}
+        result(
+            f"label {self.label}, guidance {self.weight:g}: {made.estimate}", values | estimate_values(made.estimate)
+        )
+        say(f"saved in {self.out}; draw with drl-density sample {self.out}")
 
 
 @dataclasses.dataclass
@@ -133,6 +136,7 @@ class Reconstruct(OnDevice):
         name, operator, y = read_measurement(self.measurements)
         if math.prod(shape) == len(density.columns):
             check_measurement((self.measurements, name), operator, y, shape)
+        seed = printed_seed(self.seed)
         found = density.reconstruct(
             operator,
             y,
@@ -140,7 +144,7 @@ class Reconstruct(OnDevice):
             num_samples=self.num_samples,
             image_shape=self.image_shape,
             settings=ReconstructSettings(self.method, num_steps=self.steps),
-            seed=printed_seed(self.seed),
+            seed=seed,
         )
         lower, upper = found.interval(0.9)
         parts = {"mean": found.mean, "standard_deviation": found.standard_deviation, "lower": lower, "upper": upper}
@@ -148,15 +152,17 @@ class Reconstruct(OnDevice):
         archive = io.BytesIO()
         np.savez(archive, **arrays)
         write_bytes(self.out, archive.getvalue())
-        print(found.summary())
+        values = {"out": self.out, "seed": seed, "method": found.method, "misfit": found.misfit}
+        values |= {"mean": found.mean, "standard_deviation": found.standard_deviation}
+        result(found.summary(), values)
         if len(shape) == 2:
             from drl_density.plots import plot_maps
 
             picture = self.out.with_suffix(".png")
             figure = plot_maps({name: parts[name].reshape(shape) for name in ("mean", "standard_deviation")})
             write_bytes(picture, figure_to_png(figure))
-            print(f"picture: {picture}")
-        print(f"written: {self.out}")
+            say(f"picture: {picture}")
+        say(f"written: {self.out}")
 
 
 def read_measurement(path: Path) -> tuple[str, LinearOperator, torch.Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +10,9 @@ import torch
 import tyro
 
 from drl_density.cli.command import Command, OnDevice, printed_seed
+from drl_density.cli.output import note, result, say, shows_progress
 from drl_density.cli.reading import ReadsTable
-from drl_density.cli.tables import load_run, rows_of, say_remarks
+from drl_density.cli.tables import diagnosis_values, load_run, report_values, rows_of, say_remarks
 from drl_density.density import Density, DiagnoseSettings, Diagnosis, LikelihoodReport, compare
 from drl_density.density.evaluation.run_page import diagnosis_name, write_run_page
 from drl_density.density.fitted import dequantized_rows
@@ -46,10 +46,12 @@ class Evaluate(OnDevice, ReadsTable):
         with RunFolder.writing(self.run_folder) as folder:
             density = Density.load(self.run_folder, device=self.device)
             rows = rows_of(density, self.source, self.reading_for(density))
-            report = density.evaluate(rows, seed=printed_seed(self.seed), settings=settings, progress=True)
-            print(report.summary())
+            seed = printed_seed(self.seed)
+            report = density.evaluate(rows, seed=seed, settings=settings, progress=shows_progress())
             folder.write_dataset(folder.report, report.tree)
-            print(f"report: {write_run_page(self.run_folder)}")
+            page = write_run_page(self.run_folder)
+            result(report.summary(), {"run": self.run_folder, "seed": seed, "page": page, **report_values(report)})
+            say(f"report: {page}")
 
 
 @dataclasses.dataclass
@@ -88,9 +90,10 @@ class Diagnose(OnDevice, ReadsTable):
             seed = printed_seed(self.seed)
             rows = dequantized_rows(density, rows, generator=torch.Generator().manual_seed(seed))[0]
             found = density.diagnose(rows, settings=settings, seed=seed)
-            print(found.summary())
             folder.write_dataset(folder.diagnosis(diagnosis_name(found)), found.tree)
-            print(f"report: {write_run_page(self.run_folder)}")
+            page = write_run_page(self.run_folder)
+            result(found.summary(), {"run": self.run_folder, "seed": seed, "page": page, **diagnosis_values(found)})
+            say(f"report: {page}")
 
 
 @dataclasses.dataclass
@@ -103,11 +106,13 @@ class Report(Command):
     def run(self) -> None:
         """Read, print and write."""
         folder = RunFolder.open(self.run_folder)
-        if folder.report.is_file():
-            print(LikelihoodReport.load(folder.report).summary())
-        for file in folder.diagnoses:
-            print(Diagnosis.load(file).summary())
-        print(f"report: {write_run_page(self.run_folder)}")
+        page = write_run_page(self.run_folder)
+        report = LikelihoodReport.load(folder.report) if folder.report.is_file() else None
+        diagnoses = [Diagnosis.load(file) for file in folder.diagnoses]
+        values = {"run": self.run_folder, "page": page, "evaluation": None if report is None else report_values(report)}
+        values["diagnoses"] = [diagnosis_values(found) for found in diagnoses]
+        result("\n".join(found.summary() for found in (report, *diagnoses) if found is not None), values)
+        say(f"report: {page}")
 
 
 @dataclasses.dataclass
@@ -133,17 +138,21 @@ class Compare(OnDevice, ReadsTable):
                 raise DataError(f"{name} has other columns than {folders[0]}; only fits of the same columns compare")
             say_remarks(density, name)
             if self.source is None and density.provenance.rows != first.provenance.rows:
-                print(
+                note(
                     f"note: {name} was fitted to another split, so it may have been trained on the test rows of "
-                    f"{folders[0]}: fit both with the same --seed, or give rows that are new to both (--source)",
-                    file=sys.stderr,
+                    f"{folders[0]}: fit both with the same --seed, or give rows that are new to both (--source)"
                 )
-        generator = torch.Generator().manual_seed(printed_seed(self.seed))
+        seed = printed_seed(self.seed)
+        generator = torch.Generator().manual_seed(seed)
         rows = dequantized_rows(first, rows_of(first, self.source, self.reading_for(first)), generator=generator)[0]
-        print(f"{'run':32s} {'nats/row':>10s} {'first - it':>10s} {'s.e.':>8s} log Z")
+        lines = [f"{'run':32s} {'nats/row':>10s} {'first - it':>10s} {'s.e.':>8s} log Z"]
+        values = []
         for row in compare(densities, rows):
             estimate = densities[row.name].estimate
-            print(
+            lines.append(
                 f"{row.name:32s} {row.mean:10.4f} {row.difference:10.4f} {row.standard_error:8.4f} "
                 f"+- {estimate.standard_error:.4f}, {estimate.verdict}"
             )
+            found = {"log_z_standard_error": estimate.standard_error, "verdict": estimate.verdict}
+            values.append(dataclasses.asdict(row) | found)
+        result("\n".join(lines), {"num_rows": len(rows), "seed": seed, "runs": values})

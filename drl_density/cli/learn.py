@@ -13,8 +13,9 @@ import tyro
 
 from drl_density.cli.command import OnDevice, printed_seed
 from drl_density.cli.demo import run_demo
+from drl_density.cli.output import result, say, shows_progress
 from drl_density.cli.reading import ReadsTable
-from drl_density.cli.tables import complete_rows
+from drl_density.cli.tables import complete_rows, density_values
 from drl_density.datasets import Dataset, Split, load_dataset, memorization_check
 from drl_density.density.density import Density
 from drl_density.density.fitting.fit import fit, usual_settings
@@ -108,6 +109,16 @@ class Fit(OnDevice, Kinds, ReadsTable):
         default = cls(tyro.MISSING, settings=kinds.settings_of_kinds())
         return tyro.cli(cls, args=list(words), prog=program, default=default, config=(tyro.conf.AvoidSubcommands,))
 
+    @classmethod
+    def completed(cls, name: str) -> Any:
+        """The type from which completion scripts are made, with the settings of no choice.
+
+        Args:
+            name: name of the command.
+        """
+        default = cls(tyro.MISSING, settings=Kinds().settings_of_kinds())
+        return Annotated[cls, tyro.conf.subcommand(name, default=default, prefix_name=False)]
+
     def run(self) -> None:
         """Fit, save, and print a summary; under torchrun in all processes together."""
         with joined_workers() as workers:
@@ -145,7 +156,7 @@ class Fit(OnDevice, Kinds, ReadsTable):
             image_size=self.image_size,
         )
         if workers.is_first:
-            print(data.describe() if self.seed is not None else f"{data.describe()}\nseed {seed}")
+            say(data.describe() if self.seed is not None else f"{data.describe()}\nseed {seed}")
         if self.dry_run:
             self._print_plan(data, seed)
             return
@@ -157,12 +168,14 @@ class Fit(OnDevice, Kinds, ReadsTable):
             max_minutes=self.max_minutes,
             resume=resume,
             force=self.force,
+            progress=shows_progress(),
             device=self.device,
         )
         if workers.is_first:
-            print(density.summary())
-            print(_memorization(data, density, seed))
-            print(f"saved in {self.out}")
+            nearest = _memorization(data, density, seed)
+            values = {"run": self.out, **density_values(density), "nearest_training_row": nearest}
+            result(f"{density.summary()}\n{nearest}", values)
+            say(f"saved in {self.out}")
 
     def _declared(self) -> dict[str, dict[str, Any]]:
         """Declared properties of columns, as ``load_dataset`` takes them."""
@@ -176,12 +189,13 @@ class Fit(OnDevice, Kinds, ReadsTable):
         place = None if self.device is None else find_device(self.device)
         check_minutes(self.max_minutes)
         plan = plan_fit(data, usual_settings(data, self.settings), seed=seed, device=place, max_minutes=self.max_minutes)
-        print(plan.table.describe())
-        print(json.dumps({"out": str(self.out), "seed": seed, **plan.settings.to_dict()}, indent=1))
+        say(plan.table.describe())
+        values = {"out": str(self.out), "seed": seed, **plan.settings.to_dict()}
+        result(json.dumps(values, indent=1), values)
         if self.preset is not None:
-            print(find_preset(self.preset).describe())
+            say(find_preset(self.preset).describe())
         if plan.is_over_images:
-            print(footprint(plan).describe())
+            say(footprint(plan).describe())
             check_memory(plan)
 
 
@@ -206,15 +220,17 @@ class Demo(OnDevice):
         Raises:
             NumericalError: A likelihood that cannot be used; the report is written all the same.
         """
+        seed = printed_seed(self.seed)
         done = run_demo(
             self.source,
             self.out,
-            seed=printed_seed(self.seed),
+            seed=seed,
             max_minutes=self.max_minutes,
             force=self.force,
+            progress=shows_progress(),
             device=self.device,
         )
-        print(done.text)
+        result(done.text, {"run": self.out, "seed": seed, **done.values})
         if done.verdict in UNUSABLE_VERDICTS:  # a doubtful number has an interval that covers the doubt
             raise NumericalError(f"the verdict on log Z is {done.verdict}: see the report for the reasons")
 

@@ -1,12 +1,14 @@
 """The table of commands and ``main``: complete, light, with clear messages and exit statuses."""
 
+import ast
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from drl_density.cli import COMMANDS, _print_warning, main
+from drl_density import __version__
+from drl_density.cli import COMMANDS, SHELLS, _print_warning, main
 from drl_density.cli.command import Command
 from drl_density.errors import DataError, DRLDensityWarning, NumericalError, RunFolderError, WorkerLost
 from drl_density.run_folder import RunFolder
@@ -132,3 +134,26 @@ def test_help_of_a_command_ends_with_status_zero(capsys):
         main(["sample", "--help"])
     assert end.value.code == 0
     assert "usage: drl-density sample" in capsys.readouterr().out
+
+
+def test_the_version_is_printed_without_loading_anything(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"drl-density {__version__}\n"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_completion_scripts_know_every_command_and_the_options_of_a_fit(shell, capsys):
+    assert main(["--completion", shell]) == 0
+    script = capsys.readouterr().out
+    (spec,) = (line for line in script.splitlines() if line.startswith("COMPLETION_SPEC = "))
+    commands = ast.literal_eval(spec.removeprefix("COMPLETION_SPEC = "))["subcommands"]
+    assert set(commands) == set(COMMANDS)
+    flags = {flag for option in commands["fit"]["options"] for flag in option["flags"]}
+    assert {"--quiet", "--settings.objective.num-negatives"} <= flags
+    assert "\\n" not in spec
+
+
+@pytest.mark.parametrize("words", [[], ["fish"], ["bash", "zsh"]])
+def test_other_shells_have_no_completion(words, capsys):
+    assert main(["--completion", *words]) == 2
+    assert "--completion wants a shell, bash or zsh; got" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """``evaluate``, ``diagnose``, ``report`` and ``compare``."""
 
 import dataclasses
+import json
 import re
 
 import numpy as np
@@ -25,8 +26,10 @@ def test_diagnose_writes_into_the_report(run, capsys):
     assert "Chains of level 0" in page
     assert "Chains of recovery conditionals of level 1" in page
     capsys.readouterr()
-    assert main(["report", str(run)]) == 0
-    assert "recovery conditionals of level 1" in capsys.readouterr().out
+    assert main(["report", str(run), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert {found["target"] for found in printed["diagnoses"]} == {"level 0", "recovery conditionals of level 1"}
+    assert printed["page"] == str(run / "report.html")
     assert main(["diagnose", str(run), "--steps", "5"]) == 1
 
 
@@ -48,8 +51,9 @@ def test_evaluate_keeps_a_live_line_and_writes_the_page(run, capsys):
     assert re.search(r"annealing +100 % .*log Z = -?\d+\.\d{3} ± \d+\.\d{3}, ESS \d+", printed.err)
     assert "log Z" in printed.out
     page = (run / "report.html").read_text()
-    assert main(["report", str(run)]) == 0
+    assert main(["report", str(run), "--quiet"]) == 0
     assert (run / "report.html").read_text() == page
+    assert "log Z =" in capsys.readouterr().out
 
 
 def test_compare_pairs_the_rows(run, table, tmp_path, capsys):
@@ -64,8 +68,12 @@ def test_compare_pairs_the_rows(run, table, tmp_path, capsys):
     assert float(lines[1].split()[2]) == 0.0
     split = f"note: {other} was fitted to another split, so it may have been trained on the test rows of {run}"
     assert split in found.err
-    assert main(["compare", str(run), str(other), "--source", str(table)]) == 0
-    assert "another split" not in capsys.readouterr().err
+    assert main(["compare", str(run), str(other), "--source", str(table), "--json"]) == 0
+    found = capsys.readouterr()
+    assert "another split" not in found.err
+    rows = json.loads(found.out)["runs"]
+    assert [row["name"] for row in rows] == [str(run), str(other)]
+    assert rows[0]["difference"] == 0
 
 
 def test_compare_refuses_fits_of_other_columns(run, tmp_path, capsys, monkeypatch):

@@ -57,7 +57,7 @@ def test_an_unreliable_demo_fails(monkeypatch, capsys):
     from drl_density.cli import learn
     from drl_density.cli.demo import DemoOutcome
 
-    monkeypatch.setattr(learn, "run_demo", lambda *_, **__: DemoOutcome("figures", Verdict.UNKNOWN))
+    monkeypatch.setattr(learn, "run_demo", lambda *_, **__: DemoOutcome("figures", Verdict.UNKNOWN, {}))
     assert main(["demo"]) == 1
     printed = capsys.readouterr()
     assert "figures" in printed.out

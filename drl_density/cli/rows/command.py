@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from drl_density.cli.command import OnDevice, printed_seed
+from drl_density.cli.command import OnDevice, printed_seed, refuse_two_results
 from drl_density.cli.reading import ReadsTable
 from drl_density.cli.rows.part_folder import PartFolder, part_path, read_job
 from drl_density.cli.rows.row_groups import Finished, Group, TableGroup, run_row_groups
@@ -22,7 +21,7 @@ from drl_density.run_folder import RunFolder
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["OnTable", "WritesRows", "run_identity", "say"]
+__all__ = ["OnTable", "WritesRows", "run_identity"]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -37,6 +36,10 @@ class WritesRows(OnDevice):
 
     def __post_init__(self) -> None:
         self._parts: PartFolder | None = None
+
+    def check(self) -> None:
+        """Refuse ``--json`` without a file for the rows."""
+        refuse_two_results(json=self.json, out=self.out)
 
     def advice(self) -> str:
         """How to continue, where row groups are finished."""
@@ -166,8 +169,3 @@ def run_identity(path: Path) -> dict[str, Any]:
         except OSError as error:
             raise RunFolderError(f"{file} cannot be read ({error}); was the run replaced in the meantime?") from error
     return {"run": str(Path(path).resolve()), "content of the run": digest.hexdigest()[:16]}
-
-
-def say(text: str) -> None:
-    """Print a line on standard error, so that tables on standard output stay tables."""
-    print(text, file=sys.stderr)

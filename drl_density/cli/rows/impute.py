@@ -11,7 +11,8 @@ import numpy as np
 import torch
 import tyro
 
-from drl_density.cli.rows.command import OnTable, say
+from drl_density.cli.output import summary
+from drl_density.cli.rows.command import OnTable
 from drl_density.cli.rows.row_groups import Finished, TableGroup, group_seed
 from drl_density.cli.tables import load_run
 from drl_density.datasets import Column
@@ -106,19 +107,19 @@ class Impute(OnTable):
             sum(each.get(name, 0) for each in figures) for name in ("rows", "cells", "doubtful", "slow", "few", "apart")
         )
         where = "" if self.target is None else f" in {self.target}"
-        say(
-            f"{self.num_samples} imputations of {rows} rows{where}{'' if beside is None else f', diagnostics in {beside}'}"
-        )
-        if not cells:
-            say(
-                f"no cell of {self.source} is empty: nothing was imputed, and all {self.num_samples} imputations{where} are "
-                "its rows unchanged"
-            )
-            return
-        say(
+        written = f"{self.num_samples} imputations of {rows} rows{where}"
+        written += "" if beside is None else f", diagnostics in {beside}"
+        found = (
             f"{cells} cells filled; doubtful rows: {doubtful} (R-hat above 1.1 in {slow}, fewer than 100 effective draws in "
             f"{few}, replicates apart in {apart})"
         )
+        if not cells:
+            found = (
+                f"no cell of {self.source} is empty: nothing was imputed, and all {self.num_samples} imputations{where} are "
+                "its rows unchanged"
+            )
+        values = {"rows": rows, "imputations": self.num_samples, "cells_filled": cells, "doubtful_rows": doubtful}
+        summary(f"{written}\n{found}", values | {"out": self.out, "diagnostics": beside})
 
 
 def _numbers(group: TableGroup, num_samples: int) -> pd.DataFrame:

@@ -9,7 +9,8 @@ from typing import Annotated
 import torch
 import tyro
 
-from drl_density.cli.rows.command import OnTable, say
+from drl_density.cli.output import summary
+from drl_density.cli.rows.command import OnTable
 from drl_density.cli.rows.row_groups import Finished, TableGroup
 from drl_density.cli.rows.source import TableSource
 from drl_density.cli.tables import load_run
@@ -45,7 +46,14 @@ class Outliers(OnTable):
         also = [] if self.reference is None else [self.reference]
         table = self.open_source(self.source, density, also=also)
         levels = [f"level_{level}" for level in range(density.model.num_levels)]
-        names = ["log_density", "log_density_lower", "log_density_upper", "p_value", "typicality_p_value", "strangeness"]
+        names = [
+            "log_density",
+            "log_density_lower",
+            "log_density_upper",
+            "p_value",
+            "typicality_p_value",
+            "strangeness",
+        ]
         table.say_renamed([*names, *levels], self.columns)
         known, identity = self._reference(density)
 
@@ -55,7 +63,13 @@ class Outliers(OnTable):
                 ours = pd.DataFrame({name: pd.Series(dtype=float) for name in [*names, *levels]})
                 return Finished({"rows": table.beside(group.frame, ours, self.columns)}, {"rows": 0, "rare": 0})
             scores = density.outlier_scores(rows, reference=known)
-            parts = (scores.log_density, *scores.interval(), scores.p_value, scores.typicality_p_value, scores.strangeness)
+            parts = (
+                scores.log_density,
+                *scores.interval(),
+                scores.p_value,
+                scores.typicality_p_value,
+                scores.strangeness,
+            )
             values = torch.cat([torch.stack(parts, 1), scores.profile], 1)
             ours = pd.DataFrame(values.numpy(), columns=[*names, *levels])
             figures = {"rows": len(values), "rare": int((scores.p_value < 0.01).sum())}
@@ -63,7 +77,10 @@ class Outliers(OnTable):
 
         figures = self.written_for(table, ROWS_AT_ONCE, work, run=self.run_folder, job=identity)
         rows, rare = (sum(each[name] for each in figures) for name in ("rows", "rare"))
-        say(f"{rows} rows, {rare} of them with a p-value below 0.01, against {known.words}")
+        summary(
+            f"{rows} rows, {rare} of them with a p-value below 0.01, against {known.words}",
+            {"rows": rows, "rows_with_p_below_0.01": rare, "reference": known.words, "out": self.out},
+        )
 
     def _reference(self, density: Density) -> tuple[ReferenceScores, dict[str, object]]:
         """Scores of the rows to rank against, and values that change where the rows do."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from drl_density.cli.rows.command import OnTable, say
+from drl_density.cli.output import summary
+from drl_density.cli.rows.command import OnTable
 from drl_density.cli.rows.row_groups import Finished, TableGroup, group_seed
 from drl_density.cli.tables import load_run
 from drl_density.datasets import Column
@@ -63,7 +64,9 @@ class Predict(OnTable):
         figures = self.written_for(table, ROWS_AT_ONCE, work, run=self.run_folder, job=job)
         rows, known, total = (sum(each[name] for each in figures) for name in ("rows", "known", "sum"))
         mean = f", mean log density of the {known} values given {total / known:.4f} nats" if known else ""
-        say(f"{rows} rows of {self.column}{mean}")
+        values = {"rows": rows, "column": self.column, "rows_with_value": known, "out": self.out}
+        values["mean_log_density"] = total / known if known else None
+        summary(f"{rows} rows of {self.column}{mean}", values)
 
 
 def predicted(found: Prediction) -> pd.DataFrame:

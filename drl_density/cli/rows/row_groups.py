@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from drl_density.cli.output import complain, note
 from drl_density.cli.rows.part_folder import PartFolder
 from drl_density.datasets.tables.writing import TableWriter
 from drl_density.errors import DataError, DRLDensityWarning
@@ -128,7 +129,7 @@ def run_row_groups(
     try:
         if resume:
             kept = f"{parts.num_finished} row groups are finished" if parts.num_finished else "no row group was finished"
-            print(f"resuming: {kept}", file=sys.stderr)
+            note(f"resuming: {kept}")
         with _closing(groups), Progress(total) as progress, _few_notes():
             for group in groups:
                 if group.index < parts.num_finished:
@@ -141,7 +142,7 @@ def run_row_groups(
     except BaseException as error:  # an interruption by the keyboard keeps the finished groups, and releases the lock
         parts.close(is_hopeless=isinstance(error, DataError))
         if not isinstance(error, KeyboardInterrupt | DataError) and parts.advice():
-            print(f"note: {parts.advice().removeprefix('; ')}", file=sys.stderr)
+            complain(f"note: {parts.advice().removeprefix('; ')}")
         raise
     return list(parts.figures)
 
@@ -209,7 +210,7 @@ class Progress:
 
     def __exit__(self, *_: object) -> None:
         if self.has_line and self.is_terminal:
-            print(f"\r{self.words()}\x1b[K", file=sys.stderr, flush=True)
+            note(f"\r{self.words()}\x1b[K")
 
     def skip(self, num_rows: int) -> None:
         """Count rows that were finished before, which say nothing about the rate."""
@@ -224,9 +225,9 @@ class Progress:
             return
         self.shown, self.has_line = now, True
         if self.is_terminal:
-            print(f"\r{self.words()}\x1b[K", end="", file=sys.stderr, flush=True)
+            note(f"\r{self.words()}\x1b[K", end="")
         else:
-            print(self.words(), file=sys.stderr, flush=True)
+            note(self.words())
 
     def words(self) -> str:
         """The line of progress."""
@@ -271,4 +272,4 @@ def _few_notes() -> Iterator[None]:
         yield
     more = sum(shown.values()) - len(shown)
     if more:
-        print(f"note: {more} more notes like the ones above", file=sys.stderr)
+        note(f"note: {more} more notes like the ones above")

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 import torch
 import tyro
 
-from drl_density.cli.rows.command import WritesRows, run_identity, say
+from drl_density.cli.output import summary
+from drl_density.cli.rows.command import WritesRows, run_identity
 from drl_density.cli.rows.row_groups import Finished, RowGroup, group_seed, numbered_groups
 from drl_density.cli.tables import load_run, say_remarks
 from drl_density.datasets.tables.coding import decode_rows
@@ -78,7 +79,8 @@ class Sample(WritesRows):
             },
             total=self.num_samples,
         )
-        say(f"{self.num_samples} draws{self._origin(density, figures)}")
+        text = f"{self.num_samples} draws{self._origin(density, figures)}"
+        summary(text, {"rows": self.num_samples, "seed": seed, **_joined(figures), "out": self.out})
 
     def _sampler(self) -> tuple[FittedModel, Draw]:
         density = load_run(self.run_folder, self.device)
@@ -106,18 +108,28 @@ class Sample(WritesRows):
 
     def _origin(self, density: FittedModel, figures: Sequence[Mapping[str, Any]]) -> str:
         """What a user should know about the draws."""
-        said = ""
-        for name, words in (("efficiency", "efficiency"), ("acceptance", "mean acceptance")):
-            values = [(each[name], each["rows"]) for each in figures if name in each]
-            if values:
-                mean = sum(value * rows for value, rows in values) / sum(rows for _, rows in values)
-                said += f", {words} {mean:.2g}"
-        largest = [each["r_hat"] for each in figures if "r_hat" in each]
-        if largest:
-            said += f", largest R-hat of the chains {max(largest):.2f}"
+        joined = _joined(figures)
+        said = "".join(
+            f", {words} {joined[name]:.2g}"
+            for name, words in (("efficiency", "efficiency"), ("acceptance", "mean acceptance"))
+            if name in joined
+        )
+        if "largest_r_hat" in joined:
+            said += f", largest R-hat of the chains {joined['largest_r_hat']:.2f}"
         if self.method in (None, "progressive"):
             return f"{said}; by {IN_WORDS[density.plan.method if self.method is None else 'progressive']}"
         if self.chain_steps:
             return said
         whose = "a generator, not the density" if self.method == "generator" else f"{self.method}, an approximation"
         return f"{said}; from {whose}"
+
+
+def _joined(figures: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Figures of all row groups together: means over rows, and the largest R-hat; those that no group has are left out."""
+    found = {}
+    for name in ("efficiency", "acceptance"):
+        values = [(each[name], each["rows"]) for each in figures if name in each]
+        if values:
+            found[name] = sum(value * rows for value, rows in values) / sum(rows for _, rows in values)
+    largest = [each["r_hat"] for each in figures if "r_hat" in each]
+    return found | ({"largest_r_hat": max(largest)} if largest else {})

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from drl_density.cli.rows.command import OnTable, say
+from drl_density.cli.output import summary
+from drl_density.cli.rows.command import OnTable
 from drl_density.cli.rows.row_groups import Finished, TableGroup
 from drl_density.cli.tables import load_run
 from drl_density.records.intervals import normal_interval
@@ -51,4 +52,7 @@ class Score(OnTable):
         estimate = density.estimate
         outside = f", {rows - inside} rows outside the bounds" if rows > inside else ""
         mean = f", mean {total / inside:.4f} nats" if inside else ""
-        say(f"{rows} rows{mean} (log Z error {estimate.standard_error:.4f}, verdict {estimate.verdict}){outside}")
+        text = f"{rows} rows{mean} (log Z error {estimate.standard_error:.4f}, verdict {estimate.verdict}){outside}"
+        values = {"rows": rows, "rows_outside": rows - inside, "mean_log_density": total / inside if inside else None}
+        values |= {"log_z_standard_error": estimate.standard_error, "verdict": estimate.verdict, "out": self.out}
+        summary(text, values)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from torch import Tensor
 
+from drl_density.cli.output import note
 from drl_density.cli.rows.row_groups import PlacedError, TableGroup
 from drl_density.datasets import Column, ReadOptions, read_rows
 from drl_density.datasets.column import LARGEST_EXACT
@@ -165,4 +165,4 @@ class TableSource:
         changed = {old: new for old, new in free_names(self.names, ours).items() if old != new}
         if changed and columns == "all":
             shown = ", ".join(f"{old} is written as {new}" for old, new in changed.items())
-            print(f"note: the table has columns of the same names: {shown}", file=sys.stderr)
+            note(f"note: the table has columns of the same names: {shown}")
