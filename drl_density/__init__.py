@@ -45,8 +45,11 @@ if TYPE_CHECKING:
         weights as weights,
     )
     from drl_density.bases import (
+        AutoregressivePixels,
         LayeredBase,
         NoisedGaussianMixture,
+        PixelSettings,
+        PixelSteps,
         QuadraticBase,
         SplineFlow,
         SplineFlowSettings,
@@ -155,6 +158,7 @@ __all__ = [
     "AdjustedObjective",
     "AmbientSettings",
     "AncestralSettings",
+    "AutoregressivePixels",
     "ChainSampler",
     "ClassifierSettings",
     "ColumnNetwork",
@@ -207,6 +211,8 @@ __all__ = [
     "NormalObjective",
     "OutlierScores",
     "PathObjective",
+    "PixelSettings",
+    "PixelSteps",
     "Posterior",
     "Prediction",
     "PredictorCorrectorSettings",
@@ -260,7 +266,10 @@ __all__ = [
 ]
 
 _NAMES = {
-    "bases": "LayeredBase NoisedGaussianMixture QuadraticBase SplineFlow SplineFlowSettings StackSettings",
+    "bases": (
+        "AutoregressivePixels LayeredBase NoisedGaussianMixture PixelSettings PixelSteps QuadraticBase SplineFlow "
+        "SplineFlowSettings StackSettings"
+    ),
     "datasets": "Dataset ReadOptions Split load_dataset memorization_check",
     "density": (
         "AdjustedObjective ColumnNetwork Combination Comparison ContrastObjective CooperativeObjective "

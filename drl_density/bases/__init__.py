@@ -1,5 +1,6 @@
 """Normalised densities for an energy sequence to lean on, with or without noised forms in closed form."""
 
+from drl_density.bases.autoregressive import AutoregressivePixels, PixelSettings, PixelSteps
 from drl_density.bases.contract import Base, Conditional, Draw, Tail
 from drl_density.bases.factor_analysers import FactorAnalysers
 from drl_density.bases.factor_conditional import FactorConditional
@@ -13,6 +14,7 @@ from drl_density.bases.state import base_from_state
 from drl_density.bases.tilted import AveragedTilts, Tilted
 
 __all__ = [
+    "AutoregressivePixels",
     "AveragedTilts",
     "Base",
     "Conditional",
@@ -22,6 +24,8 @@ __all__ = [
     "LayeredBase",
     "MixtureConditional",
     "NoisedGaussianMixture",
+    "PixelSettings",
+    "PixelSteps",
     "QuadraticBase",
     "SplineFlow",
     "SplineFlowSettings",

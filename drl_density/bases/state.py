@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drl_density.bases.autoregressive import AutoregressivePixels
 from drl_density.bases.contract import Base
 from drl_density.bases.factor_analysers import FactorAnalysers
 from drl_density.bases.gaussian_mixture import NoisedGaussianMixture
@@ -12,7 +13,15 @@ from drl_density.bases.quadratic import QuadraticBase
 from drl_density.bases.spline_flow import SplineFlow
 
 KINDS: dict[str, type[Base]] = {
-    made.kind: made for made in (NoisedGaussianMixture, FactorAnalysers, QuadraticBase, SplineFlow, LayeredBase)
+    made.kind: made
+    for made in (
+        NoisedGaussianMixture,
+        FactorAnalysers,
+        QuadraticBase,
+        SplineFlow,
+        AutoregressivePixels,
+        LayeredBase,
+    )
 }
 """Classes of bases by the name under which they are saved."""
 

@@ -113,6 +113,7 @@ CLASSES = checked_classes()
 REQUIRED = {
     "image_shape": (1, 8, 8),
     "event_shape": (1, 8, 8),
+    "shape": (1, 8, 8),
     "num_features": 4,
     "target": 0.5,
     "rule": "last",
