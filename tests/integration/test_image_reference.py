@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.bases import FactorAnalysers, NoisedGaussianMixture
+from drl_density.bases import AutoregressivePixels, FactorAnalysers, LayeredBase, NoisedGaussianMixture, PixelSettings
 from drl_density.density.fitting.bases import widest_noise
 from drl_density.density.fitting.fit import usual_settings
 from drl_density.density.settings import NoNetwork
@@ -75,6 +75,33 @@ def test_log_z_of_a_reference_alone_is_known_in_many_dimensions_too():
     wide = drl.fit(images, seed=0, settings=SETTINGS, progress=False)
     report = wide.evaluate(images[:12], seed=0)
     assert (report.log_z_lower, report.log_z_upper, report.verdict) == (0.0, 0.0, drl.Verdict.RELIABLE)
+
+
+def test_hidden_pixels_of_an_autoregressive_density_are_filtered(fitted):
+    """Rows whose last pixels are hidden: their observed pixels have the probability of the steps before."""
+    generator = torch.Generator().manual_seed(0)
+    shares = fitted.transform.marginals.log_shares
+    pixels = AutoregressivePixels(PixelSettings((1, 4, 4), width=8), shares, generator=generator)
+    for weight in pixels.weights():
+        weight.add_(0.05 * torch.randn(weight.shape, generator=generator))
+    schedule = fitted.model.schedule
+    base = LayeredBase(pixels, fitted.model.base, float(schedule.log_snr_at(0)))
+    density = dataclasses.replace(fitted, model=EnergySequence(schedule, NoTilt(), (16,), base=base))
+    images = torch.as_tensor(stripes(5, seed=2)).reshape(5, 16).double()
+    holes = images.clone()
+    holes[:4, 12:], holes[4, :3] = torch.nan, torch.nan
+    found = density.impute(holes, seed=0, num_samples=7)
+    assert torch.equal(found.rows[:, :4, :12], images[:4, :12].expand(7, 4, 12))
+    assert bool(((found.rows >= 0) & (found.rows <= 255) & (found.rows == found.rows.round())).all())
+    exact = pixels.cell_log_probabilities(images.long())[:4, :12].sum(1)
+    torch.testing.assert_close(found.log_density[:4], exact, rtol=1e-5, atol=1e-4)
+    assert not found.is_doubtful[:4].any()
+    assert float(found.ess[:4].min()) == pytest.approx(256)
+    assert 1 <= float(found.ess[4]) < 1024
+    again = density.impute(holes[2:], seed=0, num_samples=7)
+    assert again.rows.shape == (7, 3, 16)
+    partly = density.condition({f"x{place}": float(images[0, place]) for place in range(12)})
+    assert partly.sample((3,)).shape == (3, 4)
 
 
 def test_bits_per_dimension_fall_with_the_draws_to_those_of_the_probability(fitted):

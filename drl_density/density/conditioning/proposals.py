@@ -1,4 +1,4 @@
-"""Conditional draws of rows from weighted draws of the base's own conditional, in rounds of growing size."""
+"""Conditional draws of rows from those of the base, in rounds of growing size: by weights, or by particle filters."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from drl_density.density.conditioning.cells import cell_positions, given_in_cells, numbers_of_positions
 from drl_density.density.fitted import FittedModel
 from drl_density.inverse_problems import ConditionalResult, ConditionalSettings
+from drl_density.inverse_problems.filtered_conditional import NUM_FILTERS, filtered_conditional
 from drl_density.inverse_problems.row_streams import RowStreams
 from drl_density.inverse_problems.weighted_conditional import (
     NUM_GROUPS,
@@ -30,6 +31,8 @@ PLACES = 2
 """Purpose of a row's random numbers that place its points in the cells of given values."""
 MOST_NUMBERS = 2**21
 """Numbers in the proposals of one block of rows (16 MB)."""
+FILTER_GROWTH, FILTER_ROUNDS = 4, 2
+"""Particles of a round of filters in multiples of those of the round before, and the number of rounds."""
 
 
 def weighted_in_rounds(
@@ -112,3 +115,60 @@ def weighted_in_rounds(
                     yield some[is_done], found.take(is_done)
         left = torch.cat(again)
     return given_up.sort().values
+
+
+def filtered_in_rounds(
+    density: FittedModel,
+    rows: Tensor,
+    is_missing: Tensor,
+    chosen: Tensor,
+    *,
+    num_samples: int,
+    settings: ConditionalSettings,
+    generator: torch.Generator | None = None,
+) -> Generator[tuple[Tensor, ConditionalResult], None, None]:
+    """Conditional draws of the rows with the indices ``chosen`` by particle filters along the pixels of images.
+
+    A second round has four times the particles, for rows with fewer than 100 effective draws, or fewer than asked. What that
+    round finds is final: its ``ess`` says how far it got. A given grey level stands for its whole cell.
+
+    Args:
+        density: a fit with an autoregressive density at level 0.
+        rows: all rows ``(n, d)`` in data units.
+        is_missing: cells to draw, ``(n, d)``.
+        chosen: indices of the rows to draw for.
+        num_samples: number of draws for each row.
+        settings: its ``num_proposals``, or the number of draws if that is more, is the number of particles of the first
+            round, rounded up to a multiple of 8, one for each filter of a row.
+
+    Yields:
+        The indices of a block's finished rows, and their draws in model space.
+    """
+    wanted = max(LEAST_ESS, num_samples)
+    first = math.ceil(max(settings.num_proposals, num_samples) / NUM_FILTERS)
+    seed = RowStreams.of(generator).seed
+    left = chosen[is_missing[chosen].unique(dim=0, return_inverse=True)[1].argsort(stable=True)]
+    for index in range(FILTER_ROUNDS):
+        if not len(left):
+            return
+        num_particles, again = first * FILTER_GROWTH**index, [chosen[:0]]
+        for some in left.split(max(1, MOST_NUMBERS // (NUM_FILTERS * num_particles * density.num_features))):
+            filled = torch.where(is_missing[some], density.middle, rows[some].double())
+            own = torch.Generator().manual_seed(seed % 2**62)
+            places, in_cell = cell_positions(density.columns, filled, is_missing[some], NUM_FILTERS, generator=own)
+            states, slopes = density.transform.with_column_log_jacobian(places)
+            found = filtered_conditional(
+                density.model,
+                states,
+                is_missing[some],
+                num_samples,
+                num_particles=num_particles,
+                log_offsets=(slopes * in_cell[:, None]).sum(-1),
+                streams=RowStreams(seed, index),
+                numbers=some,
+            )
+            is_done = (found.ess >= wanted) | (index == FILTER_ROUNDS - 1)
+            again.append(some[~is_done])
+            if bool(is_done.any()):
+                yield some[is_done], found.take(is_done)
+        left = torch.cat(again)

@@ -1,8 +1,8 @@
 """Conditional draws of whole rows, with checks of what is given.
 
 Where the base of the model has conditionals in closed form and the network is bounded, draws of these are weighted by the
-network (:mod:`drl_density.density.conditioning.proposals`). All other rows are drawn by sequential Monte Carlo down the
-noise levels.
+network (:mod:`drl_density.density.conditioning.proposals`). On an autoregressive density of images, particle filters draw
+them. All other rows are drawn by sequential Monte Carlo down the noise levels.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from torch import Tensor
 
 from drl_density.datasets.column import MOST_SHOWN
 from drl_density.density.conditioning.cells import cell_positions
-from drl_density.density.conditioning.proposals import weighted_in_rounds
+from drl_density.density.conditioning.proposals import filtered_in_rounds, weighted_in_rounds
 from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError, DataWarning
 from drl_density.inverse_problems import ConditionalResult, ConditionalSettings, plan_conditional, sample_conditional
+from drl_density.inverse_problems.filtered_conditional import pixel_base
 
 MOST_ROWS = 4096
 """Rows whose conditional draws are made at once: particles, weights and draws of a row take 10 to 100 kB."""
@@ -62,11 +63,12 @@ def sample_in_blocks(
     blocks = blocks_of(chosen, density.num_features)
     states = [check_given(density, rows[some], is_missing[some], some) for some in blocks]
     _warn_of_far(density, torch.cat(states), rows[chosen], is_missing[chosen], chosen)
-    left = yield from weighted_in_rounds(
-        density, rows, is_missing, chosen, num_samples=num_samples, settings=settings, generator=generator
-    )
+    options = {"num_samples": num_samples, "settings": settings, "generator": generator}
+    if pixel_base(density.model) is not None:
+        yield from filtered_in_rounds(density, rows, is_missing, chosen, **options)
+        return
+    left = yield from weighted_in_rounds(density, rows, is_missing, chosen, **options)
     for some in blocks_of(left, density.num_features):
-        options = {"num_samples": num_samples, "settings": settings, "generator": generator}
         yield some, _annealed(density, rows[some], is_missing[some], **options)
 
 
