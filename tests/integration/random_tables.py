@@ -10,15 +10,29 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import strategies as st
 
 from drl_density.datasets import Column, ReadOptions, open_table
 from drl_density.datasets.tables.reading import MISSING_TOKENS
+from drl_density.datasets.tables.text.numerals import is_numeral
 
 WORDS = st.text("abcxyzäÖß ,;|\t\"'#%-0123456789\n", min_size=1, max_size=6)
-KINDS = ("float", "small", "int", "large", "bool", "label")
+KINDS = ("float", "small", "int", "large", "bool", "label", "numeral")
+NUMERALS = ("007", "3", "12", "100")
+"""Labels that look like numbers; only the columns of a fit can say that they are none."""
 NAMES = ("height", "Breite", "größe", "n 1", "col,5", "x#")
-PACK = {"none": lambda data: data, "gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}
+FIRST = {"float": 0.5, "small": 0.25, "int": 7, "large": 11, "bool": True, "label": "lx", "numeral": "12"}
+"""Cells of the first row: values, of which the reals leave no doubt about the decimal sign."""
+PACK = {
+    "none": lambda data: data,
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
+}
+MARKED = ("utf-8-sig", "utf-16", "utf-32")
+"""Encodings that Python writes with a byte order mark."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +49,9 @@ class Written:
 
 def labels():
     """Texts that are neither numbers nor marks of a missing value, whatever is around them."""
-    words = WORDS.map(lambda word: f"l{word.strip()}".strip())
-    return words.filter(lambda word: word.lower() not in MISSING_TOKENS)
+    words = st.builds(lambda sign, word: f"{sign}{word.strip()}".strip(), st.sampled_from("llll#%5-é"), WORDS)
+    plain = words.filter(lambda word: word.lower() not in MISSING_TOKENS and word.lower() not in ("true", "false"))
+    return plain.filter(lambda word: not is_numeral(word))
 
 
 def values(kind):
@@ -48,6 +63,7 @@ def values(kind):
         "large": st.integers(-(2**53) + 1, 2**53 - 1),
         "bool": st.booleans(),
         "label": labels(),
+        "numeral": st.sampled_from(NUMERALS),
     }[kind]
 
 
@@ -71,17 +87,15 @@ def written_tables(draw):
     decimal = draw(st.sampled_from([".", ","]))
     groups = {".": ["", "", ",", "'", " "], ",": ["", "", ".", "'", " "]}[decimal]
     thousands = draw(st.sampled_from(groups))
-    encoding = draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "latin-1"]))
+    encoding = draw(st.sampled_from(["utf-8", *MARKED, "utf-16-le", "utf-16-be", "latin-1", "cp1252"]))
     quoting = draw(st.sampled_from(["least", "all", "some"]))
     end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
     has_header = draw(st.booleans())
     spaces = draw(st.sampled_from(["", "", " ", "  "])) if sep != "whitespace" else ""
     cell = {kind: st.one_of(*[values(kind)] * 3, st.none()) for kind in kinds}
     cells = [[draw(cell[kind]) for kind in kinds] for _ in range(num_rows)]
-    for place, kind in enumerate(
-        kinds
-    ):  # one cell that leaves no doubt about the decimal sign, and one value in any case
-        cells[0][place] = {"float": 0.5, "small": 0.25, "int": 7, "large": 11, "bool": True, "label": "lx"}[kind]
+    for place, kind in enumerate(kinds):
+        cells[0][place] = FIRST[kind]
     names = tuple(f"{NAMES[place]}{place}" for place in range(len(kinds))) if has_header else ()
     tokens = [token for token in MISSING_TOKENS if token or sep != "whitespace"]
 
@@ -91,7 +105,15 @@ def written_tables(draw):
             return draw(st.sampled_from([token, token.upper(), token.capitalize()]))
         if kind == "bool":
             return draw(st.sampled_from([str(value), str(value).lower(), str(value).upper()]))
-        return value if kind == "label" else written_number(value, decimal, thousands)
+        return value if kind in ("label", "numeral") else written_number(value, decimal, thousands)
+
+    is_single = sep != "whitespace" and len(kinds) > 1
+    has_index = has_header and draw(st.integers(0, 4)) == 0
+    has_end = is_single and draw(st.integers(0, 6)) == 0
+    is_plain_text = {*kinds} <= {"label", "numeral"}  # above labels alone, a first row may be names as well
+    is_named_above = not (has_header or has_end or is_plain_text) and len(kinds) > 1 and draw(st.integers(0, 4)) == 0
+    if is_named_above:
+        names = tuple(f"{NAMES[place]}{place}" for place in range(len(kinds)))
 
     def quoted(text, place):
         signs = '\n\r"' + (" \t" if sep == "whitespace" else sep)
@@ -102,26 +124,43 @@ def written_tables(draw):
         return spaces + text + ("" if text.startswith('"') else spaces)
 
     between = draw(st.sampled_from([" ", "  ", "\t"])) if sep == "whitespace" else sep
-    lines = [between.join(quoted(name, place) for place, name in enumerate(names))] if has_header else []
-    for row in cells:
+    title = [quoted(name, place) for place, name in enumerate(names)]
+    if has_index and sep != "whitespace":  # R leaves the name out
+        title.insert(0, "")
+    if has_end and draw(st.booleans()):
+        title.append("")
+    lines = [between.join(title)] if has_header else []
+    if is_named_above:
+        lines = [f"# {between.join(title)}"]
+    for number, row in enumerate(cells):
         texts = [written(value, kind) for value, kind in zip(row, kinds, strict=True)]
-        lines.append(between.join(quoted(text, place) for place, text in enumerate(texts)))
+        texts = [quoted(text, place) for place, text in enumerate(texts)]
+        lines.append(between.join([str(number)] * has_index + texts + [""] * has_end))
         if draw(st.integers(0, 9)) == 0:
             lines.append(draw(st.sampled_from(["", "# a remark", "% a remark, another"])))
-    text = end.join(lines) + draw(st.sampled_from(["", end]))
+    is_said = sep != "whitespace" and draw(st.integers(0, 9)) == 0
+    if is_said:
+        lines.insert(0, f"sep={sep}")
+    elif not is_named_above and draw(st.integers(0, 4)) == 0:
+        lines.insert(0, draw(st.sampled_from(["", "# by hand", "% by Hans, Berlin"])))
+    text = end.join(lines) + draw(st.sampled_from(["", end, end + end]))
     data = PACK[draw(st.sampled_from(list(PACK)))](text.replace("\n", end).encode(encoding))
-    is_plain = (
-        not any(sign in text for sign in (",;|\t ".replace(sep, "") if len(sep) == 1 else ",;|")) and len(kinds) > 1
-    )
+    others = ",;|\t ".replace(sep, "") if len(sep) == 1 else ",;|"
+    is_plain = len(kinds) > 1 and not any(sign in text.replace("% by Hans, Berlin", "") for sign in others)
+    is_marked = encoding in MARKED
     reading = ReadOptions(
-        header="auto" if has_header and draw(st.booleans()) else "first-row" if has_header else "none",
-        delimiter="auto" if is_plain and draw(st.booleans()) else sep,
-        encoding=encoding if encoding == "latin-1" else draw(st.sampled_from(["auto", encoding])),
+        header="auto"
+        if is_named_above or (has_header and draw(st.booleans()))
+        else "first-row"
+        if has_header
+        else "none",
+        delimiter="auto" if is_said or (is_plain and draw(st.booleans())) else sep,
+        encoding=draw(st.sampled_from(["auto", encoding])) if is_marked or encoding == "utf-8" else encoding,
         decimal=decimal
         if thousands and not {"float", "small"} & set(kinds)
         else draw(st.sampled_from(["auto", decimal])),
         thousands="auto" if thousands and decimal == "," else draw(st.sampled_from(["auto", thousands])),
-        index="keep",
+        index="auto" if has_header and (has_index or draw(st.booleans())) else "keep",
     )
     return Written(kinds, names, cells, data, reading, draw(st.integers(1, 15)))
 
@@ -136,15 +175,15 @@ def check_reading(table: Written) -> None:
     assert {len(chunk) for chunk in chunks[:-1]} <= {table.chunk}
     compare(table, pd.concat(chunks))
     columns = [
-        Column(name, "categorical", 1.0, categories=("lx", "ly")) if kind == "label" else Column(name)
+        Column(name, "categorical", 1.0, categories=("lx", "ly")) if kind in ("label", "numeral") else Column(name)
         for name, kind in zip(names, table.kinds, strict=True)
     ]
     fitted = open_table(io.BytesIO(table.data), reading=table.reading, columns=columns)
-    compare(table, pd.concat(list(fitted.chunks(table.chunk))))
+    compare(table, pd.concat(list(fitted.chunks(table.chunk))), is_fitted=True)
 
 
-def compare(table: Written, frame) -> None:
-    """Every cell and name of ``frame`` is the one that was written."""
+def compare(table: Written, frame, *, is_fitted: bool = False) -> None:
+    """Every cell and name of ``frame`` is the one that was written; labels are texts where a fit says so."""
     names = table.names or tuple(f"x{place}" for place in range(len(table.kinds)))
     assert tuple(frame.columns) == names
     assert len(frame) == len(table.cells)
@@ -153,7 +192,9 @@ def compare(table: Written, frame) -> None:
         wanted = [row[place] for row in table.cells]
         assert found.isna().tolist() == [value is None for value in wanted], (names[place], found.tolist(), wanted)
         pairs = [(a, b) for a, b in zip(found.tolist(), wanted, strict=True) if b is not None]
-        if kind == "label":
+        if kind == "numeral" and not is_fitted:
+            assert all(float(a) == float(b) for a, b in pairs), pairs
+        elif kind in ("label", "numeral"):
             assert all(a == b for a, b in pairs), pairs
         else:
             assert found.dtype.kind in "iufb", (kind, found.dtype)

@@ -200,7 +200,7 @@ def _of_series(series: Any) -> Cells:
         import pyarrow as pa
 
         if pa.types.is_dictionary(dtype.pyarrow_dtype):
-            return _of_series(series.array.__arrow_array__().to_pandas())
+            return _of_series(plain_arrow(series.array.__arrow_array__()).to_pandas())
         if pa.types.is_string(dtype.pyarrow_dtype) or pa.types.is_large_string(dtype.pyarrow_dtype):
             return _of_text(series)
     if isinstance(dtype, pd.StringDtype):

@@ -138,6 +138,9 @@ def filled_column(column: pd.Series, is_filled: np.ndarray, values: pd.Series) -
 
     if isinstance(column.dtype, pd.CategoricalDtype):
         return _filled_categories(column, is_filled, values)
+    if isinstance(column.dtype, pd.SparseDtype):  # which takes no new values
+        dense = filled_column(column.sparse.to_dense(), is_filled, values)
+        return dense.astype(pd.SparseDtype(dense.dtype, column.dtype.fill_value))
     cells = values.astype(object).tolist()
     if pd.api.types.is_string_dtype(column.dtype) and not pd.api.types.is_object_dtype(column.dtype):
         cells = [cell if isinstance(cell, str) else label_of(cell) for cell in cells]

@@ -45,6 +45,7 @@ FILLED = {
     "number as text": (pd.Series(["1", None], dtype="string"), 2.0, "string", "2"),
     "Arrow": (pd.Series([1, None], dtype="int64[pyarrow]"), 4, "int64[pyarrow]", 4),
     "Arrow for a fraction": (pd.Series([1, None], dtype="int64[pyarrow]"), 4.5, "double[pyarrow]", 4.5),
+    "sparse": (pd.arrays.SparseArray([1.0, np.nan]), 4, "Sparse[float64, nan]", 4.0),
     "category": (pd.Categorical([3, None, 12])[:2], "12", "category", 12),
     "new category": (pd.Categorical(["x", None]), "y", "category", "y"),
 }

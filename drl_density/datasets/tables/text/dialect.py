@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from drl_density.datasets.tables.meaning import composed
 from drl_density.datasets.tables.reading import ReadOptions
 from drl_density.datasets.tables.text.header import has_header
-from drl_density.datasets.tables.text.numerals import is_numeral, to_number
+from drl_density.datasets.tables.text.numerals import is_numeral, to_boolean, to_number
 from drl_density.errors import DataError, DataWarning
 
 __all__ = ["Dialect", "cells_of", "find_encoding", "is_comment", "recognise"]
@@ -132,7 +132,7 @@ def recognise(
         kept, comments = body, ""  # every row below the header begins with the sign
     delimiter = reading.delimiter
     if delimiter == "auto":
-        delimiter = said[1] if said else _delimiter(kept[:NUM_COMPARED], is_tabs=is_tabs)
+        delimiter = said[1] if said else _delimiter(kept[:NUM_COMPARED], is_tabs=is_tabs, known=known)
     rows = cells_of(body, delimiter)
     rows = [row for row in rows if not is_comment(body[row[0] - 1], comments)][: NUM_SEEN + 1]
     first_line, first = rows[0]
@@ -141,7 +141,7 @@ def recognise(
     if len(first) == width - 1 and len(cells) > 1 and reading.header != "none":
         first = cells[0] = _completed(first, cells[1:], delimiter, reading, where)
     named = _commented_names(comment, delimiter, width, reading)
-    if named and reading.header == "auto" and not _is_named(first, known):
+    if named and reading.header == "auto" and not _is_named(first, known) and not _is_plain_header(first, cells[1:]):
         return _finish(named, cells, delimiter, num_comments, comments, reading, where)
     if not has_header(cells, reading, where=where, known=known):
         names = [f"x{number}" for number in range(len(first))]
@@ -234,6 +234,16 @@ def _commented_names(comment: str, delimiter: str, width: int, reading: ReadOpti
     return names if is_usable and not any(is_numeral(name) for name in names) else []
 
 
+def _is_plain_header(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
+    """Whether a first row of texts names the columns, so that a comment above it does not."""
+    rows = [row for row in body if len(row) == len(first)]
+    columns = [[row[place] for row in rows] for place in range(len(first))]
+    if not rows or not all(first) or any(is_numeral(cell) or to_boolean(cell) is not None for cell in first):
+        return False
+    has_numbers = any(sum(map(is_numeral, column)) > 0.5 * len(column) for column in columns)
+    return has_numbers or not any(cell in column for cell, column in zip(first, columns, strict=True))
+
+
 def is_comment(line: str, comments: str) -> bool:
     """Whether ``line`` begins with one of the signs ``comments``, and not with a missing value such as #N/A.
 
@@ -247,24 +257,39 @@ def _is_named(first: Sequence[str], known: Collection[str]) -> bool:
     return bool(known) and set(known) <= set(first)
 
 
-def _delimiter(lines: Sequence[str], *, is_tabs: bool) -> str:
-    """The sign that parts every line into equally many cells, and most of them into numbers."""
+def _delimiter(lines: Sequence[str], *, is_tabs: bool, known: Collection[str]) -> str:
+    """The sign that parts every line into equally many cells, and most of them into numbers.
+
+    Where columns are known, a sign that finds their names in the first row goes before all others.
+    """
     found = []
     for place, delimiter in enumerate(DELIMITERS):
         rows = [row for _, row in cells_of(lines, delimiter)]
         widths = Counter(len(row) for row in rows)
-        width, count = Counter(len(row) for row in rows[1:] or rows).most_common(1)[0]
+        width = Counter(len(row) for row in rows[1:] or rows).most_common(1)[0][0]
         if width < 2:
             continue
         agree = (widths[width] + (len(rows[0]) == width - 1 and len(rows) > 1)) / len(rows)
-        cells = [cell for row in rows for cell in row]
+        cells = [cell for row in rows[1:] or rows for cell in row]  # names such as "size 1" say nothing about the cells
         numbers = sum(is_numeral(cell) for cell in cells) / len(cells)
         preferred = is_tabs and delimiter == "\t"
-        found.append(
-            (agree == 1, agree >= 0.5, preferred, round(numbers, 3) if agree >= 0.5 else agree, -place, delimiter)
-        )
-    usable = [one for one in found if one[1]] or [one for one in found if one[5] != "whitespace"]
-    return max(usable)[5] if usable else ("\t" if is_tabs else ",")
+        order = (round(numbers, 3) if agree >= 0.5 else agree, -place, delimiter)
+        is_whole = _keeps_quotes(lines, delimiter)
+        found.append((_is_named(rows[0], known), is_whole, agree == 1, agree >= 0.5, preferred, *order))
+    usable = [one for one in found if one[0] or one[3]] or [one for one in found if one[-1] != "whitespace"]
+    return str(max(usable)[-1]) if usable else ("\t" if is_tabs else ",")
+
+
+def _keeps_quotes(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether every quoted cell ends at the sign ``delimiter``, and no text follows its closing quote."""
+    sign = " " if delimiter == "whitespace" else delimiter
+    plain = (re.sub(r'"[ \t]+([,;|\t]|$)', r'"\1', line.strip() if sign == " " else line) for line in lines)
+    try:
+        for _ in csv.reader((f"{line}\n" for line in plain), delimiter=sign, skipinitialspace=True, strict=True):
+            pass
+    except csv.Error as error:
+        return "unexpected end" in str(error)  # of the lines that are looked at
+    return True
 
 
 def _saved_index(

@@ -84,8 +84,23 @@ class ByteSource:
             if not once:
                 self._held = tempfile.SpooledTemporaryFile(HELD)  # noqa: SIM115
                 weakref.finalize(self, self._held.close)
-                self._held.writelines(self._pieces)
+                self._hold(self._pieces)
                 self._close()
+
+    def _hold(self, pieces: Iterator[bytes]) -> None:
+        """Keeps a stream that is read more than once.
+
+        Raises:
+            DataError: no room for its temporary file.
+        """
+        for piece in pieces:
+            try:
+                self._held.write(piece)
+            except OSError as error:
+                raise DataError(
+                    f"{self.where}: is read twice, and its temporary file in {tempfile.gettempdir()} cannot be written "
+                    f"({error.strerror or error}); give a file, or a folder with more room by the variable TMPDIR"
+                ) from error
 
     def _now(self) -> tuple[int, int, int]:
         """What changes where another program writes to the file."""
@@ -138,6 +153,7 @@ def _unpacked(stream: Any, where: str) -> Iterator[bytes]:
     """The decompressed bytes of ``stream``, which stays open."""
     is_own = not isinstance(stream, io.BufferedReader)
     buffered = io.BufferedReader(stream) if is_own else stream
+    unpacked = None
     try:
         unpacked = _decompressed(buffered, where)
         while piece := unpacked.read(BLOCK):
@@ -145,6 +161,8 @@ def _unpacked(stream: Any, where: str) -> Iterator[bytes]:
     except _FAULTS as error:
         raise DataError(f"{where}: cannot be read ({error}); is the file complete?") from error
     finally:
+        if unpacked is not None and unpacked is not buffered:
+            unpacked.close()
         if is_own:  # a buffer that is collected would close a file that belongs to the caller
             buffered.detach()
 
@@ -161,6 +179,18 @@ def _binary(source: Any, where: str) -> Any:
     return source
 
 
+class _Borrowed:
+    """A stream that is read here and closed by its owner."""
+
+    closed = False
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self.read = stream.read
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _decompressed(stream: io.BufferedReader, where: str) -> Any:
     """``stream`` without its compression, which is recognised by its first bytes."""
     head = stream.peek(6)[:6]
@@ -175,7 +205,7 @@ def _decompressed(stream: io.BufferedReader, where: str) -> Any:
             import pyarrow as pa
         except ImportError as error:
             raise missing_extra(where, "reading zstd needs pyarrow") from error
-        return pa.CompressedInputStream(stream, "zstd")
+        return pa.CompressedInputStream(_Borrowed(stream), "zstd")
     for sign, what in FOREIGN.items():
         if head.startswith(sign):
             raise DataError(f"{where}: is {what}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,17 +47,37 @@ def written_cells(column: pd.Series) -> list[Any]:
     elif pd.api.types.is_datetime64_any_dtype(column.dtype) or pd.api.types.is_timedelta64_dtype(column.dtype):
         cells = [str(value) for value in column]
     else:
-        cells = column.tolist()
+        cells = [_text_of(cell) if isinstance(cell, bytes) else cell for cell in column.tolist()]
     is_missing = column.isna().to_numpy()
     if is_missing.any():
         cells = [None if missing else cell for cell, missing in zip(cells, is_missing.tolist(), strict=True)]
     return cells
 
 
+DOUBTFUL = re.compile(r"[,;|\t\"\r\n]|^[\s#%]|\s$")
+"""Texts that a reader who has to guess may part, trim, or take for a comment."""
+
+
+def _quoted(cell: Any, doubtful: re.Pattern[str]) -> str:
+    """A cell as the module ``csv`` writes it, in quotes wherever a reader might take it for something else."""
+    text = "" if cell is None else repr(cell) if isinstance(cell, float) else str(cell)
+    is_doubtful = isinstance(cell, str) and doubtful.search(text)
+    return '"' + text.replace('"', '""') + '"' if is_doubtful else text
+
+
+def _text_of(cell: bytes) -> str | bytes:
+    """Bytes as the text that they spell, as they are read; as they are where they spell none."""
+    try:
+        return cell.decode()
+    except UnicodeDecodeError:
+        return cell
+
+
 class TextSink:
     """Rows as delimited text.
 
-    A saved index makes the first columns, under its names, or an empty one.
+    A saved index makes the first columns, under its names, or an empty one. A text with any usual separator in it is quoted,
+    so that readers who guess the separator find the one that was used.
 
     Args:
         stream: open text.
@@ -65,7 +86,7 @@ class TextSink:
     """
 
     def __init__(self, stream: TextIO, delimiter: str, *, has_header: bool) -> None:
-        self.stream, self.needs_header = stream, has_header
+        self.stream, self.delimiter, self.needs_header = stream, delimiter, has_header
         self.writer = csv.writer(stream, delimiter=delimiter, lineterminator="\n")
 
     def append(self, frame: pd.DataFrame) -> None:
@@ -74,12 +95,23 @@ class TextSink:
         levels = levels if has_saved_index(frame) else []
         if self.needs_header:
             first = ["" if level.name is None else str(level.name) for level in levels]
-            self.writer.writerow([*first, *(str(name) for name in frame.columns)])
+            self._write([[name] for name in (*first, *(str(name) for name in frame.columns))])
             self.needs_header = False
         columns = [written_cells(level.to_series()) for level in levels]
         columns += [written_cells(frame.iloc[:, index]) for index in range(frame.shape[1])]
-        self.writer.writerows(zip(*columns, strict=True))
+        self._write(columns)
         self.stream.flush()
+
+    def _write(self, columns: Sequence[Sequence[Any]]) -> None:
+        """Write rows by their columns; the fast writer of ``csv`` serves where no text needs quotes of ours."""
+        doubtful = DOUBTFUL if len(columns) > 1 else re.compile(rf"{DOUBTFUL.pattern}|\s|^$")
+        has_doubtful = any(doubtful.search(cell) for cells in columns for cell in cells if isinstance(cell, str))
+        if not has_doubtful:
+            self.writer.writerows(zip(*columns, strict=True))
+            return
+        for row in zip(*columns, strict=True):
+            line = self.delimiter.join(_quoted(cell, doubtful) for cell in row)
+            self.stream.write((line or '""') + "\n")
 
     def close(self) -> None:
         """Close the text."""

@@ -22,6 +22,9 @@ DELIMITERS = {
     "texts with spaces": ("name,b\nNew York,1\nSan Jose,2", ","),
     "quoted": ('"a;x";"b;y"\n1;2\n3;4', ";"),
     "Excel": ("sep=;\na;b\n1;2", ";"),
+    "names with spaces and numbers": ("size 1,size 2\nvery small,quite large\nless small,less large", ","),
+    "tabs in quoted cells": ('q,a b\n"a\tb","c\td"\n"a\tb","a\tb"', ","),
+    "spaces behind quotes": ('"a" , "b"\n"x" , 1\n"y" , 2', ","),
     "one column": ("a\n1\n2", ","),
 }
 
@@ -35,6 +38,19 @@ def test_delimiters(name):
 def test_a_file_that_promises_tabs():
     assert recognise(["a,x\tb,y", "1,5\t2,5"], ReadOptions(), where="", is_tabs=True).delimiter == "\t"
     assert found("a b;c\n1 2;3", delimiter="whitespace").names == ("a", "b;c")
+
+
+def test_known_names_tell_the_delimiter():
+    text = "a;b,c\n1;2,3\n4;5,6"
+    assert found(text).delimiter == ";"
+    assert recognise(text.split("\n"), ReadOptions(), where="", known=("c",)).names == ("a;b", "c")
+
+
+def test_a_comment_above_a_header_does_not_name_the_columns():
+    assert found("# by Hans, Berlin\na,b\n1,2\n3,5").names == ("a", "b")
+    assert found("# by Hans, Berlin\nq,r\nred,x\nblue,y\nred,y").names == ("q", "r")
+    assert found("# q,r\nred,x\nblue,y\nred,y").names == ("q", "r")
+    assert found("# q,r\nred,True\nblue,False").names == ("q", "r")
 
 
 def test_comments_at_the_top_and_names_within_them():

@@ -1,12 +1,15 @@
 """Bytes of text tables: compressions, encodings, line ends and blocks of whole rows."""
 
 import bz2
+import errno
+import gc
 import gzip
 import io
 import lzma
 import os
 import threading
 
+import pyarrow as pa
 import pytest
 
 from drl_density.datasets import open_table
@@ -37,12 +40,27 @@ def test_compressions_are_told_by_their_first_bytes(pack, tmp_path):
     assert ByteSource(path, once=False).where == str(path)
 
 
-def test_zstd(tmp_path):
-    import pyarrow as pa
+@pytest.mark.parametrize("is_open", [False, True])
+def test_zstd(is_open, tmp_path, capfd):
+    packed = pa.compress(TEXT, codec="zstd", asbytes=True)
+    path = tmp_path / "t.csv.zst"
+    path.write_bytes(packed)
+    source = io.BytesIO(packed) if is_open else path
+    assert b"".join(ByteSource(source, once=True).pieces()) == TEXT
+    assert not is_open or source.read() == b""  # it stays open
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
 
-    with pa.CompressedOutputStream(str(tmp_path / "t.csv.zst"), "zstd") as stream:
-        stream.write(TEXT)
-    assert b"".join(ByteSource(tmp_path / "t.csv.zst", once=True).pieces()) == TEXT
+
+def test_a_full_disk_while_a_stream_is_held(monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, piece):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(sources.tempfile, "SpooledTemporaryFile", lambda size: Full())
+    with pytest.raises(DataError, match=r"standard input: is read twice.*No space left on device.*TMPDIR"):
+        ByteSource(io.BytesIO(TEXT), once=False)
+    assert b"".join(ByteSource(io.BytesIO(TEXT), once=True).pieces()) == TEXT
 
 
 def test_a_stream_is_held_unless_it_is_read_once():
