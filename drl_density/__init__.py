@@ -45,14 +45,15 @@ if TYPE_CHECKING:
         weights as weights,
     )
     from drl_density.bases import (
+        AutoregressiveFlow,
+        AutoregressiveFlowSettings,
         AutoregressivePixels,
+        BlendedBase,
         LayeredBase,
         NoisedGaussianMixture,
         PixelSettings,
         PixelSteps,
         QuadraticBase,
-        SplineFlow,
-        SplineFlowSettings,
         StackSettings,
     )
     from drl_density.datasets import Dataset, ReadOptions, Split, load_dataset, memorization_check
@@ -158,7 +159,10 @@ __all__ = [
     "AdjustedObjective",
     "AmbientSettings",
     "AncestralSettings",
+    "AutoregressiveFlow",
+    "AutoregressiveFlowSettings",
     "AutoregressivePixels",
+    "BlendedBase",
     "ChainSampler",
     "ClassifierSettings",
     "ColumnNetwork",
@@ -232,8 +236,6 @@ __all__ = [
     "SandwichSettings",
     "Scores",
     "ShortRunSettings",
-    "SplineFlow",
-    "SplineFlowSettings",
     "Split",
     "StackSettings",
     "TemperingSettings",
@@ -267,8 +269,8 @@ __all__ = [
 
 _NAMES = {
     "bases": (
-        "AutoregressivePixels LayeredBase NoisedGaussianMixture PixelSettings PixelSteps QuadraticBase SplineFlow "
-        "SplineFlowSettings StackSettings"
+        "AutoregressiveFlow AutoregressiveFlowSettings AutoregressivePixels BlendedBase LayeredBase NoisedGaussianMixture "
+        "PixelSettings PixelSteps QuadraticBase StackSettings"
     ),
     "datasets": "Dataset ReadOptions Split load_dataset memorization_check",
     "density": (

@@ -22,7 +22,8 @@ class Tail(StrEnum):
     """
 
     QUADRATIC = "quadratic"
-    """As the largest of -x^T C^-1 x / 2 over the covariances C of :meth:`Base.covariances`, up to linear terms."""
+    """At least as fast as the largest of -x^T C^-1 x / 2 over the covariances C of :meth:`Base.covariances`, up to linear
+    terms."""
 
     UNKNOWN = "unknown"
     """Not known to outweigh a network of linear growth."""

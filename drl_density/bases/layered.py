@@ -37,8 +37,8 @@ class LayeredBase(Base):
     Raises:
         ValueError: densities of different lengths, or a noisy one without noised forms.
 
-    >>> from drl_density.bases import NoisedGaussianMixture, SplineFlow, SplineFlowSettings
-    >>> flow, mixture = SplineFlow(SplineFlowSettings(2, width=8)), NoisedGaussianMixture.standard(2)
+    >>> from drl_density.bases import NoisedGaussianMixture, AutoregressiveFlow, AutoregressiveFlowSettings
+    >>> flow, mixture = AutoregressiveFlow(AutoregressiveFlowSettings(2, width=8)), NoisedGaussianMixture.standard(2)
     >>> base = LayeredBase(flow, mixture, 6.0)
     >>> x = torch.randn(3, 2)
     >>> torch.equal(base(x, torch.tensor(6.0)), flow.log_prob(x))

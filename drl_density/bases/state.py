@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from drl_density.bases.autoregressive import AutoregressivePixels
+from drl_density.bases.blend import BlendedBase
 from drl_density.bases.contract import Base
 from drl_density.bases.factor_analysers import FactorAnalysers
+from drl_density.bases.flows import AutoregressiveFlow
 from drl_density.bases.gaussian_mixture import NoisedGaussianMixture
 from drl_density.bases.layered import LayeredBase
 from drl_density.bases.quadratic import QuadraticBase
-from drl_density.bases.spline_flow import SplineFlow
 
 KINDS: dict[str, type[Base]] = {
     made.kind: made
@@ -18,8 +19,9 @@ KINDS: dict[str, type[Base]] = {
         NoisedGaussianMixture,
         FactorAnalysers,
         QuadraticBase,
-        SplineFlow,
+        AutoregressiveFlow,
         AutoregressivePixels,
+        BlendedBase,
         LayeredBase,
     )
 }
@@ -43,9 +45,11 @@ def base_from_state(values: dict[str, Any]) -> Base:
     kind = values.get("kind")
     if kind not in KINDS:
         raise ValueError(f"there is no base of kind {kind!r}: expected one of {', '.join(KINDS)}")
-    built = {name: base_from_state(value) if _is_base(value) else value for name, value in values.items()}
-    return KINDS[kind].from_state(built)
+    return KINDS[kind].from_state({name: _built(value) for name, value in values.items()})
 
 
-def _is_base(value: Any) -> bool:
-    return isinstance(value, dict) and "kind" in value
+def _built(value: Any) -> Any:
+    """A value with every base in it built: the base of a state, or those of a list of states."""
+    if isinstance(value, list):
+        return [_built(each) for each in value]
+    return base_from_state(value) if isinstance(value, dict) and "kind" in value else value

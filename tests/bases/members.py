@@ -3,14 +3,15 @@
 import torch
 
 from drl_density.bases import (
+    AutoregressiveFlow,
+    AutoregressiveFlowSettings,
     AutoregressivePixels,
+    BlendedBase,
     FactorAnalysers,
     LayeredBase,
     NoisedGaussianMixture,
     PixelSettings,
     QuadraticBase,
-    SplineFlow,
-    SplineFlowSettings,
 )
 from drl_density.testing import seeded_generator
 
@@ -26,7 +27,7 @@ VARIANCES = {1: torch.tensor([[0.3], [0.8]]), 2: torch.tensor([[0.3, 0.9], [0.8,
 def bent_flow(num_features, **sizes):
     """A flow with weights far from those of a new one."""
     given = {"num_transforms": 3, "width": 16, **sizes}
-    flow = SplineFlow(SplineFlowSettings(num_features, **given), generator=seeded_generator(0))
+    flow = AutoregressiveFlow(AutoregressiveFlowSettings(num_features, **given), generator=seeded_generator(0))
     for index, weight in enumerate(flow.weights()):
         weight.add_(0.2 * torch.randn(weight.shape, generator=seeded_generator(index)))
     return flow
@@ -60,8 +61,15 @@ def members(num_features):
 
 def all_members(num_features):
     """The same, and bases without noised forms."""
-    others = {"spline flow": bent_flow(num_features), "autoregressive pixels": dependent_pixels(num_features)}
-    return {**members(num_features), **others}
+    mixture, flow = members(num_features)["full mixture"], bent_flow(num_features)
+    return {
+        **members(num_features),
+        "spline flow": flow,
+        "affine flow": bent_flow(num_features, elementwise="affine"),
+        "flow of both": bent_flow(num_features, elementwise="both"),
+        "autoregressive pixels": dependent_pixels(num_features),
+        "blend": BlendedBase([mixture, flow], torch.tensor([0.3, 0.7])),
+    }
 
 
 NAMES = tuple(members(1))

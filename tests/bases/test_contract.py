@@ -35,10 +35,10 @@ def test_it_integrates_to_one_at_every_level(name, num_features, log_snr):
 @pytest.mark.parametrize("num_features", [1, 2])
 @pytest.mark.parametrize("name", ALL_NAMES)
 def test_it_integrates_to_one_without_noise(name, num_features):
-    """The slope of a spline has kinks at its knots, so the rule's error is of second order: 1.6e-5 at this spacing."""
-    points, volume = grid(num_features, half_width=8.0, num_points=801)
+    """The slope of a spline has kinks at its knots, so the rule's error is of second order: 9e-5 at most here."""
+    points, volume = grid(num_features, half_width=8.0, num_points={1: 3201, 2: 801}[num_features])
     values = all_members(num_features)[name].log_prob(points)
-    assert float(values.exp().sum() * volume) == pytest.approx(1, abs=5e-5)
+    assert float(values.exp().sum() * volume) == pytest.approx(1, abs=2e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -148,7 +148,7 @@ def test_a_state_comes_back(name):
 
 
 def test_an_unknown_state_is_refused():
-    known = "gaussian_mixture, factor_analysers, quadratic, spline_flow, autoregressive_pixels, layered"
+    known = "gaussian_mixture, factor_analysers, quadratic, autoregressive_flow, autoregressive_pixels, blend, layered"
     with pytest.raises(ValueError, match=f"no base of kind 'spline'.*{known}"):
         base_from_state({"kind": "spline"})
 
@@ -220,7 +220,10 @@ def test_the_tail_has_the_covariances_of_the_components(name):
         covariances = base.covariances(torch.tensor(log_snr)).double()
         steepness = torch.einsum("i,kij,j->k", ray, torch.linalg.inv(covariances), ray)
         # Log densities of order 1e5 in float64 cancel to 1e-10; parameters are float32.
-        assert float(bend) == pytest.approx(-float(steepness.min()), rel=1e-5)
+        if name in ("affine flow", "flow of both"):  # whose covariance is a bound
+            assert float(bend) < -float(steepness.min())
+        else:
+            assert float(bend) == pytest.approx(-float(steepness.min()), rel=1e-5)
 
 
 class Uniform(Base):

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from drl_density.bases import LayeredBase, NoisedGaussianMixture, SplineFlow, SplineFlowSettings, Tail, base_from_state
+from drl_density.bases import (
+    AutoregressiveFlow,
+    AutoregressiveFlowSettings,
+    LayeredBase,
+    NoisedGaussianMixture,
+    Tail,
+    base_from_state,
+)
 from drl_density.model import EnergySequence
 from drl_density.networks import ColumnTilt, ColumnTiltSettings
 from drl_density.partition_function import AISSettings, anneal, plan_annealing, sequence_path
@@ -134,7 +141,7 @@ def test_densities_that_do_not_fit_are_refused():
 
 
 def test_a_flow_over_a_mixture_is_saved_and_read():
-    flow = SplineFlow(SplineFlowSettings(2, width=8), generator=seeded_generator(0))
+    flow = AutoregressiveFlow(AutoregressiveFlowSettings(2, width=8), generator=seeded_generator(0))
     for tensor in flow.weights():
         tensor.add_(0.3 * torch.randn(tensor.shape, generator=seeded_generator(1)))
     base, x = LayeredBase(flow, layered().noisy, LOG_SNR), rows()
@@ -143,7 +150,7 @@ def test_a_flow_over_a_mixture_is_saved_and_read():
     for level in (0, 1):
         log_snr = SCHEDULE.log_snr_at(level)
         assert torch.equal(again(x, log_snr), base(x, log_snr))
-    with pytest.raises(NotImplementedError, match="SplineFlow has no conditional"):
+    with pytest.raises(NotImplementedError, match="AutoregressiveFlow has no conditional"):
         base.conditional()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.bases import NoisedGaussianMixture, SplineFlow, SplineFlowSettings
+from drl_density.bases import AutoregressiveFlow, AutoregressiveFlowSettings, NoisedGaussianMixture
 from drl_density.density.ensemble import are_equal, join
 from drl_density.density.model_state import members_from_values, members_to_values
 from drl_density.inverse_problems.weighted_conditional import base_conditional
@@ -76,7 +76,7 @@ def test_weights_of_an_average_on_the_mixture_of_bases_are_bounded_far_out():
 
 def test_average_on_bases_without_a_mixture_has_none():
     models = members(tilt, (0, 1))
-    models[1].base = SplineFlow(SplineFlowSettings(3, width=8))
+    models[1].base = AutoregressiveFlow(AutoregressiveFlowSettings(3, width=8))
     joined = join(models)
     assert joined.base is None
     assert not is_bounded(joined.network)

@@ -9,7 +9,7 @@ import torch
 
 import drl_density as drl
 from drl_density.bases import LayeredBase, NoisedGaussianMixture, StackSettings, fit_stacked_mixture
-from drl_density.bases.fitting.spline_flow import Affordability, FlowPlan
+from drl_density.bases.fitting import Affordability, FlowPlan
 from drl_density.density import normalizing
 from drl_density.density.evaluation.sections.reference_gain import reference_log_density
 from drl_density.density.fitting import bases as bases_module
@@ -94,7 +94,7 @@ def test_a_saved_fit_comes_back(density, tmp_path):
 
 def test_a_fit_on_a_flow_is_normalised_and_comes_back(monkeypatch, tmp_path):
     """Level 0 leans on a flow that is fitted briefly: the integral over the plane is 1 by quadrature."""
-    sizes = drl.SplineFlowSettings(2, num_transforms=2, width=16)
+    sizes = drl.AutoregressiveFlowSettings(2, num_transforms=2, width=16)
     monkeypatch.setattr(bases_module, "affordable_flow", lambda *_, **__: Affordability(FlowPlan(sizes, num_steps=150), ""))
     monkeypatch.setattr(bases_module, "fit_stacked_mixture", lambda copies, **_: SimpleNamespace(base=standard(copies)))
     settings = dataclasses.replace(SETTINGS, base="auto", num_folds=1, transform="standardize")

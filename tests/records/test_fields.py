@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import drl_density
-from drl_density.bases.spline_flow import SplineFlowSettings
+from drl_density.bases.flows.autoregressive import AutoregressiveFlowSettings
 from drl_density.records.fields import (
     Chance,
     Interval,
@@ -120,7 +120,7 @@ REQUIRED = {
     "num_training_particles": 2,
     "num_particles": 2,
     "has_learned_constants": False,
-    "settings": SplineFlowSettings(num_features=4),
+    "settings": AutoregressiveFlowSettings(num_features=4),
     "propose": lambda count, generator: torch.randn(count, 4, generator=generator),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,16 +14,18 @@ from torch import Tensor
 
 from drl_density.bases import Base, LayeredBase, NoisedGaussianMixture, QuadraticBase
 from drl_density.bases.fitting import (
+    LEAST_ROWS,
     DrawRows,
     FittedFlow,
     SizeSearch,
     affordable_flow,
+    fit_blend,
     fit_factors_by_size,
-    fit_spline_flow,
     fit_stacked_mixture,
+    race_flows,
 )
+from drl_density.bases.flows import Elementwise
 from drl_density.devices import available_memory
-from drl_density.errors import NumericalError
 from drl_density.schedule import NoiseSchedule
 
 SIGMAS = (0.1, 0.07, 0.05, 0.035, 0.025)
@@ -41,7 +44,8 @@ QUADRATIC_SCALE = 10.0
 """Standard deviation of the small quadratic base: ten times the half range of rescaled pixels."""
 
 MOST_SINGLE_ROWS = 5000
-"""Rows up to which single mixtures are candidates beside a stack: beyond, stacks score better and scikit-learn is slow."""
+"""Rows up to which single mixtures are candidates beside a stack: beyond, stacks score better and scikit-learn is slow.
+Within a limit of time they are no candidates where flows are, which need the time more."""
 
 MANY_ROWS = 10_000
 """Rows from which a stack has half of its time: a flow is nats ahead there, and the stack carries the noisy levels alone."""
@@ -60,33 +64,49 @@ MOST_FACTOR_ROWS = 2000
 """Validation rows on which sizes of factor analysers are compared: by pairs, so that a few hundred tell them apart."""
 
 
+MOST_FITTED = 0.92
+"""Share of the time of a whole fit after which its flows end: pool of draws and scores follow."""
+
+
 @dataclass(frozen=True)
 class ReferenceTime:
     """Time that the fits of a reference may take; without limits the same seed gives the same reference everywhere.
 
     Attributes:
-        flow: Seconds of one core by which the sizes and the steps of a flow are chosen; 0 fits none.
-        most_flow: Wall-clock seconds after which a flow ends, with a learning rate that falls in time.
+        flow: Seconds of one core by which the sizes and the steps of the flows are chosen; 0 fits none.
+        most_flow: Wall-clock seconds after which the flows end, with a learning rate that falls in time.
         most_search: Wall-clock seconds of the search for the sizes of a stack. Its final fits take about as long again.
         most_factors: Wall-clock seconds of the search for the size of a mixture of factor analysers, its fits included.
+        most_total: Wall-clock seconds after which the last flow ends, whatever the other fits took.
 
-    >>> ReferenceTime.within(4.0)
-    ReferenceTime(flow=120.0, most_flow=120.0, most_search=16.8, most_factors=96.0)
+    >>> ReferenceTime.within(4.0, spent=10.0)
+    ReferenceTime(flow=156.0, most_flow=156.0, most_search=16.8, most_factors=96.0, most_total=210.8)
     """
 
     flow: float = 150.0
     most_flow: float = math.inf
     most_search: float = math.inf
     most_factors: float = math.inf
+    most_total: float = math.inf
 
     @classmethod
-    def within(cls, max_minutes: float | None) -> ReferenceTime:
-        """The usual time without a limit; else half for a flow, 7 % for its rivals' search, 40 % for factor analysers."""
+    def within(cls, max_minutes: float | None, *, spent: float = 0.0) -> ReferenceTime:
+        """The usual time without a limit; else 65 % for flows, 7 % for their rivals' search, 40 % for factor analysers.
+
+        Args:
+            max_minutes: Time to aim at for the whole fit; None is no limit.
+            spent: Seconds of it that are over.
+        """
         if max_minutes is None:
             return cls()
         seconds = 60 * max_minutes
-        return cls(seconds / 2, seconds / 2, round(0.07 * seconds, 6), round(0.4 * seconds, 6))
+        flows = round(0.65 * seconds, 6)
+        most_total = round(MOST_FITTED * seconds - spent, 6)
+        return cls(flows, flows, round(0.07 * seconds, 6), round(0.4 * seconds, 6), most_total)
 
+
+FLOWS: dict[str, Elementwise] = {"affine flow": "affine", "spline flow": "both"}
+"""Flows that race, with the map of each column. Splines after an affine map score better in the same time than alone."""
 
 NO_FLOW = ReferenceTime(flow=0.0)
 """No time for a flow, and no limits."""
@@ -136,14 +156,16 @@ def choose_bases(
     kind: str = "auto",
     num_copies: int = 1,
     allowed: ReferenceTime = NO_FLOW,
+    source: Tensor | None = None,
     seed: int = 0,
 ) -> ChosenBases:
     """Fit fixed bases to model-space rows, and choose among them on validation.
 
-    The kind "reference" keeps the best of independent columns, a Gaussian, mixtures, a stack of bagged mixtures, and a
-    spline flow where rows and time allow one. The kind "auto" keeps the Gaussian and the best mixture: a mixture is closer
-    to the data, but was fitted to the rows that training sees again, and which of the two ends better is known only after
-    training. In up to three dimensions, or where no mixture beats the Gaussian on validation, it keeps the Gaussian alone.
+    The kind "reference" keeps the best of independent columns, a Gaussian, mixtures, a stack of bagged mixtures, an affine
+    and a spline flow where rows and time allow them, and a blend of all these that scores better than each of them. The
+    kind "auto" keeps the Gaussian and the best mixture: a mixture is closer to the data, but was fitted to the rows that
+    training sees again, and which of the two ends better is known only after training. In up to three dimensions, or where
+    no mixture beats the Gaussian on validation, it keeps the Gaussian alone.
 
     Args:
         train: Rows ``(n, d)`` in model space; freshly dequantised copies of a row are welcome.
@@ -153,6 +175,7 @@ def choose_bases(
             bagged mixtures), "mixture", "gaussian", "independent" (the standard normal), or "quadratic" (a normal of
             standard deviation 10 whose only purpose is to keep the density integrable).
         allowed: Time that the fits may take.
+        source: Index ``(m,)`` of the row that each validation row is a copy of; None where all are distinct.
         seed: Seed of the fits.
 
     Raises:
@@ -161,6 +184,7 @@ def choose_bases(
     if kind not in KINDS:
         raise ValueError(f"base must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
     num_features, is_reference = train.shape[1], kind == "reference"
+    begun = time.monotonic()
     copies = train.reshape(num_copies, len(train) // num_copies, num_features)
     generator = torch.Generator().manual_seed(seed)
     singles: dict[str, Base] = {}
@@ -179,7 +203,9 @@ def choose_bases(
     is_wide = num_features >= LEAST_FACTOR_COLUMNS and not bool(validation.isnan().any())
     if kind == "factors" or (is_reference and is_wide):
         singles["factors"], remarks = _fit_factors(train, validation, allowed, generator)
-    wants_mixtures = kind in ("auto", "mixture") or (is_reference and copies.shape[1] <= MOST_SINGLE_ROWS)
+    is_timed = math.isfinite(allowed.most_flow)
+    most_single = LEAST_ROWS - 1 if is_timed and allowed.flow > 0 else MOST_SINGLE_ROWS
+    wants_mixtures = kind in ("auto", "mixture") or (is_reference and copies.shape[1] <= most_single)
     mixtures = _fit_mixtures(train, seed) if kind == "mixture" or (wants_mixtures and num_features > 3) else {}
     sigmas = FINE_SIGMAS if "stack" in singles or "factors" in singles else SIGMAS
     noises = {name: scores_by_noise(base, validation, sigmas) for name, base in (singles | mixtures).items()}
@@ -189,13 +215,24 @@ def choose_bases(
     found = (singles | mixtures)[best]
     if not is_reference:
         return ChosenBases(singles | {best: found}, sigma_min, scores)
-    flow, remark = _fit_flow(copies, validation, allowed, generator)
-    if flow is None:
-        return ChosenBases({best: found}, sigma_min, scores, remarks=(*remarks, remark))
-    scores["flow"] = flow.log_likelihood
-    if flow.log_likelihood <= scores[best]:
-        return ChosenBases({best: found}, sigma_min, scores)
-    return ChosenBases({"flow": flow.flow}, sigma_min, scores, noisy=found)
+    left = max(0.0, min(allowed.flow, allowed.most_total - (time.monotonic() - begun)))
+    flows, flow_remarks = _fit_flows(copies, validation, left, generator, is_timed=is_timed)
+    remarks = (*remarks, *flow_remarks)
+    if not flows:
+        return ChosenBases({best: found}, sigma_min, scores, remarks=remarks)
+    rows = validation.float()
+    densities = {name: base.log_prob(rows).double() for name, base in (singles | {best: found}).items()}
+    densities |= {name: flow.log_densities for name, flow in flows.items()}
+    scores |= {name: flow.log_likelihood for name, flow in flows.items()}
+    fitted: dict[str, Base] = singles | {best: found} | {name: flow.flow for name, flow in flows.items()}
+    blend = fit_blend(fitted, densities, source=source)
+    if blend is not None:
+        fitted["blend"], scores["blend"] = blend.base, blend.log_likelihood
+        remarks = (*remarks, blend.describe())
+    leader = max(fitted, key=scores.__getitem__)
+    if leader in (singles | mixtures):
+        return ChosenBases({best: found}, sigma_min, scores, remarks=remarks)
+    return ChosenBases({leader: fitted[leader]}, sigma_min, scores, noisy=found, remarks=remarks)
 
 
 def choose_factors(
@@ -250,18 +287,32 @@ def _fit_factors(
     return found.base, ((found.remark,) if found.remark else ())
 
 
-def _fit_flow(
-    copies: Tensor, validation: Tensor, allowed: ReferenceTime, generator: torch.Generator
-) -> tuple[FittedFlow | None, str]:
-    """A spline flow within the time, or None with the reason why there is none."""
-    is_timed = math.isfinite(allowed.most_flow)
-    plan, reason = affordable_flow(copies.shape[1], copies.shape[2], allowed.flow, is_timed=is_timed)
-    if plan is None:
-        return None, reason
-    try:
-        return fit_spline_flow(copies, validation, plan=plan, max_seconds=allowed.most_flow, generator=generator), reason
-    except NumericalError as error:
-        return None, f"no flow: {error}"
+def _fit_flows(
+    copies: Tensor, validation: Tensor, allowed: float, generator: torch.Generator, *, is_timed: bool
+) -> tuple[dict[str, FittedFlow], tuple[str, ...]]:
+    """Flows within the time by name, and the reasons why there are none.
+
+    Args:
+        allowed: Seconds that all flows may take.
+        is_timed: Whether these are seconds of the clock, and not those of one core that the sizes promise.
+    """
+    plans, reasons = {}, {}
+    for name, elementwise in FLOWS.items():
+        plan, reason = affordable_flow(
+            copies.shape[1], copies.shape[2], allowed, elementwise=elementwise, is_timed=is_timed
+        )
+        if plan is None:
+            reasons[name] = reason
+        else:
+            plans[name] = plan
+    flows, missing = race_flows(
+        copies, validation, plans=plans, seconds=allowed, is_timed=is_timed, generator=generator
+    )
+    refusals: dict[str, list[str]] = {}
+    for name, reason in {**reasons, **missing}.items():
+        refusals.setdefault(reason, []).append(name)
+    named = {reason: "flow" if len(names) == len(FLOWS) else " and ".join(names) for reason, names in refusals.items()}
+    return flows, tuple(f"no {names}: {reason}" for reason, names in named.items())
 
 
 def _fit_mixtures(train: Tensor, seed: int) -> dict[str, Base]:

@@ -8,7 +8,6 @@ density of the observed values, :math:`p(x_o) = E_q[p(x_o, x_m) / q(x_m \mid x_o
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from drl_density.bases import Base, NoisedGaussianMixture
+from drl_density.bases.fitting import error_of_mean
 from drl_density.density.fitting.bases import ChosenBases, choose_bases
 from drl_density.schedule import NoiseSchedule
 from drl_density.weights import log_mean_exp
@@ -77,10 +77,9 @@ class HeldOut:
         return self.by_row(log_density).mean()
 
     def summarize(self, values: Tensor) -> HeldOutMean:
-        r"""Mean of one value for each held-out row, such as a difference of two results of :meth:`by_row`.
+        """Mean of one value for each held-out row, such as a difference of two results of :meth:`by_row`.
 
-        Copies of a row of the table depend on each other, so the error is that of sums over the copies of each row:
-        :math:`\tfrac1n \sqrt{\tfrac{G}{G-1} \sum_g \big(\sum_{i \in g} (v_i - \bar v)\big)^2}` for G rows of the table.
+        The error is that of :func:`~drl_density.bases.fitting.error_of_mean`, which counts copies of a row as one.
 
         Args:
             values: Values of the held-out rows ``(n,)``.
@@ -89,15 +88,7 @@ class HeldOut:
         >>> held_out.summarize(torch.tensor([0.0, 2.0, 0.0, 2.0]))
         HeldOutMean(value=1.0, standard_error=1.0)
         """
-        values = values.double()
-        mean = values.mean()
-        source = torch.arange(len(values)) if self.source is None else self.source
-        _, group = source.unique(return_inverse=True)
-        number = int(group.max()) + 1
-        if number < 2:
-            return HeldOutMean(float(mean), math.inf)
-        sums = torch.zeros(number, dtype=torch.float64).index_add(0, group, values - mean)
-        return HeldOutMean(float(mean), float((sums.square().sum() * number / (number - 1)).sqrt()) / len(values))
+        return HeldOutMean(float(values.double().mean()), error_of_mean(values, self.source))
 
 
 @dataclass(frozen=True)

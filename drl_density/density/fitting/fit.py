@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,12 @@ from drl_density.density.provenance import Provenance, RowDigest
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.density.settings.networks import NoNetwork
 from drl_density.devices import find_device
-from drl_density.errors import RunFolderError
+from drl_density.errors import DRLDensityWarning, RunFolderError
 from drl_density.parallel import Workers
 from drl_density.training import PathMatching, history_dataset
+
+LEAST_TILT_SHARE = 0.15
+"""Share of the time that must be left after a reference with expensive draws: a trained tilt takes some 200,000 of them."""
 
 WITHOUT_NETWORK = "the settings have no network"
 """Why a fit without a network reports its reference."""
@@ -152,6 +156,15 @@ def _within_budget(plan: FitPlan, run: FitRun, pace: Pace, max_minutes: float | 
     end = pace.wall + 60 * max_minutes
     if run.is_resumed:
         return plan, Budget(end, refining_seconds=share * 60 * max_minutes / len(plan.members))
+    left = end - time.monotonic()
+    if plan.table.bases.noisy is not None and left < LEAST_TILT_SHARE * 60 * max_minutes:
+        warnings.warn(
+            f"max_minutes leaves {max(left, 0.0):.0f} s after the reference, which a tilt would not gain in: the reference "
+            "density is reported without one; for a tilt, allow twice as many minutes",
+            DRLDensityWarning,
+            stacklevel=3,
+        )
+        return plan, Budget(is_reference_alone=True)
     clock = pace.clock(plan.device)
     reserve = finishing_seconds(plan, clock=clock)
     left = (end - reserve - time.monotonic()) / 60
@@ -177,7 +190,7 @@ def _finish(plan: FitPlan, members: Mapping[str, TrainedMember], budget: Budget,
     chosen = select_model(plan, states, held_out)
     if budget.is_reference_alone:
         is_asked = isinstance(plan.settings.network, NoNetwork)
-        chosen = chosen._replace(rejection=WITHOUT_NETWORK if is_asked else "max_minutes left no time to train it")
+        chosen = untouched(plan, chosen, WITHOUT_NETWORK if is_asked else "max_minutes left no time to train it")
     best_run = states.get(chosen.member) or max(states.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(plan.seed + 1)
     sizes = {"sizes": plan.normalizing, "num_samples": plan.selection.num_samples, "generator": generator}

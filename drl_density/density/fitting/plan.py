@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -320,11 +321,13 @@ def plan_fit(
     >>> plan.schedule.num_levels, [member.name for member in plan.members]
     (10, ['gaussian-0'])
     """
+    begun = time.monotonic()
     prepared, num_folds = prepare_table(data, settings.transform), count_folds(data, settings)
+    allowed = ReferenceTime.within(max_minutes, spent=time.monotonic() - begun)
     if num_folds > 1:
-        table = fold_table(prepared, num_folds, allowed=ReferenceTime.within(max_minutes))
+        table = fold_table(prepared, num_folds, allowed=allowed)
     else:
-        table = prepared.with_bases(settings.base_kind, allowed=ReferenceTime.within(max_minutes))
+        table = prepared.with_bases(settings.base_kind, allowed=allowed)
     return plan_on_table(table, settings, seed=seed, device=device)
 
 

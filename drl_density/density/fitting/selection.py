@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from drl_density.bases import Base
 from drl_density.density.data_units import freeze
 from drl_density.density.ensemble import join, join_on_base
 from drl_density.density.fitting.completions import HeldOut, HeldOutMean
@@ -19,7 +21,7 @@ from drl_density.density.fitting.plan import FitPlan
 from drl_density.errors import NumericalError
 from drl_density.mcmc import MALA
 from drl_density.model import EnergySequence
-from drl_density.networks import MeanNormalizers
+from drl_density.networks import MeanNormalizers, NoTilt
 from drl_density.partition_function import AISSettings, anneal, plan_annealing, sequence_path
 from drl_density.partition_function.importance import base_draws, importance_efficiency, tilts
 from drl_density.training import PathMatching, SelectionScore, TrainingState
@@ -239,8 +241,13 @@ def rejection(plan: FitPlan, model: EnergySequence, log_z: float, excess: float,
     return f"with fresh draws for log Z it gains {gain:.3g} nats a row on validation" if gain < 0 else ""
 
 
+def reference_alone(plan: FitPlan, base: Base) -> EnergySequence:
+    """The sequence of an untouched base, without a network: log Z is 0 exactly, and needs no draws."""
+    return freeze(EnergySequence(plan.schedule, NoTilt(), (base.num_features,), base=copy.deepcopy(base)))
+
+
 def untouched(plan: FitPlan, chosen: Selected, reason: str) -> Selected:
-    """The reference beneath a selected sequence.
+    """The reference beneath a selected sequence, without a network.
 
     Args:
         plan: Plan of a fit by contrast.
@@ -249,11 +256,11 @@ def untouched(plan: FitPlan, chosen: Selected, reason: str) -> Selected:
     """
     device = chosen.model.device
     if chosen.left_out is not None:
-        whole = freeze(plan.new_model(plan.table.bases.best, seed=0).to(device))
-        return Selected("reference", whole, reason, chosen.left_out)
+        whole = next(iter(plan.table.bases.over_levels(plan.schedule).values()))
+        return Selected("reference", reference_alone(plan, whole).to(device), reason, chosen.left_out)
     # All members of a fit by contrast lean on one base.
     member = {member.name: member for member in plan.members}.get(chosen.member, plan.members[0])
-    return Selected(member.name, freeze(plan.new_model(member.base, seed=0).to(device)), reason)
+    return Selected(member.name, reference_alone(plan, member.base).to(device), reason)
 
 
 def select_model(plan: FitPlan, states: Mapping[str, TrainingState], rows: HeldOut) -> Selected:

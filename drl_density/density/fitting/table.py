@@ -161,8 +161,10 @@ class Table:
             rows, copies = rows[:2], 1
         u = torch.cat([self.transform(self.rows(rows, generator=generator)) for _ in range(copies)])
         most = 2 if kind == "quadratic" else 8192
-        held_out = self.transform(self.validation_rows(seed=0, least=min(1024, most), most=most))
-        bases = choose_bases(u, held_out, kind=kind, num_copies=copies, allowed=allowed)
+        sizes = {"seed": 0, "least": min(1024, most), "most": most}
+        held_out = self.transform(self.validation_rows(**sizes))
+        source = self.chosen_rows(self.dataset.validation, weights=self.dataset.validation_weights, **sizes)
+        bases = choose_bases(u, held_out, kind=kind, num_copies=copies, allowed=allowed, source=source)
         return TableWithBases(self.dataset, self.transform, self.dequantization, bases)
 
 

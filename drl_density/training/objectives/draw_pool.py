@@ -45,8 +45,8 @@ class DrawPool:
     Raises:
         ValueError: numbers below 1.
 
-    >>> from drl_density.bases import SplineFlow, SplineFlowSettings
-    >>> flow = SplineFlow(SplineFlowSettings(2, width=8), generator=torch.Generator().manual_seed(0))
+    >>> from drl_density.bases import AutoregressiveFlow, AutoregressiveFlowSettings
+    >>> flow = AutoregressiveFlow(AutoregressiveFlowSettings(2, width=8), generator=torch.Generator().manual_seed(0))
     >>> pool = DrawPool(lambda: 0, draws_per_step=256, size=10_000)
     >>> pool(flow, 3).shape, pool.num_held
     (torch.Size([3, 2]), 8192)

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.bases import LayeredBase, NoisedGaussianMixture, SplineFlow, fit_stacked_mixture
-from drl_density.bases.fitting.spline_flow import Affordability, FlowPlan
+from drl_density.bases import AutoregressiveFlow, BlendedBase, LayeredBase, NoisedGaussianMixture, fit_stacked_mixture
+from drl_density.bases.fitting import Affordability, FlowPlan
 from drl_density.density.fitting import bases as bases_module
-from drl_density.density.fitting.bases import ReferenceTime, choose_bases
-from drl_density.errors import NumericalError
+from drl_density.density.fitting.bases import NO_FLOW, ReferenceTime, choose_bases
 from drl_density.testing import seeded_generator
 
 
@@ -81,29 +80,58 @@ def test_a_narrow_stack_has_a_level_zero_with_less_noise_than_single_mixtures_ha
     assert choose_bases(rows, rows, kind="stack").sigma_min < min(bases_module.SIGMAS)
 
 
-def test_a_flow_that_scores_best_carries_level_zero_alone(monkeypatch):
-    """The mixture carries the noisier levels. The flow's score is set, since one that leads would take a minute."""
-    fit_flow = bases_module.fit_spline_flow
+def with_scores(monkeypatch, **shifts):
+    """Set the scores of the flows by name, since flows that lead would take a minute."""
+    race_flows = bases_module.race_flows
 
-    def leading(copies, validation, **given):
-        found = fit_flow(copies, validation, **given)
-        found.log_densities.add_(100.0)
-        return found
+    def shifted(copies, validation, **given):
+        flows, missing = race_flows(copies, validation, **given)
+        for name, flow in flows.items():
+            flow.log_densities.add_(shifts[name.split()[0]])
+        return flows, missing
 
-    monkeypatch.setattr(bases_module, "fit_spline_flow", leading)
+    monkeypatch.setattr(bases_module, "race_flows", shifted)
     monkeypatch.setattr(bases_module, "fit_stacked_mixture", gaussian_stack)
     monkeypatch.setattr(bases_module, "affordable_flow", small_flow)
+
+
+def test_a_flow_that_scores_best_carries_level_zero_alone(monkeypatch):
+    """The mixture carries the noisier levels."""
+    with_scores(monkeypatch, affine=-100.0, spline=100.0)
     rows = spiral(600)
     chosen = choose_bases(rows[:400], rows[400:], kind="reference", allowed=ReferenceTime(5.0))
-    assert list(chosen.mixtures) == ["flow"]
-    assert isinstance(chosen.best, SplineFlow)
+    assert list(chosen.mixtures) == ["spline flow"]
+    assert isinstance(chosen.best, AutoregressiveFlow)
     assert isinstance(chosen.noisy, NoisedGaussianMixture)
+    assert "blend" not in chosen.scores
     schedule = drl.NoiseSchedule.log_spaced(4)
-    base = chosen.over_levels(schedule)["flow"]
+    base = chosen.over_levels(schedule)["spline flow"]
     assert isinstance(base, LayeredBase)
     x = rows[:5].float()
     assert torch.equal(base(x, schedule.log_snr_at(0)), chosen.best.log_prob(x))
     torch.testing.assert_close(base(x, schedule.log_snr_at(1)), chosen.noisy(x, schedule.log_snr_at(1)))
+
+
+def test_a_blend_that_beats_every_candidate_carries_level_zero(monkeypatch):
+    """Each flow is set to be right about other rows: the blend is chosen, and consists of both."""
+    rows = spiral(600)
+    is_first = torch.arange(200) < 100
+    with_scores(monkeypatch, affine=torch.where(is_first, 50.0, -50.0), spline=torch.where(is_first, -50.0, 50.0))
+    chosen = choose_bases(rows[:400], rows[400:], kind="reference", allowed=ReferenceTime(5.0))
+    assert list(chosen.mixtures) == ["blend"]
+    base = chosen.best
+    assert isinstance(base, BlendedBase)
+    assert [type(member) for member in base.members] == [AutoregressiveFlow] * 2
+    assert base.weights.tolist() == pytest.approx([0.5, 0.5], abs=1e-3)
+    assert chosen.scores["blend"] > max(score for name, score in chosen.scores.items() if name != "blend")
+    assert isinstance(chosen.noisy, NoisedGaussianMixture)
+    assert chosen.remarks[-1].startswith("blend of 0.500 affine flow, 0.500 spline flow: +")
+    # Copies of a row are told apart from rows.
+    monkeypatch.setattr(bases_module, "fit_blend", lambda *_, source: sources.append(source))
+    sources, source = [], torch.arange(200) // 2
+    again = choose_bases(rows[:400], rows[400:], kind="reference", allowed=ReferenceTime(5.0), source=source)
+    assert "blend" not in again.scores
+    assert sources == [source]
 
 
 def test_a_limit_of_time_ends_the_flow_by_the_clock_and_shortens_the_search_of_many_rows(monkeypatch):
@@ -114,7 +142,7 @@ def test_a_limit_of_time_ends_the_flow_by_the_clock_and_shortens_the_search_of_m
         searched.append(max_seconds)
         return gaussian_stack(copies, max_seconds=max_seconds, generator=generator)
 
-    def unaffordable(num_rows, num_columns, seconds, *, is_timed):
+    def unaffordable(num_rows, num_columns, seconds, *, elementwise, is_timed):
         timed.append(is_timed)
         return Affordability(None, "none")
 
@@ -126,34 +154,54 @@ def test_a_limit_of_time_ends_the_flow_by_the_clock_and_shortens_the_search_of_m
         for most in (1000, 100):
             monkeypatch.setattr(bases_module, "MANY_ROWS", most)
             choose_bases(rows[:400], rows[400:], kind="reference", allowed=allowed)
-    assert timed == [False, False, True, True]
+    assert timed == [False] * 4 + [True] * 4
     assert searched == [math.inf, math.inf, pytest.approx(4.2), pytest.approx(2.1)]
 
 
-def test_a_flow_that_fails_or_falls_behind_leaves_the_mixture(monkeypatch):
-    monkeypatch.setattr(bases_module, "fit_stacked_mixture", gaussian_stack)
-    monkeypatch.setattr(bases_module, "affordable_flow", small_flow)
+def test_flows_that_fail_or_fall_behind_leave_the_mixture(monkeypatch):
+    with_scores(monkeypatch, affine=-100.0, spline=-100.0)
     rows = spiral(600)
 
     def chosen():
         return choose_bases(rows[:400], rows[400:], kind="reference", allowed=ReferenceTime(5.0))
 
-    def behind(copies, validation, **given):
-        found = fit_flow(copies, validation, **given)
-        found.log_densities.sub_(100.0)
-        return found
-
-    def fails(*_, **__):
-        raise NumericalError("the flow has no score")
-
-    fit_flow = bases_module.fit_spline_flow
-    monkeypatch.setattr(bases_module, "fit_spline_flow", behind)
     assert (chosen().noisy, chosen().remarks) == (None, ())
-    assert "flow" not in chosen().mixtures
-    assert chosen().scores["flow"] < chosen().scores["gaussian"]
-    monkeypatch.setattr(bases_module, "fit_spline_flow", fails)
-    assert "flow" not in chosen().scores
+    assert not {"affine flow", "spline flow", "blend"} & set(chosen().mixtures)
+    assert chosen().scores["spline flow"] < chosen().scores["gaussian"]
+    missing = {"affine flow": "the flow has no score", "spline flow": "the flow has no score"}
+    monkeypatch.setattr(bases_module, "race_flows", lambda *_, **__: ({}, missing))
+    assert "spline flow" not in chosen().scores
     assert chosen().remarks == ("no flow: the flow has no score",)
+
+
+def test_single_mixtures_give_their_time_to_flows(monkeypatch):
+    """Within a limit of time they are no candidates for tables with flows."""
+    monkeypatch.setattr(bases_module, "fit_stacked_mixture", gaussian_stack)
+    monkeypatch.setattr(bases_module, "affordable_flow", lambda *_, **__: Affordability(None, "none"))
+    monkeypatch.setattr(bases_module, "NUM_COMPONENTS", (2,))
+    rows = torch.randn(200, 4, generator=seeded_generator(0), dtype=torch.float64)
+    limited = ReferenceTime.within(9.0)
+    for least, allowed, number in ((200, limited, 0), (201, limited, 2), (200, NO_FLOW, 2)):
+        monkeypatch.setattr(bases_module, "LEAST_ROWS", least)
+        scores = choose_bases(rows, rows[:50], kind="reference", allowed=allowed).scores
+        assert sum(name in scores for name in ("2 full", "2 diag")) == number
+
+
+def test_flows_end_in_time_whatever_the_other_fits_took(monkeypatch):
+    asked = []
+
+    def affordable(num_rows, num_columns, seconds, *, elementwise, is_timed):
+        asked.append(seconds)
+        return Affordability(None, "none")
+
+    monkeypatch.setattr(bases_module, "fit_stacked_mixture", gaussian_stack)
+    monkeypatch.setattr(bases_module, "affordable_flow", affordable)
+    rows = spiral(300)
+    for spent in (0.0, 50.0, 60.0):
+        choose_bases(rows[:200], rows[200:], kind="reference", allowed=ReferenceTime.within(1.0, spent=spent))
+    assert asked[:2] == [39.0, 39.0]
+    assert asked[2] == pytest.approx(5.2, abs=2.0)
+    assert asked[4:] == [0.0, 0.0]
 
 
 def gaussian_stack(copies, **_):
@@ -163,6 +211,6 @@ def gaussian_stack(copies, **_):
     return Stack()
 
 
-def small_flow(num_rows, num_columns, seconds, *, is_timed=False):
-    sizes = drl.SplineFlowSettings(num_columns, num_transforms=1, num_bins=4, width=8)
+def small_flow(num_rows, num_columns, seconds, *, elementwise, is_timed=False):
+    sizes = drl.AutoregressiveFlowSettings(num_columns, 1, num_bins=4, width=8, elementwise=elementwise)
     return Affordability(FlowPlan(sizes, num_steps=10, batch_size=64), "small")

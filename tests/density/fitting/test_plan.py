@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.bases import QuadraticBase, SplineFlow, SplineFlowSettings
+from drl_density.bases import AutoregressiveFlow, AutoregressiveFlowSettings, QuadraticBase
 from drl_density.density.fitting.plan import SEED_STRIDE, plan_fit
 from drl_density.density.fitting.selection import AnnealedLikelihood
 from drl_density.networks import ResidualEnergy, StepCalibrated, UNet
@@ -118,7 +118,7 @@ def test_a_contrast_draws_from_a_pool_that_the_step_of_its_state_refreshes(tiny_
     # 180 of 256 rows are clean; ten times the 320 training rows are fewer than the least size.
     assert (pool.draws_per_step, pool.size, pool.seed, pool.step()) == (180, 200_000, 3, 0)
     state.step = 100
-    pool(SplineFlow(SplineFlowSettings(2, num_transforms=1, width=4)), 1)
+    pool(AutoregressiveFlow(AutoregressiveFlowSettings(2, num_transforms=1, width=4)), 1)
     assert pool.num_held == (8 + 100 * 180 // (4 * 1024)) * 1024
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from drl_density import EnergySequence, NoiseSchedule
-from drl_density.bases import LayeredBase, NoisedGaussianMixture, SplineFlow, SplineFlowSettings
+from drl_density.bases import AutoregressiveFlow, AutoregressiveFlowSettings, LayeredBase, NoisedGaussianMixture
 from drl_density.networks import ColumnTilt, ColumnTiltSettings
 from drl_density.testing import assert_z, seeded_generator
 from drl_density.training import DrawPool, ReferenceContrast
@@ -25,7 +25,7 @@ def small_blocks(monkeypatch):
 
 
 def flow():
-    return SplineFlow(SplineFlowSettings(2, num_transforms=1, width=4), generator=seeded_generator(0))
+    return AutoregressiveFlow(AutoregressiveFlowSettings(2, num_transforms=1, width=4), generator=seeded_generator(0))
 
 
 class Counted(NoisedGaussianMixture):

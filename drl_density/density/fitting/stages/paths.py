@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import torch
 from torch import Tensor
 
-from drl_density.bases import Base
-from drl_density.density.data_units import freeze, in_passes
+from drl_density.density.data_units import in_passes
 from drl_density.density.fitting.completions import HeldOut
 from drl_density.density.fitting.plan import FitPlan
-from drl_density.density.fitting.selection import Selected
+from drl_density.density.fitting.selection import Selected, reference_alone
 from drl_density.errors import Verdict
 from drl_density.model import EnergySequence
-from drl_density.networks import NoTilt
 from drl_density.partition_function import SandwichSettings, sequence_sandwich
 from drl_density.records.intervals import normal_quantile
 from drl_density.training import Evaluation, Objective, PathMatching, PathMeter, TrainingState
@@ -51,11 +48,6 @@ def with_meter(objective: Objective, evaluation: Evaluation, state: TrainingStat
         dataclasses.replace(objective, tables=lambda: state.drawn),
         Evaluation(evaluation.rows, figures=meter, redraw=redraw),
     )
-
-
-def reference_alone(plan: FitPlan, base: Base) -> EnergySequence:
-    """The sequence of the untouched base, without a network."""
-    return freeze(EnergySequence(plan.schedule, NoTilt(), (base.num_features,), base=copy.deepcopy(base)))
 
 
 def judged(plan: FitPlan, chosen: Selected, rows: HeldOut) -> tuple[Selected, LogPartitionEstimate | None]:

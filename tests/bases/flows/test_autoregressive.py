@@ -1,25 +1,36 @@
-"""Spline flows: normalised, exact draws, order of the columns, rows far out, precision; the contract has a battery."""
+"""Flows: normalised, exact draws, order of the columns, rows far out, precision; the contract has a battery."""
 
 import math
 
 import pytest
 import torch
 
-from drl_density.bases import SplineFlow, SplineFlowSettings, base_from_state
-from drl_density.bases.spline_flow import CHUNK, AutoregressiveSplines
+from drl_density.bases import AutoregressiveFlow, AutoregressiveFlowSettings, base_from_state
+from drl_density.bases.flows.autoregressive import CHUNK, AutoregressiveTransform
 from drl_density.testing import assert_z, seeded_generator
 from tests.bases.members import bent_flow
 from tests.processes import run
 
 
-def test_a_new_flow_is_the_standard_normal_density():
-    flow, x = SplineFlow(SplineFlowSettings(3)), 4 * torch.randn(50, 3, generator=seeded_generator(0)).double()
+@pytest.mark.parametrize("kind", ["spline", "affine", "both"])
+def test_a_new_flow_is_the_standard_normal_density(kind):
+    flow = AutoregressiveFlow(AutoregressiveFlowSettings(3, elementwise=kind))
+    x = 4 * torch.randn(50, 3, generator=seeded_generator(0)).double()
     truth = torch.distributions.Normal(0.0, 1.0).log_prob(x).sum(1)
     torch.testing.assert_close(flow.log_prob(x), truth, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize(
-    ("num_features", "settings"), [(1, {}), (2, {}), (5, {"width": 3}), (6, {"num_transforms": 1})]
+    ("num_features", "settings"),
+    [
+        (1, {}),
+        (2, {}),
+        (5, {"width": 3}),
+        (6, {"num_transforms": 1}),
+        (1, {"elementwise": "affine"}),
+        (4, {"elementwise": "affine"}),
+        (4, {"elementwise": "both"}),
+    ],
 )
 def test_draws_are_the_inverse_of_the_density(num_features, settings):
     """The noise of a draw comes back, column by column, also where the units are fewer than the columns."""
@@ -33,8 +44,9 @@ def test_draws_are_the_inverse_of_the_density(num_features, settings):
     torch.testing.assert_close(value.T, noise.double(), rtol=0, atol=1e-4)
 
 
-def test_log_slopes_are_the_jacobian():
-    flow = bent_flow(4)
+@pytest.mark.parametrize("kind", ["spline", "affine", "both"])
+def test_log_slopes_are_the_jacobian(kind):
+    flow = bent_flow(4, elementwise=kind)
     x = torch.randn(4, 1, generator=seeded_generator(2), dtype=torch.float64)
     for transform in flow.transforms:
         matrix = torch.autograd.functional.jacobian(lambda v, t=transform: t(v[:, None])[0][:, 0], x[:, 0])
@@ -89,9 +101,10 @@ def test_dropout_is_drawn_from_the_generator_and_has_no_effect_at_zero():
 
 
 def test_dropout_keeps_the_mean_of_the_hidden_units():
-    layer = AutoregressiveSplines(SplineFlowSettings(2, width=4000), is_reversed=False, generator=seeded_generator(6))
+    settings = AutoregressiveFlowSettings(2, width=4000)
+    layer = AutoregressiveTransform(settings, is_reversed=False, generator=seeded_generator(6))
     seen = []
-    flow = SplineFlow(SplineFlowSettings(2, num_transforms=1))
+    flow = AutoregressiveFlow(AutoregressiveFlowSettings(2, num_transforms=1))
     flow.transforms[0].forward = lambda x, drop, is_training: (seen.append(drop(torch.ones(4000, 50))), layer(x))[1]
     flow.log_prob_under_dropout(torch.zeros(50, 2), 0.25, generator=seeded_generator(7))
     assert_z(seen[0].double().flatten(), 1.0)
@@ -104,11 +117,12 @@ def test_nothing_is_trainable_and_the_state_holds_the_weights_alone():
     tensors = {f"{kind}_{index}" for kind in ("weight", "bias") for index in range(3)}
     assert {name.split(".")[-1] for name in flow.state_dict()} == tensors
     assert flow.to_state() == {
-        "kind": "spline_flow",
+        "kind": "autoregressive_flow",
         "num_features": 3,
         "num_transforms": 3,
         "num_bins": 8,
         "width": 16,
+        "elementwise": "spline",
     }
 
 
@@ -139,4 +153,17 @@ def test_the_module_moves_with_its_draws():
 
 def test_sizes_are_checked():
     with pytest.raises(ValueError, match="num_bins.*must be at least 1"):
-        SplineFlowSettings(2, num_bins=0)
+        AutoregressiveFlowSettings(2, num_bins=0)
+    with pytest.raises(ValueError, match="elementwise.*spline.*affine.*both"):
+        AutoregressiveFlowSettings(2, elementwise="cubic")  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("kind", ["affine", "both"])
+def test_affine_maps_fall_at_least_as_fast_as_their_covariance_says(kind):
+    flow, ray = bent_flow(3, elementwise=kind), torch.tensor([0.6, -0.8, 1e-3], dtype=torch.float64)
+    (covariance,) = flow.covariances()
+    x = torch.tensor([1e6, 1e10])[:, None] * ray
+    bound = -0.5 * (x @ covariance.inverse() * x).sum(1)
+    values = flow.log_prob(x)
+    assert bool(values.isfinite().all())
+    assert bool((values <= bound).all())

@@ -1,6 +1,6 @@
 """Our spline flow beside zuko's of the same sizes: processor time of a training step, of a log density, and of a draw.
 
-    python tests/benchmarks/spline_flow.py --columns 10 --rows 512
+    python tests/benchmarks/flow_speed.py --columns 10 --rows 512
 
 Both take turns in one run with one thread, and the median of the rounds is printed.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 import zuko
 
-from drl_density.bases import SplineFlow, SplineFlowSettings
+from drl_density.bases import AutoregressiveFlow, AutoregressiveFlowSettings
 from drl_density.descent import AdamW
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     x = torch.randn(args.rows, args.columns, generator=torch.Generator().manual_seed(0))
-    ours = SplineFlow(SplineFlowSettings(args.columns, args.transforms, width=args.width))
+    ours = AutoregressiveFlow(AutoregressiveFlowSettings(args.columns, args.transforms, width=args.width))
     theirs = zuko.flows.NSF(args.columns, transforms=args.transforms, hidden_features=(args.width,) * 2, bins=8)
     weights = [weight.requires_grad_() for weight in ours.weights()]
     optimizers = {"ours": AdamW(weights, lr=1e-3), "zuko": AdamW(theirs.parameters(), lr=1e-3)}

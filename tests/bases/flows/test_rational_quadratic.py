@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from drl_density.bases.rational_quadratic import HALF_WIDTH, STEEPEST, inverse_spline, spline, trained_spline
+from drl_density.bases.flows.rational_quadratic import HALF_WIDTH, STEEPEST, inverse_spline, spline, trained_spline
 from drl_density.testing import seeded_generator
 
 

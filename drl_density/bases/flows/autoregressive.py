@@ -1,4 +1,4 @@
-"""Autoregressive spline flows: normalised densities of tables with many rows."""
+"""Autoregressive flows of splines and affine maps: normalised densities of tables with many rows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from drl_density.bases.contract import Base, Tail
-from drl_density.bases.rational_quadratic import HALF_WIDTH, inverse_spline, spline, trained_spline
+from drl_density.bases.flows.affine import LEAST_SLOPE, affine, inverse_affine
+from drl_density.bases.flows.rational_quadratic import HALF_WIDTH, inverse_spline, spline, trained_spline
 from drl_density.devices import normal_draws
 from drl_density.records.fields import PositiveInt, check_fields
 
@@ -23,61 +24,87 @@ LARGE_CHUNK = 16384
 """Rows in one pass on other devices, which bounds the memory."""
 
 
+Elementwise = Literal["spline", "affine", "both"]
+"""Maps of a column: a spline, an affine map, or an affine map followed by a spline."""
+
+
 @dataclass(frozen=True)
-class SplineFlowSettings:
-    """Sizes of a :class:`SplineFlow`.
+class AutoregressiveFlowSettings:
+    """Sizes of a :class:`AutoregressiveFlow`.
 
     Attributes:
         num_features: length d of the vectors.
         num_transforms: number of autoregressive transformations; every second one takes the columns in reverse order.
-        num_bins: number of bins of every spline.
+        num_bins: number of bins of every spline; affine maps have none.
         width: number of hidden units in both hidden layers of a transformation.
+        elementwise: map of each column: "spline", "affine", or "both", an affine map followed by a spline.
     """
 
     num_features: PositiveInt
     num_transforms: PositiveInt = 5
     num_bins: PositiveInt = 8
     width: PositiveInt = 128
+    elementwise: Elementwise = "spline"
 
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def has_affine_maps(self) -> bool:
+        """Whether a transformation holds an affine map of each column."""
+        return self.elementwise != "spline"
 
-class SplineFlow(Base):
-    r"""A neural spline flow: a normalised density with exact draws, and without a noised form.
+    @property
+    def has_splines(self) -> bool:
+        """Whether a transformation holds a spline of each column."""
+        return self.elementwise != "affine"
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers that shape the map of one column in one transformation."""
+        return 2 * self.has_affine_maps + (3 * self.num_bins - 1) * self.has_splines
+
+
+class AutoregressiveFlow(Base):
+    r"""An autoregressive flow: a normalised density with exact draws, and without a noised form.
 
     .. math:: \log p(x) = \log \mathcal{N}(T(x);\ 0, I) + \log \lvert \det \partial T / \partial x \rvert
 
-    T is a chain of transformations. Each of them maps every column through a monotone spline on [-5, 5], whose shape a
-    masked network reads from the columns before it. Outside that box the splines are the identity, so rows are expected in
-    the units of Gaussianised columns. A new flow is the standard normal density exactly.
+    T is a chain of transformations. Each of them maps every column monotonically, and a masked network reads the shape of
+    the map from the columns before it. The map is a spline on [-5, 5], an affine map, or both in turn. Outside their box
+    splines are the identity, so rows are expected in the units of Gaussianised columns. A new flow is the standard normal
+    density exactly.
 
-    No transformation moves a column by more than 10, and its slopes are bounded, so the log density falls as
-    :math:`-\lVert x \rVert^2 / 2` up to linear terms, in every direction. There are no trainable parameters; the weights
-    are float32 buffers, which :func:`~drl_density.bases.fitting.fit_spline_flow` fits.
+    Splines represent conditional densities of any shape. Affine maps are several times as quick, and follow columns that are
+    nearly functions of others.
+
+    The networks and the slopes are bounded. The log density therefore falls at least as :math:`-c \lVert x \rVert^2 / 2`
+    up to linear terms, in every direction, with c = 1 for splines. There are no trainable parameters; the weights
+    are float32 buffers, which :func:`~drl_density.bases.fitting.fit_flow` fits.
 
     Args:
         settings: sizes of the flow.
         generator: source of the initial weights.
 
-    Source: Durkan et al. 2019, "Neural spline flows" (arXiv 1906.04032); Germain et al. 2015, "MADE", for the masks.
+    Source: Durkan et al. 2019, "Neural spline flows" (arXiv 1906.04032); Papamakarios et al. 2017, "Masked autoregressive
+    flow" (arXiv 1705.07057), for affine maps; Germain et al. 2015, "MADE", for the masks.
 
-    >>> flow = SplineFlow(SplineFlowSettings(2, width=16), generator=torch.Generator().manual_seed(0))
+    >>> flow = AutoregressiveFlow(AutoregressiveFlowSettings(2, width=16), generator=torch.Generator().manual_seed(0))
     >>> flow.sample(3).shape, flow.has_noised_form
     (torch.Size([3, 2]), False)
     >>> flow.log_prob(torch.zeros(1, 2))
     tensor([-1.8379])
     """
 
-    kind = "spline_flow"
+    kind = "autoregressive_flow"
     has_noised_form = False
     has_quick_draws = False
 
-    def __init__(self, settings: SplineFlowSettings, *, generator: torch.Generator | None = None) -> None:
+    def __init__(self, settings: AutoregressiveFlowSettings, *, generator: torch.Generator | None = None) -> None:
         super().__init__()
         self.settings = settings
         self.transforms = nn.ModuleList(
-            AutoregressiveSplines(settings, is_reversed=index % 2 == 1, generator=generator)
+            AutoregressiveTransform(settings, is_reversed=index % 2 == 1, generator=generator)
             for index in range(settings.num_transforms)
         )
 
@@ -88,7 +115,7 @@ class SplineFlow(Base):
 
     @property
     def tail(self) -> Tail:
-        """Quadratic decay, with covariance I."""
+        """Quadratic decay, with the covariance of :meth:`covariances`."""
         return Tail.QUADRATIC
 
     def weights(self) -> Iterator[Tensor]:
@@ -103,7 +130,7 @@ class SplineFlow(Base):
     def from_state(cls, values: dict[str, Any]) -> Self:
         """Build a flow of the sizes in ``values``, whose weights wait for ``load_state_dict``."""
         sizes = {name: value for name, value in values.items() if name != "kind"}
-        return cls(SplineFlowSettings(**sizes), generator=torch.Generator())
+        return cls(AutoregressiveFlowSettings(**sizes), generator=torch.Generator())
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of rows ``x`` ``(n, *event)``, in nats, ``(n,)``; slopes and squares are summed in float64."""
@@ -136,8 +163,13 @@ class SplineFlow(Base):
             return torch.cat([self._inverse(part) for part in noise.split(chunk)])
 
     def covariances(self, log_snr: Tensor | None = None) -> Tensor:
-        """Covariance ``(1, d, d)`` of the decay far out: I at every log-SNR ``()``, and without noise."""
-        return torch.eye(self.num_features, device=next(self.weights()).device)[None]
+        """Covariance ``(1, d, d)`` of the slowest decay far out, at every log-SNR ``()``, and without noise.
+
+        It is I for splines. For affine maps it is the bound that follows from the least slope of every transformation.
+        """
+        least = LEAST_SLOPE**self.settings.num_transforms if self.settings.has_affine_maps else 1.0
+        identity = torch.eye(self.num_features, dtype=torch.float64, device=next(self.weights()).device)
+        return identity[None] / least**2
 
     def _log_prob(
         self, x: Tensor, drop: Callable[[Tensor], Tensor] | None = None, *, is_training: bool = False
@@ -152,13 +184,13 @@ class SplineFlow(Base):
     def _inverse(self, noise: Tensor) -> Tensor:
         value = noise.T
         for transform in reversed(list(self.transforms)):
-            assert isinstance(transform, AutoregressiveSplines)
+            assert isinstance(transform, AutoregressiveTransform)
             value = transform.inverse(value)
         return value.T
 
 
-class AutoregressiveSplines(nn.Module):
-    r"""A transformation that maps column i through a spline whose shape is a function of the columns before it.
+class AutoregressiveTransform(nn.Module):
+    r"""A transformation that maps column i monotonically, by a map whose shape is a function of the columns before it.
 
     The network has two hidden layers. Unit u belongs to a column :math:`m_u` and sees the columns before :math:`m_u` alone.
     Units are in the order of their columns, so that :meth:`inverse` evaluates each of them once. Columns enter the network
@@ -170,7 +202,7 @@ class AutoregressiveSplines(nn.Module):
         is_reversed: whether columns are taken from last to first.
         generator: source of the initial weights; those of the last layer are 0, which gives the identity.
 
-    >>> layer = AutoregressiveSplines(SplineFlowSettings(3, width=8), is_reversed=False)
+    >>> layer = AutoregressiveTransform(AutoregressiveFlowSettings(3, width=8), is_reversed=False)
     >>> x = torch.randn(3, 5)
     >>> torch.allclose(layer(x)[0], x, atol=1e-5)
     True
@@ -179,11 +211,11 @@ class AutoregressiveSplines(nn.Module):
     seen: Tensor
 
     def __init__(
-        self, settings: SplineFlowSettings, *, is_reversed: bool, generator: torch.Generator | None = None
+        self, settings: AutoregressiveFlowSettings, *, is_reversed: bool, generator: torch.Generator | None = None
     ) -> None:
         super().__init__()
         num_features, width = settings.num_features, settings.width
-        self.shape = (3 * settings.num_bins - 1, num_features)
+        self.settings, self.shape = settings, (settings.num_parameters, num_features)
         self.is_reversed = is_reversed
         place = torch.arange(num_features)
         seen = 1 + torch.arange(width) * max(1, num_features - 1) // width
@@ -199,7 +231,7 @@ class AutoregressiveSplines(nn.Module):
     def forward(
         self, x: Tensor, drop: Callable[[Tensor], Tensor] | None = None, *, is_training: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Map vectors ``x`` ``(d, n)``; return the values and the logarithms of the splines' slopes, both ``(d, n)``.
+        """Map vectors ``x`` ``(d, n)``; return the values and the logarithms of the slopes, both ``(d, n)``.
 
         Args:
             x: vectors in the columns of a matrix.
@@ -214,13 +246,14 @@ class AutoregressiveSplines(nn.Module):
             hidden = hidden if drop is None else drop(hidden)
         weight, bias = self._layer(2, x)
         raw = torch.addmm(bias, weight, hidden).unflatten(0, self.shape)
-        value, log_slope = (trained_spline if is_training else spline)(ordered, raw)
+        value, log_slope = self._map(ordered, raw, is_training=is_training)
         return (value.flip(0) if self.is_reversed else value), log_slope
 
     def inverse(self, y: Tensor) -> Tensor:
         """Find the vectors ``(d, n)`` that are mapped to ``y``, without gradients.
 
-        The quadratic formula is evaluated in float64: in float32 its discriminant can be rounded below 0.
+        The inverse maps are evaluated in float64: in float32 the discriminant of a spline's quadratic formula can be rounded
+        below 0.
 
         Args:
             y: vectors in the columns of a matrix.
@@ -238,9 +271,27 @@ class AutoregressiveSplines(nn.Module):
             first[new] = torch.addmm(bias_0[new], weight_0[new, :column], inputs[:column]).relu()
             second[new] = torch.addmm(bias_1[new], weight_1[new, :end], first[:end]).relu()
             raw = torch.addmm(bias_2[:, column], weight_2[:, column, :end], second[:end])
-            found[column] = inverse_spline(ordered[column].double(), raw).to(y)
+            found[column] = self._inverse_map(ordered[column].double(), raw).to(y)
             inputs[column], start = _seen(found[column]), end
         return found.flip(0) if self.is_reversed else found
+
+    def _map(self, x: Tensor, raw: Tensor, *, is_training: bool) -> tuple[Tensor, Tensor]:
+        """Values and logarithms of the slopes of every column's map, whose unconstrained parameters are ``raw``."""
+        last = trained_spline if is_training else spline
+        if not self.settings.has_affine_maps:
+            return last(x, raw)
+        value, log_slope = affine(x, raw[:2])
+        if not self.settings.has_splines:
+            return value, log_slope
+        value, further = last(value, raw[2:])
+        return value, log_slope + further
+
+    def _inverse_map(self, y: Tensor, raw: Tensor) -> Tensor:
+        """The numbers that :meth:`_map` takes to ``y``, in float64."""
+        if not self.settings.has_affine_maps:
+            return inverse_spline(y, raw)
+        value = inverse_spline(y, raw[2:]) if self.settings.has_splines else y
+        return inverse_affine(value, raw[:2])
 
     def _layer(self, index: int, like: Tensor) -> tuple[Tensor, Tensor]:
         """Masked weights and biases of a layer, in the dtype of ``like``."""
