@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -71,7 +72,7 @@ def notice_columns(
     if constant and len(values) == 1:
         raise DataError("the table has a single row, which has no spread and so no density: give more rows")
     if constant:
-        advice = f"Leave them out with drop={constant} (--drop {' '.join(constant)})"
+        advice = f"Leave them out with drop={constant} (--drop {shlex.join(constant)})"
         raise DataError(f"constant columns have no density: {', '.join(constant)}. {advice}")
     found = []
     for index, name in enumerate(names):
@@ -199,10 +200,11 @@ def _bounded_at_zero(column: Column, values: np.ndarray, counts: Counts, declare
     repeats = np.unique(values, return_counts=True)[1]
     if len(repeats) < 2 or repeats[0] <= repeats[1:].max():
         return column
+    option = f"--bounds {shlex.quote(column.name)}=-inf:"
     warnings.warn(
         f"column {column.name!r}: {counts.num_least} of {counts.num_values} values are exactly 0 and none is below, so 0 is "
-        f"taken as its lower bound, and no draw lies below; declare 'lower': -inf (--bounds {column.name}=-inf:) where "
-        "values below 0 are possible",
+        f"taken as its lower bound, and no draw lies below; declare 'lower': -inf ({option}) "
+        "where values below 0 are possible",
         DataWarning,
         stacklevel=4,
     )

@@ -87,6 +87,16 @@ def test_free_text_groups_dates_order_and_both_can_be_dropped(tmp_path, suffix):
         load_dataset(source, drop=["who"])
 
 
+def test_names_in_advice_can_be_pasted_into_a_shell():
+    frame = pd.DataFrame({"height (cm)": [*map(str, range(60)), "k.A.", "?x"], "it's": np.arange(62.0)})
+    with pytest.raises(DataError, match=r"--missing-values k.A. '\?x'\).*--categorical 'height \(cm\)'\)"):
+        load_dataset(io.BytesIO(frame.to_csv(index=False).encode()))
+    with pytest.raises(DataError, match=r"--drop 'patient id'\).*--group 'patient id', --time 'patient id'\)"):
+        load_dataset(with_text().rename(columns={"who": "patient id"}), drop=["day"])
+    with pytest.raises(DataError, match=r"\(--drop 'a b' c\)"):
+        load_dataset(pd.DataFrame({"a b": [1.0] * 30, "c": 2.0, "d": np.arange(30.0)}))
+
+
 def test_holes_in_the_column_that_groups_orders_or_weighs():
     frame = with_text().assign(t=np.arange(200.0), w=1.0)
     frame.loc[[3, 9], ["t", "w", "day"]] = [np.nan, np.inf, pd.NaT]

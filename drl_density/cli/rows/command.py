@@ -13,9 +13,9 @@ from drl_density.cli.reading import ReadsTable
 from drl_density.cli.rows.part_folder import PartFolder, part_path, read_job
 from drl_density.cli.rows.row_groups import Finished, Group, TableGroup, run_row_groups
 from drl_density.cli.rows.source import Columns, TableSource
-from drl_density.datasets.tables.writing import check_target, is_stream
+from drl_density.datasets.tables.writing import check_target, is_standard, is_stream
 from drl_density.density import FittedModel
-from drl_density.errors import RunFolderError
+from drl_density.errors import DataError, RunFolderError
 from drl_density.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -121,9 +121,19 @@ class OnTable(WritesRows, ReadsTable):
             further: other files to write.
             also: other files to read.
             options: see :class:`TableSource`.
+
+        Raises:
+            DataError: an output that cannot be written, that is read here, or that is the same file as another.
         """
-        for target in (self.out, *further):
+        written: list[Path] = [] if self.target is None else [self.target]
+        check_target(self.out, sources=[source, *also])
+        for target in further:
             check_target(target, sources=[source, *also])
+            if is_standard(target):
+                raise DataError(f"{target} is standard output, which is for the rows alone; write to a file, ending in .csv")
+            if any(target.resolve() == other.resolve() for other in written):
+                raise DataError(f"{target} is the file of the rows (--out) as well; write to another file")
+            written.append(target)
         return TableSource(source, density.columns, reading=self.reading_for(density), **options)
 
     def written_for(

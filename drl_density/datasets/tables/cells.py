@@ -93,8 +93,8 @@ def plain_array(values: Any) -> np.ndarray:
         tensor = tensor.dequantize() if tensor.is_quantized else tensor
         tensor = (tensor if tensor.layout == torch.strided else tensor.to_dense()).resolve_neg().resolve_conj()
         return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-    if isinstance(values, np.ndarray):
-        return values
+    if isinstance(values, np.ndarray):  # a matrix has no columns of one dimension
+        return np.asarray(values) if isinstance(values, np.matrix) else values
     if isinstance(values, str | bytes | dict | set) or values is None:
         raise DataError(
             f"expected rows of numbers, got {type(values).__name__} {str(values)[:60]!r}; give a tensor, an array, or a "

@@ -147,10 +147,10 @@ def filled_column(column: pd.Series, is_filled: np.ndarray, values: pd.Series) -
     for dtype in (column.dtype, _wider(column.dtype), np.dtype(object)):
         try:
             new = pd.Series(cells, dtype=dtype)
-        except (TypeError, ValueError, OverflowError, ArithmeticError):
+            array = column.astype(dtype).array.copy()
+        except (TypeError, ValueError, OverflowError, ArithmeticError):  # such as a column of NaT alone, for numbers
             continue
         if pd.api.types.is_object_dtype(dtype) or _keeps(new, cells):
-            array = column.astype(dtype).array.copy()
             array[is_filled] = new.array
             return pd.Series(array, index=column.index, name=column.name)
     raise DataError(f"column {column.name!r} of type {column.dtype} cannot hold {cells[:3]}")  # objects hold anything

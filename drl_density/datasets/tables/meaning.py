@@ -18,6 +18,8 @@ from drl_density.datasets.tables.reading import MISSING_TOKENS
 
 TOKENS = frozenset(MISSING_TOKENS)
 """Texts that mean a missing value, in lower case, where no further ones are given."""
+INVISIBLE = "\ufeff\u200b\u2060 \t\r\n\v\f\u00a0"
+"""Byte order marks within a text, signs without width, and spaces."""
 TRUTH = {"true": True, "false": False}
 """Texts of truth values, in lower case."""
 
@@ -249,12 +251,12 @@ def label_of(value: Any) -> str:
 
 
 def composed(text: str) -> str:
-    """A text in Unicode's composed form (NFC), in which texts that a reader cannot tell apart are equal.
+    """A text in Unicode's composed form (NFC) and without invisible signs at its ends, so that equal looks are equal texts.
 
-    >>> composed("cafe\\u0301") == "caf\\u00e9"
-    True
+    >>> composed("cafe\\u0301") == "caf\\u00e9", composed("\\ufeffage") == "age"
+    (True, True)
     """
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+    return text if text.isascii() else unicodedata.normalize("NFC", text).strip(INVISIBLE)
 
 
 def meaning_of(text: str) -> Any:

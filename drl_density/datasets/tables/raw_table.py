@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -116,17 +117,18 @@ class RawTable:
             if name not in self.problems:
                 continue
             row, words, is_text = self.problems[name]
-            remedy = f"correct the cell, or leave the column out with drop=[{name!r}] (--drop {name})"
+            typed = shlex.quote(name)
+            remedy = f"correct the cell, or leave the column out with drop=[{name!r}] (--drop {typed})"
             if is_text and name in self.cells:
                 codes = self.cells[name].as_labels()
                 remedy = (
                     f"its column has {len(codes.labels)} values, too many for labels (at most {MOST_CATEGORIES}, and half "
                     f"as many as rows); {remedy}, declare it with columns={{{name!r}: {{'kind': 'categorical'}}}}, or "
-                    f"split by it (--group {name}, --time {name})"
+                    f"split by it (--group {typed}, --time {typed})"
                 )
             elif "2^53" in words:
                 remedy = (
-                    f"leave the column out with drop=[{name!r}] (--drop {name}), or, if these are labels, declare it with "
+                    f"leave the column out with drop=[{name!r}] (--drop {typed}), or, if these are labels, declare it with "
                     f"columns={{{name!r}: {{'kind': 'categorical'}}}}"
                 )
             elif "infinite" in words:
@@ -221,6 +223,8 @@ def array_table(array: np.ndarray, names: Sequence[str] | None = None, *, where:
     if array.ndim < 2 or array.shape[0] < 1:
         raise DataError(f"{where}: expected rows by columns, or images (n, ...), got shape {array.shape}")
     event_shape = tuple(int(size) for size in array.shape[1:])
+    if 0 in event_shape:
+        raise DataError(f"{where} has no columns: its shape is {array.shape}; give at least one")
     flat = array.reshape(len(array), -1)
     names = tuple(names) if names is not None else tuple(f"x{index}" for index in range(flat.shape[1]))
     if array.dtype.kind in "OUST":

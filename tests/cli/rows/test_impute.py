@@ -1,6 +1,7 @@
 """``impute``."""
 
 import csv
+import re
 
 import numpy as np
 import pandas as pd
@@ -93,6 +94,24 @@ def test_standard_output_has_rows_alone(run, few, tmp_path, capsys, monkeypatch)
     arguments = ["impute", str(run), str(few), "-n", "2", "--seed", "0", "--out", "-", "--diagnostics", "d.csv"]
     assert main(arguments) == 0
     assert len((tmp_path / "d.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("out", "beside", "words"),
+    [
+        ("a.csv", "a.csv", "is the file of the rows .--out. as well"),
+        ("a.csv", "link.csv", "is the file of the rows .--out. as well"),
+        ("a.csv", "-", "is standard output, which is for the rows alone"),
+        ("-", "-", "is standard output, which is for the rows alone"),
+        ("a.csv", "few.csv", "is what is read here"),
+    ],
+)
+def test_each_output_needs_a_file_of_its_own(out, beside, words, run, few, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link.csv").symlink_to("a.csv")
+    assert main(["impute", str(run), str(few), "-n", "1", "--out", out, "--diagnostics", beside]) == 1
+    assert re.search(words, capsys.readouterr().err)
+    assert not (tmp_path / "a.csv").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A column is read alike however it is held."""
 
 import datetime
+import io
 import math
 import re
 from decimal import Decimal
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
+from drl_density.datasets import Column, open_table, read_rows
 from drl_density.datasets.tables.cells import array_numbers, guess_column, plain_array, read_cells
 from drl_density.datasets.tables.frames import pandas_frame
 from drl_density.errors import DataError
@@ -165,6 +167,19 @@ def test_bytes_that_are_no_text_are_a_problem():
 
 def test_cells_that_hold_arrays_are_a_problem():
     assert "array of shape (2,)" in read_cells(np.zeros((3, 2))).as_numbers().problem.words
+
+
+def test_invisible_signs_at_the_ends_make_no_label_and_no_name():
+    assert read_cells(["x", "x\u200b", "\ufeffx", "y \u2060"]).as_labels().labels == ("x", "y")
+    assert open_table(io.BytesIO("\ufeff\ufeffage,b\n1,2\n".encode())).names == ("age", "b")
+    assert read_rows(pd.DataFrame({"\ufeffage": [1.0]}), (Column("age"),)).tolist() == [[1.0]]
+
+
+@pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # of the type itself
+def test_a_matrix_is_an_array():
+    assert read_rows(np.matrix([[1.0, 2.0]]), (Column("x0"), Column("x1"))).tolist() == [[1.0, 2.0]]
+    assert type(plain_array(np.matrix([[1.0]]))) is np.ndarray
+    assert type(plain_array(np.ma.masked_array([1.0], [True]))) is np.ma.MaskedArray
 
 
 def test_texts_that_look_alike_are_one_label():

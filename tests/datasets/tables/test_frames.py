@@ -46,6 +46,7 @@ FILLED = {
     "Arrow": (pd.Series([1, None], dtype="int64[pyarrow]"), 4, "int64[pyarrow]", 4),
     "Arrow for a fraction": (pd.Series([1, None], dtype="int64[pyarrow]"), 4.5, "double[pyarrow]", 4.5),
     "sparse": (pd.arrays.SparseArray([1.0, np.nan]), 4, "Sparse[float64, nan]", 4.0),
+    "no dates at all": (pd.Series([4.0, pd.NaT], dtype=object), 4, "object", 4.0),
     "category": (pd.Categorical([3, None, 12])[:2], "12", "category", 12),
     "new category": (pd.Categorical(["x", None]), "y", "category", "y"),
 }
@@ -58,3 +59,8 @@ def test_a_column_keeps_its_type_where_that_holds_the_values(name):
     assert str(found.dtype) == dtype
     assert found.iloc[0] == pd.Series(column).iloc[0]
     assert found.iloc[1] == expected
+
+
+def test_a_column_of_missing_dates_takes_numbers():
+    found = filled_column(pd.Series([pd.NaT, pd.NaT]), np.array([False, True]), pd.Series([4.5]))
+    assert (found.isna().tolist(), found.iloc[1]) == ([True, False], 4.5)

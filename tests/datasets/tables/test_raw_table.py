@@ -52,6 +52,13 @@ def test_names_of_columns():
         as_table([[1], [1, 2]], ["a", "b"])
 
 
+def test_arrays_without_columns_or_rows_are_named():
+    with pytest.raises(DataError, match=r"the array has no columns: its shape is \(5, 0\)"):
+        array_table(np.zeros((5, 0)))
+    with pytest.raises(DataError, match=r"got shape \(0, 3\)"):
+        array_table(np.zeros((0, 3)))
+
+
 def test_a_guess_is_noted():
     assert as_table([["1", "2"]], ["a"]).notes == {"a": "its texts are all read as numbers"}
     assert as_table([["1", "2"]], ["a"], notes_numbers=False).notes == {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -299,13 +300,13 @@ def odd_cells(name: str, count: int, num_cells: int, row: int, texts: Sequence[s
     signs = [text for text in texts if is_numeral(text)]
     if signs:
         shown += f"; {signs[0]!r} has other decimal signs or separators than other cells: see --decimal and --thousands"
-    quoted = " ".join(text if re.fullmatch(r"[\w.?/+-]+", text) else f"'{text}'" for text in texts)
+    quoted = shlex.join(texts)
     where = f"column {name!r}, row {row}"
     marking = f"mark them as missing with missing_values={list(texts)} (--missing-values {quoted})"
     if not is_fitted:
         return (
             f"{where}: {count} of {num_cells} cells are no numbers ({shown}). Correct them, {marking}, or declare the "
-            f"column categorical (--categorical {name}) to read all its cells as labels"
+            f"column categorical (--categorical {shlex.quote(name)}) to read all its cells as labels"
         )
     if all(text.lower() in ANSWERS for text in texts):
         return (

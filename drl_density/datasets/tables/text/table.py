@@ -12,6 +12,7 @@ import numpy as np
 from drl_density.datasets.column import LARGEST_EXACT
 from drl_density.datasets.tables.reading import Kind, ReadOptions, TableReader
 from drl_density.datasets.tables.text.dialect import find_encoding, recognise
+from drl_density.datasets.tables.text.later import later_reading
 from drl_density.datasets.tables.text.numerals import Decision, Evidence, decide, in_doubt, odd_cells, to_boolean
 from drl_density.datasets.tables.text.parsing import (
     OddCells,
@@ -62,9 +63,12 @@ class TextTable(TableReader):
     ) -> None:
         self._is_once = known is not None
         self._source = ByteSource(source, once=self._is_once)
-        self.where, self._reading = self._source.where, reading
+        self.where = self._source.where
         pieces = self._source.pieces()
         first = next(pieces, b"")
+        if known:
+            reading = later_reading(first, reading, known, self.where)
+        self._reading = reading
         self._encoding, self._mark = find_encoding(first, reading, self.where)
         text = self._text(chain([first], pieces))
         heads = [head for head in (next(text, b""), next(text, b"")) if head]

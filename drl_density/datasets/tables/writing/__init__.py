@@ -5,6 +5,7 @@ from drl_density.datasets.tables.writing.formats import (
     STANDARD,
     TableFormat,
     check_target,
+    is_standard,
     is_stream,
     table_format,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "check_target",
     "free_names",
     "has_saved_index",
+    "is_standard",
     "is_stream",
     "join_tables",
     "table_format",

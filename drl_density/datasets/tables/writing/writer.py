@@ -126,7 +126,7 @@ class TableWriter:
                 sys.stdout.flush()
             return
         if staged is None:
-            with contextlib.suppress(BrokenPipeError) if kind is not None else self._explained():
+            with contextlib.suppress(OSError) if kind is not None else self._explained():
                 sink.close()
             return
         try:
@@ -148,7 +148,7 @@ class TableWriter:
         except OSError as error:
             if self.target is None or isinstance(error, BrokenPipeError):
                 raise
-            kept = "; its earlier content is untouched" if self.target.exists() else ""
+            kept = "; its earlier content is untouched" if self.target.is_file() else ""
             raise RunFolderError(f"cannot write {self.target}: {error}{kept}") from error
 
 

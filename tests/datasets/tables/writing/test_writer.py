@@ -3,6 +3,7 @@
 import gzip
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -83,6 +84,14 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(name, tmp_path, monkeypatc
                 write_table(target, [pd.DataFrame({"a": [1]})])
         assert target.read_bytes() == b"mine"
         assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no device that is always full")
+def test_a_full_device_has_no_earlier_content():
+    with pytest.raises(RunFolderError) as caught:
+        write_table("/dev/full", [pd.DataFrame({"a": [1]})])
+    assert "No space left" in str(caught.value)
+    assert "untouched" not in str(caught.value)
 
 
 def test_a_missing_folder_is_named(tmp_path):
