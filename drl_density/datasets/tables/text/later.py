@@ -14,6 +14,7 @@ from collections.abc import Collection
 from drl_density.datasets.tables.meaning import composed
 from drl_density.datasets.tables.reading import ReadOptions
 from drl_density.datasets.tables.text.dialect import Dialect, cells_of, find_encoding, recognise
+from drl_density.datasets.tables.text.numerals import to_number
 from drl_density.errors import DataError, DataWarning
 
 __all__ = ["later_reading"]
@@ -28,7 +29,7 @@ def later_reading(first: bytes, reading: ReadOptions, known: Collection[str], wh
 
     It contradicts them where it is text in UTF-8 beyond ASCII and the kept encoding is another; where its separators alone
     give the columns of the fit; where it has a header and none is kept; and where decimal commas are kept, but commas part
-    its cells, and only points are in them.
+    its cells, and there are points in them that part no thousands.
 
     Args:
         first: the first bytes of the file, decompressed.
@@ -90,8 +91,10 @@ def _found(lines: list[str], reading: ReadOptions, known: Collection[str]) -> Di
 
 
 def _has_points(lines: list[str], reading: ReadOptions, dialect: Dialect) -> bool:
-    """Whether decimal commas are kept for a file that has none: commas part its cells, and points alone are in them."""
+    """Whether decimal commas are kept for a file of decimal points: its commas part cells, and no number has any."""
     if reading.decimal_sign != "," or dialect.delimiter != ",":
         return False
     cells = [cell for _, row in cells_of(lines[dialect.num_skipped :], ",") for cell in row]
-    return any("." in cell for cell in cells) and not any("," in cell for cell in cells)
+    numbers = [cell for cell in cells if to_number(cell) is not None or to_number(cell, ",") is not None]
+    pointed = [cell for cell in numbers if "." in cell]
+    return not any("," in cell for cell in numbers) and any(to_number(cell, ",") is None for cell in pointed)

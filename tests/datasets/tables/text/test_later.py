@@ -43,15 +43,16 @@ def test_a_file_like_that_of_the_fit_is_read_by_its_options():
         assert rows(GERMAN.encode("cp1252"), **options) == WANTED
         assert rows(GERMAN.encode("cp1252"), encoding="cp1252", decimal=",") == WANTED
         assert rows(PLAIN.encode()) == WANTED
-        for text in ('"1,5",2', '"1.234,5",2', "7,2"):  # decimal commas in quotes; and nothing that contradicts them
+        for text in ('"1,5",2', '"1.234,5",2', "7,2", "1.234,2"):  # commas in quotes, and nothing that contradicts them
             assert later_reading(f"a,b\n{text}\n".encode(), ReadOptions(decimal=","), "ab", "") == ReadOptions(decimal=",")
 
 
-def test_values_of_three_decimals_are_not_multiplied_by_a_thousand():
-    """A point would be a thousands separator where decimal commas are kept."""
+def test_points_that_part_no_thousands_are_decimal():
     columns = (Column("a"), Column("b"))
     with pytest.warns(DataWarning, match="decimal"):
-        assert rows(b"a,b\n1.234,5.678\n", columns, decimal=",") == [[1.234, 5.678]]
+        assert rows(b"a,b\n1.234,5.678\n0.5,0.25\n", columns, decimal=",") == [[1.234, 5.678], [0.5, 0.25]]
+    with pytest.warns(DataWarning, match="thousands separators"):
+        assert rows(b"a,b\n1.234,5.678\n", columns, decimal=",") == [[1234.0, 5678.0]]
 
 
 def test_labels_in_another_encoding_than_names():
