@@ -62,10 +62,10 @@ def clouds(named: dict[str, Tensor]) -> tuple[Figure, list[Axes]]:
 
 def titled(result: Sequence[Tensor], names: tuple[str, str]) -> Figure:
     """The first two results as scatter plots."""
-    figure = plots.plot_data_against_samples(result[0], result[1])
-    for axis, name in zip(figure.axes, names, strict=False):
+    axes = plots.plot_data_against_samples(result[0], result[1])
+    for axis, name in zip(axes, names, strict=False):
         axis.set_title(name)
-    return figure
+    return axes[0].figure
 
 
 def fitted_toy(module: Any, result: Any) -> Figure:
@@ -75,14 +75,13 @@ def fitted_toy(module: Any, result: Any) -> Figure:
 
 def double_well(module: Any, result: Any) -> Figure:
     """The double well, normalised by the estimate."""
-    return plots.plot_density_2d(
-        {"exp(F) / Z": lambda x: module.double_well(x) - result.log_z}, extent=4.0, num_cells=120
-    )
+    log_density = {"exp(F) / Z": lambda x: module.double_well(x) - result.log_z}
+    return plots.plot_density_2d(log_density, extent=4.0, num_cells=120)[0].figure
 
 
 def chains(module: Any, result: Any) -> Figure:
     """Log density along the adjusted chains begun at data and at draws from noise: stable chains lie over each other."""
-    return plots.plot_chains(result.tree)
+    return plots.plot_chains(result).figure
 
 
 def imputation(module: Any, result: Any) -> Figure:
@@ -156,7 +155,7 @@ def undersampled(module: Any, result: Any) -> Figure:
 
 def two_evidences(module: Any, result: Any) -> Figure:
     """Both log evidences with their intervals."""
-    return plots.plot_intervals({model.name: model.evidence for model in result.models}, "log evidence, nats")
+    return plots.plot_intervals({model.name: model.evidence for model in result.models}, "log evidence, nats").figure
 
 
 def few_steps(module: Any, result: Any) -> Figure:

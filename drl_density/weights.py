@@ -14,6 +14,7 @@ from torch import Tensor
 from drl_density.errors import NumericalError, UnreliableEstimateWarning, Verdict
 from drl_density.log_weights import pareto_k
 from drl_density.records.brief import brief
+from drl_density.records.html import html_card
 from drl_density.records.intervals import normal_interval, student_interval
 from drl_density.shapes import spread
 
@@ -267,6 +268,10 @@ class LogPartitionEstimate:
         return (
             f"log Z = {self.log_z:.4f} +- {self.standard_error:.4f} ({self.bias} bias, {self.verdict}): {self.advice}"
         )
+
+    def _repr_html_(self) -> str:
+        figures = {"log Z, nats": f"{self.log_z:.4f} \u00b1 {self.standard_error:.4f}", "bias": self.bias}
+        return html_card("Estimate of log Z", figures, verdict=self.verdict, advice=self.advice)
 
 
 def assess_weights(log_weights: Tensor, *, bias: Bias, path: PathSummary | None = None) -> LogPartitionEstimate:

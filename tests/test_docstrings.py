@@ -38,6 +38,9 @@ WITHOUT_EXAMPLE = {
     "takes networks or runs of some size, which its tests have": """
         propose sample_quality run_tempering train_member member_stages search_networks
     """,
+    "takes a report, which takes a fit": """
+        plot_chains plot_log_likelihood plot_occupancy plot_overlap plot_sandwich plot_segments plot_walks plot_weights
+    """,
     "takes torchrun, or weights that are not here": "inception_features joined_workers num_restarts",
 }
 EXCUSED = [name for names in WITHOUT_EXAMPLE.values() for name in names.split()]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,13 +15,8 @@ from torch import Tensor
 from drl_density.cli.tables import report_values
 from drl_density.datasets import load_dataset, memorization_check
 from drl_density.density.density import Density
-from drl_density.density.evaluation.likelihood_page import (
-    NOTES,
-    likelihood_figures,
-    likelihood_tables,
-    likelihood_words,
-)
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
+from drl_density.density.evaluation.page.likelihood_page import likelihood_page
 from drl_density.density.evaluation.sections.reference_gain import reference_log_density
 from drl_density.density.fitting.baselines import gaussian_log_density
 from drl_density.density.fitting.fit import fit
@@ -29,10 +24,12 @@ from drl_density.density.fitting.table import Table, prepare_table
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.density.storage.finished import check_same_run
 from drl_density.errors import Verdict
-from drl_density.plots import plot_data_against_samples, plot_density_2d, plot_training
-from drl_density.reports import ReportPage, ReportTable
-from drl_density.reports.page import figure_to_png
+from drl_density.plots import plot_data_against_samples, plot_density_2d, plot_rivals, plot_sandwich, plot_training
+from drl_density.reports import ReportPage, ReportPanel, ReportSection, ReportTable, figure_to_png
 from drl_density.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 @dataclass(frozen=True)
@@ -96,8 +93,8 @@ def run_demo(
         check_same_run(folder, density)
         folder.write_dataset(folder.report, report.tree)
         folder.write_text(folder.page, page.to_html())
-        for name, figure in page.figures.items():
-            folder.write_content(folder.figure(name), figure_to_png(figure))
+        for name, axes in _pictures(table, density, report).items():
+            folder.write_content(folder.figure(name), figure_to_png(axes.figure))  # pyright: ignore[reportArgumentType]
     lines = [f"{name:36s} {figure.describe()}" for name, figure in figures.items()]
     head = f"test log-likelihood on {data.name} ({len(data.test)} rows, same split and transform)"
     text = [head, *lines, report.summary(), density.summary(), f"report: {folder.page}"]
@@ -174,40 +171,78 @@ def _page(
     seconds: float,
 ) -> ReportPage:
     data = table.dataset
-    noisy_test = table.rows(data.test, generator=torch.Generator().manual_seed(0))
-    check = memorization_check(density.pool[: 4 * len(data.test)], data.train, noisy_test)
-    likelihood = ReportTable(
-        "Test log-likelihood",
-        ("density", "nats per row", "standard error", "gain of the model", "paired error"),
-        tuple(
-            (name, f"{found.mean:.3f}", f"{found.error:.3f}", f"{found.gain:+.3f}", f"{found.gain_error:.3f}")
-            for name, found in figures.items()
-        ),
-        f"{data.likelihood_label}; errors are over test rows, and a gain compares row by row. {check.describe()}",
-    )
-    image_shape = (8, 8) if data.name == "digits" else None
-    names = [column.name for column in data.columns]
-    judged = likelihood_figures(report)
-    pictures = {
-        "log Z": judged.pop("log Z"),
-        "data against samples": plot_data_against_samples(
-            data.test, density.pool, names=names, image_shape=image_shape
-        ),
-        **judged,
-        "training": plot_training(density.history),
-    }
+    further = [_training(density)]
     if data.known_log_density is not None:
-        pictures["density"] = plot_density_2d({"true": data.log_density, "model": density.log_prob})
-    return ReportPage(
+        panel = ReportPanel(_densities(table, density), "True density and that of the model.")
+        further.insert(0, ReportSection("Density", panels=(panel,)))
+    return likelihood_page(
+        report,
         title=f"drl_density on {data.name}",
-        lead=f"{len(data.train)} training rows, {data.num_columns} columns, {seconds:.0f} s from rows to this page. "
-        f"log Z = {report.log_z:.3f}, 95 % interval [{report.log_z_lower:.3f}, {report.log_z_upper:.3f}].",
-        verdict=report.verdict,
-        advice=report.advice,
-        words=likelihood_words(report),
-        tables=(likelihood, *likelihood_tables(report)),
-        figures=pictures,
-        notes=NOTES,
-        opening=2,
+        lead=f"{len(data.train)} training rows, {data.num_columns} columns, {seconds:.0f} s from rows to this page.",
+        rivals=_rivals(table, density, figures),
+        image_shape=_image_shape(data.name),
+        further=further,
         appendix=f"{data.describe()}\n\n{density.summary()}\n\n{density.settings.to_dict()}",
     )
+
+
+def _rivals(table: Table, density: Density, figures: dict[str, HeldOutFigure]) -> ReportSection:
+    """Test log-likelihoods beside rivals, and whether draws repeat training rows."""
+    data = table.dataset
+    noisy_test = table.rows(data.test, generator=torch.Generator().manual_seed(0))
+    check = memorization_check(density.pool[: 4 * len(data.test)], data.train, noisy_test)
+    rows = tuple(
+        (name, f"{found.mean:.3f}", f"{found.error:.3f}", f"{found.gain:+.3f}", f"{found.gain_error:.3f}")
+        for name, found in figures.items()
+    )
+    means = {name: (found.mean, found.error) for name, found in figures.items()}
+    alt = ", ".join(f"{name} {mean:.2f}" for name, (mean, _) in means.items())
+    note = f"{data.likelihood_label}; errors are over test rows, and a gain compares row by row. {check.describe()}"
+    return ReportSection(
+        "Likelihood beside rivals",
+        panels=(
+            ReportPanel(
+                plot_rivals(means),
+                f"Mean test log-likelihood in nats per row: {alt}.",
+                "Mean log-likelihood of the test rows.",
+                "Further right is better.",
+            ),
+        ),
+        tables=(
+            ReportTable(
+                "", ("density", "nats per row", "standard error", "gain of the model", "paired error"), rows, note
+            ),
+        ),
+    )
+
+
+def _pictures(table: Table, density: Density, report: LikelihoodReport) -> dict[str, Axes]:
+    """Figures that are written as files too."""
+    data = table.dataset
+    names = [column.name for column in data.columns]
+    beside = plot_data_against_samples(data.test, density.pool, names=names, image_shape=_image_shape(data.name))
+    found = {
+        "log Z": plot_sandwich(report),
+        "data against samples": beside[0],
+        "training": plot_training(density.history)[0],
+    }
+    if data.known_log_density is not None:
+        found["density"] = _densities(table, density)
+    return found
+
+
+def _densities(table: Table, density: Density) -> Axes:
+    """The known density of a toy beside that of the model."""
+    return plot_density_2d({"true": table.dataset.log_density, "model": density.log_prob})[0]
+
+
+def _training(density: Density) -> ReportSection:
+    axes = plot_training(density.history)
+    steps = density.history["step"].values
+    alt = f"Six training curves over {int(steps[-1]) if len(steps) else 0} steps: scores, losses, and figures by level."
+    return ReportSection("Training", panels=(ReportPanel(axes[0], alt),))
+
+
+def _image_shape(name: str) -> tuple[int, int] | None:
+    """The shape of rows that are images, though they are read as a table."""
+    return (8, 8) if name == "digits" else None

@@ -22,7 +22,7 @@ from drl_density.density import Density, DistillSettings, ReconstructSettings
 from drl_density.density.storage.fit_rows import load_fit_rows
 from drl_density.errors import DataError
 from drl_density.operators import Blur, Downsample, LinearOperator, Mask, MaskedFourier
-from drl_density.reports.page import figure_to_png
+from drl_density.reports import figure_to_png
 from drl_density.run_folder import RunFolder, write_bytes
 
 # What an .npz file of a measurement names its operator, and how it is made of that array.
@@ -159,8 +159,8 @@ class Reconstruct(OnDevice):
             from drl_density.plots import plot_maps
 
             picture = self.out.with_suffix(".png")
-            figure = plot_maps({name: parts[name].reshape(shape) for name in ("mean", "standard_deviation")})
-            write_bytes(picture, figure_to_png(figure))
+            axes = plot_maps({name: parts[name].reshape(shape) for name in ("mean", "standard_deviation")})
+            write_bytes(picture, figure_to_png(axes[0].figure))  # pyright: ignore[reportArgumentType]
             say(f"picture: {picture}")
         say(f"written: {self.out}")
 

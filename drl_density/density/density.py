@@ -29,6 +29,7 @@ from drl_density.density.tables import PlainRows, index_of
 from drl_density.distributions import SampleResult
 from drl_density.operators import LinearOperator
 from drl_density.partition_function import AISSettings, SandwichSettings
+from drl_density.records.html import html_card
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +58,22 @@ class Density(ColumnQuestions):
     and arrays hold codes 0, 1, ... in a column of labels, and are answered by tensors. Data frames hold labels, and are
     answered by pandas objects with their index.
     """
+
+    # --- in words
+
+    def _repr_html_(self) -> str:
+        base, names = self.baselines, [column.name for column in self.columns]
+        beside = f"Gaussian {base.gaussian:.3f}, independent columns {base.independent:.3f}"
+        figures = {
+            "columns": f"{len(names)}: {', '.join(names[:6])}{', ...' if len(names) > 6 else ''}",
+            "validation log-likelihood": f"{base.model:.3f} nats per row ({beside})",
+            "log Z": f"{self.estimate.log_z:.4f} \u00b1 {self.estimate.standard_error:.4f}",
+            "draws": self.plan.describe(),
+        }
+        if self.remarks:
+            figures["about the fit"] = "; ".join(self.remarks)
+        title = f"Density of {self.provenance.name}"
+        return html_card(title, figures, verdict=self.estimate.verdict, advice=self.estimate.advice)
 
     # --- how good it is
 

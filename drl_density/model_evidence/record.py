@@ -14,6 +14,7 @@ from drl_density.errors import Verdict
 from drl_density.model_evidence.posterior import posterior_tree
 from drl_density.partition_function import Sandwich
 from drl_density.records.brief import brief
+from drl_density.records.html import ends_in_words, html_card
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -114,3 +115,8 @@ class ModelEvidence:
 
     def __str__(self) -> str:
         return f"log evidence = {self.log_z:.4f} in [{self.lower:.4f}, {self.upper:.4f}], {self.verdict}: {self.advice}"
+
+    def _repr_html_(self) -> str:
+        interval = ends_in_words(self.lower, self.upper, digits=4)
+        figures = {"log evidence, nats": f"{self.log_z:.4f}", "95 % interval": interval}
+        return html_card("Evidence of a model", figures, verdict=self.verdict, advice=self.advice)

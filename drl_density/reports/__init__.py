@@ -1,5 +1,14 @@
-"""HTML pages of results: a verdict in words, tables, figures and an appendix in one self-contained file."""
+"""HTML pages of results: a verdict in words, figures, tables and an appendix in one self-contained file."""
 
-from drl_density.reports.page import ReportPage, ReportTable, figure_to_base64
+from drl_density.reports.figures import figure_to_png, figure_to_svg
+from drl_density.reports.page import KeyFigure, ReportPage, ReportPanel, ReportSection, ReportTable
 
-__all__ = ["ReportPage", "ReportTable", "figure_to_base64"]
+__all__ = [
+    "KeyFigure",
+    "ReportPage",
+    "ReportPanel",
+    "ReportSection",
+    "ReportTable",
+    "figure_to_png",
+    "figure_to_svg",
+]

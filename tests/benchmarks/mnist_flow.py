@@ -92,8 +92,8 @@ def main(arguments: list[str] | None = None) -> dict[str, object]:
     }
     print(json.dumps(line), flush=True)
     if args.out is not None:
-        figure = plot_data_against_samples(real[:64], grey[:64], image_shape=tuple(grey.shape[-2:]))
-        figure.savefig(args.out, dpi=90)
+        axes = plot_data_against_samples(real[:64], grey[:64], image_shape=tuple(grey.shape[-2:]))
+        axes[0].figure.savefig(args.out, dpi=90)
     return line
 
 

@@ -71,8 +71,8 @@ def main(arguments: list[str] | None = None) -> list[dict[str, object]]:
         lines.append({"source": name} | judged(look, grey, real) | details)
         print(json.dumps(lines[-1]), flush=True)
         mixed = torch.randperm(len(grey), generator=torch.Generator().manual_seed(args.seed))[:64]
-        figure = plot_data_against_samples(real[:64], grey[mixed], image_shape=tuple(grey.shape[-2:]))
-        figure.savefig(args.run / f"{name.replace(' ', '_')}.png", dpi=90)
+        axes = plot_data_against_samples(real[:64], grey[mixed], image_shape=tuple(grey.shape[-2:]))
+        axes[0].figure.savefig(args.run / f"{name.replace(' ', '_')}.png", dpi=90)
     return lines
 
 

@@ -130,7 +130,7 @@ def test_data_against_samples_of_few_rows(number, columns):
             plot_data_against_samples(draws, data)
     else:
         for first, second in ((data, data), (data, draws), (draws, data)):
-            plot_data_against_samples(first, second).canvas.draw()
+            plot_data_against_samples(first, second)[0].figure.canvas.draw()
 
 
 def test_plots_of_nothing_are_refused():

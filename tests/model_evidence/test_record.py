@@ -14,6 +14,7 @@ def test_it_says_what_the_sandwich_says():
     assert found.is_reliable
     assert not evidence_of(-3.0, verdict=Verdict.DOUBTFUL).is_reliable
     assert str(found) == "log evidence = -3.0000 in [-3.2000, -2.8000], reliable: all checks hold"
+    assert "-3.2000 to -2.8000" in found._repr_html_()
     assert len(repr(found)) < 300
 
 

@@ -12,7 +12,8 @@ from drl_density.diagnostics import (
 )
 from drl_density.errors import RunFolderError, Verdict
 from drl_density.plots import plot_chains, plot_occupancy
-from drl_density.reports import ReportPage, ReportTable
+from drl_density.records.html import html_card
+from drl_density.reports import ReportPage, ReportPanel, ReportSection, ReportTable
 from drl_density.run_folder import write_netcdf
 
 if TYPE_CHECKING:
@@ -35,6 +36,11 @@ class Diagnosis:
     def __repr__(self) -> str:
         a = self.tree.attrs
         return f"{type(self).__name__}({a['num_chains']} chains of {a['num_steps']} steps at {self.target}, {self.verdict})"
+
+    def _repr_html_(self) -> str:
+        names = {"max_r_hat": "largest R-hat", "min_ess": "least effective sample size", "acceptance_rate": "acceptance"}
+        figures = {text: f"{self[name]:.3g}" for name, text in names.items()}
+        return html_card(f"Long chains of {self.target}", figures, verdict=self.verdict, advice=self.advice)
 
     @property
     def verdict(self) -> Verdict:
@@ -124,7 +130,7 @@ class Diagnosis:
     def page(self) -> ReportPage:
         """The page: verdict, statistics by column, figures."""
         table = ReportTable(
-            f"Chains of {self.target}",
+            "",
             ("feature", "mean", "R-hat", "bulk ESS", "tail ESS"),
             tuple(
                 (name, f"{r['mean']:.4g}", f"{r['r_hat']:.3f}", f"{r['ess_bulk']:.0f}", f"{r['ess_tail']:.0f}")
@@ -134,16 +140,24 @@ class Diagnosis:
             else (),
             "Half of the chains started at data, half at noise. " + self.summary().split("\n", 1)[1],
         )
-        figures = {f"log density along the chains of {self.target}": plot_chains(self.tree)}
+        words = f"Log density along {self.tree.attrs['num_chains']} chains of {self.target}"
+        panels = [ReportPanel(plot_chains(self), f"{words}, half of them from data.", "Log density along the chains.")]
         if self.tree.attrs["num_modes"] > 1:
-            figures[f"modes at {self.target}"] = plot_occupancy(self.tree)
+            shares = self.tree.children["occupancy"].to_dataset()
+            pairs = zip(shares["data"].values, shares["chains"].values, strict=True)
+            alt = ", ".join(f"{data:.2f} and {chains:.2f}" for data, chains in pairs)
+            panels.append(
+                ReportPanel(
+                    plot_occupancy(self), f"Shares of the modes among data and chains: {alt}.", "Modes of the data."
+                )
+            )
+        section = ReportSection(f"Chains of {self.target}", panels=tuple(panels), tables=(table,))
         return ReportPage(
             title=f"Long chains of {self.tree.attrs['name']}",
             lead=self.summary().splitlines()[0],
             verdict=self.verdict,
             advice=self.advice,
             subject=f"chains of {self.target}:",
-            tables=(table,),
-            figures=figures,
+            sections=(section,),
             appendix=self.summary(),
         )

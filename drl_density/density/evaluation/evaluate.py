@@ -12,6 +12,7 @@ from drl_density import __version__
 from drl_density.datasets.column import MOST_SHOWN
 from drl_density.density.evaluation.likelihood import FORMAT
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
+from drl_density.density.evaluation.sections.draws import ReportDraws
 from drl_density.density.evaluation.sections.fit_facts import FitFacts
 from drl_density.density.evaluation.sections.live_line import LiveLine
 from drl_density.density.evaluation.sections.log_z import LogZ
@@ -100,6 +101,7 @@ def evaluate(
     line.close()
     gain = ReferenceGain(density, rows)
     sections: tuple[Section, ...] = (scored, chains, LogZ(result, settings), others, gain, FitFacts(density))
+    sections = (*sections, ReportDraws(density))
     tree = xr.DataTree.from_dict({name: group for section in sections for name, group in section.groups().items()})
     for section in sections:
         tree.attrs |= section.attributes()

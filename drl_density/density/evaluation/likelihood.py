@@ -22,7 +22,7 @@ from drl_density.weights import Estimate
 if TYPE_CHECKING:
     import xarray as xr
 
-FORMAT = "drl_density likelihood report, version 4"
+FORMAT = "drl_density likelihood report, version 5"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Likelihood:
     Attributes:
         tree: xarray DataTree with the groups ``log_likelihood`` and ``observed_data`` (dim ``obs_id``), ``posterior`` and
             ``sample_stats`` (long chains of the model, under the name that ArviZ expects), ``ais`` (dims ``replicate``,
-            ``particle``, ``density``), ``paths``, ``estimates`` and ``other_densities``, and where there are any
+            ``particle``, ``density``), ``paths``, ``estimates``, ``other_densities`` and ``draws``, and where there are any
             ``reference`` (dim ``obs_id``) and ``stages`` (dim ``stage``); scalars are its attributes.
     """
 
@@ -86,6 +86,17 @@ class Likelihood:
     def rows(self) -> Tensor:
         """Scored rows ``(n, d)`` in data units, float64, dequantised where ``widths`` is positive."""
         return torch.as_tensor(self.values("observed_data", "x").copy())
+
+    @property
+    def draws(self) -> Tensor:
+        """Some draws of the model ``(m, d)`` in data units, float64, to be looked at beside the rows."""
+        return torch.as_tensor(self.values("draws", "x").astype(np.float64))
+
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """Shape ``(height, width)`` or ``(channels, height, width)`` of a row that is an image; None for other rows."""
+        shape = tuple(int(size) for size in str(self.tree.attrs["event_shape"]).split("x"))
+        return shape if len(shape) > 1 else None
 
     @property
     def widths(self) -> Tensor:

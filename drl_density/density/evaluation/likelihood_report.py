@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Self
 
 from drl_density.density.evaluation.likelihood import FORMAT, Likelihood
-from drl_density.density.evaluation.likelihood_page import likelihood_page
+from drl_density.density.evaluation.page.likelihood_page import key_figures, likelihood_page
 from drl_density.errors import RunFolderError
+from drl_density.records.html import html_card
 from drl_density.reports import ReportPage
 from drl_density.run_folder import write_bytes
 
@@ -20,7 +21,8 @@ class LikelihoodReport(Likelihood):
     Attributes:
         tree: xarray DataTree with the groups ``log_likelihood`` and ``observed_data`` (dim ``obs_id``), ``posterior`` and
             ``sample_stats`` (long chains of the model, under the name that ArviZ expects), ``ais`` (dims ``replicate``,
-            ``particle``, ``density``), ``paths``, ``estimates`` and ``other_densities``; scalars are its attributes.
+            ``particle``, ``density``), ``paths``, ``estimates``, ``other_densities`` and ``draws``; scalars are
+            its attributes.
     """
 
     def __repr__(self) -> str:
@@ -28,6 +30,10 @@ class LikelihoodReport(Likelihood):
             f"{type(self).__name__}(mean log-likelihood {self.mean_log_likelihood:.4f} nats/row of {self.num_rows} rows, "
             f"log Z {self.log_z:.4f} in [{self.log_z_lower:.4f}, {self.log_z_upper:.4f}], {self.verdict})"
         )
+
+    def _repr_html_(self) -> str:
+        figures = {figure.name: f"{figure.number} ({figure.detail})" for figure in key_figures(self)}
+        return html_card(f"Likelihood of {self.num_rows} rows", figures, verdict=self.verdict, advice=self.advice)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -53,7 +59,7 @@ class LikelihoodReport(Likelihood):
         return cls(tree)
 
     def page(self) -> ReportPage:
-        """The page: verdict in words, the sandwich, checks, tables, figures."""
+        """The page: verdict, rivals, gain, log Z from two sides, what was checked and what not, samples, outliers."""
         return likelihood_page(self)
 
     def to_html(self, path: str | Path) -> Path:

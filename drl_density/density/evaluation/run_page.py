@@ -7,6 +7,7 @@ from pathlib import Path
 
 from drl_density.density.evaluation.diagnosis import Diagnosis
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
+from drl_density.density.evaluation.page.likelihood_page import likelihood_page
 from drl_density.errors import RunFolderError
 from drl_density.reports import ReportPage
 from drl_density.run_folder import RunFolder, settle
@@ -34,8 +35,10 @@ def run_page(path: str | Path) -> ReportPage:
     """
     settle(path)
     folder = RunFolder(path)
-    pages = [LikelihoodReport.load(folder.report).page()] if folder.report.is_file() else []
-    pages += [Diagnosis.load(file).page() for file in folder.diagnoses]
+    diagnoses = [Diagnosis.load(file) for file in folder.diagnoses]
+    pages = [found.page() for found in diagnoses]
+    if folder.report.is_file():
+        pages.insert(0, likelihood_page(LikelihoodReport.load(folder.report), has_long_chains=bool(diagnoses)))
     if not pages:
         raise RunFolderError(f"{path} holds no report and no diagnosis; make one with drl-density evaluate or diagnose")
     return dataclasses.replace(pages[0], others=tuple(pages[1:]))

@@ -30,6 +30,7 @@ from drl_density.partition_function.two_sided.margins import Bracket, Margins, P
 from drl_density.partition_function.two_sided.verdict import LEAST_SHARED_PATHS, verdict
 from drl_density.partition_function.two_sided.walks import PathFigures, Route, Walks, grouped, median_of_alive
 from drl_density.records.brief import brief
+from drl_density.records.html import ends_in_words, html_card
 from drl_density.weights import Estimate, LogPartitionEstimate, assess_weights, combine_replicates, log_mean_exp
 
 CERTIFICATE_FACTOR = 20
@@ -148,6 +149,15 @@ class Sandwich:
             f"{self.bracket[1]:.4f}), {self.verdict}: {self.advice}"
         )
         return text if self.mode_search is None else f"{text}\n{describe(self.mode_search)}"
+
+    def _repr_html_(self) -> str:
+        figures = {
+            "log Z, nats": f"{self.log_z:.4f}",
+            "95 % interval": ends_in_words(self.lower, self.upper, digits=4),
+            "bracket of the bounds": ends_in_words(*self.bracket, digits=4),
+            "overlap of both directions": f"{self.overlap:.2f}",
+        }
+        return html_card("log Z from two sides", figures, verdict=self.verdict, advice=self.advice)
 
 
 def bridge(walks: Walks) -> Point:

@@ -55,3 +55,12 @@ def test_page_renders_in_a_browser(report, tmp_path):
     pixels = matplotlib.image.imread(picture)
     assert pixels.shape[:2] == (3000, 1000)
     assert pixels[:1500].std() > 0.05  # text and figures, not a blank sheet
+
+
+def test_a_notebook_shows_the_key_figures(report, stable, tiny_density):
+    card = report._repr_html_()
+    assert f"{report.mean_log_likelihood:.3f}" in card
+    assert f">{report.verdict}<" in card
+    assert ">stable<" in stable._repr_html_()
+    assert f"{stable['max_r_hat']:.3g}" in stable._repr_html_()
+    assert f"{tiny_density.baselines.model:.3f} nats per row" in tiny_density._repr_html_()

@@ -71,6 +71,7 @@ def test_a_faultless_sandwich_is_reliable_and_holds_the_truth(route, run):
     assert Estimator.BENNETT_DATA not in result.estimates
     assert (result.rounds, result.path.levels) == ((), (0.5, 1.0))
     assert str(result).startswith(f"log Z = {result.log_z:.4f} in [")
+    assert f"{result.lower:.4f} to {result.upper:.4f}" in result._repr_html_()
     assert result.draws is None
     assert assemble(route, walks_of(run, draws=torch.zeros(8, 128, 2, 3))).draws.shape == (8, 128, 6)
 
