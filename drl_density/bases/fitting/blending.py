@@ -23,7 +23,7 @@ class FittedBlend:
     """A blend of densities that scores better on held-out rows than the best of its candidates.
 
     Attributes:
-        base: the blend.
+        base: the weighted average of the members.
         weights: weight of every member by name.
         log_densities: log density of every held-out row, ``(m,)``, float64.
         gain: gain over the best single candidate, in nats a row.
@@ -59,7 +59,7 @@ def fit_blend(
     it.
 
     Args:
-        candidates: densities by name.
+        candidates: densities that may become members, by name.
         log_densities: their log densities ``(m,)`` of rows that none of them was fitted to.
         source: index ``(m,)`` of the row that each held-out row is a copy of; None where all are distinct.
 
