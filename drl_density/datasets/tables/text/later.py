@@ -37,8 +37,8 @@ def later_reading(first: bytes, reading: ReadOptions, known: Collection[str], wh
         known: names of the columns of the fit.
         where: name of the file, for the note.
 
-    >>> later_reading(b"a,b\\n1.234,2\\n", ReadOptions(delimiter=";", decimal=","), ("a", "b"), "").delimiter
-    'auto'
+    >>> later_reading(b"a;b\\n1,5;2\\n", ReadOptions(delimiter=";", decimal=","), ("a", "b"), "").delimiter
+    ';'
     """
     kept = reading
     if not _is_unicode(reading.encoding) and not first.isascii() and _spells_utf8(first):
