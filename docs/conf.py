@@ -45,7 +45,8 @@ napoleon_use_ivar = True
 
 html_theme = "furo"
 html_title = "drl_density"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 

@@ -20,6 +20,7 @@ from drl_density.density.storage.training_folder import TrainingFolder
 from drl_density.errors import DRLDensityWarning
 from drl_density.model_evidence import entry
 from drl_density.partition_function import SandwichSettings
+from drl_density.testing import assert_z
 from tests.conftest import TINY
 from tests.model_evidence.made_up import MadeUpSandwich
 
@@ -42,8 +43,18 @@ SMALLER = {
         '{"alcohol": 13.0}': '{"x0": 0.5}',
         '"proline"': '"x1"',
     },
+    "index.md": {},
     "tables.md": {},
     "evidence.md": {},
+    "score_and_outliers.md": {},
+    "own_network.md": {
+        "log_spaced(6)": "log_spaced(2)",
+        "num_steps=200": "num_steps=2",
+        "evaluate_every=100": "evaluate_every=2",
+        "drl.sandwich(model, data=rows[400:], seed=0)": "drl.sandwich(model, data=rows[400:], seed=0, settings=SMALL)",
+    },
+    "own_kernel.md": {},
+    "own_estimator.md": {},
     "inside_pyro.md": {"num_samples=500, warmup_steps=500": "num_samples=2, warmup_steps=2, disable_progbar=True"},
 }
 # Commands that only their own tests run (tests/cli, tests/density): here they are understood.
@@ -170,6 +181,34 @@ def test_python_of_the_first_page_runs(readme, monkeypatch):
     assert {"alcohol", "proline"} < {column.name for column in wine.columns}
 
 
+def test_python_of_the_index_runs(readme, monkeypatch):
+    monkeypatch.setattr(drl, "fit", lambda source, *, seed, max_minutes: readme["density"])
+    assert run_python_of("index.md")["density"] is readme["density"]
+
+
+def test_python_of_the_page_on_outliers_runs(readme):
+    names = run_python_of("score_and_outliers.md", density=readme["density"], rows=readme["data"].test[:5])
+    assert names["found"].p_value.shape == names["prediction"].log_density.shape == (5,)
+
+
+def test_python_of_the_page_on_networks_runs():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DRLDensityWarning)
+        names = run_python_of("own_network.md", SMALL=SMALL)
+    assert names["state"].step == 2
+    assert names["model"].is_integrable
+
+
+def test_python_of_the_page_on_kernels_draws_the_target():
+    draws = run_python_of("own_kernel.md")["result"].draws[100:]
+    assert_z(draws.square().mean((0, 2)), 1.0)  # 64 independent chains
+
+
+def test_python_of_the_page_on_estimators_finds_log_z():
+    """The page itself compares with the truth."""
+    assert run_python_of("own_estimator.md")["estimate"].is_reliable
+
+
 def test_python_of_the_tables_page_reads_as_it_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -276,8 +315,8 @@ def test_every_public_name_is_in_the_reference():
 
 
 def test_every_page_is_in_the_index():
-    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^(?:examples/)?\w+$", index, re.MULTILINE)
+    trees = "\n".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("index.md", "gallery.md"))
+    listed = re.findall(r"^(?:examples/)?\w+$", trees, re.MULTILINE)
     names = [page.relative_to(ROOT / "docs").with_suffix("").as_posix() for page in PAGES if "docs" in page.parts]
     assert sorted(listed) == sorted(set(names) - {"index"})
 
