@@ -197,7 +197,7 @@ def verdict() -> Figure:
         axis.text(1.04, place, str(found.verdict), color=color, va="center", fontweight="bold")
         axis.text(-1.08, place, words, va="center", ha="right", fontsize=9)
     axis.axvline(0, color="black", linestyle=":", linewidth=1.2)
-    axis.set(yticks=[], xlim=(-1.05, 1.0), xlabel="interval less the true log Z, nats")
+    axis.set(yticks=[], xlim=(-1.05, 1.0), ylim=(-0.6, len(TARGETS) - 0.4), xlabel="interval less the true log Z, nats")
     axis.spines["left"].set_visible(False)
     return figure
 

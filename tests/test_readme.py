@@ -162,8 +162,9 @@ def test_python_of_the_readme_runs(readme):
     assert (readme["folder"] / "report.html").stat().st_size > 1000
 
 
-def test_python_of_the_first_page_runs(readme, monkeypatch):
+def test_python_of_the_first_page_runs(readme, monkeypatch, tmp_path):
     """With the fit and the report of the README, whose calls are those of this page."""
+    monkeypatch.chdir(tmp_path)
 
     def answers(function, result):
         def answer(*args, **kwargs):
@@ -307,6 +308,23 @@ def test_files_and_links_on_the_pages_exist(page):
     assert [path for path in paths if not any((root / path).exists() for root in ROOTS)] == []
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def headings_of(page):
+    """The anchors of a page's headings, as the site and GitHub make them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.*)", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_links_lead_to_headings_that_exist():
+    lost = []
+    for page in PAGES:
+        for name, anchor in re.findall(r"\]\(([^)#:]*)#([^)]*)\)", page.read_text(encoding="utf-8")):
+            if anchor not in headings_of(page.parent / name if name else page):
+                lost.append((page.name, name, anchor))
+    assert lost == []
+    assert headings_of(ROOT / "docs" / "faq.md") >= {"does-it-run-on-a-gpu", "the-verdict-is-not-reliable-what-now"}
 
 
 def test_every_public_name_is_in_the_reference():
