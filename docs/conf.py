@@ -31,7 +31,7 @@ myst_enable_extensions = ["colon_fence", "dollarmath"]
 
 templates_path = ["_templates"]
 autosummary_generate = True
-# Members that a class inherits are shown with it, but for those of classes outside the package.
+# Members that a class inherits are shown with it, except those of classes outside the package.
 OUTSIDE = """
 object str Enum tuple UserWarning Module Distribution TorchDistributionMixin BaseEstimator DensityMixin _MetadataRequester
 """
