@@ -1,4 +1,4 @@
-"""Fits of 8-bit images where nothing is chosen: an exact reference over histograms of all pixels."""
+"""Fits of 8-bit images by an exact reference over histograms of all pixels: factor analysers."""
 
 import dataclasses
 import math
@@ -29,7 +29,7 @@ def stripes(num_images=120, seed=0):
     return images
 
 
-SETTINGS = dataclasses.replace(drl.FitSettings.preset("pixels"), num_pool_draws=50)
+SETTINGS = dataclasses.replace(drl.FitSettings.preset("pixels"), base="factors", num_pool_draws=50)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_hidden_pixels_are_drawn_from_the_conditional_in_closed_form(fitted):
 
 
 def test_log_z_of_a_reference_alone_is_known_in_many_dimensions_too():
-    """From 48 dimensions on the estimators are others, and need more paths."""
+    """From 48 dimensions on the estimators of a sequence with a network are others."""
     images = np.random.default_rng(0).integers(0, 255, (80, 7, 7)).astype(np.uint8)
     wide = drl.fit(images, seed=0, settings=SETTINGS, progress=False)
     report = wide.evaluate(images[:12], seed=0)

@@ -124,15 +124,30 @@ class AutoregressivePixels(Base):
         """
         return functional.pad(cells.to(torch.int16), (0, 1), value=self.settings.num_cells)
 
-    def logits(self, tokens: Tensor, places: Tensor, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    def logits(self, tokens: Tensor, places: Tensor) -> Tensor:
         """Logits of the grey levels of one value of each image, ``(n, num_cells)``.
 
         Args:
             tokens: grey levels from :meth:`tokens`; those that are not earlier than the value are not read.
             places: flat index of the value in each image, ``(n,)``.
+        """
+        return self._logits(tokens.gather(1, self.neighbours[places]), places)
+
+    def logits_of(
+        self, cells: Tensor, rows: Tensor, places: Tensor, drop: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """Logits of the grey levels of some values of images, ``(k, num_cells)``; whole images are not copied.
+
+        Args:
+            cells: grey levels ``(n, d)``, from 0.
+            rows: image of each value, ``(k,)``.
+            places: flat index of each value in its image, ``(k,)``.
             drop: function of the hidden units of every layer that leaves some of them out.
         """
-        return self._logits(tokens.gather(1, self.neighbours[places]), places, drop)
+        near = self.neighbours[places]
+        is_outside = near == self.num_features
+        levels = cells.flatten()[torch.where(is_outside, 0, near) + rows[:, None] * self.num_features]
+        return self._logits(torch.where(is_outside, self.settings.num_cells, levels.int()), places, drop)
 
     def cell_log_probabilities(self, cells: Tensor) -> Tensor:
         r"""Log probability :math:`\log P(v_i \mid v_{<i})` of every grey level of images, in nats, ``(n, d)``, float64.

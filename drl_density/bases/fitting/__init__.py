@@ -1,5 +1,13 @@
-"""Fits reference densities to rows: Gaussian mixtures in batches and stacks, factor analysers, flows, and blends."""
+"""Fits reference densities to rows: mixtures in batches and stacks, factor analysers, flows, blends, and pixels in turn."""
 
+from drl_density.bases.fitting.autoregressive_pixels import (
+    FittedPixels,
+    GreyLevels,
+    PixelAffordability,
+    PixelPlan,
+    affordable_pixels,
+    fit_autoregressive_pixels,
+)
 from drl_density.bases.fitting.blending import FittedBlend, error_of_mean, fit_blend
 from drl_density.bases.fitting.expectation_maximization import MixtureBatch, fit_mixtures
 from drl_density.bases.fitting.factor_analysis import DrawRows, FactorSize, fit_factor_analysers
@@ -24,13 +32,19 @@ __all__ = [
     "FittedBlend",
     "FittedFactors",
     "FittedFlow",
+    "FittedPixels",
     "FlowPlan",
+    "GreyLevels",
     "MixtureBatch",
+    "PixelAffordability",
+    "PixelPlan",
     "SizeSearch",
     "StackSettings",
     "StackedMixture",
     "affordable_flow",
+    "affordable_pixels",
     "error_of_mean",
+    "fit_autoregressive_pixels",
     "fit_blend",
     "fit_factor_analysers",
     "fit_factors_by_size",

@@ -123,7 +123,7 @@ def _run(
     run: FitRun, dataset: Dataset, *, seed: int, place: torch.device | None, pace: Pace, max_minutes: float | None
 ) -> Density:
     """Plan, train and finish an opened run."""
-    plan = plan_fit(dataset, run.settings, seed=seed, device=place, max_minutes=max_minutes)
+    plan = plan_fit(dataset, run.settings, seed=seed, device=place, max_minutes=max_minutes, say=run.say)
     check_memory(plan)
     run.say(plan.table.describe())
     plan, budget = _within_budget(plan, run, pace, max_minutes)

@@ -217,8 +217,7 @@ class FitPlan:
         if num_steps > self.training.num_steps:
             patience = max(patience, math.ceil(LONGER_PATIENCE * num_steps / self.training.evaluate_every))
         training = dataclasses.replace(self.training, num_steps=num_steps, patience=patience)
-        settings = dataclasses.replace(self.settings, training=training)
-        return dataclasses.replace(self, training=training, settings=settings)
+        return dataclasses.replace(self, training=training, settings=dataclasses.replace(self.settings, training=training))
 
     def objective_of(self, state: TrainingState, *, seed: int) -> Objective:
         """The objective for the training of one state; a contrast takes the expensive draws of its base from a pool.
@@ -303,6 +302,7 @@ def plan_fit(
     seed: int = 0,
     device: torch.device | None = None,
     max_minutes: float | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> FitPlan:
     """Fit the transform and the fixed bases, and resolve every setting.
 
@@ -312,6 +312,7 @@ def plan_fit(
         seed: Seed of the fit.
         device: Device where models are trained; the CPU when not given.
         max_minutes: Time to aim at for the whole fit, shares of which the fits of the reference may take.
+        say: Called with a line about every stage of a long reference.
 
     Raises:
         DataError: Data that do not go with the settings.
@@ -324,10 +325,8 @@ def plan_fit(
     begun = time.monotonic()
     prepared, num_folds = prepare_table(data, settings.transform), count_folds(data, settings)
     allowed = ReferenceTime.within(max_minutes, spent=time.monotonic() - begun)
-    if num_folds > 1:
-        table = fold_table(prepared, num_folds, allowed=allowed)
-    else:
-        table = prepared.with_bases(settings.base_kind, allowed=allowed)
+    folded = fold_table(prepared, num_folds, allowed=allowed) if num_folds > 1 else None
+    table = folded or prepared.with_bases(settings.base_kind, allowed=allowed, say=say)
     return plan_on_table(table, settings, seed=seed, device=device)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,13 +12,21 @@ import torch
 from torch import Tensor
 
 from drl_density.bases import Base
-from drl_density.bases.fitting import DrawRows
+from drl_density.bases.autoregressive import image_shape
+from drl_density.bases.fitting import DrawRows, GreyLevels
 from drl_density.datasets import Dataset, choose_transform
 from drl_density.datasets.dataset import choose_rows
-from drl_density.density.fitting.bases import NO_FLOW, ChosenBases, ReferenceTime, choose_bases, choose_factors
+from drl_density.density.fitting.bases import (
+    NO_FLOW,
+    ChosenBases,
+    ReferenceTime,
+    choose_bases,
+    choose_factors,
+)
 from drl_density.density.fitting.completions import HeldOut, complete, weigh_completions
+from drl_density.density.fitting.references import choose_pixels
 from drl_density.errors import DataError
-from drl_density.transforms import DataTransform, Dequantization
+from drl_density.transforms import DataTransform, Dequantization, GridHistograms
 
 
 @dataclass(frozen=True)
@@ -135,20 +144,54 @@ class Table:
         """log |du_i / dx_i| of every value of complete rows ``(n, d)`` in data units."""
         return self.transform.column_log_jacobian(x)
 
-    def with_bases(self, kind: str, *, allowed: ReferenceTime = NO_FLOW) -> TableWithBases:
+    def grey_levels(self) -> GreyLevels:
+        """The images as whole numbers from 0.
+
+        Raises:
+            DataError: A transform other than histograms on one grid, which whole numbers need.
+        """
+        transform, data = self.transform, self.dataset
+        if type(transform) is not GridHistograms:
+            raise DataError(
+                'base "autoregressive" is for whole numbers on one grid, such as 8-bit images, and needs the transform '
+                f'"histogram", got "{transform.kind}": set transform="histogram", or another base'
+            )
+        marginals = transform.marginals
+
+        def counted(x: Tensor) -> Tensor:
+            parts = [((part.double() - marginals.first) / marginals.width).round() for part in x.split(ROWS_AT_ONCE)]
+            return torch.cat([part.to(torch.uint8) for part in parts])
+
+        return GreyLevels(
+            counted(data.train),
+            counted(data.validation),
+            image_shape(data.event_shape),
+            marginals.log_shares,
+            weights=data.weights,
+        )
+
+    def with_bases(
+        self, kind: str, *, allowed: ReferenceTime = NO_FLOW, say: Callable[[str], None] | None = None
+    ) -> TableWithBases:
         """This table with fixed bases fitted to its training rows.
 
         Args:
-            kind: Kind of base, see :func:`~drl_density.density.fitting.bases.choose_bases`.
+            kind: Kind of base, see :func:`~drl_density.density.fitting.bases.choose_bases`; "autoregressive" chooses for
+                images by :func:`~drl_density.density.fitting.references.choose_pixels`.
             allowed: Time that the fits may take; no flow is fitted to missing values.
+            say: Called with a line about every stage of a long fit.
 
         Raises:
             ValueError: An unknown kind.
-            DataError: Missing values together with row weights.
+            DataError: Missing values together with row weights, or an autoregressive base of data without grey levels.
         """
+        generator = torch.Generator().manual_seed(0)
+        if kind == "autoregressive":
+            levels, held_out = self.grey_levels(), self.transform(self.validation_rows(seed=0))
+            bases = choose_pixels(self._drawer(generator), levels, held_out, allowed=allowed, say=say)
+            return TableWithBases(self.dataset, self.transform, self.dequantization, bases)
         if self.dataset.has_missing_values:
             return _fill_missing(self, kind)
-        generator = torch.Generator().manual_seed(0)
         if kind == "factors":
             held_out = self.transform(self.validation_rows(seed=0))
             bases = choose_factors(self._drawer(generator), len(self.dataset.train), held_out, allowed=allowed)

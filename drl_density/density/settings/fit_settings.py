@@ -58,7 +58,8 @@ class FitSettings:
         base: Fixed, normalised part of the energies, fitted to the data. "reference" takes the best on validation of
             independent columns, a Gaussian, single mixtures, "factors", a mixture of factor analysers, and "stack", an
             average of many bagged mixtures. "auto" takes that for the contrast objective; for others it fits a Gaussian and
-            the best single mixture, and trains on both.
+            the best single mixture, and trains on both. "autoregressive", for images of whole numbers, takes the better of
+            "factors" and an autoregressive density, which carries level 0 alone.
         num_networks: Networks trained from different seeds on every base. Validation decides whether one of them or the
             average of all energies is kept.
         num_folds: Folds of the rows of a small table. Each fold stops the training of a network on the other rows, and the
@@ -104,7 +105,9 @@ class FitSettings:
     training: TrainingSettings = field(default_factory=TrainingSettings)
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
     transform: Literal["auto", "histogram", "gaussianize", "standardize", "logit", "rescale"] = "auto"
-    base: Literal["auto", "reference", "factors", "stack", "mixture", "gaussian", "independent", "quadratic"] = "auto"
+    base: Literal[
+        "auto", "reference", "autoregressive", "factors", "stack", "mixture", "gaussian", "independent", "quadratic"
+    ] = "auto"
     num_networks: PositiveInt = 1
     num_folds: PositiveInt | None = None
     num_trials: NonNegativeInt | None = None

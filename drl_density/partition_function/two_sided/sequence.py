@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 
 import torch
 from torch import Tensor
 
 from drl_density.autograd import outside_inference_mode
+from drl_density.errors import Verdict
 from drl_density.model import EnergySequence
+from drl_density.networks import NoTilt
 from drl_density.partition_function.annealing.path import sequence_path
 from drl_density.partition_function.annealing.plan import plan_annealing
 from drl_density.partition_function.annealing.progress import Progress, Watch
 from drl_density.partition_function.annealing.run import anneal
+from drl_density.partition_function.bridge import bennett_by_replicates
 from drl_density.partition_function.importance import LEAST_DIRECT_EFFICIENCY, importance_efficiency
 from drl_density.partition_function.reverse_path import forward_weights, plan_reverse_path, reverse_weights
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.partition_function.two_sided.from_base import importance_estimate, walk_from_base, with_error
 from drl_density.partition_function.two_sided.many_dimensions.assemble import assemble_many_dimensions
 from drl_density.partition_function.two_sided.many_dimensions.walks import has_many_dimensions, walk_sequence
-from drl_density.partition_function.two_sided.record import Sandwich, assemble, warn_if_unusable
+from drl_density.partition_function.two_sided.margins import Bracket, Margins, Point, Precision
+from drl_density.partition_function.two_sided.record import CERTIFICATE_FACTOR, Sandwich, assemble, warn_if_unusable
 from drl_density.partition_function.two_sided.settings import SandwichSettings
-from drl_density.partition_function.two_sided.walks import Route, end_draws, take_walks
+from drl_density.partition_function.two_sided.walks import PathFigures, Route, end_draws, take_walks
+from drl_density.weights import Estimate, assess_weights
 
 PATH_STEPS_PER_LEVEL = 12
 """Grid steps per level of the reverse path in fewer than 48 dimensions, unless the settings give another number."""
@@ -38,6 +44,8 @@ def sequence_sandwich(
     watch: Watch | None = None,
 ) -> Sandwich:
     """Two-sided interval of log Z of a sequence's level 0, by path weights along its own noise levels.
+
+    A sequence without a network, on a normalised base, has log Z = 0 exactly: nothing is run.
 
     For a bounded network on a base whose draws have an importance efficiency of at least 0.01, the paths are single steps
     between the base and level 0. They give a far narrower interval in far less time, and annealing along the noise levels is
@@ -68,6 +76,8 @@ def sequence_sandwich(
     True
     """
     settings = settings or SandwichSettings()
+    if isinstance(model.network, NoTilt) and model.base is not None:
+        return _exact(settings)
     if watch is not None:
         watch(Progress("pilot runs, to be discarded"))
     importance = importance_estimate(model, generator=generator)
@@ -83,6 +93,34 @@ def sequence_sandwich(
     route = _route(model, settings, generator)
     walks = take_walks(route, data=data, generator=generator, watch=watch)
     return warn_if_unusable(assemble(route, dataclasses.replace(walks, others=others)))
+
+
+def _exact(settings: SandwichSettings) -> Sandwich:
+    """The record of a normalised base alone: every path weight is 1, whatever the path."""
+    shape, nothing = (settings.num_replicates, settings.num_particles), Estimate(0.0, 0.0)
+    weights = torch.zeros(shape, dtype=torch.float64)
+    point, bounds = Point(bennett_by_replicates(weights, weights)), Bracket(nothing, nothing)
+    names = (Estimator.BENNETT, Estimator.FORWARD, Estimator.REVERSE, Estimator.LOWER, Estimator.UPPER_NOISE)
+    return Sandwich(
+        log_z=0.0,
+        standard_error=0.0,
+        lower=0.0,
+        upper=0.0,
+        bracket=(0.0, 0.0),
+        certificate=-math.log(CERTIFICATE_FACTOR),
+        overlap=1.0,
+        verdict=Verdict.RELIABLE,
+        advice="the density is its reference, which is normalised: log Z is 0 exactly",
+        estimates=dict.fromkeys(names, nothing),
+        annealing=assess_weights(weights, bias="none-known"),
+        forward=weights,
+        reverse=weights,
+        reverse_from_data=None,
+        margins=Margins((point,), bounds, starts_differ=False),
+        path=PathFigures((0.0,), (1.0,), (1.0,), torch.full((2, 2), 0.5, dtype=torch.float64)),
+        precision=Precision(settings.tolerance, 0.0, 0.0, num_paths=weights.numel(), seconds=0.0),
+        origin="the reference",
+    )
 
 
 def _route(model: EnergySequence, settings: SandwichSettings, generator: torch.Generator | None) -> Route:

@@ -34,6 +34,16 @@ def test_the_probability_of_a_value_depends_on_those_before_it_alone():
     assert bool(reached.triu(1).sum() > 100)  # of 153 pairs; pixels at the far end are not in the window
 
 
+def test_single_values_have_the_logits_of_whole_images():
+    base = dependent((2, 3, 3), num_cells=5)
+    cells = torch.randint(5, (4, 18), generator=seeded_generator(1), dtype=torch.uint8)
+    rows, places = torch.tensor([3, 0, 0, 2]), torch.tensor([17, 0, 9, 5])
+    logits = base.logits_of(cells, rows, places)
+    torch.testing.assert_close(logits, base.logits(base.tokens(cells[rows]), places))
+    own = logits.log_softmax(1).gather(1, cells[rows, places].long()[:, None]).squeeze(1)
+    torch.testing.assert_close(own.double(), base.cell_log_probabilities(cells.long())[rows, places], rtol=0, atol=1e-4)
+
+
 def test_cells_of_model_space_have_the_probability_of_their_image():
     """p(u) inside a cell is that of the histogram, times P(image) over its probability under the histograms."""
     base = dependent()

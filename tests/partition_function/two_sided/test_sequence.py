@@ -7,7 +7,8 @@ import torch
 
 import drl_density as drl
 from drl_density.bases import NoisedGaussianMixture
-from drl_density.errors import UnreliableEstimateWarning
+from drl_density.errors import UnreliableEstimateWarning, Verdict
+from drl_density.networks import NoTilt
 from drl_density.partition_function import (
     sequence_sandwich,
 )
@@ -30,6 +31,19 @@ def test_sandwich_of_a_sequence_covers_the_truth(dim):
         z.append((result.log_z - truth) / result.standard_error)
     assert covered >= 3  # under 95 % coverage fewer than 3 of 5 has probability 1.2e-3
     assert max(map(abs, z)) < 6
+
+
+def test_a_base_alone_has_a_log_z_of_zero_and_nothing_is_run(monkeypatch):
+    base = NoisedGaussianMixture.standard(3)
+    model = drl.EnergySequence(drl.NoiseSchedule.log_spaced(4), NoTilt(), (3,), base=base)
+    monkeypatch.setattr(base, "forward", None)  # no density is evaluated
+    monkeypatch.setattr(NoisedGaussianMixture, "sample", None)
+    found = sequence_sandwich(model, settings=SMALL_SANDWICH)
+    assert (found.log_z, found.standard_error, found.lower, found.upper) == (0.0, 0.0, 0.0, 0.0)
+    assert (found.verdict, found.bracket, found.overlap) == (Verdict.RELIABLE, (0.0, 0.0), 1.0)
+    assert found.interval(0.5) == (0.0, 0.0)
+    assert found.forward.shape == (SMALL_SANDWICH.num_replicates, SMALL_SANDWICH.num_particles)
+    assert found.advice == "the density is its reference, which is normalised: log Z is 0 exactly"
 
 
 class _LostMode(torch.nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor
 from drl_density.density.evaluation.sections.scored_rows import ScoredRows
 from drl_density.density.fitted import FittedModel
 from drl_density.model import EnergySequence
+from drl_density.networks import NoTilt
 from drl_density.partition_function import (
     AISSettings,
     annealing_log_likelihood,
@@ -62,9 +63,12 @@ class OtherDensities:
 def score_other_densities(scored: ScoredRows, *, num_particles: int, generator: torch.Generator) -> OtherDensities:
     """Score the first rows under every other density.
 
-    There are no more rows, and no larger pilot, than particles, so that one number bounds the cost of a report.
+    A density that is its reference alone has no others beside it. There are no more rows, and no larger pilot, than
+    particles, so that one number bounds the cost of a report.
     """
     density, values = scored.density, scored.log_likelihood
+    if isinstance(density.model.network, NoTilt):
+        return OtherDensities({}, "The density is its reference alone: no sampler or learned constant is beside it.")
     most = min(MOST_ROWS, num_particles)
     model, few = density.model, scored.rows[:most]
     flat, jacobian = density.transform.with_log_jacobian(few)
