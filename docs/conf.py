@@ -63,6 +63,14 @@ def _write_command_pages(app: object) -> None:
     (pages / "commands.md").write_text("\n".join(lines))
 
 
+def _remove_old_stubs() -> None:
+    """Remove generated pages of names that the API reference no longer lists, which no table of contents would hold."""
+    listed = set(re.findall(r"^   (\w+)$", (HERE / "api.md").read_text(encoding="utf-8"), re.MULTILINE))
+    for stub in (HERE / "_generated" / "api").glob("*.rst"):
+        if stub.stem.rpartition(".")[2] not in listed:
+            stub.unlink()
+
+
 def _help(*command: str) -> str:
     """Plain help text of a command, at a fixed width."""
     words = [sys.executable, "-m", "drl_density.cli", *command, "--help"]
@@ -72,4 +80,5 @@ def _help(*command: str) -> str:
 
 def setup(app: object) -> None:
     """Connect what is made before the pages are read."""
+    _remove_old_stubs()
     app.connect("builder-inited", _write_command_pages)  # type: ignore[attr-defined]
