@@ -28,17 +28,17 @@ class Combine(OnDevice):
     run_folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of finished runs of the same columns."""
     how: Literal["product", "mixture"] = "product"
-    """Product of the densities, where all of them are high, or mixture, where any of them is."""
+    """A product is high where all densities are, and a mixture is high where any of them is."""
     weights: tuple[float, ...] = ()
-    """One weight for each run: powers of a product or shares of a mixture; 1 each when not given."""
+    """One weight for each run: powers of a product, or shares of a mixture. By default 1 each."""
     temperature: float = 1.0
-    """Temperature T of the result, raised to the power 1 / T: sharper below 1, flatter above."""
+    """Temperature T. The result is raised to the power 1 / T, which is sharper for T below 1."""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Number of rows to draw."""
     seed: int | None = None
-    """Seed of the draws; drawn and printed when not given."""
+    """Seed of the draws. By default one is drawn and printed."""
     out: Path | None = None
-    """File to write, ending in .csv, .tsv, .csv.gz, .tsv.gz or .parquet; standard output, as CSV, when not given."""
+    """File to write: .csv, .tsv, .csv.gz, .tsv.gz or .parquet. By default CSV on standard output."""
 
     def check(self) -> None:
         """Refuse ``--json`` without a file for the rows."""

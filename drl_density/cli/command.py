@@ -22,7 +22,7 @@ class Command:
     """A command; its fields are the options, and their docstrings the help."""
 
     quiet: bool = False
-    """Print results, failures and errors only: no notes, no progress."""
+    """Print results and errors only, without notes and progress."""
     json: bool = False
     """Print the result as one JSON object on standard output, and everything else on standard error."""
 
@@ -62,7 +62,7 @@ class OnDevice(Command):
     """A command that computes with a density."""
 
     device: str | None = None
-    """Device where the model computes, such as cuda or cuda:1; the CPU when not given."""
+    """Device where the model computes, such as cuda or cuda:1. By default the CPU."""
 
 
 def printed_seed(seed: int | None) -> int:

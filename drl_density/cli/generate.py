@@ -36,7 +36,7 @@ OPERATORS = {
 
 @dataclasses.dataclass
 class Distill(OnDevice, ReadsTable):
-    """Train a generator of few or one network calls per draw; ``sample --method generator`` draws from it.
+    """Train a generator that needs few network calls per draw; ``sample --method generator`` draws from it.
 
     A generator is not the density of the run: its draws have no log density, and are marked as draws of a generator.
     """
@@ -44,9 +44,9 @@ class Distill(OnDevice, ReadsTable):
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     source: Annotated[str | None, tyro.conf.Positional] = None
-    """Table with the columns of the fit for mmd; the training rows of the fit when not given."""
+    """Table with the columns of the fit, for mmd. By default the training rows of the fit."""
     seed: int | None = None
-    """Seed of the training; drawn and printed when not given."""
+    """Seed of the training. By default one is drawn and printed."""
     settings: Annotated[DistillSettings, tyro.conf.arg(name="")] = dataclasses.field(default_factory=DistillSettings)
     """Method and sizes of the distillation."""
 
@@ -75,16 +75,16 @@ class Distill(OnDevice, ReadsTable):
 
 @dataclasses.dataclass
 class Guide(OnDevice):
-    """Write the density of one label of a fit with labels as a run of its own, for sample, score, evaluate and the rest."""
+    """Write the density of one label as a run of its own, which every other command reads."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run fitted with --settings.network.num-classes."""
     label: Annotated[int, tyro.conf.Positional]
     """Label of the density to write."""
     weight: float = 0.0
-    """Guidance weight: 0 gives the density of the label, larger weights a sharper one."""
+    """Guidance weight. 0 gives the density of the label, and larger weights give a sharper one."""
     seed: int | None = None
-    """Seed of the annealing and the draws; drawn and printed when not given."""
+    """Seed of the annealing and the draws. By default one is drawn and printed."""
     out: Path = Path("runs/guided")
     """Folder to save the new run in."""
     force: bool = False
@@ -104,7 +104,7 @@ class Guide(OnDevice):
 
 @dataclasses.dataclass
 class Reconstruct(OnDevice):
-    """Draw points that explain a linear measurement, with the fitted density as prior; writes draws, mean and uncertainty.
+    """Draw rows that explain a linear measurement, with the density as prior; writes draws, mean and uncertainty.
 
     The file holds ``y`` and one of ``mask`` (observed entries), ``kernel`` (circular blur), ``factor`` (block means) or
     ``sampling`` (measured frequencies, boolean), all in data units.
@@ -115,9 +115,9 @@ class Reconstruct(OnDevice):
     measurements: Annotated[Path, tyro.conf.Positional]
     """File in .npz format with the measurement and its operator."""
     method: Literal["posterior", "dps", "projected"] = "posterior"
-    """Sampler: posterior is consistent; dps and projected are fast and biased."""
+    """Sampler. posterior is consistent; dps and projected are fast and biased."""
     noise: float | None = None
-    """Standard deviation of the noise of the measurement; posterior requires it."""
+    """Standard deviation of the measurement noise. posterior requires it."""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 200
     """Number of draws."""
     steps: int = 200
@@ -125,9 +125,9 @@ class Reconstruct(OnDevice):
     image_shape: tuple[int, ...] | None = None
     """Height and width of a row as the image that the operator acts on."""
     seed: int | None = None
-    """Seed of the draws; drawn and printed when not given."""
+    """Seed of the draws. By default one is drawn and printed."""
     out: Path = Path("reconstruction.npz")
-    """File to write: draws, mean, standard_deviation, lower and upper (90 %). Images get a picture in the same folder."""
+    """File to write: draws, mean, standard_deviation, lower and upper (90 %). For images, a picture is added."""
 
     def run(self) -> None:
         """Reconstruct and write."""

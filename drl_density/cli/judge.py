@@ -28,15 +28,15 @@ class Evaluate(OnDevice, ReadsTable):
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     source: Annotated[str | None, tyro.conf.Positional] = None
-    """Table with the columns of the fit; the test rows of the fit's own data when not given."""
+    """Table with the columns of the fit. By default the test rows of the fit."""
     seed: int | None = None
-    """Seed of the estimate; drawn and printed when not given."""
+    """Seed of the estimate. By default one is drawn and printed."""
     particles: int = 512
     """Number of particles in each replicate."""
     replicates: int = 8
     """Number of independent replicates."""
     mixing_steps: int = 50
-    """Number of steps of the draws that start the upper side; take more where the page reports slow chains."""
+    """Chain steps that mix the draws for the upper side. Increase them if the report names slow chains."""
 
     def run(self) -> None:
         """Evaluate, print and write."""
@@ -61,19 +61,19 @@ class Diagnose(OnDevice, ReadsTable):
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     source: Annotated[str | None, tyro.conf.Positional] = None
-    """Table with the columns of the fit; the test rows of the fit's own data when not given."""
+    """Table with the columns of the fit. By default the test rows of the fit."""
     level: float = 0.0
     """Noise level of the chains."""
     recovery: bool = False
     """Run on the conditionals p(x_level | x_{level+1}) of noised rows."""
     tempering: bool | None = None
-    """Also run parallel tempering over the noise levels. When not given, it runs if single-level chains are slow."""
+    """Also run parallel tempering over the noise levels. By default it runs if single-level chains are slow."""
     steps: int = 10_000
     """Number of kept steps of every chain."""
     chains: int = 64
     """Number of chains; half of them start at data and half at noise."""
     seed: int | None = None
-    """Seed of the chains; drawn and printed when not given."""
+    """Seed of the chains. By default one is drawn and printed."""
 
     def run(self) -> None:
         """Run, print and write."""
@@ -98,7 +98,7 @@ class Diagnose(OnDevice, ReadsTable):
 
 @dataclasses.dataclass
 class Report(Command):
-    """Print the last evaluation and the diagnoses of a run and write its page again."""
+    """Print the last evaluation and the diagnoses of a run, and write its page again."""
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a run that was evaluated or diagnosed."""
@@ -122,9 +122,9 @@ class Compare(OnDevice, ReadsTable):
     run_folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Folders of at least two finished runs of the same columns."""
     source: str | None = None
-    """Table with the columns of the fits; the test rows of the first fit when not given."""
+    """Table with the columns of the fits. By default the test rows of the first fit."""
     seed: int | None = None
-    """Seed of the dequantisation, which is the same for all fits; drawn and printed when not given."""
+    """Seed of the dequantisation, which is the same for all fits. By default one is drawn and printed."""
 
     def run(self) -> None:
         """Score and print."""

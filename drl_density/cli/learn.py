@@ -38,16 +38,13 @@ class Kinds:
     """The options that decide which settings there are."""
 
     preset: str | None = None
-    """Settings of a paper's experiment or of a small image fit (cifar10, celeba64, mnist, digits, images, ...). Other
-    options override it."""
+    """Named settings, such as digits, images, mnist or cifar10. Other options override them."""
     objective: Literal["contrast", "adjusted", "langevin", "normal", "cooperative", "denoising"] | None = None
-    """Training objective, whose own settings are listed under --settings.objective. When not given: contrast for tables,
-    adjusted for another network than columns."""
+    """Training objective. By default contrast for tables, and adjusted with a network other than columns."""
     network: Literal["columns", "mlp", "residual", "unet"] | None = None
-    """Energy network, whose own settings are listed under --settings.network. When not given: columns for the contrast
-    objective, mlp for the others."""
+    """Energy network. By default columns for the contrast objective, and mlp for the others."""
     schedule: Literal["log_spaced", "linear_beta", "cosine"] | None = None
-    """Kind of noise levels, whose own settings are listed under --settings.schedule; log_spaced when not given."""
+    """Spacing of the noise levels. By default log_spaced."""
 
     def settings_of_kinds(self) -> FitSettings:
         """The preset, or the defaults, with the chosen kinds."""
@@ -57,16 +54,18 @@ class Kinds:
 
 @dataclasses.dataclass
 class Fit(OnDevice, Kinds, ReadsTable):
-    """Learn a density from a table, small images or a toy, and save it in a run folder."""
+    """Learn a density from a table, small images or a toy, and save it in a run folder.
+
+    Tables may be .csv, .tsv, .txt, .parquet, .npy, .npz or .nc files, and text may be compressed. Images may be idx files
+    or a folder. The options of the chosen objective, network and schedule follow under --settings.
+    """
 
     source: Annotated[str, tyro.conf.Positional]
-    """A file (.csv, .tsv, .txt, .parquet, .npy, .npz, .nc; text may be compressed), a folder of Parquet files, - for
-    standard input, a folder of images, idx files, a bundled set (digits, wine, ...), or a toy (eight_gaussians, ...)."""
+    """File, folder of Parquet files or images, bundled set (wine), toy (eight_gaussians), or - for standard input."""
     out: Path = Path("runs/fit")
     """Folder to save the run in."""
     seed: int | None = None
-    """Seed of the split, the networks and training. When not given, one is drawn, printed and saved; --resume takes the
-    saved one."""
+    """Seed of the split, the networks and training. By default one is drawn, printed, and saved for --resume."""
     drop: tuple[str, ...] = ()
     """Columns to leave out."""
     categorical: tuple[str, ...] = ()
@@ -74,17 +73,15 @@ class Fit(OnDevice, Kinds, ReadsTable):
     bounds: tuple[str, ...] = ()
     """Declared bounds, one NAME=LOWER:UPPER per column; an end may be left out (age=0: share=0:1)."""
     missing: str = "refuse"
-    """What to do with rows that have missing values: refuse them, drop them, or draw the missing values from the model
-    while it is fitted."""
+    """Rows with missing values: refuse them, drop them, or draw the missing values from the model during the fit."""
     group: str | None = None
     """Column whose equal values stay on one side of the split."""
     time: str | None = None
-    """Column by which the latest rows become the test rows."""
+    """Column of times; the latest rows become the test rows."""
     weights: str | None = None
     """Column of row weights."""
     max_rows_in_memory: int | None = None
-    """Number of rows up to which a table is loaded whole; uniform samples of so many rows of a larger one follow one
-    another. When not given, tables of more than 2^26 cells are larger, and samples have a million rows at most."""
+    """Rows above which a table is streamed, in samples of that many rows at most. By default set by 2^26 cells."""
     image_size: int | None = None
     """Side in pixels to which image files are scaled."""
     max_minutes: float | None = None
@@ -94,9 +91,9 @@ class Fit(OnDevice, Kinds, ReadsTable):
     force: bool = False
     """Overwrite the run in the folder, which stays there until the new one has saved its first state."""
     dry_run: bool = False
-    """Print the resolved settings and stop; for networks over images also their size, memory and estimated time."""
+    """Print the resolved settings and stop. For image networks, also print size, memory and estimated time."""
     settings: FitSettings = dataclasses.field(default_factory=FitSettings)
-    """Choices of the fit; what is None is chosen from the data."""
+    """Settings of the fit. Those that are None are chosen from the data."""
 
     @classmethod
     def parse(cls, words: Sequence[str], *, program: str) -> Self:
@@ -208,7 +205,7 @@ class Demo(OnDevice):
     source: str = "digits"
     """Data set to fit."""
     seed: int | None = None
-    """Seed of the split, the fit and the estimates; drawn and printed when not given."""
+    """Seed of the split, the fit and the estimates. By default one is drawn and printed."""
     max_minutes: float = 3.0
     """Time limit of the fit, in minutes."""
     force: bool = False

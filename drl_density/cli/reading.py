@@ -16,22 +16,21 @@ class ReadsTable:
     """Options of reading a table; what is not given follows the fit, or is recognised."""
 
     header: Literal["auto", "first-row", "none"] | None = None
-    """Whether the first row of a text file names the columns; recognised when not given."""
+    """Whether the first row of a text file names the columns. By default this is detected."""
     missing_values: tuple[str, ...] = ()
-    """Further texts that mark a missing value, such as -999 unknown; NA, N/A, NaN, null, None, ? and others always do."""
+    """Texts that mark missing values, such as -999 unknown, in addition to NA, N/A, NaN, null, None, ? and others."""
     decimal: Literal["auto", ".", ","] | None = None
-    """Sign between whole and fraction in a text file; recognised when not given."""
+    """Decimal mark of a text file. By default it is detected."""
     thousands: str | None = None
-    """Sign between groups of three digits; recognised when not given, and '' allows none."""
+    """Thousands separator of a text file; '' for none. By default it is detected."""
     delimiter: str | None = None
-    """Sign between the cells of a text file, or whitespace, or tab; recognised when not given."""
+    """Delimiter of a text file: a character, whitespace or tab. By default it is detected."""
     encoding: str | None = None
-    """Encoding of a text file, such as latin-1 or utf-16; UTF-8 or its byte order mark when not given."""
+    """Encoding of a text file, such as latin-1 or utf-16. By default UTF-8, or by its byte order mark."""
     comment: str | None = None
-    """Sign that begins a line of comment; # and % when not given, and '' takes none."""
+    """Character that starts a comment line; '' for none. By default # and %."""
     index: Literal["auto", "keep", "drop"] | None = None
-    """What to do with a saved index, such as the unnamed first column of pandas: left out with a note when not given. drop
-    leaves out the first column whatever it holds."""
+    """First column as a saved index: keep it, or drop it in any case. By default one written by pandas is left out."""
 
     def reading(self, fitted: ReadOptions | None = None) -> ReadOptions:
         """The options given, over those that the fit was read with.

@@ -1,9 +1,12 @@
 """What all commands share: options, advice after an interruption, and printed seeds."""
 
+import ast
 import dataclasses
+from pathlib import Path
 
 import pytest
 
+import drl_density.cli
 from drl_density.cli import main
 from drl_density.cli.command import Command, OnDevice, printed_seed
 
@@ -63,3 +66,19 @@ def test_help_lists_each_option_with_its_docstring(capsys):
     printed = capsys.readouterr().out
     assert "Number of rows." in printed
     assert "--device" in printed
+
+
+def descriptions(source):
+    """Name and description of every option that a module defines."""
+    for kind in ast.walk(ast.parse(source)):
+        for option, text in zip(kind.body, kind.body[1:], strict=False) if isinstance(kind, ast.ClassDef) else ():
+            if isinstance(option, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+                yield ast.unparse(option.target), str(text.value.value)
+
+
+def test_descriptions_of_options_are_one_line_because_help_keeps_their_breaks():
+    modules = sorted(Path(drl_density.cli.__file__).parent.rglob("*.py"))
+    found = [option for module in modules for option in descriptions(module.read_text(encoding="utf-8"))]
+    assert {"max_minutes", "num_samples", "columns"} <= {name for name, _ in found}
+    assert [name for name, text in found if "\n" in text] == []
+    assert list(descriptions('class A:\n    x: int\n    """One\n    two."""')) == [("x", "One\n    two.")]

@@ -29,10 +29,9 @@ class WritesRows(OnDevice):
     """A command that writes rows group by group."""
 
     out: Path | None = None
-    """File to write, ending in .csv, .tsv, .csv.gz, .tsv.gz or .parquet; - is standard output, as CSV, and so is no --out.
-    An existing file is replaced once the new one is whole."""
+    """File to write: .csv, .tsv, .csv.gz, .tsv.gz or .parquet. By default, and for -, CSV on standard output."""
     resume: bool = False
-    """Continue an interrupted command: its finished row groups are kept in the folder OUT.parts until OUT is written."""
+    """Continue an interrupted command, whose finished rows are in the folder OUT.parts."""
 
     def __post_init__(self) -> None:
         self._parts: PartFolder | None = None
@@ -101,8 +100,7 @@ class OnTable(WritesRows, ReadsTable):
     """A command that writes what it finds about the rows of a table next to them."""
 
     columns: Columns = "all"
-    """Columns to write: all are those of the table with ours behind them, and ours are ours alone. Where the table has a
-    column of the same name, ours is written as NAME_2."""
+    """all writes the columns of the table and then ours; ours writes ours alone. A name that is taken becomes NAME_2."""
 
     def open_source(
         self,

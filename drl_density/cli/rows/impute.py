@@ -33,26 +33,24 @@ FIGURES = ("least_ess_share", "acceptance_rate", "r_hat", "ess", "log_density", 
 
 @dataclasses.dataclass
 class Impute(OnTable):
-    """Fill the missing values of a table by draws given each row's observed values; writes several imputations.
+    """Fill the missing values of a table with draws, given the observed values of each row.
 
-    Each row is written once for each imputation, with its number and that of the imputation, from 0. Observed cells and
+    Each row is written once for each imputation. Columns ``row`` and ``imputation`` count both from 0. Observed cells and
     further columns stay as they are.
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     source: Annotated[str, tyro.conf.Positional]
-    """Table with the columns of the fit, of any length; empty and NaN cells are missing values; - is standard input."""
+    """Table with the columns of the fit, or - for standard input. Empty and NaN cells are missing values."""
     out: Path | None = dataclasses.field(default=Path("imputed.csv"), kw_only=True)
-    """File to write, ending in .csv, .tsv, .csv.gz, .tsv.gz or .parquet; - is standard output, as CSV. An existing file is
-    replaced once the new one is whole."""
+    """File to write: .csv, .tsv, .csv.gz, .tsv.gz or .parquet; - for CSV on standard output."""
     diagnostics: Path | None = None
-    """File of the diagnostics of every row. When not given, NAME.diagnostics.csv in the folder of OUT, and none for
-    standard output."""
+    """File of the diagnostics of each row. By default NAME.diagnostics.csv beside OUT, or none for standard output."""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 20
     """Number of imputations."""
     seed: int | None = None
-    """Seed of the draws; drawn and printed when not given."""
+    """Seed of the draws. By default one is drawn and printed."""
 
     def run(self) -> None:
         """Impute and write."""

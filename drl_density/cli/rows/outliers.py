@@ -25,18 +25,17 @@ ROWS_AT_ONCE = 16_384
 
 @dataclasses.dataclass
 class Outliers(OnTable):
-    """Write how unusual every row of a table is: log density, p-values, strangeness and profile over noise levels.
+    """Write how unusual each row of a table is: log density, p-values, strangeness, and scores by noise level.
 
-    Strangeness ranks the rows: it is higher for stranger rows. Where the log density alone is needed, ``score`` is faster.
+    Rank rows by strangeness, which is higher for stranger rows. If you need the log density alone, ``score`` is faster.
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     source: Annotated[str, tyro.conf.Positional]
-    """Table with the columns of the fit, of any length; - is standard input."""
+    """Table with the columns of the fit, or - for standard input."""
     reference: str | None = None
-    """Table whose rows the p-values rank against. When not given, the test rows of the fit, whose scores are kept in the
-    run folder, or draws of the model where the fit has fewer than 20 test rows."""
+    """Table of normal rows for the p-values. By default the test rows of the fit, or draws if there are fewer than 20."""
 
     def run(self) -> None:
         """Score and write."""

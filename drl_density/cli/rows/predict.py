@@ -26,20 +26,19 @@ ROWS_AT_ONCE = 4_096
 class Predict(OnTable):
     """Predict one column from the others: its mean and quantiles, or the probabilities of its labels.
 
-    Where the column has a value, its log density is written too.
+    Rows that have a value in the column also get its log density.
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     source: Annotated[str, tyro.conf.Positional]
-    """Table with the columns of the fit, of any length; the predicted column may be absent, and any cell empty; - is
-    standard input."""
+    """Table with the columns of the fit, or - for standard input. The predicted column and any cell may be absent."""
     column: str
     """Name of the column to predict."""
     quantiles: tuple[float, ...] = (0.05, 0.25, 0.5, 0.75, 0.95)
-    """Probabilities of the quantiles."""
+    """Levels of the quantiles, between 0 and 1."""
     seed: int | None = None
-    """Seed of the draws of other missing values; drawn and printed when not given."""
+    """Seed of the draws for other missing values. By default one is drawn and printed."""
 
     def run(self) -> None:
         """Predict and write."""

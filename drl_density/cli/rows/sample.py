@@ -37,16 +37,15 @@ class Sample(WritesRows):
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Number of rows to draw."""
     method: Literal["progressive", "ancestral", "ddim", "predictor-corrector", "flow", "generator"] | None = None
-    """Sampler. When not given, the density's own, which is printed; progressive is exact too. All others are approximate;
-    generator draws from the network that distill trained."""
+    """Sampler. The default is printed and exact, as is progressive; the others are approximate. generator needs distill."""
     steps: int | None = None
-    """Number of steps through the noise levels; for progressive, kernel steps on each conditional."""
+    """Number of steps through the noise levels. For progressive, the kernel steps at each level."""
     eta: float | None = None
-    """Share of fresh noise in ddim and predictor-corrector, from 0 (deterministic) to 1 (ancestral)."""
+    """Share of fresh noise in ddim and predictor-corrector: 0 is deterministic, 1 is ancestral."""
     chain_steps: int = 0
-    """Number of adjusted steps on the density itself after drawing, which correct the draws of any method."""
+    """Number of adjusted chain steps after drawing. They correct the draws of any method."""
     seed: int | None = None
-    """Seed of the draws; drawn and printed when not given."""
+    """Seed of the draws. By default one is drawn and printed."""
 
     def run(self) -> None:
         """Draw and write."""

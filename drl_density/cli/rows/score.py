@@ -21,15 +21,15 @@ NAMES = ("log_density", "log_density_lower", "log_density_upper")
 
 @dataclasses.dataclass
 class Score(OnTable):
-    """Write the log density of every row of a table, with its interval by the error of log Z.
+    """Write the log density of each row of a table, with an interval from the error of log Z.
 
-    The interval is the same width for all rows. ``outliers`` adds p-values and a profile over noise levels.
+    The interval has the same width for all rows. ``outliers`` adds p-values and scores by noise level.
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional]
     """Folder of a finished run."""
     source: Annotated[str, tyro.conf.Positional]
-    """Table with the columns of the fit, of any length; - is standard input."""
+    """Table with the columns of the fit, or - for standard input."""
 
     def run(self) -> None:
         """Score and write."""
