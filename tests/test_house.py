@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -170,3 +171,11 @@ def test_no_folder_holds_too_many_modules():
     folders = {path.parent for path in PACKAGE.rglob("*.py")}
     counts = {str(folder): len(list(folder.glob("*.py"))) for folder in folders}
     assert {folder: count for folder, count in counts.items() if count > MOST_MODULES} == {}
+
+
+def test_pages_that_messages_name_are_there():
+    named = {
+        page for path in PACKAGE.rglob("*.py") for page in re.findall(r"docs/[a-z_]+\.md", path.read_text(encoding="utf-8"))
+    }
+    assert {"docs/faq.md", "docs/when_a_fit_fails.md"} <= named
+    assert [page for page in sorted(named) if not (PACKAGE.parent / page).is_file()] == []

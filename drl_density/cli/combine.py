@@ -41,7 +41,8 @@ class Combine(OnDevice):
     """File to write: .csv, .tsv, .csv.gz, .tsv.gz or .parquet. By default CSV on standard output."""
 
     def check(self) -> None:
-        """Refuse ``--json`` without a file for the rows."""
+        """Refuse impossible options, and ``--json`` without a file for the rows."""
+        super().check()
         refuse_two_results(json=self.json, out=self.out)
 
     def run(self) -> None:

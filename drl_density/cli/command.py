@@ -16,6 +16,9 @@ from drl_density.errors import DataError
 
 __all__ = ["Command", "OnDevice", "printed_seed", "refuse_two_results"]
 
+LARGEST_SEED = 2**63
+"""Bound of the seeds that torch and numpy both take."""
+
 
 @dataclasses.dataclass(kw_only=True)
 class Command:
@@ -27,7 +30,14 @@ class Command:
     """Print the result as one JSON object on standard output, and everything else on standard error."""
 
     def check(self) -> None:
-        """Refuse options that do not go together, before anything is read."""
+        """Refuse options that are impossible or do not go together, before anything is read.
+
+        Raises:
+            DataError: a seed that no generator takes.
+        """
+        seed = getattr(self, "seed", None)
+        if seed is not None and not 0 <= seed < LARGEST_SEED:
+            raise DataError(f"--seed must be a whole number from 0 to 2^63 - 1, got {seed}")
 
     @classmethod
     def parse(cls, words: Sequence[str], *, program: str) -> Self:

@@ -287,7 +287,7 @@ class FittedModel(HasColumns):
         """
         if not self.estimate.is_reliable:
             warnings.warn(
-                f"log Z of this density is {self.estimate.verdict}: {self.estimate.advice}",
+                f"log Z of this density is {self.estimate.verdict}: {self.estimate.advice}; see docs/faq.md",
                 UnreliableEstimateWarning,
                 stacklevel=2,
             )

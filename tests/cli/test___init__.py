@@ -61,6 +61,9 @@ BAD = {
     "too many weights": (["combine", "RUN", "--weights", "1", "2"], "as many weights"),
     "no rows": (["sample", "RUN", "--num-samples", "0"], "at least 1"),
     "no folder to write to": (["sample", "RUN", "-n", "2", "--out", "none/draws.csv"], "cannot write none/draws.csv"),
+    "a seed below 0": (["fit", "TABLE", "--seed", "-1", "--out", "x"], "--seed must be a whole number from 0"),
+    "a seed beyond 63 bits": (["sample", "RUN", "--seed", str(2**63)], "--seed must be a whole number from 0"),
+    "a seed to combine with": (["combine", "RUN", "RUN", "--seed", "-3"], "--seed must be a whole number from 0"),
     "drop": (["fit", "TABLE", "--drop", "z", "--out", "x"], "cannot drop z"),
 }
 

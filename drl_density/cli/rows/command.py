@@ -37,7 +37,8 @@ class WritesRows(OnDevice):
         self._parts: PartFolder | None = None
 
     def check(self) -> None:
-        """Refuse ``--json`` without a file for the rows."""
+        """Refuse impossible options, and ``--json`` without a file for the rows."""
+        super().check()
         refuse_two_results(json=self.json, out=self.out)
 
     def advice(self) -> str:

@@ -76,7 +76,8 @@ def read_density(path: str | Path) -> dict[str, Any]:
         values = folder.read_json(folder.settings)
         if values.get("stage") != "finished":
             raise RunFolderError(
-                f"the run in {path} is not finished: resume it with drl-density fit ... --out {path} --resume"
+                f"the run in {path} is not finished: resume it with drl-density fit ... --out {path} --resume; see "
+                "docs/faq.md"
             )
         try:
             tensors, header = folder.read_tensors(folder.weights)
