@@ -74,7 +74,7 @@ def _remove_old_stubs() -> None:
 def _help(*command: str) -> str:
     """Plain help text of a command, at a fixed width."""
     words = [sys.executable, "-m", "drl_density.cli", *command, "--help"]
-    plain = os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100"}
+    plain = os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "88"}
     return subprocess.run(words, capture_output=True, text=True, check=True, env=plain, cwd=HERE.parent).stdout.rstrip()
 
 
