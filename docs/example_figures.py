@@ -159,7 +159,7 @@ def two_evidences(module: Any, result: Any) -> Figure:
 
 
 def few_steps(module: Any, result: Any) -> Figure:
-    """Rows of the data beside draws in three calls, of that walk finetuned by MMD, of adjusted chains begun there."""
+    """Rows of the data beside draws in five calls, of that walk finetuned by MMD, of adjusted chains begun there."""
     return clouds(result)[0]
 
 
@@ -278,7 +278,7 @@ def frequency_averages(module: Any, result: Any) -> Figure:
 
 
 def student(module: Any, result: Any) -> Figure:
-    """Held-out rows, one-call draws of the student, and the ends of adjusted chains of the density begun at its draws."""
+    """Draws of the density, others of it, and one-call draws of the student."""
     return clouds(result)[0]
 
 

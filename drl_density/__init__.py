@@ -99,7 +99,7 @@ if TYPE_CHECKING:
     )
     from drl_density.diagnostics import as_arviz, from_pyro_mcmc
     from drl_density.diffusion_sampler import DiffusionSamplerSettings
-    from drl_density.distillation import EMDistillationSettings, MMDSettings
+    from drl_density.distillation import EMDistillationSettings, MMDSettings, WarmStartSettings
     from drl_density.distributions import (
         ChainSampler,
         EnergyDistribution,
@@ -244,6 +244,7 @@ __all__ = [
     "UNetNetwork",
     "UNetSettings",
     "Verdict",
+    "WarmStartSettings",
     "annealed_importance_sampling",
     "as_arviz",
     "combine",
@@ -283,7 +284,7 @@ _NAMES = {
     ),
     "diagnostics": "as_arviz from_pyro_mcmc",
     "diffusion_sampler": "DiffusionSamplerSettings",
-    "distillation": "EMDistillationSettings MMDSettings",
+    "distillation": "EMDistillationSettings MMDSettings WarmStartSettings",
     "distributions": (
         "ChainSampler EnergyDistribution Mixture RecoveryDistribution excluding guided joint_density product tempered"
     ),

@@ -99,7 +99,8 @@ ARGUMENTS = {
     "19_frequency_averages": lambda tiny: {"num_draws": 4, "settings": TINY_IMAGES, "max_minutes": None},
     "20_em_distillation": lambda tiny: {
         "num_updates": 3,
-        "num_steps": 10,
+        "num_warm_updates": 3,
+        "num_draws": 50,
         "settings": plain(tiny),
         "max_minutes": None,
     },

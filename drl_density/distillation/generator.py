@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from drl_density.devices import normal_draws
 from drl_density.model import EnergySequence
+from drl_density.records.fields import PositiveInt, check_fields
 from drl_density.samplers import DDIMSettings
 from drl_density.samplers.ddim import ddim_step
 
@@ -87,13 +89,72 @@ class OneStepGenerator(nn.Module):
             return self(self.latents(num_samples, generator=generator))
 
 
+@dataclass(frozen=True)
+class ResidualSizes:
+    """Sizes of a :class:`ResidualMap`.
+
+    Attributes:
+        num_inputs: length of the input vector.
+        num_outputs: length of the output vector.
+        width: number of hidden units in every layer.
+        num_blocks: number of residual blocks of two layers each.
+    """
+
+    num_inputs: PositiveInt
+    num_outputs: PositiveInt
+    width: PositiveInt = 128
+    num_blocks: PositiveInt = 3
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+class ResidualMap(nn.Module):
+    """A residual network between vectors, which starts at zero.
+
+    Args:
+        sizes: lengths of the vectors and sizes of the layers.
+        dtype: type of the parameters.
+        generator: source of the initial weights.
+
+    >>> ResidualMap(ResidualSizes(3, 2, width=8))(torch.ones(1, 3)).tolist()
+    [[0.0, 0.0]]
+    """
+
+    def __init__(
+        self, sizes: ResidualSizes, *, dtype: torch.dtype = torch.float32, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        width = sizes.width
+        norms = [nn.LayerNorm(width, dtype=dtype) for _ in range(sizes.num_blocks)]
+        inner, outer = ([nn.Linear(width, width, dtype=dtype) for _ in range(sizes.num_blocks)] for _ in range(2))
+        self.first = nn.Linear(sizes.num_inputs, width, dtype=dtype)
+        self.last = nn.Linear(width, sizes.num_outputs, dtype=dtype)
+        for layer in (self.first, *inner):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
+            nn.init.normal_(layer.bias, std=0.5, generator=generator)
+        # Every block starts as the identity, and the network as zero.
+        for layer in (*outer, self.last):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        self.norms, self.inner, self.outer = nn.ModuleList(norms), nn.ModuleList(inner), nn.ModuleList(outer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Vectors ``(n, num_outputs)`` of ``x`` ``(n, num_inputs)``."""
+        hidden = nn.functional.silu(self.first(x))
+        for norm, inner, outer in zip(self.norms, self.inner, self.outer, strict=True):
+            hidden = hidden + outer(nn.functional.silu(inner(norm(hidden))))
+        return self.last(hidden)
+
+
 class TiltedGaussianNetwork(nn.Module):
-    """The map g(z) = m + L z + r(z) with a network r that starts at zero, so that g(z) starts as a Gaussian.
+    """The map g(z) = m + L z + r(z) with a residual network r that starts at zero, so that g(z) starts as a Gaussian.
 
     Args:
         mean: mean m of that Gaussian, ``(d,)``.
         factor: Cholesky factor L of its covariance, ``(d, d)``.
-        width: number of hidden units in each of two layers.
+        width: number of hidden units in every layer.
+        num_blocks: number of residual blocks of two layers each.
 
     >>> network = TiltedGaussianNetwork(torch.ones(2), torch.eye(2), width=8)
     >>> network(torch.zeros(1, 2)).tolist()
@@ -101,20 +162,19 @@ class TiltedGaussianNetwork(nn.Module):
     """
 
     def __init__(
-        self, mean: Tensor, factor: Tensor, *, width: int = 128, generator: torch.Generator | None = None
+        self,
+        mean: Tensor,
+        factor: Tensor,
+        *,
+        width: int = 128,
+        num_blocks: int = 3,
+        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.mean, self.factor = nn.Parameter(mean.clone()), nn.Parameter(factor.clone())
-        self.first = nn.Linear(len(mean), width, dtype=mean.dtype)
-        self.second = nn.Linear(width, width, dtype=mean.dtype)
-        self.last = nn.Linear(width, len(mean), dtype=mean.dtype)
-        for layer in (self.first, self.second):
-            nn.init.normal_(layer.weight, std=layer.in_features**-0.5, generator=generator)
-            nn.init.normal_(layer.bias, std=0.5, generator=generator)
-        for parameter in self.last.parameters():
-            nn.init.zeros_(parameter)
+        sizes = ResidualSizes(len(mean), len(mean), width, num_blocks)
+        self.residual = ResidualMap(sizes, dtype=mean.dtype, generator=generator)
 
     def forward(self, z: Tensor) -> Tensor:
         """Points ``(n, d)`` from ``z`` ``(n, d)``."""
-        hidden = nn.functional.gelu(self.second(nn.functional.gelu(self.first(z))))
-        return self.mean + z @ self.factor.T + self.last(hidden)
+        return self.mean + z @ self.factor.T + self.residual(z)

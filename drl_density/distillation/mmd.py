@@ -20,7 +20,7 @@ from drl_density.descent import DescentRule, descend
 from drl_density.devices import normal_draws
 from drl_density.distillation.generator import RollOut
 from drl_density.model import EnergySequence
-from drl_density.records.fields import Interval, PositiveFloat, PositiveInt, PositiveOrInfinite, check_fields
+from drl_density.records.fields import Interval, NonNegativeInt, PositiveFloat, PositiveOrInfinite, check_fields
 
 FeatureKernel = Callable[[Tensor, Tensor], Tensor]
 """A positive definite function of features ``(n, d)`` and ``(m, d)`` with values ``(n, m)``."""
@@ -35,16 +35,30 @@ def cubic_kernel(x: Tensor, y: Tensor) -> Tensor:
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-def rbf_kernel(gamma: float) -> FeatureKernel:
-    """The Gaussian kernel exp(-gamma |x - y|^2).
+def rbf_kernel(*gammas: float) -> FeatureKernel:
+    """The Gaussian kernel exp(-gamma |x - y|^2), or the mean of several of different widths.
 
     Args:
-        gamma: one over twice the squared width of the kernel.
+        gammas: one over twice the squared width of each kernel.
 
     >>> rbf_kernel(0.5)(torch.zeros(1, 2), torch.zeros(1, 2))
     tensor([[1.]])
     """
-    return lambda x, y: torch.exp(-gamma * torch.cdist(x, y).square())
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        squares = torch.cdist(x, y).square()
+        return torch.stack([torch.exp(-gamma * squares) for gamma in gammas]).mean(0)
+
+    return kernel
+
+
+def energy_kernel(x: Tensor, y: Tensor) -> Tensor:
+    """-|x - y|, whose discrepancy is the energy distance: it has no width, and so sees differences of every scale.
+
+    >>> energy_kernel(torch.zeros(1, 2), torch.ones(1, 2)).square()
+    tensor([[2.]])
+    """
+    return -torch.cdist(x, y)
 
 
 def unbiased_mmd(x: Tensor, y: Tensor, kernel: FeatureKernel) -> Tensor:
@@ -77,11 +91,11 @@ class MMDSettings:
     Attributes:
         num_steps: number of gradient steps.
         batch_size: number of draws, and of rows, in each step.
-        learning_rate: constant learning rate of Adam.
+        learning_rate: first learning rate of Adam, which falls to zero as a half cosine.
         max_gradient_norm: gradients whose norm is larger are scaled down to it.
     """
 
-    num_steps: PositiveInt = 200
+    num_steps: NonNegativeInt = 300
     batch_size: Annotated[int, Interval(2)] = 256
     learning_rate: PositiveFloat = 1e-3
     max_gradient_norm: PositiveOrInfinite = 0.5
@@ -134,6 +148,7 @@ def finetune(
         settings.num_steps,
         settings.learning_rate,
         betas=(0.9, 0.99),
+        is_annealed=True,
         max_gradient_norm=settings.max_gradient_norm,
     )
     return descend(rollout.parameters(), loss_of, rule, name="the discrepancy")

@@ -10,7 +10,7 @@ from drl_density.operators import Blur, Downsample, Mask, MaskedFourier
 
 
 def test_distill_then_sample_from_the_generator(run, tmp_path, capsys):
-    small = ["--num-updates", "3", "--batch-size", "16", "--width", "8", "--num-corrections", "2"]
+    small = ["--num-updates", "3", "--batch-size", "16", "--width", "8", "--num-corrections", "2", "--num-warm-updates", "2"]
     for method in ("em", "mmd"):
         assert main(["distill", str(run), "--method", method, *small]) == 0
         said = capsys.readouterr().out

@@ -9,6 +9,7 @@ from drl_density.distillation import (
     MMDSettings,
     RollOut,
     cubic_kernel,
+    energy_kernel,
     finetune,
     rbf_kernel,
     unbiased_mmd,
@@ -32,6 +33,21 @@ def test_mmd_is_unbiased_and_has_its_closed_form():
     assert min(same) < 0
     with pytest.raises(ValueError, match="at least two rows"):
         unbiased_mmd(torch.zeros(1, 2), torch.zeros(3, 2), cubic_kernel)
+
+
+def test_the_energy_kernel_gives_the_energy_distance():
+    """E|x - y| of N(0, 1) and N(m, 1) is known: twice that of a normal number of variance 2, less 2 E|x - x'|."""
+    shift, generator = 1.5, seeded_generator(1)
+    x, y = torch.randn(2, 4000, 1, generator=generator, dtype=torch.float64)
+    far = 2 / math.sqrt(math.pi) * math.exp(-(shift**2) / 4) + shift * math.erf(shift / 2)
+    exact = 2 * far - 2 * 2 / math.sqrt(math.pi)
+    assert float(unbiased_mmd(x, y + shift, energy_kernel)) == pytest.approx(exact, rel=0.08)
+
+
+def test_several_widths_are_their_mean():
+    x, y = torch.randn(2, 3, 2, generator=seeded_generator(2))
+    both = rbf_kernel(0.2, 2.0)(x, y)
+    torch.testing.assert_close(both, (rbf_kernel(0.2)(x, y) + rbf_kernel(2.0)(x, y)) / 2)
 
 
 def sliced_distance(x, y):

@@ -158,8 +158,12 @@ def reconstructed(density, method):
     return found.draws
 
 
+SMALLEST_STUDENT = DistillSettings("em", num_updates=1, width=4, num_warm_updates=1)
+
+
 def distilled(density, method):
-    settings = DistillSettings(method, num_updates=2, num_calls=2, num_corrections=2, width=8, batch_size=8)
+    small = {"num_updates": 2, "num_calls": 2, "num_corrections": 2, "width": 8, "batch_size": 8}
+    settings = DistillSettings(method, num_warm_updates=1, **small)
     return density.distill(density.pool, settings=settings, seed=0).sample(4, seed=3)
 
 
@@ -222,7 +226,7 @@ def test_a_density_moves_and_comes_from_its_folder(near, tmp_path):
     assert near.to("cpu") is near
     with PretendedDevice():
         far = near.to(CARD)
-        far.distill(settings=DistillSettings("em", num_updates=1, num_corrections=1, width=4), seed=0).save(
+        far.distill(settings=SMALLEST_STUDENT, seed=0).save(
             far.save(tmp_path / "run")
         )
         again = drl.Density.load(tmp_path / "run", device=CARD)
@@ -292,7 +296,7 @@ LOADING = ["sample", "sample --method generator", "score", "impute", "predict", 
 def test_commands_load_onto_the_device(command, near, tmp_path, monkeypatch, capsys):
     run = near.save(tmp_path / "run")
     if command == "sample --method generator":
-        near.distill(settings=DistillSettings("em", num_updates=1, num_corrections=1, width=4), seed=0).save(run)
+        near.distill(settings=SMALLEST_STUDENT, seed=0).save(run)
     name, *options = command.split()
     folders = [str(run), str(tmp_path / "other")] if command == "compare" else [str(run)]
     assert main([name, *folders, *ARGUMENTS.get(command, []), *options, "--device", "cuda:99"]) == 1

@@ -18,28 +18,39 @@ from drl_density.density.seeds import random_generator
 from drl_density.density.storage.finished import check_same_run
 from drl_density.distillation import (
     EMDistillationSettings,
+    GapNetwork,
     MMDSettings,
     OneStepGenerator,
     RollOut,
     TiltedGaussianNetwork,
+    WarmStartSettings,
     cubic_kernel,
     distill_by_em,
+    energy_kernel,
     finetune,
+    follow_flow,
     rbf_kernel,
+    unbiased_mmd,
 )
+from drl_density.distillation.mmd import FeatureKernel
 from drl_density.distributions import SampleResult
 from drl_density.errors import DataError, RunFolderError
-from drl_density.records.fields import Interval, PositiveFloat, PositiveInt, check_fields
+from drl_density.records.fields import Interval, NonNegativeInt, PositiveFloat, PositiveInt, check_fields
 from drl_density.run_folder import RunFolder
 from drl_density.samplers import DDIMSettings, RefinementSettings, sample_refined
 from drl_density.shapes import check_num_samples
 
-LOWEST_LEVEL_SHARE = 0.25
-"""Share of the levels below which EM takes no scores, which are too rough there for a learner that starts wide."""
 JITTER = 1e-4
 """Variance added to the draws' covariance, so that it has a Cholesky factor when draws are few."""
-MEDIAN_ROWS = 500
-"""Rows whose pairwise distances give the kernel width: 125,000 pairs, at a cost that does not matter."""
+WIDTH_ROWS = 500
+"""Rows whose pairwise distances give the kernel widths: 125,000 pairs, at a cost that does not matter."""
+WIDTHS = (4.0, 1.0, 0.25)
+"""Widths of "rbf" as factors of the squared median distance. One width sees no finer difference than itself."""
+USUAL_UPDATES = {"mmd": 300, "em": 100}
+"""Updates where the settings name none."""
+USUAL_RATE = {"mmd": 1e-3, "em": 2e-6}
+"""Learning rates where the settings name none, "em" as in its paper. At 3e-5 a student leaves the flow faster than the gap
+is learned, and ends three times as far from the density."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +58,17 @@ class DistillSettings:
     """How a density is distilled.
 
     Attributes:
-        method: "mmd" finetunes a DDIM walk of ``num_calls`` steps on data; "em" trains a one-step generator on the
-            density's scores.
+        method: "mmd" finetunes a DDIM walk of ``num_calls`` steps on data; "em" trains a one-step generator on the density.
         num_calls: network calls per draw of "mmd".
-        num_updates: number of gradient steps.
+        num_updates: number of gradient steps; None takes 300 for "mmd" and 100 for "em". With 0 the walk, or the student
+            that has followed the flow, stays as it is.
         batch_size: draws in each gradient step.
-        learning_rate: step size of Adam.
-        kernel: kernel of "mmd"; the width of "rbf" is the median distance of the rows.
+        learning_rate: first step size of Adam, which falls to zero; None takes 1e-3 for "mmd" and 2e-6 for "em".
+        kernel: kernel of "mmd". The widths of "rbf" are multiples of the median distance of the rows; "energy" has none.
         num_corrections: Langevin steps in the E-step of "em".
         width: hidden units of the one-step generator of "em".
+        num_blocks: residual blocks of the one-step generator.
+        num_warm_updates: updates towards the density's probability flow with which "em" begins.
 
     Raises:
         ValueError: an unknown method or kernel, counts that are not positive, or batches of one.
@@ -63,15 +76,27 @@ class DistillSettings:
 
     method: Literal["mmd", "em"] = "mmd"
     num_calls: PositiveInt = 4
-    num_updates: PositiveInt = 300
+    num_updates: NonNegativeInt | None = None
     batch_size: Annotated[int, Interval(2)] = 256
-    learning_rate: PositiveFloat = 1e-3
-    kernel: Literal["rbf", "cubic"] = "rbf"
-    num_corrections: PositiveInt = 8
+    learning_rate: PositiveFloat | None = None
+    kernel: Literal["rbf", "cubic", "energy"] = "energy"
+    num_corrections: PositiveInt = 1
     width: PositiveInt = 128
+    num_blocks: PositiveInt = 3
+    num_warm_updates: NonNegativeInt = 1000
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def updates(self) -> int:
+        """Number of gradient steps."""
+        return USUAL_UPDATES[self.method] if self.num_updates is None else self.num_updates
+
+    @property
+    def rate(self) -> float:
+        """First learning rate."""
+        return USUAL_RATE[self.method] if self.learning_rate is None else self.learning_rate
 
 
 @methods_outside_inference_mode
@@ -162,7 +187,7 @@ def distill(
         losses = _match_rows(density, walk, rows, settings, generator)
         return Generator(density, walk.eval(), settings, losses)
     student = _untrained_student(density, settings, generator)
-    losses = _follow_scores(density, student, settings, generator)
+    losses = _follow_density(density, student, settings, generator)
     return Generator(density, student.eval(), settings, losses)
 
 
@@ -199,7 +224,9 @@ def _untrained_student(density: FittedModel, settings: DistillSettings, generato
     draws = density.to_model(density.pool.double()).float()
     count = draws.shape[1]
     spread = torch.linalg.cholesky(draws.T.cov().reshape(count, count) + JITTER * torch.eye(count))
-    network = TiltedGaussianNetwork(draws.mean(0), spread, width=settings.width, generator=generator)
+    network = TiltedGaussianNetwork(
+        draws.mean(0), spread, width=settings.width, num_blocks=settings.num_blocks, generator=generator
+    )
     return OneStepGenerator(network, count).to(density.model.device)
 
 
@@ -212,31 +239,55 @@ def _match_rows(
     flat, _ = dequantized_rows(density, rows, generator=generator)
     if len(flat) < 2:
         raise DataError(f"expected at least two rows to match, got {len(flat)}")
-    u = density.to_model(flat).float().to(density.model.device)
-    u = density.model.schedule.diffuse(u, 0, generator=generator)
-    kernel = cubic_kernel if settings.kernel == "cubic" else rbf_kernel(_median_gamma(u))
-    sizes = MMDSettings(settings.num_updates, settings.batch_size, settings.learning_rate)
-    return finetune(walk, u, kernel=kernel, settings=sizes, generator=generator)
+    u = density.to_states(flat)
+    sizes = MMDSettings(settings.updates, settings.batch_size, settings.rate)
+    return finetune(walk, u, kernel=_kernel(settings.kernel, u), settings=sizes, generator=generator)
 
 
-def _follow_scores(
+def _kernel(name: str, u: Tensor) -> FeatureKernel:
+    """The kernel of that name, with widths for rows ``u``."""
+    if name == "cubic":
+        return cubic_kernel
+    return energy_kernel if name == "energy" else rbf_kernel(*(_median_gamma(u) / width for width in WIDTHS))
+
+
+def _follow_density(
     density: FittedModel, student: OneStepGenerator, settings: DistillSettings, generator: torch.Generator
 ) -> list[float]:
-    """Train a one-step generator on the density's scores by EM; returns the losses."""
-    learner = copy.deepcopy(density.model)
-    for parameter in (*learner.parameters(), *student.parameters()):
+    """Train a one-step generator by EM, from the density's probability flow on; returns the losses.
+
+    Corrections follow a learned gap, whose errors can outweigh it where little is left to correct. So the student of the
+    start is kept unless that of the end lies nearer to the stored draws, for the same latent codes.
+    """
+    for parameter in student.parameters():
         parameter.requires_grad_(True)
+    sizes = WarmStartSettings(settings.num_warm_updates)
+    losses = follow_flow(density.model, student, settings=sizes, generator=generator)
     sizes = EMDistillationSettings(
-        num_steps=settings.num_updates,
+        num_steps=settings.updates,
         batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
+        learning_rate=settings.rate,
         num_corrections=settings.num_corrections,
-        lowest_level=LOWEST_LEVEL_SHARE * density.model.num_levels,
     )
-    return distill_by_em(density.model, student, score_network=learner, settings=sizes, generator=generator)
+    if not sizes.num_steps:
+        return losses
+    draws = density.to_states(density.pool)
+    codes = student.latents(len(draws), generator=generator)
+    start, before = copy.deepcopy(student.state_dict()), _energy_discrepancy(student, codes, draws)
+    network = GapNetwork(student.num_latents, width=settings.width, generator=generator).to(density.model.device)
+    losses = distill_by_em(density.model, student, gap_network=network, settings=sizes, generator=generator)
+    if not _energy_discrepancy(student, codes, draws) < before:
+        student.load_state_dict(start)
+    return losses
+
+
+def _energy_discrepancy(student: OneStepGenerator, codes: Tensor, draws: Tensor) -> float:
+    """Squared energy distance between the student's points of ``codes`` and draws of the density; it may be negative."""
+    with torch.no_grad():
+        return float(unbiased_mmd(student(codes), draws, energy_kernel))
 
 
 def _median_gamma(u: Tensor) -> float:
     """The gamma of exp(-gamma r^2) that is one half at the median distance of the rows."""
-    distance = torch.cdist(u[:MEDIAN_ROWS], u[:MEDIAN_ROWS]).square()
+    distance = torch.cdist(u[:WIDTH_ROWS], u[:WIDTH_ROWS]).square()
     return math.log(2) / float(distance[distance > 0].median())

@@ -11,7 +11,8 @@ from drl_density.samplers import RefinementSettings
 @pytest.mark.parametrize("method", ["mmd", "em"])
 def test_a_generator_is_trained_saved_and_read(tiny_density, tiny_data, tmp_path, method):
     path = tiny_density.save(tmp_path / "run")
-    settings = DistillSettings(method=method, num_calls=3, num_updates=6, batch_size=32, num_corrections=2, width=16)
+    small = {"num_calls": 3, "num_updates": 6, "batch_size": 32, "num_corrections": 2, "width": 16}
+    settings = DistillSettings(method=method, num_warm_updates=2, **small)
     made = tiny_density.distill(tiny_data.train, settings=settings, seed=1)
     assert "not a density" in repr(made)
     assert made.num_calls == (3 if method == "mmd" else 1)
@@ -27,6 +28,26 @@ def test_a_generator_is_trained_saved_and_read(tiny_density, tiny_data, tmp_path
     plain = Density.load(path)
     x = tiny_data.test[:5]
     torch.testing.assert_close(plain.log_prob(x), tiny_density.log_prob(x))
+
+
+def test_em_never_leaves_the_student_worse_than_it_began(tiny_density):
+    """Updates that are far too large are undone; small ones that help are kept."""
+    small = {"num_warm_updates": 3, "width": 16, "batch_size": 32}
+    codes = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    points = []
+    for sizes in ({"num_updates": 0}, {"num_updates": 5, "learning_rate": 1.0}):
+        made = tiny_density.distill(settings=DistillSettings("em", **small, **sizes), seed=1)
+        with torch.no_grad():
+            points.append(made.network(codes))
+        assert len(made.losses) == (sizes["num_updates"] or 3)
+    torch.testing.assert_close(*points)
+
+
+def test_no_updates_leave_the_walk_as_it_is(tiny_density, tiny_data):
+    made = tiny_density.distill(tiny_data.train, settings=DistillSettings(num_updates=0), seed=0)
+    assert made.losses == []
+    for kept, given in zip(made.network.model.parameters(), tiny_density.model.parameters(), strict=True):
+        assert torch.equal(kept, given)
 
 
 def test_wrong_generators(tiny_density, tmp_path):

@@ -1,0 +1,248 @@
+"""One-step students and finetuned walks beside the densities that taught them.
+
+    python -m tests.benchmarks.distillation fit runs/distillation
+    python -m tests.benchmarks.distillation em runs/distillation --out distillation.jsonl
+    python -m tests.benchmarks.distillation em runs/distillation --sets two_rings --variants "flow alone" "EM alone"
+    python -m tests.benchmarks.distillation mmd runs/distillation --out distillation.jsonl
+    python -m tests.benchmarks.distillation report distillation.jsonl
+
+``fit`` makes short fits: mixtures in closed form of three toys and of digits, mixtures with a tilt for checkerboard and
+the tables. All comparisons are in model space, with 1,000 draws of each kind.
+
+``em`` compares a student with draws of its density by ``density.sample``. Sliced Wasserstein-1 distance (200 directions)
+and energy distance (root of the V-statistic) are divided by their means between independent sets of the density's own draws.
+"told" is the accuracy of gradient boosting in five folds, 0.5 where nothing is learned. "outside" is the share of draws
+whose log density is below that of 99 % of the density's own: 0.01 for perfect draws, more where bridges join the modes.
+
+``mmd`` compares a walk of five calls, before and after finetuning on the training rows, with validation and test rows: the
+unbiased squared discrepancy by the kernel that was trained with and by two others, and precision and recall.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+import warnings
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from torch import Tensor
+
+import drl_density as drl
+from drl_density.density import Density, DistillSettings
+from drl_density.distillation import (
+    EMDistillationSettings,
+    GapNetwork,
+    OneStepGenerator,
+    cubic_kernel,
+    distill_by_em,
+    energy_kernel,
+    rbf_kernel,
+    unbiased_mmd,
+)
+from drl_density.sample_quality import precision_and_recall
+
+NUM_DRAWS, NUM_SETS = 1000, 4
+CLOSED = drl.FitSettings(base="mixture", network=drl.NoNetwork(), num_pool_draws=1000)
+TILTED = drl.FitSettings(
+    base="mixture",
+    network=drl.ColumnNetwork(width=64),
+    training=drl.TrainingSettings(num_steps=60, evaluate_every=60),
+    num_folds=1,
+    num_pool_draws=1000,
+)
+FITS = {
+    "eight_gaussians": CLOSED,
+    "two_rings": CLOSED,
+    "banana": CLOSED,
+    "checkerboard": TILTED,
+    "wine": TILTED,
+    "diabetes": TILTED,
+    "digits": CLOSED,
+}
+FLOW = DistillSettings("em", num_updates=0)
+COLD = dataclasses.replace(FLOW, num_warm_updates=0)
+ALONE = EMDistillationSettings(num_steps=300, learning_rate=5e-4, score_learning_rate=1e-3)
+# How a student begins, and the updates by EM after that; None for the updates of ``density.distill(method="em")``.
+VARIANTS: dict[str, tuple[DistillSettings, EMDistillationSettings | None]] = {
+    "default": (DistillSettings("em"), None),
+    "flow alone": (FLOW, None),
+    "flow alone, narrow": (dataclasses.replace(FLOW, width=64, num_blocks=1), None),
+    "EM alone": (COLD, ALONE),
+    "EM alone, high levels": (COLD, dataclasses.replace(ALONE, lowest_level=2.5)),
+    "EM alone, last weights": (COLD, dataclasses.replace(ALONE, averaging=0.0)),
+    "EM alone, equal weights": (COLD, dataclasses.replace(ALONE, noise_power=0.0)),
+    "EM alone, first noise left": (COLD, dataclasses.replace(ALONE, cancellation="accumulated")),
+    "EM alone, no cancellation": (COLD, dataclasses.replace(ALONE, cancellation="none")),
+    "EM alone, 4 corrections": (COLD, dataclasses.replace(ALONE, num_steps=150, num_corrections=4)),
+    "EM alone, 4 with latents": (COLD, dataclasses.replace(ALONE, num_steps=120, num_corrections=4, step_latent=1e-4)),
+    "flow, fast EM": (FLOW, dataclasses.replace(ALONE, num_steps=200)),
+}
+WALK = DistillSettings("mmd", num_calls=5)
+KERNELS = {
+    "energy": WALK,
+    "rbf": dataclasses.replace(WALK, kernel="rbf"),
+    "cubic": dataclasses.replace(WALK, kernel="cubic"),
+}
+
+
+def sliced_wasserstein(x: Tensor, y: Tensor) -> float:
+    """Mean Wasserstein-1 distance over 200 fixed directions, equally many rows."""
+    directions = torch.randn(x.shape[1], 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    directions = directions / directions.norm(dim=0)
+    return float(((x @ directions).sort(0).values - (y @ directions).sort(0).values).abs().mean())
+
+
+def energy_distance(x: Tensor, y: Tensor) -> float:
+    """Root of the V-statistic of the energy distance."""
+    return float(2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean()) ** 0.5
+
+
+def told_apart(x: Tensor, y: Tensor) -> float:
+    """Accuracy of gradient boosting that tells ``x`` from ``y``, in five folds."""
+    rows, labels = torch.cat([x, y]).numpy(), np.repeat([0, 1], [len(x), len(y)])
+    model = HistGradientBoostingClassifier(max_iter=60, early_stopping=False, random_state=0)
+    return float(cross_val_score(model, rows, labels, cv=StratifiedKFold(5, shuffle=True, random_state=0)).mean())
+
+
+class Reference:
+    """Draws of a density, and how far apart they lie among themselves."""
+
+    def __init__(self, density: Density) -> None:
+        self.density = density
+        self.sets = [self.states(density.sample(NUM_DRAWS, seed=100 + seed)) for seed in range(NUM_SETS)]
+        pairs = list(combinations(self.sets, 2))
+        self.sliced = float(np.mean([sliced_wasserstein(*pair) for pair in pairs]))
+        self.energy = float(np.mean([energy_distance(*pair) for pair in pairs]))
+        self.floor = float(torch.cat([self.heights(x) for x in self.sets]).quantile(0.01))
+
+    def states(self, rows: Tensor) -> Tensor:
+        """Rows in data units as states, flat."""
+        return self.density.to_model(rows.reshape(len(rows), -1).double())
+
+    def heights(self, states: Tensor) -> Tensor:
+        """Log density of states in model space."""
+        with torch.no_grad():
+            return self.density.model.log_density(states.float(), 0).double()
+
+    def compare(self, draws: list[Tensor]) -> dict[str, float]:
+        """Distances of sets of states in units of the density's own, and what a classifier and the density say."""
+        sliced, energy = (
+            np.mean([distance(x, y) for x in draws for y in self.sets]) for distance in (sliced_wasserstein, energy_distance)
+        )
+        told = np.mean([told_apart(x, y) for x, y in zip(draws, self.sets, strict=False)])
+        outside = torch.cat([self.heights(x) < self.floor for x in draws]).double().mean()
+        ratios = {"sliced": sliced / self.sliced, "energy": energy / self.energy}
+        return {name: float(value) for name, value in {**ratios, "told": told, "outside": outside}.items()}
+
+
+def fit(folder: Path, names: list[str]) -> None:
+    """Fit what is not there yet."""
+    for name in names:
+        if not (folder / name).exists():
+            started = time.process_time()
+            density = drl.fit(name, seed=0, settings=FITS[name], progress=False)
+            density.save(folder / name)
+            print(f"{name}: {density}, {time.process_time() - started:.0f} s", flush=True)
+
+
+def student_of(density: Density, start: DistillSettings, em: EMDistillationSettings | None, seed: int) -> OneStepGenerator:
+    """A one-step student of the density."""
+    student = density.distill(settings=start, seed=seed).network
+    assert isinstance(student, OneStepGenerator)
+    if em is not None:
+        source = torch.Generator().manual_seed(seed)
+        gap = GapNetwork(student.num_latents, generator=source)
+        distill_by_em(density.model, student, gap_network=gap, settings=em, generator=source)
+    return student
+
+
+def study_students(folder: Path, name: str, chosen: dict[str, Any], seed: int) -> list[dict[str, Any]]:
+    """Distil in several ways, and compare each student and further draws of the density with the density's draws."""
+    density = Density.load(folder / name)
+    reference = Reference(density)
+    fresh = [reference.states(density.sample(NUM_DRAWS, seed=200 + number)) for number in range(2)]
+    rows = [{"set": name, "variant": "the density", "seed": seed, "seconds": 0.0, **reference.compare(fresh)}]
+    print(line(rows[0]), flush=True)
+    for variant, (start, em) in chosen.items():
+        started = time.process_time()
+        student = student_of(density, start, em, seed)
+        seconds = time.process_time() - started
+        draws = [student.sample(NUM_DRAWS, generator=torch.Generator().manual_seed(number)) for number in range(2)]
+        found = reference.compare([x.double().flatten(1) for x in draws])
+        rows.append({"set": name, "variant": variant, "seed": seed, "seconds": seconds, **found})
+        print(line(rows[-1]), flush=True)
+    return rows
+
+
+def study_walks(folder: Path, name: str, chosen: dict[str, DistillSettings], seed: int) -> list[dict[str, Any]]:
+    """Finetune a walk by several kernels, and judge each on held-out rows by all of them."""
+    density, data = Density.load(folder / name), drl.load_dataset(name, seed=0)
+    held = density.to_model(torch.cat([data.validation, data.test]).double())[:2000]
+    train = density.to_model(data.train.double())[:2000]
+    median = float(torch.cdist(held[:500], held[:500]).median())
+    judges = {"energy": energy_kernel, "rbf": rbf_kernel(0.5 / median**2), "cubic": cubic_kernel}
+
+    def judge(states: Tensor) -> dict[str, float]:
+        found = {kernel: float(unbiased_mmd(states, held, judges[kernel])) for kernel in judges}
+        precision, recall = precision_and_recall(states, held)
+        return {**found, "precision": precision, "recall": recall}
+
+    walk = density.draw(2000, settings=drl.DrawSettings("ddim", num_steps=WALK.num_calls), seed=seed).draws
+    states = {"training rows": (train, 0.0), "DDIM": (density.to_model(walk.reshape(len(walk), -1)), 0.0)}
+    for kernel, settings in chosen.items():
+        started = time.process_time()
+        made = density.distill(data.train, settings=settings, seed=seed)
+        seconds = time.process_time() - started
+        drawn = made.network.sample(2000, generator=torch.Generator().manual_seed(seed)).double().flatten(1)
+        states[f"finetuned, {kernel}"] = (drawn, seconds)
+    rows = []
+    for variant, (x, seconds) in states.items():
+        rows.append({"set": name, "variant": variant, "seed": seed, "seconds": seconds, **judge(x)})
+        print(line(rows[-1]), flush=True)
+    return rows
+
+
+def line(row: dict[str, Any]) -> str:
+    """One row of a table."""
+    parts = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()]
+    return f"| {' | '.join(parts)} |"
+
+
+def main() -> None:
+    """Fit, study or report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["fit", "em", "mmd", "report"])
+    parser.add_argument("place", type=Path, help="folder of the fits; the file of records for report")
+    parser.add_argument("--sets", nargs="+", default=list(FITS), choices=list(FITS))
+    parser.add_argument("--variants", nargs="+", help="ways of distilling, or kernels; the default alone if not given")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="file that records are added to")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    if args.action == "report":
+        for text in args.place.read_text().splitlines():
+            print(line(json.loads(text)))
+        return
+    if args.action == "fit":
+        fit(args.place, args.sets)
+        return
+    study, ways = (study_students, VARIANTS) if args.action == "em" else (study_walks, KERNELS)
+    chosen = {name: ways[name] for name in args.variants or [next(iter(ways))]}
+    for name in args.sets:
+        rows = study(args.place, name, chosen, args.seed)
+        if args.out:
+            with args.out.open("a") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+if __name__ == "__main__":
+    main()
