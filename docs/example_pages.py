@@ -37,12 +37,20 @@ SMALL_DIGITS = drl.FitSettings(
     training=drl.TrainingSettings(num_steps=300, evaluate_every=150),
     num_pool_draws=500,
 )
+SMALL_TOY = drl.FitSettings(
+    base="mixture",
+    network=drl.ColumnNetwork(width=64),
+    training=drl.TrainingSettings(num_steps=60, evaluate_every=60),
+    num_folds=1,
+)
 SIZES: dict[str, dict[str, Any]] = {
     "03": {"num_steps": 2000},
+    "10": {"settings": SMALL_TOY},
     "12": {"num_completions": 6},
     "14": {"num_steps": 1000, "num_chains": 8},
     "16": {"levels": (1, 3, 6), "steps": (3, 10), "num_training_steps": 150},
     "19": {"settings": SMALL_DIGITS},
+    "20": {"settings": SMALL_TOY},
     "22": {"settings": SMALL_DIGITS},
 }
 WORDS = {"z": "Z", "pyro": "Pyro", "arviz": "ArviZ", "ddim": "DDIM", "em": "EM"}

@@ -1,10 +1,13 @@
 """Generators distilled from a density: trained, saved, read, corrected."""
 
+import copy
+
 import pytest
 import torch
 
 from drl_density.density import Density, DistillSettings, load_generator
 from drl_density.errors import DataError, RunFolderError
+from drl_density.networks import NoTilt
 from drl_density.samplers import RefinementSettings
 
 
@@ -55,6 +58,11 @@ def test_wrong_generators(tiny_density, tmp_path):
         tiny_density.distill()
     with pytest.raises(DataError, match="rows of shape"):
         tiny_density.distill(torch.zeros(5, 3))
+    bare = copy.copy(tiny_density)
+    object.__setattr__(bare, "model", copy.deepcopy(tiny_density.model))
+    bare.model.network = NoTilt()
+    with pytest.raises(DataError, match="this one has none: use method em"):
+        bare.distill(torch.zeros(5, 2))
     with pytest.raises(ValueError, match="method must be one of .mmd., .em"):
         DistillSettings(method="gan")
     with pytest.raises(RunFolderError, match="make one with"):
