@@ -3,8 +3,8 @@
     DDIM of 5 calls, finetuned by MMD -> draws that are not the density's -> adjusted chains on the density -> draws that are
 
 Expected: the walk of five steps is visibly off. Finetuning by the energy distance takes away at least three quarters of its
-discrepancy to held-out rows, and of that by a Gaussian kernel, which was not trained with. Chains from its draws lead to the
-density itself; R-hat says whether they were long enough.
+discrepancy to held-out rows, and of that by a Gaussian kernel, which was not trained with. Neither kernel sees that its
+clouds turn into filaments. Chains from its draws lead to the density itself; R-hat says whether they were long enough.
 """
 
 import torch
