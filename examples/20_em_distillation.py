@@ -2,9 +2,10 @@
 
     start: regress g(z) onto the ends of the probability flow;  E: correct noised draws by the gap of the scores;  M: regress
 
-Expected: the student's draws lie hardly farther from draws of the density than other draws of the density do. Few of them
-lie on the bridges that a continuous map must leave between modes: "outside" counts draws of lower density than 99 % of the
-density's own. They are not the density's draws all the same, and have no log density. (Xie et al. 2024)
+Expected: the student's draws lie one to two and a half times as far from draws of the density as other draws of it do.
+A percent or two lie on the bridges that a continuous map must leave between modes: "outside" counts draws of lower
+density than 99 % of the density's own. They are not the density's draws all the same, and have no log density.
+(Xie et al. 2024)
 """
 
 import torch
