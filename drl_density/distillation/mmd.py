@@ -55,8 +55,8 @@ def rbf_kernel(*gammas: float) -> FeatureKernel:
 def energy_kernel(x: Tensor, y: Tensor) -> Tensor:
     """-|x - y|, whose discrepancy is the energy distance: it has no width, and so sees differences of every scale.
 
-    >>> energy_kernel(torch.zeros(1, 2), torch.ones(1, 2)).square()
-    tensor([[2.]])
+    >>> energy_kernel(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
+    tensor([[-5.]])
     """
     return -torch.cdist(x, y)
 
