@@ -1,4 +1,4 @@
-"""Fill holes in real rows: a fifth of the cells of the wine table is hidden and drawn back given the rest of its row.
+"""Fill missing cells of real rows: a fifth of the wine table's cells is hidden and drawn back given the rest of its row.
 
     x_missing ~ p_0(x_missing | x_observed), by sequential Monte Carlo down the noise levels
 

@@ -2,7 +2,7 @@
 
     p(x_lower | x_upper), by sequential Monte Carlo down the noise levels and adjusted chains at the end
 
-Expected: several completions of each half digit, whose spread is larger where the upper half tells less.
+Expected: several completions of each half digit, whose spread is larger where the upper half determines less.
 """
 
 import torch

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
+import io
 import re
 import shlex
 import shutil
@@ -32,9 +33,14 @@ SMALL = SandwichSettings(num_particles=16, num_replicates=2, num_mixing_steps=3,
 # not listed holds no code, or that of an example which tests/test_examples.py runs.
 SMALLER = {
     "README.md": {
+        '"wine", seed=0': '"eight_gaussians", seed=0, num_rows=400',
+        "max_minutes=3": "settings=TOY, progress=False",
+        "density.evaluate(data.test, seed=0)": "density.evaluate(data.test, seed=0, settings=SMALL)",
+        '"alcohol")': '"x0")',
+        '{"alcohol": 13.0}': '{"x0": 0.5}',
+    },
+    "tour.md": {
         '"eight_gaussians", seed=0': '"eight_gaussians", seed=0, num_rows=400',
-        "max_minutes=2": "settings=TOY, progress=False",
-        "density.evaluate(data.test)": "density.evaluate(data.test, settings=SMALL)",
         "num_steps=1000": "num_steps=100, num_chains=8",
         "drl.sandwich(target, seed=0)": "drl.sandwich(target, seed=0, settings=SMALL)",
     },
@@ -67,7 +73,7 @@ TABLE = "--seed 0 --settings.schedule.num-levels 3 --settings.network.width 8 --
 TABLE += "--settings.objective.num-samples 400 "
 TABLE += f"--settings.transform standardize {TRAINING}"
 IMAGES = f"--settings.schedule.num-levels 2 --settings.network.num-channels 4 {TRAINING}"
-# Sizes added to a command of the README that begins so; the first that fits.
+# Sizes added to a command of the page on commands that begins so; the first that fits.
 SIZES = {
     "fit digits": IMAGES,
     "fit photos/": "",
@@ -102,13 +108,13 @@ def commands_of(page):
 
 
 def sizes_of(words):
-    """Options that make a command of the README small."""
+    """Options that make a command of the page on commands small."""
     return next((SIZES[start].split() for start in SIZES if " ".join(words).startswith(start)), [])
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working directory with the files that the README speaks of."""
+    """A working directory with the files that the page on commands speaks of."""
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
@@ -154,7 +160,19 @@ def readme(short_paths, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore", DRLDensityWarning)
         patch.chdir(tmp_path_factory.mktemp("readme"))
-        return run_python_of("README.md", TOY=TOY, SMALL=SMALL, folder=Path.cwd())
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            names = run_python_of("README.md", TOY=TOY, SMALL=SMALL, folder=Path.cwd())
+        return {**names, "printed": printed.getvalue()}
+
+
+def answers(function, result):
+    """A function that takes what the other takes, and returns this."""
+
+    def answer(*args, **kwargs):
+        inspect.signature(function).bind(*args, **kwargs)
+        return result
+
+    return answer
 
 
 def test_python_of_the_readme_runs(readme):
@@ -162,17 +180,31 @@ def test_python_of_the_readme_runs(readme):
     assert (readme["folder"] / "report.html").stat().st_size > 1000
 
 
+def test_the_readme_shows_what_its_code_prints(readme):
+    """Numbers and verdicts, which are those of another table there, are left out of both."""
+
+    def form(text):
+        text = re.sub(r"-?(\d+\.\d*(e[+-]\d+)?|\d+|inf)", "number", text)
+        text = re.sub(r"unreliable|reliable|doubtful|unknown", "verdict", text)
+        return [re.sub(r"\s+", "", line) for line in text.splitlines()]
+
+    shown = re.search(r"^```text\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert form(shown[1]) == form(readme["printed"])
+
+
+def test_python_of_the_tour_runs(readme, monkeypatch):
+    """With the fit of the README."""
+    monkeypatch.setattr(drl, "fit", answers(drl.fit, readme["density"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DRLDensityWarning)
+        names = run_python_of("tour.md", SMALL=SMALL)
+    assert names["partial"].event_shape == (1,)
+    assert names["posterior"].draws.shape[1] == 2
+
+
 def test_python_of_the_first_page_runs(readme, monkeypatch, tmp_path):
     """With the fit and the report of the README, whose calls are those of this page."""
     monkeypatch.chdir(tmp_path)
-
-    def answers(function, result):
-        def answer(*args, **kwargs):
-            inspect.signature(function).bind(*args, **kwargs)
-            return result
-
-        return answer
-
     monkeypatch.setattr(drl, "fit", answers(drl.fit, readme["density"]))
     monkeypatch.setattr(drl.Density, "evaluate", answers(drl.Density.evaluate, readme["report"]))
     names = run_python_of("start.md")
@@ -354,10 +386,10 @@ def test_other_code_is_that_of_an_example():
 
 
 @pytest.mark.usefixtures("short_paths")
-def test_commands_of_the_readme_run(folder, monkeypatch, capsys):
+def test_commands_of_their_page_run(folder, monkeypatch, capsys):
     """In their order; a run to be resumed is interrupted first."""
     ran = set()
-    for words in commands_of(ROOT / "README.md")[0]:
+    for words in commands_of(ROOT / "docs" / "command_line.md")[0]:
         if " ".join(words).startswith(ELSEWHERE):
             continue
         small = [*words, *sizes_of(words)]

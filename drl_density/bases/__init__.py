@@ -1,4 +1,4 @@
-"""Normalised densities for an energy sequence to lean on, with or without noised forms in closed form."""
+"""Normalised reference densities of an energy sequence, with or without noised forms in closed form."""
 
 from drl_density.bases.autoregressive import AutoregressivePixels, PixelSettings, PixelSteps
 from drl_density.bases.blend import BlendedBase

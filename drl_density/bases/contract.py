@@ -1,4 +1,4 @@
-"""The contract of normalised densities that an energy sequence leans on."""
+"""The contract of the normalised densities that serve as references of an energy sequence."""
 
 from __future__ import annotations
 

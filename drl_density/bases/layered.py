@@ -14,7 +14,7 @@ class LayeredBase(Base):
     r"""Two densities of the same rows: a sharp one for clean rows, and one with noised forms for noisy rows.
 
     Level 0 of a sequence carries the density that is reported, and a flow is closest to the data there; but a flow has no
-    noised form. Every noisier level therefore leans on another density, such as a Gaussian mixture. The rule is
+    noised form. Every noisier level therefore has another reference, such as a Gaussian mixture. The rule is
 
     .. math:: b_\lambda(x) = \begin{cases} b^\mathrm{clean}(x) & \lambda \ge \lambda_0 \\
         b^\mathrm{noisy}_\lambda(x) & \lambda < \lambda_0 \end{cases}
@@ -26,7 +26,7 @@ class LayeredBase(Base):
 
     Every level is normalised and has exact draws, so contrast, importance sampling and annealing along the levels are exact.
     The density jumps from the clean base to the noisy one just above level 0: that costs the estimators variance, and adds
-    no bias. The sequence is meant to begin at ``clean_log_snr``; truncated to a noisier level, it leans on the noisy
+    no bias. The sequence is meant to begin at ``clean_log_snr``; truncated to a noisier level, it uses the noisy
     density alone.
 
     Args:

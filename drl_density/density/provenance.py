@@ -121,7 +121,7 @@ class Stage:
         gain: mean difference from the last kept stage before, over the same rows and the same draws for log Z; 0 for the
             first stage.
         gain_error: standard error of the gain.
-        kept: whether the fit went on from this stage, or reports it.
+        kept: whether the fit continued from this stage, or reports it.
 
     >>> Stage("tilt", validation=-3.55, gain=0.25, gain_error=0.02, kept=True)
     Stage(name='tilt', validation=-3.55, gain=0.25, gain_error=0.02, kept=True)
@@ -203,7 +203,7 @@ class Provenance:
     def is_untrained(self) -> bool:
         """True when the reported density is the untouched base: no stage after the reference was kept.
 
-        For an objective without stages, the step of the reported member's weights tells; for an average, those of all.
+        For an objective without stages, the step of the reported member's weights decides; for an average, those of all.
         """
         if self.rejection:
             return True

@@ -5,7 +5,7 @@ the weight of a particle by its probability. Particles are resampled where their
 an unbiased estimate of the density of the given pixels, whatever is hidden, and weighted particles stand for the
 conditional.
 
-A given pixel tells a filter nothing before its turn comes. Draws are therefore independent where the last pixels are
+A given pixel adds nothing to a filter before its turn comes. Draws are therefore independent where the last pixels are
 hidden, nearly so where hidden pixels are small or scattered, and few where the first half of an image is hidden. The number
 of effective draws says which.
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DATA_COLOR, SAMPLE_COLOR, GRAY, INK = "#0072b2", "#d55e00", "#767f88", "#22303c"
-"""Blue and vermilion can be told apart by colour-blind readers, on white and on black. Source: Okabe and Ito 2008."""
+"""Blue and vermilion can be distinguished by colour-blind readers, on white and on black. Source: Okabe and Ito 2008."""
 PAPER = "#ffffff"
 """Colour behind text that crosses lines."""
 ABOVE = 0.2

@@ -98,7 +98,7 @@ class PixelSteps:
         self.position += 1
 
     def select(self, indices: Tensor) -> PixelSteps:
-        """Take some of the images, as after resampling; both objects can then go on apart.
+        """Take some of the images, as after resampling; both objects can then continue apart.
 
         Args:
             indices: indices of images ``(m,)``, which may repeat.

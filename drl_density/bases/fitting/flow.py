@@ -297,7 +297,7 @@ class _Descent:
             self._put(current)
 
     def restart(self, values: list[Tensor] | None, *, dropout: float) -> None:
-        """Go on from weights that scored well, where there are any, with dropout."""
+        """Continue from weights that scored well, where there are any, with dropout."""
         self.dropout = dropout
         if values is not None:
             self._put(values)
@@ -317,7 +317,7 @@ class _Descent:
 
 
 def _batches(copies: Tensor, size: int, generator: torch.Generator | None) -> Iterator[Tensor]:
-    """Batches ``(size, d)`` without end: every pass in a new order, over a copy drawn anew."""
+    """Batches ``(size, d)`` without end: every pass in a new order, over a fresh copy."""
     while True:
         copy = copies[int(torch.randint(len(copies), (), generator=generator))]
         order = torch.randperm(len(copy), generator=generator).to(copy.device)

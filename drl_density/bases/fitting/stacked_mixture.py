@@ -283,7 +283,7 @@ class _Search:
         return is_affordable and self.gain > LEAST_GAIN
 
     def add(self, number: int) -> None:
-        """Fit mixtures of ``number`` components for every ridge that still has weight, and weigh all kinds anew."""
+        """Fit mixtures of ``number`` components for every ridge that still has weight, and weigh all kinds again."""
         before = float(self.log_densities.nanmean()) if self.scores else -math.inf
         cost, begun = self._cost(number), time.monotonic()
         self.work += cost

@@ -142,7 +142,7 @@ class AutoregressiveFlow(Base):
 
         Args:
             x: rows ``(n, d)``, all in one pass.
-            share: share of the hidden units that is left out, in [0, 1), anew for every row and transformation. A random
+            share: share of the hidden units that is left out, in [0, 1), drawn for every row and transformation. A random
                 byte decides, so it is rounded to a multiple of 1/256.
 
         First derivatives alone are available: those of the splines are in closed form.

@@ -153,7 +153,7 @@ class OnTable(WritesRows, ReadsTable):
             size: number of rows in a group.
             work: see :meth:`written`.
             run: folder of the run that the rows depend on.
-            job: what else the rows depend on, but for the table and the columns written.
+            job: what else the rows depend on, except the table and the columns written.
             further: other files to write.
             schema: Arrow schema of the rows to write; that of the table when not given.
         """

@@ -21,7 +21,7 @@ class ChunkSource(Protocol):
     Attributes:
         where: name of the table for messages.
         names: names of its columns.
-        num_rows: number of its rows, or None where only a pass tells.
+        num_rows: number of its rows, or None where only a pass can count them.
         first_row: number that messages give to its first row.
     """
 

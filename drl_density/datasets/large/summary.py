@@ -20,7 +20,7 @@ NUM_HASHES = 4096
 """Smallest hashes that are kept, which gives the number of distinct values to 1 / sqrt(4096)."""
 
 NUM_PLACES = 13
-"""Decimal places below a column's largest value that are told apart; float64 has hardly more."""
+"""Decimal places below a column's largest value that are distinguished; float64 has hardly more."""
 
 OFF_GRID = -999
 """Stands for the exponent of a value that is on no decimal grid."""

@@ -1,4 +1,4 @@
-r"""One column given the others: its normalised density by quadrature, hence mean, quantiles and label probabilities.
+r"""One column given the others: its normalised density by quadrature, with mean, quantiles and label probabilities.
 
 The slice :math:`p(y \mid x) \propto \exp F_0(T(y, x))\,\lvert u_y'(y)\rvert` has one dimension, so its normaliser is an
 integral over a grid in model space. Labels and other values of closed supports in x stand for their whole cells: numerator

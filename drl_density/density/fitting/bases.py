@@ -124,7 +124,7 @@ class ChosenBases:
         mixtures: Bases by name, the simplest first.
         sigma_min: Widest noise of level 0 that costs the best base next to nothing on validation.
         scores: Mean validation log density in model space of every candidate, by name, at its best noise.
-        noisy: Best base with noised forms, on which noisy levels lean where level 0 leans on a flow; None where every
+        noisy: Best base with noised forms, which noisy levels use where level 0 uses a flow; None where every
             base of :attr:`mixtures` has noised forms.
         remarks: What kept a candidate from being fitted, a sentence each.
     """

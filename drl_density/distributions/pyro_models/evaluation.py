@@ -37,7 +37,7 @@ class InChunks(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
-        """Gradient ``(n, d)``; it is computed anew where it has to be differentiable itself."""
+        """Gradient ``(n, d)``; it is computed again where it has to be differentiable itself."""
         u, slopes = ctx.saved_tensors
         if torch.is_grad_enabled():
             parts = u.split(ctx.num_rows)

@@ -175,7 +175,7 @@ class Soil:
         return torch.nn.functional.pad(best.values, padding, value=-torch.inf), indices
 
     def _climb(self, plants: Plants, attracted: Tensor, trials: Tensor) -> Tensor:
-        """Which of the plants a climb from one of their starts ends in; no climb of a plant goes on once one has arrived."""
+        """Which of the plants a climb from one of their starts ends in; a plant is left once one has arrived."""
         index = trials.flatten()
         plant = attracted.repeat_interleave(NUM_TRIALS)
         unit = self.unit

@@ -28,7 +28,7 @@ FIRST_STARTS, NEXT_STARTS, MOST_STARTS = 48, 1024, 8192
 MOST_CLIMBS, MOST_INSIDE = 128, 32
 """Largest number of climbs of one batch of starts, and from points around known modes."""
 CHEAP, FEW_EXPENSIVE, MOST_EXPENSIVE = 0.1, 3, 6
-"""Largest number of climbs per start at which a search goes on beyond what is needed, as it costs little; numbers of other
+"""Largest number of climbs per start at which a search continues beyond what is needed, as it costs little; numbers of other
 batches after which it ends where so much is still unseen that log Z is unknown, and in any case."""
 LEAST_KEPT, MOST_KEPT = 1e-4, 40
 """Share of the mass below which a component is dropped, and the largest number of optima that get one."""
@@ -78,7 +78,7 @@ def search_modes(
 
     Starts are draws of the base stretched by widths from 1 to 64, rows of data, hints and points around the modes that are
     known. Starts whose gradient points to a known mode are not climbed from, so that thousands are affordable. Four pilot
-    runs follow where components at the modes do not account for the target. The search goes on until the unseen share is
+    runs follow where components at the modes do not account for the target. The search continues until the unseen share is
     below 2 %, and beyond that while it is cheap.
 
     Args:

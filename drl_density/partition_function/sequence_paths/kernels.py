@@ -151,7 +151,7 @@ def measure_kernels(
     Args:
         model: sequence whose level 0 is the target.
         grid: noise levels.
-        rows: at least 2 rows; their states are noised anew at each grid point.
+        rows: at least 2 rows; their states get fresh noise at each grid point.
         max_rows: largest number of rows in one pass.
 
     Raises:

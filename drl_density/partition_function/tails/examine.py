@@ -25,7 +25,7 @@ from drl_density.partition_function.target_bases.student import quartile_spread
 from drl_density.records.intervals import normal_quantile, student_quantile
 
 FLAT, SLOW = -1e-4, -0.05
-"""Exponents above which mass does not fall, and falls more slowly than can be told from a logarithm's. The mass of
+"""Exponents above which mass does not fall, and falls too slowly to be distinguished from a logarithm's. The mass of
 1 / (x log^2 x), which has a finite integral, and of 1 / (x log x), which has none, both end at about -0.02."""
 FLAT_AXIS, FURTHEST_AXIS = 0.5, 1e6
 """Exponent above which a rotated axis counts as flat, and the largest stretch along it. Its direction is known to about

@@ -69,7 +69,7 @@ class Sandwich:
         reverse: log weights of reverse paths from draws that began at the origin ``(replicate, particle)``.
         reverse_from_data: the same from chains that began at rows of data, where rows were given.
         margins: points and bounds that the interval is made of.
-        path: how the annealing run went on each density.
+        path: figures of the annealing run, by density.
         precision: how narrow the interval is, against the tolerance that was asked for.
         draws: draws of the target from which the reverse paths began, flat, without weights, ``(replicate, particle, d)``.
         rounds: estimate with each base fitted in turn; empty for a sequence.

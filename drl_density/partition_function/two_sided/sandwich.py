@@ -186,7 +186,7 @@ def _walk_to_tolerance(
 ) -> tuple[Walks, float]:
     """Batches of walks until the interval is as narrow as the tolerance, and the time that they took.
 
-    Whether to go on depends on the width alone, never on the value, so that stopping does not choose among values. Where
+    Whether to continue depends on the width alone, never on the value, so that stopping does not choose among values. Where
     the rounds are unsettled a narrower interval is no better, and one batch is all.
     """
     began = time.perf_counter()

@@ -27,7 +27,7 @@ PATHS_IN_A_GROUP = 16
 
 @dataclass(frozen=True)
 class PathFigures:
-    """How the annealing run went on each of its K densities after the base.
+    """Figures of the annealing run on each of its K densities after the base.
 
     Attributes:
         levels: continuous level, or annealing, of each density ``(K,)``.

@@ -1,4 +1,4 @@
-"""A pool of a base's draws that many training steps share, refreshed as training goes on."""
+"""A pool of a base's draws that many training steps share, refreshed during training."""
 
 from __future__ import annotations
 

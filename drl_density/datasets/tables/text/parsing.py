@@ -141,8 +141,8 @@ def _refuse_open_quotes(block: Block, dialect: Dialect, where: str) -> None:
     except csv.Error as error:
         if "expected after" in str(error):
             raise DataError(
-                f"{where}: row {block.line + rows.line_num - 1}: a quoted cell goes on behind its closing quote; write each "
-                'quote within a quoted cell twice, as in "say ""yes"""'
+                f"{where}: row {block.line + rows.line_num - 1}: a quoted cell continues after its closing quote; write "
+                'each quote within a quoted cell twice, as in "say ""yes"""'
             ) from error
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 ROWS_OF_A_GROUP = 65_536
-"""Least number of rows of a Parquet row group in a joined file, but for the last: small groups cost space and time."""
+"""Least number of rows of a Parquet row group in a joined file, except the last: small groups cost space and time."""
 
 
 class ParquetSink:

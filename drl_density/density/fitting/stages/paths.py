@@ -26,7 +26,7 @@ MOST_ROWS = 256
 
 
 def with_meter(objective: Objective, evaluation: Evaluation, state: TrainingState) -> tuple[Objective, Evaluation]:
-    """The objective with the measured tables of a state, and an evaluation that measures them anew; others unchanged.
+    """The objective with the measured tables of a state, and an evaluation that measures them again; others unchanged.
 
     Args:
         objective: Objective of a stage.
