@@ -127,14 +127,14 @@ def recognise(
         return recognise(lines, replace(reading, comment=""), where=where, is_tabs=is_tabs, known=known)
     if not body:
         raise DataError(f"{where}: the file is empty")
-    kept = [line for line in body if not is_comment(line, comments)]
+    plain = _without_comments(body, comments)
+    kept = [line for line in plain if line is not None]
     if comments and len(kept) == 1 and len(body) > 2 and reading.comment == "auto":
-        kept, comments = body, ""  # every row below the header begins with the sign
+        kept, plain, comments = body, body, ""  # every row below the header begins with the sign
     delimiter = reading.delimiter
     if delimiter == "auto":
         delimiter = said[1] if said else _delimiter(kept[:NUM_COMPARED], is_tabs=is_tabs, known=known)
-    rows = cells_of(body, delimiter)
-    rows = [row for row in rows if not is_comment(body[row[0] - 1], comments)][: NUM_SEEN + 1]
+    rows = cells_of([line or "" for line in plain], delimiter)[: NUM_SEEN + 1]
     first_line, first = rows[0]
     cells = [row for _, row in rows]
     width = Counter(map(len, cells[1:] or cells)).most_common(1)[0][0]
@@ -251,6 +251,34 @@ def is_comment(line: str, comments: str) -> bool:
     (True, False, False)
     """
     return line.startswith(tuple(comments)) and re.match(r"#(N/A|NA)\s*([,;\t| ]|$)", line, re.IGNORECASE) is None
+
+
+def is_quoted_after(line: str, *, is_quoted: bool) -> bool:
+    """Whether a quoted cell goes on behind ``line``: a quote within a cell, as of inches, begins none.
+
+    Args:
+        line: a line without its end.
+        is_quoted: whether a quoted cell goes on before it.
+
+    >>> [is_quoted_after(line, is_quoted=False) for line in ('5" pipe,1', '"two', '"both",1', '1,"a ""b""')]
+    [False, True, False, True]
+    """
+    for found in re.finditer(r'"+', line):
+        begins_cell = found.start() == 0 or line[found.start() - 1] in ",;\t| "
+        if len(found[0]) % 2 == 1 and (is_quoted or begins_cell):
+            is_quoted = not is_quoted
+    return is_quoted
+
+
+def _without_comments(lines: Sequence[str], comments: str) -> list[str | None]:
+    """The lines with None in place of comments; lines within a quoted cell are none."""
+    found: list[str | None] = []
+    is_quoted = False
+    for line in lines:
+        is_left_out = not is_quoted and is_comment(line, comments)
+        found.append(None if is_left_out else line)
+        is_quoted = is_quoted if is_left_out else is_quoted_after(line, is_quoted=is_quoted)
+    return found
 
 
 def _is_named(first: Sequence[str], known: Collection[str]) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from drl_density.datasets.tables.reading import missing_extra
-from drl_density.datasets.tables.text.dialect import is_comment
+from drl_density.datasets.tables.text.dialect import is_comment, is_quoted_after
 from drl_density.errors import DataError
 
 __all__ = ["Block", "ByteSource", "blocks_of", "count_of", "decoded", "without_comments"]
@@ -328,6 +328,7 @@ def without_comments(block: Block, comments: str) -> tuple[Block, int]:
             made.append(b"")
             count += 1
             continue
-        is_quoted ^= line.count(b'"') % 2 == 1
+        if b'"' in line:
+            is_quoted = is_quoted_after(line.decode(), is_quoted=is_quoted)
         made.append(line)
     return Block(b"\n".join(made), block.line), count

@@ -132,3 +132,12 @@ def test_a_sign_behind_the_last_cell_of_rows_alone():
 def test_names_that_look_alike_are_one():
     with pytest.raises(DataError, match="named twice"):
         found("caf\u00e9,cafe\u0301\n1,2\n3,4")
+
+
+@pytest.mark.parametrize("sign", [",", ";", "\t"])
+def test_lines_of_a_quoted_cell_are_no_comments(sign):
+    """Nor do inches in a plain cell begin a quoted one, which would hide the comments below."""
+    lines = ["name,x", '"a', '# b",1', '"c', '%d",2', "# by hand", '5" pipe,3', '# "odd', "e,4"]
+    lines = [line.replace(",", sign) for line in lines]
+    found = recognise(lines, ReadOptions(), where="here")
+    assert (found.delimiter, found.names, found.num_skipped) == (sign, ("name", "x"), 1)
