@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 __all__ = ["complain", "note", "plain_values", "result", "say", "shows_progress", "speaking", "summary"]
 
@@ -21,6 +21,7 @@ __all__ = ["complain", "note", "plain_values", "result", "say", "shows_progress"
 class _Manner:
     is_quiet: bool = False
     is_json: bool = False
+    out: TextIO | None = None
 
 
 _PLAIN = _Manner()
@@ -31,13 +32,16 @@ _MANNER: ContextVar[_Manner] = ContextVar("manner", default=_PLAIN)
 def speaking(*, quiet: bool = False, as_json: bool = False) -> Iterator[None]:
     """Choose how commands print inside the block.
 
+    With JSON, what anything else prints on standard output, such as the stages of a fit, goes to standard error.
+
     Args:
         quiet: whether notes, progress and accompanying lines are left out.
         as_json: whether results are printed as JSON.
     """
-    token = _MANNER.set(_Manner(quiet, as_json))
+    token = _MANNER.set(_Manner(quiet, as_json, sys.stdout))
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+            yield
     finally:
         _MANNER.reset(token)
 
@@ -54,7 +58,9 @@ def result(text: str, values: Mapping[str, Any]) -> None:
         text: lines for a person.
         values: the same figures by name; see :func:`plain_values`.
     """
-    print(json.dumps(plain_values(values), indent=1, allow_nan=False) if _MANNER.get().is_json else text, flush=True)
+    manner = _MANNER.get()
+    shown = json.dumps(plain_values(values), indent=1, allow_nan=False) if manner.is_json else text
+    print(shown, file=manner.out if manner.is_json else sys.stdout, flush=True)
 
 
 def summary(text: str, values: Mapping[str, Any]) -> None:

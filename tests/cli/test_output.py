@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 import drl_density.cli as cli
 from drl_density.cli import COMMANDS, main
@@ -75,6 +76,18 @@ def test_each_kind_of_line_goes_where_the_options_send_it(manner, out, err, caps
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == (out, err)
     assert shows_progress()
+
+
+def test_stages_of_a_fit_stay_out_of_the_json(capsys):
+    with speaking(as_json=True):
+        tqdm.write("a stage")
+        result("found 1", {"found": 1})
+    tqdm.write("another stage")
+    found = capsys.readouterr()
+    out, rest = found.out.split("}")
+    assert json.loads(out + "}") == {"found": 1}
+    assert rest.strip() == "another stage"
+    assert found.err == "a stage\n"
 
 
 def test_one_module_prints():
