@@ -36,7 +36,7 @@ WITHOUT_EXAMPLE = {
         Density FittedModel Generator MarginalDensity combine fit load_generator
     """,
     "takes networks or runs of some size, which its tests have": """
-        propose sample_quality run_tempering train_member member_stages search_networks
+        propose sample_quality run_tempering train_member member_stages search_networks choose_pixels
     """,
     "takes a report, which takes a fit": """
         plot_chains plot_log_likelihood plot_occupancy plot_overlap plot_sandwich plot_segments plot_walks plot_weights

@@ -55,6 +55,10 @@ def rbf_kernel(*gammas: float) -> FeatureKernel:
 def energy_kernel(x: Tensor, y: Tensor) -> Tensor:
     """-|x - y|, whose discrepancy is the energy distance: it has no width, and so sees differences of every scale.
 
+    Args:
+        x: one set of features, ``(n, d)``.
+        y: another set of features, ``(m, d)``.
+
     >>> energy_kernel(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
     tensor([[-5.]])
     """

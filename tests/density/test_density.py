@@ -45,7 +45,7 @@ def conditional_log_z(density, seed):
 
 
 def distilled(density, seed):
-    settings = drl.DistillSettings(num_calls=2, num_updates=2, batch_size=2)
+    settings = drl.DistillSettings(method="em", num_updates=2, num_warm_updates=2, batch_size=8, width=8)
     return density.distill(ROWS, settings=settings, seed=seed).losses
 
 

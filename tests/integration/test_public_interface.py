@@ -69,6 +69,7 @@ CALLED_WITH_A_GENERATOR = {
 }
 # An integer that must be the same in every process, evaluation or call, so that there is no fresh one to draw.
 WITH_A_FIXED_SEED = {
+    "drl_density.density.fitting.references.pixels.choose_pixels",  # the fit hands its own on
     "drl_density.datasets.splits.folds",  # which rows belong to which fold
     "drl_density.partition_function.annealing.replicated.replicated_annealing",  # in every process
     "drl_density.testing.systems.GaussianMixtureSequence.example",  # one system for all tests

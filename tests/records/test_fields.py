@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import drl_density
+from drl_density.bases import PixelSettings
 from drl_density.bases.flows.autoregressive import AutoregressiveFlowSettings
 from drl_density.records.fields import (
     Chance,
@@ -115,19 +116,27 @@ REQUIRED = {
     "event_shape": (1, 8, 8),
     "shape": (1, 8, 8),
     "num_features": 4,
+    "num_inputs": 4,
+    "num_outputs": 4,
     "target": 0.5,
     "rule": "last",
     "num_training_particles": 2,
     "num_particles": 2,
     "has_learned_constants": False,
-    "settings": AutoregressiveFlowSettings(num_features=4),
     "propose": lambda count, generator: torch.randn(count, 4, generator=generator),
 }
 
 
+OBJECTS = {
+    AutoregressiveFlowSettings: AutoregressiveFlowSettings(num_features=4),
+    PixelSettings: PixelSettings((1, 8, 8)),
+}
+
+
 def made(kind, **given):
+    known = REQUIRED | {"settings": OBJECTS.get(_hints(kind).get("settings"))}
     required = {
-        part.name: REQUIRED[part.name]
+        part.name: known[part.name]
         for part in dataclasses.fields(kind)
         if part.default is dataclasses.MISSING and part.default_factory is dataclasses.MISSING
     }

@@ -103,7 +103,8 @@ class AutoregressivePixels(Base):
 
     def to_state(self) -> dict[str, Any]:
         """Plain values: the sizes."""
-        return {"kind": self.kind, **dataclasses.asdict(self.settings)}
+        sizes = dataclasses.asdict(self.settings)
+        return {"kind": self.kind, **sizes, "shape": list(sizes["shape"])}
 
     @classmethod
     def from_state(cls, values: dict[str, Any]) -> Self:

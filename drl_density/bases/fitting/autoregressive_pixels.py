@@ -163,7 +163,7 @@ def affordable_pixels(levels: GreyLevels, seconds: float, *, is_timed: bool = Fa
     that the same images get the same plan on every machine. A few passes over the values need no dropout.
 
     Args:
-        levels: the images.
+        levels: grey levels of the images.
         seconds: seconds of one core that the fit may take.
         is_timed: whether the clock ends the fit after these seconds, so that the plan holds the most steps that any time
             gives.
@@ -228,7 +228,7 @@ def fit_autoregressive_pixels(
     as long as the time does not end the fit.
 
     Args:
-        levels: the images.
+        levels: grey levels of the images.
         plan: sizes of the density and of its fit, such as those of :func:`affordable_pixels`.
         max_seconds: wall-clock seconds after which the fit ends, with one step at least; the learning rate falls in time
             with them.

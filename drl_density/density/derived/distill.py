@@ -235,11 +235,11 @@ def _match_rows(
     """Finetune a walk by the maximum mean discrepancy to data; returns the losses."""
     if rows is None:
         raise DataError("finetuning by MMD needs rows to match: give the training rows, or use method em")
-    if not any(True for _ in density.model.network.parameters()):
-        raise DataError("finetuning by MMD changes the network of the density, and this one has none: use method em")
     flat, _ = dequantized_rows(density, rows, generator=generator)
     if len(flat) < 2:
         raise DataError(f"expected at least two rows to match, got {len(flat)}")
+    if not any(True for _ in density.model.network.parameters()):
+        raise DataError("finetuning by MMD changes the network of the density, and this one has none: use method em")
     u = density.to_states(flat)
     sizes = MMDSettings(settings.updates, settings.batch_size, settings.rate)
     return finetune(walk, u, kernel=_kernel(settings.kernel, u), settings=sizes, generator=generator)
@@ -285,7 +285,7 @@ def _follow_density(
 def _energy_discrepancy(student: OneStepGenerator, codes: Tensor, draws: Tensor) -> float:
     """Squared energy distance between the student's points of ``codes`` and draws of the density; it may be negative."""
     with torch.no_grad():
-        return float(unbiased_mmd(student(codes), draws, energy_kernel))
+        return float(unbiased_mmd(student(codes).double(), draws.double(), energy_kernel))
 
 
 def _median_gamma(u: Tensor) -> float:

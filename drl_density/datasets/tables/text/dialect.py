@@ -254,11 +254,11 @@ def is_comment(line: str, comments: str) -> bool:
 
 
 def is_quoted_after(line: str, *, is_quoted: bool) -> bool:
-    """Whether a quoted cell goes on behind ``line``: a quote within a cell, as of inches, begins none.
+    """Whether a quoted cell continues behind ``line``: a quote within a cell, as of inches, begins none.
 
     Args:
         line: a line without its end.
-        is_quoted: whether a quoted cell goes on before it.
+        is_quoted: whether it began before this line.
 
     >>> [is_quoted_after(line, is_quoted=False) for line in ('5" pipe,1', '"two', '"both",1', '1,"a ""b""')]
     [False, True, False, True]

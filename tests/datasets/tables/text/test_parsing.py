@@ -77,7 +77,7 @@ def test_booleans_of_texts():
 
 
 def test_a_quoted_cell_that_goes_on_behind_its_quote_is_refused():
-    with pytest.raises(DataError, match="row 3: a quoted cell goes on"):
+    with pytest.raises(DataError, match="row 3: a quoted cell continues after"):
         open_table(io.BytesIO(b'a,l\n1,"x"\n2,"say \\"yes\\""\n')).read()
     text = b'a,l\n1,"say ""yes"""\n2,5"6\n3,""\n4,"x,y"\n'
     assert open_table(io.BytesIO(text)).read()["l"].tolist()[:2] == ['say "yes"', '5"6']
