@@ -44,6 +44,14 @@ def test_a_loss_is_shown_as_plainly_as_a_win(tmp_path):
     assert "| kernels | 3.00 | 0 | 0 |" in text
 
 
+def test_our_density_and_its_reference_are_no_rivals_of_each_other(tmp_path):
+    both = [result(OURS, [0.0, 1.0]), result("reference", [0.0, 1.0 + 1e-9]), result("gmm", [-1.0, 0.0])]
+    text = written(tmp_path, one=both)
+    assert "| **drl_density** | 1.00 | 1 | 1 |" in text
+    assert "| its reference alone | 1.00 | 1 | 1 |" in text
+    assert "| Gaussian mixture | 3.00 | 0 | 0 |" in text
+
+
 def test_errors_over_three_splits_are_those_of_their_means():
     ours = [np.array([0.0, 0.0]), np.array([1.0, 3.0]), np.array([4.0, 4.0])]
     zero = [np.zeros(2)] * 3
