@@ -19,7 +19,7 @@ from tests.partition_function.known_answers import SMALL_SANDWICH
 @pytest.mark.parametrize("dim", [2, 8])
 def test_sandwich_of_a_sequence_covers_the_truth(dim):
     covered, z = 0, []
-    for seed in range(5):
+    for seed in range(3):
         system = GaussianMixtureSequence.example(dim=dim, seed=seed)
         generator = torch.Generator().manual_seed(seed)
         data = system.sample(200, 0, generator=generator)
@@ -29,7 +29,7 @@ def test_sandwich_of_a_sequence_covers_the_truth(dim):
         assert result.verdict in ("reliable", "doubtful")
         covered += result.lower < truth < result.upper
         z.append((result.log_z - truth) / result.standard_error)
-    assert covered >= 3  # under 95 % coverage fewer than 3 of 5 has probability 1.2e-3
+    assert covered >= 2  # under 95 % coverage fewer than 2 of 3 has probability 7e-3
     assert max(map(abs, z)) < 6
 
 
