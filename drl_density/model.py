@@ -126,6 +126,11 @@ class EnergySequence(ExecutedModule):
         """Type of the parameters, in which the network computes."""
         return self.first_parameter.dtype
 
+    @property
+    def is_base_alone(self) -> bool:
+        """Whether there is no network, so that level 0 is its normalised base: log Z is 0 exactly."""
+        return self.base is not None and isinstance(self.network, contract.NoTilt)
+
     def log_density(self, x: Tensor, level: Level) -> Tensor:
         """Evaluate F, the unnormalised log density of a level, in nats.
 

@@ -11,7 +11,6 @@ from torch import Tensor
 from drl_density.density.data_units import to_data_units
 from drl_density.density.settings.normalizing_sizes import NormalizingSizes
 from drl_density.model import EnergySequence
-from drl_density.networks import NoTilt
 from drl_density.partition_function import AISSettings, annealed_importance_sampling, sequence_path
 from drl_density.partition_function.importance import checked_importance_sampling
 from drl_density.samplers import LevelZeroPlan, plan_level_zero, sample_level_zero
@@ -60,7 +59,7 @@ def normalize(
         estimate: log Z where it is known already.
     """
     excess = 0.0
-    if isinstance(model.network, NoTilt):
+    if model.is_base_alone:
         estimate = assess_weights(torch.zeros(2, LEAST_WEIGHTS, dtype=torch.float64), bias="none-known")
         estimate = dataclasses.replace(estimate, advice="the reference is normalised: log Z is 0 exactly")
     elif estimate is not None:

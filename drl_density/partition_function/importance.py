@@ -71,6 +71,8 @@ def importance_sampling(
     """
     if model.base is None:
         raise NumericalError("importance sampling draws from the base, and this sequence has none: use annealing")
+    if model.is_base_alone:  # whatever is drawn, its weight is 1
+        return assess_weights(torch.zeros(num_replicates, num_samples // num_replicates).double(), bias="none-known")
     weights = tilts(model, base_draws(model, num_replicates * (num_samples // num_replicates), level, generator), level)
     return assess_weights(weights.reshape(num_replicates, -1), bias="lower")
 

@@ -5,7 +5,7 @@ itself is never evaluated. A pilot measures the importance efficiency, the weigh
 is then chosen among four times as many proposals as one effective draw takes, so that repeated choices are rare. Where the
 efficiency is low, chains on level 0 follow. They alternate independent proposals from b, which cross to any mode, with
 adjusted Langevin steps, which separate repeated draws. Both leave the density unchanged. All other sequences are drawn from
-by the progressive sampler.
+by the progressive sampler. Without a network the density is the base, and its own draws are independent draws of level 0.
 
 Source: Rubin 1987 (sampling importance resampling); Gilks and Berzuini 2001 (moves after resampling); Samsonov et al. 2022
 (arXiv 2111.02702) for chains with global and local moves.
@@ -57,10 +57,11 @@ NUM_TUNING_CHAINS, NUM_TUNING_STEPS = 256, 40
 MOST_NUMBERS = 2**22
 """Numbers in the proposals of one block of draws (32 MB)."""
 
-LevelZeroMethod = Literal["importance", "independence", "progressive"]
-"""Importance resampling from the base; the same with chains after it; the progressive sampler."""
+LevelZeroMethod = Literal["base", "importance", "independence", "progressive"]
+"""Draws of the base; importance resampling from the base; the same with chains after it; the progressive sampler."""
 
 IN_WORDS: dict[LevelZeroMethod, str] = {
+    "base": "independent draws of the base",
     "importance": "importance resampling from the base",
     "independence": "importance resampling from the base, then chains with independent proposals from it",
     "progressive": "progressive sampling down the noise levels",
@@ -73,9 +74,10 @@ class LevelZeroPlan:
     """How level 0 of a sequence is drawn from; :func:`plan_level_zero` decides.
 
     Attributes:
-        method: "importance", "independence" or "progressive".
-        efficiency: weight ESS of draws of the base as a share of them, from a pilot; None where the base cannot serve.
-        step_size: step size of Langevin steps on level 0; None for "importance", which takes none.
+        method: "base", "importance", "independence" or "progressive".
+        efficiency: weight ESS of draws of the base as a share of them, from a pilot; 1 without a network, and None where the
+            base cannot serve.
+        step_size: step size of Langevin steps on level 0; None for "base" and "importance", which take none.
         progressive: step sizes of the progressive sampler; None where it is not used.
 
     Raises:
@@ -107,7 +109,7 @@ def plan_level_zero(
     """Decide how level 0 is drawn from, and tune what that takes.
 
     Importance resampling takes a bounded network on a base, and an efficiency of at least 0.005; below 0.1 chains follow.
-    The progressive sampler is tuned only where it is chosen.
+    The progressive sampler is tuned only where it is chosen. Without a network nothing is drawn for the decision.
 
     Args:
         num_pilot: number of chains that tune the progressive sampler.
@@ -119,6 +121,8 @@ def plan_level_zero(
     >>> plan.method, round(plan.efficiency, 6)  # the tilt is 0
     ('importance', 1.0)
     """
+    if model.is_base_alone:
+        return LevelZeroPlan("base", 1.0)
     efficiency = None
     if has_weighted_base(model):
         efficiency = importance_efficiency(tilts(model, base_draws(model, NUM_PILOT, 0.0, generator), 0.0))
@@ -143,7 +147,8 @@ def sample_level_zero(
     """Draws of level 0 by the sampler that a plan names.
 
     Args:
-        plan: result of :func:`plan_level_zero`; made from a fresh pilot by default.
+        plan: result of :func:`plan_level_zero`; made from a fresh pilot by default. A sequence without a network follows
+            no other plan than "base".
 
     Returns:
         draws ``(num_samples, *event)`` with the method as their ``sampler``. Resampled ones come with the ``efficiency`` of
@@ -162,6 +167,10 @@ def sample_level_zero(
     ('importance', torch.Size([5, 2]), 1.0)
     """
     check_num_samples(num_samples)
+    if model.is_base_alone:
+        x = base_draws(model, num_samples, 0.0, generator).to(model.device, model.dtype)
+        even = torch.ones(1, num_samples, dtype=torch.float64)
+        return SampleResult(x, {"acceptance_rate": even, "efficiency": even.clone()}, "base")
     plan = plan_level_zero(model, generator=generator) if plan is None else plan
     if plan.method == "progressive" or plan.efficiency is None:
         found = sample_progressive(model, num_samples, plan=plan.progressive, generator=generator)
@@ -189,7 +198,7 @@ def move_on_level_zero(
     """Short chains on level 0, which leave its density unchanged.
 
     They alternate independent proposals from the base with Langevin steps; without the one or the other where the plan has
-    none.
+    none. Without a network one proposal from the base is a draw, and nothing else is done.
 
     Args:
         x: states to start from, ``(chains, *event)``, in the model's dtype and on its device.
@@ -205,6 +214,9 @@ def move_on_level_zero(
     >>> x.shape, rates.shape
     (torch.Size([3, 2]), torch.Size([2, 3]))
     """
+    if model.is_base_alone:
+        moved = base_draws(model, len(x), 0.0, generator).to(x)
+        return moved, torch.ones(1, len(x), dtype=torch.float64, device=x.device)
     local, log_density = MALA(), LevelLogDensity(model, 0.0)
     if plan.method == "progressive" or plan.efficiency is None:
         assert plan.step_size is not None  # the progressive sampler is tuned on level 0 too

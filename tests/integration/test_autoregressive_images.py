@@ -54,9 +54,12 @@ def test_the_best_on_validation_carries_level_zero(fitted):
     assert (density.estimate.log_z, density.estimate.is_reliable) == (0.0, True)
 
 
-def test_the_bits_are_those_of_grey_levels_with_an_interval_of_no_width(fitted):
+def test_the_bits_are_those_of_grey_levels_with_an_interval_of_no_width(fitted, tmp_path):
     density, _ = fitted
     report = evaluate(density, sums(200, seed=1), seed=0, num_chain_steps=20)
+    assert set(report.tree["sample_stats"]["start"].values) == {"the base"}  # no chain is run
+    assert float(report.tree["sample_stats"]["acceptance_rate"].min()) == report.tree.attrs["autocorrelation_time"] == 1
+    assert "chains" not in report.to_html(tmp_path / "report.html").read_text()
     bits = report.bits()
     assert bits.interval() == (bits.value, bits.value)
     assert report.verdict is drl.Verdict.RELIABLE
@@ -80,7 +83,8 @@ def test_draws_are_images_of_the_law(fitted):
     drawn = density.sample(200, seed=3).reshape(-1, 4, 4)
     levels = torch.tensor([10.0, 120.0, 240.0])
     kinds = (drawn[..., None] - levels).abs().argmin(-1)
-    assert float((drawn - levels[kinds]).abs().amax()) < 40
+    # Histograms of 400 images leave a little mass between the levels.
+    assert float(((drawn - levels[kinds]).abs() > 20).double().mean()) < 0.02
     follows = (kinds[:, :-1, 1:] + kinds[:, 1:, :-1] + 1) % 3 == kinds[:, 1:, 1:]
     assert float(follows.double().mean()) > 0.8  # by chance a third
 

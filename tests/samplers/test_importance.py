@@ -5,6 +5,9 @@ import dataclasses
 import pytest
 import torch
 
+from drl_density import EnergySequence, NoiseSchedule
+from drl_density.bases import NoisedGaussianMixture
+from drl_density.networks import NoTilt
 from drl_density.samplers import importance, plan_level_zero, plan_progressive, sample_level_zero, sample_progressive
 from drl_density.samplers.importance import LevelZeroPlan, move_on_level_zero
 from drl_density.testing import GaussianMixtureSequence, assert_z, seeded_generator
@@ -119,3 +122,31 @@ def test_other_sequences_have_the_progressive_sampler():
     assert rates.shape == (1, 3)
     with pytest.raises(ValueError, match="method"):
         LevelZeroPlan("gan")
+
+
+class CountedBase(NoisedGaussianMixture):
+    """A Gaussian of standard deviation 3 that counts its draws."""
+
+    drawn = 0
+
+    def sample(self, num_samples, *, generator=None):
+        self.drawn += num_samples
+        return super().sample(num_samples, generator=generator)
+
+
+def test_without_a_network_as_many_draws_of_the_base_are_made_as_asked_for():
+    base = CountedBase(torch.ones(1), torch.zeros(1, 2), 9 * torch.eye(2)[None])
+    base.sample_at = lambda log_snr, count, *, generator=None, draw=None: base.sample(count, generator=generator)
+    model = EnergySequence(NoiseSchedule.log_spaced(3), NoTilt(), (2,), base=base)
+    plan = plan_level_zero(model)
+    assert (plan, base.drawn) == (LevelZeroPlan("base", 1.0), 0)
+    # Plans that were saved with older fits of a reference alone mean the same draws.
+    for place, earlier in enumerate((plan, LevelZeroPlan("importance", 1.0), None), 1):
+        found = sample_level_zero(model, 7, plan=earlier, generator=seeded_generator(0))
+        assert torch.equal(found.draws, base.sample(7, generator=seeded_generator(0)))
+        assert base.drawn == 14 * place
+    assert found.sampler == "base"
+    assert float(found.stats["efficiency"].min()) == 1.0
+    moved, rates = move_on_level_zero(model, torch.full((7, 2), 99.0), plan=plan, generator=seeded_generator(0))
+    assert torch.equal(moved, found.draws)
+    assert rates.tolist() == [[1.0] * 7]

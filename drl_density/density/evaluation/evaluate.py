@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -23,7 +22,6 @@ from drl_density.density.evaluation.sections.scored_rows import ScoredRows
 from drl_density.density.fitted import FittedModel, dequantized_rows
 from drl_density.density.seeds import random_generator
 from drl_density.errors import DataError
-from drl_density.networks import NoTilt
 from drl_density.partition_function import Progress, SandwichSettings, sequence_sandwich
 
 if TYPE_CHECKING:
@@ -31,10 +29,6 @@ if TYPE_CHECKING:
 
 NUM_CHAIN_STEPS = 1000
 """Steps of the long chains, enough to see autocorrelation times of up to 100 steps."""
-
-
-FEW_PARTICLES = 32
-"""Particles of a replicate for a reference alone, whose log Z is 0 exactly."""
 
 
 class Section(Protocol):
@@ -82,8 +76,6 @@ def evaluate(
     import xarray as xr
 
     settings = settings or SandwichSettings()
-    if isinstance(density.model.network, NoTilt):  # every weight is 1: more walks would give the same number
-        settings = dataclasses.replace(settings, num_particles=FEW_PARTICLES, num_replicates=2)
     generator = random_generator(seed) if generator is None else generator
     rows, widths = dequantized_rows(density, x, generator=generator)
     source = rows if start_rows is None else dequantized_rows(density, start_rows, generator=generator)[0]
@@ -99,7 +91,7 @@ def evaluate(
     scored = ScoredRows(density, rows, widths, log_likelihood, result.log_z)
     others = score_other_densities(scored, num_particles=settings.num_particles, generator=generator)
     line.close()
-    gain = ReferenceGain(density, rows)
+    gain = ReferenceGain(density, rows, log_likelihood if density.model.is_base_alone else None)
     sections: tuple[Section, ...] = (scored, chains, LogZ(result, settings), others, gain, FitFacts(density))
     sections = (*sections, ReportDraws(density))
     tree = xr.DataTree.from_dict({name: group for section in sections for name, group in section.groups().items()})

@@ -12,7 +12,6 @@ from torch import Tensor
 from drl_density.autograd import outside_inference_mode
 from drl_density.errors import Verdict
 from drl_density.model import EnergySequence
-from drl_density.networks import NoTilt
 from drl_density.partition_function.annealing.path import sequence_path
 from drl_density.partition_function.annealing.plan import plan_annealing
 from drl_density.partition_function.annealing.progress import Progress, Watch
@@ -76,7 +75,7 @@ def sequence_sandwich(
     True
     """
     settings = settings or SandwichSettings()
-    if isinstance(model.network, NoTilt) and model.base is not None:
+    if model.is_base_alone:
         return _exact(settings)
     if watch is not None:
         watch(Progress("pilot runs, to be discarded"))

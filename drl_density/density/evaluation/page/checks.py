@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from drl_density.density.evaluation.likelihood import Likelihood
+from drl_density.density.evaluation.sections.report_chains import BASE_START
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.partition_function.two_sided.evidence import agreement, start_gaps
 from drl_density.partition_function.two_sided.verdict import LEAST_ACCEPTANCE, LEAST_OVERLAP
@@ -76,9 +77,10 @@ def checks_table(report: Likelihood) -> ReportTable:
         accepted >= LEAST_ACCEPTANCE,
         "smaller steps",
     )
-    worst = max(row["r_hat"] for row in report.chain_diagnostics().values())
-    found = f"largest R-hat {worst:.2f}, some {attributes['autocorrelation_time']:.0f} steps to forget"
-    ask("Do long chains forget where they began?", found, worst < 1.05, SLOW)
+    if has_chains(report):
+        worst = max(row["r_hat"] for row in report.chain_diagnostics().values())
+        found = f"largest R-hat {worst:.2f}, some {attributes['autocorrelation_time']:.0f} steps to forget"
+        ask("Do long chains forget where they began?", found, worst < 1.05, SLOW)
     model, floor = (float(attributes[f"validation_{name}"]) for name in ("model", "gaussian"))
     ask(
         "Is the model better than one Gaussian?",
@@ -86,13 +88,23 @@ def checks_table(report: Likelihood) -> ReportTable:
         model >= floor,
         "train longer",
     )
+    others = "last two" if has_chains(report) else "last"
     return ReportTable(
         "",
         ("question", "found", "holds", "what to do"),
         tuple(rows),
-        "The verdict rests on all but the last two, and on the median of the walks.",
+        f"The verdict rests on all but the {others}, and on the median of the walks.",
         is_text=True,
     )
+
+
+def has_chains(report: Likelihood) -> bool:
+    """Whether a report holds chains; a density without a network has independent draws in their place.
+
+    Args:
+        report: likelihood report.
+    """
+    return BASE_START not in report.values("sample_stats", "start").tolist()
 
 
 def not_checked(report: Likelihood, *, has_long_chains: bool = False) -> tuple[str, ...]:
@@ -110,7 +122,7 @@ def not_checked(report: Likelihood, *, has_long_chains: bool = False) -> tuple[s
         "Whether these rows stand for the rows of tomorrow. The error over rows counts chance alone.",
         "Whether draws repeat training rows. `drl-density fit` prints their distance to the nearest training row.",
     ]
-    if not has_long_chains:
+    if not has_long_chains and has_chains(report):
         found.append(
             f"Chains longer than those shown here, of which {steps} draws are kept. `drl-density diagnose` runs longer ones."
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from drl_density.density.evaluation.likelihood import Likelihood
+from drl_density.density.evaluation.page.checks import has_chains
 from drl_density.density.evaluation.page.likelihoods import audit_table
 from drl_density.plots import plot_chains, plot_overlap, plot_sandwich, plot_segments, plot_walks, plot_weights
 from drl_density.records.html import ends_in_words
@@ -45,7 +46,7 @@ def paths_section(report: Likelihood) -> ReportSection:
     acceptance, ess = (report.values("ais", name) for name in ("acceptance_rate", "ess_fraction"))
     overlap = report.values("ais", "overlap")
     neighbours = float(np.diagonal(overlap, 1).min()) if len(overlap) > 1 else 1.0
-    panels = (
+    panels = [
         ReportPanel(
             plot_walks(report),
             f"Along the walks the effective sample size share is at least {ess.min():.2f} and the acceptance rate at least "
@@ -66,16 +67,20 @@ def paths_section(report: Likelihood) -> ReportSection:
             "Overlap of densities.",
             "An unbroken dark band along the diagonal is good. A gap would be a step that no walk can be trusted over.",
         ),
-        ReportPanel(
-            plot_chains(report),
-            "Log density along long chains that began at data and at noise.",
-            "Long chains of the model.",
-            "Good: all lines cover one range, whichever colour. Two colours at two heights, or a slope, mean that the "
-            "chains have not forgotten where they began.",
-        ),
-    )
-    tables = (chains_table(report), audit_table(report), settings_table(report))
-    return ReportSection("Behind the numbers", panels=panels, tables=tables)
+    ]
+    tables = [audit_table(report), settings_table(report)]
+    if has_chains(report):
+        panels.append(
+            ReportPanel(
+                plot_chains(report),
+                "Log density along long chains that began at data and at noise.",
+                "Long chains of the model.",
+                "Good: all lines cover one range, whichever colour. Two colours at two heights, or a slope, mean that the "
+                "chains have not forgotten where they began.",
+            )
+        )
+        tables.insert(0, chains_table(report))
+    return ReportSection("Behind the numbers", panels=tuple(panels), tables=tuple(tables))
 
 
 def _estimators(report: Likelihood) -> ReportTable:

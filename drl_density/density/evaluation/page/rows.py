@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from drl_density.density.evaluation.likelihood import Likelihood
+from drl_density.density.evaluation.page.checks import has_chains
 from drl_density.plots import (
     chosen_columns,
     plot_column,
@@ -77,10 +78,7 @@ def _pictures(
     report: Likelihood, data: np.ndarray, draws: np.ndarray, shape: tuple[int, ...]
 ) -> tuple[ReportPanel, ...]:
     limits = (float(data.min()), float(data.max()))
-    chains = report.values("posterior", "x")
-    kept = np.linspace(0, chains.shape[1] - 1, 8).round().astype(int)
-    walks = chains[:8, kept].reshape(-1, chains.shape[2])
-    return (
+    panels = (
         ReportPanel(
             plot_images(data[:NUM_TILES], shape, limits=limits),
             f"{min(NUM_TILES, len(data))} held-out images.",
@@ -93,13 +91,19 @@ def _pictures(
             "Draws of the model.",
             "On the same scale.",
         ),
-        ReportPanel(
-            plot_images(walks, shape, limits=limits, columns=8),
-            f"{len(walks)} images along {min(8, len(chains))} long chains, one chain in each row.",
-            "Long chains of the model.",
-            "One chain in each row, from its start (left) to its end. The upper half began at data.",
-        ),
     )
+    if not has_chains(report):
+        return panels
+    chains = report.values("posterior", "x")
+    kept = np.linspace(0, chains.shape[1] - 1, 8).round().astype(int)
+    walks = chains[:8, kept].reshape(-1, chains.shape[2])
+    long_chains = ReportPanel(
+        plot_images(walks, shape, limits=limits, columns=8),
+        f"{len(walks)} images along {min(8, len(chains))} long chains, one chain in each row.",
+        "Long chains of the model.",
+        "One chain in each row, from its start (left) to its end. The upper half began at data.",
+    )
+    return (*panels, long_chains)
 
 
 def outliers_section(report: Likelihood, *, image_shape: Sequence[int] | None = None) -> ReportSection:

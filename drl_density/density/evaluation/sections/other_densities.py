@@ -11,7 +11,6 @@ from torch import Tensor
 from drl_density.density.evaluation.sections.scored_rows import ScoredRows
 from drl_density.density.fitted import FittedModel
 from drl_density.model import EnergySequence
-from drl_density.networks import NoTilt
 from drl_density.partition_function import (
     AISSettings,
     annealing_log_likelihood,
@@ -67,7 +66,7 @@ def score_other_densities(scored: ScoredRows, *, num_particles: int, generator: 
     particles, so that one number bounds the cost of a report.
     """
     density, values = scored.density, scored.log_likelihood
-    if isinstance(density.model.network, NoTilt):
+    if density.model.is_base_alone:
         return OtherDensities({}, "The density is its reference alone: no sampler or learned constant is beside it.")
     most = min(MOST_ROWS, num_particles)
     model, few = density.model, scored.rows[:most]

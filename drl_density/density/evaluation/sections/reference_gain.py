@@ -47,17 +47,19 @@ class ReferenceGain:
     Attributes:
         density: the fit that the report is about.
         rows: dequantised rows ``(n, d)`` in data units.
+        known: log density of the rows under the reference ``(n,)``, where it is that of the density; None evaluates it.
     """
 
     density: FittedModel
     rows: Tensor
+    known: Tensor | None = None
 
     def groups(self) -> dict[str, xr.Dataset]:
         """``reference`` with the log density of every row, and ``stages``; each only where there is one."""
         import xarray as xr
 
         found, stages = {}, self.density.provenance.stages
-        values = reference_log_density(self.density, self.rows)
+        values = reference_log_density(self.density, self.rows) if self.known is None else self.known
         if values is not None:
             found["reference"] = xr.Dataset(
                 {"log_likelihood": ("obs_id", values.numpy())}, coords={"obs_id": np.arange(len(values))}

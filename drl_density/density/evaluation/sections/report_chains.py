@@ -1,4 +1,7 @@
-"""Long chains of the model in a report: do they mix, and how many steps do they need to forget their start?"""
+"""Long chains of the model in a report: do they mix, and how many steps do they need to forget their start?
+
+A density without a network has independent draws, and no chain is run: draws of its base stand in their place.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from drl_density.density.data_units import in_passes
 from drl_density.density.fitted import FittedModel
 from drl_density.diagnostics import chain_table, chains_to_groups
 from drl_density.mcmc import MALA, DualAveraging, Recording, run_chain
+from drl_density.partition_function.importance import base_draws
 from drl_density.shapes import spread
 
 if TYPE_CHECKING:
@@ -22,17 +27,21 @@ NUM_WARMUP = 200
 """Steps in which the step size settles; dual averaging is within a few per cent of its target by then."""
 FIRST_STEP_SIZE = 0.3
 """Where adaptation of the step size starts, in units of the data's spread; small enough to be accepted anywhere."""
+BASE_START = "the base"
+"""Label of chains of independent draws, in place of where a chain began."""
+MOST_DRAWN = 100
+"""Independent draws in each of the eight chains: enough for their spread, and cheap beside the scores of a report."""
 MOST_KEPT = 250
 """Draws kept of each chain, evenly thinned: enough for R-hat, ESS and the figure."""
 
 
 @dataclass(frozen=True)
 class ReportChains:
-    """Adjusted chains at level 0, half started at data and half at stored draws.
+    """Adjusted chains at level 0, half started at data and half at stored draws; or as many chains of independent draws.
 
     Attributes:
         chains: groups ``posterior``, in data units, and ``sample_stats``.
-        autocorrelation_time: steps that the slowest column needs to forget its start.
+        autocorrelation_time: steps that the slowest column needs to forget its start; 1 for independent draws.
     """
 
     chains: dict[str, xr.Dataset]
@@ -54,6 +63,9 @@ def run_report_chains(
     import xarray as xr
 
     model, count = density.model, CHAINS_PER_START
+    names = [column.name for column in density.columns]
+    if model.is_base_alone:
+        return _independent_draws(density, names, min(num_steps, MOST_DRAWN), generator)
     from_pool = density.to_model(density.pool[torch.randint(len(density.pool), (count,), generator=generator)])
     chosen = u_start[torch.randint(len(u_start), (count,), generator=generator)]
     scale = spread(u_start)
@@ -69,8 +81,17 @@ def run_report_chains(
         recording=Recording(thin=max(1, num_steps // MOST_KEPT)),
         generator=generator,
     )
-    names = [column.name for column in density.columns]
     starts = ["data"] * count + ["noise"] * count
     groups = chains_to_groups(density.to_data(result.draws), result.stats, names, starts=starts)
     least_ess = min(row["ess_bulk"] for row in chain_table(xr.DataTree.from_dict(groups)).values())
     return ReportChains(groups, num_steps * len(starts) / least_ess)
+
+
+def _independent_draws(density: FittedModel, names: list[str], length: int, generator: torch.Generator) -> ReportChains:
+    """Fresh draws of a density without a network, as chains whose every step is accepted."""
+    model, count = density.model, 2 * CHAINS_PER_START
+    u = base_draws(model, length * count, 0.0, generator).to(model.device, model.dtype)
+    lp = in_passes(lambda part: model.log_density(part.to(u), 0).double().cpu(), u.flatten(1).cpu())
+    stats = {"lp": lp.reshape(length, count), "acceptance_rate": torch.ones(length, count, dtype=torch.float64)}
+    draws = density.to_data(u.flatten(1)).reshape(length, count, -1)
+    return ReportChains(chains_to_groups(draws, stats, names, starts=[BASE_START] * count), 1.0)

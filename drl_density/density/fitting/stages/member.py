@@ -22,7 +22,6 @@ from drl_density.density.fitting.stages.paths import with_meter
 from drl_density.density.fitting.stages.time import Budget
 from drl_density.density.provenance import Stage
 from drl_density.model import EnergySequence
-from drl_density.networks import NoTilt
 from drl_density.records.brief import brief
 from drl_density.training import TrainingHooks, TrainingState, train
 
@@ -203,7 +202,7 @@ def member_stages(plan: FitPlan, member: TrainedMember | None, model: EnergySequ
     """
     if plan.selection.num_samples is None or plan.selection.rule == "last":
         return ()
-    if isinstance(model.network, NoTilt):  # nothing was trained, and log Z = 0 needs no draws
+    if model.is_base_alone:  # nothing was trained, and log Z = 0 needs no draws
         rows = plan.validation(seed=plan.seed)
         value = ImportanceLikelihood(model, rows, num_samples=1, seed=plan.seed).reference().value
         return Stage("reference", value), Stage("tilt", value, 0.0, 0.0, kept=False)
