@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from drl_density.autograd import outside_inference_mode
+from drl_density.bases.fitting.averaged_descent import AveragedDescent, DescentRecord
 from drl_density.bases.fitting.flow_plan import FlowPlan
 from drl_density.bases.flows import AutoregressiveFlow
-from drl_density.descent import AdamW
 from drl_density.errors import NumericalError
 from drl_density.records.brief import brief
 
@@ -35,18 +33,12 @@ class FittedFlow:
     Attributes:
         flow: the flow with the weights that scored best.
         log_densities: log density of every validation row, ``(m,)``, float64.
-        num_steps: number of gradient steps that were taken.
-        best_step: number of steps before the best score.
-        ending: why the fit ended: "steps", "patience", "time", "divergence", or "race", in which another flow was ahead.
-        seconds: seconds that the fit took.
+        record: steps, ending and seconds of the fit; the ending of a flow that fell behind in a race is "pause".
     """
 
     flow: AutoregressiveFlow
     log_densities: Tensor
-    num_steps: int
-    best_step: int
-    ending: str
-    seconds: float
+    record: DescentRecord
 
     __repr__ = brief
 
@@ -96,12 +88,12 @@ def fit_flow(
     >>> rows = torch.randn(1, 400, 1, generator=generator).repeat(1, 1, 2)
     >>> plan = FlowPlan(AutoregressiveFlowSettings(2, num_transforms=2, width=16), num_steps=60)
     >>> fit = fit_flow(rows, rows[0, :100], plan=plan, generator=generator)
-    >>> fit.ending, fit.log_likelihood > -2.3  # two standard normal columns alone: -2.84
+    >>> fit.record.ending, fit.log_likelihood > -2.3  # two standard normal columns alone: -2.84
     ('steps', True)
     """
     training = _Training(copies, validation, plan, on_score=on_score, generator=generator)
-    training.limit(max_seconds)
-    training.advance()
+    training.descent.limit(max_seconds)
+    training.descent.advance()
     return training.finish()
 
 
@@ -142,13 +134,13 @@ def race_flows(
     """
     trainings = {name: _Training(copies, validation, plan, generator=generator) for name, plan in plans.items()}
     for training in trainings.values():
-        training.limit(seconds if is_timed else math.inf)
+        training.limit(seconds, is_timed=is_timed)
         if len(trainings) > 1:
             training.advance(min(RACE_SHARE * seconds, MOST_RACE_SECONDS))
-    for training in sorted(trainings.values(), key=lambda training: training.best, reverse=True):
+    for training in sorted(trainings.values(), key=lambda training: training.descent.best, reverse=True):
         left = seconds - sum(other.spent for other in trainings.values())
         if left >= LEAST_REST * training.spent:
-            training.limit(training.spent + left if is_timed else math.inf, planned=training.spent + left)
+            training.limit(training.spent + left, is_timed=is_timed)
             training.advance()
     flows, missing = {}, {}
     for name, training in trainings.items():
@@ -164,8 +156,7 @@ class _Training:
 
     Attributes:
         flow: the flow; its weights are the latest ones until :meth:`finish`.
-        best: best validation score so far, in nats a row.
-        ending: why the fit ended; "race" until it has.
+        descent: descent of its weights.
     """
 
     def __init__(
@@ -186,50 +177,30 @@ class _Training:
             )
         if not bool(rows.isfinite().all() & scored.isfinite().all()):
             raise ValueError("expected finite rows: complete missing values first")
-        self.plan, self.on_score, self.generator, self.scored = plan, on_score, generator, scored
+        self._plan, self._generator, self._scored = plan, generator, scored
+        self._dropout, self._is_timed = 0.0, True
         self.flow = AutoregressiveFlow(plan.settings, generator=generator).to(rows.device)
-        self.descent = _Descent(self.flow, plan)
-        self.batches = _batches(rows, min(plan.batch_size, rows.shape[1]), generator)
-        self.best, self.best_step, self.kept, self.ending = -math.inf, 0, None, "race"
-        self.max_seconds, self.most_steps, self.clock = math.inf, plan.num_steps, 0.0
-        self.scored_at = self.best_at = 0.0
+        self._batches = _batches(rows, min(plan.batch_size, rows.shape[1]), generator)
+        self.descent = AveragedDescent(
+            self.flow.weights(), self._loss, self._score, plan, on_score=on_score, on_stall=self._begin_dropout
+        )
 
     @property
     def spent(self) -> float:
         """Seconds so far: of the clock where it ends the fit, or else the expected ones of the steps."""
-        return self.clock if math.isfinite(self.max_seconds) else self.descent.num_steps * self.plan.seconds_per_step
+        return self.descent.seconds if self._is_timed else self.descent.num_steps * self._plan.seconds_per_step
 
-    @property
-    def progress(self) -> float:
-        """Share of the steps or of the time that is over, whichever is larger."""
-        return max(self.clock / self.max_seconds, self.descent.num_steps / self.most_steps)
-
-    def limit(self, seconds: float, *, planned: float = math.inf) -> None:
-        """Set the seconds of the clock after which the fit ends, and expected seconds by which its steps are bounded."""
-        self.max_seconds = seconds
-        if math.isfinite(planned) and not math.isfinite(seconds):
-            self.most_steps = max(1, min(self.plan.num_steps, int(planned / self.plan.seconds_per_step)))
+    def limit(self, seconds: float, *, is_timed: bool) -> None:
+        """Set the seconds after which the fit ends, of the clock or those that the steps are expected to take."""
+        self._is_timed = is_timed
+        if is_timed:
+            self.descent.limit(seconds)
+        else:
+            self.descent.limit(math.inf, most_steps=int(seconds / self._plan.seconds_per_step))
 
     def advance(self, until: float = math.inf) -> None:
         """Train to the end, or until so many seconds are spent, and score the weights then."""
-        begun = time.monotonic() - self.clock
-        while self.ending == "race" and self.spent < until:
-            if not self.descent.step(next(self.batches), self.progress, self.generator):
-                self.ending = "divergence"
-                break
-            self.clock = time.monotonic() - begun
-            # A time that ends the fit is followed by one more score: the last weights are often the best.
-            if self.progress - self.scored_at < 1 / self.plan.num_scores and self.progress < 1 and self.spent < until:
-                continue
-            self._score()
-            if self.progress >= 1:
-                self.ending = "steps" if self.descent.num_steps >= self.most_steps else "time"
-            elif self.progress - self.best_at > self.plan.patience:
-                self.ending = "patience"
-            elif self.progress - self.best_at > DROPOUT_PATIENCE and self.descent.dropout < self.plan.dropout:
-                self.descent.restart(self.kept, dropout=self.plan.dropout)
-                self.best_at = self.progress
-        self.clock = time.monotonic() - begun
+        self.descent.advance(lambda: self.spent >= until)
 
     def finish(self) -> FittedFlow:
         """The flow with the weights that scored best.
@@ -237,83 +208,24 @@ class _Training:
         Raises:
             NumericalError: no score.
         """
-        num_steps = self.descent.num_steps
-        if self.kept is None:
-            raise NumericalError(
-                f"the flow has no score: the loss or the score was not finite after {num_steps} steps; lower the learning "
-                "rate and look for extreme values"
-            )
-        self.descent.finish(self.kept)
+        record = self.descent.finish("the flow")
         with torch.no_grad():
-            values = self.flow.log_prob(self.scored).double()
-        return FittedFlow(self.flow, values, num_steps, self.best_step, self.ending, self.clock)
+            values = self.flow.log_prob(self._scored).double()
+        return FittedFlow(self.flow, values, record)
 
-    def _score(self) -> None:
-        """Score the averaged weights on validation, and keep them if they are the best so far."""
-        self.scored_at = self.progress
-        with self.descent.averaged():
-            score = float(self.flow.log_prob(self.scored).double().mean())
-            if score > self.best:
-                self.best, self.best_step, self.best_at = score, self.descent.num_steps, self.progress
-                self.kept = [each.clone() for each in self.flow.weights()]
-        if self.on_score is not None:
-            self.on_score(self.descent.num_steps, score)
+    def _loss(self) -> Tensor:
+        rows = next(self._batches)
+        return -self.flow.log_prob_under_dropout(rows, self._dropout, generator=self._generator).mean()
 
+    def _score(self) -> float:
+        return float(self.flow.log_prob(self._scored).double().mean())
 
-class _Descent:
-    """Steps of AdamW on the weights of a flow, and the exponential average of these weights."""
-
-    def __init__(self, flow: AutoregressiveFlow, plan: FlowPlan) -> None:
-        self.flow, self.plan, self.num_steps, self.dropout = flow, plan, 0, 0.0
-        self.weights = [weight.requires_grad_() for weight in flow.weights()]
-        self.averages = [weight.detach().clone() for weight in self.weights]
-        self.optimizer = AdamW(self.weights, lr=plan.learning_rate, weight_decay=plan.weight_decay, fused=True)
-
-    def step(self, rows: Tensor, progress: float, generator: torch.Generator | None) -> bool:
-        """Take one step on ``rows`` at ``progress`` in [0, 1) of the fit; return whether the loss was finite."""
-        with torch.enable_grad():
-            loss = -self.flow.log_prob_under_dropout(rows, self.dropout, generator=generator).mean()
-            if not math.isfinite(float(loss.detach())):
-                return False
-            self.optimizer.zero_grad()
-            loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.weights, self.plan.max_gradient_norm)
-        self.optimizer.param_groups[0]["lr"] = self.plan.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
-        self.optimizer.step()
-        self.num_steps += 1
-        decay = min(self.plan.averaging, self.num_steps / (self.num_steps + 10))
-        with torch.no_grad():
-            for average, weight in zip(self.averages, self.weights, strict=True):
-                average.lerp_(weight, 1 - decay)
-        return True
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Context in which the flow has the averaged weights, without gradients."""
-        with torch.no_grad():
-            current = [weight.detach().clone() for weight in self.weights]
-            self._put(self.averages)
-            yield
-            self._put(current)
-
-    def restart(self, values: list[Tensor] | None, *, dropout: float) -> None:
-        """Continue from weights that scored well, where there are any, with dropout."""
-        self.dropout = dropout
-        if values is not None:
-            self._put(values)
-            self.averages = [value.clone() for value in values]
-
-    def finish(self, values: list[Tensor]) -> None:
-        """Give the flow its final weights, which need no gradients any more."""
-        self._put(values)
-        for weight in self.weights:
-            weight.requires_grad_(False)
-            weight.grad = None
-
-    def _put(self, values: list[Tensor]) -> None:
-        with torch.no_grad():
-            for weight, value in zip(self.weights, values, strict=True):
-                weight.copy_(value)
+    def _begin_dropout(self, stalled: float) -> bool:
+        """Begin dropout where the score has not risen for a while; return whether it begins now."""
+        begins = stalled > DROPOUT_PATIENCE and self._dropout < self._plan.dropout
+        if begins:
+            self._dropout = self._plan.dropout
+        return begins
 
 
 def _batches(copies: Tensor, size: int, generator: torch.Generator | None) -> Iterator[Tensor]:

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from drl_density.bases.flows import AutoregressiveFlowSettings, Elementwise
-from drl_density.records.fields import Chance, NonNegativeFloat, PositiveFloat, PositiveInt, Share, check_fields
+from drl_density.records.fields import (
+    Chance,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Share,
+    check_fields,
+)
 
 LEAST_ROWS = 3000
 """Rows below which no flow is begun: on every smaller table that was tried, bagged mixtures score better."""
@@ -38,6 +46,7 @@ class FlowPlan:
         batch_size: number of rows in a step.
         learning_rate: learning rate of the first step, from which it falls to zero as a half cosine of the progress. That
             is the share of the steps or of the time that is over, whichever is larger.
+        num_warm_up: number of first steps in which the learning rate rises in proportion.
         dropout: share of the hidden units that is left out in a step, once the validation score has stopped rising.
         weight_decay: decay of the weights, in units of the learning rate.
         averaging: decay of the exponential average of the weights, which is scored and kept.
@@ -50,6 +59,7 @@ class FlowPlan:
     num_steps: PositiveInt = 2000
     batch_size: PositiveInt = 512
     learning_rate: PositiveFloat = 3e-3
+    num_warm_up: NonNegativeInt = 0
     dropout: Chance = 0.1
     weight_decay: NonNegativeFloat = 0.0
     averaging: Chance = 0.99

@@ -7,7 +7,7 @@ import torch
 
 from drl_density.bases import PixelSettings
 from drl_density.bases.fitting import PixelPlan
-from drl_density.bases.fitting.averaged_descent import descend_to_best_average
+from drl_density.bases.fitting.averaged_descent import AveragedDescent, descend_to_best_average
 from drl_density.errors import NumericalError
 
 SIZES = PixelSettings((1, 1, 1), num_cells=2, width=1)
@@ -81,3 +81,45 @@ def test_what_is_not_finite_ends_a_descent():
     with pytest.raises(NumericalError, match="it has no score: the loss or the score was not finite after 0 steps"):
         descend_to_best_average([weight], lambda: (weight * math.inf).sum(), lambda: 0.0, plan(), name="it")
     assert not weight.requires_grad
+
+
+def test_pauses_change_nothing_but_when_scores_are_taken():
+    """Paused at its scores, a descent takes the same steps; the end of a pause is a score of its own."""
+    settings = plan(learning_rate=0.1, num_scores=4, patience=1.0)
+    _, whole, _ = descended(settings)
+    weight, scores = torch.ones(1), []
+    descent = AveragedDescent(
+        [weight], lambda: (weight**2).sum(), lambda: -float(weight**2), settings, on_score=lambda *each: scores.append(each)
+    )
+    for stop in (10, 15, 30):
+        descent.advance(lambda stop=stop: descent.num_steps >= stop)
+        assert (descent.num_steps, descent.ending, scores[-1][0]) == (stop, "pause", stop)
+    descent.advance()
+    assert descent.finish("it").ending == "steps"
+    assert float(weight) == whole
+
+
+def test_a_descent_that_stalls_can_go_back_to_its_best_weights():
+    """The loss turns round after ten steps. Back at the best weights, with the first loss, the score rises again."""
+    weight, stalls, sign = torch.ones(1), [], [1.0]
+
+    def turn(stalled):
+        stalls.append(stalled)
+        sign[0] = 1.0
+        return len(stalls) == 1
+
+    descent = AveragedDescent(
+        [weight],
+        lambda: (sign[0] * weight).sum(),
+        lambda: -float(weight),
+        plan(learning_rate=0.01, averaging=0.0, patience=0.2),
+        on_stall=turn,
+    )
+    descent.advance(lambda: descent.num_steps >= 10)
+    sign[0] = -1.0
+    descent.advance(lambda: bool(stalls))
+    best = descent.best
+    assert -float(weight.detach()) == best
+    descent.advance()
+    assert descent.ending == "steps"
+    assert descent.best > best

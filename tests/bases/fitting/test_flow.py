@@ -64,9 +64,9 @@ def test_the_best_weights_are_kept_and_are_fixed():
     plan = dataclasses.replace(SMALL, num_steps=400, learning_rate=0.02, num_scores=40, patience=0.2)
     scores = {}
     fit = fit_flow(rows[None], fresh, plan=plan, on_score=scores.__setitem__, generator=seeded_generator(9))
-    assert fit.ending == "patience"
-    assert fit.best_step < fit.num_steps < 400
-    assert fit.best_step == max(scores, key=scores.__getitem__)
+    assert fit.record.ending == "patience"
+    assert fit.record.best_step < fit.record.num_steps < 400
+    assert fit.record.best_step == max(scores, key=scores.__getitem__)
     assert fit.log_likelihood == pytest.approx(max(scores.values()), abs=1e-6)
     assert not any(weight.requires_grad for weight in fit.flow.weights())
 
@@ -87,14 +87,14 @@ def test_dropout_begins_where_the_score_has_stopped_rising(monkeypatch):
         fit_flow(rows[None], fresh, plan=each, on_score=on_score, generator=seeded_generator(9))
         for each, on_score in ((dataclasses.replace(plan, dropout=0.0), None), (plan, scores.__setitem__))
     ]
-    first = shares[fits[0].num_steps :]
+    first = shares[fits[0].record.num_steps :]
     begun = first.index(0.3)
     assert set(first[:begun]) == {0.0}
     assert set(first[begun:]) == {0.3}
     best = max((step for step in scores if step <= begun), key=scores.__getitem__)
     assert begun > best
     assert fits[1].log_likelihood > fits[0].log_likelihood
-    assert fits[1].best_step > begun
+    assert fits[1].record.best_step > begun
 
 
 def test_every_pass_takes_a_copy():
@@ -111,17 +111,17 @@ def test_a_time_ends_the_fit():
     rows, _ = ring(300, 12)
     plan = dataclasses.replace(SMALL, num_steps=100_000, num_scores=50_000)
     fit = fit_flow(rows[None], rows[:50], plan=plan, max_seconds=0.5, generator=seeded_generator(13))
-    assert fit.ending == "time"
-    assert 0 < fit.num_steps < 100_000
+    assert fit.record.ending == "time"
+    assert 0 < fit.record.num_steps < 100_000
     at_once = fit_flow(rows[None], rows[:50], plan=plan, max_seconds=1e-9, generator=seeded_generator(13))
-    assert (at_once.num_steps, at_once.best_step, at_once.ending) == (1, 1, "time")
+    assert (at_once.record.num_steps, at_once.record.best_step, at_once.record.ending) == (1, 1, "time")
 
 
 def test_a_fit_that_diverges_keeps_what_it_had(monkeypatch):
     rows, _ = ring(300, 14)
     _spoil(monkeypatch, after=20)
     fit = fit_flow(rows[None], rows[:50], plan=SMALL, generator=seeded_generator(15))
-    assert (fit.ending, fit.num_steps, fit.best_step) == ("divergence", 20, 20)
+    assert (fit.record.ending, fit.record.num_steps, fit.record.best_step) == ("divergence", 20, 20)
     assert bool(fit.log_densities.isfinite().all())
     assert math.isfinite(fit.log_likelihood)
 
@@ -148,7 +148,7 @@ def test_it_works_inside_inference_mode():
     rows, _ = ring(100, 16)
     with torch.inference_mode():
         fit = fit_flow(rows[None] * 1.0, rows[:50], plan=dataclasses.replace(SMALL, num_steps=3))
-    assert fit.num_steps == 3
+    assert fit.record.num_steps == 3
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_a_fit_that_the_clock_ends_has_its_last_score_at_the_end():
         rows[None], rows[:50], plan=plan, max_seconds=0.3, on_score=scores.__setitem__, generator=seeded_generator(17)
     )
     assert 2 <= len(scores) <= 6
-    assert max(scores) == fit.num_steps
+    assert max(scores) == fit.record.num_steps
 
 
 RACERS = {
@@ -195,11 +195,11 @@ def test_the_leader_of_a_race_gets_the_rest():
     seconds = 80 * RACERS["spline"].seconds_per_step
     flows, missing = race(rows, seconds=seconds)
     assert missing == {}
-    assert (flows["affine"].ending, flows["spline"].ending) == ("race", "steps")
+    assert (flows["affine"].record.ending, flows["spline"].record.ending) == ("pause", "steps")
     short = math.ceil(RACE_SHARE * seconds / RACERS["affine"].seconds_per_step)
-    assert flows["affine"].num_steps == short
+    assert flows["affine"].record.num_steps == short
     assert flows["spline"].log_likelihood > flows["affine"].log_likelihood
-    used = sum(flow.num_steps * RACERS[kind].seconds_per_step for kind, flow in flows.items())
+    used = sum(flow.record.num_steps * RACERS[kind].seconds_per_step for kind, flow in flows.items())
     assert used == pytest.approx(seconds, rel=0.03)
     again, _ = race(rows, seconds=seconds)
     assert torch.equal(again["spline"].log_densities, flows["spline"].log_densities)
@@ -208,17 +208,17 @@ def test_the_leader_of_a_race_gets_the_rest():
 def test_what_the_leader_leaves_is_for_the_next():
     rows, _ = ring(400, 18)
     flows, _ = race(rows, seconds=10 * 80 * RACERS["spline"].seconds_per_step)
-    assert [flow.ending for flow in flows.values()] == ["steps", "steps"]
-    assert [flow.num_steps for flow in flows.values()] == [80, 80]
+    assert [flow.record.ending for flow in flows.values()] == ["steps", "steps"]
+    assert [flow.record.num_steps for flow in flows.values()] == [80, 80]
 
 
 def test_a_race_by_the_clock_takes_its_time():
     rows, _ = ring(400, 18)
     plans = {kind: dataclasses.replace(plan, num_steps=100_000) for kind, plan in RACERS.items()}
     flows, _ = race(rows, seconds=0.6, plans=plans, is_timed=True)
-    ended = [flow for flow in flows.values() if flow.ending == "time"]
+    ended = [flow for flow in flows.values() if flow.record.ending == "time"]
     assert len(ended) == 1
-    assert sum(flow.seconds for flow in flows.values()) < 0.6 + MOST_RACE_SECONDS
+    assert sum(flow.record.seconds for flow in flows.values()) < 0.6 + MOST_RACE_SECONDS
 
 
 def test_a_flow_of_a_race_that_diverges_leaves_the_others(monkeypatch):
@@ -239,5 +239,5 @@ def test_a_single_flow_has_no_race():
     rows, _ = ring(400, 18)
     alone = {"spline": dataclasses.replace(RACERS["spline"], num_steps=30)}
     flows, _ = race(rows, seconds=1.0, plans=alone)
-    assert (flows["spline"].ending, flows["spline"].num_steps) == ("steps", 30)
+    assert (flows["spline"].record.ending, flows["spline"].record.num_steps) == ("steps", 30)
     assert race(rows, seconds=1.0, plans={}) == ({}, {})
