@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import drl_density as drl
@@ -21,6 +23,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
@@ -49,6 +52,43 @@ html_static_path = ["_static"]
 html_css_files = ["site.css"]
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+
+
+# Names of other packages in signatures link to their own sites, where their lists of names can be had.
+SITES = {
+    "arviz": "https://python.arviz.org/en/stable/",
+    "numpy": "https://numpy.org/doc/stable/",
+    "pandas": "https://pandas.pydata.org/docs/",
+    "pyro": "https://docs.pyro.ai/en/stable/",
+    "python": "https://docs.python.org/3/",
+    "torch": "https://docs.pytorch.org/docs/stable/",
+    "xarray": "https://docs.xarray.dev/en/stable/",
+}
+
+
+def inventories(sites: dict[str, str], folder: Path) -> dict[str, tuple[str, str]]:
+    """Sites whose list of names is in ``folder``, or was downloaded to it; the others are named on standard error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = []
+    for name, site in sites.items():
+        stored = folder / f"{name}.inv"
+        if stored.exists():
+            continue
+        try:
+            with urllib.request.urlopen(f"{site}objects.inv", timeout=3) as answer:
+                content = answer.read()
+        except (OSError, http.client.HTTPException):
+            content = b""
+        if content.startswith(b"# Sphinx inventory version"):
+            stored.write_bytes(content)
+        else:
+            missing.append(name)
+    if missing:
+        print(f"no network: no links to the sites of {', '.join(missing)}", file=sys.stderr)
+    return {name: (site, str(folder / f"{name}.inv")) for name, site in sites.items() if name not in missing}
+
+
+intersphinx_mapping = inventories(SITES, HERE / "_generated" / "inventories")
 
 
 def _write_command_pages(app: object) -> None:

@@ -25,7 +25,7 @@ class Combine(OnDevice):
     to 1 or more.
     """
 
-    run_folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    run_folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
     """Folders of finished runs of the same columns."""
     how: Literal["product", "mixture"] = "product"
     """A product is high where all densities are, and a mixture is high where any of them is."""

@@ -41,9 +41,9 @@ class Distill(OnDevice, ReadsTable):
     A generator is not the density of the run: its draws have no log density, and are marked as draws of a generator.
     """
 
-    run_folder: Annotated[Path, tyro.conf.Positional]
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run."""
-    source: Annotated[str | None, tyro.conf.Positional] = None
+    source: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[TABLE]")] = None
     """Table with the columns of the fit, for mmd. By default the training rows of the fit."""
     seed: int | None = None
     """Seed of the training. By default one is drawn and printed."""
@@ -77,9 +77,9 @@ class Distill(OnDevice, ReadsTable):
 class Guide(OnDevice):
     """Write the density of one label as a run of its own, which every other command reads."""
 
-    run_folder: Annotated[Path, tyro.conf.Positional]
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run fitted with --settings.network.num-classes."""
-    label: Annotated[int, tyro.conf.Positional]
+    label: Annotated[int, tyro.conf.Positional, tyro.conf.arg(metavar="LABEL")]
     """Label of the density to write."""
     weight: float = 0.0
     """Guidance weight. 0 gives the density of the label, and larger weights give a sharper one."""
@@ -110,9 +110,9 @@ class Reconstruct(OnDevice):
     ``sampling`` (measured frequencies, boolean), all in data units.
     """
 
-    run_folder: Annotated[Path, tyro.conf.Positional]
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run."""
-    measurements: Annotated[Path, tyro.conf.Positional]
+    measurements: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """File in .npz format with the measurement and its operator."""
     method: Literal["posterior", "dps", "projected"] = "posterior"
     """Sampler. posterior is consistent; dps and projected are fast and biased."""

@@ -25,9 +25,9 @@ from drl_density.run_folder import RunFolder
 class Evaluate(OnDevice, ReadsTable):
     """Estimate the likelihood of rows with a two-sided interval for log Z; writes report.nc and report.html."""
 
-    run_folder: Annotated[Path, tyro.conf.Positional]
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run."""
-    source: Annotated[str | None, tyro.conf.Positional] = None
+    source: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[TABLE]")] = None
     """Table with the columns of the fit. By default the test rows of the fit."""
     seed: int | None = None
     """Seed of the estimate. By default one is drawn and printed."""
@@ -58,9 +58,9 @@ class Evaluate(OnDevice, ReadsTable):
 class Diagnose(OnDevice, ReadsTable):
     """Run long adjusted chains from data and from noise, and write their verdict into report.html of the run folder."""
 
-    run_folder: Annotated[Path, tyro.conf.Positional]
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run."""
-    source: Annotated[str | None, tyro.conf.Positional] = None
+    source: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[TABLE]")] = None
     """Table with the columns of the fit. By default the test rows of the fit."""
     level: float = 0.0
     """Noise level of the chains."""
@@ -100,7 +100,7 @@ class Diagnose(OnDevice, ReadsTable):
 class Report(Command):
     """Print the last evaluation and the diagnoses of a run, and write its page again."""
 
-    run_folder: Annotated[Path, tyro.conf.Positional]
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a run that was evaluated or diagnosed."""
 
     def run(self) -> None:
@@ -119,7 +119,7 @@ class Report(Command):
 class Compare(OnDevice, ReadsTable):
     """Compare the mean log densities of several fits on the same rows, by paired differences to the first."""
 
-    run_folders: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    run_folders: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN ...]")]
     """Folders of at least two finished runs of the same columns."""
     source: str | None = None
     """Table with the columns of the fits. By default the test rows of the first fit."""

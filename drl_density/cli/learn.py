@@ -60,7 +60,7 @@ class Fit(OnDevice, Kinds, ReadsTable):
     or a folder. The options of the chosen objective, network and schedule follow under --settings.
     """
 
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """File, folder of Parquet files or images, bundled set (wine), toy (eight_gaussians), or - for standard input."""
     out: Path = Path("runs/fit")
     """Folder to save the run in."""

@@ -39,9 +39,9 @@ class Impute(OnTable):
     further columns stay as they are.
     """
 
-    run_folder: Annotated[Path, tyro.conf.Positional]
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run."""
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
     """Table with the columns of the fit, or - for standard input. Empty and NaN cells are missing values."""
     out: Path | None = dataclasses.field(default=Path("imputed.csv"), kw_only=True)
     """File to write: .csv, .tsv, .csv.gz, .tsv.gz or .parquet; - for CSV on standard output."""

@@ -30,9 +30,9 @@ class Outliers(OnTable):
     Rank rows by strangeness, which is higher for stranger rows. If you need the log density alone, ``score`` is faster.
     """
 
-    run_folder: Annotated[Path, tyro.conf.Positional]
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run."""
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
     """Table with the columns of the fit, or - for standard input."""
     reference: str | None = None
     """Table of normal rows for the p-values. By default the test rows of the fit, or draws if there are fewer than 20."""

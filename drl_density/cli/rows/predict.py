@@ -29,9 +29,9 @@ class Predict(OnTable):
     Rows that have a value in the column also get its log density.
     """
 
-    run_folder: Annotated[Path, tyro.conf.Positional]
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run."""
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
     """Table with the columns of the fit, or - for standard input. The predicted column and any cell may be absent."""
     column: str
     """Name of the column to predict."""

@@ -32,7 +32,7 @@ Draw = Callable[[int, int], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
 class Sample(WritesRows):
     """Draw rows from a fitted density, with the columns, labels and types of its table."""
 
-    run_folder: Annotated[Path, tyro.conf.Positional]
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run."""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Number of rows to draw."""

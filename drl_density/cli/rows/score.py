@@ -26,9 +26,9 @@ class Score(OnTable):
     The interval has the same width for all rows. ``outliers`` adds p-values and scores by noise level.
     """
 
-    run_folder: Annotated[Path, tyro.conf.Positional]
+    run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Folder of a finished run."""
-    source: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
     """Table with the columns of the fit, or - for standard input."""
 
     def run(self) -> None:

@@ -20,10 +20,12 @@ class Progress:
         total: number of parts of the stage.
         log_z: log Z of the density reached, nats; ``None`` where the stage has no estimate of its own.
         standard_error: standard error of ``log_z``, nats.
-        ess: effective sample size of the weights, summed over replicates.
+        ess: effective sample size of the weights, summed over replicates; ``None`` where nothing was weighted.
 
     >>> str(Progress("annealing", 5, 10, log_z=1.0, standard_error=0.1, ess=40.0))
     'log Z = 1.000 ± 0.100, ESS 40'
+    >>> str(Progress("long chains", 0, 1, log_z=0.0, standard_error=0.0))
+    'log Z = 0.000 ± 0.000'
     """
 
     stage: str
@@ -34,9 +36,10 @@ class Progress:
     ess: float | None = None
 
     def __str__(self) -> str:
-        if self.log_z is None or self.standard_error is None or self.ess is None:
+        if self.log_z is None or self.standard_error is None:
             return self.stage
-        return f"log Z = {self.log_z:.3f} ± {self.standard_error:.3f}, ESS {self.ess:.0f}"
+        ess = "" if self.ess is None else f", ESS {self.ess:.0f}"
+        return f"log Z = {self.log_z:.3f} ± {self.standard_error:.3f}{ess}"
 
 
 Watch = Callable[[Progress], None]

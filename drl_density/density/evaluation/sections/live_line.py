@@ -17,11 +17,11 @@ class LiveLine:
     """A progress bar on standard error that takes :class:`~drl_density.partition_function.Progress` records.
 
     Attributes:
-        ess: last effective sample size that a record held.
+        ess: last effective sample size that a record held; ``None`` before the first.
     """
 
     def __init__(self, *, is_shown: bool = True) -> None:
-        self.ess = float("nan")
+        self.ess: float | None = None
         self._bar = tqdm(
             total=1,
             file=sys.stderr,
@@ -38,7 +38,7 @@ class LiveLine:
         self._bar.total, self._bar.n = progress.total, progress.done
         share = f" {100 * progress.done / progress.total:3.0f} %" if progress.total > 1 else ""
         self._bar.set_description_str(progress.stage + share, refresh=False)
-        if progress.ess is not None:
+        if progress.log_z is not None:
             self.ess = progress.ess
             self._bar.set_postfix_str(str(progress), refresh=False)
         if progress.done in (0, progress.total) or time.monotonic() - self._shown_at > REFRESH_SECONDS:

@@ -15,3 +15,12 @@ def test_share_is_shown_where_there_are_parts(capsys):
     assert "paths in both directions 0" in shown.replace("directions  ", "directions ")  # then the time, no percentage
     assert "0 %" not in shown.split("paths in both directions")[1]
     assert line.ess == 50.0
+
+
+def test_no_effective_size_is_shown_where_nothing_was_weighted(capsys):
+    line = LiveLine()
+    line(Progress("long chains", 0, 1, 0.0, 0.0, line.ess))
+    line.close()
+    shown = capsys.readouterr().err
+    assert "log Z = 0.000 ± 0.000" in shown
+    assert "ESS" not in shown
