@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from drl_density.datasets import Dataset, ReadOptions, Split, load_dataset, memorization_check
     from drl_density.density import (
         AdjustedObjective,
+        ClassDensities,
         ColumnNetwork,
         Combination,
         Comparison,
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
         combine,
         compare,
         fit,
+        fit_classes,
         load_generator,
     )
     from drl_density.diagnostics import as_arviz, from_pyro_mcmc
@@ -164,6 +166,7 @@ __all__ = [
     "AutoregressivePixels",
     "BlendedBase",
     "ChainSampler",
+    "ClassDensities",
     "ClassifierSettings",
     "ColumnNetwork",
     "ColumnTiltSettings",
@@ -253,6 +256,7 @@ __all__ = [
     "evidence",
     "excluding",
     "fit",
+    "fit_classes",
     "from_pyro_mcmc",
     "geometric_path",
     "guided",
@@ -275,12 +279,13 @@ _NAMES = {
     ),
     "datasets": "Dataset ReadOptions Split load_dataset memorization_check",
     "density": (
-        "AdjustedObjective ColumnNetwork Combination Comparison ContrastObjective CooperativeObjective "
+        "AdjustedObjective ClassDensities ColumnNetwork Combination Comparison ContrastObjective CooperativeObjective "
         "CosineSchedule DenoisingObjective "
         "Density DiagnoseSettings Diagnosis DistillSettings DrawSettings FitSettings Generator Imputation "
         "LangevinObjective LikelihoodReport LinearBetaSchedule LogSpacedSchedule MLPNetwork "
         "MarginalDensity NoNetwork NormalObjective OutlierScores PathObjective Posterior Prediction ReconstructSettings "
-        "Reconstruction RecoverySettings ResidualNetwork Scores UNetNetwork combine compare fit load_generator"
+        "Reconstruction RecoverySettings ResidualNetwork Scores UNetNetwork combine compare fit fit_classes "
+        "load_generator"
     ),
     "diagnostics": "as_arviz from_pyro_mcmc",
     "diffusion_sampler": "DiffusionSamplerSettings",

@@ -33,7 +33,7 @@ PUBLIC = public_objects()
 # Names without an example, by the reason. Dataclasses need none: what takes or returns them shows their use.
 WITHOUT_EXAMPLE = {
     "takes a fit, which takes seconds: the README, the pages and the examples show it, and tests run those": """
-        Density FittedModel Generator MarginalDensity combine fit load_generator
+        Density FittedModel Generator MarginalDensity combine fit fit_classes load_generator
     """,
     "takes networks or runs of some size, which its tests have": """
         propose sample_quality run_tempering train_member member_stages search_networks choose_pixels

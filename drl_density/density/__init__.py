@@ -1,5 +1,7 @@
 """Fitted densities: the object a user holds, what can be asked of it, and how it is fitted."""
 
+from drl_density.density.classification.class_densities import ClassDensities
+from drl_density.density.classification.fit_classes import fit_classes
 from drl_density.density.conditioning.impute import Imputation
 from drl_density.density.conditioning.marginal import MarginalDensity
 from drl_density.density.conditioning.prediction import Prediction
@@ -41,6 +43,7 @@ from drl_density.density.tables import Scores
 __all__ = [
     "AdjustedObjective",
     "Baselines",
+    "ClassDensities",
     "ColumnNetwork",
     "Combination",
     "Comparison",
@@ -80,5 +83,6 @@ __all__ = [
     "combine",
     "compare",
     "fit",
+    "fit_classes",
     "load_generator",
 ]

@@ -27,6 +27,9 @@ BUSY_ROWS = 16_384
 MOST_VALUES = 2**20
 """Values in one pass on any device: 1,024 rows of 1,024 values."""
 
+LEAST_SCORED, MOST_SCORED, MOST_SCORED_VALUES = 64, 2048, 400_000
+"""Images that a fit scores at least and at most, and their values: far fewer than the 4,096,000 of the shortest training."""
+
 
 def rows_at_once(num_features: int, device: torch.device) -> int:
     """Number of rows in one pass of the transform and the network: a CPU's cache holds them, and a GPU is busy with them.
@@ -40,6 +43,18 @@ def rows_at_once(num_features: int, device: torch.device) -> int:
     """
     most = CACHED_ROWS if device.type == "cpu" else BUSY_ROWS
     return max(1, min(most, MOST_VALUES // max(1, num_features)))
+
+
+def most_scored_images(num_features: int) -> int:
+    """Number of images that a fit scores at a time under a density that takes a pass of its network for every pixel.
+
+    Args:
+        num_features: number of values of an image.
+
+    >>> most_scored_images(64), most_scored_images(784), most_scored_images(3072)
+    (2048, 510, 130)
+    """
+    return max(LEAST_SCORED, min(MOST_SCORED, MOST_SCORED_VALUES // num_features))
 
 
 def in_passes(function: Callable[[Tensor], Tensor], rows: Tensor, device: torch.device | None = None) -> Tensor:

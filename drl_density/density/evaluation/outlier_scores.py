@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drl_density.density.data_units import rows_at_once
+from drl_density.density.data_units import in_passes, most_scored_images, rows_at_once
 from drl_density.density.fitted import FittedModel, dequantized_rows
 from drl_density.density.reference import ReferenceScores
 from drl_density.density.tables import as_columns
@@ -101,7 +101,7 @@ def outlier_scores(
     inside = values.isfinite()
     profile = torch.full((len(x), density.model.num_levels), -torch.inf, dtype=torch.float64)
     if bool(inside.any()):
-        profile[inside] = (_profile(density, x[inside]) - known.profile.mean(0)) / known.profile.std(0)
+        profile[inside] = (_profile(density, x[inside], values[inside]) - known.profile.mean(0)) / known.profile.std(0)
     # The smaller of both sides can be just above one half, as a reference row counts for itself.
     two_sided = (2 * low.minimum(high)).clamp(max=1.0)
     return OutlierScores(values, density.estimate.standard_error, low, two_sided, profile, len(expected), known.words)
@@ -129,7 +129,7 @@ def reference_scores(density: FittedModel, rows: Any = None, *, words: str = "")
     outside = int((~expected.isfinite()).sum())
     if outside:
         raise DataError(f"expected reference rows within the bounds of every column, {outside} lie outside")
-    return ReferenceScores(expected, _profile(density, known), words)
+    return ReferenceScores(expected, _profile(density, known, expected), words)
 
 
 def held_out_scores(density: FittedModel, rows: Tensor, *, seed: int) -> ReferenceScores | None:
@@ -151,33 +151,37 @@ def held_out_scores(density: FittedModel, rows: Tensor, *, seed: int) -> Referen
         return None
     most = MOST_REFERENCE
     if len(density.event_shape) > 1:
-        most = max(LEAST_REFERENCE, min(most, MOST_IMAGE_PASSES // (1 + NUM_NOISES * (density.model.num_levels - 1))))
+        passes = MOST_IMAGE_PASSES // (1 + NUM_NOISES * (density.model.num_levels - 1))
+        scored = 2 * most_scored_images(density.num_features) if density.model.is_base_alone else most
+        most = max(LEAST_REFERENCE, min(most, passes, scored))
     chosen = torch.randperm(len(complete), generator=generator)[:most].sort().values
     known = dequantized_rows(density, complete[chosen], generator=generator)[0]
     log_density = density.log_density_of(known)
     if not bool(log_density.isfinite().all()):
         return None
     of_all = "" if len(known) == len(rows) else f" of {len(rows)}"
-    return ReferenceScores(log_density, _profile(density, known), f"the fit's {len(known)}{of_all} test rows")
+    return ReferenceScores(log_density, _profile(density, known, log_density), f"the fit's {len(known)}{of_all} test rows")
 
 
-def _profile(density: FittedModel, rows: Tensor) -> Tensor:
-    """Mean log density of noised copies of each row at every level, ``(row, level)``, float64.
+def _profile(density: FittedModel, rows: Tensor, log_density: Tensor) -> Tensor:
+    """Mean log density of noised copies of each row at every level, ``(row, level)``, float64; level 0 without noise.
 
     All rows, the reference rows among them, get the same noise, whatever their number and order. So the profile of a row
     depends on the row alone, and comparisons of rows are free of the noise that they share.
     """
     model, u = density.model, density.to_states(rows)
+    jacobian = in_passes(lambda part: density.transform.with_log_jacobian(part)[1], rows)
     size = rows_at_once(density.num_features, model.device)
     profile = torch.empty(len(rows), model.num_levels, dtype=torch.float64)
-    for level in range(model.num_levels):
+    profile[:, 0] = log_density + density.estimate.log_z - jacobian  # known already, and level 0 costs most
+    for level in range(1, model.num_levels):
         source = torch.Generator().manual_seed(level)
-        noises = torch.randn((NUM_NOISES if level else 1, *u.shape[1:]), generator=source).to(u)
+        noises = torch.randn((NUM_NOISES, *u.shape[1:]), generator=source).to(u)
         alpha, sigma = (float(scale(level)) for scale in (model.schedule.alpha_at, model.schedule.sigma_at))
         total = torch.zeros(len(rows), dtype=torch.float64)
         for noise in noises:
             with torch.no_grad():
-                noised = ((alpha * part + sigma * noise if level else part) for part in u.split(size))
+                noised = ((alpha * part + sigma * noise) for part in u.split(size))
                 total += torch.cat([model.log_density(part, level).double().cpu() for part in noised])
         profile[:, level] = total / len(noises)
     return profile

@@ -23,8 +23,8 @@ LARGEST_COVARIANCE = 4096
 CELLS_AT_ONCE = 2**24
 """Values of training rows that are counted into histograms at a time."""
 
-MOST_CELLS = 2**27
-"""Values of training rows that the Gaussian is fitted to: one gigabyte in float64."""
+MOST_CELLS, ROWS_PER_COLUMN = 2**23, 10
+"""Values of training rows that the Gaussian is fitted to, 64 megabytes in float64; or rows for each column, if more."""
 
 RIDGE = 1e-6
 """Variance added to every direction of model space, so that duplicated columns keep an invertible covariance."""
@@ -72,32 +72,37 @@ def histogram_log_density(train: Tensor, rows: Tensor, columns: Sequence[Column]
     return ((chosen + 1).log() - (len(train) + num_bins).double().log() - width.log()).sum(1)
 
 
-def validation_baselines(plan: FitPlan, model: EnergySequence, log_z: float) -> Baselines:
+def validation_baselines(
+    plan: FitPlan, model: EnergySequence, log_z: float, *, reference: float | None = None
+) -> Baselines:
     """Mean validation log density of the model, of a Gaussian in model space, and of independent marginals, in data units.
 
     Args:
         plan: Plan of the fit.
         model: Fitted sequence.
         log_z: log Z of its level 0.
+        reference: Mean log density of the validation rows in model space, where it is known for a density that is its
+            reference alone; None computes it.
     """
     if isinstance(plan.table, TableWithMissing):
         return _observed_baselines(plan.table, plan, model, log_z)
     table, held_out = plan.table, plan.held_out
     data_rows = table.validation_rows(seed=plan.seed, least=held_out.least, most=held_out.most)
     generator = torch.Generator().manual_seed(0)
-    most = max(1000, MOST_CELLS // data_rows.shape[1])
+    most = max(1000, MOST_CELLS // data_rows.shape[1], ROWS_PER_COLUMN * data_rows.shape[1])
     train = table.rows(table.some_training_rows(generator=generator, most=min(50_000, most)), generator=generator)
     u_train, (u, jacobian) = table.transform(train), table.transform.with_log_jacobian(data_rows)
     gaussian = gaussian_log_density(u_train, u) + jacobian
-    with torch.no_grad():
-        tilted = model.log_density(u.float(), 0).double() - log_z + jacobian
+    if reference is None:
+        with torch.no_grad():
+            reference = float(model.log_density(u.float(), 0).double().mean())
     columns = table.dataset.columns
     if plan.is_over_images and all(column.width and math.isfinite(column.upper - column.lower) for column in columns):
         independent = histogram_log_density(table.dataset.train, data_rows, columns)
     else:
         with torch.no_grad():
             independent = _marginal_log_density(table, train, data_rows).sum(-1)
-    return Baselines(float(tilted.mean()), float(gaussian.mean()), float(independent.mean()))
+    return Baselines(reference - log_z + float(jacobian.mean()), float(gaussian.mean()), float(independent.mean()))
 
 
 def _observed_baselines(table: TableWithMissing, plan: FitPlan, model: EnergySequence, log_z: float) -> Baselines:

@@ -205,6 +205,8 @@ def _finish(plan: FitPlan, members: Mapping[str, TrainedMember], budget: Budget,
         found = normalize(chosen.model, table.transform, **sizes)
     model = chosen.model
     folds, is_average = chosen.left_out, chosen.member == "average"
+    first = plan.members[0]  # its validation rows are those of the plan
+    known = states[first.name].best_score if budget.is_reference_alone and chosen.member == first.name else None
     density = Density(
         model=model,
         transform=table.transform,
@@ -215,7 +217,7 @@ def _finish(plan: FitPlan, members: Mapping[str, TrainedMember], budget: Budget,
         plan=found.plan,
         pool=found.pool,
         baselines=(
-            validation_baselines(plan, model, found.estimate.log_z)
+            validation_baselines(plan, model, found.estimate.log_z, reference=known)
             if folds is None
             else folds.baselines(table.bases.scores["gaussian"], is_kept=is_average)
         ),
@@ -238,7 +240,7 @@ def _finish(plan: FitPlan, members: Mapping[str, TrainedMember], budget: Budget,
             best_score={member: state.best_score for member, state in states.items()},
             num_rollbacks={member: state.num_rollbacks for member, state in states.items()},
             stages=(
-                member_stages(plan, members.get(chosen.member), trained)
+                member_stages(plan, members.get(chosen.member), trained, reference=known)
                 if folds is None
                 else folds.stages(is_kept=is_average)
             ),

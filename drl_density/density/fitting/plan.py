@@ -14,6 +14,7 @@ import torch
 
 from drl_density.bases import Base
 from drl_density.datasets import Dataset
+from drl_density.density.data_units import most_scored_images
 from drl_density.density.fitting.bases import ReferenceTime
 from drl_density.density.fitting.batches import BatchSource, RowBatches, StateBatches, batch_source, label_values
 from drl_density.density.fitting.build import (
@@ -223,8 +224,7 @@ class FitPlan:
         """The objective for the training of one state; a contrast takes the expensive draws of its base from a pool.
 
         The pool holds :data:`POOL_SHARE` times as many draws as there are training rows, at least :data:`LEAST_POOL` and at
-        most :data:`MOST_POOLED` numbers. The contrast needs no density of the base, so none is kept: neither that of the
-        pool nor that of the training rows, which dequantisation changes in every batch.
+        most :data:`MOST_POOLED` numbers. The contrast needs no density of the base, so none is kept.
 
         Args:
             state: State to be trained, whose step decides what the pool holds.
@@ -393,7 +393,8 @@ def _state_sizes(objective: ObjectiveSettings) -> StateSizes:
 
 
 def _held_out_sizes(table: TableWithBases, settings: FitSettings) -> HeldOutSizes:
-    """Between 1,024 and 8,192 rows; with missing values, whose rows are completed 8 times, between 256 and 1,024."""
+    """Between 1,024 and 8,192 rows; fewer with missing values, whose rows are completed 8 times, and of large images."""
     least, most = (256, 1024) if isinstance(table, TableWithMissing) else (1024, 8192)
-    asked = settings.num_validation_rows
-    return HeldOutSizes(least, most) if asked is None else HeldOutSizes(min(least, asked), asked)
+    asked = settings.num_validation_rows or most
+    asked = min(asked, most_scored_images(table.dataset.train.shape[1])) if settings.base_kind == "autoregressive" else asked
+    return HeldOutSizes(min(least, asked), asked)

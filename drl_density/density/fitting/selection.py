@@ -230,7 +230,7 @@ def rejection(plan: FitPlan, model: EnergySequence, log_z: float, excess: float,
         excess: Nats by which annealing finds more.
         rows: Validation rows in model space.
     """
-    if plan.selection.num_samples is None or plan.selection.rule == "last":
+    if plan.selection.num_samples is None or plan.selection.rule == "last" or model.is_base_alone:
         return ""
     if excess > 0:
         return f"annealing from the reference finds {excess:.2g} nats more than its draws do, mass that no row supports"

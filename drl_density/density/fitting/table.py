@@ -17,6 +17,7 @@ from drl_density.bases.fitting import DrawRows, GreyLevels
 from drl_density.datasets import Dataset, choose_transform
 from drl_density.datasets.dataset import choose_rows
 from drl_density.density.fitting.bases import (
+    MOST_FACTOR_ROWS,
     NO_FLOW,
     ChosenBases,
     ReferenceTime,
@@ -187,7 +188,8 @@ class Table:
         """
         generator = torch.Generator().manual_seed(0)
         if kind == "autoregressive":
-            levels, held_out = self.grey_levels(), self.transform(self.validation_rows(seed=0))
+            held_out = self.transform(self.validation_rows(seed=0, most=MOST_FACTOR_ROWS))
+            levels = self.grey_levels()
             bases = choose_pixels(self._drawer(generator), levels, held_out, allowed=allowed, say=say)
             return TableWithBases(self.dataset, self.transform, self.dequantization, bases)
         if self.dataset.has_missing_values:

@@ -192,28 +192,32 @@ def _frozen(plan: FitPlan, member: Member, weights: dict[str, Tensor], device: t
     return freeze(model)
 
 
-def member_stages(plan: FitPlan, member: TrainedMember | None, model: EnergySequence) -> tuple[Stage, ...]:
+def member_stages(
+    plan: FitPlan, member: TrainedMember | None, model: EnergySequence, *, reference: float | None = None
+) -> tuple[Stage, ...]:
     """What each stage brought on the validation rows; empty for objectives without a base to draw from.
 
     Args:
         plan: Plan of the fit.
         member: Reported member; None for an average, whose tilt then includes the refinements of its members.
         model: Sequence of the reported density, frozen.
+        reference: Validation score of the reference, where it is known and nothing was trained; None computes it.
     """
     if plan.selection.num_samples is None or plan.selection.rule == "last":
         return ()
     if model.is_base_alone:  # nothing was trained, and log Z = 0 needs no draws
-        rows = plan.validation(seed=plan.seed)
-        value = ImportanceLikelihood(model, rows, num_samples=1, seed=plan.seed).reference().value
-        return Stage("reference", value), Stage("tilt", value, 0.0, 0.0, kept=False)
+        if reference is None:
+            rows = plan.validation(seed=plan.seed)
+            reference = ImportanceLikelihood(model, rows, num_samples=1, seed=plan.seed).reference().value
+        return Stage("reference", reference), Stage("tilt", reference, 0.0, 0.0, kept=False)
     tilted = model
     if member is not None:
         place = next(place for place in plan.members if place.name == member.name)
         tilted = _frozen(plan, place, member.tilt, model.device)
     score = stage_score(plan, tilted)
     gain = score.gain(tilted)
-    reference = Stage("reference", score.reference().value)
+    before = Stage("reference", score.reference().value)
     # The likelihood itself: a score that selects counts tilts of low efficiency for no more than their base.
-    tilt = Stage("tilt", reference.validation + gain.value, gain.value, gain.standard_error, kept=gain.value > 0)
-    found = (reference, tilt)
+    tilt = Stage("tilt", before.validation + gain.value, gain.value, gain.standard_error, kept=gain.value > 0)
+    found = (before, tilt)
     return found if member is None or member.recovery is None else (*found, member.recovery)

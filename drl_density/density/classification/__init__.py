@@ -1,0 +1,1 @@
+"""Densities of the rows of every label, and classification by Bayes' rule."""
