@@ -53,7 +53,18 @@ SIZES: dict[str, dict[str, Any]] = {
     "20": {"settings": SMALL_TOY},
     "22": {"settings": SMALL_DIGITS},
 }
-WORDS = {"z": "Z", "pyro": "Pyro", "arviz": "ArviZ", "ddim": "DDIM", "em": "EM"}
+# Titles that are not the name of the file with a capital.
+TITLES = {
+    "02": "log Z of your own density",
+    "03": "Long chains in ArviZ",
+    "09": "Evidence of a Pyro model",
+    "10": "Draws in a few steps",
+    "11": "Progressive sampling",
+    "15": "log Z by level",
+    "17": "DDIM",
+    "20": "EM distillation",
+    "23": "Cooperative training",
+}
 
 
 @contextlib.contextmanager
@@ -116,9 +127,7 @@ def make_page(path: Path, minutes: float) -> None:
     """Run one example and write its page."""
     started = time.process_time()
     module, result, arguments, printed = run(path, minutes)
-    words = [WORDS.get(word, word) for word in path.stem[3:].split("_")]
-    title = " ".join(words)
-    title = title if words[0] == "log" else title[0].upper() + title[1:]
+    title = TITLES.get(path.stem[:2]) or path.stem[3:].replace("_", " ").capitalize()
     call = f"main({', '.join(f'{name}={_typed(value)}' for name, value in arguments.items())})"
     made = f"python docs/example_pages.py {path.stem[:2]}"
     if "max_minutes" in arguments:
@@ -140,7 +149,7 @@ def make_page(path: Path, minutes: float) -> None:
         f"![{title}]({path.stem}.png)",
         "",
         " ".join(inspect.getdoc(FIGURES[path.stem[:2]]).split()),
-        *["", "It prints", "", "```", printed, "```", "", "The code", ""],
+        *["", "It prints:", "", "```", printed, "```", "", "The code:", ""],
         *["```python", path.read_text(encoding="utf-8").rstrip(), "```", ""],
     ]
     out.with_suffix(".md").write_text("\n".join(parts), encoding="utf-8")

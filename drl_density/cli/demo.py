@@ -197,7 +197,10 @@ def _rivals(table: Table, density: Density, figures: dict[str, HeldOutFigure]) -
     )
     means = {name: (found.mean, found.error) for name, found in figures.items()}
     alt = ", ".join(f"{name} {mean:.2f}" for name, (mean, _) in means.items())
-    note = f"{data.likelihood_label}; errors are over test rows, and a gain compares row by row. {check.describe()}"
+    note = (
+        f"Every likelihood is a {data.likelihood_label}. Errors are over test rows, and a gain compares row by row. "
+        f"{check.describe()}"
+    )
     return ReportSection(
         "Likelihood beside rivals",
         panels=(

@@ -34,7 +34,7 @@ def checks_table(report: Likelihood) -> ReportTable:
             Estimator.ANNEALING,
             "more particles or kernel steps",
         ),
-        "Do draws of all densities on the way give it?": (
+        "Do draws of all densities on the way give the same number?": (
             Estimator.MULTISTATE,
             "walks mix slowly: more kernel steps or particles",
         ),
@@ -58,14 +58,14 @@ def checks_table(report: Likelihood) -> ReportTable:
     if starts:
         widest = max(starts, key=lambda found: found.distance)
         ask(
-            f"Does it not matter whether walks back begin at data or at draws from {origin}?",
+            f"Do walks back that begin at data and at draws from {origin} give the same number?",
             f"{widest.distance:.3f} nats apart, {widest.num_errors:.1f} standard errors",
             all(found.holds for found in starts),
             "data and model differ, and walks are slow to cross: see the chains",
         )
     low, high = estimates[Estimator.LOWER].log_z, estimates[Estimator.UPPER_NOISE].log_z
     ask(
-        "Do the bounds lie on both sides?",
+        "Does log Z lie between its bounds?",
         f"{low:z.3f} to {high:z.3f}",
         low <= report.log_z <= high,
         "an error: report it",
@@ -119,7 +119,7 @@ def not_checked(report: Likelihood, *, has_long_chains: bool = False) -> tuple[s
     found = [
         f"Mass of the model that neither walks from {attributes['origin']} nor the data ever visit. No estimate sees it, so "
         "log Z could be larger than the interval says.",
-        "Whether these rows stand for the rows of tomorrow. The error over rows counts chance alone.",
+        "Whether future rows resemble these. The error over rows covers chance alone.",
         "Whether draws repeat training rows. `drl-density fit` prints their distance to the nearest training row.",
     ]
     if not has_long_chains and has_chains(report):

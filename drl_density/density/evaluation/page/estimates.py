@@ -25,8 +25,8 @@ def log_z_section(report: Likelihood) -> ReportSection:
         f"{name.value} {found.log_z:.3f}" for name, found in report.estimates.items()
     )
     note = (
-        "One row per way of estimating log Z. Bounds (grey arrows) err low or high as they point, the others aim at log Z "
-        "itself. Believe the number when the points that aim at it lie in the band and the bounds on both sides of it."
+        "Each row is one way of estimating log Z. Points estimate log Z itself. Grey arrows are bounds: log Z lies on the "
+        "side to which they point. Believe the number when the points lie in the band, and a bound lies on each side of it."
     )
     panels = [ReportPanel(plot_sandwich(report), f"{alt}.", "Both sides of log Z.", note)]
     if "segments" in report.tree.children:
@@ -91,9 +91,10 @@ def _estimators(report: Likelihood) -> ReportTable:
         ("estimator", "value", "standard error"),
         tuple((name, f"{value:z.4f}", f"{error:.4f}") for name, (value, error) in report.estimates.items()),
         "Annealing and forward paths err low, reverse paths err high; Bennett's ratio joins both and gives the interval. "
-        "The upper side holds as far as the draws that start it are draws of the model. Certain, whatever the model: log Z "
-        f"lies above {attributes['certificate']:.3f} with probability 0.95 (Markov's inequality). The constant learned in "
-        f"training is {attributes['learned_constant']:.4f}, {gap:+.3f} from the estimate: right only where the model is.",
+        "The upper side holds as far as the draws that start it are draws of the model. For any model, log Z lies "
+        f"above {attributes['certificate']:.3f} with probability 0.95 (Markov's inequality). The constant learned in "
+        f"training is {attributes['learned_constant']:.4f}, {gap:+.3f} from the estimate. It is right only as far "
+        "as the model is.",
     )
 
 

@@ -22,8 +22,8 @@ IN_WORDS = {
     "hold what they found. Quote the low end of the likelihood, and claim no difference smaller than the interval.",
     Verdict.UNRELIABLE: "In words: do not quote this likelihood. The ways of estimating log Z disagree by more than their "
     "errors, so at least one of them is wrong. The interval below is only the bracket between the bounds.",
-    Verdict.UNKNOWN: "In words: log Z is not known, and therefore no likelihood either. Nothing below bounds it from both "
-    "sides.",
+    Verdict.UNKNOWN: "In words: log Z is not known, so the likelihood is not known either. Nothing below bounds it from "
+    "both sides.",
 }
 
 
@@ -97,7 +97,7 @@ def key_figures(report: Likelihood) -> tuple[KeyFigure, ...]:
         KeyFigure(
             "mean log-likelihood, nats per row",
             f"{report.mean_log_likelihood:.3f}",
-            f"by log Z: {ends_in_words(low, high)}; \u00b1 {report.sampling_error:.3f} by chance of {report.num_rows} rows",
+            f"by log Z: {ends_in_words(low, high)}; \u00b1 {report.sampling_error:.3f} by choice of {report.num_rows} rows",
         ),
         KeyFigure("log Z, nats", f"{report.log_z:z.3f}", f"95 % interval: {ends_in_words(lower, upper)}"),
     ]

@@ -84,7 +84,8 @@ def gain_section(report: Likelihood) -> tuple[ReportSection, ...]:
         words.append(
             "The density is its own reference here: the gain is 0."
             if max(abs(gain.log_z), gain.standard_error) < NOTHING
-            else f"On these rows the density gains {gain.log_z:+.3f} nats per row over its own untouched reference, between "
+            else f"On these rows the density scores {abs(gain.log_z):.3f} nats per row "
+            f"{'more' if gain.log_z > 0 else 'less'} than its own untouched reference: {gain.log_z:+.3f}, between "
             f"{low:+.3f} and {high:+.3f} (95 %, paired)."
         )
     return (ReportSection("Gain over the reference", tuple(words), tables=tables),)

@@ -36,8 +36,10 @@ def test_no_reference_has_no_gain(report):
 def test_a_gain_is_given_with_its_paired_error(report):
     spread = np.linspace(-0.1, 0.1, report.num_rows)
     (section,) = gain_section(with_reference(report, 0.5 + spread))
-    assert "gains +0.500 nats per row" in section.words[0]
+    assert "scores 0.500 nats per row more than" in section.words[0]
     assert section.tables[0].rows[-1][-1] == "better than the reference"
+    (section,) = gain_section(with_reference(report, spread - 0.5))
+    assert "scores 0.500 nats per row less than" in section.words[0]
 
 
 def test_rounding_is_no_gain_and_no_loss(report):
