@@ -17,6 +17,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -76,15 +77,17 @@ def fit_mixture(rows: Tensor, count: int, generator: torch.Generator) -> tuple[T
 class ExactPosterior:
     """Posterior of a Gaussian mixture under y = A x + noise: again a mixture, the same covariances for every y."""
 
-    def __init__(self, prior: tuple[Tensor, Tensor, Tensor], operator: object, size: int) -> None:
+    def __init__(
+        self, prior: tuple[Tensor, Tensor, Tensor], forward: Callable[[Tensor], Tensor], noise: float = NOISE
+    ) -> None:
         weights, self.means, covariances = prior
         eye = torch.eye(self.means.shape[1])
-        self.matrix = real(operator.forward(images(eye, size))).T
+        self.matrix = real(forward(eye)).T
         self.is_measured = self.matrix.abs().sum(1) > 0
         self.matrix = self.matrix[self.is_measured]
         self.factors, self.gains, self.evidence = [], [], []
         for weight, covariance in zip(weights, covariances, strict=True):
-            innovation = self.matrix @ covariance @ self.matrix.T + NOISE**2 * torch.eye(len(self.matrix))
+            innovation = self.matrix @ covariance @ self.matrix.T + noise**2 * torch.eye(len(self.matrix))
             factor = torch.linalg.cholesky(innovation)
             gain = torch.cholesky_solve(self.matrix @ covariance, factor).T
             left = covariance - gain @ self.matrix @ covariance
@@ -309,7 +312,7 @@ def main() -> None:
                 shown[acceleration]["total variation"] = total_variation(one, mask, strength)[0][0].abs()
             block.insert(0, line("zero-filled" if coils == 1 else "root sum of squares", plain, test, reference, None))
             for name, prior in list(priors.items())[: 1 if coils > 1 else None]:
-                posterior = ExactPosterior(prior, operator, size)
+                posterior = ExactPosterior(prior, lambda rows, part=operator: part.forward(images(rows, size)))
                 factor = calibrate(posterior, real(held), validation)
                 mean, draws = posterior(real(y), 200, factor, seeded(8))
                 covered = coverage(draws, test)

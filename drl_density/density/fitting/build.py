@@ -259,7 +259,10 @@ def build_objective(settings: ObjectiveSettings) -> Objective:
         chains, negatives = LangevinChains(factor=settings.langevin_factor, is_top_marginal=False), "normal"
     else:
         chains = LangevinChains(
-            num_steps=settings.num_chain_steps, factor=settings.langevin_factor, kernel=KERNELS[settings.kernel]
+            num_steps=settings.num_chain_steps,
+            factor=settings.langevin_factor,
+            kernel=KERNELS[settings.kernel],
+            weights=settings.weights,
         )
         if isinstance(settings, CooperativeObjective):
             return CooperativeRecovery(chains=chains, classification_weight=weight)

@@ -81,6 +81,8 @@ class LangevinObjective:
         kernel: Transition kernel of the training chains; the paper's is "ula".
         langevin_factor: Factor b^2 of the step sizes, as in ``NoiseSchedule.langevin_steps``.
         classification_weight: Factor of the noise-level classification loss; the paper has none.
+        weights: Weights of the levels in the loss. "paper" is meant for networks that are ``is_step_calibrated``. "nats"
+            weighs all levels alike, as other networks need: with the weights of the paper they hardly learn clean levels.
 
     Raises:
         ValueError: Counts below 1, a factor that is not positive, or an unknown kernel.
@@ -92,6 +94,7 @@ class LangevinObjective:
     kernel: Literal["mala", "hmc", "ula"] = "mala"
     langevin_factor: PositiveFloat = 2e-4
     classification_weight: NonNegativeFloat = 1.0
+    weights: Literal["paper", "nats"] = "paper"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -132,8 +135,12 @@ class CooperativeObjective:
     Attributes:
         num_chain_steps: Kernel steps of each training chain; the paper takes 15.
         kernel: Transition kernel of the training chains; the paper's is "ula".
-        langevin_factor: Factor b^2 of the step sizes, as in ``NoiseSchedule.langevin_steps``.
+        langevin_factor: Factor b^2 of the step sizes, as in ``NoiseSchedule.langevin_steps``. The paper's 4e-4 is meant for
+            networks that are ``is_step_calibrated``. Others need steps of a fair share of the conditional's width, 0.03 for
+            six levels down to a noise of 0.1. Chains that hardly move leave the initialiser with nothing to learn.
         classification_weight: Factor of the noise-level classification loss; the paper has none.
+        weights: Weights of the levels in the loss. "paper" is meant for networks that are ``is_step_calibrated``. "nats"
+            weighs all levels alike, as other networks need: with the weights of the paper they hardly learn clean levels.
         initializer_channels: Channels of the initialiser U-Net's first feature map.
         initializer_multipliers: Multiples of these channels at each resolution; None chooses them from the image size.
         initializer_blocks: Residual blocks of the initialiser at each resolution.
@@ -149,6 +156,7 @@ class CooperativeObjective:
     kernel: Literal["mala", "hmc", "ula"] = "mala"
     langevin_factor: PositiveFloat = 2e-4
     classification_weight: NonNegativeFloat = 1.0
+    weights: Literal["paper", "nats"] = "paper"
     initializer_channels: PositiveInt = 64
     initializer_multipliers: tuple[PositiveInt, ...] | None = None
     initializer_blocks: PositiveInt = 3

@@ -13,6 +13,7 @@ Source: Gao et al. 2021, algorithms 1 and 2, and release (``p_sample_langevin``)
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -35,6 +36,9 @@ class LangevinChains:
         temperature: temperature of the target. The release scales the noise by 0.99 to draw pictures, which is a
             temperature of 0.9801. Any temperature but 1 samples another density than the model's; training refuses it.
         kernel: unadjusted as in the papers, or an adjusted one with the same steps.
+        weights: weights of the levels in training. "paper" is meant for networks that output s_t^2 F, as the papers' do;
+            "nats" weighs all levels alike, for networks that output F itself. With the weights of the paper such networks
+            hardly learn the cleaner levels, where s_t^2 is smallest.
 
     Raises:
         ValueError: a negative number of steps, or a factor or temperature that is not positive.
@@ -52,6 +56,7 @@ class LangevinChains:
     is_top_marginal: bool = True
     temperature: PositiveFloat = 1.0
     kernel: Kernel = field(default_factory=ULA)
+    weights: Literal["paper", "nats"] = "paper"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -74,13 +79,15 @@ class LangevinChains:
         return self._steps(model)[0].to(levels.device)[levels]
 
     def loss_weight(self, model: EnergySequence, levels: Tensor) -> Tensor:
-        r"""Weight :math:`(\sigma_1 / \sigma_{t+1})\, s_t^2` of each row's contrast.
+        r"""Weight of each row's contrast in the loss: :math:`(\sigma_1 / \sigma_{t+1})\, s_t^2`, or 1 for "nats".
 
         The papers weight the raw output of the network, s_t^2 F, by the ratio of the sigmas.
 
         Args:
             levels: integer level of each row ``(batch,)``.
         """
+        if self.weights == "nats":
+            return torch.ones(len(levels), dtype=torch.float64, device=levels.device)
         sigma = model.schedule.step_sigma
         return ((sigma[0] / sigma) * self._steps(model)[1] ** 2).to(levels.device)[levels]
 

@@ -6,6 +6,7 @@ import torch
 from drl_density.mcmc import MALA
 from drl_density.testing import assert_z, seeded_generator
 from drl_density.training import CooperativeRecovery, LangevinChains, LangevinRecovery
+from drl_density.training.objectives.objective import uniform_levels
 from tests.training.objectives.closed_forms import conditional_in_y, exact
 
 
@@ -65,3 +66,22 @@ def test_temperature_is_the_scaled_noise_and_training_refuses_it():
     for objective in (LangevinRecovery, CooperativeRecovery):
         with pytest.raises(ValueError, match="temperature 1"):
             objective(chains=LangevinChains(temperature=0.98))
+
+
+def test_weights_of_the_paper_are_those_of_the_raw_output_and_nats_weigh_all_levels_alike():
+    system, levels = exact(), torch.arange(4)
+    sigma, step = system.schedule.step_sigma, system.schedule.langevin_steps(0.1)[1]
+    paper = LangevinChains(num_steps=1, factor=0.1).loss_weight(system.model, levels)
+    torch.testing.assert_close(paper, sigma[0] / sigma * step**2)
+    rows = torch.randn(64, 1, generator=seeded_generator(1), dtype=torch.float64)
+    losses = {}
+    for weights in ("paper", "nats"):
+        objective = LangevinRecovery(LangevinChains(num_steps=1, factor=0.1, weights=weights))
+        value = objective(system.model, rows, torch.ones(4), generator=seeded_generator(2))
+        losses[weights] = float(value.loss)
+        if weights == "nats":
+            counts = torch.bincount(uniform_levels(64, 4, generator=seeded_generator(2)), minlength=4)
+            assert losses[weights] == pytest.approx(-float((value.statistics.energy_gap * counts).sum() / 64))
+    assert losses["paper"] != pytest.approx(losses["nats"])
+    with pytest.raises(ValueError, match="weights must be one of 'paper', 'nats'"):
+        LangevinChains(weights="levels")

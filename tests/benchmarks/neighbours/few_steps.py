@@ -1,0 +1,245 @@
+"""DDIM and frequency averages (MASF) on the trained sequence of prior.py: quality of draws against steps.
+
+    python -m tests.benchmarks.neighbours.few_steps runs/neighbours curve --figure docs/images/ddim_curve.png
+    python -m tests.benchmarks.neighbours.few_steps runs/neighbours averages
+
+``curve`` draws with 5 to 100 steps, deterministic and ancestral, and inverts test digits. ``averages`` draws with 5, 10
+and 20 steps of three samplers, plain, with averages of the denoised estimates, and with their opposite: an
+extrapolation by the same rule, which for levels even in log-SNR is the second-order multistep rule (Lu et al. 2022,
+DPM-Solver++ 2M). Draws are denoised at level 0. The Frechet distance, precision and recall are in the features of the
+classifier of prior.py, the sliced Wasserstein-1 distance in pixels of range 2, all beside as many test digits. The
+spectra are standard deviations of the Haar coefficients of draws over those of test digits, for the low band and the
+three high ones. Lines go to ``FOLDER/few_steps.jsonl``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from drl_density.sample_quality import confident_share, precision_and_recall
+from drl_density.samplers import (
+    DDIMSettings,
+    FlowSettings,
+    FrequencyAverage,
+    cosine_axes,
+    haar_axes,
+    interpolate_codes,
+    invert_ddim,
+    sample_averaged,
+    sample_ddim,
+    sample_flow,
+)
+from drl_density.samplers.ddim import ddim_step
+from tests.benchmarks.neighbours.prior import SIDE, Prior, to_grey, to_rows
+from tests.benchmarks.sample_quality import sliced_wasserstein
+
+CURVE_STEPS, CELL_STEPS = (5, 10, 20, 50, 100), (5, 10, 20)
+
+
+def frechet(x: Tensor, y: Tensor) -> float:
+    """Squared Frechet distance of the Gaussians of two sets of features."""
+    a, b = x.T.cov(), y.T.cov()
+    values, vectors = torch.linalg.eigh(a)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    cross = torch.linalg.eigvalsh(root @ b @ root).clamp(min=0).sqrt().sum()
+    return float((x.mean(0) - y.mean(0)).square().sum() + a.trace() + b.trace() - 2 * cross)
+
+
+class Judge:
+    """Compares draws with test digits, and writes a line for each."""
+
+    def __init__(self, prior: Prior, count: int, out: Path) -> None:
+        generator = torch.Generator().manual_seed(0)
+        order = torch.randperm(len(prior.data.test), generator=generator)
+        test = prior.data.test[order].reshape(-1, 1, SIDE, SIDE)
+        self.look, self.out = prior.look, out
+        self.axes, self.bands = haar_axes(SIDE, SIDE)
+        self.real, self.rows = test[:count], to_rows(test[:count], generator)
+        self.features = prior.look.apply(self.real).values
+        self.spread = (self.rows.double() @ self.axes).var(0)
+        self.line("curve", "test digits", "other ones", 0, to_rows(test[count : 2 * count], generator), 0.0)
+
+    def line(self, part: str, sampler: str, rule: str, steps: int, rows: Tensor, seconds: float) -> None:
+        """Judge flat rows of pixels, print and write."""
+        drawn = self.look.apply(to_grey(rows))
+        precision, recall = precision_and_recall(drawn.values, self.features)
+        spread = (rows.double() @ self.axes).var(0)
+        bands = [self.bands == 0, self.bands > 0]
+        found = {
+            "part": part,
+            "sampler": sampler,
+            "rule": rule,
+            "steps": steps,
+            "frechet": frechet(drawn.values, self.features),
+            "distance": sliced_wasserstein(rows, self.rows),
+            "precision": precision,
+            "recall": recall,
+            "confident": confident_share(drawn.log_probabilities.exp()),
+            "spectrum": [float((spread[band].sum() / self.spread[band].sum()).sqrt()) for band in bands],
+            "seconds": round(seconds, 1),
+        }
+        with self.out.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+        print(json.dumps(found), flush=True)
+
+
+def curve(prior: Prior, judge: Judge, count: int, folder: Path) -> None:
+    """Quality against steps, inversion of test digits, and walks between two of them."""
+    pictures = {}
+    for eta in (0.0, 1.0):
+        for steps in CURVE_STEPS:
+            began = time.process_time()
+            settings = DDIMSettings(num_steps=steps, eta=eta, is_denoised=True)
+            generator = torch.Generator().manual_seed(1)
+            rows = sample_ddim(prior.model, count, settings=settings, generator=generator).draws
+            judge.line("curve", "DDIM" if eta == 0 else "ancestral", "plain", steps, rows, time.process_time() - began)
+            pictures[f"{'DDIM' if eta == 0 else 'ancestral'}, {steps} steps"] = to_grey(rows[:12])
+    generator = torch.Generator().manual_seed(2)
+    states = prior.model.schedule.diffuse(judge.rows[:50], 0, generator=generator)
+    for steps in CURVE_STEPS:
+        walk = DDIMSettings(num_steps=steps)
+        codes = invert_ddim(prior.model, states, settings=walk)
+        again = sample_ddim(prior.model, len(codes), settings=walk, noise=codes).draws
+        error = (again - states).square().mean().sqrt()
+        line = {"part": "inversion", "steps": steps, "error": float(error), "norm": float(codes.square().mean().sqrt())}
+        with judge.out.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+    ways = []
+    for first, second in ((0, 1), (2, 3), (4, 5)):
+        between = interpolate_codes(codes[first], codes[second], torch.linspace(0, 1, 12))
+        settings = DDIMSettings(num_steps=50, is_denoised=True)
+        ways.append(sample_ddim(prior.model, 12, settings=settings, noise=between).draws)
+    found = prior.look.apply(to_grey(torch.cat(ways)))
+    print(f"interpolated: confident {confident_share(found.log_probabilities.exp()):.2f}")
+    pictures |= {f"between two digits {index}": to_grey(way) for index, way in enumerate(ways)}
+    torch.save(pictures, folder / "pictures.pt")
+
+
+class Extrapolated:
+    """The denoised estimate and half of its last change more: the moving average with weight 3/2 of the new estimate."""
+
+    def __init__(self, denoise: Callable[[Tensor, float], Tensor]) -> None:
+        self.denoise, self.last = denoise, None
+
+    def __call__(self, x: Tensor, level: float) -> Tensor:
+        clean = self.denoise(x, level)
+        ahead = clean if self.last is None else clean + 0.5 * (clean - self.last)
+        self.last = clean
+        return ahead
+
+
+def keeping_noise(prior: Prior, count: int, average: FrequencyAverage, settings: DDIMSettings) -> Tensor:
+    """DDIM whose average replaces the clean part of each state alone; the noise direction is that of the plain estimate."""
+    model, generator, memory = prior.model, torch.Generator().manual_seed(1), None
+    x = torch.randn(count, SIDE * SIDE, generator=generator)
+    levels = settings.walk(model)
+    for start, end in zip(levels, levels[1:], strict=False):
+        clean = model.denoise(x, start)
+        smooth, memory = average(clean, memory, 1 - start / model.num_levels)
+        x = ddim_step(model, x, clean, start=start, end=end, eta=settings.eta, generator=generator)
+        x = x + float(model.schedule.alpha_at(end)) * (smooth - clean)
+    return x
+
+
+SAMPLERS = {
+    "DDIM": (sample_ddim, lambda steps: DDIMSettings(steps)),
+    "ancestral": (sample_ddim, lambda steps: DDIMSettings(steps, eta=1.0)),
+    "Heun": (sample_flow, lambda steps: FlowSettings(max(2, steps // 2))),
+}
+
+
+def rules() -> dict[str, FrequencyAverage]:
+    """Averages of Haar bands, low ones less at first and high ones less at the end, and the cosine weights of the example."""
+    (haar, bands), (cosine, frequency) = haar_axes(SIDE, SIDE), cosine_axes((SIDE, SIDE))
+    return {
+        "Haar": FrequencyAverage(haar, early=0.9 - 0.4 * bands, late=0.5 + 0.4 * bands),
+        "cosine": FrequencyAverage(cosine, early=0.95 - 0.25 * frequency, late=0.7 + 0.25 * frequency),
+    }
+
+
+def drawn_by(prior: Prior, count: int, name: str, rule: str, steps: int) -> Tensor:
+    """States of level 0 of a sampler and a rule, from the same noise for all rules."""
+    model, generator = prior.model, torch.Generator().manual_seed(1)
+    sampler, made = SAMPLERS[name]
+    shared = {"settings": made(steps), "generator": generator}
+    if rule == "plain":
+        return sampler(model, count, **shared).draws
+    if rule == "extrapolated":
+        return sampler(model, count, denoiser=Extrapolated(model.denoise), **shared).draws
+    if rule == "Haar, noise kept":
+        return keeping_noise(prior, count, rules()["Haar"], made(steps))
+    return sample_averaged(model, count, average=rules()[rule], sampler=sampler, **shared).draws
+
+
+def averages(prior: Prior, judge: Judge, count: int) -> None:
+    """Every sampler and number of steps, with and without averages."""
+    for name in SAMPLERS:
+        extra = [] if name == "Heun" else ["Haar, noise kept", "extrapolated"]
+        for steps in CELL_STEPS:
+            for rule in ("plain", *rules(), *extra):
+                began = time.process_time()
+                rows = prior.model.denoise(drawn_by(prior, count, name, rule, steps), 0)
+                judge.line("averages", name, rule, steps, rows, time.process_time() - began)
+
+
+def draw_figure(path: Path, lines: list[dict], pictures: dict[str, Tensor]) -> None:
+    """Curves of quality against steps, and draws of some walks."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.6), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    left, right = figure.subfigures(1, 2, width_ratios=(1, 1))
+    axes = left.subplots(2, 2)
+    best = next(line for line in lines if line["sampler"] == "test digits")
+    keys = {"frechet": "Frechet distance", "distance": "sliced Wasserstein", "precision": "precision", "recall": "recall"}
+    for axis, (key, label) in zip(axes.flat, keys.items(), strict=True):
+        axis.axhline(best[key], color="#8d99a6", linestyle=":", label="other test digits")
+        for sampler, color in (("DDIM", "#1f77b4"), ("ancestral", "#c0392b")):
+            own = [line for line in lines if line["part"] == "curve" and line["sampler"] == sampler]
+            axis.plot([line["steps"] for line in own], [line[key] for line in own], "o-", color=color, label=sampler)
+        axis.set(xscale="log", title=label, xticks=CURVE_STEPS, xticklabels=CURVE_STEPS)
+        axis.minorticks_off()
+    axes[0, 0].set(yscale="log")
+    axes[0, 0].legend(frameon=False, fontsize=7)
+    named = [name for name in pictures if "between" in name or name.startswith("DDIM") or name.endswith("100 steps")]
+    for axis, name in zip(right.subplots(len(named), 1), named, strict=True):
+        tiles = pictures[name][:12, 0].permute(1, 0, 2).reshape(SIDE, 12 * SIDE)
+        axis.imshow(tiles.numpy(), cmap="gray_r", vmin=0, vmax=255)
+        axis.set_title(name, fontsize=7, pad=2)
+        axis.set_axis_off()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=80)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Draw, judge, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of prior.py")
+    parser.add_argument("part", choices=["curve", "averages"])
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--figure", type=Path)
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    prior, out = Prior.load(args.folder), args.folder / "few_steps.jsonl"
+    judge, began = Judge(prior, args.count, out), time.process_time()
+    if args.part == "curve":
+        curve(prior, judge, args.count, args.folder)
+    else:
+        averages(prior, judge, args.count)
+    print(f"{time.process_time() - began:.0f} s of the processor")
+    if args.figure:
+        lines = [json.loads(line) for line in out.read_text().splitlines()]
+        draw_figure(args.figure, lines, torch.load(args.folder / "pictures.pt"))
+
+
+if __name__ == "__main__":
+    main()
