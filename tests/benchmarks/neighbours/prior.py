@@ -91,18 +91,20 @@ def fit_classifier(data: drl.Dataset, path: Path, generator: torch.Generator) ->
     return share
 
 
-def fit(data: drl.Dataset, path: Path, seconds: float, generator: torch.Generator) -> None:
+def fit(data: drl.Dataset, path: Path, seconds: float, generator: torch.Generator, *, goes_on: bool) -> None:
     """Train for so many seconds of the processor, and save averaged weights every minute of it."""
     model = new_model(gaussian(to_rows(data.train[:20_000], torch.Generator().manual_seed(0))))
-    objective = DenoisingScoreMatching(classification_weight=0.0, level_balance=0.5)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-3)
+    if goes_on:
+        model.load_state_dict(load_file(path))
+    objective, peak = DenoisingScoreMatching(classification_weight=0.0, level_balance=0.5), 1e-3 if goes_on else 2e-3
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-3)
     average = torch.optim.swa_utils.AveragedModel(
         model, avg_fn=lambda old, new, count: torch.lerp(old, new, max(1 / (1 + int(count) / 4), 2e-3))
     )
     started, step, saved, shown = time.process_time(), 0, 0.0, math.nan
     while (gone := (time.process_time() - started) / seconds) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * gone))
+            group["lr"] = peak * min(1, (step + 1) / 100) * 0.5 * (1 + math.cos(math.pi * gone))
         rows = to_rows(data.train[torch.randint(len(data.train), (32,), generator=generator)], generator)
         optimizer.zero_grad()
         with precision(model, torch.bfloat16):
@@ -127,15 +129,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("source", help="MNIST as .npz with x_train, y_train, x_test, y_test")
     parser.add_argument("--out", type=Path, default=Path("runs/neighbours"))
     parser.add_argument("--seconds", type=float, default=420.0)
+    parser.add_argument("--goes-on", action="store_true", help="begin at the saved weights, at half the rate")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    Path(shrunk(args.source, SIDE, args.out)).replace(args.out / "data.npz")
+    if not args.goes_on:
+        Path(shrunk(args.source, SIDE, args.out)).replace(args.out / "data.npz")
     data = drl.load_dataset(str(args.out / "data.npz"), seed=args.seed)
-    generator = torch.Generator().manual_seed(args.seed)
-    share = fit_classifier(data, args.out / "classifier.safetensors", generator)
-    print(f"classifier: test accuracy {share:.4f}", flush=True)
-    fit(data, args.out / "prior.safetensors", args.seconds, generator)
+    generator = torch.Generator().manual_seed(args.seed + args.goes_on)
+    if not args.goes_on:
+        share = fit_classifier(data, args.out / "classifier.safetensors", generator)
+        print(f"classifier: test accuracy {share:.4f}", flush=True)
+    fit(data, args.out / "prior.safetensors", args.seconds, generator, goes_on=args.goes_on)
 
 
 if __name__ == "__main__":
