@@ -14,26 +14,22 @@ from drl_density.training import LangevinChains
 
 CDRL = drl.FitSettings(
     objective=drl.CooperativeObjective(
-        num_chain_steps=6,
+        num_chain_steps=15,
         kernel="ula",
-        langevin_factor=0.03,
-        weights="nats",
+        langevin_factor=4e-4,
         classification_weight=0.0,
         initializer_channels=16,
-        initializer_multipliers=(1, 1),
         initializer_blocks=1,
         initializer_rate=1.0,
     ),
-    network=drl.UNetNetwork((1, 8, 8), num_channels=32, multipliers=(1,), num_middle_blocks=3, patch_size=2, dropout=0.0),
-    schedule=drl.LogSpacedSchedule(num_levels=6, sigma_min=0.1),
+    network=drl.ResidualNetwork((1, 8, 8), num_channels=16),
+    schedule=drl.CosineSchedule(num_levels=6),
     transform="rescale",
     base="gaussian",
     selection="last",
-    num_particles=64,
+    num_particles=16,
     num_pool_draws=64,
-    training=drl.TrainingSettings(
-        num_steps=1500, batch_size=64, evaluate_every=500, learning_rate=2e-3, max_gradient_norm=10.0
-    ),
+    training=drl.TrainingSettings(num_steps=2000, batch_size=32, evaluate_every=100, learning_rate=1e-3),
 )
 
 
@@ -48,11 +44,11 @@ def main(
     density = drl.fit(data, seed=0, settings=settings, max_minutes=max_minutes, progress=False)
     print(density.summary())
     found = {"data": data.test[:num_pictures].double()}
-    for num_steps in (0, 2, objective.num_chain_steps):
+    for num_steps in (0, objective.num_chain_steps):
         chains = LangevinChains(num_steps=num_steps, factor=objective.langevin_factor)
         generator = torch.Generator().manual_seed(0)
         draws = sample_short_run(
-            density.model, num_pictures, settings=ShortRunSettings(chains, is_denoised=True), generator=generator
+            density.model, num_pictures, settings=ShortRunSettings(chains), generator=generator
         ).draws
         found[f"{num_steps} Langevin steps per level"] = density.transform.inv(draws.double())
     moved = found[f"{objective.num_chain_steps} Langevin steps per level"] - found["0 Langevin steps per level"]

@@ -1,7 +1,7 @@
 """Samplers of an energy sequence, all called as ``sample_...(model, num_samples, *, settings, generator, ...)``."""
 
 from drl_density.samplers.ancestral import AncestralSettings, sample_ancestral
-from drl_density.samplers.ddim import DDIMSettings, interpolate_codes, invert_ddim, sample_ddim
+from drl_density.samplers.ddim import DDIMSettings, MultistepDenoiser, interpolate_codes, invert_ddim, sample_ddim
 from drl_density.samplers.flow import FlowSettings, sample_flow
 from drl_density.samplers.frequency_average import (
     AveragedDenoiser,
@@ -37,6 +37,7 @@ __all__ = [
     "FrequencyAverage",
     "LevelZeroPlan",
     "LevelZeroSampler",
+    "MultistepDenoiser",
     "PredictorCorrectorSettings",
     "ProgressivePlan",
     "ProgressiveSettings",

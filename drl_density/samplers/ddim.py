@@ -103,6 +103,52 @@ def sample_ddim(
     return SampleResult(denoiser(x, 0.0) if settings.is_denoised else x)
 
 
+class MultistepDenoiser:
+    r"""A denoiser for :func:`sample_ddim` that extrapolates its estimates along the walk, at no further calls.
+
+    .. math:: \hat x_0(x_{t_i}) + \frac{h_i}{2 h_{i-1}} \big(\hat x_0(x_{t_i}) - \hat x_0(x_{t_{i-1}})\big)
+
+    Here :math:`h_i` is the change of log-SNR in the i-th step. This is the second-order multistep rule for the probability
+    flow: the error of a deterministic walk falls as 1 / steps^2 in place of 1 / steps. The estimates at the first level and
+    at level 0 are left as they are. A new walk begins at the first level.
+
+    Args:
+        model: the sequence that is walked down.
+        settings: the walk, as :func:`sample_ddim` is given it.
+        denoiser: ``denoiser(x, level)``, an estimate of the clean point; the model's own by default.
+
+    Source: Lu et al. 2022 (arXiv 2211.01095), the rule "DPM-Solver++ (2M)".
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model, settings = GaussianMixtureSequence.example().model, DDIMSettings(num_steps=5)
+    >>> sample_ddim(model, 4, settings=settings, denoiser=MultistepDenoiser(model, settings)).draws.shape
+    torch.Size([4, 2])
+    """
+
+    def __init__(self, model: DenoisingPrior, settings: DDIMSettings, *, denoiser: Denoiser | None = None) -> None:
+        self.levels = settings.walk(model)
+        self.log_snr = [float(model.schedule.log_snr_at(level)) for level in self.levels]
+        self.denoiser = model.denoise if denoiser is None else denoiser
+        self.last: Tensor | None = None
+
+    def __call__(self, x: Tensor, level: float) -> Tensor:
+        """The extrapolated estimate at a level of the walk.
+
+        Raises:
+            ValueError: a level that is not on the walk, or a walk that does not begin at its first level.
+        """
+        if level not in self.levels:
+            raise ValueError(f"level {level} is not on the walk {self.levels}: give the settings of the sampler")
+        index, clean = self.levels.index(level), self.denoiser(x, level)
+        last, self.last = self.last, clean
+        if index in (0, len(self.levels) - 1):
+            return clean
+        if last is None:
+            raise ValueError(f"a walk begins at level {self.levels[0]}, got {level}")
+        before, here, after = self.log_snr[index - 1 : index + 2]
+        return clean + 0.5 * (after - here) / (here - before) * (clean - last)
+
+
 def invert_ddim(
     model: EnergySequence, x: Tensor, *, settings: DDIMSettings | None = None, denoiser: Denoiser | None = None
 ) -> Tensor:

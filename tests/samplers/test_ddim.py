@@ -8,6 +8,7 @@ import torch
 import drl_density as drl
 from drl_density.samplers import (
     DDIMSettings,
+    MultistepDenoiser,
     interpolate_codes,
     invert_ddim,
     sample_ddim,
@@ -50,6 +51,26 @@ def test_many_steps_reach_the_exact_map(gaussian):
     errors = [abs(gains(n) - exact) for n in (20, 80, 320)]
     assert errors[0] > 3 * errors[1] > 9 * errors[2]
     assert errors[2] < 0.01
+
+
+@pytest.mark.parametrize("is_even", [True, False])
+def test_multistep_error_falls_as_one_over_squared_steps(gaussian, is_even):
+    """Halved steps leave a quarter of the error, on walks of alternating steps too, where the ratio of steps counts."""
+    codes, errors = torch.ones(1, 1, dtype=torch.float64), []
+    variances = [float(SCHEDULE.alpha_at(t)) ** 2 * VARIANCE + float(SCHEDULE.sigma_at(t)) ** 2 for t in (8, 0)]
+    exact = math.sqrt(variances[1] / variances[0])
+    for num_steps in (40, 80):
+        widths = torch.tensor([1.0, 1.0 if is_even else 2.0] * (num_steps // 2), dtype=torch.float64)
+        places = torch.cat([torch.zeros(1, dtype=torch.float64), widths.cumsum(0)]) / widths.sum()
+        walk = DDIMSettings(levels=tuple((8 * (1 - places)).tolist()))
+        denoiser = MultistepDenoiser(gaussian.model, walk)
+        found = sample_ddim(gaussian.model, 1, noise=codes, settings=walk, denoiser=denoiser).draws
+        errors.append(float((found - exact).abs()))
+        plain = sample_ddim(gaussian.model, 1, noise=codes, settings=walk).draws
+        assert errors[-1] < 0.2 * float((plain - exact).abs())
+    assert 3 < errors[0] / errors[1] < 5
+    with pytest.raises(ValueError, match="not on the walk"):
+        denoiser(codes, 3.21)
 
 
 def test_inversion_error_falls_as_one_over_steps(gaussian):

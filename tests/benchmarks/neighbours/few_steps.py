@@ -4,12 +4,11 @@
     python -m tests.benchmarks.neighbours.few_steps runs/neighbours averages
 
 ``curve`` draws with 5 to 100 steps, deterministic and ancestral, and inverts test digits. ``averages`` draws with 5, 10
-and 20 steps of three samplers, plain, with averages of the denoised estimates, and with their opposite: an
-extrapolation by the same rule, which for levels even in log-SNR is the second-order multistep rule (Lu et al. 2022,
-DPM-Solver++ 2M). Draws are denoised at level 0. The Frechet distance, precision and recall are in the features of the
-classifier of prior.py, the sliced Wasserstein-1 distance in pixels of range 2, all beside as many test digits. The
-spectra are standard deviations of the Haar coefficients of draws over those of test digits, for the low band and the
-three high ones. Lines go to ``FOLDER/few_steps.jsonl``.
+and 20 steps of three samplers, plain, with averages of the denoised estimates, and with their opposite, the
+extrapolation of the second-order multistep rule. Draws are denoised at level 0. The Frechet distance, precision and
+recall are in the features of the classifier of prior.py, the sliced Wasserstein-1 distance in pixels of range 2, all
+beside as many test digits. The spectra are standard deviations of the Haar coefficients of draws over those of test
+digits, for the low band and the three high ones. Lines go to ``FOLDER/few_steps.jsonl``.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -28,6 +26,7 @@ from drl_density.samplers import (
     DDIMSettings,
     FlowSettings,
     FrequencyAverage,
+    MultistepDenoiser,
     haar_axes,
     interpolate_codes,
     invert_ddim,
@@ -122,19 +121,6 @@ def curve(prior: Prior, judge: Judge, count: int, folder: Path) -> None:
     torch.save(pictures, folder / "pictures.pt")
 
 
-class Extrapolated:
-    """The denoised estimate and half of its last change more: the moving average with weight 3/2 of the new estimate."""
-
-    def __init__(self, denoise: Callable[[Tensor, float], Tensor]) -> None:
-        self.denoise, self.last = denoise, None
-
-    def __call__(self, x: Tensor, level: float) -> Tensor:
-        clean = self.denoise(x, level)
-        ahead = clean if self.last is None else clean + 0.5 * (clean - self.last)
-        self.last = clean
-        return ahead
-
-
 def keeping_noise(prior: Prior, count: int, average: FrequencyAverage, settings: DDIMSettings) -> Tensor:
     """DDIM whose average replaces the clean part of each state alone; the noise direction is that of the plain estimate."""
     model, generator, memory = prior.model, torch.Generator().manual_seed(1), None
@@ -168,8 +154,8 @@ def drawn_by(prior: Prior, count: int, name: str, rule: str, steps: int) -> Tens
     shared = {"settings": made(steps), "generator": generator}
     if rule == "plain":
         return sampler(model, count, **shared).draws
-    if rule == "extrapolated":
-        return sampler(model, count, denoiser=Extrapolated(model.denoise), **shared).draws
+    if rule == "multistep":
+        return sampler(model, count, denoiser=MultistepDenoiser(model, made(steps)), **shared).draws
     if rule == "Haar, noise kept":
         return keeping_noise(prior, count, rules()["Haar"], made(steps))
     return sample_averaged(model, count, average=rules()[rule], sampler=sampler, **shared).draws
@@ -178,7 +164,7 @@ def drawn_by(prior: Prior, count: int, name: str, rule: str, steps: int) -> Tens
 def averages(prior: Prior, judge: Judge, count: int) -> None:
     """Every sampler and number of steps, with averages or without; plain draws are those of the curve."""
     for name in SAMPLERS:
-        tried = ("plain", "Haar") if name == "Heun" else ("Haar", "Haar, noise kept", "extrapolated")
+        tried = ("plain", "Haar") if name == "Heun" else ("Haar", "Haar, noise kept", "multistep")
         for steps in CELL_STEPS:
             for rule in tried:
                 began = time.process_time()
