@@ -91,7 +91,7 @@ class Fit(OnDevice, Kinds, ReadsTable):
     force: bool = False
     """Overwrite the run in the folder, which stays there until the new one has saved its first state."""
     dry_run: bool = False
-    """Print the resolved settings and stop. For image networks, also print size, memory and estimated time."""
+    """Fit the reference, print the settings, and stop. For image networks, also print size, memory and estimated time."""
     settings: FitSettings = dataclasses.field(default_factory=FitSettings)
     """Settings of the fit. Those that are None are chosen from the data."""
 

@@ -248,7 +248,7 @@ def _without_missing(table: RawTable, missing: str, where: str) -> tuple[RawTabl
             f"{where or 'the table'}: {int(is_bad.sum())} cells in {int((~kept).sum())} rows are missing, "
             f"the first in column {table.names[column]!r}, row {table.first_row + row}. Choose: drop those rows with "
             'missing="drop" (--missing drop), or have the missing cells drawn from the model while it is fitted with '
-            'missing="draw" (--missing draw), which assumes that cells are missing for reasons seen in the others; '
+            'missing="draw" (--missing draw), which assumes that the reason may depend on observed cells alone; '
             "see docs/faq.md"
         )
     if missing == "draw":

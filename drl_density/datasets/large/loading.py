@@ -230,7 +230,7 @@ def _check_missing(source: ChunkSource, scan: Scan, missing: Treatment, split: S
         f"{source.where}: {scan.num_missing} cells in {num_incomplete} rows are missing, the first in column {column!r}, "
         f'row {source.first_row + place}. Choose: drop those rows with missing="drop" (--missing drop), or have the '
         'missing cells drawn from the model while it is fitted with missing="draw" (--missing draw), which assumes that '
-        "cells are missing for reasons seen in the others; see docs/faq.md"
+        "the reason may depend on observed cells alone; see docs/faq.md"
     )
 
 
