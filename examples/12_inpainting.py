@@ -1,6 +1,9 @@
 """The lower half of digits given the upper half: a conditional of the fitted density, no retraining.
 
-    p(x_lower | x_upper), by sequential Monte Carlo down the noise levels and adjusted chains at the end
+    p(x_lower | x_upper), by setting the hidden pixels one by one under the autoregressive density of images
+
+The hidden pixels come last in its order, so the completions are exact and independent draws. Settings of an energy network,
+such as FitSettings.preset("digits"), complete by sequential Monte Carlo down the noise levels and adjusted chains.
 
 Expected: several completions of each half digit, whose spread is larger where the upper half determines less.
 """
@@ -14,13 +17,12 @@ from drl_density.inverse_problems import ConditionalSettings
 def main(
     num_digits: int = 4,
     num_completions: int = 8,
-    max_minutes: float | None = 10.0,
+    max_minutes: float | None = 1.0,
     settings: drl.FitSettings | None = None,
     conditional: ConditionalSettings | None = None,
 ) -> torch.Tensor:
     """Fit, condition, complete; returns ``(digit, 1 + completion, 64)`` in data units, the digit itself first."""
     data = drl.load_dataset("digits", seed=0)
-    settings = settings or drl.FitSettings.preset("digits")
     density = drl.fit(data, seed=0, settings=settings, max_minutes=max_minutes, progress=False)
     torch.manual_seed(0)
     found = []

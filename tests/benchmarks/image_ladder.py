@@ -36,13 +36,17 @@ def shrunk(source: str, size: int | None, folder: Path) -> str:
         return source
     with np.load(source) as arrays:
         found = {name: arrays[name] for name in arrays.files}
-    side = next(value.shape[1] for name, value in found.items() if name.startswith("x_"))
+    names = [name for name, value in found.items() if value.ndim == 3]
+    sides = {found[name].shape[1:] for name in names}
+    if len(sides) != 1 or len(set(*sides)) != 1:
+        raise SystemExit(f"{source}: --size takes square images of one size, (n, side, side), got {sorted(sides)}")
+    side = found[names[0]].shape[1]
     if side == size:
         return source
     if side % size:
         raise SystemExit(f"images of {side} pixels a side are averaged over whole blocks: {size} does not divide {side}")
     block = side // size
-    for name in [name for name in found if name.startswith("x_")]:
+    for name in names:
         images = found[name].reshape(len(found[name]), size, block, size, block)
         found[name] = (images.mean((2, 4)) + 0.5).astype(np.uint8)
     folder.mkdir(parents=True, exist_ok=True)
