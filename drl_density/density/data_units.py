@@ -28,7 +28,7 @@ MOST_VALUES = 2**20
 """Values in one pass on any device: 1,024 rows of 1,024 values."""
 
 LEAST_SCORED, MOST_SCORED, MOST_SCORED_VALUES = 64, 2048, 400_000
-"""Images that a fit scores at least and at most, and their values: far fewer than the 4,096,000 of the shortest training."""
+"""Images that a fit scores at least and at most, and their values: far fewer than the 5,120,000 of most trainings."""
 
 
 def rows_at_once(num_features: int, device: torch.device) -> int:

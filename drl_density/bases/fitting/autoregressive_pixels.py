@@ -32,7 +32,7 @@ WIDTHS = (256, 192, 128, 64)
 LEAST_IMAGES = 200
 """Images below which no network is begun: of 96 images of 16 pixels, factor analysers scored a nat better."""
 
-LEAST_STEPS, MOST_STEPS, MOST_PASSES = 4000, 100_000, 400
+LEAST_STEPS, MOST_STEPS, MOST_PASSES = 5000, 100_000, 400
 """Steps that a network should take, or the next smaller one is fitted; steps, and passes over the values, at most."""
 
 LEAST_STEPS_AT_ALL = 200
@@ -158,7 +158,7 @@ class FittedPixels:
 def affordable_pixels(levels: GreyLevels, seconds: float, *, is_timed: bool = False) -> PixelAffordability:
     """Choose the sizes of an autoregressive density by images and time, or find that none should be begun.
 
-    The widest network is taken of which 4,000 steps fit the time, and which the images determine: it has at most one
+    The widest network is taken of which 5,000 steps fit the time, and which the images determine: it has at most one
     parameter for two values, counted by their entropy. The time of a step follows from the sizes by a measured rule, so
     that the same images get the same plan on every machine. A few passes over the values need no dropout.
 
