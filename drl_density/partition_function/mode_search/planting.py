@@ -34,6 +34,9 @@ ARRIVED = 20.0
 """Nats by which a planted mode exceeds the target where a climb has arrived in it: uphill there, all belongs to it."""
 NUM_TRIALS = 3
 """Starts from which a planted mode is climbed to: those that it attracts most."""
+NUM_CANDIDATES, NUM_RINGS = 32, 64
+"""Starts at which a copy of the target is evaluated, those where its pull promises to be strongest, and groups of starts at
+like distances by which that is judged."""
 
 
 @dataclass(frozen=True)
@@ -151,27 +154,47 @@ class Soil:
         for first, last in ((0, min(FIRST_STARTS, total)), (FIRST_STARTS, total)):
             (missing,) = ((pulls[:, 0] <= 0) & ~hidden).nonzero(as_tuple=True)
             if last > first and len(missing):
-                pulls[missing], trials[missing] = self._strongest(plants, missing, first, last)
+                among = self._candidates(plants, missing, first, last)
+                pulls[missing], trials[missing] = self._strongest(plants, missing, among)
         (attracted,) = ((pulls[:, 0] > 0) & ~hidden).nonzero(as_tuple=True)
         is_found = hidden.clone()
         if len(attracted):
             is_found[attracted] = self._climb(plants, attracted, trials[attracted])
         return is_found
 
-    def _strongest(self, plants: Plants, chosen: Tensor, first: int, last: int) -> tuple[Tensor, Tensor]:
+    def _candidates(self, plants: Plants, chosen: Tensor, first: int, last: int) -> Tensor:
+        """Indices of starts at which each of the chosen plants is evaluated ``(n, k)``.
+
+        A Gaussian is evaluated at all of them. A copy of the target is evaluated only where its pull promises to be strongest,
+        by the mean log density of starts as far from the target's own center. Starts that this overlooks can only make the
+        search look weaker than it is.
+        """
+        is_alive = self.starts.value.isfinite()
+        if not self.seed.is_copy or last - first <= NUM_CANDIDATES or not is_alive.any():
+            return torch.arange(first, last).expand(len(chosen), -1)
+        inverse, value, place = self.seed.shape.inverse, self.starts.value, self.starts.position[first:last]
+        (alive,) = is_alive.nonzero(as_tuple=True)
+        distance, order = self.seed.shape.whiten(self.starts.position[alive]).norm(dim=1).sort()
+        number = min(NUM_RINGS, len(alive))
+        heights = torch.stack([ring.mean() for ring in value[alive[order]].tensor_split(number)])
+        edges = torch.stack([ring[-1] for ring in distance.tensor_split(number)])[:-1]
+        away = torch.cdist(plants.centers[chosen] @ inverse.T, place @ inverse.T) / plants.width
+        promise = heights[torch.searchsorted(edges, away)] - value[first:last]
+        return first + promise.masked_fill(~is_alive[first:last], -torch.inf).topk(NUM_CANDIDATES, dim=1).indices
+
+    def _strongest(self, plants: Plants, chosen: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
         """The starts that each of the chosen plants attracts most ``(n, 3)``: nats above the target, and indices."""
-        x, values = self.starts.position[first:last], self.starts.value[first:last]
-        rows, owners = x.repeat(len(chosen), 1), chosen.repeat_interleave(len(x))
+        number = among.shape[1]
+        rows, owners = self.starts.position[among.flatten()], chosen.repeat_interleave(number)
         with torch.no_grad():
             parts = zip(rows.split(MOST_ROWS), owners.split(MOST_ROWS), strict=True)
             planted = torch.cat([plants.log_density(*part) for part in parts])
-        pulls = planted.unflatten(0, (len(chosen), -1)) - values
+        pulls = planted.unflatten(0, (len(chosen), -1)) - self.starts.value[among]
         # A plant on a start without density, or whose own value is not a number, attracts nothing that climbs can follow.
         pulls = torch.where(pulls.isfinite(), pulls, -torch.inf)
-        number = min(NUM_TRIALS, len(x))
-        best = pulls.topk(number, dim=1)
-        padding = (0, NUM_TRIALS - number)
-        indices = torch.nn.functional.pad(best.indices + first, padding)
+        best = pulls.topk(min(NUM_TRIALS, number), dim=1)
+        padding = (0, NUM_TRIALS - best.values.shape[1])
+        indices = torch.nn.functional.pad(among.gather(1, best.indices), padding)
         return torch.nn.functional.pad(best.values, padding, value=-torch.inf), indices
 
     def _climb(self, plants: Plants, attracted: Tensor, trials: Tensor) -> Tensor:

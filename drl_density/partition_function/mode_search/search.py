@@ -137,12 +137,18 @@ class _State:
         self.climbs, self.counted, self.like = climbs, counted, like
         self.num_particles, self.kernel = num_particles, kernel
         self.pilots: list[Tensor] = []
+        self.grouping, self.num_sized_pilots = Grouping.empty(), 0
+        self.components: ComponentBase | None = None
+        self.sized: Sized | None = None
         self.is_cheap, self.num_expensive = False, 0
 
     def group(self, generator: torch.Generator | None) -> None:
-        """Group all ends into modes, and size components at them."""
-        self.grouping = self.climbs.grouping()
-        self.components, self.sized = _components(self.counted, self.grouping, self.pilots, self.like, generator)
+        """Group all ends into modes, and size components at them where there are new ones."""
+        before, self.grouping = self.grouping, self.climbs.grouping()
+        is_new = (before.shapes, before.modes) != (self.grouping.shapes, self.grouping.modes)
+        if is_new or len(self.pilots) > self.num_sized_pilots:
+            self.components, self.sized = _components(self.counted, self.grouping, self.pilots, self.like, generator)
+            self.num_sized_pilots = len(self.pilots)
         self.record = _record(self.climbs, self.grouping, self.sized, len(self.pilots), self.counted)
 
     def look(self, number: int, generator: torch.Generator | None) -> None:
