@@ -165,9 +165,9 @@ class Soil:
     def _candidates(self, plants: Plants, chosen: Tensor, first: int, last: int) -> Tensor:
         """Indices of starts at which each of the chosen plants is evaluated ``(n, k)``.
 
-        A Gaussian is evaluated at all of them. A copy of the target is evaluated only where its pull promises to be strongest,
-        by the mean log density of starts as far from the target's own center. Starts that this overlooks can only make the
-        search look weaker than it is.
+        A Gaussian is evaluated at all of them. A copy of the target is evaluated only where its pull promises to be
+        strongest, by the mean log density of starts as far from the target's own center. Starts that this overlooks can
+        only make the search look weaker than it is.
         """
         is_alive = self.starts.value.isfinite()
         if not self.seed.is_copy or last - first <= NUM_CANDIDATES or not is_alive.any():

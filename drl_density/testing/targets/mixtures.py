@@ -106,6 +106,27 @@ def correlated_parts(dim: int, count: int) -> Definition:
     return Definition(log_density, (dim,), 0.0, "full covariances of standard deviations 0.1 to 3.2", draws)
 
 
+def skewed_pair(dim: int) -> Definition:
+    """Two products of skew normal densities, whose tops lie away from their means."""
+
+    def part(x: Tensor, place: float, scale: float, slant: float) -> Tensor:
+        z = (x - place) / scale
+        own = math.log(2 / scale) - 0.5 * LOG_TWO_PI - 0.5 * z.square() + torch.special.log_ndtr(slant * z)
+        return own.sum(-1)
+
+    def log_density(x: Tensor) -> Tensor:
+        return torch.logaddexp(part(x, 0.0, 1.0, 6.0) + math.log(0.7), part(x, 4.0, 0.4, -8.0) + math.log(0.3))
+
+    def draws(count: int, generator: torch.Generator | None) -> Tensor:
+        first, second = normal(count, dim, generator=generator).abs(), normal(count, dim, generator=generator)
+        is_first = uniform(count, 1, generator=generator) < 0.7
+        slant = torch.where(is_first, 6.0, -8.0).double()
+        z = (slant * first + second) / (1 + slant.square()).sqrt()
+        return torch.where(is_first, z, 4 + 0.4 * z)
+
+    return Definition(log_density, (dim,), 0.0, "two skewed modes of different widths", draws)
+
+
 TARGETS: dict[str, Builder] = {
     "pair_at_30_1d": lambda: mixture(
         [0.3, 0.7], torch.tensor([[0.0], [30.0]]), [1.0, 0.1], "the heavier mode is narrow and 30 away"
@@ -126,4 +147,11 @@ TARGETS: dict[str, Builder] = {
     "correlated_mixture_8d": partial(correlated_parts, 8, 3),
     "spike_and_slab_1d": partial(spike_and_slab, 1, 0.02, 2.0),
     "spike_and_slab_8d": partial(spike_and_slab, 8, 0.1, 2.0),
+    "skewed_pair_3d": partial(skewed_pair, 3),
+    "seven_narrow_1d": lambda: mixture(
+        [1.0, 2.0, 1.0, 2.0, 1.0, 2.0, 1.0],
+        torch.tensor([[-3.0], [-2.2], [-0.5], [0.1], [0.7], [1.9], [3.3]]),
+        [0.001, 0.002, 0.001, 0.003, 0.001, 0.005, 0.001],
+        "seven modes, each a thousandth of the spread or narrower",
+    ),
 }

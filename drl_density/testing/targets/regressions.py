@@ -191,6 +191,40 @@ def horseshoe(num_rows: int, *, is_centred: bool) -> Definition:
     return Definition(log_density, (2 * num_rows + 1,), log_z, f"horseshoe prior, {kind}; log Z by nested quadrature")
 
 
+def weibull_regression() -> Definition:
+    """Weibull times of 25 rows, censored at 3: intercept, slope and the logarithm of the shape."""
+    generator = fixed(71)
+    x = normal(25, generator=generator)
+    exponential = -uniform(25, generator=generator).log()
+    log_times = exponential.log() / 1.7 + 0.4 + 0.8 * x
+    is_censored = log_times > math.log(3.0)
+    log_times = torch.where(is_censored, math.log(3.0), log_times)
+
+    def log_density(w: Tensor) -> Tensor:
+        log_shape = w[..., 2:]
+        hazard = log_shape.exp() * (log_times.to(w) - _line(w[..., :2], x))
+        seen = torch.where(is_censored, 0.0, log_shape - log_times.to(w) + hazard)
+        prior = log_normal_density(w[..., :2], 4.0).sum(-1) + log_normal_density(w[..., 2], 1.0)
+        return prior + (seen - hazard.exp()).sum(-1)
+
+    log_z = log_integral(log_density, [(-1.0, 2.0), (-0.8, 2.6), (-1.3, 1.9)], 3)
+    notes = "Weibull regression with censored rows; log Z by quadrature"
+    return Definition(log_density, (3,), log_z, notes)
+
+
+def frequency() -> Definition:
+    """The frequency of a cosine seen at twelve irregular times, prior N(0, 25): hundreds of narrow modes, two heavy ones."""
+    generator = fixed(73)
+    times = 40 * uniform(12, generator=generator)
+    y = torch.cos(2.3 * times) + 0.15 * normal(12, generator=generator)
+
+    def log_density(w: Tensor) -> Tensor:
+        return log_normal_density(w[..., 0], 25.0) + log_normal_density(y.to(w) - torch.cos(w * times.to(w)), 0.0225).sum(-1)
+
+    log_z = log_integral(log_density, [(-40.0, 40.0)], 8000)
+    return Definition(log_density, (1,), log_z, "a frequency, known to a thousandth up to its sign; log Z by quadrature")
+
+
 TARGETS: dict[str, Builder] = {
     "linear_regression_10d": partial(linear_regression, 60, 10, 1.0, 0.2),
     "linear_regression_collinear_20d": partial(linear_regression, 100, 20, 0.5, 0.98),
@@ -207,4 +241,6 @@ TARGETS: dict[str, Builder] = {
     "robust_regression_2d": robust_regression,
     "horseshoe_11d": partial(horseshoe, 5, is_centred=False),
     "horseshoe_centred_9d": partial(horseshoe, 4, is_centred=True),
+    "weibull_regression_3d": weibull_regression,
+    "frequency_1d": frequency,
 }

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from drl_density.testing.targets.quadrature import log_integral
 from drl_density.testing.targets.record import LOG_TWO_PI, Builder, Definition, gamma, normal, rotation, uniform
 
 
@@ -258,6 +259,48 @@ def _log_gamma_draws(shapes: Tensor, generator: torch.Generator | None) -> Tenso
     return boosted + uniform(*shapes.shape, generator=generator).log() / shapes
 
 
+def ordered_dirichlet(dim: int, concentration: float) -> Definition:
+    """A Dirichlet density of one concentration where the shares rise, minus infinity elsewhere."""
+    powers = torch.full((dim,), concentration, dtype=torch.float64)
+
+    def log_density(x: Tensor) -> Tensor:
+        return _walled((x[..., 1:] > x[..., :-1]).all(-1), (concentration - 1) * x.log().sum(-1))
+
+    def draws(count: int, generator: torch.Generator | None) -> Tensor:
+        parts = _gamma(concentration, (count, dim), generator)
+        return (parts / parts.sum(-1, keepdim=True)).sort(-1).values
+
+    log_z = _log_beta(powers) - math.lgamma(dim + 1)
+    return Definition(log_density, (dim,), log_z, "walls inside a simplex", draws, constraints.simplex)
+
+
+def von_mises(concentrations: Sequence[float], means: Sequence[float]) -> Definition:
+    """Independent von Mises densities of angles, whose circle is cut at pi."""
+    from scipy.special import ive
+
+    sharp, places = (torch.tensor(part, dtype=torch.float64) for part in (concentrations, means))
+    log_z = sum(LOG_TWO_PI + math.log(float(ive(0, value))) + value for value in concentrations)
+    return Definition(
+        lambda x: (sharp.to(x) * torch.cos(x - places.to(x))).sum(-1),
+        (len(places),),
+        log_z,
+        "angles, of which one has its mode near the cut",
+        support=constraints.interval(-math.pi, math.pi),
+    )
+
+
+def coupled_angles() -> Definition:
+    """Two angles under the sine model, which has two modes."""
+
+    def log_density(x: Tensor) -> Tensor:
+        first, second = x[..., 0] - 0.5, x[..., 1] + 1
+        return 3 * torch.cos(first) + 2 * torch.cos(second) + 4 * torch.sin(first) * torch.sin(second)
+
+    log_z = log_integral(log_density, [(-math.pi, math.pi)] * 2, 6)
+    notes = "two coupled angles, two modes; log Z by quadrature"
+    return Definition(log_density, (2,), log_z, notes, support=constraints.interval(-math.pi, math.pi))
+
+
 TARGETS: dict[str, Builder] = {
     "half_normal_2d": partial(half_normal, 2),
     "half_space_2d": partial(half_space, 2, 0.0),
@@ -283,4 +326,7 @@ TARGETS: dict[str, Builder] = {
     "dirichlet_1_9d": partial(stick_breaking_dirichlet, 10, 1.0),
     "dirichlet_0.3_9d": partial(stick_breaking_dirichlet, 10, 0.3),
     "dirichlet_0.1_9d": partial(stick_breaking_dirichlet, 10, 0.1),
+    "ordered_simplex_4d": partial(ordered_dirichlet, 5, 2.0),
+    "von_mises_4d": partial(von_mises, (0.5, 2.0, 20.0, 500.0), (0.0, 3.0, -1.0, 2.0)),
+    "coupled_angles_2d": coupled_angles,
 }

@@ -66,6 +66,29 @@ def test_copies_have_the_tails_of_the_target():
     assert ground.look(Power(0.2, 1.0, 64.0, 0, 0, True), generator).share >= 0.95
 
 
+@pytest.mark.parametrize("power", [2.0, 1.0])
+def test_a_copy_is_evaluated_at_few_starts_and_found_as_often(monkeypatch, power):
+    """Narrow copies, of which some are missed: the starts left out attract none, for tails of either kind."""
+    rows = []
+
+    def density(x):
+        rows.append(len(x))
+        return -0.5 * (x.square().sum(-1) + 1e-6).pow(power / 2)
+
+    def look():
+        rows.clear()
+        ground, generator = soil(5, log_density=density, num_starts=2048)
+        made = sum(rows)
+        case = Power(0.2, 0.4 * ground.seed.shape.width, 64.0, 0, 0, True)
+        return ground.look(case, generator), sum(rows) - made
+
+    found, few = look()
+    monkeypatch.setattr(planting, "NUM_CANDIDATES", 2048)
+    everywhere, many = look()
+    assert found == everywhere
+    assert few < 0.3 * many
+
+
 def test_fewer_starts_find_less():
     shares = []
     for number in (4, 56):

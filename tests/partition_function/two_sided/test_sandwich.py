@@ -143,7 +143,10 @@ def test_a_heavier_mode_far_away_is_found_and_said():
     search = result.mode_search
     assert [round(float(mode.location), 3) for mode in search.modes] == [30.0, 0.0]
     assert search.visits[0] == pytest.approx(0.7, abs=0.1)
-    assert "2 modes found; modes at least 0.1 wide" in result.advice
+    demanded = search.power[0]  # narrower planted modes follow, and chance decides how narrow the last one found is
+    assert (demanded.mass, demanded.share >= 0.95) == (0.2, True)
+    assert demanded.width == pytest.approx(0.1, rel=0.01)
+    assert "2 modes found; modes at least 0." in result.advice
     assert result.verdict == "reliable"
 
 

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from drl_density.testing.targets.mixtures import TARGETS, correlated_parts, forty, mixture, pair, spike_and_slab
+from drl_density.testing.targets.mixtures import (
+    TARGETS,
+    correlated_parts,
+    forty,
+    mixture,
+    pair,
+    skewed_pair,
+    spike_and_slab,
+)
 from tests.testing.targets.routes import assert_draws, checked_draws, integral
 
 
@@ -14,6 +22,7 @@ from tests.testing.targets.routes import assert_draws, checked_draws, integral
     [
         ("pair_at_30_1d", 40.0, 400, 10.0),
         ("spike_and_slab_1d", 20.0, 400, 0.0),
+        ("seven_narrow_1d", 4.0, 4000, 0.0),
         ("ring_of_eight_2d", 6.0, 24, 0.0),
         ("grid_of_25_2d", 14.0, 24, 0.0),
         ("two_modes_100_apart_2d", 80.0, 80, 35.0),
@@ -63,3 +72,9 @@ def test_spike_and_slab_factorises():
     assert torch.allclose(two.log_density(x), one.log_density(x[:, :1]) + one.log_density(x[:, 1:]))
     assert one.log_z == pytest.approx(integral(one, 20.0, 200), abs=1e-9)
     assert_draws(two, 0.0, 0.08)
+
+
+def test_skewed_modes_by_quadrature_and_draws():
+    flat = skewed_pair(2)
+    assert flat.log_z == pytest.approx(integral(flat, 8.0, 36), abs=1e-6)
+    assert_draws(flat, 0.7, 0.2)

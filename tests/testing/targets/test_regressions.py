@@ -106,6 +106,13 @@ def test_densities_keep_any_leading_shape():
         assert definition.log_density(x).shape == (2, 3), name
 
 
+def test_weibull_times_and_a_frequency_by_other_rules():
+    weibull, frequency = TARGETS["weibull_regression_3d"](), TARGETS["frequency_1d"]()
+    bounds = [(-3.0, 4.0), (-3.0, 4.5), (-3.0, 3.5)]
+    assert weibull.log_z == pytest.approx(log_integral(weibull.log_density, bounds, 4), abs=1e-5)
+    assert frequency.log_z == pytest.approx(integral(frequency, 45.0, 14000), abs=1e-6)
+
+
 def test_the_rule_of_the_horseshoe_reaches_its_tails():
     grid = rule(-34.0, 34.0, 40)
     mass = (log_half_cauchy(grid.points, 1.0) + grid.log_weights).exp().sum()

@@ -13,6 +13,7 @@ from drl_density.testing.targets.supports import (
     betas,
     boxed_gaussian,
     checkerboard,
+    coupled_angles,
     dirichlet,
     gammas,
     half_normal,
@@ -21,10 +22,12 @@ from drl_density.testing.targets.supports import (
     log_normals,
     nan_gamma,
     on_interval,
+    ordered_dirichlet,
     rotor_chain,
     stick_breaking_dirichlet,
     triangle,
     uniform_ball,
+    von_mises,
     walled_box,
 )
 from tests.testing.targets.routes import assert_draws_in_box, checked_draws, integral
@@ -145,3 +148,22 @@ def test_every_draw_lies_in_its_support():
         definition = build()
         if definition.draws is not None and definition.support is not None:
             assert bool(definition.support.check(checked_draws(definition, 200)).all()), name
+
+
+def test_angles_by_quadrature():
+    definition = von_mises((0.5, 20.0), (0.0, 3.0))
+    assert definition.log_z == pytest.approx(integral(definition, math.pi, 20), abs=1e-9)
+    assert coupled_angles().log_z == pytest.approx(integral(coupled_angles(), math.pi, 15), abs=1e-9)
+
+
+def test_rising_shares_are_one_order_of_all():
+    definition = ordered_dirichlet(3, 2.0)
+    inside = log_integral(
+        lambda x: definition.log_density(torch.cat([x, 1 - x.sum(-1, keepdim=True)], -1)),
+        [(0.0, 1 / 3), (0.0, 0.5)],
+        60,
+    )
+    assert definition.log_z == pytest.approx(inside, abs=2e-2)  # the rule has a wall across its panels
+    x = checked_draws(definition, 200)
+    assert bool((x[:, 1:] > x[:, :-1]).all())
+    assert bool(definition.log_density(x).isfinite().all())
