@@ -61,5 +61,8 @@ def test_a_sequence_that_is_the_gaussian_ties_with_it():
     )
     assert found.model == pytest.approx(found.gaussian, abs=0.02)
     assert validation_baselines(plan, model, 2.5).model == pytest.approx(found.model - 2.5, abs=1e-9)
+    known = validation_baselines(plan, model, 2.5, reference=-7.0)  # the jacobian and log Z are the same
+    other = validation_baselines(plan, model, 2.5, reference=-6.0)
+    assert (other.model - known.model, other.gaussian) == (pytest.approx(1.0), found.gaussian)
     # Independent columns miss the correlation of 2^-1/2: the mutual information is log(2) / 2 = 0.35 nats.
     assert found.gaussian - found.independent == pytest.approx(0.5 * math.log(2), abs=0.1)

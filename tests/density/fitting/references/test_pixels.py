@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import drl_density as drl
 from drl_density.bases.fitting import autoregressive_pixels
@@ -44,6 +45,33 @@ def test_a_density_that_validation_does_not_prefer_is_not_kept(monkeypatch):
     assert bases.scores["autoregressive"] < bases.scores["factors"]
     assert list(bases.mixtures) == ["factors"]
     assert "autoregressive: a network" in bases.remarks[-1]
+
+
+def test_the_time_that_factor_analysers_take_is_not_there_for_the_network(monkeypatch):
+    """In a limit of time the network ends with it, and factor analysers beside it are fitted to some of the images."""
+    monkeypatch.setattr(pixels, "MOST_FACTOR_IMAGES", 150)
+    clock, asked = [0.0], {}
+    monkeypatch.setattr(pixels.time, "monotonic", lambda: clock[0])
+    made = pixels.choose_factors
+
+    def choose(draw, num_rows, *given, **options):
+        asked["factors"] = num_rows
+        assert draw(torch.arange(num_rows)).shape == (num_rows, 4)
+        clock[0] += 7.0
+        return made(draw, num_rows, *given, **options)
+
+    def ends(levels, *, max_seconds, **_):
+        asked["network"] = max_seconds
+        raise NumericalError("no network")
+
+    monkeypatch.setattr(pixels, "choose_factors", choose)
+    monkeypatch.setattr(pixels, "fit_autoregressive_pixels", ends)
+    few(260).with_bases("autoregressive", allowed=ReferenceTime.within(1.0, spent=3.0))
+    assert asked == {"factors": 150, "network": pytest.approx(0.85 * 60 - 3 - 7)}
+    few(260).with_bases("autoregressive", allowed=ReferenceTime())
+    assert asked["network"] == float("inf")
+    few(260).with_bases("autoregressive", allowed=ReferenceTime.within(1.0, spent=50.5))  # half a second: too little
+    assert asked["factors"] == 208
 
 
 def test_tables_without_grey_levels_are_refused():
