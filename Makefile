@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Pyright is pinned in constraints.txt; it looks for no newer one.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
-.PHONY: demo test test-arviz1 lint bench bench-tables bench-log-z docs docs-examples clean
+.PHONY: demo test test-arviz1 test-lowest lint bench bench-tables bench-log-z docs docs-examples clean
 
 demo: $(STAMP)
 	$(BIN)/drl-density demo --out runs/demo --seed 0 --force
@@ -21,6 +21,16 @@ test-arviz1:
 	grep -v -e '^matplotlib' -e '^arviz' constraints.txt > .venv-arviz1/constraints.txt
 	.venv-arviz1/bin/python -m pip install -q -c .venv-arviz1/constraints.txt -r tests/requirements_arviz1.txt
 	OMP_NUM_THREADS=1 PYTHONPATH=. .venv-arviz1/bin/python -m pytest -q tests/integration/test_arviz.py tests/diagnostics
+
+# The code of the README, ArviZ, the public interface and scikit-learn's checks with the lowest versions that pyproject.toml
+# allows, except that of torch. Old packages meet newer ones here, which warn about what they no longer like.
+test-lowest:
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python tests/lowest_versions.py > .venv-lowest/constraints.txt
+	.venv-lowest/bin/python -m pip install -q -c constraints.txt torch
+	.venv-lowest/bin/python -m pip install -q -c .venv-lowest/constraints.txt -e '.[tables,images]' pytest hypothesis
+	OMP_NUM_THREADS=1 .venv-lowest/bin/python -m pytest -q -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning \
+		tests/test_readme.py tests/test_estimator.py tests/integration/test_arviz.py tests/integration/test_public_interface.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -61,4 +71,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 clean:
-	rm -rf .venv .venv-arviz1 runs
+	rm -rf .venv .venv-arviz1 .venv-lowest runs
