@@ -8,6 +8,7 @@ from drl_density.bases.fitting.autoregressive_pixels import (
     affordable_pixels,
     fit_autoregressive_pixels,
 )
+from drl_density.bases.fitting.averaged_mixture import fit_averaged_mixture
 from drl_density.bases.fitting.blending import FittedBlend, error_of_mean, fit_blend
 from drl_density.bases.fitting.expectation_maximization import MixtureBatch, fit_mixtures
 from drl_density.bases.fitting.factor_analysis import DrawRows, FactorSize, fit_factor_analysers
@@ -45,6 +46,7 @@ __all__ = [
     "affordable_pixels",
     "error_of_mean",
     "fit_autoregressive_pixels",
+    "fit_averaged_mixture",
     "fit_blend",
     "fit_factor_analysers",
     "fit_factors_by_size",

@@ -17,6 +17,9 @@ NUM_LLOYD_STEPS = 8
 MOST_PRODUCTS = 2**22
 """Products of pairs of columns that are kept for all rows: 32 megabytes."""
 
+MOST_ROUNDING = 1e-6
+"""Rounding of a log density, in nats, up to which it is computed from these products, whose terms cancel."""
+
 
 @dataclass(frozen=True, eq=False)
 class MixtureBatch:
@@ -49,6 +52,22 @@ class MixtureBatch:
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of rows ``x`` ``(n, d)`` under every mixture, in nats, ``(B, n)``, float64."""
         return torch.stack([joint.logsumexp(0) for joint in self._joint(x.double())])
+
+    def joint_of_products(self, products: Tensor) -> Tensor:
+        """log w_k + log N(x; mean_k, C_k) of rows with these :func:`_products` ``(n, p)``, as one multiplication, ``(B, K, n)``.
+
+        Each exponent is linear in the products of columns and in the columns. Its terms cancel: see :data:`MOST_ROUNDING`.
+        """
+        inverse = _inverse(self.factors)
+        precisions = inverse.mT @ inverse
+        first, second = torch.triu_indices(self.means.shape[-1], self.means.shape[-1])
+        # A product of two different columns stands for both entries of the symmetric matrix.
+        squares = precisions[..., first, second] * torch.where(first == second, -0.5, -1.0).to(precisions)
+        linear = (precisions @ self.means[..., None])[..., 0]
+        log_scale = self.factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        constants = self.log_weights - log_scale - 0.5 * self.means.shape[-1] * math.log(2 * math.pi)
+        constants = constants - 0.5 * (linear * self.means).sum(-1)
+        return torch.cat([squares, linear], -1) @ products.T + constants[..., None]
 
     def _joint(self, x: Tensor) -> list[Tensor]:
         """log w_k + log N(x; mean_k, C_k) of every mixture, each ``(K, n)``; one at a time keeps the memory small."""
@@ -97,10 +116,13 @@ def fit_mixtures(
         raise ValueError(f"expected at least {num_components} rows of positive weight, one for each component")
     total = weights.sum(1)
     products = _products(x)
+    # Precisions are at most 1 / ridge, and multiply squares of the rows.
+    rounding = torch.finfo(x.dtype).eps * float(x.square().sum(1).max())
+    is_linear = products is not None and rounding <= MOST_ROUNDING * ridge
     shares = _first_shares(x, weights, num_components, generator)
     batch, score = _maximized(x, products, shares, total, ridge), torch.full_like(total, -math.inf)
     for _ in range(num_iterations):
-        joint = torch.stack(batch._joint(x))
+        joint = batch.joint_of_products(products) if is_linear else torch.stack(batch._joint(x))
         log_density = joint.logsumexp(1)
         previous, score = score, (log_density * weights).sum(1) / total
         if bool((score - previous < tolerance).all()):
@@ -126,22 +148,33 @@ def _nearest(x: Tensor, means: Tensor) -> Tensor:
 
 
 def _products(x: Tensor) -> Tensor | None:
-    """Products of all pairs of columns ``(n, d * d)``: one multiplication gives all moments. None if large."""
-    return (x[:, :, None] * x[:, None, :]).flatten(1) if x.numel() * x.shape[1] <= MOST_PRODUCTS else None
+    """Products of all pairs of columns, then the columns, ``(n, d (d + 1) / 2 + d)``: one multiplication gives all moments.
+
+    None if they are large.
+    """
+    first, second = torch.triu_indices(x.shape[1], x.shape[1])
+    if len(x) * len(first) > MOST_PRODUCTS:
+        return None
+    return torch.cat([x[:, first] * x[:, second], x], 1)
 
 
 def _maximized(x: Tensor, products: Tensor | None, shares: Tensor, total: Tensor, ridge: float) -> MixtureBatch:
     """The mixtures that maximise the expected log density, given the rows' shares in the components."""
     held = shares.sum(-1)
     scaled = shares / torch.where(held > 0, held, 1.0)[..., None]
-    means = scaled @ x
+    num_features = x.shape[1]
     if products is None:
+        means = scaled @ x
         second = torch.stack([torch.stack([(x * part[:, None]).mT @ x for part in parts]) for parts in scaled])
     else:
-        second = (scaled @ products).reshape(*held.shape, x.shape[1], x.shape[1])
+        moments = scaled @ products
+        means = moments[..., -num_features:]
+        second = moments.new_empty(*held.shape, num_features, num_features)
+        row, column = torch.triu_indices(num_features, num_features)
+        second[..., row, column] = second[..., column, row] = moments[..., :-num_features]
     # The difference of second moments loses digits only where a column's mean is far beyond its spread: model space
     # has none.
-    covariances = second - means[..., :, None] * means[..., None, :] + ridge * torch.eye(x.shape[1]).to(x)
+    covariances = second - means[..., :, None] * means[..., None, :] + ridge * torch.eye(num_features).to(x)
     return MixtureBatch((held / total[:, None]).log(), means, torch.linalg.cholesky(covariances))
 
 

@@ -19,6 +19,7 @@ from drl_density.bases.fitting import (
     FittedFlow,
     SizeSearch,
     affordable_flow,
+    fit_averaged_mixture,
     fit_blend,
     fit_factors_by_size,
     fit_stacked_mixture,
@@ -47,9 +48,6 @@ MOST_SINGLE_ROWS = 5000
 """Rows up to which single mixtures are candidates beside a stack: beyond, stacks score better and scikit-learn is slow.
 Within a limit of time they are no candidates where flows are, which need the time more."""
 
-MANY_ROWS = 10_000
-"""Rows from which a stack has half of its time: a flow is nats ahead there, and the stack carries the noisy levels alone."""
-
 NOISE_LOSS, NOISE_BITS = 0.02, 0.0005
 """Nats a row that the noise of level 0 may cost the best base on validation, far below the error of most scores; or bits for
 each column, where these are more, as for images."""
@@ -68,6 +66,12 @@ MOST_FITTED, MOST_FITTED_PIXELS = 0.92, 0.85
 """Share of the time of a whole fit after which its flows end, and after which its autoregressive density ends: pool of draws
 and scores follow, and those of images take longer."""
 
+FLOW_SHARE, LATER_FLOW_SHARE = 0.65, 0.4
+"""Share of the first minute that flows may take, and of all further ones: a tilt then gains more than a longer flow."""
+
+LARGE_SHARE = 0.08
+"""Share of the time for large mixtures, where flows are planned; the search for a stack has half its time there."""
+
 
 @dataclass(frozen=True)
 class ReferenceTime:
@@ -81,6 +85,8 @@ class ReferenceTime:
         most_total: Wall-clock seconds after which the last flow ends, whatever the other fits took.
         pixels: Seconds of one core by which the sizes and the steps of an autoregressive density are chosen; 0 fits none.
         most_pixels: Wall-clock seconds after which that density ends, those of the factor analysers before it included.
+        large: Seconds that large mixtures may take, beside flows: of the clock where it ends the flows, or else of one
+            core.
 
     >>> limited = ReferenceTime.within(4.0, spent=10.0)
     >>> limited.most_total, limited.most_pixels
@@ -94,12 +100,15 @@ class ReferenceTime:
     most_total: float = math.inf
     pixels: float = 300.0
     most_pixels: float = math.inf
+    large: float = 20.0
 
     @classmethod
     def within(cls, max_minutes: float | None, *, spent: float = 0.0) -> ReferenceTime:
-        """The usual time without a limit; else 65 % for flows, 7 % for their rivals' search, 40 % for factor analysers.
+        """The usual time without a limit; else shares of it.
 
-        An autoregressive density has what the factor analysers beside it leave of 85 %. These have a quarter of theirs.
+        Flows may take 65 % of the first minute and 40 % of the further ones, large mixtures 8 %, the search for a
+        stack 7 %, and factor analysers 40 %. An autoregressive density has what the factor analysers beside it leave of
+        85 %. These have a quarter of theirs.
 
         Args:
             max_minutes: Time to aim at for the whole fit; None is no limit.
@@ -108,15 +117,16 @@ class ReferenceTime:
         if max_minutes is None:
             return cls()
         seconds = 60 * max_minutes
-        flows = round(0.65 * seconds, 6)
+        flows = round(FLOW_SHARE * min(seconds, 60) + LATER_FLOW_SHARE * max(seconds - 60, 0), 6)
         most_total, pixels = (round(share * seconds - spent, 6) for share in (MOST_FITTED, MOST_FITTED_PIXELS))
-        return cls(flows, flows, round(0.07 * seconds, 6), round(0.4 * seconds, 6), most_total, pixels, pixels)
+        large = round(LARGE_SHARE * seconds, 6)
+        return cls(flows, flows, round(0.07 * seconds, 6), round(0.4 * seconds, 6), most_total, pixels, pixels, large)
 
 
 FLOWS: dict[str, Elementwise] = {"affine flow": "affine", "spline flow": "both"}
 """Flows that race, with the map of each column. Splines after an affine map score better in the same time than alone."""
 
-NO_FLOW = ReferenceTime(flow=0.0, pixels=0.0)
+NO_FLOW = ReferenceTime(flow=0.0, pixels=0.0, large=0.0)
 """No time for a flow or an autoregressive density, and no limits."""
 
 
@@ -169,8 +179,8 @@ def choose_bases(
 ) -> ChosenBases:
     """Fit fixed bases to model-space rows, and choose among them on validation.
 
-    The kind "reference" keeps the best of independent columns, a Gaussian, mixtures, a stack of bagged mixtures, an affine
-    and a spline flow where rows and time allow them, and a blend of all these that scores better than each of them. The
+    The kind "reference" keeps the best of independent columns, a Gaussian, mixtures, a stack of bagged mixtures, and where
+    rows and time allow them large mixtures, an affine and a spline flow, or a blend that scores better than each. The
     kind "auto" keeps the Gaussian and the best mixture: a mixture is closer to the data, but was fitted to the rows that
     training sees again, and which of the two ends better is known only after training. In up to three dimensions, or where
     no mixture beats the Gaussian on validation, it keeps the Gaussian alone.
@@ -202,16 +212,21 @@ def choose_bases(
         singles["independent"] = NoisedGaussianMixture.standard(num_features)
     if kind in ("auto", "reference", "gaussian"):
         singles["gaussian"] = fit_gaussian(train)
+    is_timed = math.isfinite(allowed.most_flow)
     if kind in ("reference", "stack"):
-        # Half the time only where a flow follows.
-        has_many = is_reference and copies.shape[1] >= MANY_ROWS
-        most = allowed.most_search / 2 if has_many else allowed.most_search
-        singles["stack"] = fit_stacked_mixture(copies, max_seconds=most, generator=generator).base
+        has_large = is_reference and copies.shape[1] >= LEAST_ROWS and allowed.large > 0
+        most = allowed.most_search / 2 if has_large else allowed.most_search
+        stack = fit_stacked_mixture(copies, max_seconds=most, generator=generator)
+        singles["stack"] = stack.base
+        if has_large:
+            ridge = max(stack.candidates, key=lambda candidate: candidate.weight).ridge
+            seconds = {"seconds": allowed.large, "is_timed": is_timed}
+            large = fit_averaged_mixture(copies, ridge=ridge, **seconds, generator=generator)
+            singles |= {} if large is None else {"large mixtures": large}
     remarks: tuple[str, ...] = ()
     is_wide = num_features >= LEAST_FACTOR_COLUMNS and not bool(validation.isnan().any())
     if kind == "factors" or (is_reference and is_wide):
         singles["factors"], remarks = _fit_factors(train, validation, allowed, generator)
-    is_timed = math.isfinite(allowed.most_flow)
     most_single = LEAST_ROWS - 1 if is_timed and allowed.flow > 0 else MOST_SINGLE_ROWS
     wants_mixtures = kind in ("auto", "mixture") or (is_reference and copies.shape[1] <= most_single)
     mixtures = _fit_mixtures(train, seed) if kind == "mixture" or (wants_mixtures and num_features > 3) else {}

@@ -8,7 +8,7 @@ import torch
 
 import drl_density as drl
 from drl_density.bases import AutoregressiveFlow, BlendedBase, LayeredBase, NoisedGaussianMixture, fit_stacked_mixture
-from drl_density.bases.fitting import Affordability, FlowPlan
+from drl_density.bases.fitting import Affordability, Candidate, FlowPlan, StackedMixture
 from drl_density.density.fitting import bases as bases_module
 from drl_density.density.fitting.bases import NO_FLOW, ReferenceTime, choose_bases
 from drl_density.testing import seeded_generator
@@ -134,9 +134,13 @@ def test_a_blend_that_beats_every_candidate_carries_level_zero(monkeypatch):
     assert sources == [source]
 
 
-def test_a_limit_of_time_ends_the_flow_by_the_clock_and_shortens_the_search_of_many_rows(monkeypatch):
-    """With a limit the flow takes as many steps as the time gives; without one its steps are the same everywhere."""
-    searched, timed = [], []
+def test_a_limit_of_time_ends_flows_and_mixtures_by_the_clock_and_shortens_the_search_beside_them(monkeypatch):
+    """With a limit they take as many steps as the time gives; without one these are the same everywhere."""
+    searched, timed, averaged = [], [], []
+
+    def averaging(copies, *, ridge, seconds, is_timed, generator):
+        averaged.append((copies.shape[1], ridge, seconds, is_timed))
+        return gaussian_stack(copies).base
 
     def searching(copies, *, max_seconds, generator):
         searched.append(max_seconds)
@@ -150,12 +154,20 @@ def test_a_limit_of_time_ends_the_flow_by_the_clock_and_shortens_the_search_of_m
     monkeypatch.setattr(bases_module, "affordable_flow", unaffordable)
     monkeypatch.setattr(bases_module, "MOST_SINGLE_ROWS", 0)
     rows = spiral(600)
+    monkeypatch.setattr(bases_module, "fit_averaged_mixture", averaging)
     for allowed in (ReferenceTime(5.0), ReferenceTime.within(1.0)):
-        for most in (1000, 100):
-            monkeypatch.setattr(bases_module, "MANY_ROWS", most)
-            choose_bases(rows[:400], rows[400:], kind="reference", allowed=allowed)
+        for least in (401, 400):
+            monkeypatch.setattr(bases_module, "LEAST_ROWS", least)
+            chosen = choose_bases(rows[:400], rows[400:], kind="reference", allowed=allowed)
+            assert ("large mixtures" in chosen.scores) == (least == 400)
     assert timed == [False] * 4 + [True] * 4
     assert searched == [math.inf, math.inf, pytest.approx(4.2), pytest.approx(2.1)]
+    assert averaged == [(400, 0.03, 20.0, False), (400, 0.03, pytest.approx(4.8), True)]
+
+
+def test_flows_have_less_of_the_minutes_after_the_first():
+    shares = [ReferenceTime.within(minutes).most_flow / (60 * minutes) for minutes in (0.5, 1.0, 4.0)]
+    assert shares == pytest.approx([0.65, 0.65, (0.65 + 3 * 0.4) / 4])
 
 
 def test_flows_that_fail_or_fall_behind_leave_the_mixture(monkeypatch):
@@ -205,10 +217,8 @@ def test_flows_end_in_time_whatever_the_other_fits_took(monkeypatch):
 
 
 def gaussian_stack(copies, **_):
-    class Stack:
-        base = NoisedGaussianMixture.standard(copies.shape[2])
-
-    return Stack()
+    kinds = tuple(Candidate(1, ridge, weight, 0.0) for ridge, weight in ((0.1, 0.3), (0.03, 0.7)))
+    return StackedMixture(NoisedGaussianMixture.standard(copies.shape[2]), kinds, torch.zeros(copies.shape[1]))
 
 
 def small_flow(num_rows, num_columns, seconds, *, elementwise, is_timed=False):
