@@ -219,7 +219,8 @@ def choose_bases(
         stack = fit_stacked_mixture(copies, max_seconds=most, generator=generator)
         singles["stack"] = stack.base
         if has_large:
-            ridge = max(stack.candidates, key=lambda candidate: candidate.weight).ridge
+            # Kinds of one component hold rows far out, and their ridges are too wide for many components.
+            ridge = max(stack.candidates, key=lambda kind: kind.weight * kind.num_components).ridge
             seconds = {"seconds": allowed.large, "is_timed": is_timed}
             large = fit_averaged_mixture(copies, ridge=ridge, **seconds, generator=generator)
             singles |= {} if large is None else {"large mixtures": large}

@@ -217,7 +217,7 @@ def test_flows_end_in_time_whatever_the_other_fits_took(monkeypatch):
 
 
 def gaussian_stack(copies, **_):
-    kinds = tuple(Candidate(1, ridge, weight, 0.0) for ridge, weight in ((0.1, 0.3), (0.03, 0.7)))
+    kinds = (Candidate(1, 0.1, 0.7, 0.0), Candidate(5, 0.03, 0.3, 0.0))
     return StackedMixture(NoisedGaussianMixture.standard(copies.shape[2]), kinds, torch.zeros(copies.shape[1]))
 
 
