@@ -54,9 +54,12 @@ class MixtureBatch:
         return torch.stack([joint.logsumexp(0) for joint in self._joint(x.double())])
 
     def joint_of_products(self, products: Tensor) -> Tensor:
-        """log w_k + log N(x; mean_k, C_k) of rows with these :func:`_products` ``(n, p)``, as one multiplication, ``(B, K, n)``.
+        """Log of every component's weight times its density, ``(B, K, n)``, of rows given by their products.
 
         Each exponent is linear in the products of columns and in the columns. Its terms cancel: see :data:`MOST_ROUNDING`.
+
+        Args:
+            products: products of all pairs of columns, then the columns, ``(n, d (d + 1) / 2 + d)``.
         """
         inverse = _inverse(self.factors)
         precisions = inverse.mT @ inverse
