@@ -46,6 +46,9 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
+# Blocks without a language are commands and printed figures.
+highlight_language = "text"
+
 html_theme = "furo"
 html_title = "drl_density"
 html_static_path = ["_static"]
