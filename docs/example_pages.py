@@ -53,6 +53,19 @@ SIZES: dict[str, dict[str, Any]] = {
     "20": {"settings": SMALL_TOY},
     "22": {"settings": SMALL_DIGITS},
 }
+# What a larger study found about the method of a page, below the caption of its figure.
+STUDIES = {
+    "17": """On 14 x 14 MNIST: quality against the number of steps, draws, and walks between two test digits.
+
+![DDIM on 14 x 14 MNIST](../images/ddim_curve.png)
+
+The table is in [results](../results.md#few-step-draws-and-frequency-averages).""",
+    "19": """On 14 x 14 MNIST averages made the draws of every few-step sampler worse, because these draws have too
+little spread already. The opposite, the extrapolation of `MultistepDenoiser`, made them better: see
+[results](../results.md#few-step-draws-and-frequency-averages).""",
+    "23": """Ablations, and rivals of equal training time, are in
+[results](../results.md#cooperative-training-and-ambient-priors).""",
+}
 # Titles that are not the name of the file with a capital.
 TITLES = {
     "02": "log Z of your own density",
@@ -149,6 +162,7 @@ def make_page(path: Path, minutes: float) -> None:
         f"![{title}]({path.stem}.png)",
         "",
         " ".join(inspect.getdoc(FIGURES[path.stem[:2]]).split()),
+        *(["", STUDIES[path.stem[:2]]] if path.stem[:2] in STUDIES else []),
         *["", "It prints:", "", "```", printed, "```", "", "The code:", ""],
         *["```python", path.read_text(encoding="utf-8").rstrip(), "```", ""],
     ]

@@ -4,6 +4,9 @@ The estimates of successive levels are averaged in data space, each frequency ba
 frequencies settle before high ones. Averaging stabilises few-step samplers and shrinks their variance: an average of
 posterior means is not a posterior mean, so no estimate of a density uses it.
 
+Draws of few steps have too little spread already, and averages made them worse wherever that was measured.
+:class:`~drl_density.samplers.MultistepDenoiser` does the opposite: it extrapolates the estimates.
+
 Source: the idea of Qian et al. 2024 (arXiv 2403.17870), whose weights are not published; those here are our own.
 """
 
