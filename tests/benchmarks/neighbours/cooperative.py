@@ -16,7 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 import drl_density as drl
+from drl_density.mcmc import MALA, ULA
 from drl_density.networks import UNet, UNetEnergy, UNetEnergySettings, UNetSettings
 from drl_density.sample_quality import (
     ClassifierSettings,
@@ -45,8 +46,8 @@ from drl_density.training import (
 from tests.benchmarks.neighbours.prior import gaussian
 from tests.benchmarks.sample_quality import sliced_wasserstein
 
-LEVELS, FACTOR, STEPS = 6, 0.03, 6
-NATS = LangevinChains(num_steps=STEPS, factor=FACTOR, weights="nats")
+LEVELS, FACTOR, STEPS, RATE = 6, 0.03, 6, 1e-3
+NATS = LangevinChains(num_steps=STEPS, factor=FACTOR, weights="nats", kernel=MALA())
 PAPER = LangevinChains(num_steps=15, factor=4e-4)
 
 
@@ -62,10 +63,11 @@ class Arm:
 ARMS: dict[str, Arm] = {
     "cdrl": Arm(CooperativeRecovery(NATS), True, (0, 1, 2, STEPS, 30)),
     "steps of the paper": Arm(CooperativeRecovery(PAPER), True, (0, 15)),
-    "weights of the paper": Arm(CooperativeRecovery(LangevinChains(STEPS, FACTOR)), True, (0, 2, STEPS)),
+    "weights of the paper": Arm(CooperativeRecovery(replace(NATS, weights="paper")), True, (0, 2, STEPS)),
+    "unadjusted": Arm(CooperativeRecovery(replace(NATS, kernel=ULA())), True, (0, 2, STEPS, 30)),
     "two noises": Arm(CooperativeRecovery(NATS, shares_noise=False), True, (0, 1, 2, STEPS)),
     "no initialiser": Arm(LangevinRecovery(NATS, shares_noise=True), False, (2, STEPS, 30)),
-    "K = 30": Arm(LangevinRecovery(LangevinChains(30, FACTOR, weights="nats")), False, (2, STEPS, 30)),
+    "K = 30": Arm(LangevinRecovery(replace(NATS, num_steps=30)), False, (2, STEPS, 30)),
     "score matching": Arm(DenoisingScoreMatching(classification_weight=0.0), False),
 }
 
@@ -109,20 +111,25 @@ def train(model: drl.EnergySequence, objective: Objective, images: Tensor, secon
     parts = [model.network] + ([model.initializer] if model.initializer is not None else [])
     weights = [weight for part in parts for weight in part.parameters()]
     averages = [weight.detach().clone() for weight in weights]
-    optimizer = torch.optim.AdamW(weights, lr=2e-3, betas=(0.9, 0.99), weight_decay=1e-3)
+    optimizer = torch.optim.AdamW(weights, lr=RATE, betas=(0.9, 0.99), weight_decay=1e-3)
     started, step = time.process_time(), 0
     while (gone := (time.process_time() - started) / seconds) < 1:
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1, (step + 1) / 50) * max(0.02, 1 - gone)
+            group["lr"] = RATE * min(1, (step + 1) / 50) * max(0.02, 1 - gone)
         rows = to_rows(images[torch.randint(len(images), (64,), generator=generator)], generator)
         optimizer.zero_grad()
-        objective(model, rows, torch.ones(LEVELS), generator=generator).loss.backward()
+        value = objective(model, rows, torch.ones(LEVELS), generator=generator)
+        value.loss.backward()
         for part in parts:  # the losses of energy and initialiser differ in scale
             nn.utils.clip_grad_norm_(part.parameters(), 10.0)
         optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(averages, weights, max(1 / (1 + step / 4), 5e-3))
         step += 1
+        if step % 100 == 0:  # gaps that grow without end are the sign of divergence
+            found = value.statistics
+            gaps, rates = found.energy_gap.nanmean().item(), found.acceptance_rate.nanmean().item()
+            print(f"step {step}: gap {gaps:.2f} nats, acceptance {rates:.2f}", flush=True)
     with torch.no_grad():
         torch._foreach_copy_(weights, averages)
     return step
@@ -134,7 +141,7 @@ Draws = Iterator[tuple[str, int, Callable[[int], Tensor]]]
 def draws_of(model: drl.EnergySequence, arm: Arm) -> Draws:
     """(name, calls, function of a count) of the draws to judge."""
     for steps in arm.draws:
-        settings = ShortRunSettings(LangevinChains(steps, arm.objective.chains.factor), is_denoised=True)
+        settings = ShortRunSettings(replace(arm.objective.chains, num_steps=steps), is_denoised=True)
 
         def short(count: int, settings: ShortRunSettings = settings) -> Tensor:
             generator = torch.Generator().manual_seed(2)
