@@ -1,9 +1,10 @@
 """DDIM and frequency averages (MASF) on the trained sequence of prior.py: quality of draws against steps.
 
-    python -m tests.benchmarks.neighbours.few_steps runs/neighbours curve --figure docs/images/ddim_curve.png
+    python -m tests.benchmarks.neighbours.few_steps runs/neighbours curve
     python -m tests.benchmarks.neighbours.few_steps runs/neighbours averages
+    python -m tests.benchmarks.neighbours.few_steps runs/neighbours figure --figure docs/images/ddim_curve.png
 
-``curve`` draws with 5 to 100 steps, deterministic and ancestral, and inverts test digits. ``averages`` draws with 5, 10
+``curve`` draws with 5 to 100 steps (ancestral: to 50) and inverts test digits. ``averages`` draws with 5, 10
 and 20 steps of three samplers, plain, with averages of the denoised estimates, and with their opposite, the
 extrapolation of the second-order multistep rule. Draws are denoised at level 0. The Frechet distance, precision and
 recall are in the features of the classifier of prior.py, the sliced Wasserstein-1 distance in pixels of range 2, all
@@ -38,7 +39,7 @@ from drl_density.samplers.ddim import ddim_step
 from tests.benchmarks.neighbours.prior import SIDE, Prior, to_grey, to_rows
 from tests.benchmarks.sample_quality import sliced_wasserstein
 
-CURVE_STEPS, CELL_STEPS = (5, 10, 20, 50, 100), (5, 10, 20)
+CURVE_STEPS, CELL_STEPS, NUM_INVERTED = (5, 10, 20, 50, 100), (5, 10, 20), 24
 
 
 def frechet(x: Tensor, y: Tensor) -> float:
@@ -88,11 +89,11 @@ class Judge:
         print(json.dumps(found), flush=True)
 
 
-def curve(prior: Prior, judge: Judge, count: int, folder: Path) -> None:
+def curve(prior: Prior, judge: Judge, count: int, folder: Path, etas: list[float]) -> None:
     """Quality against steps, inversion of test digits, and walks between two of them."""
-    pictures = {}
-    for eta in (0.0, 1.0):
-        for steps in CURVE_STEPS:
+    pictures = torch.load(folder / "pictures.pt") if (folder / "pictures.pt").exists() else {}
+    for eta in etas:
+        for steps in CURVE_STEPS if eta == 0 else CURVE_STEPS[:-1]:
             began = time.process_time()
             settings = DDIMSettings(num_steps=steps, eta=eta, is_denoised=True)
             generator = torch.Generator().manual_seed(1)
@@ -100,7 +101,7 @@ def curve(prior: Prior, judge: Judge, count: int, folder: Path) -> None:
             judge.line("curve", "DDIM" if eta == 0 else "ancestral", "plain", steps, rows, time.process_time() - began)
             pictures[f"{'DDIM' if eta == 0 else 'ancestral'}, {steps} steps"] = to_grey(rows[:12])
     generator = torch.Generator().manual_seed(2)
-    states = prior.model.schedule.diffuse(judge.rows[:50], 0, generator=generator)
+    states = prior.model.schedule.diffuse(judge.rows[:NUM_INVERTED], 0, generator=generator)
     for steps in CURVE_STEPS:
         walk = DDIMSettings(num_steps=steps)
         codes = invert_ddim(prior.model, states, settings=walk)
@@ -181,18 +182,24 @@ def draw_figure(path: Path, lines: list[dict], pictures: dict[str, Tensor]) -> N
     FigureCanvasAgg(figure)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1))
     axes = left.subplots(2, 2)
-    best = next(line for line in lines if line["sampler"] == "test digits")
+    best = next(line for line in lines if line.get("sampler") == "test digits")
     keys = {"frechet": "Frechet distance", "distance": "sliced Wasserstein", "precision": "precision", "recall": "recall"}
     for axis, (key, label) in zip(axes.flat, keys.items(), strict=True):
         axis.axhline(best[key], color="#8d99a6", linestyle=":", label="other test digits")
-        for sampler, color in (("DDIM", "#1f77b4"), ("ancestral", "#c0392b")):
-            own = [line for line in lines if line["part"] == "curve" and line["sampler"] == sampler]
-            axis.plot([line["steps"] for line in own], [line[key] for line in own], "o-", color=color, label=sampler)
+        for sampler, rule, color in (
+            ("DDIM", "plain", "#1f77b4"),
+            ("ancestral", "plain", "#c0392b"),
+            ("DDIM", "multistep", "#2e7d32"),
+            ("DDIM", "Haar", "#b8860b"),
+        ):
+            own = [line for line in lines if line.get("sampler") == sampler and line["rule"] == rule]
+            label = {"plain": sampler, "multistep": "DDIM, multistep", "Haar": "DDIM, averaged (MASF)"}[rule]
+            axis.plot([line["steps"] for line in own], [line[key] for line in own], "o-", color=color, label=label)
         axis.set(xscale="log", title=label, xticks=CURVE_STEPS, xticklabels=CURVE_STEPS)
         axis.minorticks_off()
     axes[0, 0].set(yscale="log")
     axes[0, 0].legend(frameon=False, fontsize=7)
-    named = [name for name in pictures if "between" in name or name.startswith("DDIM") or name.endswith("100 steps")]
+    named = [name for name in pictures if "between" in name or name.endswith((" 5 steps", "20 steps", "50 steps"))]
     for axis, name in zip(right.subplots(len(named), 1), named, strict=True):
         tiles = pictures[name][:12, 0].permute(1, 0, 2).reshape(SIDE, 12 * SIDE)
         axis.imshow(tiles.numpy(), cmap="gray_r", vmin=0, vmax=255)
@@ -206,16 +213,19 @@ def main(arguments: list[str] | None = None) -> None:
     """Draw, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of prior.py")
-    parser.add_argument("part", choices=["curve", "averages"])
-    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("part", choices=["curve", "averages", "figure"])
+    parser.add_argument("--count", type=int, default=400)
+    parser.add_argument("--etas", type=float, nargs="*", default=[0.0, 1.0], help="of the curve, 0 or 1")
     parser.add_argument("--figure", type=Path)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    prior, out = Prior.load(args.folder), args.folder / "few_steps.jsonl"
-    judge, began = Judge(prior, args.count, out), time.process_time()
+    out, began = args.folder / "few_steps.jsonl", time.process_time()
+    if args.part != "figure":
+        prior = Prior.load(args.folder)
+        judge = Judge(prior, args.count, out)
     if args.part == "curve":
-        curve(prior, judge, args.count, args.folder)
-    else:
+        curve(prior, judge, args.count, args.folder, args.etas)
+    elif args.part == "averages":
         averages(prior, judge, args.count)
     print(f"{time.process_time() - began:.0f} s of the processor")
     if args.figure:
