@@ -9,6 +9,7 @@ installed. All are scored on the same dequantised test images.
 """
 
 import argparse
+import itertools
 import json
 import math
 import platform
@@ -223,7 +224,7 @@ def main() -> None:
         independent = rung.row(
             "independent pixels", lambda u: normal.log_prob(u.double()).sum(1), began=time.monotonic()
         )
-        for row in (independent, *(each(rung) for each in chosen)):
+        for row in itertools.chain([independent], (each(rung) for each in chosen)):  # each as soon as it is known
             print(json.dumps(row), flush=True)
             lines.write(json.dumps({**about, **row}) + "\n")
             lines.flush()

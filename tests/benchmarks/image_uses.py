@@ -145,6 +145,8 @@ def between_sets(data, minutes, most, seed, faces):
         return kinds | {"strangeness": found.strangeness, "flow, log density": -by_flow}
 
     known = scores(usual)
+    bits = {name: float(known[name].mean()) / (usual.shape[1] * np.log(2)) for name in ("log density", "flow, log density")}
+    yield {"bits per dimension": {name: round(value, 4) for name, value in bits.items()}, "images": len(usual)}
     for name, x in sets.items():
         yield {"set": name} | {kind: auroc(known[kind], value) for kind, value in scores(x).items()} | {"flow_steps": steps}
 
