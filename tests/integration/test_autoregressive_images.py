@@ -50,7 +50,7 @@ def test_the_best_on_validation_carries_level_zero(fitted):
     assert type(base.noisy) in (FactorAnalysers, NoisedGaussianMixture)
     scores = density.provenance.base_scores
     assert scores["autoregressive"] == max(scores.values()) > scores["factors"] + 3
-    assert set(scores) == {"independent", "factors", "autoregressive"}
+    assert set(scores) == {"independent", "factors", "gaussian", "autoregressive"}
     assert (density.estimate.log_z, density.estimate.is_reliable) == (0.0, True)
 
 

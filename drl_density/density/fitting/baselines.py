@@ -26,6 +26,9 @@ CELLS_AT_ONCE = 2**24
 MOST_CELLS, ROWS_PER_COLUMN = 2**23, 10
 """Values of training rows that the Gaussian is fitted to, 64 megabytes in float64; or rows for each column, if more."""
 
+LEAST_ROWS_PER_COLUMN = 2
+"""Rows for each column from which the covariance of the Gaussian is not shrunk."""
+
 RIDGE = 1e-6
 """Variance added to every direction of model space, so that duplicated columns keep an invertible covariance."""
 
@@ -34,6 +37,7 @@ def gaussian_log_density(train: Tensor, rows: Tensor) -> Tensor:
     """log density of ``rows`` ``(n, d)`` under the Gaussian with the mean and covariance of ``train`` ``(m, d)``.
 
     Above :data:`LARGEST_COVARIANCE` columns only their variances are used: the covariance of 128-pixel images takes 19 GB.
+    That of fewer than twice as many rows as columns is shrunk (Ledoit and Wolf 2004), since it is singular or nearly so.
 
     Returns:
         Log densities ``(n,)``.
@@ -41,7 +45,13 @@ def gaussian_log_density(train: Tensor, rows: Tensor) -> Tensor:
     mean, num_columns = train.mean(0), train.shape[1]
     if num_columns > LARGEST_COVARIANCE:
         return torch.distributions.Normal(mean, (train.var(0) + RIDGE).sqrt()).log_prob(rows).sum(-1)
-    covariance = train.T.cov() + RIDGE * torch.eye(num_columns, dtype=train.dtype)
+    if len(train) < LEAST_ROWS_PER_COLUMN * num_columns:
+        from sklearn.covariance import ledoit_wolf
+
+        covariance = torch.as_tensor(ledoit_wolf(train.numpy())[0]).to(train)
+    else:
+        covariance = train.T.cov()
+    covariance = covariance + RIDGE * torch.eye(num_columns, dtype=train.dtype)
     return torch.distributions.MultivariateNormal(mean, covariance).log_prob(rows)
 
 

@@ -393,8 +393,8 @@ def _state_sizes(objective: ObjectiveSettings) -> StateSizes:
 
 
 def _held_out_sizes(table: TableWithBases, settings: FitSettings) -> HeldOutSizes:
-    """Between 1,024 and 8,192 rows; fewer with missing values, whose rows are completed 8 times, and of large images."""
+    """Between 1,024 and 8,192 rows; fewer with missing values, completed 8 times, and of images: copies say no more."""
     least, most = (256, 1024) if isinstance(table, TableWithMissing) else (1024, 8192)
     asked = settings.num_validation_rows or most
     asked = min(asked, most_scored_images(table.dataset.train.shape[1])) if settings.base_kind == "autoregressive" else asked
-    return HeldOutSizes(min(least, asked), asked)
+    return HeldOutSizes(1 if settings.base_kind == "autoregressive" else min(least, asked), asked)

@@ -38,6 +38,8 @@ def test_the_gaussian_floor_has_a_covariance_where_one_can_be_held(monkeypatch):
     moments = train.mean(0).numpy(), np.cov(train.numpy().T)
     full = stats.multivariate_normal(*moments).logpdf(rows.numpy())
     np.testing.assert_allclose(gaussian_log_density(train, rows).numpy(), full, rtol=1e-5)
+    shrunk = gaussian_log_density(train[:4], rows)  # the covariance of four rows would give millions of nats
+    assert float(shrunk.min()) > 10 * full.min()
     monkeypatch.setattr(baselines, "LARGEST_COVARIANCE", 2)
     alone = stats.norm(moments[0], np.diag(moments[1]) ** 0.5).logpdf(rows.numpy()).sum(1)
     np.testing.assert_allclose(gaussian_log_density(train, rows).numpy(), alone, rtol=1e-5)

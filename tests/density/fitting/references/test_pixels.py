@@ -42,9 +42,22 @@ def test_a_density_that_validation_does_not_prefer_is_not_kept(monkeypatch):
     images[:, 1] = images[:, 0]  # factors see at once what a step of a network does not
     found = prepare_table(drl.load_dataset(images), "histogram")
     bases = found.with_bases("autoregressive", allowed=ReferenceTime()).bases
-    assert bases.scores["autoregressive"] < bases.scores["factors"]
-    assert list(bases.mixtures) == ["factors"]
+    assert bases.scores["autoregressive"] < max(bases.scores["factors"], bases.scores["gaussian"])
+    assert list(bases.mixtures) in (["factors"], ["gaussian"])
     assert "autoregressive: a network" in bases.remarks[-1]
+
+
+def test_of_few_images_a_gaussian_is_a_candidate(monkeypatch):
+    """Eighty images whose pixels all depend on each other need one covariance, and not its shrunk factors."""
+    rng = np.random.default_rng(0)
+    images = (120 + 25 * rng.normal(size=(100, 16)) @ (np.eye(16) + 0.5)).clip(0, 255)
+    table = prepare_table(drl.load_dataset(images.reshape(100, 4, 4).astype(np.uint8)), "histogram")
+    chosen = table.with_bases("autoregressive").bases
+    assert list(chosen.mixtures) == ["gaussian"]
+    assert chosen.scores["gaussian"] == max(chosen.scores.values())
+    monkeypatch.setattr("drl_density.density.fitting.bases.MOST_GAUSSIAN_ROWS", 79)
+    assert "gaussian" not in table.with_bases("autoregressive").bases.scores
+    assert "gaussian" not in table.with_bases("factors").bases.scores
 
 
 def test_the_time_that_factor_analysers_take_is_not_there_for_the_network(monkeypatch):
