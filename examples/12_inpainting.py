@@ -23,6 +23,7 @@ def main(
 ) -> torch.Tensor:
     """Fit, condition, complete; returns ``(digit, 1 + completion, 64)`` in data units, the digit itself first."""
     data = drl.load_dataset("digits", seed=0)
+    settings = settings or drl.FitSettings.preset("pixels")
     density = drl.fit(data, seed=0, settings=settings, max_minutes=max_minutes, progress=False)
     torch.manual_seed(0)
     found = []

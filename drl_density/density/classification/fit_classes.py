@@ -71,7 +71,7 @@ def fit_classes(
         for name in names
     }
     order = torch.randperm(len(validation), generator=torch.Generator().manual_seed(seed))
-    chosen = order[: max(100 * len(names), most_scored_images(dataset.num_columns))]
+    chosen = order[: max(LEAST_ROWS * len(names), most_scored_images(dataset.num_columns) // 2)]  # one number is fitted
     return ClassDensities.calibrated(densities, dataset.validation[chosen], validation[chosen], shares=counts / counts.sum())
 
 

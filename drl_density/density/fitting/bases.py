@@ -58,10 +58,6 @@ LEAST_FACTOR_COLUMNS = 24
 FACTOR_PASSES = 15
 """Passes over the rows of a table, which are few enough for that."""
 
-MOST_GAUSSIAN_ROWS, MOST_GAUSSIAN_COLUMNS = 2000, 1024
-"""Rows and columns up to which a Gaussian of shrunk covariance is a candidate beside factor analysers of images: of 60 and
-of 230 images of 14 by 14 letters it was ahead by 24 and 16 nats."""
-
 MOST_FACTOR_ROWS = 2000
 """Validation rows on which sizes of factor analysers are compared: by pairs, so that a few hundred tell them apart."""
 
@@ -264,24 +260,15 @@ def choose_bases(
 
 
 def choose_factors(
-    draw: DrawRows,
-    num_rows: int,
-    validation: Tensor,
-    *,
-    allowed: ReferenceTime = NO_FLOW,
-    has_gaussian: bool = False,
-    seed: int = 0,
+    draw: DrawRows, num_rows: int, validation: Tensor, *, allowed: ReferenceTime = NO_FLOW, seed: int = 0
 ) -> ChosenBases:
     """Fit mixtures of factor analysers to many rows that are drawn by index, such as images, and choose their size.
-
-    Independent columns are a candidate too, for few rows.
 
     Args:
         draw: Rows ``(n, d)`` in model space, float32, of indices ``(n,)``, with fresh dequantisation noise at every call.
         num_rows: Number of rows that it can give.
         validation: Rows ``(m, d)`` in model space.
         allowed: Time that the fits may take.
-        has_gaussian: Whether a Gaussian of shrunk covariance is a candidate as well, up to 2,000 rows of 1,024 columns.
         seed: Seed of the fits.
     """
     generator = torch.Generator().manual_seed(seed)
@@ -293,16 +280,9 @@ def choose_factors(
     alone = float(independent.log_prob(held_out.float()).double().mean())
     scores = {"independent": alone, "factors": max(noises.values())}
     remarks = (found.remark,) if found.remark else ()
-    fitted: dict[str, Base] = {"factors": found.base}
-    if has_gaussian and num_rows <= MOST_GAUSSIAN_ROWS and held_out.shape[1] <= MOST_GAUSSIAN_COLUMNS:
-        fitted["gaussian"] = fit_gaussian(draw(torch.arange(num_rows)).double())
-        by_noise = scores_by_noise(fitted["gaussian"], held_out, FINE_SIGMAS)
-        scores["gaussian"] = max(by_noise.values())
-        noises = max(noises, by_noise, key=lambda found: max(found.values()))
-    name = max(scores, key=scores.__getitem__)
-    if name == "independent":  # few images; N(0, I) stays the same under any noise
-        return ChosenBases({name: independent}, FINE_SIGMAS[0], scores, remarks=remarks)
-    return ChosenBases({name: fitted[name]}, widest_noise(noises, held_out.shape[1]), scores, remarks=remarks)
+    if alone > scores["factors"]:  # few images; N(0, I) stays the same under any noise
+        return ChosenBases({"independent": independent}, FINE_SIGMAS[0], scores, remarks=remarks)
+    return ChosenBases({"factors": found.base}, widest_noise(noises, held_out.shape[1]), scores, remarks=remarks)
 
 
 def widest_noise(scores: Mapping[float, float], num_features: int) -> float:

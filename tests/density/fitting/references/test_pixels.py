@@ -55,7 +55,7 @@ def test_of_few_images_a_gaussian_is_a_candidate(monkeypatch):
     chosen = table.with_bases("autoregressive").bases
     assert list(chosen.mixtures) == ["gaussian"]
     assert chosen.scores["gaussian"] == max(chosen.scores.values())
-    monkeypatch.setattr("drl_density.density.fitting.bases.MOST_GAUSSIAN_ROWS", 79)
+    monkeypatch.setattr(pixels, "MOST_GAUSSIAN_ROWS", 79)
     assert "gaussian" not in table.with_bases("autoregressive").bases.scores
     assert "gaussian" not in table.with_bases("factors").bases.scores
 
