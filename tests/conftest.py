@@ -63,6 +63,24 @@ TINY = drl.FitSettings(
 )
 
 
+def recorded_fit(data, settings, out):
+    """All that a fit saves while it trains, as (name, tensors, scalars), and its density."""
+    saved, saver = [], TrainingFolder.saver
+
+    def watched(self, name):
+        save = saver(self, name)
+
+        def both(tensors, scalars):
+            saved.append((name, {key: value.clone() for key, value in tensors.items()}, scalars))
+            save(tensors, scalars)
+
+        return both
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TrainingFolder, "saver", watched)
+        return saved, drl.fit(data, seed=0, settings=settings, out=out, progress=False)
+
+
 @pytest.fixture(scope="session")
 def tiny_settings():
     return TINY
@@ -76,22 +94,8 @@ def tiny_data():
 @pytest.fixture(scope="session")
 def tiny_fit(tiny_data, tmp_path_factory):
     """All that a fit saves while it trains, as (name, tensors, scalars), and its density."""
-    saved, saver = [], TrainingFolder.saver
-
-    def watched(self, name):
-        save = saver(self, name)
-
-        def both(tensors, scalars):
-            saved.append((name, {key: value.clone() for key, value in tensors.items()}, scalars))
-            save(tensors, scalars)
-
-        return both
-
-    # Annealed as outside of tests, whatever the module has that asks for it first.
-    with pytest.MonkeyPatch.context() as patch, long_annealing():
-        patch.setattr(TrainingFolder, "saver", watched)
-        out = tmp_path_factory.mktemp("tiny") / "run"
-        return saved, drl.fit(tiny_data, seed=0, settings=TINY, out=out, progress=False)
+    with long_annealing():  # as outside of tests, whatever the module has that asks for the fit first
+        return recorded_fit(tiny_data, TINY, tmp_path_factory.mktemp("tiny") / "run")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from drl_density.bases.contract import Base, Tail, signal_and_noise
-from drl_density.bases.mixture_conditional import MixtureConditional
+from drl_density.bases.mixture_conditional import MixtureConditional, chosen_products
 from drl_density.devices import generator_device, normal_draws
 from drl_density.networks.distinct_levels import by_row, distinct_levels
 
@@ -173,7 +173,7 @@ class NoisedGaussianMixture(Base):
         chosen = draw_components(self.log_weights, num_samples, generator)
         noise = normal_draws((num_samples, self.num_features), self.variances, generator)
         drawn = self.centers[chosen] + self.variances[chosen].sqrt() * noise
-        return drawn if self.axes is None else torch.einsum("nde,ne->nd", self.axes[chosen], drawn)
+        return drawn if self.axes is None else chosen_products(self.axes, chosen, drawn)
 
     def noised(self, log_snr: Tensor) -> Self:
         """Build the mixture of the noised vectors at one log-SNR ``()``, on the same axes."""

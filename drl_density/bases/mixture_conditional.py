@@ -15,6 +15,8 @@ MOST_NUMBERS = 2**18
 """Largest number of float64 entries of one intermediate tensor (2 MB), which stays in a CPU's cache."""
 MOST_KEPT = 2**24
 """Numbers of the matrices that are kept for patterns that come again (128 MB)."""
+MOST_COPIED = 2**22
+"""Numbers in the copies of matrices that one multiplication of every row with its own may make (32 MB in float64)."""
 LARGEST_PRECISION = 1e4
 """Entry of a precision matrix up to which squared distances are sums of products: rounding is below 1e-9 of a nat then."""
 
@@ -200,5 +202,31 @@ class _Pattern:
         if law.covariances is None:
             return law.means[:, missing][chosen] + law.variances[:, missing].sqrt()[chosen] * numbers, height
         gains, offsets, factors = self._conditional
-        centers = offsets[chosen] + (gains[chosen] * given[:, None, None]).sum(-1)
-        return centers + (factors[chosen] * numbers[..., None, :]).sum(-1), height
+        centers = offsets[chosen] + chosen_products(gains, chosen, given[:, None].expand(-1, chosen.shape[1], -1))
+        return centers + chosen_products(factors, chosen, numbers), height
+
+
+def chosen_products(matrices: Tensor, chosen: Tensor, vectors: Tensor) -> Tensor:
+    """Multiply each vector with the matrix of its component.
+
+    A few small matrices are copied for every vector. Where the copies would fill the memory, as with thousands of columns,
+    the vectors of each component are multiplied at once.
+
+    Args:
+        matrices: matrices of the components, ``(K, a, b)``.
+        chosen: component of each vector, ``(*batch,)``.
+        vectors: vectors, ``(*batch, b)``.
+
+    Returns:
+        The products, ``(*batch, a)``.
+
+    >>> chosen_products(torch.stack([torch.eye(2), 2 * torch.eye(2)]), torch.tensor([1, 0]), torch.ones(2, 2)).tolist()
+    [[2.0, 2.0], [1.0, 1.0]]
+    """
+    if chosen.numel() * matrices[0].numel() <= MOST_COPIED:
+        return (matrices[chosen] * vectors[..., None, :]).sum(-1)
+    products = vectors.new_empty(*chosen.shape, matrices.shape[1])
+    for component in chosen.unique().tolist():
+        own = chosen == component
+        products[own] = vectors[own] @ matrices[component].T
+    return products

@@ -92,24 +92,31 @@ class Column:
                 "declare a smaller width"
             )
 
-    def on_support(self, values: Values) -> Values:
+    def on_support(self, values: Values, *, inside: tuple[float, float] = (-math.inf, math.inf)) -> Values:
         """The nearest permitted value of each of ``values``, to the last digit; NaN stays NaN.
 
         The values of a closed support are taken from its list, those of an open grid are multiples of its width within the
         bounds, and those of a continuous column are moved to a bound that they cross. The limits of the type in which the
         table holds the column are bounds here too: a column of uint8 has no value below 0 or above 255.
 
+        Args:
+            values: numbers in data units.
+            inside: ends of an open interval that holds at least one value of an open grid; values outside it are not
+                permitted either. A density of counts above 0 whose coordinate is their logarithm is zero at 0.
+
         >>> Column("x", "integer", 2.0, offset=1.0).on_support(torch.tensor([0.3, 1.6, 2.4]))
         tensor([1., 1., 3.])
         >>> Column("x", "integer", 1.0, values=(1.0, 2.0, 5.0)).on_support(torch.tensor([-7.0, 3.4, 3.6]))
         tensor([1., 2., 5.])
+        >>> Column("n", "integer", 1.0).on_support(torch.tensor([0.3, 1.6]), inside=(0.0, math.inf))
+        tensor([1., 2.])
         """
         if isinstance(values, Tensor):
-            found = self._nearest(values.detach().cpu().double().numpy())
+            found = self._nearest(values.detach().cpu().double().numpy(), inside)
             return torch.as_tensor(found).to(values)
-        return self._nearest(np.asarray(values, dtype=np.float64))
+        return self._nearest(np.asarray(values, dtype=np.float64), inside)
 
-    def _nearest(self, x: np.ndarray) -> np.ndarray:
+    def _nearest(self, x: np.ndarray, inside: tuple[float, float]) -> np.ndarray:
         if self.values:
             support = np.asarray(self.values)
             middles = support[:-1] + 0.5 * np.diff(support)
@@ -118,6 +125,9 @@ class Column:
         if not self.width:
             return np.minimum(np.maximum(x, max(self.lower, least)), min(self.upper, largest))
         first, last = self._steps_within(max(self.lower, least), min(self.upper, largest))
+        # A point of the grid on an end of the open interval lies outside it.
+        first = max(first, float(np.floor((inside[0] - self.offset) / self.width + SHARE_OFF_GRID)) + 1)
+        last = min(last, float(np.ceil((inside[1] - self.offset) / self.width - SHARE_OFF_GRID)) - 1)
         steps = np.minimum(np.maximum(np.round((x - self.offset) / self.width), first), last)
         return _grid_values(steps, self.width, self.offset)
 

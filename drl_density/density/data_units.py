@@ -150,20 +150,29 @@ def to_data_units(transform: DataTransform, u: Tensor) -> Tensor:
     return in_passes(transform.inv, u.double().cpu())
 
 
-def on_support(columns: Sequence[Column], rows: Tensor) -> Tensor:
+def on_support(columns: Sequence[Column], rows: Tensor, bounds: Bounds | None = None) -> Tensor:
     """Rows ``(*, d)`` in data units with every value moved to the nearest permitted one of its column; NaN stays.
+
+    Args:
+        columns: columns of a fit, in order.
+        rows: rows such as draws.
+        bounds: bounds of the fit's transform, which no rounded value of a draw crosses; None for rows that are no draws.
 
     >>> on_support([Column("y", "binary", 1.0, values=(0.0, 1.0)), Column("x")], torch.tensor([[0.7, 0.7], [-3.0, 0.1]]))
     tensor([[1.0000, 0.7000],
             [0.0000, 0.1000]])
     """
     found = rows.clone()
-    alike: dict[Column, list[int]] = {}  # pixels share one support, and are moved together
+    ends = [(-math.inf, math.inf)] * len(columns)
+    if bounds is not None:
+        lower, upper = bounds.expand(len(columns))
+        ends = list(zip(lower.tolist(), upper.tolist(), strict=True))
+    alike: dict[tuple[Column, tuple[float, float]], list[int]] = {}  # pixels share one support, and are moved together
     for index, column in enumerate(columns):
         if column.width or column.lower > -math.inf or column.upper < math.inf:
-            alike.setdefault(dataclasses.replace(column, name=""), []).append(index)
-    for column, places in alike.items():
-        found[..., places] = column.on_support(rows[..., places])
+            alike.setdefault((dataclasses.replace(column, name=""), ends[index]), []).append(index)
+    for (column, inside), places in alike.items():
+        found[..., places] = column.on_support(rows[..., places], inside=inside)
     return found
 
 

@@ -136,7 +136,7 @@ class FittedModel(HasColumns):
         Args:
             u: states of any floating-point type on any device.
         """
-        return on_support(self.columns, self.to_data(u)).reshape(len(u), *self.event_shape)
+        return on_support(self.columns, self.to_data(u), self.bounds).reshape(len(u), *self.event_shape)
 
     # --- density and draws
 
@@ -235,7 +235,7 @@ class FittedModel(HasColumns):
         # Statistics of the chains are discarded after each block.
         for some in rows.split(MOST_DRAWS):
             draws = fresh_draws(self, len(some), generator=generator).draws
-            some.copy_(on_support(self.columns, draws.reshape(len(some), self.num_features)))
+            some.copy_(on_support(self.columns, draws.reshape(some.shape), self.bounds))
         return rows.reshape(*shape, *self.event_shape)
 
     @overload
@@ -271,7 +271,7 @@ class FittedModel(HasColumns):
         """
         shape = draws_shape(num_samples)
         found = fresh_draws(self, math.prod(shape), generator=random_generator(seed))
-        rows = on_support(self.columns, found.draws.reshape(-1, self.num_features))
+        rows = on_support(self.columns, found.draws.reshape(-1, self.num_features), self.bounds)
         return SampleResult(rows.reshape(*shape, *self.event_shape), found.stats, found.sampler)
 
     def distribution(self, *, dtype: torch.dtype = torch.float64) -> EnergyDistribution:

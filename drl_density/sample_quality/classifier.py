@@ -20,6 +20,7 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.descent import DescentRule, descend
 from drl_density.errors import DataError, RunFolderError
 from drl_density.records.fields import Interval, PositiveInt, check_fields
+from drl_density.run_folder import write_whole
 
 FORMAT = "drl_density image classifier, version 1"
 
@@ -152,6 +153,9 @@ def save_classifier(classifier: ImageClassifier, path: str | Path, *, name: str,
         name: name of the features, which reports print.
         test_accuracy: share of test images that it classifies correctly.
 
+    Raises:
+        RunFolderError: the folder is missing or the disk is full; an earlier file keeps its content.
+
     >>> import tempfile
     >>> classifier = ImageClassifier(ClassifierSettings((1, 8, 8), num_classes=2, width=4))
     >>> path = save_classifier(classifier, Path(tempfile.mkdtemp()) / "own.safetensors", name="own", test_accuracy=0.9)
@@ -160,7 +164,8 @@ def save_classifier(classifier: ImageClassifier, path: str | Path, *, name: str,
     """
     values = {**dataclasses.asdict(classifier.settings), "name": name, "test_accuracy": test_accuracy}
     tensors = {key: value.detach().contiguous() for key, value in classifier.state_dict().items()}
-    save_file(tensors, path, metadata={"format": FORMAT, "values": json.dumps(values)})
+    metadata = {"format": FORMAT, "values": json.dumps(values)}
+    write_whole(path, lambda part: save_file(tensors, part, metadata=metadata))
     return Path(path)
 
 

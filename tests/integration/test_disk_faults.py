@@ -2,20 +2,30 @@
 
 import dataclasses
 import errno
+import functools
+import math
 import os
 import resource
 import shutil
 import subprocess
+import warnings
 from contextlib import contextmanager
 
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
 
+import drl_density as drl
+from drl_density.bases import StackSettings, fit_stacked_mixture
 from drl_density.density import Density
+from drl_density.density.fitting.folds import table as fold_table
+from drl_density.density.storage import training_folder
 from drl_density.density.storage.training_folder import TrainingFolder
-from drl_density.errors import RunFolderError
-from drl_density.run_folder import RunFolder
+from drl_density.errors import DRLDensityWarning, RunFolderError
+from drl_density.run_folder import RunFolder, whole_files
+from tests.conftest import recorded_fit
+from tests.density.small_images import settings_for
 from tests.run_folder.failing_disk import FailingDisk
 
 CODES = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EACCES)
@@ -146,16 +156,90 @@ def writes_of_a_fit(folder, data, states, *, force=False, resume=False):
         run.close()
 
 
-@pytest.mark.parametrize("is_forced", [False, True])
-def test_a_fit_is_resumable_and_loses_no_earlier_run(
-    is_forced, earlier, tiny_data, states, other, copy_of, monkeypatch
-):
+QUICK = drl.FitSettings(
+    base="gaussian",
+    num_trials=0,
+    num_pool_draws=20,
+    network=drl.ColumnNetwork(width=8, num_blocks=1, num_sigmoids=4, column_width=2),
+    training=drl.TrainingSettings(num_steps=2, evaluate_every=2, batch_size=16),
+)
+
+
+def streamed(folder):
+    """A table in a folder of Parquet files, of which a third is in memory at a time."""
+    folder.mkdir()
+    numbers = torch.randn(3000, 2, generator=torch.Generator().manual_seed(0)).double().numpy()
+    for part in range(3):
+        frame = pd.DataFrame(numbers[part * 1000 : (part + 1) * 1000], columns=["a", "b"])
+        frame.to_parquet(folder / f"{part}.parquet", row_group_size=250)
+    data = drl.load_dataset(folder, seed=0, max_rows_in_memory=1000)
+    assert data.stream is not None
+    return data
+
+
+FITS = {
+    "table": lambda request, folder: (request.getfixturevalue("tiny_data"), QUICK),
+    "ensemble": lambda request, folder: (
+        request.getfixturevalue("tiny_data"),
+        dataclasses.replace(QUICK, num_networks=2),
+    ),
+    "folds": lambda request, folder: (
+        request.getfixturevalue("tiny_data"),
+        dataclasses.replace(QUICK, num_folds=2, base="auto"),
+    ),
+    "images": lambda request, folder: (request.getfixturevalue("pictures"), settings_for("images")),
+    "streamed": lambda request, folder: (streamed(folder / "table"), QUICK),
+}
+"""Kinds of fits: rows and settings of each."""
+
+
+@contextmanager
+def written_files():
+    """The names of the files that are written, in order."""
+    names, write = [], whole_files._write
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(whole_files, "_write", lambda target, fill: (names.append(target.name), write(target, fill))[1])
+        patch.setattr(training_folder, "HISTORY_SHARE", math.inf)  # the history is written at every evaluation
+        yield names
+
+
+@pytest.fixture(scope="module")
+def fitted(request, tmp_path_factory):
+    """By kind: rows of a fit, all that it saves with its density, and its run folder with the names of its writes."""
+
+    @functools.cache
+    def fit(kind):
+        folder = tmp_path_factory.mktemp(kind)
+        data, settings = FITS[kind](request, folder)
+        small = functools.partial(fit_stacked_mixture, settings=StackSettings((1,), (0.1,), num_bags=4, num_final_bags=4))
+        with written_files() as names, warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+            warnings.simplefilter("ignore", DRLDensityWarning)
+            patch.setattr(fold_table, "fit_stacked_mixture", small)
+            patch.setattr(fold_table, "FOLD_BAGS", 3)
+            return data, recorded_fit(data, settings, folder / "run"), (folder / "run", names)
+
+    return fit
+
+
+@pytest.mark.parametrize("kind", FITS)
+def test_a_fit_writes_what_is_replayed_below(kind, fitted, tmp_path):
+    data, states, (folder, names) = fitted(kind)
+    with written_files() as replayed:
+        writes_of_a_fit(tmp_path / "run", data, states)
+    assert replayed == names
+    assert len(names) >= 6
+    assert {item.name for item in (tmp_path / "run").iterdir()} == {item.name for item in folder.iterdir()}
+
+
+@pytest.mark.parametrize(("kind", "is_forced"), [("table", False), *((kind, True) for kind in FITS)])
+def test_a_fit_is_resumable_and_loses_no_earlier_run(kind, is_forced, earlier, fitted, other, copy_of, monkeypatch):
+    data, states, _ = fitted(kind)
     found = set()
     for what, folder, message in at_every_call(
-        lambda folder: writes_of_a_fit(folder, tiny_data, states, force=is_forced),
+        lambda folder: writes_of_a_fit(folder, data, states, force=is_forced),
         lambda: copy_of(earlier if is_forced else None),
         monkeypatch,
-        step=7,
+        step=7 if kind == "table" else 13,
     ):
         try:
             stage = "old" if Density.load(folder).estimate.log_z == other.estimate.log_z else "new"

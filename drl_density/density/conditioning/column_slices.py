@@ -101,7 +101,8 @@ class ColumnSlices:
             mean = mean * math.nan if column.categories is not None else probabilities @ values
             quantiles = quantiles * math.nan if column.is_label else self._discrete_quantiles(values, probabilities)
         else:
-            quantiles = column.on_support(quantiles)
+            lower, upper = self.density.bounds.select(self.place)
+            quantiles = column.on_support(quantiles, inside=(float(lower), float(upper)))
         inside = torch.where(y.isnan() | ~self._is_inside(y), grid_y[:, 0], y)
         value, spread = self._value(own, inside, log_mass, shares)
         if values is not None and probabilities is not None:

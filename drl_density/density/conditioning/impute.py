@@ -99,7 +99,7 @@ def impute(
         generator=generator,
     )
     for some, found in blocks:
-        drawn = on_support(density.columns, density.to_data(found.draws).transpose(0, 1))
+        drawn = on_support(density.columns, density.to_data(found.draws).transpose(0, 1), density.bounds)
         result[:, some] = torch.where(is_missing[some], drawn, x[some])
         evidence = observed_log_density(density, x[some], found)
         chains = (found.least_ess, found.acceptance_rate.double(), found.r_hat, found.ess)
@@ -107,7 +107,7 @@ def impute(
     if bool(is_empty.any()):
         draws = fresh_draws(density, num_samples * int(is_empty.sum()), generator=generator).draws
         rows_drawn = draws.reshape(num_samples, -1, density.num_features).to(result)
-        result[:, is_empty] = on_support(density.columns, rows_drawn)
+        result[:, is_empty] = on_support(density.columns, rows_drawn, density.bounds)
     least_ess, acceptance_rate, r_hat, ess, log_density, error = figures
     return Imputation(result, is_missing, least_ess, acceptance_rate, r_hat, ess, log_density, error)
 

@@ -55,7 +55,7 @@ def predict(
     levels = _levels(quantiles)
     if not len(x):
         # Labels and shapes are those of any row.
-        middle = on_support(density.columns, density.middle[None])
+        middle = on_support(density.columns, density.middle[None], density.bounds)
         stand_in = predict(density, middle, column, quantiles=levels, settings=settings, generator=generator)
         return _joined([(torch.arange(0), stand_in)])
     hidden = x.isnan()
