@@ -125,3 +125,20 @@ def test_draws_at_several_points_follow_from_the_numbers_of_their_row(monkeypatc
     monkeypatch.setattr(mixture_conditional, "MOST_NUMBERS", 1)
     monkeypatch.setattr(mixture_conditional, "MOST_KEPT", 0)
     torch.testing.assert_close(law().draw(points, MASKS, 5, numbers)[0], draws, rtol=1e-12, atol=1e-12)
+
+
+def test_draws_do_not_depend_on_how_many_matrices_are_copied(monkeypatch):
+    """Thousands of columns leave no room for a matrix of every draw; the products are the same."""
+    generator = seeded_generator(4)
+    root = torch.randn(3, 6, 6, generator=generator)
+    mixture = NoisedGaussianMixture(torch.full((3,), 1 / 3), torch.randn(3, 6, generator=generator), root @ root.mT)
+    rows, is_missing = torch.zeros(4, 1, 6), torch.arange(6) < 4
+    noise = torch.randn(4, 1, 500, 5, generator=generator).double()
+    found = []
+    for most in (2**22, 0):
+        monkeypatch.setattr(mixture_conditional, "MOST_COPIED", most)
+        draws = mixture.sample(200, generator=seeded_generator(5)).double()
+        given, _ = mixture.conditional().draw(rows, is_missing.expand(4, 6), 500, lambda some, _: noise[some])
+        found.append((draws, given))
+    for copied, multiplied in zip(*found, strict=True):
+        torch.testing.assert_close(multiplied, copied, rtol=1e-5, atol=1e-5)

@@ -1,6 +1,7 @@
 """Models seen from data space: small requests for draws."""
 
 import copy
+import math
 import pickle
 
 import pyro
@@ -9,6 +10,7 @@ from pyro.infer import Predictive
 
 from drl_density.datasets import Column
 from drl_density.density.data_units import on_support
+from drl_density.transforms import Bounds
 
 
 def test_small_requests_depend_on_the_generator_alone(tiny_density):
@@ -35,3 +37,16 @@ def test_rows_move_onto_the_support_of_every_column():
     rows = torch.tensor([[[-0.5, 3.5, 0.3, -0.1], [1.4, 1.6, -7.0, 2.0]]], dtype=torch.float64)
     assert on_support(columns, rows).tolist() == [[[0.0, 3.0, 0.3, 0.0], [1.0, 2.0, -7.0, 2.0]]]
     assert rows[0, 0, 0] == -0.5
+
+
+def test_rounded_draws_keep_within_the_bounds_of_their_density():
+    """A logarithm as coordinate gives counts above 0 no mass at 0, so a draw of 0.3 stands for 1 and not for 0."""
+    columns = (Column("n", "integer", 1.0, is_positive=True), Column("t", "rounded", 0.1, offset=0.05), Column("x"))
+    bounds = Bounds(torch.tensor([0.0, 0.05, -math.inf]).double(), torch.tensor([math.inf, 0.35, 0.0]).double())
+    rows = torch.tensor([[0.3, 0.06, -1.0], [1.4, 0.34, -2.0], [math.nan, 0.27, -1e-9]], dtype=torch.float64)
+    found = on_support(columns, rows, bounds)
+    torch.testing.assert_close(
+        found[:, :2], torch.tensor([[1.0, 0.15], [1.0, 0.25], [math.nan, 0.25]]).double(), equal_nan=True
+    )
+    assert bool(bounds.are_inside(found)[~found.isnan()].all())
+    assert on_support(columns, rows)[0, 0] == 0.0
