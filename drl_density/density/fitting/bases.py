@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from drl_density.bases import Base, LayeredBase, NoisedGaussianMixture, QuadraticBase
+from drl_density.bases import Base, FactorAnalysers, LayeredBase, NoisedGaussianMixture, QuadraticBase
 from drl_density.bases.fitting import (
     LEAST_ROWS,
     DrawRows,
@@ -51,6 +51,10 @@ Within a limit of time they are no candidates where flows are, which need the ti
 NOISE_LOSS, NOISE_BITS = 0.02, 0.0005
 """Nats a row that the noise of level 0 may cost the best base on validation, far below the error of most scores; or bits for
 each column, where these are more, as for images."""
+
+MOST_DENSE_COLUMNS = 1024
+"""Columns up to which bagged mixtures, and Gaussians of few rows, keep covariance matrices: their size and the time of their
+decomposition grow with the square and the cube of this number, from a second and megabytes on."""
 
 LEAST_FACTOR_COLUMNS = 24
 """Columns from which a mixture of factor analysers is a candidate for a reference: below, full covariances cost little."""
@@ -212,8 +216,8 @@ def choose_bases(
         singles["independent"] = NoisedGaussianMixture.standard(num_features)
     if kind in ("auto", "reference", "gaussian"):
         singles["gaussian"] = fit_gaussian(train)
-    is_timed = math.isfinite(allowed.most_flow)
-    if kind in ("reference", "stack"):
+    is_timed, remarks = math.isfinite(allowed.most_flow), ()
+    if kind == "stack" or (is_reference and num_features <= MOST_DENSE_COLUMNS):
         has_large = is_reference and copies.shape[1] >= LEAST_ROWS and allowed.large > 0
         most = allowed.most_search / 2 if has_large else allowed.most_search
         stack = fit_stacked_mixture(copies, max_seconds=most, generator=generator)
@@ -224,10 +228,12 @@ def choose_bases(
             seconds = {"seconds": allowed.large, "is_timed": is_timed}
             large = fit_averaged_mixture(copies, ridge=ridge, **seconds, generator=generator)
             singles |= {} if large is None else {"large mixtures": large}
-    remarks: tuple[str, ...] = ()
+    elif is_reference:
+        remarks = (f"no stack: more than {MOST_DENSE_COLUMNS:,} columns",)
     is_wide = num_features >= LEAST_FACTOR_COLUMNS and not bool(validation.isnan().any())
     if kind == "factors" or (is_reference and is_wide):
-        singles["factors"], remarks = _fit_factors(train, validation, allowed, generator)
+        singles["factors"], reasons = _fit_factors(train, validation, allowed, generator)
+        remarks = (*remarks, *reasons)
     most_single = LEAST_ROWS - 1 if is_timed and allowed.flow > 0 else MOST_SINGLE_ROWS
     wants_mixtures = kind in ("auto", "mixture") or (is_reference and copies.shape[1] <= most_single)
     mixtures = _fit_mixtures(train, seed) if kind == "mixture" or (wants_mixtures and num_features > 3) else {}
@@ -356,12 +362,24 @@ def _is_affordable(number: int, shape: str, count: int, num_features: int) -> bo
     return parameters < 0.5 * count * num_features and parameters < 50_000
 
 
-def fit_gaussian(train: Tensor) -> NoisedGaussianMixture:
-    """One Gaussian with the shrunk covariance of Ledoit and Wolf (2004)."""
-    from sklearn.covariance import ledoit_wolf
+def fit_gaussian(train: Tensor) -> Base:
+    """One Gaussian with the shrunk covariance of Ledoit and Wolf (2004).
 
+    Many columns of few rows have a covariance of low rank before it is shrunk towards a multiple of the identity. It is then
+    kept as a factor analyser, which is the same Gaussian without any matrix over all pairs of columns.
+    """
+    from sklearn.covariance import ledoit_wolf, ledoit_wolf_shrinkage
+
+    num_rows, num_features = train.shape
+    middle = train.mean(0)
+    if num_features > MOST_DENSE_COLUMNS and num_rows <= num_features // 4:
+        share = float(ledoit_wolf_shrinkage(train.numpy()))
+        _, lengths, directions = torch.linalg.svd((train - middle).double(), full_matrices=False)
+        loadings = directions.T * lengths * math.sqrt((1 - share) / num_rows)
+        noise = share * lengths.square().sum() / (num_rows * num_features)
+        return FactorAnalysers(torch.ones(1), middle[None], loadings[None], noise.expand(1, num_features))
     shrunk, _ = ledoit_wolf(train.numpy())
-    return NoisedGaussianMixture(torch.ones(1), train.mean(0)[None], torch.as_tensor(shrunk)[None])
+    return NoisedGaussianMixture(torch.ones(1), middle[None], torch.as_tensor(shrunk)[None])
 
 
 def _fit_mixture(train: Tensor, number: int, shape: Literal["full", "diag"], seed: int) -> NoisedGaussianMixture:

@@ -17,7 +17,7 @@ from drl_density.density.density import Density
 from drl_density.density.evaluation.outlier_scores import held_out_scores
 from drl_density.density.fitting.baselines import validation_baselines
 from drl_density.density.fitting.forecast import check_memory, check_minutes, finishing_seconds, within_time
-from drl_density.density.fitting.plan import FitPlan, plan_fit
+from drl_density.density.fitting.plan import FEW_SAMPLES, FitPlan, plan_fit
 from drl_density.density.fitting.run import FitRun, choose_seed, refuse_folder
 from drl_density.density.fitting.selection import rejection, select_model, untouched
 from drl_density.density.fitting.stages import (
@@ -168,6 +168,14 @@ def _within_budget(plan: FitPlan, run: FitRun, pace: Pace, max_minutes: float | 
     clock = pace.clock(plan.device)
     reserve = finishing_seconds(plan, clock=clock)
     left = (end - reserve - time.monotonic()) / 60
+    if plan.has_reference and run.workers.broadcast(left <= 0):  # steps need not be timed
+        warnings.warn(
+            f"max_minutes leaves no time for training: to choose and normalise a tilt takes {reserve:.0f} s. The reference "
+            f"density is reported without one; for a tilt, allow at least {max(0.1, -left):.1f} minutes more",
+            DRLDensityWarning,
+            stacklevel=3,
+        )
+        return plan, Budget(is_reference_alone=True)
     forecast = within_time(plan, (1 - share) * left, clock=clock)
     num_steps = run.workers.broadcast(forecast.num_steps)
     if not num_steps:
@@ -193,7 +201,10 @@ def _finish(plan: FitPlan, members: Mapping[str, TrainedMember], budget: Budget,
         chosen = untouched(plan, chosen, WITHOUT_NETWORK if is_asked else "max_minutes left no time to train it")
     best_run = states.get(chosen.member) or max(states.values(), key=lambda state: state.best_score)
     generator = torch.Generator().manual_seed(plan.seed + 1)
-    sizes = {"sizes": plan.normalizing, "num_samples": plan.selection.num_samples, "generator": generator}
+    num_samples = plan.selection.num_samples
+    if budget.is_reference_alone and num_samples is not None:
+        num_samples = min(num_samples, FEW_SAMPLES)  # its log Z is 0 exactly
+    sizes = {"sizes": plan.normalizing, "num_samples": num_samples, "generator": generator}
     if isinstance(plan.objective, PathMatching):
         chosen, estimate = judged(plan, chosen, held_out)
         sizes["estimate"] = estimate

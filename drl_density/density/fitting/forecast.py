@@ -57,6 +57,9 @@ PATH_STEPS = 30
 FEWER_THREADS = "Beside other busy processes a step on one thread is often several times faster: set OMP_NUM_THREADS=1"
 """Advice where time lacks: threads that share their cores wait for each other at the end of every parallel operation."""
 
+FEWEST_TIMED, LONG_ENOUGH = 32, 0.1
+"""Rows of the first call whose time is measured, and seconds of a call from which more rows would not time it better."""
+
 FINISHING_SAFETY = 1.4
 """Measured time of choosing, normalising and drawing over the count of their gradients."""
 
@@ -348,15 +351,17 @@ def finishing_seconds(plan: FitPlan, *, clock: Clock | None = None) -> float:
     """
     now = clock or Clock()
     model = freeze(plan.new_model(plan.largest_base, seed=plan.seed).to(plan.device))
-    count = 64 if plan.is_over_images else 2048
+    most = 64 if plan.is_over_images else 2048
     generator = torch.Generator().manual_seed(plan.seed)
-    rows = torch.randn(count, plan.largest_base.num_features, generator=generator)
-    per_row = _seconds_of(lambda: model.score(rows, 0.0), now) / count
+    rows = torch.randn(most, plan.largest_base.num_features, generator=generator)
+    per_row = _seconds_per_row_of(lambda count: model.score(rows[:count], 0.0), now, most=most)
     num_members, num_levels, sizes = len(plan.members), plan.schedule.num_levels, plan.normalizing
     num_scored = 0 if plan.selection.rule == "last" else 2 * num_members if num_members > 1 else 1
     num_averaged = num_members  # an average, if it is kept, costs all members at once
     if plan.selection.num_samples is not None:
-        per_draw = _seconds_of(lambda: tilts(model, base_draws(model, count, 0.0, generator), 0.0), now) / count
+        per_draw = _seconds_per_row_of(
+            lambda count: tilts(model, base_draws(model, count, 0.0, generator), 0.0), now, most=most
+        )
         if any(member.part is not None for member in plan.members):
             num_averaged = 1  # the average of folds leans on one base, which costs far more than the networks
         num_drawn = (num_scored + num_averaged) * plan.selection.num_samples
@@ -376,10 +381,20 @@ def finishing_seconds(plan: FitPlan, *, clock: Clock | None = None) -> float:
     return FINISHING_SAFETY * per_row * (select + estimate + pool)
 
 
-def _seconds_of(work: Callable[[], object], now: Clock) -> float:
-    """Mean time of three calls after a first one, which warms caches up."""
-    work()
+def _seconds_per_row_of(work: Callable[[int], object], now: Clock, *, most: int) -> float:
+    """Mean time of three calls over their rows after a first one, which warms caches up.
+
+    The number of rows grows to ``most``. It stays where the first call takes :data:`LONG_ENOUGH`: a row of thousands of
+    columns takes as long as thousands of short ones.
+    """
+    count = min(most, FEWEST_TIMED)
+    while True:
+        before = now()
+        work(count)
+        if count == most or now() - before >= LONG_ENOUGH:
+            break
+        count = min(most, 8 * count)
     before = now()
     for _ in range(3):
-        work()
-    return (now() - before) / 3
+        work(count)
+    return (now() - before) / 3 / count

@@ -7,10 +7,17 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.bases import AutoregressiveFlow, BlendedBase, LayeredBase, NoisedGaussianMixture, fit_stacked_mixture
+from drl_density.bases import (
+    AutoregressiveFlow,
+    BlendedBase,
+    FactorAnalysers,
+    LayeredBase,
+    NoisedGaussianMixture,
+    fit_stacked_mixture,
+)
 from drl_density.bases.fitting import Affordability, Candidate, FlowPlan, StackedMixture
 from drl_density.density.fitting import bases as bases_module
-from drl_density.density.fitting.bases import NO_FLOW, ReferenceTime, choose_bases
+from drl_density.density.fitting.bases import NO_FLOW, ReferenceTime, choose_bases, fit_gaussian
 from drl_density.testing import seeded_generator
 
 
@@ -224,3 +231,18 @@ def gaussian_stack(copies, **_):
 def small_flow(num_rows, num_columns, seconds, *, elementwise, is_timed=False):
     sizes = drl.AutoregressiveFlowSettings(num_columns, 1, num_bins=4, width=8, elementwise=elementwise)
     return Affordability(FlowPlan(sizes, num_steps=10, batch_size=64), "small")
+
+
+def test_many_columns_of_few_rows_get_the_same_gaussian_without_matrices_and_no_stack(monkeypatch):
+    rows = torch.randn(9, 3, generator=seeded_generator(0)) @ torch.randn(3, 40, generator=seeded_generator(1))
+    rows = (rows + torch.randn(9, 40, generator=seeded_generator(2))).double()
+    dense = fit_gaussian(rows)
+    monkeypatch.setattr(bases_module, "MOST_DENSE_COLUMNS", 39)
+    wide, others = fit_gaussian(rows), torch.randn(50, 40, generator=seeded_generator(3))
+    assert isinstance(wide, FactorAnalysers)
+    for log_snr in (torch.tensor(math.inf), torch.tensor(0.5)):
+        torch.testing.assert_close(wide(others, log_snr), dense(others, log_snr), rtol=1e-4, atol=1e-3)
+    monkeypatch.setattr(bases_module, "fit_stacked_mixture", None)  # not called
+    found = choose_bases(rows, rows, kind="reference")
+    assert "stack" not in found.scores
+    assert found.remarks[0] == "no stack: more than 39 columns"

@@ -10,6 +10,8 @@ import torch
 import drl_density as drl
 from drl_density.bases import QuadraticBase
 from drl_density.density.fitting.forecast import (
+    FEWEST_TIMED,
+    _seconds_per_row_of,
     check_memory,
     finishing_seconds,
     footprint,
@@ -90,17 +92,17 @@ def test_a_contrast_takes_more_steps_where_the_time_admits_them(tiny_data, monke
 def test_finishing_by_draws_of_the_base_is_a_small_share_of_finishing_along_the_levels(
     tiny_data, tiny_settings, monkeypatch
 ):
-    """A clock that ticks at every look gives equal times to a gradient and to a weighted draw."""
+    """A clock that ticks by a millisecond at every look gives equal times to a gradient and to a weighted draw."""
     contrast = {"objective": drl.ContrastObjective(num_samples=1000), "network": drl.ColumnNetwork(width=8)}
     settings = dataclasses.replace(tiny_settings, base="gaussian", num_pool_draws=2000)
     plans = [plan_fit(tiny_data, dataclasses.replace(settings, **given)) for given in ({}, contrast)]
     ticks = itertools.count()
-    monkeypatch.setattr(sys.modules[footprint.__module__].time, "monotonic", lambda: float(next(ticks)))
+    monkeypatch.setattr(sys.modules[footprint.__module__].time, "monotonic", lambda: 1e-3 * next(ticks))
     along, weighted = map(finishing_seconds, plans)
     assert 0 < weighted < 0.2 * along
     double = dataclasses.replace(plans[1], selection=dataclasses.replace(plans[1].selection, num_samples=2000))
-    # 1,000 further draws each to select and to estimate, at a third of a tick for 2,048 of them.
-    assert finishing_seconds(double) - weighted == pytest.approx(1.4 * 2000 / (3 * 2048))
+    # 1,000 further draws each to select and to estimate, at a third of a millisecond for 2,048 of them.
+    assert finishing_seconds(double) - weighted == pytest.approx(1.4e-3 * 2000 / (3 * 2048))
     # Each of 2,000 draws of the pool takes 40 draws of the base; the rest are gradients of the check by annealing.
     checking = weighted - 1.4 * (2 * 1000 + 40 * 2000) / (3 * 2048)
     sizes = AISSettings(num_replicates=4)
@@ -156,3 +158,15 @@ def test_checkpoints_keep_less_and_an_initialiser_keeps_more(pictures):
     once = bytes_of("langevin")
     assert bytes_of("denoising", is_checkpointed=True) == pytest.approx(2 * once, rel=1e-6)
     assert bytes_of("cooperative") > 1.01 * once
+
+
+@pytest.mark.parametrize(("per_row", "most_rows"), [(1e-6, 2048), (1.0, FEWEST_TIMED)])
+def test_rows_of_many_columns_are_timed_on_few_of_them(per_row, most_rows):
+    spent, counts = [0.0], []
+
+    def work(count):
+        counts.append(count)
+        spent[0] += per_row * count
+
+    assert _seconds_per_row_of(work, lambda: spent[0], most=2048) == pytest.approx(per_row)
+    assert max(counts) == most_rows
