@@ -104,14 +104,14 @@ def test_finishing_by_draws_of_the_base_is_a_small_share_of_finishing_along_the_
     # 1,000 further draws each to select and to estimate, at a third of a millisecond for 2,048 of them.
     assert finishing_seconds(double) - weighted == pytest.approx(1.4e-3 * 2000 / (3 * 2048))
     # Each of 2,000 draws of the pool takes 40 draws of the base; the rest are gradients of the check by annealing.
-    checking = weighted - 1.4 * (2 * 1000 + 40 * 2000) / (3 * 2048)
+    checking = weighted - 1.4e-3 * (2 * 1000 + 40 * 2000) / (3 * 2048)
     sizes = AISSettings(num_replicates=4)
-    assert checking == pytest.approx(1.4 * 20 * (12 * sizes.num_particles + 5 * sizes.num_pilot_particles) / (3 * 2048))
+    assert checking == pytest.approx(1.4e-3 * 20 * (12 * sizes.num_particles + 5 * sizes.num_pilot_particles) / (3 * 2048))
     # The average of folds leans on one base.
     two = dataclasses.replace(plans[1], members=plans[1].members * 2)
     folds = [dataclasses.replace(member, part=plans[1].table) for member in two.members]
     less = finishing_seconds(two) - finishing_seconds(dataclasses.replace(two, members=tuple(folds)))
-    assert less == pytest.approx(1.4 * (1000 + 40 * 2000) / (3 * 2048) + checking)
+    assert less == pytest.approx(1.4e-3 * (1000 + 40 * 2000) / (3 * 2048) + checking)
 
 
 def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
