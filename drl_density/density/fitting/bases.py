@@ -53,8 +53,7 @@ NOISE_LOSS, NOISE_BITS = 0.02, 0.0005
 each column, where these are more, as for images."""
 
 MOST_DENSE_COLUMNS = 1024
-"""Columns up to which bagged mixtures, and Gaussians of few rows, keep covariance matrices: their size and the time of their
-decomposition grow with the square and the cube of this number, from a second and megabytes on."""
+"""Columns up to which bagged mixtures, and Gaussians of few rows, keep covariance matrices, whose time grows as the cube."""
 
 LEAST_FACTOR_COLUMNS = 24
 """Columns from which a mixture of factor analysers is a candidate for a reference: below, full covariances cost little."""
@@ -209,15 +208,14 @@ def choose_bases(
     begun = time.monotonic()
     copies = train.reshape(num_copies, len(train) // num_copies, num_features)
     generator = torch.Generator().manual_seed(seed)
-    singles: dict[str, Base] = {}
-    if kind == "quadratic":
-        singles["quadratic"] = QuadraticBase(num_features, QUADRATIC_SCALE)
+    singles: dict[str, Base] = {"quadratic": QuadraticBase(num_features, QUADRATIC_SCALE)} if kind == "quadratic" else {}
     if kind in ("independent", "reference"):
         singles["independent"] = NoisedGaussianMixture.standard(num_features)
     if kind in ("auto", "reference", "gaussian"):
         singles["gaussian"] = fit_gaussian(train)
-    is_timed, remarks = math.isfinite(allowed.most_flow), ()
-    if kind == "stack" or (is_reference and num_features <= MOST_DENSE_COLUMNS):
+    is_dense, is_timed = num_features <= MOST_DENSE_COLUMNS, math.isfinite(allowed.most_flow)
+    remarks = (f"no stack: more than {MOST_DENSE_COLUMNS:,} columns",) if is_reference and not is_dense else ()
+    if kind == "stack" or (is_reference and is_dense):
         has_large = is_reference and copies.shape[1] >= LEAST_ROWS and allowed.large > 0
         most = allowed.most_search / 2 if has_large else allowed.most_search
         stack = fit_stacked_mixture(copies, max_seconds=most, generator=generator)
@@ -228,8 +226,6 @@ def choose_bases(
             seconds = {"seconds": allowed.large, "is_timed": is_timed}
             large = fit_averaged_mixture(copies, ridge=ridge, **seconds, generator=generator)
             singles |= {} if large is None else {"large mixtures": large}
-    elif is_reference:
-        remarks = (f"no stack: more than {MOST_DENSE_COLUMNS:,} columns",)
     is_wide = num_features >= LEAST_FACTOR_COLUMNS and not bool(validation.isnan().any())
     if kind == "factors" or (is_reference and is_wide):
         singles["factors"], reasons = _fit_factors(train, validation, allowed, generator)
@@ -363,23 +359,17 @@ def _is_affordable(number: int, shape: str, count: int, num_features: int) -> bo
 
 
 def fit_gaussian(train: Tensor) -> Base:
-    """One Gaussian with the shrunk covariance of Ledoit and Wolf (2004).
-
-    Many columns of few rows have a covariance of low rank before it is shrunk towards a multiple of the identity. It is then
-    kept as a factor analyser, which is the same Gaussian without any matrix over all pairs of columns.
-    """
+    """One Gaussian with the shrunk covariance of Ledoit and Wolf (2004), without matrices where few rows have many columns."""
     from sklearn.covariance import ledoit_wolf, ledoit_wolf_shrinkage
 
-    num_rows, num_features = train.shape
-    middle = train.mean(0)
-    if num_features > MOST_DENSE_COLUMNS and num_rows <= num_features // 4:
+    (num_rows, num_features), middle = train.shape, train.mean(0)
+    if num_features > MOST_DENSE_COLUMNS and num_rows <= num_features // 4:  # a low rank, shrunk towards the identity
         share = float(ledoit_wolf_shrinkage(train.numpy()))
         _, lengths, directions = torch.linalg.svd((train - middle).double(), full_matrices=False)
         loadings = directions.T * lengths * math.sqrt((1 - share) / num_rows)
         noise = share * lengths.square().sum() / (num_rows * num_features)
         return FactorAnalysers(torch.ones(1), middle[None], loadings[None], noise.expand(1, num_features))
-    shrunk, _ = ledoit_wolf(train.numpy())
-    return NoisedGaussianMixture(torch.ones(1), middle[None], torch.as_tensor(shrunk)[None])
+    return NoisedGaussianMixture(torch.ones(1), middle[None], torch.as_tensor(ledoit_wolf(train.numpy())[0])[None])
 
 
 def _fit_mixture(train: Tensor, number: int, shape: Literal["full", "diag"], seed: int) -> NoisedGaussianMixture:
