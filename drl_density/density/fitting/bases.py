@@ -359,7 +359,7 @@ def _is_affordable(number: int, shape: str, count: int, num_features: int) -> bo
 
 
 def fit_gaussian(train: Tensor) -> Base:
-    """One Gaussian with the shrunk covariance of Ledoit and Wolf (2004), without matrices where few rows have many columns."""
+    """One Gaussian with the shrunk covariance of Ledoit and Wolf (2004), without matrices for few rows of many columns."""
     from sklearn.covariance import ledoit_wolf, ledoit_wolf_shrinkage
 
     (num_rows, num_features), middle = train.shape, train.mean(0)

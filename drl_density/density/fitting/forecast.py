@@ -325,7 +325,8 @@ def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS, clock: Cloc
     evaluation = now() - times[-1]
     if num_unscored:
         rows = torch.randn(FEW_DRAWS, plan.largest_base.num_features, generator=torch.Generator().manual_seed(plan.seed))
-        evaluation += num_unscored / FEW_DRAWS * _seconds_of(lambda: tilts(state.model, rows, 0.0), now)
+        tilt = _seconds_per_row_of(lambda count: tilts(state.model, rows[:count], 0.0), now, most=FEW_DRAWS)
+        evaluation += num_unscored * tilt
     per_step = sorted(b - a for a, b in zip(times, times[1:], strict=False))[len(times) // 2 - 1]
     return per_step + evaluation / plan.training.evaluate_every
 
@@ -384,8 +385,7 @@ def finishing_seconds(plan: FitPlan, *, clock: Clock | None = None) -> float:
 def _seconds_per_row_of(work: Callable[[int], object], now: Clock, *, most: int) -> float:
     """Mean time of three calls over their rows after a first one, which warms caches up.
 
-    The number of rows grows to ``most``. It stays where the first call takes :data:`LONG_ENOUGH`: a row of thousands of
-    columns takes as long as thousands of short ones.
+    The number of rows grows to ``most``, but not beyond that of a call that takes :data:`LONG_ENOUGH`.
     """
     count = min(most, FEWEST_TIMED)
     while True:
