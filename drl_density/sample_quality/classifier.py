@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import math
+import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +23,6 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.descent import DescentRule, descend
 from drl_density.errors import DataError, RunFolderError
 from drl_density.records.fields import Interval, PositiveInt, check_fields
-from drl_density.run_folder import write_whole
 
 FORMAT = "drl_density image classifier, version 1"
 
@@ -164,9 +166,17 @@ def save_classifier(classifier: ImageClassifier, path: str | Path, *, name: str,
     """
     values = {**dataclasses.asdict(classifier.settings), "name": name, "test_accuracy": test_accuracy}
     tensors = {key: value.detach().contiguous() for key, value in classifier.state_dict().items()}
-    metadata = {"format": FORMAT, "values": json.dumps(values)}
-    write_whole(path, lambda part: save_file(tensors, part, metadata=metadata))
-    return Path(path)
+    target = Path(path)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        save_file(tensors, part, metadata={"format": FORMAT, "values": json.dumps(values)})
+        os.replace(part, target)
+    except (OSError, SafetensorError) as error:
+        raise RunFolderError(f"cannot write {target}: {error}; a file that was there keeps its content") from error
+    finally:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+    return target
 
 
 @dataclass(frozen=True)
