@@ -63,8 +63,8 @@ The table is in [results](../results.md#few-step-draws-and-frequency-averages)."
     "19": """On 14 x 14 MNIST averages made the draws of every few-step sampler worse, because these draws have too
 little spread already. The opposite, the extrapolation of `MultistepDenoiser`, made them better: see
 [results](../results.md#few-step-draws-and-frequency-averages).""",
-    "23": """Ablations, and rivals of equal training time, are in
-[results](../results.md#cooperative-training-and-ambient-priors).""",
+    "23": """These are steps and weights of the paper, at which the chains of such a network hardly move. Settings that
+work better, ablations and rivals are in [results](../results.md#cooperative-training-and-ambient-priors).""",
 }
 # Titles that are not the name of the file with a capital.
 TITLES = {
