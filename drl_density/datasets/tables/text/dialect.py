@@ -138,10 +138,12 @@ def recognise(
     first_line, first = rows[0]
     cells = [row for _, row in rows]
     width = Counter(map(len, cells[1:] or cells)).most_common(1)[0][0]
-    if len(first) == width - 1 and len(cells) > 1 and reading.header != "none":
+    is_short = len(first) == width - 1 and len(cells) > 1 and reading.header != "none"
+    if is_short:
         first = cells[0] = _completed(first, cells[1:], delimiter, reading, where)
     named = _commented_names(comment, delimiter, width, reading)
-    if named and reading.header == "auto" and not _is_named(first, known) and not _is_plain_header(first, cells[1:]):
+    is_header = _is_named(first, known) or _is_plain_header(first, cells[1:], is_short=is_short)
+    if named and not is_header:
         return _finish(named, cells, delimiter, num_comments, comments, reading, where)
     if not has_header(cells, reading, where=where, known=known):
         names = [f"x{number}" for number in range(len(first))]
@@ -234,11 +236,21 @@ def _commented_names(comment: str, delimiter: str, width: int, reading: ReadOpti
     return names if is_usable and not any(is_numeral(name) for name in names) else []
 
 
-def _is_plain_header(first: Sequence[str], body: Sequence[Sequence[str]]) -> bool:
-    """Whether a first row of texts names the columns, so that a comment above it does not."""
+def _is_plain_header(first: Sequence[str], body: Sequence[Sequence[str]], *, is_short: bool) -> bool:
+    """Whether a first row of texts names the columns, so that a comment above it does not.
+
+    Args:
+        first: the first row; with a blank cell in the place of a name that R or a sign at the end of lines left out.
+        body: rows below it.
+        is_short: whether the first row has a cell less than the rows below, for which it was given a blank one.
+    """
     rows = [row for row in body if len(row) == len(first)]
-    columns = [[row[place] for row in rows] for place in range(len(first))]
-    if not rows or not all(first) or any(is_numeral(cell) or to_boolean(cell) is not None for cell in first):
+    is_index = is_short or [row[0] for row in rows] == [str(number) for number in range(len(rows))]
+    places = range(
+        int(not first[0] and is_index), len(first) - int(not first[-1] and not any(row[-1] for row in rows))
+    )
+    first, columns = [first[place] for place in places], [[row[place] for row in rows] for place in places]
+    if not rows or not first or not all(first) or any(is_numeral(cell) or to_boolean(cell) is not None for cell in first):
         return False
     has_numbers = any(sum(map(is_numeral, column)) > 0.5 * len(column) for column in columns)
     return has_numbers or not any(cell in column for cell, column in zip(first, columns, strict=True))

@@ -51,6 +51,13 @@ def test_a_comment_above_a_header_does_not_name_the_columns():
     assert found("# by Hans, Berlin\nq,r\nred,x\nblue,y\nred,y").names == ("q", "r")
     assert found("# q,r\nred,x\nblue,y\nred,y").names == ("q", "r")
     assert found("# q,r\nred,True\nblue,False").names == ("q", "r")
+    # R and pandas leave the name of the row names out; three words above are no names then.
+    rows_of_r = "% by Hans, Berlin\nheight width\n0 7 0.25\n1 -5 NA\n2 3 1.5"
+    with pytest.warns(DataWarning, match="saved index"):
+        assert found(rows_of_r).names[1:] == ("height", "width")
+    with pytest.warns(DataWarning, match="saved index"):
+        assert found("# on,by,at\n,a,b\n0,7,red\n1,5,blue").names[1:] == ("a", "b")
+    assert found("# id,city,state\n,Berlin,open\n7,Paris,shut\n9,Rome,shut").names == ("id", "city", "state")
 
 
 def test_comments_at_the_top_and_names_within_them():
