@@ -146,23 +146,26 @@ def prepare_target(
 
 
 def _widest_normal(log_density: FlatDensity, place: Tensor, generator: torch.Generator | None) -> GivenBase:
-    """N(0, I), or the widest N(0, s^2 I) with s a power of 1/2 that puts some draws where the target has density.
+    """N(0, I), or the widest N(0, s^2 I) with s a power of 1/2 that puts enough draws where the target has density.
 
-    In a box of many dimensions hardly a draw of N(0, I) lies inside. Where none of any width does, as behind a wall that
-    the origin is far from, the normal surrounds a place with density ``(d,)``.
+    In a box of many dimensions hardly a draw of N(0, I) lies inside. Where too few of any width do, as behind a wall that
+    the origin is far from, the normal may surround a place with density ``(d,)`` in place of the origin. A single draw that
+    happens to lie inside is no reason to stay: the next thousands need not.
     """
     num_features = log_density.coordinates.num_features
     noise = torch.randn(NUM_TRIED, num_features, generator=generator, dtype=torch.float64)
+    best, chosen = -1.0, (place, WIDTHS[-1])
     for center in (torch.zeros_like(place), place):
-        shares = []
-        with torch.no_grad():
-            for width in WIDTHS:
-                shares.append(float((log_density(center + width * noise) > -math.inf).double().mean()))
-                if shares[-1] >= LEAST_ALIVE:
-                    break
-        if max(shares) > 0:
+        for width in WIDTHS:
+            with torch.no_grad():
+                share = float((log_density(center + width * noise) > -math.inf).double().mean())
+            if share > best:
+                best, chosen = share, (center, width)
+            if share >= LEAST_ALIVE:
+                break
+        if best >= LEAST_ALIVE:
             break
-    width = WIDTHS[max(range(len(shares)), key=lambda index: shares[index])]
+    center, width = chosen
     normal = dist.Normal(center, width).to_event(1)
     return flat_base(normal, Coordinates.onto(None, normal.event_shape))
 
