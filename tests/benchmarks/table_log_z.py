@@ -33,7 +33,7 @@ SETS = {
     "checkerboard": (lambda: drl.load_dataset("checkerboard", seed=0, num_rows=4000).train, 1000),
     "banana": (lambda: drl.load_dataset("banana", seed=0, num_rows=4000).train, 1000),
 }
-"""Real tables that scikit-learn bundles and toys whose tilts are strong, and the rows of each split."""
+"""Real tables that scikit-learn bundles and two toys, and the rows of each split."""
 DRAWS, GROUPS = 500_000, 50
 """Draws of the reference that make the truth, and independent groups that give its error."""
 
