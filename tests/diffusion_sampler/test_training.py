@@ -90,9 +90,9 @@ def test_held_parameters_keep_the_mean_of_the_gradient():
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["walks", "chains"])
 def test_a_trained_control_beats_none(way):
-    updates = {"num_chain_updates": 0, "num_walk_updates": 80, "learning_rate": 1e-2}
+    updates = {"num_chain_updates": 0, "num_walk_updates": 50, "learning_rate": 1e-2}
     if way == "chains":
-        updates = {"num_chain_updates": 150, "num_chains": 128}
+        updates = {"num_chain_updates": 100, "num_chains": 128}
     settings = DiffusionSamplerSettings(num_steps=24, batch_size=64, **updates)
     sampler, seen = train_diffusion_sampler(target, (2,), settings=settings, generator=seeded_generator(0))
     plain = DiffusionSampler(target, (2,), settings.shares())
@@ -120,7 +120,7 @@ def test_a_funnel_after_a_short_training():
         normal = -0.5 * (rest.square() * torch.exp(-first)[..., None]).sum(-1) - 4.5 * first
         return normal - first.square() / 18 - math.log(3) - 5 * math.log(2 * math.pi)
 
-    settings = DiffusionSamplerSettings(scale=2.0, num_chain_updates=600, num_chains=256, num_states=1024)
+    settings = DiffusionSamplerSettings(scale=2.0, num_chain_updates=300, num_chains=256, num_states=1024)
     sampler, seen = train_diffusion_sampler(funnel, (10,), settings=settings, generator=seeded_generator(0))
     estimate = sampler.log_partition(num_samples=1000, num_replicates=4, generator=seeded_generator(0))
     assert -0.4 < estimate.log_z < 0.05

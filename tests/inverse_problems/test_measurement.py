@@ -111,7 +111,7 @@ def test_undersampled_frequencies_of_white_noise():
     operator = ComplexPairs(MaskedFourier(mask))
     truth = variance**0.5 * torch.randn(1, 2, size, size, generator=seeded_generator(1))
     y = operator.forward(truth)[0]
-    settings = PredictorCorrectorSettings(DDIMSettings(num_steps=100), num_corrections=2)
+    settings = PredictorCorrectorSettings(DDIMSettings(num_steps=60), num_corrections=2)
     found = sample_projected(model, operator, y, 200, settings=settings, generator=seeded_generator(2))
     frequencies = MaskedFourier(torch.ones_like(mask)).forward(torch.complex(found.draws[:, 0], found.draws[:, 1]))
     torch.testing.assert_close(frequencies[:, mask], y[mask].expand(200, -1), rtol=1e-4, atol=1e-5)

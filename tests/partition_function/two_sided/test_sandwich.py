@@ -15,6 +15,7 @@ from drl_density.partition_function import (
     level_recursion,
     sequence_path,
 )
+from drl_density.partition_function.mode_search import search
 from drl_density.partition_function.two_sided import sandwich as sandwich_module
 from drl_density.partition_function.two_sided.estimates import Estimator
 from drl_density.testing import assert_z
@@ -98,6 +99,13 @@ def test_batches_are_pooled_as_long_as_paths_are_missing(monkeypatch):
     assert len(drl.sandwich(target, seed=0, settings=settings).forward) == 4
 
 
+@pytest.fixture
+def short_search(monkeypatch):
+    """A search for modes that ends after its first starts, where the rounds behind it are what is tested."""
+    monkeypatch.setattr(search, "MOST_EXPENSIVE", 0)
+
+
+@pytest.mark.usefixtures("short_search")
 def test_a_kernel_that_never_accepts_is_not_reliable():
     """A target with spikes far narrower than any step: the particles stand still and the verdict says so."""
     from drl_density.partition_function import SandwichSettings, sandwich
@@ -113,6 +121,7 @@ def test_a_kernel_that_never_accepts_is_not_reliable():
     assert min(result.path.acceptance_rates) < 0.05
 
 
+@pytest.mark.usefixtures("short_search")
 def test_a_funnel_with_few_particles_is_covered_and_called_unreliable():
     """With few particles the neck is missing at first, and rounds of bases are too rough to show that log Z is settled."""
     settings = drl.SandwichSettings(
