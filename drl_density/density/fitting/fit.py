@@ -160,7 +160,7 @@ def _within_budget(plan: FitPlan, run: FitRun, pace: Pace, max_minutes: float | 
     if plan.table.bases.noisy is not None and left < LEAST_TILT_SHARE * 60 * max_minutes:
         warnings.warn(
             f"max_minutes leaves {max(left, 0.0):.0f} s after the reference, which a tilt would not gain in: the reference "
-            "density is reported without one; for a tilt, allow twice as many minutes",
+            "density is reported without a tilt; for one, allow twice as many minutes",
             DRLDensityWarning,
             stacklevel=3,
         )
@@ -169,9 +169,10 @@ def _within_budget(plan: FitPlan, run: FitRun, pace: Pace, max_minutes: float | 
     reserve = finishing_seconds(plan, clock=clock)
     left = (end - reserve - time.monotonic()) / 60
     if plan.has_reference and run.workers.broadcast(left <= 0):  # steps need not be timed
+        use = f" beside the {reserve:.0f} s to choose and normalise a tilt" if reserve >= 1 else ""
         warnings.warn(
-            f"max_minutes leaves no time for training: to choose and normalise a tilt takes {reserve:.0f} s. The reference "
-            f"density is reported without one; for a tilt, allow at least {max(0.1, -left):.1f} minutes more",
+            f"max_minutes leaves no time for training{use}: the reference density is reported without a tilt; for one, allow "
+            f"at least {max(0.1, -left):.1f} minutes more",
             DRLDensityWarning,
             stacklevel=3,
         )
