@@ -171,8 +171,8 @@ def _within_budget(plan: FitPlan, run: FitRun, pace: Pace, max_minutes: float | 
     if plan.has_reference and run.workers.broadcast(left <= 0):  # steps need not be timed
         use = f" beside the {reserve:.0f} s to choose and normalise a tilt" if reserve >= 1 else ""
         warnings.warn(
-            f"max_minutes leaves no time for training{use}: the reference density is reported without a tilt; for one, allow "
-            f"at least {max(0.1, -left):.1f} minutes more",
+            f"max_minutes leaves no time for training{use}: the reference density is reported without a tilt; for one, "
+            f"allow at least {max(0.1, -left):.1f} minutes more",
             DRLDensityWarning,
             stacklevel=3,
         )
