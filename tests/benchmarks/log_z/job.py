@@ -7,6 +7,7 @@ import math
 import resource
 import time
 import warnings
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 import torch
@@ -52,6 +53,17 @@ def run_rival(target: KnownTarget, run: Run, seconds: float) -> Run:
     )
 
 
+class Counted:
+    """A log density that counts the points at which it is evaluated."""
+
+    def __init__(self, log_density: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        self.log_density, self.points = log_density, 0
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        self.points += x.shape[:-1].numel()
+        return self.log_density(x)
+
+
 def run_job(name: str, method: str, seed: int, particles: int, limit: float, seconds: float, out: Connection) -> None:
     """Run and send the outcome; whatever goes wrong is an outcome.
 
@@ -70,6 +82,7 @@ def run_job(name: str, method: str, seed: int, particles: int, limit: float, sec
     resource.setrlimit(resource.RLIMIT_CPU, (hard, hard + 2))
     target = known_target(name)
     run = blank_run(target, method, seed, particles)
+    target.target.log_density = counted = Counted(target.target.log_density)
     started = time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -77,5 +90,6 @@ def run_job(name: str, method: str, seed: int, particles: int, limit: float, sec
             run = run_sandwich(target, run) if method == OURS else run_rival(target, run, seconds)
         except Exception as error:  # an error is an outcome of the table
             run = dataclasses.replace(run, error=type(error).__name__, remark=str(error).replace("\n", " ")[:300])
-    out.send(dataclasses.replace(run, seconds=round(time.process_time() - started, 2)))
+    seconds = round(time.process_time() - started, 2)
+    out.send(dataclasses.replace(run, seconds=seconds, evaluations=counted.points))
     out.close()

@@ -34,6 +34,7 @@ class Run:
         seconds: seconds of processor time without imports.
         commit: commit of this package, with a plus sign where its files differ.
         error: class of the exception.
+        evaluations: points at which the log density was evaluated, with or without its gradient, pilots included.
     """
 
     target: str
@@ -52,6 +53,7 @@ class Run:
     seconds: float = math.nan
     commit: str = ""
     error: str = ""
+    evaluations: int = 0
 
     @property
     def key(self) -> tuple[str, str, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from tests.benchmarks.log_z.record import Run
 
@@ -102,17 +103,18 @@ def page(runs: Sequence[Run], method: str) -> str:
 def comparison(runs: Sequence[Run], targets: Sequence[str]) -> str:
     """Methods side by side on the same targets: what each claims, and what is true.
 
-    z is the error over the standard error that a method claims, a quarter of its 95 % interval's width.
+    z is the error over the standard error that a method claims, a quarter of its 95 % interval's width. Nested samplers are
+    counted a second time where they ended by themselves, and the sandwich where it is reliable.
     """
     lines = [
-        "| method | runs | median error, nats | largest | intervals that cover | off by more than 0.1 | mean z^2 (median) | "
-        "median s | failed |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| method | runs with an estimate | intervals that cover | error: median, largest | off by more than 0.1 | "
+        "share with abs(z) < 2 | median z^2 | median evaluations | median s | failed |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for method in dict.fromkeys(run.method for run in runs):
         own = [run for run in runs if run.method == method and run.target in targets and math.isfinite(run.truth)]
         if own and all(run.status == "absent" for run in own):
-            lines.append(f"| {method} | not installed | - | - | - | - | - | - | - |")
+            lines.append(f"| {method} | not installed | - | - | - | - | - | - | - | - |")
             continue
         for label, part in _parts(method, own):
             lines.append(_comparison_row(label, part))
@@ -120,23 +122,28 @@ def comparison(runs: Sequence[Run], targets: Sequence[str]) -> str:
 
 
 def _parts(method: str, runs: list[Run]) -> list[tuple[str, list[Run]]]:
-    if all(run.verdict == "-" for run in runs):
-        return [(method, runs)]
-    return [(f"{method}, all", runs), (f"{method}, reliable alone", [run for run in runs if run.is_reliable])]
+    if any(run.verdict != "-" for run in runs):
+        return [(f"{method}, all", runs), (f"{method}, reliable alone", [run for run in runs if run.is_reliable])]
+    ended = [run for run in runs if run.remark == "ended by itself"]
+    return [(method, runs), (f"{method}, ended by itself", ended)] if ended else [(method, runs)]
 
 
 def _comparison_row(label: str, runs: list[Run]) -> str:
     done = [run for run in runs if run.status == "done" and math.isfinite(run.log_z)]
     if not done:
-        return f"| {label} | {len(runs)} | - | - | - | - | - | - | {len(runs)} |"
+        return f"| {label} | 0 | - | - | - | - | - | - | - | {len(runs)} |"
     errors = sorted(abs(run.off) for run in done)
+    # An interval without ends claims no standard error.
     squares = sorted((run.off / (run.half / 1.96)) ** 2 for run in done if math.isfinite(run.half))
-    seconds = sorted(run.seconds for run in done)
-    mean = sum(squares) / len(squares) if squares else math.nan
-    middle = squares[len(squares) // 2] if squares else math.nan
-    covered = sum(run.covers for run in done)
+    shares = f"{sum(square < 4 for square in squares)} of {len(squares)} | {_middle(squares):.2g}" if squares else "- | -"
     return (
-        f"| {label} | {len(runs)} | {errors[len(errors) // 2]:.4f} | {errors[-1]:.2f} | {covered} of "
-        f"{len(done)} | {sum(error > 0.1 for error in errors)} | {mean:.3g} ({middle:.2f}) | "
-        f"{seconds[len(seconds) // 2]:.1f} | {len(runs) - len(done)} |"
+        f"| {label} | {len(done)} | {sum(run.covers for run in done)} of {len(done)} | {_middle(errors):.4f}, "
+        f"{errors[-1]:.2f} | {sum(error > 0.1 for error in errors)} | {shares} | "
+        f"{_middle(run.evaluations for run in done):,} | {_middle(run.seconds for run in done):.1f} | "
+        f"{len(runs) - len(done)} |"
     )
+
+
+def _middle(values: Iterable[Any]) -> Any:
+    ranked = sorted(values)
+    return ranked[len(ranked) // 2]
