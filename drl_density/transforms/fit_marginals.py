@@ -13,7 +13,8 @@ from torch.nn import functional
 from drl_density.errors import DataError
 from drl_density.transforms.gaussianize import MarginalGaussianization
 from drl_density.transforms.histogram import fit_histogram
-from drl_density.transforms.marginals import Marginals, MixtureFit, fit_mixture
+from drl_density.transforms.marginals import Marginals
+from drl_density.transforms.mixture_fit import MixtureFit, fit_mixture
 from drl_density.transforms.units import binary_units
 
 NUM_COMPONENTS = (1, 2, 3, 5, 8)

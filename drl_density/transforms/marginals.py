@@ -6,13 +6,11 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from drl_density.descent import DescentRule, descend
 from drl_density.records.brief import brief
 from drl_density.transforms.histogram import Histogram
 
@@ -23,10 +21,6 @@ FEW = 512
 """Values up to which all columns are evaluated at once, padding included: fewer calls cost less than fewer numbers."""
 FARTHEST = 345.0
 """Greatest asinh coordinate: the square of its value, 1e149, is still finite, so its derivatives are too."""
-CACHED_NUMBERS = 2**16
-"""The same for a fit: numbers in one temporary value, half a megabyte."""
-LARGEST_SINGLE = 1e18
-"""Greatest coordinate whose square is finite in float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -295,106 +289,3 @@ def _log_sums(z: Tensor, weights: Tensor, scales: Tensor, dim: int) -> Tensor:
     lower, upper = functional.logsigmoid(z), functional.logsigmoid(-z)
     logs = (weights + lower + upper - scales.log(), weights + lower, weights + upper)
     return torch.stack([log.logsumexp(dim) for log in logs])
-
-
-@dataclass(frozen=True)
-class MixtureFit:
-    """Mixture parameters in the coordinate of each column.
-
-    Attributes:
-        log_weights: log weights of the components, ``(d, components)``.
-        locations: centres of the components, ``(d, components)``.
-        scales: scales of the components, ``(d, components)``.
-    """
-
-    log_weights: Tensor
-    locations: Tensor
-    scales: Tensor
-
-    def log_density(self, y: Tensor) -> Tensor:
-        """log density of each column at coordinates ``y`` ``(rows, d)``, ``(rows, d)``."""
-        return _mixture_log_density(y, self.log_weights, self.locations, self.scales)
-
-
-def fit_mixture(
-    y: Tensor, num_components: int, least_scale: Tensor, *, weights: Tensor | None = None, num_steps: int = 150
-) -> MixtureFit:
-    """Fits a mixture of logistic components to every column by maximum likelihood.
-
-    Densities are evaluated in float32, in about half of the time, wherever it resolves every coordinate to a hundredth of
-    the smallest scale.
-
-    Args:
-        y: coordinates ``(rows, d)``, whose quantiles are the first locations.
-        num_components: number of components of every column.
-        least_scale: lower bound of the scales, ``(d,)``, which prevents spikes on rounded values.
-        weights: relative weight of each row, ``(rows,)``; all equal when not given.
-        num_steps: number of Adam steps, under a rate that falls from 0.05 as a half cosine.
-    """
-    levels = (torch.arange(num_components, dtype=y.dtype) + 0.5) / num_components
-    # torch.quantile takes at most 2^24 elements; the first 16,384 rows place the start well enough.
-    locations = torch.quantile(y[:16384], levels, dim=0).T
-    unit, least = y.std(0)[:, None], least_scale[:, None]
-    spread = unit / num_components**0.7 * 0.6
-    raw_scales = (torch.maximum(spread, 1.5 * least) - least).log().expand_as(locations)
-    shares = torch.full((len(y), 1), 1 / len(y), dtype=y.dtype) if weights is None else weights[:, None] / weights.sum()
-    farthest = y.abs().amax(0)
-    is_resolved = (farthest * torch.finfo(torch.float32).eps < 0.01 * least_scale) & (farthest < LARGEST_SINGLE)
-    values = y.float() if bool(is_resolved.all()) else y
-    shares = shares.to(values)
-    parameters = torch.stack([locations, raw_scales, torch.zeros_like(locations)]).requires_grad_(True)
-    # Adam's steps do not depend on the units of a gradient, those of its epsilon do: this makes them the column's own.
-    units = torch.stack([unit, torch.ones_like(unit), torch.ones_like(unit)])
-    parameters.register_hook(lambda gradient: gradient * units)
-
-    def mixture() -> tuple[Tensor, Tensor, Tensor]:
-        return parameters[2].log_softmax(-1), parameters[0], least + parameters[1].exp()
-
-    # Columns in blocks whose temporary values stay in the cache.
-    size = max(1, CACHED_NUMBERS // (len(y) * num_components))
-
-    def loss_of() -> Tensor:
-        blocks = zip(values.split(size, 1), *(part.to(values).split(size) for part in mixture()), strict=True)
-        return -torch.stack([MeanLogDensity.apply(block, shares, *parts) for block, *parts in blocks]).sum()
-
-    # Columns do not touch each other: one whose coordinate overflows must not stop the others, and loses on its score.
-    rule = DescentRule(num_steps, 0.05, is_annealed=True, must_be_finite=False)
-    descend([parameters], loss_of, rule)
-    return MixtureFit(*(part.detach().clone() for part in mixture()))
-
-
-class MeanLogDensity(torch.autograd.Function):
-    """The summed mean log density of all columns under their mixtures, with its gradients in closed form.
-
-    Its arguments are the coordinates ``(rows, d)``, the share of every row ``(rows, 1)``, and the log weights, locations and
-    scales ``(d, components)``. A pass takes about half of the time that automatic differentiation takes.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, shares: Tensor, log_weights: Tensor, locations: Tensor, scales: Tensor) -> Tensor:
-        """The sum over columns of the mean log density, ``()``, in nats."""
-        # Components along dimension 0, where sums over them are fastest.
-        scale = scales.T[:, None]
-        z = (y - locations.T[:, None]) / scale
-        size = z.abs()
-        nearest = size.amin(0)
-        decay = (-size).exp()
-        # Densities over the decay of the nearest component: that one is never lost to underflow.
-        parts = (log_weights.T.exp()[:, None] / scale) * (nearest - size).exp_() / (1 + decay).square_()
-        total = parts.sum(0)
-        held = parts.mul_(shares / total)
-        # The derivative of log sigmoid'(z) is -tanh(z / 2).
-        pulls = (1 - decay).div_(1 + decay).mul_(held).copysign_(z)
-        counts = held.sum(1).T
-        ctx.save_for_backward(counts, pulls.sum(1).T / scales, ((pulls.mul_(z)).sum(1).T - counts) / scales)
-        return (shares * (total.log() - nearest)).sum()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the log weights, locations and scales."""
-        return None, None, *(gradients[0] * part for part in ctx.saved_tensors)
-
-
-def _mixture_log_density(y: Tensor, log_weights: Tensor, locations: Tensor, scales: Tensor) -> Tensor:
-    z = (y[..., None] - locations) / scales
-    return (log_weights + functional.logsigmoid(z) + functional.logsigmoid(-z) - scales.log()).logsumexp(-1)

@@ -1,11 +1,11 @@
-"""One-dimensional mixtures in a coordinate: mass one, CDF and density in step, no spikes."""
+"""One-dimensional mixtures in a coordinate: mass one, CDF and density in step."""
 
 import pytest
 import torch
 
 from drl_density.testing import seeded_generator
 from drl_density.transforms import Marginals
-from drl_density.transforms.marginals import COORDINATES, MeanLogDensity, MixtureFit, fit_mixture
+from drl_density.transforms.marginals import COORDINATES
 from tests.transforms.cases import gaussian, mixed_rows, rows, with_cells
 
 
@@ -17,15 +17,6 @@ def test_marginals_integrate_to_one():
     mass = torch.trapezoid(density, x, dim=0)
     # Trapezoid over 4,000 intervals of smooth mixtures of at most 8 components: error of order 1e-4.
     torch.testing.assert_close(mass, torch.ones(4, dtype=torch.float64), rtol=1e-3, atol=0)
-
-
-def test_rounded_values_make_no_spikes():
-    """On values rounded to 0.5, left as spikes, no component is narrower than the scale asked for."""
-    x = (torch.randn(800, 1, generator=seeded_generator(4), dtype=torch.float64) * 2).round() / 2
-    fit = fit_mixture(x, 8, torch.tensor([0.15], dtype=torch.float64))
-    assert float(fit.scales.min()) >= 0.15
-    free = fit_mixture(x, 8, torch.tensor([1e-4], dtype=torch.float64))
-    assert float(free.scales.min()) < 0.05
 
 
 def two_components(kind):
@@ -60,19 +51,6 @@ def test_the_density_is_the_slope_of_the_cdf_and_quantiles_invert_it(kind):
     u = torch.linspace(-8, 8, 33, dtype=torch.float64)[:, None]
     found = marginals.log_parts(marginals.quantile_coordinate(u))[1]
     torch.testing.assert_close(found, torch.special.log_ndtr(u), rtol=1e-9, atol=1e-12)
-
-
-def test_a_mixture_recovers_what_it_was_drawn_from():
-    generator = seeded_generator(6)
-    is_first = torch.rand(4000, 1, generator=generator, dtype=torch.float64) < 0.3
-    logistic = torch.logit(torch.rand(4000, 1, generator=generator, dtype=torch.float64))
-    y = torch.where(is_first, -4.0 + 0.5 * logistic, 3.0 + logistic)
-    fit = fit_mixture(y, 2, torch.tensor([0.01]).double())
-    order = fit.locations[0].argsort()
-    # Standard errors of weight, locations and scales on 4,000 rows are below 0.03.
-    torch.testing.assert_close(fit.log_weights[0, order].exp(), torch.tensor([0.3, 0.7]).double(), rtol=0, atol=0.04)
-    torch.testing.assert_close(fit.locations[0, order], torch.tensor([-4.0, 3.0]).double(), rtol=0, atol=0.15)
-    torch.testing.assert_close(fit.scales[0, order], torch.tensor([0.5, 1.0]).double(), rtol=0, atol=0.1)
 
 
 def test_selected_columns_are_those_columns():
@@ -122,19 +100,4 @@ def test_columns_of_several_sizes_and_kinds_are_those_of_each_alone():
     torch.testing.assert_close(marginals.log_parts_of(x)[1], below, rtol=1e-13, atol=1e-13)
     torch.testing.assert_close(
         torch.func.vmap(lambda row: marginals.log_parts_of(row)[1])(x), below, rtol=0, atol=1e-13
-    )
-
-
-def test_gradients_of_a_mixture_in_closed_form():
-    generator = seeded_generator(6)
-    y = 4 * torch.randn(30, 2, generator=generator, dtype=torch.float64)
-    y[0] = 1e4  # every density underflows there, its logarithm does not
-    shares = torch.rand(30, 1, generator=generator, dtype=torch.float64)
-    log_weights, locations = torch.randn(2, 2, 3, generator=generator, dtype=torch.float64)
-    scales = 0.1 + torch.rand(2, 3, generator=generator, dtype=torch.float64)
-    parts = [part.requires_grad_() for part in (log_weights.log_softmax(-1), locations, scales)]
-    value, expected = MeanLogDensity.apply(y, shares, *parts), (shares * MixtureFit(*parts).log_density(y)).sum()
-    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(
-        torch.autograd.grad(value, parts), torch.autograd.grad(expected, parts), rtol=1e-9, atol=1e-9
     )
