@@ -22,6 +22,7 @@ from drl_density.density.fitting.bases import (
     fit_gaussian,
     scores_by_noise,
 )
+from drl_density.density.fitting.folds.kernels import choose_kernels
 from drl_density.density.fitting.table import Table, TableWithBases
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.density.settings.table_rules import MOST_FOLDED_COLUMNS, MOST_FOLDED_ROWS, NUM_FOLDS
@@ -56,6 +57,7 @@ class FoldedTable(TableWithBases):
         return (
             f"{Table.describe(self)}\n  bases on left-out rows of {len(self.parts)} folds, nats/row in model space: "
             f"{scores}; kept {', '.join(self.bases.mixtures)}, fitted to all {len(self.side)} rows"
+            + "".join(f"\n  {remark}" for remark in self.bases.remarks)
         )
 
     def is_validation(self, fold: int) -> Tensor:
@@ -103,14 +105,12 @@ def count_folds(dataset: Dataset, settings: FitSettings) -> int:
     return settings.num_folds
 
 
-def fold_table(
-    table: Table, num_folds: int, *, allowed: ReferenceTime = NO_FLOW, seed: int = 0
-) -> FoldedTable:
+def fold_table(table: Table, num_folds: int, *, allowed: ReferenceTime = NO_FLOW, seed: int = 0) -> FoldedTable:
     """Divide the training and validation rows of a table into folds, and fit the references.
 
-    A stack of bagged mixtures is fitted to all rows. The kinds of mixture in it, and their weights, are then fitted to the
-    rows outside each fold. What scores best on rows that it was not
-    fitted to, of independent columns, a Gaussian and the stack, is kept.
+    A stack of bagged mixtures is fitted to all rows, with kernels around them where left-out rows gain from these. The
+    kinds of mixture and of kernel in it, with their weights, are then fitted to the rows outside each fold. What scores
+    best on rows that it was not fitted to, of independent columns, a Gaussian and the stack, is kept.
 
     Args:
         table: Complete table without row weights.
@@ -131,12 +131,15 @@ def fold_table(
     num_copies = 1 if table.dequantization is None else NUM_COPIES
     u = torch.stack([table.transform(table.rows(rows, generator=generator)) for _ in range(num_copies)])
     stack = fit_stacked_mixture(u, max_seconds=allowed.most_search, generator=generator)
+    kernels = choose_kernels(u[0], groups, stack.log_densities)
     independent = NoisedGaussianMixture.standard(u.shape[-1])
-    whole: dict[str, Base] = {"independent": independent, "gaussian": fit_gaussian(u.flatten(0, 1)), "stack": stack.base}
+    base = stack.base if kernels is None else kernels.join(stack.base, u[0])
+    whole: dict[str, Base] = {"independent": independent, "gaussian": fit_gaussian(u.flatten(0, 1)), "stack": base}
     parts: list[dict[str, Base]] = []
     for fold in range(num_folds):
         others = u[:, side != fold]
         smaller = refit_stack(others, stack.candidates, num_bags=FOLD_BAGS, generator=generator)
+        smaller = smaller if kernels is None else kernels.join(smaller, others[0])
         parts.append({"independent": independent, "gaussian": fit_gaussian(others.flatten(0, 1)), "stack": smaller})
     noises = {name: _left_out_scores([part[name] for part in parts], u, side) for name in whole}
     scores = {name: max(by_noise.values()) for name, by_noise in noises.items()}
@@ -152,7 +155,7 @@ def fold_table(
         data,
         table.transform,
         table.dequantization,
-        ChosenBases({best: whole[best]}, sigma_min, scores),
+        ChosenBases({best: whole[best]}, sigma_min, scores, remarks=() if kernels is None else (kernels.describe(),)),
         parts=tuple(part_of(fold) for fold in range(num_folds)),
         side=side,
     )
