@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any, Self
 
 import tyro
 
+from drl_density.cli.help_texts import REGISTRY, plain_text
 from drl_density.cli.output import note
 from drl_density.datasets.tables.writing.formats import is_standard
 from drl_density.errors import DataError
@@ -47,7 +49,12 @@ class Command:
             words: Words after the name of the command.
             program: Name of the program in messages.
         """
-        return tyro.cli(cls, args=list(words), prog=program)
+        return tyro.cli(cls, args=list(words), prog=program, description=cls.description(), registry=REGISTRY)
+
+    @classmethod
+    def description(cls) -> str:
+        """The first lines of the help of the command, from its docstring."""
+        return plain_text(inspect.cleandoc(cls.__doc__ or ""))
 
     @classmethod
     def completed(cls, name: str) -> Any:

@@ -117,13 +117,13 @@ class Reconstruct(OnDevice):
     method: Literal["posterior", "dps", "projected"] = "posterior"
     """Sampler. posterior is consistent; dps and projected are fast and biased."""
     noise: float | None = None
-    """Standard deviation of the measurement noise. posterior requires it."""
+    """Standard deviation of the measurement noise. posterior requires it, the others do without by default."""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 200
     """Number of draws."""
     steps: int = 200
     """Number of steps of dps and projected."""
     image_shape: tuple[int, ...] | None = None
-    """Height and width of a row as the image that the operator acts on."""
+    """Height and width of a row as the image that the operator acts on. By default the shape of the fit."""
     seed: int | None = None
     """Seed of the draws. By default one is drawn and printed."""
     out: Path = Path("reconstruction.npz")

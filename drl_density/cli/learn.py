@@ -13,6 +13,7 @@ import tyro
 
 from drl_density.cli.command import OnDevice, printed_seed
 from drl_density.cli.demo import run_demo
+from drl_density.cli.help_texts import REGISTRY
 from drl_density.cli.output import result, say, shows_progress
 from drl_density.cli.reading import ReadsTable
 from drl_density.cli.tables import complete_rows, density_values
@@ -38,7 +39,7 @@ class Kinds:
     """The options that decide which settings there are."""
 
     preset: str | None = None
-    """Named settings, such as digits, images, mnist or cifar10. Other options override them."""
+    """Named settings, such as digits, images, mnist or cifar10. Other options override them. By default none."""
     objective: Literal["contrast", "adjusted", "langevin", "normal", "cooperative", "denoising"] | None = None
     """Training objective. By default contrast for tables, and adjusted with a network other than columns."""
     network: Literal["columns", "mlp", "residual", "unet"] | None = None
@@ -67,25 +68,25 @@ class Fit(OnDevice, Kinds, ReadsTable):
     seed: int | None = None
     """Seed of the split, the networks and training. By default one is drawn, printed, and saved for --resume."""
     drop: tuple[str, ...] = ()
-    """Columns to leave out."""
+    """Columns to leave out. By default none."""
     categorical: tuple[str, ...] = ()
-    """Columns whose values are labels, whatever they look like."""
+    """Columns whose values are labels, whatever they look like. By default columns of text."""
     bounds: tuple[str, ...] = ()
-    """Declared bounds, one NAME=LOWER:UPPER per column; an end may be left out (age=0: share=0:1)."""
+    """Declared bounds, one NAME=LOWER:UPPER per column; an end may be left out (age=0: share=0:1). By default none."""
     missing: str = "refuse"
     """Rows with missing values: refuse them, drop them, or draw the missing values from the model during the fit."""
     group: str | None = None
-    """Column whose equal values stay on one side of the split."""
+    """Column whose equal values stay on one side of the split. By default only equal rows stay together."""
     time: str | None = None
-    """Column of times; the latest rows become the test rows."""
+    """Column of times; the latest rows become the test rows. By default test rows are drawn at random."""
     weights: str | None = None
-    """Column of row weights."""
+    """Column of row weights. By default all rows count equally."""
     max_rows_in_memory: int | None = None
     """Rows above which a table is streamed, in samples of that many rows at most. By default set by 2^26 cells."""
     image_size: int | None = None
-    """Side in pixels to which image files are scaled."""
+    """Side in pixels to which image files are scaled. By default they keep their size."""
     max_minutes: float | None = None
-    """Time limit of the whole fit, in minutes."""
+    """Time limit of the whole fit, in minutes. By default there is none."""
     resume: bool = False
     """Continue the run in the folder."""
     force: bool = False
@@ -93,7 +94,7 @@ class Fit(OnDevice, Kinds, ReadsTable):
     dry_run: bool = False
     """Fit the reference, print the settings, and stop. For image networks, also print size, memory and estimated time."""
     settings: FitSettings = dataclasses.field(default_factory=FitSettings)
-    """Settings of the fit. Those that are None are chosen from the data."""
+    """Settings of the fit. Those that are not given are chosen from the data."""
 
     @classmethod
     def parse(cls, words: Sequence[str], *, program: str) -> Self:
@@ -102,9 +103,11 @@ class Fit(OnDevice, Kinds, ReadsTable):
         Raises:
             ValueError: An unknown preset, or kinds that do not go together.
         """
-        kinds, _ = tyro.cli(Kinds, args=list(words), prog=program, return_unknown_args=True, add_help=False)
+        common: dict[str, Any] = {"args": list(words), "prog": program, "registry": REGISTRY}
+        kinds, _ = tyro.cli(Kinds, return_unknown_args=True, add_help=False, **common)
         default = cls(tyro.MISSING, settings=kinds.settings_of_kinds())
-        return tyro.cli(cls, args=list(words), prog=program, default=default, config=(tyro.conf.AvoidSubcommands,))
+        config = (tyro.conf.AvoidSubcommands,)
+        return tyro.cli(cls, default=default, config=config, description=cls.description(), **common)
 
     @classmethod
     def completed(cls, name: str) -> Any:
@@ -185,7 +188,9 @@ class Fit(OnDevice, Kinds, ReadsTable):
     def _print_plan(self, data: Dataset, seed: int) -> None:
         place = None if self.device is None else find_device(self.device)
         check_minutes(self.max_minutes)
-        plan = plan_fit(data, usual_settings(data, self.settings), seed=seed, device=place, max_minutes=self.max_minutes)
+        plan = plan_fit(
+            data, usual_settings(data, self.settings), seed=seed, device=place, max_minutes=self.max_minutes
+        )
         say(plan.table.describe())
         values = {"out": str(self.out), "seed": seed, **plan.settings.to_dict()}
         result(json.dumps(values, indent=1), values)

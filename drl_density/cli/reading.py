@@ -18,7 +18,7 @@ class ReadsTable:
     header: Literal["auto", "first-row", "none"] | None = None
     """Whether the first row of a text file names the columns. By default this is detected."""
     missing_values: tuple[str, ...] = ()
-    """Texts that mark missing values, such as -999 unknown, in addition to NA, N/A, NaN, null, None, ? and others."""
+    """Texts that mark missing values, such as -999 unknown, in addition to NA, null, ? and others. By default none."""
     decimal: Literal["auto", ".", ","] | None = None
     """Decimal mark of a text file. By default it is detected."""
     thousands: str | None = None

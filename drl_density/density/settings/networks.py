@@ -125,7 +125,7 @@ class ImageNetwork:
     Attributes:
         shape: Channels, height and width of an image; None takes those of the data.
         num_channels: Channels of the first feature map.
-        multipliers: Multiples of these channels at each resolution; None chooses them from the image size.
+        multipliers: Multiples of these channels at each resolution; None takes those of the image size.
         num_blocks: Residual blocks at each resolution.
         is_step_calibrated: Divides the output by the squared Langevin step and scales the input, as the papers do.
             Requires an objective with Langevin steps.
@@ -180,7 +180,7 @@ class ResidualNetwork(ImageNetwork):
     Attributes:
         shape: Channels, height and width of an image; None takes those of the data.
         num_channels: Channels of the first feature map.
-        multipliers: Multiples of these channels at each resolution; None chooses them from the image size.
+        multipliers: Multiples of these channels at each resolution; None takes those of the image size.
         num_blocks: Residual blocks at each resolution.
         is_step_calibrated: Divides the output by the squared Langevin step and scales the input, as the papers do.
             Requires an objective with Langevin steps.
@@ -216,7 +216,7 @@ class UNetNetwork(ImageNetwork):
     Attributes:
         shape: Channels, height and width of an image; None takes those of the data.
         num_channels: Channels of the first feature map.
-        multipliers: Multiples of these channels at each resolution; None chooses them from the image size.
+        multipliers: Multiples of these channels at each resolution; None takes those of the image size.
         num_blocks: Residual blocks at each resolution.
         is_step_calibrated: Divides the output by the squared Langevin step and scales the input, as the papers do.
             Requires an objective with Langevin steps.
@@ -224,7 +224,7 @@ class UNetNetwork(ImageNetwork):
         num_classes: Number of labels that condition the network; 0 for none.
         num_middle_blocks: Residual blocks at the coarsest resolution.
         patch_size: Side in pixels of the patches that are folded into channels.
-        dropout: Share of features dropped in training; None chooses as :class:`MLPNetwork` does.
+        dropout: Share of features dropped in training; None takes that of :class:`MLPNetwork`.
 
     Raises:
         ValueError: Counts below their least value, or a dropout outside [0, 1).

@@ -142,7 +142,7 @@ class CooperativeObjective:
         weights: Weights of the levels in the loss. "paper" is meant for networks that are ``is_step_calibrated``. "nats"
             weighs all levels alike, as other networks need: with the weights of the paper they hardly learn clean levels.
         initializer_channels: Channels of the initialiser U-Net's first feature map.
-        initializer_multipliers: Multiples of these channels at each resolution; None chooses them from the image size.
+        initializer_multipliers: Multiples of these channels at each resolution; None takes those of the image size.
         initializer_blocks: Residual blocks of the initialiser at each resolution.
         initializer_rate: Learning rate of the initialiser, as a multiple of the energy's.
 
