@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+DOCUMENTATION = "the documentation of drl_density"
+"""What messages call the documentation. An installed package has no pages, so a message names a page by its title."""
+
 
 class Verdict(StrEnum):
     """How far a result can be trusted; each member equals its own string.
@@ -41,6 +44,20 @@ class Verdict(StrEnum):
 
 UNUSABLE_VERDICTS = (Verdict.UNRELIABLE, Verdict.UNKNOWN, Verdict.IMPROPER)
 """Verdicts whose number must not be built on; ``DOUBTFUL`` is not among them: its interval covers the doubt."""
+
+
+def see(page: str, question: str = "") -> str:
+    """The end of a message that names a page of the documentation, and a question on it.
+
+    Args:
+        page: title of the page.
+        question: heading on that page.
+
+    >>> see("Questions and answers", "Can a fit be interrupted?")
+    'see "Can a fit be interrupted?" on the page "Questions and answers" of the documentation of drl_density'
+    """
+    place = f'"{question}" on ' if question else ""
+    return f'see {place}the page "{page}" of {DOCUMENTATION}'
 
 
 class DataError(ValueError):
@@ -80,6 +97,7 @@ class UnreliableEstimateWarning(DRLDensityWarning):
 
 
 __all__ = [
+    "DOCUMENTATION",
     "UNUSABLE_VERDICTS",
     "DRLDensityWarning",
     "DataError",
@@ -91,4 +109,5 @@ __all__ = [
     "UnreliableEstimateWarning",
     "Verdict",
     "WorkerLost",
+    "see",
 ]

@@ -12,7 +12,7 @@ from drl_density.cli.output import complain, note
 from drl_density.datasets import ReadOptions, read_rows
 from drl_density.density import Density, Diagnosis, FittedModel, LikelihoodReport
 from drl_density.density.storage.fit_rows import load_fit_rows
-from drl_density.errors import DataError
+from drl_density.errors import DataError, see
 from drl_density.weights import LogPartitionEstimate
 
 
@@ -71,7 +71,7 @@ def say_remarks(density: FittedModel, name: str = "the fit") -> None:
         if density.provenance.is_left_at_reference and remark == density.provenance.untrained_remark:
             note(f"note: about {name}: {remark}")
             continue
-        complain(f"FAILURE: about {name}: {remark}; see docs/when_a_fit_fails.md")
+        complain(f"FAILURE: about {name}: {remark}; {see('When a fit fails')}")
 
 
 def rows_of(density: Density, source: str | None, reading: ReadOptions | None = None) -> torch.Tensor:

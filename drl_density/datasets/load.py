@@ -28,7 +28,7 @@ from drl_density.datasets.tables.raw_table import RawTable, declared_labels
 from drl_density.datasets.tables.reading import ReadOptions
 from drl_density.datasets.tables.sources import BUNDLED, read_table, without
 from drl_density.datasets.toys import TOYS
-from drl_density.errors import DataError, DataWarning
+from drl_density.errors import DataError, DataWarning, see
 
 DECLARED = {"digits": {"kind": "integer", "width": 1.0, "lower": -0.5, "upper": 16.5}}
 
@@ -54,7 +54,7 @@ def load_dataset(
     - The name of a bundled real data set: digits, wine, breast_cancer or diabetes.
     - The name of a toy with known density: eight_gaussians, checkerboard, two_rings or banana.
     - A text table (.csv, .tsv, .txt, .dat, .data; .gz, .bz2, .xz and .zst may follow), ``"-"`` for standard input, or an
-      open file. docs/tables.md states how each kind of cell is read.
+      open file. The page "Tables: how each cell is read" of the documentation has every kind of cell.
     - A Parquet file, or a folder of Parquet files.
     - An array in .npy, .npz or .nc; ``file.npz:name`` picks one array.
     - An array, a tensor or a DataFrame of numbers and labels.
@@ -249,7 +249,7 @@ def _without_missing(table: RawTable, missing: str, where: str) -> tuple[RawTabl
             f"the first in column {table.names[column]!r}, row {table.first_row + row}. Choose: drop those rows with "
             'missing="drop" (--missing drop), or have the missing cells drawn from the model while it is fitted with '
             'missing="draw" (--missing draw), which assumes that the reason may depend on observed cells alone; '
-            "see docs/faq.md"
+            + see("Questions and answers", "How are missing values and labels treated?")
         )
     if missing == "draw":
         return _with_missing(table, where)

@@ -270,7 +270,7 @@ class Density(ColumnQuestions):
     def save(self, path: str | Path, *, force: bool = False) -> Path:
         """Write the density to a new run folder, all at once.
 
-        A run that is overwritten stays until the new one is complete. See ``docs/files.md``.
+        A run that is overwritten stays until the new one is complete. The page "Files" of the documentation has the details.
 
         Args:
             path: run folder to create.

@@ -41,7 +41,7 @@ from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.density.tables import HasColumns, PlainRows, Scores, as_columns, as_series
 from drl_density.devices import find_device
 from drl_density.distributions import EnergyDistribution, FittedSupport, SampleResult
-from drl_density.errors import DataError, UnreliableEstimateWarning
+from drl_density.errors import DataError, UnreliableEstimateWarning, see
 from drl_density.model import EnergySequence
 from drl_density.records.intervals import normal_interval
 from drl_density.samplers import LevelZeroPlan, LevelZeroSampler
@@ -286,11 +286,9 @@ class FittedModel(HasColumns):
             dtype: type of the draws, and so of the site in a Pyro model.
         """
         if not self.estimate.is_reliable:
-            warnings.warn(
-                f"log Z of this density is {self.estimate.verdict}: {self.estimate.advice}; see docs/faq.md",
-                UnreliableEstimateWarning,
-                stacklevel=2,
-            )
+            where = see("Questions and answers", "The verdict is not reliable. What now?")
+            text = f"log Z of this density is {self.estimate.verdict}: {self.estimate.advice}; {where}"
+            warnings.warn(text, UnreliableEstimateWarning, stacklevel=2)
         model, event_shape = freeze(copy.deepcopy(self.model)), torch.Size(self.event_shape)
         sampler = LevelZeroSampler(model, self.plan, ToData(self.transform, event_shape))
         target = EnergyDistribution(
@@ -355,7 +353,7 @@ class FittedModel(HasColumns):
             f"reported level: noise {float(self.model.schedule.sigma_at(0)):.3g} in model space",
         ]
         if not base.is_above_floor:
-            lines.append("FAILURE: the model is below its floor; see docs/when_a_fit_fails.md")
+            lines.append(f"FAILURE: the model is below its floor; {see('When a fit fails')}")
         return "\n".join(lines)
 
     def __repr__(self) -> str:

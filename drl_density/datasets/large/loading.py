@@ -29,7 +29,7 @@ from drl_density.datasets.tables.chunks import is_table, open_table, suffix_of
 from drl_density.datasets.tables.meaning import TOKENS
 from drl_density.datasets.tables.parquet import PARQUET_SUFFIXES
 from drl_density.datasets.tables.reading import ReadOptions
-from drl_density.errors import DataError, DataWarning
+from drl_density.errors import DataError, DataWarning, see
 
 LARGEST_IN_MEMORY = 2**26
 """Cells of a table that is loaded whole by default: half a gibibyte of numbers."""
@@ -230,7 +230,8 @@ def _check_missing(source: ChunkSource, scan: Scan, missing: Treatment, split: S
         f"{source.where}: {scan.num_missing} cells in {num_incomplete} rows are missing, the first in column {column!r}, "
         f'row {source.first_row + place}. Choose: drop those rows with missing="drop" (--missing drop), or have the '
         'missing cells drawn from the model while it is fitted with missing="draw" (--missing draw), which assumes that '
-        "the reason may depend on observed cells alone; see docs/faq.md"
+        "the reason may depend on observed cells alone; "
+        + see("Questions and answers", "How are missing values and labels treated?")
     )
 
 

@@ -274,7 +274,7 @@ NETWORKS: dict[str, type[NetworkSettings]] = {made.kind: made for made in get_ar
 
 
 def _choose_dropout(num_rows: int, num_features: int) -> float:
-    """Dropout by the number of rows, measured on small tables; see docs/results.md."""
+    """Dropout by the number of rows, measured on small tables."""
     if num_rows >= 5000:
         return 0.0
     return 0.3 if num_rows < max(300, 30 * num_features) else 0.1

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from drl_density.errors import see
+
 DRL_CODE = "release of arXiv 2012.08125, config.py"
 DRL_README = "release of arXiv 2012.08125, README"
 DRL_NETWORK = "release of arXiv 2012.08125, network.py and model.py"
@@ -165,7 +167,7 @@ _LOGIT = _given("ours: the default of tables bounded on both sides, so that like
 _DIGITS = _given(OURS_CPU, network__num_channels=16, network__multipliers=(1, 2), training__batch_size=128)
 _DIGITS_UNET = {
     **_given(
-        "ours: measured against others, see docs/results.md",
+        f"ours: measured against others, {see('Results')}",
         network__kind="unet",
         base="mixture",
         network__dropout=0.1,
@@ -179,7 +181,7 @@ _DENOISING = {
     **_given(OURS_CPU, selection="last", training__learning_rate=2e-3, training__evaluate_every=2500),
     **_given(OURS_CPU, training__is_channels_last=True),
     **_given(
-        "ours: for fits of half an hour; behind the residual network in the first minutes, see docs/results.md",
+        f"ours: for fits of half an hour; behind the residual network in the first minutes, {see('Results')}",
         network__kind="unet",
         objective__level_balance=0.5,
     ),

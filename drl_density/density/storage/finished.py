@@ -18,7 +18,7 @@ from drl_density.density.model_state import members_from_values, members_to_valu
 from drl_density.density.provenance import Baselines, Provenance
 from drl_density.density.reference import ReferenceScores
 from drl_density.density.settings.fit_settings import FitSettings
-from drl_density.errors import RunFolderError
+from drl_density.errors import RunFolderError, see
 from drl_density.model import EnergySequence
 from drl_density.run_folder import RunFolder, is_incomplete, settle
 from drl_density.samplers import LevelZeroPlan, ProgressivePlan
@@ -76,8 +76,8 @@ def read_density(path: str | Path) -> dict[str, Any]:
         values = folder.read_json(folder.settings)
         if values.get("stage") != "finished":
             raise RunFolderError(
-                f"the run in {path} is not finished: resume it with drl-density fit ... --out {path} --resume; see "
-                "docs/faq.md"
+                f"the run in {path} is not finished: resume it with drl-density fit ... --out {path} --resume; "
+                + see("Questions and answers", "Can a fit be interrupted?")
             )
         try:
             tensors, header = folder.read_tensors(folder.weights)
