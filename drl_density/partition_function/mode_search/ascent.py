@@ -20,6 +20,9 @@ LEAST_GAIN, SMALL_GAIN, MOST_SMALL = 1e-9, 1e-7, 12
 """Expected gain in nats at which a row rests; gain of a step, and number of such steps in turn, after which it rests too."""
 MOST_ROWS = 8192
 """Largest number of rows evaluated at once."""
+NUDGE, MOST_FALL = 64 * torch.finfo(torch.float64).eps, 8.0
+"""Relative change of all coordinates of an end, and nats by which the log density may fall from it: where it falls by more,
+float64 holds too few points of the mode for its width to be measured."""
 
 RowDensity = Callable[[Tensor, Tensor], Tensor]
 """``log_density(positions, rows)``: log density ``(n,)`` of positions ``(n, d)``, each row under a target of its own."""
@@ -86,6 +89,28 @@ def climb_rows(
         if is_done is not None and len(taken):
             state.is_active[taken[is_done(state.position[taken], taken)]] = False
     return Climb(state.position, state.value, ~state.is_active & state.value.isfinite())
+
+def resolved(log_density: LogDensity, ends: Climb) -> Climb:
+    """Ends of climbs, with the value minus infinity where the mode is narrower than float64 resolves.
+
+    Along the neck of a hierarchical model the density grows without bound while its mass falls. A climb stops there only
+    where the numbers end.
+
+    >>> def spike(x):
+    ...     return -0.5 * ((x - 1) / 1e-16).square().sum(-1)
+    >>> x = torch.ones(1, 2).double()
+    >>> resolved(spike, Climb(x, spike(x), torch.ones(1).bool())).value.item()
+    -inf
+    """
+    turns = torch.ones_like(ends.position[0])
+    turns[1::2] = -1
+    lowest = torch.full_like(ends.value, torch.inf)
+    with torch.no_grad():
+        for sign in (1, -1):
+            values = log_density(ends.position * (1 + sign * NUDGE * turns)).double()
+            lowest = torch.minimum(lowest, ends.value - torch.where(values.isnan(), -torch.inf, values))
+    is_lost = ends.value.isfinite() & (lowest > MOST_FALL)
+    return Climb(ends.position, torch.where(is_lost, -torch.inf, ends.value), ends.is_at_rest & ~is_lost)
 
 
 class _Rows:

@@ -74,7 +74,8 @@ def reach(search: ModeSearch | None) -> str:
     count = "one mode" if len(search.modes) == 1 else f"{len(search.modes)} modes"
     kind = f"modes at least {finest.width:.2g} wide"
     if first.is_copy:
-        kind = "others like it" if finest is first else f"others like it, down to {finest.width / first.width:.3g} as wide"
+        kind = "others like it" if len(search.modes) == 1 else "others like the heaviest"
+        kind += "" if finest is first else f", down to {finest.width / first.width:.3g} as wide"
     sentence = (
         f"; {count} found; {kind}, of at least {finest.mass:.0%} of the mass and within radius {finest.radius:.3g}, would "
         f"have been found with {LEAST_POWER:.0%} ({finest.num_found} of {finest.num_planted} planted)"

@@ -12,7 +12,7 @@ from torch import Tensor
 from drl_density.devices import normal_draws, uniform_draws
 from drl_density.mcmc import LogDensity
 from drl_density.partition_function.annealing.plan import spread_or_one
-from drl_density.partition_function.mode_search.ascent import Climb, climb
+from drl_density.partition_function.mode_search.ascent import Climb, climb, resolved
 from drl_density.partition_function.mode_search.grouping import Grouping, group_ends
 from drl_density.partition_function.mode_search.screen import Screen, screen
 from drl_density.partition_function.mode_search.shape import Shape, measure_shape
@@ -103,7 +103,7 @@ class Climbs:
         """
         starts, widths = self.ground.starts(FIRST_CLIMBS, generator)
         self._random.append(screen(self.log_density, starts, widths, ()))
-        first = climb(self.log_density, starts, scale=widths)
+        first = resolved(self.log_density, climb(self.log_density, starts, scale=widths))
         self._keep(first, RANDOM)
         if bool(first.value.isfinite().any()):
             self.unit = measure_shape(self.log_density, first.position[first.value.argmax()])
@@ -186,7 +186,7 @@ class Climbs:
 
     @property
     def num_lost(self) -> int:
-        """Number of starts where the density is zero or not a number."""
+        """Number of starts where the density is zero or not a number, or that climbed to a mode too narrow for float64."""
         return int((~self.ends.value.isfinite()).sum()) if self._ends else 0
 
     def grouping(self) -> Grouping:
@@ -209,10 +209,10 @@ class Climbs:
     def _climb(self, rows: Tensor, lengths: Tensor, origin: int) -> None:
         unit, density = self.unit, self.log_density
         if unit is None:
-            self._keep(climb(density, rows, scale=lengths), origin)
+            self._keep(resolved(density, climb(density, rows, scale=lengths)), origin)
             return
         end = climb(lambda z: density(unit.color(z)), unit.whiten(rows), scale=lengths / unit.width)
-        self._keep(Climb(unit.color(end.position), end.value, end.is_at_rest), origin)
+        self._keep(resolved(density, Climb(unit.color(end.position), end.value, end.is_at_rest)), origin)
 
     def _keep(self, end: Climb, origin: int, counts: Tensor | None = None) -> None:
         self._ends.append(end)

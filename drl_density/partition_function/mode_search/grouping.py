@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drl_density.mcmc import LogDensity, value_and_gradient
-from drl_density.partition_function.mode_search.ascent import Climb, climb_rows
+from drl_density.partition_function.mode_search.ascent import Climb, climb_rows, resolved
 from drl_density.partition_function.mode_search.shape import Shape, measure_shape
 
 MOST_SHAPES = 48
@@ -182,10 +182,11 @@ def _polished(log_density: LogDensity, shapes: list[Shape]) -> list[Shape]:
             return log_density(centers[rows] + torch.einsum("nij,nj->ni", factors[rows], z))
 
         end = climb_rows(in_units, torch.zeros_like(centers), scale=0.1, most_steps=POLISH_STEPS)
+        tops = torch.stack([shape.color(z[None])[0] for shape, z in zip(here, end.position, strict=True)])
+        end = resolved(log_density, Climb(tops, end.value, end.is_at_rest))
         rose = [row for row, shape in enumerate(here) if float(end.value[row]) > shape.value + LINE_DIP]
         for row in rose:
-            top = here[row].color(end.position[row, None])[0]
-            found[climbing[row]] = measure_shape(log_density, top, scale=here[row].width)
+            found[climbing[row]] = measure_shape(log_density, tops[row], scale=here[row].width)
         climbing = [climbing[row] for row in rose]
     return found
 

@@ -85,7 +85,7 @@ class ModeSearch:
         modes: modes by falling mass.
         num_searches: random starts, each an independent search.
         num_pilots: pilot runs that reached the target; 0 where the modes account for it at every random start.
-        num_lost: starts where the density is zero or not a number.
+        num_lost: starts where the density is zero or not a number, or that climbed to a mode too narrow for float64.
         radius: distance from the centre of the search within which half of the widest starts lie.
         efficiency: effective share of draws from the components at the modes.
         num_evaluations: evaluations of the log density, with its gradient or without.

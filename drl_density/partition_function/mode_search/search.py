@@ -17,8 +17,7 @@ from drl_density.partition_function.mode_search.grouping import Grouping
 from drl_density.partition_function.mode_search.pilots import in_units, run_pilot, widened
 from drl_density.partition_function.mode_search.planting import LEAST_POWER, Soil, copied, gaussian
 from drl_density.partition_function.mode_search.record import LARGEST_UNSEEN, Mode, ModeSearch, Power, nearest_shapes
-from drl_density.partition_function.mode_search.screen import Screen
-from drl_density.partition_function.mode_search.shape import fitted_shape
+from drl_density.partition_function.mode_search.shape import Shape, fitted_shape
 from drl_density.partition_function.target_bases.contract import FlatBase
 
 PILOT_WIDTHS = (1.0, 4.0, 16.0, 64.0)
@@ -44,6 +43,8 @@ HOPELESSLY_MANY, ENDLESS = 0.8, 0.5
 LEAST_FOUND, HOPELESS = 0.01, 0.25
 """Share of the mass from which a mode's width is one that has to be seen; share of the planted modes found below which more
 climbs would not help."""
+NECK = 5.0
+"""Nats by which the mass of a Gaussian at the highest point falls short of that of a mode whose bulk lies elsewhere."""
 MOST_NUMBERS = 20_000_000
 """Largest number of matrix entries that components may hold."""
 
@@ -175,7 +176,7 @@ class _State:
 
     def power(self, generator: torch.Generator | None) -> tuple[Power, ...]:
         """How often planted modes are found."""
-        return _power(self.climbs, self.record, self.sized, self.climbs.random, generator)
+        return _power(self.climbs, self.record, self.sized, len(self.pilots), generator)
 
 
 def _record(
@@ -210,7 +211,7 @@ def _by_pilots_alone(
 
 
 def _power(
-    climbs: Climbs, record: ModeSearch, sized: Sized | None, starts: Screen, generator: torch.Generator | None
+    climbs: Climbs, record: ModeSearch, sized: Sized | None, num_pilots: int, generator: torch.Generator | None
 ) -> tuple[Power, ...]:
     """How often planted modes as narrow as the narrowest that was found are seen, within the largest radius that holds.
 
@@ -220,12 +221,15 @@ def _power(
         return ()
     ground = climbs.ground
     heavy = [mode.shape for mode in record.modes if mode.mass >= LEAST_FOUND]
-    if len(record.modes) == 1:
+    bulk = None if sized is None else _bulk(record, sized, num_pilots)
+    if bulk is not None:
+        heavy = [bulk]
+    if len(record.modes) == 1 or bulk is not None:
         seed = copied(climbs.log_density, heavy[0])
     else:
         log_z = sized.log_z if sized is not None and math.isfinite(sized.log_z) else heavy[0].log_mass
         seed = gaussian(min(heavy, key=lambda shape: shape.width), log_z)
-    soil = Soil(climbs.log_density, ground, climbs.unit, seed, starts)
+    soil = Soil(climbs.log_density, ground, climbs.unit, seed, climbs.random)
     reach = 1.5 * max(float((shape.center - ground.center).norm()) for shape in heavy)
     power: tuple[Power, ...] = ()
     for share in RADII:
@@ -235,6 +239,19 @@ def _power(
         if power[0].share >= LEAST_POWER:
             break
     return power
+
+
+def _bulk(record: ModeSearch, sized: Sized, num_pilots: int) -> Shape | None:
+    """The place and widths of the mass of a target whose one heavy mode has its highest point elsewhere.
+
+    In the neck of a funnel the density is high and the mass is small: widths there say nothing about the mode. Those of the
+    pilot run that explains most of the mass do.
+    """
+    heavy = [mode for mode in record.modes if mode.mass >= LEAST_FOUND]
+    if not num_pilots or len(heavy) != 1 or not heavy[0].shape.log_mass < sized.log_z - NECK:
+        return None
+    shares = sized.explained().sum(0)[-num_pilots:]
+    return sized.base.shapes[len(sized.base.shapes) - num_pilots + int(shares.argmax())]
 
 
 class _Counted:

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from drl_density.partition_function.mode_search.ascent import climb, climb_rows
+from drl_density.partition_function.mode_search.ascent import climb, climb_rows, resolved
 
 
 def starts(count, dim, width=4.0):
@@ -66,3 +66,9 @@ def test_climbs_stop_where_they_are_told_to():
     )
     assert 99 < float(end.position) < 99.95
     assert end.is_at_rest.all()
+
+
+def test_a_narrow_mode_is_resolved_and_one_narrower_than_float64_is_not():
+    for width, is_lost in ((1e-10, False), (1e-16, True)):
+        end = climb(lambda x, width=width: -0.5 * ((x - 1) / width).square().sum(-1), torch.ones(1, 3).double())
+        assert bool(resolved(lambda x, width=width: -0.5 * ((x - 1) / width).square().sum(-1), end).value.isinf()) == is_lost

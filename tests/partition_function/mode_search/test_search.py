@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from drl_density.partition_function.mode_search import grouping, planting, search as search_module
 from drl_density.partition_function.mode_search.search import MOST_STARTS, search_modes
 from drl_density.partition_function.target_bases.mixture import MixtureBase
 
@@ -121,6 +122,25 @@ def test_many_modes_in_few_dimensions_are_searched_until_all_are_seen():
     assert len(record.modes) == 16
     assert record.unseen < 0.02
     assert record.power[0].share >= 0.95
+
+
+def test_a_density_that_grows_without_bound_in_a_neck_is_searched_for_copies_of_its_bulk(monkeypatch):
+    """Two effects around their mean, whose spread has no lower bound: climbs end only where float64 does."""
+
+    def effects(x):
+        mean, log_spread, rest = x[:, 0], x[:, 1], x[:, 2:]
+        within = -0.5 * ((rest - mean[:, None]) * torch.exp(-log_spread)[:, None]).square().sum(1) - 2 * log_spread
+        prior = log_spread - 0.5 * torch.exp(2 * log_spread) - 0.5 * mean.square()
+        return within + prior - 0.5 * (rest - torch.tensor([1.0, -1.0])).square().sum(1)
+
+    for name, number in {"FIRST_STARTS": 12, "NEXT_STARTS": 16, "MOST_STARTS": 28, "LARGEST_UNSEEN": 0.2}.items():
+        monkeypatch.setattr(search_module, name, number)
+    monkeypatch.setattr(grouping, "POLISH_STEPS", 20)
+    monkeypatch.setattr(planting, "FIRST_PLANTS", 4)
+    record = search(effects, 4).record
+    assert all(float(mode.shape.widths.max()) < record.radius for mode in record.modes)
+    assert record.power[0].is_copy
+    assert 0.3 < record.power[0].width < 3
 
 
 def test_a_target_without_gradient_is_searched_by_pilots_alone():
