@@ -183,6 +183,16 @@ class Column:
         """Whether the values are yes or no, or labels, so that only whole cells of the grid have a meaning."""
         return self.kind in ("binary", "categorical")
 
+    @property
+    def first_labels(self) -> str:
+        """The first labels in the order of their codes, for messages; "" for numbers.
+
+        >>> Column("size", "categorical", 1.0, categories=("S", "M", "L")).first_labels
+        'S, M, L'
+        """
+        known = self.categories or ()
+        return ", ".join(known[:4]) + (", ..." if len(known) > 4 else "")
+
     def describe(self) -> str:
         """One line with the kind, the grid, the bounds or the permitted values, and the treatment of the column."""
         parts = [self.kind if not self.width else f"{self.kind}, grid {self.width:g}"]

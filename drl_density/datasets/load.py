@@ -300,7 +300,7 @@ def _divide(
     for column in columns:
         if column.kind == "categorical":
             warnings.warn(
-                f"column {column.name!r} has labels; they are coded 0, 1, ... in alphabetical order, which the "
+                f"column {column.name!r} has labels; they are coded 0, 1, ... in the order {column.first_labels}, which the "
                 "density treats as an order",
                 DataWarning,
                 stacklevel=4,

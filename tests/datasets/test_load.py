@@ -147,7 +147,7 @@ def test_the_options_of_reading_are_loaded_again(tmp_path):
 
 def test_labels_are_coded_and_read_back():
     frame = pd.DataFrame({"a": TABLE[:, 0], "color": np.array(["red", "blue"])[RNG.integers(0, 2, 200)]})
-    with pytest.warns(DataWarning, match="alphabetical order"):
+    with pytest.warns(DataWarning, match="in the order blue, red, which"):
         data = load_dataset(frame)
     assert data.columns[1].categories == ("blue", "red")
     rows = read_rows(frame[["color", "a"]], data.columns)

@@ -170,8 +170,8 @@ def load_large(
     for column in scan.columns:
         if column.kind == "categorical":
             warnings.warn(
-                f"column {column.name!r} has labels; they are coded 0, 1, ... in alphabetical order, which the density "
-                "treats as an order",
+                f"column {column.name!r} has labels; they are coded 0, 1, ... in the order {column.first_labels}, which the "
+                "density treats as an order",
                 DataWarning,
                 stacklevel=4,
             )

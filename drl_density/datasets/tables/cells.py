@@ -92,7 +92,8 @@ def plain_array(values: Any) -> np.ndarray:
         tensor = values.detach().cpu()
         tensor = tensor.dequantize() if tensor.is_quantized else tensor
         tensor = (tensor if tensor.layout == torch.strided else tensor.to_dense()).resolve_neg().resolve_conj()
-        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        is_short = tensor.is_floating_point() and tensor.dtype not in (torch.float16, torch.float32, torch.float64)
+        return (tensor.float() if is_short else tensor).numpy()  # NumPy has no types of bfloat16 and of 8 bits
     if isinstance(values, np.ndarray):  # a matrix has no columns of one dimension
         return np.asarray(values) if isinstance(values, np.matrix) else values
     if isinstance(values, str | bytes | dict | set) or values is None:
@@ -100,6 +101,14 @@ def plain_array(values: Any) -> np.ndarray:
             f"expected rows of numbers, got {type(values).__name__} {str(values)[:60]!r}; give a tensor, an array, or a "
             "data frame, such as pandas.DataFrame([row]) for one row by names"
         )
+    if isinstance(values, list | tuple):
+        named = next((type(row).__name__ for row in values if _has_names(row)), None)
+        if named is not None:
+            raise DataError(
+                f"expected rows of numbers, got a {type(values).__name__} of {named}, whose names would be lost: give "
+                "pandas.DataFrame(rows), which finds the columns by name, or rows without names in the order of the columns"
+            )
+        values = [plain_array(row) if isinstance(row, Tensor) else row for row in values]
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:
@@ -107,6 +116,16 @@ def plain_array(values: Any) -> np.ndarray:
     if array.dtype.kind in "US":  # mixed lists: NumPy would have written every number as text
         array = np.asarray(values, dtype=object)
     return array
+
+
+def _has_names(row: Any) -> bool:
+    """Whether a row names its values: a dictionary, a named tuple, a record, or a pandas Series with an index of names."""
+    if isinstance(row, dict) or (isinstance(row, tuple) and hasattr(row, "_fields")):
+        return True
+    if isinstance(row, np.void):
+        return row.dtype.names is not None
+    is_series = type(row).__module__.partition(".")[0] == "pandas" and hasattr(row, "index") and hasattr(row, "iloc")
+    return is_series and list(row.index) != list(range(len(row)))
 
 
 def array_numbers(array: np.ndarray, *, where: str = "the array") -> np.ndarray:
@@ -321,6 +340,8 @@ def _plain(cell: Any) -> Any:
             return cell.decode()
         except UnicodeDecodeError:  # no text: two of them would become one if the bad bytes were replaced
             return cell
+    if isinstance(cell, str) and type(cell) is not str:  # an enumeration of texts prints its name, and equals its text
+        return str.__str__(cell)
     if isinstance(cell, decimal.Decimal) and cell.is_snan():
         return None
     if cell is np.ma.masked:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import decimal
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +16,9 @@ from drl_density.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_PROTOCOLS = ("__arrow_c_stream__", "__dataframe__")
+"""Methods by which frames of other libraries are read."""
 
 
 class AnyFrame(NamedTuple):
@@ -52,7 +57,8 @@ def is_frame(source: Any) -> bool:
         return source.dtype.names is not None
     if is_series(source) or isinstance(source, Tensor):
         return False
-    return is_pandas(source) or any(hasattr(source, name) for name in ("__arrow_c_stream__", "__dataframe__"))
+    is_labelled = type(source).__module__.partition(".")[0] == "xarray"  # refused with advice
+    return is_pandas(source) or is_labelled or any(map(functools.partial(hasattr, source), _PROTOCOLS))
 
 
 def as_frame(source: Any) -> AnyFrame:
@@ -78,6 +84,11 @@ def as_frame(source: Any) -> AnyFrame:
         return AnyFrame(names, len(flat), lambda place: flat[names[place]])
     if is_pandas(source):
         return AnyFrame(list(source.columns), len(source), lambda place: source.iloc[:, place])
+    if type(source).__module__.partition(".")[0] == "xarray":
+        raise DataError(
+            f"an xarray {type(source).__name__} is no table by itself: give array.to_numpy() for rows by columns, and "
+            "array.to_pandas() or dataset.to_dataframe() where the columns have names"
+        )
     if hasattr(source, "__arrow_c_stream__"):
         try:
             import pyarrow as pa
@@ -144,6 +155,8 @@ def filled_column(column: pd.Series, is_filled: np.ndarray, values: pd.Series) -
     cells = values.astype(object).tolist()
     if pd.api.types.is_string_dtype(column.dtype) and not pd.api.types.is_object_dtype(column.dtype):
         cells = [cell if isinstance(cell, str) else label_of(cell) for cell in cells]
+    if _are_decimals(column[~is_filled]):
+        cells = [decimal.Decimal(repr(float(cell))) if isinstance(cell, float) else cell for cell in cells]
     for dtype in (column.dtype, _wider(column.dtype), np.dtype(object)):
         try:
             new = pd.Series(cells, dtype=dtype)
@@ -154,6 +167,16 @@ def filled_column(column: pd.Series, is_filled: np.ndarray, values: pd.Series) -
             array[is_filled] = new.array
             return pd.Series(array, index=column.index, name=column.name)
     raise DataError(f"column {column.name!r} of type {column.dtype} cannot hold {cells[:3]}")  # objects hold anything
+
+
+def _are_decimals(column: pd.Series) -> bool:
+    """Whether all cells of a column of objects are Python's decimal numbers, or missing."""
+    import pandas as pd
+
+    if not pd.api.types.is_object_dtype(column.dtype):
+        return False
+    kinds = {type(cell) for cell in column.dropna()}
+    return kinds == {decimal.Decimal}
 
 
 def _wider(dtype: Any) -> Any:

@@ -23,6 +23,9 @@ INVISIBLE = "\ufeff\u200b\u2060 \t\r\n\v\f\u00a0"
 TRUTH = {"true": True, "false": False}
 """Texts of truth values, in lower case."""
 
+LONGEST_BITS = 10_000
+"""Bits of a whole number that Python still writes in decimal digits, with room to spare."""
+
 Kind = Literal["numbers", "booleans", "text", "dates", "unusable"]
 
 
@@ -122,14 +125,15 @@ class Cells:
             row = int((~self.is_null).argmax())
             return Numbers(nothing, self.storage, Problem(row, f"{str(self.values[row])!r} is a date or a time", True))
         with np.errstate(over="ignore"):  # beyond float64: infinite, and reported as such
-            values = np.where(self.is_null, 0, self.values).astype(np.float64)
+            values = _floats(np.where(self.is_null, 0, self.values))
         is_large = np.abs(values) >= LARGEST_EXACT if _holds_whole(self) else np.zeros(len(self), dtype=bool)
         if is_large.any() and self.values.dtype == object:
             is_large &= [_is_exact_whole(cell) for cell in self.values]
         problem = _first(
             is_large, self.values, "is a whole number beyond 2^53, which floating-point numbers do not hold"
         )
-        problem = _first(~np.isfinite(values), self.values, "is infinite, which is no missing value") or problem
+        is_infinite = ~np.isfinite(values) & ~is_large
+        problem = _first(is_infinite, self.values, "is infinite, which is no missing value") or problem
         return Numbers(np.where(self.is_null, math.nan, values), self.storage, problem)
 
     def as_labels(self, known: Sequence[str] | None = None) -> Labels:
@@ -247,6 +251,8 @@ def label_of(value: Any) -> str:
     """The text of one cell as a label."""
     if isinstance(value, float | np.floating | decimal.Decimal) and value == value and abs(value) < math.inf:
         return str(int(value)) if value == int(value) else str(value)
+    if isinstance(value, int) and value.bit_length() > LONGEST_BITS:
+        return hex(value)
     return composed(str(value).strip())
 
 
@@ -280,10 +286,25 @@ def _is_whole_text(text: str) -> bool:
     return re.fullmatch(r"[+-]?[0-9]{1,300}", text) is not None
 
 
+def _floats(values: np.ndarray) -> np.ndarray:
+    """Numbers as float64, infinite beyond its range."""
+    try:
+        return values.astype(np.float64)
+    except OverflowError:  # of Python's integers, which have no range
+        return np.array([_nearest(value) for value in values])
+
+
+def _nearest(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def _is_exact_whole(cell: Any) -> bool:
     """Whether a number promises the last digit of a whole number: an integer, or a decimal number without places."""
     return isinstance(cell, numbers.Integral) or (
-        isinstance(cell, decimal.Decimal) and cell == cell.to_integral_value()
+        isinstance(cell, decimal.Decimal) and cell.is_finite() and cell == cell.to_integral_value()
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Iterator, Sequence
@@ -37,14 +38,20 @@ class ParquetTable(TableReader):
         self.where = where or str(path)
         try:
             import pyarrow.dataset as ds
+            import pyarrow.parquet as parquet
         except ImportError as error:
             raise missing_extra(self.where, "reading Parquet needs pyarrow") from error
         with _named(self.where):
             parts = [str(part) for part in _parts(path)]
             root = str(path) if path.is_dir() else None
+            self._refuse_two_values(
+                parts[0], parquet.read_schema(parts[0]).names, root
+            )  # whose types could not be joined
             partitioning = ds.partitioning(flavor="hive") if root else None
             data = ds.dataset(parts, format="parquet", partitioning=partitioning, partition_base_dir=root)
             self._fragments: list[Any] = list(data.get_fragments())
+            for fragment in self._fragments:
+                self._refuse_two_values(fragment.path, fragment.physical_schema.names, root)
             self.schema = self._one_schema(data.schema)
             self.num_rows = sum(fragment.count_rows() for fragment in self._fragments)
         names = list(self.schema.names)
@@ -64,6 +71,20 @@ class ParquetTable(TableReader):
         self.names = tuple(name for name in names if name not in self._index)
         if not self.names:
             raise DataError(f"{self.where}: has no columns other than the saved index {', '.join(self._index)}")
+
+    def _refuse_two_values(self, part: str, names: Sequence[str], root: str | None) -> None:
+        """Refuses a column that a file has and its folder too: the value of the folder would replace those in the file.
+
+        Raises:
+            DataError: the column.
+        """
+        folders = () if root is None else Path(os.path.relpath(part, root)).parent.parts
+        both = [folder for folder in folders if folder.partition("=")[0] in names and "=" in folder]
+        if both:
+            raise DataError(
+                f"{self.where}: {part} has a column {both[0].partition('=')[0]!r}, and so has its folder {both[0]}; rename "
+                "one of them, or remove the column from the files if the two are the same"
+            )
 
     def _one_schema(self, first: Any) -> Any:
         """The schema of all files: the first file's, with types wide enough for every file.
@@ -193,6 +214,14 @@ def _parts(path: Path) -> list[Path]:
     ]
     if not found:
         raise DataError(f"{path}: a folder without Parquet files ({', '.join(PARQUET_SUFFIXES)})")
+    texts = [part for part in path.rglob("*") if {".csv", ".tsv"} & {end.lower() for end in part.suffixes[-2:]}]
+    if texts:
+        shown = ", ".join(str(part.relative_to(path)) for part in sorted(texts)[:3]) + ", ..." * (len(texts) > 3)
+        warnings.warn(
+            f"{path}: a folder of Parquet files, in which {shown} is left out: text is read from one file at a time",
+            DataWarning,
+            stacklevel=5,
+        )
     return sorted(found, key=lambda part: [
         (0, int(piece), "") if piece.isdigit() else (1, 0, piece) for piece in re.split(r"(\d+)", str(part))
     ])  # fmt: skip

@@ -119,7 +119,12 @@ class RawTable:
             row, words, is_text = self.problems[name]
             typed = shlex.quote(name)
             remedy = f"correct the cell, or leave the column out with drop=[{name!r}] (--drop {typed})"
-            if is_text and name in self.cells:
+            if is_text and name in self.cells and self.cells[name].kind == "dates":
+                remedy = (
+                    f"dates and times are labels only if declared, columns={{{name!r}: {{'kind': 'categorical'}}}}; {remedy}"
+                    f", or split by it (--group {typed}, --time {typed})"
+                )
+            elif is_text and name in self.cells:
                 codes = self.cells[name].as_labels()
                 remedy = (
                     f"its column has {len(codes.labels)} values, too many for labels (at most {MOST_CATEGORIES}, and half "

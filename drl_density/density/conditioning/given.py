@@ -89,6 +89,7 @@ def _row_of(density: FittedModel, given: Any, observed: Any) -> Tensor:
 def _value_of(density: FittedModel, index: int, value: Any) -> float:
     """A number as it is, a label as its code."""
     column = density.columns[index]
+    value = value.detach() if isinstance(value, Tensor) else value
     if np.ndim(value) or isinstance(value, Mapping | set):
         raise DataError(f"column {column.name!r}: expected one value to condition on, got {value!r}")
     read, labels = read_cells([value]), column.categories

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -70,6 +71,7 @@ def test_parquet_keeps_types_where_cells_are_filled(run, few, tmp_path):
     frame["c"] = frame["c"].astype("Int32")
     frame["a"] = frame["a"].astype("float32")
     frame.loc[[1, 6], ["a", "c"]] = None
+    frame["b"] = [None, *(Decimal(f"{value:.2f}") for value in frame["b"][1:])]
     frame.to_parquet(tmp_path / "gaps.parquet")
     out = tmp_path / "full.parquet"
     assert main(["impute", str(run), str(tmp_path / "gaps.parquet"), "-n", "2", "--seed", "0", "--out", str(out)]) == 0

@@ -1,6 +1,7 @@
 """A column is read alike however it is held."""
 
 import datetime
+import enum
 import io
 import math
 import re
@@ -87,6 +88,8 @@ UNUSABLE = {
     "unsigned beyond 2^53": (np.array([2**64 - 1], dtype=np.uint64), "18446744073709551615 is a whole number beyond"),
     "Arrow beyond 2^53": (pd.Series([2**60, None], dtype="int64[pyarrow]"), "beyond 2\\^53"),
     "objects beyond 2^64": ([2**70, 1], "beyond 2\\^53"),
+    "objects beyond float64": ([-(10**400), 1.5], "beyond 2\\^53"),
+    "objects beyond Python's digits": ([10**5000, 1.5], "beyond 2\\^53"),
 }
 
 
@@ -130,6 +133,32 @@ def test_arrays_of_any_form_become_numbers():
             plain_array(wrong)
 
 
+class Shade(str, enum.Enum):  # noqa: UP042 -- StrEnum prints its text
+    """An enumeration of texts."""
+
+    RED = "red"
+
+
+def test_an_enumeration_of_texts_is_its_texts():
+    assert read_cells([Shade.RED, "red", "blue"]).as_labels().labels == ("blue", "red")
+
+
+NAMED = pd.DataFrame({"b": [2.0, 4.0], "a": [1.0, 3.0]})
+ROWS_WITH_NAMES = {
+    "series": [row for _, row in NAMED.iterrows()],
+    "named tuples": list(NAMED.itertuples(index=False)),
+    "dictionaries": NAMED.to_dict("records"),
+    "records": list(NAMED.to_records(index=False)),
+}
+
+
+@pytest.mark.parametrize("name", ROWS_WITH_NAMES)
+def test_names_within_rows_are_not_lost_silently(name):
+    with pytest.raises(DataError, match="names would be lost: give pandas.DataFrame"):
+        read_rows(ROWS_WITH_NAMES[name], (Column("x0"), Column("x1")))
+    assert plain_array([pd.Series([2.0, 1.0])]).tolist() == [[2.0, 1.0]]
+
+
 OPAQUE = pa.opaque(pa.float64(), "type", "vendor")
 ARROW = {
     "run ends": lambda: pc.run_end_encode(pa.array([1.5, None, None, 2.0])),
@@ -151,6 +180,9 @@ def test_types_of_arrow_that_pandas_lacks(name):
 
 def test_tensors_of_any_layout_are_read():
     assert plain_array(torch.tensor([[0.0, 2.0]]).to_sparse()).tolist() == [[0.0, 2.0]]
+    for dtype in (torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2):
+        assert plain_array(torch.tensor([[0.0, 2.0]]).to(dtype)).tolist() == [[0.0, 2.0]]
+    assert plain_array([torch.tensor([0.0, 2.0], requires_grad=True)]).tolist() == [[0.0, 2.0]]
 
 
 def test_decimal_numbers_lose_no_digit_silently():

@@ -1,9 +1,12 @@
 """Frames of any library, and columns with some cells replaced."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import xarray as xr
 
 from drl_density.datasets.tables.frames import as_frame, filled_column, is_frame, is_pandas, is_series, pandas_frame
 from drl_density.errors import DataError
@@ -32,6 +35,10 @@ def test_frames_of_any_library():
         as_frame([1.0])
     with pytest.raises(DataError, match="columns with names"):
         as_frame(np.zeros((2, 2)))
+    for labelled in (xr.DataArray(np.zeros((2, 2))), xr.Dataset({"a": ("row", [1.0, 2.0])})):
+        assert is_frame(labelled)
+        with pytest.raises(DataError, match="no table by itself: give array.to_numpy"):
+            as_frame(labelled)
 
 
 FILLED = {
@@ -46,6 +53,7 @@ FILLED = {
     "Arrow": (pd.Series([1, None], dtype="int64[pyarrow]"), 4, "int64[pyarrow]", 4),
     "Arrow for a fraction": (pd.Series([1, None], dtype="int64[pyarrow]"), 4.5, "double[pyarrow]", 4.5),
     "sparse": (pd.arrays.SparseArray([1.0, np.nan]), 4, "Sparse[float64, nan]", 4.0),
+    "decimals": (pd.Series([Decimal("1.10"), None], dtype=object), 0.25, "object", Decimal("0.25")),
     "no dates at all": (pd.Series([4.0, pd.NaT], dtype=object), 4, "object", 4.0),
     "category": (pd.Categorical([3, None, 12])[:2], "12", "category", 12),
     "new category": (pd.Categorical(["x", None]), "y", "category", "y"),

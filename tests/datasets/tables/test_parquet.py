@@ -65,6 +65,18 @@ def test_folders_in_natural_order_with_partitions(tmp_path):
     assert len(load_dataset(tmp_path, seed=0).columns) == 3
 
 
+def test_no_row_and_no_value_is_replaced_silently(tmp_path):
+    inner = tmp_path / "k=3"
+    inner.mkdir()
+    FRAME[["a", "n"]].assign(k=5).to_parquet(inner / "part.parquet")
+    with pytest.raises(DataError, match="k=3/part.parquet has a column 'k', and so has its folder k=3"):
+        open_table(tmp_path)
+    assert open_table(inner).read()["k"].unique().tolist() == [5]
+    FRAME.to_csv(inner / "more.csv")
+    with pytest.warns(DataWarning, match="in which more.csv is left out"):
+        open_table(inner)
+
+
 def test_faulty_files_are_named(tmp_path):
     (tmp_path / "t.parquet").write_bytes(b"PAR1 and no more")
     with pytest.raises(DataError, match="t.parquet: cannot be read as .parquet.*is the file complete"):

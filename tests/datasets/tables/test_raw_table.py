@@ -21,6 +21,12 @@ def test_a_declared_label_is_read_from_the_cells_themselves():
     assert labelled.storage["id"] == "int64"
 
 
+def test_dates_are_not_counted_as_too_many_labels():
+    table = as_table([np.array(["2024-01-01", "2024-01-02"], dtype="datetime64[D]")], ["day"])
+    with pytest.raises(DataError, match="row 1: '2024-01-01' is a date or a time; dates and times are labels only if"):
+        table.refuse_problems("")
+
+
 def test_a_column_that_is_left_out_may_hold_anything():
     table = as_table([[1 + 1j, 2], [1.0, np.inf], [1.0, 2.0]], ["c", "i", "x"])
     for name, words in (("c", "type complex"), ("i", "infinite")):

@@ -58,6 +58,12 @@ def test_wrong_requests_are_refused(name, tiny_density):
         call(tiny_density)
 
 
+def test_a_tensor_with_gradients_is_its_value(density):
+    x = torch.zeros(1, 2, dtype=torch.float64)
+    given = torch.tensor(0.5, requires_grad=True)
+    assert torch.equal(density.condition({"x0": given}).log_prob(x), density.condition({"x0": 0.5}).log_prob(x))
+
+
 def test_a_column_given_twice_is_refused(tiny_density):
     with pytest.raises(DataError, match="'x0' is given twice, the second time as 'x0'"):
         tiny_density.condition({0: 1.0, "x0": -5.0})

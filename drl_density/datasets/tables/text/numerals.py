@@ -30,6 +30,8 @@ NAMED = 5
 """Greatest number of odd cells that a message names."""
 ANSWERS = ("yes", "no", "y", "n", "true", "false", "t", "f", "on", "off")
 """Texts in lower case that mean true or false to a reader, and are labels here."""
+MOST_DIGITS = 4_000
+"""Digits that Python still reads as a whole number; a longer number is infinite in any case."""
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _WHOLE = re.compile(r"[+-]?\d+")
 _INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
@@ -58,7 +60,7 @@ def to_number(text: str, decimal: str = ".", thousands: str = "auto") -> int | f
         plain = plain.replace(",", ".")
     elif decimal == "," and "." in plain:
         plain = ""
-    if _WHOLE.fullmatch(plain):
+    if _WHOLE.fullmatch(plain) and len(plain) < MOST_DIGITS:
         return int(plain)
     if _PLAIN.fullmatch(plain) or _INFINITE.fullmatch(plain):
         return float(plain)
@@ -66,7 +68,7 @@ def to_number(text: str, decimal: str = ".", thousands: str = "auto") -> int | f
     if grouped is None or (thousands != "auto" and grouped[1] != thousands):
         return None
     plain = grouped[0].replace(grouped[1], "").replace(decimal, ".")
-    return int(plain) if _WHOLE.fullmatch(plain) else float(plain)
+    return int(plain) if _WHOLE.fullmatch(plain) and len(plain) < MOST_DIGITS else float(plain)
 
 
 def is_numeral(text: str) -> bool:
@@ -100,6 +102,7 @@ class Evidence:
         num_signed: cells that would be numbers without a sign of currency or percent.
         num_grouped: cells that are numbers only with thousands separators, with each decimal sign.
         odd: a few cells that are no numbers, with the row of each.
+        signed: a few cells that are numbers with one decimal sign alone, by that sign, with the row of each.
         is_lossy: whether a block was parsed to numbers, so that its texts are gone.
         has_fractions: whether such a block may have had a decimal sign.
         is_large: whether such a block has whole numbers that float64 may have rounded.
@@ -113,6 +116,7 @@ class Evidence:
     num_grouped: dict[str, int] = field(default_factory=lambda: {".": 0, ",": 0})
     num_signed: int = 0
     odd: dict[str, int] = field(default_factory=dict)
+    signed: dict[str, dict[str, int]] = field(default_factory=lambda: {".": {}, ",": {}})
     is_lossy: bool = False
     has_fractions: bool = False
     is_large: bool = False
@@ -162,6 +166,8 @@ class Evidence:
                 self.under[sign] += count
                 other = values["," if sign == "." else "."]
                 self.only[sign] += count if other is None else 0
+                if other is None and len(self.signed[sign]) < NAMED:
+                    self.signed[sign].setdefault(text, row)
                 self.num_grouped[sign] += count if to_number(text, sign, "") is None else 0
             known = [value for value in values.values() if value is not None]
             self.num_unclear += count if len(known) == 2 and known[0] != known[1] else 0
@@ -298,19 +304,20 @@ def odd_cells(name: str, count: int, num_cells: int, row: int, texts: Sequence[s
     """
     shown = ", ".join(map(repr, texts))
     signs = [text for text in texts if is_numeral(text)]
+    hint = ""
     if signs:
-        shown += f"; {signs[0]!r} has other decimal signs or separators than other cells: see --decimal and --thousands"
+        hint = f". {signs[0]!r} has other decimal signs or separators than other cells: see --decimal and --thousands"
     quoted = shlex.join(texts)
     where = f"column {name!r}, row {row}"
     marking = f"mark them as missing with missing_values={list(texts)} (--missing-values {quoted})"
     if not is_fitted:
         return (
             f"{where}: {count} of {num_cells} cells are no numbers ({shown}). Correct them, {marking}, or declare the "
-            f"column categorical (--categorical {shlex.quote(name)}) to read all its cells as labels"
+            f"column categorical (--categorical {shlex.quote(name)}) to read all its cells as labels{hint}"
         )
     if all(text.lower() in ANSWERS for text in texts):
         return (
             f"{where}: {shown} is no number. The fit has numbers in this column, or true and false as 1 and 0: write yes as "
             "true and no as false in all its cells, or as 1 and 0"
         )
-    return f"{where}: {shown} is no number, and the fit has numbers in this column. Correct it, or {marking}"
+    return f"{where}: {shown} is no number, and the fit has numbers in this column. Correct it, or {marking}{hint}"

@@ -280,7 +280,13 @@ class TextTable(TableReader):
             decision = decided[name]
             if decision.num_odd:
                 found = evidence[name]
-                odd = self._odd(found.odd)
+                other = "," if decision.decimal == "." else "."
+                odd = self._odd(found.odd) or found.signed[other]
+                if not odd:  # numbers with the other sign, which the parser took whole in an earlier block
+                    raise DataError(
+                        f"{self.where}: column {name!r} has numbers with decimal points and with decimal commas; write all "
+                        "with one sign, or give decimal='.' or ',' (--decimal) to have the other cells named"
+                    )
                 line = line_at(min(odd.values()))
                 words = odd_cells(name, decision.num_odd, found.num_cells, line, list(odd), is_fitted=self._is_once)
                 raise DataError(f"{self.where}: {words}")

@@ -84,10 +84,36 @@ def arrow_table(frame: pd.DataFrame, source: pa.Schema | None = None) -> pa.Tabl
         return added.replace_schema_metadata(None)
     index = [name for name in _index_columns(source) if name in source.names]
     own = pa.schema([source.field(name) for name in source.names if name in {*kept, *index}])
+    frame, own = _holding(frame, own)
     table = pa.Table.from_pandas(frame[kept], schema=own) if len(own) else added.select([])
     for field, column in zip(added.schema, added.columns, strict=True):
         table = table.append_column(field, column)
     return table.replace_schema_metadata(_joined_metadata(source, added.schema))
+
+
+def _holding(frame: pd.DataFrame, schema: pa.Schema) -> tuple[pd.DataFrame, pa.Schema]:
+    """The frame and the schema with wider types for columns whose values the schema does not hold: numbers, else texts.
+
+    Drawn values need not fit the type of the observed ones: a fraction in a column of decimals, 300 in 8 bits, or a label of
+    the fit in a column of numbers.
+    """
+    import pyarrow as pa
+
+    for place, field in enumerate(schema):
+        if field.name not in frame or not len(frame):
+            continue
+        cells = frame[field.name]
+        try:
+            pa.Array.from_pandas(cells, type=field.type)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):
+            try:
+                wider = cells.astype("Float64").astype("float64")
+            except (ValueError, TypeError):
+                wider = cells.astype("string")
+            frame = frame.assign(**{str(field.name): wider})
+            kind = pa.float64() if wider.dtype == "float64" else pa.string()
+            schema = schema.set(place, field.with_type(kind))
+    return frame, schema
 
 
 def _index_columns(schema: pa.Schema) -> list[Any]:

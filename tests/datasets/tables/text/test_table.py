@@ -128,6 +128,8 @@ BAD = {
     "open quote": ('a,b\n1,2\n"3,4\n', "a quote that opens in row 3 or above is not closed"),
     "empty": ("", "the file is empty"),
     "latin-1": ("a,b\né,2\n".encode("latin-1"), "line 2 is no text in utf-8.*--encoding"),
+    "two decimal signs": ("a;b\n1,5;1\n2.5;2\n3,5;3\n", "row 3: 1 of 3 cells .*'2.5' has other decimal signs"),
+    "beyond Python's digits": (f"a,b\n1{'0' * 5000},1\nx,2\n2,3\n", "row 3: 1 of 3 cells"),
     "cells under no name": ("a,b,\n" + "1,2,\n" * 500 + "1,2,3\n", "the last column has no name"),
 }
 

@@ -1,5 +1,7 @@
 """Rows as Parquet: kept types, index and metadata, joined parts."""
 
+from decimal import Decimal
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -57,6 +59,28 @@ def test_a_source_without_notes_of_pandas_stays_without(tmp_path):
     assert table.schema.types == [pa.int32(), pa.float64()]
     bare = pa.schema([("a", pa.int32())])
     assert arrow_table(pd.DataFrame({"a": [1]}), bare).schema.metadata is None
+
+
+WIDER = {
+    "a fraction among decimals": (
+        [Decimal("1.10"), Decimal("0.5123")],
+        pa.decimal128(10, 2),
+        pa.float64(),
+        [1.1, 0.5123],
+    ),
+    "decimals as numbers": ([Decimal("1.10"), 0.5123], pa.float64(), pa.float64(), [1.1, 0.5123]),
+    "decimals": ([Decimal("1.10"), Decimal("0.5")], pa.decimal128(10, 2), pa.decimal128(10, 2), [1.1, 0.5]),
+    "300 in 8 bits": ([1, None, 300], pa.int8(), pa.float64(), [1.0, None, 300.0]),
+    "a label among numbers": ([1, "odd"], pa.int64(), pa.string(), ["1", "odd"]),
+}
+
+
+@pytest.mark.parametrize("name", WIDER)
+def test_values_that_the_type_of_the_source_does_not_hold_get_a_wider_one(name):
+    cells, own, kind, expected = WIDER[name]
+    table = arrow_table(pd.DataFrame({"a": pd.Series(cells, dtype=object)}), pa.schema([("a", own)]))
+    assert table.schema.types == [kind]
+    assert [float(v) if isinstance(v, Decimal) else v for v in table["a"].to_pylist()] == expected
 
 
 def test_an_empty_chunk_does_not_decide_on_types(tmp_path):
