@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import urllib.request
 from pathlib import Path
 
@@ -48,6 +49,9 @@ napoleon_use_ivar = True
 
 # Blocks without a language are commands and printed figures.
 highlight_language = "text"
+
+# Columns of the help texts, which fit the width of a page.
+HELP_WIDTH = 88
 
 html_theme = "furo"
 html_title = "drl_density"
@@ -115,10 +119,12 @@ def _remove_old_stubs() -> None:
 
 
 def _help(*command: str) -> str:
-    """Plain help text of a command, at a fixed width."""
+    """Plain help text of a command, at a fixed width; the program leaves it to the terminal to wrap paragraphs."""
     words = [sys.executable, "-m", "drl_density.cli", *command, "--help"]
-    plain = os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "88"}
-    return subprocess.run(words, capture_output=True, text=True, check=True, env=plain, cwd=HERE.parent).stdout.rstrip()
+    plain = os.environ | {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": str(HELP_WIDTH)}
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=plain, cwd=HERE.parent)
+    lines = done.stdout.rstrip().splitlines()
+    return "\n".join(textwrap.fill(line, HELP_WIDTH) if len(line) > HELP_WIDTH else line for line in lines)
 
 
 def setup(app: object) -> None:

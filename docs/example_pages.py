@@ -55,9 +55,13 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 # What a larger study found about the method of a page, below the caption of its figure.
 STUDIES = {
-    "17": """On 14 x 14 MNIST: quality against the number of steps, draws, and walks between two test digits.
+    "17": """On 14 x 14 MNIST: quality against the number of steps.
 
-![DDIM on 14 x 14 MNIST](../images/ddim_curve.png)
+![quality of draws against network calls, by four measures](../images/ddim_curve.png)
+
+Draws in 5, 20 and 50 ancestral steps, and walks between two test digits:
+
+![digits drawn, and walks between two test digits](../images/ddim_draws.png)
 
 The table is in [results](../results.md#few-step-draws-and-frequency-averages).""",
     "19": """On 14 x 14 MNIST averages made the draws of every few-step sampler worse, because these draws have too

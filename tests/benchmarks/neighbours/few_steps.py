@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.neighbours.few_steps runs/neighbours curve
     python -m tests.benchmarks.neighbours.few_steps runs/neighbours averages
-    python -m tests.benchmarks.neighbours.few_steps runs/neighbours figure --figure docs/images/ddim_curve.png
+    python -m tests.benchmarks.neighbours.few_steps runs/neighbours figure --figure docs/images/ddim_curve.png \
+        --walks docs/images/ddim_draws.png
 
 ``curve`` draws with 5 to 100 steps (ancestral: to 50) and inverts test digits. ``averages`` draws with 5, 10
 and 20 steps of three samplers, plain, with averages of the denoised estimates, and with their opposite, the
@@ -18,6 +19,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -38,6 +40,9 @@ from drl_density.samplers import (
 from drl_density.samplers.ddim import ddim_step
 from tests.benchmarks.neighbours.prior import SIDE, Prior, to_grey, to_rows
 from tests.benchmarks.sample_quality import sliced_wasserstein
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CURVE_STEPS, CELL_STEPS, NUM_INVERTED = (5, 10, 20, 50, 100), (5, 10, 20), 24
 
@@ -173,18 +178,23 @@ def averages(prior: Prior, judge: Judge, count: int) -> None:
                 judge.line("averages", name, rule, steps, rows, time.process_time() - began)
 
 
-def draw_figure(path: Path, lines: list[dict], pictures: dict[str, Tensor]) -> None:
-    """Curves of quality against steps, and draws of some walks."""
+def new_figure(width: float, height: float) -> Figure:
+    """A white figure of this size in inches, which needs no display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.6), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1))
-    axes = left.subplots(2, 2)
+    return figure
+
+
+def draw_curves(path: Path, lines: list[dict]) -> None:
+    """Quality against steps, one panel for each measure."""
+    figure = new_figure(8, 5.6)
+    axes = figure.subplots(2, 2)
     best = next(line for line in lines if line.get("sampler") == "test digits")
     keys = {"frechet": "Frechet distance", "distance": "sliced Wasserstein", "precision": "precision", "recall": "recall"}
-    for axis, (key, label) in zip(axes.flat, keys.items(), strict=True):
+    for axis, (key, measure) in zip(axes.flat, keys.items(), strict=True):
         axis.axhline(best[key], color="#8d99a6", linestyle=":", label="other test digits")
         for sampler, rule, color in (
             ("DDIM", "plain", "#1f77b4"),
@@ -195,17 +205,24 @@ def draw_figure(path: Path, lines: list[dict], pictures: dict[str, Tensor]) -> N
             own = [line for line in lines if line.get("sampler") == sampler and line["rule"] == rule]
             label = {"plain": sampler, "multistep": "DDIM, multistep", "Haar": "DDIM, averaged (MASF)"}[rule]
             axis.plot([line["steps"] for line in own], [line[key] for line in own], "o-", color=color, label=label)
-        axis.set(xscale="log", title=label, xticks=CURVE_STEPS, xticklabels=CURVE_STEPS)
+        axis.set(xscale="log", title=measure, xticks=CURVE_STEPS, xticklabels=CURVE_STEPS)
         axis.minorticks_off()
+    for axis in axes[1]:
+        axis.set_xlabel("network calls per draw")
     axes[0, 0].set(yscale="log")
-    axes[0, 0].legend(frameon=False, fontsize=7)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.savefig(path, dpi=88)
+
+
+def draw_walks(path: Path, pictures: dict[str, Tensor]) -> None:
+    """Draws of some walks, and walks between two test digits."""
     named = [name for name in pictures if "between" in name or name.endswith((" 5 steps", "20 steps", "50 steps"))]
-    for axis, name in zip(right.subplots(len(named), 1), named, strict=True):
+    figure = new_figure(5, 4.6)
+    for axis, name in zip(figure.subplots(len(named), 1), named, strict=True):
         tiles = pictures[name][:12, 0].permute(1, 0, 2).reshape(SIDE, 12 * SIDE)
         axis.imshow(tiles.numpy(), cmap="gray_r", vmin=0, vmax=255)
-        axis.set_title(name, fontsize=7, pad=2)
+        axis.set_title(name, fontsize=9, pad=2)
         axis.set_axis_off()
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
 
 
@@ -216,7 +233,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("part", choices=["curve", "averages", "figure"])
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--etas", type=float, nargs="*", default=[0.0, 1.0], help="of the curve, 0 or 1")
-    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--figure", type=Path, help="picture of the curves")
+    parser.add_argument("--walks", type=Path, help="picture of the draws")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     out, began = args.folder / "few_steps.jsonl", time.process_time()
@@ -230,7 +248,9 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"{time.process_time() - began:.0f} s of the processor")
     if args.figure:
         lines = [json.loads(line) for line in out.read_text().splitlines()]
-        draw_figure(args.figure, lines, torch.load(args.folder / "pictures.pt"))
+        draw_curves(args.figure, lines)
+    if args.walks:
+        draw_walks(args.walks, torch.load(args.folder / "pictures.pt"))
 
 
 if __name__ == "__main__":
