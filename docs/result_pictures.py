@@ -21,7 +21,7 @@ def ranks(page: str) -> dict[str, tuple[float, float]]:
     assert rows is not None, "docs/results.md has no table that begins with 'over 16 sets'"
     found: dict[str, tuple[float, float]] = {}
     for row in rows.group(0).splitlines()[2:]:
-        name, rank, _, _, seconds, *_ = (cell.strip().strip("*") for cell in row.strip("|").split("|"))
+        name, rank, _, seconds, *_ = (cell.strip().strip("*") for cell in row.strip("|").split("|"))
         if "," in seconds:
             found[name] = (float(rank), float(seconds.split(",")[0]))
     return found
