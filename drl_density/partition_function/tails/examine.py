@@ -307,5 +307,10 @@ def _judge(move: Move, tail: Tail) -> Integrability:
 
 
 def _is_constant(tail: Tail, num_axes: int) -> bool:
-    """Whether the log density does not fall at all before the numbers of the support end."""
-    return tail.exponents[-2] >= CONSTANT * num_axes and tail.exponent >= ALMOST_CONSTANT * num_axes
+    """Whether the log density does not fall at all before the numbers of the support end.
+
+    Where one of several coordinates comes to its end, others may still be on their way through a mode: a density that grows
+    along them says nothing about its tail.
+    """
+    is_level = tail.exponents[-2] >= CONSTANT * num_axes and tail.exponent >= ALMOST_CONSTANT * num_axes
+    return is_level and (num_axes == 1 or tail.exponent < STEEPEST_FLAT_AXIS * num_axes)

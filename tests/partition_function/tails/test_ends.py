@@ -67,6 +67,25 @@ def test_single_precision_ends_sooner():
     assert report.deciding.steps < 7
 
 
+def angles():
+    sharp, means = torch.tensor([0.5, 2.0, 20.0, 500.0]), torch.tensor([0.0, 3.0, -1.0, 2.0])
+    return flat(lambda x: sharp * torch.cos(x - means), constraints.interval(-math.pi, math.pi), 4)
+
+
+@pytest.mark.parametrize("seed", [0, 5])
+def test_a_narrow_mode_that_rows_cross_while_another_coordinate_ends_is_no_infinite_integral(seed):
+    target = angles()
+    rows = torch.randn(2, 32, 4, generator=seeded_generator(seed), dtype=torch.float64)
+    assert screen_tails(target, rows, hold=target.hold) is None
+
+
+def test_a_ridge_that_is_flat_up_to_the_last_numbers_is_improper():
+    """A function of x / y over x y, whose rows have to move along both logarithms together."""
+    target = flat(lambda x: -x.log() - 0.25 * (x / x.flip(-1)).log().square(), constraints.positive, 2)
+    rows = draws(2)
+    assert screen_tails(target, rows.mean(-1, keepdim=True) + 0.3 * rows, hold=target.hold) is not None
+
+
 PROPER = {
     "log-normal, sd 50": (lambda x: -x.log() - 0.5 * (x.log() / 50).square(), "positive", 50.0),
     "x^-1.05 above 1": (lambda x: -1.05 * x.log(), "above 1", 10.0),
