@@ -118,7 +118,7 @@ class DRLDensity(DensityMixin, BaseEstimator):
             warnings.warn(
                 f"log Z of this fit is {estimate.verdict}: {estimate.advice}", UnreliableEstimateWarning, stacklevel=2
             )
-        return self.density_.log_prob(torch.as_tensor(rows)).numpy()
+        return self.density_.log_prob(rows).numpy()
 
     def score(self, X: Any, y: Any = None) -> float:  # pyright: ignore[reportIncompatibleMethodOverride] # stub: None
         """*Mean* log density of the rows in nats a row, as ``GaussianMixture`` defines it; ``KernelDensity`` gives the sum.
@@ -147,7 +147,14 @@ class DRLDensity(DensityMixin, BaseEstimator):
 
 
 def _with_nan(rows: Any) -> Any:
-    """Masked arrays and tensors as plain arrays with NaN for masked values; others as they are."""
+    """Masked arrays and tensors as plain arrays with NaN for masked values; others as they are.
+
+    Raises:
+        DataError: a list of rows with names, which would be read by place.
+    """
+    if isinstance(rows, list | tuple):
+        plain_array(rows)
+        return rows
     if not isinstance(rows, np.ma.MaskedArray | torch.Tensor):
         return rows
     array = plain_array(rows)

@@ -3,12 +3,14 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import drl_density as drl
-from drl_density.errors import NumericalError, UnreliableEstimateWarning, Verdict
+from drl_density.errors import DataError, NumericalError, UnreliableEstimateWarning, Verdict
 
 pytestmark = pytest.mark.usefixtures("short_paths")
 TINY = drl.FitSettings(
@@ -70,6 +72,19 @@ def test_a_doubtful_normaliser_is_used_with_a_warning(fitted):
     doubtful.n_features_in_ = 3
     with pytest.warns(UnreliableEstimateWarning, match="is doubtful"):
         assert np.isfinite(doubtful.score_samples(x)).all()
+
+
+@pytest.mark.filterwarnings("ignore::drl_density.errors.UnreliableEstimateWarning")
+def test_rows_of_any_layout_score_alike_and_names_in_a_list_are_not_lost(fitted):
+    estimator, x = fitted
+    frozen = x.copy()
+    frozen.setflags(write=False)
+    for same in (x[::-1][::-1], np.asfortranarray(x), frozen, torch.tensor(x, requires_grad=True)):
+        np.testing.assert_array_equal(estimator.score_samples(same), estimator.score_samples(x))
+    # Sums within a pass depend on the order of its rows by some 1e-12.
+    np.testing.assert_allclose(estimator.score_samples(x[::-1]), estimator.score_samples(x)[::-1], rtol=1e-9)
+    with pytest.raises(DataError, match="names would be lost"):
+        estimator.score_samples([pd.Series({"b": 1.0, "a": 2.0, "c": 3.0})])
 
 
 @pytest.mark.filterwarnings("ignore::drl_density.errors.UnreliableEstimateWarning")

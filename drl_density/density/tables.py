@@ -121,6 +121,11 @@ def read_points(
     if is_frame(x):
         rows = encode_frame(x, columns, missing="keep", absent=absent)
         return Points(rows, torch.Size([len(rows)]), index_of(x))
+    if hasattr(x, "to_frame") or type(x).__module__.partition(".")[0] == "pyarrow":  # columns of Dask, Polars and Arrow
+        raise DataError(
+            f"a {type(x).__name__} is one column: give a table or a frame of all columns, "
+            f"{_shortened([column.name for column in columns])}"
+        )
     array, event = plain_array(x), tuple(event_shape)
     if array.ndim >= len(event) and array.shape[array.ndim - len(event) :] == event:
         batch = array.shape[: array.ndim - len(event)]

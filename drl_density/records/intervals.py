@@ -19,8 +19,8 @@ def normal_quantile(probability: float = 0.95) -> float:
     >>> round(normal_quantile(), 4), round(normal_quantile(0.5), 4)
     (1.96, 0.6745)
     """
-    if not 0 < probability < 1:
-        raise ValueError(f"the probability of an interval must lie between 0 and 1, got {probability}")
+    if isinstance(probability, str) or not 0 < probability < 1:
+        raise ValueError(f"the probability of an interval must lie between 0 and 1, got {probability!r}")
     return NormalDist().inv_cdf(0.5 + probability / 2)
 
 

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
@@ -79,6 +80,19 @@ NONSENSE = {
 def test_nonsense_is_refused(name):
     with pytest.raises(DataError, match="expected rows|not a number"):
         read_points(NONSENSE[name], COLUMNS, (2,))
+
+
+COLUMNS_ALONE = {
+    "Arrow": pa.array([1.0, 2.0]),
+    "chunks of Arrow": pa.chunked_array([[1.0, 2.0]]),
+    "index": pd.Index([1.0, 2.0]),
+}
+
+
+@pytest.mark.parametrize("name", COLUMNS_ALONE)
+def test_a_column_of_as_many_values_as_a_row_is_no_row(name):
+    with pytest.raises(DataError, match="is one column: give a table or a frame of all columns"):
+        read_points(COLUMNS_ALONE[name], COLUMNS, (2,))
 
 
 @pytest.fixture(scope="module")

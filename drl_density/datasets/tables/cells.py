@@ -86,9 +86,11 @@ def plain_array(values: Any) -> np.ndarray:
     """An array, tensor or nested list as a NumPy array of any type, without copying where possible; masks stay.
 
     Raises:
-        DataError: lists of unequal lengths, or an object that holds no cells.
+        DataError: lists of unequal lengths, rows with names in a list, or an object that holds no cells.
     """
     if isinstance(values, Tensor):
+        if values.is_meta or values.is_nested:
+            raise DataError("expected a tensor of numbers in rows of one length, got a nested tensor or one without data")
         tensor = values.detach().cpu()
         tensor = tensor.dequantize() if tensor.is_quantized else tensor
         tensor = (tensor if tensor.layout == torch.strided else tensor.to_dense()).resolve_neg().resolve_conj()

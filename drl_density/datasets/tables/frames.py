@@ -96,7 +96,10 @@ def as_frame(source: Any) -> AnyFrame:
             raise DataError(
                 f"reading a {type(source).__name__} needs pyarrow: pip install 'drl-density[tables]', or give a pandas frame"
             ) from error
-        table = source if isinstance(source, pa.Table) else pa.table(source)
+        try:
+            table = source if isinstance(source, pa.Table) else pa.table(source)
+        except pa.ArrowInvalid as error:
+            raise DataError(f"a {type(source).__name__} is one column: give a table or a frame of all columns") from error
         return AnyFrame(list(table.column_names), table.num_rows, table.column)
     if type(source).__module__.partition(".")[0] == "dask":
         raise DataError(
@@ -156,7 +159,7 @@ def filled_column(column: pd.Series, is_filled: np.ndarray, values: pd.Series) -
     if pd.api.types.is_string_dtype(column.dtype) and not pd.api.types.is_object_dtype(column.dtype):
         cells = [cell if isinstance(cell, str) else label_of(cell) for cell in cells]
     if _are_decimals(column[~is_filled]):
-        cells = [decimal.Decimal(repr(float(cell))) if isinstance(cell, float) else cell for cell in cells]
+        cells = [decimal.Decimal(repr(cell)) if type(cell) in (int, float) else cell for cell in cells]
     for dtype in (column.dtype, _wider(column.dtype), np.dtype(object)):
         try:
             new = pd.Series(cells, dtype=dtype)

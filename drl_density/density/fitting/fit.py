@@ -34,7 +34,7 @@ from drl_density.density.provenance import Provenance, RowDigest
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.density.settings.networks import NoNetwork
 from drl_density.devices import find_device
-from drl_density.errors import DRLDensityWarning, RunFolderError
+from drl_density.errors import DataError, DRLDensityWarning, RunFolderError
 from drl_density.parallel import Workers
 from drl_density.training import PathMatching, history_dataset
 
@@ -113,7 +113,15 @@ def usual_settings(dataset: Dataset, settings: FitSettings | None) -> FitSetting
     Args:
         dataset: Rows in their split.
         settings: Settings asked for, or None.
+
+    Raises:
+        DataError: Settings of another type, such as a dictionary or the name of a preset.
     """
+    if settings is not None and not isinstance(settings, FitSettings):
+        raise DataError(
+            f"settings must be a FitSettings, got {settings!r}: give drl.FitSettings(base=...), each choice by its name, "
+            "or drl.FitSettings.preset(name)"
+        )
     if settings is None or settings == FitSettings():
         return FitSettings.preset("pixels") if dataset.is_images else FitSettings()
     return settings

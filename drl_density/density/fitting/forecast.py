@@ -233,8 +233,8 @@ def check_minutes(max_minutes: float | None) -> None:
     Raises:
         DataError: A limit that is not positive.
     """
-    if max_minutes is not None and not max_minutes > 0:
-        raise DataError(f"max_minutes must be a positive number, got {max_minutes}")
+    if max_minutes is not None and (isinstance(max_minutes, str) or not max_minutes > 0):
+        raise DataError(f"max_minutes must be a positive number, got {max_minutes!r}")
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,7 @@ def test_arrays_of_any_form_become_numbers():
         ({"a": None}, "got dict"),
         (None, "got NoneType"),
         ([[1], [2, 3]], "got"),
+        (torch.zeros(1, 2, device="meta"), "without data"),
     ):
         with pytest.raises(DataError, match=words):
             plain_array(wrong)

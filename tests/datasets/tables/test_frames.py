@@ -35,6 +35,8 @@ def test_frames_of_any_library():
         as_frame([1.0])
     with pytest.raises(DataError, match="columns with names"):
         as_frame(np.zeros((2, 2)))
+    with pytest.raises(DataError, match="a ChunkedArray is one column"):
+        as_frame(pa.chunked_array([[1.0, 2.0]]))
     for labelled in (xr.DataArray(np.zeros((2, 2))), xr.Dataset({"a": ("row", [1.0, 2.0])})):
         assert is_frame(labelled)
         with pytest.raises(DataError, match="no table by itself: give array.to_numpy"):
@@ -54,6 +56,7 @@ FILLED = {
     "Arrow for a fraction": (pd.Series([1, None], dtype="int64[pyarrow]"), 4.5, "double[pyarrow]", 4.5),
     "sparse": (pd.arrays.SparseArray([1.0, np.nan]), 4, "Sparse[float64, nan]", 4.0),
     "decimals": (pd.Series([Decimal("1.10"), None], dtype=object), 0.25, "object", Decimal("0.25")),
+    "decimals and a whole number": (pd.Series([Decimal("1.1"), None], dtype=object), 3, "object", Decimal("3")),
     "no dates at all": (pd.Series([4.0, pd.NaT], dtype=object), 4, "object", 4.0),
     "category": (pd.Categorical([3, None, 12])[:2], "12", "category", 12),
     "new category": (pd.Categorical(["x", None]), "y", "category", "y"),

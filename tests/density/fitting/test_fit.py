@@ -81,11 +81,17 @@ def test_a_fit_on_the_papers_six_levels(tiny_data, tiny_settings):
     assert density.settings.schedule.num_levels == 6
 
 
-@pytest.mark.parametrize("minutes", [0, -1.0, float("nan")])
+@pytest.mark.parametrize("minutes", [0, -1.0, float("nan"), "1"])
 def test_no_time_is_refused_before_anything_is_written(tiny_data, tmp_path, minutes):
     with pytest.raises(DataError, match="positive number"):
         drl.fit(tiny_data, seed=0, out=tmp_path / "run", max_minutes=minutes)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("settings", ["pixels", {"base": "gaussian"}])
+def test_settings_of_another_type_are_refused(tiny_data, settings):
+    with pytest.raises(DataError, match=r"settings must be a FitSettings, got .*preset\(name\)"):
+        drl.fit(tiny_data, seed=0, settings=settings)
 
 
 @pytest.mark.filterwarnings("ignore:max_minutes leaves:drl_density.errors.DRLDensityWarning")
