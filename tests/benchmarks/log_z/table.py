@@ -138,7 +138,7 @@ def _comparison_row(label: str, runs: list[Run]) -> str:
     shares = f"{sum(square < 4 for square in squares)} of {len(squares)} | {_middle(squares):.2g}" if squares else "- | -"
     return (
         f"| {label} | {len(done)} | {sum(run.covers for run in done)} of {len(done)} | {_middle(errors):.4f}, "
-        f"{errors[-1]:.2f} | {sum(error > 0.1 for error in errors)} | {shares} | "
+        f"{errors[-1]:.3g} | {sum(error > 0.1 for error in errors)} | {shares} | "
         f"{_middle(run.evaluations for run in done):,} | {_middle(run.seconds for run in done):.1f} | "
         f"{len(runs) - len(done)} |"
     )
