@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from drl_density.density.evaluation.likelihood import Likelihood
@@ -16,12 +17,37 @@ SLOW = "chains here are slow; the walks do not rely on them"
 
 def checks_table(report: Likelihood) -> ReportTable:
     """What a reader who doubts the number would ask, with what was found; the tolerances are the verdict's."""
-    estimates, attributes = report.estimates, report.tree.attrs
-    rows, origin = [], attributes["origin"]
+    attributes, rows = report.tree.attrs, []
 
     def ask(question: str, found: str, holds: Any, otherwise: str) -> None:
         rows.append((question, found, "yes" if holds else "no", "" if holds else otherwise))
 
+    if has_chains(report):
+        _ask_about_walks(report, ask)
+        worst = max(row["r_hat"] for row in report.chain_diagnostics().values())
+        found = f"largest R-hat {worst:.2f}, some {attributes['autocorrelation_time']:.0f} steps to forget"
+        ask("Do long chains forget where they began?", found, worst < 1.05, SLOW)
+    model, floor = (float(attributes[f"validation_{name}"]) for name in ("model", "gaussian"))
+    ask(
+        "Is the model better than one Gaussian?",
+        f"{model:.2f} against {floor:.2f} nats",
+        model >= floor,
+        "train longer",
+    )
+    note = "The verdict rests on all but the last two, and on the median of the walks."
+    return ReportTable(
+        "",
+        ("question", "found", "holds", "what to do"),
+        tuple(rows),
+        note if has_chains(report) else "log Z is 0 exactly, so the verdict needs no check.",
+        is_text=True,
+    )
+
+
+def _ask_about_walks(report: Likelihood, ask: Callable[[str, str, Any, str], None]) -> None:
+    """Pass on the questions about walks and their estimates."""
+    estimates, attributes = report.estimates, report.tree.attrs
+    origin = attributes["origin"]
     overlap = float(attributes["overlap"])
     ask(
         f"Do walks from {origin} to the model and back overlap?",
@@ -77,25 +103,6 @@ def checks_table(report: Likelihood) -> ReportTable:
         accepted >= LEAST_ACCEPTANCE,
         "smaller steps",
     )
-    if has_chains(report):
-        worst = max(row["r_hat"] for row in report.chain_diagnostics().values())
-        found = f"largest R-hat {worst:.2f}, some {attributes['autocorrelation_time']:.0f} steps to forget"
-        ask("Do long chains forget where they began?", found, worst < 1.05, SLOW)
-    model, floor = (float(attributes[f"validation_{name}"]) for name in ("model", "gaussian"))
-    ask(
-        "Is the model better than one Gaussian?",
-        f"{model:.2f} against {floor:.2f} nats",
-        model >= floor,
-        "train longer",
-    )
-    others = "last two" if has_chains(report) else "last"
-    return ReportTable(
-        "",
-        ("question", "found", "holds", "what to do"),
-        tuple(rows),
-        f"The verdict rests on all but the {others}, and on the median of the walks.",
-        is_text=True,
-    )
 
 
 def has_chains(report: Likelihood) -> bool:
@@ -116,9 +123,12 @@ def not_checked(report: Likelihood, *, has_long_chains: bool = False) -> tuple[s
     """
     attributes = report.tree.attrs
     steps = report.tree.children["sample_stats"].sizes["draw"]
-    found = [
+    unseen = (
         f"Mass of the model that neither walks from {attributes['origin']} nor the data ever visit. No estimate sees it, so "
-        "log Z could be larger than the interval says.",
+        "log Z could be larger than the interval says."
+    )
+    found = [
+        *([unseen] if has_chains(report) else []),
         "Whether future rows resemble these. The error over rows covers chance alone.",
         "Whether draws repeat training rows. `drl-density fit` prints their distance to the nearest training row.",
     ]
@@ -134,4 +144,4 @@ def not_checked(report: Likelihood, *, has_long_chains: bool = False) -> tuple[s
             f"{attributes['level_noise']:.3g} in transformed units."
         )
     left_out = str(report.tree.children["other_densities"].attrs["left_out"])
-    return (*found, left_out) if left_out else tuple(found)
+    return (*found, left_out) if left_out and has_chains(report) else tuple(found)

@@ -18,8 +18,16 @@ WHAT_IT_IS = (
 )
 
 
+EXACT = (
+    "The density reported is its reference, without a network. A reference is normalised by construction, so log Z is 0 "
+    "exactly, and nothing has to be estimated."
+)
+
+
 def log_z_section(report: Likelihood) -> ReportSection:
-    """log Z with its two sides, and which levels disagree in many dimensions."""
+    """log Z with its two sides, and which levels disagree in many dimensions; one sentence where it is 0 exactly."""
+    if not has_chains(report):
+        return ReportSection("log Z", (EXACT,))
     low, high = report.interval()
     alt = f"Estimates of log Z with 95 % bars; the band is the interval: {ends_in_words(low, high)}; " + ", ".join(
         f"{name.value} {found.log_z:.3f}" for name, found in report.estimates.items()
@@ -42,7 +50,10 @@ def log_z_section(report: Likelihood) -> ReportSection:
 
 
 def paths_section(report: Likelihood) -> ReportSection:
-    """The paths and chains behind the estimates."""
+    """The paths and chains behind the estimates, where there are any, the steps to bits, and the settings."""
+    tables = [audit_table(report), settings_table(report)]
+    if not has_chains(report):
+        return ReportSection("Behind the numbers", tables=tuple(tables))
     acceptance, ess = (report.values("ais", name) for name in ("acceptance_rate", "ess_fraction"))
     overlap = report.values("ais", "overlap")
     neighbours = float(np.diagonal(overlap, 1).min()) if len(overlap) > 1 else 1.0
@@ -68,19 +79,16 @@ def paths_section(report: Likelihood) -> ReportSection:
             "An unbroken dark band along the diagonal is good. A gap would be a step that no walk can be trusted over.",
         ),
     ]
-    tables = [audit_table(report), settings_table(report)]
-    if has_chains(report):
-        panels.append(
-            ReportPanel(
-                plot_chains(report),
-                "Log density along long chains that began at data and at noise.",
-                "Long chains of the model.",
-                "Good: all lines cover one range, whichever colour. Two colours at two heights, or a slope, mean that the "
-                "chains have not forgotten where they began.",
-            )
+    panels.append(
+        ReportPanel(
+            plot_chains(report),
+            "Log density along long chains that began at data and at noise.",
+            "Long chains of the model.",
+            "Good: all lines cover one range, whichever colour. Two colours at two heights, or a slope, mean that the "
+            "chains have not forgotten where they began.",
         )
-        tables.insert(0, chains_table(report))
-    return ReportSection("Behind the numbers", panels=tuple(panels), tables=tuple(tables))
+    )
+    return ReportSection("Behind the numbers", panels=tuple(panels), tables=(chains_table(report), *tables))
 
 
 def _estimators(report: Likelihood) -> ReportTable:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from drl_density.density.evaluation.likelihood import Likelihood
-from drl_density.density.evaluation.page.checks import checks_table, not_checked
+from drl_density.density.evaluation.page.checks import checks_table, has_chains, not_checked
 from drl_density.density.evaluation.page.estimates import log_z_section, paths_section
 from drl_density.density.evaluation.page.likelihoods import gain_section, rivals_section
 from drl_density.density.evaluation.page.rows import outliers_section, samples_section
@@ -25,6 +25,7 @@ IN_WORDS = {
     Verdict.UNKNOWN: "In words: log Z is not known, so the likelihood is not known either. Nothing below bounds it from "
     "both sides.",
 }
+EXACT_IN_WORDS = "In words: log Z is known without an error. The mean log-likelihood depends on the choice of rows alone."
 
 
 def likelihood_page(
@@ -78,8 +79,9 @@ def likelihood_page(
 def _words(report: Likelihood) -> tuple[str, ...]:
     """Paragraphs for a reader who is no expert: the verdict, a doubt that longer walks settle, remarks on the fit."""
     remarks = str(report.tree.attrs["remarks"])
+    words = IN_WORDS if has_chains(report) else IN_WORDS | {Verdict.RELIABLE: EXACT_IN_WORDS}
     return (
-        *((IN_WORDS[report.verdict],) if report.verdict in IN_WORDS else ()),
+        *((words[report.verdict],) if report.verdict in words else ()),
         *_slow_chains(report),
         *((f"About the fit: {remarks}.",) if remarks else ()),
     )

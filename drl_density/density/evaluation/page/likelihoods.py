@@ -60,16 +60,20 @@ def _whole_numbers(report: Likelihood) -> tuple[ReportTable, ...]:
 def _likelihoods(report: Likelihood) -> ReportTable:
     names, means = (report.values("other_densities", name) for name in ("density", "mean_log_likelihood"))
     left_out = str(report.tree.children["other_densities"].attrs["left_out"])
+    others = (
+        " The other densities share the model's scores or constants but not its normaliser; they are printed next to the "
+        "interval and never inside it."
+    )
     ends = (report.mean_log_likelihood, report.mean_log_likelihood_lower, report.mean_log_likelihood_upper)
     return ReportTable(
         "Likelihood of these rows",
         ("density", "nats per row", "low end", "high end", "error over rows"),
         (
-            ("energy-based model", *(_number(value) for value in (*ends, report.sampling_error))),
+            ("this density", *(_number(value) for value in (*ends, report.sampling_error))),
             *((str(name), f"{float(mean):.4f}", "-", "-", "-") for name, mean in zip(names, means, strict=True)),
         ),
-        f"{report.bits_per_dim:.4f} bits per column. The other densities share the model's scores or constants but not its "
-        "normaliser; they are printed next to the interval and never inside it." + (f" {left_out}" if left_out else ""),
+        f"{report.bits_per_dim:.4f} bits per column.{others if len(names) else ''}"
+        + (f" {left_out}" if left_out else ""),
     )
 
 
@@ -123,5 +127,5 @@ def _stages(report: Likelihood) -> tuple[ReportTable, ...]:
 def audit_table(report: Likelihood) -> ReportTable:
     """The steps from rows to nats and bits."""
     steps = tuple((str(index + 1), text) for index, text in enumerate(report.audit_trail))
-    note = "Only reports whose first lines are the same compare."
+    note = "Compare reports only where their first lines are the same."
     return ReportTable("From rows to nats and bits", ("step", "what"), steps, note, is_text=True)

@@ -2,8 +2,12 @@
 
 import math
 
+import numpy as np
+import xarray as xr
+
 import drl_density as drl
 from drl_density.density.evaluation.page.likelihood_page import likelihood_page
+from drl_density.density.evaluation.sections.report_chains import BASE_START
 from drl_density.reports import ReportSection
 from tests.density.evaluation.sizes import SMALL
 
@@ -38,6 +42,22 @@ def test_the_page_has_its_parts_in_order_and_stays_small(report, tmp_path):
         assert name in html
     assert "http" not in html
     assert len(html) < 1_000_000
+
+
+def test_a_density_that_is_its_reference_has_no_walks_to_judge(report):
+    """log Z is 0 exactly, so the page states that once, and shows no estimates, walks or doubts of it."""
+    exact = report.tree.copy(deep=True)
+    stats = exact["sample_stats"].to_dataset()
+    starts = np.full(stats.sizes["chain"], BASE_START)
+    exact["sample_stats"] = xr.DataTree(stats.assign_coords(start=("chain", starts)))
+    exact.attrs |= {"verdict": "reliable"}
+    sections = {section.title: section for section in drl.LikelihoodReport(exact).page().sections}
+    assert "log Z from two sides" not in sections
+    assert (sections["log Z"].panels, sections["log Z"].tables) == ((), ())
+    assert [row[0] for row in sections["What was checked"].tables[0].rows] == ["Is the model better than one Gaussian?"]
+    assert not any("walks" in text for text in sections["What was not checked"].items)
+    assert sections["Behind the numbers"].panels == ()
+    assert "known without an error" in drl.LikelihoodReport(exact).page().words[0]
 
 
 def test_every_figure_says_in_words_what_it_shows(report):
