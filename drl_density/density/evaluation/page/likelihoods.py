@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from drl_density.density.evaluation.likelihood import Likelihood
+from drl_density.density.evaluation.page.checks import has_chains
 from drl_density.plots import plot_rivals
 from drl_density.records.html import ends_in_words
 from drl_density.reports import ReportPanel, ReportSection, ReportTable
@@ -64,12 +65,13 @@ def _likelihoods(report: Likelihood) -> ReportTable:
         " The other densities share the model's scores or constants but not its normaliser; they are printed next to the "
         "interval and never inside it."
     )
+    own = "energy-based model" if has_chains(report) else "this density"
     ends = (report.mean_log_likelihood, report.mean_log_likelihood_lower, report.mean_log_likelihood_upper)
     return ReportTable(
         "Likelihood of these rows",
         ("density", "nats per row", "low end", "high end", "error over rows"),
         (
-            ("this density", *(_number(value) for value in (*ends, report.sampling_error))),
+            (own, *(_number(value) for value in (*ends, report.sampling_error))),
             *((str(name), f"{float(mean):.4f}", "-", "-", "-") for name, mean in zip(names, means, strict=True)),
         ),
         f"{report.bits_per_dim:.4f} bits per column.{others if len(names) else ''}"

@@ -67,7 +67,7 @@ def score_other_densities(scored: ScoredRows, *, num_particles: int, generator: 
     """
     density, values = scored.density, scored.log_likelihood
     if density.model.is_base_alone:
-        return OtherDensities({}, "The density is its reference alone, so there are no others here.")
+        return OtherDensities({}, "The density is its reference alone, so no other density is scored.")
     most = min(MOST_ROWS, num_particles)
     model, few = density.model, scored.rows[:most]
     flat, jacobian = density.transform.with_log_jacobian(few)
