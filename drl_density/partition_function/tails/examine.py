@@ -313,4 +313,4 @@ def _is_constant(tail: Tail, num_axes: int) -> bool:
     along them says nothing about its tail.
     """
     is_level = tail.exponents[-2] >= CONSTANT * num_axes and tail.exponent >= ALMOST_CONSTANT * num_axes
-    return is_level and (num_axes == 1 or tail.exponent < STEEPEST_FLAT_AXIS * num_axes)
+    return is_level and (num_axes == 1 or max(tail.exponents[-2:]) < STEEPEST_FLAT_AXIS * num_axes)
