@@ -18,6 +18,7 @@ from drl_density.cli.tables import load_run
 from drl_density.datasets import Column
 from drl_density.datasets.tables.coding import decode_column
 from drl_density.datasets.tables.frames import filled_column
+from drl_density.datasets.tables.meaning import composed
 from drl_density.datasets.tables.writing import has_saved_index, table_format
 from drl_density.density import Imputation
 
@@ -60,7 +61,7 @@ class Impute(OnTable):
         table = self.open_source(self.source, density, further=further.values(), missing="keep")
         table.say_renamed(NAMES, self.columns)
         seed = self.chosen_seed(self.seed)
-        known = {column.name for column in density.columns}
+        known = {composed(column.name) for column in density.columns}
 
         def work(group: TableGroup) -> Finished:
             rows = table.encode(group)
@@ -75,7 +76,7 @@ class Impute(OnTable):
             filled = _filled(repeated, completed, found.is_missing[places], density.columns)
             written = table.beside(filled, _numbers(group, self.num_samples))
             if self.columns == "ours":
-                written = written.drop(columns=[name for name in frame.columns if name not in known])
+                written = written.drop(columns=[name for name in frame.columns if composed(str(name)) not in known])
             doubts = [found.is_doubtful, found.r_hat > 1.1, found.ess < 100, found.log_density_error > 0.5]
             figures = {"rows": len(rows), "cells": int(found.is_missing.sum())}
             figures |= dict(
@@ -134,11 +135,12 @@ def _filled(
 ) -> pd.DataFrame:
     """The frame with drawn values in its missing cells, and every other cell as it is."""
     filled = frame.copy(deep=False)
+    own = {composed(str(name)): name for name in frame.columns}
     for place, column in enumerate(columns):
-        gone = is_missing[:, place].numpy()
-        if gone.any() and column.name in frame:
+        gone, name = is_missing[:, place].numpy(), own.get(composed(column.name))
+        if gone.any() and name is not None:
             drawn = decode_column(rows[:, place].numpy(), column)
-            filled[column.name] = _put(filled.loc[:, column.name], drawn.to_numpy(dtype=object), gone)
+            filled[name] = _put(filled.loc[:, name], drawn.to_numpy(dtype=object), gone)
     return filled
 
 

@@ -15,6 +15,7 @@ from drl_density.datasets.tables.arrays import ARRAY_SUFFIXES, read_array_file
 from drl_density.datasets.tables.cells import plain_array
 from drl_density.datasets.tables.chunks import PACKED, is_table, open_table
 from drl_density.datasets.tables.frames import as_frame, is_frame
+from drl_density.datasets.tables.meaning import composed
 from drl_density.datasets.tables.parquet import PARQUET_SUFFIXES
 from drl_density.datasets.tables.raw_table import RawTable, array_table, as_table
 from drl_density.datasets.tables.reading import ReadOptions
@@ -118,7 +119,8 @@ def _chunked(
     names = [name for name in reader.names if name not in drop]
     if not names:
         raise DataError("every column was dropped; keep at least one")
-    fitted = [name for name in names if columns is not None and name in {column.name for column in columns}]
+    known = {composed(column.name) for column in columns or ()}
+    fitted = [name for name in names if composed(name) in known]
     frame = reader.read(names=fitted or names)
     if not len(frame) and columns is None:
         shown = ", ".join(reader.names[:5])

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from drl_density.datasets.tables.coding import decode_column
 from drl_density.datasets.tables.frames import filled_column, is_pandas, pandas_frame
+from drl_density.datasets.tables.meaning import composed
 from drl_density.datasets.tables.raw_table import column_names
 from drl_density.density.conditioning.proposals import LEAST_ESS
 from drl_density.density.conditioning.rows import observed_log_density, sample_in_blocks
@@ -128,14 +129,14 @@ def completed_frame(density: FittedModel, frame: Any, found: Imputation) -> pd.D
     own = frame if is_pandas(frame) else pandas_frame(frame)
     number, count = found.rows.shape[:2]
     places = np.tile(np.arange(count), number)
-    names = column_names(list(own.columns))
+    names = [composed(name) for name in column_names(list(own.columns))]
     is_filled = found.is_missing.repeat(number, 1).numpy()
     flat = found.rows.flatten(0, 1).numpy()
     parts = [own.iloc[:, place].take(places).reset_index(drop=True) for place in range(own.shape[1])]
     for place, column in enumerate(density.columns):
         filled = is_filled[:, place]
         if filled.any():
-            at = names.index(column.name)
+            at = names.index(composed(column.name))
             parts[at] = filled_column(parts[at], filled, decode_column(flat[filled, place], column))
     whole = pd.concat(parts, axis=1)
     whole.columns = own.columns

@@ -7,9 +7,11 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from drl_density.cli import main
-from drl_density.cli.rows.impute import _put
+from drl_density.cli.rows.impute import _filled, _put
+from drl_density.datasets import Column
 
 
 def test_impute_fills_missing_cells_and_nothing_else(run, table, tmp_path, capsys):
@@ -133,3 +135,9 @@ def test_drawn_values_go_into_missing_cells_alone(own, drawn, expected):
     assert found.tolist() == expected
     assert [type(value) is int for value in found.tolist()] == [type(value) is int for value in expected]
     assert own.isna().tolist() == [False, True]
+
+
+def test_a_name_in_another_form_of_unicode_is_filled():
+    frame = pd.DataFrame({"cafe\u0301": [1.5, np.nan], "note": ["u", "v"]})
+    found = _filled(frame, torch.tensor([[0.0], [2.5]]), torch.tensor([[False], [True]]), (Column("caf\u00e9"),))
+    assert found["cafe\u0301"].tolist() == [1.5, 2.5]

@@ -5,6 +5,7 @@ import enum
 import io
 import math
 import re
+import unicodedata
 from decimal import Decimal
 
 import numpy as np
@@ -206,6 +207,16 @@ def test_invisible_signs_at_the_ends_make_no_label_and_no_name():
     assert read_cells(["x", "x\u200b", "\ufeffx", "y \u2060"]).as_labels().labels == ("x", "y")
     assert open_table(io.BytesIO("\ufeff\ufeffage,b\n1,2\n".encode())).names == ("age", "b")
     assert read_rows(pd.DataFrame({"\ufeffage": [1.0]}), (Column("age"),)).tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("name", ["cafe\u0301", "\ufeffage", "caf\u00e9"])
+def test_names_of_a_fit_are_found_in_files_in_any_form_of_unicode(name, tmp_path):
+    for spelled in (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)):
+        frame = pd.DataFrame({spelled: [1.5, 2.5], "b": [3.0, 4.0]})
+        frame.to_csv(tmp_path / "t.csv", index=False)
+        frame.to_parquet(tmp_path / "t.parquet")
+        for source in (frame, tmp_path / "t.csv", tmp_path / "t.parquet"):
+            assert read_rows(source, (Column("b"), Column(name))).tolist() == [[3.0, 1.5], [4.0, 2.5]]
 
 
 @pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")  # of the type itself

@@ -294,7 +294,7 @@ def _without_comments(lines: Sequence[str], comments: str) -> list[str | None]:
 
 
 def _is_named(first: Sequence[str], known: Collection[str]) -> bool:
-    return bool(known) and set(known) <= set(first)
+    return bool(known) and set(known) <= set(map(composed, first))
 
 
 def _delimiter(lines: Sequence[str], *, is_tabs: bool, known: Collection[str]) -> str:

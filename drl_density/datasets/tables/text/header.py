@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Collection, Sequence
 
+from drl_density.datasets.tables.meaning import composed
 from drl_density.datasets.tables.reading import ReadOptions, is_missing_text
 from drl_density.datasets.tables.text.numerals import is_numeral, to_boolean, to_number
 from drl_density.errors import DataError, DataWarning
@@ -40,7 +41,7 @@ def has_header(rows: Sequence[Sequence[str]], reading: ReadOptions, *, where: st
     if reading.header != "auto":
         return reading.header == "first-row"
     first, body = rows[0], [row for row in rows[1:] if len(row) == len(rows[0])]
-    if known and set(known) <= set(first):
+    if known and set(known) <= set(map(composed, first)):
         return True
     if not body:
         return not any(map(is_numeral, first))

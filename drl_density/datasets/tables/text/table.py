@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from drl_density.datasets.column import LARGEST_EXACT
+from drl_density.datasets.tables.meaning import composed
 from drl_density.datasets.tables.reading import Kind, ReadOptions, TableReader
 from drl_density.datasets.tables.text.dialect import find_encoding, recognise
 from drl_density.datasets.tables.text.later import later_reading
@@ -77,11 +78,12 @@ class TextTable(TableReader):
         lines = head.split(b"\n", NUM_LINES)[:NUM_LINES]
         if len(lines) < NUM_LINES and (not lines[-1] or len(head) >= BLOCK):
             lines.pop()  # the end of the file, or a row that goes on in the next piece
-        known_names = () if known is None else tuple(known)
+        own = {composed(name): name for name in known or ()}
+        known_names = tuple(own)
         shown = [line.decode(errors="replace") for line in lines]
         self._dialect = recognise(shown, reading, where=self.where, is_tabs=is_tabs, known=known_names)
         inner = self._dialect.names[: self._dialect.num_cells - self._dialect.has_end]
-        self._places = {name: place for place, name in enumerate(inner) if place != self._dialect.index}
+        self._places = {own.get(name, name): place for place, name in enumerate(inner) if place != self._dialect.index}
         if known and not set(known) & set(self._places) and set(known) == {f"x{place}" for place in range(len(inner))}:
             self._places = {f"x{number}": place for number, place in enumerate(self._places.values())}
         self.names = tuple(self._places)
@@ -89,7 +91,7 @@ class TextTable(TableReader):
         self._known: dict[str, Kind] = dict.fromkeys(self.names, "text") if self._is_once else {}
         self._known |= {name: kind for name, kind in (known or {}).items() if name in self._places}
         self._known |= {name: "text" for name in labels if name in self._places}
-        self._as_is = {*self.names} - {*known_names, *labels} if self._is_once else set[str]()
+        self._as_is = {*self.names} - {*own.values(), *labels} if self._is_once else set[str]()
         self._decided: dict[str, Decision] = {}
         self._noted: set[str] = set()
         self._evidence: dict[str, Evidence] = {}
