@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -12,11 +13,11 @@ from typing import Annotated, Any, Self
 import tyro
 
 from drl_density.cli.help_texts import REGISTRY, plain_text
-from drl_density.cli.output import note
+from drl_density.cli.output import complain, note
 from drl_density.datasets.tables.writing.formats import is_standard
 from drl_density.errors import DataError
 
-__all__ = ["Command", "OnDevice", "printed_seed", "refuse_two_results"]
+__all__ = ["Command", "OnDevice", "printed_seed", "refuse_repeated", "refuse_two_results"]
 
 LARGEST_SEED = 2**63
 """Bound of the seeds that torch and numpy both take."""
@@ -48,7 +49,11 @@ class Command:
         Args:
             words: Words after the name of the command.
             program: Name of the program in messages.
+
+        Raises:
+            SystemExit: with status 2, an option that is unknown, has no value that it takes, or is given twice.
         """
+        refuse_repeated(words, program=program)
         return tyro.cli(cls, args=list(words), prog=program, description=cls.description(), registry=REGISTRY)
 
     @classmethod
@@ -80,6 +85,26 @@ class OnDevice(Command):
 
     device: str | None = None
     """Device where the model computes, such as cuda or cuda:1. By default the CPU."""
+
+
+def refuse_repeated(words: Sequence[str], *, program: str) -> None:
+    """End with a message where an option is given twice, since the values of the last alone would count.
+
+    Args:
+        words: Words after the name of the command.
+        program: Name of the program in messages.
+
+    Raises:
+        SystemExit: with status 2.
+    """
+    given = Counter(word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--") and len(word) > 2)
+    twice = [name for name, count in given.items() if count > 1]
+    if twice:
+        complain(
+            f"{program}: {twice[0]} is given {given[twice[0]]} times, and the last alone would count: give it once, with "
+            f"all its values where it takes several, as in {twice[0]} a b"
+        )
+        raise SystemExit(2)
 
 
 def printed_seed(seed: int | None) -> int:

@@ -53,6 +53,14 @@ def test_an_unknown_option_ends_with_the_program_name_in_its_message(capsys):
     assert "drl-density toy" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("second", ["--num-rows", "--num_rows"])
+def test_an_option_given_twice_ends_with_how_to_give_its_values(second, capsys):
+    with pytest.raises(SystemExit) as end:
+        Toy.parse(["--num-rows", "5", "--device", "cpu", second, "6"], program="drl-density toy")
+    assert end.value.code == 2
+    assert "toy: --num-rows is given 2 times, and the last alone would count: give it once" in capsys.readouterr().err
+
+
 def test_a_command_without_a_body_or_advice():
     with pytest.raises(NotImplementedError):
         Command().run()

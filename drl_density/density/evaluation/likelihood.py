@@ -138,9 +138,10 @@ class Likelihood:
     def gain_over_reference(self) -> Estimate | None:
         """Mean gain of the density over its own untouched reference on these rows, nats per row, with its paired error.
 
-        The error counts rows alone; that of log Z is in :meth:`interval`. None for a model without a reference.
+        The error counts rows alone; that of log Z is in :meth:`interval`. None for a model without a reference, and where
+        log Z is unknown.
         """
-        if "reference" not in self.tree.children:
+        if "reference" not in self.tree.children or not math.isfinite(self.log_z_upper - self.log_z_lower):
             return None
         gains = self.log_likelihood - torch.as_tensor(self.values("reference", "log_likelihood").copy())
         return Estimate(float(gains.mean()), float(gains.std() / math.sqrt(len(gains))) if len(gains) > 1 else math.nan)
@@ -243,8 +244,7 @@ class Likelihood:
             [
                 f"mean log-likelihood {self.mean_log_likelihood:.4f} nats/row in [{self.mean_log_likelihood_lower:.4f}, "
                 f"{self.mean_log_likelihood_upper:.4f}] by log Z, {self._of_rows()}",
-                f"log Z = {self.log_z:.4f} in [{self.log_z_lower:.4f}, {self.log_z_upper:.4f}]; learned constant "
-                f"{self._scalar('learned_constant'):.4f}",
+                f"log Z = {self._log_z_in_words()}; learned constant {self._scalar('learned_constant'):.4f}",
                 f"verdict on log Z: {self.verdict}: {self.advice}",
                 *self._of_reference(),
                 *((f"about the fit: {remarks}",) if remarks else ()),
@@ -255,10 +255,15 @@ class Likelihood:
         """The gain over the reference in words; nothing for a model without one."""
         gain = self.gain_over_reference
         if gain is None:
-            return ()
+            return ("gain over its reference: not known, as log Z is not",) if "reference" in self.tree.children else ()
         return (
             f"gain over its reference on these rows {gain.log_z:+.4f} +- {gain.standard_error:.4f} nats/row, paired",
         )
+
+    def _log_z_in_words(self) -> str:
+        if math.isfinite(self.log_z_upper - self.log_z_lower):
+            return f"{self.log_z:.4f} in [{self.log_z_lower:.4f}, {self.log_z_upper:.4f}]"
+        return f"unknown (the estimate {self.log_z:.4f} is not bounded on both sides)"
 
     def _of_rows(self) -> str:
         """The error by the number of rows, in words; a single row has none."""

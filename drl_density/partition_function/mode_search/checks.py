@@ -70,8 +70,14 @@ def reach(search: ModeSearch | None) -> str:
     if search is None or not search.power:
         return ""
     first, found = search.power[0], _found_cases(search.power)
-    finest = min(found or [first], key=lambda power: power.width)
     count = "one mode" if len(search.modes) == 1 else f"{len(search.modes)} modes"
+    if not found:
+        kind = f"modes {first.width:.2g} wide" if not first.is_copy else "modes like it"
+        return (
+            f"; {count} found; of {first.num_planted} planted {kind}, with {first.mass:.0%} of the mass and within radius "
+            f"{first.radius:.3g}, the search found {first.num_found} only"
+        )
+    finest = min(found, key=lambda power: power.width)
     kind = f"modes at least {finest.width:.2g} wide"
     if first.is_copy:
         kind = "others like it" if len(search.modes) == 1 else "others like the heaviest"

@@ -66,6 +66,13 @@ def test_the_sentence_names_mass_radius_and_the_narrowest_width_that_was_found()
     )
 
 
+def test_the_sentence_says_where_planted_modes_were_missed():
+    missed = dataclasses.replace(SEEN, power=(dataclasses.replace(SEEN.power[0], num_found=4, num_planted=20),))
+    assert reach(missed) == (
+        "; 2 modes found; of 20 planted modes 1 wide, with 20% of the mass and within radius 64, the search found 4 only"
+    )
+
+
 def test_the_sentence_on_one_mode_compares_others_with_it():
     copies = [dataclasses.replace(SEEN.power[0], width=width, is_copy=True) for width in (1.0, 0.5, 0.25)]
     one = dataclasses.replace(SEEN, modes=SEEN.modes[:1])

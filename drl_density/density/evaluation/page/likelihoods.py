@@ -85,6 +85,8 @@ def gain_section(report: Likelihood) -> tuple[ReportSection, ...]:
     if not tables:
         return ()
     words, gain = [], report.gain_over_reference
+    if gain is None and "reference" in report.tree.children:
+        words.append("log Z is unknown, so the gain of the density on these rows is not known either.")
     if gain is not None:
         low, high = gain.interval()
         words.append(

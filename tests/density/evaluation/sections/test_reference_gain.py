@@ -1,6 +1,7 @@
 """The reference of a fit beside the fit, on the scored rows and by stages."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -51,3 +52,12 @@ def test_a_report_has_the_paired_gain_and_the_stages(report, tiny_density, tiny_
     )
     assert [row[0] for row in table.rows[3:]] == ["reference, on these rows", "density, on these rows"]
     assert "tilt +0.250 +- 0.050, recovery -0.010 +- 0.020 (not kept)" in staged.summary()
+
+
+def test_a_gain_is_not_known_where_log_z_is_not(report):
+    tree = report.tree.copy(deep=True)
+    tree.attrs |= {"log_z_lower": -math.inf, "log_z_upper": math.inf}
+    unknown = drl.LikelihoodReport(tree)
+    assert unknown.gain_over_reference is None
+    assert "gain over its reference: not known, as log Z is not" in unknown.summary()
+    assert f"log Z = unknown (the estimate {report.log_z:.4f} is not bounded on both sides)" in unknown.summary()
