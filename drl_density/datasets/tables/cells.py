@@ -126,8 +126,9 @@ def _has_names(row: Any) -> bool:
         return True
     if isinstance(row, np.void):
         return row.dtype.names is not None
-    is_series = type(row).__module__.partition(".")[0] == "pandas" and hasattr(row, "index") and hasattr(row, "iloc")
-    return is_series and list(row.index) != list(range(len(row)))
+    if isinstance(row, list | tuple | np.ndarray | Tensor) or not hasattr(row, "iloc"):
+        return False
+    return list(row.index) != list(range(len(row)))
 
 
 def array_numbers(array: np.ndarray, *, where: str = "the array") -> np.ndarray:

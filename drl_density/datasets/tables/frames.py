@@ -158,7 +158,7 @@ def filled_column(column: pd.Series, is_filled: np.ndarray, values: pd.Series) -
     cells = values.astype(object).tolist()
     if pd.api.types.is_string_dtype(column.dtype) and not pd.api.types.is_object_dtype(column.dtype):
         cells = [cell if isinstance(cell, str) else label_of(cell) for cell in cells]
-    if _are_decimals(column[~is_filled]):
+    if _are_decimals(column.loc[~is_filled]):
         cells = [decimal.Decimal(repr(cell)) if type(cell) in (int, float) else cell for cell in cells]
     for dtype in (column.dtype, _wider(column.dtype), np.dtype(object)):
         try:
