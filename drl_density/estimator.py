@@ -27,7 +27,7 @@ class DRLDensity(DensityMixin, BaseEstimator):
     Args:
         settings: Settings of the fit; None takes the automatic choices.
         validation: Share of the rows held out for early stopping and selection.
-        max_minutes: Time limit of the fit in minutes, or None.
+        max_minutes: Time to aim at for the fit in minutes, or None.
         random_state: Seed, ``numpy.random.RandomState``, or None for a fresh seed.
         accept_unreliable: Lets ``score_samples`` return scores although the verdict on log Z is "unreliable", "unknown" or
             "improper". A "doubtful" verdict is accepted with a warning, since its interval covers the doubt.

@@ -64,7 +64,7 @@ def run_demo(
         source: name or file of the data set.
         out: location of the run folder.
         seed: seed of the split, the fit and the estimates.
-        max_minutes: time limit of the fit, in minutes.
+        max_minutes: time to aim at for the fit, in minutes.
         force: overwrite a run in ``out``.
         settings: settings of the fit.
         progress: show the progress bar.

@@ -86,7 +86,7 @@ class Fit(OnDevice, Kinds, ReadsTable):
     image_size: int | None = None
     """Side in pixels to which image files are scaled. By default they keep their size."""
     max_minutes: float | None = None
-    """Time limit of the whole fit, in minutes. By default there is none."""
+    """Time to aim at for the whole fit, in minutes; some parts end later. By default there is none."""
     resume: bool = False
     """Continue the run in the folder."""
     force: bool = False
@@ -212,7 +212,7 @@ class Demo(OnDevice):
     seed: int | None = None
     """Seed of the split, the fit and the estimates. By default one is drawn and printed."""
     max_minutes: float = 3.0
-    """Time limit of the fit, in minutes."""
+    """Time to aim at for the fit, in minutes."""
     force: bool = False
     """Overwrite the run in the folder."""
 

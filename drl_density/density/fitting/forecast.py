@@ -228,7 +228,7 @@ def check_minutes(max_minutes: float | None) -> None:
     """Refuse a time limit that is no positive number of minutes; None is no limit.
 
     Args:
-        max_minutes: Time limit of a fit.
+        max_minutes: Time to aim at for a fit.
 
     Raises:
         DataError: A limit that is not positive.

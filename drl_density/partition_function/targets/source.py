@@ -23,6 +23,13 @@ NUM_PROBES = 16
 """Points at which a log density is evaluated to learn how to call it."""
 LARGEST_MISMATCH = 1e-3
 """Relative change of values, and absolute one in nats, that another order of the same rows may cause by rounding."""
+REFUSED = ("Expected parameter", "Expected value argument")
+"""How torch's messages begin where a distribution refuses its parameters or a value."""
+FAR_OUT = (
+    "Raised by the target's log density. The search for its mass goes far out, where exp(x / 2) is 0 or infinite: "
+    "pass validate_args=False to the distributions inside the log density. NaN and minus infinity count as density 0."
+)
+"""What to do about it."""
 
 
 @runtime_checkable
@@ -56,7 +63,13 @@ class Source:
             return self._values(x.detach()).to("cpu", torch.float64)
 
     def _values(self, x: Tensor) -> Tensor:
-        return one_number_each(self.function(x.to(self.device, self.dtype)), x)
+        try:
+            values = self.function(x.to(self.device, self.dtype))
+        except ValueError as error:
+            if str(error).startswith(REFUSED):
+                error.add_note(FAR_OUT)
+            raise
+        return one_number_each(values, x)
 
 
 @outside_inference_mode

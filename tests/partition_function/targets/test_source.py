@@ -79,6 +79,16 @@ def test_an_error_of_the_target_is_passed_on():
     assert "of every floating-point type" in found.value.__notes__[0]
 
 
+def test_a_scale_that_is_zero_far_out_is_explained():
+    def neck(x):
+        return torch.distributions.Normal(0.0, (x[..., 0] / 2).exp(), validate_args=True).log_prob(x[..., 1])
+
+    source = examined(neck)
+    with pytest.raises(ValueError, match="Expected parameter scale") as caught:
+        source(-1e5 * ROWS.abs())
+    assert "validate_args=False" in caught.value.__notes__[0]
+
+
 def test_values_that_are_no_numbers_do_not_count_as_random():
     source = examined(lambda x: torch.where(x[:, 0] > 0, quadratic(x), math.nan))
     assert bool(source(ROWS).isnan().any())
