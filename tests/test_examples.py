@@ -17,6 +17,7 @@ from drl_density import (
     TrainingSettings,
 )
 from drl_density.inverse_problems import ConditionalSettings
+from drl_density.partition_function.mode_search import search
 from drl_density.testing import assert_z
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -136,6 +137,7 @@ def test_examples_run(name, tiny_settings, tmp_path, monkeypatch):
     if name in HAS_SANDWICH:  # which has no argument for its sizes
         monkeypatch.setattr(drl, "SandwichSettings", functools.partial(drl.SandwichSettings, **QUICK))
         monkeypatch.setattr(drl, "sandwich", functools.partial(drl.sandwich, settings=drl.SandwichSettings()))
+        monkeypatch.setattr(search, "MOST_EXPENSIVE", 0)
     assert load(name).main(**ARGUMENTS[name](tiny_settings)) is not None
 
 

@@ -40,7 +40,9 @@ def settings_classes():
         if module.name.endswith("__main__"):
             continue
         for kind in vars(importlib.import_module(module.name)).values():
-            if isinstance(kind, type) and dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen:
+            if not isinstance(kind, type) or not kind.__module__.startswith("drl_density."):  # imported from elsewhere
+                continue
+            if dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen:
                 if any("Literal[" in str(field.type) for field in dataclasses.fields(kind)):
                     found[f"{kind.__module__}.{kind.__qualname__}"] = kind
     return found
