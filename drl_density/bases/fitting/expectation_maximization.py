@@ -121,11 +121,11 @@ def fit_mixtures(
     products = _products(x)
     # Precisions are at most 1 / ridge, and multiply squares of the rows.
     rounding = torch.finfo(x.dtype).eps * float(x.square().sum(1).max())
-    is_linear = products is not None and rounding <= MOST_ROUNDING * ridge
+    linear = products if rounding <= MOST_ROUNDING * ridge else None
     shares = _first_shares(x, weights, num_components, generator)
     batch, score = _maximized(x, products, shares, total, ridge), torch.full_like(total, -math.inf)
     for _ in range(num_iterations):
-        joint = batch.joint_of_products(products) if is_linear else torch.stack(batch._joint(x))
+        joint = torch.stack(batch._joint(x)) if linear is None else batch.joint_of_products(linear)
         log_density = joint.logsumexp(1)
         previous, score = score, (log_density * weights).sum(1) / total
         if bool((score - previous < tolerance).all()):

@@ -182,7 +182,7 @@ class _Training:
         self.flow = AutoregressiveFlow(plan.settings, generator=generator).to(rows.device)
         self._batches = _batches(rows, min(plan.batch_size, rows.shape[1]), generator)
         self.descent = AveragedDescent(
-            self.flow.weights(), self._loss, self._score, plan, on_score=on_score, on_stall=self._begin_dropout
+            list(self.flow.weights()), self._loss, self._score, plan, on_score=on_score, on_stall=self._begin_dropout
         )
 
     @property
