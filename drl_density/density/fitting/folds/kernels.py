@@ -75,7 +75,7 @@ class Kernels:
                 (self.weights / count).repeat_interleave(count),
             ]
         )
-        means = torch.cat([_means(stack), rows.double().repeat(len(self.weights), 1)])
+        means = torch.cat([stack.conditional().means, rows.double().repeat(len(self.weights), 1)])
         shapes = self.covariances.double().repeat_interleave(count, 0)
         return NoisedGaussianMixture(weights / weights.sum(), means, torch.cat([inner, shapes]))
 
@@ -137,9 +137,3 @@ def _left_out(rows: Tensor, shape: Tensor, is_one_group: Tensor) -> Tensor:
     return torch.stack(
         [(halves / h**2).logsumexp(1) - counts - heights - rows.shape[1] * math.log(h) for h in BANDWIDTHS]
     )
-
-
-def _means(mixture: NoisedGaussianMixture) -> Tensor:
-    """Means of the components, ``(K, d)``, float64."""
-    centers = mixture.centers.double()
-    return centers if mixture.axes is None else torch.einsum("kde,ke->kd", mixture.axes.double(), centers)
