@@ -221,9 +221,8 @@ def _power(
         return ()
     ground = climbs.ground
     heavy = [mode.shape for mode in record.modes if mode.mass >= LEAST_FOUND]
-    bulk = None if sized is None else _bulk(record, sized, num_pilots)
-    if bulk is not None:
-        heavy = [bulk]
+    bulk = None if sized is None or len(heavy) != 1 else _bulk(heavy[0], sized, num_pilots)
+    heavy = heavy if bulk is None else [bulk]
     if len(record.modes) == 1 or bulk is not None:
         seed = copied(climbs.log_density, heavy[0])
     else:
@@ -241,14 +240,13 @@ def _power(
     return power
 
 
-def _bulk(record: ModeSearch, sized: Sized, num_pilots: int) -> Shape | None:
-    """The place and widths of the mass of a target whose one heavy mode has its highest point elsewhere.
+def _bulk(highest: Shape, sized: Sized, num_pilots: int) -> Shape | None:
+    """The place and widths of the mass of a target whose one heavy mode has its highest point elsewhere; else ``None``.
 
     In the neck of a funnel the density is high and the mass is small: widths there say nothing about the mode. Those of the
     pilot run that explains most of the mass do.
     """
-    heavy = [mode for mode in record.modes if mode.mass >= LEAST_FOUND]
-    if not num_pilots or len(heavy) != 1 or not heavy[0].shape.log_mass < sized.log_z - NECK:
+    if not num_pilots or not highest.log_mass < sized.log_z - NECK:
         return None
     shares = sized.explained().sum(0)[-num_pilots:]
     return sized.base.shapes[len(sized.base.shapes) - num_pilots + int(shares.argmax())]
