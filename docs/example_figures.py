@@ -80,13 +80,13 @@ def double_well(module: Any, result: Any) -> Figure:
 
 
 def chains(module: Any, result: Any) -> Figure:
-    """Log density along the adjusted chains begun at data and at draws from noise: stable chains lie over each other."""
+    """Log density along adjusted chains that start at data and at draws from noise. If they are stable, the two overlap."""
     return plots.plot_chains(result).figure
 
 
 def imputation(module: Any, result: Any) -> Figure:
-    """Every hidden cell against its imputations: dot for their mean, bar from their 5 % to their 95 % quantile. On the
-    dashed line the mean is the hidden value; at 0 it would be the column's mean.
+    """Every hidden cell and its imputations: the dot is their mean, and the bar reaches from their 5 % to their 95 %
+    quantile. On the dashed line the mean equals the hidden value. The grey line is the mean of the column.
     """
     truth, draws = result
     low, high = draws.quantile(torch.tensor([0.05, 0.95], dtype=draws.dtype), 0)
@@ -116,7 +116,7 @@ def banana_product(module: Any, result: Any) -> Figure:
 
 def outliers(module: Any, result: Any) -> Figure:
     """Left: log densities of untouched rows and of rows with four cells swapped. Right: the ROC curve of the ranking by log
-    density; the diagonal is guessing.
+    density; the diagonal is that of random guessing.
     """
     good, spoiled = (values.double().numpy() for values in result)
     figure, (left, right) = panels(1, 2, (9.4, 3.8))
@@ -159,7 +159,9 @@ def two_evidences(module: Any, result: Any) -> Figure:
 
 
 def few_steps(module: Any, result: Any) -> Figure:
-    """Rows of the data beside draws in five calls, of that walk finetuned by MMD, of adjusted chains begun there."""
+    """Rows of the data, and draws by DDIM in five calls, by the same walk finetuned by MMD, and by adjusted chains that
+    start at these.
+    """
     return clouds(result)[0]
 
 
@@ -170,7 +172,7 @@ def progressive(module: Any, result: Any) -> Figure:
 
 
 def inpainted(module: Any, result: Any) -> Figure:
-    """First column: the digit. The others: its upper half with lower halves drawn from the conditional."""
+    """First column: the digit. Other columns: its upper half, completed by draws from the conditional."""
     figure = pictures(list(result), [f"digit {index + 1}" for index in range(len(result))])
     figure.axes[0].set_title("truth", fontsize=9)
     figure.axes[1].set_title("drawn", fontsize=9)
@@ -178,13 +180,15 @@ def inpainted(module: Any, result: Any) -> Figure:
 
 
 def interpolated(module: Any, result: Any) -> Figure:
-    """From one draw (left) to another (right): states of noise on a great circle, all other random numbers held fixed."""
+    """From one draw (left) to another (right): the starting noise moves along a great circle, and all other random numbers
+    are held fixed.
+    """
     return pictures([result], ["u = 0 to 1"])
 
 
 def by_level(module: Any, result: Any) -> Figure:
-    """Learned constants and the papers' recursion less annealing's log Z, level by level; the band is two standard errors of
-    annealing's four replicates.
+    """Learned constants and the papers' recursion, each minus annealing's log Z, level by level. The band is two standard
+    errors of annealing's four replicates.
     """
     annealed, learned, recursed, spread = (column.numpy() for column in result.T)
     levels = np.arange(len(annealed))
@@ -199,8 +203,8 @@ def by_level(module: Any, result: Any) -> Figure:
 
 
 def ablation(module: Any, result: Any) -> Figure:
-    """E[log p - log model] on test rows, nats, by number of levels T and Langevin steps K, or by score matching (DSM); small
-    is good, a gap below 0 is a log Z that errs low.
+    """The gap E[log p - log model] on test rows in nats, by number of levels T, and by number of Langevin steps K or with
+    score matching (DSM). Small is good. A gap below 0 means that log Z is too low.
     """
     levels, steps = (list(dict.fromkeys(key[place] for key in result)) for place in (0, 1))
     figure, (axis,) = panels(1, 1, (1.6 + 1.3 * len(steps), 1.0 + 0.8 * len(levels)))
@@ -217,8 +221,8 @@ def ablation(module: Any, result: Any) -> Figure:
 
 
 def ddim(module: Any, result: Any) -> Figure:
-    """Three walks of different length from the same noise, and (right) the latent interpolation between two rows, with the
-    straight line that leaves the ring.
+    """Three walks of different lengths from the same noise, and (right) the latent interpolation between two rows. The
+    straight line between them leaves the ring.
     """
     draws, ends, way = result
     named = {f"{steps} steps": rows for steps, rows in draws.items()}
@@ -234,9 +238,9 @@ def ddim(module: Any, result: Any) -> Figure:
 
 
 def diffusion_sampler(module: Any, result: Any) -> Figure:
-    """Left: ends of trained walks over the target's density. Right: the upper bound on the draws of chains while the control
-    is learned, one batch a point, and at the end the two bounds of the trained walk, from its own ends and from exact draws
-    of the target; they enclose log Z = 2.
+    """Left: ends of trained walks, on the target's density. Right: the upper bound of log Z while the control is learned,
+    from draws of chains, one batch per step. The horizontal lines are the two bounds of the trained walk: the lower one from
+    its own ends, the upper one from exact draws of the target. They enclose log Z = 2.
     """
     bounds, draws, found = result
     figure, (left, right) = panels(1, 2, (9.2, 4.0))
@@ -255,8 +259,8 @@ def diffusion_sampler(module: Any, result: Any) -> Figure:
 
 
 def frequency_averages(module: Any, result: Any) -> Figure:
-    """Draws of ten DDIM steps from the same noise, with and without averaging, and the standard deviation of their cosine
-    coefficients in model space, from low to high frequencies, beside the data's.
+    """Left: draws by ten DDIM steps from the same noise, with and without averaging. Right: the standard deviation of the
+    cosine coefficients of draws and data in model space, from low to high frequencies.
     """
     named, spreads = result
     names = list(named)
@@ -278,7 +282,7 @@ def frequency_averages(module: Any, result: Any) -> Figure:
 
 
 def student(module: Any, result: Any) -> Figure:
-    """Draws of the density, others of it, and one-call draws of the student."""
+    """Two sets of draws of the density, and one-call draws of the student."""
     return clouds(result)[0]
 
 
@@ -294,21 +298,21 @@ def digit_rows(found: dict[str, Tensor]) -> Figure:
 
 
 def ambient(module: Any, result: Any) -> Figure:
-    """Held-out digits: truth, what was measured (blue: nothing), mean of the draws, and their standard deviation,
-    which is far below the error: guidance by estimates through one further mask finds a completion, not its uncertainty.
+    """Held-out digits: truth, what was measured (blue: hidden pixels), mean of the draws, and their standard deviation. It
+    is far below the error: guidance through one further mask finds a completion, but not its uncertainty.
     """
     return digit_rows(result)
 
 
 def deblurred(module: Any, result: Any) -> Figure:
-    """Truth, blurred and noisy measurement, the Gaussian posterior's mean, guided mean, posterior mean under the fitted
-    density, and its standard deviation.
+    """Truth; the blurred and noisy measurement; the posterior mean under a Gaussian; the mean of guided draws; the posterior
+    mean under the fitted density, and the posterior's standard deviation.
     """
     return digit_rows(result)
 
 
 def cooperative(module: Any, result: Any) -> Figure:
-    """Held-out digits; draws by the initialiser alone; the same noise with Langevin steps after every proposal."""
+    """Held-out digits; draws by the initialiser alone; draws with Langevin steps after every proposal."""
     return pictures(list(result.values()), list(result))
 
 

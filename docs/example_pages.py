@@ -64,11 +64,13 @@ Draws in 5, 20 and 50 ancestral steps, and walks between two test digits:
 ![digits drawn, and walks between two test digits](../images/ddim_draws.png)
 
 The table is in [results](../results.md#few-step-draws-and-frequency-averages).""",
-    "19": """On 14 x 14 MNIST averages made the draws of every few-step sampler worse, because these draws have too
-little spread already. The opposite, the extrapolation of `MultistepDenoiser`, made them better: see
-[results](../results.md#few-step-draws-and-frequency-averages).""",
-    "23": """These are steps and weights of the paper, at which the chains of such a network hardly move. Settings that
-work better, ablations and rivals are in [results](../results.md#cooperative-training-and-ambient-priors).""",
+    "19": """On 14 x 14 MNIST, averages made the draws of all few-step samplers worse. Such draws vary too little, and
+averages reduce their spread further. Extrapolation by `MultistepDenoiser` does the opposite, and made them
+better: see [results](../results.md#few-step-draws-and-frequency-averages).""",
+    "23": """The step sizes and weights are those of the paper. They are too small for this network, whose output is not
+divided by the squared step, so the draws are hardly recognisable. The last printed line compares whole draws,
+so it contains the noise of all levels. Settings that work better, ablations and rivals are in
+[results](../results.md#cooperative-training-and-ambient-priors).""",
 }
 # Titles that are not the name of the file with a capital.
 TITLES = {
@@ -140,6 +142,13 @@ def _typed(value: Any) -> str:
     return f"{type(value).__name__}({', '.join(f'{name}={_typed(inside)}' for name, inside in given.items())})"
 
 
+def made_by(name: str, call: str, made: str) -> str:
+    """The line that states how to run an example, and how its page was made."""
+    return (
+        f"Run it with `python examples/{name}`. Figure and output are those of `{call}`. This page is made by `{made}`."
+    )
+
+
 def make_page(path: Path, minutes: float) -> None:
     """Run one example and write its page."""
     started = time.process_time()
@@ -161,7 +170,7 @@ def make_page(path: Path, minutes: float) -> None:
         f"# {title}",
         module.__doc__.strip().split("\n\n", 1)[0],
         "",
-        f"`python examples/{path.name}`; below `{call}`, the page by `{made}`.",
+        made_by(path.name, call, made),
         "",
         f"![{title}]({path.stem}.png)",
         "",

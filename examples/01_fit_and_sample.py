@@ -1,9 +1,9 @@
-"""Fit a toy of known density, report its likelihood, and compare with the truth on test rows.
+"""Fit a toy data set whose density is known, report the likelihood of test rows, and compare it with the truth.
 
     log p(x) = F_0(T(x)) + log |det J_T(x)| - log Z
 
-Expected: truth and model differ by a few hundredths of a nat, and a report that says "reliable"; ``report.to_html(path)``
-writes it as a page.
+Expected: truth and model differ by a few hundredths of a nat, and the verdict is "reliable". ``report.to_html(path)`` writes
+the report as a page.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""log Z of an unnormalised density that has nothing to do with a fit: the double well exp(-x^4 + 6 x^2 + x/2 - y^2/2).
+"""log Z of an unnormalised density of your own, without a fit: the double well exp(-x^4 + 6 x^2 + x/2 - y^2/2).
 
 Expected: log Z near 10.293, with its standard error.
 """

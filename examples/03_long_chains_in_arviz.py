@@ -1,4 +1,5 @@
-"""Do long chains of a fitted density stay where the data are? Adjusted chains from data and from noise, read by ArviZ.
+"""Do long chains of a fitted density stay where the data are? Adjusted chains start at data and at noise, and are passed
+to ArviZ.
 
     dx = e^2/2 grad F_0(x) dt + e dW, with Metropolis acceptance
 

@@ -1,8 +1,8 @@
-"""Fill missing cells of real rows: a fifth of the wine table's cells is hidden and drawn back given the rest of its row.
+"""Fill the missing cells of real rows: a fifth of the wine table's cells is hidden, and drawn given the rest of each row.
 
     x_missing ~ p_0(x_missing | x_observed), by sequential Monte Carlo down the noise levels
 
-Expected: imputed cells closer to the hidden values than column means are (ratio of root mean squares below 1).
+Expected: the means of the imputations are closer to the hidden values than the column means are.
 """
 
 import torch

@@ -1,8 +1,9 @@
-"""A fitted density as the prior of the coefficients of a regression, twice: by annealing, and by NUTS in a Pyro model.
+"""A fitted density as the prior of the coefficients of a regression. The posterior is drawn twice: by annealing, and by NUTS
+in a Pyro model.
 
     x ~ p_0,   y_i | x ~ N(a_i x, 0.3^2), i = 1..4;   evidence = E_p0[prod_i N(y_i; a_i x, 0.3^2)]
 
-Expected: two posterior means that agree, and the log evidence with its error.
+Expected: the two posterior means agree; the log evidence comes with its error.
 """
 
 import pyro

@@ -1,8 +1,9 @@
-"""Two densities multiplied: a learned banana and a Gaussian expert, sampled by adjusted chains, normalised by the sandwich.
+"""Two densities multiplied: a learned banana and a Gaussian expert. Adjusted chains draw from the product, and the sandwich
+normalises it.
 
     p(x) proportional to p_banana(x) N(x; (0, 1), 0.5^2 I)
 
-Expected: a product whose draws lie where both agree, and its log Z with a two-sided interval.
+Expected: draws that lie where both densities are high, and log Z of the product with a two-sided interval.
 """
 
 import pyro.distributions as dist

@@ -1,8 +1,9 @@
-"""Which rows do not belong? Wine rows with four cells swapped for other rows', ranked beside untouched ones.
+"""Which rows do not belong? In some rows of the wine table, four cells are swapped with other rows; all rows are then
+ranked.
 
     p-value of a row: share of reference rows with a lower log density
 
-Expected: an area under the ROC curve well above 0.5 for changes that no single column shows.
+Expected: an area under the ROC curve well above 0.5, although no single column shows the changes.
 """
 
 import torch

@@ -1,4 +1,5 @@
-"""Complex images from a quarter of their frequencies, with a Gaussian prior learned from random phantoms.
+"""Complex images reconstructed from a quarter of their frequencies, with a Gaussian prior that was learned from random
+phantoms.
 
     y = M F x,   x ~ N(m, C);   draws by predictor-corrector steps with hard projection, beside the zero-filled image
 

@@ -1,10 +1,12 @@
-"""Draws for a few network calls each, and what leads them back to the density: DDIM, a finetuned walk, adjusted chains.
+"""Draws that need a few network calls each, and chains that lead them back to the density: DDIM, the same walk finetuned,
+and adjusted chains.
 
     DDIM of 5 calls, finetuned by MMD -> draws that are not the density's -> adjusted chains on the density -> draws that are
 
-Expected: the walk of five steps is visibly off. Finetuning by the energy distance takes away at least three quarters of its
-discrepancy to held-out rows, and of that by a Gaussian kernel, which was not trained with. Neither kernel sees that its
-clouds turn into filaments. Chains from its draws lead to the density itself; R-hat says whether they were long enough.
+Expected: the walk of five steps is visibly off. Finetuning by the energy distance removes at least three quarters of its
+discrepancy to held-out rows, also by a Gaussian kernel that training did not use. Neither kernel notices that the finetuned
+clouds are filaments. Chains that start at these draws lead to the density itself, and R-hat shows whether they were long
+enough.
 """
 
 import torch

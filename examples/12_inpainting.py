@@ -1,9 +1,10 @@
-"""The lower half of digits given the upper half: a conditional of the fitted density, no retraining.
+"""The lower half of digits given the upper half: a conditional of the fitted density, without retraining.
 
     p(x_lower | x_upper), by setting the hidden pixels one by one under the autoregressive density of images
 
-The hidden pixels come last in its order, so the completions are exact and independent draws. Settings of an energy network,
-such as FitSettings.preset("digits"), complete by sequential Monte Carlo down the noise levels and adjusted chains.
+The hidden pixels come last in its order, so the completions are exact and independent draws. With the settings of an energy
+network, such as FitSettings.preset("digits"), they are made by sequential Monte Carlo down the noise levels and adjusted
+chains.
 
 Expected: several completions of each half digit, whose spread is larger where the upper half determines less.
 """

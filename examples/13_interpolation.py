@@ -1,4 +1,5 @@
-"""Between two draws: states of pure noise joined on a great circle, every other random number held fixed.
+"""A path between two draws: their starting noise is joined along a great circle, and all other random numbers are held
+fixed.
 
     x_T(u) = sin((1-u) w) / sin w  x_T(0) + sin(u w) / sin w  x_T(1),  then K Langevin steps per level with the same noise
 

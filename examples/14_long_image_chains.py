@@ -1,4 +1,4 @@
-"""Do pictures stay pictures? Long adjusted chains at the reported level, begun at data and at draws from noise.
+"""Do pictures stay pictures? Long adjusted chains at the reported level, started at data and at draws that began as noise.
 
 Expected: a verdict (stable, slow or drifting) with R-hat, acceptance and the drift of the log density.
 """

@@ -1,9 +1,10 @@
-"""log Z of every level three ways: annealing from above, the constants that training learned, and the papers' recursion.
+"""log Z of every level in three ways: by annealing from above, by the constants that training learned, and by the papers'
+recursion.
 
     log Z_t = log Z_{t+1} + log mean exp(F_t - F_{t+1}) over draws of level t+1    (Gao et al. 2021)
 
-Expected: a table with the spread of annealing's replicates. The recursion is fed with noised data in place of draws of each
-level's model, as composed conditionals would feed it, and is biased where levels disagree.
+Expected: a table with the spread of annealing's replicates. The recursion uses noised data in place of draws of each level's
+model, and is biased where levels disagree.
 """
 
 import torch

@@ -1,10 +1,10 @@
-"""How many levels, how many Langevin steps: the papers' ablation on a toy whose density is known.
+"""How many levels, and how many Langevin steps? The papers' ablation, on a toy whose density is known.
 
     noise-started unadjusted chains, (T, K) over a small grid, and for every T score matching, which has no chains (DSM);
     the gap is E[log p(x) - log model(x)] on test rows
 
-Expected: a table of gaps in nats with the verdict on each log Z, without which no gap means anything; in the paper, on
-CIFAR-10, one level and few steps do badly. A run that the training doctor stops is printed as diverged.
+Expected: a table of gaps in nats, each with the verdict on its log Z, since a gap without a reliable log Z means nothing. In
+the paper, on CIFAR-10, one level and few steps do badly. A run that diverges is printed as such.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""DDIM on a fitted density: draws in any number of steps, latent codes of data, and a walk between two of them.
+"""DDIM on a fitted density: draws in any number of steps, latent codes of rows, and an interpolation between two of them.
 
     x_s = alpha_s x0_hat(x_t) + sigma_s (x_t - alpha_t x0_hat(x_t)) / sigma_t,   eta = 0    (Song et al. 2021)
 

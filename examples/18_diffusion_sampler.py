@@ -1,4 +1,5 @@
-"""A denoising diffusion sampler (DDS) on a closed-form density: trained without data, bounds on both sides of log Z.
+"""A denoising diffusion sampler (DDS) for a density known in closed form: trained without data, with bounds on both sides of
+log Z.
 
 Its control is learned on the draws of adjusted chains by lowering the upper bound, then a little on its own walks by
 raising the lower one, as in the paper.

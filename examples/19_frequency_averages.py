@@ -1,4 +1,5 @@
-"""Frequency-averaged sampling (MASF): DDIM whose denoised estimates are averaged over the steps, band by band.
+"""Frequency-averaged sampling (MASF): DDIM whose denoised estimates are averaged over the steps, each frequency band with
+its own weight.
 
     m <- (1 - w_f) m + w_f c_f   for every cosine coefficient c_f of the denoised estimate
 

@@ -1,11 +1,10 @@
-"""EM distillation: a fitted density teaches a generator that needs one network call per draw.
+"""EM distillation: a generator learns from a fitted density to draw with a single network call.
 
     start: regress g(z) onto the ends of the probability flow;  E: correct noised draws by the gap of the scores;  M: regress
 
-Expected: the student's draws lie one to two and a half times as far from draws of the density as other draws of it do.
-A percent or two lie on the bridges that a continuous map must leave between modes: "outside" counts draws of lower
-density than 99 % of the density's own. They are not the density's draws all the same, and have no log density.
-(Xie et al. 2024)
+Expected: the student's draws lie one to two and a half times as far from draws of the density as other draws of it do. A per
+cent or two lie on bridges between modes, which a continuous map cannot avoid: "outside" counts draws at which the density is
+lower than at 99 % of its own draws. The student is not the density, and has no log density. (Xie et al. 2024)
 """
 
 import torch

@@ -1,9 +1,10 @@
-"""A prior from incomplete pictures alone, and pictures completed with it: ambient training, ambient posterior sampling.
+"""A prior learned from incomplete pictures alone, and pictures completed with it: ambient training and ambient posterior
+sampling.
 
     loss = |A (h(A~ x_t, A~, t) - x_0)|^2 with a further mask A~ = A B;   draws guided by |y - A h(x_t)|^2
 
-Every training digit is seen through its own random mask, no pixel of it anywhere else. Expected: held-out digits completed
-with a smaller error than by the mean of each pixel's measured values. (Daras et al. 2023; Aali et al. 2025)
+Each training digit has one random mask, and training sees no pixel outside it. Expected: held-out digits are completed with
+a smaller error than by the mean of each pixel's measured values. (Daras et al. 2023; Aali et al. 2025)
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Blurred, noisy digits with a fitted energy as the prior: `reconstruct`, consistent and fast, beside a Wiener filter.
+"""Blurred, noisy digits restored by `reconstruct`, with a fitted energy as the prior, and compared with a Wiener filter.
 
     y = k * x + e,   e ~ N(0, s^2 I);   p(x | y) proportional to p_0(x) N(y; k * x, s^2 I)
 

@@ -1,4 +1,4 @@
-"""One column given the other, without retraining: draws and the normalised conditional density beside the exact one.
+"""One column given the other, without retraining: draws, and the normalised conditional density compared with the exact one.
 
     p(x1 | x0) = p(x0, x1) / integral of p(x0, x1) dx1, by sequential Monte Carlo down the noise levels
 
