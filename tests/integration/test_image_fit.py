@@ -104,7 +104,7 @@ def test_weights_of_another_number_of_channels_are_refused(pictures, tmp_path):
 @pytest.mark.parametrize("objective", ["adjusted", "langevin", "normal", "cooperative"])
 def test_the_unet_energy_takes_every_objective(objective, pictures, tmp_path):
     """Those of chains too, step-calibrated as in T6, and comes back from its folder."""
-    levels = 16 if objective == "normal" else 2  # the normal approximation is one of short steps
+    levels = 8 if objective == "normal" else 2  # the normal approximation is one of short steps
     is_calibrated = objective == "langevin"
     settings = settings_for(
         "mnist_denoising",
