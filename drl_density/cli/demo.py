@@ -97,7 +97,7 @@ def run_demo(
             folder.write_content(folder.figure(name), figure_to_png(axes.figure))  # pyright: ignore[reportArgumentType]
     lines = [f"{name:36s} {figure.describe()}" for name, figure in figures.items()]
     head = f"test log-likelihood on {data.name} ({len(data.test)} rows, same split and transform)"
-    text = [head, *lines, report.summary(), density.summary(), f"report: {folder.page}"]
+    text = [head, *lines, "the fit:", density.summary(), "the evaluation:", report.summary(), f"report: {folder.page}"]
     values = {"densities": {name: figure._asdict() for name, figure in figures.items()}, "page": folder.page}
     return DemoOutcome("\n".join(text), report.verdict, values | report_values(report))
 

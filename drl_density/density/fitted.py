@@ -41,7 +41,7 @@ from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.density.tables import HasColumns, PlainRows, Scores, as_columns, as_series
 from drl_density.devices import find_device
 from drl_density.distributions import EnergyDistribution, FittedSupport, SampleResult
-from drl_density.errors import DataError, UnreliableEstimateWarning, see
+from drl_density.errors import DataError, UnreliableEstimateWarning, Verdict, see
 from drl_density.model import EnergySequence
 from drl_density.records.intervals import normal_interval
 from drl_density.samplers import LevelZeroPlan, LevelZeroSampler
@@ -342,13 +342,13 @@ class FittedModel(HasColumns):
 
     def summary(self) -> str:
         """A few lines for a person: the likelihood with its error and verdict, and the references."""
-        base = self.baselines
+        base, estimate = self.baselines, self.estimate
+        reason = "" if estimate.verdict is Verdict.RELIABLE else f": {estimate.advice}; evaluate() judges it with more draws"
         lines = [
             f"validation log-likelihood {base.model:.3f} nats/row "
             f"(Gaussian {base.gaussian:.3f}, independent marginals {base.independent:.3f})",
             *self.provenance.stage_lines,
-            f"log Z {self.estimate.log_z:.4f} +- {self.estimate.standard_error:.4f} "
-            f"(verdict on log Z: {self.estimate.verdict})",
+            f"log Z {estimate.log_z:.4f} +- {estimate.standard_error:.4f} (verdict on log Z: {estimate.verdict}{reason})",
             f"draws: {self.plan.describe()}",
             f"reported level: noise {float(self.model.schedule.sigma_at(0)):.3g} in model space",
         ]

@@ -240,6 +240,8 @@ class Provenance:
             return ()
         first, *later = self.stages
         parts = [f"{first.name} {first.validation:.3f} in model space"]
+        if self.rejection and not any(stage.kept for stage in later):
+            return (f"stages on validation: {parts[0]}, no tilt: {self.rejection}",)
         parts += [
             f"{stage.name} {stage.gain:+.3f} +- {stage.gain_error:.3f}{'' if stage.kept else ' (not kept)'}"
             for stage in later

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -30,29 +30,36 @@ class Score(OnTable):
     """Folder of a finished run."""
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
     """Table with the columns of the fit, or - for standard input."""
+    incomplete: Literal["refuse", "nan"] = "refuse"
+    """What rows with missing values are: an error before anything is written, or rows without a score."""
 
     def run(self) -> None:
         """Score and write."""
         import pandas as pd
 
         density = load_run(self.run_folder, self.device)
-        table = self.open_source(self.source, density)
+        table = self.open_source(self.source, density, missing="refuse" if self.incomplete == "refuse" else "keep")
         table.say_renamed(NAMES, self.columns)
 
         def work(group: TableGroup) -> Finished:
-            values = density.log_prob(table.encode(group))
+            coded = table.encode(group)
+            values = density.log_prob(coded)
             parts = (values, *normal_interval(values, density.estimate.standard_error))
             ours = pd.DataFrame({name: part.numpy() for name, part in zip(NAMES, parts, strict=True)})
             inside = values[values.isfinite()]
-            figures = {"rows": len(values), "inside": len(inside), "sum": float(inside.sum())}
+            gaps = int(coded.isnan().any(1).sum())
+            figures = {"rows": len(values), "inside": len(inside), "gaps": gaps, "sum": float(inside.sum())}
             return Finished({"rows": table.beside(group.frame, ours, self.columns)}, figures)
 
         figures = self.written_for(table, ROWS_AT_ONCE, work, run=self.run_folder)
-        rows, inside, total = (sum(each[name] for each in figures) for name in ("rows", "inside", "sum"))
-        estimate = density.estimate
-        outside = f", {rows - inside} rows outside the bounds" if rows > inside else ""
+        names = ("rows", "inside", "gaps", "sum")
+        rows, inside, gaps, total = (sum(each[name] for each in figures) for name in names)
+        estimate, num_outside = density.estimate, rows - inside - gaps
+        outside = f", {num_outside} rows outside the bounds" if num_outside else ""
+        outside += f", {gaps} rows with missing values, which have no score" if gaps else ""
         mean = f", mean {total / inside:.4f} nats" if inside else ""
         text = f"{rows} rows{mean} (log Z error {estimate.standard_error:.4f}, verdict {estimate.verdict}){outside}"
-        values = {"rows": rows, "rows_outside": rows - inside, "mean_log_density": total / inside if inside else None}
+        values = {"rows": rows, "rows_outside": num_outside, "rows_incomplete": gaps}
+        values |= {"mean_log_density": total / inside if inside else None}
         values |= {"log_z_standard_error": estimate.standard_error, "verdict": estimate.verdict, "out": self.out}
         summary(text, values)

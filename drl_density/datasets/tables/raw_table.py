@@ -14,6 +14,9 @@ from drl_density.datasets.tables.cells import MOST_CATEGORIES, array_numbers, gu
 from drl_density.datasets.tables.meaning import TOKENS, Cells, Problem, composed
 from drl_density.errors import DataError, DataWarning
 
+MOST_NAMED = 6
+"""Columns that cannot be used of which a message gives the reasons."""
+
 
 @dataclass(frozen=True, eq=False)
 class RawTable:
@@ -111,34 +114,51 @@ class RawTable:
             where: name of the source, for the message.
 
         Raises:
-            DataError: the first such column, with its first row that is wrong and what to do about it.
+            DataError: the first such column, with its first row that is wrong and what to do about it; then the others.
         """
-        for name in self.names:
-            if name not in self.problems:
-                continue
-            row, words, is_text = self.problems[name]
-            typed = shlex.quote(name)
-            remedy = f"correct the cell, or leave the column out with drop=[{name!r}] (--drop {typed})"
-            if is_text and name in self.cells and self.cells[name].kind == "dates":
-                remedy = (
-                    f"dates and times are labels only if declared, columns={{{name!r}: {{'kind': 'categorical'}}}}; {remedy}"
-                    f", or split by it (--group {typed}, --time {typed})"
-                )
-            elif is_text and name in self.cells:
-                codes = self.cells[name].as_labels()
-                remedy = (
-                    f"its column has {len(codes.labels)} values, too many for labels (at most {MOST_CATEGORIES}, and half "
-                    f"as many as rows); {remedy}, declare it with columns={{{name!r}: {{'kind': 'categorical'}}}}, or "
-                    f"split by it (--group {typed}, --time {typed})"
-                )
-            elif "2^53" in words:
-                remedy = (
-                    f"leave the column out with drop=[{name!r}] (--drop {typed}), or, if these are labels, declare it with "
-                    f"columns={{{name!r}: {{'kind': 'categorical'}}}}"
-                )
-            elif "infinite" in words:
-                remedy = f"correct the cell, or mark it as a missing value; or drop the column with drop=[{name!r}]"
-            raise DataError(f"{where or 'the table'}: column {name!r}, row {self.first_row + row}: {words}; {remedy}")
+        refused = [name for name in self.names if name in self.problems]
+        if refused:
+            raise DataError(f"{where or 'the table'}: {self._problem(refused[0])}{self._further_problems(refused)}")
+
+    def _problem(self, name: str) -> str:
+        """What is wrong with a column that cannot be used, and what to do about it."""
+        row, words, is_text = self.problems[name]
+        typed = shlex.quote(name)
+        remedy = f"correct the cell, or leave the column out with drop=[{name!r}] (--drop {typed})"
+        if is_text and name in self.cells and self.cells[name].kind == "dates":
+            remedy = (
+                f"dates and times are labels only if declared, columns={{{name!r}: {{'kind': 'categorical'}}}} "
+                f"(--categorical {typed}); {remedy}, or split by it (--group {typed}, --time {typed})"
+            )
+        elif is_text and name in self.cells:
+            codes = self.cells[name].as_labels()
+            remedy = (
+                f"its column has {len(codes.labels)} values, too many for labels (at most {MOST_CATEGORIES}, and half "
+                f"as many as rows); {remedy}, declare it with columns={{{name!r}: {{'kind': 'categorical'}}}} "
+                f"(--categorical {typed}), or split by it (--group {typed}, --time {typed})"
+            )
+        elif "2^53" in words:
+            remedy = (
+                f"leave the column out with drop=[{name!r}] (--drop {typed}), or, if these are labels, declare it with "
+                f"columns={{{name!r}: {{'kind': 'categorical'}}}} (--categorical {typed})"
+            )
+        elif "infinite" in words:
+            remedy = f"correct the cell, or mark it as a missing value; or drop the column with drop=[{name!r}]"
+        return f"column {name!r}, row {self.first_row + row}: {words}; {remedy}"
+
+    def _further_problems(self, refused: Sequence[str]) -> str:
+        """The columns after the first that cannot be used either, and how to leave out all of them."""
+        if len(refused) < 2:
+            return ""
+        shown = [(name, self.problems[name]) for name in refused[1:MOST_NAMED]]
+        parts = [f"{name!r} (row {self.first_row + found.row}: {found.words})" for name, found in shown]
+        more = len(refused) - 1 - len(shown)
+        parts += [f"{more} more"] if more else []
+        typed = " ".join(shlex.quote(name) for name in refused)
+        return (
+            f". The same holds for {', '.join(parts)}. To leave out all {len(refused)}: drop={list(refused)!r} "
+            f"(--drop {typed})"
+        )
 
 
 def declared_labels(columns: Mapping[str, Mapping[str, Any]]) -> dict[str, Sequence[str] | None]:

@@ -25,6 +25,7 @@ from drl_density.density.fitting.stages import (
     Pace,
     TrainedMember,
     member_stages,
+    more_minutes,
     search_networks,
     train_member,
 )
@@ -180,7 +181,7 @@ def _within_budget(plan: FitPlan, run: FitRun, pace: Pace, max_minutes: float | 
         use = f" beside the {reserve:.0f} s to choose and normalise a tilt" if reserve >= 1 else ""
         warnings.warn(
             f"max_minutes leaves no time for training{use}: the reference density is reported without a tilt; for one, "
-            f"allow at least {max(0.1, -left):.1f} minutes more",
+            f"allow about {more_minutes(-left):.1f} minutes more",
             DRLDensityWarning,
             stacklevel=3,
         )

@@ -17,7 +17,7 @@ from drl_density.density.data_units import freeze
 from drl_density.density.fitting.build import ImageNetworks
 from drl_density.density.fitting.plan import FitPlan
 from drl_density.density.fitting.selection import training_score
-from drl_density.density.fitting.stages import Clock
+from drl_density.density.fitting.stages import Clock, more_minutes
 from drl_density.density.fitting.stages.paths import MOST_PARTICLES, with_meter
 from drl_density.devices import available_memory
 from drl_density.errors import DataError, DRLDensityWarning
@@ -273,7 +273,7 @@ def within_time(plan: FitPlan, max_minutes: float, *, clock: Clock | None = None
         num_steps = min(wanted, allowed)
         return Forecast(num_steps, num_steps * per_step * num_members)
     seconds, networks = needed * per_step * num_members, "one network"
-    mend = f"allow {max(0.1, seconds / SAFETY / 60 - max_minutes):.1f} minutes more"
+    mend = f"allow about {more_minutes(seconds / SAFETY / 60 - max_minutes):.1f} minutes more"
     if num_members > 1:
         fewer = "fewer folds (num_folds)" if plan.num_folds > 1 else "fewer networks (base, num_networks)"
         networks, mend = f"{num_members} networks", f"{mend}, or train {fewer}"

@@ -66,11 +66,17 @@ def support_of(target: Target) -> Any:
 
 
 def require_one_target(target: Target) -> None:
-    """Refuse a distribution with batch shape.
+    """Refuse what is no distribution, and a distribution with batch shape.
 
     Raises:
+        TypeError: a function or another object without the shapes of a distribution.
         ValueError: a batch shape.
     """
+    if not (hasattr(target, "batch_shape") and hasattr(target, "event_shape")):
+        raise TypeError(
+            f"expected a distribution with unnormalized_log_prob or log_prob, got {type(target).__name__}: wrap a log "
+            "density of your own with EnergyDistribution.from_log_density(log_density, event_shape=(num_features,))"
+        )
     if len(target.batch_shape):
         raise ValueError(
             f"expected a target without batch shape, got {tuple(target.batch_shape)}: take one element of it, or move "

@@ -48,6 +48,19 @@ def test_only_our_columns_are_an_option(run, few, tmp_path):
     assert out.read_text().splitlines()[0] == ",".join(NAMES)
 
 
+def test_rows_with_missing_values_are_refused_or_left_without_a_score(run, few, tmp_path, capsys):
+    frame = pd.read_csv(few, dtype=str)
+    frame.loc[2, "a"] = ""
+    frame.to_csv(tmp_path / "gap.csv", index=False)
+    command, out = ["score", str(run), str(tmp_path / "gap.csv")], tmp_path / "scores.csv"
+    assert main([*command, "--out", str(out)]) == 1
+    assert "1 cells in 1 rows are empty" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*command, "--out", str(out), "--incomplete", "nan"]) == 0
+    assert [bool(row["log_density"]) for row in read(out)] == [True, True, False] + [True] * 7
+    assert "1 rows with missing values, which have no score" in capsys.readouterr().out
+
+
 @pytest.mark.usefixtures("small_groups")
 def test_further_columns_and_other_orders_are_kept(run, few, tmp_path):
     frame = pd.read_csv(few, dtype=str)[["note", "c", "a", "b"]]

@@ -33,6 +33,9 @@ def test_a_column_that_is_left_out_may_hold_anything():
         with pytest.raises(DataError, match=f"column '{name}'.*{words}"):
             table.select([name, "x"]).refuse_problems("")
     table.select(["x"]).refuse_problems("")
+    both = r"column 'c', row 1: .*The same holds for 'i' \(row 2: .*infinite.*drop=\['c', 'i'\] \(--drop c i\)$"
+    with pytest.raises(DataError, match=both):
+        table.refuse_problems("")
 
 
 def test_arrays_of_points_texts_and_records():

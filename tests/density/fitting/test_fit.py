@@ -109,6 +109,7 @@ def test_a_limit_without_time_to_train_reports_the_reference(tiny_data, tiny_set
         assert (made.steps_done, made.is_untrained, density.estimate.log_z) == (0, True, 0.0)
         assert "without a tilt: max_minutes left no time to train it" in made.untrained_remark
         assert [stage.gain for stage in made.stages] == [0.0, 0.0]
+        assert "in model space, no tilt: max_minutes left no time to train it" in density.summary()
     u, jacobian = fitted.transform.with_log_jacobian(tiny_data.test)
     with torch.no_grad():
         reference = fitted.model.base_at(u.float(), fitted.model.schedule.log_snr_at(0).float()) + jacobian

@@ -47,7 +47,7 @@ def test_time_limits_add_no_steps(tiny_data, tiny_settings, max_minutes):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"base": "gaussian"}, r"reported without a tilt; for one, allow \d+\.\d minutes more$"),
+        ({"base": "gaussian"}, r"reported without a tilt; for one, allow about \d+\.\d minutes more$"),
         ({"base": "gaussian", "num_networks": 2}, r"minutes more, or train fewer networks \(base, num_networks\)$"),
         ({"num_folds": 2}, r"minutes more, or train fewer folds \(num_folds\)$"),
     ],
@@ -67,7 +67,7 @@ def test_too_little_time_is_said_with_what_to_mend(tiny_data, tiny_settings, mon
 def test_an_objective_without_a_reference_trains_up_to_its_first_evaluation(tiny_data, tiny_settings):
     training = drl.TrainingSettings(num_steps=40, evaluate_every=5)
     plan = plan_fit(tiny_data, dataclasses.replace(tiny_settings, base="gaussian", training=training))
-    with pytest.warns(drl.DRLDensityWarning, match=r"training will take \d+ s for one network: allow \d+\.\d minutes"):
+    with pytest.warns(drl.DRLDensityWarning, match=r"training will take \d+ s for one network: allow about \d+\.\d minutes"):
         assert within_time(plan, 0.0).num_steps == 5
 
 

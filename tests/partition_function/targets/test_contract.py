@@ -15,6 +15,11 @@ def test_the_support_is_that_of_the_components_of_a_mixture():
     assert support_of(energy) is energy.support
 
 
+def test_a_function_is_no_target():
+    with pytest.raises(TypeError, match=r"got function: wrap .*from_log_density\(log_density, event_shape="):
+        require_one_target(lambda x: -x.square().sum(-1))
+
+
 def test_a_batch_is_no_target():
     with pytest.raises(ValueError, match=r"without batch shape, got \(3,\).*to_event"):
         require_one_target(dist.Normal(torch.zeros(3, 2), 1.0).to_event(1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +20,18 @@ class Ends(NamedTuple):
 
     contrast: float | None
     refinement: float | None
+
+
+def more_minutes(lacking: float) -> float:
+    """Minutes to advise where about so many lack: half as many again, since times vary, rounded up to tenths.
+
+    Args:
+        lacking: Measured or forecast minutes.
+
+    >>> more_minutes(0.2), more_minutes(0.0)
+    (0.4, 0.1)
+    """
+    return max(0.1, math.ceil(10 * (1.5 * lacking + 0.05)) / 10)
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,10 @@ def _overlap_is_too_small(evidence: PathEvidence) -> str | None:
         return f"forward and reverse paths hardly overlap ({overlap:.2g}): neighbouring levels of the model disagree"
     if overlap * evidence.num_paths < LEAST_SHARED_PATHS:
         least = math.ceil(LEAST_SHARED_PATHS / overlap)
-        return f"{evidence.num_paths} paths are too few for an overlap of {overlap:.2g}: use at least {least}"
+        return (
+            f"{evidence.num_paths} paths are too few for an overlap of {overlap:.2g}: use at least {least}, which is "
+            "num_particles times num_replicates"
+        )
     return None
 
 
