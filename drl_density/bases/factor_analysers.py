@@ -176,7 +176,9 @@ class FactorAnalysers(Base):
         heights = self.log_weights.to(x) - 0.5 * variances.log().sum(-1)
         heights = heights - triangles.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         of_levels = signal.sqrt(), variances, triangles, heights
-        if row_level is None and log_snr.ndim:  # a device other than the CPU: every row has a level of its own
+        if levels.numel() == 1:
+            row_level = None
+        elif row_level is None:  # a device other than the CPU: every row has a level of its own
             row_level = torch.arange(len(flat), device=flat.device)
         means, size = self.means.to(x), max(1, MOST_NUMBERS // self.means.numel())
         values = []
@@ -186,11 +188,22 @@ class FactorAnalysers(Base):
             alpha, variance, triangle, height = (by_row(each, level) for each in of_levels)
             gap = flat[part][:, None] - alpha * means
             pulled = alpha * torch.einsum("nkd,kdr->nkr", gap / variance, loadings)
-            factors = torch.cholesky_solve(pulled[..., None], triangle).squeeze(-1)
+            factors = _solved(pulled, triangle)
             rest = gap - alpha * torch.einsum("nkr,kdr->nkd", factors, loadings)
             distance = (rest.square() / variance).sum(-1) + factors.square().sum(-1)
             values.append((height - 0.5 * distance).logsumexp(-1))
         return torch.cat(values) - 0.5 * flat.shape[1] * math.log(2 * math.pi)
+
+
+def _solved(pulled: Tensor, triangles: Tensor) -> Tensor:
+    """Solve the system of every row and component ``(n, K, r)``, given Cholesky factors ``(1 or n, K, r, r)``.
+
+    Rows of one level are the right-hand sides of one system for each component: broadcast over rows, every factor would be
+    copied for every row.
+    """
+    if len(triangles) == 1:
+        return torch.cholesky_solve(pulled.permute(1, 2, 0), triangles[0]).permute(2, 0, 1)
+    return torch.cholesky_solve(pulled[..., None], triangles).squeeze(-1)
 
 
 def _inner_matrices(inverse: Tensor, loadings: Tensor, signal: Tensor) -> Tensor:
