@@ -13,7 +13,7 @@ from drl_density.bases.gaussian_mixture import draw_components
 
 
 class BlendedBase(Base):
-    r"""A mixture of densities of any kind, such as a Gaussian mixture and two flows, and without a noised form.
+    r"""A mixture of densities of any kind, such as a Gaussian mixture and two flows; it has no noised form.
 
     .. math:: b(x) = \sum_i w_i\, b_i(x)
 

@@ -50,7 +50,9 @@ class Entry:
 
 
 COMMANDS = {
-    "fit": Entry("Learn a density from a table, small images or a toy, and save it in a run folder.", "learn", "Fit"),
+    "fit": Entry(
+        "Learn a density from a table, small images or toy data, and save it in a run folder.", "learn", "Fit"
+    ),
     "sample": Entry("Draw rows from a fitted density.", "rows.sample", "Sample"),
     "combine": Entry("Draw from a product, a power or a mixture of fitted densities.", "combine", "Combine"),
     "score": Entry("Write the log density of every row of a table.", "rows.score", "Score"),

@@ -117,7 +117,7 @@ class Reconstruct(OnDevice):
     method: Literal["posterior", "dps", "projected"] = "posterior"
     """Sampler. posterior is consistent; dps and projected are fast and biased."""
     noise: float | None = None
-    """Standard deviation of the measurement noise. posterior requires it, the others do without by default."""
+    """Standard deviation of the measurement noise. Required by posterior. By default the other methods use none."""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 200
     """Number of draws."""
     steps: int = 200

@@ -55,7 +55,7 @@ class Kinds:
 
 @dataclasses.dataclass
 class Fit(OnDevice, Kinds, ReadsTable):
-    """Learn a density from a table, small images or a toy, and save it in a run folder.
+    """Learn a density from a table, small images or toy data, and save it in a run folder.
 
     Tables may be .csv, .tsv, .txt, .parquet, .npy, .npz or .nc files, and text may be compressed. Images may be idx files
     or a folder. The options of the chosen objective, network and schedule follow under --settings.
@@ -82,11 +82,11 @@ class Fit(OnDevice, Kinds, ReadsTable):
     weights: str | None = None
     """Column of row weights. By default all rows count equally."""
     max_rows_in_memory: int | None = None
-    """Rows above which a table is streamed, in samples of that many rows at most. By default set by 2^26 cells."""
+    """Number of rows above which a table is streamed, in samples of at most so many. By default tables above 2^26 cells."""
     image_size: int | None = None
     """Side in pixels to which image files are scaled. By default they keep their size."""
     max_minutes: float | None = None
-    """Time to aim at for the whole fit, in minutes; some parts end later. By default there is none."""
+    """Minutes to aim at for the whole fit; some parts may take longer. By default the time is not limited."""
     resume: bool = False
     """Continue the run in the folder."""
     force: bool = False

@@ -30,7 +30,7 @@ class ReadsTable:
     comment: str | None = None
     """Character that starts a comment line; '' for none. By default # and %."""
     index: Literal["auto", "keep", "drop"] | None = None
-    """First column as a saved index: keep it, or drop it in any case. By default one written by pandas is left out."""
+    """Keep a first column that is a saved index, or drop any first column. By default an index of pandas is left out."""
 
     def reading(self, fitted: ReadOptions | None = None) -> ReadOptions:
         """The options given, over those that the fit was read with.

@@ -47,7 +47,7 @@ def load_dataset(
     num_rows: int = 10_000,
     image_size: int | None = None,
 ) -> Dataset:
-    """Loads a data set, recognises the kinds of its columns, and splits its rows.
+    """Load a data set, recognise the kinds of its columns, and split its rows.
 
     A source is one of these. Nothing is downloaded.
 

@@ -36,7 +36,7 @@ class MemorizationCheck:
 
 
 def memorization_check(samples: Tensor, train: Tensor, test: Tensor, *, max_rows: int = 2000) -> MemorizationCheck:
-    """Compares the samples' distances to the nearest training row with those of test rows.
+    """Compare distances to the nearest training row between samples and test rows.
 
     Columns that are constant in training are left out. Samples and test rows must be treated alike beforehand: both
     rounded, or both dequantised.

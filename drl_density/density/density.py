@@ -112,7 +112,7 @@ class Density(ColumnQuestions):
     def bits_per_dimension(
         self, x: Any, *, num_samples: int = 16, report: LikelihoodReport | None = None, seed: int | None = None
     ) -> BitsPerDimension:
-        """Bits per dimension of whole numbers, such as 8-bit images, by the mean density over draws inside each cell.
+        """Bits per dimension of whole numbers, such as 8-bit images, from the mean density over draws inside each cell.
 
         More draws tighten the bound: with one it is that of uniform dequantisation, as in ``report.bits()``.
 
@@ -178,7 +178,7 @@ class Density(ColumnQuestions):
         return draw(self, num_samples, settings=settings, generator=random_generator(seed))
 
     def guided(self, label: int, *, weight: float = 0.0, seed: int | None = None) -> Self:
-        r"""The density of the images of one label, sharpened by guidance weight w. Requires a fit with labels.
+        r"""The density of the images of one label, sharpened by a guidance weight w. Requires a fit with labels.
 
         .. math:: \log p(x) = (1 + w)\, F(x, c) - w\, F(x, \text{unlabelled}) - \log Z
 
@@ -203,7 +203,7 @@ class Density(ColumnQuestions):
         settings: AISSettings | None = None,
         seed: int | None = None,
     ) -> Posterior:
-        """Draws from this density times a likelihood, and the log evidence with its error.
+        """Draws from the posterior with this density as the prior, and the log evidence with its error.
 
         Args:
             log_likelihood: function from float64 rows ``(n, *event)`` in data units to ``(n,)``, -inf where the likelihood
@@ -254,7 +254,7 @@ class Density(ColumnQuestions):
     def distill(
         self, rows: Any = None, *, settings: DistillSettings | None = None, seed: int | None = None
     ) -> Generator:
-        """Train a generator of one to a few network calls per draw. Its draws are not the density's own.
+        """Train a generator that needs one to a few network calls per draw. Its draws do not follow the density exactly.
 
         Args:
             rows: data ``(n, *event)`` in data units, which the method "mmd" matches and "em" does not need.

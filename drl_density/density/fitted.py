@@ -101,7 +101,7 @@ class FittedModel(HasColumns):
 
     @property
     def middle(self) -> Tensor:
-        """Median of every column over the stored draws ``(d,)``, which stands in for missing values."""
+        """Median of every column over the stored draws ``(d,)``, which is used in place of missing values."""
         return self.pool.double().median(0).values
 
     # --- model space
@@ -150,7 +150,7 @@ class FittedModel(HasColumns):
     def log_prob(self, x: Any) -> Any: ...
 
     def log_prob(self, x: Any) -> Any:
-        r"""Normalised log density in data units, nats, float64, of the batch shape of ``x``:
+        r"""Normalised log density in data units, in nats and float64, one number per row:
 
         .. math:: \log p(x) = F_0(T(x)) + \log\lvert\det J_T(x)\rvert - \log \hat Z
 
@@ -303,7 +303,7 @@ class FittedModel(HasColumns):
         return target.normalize(self.estimate)
 
     def to(self, device: str | torch.device | None) -> Self:
-        """This fit with a copy of its model on ``device``; itself where that is None or already the model's device.
+        """This fit with a copy of its model on ``device``; the fit itself if that is None or already its device.
 
         The model and model-space states live on the device. Rows in data units are accepted from any device, and every
         result lives on the CPU, where likelihoods for ``posterior`` are evaluated too. A CPU ``generator`` gives the same
@@ -332,7 +332,7 @@ class FittedModel(HasColumns):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Faults of the fit itself, in words: left at its base, or below its floor; empty for a sound one."""
+        """Faults of the fit in words: it kept its base untrained, or is below its floor; empty for a sound fit."""
         found = []
         if self.provenance.untrained_remark:
             found.append(self.provenance.untrained_remark)
@@ -341,7 +341,7 @@ class FittedModel(HasColumns):
         return tuple(found)
 
     def summary(self) -> str:
-        """A few lines for a person: the likelihood with its error and verdict, and the references."""
+        """A few lines to read: the likelihood with its error and verdict, and the scores of simple models."""
         base, estimate = self.baselines, self.estimate
         reason = "" if estimate.verdict is Verdict.RELIABLE else f": {estimate.advice}; evaluate() judges it with more draws"
         lines = [

@@ -259,7 +259,7 @@ class HasColumns:
         return rows
 
     def points(self, x: Any, *, absent: Sequence[str] = (), codes: Codes = "exact") -> Points:
-        """A user's rows as one table, with their batch shape and the index of their frame; there may be none.
+        """A user's rows as one table, with their batch shape, and the index of their frame if they have one.
 
         Args:
             x: rows ``(*, *event)`` or flat ``(*, d)``, or a frame.

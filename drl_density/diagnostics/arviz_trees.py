@@ -38,7 +38,7 @@ class ChainFigures(TypedDict):
 
 
 def as_arviz(tree: xr.DataTree) -> Any:
-    """The form of a tree that the installed ArviZ takes: an ``InferenceData`` before 1.0, the tree itself from 1.0 on.
+    """Convert a tree for the installed ArviZ: to an ``InferenceData`` before 1.0; from 1.0 on the tree is returned as it is.
 
     Args:
         tree: groups such as ``posterior`` and ``sample_stats``, as reports and diagnoses hold them.

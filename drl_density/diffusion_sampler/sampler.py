@@ -36,7 +36,7 @@ Control = Callable[[Tensor, int], Tensor]
 @methods_outside_inference_mode
 @dataclass(frozen=True)
 class DiffusionSamplerSettings:
-    """Sizes of the walk and of its training.
+    """Steps of a diffusion sampler's walk, and sizes of its training.
 
     Attributes:
         num_steps: K, the number of steps of a walk.

@@ -46,7 +46,7 @@ GAP_BETAS = (0.5, 0.99)
 
 @dataclass(frozen=True)
 class EMDistillationSettings:
-    """Sizes of EM distillation.
+    """Numbers of updates and steps, batch size and learning rates of EM distillation.
 
     Attributes:
         num_steps: number of updates of the student.

@@ -90,7 +90,7 @@ def unbiased_mmd(x: Tensor, y: Tensor, kernel: FeatureKernel) -> Tensor:
 
 @dataclass(frozen=True)
 class MMDSettings:
-    """Sizes of finetuning by the discrepancy.
+    """Number of steps, batch size and learning rate of finetuning by maximum mean discrepancy (MMD).
 
     Attributes:
         num_steps: number of gradient steps.

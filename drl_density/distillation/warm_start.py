@@ -28,7 +28,7 @@ PAIRS_AT_ONCE = 4096
 
 @dataclass(frozen=True)
 class WarmStartSettings:
-    """Sizes of the regression onto the flow.
+    """Sizes of the regression by which a student starts at the probability flow.
 
     Attributes:
         num_steps: number of updates of the student; 0 leaves it as it is.

@@ -194,7 +194,7 @@ def excluding(
     floor: float | None = None,
     is_integrable: bool | None = None,
 ) -> EnergyDistribution:
-    r"""Negation: :math:`p(x) / (u(x) + \text{floor})^w`, the expert away from what is unwanted.
+    r"""The density p away from an unwanted one u: :math:`p(x) / (u(x) + \text{floor})^w`, unnormalised.
 
     With a floor the factor is at most floor^-w, and the result is integrable when the expert is. Without one the quotient
     explodes where u vanishes, and is refused unless declared integrable.

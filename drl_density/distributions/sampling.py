@@ -72,7 +72,7 @@ class SamplerPolicy(Protocol):
 
 @dataclass(frozen=True)
 class ChainSampler:
-    """One adjusted chain per draw: warm up with an adapted step size, freeze it, run on, keep the last state.
+    """One adjusted chain per draw: its step size adapts during a warm-up and is then frozen, and its last state is the draw.
 
     Attributes:
         kernel: adjusted kernel, MALA by default.

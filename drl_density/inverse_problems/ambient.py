@@ -26,7 +26,7 @@ from drl_density.schedule import NoiseSchedule
 
 @dataclass(frozen=True)
 class AmbientSettings:
-    """Sizes of the training and share of further hidden entries.
+    """Settings by which an ambient denoiser is trained.
 
     Attributes:
         num_steps: number of gradient steps.

@@ -34,7 +34,7 @@ from drl_density.weights import log_mean_exp, resample, resample_poor, weight_es
 
 @dataclass(frozen=True)
 class ConditionalSettings:
-    """Sizes of a conditional run.
+    """Numbers of particles and steps by which conditionals are drawn.
 
     Attributes:
         num_particles: particles per replicate of a row, at least 2.

@@ -26,7 +26,7 @@ from drl_density.records.fields import NonNegativeInt, PositiveInt, check_fields
 
 @dataclass(frozen=True)
 class MissingMoveSettings:
-    """Sizes of a transition of missing coordinates.
+    """Numbers of proposals and steps in one transition of missing coordinates.
 
     Attributes:
         num_rounds: number of rounds, each with a choice among proposals and some kernel steps.

@@ -179,7 +179,7 @@ def run_chain(
     recording: Recording | None = None,
     generator: torch.Generator | None = None,
 ) -> ChainResult:
-    """Runs many chains in parallel, with warm-up, step-size adaptation and recording.
+    """Run many chains in parallel, with warm-up, step-size adaptation and recording.
 
     Args:
         kernel: transition of the chains, such as ``MALA()``.

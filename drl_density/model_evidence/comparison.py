@@ -13,7 +13,7 @@ from drl_density.records.brief import brief
 
 
 class Decision(StrEnum):
-    """What the evidence of two models says about them; each member equals its own string.
+    """The result of comparing two models by their evidence; each member equals its own string.
 
     >>> Decision.UNDECIDED == "not decided"
     True
@@ -85,7 +85,7 @@ class EvidenceDifference:
 
 @dataclass(frozen=True)
 class ComparedModel:
-    """One model beside the best.
+    """One model of a comparison by evidence, compared with the best.
 
     Attributes:
         name: name of the model.

@@ -26,7 +26,7 @@ from drl_density.samplers.walk import Denoiser, StepRecord, falling_levels, star
 
 @dataclass(frozen=True)
 class AncestralSettings:
-    """Walk down the levels.
+    """Steps of ancestral sampling down the noise levels.
 
     Attributes:
         num_steps: number of steps from level T to level 0, evenly spaced in level.

@@ -32,7 +32,7 @@ from drl_density.samplers.walk import Denoiser, DenoisingPrior, StepRecord, fall
 
 @dataclass(frozen=True)
 class DDIMSettings:
-    """Walk down the levels and randomness of each step.
+    """Steps of DDIM down the noise levels, and the randomness of each step.
 
     Attributes:
         num_steps: number of steps from level T to level 0, evenly spaced in level.

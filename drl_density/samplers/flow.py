@@ -28,7 +28,7 @@ from drl_density.samplers.walk import Denoiser, StepRecord, falling_levels, star
 
 @dataclass(frozen=True)
 class FlowSettings:
-    """Steps of the integrator.
+    """Steps by which Heun's method integrates the probability flow.
 
     Attributes:
         num_steps: number of Heun steps, evenly spaced in level, with two denoiser calls each.

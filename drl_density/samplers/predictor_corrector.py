@@ -19,7 +19,7 @@ from drl_density.samplers.walk import Denoiser, StepRecord, starting_noise
 
 @dataclass(frozen=True)
 class PredictorCorrectorSettings:
-    """Walk of the predictor and length of the corrector.
+    """Steps of the predictor, and kernel steps of the corrector after each of them.
 
     Attributes:
         walk: DDIM walk of the predictor; eta 1 is the ancestral step.

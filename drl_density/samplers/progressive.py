@@ -23,7 +23,7 @@ from drl_density.shapes import check_num_samples
 
 @dataclass(frozen=True)
 class ProgressiveSettings:
-    """Spacing of the conditioning levels and lengths of the chains.
+    """Number of recovery conditionals that progressive sampling descends, and the kernel steps on each.
 
     Attributes:
         steps_per_level: conditionals per unit of level; 1 is the paper's choice.

@@ -29,7 +29,7 @@ MOST_CHAINS = 64
 
 @dataclass(frozen=True)
 class RefinementSettings:
-    """Length and kernel of the chains.
+    """Length and kernel of the chains that refine given draws.
 
     Attributes:
         num_steps: kernel steps after the warm-up.

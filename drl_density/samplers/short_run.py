@@ -24,7 +24,7 @@ from drl_density.training import LangevinChains, propose
 
 @dataclass(frozen=True)
 class ShortRunSettings:
-    """Chains on each level and what is returned at the end.
+    """Short chains on each level, and the form in which their last states are returned.
 
     Attributes:
         chains: number and size of the steps per level, and their temperature. The papers draw their pictures with the

@@ -24,7 +24,7 @@ from drl_density.shapes import per_row
 
 @dataclass(frozen=True)
 class TemperingSettings:
-    """Lengths of the pilots and of the run.
+    """Lengths of a run of replica exchange and of its pilot runs.
 
     Attributes:
         num_sweeps: sweeps after the pilots. A sweep is ``steps_per_sweep`` kernel steps at every level and one round of

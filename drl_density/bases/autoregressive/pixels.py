@@ -26,7 +26,7 @@ MOST_DRAWN = 1024
 
 
 class AutoregressivePixels(Base):
-    r"""A normalised density of images over histograms of all pixels, without a noised form.
+    r"""A normalised autoregressive density of images that starts from the histograms of their pixels; it has no noised form.
 
     Pixel i of model space is N(0, 1) under the histogram :math:`P_i` of its K grey levels, as
     :class:`~drl_density.transforms.GridHistograms` maps it. With the grey level :math:`v_i` whose cell holds :math:`u_i`,

@@ -66,7 +66,7 @@ class AutoregressiveFlowSettings:
 
 
 class AutoregressiveFlow(Base):
-    r"""An autoregressive flow: a normalised density with exact draws, and without a noised form.
+    r"""An autoregressive flow: a normalised density with exact draws, but without a noised form.
 
     .. math:: \log p(x) = \log \mathcal{N}(T(x);\ 0, I) + \log \lvert \det \partial T / \partial x \rvert
 

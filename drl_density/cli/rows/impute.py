@@ -36,8 +36,8 @@ FIGURES = ("least_ess_share", "acceptance_rate", "r_hat", "ess", "log_density", 
 class Impute(OnTable):
     """Fill the missing values of a table with draws, given the observed values of each row.
 
-    Each row is written once for each imputation. Columns ``row`` and ``imputation`` count both from 0. Observed cells and
-    further columns stay as they are.
+    Each row is written once for each imputation. The columns ``row`` and ``imputation`` number both from 0. Observed
+    cells and further columns stay as they are.
     """
 
     run_folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

@@ -37,11 +37,11 @@ class Sample(WritesRows):
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Number of rows to draw."""
     method: Literal["progressive", "ancestral", "ddim", "predictor-corrector", "flow", "generator"] | None = None
-    """Sampler. By default an exact one, which is printed. progressive is exact, others are not; generator needs distill."""
+    """Sampler. By default the density's own, which is printed. Besides it, only progressive follows the density."""
     steps: int | None = None
     """Number of steps through the noise levels. For progressive, kernel steps per level. By default that of the method."""
     eta: float | None = None
-    """Share of fresh noise in ddim and predictor-corrector: 0 deterministic, 1 ancestral. By default 0 for ddim, else 1."""
+    """Fresh noise of ddim and predictor-corrector: 0 is deterministic, 1 is ancestral. By default 0 for ddim, else 1."""
     chain_steps: int = 0
     """Number of adjusted chain steps after drawing. They correct the draws of any method."""
     seed: int | None = None

@@ -30,7 +30,7 @@ NUM_HALVINGS = 60
 
 @dataclass(frozen=True, eq=False)
 class ClassDensities:
-    """Fitted densities by label.
+    """One fitted density for each label, and the probabilities of labels that follow from them.
 
     Attributes:
         densities: the density of the rows of each label.

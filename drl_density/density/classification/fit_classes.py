@@ -28,7 +28,7 @@ def fit_classes(
     progress: bool = True,
     device: str | torch.device | None = None,
 ) -> ClassDensities:
-    """Learn a density of the rows of each label, and how far their probabilities can be trusted.
+    """Learn one density for each label, and calibrate the probabilities of labels that follow from them.
 
     Args:
         data: A :class:`Dataset` with labels, or a source of images with labels that :func:`load_dataset` takes, such as an

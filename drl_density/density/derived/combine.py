@@ -109,7 +109,7 @@ def combine(
     settings: AISSettings | None = None,
     seed: int | None = None,
 ) -> Combination:
-    r"""Draws of :math:`\prod_k p_k(x)^{w_k / \tau}` or :math:`\big(\sum_k w_k p_k(x) / \sum_k w_k\big)^{1 / \tau}`.
+    r"""Draws of a product :math:`\prod_k p_k^{w_k / \tau}` or a mixture :math:`(\sum_k w_k p_k / \sum_k w_k)^{1 / \tau}`.
 
     Args:
         densities: fits with the same columns in name, order, labels and bounds.

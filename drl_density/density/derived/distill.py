@@ -54,15 +54,15 @@ USUAL_RATE = {"mmd": 1e-3, "em": 2e-6}
 
 @dataclass(frozen=True)
 class DistillSettings:
-    """How a density is distilled.
+    """The method by which a generator is distilled from a density, and its sizes.
 
     Attributes:
         method: "mmd" finetunes a DDIM walk of ``num_calls`` steps on data; "em" trains a one-step generator on the density.
         num_calls: network calls per draw of "mmd".
-        num_updates: number of gradient steps; None takes 300 for "mmd" and 100 for "em". With 0 the walk, or the student
-            that has followed the flow, stays as it is.
+        num_updates: number of gradient steps; None takes 300 for "mmd" and 100 for "em". With 0, the walk (or
+            the student after its start at the flow) is returned as it is.
         batch_size: draws in each gradient step.
-        learning_rate: first step size of Adam, which falls to zero; None takes 1e-3 for "mmd" and 2e-6 for "em".
+        learning_rate: initial learning rate of Adam, which falls to zero; None takes 1e-3 for "mmd" and 2e-6 for "em".
         kernel: kernel of "mmd". The widths of "rbf" are multiples of the median distance of the rows; "energy" has none.
         num_corrections: Langevin steps in the E-step of "em".
         width: hidden units of the one-step generator of "em".

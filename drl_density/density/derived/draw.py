@@ -35,7 +35,7 @@ WITH_ETA = ("ddim", "predictor-corrector")
 
 @dataclass(frozen=True)
 class DrawSettings:
-    """How draws are made; only no method, "progressive", or chains after another method lead to the density itself.
+    """The sampler of draws; without a method, with "progressive", or with chains at the end they follow the density itself.
 
     Attributes:
         method: the sampler that walks from noise to data. None takes that of ``density.sample``, which

@@ -23,7 +23,7 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True)
 class Comparison:
-    """One model compared with the first.
+    """The mean log density of one model, compared with that of the first.
 
     Attributes:
         name: name of the model.

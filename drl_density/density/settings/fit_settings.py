@@ -55,20 +55,20 @@ class FitSettings:
         training: Number of steps, learning rate, and patience.
         recovery: Second stage after a contrast, by recovery likelihood; off by default, see :class:`RecoverySettings`.
         transform: Map from data to model space; "auto" chooses by the type and bounds of the columns.
-        base: Fixed, normalised part of the energies, fitted to the data. "reference" takes the best on validation of
-            independent columns, a Gaussian, single mixtures, "factors", a mixture of factor analysers, and "stack", an
-            average of many bagged mixtures. "auto" takes that for the contrast objective; for others it fits a Gaussian and
-            the best single mixture, and trains on both. "autoregressive", for images of whole numbers, takes the better of
-            "factors" and an autoregressive density, which carries level 0 alone.
+        base: Fixed, normalised part of the energies, fitted to the data. "reference" takes the one that scores best on
+            validation: independent columns, a Gaussian, single mixtures, a mixture of factor analysers ("factors"), or an
+            average of many bagged mixtures ("stack"). "auto" is "reference" for the contrast objective; for others it fits
+            a Gaussian and the best single mixture, and trains on both. "autoregressive", for images of whole numbers, takes
+            the better of "factors" and an autoregressive density, which is used on level 0 alone.
         num_networks: Networks trained from different seeds on every base. Validation decides whether one of them or the
             average of all energies is kept.
-        num_folds: Folds of the rows of a small table. Each fold stops the training of a network on the other rows, and the
-            average of these networks is added to a reference fitted to all rows, validation rows included. 1 trains on
-            the training rows alone. None takes 5 below 3,000 rows, and up to 40 columns, for the contrast objective with
-            its usual reference, where the rows can be divided freely, else 1.
+        num_folds: Folds into which the rows of a small table are divided. For each fold a network is trained on the other
+            rows, and the fold decides when to stop. The average of these networks is added to a reference fitted to all
+            rows, validation rows included. 1 trains on the training rows alone. None takes 5 for the contrast objective with
+            its usual reference, below 3,000 rows and up to 40 columns, if the rows can be divided freely, else 1.
         num_trials: Further networks that are tried once the first has passed its best score on validation: of another size,
-            with more dropout, and with a shorter schedule. The best of all is kept. None takes 3 for a contrast without
-            folds whose network and training have their defaults, else 0.
+            with more dropout, and with a shorter schedule. The best of all is kept. None takes 3 for the contrast objective
+            without folds, if network and training have their defaults, else 0.
         selection: "likelihood" keeps the weights and the level that score best on validation by an annealed log Z.
             "last" keeps the last averaged weights, as the papers do.
         num_validation_rows: Validation rows scored at every evaluation. None takes 256 images, or between 1,024 and 8,192

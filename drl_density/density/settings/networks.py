@@ -80,7 +80,7 @@ class ColumnNetwork:
         width: Hidden units of each layer. None takes 48 below 3,000 rows, else 128.
         num_blocks: Residual blocks between the first and the last layer. None takes 1 below 3,000 rows, else 2.
         num_sigmoids: Sigmoids that each column is seen through.
-        column_width: Numbers into which the bank of a column is mapped. None takes 8 below 3,000 rows, else 16.
+        column_width: Numbers to which the sigmoids of a column are reduced. None takes 8 below 3,000 rows, else 16.
         dropout: Share of hidden units dropped in training. None takes 0.4 below 3,000 rows, 0.3 below 20,000, else 0.2.
 
     Raises:
@@ -211,7 +211,7 @@ class ResidualNetwork(ImageNetwork):
 
 @dataclass(frozen=True)
 class UNetNetwork(ImageNetwork):
-    """U-Net over images whose output is summed to one energy.
+    """U-Net over images; the energy is the inner product of its output with the image.
 
     Attributes:
         shape: Channels, height and width of an image; None takes those of the data.

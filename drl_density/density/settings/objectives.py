@@ -43,8 +43,8 @@ class AdjustedObjective:
         jump: Number of levels between a state and the noisier state that its chain is conditioned on.
         classification_weight: Factor of the noise-level classification loss, which learns the constants between levels.
         classification_share: Share of every batch that is classified.
-        clean_share: Share of the rows on level 0, which then are without noise, as the contrast has them. With 0 all levels
-            have equal shares, and rows of level 0 have its noise.
+        clean_share: Share of the rows on level 0. Unless it is 0, these rows are without noise, as they are in the contrast.
+            With 0, all levels have equal shares, and rows of level 0 have its noise.
 
     Raises:
         ValueError: Counts below 1, shares outside their interval, or an unknown kernel.

@@ -44,7 +44,7 @@ MARGIN = 1.1
 
 @dataclass(frozen=True, eq=False)
 class Sandwich:
-    """What is known about log Z, in nats.
+    """The result of a two-sided estimate: log Z with its interval, bracket, verdict and advice, in nats.
 
     Attributes:
         log_z: point estimate, by Bennett's ratio of both directions; NaN when the verdict is ``IMPROPER``, and where

@@ -12,7 +12,7 @@ from drl_density.records.fields import Interval, NonNegativeInt, PositiveFloat, 
 
 @dataclass(frozen=True)
 class SandwichSettings:
-    """Sizes of a sandwich.
+    """Numbers of particles, replicates and steps of a two-sided estimate of log Z.
 
     Attributes:
         num_particles: particles, and paths in each direction, per replicate. A target without levels begins with a quarter
