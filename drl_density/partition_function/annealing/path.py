@@ -109,7 +109,8 @@ def check_integrable(model: EnergySequence) -> None:
     if not model.is_integrable:
         raise NumericalError(
             "improper: exp(F) is not known to have a finite integral, so it has no log Z. Give the sequence a Gaussian "
-            "base and a network of bounded growth, or declare is_integrable=True where you can prove it"
+            "base and a network of bounded growth (one that declares has_bounded_growth), or declare is_integrable=True "
+            "where you can prove it"
         )
 
 

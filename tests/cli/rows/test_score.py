@@ -58,7 +58,7 @@ def test_rows_with_missing_values_are_refused_or_left_without_a_score(run, few, 
     assert not out.exists()
     assert main([*command, "--out", str(out), "--incomplete", "nan"]) == 0
     assert [bool(row["log_density"]) for row in read(out)] == [True, True, False] + [True] * 7
-    assert "1 rows with missing values, which have no score" in capsys.readouterr().out
+    assert "1 rows with missing values, which have no score" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("small_groups")
