@@ -181,9 +181,13 @@ def inpainted(module: Any, result: Any) -> Figure:
 
 def interpolated(module: Any, result: Any) -> Figure:
     """From one draw (left) to another (right): the starting noise moves along a great circle, and all other random numbers
-    are held fixed.
+    are held fixed. The number above each digit is its place u on the way.
     """
-    return pictures([result], ["u = 0 to 1"])
+    figure, axes = panels(1, len(result), (1.05 * len(result), 1.5))
+    for axis, picture, place in zip(axes, result, torch.linspace(0, 1, len(result)).tolist(), strict=True):
+        axis.imshow(picture.reshape(8, 8).double().numpy(), cmap="gray_r", vmin=0, vmax=16)
+        axis.set(title=f"{place:.3g}", xticks=[], yticks=[], frame_on=False)
+    return figure
 
 
 def by_level(module: Any, result: Any) -> Figure:

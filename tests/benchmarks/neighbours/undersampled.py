@@ -181,20 +181,23 @@ def draw_figure(path: Path, truth: Tensor, shown: dict[int, dict[str, Tensor]]) 
     from matplotlib.figure import Figure
 
     names = ["Gaussian", "mixture of 20", "network, projected"]
-    figure = Figure(figsize=(9, 4.6), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(9, 3.7), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(shown), 2 + 2 * len(names))
+    axes = figure.subplots(len(shown), 2 + 2 * len(names), squeeze=False)
     for row, (acceleration, parts) in zip(axes, shown.items(), strict=True):
-        cells = [("truth", truth), (f"zero-filled, R = {acceleration}", parts["zero-filled"][0])]
-        cells += [(name, parts[name].mean(0)) for name in names]
-        for axis, (name, image) in zip(row, cells, strict=False):
+        means = [truth, parts["zero-filled"][0], *(parts[name].mean(0) for name in names)]
+        for axis, image in zip(row, means, strict=False):
             axis.imshow(grey(image)[0].numpy(), cmap="gray_r", vmin=0, vmax=1)
-            axis.set_title(name, fontsize=6)
-        for axis, name in zip(row[len(cells) :], names, strict=True):
+        for axis, name in zip(row[len(means) :], names, strict=True):
             axis.imshow(parts[name].std(0).reshape(SIDE, SIDE).numpy() / 2, cmap="magma", vmin=0, vmax=0.3)
-            axis.set_title(f"{name}, sd", fontsize=6)
         for axis in row:
-            axis.set_axis_off()
+            axis.set(xticks=[], yticks=[], frame_on=False)
+        row[0].set_ylabel(f"R = {acceleration}", fontsize=10)
+    short = [name.replace(", ", "\n").replace(" of", "\nof") for name in names]
+    for axis, title in zip(axes[0], ["truth", "zero-filled", *short, *short], strict=True):
+        axis.set_title(title, fontsize=10)
+    for axis, title in ((axes[-1][3], "means of the draws"), (axes[-1][6], "standard deviations")):
+        axis.set_xlabel(title, fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
 
