@@ -3,8 +3,9 @@ fixed.
 
     x_T(u) = sin((1-u) w) / sin w  x_T(0) + sin(u w) / sin w  x_T(1),  then K Langevin steps per level with the same noise
 
-Expected: a row of digits that starts at one draw and ends at another, in steps smaller than the whole way. Chains
-that mix within a level forget the noise they began from, and shared noise then leads them all to much the same digit.
+Expected: a row of digits that starts at one draw and ends at another, in steps smaller than the distance between
+them. Chains that mix within a level forget the noise they began from, and shared noise then leads them all to much
+the same digit.
 """
 
 import torch

@@ -4,7 +4,7 @@ its own weight.
     m <- (1 - w_f) m + w_f c_f   for every cosine coefficient c_f of the denoised estimate
 
 Low frequencies settle early and are averaged less at first, high ones less at the end; the weights are ours. Expected:
-steadier pictures with a smaller spread at every frequency: an average is no draw of the density.
+steadier pictures with a smaller spread at every frequency: averages do not follow the density.
 """
 
 import torch

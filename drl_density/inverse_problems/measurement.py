@@ -29,7 +29,7 @@ from drl_density.shapes import per_row
 
 @dataclass(frozen=True)
 class DPSSettings:
-    """Walk and guidance of diffusion posterior sampling (DPS).
+    """Steps and strength of guidance of diffusion posterior sampling (DPS).
 
     Attributes:
         walk: DDIM walk down the levels.

@@ -39,7 +39,7 @@ class ColumnQuestions(FittedModel):
         settings: ConditionalSettings | None = None,
         seed: int | None = None,
     ) -> EnergyDistribution:
-        """The distribution of the other columns given some, over vectors in the columns' order, in data units.
+        """The distribution of the other columns given some of them, in data units; its vectors keep the columns' order.
 
         Its ``sample`` runs sequential Monte Carlo down the noise levels, which finds separated modes with their weights.
         It ends with adjusted chains, whose R-hat is in ``last_result.stats``.
@@ -163,7 +163,7 @@ class ColumnQuestions(FittedModel):
         settings: ConditionalSettings | None = None,
         seed: int | None = None,
     ) -> Any:
-        """One column given the others, row by row: mean, quantiles, label probabilities, log density of the value there.
+        """One column given the others, row by row: mean, quantiles, label probabilities, log density of a given value.
 
         Args:
             rows: rows ``(n, *event)`` in data units, NaN for missing values, or a frame; the predicted column may be

@@ -26,7 +26,7 @@ Method = Literal["posterior", "dps", "projected"]
 
 @dataclass(frozen=True)
 class ReconstructSettings:
-    """How a point is reconstructed.
+    """The method by which a point is reconstructed, and its sizes.
 
     Attributes:
         method: "posterior" anneals prior times likelihood and is consistent. "dps", diffusion posterior sampling, adds the

@@ -16,7 +16,7 @@ from drl_density.run_folder import write_bytes
 
 @dataclass(frozen=True, eq=False)
 class LikelihoodReport(Likelihood):
-    """Everything known about a density's likelihood on some rows, with a page for a reader.
+    """Everything that is known about a density's likelihood on some rows, as a tree and as an HTML page.
 
     Attributes:
         tree: xarray DataTree with the groups ``log_likelihood`` and ``observed_data`` (dim ``obs_id``), ``posterior`` and

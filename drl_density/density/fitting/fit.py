@@ -59,7 +59,7 @@ def fit(
     progress: bool = True,
     device: str | torch.device | None = None,
 ) -> Density:
-    """Learn a density from a table, small images, or a toy system.
+    """Learn a density from a table, small images, or toy data.
 
     Args:
         data: A :class:`Dataset`, or anything that :func:`load_dataset` takes (name, path, array). Rows with missing values

@@ -43,7 +43,7 @@ __all__ = ["FitSettings"]
 
 @dataclass(frozen=True)
 class FitSettings:
-    """Every choice of a fit; None means chosen from the data, and printed.
+    """Every choice of a fit; those left at None are made from the data, and printed.
 
     Attributes:
         objective: Training objective with its own settings. None takes the contrast with the base where the network is a

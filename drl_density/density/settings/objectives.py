@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class AdjustedObjective:
-    """Recovery likelihood with chains that carry a Metropolis test: the default objective of this package.
+    """Recovery likelihood with chains that carry a Metropolis test: the default with networks other than columns.
 
     Trains ``RecoveryLikelihood``.
 
@@ -232,7 +232,7 @@ class ContrastObjective:
 
 @dataclass(frozen=True)
 class PathObjective:
-    """Denoising score matching against the fixed base, with path increments that make neighbouring levels agree in nats.
+    """Denoising score matching against the fixed base, with path increments that make neighbouring levels agree.
 
     Trains ``PathMatching``, which needs no chains. The weights with the least validation loss are kept. The tilt is reported
     where its validation likelihood exceeds that of the untouched base at the upper end of the interval of log Z.

@@ -115,7 +115,7 @@ def check_integrable(model: EnergySequence) -> None:
 
 
 def geometric_path(base: Base, log_density: LogDensity, *, num_bridges: int = 100) -> AnnealingPath:
-    r"""Geometric bridges :math:`(1 - a) \log b(x) + a \log f(x)`, their annealing a rising evenly to 1.
+    r"""Geometric bridges :math:`(1 - a) \log b(x) + a \log f(x)`, with a rising evenly from 0 to 1.
 
     Args:
         base: normalised distribution b with exact draws of the target's event shape.
