@@ -82,7 +82,7 @@ class Fit(OnDevice, Kinds, ReadsTable):
     weights: str | None = None
     """Column of row weights. By default all rows count equally."""
     max_rows_in_memory: int | None = None
-    """Number of rows above which a table is streamed, in samples of at most so many. By default tables above 2^26 cells."""
+    """Most rows held in memory; larger tables are streamed, in samples of at most as many. By default 2^26 cells."""
     image_size: int | None = None
     """Side in pixels to which image files are scaled. By default they keep their size."""
     max_minutes: float | None = None
