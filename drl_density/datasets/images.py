@@ -71,10 +71,13 @@ def as_pixels(values: Any, where: str) -> np.ndarray:
 def are_scaled(array: np.ndarray) -> bool:
     """Whether values are grey levels divided by 255: within 0 and 1, whole numbers times 255, and not zeros and ones alone.
 
+    NaN, a hidden pixel, is left out.
+
     >>> import numpy as np
     >>> are_scaled(np.array([0.0, 51 / 255, 1.0])), are_scaled(np.array([0.0, 1.0])), are_scaled(np.array([0.0, 0.3]))
     (True, False, False)
     """
+    array = array[~np.isnan(array)] if array.dtype.kind == "f" else array
     if array.dtype.kind != "f" or not array.size or not (array.min() >= 0 and array.max() <= 1):
         return False
     levels = 255 * array

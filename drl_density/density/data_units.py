@@ -10,6 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from drl_density.bases import LayeredBase
 from drl_density.datasets import Column
 from drl_density.distributions import SampleResult
 from drl_density.distributions.sampling import as_shape
@@ -55,6 +56,21 @@ def most_scored_images(num_features: int) -> int:
     (2048, 510, 130)
     """
     return max(LEAST_SCORED, min(MOST_SCORED, MOST_SCORED_VALUES // num_features))
+
+
+def reported_noise(model: EnergySequence) -> float:
+    """Noise of the reported density in model space: that of level 0, or none for a sharp density without a network.
+
+    Args:
+        model: sequence whose level 0 is reported.
+
+    >>> from drl_density.testing import GaussianMixtureSequence
+    >>> model = GaussianMixtureSequence.example().model
+    >>> reported_noise(model) == float(model.schedule.sigma_at(0))
+    True
+    """
+    is_sharp = model.is_base_alone and isinstance(model.base, LayeredBase)
+    return 0.0 if is_sharp else float(model.schedule.sigma_at(0))
 
 
 def in_passes(function: Callable[[Tensor], Tensor], rows: Tensor, device: torch.device | None = None) -> Tensor:

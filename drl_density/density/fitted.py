@@ -31,6 +31,7 @@ from drl_density.density.data_units import (
     freeze,
     in_passes,
     on_support,
+    reported_noise,
     to_data_units,
 )
 from drl_density.density.integrability import largest_power
@@ -350,7 +351,7 @@ class FittedModel(HasColumns):
             *self.provenance.stage_lines,
             f"log Z {estimate.log_z:.4f} +- {estimate.standard_error:.4f} (verdict on log Z: {estimate.verdict}{reason})",
             f"draws: {self.plan.describe()}",
-            f"reported level: noise {float(self.model.schedule.sigma_at(0)):.3g} in model space",
+            f"reported level: noise {reported_noise(self.model):.3g} in model space",
         ]
         if not base.is_above_floor:
             lines.append(f"FAILURE: the model is below its floor; {see('When a fit fails')}")

@@ -9,7 +9,7 @@ import torch
 
 from drl_density import Split, fit, load_dataset
 from drl_density.datasets import choose_transform, read_rows
-from drl_density.datasets.images import as_pixels, images_in_memory, pixel_columns
+from drl_density.datasets.images import are_scaled, as_pixels, images_in_memory, pixel_columns
 from drl_density.errors import DataError
 from tests.datasets.pictures import COLOR, GREY, LABELS, together, write_folder
 
@@ -70,6 +70,15 @@ def test_images_of_other_scales_and_sizes_are_refused():
         load_dataset([GREY[0], np.zeros((4, 4), np.uint8)])
     with pytest.raises(DataError, match="look like grey levels divided by 255"):
         as_pixels(GREY / 255, "here")
+    assert are_scaled(np.where(GREY > 200, np.nan, GREY / 255))
+
+
+def test_arrays_of_images_of_mixed_sizes_are_refused(tmp_path):
+    mixed = np.empty(2, object)
+    mixed[:] = [GREY[0], np.zeros((4, 4), np.uint8)]
+    np.save(tmp_path / "mixed.npy", mixed, allow_pickle=True)
+    with pytest.raises(DataError, match="images of mixed sizes are saved: save one array of numbers"):
+        load_dataset(tmp_path / "mixed.npy")
 
 
 def test_layouts_become_channels_first():

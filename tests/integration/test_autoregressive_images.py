@@ -62,6 +62,8 @@ def test_the_bits_are_those_of_grey_levels_with_an_interval_of_no_width(fitted, 
     assert "chains" not in report.to_html(tmp_path / "report.html").read_text()
     bits = report.bits()
     assert bits.interval() == (bits.value, bits.value)
+    assert bits.level_noise == 0.0  # it is evaluated without noise
+    assert "density without noise" in bits.audit()
     assert report.verdict is drl.Verdict.RELIABLE
     follows, free = bits_of_truth()
     # The corner and the first row are uniform over three values; the network is not yet perfect.

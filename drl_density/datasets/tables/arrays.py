@@ -44,6 +44,11 @@ def unreadable(path: Path, error: Exception) -> DataError:
         path: the file.
         error: what the reader raised, one of :data:`UNREADABLE`.
     """
+    if "Python objects" in str(error):  # what numpy says of a mapped file
+        return DataError(
+            f"{path}: holds pickled objects, which are never read, as rows or images of mixed sizes are saved: save one "
+            "array of numbers"
+        )
     reason = "no such array, or pickled objects, which are never read" if "pickle" in str(error) else str(error)
     return DataError(f"{path}: cannot be read as {path.suffix} ({reason}); is the file complete?")
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from drl_density.density.data_units import reported_noise
 from drl_density.density.fitted import FittedModel, dequantized_rows
 from drl_density.errors import DataError
 from drl_density.records.intervals import normal_quantile
@@ -91,9 +92,8 @@ class BitsPerDimension:
         if not self.is_known:
             result += f" (between {lower:.4f} and {upper:.4f} by log Z: wider than {WIDEST_INTERVAL})"
         lines.append(f"bits per dimension: {result}, +- {self.sampling_error:.4f} by {self.num_rows} rows")
-        lines.append(
-            f"scheme: {self.scheme}; density of the level with noise {self.level_noise:g}; a bound over the noise"
-        )
+        level = f"density of the level with noise {self.level_noise:g}" if self.level_noise else "density without noise"
+        lines.append(f"scheme: {self.scheme}; {level}; a bound over the dequantisation noise")
         return "\n".join(lines)
 
 
@@ -210,5 +210,5 @@ def importance_bits(
         num_rows=len(joined),
         value_range=(int(low), int(high)),
         dequantization=f"{num_samples} x uniform",
-        level_noise=float(density.model.schedule.sigma_at(0)),
+        level_noise=reported_noise(density.model),
     )

@@ -55,8 +55,7 @@ def likelihood_page(
     summary = f"{report.summary()}\nsettings: {attributes['settings']}"
     return ReportPage(
         title=title or f"Likelihood of {attributes['name']}",
-        lead=lead
-        or f"{report.num_rows} rows with {attributes['num_features']:.0f} columns. Seed {attributes['seed']}.",
+        lead=lead or f"{report.num_rows} {_kind_of_rows(report)}. Seed {attributes['seed']}.",
         verdict=report.verdict,
         advice=report.advice,
         words=_words(report),
@@ -74,6 +73,15 @@ def likelihood_page(
         ),
         appendix=f"{appendix}\n\n{summary}" if appendix else summary,
     )
+
+
+def _kind_of_rows(report: Likelihood) -> str:
+    """What the rows are, such as "images of 28 x 28 pixels"."""
+    shape = report.image_shape
+    if shape is None:
+        return f"rows with {report.tree.attrs['num_features']:.0f} columns"
+    kind = "colour images" if len(shape) == 3 and shape[0] == 3 else "images"
+    return f"{kind} of {shape[-2]} x {shape[-1]} pixels"
 
 
 def _words(report: Likelihood) -> tuple[str, ...]:

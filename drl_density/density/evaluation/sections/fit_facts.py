@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from drl_density.density.data_units import reported_noise
 from drl_density.density.fitted import FittedModel
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class FitFacts:
         return {
             "name": density.provenance.name,
             "learned_constant": float(density.model.log_normalizer(0)),
-            "level_noise": float(density.model.schedule.sigma_at(0)),
+            "level_noise": reported_noise(density.model),
             "validation_model": density.baselines.model,
             "validation_gaussian": density.baselines.gaussian,
             "validation_independent": density.baselines.independent,
