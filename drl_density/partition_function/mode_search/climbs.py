@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,8 +14,9 @@ from drl_density.devices import normal_draws, uniform_draws
 from drl_density.mcmc import LogDensity
 from drl_density.partition_function.annealing.plan import spread_or_one
 from drl_density.partition_function.mode_search.ascent import Climb, climb, resolved
+from drl_density.partition_function.mode_search.components import ComponentBase
 from drl_density.partition_function.mode_search.grouping import Grouping, group_ends
-from drl_density.partition_function.mode_search.screen import Screen, screen
+from drl_density.partition_function.mode_search.screen import Screen, screen, sweep, work_per_row
 from drl_density.partition_function.mode_search.shape import Shape, measure_shape
 from drl_density.partition_function.target_bases.contract import FlatBase
 
@@ -29,6 +31,11 @@ NUM_LOCAL, LOCAL_MODES, LOCAL_SCALES = 64, 8, (1e-3, 8.0)
 in widths of the mode."""
 NUM_UNIT_DRAWS = 256
 """Draws of the base that show its centre and spread."""
+CHEAP_WORK, LEAST_SHARE, FULL_DIM = 160, 1 / 32, 4
+"""Numbers computed per point up to which a sweep has all its points, the share of them that it has at any cost, and the
+dimension from which it has all; each dimension less halves them. See :func:`work_per_row`."""
+MOST_SWEPT_CLIMBS, FIRST_STEP = 32, 0.03
+"""Climbs from the points of a sweep, and the length of their first step in widths of the highest optimum."""
 RANDOM, GIVEN = -1, -2
 """Marks of climbs from random starts, and from data, hints and points around known modes; pilots are counted from 0."""
 
@@ -157,6 +164,28 @@ class Climbs:
         looked = screen(self.log_density, torch.cat(rows), torch.cat(widths), shapes).until(most_climbs)
         if bool(looked.is_open.any()):
             self._climb(looked.position[looked.is_open], 0.1 * looked.width[looked.is_open], GIVEN)
+
+    def from_sweep(self, known: ComponentBase, number: int, generator: torch.Generator | None) -> None:
+        """Look at very many points around the known components, and climb from those that exceed them by most.
+
+        A needle beside a wide mode attracts so few points that thousands of climbs miss it. Points whose gradient points to
+        a known mode are not climbed from.
+
+        Args:
+            known: components at what is known.
+            number: points for a cheap target in four dimensions or more. An expensive one takes down to a 32nd of them, and
+                one, two and three dimensions an eighth, a quarter and a half.
+        """
+        shapes, dim = known.largest(LOCAL_MODES).shapes, known.event_shape[0]
+        work = work_per_row(self.log_density, known.draw(NUM_LOCAL, generator).double())
+        work += len(known.shapes) * (12 + dim**2 / 4)  # numbers of the components' own log density
+        number = math.ceil(number * min(1.0, 2.0 ** (dim - FULL_DIM), max(LEAST_SHARE, CHEAP_WORK / work)))
+        points = sweep(self.log_density, shapes, known.log_gaussians, number, generator=generator)
+        width = 1.0 if self.unit is None else self.unit.width
+        looked = screen(self.log_density, points, torch.full((len(points),), FIRST_STEP * width), known.shapes)
+        looked = looked.until(MOST_SWEPT_CLIMBS)
+        if bool(looked.is_open.any()):
+            self._climb(looked.position[looked.is_open], looked.width[looked.is_open], GIVEN)
 
     @property
     def origins(self) -> Tensor:

@@ -61,6 +61,12 @@ class ComponentBase:
         weights = self.weights[:, kept]
         return ComponentBase([self.shapes[int(index)] for index in kept], weights / weights.sum(), self.like)
 
+    def log_gaussians(self, x: Tensor) -> Tensor:
+        """Log density of the Gaussians alone, with their weights, at rows ``(n, d)``, ``(n,)``."""
+        whitened = (x.double() @ self._whiten - self._shift).unflatten(1, (len(self.shapes), -1))
+        heights = self.weights[0].log() - self._volumes - 0.5 * self.event_shape[0] * LOG_TWO_PI
+        return (heights - 0.5 * whitened.square().sum(-1)).logsumexp(1)
+
     def log_joint(self, x: Tensor) -> Tensor:
         """Log weight plus log density of every component at rows ``(n, d)``, ``(n, 2, K)``."""
         whitened = (x.double() @ self._whiten - self._shift).unflatten(1, (len(self.shapes), -1))

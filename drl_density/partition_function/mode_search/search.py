@@ -43,6 +43,9 @@ HOPELESSLY_MANY, ENDLESS = 0.8, 0.5
 LEAST_FOUND, HOPELESS = 0.01, 0.25
 """Share of the mass from which a mode's width is one that has to be seen; share of the planted modes found below which more
 climbs would not help."""
+NUM_SWEPT, SWEEPS = 2**19, (1, 4)
+"""Points of a sweep around the known modes, and multiples of that number of the first sweep and of a second one, which
+follows where the first finds a mode."""
 NECK = 5.0
 """Nats by which the mass of a Gaussian at the highest point falls short of that of a mode whose bulk lies elsewhere."""
 MOST_NUMBERS = 20_000_000
@@ -73,14 +76,16 @@ def search_modes(
     num_particles: int = 64,
     kernel: Kernel | None = None,
     has_gradient: bool = True,
+    num_swept: int = NUM_SWEPT,
     generator: torch.Generator | None = None,
 ) -> Found:
     """Search for the modes of a target by climbs from many starts and by pilot runs of several widths.
 
     Starts are draws of the base stretched by widths from 1 to 64, rows of data, hints and points around the modes that are
     known. Starts whose gradient points to a known mode are not climbed from, so that thousands are affordable. Four pilot
-    runs follow where components at the modes do not account for the target. The search continues until the unseen share is
-    below 2 %, and beyond that while it is cheap.
+    runs follow where components at the modes do not account for the target. Then a sweep of very many points around the
+    known modes, without gradients, looks for narrower ones. The search continues until the unseen share is below 2 %, and
+    beyond that while it is cheap.
 
     Args:
         log_density: maps rows ``(n, d)`` to ``(n,)``.
@@ -90,6 +95,7 @@ def search_modes(
         num_particles: particles of each pilot.
         kernel: adjusted kernel of the pilots; MALA when not given.
         has_gradient: whether the log density can be differentiated; without a gradient pilots search alone.
+        num_swept: points of the sweep for a cheap target in four dimensions or more; others have fewer.
 
     >>> from drl_density.partition_function.target_bases.mixture import MixtureBase
     >>> base = MixtureBase(torch.ones(1), torch.zeros(1, 2), torch.eye(2)[None], torch.zeros(1).double())
@@ -115,6 +121,7 @@ def search_modes(
         state.look(NEXT_STARTS, generator)
         if not state.is_accounted():
             state.run_pilots(generator)
+        state.sweep(num_swept, generator)
     while True:
         is_last = state.record.unseen_by_starts > ENDLESS or state.num_expensive >= MOST_EXPENSIVE
         is_last = is_last or climbs.num_random >= MOST_STARTS
@@ -173,6 +180,21 @@ class _State:
         self.pilots = _run_pilots(self.climbs, self.num_particles, self.kernel, generator)
         self.climbs.from_pilots(self.pilots)
         self.group(generator)
+
+    def sweep(self, number: int, generator: torch.Generator | None) -> None:
+        """Look around the known modes for narrower ones, a second time with more points where the first finds one."""
+        for factor in SWEEPS:
+            if not number or self.sized is None or self.components is None or not self.sized.efficiency:
+                return
+            before = self._num_heavy
+            self.climbs.from_sweep(self.components, factor * number, generator)
+            self.group(generator)
+            if self._num_heavy <= before:
+                return
+
+    @property
+    def _num_heavy(self) -> int:
+        return sum(mode.mass >= LEAST_FOUND for mode in self.record.modes)
 
     def power(self, generator: torch.Generator | None) -> tuple[Power, ...]:
         """How often planted modes are found."""

@@ -300,7 +300,9 @@ def _judge(move: Move, tail: Tail) -> Integrability:
             return Integrability.IMPROPER
         return Integrability.UNDECIDED if last > SLOW else Integrability.INTEGRABLE
     if isinstance(move, Stretch) and not _is_followed_far(move):
-        return Integrability.IMPROPER if last > FLAT_AXIS else Integrability.INTEGRABLE
+        # A steep rise after a fall is the way out of a region of lower density, as behind a neck.
+        is_passage = last > STEEPEST_FLAT_AXIS and tail.exponents[-2] < FLAT
+        return Integrability.IMPROPER if last > FLAT_AXIS and not is_passage else Integrability.INTEGRABLE
     if last > FLAT:
         return Integrability.IMPROPER
     return Integrability.UNDECIDED if last > SLOW else Integrability.INTEGRABLE

@@ -13,7 +13,7 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.errors import NumericalError, Verdict
 from drl_density.mcmc import RandomWalk
 from drl_density.model import EnergySequence
-from drl_density.partition_function.mode_search.search import Found, search_modes
+from drl_density.partition_function.mode_search.search import NUM_SWEPT, Found, search_modes
 from drl_density.partition_function.tails.examine import examine_tails, screen_tails
 from drl_density.partition_function.target_bases.contract import KeptBase
 from drl_density.partition_function.target_bases.defended import DefendedBase
@@ -36,6 +36,8 @@ TARGET_STEP_SPREAD = 10.0
 
 MOST_PILOT_PARTICLES = 256
 """Particles of each pilot of the search for modes, where a replicate has so many."""
+SWEPT_PER_PARTICLE = 8192
+"""Largest number of points of the search's sweep for each particle of a replicate, so that small runs stay short."""
 NUM_SCREENED = 128
 """Points of each of two groups by which a target is screened for an infinite integral."""
 LEAST_EFFICIENCY = 0.1
@@ -118,6 +120,7 @@ def sandwich(
         num_particles=min(MOST_PILOT_PARTICLES, settings.num_particles),
         kernel=settings.kernel,
         has_gradient=prepared.has_gradient,
+        num_swept=_num_swept(settings),
         generator=generator,
     )
     is_hopeless = found.record.is_hopeless
@@ -145,6 +148,13 @@ def _shortened(settings: SandwichSettings) -> SandwichSettings:
         conditional_ess=min(HOPELESS_ESS, settings.conditional_ess),
         most_batches=1,
     )
+
+
+def _num_swept(settings: SandwichSettings) -> int:
+    """Points of the search's sweep."""
+    if settings.num_swept is not None:
+        return settings.num_swept
+    return min(NUM_SWEPT, SWEPT_PER_PARTICLE * settings.num_particles)
 
 
 def _worth_keeping(found: Found) -> KeptBase | None:

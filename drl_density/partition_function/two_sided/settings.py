@@ -33,6 +33,9 @@ class SandwichSettings:
         conditional_ess: conditional effective share of the particles at which bridges to a target are placed.
         kernel: adjusted kernel of every walk.
         step_spread: see :class:`AISSettings`; when not given 1 along a sequence, 10 on a target without levels.
+        num_swept: points around the known modes at which the search for modes of a target without levels looks for narrower
+            ones; when not given 8,192 for each particle of a replicate, and 524,288 at most. Expensive targets, and those
+            in one to three dimensions, take fewer. 0 turns this off; more find narrower modes.
         num_kept: draws that each replicate keeps of every annealing density for the multistate estimate.
 
     Raises:
@@ -54,6 +57,7 @@ class SandwichSettings:
     conditional_ess: Annotated[float, Interval(0, 1, is_low_open=True, is_high_open=True)] = 0.98
     kernel: Kernel = field(default_factory=MALA)
     step_spread: Annotated[float, Interval(1)] | None = None
+    num_swept: NonNegativeInt | None = None
     num_kept: NonNegativeInt = 16
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ import math
 import torch
 
 from drl_density.partition_function.mode_search.climbs import Climbs, Ground
+from drl_density.partition_function.mode_search.components import ComponentBase
 from drl_density.partition_function.mode_search.shape import measure_shape
 from drl_density.partition_function.target_bases.contract import GivenBase
 from drl_density.partition_function.target_bases.mixture import MixtureBase
@@ -109,3 +110,16 @@ def test_lost_starts_are_counted():
     climbs = Climbs(lambda x: torch.where(x[:, 0] > 0, -x.square().sum(-1), -math.inf), ground())
     climbs.from_random(200, 200, (), torch.Generator().manual_seed(0))
     assert 70 < climbs.num_lost < 130
+
+
+def test_expensive_targets_and_few_dimensions_take_fewer_points_of_a_sweep():
+    """In two dimensions a quarter of them; a 32nd where a point costs thousands of numbers."""
+    shape = measure_shape(lambda x: -x.square().sum(-1), torch.zeros(2).double())
+    known, rows = ComponentBase([shape], torch.tensor([[0.9], [0.1]])), torch.ones(2, 5000).double()
+    counts = []
+    for density in (lambda x: -x.square().sum(-1), lambda x: -x.square().sum(-1) - 1e-9 * (x @ rows).square().mean(-1)):
+        seen = []
+        climbs = Climbs(lambda x, density=density, seen=seen: seen.append(len(x)) or density(x), ground())
+        climbs.from_sweep(known, 3200, torch.Generator().manual_seed(0))
+        counts.append(max(seen))
+    assert counts == [800, 104]

@@ -1,11 +1,13 @@
-"""Starts are assigned to a mode where their gradient points to its center, and to none where another mode pulls."""
+"""Starts are assigned to a mode where their gradient points to its center, and to none where another mode pulls.
+
+A sweep keeps the points that exceed what is known by most."""
 
 import math
 
 import torch
 
-from drl_density.partition_function.mode_search.screen import screen
-from drl_density.partition_function.mode_search.shape import measure_shape
+from drl_density.partition_function.mode_search.screen import screen, sweep, work_per_row
+from drl_density.partition_function.mode_search.shape import Shape, measure_shape
 
 
 def needle(x):
@@ -56,3 +58,44 @@ def test_a_screen_ends_before_one_open_start_too_many():
     kept = found.until(7)
     assert len(kept.value) == int(kept.is_open.sum()) == 7
     assert len(looked(starts).until(7).value) == 100
+
+
+UNIT = Shape(torch.zeros(3).double(), 0.0, torch.eye(3).double(), torch.eye(3).double())
+
+
+def swept(log_density, number, shapes=(UNIT,)):
+    return sweep(log_density, shapes, UNIT.log_density, number, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_sweep_surrounds_every_mode_and_is_evaluated_once():
+    rows = []
+    far = Shape(torch.full((3,), 100.0).double(), 0.0, torch.eye(3).double(), torch.eye(3).double())
+    swept(lambda x: rows.append(x) or UNIT.log_density(x), 20_000, (UNIT, far))
+    near, away = torch.cat(rows).split(10_000)
+    distance = near.norm(dim=1) / math.sqrt(3)
+    assert distance.max() < 30
+    assert ((distance < 3).double().mean() - 0.75).abs() < 0.02
+    assert (distance[distance < 3].mean() - 1.5).abs() < 0.05
+    assert ((away - 100).median(0).values).abs().max() < 0.2
+
+
+def test_points_whose_density_is_not_a_number_come_last():
+    points = swept(lambda x: torch.where(x[:, 0] > 0, torch.nan, UNIT.log_density(x)), 100_000)
+    assert len(points) == 8 * 32
+    assert (points[:, 0] <= 0).all()
+
+
+def test_needles_come_first_though_tails_exceed_what_is_known():
+    """In tails of a Student t every point far out exceeds the Gaussian, by more than the needle does."""
+
+    def target(x):
+        tails = -3.5 * torch.log1p(x.square().sum(1) / 4)
+        return torch.logaddexp(tails, -50 * (x - 2).square().sum(1) + 3)
+
+    assert ((swept(target, 100_000)[:8] - 2).norm(dim=1) < 0.5).any()
+
+
+def test_work_counts_every_row_of_a_regression():
+    rows = torch.ones(1000, 3).double()
+    cheap = work_per_row(lambda x: -x.square().sum(1), torch.zeros(64, 3).double())
+    assert cheap < 10 < 2000 < work_per_row(lambda x: -(x @ rows.T).square().sum(1), torch.zeros(64, 3).double()) < 3000

@@ -105,6 +105,19 @@ def test_hints_and_data_find_what_climbs_do_not():
         assert {mode.given > 0 for mode in modes} == {True, False}
 
 
+def test_a_sweep_finds_needles_that_no_climb_from_far_away_sees():
+    """Half of the mass in two modes 0.1 and 0.2 wide, 3 widths from the wide one: without the sweep all seems well."""
+    means = [[0.0] * 6, [3.0] + [0.0] * 5, [-3.0] + [0.0] * 5]
+    target = gaussians(means, [1.0, 0.1, 0.2], [0.5, 0.3, 0.2])
+    blind = search(target, 6, num_swept=0).record
+    assert len(blind.modes) == 1
+    assert blind.power[0].share >= 0.95
+    record = search(target, 6, num_swept=2**16, seed=1).record
+    assert [mode.least_mass for mode in record.modes] == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
+    assert [mode.given > 0 for mode in record.modes[1:]] == [True, True]
+    assert record.power[0].share < 0.5  # others as narrow, further away, would be missed
+
+
 def wells(x):
     return -2 * (x.square() - 4).square().sum(-1) + 0.1 * (x[:, 1:] * x[:, :-1]).sum(-1)
 

@@ -154,3 +154,18 @@ def test_few_draws_of_a_wide_gaussian_do_not_miss_its_tail_by_chance():
         draws = torch.randn(8, 64, 5, generator=seeded_generator(seed), dtype=torch.float64)
         report = examine_tails(lambda x: -0.5 * x.square().sum(-1), draws, generator=seeded_generator(seed))
         assert report.missing <= 0.01
+
+
+def test_a_way_through_a_region_of_lower_density_is_no_infinite_integral():
+    """Along the longest axis the log density falls to -1e5 and rises again, as behind a neck, far below the bulk."""
+
+    def dip(x):
+        wall = 0.5 * torch.exp(-x.sum(-1).abs() / 1e4)
+        return -(1e-12 + wall) * x.square().sum(-1)
+
+    line = normal(1) * torch.ones(2).double() + 0.1 * normal(2, seed=1)
+    report = examine_tails(dip, line, generator=seeded_generator(0))
+    (axis,) = (tail for tail in report.tails if tail.label == "the longest axis of the draws")
+    assert axis.exponents[-2] < -1e4
+    assert axis.exponents[-1] > 1e4
+    assert report.integrability is Integrability.INTEGRABLE
