@@ -171,7 +171,7 @@ def load_large(
         if column.kind == "categorical":
             warnings.warn(
                 f"column {column.name!r} has labels; they are coded 0, 1, ... in the order {column.first_labels}, which the "
-                "density treats as an order; each label still gets its own probability",
+                "density treats as an order, unless a tilt learns each label by itself",
                 DataWarning,
                 stacklevel=4,
             )

@@ -296,7 +296,7 @@ def refuse_missing(values: np.ndarray, columns: Sequence[Column], *, where: str 
         raise DataError(
             f"{where or 'the table'}: {int(is_missing.sum())} cells in {int(is_missing.any(1).sum())} rows are empty or "
             f"NaN, the first in column {columns[column].name!r}, row {first_row + row}. Complete rows are needed here: "
-            "leave those rows out, or fill them first with impute"
+            "leave those rows out, or fill them first with impute; the command score takes --incomplete nan"
         )
 
 

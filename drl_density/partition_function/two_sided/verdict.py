@@ -87,7 +87,7 @@ def _overlap_is_too_small(evidence: Evidence) -> str | None:
         least = math.ceil(LEAST_SHARED_PATHS / overlap)
         return (
             f"{evidence.num_paths} paths are too few for an overlap of {overlap:.2g}: use at least {least}, which is "
-            "num_particles times num_replicates"
+            "num_particles times num_replicates (--particles, --replicates)"
         )
     return f"forward and reverse paths hardly overlap ({overlap:.2g}): use more levels, bridges or transitions"
 
