@@ -155,8 +155,8 @@ def _around(shape: Shape, number: int, generator: torch.Generator | None) -> Ten
 def work_per_row(log_density: LogDensity, rows: Tensor) -> float:
     """Numbers that torch computes for one row of many: a measure of cost that is the same on every machine.
 
-    >>> round(work_per_row(lambda x: -x.square().sum(-1), torch.zeros(64, 3)))  # 3 squares, their sum, and minus it
-    5
+    >>> round(work_per_row(lambda x: -x.square().sum(-1), torch.zeros(64, 3)))  # the row, 3 squares, their sum, and minus it
+    8
     """
     with torch.no_grad(), _Work() as work:
         log_density(rows[:NUM_COUNTED])
