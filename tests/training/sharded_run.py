@@ -83,7 +83,7 @@ def draw(num_rows, generator):
 def steps(name, workers):
     """Gradients of the first step, its norm, the state after two steps, all whole, and the bytes that are kept here.
 
-    In the first case a step is taken back once, as the doctor does.
+    In two cases, one of them with an initializer, a step is taken back once, as the doctor does.
     """
     state, objective, settings = case(name)
     if workers.count > 1:
@@ -91,7 +91,7 @@ def steps(name, workers):
     _, norm = gradient_step(state, objective, draw, settings, workers)
     gradients = {f"gradient.{key}": p.grad for key, p in state.model.named_parameters() if p.grad is not None}
     found = whole_tensors(gradients)
-    if name == CASES[0]:
+    if name in ("adjusted", "cooperative"):
         good = state.to_tensors()
         gradient_step(state, objective, draw, settings, workers)
         state.load_tensors(*good)
