@@ -31,7 +31,7 @@ class Score(OnTable):
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
     """Table with the columns of the fit, or - for standard input."""
     incomplete: Literal["refuse", "nan"] = "refuse"
-    """What rows with missing values are: an error before anything is written, or rows without a score."""
+    """Rows with missing values: refuse the table before anything is written, or leave their score empty."""
 
     def run(self) -> None:
         """Score and write."""

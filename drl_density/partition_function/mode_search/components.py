@@ -63,18 +63,22 @@ class ComponentBase:
 
     def log_gaussians(self, x: Tensor) -> Tensor:
         """Log density of the Gaussians alone, with their weights, at rows ``(n, d)``, ``(n,)``."""
-        whitened = (x.double() @ self._whiten - self._shift).unflatten(1, (len(self.shapes), -1))
-        heights = self.weights[0].log() - self._volumes - 0.5 * self.event_shape[0] * LOG_TWO_PI
-        return (heights - 0.5 * whitened.square().sum(-1)).logsumexp(1)
+        return (self._log_normals(self._squared_distances(x)) - self._volumes + self.weights[0].log()).logsumexp(1)
 
     def log_joint(self, x: Tensor) -> Tensor:
         """Log weight plus log density of every component at rows ``(n, d)``, ``(n, 2, K)``."""
+        squared = self._squared_distances(x)
+        student = self._student - 0.5 * (DEGREES + self.event_shape[0]) * torch.log1p(squared / DEGREES)
+        return torch.stack([self._log_normals(squared), student], 1) - self._volumes + self.weights.log()
+
+    def _squared_distances(self, x: Tensor) -> Tensor:
+        """Squared distances of rows from every center, in widths of its component, ``(n, K)``."""
         whitened = (x.double() @ self._whiten - self._shift).unflatten(1, (len(self.shapes), -1))
-        squared = whitened.square().sum(-1)
-        dim = self.event_shape[0]
-        normal = -0.5 * (squared + dim * LOG_TWO_PI)
-        student = self._student - 0.5 * (DEGREES + dim) * torch.log1p(squared / DEGREES)
-        return torch.stack([normal, student], 1) - self._volumes + self.weights.log()
+        return whitened.square().sum(-1)
+
+    def _log_normals(self, squared: Tensor) -> Tensor:
+        """Log densities of standard normals at squared distances ``(n, K)``."""
+        return -0.5 * (squared + self.event_shape[0] * LOG_TWO_PI)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log density of rows ``(n, d)``, ``(n,)``."""
