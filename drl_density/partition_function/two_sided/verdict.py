@@ -79,16 +79,25 @@ def verdict(evidence: Evidence) -> Judgement:
     return Judgement(Verdict.RELIABLE, agreed + reach(evidence.search))
 
 
+def too_few_paths(num_paths: int, overlap: float) -> str | None:
+    """Why paths are too few for the overlap of both directions, and how many would do; None where they suffice.
+
+    >>> too_few_paths(1000, 0.05) is None
+    True
+    """
+    if overlap * num_paths >= LEAST_SHARED_PATHS:
+        return None
+    least = math.ceil(LEAST_SHARED_PATHS / overlap)
+    return (
+        f"{num_paths} paths are too few for an overlap of {overlap:.2g}: use at least {least}, which is "
+        "num_particles times num_replicates (--particles, --replicates)"
+    )
+
+
 def _overlap_is_too_small(evidence: Evidence) -> str | None:
     overlap = evidence.point.bridge.overlap
     if overlap >= LEAST_KNOWN_OVERLAP:
-        if overlap * evidence.num_paths >= LEAST_SHARED_PATHS:
-            return None
-        least = math.ceil(LEAST_SHARED_PATHS / overlap)
-        return (
-            f"{evidence.num_paths} paths are too few for an overlap of {overlap:.2g}: use at least {least}, which is "
-            "num_particles times num_replicates (--particles, --replicates)"
-        )
+        return too_few_paths(evidence.num_paths, overlap)
     return f"forward and reverse paths hardly overlap ({overlap:.2g}): use more levels, bridges or transitions"
 
 

@@ -21,8 +21,8 @@ from drl_density.partition_function.two_sided.verdict import (
     LEAST_ACCEPTANCE,
     LEAST_KNOWN_OVERLAP,
     LEAST_OVERLAP,
-    LEAST_SHARED_PATHS,
     Judgement,
+    too_few_paths,
 )
 from drl_density.records.intervals import student_quantile
 
@@ -133,13 +133,7 @@ def _overlap_is_too_small(evidence: PathEvidence) -> str | None:
     overlap = evidence.point.bridge.overlap
     if overlap < LEAST_KNOWN_OVERLAP:
         return f"forward and reverse paths hardly overlap ({overlap:.2g}): neighbouring levels of the model disagree"
-    if overlap * evidence.num_paths < LEAST_SHARED_PATHS:
-        least = math.ceil(LEAST_SHARED_PATHS / overlap)
-        return (
-            f"{evidence.num_paths} paths are too few for an overlap of {overlap:.2g}: use at least {least}, which is "
-            "num_particles times num_replicates (--particles, --replicates)"
-        )
-    return None
+    return too_few_paths(evidence.num_paths, overlap)
 
 
 def _data_lie_in_a_lost_basin(evidence: PathEvidence) -> str | None:
