@@ -58,8 +58,8 @@ def as_pixels(values: Any, where: str) -> np.ndarray:
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
     low, high = float(array.min()), float(array.max())
-    if are_scaled(array):
-        raise DataError(f"{where}: its values {SCALED}")
+    if scaling := scaling_of(array):
+        raise DataError(f"{where}: its values {scaling}")
     if not (low >= 0 and high <= 255 and np.all(array == np.round(array))) or high <= 1:
         raise DataError(
             f"{where}: expected 8-bit images, whole numbers in 0..255, got {array.dtype} in [{low:g}, {high:g}]; convert "
@@ -68,25 +68,28 @@ def as_pixels(values: Any, where: str) -> np.ndarray:
     return np.ascontiguousarray(array.astype(np.uint8))
 
 
-def are_scaled(array: np.ndarray) -> bool:
-    """Whether values are grey levels divided by 255: within 0 and 1, whole numbers times 255, and not zeros and ones alone.
+def scaling_of(array: np.ndarray) -> str:
+    """How grey levels were scaled, and how to get them back, the end of a message; empty where they were not scaled.
 
-    NaN, a hidden pixel, is left out.
+    Values within 0 and 1 are taken for levels divided by 255, and values within -1 and 1 for levels divided by 127.5, less
+    1, where these are whole numbers. Arrays of the ends and the middle alone are not. NaN, a hidden pixel, is left out.
 
     >>> import numpy as np
-    >>> are_scaled(np.array([0.0, 51 / 255, 1.0])), are_scaled(np.array([0.0, 1.0])), are_scaled(np.array([0.0, 0.3]))
-    (True, False, False)
+    >>> scaling_of(np.array([0.0, 51 / 255, 1.0]))
+    'look like grey levels divided by 255: give the levels themselves, np.round(255 * images).astype(np.uint8)'
+    >>> scaling_of(np.array([0.0, 1.0])), scaling_of(np.array([-1.0, 0.3, 1.0]))
+    ('', '')
     """
     array = array[~np.isnan(array)] if array.dtype.kind == "f" else array
-    if array.dtype.kind != "f" or not array.size or not (array.min() >= 0 and array.max() <= 1):
-        return False
-    levels = 255 * array
+    if array.dtype.kind != "f" or not array.size or array.min() < -1 or array.max() > 1 or not (array % 1).any():
+        return ""
+    is_centred = bool(array.min() < 0)
+    levels = 127.5 * (array + 1) if is_centred else 255 * array
     # float16 keeps grey levels of 255 parts to 0.06.
-    return bool((np.abs(levels - np.round(levels)) < 0.1).all() and (array != np.round(array)).any())
-
-
-SCALED = "look like grey levels divided by 255: give the levels themselves, np.round(255 * images).astype(np.uint8)"
-"""What is wrong with images whose values :func:`are_scaled`."""
+    if (np.abs(levels - np.round(levels)) >= 0.1).any():
+        return ""
+    way, back = ("127.5, less 1", "127.5 * (images + 1)") if is_centred else ("255", "255 * images")
+    return f"look like grey levels divided by {way}: give the levels themselves, np.round({back}).astype(np.uint8)"
 
 
 def images_of_array(array: np.ndarray, where: str) -> RawImages | None:
@@ -106,8 +109,8 @@ def images_of_array(array: np.ndarray, where: str) -> RawImages | None:
         return RawImages(as_pixels(array, where)) if array.dtype == np.uint8 and array.ndim in (3, 4) else None
     if array.dtype == np.uint8:
         return RawImages(as_pixels(array, where))
-    if are_scaled(array):
-        raise DataError(f"{where}: its values {SCALED}")
+    if scaling := scaling_of(array):
+        raise DataError(f"{where}: its values {scaling}")
     low, high = float(array.min()), float(array.max())
     if low >= 0 and 1 < high <= 255 and bool(np.all(array == np.round(array))):
         return RawImages(as_pixels(array, where))

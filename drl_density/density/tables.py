@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from drl_density.datasets.column import Column
-from drl_density.datasets.images import SCALED, are_scaled
+from drl_density.datasets.images import scaling_of
 from drl_density.datasets.tables.cells import plain_array
 from drl_density.datasets.tables.coding import Codes, Missing, decode_rows, encode_array, encode_frame, refuse_missing
 from drl_density.datasets.tables.frames import as_frame, is_frame, is_pandas, is_series
@@ -135,8 +135,8 @@ def read_points(
         batch = array.shape[:1]  # grey images without their one channel
     else:
         raise DataError(f"expected rows of shape {event}, got {tuple(array.shape)}{_other_images(event, array.shape)}")
-    if len(event) == 3 and array.dtype.kind == "f" and are_scaled(array) and min(column.upper for column in columns) >= 255:
-        raise DataError(f"these images {SCALED}")
+    if len(event) == 3 and min(column.upper for column in columns) >= 255 and (scaling := scaling_of(array)):
+        raise DataError(f"these images {scaling}")
     flat = array.reshape(math.prod(batch), math.prod(event))
     return Points(encode_array(flat, columns, missing="keep", where="the rows", codes=codes), torch.Size(batch), None)
 

@@ -4,8 +4,9 @@ python -m tests.benchmarks.image_ladder mnist.npz --size 28 --minutes 30 --rival
 
 Seconds are those of a fit, its choice on validation and its last report included. Scoring the test images is timed apart.
 Rows are the default of images (an autoregressive density over factor analysers), factor analysers alone, a mixture of at
-most 50 full Gaussians over the same histograms, and an autoregressive spline flow of zuko over the same histograms, if it is
-installed. All are scored on the same dequantised test images.
+most 50 full Gaussians over the same histograms, an autoregressive spline flow of zuko over the same histograms, if it is
+installed, and with ``--rivals circuit`` a circuit over the grey levels (``image_circuit.py``). All are scored on the same
+test images, dequantised but for the circuit.
 """
 
 import argparse
@@ -28,8 +29,9 @@ from drl_density.bases import AutoregressivePixels, LayeredBase
 from drl_density.density.fitting.bases import ReferenceTime, choose_factors
 from drl_density.density.fitting.table import Table, prepare_table
 from tests.benchmarks.full_gaussians import fit_full_gaussians
+from tests.benchmarks.image_circuit import fit_circuit, log_probability
 
-RIVALS = ("factors", "gaussians", "flow")
+RIVALS = ("factors", "gaussians", "flow", "circuit")
 
 
 def shrunk(source: str, size: int | None, folder: Path) -> str:
@@ -46,7 +48,9 @@ def shrunk(source: str, size: int | None, folder: Path) -> str:
     if side == size:
         return source
     if side % size:
-        raise SystemExit(f"images of {side} pixels a side are averaged over whole blocks: {size} does not divide {side}")
+        raise SystemExit(
+            f"images of {side} pixels a side are averaged over whole blocks: {size} does not divide {side}"
+        )
     block = side // size
     for name in names:
         images = found[name].reshape(len(found[name]), size, block, size, block)
@@ -69,13 +73,24 @@ class Rung:
         self.u, self.log_jacobian = table.transform.with_log_jacobian(rows)
 
     def row(
-        self, name: str, density: Callable[[Tensor], Tensor], *, verdict: str = "exact", began: float, used: str = ""
+        self,
+        name: str,
+        density: Callable[[Tensor], Tensor],
+        *,
+        verdict: str = "exact",
+        began: float,
+        used: str = "",
+        is_of_levels: bool = False,
     ) -> dict[str, object]:
-        """One row of the ladder, with the time of the fit that has just ended; its density is of rows in model space."""
+        """One row of the ladder, with the time of the fit that has just ended.
+
+        Its density is of rows in model space, or the probability of grey levels.
+        """
         seconds = time.monotonic() - began
+        rows, log_jacobian = (self.test, 0.0) if is_of_levels else (self.u, self.log_jacobian)
         with torch.no_grad():
-            log_density = torch.cat([density(part) for part in self.u.split(256)])
-        bits = -(log_density.double() + self.log_jacobian) / (self.u.shape[1] * math.log(2))
+            log_density = torch.cat([density(part) for part in rows.split(256)])
+        bits = -(log_density.double() + log_jacobian) / (self.u.shape[1] * math.log(2))
         error = float(bits.std()) / math.sqrt(len(bits))
         return {
             "density": name,
@@ -185,13 +200,27 @@ def flow(rung: Rung) -> dict[str, object]:
     return rung.row("zuko NSF", lambda u: model().log_prob(u.float()), began=began, used=used)
 
 
+def circuit(rung: Rung) -> dict[str, object]:
+    """A circuit over grey levels in the same time."""
+    began, data = time.monotonic(), rung.table.dataset
+    torch.manual_seed(rung.seed)
+    found, used = fit_circuit(
+        data.train,
+        data.validation[:1000],
+        data.event_shape,
+        seconds=rung.seconds,
+        generator=torch.Generator().manual_seed(rung.seed),
+    )
+    return rung.row("circuit", lambda x: log_probability(found, x), began=began, used=used, is_of_levels=True)
+
+
 def main() -> None:
     """Print one row for every density, and write them as lines of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="images, as load_dataset takes them; .npz files can be shrunk")
     parser.add_argument("--size", type=int, help="side in pixels to which the images of an .npz file are averaged")
     parser.add_argument("--minutes", type=float, default=10.0, help="minutes of one core for every density")
-    parser.add_argument("--rivals", nargs="*", choices=RIVALS, default=list(RIVALS))
+    parser.add_argument("--rivals", nargs="*", choices=RIVALS, default=list(RIVALS[:3]))
     parser.add_argument("--without-ours", action="store_true", help="rivals alone")
     parser.add_argument("--most-test", type=int, default=4000, help="test images that are scored")
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall", help="what a minute is counted by")
@@ -218,7 +247,7 @@ def main() -> None:
         "machine": f"{platform.machine()}, one thread",
     }
     given.out.mkdir(parents=True, exist_ok=True)
-    made = {"factors": factors, "gaussians": gaussians, "flow": flow}
+    made = {"factors": factors, "gaussians": gaussians, "flow": flow, "circuit": circuit}
     chosen = [*([] if given.without_ours else [ours]), *(made[name] for name in given.rivals)]
     with (given.out / "rows.jsonl").open("a") as lines:
         normal = torch.distributions.Normal(0.0, 1.0)

@@ -9,7 +9,7 @@ import torch
 
 from drl_density import Split, fit, load_dataset
 from drl_density.datasets import choose_transform, read_rows
-from drl_density.datasets.images import are_scaled, as_pixels, images_in_memory, pixel_columns
+from drl_density.datasets.images import as_pixels, images_in_memory, pixel_columns, scaling_of
 from drl_density.errors import DataError
 from tests.datasets.pictures import COLOR, GREY, LABELS, together, write_folder
 
@@ -70,7 +70,10 @@ def test_images_of_other_scales_and_sizes_are_refused():
         load_dataset([GREY[0], np.zeros((4, 4), np.uint8)])
     with pytest.raises(DataError, match="look like grey levels divided by 255"):
         as_pixels(GREY / 255, "here")
-    assert are_scaled(np.where(GREY > 200, np.nan, GREY / 255))
+    with pytest.raises(DataError, match=r"divided by 127.5, less 1: .* np.round\(127.5 \* \(images \+ 1\)\)"):
+        load_dataset((GREY / 127.5 - 1).astype(np.float32))
+    assert scaling_of(np.where(GREY > 200, np.nan, GREY / 255))
+    assert not scaling_of(np.array([-1.0, 0.0, 1.0]))
 
 
 def test_arrays_of_images_of_mixed_sizes_are_refused(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -63,7 +63,7 @@ class SizeSearch:
     max_seconds: float = math.inf
     most_bytes: int | None = None
     num_passes: int = 6
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = field(default_factory=lambda: time.monotonic)
 
 
 def fit_factors_by_size(
