@@ -1,11 +1,11 @@
 """The sequence that the other modules draw from: 14 x 14 MNIST by score matching, and the classifier that judges draws.
 
-    python -m tests.benchmarks.neighbours.prior mnist.npz --out runs/neighbours --seconds 420
+    python -m tests.benchmarks.neighbours.prior mnist.npz --out runs/neighbours --seconds 1620
 
 Writes ``data.npz`` (block averages of the digits), ``classifier.safetensors``, and ``prior.safetensors`` with the
-averaged weights. Rows are x / 128 - 1 after dequantisation. The base is the Gaussian of the training rows, and a U-Net
-energy learns the rest at ten noise levels. Seconds are of the processor, one thread; the learning rate falls as a half
-cosine over them.
+averaged weights. Rows are x / 128 - 1 after dequantisation. The base is a mixture of 32 factor analysers of the training
+rows, and a U-Net energy learns the rest at ten noise levels. Seconds are of the processor, one thread; the learning rate
+falls as a half cosine over them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import drl_density as drl
-from drl_density.bases import NoisedGaussianMixture
+from drl_density.bases import FactorAnalysers, NoisedGaussianMixture
+from drl_density.bases.fitting import FactorSize, fit_factor_analysers
 from drl_density.execution import precision
 from drl_density.networks import UNetEnergy, UNetEnergySettings
 from drl_density.sample_quality import (
@@ -37,6 +38,7 @@ from drl_density.training import DenoisingScoreMatching
 from tests.benchmarks.image_ladder import shrunk
 
 SIDE, NUM_LEVELS = 14, 10
+BASE = FactorSize(32, 12)
 SIZES = UNetEnergySettings((1, SIDE, SIDE), num_channels=64, multipliers=(1,), num_middle_blocks=4, patch_size=2)
 
 
@@ -50,7 +52,20 @@ def to_grey(rows: Tensor) -> Tensor:
     return ((rows.double() + 1) * 128 - 0.5).round().clamp(0, 255).to(torch.uint8).reshape(-1, 1, SIDE, SIDE)
 
 
-def new_model(base: NoisedGaussianMixture) -> drl.EnergySequence:
+def factor_analysers(rows: Tensor) -> FactorAnalysers:
+    """The mixture of training rows that the network starts from."""
+    return fit_factor_analysers(rows, BASE, num_passes=12, generator=torch.Generator().manual_seed(0))
+
+
+def unfitted_base() -> FactorAnalysers:
+    """A mixture of the same shapes, for saved weights."""
+    count, rank, width = BASE.num_components, BASE.num_factors, SIDE * SIDE
+    return FactorAnalysers(
+        torch.ones(count) / count, torch.zeros(count, width), torch.zeros(count, width, rank), torch.ones(count, width)
+    )
+
+
+def new_model(base: FactorAnalysers) -> drl.EnergySequence:
     """The sequence before training."""
     schedule = drl.NoiseSchedule.log_spaced(NUM_LEVELS, sigma_min=0.05, sigma_max=0.999)
     network = UNetEnergy(SIZES, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
@@ -75,7 +90,7 @@ class Prior:
     def load(cls, folder: Path, seed: int = 0) -> Prior:
         """The files of :func:`main`."""
         data = drl.load_dataset(str(folder / "data.npz"), seed=seed)
-        model = new_model(gaussian(to_rows(data.train[:20_000], torch.Generator().manual_seed(seed))))
+        model = new_model(unfitted_base())
         model.load_state_dict(load_file(folder / "prior.safetensors"))
         return cls(model.requires_grad_(False), data, classifier_features(folder / "classifier.safetensors"))
 
@@ -93,9 +108,11 @@ def fit_classifier(data: drl.Dataset, path: Path, generator: torch.Generator) ->
 
 def fit(data: drl.Dataset, path: Path, seconds: float, generator: torch.Generator, *, goes_on: bool) -> None:
     """Train for so many seconds of the processor, and save averaged weights every minute of it."""
-    model = new_model(gaussian(to_rows(data.train[:20_000], torch.Generator().manual_seed(0))))
     if goes_on:
+        model = new_model(unfitted_base())
         model.load_state_dict(load_file(path))
+    else:
+        model = new_model(factor_analysers(to_rows(data.train, torch.Generator().manual_seed(0))))
     objective, peak = DenoisingScoreMatching(classification_weight=0.0, level_balance=0.5), 1e-3 if goes_on else 2e-3
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-3)
     average = torch.optim.swa_utils.AveragedModel(
@@ -128,7 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", help="MNIST as .npz with x_train, y_train, x_test, y_test")
     parser.add_argument("--out", type=Path, default=Path("runs/neighbours"))
-    parser.add_argument("--seconds", type=float, default=420.0)
+    parser.add_argument("--seconds", type=float, default=1620.0)
     parser.add_argument("--goes-on", action="store_true", help="begin at the saved weights, at half the rate")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
