@@ -23,7 +23,7 @@ from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.partition_function import flow_field
 from drl_density.records.fields import NonNegativeFloat, PositiveInt, check_fields
-from drl_density.samplers.walk import Denoiser, StepRecord, falling_levels, starting_noise
+from drl_density.samplers.walk import Denoiser, DenoisingPrior, StepRecord, falling_levels, starting_noise
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class FlowSettings:
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def walk(self, model: EnergySequence) -> tuple[float, ...]:
+    def walk(self, model: DenoisingPrior) -> tuple[float, ...]:
         """The levels from T to 0.
 
         Raises:

@@ -13,7 +13,9 @@ from drl_density.samplers import (
     FrequencyAverage,
     PredictorCorrectorSettings,
     cosine_axes,
+    final_spread,
     haar_axes,
+    matched_average,
     moving_average,
     sample_ancestral,
     sample_averaged,
@@ -111,6 +113,47 @@ def _variance(schedule, variance, weights, levels, eta):
     return float(covariance[0, 0])
 
 
+@pytest.mark.parametrize("settings", [DDIMSettings(7), FlowSettings(4)])
+@pytest.mark.parametrize("weight", [0.6, 1.0, 1.7])
+def test_the_final_spread_is_that_of_the_sampler(settings, weight):
+    """A deterministic walk on Gaussian data multiplies every coefficient of its noise by one number."""
+    schedule, variances = drl.NoiseSchedule.log_spaced(8), torch.tensor([3.0, 0.9, 0.3, 0.01], dtype=torch.float64)
+    axes = cosine_axes((2, 2))[0]
+    model = gaussian_sequence(torch.zeros(4), axes @ variances.diag() @ axes.T, schedule).model
+    draws = sample_averaged(
+        model,
+        3,
+        average=FrequencyAverage(axes, *(torch.full((4,), weight, dtype=torch.float64),) * 2),
+        sampler=sample_ddim if isinstance(settings, DDIMSettings) else sample_flow,
+        settings=settings,
+        generator=seeded_generator(0),
+    ).draws
+    noise = torch.randn(draws.shape, generator=seeded_generator(0), dtype=draws.dtype)
+    true = (float(schedule.alpha_at(0)) ** 2 * variances + float(schedule.sigma_at(0)) ** 2).sqrt()
+    ratios = (draws @ axes) / (noise @ axes) / true
+    expected = final_spread(model, settings, variances, torch.tensor(weight, dtype=torch.float64)).expand_as(ratios)
+    torch.testing.assert_close(ratios.abs(), expected, rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
+def test_averages_only_take_spread_away_and_matched_weights_restore_it(eta):
+    schedule, variances = drl.NoiseSchedule.log_spaced(8), torch.logspace(-3, 1, 9, dtype=torch.float64)
+    model = gaussian_sequence(torch.zeros(9), variances.diag(), schedule).model
+    for num_steps in (2, 5, 20):
+        settings = DDIMSettings(num_steps, eta=eta)
+        ratios = final_spread(model, settings, variances, torch.linspace(0.1, 1.0, 10)[:, None])
+        assert bool((ratios.diff(dim=0) > 0).all())
+        assert bool((ratios[-1] < 1).all())
+    average = matched_average(model, settings, torch.eye(9), variances)
+    assert bool((average.early > 1).all())
+    assert torch.equal(average.early, average.late)
+    # Steps of 0.01 in the weight move the spread by less than a thousandth, and one percent is given away to be near 1.
+    assert float((final_spread(model, settings, variances, average.late) - 1).abs().max()) < 0.012
+    # Independent errors as large as the data add spread, which averages take away; the least coefficient is all noise.
+    noisy = matched_average(model, settings, torch.eye(9), variances, error=variances.sqrt())
+    assert bool((noisy.late[1:] < 1).all())
+
+
 @pytest.mark.parametrize("axes", [cosine_axes((4, 6))[0], haar_axes(4, 6)[0], cosine_axes((7,))[0]])
 def test_transforms_are_orthonormal(axes):
     torch.testing.assert_close(axes.T @ axes, torch.eye(len(axes), dtype=torch.float64))
@@ -124,7 +167,8 @@ def test_wrong_averages(mixture):
         haar_axes(3, 4)
     with pytest.raises(ValueError, match="orthonormal"):
         FrequencyAverage(2 * torch.eye(2), torch.ones(2), torch.ones(2))
-    with pytest.raises(ValueError, match="in \\(0, 1\\]"):
-        FrequencyAverage(torch.eye(2), torch.zeros(2), torch.ones(2))
+    for weight in (0.0, math.inf):
+        with pytest.raises(ValueError, match="positive numbers"):
+            FrequencyAverage(torch.eye(2), torch.full((2,), weight), torch.ones(2))
     with pytest.raises(ValueError, match="for 3 coefficients, points have 4"):
         sample_averaged(mixture.model, 3, average=moving_average(3, 0.5))
