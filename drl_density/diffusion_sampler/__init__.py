@@ -1,12 +1,13 @@
 """Denoising diffusion samplers: learned samplers of a target of which only the unnormalised density is known."""
 
-from drl_density.diffusion_sampler.sampler import DiffusionSampler, DiffusionSamplerSettings, sequence_sampler
+from drl_density.diffusion_sampler.sampler import DiffusionSampler, DiffusionSamplerSettings, Frame, sequence_sampler
 from drl_density.diffusion_sampler.training import DiffusionTraining, train_diffusion_sampler
 
 __all__ = [
     "DiffusionSampler",
     "DiffusionSamplerSettings",
     "DiffusionTraining",
+    "Frame",
     "sequence_sampler",
     "train_diffusion_sampler",
 ]

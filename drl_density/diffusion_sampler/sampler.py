@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
@@ -26,11 +26,13 @@ from torch import Tensor
 from drl_density.autograd import methods_outside_inference_mode
 from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
+from drl_density.records.brief import brief
 from drl_density.records.fields import Interval, NonNegativeInt, PositiveFloat, PositiveInt, check_fields
 from drl_density.shapes import check_num_samples
 from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate
 
 Control = Callable[[Tensor, int], Tensor]
+Whitening = Literal["none", "diagonal", "full"]
 
 
 @methods_outside_inference_mode
@@ -43,6 +45,9 @@ class DiffusionSamplerSettings:
         scale: s, the standard deviation of the reference, which must cover the target.
         decay: sum of -log(1 - alpha_k) over the walk. A large value forgets the start of the noising completely, a small
             one leaves smaller steps.
+        whitening: whether the walk has the coordinates z of x = mean + L z, by the mean of the chains' draws and their
+            standard deviations ("diagonal") or the Cholesky factor of their covariance ("full"). The scale is then in
+            units of z. Useful for correlated targets with one mode or few.
         width: number of hidden units of the control network.
         num_chain_updates: gradient steps that lower the upper bound of log Z, on draws of adjusted chains.
         num_chains: number of chains that run alongside those steps, from N(0, s^2 I).
@@ -56,8 +61,8 @@ class DiffusionSamplerSettings:
             after a bound that is not finite.
 
     Raises:
-        ValueError: no steps, no updates, fewer than two chains, no states or walks, or a scale or decay that is not
-            positive.
+        ValueError: no steps, no updates, fewer than two chains, no states or walks, a scale or decay that is not positive,
+            or whitening without updates on chains.
 
     >>> DiffusionSamplerSettings(num_steps=10).shares().shape
     torch.Size([10])
@@ -66,6 +71,7 @@ class DiffusionSamplerSettings:
     num_steps: PositiveInt = 64
     scale: PositiveFloat = 1.0
     decay: PositiveFloat = 6.0
+    whitening: Whitening = "none"
     width: PositiveInt = 64
     num_chain_updates: NonNegativeInt = 2000
     num_chains: Annotated[int, Interval(2)] = 512
@@ -84,12 +90,90 @@ class DiffusionSamplerSettings:
                 f"{self.num_chain_updates} and num_walk_updates={self.num_walk_updates}"
             )
 
+        if self.whitening != "none" and not self.num_chain_updates:
+            raise ValueError(f"whitening={self.whitening!r} needs draws of chains, got num_chain_updates=0")
+
     def shares(self) -> Tensor:
         """Shares alpha_k from the first step (noise) to the last (target), falling as a squared cosine, ``(K,)``."""
         grid = (torch.arange(self.num_steps, dtype=torch.float64) + 0.5) / self.num_steps
         shape = torch.cos(0.5 * math.pi * grid).square()
         # The second term keeps the last shares away from zero, where the weights would divide by them.
         return 1 - torch.exp(-self.decay * shape / shape.sum() - 0.5 / self.num_steps * (1 - grid))
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """Coordinates z of a walk, with x = mean + L z for flattened points x of the target; the target's own by default.
+
+    Attributes:
+        mean: the point at z = 0, ``(d,)``.
+        factor: L, lower triangular, ``(d, d)``, or the diagonal of a diagonal one, ``(d,)``.
+
+    >>> frame = Frame.whitening(torch.tensor([[1.0, 0.0], [3.0, 4.0]]).double(), "diagonal")
+    >>> frame.to_target(torch.zeros(1, 2).double())
+    tensor([[2., 2.]], dtype=torch.float64)
+    """
+
+    mean: Tensor | None = None
+    factor: Tensor | None = None
+
+    __repr__ = brief
+
+    @classmethod
+    def whitening(cls, draws: Tensor, kind: Whitening) -> Frame:
+        """Coordinates in which draws have mean 0 and variance 1, and no correlations if ``kind`` is "full".
+
+        Args:
+            draws: draws of the target, ``(n, *event)``.
+            kind: "diagonal" or "full".
+
+        Raises:
+            ValueError: a covariance that is singular: take more chains, or "diagonal".
+        """
+        flat = draws.flatten(1)
+        if kind == "diagonal":
+            return cls(flat.mean(0), flat.std(0))
+        factor, failed = torch.linalg.cholesky_ex(flat.T.cov())
+        if int(failed):
+            raise ValueError(
+                f"the covariance of {len(flat)} draws of chains is singular in {flat.shape[1]} dimensions: take more "
+                "num_chains, or whitening='diagonal'"
+            )
+        return cls(flat.mean(0), factor)
+
+    @property
+    def log_volume(self) -> float:
+        """log |L|, by which log densities of z exceed those of x."""
+        if self.factor is None:
+            return 0.0
+        return float((self.factor if self.factor.ndim == 1 else self.factor.diagonal()).log().sum())
+
+    def to_target(self, z: Tensor) -> Tensor:
+        """Points of the target, ``(n, *event)``.
+
+        Args:
+            z: states of the walk, ``(n, *event)``.
+        """
+        if self.mean is None or self.factor is None:
+            return z
+        flat, mean, factor = z.flatten(1), self.mean.to(z), self.factor.to(z)
+        return (mean + (factor * flat if factor.ndim == 1 else flat @ factor.T)).reshape(z.shape)
+
+    def to_walk(self, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """States z of the walk and gradients with respect to them, both ``(n, *event)``.
+
+        Args:
+            x: points of the target, ``(n, *event)``.
+            gradient: gradients with respect to the points.
+        """
+        if self.mean is None or self.factor is None:
+            return x, gradient
+        centered, slope, factor = x.flatten(1) - self.mean.to(x), gradient.flatten(1), self.factor.to(x)
+        if factor.ndim == 1:
+            z, slope = centered / factor, slope * factor
+        else:
+            z, slope = torch.linalg.solve_triangular(factor, centered.T, upper=False).T, slope @ factor
+        return z.reshape(x.shape), slope.reshape(x.shape)
 
 
 class DiffusionSampler:
@@ -100,6 +184,7 @@ class DiffusionSampler:
         shares: alpha_k of each step, ``(K,)``, each in (0, 1).
         scale: s, the standard deviation of the reference.
         control: f(y, k), the drift towards the target; zero by default.
+        frame: coordinates of the walk; the target's own by default.
 
     Raises:
         ValueError: shares outside (0, 1).
@@ -117,11 +202,13 @@ class DiffusionSampler:
         *,
         scale: float = 1.0,
         control: Control | None = None,
+        frame: Frame | None = None,
     ) -> None:
         if not bool(((shares > 0) & (shares < 1)).all()):
             raise ValueError(f"shares must lie in (0, 1), got {shares.tolist()}")
         self._unchecked, self.event_shape = log_density, torch.Size(event_shape)
         self.shares, self.scale, self.control = shares.double(), scale, control
+        self.frame = frame or Frame()
 
     def log_density(self, y: Tensor) -> Tensor:
         """Unnormalised log density of the target, ``(n,)``.
@@ -139,6 +226,14 @@ class DiffusionSampler:
                 "over the dimensions of a point"
             )
         return values
+
+    def log_density_at(self, y: Tensor) -> Tensor:
+        """Unnormalised log density of the walk's end in its own coordinates, ``(n,)``; Z is that of the target.
+
+        Args:
+            y: states of the walk, ``(n, *event)``.
+        """
+        return self.log_density(self.frame.to_target(y)) + self.frame.log_volume
 
     def walk(
         self,
@@ -173,7 +268,7 @@ class DiffusionSampler:
                 moved = moved + 2 * self.scale**2 * pull * f
                 cost = cost + self._cost(f, noise, share, held)
             y = moved
-        return y, self.log_density(y).double() - self.log_reference(y) - cost
+        return self.frame.to_target(y), self.log_density_at(y).double() - self.log_reference(y) - cost
 
     def reverse(self, draws: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Log weights ``(n,)`` of walks noised backward from draws of the target; their mean is an upper bound (EUBO).
@@ -181,8 +276,8 @@ class DiffusionSampler:
         Args:
             draws: exact or approximate draws of the target, ``(n, *event)``.
         """
-        y, cost = draws, torch.zeros(len(draws), dtype=torch.float64)
-        weights = self.log_density(y).double() - self.log_reference(y)
+        y, cost = self.frame.to_walk(draws, draws)[0], torch.zeros(len(draws), dtype=torch.float64)
+        weights = self.log_density(draws).double() + self.frame.log_volume - self.log_reference(y)
         for step in reversed(range(len(self.shares))):
             share = float(self.shares[step])
             keep, pull = math.sqrt(1 - share), 1 - math.sqrt(1 - share)
@@ -223,7 +318,7 @@ class DiffusionSampler:
         """Log density log N(y; 0, s^2 I) of the reference, ``(n,)``.
 
         Args:
-            y: points of the target's space, ``(n, *event)``.
+            y: states of the walk, ``(n, *event)``.
         """
         scaled = y.double().reshape(len(y), -1) / self.scale
         return -0.5 * (scaled.square() + math.log(2 * math.pi * self.scale**2)).sum(1)

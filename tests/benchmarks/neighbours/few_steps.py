@@ -6,11 +6,11 @@
         --walks docs/images/ddim_draws.png
 
 ``curve`` draws with 5 to 100 steps (ancestral: to 50) and inverts test digits. ``averages`` draws with 5, 10
-and 20 steps of three samplers, plain, with averages of the denoised estimates, and with their opposite, the
-extrapolation of the second-order multistep rule. Draws are denoised at level 0. The Frechet distance, precision and
-recall are in the features of the classifier of prior.py, the sliced Wasserstein-1 distance in pixels of range 2, all
-beside as many test digits. The spectra are standard deviations of the Haar coefficients of draws over those of test
-digits, for the low band and the three high ones. Lines go to ``FOLDER/few_steps.jsonl``.
+and 20 calls of three samplers: plain, with averages of the denoised estimates, with weights matched to the spread of the
+data, and with the extrapolation of the second-order multistep rule. Draws are denoised at level 0. The Frechet distance,
+precision and recall are in the features of the classifier of prior.py, the sliced Wasserstein-1 distance in pixels of
+range 2, all beside as many test digits. The spectra are standard deviations of the Haar coefficients of draws over those
+of test digits, for the low band and the three high ones. Lines go to ``FOLDER/few_steps.jsonl``.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from drl_density.samplers import (
     haar_axes,
     interpolate_codes,
     invert_ddim,
+    matched_average,
     sample_averaged,
     sample_ddim,
     sample_flow,
 )
-from drl_density.samplers.ddim import ddim_step
 from tests.benchmarks.neighbours.prior import SIDE, Prior, to_grey, to_rows
 from tests.benchmarks.sample_quality import sliced_wasserstein
 
@@ -127,19 +127,6 @@ def curve(prior: Prior, judge: Judge, count: int, folder: Path, etas: list[float
     torch.save(pictures, folder / "pictures.pt")
 
 
-def keeping_noise(prior: Prior, count: int, average: FrequencyAverage, settings: DDIMSettings) -> Tensor:
-    """DDIM whose average replaces the clean part of each state alone; the noise direction is that of the plain estimate."""
-    model, generator, memory = prior.model, torch.Generator().manual_seed(1), None
-    x = torch.randn(count, SIDE * SIDE, generator=generator)
-    levels = settings.walk(model)
-    for start, end in zip(levels, levels[1:], strict=False):
-        clean = model.denoise(x, start)
-        smooth, memory = average(clean, memory, 1 - start / model.num_levels)
-        x = ddim_step(model, x, clean, start=start, end=end, eta=settings.eta, generator=generator)
-        x = x + float(model.schedule.alpha_at(end)) * (smooth - clean)
-    return x
-
-
 SAMPLERS = {
     "DDIM": (sample_ddim, lambda steps: DDIMSettings(steps)),
     "ancestral": (sample_ddim, lambda steps: DDIMSettings(steps, eta=1.0)),
@@ -147,10 +134,16 @@ SAMPLERS = {
 }
 
 
-def rules() -> dict[str, FrequencyAverage]:
-    """The average of Haar bands: the low band is averaged less at first, the high ones less at the end."""
+RULES = {name: ["plain", "Haar", "matched"] + ["multistep"] * (name != "Heun") for name in SAMPLERS}
+
+
+def average_by(prior: Prior, rule: str, settings: DDIMSettings | FlowSettings) -> FrequencyAverage:
+    """Weights by Haar band: averages, less of the low band at first and less of the high ones at the end; or matched."""
     axes, bands = haar_axes(SIDE, SIDE)
-    return {"Haar": FrequencyAverage(axes, early=0.9 - 0.4 * bands, late=0.5 + 0.4 * bands)}
+    if rule == "Haar":
+        return FrequencyAverage(axes, early=0.9 - 0.4 * bands, late=0.5 + 0.4 * bands)
+    rows = to_rows(prior.data.train[:20_000], torch.Generator().manual_seed(0))
+    return matched_average(prior.model, settings, axes, (rows.double() @ axes).var(0))
 
 
 def drawn_by(prior: Prior, count: int, name: str, rule: str, steps: int) -> Tensor:
@@ -162,17 +155,14 @@ def drawn_by(prior: Prior, count: int, name: str, rule: str, steps: int) -> Tens
         return sampler(model, count, **shared).draws
     if rule == "multistep":
         return sampler(model, count, denoiser=MultistepDenoiser(model, made(steps)), **shared).draws
-    if rule == "Haar, noise kept":
-        return keeping_noise(prior, count, rules()["Haar"], made(steps))
-    return sample_averaged(model, count, average=rules()[rule], sampler=sampler, **shared).draws
+    return sample_averaged(model, count, average=average_by(prior, rule, made(steps)), sampler=sampler, **shared).draws
 
 
 def averages(prior: Prior, judge: Judge, count: int) -> None:
-    """Every sampler and number of steps, with averages or without; plain draws are those of the curve."""
-    for name in SAMPLERS:
-        tried = ("plain", "Haar") if name == "Heun" else ("Haar", "Haar, noise kept", "multistep")
+    """Every sampler and number of calls, by every rule."""
+    for name, rules in RULES.items():
         for steps in CELL_STEPS:
-            for rule in tried:
+            for rule in rules:
                 began = time.process_time()
                 rows = prior.model.denoise(drawn_by(prior, count, name, rule, steps), 0)
                 judge.line("averages", name, rule, steps, rows, time.process_time() - began)
@@ -193,7 +183,12 @@ def draw_curves(path: Path, lines: list[dict]) -> None:
     figure = new_figure(8, 5.6)
     axes = figure.subplots(2, 2)
     best = next(line for line in lines if line.get("sampler") == "test digits")
-    keys = {"frechet": "Frechet distance", "distance": "sliced Wasserstein", "precision": "precision", "recall": "recall"}
+    keys = {
+        "frechet": "Frechet distance",
+        "distance": "sliced Wasserstein",
+        "precision": "precision",
+        "recall": "recall",
+    }
     for axis, (key, measure) in zip(axes.flat, keys.items(), strict=True):
         axis.axhline(best[key], color="#8d99a6", linestyle=":", label="other test digits")
         for sampler, rule, color in (
@@ -201,9 +196,18 @@ def draw_curves(path: Path, lines: list[dict]) -> None:
             ("ancestral", "plain", "#c0392b"),
             ("DDIM", "multistep", "#2e7d32"),
             ("DDIM", "Haar", "#b8860b"),
+            ("DDIM", "matched", "#8e44ad"),
         ):
-            own = [line for line in lines if line.get("sampler") == sampler and line["rule"] == rule]
-            label = {"plain": sampler, "multistep": "DDIM, multistep", "Haar": "DDIM, averaged (MASF)"}[rule]
+            part = "curve" if rule == "plain" else "averages"
+            own = [
+                line for line in lines if (line.get("sampler"), line.get("rule"), line["part"]) == (sampler, rule, part)
+            ]
+            names = {
+                "multistep": "DDIM, multistep",
+                "Haar": "DDIM, averaged (MASF)",
+                "matched": "DDIM, matched weights",
+            }
+            label = names.get(rule, sampler)
             axis.plot([line["steps"] for line in own], [line[key] for line in own], "o-", color=color, label=label)
         axis.set(xscale="log", title=measure, xticks=CURVE_STEPS, xticklabels=CURVE_STEPS)
         axis.minorticks_off()

@@ -1,6 +1,7 @@
 """The sequence that the other modules draw from: 14 x 14 MNIST by score matching, and the classifier that judges draws.
 
     python -m tests.benchmarks.neighbours.prior mnist.npz --out runs/neighbours --seconds 1620
+    python -m tests.benchmarks.neighbours.prior mnist.npz --out runs/recovery --seconds 180 --objective recovery
 
 Writes ``data.npz`` (block averages of the digits), ``classifier.safetensors``, and ``prior.safetensors`` with the
 averaged weights. Rows are x / 128 - 1 after dequantisation. The base is a mixture of 32 factor analysers of the training
@@ -24,6 +25,7 @@ import drl_density as drl
 from drl_density.bases import FactorAnalysers, NoisedGaussianMixture
 from drl_density.bases.fitting import FactorSize, fit_factor_analysers
 from drl_density.execution import precision
+from drl_density.mcmc import MALA
 from drl_density.networks import UNetEnergy, UNetEnergySettings
 from drl_density.sample_quality import (
     ClassifierSettings,
@@ -34,11 +36,15 @@ from drl_density.sample_quality import (
     save_classifier,
     train_classifier,
 )
-from drl_density.training import DenoisingScoreMatching
+from drl_density.training import DenoisingScoreMatching, Objective, RecoveryLikelihood
 from tests.benchmarks.image_ladder import shrunk
 
 SIDE, NUM_LEVELS = 14, 10
 BASE = FactorSize(32, 12)
+OBJECTIVES: dict[str, Objective] = {
+    "score": DenoisingScoreMatching(classification_weight=0.0, level_balance=0.5),
+    "recovery": RecoveryLikelihood(num_steps=2, classification_share=0.25),
+}
 SIZES = UNetEnergySettings((1, SIDE, SIDE), num_channels=64, multipliers=(1,), num_middle_blocks=4, patch_size=2)
 
 
@@ -106,14 +112,22 @@ def fit_classifier(data: drl.Dataset, path: Path, generator: torch.Generator) ->
     return share
 
 
-def fit(data: drl.Dataset, path: Path, seconds: float, generator: torch.Generator, *, goes_on: bool) -> None:
+def fit(
+    data: drl.Dataset,
+    path: Path,
+    seconds: float,
+    generator: torch.Generator,
+    *,
+    goes_on: bool = False,
+    objective: str = "score",
+) -> None:
     """Train for so many seconds of the processor, and save averaged weights every minute of it."""
     if goes_on:
         model = new_model(unfitted_base())
         model.load_state_dict(load_file(path))
     else:
         model = new_model(factor_analysers(to_rows(data.train, torch.Generator().manual_seed(0))))
-    objective, peak = DenoisingScoreMatching(classification_weight=0.0, level_balance=0.5), 5e-4 if goes_on else 1e-3
+    peak, step_sizes = 5e-4 if goes_on else 1e-3, torch.full((NUM_LEVELS,), 0.3)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-3)
     average = torch.optim.swa_utils.AveragedModel(
         model, avg_fn=lambda old, new, count: torch.lerp(old, new, max(1 / (1 + int(count) / 4), 2e-3))
@@ -125,12 +139,16 @@ def fit(data: drl.Dataset, path: Path, seconds: float, generator: torch.Generato
         rows = to_rows(data.train[torch.randint(len(data.train), (32,), generator=generator)], generator)
         optimizer.zero_grad()
         with precision(model, torch.bfloat16):
-            loss = objective(model, rows, torch.ones(NUM_LEVELS), generator=generator).loss
+            value = OBJECTIVES[objective](model, rows, step_sizes, generator=generator)
+        loss = value.loss
         loss.backward()
         # Twice the rate without this clip silences every unit within a minute: the network stays at zero for good.
         nn.utils.clip_grad_norm_(model.parameters(), 20.0)
         optimizer.step()
         average.update_parameters(model)
+        # Towards the best acceptance rate of MALA, level by level; an objective without chains has none.
+        change = torch.exp(0.1 * (value.statistics.acceptance_rate.float() - MALA().target_acceptance))
+        step_sizes = torch.where(change.isnan(), step_sizes, step_sizes * change)
         shown = float(loss.detach()) if math.isnan(shown) else 0.99 * shown + 0.01 * float(loss.detach())
         step += 1
         if time.process_time() - started > saved + 60 or gone > 0.999:
@@ -148,6 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/neighbours"))
     parser.add_argument("--seconds", type=float, default=1620.0)
     parser.add_argument("--goes-on", action="store_true", help="begin at the saved weights, at half the rate")
+    parser.add_argument("--objective", choices=list(OBJECTIVES), default="score")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -158,7 +177,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not args.goes_on:
         share = fit_classifier(data, args.out / "classifier.safetensors", generator)
         print(f"classifier: test accuracy {share:.4f}", flush=True)
-    fit(data, args.out / "prior.safetensors", args.seconds, generator, goes_on=args.goes_on)
+    fit(data, args.out / "prior.safetensors", args.seconds, generator, goes_on=args.goes_on, objective=args.objective)
 
 
 if __name__ == "__main__":
