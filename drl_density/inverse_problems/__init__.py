@@ -9,6 +9,8 @@ from drl_density.inverse_problems.conditional import (
     plan_conditional,
     sample_conditional,
 )
+from drl_density.inverse_problems.conditioned_base import ConditionedBase, condition_on_measurement
+from drl_density.inverse_problems.measured import MeasuredSettings, sample_measured
 from drl_density.inverse_problems.measurement import (
     DPSSettings,
     gaussian_likelihood,
@@ -25,13 +27,17 @@ __all__ = [
     "ConditionalPlan",
     "ConditionalResult",
     "ConditionalSettings",
+    "ConditionedBase",
     "DPSSettings",
+    "MeasuredSettings",
     "MissingMoveSettings",
+    "condition_on_measurement",
     "gaussian_likelihood",
     "move_missing",
     "plan_conditional",
     "sample_conditional",
     "sample_dps",
+    "sample_measured",
     "sample_path",
     "sample_posterior",
     "sample_projected",

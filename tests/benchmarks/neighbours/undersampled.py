@@ -1,15 +1,18 @@
-"""Undersampled digits: posterior draws of the network of prior.py, beside exact ones of Gaussian and mixture priors.
+"""Undersampled digits: posterior draws of the network of prior.py, beside exact ones of priors without a network.
 
     python -m tests.benchmarks.neighbours.undersampled runs/neighbours --figure docs/images/mri_network.png
     python -m tests.benchmarks.neighbours.undersampled runs/neighbours --images 2 --accelerations 4 --methods annealed
 
 14 x 14 MNIST, real images with white noise of 0.05 in the range [-1, 1]. Frequencies are measured at random, one in R,
-the central 3 x 3 always, and each together with its conjugate. Network: "projected", the method of score-MRI
-(predictor, two adjusted corrector steps, hard projection); "guided", diffusion posterior sampling (DPS); "annealed",
-weighted particles along the noise levels and adjusted chains at level 0 (``sample_posterior``). Every posterior gives
-32 draws, whose mean is scored in grey levels from 0 to 1. Intervals reach from the 5 % to the 95 % quantile of the
-draws, at pixels that are not black in all training images. The spread is the standard deviation of the draws over the
-error of their mean, root mean squares of both.
+the central 3 x 3 always, and each together with its conjugate. Exact posteriors: a Gaussian, a mixture of 20, and the
+mixture of factor analysers that the network starts from. Network: "measured", ``sample_measured``; "projected", the
+method of score-MRI (predictor, two adjusted corrector steps, hard projection); "guided", diffusion posterior sampling
+(DPS); "annealed", weighted particles along the noise levels and adjusted chains at level 0 (``sample_posterior``). Every
+posterior gives 39 draws, whose mean is scored in grey levels from 0 to 1. Intervals reach from the second to the last but
+one of the draws, which cover 0.9 if truth and draws come from one posterior. They are counted at pixels that are not
+black in all training images, and once more ("strokes") at those whose truth is above a twentieth of white or whose draws
+have a standard deviation of more than a fortieth. The spread is the standard deviation of the draws over the error of
+their mean, root mean squares of both.
 """
 
 from __future__ import annotations
@@ -25,9 +28,12 @@ import torch
 from torch import Tensor
 
 from drl_density.inverse_problems import (
+    ConditionedBase,
     DPSSettings,
+    MeasuredSettings,
     gaussian_likelihood,
     sample_dps,
+    sample_measured,
     sample_posterior,
     sample_projected,
 )
@@ -37,7 +43,7 @@ from drl_density.samplers import DDIMSettings, PredictorCorrectorSettings
 from tests.benchmarks.mri import ExactPosterior, fit_mixture, ssim
 from tests.benchmarks.neighbours.prior import SIDE, Prior, to_rows
 
-NOISE, NUM_DRAWS = 0.05, 32
+NOISE, NUM_DRAWS = 0.05, 39
 
 
 class RealImages:
@@ -82,8 +88,10 @@ def score(name: str, acceleration: int, draws: Tensor, mean: Tensor, truth: Tens
     """One line of the table, from draws ``(n, draw, d)``."""
     error = (grey(mean) - grey(truth)).square().mean((1, 2))
     ratio = -10 * torch.log10(error)
-    low, high = draws.quantile(torch.tensor([0.05, 0.95]), 1)
-    covered = ((truth >= low) & (truth <= high))[:, changes].float().mean(1)
+    ordered = draws.sort(1).values
+    is_covered = (truth >= ordered[:, 1]) & (truth <= ordered[:, -2])
+    covered = is_covered[:, changes].float().mean(1)
+    strokes = changes & ((truth > -0.9) | (draws.std(1) > 0.05))
     spread = draws.std(1)[:, changes].square().mean().sqrt() / (mean - truth)[:, changes].square().mean().sqrt()
     count = math.sqrt(len(truth))
     found = {
@@ -94,6 +102,7 @@ def score(name: str, acceleration: int, draws: Tensor, mean: Tensor, truth: Tens
         "ssim": float(ssim(grey(mean), grey(truth)).mean()),
         "coverage": float(covered.mean()),
         "coverage_error": float(covered.std()) / count,
+        "coverage_of_strokes": float(is_covered[strokes].float().mean()),
         "spread_over_error": float(spread),
         "each": [round(float(value), 2) for value in ratio],
     }
@@ -105,12 +114,18 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, reconstruct with each prior, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of prior.py")
-    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--images", type=int, default=10)
     parser.add_argument("--accelerations", type=int, nargs="*", default=[2, 4, 8])
-    parser.add_argument("--methods", nargs="*", default=["projected", "guided"], help="or annealed")
+    parser.add_argument("--methods", nargs="*", default=["measured"], help="or projected, guided, annealed")
+    parser.add_argument("--final-steps", type=int, default=MeasuredSettings().num_final_steps, help="of measured")
     parser.add_argument("--figure", type=Path)
+    parser.add_argument("--only-figure", action="store_true", help="of the draws that earlier runs left")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    kept = args.folder / "undersampled.pt"
+    if args.only_figure:
+        draw_figure(args.figure, **torch.load(kept))
+        return
     prior, out, began = Prior.load(args.folder), args.folder / "undersampled.jsonl", time.process_time()
     generator = torch.Generator().manual_seed(3)
     train = to_rows(prior.data.train[:20_000], generator)
@@ -128,7 +143,12 @@ def main(arguments: list[str] | None = None) -> None:
             draws = posterior(measured, NUM_DRAWS, 1.0, torch.Generator().manual_seed(5))[1]
             keep(score(name, acceleration, draws, draws.mean(1), truth, changes), out)
             shown.setdefault(acceleration, {})[name] = draws[0]
-        for name, call in network_calls(prior, operator, args.methods).items():
+        conditioned = ConditionedBase.of(prior.model, operator, noise=NOISE)
+        generator_of_draws = torch.Generator().manual_seed(5)
+        draws = torch.stack([conditioned(one).sample(NUM_DRAWS, generator=generator_of_draws) for one in y])
+        keep(score("analysers", acceleration, draws, draws.mean(1), truth, changes), out)
+        shown[acceleration]["analysers"] = draws[0]
+        for name, call in network_calls(prior, operator, args.methods, conditioned, args.final_steps).items():
             started = time.process_time()
             draws = torch.stack([call(one) for one in y])
             line = score(f"network, {name}", acceleration, draws, draws.mean(1), truth, changes)
@@ -136,7 +156,8 @@ def main(arguments: list[str] | None = None) -> None:
             shown[acceleration][f"network, {name}"] = draws[0]
         shown[acceleration]["zero-filled"] = operator.adjoint(y)[:1]
     print(f"{time.process_time() - began:.0f} s of the processor")
-    torch.save({"truth": truth[0], "shown": shown}, args.folder / "undersampled.pt")
+    shown = (torch.load(kept)["shown"] if kept.exists() else {}) | shown  # accelerations may come in several runs
+    torch.save({"truth": truth[0], "shown": dict(sorted(shown.items()))}, kept)
     if args.figure:
         draw_figure(args.figure, truth[0], shown)
 
@@ -147,9 +168,17 @@ def keep(line: dict[str, object], out: Path) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def network_calls(prior: Prior, operator: RealImages, methods: list[str]) -> dict[str, Callable[[Tensor], Tensor]]:
+def network_calls(
+    prior: Prior, operator: RealImages, methods: list[str], conditioned: ConditionedBase, num_final_steps: int
+) -> dict[str, Callable[[Tensor], Tensor]]:
     """Samplers of the network's posterior given one measurement; draws are denoised at level 0."""
     model, walk = prior.model, DDIMSettings(num_steps=30, eta=1.0)
+
+    def measured(y: Tensor) -> Tensor:
+        settings, generator = MeasuredSettings(num_final_steps=num_final_steps), torch.Generator().manual_seed(6)
+        return sample_measured(
+            model, operator, y, NUM_DRAWS, noise=NOISE, settings=settings, conditioned=conditioned, generator=generator
+        ).draws
 
     def projected(y: Tensor) -> Tensor:
         settings, generator = PredictorCorrectorSettings(walk), torch.Generator().manual_seed(6)
@@ -171,7 +200,7 @@ def network_calls(prior: Prior, operator: RealImages, methods: list[str]) -> dic
         )
         return model.denoise(found.draws, 0)
 
-    calls = {"projected": projected, "guided": guided, "annealed": annealed}
+    calls = {"measured": measured, "projected": projected, "guided": guided, "annealed": annealed}
     return {name: calls[name] for name in methods}
 
 
@@ -180,8 +209,8 @@ def draw_figure(path: Path, truth: Tensor, shown: dict[int, dict[str, Tensor]]) 
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = ["Gaussian", "mixture of 20", "network, projected"]
-    figure = Figure(figsize=(9, 3.7), layout="constrained", facecolor="white")
+    names = ["Gaussian", "mixture of 20", "analysers", "network, measured"]
+    figure = Figure(figsize=(11, 3.9), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(shown), 2 + 2 * len(names), squeeze=False)
     for row, (acceleration, parts) in zip(axes, shown.items(), strict=True):
@@ -193,10 +222,10 @@ def draw_figure(path: Path, truth: Tensor, shown: dict[int, dict[str, Tensor]]) 
         for axis in row:
             axis.set(xticks=[], yticks=[], frame_on=False)
         row[0].set_ylabel(f"R = {acceleration}", fontsize=10)
-    short = [name.replace(", ", "\n").replace(" of", "\nof") for name in names]
+    short = ["Gaussian", "mixture\nof 20", "factor\nanalysers", "network"]
     for axis, title in zip(axes[0], ["truth", "zero-filled", *short, *short], strict=True):
         axis.set_title(title, fontsize=10)
-    for axis, title in ((axes[-1][3], "means of the draws"), (axes[-1][6], "standard deviations")):
+    for axis, title in ((axes[-1][3], "means of the draws"), (axes[-1][7], "standard deviations")):
         axis.set_xlabel(title, fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
