@@ -137,7 +137,8 @@ def main(arguments: list[str] | None = None) -> None:
     for acceleration in args.accelerations:
         mask = random_mask(acceleration, torch.Generator().manual_seed(4))
         operator = RealImages(MaskedFourier(mask))
-        y = operator.forward(truth + NOISE * torch.randn(truth.shape, generator=generator))
+        scatter = torch.randn(truth.shape, generator=torch.Generator().manual_seed(acceleration))
+        y = operator.forward(truth + NOISE * scatter)
         for name, fitted in exact.items():
             posterior, measured = ExactPosterior(fitted, operator.forward, NOISE), torch.view_as_real(y).flatten(1)
             draws = posterior(measured, NUM_DRAWS, 1.0, torch.Generator().manual_seed(5))[1]
