@@ -22,9 +22,12 @@ BATCH, RATE = 128, 0.01
 
 def new_circuit(shape: tuple[int, ...], units: int) -> torch.nn.Module:
     """An untrained circuit over images ``(channels, height, width)``."""
+    from cirkit.backend.torch import semiring  # pyright: ignore[reportMissingImports]
     from cirkit.pipeline import PipelineContext  # pyright: ignore[reportMissingImports]
     from cirkit.templates import data_modalities, utils  # pyright: ignore[reportMissingImports]
 
+    # libcirkit 0.3 cuts off log values at -708 nats, the least of double precision, which images of 14 x 14 pixels fall below.
+    semiring.LOG_CLAMP_MIN = -math.inf
     symbolic = data_modalities.image_data(
         shape,
         "quad-graph",
