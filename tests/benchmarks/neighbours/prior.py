@@ -151,12 +151,12 @@ def fit(
         step_sizes = torch.where(change.isnan(), step_sizes, step_sizes * change)
         shown = float(loss.detach()) if math.isnan(shown) else 0.99 * shown + 0.01 * float(loss.detach())
         step += 1
-        if time.process_time() - started > saved + 60 or gone > 0.999:
+        if time.process_time() - started > saved + 60:
             saved = time.process_time() - started
             save_file({key: value.contiguous() for key, value in average.module.state_dict().items()}, path)
             print(f"{saved:.0f} s, {step} steps, mean loss {shown:.2f}", flush=True)
     save_file({key: value.contiguous() for key, value in average.module.state_dict().items()}, path)
-    print(f"prior: {step} steps in {time.process_time() - started:.0f} s of the processor", flush=True)
+    print(f"prior: {step} steps in {time.process_time() - started:.0f} s of the processor, mean loss {shown:.2f}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
