@@ -26,7 +26,7 @@ def new_circuit(shape: tuple[int, ...], units: int) -> torch.nn.Module:
     from cirkit.pipeline import PipelineContext  # pyright: ignore[reportMissingImports]
     from cirkit.templates import data_modalities, utils  # pyright: ignore[reportMissingImports]
 
-    # libcirkit 0.3 cuts off log values at -708 nats, the least of double precision, which images of 14 x 14 pixels fall below.
+    # libcirkit 0.3 cuts off log values at -708 nats, which images of 14 x 14 pixels fall below.
     semiring.LOG_CLAMP_MIN = -math.inf
     symbolic = data_modalities.image_data(
         shape,

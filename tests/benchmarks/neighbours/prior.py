@@ -156,7 +156,7 @@ def fit(
             save_file({key: value.contiguous() for key, value in average.module.state_dict().items()}, path)
             print(f"{saved:.0f} s, {step} steps, mean loss {shown:.2f}", flush=True)
     save_file({key: value.contiguous() for key, value in average.module.state_dict().items()}, path)
-    print(f"prior: {step} steps in {time.process_time() - started:.0f} s of the processor, mean loss {shown:.2f}", flush=True)
+    print(f"prior: {step} steps in {time.process_time() - started:.0f} s, mean loss {shown:.2f}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
