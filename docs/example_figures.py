@@ -316,7 +316,7 @@ def deblurred(module: Any, result: Any) -> Figure:
 
 
 def cooperative(module: Any, result: Any) -> Figure:
-    """Held-out digits; draws by the initialiser alone; draws with Langevin steps after every proposal."""
+    """Held-out digits; draws of the base; draws by proposals alone; draws with Langevin steps after every proposal."""
     return pictures(list(result.values()), list(result))
 
 

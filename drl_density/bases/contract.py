@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Protocol, Self
 
@@ -83,6 +84,43 @@ class Draw(Protocol):
     def __call__(self, base: Base, num_samples: int, /, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw vectors ``(num_samples, d)`` of ``base``."""
         ...
+
+
+@dataclass(frozen=True)
+class NoiseStep:
+    """Scales and variances of one step of noise, x_noisier = a x_cleaner + s eps.
+
+    Attributes:
+        signal: alpha^2 of the cleaner state.
+        noise: sigma^2 of the cleaner state.
+        noisier_signal: alpha^2 of the noisier state.
+        noisier_noise: sigma^2 of the noisier state.
+    """
+
+    signal: float
+    noise: float
+    noisier_signal: float
+    noisier_noise: float
+
+    @classmethod
+    def between(cls, log_snr: Tensor, noisier: Tensor) -> Self:
+        """Build the step between two log-SNRs ``()``."""
+        values = (torch.sigmoid(sign * value.double()) for value in (log_snr, noisier) for sign in (1, -1))
+        return cls(*map(float, values))
+
+    def draw_cleaner(self, x: Tensor, mean: Tensor, variance: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Draw cleaner states whose coordinates are independent and normal before the noisier one is known, ``(n, d)``.
+
+        Args:
+            x: noisier states ``(n, d)``.
+            mean: means of the cleaner states ``(n, d)``.
+            variance: their variances ``(n, d)``.
+        """
+        squared = self.noisier_signal / self.signal
+        spread = self.noisier_noise - squared * self.noise
+        posterior = 1 / (1 / variance + squared / spread)
+        center = posterior * (mean / variance + squared**0.5 / spread * x)
+        return center + posterior.sqrt() * normal_draws(x.shape, x, generator)
 
 
 class Base(nn.Module, abc.ABC):
@@ -219,6 +257,30 @@ class Base(nn.Module, abc.ABC):
             NotImplementedError: no conditionals in closed form.
         """
         raise NotImplementedError(self._refusal("conditional"))
+
+    def sample_cleaner(
+        self, x: Tensor, log_snr: Tensor, noisier: Tensor, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        r"""Draw the state at a cleaner level given the state at a noisier one, exactly, in the shape of ``x``.
+
+        .. math:: x_t \sim b(x_t \mid x_{t+1}), \qquad x_{t+1} = a x_t + s \varepsilon
+
+        Args:
+            x: noisier states ``(n, *event)``.
+            log_snr: log-SNR of each cleaner state ``(n,)``.
+            noisier: log-SNR of each noisier state ``(n,)``.
+
+        Raises:
+            NotImplementedError: no such conditional in closed form.
+        """
+        flat, drawn = x.flatten(1), torch.empty_like(x.flatten(1))
+        for pair in torch.stack([log_snr, noisier], 1).unique(dim=0):
+            own = ((log_snr == pair[0]) & (noisier == pair[1])).nonzero().squeeze(1)
+            drawn[own] = self._cleaner_states(flat[own], NoiseStep.between(pair[0], pair[1]), generator)
+        return drawn.reshape(x.shape)
+
+    def _cleaner_states(self, x: Tensor, step: NoiseStep, generator: torch.Generator | None) -> Tensor:
+        raise NotImplementedError(self._refusal("distribution of a cleaner state"))
 
     def _refusal(self, missing: str) -> str:
         return (

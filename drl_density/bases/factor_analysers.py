@@ -9,7 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from drl_density.bases.contract import Base, Tail, signal_and_noise
+from drl_density.bases.contract import Base, NoiseStep, Tail, signal_and_noise
 from drl_density.bases.factor_conditional import FactorConditional, weighted_gram
 from drl_density.bases.gaussian_mixture import check_weights, draw_components
 from drl_density.devices import normal_draws
@@ -159,6 +159,20 @@ class FactorAnalysers(Base):
         signal, noise = signal_and_noise(log_snr, self.noises.double())
         means, loadings = (signal.sqrt() * part.double() for part in (self.means, self.loadings))
         return FactorConditional(self.log_weights.double(), means, loadings, signal * self.noises.double() + noise)
+
+    def _cleaner_states(self, x: Tensor, step: NoiseStep, generator: torch.Generator | None) -> Tensor:
+        """Draw component, factors and residuals in turn, given the noisier state; float64 inside."""
+        wide = x.double()
+        after = FactorConditional(
+            self.log_weights.double(),
+            step.noisier_signal**0.5 * self.means.double(),
+            step.noisier_signal**0.5 * self.loadings.double(),
+            step.noisier_signal * self.noises.double() + step.noisier_noise,
+        )
+        component, factors = after.draw_factors(wide, generator=generator)
+        mean = self.means[component].double() + torch.einsum("ndr,nr->nd", self.loadings[component].double(), factors)
+        variance = step.signal * self.noises[component].double() + step.noise
+        return step.draw_cleaner(wide, step.signal**0.5 * mean, variance, generator).to(x)
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """Log density of noised rows, in nats, ``(n,)``, in the dtype of ``x``.

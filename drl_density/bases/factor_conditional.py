@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 from drl_density.bases.contract import Conditional, Numbers
+from drl_density.bases.gaussian_mixture import draw_of_each
+from drl_density.devices import normal_draws
 
 MOST_NUMBERS = 4_000_000
 """Largest number of float64 entries of one intermediate tensor (32 MB)."""
@@ -74,6 +76,19 @@ class FactorConditional(Conditional):
             found.append(whole.reshape(len(some), num_points, num_samples, num_features))
             heights.append(logs.logsumexp(-1).reshape(len(some), num_points))
         return torch.cat(found), torch.cat(heights)
+
+    def draw_factors(self, x: Tensor, *, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Draw the component ``(n,)`` and the factors ``(n, r)`` of whole rows.
+
+        Args:
+            x: rows of shape ``(n, d)``.
+        """
+        logs, centers, triangles = self._posterior(x, torch.zeros(x.shape, dtype=torch.bool, device=x.device))
+        chosen = draw_of_each(logs, generator)
+        index = torch.arange(len(x), device=x.device)
+        noise = normal_draws(centers.shape[::2], centers, generator)[..., None]
+        spread = torch.linalg.solve_triangular(triangles[index, chosen].mT, noise, upper=True)
+        return chosen, centers[index, chosen] + spread.squeeze(-1)
 
     def _rows_at_once(self, num_samples: int) -> int:
         count, num_features, num_factors = self.loadings.shape

@@ -11,7 +11,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from drl_density.bases.contract import Base, Tail, signal_and_noise
+from drl_density.bases.contract import Base, NoiseStep, Tail, signal_and_noise
 from drl_density.bases.mixture_conditional import MixtureConditional, chosen_products
 from drl_density.devices import generator_device, normal_draws
 from drl_density.networks.distinct_levels import by_row, distinct_levels
@@ -211,6 +211,19 @@ class NoisedGaussianMixture(Base):
             self.log_weights.double(), centers, variances, None if axes is None else axes.double()
         )
 
+    def _cleaner_states(self, x: Tensor, step: NoiseStep, generator: torch.Generator | None) -> Tensor:
+        """Draw the component, then the state along its axes, given the noisier state; float64 inside."""
+        variances, centers = self.variances.double(), self.centers.double()
+        axes = None if self.axes is None else self.axes.double()
+        along = x.double()[:, None] if axes is None else torch.einsum("nd,kde->nke", x.double(), axes)
+        after = step.noisier_signal * variances + step.noisier_noise
+        exponent = (along - step.noisier_signal**0.5 * centers).square() / after + after.log()
+        chosen = draw_of_each(self.log_weights.double() - 0.5 * exponent.sum(-1), generator)
+        own = along.squeeze(1) if axes is None else along[torch.arange(len(x), device=x.device), chosen]
+        mean, variance = step.signal**0.5 * centers[chosen], step.signal * variances[chosen] + step.noise
+        drawn = step.draw_cleaner(own, mean, variance, generator)
+        return (drawn if axes is None else chosen_products(axes, chosen, drawn)).to(x)
+
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """Log density of noised rows, in nats, ``(n,)``, in the dtype of ``x``.
 
@@ -335,3 +348,9 @@ def draw_components(log_weights: Tensor, num_samples: int, generator: torch.Gene
     """
     weights = log_weights.exp().to(log_weights.device if generator is None else generator_device(generator))
     return torch.multinomial(weights, num_samples, replacement=True, generator=generator).to(log_weights.device)
+
+
+def draw_of_each(logs: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Draw an index for each row ``(n,)`` with these unnormalised log probabilities ``(n, K)``."""
+    shares = logs.softmax(-1).to(logs.device if generator is None else generator_device(generator))
+    return torch.multinomial(shares, 1, generator=generator).squeeze(1).to(logs.device)

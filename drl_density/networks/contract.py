@@ -47,6 +47,16 @@ class DeclaresIntegrability(Protocol):
 
 
 @runtime_checkable
+class DeclaresStart(Protocol):
+    """An initialiser that declares what its input is."""
+
+    @property
+    def starts_at_base(self) -> bool:
+        """Whether the input is a draw of the cleaner state under the base of the sequence, and not the noisier state."""
+        ...
+
+
+@runtime_checkable
 class MapsColumns(Protocol):
     """A network whose work on columns that many vectors share is done once for all of them."""
 
@@ -122,6 +132,15 @@ def is_integrable(network: nn.Module) -> bool:
     False
     """
     return isinstance(network, DeclaresIntegrability) and network.is_integrable
+
+
+def starts_at_base(network: nn.Module) -> bool:
+    """Whether the initialiser declares that it corrects draws of the base.
+
+    >>> starts_at_base(nn.Identity())
+    False
+    """
+    return isinstance(network, DeclaresStart) and network.starts_at_base
 
 
 def checkpointable_modules(network: nn.Module) -> list[Checkpointable]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from drl_density.networks.contract import has_bounded_growth
+from drl_density.networks.contract import has_bounded_growth, starts_at_base
 
 
 class LabelSum(nn.Module):
@@ -52,6 +52,11 @@ class LabelSum(nn.Module):
     def has_bounded_growth(self) -> bool:
         """Whether the network's output grows at most linearly; a finite sum of such terms does too."""
         return has_bounded_growth(self.network)
+
+    @property
+    def starts_at_base(self) -> bool:
+        """Whether the network is an initialiser that corrects draws of the base."""
+        return starts_at_base(self.network)
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """Evaluate the sum, in the shape of the network's own output.

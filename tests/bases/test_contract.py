@@ -12,6 +12,7 @@ from drl_density.testing import assert_z, seeded_generator
 from tests.bases.members import ALL_NAMES, NAMES, all_members, members
 
 LOG_SNRS = (math.inf, 1.5, -2.0)
+HAVE_CLEANER_STATES = ("full mixture", "diagonal mixture", "factor analysers")
 
 
 def grid(num_features, *, half_width=9.0, num_points=301):
@@ -270,3 +271,29 @@ def test_signal_and_noise_are_rounded_once():
     assert signal.dtype == torch.float32
     assert float(signal + noise) == pytest.approx(1, abs=1e-7)
     assert tuple(map(float, signal_and_noise(None, torch.zeros(1)))) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_cleaner_states_are_draws_given_the_noisier_ones(name):
+    """Pairs drawn from the noisy end have the joint law of pairs drawn from the clean end, at two pairs of levels."""
+    base, generator, count = members(2)[name], seeded_generator(3), 8000
+    log_snr = torch.tensor([2.0, 0.5], dtype=torch.float64).repeat(count // 2)
+    noisier = log_snr - torch.tensor([1.5, 1.0]).repeat(count // 2)
+    if name not in HAVE_CLEANER_STATES:
+        with pytest.raises(NotImplementedError, match="cleaner state"):
+            base.sample_cleaner(torch.zeros(count, 2), log_snr, noisier)
+        return
+
+    def step(x):
+        a = (torch.sigmoid(noisier) / torch.sigmoid(log_snr)).sqrt()
+        spread = torch.sigmoid(-noisier) - a**2 * torch.sigmoid(-log_snr)
+        noise = torch.randn(x.shape, generator=generator, dtype=torch.float64)
+        return a[:, None] * x + spread.sqrt()[:, None] * noise
+
+    def features(x, y):
+        return torch.cat([x, x**2, x * y, (x * y.flip(1)), (2 * x[:, :1] - y[:, 1:]).cos()], 1)
+
+    forward, other = (base.sample_at(log_snr, count, generator=generator).double() for _ in range(2))
+    end = step(other)
+    back = base.sample_cleaner(end, log_snr, noisier, generator=generator)
+    assert_z((features(back, end) - features(forward, step(forward))), 0.0)

@@ -199,6 +199,7 @@ def network_factory(
             multipliers=chosen(objective.initializer_multipliers, "objective.initializer_multipliers"),
             num_blocks=objective.initializer_blocks,
             num_classes=network.num_classes,
+            starts_at_base=objective.initializer_starts_at_base,
         )
     return ImageNetworks(shape, energy, calibration, initializer)
 

@@ -135,6 +135,8 @@ class FitSettings:
                 "the cooperative objective trains an initialiser over images: use ResidualNetwork or UNetNetwork, or "
                 "another objective"
             )
+        if isinstance(objective, CooperativeObjective):
+            objective.check_base(self.base)
         if isinstance(network, ImageNetwork) and network.is_step_calibrated and self.langevin_factor is None:
             raise ValueError(
                 f'is_step_calibrated divides by Langevin steps, which the objective "{objective.kind}" does not have: '

@@ -145,6 +145,8 @@ class CooperativeObjective:
         initializer_multipliers: Multiples of these channels at each resolution; None takes those of the image size.
         initializer_blocks: Residual blocks of the initialiser at each resolution.
         initializer_rate: Learning rate of the initialiser, as a multiple of the energy's.
+        initializer_starts_at_base: Whether the initialiser corrects exact draws of the base's recovery conditionals. With a
+            mixture as the base, even the first proposals resemble the data.
 
     Raises:
         ValueError: Negative or zero sizes, a factor or rate that is not positive, or an unknown kernel.
@@ -161,9 +163,26 @@ class CooperativeObjective:
     initializer_multipliers: tuple[PositiveInt, ...] | None = None
     initializer_blocks: PositiveInt = 3
     initializer_rate: PositiveFloat = 0.1
+    initializer_starts_at_base: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def check_base(self, base: str) -> None:
+        """Check that proposals can start at a base of this kind, if they are to.
+
+        Args:
+            base: Kind of the base, as in :class:`drl_density.FitSettings`.
+
+        Raises:
+            ValueError: A base whose recovery conditionals are not known.
+        """
+        known = ("factors", "stack", "mixture", "gaussian", "independent")
+        if self.initializer_starts_at_base and base not in known:
+            raise ValueError(
+                "initializer_starts_at_base needs a base whose recovery conditionals are known: give "
+                f'base={" or ".join(known)}, got "{base}"'
+            )
 
     def resolve(self, side: int) -> CooperativeObjective:
         """These settings with the multipliers chosen for images whose shorter side has ``side`` pixels.

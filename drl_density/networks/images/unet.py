@@ -27,6 +27,8 @@ class UNetSettings:
         num_groups: largest number of groups of the group normalisation; it must divide the channels.
         dropout: share of features dropped in training mode.
         num_classes: number of labels, as in :class:`~drl_density.networks.ResidualSettings`.
+        starts_at_base: whether the input is a draw of the cleaner state under the base of the sequence, which u corrects,
+            and not the noisier state; :func:`~drl_density.training.propose` makes that draw.
 
     Raises:
         ValueError: images whose sides cannot be halved that often.
@@ -40,6 +42,7 @@ class UNetSettings:
     num_groups: PositiveInt = 32
     dropout: Chance = 0.1
     num_classes: NonNegativeInt = 0
+    starts_at_base: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -95,6 +98,11 @@ class UNet(nn.Module):
         self.norm = _group_norm(channels, settings.num_groups)
         self.leave = nn.Conv2d(channels, settings.image_shape[0], 3, padding=1)
         self._initialize(generator)
+
+    @property
+    def starts_at_base(self) -> bool:
+        """Whether the input is a draw of the cleaner state under the base."""
+        return self.settings.starts_at_base
 
     def _initialize(self, generator: torch.Generator | None) -> None:
         for module in self.modules():

@@ -19,6 +19,7 @@ from torch import Tensor
 from drl_density.devices import normal_draws
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
+from drl_density.networks.contract import starts_at_base
 from drl_density.records.fields import NonNegativeFloat, Share, check_fields
 from drl_density.shapes import per_row
 from drl_density.training.objectives.classification import classification_loss
@@ -103,6 +104,9 @@ def propose(
 ) -> Tensor:
     """Draw the initialiser's proposal of x_level, differentiable in the weights of the initialiser.
 
+    An initialiser that starts at the base has another input: an exact draw of x_level given x_noisier under the base, which
+    has the spread that a single Gaussian lacks. It corrects this draw, and nothing is added to its answer.
+
     Args:
         model: a sequence with an initialiser.
         x_noisier: states one level up ``(batch, *event)``.
@@ -111,17 +115,22 @@ def propose(
         label: label of each row ``(batch,)``, for an initialiser with labels.
 
     Raises:
-        ValueError: a sequence without an initialiser.
+        ValueError: a sequence without an initialiser, or without the base that it starts at.
     """
     if model.initializer is None:
         raise ValueError(
             "cooperative training and its sampler need EnergySequence(..., initializer=...), such as a UNet; this has none"
         )
+    schedule, given = model.schedule, () if label is None else (label,)
+    log_snr = schedule.log_snr_at(levels + 1)
+    if starts_at_base(model.initializer):
+        if model.base is None:
+            raise ValueError("an initialiser that starts at the base needs a sequence with a base; this has none")
+        start = model.base.sample_cleaner(x_noisier, schedule.log_snr_at(levels), log_snr, generator=generator)
+        return model.initializer(start, log_snr.to(start), *given)
     alpha = per_row(chains.step_alpha(model, levels).to(x_noisier), x_noisier)
-    ratio = model.schedule.sigma_at(levels) / model.schedule.sigma_at(levels + 1)
-    ratio = per_row(ratio.to(x_noisier), x_noisier)
-    step_sigma = per_row(model.schedule.step_between(levels, levels + 1)[1].to(x_noisier), x_noisier)
-    log_snr = model.schedule.log_snr_at(levels + 1).to(x_noisier)
-    center = model.initializer(x_noisier, log_snr, *(() if label is None else (label,)))
+    ratio = per_row((schedule.sigma_at(levels) / schedule.sigma_at(levels + 1)).to(x_noisier), x_noisier)
+    step_sigma = per_row(schedule.step_between(levels, levels + 1)[1].to(x_noisier), x_noisier)
+    center = model.initializer(x_noisier, log_snr.to(x_noisier), *given)
     noise = normal_draws(x_noisier.shape, x_noisier, generator)
     return (center + ratio * step_sigma * alpha * noise) / alpha

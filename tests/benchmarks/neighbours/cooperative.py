@@ -1,13 +1,17 @@
-"""Cooperative recovery likelihood (CDRL) on 8 x 8 digits, its ablations, and rivals of equal training time.
+"""Cooperative recovery likelihood (CDRL) on 14 x 14 MNIST, its ablations, and plain recovery likelihood (DRL).
 
-    python -m tests.benchmarks.neighbours.cooperative --out cooperative.jsonl --seconds 90
-    python -m tests.benchmarks.neighbours.cooperative --out cooperative.jsonl --seconds 90 --arms cdrl "K = 30"
+    python -m tests.benchmarks.neighbours.cooperative runs/neighbours train cdrl --seconds 840 --snapshot 240
+    python -m tests.benchmarks.neighbours.cooperative runs/neighbours train "no initialiser" --seconds 240
+    python -m tests.benchmarks.neighbours.cooperative runs/neighbours train drl --seconds 600
+    python -m tests.benchmarks.neighbours.cooperative runs/neighbours variance
+    python -m tests.benchmarks.neighbours.cooperative runs/neighbours guided --seconds 150
+    python -m tests.benchmarks.neighbours.cooperative runs/neighbours rival runs/neighbours/prior.safetensors --seconds 840
+    python -m tests.benchmarks.neighbours.cooperative runs/neighbours figure --figure docs/images/cooperative_digits.png
 
-Every arm trains the same U-Net energy, over the Gaussian of the training rows, for so many seconds of the processor,
-and draws as many digits as there are held-out ones. Calls are network evaluations of one draw: K gradients a level and,
-with an initialiser, one proposal; the last denoising step counts too. "confident" is the share of draws to which a
-classifier of the digits gives one class a probability of 0.9 or more; the distance is the sliced Wasserstein-1 distance
-to held-out rows.
+The folder holds the digits and the classifier of prior.py, whose base and U-Net every arm has, at six noise levels.
+``train`` takes so many seconds of the processor, draws, judges and saves the averaged weights. Calls are network
+evaluations of one draw: K gradients a level and, with an initialiser, one proposal; the last denoising step counts too.
+Draws are judged beside 400 test digits as in few_steps.py. Lines go to ``FOLDER/cooperative.jsonl``.
 """
 
 from __future__ import annotations
@@ -15,238 +19,346 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from sklearn.datasets import load_digits
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import drl_density as drl
-from drl_density.mcmc import MALA, ULA
-from drl_density.networks import UNet, UNetEnergy, UNetEnergySettings, UNetSettings
-from drl_density.sample_quality import (
-    ClassifierSettings,
-    ImageClassifier,
-    accuracy,
-    class_entropy,
-    confident_share,
-    precision_and_recall,
-    train_classifier,
-)
+from drl_density.bases import FactorAnalysers
+from drl_density.execution import precision
+from drl_density.mcmc import MALA
+from drl_density.networks import UNet, UNetEnergy, UNetSettings, guide_by_label
+from drl_density.sample_quality import classifier_features
 from drl_density.samplers import DDIMSettings, ShortRunSettings, sample_ddim, sample_short_run
 from drl_density.training import (
     CooperativeRecovery,
-    DenoisingScoreMatching,
     LangevinChains,
     LangevinRecovery,
     Objective,
 )
-from tests.benchmarks.neighbours.prior import gaussian
-from tests.benchmarks.sample_quality import sliced_wasserstein
+from tests.benchmarks.neighbours.few_steps import Judge, new_figure
+from tests.benchmarks.neighbours.prior import (
+    SIDE,
+    SIZES,
+    Prior,
+    factor_analysers,
+    new_model as new_prior,
+    to_grey,
+    to_rows,
+    unfitted_base,
+)
 
-LEVELS, FACTOR, STEPS, RATE = 6, 0.03, 6, 1e-3
-NATS = LangevinChains(num_steps=STEPS, factor=FACTOR, weights="nats", kernel=MALA())
-TWO = replace(NATS, num_steps=2)
-PAPER = LangevinChains(num_steps=15, factor=4e-4)
+LEVELS, FACTOR, STEPS = 6, 0.03, 2
+BATCH, RATE = 32, 5e-4
+CHAINS = LangevinChains(num_steps=STEPS, factor=FACTOR, weights="nats", kernel=MALA())
+INITIALIZER = UNetSettings(
+    (1, SIDE, SIDE),
+    num_channels=16,
+    multipliers=(1, 1),
+    num_blocks=1,
+    attention_sizes=(),
+    dropout=0.0,
+    num_classes=10,
+    starts_at_base=True,
+)
 
 
 @dataclass(frozen=True)
 class Arm:
-    """An objective, whether the sequence has an initialiser, and the steps a level of the draws."""
+    """An objective, its initialiser if it has one, and the steps a level of the draws."""
 
     objective: Objective
-    has_initializer: bool
+    initializer: UNetSettings | None = None
     draws: tuple[int, ...] = ()
-    starts_at_base: bool = True
 
 
 ARMS: dict[str, Arm] = {
-    "cdrl": Arm(CooperativeRecovery(TWO), True, (0, 1, 2, STEPS)),
-    "two noises": Arm(CooperativeRecovery(TWO, shares_noise=False), True, (0, 1, 2, STEPS)),
-    "no initialiser": Arm(LangevinRecovery(TWO, shares_noise=True), False, (2, STEPS)),
-    "initialiser from nothing, K = 6": Arm(CooperativeRecovery(NATS), True, (0, 1, 2, STEPS, 30), starts_at_base=False),
-    "steps of the paper": Arm(CooperativeRecovery(PAPER), True, (0, 15), starts_at_base=False),
-    "weights of the paper": Arm(
-        CooperativeRecovery(replace(NATS, weights="paper")), True, (0, 2, STEPS), starts_at_base=False
-    ),
-    "unadjusted": Arm(CooperativeRecovery(replace(NATS, kernel=ULA())), True, (0, 2, STEPS, 30), starts_at_base=False),
-    "K = 30": Arm(LangevinRecovery(replace(NATS, num_steps=30)), False, (2, STEPS, 30)),
-    "score matching": Arm(DenoisingScoreMatching(classification_weight=0.0), False),
+    "cdrl": Arm(CooperativeRecovery(CHAINS), INITIALIZER, (0, 1, 2, 6, 30)),
+    "two noises": Arm(CooperativeRecovery(CHAINS, shares_noise=False), INITIALIZER, (0, 2, 6)),
+    "no initialiser": Arm(LangevinRecovery(CHAINS, shares_noise=True), None, (2, 6)),
+    "not from the base": Arm(CooperativeRecovery(CHAINS), replace(INITIALIZER, starts_at_base=False), (0, 2, 6)),
+    "drl": Arm(LangevinRecovery(replace(CHAINS, num_steps=30)), None, (2, 6, 30)),
 }
 
 
-def digit_labels(data: drl.Dataset) -> tuple[Tensor, Tensor]:
-    """Labels of the training rows and of the held-out ones, which the bundled data set does not carry."""
-    images, labels = load_digits(return_X_y=True)
-    known = {row.astype("uint8").tobytes(): label for row, label in zip(images, labels, strict=True)}
-    parts = (data.train, torch.cat([data.validation, data.test]))
-    train, held = (torch.tensor([known[row.astype("uint8").tobytes()] for row in part.numpy()]) for part in parts)
-    return train, held
-
-
-def to_rows(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Flat rows in [-1, 1] of digits with 17 grey levels, dequantised."""
-    return 2 * (images.flatten(1).float() + torch.rand(images.flatten(1).shape, generator=generator)) / 17 - 1
-
-
-def to_grey(rows: Tensor) -> Tensor:
-    """8-bit images ``(n, 1, 8, 8)`` of flat rows, cut off at black and white."""
-    levels = ((rows + 1) / 2 * 17 - 0.5).round().clamp(0, 16)
-    return (levels * 255 / 16).round().to(torch.uint8).reshape(-1, 1, 8, 8)
-
-
-class StartedAtBase(nn.Module):
-    """An initialiser that begins at the proposals of the Gaussian of ``rows``, the mean of a x_t given x_{t+1}.
-
-    A residual network, of which only what it adds to its input counts, learns the rest.
-    """
-
-    def __init__(self, network: nn.Module, rows: Tensor, schedule: drl.NoiseSchedule, chains: LangevinChains) -> None:
-        super().__init__()
-        self.network, eye = network, torch.eye(rows.shape[1], dtype=torch.float64)
-        scales, _ = schedule.langevin_steps(chains.factor, is_top_marginal=chains.is_top_marginal)
-        mean, covariance, maps, shifts = rows.double().mean(0), rows.double().T.cov(), [], []
-        for level, scale in enumerate(scales):
-            alpha, a, s = schedule.alpha[level], schedule.step_alpha[level], schedule.step_sigma[level]
-            own = alpha**2 * covariance + schedule.sigma[level] ** 2 * eye
-            gain = a * torch.linalg.solve(a**2 * own + s**2 * eye, own)
-            maps.append(scale * gain)
-            shifts.append(scale * alpha * (mean - a * gain @ mean))
-        self.register_buffer("maps", torch.stack(maps).float())
-        self.register_buffer("shifts", torch.stack(shifts).float())
-        self.register_buffer("log_snr", schedule.log_snr[1:].float())
-
-    def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
-        """Means of proposals for noisier states of the levels with these log-SNRs."""
-        level = (self.log_snr - log_snr.expand(len(x))[:, None]).abs().argmin(1)
-        mean = torch.einsum("nij,nj->ni", self.maps[level], x) + self.shifts[level]
-        return mean + self.network(x, log_snr) - x
-
-
-def new_model(rows: Tensor, arm: Arm) -> drl.EnergySequence:
-    """The sequence before training: U-Net energy, and an initialiser where the arm has one."""
+def new_model(base: FactorAnalysers, initializer: UNetSettings | None) -> drl.EnergySequence:
+    """The sequence before training; labels, which only ``guided`` learns, begin without effect."""
     generator = torch.Generator().manual_seed(0)
-    sizes = UNetEnergySettings((1, 8, 8), num_channels=32, multipliers=(1,), num_middle_blocks=3, patch_size=2)
-    schedule, initializer = drl.NoiseSchedule.log_spaced(LEVELS, sigma_min=0.1), None
-    if arm.has_initializer:
-        own = UNetSettings((1, 8, 8), num_channels=16, multipliers=(1, 1), num_blocks=1, attention_sizes=(), dropout=0.0)
-        initializer = UNet(own, generator=generator)
-        if arm.starts_at_base:
-            initializer = StartedAtBase(initializer, rows, schedule, arm.objective.chains)
-    network = UNetEnergy(sizes, generator=generator)
-    return drl.EnergySequence(schedule, network, (64,), base=gaussian(rows), initializer=initializer)
+    energy = UNetEnergy(replace(SIZES, num_classes=10), generator=generator).to(memory_format=torch.channels_last)
+    start = (
+        None if initializer is None else UNet(initializer, generator=generator).to(memory_format=torch.channels_last)
+    )
+    for network in (energy, start):
+        if network is not None:
+            nn.init.zeros_(network.embed_label.weight)
+    schedule = drl.NoiseSchedule.log_spaced(LEVELS, sigma_min=0.05, sigma_max=0.999)
+    return drl.EnergySequence(schedule, energy, (SIDE * SIDE,), base=base, initializer=start)
 
 
-def train(model: drl.EnergySequence, objective: Objective, images: Tensor, seconds: float) -> int:
-    """Train in place for so many seconds of the processor and end at averaged weights; returns the steps."""
-    generator = torch.Generator().manual_seed(1)
-    parts = [model.network] + ([model.initializer] if model.initializer is not None else [])
-    weights = [weight for part in parts for weight in part.parameters()]
-    averages = [weight.detach().clone() for weight in weights]
-    optimizer = torch.optim.AdamW(weights, lr=RATE, betas=(0.9, 0.99), weight_decay=1e-3)
-    started, step = time.process_time(), 0
-    while (gone := (time.process_time() - started) / seconds) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (step + 1) / 50) * max(0.02, 1 - gone)
-        rows = to_rows(images[torch.randint(len(images), (64,), generator=generator)], generator)
-        optimizer.zero_grad()
-        value = objective(model, rows, torch.ones(LEVELS), generator=generator)
-        value.loss.backward()
-        for part in parts:  # the losses of energy and initialiser differ in scale
-            nn.utils.clip_grad_norm_(part.parameters(), 10.0)
-        optimizer.step()
-        with torch.no_grad():
-            torch._foreach_lerp_(averages, weights, max(1 / (1 + step / 4), 5e-3))
-        step += 1
-        if step % 100 == 0:  # gaps that grow without end are the sign of divergence
+def matched(path: Path, initializer: UNetSettings | None) -> drl.EnergySequence:
+    """The sequence at weights that prior.py trained by score matching, without labels, at more levels."""
+    model, saved = new_model(unfitted_base(), initializer), load_file(path)
+    saved = {key: value for key, value in saved.items() if key.startswith(("base.", "network."))}
+    missing, unexpected = model.load_state_dict(saved, strict=False)
+    kept = ("initializer.", "constants.", "schedule.", "network.embed_label.")
+    assert not unexpected, unexpected
+    assert all(name.startswith(kept) for name in missing), missing
+    return model
+
+
+class Averaged:
+    """Means of weights over the last steps, a few hundred of them."""
+
+    def __init__(self, weights: list[nn.Parameter]) -> None:
+        self.weights, self.means, self.count = weights, [weight.detach().clone() for weight in weights], 0
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the present weights in."""
+        torch._foreach_lerp_(self.means, self.weights, max(1 / (1 + self.count / 4), 2e-3))
+        self.count += 1
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the weights with their means."""
+        now = [weight.detach().clone() for weight in self.weights]
+        torch._foreach_copy_(self.weights, self.means)
+        self.means = now
+
+
+class Training:
+    """Training for seconds of the processor, whose rate falls over the last third of ``planned`` seconds."""
+
+    def __init__(
+        self, model: drl.EnergySequence, data: drl.Dataset, planned: float, *, with_labels: bool = False
+    ) -> None:
+        self.model, self.data, self.planned, self.with_labels = model, data, planned, with_labels
+        self.parts = [model.network] + ([model.initializer] if model.initializer is not None else [])
+        self.average = Averaged([weight for part in self.parts for weight in part.parameters()])
+        self.optimizer = torch.optim.AdamW(self.average.weights, betas=(0.9, 0.99), weight_decay=1e-3)
+        self.generator, self.seconds, self.steps = torch.Generator().manual_seed(1), 0.0, 0
+
+    def batch(self) -> Tensor | tuple[Tensor, Tensor]:
+        """Dequantised rows of the next batch, with labels from 1 where these are learned."""
+        chosen = torch.randint(len(self.data.train), (BATCH,), generator=self.generator)
+        rows = to_rows(self.data.train[chosen], self.generator)
+        return (rows, self.data.labels[0][chosen] + 1) if self.with_labels else rows
+
+    def run(self, objective: Objective, until: float, rate: float) -> None:
+        """Train in place until so many seconds."""
+        optimizer, shown = self.optimizer, []
+        began = time.process_time() - self.seconds
+        while self.seconds < until:
+            for group in optimizer.param_groups:
+                left = min(1.0, 3 * (1 - self.seconds / self.planned))
+                group["lr"] = rate * min(1, (self.steps + 1) / 100) * max(0.02, left)
+            optimizer.zero_grad()
+            with precision(self.model, torch.bfloat16):
+                value = objective(self.model, self.batch(), torch.ones(LEVELS), generator=self.generator)
+            value.loss.backward()
+            for part in self.parts:  # the losses of energy and initialiser differ in scale
+                nn.utils.clip_grad_norm_(part.parameters(), 100.0)
+            optimizer.step()
+            self.average.update()
+            self.steps += 1
             found = value.statistics
-            gaps, rates = found.energy_gap.nanmean().item(), found.acceptance_rate.nanmean().item()
-            print(f"step {step}: gap {gaps:.2f} nats, acceptance {rates:.2f}", flush=True)
-    with torch.no_grad():
-        torch._foreach_copy_(weights, averages)
-    return step
+            shown.append(
+                [float(part.nanmean()) for part in (value.loss.detach(), found.energy_gap, found.acceptance_rate)]
+            )
+            self.seconds = time.process_time() - began
+            if self.steps % 100 == 0:  # gaps that grow without end are the sign of divergence
+                means = ", ".join(f"{mean:.2f}" for mean in torch.tensor(shown[-100:]).nanmean(0).tolist())
+                print(f"{self.seconds:.0f} s, step {self.steps}: loss, gap, acceptance {means}", flush=True)
 
 
-Draws = Iterator[tuple[str, int, Callable[[int], Tensor]]]
+def short_run(model: drl.EnergySequence, steps: int, count: int) -> Tensor:
+    """Denoised draws by so many steps a level."""
+    settings = ShortRunSettings(replace(CHAINS, num_steps=steps), is_denoised=True, max_rows=200)
+    generator = torch.Generator().manual_seed(2)
+    return sample_short_run(model, count, settings=settings, generator=generator).draws
 
 
-def draws_of(model: drl.EnergySequence, arm: Arm) -> Draws:
-    """(name, calls, function of a count) of the draws to judge."""
-    for steps in arm.draws:
-        settings = ShortRunSettings(replace(arm.objective.chains, num_steps=steps), is_denoised=True)
+class Sheet:
+    """Judges draws, writes a line for each, and keeps the first ones for the figure."""
 
-        def short(count: int, settings: ShortRunSettings = settings) -> Tensor:
-            generator = torch.Generator().manual_seed(2)
-            return sample_short_run(model, count, settings=settings, generator=generator).draws
+    def __init__(self, folder: Path, count: int) -> None:
+        data = drl.load_dataset(str(folder / "data.npz"), seed=0)
+        self.data, self.folder, self.count = data, folder, count
+        look = classifier_features(folder / "classifier.safetensors")
+        self.judge = Judge(Prior(new_prior(unfitted_base()), data, look), count, folder / "cooperative.jsonl")
 
-        yield f"{steps} steps a level", LEVELS * (steps + arm.has_initializer) + 1, short
-    for steps in (10, 18, 180) if not arm.draws else ():
-        for eta in (0.0, 1.0):
-            walk = DDIMSettings(num_steps=steps, eta=eta, is_denoised=True)
+    def add(
+        self,
+        arm: str,
+        rule: str,
+        calls: int,
+        rows: Tensor,
+        seconds: float,
+        trained: float,
+        steps: int,
+        right: float | None = None,
+    ) -> None:
+        """Judge draws of a model trained for so many seconds."""
+        extra = {"trained": trained, "training_steps": steps, "right_label": right}
+        self.judge.line("cooperative", arm, rule, calls, rows, seconds, extra)
+        path = self.folder / "cooperative_pictures.pt"
+        pictures = torch.load(path) if path.exists() else {}
+        pictures[f"{arm}, {rule}, {trained:.0f} s"] = to_grey(rows[:24])
+        torch.save(pictures, path)
 
-            def ddim(count: int, walk: DDIMSettings = walk) -> Tensor:
-                return sample_ddim(model, count, settings=walk, generator=torch.Generator().manual_seed(2)).draws
+    def draw(self, name: str, model: drl.EnergySequence, chosen: tuple[int, ...], trained: float, steps: int) -> None:
+        """Judge short-run draws of a model."""
+        has_initializer = model.initializer is not None
+        for number in chosen:
+            began, calls = time.process_time(), LEVELS * (number + has_initializer) + 1
+            rows = short_run(model, number, self.count)
+            self.add(name, f"K = {number}", calls, rows, time.process_time() - began, trained, steps)
 
-            yield f"DDIM, {steps} steps, eta {eta:g}", steps + 1, ddim
+
+def save(model: drl.EnergySequence, path: Path) -> None:
+    """Write the weights."""
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, path)
+
+
+def load_named(folder: Path, name: str) -> drl.EnergySequence:
+    """The sequence of a file of :func:`save` without its ending."""
+    saved = load_file(folder / f"{name}.safetensors")
+    has_initializer = any(key.startswith("initializer.") for key in saved)
+    model = new_model(unfitted_base(), INITIALIZER if has_initializer else None)
+    model.load_state_dict(saved)
+    return model
+
+
+def fit(sheet: Sheet, name: str, args: argparse.Namespace) -> None:
+    """Train an arm from the weights of ``args.start`` or from the base alone; judge at the snapshots and at the end."""
+    arm = ARMS[name]
+    if args.start:
+        model = matched(args.start, arm.initializer)
+    else:
+        rows = to_rows(sheet.data.train, torch.Generator().manual_seed(0))
+        model = new_model(factor_analysers(rows), arm.initializer)
+    training = Training(model, sheet.data, args.planned or args.seconds)
+    label = name if args.start else f"{name}, from the base"
+    for until in [*args.snapshot, args.seconds]:
+        training.run(arm.objective, until, args.rate)
+        training.average.swap()
+        save(model, sheet.folder / f"{label.replace(' ', '_')}_{until:.0f}.safetensors")
+        sheet.draw(label, model, arm.draws, until, training.steps)
+        training.average.swap()
+
+
+def gradient_variance(sheet: Sheet, name: str, num_batches: int = 40) -> None:
+    """Variance of the energy's gradient over batches, with one noise for both states of a pair and with two.
+
+    Both kinds see the same digits. Errors are those of the mean over halves of the batches.
+    """
+    model = load_named(sheet.folder, name)
+    weights = list(model.network.parameters())
+    found: dict[bool, Tensor] = {}
+    for shares_noise in (True, False):
+        objective = CooperativeRecovery(CHAINS, shares_noise=shares_noise, initializer_weight=0.0)
+        training, gradients = Training(model, sheet.data, 1.0), []
+        for index in range(num_batches):
+            training.generator.manual_seed(100 + index)
+            loss = objective(model, training.batch(), torch.ones(LEVELS), generator=training.generator).loss
+            parts = torch.autograd.grad(loss, weights, allow_unused=True)
+            gradients.append(torch.cat([part.flatten() for part in parts if part is not None]))
+        found[shares_noise] = torch.stack(gradients).double()
+    for shares_noise, gradients in found.items():
+        deviations = (gradients - gradients.mean(0)).square().sum(1) * num_batches / (num_batches - 1)
+        # Of the squared norm of the mean, the mean's own variance is taken off.
+        squared = gradients.mean(0).square().sum() - deviations.mean() / num_batches
+        line = {
+            "part": "variance",
+            "model": name,
+            "shares_noise": shares_noise,
+            "variance": float(deviations.mean()),
+            "error": float(deviations.std() / num_batches**0.5),
+            "squared_mean": float(squared),
+        }
+        with sheet.judge.out.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        print(json.dumps(line), flush=True)
+
+
+def guided(sheet: Sheet, name: str, args: argparse.Namespace) -> None:
+    """Learn labels from the weights of a file, then draw forty digits of each with guidance; their pictures are kept."""
+    if args.seconds:
+        model = load_named(sheet.folder, name)
+        training = Training(model, sheet.data, args.seconds, with_labels=True)
+        training.run(CooperativeRecovery(CHAINS, label_dropout=0.1), args.seconds, args.rate)
+        training.average.swap()
+        save(model, sheet.folder / "guided.safetensors")
+    model = load_named(sheet.folder, "guided")
+    model.requires_grad_(False)
+    assert isinstance(model.initializer, UNet)
+    for weight in (0.0, 1.0, 2.0):
+        drawn, began = [], time.process_time()
+        for label in range(1, 11):
+            energy, start = (guide_by_label(part, label, weight) for part in (model.network, model.initializer))
+            drawn.append(short_run(model.with_network(energy, initializer=start), STEPS, sheet.count // 10))
+        rows, seconds = torch.cat(drawn), time.process_time() - began
+        chances = sheet.judge.look.apply(to_grey(rows)).log_probabilities
+        label = torch.arange(10).repeat_interleave(sheet.count // 10)
+        right = float((chances.argmax(1) == label).double().mean())
+        calls = 2 * (LEVELS * (STEPS + 1) + 1) if weight else LEVELS * (STEPS + 1) + 1
+        order = torch.arange(sheet.count).reshape(10, -1).T.flatten()  # the pictures begin with one of each label
+        sheet.add(f"guided, weight {weight:g}", f"K = {STEPS}", calls, rows[order], seconds, args.seconds, 0, right)
+
+
+def draw(path: Path, folder: Path, names: list[str]) -> None:
+    """A row of draws for each name of the pictures kept."""
+    pictures = torch.load(folder / "cooperative_pictures.pt")
+    figure = new_figure(6.4, 0.62 * len(names))
+    for axis, name in zip(figure.subplots(len(names), 1), names, strict=True):
+        tiles = pictures[name][:20, 0].permute(1, 0, 2).reshape(SIDE, 20 * SIDE)
+        axis.imshow(tiles.numpy(), cmap="gray_r", vmin=0, vmax=255)
+        axis.set_title(name, fontsize=8, pad=2)
+        axis.set_axis_off()
+    figure.savefig(path, dpi=100)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Train each arm, draw, judge, print."""
+    """Train, draw, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("cooperative.jsonl"))
-    parser.add_argument("--seconds", type=float, default=90.0)
-    parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
-    parser.add_argument("--pictures", type=Path, help="folder for sheets of draws")
+    parser.add_argument("folder", type=Path, help="of prior.py")
+    parser.add_argument("part", choices=["base", "start", "train", "variance", "guided", "figure"])
+    parser.add_argument("what", nargs="*", help="the arm to train, a file without its ending, or rows of the figure")
+    parser.add_argument("--seconds", type=float, default=840.0)
+    parser.add_argument("--planned", type=float, help="seconds over which the rate falls, where training stops earlier")
+    parser.add_argument("--snapshot", type=float, nargs="*", default=[])
+    parser.add_argument("--start", type=Path, help="weights of prior.py to start from")
+    parser.add_argument("--rate", type=float, default=RATE)
+    parser.add_argument("--figure", type=Path)
+    parser.add_argument("--count", type=int, default=400)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    data = drl.load_dataset("digits", seed=0)
-    train_labels, held_labels = digit_labels(data)
-    generator = torch.Generator().manual_seed(0)
-    held = torch.cat([data.validation, data.test])
-    classifier = ImageClassifier(ClassifierSettings((1, 8, 8)), generator=generator)
-    real = [to_grey(to_rows(rows, generator)) for rows in (data.train, held)]
-    train_classifier(classifier, real[0], train_labels, num_epochs=40, generator=generator)
-    features = classifier.eval().requires_grad_(False).features(real[1]).double()
-    held_rows = to_rows(held, generator)
-    print(f"classifier: accuracy on held-out digits {accuracy(classifier, real[1], held_labels):.4f}", flush=True)
-
-    def judge(arm: str, name: str, calls: int, rows: Tensor, details: dict[str, object]) -> None:
-        grey = to_grey(rows)
-        chances = classifier(grey).softmax(1)
-        precision, recall = precision_and_recall(classifier.features(grey).double(), features)
-        line = {
-            "arm": arm,
-            "draws": name,
-            "calls": calls,
-            "confident": confident_share(chances),
-            "class_entropy": class_entropy(chances),
-            "precision": precision,
-            "recall": recall,
-            "distance": sliced_wasserstein(rows, held_rows),
-        }
-        with args.out.open("a") as file:
-            file.write(json.dumps(line | details) + "\n")
-        print(" | ".join(str(round(cell, 3) if isinstance(cell, float) else cell) for cell in line.values()), flush=True)
-        if args.pictures:
-            args.pictures.mkdir(parents=True, exist_ok=True)
-            torch.save(grey[:40], args.pictures / f"{arm}, {name}.pt".replace(" ", "_"))
-
-    rows = to_rows(data.train, generator)
-    judge("data", "training rows", 0, rows[torch.randperm(len(rows), generator=generator)[: len(held)]], {})
-    fixed = torch.distributions.MultivariateNormal(rows.mean(0), rows.T.cov() + 1e-4 * torch.eye(64))
-    torch.manual_seed(0)
-    judge("Gaussian base", "exact", 0, fixed.sample((len(held),)), {})
-    for name in args.arms:
-        arm, model = ARMS[name], new_model(rows, ARMS[name])
-        steps = train(model, arm.objective, data.train, args.seconds)
-        model.requires_grad_(False)
-        for drawn, calls, call in draws_of(model, arm):
-            began = time.process_time()
-            found = call(len(held)).float()
-            seconds = round(time.process_time() - began, 2)
-            judge(name, drawn, calls, found, {"steps": steps, "trained": args.seconds, "seconds": seconds})
+    sheet, began = Sheet(args.folder, args.count), time.process_time()
+    if args.part == "base":
+        base = factor_analysers(to_rows(sheet.data.train, torch.Generator().manual_seed(0)))
+        rows = base.sample(args.count, generator=torch.Generator().manual_seed(2))
+        sheet.add("base", "exact draws", 0, rows, 0.0, 0.0, 0)
+        model = new_model(base, INITIALIZER)
+        sheet.draw("base", model, (0, 2, 6), 0.0, 0)
+    elif args.part == "start":
+        sheet.draw("score matching", matched(args.start, INITIALIZER), (0, 2, 6), 0.0, 0)
+        walk, began_walk = DDIMSettings(num_steps=18, eta=1.0, is_denoised=True), time.process_time()
+        for eta in (0.0, 1.0):
+            settings, generator = replace(walk, eta=eta), torch.Generator().manual_seed(2)
+            rows = sample_ddim(matched(args.start, None), args.count, settings=settings, generator=generator).draws
+            sheet.add("score matching", f"DDIM, eta {eta:g}", 19, rows, time.process_time() - began_walk, 0.0, 0)
+    elif args.part == "train":
+        fit(sheet, args.what[0], args)
+    elif args.part == "variance":
+        gradient_variance(sheet, args.what[0])
+    elif args.part == "guided":
+        guided(sheet, args.what[0], args)
+    elif args.figure:
+        draw(args.figure, args.folder, args.what)
+    print(f"{time.process_time() - began:.0f} s of the processor")
 
 
 if __name__ == "__main__":

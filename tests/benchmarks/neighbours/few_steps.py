@@ -70,8 +70,17 @@ class Judge:
         self.spread = (self.rows.double() @ self.axes).var(0)
         self.line("curve", "test digits", "other ones", 0, to_rows(test[count : 2 * count], generator), 0.0)
 
-    def line(self, part: str, sampler: str, rule: str, steps: int, rows: Tensor, seconds: float) -> None:
-        """Judge flat rows of pixels, print and write."""
+    def line(
+        self,
+        part: str,
+        sampler: str,
+        rule: str,
+        steps: int,
+        rows: Tensor,
+        seconds: float,
+        more: dict[str, object] | None = None,
+    ) -> None:
+        """Judge flat rows of pixels, print and write, with what is known about the training."""
         drawn = self.look.apply(to_grey(rows))
         precision, recall = precision_and_recall(drawn.values, self.features)
         spread = (rows.double() @ self.axes).var(0)
@@ -88,6 +97,7 @@ class Judge:
             "confident": confident_share(drawn.log_probabilities.exp()),
             "spectrum": [float((spread[band].sum() / self.spread[band].sum()).sqrt()) for band in bands],
             "seconds": round(seconds, 1),
+            **(more or {}),
         }
         with self.out.open("a") as file:
             file.write(json.dumps(found) + "\n")

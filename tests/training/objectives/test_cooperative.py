@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from drl_density import NoiseSchedule
-from drl_density.networks import (
-    guide_by_label,
-)
+from drl_density.bases import NoisedGaussianMixture
+from drl_density.networks import UNet, UNetSettings, guide_by_label
+from drl_density.networks.contract import starts_at_base
 from drl_density.samplers import (
     ShortRunSettings,
     sample_short_run,
@@ -97,6 +97,28 @@ def test_proposals_have_the_small_posterior_variance_in_y():
         a, (sigma, noisier) = schedule.step_alpha[level], schedule.sigma[level : level + 2]
         assert_z(a * found, 0.0)
         assert_z((a * found).square(), a**2 * (1 - a**2) * (sigma / noisier) ** 2)
+
+
+def test_an_initialiser_that_starts_at_the_base_corrects_its_exact_draws():
+    """A new one changes nothing, so proposals given noised draws of the base have the base's law one level down."""
+    base = NoisedGaussianMixture(
+        torch.tensor([0.3, 0.7]), torch.tensor([[-1.5], [1.0]]).expand(2, 4), torch.full((2, 4), 0.3)
+    )
+    sizes = UNetSettings((1, 2, 2), num_channels=8, multipliers=(1,), num_blocks=1, starts_at_base=True)
+    model = image_sequence(initializer=UNet(sizes)).double()
+    model.base, levels = base, torch.arange(6).repeat(1000)
+    generator = seeded_generator(2)
+    noisier, expected = (
+        base.sample_at(model.schedule.log_snr_at(levels + k), 6000, generator=generator) for k in (1, 0)
+    )
+    with torch.no_grad():
+        found = propose(model, noisier.double(), levels, LangevinChains(), generator=seeded_generator(1))
+    for power in (1, 2, 4):
+        assert_z(found**power - expected.double() ** power, 0.0)
+    assert starts_at_base(guide_by_label(model.initializer, 1, 0.5))
+    model.base = None
+    with pytest.raises(ValueError, match="needs a sequence with a base"):
+        propose(model, noisier, levels, LangevinChains())
 
 
 def test_labels_are_dropped_passed_on_and_guided():
