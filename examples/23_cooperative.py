@@ -32,7 +32,7 @@ def main(
     generator = torch.Generator().manual_seed(0)
     found["base"] = density.transform.inv(base.sample(num_pictures, generator=generator).double())
     for num_steps in (0, objective.num_chain_steps):
-        chains = LangevinChains(num_steps=num_steps, factor=objective.langevin_factor, kernel=MALA())
+        chains = LangevinChains(num_steps, objective.langevin_factor, kernel=MALA(), scaling=objective.scaling)
         short = ShortRunSettings(chains, is_denoised=True)
         draws = sample_short_run(density.model, num_pictures, settings=short, generator=generator).draws
         found[f"{num_steps} Langevin steps per level"] = density.transform.inv(draws.double())

@@ -48,11 +48,11 @@ class DeclaresIntegrability(Protocol):
 
 @runtime_checkable
 class DeclaresStart(Protocol):
-    """An initialiser that declares what its input is."""
+    """An initialiser that declares what its change to the input is added to."""
 
     @property
     def starts_at_base(self) -> bool:
-        """Whether the input is a draw of the cleaner state under the base of the sequence, and not the noisier state."""
+        """Whether it is added to draws of the cleaner state under the base of the sequence, and not to the noisier state."""
         ...
 
 
@@ -135,7 +135,7 @@ def is_integrable(network: nn.Module) -> bool:
 
 
 def starts_at_base(network: nn.Module) -> bool:
-    """Whether the initialiser declares that it corrects draws of the base.
+    """Whether the initialiser declares that it shifts draws of the base.
 
     >>> starts_at_base(nn.Identity())
     False

@@ -55,7 +55,7 @@ class LabelSum(nn.Module):
 
     @property
     def starts_at_base(self) -> bool:
-        """Whether the network is an initialiser that corrects draws of the base."""
+        """Whether the network is an initialiser that shifts draws of the base."""
         return starts_at_base(self.network)
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:

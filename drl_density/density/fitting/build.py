@@ -264,6 +264,7 @@ def build_objective(settings: ObjectiveSettings) -> Objective:
             factor=settings.langevin_factor,
             kernel=KERNELS[settings.kernel],
             weights=settings.weights,
+            scaling=settings.scaling,
         )
         if isinstance(settings, CooperativeObjective):
             return CooperativeRecovery(chains=chains, classification_weight=weight)

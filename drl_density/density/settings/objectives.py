@@ -83,6 +83,7 @@ class LangevinObjective:
         classification_weight: Factor of the noise-level classification loss; the paper has none.
         weights: Weights of the levels in the loss. "paper" is meant for networks that are ``is_step_calibrated``. "nats"
             weighs all levels alike, as other networks need: with the weights of the paper they hardly learn clean levels.
+        scaling: What a squared step is the factor of: "paper" or "conditional", as in ``LangevinChains``.
 
     Raises:
         ValueError: Counts below 1, a factor that is not positive, or an unknown kernel.
@@ -95,6 +96,7 @@ class LangevinObjective:
     langevin_factor: PositiveFloat = 2e-4
     classification_weight: NonNegativeFloat = 1.0
     weights: Literal["paper", "nats"] = "paper"
+    scaling: Literal["paper", "conditional"] = "paper"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -141,11 +143,12 @@ class CooperativeObjective:
         classification_weight: Factor of the noise-level classification loss; the paper has none.
         weights: Weights of the levels in the loss. "paper" is meant for networks that are ``is_step_calibrated``. "nats"
             weighs all levels alike, as other networks need: with the weights of the paper they hardly learn clean levels.
+        scaling: What a squared step is the factor of: "paper" or "conditional", as in ``LangevinChains``.
         initializer_channels: Channels of the initialiser U-Net's first feature map.
         initializer_multipliers: Multiples of these channels at each resolution; None takes those of the image size.
         initializer_blocks: Residual blocks of the initialiser at each resolution.
         initializer_rate: Learning rate of the initialiser, as a multiple of the energy's.
-        initializer_starts_at_base: Whether the initialiser corrects exact draws of the base's recovery conditionals. With a
+        initializer_starts_at_base: Whether the initialiser shifts exact draws of the base's recovery conditionals. With a
             mixture as the base, even the first proposals resemble the data.
 
     Raises:
@@ -159,6 +162,7 @@ class CooperativeObjective:
     langevin_factor: PositiveFloat = 2e-4
     classification_weight: NonNegativeFloat = 1.0
     weights: Literal["paper", "nats"] = "paper"
+    scaling: Literal["paper", "conditional"] = "paper"
     initializer_channels: PositiveInt = 64
     initializer_multipliers: tuple[PositiveInt, ...] | None = None
     initializer_blocks: PositiveInt = 3

@@ -27,8 +27,8 @@ class UNetSettings:
         num_groups: largest number of groups of the group normalisation; it must divide the channels.
         dropout: share of features dropped in training mode.
         num_classes: number of labels, as in :class:`~drl_density.networks.ResidualSettings`.
-        starts_at_base: whether the input is a draw of the cleaner state under the base of the sequence, which u corrects,
-            and not the noisier state; :func:`~drl_density.training.propose` makes that draw.
+        starts_at_base: whether u shifts draws of the cleaner state under the base of the sequence, and not the noisier
+            state; :func:`~drl_density.training.propose` makes these draws.
 
     Raises:
         ValueError: images whose sides cannot be halved that often.
@@ -101,7 +101,7 @@ class UNet(nn.Module):
 
     @property
     def starts_at_base(self) -> bool:
-        """Whether the input is a draw of the cleaner state under the base."""
+        """Whether the change to the input is meant for draws of the cleaner state under the base."""
         return self.settings.starts_at_base
 
     def _initialize(self, generator: torch.Generator | None) -> None:

@@ -104,8 +104,8 @@ def propose(
 ) -> Tensor:
     """Draw the initialiser's proposal of x_level, differentiable in the weights of the initialiser.
 
-    An initialiser that starts at the base has another input: an exact draw of x_level given x_noisier under the base, which
-    has the spread that a single Gaussian lacks. It corrects this draw, and nothing is added to its answer.
+    An initialiser that starts at the base shifts an exact draw of x_level given x_noisier under the base. Its draws have the
+    spread of the base's conditional, which is often far from Gaussian. The shift depends on x_noisier alone.
 
     Args:
         model: a sequence with an initialiser.
@@ -121,16 +121,17 @@ def propose(
         raise ValueError(
             "cooperative training and its sampler need EnergySequence(..., initializer=...), such as a UNet; this has none"
         )
-    schedule, given = model.schedule, () if label is None else (label,)
-    log_snr = schedule.log_snr_at(levels + 1)
-    if starts_at_base(model.initializer):
-        if model.base is None:
-            raise ValueError("an initialiser that starts at the base needs a sequence with a base; this has none")
-        start = model.base.sample_cleaner(x_noisier, schedule.log_snr_at(levels), log_snr, generator=generator)
-        return model.initializer(start, log_snr.to(start), *given)
+    if starts_at_base(model.initializer) and model.base is None:
+        raise ValueError("an initialiser that starts at the base needs a sequence with a base; this has none")
+    schedule = model.schedule
     alpha = per_row(chains.step_alpha(model, levels).to(x_noisier), x_noisier)
+    log_snr = schedule.log_snr_at(levels + 1)
+    center = model.initializer(x_noisier, log_snr.to(x_noisier), *(() if label is None else (label,)))
+    if model.base is not None and starts_at_base(model.initializer):
+        # The change must not depend on the draw: the chains' mean move contracts a draw, and their noise makes up for it.
+        drawn = model.base.sample_cleaner(x_noisier, schedule.log_snr_at(levels), log_snr, generator=generator)
+        return drawn + (center - x_noisier) / alpha
     ratio = per_row((schedule.sigma_at(levels) / schedule.sigma_at(levels + 1)).to(x_noisier), x_noisier)
     step_sigma = per_row(schedule.step_between(levels, levels + 1)[1].to(x_noisier), x_noisier)
-    center = model.initializer(x_noisier, log_snr.to(x_noisier), *given)
     noise = normal_draws(x_noisier.shape, x_noisier, generator)
     return (center + ratio * step_sigma * alpha * noise) / alpha

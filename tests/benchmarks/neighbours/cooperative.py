@@ -51,9 +51,9 @@ from tests.benchmarks.neighbours.prior import (
     unfitted_base,
 )
 
-LEVELS, FACTOR, STEPS = 6, 0.03, 2
+LEVELS, FACTOR, STEPS = 6, 0.4, 2
 BATCH, RATE = 32, 5e-4
-CHAINS = LangevinChains(num_steps=STEPS, factor=FACTOR, weights="nats", kernel=MALA())
+CHAINS = LangevinChains(num_steps=STEPS, factor=FACTOR, weights="nats", scaling="conditional", kernel=MALA())
 INITIALIZER = UNetSettings(
     (1, SIDE, SIDE),
     num_channels=16,
@@ -76,7 +76,7 @@ class Arm:
 
 
 ARMS: dict[str, Arm] = {
-    "cdrl": Arm(CooperativeRecovery(CHAINS), INITIALIZER, (0, 1, 2, 6, 30)),
+    "cdrl": Arm(CooperativeRecovery(CHAINS), INITIALIZER, (0, 2, 6)),
     "two noises": Arm(CooperativeRecovery(CHAINS, shares_noise=False), INITIALIZER, (0, 2, 6)),
     "no initialiser": Arm(LangevinRecovery(CHAINS, shares_noise=True), None, (2, 6)),
     "not from the base": Arm(CooperativeRecovery(CHAINS), replace(INITIALIZER, starts_at_base=False), (0, 2, 6)),

@@ -99,7 +99,7 @@ def test_proposals_have_the_small_posterior_variance_in_y():
         assert_z((a * found).square(), a**2 * (1 - a**2) * (sigma / noisier) ** 2)
 
 
-def test_an_initialiser_that_starts_at_the_base_corrects_its_exact_draws():
+def test_an_initialiser_that_starts_at_the_base_shifts_its_exact_draws():
     """A new one changes nothing, so proposals given noised draws of the base have the base's law one level down."""
     base = NoisedGaussianMixture(
         torch.tensor([0.3, 0.7]), torch.tensor([[-1.5], [1.0]]).expand(2, 4), torch.full((2, 4), 0.3)

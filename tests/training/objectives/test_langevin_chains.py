@@ -27,6 +27,25 @@ def test_chains_have_langevins_known_bias(level):
     assert_z(y.square(), 1 / (precision * (1 - 0.8 / 4)))
 
 
+def test_steps_scaled_by_the_conditional_have_langevins_known_bias():
+    """In y = a x the squared step is a^2 times the factor of 1 / (a^2 / s^2 + 1 / sigma^2), without a and s at the top."""
+    system, chains = exact(), LangevinChains(num_steps=200, factor=0.8, scaling="conditional")
+    levels = torch.arange(4).repeat(2500)
+    x_noisier = torch.full((len(levels), 1), 0.8, dtype=torch.float64)
+    a = chains.step_alpha(system.model, levels)[:, None]
+    end, _ = chains.run(system.model, x_noisier / a, x_noisier, levels, generator=seeded_generator(3))
+    for level in range(4):
+        precision, slope = conditional_in_y(system, level, chains)
+        step_alpha, step_sigma, sigma = (
+            float(table[level]) for table in (system.schedule.step_alpha, system.schedule.step_sigma, system.schedule.sigma)
+        )
+        pull = 0.0 if level == 3 else (step_alpha / step_sigma) ** 2
+        squared = float(a[level]) ** 2 * 0.8 / (pull + sigma**-2)
+        # s^2 P is at least 0.06, so that 0.97^200 = 2e-3 of the distance to the start is left.
+        y = (a * end)[levels == level] - slope * 0.8
+        assert_z(y.square(), 1 / (precision * (1 - squared * precision / 4)))
+
+
 def test_adjusted_kernels_keep_the_target_when_the_factor_doubles():
     system, level = exact(), 1
     precision, slope = conditional_in_y(system, level, LangevinChains())
