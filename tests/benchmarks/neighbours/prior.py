@@ -120,13 +120,17 @@ def fit(
     *,
     goes_on: bool = False,
     objective: str = "score",
+    base: FactorAnalysers | None = None,
 ) -> None:
-    """Train for so many seconds of the processor, and save averaged weights every minute of it."""
+    """Train for so many seconds of the processor, and save averaged weights every minute of it.
+
+    The base is fitted to the training rows where none is given.
+    """
     if goes_on:
         model = new_model(unfitted_base())
         model.load_state_dict(load_file(path))
     else:
-        model = new_model(factor_analysers(to_rows(data.train, torch.Generator().manual_seed(0))))
+        model = new_model(base or factor_analysers(to_rows(data.train, torch.Generator().manual_seed(0))))
     peak, step_sizes = 5e-4 if goes_on else 1e-3, torch.full((NUM_LEVELS,), 0.3)
     optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.99), weight_decay=1e-3)
     average = torch.optim.swa_utils.AveragedModel(
