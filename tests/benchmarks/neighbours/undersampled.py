@@ -211,7 +211,7 @@ def draw_figure(path: Path, truth: Tensor, shown: dict[int, dict[str, Tensor]]) 
     from matplotlib.figure import Figure
 
     names = ["Gaussian", "mixture of 20", "analysers", "network, measured"]
-    figure = Figure(figsize=(11, 3.9), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(11, 4.2), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(shown), 2 + 2 * len(names), squeeze=False)
     for row, (acceleration, parts) in zip(axes, shown.items(), strict=True):
@@ -222,12 +222,12 @@ def draw_figure(path: Path, truth: Tensor, shown: dict[int, dict[str, Tensor]]) 
             axis.imshow(parts[name].std(0).reshape(SIDE, SIDE).numpy() / 2, cmap="magma", vmin=0, vmax=0.3)
         for axis in row:
             axis.set(xticks=[], yticks=[], frame_on=False)
-        row[0].set_ylabel(f"R = {acceleration}", fontsize=10)
+        row[0].set_ylabel(f"R = {acceleration}", fontsize=12)
     short = ["Gaussian", "mixture\nof 20", "factor\nanalysers", "network"]
     for axis, title in zip(axes[0], ["truth", "zero-filled", *short, *short], strict=True):
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize=12)
     for axis, title in ((axes[-1][3], "means of the draws"), (axes[-1][7], "standard deviations")):
-        axis.set_xlabel(title, fontsize=10)
+        axis.set_xlabel(title, fontsize=12)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
 
