@@ -1,17 +1,17 @@
 """Cooperative recovery likelihood (CDRL) on 14 x 14 MNIST, its ablations, and plain recovery likelihood (DRL).
 
-    python -m tests.benchmarks.neighbours.cooperative runs/neighbours train cdrl --seconds 840 --snapshot 240
-    python -m tests.benchmarks.neighbours.cooperative runs/neighbours train "no initialiser" --seconds 240
-    python -m tests.benchmarks.neighbours.cooperative runs/neighbours train drl --seconds 600
-    python -m tests.benchmarks.neighbours.cooperative runs/neighbours variance
-    python -m tests.benchmarks.neighbours.cooperative runs/neighbours guided --seconds 150
-    python -m tests.benchmarks.neighbours.cooperative runs/neighbours rival runs/neighbours/prior.safetensors --seconds 840
-    python -m tests.benchmarks.neighbours.cooperative runs/neighbours figure --figure docs/images/cooperative_digits.png
+    python -m tests.benchmarks.neighbours.cooperative FOLDER start --start FOLDER/prior.safetensors
+    python -m tests.benchmarks.neighbours.cooperative FOLDER train cdrl --start FOLDER/prior.safetensors --seconds 60
+    python -m tests.benchmarks.neighbours.cooperative FOLDER train "two noises" --start FOLDER/prior.safetensors
+    python -m tests.benchmarks.neighbours.cooperative FOLDER variance cdrl_60
+    python -m tests.benchmarks.neighbours.cooperative FOLDER guided cdrl_60 --seconds 30
+    python -m tests.benchmarks.neighbours.cooperative FOLDER figure NAMES --figure docs/images/cooperative_digits.png
 
-The folder holds the digits and the classifier of prior.py, whose base and U-Net every arm has, at six noise levels.
-``train`` takes so many seconds of the processor, draws, judges and saves the averaged weights. Calls are network
-evaluations of one draw: K gradients a level and, with an initialiser, one proposal; the last denoising step counts too.
-Draws are judged beside 400 test digits as in few_steps.py. Lines go to ``FOLDER/cooperative.jsonl``.
+The folder holds the digits, the classifier and the weights of prior.py, whose base and U-Net every arm has, at six noise
+levels. ``start`` judges the base and those weights, ``train`` takes so many seconds of the processor beyond them, or beyond
+the base alone without ``--start``, then draws, judges and saves the averaged weights. Calls are network evaluations of one
+draw: K gradients a level and, with an initialiser, one proposal; the last denoising step counts too. Draws are judged beside
+400 test digits as in few_steps.py. Lines go to ``cooperative.jsonl`` there, and draws to ``cooperative_pictures.pt``.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ ARMS: dict[str, Arm] = {
     "two noises": Arm(CooperativeRecovery(CHAINS, shares_noise=False), INITIALIZER, (0, 2, 6)),
     "no initialiser": Arm(LangevinRecovery(CHAINS, shares_noise=True), None, (2, 6)),
     "not from the base": Arm(CooperativeRecovery(CHAINS), replace(INITIALIZER, starts_at_base=False), (0, 2, 6)),
-    "drl": Arm(LangevinRecovery(replace(CHAINS, num_steps=30)), None, (2, 6, 30)),
+    "drl": Arm(LangevinRecovery(replace(CHAINS, num_steps=30)), None, (30,)),
 }
 
 
@@ -325,9 +325,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Train, draw, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of prior.py")
-    parser.add_argument("part", choices=["base", "start", "train", "variance", "guided", "figure"])
+    parser.add_argument("part", choices=["start", "train", "variance", "guided", "figure"])
     parser.add_argument("what", nargs="*", help="the arm to train, a file without its ending, or rows of the figure")
-    parser.add_argument("--seconds", type=float, default=840.0)
+    parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--planned", type=float, help="seconds over which the rate falls, where training stops earlier")
     parser.add_argument("--snapshot", type=float, nargs="*", default=[])
     parser.add_argument("--start", type=Path, help="weights of prior.py to start from")
@@ -337,19 +337,18 @@ def main(arguments: list[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     sheet, began = Sheet(args.folder, args.count), time.process_time()
-    if args.part == "base":
-        base = factor_analysers(to_rows(sheet.data.train, torch.Generator().manual_seed(0)))
-        rows = base.sample(args.count, generator=torch.Generator().manual_seed(2))
+    if args.part == "start":
+        model = matched(args.start, INITIALIZER)
+        assert model.base is not None
+        rows = model.base.sample(args.count, generator=torch.Generator().manual_seed(2))
         sheet.add("base", "exact draws", 0, rows, 0.0, 0.0, 0)
-        model = new_model(base, INITIALIZER)
-        sheet.draw("base", model, (0, 2, 6), 0.0, 0)
-    elif args.part == "start":
-        sheet.draw("score matching", matched(args.start, INITIALIZER), (0, 2, 6), 0.0, 0)
-        walk, began_walk = DDIMSettings(num_steps=18, eta=1.0, is_denoised=True), time.process_time()
+        sheet.draw("score matching", model, (STEPS,), 0.0, 0)
         for eta in (0.0, 1.0):
-            settings, generator = replace(walk, eta=eta), torch.Generator().manual_seed(2)
+            settings = DDIMSettings(num_steps=LEVELS * (STEPS + 1), eta=eta, is_denoised=True)
+            generator, began_walk = torch.Generator().manual_seed(2), time.process_time()
             rows = sample_ddim(matched(args.start, None), args.count, settings=settings, generator=generator).draws
-            sheet.add("score matching", f"DDIM, eta {eta:g}", 19, rows, time.process_time() - began_walk, 0.0, 0)
+            name = "DDIM" if eta == 0 else "DDIM, ancestral"
+            sheet.add("score matching", name, 19, rows, time.process_time() - began_walk, 0.0, 0)
     elif args.part == "train":
         fit(sheet, args.what[0], args)
     elif args.part == "variance":
