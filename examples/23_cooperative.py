@@ -1,7 +1,7 @@
 """Cooperative diffusion recovery likelihood (CDRL): an initialiser proposes the state at each level, and a few Langevin
 steps refine it.
 
-    x_hat = h(z),  z ~ b(x_t | x_{t+1});   x^K = K Langevin steps from x_hat
+    x_hat = z + h(x_{t+1}),  z ~ b(x_t | x_{t+1});   x^K = K Langevin steps from x_hat
     the energy learns data - x^K,  h learns |x^K - x_hat|^2
 
 Here b is the base, a mixture of factor analysers. Expected: held-out digits, draws of the base, and draws of an energy

@@ -336,6 +336,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=400)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    if args.part == "figure":
+        draw(args.figure, args.folder, args.what)
+        return
     sheet, began = Sheet(args.folder, args.count), time.process_time()
     if args.part == "start":
         model = matched(args.start, INITIALIZER)
@@ -355,8 +358,6 @@ def main(arguments: list[str] | None = None) -> None:
         gradient_variance(sheet, args.what[0])
     elif args.part == "guided":
         guided(sheet, args.what[0], args)
-    elif args.figure:
-        draw(args.figure, args.folder, args.what)
     print(f"{time.process_time() - began:.0f} s of the processor")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 COLUMNS = {
     "few_steps": ("sampler", "rule", "steps", "frechet", "distance", "precision", "recall", "confident", "spectrum"),
-    "cooperative": ("arm", "draws", "calls", "confident", "class_entropy", "precision", "recall", "distance", "steps"),
+    "cooperative": ("sampler", "rule", "steps", "trained", "frechet", "distance", "precision", "recall", "confident"),
     "undersampled": ("R", "prior", "psnr", "psnr_error", "ssim", "coverage", "coverage_error", "spread_over_error"),
 }
 
