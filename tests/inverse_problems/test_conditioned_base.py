@@ -15,14 +15,13 @@ WEIGHTS = torch.tensor([0.3, 0.7])
 MEANS = torch.tensor([[1.0, 0.0, -0.5], [-1.0, 0.5, 0.3]])
 LOADINGS = torch.tensor([[[0.6], [0.3], [-0.2]], [[0.2], [-0.5], [0.4]]])
 NOISES = torch.tensor([[0.1, 0.2, 0.15], [0.05, 0.3, 0.1]])
-MATRIX, Y, NOISE = torch.tensor([[0.6, 0.8, 0.0]]), torch.tensor([0.4]), 0.3
+BASE = FactorAnalysers(WEIGHTS, MEANS, LOADINGS, NOISES)
+MATRIX, Y, NOISE = torch.tensor([[0.6, 0.8, 0.0]]), torch.tensor([1.5]), 0.3
 
 
 def mixture_sequence(network=None):
     schedule = drl.NoiseSchedule.log_spaced(6, sigma_min=0.1)
-    return drl.EnergySequence(
-        schedule, network or NoTilt(), (3,), base=FactorAnalysers(WEIGHTS, MEANS, LOADINGS, NOISES)
-    )
+    return drl.EnergySequence(schedule, network or NoTilt(), (3,), base=BASE)
 
 
 def exact_posterior(matrix=MATRIX, y=Y, noise=NOISE):
@@ -47,7 +46,7 @@ def moments(weights, means, covariances):
 
 
 def test_posteriors_of_the_base_are_exact():
-    base = ConditionedBase(mixture_sequence().base, MatrixOperator(MATRIX), (3,), noise=NOISE)(Y)
+    base = ConditionedBase(BASE, MatrixOperator(MATRIX), (3,), noise=NOISE)(Y)
     weights, means, covariances, _ = exact_posterior()
     torch.testing.assert_close(base.log_weights.exp().double(), weights, rtol=1e-5, atol=0)  # stored in float32
     torch.testing.assert_close(base.conditional().means, means, rtol=1e-5, atol=1e-6)
@@ -65,7 +64,7 @@ def test_a_conditioned_sequence_is_the_prior_times_the_likelihood_of_the_base():
         gain = posterior.log_density(x, level) - model.log_density(x, level)
         log_snr = model.schedule.log_snr_at(level)
         # Sums of three squares of order 10 in float32.
-        torch.testing.assert_close(gain, exact(x, log_snr) - model.base(x, log_snr), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(gain, exact(x, log_snr) - BASE(x, log_snr), rtol=1e-4, atol=1e-4)
 
 
 def test_what_cannot_be_conditioned_is_refused():
