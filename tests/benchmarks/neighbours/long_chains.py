@@ -85,7 +85,7 @@ class Watch:
             recording=recording,
             generator=torch.Generator().manual_seed(5),
         )
-        return result.state.position
+        return result.final_state.position
 
 
 def at_level_0(model: drl.EnergySequence, sheet: Sheet, name: str, steps: int) -> list[Tensor]:
