@@ -238,18 +238,20 @@ def matched_average(
     axes: Tensor,
     variances: Tensor,
     *,
+    bands: Tensor | None = None,
     error: Tensor | float = 0.0,
 ) -> FrequencyAverage:
-    """The weight of each coefficient that brings the spread of a walk to that of the data, by :func:`final_spread`.
+    """The weight of each coefficient, or of each band, that brings the spread of a walk to that of the data.
 
-    Weights from 0.05 to 3 are compared in steps of 0.01. Of those within one percent of the best, the one nearest to 1
-    is used.
+    Spreads are those of :func:`final_spread`. Weights from 0.05 to 3 are compared in steps of 0.01. Of those within one
+    percent of the best, the one nearest to 1 is used.
 
     Args:
         model: the sequence that is walked down.
         settings: the walk, as the sampler is given it.
         axes: orthonormal transform of the flattened point ``(d, d)``.
         variances: variance of the data at each coefficient ``x @ axes``, ``(d,)``.
+        bands: band of each coefficient ``(d,)``. All coefficients of a band then have one weight, by their total variance.
         error: standard deviation of an independent error of every estimate.
 
     >>> from drl_density.testing import GaussianMixtureSequence
@@ -259,7 +261,13 @@ def matched_average(
     True
     """
     grid = torch.linspace(0.05, 3.0, 296, dtype=torch.float64)[:, None]
-    gap = final_spread(model, settings, variances, grid, error=error).log().abs()
+    variances, ratios = variances.double(), final_spread(model, settings, variances, grid, error=error)
+    if bands is not None:
+        true = float(model.schedule.alpha_at(0.0)) ** 2 * variances + float(model.schedule.sigma_at(0.0)) ** 2
+        for band in bands.unique():
+            own = bands == band
+            ratios[:, own] = ((ratios[:, own].square() * true[own]).sum(1) / true[own].sum()).sqrt()[:, None]
+    gap = ratios.log().abs()
     is_good = gap <= gap.min(0).values + 0.01
     nearest = torch.where(is_good, (grid - 1).abs(), math.inf).argmin(0)
     weights = grid[nearest, 0]

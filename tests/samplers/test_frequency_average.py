@@ -149,6 +149,13 @@ def test_averages_only_take_spread_away_and_matched_weights_restore_it(eta):
     assert torch.equal(average.early, average.late)
     # Steps of 0.01 in the weight move the spread by less than a thousandth, and one percent is given away to be near 1.
     assert float((final_spread(model, settings, variances, average.late) - 1).abs().max()) < 0.012
+    bands = torch.arange(9) // 3
+    banded = matched_average(model, settings, torch.eye(9), variances, bands=bands).late
+    true = float(schedule.alpha_at(0)) ** 2 * variances + float(schedule.sigma_at(0)) ** 2
+    found = final_spread(model, settings, variances, banded).square() * true
+    for band in range(3):
+        assert len(banded[bands == band].unique()) == 1
+        assert abs(float((found[bands == band].sum() / true[bands == band].sum()).sqrt()) - 1) < 0.012
     # Independent errors as large as the data add spread, which averages take away; the least coefficient is all noise.
     noisy = matched_average(model, settings, torch.eye(9), variances, error=variances.sqrt())
     assert bool((noisy.late[1:] < 1).all())

@@ -7,10 +7,10 @@
 
 ``curve`` draws with 5 to 100 steps (ancestral: to 50) and inverts test digits. ``averages`` draws with 5, 10
 and 20 calls of three samplers: plain, with averages of the denoised estimates, with weights matched to the spread of the
-data, and with the extrapolation of the second-order multistep rule. Draws are denoised at level 0. The Frechet distance,
-precision and recall are in the features of the classifier of prior.py, the sliced Wasserstein-1 distance in pixels of
-range 2, all beside as many test digits. The spectra are standard deviations of the Haar coefficients of draws over those
-of test digits, for the low band and the three high ones. Lines go to ``FOLDER/few_steps.jsonl``.
+data in each band, and with the extrapolation of the second-order multistep rule. Draws are denoised at level 0. The
+Frechet distance, precision and recall are in the features of the classifier of prior.py, the sliced Wasserstein-1 distance
+in pixels of range 2, all beside as many test digits. The spectra are standard deviations of the Haar coefficients of draws
+over those of test digits, for the low band and the three high ones. Lines go to ``FOLDER/few_steps.jsonl``.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def average_by(prior: Prior, rule: str, settings: DDIMSettings | FlowSettings) -
     if rule == "Haar":
         return FrequencyAverage(axes, early=0.9 - 0.4 * bands, late=0.5 + 0.4 * bands)
     rows = to_rows(prior.data.train[:20_000], torch.Generator().manual_seed(0))
-    return matched_average(prior.model, settings, axes, (rows.double() @ axes).var(0))
+    return matched_average(prior.model, settings, axes, (rows.double() @ axes).var(0), bands=bands)
 
 
 def drawn_by(prior: Prior, count: int, name: str, rule: str, steps: int) -> Tensor:
@@ -168,11 +168,11 @@ def drawn_by(prior: Prior, count: int, name: str, rule: str, steps: int) -> Tens
     return sample_averaged(model, count, average=average_by(prior, rule, made(steps)), sampler=sampler, **shared).draws
 
 
-def averages(prior: Prior, judge: Judge, count: int) -> None:
-    """Every sampler and number of calls, by every rule."""
+def averages(prior: Prior, judge: Judge, count: int, wanted: list[str]) -> None:
+    """Every sampler and number of calls, by every rule that is wanted."""
     for name, rules in RULES.items():
         for steps in CELL_STEPS:
-            for rule in rules:
+            for rule in [rule for rule in rules if rule in wanted]:
                 began = time.process_time()
                 rows = prior.model.denoise(drawn_by(prior, count, name, rule, steps), 0)
                 judge.line("averages", name, rule, steps, rows, time.process_time() - began)
@@ -247,6 +247,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("part", choices=["curve", "averages", "figure"])
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--etas", type=float, nargs="*", default=[0.0, 1.0], help="of the curve, 0 or 1")
+    parser.add_argument("--rules", nargs="*", default=RULES["DDIM"], choices=RULES["DDIM"], help="of the averages")
     parser.add_argument("--figure", type=Path, help="picture of the curves")
     parser.add_argument("--walks", type=Path, help="picture of the draws")
     args = parser.parse_args(arguments)
@@ -258,7 +259,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.part == "curve":
         curve(prior, judge, args.count, args.folder, args.etas)
     elif args.part == "averages":
-        averages(prior, judge, args.count)
+        averages(prior, judge, args.count, args.rules)
     print(f"{time.process_time() - began:.0f} s of the processor")
     if args.figure:
         lines = [json.loads(line) for line in out.read_text().splitlines()]
