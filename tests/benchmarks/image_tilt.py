@@ -131,7 +131,7 @@ def main() -> None:
     base = density.model.base
     (exact,), error = bits(rung, in_parts(base.log_prob, rung.u))
     say({"row": "reference", "bits": exact, "error": error, "components": base.num_components})
-    if not judged:
+    if not judged or not density.provenance.steps_done:
         raise SystemExit("no tilt was trained: allow more minutes")
     (_, chosen, _), _, (_, _) = judged[0]
     model, history = chosen.model, density.history
