@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"completed after {time.process_time() - began:.0f} s", flush=True)
     # fit() makes rows of grey levels, and adds the noise of their dequantisation again: a fiftieth of the measurement's.
     seen = cast("Any", SimpleNamespace(train=(rows + 1) * 128 - 0.5))
-    fit(seen, args.out / "prior.safetensors", args.seconds, generator, base=base)
+    fit(seen, args.out / "prior.safetensors", args.seconds, generator, base=base, rate=1e-3, clip=20.0)
 
 
 if __name__ == "__main__":
