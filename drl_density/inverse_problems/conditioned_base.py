@@ -68,7 +68,8 @@ class ConditionedBase:
         check_operator(operator)
         law, covariances = base.conditional(), base.covariances().double()
         self.log_weights, self.means, self.covariances = law.log_weights, law.means, covariances
-        units = torch.eye(base.num_features).reshape(-1, *event_shape)
+        device = covariances.device
+        units = torch.eye(base.num_features, device=device).reshape(-1, *event_shape)
         measured = operator.forward(units)
         self.measured_shape, matrix = measured.shape[1:], _real(measured).double().T
         self.is_measured = matrix.abs().sum(1) > 0
@@ -77,7 +78,7 @@ class ConditionedBase:
             raise ValueError("the operator maps every point to zero: nothing is measured")
         crossed = self.matrix @ covariances
         self.triangles = torch.linalg.cholesky(
-            crossed @ self.matrix.T + noise**2 * torch.eye(len(self.matrix)).double()
+            crossed @ self.matrix.T + noise**2 * torch.eye(len(self.matrix), dtype=torch.float64, device=device)
         )
         self.gains = torch.cholesky_solve(crossed, self.triangles).mT
         left = covariances - self.gains @ crossed
@@ -115,17 +116,19 @@ class ConditionedBase:
         """The posterior given one measurement ``y``, without batch dimension.
 
         Raises:
-            ValueError: a measurement of another shape.
+            ValueError: a measurement of another shape, or one that is not finite.
         """
         if y.shape != self.measured_shape:
             raise ValueError(f"expected a measurement of shape {tuple(self.measured_shape)}, got {tuple(y.shape)}")
+        if not bool(y.isfinite().all()):
+            raise ValueError("expected a finite measurement, got NaN or infinite entries: leave these out of the operator")
         gap = _real(y[None]).double()[:, self.is_measured] - self.means @ self.matrix.T
         scaled = torch.linalg.solve_triangular(self.triangles, gap[..., None], upper=False).squeeze(-1)
         heights = self.log_weights - self.triangles.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         shares = (heights - 0.5 * scaled.square().sum(-1)).softmax(0)
         kept = shares > LEAST_SHARE
         means = self.means[kept] + torch.einsum("kdm,km->kd", self.gains[kept], gap[kept])
-        found = NoisedGaussianMixture.empty(int(kept.sum()), means.shape[1])
+        found = NoisedGaussianMixture.empty(int(kept.sum()), means.shape[1]).to(means.device)
         state = {
             "log_weights": (shares[kept] / shares[kept].sum()).log(),
             "variances": self.variances[kept],

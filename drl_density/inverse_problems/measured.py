@@ -108,7 +108,7 @@ def sample_measured(
     """
     settings = settings or MeasuredSettings()
     level = level_of_noise(model, noise)
-    is_enforced = level is not None and has_orthonormal_rows(operator, tuple(model.event_shape))
+    is_enforced = level is not None and has_orthonormal_rows(operator, tuple(model.event_shape), device=model.device)
     if conditioned is None:
         conditioned = ConditionedBase.of(model, operator, noise=noise)
     cleanest = model.truncate(level) if is_enforced and level else model
@@ -155,12 +155,15 @@ class CleanDraws:
         return self.model.denoise(x, level) + scatter.reshape(x.shape)
 
 
-def has_orthonormal_rows(operator: LinearOperator, event_shape: tuple[int, ...]) -> bool:
+def has_orthonormal_rows(
+    operator: LinearOperator, event_shape: tuple[int, ...], *, device: torch.device | None = None
+) -> bool:
     """Whether an operator has a projection, and A A* leaves measurements as they are, up to rounding.
 
     Args:
         operator: the operator to check, at one point.
         event_shape: shape of one point.
+        device: where the operator works; the CPU when not given.
 
     >>> from drl_density.operators import Mask, MatrixOperator
     >>> has_orthonormal_rows(Mask(torch.tensor([True, False])), (2,))
@@ -170,7 +173,8 @@ def has_orthonormal_rows(operator: LinearOperator, event_shape: tuple[int, ...])
     """
     if not callable(getattr(operator, "project", None)):
         return False
-    measured = operator.forward(torch.randn(1, *event_shape, generator=torch.Generator().manual_seed(0)))
+    point = torch.randn(1, *event_shape, generator=torch.Generator().manual_seed(0)).to(device or "cpu")
+    measured = operator.forward(point)
     again = operator.forward(operator.adjoint(measured))
     return bool((again - measured).abs().max() <= ORTHONORMAL * measured.abs().max())
 

@@ -9,14 +9,17 @@ import drl_density as drl
 from drl_density.inverse_problems import (
     ConditionalSettings,
     DPSSettings,
+    MeasuredSettings,
     gaussian_likelihood,
     plan_conditional,
     sample_conditional,
     sample_dps,
+    sample_measured,
     sample_path,
     sample_posterior,
     sample_projected,
 )
+from drl_density.networks import MLP, MLPSettings
 from drl_density.operators import Mask
 from drl_density.partition_function import sequence_path
 from drl_density.samplers import DDIMSettings, PredictorCorrectorSettings
@@ -26,6 +29,8 @@ OPERATOR, Y = Mask(torch.tensor([True, False, False])), torch.ones(1, dtype=torc
 AIS = drl.AISSettings(num_particles=16, num_replicates=2, num_pilot_particles=16)
 SLICES = ConditionalSettings(num_particles=8, steps_per_level=1, num_final_steps=8)
 WALK = DDIMSettings(num_steps=5, eta=1.0)
+OVER_A_GAUSSIAN = drl.EnergySequence(drl.NoiseSchedule.log_spaced(4), MLP(MLPSettings(3)), (3,))
+FEW_STEPS = MeasuredSettings(PredictorCorrectorSettings(WALK), num_final_steps=4)
 
 
 def conditional(system, num_samples, generator):
@@ -45,6 +50,9 @@ SAMPLERS = {
     ),
     "projected": lambda system, count, generator: sample_projected(
         system.model, OPERATOR, Y, count, settings=PredictorCorrectorSettings(WALK), generator=generator
+    ),
+    "measured": lambda system, count, generator: sample_measured(
+        OVER_A_GAUSSIAN, OPERATOR, Y.float(), count, noise=0.5, settings=FEW_STEPS, generator=generator
     ),
     "posterior": lambda system, count, generator: sample_posterior(
         system.model,

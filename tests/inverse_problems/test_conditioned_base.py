@@ -73,6 +73,8 @@ def test_what_cannot_be_conditioned_is_refused():
         condition_on_measurement(model, operator, Y, noise=0.0)
     with pytest.raises(ValueError, match="expected a measurement of shape"):
         condition_on_measurement(model, operator, torch.zeros(2), noise=0.1)
+    with pytest.raises(ValueError, match="expected a finite measurement"):
+        condition_on_measurement(model, operator, torch.full_like(Y, torch.nan), noise=0.1)
     with pytest.raises(ValueError, match="nothing is measured"):
         condition_on_measurement(model, MatrixOperator(torch.zeros(1, 3)), Y, noise=0.1)
     bare = drl.EnergySequence(model.schedule, MLP(MLPSettings(3)), (3,), has_base=False)
