@@ -115,7 +115,13 @@ if TYPE_CHECKING:
     )
     from drl_density.errors import DRLDensityWarning, Verdict
     from drl_density.estimator import DRLDensity
-    from drl_density.inverse_problems import AmbientSettings, ConditionalSettings, DPSSettings, MissingMoveSettings
+    from drl_density.inverse_problems import (
+        AmbientSettings,
+        ConditionalSettings,
+        DPSSettings,
+        MeasuredSettings,
+        MissingMoveSettings,
+    )
     from drl_density.mcmc import HMC, MALA, ULA, RandomWalk, run_chain
     from drl_density.model import EnergySequence
     from drl_density.model_evidence import (
@@ -209,6 +215,7 @@ __all__ = [
     "MLPSettings",
     "MMDSettings",
     "MarginalDensity",
+    "MeasuredSettings",
     "MissingMoveSettings",
     "Mixture",
     "ModelEvidence",
@@ -295,7 +302,7 @@ _NAMES = {
     ),
     "errors": "DRLDensityWarning Verdict",
     "estimator": "DRLDensity",
-    "inverse_problems": "AmbientSettings ConditionalSettings DPSSettings MissingMoveSettings",
+    "inverse_problems": "AmbientSettings ConditionalSettings DPSSettings MeasuredSettings MissingMoveSettings",
     "mcmc": "HMC MALA RandomWalk ULA run_chain",
     "model": "EnergySequence",
     "model_evidence": (

@@ -125,7 +125,7 @@ class Frame:
 
         Args:
             draws: draws of the target, ``(n, *event)``.
-            kind: "diagonal" or "full".
+            kind: the kind, "diagonal" or "full".
 
         Raises:
             ValueError: a covariance that is singular: take more chains, or "diagonal".

@@ -92,7 +92,7 @@ class ConditionedBase:
         """The matrices for the base of a sequence.
 
         Args:
-            model: the prior.
+            model: the prior, whose base is taken.
             operator: the linear operator A.
             noise: standard deviation of the measurement noise.
 

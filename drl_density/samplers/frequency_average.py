@@ -82,7 +82,7 @@ class AveragedDenoiser:
     """A denoiser ``(x, level)`` that returns the combination of its estimates, for a single walk down the levels.
 
     Args:
-        average: transform and weights.
+        average: the transform and its weights.
         denoiser: ``denoiser(x, level)``, the estimate of the clean point to average.
         num_levels: level T at which the walk starts.
 
