@@ -121,7 +121,7 @@ def draw(path: Path, pictures: dict[str, list[Tensor]]) -> None:
         axis.imshow(tiles.permute(1, 2, 0, 3).reshape(10 * SIDE, -1).numpy(), cmap="gray_r", vmin=0, vmax=255)
         axis.set_title(kind, fontsize=9)
         axis.set_axis_off()
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
 
 
 def main(arguments: list[str] | None = None) -> None:
