@@ -27,7 +27,8 @@ from torch import Tensor
 
 from drl_density.autograd import outside_inference_mode
 from drl_density.bases import NoisedGaussianMixture
-from drl_density.devices import normal_draws, uniform_draws
+from drl_density.bases.gaussian_mixture import draw_of_each
+from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.inverse_problems.conditioned_base import ConditionedBase, condition_on_measurement
 from drl_density.model import EnergySequence
@@ -218,10 +219,8 @@ def clean_scatter(
     heights = base.log_weights.to(x) - 0.5 * spread.log().sum(-1) - 0.5 * (gap.square() / spread).sum(-1)
     shares = heights.softmax(-1)
     clean = centers + signal.sqrt() * variances / spread * gap
-    place = uniform_draws((len(x), 1), x, generator) * shares.sum(-1, keepdim=True)
-    # Rounding can leave the last cumulative share below the place of a draw.
-    chosen = torch.searchsorted(shares.cumsum(-1), place).minimum(torch.tensor(shares.shape[1] - 1)).squeeze(-1)
-    own = clean[torch.arange(len(x)), chosen]
+    chosen = draw_of_each(heights, generator)
+    own = clean[torch.arange(len(x), device=x.device), chosen]
     own = own + (variances * noise / spread)[chosen].sqrt() * normal_draws(x.shape, x, generator)
     mean = torch.einsum("nk,nke,kde->nd", shares, clean, axes)
     return torch.einsum("ne,nde->nd", own, axes[chosen]) - mean
