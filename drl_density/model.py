@@ -229,15 +229,9 @@ class EnergySequence(ExecutedModule):
         """
         with torch.enable_grad():
             point = x if has_graph and x.requires_grad else x.detach().requires_grad_(True)
-            log_snr, fixed = self.schedule.log_snr_at(level), None
-            if has_graph and point is not x and self.base is not None and not [*self.base.parameters()]:
-                # The base depends on no parameter: a graph of its gradient would be followed back to nothing.
-                (fixed,) = torch.autograd.grad(self.base_at(point.to(self.device), log_snr.to(self.device)).sum(), point)
-                values = self.tilt_at(point.to(self.device), log_snr.to(self.device), label)
-            else:
-                values = self.log_density_at(point, log_snr, label)
+            values = self.log_density_at(point, self.schedule.log_snr_at(level), label)
             (gradient,) = torch.autograd.grad(values.sum(), point, create_graph=has_graph)
-        return gradient if fixed is None else fixed + gradient
+        return gradient
 
     def denoise(self, x: Tensor, level: Level, *, has_graph: bool = False) -> Tensor:
         """Estimate the posterior mean of the clean row by Tweedie's formula, (x + sigma^2 score) / alpha.
