@@ -50,6 +50,8 @@ class Doctor:
     def divergence(self, record: Record, history: list[Record], *, num_features: int) -> str | None:
         """The reason why an evaluation calls for a rollback, or None.
 
+        A network with a silent layer and without a gradient is as good as diverged: no further step changes it.
+
         A validation loss that rises while the training loss does not is overfitting, which early stopping handles. The
         rise counts as divergence only when the training loss has risen as well.
 
@@ -59,6 +61,11 @@ class Doctor:
         """
         if not math.isfinite(record["loss"]) or not math.isfinite(record["validation_loss"]):
             return "the loss is not a finite number"
+        if record.get("silent_layers"):
+            return (
+                f"the network is dead: every input of {record['silent_layers']} is zero and its gradient has vanished "
+                f"(norm {record['network_gradient']:.1g}), so it learns nothing more; a learning rate that is too high does that"
+            )
         gaps, limits = record["energy_gap"], self.max_gap_per_dimension
         if not isinstance(limits, tuple):
             limits = (limits,) * len(gaps)

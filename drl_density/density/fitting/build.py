@@ -230,6 +230,7 @@ def _unet_sizes(network: UNetNetwork) -> UNetEnergySettings:
             patch_size=network.patch_size,
             num_classes=network.num_classes,
             dropout=chosen(network.dropout, "network.dropout"),
+            has_linear_readout=network.has_linear_readout,
         )
     except ValueError as error:
         raise DataError(f"network.multipliers or network.patch_size do not fit: {error}") from error
@@ -250,7 +251,9 @@ def build_objective(settings: ObjectiveSettings) -> Objective:
     if isinstance(settings, ContrastObjective):
         return ReferenceContrast(settings.num_negatives, settings.clean_share)
     if isinstance(settings, PathObjective):
-        return PathMatching(settings.increment_weight, settings.steps_per_level, settings.level_balance)
+        return PathMatching(
+            settings.increment_weight, settings.steps_per_level, settings.level_balance, settings.increments_from
+        )
     if isinstance(settings, DenoisingObjective):
         return DenoisingScoreMatching(
             settings.classification_weight, settings.classification_share, settings.level_balance

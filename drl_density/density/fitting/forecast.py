@@ -18,7 +18,7 @@ from drl_density.density.fitting.build import ImageNetworks
 from drl_density.density.fitting.plan import FitPlan
 from drl_density.density.fitting.selection import training_score
 from drl_density.density.fitting.stages import Clock, more_minutes
-from drl_density.density.fitting.stages.paths import MOST_PARTICLES, with_meter
+from drl_density.density.fitting.stages.paths import log_z_gradients, with_meter
 from drl_density.devices import available_memory
 from drl_density.errors import DataError, DRLDensityWarning
 from drl_density.networks import checkpointable_modules
@@ -50,9 +50,6 @@ FEW_DRAWS = 2048
 
 SAFETY = 0.9
 """Share of the allowed time that training steps may take by the forecast, which is noisy by about a tenth."""
-
-PATH_STEPS = 30
-"""Steps of a level in the paths that give log Z of a tilt at the end of a fit by path increments."""
 
 FEWER_THREADS = "Beside other busy processes a step on one thread is often several times faster: set OMP_NUM_THREADS=1"
 """Advice where time lacks: threads that share their cores wait for each other at the end of every parallel operation."""
@@ -309,9 +306,9 @@ def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS, clock: Cloc
     times: list[float] = []
     scored, num_unscored = _scored_by_few(plan)
     score = training_score(scored, held_out, state, seed=plan.seed)
-    objective, evaluation = with_meter(
-        plan.objective_of(state, seed=plan.seed), plan.evaluation(held_out, score), state
-    )
+    objective, evaluation = plan.objective_of(state, seed=plan.seed), plan.evaluation(held_out, score)
+    # Past their one step, paths take their longest steps: those with increments.
+    objective, evaluation = with_meter(objective, evaluation, state, num_steps=1)
     with contextlib.closing(plan.source(state)) as batches:
         train(
             state,
@@ -371,8 +368,7 @@ def finishing_seconds(plan: FitPlan, *, clock: Clock | None = None) -> float:
         per_density = settings.num_particles * settings.num_replicates * 3 + settings.num_pilot_particles * 5
         return FINISHING_SAFETY * (per_draw * num_drawn + per_row * num_averaged * NUM_BRIDGES * per_density)
     if isinstance(plan.objective, PathMatching):
-        # Paths and particles in both directions over a grid of each level, after chains; then the pool.
-        paths = 8 * PATH_STEPS * num_levels * min(MOST_PARTICLES, sizes.num_particles)
+        paths = log_z_gradients(num_levels, sizes.num_particles)
         pool = (sizes.num_pool_draws + sizes.num_pool_pilot) * (2 * num_levels * 11 + 41)
         return FINISHING_SAFETY * per_row * (paths + pool)
     select = num_scored * (4 * num_levels + 1) * plan.selection.num_particles * (2 * 3 + 5)

@@ -225,6 +225,8 @@ class UNetNetwork(ImageNetwork):
         num_middle_blocks: Residual blocks at the coarsest resolution.
         patch_size: Side in pixels of the patches that are folded into channels.
         dropout: Share of features dropped in training; None takes that of :class:`MLPNetwork`.
+        has_linear_readout: Whether the output is a linear map of the features, without a SiLU before it. High learning rates
+            can then not silence the network.
 
     Raises:
         ValueError: Counts below their least value, or a dropout outside [0, 1).
@@ -235,6 +237,7 @@ class UNetNetwork(ImageNetwork):
     num_middle_blocks: NonNegativeInt = 3
     patch_size: PositiveInt = 1
     dropout: Chance | None = None
+    has_linear_readout: bool = False
 
     def resolve(self, num_rows: int, event_shape: tuple[int, ...]) -> Self:
         """These settings with every None replaced by the choice for this number of images of this shape.

@@ -264,9 +264,10 @@ class PathObjective:
         increment_weight: Factor of the squared increments, for each nat squared.
         steps_per_level: Steps of the path for each noise level.
         level_balance: Exponent from 0 to 1 that raises the weight of noisier levels in score matching.
+        increments_from: Share of the training after which the increments join in. Before it the scores are learned alone.
 
     Raises:
-        ValueError: A negative weight, no step, or a balance outside [0, 1].
+        ValueError: A negative weight, no step, or a balance or a share outside [0, 1].
     """
 
     kind: ClassVar[str] = "paths"
@@ -275,6 +276,7 @@ class PathObjective:
     increment_weight: NonNegativeFloat = 0.3
     steps_per_level: PositiveInt = 4
     level_balance: Share = 0.5
+    increments_from: Share = 0.5
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -31,6 +31,8 @@ class UNetEnergySettings:
         patch_size: side in pixels of the patches that are folded into channels before the first convolution.
         num_classes: number of labels, as in :class:`~drl_density.networks.ResidualSettings`.
         dropout: share of features dropped inside every block in training mode.
+        has_linear_readout: whether the output is a linear map of the features. Otherwise a SiLU comes before it, and a rate
+            that is too high can push all features to where the SiLU is zero: the network is then silent for good.
 
     Raises:
         ValueError: images whose sides cannot be folded and halved that often, counts below 1, or a dropout outside [0, 1).
@@ -47,6 +49,7 @@ class UNetEnergySettings:
     patch_size: PositiveInt = 1
     num_classes: NonNegativeInt = 0
     dropout: Chance = 0.0
+    has_linear_readout: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -144,7 +147,7 @@ class UNetEnergy(nn.Module):
         for blocks in self.up:
             state = torch.cat([functional.interpolate(state, scale_factor=2.0), skips.pop()], 1)
             state = _through(blocks, state, level)
-        output = self.leave(functional.silu(state))
+        output = self.leave(state if settings.has_linear_readout else functional.silu(state))
         # A sum of thousands of terms becomes the log density: it keeps the weights' own precision under autocast too.
         with torch.autocast(x.device.type, enabled=False):
             output = output.to(pixels.dtype)

@@ -28,6 +28,9 @@ components is set up once for each level."""
 NOISE_SEED = 0
 """Seed of the noise of measurements, the same at every call, so that evaluations compare."""
 
+RAMP = 0.1
+"""Share of the training over which the weight of the increments rises from 0 to its full value."""
+
 LEAST_SHARE = 0.3
 """Share of the increments that are drawn evenly over the steps; the others in proportion to the scatter."""
 
@@ -75,6 +78,10 @@ class PathMatching:
     alone leaves them to scatter by tens of nats on images, because it does not see the constants between levels. Both terms
     are in nats, or nats squared. Steps are drawn in proportion to the scatter of their increments, where that is known.
 
+    The increments of the untrained network, which is zero, do not scatter at all. A network that has learned little yet gains
+    less by its scores than their squares cost, so they keep it near zero from the first step on. Therefore all rows serve the
+    scores at first. The weight of the increments then rises from 0 to kappa within a tenth of the training.
+
     The base is evaluated without a graph for its own derivatives, which training does not need.
 
     Attributes:
@@ -82,6 +89,8 @@ class PathMatching:
         steps_per_level: steps of the path for each noise level.
         level_balance: exponent p of the additional weight :math:`(L_t / \bar L)^{-p}` of the scores of a level, where L_t is
             the loss that the base alone expects there.
+        increments_from: share of the training after which the increments join in.
+        progress: gives the share of the training that is done; without it the increments have their full weight.
         tables: gives the measured variances ``(steps, d)``, scatters ``(steps,)`` and losses of the base ``(T,)`` by name;
             :class:`PathMeter` measures them. Without any, the objective raises an error at evaluation.
 
@@ -97,6 +106,8 @@ class PathMatching:
     increment_weight: NonNegativeFloat = 0.3
     steps_per_level: PositiveInt = 4
     level_balance: Share = 0.5
+    increments_from: Share = 0.5
+    progress: Callable[[], float] | None = None
     tables: Callable[[], Mapping[str, Tensor]] | None = None
 
     __repr__ = brief
@@ -126,7 +137,7 @@ class PathMatching:
     def __call__(
         self, model: EnergySequence, x: Batch, step_sizes: Tensor, *, generator: torch.Generator | None = None
     ) -> ObjectiveValue:
-        """Evaluate the objective on clean rows, half of which serve the scores and half the increments.
+        """Evaluate the objective on clean rows, half of which serve the scores and half the increments, once these count.
 
         Args:
             x: clean rows ``(batch, *event)``, at least 4.
@@ -137,26 +148,36 @@ class PathMatching:
             raise ValueError("paths are measured against a base with noised forms, and this sequence has none")
         if len(rows) < 2 * NUM_GROUPS:
             raise ValueError(f"expected at least {2 * NUM_GROUPS} rows in a batch, got {len(rows)}")
-        scored, walked = rows.tensor_split(2)
+        weight = self.weight()
+        parts = rows.tensor_split(2 * NUM_GROUPS)
+        scored, walked = (parts[:NUM_GROUPS], parts[NUM_GROUPS:]) if weight else (parts, ())
         tables = {} if self.tables is None else self.tables()
         of_base = tables.get(BASE_ERRORS)
-        errors = torch.stack(
-            [self._score_error(model, part, of_base, generator).mean() for part in scored.tensor_split(NUM_GROUPS)]
-        )
+        errors = torch.stack([self._score_error(model, part, of_base, generator).mean() for part in scored])
         loss = errors.mean()
         value = ObjectiveValue(loss, {"score_matching": loss.detach()}, LevelStatistics.unknown(model.num_levels, loss))
-        if not self.increment_weight:
+        if not walked:
             return value
         if VARIANCES not in tables:
             raise ValueError("the variances of the reverse steps are not measured yet: measure them with a PathMeter")
         chances = step_chances(tables[SCATTER])
         terms = []
-        for part in walked.tensor_split(NUM_GROUPS):
+        for part in walked:
             index = int(torch.multinomial(chances, 1, generator=generator))
             variances = tables[VARIANCES][index].to(part)
             increments = self.increments(model, part, self.step(model, index), variances, generator=generator)
             terms.append((increments - increments.mean().detach()).square().mean() / float(chances[index]))
-        return value.plus("increments", torch.stack(terms).mean(), self.increment_weight)
+        return value.plus("increments", torch.stack(terms).mean(), weight)
+
+    def weight(self) -> float:
+        """Present weight of the squared increments.
+
+        >>> PathMatching(0.3, increments_from=0.5, progress=lambda: 0.4).weight()
+        0.0
+        """
+        if self.progress is None:
+            return self.increment_weight
+        return self.increment_weight * max(0.0, min(1.0, (self.progress() - self.increments_from) / RAMP))
 
     def increments(
         self,

@@ -163,7 +163,9 @@ def _train_stage(
         )
         score = training_score(plan, held_out, state, seed=seed)
         evaluation = plan.evaluation(held_out, score, batches.redraw)
-        objective, evaluation = with_meter(plan.objective_of(state, seed=seed), evaluation, state)
+        objective, evaluation = with_meter(
+            plan.objective_of(state, seed=seed), evaluation, state, num_steps=plan.training.num_steps
+        )
         train(
             state,
             objective,
