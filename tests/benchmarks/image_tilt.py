@@ -92,6 +92,8 @@ def main() -> None:
     parser.add_argument("--clock", choices=("wall", "processor"), default="wall", help="what a minute is counted by")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--toy", action="store_true", help="a tiny network on 3 levels, to try this script")
+    parser.add_argument("--save", action="store_true", help="keep the run in the folder density of --out")
+    parser.add_argument("--progress", action="store_true", help="print the messages and the bar of the fit")
     parser.add_argument("--out", type=Path, default=Path("runs/image_tilt"))
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -125,7 +127,10 @@ def main() -> None:
     captured(sys.modules["drl_density.density.fitting.fit"], "judged", judged)
     captured(paths, "sequence_sandwich", sandwiches)
     began = time.monotonic()
-    density = drl.fit(data, seed=given.seed, settings=settings, max_minutes=given.minutes, progress=False)
+    folder = given.out / "density" if given.save else None
+    density = drl.fit(
+        data, seed=given.seed, settings=settings, max_minutes=given.minutes, progress=given.progress, out=folder
+    )
     seconds = time.monotonic() - began
     rung = Rung(prepare_table(data, "histogram"), 0.0, given.most_test, given.seed)
     base = density.model.base

@@ -320,7 +320,8 @@ PRESETS: dict[str, Preset] = {
                     training__average_decay=0.99,
                     training__second_moment_decay=0.99,
                 ),
-                **_given(OURS_CPU, training__is_channels_last=True, num_particles=192, num_pool_draws=32),
+                **_given(OURS_CPU, training__is_channels_last=True, num_particles=256, num_pool_draws=32),
+                **_given(OURS, objective__increment_weight=0.5, objective__increments_from=0.5),
                 **_given(
                     "ours: losses are hundreds of nats, and so are their gradients", training__max_gradient_norm=100.0
                 ),

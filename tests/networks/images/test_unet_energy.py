@@ -84,3 +84,19 @@ UNET_BAD = [
 def test_bad_input_to_the_unet_energy(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_features_far_below_zero_silence_the_network_but_not_with_a_linear_readout():
+    """A SiLU is zero there, and so is every gradient; a linear map of the features learns as before."""
+    norms = {}
+    for is_linear in (False, True):
+        net = unet_energy(has_linear_readout=is_linear, multipliers=(1,))
+        with torch.no_grad():
+            net.enter.weight.zero_()
+            net.enter.bias.fill_(-100.0)
+            for block in net.middle.children():
+                block.second.weight.zero_()
+        net(images(), torch.tensor(0.0, dtype=torch.float64)).sum().backward()
+        norms[is_linear] = float(net.leave.weight.grad.norm())
+    assert norms[False] < 1e-9
+    assert norms[True] > 1.0

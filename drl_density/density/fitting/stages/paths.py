@@ -19,8 +19,8 @@ from drl_density.records.intervals import normal_quantile
 from drl_density.training import Evaluation, Objective, PathMatching, PathMeter, TrainingState
 from drl_density.weights import LogPartitionEstimate
 
-SIZES = SandwichSettings(num_particles=192, path_steps_per_level=12, num_mixing_steps=25)
-"""Sizes of the estimate at the end of a fit: 192 paths in each direction, so that an overlap of 0.26 is known. At 12 steps a
+SIZES = SandwichSettings(num_particles=256, path_steps_per_level=12, num_mixing_steps=25)
+"""Sizes of the estimate at the end of a fit: 256 paths in each direction, so that an overlap of 0.2 is known. At 12 steps a
 level the reference's own paths scatter by one nat. ``density.evaluate`` takes more of both."""
 
 MOST_ROWS = 256

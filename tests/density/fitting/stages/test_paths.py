@@ -47,7 +47,7 @@ def plan():
 def test_a_state_gets_tables_before_training_and_new_ones_at_every_evaluation(plan):
     state, rows = plan.new_state(plan.members[0].base, seed=0), plan.validation(seed=0).rows
     seen = []
-    objective, evaluation = paths.with_meter(plan.objective, Evaluation(rows, redraw=seen.append), state)
+    objective, evaluation = paths.with_meter(plan.objective, Evaluation(rows, redraw=seen.append), state, num_steps=10)
     assert state.drawn[VARIANCES].shape == (2, 16)
     assert objective.tables() is state.drawn
     before = state.drawn[SCATTER]
@@ -58,7 +58,30 @@ def test_a_state_gets_tables_before_training_and_new_ones_at_every_evaluation(pl
     torch.testing.assert_close(state.drawn[SCATTER], before)  # the same weights and the same noise
     assert record["level_scatter"][:2] == pytest.approx(state.drawn[SCATTER].tolist())
     other = DenoisingScoreMatching()
-    assert paths.with_meter(other, evaluation, state) == (other, evaluation)
+    assert paths.with_meter(other, evaluation, state, num_steps=10) == (other, evaluation)
+
+
+def test_increments_join_in_after_their_share_of_the_steps(plan):
+    state, rows = plan.new_state(plan.members[0].base, seed=0), plan.validation(seed=0).rows
+    objective, _ = paths.with_meter(plan.objective, Evaluation(rows), state, num_steps=100)
+    seen = []
+    for state.step in (0, 50, 55, 60, 100):
+        value = objective(state.model, rows[:8], state.step_sizes, generator=torch.Generator().manual_seed(0))
+        seen.append((objective.weight(), "increments" in value.parts))
+    weights, are_on = zip(*seen, strict=True)
+    assert weights == pytest.approx((0, 0, 0.15, 0.3, 0.3))
+    assert are_on == (False, False, True, True, True)
+
+
+@pytest.mark.filterwarnings("ignore::drl_density.errors.UnreliableEstimateWarning")
+def test_the_forecast_counts_the_gradients_of_the_estimate(plan):
+    model, rows = freeze(plan.new_model(plan.members[0].base, seed=0)), plan.validation(seed=0).rows
+    with torch.no_grad():
+        model.network.leave.weight.add_(0.01)
+    passes = []
+    model.network.register_forward_pre_hook(lambda _, given: passes.append(len(given[0])))
+    paths.tilt_log_z(model, rows, num_particles=64, seed=0)
+    assert 0.6 < sum(passes) / paths.log_z_gradients(model.num_levels, 64) < 1.5
 
 
 def test_a_tilt_is_reported_where_it_is_surely_better(plan, monkeypatch):
