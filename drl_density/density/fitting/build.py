@@ -231,7 +231,6 @@ def _unet_sizes(network: UNetNetwork) -> UNetEnergySettings:
             num_classes=network.num_classes,
             dropout=chosen(network.dropout, "network.dropout"),
             has_linear_readout=network.has_linear_readout,
-            has_places=network.has_places,
         )
     except ValueError as error:
         raise DataError(f"network.multipliers or network.patch_size do not fit: {error}") from error

@@ -227,7 +227,6 @@ class UNetNetwork(ImageNetwork):
         dropout: Share of features dropped in training; None takes that of :class:`MLPNetwork`.
         has_linear_readout: Whether the output is a linear map of the features, without a SiLU before it. High learning rates
             can then not silence the network.
-        has_places: Whether features of every place are learned too, for pixels that mean something else at each place.
 
     Raises:
         ValueError: Counts below their least value, or a dropout outside [0, 1).
@@ -239,7 +238,6 @@ class UNetNetwork(ImageNetwork):
     patch_size: PositiveInt = 1
     dropout: Chance | None = None
     has_linear_readout: bool = False
-    has_places: bool = False
 
     def resolve(self, num_rows: int, event_shape: tuple[int, ...]) -> Self:
         """These settings with every None replaced by the choice for this number of images of this shape.

@@ -33,8 +33,6 @@ class UNetEnergySettings:
         dropout: share of features dropped inside every block in training mode.
         has_linear_readout: whether the output is a linear map of the features. Otherwise a SiLU comes before it, and a rate
             that is too high can push all features to where the SiLU is zero: the network is then silent for good.
-        has_places: whether learned features of every place are added to those of the first convolution. Convolutions alone
-            do not know where they are, and pixels that went through histograms of their own mean something else at each place.
 
     Raises:
         ValueError: images whose sides cannot be folded and halved that often, counts below 1, or a dropout outside [0, 1).
@@ -52,7 +50,6 @@ class UNetEnergySettings:
     num_classes: NonNegativeInt = 0
     dropout: Chance = 0.0
     has_linear_readout: bool = False
-    has_places: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -98,8 +95,6 @@ class UNetEnergy(nn.Module):
         self.level = nn.Sequential(nn.Linear(settings.num_channels, level), nn.SiLU(), nn.Linear(level, level))
         self.embed_label = nn.Embedding(settings.num_classes + 1, level) if settings.num_classes else None
         self.enter = nn.Conv2d(pixels, widths[0], 3, padding=1)
-        sides = [size // settings.patch_size for size in settings.image_shape[1:]]
-        self.places = nn.Parameter(torch.zeros(widths[0], *sides)) if settings.has_places else None
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         before = widths[0]
         for width in widths[:-1]:
@@ -127,8 +122,6 @@ class UNetEnergy(nn.Module):
                 with torch.no_grad():
                     module.second.weight.mul_(0.3)
         nn.init.zeros_(self.leave.weight)
-        if self.places is not None:
-            nn.init.normal_(self.places, std=0.5, generator=generator)
 
     def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
         """Evaluate g, shape ``(batch,)``.
@@ -146,8 +139,6 @@ class UNetEnergy(nn.Module):
         level = with_label(self.level(self.embed_level(log_snr)), self.embed_label, log_snr, label)
         level = functional.silu(level)
         state, skips = self.enter(pixels), []
-        if self.places is not None:
-            state = state + self.places
         for blocks in self.down:
             state = _through(blocks, state, level)
             skips.append(state)
