@@ -57,8 +57,8 @@ FEWER_THREADS = "Beside other busy processes a step on one thread is often sever
 FEWEST_TIMED, LONG_ENOUGH = 32, 0.1
 """Rows of the first call whose time is measured, and seconds of a call from which more rows would not time it better."""
 
-FINISHING_SAFETY = 1.4
-"""Measured time of choosing, normalising and drawing over the count of their gradients."""
+FINISHING_SAFETY, PATH_SAFETY = 1.4, 1.15
+"""Measured time of choosing, normalising and drawing over the count of their gradients; that of paths is close."""
 
 
 @dataclass(frozen=True)
@@ -370,7 +370,7 @@ def finishing_seconds(plan: FitPlan, *, clock: Clock | None = None) -> float:
     if isinstance(plan.objective, PathMatching):
         paths = log_z_gradients(num_levels, sizes.num_particles)
         pool = (sizes.num_pool_draws + sizes.num_pool_pilot) * (2 * num_levels * 11 + 41)
-        return FINISHING_SAFETY * per_row * (paths + pool)
+        return PATH_SAFETY * per_row * (paths + pool)
     select = num_scored * (4 * num_levels + 1) * plan.selection.num_particles * (2 * 3 + 5)
     per_density = sizes.num_particles * 8 * 3 + sizes.num_pilot_particles * 5
     estimate = num_averaged * (sizes.steps_per_level * num_levels + 1) * per_density
