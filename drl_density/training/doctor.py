@@ -64,7 +64,7 @@ class Doctor:
         if record.get("silent_layers"):
             return (
                 f"the network is dead: every input of {record['silent_layers']} is zero and its gradient has vanished "
-                f"(norm {record['network_gradient']:.1g}), so it learns nothing more; a learning rate that is too high does that"
+                f"(norm {record['network_gradient']:.1g}), so it learns nothing more. Usually the learning rate is too high"
             )
         gaps, limits = record["energy_gap"], self.max_gap_per_dimension
         if not isinstance(limits, tuple):

@@ -11,7 +11,7 @@ from drl_density.model import EnergySequence
 from drl_density.training.state import Record, TrainingState
 
 VANISHED = 1e-9
-"""Norm below which the gradient of a network has vanished. Gradients of random batches stay far above it, even at the end."""
+"""Norm below which the gradient of a network has vanished. Gradients of random batches stay far above it to the end."""
 
 ZERO = 1e-6
 """Largest absolute input of a silent layer. A SiLU that is reached by -17 or less gives less."""

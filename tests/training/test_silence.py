@@ -61,7 +61,7 @@ def test_the_doctor_says_what_happened_and_what_to_do():
     record = {"loss": 1.0, "validation_loss": 1.0, "energy_gap": []}
     reason = Doctor().divergence(record | after_a_gradient(-100.0), [], num_features=2)
     assert "network is dead: every input of second is zero" in reason
-    assert "learning rate that is too high" in reason
+    assert "the learning rate is too high" in reason
     assert Doctor().divergence(record | after_a_gradient(0.0), [], num_features=2) is None
 
 

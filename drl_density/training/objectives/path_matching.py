@@ -78,9 +78,9 @@ class PathMatching:
     alone leaves them to scatter by tens of nats on images, because it does not see the constants between levels. Both terms
     are in nats, or nats squared. Steps are drawn in proportion to the scatter of their increments, where that is known.
 
-    The increments of the untrained network, which is zero, do not scatter at all. A network that has learned little yet gains
-    less by its scores than their squares cost, so they keep it near zero from the first step on. Therefore all rows serve the
-    scores at first. The weight of the increments then rises from 0 to kappa within a tenth of the training.
+    An untrained network is zero, and the increments of the base hardly scatter. A network that has learned little gains
+    less by its scores than the squares cost, so from the first step on they would keep it near zero. Therefore all rows
+    serve the scores at first. The weight of the increments then rises from 0 to kappa within a tenth of the training.
 
     The base is evaluated without a graph for its own derivatives, which training does not need.
 

@@ -20,8 +20,8 @@ from drl_density.training import Evaluation, Objective, PathMatching, PathMeter,
 from drl_density.weights import LogPartitionEstimate
 
 SIZES = SandwichSettings(num_particles=256, path_steps_per_level=8, num_mixing_steps=15)
-"""Sizes of the estimate at the end of a fit: 256 paths in each direction, so that an overlap of 0.2 is known, and few steps, so
-that most of the time is left to training. ``density.evaluate`` takes more steps."""
+"""Sizes of the estimate at the end of a fit: 256 paths in each direction, so that an overlap of 0.2 is known, and few steps,
+so that most of the time is left to training. ``density.evaluate`` takes more steps."""
 
 MOST_ROWS = 256
 """Validation rows from which the reverse paths of that estimate start."""
