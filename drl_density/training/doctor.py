@@ -21,6 +21,7 @@ class Doctor:
         min_relative_jump: mean squared jump over the conditional variance below which chains count as frozen.
         max_spurious_gap: nats per dimension by which short chains started at noise may end above the data.
         max_scatter: nats by which the path increments of a level may scatter, for objectives that measure them.
+        min_input: root mean square of the inputs of a layer below which the network counts as nearly silent.
         max_rollbacks: number of rollbacks after which the next divergence stops training.
         rate_factor: factor of the learning rate at each rollback.
     """
@@ -32,6 +33,7 @@ class Doctor:
     min_relative_jump: float = 0.01
     max_spurious_gap: float = 2.0
     max_scatter: float = 3.0
+    min_input: float = 0.01
     max_rollbacks: int = 3
     rate_factor: float = 0.5
 
@@ -61,9 +63,9 @@ class Doctor:
         """
         if not math.isfinite(record["loss"]) or not math.isfinite(record["validation_loss"]):
             return "the loss is not a finite number"
-        if record.get("silent_layers"):
+        if record.get("dead_layers"):
             return (
-                f"the network is dead: every input of {record['silent_layers']} is zero and its gradient has vanished "
+                f"the network is dead: every input of {record['dead_layers']} is zero and its gradient has vanished "
                 f"(norm {record['network_gradient']:.1g}), so it learns nothing more. Usually the learning rate is too high"
             )
         gaps, limits = record["energy_gap"], self.max_gap_per_dimension
@@ -105,4 +107,9 @@ class Doctor:
         if wide:
             levels = ", ".join(map(str, wide))
             found.append(f"path increments scatter by more than {self.max_scatter:g} nats at level {levels}")
+        if record.get("least_input", math.inf) < self.min_input:
+            found.append(
+                f"the network is nearly silent: inputs of a layer have fallen to {record['least_input']:.1g}, and it learns "
+                "little more; start again with a lower learning rate"
+            )
         return found

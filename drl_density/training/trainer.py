@@ -22,7 +22,7 @@ from drl_density.training.gradient_step import GradientStep, gradient_step, prep
 from drl_density.training.objectives.objective import Batches, Objective
 from drl_density.training.settings import TrainingSettings
 from drl_density.training.sharded_weights import join_weights, shard_weights
-from drl_density.training.silence import gradient_record
+from drl_density.training.silence import silence_record
 from drl_density.training.state import Record, SaveState, TrainingState
 
 
@@ -167,7 +167,7 @@ class _Run:
         model, record = state.averaged_model, None
         if self.workers.is_first:
             record = evaluation_record(state, model, self.evaluation, self.means, self.settings)
-            record |= gradient_record(state, self.evaluation.rows)
+            record |= silence_record(state, self.evaluation.rows)
         self.means = StepMeans(state.model.num_levels)
         return self.workers.broadcast(record)
 

@@ -11,7 +11,7 @@ from drl_density.model import EnergySequence
 from drl_density.schedule import NoiseSchedule
 from drl_density.testing import seeded_generator
 from drl_density.training import DenoisingScoreMatching, Doctor, Evaluation, TrainingSettings, new_state, train
-from drl_density.training.silence import gradient_record, silent_layers
+from drl_density.training.silence import layer_inputs, silence_record
 
 OBJECTIVE = DenoisingScoreMatching(classification_weight=0.0)
 
@@ -44,25 +44,32 @@ def rows():
 def after_a_gradient(bias):
     state = state_of(bias)
     OBJECTIVE(state.model, rows(), state.step_sizes, generator=seeded_generator(1)).loss.backward()
-    return gradient_record(state, rows())
+    return silence_record(state, rows())
 
 
-def test_the_silent_layer_of_a_dead_network_is_named():
-    assert silent_layers(state_of(-100.0).model, rows()) == ["second"]
-    assert silent_layers(state_of(0.0).model, rows()) == []
-    assert after_a_gradient(-100.0)["silent_layers"] == "second"
+def test_the_layers_of_a_dead_network_are_named():
+    found = layer_inputs(state_of(0.0).model, rows())
+    assert found["first"] == pytest.approx(float(rows().square().mean().sqrt()))
+    assert after_a_gradient(-100.0)["dead_layers"] == "second"
     alive = after_a_gradient(0.0)
-    assert set(alive) == {"network_gradient"}
+    assert set(alive) == {"network_gradient", "least_input"}
     assert alive["network_gradient"] > 1e-4
-    assert math.isnan(gradient_record(state_of(0.0), rows())["network_gradient"])
+    assert alive["least_input"] == pytest.approx(min(found.values()))
+    assert math.isnan(silence_record(state_of(0.0), rows())["network_gradient"])
 
 
 def test_the_doctor_says_what_happened_and_what_to_do():
-    record = {"loss": 1.0, "validation_loss": 1.0, "energy_gap": []}
+    record = {"loss": 1.0, "validation_loss": 1.0, "energy_gap": [], "acceptance_rate": [], "relative_jump": []}
     reason = Doctor().divergence(record | after_a_gradient(-100.0), [], num_features=2)
     assert "network is dead: every input of second is zero" in reason
     assert "the learning rate is too high" in reason
     assert Doctor().divergence(record | after_a_gradient(0.0), [], num_features=2) is None
+    nearly = record | after_a_gradient(-8.0)  # silent, but not yet dead
+    assert Doctor().divergence(nearly, [], num_features=2) is None
+    (complaint,) = Doctor().complaints(nearly, num_features=2)
+    assert "nearly silent" in complaint
+    assert "lower learning rate" in complaint
+    assert Doctor().complaints(record | after_a_gradient(0.0), num_features=2) == []
 
 
 @pytest.mark.parametrize("bias", [0.0, -100.0])

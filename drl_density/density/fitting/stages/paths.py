@@ -64,7 +64,7 @@ def log_z_gradients(num_levels: int, num_particles: int) -> int:
     """
     steps = num_levels * (SIZES.path_steps_per_level or 1)
     paths = SIZES.num_replicates * math.ceil(min(SIZES.num_particles, num_particles) / 8)
-    return paths * (5 * steps + 2 * 4 * SIZES.num_mixing_steps) + MOST_ROWS // 2 * (steps + steps // 6)
+    return paths * (5 * steps + 2 * 4 * SIZES.num_mixing_steps) + MOST_ROWS // 2 * (2 * steps + 64)
 
 
 def judged(plan: FitPlan, chosen: Selected, rows: HeldOut) -> tuple[Selected, LogPartitionEstimate | None]:
