@@ -14,12 +14,14 @@ Source: ours. With a base N(0, I) the likelihood is the guidance of Song et al. 
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from drl_density.autograd import outside_inference_mode
 from drl_density.bases import FactorAnalysers, NoisedGaussianMixture
 from drl_density.errors import NumericalError
 from drl_density.model import EnergySequence
@@ -27,6 +29,8 @@ from drl_density.operators import LinearOperator, check_operator
 
 # Components of a smaller share of a posterior are left out. A thousand of them hold a ten-thousandth of it together.
 LEAST_SHARE = 1e-7
+# Fourier transforms in float32 are off by some 1e-6, and operators with steps of their own by more.
+SAME_OPERATOR = 1e-3
 
 
 class ConditionedBase:
@@ -44,8 +48,8 @@ class ConditionedBase:
         noise: standard deviation s of the measurement noise; for a complex measurement, that of real and imaginary parts.
 
     Raises:
-        ValueError: noise that is not positive, an object without the methods of an operator, or an operator that measures
-            nothing.
+        ValueError: noise that is not positive and finite, an object without the methods of an operator, or an operator that
+            measures nothing or something that is not finite.
         NumericalError: noise so small that a posterior covariance is not positive definite.
 
     >>> from drl_density.operators import Mask
@@ -63,15 +67,18 @@ class ConditionedBase:
         *,
         noise: float,
     ) -> None:
-        if not noise > 0:
-            raise ValueError(f"noise must be positive, got {noise}")
+        check_noise(noise)
         check_operator(operator)
+        self.base, self.noise = base, float(noise)
         law, covariances = base.conditional(), base.covariances().double()
         self.log_weights, self.means, self.covariances = law.log_weights, law.means, covariances
         device = covariances.device
         units = torch.eye(base.num_features, device=device).reshape(-1, *event_shape)
         measured = operator.forward(units)
         self.measured_shape, matrix = measured.shape[1:], _real(measured).double().T
+        self.is_complex = measured.is_complex()
+        if not bool(matrix.isfinite().all()):
+            raise ValueError("expected an operator of finite entries, its measurements of unit vectors are NaN or infinite")
         self.is_measured = matrix.abs().sum(1) > 0
         self.matrix = matrix[self.is_measured]
         if not len(self.matrix):
@@ -107,6 +114,31 @@ class ConditionedBase:
             )
         return cls(model.base, operator, tuple(model.event_shape), noise=noise)
 
+    @torch.no_grad()
+    def check_fits(self, model: EnergySequence, operator: LinearOperator, *, noise: float) -> None:
+        """Refuse matrices that were made for something else, which would give draws of another posterior.
+
+        Args:
+            model: the sequence that they are to serve.
+            operator: its operator, compared by the measurements of one random point.
+            noise: its standard deviation.
+
+        Raises:
+            ValueError: matrices of another base, another operator or other noise.
+        """
+        advice = "make the matrices by ConditionedBase.of(model, operator, noise=noise)"
+        if noise != self.noise:
+            raise ValueError(f"conditioned was made for noise {self.noise:g}, got noise {noise:g}: {advice}")
+        if model.base is not self.base:
+            raise ValueError(f"conditioned was made for another base than that of the model: {advice}")
+        point = torch.randn(1, *model.event_shape, generator=torch.Generator().manual_seed(0)).to(self.matrix.device)
+        measured = operator.forward(point)
+        expected = torch.zeros(len(self.is_measured), dtype=torch.float64, device=self.matrix.device)
+        expected[self.is_measured] = self.matrix @ point.flatten().double()
+        is_alike = measured.shape[1:] == self.measured_shape and measured.is_complex() == self.is_complex
+        if not is_alike or float((_real(measured)[0] - expected).abs().max()) > SAME_OPERATOR * float(expected.abs().max()):
+            raise ValueError(f"conditioned was made for an operator that measures something else: {advice}")
+
     @cached_property
     def prior(self) -> NoisedGaussianMixture:
         """The base itself, as a mixture of Gaussians with axes."""
@@ -116,10 +148,16 @@ class ConditionedBase:
         """The posterior given one measurement ``y``, without batch dimension.
 
         Raises:
-            ValueError: a measurement of another shape, or one that is not finite.
+            ValueError: a measurement of another shape, a complex one where the operator gives real ones or the reverse, or
+                one that is not finite.
         """
+        if not isinstance(y, Tensor):
+            raise ValueError(f"expected a measurement as a tensor, got {type(y).__name__}: use torch.as_tensor(y)")
         if y.shape != self.measured_shape:
             raise ValueError(f"expected a measurement of shape {tuple(self.measured_shape)}, got {tuple(y.shape)}")
+        if y.is_complex() != self.is_complex:
+            kinds = ("real", "complex") if y.is_complex() else ("complex", "real")
+            raise ValueError(f"the operator gives {kinds[0]} measurements, got a {kinds[1]} one")
         if not bool(y.isfinite().all()):
             raise ValueError("expected a finite measurement, got NaN or infinite entries: leave these out of the operator")
         gap = _real(y[None]).double()[:, self.is_measured] - self.means @ self.matrix.T
@@ -139,6 +177,7 @@ class ConditionedBase:
         return found
 
 
+@outside_inference_mode
 def condition_on_measurement(
     model: EnergySequence,
     operator: LinearOperator,
@@ -157,8 +196,8 @@ def condition_on_measurement(
         conditioned: the factorised matrices, which all measurements of one operator share; made here if not given.
 
     Raises:
-        ValueError: a sequence with no base or another one, noise that is not positive, or a measurement that does not fit
-            the operator.
+        ValueError: a sequence with no base or another one, noise that is not positive and finite, a measurement that does
+            not fit the operator, or matrices for another base, operator or noise.
 
     >>> from drl_density import NoiseSchedule
     >>> from drl_density.networks import MLP, MLPSettings
@@ -168,11 +207,27 @@ def condition_on_measurement(
     >>> condition_on_measurement(model, operator, torch.tensor([2.0]), noise=0.1).level(0)
     EnergyDistribution(batch_shape=(), event_shape=(2,), normalization='none')
     """
-    conditioned = conditioned or ConditionedBase.of(model, operator, noise=noise)
+    check_noise(noise)
+    if conditioned is None:
+        conditioned = ConditionedBase.of(model, operator, noise=noise)
+    else:
+        conditioned.check_fits(model, operator, noise=noise)
     base = conditioned(y).to(model.device)
     return EnergySequence(
         model.schedule, model.network, tuple(model.event_shape), base=base, is_integrable=model.is_integrable
     )
+
+
+def check_noise(noise: float) -> None:
+    """Refuses a standard deviation of measurement ``noise`` that is not positive and finite.
+
+    Raises:
+        ValueError: zero, a negative number, infinity or NaN.
+
+    >>> check_noise(0.1)
+    """
+    if not 0 < noise < math.inf:
+        raise ValueError(f"noise must be positive and finite, got {noise}")
 
 
 def _real(y: Tensor) -> Tensor:

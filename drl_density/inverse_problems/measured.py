@@ -30,9 +30,9 @@ from drl_density.bases import NoisedGaussianMixture
 from drl_density.bases.gaussian_mixture import draw_of_each
 from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
-from drl_density.inverse_problems.conditioned_base import ConditionedBase, condition_on_measurement
+from drl_density.inverse_problems.conditioned_base import ConditionedBase, check_noise, condition_on_measurement
 from drl_density.model import EnergySequence
-from drl_density.operators import LinearOperator, ProjectingOperator
+from drl_density.operators import LinearOperator, ProjectingOperator, check_operator
 from drl_density.records.fields import NonNegativeInt, check_fields
 from drl_density.samplers.ddim import DDIMSettings, ddim_step
 from drl_density.samplers.predictor_corrector import (
@@ -54,7 +54,9 @@ class MeasuredSettings:
     """Steps of :func:`sample_measured`.
 
     Attributes:
-        walk: predictor and corrector steps down the conditioned sequence.
+        walk: predictor and corrector steps down the conditioned sequence. Levels given one by one are those of the model,
+            and those below the level of the noise are left out where the measured part is enforced. Draws are clean points
+            whether or not the walk is denoised.
         num_final_steps: adjusted steps at the level of the measurement, with the measured part enforced.
     """
 
@@ -108,15 +110,22 @@ def sample_measured(
     torch.Size([3, 2])
     """
     settings = settings or MeasuredSettings()
+    check_noise(noise)
+    check_operator(operator)
     level = level_of_noise(model, noise)
     is_enforced = level is not None and has_orthonormal_rows(operator, tuple(model.event_shape), device=model.device)
     if conditioned is None:
         conditioned = ConditionedBase.of(model, operator, noise=noise)
     cleanest = model.truncate(level) if is_enforced and level else model
+    walk = _walk_above(settings.walk.walk, level if is_enforced and level else 0.0)
     posterior = condition_on_measurement(cleanest, operator, y, noise=noise, conditioned=conditioned)
     draw = CleanDraws(posterior, conditioned(y), generator)
     found = sample_predictor_corrector(
-        posterior, num_samples, settings=settings.walk, denoiser=draw, generator=generator
+        posterior,
+        num_samples,
+        settings=dataclasses.replace(settings.walk, walk=walk),
+        denoiser=draw,
+        generator=generator,
     )
     x, rates = found.draws, found.stats["acceptance_rate"]
     if not is_enforced:
@@ -166,6 +175,9 @@ def has_orthonormal_rows(
         event_shape: shape of one point.
         device: where the operator works; the CPU when not given.
 
+    Raises:
+        ValueError: an operator with a projection whose adjoint gives complex points.
+
     >>> from drl_density.operators import Mask, MatrixOperator
     >>> has_orthonormal_rows(Mask(torch.tensor([True, False])), (2,))
     True
@@ -176,12 +188,18 @@ def has_orthonormal_rows(
         return False
     point = torch.randn(1, *event_shape, generator=torch.Generator().manual_seed(0)).to(device or "cpu")
     measured = operator.forward(point)
-    again = operator.forward(operator.adjoint(measured))
+    nearest = operator.adjoint(measured)
+    if nearest.is_complex():
+        raise ValueError(
+            "the adjoint of the operator gives complex points, but those of the model are real: wrap it in ComplexPairs for "
+            "points of two channels, or in an operator whose adjoint and project take the real part"
+        )
+    again = operator.forward(nearest)
     return bool((again - measured).abs().max() <= ORTHONORMAL * measured.abs().max())
 
 
 def level_of_noise(model: EnergySequence, noise: float) -> float | None:
-    """The level t where sigma_t / alpha_t is ``noise``; None if level 0 has more noise, or every level less.
+    """The level t < T where sigma_t / alpha_t is ``noise``; None if level 0 has more noise, or every one of them less.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
@@ -193,8 +211,20 @@ def level_of_noise(model: EnergySequence, noise: float) -> float | None:
         return 0.0
     for index, (high, low) in enumerate(zip(log_snr, log_snr[1:], strict=False)):
         if low <= wanted <= high:
-            return round(index + (high - wanted) / (high - low), 9)
+            level = round(index + (high - wanted) / (high - low), 9)
+            return level if level < model.num_levels else None
     return None
+
+
+def _walk_above(walk: DDIMSettings, level: float) -> DDIMSettings:
+    """The walk down a sequence that ends at ``level``, whose states are not denoised at the end."""
+    levels = walk.levels
+    if levels is not None and level:
+        first = math.floor(level)
+        # The levels of the shorter sequence are linear in log-SNR between the same places.
+        moved = (each - first if each >= first + 1 else (each - level) / (first + 1 - level) for each in levels)
+        levels = (*(each for each in moved if each > 0), 0.0)
+    return dataclasses.replace(walk, levels=levels, is_denoised=False)
 
 
 def clean_scatter(

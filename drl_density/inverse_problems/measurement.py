@@ -96,7 +96,7 @@ def sample_dps(
         x = ddim_step(model, x, clean.detach(), start=start, end=end, eta=eta, generator=generator) - step
         if on_step is not None:
             on_step(StepRecord(end, x, math.nan))
-    return SampleResult(x)
+    return SampleResult(model.denoise(x, 0.0) if settings.walk.is_denoised else x)
 
 
 @outside_inference_mode

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import NumericalError
-from drl_density.operators.linear import ProjectingOperator, check_size
+from drl_density.operators.linear import ProjectingOperator, check_mask, check_size
 from drl_density.records.brief import brief
 
 
@@ -46,8 +46,7 @@ class MaskedFourier:
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        if self.is_measured.dtype != torch.bool or not bool(self.is_measured.any()):
-            raise ValueError("a sampling mask must be boolean and measure at least one frequency")
+        check_mask(self.is_measured)
 
     def forward(self, x: Tensor) -> Tensor:
         """Measured frequencies of images ``x``, ``(n, h, w)``."""

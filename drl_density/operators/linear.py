@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from drl_density.records.brief import brief
+from drl_density.shapes import is_integer
 
 
 class LinearOperator(Protocol):
@@ -61,6 +62,21 @@ def check_size(x: Tensor, size: tuple[int, ...], what: str) -> None:
         raise ValueError(f"expected {what} of shape (n, {', '.join(map(str, size))}), got {tuple(x.shape)}")
 
 
+def check_mask(mask: object) -> None:
+    """Refuses a ``mask`` that is not a boolean tensor, or has no entry that is True.
+
+    Raises:
+        ValueError: something else; the message states what it is.
+
+    >>> check_mask(torch.tensor([True, False]))
+    """
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        found = f"one of {mask.dtype}" if isinstance(mask, Tensor) else type(mask).__name__
+        raise ValueError(f"expected a mask as a boolean tensor, got {found}: use torch.as_tensor(mask).bool()")
+    if not bool(mask.any()):
+        raise ValueError(f"expected a mask that measures at least one entry, got none of {mask.numel()}")
+
+
 def adjoint_gap(operator: LinearOperator, x: Tensor, y: Tensor) -> float:
     """|<A x, y> - <x, A* y>| / |<A x, y>|, which is 0 up to rounding for a correct adjoint.
 
@@ -96,8 +112,7 @@ class Mask:
     __repr__ = brief
 
     def __post_init__(self) -> None:
-        if self.is_observed.dtype != torch.bool or not bool(self.is_observed.any()):
-            raise ValueError("a mask must be boolean and observe at least one entry")
+        check_mask(self.is_observed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Observed entries of points ``x`` ``(n, *event)``, as rows ``(n, m)``."""
@@ -123,7 +138,10 @@ class MatrixOperator:
     """A matrix that acts on flat vectors.
 
     Attributes:
-        matrix: the matrix A, real or complex, ``(m, d)``.
+        matrix: the matrix A, real or complex, ``(m, d)``. A complex one gives complex measurements of real points too.
+
+    Raises:
+        ValueError: another shape, or entries that are not finite.
 
     >>> operator = MatrixOperator(torch.tensor([[1.0, 2.0]]))
     >>> operator.forward(torch.ones(1, 2)), operator.adjoint(torch.ones(1, 1))
@@ -134,15 +152,25 @@ class MatrixOperator:
 
     __repr__ = brief
 
+    def __post_init__(self) -> None:
+        if self.matrix.ndim != 2 or not bool(self.matrix.isfinite().all()):
+            raise ValueError(f"expected a matrix (m, d) of finite entries, got shape {tuple(self.matrix.shape)}")
+
     def forward(self, x: Tensor) -> Tensor:
         """x A^T for rows ``x`` ``(n, d)``, ``(n, m)``."""
         check_size(x, self.matrix.shape[1:], "points")
+        x = self._in_common(x)
         return x @ self.matrix.to(x).T
 
     def adjoint(self, y: Tensor) -> Tensor:
         """y A* for rows ``y`` ``(n, m)``, with the conjugate matrix, ``(n, d)``."""
         check_size(y, self.matrix.shape[:1], "measurements")
+        y = self._in_common(y)
         return y @ self.matrix.to(y).conj()
+
+    def _in_common(self, x: Tensor) -> Tensor:
+        """Rows in their own type, or in its complex form for a complex matrix."""
+        return x.to(x.dtype.to_complex()) if self.matrix.is_complex() else x
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,18 +220,27 @@ class Downsample:
     Attributes:
         factor: side of a block, in pixels.
 
+    Raises:
+        ValueError: a factor that is not a positive integer.
+
     >>> Downsample(2).forward(torch.arange(4.0).reshape(1, 2, 2))
     tensor([[[1.5000]]])
     """
 
     factor: int
 
+    def __post_init__(self) -> None:
+        if not is_integer(self.factor) or self.factor < 1:
+            raise ValueError(f"factor must be a positive integer, got {self.factor!r}")
+
     def forward(self, x: Tensor) -> Tensor:
         """Block means of images ``x``, ``(n, h / factor, w / factor)``.
 
         Raises:
-            ValueError: sizes that are not multiples of the factor.
+            ValueError: another number of dimensions, or sizes that are not multiples of the factor.
         """
+        if x.ndim != 3:
+            raise ValueError(f"expected images (n, h, w), got shape {tuple(x.shape)}: leave out the dimension of channels")
         if x.shape[-1] % self.factor or x.shape[-2] % self.factor:
             raise ValueError(f"sizes {tuple(x.shape[-2:])} are not multiples of {self.factor}")
         return functional.avg_pool2d(x[:, None], self.factor)[:, 0]

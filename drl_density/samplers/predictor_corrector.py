@@ -77,7 +77,8 @@ def sample_predictor_corrector(
         rates.append(rate)
         if on_step is not None:
             on_step(StepRecord(end, x, float(rate.mean())))
-    return SampleResult(x, {"acceptance_rate": torch.stack(rates)})
+    draws = denoiser(x, 0.0) if settings.walk.is_denoised else x
+    return SampleResult(draws, {"acceptance_rate": torch.stack(rates)})
 
 
 def correct(

@@ -69,14 +69,52 @@ def test_a_conditioned_sequence_is_the_prior_times_the_likelihood_of_the_base():
 
 def test_what_cannot_be_conditioned_is_refused():
     model, operator = mixture_sequence(), MatrixOperator(MATRIX)
-    with pytest.raises(ValueError, match="noise must be positive"):
-        condition_on_measurement(model, operator, Y, noise=0.0)
+    for noise in (0.0, -0.1, torch.inf, torch.nan):
+        with pytest.raises(ValueError, match="noise must be positive and finite"):
+            condition_on_measurement(model, operator, Y, noise=noise)
     with pytest.raises(ValueError, match="expected a measurement of shape"):
         condition_on_measurement(model, operator, torch.zeros(2), noise=0.1)
     with pytest.raises(ValueError, match="expected a finite measurement"):
         condition_on_measurement(model, operator, torch.full_like(Y, torch.nan), noise=0.1)
+    with pytest.raises(ValueError, match="the operator gives real measurements, got a complex one"):
+        condition_on_measurement(model, operator, Y.to(torch.complex64), noise=0.1)
+    with pytest.raises(ValueError, match="as a tensor, got list"):
+        condition_on_measurement(model, operator, [1.5], noise=0.1)
     with pytest.raises(ValueError, match="nothing is measured"):
         condition_on_measurement(model, MatrixOperator(torch.zeros(1, 3)), Y, noise=0.1)
     bare = drl.EnergySequence(model.schedule, MLP(MLPSettings(3)), (3,), has_base=False)
     with pytest.raises(ValueError, match="mixture of Gaussians or of factor analysers, got none"):
         condition_on_measurement(bare, operator, Y, noise=0.1)
+
+
+def test_matrices_of_another_posterior_are_refused():
+    model, operator = mixture_sequence(), MatrixOperator(MATRIX)
+    conditioned = ConditionedBase.of(model, operator, noise=NOISE)
+    again = condition_on_measurement(model, MatrixOperator(MATRIX.clone()), Y, noise=NOISE, conditioned=conditioned)
+    fresh = condition_on_measurement(model, operator, Y, noise=NOISE)
+    assert torch.equal(again.base.centers, fresh.base.centers)
+    other = drl.EnergySequence(model.schedule, NoTilt(), (3,))
+    for wrong, match in (
+        ((model, operator, Y, 1.0), "for noise 0.3, got noise 1"),
+        ((other, operator, Y, NOISE), "another base than that of the model"),
+        ((model, MatrixOperator(MATRIX.flip(1)), Y, NOISE), "an operator that measures something else"),
+        ((model, MatrixOperator(torch.eye(3)[:2]), torch.zeros(2), NOISE), "an operator that measures something else"),
+        ((model, MatrixOperator(MATRIX + 0j), Y + 0j, NOISE), "an operator that measures something else"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            condition_on_measurement(*wrong[:3], noise=wrong[3], conditioned=conditioned)
+
+
+def test_complex_measurements_of_real_points_have_their_posterior():
+    """One complex row is two real ones, of its real and imaginary parts."""
+    row = torch.tensor([[0.6 + 0.1j, 0.8, -0.4j]])
+    found = ConditionedBase(BASE, MatrixOperator(row), (3,), noise=NOISE)(torch.tensor([1.5 - 0.2j]))
+    _, means, covariances, _ = exact_posterior(torch.cat([row.real, row.imag]), torch.tensor([1.5, -0.2]))
+    torch.testing.assert_close(found.conditional().means, means, rtol=1e-5, atol=1e-6)  # stored in float32
+    torch.testing.assert_close(found.covariances().double(), covariances, rtol=1e-5, atol=1e-6)
+
+
+def test_a_posterior_made_in_inference_mode_has_scores():
+    with torch.inference_mode():
+        posterior = condition_on_measurement(mixture_sequence(), MatrixOperator(MATRIX), Y, noise=NOISE)
+    assert bool(posterior.score(torch.zeros(12, 3), 0.0).isfinite().all())

@@ -1,11 +1,13 @@
 """Draws given a measurement, against exact posteriors of a mixture."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from drl_density.inverse_problems import MeasuredSettings, sample_measured
 from drl_density.inverse_problems.measured import has_orthonormal_rows, level_of_noise
-from drl_density.operators import Mask, MaskedFourier, MatrixOperator
+from drl_density.operators import ComplexPairs, Mask, MaskedFourier, MatrixOperator
 from drl_density.samplers import DDIMSettings, PredictorCorrectorSettings
 from drl_density.testing import assert_z, seeded_generator
 from tests.inverse_problems.test_conditioned_base import MATRIX, NOISE, Y, exact_posterior, mixture_sequence, moments
@@ -30,7 +32,7 @@ def test_draws_have_the_moments_of_the_exact_posterior(noise, is_orthonormal):
 
 
 def test_only_orthonormal_rows_are_enforced():
-    assert has_orthonormal_rows(MaskedFourier(torch.eye(4, dtype=torch.bool)), (4, 4))
+    assert has_orthonormal_rows(ComplexPairs(MaskedFourier(torch.eye(4, dtype=torch.bool))), (2, 4, 4))
 
     class Doubled(Mask):
         def forward(self, x):
@@ -45,4 +47,39 @@ def test_noise_has_a_level():
         ratio = float(model.schedule.sigma_at(level) / model.schedule.alpha_at(level))
         assert level_of_noise(model, ratio) == pytest.approx(level, abs=1e-8)  # a logarithm and its inverse
     assert level_of_noise(model, 0.999 * 0.1 / 0.99**0.5) == 0.0
-    assert level_of_noise(model, 0.05) is level_of_noise(model, 1e9) is None
+    top = float(model.schedule.sigma_at(6.0) / model.schedule.alpha_at(6.0))  # a sequence cannot end at its top
+    assert level_of_noise(model, 0.05) is level_of_noise(model, top) is level_of_noise(model, 1e9) is None
+
+
+def draws(operator=None, y=Y, walk=SETTINGS.walk.walk, **options):
+    operator = operator or Mask(torch.tensor([True, False, False]))
+    settings = MeasuredSettings(dataclasses.replace(SETTINGS.walk, walk=walk), num_final_steps=6)
+    options = {"noise": NOISE, "settings": settings, "generator": seeded_generator(0)} | options
+    return sample_measured(mixture_sequence(), operator, y, 4, **options).draws
+
+
+def test_levels_of_a_walk_are_those_of_the_model():
+    """The measured part is enforced near level 1.4, and the levels below are left out."""
+    level = level_of_noise(mixture_sequence(), NOISE)
+    below = DDIMSettings(levels=(6.0, 4.0, 2.0, level, 0.0), eta=1.0)
+    assert torch.equal(draws(walk=below), draws(walk=DDIMSettings(levels=(6.0, 4.0, 2.0, 0.0), eta=1.0)))
+    assert not torch.equal(draws(walk=below), draws(walk=DDIMSettings(levels=(6.0, 4.0, 1.7, 0.0), eta=1.0)))
+
+
+@pytest.mark.parametrize("operator", [None, MatrixOperator(MATRIX)], ids=["enforced", "judged"])
+def test_draws_are_clean_points_whether_or_not_the_walk_is_denoised(operator):
+    walk = dataclasses.replace(SETTINGS.walk.walk, is_denoised=True)
+    assert torch.equal(draws(operator, walk=walk), draws(operator))
+
+
+@pytest.mark.parametrize("noise", [0.0, -0.1, torch.inf, torch.nan])
+def test_noise_that_is_not_positive_and_finite_is_refused(noise):
+    with pytest.raises(ValueError, match="noise must be positive and finite"):
+        draws(noise=noise)
+
+
+def test_a_projection_onto_complex_points_is_refused_with_the_way_out():
+    inner = MaskedFourier(torch.eye(2, dtype=torch.bool))
+    with pytest.raises(ValueError, match="those of the model are real: wrap it in ComplexPairs"):
+        has_orthonormal_rows(inner, (2, 2))
+    assert has_orthonormal_rows(ComplexPairs(inner), (2, 2, 2))

@@ -146,3 +146,19 @@ class Nothing(torch.nn.Module):
 
     def forward(self, x, log_snr):
         return self.weight.expand(len(x))
+
+
+def test_a_denoised_guided_walk_ends_with_the_estimate(correlated):
+    operator, y = Mask(torch.tensor([True, False, False])), torch.ones(1).double()
+    states, clean = (
+        sample_dps(
+            correlated.model,
+            operator,
+            y,
+            4,
+            settings=DPSSettings(DDIMSettings(num_steps=5, eta=1.0, is_denoised=is_denoised)),
+            generator=seeded_generator(0),
+        ).draws
+        for is_denoised in (False, True)
+    )
+    assert torch.equal(clean, correlated.model.denoise(states, 0.0))

@@ -118,7 +118,7 @@ def test_a_plane_wave_has_one_frequency():
 
 
 WRONG = {
-    "nothing measured": (lambda: MaskedFourier(torch.zeros(2, 2, dtype=torch.bool)), "at least one frequency"),
+    "nothing measured": (lambda: MaskedFourier(torch.zeros(2, 2, dtype=torch.bool)), "measures at least one entry"),
     "broadcast image": (lambda: FOURIER.forward(torch.zeros(1, 1, 12).cfloat()), "images of shape"),
     "broadcast coils": (
         lambda: Coils(torch.ones(2, 8, 12).cfloat(), FOURIER).adjoint(torch.zeros(1, 1, 8, 12).cfloat()),

@@ -31,6 +31,13 @@ def test_adjoints(name):
     assert adjoint_gap(operator, x, y) < 1e-10
 
 
+def test_a_complex_matrix_keeps_the_imaginary_part_of_measurements_of_real_points():
+    matrix, x = normal(5, 7, is_complex=True), normal(3, 7)
+    found = MatrixOperator(matrix).forward(x)
+    assert torch.equal(found, torch.complex(x @ matrix.real.T, x @ matrix.imag.T))
+    assert MatrixOperator(matrix).forward(x.float()).dtype == torch.complex64
+
+
 def test_blur_is_a_circular_convolution():
     kernel = torch.zeros(3, 3, dtype=torch.float64)
     kernel[0, 1] = 1.0
@@ -72,6 +79,13 @@ WRONG = {
     "masked points": (lambda: Mask(torch.tensor([True, False])).forward(torch.zeros(1, 3)), "points of shape"),
     "masked values": (lambda: Mask(torch.tensor([True, False])).adjoint(torch.zeros(1, 2)), "measurements of shape"),
     "matrix": (lambda: MatrixOperator(torch.zeros(2, 3)).forward(torch.zeros(4, 2)), "points of shape"),
+    "list": (lambda: Mask([True, False]), "boolean tensor, got list"),
+    "numbers": (lambda: Mask(torch.ones(3)), "boolean tensor, got one of torch.float32"),
+    "vector": (lambda: MatrixOperator(torch.zeros(3)), r"a matrix \(m, d\) of finite entries"),
+    "missing entries": (lambda: MatrixOperator(torch.full((2, 3), torch.nan)), r"a matrix \(m, d\) of finite entries"),
+    "no factor": (lambda: Downsample(0), "factor must be a positive integer, got 0"),
+    "half a factor": (lambda: Downsample(2.5), "factor must be a positive integer, got 2.5"),
+    "channels": (lambda: Downsample(2).forward(torch.zeros(1, 3, 8, 8)), "leave out the dimension of channels"),
     "small image": (lambda: Blur(torch.ones(3, 3)).forward(torch.zeros(1, 2, 8)), "at least as large"),
 }
 

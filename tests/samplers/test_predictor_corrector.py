@@ -1,8 +1,10 @@
 """Predictor-corrector draws of a mixture."""
 
+import dataclasses
 import math
 
 import pytest
+import torch
 
 from drl_density.samplers import (
     DDIMSettings,
@@ -29,3 +31,15 @@ def test_predictor_corrector_draws_from_the_mixture(mixture):
     assert float(((found.draws.mean(0) - exact.mean(0)) / error).abs().max()) < 4.5
     assert float((found.draws.std(0) / exact.std(0) - 1).abs().max()) < 0.12
     assert found.stats["acceptance_rate"].shape == (40, 1500)
+
+
+def test_a_denoised_walk_ends_with_the_estimate(mixture):
+    """As in DDIM: the same walk, and Tweedie's formula after its last corrector step."""
+    walk = DDIMSettings(num_steps=5, eta=1.0)
+    states, clean = (
+        sample_predictor_corrector(
+            mixture.model, 4, settings=PredictorCorrectorSettings(each), generator=seeded_generator(0)
+        ).draws
+        for each in (walk, dataclasses.replace(walk, is_denoised=True))
+    )
+    assert torch.equal(clean, mixture.model.denoise(states, 0.0))
