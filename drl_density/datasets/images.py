@@ -169,7 +169,8 @@ def images_in_memory(source: Any) -> RawImages | None:
         DataError: images that differ in size, are not 8-bit, or were divided by 255.
     """
     if isinstance(source, np.ndarray | torch.Tensor):
-        return images_of_array(np.asarray(source), "the array") if source.ndim in (3, 4) else None
+        array = source.detach().cpu().numpy() if isinstance(source, torch.Tensor) else np.asarray(source)
+        return images_of_array(array, "the array") if source.ndim in (3, 4) else None
     if isinstance(source, list | tuple) and source and all(_is_image(part) for part in source):
         parts = [np.asarray(part) for part in source]
         check_sizes(parts, [f"image {index}" for index in range(len(parts))], "; scale them to one size first")
@@ -238,7 +239,8 @@ def split_images(name: str, where: str, images: RawImages, split: Split) -> Data
     """Makes a data set of images; equal images stay together, and an official test part becomes the test.
 
     Raises:
-        DataError: a split by columns, which images do not have, or images of zeros and ones.
+        DataError: a split by columns, which images do not have, images of zeros and ones, or labels that are not whole
+            numbers.
     """
     roles = [role for role in ("group", "time", "weights") if getattr(split, role) is not None]
     if roles:
@@ -256,7 +258,7 @@ def split_images(name: str, where: str, images: RawImages, split: Split) -> Data
         parts = parts._replace(test=np.arange(num_own, len(rows)))
     labels = None
     if images.labels is not None:
-        known = images.labels.astype(np.int64)
+        known = _whole_labels(images.labels, where or "the array")
         labels = Parts(*(torch.as_tensor(known[index]) for index in parts))
     return Dataset(
         name=name,
@@ -268,6 +270,17 @@ def split_images(name: str, where: str, images: RawImages, split: Split) -> Data
         source=where,
         labels=labels,
     )
+
+
+def _whole_labels(labels: np.ndarray, where: str) -> np.ndarray:
+    """Labels as int64; fractions, missing values and texts that are no numbers are refused."""
+    message = f"{where}: expected labels that are whole numbers, got {{!r}}: number the labels 0, 1, ..."
+    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.round(labels))).all():
+        raise DataError(message.format(float(labels[~(labels == np.round(labels))][0])))
+    try:
+        return labels.astype(np.int64)
+    except (TypeError, ValueError):
+        raise DataError(message.format(str(labels[0]))) from None
 
 
 def _equal_images(rows: np.ndarray) -> np.ndarray:

@@ -28,14 +28,13 @@ from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
 from drl_density.records.brief import brief
 from drl_density.records.fields import Interval, NonNegativeInt, PositiveFloat, PositiveInt, check_fields
-from drl_density.shapes import check_num_samples
+from drl_density.shapes import check_num_samples, is_integer
 from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate
 
 Control = Callable[[Tensor, int], Tensor]
 Whitening = Literal["none", "diagonal", "full"]
 
 
-@methods_outside_inference_mode
 @dataclass(frozen=True)
 class DiffusionSamplerSettings:
     """Steps of a diffusion sampler's walk, and sizes of its training.
@@ -109,6 +108,10 @@ class Frame:
         mean: the point at z = 0, ``(d,)``.
         factor: L, lower triangular, ``(d, d)``, or the diagonal of a diagonal one, ``(d,)``.
 
+    Raises:
+        ValueError: one of the two without the other, shapes that do not fit, a factor that is not lower triangular, or a
+            diagonal that is not positive and finite.
+
     >>> frame = Frame.whitening(torch.tensor([[1.0, 0.0], [3.0, 4.0]]).double(), "diagonal")
     >>> frame.to_target(torch.zeros(1, 2).double())
     tensor([[2., 2.]], dtype=torch.float64)
@@ -119,6 +122,21 @@ class Frame:
 
     __repr__ = brief
 
+    def __post_init__(self) -> None:
+        if self.mean is None and self.factor is None:
+            return
+        if self.mean is None or self.factor is None:
+            raise ValueError(f"expected mean and factor together, got {'mean' if self.factor is None else 'factor'} alone")
+        count = len(self.mean) if self.mean.ndim else 0
+        if self.mean.shape != (count,) or self.factor.shape not in ((count,), (count, count)):
+            shapes = f"{tuple(self.mean.shape)} and {tuple(self.factor.shape)}"
+            raise ValueError(f"expected mean (d,) and factor (d,) or (d, d), got {shapes}")
+        diagonal = self.factor if self.factor.ndim == 1 else self.factor.diagonal()
+        if not bool(((diagonal > 0) & diagonal.isfinite()).all() and self.mean.isfinite().all()):
+            raise ValueError(f"expected a finite mean and a positive diagonal of the factor, got {diagonal.tolist()}")
+        if self.factor.ndim == 2 and bool(self.factor.triu(1).any()):
+            raise ValueError("expected a lower triangular factor, such as a Cholesky factor, got entries above the diagonal")
+
     @classmethod
     def whitening(cls, draws: Tensor, kind: Whitening) -> Frame:
         """Coordinates in which draws have mean 0 and variance 1, and no correlations if ``kind`` is "full".
@@ -128,12 +146,15 @@ class Frame:
             kind: the kind, "diagonal" or "full".
 
         Raises:
-            ValueError: a covariance that is singular: take more chains, or "diagonal".
+            ValueError: another kind, fewer than two draws, draws that are equal in a coordinate, or a covariance that is
+                singular: take more chains, or "diagonal".
         """
-        flat = draws.flatten(1)
+        if kind not in ("diagonal", "full") or len(draws) < 2:
+            raise ValueError(f"expected kind 'diagonal' or 'full' and two draws at least, got {kind!r}, {len(draws)} draws")
+        flat = draws.reshape(len(draws), -1)
         if kind == "diagonal":
             return cls(flat.mean(0), flat.std(0))
-        factor, failed = torch.linalg.cholesky_ex(flat.T.cov())
+        factor, failed = torch.linalg.cholesky_ex(flat.T.cov().reshape(flat.shape[1], -1))
         if int(failed):
             raise ValueError(
                 f"the covariance of {len(flat)} draws of chains is singular in {flat.shape[1]} dimensions: take more "
@@ -156,7 +177,7 @@ class Frame:
         """
         if self.mean is None or self.factor is None:
             return z
-        flat, mean, factor = z.flatten(1), self.mean.to(z), self.factor.to(z)
+        flat, mean, factor = z.reshape(len(z), -1), self.mean.to(z), self.factor.to(z)
         return (mean + (factor * flat if factor.ndim == 1 else flat @ factor.T)).reshape(z.shape)
 
     def to_walk(self, x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,7 +189,8 @@ class Frame:
         """
         if self.mean is None or self.factor is None:
             return x, gradient
-        centered, slope, factor = x.flatten(1) - self.mean.to(x), gradient.flatten(1), self.factor.to(x)
+        factor, slope = self.factor.to(x), gradient.reshape(len(x), -1)
+        centered = x.reshape(len(x), -1) - self.mean.to(x)
         if factor.ndim == 1:
             z, slope = centered / factor, slope * factor
         else:
@@ -176,6 +198,7 @@ class Frame:
         return z.reshape(x.shape), slope.reshape(x.shape)
 
 
+@methods_outside_inference_mode
 class DiffusionSampler:
     """A walk from noise to the target under a control; draws and log Z are available for any control, trained or not.
 
@@ -274,8 +297,13 @@ class DiffusionSampler:
         """Log weights ``(n,)`` of walks noised backward from draws of the target; their mean is an upper bound (EUBO).
 
         Args:
-            draws: exact or approximate draws of the target, ``(n, *event)``.
+            draws: exact or approximate draws of the target, ``(n, *event)``, one at least.
+
+        Raises:
+            ValueError: draws of another shape.
         """
+        if draws.shape[1:] != self.event_shape or not len(draws):
+            raise ValueError(f"expected draws (n, {', '.join(map(str, self.event_shape))}), got {tuple(draws.shape)}")
         y, cost = self.frame.to_walk(draws, draws)[0], torch.zeros(len(draws), dtype=torch.float64)
         weights = self.log_density(draws).double() + self.frame.log_volume - self.log_reference(y)
         for step in reversed(range(len(self.shares))):
@@ -303,7 +331,12 @@ class DiffusionSampler:
         Args:
             num_samples: number of walks in each replicate.
             num_replicates: number of independent replicates, whose spread gives the standard error.
+
+        Raises:
+            ValueError: fewer than two replicates, or a ``num_samples`` that is not a positive integer.
         """
+        if not is_integer(num_replicates) or num_replicates < 2:
+            raise ValueError(f"a standard error needs at least 2 replicates, got {num_replicates!r}")
         with torch.no_grad():
             weights = torch.stack([self.walk(num_samples, generator=generator)[1] for _ in range(num_replicates)])
         return judge_estimate(weights, bias="lower", path=PathSummary(num_densities=len(self.shares)))
@@ -332,11 +365,16 @@ def sequence_sampler(model: EnergySequence, *, num_steps: int = 100) -> Diffusio
     Args:
         num_steps: K, the number of steps, evenly spaced in level.
 
+    Raises:
+        ValueError: no steps.
+
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
     >>> sequence_sampler(model, num_steps=20).sample(4).shape
     torch.Size([4, 2])
     """
+    if not is_integer(num_steps) or num_steps < 1:
+        raise ValueError(f"num_steps must be a positive integer, got {num_steps!r}")
     levels = torch.linspace(model.num_levels, 0, num_steps + 1, dtype=torch.float64).tolist()
     pairs = list(zip(levels, levels[1:], strict=False))
     kept = [float(model.schedule.step_between(cleaner, noisier)[0]) for noisier, cleaner in pairs]

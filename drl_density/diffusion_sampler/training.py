@@ -112,7 +112,7 @@ class ControlNetwork(nn.Module):
         return self._at(y, step, gradient, is_held=False), self._at(y, step, gradient, is_held=True)
 
     def _at(self, y: Tensor, step: int | Tensor, gradient: Tensor, *, is_held: bool) -> Tensor:
-        flat = y.reshape(len(y), -1)
+        flat = y.reshape(len(y), -1).double()
         place = (torch.as_tensor(step, dtype=flat.dtype).reshape(-1, 1) + 0.5) / self.settings.num_steps
         time = place * torch.arange(1, 9, dtype=flat.dtype) * math.pi
         phases = torch.cat([time.sin(), time.cos()], 1).expand(len(flat), -1)
@@ -123,7 +123,7 @@ class ControlNetwork(nn.Module):
             out = nn.functional.linear(out, weight, bias)
             out = out if layer is self.last else nn.functional.gelu(out)
         free, by_gradient, by_state = out.chunk(3, 1)
-        return (free + by_gradient * gradient + by_state * flat / self.settings.scale).reshape(y.shape)
+        return (free + by_gradient * gradient + by_state * flat / self.settings.scale).reshape(y.shape).to(y)
 
     def _gradient(self, y: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -205,14 +205,13 @@ def _rule(num_updates: int, learning_rate: float, settings: DiffusionSamplerSett
 
 def _resolve(target: Any, event_shape: tuple[int, ...] | None) -> tuple[LogDensity, torch.Size]:
     """Log density and event shape of a distribution or a function."""
-    if hasattr(target, "log_prob"):
-        log_density = log_density_over_reals(target)
-        if event_shape is not None and torch.Size(event_shape) != target.event_shape:
-            raise ValueError(f"the target has event shape {tuple(target.event_shape)}, got {tuple(event_shape)}")
-        return log_density, target.event_shape
-    if event_shape is None:
+    if not hasattr(target, "log_prob") and event_shape is None:
         raise ValueError("expected event_shape with a function as the target; only a distribution has its own")
-    return target, torch.Size(event_shape)
+    shape = torch.Size(event_shape) if event_shape is not None else target.event_shape
+    log_density = log_density_over_reals(target) if hasattr(target, "log_prob") else target
+    if hasattr(target, "log_prob") and shape != target.event_shape:
+        raise ValueError(f"the target has event shape {tuple(target.event_shape)}, got {tuple(shape)}")
+    return log_density, shape
 
 
 class _TargetChains:

@@ -119,9 +119,9 @@ class ConditionedBase:
         """Refuse matrices that were made for something else, which would give draws of another posterior.
 
         Args:
-            model: the sequence that they are to serve.
-            operator: its operator, compared by the measurements of one random point.
-            noise: its standard deviation.
+            model: the sequence whose posterior is wanted.
+            operator: the linear operator, compared by its measurements of one random point.
+            noise: standard deviation of the measurement noise that the posterior is for.
 
         Raises:
             ValueError: matrices of another base, another operator or other noise.

@@ -59,10 +59,8 @@ class FrequencyAverage:
     __repr__ = brief
 
     def __post_init__(self) -> None:
+        check_axes(self.axes)
         count = len(self.axes)
-        gap = self.axes.double().T @ self.axes.double() - torch.eye(count, dtype=torch.float64)
-        if self.axes.shape != (count, count) or float(gap.abs().max()) > 1e-5:
-            raise ValueError(f"axes must be an orthonormal (d, d) matrix, got shape {tuple(self.axes.shape)}")
         for weight in (self.early, self.late):
             if weight.shape != (count,) or not bool(((weight > 0) & weight.isfinite()).all()):
                 raise ValueError(f"weights must be ({count},) positive numbers, got shape {tuple(weight.shape)}")
@@ -79,7 +77,9 @@ class FrequencyAverage:
 
 
 class AveragedDenoiser:
-    """A denoiser ``(x, level)`` that returns the combination of its estimates, for a single walk down the levels.
+    """A denoiser ``(x, level)`` that returns the combination of its estimates on a walk down the levels.
+
+    A new walk begins at level T, without memory.
 
     Args:
         average: the transform and its weights.
@@ -98,6 +98,8 @@ class AveragedDenoiser:
         self.memory: Tensor | None = None
 
     def __call__(self, x: Tensor, level: float) -> Tensor:
+        if level == self.num_levels:
+            self.memory = None
         clean, self.memory = self.average(self.denoiser(x, level), self.memory, 1 - level / self.num_levels)
         return clean
 
@@ -183,7 +185,7 @@ def final_spread(
 
     Args:
         model: the schedule of the walk.
-        settings: DDIM with any eta, or Heun steps of the flow.
+        settings: DDIM with any eta, or Heun steps of the flow, whose draws are states of level 0.
         variances: variance v of the data at each coefficient, ``(d,)``.
         weights: weight of the average at all levels, in a shape that broadcasts with ``variances``.
         error: standard deviation of an independent error of every estimate, as another network at each step would make.
@@ -191,14 +193,30 @@ def final_spread(
     Returns:
         Ratios in the shape of variances and weights together; 1 is exact.
 
+    Raises:
+        ValueError: settings of another sampler or of a denoised walk, variances or errors that are negative or not finite,
+            weights that are not positive and finite, or shapes that do not broadcast.
+
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model, weights = GaussianMixtureSequence.example().model, torch.tensor([0.6, 1.0, 1.4])
     >>> [round(v, 2) for v in final_spread(model, DDIMSettings(10), torch.tensor(0.5), weights).tolist()]
     [0.75, 0.88, 0.98]
     """
-    weights, variances = torch.broadcast_tensors(weights.double(), variances.double())
+    _check_walk(settings)
+    errors = torch.as_tensor(error, dtype=torch.float64)
+    for name, values in (("variances", variances), ("errors", errors)):
+        if not bool(((values >= 0) & values.isfinite()).all()):
+            raise ValueError(f"expected {name} of at least 0, all finite, got {_shown(values)}")
+    if not bool(((weights > 0) & weights.isfinite()).all()):
+        raise ValueError(f"expected weights that are positive and finite, got {_shown(weights)}")
+    try:
+        shape = torch.broadcast_shapes(weights.shape, variances.shape)
+        errors = errors.square().expand(shape)
+    except RuntimeError:
+        shapes = ", ".join(str(tuple(values.shape)) for values in (variances, weights, errors))
+        raise ValueError(f"expected variances, weights and errors that broadcast, got shapes {shapes}") from None
+    weights, variances = weights.double().expand(shape), variances.double().expand(shape)
     state, memory, first, second, fresh = torch.eye(5, dtype=torch.float64).expand(*weights.shape, 5, 5).unbind(-2)
-    errors = torch.as_tensor(error, dtype=torch.float64).square().expand_as(weights)
     one = torch.ones_like(weights)
     covariance = torch.diag_embed(torch.stack([one, 0 * one, errors, errors, one], -1))
     levels = settings.walk(model)
@@ -254,12 +272,20 @@ def matched_average(
         bands: band of each coefficient ``(d,)``. All coefficients of a band then have one weight, by their total variance.
         error: standard deviation of an independent error of every estimate.
 
+    Raises:
+        ValueError: axes that are not orthonormal, variances or bands of another number than the coefficients, and as for
+            :func:`final_spread`.
+
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model
     >>> average = matched_average(model, DDIMSettings(num_steps=10), torch.eye(2), torch.tensor([0.9, 0.1]))
     >>> bool((average.late > 1.3).all())
     True
     """
+    check_axes(axes)
+    for name, values in (("variances", variances), ("bands", variances if bands is None else bands)):
+        if values.shape != (len(axes),) or bool(values.isnan().any()):
+            raise ValueError(f"expected {name} ({len(axes)},), one for each coefficient, got {_shown(values)}")
     grid = torch.linspace(0.05, 3.0, 296, dtype=torch.float64)[:, None]
     variances, ratios = variances.double(), final_spread(model, settings, variances, grid, error=error)
     if bands is not None:
@@ -272,6 +298,38 @@ def matched_average(
     nearest = torch.where(is_good, (grid - 1).abs(), math.inf).argmin(0)
     weights = grid[nearest, 0]
     return FrequencyAverage(axes, weights, weights)
+
+
+def check_axes(axes: Tensor) -> None:
+    """Refuses ``axes`` that are not an orthonormal matrix ``(d, d)``.
+
+    Raises:
+        ValueError: another shape, or columns that are not orthonormal, to within 1e-5.
+
+    >>> check_axes(torch.eye(2))
+    """
+    if axes.ndim != 2 or axes.shape[0] != axes.shape[1] or not axes.numel():
+        raise ValueError(f"axes must be an orthonormal (d, d) matrix, got shape {tuple(axes.shape)}")
+    gap = float((axes.double().T @ axes.double() - torch.eye(len(axes), dtype=torch.float64)).abs().max())
+    if not gap <= 1e-5:  # NaN too
+        raise ValueError(f"axes must be an orthonormal (d, d) matrix, and A^T A is off by {gap:.2g}")
+
+
+def _shown(values: Tensor) -> str:
+    """Shape and range of values, for messages."""
+    if not values.numel():
+        return f"shape {tuple(values.shape)}"
+    return f"shape {tuple(values.shape)}, from {float(values.min()):.3g} to {float(values.max()):.3g}"
+
+
+def _check_walk(settings: object) -> None:
+    if not isinstance(settings, DDIMSettings | FlowSettings):
+        raise ValueError(
+            f"spreads are known for DDIMSettings and FlowSettings, got {type(settings).__name__}: ancestral steps are "
+            "DDIMSettings(eta=1.0)"
+        )
+    if isinstance(settings, DDIMSettings) and settings.is_denoised:
+        raise ValueError("spreads are those of states of level 0, got is_denoised=True: leave the walk's end as it is")
 
 
 def cosine_axes(shape: tuple[int, ...]) -> tuple[Tensor, Tensor]:

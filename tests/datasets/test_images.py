@@ -52,6 +52,22 @@ def test_images_take_no_columns():
         read_rows(GREY[:, :3, :3], load_dataset(GREY).columns)
 
 
+@pytest.mark.parametrize("labels", [LABELS + 0.5, np.full(len(LABELS), np.nan), np.array(["cat"] * len(LABELS))], ids=str)
+def test_labels_that_are_no_whole_numbers_are_refused(labels, tmp_path):
+    np.savez(tmp_path / "wrong.npz", x_train=GREY, y_train=labels)
+    with pytest.raises(DataError, match="expected labels that are whole numbers, got"):
+        load_dataset(str(tmp_path / "wrong.npz"))
+    whole = LABELS.astype(float) if labels.dtype.kind == "f" else LABELS.astype(str)
+    np.savez(tmp_path / "whole.npz", x_train=GREY, y_train=whole)
+    found = load_dataset(str(tmp_path / "whole.npz")).labels
+    assert sorted(torch.cat(tuple(found)).tolist()) == sorted(LABELS.tolist())
+
+
+def test_images_with_gradients_are_read():
+    images = torch.from_numpy(GREY).float().requires_grad_()
+    assert torch.equal(load_dataset(images).train, load_dataset(GREY).train)
+
+
 def test_grey_levels_are_recognised_in_any_type():
     expected = load_dataset(GREY, seed=0)
     for given in (GREY.astype(np.int64), GREY.astype(np.float32), torch.as_tensor(GREY), list(GREY)):

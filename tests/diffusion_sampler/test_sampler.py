@@ -9,6 +9,7 @@ from drl_density import NoiseSchedule
 from drl_density.diffusion_sampler import (
     DiffusionSampler,
     DiffusionSamplerSettings,
+    Frame,
     sequence_sampler,
 )
 from drl_density.testing import GaussianMixtureSequence, assert_z, gaussian_sequence, seeded_generator
@@ -99,3 +100,36 @@ def test_wrong_settings():
             DiffusionSamplerSettings(**{name: value})
     with pytest.raises(ValueError, match="shares must lie"):
         DiffusionSampler(target, (2,), torch.tensor([0.5, 1.0]))
+
+
+def test_frames_that_are_no_coordinates_are_refused():
+    mean, factor = torch.zeros(2), torch.eye(2)
+    Frame(mean, factor)
+    upper = torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    for wrong in ((mean, None), (None, factor), (mean, torch.eye(3)), (mean, -factor), (mean, 0 * factor), (mean, upper)):
+        with pytest.raises(ValueError, match="expected"):
+            Frame(*wrong)
+    with pytest.raises(ValueError, match="a positive diagonal of the factor"):
+        Frame(mean, torch.tensor([1.0, torch.nan]))
+
+
+def test_draws_that_have_no_moments_make_no_frame():
+    draws = torch.randn(9, 2, generator=seeded_generator(0)).double()
+    for some, kind in ((draws, "none"), (draws, "Full"), (draws[:1], "diagonal"), (draws[:0], "full")):
+        with pytest.raises(ValueError, match="two draws at least"):
+            Frame.whitening(some, kind)
+    with pytest.raises(ValueError, match="a positive diagonal"):
+        Frame.whitening(torch.ones(9, 2), "diagonal")
+    one = Frame.whitening(draws[:, :1], "full")  # a covariance of one coordinate is a number to torch
+    torch.testing.assert_close(one.factor, draws[:, :1].std(0)[None])
+
+
+def test_counts_and_shapes_of_a_sampler_are_checked():
+    sampler = DiffusionSampler(target, (2,), SHARES)
+    with pytest.raises(ValueError, match="at least 2 replicates, got 0"):
+        sampler.log_partition(num_replicates=0)
+    for draws in (torch.zeros(4, 3), torch.zeros(0, 2), torch.zeros(2)):
+        with pytest.raises(ValueError, match="expected draws"):
+            sampler.reverse(draws.double())
+    with pytest.raises(ValueError, match="num_steps must be a positive integer, got 0"):
+        sequence_sampler(GaussianMixtureSequence.example().model, num_steps=0)

@@ -1,5 +1,6 @@
 """Training of diffusion samplers: unbiased gradients, recovery from lost bounds, a better control than none."""
 
+import dataclasses
 import math
 
 import pyro.distributions as dist
@@ -246,3 +247,30 @@ def test_the_weights_of_a_target_are_not_trained():
     train_diffusion_sampler(module, (2,), settings=settings, generator=seeded_generator(0))
     assert module.center.tolist() == [0.5, -0.5]
     assert module.center.requires_grad
+
+
+SMALL = DiffusionSamplerSettings(num_steps=6, width=8, num_chain_updates=5, num_chains=16, num_states=32)
+
+
+@pytest.mark.parametrize("whitening", ["none", "diagonal", "full"])
+@pytest.mark.parametrize("event", [(), (1,), (2, 2)], ids=str)
+def test_targets_of_any_event_shape(event, whitening):
+    settings = dataclasses.replace(SMALL, whitening=whitening)
+    law = dist.Normal(torch.full(event, 3.0), 0.5).to_event(len(event))
+    sampler, _ = train_diffusion_sampler(law, settings=settings, generator=seeded_generator(0))
+    draws, weights = sampler.walk(4, generator=seeded_generator(1))
+    assert (draws.shape, weights.shape) == ((4, *event), (4,))
+    assert sampler.reverse(draws.detach(), generator=seeded_generator(2)).shape == (4,)
+
+
+def test_a_trained_sampler_works_in_inference_mode_and_in_float32():
+    sampler, _ = train_diffusion_sampler(target, (2,), settings=SMALL, generator=seeded_generator(0))
+    with torch.inference_mode():
+        inside = sampler.sample(4, generator=seeded_generator(1)), sampler.log_partition(
+            num_samples=8, generator=seeded_generator(2)
+        )
+    assert torch.equal(inside[0], sampler.sample(4, generator=seeded_generator(1)))
+    assert inside[1].log_z == sampler.log_partition(num_samples=8, generator=seeded_generator(2)).log_z
+    draws, weights = sampler.walk(4, generator=seeded_generator(1), dtype=torch.float32)
+    assert (draws.dtype, weights.dtype) == (torch.float32, torch.float64)
+    assert bool(sampler.reverse(draws.detach(), generator=seeded_generator(3)).isfinite().all())

@@ -23,6 +23,7 @@ from drl_density.samplers import (
     sample_flow,
     sample_predictor_corrector,
 )
+from drl_density.samplers.frequency_average import AveragedDenoiser
 from drl_density.testing import GaussianMixtureSequence, gaussian_sequence, seeded_generator
 
 SAMPLERS = {
@@ -179,3 +180,49 @@ def test_wrong_averages(mixture):
             FrequencyAverage(torch.eye(2), torch.full((2,), weight), torch.ones(2))
     with pytest.raises(ValueError, match="for 3 coefficients, points have 4"):
         sample_averaged(mixture.model, 3, average=moving_average(3, 0.5))
+
+
+def test_a_new_walk_begins_without_memory(mixture):
+    denoiser = AveragedDenoiser(moving_average(4, 0.6), mixture.model.denoise, mixture.model.num_levels)
+    first, second = (
+        sample_ddim(
+            mixture.model, count, settings=DDIMSettings(4), denoiser=denoiser, generator=seeded_generator(0)
+        ).draws[:5]
+        for count in (5, 5)
+    )
+    assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"variances": torch.tensor([0.9, -0.1])},
+        {"variances": torch.tensor([0.9, torch.nan])},
+        {"variances": torch.tensor([0.9, torch.inf])},
+        {"variances": torch.ones(3)},
+        {"variances": torch.ones(2, 2)},
+        {"axes": torch.full((2, 2), torch.nan)},
+        {"axes": torch.ones(2, 3)},
+        {"axes": 2 * torch.eye(2)},
+        {"bands": torch.zeros(3)},
+        {"bands": torch.tensor([0.0, torch.nan])},
+        {"error": -0.1},
+        {"error": torch.nan},
+        {"error": torch.ones(3)},
+        {"settings": AncestralSettings()},
+        {"settings": PredictorCorrectorSettings()},
+        {"settings": DDIMSettings(10, is_denoised=True)},
+    ],
+    ids=str,
+)
+def test_spreads_that_no_walk_has_are_refused(mixture, wrong):
+    given = {"settings": DDIMSettings(10), "axes": torch.eye(2), "variances": torch.ones(2), "bands": None, "error": 0.0}
+    matched_average(mixture.model, **given)
+    with pytest.raises(ValueError, match="got|off by"):
+        matched_average(mixture.model, **given | wrong)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, torch.nan, torch.inf])
+def test_weights_of_no_average_have_no_spread(mixture, weight):
+    with pytest.raises(ValueError, match="weights that are positive and finite"):
+        final_spread(mixture.model, DDIMSettings(10), torch.ones(2), torch.tensor(weight))

@@ -10,17 +10,19 @@ the labels of held-out rows, makes probabilities hold what they promise.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from drl_density.density.data_units import draws_shape
 from drl_density.density.fitted import FittedModel
 from drl_density.density.seeds import random_generator
 from drl_density.errors import DataError
 from drl_density.records.brief import brief
+from drl_density.shapes import is_integer
 
 LEAST_POWER, MOST_POWER = 1e-6, 1e2
 """Range of tau: from labels that say nothing to labels that a hundredth of a nat decides."""
@@ -38,7 +40,8 @@ class ClassDensities:
         power: exponent tau of the likelihoods in :meth:`probabilities`; 1 is Bayes' rule as it is.
 
     Raises:
-        DataError: fewer than two labels, densities of rows of different shapes, or shares that are not positive.
+        DataError: densities that are no mapping from whole numbers, fewer than two of them, densities of rows of different
+            shapes, shares that are not positive, or a power that is negative or not finite.
     """
 
     densities: Mapping[int, FittedModel]
@@ -48,11 +51,18 @@ class ClassDensities:
     __repr__ = brief
 
     def __post_init__(self) -> None:
+        if not isinstance(self.densities, Mapping) or not all(map(is_integer, self.densities)):
+            keys = list(self.densities) if isinstance(self.densities, Mapping) else type(self.densities).__name__
+            raise DataError(f"expected a dict from labels, whole numbers, to densities, got {keys}: number the labels")
+        if not isinstance(self.power, float | int) or not 0 <= self.power < math.inf:
+            raise DataError(f"power must be a finite number of at least 0, got {self.power!r}")
         shapes = {tuple(density.event_shape) for density in self.densities.values()}
         if len(self.densities) < 2:
             raise DataError(f"expected densities of at least two labels, got {len(self.densities)}")
         if len(shapes) > 1:
             raise DataError(f"expected densities of rows of one shape, got {', '.join(map(str, sorted(shapes)))}")
+        if isinstance(self.shares, Mapping):
+            raise DataError("expected shares as numbers in the order of the densities, got a mapping: list its values")
         shares = torch.as_tensor(self.shares, dtype=torch.float64)
         if shares.shape != (len(self.densities),) or not bool((shares > 0).all() and shares.isfinite().all()):
             raise DataError(f"expected {len(self.densities)} positive shares, one for each label, got {shares.tolist()}")
@@ -64,24 +74,28 @@ class ClassDensities:
 
         Args:
             densities: the density of the rows of each label.
-            rows: rows ``(n, *event)`` in data units that no density was fitted to.
-            labels: label of each row ``(n,)``.
+            rows: complete rows ``(n, *event)`` in data units that no density was fitted to.
+            labels: label of each row, whole numbers ``(n,)``.
             shares: probability of each label before a row is seen; those of ``labels`` when None.
 
         Raises:
-            DataError: labels without a density, or another number of labels than of rows.
+            DataError: no rows, labels that are not whole numbers or without a density, another number of labels than of
+                rows, rows with missing values, or no row with a density above 0.
         """
-        names, given = list(densities), torch.as_tensor(labels).long().flatten()
+        names, given = list(cls(densities, torch.ones(len(densities))).densities), whole_labels(labels)
         unknown = sorted(set(given.tolist()) - set(names))
         if unknown:
             raise DataError(f"expected labels among {names}, got {unknown[:5]} too: fit densities of these labels")
-        places = torch.tensor([names.index(label) for label in given.tolist()])
+        places = torch.tensor([names.index(label) for label in given.tolist()], dtype=torch.long)
         if shares is None:
-            shares = (places.bincount(minlength=len(names)) + 1.0) / (len(places) + len(names))
-        found = cls(densities, torch.as_tensor(shares))
+            shares = (places.bincount(minlength=len(names)) + 1.0).double() / (len(places) + len(names))
+        found = cls(densities, shares)
         values = found.log_densities(rows)
-        if len(values) != len(places):
-            raise DataError(f"expected one label for each of {len(values)} rows, got {len(places)}")
+        if len(values) != len(places) or not len(values):
+            raise DataError(f"expected one label for each of {len(values)} rows, one row at least, got {len(places)} labels")
+        _refuse_missing(values)
+        if not bool(values.isfinite().any()):
+            raise DataError(f"all {len(values)} rows have density 0 under every label: they are far from those of the fits")
         return cls(densities, found.shares, best_power(values, places, found.shares))
 
     @property
@@ -112,9 +126,10 @@ class ClassDensities:
             rows: rows ``(n, *event)`` or flat ``(n, d)``.
 
         Raises:
-            DataError: a row whose density is 0 under every label.
+            DataError: a row with missing values, or one whose density is 0 under every label.
         """
         values = self.log_densities(rows)
+        _refuse_missing(values)
         lost = (~values.isfinite()).all(1).nonzero().flatten()
         if len(lost):
             raise DataError(f"row {int(lost[0])} has density 0 under every label, so none is more probable: leave it out")
@@ -128,30 +143,68 @@ class ClassDensities:
         """
         return torch.tensor(self.labels)[self.probabilities(rows).argmax(1)]
 
-    def sample(self, num_samples: int, *, label: int | None = None, seed: int | None = None) -> Tensor:
-        """Draw rows ``(num_samples, *event)`` in data units.
+    def sample(self, num_samples: int | Sequence[int] = (), *, label: int | None = None, seed: int | None = None) -> Tensor:
+        """Draw rows ``(num_samples, *event)`` or ``(*shape, *event)`` in data units.
 
         Args:
-            num_samples: number of rows to draw.
+            num_samples: number of rows to draw, or a shape such as ``(64,)``.
             label: label of all rows; None draws labels by their shares, in an order of chance.
             seed: seed of the draws; None draws fresh ones.
 
         Raises:
-            DataError: a label without a density.
+            DataError: a label without a density, or a number of draws that is negative or no integer.
         """
         if label is not None:
             if label not in self.densities:
                 raise DataError(f"expected a label among {self.labels}, got {label!r}")
             return self.densities[label].sample(num_samples, seed=seed)
-        generator = random_generator(seed)
-        places = torch.multinomial(self.shares, num_samples, replacement=True, generator=generator)
-        rows = torch.empty(num_samples, *next(iter(self.densities.values())).event_shape, dtype=torch.float64)
+        shape, generator = draws_shape(num_samples), random_generator(seed)
+        count, event = math.prod(shape), next(iter(self.densities.values())).event_shape
+        places = torch.zeros(0)
+        if count:
+            places = torch.multinomial(self.shares, count, replacement=True, generator=generator)
+        rows = torch.empty(count, *event, dtype=torch.float64)
         for place, density in enumerate(self.densities.values()):
             own = places == place
             if bool(own.any()):
                 own_seed = int(torch.randint(2**31, (), generator=generator))
                 rows[own] = density.sample(int(own.sum()), seed=own_seed)
-        return rows
+        return rows.reshape(*shape, *event)
+
+
+def whole_labels(labels: Any) -> Tensor:
+    """Labels as whole numbers ``(n,)``.
+
+    Args:
+        labels: whole numbers of any type, ``(n,)`` or ``(n, 1)``.
+
+    Raises:
+        DataError: texts, fractions or missing values, or more than one number for a row.
+
+    >>> whole_labels([3.0, 7.0])
+    tensor([3, 7])
+    """
+    try:
+        given = torch.as_tensor(labels)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise DataError(f"expected labels that are whole numbers, got {type(labels).__name__}: {error}") from None
+    if given.ndim > 2 or (given.ndim == 2 and given.shape[1] != 1):
+        raise DataError(f"expected one label for each row, (n,), got shape {tuple(given.shape)}: argmax of one-hot ones")
+    whole = given.flatten()
+    is_whole = whole.isfinite() & (whole == whole.trunc()) if whole.is_floating_point() else torch.ones(len(whole)) > 0
+    if whole.is_complex() or not bool(is_whole.all()):
+        raise DataError(f"expected labels that are whole numbers, got {whole[~is_whole][0].item()}: number the labels")
+    return whole.long()
+
+
+def _refuse_missing(values: Tensor) -> None:
+    """Refuses rows with missing values, whose log densities ``(n, labels)`` are NaN."""
+    missing = values.isnan().any(1).nonzero().flatten()
+    if len(missing):
+        raise DataError(
+            f"row {int(missing[0])} has missing values, and no density without them: leave such rows out, or fill them with "
+            "density.impute"
+        )
 
 
 def label_probabilities(values: Tensor, shares: Tensor, power: float) -> Tensor:

@@ -44,14 +44,18 @@ def fit_classes(
         Densities by label, with the power that maximises the likelihood of the labels of validation rows.
 
     Raises:
-        DataError: Data without labels, fewer than two labels, or a label with fewer than 20 training rows.
+        DataError: Data without labels, time that is not positive, fewer than two labels, or a label with fewer than 20
+            training rows.
     """
+    if max_minutes is not None and not max_minutes > 0:
+        raise DataError(f"max_minutes must be a positive number, got {max_minutes}")
     seed = choose_seed(seed)
     dataset = data if isinstance(data, Dataset) else load_dataset(data, split=Split(seed=seed))
     if dataset.labels is None:
         raise DataError(
-            f"{dataset.name}: expected data with labels, such as an .npz file with x_train and y_train, got none; a table "
-            "with a column of labels needs one fit alone, and density.predict(rows, column) gives their probabilities"
+            f"{dataset.name}: expected data with one label for each row, such as an .npz file with images x_train and whole "
+            "numbers y_train (n,), got none; a table with a column of labels needs one fit alone, and density.predict(rows, "
+            "column) gives their probabilities"
         )
     train, validation = dataset.labels.train, dataset.labels.validation
     names, counts = train.unique(return_counts=True)

@@ -18,7 +18,7 @@ class Shifted:
     event_shape = (2,)
 
     def __init__(self, mean, width=1.0):
-        self.law = torch.distributions.Normal(torch.full((2,), float(mean)).double(), width)
+        self.law = torch.distributions.Normal(torch.full((2,), float(mean)).double(), width, validate_args=False)
 
     def log_prob(self, rows):
         values = self.law.log_prob(torch.as_tensor(rows).double()).sum(-1)
@@ -84,3 +84,66 @@ def test_what_cannot_be_classified_is_refused():
         drl.ClassDensities.calibrated(two, torch.zeros(2, 2), [0, 5])
     with pytest.raises(DataError, match="one label for each of 2 rows"):
         drl.ClassDensities.calibrated(two, torch.zeros(2, 2), [0, 1, 1])
+
+
+TWO = {3: Shifted(0.0), 4: Shifted(1.5)}
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([3.5] * 5, "whole numbers, got 3.5"),
+        ([torch.nan] * 5, "whole numbers, got nan"),
+        (["3"] * 5, "whole numbers, got list"),
+        (torch.eye(5), "argmax of one-hot ones"),
+        (torch.tensor(3), "got 1 labels"),
+        ([3, 4], "got 2 labels"),
+        ([9] * 5, r"expected labels among \[3, 4\], got \[9\]"),
+    ],
+    ids=str,
+)
+def test_labels_of_another_kind_are_refused(labels, message):
+    with pytest.raises(DataError, match=message):
+        drl.ClassDensities.calibrated(TWO, rows_of_two(5)[0], labels)
+
+
+def test_labels_of_any_whole_type_give_one_power():
+    rows, labels = rows_of_two(20)
+    powers = [
+        drl.ClassDensities.calibrated(TWO, rows, each).power
+        for each in (labels, labels.float(), labels.to(torch.uint8), labels.tolist(), labels.numpy(), labels[:, None])
+    ]
+    assert len(set(powers)) == 1
+
+
+def test_rows_that_calibrate_nothing_are_refused():
+    rows, labels = rows_of_two(20)
+    with pytest.raises(DataError, match="one row at least, got 0 labels"):
+        drl.ClassDensities.calibrated(TWO, rows[:0], labels[:0])
+    with pytest.raises(DataError, match="all 20 rows have density 0 under every label"):
+        drl.ClassDensities.calibrated(TWO, rows + 99, labels)
+    rows[7, 1] = torch.nan
+    with pytest.raises(DataError, match="row 7 has missing values"):
+        drl.ClassDensities.calibrated(TWO, rows, labels)
+    with pytest.raises(DataError, match="row 7 has missing values"):
+        drl.ClassDensities(TWO, HALVES).probabilities(rows)
+
+
+def test_densities_shares_and_powers_of_another_kind_are_refused():
+    for densities in (list(TWO.values()), {str(label): density for label, density in TWO.items()}):
+        with pytest.raises(DataError, match="expected a dict from labels, whole numbers, to densities"):
+            drl.ClassDensities(densities, HALVES)
+    for power in (-1.0, torch.inf, torch.nan, "1", None):
+        with pytest.raises(DataError, match="power must be a finite number of at least 0"):
+            drl.ClassDensities(TWO, HALVES, power)
+    with pytest.raises(DataError, match="got a mapping: list its values"):
+        drl.ClassDensities(TWO, {3: 1.0, 4: 1.0})
+
+
+def test_draws_have_any_shape():
+    found = drl.ClassDensities(TWO, HALVES)
+    assert [tuple(found.sample(count, seed=0).shape) for count in ((), 0, 3, (2, 3))] == [(2,), (0, 2), (3, 2), (2, 3, 2)]
+    assert torch.equal(found.sample((2, 3), seed=0).reshape(6, 2), found.sample(6, seed=0))
+    for count in (-1, 2.0, True):
+        with pytest.raises(DataError, match="got"):
+            found.sample(count)

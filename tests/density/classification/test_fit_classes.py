@@ -39,8 +39,10 @@ def test_labels_of_images_are_told_by_their_densities(tmp_path):
 def test_data_without_enough_labels_are_refused():
     images, _ = bars(80)
     data = drl.load_dataset(images)
-    with pytest.raises(DataError, match="expected data with labels"):
+    with pytest.raises(DataError, match="expected data with one label for each row"):
         drl.fit_classes(data)
+    with pytest.raises(DataError, match="max_minutes must be a positive number, got -1"):
+        drl.fit_classes(data, max_minutes=-1)
     parts = Parts(*(torch.zeros(len(part), dtype=torch.long) for part in (data.train, data.validation, data.test)))
     with pytest.raises(DataError, match="got 1 label: leave"):
         drl.fit_classes(dataclasses.replace(data, labels=parts))
