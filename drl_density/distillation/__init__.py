@@ -8,6 +8,7 @@ from drl_density.distillation.mmd import (
     cubic_kernel,
     energy_kernel,
     finetune,
+    log_kernel,
     rbf_kernel,
     unbiased_mmd,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "energy_kernel",
     "finetune",
     "follow_flow",
+    "log_kernel",
     "rbf_kernel",
     "unbiased_mmd",
 ]

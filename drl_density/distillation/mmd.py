@@ -3,11 +3,15 @@ r"""Finetuning a few-step roll-out by the unbiased maximum mean discrepancy betw
 .. math:: \mathrm{MMD}^2 = \tfrac{1}{n(n-1)} \sum_{i \ne j} k(x_i, x_j) + \tfrac{1}{m(m-1)} \sum_{i \ne j} k(y_i, y_j)
     - \tfrac{2}{nm} \sum_{ij} k(x_i, y_j)
 
-Source: Aiello, Valsesia and Magli 2023 (arXiv 2301.07969).
+The loss is the discrepancy, plus a weight times :math:`E|x - x'|^2` for the draws x' of the walk before training from the
+same noise.
+
+Source: Aiello, Valsesia and Magli 2023 (arXiv 2301.07969) for the discrepancy.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
@@ -20,7 +24,14 @@ from drl_density.descent import DescentRule, descend
 from drl_density.devices import normal_draws
 from drl_density.distillation.generator import RollOut
 from drl_density.model import EnergySequence
-from drl_density.records.fields import Interval, NonNegativeInt, PositiveFloat, PositiveOrInfinite, check_fields
+from drl_density.records.fields import (
+    Interval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveOrInfinite,
+    check_fields,
+)
 
 FeatureKernel = Callable[[Tensor, Tensor], Tensor]
 """A positive definite function of features ``(n, d)`` and ``(m, d)`` with values ``(n, m)``."""
@@ -65,6 +76,27 @@ def energy_kernel(x: Tensor, y: Tensor) -> Tensor:
     return -torch.cdist(x, y)
 
 
+def log_kernel(scale: float) -> FeatureKernel:
+    r"""-log(1 + |x - y| / scale), which sees small differences better than the energy kernel does.
+
+    .. math:: -\log(1 + r / s) = \int_0^\infty \frac{e^{-u r} - 1}{u}\, e^{-u s}\, du
+
+    So it is a sum of Laplace kernels of all widths 1 / u from the scale s on. Far beyond the scale, the pull of a point
+    falls as 1 / r. That of the energy kernel does not fall, so the nearest points have little say in it.
+
+    Args:
+        scale: distance s below which the kernel is linear.
+
+    >>> log_kernel(1.0)(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
+    tensor([[-1.7918]])
+    """
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        return -torch.log1p(torch.cdist(x, y) / scale)
+
+    return kernel
+
+
 def unbiased_mmd(x: Tensor, y: Tensor, kernel: FeatureKernel) -> Tensor:
     """Unbiased estimate of the squared discrepancy of features ``x`` ``(n, d)`` and ``y`` ``(m, d)``; may be negative.
 
@@ -90,17 +122,20 @@ def unbiased_mmd(x: Tensor, y: Tensor, kernel: FeatureKernel) -> Tensor:
 
 @dataclass(frozen=True)
 class MMDSettings:
-    """Number of steps, batch size and learning rate of finetuning by maximum mean discrepancy (MMD).
+    """Number of steps, batch size, anchor and learning rate of finetuning by maximum mean discrepancy (MMD).
 
     Attributes:
         num_steps: number of gradient steps.
         batch_size: number of draws, and of rows, in each step.
+        anchor: weight of the mean squared distance between the draws and those of the walk before training, from the same
+            noise. Without it draws drift into filaments, as the discrepancy sees coarse differences best.
         learning_rate: first learning rate of Adam, which falls to zero as a half cosine.
         max_gradient_norm: gradients whose norm is larger are scaled down to it.
     """
 
     num_steps: NonNegativeInt = 300
     batch_size: Annotated[int, Interval(2)] = 256
+    anchor: NonNegativeFloat = 0.0
     learning_rate: PositiveFloat = 1e-3
     max_gradient_norm: PositiveOrInfinite = 0.5
 
@@ -118,7 +153,7 @@ def finetune(
     settings: MMDSettings | None = None,
     generator: torch.Generator | None = None,
 ) -> list[float]:
-    """Finetunes a roll-out until its draws match data in their features; returns the discrepancy of every step.
+    """Finetunes a roll-out until its draws match data in their features; returns the loss of every step.
 
     Args:
         rollout: generator to be trained in place.
@@ -142,11 +177,18 @@ def finetune(
     measured, model = features or _flat, rollout.model
     _check_features(measured, data, model)
     rollout.eval()
+    first = copy.deepcopy(rollout)
 
     def loss_of() -> Tensor:
         noise = normal_draws((settings.batch_size, *model.event_shape), model, generator)
         rows = data[torch.randint(len(data), (settings.batch_size,), generator=generator)].to(noise)
-        return unbiased_mmd(measured(rollout(noise)), measured(rows), kernel)
+        points = rollout(noise)
+        loss = unbiased_mmd(measured(points), measured(rows), kernel)
+        if settings.anchor:
+            with torch.no_grad():
+                before = first(noise)
+            loss = loss + settings.anchor * (points - before).square().flatten(1).sum(1).mean()
+        return loss
 
     rule = DescentRule(
         settings.num_steps,

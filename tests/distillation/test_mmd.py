@@ -11,6 +11,7 @@ from drl_density.distillation import (
     cubic_kernel,
     energy_kernel,
     finetune,
+    log_kernel,
     rbf_kernel,
     unbiased_mmd,
 )
@@ -50,6 +51,16 @@ def test_several_widths_are_their_mean():
     torch.testing.assert_close(both, (rbf_kernel(0.2)(x, y) + rbf_kernel(2.0)(x, y)) / 2)
 
 
+def test_the_log_kernel_is_a_sum_of_laplace_kernels():
+    """-log(1 + r / s) is the integral of (exp(-u r) - 1) exp(-u s) / u over the rates u."""
+    far, scale = 3.0, 0.7
+    rates = torch.linspace(0, 60 / scale, 200_001, dtype=torch.float64)[1:]
+    integral = float(torch.trapezoid(torch.expm1(-rates * far) / rates * torch.exp(-rates * scale), rates))
+    found = float(log_kernel(scale)(torch.zeros(1, 1), torch.full((1, 1), far)))
+    # The part below the first rate is 4e-4 wide, with an integrand of -3.
+    assert found == pytest.approx(integral, abs=2e-3)
+
+
 def sliced_distance(x, y):
     """Wasserstein-2 distance of equally many rows, root mean square over 20 directions."""
     directions = torch.nn.functional.normalize(
@@ -87,6 +98,23 @@ def test_finetuning_cuts_the_discrepancy_of_two_steps():
     assert all(
         torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)
     )  # the sequence itself is untouched
+
+
+def test_the_anchor_holds_the_draws_of_the_walk():
+    system = GaussianMixtureSequence.example(dim=2, seed=0)
+    data = system.sample(500, 0, generator=seeded_generator(1))
+    noise = torch.randn(400, 2, generator=seeded_generator(2), dtype=torch.float64)
+    moved = []
+    for anchor in (0.0, 30.0):
+        rollout = RollOut(tunable_sequence(system), DDIMSettings(num_steps=2))
+        with torch.no_grad():
+            before = rollout(noise)
+        settings = MMDSettings(num_steps=20, batch_size=64, anchor=anchor, learning_rate=5e-3)
+        losses = finetune(rollout, data, kernel=log_kernel(0.1), settings=settings, generator=seeded_generator(4))
+        with torch.no_grad():
+            moved.append(float((rollout(noise) - before).square().sum(1).mean()))
+        assert losses[0] < 1  # before the first step the anchor adds nothing
+    assert moved[1] < 0.1 * moved[0]
 
 
 def test_wrong_features_are_refused():

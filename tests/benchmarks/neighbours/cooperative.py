@@ -4,7 +4,7 @@
     python -m tests.benchmarks.neighbours.cooperative FOLDER train cdrl --start FOLDER/prior.safetensors --seconds 60
     python -m tests.benchmarks.neighbours.cooperative FOLDER train "two noises" --start FOLDER/prior.safetensors
     python -m tests.benchmarks.neighbours.cooperative FOLDER variance cdrl_60
-    python -m tests.benchmarks.neighbours.cooperative FOLDER guided cdrl_60 --seconds 30
+    python -m tests.benchmarks.neighbours.cooperative FOLDER averages cdrl_60 --count 200
     python -m tests.benchmarks.neighbours.cooperative FOLDER figure NAMES --figure docs/images/cooperative_digits.png
 
 The folder holds the digits, the classifier and the weights of prior.py, whose base and U-Net every arm has, at six noise
@@ -12,6 +12,8 @@ levels. ``start`` judges the base and those weights, ``train`` takes so many sec
 the base alone without ``--start``, then draws, judges and saves the averaged weights. Calls are network evaluations of one
 draw: K gradients a level and, with an initialiser, one proposal; the last denoising step counts too. Draws are judged beside
 400 test digits as in few_steps.py. Lines go to ``cooperative.jsonl`` there, and draws to ``cooperative_pictures.pt``.
+``averages`` compares frequency averages as few_steps.py does, on the weights of a file; their lines go to
+``few_steps_NAME.jsonl``. ``--seed`` changes the batches, the initialiser's first weights and the noise of the draws.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ import drl_density as drl
 from drl_density.bases import FactorAnalysers
 from drl_density.execution import precision
 from drl_density.mcmc import MALA
-from drl_density.networks import UNet, UNetEnergy, UNetSettings, guide_by_label
+from drl_density.networks import UNet, UNetEnergy, UNetSettings
 from drl_density.sample_quality import classifier_features
 from drl_density.samplers import DDIMSettings, ShortRunSettings, sample_ddim, sample_short_run
 from drl_density.training import (
@@ -39,8 +41,10 @@ from drl_density.training import (
     LangevinRecovery,
     Objective,
 )
-from tests.benchmarks.neighbours.few_steps import Judge, new_figure
+from drl_density.training.objectives.objective import ObjectiveValue
+from tests.benchmarks.neighbours.few_steps import Judge, averages, new_figure
 from tests.benchmarks.neighbours.prior import (
+    LOW,
     SIDE,
     SIZES,
     Prior,
@@ -84,9 +88,9 @@ ARMS: dict[str, Arm] = {
 }
 
 
-def new_model(base: FactorAnalysers, initializer: UNetSettings | None) -> drl.EnergySequence:
-    """The sequence before training; labels, which only ``guided`` learns, begin without effect."""
-    generator = torch.Generator().manual_seed(0)
+def new_model(base: FactorAnalysers, initializer: UNetSettings | None, seed: int = 0) -> drl.EnergySequence:
+    """The sequence before training; labels, which only labels.py learns, begin without effect."""
+    generator = torch.Generator().manual_seed(seed)
     energy = UNetEnergy(replace(SIZES, num_classes=10), generator=generator).to(memory_format=torch.channels_last)
     start = (
         None if initializer is None else UNet(initializer, generator=generator).to(memory_format=torch.channels_last)
@@ -98,9 +102,9 @@ def new_model(base: FactorAnalysers, initializer: UNetSettings | None) -> drl.En
     return drl.EnergySequence(schedule, energy, (SIDE * SIDE,), base=base, initializer=start)
 
 
-def matched(path: Path, initializer: UNetSettings | None) -> drl.EnergySequence:
+def matched(path: Path, initializer: UNetSettings | None, seed: int = 0) -> drl.EnergySequence:
     """The sequence at weights that prior.py trained by score matching, without labels, at more levels."""
-    model, saved = new_model(unfitted_base(), initializer), load_file(path)
+    model, saved = new_model(unfitted_base(), initializer, seed), load_file(path)
     saved = {key: value for key, value in saved.items() if key.startswith(("base.", "network."))}
     missing, unexpected = model.load_state_dict(saved, strict=False)
     kept = ("initializer.", "constants.", "schedule.", "network.embed_label.")
@@ -132,20 +136,22 @@ class Averaged:
 class Training:
     """Training for seconds of the processor, whose rate falls over the last third of ``planned`` seconds."""
 
-    def __init__(
-        self, model: drl.EnergySequence, data: drl.Dataset, planned: float, *, with_labels: bool = False
-    ) -> None:
-        self.model, self.data, self.planned, self.with_labels = model, data, planned, with_labels
+    def __init__(self, model: drl.EnergySequence, data: drl.Dataset, planned: float, seed: int = 0) -> None:
+        self.model, self.data, self.planned = model, data, planned
         self.parts = [model.network] + ([model.initializer] if model.initializer is not None else [])
         self.average = Averaged([weight for part in self.parts for weight in part.parameters()])
         self.optimizer = torch.optim.AdamW(self.average.weights, betas=(0.9, 0.99), weight_decay=1e-3)
-        self.generator, self.seconds, self.steps = torch.Generator().manual_seed(1), 0.0, 0
+        self.generator, self.seconds, self.steps = torch.Generator().manual_seed(1 + seed), 0.0, 0
 
-    def batch(self) -> Tensor | tuple[Tensor, Tensor]:
-        """Dequantised rows of the next batch, with labels from 1 where these are learned."""
-        chosen = torch.randint(len(self.data.train), (BATCH,), generator=self.generator)
-        rows = to_rows(self.data.train[chosen], self.generator)
-        return (rows, self.data.labels[0][chosen] + 1) if self.with_labels else rows
+    def rows(self, chosen: Tensor) -> Tensor:
+        """Dequantised training rows."""
+        return to_rows(self.data.train[chosen], self.generator)
+
+    def evaluate(self, objective: Objective) -> ObjectiveValue:
+        """The objective on a batch."""
+        rows = self.rows(torch.randint(len(self.data.train), (BATCH,), generator=self.generator))
+        with precision(self.model, LOW):
+            return objective(self.model, rows, torch.ones(LEVELS), generator=self.generator)
 
     def run(self, objective: Objective, until: float, rate: float) -> None:
         """Train in place until so many seconds."""
@@ -156,8 +162,7 @@ class Training:
                 left = min(1.0, 3 * (1 - self.seconds / self.planned))
                 group["lr"] = rate * min(1, (self.steps + 1) / 100) * max(0.02, left)
             optimizer.zero_grad()
-            with precision(self.model, torch.bfloat16):
-                value = objective(self.model, self.batch(), torch.ones(LEVELS), generator=self.generator)
+            value = self.evaluate(objective)
             value.loss.backward()
             for part in self.parts:  # the losses of energy and initialiser differ in scale
                 nn.utils.clip_grad_norm_(part.parameters(), 100.0)
@@ -174,10 +179,10 @@ class Training:
                 print(f"{self.seconds:.0f} s, step {self.steps}: loss, gap, acceptance {means}", flush=True)
 
 
-def short_run(model: drl.EnergySequence, steps: int, count: int) -> Tensor:
+def short_run(model: drl.EnergySequence, steps: int, count: int, seed: int = 0) -> Tensor:
     """Denoised draws by so many steps a level."""
     settings = ShortRunSettings(replace(CHAINS, num_steps=steps), is_denoised=True, max_rows=200)
-    generator = torch.Generator().manual_seed(2)
+    generator = torch.Generator().manual_seed(2 + seed)
     return sample_short_run(model, count, settings=settings, generator=generator).draws
 
 
@@ -209,12 +214,14 @@ class Sheet:
         pictures[f"{arm}, {rule}, {trained:.0f} s"] = to_grey(rows[:24])
         torch.save(pictures, path)
 
-    def draw(self, name: str, model: drl.EnergySequence, chosen: tuple[int, ...], trained: float, steps: int) -> None:
+    def draw(
+        self, name: str, model: drl.EnergySequence, chosen: tuple[int, ...], trained: float, steps: int, seed: int = 0
+    ) -> None:
         """Judge short-run draws of a model."""
         has_initializer = model.initializer is not None
         for number in chosen:
             began, calls = time.process_time(), LEVELS * (number + has_initializer) + 1
-            rows = short_run(model, number, self.count)
+            rows = short_run(model, number, self.count, seed)
             self.add(name, f"K = {number}", calls, rows, time.process_time() - began, trained, steps)
 
 
@@ -236,17 +243,17 @@ def fit(sheet: Sheet, name: str, args: argparse.Namespace) -> None:
     """Train an arm from the weights of ``args.start`` or from the base alone; judge at the snapshots and at the end."""
     arm = ARMS[name]
     if args.start:
-        model = matched(args.start, arm.initializer)
+        model = matched(args.start, arm.initializer, args.seed)
     else:
         rows = to_rows(sheet.data.train, torch.Generator().manual_seed(0))
-        model = new_model(factor_analysers(rows), arm.initializer)
-    training = Training(model, sheet.data, args.planned or args.seconds)
-    label = name if args.start else f"{name}, from the base"
+        model = new_model(factor_analysers(rows), arm.initializer, args.seed)
+    training = Training(model, sheet.data, args.planned or args.seconds, args.seed)
+    label = (name if args.start else f"{name}, from the base") + (f", seed {args.seed}" if args.seed else "")
     for until in [*args.snapshot, args.seconds]:
         training.run(arm.objective, until, args.rate)
         training.average.swap()
-        save(model, sheet.folder / f"{label.replace(' ', '_')}_{until:.0f}.safetensors")
-        sheet.draw(label, model, arm.draws, until, training.steps)
+        save(model, sheet.folder / f"{label.replace(', ', '_').replace(' ', '_')}_{until:.0f}.safetensors")
+        sheet.draw(label, model, arm.draws, until, training.steps, args.seed)
         training.average.swap()
 
 
@@ -263,7 +270,8 @@ def gradient_variance(sheet: Sheet, name: str, num_batches: int = 40) -> None:
         training, gradients = Training(model, sheet.data, 1.0), []
         for index in range(num_batches):
             training.generator.manual_seed(100 + index)
-            loss = objective(model, training.batch(), torch.ones(LEVELS), generator=training.generator).loss
+            rows = training.rows(torch.randint(len(training.data.train), (BATCH,), generator=training.generator))
+            loss = objective(model, rows, torch.ones(LEVELS), generator=training.generator).loss
             parts = torch.autograd.grad(loss, weights, allow_unused=True)
             gradients.append(torch.cat([part.flatten() for part in parts if part is not None]))
         found[shares_noise] = torch.stack(gradients).double()
@@ -284,31 +292,6 @@ def gradient_variance(sheet: Sheet, name: str, num_batches: int = 40) -> None:
         print(json.dumps(line), flush=True)
 
 
-def guided(sheet: Sheet, name: str, args: argparse.Namespace) -> None:
-    """Learn labels from the weights of a file, then draw forty digits of each with guidance; their pictures are kept."""
-    if args.seconds:
-        model = load_named(sheet.folder, name)
-        training = Training(model, sheet.data, args.seconds, with_labels=True)
-        training.run(CooperativeRecovery(CHAINS, label_dropout=0.1), args.seconds, args.rate)
-        training.average.swap()
-        save(model, sheet.folder / "guided.safetensors")
-    model = load_named(sheet.folder, "guided")
-    model.requires_grad_(False)
-    assert isinstance(model.initializer, UNet)
-    for weight in (0.0, 1.0, 2.0):
-        drawn, began = [], time.process_time()
-        for label in range(1, 11):
-            energy, start = (guide_by_label(part, label, weight) for part in (model.network, model.initializer))
-            drawn.append(short_run(model.with_network(energy, initializer=start), STEPS, sheet.count // 10))
-        rows, seconds = torch.cat(drawn), time.process_time() - began
-        chances = sheet.judge.look.apply(to_grey(rows)).log_probabilities
-        label = torch.arange(10).repeat_interleave(sheet.count // 10)
-        right = float((chances.argmax(1) == label).double().mean())
-        calls = 2 * (LEVELS * (STEPS + 1) + 1) if weight else LEVELS * (STEPS + 1) + 1
-        order = torch.arange(sheet.count).reshape(10, -1).T.flatten()  # the pictures begin with one of each label
-        sheet.add(f"guided, weight {weight:g}", f"K = {STEPS}", calls, rows[order], seconds, args.seconds, 0, right)
-
-
 def draw(path: Path, folder: Path, names: list[str]) -> None:
     """A row of draws for each name of the pictures kept."""
     pictures = torch.load(folder / "cooperative_pictures.pt")
@@ -325,13 +308,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Train, draw, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of prior.py")
-    parser.add_argument("part", choices=["start", "train", "variance", "guided", "figure"])
+    parser.add_argument("part", choices=["start", "train", "variance", "averages", "figure"])
     parser.add_argument("what", nargs="*", help="the arm to train, a file without its ending, or rows of the figure")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--planned", type=float, help="seconds over which the rate falls, where training stops earlier")
     parser.add_argument("--snapshot", type=float, nargs="*", default=[])
     parser.add_argument("--start", type=Path, help="weights of prior.py to start from")
     parser.add_argument("--rate", type=float, default=RATE)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--error", type=float, default=0.0, help="of the estimates of averages, as in few_steps.py")
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--count", type=int, default=400)
     args = parser.parse_args(arguments)
@@ -356,8 +341,10 @@ def main(arguments: list[str] | None = None) -> None:
         fit(sheet, args.what[0], args)
     elif args.part == "variance":
         gradient_variance(sheet, args.what[0])
-    elif args.part == "guided":
-        guided(sheet, args.what[0], args)
+    elif args.part == "averages":
+        sheet.judge.out = args.folder / f"few_steps_{args.what[0]}.jsonl"
+        prior = Prior(load_named(args.folder, args.what[0]).requires_grad_(False), sheet.data, sheet.judge.look)
+        averages(prior, sheet.judge, args.count, ["plain", "Haar", "matched"], args.error)
     print(f"{time.process_time() - began:.0f} s of the processor")
 
 

@@ -8,7 +8,8 @@
 The teacher is a multistep walk of ten calls. ``pairs`` walks from noise to level 0 twice, with the teacher and with its
 base alone, which has a closed form. ``student`` regresses the ends of the first on the noise and the ends of the second,
 by a U-Net that is called once, and then takes updates by EM. ``walk`` finetunes a DDIM walk of five calls on the training
-digits by the energy distance, in pixels and in features of a second classifier, which judges nothing.
+digits by the kernel and the anchor of ``density.distill``, in pixels and in features of a second
+classifier, which judges nothing.
 
 Draws are states of level 0, compared in pixels of range 2. "sliced" is the mean sliced Wasserstein-1 distance to sets of a
 thousand draws of the teacher, in units of that between two such sets. "told" is the accuracy of gradient boosting on the
@@ -44,20 +45,21 @@ from drl_density.distillation import (
     distill_by_em,
     energy_kernel,
     finetune,
+    log_kernel,
     rbf_kernel,
     unbiased_mmd,
 )
+from drl_density.distillation.mmd import FeatureKernel
 from drl_density.execution import precision
 from drl_density.networks import UNetEnergy
 from drl_density.sample_quality import classifier_features, precision_and_recall
 from drl_density.samplers import DDIMSettings, MultistepDenoiser, sample_ddim
 from tests.benchmarks.distillation import distances, told_apart
 from tests.benchmarks.neighbours.few_steps import frechet, new_figure
-from tests.benchmarks.neighbours.prior import SIDE, SIZES, Prior, fit_classifier, to_grey, to_rows
+from tests.benchmarks.neighbours.prior import LOW, SIDE, SIZES, Prior, fit_classifier, to_grey, to_rows
 
 NUM_PAIRS, NUM_SETS, NUM_DRAWS, BATCH = 8000, 4, 1000, 64
 TEACHER, WALK = DDIMSettings(num_steps=10), DDIMSettings(num_steps=5)
-LOW = torch.bfloat16
 EM = EMDistillationSettings(
     batch_size=BATCH, learning_rate=2e-5, score_learning_rate=5e-4, first_score_steps=200, lowest_level=1.0
 )
@@ -69,7 +71,7 @@ class Images(UNetEnergy):
     def forward(self, x: Tensor, log_snr: Tensor, label: Tensor | None = None) -> Tensor:
         """Images ``(n, channels, side, side)`` of flat rows of them."""
         images = x.reshape(len(x), -1, SIDE, SIDE)
-        with torch.autocast("cpu", dtype=LOW):
+        with torch.autocast("cpu", dtype=LOW, enabled=LOW is not None):
             level = functional.silu(self.level(self.embed_level(log_snr)))
             state = self.enter(functional.pixel_unshuffle(images, self.settings.patch_size))
             for block in self.middle.children():
@@ -290,13 +292,14 @@ def critic(bench: Bench) -> Callable[[Tensor], Tensor]:
     return lambda rows: torch.cat([rows.float(), scale * describe(rows)], 1)
 
 
-def split_energy(x: Tensor, y: Tensor) -> Tensor:
-    """The energy kernel of pixels plus that of features."""
-    size = SIDE * SIDE
-    return energy_kernel(x[:, :size], y[:, :size]) + energy_kernel(x[:, size:], y[:, size:])
+def split_kernel(name: str, squared: float) -> FeatureKernel:
+    """The kernel of pixels plus that of features, for rows of this median squared distance; as in ``density.distill``."""
+    size, width = SIDE * SIDE, squared**0.5
+    part = log_kernel(0.02 * width) if name == "log" else energy_kernel
+    return lambda x, y: part(x[:, :size], y[:, :size]) + part(x[:, size:], y[:, size:])
 
 
-def make_walk(bench: Bench, seconds: float, settings: MMDSettings) -> None:
+def make_walk(bench: Bench, seconds: float, settings: MMDSettings, kernel_name: str, name: str) -> None:
     """Finetune the walk of five calls, judged before and after by held-out digits."""
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(bench.prior.data.test), generator=generator)
@@ -314,14 +317,16 @@ def make_walk(bench: Bench, seconds: float, settings: MMDSettings) -> None:
         bench.line(part="walk", draws=name, **bench.compare(drawn, held), steps=steps, seconds=round(spent, 1))
 
     judge("DDIM, 5 calls", 0.0, 0)
+    squared = float(torch.cdist(rows[:500], rows[:500]).square().median())
+    settings, kernel = replace(settings, anchor=settings.anchor / squared), split_kernel(kernel_name, squared)
     features, began = critic(bench), time.process_time()
     with precision(walk.model, LOW):
         trial = replace(settings, num_steps=2, learning_rate=1e-12)
-        finetune(walk, rows, kernel=split_energy, features=features, settings=trial, generator=generator)
+        finetune(walk, rows, kernel=kernel, features=features, settings=trial, generator=generator)
         steps = max(1, int(seconds * 2 / (time.process_time() - began)))
         chosen = replace(settings, num_steps=steps)
-        finetune(walk, rows, kernel=split_energy, features=features, settings=chosen, generator=generator)
-    judge("finetuned, 5 calls", time.process_time() - began, steps)
+        finetune(walk, rows, kernel=kernel, features=features, settings=chosen, generator=generator)
+    judge(name, time.process_time() - began, steps)
     torch.save(pictures, bench.folder / "walk.pt")
 
 
@@ -352,6 +357,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--em", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="another setting")
     parser.add_argument("--name", default="EM", help="of a line with such settings")
     parser.add_argument("--batch", type=int, default=128, help="draws and digits in each step of finetuning")
+    parser.add_argument("--anchor", type=float, default=0.08, help="as in DistillSettings")
+    parser.add_argument("--kernel", choices=["log", "energy"], default="log")
+    parser.add_argument("--walk-name", default="finetuned, 5 calls", help="of the line")
     parser.add_argument("--rate", type=float, default=3e-4, help="of finetuning")
     parser.add_argument("--figure", type=Path)
     args = parser.parse_args(arguments)
@@ -363,7 +371,8 @@ def main(arguments: list[str] | None = None) -> None:
         changes = {name: json.loads(value) for name, value in args.em}
         make_student(bench, args.seconds, args.em_seconds, replace(EM, **changes), args.name)
     elif args.part == "walk":
-        make_walk(bench, args.seconds, MMDSettings(batch_size=args.batch, learning_rate=args.rate))
+        sizes = {"batch_size": args.batch, "anchor": args.anchor, "learning_rate": args.rate}
+        make_walk(bench, args.seconds, MMDSettings(**sizes), args.kernel, args.walk_name)
     if args.figure:
         draw_figure(bench, args.figure)
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+import drl_density as drl
 from drl_density.sample_quality import confident_share, precision_and_recall
 from drl_density.samplers import (
     DDIMSettings,
@@ -156,26 +157,48 @@ def average_by(prior: Prior, rule: str, settings: DDIMSettings | FlowSettings) -
     return matched_average(prior.model, settings, axes, (rows.double() @ axes).var(0), bands=bands)
 
 
-def drawn_by(prior: Prior, count: int, name: str, rule: str, steps: int) -> Tensor:
+class Erring(drl.EnergySequence):
+    """A sequence whose denoised estimates have independent errors, shares of the data's spread in each Haar coefficient."""
+
+    error = torch.tensor(0.0)
+
+    def denoise(self, x: Tensor, level: float, **more: bool) -> Tensor:
+        """The estimate with its error, from torch's global generator."""
+        return super().denoise(x, level, **more) + torch.randn(x.shape) @ self.error
+
+
+def with_errors(prior: Prior, error: float) -> drl.EnergySequence:
+    """The sequence with errors of its estimates."""
+    if not error:
+        return prior.model
+    axes, _ = haar_axes(SIDE, SIDE)
+    rows = to_rows(prior.data.train[:20_000], torch.Generator().manual_seed(0))
+    model = Erring(prior.model.schedule, prior.model.network, (SIDE * SIDE,), base=prior.model.base)
+    model.error = (error * (rows.double() @ axes).std(0)[:, None] * axes.T).float()
+    return model
+
+
+def drawn_by(prior: Prior, count: int, name: str, rule: str, steps: int, error: float = 0.0) -> Tensor:
     """States of level 0 of a sampler and a rule, from the same noise for all rules."""
-    model, generator = prior.model, torch.Generator().manual_seed(1)
+    model, generator = with_errors(prior, error), torch.Generator().manual_seed(1)
+    torch.manual_seed(0)
     sampler, made = SAMPLERS[name]
     shared = {"settings": made(steps), "generator": generator}
     if rule == "plain":
-        return sampler(model, count, **shared).draws
+        return sampler(model, count, denoiser=model.denoise, **shared).draws
     if rule == "multistep":
         return sampler(model, count, denoiser=MultistepDenoiser(model, made(steps)), **shared).draws
     return sample_averaged(model, count, average=average_by(prior, rule, made(steps)), sampler=sampler, **shared).draws
 
 
-def averages(prior: Prior, judge: Judge, count: int, wanted: list[str]) -> None:
-    """Every sampler and number of calls, by every rule that is wanted."""
+def averages(prior: Prior, judge: Judge, count: int, wanted: list[str], error: float = 0.0) -> None:
+    """Every sampler and number of calls, by every rule that is wanted; the last denoising step has no error."""
     for name, rules in RULES.items():
         for steps in CELL_STEPS:
             for rule in [rule for rule in rules if rule in wanted]:
                 began = time.process_time()
-                rows = prior.model.denoise(drawn_by(prior, count, name, rule, steps), 0)
-                judge.line("averages", name, rule, steps, rows, time.process_time() - began)
+                rows = prior.model.denoise(drawn_by(prior, count, name, rule, steps, error), 0)
+                judge.line("averages", name, rule, steps, rows, time.process_time() - began, {"error": error})
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -248,6 +271,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=400)
     parser.add_argument("--etas", type=float, nargs="*", default=[0.0, 1.0], help="of the curve, 0 or 1")
     parser.add_argument("--rules", nargs="*", default=RULES["DDIM"], choices=RULES["DDIM"], help="of the averages")
+    parser.add_argument("--error", type=float, default=0.0, help="of every estimate, in standard deviations of the data")
     parser.add_argument("--figure", type=Path, help="picture of the curves")
     parser.add_argument("--walks", type=Path, help="picture of the draws")
     args = parser.parse_args(arguments)
@@ -259,7 +283,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.part == "curve":
         curve(prior, judge, args.count, args.folder, args.etas)
     elif args.part == "averages":
-        averages(prior, judge, args.count, args.rules)
+        averages(prior, judge, args.count, args.rules, args.error)
     print(f"{time.process_time() - began:.0f} s of the processor")
     if args.figure:
         lines = [json.loads(line) for line in out.read_text().splitlines()]
