@@ -91,15 +91,12 @@ VARIANTS: dict[str, tuple[DistillSettings, EMDistillationSettings | None]] = {
     "EM alone, equal weights": (COLD, dataclasses.replace(ALONE, noise_power=0.0)),
 }
 WALK = DistillSettings("mmd", num_calls=5)
-FREE = dataclasses.replace(WALK, anchor=0.0)
 KERNELS = {
-    "default": WALK,
-    "no anchor": FREE,
-    "energy": dataclasses.replace(FREE, kernel="energy"),
-    "energy, 1024 draws": dataclasses.replace(FREE, kernel="energy", batch_size=1024),
-    "energy, anchor": dataclasses.replace(WALK, kernel="energy"),
-    "rbf": dataclasses.replace(FREE, kernel="rbf"),
-    "cubic": dataclasses.replace(FREE, kernel="cubic"),
+    "log, the default": WALK,
+    "energy": dataclasses.replace(WALK, kernel="energy"),
+    "energy, 1024 draws": dataclasses.replace(WALK, kernel="energy", batch_size=1024),
+    "rbf": dataclasses.replace(WALK, kernel="rbf"),
+    "cubic": dataclasses.replace(WALK, kernel="cubic"),
 }
 
 

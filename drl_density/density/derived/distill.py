@@ -38,7 +38,6 @@ from drl_density.distributions import SampleResult
 from drl_density.errors import DataError, RunFolderError
 from drl_density.records.fields import (
     Interval,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -72,8 +71,6 @@ class DistillSettings:
         num_updates: number of gradient steps; None takes 300 for "mmd" and 100 for "em". With 0, the walk (or
             the student after its start at the flow) is returned as it is.
         batch_size: draws in each gradient step.
-        anchor: weight of the squared distance of the draws to those before training, in squared median distances of the
-            rows, in "mmd". It keeps the recall of the walk; 0 brings the discrepancy somewhat lower.
         learning_rate: initial learning rate of Adam, which falls to zero; None takes 1e-3 for "mmd" and 2e-6 for "em".
         kernel: kernel of "mmd". The widths of "rbf" are multiples of the median distance of the rows, and the scale of "log"
             is a fiftieth of it. "energy" has none, and sees small differences badly.
@@ -90,7 +87,6 @@ class DistillSettings:
     num_calls: PositiveInt = 4
     num_updates: NonNegativeInt | None = None
     batch_size: Annotated[int, Interval(2)] = 256
-    anchor: NonNegativeFloat = 0.08
     learning_rate: PositiveFloat | None = None
     kernel: Literal["rbf", "cubic", "energy", "log"] = "log"
     num_corrections: PositiveInt = 1
@@ -256,12 +252,7 @@ def _match_rows(
         raise DataError("finetuning by MMD changes the network of the density, and this one has none: use method em")
     u = density.to_states(flat)
     squared = _median_square(u)
-    sizes = MMDSettings(
-        settings.updates,
-        settings.batch_size,
-        anchor=settings.anchor / squared,
-        learning_rate=settings.rate,
-    )
+    sizes = MMDSettings(settings.updates, settings.batch_size, settings.rate)
     return finetune(walk, u, kernel=_kernel(settings.kernel, squared), settings=sizes, generator=generator)
 
 

@@ -8,7 +8,7 @@
 The teacher is a multistep walk of ten calls. ``pairs`` walks from noise to level 0 twice, with the teacher and with its
 base alone, which has a closed form. ``student`` regresses the ends of the first on the noise and the ends of the second,
 by a U-Net that is called once, and then takes updates by EM. ``walk`` finetunes a DDIM walk of five calls on the training
-digits by the kernel and the anchor of ``density.distill``, in pixels and in features of a second
+digits by the kernel of ``density.distill``, in pixels and in features of a second
 classifier, which judges nothing.
 
 Draws are states of level 0, compared in pixels of range 2. "sliced" is the mean sliced Wasserstein-1 distance to sets of a
@@ -307,7 +307,8 @@ def make_walk(bench: Bench, seconds: float, settings: MMDSettings, kernel_name: 
     noise = torch.randn(2000, SIDE * SIDE, generator=torch.Generator().manual_seed(5))
     rows = to_rows(bench.prior.data.train, generator)
     bench.line(part="walk", draws="training digits", **bench.compare(rows[:2000], held))
-    bench.line(part="walk", draws="the teacher", **bench.compare(bench.pairs["teacher"][:2000], held))
+    teacher = torch.cat([walked(bench.prior.model, part) for part in noise.split(500)])
+    bench.line(part="walk", draws="the teacher", **bench.compare(teacher, held))
     walk, pictures = RollOut(bench.prior.model, WALK), {}
 
     def judge(name: str, spent: float, steps: int) -> None:
@@ -318,7 +319,7 @@ def make_walk(bench: Bench, seconds: float, settings: MMDSettings, kernel_name: 
 
     judge("DDIM, 5 calls", 0.0, 0)
     squared = float(torch.cdist(rows[:500], rows[:500]).square().median())
-    settings, kernel = replace(settings, anchor=settings.anchor / squared), split_kernel(kernel_name, squared)
+    kernel = split_kernel(kernel_name, squared)
     features, began = critic(bench), time.process_time()
     with precision(walk.model, LOW):
         trial = replace(settings, num_steps=2, learning_rate=1e-12)
@@ -357,7 +358,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--em", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="another setting")
     parser.add_argument("--name", default="EM", help="of a line with such settings")
     parser.add_argument("--batch", type=int, default=128, help="draws and digits in each step of finetuning")
-    parser.add_argument("--anchor", type=float, default=0.08, help="as in DistillSettings")
     parser.add_argument("--kernel", choices=["log", "energy"], default="log")
     parser.add_argument("--walk-name", default="finetuned, 5 calls", help="of the line")
     parser.add_argument("--rate", type=float, default=3e-4, help="of finetuning")
@@ -371,7 +371,7 @@ def main(arguments: list[str] | None = None) -> None:
         changes = {name: json.loads(value) for name, value in args.em}
         make_student(bench, args.seconds, args.em_seconds, replace(EM, **changes), args.name)
     elif args.part == "walk":
-        sizes = {"batch_size": args.batch, "anchor": args.anchor, "learning_rate": args.rate}
+        sizes = {"batch_size": args.batch, "learning_rate": args.rate}
         make_walk(bench, args.seconds, MMDSettings(**sizes), args.kernel, args.walk_name)
     if args.figure:
         draw_figure(bench, args.figure)
