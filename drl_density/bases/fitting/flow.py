@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,16 +13,23 @@ from torch import Tensor
 
 from drl_density.autograd import outside_inference_mode
 from drl_density.bases.fitting.averaged_descent import AveragedDescent, DescentRecord
-from drl_density.bases.fitting.flow_plan import FlowPlan
+from drl_density.bases.fitting.flow_plan import LEAST_STEPS, FlowPlan
 from drl_density.bases.flows import AutoregressiveFlow
 from drl_density.errors import NumericalError
+from drl_density.parallel import IsStopped, side_by_side
 from drl_density.records.brief import brief
 
 DROPOUT_PATIENCE = 0.1
-"""Progress without a better score after which dropout begins."""
+"""Progress without a better score after which dropout begins, where the plan has any."""
 
 RACE_SHARE, MOST_RACE_SECONDS = 0.1, 8.0
 """Share of the time, and seconds, that each flow of a race gets before the best one gets the rest."""
+
+MOST_OF_A_KIND = 4
+"""Flows of the leading kind at most: each costs time wherever their average is evaluated."""
+
+TWIN_SHARE = 1.2
+"""Time of a further flow, as a multiple of that which a flow of its kind had before its best score."""
 
 LEAST_REST = 2.0
 """Seconds that a flow which fell behind needs to be continued, as a multiple of those that it had."""
@@ -92,7 +101,8 @@ def fit_flow(
     ('steps', True)
     """
     training = _Training(copies, validation, plan, on_score=on_score, generator=generator)
-    training.descent.limit(max_seconds)
+    if math.isfinite(max_seconds):
+        training.limit(max_seconds, is_timed=True)
     training.descent.advance()
     return training.finish()
 
@@ -105,12 +115,17 @@ def race_flows(
     plans: Mapping[str, FlowPlan],
     seconds: float,
     is_timed: bool = False,
+    lanes: int = 1,
     generator: torch.Generator | None = None,
 ) -> tuple[dict[str, FittedFlow], dict[str, str]]:
-    """Fit several flows in a time that they share: the one that leads after a short race gets what is left.
+    """Fit several flows in a time that they share: the kind that leads after a short race gets what is left.
 
     The race takes a tenth of the time for each flow, and 8 seconds at most. Which of two flows is the better one for a table
-    shows that early. What the leader does not use goes to the next one, and so on.
+    shows that early.
+
+    A flow that scores no better any more leaves time. It goes to further flows of the leader's kind from other initial
+    weights, four in all, and then to the flows that fell behind. Averages of such flows score better than a single one. In
+    several lanes they are fitted at the same time.
 
     Args:
         copies: rows in model space ``(c, n, d)``, as for :func:`fit_flow`.
@@ -119,10 +134,12 @@ def race_flows(
         seconds: seconds that all of them may take.
         is_timed: whether these are seconds of the clock. Otherwise they are the expected ones of the plans' steps, and equal
             seeds give equal flows.
-        generator: source of the initial weights, of the order of the rows and of dropout.
+        lanes: number of flows that are fitted at the same time, where the clock counts; 1 fits one after the other, with all
+            of torch's threads.
+        generator: source of the seeds of the flows.
 
     Returns:
-        The flows by name, and the reasons why others are missing.
+        The flows by name, those beyond the first of a kind with a number, and the reasons why others are missing.
 
     >>> from drl_density.bases import AutoregressiveFlowSettings
     >>> rows = torch.randn(1, 400, 2, generator=torch.Generator().manual_seed(0))
@@ -132,16 +149,45 @@ def race_flows(
     >>> sorted(flows), missing
     (['affine', 'spline'], {})
     """
-    trainings = {name: _Training(copies, validation, plan, generator=generator) for name, plan in plans.items()}
-    for training in trainings.values():
-        training.limit(seconds, is_timed=is_timed)
-        if len(trainings) > 1:
-            training.advance(min(RACE_SHARE * seconds, MOST_RACE_SECONDS))
-    for training in sorted(trainings.values(), key=lambda training: training.descent.best, reverse=True):
-        left = seconds - sum(other.spent for other in trainings.values())
-        if left >= LEAST_REST * training.spent:
-            training.limit(training.spent + left, is_timed=is_timed)
-            training.advance()
+
+    rows, scored = copies.float(), validation.float()
+
+    def new(plan: FlowPlan) -> _Training:
+        return _Training(rows, scored, plan, generator=_own_generator(generator))
+
+    racers = [new(plan) for plan in plans.values()]
+    twins: list[_Training] = []
+    lanes, end = lanes if is_timed else 1, time.monotonic() + seconds
+
+    def left() -> float:
+        return end - time.monotonic() if is_timed else seconds - sum(each.spent for each in [*racers, *twins])
+
+    def rest(training: _Training) -> float:
+        share, least = left(), LEAST_REST * training.spent
+        if training in twins:
+            least = LEAST_STEPS * training.plan.seconds_per_step
+            needed = [each.spent_before_best for each in (order[0], *twins) if each.descent.ending == "patience"]
+            if needed:  # as many flows as the time gives, none of which is trained for long beyond its best score
+                share /= max(1, round(share / (TWIN_SHARE * max(needed))))
+        if share < least:
+            return 0.0
+        training.limit(training.spent + share, is_timed=is_timed)
+        return math.inf
+
+    if len(racers) > 1:
+        for training in racers:
+            training.limit(seconds, is_timed=is_timed)
+        most = min(RACE_SHARE * seconds, MOST_RACE_SECONDS)
+        _train_in_turn(racers, lambda training: most, lanes=lanes)
+    order = sorted(racers, key=lambda training: training.descent.best, reverse=True)
+    trainings = dict(zip(plans, racers, strict=True))
+    if order:
+        leader = next(name for name, training in trainings.items() if training is order[0])
+        twins += [new(order[0].plan) for _ in range(MOST_OF_A_KIND - 1)]
+        _train_in_turn([order[0], *twins, *order[1:]], rest, lanes=lanes)
+        # Some of them may have had no time.
+        begun = [training for training in twins if training.descent.num_steps]
+        trainings |= {f"{leader} {number}": training for number, training in enumerate(begun, 2)}
     flows, missing = {}, {}
     for name, training in trainings.items():
         try:
@@ -151,10 +197,43 @@ def race_flows(
     return flows, missing
 
 
+def _train_in_turn(trainings: Sequence[_Training], until: Callable[[_Training], float], *, lanes: int) -> None:
+    """Train flows in their order; of several lanes each takes the next flow when it has ended one.
+
+    Args:
+        trainings: flows in the order in which they begin.
+        until: called with a flow whose turn has come, for the seconds after which it pauses.
+        lanes: number of flows that are trained at the same time; a single one uses all of torch's threads.
+    """
+    if lanes == 1:
+        for training in trainings:
+            training.advance(until(training))
+        return
+    waiting = deque(trainings)
+
+    def take_turns(is_stopped: IsStopped) -> None:
+        while not is_stopped():
+            try:
+                training = waiting.popleft()
+            except IndexError:
+                return
+            training.advance(until(training), is_stopped=is_stopped)
+
+    side_by_side([take_turns] * min(lanes, len(trainings)))
+
+
+def _own_generator(generator: torch.Generator | None) -> torch.Generator | None:
+    """A generator for one of several flows, so that none depends on when the others draw."""
+    if generator is None:
+        return None
+    return torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=generator)))
+
+
 class _Training:
     """A fit of a flow that can be paused.
 
     Attributes:
+        plan: sizes of the flow and of its fit.
         flow: the flow; its weights are the latest ones until :meth:`finish`.
         descent: descent of its weights.
     """
@@ -177,8 +256,8 @@ class _Training:
             )
         if not bool(rows.isfinite().all() & scored.isfinite().all()):
             raise ValueError("expected finite rows: complete missing values first")
-        self._plan, self._generator, self._scored = plan, generator, scored
-        self._dropout, self._is_timed = 0.0, True
+        self.plan, self._generator, self._scored = plan, generator, scored
+        self._dropout, self._is_timed = 0.0, False
         self.flow = AutoregressiveFlow(plan.settings, generator=generator).to(rows.device)
         self._batches = _batches(rows, min(plan.batch_size, rows.shape[1]), generator)
         self.descent = AveragedDescent(
@@ -188,7 +267,12 @@ class _Training:
     @property
     def spent(self) -> float:
         """Seconds so far: of the clock where it ends the fit, or else the expected ones of the steps."""
-        return self.descent.seconds if self._is_timed else self.descent.num_steps * self._plan.seconds_per_step
+        return self.descent.seconds if self._is_timed else self.descent.num_steps * self.plan.seconds_per_step
+
+    @property
+    def spent_before_best(self) -> float:
+        """The part of :attr:`spent` before the best score."""
+        return self.spent * self.descent.best_step / max(1, self.descent.num_steps)
 
     def limit(self, seconds: float, *, is_timed: bool) -> None:
         """Set the seconds after which the fit ends, of the clock or those that the steps are expected to take."""
@@ -196,11 +280,11 @@ class _Training:
         if is_timed:
             self.descent.limit(seconds)
         else:
-            self.descent.limit(math.inf, most_steps=int(seconds / self._plan.seconds_per_step))
+            self.descent.limit(math.inf, most_steps=int(seconds / self.plan.seconds_per_step))
 
-    def advance(self, until: float = math.inf) -> None:
+    def advance(self, until: float = math.inf, *, is_stopped: IsStopped = lambda: False) -> None:
         """Train to the end, or until so many seconds are spent, and score the weights then."""
-        self.descent.advance(lambda: self.spent >= until)
+        self.descent.advance(lambda: self.spent >= until or is_stopped())
 
     def finish(self) -> FittedFlow:
         """The flow with the weights that scored best.
@@ -222,9 +306,9 @@ class _Training:
 
     def _begin_dropout(self, stalled: float) -> bool:
         """Begin dropout where the score has not risen for a while; return whether it begins now."""
-        begins = stalled > DROPOUT_PATIENCE and self._dropout < self._plan.dropout
+        begins = stalled > DROPOUT_PATIENCE and self._dropout < self.plan.dropout
         if begins:
-            self._dropout = self._plan.dropout
+            self._dropout = self.plan.dropout
         return begins
 
 

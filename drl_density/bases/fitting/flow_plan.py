@@ -60,12 +60,12 @@ class FlowPlan:
     batch_size: PositiveInt = 512
     learning_rate: PositiveFloat = 3e-3
     num_warm_up: NonNegativeInt = 0
-    dropout: Chance = 0.1
+    dropout: Chance = 0.0
     weight_decay: NonNegativeFloat = 0.0
     averaging: Chance = 0.99
     max_gradient_norm: PositiveFloat = 5.0
     num_scores: PositiveInt = 20
-    patience: Share = 0.3
+    patience: Share = 0.15
 
     def __post_init__(self) -> None:
         check_fields(self)

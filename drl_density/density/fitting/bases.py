@@ -27,6 +27,7 @@ from drl_density.bases.fitting import (
 )
 from drl_density.bases.flows import Elementwise
 from drl_density.devices import available_memory
+from drl_density.parallel import Workers, num_lanes
 from drl_density.schedule import NoiseSchedule
 
 SIGMAS = (0.1, 0.07, 0.05, 0.035, 0.025)
@@ -64,10 +65,8 @@ FACTOR_PASSES = 15
 MOST_FACTOR_ROWS = 2000
 """Validation rows on which sizes of factor analysers are compared: by pairs, so that a few hundred tell them apart."""
 
-
 MOST_FITTED, MOST_FITTED_PIXELS = 0.92, 0.85
-"""Share of the time of a whole fit after which its flows end, and after which its autoregressive density ends: pool of draws
-and scores follow, and those of images take longer."""
+"""Shares of the time of a fit after which its flows end, and its autoregressive density: draws and scores follow."""
 
 FLOW_SHARE, LATER_FLOW_SHARE = 0.65, 0.4
 """Share of the first minute that flows may take, and of all further ones: a tilt then gains more than a longer flow."""
@@ -144,6 +143,7 @@ class ChosenBases:
         noisy: Best base with noised forms, which noisy levels use where level 0 uses a flow; None where every
             base of :attr:`mixtures` has noised forms.
         remarks: What kept a candidate from being fitted, a sentence each.
+        beside: Seconds of the clock and of the calling thread's processor in which flows were fitted side by side.
     """
 
     mixtures: dict[str, Base]
@@ -151,6 +151,7 @@ class ChosenBases:
     scores: dict[str, float]
     noisy: Base | None = None
     remarks: tuple[str, ...] = ()
+    beside: tuple[float, float] = (0.0, 0.0)
 
     @property
     def best(self) -> Base:
@@ -242,7 +243,10 @@ def choose_bases(
     if not is_reference:
         return ChosenBases(singles | {best: found}, sigma_min, scores)
     left = max(0.0, min(allowed.flow, allowed.most_total - (time.monotonic() - begun)))
-    flows, flow_remarks = _fit_flows(copies, validation, left, generator, is_timed=is_timed)
+    lanes = num_lanes() if is_timed and Workers.current().count == 1 else 1
+    started = time.monotonic(), time.thread_time()
+    flows, flow_remarks = _fit_flows(copies, validation, left, generator, is_timed=is_timed, lanes=lanes)
+    beside = (time.monotonic() - started[0], time.thread_time() - started[1]) if lanes > 1 else (0.0, 0.0)
     remarks = (*remarks, *flow_remarks)
     if not flows:
         return ChosenBases({best: found}, sigma_min, scores, remarks=remarks)
@@ -257,8 +261,8 @@ def choose_bases(
         remarks = (*remarks, blend.describe())
     leader = max(fitted, key=scores.__getitem__)
     if leader in (singles | mixtures):
-        return ChosenBases({best: found}, sigma_min, scores, remarks=remarks)
-    return ChosenBases({leader: fitted[leader]}, sigma_min, scores, noisy=found, remarks=remarks)
+        return ChosenBases({best: found}, sigma_min, scores, remarks=remarks, beside=beside)
+    return ChosenBases({leader: fitted[leader]}, sigma_min, scores, noisy=found, remarks=remarks, beside=beside)
 
 
 def choose_factors(
@@ -314,7 +318,7 @@ def _fit_factors(
 
 
 def _fit_flows(
-    copies: Tensor, validation: Tensor, allowed: float, generator: torch.Generator, *, is_timed: bool
+    copies: Tensor, validation: Tensor, allowed: float, generator: torch.Generator, *, is_timed: bool, lanes: int
 ) -> tuple[dict[str, FittedFlow], tuple[str, ...]]:
     """Flows within the time by name, and the reasons why there are none.
 
@@ -322,18 +326,15 @@ def _fit_flows(
         allowed: Seconds that all flows may take.
         is_timed: Whether these are seconds of the clock, and not those of one core that the sizes promise.
     """
-    plans, reasons = {}, {}
+    plans, reasons, (_, num_rows, num_columns) = {}, {}, copies.shape
     for name, elementwise in FLOWS.items():
-        plan, reason = affordable_flow(
-            copies.shape[1], copies.shape[2], allowed, elementwise=elementwise, is_timed=is_timed
-        )
+        plan, reason = affordable_flow(num_rows, num_columns, allowed, elementwise=elementwise, is_timed=is_timed)
         if plan is None:
             reasons[name] = reason
         else:
             plans[name] = plan
-    flows, missing = race_flows(
-        copies, validation, plans=plans, seconds=allowed, is_timed=is_timed, generator=generator
-    )
+    times = {"seconds": allowed, "is_timed": is_timed, "lanes": lanes}
+    flows, missing = race_flows(copies, validation, plans=plans, **times, generator=generator)
     refusals: dict[str, list[str]] = {}
     for name, reason in {**reasons, **missing}.items():
         refusals.setdefault(reason, []).append(name)

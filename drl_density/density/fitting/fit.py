@@ -174,7 +174,7 @@ def _within_budget(plan: FitPlan, run: FitRun, pace: Pace, max_minutes: float | 
             stacklevel=3,
         )
         return plan, Budget(is_reference_alone=True)
-    clock = pace.clock(plan.device)
+    clock = pace.without(*plan.table.bases.beside).clock(plan.device)
     reserve = finishing_seconds(plan, clock=clock)
     left = (end - reserve - time.monotonic()) / 60
     if plan.has_reference and run.workers.broadcast(left <= 0):  # steps need not be timed

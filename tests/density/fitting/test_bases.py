@@ -98,6 +98,7 @@ def with_scores(monkeypatch, **shifts):
         return flows, missing
 
     monkeypatch.setattr(bases_module, "race_flows", shifted)
+    monkeypatch.setattr("drl_density.bases.fitting.flow.MOST_OF_A_KIND", 1)
     monkeypatch.setattr(bases_module, "fit_stacked_mixture", gaussian_stack)
     monkeypatch.setattr(bases_module, "affordable_flow", small_flow)
 

@@ -83,6 +83,15 @@ class Pace:
         """The pace from now on."""
         return cls(time.monotonic(), time.thread_time())
 
+    def without(self, wall: float, processor: float) -> Pace:
+        """This pace without a time in which threads worked side by side and this one waited for Python's lock.
+
+        Args:
+            wall: Wall-clock seconds of that time.
+            processor: Processor seconds of the fit's thread in it.
+        """
+        return Pace(self.wall + wall, self.processor + processor)
+
     def ratio(self) -> float:
         """Wall-clock seconds for each second of the processor so far; 1 where no time has been counted."""
         wall, processor = time.monotonic() - self.wall, time.thread_time() - self.processor
