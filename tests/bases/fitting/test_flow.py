@@ -2,12 +2,13 @@
 
 import dataclasses
 import math
+import threading
 
 import pytest
 import torch
 
 from drl_density.bases import AutoregressiveFlow, AutoregressiveFlowSettings
-from drl_density.bases.fitting import FlowPlan, fit_flow, race_flows
+from drl_density.bases.fitting import FlowPlan, fit_flow, flow as flow_module, race_flows
 from drl_density.bases.fitting.flow import MOST_RACE_SECONDS, RACE_SHARE
 from drl_density.errors import NumericalError
 from drl_density.testing import seeded_generator
@@ -183,10 +184,12 @@ RACERS = {
 }
 
 
-def race(rows, *, seconds, plans=RACERS, is_timed=False):
-    return race_flows(
-        rows[None], ring(200, 20)[0], plans=plans, seconds=seconds, is_timed=is_timed, generator=seeded_generator(21)
-    )
+SHORT_RACERS = {kind: dataclasses.replace(plan, num_steps=20) for kind, plan in RACERS.items()}
+
+
+def race(rows, *, seconds, plans=RACERS, is_timed=False, lanes=1):
+    times = {"seconds": seconds, "is_timed": is_timed, "lanes": lanes}
+    return race_flows(rows[None], ring(200, 20)[0], plans=plans, **times, generator=seeded_generator(21))
 
 
 def test_the_leader_of_a_race_gets_the_rest():
@@ -205,11 +208,32 @@ def test_the_leader_of_a_race_gets_the_rest():
     assert torch.equal(again["spline"].log_densities, flows["spline"].log_densities)
 
 
-def test_what_the_leader_leaves_is_for_the_next():
+def test_what_the_leader_leaves_is_for_others_of_its_kind_and_then_for_the_next(monkeypatch):
+    monkeypatch.setattr(flow_module, "LEAST_STEPS", 20)
     rows, _ = ring(400, 18)
-    flows, _ = race(rows, seconds=10 * 80 * RACERS["spline"].seconds_per_step)
-    assert [flow.record.ending for flow in flows.values()] == ["steps", "steps"]
-    assert [flow.record.num_steps for flow in flows.values()] == [80, 80]
+    each = 20 * RACERS["spline"].seconds_per_step
+    flows, _ = race(rows, seconds=10 * each, plans=SHORT_RACERS)
+    assert list(flows) == ["affine", "spline", "spline 2", "spline 3", "spline 4"]
+    assert {(flow.record.ending, flow.record.num_steps) for flow in flows.values()} == {("steps", 20)}
+    assert len({flow.log_likelihood for flow in flows.values()}) == 5  # from weights of their own
+    few, _ = race(rows, seconds=2.5 * each, plans=SHORT_RACERS)
+    assert list(few) == ["affine", "spline", "spline 2"]
+    # A flow does not depend on what is trained beside it.
+    assert torch.equal(few["spline"].log_densities, flows["spline"].log_densities)
+
+
+def test_further_flows_are_as_many_as_end_soon_after_their_best_score(monkeypatch):
+    """Fitted to 40 rows the leader soon scores worse; the others share its rest, and none is much longer than its best."""
+    monkeypatch.setattr(flow_module, "LEAST_STEPS", 1)
+    rows, plan = ring(40, 7)[0], dataclasses.replace(SMALL, learning_rate=0.02, num_scores=40, patience=0.1, num_steps=400)
+    flows, _ = race(rows, seconds=400 * plan.seconds_per_step, plans={"spline": plan})
+    first, *others = [flow.record for flow in flows.values()]
+    assert first.ending == "patience"
+    left = 400 - first.num_steps
+    number = max(1, round(left / (flow_module.TWIN_SHARE * first.best_step)))
+    assert number > 1
+    assert others[0].num_steps <= math.ceil(left / number)
+    assert len(others) == 3
 
 
 def test_a_race_by_the_clock_takes_its_time():
@@ -219,6 +243,55 @@ def test_a_race_by_the_clock_takes_its_time():
     ended = [flow for flow in flows.values() if flow.record.ending == "time"]
     assert len(ended) == 1
     assert sum(flow.record.seconds for flow in flows.values()) < 0.6 + MOST_RACE_SECONDS
+
+
+def test_flows_in_lanes_are_trained_at_the_same_time(monkeypatch):
+    """The leader and another of its kind both get the time after the race, each with one thread of torch's."""
+    monkeypatch.setattr(flow_module, "LEAST_STEPS", 1)
+    threads, plain = set(), AutoregressiveFlow.log_prob_under_dropout
+
+    def watched(self, x, share, *, generator=None):
+        threads.add((threading.get_ident(), torch.get_num_threads()))
+        return plain(self, x, share, generator=generator)
+
+    monkeypatch.setattr(AutoregressiveFlow, "log_prob_under_dropout", watched)
+    rows, _ = ring(400, 18)
+    plans = {kind: dataclasses.replace(plan, num_steps=100_000) for kind, plan in RACERS.items()}
+    before, seconds = torch.get_num_threads(), 1.0
+    flows, missing = race(rows, seconds=seconds, plans=plans, is_timed=True, lanes=2)
+    assert (missing, torch.get_num_threads()) == ({}, before)
+    assert {count for _, count in threads} == {1}
+    assert len({identity for identity, _ in threads}) >= 2
+    leader = next(name for name in flows if name.endswith(" 2")).removesuffix(" 2")
+    assert [flows[name].record.ending for name in (leader, f"{leader} 2")] == ["time", "time"]
+    assert sum(flow.record.seconds for flow in flows.values()) > 1.5 * seconds
+
+
+def test_lanes_change_no_flow_that_the_clock_does_not_end(monkeypatch):
+    monkeypatch.setattr(flow_module, "LEAST_STEPS", 1)
+    monkeypatch.setattr(flow_module, "MOST_RACE_SECONDS", 0.0)  # which the clock would end
+    rows, _ = ring(400, 18)
+    timed = {"seconds": 1e6, "plans": SHORT_RACERS, "is_timed": True}
+    alone, beside = (race(rows, **timed, lanes=lanes)[0] for lanes in (1, 2))
+    assert list(alone) == list(beside)
+    assert all(torch.equal(alone[name].log_densities, beside[name].log_densities) for name in alone)
+
+
+def test_an_interruption_ends_all_lanes(monkeypatch):
+    home, count = threading.get_ident(), threading.active_count()
+    plain = AutoregressiveFlow.log_prob_under_dropout
+
+    def interrupted(self, x, share, *, generator=None):
+        if threading.get_ident() == home:
+            raise KeyboardInterrupt
+        return plain(self, x, share, generator=generator)
+
+    monkeypatch.setattr(AutoregressiveFlow, "log_prob_under_dropout", interrupted)
+    rows, _ = ring(400, 18)
+    plans = {kind: dataclasses.replace(plan, num_steps=100_000) for kind, plan in RACERS.items()}
+    with pytest.raises(KeyboardInterrupt):
+        race(rows, seconds=60.0, plans=plans, is_timed=True, lanes=2)
+    assert threading.active_count() == count
 
 
 def test_a_flow_of_a_race_that_diverges_leaves_the_others(monkeypatch):
