@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections import deque
@@ -25,11 +26,11 @@ DROPOUT_PATIENCE = 0.1
 RACE_SHARE, MOST_RACE_SECONDS = 0.1, 8.0
 """Share of the time, and seconds, that each flow of a race gets before the best one gets the rest."""
 
-MOST_OF_A_KIND = 4
+MOST_OF_A_KIND = 6
 """Flows of the leading kind at most: each costs time wherever their average is evaluated."""
 
-TWIN_SHARE = 1.2
-"""Time of a further flow, as a multiple of that which a flow of its kind had before its best score."""
+TWIN_SHARE, TWIN_PATIENCE = 1.2, 0.3
+"""Time of a further flow, as a multiple of that which a flow of its kind had before its best score, and its patience."""
 
 LEAST_REST = 2.0
 """Seconds that a flow which fell behind needs to be continued, as a multiple of those that it had."""
@@ -114,6 +115,7 @@ def race_flows(
     *,
     plans: Mapping[str, FlowPlan],
     seconds: float,
+    most_seconds: float = 0.0,
     is_timed: bool = False,
     lanes: int = 1,
     generator: torch.Generator | None = None,
@@ -124,7 +126,7 @@ def race_flows(
     shows that early.
 
     A flow that scores no better any more leaves time. It goes to further flows of the leader's kind from other initial
-    weights, four in all, and then to the flows that fell behind. Averages of such flows score better than a single one. In
+    weights, six in all, and then to the flows that fell behind. Averages of such flows score better than a single one. In
     several lanes they are fitted at the same time.
 
     Args:
@@ -132,6 +134,7 @@ def race_flows(
         validation: rows ``(m, d)`` to be scored.
         plans: sizes of the flows and of their fits by name, each with the steps that it would have alone.
         seconds: seconds that all of them may take.
+        most_seconds: the same where the leader scores no better any more before they are over, if that is longer.
         is_timed: whether these are seconds of the clock. Otherwise they are the expected ones of the plans' steps, and equal
             seeds give equal flows.
         lanes: number of flows that are fitted at the same time, where the clock counts; 1 fits one after the other, with all
@@ -157,10 +160,12 @@ def race_flows(
 
     racers = [new(plan) for plan in plans.values()]
     twins: list[_Training] = []
-    lanes, end = lanes if is_timed else 1, time.monotonic() + seconds
+    lanes, begun = lanes if is_timed else 1, time.monotonic()
 
     def left() -> float:
-        return end - time.monotonic() if is_timed else seconds - sum(each.spent for each in [*racers, *twins])
+        is_saturated = bool(twins) and order[0].descent.ending == "patience"
+        most = max(seconds, most_seconds) if is_saturated else seconds
+        return most - (time.monotonic() - begun if is_timed else sum(each.spent for each in [*racers, *twins]))
 
     def rest(training: _Training) -> float:
         share, least = left(), LEAST_REST * training.spent
@@ -168,7 +173,8 @@ def race_flows(
             least = LEAST_STEPS * training.plan.seconds_per_step
             needed = [each.spent_before_best for each in (order[0], *twins) if each.descent.ending == "patience"]
             if needed:  # as many flows as the time gives, none of which is trained for long beyond its best score
-                share /= max(1, round(share / (TWIN_SHARE * max(needed))))
+                rounds = math.ceil((len(twins) - twins.index(training)) / lanes)
+                share /= max(1, min(rounds, round(share / (TWIN_SHARE * max(needed)))))
         if share < least:
             return 0.0
         training.limit(training.spent + share, is_timed=is_timed)
@@ -183,11 +189,12 @@ def race_flows(
     trainings = dict(zip(plans, racers, strict=True))
     if order:
         leader = next(name for name, training in trainings.items() if training is order[0])
-        twins += [new(order[0].plan) for _ in range(MOST_OF_A_KIND - 1)]
+        plan = dataclasses.replace(order[0].plan, patience=TWIN_PATIENCE)
+        twins += [new(plan) for _ in range(MOST_OF_A_KIND - 1)]
         _train_in_turn([order[0], *twins, *order[1:]], rest, lanes=lanes)
         # Some of them may have had no time.
-        begun = [training for training in twins if training.descent.num_steps]
-        trainings |= {f"{leader} {number}": training for number, training in enumerate(begun, 2)}
+        trained = [training for training in twins if training.descent.num_steps]
+        trainings |= {f"{leader} {number}": training for number, training in enumerate(trained, 2)}
     flows, missing = {}, {}
     for name, training in trainings.items():
         try:

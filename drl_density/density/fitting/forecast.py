@@ -54,8 +54,9 @@ SAFETY = 0.9
 FEWER_THREADS = "Beside other busy processes a step on one thread is often several times faster: set OMP_NUM_THREADS=1"
 """Advice where time lacks: threads that share their cores wait for each other at the end of every parallel operation."""
 
-FEWEST_TIMED, LONG_ENOUGH = 32, 0.1
-"""Rows of the first call whose time is measured, and seconds of a call from which more rows would not time it better."""
+FEWEST_TIMED, FEWEST_SCORED, LONG_ENOUGH = 32, 512, 0.1
+"""Rows of the first call that is timed, of images and of tables (a blend of flows is as slow for few draws as for hundreds),
+and seconds of a call from which more rows would not time it better."""
 
 FINISHING_SAFETY, PATH_SAFETY = 1.4, 1.15
 """Measured time of choosing, normalising and drawing over the count of their gradients; that of paths is close."""
@@ -349,16 +350,16 @@ def finishing_seconds(plan: FitPlan, *, clock: Clock | None = None) -> float:
     """
     now = clock or Clock()
     model = freeze(plan.new_model(plan.largest_base, seed=plan.seed).to(plan.device))
-    most = 64 if plan.is_over_images else 2048
+    most, least = (64, FEWEST_TIMED) if plan.is_over_images else (2048, FEWEST_SCORED)
     generator = torch.Generator().manual_seed(plan.seed)
     rows = torch.randn(most, plan.largest_base.num_features, generator=generator)
-    per_row = _seconds_per_row_of(lambda count: model.score(rows[:count], 0.0), now, most=most)
+    per_row = _seconds_per_row_of(lambda count: model.score(rows[:count], 0.0), now, most=most, least=least)
     num_members, num_levels, sizes = len(plan.members), plan.schedule.num_levels, plan.normalizing
     num_scored = 0 if plan.selection.rule == "last" else 2 * num_members if num_members > 1 else 1
     num_averaged = num_members  # an average, if it is kept, costs all members at once
     if plan.selection.num_samples is not None:
         per_draw = _seconds_per_row_of(
-            lambda count: tilts(model, base_draws(model, count, 0.0, generator), 0.0), now, most=most
+            lambda count: tilts(model, base_draws(model, count, 0.0, generator), 0.0), now, most=most, least=least
         )
         if any(member.part is not None for member in plan.members):
             num_averaged = 1  # the average of folds leans on one base, which costs far more than the networks
@@ -378,12 +379,12 @@ def finishing_seconds(plan: FitPlan, *, clock: Clock | None = None) -> float:
     return FINISHING_SAFETY * per_row * (select + estimate + pool)
 
 
-def _seconds_per_row_of(work: Callable[[int], object], now: Clock, *, most: int) -> float:
+def _seconds_per_row_of(work: Callable[[int], object], now: Clock, *, most: int, least: int = FEWEST_TIMED) -> float:
     """Mean time of three calls over their rows after a first one, which warms caches up.
 
-    The number of rows grows to ``most``, but not beyond that of a call that takes :data:`LONG_ENOUGH`.
+    The number of rows grows from ``least`` to ``most``, but not beyond that of a call that takes :data:`LONG_ENOUGH`.
     """
-    count = min(most, FEWEST_TIMED)
+    count = min(most, least)
     while True:
         before = now()
         work(count)
