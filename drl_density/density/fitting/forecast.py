@@ -323,8 +323,7 @@ def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS, clock: Cloc
     evaluation = now() - times[-1]
     if num_unscored:
         rows = torch.randn(FEW_DRAWS, plan.largest_base.num_features, generator=torch.Generator().manual_seed(plan.seed))
-        tilt = _seconds_per_row_of(lambda count: tilts(state.model, rows[:count], 0.0), now, most=FEW_DRAWS)
-        evaluation += num_unscored * tilt
+        evaluation += num_unscored * _seconds_per_row_of(lambda n: tilts(state.model, rows[:n], 0.0), now, most=FEW_DRAWS)
     per_step = sorted(b - a for a, b in zip(times, times[1:], strict=False))[len(times) // 2 - 1]
     return per_step + evaluation / plan.training.evaluate_every
 
