@@ -115,7 +115,6 @@ def race_flows(
     *,
     plans: Mapping[str, FlowPlan],
     seconds: float,
-    most_seconds: float = 0.0,
     is_timed: bool = False,
     lanes: int = 1,
     generator: torch.Generator | None = None,
@@ -134,7 +133,6 @@ def race_flows(
         validation: rows ``(m, d)`` to be scored.
         plans: sizes of the flows and of their fits by name, each with the steps that it would have alone.
         seconds: seconds that all of them may take.
-        most_seconds: the same where the leader scores no better any more before they are over, if that is longer.
         is_timed: whether these are seconds of the clock. Otherwise they are the expected ones of the plans' steps, and equal
             seeds give equal flows.
         lanes: number of flows that are fitted at the same time, where the clock counts; 1 fits one after the other, with all
@@ -163,9 +161,7 @@ def race_flows(
     lanes, begun = lanes if is_timed else 1, time.monotonic()
 
     def left() -> float:
-        is_saturated = bool(twins) and order[0].descent.ending == "patience"
-        most = max(seconds, most_seconds) if is_saturated else seconds
-        return most - (time.monotonic() - begun if is_timed else sum(each.spent for each in [*racers, *twins]))
+        return seconds - (time.monotonic() - begun if is_timed else sum(each.spent for each in [*racers, *twins]))
 
     def rest(training: _Training) -> float:
         share, least = left(), LEAST_REST * training.spent

@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -242,11 +242,10 @@ def choose_bases(
     found = (singles | mixtures)[best]
     if not is_reference:
         return ChosenBases(singles | {best: found}, sigma_min, scores)
-    most = max(0.0, allowed.most_total - (time.monotonic() - begun))
-    limits = {"seconds": min(allowed.flow, most), "most_seconds": most if is_timed else 0.0, "is_timed": is_timed}
+    left = max(0.0, min(allowed.flow, allowed.most_total - (time.monotonic() - begun)))
     lanes = num_lanes() if is_timed and Workers.current().count == 1 else 1
     started = time.monotonic(), time.thread_time()
-    flows, flow_remarks = _fit_flows(copies, validation, **limits, lanes=lanes, generator=generator)
+    flows, flow_remarks = _fit_flows(copies, validation, left, generator, is_timed=is_timed, lanes=lanes)
     beside = (time.monotonic() - started[0], time.thread_time() - started[1]) if lanes > 1 else (0.0, 0.0)
     remarks = (*remarks, *flow_remarks)
     if not flows:
@@ -319,17 +318,23 @@ def _fit_factors(
 
 
 def _fit_flows(
-    copies: Tensor, validation: Tensor, *, seconds: float, is_timed: bool, **given: Any
+    copies: Tensor, validation: Tensor, allowed: float, generator: torch.Generator, *, is_timed: bool, lanes: int
 ) -> tuple[dict[str, FittedFlow], tuple[str, ...]]:
-    """Flows by name, and the reasons why there are none; arguments as those of :func:`race_flows`."""
+    """Flows within the time by name, and the reasons why there are none.
+
+    Args:
+        allowed: Seconds that all flows may take.
+        is_timed: Whether these are seconds of the clock, and not those of one core that the sizes promise.
+    """
     plans, reasons, (_, num_rows, num_columns) = {}, {}, copies.shape
     for name, elementwise in FLOWS.items():
-        plan, reason = affordable_flow(num_rows, num_columns, seconds, elementwise=elementwise, is_timed=is_timed)
+        plan, reason = affordable_flow(num_rows, num_columns, allowed, elementwise=elementwise, is_timed=is_timed)
         if plan is None:
             reasons[name] = reason
         else:
             plans[name] = plan
-    flows, missing = race_flows(copies, validation, plans=plans, seconds=seconds, is_timed=is_timed, **given)
+    times = {"seconds": allowed, "is_timed": is_timed, "lanes": lanes}
+    flows, missing = race_flows(copies, validation, plans=plans, **times, generator=generator)
     refusals: dict[str, list[str]] = {}
     for name, reason in {**reasons, **missing}.items():
         refusals.setdefault(reason, []).append(name)
