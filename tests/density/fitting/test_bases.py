@@ -1,5 +1,6 @@
 """Choice of the fixed base and of the noise of level 0."""
 
+import dataclasses
 import math
 from functools import partial
 
@@ -18,6 +19,7 @@ from drl_density.bases import (
 from drl_density.bases.fitting import Affordability, Candidate, FlowPlan, StackedMixture
 from drl_density.density.fitting import bases as bases_module
 from drl_density.density.fitting.bases import NO_FLOW, ReferenceTime, choose_bases, fit_gaussian
+from drl_density.parallel import Workers
 from drl_density.testing import seeded_generator
 
 
@@ -171,6 +173,37 @@ def test_a_limit_of_time_ends_flows_and_mixtures_by_the_clock_and_shortens_the_s
     assert timed == [False] * 4 + [True] * 4
     assert searched == [math.inf, math.inf, pytest.approx(4.2), pytest.approx(2.1)]
     assert averaged == [(400, 0.03, 20.0, False), (400, 0.03, pytest.approx(4.8), True)]
+
+
+def test_flows_of_a_limited_time_run_in_as_many_lanes_as_there_are(monkeypatch):
+    """Without a limit they run one after the other, so that they are the same everywhere."""
+    asked = []
+
+    def racing(copies, validation, *, lanes, **_):
+        asked.append(lanes)
+        return {}, {}
+
+    monkeypatch.setattr(bases_module, "fit_stacked_mixture", gaussian_stack)
+    monkeypatch.setattr(bases_module, "num_lanes", lambda: 3)
+    monkeypatch.setattr(bases_module, "affordable_flow", small_flow)
+    monkeypatch.setattr(bases_module, "race_flows", racing)
+    rows = spiral(600)
+    for allowed in (ReferenceTime.within(1.0), ReferenceTime(5.0)):
+        choose_bases(rows[:400], rows[400:], kind="reference", allowed=allowed)
+    monkeypatch.setattr(Workers, "current", lambda: Workers(1, 2))
+    choose_bases(rows[:400], rows[400:], kind="reference", allowed=ReferenceTime.within(1.0))
+    assert asked == [3, 1, 1]
+
+
+def test_the_time_of_lanes_is_known(monkeypatch):
+    with_scores(monkeypatch, affine=-100.0, spline=100.0)
+    monkeypatch.setattr(bases_module, "num_lanes", lambda: 2)
+    rows = spiral(600)
+    limited = dataclasses.replace(ReferenceTime.within(1.0), flow=0.5)
+    wall, processor = choose_bases(rows[:400], rows[400:], kind="reference", allowed=limited).beside
+    assert wall > processor > 0
+    alone = choose_bases(rows[:400], rows[400:], kind="reference", allowed=ReferenceTime(0.5))
+    assert alone.beside == (0.0, 0.0)
 
 
 def test_flows_have_less_of_the_minutes_after_the_first():

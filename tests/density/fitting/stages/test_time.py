@@ -33,6 +33,8 @@ def test_a_pace_is_the_wall_clock_beside_the_processor(monkeypatch):
     wall[0], processor[0] = 150.0, 15.0  # the work itself may be interrupted for long
     assert clock() - before == 6.0
     assert away() - before_away == 40.0
+    # For 35 of these 50 seconds other threads worked too, and this one had 3 of its 8 seconds of the processor.
+    assert pace.without(35.0, 3.0).ratio() == 3.0
 
 
 def test_the_pace_leaves_the_work_of_other_threads_out():
