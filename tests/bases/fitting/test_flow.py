@@ -234,6 +234,7 @@ def test_further_flows_are_as_many_as_end_soon_after_their_best_score(monkeypatc
     number = min(flow_module.MOST_OF_A_KIND - 1, round(left / (flow_module.TWIN_SHARE * first.best_step)))
     assert number > 1
     assert others[0].num_steps <= math.ceil(left / number)
+    assert sum(other.num_steps for other in others) > left / 2
     assert len(others) >= number
 
 
