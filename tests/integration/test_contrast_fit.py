@@ -96,6 +96,7 @@ def test_a_fit_on_a_flow_is_normalised_and_comes_back(monkeypatch, tmp_path):
     """Level 0 leans on a flow that is fitted briefly: the integral over the plane is 1 by quadrature."""
     sizes = drl.AutoregressiveFlowSettings(2, num_transforms=2, width=16)
     monkeypatch.setattr(bases_module, "affordable_flow", lambda *_, **__: Affordability(FlowPlan(sizes, num_steps=150), ""))
+    monkeypatch.setattr("drl_density.bases.fitting.flow.MOST_OF_A_KIND", 1)
     monkeypatch.setattr(bases_module, "fit_stacked_mixture", lambda copies, **_: SimpleNamespace(base=standard(copies)))
     settings = dataclasses.replace(SETTINGS, base="auto", num_folds=1, transform="standardize")
     density = drl.fit(drl.load_dataset(ring(600), seed=0), settings=settings, seed=0, progress=False)
