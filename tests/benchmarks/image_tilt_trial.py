@@ -9,6 +9,7 @@ paths in all and by level, the median norm of gradients, and the root mean squar
 
 import argparse
 import dataclasses
+import json
 import math
 import time
 from pathlib import Path
@@ -17,12 +18,15 @@ import torch
 
 import drl_density as drl
 from drl_density import Split, load_dataset
+from drl_density.density.data_units import freeze
 from drl_density.density.fitting.bases import ReferenceTime
 from drl_density.density.fitting.plan import plan_on_table
+from drl_density.density.fitting.stages import paths
 from drl_density.density.fitting.table import prepare_table
 from drl_density.training import PathMeter
 from drl_density.training.objectives.path_matching import SCATTER
-from tests.benchmarks.image_ladder import shrunk
+from tests.benchmarks.image_ladder import Rung, shrunk
+from tests.benchmarks.image_tilt import bits, captured, in_parts, log_z_row
 
 
 def plan_of(given):
@@ -45,6 +49,22 @@ def plan_of(given):
     return plan_on_table(table, dataclasses.replace(settings, network=network, objective=objective), seed=0)
 
 
+def show_log_z(plan, model):
+    """Bits of 1,000 test images under the reference and under the tilt, with the estimate of log Z that ends a fit."""
+    rung, found = Rung(plan.table, 0.0, 1000, 0), []
+    captured(paths, "sequence_sandwich", found)
+    exact = bits(rung, in_parts(model.base.log_prob, rung.u))
+    base = in_parts(lambda part: model.base(part, model.schedule.log_snr_at(0)), rung.u)
+    tilt = in_parts(lambda part: model.tilt(part, 0), rung.u)
+    began = time.monotonic()
+    paths.tilt_log_z(model, plan.validation(seed=0).rows[: paths.MOST_ROWS], seed=0)
+    _, _, sandwich = found[0]
+    print(json.dumps(log_z_row("tilted", sandwich, time.monotonic() - began)))
+    ends = sandwich.log_z, sandwich.lower, sandwich.upper
+    print("bits: reference", exact, "with the noise of level 0", bits(rung, base), "tilted", bits(rung, base + tilt, *ends))
+    print("gain at log Z and its ends, nats:", [round(float(tilt.mean()) - end, 2) for end in ends])
+
+
 def main() -> None:
     """Train, and print a line at the beginning, at every third, and at the end."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -62,6 +82,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=2)
     parser.add_argument("--patch", type=int, default=1)
     parser.add_argument("--silu", action="store_true", help="a SiLU before the readout")
+    parser.add_argument("--log-z", action="store_true", help="log Z of the averaged network at the end, and test bits")
     parser.add_argument("--out", type=Path, default=Path("runs/image_tilt_trial"))
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -115,6 +136,8 @@ def main() -> None:
             shown = done[0]
             show(step, norms)
             norms = []
+    if given.log_z:
+        show_log_z(plan, freeze(state.averaged_model))
 
 
 if __name__ == "__main__":
