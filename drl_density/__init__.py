@@ -119,6 +119,7 @@ if TYPE_CHECKING:
         AmbientSettings,
         ConditionalSettings,
         DPSSettings,
+        MeasuredRowSettings,
         MeasuredSettings,
         MissingMoveSettings,
     )
@@ -215,6 +216,7 @@ __all__ = [
     "MLPSettings",
     "MMDSettings",
     "MarginalDensity",
+    "MeasuredRowSettings",
     "MeasuredSettings",
     "MissingMoveSettings",
     "Mixture",
@@ -302,7 +304,8 @@ _NAMES = {
     ),
     "errors": "DRLDensityWarning Verdict",
     "estimator": "DRLDensity",
-    "inverse_problems": "AmbientSettings ConditionalSettings DPSSettings MeasuredSettings MissingMoveSettings",
+    "inverse_problems": "AmbientSettings ConditionalSettings DPSSettings MeasuredRowSettings MeasuredSettings "
+    "MissingMoveSettings",
     "mcmc": "HMC MALA RandomWalk ULA run_chain",
     "model": "EnergySequence",
     "model_evidence": (

@@ -11,6 +11,8 @@ from drl_density.inverse_problems.conditional import (
 )
 from drl_density.inverse_problems.conditioned_base import ConditionedBase, condition_on_measurement
 from drl_density.inverse_problems.measured import MeasuredSettings, sample_measured
+from drl_density.inverse_problems.measured_gaussian import MeasuredGaussian, Measurements, sample_factor_posterior
+from drl_density.inverse_problems.measured_rows import DenoisingErrors, MeasuredRowSettings, sample_measured_rows
 from drl_density.inverse_problems.measurement import (
     DPSSettings,
     gaussian_likelihood,
@@ -29,7 +31,11 @@ __all__ = [
     "ConditionalSettings",
     "ConditionedBase",
     "DPSSettings",
+    "DenoisingErrors",
+    "MeasuredGaussian",
+    "MeasuredRowSettings",
     "MeasuredSettings",
+    "Measurements",
     "MissingMoveSettings",
     "condition_on_measurement",
     "gaussian_likelihood",
@@ -37,7 +43,9 @@ __all__ = [
     "plan_conditional",
     "sample_conditional",
     "sample_dps",
+    "sample_factor_posterior",
     "sample_measured",
+    "sample_measured_rows",
     "sample_path",
     "sample_posterior",
     "sample_projected",

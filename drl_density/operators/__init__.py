@@ -9,6 +9,7 @@ from drl_density.operators.fourier import (
     shepp_logan,
     smooth_maps,
 )
+from drl_density.operators.gram import GramBlocks
 from drl_density.operators.linear import (
     Blur,
     Downsample,
@@ -25,6 +26,7 @@ __all__ = [
     "Coils",
     "ComplexPairs",
     "Downsample",
+    "GramBlocks",
     "LinearOperator",
     "Mask",
     "MaskedFourier",

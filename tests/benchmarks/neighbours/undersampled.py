@@ -49,12 +49,12 @@ NOISE, NUM_DRAWS = 0.05, 39
 class RealImages:
     """Measured frequencies, in conjugate pairs, of flat rows of real images."""
 
-    def __init__(self, inner: MaskedFourier) -> None:
-        self.inner = inner
+    def __init__(self, inner: MaskedFourier, side: int = SIDE) -> None:
+        self.inner, self.side = inner, side
 
     def forward(self, x: Tensor) -> Tensor:
         """Measurements of flat rows ``(n, side^2)``."""
-        images = x.reshape(-1, SIDE, SIDE)
+        images = x.reshape(-1, self.side, self.side)
         return self.inner.forward(torch.complex(images, torch.zeros_like(images)))
 
     def adjoint(self, y: Tensor) -> Tensor:
@@ -63,19 +63,19 @@ class RealImages:
 
     def project(self, x: Tensor, y: Tensor) -> Tensor:
         """The nearest rows whose measured frequencies are ``y``, those of a real image."""
-        images = x.reshape(-1, SIDE, SIDE)
+        images = x.reshape(-1, self.side, self.side)
         return self.inner.project(torch.complex(images, torch.zeros_like(images)), y).real.flatten(1)
 
 
-def random_mask(acceleration: int, generator: torch.Generator) -> Tensor:
+def random_mask(acceleration: int, generator: torch.Generator, side: int = SIDE) -> Tensor:
     """Mask of one frequency in ``acceleration``: the central 3 x 3 ones, and random ones with their conjugates."""
-    middle, mask = SIDE // 2, torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    middle, mask = side // 2, torch.zeros(side, side, dtype=torch.bool)
     mask[middle - 1 : middle + 2, middle - 1 : middle + 2] = True
-    for place in torch.randperm(SIDE * SIDE, generator=generator).tolist():
-        if int(mask.sum()) >= SIDE * SIDE / acceleration:
+    for place in torch.randperm(side * side, generator=generator).tolist():
+        if int(mask.sum()) >= side * side / acceleration:
             return mask
-        row, column = divmod(place, SIDE)
-        mask[row, column] = mask[-row % SIDE, -column % SIDE] = True
+        row, column = divmod(place, side)
+        mask[row, column] = mask[-row % side, -column % side] = True
     return mask
 
 

@@ -1,0 +1,297 @@
+r"""One draw of a clean point for each of many measurements, where the network itself judges them at every level.
+
+Given a state of level t, the clean point is the network's estimate plus an error,
+:math:`x_0 = \hat x_0(x_t) + e`. If e is normal with the covariance of the errors that the network makes on rows, then
+:math:`x_0 \mid x_t, y` is normal too, in closed form for any linear measurement. The sampler
+
+1. walks down to the level where :math:`\rho = \sigma_t / \alpha_t` is small beside the noise s of the measurement. Each
+   step draws a clean point given state and measurement, and then the cleaner state given both;
+2. moves states of that level by adjusted steps on :math:`F_t(x_t) + \log N(y;\ A x_t / \alpha_t,\ s^2 I - \rho^2 A A^*)`.
+   This is their exact posterior: noise s of the measurement is noise :math:`\rho` of the state plus the rest;
+3. walks down to level 0 without the measurement, of which the state contains all there is to know.
+
+Where no level has so little noise, the walk goes on to level 0 with the measurement.
+
+Source: ours. A normal law of x_0 given x_t is in Song et al. 2023 (PiGDM) and Zhu et al. 2023 (DiffPIR), with one variance
+for all pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from drl_density.autograd import outside_inference_mode
+from drl_density.bases import FactorAnalysers
+from drl_density.bases.fitting import FactorSize, fit_factor_analysers
+from drl_density.devices import normal_draws
+from drl_density.distributions import SampleResult
+from drl_density.inverse_problems.measured_gaussian import MeasuredGaussian, Measurements
+from drl_density.mcmc import MALA, Kernel, RobbinsMonro, Tuner, take_steps
+from drl_density.model import EnergySequence
+from drl_density.operators.gram import GramBlocks
+from drl_density.records.fields import NonNegativeInt, PositiveFloat, PositiveInt, check_fields
+from drl_density.samplers.ddim import ddim_step
+from drl_density.samplers.walk import falling_levels, starting_noise
+
+# Largest share of the measurement's variance that the noise of a state may explain: the rest keeps every matrix regular.
+MOST_EXPLAINED = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class DenoisingErrors:
+    """Normal laws of the errors of a network's estimates, a few factors plus independent noise at each level of a walk.
+
+    Attributes:
+        levels: the levels, falling from T to 0.
+        loadings: factor loadings W of each level, ``(d, r)``.
+        noises: variances of the independent part at each level, ``(d,)``.
+    """
+
+    levels: tuple[float, ...]
+    loadings: tuple[Tensor, ...]
+    noises: tuple[Tensor, ...]
+
+    @classmethod
+    def of_base(cls, model: EnergySequence, *, num_steps: int = 30) -> Self:
+        """The exact laws where the network is zero and the base is one factor analyser.
+
+        Args:
+            num_steps: number of steps from level T to level 0.
+
+        Raises:
+            ValueError: another base.
+
+        >>> from drl_density.networks.contract import NoTilt
+        >>> from drl_density import NoiseSchedule
+        >>> base = FactorAnalysers(torch.ones(1), torch.zeros(1, 3), torch.ones(1, 3, 1), torch.ones(1, 3))
+        >>> model = EnergySequence(NoiseSchedule.log_spaced(4), NoTilt(), (3,), base=base)
+        >>> len(DenoisingErrors.of_base(model, num_steps=6).levels)
+        7
+        """
+        base = model.base
+        if not isinstance(base, FactorAnalysers) or base.num_components > 1:
+            raise ValueError(f"expected a base of one factor analyser, got {type(base).__name__}: fit the errors on rows")
+        levels, loadings, noises = falling_levels(model.num_levels, num_steps, None), [], []
+        wide, variances = base.loadings[0].double(), base.noises[0].double()
+        for level in levels:
+            ratio = torch.exp(model.schedule.log_snr_at(level).double())
+            shrunk = wide / (1 + ratio * variances)[:, None]
+            inner = torch.eye(wide.shape[1], dtype=torch.float64) + ratio * wide.T @ shrunk
+            # W / (1 + ratio psi) M^-1 (...)^T with M = L L^T
+            loadings.append(torch.linalg.solve_triangular(torch.linalg.cholesky(inner), shrunk.T, upper=False).T)
+            noises.append(variances / (1 + ratio * variances))
+        return cls(levels, tuple(loadings), tuple(noises))
+
+    @classmethod
+    @outside_inference_mode
+    def fit(
+        cls,
+        model: EnergySequence,
+        rows: Tensor,
+        *,
+        num_steps: int = 30,
+        num_factors: tuple[int, ...] = (1, 8, 32),
+        batch_size: int = 64,
+        generator: torch.Generator | None = None,
+    ) -> Self:
+        """The laws of errors on rows, with the number of factors of each level chosen on a quarter of them.
+
+        Args:
+            rows: clean rows ``(n, *event)``; some hundred will do.
+            num_steps: number of steps from level T to level 0.
+            num_factors: numbers of factors to choose from.
+            batch_size: rows in a pass of the network.
+
+        >>> from drl_density.testing import GaussianMixtureSequence
+        >>> model = GaussianMixtureSequence.example().model
+        >>> len(DenoisingErrors.fit(model, torch.randn(32, 2).double(), num_steps=3, num_factors=(1,)).levels)
+        4
+        """
+        levels, loadings, noises = falling_levels(model.num_levels, num_steps, None), [], []
+        rows, held = rows.to(model.dtype), max(1, len(rows) // 4)
+        for level in levels:
+            x = model.schedule.diffuse(rows, torch.full((len(rows),), level, dtype=torch.float64), generator=generator)
+            estimates = torch.cat([model.denoise(part, level) for part in x.split(batch_size)])
+            errors = (rows - estimates).flatten(1).float()
+            scale = errors.square().mean().sqrt()  # fitted in units of the error: the fit has a least variance
+            errors = errors / scale
+            law, best = None, -torch.inf
+            for count in num_factors:
+                found = fit_factor_analysers(errors[held:], FactorSize(1, count), num_passes=6, generator=generator)
+                score = float(found.log_prob(errors[:held]).mean())
+                law, best = (found, score) if score > best else (law, best)
+            assert law is not None
+            # Errors have mean zero under the model; the fitted mean is part of their spread.
+            loadings.append(scale * torch.cat([law.loadings[0], law.means[0][:, None]], 1))
+            noises.append(scale**2 * law.noises[0])
+        return cls(levels, tuple(loadings), tuple(noises))
+
+
+@dataclass(frozen=True)
+class MeasuredRowSettings:
+    """Steps of :func:`sample_measured_rows`.
+
+    Attributes:
+        num_final_steps: adjusted steps at the level where the posterior is exact.
+        kernel: their kernel.
+        step_size: their first step size, which adapts to the acceptance rate.
+        batch_size: rows that pass the network together.
+    """
+
+    num_final_steps: NonNegativeInt = 60
+    kernel: Kernel = MALA()
+    step_size: PositiveFloat = 0.3
+    batch_size: PositiveInt = 64
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@outside_inference_mode
+def sample_measured_rows(
+    model: EnergySequence,
+    gram: GramBlocks,
+    y: Tensor,
+    errors: DenoisingErrors,
+    *,
+    noise: float,
+    settings: MeasuredRowSettings | None = None,
+    generator: torch.Generator | None = None,
+) -> SampleResult:
+    """One draw of a clean point for each measurement, ``(n, *event)``.
+
+    Args:
+        model: the prior, with any base or none.
+        gram: blocks of the operator's A* A.
+        y: measurements ``(n, *measured)``, all of the same operator. Repeated ones give several draws.
+        errors: laws of the errors of the model's estimates.
+        noise: standard deviation s of the measurement noise; for a complex one, that of its real and imaginary parts.
+        settings: numbers and sizes of the steps.
+
+    Returns:
+        The draws, with the mean ``acceptance_rate`` of the adjusted steps of each row; NaN where there were none.
+
+    Raises:
+        ValueError: noise that is not positive, measurements that are not finite, or an operator on points of another shape.
+
+    >>> from drl_density import NoiseSchedule
+    >>> from drl_density.networks import MLP, MLPSettings
+    >>> from drl_density.operators import Mask
+    >>> model = EnergySequence(NoiseSchedule.log_spaced(4), MLP(MLPSettings(2)), event_shape=(2,))
+    >>> errors = DenoisingErrors.fit(model, torch.randn(32, 2), num_steps=4, num_factors=(1,))
+    >>> gram = GramBlocks(Mask(torch.tensor([True, False])), (2,))
+    >>> sample_measured_rows(model, gram, torch.tensor([[2.0]] * 3), errors, noise=0.1).draws.shape
+    torch.Size([3, 2])
+    """
+    settings = settings or MeasuredRowSettings()
+    if gram.event_shape != tuple(model.event_shape):
+        raise ValueError(f"expected an operator on points of shape {tuple(model.event_shape)}, got {gram.event_shape}")
+    if not noise > 0:
+        raise ValueError(f"noise must be positive, got {noise}")
+    walk = _Walk(model, errors, generator)
+    measured = Measurements.of(gram, y)
+    split = _exact_level(model, errors.levels, gram.largest, noise)
+    last = len(errors.levels) - 1 if split is None else split
+    laws = [
+        MeasuredGaussian(loadings, noises, gram, noise=noise)
+        for loadings, noises in zip(errors.loadings[: last + 1], errors.noises[: last + 1], strict=True)
+    ]
+    found, rates = [], []
+    for pulled, squares in zip(
+        measured.pulled.split(settings.batch_size), measured.squares.split(settings.batch_size), strict=True
+    ):
+        part = Measurements(pulled, squares)
+        x = starting_noise(model, len(part), generator)
+        for index in range(last):
+            x = walk.step(x, index, laws[index], part)
+        rate = x.new_full((len(x),), torch.nan)
+        if split is None:
+            found.append(walk.clean(x, last, laws[last], part))
+        else:
+            x, rate = _exact_steps(model, x, errors.levels[split], part, gram, noise, settings, generator)
+            for index in range(split, len(errors.levels) - 1):
+                x = walk.step(x, index)
+            found.append(walk.clean(x, len(errors.levels) - 1))
+        rates.append(rate)
+    return SampleResult(torch.cat(found), {"acceptance_rate": torch.cat(rates)})
+
+
+@dataclass(frozen=True, eq=False)
+class _Walk:
+    """Draws of clean points, and of cleaner states, under the laws of the errors.
+
+    Attributes:
+        model: the prior.
+        errors: laws of the errors of its estimates.
+        generator: source of the draws.
+    """
+
+    model: EnergySequence
+    errors: DenoisingErrors
+    generator: torch.Generator | None
+
+    def step(
+        self, x: Tensor, index: int, law: MeasuredGaussian | None = None, measured: Measurements | None = None
+    ) -> Tensor:
+        """States of the next level, given those of this one."""
+        start, end = self.errors.levels[index : index + 2]
+        clean = self.clean(x, index, law, measured)
+        return ddim_step(self.model, x, clean, start=start, end=end, eta=1.0, generator=self.generator)
+
+    def clean(
+        self, x: Tensor, index: int, law: MeasuredGaussian | None = None, measured: Measurements | None = None
+    ) -> Tensor:
+        """Draws of clean points ``(n, *event)``, given the measurements too where there are any."""
+        estimate = self.model.denoise(x, self.errors.levels[index]).flatten(1)
+        if law is not None and measured is not None:
+            return law.sample(estimate, measured, generator=self.generator).to(x).reshape(x.shape)
+        loadings, noises = self.errors.loadings[index].to(x), self.errors.noises[index].to(x)
+        factors = normal_draws((len(x), loadings.shape[1]), x, self.generator)
+        apart = noises.sqrt() * normal_draws(estimate.shape, x, self.generator)
+        return (estimate + factors @ loadings.T + apart).reshape(x.shape)
+
+
+def _exact_level(model: EnergySequence, levels: tuple[float, ...], largest: float, noise: float) -> int | None:
+    """Index of the first level whose noise explains at most half of the measurement's; None if there is none."""
+    for index, level in enumerate(levels):
+        ratio = float(torch.exp(-model.schedule.log_snr_at(level).double()))
+        if ratio * largest <= MOST_EXPLAINED * noise**2:
+            return index
+    return None
+
+
+def _exact_steps(
+    model: EnergySequence,
+    x: Tensor,
+    level: float,
+    measured: Measurements,
+    gram: GramBlocks,
+    noise: float,
+    settings: MeasuredRowSettings,
+    generator: torch.Generator | None,
+) -> tuple[Tensor, Tensor]:
+    """States moved by adjusted steps on their exact posterior; their acceptance rates."""
+    alpha = float(model.schedule.alpha_at(level))
+    ratio = float(torch.exp(-model.schedule.log_snr_at(level).double()))
+    # The quadratic form of s^2 I - rho^2 A A*, whose inverse J acts between A* and A: A* J A = J G for J of G's blocks.
+    identity = torch.eye(gram.groups.shape[1], dtype=torch.float64)
+    inverse = torch.linalg.inv(noise**2 * identity - ratio * gram.blocks)
+    curvature, pulled = inverse @ gram.blocks, inverse @ gram.split(measured.pulled)
+
+    def log_density(state: Tensor) -> Tensor:
+        parts = gram.split(state.flatten(1).double() / alpha)
+        likelihood = (parts * (pulled - 0.5 * curvature @ parts)).sum((0, 1))
+        return model.log_density(state, level).double() + likelihood
+
+    state = settings.kernel.init(x, log_density)
+    # The mean squared score is the Fisher information, whose inverse root is the scale of each coordinate.
+    kernel = settings.kernel.with_scale(state.gradient.square().mean(0).rsqrt())
+    tuner = Tuner(RobbinsMonro(kernel.target_acceptance, gain=0.5), settings.step_size)
+    state, rate, _ = take_steps(
+        kernel, state, log_density, num_steps=settings.num_final_steps, step_size=tuner, generator=generator
+    )
+    return state.position, rate.to(x)

@@ -1,0 +1,160 @@
+"""Larger image priors for larger_undersampled.py: digits of 28 x 28 pixels, and complex phantoms of 64 x 64.
+
+    python -m tests.benchmarks.neighbours.larger_prior phantoms --out runs/phantoms --seconds 450
+    python -m tests.benchmarks.neighbours.larger_prior digits --source mnist.npz --out runs/digits28 --seconds 900
+
+Rows of digits are x / 128 - 1 after dequantisation. Phantoms are the package's own, 8,192 of them; their rows are twice
+the real and imaginary parts. The base is a mixture of factor analysers of these rows, and a U-Net energy learns the rest
+by score matching. Seconds are of the processor, one thread, in float32; the learning rate falls as a half cosine over
+them. Writes ``prior.safetensors`` with the averaged weights every minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+import drl_density as drl
+from drl_density.bases import FactorAnalysers
+from drl_density.bases.fitting import FactorSize, fit_factor_analysers
+from drl_density.datasets.phantoms import ellipse_phantoms
+from drl_density.networks import UNetEnergy, UNetEnergySettings
+from drl_density.training import DenoisingScoreMatching
+from tests.benchmarks.mri import pairs
+
+NUM_PHANTOMS, PHANTOM_SCALE = 8192, 2.0
+OBJECTIVE = DenoisingScoreMatching(classification_weight=0.0, level_balance=0.5)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Sizes of one kind of image and of its prior.
+
+    Attributes:
+        network: sizes of the network.
+        base: sizes of the mixture that it starts from.
+        num_levels: number of noise levels.
+        sigma_min: noise of level 0.
+        batch: rows in a step.
+    """
+
+    network: UNetEnergySettings
+    base: FactorSize
+    num_levels: int
+    sigma_min: float
+    batch: int
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one row: flat pixels of real images, two channels of complex ones."""
+        channels, height, width = self.network.image_shape
+        return (height * width,) if channels == 1 else (channels, height, width)
+
+    def new_model(self, base: FactorAnalysers | None = None) -> drl.EnergySequence:
+        """The sequence before training; without a base, one whose buffers wait for saved weights."""
+        count, rank, width = self.base.num_components, self.base.num_factors, math.prod(self.event_shape)
+        base = base or FactorAnalysers(
+            torch.ones(count) / count, torch.zeros(count, width), torch.zeros(count, width, rank), torch.ones(count, width)
+        )
+        schedule = drl.NoiseSchedule.log_spaced(self.num_levels, sigma_min=self.sigma_min, sigma_max=0.999)
+        network = UNetEnergy(self.network, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+        return drl.EnergySequence(schedule, network, self.event_shape, base=base)
+
+    def load(self, path: Path) -> drl.EnergySequence:
+        """The saved sequence."""
+        model = self.new_model()
+        model.load_state_dict(load_file(path))
+        return model.requires_grad_(False)
+
+
+PROBLEMS = {
+    "digits": Problem(
+        UNetEnergySettings((1, 28, 28), num_channels=48, multipliers=(1, 2), num_middle_blocks=3, patch_size=2),
+        FactorSize(16, 12),
+        num_levels=10,
+        sigma_min=0.05,
+        batch=16,
+    ),
+    "phantoms": Problem(
+        UNetEnergySettings((2, 64, 64), num_channels=48, multipliers=(1, 2), num_middle_blocks=3, patch_size=4),
+        FactorSize(1, 16),
+        num_levels=12,
+        sigma_min=0.025,
+        batch=8,
+    ),
+}
+
+
+def phantom_rows(num_rows: int, seed: int) -> Tensor:
+    """Flat rows ``(num_rows, 2 64 64)`` of random phantoms."""
+    return PHANTOM_SCALE * pairs(ellipse_phantoms(num_rows, 64, generator=torch.Generator().manual_seed(seed)))
+
+
+def digit_rows(source: Path, part: str, num_rows: int, seed: int) -> Tensor:
+    """Dequantised rows ``(num_rows, 784)`` in [-1, 1] of the file's random training or test digits."""
+    import numpy as np
+
+    generator = torch.Generator().manual_seed(seed)
+    with np.load(source) as file:
+        grey = torch.from_numpy(file[f"x_{part}"]).flatten(1)
+    grey = grey[torch.randperm(len(grey), generator=generator)[:num_rows]].float()
+    return (grey + torch.rand(grey.shape, generator=generator)) / 128 - 1
+
+
+def train(
+    model: drl.EnergySequence, rows: Tensor, batch: int, seconds: float, path: Path, *, rate: float = 1e-3, seed: int = 0
+) -> None:
+    """Score matching for so many seconds of the processor; saves averaged weights every minute of it."""
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-3)
+    average = torch.optim.swa_utils.AveragedModel(
+        model, avg_fn=lambda old, new, count: torch.lerp(old, new, max(1 / (1 + int(count) / 4), 2e-3))
+    )
+    started, step, saved, shown = time.process_time(), 0, 0.0, math.nan
+    while (gone := (time.process_time() - started) / seconds) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * gone))
+        chosen = rows[torch.randint(len(rows), (batch,), generator=generator)].reshape(-1, *model.event_shape)
+        optimizer.zero_grad()
+        loss = OBJECTIVE(model, chosen, torch.ones(model.num_levels), generator=generator).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 20.0)
+        optimizer.step()
+        average.update_parameters(model)
+        now, step = float(loss.detach()), step + 1
+        shown = now if math.isnan(shown) else 0.99 * shown + 0.01 * now
+        if time.process_time() - started > saved + 60:
+            saved = time.process_time() - started
+            save_file({key: value.contiguous() for key, value in average.module.state_dict().items()}, path)
+            print(f"{saved:.0f} s, {step} steps, mean loss {shown:.2f}", flush=True)
+    save_file({key: value.contiguous() for key, value in average.module.state_dict().items()}, path)
+    print(f"{step} steps in {time.process_time() - started:.0f} s, mean loss {shown:.2f}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Fit the base, train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("problem", choices=list(PROBLEMS))
+    parser.add_argument("--source", type=Path, help="MNIST as .npz with x_train and x_test")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seconds", type=float, default=900.0)
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    args.out.mkdir(parents=True, exist_ok=True)
+    problem = PROBLEMS[args.problem]
+    is_digits = args.problem == "digits"
+    rows = digit_rows(args.source, "train", 50_000, 0) if is_digits else phantom_rows(NUM_PHANTOMS, 0)
+    base = fit_factor_analysers(rows, problem.base, num_passes=8, generator=torch.Generator().manual_seed(0))
+    print(f"base: {time.process_time():.0f} s", flush=True)
+    train(problem.new_model(base), rows, problem.batch, args.seconds, args.out / "prior.safetensors")
+
+
+if __name__ == "__main__":
+    main()

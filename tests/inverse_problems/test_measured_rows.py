@@ -1,0 +1,90 @@
+"""Draws for many measurements, against the exact posterior of a Gaussian."""
+
+import pytest
+import torch
+
+import drl_density as drl
+from drl_density.bases import FactorAnalysers
+from drl_density.inverse_problems import DenoisingErrors, MeasuredRowSettings, sample_measured_rows
+from drl_density.networks.contract import NoTilt
+from drl_density.operators import GramBlocks, MatrixOperator
+from drl_density.testing import assert_z, seeded_generator
+
+MEAN, LOADINGS = torch.tensor([0.5, -0.3, 0.2]), torch.tensor([[0.8], [0.5], [-0.4]])
+NOISES = torch.tensor([0.1, 0.2, 0.15])
+# Rows of different lengths, which no projection makes orthonormal.
+MATRIX, Y = torch.tensor([[0.9, 0.3, 0.0], [0.0, 0.4, -0.5]]).double(), torch.tensor([0.9, -0.4]).double()
+COUNT = 3000
+
+
+def gaussian_sequence():
+    base = FactorAnalysers(torch.ones(1), MEAN[None], LOADINGS[None], NOISES[None])
+    return drl.EnergySequence(drl.NoiseSchedule.log_spaced(6, sigma_min=0.1), NoTilt(), (3,), base=base)
+
+
+def exact_moments(noise):
+    prior = (LOADINGS @ LOADINGS.T + torch.diag(NOISES)).double()
+    gain = prior @ MATRIX.T @ torch.linalg.inv(MATRIX @ prior @ MATRIX.T + noise**2 * torch.eye(2).double())
+    return MEAN.double() + gain @ (Y - MATRIX @ MEAN.double()), prior - gain @ MATRIX @ prior
+
+
+def check(draws, noise):
+    mean, covariance = exact_moments(noise)
+    spread = covariance.diagonal().sqrt()
+    assert_z(draws.mean(0), mean, spread * len(draws) ** -0.5)
+    # Entries of a correlation matrix of normal draws have a standard error of at most sqrt(2 / n).
+    assert_z(draws.T.cov(), covariance, spread.outer(spread) * (2 / len(draws)) ** 0.5)
+
+
+@pytest.mark.parametrize("noise", [0.3, 0.05])  # level 0 has less noise than the one, and more than the other
+def test_draws_have_the_moments_of_the_exact_posterior(noise):
+    model, gram = gaussian_sequence(), GramBlocks(MatrixOperator(MATRIX), (3,))
+    errors = DenoisingErrors.of_base(model, num_steps=5)
+    settings = MeasuredRowSettings(num_final_steps=4, batch_size=COUNT)
+    found = sample_measured_rows(
+        model, gram, Y.expand(COUNT, -1), errors, noise=noise, settings=settings, generator=seeded_generator(0)
+    )
+    check(found.draws.double(), noise)
+    assert bool(found.stats["acceptance_rate"].isnan().all()) == (noise < 0.1)
+
+
+def test_the_last_steps_leave_the_exact_posterior_in_place_and_reach_it_from_afar():
+    """Without the walk, from states of no measurement: many adjusted steps end in the posterior by themselves."""
+    model, gram = gaussian_sequence(), GramBlocks(MatrixOperator(MATRIX), (3,))
+    exact = DenoisingErrors.of_base(model, num_steps=5)
+    # Laws that believe no measurement: the errors are far smaller than they are.
+    blind = DenoisingErrors(exact.levels, exact.loadings, exact.noises)
+    object.__setattr__(blind, "loadings", tuple(1e-4 * w if k < 4 else w for k, w in enumerate(exact.loadings)))
+    object.__setattr__(blind, "noises", tuple(1e-8 * v if k < 4 else v for k, v in enumerate(exact.noises)))
+    settings = MeasuredRowSettings(num_final_steps=150, batch_size=COUNT)
+    found = sample_measured_rows(
+        model, gram, Y.expand(COUNT, -1), blind, noise=0.3, settings=settings, generator=seeded_generator(1)
+    )
+    check(found.draws.double(), 0.3)
+
+
+def test_fitted_errors_are_those_of_the_base():
+    model = gaussian_sequence()
+    rows = model.base.sample(4000, generator=seeded_generator(2))
+    fitted = DenoisingErrors.fit(model, rows, num_steps=3, num_factors=(1,), batch_size=4000, generator=seeded_generator(3))
+    exact = DenoisingErrors.of_base(model, num_steps=3)
+    for index in range(4):
+        first, second = (
+            each.loadings[index].double() @ each.loadings[index].double().T + each.noises[index].double().diag()
+            for each in (fitted, exact)
+        )
+        spread = second.diagonal().sqrt()
+        # Some 3,000 rows, and six passes of expectation maximisation.
+        assert float(((first - second) / spread.outer(spread)).abs().max()) < 0.12
+
+
+def test_what_does_not_fit_is_refused():
+    model, gram = gaussian_sequence(), GramBlocks(MatrixOperator(MATRIX), (3,))
+    errors = DenoisingErrors.of_base(model, num_steps=5)
+    with pytest.raises(ValueError, match="noise must be positive"):
+        sample_measured_rows(model, gram, Y[None], errors, noise=0.0)
+    with pytest.raises(ValueError, match="expected an operator on points of shape"):
+        sample_measured_rows(model, GramBlocks(MatrixOperator(MATRIX[:, :2]), (2,)), Y[None], errors, noise=0.1)
+    two = FactorAnalysers(torch.ones(2) / 2, MEAN.expand(2, -1), LOADINGS.expand(2, -1, -1), NOISES.expand(2, -1))
+    with pytest.raises(ValueError, match="a base of one factor analyser"):
+        DenoisingErrors.of_base(drl.EnergySequence(model.schedule, NoTilt(), (3,), base=two))
