@@ -79,8 +79,8 @@ class MeasuredGaussian:
     >>> from drl_density.operators import Mask
     >>> gram = GramBlocks(Mask(torch.tensor([True, False])), (2,))
     >>> law = MeasuredGaussian(torch.zeros(2, 1), torch.ones(2), gram, noise=1.0)
-    >>> law.mean(torch.zeros(1, 2), Measurements.of(gram, torch.tensor([[2.0]])))
-    tensor([[1., 0.]], dtype=torch.float64)
+    >>> [round(value, 9) for value in law.mean(torch.zeros(1, 2), Measurements.of(gram, torch.tensor([[2.0]])))[0].tolist()]
+    [1.0, 0.0]
     """
 
     def __init__(self, loadings: Tensor, noises: Tensor, gram: GramBlocks, *, noise: float) -> None:

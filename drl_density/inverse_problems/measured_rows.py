@@ -1,4 +1,4 @@
-r"""One draw of a clean point for each of many measurements, where the network itself judges them at every level.
+r"""Draws of clean points for many measurements at once, where the network itself judges them at every level.
 
 Given a state of level t, the clean point is the network's estimate plus an error,
 :math:`x_0 = \hat x_0(x_t) + e`. If e is normal with the covariance of the errors that the network makes on rows, then
@@ -36,6 +36,7 @@ from drl_density.operators.gram import GramBlocks
 from drl_density.records.fields import NonNegativeInt, PositiveFloat, PositiveInt, check_fields
 from drl_density.samplers.ddim import ddim_step
 from drl_density.samplers.walk import falling_levels, starting_noise
+from drl_density.shapes import check_num_samples
 
 # Largest share of the measurement's variance that the noise of a state may explain: the rest keeps every matrix regular.
 MOST_EXPLAINED = 0.5
@@ -156,27 +157,31 @@ def sample_measured_rows(
     model: EnergySequence,
     gram: GramBlocks,
     y: Tensor,
-    errors: DenoisingErrors,
+    num_samples: int,
     *,
+    errors: DenoisingErrors,
     noise: float,
     settings: MeasuredRowSettings | None = None,
     generator: torch.Generator | None = None,
 ) -> SampleResult:
-    """One draw of a clean point for each measurement, ``(n, *event)``.
+    """Draws of clean points for each of many measurements, ``(n, num_samples, *event)``.
 
     Args:
         model: the prior, with any base or none.
         gram: blocks of the operator's A* A.
-        y: measurements ``(n, *measured)``, all of the same operator. Repeated ones give several draws.
+        y: measurements ``(n, *measured)``, all of the same operator.
+        num_samples: number of draws for each measurement.
         errors: laws of the errors of the model's estimates.
         noise: standard deviation s of the measurement noise; for a complex one, that of its real and imaginary parts.
         settings: numbers and sizes of the steps.
 
     Returns:
-        The draws, with the mean ``acceptance_rate`` of the adjusted steps of each row; NaN where there were none.
+        The draws, with the mean ``acceptance_rate`` of the adjusted steps of each, ``(n, num_samples)``; NaN where there
+        were none.
 
     Raises:
-        ValueError: noise that is not positive, measurements that are not finite, or an operator on points of another shape.
+        ValueError: noise that is not positive, measurements that are not finite, an operator on points of another shape, or
+            a ``num_samples`` that is not a positive integer.
 
     >>> from drl_density import NoiseSchedule
     >>> from drl_density.networks import MLP, MLPSettings
@@ -184,16 +189,17 @@ def sample_measured_rows(
     >>> model = EnergySequence(NoiseSchedule.log_spaced(4), MLP(MLPSettings(2)), event_shape=(2,))
     >>> errors = DenoisingErrors.fit(model, torch.randn(32, 2), num_steps=4, num_factors=(1,))
     >>> gram = GramBlocks(Mask(torch.tensor([True, False])), (2,))
-    >>> sample_measured_rows(model, gram, torch.tensor([[2.0]] * 3), errors, noise=0.1).draws.shape
-    torch.Size([3, 2])
+    >>> sample_measured_rows(model, gram, torch.tensor([[2.0], [1.0]]), 3, errors=errors, noise=0.1).draws.shape
+    torch.Size([2, 3, 2])
     """
     settings = settings or MeasuredRowSettings()
+    check_num_samples(num_samples)
     if gram.event_shape != tuple(model.event_shape):
         raise ValueError(f"expected an operator on points of shape {tuple(model.event_shape)}, got {gram.event_shape}")
     if not noise > 0:
         raise ValueError(f"noise must be positive, got {noise}")
     walk = _Walk(model, errors, generator)
-    measured = Measurements.of(gram, y)
+    measured = Measurements.of(gram, y).repeat(num_samples)
     split = _exact_level(model, errors.levels, gram.largest, noise)
     last = len(errors.levels) - 1 if split is None else split
     laws = [
@@ -217,7 +223,8 @@ def sample_measured_rows(
                 x = walk.step(x, index)
             found.append(walk.clean(x, len(errors.levels) - 1))
         rates.append(rate)
-    return SampleResult(torch.cat(found), {"acceptance_rate": torch.cat(rates)})
+    draws = torch.cat(found).reshape(len(y), num_samples, *model.event_shape)
+    return SampleResult(draws, {"acceptance_rate": torch.cat(rates).reshape(len(y), num_samples)})
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,19 +8,22 @@ import torch
 import drl_density as drl
 from drl_density.inverse_problems import (
     ConditionalSettings,
+    DenoisingErrors,
     DPSSettings,
+    MeasuredRowSettings,
     MeasuredSettings,
     gaussian_likelihood,
     plan_conditional,
     sample_conditional,
     sample_dps,
     sample_measured,
+    sample_measured_rows,
     sample_path,
     sample_posterior,
     sample_projected,
 )
 from drl_density.networks import MLP, MLPSettings
-from drl_density.operators import Mask
+from drl_density.operators import GramBlocks, Mask
 from drl_density.partition_function import sequence_path
 from drl_density.samplers import DDIMSettings, PredictorCorrectorSettings
 from drl_density.testing import seeded_generator
@@ -31,6 +34,13 @@ SLICES = ConditionalSettings(num_particles=8, steps_per_level=1, num_final_steps
 WALK = DDIMSettings(num_steps=5, eta=1.0)
 OVER_A_GAUSSIAN = drl.EnergySequence(drl.NoiseSchedule.log_spaced(4), MLP(MLPSettings(3)), (3,))
 FEW_STEPS = MeasuredSettings(PredictorCorrectorSettings(WALK), num_final_steps=4)
+GRAM, FEW = GramBlocks(OPERATOR, (3,)), MeasuredRowSettings(num_final_steps=4)
+ERRORS = DenoisingErrors((8.0, 4.0, 0.0), 3 * (torch.zeros(3, 1),), 3 * (torch.full((3,), 0.2),))
+
+
+def one_of_two(found):
+    """The draws for the first of two measurements."""
+    return dataclasses.replace(found, draws=found.draws[0])
 
 
 def conditional(system, num_samples, generator):
@@ -53,6 +63,11 @@ SAMPLERS = {
     ),
     "measured": lambda system, count, generator: sample_measured(
         OVER_A_GAUSSIAN, OPERATOR, Y.float(), count, noise=0.5, settings=FEW_STEPS, generator=generator
+    ),
+    "measured_rows": lambda system, count, generator: one_of_two(
+        sample_measured_rows(
+            system.model, GRAM, torch.stack([Y, -Y]), count, errors=ERRORS, noise=0.5, settings=FEW, generator=generator
+        )
     ),
     "posterior": lambda system, count, generator: sample_posterior(
         system.model,

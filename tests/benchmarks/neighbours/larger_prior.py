@@ -1,7 +1,7 @@
 """Larger image priors for larger_undersampled.py: digits of 28 x 28 pixels, and complex phantoms of 64 x 64.
 
     python -m tests.benchmarks.neighbours.larger_prior phantoms --out runs/phantoms --seconds 450
-    python -m tests.benchmarks.neighbours.larger_prior digits --source mnist.npz --out runs/digits28 --seconds 900
+    python -m tests.benchmarks.neighbours.larger_prior digits --source mnist.npz --out runs/digits28 --seconds 450
 
 Rows of digits are x / 128 - 1 after dequantisation. Phantoms are the package's own, 8,192 of them; their rows are twice
 the real and imaginary parts. The base is a mixture of factor analysers of these rows, and a U-Net energy learns the rest
@@ -16,6 +16,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -82,6 +83,13 @@ PROBLEMS = {
         sigma_min=0.05,
         batch=16,
     ),
+    "small digits": Problem(
+        UNetEnergySettings((1, 14, 14), num_channels=64, multipliers=(1,), num_middle_blocks=4, patch_size=2),
+        FactorSize(32, 12),
+        num_levels=10,
+        sigma_min=0.03,
+        batch=32,
+    ),
     "phantoms": Problem(
         UNetEnergySettings((2, 64, 64), num_channels=48, multipliers=(1, 2), num_middle_blocks=3, patch_size=4),
         FactorSize(1, 16),
@@ -108,40 +116,73 @@ def digit_rows(source: Path, part: str, num_rows: int, seed: int) -> Tensor:
     return (grey + torch.rand(grey.shape, generator=generator)) / 128 - 1
 
 
-def train(
-    model: drl.EnergySequence, rows: Tensor, batch: int, seconds: float, path: Path, *, rate: float = 1e-3, seed: int = 0
-) -> None:
-    """Score matching for so many seconds of the processor; saves averaged weights every minute of it."""
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-3)
-    average = torch.optim.swa_utils.AveragedModel(
-        model, avg_fn=lambda old, new, count: torch.lerp(old, new, max(1 / (1 + int(count) / 4), 2e-3))
-    )
-    started, step, saved, shown = time.process_time(), 0, 0.0, math.nan
-    while (gone := (time.process_time() - started) / seconds) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = rate * min(1, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * gone))
-        chosen = rows[torch.randint(len(rows), (batch,), generator=generator)].reshape(-1, *model.event_shape)
-        optimizer.zero_grad()
-        loss = OBJECTIVE(model, chosen, torch.ones(model.num_levels), generator=generator).loss
-        loss.backward()
+class ScoreMatching:
+    """Score matching of a sequence, in one go or in several on changing rows.
+
+    Args:
+        model: the sequence to train.
+        batch: rows in a step.
+        path: file of the averaged weights.
+        rate: peak learning rate.
+    """
+
+    def __init__(self, model: drl.EnergySequence, batch: int, path: Path, *, rate: float = 1e-3) -> None:
+        self.model, self.batch, self.path, self.rate = model, batch, path, rate
+        self.generator = torch.Generator().manual_seed(0)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-3)
+        self.average = torch.optim.swa_utils.AveragedModel(
+            model, avg_fn=lambda old, new, count: torch.lerp(old, new, max(1 / (1 + int(count) / 4), 2e-3))
+        )
+        self.num_steps, self.loss = 0, math.nan
+
+    def run(self, rows: Tensor, seconds: float, *, begin: float = 0.0, end: float = 1.0) -> None:
+        """Train for so many seconds of the processor, a part of the half cosine by which the learning rate falls.
+
+        Args:
+            rows: flat training rows.
+            seconds: of the processor, one thread.
+            begin: share of the half cosine that is already gone.
+            end: share of it that is gone at the end.
+        """
+        started, saved = time.process_time(), 0.0
+        while (now := time.process_time() - started) < seconds:
+            gone = begin + (end - begin) * now / seconds
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate * min(1, (self.num_steps + 1) / 200) * 0.5 * (1 + math.cos(math.pi * gone))
+            self._step(rows)
+            if now > saved + 60:
+                saved = now
+                self.save()
+        self.save()
+
+    def _step(self, rows: Tensor) -> None:
+        model = self.model
+        chosen = rows[torch.randint(len(rows), (self.batch,), generator=self.generator)]
+        self.optimizer.zero_grad()
+        value = OBJECTIVE(
+            model, chosen.reshape(-1, *model.event_shape), torch.ones(model.num_levels), generator=self.generator
+        )
+        value.loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 20.0)
-        optimizer.step()
-        average.update_parameters(model)
-        now, step = float(loss.detach()), step + 1
-        shown = now if math.isnan(shown) else 0.99 * shown + 0.01 * now
-        if time.process_time() - started > saved + 60:
-            saved = time.process_time() - started
-            save_file({key: value.contiguous() for key, value in average.module.state_dict().items()}, path)
-            print(f"{saved:.0f} s, {step} steps, mean loss {shown:.2f}", flush=True)
-    save_file({key: value.contiguous() for key, value in average.module.state_dict().items()}, path)
-    print(f"{step} steps in {time.process_time() - started:.0f} s, mean loss {shown:.2f}", flush=True)
+        self.optimizer.step()
+        self.average.update_parameters(model)
+        loss = float(value.loss.detach())
+        self.num_steps, self.loss = self.num_steps + 1, loss if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * loss
+
+    def averaged(self) -> drl.EnergySequence:
+        """The sequence with averaged weights."""
+        return cast("drl.EnergySequence", self.average.module).requires_grad_(False)
+
+    def save(self) -> None:
+        """Write the averaged weights, and print where training stands."""
+        save_file({key: value.contiguous() for key, value in self.average.module.state_dict().items()}, self.path)
+        print(f"{time.process_time():.0f} s, {self.num_steps} steps, mean loss {self.loss:.2f}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Fit the base, train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("problem", choices=list(PROBLEMS))
+    parser.add_argument("problem", choices=["digits", "phantoms"])
     parser.add_argument("--source", type=Path, help="MNIST as .npz with x_train and x_test")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=900.0)
@@ -153,7 +194,8 @@ def main(arguments: list[str] | None = None) -> None:
     rows = digit_rows(args.source, "train", 50_000, 0) if is_digits else phantom_rows(NUM_PHANTOMS, 0)
     base = fit_factor_analysers(rows, problem.base, num_passes=8, generator=torch.Generator().manual_seed(0))
     print(f"base: {time.process_time():.0f} s", flush=True)
-    train(problem.new_model(base), rows, problem.batch, args.seconds, args.out / "prior.safetensors")
+    path = args.out / "prior.safetensors"
+    ScoreMatching(problem.new_model(base), problem.batch, path).run(rows, args.seconds)
 
 
 if __name__ == "__main__":

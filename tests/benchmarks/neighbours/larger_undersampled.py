@@ -141,7 +141,7 @@ def score(prior: str, acceleration: int, draws: Tensor, truth: Tensor, kind: Ima
 def main(arguments: list[str] | None = None) -> None:
     """Fit the rivals, measure, reconstruct with each prior, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("problem", choices=list(PROBLEMS))
+    parser.add_argument("problem", choices=["digits", "phantoms"])
     parser.add_argument("folder", type=Path, help="of larger_prior.py")
     parser.add_argument("--source", type=Path, help="MNIST as .npz with x_train and x_test")
     parser.add_argument("--images", type=int, default=8)
@@ -189,13 +189,14 @@ def main(arguments: list[str] | None = None) -> None:
         found = sample_measured_rows(
             model,
             gram,
-            y.repeat_interleave(NUM_DRAWS, 0),
-            errors,
+            y,
+            NUM_DRAWS,
+            errors=errors,
             noise=kind.noise,
             settings=MeasuredRowSettings(num_final_steps=args.final_steps, batch_size=NUM_DRAWS * 2),
             generator=torch.Generator().manual_seed(6),
         )
-        draws = found.draws.reshape(len(truth), NUM_DRAWS, -1)
+        draws = found.draws.flatten(2)
         line = score("network", acceleration, draws, truth, kind)
         rate = float(found.stats["acceptance_rate"].mean())
         lines.append(line | {"seconds": round(time.process_time() - started, 1), "acceptance": round(rate, 3)})

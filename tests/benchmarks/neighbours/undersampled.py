@@ -27,6 +27,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+import drl_density as drl
 from drl_density.inverse_problems import (
     ConditionedBase,
     DPSSettings,
@@ -79,6 +80,13 @@ def random_mask(acceleration: int, generator: torch.Generator, side: int = SIDE)
     return mask
 
 
+def rows_of(data: drl.Dataset, num_images: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """20,000 training rows, and random test rows."""
+    train = to_rows(data.train[:20_000], generator)
+    order = torch.randperm(len(data.test), generator=generator)
+    return train, to_rows(data.test[order[:num_images]], generator)
+
+
 def grey(rows: Tensor) -> Tensor:
     """Images ``(n, side, side)`` in [0, 1] of flat rows."""
     return ((rows + 1) / 2).reshape(-1, SIDE, SIDE)
@@ -128,9 +136,7 @@ def main(arguments: list[str] | None = None) -> None:
         return
     prior, out, began = Prior.load(args.folder), args.folder / "undersampled.jsonl", time.process_time()
     generator = torch.Generator().manual_seed(3)
-    train = to_rows(prior.data.train[:20_000], generator)
-    order = torch.randperm(len(prior.data.test), generator=generator)
-    truth = to_rows(prior.data.test[order[: args.images]], generator)
+    train, truth = rows_of(prior.data, args.images, generator)
     changes = prior.data.train[:20_000].flatten(1).amax(0) > 0
     exact = {"Gaussian": fit_mixture(train, 1, generator), "mixture of 20": fit_mixture(train, 20, generator)}
     shown: dict[int, dict[str, Tensor]] = {}

@@ -1,34 +1,50 @@
-"""A network that has seen undersampled digits alone, for undersampled.py: no training row is known at all frequencies.
+"""A network that has seen undersampled digits alone: no training row is known at all frequencies.
 
-    python -m tests.benchmarks.neighbours.undersampled_prior runs/neighbours --out runs/undersampled --seconds 150
-    python -m tests.benchmarks.neighbours.undersampled runs/undersampled
+    python -m tests.benchmarks.neighbours.undersampled_prior runs/neighbours --out runs/undersampled
 
-Each of 12,000 training digits is measured once, with noise of 0.05, at the frequencies of one of 12 random masks: four
-for each acceleration of 2, 3 and 4. Rows are completed by exact posterior draws of a Gaussian, which is fitted to its own
-completions again and again (stochastic expectation maximisation), then by those of the mixture of factor analysers, in
-the same way. The last mixture is the base of the network, and completions by it are the network's training rows.
+Each of 6,000 training digits of 14 x 14 pixels is measured once, with noise of 0.05, at the frequencies of one of 12
+random masks: four for each acceleration of 2, 3 and 4. Rows are completed by exact posterior draws of a Gaussian, which
+is fitted to its own completions again and again (stochastic expectation maximisation), then by those of a mixture of
+factor analysers, in the same way. The last mixture is the base of the network, and completions by it are the network's
+first training rows. Then rounds follow: some rows are drawn again given their measurements, by ``sample_measured_rows``
+under the network, and training goes on with them. At the end and at every ``--look`` rounds, the posteriors of Gaussian,
+mixture and network are scored on the test digits of undersampled.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 import drl_density as drl
 from drl_density.bases import FactorAnalysers, NoisedGaussianMixture
-from drl_density.inverse_problems import ConditionedBase
-from drl_density.operators import MaskedFourier
-from tests.benchmarks.neighbours.prior import SIDE, factor_analysers, fit, gaussian, to_rows
-from tests.benchmarks.neighbours.undersampled import NOISE, RealImages, random_mask
+from drl_density.bases.fitting import FactorSize, fit_factor_analysers
+from drl_density.inverse_problems import (
+    ConditionedBase,
+    DenoisingErrors,
+    MeasuredRowSettings,
+    Measurements,
+    sample_factor_posterior,
+    sample_measured_rows,
+)
+from drl_density.operators import GramBlocks, MaskedFourier
+from tests.benchmarks.neighbours.larger_prior import PROBLEMS, ScoreMatching
+from tests.benchmarks.neighbours.prior import SIDE, factor_analysers, gaussian, to_rows
+from tests.benchmarks.neighbours.undersampled import (
+    NOISE,
+    NUM_DRAWS,
+    RealImages,
+    keep,
+    random_mask,
+    rows_of,
+    score,
+)
 
-NUM_ROWS, MASKS_EACH, ACCELERATIONS = 12_000, 4, (2, 3, 4)
+MASKS_EACH, ACCELERATIONS = 4, (2, 3, 4)
 
 
 class Measured:
@@ -75,42 +91,107 @@ class Measured:
                 found.append(whole.float())
         return torch.cat(found)
 
+    def redrawn(self, model: drl.EnergySequence, rows: Tensor, share: float, generator: torch.Generator) -> Tensor:
+        """The rows ``(n, d)``, a random share of them drawn again given their measurements under a network."""
+        errors = DenoisingErrors.fit(model, rows[:512], num_steps=20, num_factors=(1, 16), generator=generator)
+        found, start = rows.clone(), 0
+        for operator, y in zip(self.operators, self.measurements, strict=True):
+            own = torch.randperm(len(y), generator=generator)[: round(share * len(y))]
+            settings = MeasuredRowSettings(num_final_steps=6, batch_size=128)
+            gram = GramBlocks(operator, (SIDE * SIDE,))
+            drawn = sample_measured_rows(
+                model, gram, y[own], 1, errors=errors, noise=NOISE, settings=settings, generator=generator
+            ).draws.squeeze(1)
+            found[start + own], start = drawn, start + len(y)
+        return found
+
+
+def looked_at(
+    model: drl.EnergySequence, exact: dict[str, FactorAnalysers], truth: Tensor, changes: Tensor, rows: Tensor
+) -> list[dict[str, object]]:
+    """Scores on undersampled test digits, a line for each acceleration and prior."""
+    errors = DenoisingErrors.fit(model, rows[:512], generator=torch.Generator().manual_seed(7))
+    lines = []
+    for acceleration in (2, 4, 8):
+        operator = RealImages(MaskedFourier(random_mask(acceleration, torch.Generator().manual_seed(4))))
+        gram = GramBlocks(operator, (SIDE * SIDE,))
+        scatter = torch.randn(truth.shape, generator=torch.Generator().manual_seed(acceleration))
+        y = operator.forward(truth + NOISE * scatter)
+        measured = Measurements.of(gram, y)
+        for name, base in exact.items():
+            draws = sample_factor_posterior(
+                base, gram, measured, NUM_DRAWS, noise=NOISE, generator=torch.Generator().manual_seed(5)
+            )
+            lines.append(score(name, acceleration, draws.float(), draws.float().mean(1), truth, changes))
+        found = sample_measured_rows(
+            model,
+            gram,
+            y,
+            NUM_DRAWS,
+            errors=errors,
+            noise=NOISE,
+            generator=torch.Generator().manual_seed(6),
+        )
+        draws = found.draws
+        lines.append(score("network", acceleration, draws, draws.mean(1), truth, changes))
+    return lines
+
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, fit mixtures to completions, train."""
+    """Measure, fit mixtures to completions, train and complete in turn, score."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of prior.py, for the digits and the classifier")
+    parser.add_argument("folder", type=Path, help="with data.npz of prior.py")
     parser.add_argument("--out", type=Path, default=Path("runs/undersampled"))
-    parser.add_argument("--seconds", type=float, default=150.0, help="of the network's training, of the processor")
-    parser.add_argument("--gaussians", type=int, default=8, help="fits of the Gaussian")
-    parser.add_argument("--mixtures", type=int, default=3, help="fits of the mixture, the last of which is the base")
+    parser.add_argument("--rows", type=int, default=6000)
+    parser.add_argument("--gaussians", type=int, default=15, help="fits of the Gaussian")
+    parser.add_argument("--mixtures", type=int, default=20, help="fits of the mixture, the last of which is the base")
+    parser.add_argument("--seconds", type=float, default=100.0, help="of the processor, before the first round")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds-each", type=float, default=50.0, help="of the training of a round, of the processor")
+    parser.add_argument("--redrawn", type=float, default=0.33, help="share of the rows that a round draws again")
+    parser.add_argument("--look", type=int, default=3)
+    parser.add_argument("--images", type=int, default=8)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
-    for name in ("data.npz", "classifier.safetensors"):
-        shutil.copyfile(args.folder / name, args.out / name)
     generator, began = torch.Generator().manual_seed(11), time.process_time()
-    data = drl.load_dataset(str(args.out / "data.npz"), seed=0)
-    measured = Measured(to_rows(data.train[:NUM_ROWS], generator), generator)
+    data = drl.load_dataset(str(args.folder / "data.npz"), seed=0)
+    _, truth = rows_of(data, args.images, torch.Generator().manual_seed(3))
+    changes = data.train[:20_000].flatten(1).amax(0) > 0
+
+    def tell(what: str) -> None:
+        print(f"{what}, {time.process_time() - began:.0f} s", flush=True)
+
+    measured = Measured(to_rows(data.train[: args.rows], generator), generator)
     rows: Tensor = measured.zero_filled()
     for index in range(args.gaussians):
         rows = measured.completed(gaussian(rows), generator)
-        print(
-            f"Gaussian {index}: mean variance {float(rows.var(0).mean()):.4f}, {time.process_time() - began:.0f} s",
-            flush=True,
-        )
+        tell(f"Gaussian {index}: mean variance {float(rows.var(0).mean()):.4f}")
+    exact = {"Gaussian": fit_factor_analysers(rows, FactorSize(1, 96), num_passes=12, generator=generator)}
     for index in range(args.mixtures - 1):
         rows = measured.completed(factor_analysers(rows), generator)
-        print(
-            f"mixture {index}: mean variance {float(rows.var(0).mean()):.4f}, {time.process_time() - began:.0f} s",
-            flush=True,
-        )
-    base = factor_analysers(rows)
-    rows = measured.completed(base, generator, num_draws=2)
-    print(f"completed after {time.process_time() - began:.0f} s", flush=True)
-    # fit() makes rows of grey levels, and adds the noise of their dequantisation again: a fiftieth of the measurement's.
-    seen = cast("Any", SimpleNamespace(train=(rows + 1) * 128 - 0.5))
-    fit(seen, args.out / "prior.safetensors", args.seconds, generator, base=base, rate=1e-3, clip=20.0)
+        tell(f"mixture {index}: mean variance {float(rows.var(0).mean()):.4f}")
+    problem = PROBLEMS["small digits"]
+    exact["mixture"] = factor_analysers(rows)
+    rows = measured.completed(exact["mixture"], generator)
+    model = problem.new_model(exact["mixture"])
+    training = ScoreMatching(model, problem.batch, args.out / "prior.safetensors")
+    whole = args.seconds + args.rounds * args.seconds_each
+    training.run(rows, args.seconds, end=args.seconds / whole)
+    tell("completed and trained")
+    for index in range(args.rounds):
+        current = training.averaged()
+        redrawn = measured.redrawn(current, rows, args.redrawn, generator)
+        moved = float((redrawn - rows).square().mean().sqrt())
+        rows = redrawn
+        tell(f"round {index}: rows moved by {moved:.4f}")
+        gone = args.seconds + index * args.seconds_each
+        training.run(rows, args.seconds_each, begin=gone / whole, end=(gone + args.seconds_each) / whole)
+        if (index + 1) % args.look == 0 or index + 1 == args.rounds:
+            lines = looked_at(training.averaged(), exact, truth, changes, rows)
+            for line in lines:
+                keep({"round": index + 1} | line, args.out / "undersampled.jsonl")
+            tell("scored")
 
 
 if __name__ == "__main__":
