@@ -11,8 +11,14 @@ from drl_density.inverse_problems.conditional import (
 )
 from drl_density.inverse_problems.conditioned_base import ConditionedBase, condition_on_measurement
 from drl_density.inverse_problems.measured import MeasuredSettings, sample_measured
-from drl_density.inverse_problems.measured_gaussian import MeasuredGaussian, Measurements, sample_factor_posterior
-from drl_density.inverse_problems.measured_rows import DenoisingErrors, MeasuredRowSettings, sample_measured_rows
+from drl_density.inverse_problems.measured_rows import (
+    DenoisingErrors,
+    MeasuredGaussian,
+    MeasuredRowSettings,
+    Measurements,
+    sample_factor_posterior,
+    sample_measured_rows,
+)
 from drl_density.inverse_problems.measurement import (
     DPSSettings,
     gaussian_likelihood,

@@ -82,7 +82,7 @@ def digits(source: Path, num_images: int) -> Images:
         lambda r: RealImages(MaskedFourier(random_mask(r, torch.Generator().manual_seed(4), 28)), 28),
         None,
         lambda rows: ((rows + 1) / 2).reshape(-1, 28, 28),
-        {"Gaussian": FactorSize(1, 256), "mixture of 64": FactorSize(64, 16)},
+        {"Gaussian": FactorSize(1, 256), "mixture of 48": FactorSize(48, 16)},
     )
 
 
@@ -102,7 +102,7 @@ def phantoms(num_images: int) -> Images:
         operator,
         torch.arange(8192).reshape(2, 64, 64).permute(1, 0, 2).reshape(64, 128),
         lambda rows: images(rows / PHANTOM_SCALE, 64),
-        {"Gaussian": FactorSize(1, 128), "mixture of 16": FactorSize(16, 32)},
+        {"Gaussian": FactorSize(1, 64), "mixture of 8": FactorSize(8, 24)},
     )
 
 
@@ -146,9 +146,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--source", type=Path, help="MNIST as .npz with x_train and x_test")
     parser.add_argument("--images", type=int, default=8)
     parser.add_argument("--accelerations", type=int, nargs="*", default=[2, 4, 8])
-    parser.add_argument("--final-steps", type=int, default=MeasuredRowSettings().num_final_steps)
-    parser.add_argument("--walk-steps", type=int, default=36)
-    parser.add_argument("--error-rows", type=int, default=384, help="training rows that the errors are fitted to")
+    parser.add_argument("--final-steps", type=int, default=30)
+    parser.add_argument("--walk-steps", type=int, default=30)
+    parser.add_argument("--error-rows", type=int, default=160, help="training rows that the errors are fitted to")
     parser.add_argument("--no-rivals", action="store_true")
     parser.add_argument("--figure", type=Path)
     args = parser.parse_args(arguments)
@@ -159,7 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
     assert isinstance(model.base, FactorAnalysers)
     exact = {"base": model.base}
     for name, size in {} if args.no_rivals else kind.rivals.items():
-        exact[name] = fit_factor_analysers(kind.train, size, num_passes=8, generator=torch.Generator().manual_seed(0))
+        exact[name] = fit_factor_analysers(kind.train, size, num_passes=6, generator=torch.Generator().manual_seed(0))
     print(f"priors: {time.process_time() - began:.0f} s", flush=True)
     rows = kind.train[: args.error_rows].reshape(-1, *model.event_shape)
     errors = DenoisingErrors.fit(

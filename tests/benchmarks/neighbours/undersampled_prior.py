@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.neighbours.undersampled_prior runs/neighbours --out runs/undersampled
 
-Each of 6,000 training digits of 14 x 14 pixels is measured once, with noise of 0.05, at the frequencies of one of 12
+Each of 4,000 training digits of 14 x 14 pixels is measured once, with noise of 0.05, at the frequencies of one of 12
 random masks: four for each acceleration of 2, 3 and 4. Rows are completed by exact posterior draws of a Gaussian, which
 is fitted to its own completions again and again (stochastic expectation maximisation), then by those of a mixture of
 factor analysers, in the same way. The last mixture is the base of the network, and completions by it are the network's
@@ -93,11 +93,11 @@ class Measured:
 
     def redrawn(self, model: drl.EnergySequence, rows: Tensor, share: float, generator: torch.Generator) -> Tensor:
         """The rows ``(n, d)``, a random share of them drawn again given their measurements under a network."""
-        errors = DenoisingErrors.fit(model, rows[:512], num_steps=20, num_factors=(1, 16), generator=generator)
+        errors = DenoisingErrors.fit(model, rows[:384], num_steps=16, num_factors=(1, 16), generator=generator)
         found, start = rows.clone(), 0
         for operator, y in zip(self.operators, self.measurements, strict=True):
             own = torch.randperm(len(y), generator=generator)[: round(share * len(y))]
-            settings = MeasuredRowSettings(num_final_steps=6, batch_size=128)
+            settings = MeasuredRowSettings(num_final_steps=4, batch_size=128)
             gram = GramBlocks(operator, (SIDE * SIDE,))
             drawn = sample_measured_rows(
                 model, gram, y[own], 1, errors=errors, noise=NOISE, settings=settings, generator=generator
@@ -130,6 +130,7 @@ def looked_at(
             NUM_DRAWS,
             errors=errors,
             noise=NOISE,
+            settings=MeasuredRowSettings(num_final_steps=30),
             generator=torch.Generator().manual_seed(6),
         )
         draws = found.draws
@@ -142,14 +143,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="with data.npz of prior.py")
     parser.add_argument("--out", type=Path, default=Path("runs/undersampled"))
-    parser.add_argument("--rows", type=int, default=6000)
+    parser.add_argument("--rows", type=int, default=4000)
     parser.add_argument("--gaussians", type=int, default=15, help="fits of the Gaussian")
-    parser.add_argument("--mixtures", type=int, default=20, help="fits of the mixture, the last of which is the base")
-    parser.add_argument("--seconds", type=float, default=100.0, help="of the processor, before the first round")
+    parser.add_argument("--mixtures", type=int, default=12, help="fits of the mixture, the last of which is the base")
+    parser.add_argument("--seconds", type=float, default=80.0, help="of the processor, before the first round")
     parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds-each", type=float, default=50.0, help="of the training of a round, of the processor")
+    parser.add_argument("--seconds-each", type=float, default=40.0, help="of the training of a round, of the processor")
     parser.add_argument("--redrawn", type=float, default=0.33, help="share of the rows that a round draws again")
-    parser.add_argument("--look", type=int, default=3)
+    parser.add_argument("--look", type=int, default=6)
     parser.add_argument("--images", type=int, default=8)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)

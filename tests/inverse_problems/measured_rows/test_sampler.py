@@ -62,21 +62,6 @@ def test_the_last_steps_reach_the_exact_posterior_by_themselves():
     check(found.draws[0].double(), 0.3)
 
 
-def test_fitted_errors_are_those_of_the_base():
-    model = gaussian_sequence()
-    rows = model.base.sample(4000, generator=seeded_generator(2))
-    fitted = DenoisingErrors.fit(model, rows, num_steps=3, num_factors=(1,), batch_size=4000, generator=seeded_generator(3))
-    exact = DenoisingErrors.of_base(model, num_steps=3)
-    for index in range(4):
-        first, second = (
-            each.loadings[index].double() @ each.loadings[index].double().T + each.noises[index].double().diag()
-            for each in (fitted, exact)
-        )
-        spread = second.diagonal().sqrt()
-        # Some 3,000 rows, and six passes of expectation maximisation.
-        assert float(((first - second) / spread.outer(spread)).abs().max()) < 0.12
-
-
 def test_what_does_not_fit_is_refused():
     model, gram = gaussian_sequence(), GramBlocks(MatrixOperator(MATRIX), (3,))
     errors = DenoisingErrors.of_base(model, num_steps=5)
@@ -84,6 +69,3 @@ def test_what_does_not_fit_is_refused():
         sample_measured_rows(model, gram, Y[None], 3, errors=errors, noise=0.0)
     with pytest.raises(ValueError, match="expected an operator on points of shape"):
         sample_measured_rows(model, GramBlocks(MatrixOperator(MATRIX[:, :2]), (2,)), Y[None], 3, errors=errors, noise=0.1)
-    two = FactorAnalysers(torch.ones(2) / 2, MEAN.expand(2, -1), LOADINGS.expand(2, -1, -1), NOISES.expand(2, -1))
-    with pytest.raises(ValueError, match="a base of one factor analyser"):
-        DenoisingErrors.of_base(drl.EnergySequence(model.schedule, NoTilt(), (3,), base=two))
