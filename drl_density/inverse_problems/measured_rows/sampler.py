@@ -10,7 +10,7 @@ Given a state of level t, the clean point is the network's estimate plus an erro
    This is their exact posterior: noise s of the measurement is noise :math:`\rho` of the state plus the rest;
 3. walks down to level 0 without the measurement, of which the state contains all there is to know.
 
-Where no level has so little noise, the walk goes on to level 0 with the measurement.
+Where no level has so little noise, the walk continues to level 0 with the measurement.
 
 Source: ours. A normal law of x_0 given x_t is in Song et al. 2023 (PiGDM) and Zhu et al. 2023 (DiffPIR), with one variance
 for all pixels.
