@@ -68,11 +68,11 @@ class GramBlocks:
         return float(torch.linalg.eigvalsh(self.blocks).max())
 
     def split(self, x: Tensor) -> Tensor:
-        """Entries of flat rows ``(n, d)`` by group, ``(groups, size, n)``."""
+        """Entries of flat rows ``x`` ``(n, d)`` by group, ``(groups, size, n)``."""
         return x[:, self.groups].permute(1, 2, 0)
 
     def join(self, parts: Tensor) -> Tensor:
-        """Flat rows ``(n, d)`` of entries by group, the inverse of :meth:`split`."""
+        """Flat rows ``(n, d)`` of entries ``parts`` by group, the inverse of :meth:`split`."""
         whole = parts.new_empty(parts.shape[2], self.num_features)
         whole[:, self.groups] = parts.permute(2, 0, 1)
         return whole
@@ -82,7 +82,7 @@ class GramBlocks:
         return self.join(self.blocks @ self.split(x.double()))
 
     def adjoint(self, y: Tensor) -> Tensor:
-        """Flat rows A* y ``(n, d)`` of measurements ``(n, *measured)``, float64."""
+        """Flat rows A* y ``(n, d)`` of measurements ``y`` ``(n, *measured)``, float64."""
         return self.operator.adjoint(y.to(torch.complex128 if y.is_complex() else torch.float64)).flatten(1)
 
     def _product(self, x: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class MeasuredGaussian:
     Args:
         loadings: factor loadings W, ``(d, r)``.
         noises: variances psi of the independent part, positive, ``(d,)``.
-        gram: blocks of G.
+        gram: blocks of G, the operator's A* A.
         noise: standard deviation s of the measurement noise; for a complex one, that of its real and imaginary parts.
 
     Raises:
@@ -107,7 +107,7 @@ class MeasuredGaussian:
 
         Args:
             means: means m before the measurement, ``(n, d)``, or ``(1, d)`` for all.
-            measured: the measurements.
+            measured: measurements ``(n, d)``, as the operator's adjoint gives them.
         """
         return means.double() + self._moved(self._residual(means, measured))
 
@@ -116,7 +116,7 @@ class MeasuredGaussian:
 
         Args:
             means: means m before the measurement, ``(n, d)``, or ``(1, d)`` for all.
-            measured: the measurements.
+            measured: measurements ``(n, d)``, as the operator's adjoint gives them.
         """
         white = self.gram.split(normal_draws(measured.pulled.shape, measured.pulled, generator))
         apart = self.gram.join(torch.linalg.solve_triangular(self.triangles.mT, white, upper=True))
@@ -129,7 +129,7 @@ class MeasuredGaussian:
 
         Args:
             means: means m before the measurement, ``(n, d)``, or ``(1, d)`` for all.
-            measured: the measurements.
+            measured: measurements ``(n, d)``, as the operator's adjoint gives them.
         """
         wide, residual = means.double(), self._residual(means, measured)
         length = measured.squares + (wide * (self.gram(wide) - 2 * measured.pulled)).sum(1)
@@ -159,9 +159,9 @@ def sample_factor_posterior(
     """Exact posterior draws of a mixture of factor analysers, ``(n, num_samples, d)``, float64.
 
     Args:
-        base: the mixture.
+        base: the mixture, before the measurement.
         gram: blocks of the operator's A* A.
-        measured: the measurements.
+        measured: measurements, one law of the clean point for each.
         num_samples: number of draws for each measurement.
         noise: standard deviation of the measurement noise.
 

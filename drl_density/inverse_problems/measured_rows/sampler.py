@@ -46,7 +46,7 @@ class MeasuredRowSettings:
 
     Attributes:
         num_final_steps: adjusted steps at the level where the posterior is exact.
-        kernel: their kernel.
+        kernel: adjusted kernel of these steps.
         step_size: their first step size, which adapts to the acceptance rate.
         batch_size: rows that pass the network together.
     """
