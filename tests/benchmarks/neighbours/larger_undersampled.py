@@ -234,7 +234,7 @@ def draw_figure(path: Path, kind: Images, shown: dict[int, dict[str, Tensor]]) -
     for axis, title in zip(axes[0], ["truth", "zero-filled", *names, *(f"sd, {name}" for name in names)], strict=True):
         axis.set_title(title, fontsize=10)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=80)
+    figure.savefig(path, dpi=64)
 
 
 if __name__ == "__main__":

@@ -152,6 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--redrawn", type=float, default=0.33, help="share of the rows that a round draws again")
     parser.add_argument("--look", type=int, default=6)
     parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--only-score", action="store_true", help="the saved weights of an earlier run")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -175,6 +176,10 @@ def main(arguments: list[str] | None = None) -> None:
     problem = PROBLEMS["small digits"]
     exact["mixture"] = factor_analysers(rows)
     rows = measured.completed(exact["mixture"], generator)
+    if args.only_score:
+        for line in looked_at(problem.load(args.out / "prior.safetensors"), exact, truth, changes, rows):
+            keep(line, args.out / "undersampled.jsonl")
+        return
     model = problem.new_model(exact["mixture"])
     training = ScoreMatching(model, problem.batch, args.out / "prior.safetensors")
     whole = args.seconds + args.rounds * args.seconds_each
