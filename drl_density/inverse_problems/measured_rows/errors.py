@@ -12,6 +12,7 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.bases import FactorAnalysers
 from drl_density.bases.fitting import FactorSize, fit_factor_analysers
 from drl_density.model import EnergySequence
+from drl_density.records.brief import brief
 from drl_density.samplers.walk import falling_levels
 
 
@@ -28,6 +29,8 @@ class DenoisingErrors:
     levels: tuple[float, ...]
     loadings: tuple[Tensor, ...]
     noises: tuple[Tensor, ...]
+
+    __repr__ = brief
 
     @classmethod
     def of_base(cls, model: EnergySequence, *, num_steps: int = 30) -> Self:

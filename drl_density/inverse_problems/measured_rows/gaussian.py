@@ -12,6 +12,7 @@ from drl_density.bases import FactorAnalysers
 from drl_density.bases.gaussian_mixture import draw_of_each
 from drl_density.devices import normal_draws
 from drl_density.operators.gram import GramBlocks
+from drl_density.records.brief import brief
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,8 @@ class Measurements:
 
     pulled: Tensor
     squares: Tensor
+
+    __repr__ = brief
 
     @classmethod
     def of(cls, gram: GramBlocks, y: Tensor) -> Self:
@@ -124,7 +127,7 @@ class MeasuredGaussian:
         together = self.spread @ torch.linalg.solve_triangular(self.inner.T, factors, upper=True)
         return self.mean(means, measured) + apart + together.T
 
-    def log_evidence(self, means: Tensor, measured: Measurements) -> Tensor:
+    def observed_log_density(self, means: Tensor, measured: Measurements) -> Tensor:
         """Log density of the measurements, up to a constant of operator and noise, ``(n,)``.
 
         Args:
@@ -177,7 +180,7 @@ def sample_factor_posterior(
         for loadings, noises in zip(base.loadings, base.noises, strict=True)
     ]
     means = base.means.double()[:, None]
-    heights = torch.stack([law.log_evidence(mean, measured) for law, mean in zip(laws, means, strict=True)], 1)
+    heights = torch.stack([law.observed_log_density(mean, measured) for law, mean in zip(laws, means, strict=True)], 1)
     heights = (heights + base.log_weights.double()).repeat_interleave(num_samples, 0)
     chosen, every = draw_of_each(heights, generator), measured.repeat(num_samples)
     found = torch.empty_like(every.pulled)

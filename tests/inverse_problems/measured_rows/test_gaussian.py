@@ -36,12 +36,13 @@ def test_means_draws_and_evidence_are_those_of_whole_matrices():
     # Matrices of condition 1e3 in float64.
     torch.testing.assert_close(law.mean(means, measured), mean, rtol=0, atol=1e-9)
     exact = torch.distributions.MultivariateNormal(torch.zeros(len(matrix)).double(), innovation).log_prob(gaps)
-    found = law.log_evidence(means, measured)
+    found = law.observed_log_density(means, measured)
     torch.testing.assert_close(found[0] - found[1], exact[0] - exact[1], rtol=1e-9, atol=1e-9)
     other = MeasuredGaussian(2 * loadings, noises, gram, noise=NOISE)
     wider = innovation + 3 * matrix @ loadings @ loadings.T @ matrix.T
     exact_other = torch.distributions.MultivariateNormal(torch.zeros(len(matrix)).double(), wider).log_prob(gaps)
-    torch.testing.assert_close(other.log_evidence(means, measured) - found, exact_other - exact, rtol=1e-9, atol=1e-9)
+    gain = other.observed_log_density(means, measured) - found
+    torch.testing.assert_close(gain, exact_other - exact, rtol=1e-9, atol=1e-9)
     count = 4000
     draws = law.sample(means[:1], Measurements(measured.pulled[:1], measured.squares[:1]).repeat(count))
     spread = covariance.diagonal().sqrt()
