@@ -21,14 +21,19 @@ from drl_density.shapes import spread
 Bias = Literal["lower", "upper", "none-known"]
 """Which side of log Z an estimate errs to in expectation."""
 
-LARGEST_RELIABLE_ERROR, LARGEST_USABLE_ERROR = 0.1, 0.5
+LARGEST_RELIABLE_ERROR, LARGEST_USABLE_ERROR = 0.05, 0.5
 """Standard errors of log Z in nats above which an estimate is doubtful and unreliable. Half a nat of log Z is a factor of
-1.6 on every density value."""
+1.6 on every density value. An error of 0.05 leaves an estimate within 0.1 nats with 95 %."""
 LEAST_RELIABLE_ESS_SHARE, LEAST_USABLE_ESS_SHARE = 0.2, 0.05
 """Effective shares of the particles below which an estimate is doubtful and unreliable. At 5 % a delta-method error, which
 assumes small relative weights, no longer means anything."""
 LARGEST_PARETO_K = 0.7
 """Tail shape above which the mean of importance weights converges too slowly. Source: Vehtari et al. 2024."""
+ONE_DIRECTION = (
+    "weights are even, but those of one direction cannot show mass that no particle has reached: check them by walks back, "
+    "or take the two-sided estimate (drl.sandwich)"
+)
+"""Advice on an estimate whose weights are even and which nothing has checked from the other side."""
 
 
 def log_mean_exp(log_weights: Tensor, dim: int = -1) -> Tensor:
@@ -194,6 +199,40 @@ class PathSummary:
     is_resampled: bool = False
 
 
+@dataclass(frozen=True)
+class OtherSide:
+    """What walks back from draws of the target show about an estimate of one direction.
+
+    Attributes:
+        log_z: Bennett's ratio of both directions, nats; NaN where there is none to take.
+        standard_error: error of Bennett's ratio, nats.
+        overlap: share of walks that both directions see, between 0 and 1.
+        upper: mean log weight of the walks back, nats; an upper bound of log Z as far as the draws are from the target.
+        upper_error: standard error of ``upper``.
+        drift_p_value: p-value of the test that the draws keep their distribution while chains move them.
+        faults: what contradicts the estimate; the verdict is then ``UNRELIABLE``.
+        doubts: what leaves it open; the verdict is then ``DOUBTFUL``.
+    """
+
+    log_z: float
+    standard_error: float
+    overlap: float
+    upper: float
+    upper_error: float
+    drift_p_value: float
+    faults: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing contradicts the estimate or leaves it open."""
+        return not (self.faults or self.doubts)
+
+    def shifted(self, constant: float) -> OtherSide:
+        """The same for a density that is ``constant`` nats higher everywhere."""
+        return dataclasses.replace(self, log_z=self.log_z + constant, upper=self.upper + constant)
+
+
 @dataclass(frozen=True, eq=False)
 class LogPartitionEstimate:
     """An estimate of log Z with everything needed to judge it.
@@ -210,10 +249,11 @@ class LogPartitionEstimate:
         verdict: ``Verdict.RELIABLE``, ``DOUBTFUL`` or ``UNRELIABLE``.
         advice: reasons for the verdict, and what to do.
         path: how the run went along its path.
+        other_side: what walks back from draws of the target showed; ``None`` where there were none.
 
     >>> estimate = judge_estimate(torch.zeros(4, 50), bias="lower")
     >>> estimate.log_z, str(estimate.verdict), estimate.interval()
-    (0.0, 'reliable', (0.0, 0.0))
+    (0.0, 'doubtful', (0.0, 0.0))
     """
 
     log_z: float
@@ -226,6 +266,7 @@ class LogPartitionEstimate:
     verdict: Verdict
     advice: str
     path: PathSummary = field(default_factory=PathSummary)
+    other_side: OtherSide | None = None
 
     __repr__ = brief
 
@@ -233,6 +274,11 @@ class LogPartitionEstimate:
     def is_reliable(self) -> bool:
         """True for the verdict ``Verdict.RELIABLE`` alone."""
         return self.verdict.is_reliable
+
+    @property
+    def is_one_sided(self) -> bool:
+        """Whether nothing but a check from the other side is missing for the verdict ``RELIABLE``."""
+        return self.advice == ONE_DIRECTION
 
     @property
     def larger_error(self) -> float:
@@ -250,18 +296,23 @@ class LogPartitionEstimate:
 
     def shifted(self, constant: float) -> LogPartitionEstimate:
         """The estimate for a density that is ``constant`` nats higher everywhere."""
-        return dataclasses.replace(self, log_z=self.log_z + constant, log_weights=self.log_weights + constant)
+        other = None if self.other_side is None else self.other_side.shifted(constant)
+        value, weights = self.log_z + constant, self.log_weights + constant
+        return dataclasses.replace(self, log_z=value, log_weights=weights, other_side=other)
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Plain values and tensors for a run folder."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "log_weights"}
-        values |= {"verdict": self.verdict.value, "path": dataclasses.asdict(self.path)}
+        other = None if self.other_side is None else dataclasses.asdict(self.other_side)
+        values |= {"verdict": self.verdict.value, "path": dataclasses.asdict(self.path), "other_side": other}
         return values, {"log_weights": self.log_weights}
 
     @classmethod
     def from_state(cls, values: dict[str, Any], tensors: dict[str, Tensor]) -> LogPartitionEstimate:
         """Rebuild the record from the ``values`` and ``tensors`` of :meth:`to_state`."""
-        typed = {"verdict": Verdict(values["verdict"]), "path": PathSummary(**values["path"])}
+        typed: dict[str, Any] = {"verdict": Verdict(values["verdict"]), "path": PathSummary(**values["path"])}
+        if other := values.get("other_side"):
+            typed["other_side"] = OtherSide(**other | {name: tuple(other[name]) for name in ("faults", "doubts")})
         return cls(**values | typed, log_weights=tensors["log_weights"])
 
     def __str__(self) -> str:
@@ -274,17 +325,21 @@ class LogPartitionEstimate:
         return html_card("Estimate of log Z", figures, verdict=self.verdict, advice=self.advice)
 
 
-def assess_weights(log_weights: Tensor, *, bias: Bias, path: PathSummary | None = None) -> LogPartitionEstimate:
+def assess_weights(
+    log_weights: Tensor, *, bias: Bias, path: PathSummary | None = None, other_side: OtherSide | None = None
+) -> LogPartitionEstimate:
     """Summarise the final log weights of independent, unbiased replicates, without a warning.
 
-    The verdict is ``UNRELIABLE`` when the standard error exceeds 0.5 nats or the least effective share of the particles
-    lies below 0.05. It is ``DOUBTFUL`` when the error exceeds 0.1 nats, the share lies below 0.2, or Pareto's k exceeds
-    0.7.
+    The verdict is ``UNRELIABLE`` when the standard error exceeds 0.5 nats, the least effective share of the particles lies
+    below 0.05, or the other side contradicts the estimate. It is ``DOUBTFUL`` when the error exceeds 0.05 nats, the share
+    lies below 0.2, or Pareto's k exceeds 0.7. Even weights of a biased estimate are ``RELIABLE`` only where the other side
+    was checked and is sound: mass that no particle has reached leaves no trace in the weights.
 
     Args:
         log_weights: final log weights ``(replicate, particle)``.
         bias: side to which the estimate errs in expectation.
         path: how the run went, where there is more than the final weights.
+        other_side: what walks back from draws of the target showed.
 
     Raises:
         ValueError: an unknown bias, or fewer than two replicates.
@@ -294,8 +349,7 @@ def assess_weights(log_weights: Tensor, *, bias: Bias, path: PathSummary | None 
     """
     if bias not in get_args(Bias):
         raise ValueError(f"bias must be one of {get_args(Bias)}, got {bias!r}")
-    path = path or PathSummary()
-    weights = log_weights.double()
+    path, weights = path or PathSummary(), log_weights.double()
     value, error = combine_replicates(log_mean_exp(weights, 1))
     within = float(standard_error_of_log_mean(weights, 1).square().mean().sqrt()) / math.sqrt(len(weights))
     ess = float(torch.stack([weight_ess(row) for row in weights]).mean())
@@ -303,35 +357,40 @@ def assess_weights(log_weights: Tensor, *, bias: Bias, path: PathSummary | None 
     share = min(ess / alive, path.least_ess_share)  # the dead ones are part of the error, not of uneven weights
     shape = pareto_k(weights)
     largest = max(error, within)
+    remedy = "use more densities on the path, more transitions, or more particles"
     if largest > LARGEST_USABLE_ERROR or share < LEAST_USABLE_ESS_SHARE or not math.isfinite(value):
         verdict = Verdict.UNRELIABLE
-        advice = (
-            f"standard error {largest:.2g}, least ESS share {share:.2g}: use more densities on the path, more "
-            "transitions, or more particles, and check that training was healthy"
-        )
+        advice = f"standard error {largest:.2g}, least ESS share {share:.2g}: {remedy}, and check that training was healthy"
+    elif other_side is not None and other_side.faults:
+        verdict, advice = Verdict.UNRELIABLE, "; ".join(other_side.faults)
     elif largest > LARGEST_RELIABLE_ERROR or share < LEAST_RELIABLE_ESS_SHARE or shape > LARGEST_PARETO_K:
         verdict = Verdict.DOUBTFUL
-        advice = (
-            f"standard error {largest:.2g}, least ESS share {share:.2g}, Pareto k {shape:.2g}: use more densities, "
-            "transitions or particles"
-        )
-    else:
+        advice = f"standard error {largest:.2g}, least ESS share {share:.2g}, Pareto k {shape:.2g}: {remedy}"
+    elif bias == "none-known":
         verdict, advice = Verdict.RELIABLE, "replicates agree and weights are even"
-    return LogPartitionEstimate(value, error, within, weights, ess, shape, bias, verdict, advice, path)
+    elif other_side is None or other_side.doubts:
+        verdict, advice = Verdict.DOUBTFUL, ONE_DIRECTION if other_side is None else "; ".join(other_side.doubts)
+    else:
+        verdict = Verdict.RELIABLE
+        advice = f"replicates agree, weights are even, and walks back agree; overlap {other_side.overlap:.2f}"
+    return LogPartitionEstimate(value, error, within, weights, ess, shape, bias, verdict, advice, path, other_side)
 
 
-def judge_estimate(log_weights: Tensor, *, bias: Bias, path: PathSummary | None = None) -> LogPartitionEstimate:
+def judge_estimate(
+    log_weights: Tensor, *, bias: Bias, path: PathSummary | None = None, other_side: OtherSide | None = None
+) -> LogPartitionEstimate:
     """Summarise log weights as :func:`assess_weights` does, and warn when the result is unreliable.
 
     Args:
         log_weights: final log weights ``(replicate, particle)``.
         bias: side to which the estimate errs in expectation.
         path: how the run went, where there is more than the final weights.
+        other_side: what walks back from draws of the target showed.
 
     >>> judge_estimate(torch.zeros(4, 50), bias="lower").standard_error
     0.0
     """
-    estimate = assess_weights(log_weights, bias=bias, path=path)
+    estimate = assess_weights(log_weights, bias=bias, path=path, other_side=other_side)
     if estimate.verdict is Verdict.UNRELIABLE:
         warnings.warn(
             f"log Z estimate {estimate.log_z:.4g} is unreliable: {estimate.advice}",

@@ -238,7 +238,7 @@ def test_python_of_the_page_on_kernels_draws_the_target():
 
 def test_python_of_the_page_on_estimators_finds_log_z():
     """The page itself compares with the truth."""
-    assert run_python_of("own_estimator.md")["estimate"].is_reliable
+    assert run_python_of("own_estimator.md")["estimate"].is_one_sided
 
 
 def test_python_of_the_tables_page_reads_as_it_says(tmp_path, monkeypatch):

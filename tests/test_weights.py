@@ -1,5 +1,7 @@
 """Log-weight arithmetic and the record of estimates."""
 
+import dataclasses
+import json
 import math
 import warnings
 
@@ -13,6 +15,7 @@ from drl_density.testing import assert_z, seeded_generator
 from drl_density.weights import (
     Estimate,
     LogPartitionEstimate,
+    OtherSide,
     PathSummary,
     all_but_one,
     assess_weights,
@@ -86,11 +89,29 @@ def test_pareto_k_agrees_with_arviz():
         assert abs(pareto_k(log_weights) - theirs) < 0.02
 
 
-@pytest.mark.parametrize(("scale", "verdict"), [(0.1, "reliable"), (1.6, "doubtful")])
-def test_verdicts(scale, verdict):
-    estimate = judge_estimate(scale * torch.randn(8, 500, generator=seeded_generator(4)), bias="lower")
+SOUND = OtherSide(0.0, 0.01, 0.8, 0.1, 0.01, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("scale", "bias", "other_side", "verdict"),
+    [
+        (0.1, "none-known", None, "reliable"),
+        (0.1, "lower", None, "doubtful"),
+        (0.1, "lower", SOUND, "reliable"),
+        (0.1, "lower", dataclasses.replace(SOUND, doubts=("a mode may be missing",)), "doubtful"),
+        (0.1, "lower", dataclasses.replace(SOUND, faults=("a mode is missing",)), "unreliable"),
+        (1.6, "lower", SOUND, "doubtful"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:log Z estimate")
+def test_verdicts(scale, bias, other_side, verdict):
+    weights = scale * torch.randn(8, 500, generator=seeded_generator(4))
+    estimate = judge_estimate(weights, bias=bias, other_side=other_side)
     assert estimate.verdict is Verdict(verdict)
     assert estimate.is_reliable == (verdict == "reliable")
+    assert estimate.is_one_sided == (scale < 1 and bias == "lower" and other_side is None)
+    if other_side is not None and scale < 1:
+        assert [text for text in (*other_side.faults, *other_side.doubts) if text not in estimate.advice] == []
 
 
 def test_a_single_heavy_particle_is_unreliable():
@@ -102,9 +123,15 @@ def test_a_single_heavy_particle_is_unreliable():
 
 
 def test_state_round_trip():
-    estimate = judge_estimate(0.1 * torch.randn(4, 50), bias="lower", path=PathSummary(num_densities=3))
-    again = LogPartitionEstimate.from_state(*estimate.to_state())
+    weights, other = 0.1 * torch.randn(4, 50), dataclasses.replace(SOUND, doubts=("open",))
+    estimate = judge_estimate(weights, bias="lower", path=PathSummary(num_densities=3), other_side=other)
+    values, tensors = estimate.to_state()
+    again = LogPartitionEstimate.from_state(json.loads(json.dumps(values)), tensors)
     assert str(again) == str(estimate)
+    assert again.other_side == other
+    assert (again.shifted(2.0).other_side.log_z, again.shifted(2.0).other_side.upper) == (2.0, 2.1)
+    del values["other_side"]  # as in a folder that was written before there was a check
+    assert LogPartitionEstimate.from_state(values, tensors).other_side is None
     assert torch.equal(again.log_weights, estimate.log_weights)
     with pytest.raises(ValueError, match="bias must be one of"):
         judge_estimate(torch.zeros(2, 2), bias="both")
@@ -169,6 +196,6 @@ def test_nothing_is_resampled_from_the_dead():
 def test_weights_of_zero_do_not_count_as_uneven():
     weights = torch.zeros(4, 400, dtype=torch.float64)
     weights[:, ::2] = -math.inf
-    found = assess_weights(weights, bias="lower")
+    found = assess_weights(weights, bias="lower", other_side=SOUND)
     assert found.verdict is Verdict.RELIABLE
     assert found.log_z == pytest.approx(-math.log(2))

@@ -11,7 +11,7 @@ from torch import Tensor
 from drl_density.density.data_units import to_data_units
 from drl_density.density.settings.normalizing_sizes import NormalizingSizes
 from drl_density.model import EnergySequence
-from drl_density.partition_function import AISSettings, annealed_importance_sampling, sequence_path
+from drl_density.partition_function import AISSettings, OtherSideSettings, annealed_importance_sampling, sequence_path
 from drl_density.partition_function.importance import checked_importance_sampling
 from drl_density.samplers import LevelZeroPlan, plan_level_zero, sample_level_zero
 from drl_density.transforms import DataTransform
@@ -19,6 +19,8 @@ from drl_density.weights import LogPartitionEstimate, assess_weights
 
 LEAST_WEIGHTS = 16
 """Log weights of a replicate that a reference alone, all of whose weights are 1, is recorded with."""
+NUM_MIXING_STEPS = 100
+"""Steps of the chains that check annealing along the noise sequence from the other side; evaluate() takes more."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def normalize(
     else:
         annealing = AISSettings(num_particles=sizes.num_particles, num_pilot_particles=sizes.num_pilot_particles)
         path = sequence_path(model, steps_per_level=sizes.steps_per_level)
-        estimate = annealed_importance_sampling(path, settings=annealing, generator=generator)
+        sizes = OtherSideSettings(num_mixing_steps=NUM_MIXING_STEPS)
+        estimate = annealed_importance_sampling(path, settings=annealing, other_side=sizes, generator=generator)
     plan = plan_level_zero(model, generator=generator, num_pilot=sizes.num_pool_pilot)
     draws = sample_level_zero(model, sizes.num_pool_draws, plan=plan, generator=generator).draws
     return Normalized(estimate, plan, to_data_units(transform, draws), excess)

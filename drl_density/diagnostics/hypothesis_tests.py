@@ -59,6 +59,41 @@ def drift_test(draws: torch.Tensor) -> DriftTest:
     return DriftTest(shift, float(min(1.0, p_values.min() * p_values.size)))  # Bonferroni's correction
 
 
+def rank_drift_test(before: torch.Tensor, after: torch.Tensor) -> DriftTest:
+    r"""Test whether draws keep their distribution while chains move them, by ranks, for cells without moments too.
+
+    With the rank r of a value among both samples, scaled to (-1/2, 1/2), the moves of r and of :math:`r^2` along each chain
+    have mean zero if the first draws are from the chains' stationary distribution. A t-test over chains compares their means
+    with zero, cell by cell: r sees a shift, and :math:`r^2` a change of spread.
+
+    Args:
+        before: first draws of independent chains ``(chain, cell)``, at least two chains.
+        after: later draws of the same chains ``(chain, cell)``.
+
+    Returns:
+        The mean moves ``(2, cell)``, and Bonferroni's p-value over all of them.
+
+    Raises:
+        ValueError: samples of different shapes, or fewer chains.
+
+    >>> draws = torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    >>> rank_drift_test(draws[:100], draws[100:]).p_value > 0.01
+    True
+    """
+    from scipy import stats
+
+    if before.shape != after.shape or len(before) < 2:
+        raise ValueError(f"expected two draws of each of two chains, got {tuple(before.shape)} and {tuple(after.shape)}")
+    pooled = torch.cat([before, after]).detach().cpu().double()
+    ranks = torch.from_numpy(stats.rankdata(pooled.numpy(), axis=0))  # equal values share their mean rank
+    first, last = ((ranks - 0.5) / len(pooled) - 0.5).chunk(2)
+    moves = torch.stack([last - first, last.square() - first.square()])
+    shift, error = moves.mean(1), moves.std(1) / len(before) ** 0.5
+    z = torch.where(shift == 0, 0.0, shift / error)
+    p_values = 2 * stats.t.sf(z.abs().numpy(), len(before) - 1)
+    return DriftTest(shift, float(min(1.0, p_values.min() * p_values.size)))  # Bonferroni's correction
+
+
 def energy_distance_test(
     x: torch.Tensor, y: torch.Tensor, *, num_permutations: int = 999, generator: torch.Generator | None = None
 ) -> DistanceTest:

@@ -24,12 +24,14 @@ import torch
 from torch import Tensor
 
 from drl_density.autograd import methods_outside_inference_mode
+from drl_density.diffusion_sampler.backwards import walks_backwards
 from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
+from drl_density.partition_function.one_sided.other_side import OtherSideSettings
 from drl_density.records.brief import brief
 from drl_density.records.fields import Interval, NonNegativeInt, PositiveFloat, PositiveInt, check_fields
 from drl_density.shapes import check_num_samples, is_integer
-from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate
+from drl_density.weights import LogPartitionEstimate, PathSummary, assess_weights, judge_estimate
 
 Control = Callable[[Tensor, int], Tensor]
 Whitening = Literal["none", "diagonal", "full"]
@@ -208,6 +210,8 @@ class DiffusionSampler:
         scale: s, the standard deviation of the reference.
         control: f(y, k), the drift towards the target; zero by default.
         frame: coordinates of the walk; the target's own by default.
+        is_sequence: whether the walk follows the noise levels of an energy sequence, along which modes join before they
+            part; no modes are then searched for.
 
     Raises:
         ValueError: shares outside (0, 1).
@@ -226,12 +230,13 @@ class DiffusionSampler:
         scale: float = 1.0,
         control: Control | None = None,
         frame: Frame | None = None,
+        is_sequence: bool = False,
     ) -> None:
         if not bool(((shares > 0) & (shares < 1)).all()):
             raise ValueError(f"shares must lie in (0, 1), got {shares.tolist()}")
         self._unchecked, self.event_shape = log_density, torch.Size(event_shape)
         self.shares, self.scale, self.control = shares.double(), scale, control
-        self.frame = frame or Frame()
+        self.frame, self.is_sequence = frame or Frame(), is_sequence
 
     def log_density(self, y: Tensor) -> Tensor:
         """Unnormalised log density of the target, ``(n,)``.
@@ -324,13 +329,22 @@ class DiffusionSampler:
             return self.walk(num_samples, generator=generator)[0]
 
     def log_partition(
-        self, *, num_samples: int = 2000, num_replicates: int = 8, generator: torch.Generator | None = None
+        self,
+        *,
+        num_samples: int = 2000,
+        num_replicates: int = 8,
+        other_side: OtherSideSettings | None = OtherSideSettings(),  # noqa: B008 - frozen
+        generator: torch.Generator | None = None,
     ) -> LogPartitionEstimate:
         """log Z with its error and verdict; ``mean_log_weight`` is the evidence lower bound (ELBO).
+
+        Where the weights are even, chains move walks' ends on and walks back from them check the estimate. Modes and tails
+        that no walk has reached are looked for as well. Without this check the verdict is ``DOUBTFUL`` at best.
 
         Args:
             num_samples: number of walks in each replicate.
             num_replicates: number of independent replicates, whose spread gives the standard error.
+            other_side: sizes of the check from the other side; ``None`` leaves it out.
 
         Raises:
             ValueError: fewer than two replicates, or a ``num_samples`` that is not a positive integer.
@@ -338,8 +352,14 @@ class DiffusionSampler:
         if not is_integer(num_replicates) or num_replicates < 2:
             raise ValueError(f"a standard error needs at least 2 replicates, got {num_replicates!r}")
         with torch.no_grad():
-            weights = torch.stack([self.walk(num_samples, generator=generator)[1] for _ in range(num_replicates)])
-        return judge_estimate(weights, bias="lower", path=PathSummary(num_densities=len(self.shares)))
+            walks = [self.walk(num_samples, generator=generator) for _ in range(num_replicates)]
+        ends, weights = (torch.stack(parts) for parts in zip(*walks, strict=True))
+        path = PathSummary(num_densities=len(self.shares))
+        found = assess_weights(weights, bias="lower", path=path)
+        seen = None
+        if found.is_one_sided and other_side is not None:
+            seen = walks_backwards(self, ends, found, other_side, generator=generator)
+        return judge_estimate(weights, bias="lower", path=path, other_side=seen)
 
     def _cost(self, f: Tensor, noise: Tensor, share: float, held: Tensor) -> Tensor:
         """One step's term of the log weight's sum, ``(n,)``."""
@@ -355,6 +375,19 @@ class DiffusionSampler:
         """
         scaled = y.double().reshape(len(y), -1) / self.scale
         return -0.5 * (scaled.square() + math.log(2 * math.pi * self.scale**2)).sum(1)
+
+    def log_reference_at(self, x: Tensor) -> Tensor:
+        """Log density of the reference at points of the target's space, ``(n,)``.
+
+        Args:
+            x: points ``(n, *event)``.
+        """
+        return self.log_reference(self.frame.to_walk(x, x)[0]) - self.frame.log_volume
+
+    def sample_reference(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draws of the reference, where walks start, as points of the target's space ``(num_samples, *event)``."""
+        shape = (num_samples, *self.event_shape)
+        return self.frame.to_target(self.scale * torch.randn(shape, generator=generator, dtype=torch.float64))
 
 
 def sequence_sampler(model: EnergySequence, *, num_steps: int = 100) -> DiffusionSampler:
@@ -383,6 +416,7 @@ def sequence_sampler(model: EnergySequence, *, num_steps: int = 100) -> Diffusio
     def control(y: Tensor, step: int) -> Tensor:
         return model.score(y.to(model.dtype), levels[step]).to(y) + y
 
-    return DiffusionSampler(
-        lambda x: model.log_density(x.to(model.dtype), 0), tuple(model.event_shape), shares, control=control
-    )
+    def log_density(x: Tensor) -> Tensor:
+        return model.log_density(x.to(model.dtype), 0)
+
+    return DiffusionSampler(log_density, tuple(model.event_shape), shares, control=control, is_sequence=True)

@@ -12,14 +12,24 @@ from torch import Tensor
 from drl_density.autograd import outside_inference_mode
 from drl_density.mcmc import take_steps
 from drl_density.model import EnergySequence
-from drl_density.partition_function import AISSettings, AnnealingPath, anneal, plan_annealing, sequence_path
+from drl_density.partition_function import (
+    AISSettings,
+    AnnealingPath,
+    OtherSideSettings,
+    anneal,
+    plan_annealing,
+    sequence_path,
+)
+from drl_density.partition_function.one_sided.annealed_importance_sampling import annealing_backwards
 from drl_density.records.brief import brief
 from drl_density.shapes import check_num_samples
-from drl_density.weights import LogPartitionEstimate, judge_estimate, resample
+from drl_density.weights import LogPartitionEstimate, assess_weights, judge_estimate, resample
 
 LogLikelihood = Callable[[Tensor], Tensor]
 # Chains kept for diagnostics: R-hat needs several, and each costs memory for every step.
 MOST_CHAINS = 16
+# Draws of each replicate from which walks back check the integral.
+NUM_CHECKED = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +122,11 @@ def sample_path(
         raise ValueError(f"num_final_steps must be at least 1, got {num_final_steps}")
     plan = plan_annealing(path, settings, generator=generator)
     run = anneal(path, plan, settings, generator=generator)
-    estimate = judge_estimate(run.log_weights, bias="lower", path=run.summary(settings))
+    found, seen = assess_weights(run.log_weights, bias="lower", path=run.summary(settings)), None
+    if found.is_one_sided:
+        sizes = OtherSideSettings(num_draws=NUM_CHECKED, num_mixing_steps=num_final_steps)
+        seen = annealing_backwards(path, plan, settings, run, found, sizes, generator=generator)
+    estimate = judge_estimate(run.log_weights, bias="lower", path=found.path, other_side=seen)
     rows = run.particles.flatten(0, 1)[resample(run.log_weights.flatten(), num_samples, generator=generator)]
     rows = rows[torch.randperm(num_samples, generator=generator)]
     kernel, kept = settings.kernel.with_scale(plan.scales[-1]), []

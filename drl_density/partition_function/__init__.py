@@ -1,6 +1,5 @@
 """Normalising constants of unnormalised densities."""
 
-from drl_density.partition_function.annealing.annealed_importance_sampling import annealed_importance_sampling
 from drl_density.partition_function.annealing.bridges import place_bridges
 from drl_density.partition_function.annealing.path import AnnealingPath, geometric_path, sequence_path
 from drl_density.partition_function.annealing.plan import AISPlan, plan_annealing
@@ -13,6 +12,8 @@ from drl_density.partition_function.bridge import BridgeEstimate, bennett
 from drl_density.partition_function.equilibrium import EquilibriumEstimates, equilibrium_estimates
 from drl_density.partition_function.importance import importance_sampling
 from drl_density.partition_function.multistate import MultistateEstimate, multistate_bennett, thermodynamic_integration
+from drl_density.partition_function.one_sided.annealed_importance_sampling import annealed_importance_sampling
+from drl_density.partition_function.one_sided.other_side import OtherSideSettings
 from drl_density.partition_function.probability_flow import flow_field, flow_log_likelihood
 from drl_density.partition_function.recursion import level_recursion
 from drl_density.partition_function.reverse_path import ReversePath, forward_weights, plan_reverse_path, reverse_weights
@@ -30,6 +31,7 @@ __all__ = [
     "BridgeEstimate",
     "EquilibriumEstimates",
     "MultistateEstimate",
+    "OtherSideSettings",
     "Progress",
     "ReversePath",
     "Sandwich",

@@ -173,6 +173,19 @@ def bennett_shift(forward: Tensor, earlier: Tensor, later: Tensor) -> float:
     return _beyond(difference, jackknife_error(_left_out(forward, later) - _left_out(forward, earlier)) ** 2)
 
 
+def mixing_shift(early: Tensor, late: Tensor) -> Estimate:
+    """Change of the mean reverse log weight ``(replicate, particle)`` of chains that mixed on, with its error.
+
+    The error is that of the replicates. Chains whose walk back is dead at either time are left out. A replicate of such
+    chains alone counts as unmoved.
+    """
+    moved = late - early
+    is_alive = moved.isfinite()
+    # At least 1, so that a replicate without any chain alive gives 0 and not 0 / 0.
+    by_replicate = torch.where(is_alive, moved, 0.0).sum(1) / is_alive.sum(1).clamp_min(1)
+    return Estimate(float(by_replicate.mean()), float(by_replicate.std() / math.sqrt(len(by_replicate))))
+
+
 def excess(first: Estimate, second: Estimate) -> float:
     """How far two independent estimates lie apart beyond what their errors explain, nats.
 

@@ -9,8 +9,9 @@ bound (EUBO) needs draws of the target: exact ones for the funnel and the wells,
 for the others. The Cox process is walked in the coordinates of its prior, x = mean + L z, which leaves log Z as it is.
 
 Evaluations are rows that the target's log density is computed for, with or without a gradient, pilots and warm-ups
-included. Annealing has 8 replicates of 500 particles (pines: 64), one MALA step on each bridge, and as many bridges as the
-evaluations allow: those of the estimate alone, and with ``--total`` those of its training too.
+included; those of the check from the other side are counted apart. Annealing has 8 replicates of 500 particles (pines:
+64), one MALA step on each bridge, and as many bridges as the evaluations allow: those of the estimate alone, and with
+``--total`` those of its training too.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from torch import Tensor
 import drl_density as drl
 from drl_density.diffusion_sampler import DiffusionSamplerSettings, train_diffusion_sampler
 from drl_density.mcmc import HMC, DualAveraging, Recording, run_chain
+from drl_density.partition_function import OtherSideSettings
 from drl_density.weights import LogPartitionEstimate
 
 PUBLISHED = {  # mean log Z over 30 seeds: DDS and SMC with as many steps (Vargas et al. 2023 and its released results)
@@ -203,21 +205,23 @@ def annealed(target: Target, log_density: Counted, evaluations: int, generator: 
     base = dist.Normal(torch.zeros(target.dim, dtype=torch.float64), target.base_scale).to_event(1)
     settings = drl.AISSettings(num_particles=64 if target.dim > 100 else 500, num_replicates=8, num_transitions=1)
 
-    def run(num_bridges: int) -> tuple[LogPartitionEstimate, int]:
+    def run(num_bridges: int, other_side: OtherSideSettings | None) -> tuple[LogPartitionEstimate, int]:
         before = log_density.rows
         path = drl.geometric_path(base, log_density, num_bridges=num_bridges)
-        found = drl.annealed_importance_sampling(path, settings=settings, generator=generator)
+        found = drl.annealed_importance_sampling(path, settings=settings, other_side=other_side, generator=generator)
         return found, log_density.rows - before
 
-    (_, two), (_, four) = run(2), run(4)
-    num_bridges = 4 + (evaluations - four) // ((four - two) // 2)
-    found, rows = run(num_bridges)
+    (_, two), (_, four) = run(2, None), run(4, None)
+    each = (four - two) // 2
+    num_bridges = 4 + (evaluations - four) // each
+    found, rows = run(num_bridges, OtherSideSettings())
     return {
         "bridges": num_bridges,
         "log_z": found.log_z,
         "error": found.standard_error,
         "verdict": found.verdict,
-        "evaluations": rows,
+        "evaluations": four + (num_bridges - 4) * each,
+        "check_evaluations": rows - four - (num_bridges - 4) * each,
     }
 
 
@@ -234,7 +238,8 @@ def study(name: str, data: Path, seed: int, *, total: bool) -> dict:
     few = target.dim > 100
     num_walks = 60 if few else 2000
     estimate = sampler.log_partition(num_samples=num_walks, generator=generator)
-    in_walks, walked = log_density.rows - in_training, time.process_time()
+    in_walks, walked = estimate.log_weights.numel() * (target.walk.num_steps + 1), time.process_time()
+    in_check = log_density.rows - in_training - in_walks
     draws = target.draw(100 if few else 1000, generator)
     with torch.no_grad():
         upper = sampler.reverse(draws, generator=generator)
@@ -251,6 +256,9 @@ def study(name: str, data: Path, seed: int, *, total: bool) -> dict:
         "ess_share": estimate.weight_ess / num_walks,
         "pareto_k": estimate.pareto_k,
         "verdict": estimate.verdict,
+        "advice": estimate.advice,
+        "bennett": None if estimate.other_side is None else estimate.other_side.log_z,
+        "check_evaluations": in_check,
         "train_s": round(trained - started),
         "walk_s": round(walked - trained),
         "evaluations": in_walks,

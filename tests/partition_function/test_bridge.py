@@ -16,8 +16,9 @@ from drl_density.partition_function.bridge import (
     bennett_shift,
     bridged,
     excess,
+    mixing_shift,
 )
-from drl_density.testing import assert_z
+from drl_density.testing import assert_z, seeded_generator
 from drl_density.weights import Estimate
 from tests.partition_function.known_answers import normal_weights
 
@@ -130,3 +131,12 @@ def test_crossed_means_and_two_weights_have_no_ratio():
     more = torch.tensor([[0.1, 0.4], [0.2, 0.3]])
     assert bridged(more, more + 0.1) == bennett_by_replicates(more, more + 0.1)
     assert bridged(more, more - 50) is None
+
+
+def test_chains_are_compared_with_themselves_and_dead_ones_left_out():
+    early = torch.randn(4, 64, generator=seeded_generator(3), dtype=torch.float64)
+    late = early + torch.tensor([[0.1], [0.2], [0.3], [0.4]], dtype=torch.float64)
+    assert mixing_shift(early, late) == pytest.approx((0.25, math.sqrt(0.05 / 3) / 2))
+    late[:, :32] = math.inf
+    early[:, :16] = math.inf
+    assert mixing_shift(early, late) == pytest.approx((0.25, math.sqrt(0.05 / 3) / 2))

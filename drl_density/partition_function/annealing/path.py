@@ -56,6 +56,7 @@ class AnnealingPath:
         log_densities: unnormalised log densities after the base, the target last; each maps rows to ``(rows,)``.
         draw: exact draws of the base, ``draw(num_rows, generator)`` with shape ``(num_rows, *event)``.
         levels: continuous level of each density along a sequence, its annealing on a geometric path.
+        is_sequence: whether the densities are noise levels, along which modes join before they part.
 
     >>> import pyro.distributions as dist
     >>> path = geometric_path(dist.Normal(0.0, 1.0), lambda x: -2 * x**2, num_bridges=4)
@@ -67,6 +68,7 @@ class AnnealingPath:
     log_densities: tuple[LogDensity, ...]
     draw: BaseDraws
     levels: tuple[float, ...]
+    is_sequence: bool = False
 
 
 def sequence_path(model: EnergySequence, *, level: float = 0.0, steps_per_level: int = 4) -> AnnealingPath:
@@ -95,9 +97,8 @@ def sequence_path(model: EnergySequence, *, level: float = 0.0, steps_per_level:
         return lambda x: model.log_density_at(x, log_snr)
 
     like = torch.empty(0, dtype=model.dtype, device=model.device)
-    return AnnealingPath(
-        model.top, tuple(at(value) for value in log_snrs), _normal_draws(model.event_shape, like), tuple(levels)
-    )
+    densities, draw = tuple(at(value) for value in log_snrs), _normal_draws(model.event_shape, like)
+    return AnnealingPath(model.top, densities, draw, tuple(levels), is_sequence=True)
 
 
 def check_integrable(model: EnergySequence) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+
+from torch import Tensor
 
 from drl_density.partition_function.mode_search.planting import LEAST_POWER
 from drl_density.partition_function.mode_search.record import LARGEST_UNSEEN, ModeSearch, Power
@@ -11,6 +14,9 @@ MOST_NAMED = 5
 """Largest number of modes that a text names one by one."""
 LEAST_MISSED, LEAST_VISITS = 0.02, 0.1
 """Mass of a mode from which draws have to visit it, and the share of its mass that they have to hold."""
+LEAST_CLAIMED, NEAR = 0.1, 2.0
+"""Mass by Laplace's approximation from which draws have to come near the highest point of a mode, and what is near: a
+multiple of the root of the dimension, in standard deviations, within which a Gaussian has nearly all of its mass."""
 
 
 def many_modes_are_unseen(search: ModeSearch | None) -> str | None:
@@ -36,6 +42,27 @@ def a_mode_is_never_visited(search: ModeSearch | None) -> str | None:
         return None
     mode, share = missed[0]
     return f"a mode with about {mode.least_mass:.0%} of the mass holds {share:.1%} of the final draws"
+
+
+def a_mode_is_out_of_reach(search: ModeSearch | None, draws: Tensor, log_z: float) -> str | None:
+    """Why log Z is unreliable: the draws keep away from a point that holds much mass by Laplace's approximation.
+
+    A narrow mode inside a wide one is nearest to the draws of both, so that a count of visits does not show it.
+
+    Args:
+        draws: draws of the target ``(n, d)``.
+        log_z: estimate of log Z, nats, with which the mass of a mode is compared.
+    """
+    for mode in () if search is None else search.modes:
+        claimed = math.exp(min(0.0, mode.shape.log_mass - log_z))
+        is_near = mode.shape.distances(draws.double()) <= NEAR**2 * draws.shape[1]
+        share = float(is_near.double().mean())
+        if claimed >= LEAST_CLAIMED and share < LEAST_VISITS * claimed:
+            return (
+                f"the highest point of a mode has about {claimed:.0%} of the mass around it by Laplace's approximation, and "
+                f"{share:.1%} of the draws come near"
+            )
+    return None
 
 
 def some_modes_are_unseen(search: ModeSearch | None) -> str | None:

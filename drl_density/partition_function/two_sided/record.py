@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from drl_density.errors import UNUSABLE_VERDICTS, UnreliableEstimateWarning, Verdict
-from drl_density.partition_function.bridge import bennett_by_replicates, bennett_shift, excess
+from drl_density.partition_function.bridge import bennett_by_replicates, bennett_shift, excess, mixing_shift
 from drl_density.partition_function.mode_search.checks import describe
 from drl_density.partition_function.mode_search.record import ModeSearch
 from drl_density.partition_function.sequence_paths.segments import SegmentGaps
@@ -384,16 +384,3 @@ def warn_if_unusable(result: Sandwich) -> Sandwich:
 def _bennett(forward: Tensor, reverse: Tensor) -> Estimate:
     found = bennett_by_replicates(forward, reverse)
     return Estimate(found.log_z, found.standard_error)
-
-
-def mixing_shift(early: Tensor, late: Tensor) -> Estimate:
-    """Change of the mean reverse log weight ``(replicate, particle)`` of chains that mixed on, with its error.
-
-    The error is that of the replicates. Chains whose walk back is dead at either time are left out. A replicate of such
-    chains alone counts as unmoved.
-    """
-    moved = late - early
-    is_alive = moved.isfinite()
-    # At least 1, so that a replicate without any chain alive gives 0 and not 0 / 0.
-    by_replicate = torch.where(is_alive, moved, 0.0).sum(1) / is_alive.sum(1).clamp_min(1)
-    return Estimate(float(by_replicate.mean()), float(by_replicate.std() / math.sqrt(len(by_replicate))))

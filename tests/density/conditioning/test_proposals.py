@@ -53,7 +53,7 @@ def test_other_questions_use_the_same_draws(density):
     value, error = density.marginal([1], seed=0).log_prob_and_error([[to_data(VALUE)], [to_data(-0.9)]])
     assert_z(value, torch.tensor([truth(), truth(-0.9)]), error + 1e-12)
     given = density.condition({1: to_data(VALUE)}, normalize=True, seed=1)
-    assert given.estimate.is_reliable
+    assert given.estimate.is_one_sided
     assert_z(given.estimate.log_z, float(SYSTEM.log_mass(VALUE)), given.estimate.standard_error)
     draws = (given.run((4000,), generator=torch.Generator().manual_seed(2)).draws.double() - to_data(0.0)) / SCALE
     assert_z(torch.cat([draws, draws.square()], 1), SYSTEM.moments(VALUE))

@@ -3,9 +3,11 @@
 import dataclasses
 
 import pytest
+import torch
 
 from drl_density.partition_function.mode_search.checks import (
     a_mode_is_never_visited,
+    a_mode_is_out_of_reach,
     describe,
     many_modes_are_unseen,
     power_is_small,
@@ -94,3 +96,14 @@ def test_what_was_searched_is_described_whatever_the_verdict():
     assert many.endswith(", 4 more; unseen share 1")
     blind = dataclasses.replace(SEEN, has_gradient=False, modes=(), power=())
     assert describe(blind) == "search for modes: 4 pilot runs and no climbs, as the target has no gradient"
+
+
+def test_a_mode_with_much_mass_by_laplace_has_to_have_draws_near():
+    """The shapes are unit Gaussians, and all draws lie at 30 until some lie at the modes."""
+    search = record(mode(), mode(9.0))
+    draws = torch.full((1000, 2), 30.0)
+    assert "0.0% of the draws come near" in a_mode_is_out_of_reach(search, draws, search.modes[0].shape.log_mass)
+    assert a_mode_is_out_of_reach(search, draws, search.modes[0].shape.log_mass + 5.0) is None  # less than a tenth of Z
+    draws[:500], draws[500:700] = 0.0, 9.0
+    assert a_mode_is_out_of_reach(search, draws, search.modes[0].shape.log_mass) is None
+    assert a_mode_is_out_of_reach(None, draws, 0.0) is None

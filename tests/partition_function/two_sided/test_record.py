@@ -19,7 +19,6 @@ from drl_density.partition_function.two_sided.record import (
     bracket,
     bridge,
     missing_paths,
-    mixing_shift,
     warn_if_unusable,
 )
 from drl_density.partition_function.two_sided.walks import Rounds, Route, Walks
@@ -161,15 +160,6 @@ def test_the_record_says_why_an_interval_is_wider_than_was_asked(route, run):
     assert found.precision.needed_seconds == pytest.approx(2.0 * found.precision.needed_paths / 1024)
     assert "half width" not in assemble(route, walks).advice
     assert "half width" not in assemble(strict, walks_of(run)).advice  # a sequence takes the paths that it is given
-
-
-def test_chains_are_compared_with_themselves_and_dead_ones_left_out():
-    early = torch.randn(4, 64, generator=seeded_generator(3), dtype=torch.float64)
-    late = early + torch.tensor([[0.1], [0.2], [0.3], [0.4]], dtype=torch.float64)
-    assert mixing_shift(early, late) == pytest.approx((0.25, math.sqrt(0.05 / 3) / 2))
-    late[:, :32] = math.inf
-    early[:, :16] = math.inf
-    assert mixing_shift(early, late) == pytest.approx((0.25, math.sqrt(0.05 / 3) / 2))
 
 
 def test_draws_from_data_that_lie_above_leave_log_z_unknown(route, run):
