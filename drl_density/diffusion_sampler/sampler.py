@@ -50,6 +50,8 @@ class DiffusionSamplerSettings:
             standard deviations ("diagonal") or the Cholesky factor of their covariance ("full"). The scale is then in
             units of z. Useful for correlated targets with one mode or few.
         width: number of hidden units of the control network.
+        num_column_features: sigmoids of each coordinate alone, whose weights depend on the step, beside that network; useful
+            for targets whose coordinates have several wells each. 0 for none.
         num_chain_updates: gradient steps that lower the upper bound of log Z, on draws of adjusted chains.
         num_chains: number of chains that run alongside those steps, from N(0, s^2 I).
         num_states: noised states for each of those steps.
@@ -74,6 +76,7 @@ class DiffusionSamplerSettings:
     decay: PositiveFloat = 6.0
     whitening: Whitening = "none"
     width: PositiveInt = 64
+    num_column_features: NonNegativeInt = 0
     num_chain_updates: NonNegativeInt = 2000
     num_chains: Annotated[int, Interval(2)] = 512
     num_states: PositiveInt = 2048

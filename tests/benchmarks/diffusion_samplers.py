@@ -116,7 +116,7 @@ def many_well(_: Path) -> Target:
         x[:, 0::2] = grid[torch.searchsorted(mass / mass[-1], place)]
         return x
 
-    walk = DiffusionSamplerSettings(scale=1.5, width=128, num_chain_updates=800)
+    walk = DiffusionSamplerSettings(scale=1.5, width=128, num_column_features=24, num_chain_updates=800)
     return Target(log_density, 32, draw, "exact (inverse of the tabulated distribution)", walk, 1.5)
 
 
