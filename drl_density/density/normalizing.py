@@ -71,8 +71,8 @@ def normalize(
     else:
         annealing = AISSettings(num_particles=sizes.num_particles, num_pilot_particles=sizes.num_pilot_particles)
         path = sequence_path(model, steps_per_level=sizes.steps_per_level)
-        sizes = OtherSideSettings(num_mixing_steps=NUM_MIXING_STEPS)
-        estimate = annealed_importance_sampling(path, settings=annealing, other_side=sizes, generator=generator)
+        check = OtherSideSettings(num_mixing_steps=NUM_MIXING_STEPS)
+        estimate = annealed_importance_sampling(path, settings=annealing, other_side=check, generator=generator)
     plan = plan_level_zero(model, generator=generator, num_pilot=sizes.num_pool_pilot)
     draws = sample_level_zero(model, sizes.num_pool_draws, plan=plan, generator=generator).draws
     return Normalized(estimate, plan, to_data_units(transform, draws), excess)

@@ -125,7 +125,7 @@ def sample_path(
     found, seen = assess_weights(run.log_weights, bias="lower", path=run.summary(settings)), None
     if found.is_one_sided:
         sizes = OtherSideSettings(num_draws=NUM_CHECKED, num_mixing_steps=num_final_steps)
-        seen = annealing_backwards(path, plan, settings, run, found, sizes, generator=generator)
+        seen = annealing_backwards(path, plan, settings, run, found, sizes, searches=False, generator=generator)
     estimate = judge_estimate(run.log_weights, bias="lower", path=found.path, other_side=seen)
     rows = run.particles.flatten(0, 1)[resample(run.log_weights.flatten(), num_samples, generator=generator)]
     rows = rows[torch.randperm(num_samples, generator=generator)]

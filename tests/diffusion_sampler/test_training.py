@@ -287,27 +287,3 @@ def test_a_column_term_sees_each_coordinate_alone():
     assert (change > 1e-3).tolist() == [False, True, False]
     assert term(y, phases, is_held=False).requires_grad
     assert not term(y, phases, is_held=True).requires_grad
-
-
-def test_sigmoids_of_each_coordinate_learn_wells_of_many_coordinates():
-    """Eight double wells with modes at -1 and 1; the mean log weight rises by more than its noise."""
-
-    def wells(x):
-        return -8 * (x.square() - 1).square().sum(-1)
-
-    lower = []
-    for count in (0, 12):
-        settings = DiffusionSamplerSettings(
-            num_steps=12,
-            num_column_features=count,
-            width=16,
-            num_chain_updates=80,
-            num_chains=64,
-            num_states=256,
-            learning_rate=2e-2,
-        )
-        sampler, _ = train_diffusion_sampler(wells, (8,), settings=settings, generator=seeded_generator(0))
-        with torch.no_grad():
-            lower.append(sampler.walk(500, generator=seeded_generator(1))[1])
-    error = math.hypot(*(float(weights.std()) / 500**0.5 for weights in lower))
-    assert float(lower[1].mean() - lower[0].mean()) > 5 * error

@@ -92,6 +92,7 @@ def annealing_backwards(
     estimate: LogPartitionEstimate,
     sizes: OtherSideSettings,
     *,
+    searches: bool = True,
     generator: torch.Generator | None = None,
 ) -> OtherSide:
     """Check an annealing run from the other side: draws, moved on by the path's last kernel, and walks back from them.
@@ -103,6 +104,7 @@ def annealing_backwards(
         run: the run.
         estimate: log Z of its weights.
         sizes: sizes of the check.
+        searches: whether modes and tails of a target without levels are looked for.
     """
     num_draws = sizes.draws_of(settings.num_particles)
     start = chosen_draws(run.particles, run.log_weights, num_draws, generator=generator)
@@ -119,7 +121,7 @@ def annealing_backwards(
     target = path.log_densities[-1]
     point = Estimate(estimate.log_z, estimate.larger_error)
     found = compare(point, forward, mixed, upward, target, pareto_k=shape)
-    if path.is_sequence or not found.is_sound:
+    if path.is_sequence or not searches or not found.is_sound:
         return found
     event_shape = start.shape[1:]
     reasons = unvisited(

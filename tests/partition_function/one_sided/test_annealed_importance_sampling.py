@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from drl_density import AISSettings, annealed_importance_sampling, geometric_path, sequence_path
+from drl_density.partition_function import OtherSideSettings
 from drl_density.testing import assert_z, seeded_generator
 from tests.partition_function.known_answers import SMALL, SYSTEM, funnel, half_plane
 
@@ -62,9 +63,9 @@ def test_mass_that_no_particle_has_entered_is_seen_from_the_other_side(name):
         return torch.logaddexp(-0.5 * x.square().sum(-1), -0.5 * (x - 30.0).square().sum(-1))
 
     target, dim = (funnel, 10) if name == "funnel" else (pair, 2)
-    path = geometric_path(dist.Normal(torch.zeros(dim).double(), 3.0).to_event(1), target, num_bridges=60)
-    settings = AISSettings(num_particles=128, num_transitions=1)
-    found = annealed_importance_sampling(path, settings=settings, generator=seeded_generator(0))
+    path = geometric_path(dist.Normal(torch.zeros(dim).double(), 4.0).to_event(1), target, num_bridges=100)
+    sizes = OtherSideSettings(num_mixing_steps=200)
+    found = annealed_importance_sampling(path, other_side=sizes, generator=seeded_generator(0))
     assert found.other_side is not None  # the weights alone raised no doubt
     assert not found.is_reliable
     assert not found.other_side.is_sound

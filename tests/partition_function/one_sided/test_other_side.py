@@ -57,6 +57,15 @@ def test_exact_draws_are_sound_and_the_figures_are_those_of_both_directions():
     assert sum(sound) > 36
 
 
+def test_the_overlap_does_not_depend_on_the_number_of_walks_of_one_side():
+    estimate = Estimate(0.0, 0.02)
+    few, many = (log_weight(normal(8 * count, 5, WIDE)).reshape(8, count) for count in (64, 2500))
+    found = [compare(estimate, forward, exact(10), log_weight, log_density) for forward in (few, many)]
+    assert [other.is_sound for other in found] == [True, True]
+    # The shares differ as the optimal weights of both sides do; counted against the larger side the second would be 0.02.
+    assert found[1].overlap > 0.5 * found[0].overlap > 0.1
+
+
 @pytest.mark.parametrize(
     ("changes", "options", "fault", "doubt"),
     [
