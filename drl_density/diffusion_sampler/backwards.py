@@ -71,7 +71,7 @@ def walks_backwards(
     >>> sampler.log_partition(num_samples=200, generator=torch.Generator().manual_seed(0)).other_side.overlap
     1.0
     """
-    num_draws = sizes.draws_of(ends.shape[1])
+    num_draws = sizes.draws_of(ends.shape[1], len(ends))
     start = chosen_draws(ends, estimate.log_weights, num_draws, generator=generator)
     mixed = _mixed(sampler, start, max(4, sizes.num_mixing_steps // NUM_LEAPFROG), generator)
 

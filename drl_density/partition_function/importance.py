@@ -144,7 +144,8 @@ def checked_importance_sampling(
     if not found.is_one_sided:
         return CheckedEstimate(found, 0.0)
     sizes = OtherSideSettings(num_mixing_steps=NUM_MIXING_STEPS)
-    start = chosen_draws(run.particles, run.log_weights, sizes.draws_of(settings.num_particles), generator=generator)
+    num_draws = sizes.draws_of(settings.num_particles, settings.num_replicates)
+    start = chosen_draws(run.particles, run.log_weights, num_draws, generator=generator)
     mixed = mixed_draws(path, plan, settings, start, sizes.num_mixing_steps, generator)
     size = found.log_weights.numel() // settings.num_replicates
     groups = found.log_weights.flatten()[: settings.num_replicates * size].reshape(settings.num_replicates, size)

@@ -106,7 +106,7 @@ def annealing_backwards(
         sizes: sizes of the check.
         searches: whether modes and tails of a target without levels are looked for.
     """
-    num_draws = sizes.draws_of(settings.num_particles)
+    num_draws = sizes.draws_of(settings.num_particles, settings.num_replicates)
     start = chosen_draws(run.particles, run.log_weights, num_draws, generator=generator)
     mixed = mixed_draws(path, plan, settings, start, sizes.num_mixing_steps, generator)
     forward, shape = run.log_weights, estimate.pareto_k

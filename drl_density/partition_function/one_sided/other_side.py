@@ -50,8 +50,9 @@ STEP_SPREAD = 10.0
 """Range of step sizes of the chains that move draws on, since the scale of a target may differ from place to place."""
 EARLY_SHARE = 0.25
 """Share of the mixing steps after which draws are kept for the comparison with the last ones."""
-LEAST_DRAWS, PARTICLES_PER_DRAW = 2, 4
-"""Smallest number of draws of a replicate, and its particles for each draw, so that few draws are drawn twice."""
+LEAST_DRAWS, PARTICLES_PER_DRAW = 128, 4
+"""Smallest number of draws of all replicates together, where there are so many particles, and particles for each draw beyond
+that number, so that few particles are drawn twice."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ class OtherSideSettings:
     """Sizes of the check from the other side.
 
     Attributes:
-        num_draws: draws of the target per replicate from which walks go back, at most a quarter of its particles.
+        num_draws: draws of the target per replicate from which walks go back, at most a quarter of its particles where that
+            is enough.
         num_mixing_steps: steps of the chains that move each draw before; a step of a diffusion sampler's chains has five
             gradients, and they take a fifth as many.
         num_swept: points around known modes at which the search for modes looks for narrower ones.
@@ -78,9 +80,10 @@ class OtherSideSettings:
     def __post_init__(self) -> None:
         check_fields(self)
 
-    def draws_of(self, num_particles: int) -> int:
-        """Draws that a replicate of so many particles gives."""
-        return max(LEAST_DRAWS, min(self.num_draws, num_particles // PARTICLES_PER_DRAW))
+    def draws_of(self, num_particles: int, num_replicates: int) -> int:
+        """Draws that each of so many replicates of so many particles gives."""
+        enough = max(num_particles // PARTICLES_PER_DRAW, math.ceil(LEAST_DRAWS / num_replicates))
+        return min(self.num_draws, enough, num_particles)
 
 
 class Mixed(NamedTuple):
