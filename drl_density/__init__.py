@@ -137,6 +137,7 @@ if TYPE_CHECKING:
     from drl_density.networks import ColumnTiltSettings, MLPSettings, ResidualSettings, UNetEnergySettings, UNetSettings
     from drl_density.partition_function import (
         AISSettings,
+        OtherSideSettings,
         Sandwich,
         SandwichSettings,
         annealed_importance_sampling,
@@ -225,6 +226,7 @@ __all__ = [
     "NoiseSchedule",
     "NoisedGaussianMixture",
     "NormalObjective",
+    "OtherSideSettings",
     "OutlierScores",
     "PathObjective",
     "PixelSettings",
@@ -313,7 +315,8 @@ _NAMES = {
     ),
     "networks": "ColumnTiltSettings MLPSettings ResidualSettings UNetEnergySettings UNetSettings",
     "partition_function": (
-        "AISSettings Sandwich SandwichSettings annealed_importance_sampling geometric_path sandwich sequence_path"
+        "AISSettings OtherSideSettings Sandwich SandwichSettings annealed_importance_sampling geometric_path sandwich "
+        "sequence_path"
     ),
     "sample_quality": "ClassifierSettings",
     "samplers": (

@@ -124,7 +124,7 @@ def sample_path(
     run = anneal(path, plan, settings, generator=generator)
     found, seen = assess_weights(run.log_weights, bias="lower", path=run.summary(settings)), None
     if found.is_one_sided:
-        sizes = OtherSideSettings(num_draws=NUM_CHECKED, num_mixing_steps=num_final_steps)
+        sizes = OtherSideSettings(num_samples=NUM_CHECKED, num_mixing_steps=num_final_steps)
         seen = annealing_backwards(path, plan, settings, run, found, sizes, searches=False, generator=generator)
     estimate = judge_estimate(run.log_weights, bias="lower", path=found.path, other_side=seen)
     rows = run.particles.flatten(0, 1)[resample(run.log_weights.flatten(), num_samples, generator=generator)]

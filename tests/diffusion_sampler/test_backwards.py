@@ -11,7 +11,7 @@ from drl_density.partition_function import OtherSideSettings
 from drl_density.testing import assert_z, seeded_generator
 
 SHARES = DiffusionSamplerSettings(num_steps=16).shares()
-SMALL = OtherSideSettings(num_draws=32, num_mixing_steps=100, num_swept=1024)
+SMALL = OtherSideSettings(num_samples=32, num_mixing_steps=100, num_swept=1024)
 
 
 def near(x):

@@ -60,7 +60,7 @@ class OtherSideSettings:
     """Sizes of the check from the other side.
 
     Attributes:
-        num_draws: draws of the target per replicate from which walks go back, at most a quarter of its particles where that
+        num_samples: draws of the target per replicate from which walks go back, at most a quarter of its particles where that
             is enough.
         num_mixing_steps: steps of the chains that move each draw before; a step of a diffusion sampler's chains has five
             gradients, and they take a fifth as many.
@@ -69,11 +69,11 @@ class OtherSideSettings:
     Raises:
         ValueError: no draws or no steps.
 
-    >>> OtherSideSettings().num_draws
+    >>> OtherSideSettings().num_samples
     64
     """
 
-    num_draws: PositiveInt = 64
+    num_samples: PositiveInt = 64
     num_mixing_steps: PositiveInt = 400
     num_swept: NonNegativeInt = 2**15
 
@@ -83,7 +83,7 @@ class OtherSideSettings:
     def draws_of(self, num_particles: int, num_replicates: int) -> int:
         """Draws that each of so many replicates of so many particles gives."""
         enough = max(num_particles // PARTICLES_PER_DRAW, math.ceil(LEAST_DRAWS / num_replicates))
-        return min(self.num_draws, enough, num_particles)
+        return min(self.num_samples, enough, num_particles)
 
 
 class Mixed(NamedTuple):
@@ -101,16 +101,16 @@ class Mixed(NamedTuple):
 
 
 def chosen_draws(
-    particles: Tensor, log_weights: Tensor, num_draws: int, *, generator: torch.Generator | None
+    particles: Tensor, log_weights: Tensor, num_samples: int, *, generator: torch.Generator | None
 ) -> Tensor:
     """Particles of every replicate resampled by their weights, ``(replicate * draw, *event)``.
 
     Args:
         particles: ends of the walks ``(replicate, particle, *event)``.
         log_weights: their log weights ``(replicate, particle)``.
-        num_draws: draws of each replicate.
+        num_samples: draws of each replicate.
     """
-    index = resample(log_weights, num_draws, generator=generator)
+    index = resample(log_weights, num_samples, generator=generator)
     return torch.cat([rows[places] for rows, places in zip(particles, index, strict=True)])
 
 

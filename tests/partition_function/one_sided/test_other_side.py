@@ -119,8 +119,8 @@ def test_chains_leave_the_target_and_end_at_three_times():
 
 
 def test_sizes():
-    sizes = OtherSideSettings(num_draws=40)
+    sizes = OtherSideSettings(num_samples=40)
     assert [sizes.draws_of(count, 8) for count in (4, 20, 100, 400)] == [4, 16, 25, 40]
-    for name in ("num_draws", "num_mixing_steps"):
+    for name in ("num_samples", "num_mixing_steps"):
         with pytest.raises(ValueError, match=f"{name} must be"):
             dataclasses.replace(sizes, **{name: 0})
