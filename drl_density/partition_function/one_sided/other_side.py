@@ -60,8 +60,8 @@ class OtherSideSettings:
     """Sizes of the check from the other side.
 
     Attributes:
-        num_samples: draws of the target per replicate from which walks go back, at most a quarter of its particles where that
-            is enough.
+        num_samples: draws of the target per replicate from which walks go back, at most a quarter of its particles where
+            that is enough.
         num_mixing_steps: steps of the chains that move each draw before; a step of a diffusion sampler's chains has five
             gradients, and they take a fifth as many.
         num_swept: points around known modes at which the search for modes looks for narrower ones.
