@@ -83,21 +83,7 @@ def test_bounds_enclose_log_z_of_a_mixture():
     assert truth - 0.1 < lower < truth < upper < truth + 0.1
 
 
-def test_decay_is_what_the_walk_forgets():
-    for decay in (2.0, 6.0):
-        shares = DiffusionSamplerSettings(num_steps=50, decay=decay).shares()
-        # The schedule adds at most 0.25 to the decay so that no step stands still.
-        assert decay < float(-torch.log1p(-shares).sum()) < decay + 0.3
-
-
-def test_wrong_settings():
-    with pytest.raises(ValueError, match="scale must be positive"):
-        DiffusionSamplerSettings(scale=0.0)
-    with pytest.raises(ValueError, match="expected updates"):
-        DiffusionSamplerSettings(num_chain_updates=0)
-    for name, value in (("num_chains", 1), ("num_states", 0), ("batch_size", 0)):
-        with pytest.raises(ValueError, match=f"{name} must be"):
-            DiffusionSamplerSettings(**{name: value})
+def test_shares_outside_the_unit_interval_are_refused():
     with pytest.raises(ValueError, match="shares must lie"):
         DiffusionSampler(target, (2,), torch.tensor([0.5, 1.0]))
 
