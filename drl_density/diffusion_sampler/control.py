@@ -46,7 +46,7 @@ class ColumnTerm(nn.Module):
         """The term at states ``(n, d)``, ``(n, d)``.
 
         Args:
-            flat: states.
+            flat: states of the walk, ``(n, d)``.
             phases: sines and cosines of the step, ``(1 or n, phases)``.
             is_held: whether the parameters are detached.
         """

@@ -314,7 +314,7 @@ class DiffusionSampler:
         """Log density of the reference at points of the target's space, ``(n,)``.
 
         Args:
-            x: points ``(n, *event)``.
+            x: points of the target's space, ``(n, *event)``.
         """
         return self.log_reference(self.frame.to_walk(x, x)[0]) - self.frame.log_volume
 

@@ -81,7 +81,12 @@ class OtherSideSettings:
         check_fields(self)
 
     def draws_of(self, num_particles: int, num_replicates: int) -> int:
-        """Draws that each of so many replicates of so many particles gives."""
+        """Number of draws that each replicate gives.
+
+        Args:
+            num_particles: particles of a replicate.
+            num_replicates: independent replicates of the run.
+        """
         enough = max(num_particles // PARTICLES_PER_DRAW, math.ceil(LEAST_DRAWS / num_replicates))
         return min(self.num_samples, enough, num_particles)
 
