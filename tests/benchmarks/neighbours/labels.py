@@ -166,7 +166,8 @@ def proposals(sheet: Sheet, model: drl.EnergySequence) -> None:
                     x[own] = bases[number + 1].sample_cleaner(x[own], *(s[own] for s in snr), generator=generator)
             chances = sheet.judge.look.apply(to_grey(x)).log_probabilities
             found[name] = float((chances.argmax(1) == label).double().mean())
-        print(json.dumps({"part": "proposals", "from level": top, "log_snr": float(snr[1][0]), **found}), flush=True)
+        snr_above = float(schedule.log_snr_at(torch.tensor(top)))
+        print(json.dumps({"part": "proposals", "from level": top, "log_snr": snr_above, **found}), flush=True)
 
 
 def draw_figure(path: Path, folder: Path) -> None:
