@@ -80,7 +80,7 @@ def layer_inputs(model: EnergySequence, rows: Tensor) -> dict[str, float]:
     is_training = model.training
     model.eval()
     try:
-        model.tilt(rows.to(model.device), 0)
+        model.log_density(rows.to(model.device), 0)
     finally:
         model.train(is_training)
         for handle in handles:

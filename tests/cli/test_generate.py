@@ -51,7 +51,7 @@ MEASUREMENTS = {
     "too many values": ({"y": np.zeros(2), "mask": np.array([True, False, False])}, "y must be real, of shape (1,)"),
     "complex values": ({"y": np.zeros(1) * 1j, "mask": np.array([True, False, False])}, "got torch.complex128 (1,)"),
     "blur of a vector": ({"y": np.zeros(3), "kernel": np.ones((1, 1))}, "kernel does not fit rows of shape (3,)"),
-    "nothing observed": ({"y": np.zeros(1), "mask": np.zeros(3, dtype=bool)}, "mask: a mask must be boolean"),
+    "nothing observed": ({"y": np.zeros(1), "mask": np.zeros(3, dtype=bool)}, "mask: expected a mask that measures"),
 }
 
 

@@ -33,4 +33,4 @@ def test_an_estimate_shows_its_error_and_its_bias():
     card = judge_estimate(torch.zeros(4, 50), bias="lower")._repr_html_()
     assert "0.0000 \u00b1 0.0000" in card
     assert ">lower<" in card
-    assert ">reliable<" in card
+    assert ">doubtful<" in card
