@@ -70,10 +70,12 @@ def fit_trees(rows: Rows, budget: Budget, seed: int) -> Fitted:
 def fit_circuit(rows: Rows, budget: Budget, seed: int) -> Fitted:
     """A circuit of Gaussian leaves over a random binary tree of columns, trained by Adam with early stopping."""
     try:
+        from cirkit.backend.torch import semiring  # pyright: ignore[reportMissingImports]
         from cirkit.pipeline import PipelineContext  # pyright: ignore[reportMissingImports]
         from cirkit.templates import data_modalities, utils  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise NotInstalled("libcirkit") from None
+    semiring.LOG_CLAMP_MIN = -math.inf  # libcirkit 0.3 cuts off log values at -708 nats
     validation, copies = rows.validation.float(), rows.train.float()
     circuits: dict[int, tuple[float, torch.nn.Module]] = {}
     for place, units in enumerate(UNITS):
