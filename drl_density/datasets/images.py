@@ -275,8 +275,8 @@ def split_images(name: str, where: str, images: RawImages, split: Split) -> Data
 def _whole_labels(labels: np.ndarray, where: str) -> np.ndarray:
     """Labels as int64; fractions, missing values and texts that are no numbers are refused."""
     message = f"{where}: expected labels that are whole numbers, got {{!r}}: number the labels 0, 1, ..."
-    if labels.dtype.kind == "f" and not (np.isfinite(labels) & (labels == np.round(labels))).all():
-        raise DataError(message.format(float(labels[~(labels == np.round(labels))][0])))
+    if labels.dtype.kind == "f" and not (is_whole := np.isfinite(labels) & (labels == np.round(labels))).all():
+        raise DataError(message.format(float(labels[~is_whole][0])))
     try:
         return labels.astype(np.int64)
     except (TypeError, ValueError):

@@ -52,7 +52,10 @@ def test_images_take_no_columns():
         read_rows(GREY[:, :3, :3], load_dataset(GREY).columns)
 
 
-@pytest.mark.parametrize("labels", [LABELS + 0.5, np.full(len(LABELS), np.nan), np.array(["cat"] * len(LABELS))], ids=str)
+NOT_WHOLE = (LABELS + 0.5, np.full(len(LABELS), np.nan), np.full(len(LABELS), np.inf), np.array(["cat"] * len(LABELS)))
+
+
+@pytest.mark.parametrize("labels", NOT_WHOLE, ids=("fraction", "missing", "infinite", "text"))
 def test_labels_that_are_no_whole_numbers_are_refused(labels, tmp_path):
     np.savez(tmp_path / "wrong.npz", x_train=GREY, y_train=labels)
     with pytest.raises(DataError, match="expected labels that are whole numbers, got"):
