@@ -11,6 +11,7 @@ from torch import Tensor
 from drl_density.bases import FactorAnalysers
 from drl_density.bases.gaussian_mixture import draw_of_each
 from drl_density.devices import normal_draws
+from drl_density.inverse_problems.conditioned_base import check_noise
 from drl_density.operators.gram import GramBlocks
 from drl_density.records.brief import brief
 
@@ -87,8 +88,7 @@ class MeasuredGaussian:
     """
 
     def __init__(self, loadings: Tensor, noises: Tensor, gram: GramBlocks, *, noise: float) -> None:
-        if not noise > 0:
-            raise ValueError(f"noise must be positive, got {noise}")
+        check_noise(noise)
         if noises.shape != (gram.num_features,) or loadings.shape[:-1] != noises.shape:
             raise ValueError(
                 f"expected loadings ({gram.num_features}, r) and noises ({gram.num_features},), got {tuple(loadings.shape)} "

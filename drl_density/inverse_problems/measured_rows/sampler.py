@@ -26,6 +26,7 @@ from torch import Tensor
 from drl_density.autograd import outside_inference_mode
 from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
+from drl_density.inverse_problems.conditioned_base import check_noise
 from drl_density.inverse_problems.measured_rows.errors import DenoisingErrors
 from drl_density.inverse_problems.measured_rows.gaussian import MeasuredGaussian, Measurements
 from drl_density.mcmc import MALA, Kernel, RobbinsMonro, Tuner, take_steps
@@ -104,8 +105,7 @@ def sample_measured_rows(
     check_num_samples(num_samples)
     if gram.event_shape != tuple(model.event_shape):
         raise ValueError(f"expected an operator on points of shape {tuple(model.event_shape)}, got {gram.event_shape}")
-    if not noise > 0:
-        raise ValueError(f"noise must be positive, got {noise}")
+    check_noise(noise)
     walk = _Walk(model, errors, generator)
     measured = Measurements.of(gram, y).repeat(num_samples)
     split = _exact_level(model, errors.levels, gram.largest, noise)
