@@ -10,7 +10,9 @@ from drl_density.training.objectives.langevin_chains import LangevinChains
 from drl_density.training.objectives.langevin_recovery import LangevinRecovery
 from drl_density.training.objectives.objective import Batches, Objective
 from drl_density.training.objectives.pairs import ChainEnds, draw_pairs
-from drl_density.training.objectives.path_matching import PathMatching, PathMeter
+from drl_density.training.objectives.paths.matching import PathMatching
+from drl_density.training.objectives.paths.meter import PathMeter
+from drl_density.training.objectives.paths.particles import LevelParticles
 from drl_density.training.objectives.recovery_likelihood import RecoveryLikelihood
 from drl_density.training.objectives.reference_contrast import ReferenceContrast
 from drl_density.training.objectives.score_matching import DenoisingScoreMatching
@@ -29,6 +31,7 @@ __all__ = [
     "Evaluation",
     "LangevinChains",
     "LangevinRecovery",
+    "LevelParticles",
     "Objective",
     "ObjectiveFigures",
     "PathMatching",

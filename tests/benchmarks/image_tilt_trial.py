@@ -24,7 +24,7 @@ from drl_density.density.fitting.plan import plan_on_table
 from drl_density.density.fitting.stages import paths
 from drl_density.density.fitting.table import prepare_table
 from drl_density.training import PathMeter
-from drl_density.training.objectives.path_matching import SCATTER
+from drl_density.training.objectives.paths.matching import SCATTER
 from tests.benchmarks.image_ladder import Rung, shrunk
 from tests.benchmarks.image_tilt import bits, captured, in_parts, log_z_row
 

@@ -51,6 +51,7 @@ from drl_density.training import (
     Doctor,
     LangevinChains,
     LangevinRecovery,
+    LevelParticles,
     Objective,
     PathMatching,
     RecoveryLikelihood,
@@ -252,7 +253,17 @@ def build_objective(settings: ObjectiveSettings) -> Objective:
         return ReferenceContrast(settings.num_negatives, settings.clean_share)
     if isinstance(settings, PathObjective):
         return PathMatching(
-            settings.increment_weight, settings.steps_per_level, settings.level_balance, settings.increments_from
+            settings.increment_weight,
+            settings.steps_per_level,
+            settings.level_balance,
+            settings.increments_from,
+            LevelParticles(
+                settings.particle_weight,
+                settings.num_particles,
+                settings.num_moved,
+                settings.num_chain_steps,
+                settings.renewed_share,
+            ),
         )
     if isinstance(settings, DenoisingObjective):
         return DenoisingScoreMatching(

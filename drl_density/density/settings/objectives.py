@@ -255,19 +255,27 @@ class ContrastObjective:
 
 @dataclass(frozen=True)
 class PathObjective:
-    """Denoising score matching against the fixed base, with path increments that make neighbouring levels agree.
+    """Denoising score matching against the fixed base, with path increments and particles of level 0.
 
-    Trains ``PathMatching``, which needs no chains. The weights with the least validation loss are kept. The tilt is reported
+    Increments make neighbouring levels agree, and particles find the mass of level 0 that no row visits. Trains
+    ``PathMatching``. Once both count in full, the weights with the least validation loss are kept. The tilt is reported
     where its validation likelihood exceeds that of the untouched base at the upper end of the interval of log Z.
 
     Attributes:
         increment_weight: Factor of the squared increments, for each nat squared.
         steps_per_level: Steps of the path for each noise level.
         level_balance: Exponent from 0 to 1 that raises the weight of noisier levels in score matching.
-        increments_from: Share of the training after which the increments join in. Before it the scores are learned alone.
+        increments_from: Share of the training after which the increments and the particles join in. Before it the scores
+            are learned alone.
+        particle_weight: Factor of the mean tilt of the particles less that of rows, both in nats; 0 for no particles.
+        num_particles: Particles of level 0 that are kept.
+        num_moved: Particles that each training step moves, at most ``num_particles``.
+        num_chain_steps: Adjusted Langevin steps of each moved particle.
+        renewed_share: Share of the moved particles that begin anew, half at rows and half at draws of the base.
 
     Raises:
-        ValueError: A negative weight, no step, or a balance or a share outside [0, 1].
+        ValueError: A negative weight, counts below 1, more moved particles than there are, or a balance or a share outside
+            its range.
     """
 
     kind: ClassVar[str] = "paths"
@@ -277,9 +285,16 @@ class PathObjective:
     steps_per_level: PositiveInt = 4
     level_balance: Share = 0.5
     increments_from: Share = 0.5
+    particle_weight: NonNegativeFloat = 1.0
+    num_particles: PositiveInt = 256
+    num_moved: PositiveInt = 32
+    num_chain_steps: PositiveInt = 4
+    renewed_share: Annotated[float, Interval(0, 1, is_high_open=True)] = 0.02
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.num_moved > self.num_particles:
+            raise ValueError(f"cannot move {self.num_moved} of {self.num_particles} particles: lower num_moved")
 
 
 ObjectiveSettings = (

@@ -32,27 +32,30 @@ def with_meter(
 ) -> tuple[Objective, Evaluation]:
     """The objective with the measured tables of a state, and an evaluation that measures them again; others unchanged.
 
+    The validation loss does not see the mass that particles find, so weights from before they count in full are not kept.
+
     Args:
         objective: Objective of a stage.
         evaluation: What every evaluation of the stage computes.
         state: New or restored state, which keeps the tables.
-        num_steps: Steps of the stage, by a share of which the increments join in.
+        num_steps: Steps of the stage, after a share of which the increments and the particles join in.
     """
     if not isinstance(objective, PathMatching):
         return objective, evaluation
     meter, earlier = PathMeter(objective), evaluation.redraw
     meter.begin(state, evaluation.rows)
 
+    known = dataclasses.replace(objective, tables=lambda: state.drawn, progress=lambda: state.step / num_steps)
+
     def redraw(state: TrainingState) -> None:
         meter.redraw(state)
+        if known.particles.weight and known.share() < 1:
+            state.best_score = -math.inf  # the next evaluation replaces these weights
         if earlier is not None:
             earlier(state)
 
     # The score is the negative validation loss: a likelihood would need log Z at every evaluation.
-    return (
-        dataclasses.replace(objective, tables=lambda: state.drawn, progress=lambda: state.step / num_steps),
-        Evaluation(evaluation.rows, figures=meter, redraw=redraw),
-    )
+    return known, Evaluation(evaluation.rows, figures=meter, redraw=redraw)
 
 
 def log_z_gradients(num_levels: int, num_particles: int) -> int:

@@ -16,8 +16,8 @@ from drl_density.errors import Verdict
 from drl_density.model import EnergySequence
 from drl_density.networks import NoTilt, UNetEnergy, UNetEnergySettings
 from drl_density.schedule import NoiseSchedule
-from drl_density.training import DenoisingScoreMatching, Evaluation, PathMatching
-from drl_density.training.objectives.path_matching import SCATTER, VARIANCES
+from drl_density.training import DenoisingScoreMatching, Evaluation, LevelParticles, PathMatching
+from drl_density.training.objectives.paths.matching import SCATTER, VARIANCES
 from drl_density.weights import assess_weights
 
 NETWORK = drl.UNetNetwork(num_channels=4, multipliers=(1,), num_middle_blocks=1, dropout=0.0)
@@ -70,10 +70,27 @@ def test_increments_join_in_after_their_share_of_the_steps(plan):
     seen = []
     for state.step in (0, 50, 55, 60, 100):
         value = objective(state.model, rows[:8], state.step_sizes, generator=torch.Generator().manual_seed(0))
-        seen.append((objective.weight(), "increments" in value.parts))
-    weights, are_on = zip(*seen, strict=True)
-    assert weights == pytest.approx((0, 0, 0.15, 0.3, 0.3))
-    assert are_on == (False, False, True, True, True)
+        seen.append((objective.share(), {"increments", "particles"} & set(value.parts)))
+    shares, are_on = zip(*seen, strict=True)
+    both = {"increments", "particles"}
+    assert shares == pytest.approx((0, 0, 0.5, 1, 1))
+    assert are_on == (set(), set(), both, both, both)
+
+
+def test_weights_from_before_the_particles_are_not_kept(plan):
+    rows = plan.validation(seed=0).rows
+    for weight, is_kept in ((1.0, False), (0.0, True)):
+        state = plan.new_state(plan.members[0].base, seed=0)
+        objective = dataclasses.replace(plan.objective, particles=LevelParticles(weight))
+        _, evaluation = paths.with_meter(objective, Evaluation(rows), state, num_steps=100)
+        state.step = 55
+        state.keep_best(-10.0, 0.0)
+        evaluation.redraw(state)
+        state.step = 61
+        state.keep_best(-20.0, 0.0)
+        evaluation.redraw(state)
+        assert state.best_step == (55 if is_kept else 61)
+        assert state.best_score == (-10.0 if is_kept else -20.0)  # what counts in full is kept
 
 
 def test_the_forecast_counts_the_gradients_of_the_estimate():

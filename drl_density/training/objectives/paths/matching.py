@@ -1,11 +1,9 @@
-"""Score matching together with path increments, which make the energies of neighbouring noise levels agree in nats."""
+"""Score matching with path increments, which make neighbouring noise levels agree, and with particles of level 0."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,7 +14,8 @@ from drl_density.model import EnergySequence
 from drl_density.records.brief import brief
 from drl_density.records.fields import NonNegativeFloat, PositiveInt, Share, check_fields
 from drl_density.training.objectives.objective import Batch, LevelStatistics, ObjectiveValue, unlabelled
-from drl_density.training.state import Record, TrainingState
+from drl_density.training.objectives.paths.particles import LevelParticles
+from drl_density.training.objectives.paths.steps import Step, base_and_score, log_kernels, noised_pair, reverse_mean
 
 VARIANCES, SCATTER, BASE_ERRORS = "path_variances", "path_scatter", "path_base_errors"
 """Names of the measured tables in ``TrainingState.drawn``, which are saved with the state."""
@@ -25,45 +24,11 @@ NUM_GROUPS = 2
 """Noise levels of a batch for scores, and as many steps for increments: levels of many rows each, since a base of many
 components is set up once for each level."""
 
-NOISE_SEED = 0
-"""Seed of the noise of measurements, the same at every call, so that evaluations compare."""
-
 RAMP = 0.1
 """Share of the training over which the weight of the increments rises from 0 to its full value."""
 
 LEAST_SHARE = 0.3
 """Share of the increments that are drawn evenly over the steps; the others in proportion to the scatter."""
-
-
-class Step(NamedTuple):
-    """The step of a path from a cleaner level t to a noisier one u, with the constants of x_u = a x_t + s eps.
-
-    Attributes:
-        cleaner: continuous level t.
-        noisier: continuous level u.
-        alphas: signal scales of t and u.
-        sigmas: noises of t and u.
-        scale: a.
-        noise: s.
-    """
-
-    cleaner: float
-    noisier: float
-    alphas: tuple[float, float]
-    sigmas: tuple[float, float]
-    scale: float
-    noise: float
-
-    @property
-    def factors(self) -> tuple[float, float]:
-        """Factors of x_u and of the clean row in the mean of x_t given both."""
-        squared = self.sigmas[1] ** 2
-        return self.scale * self.sigmas[0] ** 2 / squared, self.alphas[0] * self.noise**2 / squared
-
-    @property
-    def variance(self) -> float:
-        """Variance of x_t given x_u and the clean row."""
-        return (self.noise * self.sigmas[0] / self.sigmas[1]) ** 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +46,8 @@ class PathMatching:
     An untrained network is zero, and the increments of the base hardly scatter. A network that has learned little gains
     less by its scores than the squares cost, so from the first step on they would keep it near zero. Therefore all rows
     serve the scores at first. The weight of the increments then rises from 0 to kappa within a tenth of the training.
+    The contrast with :class:`LevelParticles` joins in with them: it lowers the tilt where level 0 has mass and rows are not,
+    which neither term above sees.
 
     The base is evaluated without a graph for its own derivatives, which training does not need.
 
@@ -89,10 +56,12 @@ class PathMatching:
         steps_per_level: steps of the path for each noise level.
         level_balance: exponent p of the additional weight :math:`(L_t / \bar L)^{-p}` of the scores of a level, where L_t is
             the loss that the base alone expects there.
-        increments_from: share of the training after which the increments join in.
-        progress: gives the share of the training that is done; without it the increments have their full weight.
-        tables: gives the measured variances ``(steps, d)``, scatters ``(steps,)`` and losses of the base ``(T,)`` by name;
-            :class:`PathMeter` measures them. Without any, the objective raises an error at evaluation.
+        increments_from: share of the training after which the increments and the particles join in.
+        particles: particles of level 0 and the weight of their contrast with rows.
+        progress: gives the share of the training that is done; without it all terms have their full weights.
+        tables: gives the measured variances ``(steps, d)``, scatters ``(steps,)`` and losses of the base ``(T,)`` by name,
+            which :class:`PathMeter` measures, and keeps the particles. Without them, the objective raises an error at
+            evaluation.
 
     Raises:
         ValueError: at evaluation, a sequence without a base, fewer than 4 rows, or no measured tables.
@@ -107,8 +76,9 @@ class PathMatching:
     steps_per_level: PositiveInt = 4
     level_balance: Share = 0.5
     increments_from: Share = 0.5
+    particles: LevelParticles = field(default_factory=LevelParticles)
     progress: Callable[[], float] | None = None
-    tables: Callable[[], Mapping[str, Tensor]] | None = None
+    tables: Callable[[], MutableMapping[str, Tensor]] | None = None
 
     __repr__ = brief
 
@@ -148,7 +118,8 @@ class PathMatching:
             raise ValueError("paths are measured against a base with noised forms, and this sequence has none")
         if len(rows) < 2 * NUM_GROUPS:
             raise ValueError(f"expected at least {2 * NUM_GROUPS} rows in a batch, got {len(rows)}")
-        weight = self.weight()
+        share = self.share()
+        weight = share * self.increment_weight
         parts = rows.tensor_split(2 * NUM_GROUPS)
         scored, walked = (parts[:NUM_GROUPS], parts[NUM_GROUPS:]) if weight else (parts, ())
         tables = {} if self.tables is None else self.tables()
@@ -156,6 +127,9 @@ class PathMatching:
         errors = torch.stack([self._score_error(model, part, of_base, generator).mean() for part in scored])
         loss = errors.mean()
         value = ObjectiveValue(loss, {"score_matching": loss.detach()}, LevelStatistics.unknown(model.num_levels, loss))
+        if share * self.particles.weight and self.tables is not None:
+            contrast = self.particles(model, rows, tables, generator=generator)
+            value = value.plus("particles", contrast, share * self.particles.weight)
         if not walked:
             return value
         if VARIANCES not in tables:
@@ -169,15 +143,15 @@ class PathMatching:
             terms.append((increments - increments.mean().detach()).square().mean() / float(chances[index]))
         return value.plus("increments", torch.stack(terms).mean(), weight)
 
-    def weight(self) -> float:
-        """Present weight of the squared increments.
+    def share(self) -> float:
+        """Present share of the weights of the increments and of the particles, from 0 to 1.
 
-        >>> PathMatching(0.3, increments_from=0.5, progress=lambda: 0.4).weight()
+        >>> PathMatching(increments_from=0.5, progress=lambda: 0.4).share()
         0.0
         """
         if self.progress is None:
-            return self.increment_weight
-        return self.increment_weight * max(0.0, min(1.0, (self.progress() - self.increments_from) / RAMP))
+            return 1.0
+        return max(0.0, min(1.0, (self.progress() - self.increments_from) / RAMP))
 
     def increments(
         self,
@@ -260,138 +234,3 @@ def step_chances(scatter: Tensor) -> Tensor:
     total = float(scatter.sum())
     even = torch.full_like(scatter, 1 / len(scatter))
     return even if not total > 0 else LEAST_SHARE * even + (1 - LEAST_SHARE) * scatter / total
-
-
-def noised_pair(x: Tensor, step: Step, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Rows at both levels of a step, the noisier made from the cleaner."""
-    cleaner = step.alphas[0] * x + step.sigmas[0] * normal_draws(x.shape, x, generator)
-    return cleaner, step.scale * cleaner + step.noise * normal_draws(x.shape, x, generator)
-
-
-def base_and_score(model: EnergySequence, x: Tensor, log_snr: Tensor) -> tuple[Tensor, Tensor]:
-    """Log density of the base at one level and its gradient, both without a graph."""
-    with torch.enable_grad():
-        point = x.detach().requires_grad_(True)
-        value = model.base_at(point, log_snr)
-        (score,) = torch.autograd.grad(value.sum(), point)
-    return value.detach(), score
-
-
-def clean_rows(noisier: Tensor, score: Tensor, step: Step) -> Tensor:
-    """Clean rows that a score at the noisier level of a step estimates, by Tweedie's formula."""
-    return (noisier + step.sigmas[1] ** 2 * score) / step.alphas[1]
-
-
-def reverse_mean(noisier: Tensor, score: Tensor, step: Step) -> Tensor:
-    """Mean of the reverse step: that of x_t given x_u and the clean row that the score estimates."""
-    first, second = step.factors
-    return first * noisier + second * clean_rows(noisier, score, step)
-
-
-def log_kernels(cleaner: Tensor, noisier: Tensor, mean: Tensor, step: Step, variances: Tensor) -> Tensor:
-    """log q(x_u | x_t) - log r(x_t | x_u) of every row, ``(batch,)``."""
-    forward = (noisier - step.scale * cleaner).square() / step.noise**2 + 2 * math.log(step.noise)
-    backward = (cleaner - mean).square() / variances.reshape(mean.shape[1:]) + variances.reshape(mean.shape[1:]).log()
-    return 0.5 * (backward - forward).flatten(1).sum(1)
-
-
-class PathMeter:
-    """Measures the steps of the path on held-out rows: variances of the reverse steps, scatter, and the error of scores.
-
-    Called as the figures of an evaluation, it records the sum of the score errors in nats, and the scatter at every level.
-    Their weighted sum is the validation loss. :meth:`redraw` then puts the tables into the state, which saves them.
-
-    Args:
-        objective: objective whose steps are measured.
-        most_rows: rows of each step at most.
-
-    >>> from drl_density.networks import ColumnTilt, ColumnTiltSettings
-    >>> from drl_density.schedule import NoiseSchedule
-    >>> model = EnergySequence(NoiseSchedule.log_spaced(4), ColumnTilt(ColumnTiltSettings(2)), (2,))
-    >>> meter = PathMeter(PathMatching(steps_per_level=1), most_rows=16)
-    >>> sorted(meter(model, torch.randn(16, 2), torch.ones(4)))
-    ['level_scatter', 'validation_loss', 'validation_scatter', 'validation_score_matching']
-    """
-
-    def __init__(self, objective: PathMatching, *, most_rows: int = 64) -> None:
-        self.objective, self.most_rows = objective, most_rows
-        self._last: dict[str, Tensor] = {}
-
-    def __call__(self, model: EnergySequence, rows: Tensor, step_sizes: Tensor) -> Record:
-        """Figures of held-out rows, and lower values of ``validation_loss`` are better.
-
-        Args:
-            rows: held-out clean rows ``(rows, *event)``.
-            step_sizes: not used; there are no chains.
-        """
-        errors, self._last = self._measured(model, rows)
-        scatter = self._last[SCATTER]
-        total = float(errors.sum())
-        loss = total + self.objective.increment_weight * float(scatter.square().sum())
-        return {
-            "validation_loss": loss,
-            "validation_score_matching": total,
-            "validation_scatter": float(scatter.square().sum().sqrt()),
-            "level_scatter": self._by_level(scatter, model.num_levels),
-        }
-
-    def _by_level(self, scatter: Tensor, num_levels: int) -> list[float]:
-        """Scatter of the steps of each level together, nats; NaN for the topmost level, from which no step leads on."""
-        size = self.objective.steps_per_level
-        found = scatter.square().split(size) if num_levels > 1 else [scatter.square()]
-        values = [float(part.sum().sqrt()) for part in found]
-        return values + [math.nan] * (num_levels - len(values))
-
-    def redraw(self, state: TrainingState) -> None:
-        """Put the tables of the last evaluation into the state.
-
-        Args:
-            state: state whose average was evaluated; its ``drawn`` is changed in place.
-        """
-        state.drawn.update(self._last)
-
-    def begin(self, state: TrainingState, rows: Tensor) -> None:
-        """Measure the tables of a state that has none yet.
-
-        Args:
-            state: new or restored state; its ``drawn`` is changed in place.
-            rows: held-out clean rows ``(rows, *event)``.
-        """
-        if VARIANCES not in state.drawn:
-            _, tables = self._measured(state.model, rows.to(state.model.device))
-            state.drawn.update(tables)
-
-    def _measured(self, model: EnergySequence, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Errors of the scores in nats ``(steps,)``, and the tables."""
-        generator = torch.Generator().manual_seed(NOISE_SEED)
-        is_training = model.training
-        model.eval()
-        errors, variances, scatters = [], [], []
-        for index in range(self.objective.num_steps(model)):
-            step = self.objective.step(model, index)
-            x = rows[torch.randint(len(rows), (min(self.most_rows, len(rows)),), generator=generator).to(rows.device)]
-            cleaner, noisier = noised_pair(x, step, generator)
-            log_snr = model.schedule.log_snr_at(step.noisier).to(x.device)
-            base, theirs = base_and_score(model, noisier, log_snr)
-            point = noisier.detach().requires_grad_(True)
-            tilt = model.tilt_at(point, log_snr)
-            own = torch.autograd.grad(tilt.sum(), point)[0] if tilt.requires_grad else torch.zeros_like(point)
-            score = own + theirs
-            error = (clean_rows(noisier, score, step) - x).square().flatten(1).mean(0)
-            # Few rows say little about single columns: half of each variance is the mean over all of them.
-            variance = step.variance + step.factors[1] ** 2 * 0.5 * (error + error.mean())
-            mean = reverse_mean(noisier, score, step)
-            with torch.no_grad():
-                start = model.log_density(cleaner, step.cleaner)
-                kernels = log_kernels(cleaner, noisier, mean, step, variance)
-                increments = (start - base - tilt.detach() + kernels).double()
-                noise = (noisier - step.alphas[1] * x) / step.sigmas[1]
-                width = float(model.schedule.log_snr_at(step.cleaner) - model.schedule.log_snr_at(step.noisier))
-                squared = (step.sigmas[1] * score + noise).square().flatten(1).sum(1)
-            errors.append(0.5 * width * squared.double().mean())
-            variances.append(variance)
-            scatters.append(increments.std())
-        model.train(is_training)
-        tables = {VARIANCES: torch.stack(variances).detach().cpu(), SCATTER: torch.stack(scatters).detach().cpu()}
-        tables[BASE_ERRORS] = self._last[BASE_ERRORS] if BASE_ERRORS in self._last else base_errors(model)
-        return torch.stack(errors).detach().cpu(), tables

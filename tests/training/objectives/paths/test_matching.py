@@ -12,8 +12,9 @@ from drl_density.model import EnergySequence
 from drl_density.networks import MLP, MLPSettings
 from drl_density.schedule import NoiseSchedule
 from drl_density.testing import seeded_generator
-from drl_density.training import PathMatching, PathMeter, new_state
-from drl_density.training.objectives.path_matching import SCATTER, VARIANCES, noised_pair, step_chances
+from drl_density.training import LevelParticles, PathMatching, PathMeter, new_state
+from drl_density.training.objectives.paths.matching import SCATTER, VARIANCES, step_chances
+from drl_density.training.objectives.paths.steps import noised_pair
 
 STEP_SIZES = torch.ones(4)
 
@@ -100,7 +101,7 @@ def test_increments_of_the_exact_model_scatter_little_and_those_of_a_wrong_one_m
 
 def test_training_makes_a_wrong_tilt_small():
     network = Wrong()
-    objective, _ = with_tables(sequence(network), PathMatching())
+    objective, _ = with_tables(sequence(network), PathMatching(particles=LevelParticles(0.0)))
     model, generator = sequence(network), seeded_generator(6)
     optimizer = torch.optim.Adam(network.parameters(), 0.1)
     for _ in range(30):
