@@ -4,7 +4,9 @@
 
 Everything is over one base of factor analysers, given ``--reference`` seconds. Seconds are of the processor, training
 alone. A line gives the gain of the score-matching sum over the base in nats, in all and by level, the scatter of
-paths in all and by level, the median norm of gradients, and the root mean square of what the readout sees.
+paths in all and by level, the median norm of gradients, and the root mean square of what the readout sees. Once there are
+particles, a second line gives how far chains of level 0 raise the tilt above that of images, which a good tilt does not
+allow.
 """
 
 import argparse
@@ -23,8 +25,9 @@ from drl_density.density.fitting.bases import ReferenceTime
 from drl_density.density.fitting.plan import plan_on_table
 from drl_density.density.fitting.stages import paths
 from drl_density.density.fitting.table import prepare_table
-from drl_density.training import PathMeter
+from drl_density.training import LevelParticles, PathMeter
 from drl_density.training.objectives.paths.matching import SCATTER
+from drl_density.training.objectives.paths.particles import PARTICLES, STEP
 from tests.benchmarks.image_ladder import Rung, shrunk
 from tests.benchmarks.image_tilt import bits, captured, in_parts, log_z_row
 
@@ -45,8 +48,23 @@ def plan_of(given):
         patch_size=given.patch,
         has_linear_readout=not given.silu,
     )
-    objective = dataclasses.replace(settings.objective, increment_weight=given.weight, increments_from=given.begin)
+    objective = dataclasses.replace(
+        settings.objective,
+        increment_weight=given.weight,
+        increments_from=given.begin,
+        particle_weight=given.particles,
+        num_moved=given.moved,
+    )
     return plan_on_table(table, dataclasses.replace(settings, network=network, objective=objective), seed=0)
+
+
+def drift(model, rows, step, *, count, base_share, num_chains=32):
+    """Mean tilt of chains after a number of steps, begun at rows or at draws of the base, less that of rows."""
+    chains = LevelParticles(1.0, num_chains, num_chains, count, renewed_share=0.0, base_share=base_share)
+    generator = torch.Generator().manual_seed(3)
+    drawn = {PARTICLES: chains.begin(model, rows, num_chains, generator=generator), STEP: step}
+    with torch.no_grad():
+        return round(float(chains(model, rows[:512], drawn, generator=generator)), 1)
 
 
 def show_log_z(plan, model):
@@ -76,6 +94,9 @@ def main() -> None:
     parser.add_argument("--clip", type=float, default=100.0)
     parser.add_argument("--weight", type=float, default=0.5, help="weight of the squared increments")
     parser.add_argument("--begin", type=float, default=0.5, help="share of the training after which they join in")
+    parser.add_argument("--particles", type=float, default=1.0, help="weight of the contrast with particles of level 0")
+    parser.add_argument("--moved", type=int, default=32, help="particles that each step moves")
+    parser.add_argument("--chains", type=int, nargs="*", default=[60, 300], help="lengths of chains that are looked at")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--channels", type=int, default=32)
     parser.add_argument("--multipliers", type=int, nargs="*", default=[1])
@@ -114,6 +135,15 @@ def main() -> None:
             f"norm {float(torch.tensor(norms).median()):.0f}, readout sees {seen[0]:.2g}",
             flush=True,
         )
+        if STEP in state.drawn:
+            ends = {
+                f"{count} steps from {start}": drift(
+                    state.averaged_model, rows, state.drawn[STEP], count=count, base_share=share
+                )
+                for count in given.chains
+                for start, share in (("images", 0.0), ("the base", 1.0))
+            }
+            print("   tilt above that of images:", ends, flush=True)
 
     print(f"base: {plan.members[0].base.num_components} components, sigma {float(model.schedule.sigma_at(0)):g}")
     show(0, [0.0])
