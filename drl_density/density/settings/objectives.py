@@ -271,7 +271,7 @@ class PathObjective:
         num_particles: Particles of level 0 that are kept.
         num_moved: Particles that each training step moves, at most ``num_particles``.
         num_chain_steps: Adjusted Langevin steps of each moved particle.
-        renewed_share: Share of the moved particles that begin anew, half at rows and half at draws of the base.
+        renewed_share: Share of the moved particles that start again, half at rows and half at draws of the base.
 
     Raises:
         ValueError: A negative weight, counts below 1, more moved particles than there are, or a balance or a share outside

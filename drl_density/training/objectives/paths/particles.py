@@ -34,7 +34,7 @@ class LevelParticles:
     fixed. Scores and path increments see the network only where rows are. Where none are, a network can put mass that no
     row ever visits: chains of p_0 find it, and the contrast lowers the tilt there.
 
-    Every training step moves some of the particles. A few of these begin anew first, at rows or at draws of the base, so
+    Every training step moves some of the particles. A few of these start again first, at rows or at draws of the base, so
     that no particle is lost for good, and mass between the rows is found too.
 
     Attributes:
@@ -42,7 +42,7 @@ class LevelParticles:
         num_particles: particles that are kept.
         num_moved: particles that each training step moves and contrasts, at most ``num_particles``.
         num_steps: steps of the chains in each training step.
-        renewed_share: share of the moved particles that begin anew.
+        renewed_share: share of the moved particles that start again.
         base_share: share of these that begin at draws of the base; the others begin at rows under the noise of level 0.
 
     Raises:

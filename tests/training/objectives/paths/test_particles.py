@@ -77,7 +77,7 @@ def test_mass_that_no_row_visits_is_found_and_taken_away():
     assert float(drawn[STEP]) != float(model.schedule.sigma_at(0))  # adapted
 
 
-def test_some_of_the_moved_particles_begin_anew_at_rows_or_at_the_base():
+def test_some_of_the_moved_particles_start_again_at_rows_or_at_the_base():
     particles = LevelParticles(num_particles=400, num_moved=200, num_steps=1, renewed_share=0.5, base_share=0.4)
     far = torch.full((400, 2), 9.0, dtype=torch.float64)
     drawn = {PARTICLES: far, STEP: torch.tensor(1e-4, dtype=torch.float64)}
