@@ -101,6 +101,9 @@ class LevelParticles:
             model: sequence with a base.
             x: clean rows ``(batch, *event)``.
             num_particles: number of particles.
+
+        Raises:
+            ValueError: a sequence without a base.
         """
         if model.base is None:
             raise ValueError("particles begin at draws of a base, and this sequence has none")
