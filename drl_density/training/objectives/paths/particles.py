@@ -100,7 +100,7 @@ class LevelParticles:
         Args:
             model: sequence with a base.
             x: clean rows ``(batch, *event)``.
-            num_particles: number of particles.
+            num_particles: how many begin, which may be fewer than are kept.
 
         Raises:
             ValueError: a sequence without a base.
