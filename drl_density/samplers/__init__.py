@@ -1,11 +1,10 @@
 """Samplers of an energy sequence, all called as ``sample_...(model, num_samples, *, settings, generator, ...)``."""
 
 from drl_density.samplers.ancestral import AncestralSettings, sample_ancestral
-from drl_density.samplers.ddim import DDIMSettings, MultistepDenoiser, interpolate_codes, invert_ddim, sample_ddim
-from drl_density.samplers.flow import FlowSettings, sample_flow
-from drl_density.samplers.frequency_average import (
+from drl_density.samplers.averages import (
     AveragedDenoiser,
     FrequencyAverage,
+    calibrated_average,
     cosine_axes,
     final_spread,
     haar_axes,
@@ -13,6 +12,8 @@ from drl_density.samplers.frequency_average import (
     moving_average,
     sample_averaged,
 )
+from drl_density.samplers.ddim import DDIMSettings, MultistepDenoiser, interpolate_codes, invert_ddim, sample_ddim
+from drl_density.samplers.flow import FlowSettings, sample_flow
 from drl_density.samplers.importance import (
     LevelZeroPlan,
     LevelZeroSampler,
@@ -48,6 +49,7 @@ __all__ = [
     "StepRecord",
     "TemperedChains",
     "TemperingSettings",
+    "calibrated_average",
     "cosine_axes",
     "final_spread",
     "haar_axes",

@@ -1,4 +1,4 @@
-"""Cooperative recovery likelihood (CDRL) on 14 x 14 MNIST, its ablations, and plain recovery likelihood (DRL).
+"""Cooperative recovery likelihood (CDRL) on MNIST of 14 x 14 or 28 x 28 pixels, and plain recovery likelihood (DRL).
 
     python -m tests.benchmarks.neighbours.cooperative FOLDER start --start FOLDER/prior.safetensors
     python -m tests.benchmarks.neighbours.cooperative FOLDER train cdrl --start FOLDER/prior.safetensors --seconds 60
@@ -6,12 +6,15 @@
     python -m tests.benchmarks.neighbours.cooperative FOLDER variance cdrl_60
     python -m tests.benchmarks.neighbours.cooperative FOLDER averages cdrl_60 --count 200
     python -m tests.benchmarks.neighbours.cooperative FOLDER figure NAMES --figure docs/images/cooperative_digits.png
+    python -m tests.benchmarks.neighbours.cooperative FOLDER classifier --digits mnist.npz
 
-The folder holds the digits, the classifier and the weights of prior.py, whose base and U-Net every arm has, at six noise
-levels. ``start`` judges the base and those weights, ``train`` takes so many seconds of the processor beyond them, or beyond
-the base alone without ``--start``, then draws, judges and saves the averaged weights. Calls are network evaluations of one
-draw: K gradients a level and, with an initialiser, one proposal; the last denoising step counts too. Draws are judged beside
-400 test digits as in few_steps.py. Lines go to ``cooperative.jsonl`` there, and draws to ``cooperative_pictures.pt``.
+``classifier`` copies digits of another size into the folder and trains their classifier; ``--start`` is then a file of
+larger_prior.py, and the sizes of base and network follow from it. Else the folder holds the digits, the classifier and the
+weights of prior.py, whose base and U-Net every arm has, at six noise levels. ``start`` judges the base and those weights,
+``train`` takes so many seconds of the processor beyond them, or beyond the base alone without ``--start``, then draws,
+judges and saves the averaged weights. Calls are network evaluations of one draw: K gradients a level and, with an
+initialiser, one proposal; the last denoising step counts too. Draws are judged beside 400 test digits as in few_steps.py.
+Lines go to ``cooperative.jsonl`` there, and draws to ``cooperative_pictures.pt``.
 ``averages`` compares frequency averages as few_steps.py does, on the weights of a file; their lines go to
 ``few_steps_NAME.jsonl``. ``--seed`` changes the batches, the initialiser's first weights and the noise of the draws.
 """
@@ -20,6 +23,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,12 +48,15 @@ from drl_density.training import (
 )
 from drl_density.training.objectives.objective import ObjectiveValue
 from tests.benchmarks.neighbours.few_steps import Judge, averages, new_figure
+from tests.benchmarks.neighbours.larger_prior import PROBLEMS
 from tests.benchmarks.neighbours.prior import (
+    BASE,
     LOW,
     SIDE,
     SIZES,
     Prior,
     factor_analysers,
+    fit_classifier,
     new_model as new_prior,
     to_grey,
     to_rows,
@@ -58,8 +66,9 @@ from tests.benchmarks.neighbours.prior import (
 LEVELS, FACTOR, STEPS = 6, 0.4, 2
 BATCH, RATE = 32, 5e-4
 CHAINS = LangevinChains(num_steps=STEPS, factor=FACTOR, weights="nats", scaling="conditional", kernel=MALA())
+NETWORKS, BASES = {SIDE: SIZES, 28: PROBLEMS["digits"].network}, {SIDE: BASE, 28: PROBLEMS["digits"].base}
 INITIALIZER = UNetSettings(
-    (1, SIDE, SIDE),
+    (1, SIDE, SIDE),  # and of other sizes for other digits
     num_channels=16,
     multipliers=(1, 1),
     num_blocks=1,
@@ -91,7 +100,11 @@ ARMS: dict[str, Arm] = {
 def new_model(base: FactorAnalysers, initializer: UNetSettings | None, seed: int = 0) -> drl.EnergySequence:
     """The sequence before training; labels, which only labels.py learns, begin without effect."""
     generator = torch.Generator().manual_seed(seed)
-    energy = UNetEnergy(replace(SIZES, num_classes=10), generator=generator).to(memory_format=torch.channels_last)
+    width = base.means.shape[1]
+    side = math.isqrt(width)
+    if initializer is not None:
+        initializer = replace(initializer, image_shape=(1, side, side))
+    energy = UNetEnergy(replace(NETWORKS[side], num_classes=10), generator=generator).to(memory_format=torch.channels_last)
     start = (
         None if initializer is None else UNet(initializer, generator=generator).to(memory_format=torch.channels_last)
     )
@@ -99,18 +112,25 @@ def new_model(base: FactorAnalysers, initializer: UNetSettings | None, seed: int
         if network is not None:
             nn.init.zeros_(network.embed_label.weight)
     schedule = drl.NoiseSchedule.log_spaced(LEVELS, sigma_min=0.05, sigma_max=0.999)
-    return drl.EnergySequence(schedule, energy, (SIDE * SIDE,), base=base, initializer=start)
+    return drl.EnergySequence(schedule, energy, (width,), base=base, initializer=start)
 
 
 def matched(path: Path, initializer: UNetSettings | None, seed: int = 0) -> drl.EnergySequence:
     """The sequence at weights that prior.py trained by score matching, without labels, at more levels."""
-    model, saved = new_model(unfitted_base(), initializer, seed), load_file(path)
+    saved = load_file(path)
+    model = new_model(base_like(saved), initializer, seed)
     saved = {key: value for key, value in saved.items() if key.startswith(("base.", "network."))}
     missing, unexpected = model.load_state_dict(saved, strict=False)
     kept = ("initializer.", "constants.", "schedule.", "network.embed_label.")
     assert not unexpected, unexpected
     assert all(name.startswith(kept) for name in missing), missing
     return model
+
+
+def base_like(saved: dict[str, Tensor]) -> FactorAnalysers:
+    """A base for these saved weights."""
+    width = saved["base.means"].shape[1]
+    return unfitted_base(BASES[math.isqrt(width)], width)
 
 
 class Averaged:
@@ -234,7 +254,7 @@ def load_named(folder: Path, name: str) -> drl.EnergySequence:
     """The sequence of a file of :func:`save` without its ending."""
     saved = load_file(folder / f"{name}.safetensors")
     has_initializer = any(key.startswith("initializer.") for key in saved)
-    model = new_model(unfitted_base(), INITIALIZER if has_initializer else None)
+    model = new_model(base_like(saved), INITIALIZER if has_initializer else None)
     model.load_state_dict(saved)
     return model
 
@@ -246,7 +266,8 @@ def fit(sheet: Sheet, name: str, args: argparse.Namespace) -> None:
         model = matched(args.start, arm.initializer, args.seed)
     else:
         rows = to_rows(sheet.data.train, torch.Generator().manual_seed(0))
-        model = new_model(factor_analysers(rows), arm.initializer, args.seed)
+        base = factor_analysers(rows, BASES[math.isqrt(rows.shape[1])])
+        model = new_model(base, arm.initializer, args.seed)
     training = Training(model, sheet.data, args.planned or args.seconds, args.seed)
     label = (name if args.start else f"{name}, from the base") + (f", seed {args.seed}" if args.seed else "")
     for until in [*args.snapshot, args.seconds]:
@@ -297,7 +318,8 @@ def draw(path: Path, folder: Path, names: list[str]) -> None:
     pictures = torch.load(folder / "cooperative_pictures.pt")
     figure = new_figure(6.4, 0.62 * len(names))
     for axis, name in zip(figure.subplots(len(names), 1), names, strict=True):
-        tiles = pictures[name][:20, 0].permute(1, 0, 2).reshape(SIDE, 20 * SIDE)
+        side = pictures[name].shape[-1]
+        tiles = pictures[name][:20, 0].permute(1, 0, 2).reshape(side, 20 * side)
         axis.imshow(tiles.numpy(), cmap="gray_r", vmin=0, vmax=255)
         axis.set_title(name, fontsize=8, pad=2)
         axis.set_axis_off()
@@ -308,7 +330,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Train, draw, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of prior.py")
-    parser.add_argument("part", choices=["start", "train", "variance", "averages", "figure"])
+    parser.add_argument("part", choices=["classifier", "start", "train", "variance", "averages", "figure"])
     parser.add_argument("what", nargs="*", help="the arm to train, a file without its ending, or rows of the figure")
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--planned", type=float, help="seconds over which the rate falls, where training stops earlier")
@@ -317,12 +339,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--error", type=float, default=0.0, help="of the estimates of averages, as in few_steps.py")
+    parser.add_argument("--rules", nargs="*", default=["plain", "Haar", "matched", "calibrated"], help="of the averages")
+    parser.add_argument("--digits", type=Path, help="MNIST as .npz, for the classifier")
     parser.add_argument("--figure", type=Path)
     parser.add_argument("--count", type=int, default=400)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     if args.part == "figure":
         draw(args.figure, args.folder, args.what)
+        return
+    if args.part == "classifier":
+        args.folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(args.digits, args.folder / "data.npz")
+        data = drl.load_dataset(str(args.folder / "data.npz"), seed=0)
+        share = fit_classifier(data, args.folder / "classifier.safetensors", torch.Generator().manual_seed(0))
+        print(f"classifier: test accuracy {share:.4f}")
         return
     sheet, began = Sheet(args.folder, args.count), time.process_time()
     if args.part == "start":
@@ -344,7 +375,7 @@ def main(arguments: list[str] | None = None) -> None:
     elif args.part == "averages":
         sheet.judge.out = args.folder / f"few_steps_{args.what[0]}.jsonl"
         prior = Prior(load_named(args.folder, args.what[0]).requires_grad_(False), sheet.data, sheet.judge.look)
-        averages(prior, sheet.judge, args.count, ["plain", "Haar", "matched"], args.error)
+        averages(prior, sheet.judge, args.count, args.rules, args.error)
     print(f"{time.process_time() - began:.0f} s of the processor")
 
 

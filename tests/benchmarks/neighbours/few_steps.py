@@ -7,7 +7,8 @@
 
 ``curve`` draws with 5 to 100 steps (ancestral: to 50) and inverts test digits. ``averages`` draws with 5, 10
 and 20 calls of three samplers: plain, with averages of the denoised estimates, with weights matched to the spread of the
-data in each band, and with the extrapolation of the second-order multistep rule. Draws are denoised at level 0. The
+data in each band by a closed form or by pilot draws ("calibrated"), and with the extrapolation of the second-order
+multistep rule. Draws are denoised at level 0. The
 Frechet distance, precision and recall are in the features of the classifier of prior.py, the sliced Wasserstein-1 distance
 in pixels of range 2, all beside as many test digits. The spectra are standard deviations of the Haar coefficients of draws
 over those of test digits, for the low band and the three high ones. Lines go to ``FOLDER/few_steps.jsonl``.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +33,7 @@ from drl_density.samplers import (
     FlowSettings,
     FrequencyAverage,
     MultistepDenoiser,
+    calibrated_average,
     haar_axes,
     interpolate_codes,
     invert_ddim,
@@ -63,9 +66,10 @@ class Judge:
     def __init__(self, prior: Prior, count: int, out: Path) -> None:
         generator = torch.Generator().manual_seed(0)
         order = torch.randperm(len(prior.data.test), generator=generator)
-        test = prior.data.test[order].reshape(-1, 1, SIDE, SIDE)
+        side = math.isqrt(prior.data.test[0].numel())
+        test = prior.data.test[order].reshape(-1, 1, side, side)
         self.look, self.out = prior.look, out
-        self.axes, self.bands = haar_axes(SIDE, SIDE)
+        self.axes, self.bands = haar_axes(side, side)
         self.real, self.rows = test[:count], to_rows(test[:count], generator)
         self.features = prior.look.apply(self.real).values
         self.spread = (self.rows.double() @ self.axes).var(0)
@@ -145,16 +149,22 @@ SAMPLERS = {
 }
 
 
-RULES = {name: ["plain", "Haar", "matched"] + ["multistep"] * (name != "Heun") for name in SAMPLERS}
+RULES = {name: ["plain", "Haar", "matched", "calibrated"] + ["multistep"] * (name != "Heun") for name in SAMPLERS}
 
 
 def average_by(prior: Prior, rule: str, settings: DDIMSettings | FlowSettings) -> FrequencyAverage:
-    """Weights by Haar band: averages, less of the low band at first and less of the high ones at the end; or matched."""
+    """Weights by Haar band: averages, less of the low band at first and less of the high ones at the end; or matched
+    to the spread of the data by a closed form or by 200 pilot draws."""
     axes, bands = haar_axes(SIDE, SIDE)
     if rule == "Haar":
         return FrequencyAverage(axes, early=0.9 - 0.4 * bands, late=0.5 + 0.4 * bands)
     rows = to_rows(prior.data.train[:20_000], torch.Generator().manual_seed(0))
-    return matched_average(prior.model, settings, axes, (rows.double() @ axes).var(0), bands=bands)
+    shared = {"variances": (rows.double() @ axes).var(0), "bands": bands}
+    if rule == "matched":
+        return matched_average(prior.model, settings, axes, **shared)
+    average = calibrated_average(prior.model, settings, axes, **shared, generator=torch.Generator().manual_seed(7))
+    print("weights", [round(float(average.late[bands == band][0]), 2) for band in bands.unique()], flush=True)
+    return average
 
 
 class Erring(drl.EnergySequence):

@@ -84,7 +84,9 @@ PROBLEMS = {
         batch=16,
     ),
     "small digits": Problem(
-        UNetEnergySettings((1, 14, 14), num_channels=64, multipliers=(1,), num_middle_blocks=4, patch_size=2),
+        UNetEnergySettings(
+            (1, 14, 14), num_channels=64, multipliers=(1,), num_middle_blocks=4, patch_size=2, has_linear_readout=True
+        ),
         FactorSize(32, 12),
         num_levels=10,
         sigma_min=0.03,
@@ -155,18 +157,26 @@ class ScoreMatching:
                 self.save()
         self.save()
 
-    def _step(self, rows: Tensor) -> None:
+    def loss_of(self, rows: Tensor, chosen: Tensor) -> Tensor:
+        """The loss of some of the rows, ``()``.
+
+        Args:
+            rows: flat training rows.
+            chosen: indices of those in this step, ``(batch,)``.
+        """
         model = self.model
-        chosen = rows[torch.randint(len(rows), (self.batch,), generator=self.generator)]
+        part = rows[chosen].reshape(-1, *model.event_shape)
+        return OBJECTIVE(model, part, torch.ones(model.num_levels), generator=self.generator).loss
+
+    def _step(self, rows: Tensor) -> None:
+        chosen = torch.randint(len(rows), (self.batch,), generator=self.generator)
         self.optimizer.zero_grad()
-        value = OBJECTIVE(
-            model, chosen.reshape(-1, *model.event_shape), torch.ones(model.num_levels), generator=self.generator
-        )
-        value.loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 20.0)
+        value = self.loss_of(rows, chosen)
+        value.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 20.0)
         self.optimizer.step()
-        self.average.update_parameters(model)
-        loss = float(value.loss.detach())
+        self.average.update_parameters(self.model)
+        loss = float(value.detach())
         self.num_steps, self.loss = self.num_steps + 1, loss if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * loss
 
     def averaged(self) -> drl.EnergySequence:

@@ -1,11 +1,13 @@
 """Long adjusted chains on a sequence that cooperative.py trained: do digits stay digits?
 
     python -m tests.benchmarks.neighbours.long_chains runs/neighbours cdrl_300 --steps 10000
+    python -m tests.benchmarks.neighbours.long_chains runs/neighbours cdrl_300 --steps 100000 --continued
     python -m tests.benchmarks.neighbours.long_chains runs/neighbours cdrl_300 --figure docs/images/long_chains.png
 
 Two kinds of chains, 16 of each, by MALA at a step size that is tuned over the first 200 steps. Those at level 0 start at
 test digits with the noise of that level. Those on recovery conditionals start at noise and make a share of the steps at each
-level, from the most noise to the least, as in the figures of the DRL paper. States are denoised at their level before
+level, from the most noise to the least, as in the figures of the DRL paper. ``--continued`` takes the chains at level 0 from
+the last step of an earlier run to a larger ``--steps``, after a new warm-up. States are denoised at their level before
 the classifier sees them; "confident" is the share to which it gives one class a probability of 0.9. Lines go to
 ``FOLDER/long_chains.jsonl``.
 """
@@ -29,6 +31,7 @@ from tests.benchmarks.neighbours.few_steps import new_figure
 from tests.benchmarks.neighbours.prior import SIDE, to_grey, to_rows
 
 NUM_CHAINS, NUM_WARMUP, NUM_LOOKS = 16, 200, 10
+LOOKS = [digit * 10**power for power in range(2, 6) for digit in (1, 2, 5)]  # steps at which chains at level 0 are seen
 
 
 class Watch:
@@ -52,6 +55,7 @@ class Watch:
             "mean_top": float(chances.amax(1).mean()),
             "classes": len(set(chances.argmax(1).tolist())),
             "log_density": float(self.model.log_density(x, level).mean()),
+            "log_density_error": float(self.model.log_density(x, level).std()) / len(x) ** 0.5,
             "acceptance": rate,
         }
         with (self.sheet.folder / "long_chains.jsonl").open("a") as file:
@@ -60,18 +64,18 @@ class Watch:
         self.pictures.append(grey)
 
     def run(
-        self, target: Callable[[Tensor], Tensor], x: Tensor, level: int, steps: int, done: int, size: float
-    ) -> Tensor:
-        """Make so many steps on a target, and look at even distances."""
-        every, rates = max(1, steps // NUM_LOOKS), [0.0]
+        self, target: Callable[[Tensor], Tensor], x: Tensor, level: int, steps: int, done: int, size: float, looks: list[int]
+    ) -> tuple[Tensor, float]:
+        """Make so many steps on a target, and look where all steps made are in ``looks``; the last states and step size."""
+        rates = [0.0]
 
         def on_step(step: ChainStep) -> None:
             if step.is_warmup:
                 return
             rates.append(float(step.info.acceptance_probability.mean()))
-            made = step.index - NUM_WARMUP + 1
-            if made % every == 0:
-                self.look(step.state.position, level, done + made, sum(rates[1:]) / len(rates[1:]))
+            made = done + step.index - NUM_WARMUP + 1
+            if made in looks:
+                self.look(step.state.position, level, made, sum(rates[1:]) / len(rates[1:]))
 
         recording = Recording(keep_draws=False, on_step=on_step)
         result = run_chain(
@@ -83,20 +87,28 @@ class Watch:
             num_warmup=NUM_WARMUP,
             adaptation=DualAveraging(MALA.target_acceptance),
             recording=recording,
-            generator=torch.Generator().manual_seed(5),
+            generator=torch.Generator().manual_seed(5 + done),
         )
-        return result.final_state.position
+        return result.final_state.position, float(torch.as_tensor(result.step_size).mean())
 
 
-def at_level_0(model: drl.EnergySequence, sheet: Sheet, name: str, steps: int) -> list[Tensor]:
-    """Chains on the marginal density of level 0, from noised test digits."""
-    generator = torch.Generator().manual_seed(4)
-    order = torch.randperm(len(sheet.data.test), generator=generator)[:NUM_CHAINS]
-    rows = to_rows(sheet.data.test[order], generator)
-    x = model.schedule.diffuse(rows, 0, generator=generator)
+def at_level_0(
+    model: drl.EnergySequence, sheet: Sheet, name: str, steps: int, *, is_continued: bool = False
+) -> list[Tensor]:
+    """Chains on the marginal density of level 0, from noised test digits or from the end of an earlier run."""
+    path = sheet.folder / f"long_chains_{name}_state.pt"
     watch = Watch(model, sheet, name, "level 0, from digits")
-    watch.look(x, 0, 0, 1.0)
-    watch.run(lambda point: model.log_density(point, 0), x, 0, steps, 0, 0.3 * float(model.schedule.sigma[0]))
+    if is_continued:
+        kept = torch.load(path)
+        x, done, size, watch.pictures = kept["x"], kept["done"], kept["size"], kept["pictures"]
+    else:
+        generator = torch.Generator().manual_seed(4)
+        order = torch.randperm(len(sheet.data.test), generator=generator)[:NUM_CHAINS]
+        rows = to_rows(sheet.data.test[order], generator)
+        x, done, size = model.schedule.diffuse(rows, 0, generator=generator), 0, 0.3 * float(model.schedule.sigma[0])
+        watch.look(x, 0, 0, 1.0)
+    x, size = watch.run(lambda point: model.log_density(point, 0), x, 0, steps - done, done, size, [*LOOKS, steps])
+    torch.save({"x": x, "done": steps, "size": size, "pictures": watch.pictures}, path)
     return watch.pictures
 
 
@@ -108,7 +120,8 @@ def on_conditionals(model: drl.EnergySequence, sheet: Sheet, name: str, steps: i
     for level in reversed(range(LEVELS)):
         target, family = model.recovery(level).condition(x), model.recovery(level)
         start, done = x / family.step_alpha, (LEVELS - 1 - level) * part
-        x = watch.run(target.unnormalized_log_prob, start, level, part, done, 0.5 * family.scale)
+        looks = list(range(done, done + part + 1, max(1, part // NUM_LOOKS)))[1:]
+        x, _ = watch.run(target.unnormalized_log_prob, start, level, part, done, 0.5 * family.scale, looks)
     return watch.pictures
 
 
@@ -131,6 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("name", help="file of the weights without its ending")
     parser.add_argument("--steps", type=int, default=10_000, help="of the chains at level 0")
     parser.add_argument("--conditional-steps", type=int, default=6000, help="of the other chains, over all levels")
+    parser.add_argument("--continued", action="store_true", help="chains at level 0 alone, from their last step on")
     parser.add_argument("--figure", type=Path)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -140,11 +154,13 @@ def main(arguments: list[str] | None = None) -> None:
         return
     sheet = Sheet(args.folder, 400)
     model = load_named(args.folder, args.name)
-    pictures = {
-        "on recovery conditionals, from noise": on_conditionals(model, sheet, args.name, args.conditional_steps),
-        "at level 0, from test digits": at_level_0(model, sheet, args.name, args.steps),
-    }
-    torch.save(pictures, kept)
+    pictures = torch.load(kept) if kept.exists() else {}
+    if not args.continued:
+        pictures["on recovery conditionals, from noise"] = on_conditionals(
+            model, sheet, args.name, args.conditional_steps
+        )
+    states = at_level_0(model, sheet, args.name, args.steps, is_continued=args.continued)
+    torch.save(pictures | {"at level 0, from test digits": states}, kept)
     print(f"{time.process_time() - began:.0f} s of the processor")
 
 

@@ -58,17 +58,18 @@ def to_rows(grey: Tensor, generator: torch.Generator) -> Tensor:
 
 def to_grey(rows: Tensor) -> Tensor:
     """8-bit images ``(n, 1, side, side)`` of flat rows, cut off at black and white."""
-    return ((rows.double() + 1) * 128 - 0.5).round().clamp(0, 255).to(torch.uint8).reshape(-1, 1, SIDE, SIDE)
+    side = math.isqrt(rows.shape[-1])
+    return ((rows.double() + 1) * 128 - 0.5).round().clamp(0, 255).to(torch.uint8).reshape(-1, 1, side, side)
 
 
-def factor_analysers(rows: Tensor) -> FactorAnalysers:
+def factor_analysers(rows: Tensor, size: FactorSize = BASE) -> FactorAnalysers:
     """The mixture of training rows that the network starts from."""
-    return fit_factor_analysers(rows, BASE, num_passes=12, generator=torch.Generator().manual_seed(0))
+    return fit_factor_analysers(rows, size, num_passes=12, generator=torch.Generator().manual_seed(0))
 
 
-def unfitted_base() -> FactorAnalysers:
+def unfitted_base(size: FactorSize = BASE, width: int = SIDE * SIDE) -> FactorAnalysers:
     """A mixture of the same shapes, for saved weights."""
-    count, rank, width = BASE.num_components, BASE.num_factors, SIDE * SIDE
+    count, rank = size.num_components, size.num_factors
     return FactorAnalysers(
         torch.ones(count) / count, torch.zeros(count, width), torch.zeros(count, width, rank), torch.ones(count, width)
     )
@@ -107,8 +108,9 @@ class Prior:
 def fit_classifier(data: drl.Dataset, path: Path, generator: torch.Generator) -> float:
     """Train and save the classifier; returns its test accuracy."""
     assert data.labels is not None
-    train, test = (part.reshape(-1, 1, SIDE, SIDE) for part in (data.train, data.test))
-    classifier = ImageClassifier(ClassifierSettings((1, SIDE, SIDE)), generator=generator)
+    side = math.isqrt(data.train[0].numel())
+    train, test = (part.reshape(-1, 1, side, side) for part in (data.train, data.test))
+    classifier = ImageClassifier(ClassifierSettings((1, side, side)), generator=generator)
     train_classifier(classifier, train, data.labels[0], num_epochs=4, generator=generator)
     share = accuracy(classifier, test, data.labels[2])
     save_classifier(classifier, path, name="a 14 x 14 MNIST classifier", test_accuracy=share)

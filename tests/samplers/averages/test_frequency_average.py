@@ -1,4 +1,4 @@
-"""Frequency averages: what they reduce to, orthonormal transforms, and their closed form on Gaussian data."""
+"""Frequency averages: what they reduce to, and their variance on Gaussian data."""
 
 import math
 
@@ -13,9 +13,7 @@ from drl_density.samplers import (
     FrequencyAverage,
     PredictorCorrectorSettings,
     cosine_axes,
-    final_spread,
     haar_axes,
-    matched_average,
     moving_average,
     sample_ancestral,
     sample_averaged,
@@ -23,7 +21,7 @@ from drl_density.samplers import (
     sample_flow,
     sample_predictor_corrector,
 )
-from drl_density.samplers.frequency_average import AveragedDenoiser
+from drl_density.samplers.averages.frequency_average import AveragedDenoiser
 from drl_density.testing import GaussianMixtureSequence, gaussian_sequence, seeded_generator
 
 SAMPLERS = {
@@ -114,65 +112,7 @@ def _variance(schedule, variance, weights, levels, eta):
     return float(covariance[0, 0])
 
 
-@pytest.mark.parametrize("settings", [DDIMSettings(7), FlowSettings(4)])
-@pytest.mark.parametrize("weight", [0.6, 1.0, 1.7])
-def test_the_final_spread_is_that_of_the_sampler(settings, weight):
-    """A deterministic walk on Gaussian data multiplies every coefficient of its noise by one number."""
-    schedule, variances = drl.NoiseSchedule.log_spaced(8), torch.tensor([3.0, 0.9, 0.3, 0.01], dtype=torch.float64)
-    axes = cosine_axes((2, 2))[0]
-    model = gaussian_sequence(torch.zeros(4), axes @ variances.diag() @ axes.T, schedule).model
-    draws = sample_averaged(
-        model,
-        3,
-        average=FrequencyAverage(axes, *(torch.full((4,), weight, dtype=torch.float64),) * 2),
-        sampler=sample_ddim if isinstance(settings, DDIMSettings) else sample_flow,
-        settings=settings,
-        generator=seeded_generator(0),
-    ).draws
-    noise = torch.randn(draws.shape, generator=seeded_generator(0), dtype=draws.dtype)
-    true = (float(schedule.alpha_at(0)) ** 2 * variances + float(schedule.sigma_at(0)) ** 2).sqrt()
-    ratios = (draws @ axes) / (noise @ axes) / true
-    expected = final_spread(model, settings, variances, torch.tensor(weight, dtype=torch.float64)).expand_as(ratios)
-    torch.testing.assert_close(ratios.abs(), expected, rtol=1e-8, atol=0)
-
-
-@pytest.mark.parametrize("eta", [0.0, 0.6, 1.0])
-def test_averages_only_take_spread_away_and_matched_weights_restore_it(eta):
-    schedule, variances = drl.NoiseSchedule.log_spaced(8), torch.logspace(-3, 1, 9, dtype=torch.float64)
-    model = gaussian_sequence(torch.zeros(9), variances.diag(), schedule).model
-    for num_steps in (2, 5, 20):
-        settings = DDIMSettings(num_steps, eta=eta)
-        ratios = final_spread(model, settings, variances, torch.linspace(0.1, 1.0, 10)[:, None])
-        assert bool((ratios.diff(dim=0) > 0).all())
-        assert bool((ratios[-1] < 1).all())
-    average = matched_average(model, settings, torch.eye(9), variances)
-    assert bool((average.early > 1).all())
-    assert torch.equal(average.early, average.late)
-    # Steps of 0.01 in the weight move the spread by less than a thousandth, and one percent is given away to be near 1.
-    assert float((final_spread(model, settings, variances, average.late) - 1).abs().max()) < 0.012
-    bands = torch.arange(9) // 3
-    banded = matched_average(model, settings, torch.eye(9), variances, bands=bands).late
-    true = float(schedule.alpha_at(0)) ** 2 * variances + float(schedule.sigma_at(0)) ** 2
-    found = final_spread(model, settings, variances, banded).square() * true
-    for band in range(3):
-        assert len(banded[bands == band].unique()) == 1
-        assert abs(float((found[bands == band].sum() / true[bands == band].sum()).sqrt()) - 1) < 0.012
-    # Independent errors as large as the data add spread, which averages take away; the least coefficient is all noise.
-    noisy = matched_average(model, settings, torch.eye(9), variances, error=variances.sqrt())
-    assert bool((noisy.late[1:] < 1).all())
-
-
-@pytest.mark.parametrize("axes", [cosine_axes((4, 6))[0], haar_axes(4, 6)[0], cosine_axes((7,))[0]])
-def test_transforms_are_orthonormal(axes):
-    torch.testing.assert_close(axes.T @ axes, torch.eye(len(axes), dtype=torch.float64))
-    x = torch.randn(3, len(axes), generator=seeded_generator(0), dtype=torch.float64)
-    torch.testing.assert_close((x @ axes).square().sum(1), x.square().sum(1))
-
-
 def test_wrong_averages(mixture):
-    assert float(cosine_axes((2, 2))[1].max()) == 1.0
-    with pytest.raises(ValueError, match="even sizes"):
-        haar_axes(3, 4)
     with pytest.raises(ValueError, match="orthonormal"):
         FrequencyAverage(2 * torch.eye(2), torch.ones(2), torch.ones(2))
     for weight in (0.0, math.inf):
@@ -191,38 +131,3 @@ def test_a_new_walk_begins_without_memory(mixture):
         for count in (5, 5)
     )
     assert torch.equal(first, second)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"variances": torch.tensor([0.9, -0.1])},
-        {"variances": torch.tensor([0.9, torch.nan])},
-        {"variances": torch.tensor([0.9, torch.inf])},
-        {"variances": torch.ones(3)},
-        {"variances": torch.ones(2, 2)},
-        {"axes": torch.full((2, 2), torch.nan)},
-        {"axes": torch.ones(2, 3)},
-        {"axes": 2 * torch.eye(2)},
-        {"bands": torch.zeros(3)},
-        {"bands": torch.tensor([0.0, torch.nan])},
-        {"error": -0.1},
-        {"error": torch.nan},
-        {"error": torch.ones(3)},
-        {"settings": AncestralSettings()},
-        {"settings": PredictorCorrectorSettings()},
-        {"settings": DDIMSettings(10, is_denoised=True)},
-    ],
-    ids=str,
-)
-def test_spreads_that_no_walk_has_are_refused(mixture, wrong):
-    given = {"settings": DDIMSettings(10), "axes": torch.eye(2), "variances": torch.ones(2), "bands": None, "error": 0.0}
-    matched_average(mixture.model, **given)
-    with pytest.raises(ValueError, match="got|off by"):
-        matched_average(mixture.model, **given | wrong)
-
-
-@pytest.mark.parametrize("weight", [0.0, -1.0, torch.nan, torch.inf])
-def test_weights_of_no_average_have_no_spread(mixture, weight):
-    with pytest.raises(ValueError, match="weights that are positive and finite"):
-        final_spread(mixture.model, DDIMSettings(10), torch.ones(2), torch.tensor(weight))
