@@ -178,6 +178,7 @@ def calibrated_average(
 
     Raises:
         ValueError: fewer than two pilots or draws, and as for :func:`matched_average`.
+        NumericalError: pilot draws that are not finite.
 
     >>> from drl_density.testing import GaussianMixtureSequence
     >>> model = GaussianMixtureSequence.example().model

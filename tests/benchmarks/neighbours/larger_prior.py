@@ -84,9 +84,7 @@ PROBLEMS = {
         batch=16,
     ),
     "small digits": Problem(
-        UNetEnergySettings(
-            (1, 14, 14), num_channels=64, multipliers=(1,), num_middle_blocks=4, patch_size=2, has_linear_readout=True
-        ),
+        UNetEnergySettings((1, 14, 14), num_channels=64, multipliers=(1,), num_middle_blocks=4, patch_size=2),
         FactorSize(32, 12),
         num_levels=10,
         sigma_min=0.03,
