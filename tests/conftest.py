@@ -6,6 +6,8 @@ import functools
 import gc
 import hashlib
 import importlib
+import inspect
+import sys
 
 import numpy as np
 import pytest
@@ -16,7 +18,8 @@ import drl_density.density.density as density_module
 from drl_density.density.fitting import selection
 from drl_density.density.settings import normalizing_sizes
 from drl_density.density.storage.training_folder import TrainingFolder
-from drl_density.samplers import TemperingSettings
+from drl_density.inverse_problems import annealed_posterior
+from drl_density.samplers import ProgressiveSettings, TemperingSettings, progressive
 from drl_density.testing import gaussian_sequence
 from drl_density.transforms import fit_marginals
 
@@ -153,6 +156,7 @@ def validation_comes_back():
 
 
 fit_mixture, mixtures = fit_marginals.fit_mixture, {}
+most_mixture_steps = 10**9
 
 
 def remembered_mixture(y, num_components, least_scale, *, weights=None, num_steps=150):
@@ -160,6 +164,7 @@ def remembered_mixture(y, num_components, least_scale, *, weights=None, num_step
 
     It computes on the CPU; a tensor of another device cannot be digested.
     """
+    num_steps = min(num_steps, most_mixture_steps)
     parts = (y, least_scale, torch.empty(0) if weights is None else weights)
     digests = (hashlib.sha256(part.numpy().tobytes()).digest() for part in parts)
     key = (num_components, num_steps, *digests, *((part.shape, part.dtype) for part in parts))
@@ -187,27 +192,33 @@ class ShortlyAnnealedLikelihood(LONG_SCORE):
 
 
 @contextlib.contextmanager
-def annealing_over(most_per_level, score):
-    """Within this context fits anneal over so many densities a level, and select by a score."""
+def annealing_over(most_per_level, score, most_steps, chains, num_final_steps):
+    """Within this context fits anneal over so many densities a level, select by a score, fit marginals in so many steps,
+    and draw by such chains; annealed posteriors end with so many steps."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules[__name__], "most_mixture_steps", most_steps)
+        for sample in (annealed_posterior.sample_path, annealed_posterior.sample_posterior):
+            patch.setitem(inspect.unwrap(sample).__kwdefaults__, "num_final_steps", num_final_steps)
+        patch.setattr(progressive, "given_or_default", lambda given, kind: chains if given is None else given)
         patch.setattr(normalizing_sizes, "MOST_PER_LEVEL", most_per_level)
         patch.setattr(selection, "AnnealedLikelihood", score)
         yield
 
 
 def long_annealing():
-    """Within this context fits anneal as they do outside of tests."""
-    return annealing_over(8, LONG_SCORE)
+    """Within this context fits anneal, fit marginals and draw as they do outside of tests."""
+    return annealing_over(8, LONG_SCORE, 10**9, ProgressiveSettings(), 200)
 
 
 def short_annealing():
-    """Within this context fits anneal over two densities a level."""
-    return annealing_over(2, ShortlyAnnealedLikelihood)
+    """Within this context fits anneal over two densities a level, fit marginals in 30 steps, and draw by chains of a quarter
+    of the usual steps."""
+    return annealing_over(2, ShortlyAnnealedLikelihood, 30, ProgressiveSettings(num_steps=3, num_final_steps=10), 20)
 
 
 @pytest.fixture(scope="module")
 def short_paths():
-    """Fits of a module anneal over two densities a level: its tests do not ask how exact log Z is."""
+    """Fits of a module are short beside their training: its tests do not ask how exact log Z, marginals or draws are."""
     with short_annealing():
         yield
 

@@ -174,6 +174,8 @@ def read_measurement(path: Path) -> tuple[str, LinearOperator, torch.Tensor]:
     if not path.is_file():
         raise DataError(f"there is no file {str(path)!r}")
     try:
+        if not zipfile.is_zipfile(path):  # np.load reads other files too, and returns an array of one
+            raise zipfile.BadZipFile
         with np.load(path, allow_pickle=False) as stored:
             parts: dict[str, Any] = {name: torch.as_tensor(stored[name]) for name in stored.files}
     except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:

@@ -161,9 +161,10 @@ def join(parts: Sequence[np.ndarray], labels: Sequence[np.ndarray] | None, names
 def images_in_memory(source: Any) -> RawImages | None:
     """Images of an object in memory, or None for any other object.
 
-    Recognises arrays and tensors of 3 or 4 dimensions that hold grey levels, lists of such images, torchvision data sets
-    (``data`` with ``targets`` or ``labels``, or items of image and label), Hugging Face data sets (``features`` and
-    ``column_names``) and their dictionaries of splits. Nothing is downloaded: the object must have its images already.
+    Recognises arrays and tensors of 3 or 4 dimensions that hold grey levels, lists of such images, of images of Pillow and
+    of nested lists of pixels, torchvision data sets (``data`` with ``targets`` or ``labels``, or items of image and label),
+    Hugging Face data sets (``features`` and ``column_names``) and their dictionaries of splits. Nothing is downloaded: the
+    object must have its images already.
 
     Raises:
         DataError: images that differ in size, are not 8-bit, or were divided by 255.
@@ -172,7 +173,7 @@ def images_in_memory(source: Any) -> RawImages | None:
         array = source.detach().cpu().numpy() if isinstance(source, torch.Tensor) else np.asarray(source)
         return images_of_array(array, "the array") if source.ndim in (3, 4) else None
     if isinstance(source, list | tuple) and source and all(_is_image(part) for part in source):
-        parts = [np.asarray(part) for part in source]
+        parts = [_image_array(part, index) for index, part in enumerate(source)]
         check_sizes(parts, [f"image {index}" for index in range(len(parts))], "; scale them to one size first")
         return images_of_array(np.stack(parts), "the list of images")
     if isinstance(source, Mapping) and "train" in source and hasattr(source["train"], "features"):
@@ -191,8 +192,19 @@ def images_in_memory(source: Any) -> RawImages | None:
 
 
 def _is_image(part: Any) -> bool:
-    """Whether a part of a list is an array of an image."""
-    return isinstance(part, np.ndarray | torch.Tensor) and part.ndim in (2, 3)
+    """Whether a part of a list is an image: an array, an image of Pillow, or lists of the pixels of each line."""
+    if isinstance(part, list | tuple):
+        return bool(part) and all(isinstance(line, list | tuple) for line in part)
+    is_pillow = hasattr(part, "__array_interface__") and hasattr(part, "getbands")
+    return is_pillow or (isinstance(part, np.ndarray | torch.Tensor) and part.ndim in (2, 3))
+
+
+def _image_array(part: Any, index: int) -> np.ndarray:
+    """The array of an image in a list, whose lines must be of one length."""
+    try:
+        return np.asarray(part)
+    except ValueError as error:
+        raise DataError(f"image {index} has lines of different lengths: give each line as many pixels") from error
 
 
 def check_sizes(arrays: Sequence[np.ndarray], names: Sequence[str], hint: str) -> None:

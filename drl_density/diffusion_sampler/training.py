@@ -33,6 +33,7 @@ from drl_density.diffusion_sampler.settings import DiffusionSamplerSettings, Whi
 from drl_density.errors import DivergenceWarning
 from drl_density.mcmc import HMC, DualAveraging, LogDensity, Recording, run_chain, take_steps
 from drl_density.partition_function.targets.over_reals import log_density_over_reals
+from drl_density.records.given import given_or_default
 from drl_density.shapes import per_row
 
 # Chains adapt their step size in NUM_WARMUP steps. Of the training's updates every UPDATES_PER_ROUND-th keeps the chains'
@@ -97,7 +98,7 @@ def train_diffusion_sampler(
     >>> sampler.sample(3).shape, len(seen.upper_bounds)
     (torch.Size([3, 2]), 5)
     """
-    settings = settings or DiffusionSamplerSettings()
+    settings = given_or_default(settings, DiffusionSamplerSettings)
     log_density, shape = _resolve(target, event_shape)
     sampler = DiffusionSampler(log_density, shape, settings.shares(), scale=settings.scale)
     chains = _TargetChains(sampler, settings, generator) if settings.num_chain_updates else None

@@ -35,6 +35,7 @@ from drl_density.records.fields import (
     PositiveInt,
     check_fields,
 )
+from drl_density.records.given import given_or_default
 from drl_density.schedule import NoiseSchedule
 from drl_density.shapes import per_row
 
@@ -115,7 +116,7 @@ def distill_by_em(
     >>> len(distill_by_em(teacher, student, student_score=lambda x, levels: -x, settings=settings))
     3
     """
-    settings = settings or EMDistillationSettings()
+    settings = given_or_default(settings, EMDistillationSettings)
     gap = _gap(teacher, student, gap_network, student_score, settings)
     for _ in range(settings.first_score_steps if settings.score_steps else 0):
         gap.learn(_levels(teacher.num_levels, settings, generator), generator)

@@ -27,6 +27,7 @@ from drl_density.records.fields import (
     PositiveOrInfinite,
     check_fields,
 )
+from drl_density.records.given import given_or_default
 
 FeatureKernel = Callable[[Tensor, Tensor], Tensor]
 """A positive definite function of features ``(n, d)`` and ``(m, d)`` with values ``(n, m)``."""
@@ -165,7 +166,7 @@ def finetune(
     >>> len(finetune(rollout, torch.randn(64, 2).double(), settings=settings))
     2
     """
-    settings = settings or MMDSettings()
+    settings = given_or_default(settings, MMDSettings)
     measured, model = features or _flat, rollout.model
     _check_features(measured, data, model)
     rollout.eval()

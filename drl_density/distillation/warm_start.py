@@ -20,6 +20,7 @@ from drl_density.devices import normal_draws
 from drl_density.distillation.generator import OneStepGenerator
 from drl_density.model import EnergySequence
 from drl_density.records.fields import NonNegativeInt, PositiveFloat, PositiveInt, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers import FlowSettings, sample_flow
 
 PAIRS_AT_ONCE = 4096
@@ -73,7 +74,7 @@ def follow_flow(
     >>> len(follow_flow(teacher, student, settings=settings))
     3
     """
-    settings = settings or WarmStartSettings()
+    settings = given_or_default(settings, WarmStartSettings)
     dim = teacher.event_shape.numel()
     if student.num_latents != dim:
         raise ValueError(f"the flow maps as many latents as coordinates: expected {dim}, got {student.num_latents}")

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from drl_density.descent import DescentRule, descend
 from drl_density.errors import DataError
 from drl_density.records.fields import NonNegativeFloat, PositiveFloat, PositiveInt, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.schedule import NoiseSchedule
 
 
@@ -116,7 +117,7 @@ def train_ambient(
     >>> len(train_ambient(denoiser, rows, is_measured, schedule, settings=settings))
     3
     """
-    settings = settings or AmbientSettings()
+    settings = given_or_default(settings, AmbientSettings)
     if rows.shape != is_measured.shape or rows.shape[1:] != (denoiser.num_features,):
         raise DataError(
             f"expected rows and masks of shape (n, {denoiser.num_features}), got {tuple(rows.shape)} and "

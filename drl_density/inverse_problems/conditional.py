@@ -28,6 +28,7 @@ from drl_density.mcmc.kernel import require_adjusted
 from drl_density.model import EnergySequence
 from drl_density.records.brief import brief
 from drl_density.records.fields import Interval, PositiveInt, Share, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.shapes import check_num_samples
 from drl_density.weights import log_mean_exp, resample, resample_poor, weight_ess
 
@@ -158,7 +159,7 @@ def plan_conditional(
     >>> plan.levels[-1], len(plan.step_sizes) == len(plan.levels)
     (0.0, True)
     """
-    settings = settings or ConditionalSettings()
+    settings = given_or_default(settings, ConditionalSettings)
     _check_pattern(model, observed, is_missing)
     num_densities = model.num_levels * settings.steps_per_level + 1
     levels = torch.linspace(model.num_levels, 0, num_densities, dtype=torch.float64).tolist()
@@ -214,7 +215,7 @@ def sample_conditional(
     torch.Size([1, 5, 2])
     """
     check_num_samples(num_samples)
-    settings = settings or ConditionalSettings()
+    settings = given_or_default(settings, ConditionalSettings)
     if observed.ndim == 2:
         observed = observed[:, None].expand(-1, settings.num_replicates, -1)
     if observed.ndim != 3 or observed.shape[1] != settings.num_replicates:

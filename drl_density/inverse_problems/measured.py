@@ -34,6 +34,7 @@ from drl_density.inverse_problems.conditioned_base import ConditionedBase, check
 from drl_density.model import EnergySequence
 from drl_density.operators import LinearOperator, ProjectingOperator, check_operator
 from drl_density.records.fields import NonNegativeInt, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers.ddim import DDIMSettings, ddim_step
 from drl_density.samplers.predictor_corrector import (
     PredictorCorrectorSettings,
@@ -109,7 +110,7 @@ def sample_measured(
     >>> sample_measured(model, operator, y, 3, noise=0.1).draws.shape
     torch.Size([3, 2])
     """
-    settings = settings or MeasuredSettings()
+    settings = given_or_default(settings, MeasuredSettings)
     check_noise(noise)
     check_operator(operator)
     level = level_of_noise(model, noise)

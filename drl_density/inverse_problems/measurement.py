@@ -21,6 +21,7 @@ from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.operators import LinearOperator, ProjectingOperator, check_operator
 from drl_density.records.fields import NonNegativeFloat, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers.ddim import DDIMSettings, ddim_step
 from drl_density.samplers.predictor_corrector import PredictorCorrectorSettings, correct
 from drl_density.samplers.walk import DenoisingPrior, StepRecord, starting_noise
@@ -78,7 +79,7 @@ def sample_dps(
     >>> sample_dps(model, operator, y, 4, settings=settings).draws.shape
     torch.Size([4, 2])
     """
-    settings = settings or DPSSettings()
+    settings = given_or_default(settings, DPSSettings)
     levels = settings.walk.walk(model)
     x = starting_noise(model, num_samples, generator)
     to_operand = to_operand or (lambda clean: clean)
@@ -133,7 +134,7 @@ def sample_projected(
     >>> found.draws.shape
     torch.Size([4, 2])
     """
-    settings = settings or PredictorCorrectorSettings()
+    settings = given_or_default(settings, PredictorCorrectorSettings)
     if not callable(getattr(operator, "project", None)):
         raise ValueError(
             f"{type(operator).__name__} has no project(x, y): add one, or use sample_dps or sample_posterior"

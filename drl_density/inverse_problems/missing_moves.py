@@ -22,6 +22,7 @@ from drl_density.mcmc import MALA, Kernel, RobbinsMonro, Tuner, take_steps
 from drl_density.mcmc.kernel import require_adjusted
 from drl_density.model import EnergySequence
 from drl_density.records.fields import NonNegativeInt, PositiveInt, check_fields
+from drl_density.records.given import given_or_default
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def move_missing(
     >>> bool((moved[:, 1] == 0).all()), bool((moved[:, 0] != 0).any())
     (True, True)
     """
-    settings = settings or MissingMoveSettings()
+    settings = given_or_default(settings, MissingMoveSettings)
     x = x.to(model.dtype)
     target = SliceEnergy(model, 0.0, x, is_missing)
     scale = model.score(x, 0.0).square().mean(0).rsqrt()  # inverse root of the Fisher information

@@ -21,6 +21,7 @@ from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.records.fields import NonNegativeFloat, PositiveInt, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers.walk import Denoiser, StepRecord, falling_levels, starting_noise
 
 
@@ -82,7 +83,7 @@ def sample_ancestral(
     >>> sample_ancestral(model, 4, settings=AncestralSettings(num_steps=20)).draws.shape
     torch.Size([4, 2])
     """
-    levels = (settings or AncestralSettings()).walk(model)
+    levels = given_or_default(settings, AncestralSettings).walk(model)
     denoiser = model.denoise if denoiser is None else denoiser
     x = starting_noise(model, num_samples, generator)
     for noisier, cleaner in zip(levels, levels[1:], strict=False):

@@ -27,6 +27,7 @@ from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.records.fields import NonNegativeFloat, PositiveInt, Share, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers.walk import Denoiser, DenoisingPrior, StepRecord, falling_levels, starting_noise
 
 
@@ -92,7 +93,7 @@ def sample_ddim(
     >>> sample_ddim(model, 4, settings=DDIMSettings(num_steps=5)).draws.shape
     torch.Size([4, 2])
     """
-    settings = settings or DDIMSettings()
+    settings = given_or_default(settings, DDIMSettings)
     denoiser = model.denoise if denoiser is None else denoiser
     levels = settings.walk(model)
     x = starting_noise(model, num_samples, generator, noise=noise)
@@ -171,7 +172,7 @@ def invert_ddim(
     >>> bool((again - x).abs().max() < 0.2)
     True
     """
-    settings = settings or DDIMSettings()
+    settings = given_or_default(settings, DDIMSettings)
     if settings.eta:
         raise ValueError(f"only the deterministic walk (eta = 0) can be inverted, got eta = {settings.eta}")
     denoiser = model.denoise if denoiser is None else denoiser

@@ -23,6 +23,7 @@ from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.partition_function import flow_field
 from drl_density.records.fields import NonNegativeFloat, PositiveInt, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers.walk import Denoiser, DenoisingPrior, StepRecord, falling_levels, starting_noise
 
 
@@ -86,7 +87,7 @@ def sample_flow(
     >>> found.draws.shape, sorted(found.stats)
     (torch.Size([4, 2]), ['log_likelihood'])
     """
-    settings = settings or FlowSettings()
+    settings = given_or_default(settings, FlowSettings)
     levels = settings.walk(model)
     if denoiser is not None and settings.has_log_likelihood:
         raise ValueError("the flow's log-likelihood is that of the model's own scores: give no denoiser with it")

@@ -13,6 +13,7 @@ from drl_density.distributions import SampleResult
 from drl_density.mcmc import MALA, Kernel, take_steps
 from drl_density.model import EnergySequence
 from drl_density.records.fields import NonNegativeInt, PositiveFloat, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers.ddim import DDIMSettings, ddim_step
 from drl_density.samplers.walk import Denoiser, StepRecord, starting_noise
 
@@ -66,7 +67,7 @@ def sample_predictor_corrector(
     >>> sample_predictor_corrector(model, 4, settings=PredictorCorrectorSettings(walk)).draws.shape
     torch.Size([4, 2])
     """
-    settings = settings or PredictorCorrectorSettings()
+    settings = given_or_default(settings, PredictorCorrectorSettings)
     denoiser = model.denoise if denoiser is None else denoiser
     levels, eta = settings.walk.walk(model), settings.walk.eta
     x = starting_noise(model, num_samples, generator)

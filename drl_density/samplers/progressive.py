@@ -17,6 +17,7 @@ from drl_density.mcmc import MALA, Kernel, LogDensity, RobbinsMonro, Tuner, take
 from drl_density.mcmc.kernel import require_adjusted
 from drl_density.model import EnergySequence
 from drl_density.records.fields import NonNegativeInt, PositiveInt, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers.walk import StepRecord, falling_levels, starting_noise
 from drl_density.shapes import check_num_samples
 
@@ -85,7 +86,7 @@ def plan_progressive(
     >>> len(plan.step_sizes), plan.levels[-1]
     (8, 0.0)
     """
-    settings = ProgressiveSettings() if settings is None else settings
+    settings = given_or_default(settings, ProgressiveSettings)
     levels = falling_levels(model.num_levels, max(1, math.ceil(model.num_levels * settings.steps_per_level)), None)
     x = starting_noise(model, num_pilot, generator)
     step_size, steps = 0.8, []
@@ -131,7 +132,7 @@ def sample_progressive(
     (torch.Size([4, 2]), True)
     """
     check_num_samples(num_samples)
-    settings = ProgressiveSettings() if settings is None else settings
+    settings = given_or_default(settings, ProgressiveSettings)
     plan = plan_progressive(model, settings, generator=generator) if plan is None else plan
     draws, stats = [], []
     for begin in range(0, num_samples, settings.max_rows):

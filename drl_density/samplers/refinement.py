@@ -20,6 +20,7 @@ from drl_density.mcmc import MALA, ChainStep, DualAveraging, Kernel, Recording, 
 from drl_density.mcmc.kernel import require_adjusted
 from drl_density.model import EnergySequence
 from drl_density.records.fields import Interval, PositiveInt, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers.walk import StepRecord
 from drl_density.shapes import check_num_samples
 
@@ -80,7 +81,7 @@ def sample_refined(
     (torch.Size([4, 2]), ['acceptance_rate', 'r_hat'])
     """
     check_num_samples(num_samples)
-    settings = settings or RefinementSettings()
+    settings = given_or_default(settings, RefinementSettings)
     start = initial(num_samples, generator)
     if start.shape != (num_samples, *model.event_shape):
         raise ValueError(f"expected starting points {(num_samples, *model.event_shape)}, got {tuple(start.shape)}")

@@ -17,6 +17,7 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.distributions import SampleResult
 from drl_density.model import EnergySequence
 from drl_density.records.fields import PositiveInt, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers.walk import StepRecord, starting_noise
 from drl_density.shapes import check_num_samples
 from drl_density.training import LangevinChains, propose
@@ -73,7 +74,7 @@ def sample_short_run(
     torch.Size([4, 2])
     """
     check_num_samples(num_samples)
-    settings = ShortRunSettings() if settings is None else settings
+    settings = given_or_default(settings, ShortRunSettings)
     chains = settings.chains
     if noise is not None:
         noise = starting_noise(model, num_samples, generator, noise=noise)

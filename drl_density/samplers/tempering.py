@@ -18,6 +18,7 @@ from drl_density.mcmc.kernel import choose, require_adjusted, row_sum_of_squares
 from drl_density.model import EnergySequence
 from drl_density.records.brief import brief
 from drl_density.records.fields import Interval, PositiveInt, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers.progressive import sample_progressive
 from drl_density.shapes import per_row
 
@@ -141,7 +142,7 @@ def run_tempering(
     Source: Syed, Bouchard-Cote, Deligiannidis and Doucet 2022 (non-reversible parallel tempering), with noise levels
     instead of temperatures.
     """
-    settings = settings or TemperingSettings()
+    settings = given_or_default(settings, TemperingSettings)
     if num_ladders < 2 or settings.num_sweeps < 2 or not 0 <= level < model.num_levels:
         raise ValueError(
             f"need at least 2 ladders, 2 sweeps and a level in [0, {model.num_levels}), got {num_ladders} ladders, "

@@ -86,8 +86,11 @@ def test_files_that_hold_no_measurement_are_refused(tmp_path):
     with pytest.raises(DataError, match="there is no file"):
         read_measurement(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("not an archive")
-    with pytest.raises(DataError, match="cannot be read"):
-        read_measurement(tmp_path / "text.npz")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    for name in ("text.npz", "empty.npz", "array.npy"):
+        with pytest.raises(DataError, match=f"{name} cannot be read: expected an .npz archive of plain arrays"):
+            read_measurement(tmp_path / name)
     np.savez(tmp_path / "two.npz", y=np.zeros(1), mask=np.array([True]), factor=np.array(2))
     with pytest.raises(DataError, match="exactly one of mask, kernel, factor, sampling; it holds y, mask, factor"):
         read_measurement(tmp_path / "two.npz")

@@ -4,6 +4,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -73,11 +74,15 @@ def test_images_with_gradients_are_read():
 
 def test_grey_levels_are_recognised_in_any_type():
     expected = load_dataset(GREY, seed=0)
-    for given in (GREY.astype(np.int64), GREY.astype(np.float32), torch.as_tensor(GREY), list(GREY)):
+    pillow = [PIL.Image.fromarray(image) for image in GREY]
+    arrays = (GREY.astype(np.int64), GREY.astype(np.float32), torch.as_tensor(GREY))
+    for given in (*arrays, list(GREY), GREY.tolist(), [image.tolist() for image in GREY], pillow):
         found = load_dataset(given, seed=0)
         assert found.is_images
         assert torch.equal(found.train, expected.train)
     assert images_in_memory(RNG.normal(size=(30, 6, 5))) is None
+    assert images_in_memory(RNG.normal(size=(30, 6, 5)).tolist()) is None
+    assert images_in_memory(GREY[:, 0].tolist()) is None  # rows of a table
 
 
 def test_images_of_other_scales_and_sizes_are_refused():
@@ -87,6 +92,10 @@ def test_images_of_other_scales_and_sizes_are_refused():
         load_dataset(GREY.astype(np.int16) - 10)
     with pytest.raises(DataError, match="image 0 is 5x6 grey, image 1 is 4x4 grey; scale them to one size first"):
         load_dataset([GREY[0], np.zeros((4, 4), np.uint8)])
+    with pytest.raises(DataError, match="image 0 is 5x6 grey, image 1 is 2x1 grey; scale them to one size first"):
+        load_dataset([GREY[0].tolist(), [[1, 2]]])
+    with pytest.raises(DataError, match="image 1 has lines of different lengths: give each line as many pixels"):
+        load_dataset([GREY[0].tolist(), [[1, 2], [3]]])
     with pytest.raises(DataError, match="look like grey levels divided by 255"):
         as_pixels(GREY / 255, "here")
     with pytest.raises(DataError, match=r"divided by 127.5, less 1: .* np.round\(127.5 \* \(images \+ 1\)\)"):

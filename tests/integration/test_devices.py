@@ -108,7 +108,8 @@ def image_settings():
 
 
 def many_settings():
-    return dataclasses.replace(SETTINGS, num_networks=2, training=dataclasses.replace(SETTINGS.training, num_shards=2))
+    training = dataclasses.replace(SETTINGS.training, num_shards=2)
+    return dataclasses.replace(SETTINGS, num_networks=2, selection="last", training=training)
 
 
 FITS = {

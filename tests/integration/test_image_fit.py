@@ -220,20 +220,20 @@ def test_a_label_is_a_density(labelled_fit, labelled_pictures):
     assert 20 < means[1] < means[2]
 
 
+@pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
 def test_score_matching_learns_labels(labelled_pictures):
     """After seconds of training, ancestral draws of a label lie on its side."""
     settings = with_parts(
-        settings_for("mnist_denoising", num_levels=8, num_particles=64, num_pool_draws=4),
+        settings_for("mnist_denoising", num_levels=8, num_particles=8, num_pool_draws=4),
         network={"num_classes": 2, "num_channels": 8, "patch_size": 1},
-        training={"num_steps": 400, "evaluate_every": 400, "batch_size": 32, "learning_rate": 1e-2},
+        training={"num_steps": 250, "evaluate_every": 250, "batch_size": 32, "learning_rate": 1e-2},
     )
-    with long_annealing():  # without a warning: log Z is reliable
-        density = drl.fit(labelled_pictures, seed=0, settings=settings, progress=False)
+    density = drl.fit(labelled_pictures, seed=0, settings=settings, progress=False)
     sides = []
     for place in (1, 2):
         model = density.model.with_network(guide_by_label(density.model.network, place, 0.0))
-        ancestral = DDIMSettings(num_steps=40, eta=1.0)
-        draws = sample_ddim(model, 200, settings=ancestral, generator=torch.Generator().manual_seed(place)).draws
+        ancestral = DDIMSettings(num_steps=20, eta=1.0)
+        draws = sample_ddim(model, 100, settings=ancestral, generator=torch.Generator().manual_seed(place)).draws
         sides.append(right_over_left(density.transform.inv(draws.double())))
     assert float((sides[0] < -20).double().mean()) > 0.8
     assert float((sides[1] > 20).double().mean()) > 0.8

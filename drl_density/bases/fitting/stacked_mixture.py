@@ -17,6 +17,7 @@ from drl_density.bases.fitting.stacking import stacking_weights
 from drl_density.bases.gaussian_mixture import NoisedGaussianMixture
 from drl_density.records.brief import brief
 from drl_density.records.fields import PositiveFloat, PositiveInt, check_fields
+from drl_density.records.given import given_or_default
 
 MOST_COPIES = 3
 """Dequantised copies of a row that a bag holds; more changed no score by more than its error."""
@@ -149,7 +150,7 @@ def fit_stacked_mixture(
     >>> stack.base.num_features, stack.log_likelihood > -3.2
     (2, True)
     """
-    settings = settings or StackSettings()
+    settings = given_or_default(settings, StackSettings)
     if copies.shape[1] < 2:
         raise ValueError(f"expected at least two rows, got {copies.shape[1]}")
     bags = _Bags(copies, weights, settings, generator)

@@ -63,6 +63,8 @@ def _read_npz(path: Path, key: str | None) -> RawTable:
         tables = [name for name in names if archive[name].ndim >= 2]
         if key is None and len(tables) == 1:
             key = tables[0]
+        if not names:
+            raise DataError(f"{path}: holds no array: save one, as by np.savez({path.name!r}, rows=rows)")
         if key is None or key not in names:
             asked = "none was named" if key is None else f"{key!r} is not one of them"
             raise DataError(f"{path}: has the arrays {', '.join(names)}, and {asked}: write {path.name}:NAME")

@@ -245,7 +245,9 @@ def array_table(array: np.ndarray, names: Sequence[str] | None = None, *, where:
     if array.dtype.names is not None:
         flat = array.reshape(-1)
         return as_table([flat[name] for name in array.dtype.names], array.dtype.names, where=where)
-    if array.ndim < 2 or array.shape[0] < 1:
+    if array.ndim >= 2 and not len(array):
+        raise DataError(f"{where}: has no rows: its shape is {array.shape}; give at least one")
+    if array.ndim < 2:
         raise DataError(f"{where}: expected rows by columns, or images (n, ...), got shape {array.shape}")
     event_shape = tuple(int(size) for size in array.shape[1:])
     if 0 in event_shape:

@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from drl_density.density.classification.class_folder import read_classes, save_classes
 from drl_density.density.data_units import draws_shape
 from drl_density.density.fitted import FittedModel
 from drl_density.density.seeds import random_generator
@@ -170,6 +172,33 @@ class ClassDensities:
                 own_seed = int(torch.randint(2**31, (), generator=generator))
                 rows[own] = density.sample(int(own.sum()), seed=own_seed)
         return rows.reshape(*shape, *event)
+
+    def save(self, path: str | Path, *, force: bool = False) -> Path:
+        """Write the densities, shares and power to a new folder, all at once.
+
+        Args:
+            path: folder to create.
+            force: whether to overwrite a folder of densities of labels, which stays until the new one is complete.
+
+        Raises:
+            RunFolderError: a path that exists, without ``force`` or where it holds no densities of labels, a folder that
+                cannot be made, or a full disk.
+        """
+        return save_classes(self.densities, self.shares, self.power, path, force=force)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str | torch.device | None = None) -> Self:
+        """Read the densities of labels that :meth:`save` has written.
+
+        Args:
+            path: folder to read.
+            device: device of the models.
+
+        Raises:
+            RunFolderError: a missing, foreign or damaged folder, or one of another version.
+            ValueError: a device that this machine does not have.
+        """
+        return cls(**read_classes(path, device=device))
 
 
 def whole_labels(labels: Any) -> Tensor:

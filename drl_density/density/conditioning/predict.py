@@ -27,6 +27,7 @@ from drl_density.density.fitted import FittedModel
 from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalResult, ConditionalSettings
 from drl_density.records.fields import is_number
+from drl_density.records.given import given_or_default
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 NUM_PLACES = 16
@@ -65,7 +66,7 @@ def predict(
         raise DataError(f"row {row}: every column but {density.columns[place].name!r} is missing; see density.marginal")
     for block in blocks_of(torch.arange(len(x)), density.num_features):
         check_given(density, x[block], hidden[block], block)
-    settings = settings or ConditionalSettings()
+    settings = given_or_default(settings, ConditionalSettings)
     has_others = hidden.sum(1) > 1
     parts: list[tuple[Tensor, Prediction]] = []
     given = (

@@ -43,6 +43,7 @@ from drl_density.records.fields import (
     PositiveInt,
     check_fields,
 )
+from drl_density.records.given import given_or_default
 from drl_density.run_folder import RunFolder
 from drl_density.samplers import DDIMSettings, RefinementSettings, sample_refined
 from drl_density.shapes import check_num_samples
@@ -189,7 +190,7 @@ def distill(
     generator: torch.Generator | None = None,
 ) -> Generator:
     """See :meth:`drl_density.density.Density.distill`."""
-    settings = settings or DistillSettings()
+    settings = given_or_default(settings, DistillSettings)
     generator = random_generator(None) if generator is None else generator
     if settings.method == "mmd":
         walk = _untrained_walk(density, settings)

@@ -12,6 +12,7 @@ from drl_density.density.fitted import FittedModel
 from drl_density.distributions import SampleResult
 from drl_density.errors import DataError
 from drl_density.records.fields import NonNegativeInt, PositiveInt, Share, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers import (
     AncestralSettings,
     DDIMSettings,
@@ -77,7 +78,7 @@ def draw(
     generator: torch.Generator | None = None,
 ) -> SampleResult:
     """See :meth:`drl_density.density.Density.draw`."""
-    settings = settings or DrawSettings()
+    settings = given_or_default(settings, DrawSettings)
     if num_samples < 1:
         raise DataError(f"num_samples must be at least 1, got {num_samples}")
     found = _walk(density, num_samples, settings, generator)

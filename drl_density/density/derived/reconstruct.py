@@ -18,6 +18,7 @@ from drl_density.operators import LinearOperator, Mask, check_operator
 from drl_density.partition_function import AISSettings
 from drl_density.records.brief import brief
 from drl_density.records.fields import PositiveInt, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers import DDIMSettings, PredictorCorrectorSettings
 from drl_density.shapes import spread
 
@@ -144,7 +145,7 @@ def reconstruct(
     generator: torch.Generator | None = None,
 ) -> Reconstruction:
     """See :meth:`drl_density.density.Density.reconstruct`."""
-    settings = settings or ReconstructSettings()
+    settings = given_or_default(settings, ReconstructSettings)
     if num_samples < 1:
         raise DataError(f"num_samples must be at least 1, got {num_samples}")
     check_operator(operator)

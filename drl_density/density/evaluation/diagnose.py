@@ -35,6 +35,7 @@ from drl_density.errors import DataError, Verdict
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
 from drl_density.records.fields import Interval, NonNegativeFloat, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers import TemperingSettings, run_tempering
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def diagnose(
     """See :meth:`drl_density.density.Density.diagnose`; ``seed`` is only kept in the record."""
     import xarray as xr
 
-    settings = settings or DiagnoseSettings()
+    settings = given_or_default(settings, DiagnoseSettings)
     generator = random_generator(seed) if generator is None else generator
     model, level = density.model, settings.level
     u = density.to_states(_checked_rows(density, rows, settings))

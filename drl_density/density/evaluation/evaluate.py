@@ -23,6 +23,7 @@ from drl_density.density.fitted import FittedModel, dequantized_rows
 from drl_density.density.seeds import random_generator
 from drl_density.errors import DataError
 from drl_density.partition_function import Progress, SandwichSettings, sequence_sandwich
+from drl_density.records.given import given_or_default
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -75,7 +76,7 @@ def evaluate(
     """See :meth:`drl_density.density.Density.evaluate`; ``seed`` makes the generator when none is given, and is recorded."""
     import xarray as xr
 
-    settings = settings or SandwichSettings()
+    settings = given_or_default(settings, SandwichSettings)
     generator = random_generator(seed) if generator is None else generator
     rows, widths = dequantized_rows(density, x, generator=generator)
     source = rows if start_rows is None else dequantized_rows(density, start_rows, generator=generator)[0]

@@ -33,6 +33,7 @@ from drl_density.mcmc import MALA, Kernel, RobbinsMonro, Tuner, take_steps
 from drl_density.model import EnergySequence
 from drl_density.operators.gram import GramBlocks
 from drl_density.records.fields import NonNegativeInt, PositiveFloat, PositiveInt, check_fields
+from drl_density.records.given import given_or_default
 from drl_density.samplers.ddim import ddim_step
 from drl_density.samplers.walk import starting_noise
 from drl_density.shapes import check_num_samples
@@ -101,7 +102,7 @@ def sample_measured_rows(
     >>> sample_measured_rows(model, gram, torch.tensor([[2.0], [1.0]]), 3, errors=errors, noise=0.1).draws.shape
     torch.Size([2, 3, 2])
     """
-    settings = settings or MeasuredRowSettings()
+    settings = given_or_default(settings, MeasuredRowSettings)
     check_num_samples(num_samples)
     if gram.event_shape != tuple(model.event_shape):
         raise ValueError(f"expected an operator on points of shape {tuple(model.event_shape)}, got {gram.event_shape}")

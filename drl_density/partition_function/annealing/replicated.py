@@ -17,6 +17,7 @@ from drl_density.partition_function.annealing.path import AnnealingPath
 from drl_density.partition_function.annealing.plan import AISPlan, plan_annealing
 from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.annealing.settings import AISSettings
+from drl_density.records.given import given_or_default
 from drl_density.run_folder import FolderLock, RunFolder
 from drl_density.weights import LogPartitionEstimate, PathSummary, combine_replicates, judge_estimate, log_mean_exp
 
@@ -54,7 +55,7 @@ def replicated_annealing(
     >>> first == second
     True
     """
-    settings = settings or AISSettings()
+    settings = given_or_default(settings, AISSettings)
     settings.check_error()
     plan = plan_annealing(path, settings, generator=torch.Generator().manual_seed(seed))
     workers = Workers.current()

@@ -34,6 +34,7 @@ from drl_density.partition_function.one_sided.other_side import (
     with_reasons,
 )
 from drl_density.partition_function.one_sided.unvisited import flat_base, unvisited
+from drl_density.records.given import given_or_default
 from drl_density.weights import Estimate, LogPartitionEstimate, OtherSide, assess_weights, judge_estimate
 
 
@@ -72,7 +73,7 @@ def annealed_importance_sampling(
     >>> abs(estimate.log_z - (3.0 + math.log(2 * math.pi))) < 5 * estimate.standard_error, str(estimate.verdict)
     (True, 'reliable')
     """
-    settings = AISSettings() if settings is None else settings
+    settings = given_or_default(settings, AISSettings)
     settings.check_error()
     plan = plan_annealing(path, settings, generator=generator) if plan is None else plan
     run = anneal(path, plan, settings, generator=generator)

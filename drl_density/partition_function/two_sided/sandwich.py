@@ -30,6 +30,7 @@ from drl_density.partition_function.two_sided.rounds import fit_rounds
 from drl_density.partition_function.two_sided.sequence import sequence_sandwich
 from drl_density.partition_function.two_sided.settings import SandwichSettings
 from drl_density.partition_function.two_sided.walks import Rounds, Route, Walks, take_walks
+from drl_density.records.given import given_or_default
 
 TARGET_STEP_SPREAD = 10.0
 """Range of step sizes on a target without levels: its scale may differ from place to place by about that factor."""
@@ -95,7 +96,7 @@ def sandwich(
     >>> result.lower < 0 < result.upper
     True
     """
-    settings = settings or SandwichSettings()
+    settings = given_or_default(settings, SandwichSettings)
     if tolerance is not None:
         settings = dataclasses.replace(settings, tolerance=tolerance)
     generator = None if seed is None else torch.Generator().manual_seed(seed)

@@ -27,6 +27,7 @@ from drl_density.partition_function.two_sided.margins import Bracket, Margins, P
 from drl_density.partition_function.two_sided.record import CERTIFICATE_FACTOR, Sandwich, assemble, warn_if_unusable
 from drl_density.partition_function.two_sided.settings import SandwichSettings
 from drl_density.partition_function.two_sided.walks import PathFigures, Route, end_draws, take_walks
+from drl_density.records.given import given_or_default
 from drl_density.weights import Estimate, assess_weights
 
 PATH_STEPS_PER_LEVEL = 12
@@ -74,7 +75,7 @@ def sequence_sandwich(
     >>> abs(result.log_z - float(system.log_z(0))) < 1
     True
     """
-    settings = settings or SandwichSettings()
+    settings = given_or_default(settings, SandwichSettings)
     if model.is_base_alone:
         return _exact(settings)
     if watch is not None:

@@ -18,6 +18,9 @@ def test_each_format_in_any_case(tmp_path):
     assert read_array_file(tmp_path / "T.NPY").values.tolist() == TABLE.tolist()
     assert read_array_file(tmp_path / "t.nc").values.tolist() == TABLE.tolist()
     assert len(read_array_file(tmp_path / "t.npz", "second").values) == 5
+    np.savez(tmp_path / "none.npz")
+    with pytest.raises(DataError, match=r"none.npz: holds no array: save one, as by np.savez\('none.npz', rows=rows\)"):
+        read_array_file(tmp_path / "none.npz")
     with pytest.raises(DataError, match="first, second, other, and none was named: write t.npz:NAME"):
         read_array_file(tmp_path / "t.npz")
 

@@ -64,8 +64,10 @@ def test_names_of_columns():
 def test_arrays_without_columns_or_rows_are_named():
     with pytest.raises(DataError, match=r"the array has no columns: its shape is \(5, 0\)"):
         array_table(np.zeros((5, 0)))
-    with pytest.raises(DataError, match=r"got shape \(0, 3\)"):
+    with pytest.raises(DataError, match=r"the array: has no rows: its shape is \(0, 3\); give at least one"):
         array_table(np.zeros((0, 3)))
+    with pytest.raises(DataError, match=r"expected rows by columns, or images \(n, ...\), got shape \(3,\)"):
+        array_table(np.zeros(3))
 
 
 def test_a_guess_is_noted():

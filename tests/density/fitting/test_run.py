@@ -19,10 +19,12 @@ pytestmark = pytest.mark.usefixtures("short_paths")
 
 # Two members, of which one stops early: a resumed run must not train it further.
 SETTINGS = drl.FitSettings(
+    base="gaussian",
     objective=drl.AdjustedObjective(num_chain_steps=1),
     network=drl.MLPNetwork(width=8, num_blocks=1, num_fourier_features=4),
     schedule=drl.LogSpacedSchedule(num_levels=3),
     num_networks=2,
+    num_particles=16,
     num_pool_draws=20,
     training=drl.TrainingSettings(num_steps=30, batch_size=16, evaluate_every=10, patience=1),
 )

@@ -113,7 +113,8 @@ def test_a_kernel_that_never_accepts_is_not_reliable():
     target = drl.EnergyDistribution.from_log_density(
         lambda x: 60 * torch.cos(3e4 * x).sum(-1) - (x**2).sum(-1), event_shape=(1,)
     )
-    settings = SandwichSettings(num_particles=32, num_replicates=2, num_mixing_steps=2, most_rounds=4, most_batches=1)
+    sizes = {"num_particles": 32, "num_replicates": 2, "num_transitions": 1, "num_mixing_steps": 2, "num_swept": 0}
+    settings = SandwichSettings(**sizes, most_rounds=4, most_batches=1, conditional_ess=0.9)
     base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
     with pytest.warns(drl.errors.UnreliableEstimateWarning, match="kernel hardly accepts"):
         result = sandwich(target, base=base, seed=0, settings=settings)
@@ -124,9 +125,8 @@ def test_a_kernel_that_never_accepts_is_not_reliable():
 @pytest.mark.usefixtures("short_search")
 def test_a_funnel_with_few_particles_is_covered_and_called_unreliable():
     """With few particles the neck is missing at first, and rounds of bases are too rough to show that log Z is settled."""
-    settings = drl.SandwichSettings(
-        num_particles=32, num_replicates=2, num_mixing_steps=10, most_rounds=4, most_batches=1
-    )
+    sizes = {"num_particles": 32, "num_replicates": 2, "num_mixing_steps": 10, "num_swept": 0}
+    settings = drl.SandwichSettings(**sizes, most_rounds=4, most_batches=1, conditional_ess=0.9)
     target = drl.EnergyDistribution.from_log_density(funnel, event_shape=(4,))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", drl.errors.UnreliableEstimateWarning)

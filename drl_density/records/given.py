@@ -1,0 +1,36 @@
+"""Settings that a call is given, or those it has by default."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+Settings = TypeVar("Settings")
+
+
+def given_or_default(given: Settings | None, kind: type[Settings], *, name: str = "settings") -> Settings:
+    """The settings given, or ``kind()`` where none are.
+
+    Args:
+        given: settings of a call, or None.
+        kind: class of its settings.
+        name: name of the argument, for the message.
+
+    Raises:
+        TypeError: settings of another class, such as those of another sampler.
+
+    >>> from drl_density.samplers import DDIMSettings, FlowSettings
+    >>> given_or_default(None, DDIMSettings).num_steps
+    50
+    >>> given_or_default(FlowSettings(), DDIMSettings)
+    Traceback (most recent call last):
+    ...
+    TypeError: settings must be a DDIMSettings, got a FlowSettings: give DDIMSettings(...), or None for its defaults
+    """
+    if given is None:
+        return kind()
+    if not isinstance(given, kind):
+        raise TypeError(
+            f"{name} must be a {kind.__name__}, got a {type(given).__name__}: give {kind.__name__}(...), or None for its "
+            "defaults"
+        )
+    return given
