@@ -210,10 +210,11 @@ def long_annealing():
     return annealing_over(8, LONG_SCORE, 10**9, ProgressiveSettings(), 200)
 
 
-def short_annealing():
-    """Within this context fits anneal over two densities a level, fit marginals in 30 steps, and draw by chains of a quarter
-    of the usual steps."""
-    return annealing_over(2, ShortlyAnnealedLikelihood, 30, ProgressiveSettings(num_steps=3, num_final_steps=10), 20)
+def short_annealing(most_mixture_steps=30):
+    """Within this context fits anneal over two densities a level, fit marginals in few steps, and draw by chains of a
+    quarter of the usual steps."""
+    chains = ProgressiveSettings(num_steps=3, num_final_steps=10)
+    return annealing_over(2, ShortlyAnnealedLikelihood, most_mixture_steps, chains, 20)
 
 
 @pytest.fixture(scope="module")

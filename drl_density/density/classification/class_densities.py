@@ -181,8 +181,8 @@ class ClassDensities:
             force: whether to overwrite a folder of densities of labels, which stays until the new one is complete.
 
         Raises:
-            RunFolderError: a path that exists, without ``force`` or where it holds no densities of labels, a folder that
-                cannot be made, or a full disk.
+            RunFolderError: a path that exists, without ``force`` or where it holds anything but densities of labels, a
+                folder that cannot be made, or a full disk.
         """
         return save_classes(self.densities, self.shares, self.power, path, force=force)
 

@@ -17,6 +17,7 @@ from drl_density.density.fitted import FittedModel
 from drl_density.density.storage.finished import save_density
 from drl_density.errors import RunFolderError
 from drl_density.run_folder import FORMAT_VERSION, write_bytes
+from drl_density.run_folder.layout import is_run_file
 
 CLASSES = "classes.json"
 """The file that makes a folder one of densities of labels; it is written last."""
@@ -35,13 +36,11 @@ def save_classes(
         force: whether to overwrite a folder of densities of labels.
 
     Raises:
-        RunFolderError: a path that exists, without ``force`` or where it holds no densities of labels, a folder that cannot
-            be made, or a full disk.
+        RunFolderError: a path that exists, without ``force`` or where it holds anything but densities of labels, a folder
+            that cannot be made, or a full disk.
     """
     target = Path(path)
-    if target.exists() and not (force and (target / CLASSES).is_file()):
-        way = "overwrite it with force=True, or give another one" if (target / CLASSES).is_file() else "give another one"
-        raise RunFolderError(f"{target} exists already: {way}")
+    _refuse_occupied(target, force=force)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
@@ -95,6 +94,20 @@ def read_classes(path: str | Path, *, device: str | torch.device | None = None) 
         )
     densities = {label: Density.load(Path(path) / _name_of(label), device=device) for label in labels}
     return {"densities": densities, "shares": shares, "power": power}
+
+
+def _refuse_occupied(target: Path, *, force: bool) -> None:
+    """Refuses a path that exists, unless it is to be replaced and holds files of densities of labels alone."""
+    if not target.exists():
+        return
+    if not (target / CLASSES).is_file():
+        raise RunFolderError(f"{target} exists already: give another one")
+    if not force:
+        raise RunFolderError(f"{target} exists already: overwrite it with force=True, or give another one")
+    files = [file.relative_to(target) for file in target.rglob("*") if not file.is_dir()]
+    own = [file for file in files if not is_run_file(file.name) and str(file) != CLASSES]
+    if own:
+        raise RunFolderError(f"{target} holds {own[0]}, which would be lost: move it away, or give another folder")
 
 
 def _name_of(label: int) -> str:

@@ -39,6 +39,10 @@ def test_a_folder_is_replaced_only_on_demand_and_whole(classes, tmp_path, monkey
     halves.save(path, force=True)
     assert drl.ClassDensities.load(path).power == 1.0
     assert [path.name for path in tmp_path.iterdir()] == ["classes"]
+    (path / "label_3" / "notes.txt").write_text("notes")
+    with pytest.raises(RunFolderError, match="holds label_3/notes.txt, which would be lost: move it away"):
+        classes.save(path, force=True)
+    assert (path / "label_3" / "notes.txt").read_text() == "notes"
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("notes")
     with pytest.raises(RunFolderError, match="mine exists already: give another one"):
