@@ -177,7 +177,7 @@ class ClassDensities:
         """Write the densities, shares and power to a new folder, all at once.
 
         Args:
-            path: folder to create.
+            path: folder to create, one run folder for each label inside it.
             force: whether to overwrite a folder of densities of labels, which stays until the new one is complete.
 
         Raises:
@@ -191,8 +191,8 @@ class ClassDensities:
         """Read the densities of labels that :meth:`save` has written.
 
         Args:
-            path: folder to read.
-            device: device of the models.
+            path: folder that :meth:`save` has written.
+            device: device on which the models compute.
 
         Raises:
             RunFolderError: a missing, foreign or damaged folder, or one of another version.
