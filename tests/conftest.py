@@ -192,13 +192,27 @@ class ShortlyAnnealedLikelihood(LONG_SCORE):
 
 
 @contextlib.contextmanager
+def posteriors_of(num_final_steps):
+    """Within this context the chains at the end of an annealed posterior take so many steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        for sample in (annealed_posterior.sample_path, annealed_posterior.sample_posterior):
+            patch.setitem(inspect.unwrap(sample).__kwdefaults__, "num_final_steps", num_final_steps)
+        yield
+
+
+@pytest.fixture
+def short_ends():
+    """Chains at the end of annealed posteriors take 60 steps: particles have the moments already, and steps keep them."""
+    with posteriors_of(60):
+        yield
+
+
+@contextlib.contextmanager
 def annealing_over(most_per_level, score, most_steps, chains, num_final_steps):
     """Within this context fits anneal over so many densities a level, select by a score, fit marginals in so many steps,
     and draw by such chains; annealed posteriors end with so many steps."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, posteriors_of(num_final_steps):
         patch.setattr(sys.modules[__name__], "most_mixture_steps", most_steps)
-        for sample in (annealed_posterior.sample_path, annealed_posterior.sample_posterior):
-            patch.setitem(inspect.unwrap(sample).__kwdefaults__, "num_final_steps", num_final_steps)
         patch.setattr(progressive, "given_or_default", lambda given, kind: chains if given is None else given)
         patch.setattr(normalizing_sizes, "MOST_PER_LEVEL", most_per_level)
         patch.setattr(selection, "AnnealedLikelihood", score)

@@ -133,9 +133,9 @@ def test_held_parameters_keep_the_mean_of_the_gradient():
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["walks", "chains"])
 def test_a_trained_control_beats_none(way):
-    updates = {"num_chain_updates": 0, "num_walk_updates": 50, "learning_rate": 1e-2}
+    updates = {"num_chain_updates": 0, "num_walk_updates": 30, "learning_rate": 1e-2}
     if way == "chains":
-        updates = {"num_chain_updates": 100, "num_chains": 128}
+        updates = {"num_chain_updates": 60, "num_chains": 128}
     settings = DiffusionSamplerSettings(num_steps=24, batch_size=64, **updates)
     sampler, seen = train_diffusion_sampler(target, (2,), settings=settings, generator=seeded_generator(0))
     plain = DiffusionSampler(target, (2,), settings.shares())
@@ -144,7 +144,7 @@ def test_a_trained_control_beats_none(way):
     assert trained.mean_log_weight > untrained.mean_log_weight + 1.0
     assert abs(trained.log_z - 2.0) < 5 * trained.standard_error + 0.02
     if way == "walks":
-        assert sum(seen.lower_bounds[-20:]) / 20 > sum(seen.lower_bounds[:20]) / 20
+        assert sum(seen.lower_bounds[-10:]) > sum(seen.lower_bounds[:10])
         assert seen.upper_bounds == []
         assert math.isnan(seen.acceptance_rate)
     else:

@@ -57,6 +57,7 @@ CASES = {
 }
 
 
+@pytest.mark.usefixtures("short_ends")
 @pytest.mark.parametrize("name", CASES)
 def test_draws_and_integral_are_those_of_the_combination(name):
     """By quadrature, spacing 0.005 on densities of scale 0.5 and more: error below 1e-8."""
@@ -86,6 +87,7 @@ def test_draws_and_integral_are_those_of_the_combination(name):
     assert "R-hat" in found.summary()
 
 
+@pytest.mark.usefixtures("short_ends")
 def test_fits_combine_into_what_the_combinators_give(tiny_density):
     found = combine([tiny_density, tiny_density], num_samples=20, settings=SIZES)
     assert found.draws.shape == (20, 2)

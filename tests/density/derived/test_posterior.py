@@ -8,6 +8,7 @@ import torch
 import drl_density as drl
 from drl_density.errors import DataError, NumericalError
 
+pytestmark = pytest.mark.usefixtures("short_ends")
 AXIS = torch.linspace(-7, 7, 561, dtype=torch.float64)
 
 
