@@ -226,7 +226,7 @@ def test_score_matching_learns_labels(labelled_pictures):
     settings = with_parts(
         settings_for("mnist_denoising", num_levels=8, num_particles=8, num_pool_draws=4),
         network={"num_classes": 2, "num_channels": 8, "patch_size": 1},
-        training={"num_steps": 250, "evaluate_every": 250, "batch_size": 32, "learning_rate": 1e-2},
+        training={"num_steps": 400, "evaluate_every": 400, "batch_size": 32, "learning_rate": 1e-2},
     )
     density = drl.fit(labelled_pictures, seed=0, settings=settings, progress=False)
     sides = []
