@@ -124,10 +124,11 @@ class ScoreMatching:
         batch: rows in a step.
         path: file of the averaged weights.
         rate: peak learning rate.
+        clip: largest norm of a gradient.
     """
 
-    def __init__(self, model: drl.EnergySequence, batch: int, path: Path, *, rate: float = 1e-3) -> None:
-        self.model, self.batch, self.path, self.rate = model, batch, path, rate
+    def __init__(self, model: drl.EnergySequence, batch: int, path: Path, *, rate: float = 1e-3, clip: float = 20.0) -> None:
+        self.model, self.batch, self.path, self.rate, self.clip = model, batch, path, rate, clip
         self.generator = torch.Generator().manual_seed(0)
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-3)
         self.average = torch.optim.swa_utils.AveragedModel(
@@ -155,26 +156,18 @@ class ScoreMatching:
                 self.save()
         self.save()
 
-    def loss_of(self, rows: Tensor, chosen: Tensor) -> Tensor:
-        """The loss of some of the rows, ``()``.
-
-        Args:
-            rows: flat training rows.
-            chosen: indices of those in this step, ``(batch,)``.
-        """
-        model = self.model
-        part = rows[chosen].reshape(-1, *model.event_shape)
-        return OBJECTIVE(model, part, torch.ones(model.num_levels), generator=self.generator).loss
-
     def _step(self, rows: Tensor) -> None:
-        chosen = torch.randint(len(rows), (self.batch,), generator=self.generator)
+        model = self.model
+        chosen = rows[torch.randint(len(rows), (self.batch,), generator=self.generator)]
         self.optimizer.zero_grad()
-        value = self.loss_of(rows, chosen)
-        value.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), 20.0)
+        value = OBJECTIVE(
+            model, chosen.reshape(-1, *model.event_shape), torch.ones(model.num_levels), generator=self.generator
+        )
+        value.loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), self.clip)
         self.optimizer.step()
-        self.average.update_parameters(self.model)
-        loss = float(value.detach())
+        self.average.update_parameters(model)
+        loss = float(value.loss.detach())
         self.num_steps, self.loss = self.num_steps + 1, loss if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * loss
 
     def averaged(self) -> drl.EnergySequence:

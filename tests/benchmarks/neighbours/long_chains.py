@@ -143,7 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="of cooperative.py")
     parser.add_argument("name", help="file of the weights without its ending")
     parser.add_argument("--steps", type=int, default=10_000, help="of the chains at level 0")
-    parser.add_argument("--conditional-steps", type=int, default=6000, help="of the other chains, over all levels")
+    parser.add_argument("--conditional-steps", type=int, default=6000, help="of the other chains, over all levels; or 0")
     parser.add_argument("--continued", action="store_true", help="chains at level 0 alone, from their last step on")
     parser.add_argument("--figure", type=Path)
     args = parser.parse_args(arguments)
@@ -155,7 +155,7 @@ def main(arguments: list[str] | None = None) -> None:
     sheet = Sheet(args.folder, 400)
     model = load_named(args.folder, args.name)
     pictures = torch.load(kept) if kept.exists() else {}
-    if not args.continued:
+    if args.conditional_steps and not args.continued:
         pictures["on recovery conditionals, from noise"] = on_conditionals(
             model, sheet, args.name, args.conditional_steps
         )

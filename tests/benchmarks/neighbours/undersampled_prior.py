@@ -1,28 +1,29 @@
-"""A network that has seen undersampled digits alone: no training row is known at all frequencies.
+"""Networks that have seen undersampled digits alone: no training row is known at all frequencies.
 
     python -m tests.benchmarks.neighbours.undersampled_prior runs/neighbours --out runs/undersampled
 
 Each training digit of 14 x 14 pixels is measured once, with noise of 0.05, at the frequencies of one of some random masks:
 as many for each acceleration of 2, 3 and 4. Rows are completed by exact posterior draws of a Gaussian, which is fitted to
 its own completions again and again (stochastic expectation maximisation), then by those of a mixture of factor analysers, in
-the same way. The last mixture is the base of the network, and completions by it are the network's first training rows. Then
-rounds follow: some rows are drawn again given their measurements, by ``sample_measured_rows`` under the network, and
-training continues. ``--hidden`` is the weight of the errors at frequencies that the row's mask leaves out. With weight 0
-completions are a part of what the network sees, and never of what it has to predict. At the end and at every ``--look``
-rounds, the posteriors of Gaussian, mixture and network are scored on the test digits of undersampled.py. "Gain" is how far
-the score-matching loss on whole test digits falls below that of the base, in nats with the weights of the objective; nothing
-depends on it.
+the same way. Then, without any completion, a network learns what the mixture misses, from further corruption: some of the
+measured frequencies of a row are hidden, the mixture estimates the row from the others, and the network corrects that
+estimate. Its loss counts the hidden frequencies alone, whose measurements are known. Draws given a measurement are the
+corrected estimate plus the deviation of a mixture's draw from the mixture's mean, times a factor that makes the variance
+right on hidden frequencies of held-out rows. These draws complete the training rows, from which an energy sequence learns by
+score matching over a new mixture. At the end Gaussian, mixture, corrected estimate and energy are scored on the test digits
+of undersampled.py. "Error" is the mean squared error of a hidden coefficient, with the measurement's noise.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import drl_density as drl
 from drl_density.bases import FactorAnalysers, NoisedGaussianMixture
@@ -35,10 +36,10 @@ from drl_density.inverse_problems import (
     sample_factor_posterior,
     sample_measured_rows,
 )
-from drl_density.networks.contract import NoTilt
+from drl_density.inverse_problems.measured_rows.gaussian import MeasuredGaussian
+from drl_density.networks import UNet, UNetSettings
 from drl_density.operators import GramBlocks, MaskedFourier
-from drl_density.operators.fourier import to_frequency
-from drl_density.training.objectives.objective import level_shift, stratified_levels
+from drl_density.operators.fourier import to_frequency, to_image
 from tests.benchmarks.neighbours.larger_prior import PROBLEMS, ScoreMatching
 from tests.benchmarks.neighbours.prior import SIDE, factor_analysers, gaussian, to_rows
 from tests.benchmarks.neighbours.undersampled import (
@@ -52,6 +53,18 @@ from tests.benchmarks.neighbours.undersampled import (
 )
 
 ACCELERATIONS = (2, 3, 4)
+HELD_SHARE = 0.05
+SIZES = UNetSettings((3, SIDE, SIDE), num_channels=32, multipliers=(1, 2), num_blocks=1, attention_sizes=(), dropout=0.0)
+
+
+def frequencies(rows: Tensor) -> Tensor:
+    """Fourier coefficients ``(n, side, side)`` of flat rows."""
+    return to_frequency(rows.reshape(-1, SIDE, SIDE).to(torch.complex64))
+
+
+def rows_from(spectra: Tensor) -> Tensor:
+    """Flat rows of Fourier coefficients ``(n, side, side)``."""
+    return to_image(spectra).real.flatten(1)
 
 
 class Measured:
@@ -71,7 +84,6 @@ class Measured:
         noisy = rows + NOISE * torch.randn(rows.shape, generator=generator)
         parts = noisy.chunk(len(masks))
         self.measurements = [a.forward(part) for a, part in zip(self.operators, parts, strict=True)]
-        self.masks = torch.cat([mask.expand(len(part), SIDE, SIDE) for mask, part in zip(masks, parts, strict=True)])
 
     def zero_filled(self) -> Tensor:
         """The adjoint of every measurement."""
@@ -100,72 +112,155 @@ class Measured:
                 found.append(whole.float())
         return torch.cat(found)
 
-    def redrawn(
-        self, model: drl.EnergySequence, rows: Tensor, part: int, num_parts: int, generator: torch.Generator
-    ) -> Tensor:
-        """The rows ``(n, d)``, one part of them drawn again given their measurements under a network."""
-        chosen = torch.randperm(len(rows), generator=generator)[:384]
-        errors = DenoisingErrors.fit(model, rows[chosen], num_steps=16, num_factors=(16,), generator=generator)
-        found, start = rows.clone(), 0
-        for operator, y in zip(self.operators, self.measurements, strict=True):
-            own = torch.arange(part, len(y), num_parts)
-            settings = MeasuredRowSettings(num_final_steps=4, batch_size=128)
-            gram = GramBlocks(operator, (SIDE * SIDE,))
-            drawn = sample_measured_rows(
-                model, gram, y[own], 1, errors=errors, noise=NOISE, settings=settings, generator=generator
-            ).draws.squeeze(1)
-            found[start + own], start = drawn, start + len(y)
-        return found
+
+@torch.no_grad()
+def mixture_posterior(
+    base: FactorAnalysers, operator: RealImages, y: Tensor, num_draws: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Posterior means ``(n, d)`` of a mixture, and deviations of draws from them, ``(n, num_draws, d)``."""
+    gram = GramBlocks(operator, (SIDE * SIDE,))
+    measured = Measurements.of(gram, y)
+    laws = [MeasuredGaussian(*each, gram, noise=NOISE) for each in zip(base.loadings, base.noises, strict=True)]
+    centres = base.means.double()[:, None]
+    heights = [law.observed_log_density(centre, measured) for law, centre in zip(laws, centres, strict=True)]
+    shares = (torch.stack(heights, 1) + base.log_weights.double()).softmax(1)
+    mean = sum(shares[:, k : k + 1] * law.mean(centres[k], measured) for k, law in enumerate(laws))
+    assert isinstance(mean, Tensor)
+    if not num_draws:
+        return mean.float(), mean.new_empty(len(y), 0, SIDE * SIDE)
+    draws = sample_factor_posterior(base, gram, measured, num_draws, noise=NOISE, generator=generator)
+    return mean.float(), (draws - mean[:, None]).float()
 
 
-class MeasuredScoreMatching(ScoreMatching):
-    """Score matching whose errors count in full at the frequencies of a row's mask, and less at the others.
+def part_of(mask: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """A mask of the central frequencies and this share of the other ones of a mask, with their conjugates."""
+    middle, kept = SIDE // 2, torch.zeros_like(mask)
+    kept[middle - 1 : middle + 2, middle - 1 : middle + 2] = True
+    wanted = int(kept.sum()) + share * (int(mask.sum()) - int(kept.sum()))
+    for place in torch.randperm(SIDE * SIDE, generator=generator).tolist():
+        row, column = divmod(place, SIDE)
+        if int(kept.sum()) >= wanted:
+            break
+        if mask[row, column]:
+            kept[row, column] = kept[-row % SIDE, -column % SIDE] = True
+    return kept
 
-    Args:
-        masks: measured frequencies of each training row, ``(n, side, side)``.
-        hidden: weight of the squared errors at the other frequencies.
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Rows with hidden frequencies.
+
+    Attributes:
+        means: posterior means of the mixture given the frequencies that are left, ``(n, d)``.
+        deviations: of one draw of the mixture from these, ``(n, d)``.
+        zero_filled: adjoints of the measurements that are left, ``(n, d)``.
+        seen: mask of the frequencies that are left, ``(n, side, side)``.
+        hidden: mask of the measured ones that are not, ``(n, side, side)``.
+        spectra: all measured frequencies, ``(n, side, side)``.
+        is_held: whether the row is left out of training, ``(n,)``.
     """
 
-    def __init__(
-        self, model: drl.EnergySequence, batch: int, path: Path, *, masks: Tensor, hidden: float, rate: float = 5e-4
-    ) -> None:
-        super().__init__(model, batch, path, rate=rate)
-        self.masks, self.hidden = masks, hidden
+    means: Tensor
+    deviations: Tensor
+    zero_filled: Tensor
+    seen: Tensor
+    hidden: Tensor
+    spectra: Tensor
+    is_held: Tensor
 
-    def loss_of(self, rows: Tensor, chosen: Tensor) -> Tensor:
-        """The mean weighted error of these rows."""
-        weights = torch.where(self.masks[chosen], 1.0, self.hidden)
-        return errors_by_row(self.model, rows[chosen], weights, self.generator).mean()
+    @classmethod
+    def of(cls, measured: Measured, base: FactorAnalysers, num_versions: int, generator: torch.Generator) -> Pairs:
+        """Several versions of every row, each mask with another part of it left."""
+        found: list[tuple[Tensor, ...]] = []
+        for operator, y in zip(measured.operators, measured.measurements, strict=True):
+            mask = operator.inner.is_measured
+            for _ in range(num_versions):
+                seen = part_of(mask, 0.3 + 0.65 * float(torch.rand((), generator=generator)), generator)
+                left, shape = RealImages(MaskedFourier(seen)), (len(y), SIDE, SIDE)
+                mean, deviation = mixture_posterior(base, left, y * seen, 1, generator)
+                is_held = torch.arange(len(y)) < HELD_SHARE * len(y)
+                masks = seen.expand(shape), (mask & ~seen).expand(shape)
+                found.append((mean, deviation[:, 0], left.adjoint(y * seen), *masks, y, is_held))
+        return cls(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+    def error(self, rows: Tensor, chosen: Tensor) -> Tensor:
+        """Mean squared error of a hidden coefficient of ``rows``, ``()``."""
+        squares = (frequencies(rows) - self.spectra[chosen]).abs().square() * self.hidden[chosen]
+        return squares.sum() / self.hidden[chosen].sum()
 
 
-def errors_by_row(model: drl.EnergySequence, rows: Tensor, weights: Tensor, generator: torch.Generator) -> Tensor:
-    """The loss of ``DenoisingScoreMatching(level_balance=0.5)`` of each row, weighted by frequency, ``(n,)``."""
-    schedule, base = model.schedule, cast("FactorAnalysers", model.base)
-    place = stratified_levels(len(rows), model.num_levels, generator=generator) + level_shift(generator=generator)
-    alpha, sigma = (value(place).to(rows)[:, None] for value in (schedule.alpha_at, schedule.sigma_at))
-    noise = torch.randn(rows.shape, generator=generator)
-    error = sigma * model.score(alpha * rows + sigma * noise, place, has_graph=True) + noise
-    spectrum = to_frequency(error.reshape(-1, SIDE, SIDE).to(torch.complex64)).abs().square()
-    above = (place + 1).clamp(max=float(model.num_levels))
-    width = (schedule.log_snr_at(place) - schedule.log_snr_at(above)).to(rows)
-    levels = torch.arange(model.num_levels, dtype=place.dtype)
-    at, usual = (base.expected_error(schedule.log_snr_at(value)) for value in (place, levels))
-    return 0.5 * width * (at / usual.mean()).rsqrt().to(rows) * (weights * spectrum).sum((1, 2))
+class Correction:
+    """A network that corrects posterior means of a mixture at frequencies that are not measured.
 
+    Args:
+        base: the mixture.
+        generator: source of the first weights and of the batches.
+    """
 
-def gain(model: drl.EnergySequence, rows: Tensor) -> tuple[float, float]:
-    """Mean fall of the loss below that of the base on whole rows, and its standard error."""
-    found = []
-    for each in (drl.EnergySequence(model.schedule, NoTilt(), (SIDE * SIDE,), base=model.base), model):
-        generator = torch.Generator().manual_seed(5)
-        parts = [errors_by_row(each, part, torch.ones(SIDE, SIDE), generator).detach() for part in rows.split(100)]
-        found.append(torch.cat(parts))
-    fall = found[0] - found[1]
-    return float(fall.mean()), float(fall.std()) / len(fall) ** 0.5
+    def __init__(self, base: FactorAnalysers, generator: torch.Generator) -> None:
+        self.base, self.generator, self.scale = base, generator, 1.0
+        self.network = UNet(SIZES, generator=generator).to(memory_format=torch.channels_last)
+        nn.init.zeros_(self.network.leave.weight)
+
+    def __call__(self, means: Tensor, zero_filled: Tensor, seen: Tensor) -> Tensor:
+        """Corrected estimates ``(n, d)`` of rows."""
+        spread = rows_from(seen.to(torch.complex64)) / 2  # the point spread function of the mask
+        images = torch.stack([means, zero_filled, spread], 1).reshape(-1, 3, SIDE, SIDE)
+        corrected = self.network(images, torch.zeros(len(means)))[:, 0].flatten(1)
+        return rows_from(torch.where(seen, frequencies(means), frequencies(corrected)))
+
+    def error(self, pairs: Pairs, chosen: Tensor) -> float:
+        """Mean squared error of a hidden coefficient."""
+        self.network.eval()
+        with torch.no_grad():
+            parts = [self(pairs.means[i], pairs.zero_filled[i], pairs.seen[i]) for i in chosen.split(500)]
+        self.network.train()
+        return float(pairs.error(torch.cat(parts), chosen))
+
+    def fit(self, pairs: Pairs, seconds: float, *, batch: int = 32, rate: float = 1e-3) -> None:
+        """Train for so many seconds of the processor, then match the spread of draws to held-out errors."""
+        optimizer = torch.optim.AdamW(self.network.parameters(), lr=rate, weight_decay=1e-3)
+        used, held = (~pairs.is_held).nonzero().squeeze(1), pairs.is_held.nonzero().squeeze(1)
+        print(f"held-out error of the mixture {float(pairs.error(pairs.means[held], held)):.4f}", flush=True)
+        began, steps, shown = time.process_time(), 0, 0.0
+        while (now := time.process_time() - began) < seconds:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min(1, (steps + 1) / 100) * 0.5 * (1 + math.cos(math.pi * now / seconds))
+            chosen = used[torch.randint(len(used), (batch,), generator=self.generator)]
+            loss = pairs.error(self(pairs.means[chosen], pairs.zero_filled[chosen], pairs.seen[chosen]), chosen)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+            optimizer.step()
+            steps += 1
+            if now > shown + 30:
+                shown = now
+                print(f"{now:.0f} s, {steps} steps, held-out error {self.error(pairs, held):.4f}", flush=True)
+        self.network.eval()
+        error, last = self.error(pairs, held), used[:: max(1, len(used) // 2000)]
+        print(f"{steps} steps, held-out error {error:.4f}, training error {self.error(pairs, last):.4f}", flush=True)
+        self.network.eval()
+        spread = float(pairs.error(rows_from(pairs.spectra[held]) + pairs.deviations[held], held))
+        self.scale = math.sqrt((error - NOISE**2) / spread)
+        print(f"draws deviate {self.scale:.3f} times as far as those of the mixture", flush=True)
+
+    @torch.no_grad()
+    def sample(self, operator: RealImages, y: Tensor, num_draws: int, generator: torch.Generator) -> Tensor:
+        """Draws ``(n, num_draws, d)`` given measurements of one operator."""
+        seen = operator.inner.is_measured
+        mean, deviation = mixture_posterior(self.base, operator, y, num_draws, generator)
+        estimate = self(mean, operator.adjoint(y), seen.expand(len(y), SIDE, SIDE))
+        scale = torch.where(seen, 1.0, self.scale)
+        return estimate[:, None] + rows_from(scale * frequencies(deviation.flatten(0, 1))).reshape(deviation.shape)
 
 
 def looked_at(
-    model: drl.EnergySequence, exact: dict[str, FactorAnalysers], truth: Tensor, changes: Tensor, rows: Tensor
+    model: drl.EnergySequence,
+    exact: dict[str, FactorAnalysers],
+    correction: Correction,
+    truth: Tensor,
+    changes: Tensor,
+    rows: Tensor,
 ) -> list[dict[str, object]]:
     """Scores on undersampled test digits, a line for each acceleration and prior."""
     errors = DenoisingErrors.fit(model, rows[:256], generator=torch.Generator().manual_seed(7))
@@ -181,6 +276,8 @@ def looked_at(
                 base, gram, measured, NUM_DRAWS, noise=NOISE, generator=torch.Generator().manual_seed(5)
             )
             lines.append(score(name, acceleration, draws.float(), draws.float().mean(1), truth, changes))
+        draws = correction.sample(operator, y, NUM_DRAWS, torch.Generator().manual_seed(5))
+        lines.append(score("corrected mixture", acceleration, draws, draws.mean(1), truth, changes))
         found = sample_measured_rows(
             model,
             gram,
@@ -191,28 +288,23 @@ def looked_at(
             settings=MeasuredRowSettings(num_final_steps=30),
             generator=torch.Generator().manual_seed(6),
         )
-        draws = found.draws
-        lines.append(score("network", acceleration, draws, draws.mean(1), truth, changes))
+        lines.append(score("energy", acceleration, found.draws, found.draws.mean(1), truth, changes))
     return lines
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, fit mixtures to completions, train and complete in turn, score."""
+    """Measure, fit mixtures to completions, train on hidden frequencies, complete, train an energy, score."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="with data.npz of prior.py")
     parser.add_argument("--out", type=Path, default=Path("runs/undersampled"))
     parser.add_argument("--rows", type=int, default=6000)
     parser.add_argument("--masks-each", type=int, default=8, help="masks of each acceleration")
     parser.add_argument("--gaussians", type=int, default=15, help="fits of the Gaussian")
-    parser.add_argument("--mixtures", type=int, default=40, help="fits of the mixture, the last of which is the base")
-    parser.add_argument("--hidden", type=float, default=0.0, help="weight of errors at frequencies that are not measured")
-    parser.add_argument("--seconds", type=float, default=200.0, help="of the processor, before the first round")
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--seconds-each", type=float, default=80.0, help="of the training of a round, of the processor")
-    parser.add_argument("--num-parts", type=int, default=2, help="a round draws one of so many parts of the rows again")
-    parser.add_argument("--look", type=int, default=8)
+    parser.add_argument("--mixtures", type=int, default=16, help="fits of the mixture")
+    parser.add_argument("--versions", type=int, default=6, help="of every row, with other hidden frequencies")
+    parser.add_argument("--seconds", type=float, default=240.0, help="of the processor, for the correction")
+    parser.add_argument("--energy-seconds", type=float, default=150.0, help="of the processor, for the energy")
     parser.add_argument("--images", type=int, default=8)
-    parser.add_argument("--only-score", action="store_true", help="the saved weights of an earlier run")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -225,47 +317,30 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{what}, {time.process_time() - began:.0f} s", flush=True)
 
     measured = Measured(to_rows(data.train[: args.rows], generator), args.masks_each, generator)
-    order = torch.randperm(len(data.test), generator=torch.Generator().manual_seed(3))
-    test = to_rows(data.test[order[100:600]], torch.Generator().manual_seed(3))
     rows: Tensor = measured.zero_filled()
-    for index in range(args.gaussians):
+    for _ in range(args.gaussians):
         rows = measured.completed(gaussian(rows), generator)
-        tell(f"Gaussian {index}: mean variance {float(rows.var(0).mean()):.4f}")
     exact = {"Gaussian": fit_factor_analysers(rows, FactorSize(1, 96), num_passes=12, generator=generator)}
-    if args.only_score:
-        model = PROBLEMS["small digits"].load(args.out / "prior.safetensors")
-        exact["mixture"] = cast("FactorAnalysers", model.base)
-        rows = measured.completed(exact["mixture"], generator)
-        for line in looked_at(model, exact, truth, changes, rows):
-            keep(line, args.out / "undersampled.jsonl")
-        return
-    for index in range(args.mixtures - 1):
-        rows = measured.completed(factor_analysers(rows), generator)
+    for index in range(args.mixtures):
+        base = factor_analysers(rows)
+        rows = measured.completed(base, generator)
         tell(f"mixture {index}: mean variance {float(rows.var(0).mean()):.4f}")
+    exact["mixture"] = base
+    pairs = Pairs.of(measured, base, args.versions, generator)
+    tell(f"{len(pairs.means)} rows with hidden frequencies")
+    correction = Correction(base, generator)
+    correction.fit(pairs, args.seconds)
+    parts = zip(measured.operators, measured.measurements, strict=True)
+    completed = torch.cat([correction.sample(operator, y, 4, generator) for operator, y in parts]).flatten(0, 1)
+    exact["mixture of completions"] = factor_analysers(completed)
+    tell("rows completed, and a mixture fitted to them")
     problem = PROBLEMS["small digits"]
-    exact["mixture"] = factor_analysers(rows)
-    rows = measured.completed(exact["mixture"], generator)
-    model = problem.new_model(exact["mixture"])
-    training = MeasuredScoreMatching(
-        model, problem.batch, args.out / "prior.safetensors", masks=measured.masks, hidden=args.hidden
-    )
-    whole = args.seconds + args.rounds * args.seconds_each
-    training.run(rows, args.seconds, end=args.seconds / whole)
-    tell("completed and trained, gain {:.2f} +- {:.2f}".format(*gain(training.averaged(), test)))
-    for index in range(args.rounds):
-        current = training.averaged()
-        redrawn = measured.redrawn(current, rows, index % args.num_parts, args.num_parts, generator)
-        moved = float((redrawn - rows).square().mean().sqrt())
-        rows = redrawn
-        tell(f"round {index}: rows moved by {moved:.4f}")
-        gone = args.seconds + index * args.seconds_each
-        training.run(rows, args.seconds_each, begin=gone / whole, end=(gone + args.seconds_each) / whole)
-        tell("gain {:.2f} +- {:.2f}".format(*gain(training.averaged(), test)))
-        if (index + 1) % args.look == 0 or index + 1 == args.rounds:
-            lines = looked_at(training.averaged(), exact, truth, changes, rows)
-            for line in lines:
-                keep({"round": index + 1} | line, args.out / "undersampled.jsonl")
-            tell("scored")
+    model = problem.new_model(exact["mixture of completions"])
+    training = ScoreMatching(model, problem.batch, args.out / "prior.safetensors", rate=5e-4, clip=100.0)
+    training.run(completed, args.energy_seconds)
+    for line in looked_at(training.averaged(), exact, correction, truth, changes, completed):
+        keep(line, args.out / "undersampled.jsonl")
+    tell("scored")
 
 
 if __name__ == "__main__":
