@@ -24,13 +24,13 @@ def given_or_default(given: Settings | None, kind: type[Settings], *, name: str 
     >>> given_or_default(FlowSettings(), DDIMSettings)
     Traceback (most recent call last):
     ...
-    TypeError: settings must be a DDIMSettings, got a FlowSettings: give DDIMSettings(...), or None for its defaults
+    TypeError: settings must be of the class DDIMSettings, got FlowSettings: give DDIMSettings(...), or None for its defaults
     """
     if given is None:
         return kind()
     if not isinstance(given, kind):
         raise TypeError(
-            f"{name} must be a {kind.__name__}, got a {type(given).__name__}: give {kind.__name__}(...), or None for its "
-            "defaults"
+            f"{name} must be of the class {kind.__name__}, got {type(given).__name__}: give {kind.__name__}(...), or None "
+            "for its defaults"
         )
     return given

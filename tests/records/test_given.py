@@ -21,7 +21,7 @@ from drl_density.testing import GaussianMixtureSequence
 def test_settings_are_those_given_or_the_defaults():
     assert given_or_default(None, DDIMSettings) == DDIMSettings()
     assert given_or_default(DDIMSettings(num_steps=3), DDIMSettings).num_steps == 3
-    with pytest.raises(TypeError, match="annealing must be a DDIMSettings, got a dict: give DDIMSettings"):
+    with pytest.raises(TypeError, match="annealing must be of the class DDIMSettings, got dict: give DDIMSettings"):
         given_or_default({}, DDIMSettings, name="annealing")
 
 
@@ -40,5 +40,5 @@ def test_settings_are_those_given_or_the_defaults():
     ids=["ddim", "flow", "ancestral", "predictor-corrector", "progressive", "tempering", "sandwich", "annealing"],
 )
 def test_settings_of_another_method_are_refused(sample, settings):
-    with pytest.raises(TypeError, match=rf"settings must be a \w+, got a {type(settings).__name__}: give "):
+    with pytest.raises(TypeError, match=rf"settings must be of the class \w+, got {type(settings).__name__}: give "):
         sample(GaussianMixtureSequence.example().model, 4, settings=settings)

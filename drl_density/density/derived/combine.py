@@ -118,10 +118,12 @@ def combine(
         temperature: tau in the formulas, below 1 sharper and above 1 flatter.
 
     Raises:
-        DataError: no densities, an unknown ``how``, fewer than 1 draw, or fits of other columns.
+        DataError: one density instead of a list, no densities, an unknown ``how``, fewer than 1 draw, or fits of other columns.
         ValueError: another number of weights than densities, or a temperature that is not positive.
         NumericalError: a combination without a known finite integral; see :func:`~drl_density.product`.
     """
+    if isinstance(densities, FittedModel):
+        raise DataError("expected a list of densities, got one density: give combine([density, other])")
     if how not in ("product", "mixture"):
         raise DataError(f"there is no combination {how!r}: choose product or mixture")
     if not is_integer(num_samples) or num_samples < 1:

@@ -70,6 +70,10 @@ def posterior(
     """See :meth:`drl_density.density.Density.posterior`."""
     if num_samples < 2:
         raise DataError(f"num_samples must be at least 2, got {num_samples}")
+    if not callable(log_likelihood):
+        raise DataError(
+            f"log_likelihood must be a function of rows that returns one number per row, got {type(log_likelihood).__name__}"
+        )
     _check(density, log_likelihood)
 
     tried = _Tried()

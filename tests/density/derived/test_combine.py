@@ -111,6 +111,7 @@ def behind(density, kind, scale=0.5, lower=0.0):
 
 WRONG = {
     "none": (lambda: combine([]), DataError, "at least one density"),
+    "one": (lambda: combine(FIRST), DataError, r"expected a list of densities, got one density: give combine\(\[density"),
     "names": (
         lambda: combine([FIRST, with_column(SECOND, name="y")]),
         DataError,

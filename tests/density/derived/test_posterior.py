@@ -62,6 +62,8 @@ def test_natural_likelihoods_give_the_evidence(name, tiny_density):
 def test_wrong_likelihoods_are_refused(tiny_density):
     with pytest.raises(DataError, match="one number per row"):
         tiny_density.posterior(lambda x: x)
+    with pytest.raises(DataError, match="log_likelihood must be a function of rows .*, got Normal"):
+        tiny_density.posterior(torch.distributions.Normal(0.0, 1.0))
     with pytest.raises(DataError, match=r"it gave \(3, 2\): sum what one row gives over the last dimensions"):
         tiny_density.posterior(lambda x: x)
     with pytest.raises(DataError, match=r"it gave \(\): it may sum over the rows too"):
