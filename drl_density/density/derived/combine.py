@@ -118,7 +118,8 @@ def combine(
         temperature: tau in the formulas, below 1 sharper and above 1 flatter.
 
     Raises:
-        DataError: one density instead of a list, no densities, an unknown ``how``, fewer than 1 draw, or fits of other columns.
+        DataError: one density instead of a list, no densities, an unknown ``how``, fewer than 1 draw, or fits of other
+            columns.
         ValueError: another number of weights than densities, or a temperature that is not positive.
         NumericalError: a combination without a known finite integral; see :func:`~drl_density.product`.
     """
