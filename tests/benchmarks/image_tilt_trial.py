@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--clip", type=float, default=100.0)
     parser.add_argument("--weight", type=float, default=0.5, help="weight of the squared increments")
     parser.add_argument("--begin", type=float, default=0.5, help="share of the training after which they join in")
-    parser.add_argument("--particles", type=float, default=1.0, help="weight of the contrast with particles of level 0")
+    parser.add_argument("--particles", type=float, default=4.0, help="weight of the contrast with particles of level 0")
     parser.add_argument("--moved", type=int, default=32, help="particles that each step moves")
     parser.add_argument("--chains", type=int, nargs="*", default=[60, 300], help="lengths of chains that are looked at")
     parser.add_argument("--batch", type=int, default=32)

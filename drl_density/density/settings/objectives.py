@@ -285,7 +285,7 @@ class PathObjective:
     steps_per_level: PositiveInt = 4
     level_balance: Share = 0.5
     increments_from: Share = 0.5
-    particle_weight: NonNegativeFloat = 1.0
+    particle_weight: NonNegativeFloat = 4.0
     num_particles: PositiveInt = 256
     num_moved: PositiveInt = 32
     num_chain_steps: PositiveInt = 4

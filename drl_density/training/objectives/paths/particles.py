@@ -56,7 +56,7 @@ class LevelParticles:
     32
     """
 
-    weight: NonNegativeFloat = 1.0
+    weight: NonNegativeFloat = 4.0
     num_particles: PositiveInt = 256
     num_moved: PositiveInt = 32
     num_steps: PositiveInt = 4
