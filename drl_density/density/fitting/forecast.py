@@ -43,7 +43,7 @@ NARROW, ROWS = 8, 2
 """Channels and images on which activations are counted."""
 
 TIMED_STEPS = 12
-"""Training steps whose median time is the forecast of one step; the first few warm caches up."""
+"""Training steps whose median time is the forecast of one step, in each half of them; the first few warm caches up."""
 
 FEW_DRAWS = 2048
 """Draws of the base in the score that is timed; the time of the others follows from that of the network."""
@@ -297,7 +297,7 @@ def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS, clock: Cloc
 
     Args:
         plan: Plan of the fit.
-        num_steps: Steps that are timed; their median counts.
+        num_steps: Steps that are timed; the mean of the medians of both halves counts.
         clock: Clock that they are timed by; the wall clock when not given.
     """
     now = clock or Clock()
@@ -308,8 +308,8 @@ def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS, clock: Cloc
     scored, num_unscored = _scored_by_few(plan)
     score = training_score(scored, held_out, state, seed=plan.seed)
     objective, evaluation = plan.objective_of(state, seed=plan.seed), plan.evaluation(held_out, score)
-    # Past their one step, paths take their longest steps: those with increments.
-    objective, evaluation = with_meter(objective, evaluation, state, num_steps=1)
+    # Paths take longer steps once increments and particles join in, by default after half of the steps.
+    objective, evaluation = with_meter(objective, evaluation, state, num_steps=num_steps)
     with contextlib.closing(plan.source(state)) as batches:
         train(
             state,
@@ -324,7 +324,9 @@ def seconds_per_step(plan: FitPlan, *, num_steps: int = TIMED_STEPS, clock: Cloc
     if num_unscored:
         rows = torch.randn(FEW_DRAWS, plan.largest_base.num_features, generator=torch.Generator().manual_seed(plan.seed))
         evaluation += num_unscored * _seconds_per_row_of(lambda n: tilts(state.model, rows[:n], 0.0), now, most=FEW_DRAWS)
-    per_step = sorted(b - a for a, b in zip(times, times[1:], strict=False))[len(times) // 2 - 1]
+    taken = [b - a for a, b in zip(times, times[1:], strict=False)]
+    halves = sorted(taken[: num_steps // 2]), sorted(taken[num_steps // 2 :])
+    per_step = 0.5 * sum(half[len(half) // 2] for half in halves)
     return per_step + evaluation / plan.training.evaluate_every
 
 

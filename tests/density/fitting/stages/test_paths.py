@@ -9,6 +9,7 @@ import torch
 import drl_density as drl
 from drl_density.bases import FactorAnalysers
 from drl_density.density.data_units import freeze
+from drl_density.density.fitting.forecast import seconds_per_step
 from drl_density.density.fitting.plan import plan_fit
 from drl_density.density.fitting.selection import Selected
 from drl_density.density.fitting.stages import paths
@@ -75,6 +76,17 @@ def test_increments_join_in_after_their_share_of_the_steps(plan):
     both = {"increments", "particles"}
     assert shares == pytest.approx((0, 0, 0.5, 1, 1))
     assert are_on == (set(), set(), both, both, both)
+
+
+def test_the_forecast_of_a_step_counts_short_and_long_steps(plan, monkeypatch):
+    spent, inner = [0.0], PathMatching.__call__
+
+    def timed(objective, *given, **named):
+        spent[0] += 3.0 if objective.share() else 1.0
+        return inner(objective, *given, **named)
+
+    monkeypatch.setattr(PathMatching, "__call__", timed)
+    assert seconds_per_step(plan, clock=lambda: spent[0]) == 2.0
 
 
 def test_weights_from_before_the_particles_are_not_kept(plan):
