@@ -297,7 +297,7 @@ PRESETS: dict[str, Preset] = {
         ),
         Preset(
             "pixels_tilt",
-            "images of any size: the reference of `pixels`, tilted by a U-Net with score matching and path increments",
+            "images of any size: the reference of `pixels`, tilted by a U-Net with score matching, increments and particles",
             None,
             {
                 **_given(OURS, transform="histogram", base="factors", objective__kind="paths", schedule__num_levels=12),
