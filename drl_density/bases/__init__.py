@@ -1,5 +1,6 @@
 """Normalised reference densities of an energy sequence, with or without noised forms in closed form."""
 
+from drl_density.bases.atoms import AtomCells, AtomConditional, AtomMixture
 from drl_density.bases.autoregressive import AutoregressivePixels, PixelSettings, PixelSteps
 from drl_density.bases.blend import BlendedBase
 from drl_density.bases.contract import Base, Conditional, Draw, Tail
@@ -15,6 +16,9 @@ from drl_density.bases.state import base_from_state
 from drl_density.bases.tilted import AveragedTilts, Tilted
 
 __all__ = [
+    "AtomCells",
+    "AtomConditional",
+    "AtomMixture",
     "AutoregressiveFlow",
     "AutoregressiveFlowSettings",
     "AutoregressivePixels",

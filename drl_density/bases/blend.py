@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from drl_density.bases.contract import Base, Tail
+from drl_density.bases.contract import Base, Conditional, Numbers, Tail
 from drl_density.bases.gaussian_mixture import draw_components
 
 
@@ -17,8 +18,9 @@ class BlendedBase(Base):
 
     .. math:: b(x) = \sum_i w_i\, b_i(x)
 
-    It is normalised as far as its members are. Rows far from what one member was fitted to are often nearer to another's, so
-    an average of unlike densities scores better than each of them. Draws are exact: each comes from one of the members.
+    It is normalised as far as its members are, and has conditionals where all of them have. Rows far from what one member
+    was fitted to are often nearer to another's, so an average of unlike densities scores better than each of them. Draws
+    are exact: each comes from one of the members.
 
     Args:
         members: densities of vectors of one length, at least one.
@@ -36,7 +38,6 @@ class BlendedBase(Base):
 
     kind = "blend"
     has_noised_form = False
-    has_quick_draws = False
 
     log_weights: Tensor
 
@@ -51,6 +52,7 @@ class BlendedBase(Base):
         if not bool((weights > 0).all() & weights.isfinite().all()):
             raise ValueError(f"expected positive weights, got {weights.tolist()}: leave out members without weight")
         self.parts = nn.ModuleList(members)
+        self.has_quick_draws = all(member.has_quick_draws for member in members)
         self.register_buffer("log_weights", weights.double().log().log_softmax(0).float())
 
     @property
@@ -113,6 +115,78 @@ class BlendedBase(Base):
         """Covariances ``(K, d, d)`` of the decay of all members together, float64, at one log-SNR ``()``."""
         return torch.cat([member.covariances(log_snr).double() for member in self.members])
 
+    def conditional(self, log_snr: Tensor | None = None) -> Conditional:
+        """Marginals and conditionals of the average, at one log-SNR ``()``; None means without noise.
+
+        Raises:
+            NotImplementedError: a member without conditionals.
+        """
+        laws = [member.conditional(log_snr) for member in self.members]
+        return _BlendedConditional(self._normalized_log_weights(), laws)
+
     def _normalized_log_weights(self) -> Tensor:
         """Log weights in float64; those that are stored are rounded, so that their sum is 1 to seven digits only."""
         return self.log_weights.double().log_softmax(0)
+
+
+class _BlendedConditional(Conditional):
+    """Marginals and conditionals of a blend: those of the members, weighted by the marginals of what is observed.
+
+    Args:
+        log_weights: normalised log weights of the members, ``(G,)``.
+        laws: conditionals of the members.
+    """
+
+    def __init__(self, log_weights: Tensor, laws: Sequence[Conditional]) -> None:
+        self.log_weights, self.laws = log_weights, laws
+
+    def observed_log_density(self, x: Tensor, is_missing: Tensor) -> Tensor:
+        """See :meth:`Conditional.observed_log_density <drl_density.bases.Conditional.observed_log_density>`."""
+        values = torch.stack([law.observed_log_density(x, is_missing) for law in self.laws])
+        return (values + self.log_weights[:, None]).logsumexp(0)
+
+    def draw(self, x: Tensor, is_missing: Tensor, num_samples: int, numbers: Numbers) -> tuple[Tensor, Tensor]:
+        """See :meth:`Conditional.draw <drl_density.bases.Conditional.draw>`."""
+        num_rows, num_points, _ = x.shape
+        streams = _Streams(numbers, num_rows)
+        noise = streams(torch.arange(num_rows), (num_points, num_samples)).to(x.device)
+        found = []
+        for law in self.laws:
+            streams.advance()
+            found.append(law.draw(x, is_missing, num_samples, streams))
+        logs = torch.stack([height for _, height in found], -1) + self.log_weights
+        shares = logs.softmax(-1).cumsum(-1)
+        # Rounding can leave the last cumulative share below the place of a draw.
+        chosen = torch.searchsorted(shares, torch.special.ndtr(noise) * shares[..., -1:])
+        chosen = torch.minimum(chosen, torch.tensor(len(self.laws) - 1, device=chosen.device))
+        draws = torch.stack([drawn for drawn, _ in found])
+        index = chosen[None, ..., None].expand(1, *draws.shape[1:])
+        return draws.gather(0, index)[0], logs.logsumexp(-1)
+
+
+class _Streams:
+    """The random numbers of each row in succession: a source may give a row the same ones at every call.
+
+    How many of its numbers a row has used depends on that row alone, so that its draws do not depend on the others.
+
+    Args:
+        numbers: source of standard normal numbers; the longer ones of a row begin with the shorter ones.
+        num_rows: number of rows.
+    """
+
+    def __init__(self, numbers: Numbers, num_rows: int) -> None:
+        self.numbers = numbers
+        self.used = torch.zeros(num_rows, dtype=torch.int64)
+        self.most = self.used.clone()
+
+    def __call__(self, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
+        places = rows.cpu()
+        first, size = self.used[places], math.prod(shape)
+        self.most[places] = torch.maximum(self.most[places], first + size)
+        found = self.numbers(rows, (int(first.max()) + size,))
+        index = (first[:, None] + torch.arange(size)).to(found.device)
+        return found.gather(1, index).reshape(len(rows), *shape)
+
+    def advance(self) -> None:
+        """Leave out from now on what was used so far."""
+        self.used = self.most.clone()

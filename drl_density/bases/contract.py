@@ -145,7 +145,7 @@ class Base(nn.Module, abc.ABC):
 
     kind: ClassVar[str]
     has_noised_form: ClassVar[bool] = True
-    has_quick_draws: ClassVar[bool] = True
+    has_quick_draws: bool = True
     has_bounded_growth: ClassVar[bool] = False
     is_integrable: ClassVar[bool] = True
 

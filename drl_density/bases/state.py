@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from drl_density.bases.atoms import AtomMixture
 from drl_density.bases.autoregressive import AutoregressivePixels
 from drl_density.bases.blend import BlendedBase
 from drl_density.bases.contract import Base
@@ -21,6 +22,7 @@ KINDS: dict[str, type[Base]] = {
         QuadraticBase,
         AutoregressiveFlow,
         AutoregressivePixels,
+        AtomMixture,
         BlendedBase,
         LayeredBase,
     )

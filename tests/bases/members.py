@@ -14,6 +14,7 @@ from drl_density.bases import (
     QuadraticBase,
 )
 from drl_density.testing import seeded_generator
+from tests.bases.atoms.small import small_atoms
 
 WEIGHTS = torch.tensor([0.7, 0.3])
 MEANS = {1: torch.tensor([[-0.8], [1.1]]), 2: torch.tensor([[-0.8, 0.5], [1.1, -0.3]])}
@@ -68,6 +69,7 @@ def all_members(num_features):
         "affine flow": bent_flow(num_features, elementwise="affine"),
         "flow of both": bent_flow(num_features, elementwise="both"),
         "autoregressive pixels": dependent_pixels(num_features),
+        "atoms": small_atoms(num_features),
         "blend": BlendedBase([mixture, flow], torch.tensor([0.3, 0.7])),
     }
 

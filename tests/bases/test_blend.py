@@ -87,6 +87,38 @@ def test_it_is_the_clean_part_of_a_layered_base_and_comes_back_from_its_state():
     assert drawn.shape == (3, 2)
 
 
+def test_conditionals_are_those_of_the_members_by_the_density_of_what_is_observed():
+    """Two Gaussians as one blend and as one mixture have the same marginals, and conditionals of the same moments."""
+    means, weights = torch.tensor([[0.0, 1.0], [2.0, -1.0]]), torch.tensor([0.3, 0.7])
+    covariances = torch.tensor([[[1.0, 0.6], [0.6, 1.0]], [[0.5, 0.0], [0.0, 2.0]]])
+    one = NoisedGaussianMixture(weights, means, covariances)
+    members = [NoisedGaussianMixture(torch.ones(1), means[[k]], covariances[[k]]) for k in range(2)]
+    law = BlendedBase(members, weights).conditional()
+    x, is_missing = torch.tensor([[0.7, torch.nan], [torch.nan, 0.2]]), torch.tensor([[False, True], [True, False]])
+    seen = torch.where(is_missing, 0.0, x)
+    truth = one.conditional().observed_log_density(seen, is_missing)
+    torch.testing.assert_close(law.observed_log_density(seen, is_missing), truth, rtol=0, atol=1e-6)
+    drawn = law.sample(seen, is_missing, 20_000, generator=seeded_generator(5))
+    axis = torch.linspace(-9, 9, 1001, dtype=torch.float64)
+    for row, column in ((0, 1), (1, 0)):
+        whole = seen[row].double().repeat(1001, 1)
+        whole[:, column] = axis
+        shares = one.log_prob(whole).softmax(0)
+        assert_z(drawn[row, :, column], shares @ axis)
+        assert_z(drawn[row, :, column].square(), shares @ axis.square())
+        assert bool((drawn[row, :, 1 - column] == seen[row, 1 - column].double()).all())
+
+
+def test_a_blend_with_a_flow_has_no_conditionals():
+    with pytest.raises(NotImplementedError, match="no conditional in closed form"):
+        BlendedBase([at(0.0), bent_flow(2)], torch.tensor([0.5, 0.5])).conditional()
+
+
+def test_draws_are_quick_where_those_of_all_members_are():
+    assert blend(1.0, 2.0, 5.0).has_quick_draws
+    assert not BlendedBase([at(0.0), bent_flow(2)], torch.tensor([0.5, 0.5])).has_quick_draws
+
+
 def test_precision_moves_with_the_module():
     base = BlendedBase([at(0.0), bent_flow(2)], torch.tensor([0.4, 0.6])).double()
     assert base.sample(3).dtype == torch.float64

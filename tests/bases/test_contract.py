@@ -149,7 +149,7 @@ def test_a_state_comes_back(name):
 
 
 def test_an_unknown_state_is_refused():
-    known = "gaussian_mixture, factor_analysers, quadratic, autoregressive_flow, autoregressive_pixels, blend, layered"
+    known = "quadratic, autoregressive_flow, autoregressive_pixels, atoms, blend, layered"
     with pytest.raises(ValueError, match=f"no base of kind 'spline'.*{known}"):
         base_from_state({"kind": "spline"})
 

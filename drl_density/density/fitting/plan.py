@@ -348,7 +348,8 @@ def plan_on_table(
         for index in range(settings.num_networks)
     ]
     if parts:
-        members = [(f"fold-{index}", part.bases.best, part) for index, part in enumerate(parts)]
+        over_levels = [part.bases.over_levels(schedule) for part in parts]
+        members = [(f"fold-{index}", *over_levels[index].values(), part) for index, part in enumerate(parts)]
     return FitPlan(
         table=table,
         settings=settings,

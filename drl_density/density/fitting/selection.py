@@ -318,7 +318,8 @@ def _select_folds(plan: FitPlan, table: FoldedTable, models: Sequence[EnergySequ
         most=held_out.most,
         seed=plan.seed + 1,
     )
-    whole = plan.new_model(table.bases.best, seed=0).to(models[0].device)
+    (base,) = table.bases.over_levels(plan.schedule).values()
+    whole = plan.new_model(base, seed=0).to(models[0].device)
     if not scores.is_gain or whole.base is None:
         return Selected("reference", freeze(whole), left_out=scores)
     return Selected("average", freeze(join_on_base(models, whole.base)), left_out=scores)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drl_density.bases import Base, NoisedGaussianMixture
-from drl_density.bases.fitting import fit_stacked_mixture, refit_stack
+from drl_density.bases import Base, BlendedBase, NoisedGaussianMixture
+from drl_density.bases.fitting import StackedMixture, fit_blend, fit_stacked_mixture, refit_stack
+from drl_density.bases.fitting.atoms import fit_atom_stack, refit_atoms
 from drl_density.datasets import Dataset
 from drl_density.datasets.splits import copies_are_leaks, row_groups
 from drl_density.density.fitting.bases import (
@@ -23,6 +24,7 @@ from drl_density.density.fitting.bases import (
     scores_by_noise,
 )
 from drl_density.density.fitting.folds.kernels import choose_kernels
+from drl_density.density.fitting.references import atom_cells
 from drl_density.density.fitting.table import Table, TableWithBases
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.density.settings.table_rules import MOST_FOLDED_COLUMNS, MOST_FOLDED_ROWS, NUM_FOLDS
@@ -30,6 +32,9 @@ from drl_density.errors import DataError
 
 NUM_COPIES = 3
 """Dequantised copies of the rows that the references are fitted to, as many as a bag holds."""
+
+ATOM_SHARE = 1.5
+"""Time of the search for spike-and-slab mixtures as a share of that for a stack; their fits are kept."""
 
 FOLD_BAGS = 40
 """Bags in the reference of a fold, a fifth of those of all rows: the average over five folds has as many."""
@@ -143,28 +148,94 @@ def fold_table(table: Table, num_folds: int, *, allowed: ReferenceTime = NO_FLOW
         parts.append({"independent": independent, "gaussian": fit_gaussian(others.flatten(0, 1)), "stack": smaller})
     noises = {name: _left_out_scores([part[name] for part in parts], u, side) for name in whole}
     scores = {name: max(by_noise.values()) for name, by_noise in noises.items()}
-    best = max(scores, key=scores.__getitem__)
-    sigma_min = next(sigma for sigma in FINE_SIGMAS if noises[best][sigma] >= scores[best] - NOISE_LOSS)
+    noisy = max(scores, key=scores.__getitem__)
+    sigma_min = next(sigma for sigma in FINE_SIGMAS if noises[noisy][sigma] >= scores[noisy] - NOISE_LOSS)
+    remarks = () if kernels is None else (kernels.describe(),)
+    best = noisy
+    if _add_atoms(table, u, stack, whole, parts, side, allowed=allowed, generator=generator):
+        scores |= {name: float(_left_out(parts, name, u, side).mean()) for name in whole if name not in scores}
+        blend = fit_blend(
+            {name: whole[name] for name in ("stack", "atoms")},
+            {name: _left_out(parts, name, u, side) for name in ("stack", "atoms")},
+            source=torch.arange(u.shape[1]).repeat(num_copies),
+        )
+        if blend is not None:
+            remarks = (*remarks, blend.describe())
+            scores["blend"], whole["blend"] = blend.log_likelihood, blend.base
+            for part in parts:
+                part["blend"] = BlendedBase([part[name] for name in blend.weights], blend.base.weights)
+        best = max(scores, key=scores.__getitem__)
+
+    def chosen(bases: dict[str, Base]) -> ChosenBases:
+        return ChosenBases({best: bases[best]}, sigma_min, scores, noisy=None if best == noisy else bases[noisy])
 
     def part_of(fold: int) -> TableWithBases:
         own = dataclasses.replace(data, train=rows[side != fold], validation=rows[side == fold], labels=None)
-        bases = ChosenBases({best: parts[fold][best]}, sigma_min, scores)
-        return TableWithBases(own, table.transform, table.dequantization, bases)
+        return TableWithBases(own, table.transform, table.dequantization, chosen(parts[fold]))
 
     return FoldedTable(
         data,
         table.transform,
         table.dequantization,
-        ChosenBases({best: whole[best]}, sigma_min, scores, remarks=() if kernels is None else (kernels.describe(),)),
+        dataclasses.replace(chosen(whole), remarks=remarks),
         parts=tuple(part_of(fold) for fold in range(num_folds)),
         side=side,
     )
+
+
+def _add_atoms(
+    table: Table,
+    copies: Tensor,
+    stack: StackedMixture,
+    whole: dict[str, Base],
+    parts: list[dict[str, Base]],
+    side: Tensor,
+    *,
+    allowed: ReferenceTime,
+    generator: torch.Generator,
+) -> bool:
+    """Fit spike-and-slab mixtures to all rows and to those outside each fold, where columns have atoms that they gain from.
+
+    Args:
+        table: The table.
+        copies: Its training and validation rows in model space ``(c, n, d)``.
+        stack: Stack of these rows, which the mixtures complement.
+        whole: References of all rows by name, to which they are added as "atoms".
+        parts: References of the rows outside each fold.
+        side: Fold of each row ``(n,)``.
+        allowed: Time that the fits may take.
+        generator: Source of the bootstrap samples.
+
+    Returns:
+        Whether they were added.
+    """
+    data = table.dataset
+    cells = atom_cells(torch.cat([data.train, data.validation]), data.columns, table.transform)
+    if cells is None:
+        return False
+    seconds = ATOM_SHARE * allowed.most_search
+    atoms = fit_atom_stack(copies, cells, stack.log_densities, max_seconds=seconds, generator=generator)
+    if atoms is None:
+        return False
+    whole["atoms"] = atoms.base
+    for fold, part in enumerate(parts):
+        part["atoms"] = refit_atoms(copies[:, side != fold], cells, atoms.kinds, generator=generator)
+    return True
 
 
 def _groups(data: Dataset) -> np.ndarray:
     """Numbers of what stays together of the training and validation rows: equal rows, unless all columns are discrete."""
     rows = torch.cat([data.train, data.validation]).numpy()
     return row_groups(rows) if copies_are_leaks(data.columns) else np.arange(len(rows))
+
+
+def _left_out(parts: list[dict[str, Base]], name: str, copies: Tensor, side: Tensor) -> Tensor:
+    """Log density of rows ``(c, n, d)`` under the named base that was fitted without their fold, ``(c n,)``, float64."""
+    values = copies.new_empty(copies.shape[:2])
+    for fold, part in enumerate(parts):
+        own = copies[:, side == fold]
+        values[:, side == fold] = part[name].log_prob(own.flatten(0, 1).float()).double().reshape(own.shape[:2])
+    return values.flatten()
 
 
 def _left_out_scores(bases: list[Base], copies: Tensor, side: Tensor) -> dict[float, float]:
