@@ -115,7 +115,8 @@ def fold_table(table: Table, num_folds: int, *, allowed: ReferenceTime = NO_FLOW
 
     A stack of bagged mixtures is fitted to all rows, with kernels around them where left-out rows gain from these. The
     kinds of mixture and of kernel in it, with their weights, are then fitted to the rows outside each fold. What scores
-    best on rows that it was not fitted to, of independent columns, a Gaussian and the stack, is kept.
+    best on rows that it was not fitted to, of independent columns, a Gaussian and the stack, is kept. Where rows share
+    values, spike-and-slab mixtures are further candidates, alone and blended with the stack.
 
     Args:
         table: Complete table without row weights.

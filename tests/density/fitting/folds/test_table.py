@@ -8,16 +8,21 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.bases import StackSettings, fit_stacked_mixture
+from drl_density.bases import LayeredBase, StackSettings, base_from_state, fit_stacked_mixture
+from drl_density.bases.fitting.atoms import AtomSettings, fit_atom_stack, refit_atoms
 from drl_density.datasets import Column, Dataset, Split
 from drl_density.density.fitting.bases import FINE_SIGMAS, NOISE_LOSS
 from drl_density.density.fitting.folds import table as table_module
 from drl_density.density.fitting.folds.table import count_folds, fold_table
+from drl_density.density.fitting.plan import plan_on_table
+from drl_density.density.fitting.selection import reference_alone
 from drl_density.density.fitting.table import prepare_table
 from drl_density.errors import DataError
+from drl_density.inverse_problems.weighted_conditional import base_conditional
 from drl_density.testing import seeded_generator
 
 SMALL = StackSettings((1, 3), (1e-2, 1e-1), num_bags=8, num_final_bags=20)
+FEW = AtomSettings((4,), (0.3,), num_bags=8, least_bags=8, most_components=32)
 USUAL = drl.FitSettings()
 
 
@@ -35,6 +40,8 @@ def data():
 def folded(data):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_module, "fit_stacked_mixture", partial(fit_stacked_mixture, settings=SMALL))
+        patch.setattr(table_module, "fit_atom_stack", partial(fit_atom_stack, settings=FEW))
+        patch.setattr(table_module, "refit_atoms", partial(refit_atoms, most_components=16))
         return fold_table(prepare_table(data), 4)
 
 
@@ -60,7 +67,7 @@ def test_a_fold_draws_no_batch_of_its_own_rows(folded):
 
 def test_references_are_scored_on_the_rows_that_they_were_not_fitted_to(folded):
     """Each fold's reference scores its own rows worse than the reference of all rows, which has seen them."""
-    assert set(folded.bases.scores) == {"independent", "gaussian", "stack"}
+    assert set(folded.bases.scores) == {"independent", "gaussian", "stack", "atoms"}
     (name,) = folded.bases.mixtures
     assert name == max(folded.bases.scores, key=folded.bases.scores.get)
     seen, unseen = [], []
@@ -152,3 +159,65 @@ def test_tables_of_many_rows_and_other_settings_keep_one_part_for_validation(dat
         drl.FitSettings(objective=drl.AdjustedObjective()),
     ):
         assert count_folds(data, settings) == 1
+
+
+@pytest.fixture(scope="module")
+def shared_atoms():
+    """Half of the rows have 0 in most of the first three columns, and the others are normal; the last column is distinct."""
+    generator = np.random.default_rng(3)
+    rows = generator.standard_normal((120, 4))
+    rows[:60, :3] = np.where(generator.random((60, 3)) < 0.95, 0.0, rows[:60, :3])
+    columns = {f"x{index}": {"width": 0.01} for index in range(3)}
+    return drl.load_dataset(rows, columns=columns, split=Split(validation=0.2, test=0.1, seed=0))
+
+
+@pytest.fixture(scope="module")
+def folded_atoms(shared_atoms):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_module, "fit_stacked_mixture", partial(fit_stacked_mixture, settings=SMALL))
+        patch.setattr(table_module, "fit_atom_stack", partial(fit_atom_stack, settings=FEW))
+        patch.setattr(table_module, "refit_atoms", partial(refit_atoms, most_components=32))
+        return fold_table(prepare_table(shared_atoms), 3)
+
+
+def test_values_that_many_rows_share_bring_spike_and_slab_mixtures(folded_atoms, shared_atoms):
+    bases, scores = folded_atoms.bases, folded_atoms.bases.scores
+    assert scores["atoms"] > scores["stack"] + 1
+    (name,) = bases.mixtures
+    assert name in ("atoms", "blend")
+    assert name == max(scores, key=scores.__getitem__)
+    # Noisy levels use what has noised forms, and every fold its own.
+    assert bases.noisy is not None
+    assert bases.noisy.has_noised_form
+    schedule = drl.NoiseSchedule.log_spaced(3, sigma_min=bases.sigma_min)
+    for table in (folded_atoms, *folded_atoms.parts):
+        (layered,) = table.bases.over_levels(schedule).values()
+        assert isinstance(layered, LayeredBase)
+        assert layered.clean is table.bases.best
+    # Rows of a fold have the stated score under its own reference, and a better one under that of all rows.
+    values, seen = [], []
+    for part in folded_atoms.parts:
+        u = part.to_model(part.dataset.validation.repeat(20, 1), generator=seeded_generator(0))
+        values.append(part.bases.best.log_prob(u))
+        seen.append(bases.best.log_prob(u))
+    assert float(torch.cat(values).mean()) == pytest.approx(scores[name], abs=0.3)
+    assert float(torch.cat(seen).mean()) > float(torch.cat(values).mean())
+    plan = plan_on_table(folded_atoms, drl.FitSettings())
+    assert [type(member.base) for member in plan.members] == [LayeredBase] * 3
+
+
+def test_a_reference_with_atoms_has_conditionals_and_comes_back_from_its_state(folded_atoms, shared_atoms):
+    plan = plan_on_table(folded_atoms, drl.FitSettings())
+    (base,) = folded_atoms.bases.over_levels(plan.schedule).values()
+    model = reference_alone(plan, base)
+    law = base_conditional(model)
+    assert law is not None
+    u = folded_atoms.to_model(shared_atoms.train[:1] * 0, generator=seeded_generator(1))
+    is_missing = torch.tensor([[True, True, False, False]])
+    drawn = law.sample(u, is_missing, 400, generator=seeded_generator(2))[0]
+    x = folded_atoms.transform.inv(drawn)
+    # Given one value at an atom, the two others are most probably there too.
+    assert float(((x[:, :2].abs() < 0.006).all(1)).double().mean()) > 0.6
+    again = base_from_state(base.to_state())
+    again.load_state_dict(base.state_dict())
+    assert torch.equal(again(u, plan.schedule.log_snr_at(0)), base(u, plan.schedule.log_snr_at(0)))
