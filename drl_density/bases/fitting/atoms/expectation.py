@@ -15,8 +15,8 @@ from drl_density.records.brief import brief
 LEAST_VARIANCE = 3e-3
 """Variance added to every slab; model space has unit variances. Ten times more or less changed scores by 0.1 nats."""
 
-LEAST_SLAB = 1e-3
-"""Probability that is added to each slab before smoothing, for values that no row has yet."""
+LEAST_SLAB, LEAST_ATOM = 1e-3, 1e-4
+"""Probabilities that are added to each slab and to each cell before smoothing, for values that no row of a fold has."""
 
 LEAST_START = 0.5
 """Smoothing of the first components, each of which is one row."""
@@ -52,7 +52,7 @@ class AtomRows:
         # A column whose rows all lie in cells has the standard normal as its slab.
         held = torch.where(slabs > 0, slabs, 1.0)
         means, squares = sums / held, torch.where(slabs > 0, squares / held, 1.0)
-        return cls(cells, features, shared, torch.cat([atoms, slabs + LEAST_SLAB]), means, squares)
+        return cls(cells, features, shared, torch.cat([atoms + LEAST_ATOM, slabs + LEAST_SLAB]), means, squares)
 
     def scored(self, u: Tensor) -> Self:
         """Features of other rows with the prior of these ones."""

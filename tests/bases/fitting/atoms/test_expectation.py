@@ -5,7 +5,7 @@ import torch
 
 from drl_density.bases.atoms import AtomCells
 from drl_density.bases.fitting.atoms import AtomRows, fit_atom_batch
-from drl_density.bases.fitting.atoms.expectation import LEAST_SLAB, LEAST_VARIANCE
+from drl_density.bases.fitting.atoms.expectation import LEAST_ATOM, LEAST_SLAB, LEAST_VARIANCE
 from drl_density.testing import seeded_generator
 
 
@@ -27,7 +27,7 @@ def test_one_component_has_the_smoothed_shares_and_moments_of_its_rows():
     batch = fit_atom_batch(rows, weights, 1, smoothing=smoothing)
     assert batch.log_weights.tolist() == [[0.0]]
     # 200 weights in cells and 100 outside, smoothed towards the unweighted halves of the prior.
-    truth = torch.tensor([200.0, 100.0], dtype=torch.float64) + smoothing * torch.tensor([0.5, 0.5 + LEAST_SLAB])
+    truth = torch.tensor([200.0, 100.0], dtype=torch.float64) + smoothing * torch.tensor([0.5 + LEAST_ATOM, 0.5 + LEAST_SLAB])
     torch.testing.assert_close(batch.log_shares[0, 0, ::2].exp(), truth / (300 + smoothing), rtol=1e-6, atol=0)
     # The slab has the moments of the rows outside the cells, which are those of the prior as well.
     torch.testing.assert_close(batch.means[0, 0], u[100:].mean(0), rtol=1e-9, atol=0)
@@ -61,6 +61,13 @@ def test_more_iterations_do_not_lower_the_likelihood_of_cells():
         scores.append(float(batch.log_prob(rows).mean()))
     assert all(later >= earlier - 1e-9 for earlier, later in zip(scores, scores[1:], strict=False))
     assert scores[-1] > scores[0]
+
+
+def test_a_value_that_no_fitted_row_has_keeps_a_probability():
+    """A fold can hold all rows of one value; without a probability they would have density zero there."""
+    rows = AtomRows.of(rows_of_two_kinds()[100:], cells())
+    batch = fit_atom_batch(rows, torch.ones(1, 100), 2, smoothing=0.1, generator=seeded_generator(4))
+    assert bool(batch.log_prob(rows.scored(rows_of_two_kinds()[:5])).isfinite().all())
 
 
 def test_too_few_rows_are_refused():
