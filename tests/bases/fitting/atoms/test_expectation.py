@@ -27,7 +27,8 @@ def test_one_component_has_the_smoothed_shares_and_moments_of_its_rows():
     batch = fit_atom_batch(rows, weights, 1, smoothing=smoothing)
     assert batch.log_weights.tolist() == [[0.0]]
     # 200 weights in cells and 100 outside, smoothed towards the unweighted halves of the prior.
-    truth = torch.tensor([200.0, 100.0], dtype=torch.float64) + smoothing * torch.tensor([0.5 + LEAST_ATOM, 0.5 + LEAST_SLAB])
+    prior = torch.tensor([0.5 + LEAST_ATOM, 0.5 + LEAST_SLAB])
+    truth = torch.tensor([200.0, 100.0], dtype=torch.float64) + smoothing * prior
     torch.testing.assert_close(batch.log_shares[0, 0, ::2].exp(), truth / (300 + smoothing), rtol=1e-6, atol=0)
     # The slab has the moments of the rows outside the cells, which are those of the prior as well.
     torch.testing.assert_close(batch.means[0, 0], u[100:].mean(0), rtol=1e-9, atol=0)
