@@ -348,8 +348,7 @@ def plan_on_table(
         for index in range(settings.num_networks)
     ]
     if parts:
-        over_levels = [part.bases.over_levels(schedule) for part in parts]
-        members = [(f"fold-{index}", *over_levels[index].values(), part) for index, part in enumerate(parts)]
+        members = [(f"fold-{place}", *part.bases.over_levels(schedule).values(), part) for place, part in enumerate(parts)]
     return FitPlan(
         table=table,
         settings=settings,
