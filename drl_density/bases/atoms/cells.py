@@ -9,6 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from drl_density.records.brief import brief
+
 LOG_ROOT_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
@@ -79,6 +81,8 @@ class AtomCells:
     columns: Tensor
     edges: Tensor
     num_features: int
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         edges = self.edges

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from drl_density.bases.atoms.cells import LOG_ROOT_TWO_PI, AtomCells, inside_normal, log_normal_mass
 from drl_density.bases.contract import Conditional, Numbers
+from drl_density.records.brief import brief
 
 MOST_NUMBERS = 2**22
 """Largest number of float64 entries of one intermediate tensor (32 MB)."""
@@ -36,6 +37,8 @@ class ColumnQuantiles:
     means: Tensor
     spreads: Tensor
     bins: Tensor
+
+    __repr__ = brief
 
     def __call__(self, chosen: Tensor, places: Tensor) -> Tensor:
         """Quantiles ``(n,)`` of components ``(n,)`` at probabilities ``(n,)`` in (0, 1)."""
@@ -149,7 +152,11 @@ class AtomConditional(Conditional):
         return draws, heights
 
     def quantiles(self, column: int) -> ColumnQuantiles:
-        """Inverse cumulative distribution functions of one column, kept for the next call."""
+        """Inverse cumulative distribution functions of one column, kept for the next call.
+
+        Args:
+            column: index of the column.
+        """
         if column not in self._kept:
             self._kept[column] = self._quantiles(column)
         return self._kept[column]

@@ -46,7 +46,12 @@ class AtomRows:
 
     @classmethod
     def of(cls, u: Tensor, cells: AtomCells) -> Self:
-        """Features of complete rows ``u`` ``(n, d)``, with their own prior."""
+        """Features of complete rows, with their own prior.
+
+        Args:
+            u: rows ``(n, d)`` in model space.
+            cells: cells of the spikes.
+        """
         features, shared = cells.features(u.double())
         atoms, slabs, sums, squares = features.mean(0).split([len(cells.columns), *[cells.num_features] * 3])
         # A column whose rows all lie in cells has the standard normal as its slab.
@@ -55,7 +60,11 @@ class AtomRows:
         return cls(cells, features, shared, torch.cat([atoms + LEAST_ATOM, slabs + LEAST_SLAB]), means, squares)
 
     def scored(self, u: Tensor) -> Self:
-        """Features of other rows with the prior of these ones."""
+        """Features of other rows with the prior of these ones.
+
+        Args:
+            u: other rows ``(m, d)`` in model space.
+        """
         features, shared = self.cells.features(u.double())
         return type(self)(self.cells, features, shared, self.shares, self.means, self.squares)
 
@@ -81,7 +90,11 @@ class AtomBatch:
     __repr__ = brief
 
     def log_joint(self, rows: AtomRows) -> Tensor:
-        """Log of weight times density without what components share, ``(B, K, n)``."""
+        """Log of weight times density without what components share, ``(B, K, n)``.
+
+        Args:
+            rows: features of the rows.
+        """
         law = AtomConditional(
             self.log_weights.flatten(),
             self.log_shares.flatten(0, 1),
@@ -93,7 +106,11 @@ class AtomBatch:
         return joint.unflatten(0, self.log_weights.shape)
 
     def log_prob(self, rows: AtomRows) -> Tensor:
-        """Log density of rows under every mixture, ``(B, n)``."""
+        """Log density of rows under every mixture, ``(B, n)``.
+
+        Args:
+            rows: features of the rows.
+        """
         return self.log_joint(rows).logsumexp(1) + rows.shared
 
 

@@ -23,7 +23,7 @@ LEAST_WEIGHT = 0.01
 
 
 @dataclass(frozen=True)
-class AtomSettings:
+class AtomSizes:
     """Sizes of a stack of spike-and-slab mixtures.
 
     Attributes:
@@ -92,7 +92,7 @@ def fit_atom_stack(
     cells: AtomCells,
     beside: Tensor,
     *,
-    settings: AtomSettings | None = None,
+    settings: AtomSizes | None = None,
     max_seconds: float = math.inf,
     generator: torch.Generator | None = None,
 ) -> AtomStack | None:
@@ -113,6 +113,9 @@ def fit_atom_stack(
     Returns:
         The stack, or None where its kinds have next to no weight.
 
+    Raises:
+        ValueError: bags that leave no row out of every kind.
+
     Source: Smyth and Wolpert 1998, "Stacked density estimation".
 
     >>> generator = torch.Generator().manual_seed(0)
@@ -120,11 +123,11 @@ def fit_atom_stack(
     >>> u[0, :50] = 0.1 * torch.rand(50, 1, generator=generator)
     >>> cells = AtomCells(torch.tensor([0]), torch.tensor([[0.0, 0.1]]).double(), 1)
     >>> normal = -0.5 * u[0, :, 0].square() - 0.5 * math.log(2 * math.pi)
-    >>> stack = fit_atom_stack(u, cells, normal, settings=AtomSettings((2,), (1.0,)), generator=generator)
+    >>> stack = fit_atom_stack(u, cells, normal, settings=AtomSizes((2,), (1.0,)), generator=generator)
     >>> float((stack.log_densities - normal).nanmean()) > 0.3
     True
     """
-    settings = settings or AtomSettings()
+    settings = settings or AtomSizes()
     bags = _Bags(copies, cells, settings, generator)
     kinds: list[tuple[int, float]] = []
     batches: list[AtomBatch] = []
@@ -188,7 +191,7 @@ def refit_atoms(
     >>> refit_atoms(torch.randn(1, 30, 1), cells, [AtomKind(2, 1.0, 1.0, -1.0)], most_components=8).num_components
     8
     """
-    settings = AtomSettings(most_components=most_components)
+    settings = AtomSizes(most_components=most_components)
     bags = _Bags(copies, cells, settings, generator)
     most = max(1, bags.num_rows // 2)
     kept = [each for each in kinds if each.num_components <= most]
@@ -207,7 +210,7 @@ class _Bags:
     """Bootstrap samples of the rows, as counts, and mixtures fitted to them."""
 
     def __init__(
-        self, copies: Tensor, cells: AtomCells, settings: AtomSettings, generator: torch.Generator | None
+        self, copies: Tensor, cells: AtomCells, settings: AtomSizes, generator: torch.Generator | None
     ) -> None:
         self.num_rows, self.settings, self.generator = copies.shape[1], settings, generator
         self.num_copies = max(1, min(len(copies), MOST_COPIES, settings.most_points // self.num_rows))

@@ -38,7 +38,7 @@ def atom_cells(rows: Tensor, columns: Sequence[Column], transform: DataTransform
 
     Args:
         rows: Complete rows ``(n, d)`` in data units, not dequantised.
-        columns: The columns.
+        columns: Properties of each column, of which the rounding width counts.
         transform: Transform from data to model space, of each column by itself.
 
     Returns:

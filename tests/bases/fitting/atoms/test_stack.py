@@ -8,10 +8,10 @@ import torch
 
 from drl_density.bases import NoisedGaussianMixture
 from drl_density.bases.atoms import AtomCells
-from drl_density.bases.fitting.atoms import AtomKind, AtomSettings, fit_atom_stack, refit_atoms
+from drl_density.bases.fitting.atoms import AtomKind, AtomSizes, fit_atom_stack, refit_atoms
 from drl_density.testing import seeded_generator
 
-SMALL = AtomSettings((2, 5), (0.1, 1.0), num_bags=8, least_bags=8, most_components=60)
+SMALL = AtomSizes((2, 5), (0.1, 1.0), num_bags=8, least_bags=8, most_components=60)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 
 import drl_density as drl
 from drl_density.bases import LayeredBase, StackSettings, base_from_state, fit_stacked_mixture
-from drl_density.bases.fitting.atoms import AtomSettings, fit_atom_stack, refit_atoms
+from drl_density.bases.fitting.atoms import AtomSizes, fit_atom_stack, refit_atoms
 from drl_density.datasets import Column, Dataset, Split
 from drl_density.density.fitting.bases import FINE_SIGMAS, NOISE_LOSS
 from drl_density.density.fitting.folds import table as table_module
@@ -22,7 +22,7 @@ from drl_density.inverse_problems.weighted_conditional import base_conditional
 from drl_density.testing import seeded_generator
 
 SMALL = StackSettings((1, 3), (1e-2, 1e-1), num_bags=8, num_final_bags=20)
-FEW = AtomSettings((4,), (0.3,), num_bags=8, least_bags=8, most_components=32)
+FEW = AtomSizes((4,), (0.3,), num_bags=8, least_bags=8, most_components=32)
 USUAL = drl.FitSettings()
 
 
