@@ -32,8 +32,9 @@ WIDTHS = (256, 192, 128, 64)
 LEAST_IMAGES = 200
 """Images below which no network is begun: of 96 images of 16 pixels, factor analysers scored a nat better."""
 
-LEAST_STEPS, MOST_STEPS, MOST_PASSES = 5000, 100_000, 400
-"""Steps that a network should take, or the next smaller one is fitted; steps, and passes over the values, at most."""
+LEAST_STEPS, LEAST_PASSES, MOST_STEPS, MOST_PASSES = 5000, 4, 100_000, 400
+"""Steps that a network should take, or passes over the values where these are fewer steps, or the next smaller one is
+fitted; steps, and passes, at most."""
 
 LEAST_STEPS_AT_ALL = 200
 """Steps below which no network is begun."""
@@ -158,9 +159,10 @@ class FittedPixels:
 def affordable_pixels(levels: GreyLevels, seconds: float, *, is_timed: bool = False) -> PixelAffordability:
     """Choose the sizes of an autoregressive density by images and time, or find that none should be begun.
 
-    The widest network is taken of which 5,000 steps fit the time, and which the images determine: it has at most one
-    parameter for two values, counted by their entropy. The time of a step follows from the sizes by a measured rule, so
-    that the same images get the same plan on every machine. A few passes over the values need no dropout.
+    The widest network is taken of which 5,000 steps fit the time, or four passes over the values of few images, and which
+    the images determine: it has at most one parameter for two values, counted by their entropy. The time of a step follows
+    from the sizes by a measured rule, so that the same images get the same plan on every machine. A few passes over the
+    values need no dropout.
 
     Args:
         levels: grey levels of the images.
@@ -186,10 +188,11 @@ def affordable_pixels(levels: GreyLevels, seconds: float, *, is_timed: bool = Fa
         plan = PixelPlan(settings)
         cost = plan.batch_size * (SECONDS_PER_VALUE + products * SECONDS_PER_PRODUCT)
         affordable = int(seconds / cost)
-        is_large = bits < ROWS_PER_PARAMETER * products or affordable < LEAST_STEPS
+        passes = num_images * settings.num_features / plan.batch_size
+        needed = min(LEAST_STEPS, math.ceil(LEAST_PASSES * passes))
+        is_large = bits < ROWS_PER_PARAMETER * products or affordable < needed
         if affordable < LEAST_STEPS_AT_ALL or (is_large and width != least):
             continue
-        passes = num_images * settings.num_features / plan.batch_size
         most = min(MOST_STEPS, max(LEAST_STEPS_AT_ALL, math.ceil(MOST_PASSES * passes)))
         affordable = min(most, affordable)
         num_steps = most if is_timed else affordable
@@ -197,10 +200,10 @@ def affordable_pixels(levels: GreyLevels, seconds: float, *, is_timed: bool = Fa
         steps = f"at most {num_steps:,} steps" if is_timed else f"{num_steps:,} steps"
         words = f"a network of {settings.depth + 1} layers of {width}, {steps}, {min(seconds, num_steps * cost):.0f} s"
         return PixelAffordability(PixelPlan(settings, num_steps, dropout=dropout), words)
-    needed = LEAST_STEPS_AT_ALL * cost
+    shortest = LEAST_STEPS_AT_ALL * cost
     return PixelAffordability(
         None,
-        f"no autoregressive density: the smallest takes {needed:.0f} s of one core, and {seconds:.0f} s are allowed",
+        f"no autoregressive density: the smallest takes {shortest:.0f} s of one core, and {seconds:.0f} s are allowed",
     )
 
 

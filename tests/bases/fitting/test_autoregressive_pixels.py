@@ -189,6 +189,9 @@ def test_sizes_follow_time_and_images():
     few, many = (affordable(count, 600.0).plan for count in (1000, 60_000))
     assert (few.dropout, many.dropout) == (0.1, 0.0)
     assert few.num_steps <= module.MOST_PASSES * 1000 * 784 / few.batch_size + 1
+    few, many = (affordable(count, 100.0).plan for count in (1000, 60_000))  # four passes over few values are fewer steps
+    assert few.settings.width > many.settings.width
+    assert module.LEAST_PASSES * 1000 * 784 / few.batch_size <= few.num_steps < module.LEAST_STEPS <= many.num_steps
     timed = affordable(60_000, 600.0, is_timed=True)
     assert timed.plan.num_steps == module.MOST_STEPS
     assert timed.reason == "a network of 3 layers of 256, at most 100,000 steps, 600 s"
