@@ -22,6 +22,7 @@ from drl_density.partition_function import (
 )
 from drl_density.partition_function.one_sided.annealed_importance_sampling import annealing_backwards
 from drl_density.records.brief import brief
+from drl_density.records.given import given_or_default
 from drl_density.shapes import check_num_samples
 from drl_density.weights import LogPartitionEstimate, assess_weights, judge_estimate, resample
 
@@ -83,7 +84,8 @@ def sample_posterior(
     >>> sample_posterior(model, lambda level: lambda x: -x[:, 0], 8, settings=settings, **sizes).draws.shape
     torch.Size([8, 2])
     """
-    settings = settings or AISSettings(num_particles=512, num_replicates=8, num_transitions=4, num_pilot_particles=512)
+    usual = AISSettings(num_particles=512, num_replicates=8, num_transitions=4, num_pilot_particles=512)
+    settings = given_or_default(settings, AISSettings, default=usual)
     plain = sequence_path(model, steps_per_level=steps_per_level)
     pairs = zip(plain.levels, plain.log_densities, strict=True)
     path = dataclasses.replace(plain, log_densities=tuple(_sum(part, likelihood_at(level)) for level, part in pairs))

@@ -18,6 +18,7 @@ from drl_density.partition_function.annealing.plan import plan_annealing
 from drl_density.partition_function.annealing.run import anneal
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.partition_function.one_sided.other_side import OtherSideSettings, chosen_draws, compare, mixed_draws
+from drl_density.records.given import given_or_default
 from drl_density.weights import Estimate, LogPartitionEstimate, assess_weights, resample, weight_ess
 
 CHUNK, CPU_CHUNK = 8192, 1024
@@ -128,7 +129,7 @@ def checked_importance_sampling(
     found = importance_sampling(model, num_samples=num_samples, generator=generator)
     if not bool(found.log_weights.any()):  # an untrained network: the density is the base, and there is nothing to find
         return CheckedEstimate(assess_weights(found.log_weights, bias="none-known"), 0.0)
-    settings = settings or AISSettings(num_replicates=NUM_CHECKS)
+    settings = given_or_default(settings, AISSettings, default=AISSettings(num_replicates=NUM_CHECKS))
     path = base_path(model, num_bridges=num_bridges)
     plan = plan_annealing(path, settings, generator=generator)
     run = anneal(path, plan, settings, generator=generator)

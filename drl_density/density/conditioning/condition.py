@@ -20,6 +20,7 @@ from drl_density.distributions import EnergyDistribution, FittedSupport, SampleR
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
+from drl_density.records.given import given_or_default
 from drl_density.transforms import DataTransform
 from drl_density.weights import LogPartitionEstimate, PathSummary, judge_estimate
 
@@ -84,8 +85,8 @@ def condition(
     row, is_missing = read_given(density, given, observed)
     check_given(density, row[None], is_missing[None], torch.arange(1))
     places, in_cell = cell_nodes(density.columns, row, is_missing)
-    if settings is None:
-        settings = ConditionalSettings(num_particles=256, num_replicates=8 if bool(in_cell.any()) else 2)
+    usual = ConditionalSettings(num_particles=256, num_replicates=8 if bool(in_cell.any()) else 2)
+    settings = given_or_default(settings, ConditionalSettings, default=usual)
     num_missing = int(is_missing.sum())
     target = EnergyDistribution(
         SliceLogDensity(density.model, density.transform, places, is_missing, in_cell),

@@ -20,6 +20,7 @@ from drl_density.density.fitted import FittedModel, fresh_draws
 from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
 from drl_density.records.brief import brief
+from drl_density.records.given import given_or_default
 from drl_density.shapes import is_integer
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def impute(
         is_missing,
         partly.nonzero().flatten(),
         num_samples=num_samples,
-        settings=settings or ConditionalSettings(),
+        settings=given_or_default(settings, ConditionalSettings),
         generator=generator,
     )
     for some, found in blocks:

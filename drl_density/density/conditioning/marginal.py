@@ -17,6 +17,7 @@ from drl_density.density.seeds import random_generator
 from drl_density.density.tables import PlainRows, Points, as_series, read_points
 from drl_density.errors import DataError
 from drl_density.inverse_problems import ConditionalSettings
+from drl_density.records.given import given_or_default
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,5 +125,6 @@ def marginal(
         )
     if not chosen or len(set(chosen)) < len(chosen) or len(chosen) >= len(density.columns):
         raise DataError(f"expected some but not all of the {len(density.columns)} columns, each once, got {keys}")
-    settings = settings or ConditionalSettings(num_replicates=8, num_final_steps=8)
+    usual = ConditionalSettings(num_replicates=8, num_final_steps=8)
+    settings = given_or_default(settings, ConditionalSettings, default=usual)
     return MarginalDensity(density, chosen, settings, seed)

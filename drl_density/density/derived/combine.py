@@ -29,6 +29,7 @@ from drl_density.inverse_problems import sample_path
 from drl_density.mcmc import LogDensity
 from drl_density.partition_function import AISSettings, place_bridges
 from drl_density.records.brief import brief
+from drl_density.records.given import given_or_default
 from drl_density.records.intervals import normal_interval
 from drl_density.shapes import is_integer
 from drl_density.weights import LogPartitionEstimate
@@ -144,7 +145,7 @@ def combine(
     generator = random_generator(seed)
     into = densities[0]
     base = _Start(into, tuple(densities), Mixture(experts, [1.0] * len(experts)))
-    settings = settings or SIZES
+    settings = given_or_default(settings, AISSettings, default=SIZES)
     path = place_bridges(base, _ModelSpace(into, log_density_of(target)), settings, generator=generator)
     # R-hat and ESS compare chains, so a single draw has companions too.
     found = sample_path(path, max(num_samples, LEAST_CHAINS), settings=settings, generator=generator)

@@ -17,6 +17,7 @@ from drl_density.bases.fitting.stacked_mixture import LEAST_GAIN, MOST_COPIES
 from drl_density.bases.fitting.stacking import stacking_weights
 from drl_density.records.brief import brief
 from drl_density.records.fields import PositiveFloat, PositiveInt, check_fields
+from drl_density.records.given import given_or_default
 
 LEAST_WEIGHT = 0.01
 """Weight of a kind in the stack below which it is left out of the final mixture."""
@@ -127,7 +128,7 @@ def fit_atom_stack(
     >>> float((stack.log_densities - normal).nanmean()) > 0.3
     True
     """
-    settings = settings or AtomSizes()
+    settings = given_or_default(settings, AtomSizes)
     bags = _Bags(copies, cells, settings, generator)
     kinds: list[tuple[int, float]] = []
     batches: list[AtomBatch] = []
