@@ -52,14 +52,16 @@ def save_classes(
             save_density(density, new / _name_of(label))
         values = {"format_version": FORMAT_VERSION, "labels": list(densities), "shares": shares.tolist(), "power": power}
         write_bytes(new / CLASSES, json.dumps(values, indent=2).encode())
-        if target.exists():
-            target.rename(old)
         try:
+            if target.exists():
+                target.rename(old)
             new.rename(target)
-        except OSError as error:
+        except BaseException as error:  # an interruption too: what is left beside the target is deleted below
             if old.exists():
                 old.rename(target)
-            raise RunFolderError(f"cannot move the densities to {target} ({error})") from error
+            if isinstance(error, OSError):
+                raise RunFolderError(f"cannot move the densities to {target} ({error})") from error
+            raise
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return target

@@ -52,6 +52,24 @@ def test_a_folder_is_replaced_only_on_demand_and_whole(classes, tmp_path, monkey
         classes.save(tmp_path / "mine" / "notes.txt" / "classes")
 
 
+@pytest.mark.parametrize(("fault", "seen"), [(OSError("busy"), RunFolderError), (KeyboardInterrupt(), KeyboardInterrupt)])
+def test_the_folder_before_stays_where_the_new_one_cannot_take_its_place(classes, tmp_path, monkeypatch, fault, seen):
+    path = classes.save(tmp_path / "classes")
+    rename = type(path).rename
+
+    def failing(self, target):
+        if self.name == "new":
+            raise fault
+        return rename(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(path), "rename", failing)
+        with pytest.raises(seen):
+            drl.ClassDensities(classes.densities, [0.5, 0.5]).save(path, force=True)
+    assert drl.ClassDensities.load(path).power == 0.25
+    assert [each.name for each in tmp_path.iterdir()] == ["classes"]
+
+
 def test_damaged_and_foreign_folders_are_named(classes, tmp_path):
     with pytest.raises(RunFolderError, match="holds no classes.json: give a folder that ClassDensities.save has written"):
         drl.ClassDensities.load(tmp_path)
