@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from drl_density.bases.fitting.expectation_maximization import MixtureBatch, fit_mixtures
-from drl_density.bases.fitting.stacking import stacking_weights
+from drl_density.bases.fitting.stacking import left_out_log_density, stacking_weights
 from drl_density.bases.gaussian_mixture import NoisedGaussianMixture
 from drl_density.records.brief import brief
 from drl_density.records.fields import PositiveFloat, PositiveInt, check_fields
@@ -293,7 +293,7 @@ class _Search:
             batch = self.bags.fit(counts, number, ridge)
             self.kinds.append((number, ridge))
             self.batches.append(batch)
-            self.scores.append(_left_out(batch.log_prob(self.bags.first), counts == 0))
+            self.scores.append(left_out_log_density(batch.log_prob(self.bags.first), counts == 0))
         table = torch.stack(self.scores)
         is_scored = ~table.isnan().any(0)
         if not bool(is_scored.any()):
@@ -320,13 +320,6 @@ class _Search:
         bags = self.bags
         points = len(bags.rows) * bags.rows.shape[1] ** 2
         return 2.0 * len(self.ridges) * bags.num_bags * self.settings.num_iterations * number * points
-
-
-def _left_out(log_density: Tensor, is_left_out: Tensor) -> Tensor:
-    """Log of the mean density ``(n,)`` of every row over the bags that leave it out; NaN where none does."""
-    kept = torch.where(is_left_out, log_density, -math.inf)
-    number = is_left_out.sum(0)
-    return torch.where(number > 0, kept.logsumexp(0) - number.log(), math.nan)
 
 
 def _allotted(candidates: tuple[Candidate, ...], settings: StackSettings, bags: _Bags) -> list[int]:

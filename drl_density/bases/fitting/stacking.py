@@ -1,6 +1,8 @@
-"""Stacking: weights of densities that maximise their mixture's likelihood of held-out rows."""
+"""Stacking: scores of rows by the densities that leave them out, and weights that maximise the likelihood of these."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -41,3 +43,19 @@ def stacking_weights(log_densities: Tensor, *, num_iterations: int = 1000, toler
             break
         log_weights = (joint - mixed).logsumexp(1) - torch.tensor(float(values.shape[1])).log()
     return log_weights.exp()
+
+
+def left_out_log_density(log_densities: Tensor, is_left_out: Tensor) -> Tensor:
+    """Log of the mean density ``(n,)`` of every row over the bags that leave it out; NaN where none does.
+
+    Args:
+        log_densities: log densities of n rows under the density of each bag, ``(B, n)``, in nats.
+        is_left_out: whether the row is not in the bag, ``(B, n)``.
+
+    >>> values = torch.tensor([[0.2, 0.5], [0.4, 0.5]]).log()
+    >>> left_out_log_density(values, torch.tensor([[True, False], [True, False]])).exp().round(decimals=1)
+    tensor([0.3000,    nan])
+    """
+    kept = torch.where(is_left_out, log_densities, -math.inf)
+    number = is_left_out.sum(0)
+    return torch.where(number > 0, kept.logsumexp(0) - number.log(), math.nan)

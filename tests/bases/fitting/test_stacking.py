@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from drl_density.bases.fitting import stacking_weights
+from drl_density.bases.fitting.stacking import left_out_log_density
 from drl_density.testing import seeded_generator
 
 
@@ -34,3 +35,9 @@ def test_the_optimum_satisfies_its_condition():
 def test_a_row_that_nothing_covers_is_refused(bad):
     with pytest.raises(ValueError, match="at least one of them above -inf for every row"):
         stacking_weights(torch.tensor([[-1.0, bad], [-2.0, bad]]))
+
+
+def test_a_row_is_scored_by_the_mean_density_of_the_bags_without_it():
+    values = torch.tensor([[0.2, 0.5, 0.1], [0.4, 0.5, 0.3], [0.9, 0.7, 0.8]]).log()
+    found = left_out_log_density(values, torch.tensor([[True, False, True], [True, False, False], [False, False, True]]))
+    torch.testing.assert_close(found.exp(), torch.tensor([0.3, math.nan, 0.45]), equal_nan=True)

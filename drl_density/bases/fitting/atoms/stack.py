@@ -14,7 +14,7 @@ from torch import Tensor
 from drl_density.bases.atoms import AtomCells, AtomMixture
 from drl_density.bases.fitting.atoms.expectation import AtomBatch, AtomRows, fit_atom_batch
 from drl_density.bases.fitting.stacked_mixture import LEAST_GAIN, MOST_COPIES
-from drl_density.bases.fitting.stacking import stacking_weights
+from drl_density.bases.fitting.stacking import left_out_log_density, stacking_weights
 from drl_density.records.brief import brief
 from drl_density.records.fields import PositiveFloat, PositiveInt, check_fields
 from drl_density.records.given import given_or_default
@@ -145,7 +145,7 @@ def fit_atom_stack(
             batch = bags.fit(counts, number, smoothing)
             kinds.append((number, smoothing))
             batches.append(batch)
-            scores.append(_left_out(batch.log_prob(bags.first), counts == 0))
+            scores.append(left_out_log_density(batch.log_prob(bags.first), counts == 0))
         table = torch.stack(scores)
         known = table[:, ~table.isnan().any(0)]
         if not known.shape[1]:
@@ -244,13 +244,6 @@ class _Bags:
     def cost(self, number: int) -> float:
         """Multiply-adds of the fits of one kind, two for each feature of each row."""
         return 2.0 * self.num_bags * self.settings.num_iterations * number * self.rows.features.numel()
-
-
-def _left_out(log_density: Tensor, is_left_out: Tensor) -> Tensor:
-    """Log of the mean density ``(n,)`` of every row over the bags that leave it out; NaN where none does."""
-    kept = torch.where(is_left_out, log_density, -math.inf)
-    number = is_left_out.sum(0)
-    return torch.where(number > 0, kept.logsumexp(0) - number.log(), math.nan)
 
 
 def _allotted(kinds: Sequence[AtomKind], most_components: int) -> list[int]:

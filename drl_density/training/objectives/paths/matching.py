@@ -87,7 +87,7 @@ class PathMatching:
 
     @property
     def kernel(self) -> Kernel:
-        """An unadjusted kernel, so that no step size is adapted; there are no chains."""
+        """An unadjusted kernel, so that the trainer adapts no step size; particles adapt their own."""
         return ULA()
 
     def num_steps(self, model: EnergySequence) -> int:
