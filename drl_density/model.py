@@ -16,7 +16,7 @@ from drl_density.errors import NumericalError
 from drl_density.execution import ExecutedModule
 from drl_density.networks import LogNormalizers, contract
 from drl_density.schedule import Level, NoiseSchedule
-from drl_density.shapes import per_row
+from drl_density.shapes import as_event_shape, per_row
 
 
 class LevelLogDensity:
@@ -94,7 +94,7 @@ class EnergySequence(ExecutedModule):
         super().__init__()
         self.schedule, self.network = schedule, network
         self.initializer = initializer
-        self.event_shape = torch.Size(event_shape)
+        self.event_shape = as_event_shape(event_shape)
         if base is None and has_base:
             base = NoisedGaussianMixture.standard(self.event_shape.numel())
         self.base = base if has_base else None

@@ -17,6 +17,7 @@ import torch
 import drl_density as drl
 from drl_density.cli import COMMANDS, main
 from drl_density.density.storage.training_folder import TrainingFolder
+from drl_density.diffusion_sampler import DiffusionSamplerSettings
 from drl_density.errors import DRLDensityWarning
 from drl_density.model_evidence import entry
 from drl_density.partition_function import SandwichSettings
@@ -59,6 +60,14 @@ SMALLER = {
         "drl.sandwich(model, data=rows[400:], seed=0)": "drl.sandwich(model, data=rows[400:], seed=0, settings=SMALL)",
     },
     "own_kernel.md": {},
+    "papers.md": {
+        '"eight_gaussians", seed=0': '"eight_gaussians", seed=0, num_rows=400',
+        "states.var(0))": "states.var(0), num_pilot_draws=20, num_pilots=2)",
+        'DistillSettings("em")': 'DistillSettings("em", num_updates=2, num_warm_updates=2, batch_size=16, width=8)',
+        '"mmd", num_calls=5': '"mmd", num_calls=5, num_updates=2, batch_size=16',
+        "(2,))": "(2,), settings=WALKS)",
+        "num_samples=500": "num_samples=32",
+    },
     "own_estimator.md": {},
     "inside_pyro.md": {"num_samples=500, warmup_steps=500": "num_samples=2, warmup_steps=2, disable_progbar=True"},
 }
@@ -221,6 +230,16 @@ def test_python_of_the_index_runs(readme, monkeypatch):
 def test_python_of_the_page_on_outliers_runs(readme):
     names = run_python_of("score_and_outliers.md", density=readme["density"], rows=readme["data"].test[:5])
     assert names["found"].p_value.shape == names["prediction"].log_density.shape == (5,)
+
+
+def test_python_of_the_page_on_papers_runs(readme, monkeypatch):
+    monkeypatch.setattr(drl, "fit", answers(drl.fit, readme["density"]))
+    few = DiffusionSamplerSettings(num_steps=4, width=8, num_chain_updates=3, num_chains=16, num_states=32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DRLDensityWarning)
+        names = run_python_of("papers.md", WALKS=few)
+    assert names["between"].shape == (5, 2)
+    assert names["draws"].shape == names["averaged"].shape == (64, 2)
 
 
 def test_python_of_the_page_on_networks_runs():

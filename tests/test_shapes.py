@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from drl_density.shapes import check_num_samples, per_row
+from drl_density.shapes import as_event_shape, check_num_samples, per_row
 
 
 def test_each_value_meets_its_own_row():
@@ -24,3 +24,10 @@ def test_a_number_of_samples_is_a_positive_integer(count):
     check_num_samples(1)
     with pytest.raises(ValueError, match="num_samples must be a positive integer"):
         check_num_samples(count)
+
+
+@pytest.mark.parametrize("shape", [2, "2", (2.5,), None, (True,)], ids=repr)
+def test_the_shape_of_a_point_is_a_tuple_of_lengths(shape):
+    assert as_event_shape([2, 3]) == torch.Size([2, 3])
+    with pytest.raises(ValueError, match=r"event_shape must be the shape of one point, such as \(2,\), got"):
+        as_event_shape(shape)

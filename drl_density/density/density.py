@@ -59,6 +59,16 @@ class Density(ColumnQuestions):
     answered by pandas objects with their index.
     """
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name):
+            """An error that leads to the sequence, where samplers of a model are given a density."""
+            owner, model = type(self).__name__, self.__dict__.get("model")
+            missing = f"{owner!r} object has no attribute {name!r}"
+            if not name.startswith("_") and hasattr(model, name):
+                missing += f", but its sequence of noise levels has: give samplers and estimators {owner.lower()}.model"
+            raise AttributeError(missing, name=name, obj=self)
+
     # --- in words
 
     def _repr_html_(self) -> str:

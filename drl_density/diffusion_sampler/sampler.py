@@ -29,7 +29,7 @@ from drl_density.mcmc import LogDensity
 from drl_density.model import EnergySequence
 from drl_density.partition_function.one_sided.other_side import OtherSideSettings
 from drl_density.records.brief import brief
-from drl_density.shapes import check_num_samples, is_integer
+from drl_density.shapes import as_event_shape, check_num_samples, is_integer
 from drl_density.weights import LogPartitionEstimate, PathSummary, assess_weights, judge_estimate
 
 Control = Callable[[Tensor, int], Tensor]
@@ -168,7 +168,7 @@ class DiffusionSampler:
     ) -> None:
         if not bool(((shares > 0) & (shares < 1)).all()):
             raise ValueError(f"shares must lie in (0, 1), got {shares.tolist()}")
-        self._unchecked, self.event_shape = log_density, torch.Size(event_shape)
+        self._unchecked, self.event_shape = log_density, as_event_shape(event_shape)
         self.shares, self.scale, self.control = shares.double(), scale, control
         self.frame, self.is_sequence = frame or Frame(), is_sequence
 

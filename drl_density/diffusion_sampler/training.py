@@ -34,7 +34,7 @@ from drl_density.errors import DivergenceWarning
 from drl_density.mcmc import HMC, DualAveraging, LogDensity, Recording, run_chain, take_steps
 from drl_density.partition_function.targets.over_reals import log_density_over_reals
 from drl_density.records.given import given_or_default
-from drl_density.shapes import per_row
+from drl_density.shapes import as_event_shape, per_row
 
 # Chains adapt their step size in NUM_WARMUP steps. Of the training's updates every UPDATES_PER_ROUND-th keeps the chains'
 # positions, ROUNDS_KEPT at most: recent enough to be closer to the target, many enough to be diverse.
@@ -142,7 +142,7 @@ def _resolve(target: Any, event_shape: tuple[int, ...] | None) -> tuple[LogDensi
     """Log density and event shape of a distribution or a function."""
     if not hasattr(target, "log_prob") and event_shape is None:
         raise ValueError("expected event_shape with a function as the target; only a distribution has its own")
-    shape = torch.Size(event_shape) if event_shape is not None else target.event_shape
+    shape = as_event_shape(event_shape) if event_shape is not None else target.event_shape
     log_density = log_density_over_reals(target) if hasattr(target, "log_prob") else target
     if hasattr(target, "log_prob") and shape != target.event_shape:
         raise ValueError(f"the target has event shape {tuple(target.event_shape)}, got {tuple(shape)}")

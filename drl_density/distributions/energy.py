@@ -16,7 +16,7 @@ from drl_density.distributions.reals import real_transform
 from drl_density.distributions.sampling import ChainSampler, SamplerPolicy, StartingPoints
 from drl_density.distributions.unnormalized import UnnormalizedDistribution, real_support
 from drl_density.mcmc import LogDensity
-from drl_density.shapes import per_row
+from drl_density.shapes import as_event_shape, per_row
 
 MOST_REDRAWS = 200
 """How often starting points at which the density is zero are drawn again."""
@@ -57,7 +57,7 @@ class EnergyDistribution(UnnormalizedDistribution):
         largest_power: float = math.inf,
         validate_args: bool | None = None,
     ) -> None:
-        shape = torch.Size(event_shape)
+        shape = as_event_shape(event_shape)
         self.log_density = log_density
         self.is_integrable, self.largest_power = is_integrable, largest_power
         self.initial = initial

@@ -1,5 +1,6 @@
 """Every public method of a density: randomness, sizes, columns, kinds of input, and results in units of the data."""
 
+import copy
 import inspect
 import math
 
@@ -9,11 +10,13 @@ import pytest
 import torch
 
 import drl_density as drl
+from drl_density import samplers
 from drl_density.datasets import Column
 from drl_density.density import Density
 from drl_density.density.fitted import dequantized_rows
+from drl_density.diffusion_sampler import sequence_sampler
 from drl_density.errors import DataError
-from drl_density.inverse_problems import ConditionalSettings
+from drl_density.inverse_problems import ConditionalSettings, sample_measured
 from drl_density.operators import Mask
 from tests.density.closed_form import closed_form_density
 
@@ -223,3 +226,26 @@ def test_rows_of_images_may_be_flat():
     assert density.sample(2, seed=0).shape == (2, 1, 3)
     with pytest.raises(DataError, match=r"rows of shape \(1, 3\), got \(2, 2\)"):
         density.log_prob(ROWS[:, :2])
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        samplers.sample_ddim,
+        samplers.sample_flow,
+        samplers.sample_ancestral,
+        samplers.sample_progressive,
+        samplers.sample_short_run,
+        lambda d, n: samplers.sample_predictor_corrector(d, n, settings=samplers.PredictorCorrectorSettings()),
+        lambda d, n: samplers.sample_averaged(d, n, average=samplers.moving_average(3, 0.5)),
+        lambda d, n: samplers.invert_ddim(d, ROWS),
+        lambda d, n: sample_measured(d, MASK, ROWS[0, :1], n, noise=0.5),
+        lambda d, n: sequence_sampler(d),
+    ],
+)
+def test_a_density_in_place_of_its_sequence_is_refused_with_the_way_out(density, sampler):
+    with pytest.raises(AttributeError, match=r"give samplers and estimators density\.model"):
+        sampler(density, 2)
+    with pytest.raises(AttributeError, match="object has no attribute 'sampel'$"):
+        density.sampel  # noqa: B018
+    assert copy.deepcopy(density).plan == density.plan

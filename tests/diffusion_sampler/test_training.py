@@ -220,6 +220,7 @@ def test_distributions_bring_their_shape():
     ("given", "shape", "message"),
     [
         (lambda x: -x.square().sum(-1), None, "expected event_shape"),
+        (lambda x: -x.square().sum(-1), 2, "event_shape must be the shape of one point"),
         (lambda x: -x.square(), (2,), "expected one log density per row, .8,. for rows .8, 2., got .8, 2."),
         (dist.Normal(torch.zeros(2), 1.0), None, "without batch shape"),
         (dist.Normal(torch.zeros(2), 1.0).to_event(1), (3,), "has event shape .2,., got .3,."),

@@ -1,6 +1,8 @@
 """The benchmarks of scale run at toy size; what they time is never asserted."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import plain_recovery_likelihood as plain
 import drl_density as drl
 from drl_density import NoiseSchedule
 from drl_density.sample_quality import ClassifierSettings, ImageClassifier, save_classifier
+from tests.benchmarks.paper_scale import one_step
 from tests.density.small_images import settings_for
 
 
@@ -71,3 +74,24 @@ def test_drawn_digits_are_judged_at_toy_size(guidance, tmp_path, capsys):
     assert all(0 <= line["confident"] <= 1 and 0 < line["class_entropy"] <= np.log(3) + 1e-6 for line in found)
     assert (tmp_path / "run" / "chains_from_noise.png").is_file()
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")] == found
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar10_t1k", "cifar10_cdrl"])
+def test_a_step_of_the_papers_presets_at_toy_size(name):
+    """Time and memory of both steps, and days of the two steps of eight images that the settings have."""
+    found = one_step(settings_for(name), 2, side=8)
+    assert found["seconds"] > 0 and 0.01 < found["memory_gib"] < 64
+    assert found["days"] == pytest.approx(found["seconds"] / 2 * 8 * 2 / 86_400)
+
+
+def test_a_run_of_the_papers_size_is_started_under_torchrun(tmp_path):
+    """By an interpreter that prints what it is to run."""
+    stub = tmp_path / "python"
+    stub.write_text('#!/bin/sh\necho "$@"\n')
+    stub.chmod(0o755)
+    script = Path(__file__).parents[1] / "benchmarks" / "paper_scale.sh"
+    given = ["photos.npz", "runs/photos", "--preset", "cifar10"]
+    names = os.environ | {"PYTHON": str(stub), "PROCESSES": "8", "DEVICE": "cpu"}
+    words = subprocess.run(["bash", script, *given], env=names, capture_output=True, text=True, check=True).stdout.split()
+    started = "-m torch.distributed.run --standalone --nproc-per-node 8 --max-restarts 3 -m drl_density.cli fit".split()
+    assert words == [*started, "photos.npz", "--out", "runs/photos", "--device", "cpu", "--preset", "cifar10"]

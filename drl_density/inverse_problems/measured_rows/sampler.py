@@ -90,6 +90,7 @@ def sample_measured_rows(
         were none.
 
     Raises:
+        TypeError: an operator in place of its blocks.
         ValueError: noise that is not positive, measurements that are not finite, an operator on points of another shape, or
             a ``num_samples`` that is not a positive integer.
 
@@ -104,6 +105,8 @@ def sample_measured_rows(
     """
     settings = given_or_default(settings, MeasuredRowSettings)
     check_num_samples(num_samples)
+    if not isinstance(gram, GramBlocks):
+        raise TypeError(f"gram must be GramBlocks(operator, event_shape), got {type(gram).__name__}")
     if gram.event_shape != tuple(model.event_shape):
         raise ValueError(f"expected an operator on points of shape {tuple(model.event_shape)}, got {gram.event_shape}")
     check_noise(noise)

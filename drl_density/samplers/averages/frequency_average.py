@@ -143,6 +143,7 @@ def sample_averaged(
         on_step: called with a :class:`StepRecord` after each step.
 
     Raises:
+        TypeError: an average that is no :class:`FrequencyAverage`.
         ValueError: an average for points of another size, or a ``num_samples`` that is not a positive integer.
 
     >>> from drl_density.testing import GaussianMixtureSequence
@@ -151,10 +152,14 @@ def sample_averaged(
     >>> sample_averaged(model, 4, average=moving_average(2, 0.5), settings=DDIMSettings(num_steps=5)).draws.shape
     torch.Size([4, 2])
     """
-    if len(average.axes) != model.event_shape.numel():
-        raise ValueError(
-            f"the average is for {len(average.axes)} coefficients, points have {model.event_shape.numel()}"
+    if not isinstance(average, FrequencyAverage):
+        raise TypeError(
+            f"average must be a FrequencyAverage, got {type(average).__name__}: calibrated_average(...) finds its weights, and "
+            "moving_average(num_features, weight) has one weight"
         )
+    num_features = torch.Size(model.event_shape).numel()
+    if len(average.axes) != num_features:
+        raise ValueError(f"the average is for {len(average.axes)} coefficients, points have {num_features}")
     denoiser = AveragedDenoiser(average, model.denoise, model.num_levels)
     return sampler(model, num_samples, settings=settings, denoiser=denoiser, generator=generator, on_step=on_step)
 

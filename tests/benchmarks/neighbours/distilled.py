@@ -9,7 +9,7 @@ The teacher is a multistep walk of ten calls. ``pairs`` walks from noise to leve
 base alone, which has a closed form. ``student`` regresses the ends of the first on the noise and the ends of the second,
 by a U-Net that is called once, and then takes updates by EM. ``walk`` finetunes a DDIM walk of five calls on the training
 digits by the kernel of ``density.distill``, in pixels and in features of a second
-classifier, which judges nothing.
+classifier, which judges nothing. With ``--seconds 0`` it judges the walks that need no training, multistep ones among them.
 
 Draws are states of level 0, compared in pixels of range 2. "sliced" is the mean sliced Wasserstein-1 distance to sets of a
 thousand draws of the teacher, in units of that between two such sets. "told" is the accuracy of gradient boosting on the
@@ -309,6 +309,8 @@ def make_walk(bench: Bench, seconds: float, settings: MMDSettings, kernel_name: 
     bench.line(part="walk", draws="training digits", **bench.compare(rows[:2000], held))
     teacher = torch.cat([walked(bench.prior.model, part) for part in noise.split(500)])
     bench.line(part="walk", draws="the teacher", **bench.compare(teacher, held))
+    multistep = torch.cat([walked(bench.prior.model, part, WALK) for part in noise.split(500)])
+    bench.line(part="walk", draws="multistep, 5 calls", **bench.compare(multistep, held))
     walk, pictures = RollOut(bench.prior.model, WALK), {}
 
     def judge(name: str, spent: float, steps: int) -> None:
@@ -318,6 +320,8 @@ def make_walk(bench: Bench, seconds: float, settings: MMDSettings, kernel_name: 
         bench.line(part="walk", draws=name, **bench.compare(drawn, held), steps=steps, seconds=round(spent, 1))
 
     judge("DDIM, 5 calls", 0.0, 0)
+    if not seconds:
+        return
     squared = float(torch.cdist(rows[:500], rows[:500]).square().median())
     kernel = split_kernel(kernel_name, squared)
     features, began = critic(bench), time.process_time()

@@ -70,5 +70,7 @@ def test_what_does_not_fit_is_refused():
     errors = DenoisingErrors.of_base(model, num_steps=5)
     with pytest.raises(ValueError, match="noise must be positive"):
         sample_measured_rows(model, gram, Y[None], 3, errors=errors, noise=0.0)
+    with pytest.raises(TypeError, match=r"gram must be GramBlocks\(operator, event_shape\), got MatrixOperator"):
+        sample_measured_rows(model, MatrixOperator(MATRIX), Y[None], 3, errors=errors, noise=0.1)
     with pytest.raises(ValueError, match="expected an operator on points of shape"):
         sample_measured_rows(model, GramBlocks(MatrixOperator(MATRIX[:, :2]), (2,)), Y[None], 3, errors=errors, noise=0.1)

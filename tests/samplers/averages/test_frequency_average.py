@@ -120,6 +120,8 @@ def test_wrong_averages(mixture):
             FrequencyAverage(torch.eye(2), torch.full((2,), weight), torch.ones(2))
     with pytest.raises(ValueError, match="for 3 coefficients, points have 4"):
         sample_averaged(mixture.model, 3, average=moving_average(3, 0.5))
+    with pytest.raises(TypeError, match="average must be a FrequencyAverage, got float: calibrated_average"):
+        sample_averaged(mixture.model, 3, average=0.5)
 
 
 def test_a_new_walk_begins_without_memory(mixture):
