@@ -1,12 +1,12 @@
 """Time and memory of one training step at 32 x 32 x 3 with the papers' networks, and what their whole runs would take.
 
-    python -m tests.benchmarks.paper_scale                             # cifar10, cifar10_t1k, cifar10_cdrl; batches of 1 and 2
+    python -m tests.benchmarks.paper_scale                       # cifar10, cifar10_t1k, cifar10_cdrl; batches of 1 and 2
     python -m tests.benchmarks.paper_scale --presets cifar10 --batches 32 256 --device cuda
 
 Every line is one step of the preset itself in a process of its own, on random images, after a step of one image. Time is
-processor time, or wall time on a GPU. Memory is the most that the process held, or that torch allocated on the GPU. "days" are
-those of all steps of the preset at its own batch size, at the speed of this batch. `bash tests/benchmarks/paper_scale.sh DATA.npz
-RUN --preset cifar10` starts a run of this size under torchrun.
+processor time, or wall time on a GPU. Memory is the most that the process held, or that torch allocated on the GPU. "days"
+are those of all steps of the preset at its own batch size, at the speed of this batch. `bash tests/benchmarks/paper_scale.sh
+DATA.npz RUN --preset cifar10` starts a run of this size under torchrun.
 """
 
 from __future__ import annotations

@@ -154,8 +154,8 @@ def sample_averaged(
     """
     if not isinstance(average, FrequencyAverage):
         raise TypeError(
-            f"average must be a FrequencyAverage, got {type(average).__name__}: calibrated_average(...) finds its weights, and "
-            "moving_average(num_features, weight) has one weight"
+            f"average must be a FrequencyAverage, got {type(average).__name__}: calibrated_average(...) finds its "
+            "weights, and moving_average(num_features, weight) has one weight"
         )
     num_features = torch.Size(model.event_shape).numel()
     if len(average.axes) != num_features:
