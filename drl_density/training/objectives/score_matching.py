@@ -13,6 +13,7 @@ from drl_density.mcmc import ULA, Kernel
 from drl_density.model import EnergySequence
 from drl_density.records.fields import Interval, NonNegativeFloat, Share, check_fields
 from drl_density.shapes import per_row
+from drl_density.training.objectives.base_errors import base_errors_at
 from drl_density.training.objectives.classification import classification_loss
 from drl_density.training.objectives.objective import (
     Batch,
@@ -44,7 +45,8 @@ class DenoisingScoreMatching:
         classification_share: share of the batch that is classified; a row costs T passes.
         level_balance: exponent p of the additional weight :math:`(L_t / \bar L)^{-p}`, where L_t is the loss that the
             fixed base alone expects at a level. 0 keeps the bound, 1 makes all levels count alike. In between, the
-            noisier levels, which settle the shapes of whole images, get more than their few nats.
+            noisier levels, which settle the shapes of whole images, get more than their few nats. Between levels, log L_t
+            is interpolated linearly.
         label_dropout: probability that a labelled row counts as unlabelled, so that the network learns the energies of
             single labels and of all rows together.
 
@@ -129,6 +131,5 @@ class DenoisingScoreMatching:
             raise ValueError(
                 "level_balance measures levels by the fixed base, and this sequence has none: leave it at 0"
             )
-        levels = torch.arange(model.num_levels, dtype=position.dtype, device=position.device)
-        at, usual = (model.base.expected_error(model.schedule.log_snr_at(value)) for value in (position, levels))
-        return (at / usual.mean()) ** -self.level_balance
+        at, usual = base_errors_at(model, position)
+        return (at / usual) ** -self.level_balance

@@ -83,6 +83,15 @@ PROBLEMS = {
         sigma_min=0.05,
         batch=16,
     ),
+    "digits of many levels": Problem(
+        UNetEnergySettings(
+            (1, 28, 28), num_channels=48, multipliers=(1, 2), num_middle_blocks=3, patch_size=2, has_linear_readout=True
+        ),
+        FactorSize(48, 16),
+        num_levels=14,
+        sigma_min=0.01,
+        batch=16,
+    ),
     "small digits": Problem(
         UNetEnergySettings((1, 14, 14), num_channels=64, multipliers=(1,), num_middle_blocks=4, patch_size=2),
         FactorSize(32, 12),
@@ -183,20 +192,26 @@ class ScoreMatching:
 def main(arguments: list[str] | None = None) -> None:
     """Fit the base, train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("problem", choices=["digits", "phantoms"])
+    parser.add_argument("problem", choices=["digits", "digits of many levels", "phantoms"])
     parser.add_argument("--source", type=Path, help="MNIST as .npz with x_train and x_test")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=900.0)
+    parser.add_argument("--gone", type=float, help="begin at the saved weights, with this share of the half cosine gone")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     problem = PROBLEMS[args.problem]
-    is_digits = args.problem == "digits"
+    is_digits = "digits" in args.problem
     rows = digit_rows(args.source, "train", 50_000, 0) if is_digits else phantom_rows(NUM_PHANTOMS, 0)
-    base = fit_factor_analysers(rows, problem.base, num_passes=8, generator=torch.Generator().manual_seed(0))
-    print(f"base: {time.process_time():.0f} s", flush=True)
     path = args.out / "prior.safetensors"
-    ScoreMatching(problem.new_model(base), problem.batch, path).run(rows, args.seconds)
+    if args.gone is None:
+        base = fit_factor_analysers(rows, problem.base, num_passes=8, generator=torch.Generator().manual_seed(0))
+        print(f"base: {time.process_time():.0f} s", flush=True)
+        model = problem.new_model(base)
+    else:
+        model = problem.load(path)
+        model.network.requires_grad_(True)
+    ScoreMatching(model, problem.batch, path).run(rows, args.seconds, begin=args.gone or 0.0)
 
 
 if __name__ == "__main__":

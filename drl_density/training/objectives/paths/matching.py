@@ -13,6 +13,7 @@ from drl_density.mcmc import ULA, Kernel
 from drl_density.model import EnergySequence
 from drl_density.records.brief import brief
 from drl_density.records.fields import NonNegativeFloat, PositiveInt, Share, check_fields
+from drl_density.training.objectives.base_errors import base_errors
 from drl_density.training.objectives.objective import Batch, LevelStatistics, ObjectiveValue, unlabelled
 from drl_density.training.objectives.paths.particles import LevelParticles
 from drl_density.training.objectives.paths.steps import Step, base_and_score, log_kernels, noised_pair, reverse_mean
@@ -211,21 +212,11 @@ class PathMatching:
         """Additional weight of a level, 1 where all levels expect the same loss; linear between the levels."""
         if not self.level_balance:
             return 1.0
-        errors = base_errors(model) if of_base is None else of_base
+        errors = base_errors(model)[:-1].cpu() if of_base is None else of_base
         lower = int(position)
         upper = min(lower + 1, len(errors) - 1)
         own = torch.lerp(errors[lower], errors[upper], position - lower)
         return float(own / errors.mean()) ** -self.level_balance
-
-
-def base_errors(model: EnergySequence) -> Tensor:
-    """Loss of the scores that the base alone expects at every level, ``(T,)``, float64.
-
-    For mixtures of many components it costs more than a training step, so a state keeps it.
-    """
-    assert model.base is not None  # path matching refuses sequences without one
-    levels = torch.arange(model.num_levels, dtype=torch.float64, device=model.device)
-    return model.base.expected_error(model.schedule.log_snr_at(levels).to(model.device)).detach().double().cpu()
 
 
 def step_chances(scatter: Tensor) -> Tensor:

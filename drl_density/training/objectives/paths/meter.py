@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from drl_density.model import EnergySequence
-from drl_density.training.objectives.paths.matching import BASE_ERRORS, SCATTER, VARIANCES, PathMatching, base_errors
+from drl_density.training.objectives.base_errors import base_errors
+from drl_density.training.objectives.paths.matching import BASE_ERRORS, SCATTER, VARIANCES, PathMatching
 from drl_density.training.objectives.paths.steps import (
     base_and_score,
     clean_rows,
@@ -120,5 +121,5 @@ class PathMeter:
             scatters.append(increments.std())
         model.train(is_training)
         tables = {VARIANCES: torch.stack(variances).detach().cpu(), SCATTER: torch.stack(scatters).detach().cpu()}
-        tables[BASE_ERRORS] = self._last[BASE_ERRORS] if BASE_ERRORS in self._last else base_errors(model)
+        tables[BASE_ERRORS] = self._last[BASE_ERRORS] if BASE_ERRORS in self._last else base_errors(model)[:-1].cpu()
         return torch.stack(errors).detach().cpu(), tables
