@@ -51,8 +51,10 @@ def test_rows_are_worked_on_in_shares(monkeypatch):
     assert law.sample(rows, MASKS, 3).shape == (4, 3, 5)
 
 
-def test_weighted_gram_is_its_definition():
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_weighted_gram_is_its_definition(count):
+    """For fewer rows of weights than three quarters of the factors, and for more."""
     generator = seeded_generator(3)
-    weights, loadings = torch.rand(4, 3, 6, generator=generator), torch.randn(3, 6, 2, generator=generator)
+    weights, loadings = torch.rand(count, 3, 6, generator=generator), torch.randn(3, 6, 4, generator=generator)
     truth = torch.einsum("nkd,kdr,kds->nkrs", weights, loadings, loadings)
     torch.testing.assert_close(weighted_gram(weights, loadings), truth, rtol=1e-5, atol=1e-5)
