@@ -3,13 +3,14 @@
     python -m tests.benchmarks.neighbours.paper_recovery FOLDER start
     python -m tests.benchmarks.neighbours.paper_recovery FOLDER train --seconds 400
     python -m tests.benchmarks.neighbours.paper_recovery FOLDER train --seconds 400 --resumed
+    python -m tests.benchmarks.neighbours.paper_recovery FOLDER draw
 
 FOLDER is that of conditional_chains.py, with the weights of larger_prior.py "digits of many levels" and the classifier.
 The six levels, the unadjusted Langevin steps with b^2 = 2e-4, their number and the marginal top level are those of the
 paper; gaps of log densities weigh alike at all levels, since the network puts out F itself. ``start`` judges draws of the
 weights before training: ancestral and DDIM with 19 calls on the ten levels of larger_prior.py "digits", and the paper's
-sampler with 180 calls. ``train`` takes so many seconds of the processor, then judges the paper's sampler and saves the
-averaged weights; ``--resumed`` begins at these. Draws are judged as in few_steps.py. Lines go to
+sampler with 180 calls. ``train`` takes so many seconds of the processor and saves the averaged weights, ``--resumed`` begins
+at these, and ``draw`` judges the paper's sampler on them. Draws are judged as in few_steps.py. Lines go to
 ``FOLDER/cooperative.jsonl``.
 """
 
@@ -39,13 +40,13 @@ def with_schedule(model: drl.EnergySequence, schedule: drl.NoiseSchedule) -> drl
     return drl.EnergySequence(schedule, model.network, tuple(model.event_shape), base=model.base)
 
 
-def judge_short_run(sheet: Sheet, model: drl.EnergySequence, name: str, trained: float, steps: int) -> None:
+def judge_short_run(sheet: Sheet, model: drl.EnergySequence, name: str, trained: float) -> None:
     """Draws of the paper's sampler."""
     began, generator = time.process_time(), torch.Generator().manual_seed(2)
     settings = ShortRunSettings(CHAINS, is_denoised=True, max_rows=NUM_ALIKE)
     rows = sample_short_run(model, sheet.count, settings=settings, generator=generator).draws
     calls = CHAINS.num_steps * model.num_levels + 1
-    sheet.add(name, f"K = {CHAINS.num_steps}", calls, rows, time.process_time() - began, trained, steps)
+    sheet.add(name, f"K = {CHAINS.num_steps}", calls, rows, time.process_time() - began, trained, 0)
 
 
 def judge_start(sheet: Sheet, model: drl.EnergySequence) -> None:
@@ -58,10 +59,10 @@ def judge_start(sheet: Sheet, model: drl.EnergySequence) -> None:
         rows = sample_ddim(with_schedule(model, levels), sheet.count, settings=settings, generator=generator).draws
         name = "ancestral" if eta else "DDIM"
         sheet.add("many levels", name, 19, rows, time.process_time() - began, 0.0, 0)
-    judge_short_run(sheet, model, "many levels", 0.0, 0)
+    judge_short_run(sheet, model, "many levels", 0.0)
 
 
-def train(sheet: Sheet, model: drl.EnergySequence, path: Path, seconds: float, rate: float, seed: int) -> None:
+def train(data: drl.Dataset, model: drl.EnergySequence, path: Path, seconds: float, rate: float, seed: int) -> None:
     """Recovery likelihood for so many seconds of the processor, whose rate falls to 0 over the last third."""
     model.network.requires_grad_(True)
     weights = list(model.network.parameters())
@@ -71,7 +72,7 @@ def train(sheet: Sheet, model: drl.EnergySequence, path: Path, seconds: float, r
     while (gone := (time.process_time() - began) / seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (steps + 1) / 20, 3 * (1 - gone))
-        rows = to_rows(sheet.data.train[torch.randint(len(sheet.data.train), (BATCH,), generator=generator)], generator)
+        rows = to_rows(data.train[torch.randint(len(data.train), (BATCH,), generator=generator)], generator)
         optimizer.zero_grad()
         value = objective(model, rows, torch.ones(model.num_levels), generator=generator)
         value.loss.backward()
@@ -87,30 +88,32 @@ def train(sheet: Sheet, model: drl.EnergySequence, path: Path, seconds: float, r
     average.swap()
     model.requires_grad_(False)
     save_file({key: part.contiguous() for key, part in model.state_dict().items()}, path)
-    judge_short_run(sheet, model, "T6", seconds, steps)
+    print(f"{steps} steps", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Judge the start, or train."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of larger_prior.py and of the classifier")
-    parser.add_argument("part", choices=["start", "train"])
-    parser.add_argument("--seconds", type=float, default=400.0)
+    parser.add_argument("part", choices=["start", "train", "draw"])
+    parser.add_argument("--seconds", type=float, default=400.0, help="of training, in all for draw")
     parser.add_argument("--rate", type=float, default=1e-4)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resumed", action="store_true", help="begin at the weights of an earlier call")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    sheet, path = Sheet(args.folder, args.count), args.folder / "t6.safetensors"
+    path = args.folder / "t6.safetensors"
     matched = PROBLEMS["digits of many levels"].load(args.folder / "prior.safetensors")
     model = with_schedule(matched, drl.NoiseSchedule.linear_beta()).requires_grad_(False)
-    if args.resumed:
+    if args.resumed or args.part == "draw":
         model.load_state_dict(load_file(path))
-    if args.part == "start":
-        judge_start(sheet, model)
+    if args.part == "train":
+        train(drl.load_dataset(str(args.folder / "data.npz"), seed=0), model, path, args.seconds, args.rate, args.seed)
+    elif args.part == "draw":
+        judge_short_run(Sheet(args.folder, args.count), model, "T6", args.seconds)
     else:
-        train(sheet, model, path, args.seconds, args.rate, args.seed)
+        judge_start(Sheet(args.folder, args.count), model)
 
 
 if __name__ == "__main__":
