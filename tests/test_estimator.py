@@ -17,11 +17,11 @@ TINY = drl.FitSettings(
     objective=drl.AdjustedObjective(num_chain_steps=1),
     network=drl.MLPNetwork(width=8, num_blocks=1),
     schedule=drl.LogSpacedSchedule(num_levels=2),
-    num_pool_draws=16,
+    num_pool_draws=8,
     base="gaussian",
     transform="standardize",
     selection="last",
-    num_particles=64,
+    num_particles=16,
     training=drl.TrainingSettings(num_steps=2, batch_size=16, evaluate_every=2),
 )
 

@@ -36,7 +36,7 @@ def bits_of_truth():
 @pytest.fixture(scope="module")
 def fitted():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(autoregressive_pixels, "MOST_PASSES", 60)
+        patch.setattr(autoregressive_pixels, "MOST_PASSES", 40)
         lines = []
         patch.setattr("drl_density.density.fitting.run.FitRun.say", lambda self, text: lines.append(text))
         yield drl.fit(sums(500), seed=0, settings=SETTINGS, progress=False), lines

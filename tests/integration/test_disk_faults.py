@@ -24,7 +24,7 @@ from drl_density.density.storage import training_folder
 from drl_density.density.storage.training_folder import TrainingFolder
 from drl_density.errors import DRLDensityWarning, RunFolderError
 from drl_density.run_folder import RunFolder, whole_files
-from tests.conftest import recorded_fit
+from tests.conftest import recorded_fit, short_annealing
 from tests.density.small_images import settings_for
 from tests.run_folder.failing_disk import FailingDisk
 
@@ -212,7 +212,8 @@ def fitted(request, tmp_path_factory):
         folder = tmp_path_factory.mktemp(kind)
         data, settings = FITS[kind](request, folder)
         small = functools.partial(fit_stacked_mixture, settings=StackSettings((1,), (0.1,), num_bags=4, num_final_bags=4))
-        with written_files() as names, warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
+        context = pytest.MonkeyPatch.context
+        with written_files() as names, warnings.catch_warnings(), short_annealing(), context() as patch:
             warnings.simplefilter("ignore", DRLDensityWarning)
             patch.setattr(fold_table, "fit_stacked_mixture", small)
             patch.setattr(fold_table, "FOLD_BAGS", 3)

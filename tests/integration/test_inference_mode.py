@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import drl_density as drl
-from tests.conftest import TINY
+from tests.conftest import TINY, short_annealing
 
 CONDITIONAL = drl.ConditionalSettings(num_particles=4, num_final_steps=8, steps_per_level=1, num_transitions=1)
 ANNEALING = drl.AISSettings(num_particles=8, num_replicates=2, num_pilot_particles=8, num_transitions=1)
@@ -81,5 +81,6 @@ def test_a_fit_works_inside():
         settings = drl.FitSettings.from_dict(
             TINY.to_dict() | {"training": {"num_steps": 2, "batch_size": 16}, "num_particles": 32}
         )
-        density = drl.fit(torch.randn(60, 2), seed=0, settings=settings, progress=False)
+        with short_annealing():
+            density = drl.fit(torch.randn(60, 2), seed=0, settings=settings, progress=False)
     assert density.sample(2, seed=0).shape == (2, 2)

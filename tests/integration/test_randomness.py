@@ -1,8 +1,8 @@
 """Randomness comes from seeds and generators, never from the state of an object, a copy or a process."""
 
 import copy
+import json
 import math
-import multiprocessing
 import pickle
 
 import pyro
@@ -11,6 +11,7 @@ import torch
 from pyro.infer import Predictive
 
 import drl_density as drl
+from tests import processes
 from tests.density.closed_form import closed_form_density
 
 CONDITIONAL = drl.ConditionalSettings(num_particles=4, num_final_steps=8, steps_per_level=1, num_transitions=1)
@@ -139,21 +140,21 @@ def draws_of(density, seed):
     return density.sample(2, seed=9).tolist(), density.distribution().sample((2,)).tolist()
 
 
-def draw_elsewhere(queue):
-    density = closed_form_density()
-    queue.put([draws_of(density, seed) for seed in (1, 2)])
+ELSEWHERE = """
+import json
+from tests.integration.test_randomness import closed_form_density, draws_of
+density = closed_form_density()
+print(json.dumps([draws_of(density, seed) for seed in (1, 2)]))
+"""
 
 
 def test_another_process_agrees_for_equal_seeds_and_differs_for_others(density):
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    worker = context.Process(target=draw_elsewhere, args=(queue,))
-    worker.start()
-    first, second = queue.get(timeout=200)
-    worker.join()
+    found = processes.run(ELSEWHERE)
+    assert found.returncode == 0, found.stderr
+    first, second = json.loads(found.stdout)
     assert first[0] == second[0]
     assert first[1] != second[1]
-    assert second == draws_of(density, 2)
+    assert second == [*draws_of(density, 2)]
 
 
 class Draws(torch.utils.data.Dataset):

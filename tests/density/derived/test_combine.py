@@ -89,7 +89,8 @@ def test_draws_and_integral_are_those_of_the_combination(name):
 
 @pytest.mark.usefixtures("short_ends")
 def test_fits_combine_into_what_the_combinators_give(tiny_density):
-    found = combine([tiny_density, tiny_density], num_samples=20, settings=SIZES)
+    few = drl.AISSettings(num_particles=16, num_replicates=2, num_transitions=1, num_pilot_particles=16)
+    found = combine([tiny_density, tiny_density], num_samples=20, settings=few)
     assert found.draws.shape == (20, 2)
     direct = drl.product([tiny_density.distribution()] * 2)
     torch.testing.assert_close(found.distribution.log_prob(found.draws), direct.log_prob(found.draws))

@@ -31,7 +31,7 @@ SETTINGS = dataclasses.replace(
     transform="standardize",
     schedule=dataclasses.replace(TINY.schedule, sigma_min=0.05),
     network=dataclasses.replace(TINY.network, num_fourier_features=0),
-    training=drl.TrainingSettings(num_steps=20, batch_size=32, evaluate_every=10),
+    training=drl.TrainingSettings(num_steps=8, batch_size=32, evaluate_every=4),
 )
 
 

@@ -56,7 +56,8 @@ def test_an_interrupted_fit_resumes_to_the_same_bits(tiny_data, tiny_density, ti
 
 
 def test_ensembles_average_energies(tiny_data, tiny_settings, tmp_path):
-    small = dataclasses.replace(tiny_settings, base="gaussian", num_particles=16)
+    training = dataclasses.replace(tiny_settings.training, num_steps=6, evaluate_every=3)
+    small = dataclasses.replace(tiny_settings, base="gaussian", num_particles=16, training=training)
     settings = dataclasses.replace(small, num_networks=2, schedule=drl.LogSpacedSchedule(num_levels=4))
     with short_annealing():
         density = drl.fit(tiny_data, seed=0, settings=settings, progress=False)
@@ -76,6 +77,7 @@ def test_a_fit_on_the_papers_six_levels(tiny_data, tiny_settings):
         num_particles=16,
         schedule=LinearBetaSchedule(),
         objective=AdjustedObjective(num_chain_steps=2, kernel="ula", noisier_share=1.0, chain_step_size=0.1),
+        training=dataclasses.replace(tiny_settings.training, num_steps=6, evaluate_every=3),
     )
     with short_annealing():
         density = drl.fit(tiny_data, seed=0, settings=settings, progress=False)

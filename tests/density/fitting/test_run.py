@@ -1,5 +1,6 @@
 """A fit killed at any moment goes on to the same bits; one that would go on with something else is refused."""
 
+import functools
 import math
 import os
 import signal
@@ -58,34 +59,41 @@ def test_a_member_stops_early(whole):
     assert whole.provenance.steps_done < 2 * SETTINGS.training.num_steps
 
 
-# The how-manieth write to the run folder does not come through: settings, then state and history at each evaluation, last
-# weights, history and settings.
-MOMENTS = {"settings": 0, "first history": 2}
-LAST = {"weights": -3, "last settings": -1}
+# A run writes settings, then state and history at each evaluation, last weights, history and settings. Each start of it is
+# killed at the write of a file so many of which came through before.
+KILLS = {
+    "settings": ("settings.json", lambda evaluations: 0),
+    "first history": ("history.nc", lambda evaluations: 0),
+    "second member": ("history.nc", lambda evaluations: evaluations - 2),  # the first is there already
+    "weights": ("weights.safetensors", lambda evaluations: 0),
+    "last settings": ("settings.json", lambda evaluations: 0),
+}
 
 
-@pytest.mark.parametrize("moment", [*MOMENTS, "second member", *LAST])
-def test_killed_at_any_write(moment, data, whole, tmp_path, monkeypatch):
+def test_killed_at_any_write(data, whole, tmp_path, monkeypatch):
+    """One run that is killed at one write after the other, and goes on from what is in its folder each time."""
     evaluations = whole.provenance.steps_done // SETTINGS.training.evaluate_every
-    num_writes = 1 + 2 * evaluations + 3
-    at = MOMENTS.get(moment, num_writes + LAST[moment] if moment in LAST else 2 * evaluations)
-    count = iter(range(10**6))
-    write = whole_files._write
-
-    def killed(target, fill):
-        if next(count) == at:
-            target.with_name(f".{target.name}.ab12.half").write_text("half a file")
-            raise Killed
-        write(target, fill)
-
-    monkeypatch.setattr(whole_files, "_write", killed)
+    fit = functools.partial(drl.fit, data, seed=0, settings=SETTINGS, out=tmp_path / "run", progress=False)
     monkeypatch.setattr(training_folder, "HISTORY_SHARE", math.inf)  # the history is written at every evaluation
-    with pytest.raises(Killed):
-        drl.fit(data, seed=0, settings=SETTINGS, out=tmp_path / "run", progress=False)
-    monkeypatch.undo()
-    with pytest.raises(RunFolderError, match=r"not finished|holds no settings"):
-        Density.load(tmp_path / "run")
-    resumed = drl.fit(data, seed=0, settings=SETTINGS, out=tmp_path / "run", resume=True, progress=False)
+    write = whole_files._write
+    for moment, (name, number) in KILLS.items():
+        left = [number(evaluations)]
+
+        def killed(target, fill, name=name, left=left):
+            if target.name == name:
+                if left[0] == 0:
+                    target.with_name(f".{target.name}.ab12.half").write_text("half a file")
+                    raise Killed
+                left[0] -= 1
+            write(target, fill)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(whole_files, "_write", killed)
+            with pytest.raises(Killed):
+                fit(resume=moment != "settings")
+        with pytest.raises(RunFolderError, match=r"not finished|holds no settings"):
+            Density.load(tmp_path / "run")
+    resumed = fit(resume=True)
     assert_same_bits(resumed, whole)
     assert_same_bits(Density.load(tmp_path / "run"), whole)
 
