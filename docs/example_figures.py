@@ -302,10 +302,18 @@ def digit_rows(found: dict[str, Tensor]) -> Figure:
 
 
 def ambient(module: Any, result: Any) -> Figure:
-    """Held-out digits: truth, what was measured (blue: hidden pixels), mean of the draws, and their standard deviation. It
-    is far below the error: guidance through one further mask finds a completion, but not its uncertainty.
+    """Held-out digits: truth, what was measured (blue: hidden pixels), the mean of each pixel's measured values, mean of the
+    draws, its error, and the standard deviation of the draws on the same scale. It is far below the error: guidance through
+    one further mask finds a completion, but not its uncertainty.
     """
-    return digit_rows(result)
+    figure, error = pictures(list(result.values()), list(result)), result["error"]
+    spreads = figure.axes[-2 * len(error) :]
+    for axis in spreads:
+        axis.images[0].set(cmap="magma", clim=(0, float(error.max())))
+    bar = figure.colorbar(spreads[0].images[0], ax=figure.axes, shrink=0.7)
+    bar.set_label("error and standard deviation, grey levels of 16", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    return figure
 
 
 def deblurred(module: Any, result: Any) -> Figure:

@@ -1,4 +1,4 @@
-"""Arithmetic of log weights of particles, some of which have lost theirs, and the shape of the tail of weights."""
+"""Arithmetic of log weights of particles, some of which have lost theirs, choice by weight, and the tail of weights."""
 
 from __future__ import annotations
 
@@ -42,6 +42,24 @@ def alive_mean(log_weights: Tensor, dim: int = -1) -> Tensor:
     total = torch.where(is_alive, log_weights, 0.0).sum(dim)
     mean = total / count + (count / log_weights.shape[dim]).log()
     return torch.where(count > 0, mean, -math.inf)
+
+
+def chosen_by_share(cumulative: Tensor, places: Tensor) -> Tensor:
+    r"""Index of the component in whose share each place lies: the least k with :math:`p\, s_K \le s_1 + \dots + s_k`.
+
+    Args:
+        cumulative: cumulative shares of the components, up to a common factor, ``(*, K)``.
+        places: places p in [0, 1], such as uniform numbers, ``(*, n)``.
+
+    Returns:
+        Indices ``(*, n)``.
+
+    >>> chosen_by_share(torch.tensor([0.25, 1.0, 1.0]), torch.tensor([0.2, 0.3, 1.0])).tolist()
+    [0, 1, 1]
+    """
+    found = torch.searchsorted(cumulative, (places * cumulative[..., -1:]).contiguous())
+    # A product that is not a number lies beyond every share; the index is held back, so that a lookup stays in its table.
+    return found.minimum(torch.tensor(cumulative.shape[-1] - 1, device=found.device))
 
 
 def pareto_k(log_weights: Tensor) -> float:

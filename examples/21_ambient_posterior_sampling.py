@@ -50,11 +50,14 @@ def main(
         found["standard deviation"].append(draws.std(0))
     pictures = {"truth": truth} | {name: torch.stack(rows) for name, rows in found.items()}
     hidden = pictures["measured"].isnan()
-    by_pixel = torch.nanmean(rows, 0).expand_as(truth)
-    for name, guess in {"mean of the draws": pictures["mean of the draws"], "mean of the pixel": by_pixel}.items():
-        error = 8 * float((guess - truth)[hidden].square().mean().sqrt())
+    pictures["mean of the pixel"] = torch.where(hidden, torch.nanmean(rows, 0).expand_as(truth), truth)
+    for name in ("mean of the draws", "mean of the pixel"):
+        error = 8 * float((pictures[name] - truth)[hidden].square().mean().sqrt())
         print(f"{name}: root mean squared error of hidden pixels {error:.2f} grey levels of 16")
-    return {name: 8 * (rows + (name != "standard deviation")) for name, rows in pictures.items()}
+    order = ("truth", "measured", "mean of the pixel", "mean of the draws")
+    found = {name: 8 * (pictures[name] + 1) for name in order}
+    found["error"] = (found["mean of the draws"] - found["truth"]).abs()
+    return found | {"standard deviation": 8 * pictures["standard deviation"]}
 
 
 if __name__ == "__main__":

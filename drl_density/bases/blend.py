@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from drl_density.bases.contract import Base, Conditional, Numbers, Tail
 from drl_density.bases.gaussian_mixture import draw_components
+from drl_density.log_weights import chosen_by_share
 
 
 class BlendedBase(Base):
@@ -155,10 +156,7 @@ class _BlendedConditional(Conditional):
             streams.advance()
             found.append(law.draw(x, is_missing, num_samples, streams))
         logs = torch.stack([height for _, height in found], -1) + self.log_weights
-        shares = logs.softmax(-1).cumsum(-1)
-        # Rounding can leave the last cumulative share below the place of a draw.
-        chosen = torch.searchsorted(shares, torch.special.ndtr(noise) * shares[..., -1:])
-        chosen = torch.minimum(chosen, torch.tensor(len(self.laws) - 1, device=chosen.device))
+        chosen = chosen_by_share(logs.softmax(-1).cumsum(-1), torch.special.ndtr(noise))
         draws = torch.stack([drawn for drawn, _ in found])
         index = chosen[None, ..., None].expand(1, *draws.shape[1:])
         return draws.gather(0, index)[0], logs.logsumexp(-1)

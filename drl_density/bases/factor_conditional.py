@@ -10,6 +10,7 @@ from torch import Tensor
 from drl_density.bases.contract import Conditional, Numbers
 from drl_density.bases.gaussian_mixture import draw_of_each
 from drl_density.devices import normal_draws
+from drl_density.log_weights import chosen_by_share
 
 MOST_NUMBERS = 4_000_000
 """Largest number of float64 entries of one intermediate tensor (32 MB)."""
@@ -61,10 +62,7 @@ class FactorConditional(Conditional):
             rows = x[some].double().flatten(0, 1)
             mask = is_missing[some].repeat_interleave(num_points, 0)
             logs, centers, triangles = self._posterior(rows, mask)
-            shares = logs.softmax(-1).cumsum(-1)
-            # Rounding can leave the last cumulative share below the place of a draw.
-            chosen = torch.searchsorted(shares, torch.special.ndtr(noise[..., 0]) * shares[:, -1:])
-            chosen = chosen.minimum(torch.tensor(shares.shape[1] - 1))
+            chosen = chosen_by_share(logs.softmax(-1).cumsum(-1), torch.special.ndtr(noise[..., 0]))
             index = torch.arange(len(rows))[:, None]
             scores, residuals = noise[..., 1 : 1 + num_factors], noise[..., 1 + num_factors :]
             # L^-T e has covariance M^-1 for M = L L^T.

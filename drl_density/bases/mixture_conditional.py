@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from drl_density.bases.contract import Conditional, Numbers
+from drl_density.log_weights import chosen_by_share
 
 MOST_NUMBERS = 2**18
 """Largest number of float64 entries of one intermediate tensor (2 MB), which stays in a CPU's cache."""
@@ -195,9 +196,7 @@ class _Pattern:
         top = logs.amax(-1, keepdim=True)
         shares = (logs - top).exp_().cumsum(-1)
         height = top.squeeze(-1) + shares[:, -1].log()
-        # Rounding can leave the last cumulative share below the place of a draw.
-        chosen = torch.searchsorted(shares, torch.special.ndtr(noise[..., 0]) * shares[:, -1:])
-        chosen = chosen.minimum(torch.tensor(shares.shape[1] - 1))
+        chosen = chosen_by_share(shares, torch.special.ndtr(noise[..., 0]))
         numbers = noise[..., 1:]
         if law.covariances is None:
             return law.means[:, missing][chosen] + law.variances[:, missing].sqrt()[chosen] * numbers, height

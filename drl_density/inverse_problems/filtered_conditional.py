@@ -23,6 +23,7 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.bases import AutoregressivePixels, LayeredBase, PixelSteps
 from drl_density.inverse_problems.conditional import ConditionalResult
 from drl_density.inverse_problems.row_streams import RowStreams
+from drl_density.log_weights import chosen_by_share
 from drl_density.model import EnergySequence
 from drl_density.networks.contract import is_bounded
 from drl_density.partition_function.importance import acceptance_of_weights, tilts_with_columns
@@ -199,10 +200,7 @@ class _Filters:
 
 def _drawn(log_probabilities: Tensor, uniform: Tensor) -> Tensor:
     """Grey levels ``(rows, particles)`` by inversion, from log probabilities ``(rows, particles, num_cells)``."""
-    below = log_probabilities.exp().cumsum(2)
-    # The last sum is 1 up to rounding, and a number may round to it: the last value is then meant.
-    cells = torch.searchsorted(below, uniform[..., None] * below[..., -1:]).squeeze(2)
-    return cells.clamp_max(below.shape[2] - 1)
+    return chosen_by_share(log_probabilities.exp().cumsum(2), uniform[..., None]).squeeze(2)
 
 
 def _generator(streams: RowStreams, number: Tensor) -> torch.Generator:

@@ -53,7 +53,9 @@ def plan_of(given):
         increment_weight=given.weight,
         increments_from=given.begin,
         particle_weight=given.particles,
+        num_particles=given.kept,
         num_moved=given.moved,
+        renewed_share=given.renewed,
     )
     return plan_on_table(table, dataclasses.replace(settings, network=network, objective=objective), seed=0)
 
@@ -96,6 +98,9 @@ def main() -> None:
     parser.add_argument("--begin", type=float, default=0.5, help="share of the training after which they join in")
     parser.add_argument("--particles", type=float, default=4.0, help="weight of the contrast with particles of level 0")
     parser.add_argument("--moved", type=int, default=32, help="particles that each step moves")
+    parser.add_argument("--kept", type=int, default=256, help="particles that are kept")
+    parser.add_argument("--renewed", type=float, default=0.02, help="share of the moved particles that start again")
+    parser.add_argument("--base-share", type=float, default=0.5, help="share of these that begin at draws of the base")
     parser.add_argument("--chains", type=int, nargs="*", default=[60, 300], help="lengths of chains that are looked at")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--channels", type=int, default=32)
@@ -113,7 +118,10 @@ def main() -> None:
     model, generator = state.model, torch.Generator().manual_seed(1)
     model.network.to(memory_format=torch.channels_last)
     done, seen = [0.0], [math.nan]
-    objective = dataclasses.replace(plan.objective, tables=lambda: state.drawn, progress=lambda: done[0])
+    particles = dataclasses.replace(plan.objective.particles, base_share=given.base_share)
+    objective = dataclasses.replace(
+        plan.objective, particles=particles, tables=lambda: state.drawn, progress=lambda: done[0]
+    )
     meter = PathMeter(objective, most_rows=48)
     model.network.leave.register_forward_pre_hook(
         lambda _, features: seen.__setitem__(0, float(features[0].detach().square().mean().sqrt()))

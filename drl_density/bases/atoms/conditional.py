@@ -10,6 +10,7 @@ from torch import Tensor
 
 from drl_density.bases.atoms.cells import LOG_ROOT_TWO_PI, AtomCells, inside_normal, log_normal_mass
 from drl_density.bases.contract import Conditional, Numbers
+from drl_density.log_weights import chosen_by_share
 from drl_density.records.brief import brief
 
 MOST_NUMBERS = 2**22
@@ -139,10 +140,7 @@ class AtomConditional(Conditional):
             heights[part] = logs.logsumexp(1).reshape(len(part), num_points)
             noise = numbers(part, (num_points, num_samples, 1 + num_features)).to(x)
             places = torch.special.ndtr(noise).flatten(0, 1)
-            shares = logs.softmax(1).cumsum(1)
-            # Rounding can leave the last cumulative share below the place of a draw.
-            chosen = torch.searchsorted(shares, places[..., 0].contiguous() * shares[:, -1:])
-            chosen = torch.minimum(chosen, torch.tensor(shares.shape[1] - 1, device=x.device))
+            chosen = chosen_by_share(logs.softmax(1).cumsum(1), places[..., 0])
             found = draws[part].flatten(0, 1)
             for column in own.any(0).nonzero().flatten().tolist():
                 rows = own[:, column]

@@ -179,7 +179,8 @@ class Generator:
             folder.write_tensors(folder.generator, tensors, values)
 
     def __repr__(self) -> str:
-        return f"Generator(method={self.settings.method!r}, {self.num_calls} calls per draw, not a density)"
+        calls = "1 call" if self.num_calls == 1 else f"{self.num_calls} calls"
+        return f"Generator(method={self.settings.method!r}, {calls} per draw, not a density)"
 
 
 def distill(

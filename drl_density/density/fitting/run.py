@@ -100,7 +100,7 @@ class FitRun:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.folder is not None:
-            self.folder.close()
+            self.folder.close(is_refused=kind is not None and issubclass(kind, Exception))
 
     def say(self, text: str) -> None:
         """Print a message above the progress bar."""

@@ -6,8 +6,8 @@ import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,13 @@ class TrainingFolder:
         folder: Run folder, empty or with the state of an interrupted run.
         lock: Lock of the run folder, which is held.
         replacement: Files of a new run that have not taken the place of an earlier one yet.
+        made: Folders that were made for the run, from the innermost.
     """
 
-    def __init__(self, folder: RunFolder, lock: FolderLock, replacement: Replacement | None = None) -> None:
-        self.folder, self.lock, self.replacement = folder, lock, replacement
+    def __init__(
+        self, folder: RunFolder, lock: FolderLock, replacement: Replacement | None = None, *, made: Sequence[Path] = ()
+    ) -> None:
+        self.folder, self.lock, self.replacement, self.made = folder, lock, replacement, made
         self.tensors: dict[str, Tensor] = {}
         self.values: dict[str, Any] = {}
         self.history_due = -math.inf
@@ -60,6 +63,7 @@ class TrainingFolder:
         Raises:
             RunFolderError: A missing, foreign or damaged folder to resume, or a run that ``force`` may not overwrite.
         """
+        made = [folder for folder in (Path(path), *Path(path).parents) if not folder.exists()]
         if not (resume and not RunFolder.is_blank(path)):
             RunFolder.occupy(path, force=force)
         elif not RunFolder(path).path.is_dir():
@@ -72,19 +76,26 @@ class TrainingFolder:
             folder = RunFolder.occupy(path, force=force)
             folder.sweep()
             if not folder.settings.is_file():
-                return cls(folder, lock)
+                return cls(folder, lock, made=made)
             replacement = Replacement(folder.path)
             return cls(RunFolder(replacement.incoming), lock, replacement)
         except BaseException:  # an interruption by the keyboard releases the lock too
             lock.release()
             raise
 
-    def close(self) -> None:
-        """Release the lock. Where the new run has no saved state yet, it is deleted, and an earlier one stays."""
+    def close(self, *, is_refused: bool = False) -> None:
+        """Release the lock. Where the new run has no saved state yet, it is deleted, and an earlier one stays.
+
+        Args:
+            is_refused: Whether the fit ended by an error. The folders that it made are then deleted if they are empty.
+        """
         if self.replacement is not None:
             self.replacement.discard()
             self.replacement = None
         self.lock.release()
+        for folder in self.made if is_refused else ():
+            with suppress(OSError):  # not empty
+                folder.rmdir()
 
     def saved(self, dataset: Dataset, asked: FitSettings, *, seed: int) -> FitSettings | None:
         """Settings of the run being resumed; None where it was killed before it wrote any.

@@ -8,7 +8,7 @@ import torch
 import drl_density as drl
 from drl_density.density.fitting.plan import plan_fit
 from drl_density.density.storage.training_folder import TrainingFolder, differences, was_begun_here
-from drl_density.errors import RunFolderError
+from drl_density.errors import DataError, RunFolderError
 from drl_density.run_folder import RunFolder
 from tests.density.fitting.test_run import SETTINGS
 
@@ -126,3 +126,20 @@ def test_the_history_is_written_where_that_takes_a_small_share_of_the_time(tmp_p
         assert len(folder.folder.read_tensors(folder.folder.state)[1]["gaussian-0/"]["history"]) == count
     folder.close()
     assert written == [1, 3]
+
+
+def test_a_refused_fit_leaves_no_folder_that_it_made(data, tmp_path):
+    own = tmp_path / "own"
+    own.mkdir()
+    refused = dataclasses.replace(SETTINGS, transform="logit")
+    for out in (tmp_path / "new" / "run", own):
+        with pytest.raises(DataError, match="needs lower and upper bounds"):
+            drl.fit(data, settings=refused, out=out, seed=0, progress=False)
+    assert list(tmp_path.iterdir()) == [own]
+    assert list(own.iterdir()) == []
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_an_interrupted_fit_keeps_the_folder_that_it_resumes_in(tmp_path, is_refused):
+    TrainingFolder.prepare(tmp_path / "run", resume=False, force=False).close(is_refused=is_refused)
+    assert (tmp_path / "run").is_dir() != is_refused
