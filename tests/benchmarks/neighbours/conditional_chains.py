@@ -163,23 +163,23 @@ def run(model: drl.EnergySequence, folder: Path, steps: int, chains: int, stop: 
 
 
 def draw(path: Path, folder: Path, shown: list[str]) -> None:
-    """Ends of chains of each length, and under them the states of the longest chains along the levels."""
-    kept = [torch.load(folder / f"chains_{name}.pt") for name in shown]
-    figure = new_figure(7.5, 5.2)
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1.0, 1.1])
-    for axis, name, values in zip(upper.subplots(1, len(kept)), shown, kept, strict=True):
-        ends = values["pictures"][0][:16, 0]
-        ends = torch.cat([ends, torch.zeros(16 - len(ends), *ends.shape[1:], dtype=ends.dtype)])
-        axis.imshow(ends.reshape(4, 4, 28, 28).permute(0, 2, 1, 3).reshape(112, 112), cmap="gray_r", vmin=0, vmax=255)
-        axis.set_title(f"{int(name.split('_')[0]) * 999:,} steps", fontsize=9)
+    """Ends of the chains of each length, beside the states of the last ones along the levels."""
+    kept = {name: torch.load(folder / f"chains_{name}.pt")["pictures"] for name in shown}
+    figure = new_figure(7.5, 1.1 + 0.45 * 4)
+    *left, right = figure.subplots(1, len(kept) + 1, width_ratios=[1.0] * len(kept) + [3.0])
+    for axis, (name, pictures) in zip(left, kept.items(), strict=True):
+        ends = pictures[min(pictures)][:16, 0]
+        blank = torch.zeros(-len(ends) % 4, 28, 28, dtype=ends.dtype)
+        tiles = torch.cat([ends, blank]).reshape(-1, 4, 28, 28).permute(0, 2, 1, 3)
+        axis.imshow(tiles.flatten(2).flatten(0, 1), cmap="gray_r", vmin=0, vmax=255)
+        axis.set_title(f"{int(name.split('_')[0]) * 999:,} steps", fontsize=8)
         axis.set_axis_off()
-    pictures = kept[-1]["pictures"]
-    tiles = torch.stack([pictures[level][:4, 0] for level in sorted(pictures, reverse=True)])
-    axis = lower.subplots()
-    axis.imshow(tiles.permute(1, 2, 0, 3).reshape(28 * tiles.shape[1], -1), cmap="gray_r", vmin=0, vmax=255)
-    axis.set_xticks([14 + 28 * index for index in range(len(tiles))], sorted(pictures, reverse=True), fontsize=7)
-    axis.set_yticks([])
-    axis.set_xlabel("level, from the most noise to the least", fontsize=8)
+    levels = sorted(kept[shown[-1]], reverse=True)
+    tiles = torch.stack([kept[shown[-1]][level][:4, 0] for level in levels]).permute(1, 2, 0, 3)
+    right.imshow(tiles.flatten(2).flatten(0, 1), cmap="gray_r", vmin=0, vmax=255)
+    right.set_xticks([14 + 28 * index for index in range(len(levels))], levels, fontsize=6)
+    right.set_yticks([])
+    right.set_xlabel("states of these chains at levels of less and less noise, denoised", fontsize=7)
     figure.savefig(path, dpi=100)
 
 
