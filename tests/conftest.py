@@ -14,11 +14,14 @@ import pytest
 import torch
 
 import drl_density as drl
-import drl_density.density.density as density_module
+from drl_density.density import normalizing
+from drl_density.density.evaluation.evaluate import evaluate
+from drl_density.density.evaluation.sections import other_densities, report_chains
 from drl_density.density.fitting import selection
 from drl_density.density.settings import normalizing_sizes
 from drl_density.density.storage.training_folder import TrainingFolder
 from drl_density.inverse_problems import annealed_posterior
+from drl_density.partition_function import importance
 from drl_density.samplers import ProgressiveSettings, TemperingSettings, progressive
 from drl_density.testing import gaussian_sequence
 from drl_density.transforms import fit_marginals
@@ -31,18 +34,22 @@ gc.disable()
 # Files that take the longest go first, so that none of them is left to one of two processes at the end.
 LONG = (
     "tests/integration/test_devices.py",
-    "tests/integration/test_image_fit.py",
-    "tests/training/test_sharded_weights.py",
+    "tests/test_house.py",
     "tests/test_examples.py",
-    "tests/density/fitting/test_run.py",
+    "tests/integration/test_image_fit.py",
     "tests/test_readme.py",
+    "tests/diffusion_sampler/test_training.py",
+    "tests/integration/test_disk_faults.py",
     "tests/partition_function/two_sided/test_sandwich.py",
+    "tests/training/test_sharded_weights.py",
     "tests/density/test_density.py",
     "tests/density/derived/test_combine.py",
-    "tests/integration/test_processes.py",
+    "tests/density/fitting/test_run.py",
+    "tests/test_estimator.py",
+    "tests/bases/test_contract.py",
+    "tests/integration/test_discrete_columns.py",
     "tests/density/fitting/test_completions.py",
     "tests/partition_function/two_sided/test_sequence.py",
-    "tests/integration/test_discrete_columns.py",
     "tests/cli/test_learn.py",
 )
 
@@ -181,6 +188,19 @@ def _remembered_mixtures():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _short_reports():
+    """Reports run chains of 100 steps after 40, not 1,000 after 200, a flow of 10 steps, not 100, and anneal over one
+    density a level, not four. Tests of chains, flows and paths themselves call them with sizes of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(evaluate.__kwdefaults__, "num_chain_steps", 100)
+        patch.setattr(report_chains, "NUM_WARMUP", 40)
+        patch.setattr(other_densities, "STEPS_PER_LEVEL", 1)
+        flow = functools.partial(other_densities.flow_log_likelihood, num_steps=10)
+        patch.setattr(other_densities, "flow_log_likelihood", flow)
+        yield
+
+
 LONG_SCORE = selection.AnnealedLikelihood
 
 
@@ -208,27 +228,31 @@ def short_ends():
 
 
 @contextlib.contextmanager
-def annealing_over(most_per_level, score, most_steps, chains, num_final_steps):
+def annealing_over(most_per_level, score, most_steps, chains, num_final_steps, checks):
     """Within this context fits anneal over so many densities a level, select by a score, fit marginals in so many steps,
-    and draw by such chains; annealed posteriors end with so many steps."""
+    and draw by such chains; annealed posteriors end with so many steps; checks of log Z take so many steps and bridges."""
+    for_annealing, for_importance, num_bridges = checks
     with pytest.MonkeyPatch.context() as patch, posteriors_of(num_final_steps):
         patch.setattr(sys.modules[__name__], "most_mixture_steps", most_steps)
         patch.setattr(progressive, "given_or_default", lambda given, kind: chains if given is None else given)
         patch.setattr(normalizing_sizes, "MOST_PER_LEVEL", most_per_level)
         patch.setattr(selection, "AnnealedLikelihood", score)
+        patch.setattr(normalizing, "NUM_MIXING_STEPS", for_annealing)
+        patch.setattr(importance, "NUM_MIXING_STEPS", for_importance)
+        patch.setitem(importance.checked_importance_sampling.__kwdefaults__, "num_bridges", num_bridges)
         yield
 
 
 def long_annealing():
     """Within this context fits anneal, fit marginals and draw as they do outside of tests."""
-    return annealing_over(8, LONG_SCORE, 10**9, ProgressiveSettings(), 200)
+    return annealing_over(8, LONG_SCORE, 10**9, ProgressiveSettings(), 200, (100, 60, 20))
 
 
 def short_annealing(most_mixture_steps=30):
-    """Within this context fits anneal over two densities a level, fit marginals in few steps, and draw by chains of a
-    quarter of the usual steps."""
+    """Within this context fits anneal over two densities a level, fit marginals in few steps, draw by chains of a quarter of
+    the usual steps, and check log Z with few."""
     chains = ProgressiveSettings(num_steps=3, num_final_steps=10)
-    return annealing_over(2, ShortlyAnnealedLikelihood, most_mixture_steps, chains, 20)
+    return annealing_over(2, ShortlyAnnealedLikelihood, most_mixture_steps, chains, 20, (10, 10, 5))
 
 
 @pytest.fixture(scope="module")
@@ -236,13 +260,6 @@ def short_paths():
     """Fits of a module are short beside their training: its tests do not ask how exact log Z, marginals or draws are."""
     with short_annealing():
         yield
-
-
-@pytest.fixture
-def short_chains(monkeypatch):
-    """Chains of 100 steps in the report of an evaluation, for which neither methods nor commands have an option."""
-    quick = functools.partial(density_module.evaluate, num_chain_steps=100)
-    monkeypatch.setattr(density_module, "evaluate", quick)
 
 
 @pytest.fixture

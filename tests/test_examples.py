@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+import torch
 
 import drl_density as drl
 from drl_density import (
@@ -17,8 +18,9 @@ from drl_density import (
     TrainingSettings,
 )
 from drl_density.inverse_problems import ConditionalSettings
-from drl_density.partition_function.mode_search import search
+from drl_density.model_evidence import entry
 from drl_density.testing import assert_z
+from tests.model_evidence.made_up import MadeUpSandwich
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PAGES = Path(__file__).parent.parent / "docs" / "examples"
@@ -42,23 +44,16 @@ TINY_COOPERATIVE = dataclasses.replace(
 TINY_CONDITIONAL = ConditionalSettings(num_particles=4, steps_per_level=1, num_transitions=1, num_final_steps=8)
 
 
-QUICK = {
-    "num_particles": 16,
-    "num_replicates": 2,
-    "num_transitions": 1,
-    "num_mixing_steps": 3,
-    "most_rounds": 4,
-    "most_batches": 1,
-    "conditional_ess": 0.7,
-    "num_swept": 0,
-}
 HAS_SANDWICH = ("06_product_of_experts", "09_evidence_of_a_pyro_model")
 
 
 def plain(tiny):
-    """With the base and the transform that are fitted fastest; ``tiny`` itself, with those chosen by validation, is fitted
-    for the tests of a density."""
-    return dataclasses.replace(tiny, base="gaussian", transform="standardize", selection="last", num_particles=16)
+    """With the base and the transform that are fitted fastest and two training steps; ``tiny`` itself, with those chosen by
+    validation, is fitted for the tests of a density."""
+    training = TrainingSettings(num_steps=2, batch_size=32, evaluate_every=2)
+    return dataclasses.replace(
+        tiny, base="gaussian", transform="standardize", selection="last", num_particles=16, training=training
+    )
 
 
 DOUBLE_WELL = "02_log_z_of_your_own_density"  # runs in a test of its own, at full size
@@ -76,10 +71,10 @@ ARGUMENTS = {
         "max_minutes": None,
     },
     "04_imputation": lambda tiny: {"num_imputations": 3, "settings": plain(tiny), "max_minutes": None},
-    "05_a_learned_prior": lambda tiny: {"num_draws": 30, "settings": plain(tiny), "max_minutes": None},
-    "06_product_of_experts": lambda tiny: {"num_draws": 30, "settings": plain(tiny), "max_minutes": None},
+    "05_a_learned_prior": lambda tiny: {"num_draws": 6, "settings": plain(tiny), "max_minutes": None},
+    "06_product_of_experts": lambda tiny: {"num_draws": 6, "settings": plain(tiny), "max_minutes": None},
     "07_outliers": lambda tiny: {"settings": plain(tiny), "max_minutes": None},
-    "09_evidence_of_a_pyro_model": lambda tiny: {"num_rows": 8, "num_particles": 16},
+    "09_evidence_of_a_pyro_model": lambda tiny: {"num_rows": 8},
     "08_undersampled_images": lambda tiny: {"size": 8, "num_draws": 8, "num_train": 400, "num_steps": 10},
     "10_few_step_draws": lambda tiny: {"num_updates": 3, "num_steps": 10, "settings": plain(tiny), "max_minutes": None},
     "11_progressive_grid": lambda tiny: {"num_pictures": 2, "settings": TINY_IMAGES, "max_minutes": None},
@@ -104,9 +99,9 @@ ARGUMENTS = {
         "max_minutes": None,
     },
     "16_levels_and_chain_steps": lambda tiny: {
-        "levels": (1, 3),
+        "levels": (2,),
         "steps": (2,),
-        "num_training_steps": 20,
+        "num_training_steps": 2,
         "settings": plain(tiny),
     },
     "17_ddim": lambda tiny: {"num_rows": 400, "num_draws": 20, "settings": plain(tiny), "max_minutes": None},
@@ -139,6 +134,37 @@ def load(name):
     return module
 
 
+@pytest.fixture(scope="module")
+def fits(short_paths):
+    """Fits by arguments: several examples begin with the same."""
+    fit, found = drl.fit, {}
+
+    @functools.wraps(fit)
+    def remembered(data, **options):
+        key = (data.name, len(data.train), repr(options))
+        if key not in found:
+            found[key] = fit(data, **options)
+        return found[key]
+
+    return remembered
+
+
+def pretended(target, *, base=None, seed, **settings):
+    """A sandwich made up of the target's mean at few points."""
+    draws = torch.ones(2, 4, *target.event_shape, dtype=torch.float64) if base is None else base.sample((2, 4))
+    return MadeUpSandwich(float(target.unnormalized_log_prob(draws).mean()), draws=draws)
+
+
+def with_few_rows(load):
+    """Toys that an example leaves at their usual size have 400 rows."""
+
+    @functools.wraps(load)
+    def loaded(source, **options):
+        return load(source, **({"num_rows": 400} if source in ("banana", "eight_gaussians") else {}) | options)
+
+    return loaded
+
+
 def test_every_example_is_listed():
     assert sorted(path.stem for path in EXAMPLES.glob("*.py")) == sorted([*ARGUMENTS, DOUBLE_WELL])
 
@@ -146,12 +172,13 @@ def test_every_example_is_listed():
 @pytest.mark.usefixtures("short_paths", "short_ladders")
 @pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning")
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_examples_run(name, tiny_settings, tmp_path, monkeypatch):
+def test_examples_run(name, tiny_settings, tmp_path, monkeypatch, fits):
     monkeypatch.chdir(tmp_path)
-    if name in HAS_SANDWICH:  # which has no argument for its sizes
-        monkeypatch.setattr(drl, "SandwichSettings", functools.partial(drl.SandwichSettings, **QUICK))
-        monkeypatch.setattr(drl, "sandwich", functools.partial(drl.sandwich, settings=drl.SandwichSettings()))
-        monkeypatch.setattr(search, "MOST_EXPENSIVE", 0)
+    monkeypatch.setattr(drl, "fit", fits)
+    monkeypatch.setattr(drl, "load_dataset", with_few_rows(drl.load_dataset))
+    if name in HAS_SANDWICH:  # tests/model_evidence and tests/distributions have such targets in earnest
+        monkeypatch.setattr(drl, "sandwich", pretended)
+        monkeypatch.setattr(entry, "sandwich", pretended)
     assert load(name).main(**ARGUMENTS[name](tiny_settings)) is not None
 
 

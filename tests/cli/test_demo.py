@@ -33,7 +33,7 @@ def few_rows(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::drl_density.errors.UnreliableEstimateWarning")
-@pytest.mark.usefixtures("few_rows", "quick_evaluation", "short_chains")
+@pytest.mark.usefixtures("few_rows", "quick_evaluation")
 def test_demo_writes_a_page(tmp_path):
     out = tmp_path / "demo"
     done = demo.run_demo("eight_gaussians", out, settings=TOY, progress=False)
@@ -55,7 +55,7 @@ def test_demo_writes_a_page(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::drl_density.errors.UnreliableEstimateWarning")
-@pytest.mark.usefixtures("few_rows", "quick_evaluation", "short_chains")
+@pytest.mark.usefixtures("few_rows", "quick_evaluation")
 def test_a_report_does_not_join_another_run(tiny_density, tmp_path, monkeypatch):
     out = tmp_path / "demo"
     monkeypatch.setattr(demo, "_page", lambda *_: tiny_density.save(out, force=True))

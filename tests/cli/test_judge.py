@@ -44,7 +44,6 @@ def test_diagnose_starts_at_rows_with_labels(tmp_path, capsys):
     assert "8 chains of 100 steps" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("short_chains")
 def test_evaluate_keeps_a_live_line_and_writes_the_page(run, capsys):
     assert main(["evaluate", str(run), "--particles", "16", "--replicates", "2", "--mixing-steps", "3"]) == 0
     printed = capsys.readouterr()

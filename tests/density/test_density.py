@@ -22,7 +22,7 @@ from tests.density.closed_form import closed_form_density
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::drl_density.errors.DRLDensityWarning"),
-    pytest.mark.usefixtures("short_chains", "short_ladders"),
+    pytest.mark.usefixtures("short_ladders"),
 ]
 
 FEW = ConditionalSettings(num_particles=16, num_final_steps=8)

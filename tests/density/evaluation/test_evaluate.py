@@ -39,7 +39,6 @@ def test_bad_rows_are_refused(tiny_density, rows, message):
         tiny_density.evaluate(rows)
 
 
-@pytest.mark.usefixtures("short_chains")
 def test_an_untrained_model_is_said_to_be_one(tiny_density, tiny_data):
     untrained = dataclasses.replace(
         tiny_density, provenance=dataclasses.replace(tiny_density.provenance, best_step={"gaussian-0": 0})

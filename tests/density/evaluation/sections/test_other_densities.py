@@ -8,7 +8,6 @@ import drl_density as drl
 from tests.density.evaluation.sizes import LEAST
 
 
-@pytest.mark.usefixtures("short_chains")
 def test_few_particles_bound_what_other_densities_cost(tiny_density, tiny_data, monkeypatch):
     """Annealing and diffusion samplers see as many rows as there are particles, beside the model on the same rows."""
     from drl_density.density.evaluation.sections import other_densities as evaluation
