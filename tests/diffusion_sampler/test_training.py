@@ -163,7 +163,7 @@ def test_a_funnel_after_a_short_training():
         normal = -0.5 * (rest.square() * torch.exp(-first)[..., None]).sum(-1) - 4.5 * first
         return normal - first.square() / 18 - math.log(3) - 5 * math.log(2 * math.pi)
 
-    settings = DiffusionSamplerSettings(scale=2.0, num_chain_updates=600, num_chains=256, num_states=1024)
+    settings = DiffusionSamplerSettings(scale=2.0, num_chain_updates=300, num_chains=128, num_states=256)
     sampler, seen = train_diffusion_sampler(funnel, (10,), settings=settings, generator=seeded_generator(0))
     estimate = sampler.log_partition(num_samples=1000, num_replicates=4, generator=seeded_generator(0))
     assert -0.4 < estimate.log_z < 0.05
