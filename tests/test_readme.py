@@ -21,14 +21,17 @@ from drl_density.diffusion_sampler import DiffusionSamplerSettings
 from drl_density.errors import DRLDensityWarning
 from drl_density.model_evidence import entry
 from drl_density.partition_function import SandwichSettings
+from drl_density.partition_function.mode_search import search
 from drl_density.testing import assert_z
 from tests.conftest import TINY
 from tests.model_evidence.made_up import MadeUpSandwich
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted(page for page in (ROOT / "docs").rglob("*.md") if "_generated" not in page.parts)]
-TOY = dataclasses.replace(TINY, base="gaussian", selection="last", num_particles=16)
-SMALL = SandwichSettings(num_particles=16, num_replicates=2, num_mixing_steps=3, most_rounds=4, most_batches=1)
+BRIEF = drl.TrainingSettings(num_steps=4, batch_size=32, evaluate_every=2)
+TOY = dataclasses.replace(TINY, base="gaussian", selection="last", num_particles=16, training=BRIEF)
+FEW = {"num_particles": 16, "num_replicates": 2, "num_transitions": 1, "num_mixing_steps": 3, "steps_per_level": 2}
+SMALL = SandwichSettings(**FEW, most_rounds=4, most_batches=1, conditional_ess=0.7, num_swept=0)
 # What a page says for real sizes, and what stands in its place here; each must be found in the page, once. A page that is
 # not listed holds no code, or that of an example which tests/test_examples.py runs.
 SMALLER = {
@@ -200,8 +203,10 @@ def test_the_readme_shows_what_its_code_prints(readme):
     assert form(shown[1]) == form(readme["printed"])
 
 
+@pytest.mark.usefixtures("short_ladders")
 def test_python_of_the_tour_runs(readme, monkeypatch):
     """With the fit of the README."""
+    monkeypatch.setattr(search, "MOST_EXPENSIVE", 0)
     monkeypatch.setattr(drl, "fit", answers(drl.fit, readme["density"]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DRLDensityWarning)

@@ -17,7 +17,6 @@ def quick_combination(monkeypatch):
     monkeypatch.setattr(command, "combine", functools.partial(command.combine, settings=sizes))
 
 
-@pytest.mark.usefixtures("short_ends")
 def test_combine_draws_from_products_and_mixtures(run, tmp_path, capsys, monkeypatch):
     out = tmp_path / "draws.csv"
     for how, weights in (("product", ["1", "0.5"]), ("mixture", ["1", "3"])):
