@@ -8,6 +8,8 @@ shows elsewhere. Particles resampled by their weights are moved on by adjusted c
 - Walks back from the moved draws have the log weights of the other direction. For draws of the target
   :math:`E[\log w] \ge \log Z`, and Bennett's ratio of both directions is consistent. Its difference from the estimate shows
   mass that the weights have not counted.
+- Walks back whose log weight exceeds that of every walk to the target: their share is that of Z which no weight has
+  counted, as where a target has heavier tails than the walks' ends. The weights that occurred show no sign of it.
 - Modes that no particle has entered leave no trace in either. They are searched for, see
   :mod:`~drl_density.partition_function.one_sided.unvisited`.
 
@@ -46,6 +48,9 @@ CHANCE_OF_REST, LEAST_P_VALUE = 0.999, 1e-4
 """Probability with which draws at rest pass the test of that move, and p-value below which draws have drifted."""
 LARGEST_SHAPE = 0.5
 """Pareto's k from which the variance of the weights may be infinite: the standard error is then too small."""
+MOST_UNCOUNTED, CHANCE_OF_UNCOUNTED = 0.01, 1e-3
+"""Share of Z, or the standard error where that is larger, which walks back may put above the largest weight, and the
+probability with which they exceed it by chance."""
 STEP_SPREAD = 10.0
 """Range of step sizes of the chains that move draws on, since the scale of a target may differ from place to place."""
 EARLY_SHARE = 0.25
@@ -219,6 +224,8 @@ def compare(
         doubts.append(f"the mean log weight of walks back moved by {moved.log_z:.2g} nats as draws mixed")
     if pareto_k > LARGEST_SHAPE:
         doubts.append(f"Pareto k {pareto_k:.2g}: the variance of the weights may be infinite, and the error too small")
+    if not math.isnan(pareto_k) and (share := _uncounted(forward, late, estimate.standard_error)):
+        doubts.append(f"{share:.2g} of the walks back have larger weights than every walk to the target: mass not counted")
     value, error = (math.nan, math.nan) if bridge is None else (bridge.log_z, bridge.standard_error)
     advice = "take the two-sided estimate (drl.sandwich), or more densities or steps"
     return OtherSide(
@@ -231,6 +238,19 @@ def compare(
         faults=tuple(f"{fault}: {advice}" for fault in faults),
         doubts=tuple(f"{doubt}: {advice}" for doubt in doubts),
     )
+
+
+def _uncounted(forward: Tensor, late: Tensor, error: float) -> float:
+    """Share of walks back above all walks to the target, 0 where it may be chance.
+
+    With p and q the densities of the log weight of walks back from the target and to it, p = q w / Z. So the share of p above
+    a threshold is the share of Z that weights above it have.
+    """
+    above, allowed = int((late > forward.max()).sum()), max(MOST_UNCOUNTED, error) * late.numel()
+    if not above:
+        return 0.0
+    chance = torch.special.gammainc(*torch.tensor([above, allowed], dtype=torch.float64))  # of as many, by Poisson's law
+    return above / late.numel() if float(chance) < CHANCE_OF_UNCOUNTED else 0.0
 
 
 def with_reasons(found: OtherSide, faults: list[str], doubts: list[str]) -> OtherSide:

@@ -64,8 +64,10 @@ def unvisited(
     top = float(evaluated(log_density, draws.flatten(0, 1)).max())
 
     def centred(x: Tensor) -> Tensor:
-        values = log_density(x) - top
-        return torch.where(values.isnan(), -torch.inf, values)  # a density that is not a number counts as zero
+        # Climbs and moved draws may leave the numbers. Such rows, and densities that are no numbers, count as zero.
+        inside = x.isfinite().all(1)
+        values = log_density(torch.where(inside[:, None], x, draws[0, 0])) - top
+        return torch.where(inside & ~values.isnan(), values, -torch.inf)
 
     try:
         tails = examine_tails(centred, draws, generator=generator)

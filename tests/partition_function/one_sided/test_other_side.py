@@ -91,6 +91,37 @@ def test_pareto_k_of_resampled_weights_is_no_reason():
     assert judged(pareto_k=math.nan).is_sound
 
 
+def student_rows(count, seed):
+    """Draws of four independent Student t variables with 2 degrees of freedom."""
+    source = seeded_generator(seed)
+    normal, squares = (torch.randn(count, 4, k, generator=source, dtype=torch.float64) for k in (1, 2))
+    return normal[..., 0] / squares.square().mean(-1).sqrt()
+
+
+def test_mass_beyond_the_weights_that_occurred_is_a_doubt():
+    target = dist.StudentT(torch.tensor(2.0).double())
+    base = dist.Normal(torch.tensor(0.0).double(), 2.0)
+
+    def height(x):
+        return target.log_prob(x).sum(1)
+
+    def weight(x):
+        return height(x) - base.log_prob(x).sum(1)
+
+    forward = weight(2.0 * torch.randn(8 * 2000, 4, generator=seeded_generator(2), dtype=torch.float64)).reshape(8, 2000)
+    low = Estimate(float(log_mean_exp(forward.flatten())), 0.006)
+    assert low.log_z < -0.04  # the variance of the weights is infinite, and the tails are missing
+    mixed = Mixed(*(student_rows(512, seed) for seed in (10, 11, 12)))
+    found = compare(low, forward, mixed, weight, height, pareto_k=0.4)
+    assert not found.faults
+    assert ["larger weights than every walk" in doubt for doubt in found.doubts] == [True]
+    # An error as large as that mass allows for it, and weights of resampled walks are not compared.
+    for estimate, shape in ((Estimate(low.log_z, 0.1), 0.4), (low, math.nan)):
+        assert compare(estimate, forward, mixed, weight, height, pareto_k=shape).is_sound
+    # A bounded weight is counted.
+    assert judged(pareto_k=0.4).is_sound
+
+
 def test_further_reasons_are_kept():
     found = with_reasons(judged(), ["a"], ["b"])
     assert (found.faults, found.doubts) == (("a",), ("b",))

@@ -6,7 +6,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 
-from drl_density.mcmc import MALA
+from drl_density.mcmc import MALA, RandomWalk
 from drl_density.partition_function.one_sided.unvisited import flat_base, unvisited
 from drl_density.testing import seeded_generator
 
@@ -78,6 +78,21 @@ def test_a_density_that_is_not_a_number_counts_as_zero():
 
     faults, _ = reasons(half)
     assert faults == []
+
+
+def test_points_that_are_no_numbers_are_not_evaluated():
+    """Along the axes of this target a ridge is so sharp that the search for its crest leaves the numbers."""
+    seen = []
+
+    def roots(x):
+        seen.append(bool(x.isfinite().all()))
+        return -x.abs().sqrt().sum(-1)
+
+    # The root of |x| has a Gamma distribution of shape 2.
+    rows = draws().sign() * torch.rand(2, 4, 64, 2, generator=seeded_generator(2)).double().log().sum(0).square()
+    options = {"kernel": RandomWalk(), "num_swept": 0, "generator": seeded_generator(1)}
+    assert unvisited(roots, BASE, rows, 2 * math.log(4.0), **options)[0] == []
+    assert all(seen)
 
 
 def test_a_base_of_images_is_flat():
