@@ -57,7 +57,8 @@ class EMDistillationSettings:
         step_latent: Langevin step size of z.
         cancellation: "none", "accumulated" (noise of the Langevin steps), or "all" (the first epsilon too).
         learning_rate: first learning rate of the student's Adam, which falls to zero as a half cosine.
-        score_steps: updates of what learns the gap before each update of the student.
+        score_steps: updates of what learns the gap before each update of the student. A gap that lags behind a fast student
+            moves too much mass: rates above the default need several.
         score_learning_rate: first learning rate of what learns the gap.
         first_score_steps: updates of what learns the gap before the first update of the student.
         lowest_level: lowest level that is trained at; those below have almost no noise.
