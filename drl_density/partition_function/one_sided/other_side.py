@@ -243,8 +243,8 @@ def compare(
 def _uncounted(forward: Tensor, late: Tensor, error: float) -> float:
     """Share of walks back above all walks to the target, 0 where it may be chance.
 
-    With p and q the densities of the log weight of walks back from the target and to it, p = q w / Z. So the share of p above
-    a threshold is the share of Z that weights above it have.
+    With p and q the densities of the log weight of walks back from the target and to it, p = q w / Z. So the share of p
+    above a threshold is the share of Z that weights above it have.
     """
     above, allowed = int((late > forward.max()).sum()), max(MOST_UNCOUNTED, error) * late.numel()
     if not above:
