@@ -47,7 +47,7 @@ SETTINGS = drl.FitSettings(
     schedule=drl.LogSpacedSchedule(num_levels=2),
     num_pool_draws=24,
     num_particles=8,
-    training=drl.TrainingSettings(num_steps=4, evaluate_every=4, batch_size=16),
+    training=drl.TrainingSettings(num_steps=2, evaluate_every=2, batch_size=16),
 )
 FEW = ConditionalSettings(num_particles=8, num_final_steps=8)
 FEW_AIS = AISSettings(num_particles=8, num_replicates=2, num_transitions=1, num_pilot_particles=8)
@@ -98,7 +98,7 @@ def labelled_pictures(folder):
 
 
 def with_holes(_):
-    rows = np.random.default_rng(0).normal(size=(200, 2))
+    rows = np.random.default_rng(0).normal(size=(100, 2))
     rows[::5, 0] = np.nan
     return drl.load_dataset(rows, missing="draw")
 

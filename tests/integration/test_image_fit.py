@@ -203,7 +203,7 @@ def labelled_fit(labelled_pictures):
 def test_a_label_is_a_density(labelled_fit, labelled_pictures):
     assert labelled_fit.provenance.labels == (3, 8)
     assert labelled_fit.model.network.settings.num_classes == 2
-    sizes = dataclasses.replace(labelled_fit.settings, num_particles=128, num_pool_draws=200)
+    sizes = dataclasses.replace(labelled_fit.settings, num_particles=128, num_pool_draws=80)
     told = dataclasses.replace(labelled_fit, model=labelled_fit.model.with_network(HalvesTold()), settings=sizes)
     with long_annealing():  # without a warning: log Z of each is reliable
         left, right, sharper = told.guided(3, seed=0), told.guided(8, seed=0), told.guided(8, weight=1.0, seed=0)
