@@ -8,13 +8,13 @@
     python -m tests.benchmarks.neighbours.cooperative FOLDER figure NAMES --figure docs/images/cooperative_digits.png
     python -m tests.benchmarks.neighbours.cooperative FOLDER classifier --digits mnist.npz
 
-``classifier`` copies digits of another size into the folder and trains their classifier; ``--start`` is then a file of
-larger_prior.py, and the sizes of base and network follow from it. Else the folder holds the digits, the classifier and the
-weights of prior.py, whose base and U-Net every arm has, at six noise levels. ``start`` judges the base and those weights,
-``train`` takes so many seconds of the processor beyond them, or beyond the base alone without ``--start``, then draws,
-judges and saves the averaged weights. Calls are network evaluations of one draw: K gradients a level and, with an
-initialiser, one proposal; the last denoising step counts too. Draws are judged beside 400 test digits as in few_steps.py.
-Lines go to ``cooperative.jsonl`` there, and draws to ``cooperative_pictures.pt``.
+``classifier`` copies digits of another size into the folder and trains their classifier; ``--start`` is then a file that
+larger_prior.py wrote for "digits of many levels", and the sizes of base and network follow from it. Else the folder holds
+the digits, the classifier and the weights of prior.py, whose base and U-Net every arm has, at six noise levels. ``start``
+judges the base and those weights, ``train`` takes so many seconds of the processor beyond them, or beyond the base alone
+without ``--start``, then draws, judges and saves the averaged weights. Calls are network evaluations of one draw: K
+gradients a level and, with an initialiser, one proposal; the last denoising step counts too. Draws are judged beside 400
+test digits as in few_steps.py. Lines go to ``cooperative.jsonl`` there, and draws to ``cooperative_pictures.pt``.
 ``averages`` compares frequency averages as few_steps.py does, on the weights of a file; their lines go to
 ``few_steps_NAME.jsonl``. ``--seed`` changes the batches, the initialiser's first weights and the noise of the draws.
 """
@@ -66,7 +66,8 @@ from tests.benchmarks.neighbours.prior import (
 LEVELS, FACTOR, STEPS = 6, 0.4, 2
 BATCH, RATE = 32, 5e-4
 CHAINS = LangevinChains(num_steps=STEPS, factor=FACTOR, weights="nats", scaling="conditional", kernel=MALA())
-NETWORKS, BASES = {SIDE: SIZES, 28: PROBLEMS["digits"].network}, {SIDE: BASE, 28: PROBLEMS["digits"].base}
+LARGER = PROBLEMS["digits of many levels"]
+NETWORKS, BASES = {SIDE: SIZES, 28: LARGER.network}, {SIDE: BASE, 28: LARGER.base}
 INITIALIZER = UNetSettings(
     (1, SIDE, SIDE),  # and of other sizes for other digits
     num_channels=16,

@@ -1,13 +1,15 @@
 """Undersampled digits of 28 x 28 pixels, and phantoms of 64 x 64 with four coils, under the networks of larger_prior.py.
 
     python -m tests.benchmarks.neighbours.larger_undersampled phantoms runs/phantoms --figure docs/images/mri_phantoms.png
-    python -m tests.benchmarks.neighbours.larger_undersampled digits runs/digits28 --source mnist.npz
+    python -m tests.benchmarks.neighbours.larger_undersampled "digits of many levels" runs/digits28 --source mnist.npz \
+        --exact-base
 
 Phantoms: columns of frequencies, one in R with the central ones, four coils, noise of 0.02 in each part. Digits: random
 frequencies, one in R with the central 3 x 3, white noise of 0.05 in the range [-1, 1]. Rivals are exact posteriors: a
-Gaussian of many factors, a mixture of factor analysers larger than the one that the network starts from, and that one.
-The network's draws are those of ``sample_measured_rows``. Every posterior gives 19 draws, whose mean is scored; phantoms by
-its magnitude. Intervals reach from the least to the largest draw, and cover 0.9 if truth and draws come from one posterior.
+Gaussian of many factors, a mixture of factor analysers at least as large as the network's base, and that base.
+The network's draws are those of ``sample_measured_rows``. With ``--exact-base`` they are those of ``sample_measured``, which
+conditions the base exactly, one image after the other. Every posterior gives 19 draws, whose mean is scored; phantoms by its
+magnitude. Intervals reach from the least to the largest draw, and cover 0.9 if truth and draws come from one posterior.
 "Inside" counts pixels whose truth is not black. The spread is the standard deviation of the draws over the error of their
 mean, root mean squares of both.
 """
@@ -25,13 +27,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+import drl_density as drl
 from drl_density.bases import FactorAnalysers
 from drl_density.bases.fitting import FactorSize, fit_factor_analysers
 from drl_density.inverse_problems import (
+    ConditionedBase,
     DenoisingErrors,
     MeasuredRowSettings,
+    MeasuredSettings,
     Measurements,
     sample_factor_posterior,
+    sample_measured,
     sample_measured_rows,
 )
 from drl_density.operators import (
@@ -141,7 +147,7 @@ def score(prior: str, acceleration: int, draws: Tensor, truth: Tensor, kind: Ima
 def main(arguments: list[str] | None = None) -> None:
     """Fit the rivals, measure, reconstruct with each prior, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("problem", choices=["digits", "phantoms"])
+    parser.add_argument("problem", choices=["digits", "digits of many levels", "phantoms"])
     parser.add_argument("folder", type=Path, help="of larger_prior.py")
     parser.add_argument("--source", type=Path, help="MNIST as .npz with x_train and x_test")
     parser.add_argument("--images", type=int, default=8)
@@ -150,6 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--walk-steps", type=int, default=30)
     parser.add_argument("--error-rows", type=int, default=160, help="training rows that the errors are fitted to")
     parser.add_argument("--no-rivals", action="store_true")
+    parser.add_argument("--exact-base", action="store_true", help="draw by sample_measured, one image after the other")
     parser.add_argument("--figure", type=Path)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -161,11 +168,12 @@ def main(arguments: list[str] | None = None) -> None:
     for name, size in {} if args.no_rivals else kind.rivals.items():
         exact[name] = fit_factor_analysers(kind.train, size, num_passes=6, generator=torch.Generator().manual_seed(0))
     print(f"priors: {time.process_time() - began:.0f} s", flush=True)
-    rows = kind.train[: args.error_rows].reshape(-1, *model.event_shape)
-    errors = DenoisingErrors.fit(
-        model, rows, num_steps=args.walk_steps, generator=torch.Generator().manual_seed(7)
-    )
-    print(f"errors: {time.process_time() - began:.0f} s, factors {[w.shape[1] - 1 for w in errors.loadings]}", flush=True)
+    errors = None
+    if not args.exact_base:
+        rows = kind.train[: args.error_rows].reshape(-1, *model.event_shape)
+        errors = DenoisingErrors.fit(model, rows, num_steps=args.walk_steps, generator=torch.Generator().manual_seed(7))
+        factors = [wide.shape[1] - 1 for wide in errors.loadings]
+        print(f"errors: {time.process_time() - began:.0f} s, factors {factors}", flush=True)
     shown: dict[int, dict[str, Tensor]] = {}
     for acceleration in args.accelerations:
         operator = kind.operator(acceleration)
@@ -186,19 +194,21 @@ def main(arguments: list[str] | None = None) -> None:
             lines.append(score(name, acceleration, draws, truth, kind))
             shown[acceleration][name] = draws[0]
         started = time.process_time()
-        found = sample_measured_rows(
-            model,
-            gram,
-            y,
-            NUM_DRAWS,
-            errors=errors,
-            noise=kind.noise,
-            settings=MeasuredRowSettings(num_final_steps=args.final_steps, batch_size=NUM_DRAWS * 2),
-            generator=torch.Generator().manual_seed(6),
-        )
-        draws = found.draws.flatten(2)
-        line = score("network", acceleration, draws, truth, kind)
-        rate = float(found.stats["acceptance_rate"].mean())
+        if errors is None:
+            draws, rate = one_by_one(model, operator, y, kind.noise, args.final_steps)
+        else:
+            found = sample_measured_rows(
+                model,
+                gram,
+                y,
+                NUM_DRAWS,
+                errors=errors,
+                noise=kind.noise,
+                settings=MeasuredRowSettings(num_final_steps=args.final_steps, batch_size=NUM_DRAWS * 2),
+                generator=torch.Generator().manual_seed(6),
+            )
+            draws, rate = found.draws.flatten(2), float(found.stats["acceptance_rate"].mean())
+        line = score("network", acceleration, draws, truth, kind) | {"exact_base": args.exact_base}
         lines.append(line | {"seconds": round(time.process_time() - started, 1), "acceptance": round(rate, 3)})
         print(f"{lines[-1]['seconds']} s, acceptance {rate:.3f}", flush=True)
         shown[acceleration]["network"] = draws[0]
@@ -208,6 +218,22 @@ def main(arguments: list[str] | None = None) -> None:
     torch.save({"truth": kind.test[:1], "shown": shown}, args.folder / "undersampled.pt")
     if args.figure:
         draw_figure(args.figure, kind, shown)
+
+
+def one_by_one(
+    model: drl.EnergySequence, operator: LinearOperator, y: Tensor, noise: float, num_final_steps: int
+) -> tuple[Tensor, float]:
+    """Draws of ``sample_measured`` ``(n, draw, d)``, and the acceptance rate of its last steps."""
+    conditioned, generator = ConditionedBase.of(model, operator, noise=noise), torch.Generator().manual_seed(6)
+    settings = MeasuredSettings(num_final_steps=num_final_steps)
+    found = [
+        sample_measured(
+            model, operator, one, NUM_DRAWS, noise=noise, settings=settings, conditioned=conditioned, generator=generator
+        )
+        for one in y
+    ]
+    rates = torch.stack([each.stats["acceptance_rate"][-1] for each in found])
+    return torch.stack([each.draws for each in found]), float(rates.mean())
 
 
 def draw_figure(path: Path, kind: Images, shown: dict[int, dict[str, Tensor]]) -> None:
