@@ -4,7 +4,7 @@
     python -m tests.benchmarks.neighbours.cooperative FOLDER classifier --digits mnist.npz
     python -m tests.benchmarks.neighbours.conditional_chains FOLDER tune
     python -m tests.benchmarks.neighbours.conditional_chains FOLDER run --steps 100 --chains 4
-    python -m tests.benchmarks.neighbours.conditional_chains FOLDER figure --figure docs/images/conditional_chains.png
+    python -m tests.benchmarks.neighbours.conditional_chains FOLDER figure 1_16 100_4 --figure chains.png
 
 The energies of larger_prior.py get the 999 levels of the preset cifar10_t1k. Chains begin at N(0, I). At each level, from
 the most noise to the least, the first step draws from the normal approximation of the conditional given the last state of
