@@ -1,7 +1,10 @@
 """Training in two processes: the gradient and curve of one, kills, and clear errors."""
 
+import os
 import random
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,9 +13,8 @@ from drl_density import fit
 from drl_density.errors import RunFolderError
 from drl_density.parallel import Workers
 from drl_density.run_folder import RunFolder
-from tests import processes
 from tests.parallel.pairs import start_pair
-from tests.training import two_mode_run
+from tests.processes import ROOT
 from tests.training.two_mode_run import STATE, first_gradient, run, stand_at
 
 
@@ -89,9 +91,10 @@ def test_torchrun_starts_again_after_kills(pair, tmp_path):
     """
     moments = random.Random(0)
     kills = [f"1:{moments.randint(3, 12)}", f"0:{moments.randint(2, 6)}"]
-    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2"]
-    torchrun += ["--start-method=fork", "--run-path", two_mode_run.__file__]  # processes that wait for no import
-    done = processes.run(*torchrun, tmp_path / "run", "--kill", *kills)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2"]
+    command += ["-m", "tests.training.two_mode_run", str(tmp_path / "run"), "--kill", *kills]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stderr.count("exitcode: -9") >= 2, done.stderr[-3000:]
     (tensors, scalars), (wanted, other) = saved(tmp_path / "run"), saved(pair)

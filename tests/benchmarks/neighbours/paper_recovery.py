@@ -7,7 +7,7 @@
 
 FOLDER is that of conditional_chains.py, with the weights of larger_prior.py "digits of many levels" and the classifier.
 The six levels, the unadjusted Langevin steps with b^2 = 2e-4, their number and the marginal top level are those of the
-paper; gaps of log densities weigh alike at all levels, since the network puts out F itself. ``start`` judges draws of the
+paper, and so are the weights of the levels in training. ``start`` judges draws of the
 weights before training: ancestral and DDIM with 19 calls on the ten levels of larger_prior.py "digits", and the paper's
 sampler with 180 calls. ``train`` takes so many seconds of the processor and saves the averaged weights, ``--resumed`` begins
 at these, and ``draw`` judges the paper's sampler on them. Draws are judged as in few_steps.py. Lines go to
@@ -31,7 +31,7 @@ from tests.benchmarks.neighbours.cooperative import Averaged, Sheet
 from tests.benchmarks.neighbours.larger_prior import PROBLEMS
 from tests.benchmarks.neighbours.prior import to_rows
 
-CHAINS = LangevinChains(num_steps=30, factor=2e-4, weights="nats")
+CHAINS = LangevinChains(num_steps=30, factor=2e-4)
 BATCH, CLIP, NUM_ALIKE = 16, 100.0, 50
 
 
