@@ -6,7 +6,6 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-import torch
 
 import drl_density as drl
 from drl_density import (
@@ -18,9 +17,8 @@ from drl_density import (
     TrainingSettings,
 )
 from drl_density.inverse_problems import ConditionalSettings
-from drl_density.model_evidence import entry
+from drl_density.partition_function.mode_search import search
 from drl_density.testing import assert_z
-from tests.model_evidence.made_up import MadeUpSandwich
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PAGES = Path(__file__).parent.parent / "docs" / "examples"
@@ -45,6 +43,18 @@ TINY_CONDITIONAL = ConditionalSettings(num_particles=4, steps_per_level=1, num_t
 
 
 HAS_SANDWICH = ("06_product_of_experts", "09_evidence_of_a_pyro_model")
+
+
+QUICK = {
+    "num_particles": 16,
+    "num_replicates": 2,
+    "num_transitions": 1,
+    "num_mixing_steps": 3,
+    "most_rounds": 4,
+    "most_batches": 1,
+    "conditional_ess": 0.7,
+    "num_swept": 0,
+}
 
 
 def plain(tiny):
@@ -74,7 +84,7 @@ ARGUMENTS = {
     "05_a_learned_prior": lambda tiny: {"num_draws": 6, "settings": plain(tiny), "max_minutes": None},
     "06_product_of_experts": lambda tiny: {"num_draws": 6, "settings": plain(tiny), "max_minutes": None},
     "07_outliers": lambda tiny: {"settings": plain(tiny), "max_minutes": None},
-    "09_evidence_of_a_pyro_model": lambda tiny: {"num_rows": 8},
+    "09_evidence_of_a_pyro_model": lambda tiny: {"num_rows": 8, "num_particles": 16},
     "08_undersampled_images": lambda tiny: {"size": 8, "num_draws": 8, "num_train": 400, "num_steps": 10},
     "10_few_step_draws": lambda tiny: {"num_updates": 3, "num_steps": 10, "settings": plain(tiny), "max_minutes": None},
     "11_progressive_grid": lambda tiny: {"num_pictures": 2, "settings": TINY_IMAGES, "max_minutes": None},
@@ -99,7 +109,7 @@ ARGUMENTS = {
         "max_minutes": None,
     },
     "16_levels_and_chain_steps": lambda tiny: {
-        "levels": (2,),
+        "levels": (1, 3),
         "steps": (2,),
         "num_training_steps": 2,
         "settings": plain(tiny),
@@ -149,12 +159,6 @@ def fits(short_paths):
     return remembered
 
 
-def pretended(target, *, base=None, seed, **settings):
-    """A sandwich made up of the target's mean at few points."""
-    draws = torch.ones(2, 4, *target.event_shape, dtype=torch.float64) if base is None else base.sample((2, 4))
-    return MadeUpSandwich(float(target.unnormalized_log_prob(draws).mean()), draws=draws)
-
-
 def with_few_rows(load):
     """Toys that an example leaves at their usual size have 400 rows."""
 
@@ -176,9 +180,10 @@ def test_examples_run(name, tiny_settings, tmp_path, monkeypatch, fits):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(drl, "fit", fits)
     monkeypatch.setattr(drl, "load_dataset", with_few_rows(drl.load_dataset))
-    if name in HAS_SANDWICH:  # tests/model_evidence and tests/distributions have such targets in earnest
-        monkeypatch.setattr(drl, "sandwich", pretended)
-        monkeypatch.setattr(entry, "sandwich", pretended)
+    if name in HAS_SANDWICH:  # which has no argument for its sizes
+        monkeypatch.setattr(drl, "SandwichSettings", functools.partial(drl.SandwichSettings, **QUICK))
+        monkeypatch.setattr(drl, "sandwich", functools.partial(drl.sandwich, settings=drl.SandwichSettings()))
+        monkeypatch.setattr(search, "MOST_EXPENSIVE", 0)
     assert load(name).main(**ARGUMENTS[name](tiny_settings)) is not None
 
 
