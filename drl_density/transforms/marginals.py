@@ -234,6 +234,9 @@ class Marginals:
     def quantile_coordinate(self, u: Tensor, *, num_iterations: int = 100) -> Tensor:
         """Solves CDF(y) = Phi(u) by Newton steps on the log, kept inside a shrinking bracket.
 
+        A Newton step is taken where it is at most half as long as the step before, else the bracket is halved: between two
+        components Newton steps alone may go to and fro for ever.
+
         Args:
             u: standard normal scores ``(*, d)``.
             num_iterations: greatest number of steps; bisection alone would gain 30 digits in 100.
@@ -245,19 +248,20 @@ class Marginals:
         present = self.log_weights.to(u) > -math.inf
         low = torch.where(present, quantiles, math.inf).amin(-1)
         high = torch.where(present, quantiles, -math.inf).amax(-1)
-        y = 0.5 * (low + high)
-        is_lower = u < 0
+        y, length = 0.5 * (low + high), high - low
+        is_lower, is_found = u < 0, u.isnan()
         for _ in range(num_iterations):
             density, below, above = self.log_parts(y)
             error = torch.where(is_lower, below - lower_tail, upper_tail - above)
             low, high = torch.where(error < 0, y, low), torch.where(error > 0, y, high)
             slope = (density - torch.where(is_lower, below, above)).exp()
             proposal = y - error / slope
-            inside = (proposal >= low) & (proposal <= high)
-            following = torch.where(inside, proposal, 0.5 * (low + high))
-            moved = (following - y).abs()
-            y = following
-            if bool((moved <= 1e-12 * (1 + y.abs())).all()):
+            is_short = 2 * (proposal - y).abs() <= length
+            following = torch.where((proposal >= low) & (proposal <= high) & is_short, proposal, 0.5 * (low + high))
+            length = (following - y).abs()
+            y = torch.where(is_found, y, following)
+            is_found |= length <= 1e-12 * (1 + y.abs())
+            if bool(is_found.all()):
                 break
         return y
 
