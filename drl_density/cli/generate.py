@@ -23,14 +23,14 @@ from drl_density.density.storage.fit_rows import load_fit_rows
 from drl_density.errors import DataError
 from drl_density.operators import Blur, Downsample, LinearOperator, Mask, MaskedFourier
 from drl_density.reports import figure_to_png
-from drl_density.run_folder import RunFolder, write_bytes
+from drl_density.run_folder import RunFolder, refuse_occupied, write_bytes
 
 # What an .npz file of a measurement names its operator, and how it is made of that array.
 OPERATORS = {
-    "mask": lambda part: Mask(part.bool()),
+    "mask": lambda part: Mask(_chosen(part)),
     "kernel": lambda part: Blur(part.double()),
-    "factor": lambda part: Downsample(int(part)),
-    "sampling": lambda part: MaskedFourier(part.bool()),
+    "factor": lambda part: Downsample(_whole(part)),
+    "sampling": lambda part: MaskedFourier(_chosen(part)),
 }
 
 
@@ -92,6 +92,7 @@ class Guide(OnDevice):
 
     def run(self) -> None:
         """Normalise, draw and write."""
+        refuse_occupied(self.out, force=self.force)
         density, seed = load_run(self.run_folder, self.device), printed_seed(self.seed)
         made = density.guided(self.label, weight=self.weight, seed=seed)
         made.save(self.out, force=self.force)
@@ -178,19 +179,35 @@ def read_measurement(path: Path) -> tuple[str, LinearOperator, torch.Tensor]:
             raise zipfile.BadZipFile
         with np.load(path, allow_pickle=False) as stored:
             parts: dict[str, Any] = {name: torch.as_tensor(stored[name]) for name in stored.files}
-    except (OSError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(
-            f"{path} cannot be read: expected an .npz archive of plain arrays, 'y' and an operator"
+            f"{path} cannot be read: expected an .npz archive of arrays of numbers, 'y' and an operator"
         ) from error
     named = [name for name in OPERATORS if name in parts]
     if "y" not in parts or len(named) != 1:
         raise DataError(
             f"{path}: expected y and exactly one of {', '.join(OPERATORS)}; it holds {', '.join(parts) or 'nothing'}"
         )
+    if not bool(parts["y"].isfinite().all()):
+        raise DataError(f"{path}: y must be finite numbers; a mask or sampling leaves out what was not measured")
     try:
         return named[0], OPERATORS[named[0]](parts[named[0]]), parts["y"]
     except ValueError as error:
         raise DataError(f"{path}: {named[0]}: {error}") from error
+
+
+def _chosen(part: torch.Tensor) -> torch.Tensor:
+    """An array that chooses entries, as booleans."""
+    if part.dtype != torch.bool and not bool(((part == 0) | (part == 1)).all()):
+        raise ValueError("expected booleans, or 0 and 1")
+    return part.bool()
+
+
+def _whole(part: torch.Tensor) -> int:
+    """An array of one whole number."""
+    if part.numel() != 1 or float(part) != int(part):
+        raise ValueError(f"expected one whole number, got {part.tolist()}")
+    return int(part)
 
 
 def check_measurement(

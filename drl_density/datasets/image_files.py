@@ -174,9 +174,11 @@ def find_images(source: Any, image_size: int | None = None) -> FoundImages | Non
     Raises:
         DataError: a file or row with images of the wrong kind.
     """
+    if image_size is not None and image_size < 1:
+        raise DataError(f"image_size must be at least 1 pixel, got {image_size}")
     if not isinstance(source, str | os.PathLike):
         found = images_in_memory(source)
-        return None if found is None else FoundImages("images", "", found)
+        return None if found is None else FoundImages("images", "", _unscaled(found, image_size))
     text, key = str(source), None
     path = Path(text)
     if not path.exists() and ".npz:" in text:
@@ -185,7 +187,14 @@ def find_images(source: Any, image_size: int | None = None) -> FoundImages | Non
     if path.is_dir() or (path.is_file() and is_idx(path)):
         return FoundImages(path.name, text, read_images(path, image_size=image_size))
     found = _in_archive(path, key) if path.suffix in (".npz", ".npy") and path.is_file() else None
-    return None if found is None else FoundImages(path.stem, text, found)
+    return None if found is None else FoundImages(path.stem, text, _unscaled(found, image_size))
+
+
+def _unscaled(images: RawImages, image_size: int | None) -> RawImages:
+    """Images of an array, which are not scaled."""
+    if image_size is not None:
+        raise DataError("image_size scales image files; this source is an array, whose images keep their size")
+    return images
 
 
 def _in_archive(path: Path, key: str | None) -> RawImages | None:

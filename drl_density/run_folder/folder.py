@@ -212,6 +212,8 @@ class RunFolder:
             raise RunFolderError(f"{found}; {wanted}")
         settle(path)
         if not folder.settings.is_file():
+            runs = sorted(file.parent.name for file in folder.path.glob(f"*/{folder.settings.name}"))
+            wanted = f"it holds the runs {', '.join(runs[:9])}, so give one of these" if runs else wanted
             raise RunFolderError(f"{path} holds no {folder.settings.name}: it is not a run folder; {wanted}")
         folder.read_json(folder.settings)
         return folder

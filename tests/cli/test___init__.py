@@ -3,8 +3,10 @@
 import ast
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from drl_density import __version__
@@ -64,6 +66,11 @@ BAD = {
     "a seed below 0": (["fit", "TABLE", "--seed", "-1", "--out", "x"], "--seed must be a whole number from 0"),
     "a seed beyond 63 bits": (["sample", "RUN", "--seed", str(2**63)], "--seed must be a whole number from 0"),
     "a seed to combine with": (["combine", "RUN", "RUN", "--seed", "-3"], "--seed must be a whole number from 0"),
+    "a folder of runs": (["sample", "OUTER"], "it holds the runs label_0, so give one of these"),
+    "a label into a file": (["guide", "RUN", "0", "--out", "TABLE"], "is a file; give the path of a folder"),
+    "a label over a run": (["guide", "RUN", "0", "--out", "RUN"], "already holds a run"),
+    "noise below 0": (["reconstruct", "RUN", "y.npz", "--method", "dps", "--noise", "-1"], "noise must be a positive"),
+    "a row of nothing": (["predict", "RUN", "gaps.csv", "--column", "a"], "missing, so nothing predicts it"),
     "drop": (["fit", "TABLE", "--drop", "z", "--out", "x"], "cannot drop z"),
 }
 
@@ -71,9 +78,13 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_wrong_input_is_one_clear_line(name, run, table, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    np.savez("y.npz", y=np.zeros(1), mask=np.array([True, False, False]))
+    Path("gaps.csv").write_text("a,b,c\n1,,\n", encoding="utf-8")
+    RunFolder.create("outer/label_0").write_json("settings.json", {"stage": "finished"})
     RunFolder.create("begun").write_json("settings.json", {"stage": "training"})
     arguments, message = BAD[name]
-    arguments = [{"TABLE": str(table), "RUN": str(run), "BEGUN": "begun"}.get(word, word) for word in arguments]
+    places = {"TABLE": str(table), "RUN": str(run), "BEGUN": "begun", "OUTER": "outer"}
+    arguments = [places.get(word, word) for word in arguments]
     assert main(arguments) == 1
     error = capsys.readouterr().err
     assert message in error

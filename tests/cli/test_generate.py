@@ -51,6 +51,9 @@ MEASUREMENTS = {
     "too many values": ({"y": np.zeros(2), "mask": np.array([True, False, False])}, "y must be real, of shape (1,)"),
     "complex values": ({"y": np.zeros(1) * 1j, "mask": np.array([True, False, False])}, "got torch.complex128 (1,)"),
     "blur of a vector": ({"y": np.zeros(3), "kernel": np.ones((1, 1))}, "kernel does not fit rows of shape (3,)"),
+    "no number": ({"y": np.array([np.nan]), "mask": np.array([True, False, False])}, "y must be finite numbers"),
+    "mask of counts": ({"y": np.zeros(1), "mask": np.array([2, 0, 0])}, "mask: expected booleans, or 0 and 1"),
+    "two factors": ({"y": np.zeros(1), "factor": np.array([2, 2])}, "factor: expected one whole number, got [2, 2]"),
     "nothing observed": ({"y": np.zeros(1), "mask": np.zeros(3, dtype=bool)}, "mask: expected a mask that measures"),
 }
 
@@ -63,6 +66,12 @@ def test_measurements_that_do_not_fit_name_the_file_and_its_part(name, run, tmp_
     error = capsys.readouterr().err
     assert f"{tmp_path / 'y.npz'}: " in error
     assert message in error
+
+
+def test_a_measurement_of_text_is_no_measurement(tmp_path):
+    np.savez(tmp_path / "y.npz", y=np.array(["a"]), mask=np.array([True]))
+    with pytest.raises(DataError, match="expected an .npz archive of arrays of numbers"):
+        read_measurement(tmp_path / "y.npz")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +98,7 @@ def test_files_that_hold_no_measurement_are_refused(tmp_path):
     (tmp_path / "empty.npz").write_bytes(b"")
     np.save(tmp_path / "array.npy", np.zeros(3))
     for name in ("text.npz", "empty.npz", "array.npy"):
-        with pytest.raises(DataError, match=f"{name} cannot be read: expected an .npz archive of plain arrays"):
+        with pytest.raises(DataError, match=f"{name} cannot be read: expected an .npz archive of arrays of numbers"):
             read_measurement(tmp_path / name)
     np.savez(tmp_path / "two.npz", y=np.zeros(1), mask=np.array([True]), factor=np.array(2))
     with pytest.raises(DataError, match="exactly one of mask, kernel, factor, sampling; it holds y, mask, factor"):

@@ -49,6 +49,10 @@ def test_images_take_no_columns():
         load_dataset(GREY, split=Split(group="x0"))
     with pytest.raises(DataError, match="image_size scales"):
         load_dataset("wine", image_size=8)
+    with pytest.raises(DataError, match="source is an array, whose images keep their size"):
+        load_dataset(np.zeros((20, 4, 4), np.uint8), image_size=8)
+    with pytest.raises(DataError, match="image_size must be at least 1 pixel, got -2"):
+        load_dataset(np.zeros((20, 4, 4), np.uint8), image_size=-2)
     with pytest.raises(DataError, match="30 columns, these images have 9 pixels"):
         read_rows(GREY[:, :3, :3], load_dataset(GREY).columns)
 

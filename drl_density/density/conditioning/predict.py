@@ -63,7 +63,10 @@ def predict(
     hidden[:, place] = True
     if bool(hidden.all(1).any()):
         row = int(hidden.all(1).nonzero()[0])
-        raise DataError(f"row {row}: every column but {density.columns[place].name!r} is missing; see density.marginal")
+        raise DataError(
+            f"row {row}: every column but {density.columns[place].name!r} is missing, so nothing predicts it: leave the row "
+            "out; density.marginal has the distribution of the column alone"
+        )
     for block in blocks_of(torch.arange(len(x)), density.num_features):
         check_given(density, x[block], hidden[block], block)
     settings = given_or_default(settings, ConditionalSettings)

@@ -149,6 +149,8 @@ def reconstruct(
     if num_samples < 1:
         raise DataError(f"num_samples must be at least 1, got {num_samples}")
     check_operator(operator)
+    if noise is not None and not 0 < noise < math.inf:
+        raise DataError(f"noise must be a positive number, got {noise}")
     y = torch.as_tensor(y, device="cpu")
     y = y.to(torch.complex128 if y.is_complex() else torch.float64)
     shape = tuple(image_shape or density.event_shape)
@@ -169,8 +171,8 @@ def _by_posterior(
     generator: torch.Generator | None,
 ) -> _Found:
     noise, y = problem.noise, problem.y
-    if noise is None or not noise > 0:
-        raise DataError(f"method posterior needs a positive noise, got {noise}")
+    if noise is None:
+        raise DataError("method posterior needs the noise of the measurement, a positive number: give noise (--noise)")
     found = problem.operator.forward(problem.seen(density.pool[:1].double()))
     if found.shape[1:] != y.shape or found.is_complex() != y.is_complex():
         raise DataError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from drl_density.autograd import outside_inference_mode
+from drl_density.errors import NumericalError
 from drl_density.log_weights import carried_weights
 from drl_density.mcmc import Tuner, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath, evaluated
@@ -40,6 +42,22 @@ def spread_or_one(x: Tensor) -> Tensor:
     return torch.where(found > 0, found, torch.ones_like(found))
 
 
+def lost_at(index: int, share_alive: float = 0.0) -> str:
+    """The end of a message about particles whose weights are all zero.
+
+    Args:
+        index: index of the density in its path.
+        share_alive: share of all particles of the run with a weight above zero.
+
+    >>> lost_at(3).partition(":")[0]
+    'lost its weight at density 3 of the path, where 0 of all particles are alive'
+    """
+    return (
+        f"lost its weight at density {index} of the path, where {share_alive:.2g} of all particles are alive: use more "
+        "particles, a base whose mass lies where the target has density, or a target that states its support"
+    )
+
+
 @outside_inference_mode
 def plan_annealing(
     path: AnnealingPath, settings: AISSettings, *, generator: torch.Generator | None = None, num_tuning: int = 4
@@ -54,6 +72,9 @@ def plan_annealing(
         settings: sizes of the run to come; the size of its pilot, its kernel and its spread of step sizes are used.
         num_tuning: smallest number of kernel steps on every density.
 
+    Raises:
+        NumericalError: every particle of the pilot lost its weight.
+
     >>> import pyro.distributions as dist
     >>> from drl_density.partition_function import AISSettings, geometric_path
     >>> base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
@@ -65,10 +86,12 @@ def plan_annealing(
     step_size, steps, scales, rates = 1.0, [], [], []
     weights = torch.zeros(len(x), dtype=torch.float64)
     previous = path.base.log_prob(x).double().cpu()
-    for log_density in path.log_densities:
+    for index, log_density in enumerate(path.log_densities):
         current = evaluated(log_density, x)
         weights = carried_weights(weights, current, previous)
-        if not weight_ess(weights) >= 0.5 * len(x):  # not a number where all are dead, which resampling reports
+        if not bool((weights > -math.inf).any()):
+            raise NumericalError(f"every particle of the pilot {lost_at(index)}")
+        if not weight_ess(weights) >= 0.5 * len(x):
             x = x[resample(weights, len(x), generator=generator)]
             weights = torch.zeros_like(weights)
         scale = spread_or_one(x)

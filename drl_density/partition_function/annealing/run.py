@@ -13,7 +13,7 @@ from drl_density.errors import NumericalError
 from drl_density.log_weights import carried_weights
 from drl_density.mcmc import ChainState, take_steps
 from drl_density.partition_function.annealing.path import AnnealingPath
-from drl_density.partition_function.annealing.plan import AISPlan
+from drl_density.partition_function.annealing.plan import AISPlan, lost_at
 from drl_density.partition_function.annealing.progress import Watch, weighed
 from drl_density.partition_function.annealing.settings import AISSettings
 from drl_density.partition_function.chunks import chunk_sizes
@@ -127,11 +127,7 @@ class _Walk:
             alive = (weights > -math.inf).double().mean(1)
             ess.append(share / alive)
             if not bool(torch.isfinite(log_z[-1]).all()):
-                raise NumericalError(
-                    f"every particle of a replicate lost its weight at density {index} of the path, where "
-                    f"{float(alive.mean()):.2g} of all particles are alive: use more particles, a base whose mass lies "
-                    "where the target has density, or a target that states its support"
-                )
+                raise NumericalError(f"every particle of a replicate {lost_at(index, float(alive.mean()))}")
             if self.watch is not None:
                 self.watch(weighed("annealing", index + 1, len(path.log_densities), weights))
             is_last = index == len(path.log_densities) - 1

@@ -33,8 +33,10 @@ def test_a_measured_entry_comes_back_and_the_other_follows(tiny_density, tiny_da
 
 def test_wrong_measurements(tiny_density):
     mask, y = Mask(torch.tensor([True, False])), torch.zeros(1)
-    with pytest.raises(DataError, match="needs a positive noise"):
+    with pytest.raises(DataError, match="needs the noise of the measurement"):
         tiny_density.reconstruct(mask, y)
+    with pytest.raises(DataError, match="noise must be a positive number, got nan"):
+        tiny_density.reconstruct(mask, y, noise=math.nan, settings=drl.ReconstructSettings("dps"))
     with pytest.raises(ValueError, match="method must be one of .posterior"):
         drl.ReconstructSettings("magic")
     with pytest.raises(DataError, match="measurement of shape"):

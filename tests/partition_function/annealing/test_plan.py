@@ -1,9 +1,13 @@
 """Plans tuned on a discarded pilot."""
 
+import math
+
 import pyro.distributions as dist
+import pytest
 import torch
 
 from drl_density import AISSettings, geometric_path
+from drl_density.errors import NumericalError
 from drl_density.partition_function import plan_annealing
 from drl_density.partition_function.annealing.plan import spread_or_one
 from drl_density.testing import seeded_generator
@@ -42,3 +46,10 @@ def test_scales_are_those_of_the_particles_alive():
     path = geometric_path(base, lambda x: torch.where(x[:, 0].abs() < 0.1, 0.0, -torch.inf) + 0 * x[:, 0], num_bridges=3)
     plan = plan_annealing(path, AISSettings(num_pilot_particles=2000), generator=seeded_generator(0))
     assert max(float(scale) for scale in plan.scales) < 0.1
+
+
+def test_a_pilot_without_a_particle_in_the_support_is_reported_with_its_density():
+    base = dist.Normal(torch.zeros(1), 1.0).to_event(1)
+    path = geometric_path(base, lambda x: torch.where(x[:, 0] > 9, 0.0, -math.inf) - x[:, 0], num_bridges=4)
+    with pytest.raises(NumericalError, match="every particle of the pilot lost its weight at density 0 of the path"):
+        plan_annealing(path, AISSettings(num_pilot_particles=16), generator=seeded_generator(0))
