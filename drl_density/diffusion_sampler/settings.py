@@ -31,6 +31,9 @@ class DiffusionSamplerSettings:
             for targets whose coordinates have several wells each. 0 for none.
         num_chain_updates: gradient steps that lower the upper bound of log Z, on draws of adjusted chains.
         num_chains: number of chains that run alongside those steps, from N(0, s^2 I).
+        num_restarts: how often, in the first half of those steps, the chains start again at ends of the sampler's own walks,
+            drawn by their weights. Chains that hardly change modes keep the shares that the modes have at their start. So
+            restarts give several modes their shares.
         num_states: noised states for each of those steps.
         num_walk_updates: later gradient steps that raise the lower bound on the sampler's own walks, as in the paper; each
             is K times as expensive.
@@ -56,6 +59,7 @@ class DiffusionSamplerSettings:
     num_column_features: NonNegativeInt = 0
     num_chain_updates: NonNegativeInt = 2000
     num_chains: Annotated[int, Interval(2)] = 512
+    num_restarts: NonNegativeInt = 0
     num_states: PositiveInt = 2048
     num_walk_updates: NonNegativeInt = 0
     batch_size: PositiveInt = 256

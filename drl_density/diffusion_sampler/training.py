@@ -15,6 +15,7 @@ chain's draws: Naesseth, Lindsten and Blei 2020 (arXiv 2003.10374).
 
 from __future__ import annotations
 
+import itertools
 import math
 import warnings
 from collections import deque
@@ -35,10 +36,13 @@ from drl_density.mcmc import HMC, DualAveraging, LogDensity, Recording, run_chai
 from drl_density.partition_function.targets.over_reals import log_density_over_reals
 from drl_density.records.given import given_or_default
 from drl_density.shapes import as_event_shape, per_row
+from drl_density.weights import resample
 
 # Chains adapt their step size in NUM_WARMUP steps. Of the training's updates every UPDATES_PER_ROUND-th keeps the chains'
 # positions, ROUNDS_KEPT at most: recent enough to be closer to the target, many enough to be diverse.
 NUM_WARMUP, ROUNDS_KEPT, UPDATES_PER_ROUND = 200, 20, 5
+# Walks from whose ends each chain's new start is drawn: enough where one walk in eight has a fair weight.
+WALKS_PER_CHAIN = 8
 # Stan's default, above HMC's optimum of 0.65: smaller steps reject less in narrow places such as the neck of a funnel.
 TARGET_ACCEPTANCE = 0.8
 ADVICE = "widen the scale or lower the learning rate"
@@ -108,10 +112,9 @@ def train_diffusion_sampler(
     sampler.control = network
     upper: list[float] = []
     if chains is not None:
-        bound = UpperBound(sampler)
         upper = descend(
             network.parameters(),
-            lambda: bound(network, *sampler.frame.to_walk(*chains.draws(settings.num_states)), generator),
+            _upper_bounds(sampler, network, chains, settings, generator),
             _rule(settings.num_chain_updates, settings.learning_rate, settings),
             name="the bound",
             advice=ADVICE,
@@ -128,6 +131,26 @@ def train_diffusion_sampler(
         parameter.requires_grad_(False)
     rates = chains.rates() if chains is not None else (math.nan, math.nan)
     return sampler, DiffusionTraining(upper, [-bound for bound in lower], *rates)
+
+
+def _upper_bounds(
+    sampler: DiffusionSampler,
+    network: ControlNetwork,
+    chains: _TargetChains,
+    settings: DiffusionSamplerSettings,
+    generator: torch.Generator | None,
+) -> Callable[[], Tensor]:
+    """A function that estimates the upper bound on draws of the chains, and lets these start again where it is time."""
+    bound, calls = UpperBound(sampler), itertools.count()
+    gap = settings.num_chain_updates / 2 / max(1, settings.num_restarts)
+    restarts = {round(gap * index) for index in range(1, settings.num_restarts + 1)}
+
+    def loss_of() -> Tensor:
+        if next(calls) in restarts:
+            chains.restart(sampler)
+        return bound(network, *sampler.frame.to_walk(*chains.draws(settings.num_states)), generator)
+
+    return loss_of
 
 
 def _rule(num_updates: int, learning_rate: float, settings: DiffusionSamplerSettings) -> DescentRule:
@@ -179,6 +202,15 @@ class _TargetChains:
         self.step_size, self.state = warmed.step_size, warmed.final_state
         self.kept: deque[Tensor] = deque([torch.stack([self.state.position, self.state.gradient])], maxlen=ROUNDS_KEPT)
         self._calls, self._accepted, self._diverging = 0, 0.0, 0.0
+
+    def restart(self, sampler: DiffusionSampler) -> None:
+        """Starts all chains again at ends of walks, drawn by their weights; no earlier positions are kept."""
+        count = len(self.state.position)
+        with torch.no_grad():
+            ends, weights = sampler.walk(WALKS_PER_CHAIN * count, generator=self.generator)
+        self.state = self.kernel.init(ends[resample(weights, count, generator=self.generator)], self.log_density)
+        self.kept.clear()
+        self.kept.append(torch.stack([self.state.position, self.state.gradient]))
 
     def frame(self, whitening: Whitening) -> Frame:
         """Coordinates of the walk by the moments of as many rounds of positions as are kept."""

@@ -31,6 +31,7 @@ from drl_density.bases.gaussian_mixture import draw_of_each
 from drl_density.devices import normal_draws
 from drl_density.distributions import SampleResult
 from drl_density.inverse_problems.conditioned_base import ConditionedBase, check_noise, condition_on_measurement
+from drl_density.mcmc import DualAveraging, Tuner
 from drl_density.model import EnergySequence
 from drl_density.operators import LinearOperator, ProjectingOperator, check_operator
 from drl_density.records.fields import NonNegativeInt, check_fields
@@ -58,7 +59,8 @@ class MeasuredSettings:
         walk: predictor and corrector steps down the conditioned sequence. Levels given one by one are those of the model,
             and those below the level of the noise are left out where the measured part is enforced. Draws are clean points
             whether or not the walk is denoised.
-        num_final_steps: adjusted steps at the level of the measurement, with the measured part enforced.
+        num_final_steps: adjusted steps at the level of the measurement, with the measured part enforced. Their step size,
+            first that of the walk, adapts to the acceptance rate in the first half of them.
     """
 
     # Posteriors of images are less round than their priors, and accept about half of the corrector's usual step size.
@@ -96,7 +98,8 @@ def sample_measured(
         conditioned: factorised matrices, which all measurements of one operator share; made here if not given.
 
     Returns:
-        The draws, with the ``acceptance_rate`` of the corrector at every level, and of the final steps in the last row.
+        The draws, with the ``acceptance_rate`` of the corrector at every level, and in the last row that of the final steps
+        after their step size has adapted.
 
     Raises:
         ValueError: see :func:`~drl_density.inverse_problems.condition_on_measurement`, or a ``num_samples`` that is not a
@@ -271,9 +274,17 @@ def _enforced(
     def project(state: Tensor) -> Tensor:
         return operator.project(state, wanted)
 
+    # The first half of the steps finds the step size: what the measurement leaves open may be far less round than the prior.
+    num_adapting = settings.num_final_steps // 2
+    kernel = settings.walk.kernel
+    tuner = Tuner(DualAveraging(kernel.target_acceptance) if kernel.is_adjusted else None, settings.walk.step_size)
     x, rates = project(x), []
-    for steps in torch.arange(settings.num_final_steps).split(STEPS_PER_SCALE):
-        corrector = dataclasses.replace(settings.walk, num_corrections=len(steps))
-        x, rate = correct(model, x, 0.0, corrector, generator=generator, project=project)
-        rates.append(rate)
-    return x, torch.stack(rates).mean(0) if rates else x.new_full((len(x),), math.nan)
+    for count, is_adapting in ((num_adapting, True), (settings.num_final_steps - num_adapting, False)):
+        rates = []
+        for steps in torch.arange(count).split(STEPS_PER_SCALE):
+            corrector = dataclasses.replace(settings.walk, num_corrections=len(steps))
+            x, rate = correct(model, x, 0.0, corrector, step_size=tuner, generator=generator, project=project)
+            rates.append(rate * len(steps) / count)
+        if is_adapting:
+            tuner.freeze()
+    return x, torch.stack(rates).sum(0) if rates else x.new_full((len(x),), math.nan)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from drl_density.autograd import outside_inference_mode
 from drl_density.distributions import SampleResult
-from drl_density.mcmc import MALA, Kernel, take_steps
+from drl_density.mcmc import MALA, Kernel, Tuner, take_steps
 from drl_density.model import EnergySequence
 from drl_density.records.fields import NonNegativeInt, PositiveFloat, check_fields
 from drl_density.records.given import given_or_default
@@ -88,13 +88,15 @@ def correct(
     level: float,
     settings: PredictorCorrectorSettings,
     *,
+    step_size: Tuner | None = None,
     generator: torch.Generator | None = None,
     project: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Corrector steps on one level, with scales from the states' own scores: (states, acceptance rate per chain).
 
-    With ``project``, a linear projection of states, the target is the level's density on the image of the projection:
-    coordinates that the projection overwrites do not affect acceptance.
+    The step size is that of the settings, or of a tuner that adapts to the steps. With ``project``, a linear projection of
+    states, the target is the level's density on the image of the projection: coordinates that the projection overwrites do
+    not affect acceptance.
     """
 
     def log_density(state: Tensor) -> Tensor:
@@ -109,7 +111,7 @@ def correct(
         state,
         log_density,
         num_steps=settings.num_corrections,
-        step_size=settings.step_size,
+        step_size=settings.step_size if step_size is None else step_size,
         generator=generator,
     )
     return (state.position if project is None else project(state.position)), rate

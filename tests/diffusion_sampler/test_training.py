@@ -15,9 +15,11 @@ from drl_density.diffusion_sampler import (
     train_diffusion_sampler,
 )
 from drl_density.diffusion_sampler.control import ControlNetwork
-from drl_density.diffusion_sampler.training import UpperBound
+from drl_density.diffusion_sampler.training import UpperBound, _TargetChains
 from drl_density.errors import TrainingFailed
 from drl_density.testing import assert_z, seeded_generator
+
+SMALL = DiffusionSamplerSettings(num_steps=6, width=8, num_chain_updates=5, num_chains=16, num_states=32)
 
 
 def target(x):
@@ -154,6 +156,30 @@ def test_a_trained_control_beats_none(way):
         assert 0 <= seen.divergence_rate < 0.5
 
 
+def test_restarts_give_modes_their_shares(monkeypatch):
+    """Two wells between which no chain moves: a tenth of the mass is in the left one, and half of the starts."""
+    wells = dist.MixtureSameFamily(
+        dist.Categorical(torch.tensor([0.1, 0.9]).double()), dist.Normal(torch.tensor([-2.0, 2.0]).double(), 0.1)
+    )
+
+    def log_density(x):
+        return wells.log_prob(x[:, 0])
+
+    settings = dataclasses.replace(SMALL, scale=2.0, num_chains=512, num_chain_updates=8, num_restarts=2)
+    sampler = DiffusionSampler(log_density, (1,), settings.shares(), scale=2.0)
+    chains = _TargetChains(sampler, settings, seeded_generator(0))
+    assert 0.4 < float((chains.state.position < 0).double().mean()) < 0.6
+    chains.restart(sampler)
+    draws, gradients = chains.draws(4000)
+    torch.testing.assert_close(gradients, (2 * draws.sign() - draws) / 0.01)
+    # Of 4,096 walks without a control some 300 have a fair weight.
+    assert float((draws < 0).double().mean()) == pytest.approx(0.1, abs=5 * (0.09 / 300) ** 0.5)
+    seen = []
+    monkeypatch.setattr(_TargetChains, "restart", lambda self, _: seen.append(self._calls))
+    train_diffusion_sampler(log_density, (1,), settings=settings, generator=seeded_generator(0))
+    assert seen == [2, 4]
+
+
 @pytest.mark.slow
 def test_a_funnel_after_a_short_training():
     """Ten dimensions, 64 steps: log Z = 0, of which weights see all but the ends of the neck and the mouth."""
@@ -249,9 +275,6 @@ def test_the_weights_of_a_target_are_not_trained():
     train_diffusion_sampler(module, (2,), settings=settings, generator=seeded_generator(0))
     assert module.center.tolist() == [0.5, -0.5]
     assert module.center.requires_grad
-
-
-SMALL = DiffusionSamplerSettings(num_steps=6, width=8, num_chain_updates=5, num_chains=16, num_states=32)
 
 
 @pytest.mark.parametrize("whitening", ["none", "diagonal", "full"])

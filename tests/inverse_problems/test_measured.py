@@ -5,8 +5,11 @@ import dataclasses
 import pytest
 import torch
 
+import drl_density as drl
+from drl_density.bases import NoisedGaussianMixture
 from drl_density.inverse_problems import MeasuredSettings, sample_measured
 from drl_density.inverse_problems.measured import has_orthonormal_rows, level_of_noise
+from drl_density.networks.contract import NoTilt
 from drl_density.operators import ComplexPairs, Mask, MaskedFourier, MatrixOperator
 from drl_density.samplers import DDIMSettings, PredictorCorrectorSettings
 from drl_density.testing import assert_z, seeded_generator
@@ -29,6 +32,30 @@ def test_draws_have_the_moments_of_the_exact_posterior(noise, is_orthonormal):
     assert_z(found.draws.mean(0), mean, spread * count**-0.5)
     # Entries of a correlation matrix of normal draws have a standard error of at most sqrt(2 / n).
     assert_z(found.draws.T.cov(), covariance, spread.outer(spread) * (2 / count) ** 0.5)
+
+
+def test_final_steps_find_a_step_size_that_is_accepted():
+    """A Gaussian that is a hundredth as wide along the diagonal: steps of the prior's usual size are never accepted."""
+    dim, count, noise = 64, 200, 0.05
+    diagonal = torch.full((dim,), dim**-0.5)
+    covariance = torch.eye(dim) - 0.9999 * diagonal.outer(diagonal)
+    schedule = drl.NoiseSchedule.log_spaced(6, sigma_min=0.02)
+    base = NoisedGaussianMixture(torch.ones(1), torch.zeros(1, dim), covariance[None])
+    model, is_seen = drl.EnergySequence(schedule, NoTilt(), (dim,), base=base), torch.arange(dim) < 16
+    y = torch.linspace(-1.0, 1.0, 16)
+    settings = MeasuredSettings(PredictorCorrectorSettings(DDIMSettings(4, eta=1.0), num_corrections=0), num_final_steps=40)
+    found = sample_measured(
+        model, Mask(is_seen), y, count, noise=noise, settings=settings, generator=seeded_generator(0)
+    )
+    assert 0.4 < float(found.stats["acceptance_rate"][-1].mean()) < 0.9
+    prior, seen = covariance.double(), torch.eye(dim).double()[:16]
+    gain = prior @ seen.T @ torch.linalg.inv(seen @ prior @ seen.T + noise**2 * torch.eye(16))
+    exact = prior - gain @ seen @ prior
+    spread = exact.diagonal().sqrt()
+    assert_z(found.draws.mean(0), gain @ y.double(), spread * count**-0.5)
+    assert_z(found.draws.T.cov(), exact, spread.outer(spread) * (2 / count) ** 0.5)
+    along, exact_along = found.draws.double() @ diagonal.double(), float(diagonal.double() @ exact @ diagonal.double())
+    assert_z(float(along.var()), exact_along, exact_along * (2 / count) ** 0.5)
 
 
 def test_only_orthonormal_rows_are_enforced():
