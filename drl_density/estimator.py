@@ -41,12 +41,15 @@ class DRLDensity(DensityMixin, BaseEstimator):
     >>> import drl_density as drl
     >>> settings = FitSettings(
     ...     network=drl.MLPNetwork(width=8),
-    ...     schedule=drl.LogSpacedSchedule(num_levels=3),
+    ...     schedule=drl.LogSpacedSchedule(num_levels=2),
     ...     base="gaussian",
+    ...     selection="last",
+    ...     transform="standardize",
     ...     num_pool_draws=20,
+    ...     num_particles=16,
     ...     training=drl.TrainingSettings(num_steps=5),
     ... )
-    >>> x = np.random.default_rng(0).normal(size=(200, 2))
+    >>> x = np.random.default_rng(0).normal(size=(100, 2))
     >>> DRLDensity(settings=settings, random_state=0).fit(x).score_samples(x[:3]).shape
     (3,)
     """

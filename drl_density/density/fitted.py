@@ -318,10 +318,11 @@ class FittedModel(HasColumns):
 
         >>> import drl_density as drl
         >>> small = drl.TrainingSettings(num_steps=5, batch_size=32)
-        >>> network, schedule = drl.MLPNetwork(width=8), drl.LogSpacedSchedule(num_levels=3)
+        >>> network, schedule = drl.MLPNetwork(width=8), drl.LogSpacedSchedule(num_levels=1)
         >>> parts = {"network": network, "schedule": schedule, "training": small}
-        >>> settings = drl.FitSettings(**parts, base="gaussian", selection="last", num_pool_draws=20)
-        >>> density = drl.fit("eight_gaussians", settings=settings, progress=False, device="cpu")
+        >>> parts |= {"base": "gaussian", "transform": "standardize", "num_pool_draws": 20, "num_particles": 16}
+        >>> rows, settings = torch.randn(100, 2), drl.FitSettings(**parts, selection="last")
+        >>> density = drl.fit(rows, settings=settings, progress=False, device="cpu")
         >>> density.to("cpu").model.device
         device(type='cpu')
         """

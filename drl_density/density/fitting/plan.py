@@ -318,7 +318,7 @@ def plan_fit(
         DataError: Data that do not go with the settings.
 
     >>> from drl_density.datasets import load_dataset
-    >>> plan = plan_fit(load_dataset("banana", seed=0, num_rows=200), FitSettings(base="gaussian"))
+    >>> plan = plan_fit(load_dataset("banana", seed=0, num_rows=200), FitSettings(base="gaussian", transform="standardize"))
     >>> plan.schedule.num_levels, [member.name for member in plan.members]
     (10, ['gaussian-0'])
     """

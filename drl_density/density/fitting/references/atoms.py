@@ -48,7 +48,7 @@ def atom_cells(rows: Tensor, columns: Sequence[Column], transform: DataTransform
     >>> from drl_density.density.fitting.table import prepare_table
     >>> x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)).double()
     >>> x[:60, 0] = 0.0
-    >>> table = prepare_table(load_dataset(x, columns={"x0": {"width": 0.01}}, seed=0))
+    >>> table = prepare_table(load_dataset(x, columns={"x0": {"width": 0.01}}, seed=0), "standardize")
     >>> atom_cells(x, table.dataset.columns, table.transform).columns.tolist()
     [0]
     """
