@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -11,12 +12,12 @@ from torch import Tensor, nn
 from drl_density.devices import normal_draws
 from drl_density.model import EnergySequence
 from drl_density.records.fields import PositiveInt, check_fields
-from drl_density.samplers import DDIMSettings
+from drl_density.samplers import DDIMSettings, MultistepDenoiser
 from drl_density.samplers.ddim import ddim_step
 
 
 class RollOut(nn.Module):
-    """A deterministic DDIM walk of few steps as one differentiable generator.
+    """A deterministic walk of few steps as one differentiable generator.
 
     It copies the sequence. After finetuning, the copy's energies are only a score field for this walk: their values are
     no log densities.
@@ -24,6 +25,7 @@ class RollOut(nn.Module):
     Args:
         model: sequence whose copy makes the steps.
         settings: levels of the walk, with ``eta`` 0.
+        is_multistep: whether its steps follow :class:`~drl_density.samplers.MultistepDenoiser`, in place of DDIM.
 
     Raises:
         ValueError: a random walk, with ``eta`` above 0.
@@ -34,21 +36,22 @@ class RollOut(nn.Module):
     torch.Size([4, 2])
     """
 
-    def __init__(self, model: EnergySequence, settings: DDIMSettings) -> None:
+    def __init__(self, model: EnergySequence, settings: DDIMSettings, *, is_multistep: bool = False) -> None:
         super().__init__()
         if settings.eta:
             raise ValueError(f"a roll-out is deterministic: eta must be 0, got {settings.eta}")
         self.model = copy.deepcopy(model)
         for parameter in self.model.parameters():
             parameter.requires_grad_(True)
-        self.levels = settings.walk(model)
+        self.settings, self.levels, self.is_multistep = settings, settings.walk(model), is_multistep
 
     def forward(self, noise: Tensor) -> Tensor:
         """Points ``(n, *event)`` made from ``noise`` ``(n, *event)``, differentiable through every step."""
-        x = noise
-        for pair in zip(self.levels, self.levels[1:], strict=False):
-            clean = self.model.denoise(x, pair[0], has_graph=torch.is_grad_enabled())
-            x = ddim_step(self.model, x, clean, start=pair[0], end=pair[1])
+        x, denoiser = noise, functools.partial(self.model.denoise, has_graph=torch.is_grad_enabled())
+        if self.is_multistep:
+            denoiser = MultistepDenoiser(self.model, self.settings, denoiser=denoiser)
+        for start, end in zip(self.levels, self.levels[1:], strict=False):
+            x = ddim_step(self.model, x, denoiser(x, start), start=start, end=end)
         return x
 
     def sample(self, num_samples: int, *, generator: torch.Generator | None = None) -> Tensor:

@@ -94,6 +94,8 @@ VARIANTS: dict[str, tuple[DistillSettings, EMDistillationSettings | None]] = {
 WALK = DistillSettings("mmd", num_calls=5)
 KERNELS = {
     "log, the default": WALK,
+    "multistep, no training": dataclasses.replace(WALK, rule="multistep", num_updates=0),
+    "log, multistep": dataclasses.replace(WALK, rule="multistep"),
     "energy": dataclasses.replace(WALK, kernel="energy"),
     "energy, 1024 draws": dataclasses.replace(WALK, kernel="energy", batch_size=1024),
     "rbf": dataclasses.replace(WALK, kernel="rbf"),
@@ -223,7 +225,7 @@ def study_walks(folder: Path, name: str, chosen: dict[str, DistillSettings], see
         made = density.distill(data.train, settings=settings, seed=seed)
         seconds = time.process_time() - started
         drawn = density.to_model(made.sample(2000, seed=seed).reshape(2000, -1))
-        states[f"finetuned, {kernel}"] = (drawn, seconds)
+        states[kernel if not settings.updates else f"finetuned, {kernel}"] = (drawn, seconds)
     rows = []
     for variant, (x, seconds) in states.items():
         rows.append({"set": name, "variant": variant, "seed": seed, "seconds": seconds, **judge(x)})

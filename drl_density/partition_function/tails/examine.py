@@ -42,9 +42,9 @@ MOST_AXES = 24
 MOST_EVALUATIONS = 100_000
 """Evaluations of the target along axes, about. Shifts of a driver, which find necks, take all draws."""
 PROBABILITY = 0.995
-"""Probability of the interval beyond which a difference between draws and moved draws is not chance."""
-PROBABILITY_OF_DRAWS = 0.9995
-"""The same by the error of independent draws, which is known well enough to allow for many comparisons."""
+"""Probability of the interval beyond which a difference between draws and moved draws is not chance. By the error of
+independent draws it holds for all families and steps together. By the spread of a few replicates it holds for each: their
+quantiles for so many comparisons would exceed any difference."""
 LEAST_MISSING = 3e-3
 """Smallest share of the mass that counts as missing."""
 
@@ -80,7 +80,8 @@ def examine_tails(
     chosen = torch.randperm(draws.shape[1], generator=generator)[:most]
     every = torch.arange(draws.shape[1])
     tails = [
-        _follow(move, log_density, hold, draws, every if isinstance(move, DriverShift) else chosen) for move in moves
+        _follow(move, log_density, hold, draws, every if isinstance(move, DriverShift) else chosen, len(moves))
+        for move in moves
     ]
     # Coordinates that are infinite together only, by a power of their joint distance, each have at least this exponent.
     dim = draws.shape[2]
@@ -88,7 +89,7 @@ def examine_tails(
     joint = _together(slow)
     if joint is not None and joint.num_axes < dim:
         moves.append(joint)
-        tails.append(_follow(joint, log_density, hold, draws, chosen))
+        tails.append(_follow(joint, log_density, hold, draws, chosen, len(moves)))
     judged = [(_judge(move, tail), tail) for move, tail in zip(moves, tails, strict=True)]
     judged += [
         (Integrability.UNDECIDED if ridge.exponent > SLOW else Integrability.INTEGRABLE, ridge)
@@ -213,8 +214,10 @@ def _together(moves: list[Move]) -> Stretch | None:
     return Stretch(f"{axes.shape[1]} coordinates of slow decay", first.center, first.scale, axes, first.furthest)
 
 
-def _follow(move: Move, log_density: LogDensity, hold: Hold | None, draws: Tensor, chosen: Tensor) -> Tail:
-    """Follow the mass of the bulk along a family of maps, and compare it with the draws further out."""
+def _follow(
+    move: Move, log_density: LogDensity, hold: Hold | None, draws: Tensor, chosen: Tensor, num_families: int
+) -> Tail:
+    """Follow the mass of the bulk along one of several families of maps, and compare it with the draws further out."""
     replicates, count, dim = draws.shape
     place = move.place(draws.flatten(0, 1)).reshape(replicates, count)
     far = _follow_far(move, log_density, hold, draws[:, chosen], start := _start(move, place))
@@ -230,7 +233,8 @@ def _follow(move: Move, log_density: LogDensity, hold: Hold | None, draws: Tenso
     edges = start + torch.arange(1, NUM_STEPS + 2, dtype=place.dtype, device=place.device)
     further = (place[..., None] >= edges).double()
     seen = further[..., :-1] - further[..., -1:]
-    missing, at = _missing(predicted.reshape(replicates, len(chosen), NUM_STEPS).cpu(), seen.cpu())
+    predicted = predicted.reshape(replicates, len(chosen), NUM_STEPS)
+    missing, at = _missing(predicted.cpu(), seen.cpu(), num_families * NUM_STEPS)
     return far if far.missing > missing else dataclasses.replace(far, missing=missing, beyond=at)
 
 
@@ -270,21 +274,25 @@ def _slope(first: float, second: float, distance: float) -> float:
     return math.inf if second == math.inf or first == -math.inf else (second - first) / distance
 
 
-def _missing(predicted: Tensor, seen: Tensor) -> tuple[float, float]:
+def _missing(predicted: Tensor, seen: Tensor, num_comparisons: int) -> tuple[float, float]:
     """Largest mass beyond some step that moved draws find and draws do not, and that step; zeros within chance.
 
     A gap has to show beside the spread over replicates and beside the error of independent draws: a few replicates agree by
-    luck often enough, and several steps and families are looked at.
+    luck often enough, and several steps and families are looked at. The error of the draws' own share is the one that it
+    has if the moved draws are right: the share that was seen may be small, and its error with it, because it is too small.
 
     Args:
         predicted: mass beyond each step by each moved draw, 0 outside the bulk, ``(replicate, m, steps)``.
         seen: whether each draw lies beyond each step ``(replicate, n, steps)``.
+        num_comparisons: number of steps of all families.
     """
     gap = predicted.mean(1) - seen.mean(1)
     mean, between = gap.mean(0), gap.std(0) / math.sqrt(len(gap))
-    own = [values.flatten(0, 1).var(0) / values[..., 0].numel() for values in (predicted, seen)]
+    own, own_seen = (values.flatten(0, 1).var(0) / values[..., 0].numel() for values in (predicted, seen))
+    share = predicted.mean((0, 1)).clamp(0, 1)  # moved draws may find more than all of the mass
+    own_seen = torch.maximum(own_seen, share * (1 - share) / seen[..., 0].numel())
     by_replicates = student_quantile(len(gap) - 1, PROBABILITY) * between
-    by_draws = normal_quantile(PROBABILITY_OF_DRAWS) * (own[0] + own[1]).sqrt()
+    by_draws = normal_quantile(1 - (1 - PROBABILITY) / num_comparisons) * (own + own_seen).sqrt()
     is_sure = (mean > LEAST_MISSING) & (mean > torch.maximum(by_replicates, by_draws))
     if not bool(is_sure.any()):
         return 0.0, 0.0

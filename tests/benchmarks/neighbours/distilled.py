@@ -9,7 +9,8 @@ The teacher is a multistep walk of ten calls. ``pairs`` walks from noise to leve
 base alone, which has a closed form. ``student`` regresses the ends of the first on the noise and the ends of the second,
 by a U-Net that is called once, and then takes updates by EM. ``walk`` finetunes a DDIM walk of five calls on the training
 digits by the kernel of ``density.distill``, in pixels and in features of a second
-classifier, which judges nothing. With ``--seconds 0`` it judges the walks that need no training, multistep ones among them.
+classifier, which judges nothing; with ``--rule multistep`` it finetunes the multistep walk of five calls in its place.
+With ``--seconds 0`` it judges the walks that need no training. Lines of these that the file has already are not made again.
 
 Draws are states of level 0, compared in pixels of range 2. "sliced" is the mean sliced Wasserstein-1 distance to sets of a
 thousand draws of the teacher, in units of that between two such sets. "told" is the accuracy of gradient boosting on the
@@ -299,31 +300,47 @@ def split_kernel(name: str, squared: float) -> FeatureKernel:
     return lambda x, y: part(x[:, :size], y[:, :size]) + part(x[:, size:], y[:, size:])
 
 
-def make_walk(bench: Bench, seconds: float, settings: MMDSettings, kernel_name: str, name: str) -> None:
+@dataclass(frozen=True)
+class WalkPlan:
+    """How a walk is finetuned: its rule, the kernel, the seed, and the name of its line."""
+
+    rule: str
+    kernel: str
+    seed: int
+    name: str
+
+
+def make_walk(bench: Bench, seconds: float, settings: MMDSettings, plan: WalkPlan) -> None:
     """Finetune the walk of five calls, judged before and after by held-out digits."""
     generator = torch.Generator().manual_seed(0)
+    lines = bench.out.read_text().splitlines() if bench.out.exists() else []
+    known = {line["draws"] for line in map(json.loads, lines) if line["part"] == "walk"}
     order = torch.randperm(len(bench.prior.data.test), generator=generator)
     held = to_rows(bench.prior.data.test[order[:2000]], generator)
     noise = torch.randn(2000, SIDE * SIDE, generator=torch.Generator().manual_seed(5))
     rows = to_rows(bench.prior.data.train, generator)
-    bench.line(part="walk", draws="training digits", **bench.compare(rows[:2000], held))
-    teacher = torch.cat([walked(bench.prior.model, part) for part in noise.split(500)])
-    bench.line(part="walk", draws="the teacher", **bench.compare(teacher, held))
-    multistep = torch.cat([walked(bench.prior.model, part, WALK) for part in noise.split(500)])
-    bench.line(part="walk", draws="multistep, 5 calls", **bench.compare(multistep, held))
-    walk, pictures = RollOut(bench.prior.model, WALK), {}
+    if "training digits" not in known:
+        bench.line(part="walk", draws="training digits", **bench.compare(rows[:2000], held))
+    if "the teacher" not in known:
+        teacher = torch.cat([walked(bench.prior.model, part) for part in noise.split(500)])
+        bench.line(part="walk", draws="the teacher", **bench.compare(teacher, held))
+    pictures = {}
 
-    def judge(name: str, spent: float, steps: int) -> None:
+    def judge(walk: RollOut, name: str, **more: object) -> None:
+        shown = noise[:24] if name in known else noise
         with torch.no_grad(), precision(walk.model, LOW):
-            drawn = torch.cat([walk(part) for part in noise.split(500)])
+            drawn = torch.cat([walk(part) for part in shown.split(500)])
         pictures[name] = drawn[:24]
-        bench.line(part="walk", draws=name, **bench.compare(drawn, held), steps=steps, seconds=round(spent, 1))
+        if name not in known:
+            bench.line(part="walk", draws=name, **bench.compare(drawn, held), **more)
 
-    judge("DDIM, 5 calls", 0.0, 0)
+    walks = {rule: RollOut(bench.prior.model, WALK, is_multistep=rule == "multistep") for rule in ("DDIM", "multistep")}
+    for rule, walk in walks.items():
+        judge(walk, f"{rule}, 5 calls")
     if not seconds:
         return
-    squared = float(torch.cdist(rows[:500], rows[:500]).square().median())
-    kernel = split_kernel(kernel_name, squared)
+    squared, walk = float(torch.cdist(rows[:500], rows[:500]).square().median()), walks[plan.rule]
+    kernel, generator = split_kernel(plan.kernel, squared), generator.manual_seed(plan.seed)
     features, began = critic(bench), time.process_time()
     with precision(walk.model, LOW):
         trial = replace(settings, num_steps=2, learning_rate=1e-12)
@@ -331,7 +348,8 @@ def make_walk(bench: Bench, seconds: float, settings: MMDSettings, kernel_name: 
         steps = max(1, int(seconds * 2 / (time.process_time() - began)))
         chosen = replace(settings, num_steps=steps)
         finetune(walk, rows, kernel=kernel, features=features, settings=chosen, generator=generator)
-    judge(name, time.process_time() - began, steps)
+    spent = round(time.process_time() - began, 1)
+    judge(walk, plan.name, steps=steps, seconds=spent, kernel=plan.kernel, seed=plan.seed)
     torch.save(pictures, bench.folder / "walk.pt")
 
 
@@ -363,7 +381,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--name", default="EM", help="of a line with such settings")
     parser.add_argument("--batch", type=int, default=128, help="draws and digits in each step of finetuning")
     parser.add_argument("--kernel", choices=["log", "energy"], default="log")
-    parser.add_argument("--walk-name", default="finetuned, 5 calls", help="of the line")
+    parser.add_argument("--rule", choices=["DDIM", "multistep"], default="DDIM", help="of the walk that is finetuned")
+    parser.add_argument("--seed", type=int, default=0, help="of finetuning")
+    parser.add_argument("--walk-name", help="of the line")
     parser.add_argument("--rate", type=float, default=3e-4, help="of finetuning")
     parser.add_argument("--figure", type=Path)
     args = parser.parse_args(arguments)
@@ -376,7 +396,8 @@ def main(arguments: list[str] | None = None) -> None:
         make_student(bench, args.seconds, args.em_seconds, replace(EM, **changes), args.name)
     elif args.part == "walk":
         sizes = {"batch_size": args.batch, "learning_rate": args.rate}
-        make_walk(bench, args.seconds, MMDSettings(**sizes), args.kernel, args.walk_name)
+        name = args.walk_name or f"{args.rule} finetuned, 5 calls, seed {args.seed}"
+        make_walk(bench, args.seconds, MMDSettings(**sizes), WalkPlan(args.rule, args.kernel, args.seed, name))
     if args.figure:
         draw_figure(bench, args.figure)
 

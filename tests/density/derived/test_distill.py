@@ -8,7 +8,7 @@ import torch
 from drl_density.density import Density, DistillSettings, load_generator
 from drl_density.errors import DataError, RunFolderError
 from drl_density.networks import NoTilt
-from drl_density.samplers import RefinementSettings
+from drl_density.samplers import DDIMSettings, MultistepDenoiser, RefinementSettings, sample_ddim
 
 
 @pytest.mark.parametrize("method", ["mmd", "em"])
@@ -59,6 +59,20 @@ def test_every_kernel_of_mmd_trains(tiny_density, tiny_data, kernel):
     made = tiny_density.distill(tiny_data.train, settings=settings, seed=1)
     assert len(made.losses) == 3
     assert all(torch.isfinite(torch.tensor(made.losses)))
+
+
+def test_walks_follow_the_rule_of_their_settings_and_keep_it(tiny_density, tiny_data, tmp_path):
+    path, noise = tiny_density.save(tmp_path / "run"), torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    for rule in ("ddim", "multistep"):
+        walk = DDIMSettings(num_steps=3)
+        denoiser = MultistepDenoiser(tiny_density.model, walk) if rule == "multistep" else None
+        expected = sample_ddim(tiny_density.model, 20, settings=walk, noise=noise, denoiser=denoiser).draws
+        settings = DistillSettings(num_calls=3, num_updates=0, rule=rule)
+        made = tiny_density.distill(tiny_data.train, settings=settings, seed=0)
+        made.save(path)
+        for network in (made.network, load_generator(path).network):
+            with torch.no_grad():
+                torch.testing.assert_close(network(noise), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_wrong_generators(tiny_density, tmp_path):
