@@ -9,9 +9,9 @@ FOLDER is that of conditional_chains.py, with the weights of larger_prior.py "di
 The six levels, the unadjusted Langevin steps with b^2 = 2e-4, their number and the marginal top level are those of the
 paper, and so are the weights of the levels in training. ``start`` judges draws of the
 weights before training: ancestral and DDIM with 19 calls on the ten levels of larger_prior.py "digits", and the paper's
-sampler with 180 calls. ``train`` takes so many seconds of the processor and saves the averaged weights, ``--resumed`` begins
-at these, and ``draw`` judges the paper's sampler on them. Draws are judged as in few_steps.py. Lines go to
-``FOLDER/cooperative.jsonl``.
+sampler with 180 calls. ``train`` takes so many seconds of the processor and saves the averaged weights every five minutes,
+``--resumed`` begins at these, and ``draw`` judges the paper's sampler on them. Draws are judged as in few_steps.py. Lines
+go to ``FOLDER/cooperative.jsonl``.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ import time
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 import drl_density as drl
 from drl_density.samplers import DDIMSettings, ShortRunSettings, sample_ddim, sample_short_run
 from drl_density.training import LangevinChains, LangevinRecovery
-from tests.benchmarks.neighbours.cooperative import Averaged, Sheet
+from tests.benchmarks.neighbours.cooperative import Averaged, Sheet, save
 from tests.benchmarks.neighbours.larger_prior import PROBLEMS
 from tests.benchmarks.neighbours.prior import to_rows
 
 CHAINS = LangevinChains(num_steps=30, factor=2e-4)
 BATCH, CLIP, NUM_ALIKE = 16, 100.0, 50
+SAVED = 300.0  # seconds between two savings
 
 
 def with_schedule(model: drl.EnergySequence, schedule: drl.NoiseSchedule) -> drl.EnergySequence:
@@ -69,6 +70,7 @@ def train(data: drl.Dataset, model: drl.EnergySequence, path: Path, seconds: flo
     optimizer = torch.optim.AdamW(weights, betas=(0.9, 0.99), weight_decay=1e-3)
     average, objective = Averaged(weights), LangevinRecovery(CHAINS)
     generator, began, steps, shown = torch.Generator().manual_seed(seed), time.process_time(), 0, []
+    saved = 0.0
     while (gone := (time.process_time() - began) / seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (steps + 1) / 20, 3 * (1 - gone))
@@ -85,9 +87,13 @@ def train(data: drl.Dataset, model: drl.EnergySequence, path: Path, seconds: flo
             gaps = torch.stack(shown[-10:]).nanmean(0).tolist()
             spent = time.process_time() - began
             print(f"{spent:.0f} s, step {steps}: gaps of the levels {[round(gap, 1) for gap in gaps]}", flush=True)
+            if spent > saved + SAVED:
+                saved = spent
+                average.swap()
+                save(model, path)
+                average.swap()
     average.swap()
-    model.requires_grad_(False)
-    save_file({key: part.contiguous() for key, part in model.state_dict().items()}, path)
+    save(model, path)
     print(f"{steps} steps", flush=True)
 
 
