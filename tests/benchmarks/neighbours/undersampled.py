@@ -89,7 +89,8 @@ def rows_of(data: drl.Dataset, num_images: int, generator: torch.Generator) -> t
 
 def grey(rows: Tensor) -> Tensor:
     """Images ``(n, side, side)`` in [0, 1] of flat rows."""
-    return ((rows + 1) / 2).reshape(-1, SIDE, SIDE)
+    side = math.isqrt(rows.shape[-1])
+    return ((rows + 1) / 2).reshape(-1, side, side)
 
 
 def score(name: str, acceleration: int, draws: Tensor, mean: Tensor, truth: Tensor, changes: Tensor) -> dict[str, object]:

@@ -1,17 +1,20 @@
 """Networks that have seen undersampled digits alone: no training row is known at all frequencies.
 
     python -m tests.benchmarks.neighbours.undersampled_prior runs/neighbours --out runs/undersampled
+    python -m tests.benchmarks.neighbours.undersampled_prior runs/digits28 --out runs/undersampled28 --gaussians 6 \
+        --mixtures 8 --masks-each 3 --versions 4 --energy-seconds 0
 
-Each training digit of 14 x 14 pixels is measured once, with noise of 0.05, at the frequencies of one of some random masks:
-as many for each acceleration of 2, 3 and 4. Rows are completed by exact posterior draws of a Gaussian, which is fitted to
-its own completions again and again (stochastic expectation maximisation), then by those of a mixture of factor analysers, in
-the same way. Then, without any completion, a network learns what the mixture misses, from further corruption: some of the
-measured frequencies of a row are hidden, the mixture estimates the row from the others, and the network corrects that
-estimate. Its loss counts the hidden frequencies alone, whose measurements are known. Draws given a measurement are the
-corrected estimate plus the deviation of a mixture's draw from the mixture's mean, times a factor that makes the variance
-right on hidden frequencies of held-out rows. These draws complete the training rows, from which an energy sequence learns by
-score matching over a new mixture. At the end Gaussian, mixture, corrected estimate and energy are scored on the test digits
-of undersampled.py. "Error" is the mean squared error of a hidden coefficient, with the measurement's noise.
+Each training digit (of 14 x 14 or 28 x 28 pixels, those of the folder) is measured once, with noise of 0.05, at the
+frequencies of one of some random masks: as many for each acceleration of 2, 3 and 4. Rows are completed by exact posterior
+draws of a Gaussian, which is fitted to its own completions again and again (stochastic expectation maximisation), then by
+those of a mixture of factor analysers, in the same way. Then, without any completion, a network learns what the mixture
+misses, from further corruption: some of the measured frequencies of a row are hidden, the mixture estimates the row from
+the others, and the network corrects that estimate. Its loss counts the hidden frequencies alone, whose measurements are
+known. Draws given a measurement are the corrected estimate plus the deviation of a mixture's draw from the mixture's mean,
+times a factor that makes the variance right on hidden frequencies of held-out rows. These draws complete the training rows,
+from which an energy sequence learns by score matching over a new mixture, unless it gets no seconds. At the end Gaussian,
+mixture, corrected estimate and energy are scored on test digits, by the masks and the noise of undersampled.py. "Error" is
+the mean squared error of a hidden coefficient, with the measurement's noise.
 """
 
 from __future__ import annotations
@@ -24,12 +27,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 import drl_density as drl
-from drl_density.bases import FactorAnalysers, NoisedGaussianMixture
+from drl_density.bases import FactorAnalysers
 from drl_density.bases.fitting import FactorSize, fit_factor_analysers
 from drl_density.inverse_problems import (
-    ConditionedBase,
     DenoisingErrors,
     MeasuredRowSettings,
     Measurements,
@@ -41,7 +44,7 @@ from drl_density.networks import UNet, UNetSettings
 from drl_density.operators import GramBlocks, MaskedFourier
 from drl_density.operators.fourier import to_frequency, to_image
 from tests.benchmarks.neighbours.larger_prior import PROBLEMS, ScoreMatching
-from tests.benchmarks.neighbours.prior import SIDE, factor_analysers, gaussian, to_rows
+from tests.benchmarks.neighbours.prior import SIDE, factor_analysers, to_rows
 from tests.benchmarks.neighbours.undersampled import (
     NOISE,
     NUM_DRAWS,
@@ -54,12 +57,17 @@ from tests.benchmarks.neighbours.undersampled import (
 
 ACCELERATIONS = (2, 3, 4)
 HELD_SHARE = 0.05
-SIZES = UNetSettings((3, SIDE, SIDE), num_channels=32, multipliers=(1, 2), num_blocks=1, attention_sizes=(), dropout=0.0)
+
+
+def side_of(rows: Tensor) -> int:
+    """Height and width of the images in flat rows."""
+    return math.isqrt(rows.shape[-1])
 
 
 def frequencies(rows: Tensor) -> Tensor:
     """Fourier coefficients ``(n, side, side)`` of flat rows."""
-    return to_frequency(rows.reshape(-1, SIDE, SIDE).to(torch.complex64))
+    side = side_of(rows)
+    return to_frequency(rows.reshape(-1, side, side).to(torch.complex64))
 
 
 def rows_from(spectra: Tensor) -> Tensor:
@@ -77,10 +85,9 @@ class Measured:
     """
 
     def __init__(self, rows: Tensor, masks_each: int, generator: torch.Generator) -> None:
-        masks = [
-            random_mask(r, torch.Generator().manual_seed(100 * r + i)) for r in ACCELERATIONS for i in range(masks_each)
-        ]
-        self.operators = [RealImages(MaskedFourier(mask)) for mask in masks]
+        side, seeds = side_of(rows), [100 * r + i for r in ACCELERATIONS for i in range(masks_each)]
+        masks = [random_mask(seed // 100, torch.Generator().manual_seed(seed), side) for seed in seeds]
+        self.operators = [RealImages(MaskedFourier(mask), side) for mask in masks]
         noisy = rows + NOISE * torch.randn(rows.shape, generator=generator)
         parts = noisy.chunk(len(masks))
         self.measurements = [a.forward(part) for a, part in zip(self.operators, parts, strict=True)]
@@ -89,27 +96,13 @@ class Measured:
         """The adjoint of every measurement."""
         return torch.cat([a.adjoint(y) for a, y in zip(self.operators, self.measurements, strict=True)])
 
-    def completed(
-        self, base: FactorAnalysers | NoisedGaussianMixture, generator: torch.Generator, num_draws: int = 1
-    ) -> Tensor:
-        """Exact posterior draws of every row under a base, ``(num_draws n, d)``."""
+    def completed(self, base: FactorAnalysers, generator: torch.Generator) -> Tensor:
+        """An exact posterior draw of every row under a base, ``(n, d)``."""
         found = []
         for operator, y in zip(self.operators, self.measurements, strict=True):
-            law = ConditionedBase(base, operator, (SIDE * SIDE,), noise=NOISE)
-            flat = torch.view_as_real(y).flatten(1).double()[:, law.is_measured]
-            gaps = flat[:, None] - law.means @ law.matrix.T
-            scaled = torch.linalg.solve_triangular(law.triangles, gaps.permute(1, 2, 0), upper=False)
-            heights = law.log_weights - law.triangles.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-            shares = (heights[:, None] - 0.5 * scaled.square().sum(1)).softmax(0).T
-            for _ in range(num_draws):
-                chosen = torch.multinomial(shares, 1, generator=generator).squeeze(1)
-                whole = torch.empty(len(y), SIDE * SIDE, dtype=torch.float64)
-                for k in chosen.unique().tolist():
-                    own = chosen == k
-                    noise = torch.randn(int(own.sum()), SIDE * SIDE, generator=generator).double()
-                    whole[own] = law.means[k] + gaps[own, k] @ law.gains[k].T
-                    whole[own] += (noise * law.variances[k].sqrt()) @ law.axes[k].T
-                found.append(whole.float())
+            gram = GramBlocks(operator, (operator.side**2,))
+            draws = sample_factor_posterior(base, gram, Measurements.of(gram, y), 1, noise=NOISE, generator=generator)
+            found.append(draws[:, 0].float())
         return torch.cat(found)
 
 
@@ -118,7 +111,7 @@ def mixture_posterior(
     base: FactorAnalysers, operator: RealImages, y: Tensor, num_draws: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Posterior means ``(n, d)`` of a mixture, and deviations of draws from them, ``(n, num_draws, d)``."""
-    gram = GramBlocks(operator, (SIDE * SIDE,))
+    gram = GramBlocks(operator, (operator.side**2,))
     measured = Measurements.of(gram, y)
     laws = [MeasuredGaussian(*each, gram, noise=NOISE) for each in zip(base.loadings, base.noises, strict=True)]
     centres = base.means.double()[:, None]
@@ -127,22 +120,23 @@ def mixture_posterior(
     mean = sum(shares[:, k : k + 1] * law.mean(centres[k], measured) for k, law in enumerate(laws))
     assert isinstance(mean, Tensor)
     if not num_draws:
-        return mean.float(), mean.new_empty(len(y), 0, SIDE * SIDE)
+        return mean.float(), mean.new_empty(len(y), 0, operator.side**2)
     draws = sample_factor_posterior(base, gram, measured, num_draws, noise=NOISE, generator=generator)
     return mean.float(), (draws - mean[:, None]).float()
 
 
 def part_of(mask: Tensor, share: float, generator: torch.Generator) -> Tensor:
     """A mask of the central frequencies and this share of the other ones of a mask, with their conjugates."""
-    middle, kept = SIDE // 2, torch.zeros_like(mask)
+    side, kept = len(mask), torch.zeros_like(mask)
+    middle = side // 2
     kept[middle - 1 : middle + 2, middle - 1 : middle + 2] = True
     wanted = int(kept.sum()) + share * (int(mask.sum()) - int(kept.sum()))
-    for place in torch.randperm(SIDE * SIDE, generator=generator).tolist():
-        row, column = divmod(place, SIDE)
+    for place in torch.randperm(side * side, generator=generator).tolist():
+        row, column = divmod(place, side)
         if int(kept.sum()) >= wanted:
             break
         if mask[row, column]:
-            kept[row, column] = kept[-row % SIDE, -column % SIDE] = True
+            kept[row, column] = kept[-row % side, -column % side] = True
     return kept
 
 
@@ -176,7 +170,7 @@ class Pairs:
             mask = operator.inner.is_measured
             for _ in range(num_versions):
                 seen = part_of(mask, 0.3 + 0.65 * float(torch.rand((), generator=generator)), generator)
-                left, shape = RealImages(MaskedFourier(seen)), (len(y), SIDE, SIDE)
+                left, shape = RealImages(MaskedFourier(seen), len(seen)), (len(y), *seen.shape)
                 mean, deviation = mixture_posterior(base, left, y * seen, 1, generator)
                 is_held = torch.arange(len(y)) < HELD_SHARE * len(y)
                 masks = seen.expand(shape), (mask & ~seen).expand(shape)
@@ -199,14 +193,18 @@ class Correction:
 
     def __init__(self, base: FactorAnalysers, generator: torch.Generator) -> None:
         self.base, self.generator, self.scale = base, generator, 1.0
-        self.network = UNet(SIZES, generator=generator).to(memory_format=torch.channels_last)
+        self.patch = side_of(base.means) // SIDE  # pixels of larger images enter as channels
+        shape = (3 * self.patch**2, SIDE, SIDE)
+        sizes = UNetSettings(shape, 32, multipliers=(1, 2), num_blocks=1, attention_sizes=(), dropout=0.0)
+        self.network = UNet(sizes, generator=generator).to(memory_format=torch.channels_last)
         nn.init.zeros_(self.network.leave.weight)
 
     def __call__(self, means: Tensor, zero_filled: Tensor, seen: Tensor) -> Tensor:
         """Corrected estimates ``(n, d)`` of rows."""
         spread = rows_from(seen.to(torch.complex64)) / 2  # the point spread function of the mask
-        images = torch.stack([means, zero_filled, spread], 1).reshape(-1, 3, SIDE, SIDE)
-        corrected = self.network(images, torch.zeros(len(means)))[:, 0].flatten(1)
+        images = torch.stack([means, zero_filled, spread], 1).reshape(-1, 3, *seen.shape[1:])
+        found = self.network(functional.pixel_unshuffle(images, self.patch), torch.zeros(len(means)))
+        corrected = functional.pixel_shuffle(found[:, : self.patch**2], self.patch).flatten(1)
         return rows_from(torch.where(seen, frequencies(means), frequencies(corrected)))
 
     def error(self, pairs: Pairs, chosen: Tensor) -> float:
@@ -249,13 +247,13 @@ class Correction:
         """Draws ``(n, num_draws, d)`` given measurements of one operator."""
         seen = operator.inner.is_measured
         mean, deviation = mixture_posterior(self.base, operator, y, num_draws, generator)
-        estimate = self(mean, operator.adjoint(y), seen.expand(len(y), SIDE, SIDE))
+        estimate = self(mean, operator.adjoint(y), seen.expand(len(y), *seen.shape))
         scale = torch.where(seen, 1.0, self.scale)
         return estimate[:, None] + rows_from(scale * frequencies(deviation.flatten(0, 1))).reshape(deviation.shape)
 
 
 def looked_at(
-    model: drl.EnergySequence,
+    model: drl.EnergySequence | None,
     exact: dict[str, FactorAnalysers],
     correction: Correction,
     truth: Tensor,
@@ -263,11 +261,11 @@ def looked_at(
     rows: Tensor,
 ) -> list[dict[str, object]]:
     """Scores on undersampled test digits, a line for each acceleration and prior."""
-    errors = DenoisingErrors.fit(model, rows[:256], generator=torch.Generator().manual_seed(7))
-    lines = []
+    errors = model and DenoisingErrors.fit(model, rows[:256], generator=torch.Generator().manual_seed(7))
+    side, lines = side_of(truth), list[dict[str, object]]()
     for acceleration in (2, 4, 8):
-        operator = RealImages(MaskedFourier(random_mask(acceleration, torch.Generator().manual_seed(4))))
-        gram = GramBlocks(operator, (SIDE * SIDE,))
+        operator = RealImages(MaskedFourier(random_mask(acceleration, torch.Generator().manual_seed(4), side)), side)
+        gram = GramBlocks(operator, (side * side,))
         scatter = torch.randn(truth.shape, generator=torch.Generator().manual_seed(acceleration))
         y = operator.forward(truth + NOISE * scatter)
         measured = Measurements.of(gram, y)
@@ -278,6 +276,8 @@ def looked_at(
             lines.append(score(name, acceleration, draws.float(), draws.float().mean(1), truth, changes))
         draws = correction.sample(operator, y, NUM_DRAWS, torch.Generator().manual_seed(5))
         lines.append(score("corrected mixture", acceleration, draws, draws.mean(1), truth, changes))
+        if model is None or errors is None:
+            continue
         found = sample_measured_rows(
             model,
             gram,
@@ -298,6 +298,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, help="with data.npz of prior.py")
     parser.add_argument("--out", type=Path, default=Path("runs/undersampled"))
     parser.add_argument("--rows", type=int, default=6000)
+    parser.add_argument("--components", type=int, default=32, help="of the mixtures")
+    parser.add_argument("--factors", type=int, default=12, help="of each component")
+    parser.add_argument("--gaussian-factors", type=int, default=96)
     parser.add_argument("--masks-each", type=int, default=8, help="masks of each acceleration")
     parser.add_argument("--gaussians", type=int, default=15, help="fits of the Gaussian")
     parser.add_argument("--mixtures", type=int, default=16, help="fits of the mixture")
@@ -318,11 +321,14 @@ def main(arguments: list[str] | None = None) -> None:
 
     measured = Measured(to_rows(data.train[: args.rows], generator), args.masks_each, generator)
     rows: Tensor = measured.zero_filled()
-    for _ in range(args.gaussians):
-        rows = measured.completed(gaussian(rows), generator)
-    exact = {"Gaussian": fit_factor_analysers(rows, FactorSize(1, 96), num_passes=12, generator=generator)}
+    size, wide = FactorSize(args.components, args.factors), FactorSize(1, args.gaussian_factors)
+    for index in range(args.gaussians):
+        base = fit_factor_analysers(rows, wide, num_passes=12, generator=generator)
+        rows = measured.completed(base, generator)
+        tell(f"Gaussian {index}: mean variance {float(rows.var(0).mean()):.4f}")
+    exact = {"Gaussian": base}
     for index in range(args.mixtures):
-        base = factor_analysers(rows)
+        base = factor_analysers(rows, size)
         rows = measured.completed(base, generator)
         tell(f"mixture {index}: mean variance {float(rows.var(0).mean()):.4f}")
     exact["mixture"] = base
@@ -332,13 +338,21 @@ def main(arguments: list[str] | None = None) -> None:
     correction.fit(pairs, args.seconds)
     parts = zip(measured.operators, measured.measurements, strict=True)
     completed = torch.cat([correction.sample(operator, y, 4, generator) for operator, y in parts]).flatten(0, 1)
-    exact["mixture of completions"] = factor_analysers(completed)
+    exact["mixture of completions"] = factor_analysers(completed, size)
     tell("rows completed, and a mixture fitted to them")
-    problem = PROBLEMS["small digits"]
-    model = problem.new_model(exact["mixture of completions"])
-    training = ScoreMatching(model, problem.batch, args.out / "prior.safetensors", rate=5e-4, clip=100.0)
-    training.run(completed, args.energy_seconds)
-    for line in looked_at(training.averaged(), exact, correction, truth, changes, completed):
+    model = None
+    if args.energy_seconds:
+        problem = PROBLEMS["small digits" if side_of(rows) == SIDE else "digits"]
+        training = ScoreMatching(
+            problem.new_model(exact["mixture of completions"]),
+            problem.batch,
+            args.out / "prior.safetensors",
+            rate=5e-4,
+            clip=100.0,
+        )
+        training.run(completed, args.energy_seconds)
+        model = training.averaged()
+    for line in looked_at(model, exact, correction, truth, changes, completed):
         keep(line, args.out / "undersampled.jsonl")
     tell("scored")
 
