@@ -101,7 +101,7 @@ def funnel_64(data: Path) -> Target:
     return funnel(data, 64)
 
 
-def many_well(_: Path) -> Target:
+def many_well(_: Path, num_steps: int = 256) -> Target:
     """Sixteen double wells, 65,536 modes."""
     grid = torch.linspace(-3.5, 3.5, 20_001, dtype=torch.float64)
     mass = torch.exp(-(grid**4) + 6 * grid**2 + 0.5 * grid).cumsum(0)
@@ -116,7 +116,14 @@ def many_well(_: Path) -> Target:
         x[:, 0::2] = grid[torch.searchsorted(mass / mass[-1], place)]
         return x
 
-    walk = DiffusionSamplerSettings(scale=1.5, width=128, num_column_features=24, num_chain_updates=800)
+    walk = DiffusionSamplerSettings(
+        num_steps=num_steps,
+        scale=1.5,
+        num_column_features=24,
+        num_chain_updates=800,
+        num_restarts=2,
+        gradient_scale=1000.0,
+    )
     return Target(log_density, 32, draw, "exact (inverse of the tabulated distribution)", walk, 1.5)
 
 
