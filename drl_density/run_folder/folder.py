@@ -355,7 +355,7 @@ def refuse_occupied(path: str | Path, *, force: bool = False) -> None:
         if version is not None:
             _check_version(version, place)
         raise RunFolderError(
-            f"{path} already holds a run: resume it (--resume), overwrite it (--force), or give another folder"
+            f"{path} already holds a run: give another folder, overwrite it (--force), or continue a fit by `fit --resume`"
         )
 
 
