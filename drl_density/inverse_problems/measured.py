@@ -281,7 +281,7 @@ def _enforced(
     x, rates = project(x), []
     for count, is_adapting in ((num_adapting, True), (settings.num_final_steps - num_adapting, False)):
         rates = []
-        for steps in torch.arange(count).split(STEPS_PER_SCALE):
+        for steps in torch.arange(count).split(STEPS_PER_SCALE) if count else ():
             corrector = dataclasses.replace(settings.walk, num_corrections=len(steps))
             x, rate = correct(model, x, 0.0, corrector, step_size=tuner, generator=generator, project=project)
             rates.append(rate * len(steps) / count)

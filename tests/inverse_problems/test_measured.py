@@ -7,11 +7,12 @@ import torch
 
 import drl_density as drl
 from drl_density.bases import NoisedGaussianMixture
-from drl_density.inverse_problems import MeasuredSettings, sample_measured
+from drl_density.inverse_problems import MeasuredSettings, measured, sample_measured
 from drl_density.inverse_problems.measured import has_orthonormal_rows, level_of_noise
 from drl_density.networks.contract import NoTilt
 from drl_density.operators import ComplexPairs, Mask, MaskedFourier, MatrixOperator
 from drl_density.samplers import DDIMSettings, PredictorCorrectorSettings
+from drl_density.samplers.predictor_corrector import correct
 from drl_density.testing import assert_z, seeded_generator
 from tests.inverse_problems.test_conditioned_base import MATRIX, NOISE, Y, exact_posterior, mixture_sequence, moments
 
@@ -56,6 +57,23 @@ def test_final_steps_find_a_step_size_that_is_accepted():
     assert_z(found.draws.T.cov(), exact, spread.outer(spread) * (2 / count) ** 0.5)
     along, exact_along = found.draws.double() @ diagonal.double(), float(diagonal.double() @ exact @ diagonal.double())
     assert_z(float(along.var()), exact_along, exact_along * (2 / count) ** 0.5)
+
+
+@pytest.mark.parametrize(("num_final_steps", "blocks"), [(0, []), (1, [1]), (3, [1, 2])])
+def test_no_pass_is_made_for_final_steps_that_there_are_not(num_final_steps, blocks, monkeypatch):
+    seen = []
+
+    def counted(model, x, level, settings, **options):
+        seen.append(settings.num_corrections)
+        return correct(model, x, level, settings, **options)
+
+    monkeypatch.setattr(measured, "correct", counted)
+    base = NoisedGaussianMixture(torch.ones(1), torch.zeros(1, 4), torch.eye(4)[None])
+    model = drl.EnergySequence(drl.NoiseSchedule.log_spaced(3, sigma_min=0.02), NoTilt(), (4,), base=base)
+    walk = PredictorCorrectorSettings(DDIMSettings(2, eta=1.0), num_corrections=0)
+    settings = MeasuredSettings(walk, num_final_steps=num_final_steps)
+    sample_measured(model, Mask(torch.arange(4) < 1), torch.zeros(1), 5, noise=0.1, settings=settings)
+    assert seen == blocks
 
 
 def test_only_orthonormal_rows_are_enforced():
