@@ -83,7 +83,7 @@ class DistillSettings:
         num_warm_updates: updates towards the density's probability flow with which "em" begins.
 
     Raises:
-        ValueError: an unknown method, rule or kernel, counts that are not positive, or batches of one.
+        ValueError: an unknown method, rule or kernel, a rule with "em", counts that are not positive, or batches of one.
     """
 
     method: Literal["mmd", "em"] = "mmd"
@@ -100,6 +100,8 @@ class DistillSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.method == "em" and self.rule != "ddim":
+            raise ValueError(f'rule is that of the walk of method "mmd", got {self.rule!r} with method "em": leave it out')
 
     @property
     def updates(self) -> int:

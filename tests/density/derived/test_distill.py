@@ -76,6 +76,8 @@ def test_walks_follow_the_rule_of_their_settings_and_keep_it(tiny_density, tiny_
 
 
 def test_wrong_generators(tiny_density, tmp_path):
+    with pytest.raises(ValueError, match='rule is that of the walk of method "mmd", got .multistep. with method "em"'):
+        DistillSettings("em", rule="multistep")
     with pytest.raises(DataError, match="needs rows"):
         tiny_density.distill()
     with pytest.raises(DataError, match="rows of shape"):
