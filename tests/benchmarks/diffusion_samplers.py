@@ -101,7 +101,7 @@ def funnel_64(data: Path) -> Target:
     return funnel(data, 64)
 
 
-def many_well(_: Path, num_steps: int = 256) -> Target:
+def many_well(_: Path) -> Target:
     """Sixteen double wells, 65,536 modes."""
     grid = torch.linspace(-3.5, 3.5, 20_001, dtype=torch.float64)
     mass = torch.exp(-(grid**4) + 6 * grid**2 + 0.5 * grid).cumsum(0)
@@ -117,7 +117,7 @@ def many_well(_: Path, num_steps: int = 256) -> Target:
         return x
 
     walk = DiffusionSamplerSettings(
-        num_steps=num_steps,
+        num_steps=256,
         scale=1.5,
         num_column_features=24,
         num_chain_updates=800,

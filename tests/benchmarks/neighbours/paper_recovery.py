@@ -5,13 +5,12 @@
     python -m tests.benchmarks.neighbours.paper_recovery FOLDER train --seconds 400 --resumed
     python -m tests.benchmarks.neighbours.paper_recovery FOLDER draw
 
-FOLDER is that of conditional_chains.py, with the weights of larger_prior.py "digits of many levels" and the classifier.
-The six levels, the unadjusted Langevin steps with b^2 = 2e-4, their number and the marginal top level are those of the
-paper, and so are the weights of the levels in training. ``start`` judges draws of the
-weights before training: ancestral and DDIM with 19 calls on the ten levels of larger_prior.py "digits", and the paper's
-sampler with 180 calls. ``train`` takes so many seconds of the processor and saves the averaged weights every five minutes,
-``--resumed`` begins at these, and ``draw`` judges the paper's sampler on them. Draws are judged as in few_steps.py. Lines
-go to ``FOLDER/cooperative.jsonl``.
+FOLDER is that of conditional_chains.py, with the weights of larger_prior.py "digits of many levels" and the classifier. The
+six levels, the unadjusted Langevin steps with b^2 = 2e-4, their number and the marginal top level are those of the paper,
+and so are the weights of the levels in training. ``start`` judges draws of the weights before training: ancestral and DDIM
+with 19 calls on the ten levels of larger_prior.py "digits", and the paper's sampler with 180 calls. ``train`` takes so many
+seconds of the processor and saves the averaged weights every five minutes, ``--resumed`` begins at these, and ``draw``
+judges the paper's sampler on them. Draws are judged as in few_steps.py. Lines go to ``FOLDER/cooperative.jsonl``.
 """
 
 from __future__ import annotations
