@@ -263,22 +263,24 @@ def diffusion_sampler(module: Any, result: Any) -> Figure:
 
 
 def frequency_averages(module: Any, result: Any) -> Figure:
-    """Left: draws by ten DDIM steps from the same noise, with and without averaging. Right: the standard deviation of the
-    cosine coefficients of draws and data in model space, from low to high frequencies.
+    """Left: draws by ten DDIM steps from the same noise, without averages, with fixed weights, and with calibrated ones.
+    Right: the standard deviation of the cosine coefficients of draws and data in model space, from low to high frequencies.
+    Fixed weights take spread away, where the low bands have too little already. Calibrated weights bring these bands near
+    the data, and make the highest ones too wide.
     """
     named, spreads = result
     names = list(named)
     figure = Figure(figsize=(9.6, 4.4), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1))
-    axes = left.subplots(3, 1)
+    axes = left.subplots(len(names), 1)
     for axis, name in zip(axes, names, strict=True):
         tiles = named[name][:20].reshape(2, 10, 8, 8).permute(0, 2, 1, 3).reshape(16, 80)
         axis.imshow(tiles.numpy(), cmap="gray_r", vmin=0, vmax=16)
         axis.set_title(name, fontsize=9)
         axis.set_axis_off()
     axis = right.subplots()
-    for name, color, marker in zip(names, (GRAY, DATA_COLOR, SAMPLE_COLOR), "^so", strict=True):
+    for name, color, marker in zip(names, (GRAY, DATA_COLOR, SAMPLE_COLOR, "#009e73"), "^sov", strict=True):
         axis.plot(spreads[name].numpy(), marker=marker, color=color, label=name, markersize=4)
     axis.set(xlabel="frequency band (0: lowest)", ylabel="standard deviation, model space", ylim=(0, None))
     axis.legend(frameon=False, fontsize=8)
