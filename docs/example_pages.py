@@ -61,9 +61,10 @@ eight at each acceleration R:
 
 ![one phantom at R = 2, 4 and 8: truth, zero-filled image, means and standard deviations](../images/mri_phantoms.png)""",
     "10": """On 14 x 14 MNIST, finetuning a walk of five calls brings its Frechet distance to test digits from 50 to 13. A
-multistep walk of five calls comes from 9.4 to 6.9 and 7.5. The last two pairs of rows are draws before and after, by DDIM:
+multistep walk of five calls comes from 9.4 to 6.9 and 7.5. The last four pairs of rows are draws before and after, by DDIM
+and by the multistep rule, from the same noise:
 
-![draws of the teacher, the student, and the walk before and after](../images/distilled_digits.png)
+![draws of the teacher, the student, and two walks before and after](../images/distilled_digits.png)
 
 The tables are in [results](../results.md#digits-in-one-call-and-in-five).""",
     "14": """Chains of 100,000 steps on tables, and chains on the conditionals of digits, are in
@@ -86,9 +87,10 @@ a closed form, and `samplers.calibrated_average` by pilot draws. On sequences tr
 weights were better than plain steps in 17 of 18 cases by the Frechet distance, and in 14 by the sliced one: see
 [results](../results.md#few-step-draws-and-frequency-averages).""",
     "20": """On 14 x 14 MNIST, a student of one call cannot be separated from its teacher by gradient boosting (accuracy
-0.48). The first two pairs of rows are the teacher's draws and the student's, from the same noise:
+0.48, and 0.50 for the student shown). The first two pairs of rows are the teacher's draws and the student's, from the same
+noise:
 
-![draws of the teacher, the student, and the walk before and after](../images/distilled_digits.png)
+![draws of the teacher, the student, and two walks before and after](../images/distilled_digits.png)
 
 The tables, and what the updates by EM add, are in [results](../results.md#distilled-generators).""",
     "21": """Networks that learn from undersampled frequencies alone, with calibrated intervals, are in

@@ -11,6 +11,7 @@ by a U-Net that is called once, and then takes updates by EM. ``walk`` finetunes
 digits by the kernel of ``density.distill``, in pixels and in features of a second
 classifier, which judges nothing; with ``--rule multistep`` it finetunes the multistep walk of five calls in its place.
 With ``--seconds 0`` it judges the walks that need no training. Lines of these that the file has already are not made again.
+``figure`` shows the walks of all runs of ``walk`` in the folder.
 
 Draws are states of level 0, compared in pixels of range 2. "sliced" is the mean sliced Wasserstein-1 distance to sets of a
 thousand draws of the teacher, in units of that between two such sets. "told" is the accuracy of gradient boosting on the
@@ -23,6 +24,7 @@ the processor, one thread. Lines go to ``FOLDER/distilled.jsonl``.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import time
 from collections.abc import Callable
@@ -31,6 +33,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -324,13 +327,14 @@ def make_walk(bench: Bench, seconds: float, settings: MMDSettings, plan: WalkPla
     if "the teacher" not in known:
         teacher = torch.cat([walked(bench.prior.model, part) for part in noise.split(500)])
         bench.line(part="walk", draws="the teacher", **bench.compare(teacher, held))
-    pictures = {}
+    path = bench.folder / "walk.pt"
+    pictures = torch.load(path) if path.exists() else {}
 
     def judge(walk: RollOut, name: str, **more: object) -> None:
         shown = noise[:24] if name in known else noise
         with torch.no_grad(), precision(walk.model, LOW):
             drawn = torch.cat([walk(part) for part in shown.split(500)])
-        pictures[name] = drawn[:24]
+        pictures[name] = drawn[:24].clone()
         if name not in known:
             bench.line(part="walk", draws=name, **bench.compare(drawn, held), **more)
 
@@ -350,24 +354,30 @@ def make_walk(bench: Bench, seconds: float, settings: MMDSettings, plan: WalkPla
         finetune(walk, rows, kernel=kernel, features=features, settings=chosen, generator=generator)
     spent = round(time.process_time() - began, 1)
     judge(walk, plan.name, steps=steps, seconds=spent, kernel=plan.kernel, seed=plan.seed)
-    torch.save(pictures, bench.folder / "walk.pt")
+    torch.save(pictures, path)
 
 
 def draw_figure(bench: Bench, path: Path) -> None:
-    """Draws of the teacher and the student from the same noise, which no training saw, and of the walk before and after."""
+    """Draws of the teacher and the student from the same noise, which no training saw, and of each walk before and after.
+
+    The walks begin at one noise too, which is not that of the teacher's draws: all that ``walk`` has made in the folder.
+    """
     student = Student(bench.base)
     student.network.load_state_dict(load_file(bench.folder / "student.safetensors"))
     with torch.no_grad():
         drawn = student(bench.pairs["codes"][:24])
     parts = {"teacher, 10 calls": bench.pairs["ends"][:24], "student, 1 call, from the same noise": drawn}
-    parts |= torch.load(bench.folder / "walk.pt")
-    figure = new_figure(6, 4.9)
+    walks = torch.load(bench.folder / "walk.pt")
+    parts |= dict(sorted(walks.items(), key=lambda item: (item[0].startswith("multistep"), "finetuned" in item[0])))
+    figure = new_figure(6, 1.23 * len(parts))
     for axis, (title, rows) in zip(figure.subplots(len(parts), 1), parts.items(), strict=True):
         tiles = to_grey(rows)[:24, 0].reshape(2, 12, SIDE, SIDE).permute(0, 2, 1, 3).reshape(2 * SIDE, 12 * SIDE)
         axis.imshow(tiles.numpy(), cmap="gray_r", vmin=0, vmax=255)
         axis.set_title(title, fontsize=9, pad=2)
         axis.set_axis_off()
-    figure.savefig(path, dpi=80)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=80)
+    Image.open(drawn).convert("L").quantize(32).save(path, optimize=True)
 
 
 def main(arguments: list[str] | None = None) -> None:
