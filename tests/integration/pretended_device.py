@@ -15,7 +15,6 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 CARD = torch.device("meta")
@@ -27,14 +26,14 @@ class FarTensor(Tensor):
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
+    near: Tensor
+
     @staticmethod
     def __new__(cls, near: Tensor) -> FarTensor:
-        return Tensor._make_wrapper_subclass(
-            cls, near.shape, strides=near.stride(), storage_offset=near.storage_offset(), dtype=near.dtype, device=CARD
-        )
-
-    def __init__(self, near: Tensor) -> None:
-        self.near = near
+        layout = {"strides": near.stride(), "storage_offset": near.storage_offset()}
+        far = Tensor._make_wrapper_subclass(cls, near.shape, dtype=near.dtype, device=CARD, **layout)
+        far.near = near
+        return far
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -65,23 +64,25 @@ class FarTensor(Tensor):
         return format(self.near, spec)
 
 
-MAKING = {torch.tensor, torch.as_tensor}
-REWRITTEN = MAKING | {torch.matmul, Tensor.matmul, Tensor.__matmul__}
+def _made_there(make: Any) -> Any:
+    """``torch.tensor`` and its like, which "meta" gives no numbers."""
+
+    def made(*args: Any, device: Any = None, **kwargs: Any) -> Tensor:
+        return make(*args, **kwargs) if device is None else make(*args, **kwargs).to(device)
+
+    return made
 
 
-class _Rewritten(TorchFunctionMode):
-    """What "meta" does otherwise than a card: it makes tensors without numbers and reshapes them in place."""
+def _matmul(one: Tensor, other: Tensor) -> Tensor:
+    """A product with a vector on the left, which "meta" reshapes in place."""
+    return torch.mv(other.mT, one) if (one.ndim, other.ndim) == (1, 2) else MATMUL(one, other)
 
-    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = kwargs or {}
-        if func not in REWRITTEN:
-            return func(*args, **kwargs)
-        if func in MAKING:
-            if kwargs.get("device") is not None:
-                return func(*args, **{**kwargs, "device": None}).to(kwargs["device"])
-        elif (args[0].ndim, args[1].ndim) == (1, 2):
-            return torch.mv(args[1].mT, args[0])
-        return func(*args, **kwargs)
+
+MATMUL = torch.matmul
+REWRITTEN = [
+    *((torch, name, _made_there(getattr(torch, name))) for name in ("tensor", "as_tensor")),
+    *((place, name, _matmul) for place, name in ((torch, "matmul"), (Tensor, "matmul"), (Tensor, "__matmul__"))),
+]
 
 
 class PretendedDevice(TorchDispatchMode):
@@ -95,7 +96,8 @@ class PretendedDevice(TorchDispatchMode):
     def __enter__(self) -> PretendedDevice:
         autocast = torch.autocast
         self.others = contextlib.ExitStack()
-        self.others.enter_context(_Rewritten())
+        for place, name, replacement in REWRITTEN:  # a mode would handle every call of torch, and take longer than it
+            self.others.enter_context(patch.object(place, name, replacement))
         self.others.enter_context(
             patch.object(torch, "autocast", lambda kind, **rest: autocast("cpu" if kind == CARD.type else kind, **rest))
         )
@@ -119,9 +121,15 @@ def _known(func: Any) -> tuple[str, bool]:
     return name, func._schema.is_mutable and not name.startswith("_foreach")
 
 
+NUMBERS = {int, float, bool, list}
+
+
 def run(func: Any, args: tuple, kwargs: dict) -> Any:
     """One operation with a card's rules."""
     name, is_written = _known(func)
+    if not (kwargs or is_written) and (numbers := _plain(args)):  # most operations
+        found = func(*numbers)
+        return FarTensor(found) if type(found) is Tensor else found if name == "_local_scalar_dense" else _far(found)
     tensors: list[Tensor] = []
     near_args = [_near(value, tensors) for value in args]
     near_kwargs = {key: _near(value, tensors) for key, value in kwargs.items()} if kwargs else {}
@@ -145,6 +153,24 @@ def run(func: Any, args: tuple, kwargs: dict) -> Any:
     if is_written and args[0].shape != args[0].near.shape:
         raise NotImplementedError(f"{name} changes the shape of a tensor in place, which is not pretended")
     return args[0] if is_written else _far(found)
+
+
+def _plain(args: tuple) -> list[Any] | None:
+    """The numbers of arguments that begin with a tensor of the card, and hold others only of it or without dimensions."""
+    if not args or type(args[0]) is not FarTensor:
+        return None
+    numbers: list[Any] = []
+    for value in args:
+        kind = type(value)
+        if kind is FarTensor:
+            numbers.append(value.near)
+        elif kind is list and not all(type(part) is int for part in value):
+            return None
+        elif kind in NUMBERS or (kind is Tensor and not value.ndim):
+            numbers.append(value)
+        else:
+            return None
+    return numbers
 
 
 def _near(value: Any, tensors: list[Tensor]) -> Any:

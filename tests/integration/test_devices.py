@@ -227,9 +227,7 @@ def test_a_density_moves_and_comes_from_its_folder(near, tmp_path):
     assert near.to("cpu") is near
     with PretendedDevice():
         far = near.to(CARD)
-        far.distill(settings=SMALLEST_STUDENT, seed=0).save(
-            far.save(tmp_path / "run")
-        )
+        far.distill(settings=SMALLEST_STUDENT, seed=0).save(far.save(tmp_path / "run"))
         again = drl.Density.load(tmp_path / "run", device=CARD)
         assert again.model.device == far.model.device == CARD
         assert next(load_generator(tmp_path / "run", device=CARD).network.parameters()).device == CARD
@@ -293,13 +291,18 @@ ARGUMENTS = {
 LOADING = ["sample", "sample --method generator", "score", "impute", "predict", "distill", "reconstruct", "evaluate"]
 
 
+@pytest.fixture(scope="module")
+def folder(near, tmp_path_factory):
+    """A run folder with a generator."""
+    run = near.save(tmp_path_factory.mktemp("near") / "run")
+    near.distill(settings=SMALLEST_STUDENT, seed=0).save(run)
+    return run
+
+
 @pytest.mark.parametrize("command", [*LOADING, "guide", "diagnose", "compare", "combine"])
-def test_commands_load_onto_the_device(command, near, tmp_path, monkeypatch, capsys):
-    run = near.save(tmp_path / "run")
-    if command == "sample --method generator":
-        near.distill(settings=SMALLEST_STUDENT, seed=0).save(run)
+def test_commands_load_onto_the_device(command, folder, tmp_path, capsys):
     name, *options = command.split()
-    folders = [str(run), str(tmp_path / "other")] if command == "compare" else [str(run)]
+    folders = [str(folder), str(tmp_path / "other")] if command == "compare" else [str(folder)]
     assert main([name, *folders, *ARGUMENTS.get(command, []), *options, "--device", "cuda:99"]) == 1
     assert "device 'cuda:99' cannot be used" in capsys.readouterr().err
 
