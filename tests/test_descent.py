@@ -35,6 +35,16 @@ def test_it_reproduces_torchs_adam_under_its_cosine_schedule():
     assert torch.equal(x, y)
 
 
+def test_a_gradient_in_closed_form_moves_as_that_of_a_loss():
+    x, y = start(), start()
+    rule = DescentRule(20, 0.1, is_annealed=True, max_gradient_norm=2.0)
+    descend([x], lambda: loss(x), rule)
+    descent = Descent([y], rule)
+    for _ in range(20):
+        descent.move([2 * (y.detach() - 3) + y.detach().flip(0)])
+    assert torch.equal(x, y)
+
+
 @pytest.mark.parametrize(("ours", "torchs"), [(Adam, torch.optim.Adam), (AdamW, torch.optim.AdamW)])
 @pytest.mark.parametrize("foreach", [False, True])
 def test_our_optimisers_take_torchs_steps(ours, torchs, foreach):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from drl_density.descent import DescentRule, descend
+from drl_density.descent import Descent, DescentRule
 
 CACHED_NUMBERS = 2**16
 """Numbers in one temporary value, half a megabyte, which stays in the cache of a CPU core."""
@@ -64,25 +63,23 @@ def fit_mixture(
     is_resolved = (farthest * torch.finfo(torch.float32).eps < 0.01 * least_scale) & (farthest < LARGEST_SINGLE)
     values = values.float() if bool(is_resolved.all()) else values
     shares = shares.to(values)
-    parameters = torch.stack([locations, raw_scales, torch.zeros_like(locations)]).requires_grad_(True)
+    parameters = torch.stack([locations, raw_scales, torch.zeros_like(locations)])
     # Adam's steps do not depend on the units of a gradient, those of its epsilon do: this makes them the column's own.
     units = torch.stack([unit, torch.ones_like(unit), torch.ones_like(unit)])
-    parameters.register_hook(lambda gradient: gradient * units)
-
-    def mixture() -> tuple[Tensor, Tensor, Tensor]:
-        return parameters[2].log_softmax(-1), parameters[0], least + parameters[1].exp()
-
     # Columns in blocks whose temporary values stay in the cache.
     size = max(1, CACHED_NUMBERS // (len(values) * num_components))
-
-    def loss_of() -> Tensor:
-        blocks = zip(values.split(size, 1), *(part.to(values).split(size) for part in mixture()), strict=True)
-        return -torch.stack([MeanLogDensity.apply(block, shares, *parts) for block, *parts in blocks]).sum()
-
+    blocks = values.split(size, 1)
     # Columns do not touch each other: one whose coordinate overflows must not stop the others, and loses on its score.
-    rule = DescentRule(num_steps, 0.05, is_annealed=True, must_be_finite=False)
-    descend([parameters], loss_of, rule)
-    return MixtureFit(*(part.detach().clone() for part in mixture()))
+    descent = Descent([parameters], DescentRule(num_steps, 0.05, is_annealed=True, must_be_finite=False))
+    for _ in range(num_steps):
+        log_weights, spread = parameters[2].log_softmax(-1), parameters[1].exp()
+        own = [part.to(values).split(size) for part in (log_weights, parameters[0], least + spread)]
+        found = [gradients_of_mean(block, shares, *parts) for block, *parts in zip(blocks, *own, strict=True)]
+        by_weight, by_location, by_scale = (torch.cat(parts).to(parameters) for parts in zip(*found, strict=True))
+        # The derivative of a log softmax as autograd takes it, to the bit.
+        by_weight = torch.ops.aten._log_softmax_backward_data(by_weight, log_weights, -1, by_weight.dtype)
+        descent.move([torch.stack([by_location, by_scale * spread, by_weight]).neg_() * units])
+    return MixtureFit(parameters[2].log_softmax(-1), parameters[0].clone(), least + parameters[1].exp())
 
 
 def _order_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,36 +100,35 @@ def _order_statistics(y: Tensor) -> tuple[Tensor, Tensor]:
     return y.sort(0).values[middle], (first.diff().to(y) / len(y))[:, None]
 
 
-class MeanLogDensity(torch.autograd.Function):
-    """The summed mean log density of all columns under their mixtures, with its gradients in closed form.
+def gradients_of_mean(
+    y: Tensor, shares: Tensor, log_weights: Tensor, locations: Tensor, scales: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of the summed mean log density of all columns under their mixtures, in closed form.
 
-    Its arguments are the coordinates ``(rows, d)``, the share of every row ``(rows, 1)``, and the log weights, locations and
-    scales ``(d, components)``. A pass takes about half of the time that automatic differentiation takes.
+    They take less than half of the time that automatic differentiation takes.
+
+    Args:
+        y: coordinates ``(rows, d)``.
+        shares: share of every row, ``(rows, 1)``.
+        log_weights: log weights of the components, ``(d, components)``.
+        locations: their centres, ``(d, components)``.
+        scales: their scales, ``(d, components)``.
+
+    Returns:
+        Derivatives by log weights, locations and scales, each ``(d, components)``.
     """
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, shares: Tensor, log_weights: Tensor, locations: Tensor, scales: Tensor) -> Tensor:
-        """The sum over columns of the mean log density, ``()``, in nats."""
-        # Components along dimension 0, where sums over them are fastest.
-        scale = scales.T[:, None]
-        z = (y - locations.T[:, None]) / scale
-        size = z.abs()
-        nearest = size.amin(0)
-        decay = (-size).exp()
-        # Densities over the decay of the nearest component: that one is never lost to underflow.
-        parts = (log_weights.T.exp()[:, None] / scale) * (nearest - size).exp_() / (1 + decay).square_()
-        total = parts.sum(0)
-        held = parts.mul_(shares / total)
-        # The derivative of log sigmoid'(z) is -tanh(z / 2).
-        pulls = (1 - decay).div_(1 + decay).mul_(held).copysign_(z)
-        counts = held.sum(1).T
-        ctx.save_for_backward(counts, pulls.sum(1).T / scales, ((pulls.mul_(z)).sum(1).T - counts) / scales)
-        return (shares * (total.log() - nearest)).sum()
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the log weights, locations and scales."""
-        return None, None, *(gradients[0] * part for part in ctx.saved_tensors)
+    # Components along dimension 0, where sums over them are fastest.
+    scale = scales.T[:, None]
+    z = (y - locations.T[:, None]) / scale
+    size = z.abs()
+    decay = (-size).exp()
+    # Densities over the decay of the nearest component: that one is never lost to underflow.
+    parts = (log_weights.T.exp()[:, None] / scale) * (size.amin(0) - size).exp_() / (1 + decay).square_()
+    held = parts.mul_(shares / parts.sum(0))
+    # The derivative of log sigmoid'(z) is -tanh(z / 2).
+    pulls = (1 - decay).div_(1 + decay).mul_(held).copysign_(z)
+    counts = held.sum(1).T
+    return counts, pulls.sum(1).T / scales, (pulls.mul_(z).sum(1).T - counts) / scales
 
 
 def _mixture_log_density(y: Tensor, log_weights: Tensor, locations: Tensor, scales: Tensor) -> Tensor:

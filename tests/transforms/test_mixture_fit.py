@@ -2,13 +2,14 @@
 
 import torch
 
+from drl_density.descent import DescentRule, descend
 from drl_density.testing import seeded_generator
 from drl_density.transforms.mixture_fit import (
     MOST_VALUES,
-    MeanLogDensity,
     MixtureFit,
     _order_statistics,
     fit_mixture,
+    gradients_of_mean,
 )
 
 
@@ -42,11 +43,30 @@ def test_gradients_of_a_mixture_in_closed_form():
     log_weights, locations = torch.randn(2, 2, 3, generator=generator, dtype=torch.float64)
     scales = 0.1 + torch.rand(2, 3, generator=generator, dtype=torch.float64)
     parts = [part.requires_grad_() for part in (log_weights.log_softmax(-1), locations, scales)]
-    value, expected = MeanLogDensity.apply(y, shares, *parts), (shares * MixtureFit(*parts).log_density(y)).sum()
-    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
-    torch.testing.assert_close(
-        torch.autograd.grad(value, parts), torch.autograd.grad(expected, parts), rtol=1e-9, atol=1e-9
-    )
+    expected = torch.autograd.grad((shares * MixtureFit(*parts).log_density(y)).sum(), parts)
+    found = gradients_of_mean(y, shares, *(part.detach() for part in parts))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_a_fit_descends_as_autograd_does():
+    """Every step follows the gradient of the mean log density in locations, logarithms of scales and weights."""
+    y = torch.randn(40, 2, generator=seeded_generator(7), dtype=torch.float64) * torch.tensor([1.0, 9.0]).double()
+    least = 0.1 * y.std(0)
+    start = fit_mixture(y, 2, least, num_steps=0)
+    point = torch.stack([start.locations, (start.scales - least[:, None]).log(), torch.zeros(2, 2).double()])
+    point.requires_grad_()
+    units = torch.stack([y.std(0)[:, None].expand(2, 2), *torch.ones(2, 2, 2).double()])
+
+    def loss():
+        mixture = MixtureFit(point[2].log_softmax(-1), point[0], least[:, None] + point[1].exp())
+        return -mixture.log_density(y).mean(0).sum()
+
+    point.register_hook(lambda gradient: gradient * units)
+    descend([point], loss, DescentRule(20, 0.05, is_annealed=True))
+    fit = fit_mixture(y, 2, least, num_steps=20)
+    torch.testing.assert_close(fit.locations, point[0].detach(), rtol=1e-5, atol=1e-5)  # the fit computes in float32
+    torch.testing.assert_close(fit.scales, (least[:, None] + point[1].exp()).detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(fit.log_weights, point[2].log_softmax(-1).detach(), rtol=1e-5, atol=1e-5)
 
 
 def test_order_statistics_stand_for_all_values():
