@@ -73,7 +73,9 @@ FITS = {
 }
 FLOW = DistillSettings("em", num_updates=0)
 COLD = dataclasses.replace(FLOW, num_warm_updates=0)
-ALONE = EMDistillationSettings(num_steps=300, learning_rate=5e-4, score_learning_rate=1e-3)
+ALONE = EMDistillationSettings(
+    num_steps=300, learning_rate=5e-4, score_steps=1, score_learning_rate=1e-3, first_score_steps=100
+)
 CORRECTED = dataclasses.replace(ALONE, num_corrections=4)
 # How a student begins, and the updates by EM after that; None for the updates of ``density.distill(method="em")``.
 VARIANTS: dict[str, tuple[DistillSettings, EMDistillationSettings | None]] = {
@@ -83,6 +85,8 @@ VARIANTS: dict[str, tuple[DistillSettings, EMDistillationSettings | None]] = {
     "Gaussian start": (COLD, None),
     "EM alone": (COLD, ALONE),
     "EM alone, 5 score updates": (COLD, dataclasses.replace(ALONE, score_steps=5, first_score_steps=300)),
+    "EM alone, 5 score updates, 100 at first": (COLD, dataclasses.replace(ALONE, score_steps=5)),
+    "EM alone, 750 updates": (COLD, dataclasses.replace(ALONE, num_steps=750)),
     "EM alone, first noise left": (COLD, dataclasses.replace(ALONE, cancellation="accumulated")),
     "EM alone, no cancellation": (COLD, dataclasses.replace(ALONE, cancellation="none")),
     "EM alone, 4 corrections": (COLD, CORRECTED),

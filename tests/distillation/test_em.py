@@ -6,7 +6,7 @@ import torch
 import drl_density as drl
 from drl_density.distillation import EMDistillationSettings, GapNetwork, OneStepGenerator, distill_by_em
 from drl_density.distillation.em import correct_pairs
-from drl_density.distillation.gaps import KnownGap
+from drl_density.distillation.gaps import DenoisedGap, KnownGap
 from drl_density.errors import TrainingFailed
 from drl_density.testing import assert_z, gaussian_sequence, seeded_generator
 
@@ -39,6 +39,8 @@ def test_a_linear_student_learns_the_teachers_covariance(cancellation, tolerance
         num_corrections=4,
         learning_rate=0.02,
         cancellation=cancellation,
+        score_steps=1,
+        first_score_steps=100,
         step_latent=0.02,
         lowest_level=4.0,
     )
@@ -168,7 +170,7 @@ def test_the_gap_can_be_learned():
         student.network.weight.copy_(torch.diag(torch.tensor([1.4, 0.35])))
         student.network.bias.zero_()
     network = GapNetwork(2, width=32, dtype=torch.float64, generator=seeded_generator(0))
-    sizes = {"num_steps": 150, "lowest_level": 3.0, "first_score_steps": 20, "averaging": 0.9}
+    sizes = {"num_steps": 150, "lowest_level": 3.0, "score_steps": 1, "first_score_steps": 20, "averaging": 0.9}
     settings = EMDistillationSettings(**sizes, learning_rate=0.03, score_learning_rate=0.01)
     distill_by_em(system.model, student, gap_network=network, settings=settings, generator=seeded_generator(0))
     assert not network.training
@@ -177,6 +179,17 @@ def test_the_gap_can_be_learned():
     for given in ({}, {"gap_network": network, "student_score": lambda x, levels: -x}):
         with pytest.raises(ValueError, match="either a gap_network"):
             distill_by_em(system.model, student, **given)
+
+
+def test_the_gap_is_learned_several_times_for_each_update_of_the_student(monkeypatch):
+    learned, (system, student, _) = [], one_dimensional_pair()
+    monkeypatch.setattr(DenoisedGap, "learn", lambda self, levels, generator: learned.append(len(levels)))
+    network = GapNetwork(1, width=4, dtype=torch.float64, generator=seeded_generator(0))
+    for sizes, count in (({}, 2 + 3 * 5), ({"score_steps": 1}, 2 + 3)):
+        settings = EMDistillationSettings(num_steps=3, batch_size=8, first_score_steps=2, **sizes)
+        distill_by_em(system.model, student, gap_network=network, settings=settings, generator=seeded_generator(0))
+        assert learned == [8] * count
+        learned.clear()
 
 
 def test_steps_that_are_too_large_stop():

@@ -296,6 +296,8 @@ def _follow_density(
         batch_size=settings.batch_size,
         learning_rate=settings.rate,
         num_corrections=settings.num_corrections,
+        score_steps=1,
+        first_score_steps=100,
     )
     if not sizes.num_steps:
         return losses

@@ -65,7 +65,12 @@ from tests.benchmarks.neighbours.prior import LOW, SIDE, SIZES, Prior, fit_class
 NUM_PAIRS, NUM_SETS, NUM_DRAWS, BATCH = 8000, 4, 1000, 64
 TEACHER, WALK = DDIMSettings(num_steps=10), DDIMSettings(num_steps=5)
 EM = EMDistillationSettings(
-    batch_size=BATCH, learning_rate=2e-5, score_learning_rate=5e-4, first_score_steps=200, lowest_level=1.0
+    batch_size=BATCH,
+    learning_rate=2e-5,
+    score_steps=1,
+    score_learning_rate=5e-4,
+    first_score_steps=200,
+    lowest_level=1.0,
 )
 
 

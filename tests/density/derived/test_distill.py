@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from drl_density.density import Density, DistillSettings, load_generator
+from drl_density.distillation.gaps import DenoisedGap
 from drl_density.errors import DataError, RunFolderError
 from drl_density.networks import NoTilt
 from drl_density.samplers import DDIMSettings, MultistepDenoiser, RefinementSettings, sample_ddim
@@ -44,6 +45,14 @@ def test_em_never_leaves_the_student_worse_than_it_began(tiny_density):
             points.append(made.network(codes))
         assert len(made.losses) == (sizes["num_updates"] or 3)
     torch.testing.assert_close(*points)
+
+
+def test_em_after_the_flow_learns_the_gap_once_for_each_update(tiny_density, monkeypatch):
+    learned, learn = [], DenoisedGap.learn
+    monkeypatch.setattr(DenoisedGap, "learn", lambda *given: (learned.append(1), learn(*given)))
+    settings = DistillSettings("em", num_updates=4, batch_size=8, num_warm_updates=1, width=8)
+    tiny_density.distill(settings=settings, seed=0)
+    assert len(learned) == 100 + 4
 
 
 def test_no_updates_leave_the_walk_as_it_is(tiny_density, tiny_data):
