@@ -54,7 +54,7 @@ class Distill(OnDevice, ReadsTable):
         """Train and write."""
         with RunFolder.writing(self.run_folder) as folder:
             density, rows = load_run(self.run_folder, self.device), None
-            if self.settings.method == "mmd":
+            if self.settings.method == "mmd" or self.source is not None:  # "em" refuses a table
                 rows = self._rows(density)
             seed = printed_seed(self.seed)
             made = density.distill(rows, settings=self.settings, seed=seed)

@@ -267,10 +267,10 @@ class Density(ColumnQuestions):
         """Train a generator that needs one to a few network calls per draw. Its draws do not follow the density exactly.
 
         Args:
-            rows: data ``(n, *event)`` in data units, which the method "mmd" matches and "em" does not need.
+            rows: data ``(n, *event)`` in data units, which the method "mmd" matches and "em" does not take.
 
         Raises:
-            DataError: "mmd" without rows, or rows of another shape.
+            DataError: "mmd" without rows, "em" with rows, or rows of another shape.
             TrainingFailed: a loss that is not finite.
         """
         return distill(self, rows, settings=settings, generator=random_generator(seed))

@@ -10,9 +10,14 @@ from drl_density.operators import Blur, Downsample, Mask, MaskedFourier
 
 
 def test_distill_then_sample_from_the_generator(run, tmp_path, capsys):
-    small = ["--num-updates", "3", "--batch-size", "16", "--width", "8", "--num-corrections", "2", "--num-warm-updates", "2"]
+    small = ["--num-updates", "3", "--batch-size", "16"]
+    own = {"em": ["--width", "8", "--num-corrections", "2", "--num-warm-updates", "2"], "mmd": ["--num-calls", "2"]}
+    table = tmp_path / "table.csv"
+    assert main(["sample", str(run), "-n", "5", "--out", str(table)]) == 0
+    assert main(["distill", str(run), str(table), "--method", "em", *small, *own["em"]]) == 1
+    assert "leave out the rows" in capsys.readouterr().err
     for method in ("em", "mmd"):
-        assert main(["distill", str(run), "--method", method, *small]) == 0
+        assert main(["distill", str(run), "--method", method, *small, *own[method]]) == 0
         said = capsys.readouterr().out
         assert "not a density" in said
         assert ("in place of the generator before" in said) == (method == "mmd")

@@ -49,7 +49,7 @@ def conditional_log_z(density, seed):
 
 def distilled(density, seed):
     settings = drl.DistillSettings(method="em", num_updates=2, num_warm_updates=2, batch_size=8, width=8)
-    return density.distill(ROWS, settings=settings, seed=seed).losses
+    return density.distill(settings=settings, seed=seed).losses
 
 
 def reconstructed(density, seed):

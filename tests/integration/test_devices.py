@@ -163,9 +163,10 @@ SMALLEST_STUDENT = DistillSettings("em", num_updates=1, width=4, num_warm_update
 
 
 def distilled(density, method):
-    small = {"num_updates": 2, "num_calls": 2, "num_corrections": 2, "width": 8, "batch_size": 8}
-    settings = DistillSettings(method, num_warm_updates=1, **small)
-    return density.distill(density.pool, settings=settings, seed=0).sample(4, seed=3)
+    own = {"mmd": {"num_calls": 2}, "em": {"num_corrections": 2, "width": 8, "num_warm_updates": 1}}
+    settings = DistillSettings(method, num_updates=2, batch_size=8, **own[method])
+    rows = density.pool if method == "mmd" else None
+    return density.distill(rows, settings=settings, seed=0).sample(4, seed=3)
 
 
 def evaluated(density):

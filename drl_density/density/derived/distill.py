@@ -60,6 +60,11 @@ USUAL_UPDATES = {"mmd": 300, "em": 100}
 """Updates where the settings name none."""
 USUAL_RATE = {"mmd": 1e-3, "em": 2e-6}
 """Learning rates where the settings name none, "em" as in its paper: corrections must not outrun what learns the gap."""
+FIELDS_OF_ONE_METHOD = {
+    "mmd": ("num_calls", "rule", "kernel"),
+    "em": ("num_corrections", "width", "num_blocks", "num_warm_updates"),
+}
+"""Settings that one of the methods has and the other has not."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ class DistillSettings:
         num_warm_updates: updates towards the density's probability flow with which "em" begins.
 
     Raises:
-        ValueError: an unknown method, rule or kernel, a rule with "em", counts that are not positive, or batches of one.
+        ValueError: an unknown method, rule or kernel, a setting of the other method, counts that are not positive, or
+            batches of one.
 
     >>> DistillSettings("mmd", num_calls=5, rule="multistep").updates
     300
@@ -103,8 +109,13 @@ class DistillSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.method == "em" and self.rule != "ddim":
-            raise ValueError(f'rule is that of the walk of method "mmd", got {self.rule!r} with method "em": leave it out')
+        other = "em" if self.method == "mmd" else "mmd"
+        for name in FIELDS_OF_ONE_METHOD[other]:
+            value = getattr(self, name)
+            if value != getattr(type(self), name):
+                raise ValueError(
+                    f'{name} is a setting of method "{other}", got {value!r} with method "{self.method}": leave it out'
+                )
 
     @property
     def updates(self) -> int:
@@ -205,6 +216,8 @@ def distill(
         walk = _untrained_walk(density, settings)
         losses = _match_rows(density, walk, rows, settings, generator)
         return Generator(density, walk.eval(), settings, losses)
+    if rows is not None:
+        raise DataError('method "em" learns from the density alone: leave out the rows, or use method "mmd"')
     student = _untrained_student(density, settings, generator)
     losses = _follow_density(density, student, settings, generator)
     return Generator(density, student.eval(), settings, losses)
@@ -229,7 +242,7 @@ def read_generator(density: FittedModel, path: str | Path) -> Generator:
             network = _untrained_student(density, settings, torch.Generator().manual_seed(0))
         network.load_state_dict(tensors, strict=False)
         return Generator(density, network, settings, values["losses"])
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunFolderError(f"{path}: the generator is damaged or of another run ({error!r})") from error
 
 

@@ -15,9 +15,9 @@ from drl_density.samplers import DDIMSettings, MultistepDenoiser, RefinementSett
 @pytest.mark.parametrize("method", ["mmd", "em"])
 def test_a_generator_is_trained_saved_and_read(tiny_density, tiny_data, tmp_path, method):
     path = tiny_density.save(tmp_path / "run")
-    small = {"num_calls": 3, "num_updates": 6, "batch_size": 32, "num_corrections": 2, "width": 16}
-    settings = DistillSettings(method=method, num_warm_updates=2, **small)
-    made = tiny_density.distill(tiny_data.train, settings=settings, seed=1)
+    own = {"mmd": {"num_calls": 3}, "em": {"num_corrections": 2, "width": 16, "num_warm_updates": 2}}
+    settings = DistillSettings(method=method, num_updates=6, batch_size=32, **own[method])
+    made = tiny_density.distill(tiny_data.train if method == "mmd" else None, settings=settings, seed=1)
     assert "not a density" in repr(made)
     assert made.num_calls == (3 if method == "mmd" else 1)
     assert not hasattr(made, "log_prob")
@@ -84,9 +84,27 @@ def test_walks_follow_the_rule_of_their_settings_and_keep_it(tiny_density, tiny_
                 torch.testing.assert_close(network(noise), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_wrong_generators(tiny_density, tmp_path):
-    with pytest.raises(ValueError, match='rule is that of the walk of method "mmd", got .multistep. with method "em"'):
-        DistillSettings("em", rule="multistep")
+@pytest.mark.parametrize(
+    ("method", "other", "name", "value"),
+    [
+        ("em", "mmd", "num_calls", 7),
+        ("em", "mmd", "rule", "multistep"),
+        ("em", "mmd", "kernel", "rbf"),
+        ("mmd", "em", "num_corrections", 2),
+        ("mmd", "em", "width", 16),
+        ("mmd", "em", "num_blocks", 2),
+        ("mmd", "em", "num_warm_updates", 10),
+    ],
+)
+def test_settings_of_the_other_method_are_refused(method, other, name, value):
+    assert getattr(DistillSettings(other, **{name: value}), name) == value
+    with pytest.raises(ValueError, match=f'{name} is a setting of method "{other}", got .* with method "{method}"'):
+        DistillSettings(method, **{name: value})
+
+
+def test_wrong_generators(tiny_density, tiny_data, tmp_path):
+    with pytest.raises(DataError, match="learns from the density alone"):
+        tiny_density.distill(tiny_data.train, settings=DistillSettings("em", num_updates=1, num_warm_updates=1))
     with pytest.raises(DataError, match="needs rows"):
         tiny_density.distill()
     with pytest.raises(DataError, match="rows of shape"):
