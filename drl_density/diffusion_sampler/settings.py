@@ -45,7 +45,7 @@ class DiffusionSamplerSettings:
 
     Raises:
         ValueError: no steps, no updates, fewer than two chains, no states or walks, a scale or decay that is not positive,
-            or whitening without updates on chains.
+            or whitening or restarts without updates on chains.
 
     >>> DiffusionSamplerSettings(num_steps=10).shares().shape
     torch.Size([10])
@@ -77,6 +77,8 @@ class DiffusionSamplerSettings:
 
         if self.whitening != "none" and not self.num_chain_updates:
             raise ValueError(f"whitening={self.whitening!r} needs draws of chains, got num_chain_updates=0")
+        if self.num_restarts and not self.num_chain_updates:
+            raise ValueError(f"num_restarts={self.num_restarts} needs chains to start again, got num_chain_updates=0")
 
     def shares(self) -> Tensor:
         """Shares alpha_k from the first step (noise) to the last (target), falling as a squared cosine, ``(K,)``."""

@@ -149,7 +149,7 @@ def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tens
     with torch.enable_grad():
         point = x.detach().requires_grad_(True)
         value = log_density(point)
-        if not value.requires_grad:
+        if not (isinstance(value, Tensor) and value.requires_grad):
             raise ValueError(
                 "the log density has no gradient in the points: it is constant, or was computed by numpy, under no_grad or "
                 "after detach(); compute it with torch, or use the kernel RandomWalk()"

@@ -18,6 +18,8 @@ def test_wrong_settings():
         DiffusionSamplerSettings(scale=0.0)
     with pytest.raises(ValueError, match="expected updates"):
         DiffusionSamplerSettings(num_chain_updates=0)
+    with pytest.raises(ValueError, match="num_restarts=2 needs chains"):
+        DiffusionSamplerSettings(num_chain_updates=0, num_walk_updates=5, num_restarts=2)
     for name, value in (("num_chains", 1), ("num_states", 0), ("batch_size", 0)):
         with pytest.raises(ValueError, match=f"{name} must be"):
             DiffusionSamplerSettings(**{name: value})

@@ -143,7 +143,14 @@ def test_choosing_takes_whole_chains():
         assert part.reshape(3, -1)[:, 0].tolist() == [1.0, 0.0, 1.0]
 
 
-@pytest.mark.parametrize("function", [lambda x: torch.zeros(len(x)), lambda x: -x.detach().square().sum(1)])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: torch.zeros(len(x)),
+        lambda x: -x.detach().square().sum(1),
+        lambda x: -x.detach().numpy().sum(1),
+    ],
+)
 def test_a_density_without_gradient_is_named(function):
     with pytest.raises(ValueError, match=r"no gradient in the points.*RandomWalk\(\)"):
         init_state(torch.zeros(3, 2), function)

@@ -166,7 +166,7 @@ class ImageNetwork:
         if self.shape is not None and tuple(self.shape) != shape:
             raise DataError(
                 f"these settings are for images of shape {tuple(self.shape)} (channels, height, width), the data has "
-                f"{shape}: choose another preset, or scale the images (--image-size)"
+                f"{shape}: choose another preset, or scale the images (image files by --image-size)"
             )
         known = max((size for size in MULTIPLIERS if size <= min(shape[1:])), default=None)
         multipliers = self.multipliers or (MULTIPLIERS[known] if known else (1,))
