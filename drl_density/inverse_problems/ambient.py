@@ -103,11 +103,12 @@ def train_ambient(
     Args:
         denoiser: the network to train.
         rows: corrupted points ``(n, d)``; values in unmeasured places are ignored.
-        is_measured: mask of the measured entries, ``(n, d)``, with at least one in every row and column.
+        is_measured: mask of the measured entries, boolean ``(n, d)``, with at least one in every row and column.
         schedule: noise levels to train at.
 
     Raises:
-        DataError: shapes that differ, or rows or columns that are never measured.
+        DataError: shapes that differ, a mask of numbers, rows or columns that are never measured, or measured values that
+            are not finite.
         TrainingFailed: a loss that is not finite.
 
     >>> from drl_density import NoiseSchedule
@@ -123,9 +124,13 @@ def train_ambient(
             f"expected rows and masks of shape (n, {denoiser.num_features}), got {tuple(rows.shape)} and "
             f"{tuple(is_measured.shape)}"
         )
+    if is_measured.dtype != torch.bool:
+        raise DataError(f"expected a mask of booleans, got {is_measured.dtype}: give is_measured.bool()")
     if not bool(is_measured.any(0).all()) or not bool(is_measured.any(1).all()):
         raise DataError("every row must have a measured entry and every column must be measured in some row")
-    rows = torch.where(is_measured, rows, 0.0)
+    rows = torch.where(is_measured, rows, 0.0).to(next(denoiser.parameters()).dtype)
+    if not bool(rows.isfinite().all()):
+        raise DataError("measured values must be finite: give a mask that is false where a value is missing")
     low, high = settings.levels or (0.0, float(schedule.num_levels))
 
     def loss_of() -> Tensor:

@@ -214,6 +214,8 @@ def _check_measurement(operator: LinearOperator, x: Tensor, y: Tensor) -> None:
     found = operator.forward(x[:1])
     if y.shape != found.shape[1:]:
         raise ValueError(f"expected a measurement of shape {tuple(found.shape[1:])}, got {tuple(y.shape)}")
+    if not bool(y.isfinite().all()):
+        raise ValueError("the measurement must be finite numbers: the operator leaves out what was not measured")
     if y.is_complex() != found.is_complex():
         raise ValueError(
             f"measurement and operator must both be real or both complex, got {y.dtype} and {found.dtype}: for complex "

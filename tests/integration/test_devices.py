@@ -153,7 +153,8 @@ def drawn(density, method):
 
 def reconstructed(density, method):
     noise, y = (0.1 if method == "posterior" else None), density.pool[0, :1].double()
-    settings = ReconstructSettings(method, num_steps=5, annealing=FEW_AIS)
+    sizes = {"annealing": FEW_AIS} if method == "posterior" else {"num_steps": 5}
+    settings = ReconstructSettings(method, **sizes)
     mask = Mask(torch.tensor([True, False]))
     found = density.reconstruct(mask, y, noise=noise, num_samples=4, settings=settings, seed=0)
     return found.draws

@@ -104,6 +104,18 @@ def test_the_loss_counts_what_the_denoiser_was_not_shown_and_masks_are_drawn_afr
     assert not torch.equal(denoiser.seen[0], denoiser.seen[1])
 
 
+def test_rows_of_float64_are_those_of_float32():
+    rows, is_measured = corrupted(20)
+    losses = []
+    for dtype in (torch.float32, torch.float64):
+        torch.manual_seed(0)
+        denoiser, settings = AmbientDenoiser(3, width=8), AmbientSettings(num_steps=2, batch_size=8)
+        source = torch.Generator().manual_seed(0)
+        given = rows.to(dtype)
+        losses.append(train_ambient(denoiser, given, is_measured, SCHEDULE, settings=settings, generator=source))
+    assert losses[0] == losses[1]
+
+
 def test_wrong_masks():
     rows, is_measured = corrupted(10)
     denoiser = AmbientDenoiser(3)
@@ -111,5 +123,9 @@ def test_wrong_masks():
         train_ambient(denoiser, rows[:, :2], is_measured, SCHEDULE)
     with pytest.raises(DataError, match="every column"):
         train_ambient(denoiser, rows, torch.tensor([True, True, False]).expand(10, 3), SCHEDULE)
+    with pytest.raises(DataError, match=r"mask of booleans, got torch.float32"):
+        train_ambient(denoiser, rows, is_measured.float(), SCHEDULE)
+    with pytest.raises(DataError, match="measured values must be finite"):
+        train_ambient(denoiser, rows.where(is_measured, 0.0) * torch.nan, is_measured, SCHEDULE)
     with pytest.raises(ValueError, match="hidden_share"):
         AmbientSettings(hidden_share=0.0)

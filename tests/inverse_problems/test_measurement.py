@@ -54,6 +54,8 @@ def test_wrong_measurements_are_refused(correlated):
     operator = Mask(torch.tensor([True, False, False]))
     with pytest.raises(ValueError, match="measurement of shape"):
         sample_dps(correlated.model, operator, torch.zeros(2), 3)
+    with pytest.raises(ValueError, match="must be finite numbers"):
+        sample_dps(correlated.model, operator, torch.full((1,), torch.nan), 3)
     with pytest.raises(ValueError, match="must be positive"):
         gaussian_likelihood(correlated.model, operator, torch.zeros(1), noise=0.0)
     with pytest.raises(ValueError, match="both be real"):

@@ -37,7 +37,7 @@ class ReconstructSettings:
         annealing: sizes of the annealing run of "posterior".
 
     Raises:
-        ValueError: an unknown method, or fewer than 1 step.
+        ValueError: an unknown method, a size of another method, or fewer than 1 step.
 
     Source: Chung et al. 2023 for "dps"; Chung and Ye 2022 for the hard projection of "projected".
     """
@@ -48,6 +48,12 @@ class ReconstructSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.method == "posterior" and self.num_steps != type(self).num_steps:
+            raise ValueError(
+                f'num_steps (--steps) is of "dps" and "projected", got {self.num_steps} with "posterior": leave it out'
+            )
+        if self.method != "posterior" and self.annealing is not None:
+            raise ValueError(f'annealing is of "posterior", got method "{self.method}": leave it out')
 
 
 @dataclass(frozen=True)
@@ -153,6 +159,8 @@ def reconstruct(
         raise DataError(f"noise must be a positive number, got {noise}")
     y = torch.as_tensor(y, device="cpu")
     y = y.to(torch.complex128 if y.is_complex() else torch.float64)
+    if not bool(y.isfinite().all()):
+        raise DataError("the measurement must be finite numbers: the operator leaves out what was not measured")
     shape = tuple(image_shape or density.event_shape)
     if math.prod(shape) != density.num_features:
         raise DataError(f"image_shape {shape} does not hold {density.num_features} columns")

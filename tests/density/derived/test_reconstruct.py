@@ -18,7 +18,8 @@ def test_a_measured_entry_comes_back_and_the_other_follows(tiny_density, tiny_da
     operator = Mask(torch.tensor([True, False]))
     noise = 0.05 if method == "posterior" else None
     small = AISSettings(num_particles=32, num_replicates=4, num_transitions=2, num_pilot_particles=32)
-    settings = drl.ReconstructSettings(method, num_steps=60, annealing=small)
+    sizes = {"annealing": small} if method == "posterior" else {"num_steps": 60}
+    settings = drl.ReconstructSettings(method, **sizes)
     found = tiny_density.reconstruct(operator, value, noise=noise, num_samples=60, settings=settings, seed=0)
     assert found.draws.shape == (60, 2)
     assert float((found.mean[0] - 1.2).abs()) < 0.2
@@ -37,6 +38,12 @@ def test_wrong_measurements(tiny_density):
         tiny_density.reconstruct(mask, y)
     with pytest.raises(DataError, match="noise must be a positive number, got nan"):
         tiny_density.reconstruct(mask, y, noise=math.nan, settings=drl.ReconstructSettings("dps"))
+    with pytest.raises(DataError, match="must be finite numbers"):
+        tiny_density.reconstruct(mask, y * math.nan, settings=drl.ReconstructSettings("dps"))
+    with pytest.raises(ValueError, match='num_steps .* got 7 with "posterior"'):
+        drl.ReconstructSettings(num_steps=7)
+    with pytest.raises(ValueError, match='annealing is of "posterior", got method "dps"'):
+        drl.ReconstructSettings("dps", annealing=drl.AISSettings())
     with pytest.raises(ValueError, match="method must be one of .posterior"):
         drl.ReconstructSettings("magic")
     with pytest.raises(DataError, match="measurement of shape"):
