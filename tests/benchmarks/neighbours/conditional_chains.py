@@ -34,7 +34,7 @@ from tests.benchmarks.neighbours.prior import to_grey
 
 KERNEL = HMC(num_leapfrog=2)
 APART, NUM_TUNING, TARGET = 40, 40, 0.75
-SAVED, LOOKS = 20, (800, 700, 600, 500, 400, 300, 250, 200, 150, 100, 50, 0)
+SEED, SAVED, LOOKS = 7, 20, (800, 700, 600, 500, 400, 300, 250, 200, 150, 100, 50, 0)
 
 
 class Learned(nn.Module):
@@ -117,11 +117,12 @@ def judged(model: drl.EnergySequence, look: FeatureExtractor, x: Tensor, level: 
     return found, grey
 
 
-def run(model: drl.EnergySequence, folder: Path, steps: int, chains: int, stop: float) -> None:
+def run(model: drl.EnergySequence, folder: Path, steps: int, chains: int, stop: float, seed: int) -> None:
     """Chains from noise to level 0, or up to where ``stop`` seconds of the wall are over."""
-    path, sizes = folder / f"chains_{steps}_{chains}.pt", torch.load(folder / "sizes.pt")
+    name = f"chains_{steps}_{chains}" + (f"_{seed}" if seed != SEED else "")
+    path, sizes = folder / f"{name}.pt", torch.load(folder / "sizes.pt")
     look = classifier_features(folder / "classifier.safetensors")
-    generator = torch.Generator().manual_seed(7)
+    generator = torch.Generator().manual_seed(seed)
     x, top, rates, pictures, spent = (
         torch.randn(chains, *model.event_shape, generator=generator),
         model.num_levels,
@@ -148,7 +149,7 @@ def run(model: drl.EnergySequence, folder: Path, steps: int, chains: int, stop: 
         if level in LOOKS:
             found, pictures[level] = judged(model, look, x, level)
             bands = torch.stack([part.nanmean() for part in rates.split(50) if not bool(part.isnan().all())] or [rates[0]])
-            line = {"steps": steps * model.num_levels, "chains": chains, **found}
+            line = {"steps": steps * model.num_levels, "chains": chains, "seed": seed, **found}
             line |= {"acceptance": [float(bands.min()), float(bands.max())], "seconds": round(spent)}
             with (folder / "conditional_chains.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
@@ -188,9 +189,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of larger_prior.py and of the classifier")
     parser.add_argument("part", choices=["tune", "run", "figure"])
-    parser.add_argument("shown", nargs="*", help="chains of the figure, as STEPS_CHAINS")
+    parser.add_argument("shown", nargs="*", help="chains of the figure, as STEPS_CHAINS or STEPS_CHAINS_SEED")
     parser.add_argument("--steps", type=int, default=10, help="at each level")
     parser.add_argument("--chains", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--stop", type=float, default=float("inf"), help="seconds of the wall after which to stop")
     parser.add_argument("--compiled", action="store_true", help="run the network through torch.compile")
     parser.add_argument("--figure", type=Path)
@@ -203,7 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
     if args.part == "tune":
         torch.save(tuned(model, args.chains), args.folder / "sizes.pt")
     else:
-        run(model, args.folder, args.steps, args.chains, args.stop)
+        run(model, args.folder, args.steps, args.chains, args.stop, args.seed)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,14 @@
     python -m tests.benchmarks.neighbours.larger_prior phantoms --out runs/phantoms --seconds 450
     python -m tests.benchmarks.neighbours.larger_prior "digits of many levels" --source mnist.npz --out runs/digits28 \
         --seconds 2700
+    python -m tests.benchmarks.neighbours.larger_prior "digits of many levels" --source mnist.npz --out runs/digits28 \
+        --seconds 2100 --resumed --rate 8e-4 --noisy 0.6
 
 Rows of digits are x / 128 - 1 after dequantisation. Phantoms are the package's own, 8,192 of them; their rows are twice
 the real and imaginary parts. The base is a mixture of factor analysers of these rows, and a U-Net energy learns the rest
 by score matching. Seconds are of the processor, one thread, in float32; the learning rate falls as a half cosine over
-them. Writes ``prior.safetensors`` with the averaged weights every minute.
+them. Writes ``prior.safetensors`` with the averaged weights every minute; ``--resumed`` begins at these weights, and keeps
+their base. ``--noisy`` is a share of the rows that are trained at noises of at least 0.5 alone.
 """
 
 from __future__ import annotations
@@ -135,10 +138,21 @@ class ScoreMatching:
         path: file of the averaged weights.
         rate: peak learning rate.
         clip: largest norm of a gradient.
+        noisy: share of the rows whose noise is at least 0.5; the others are at any level.
     """
 
-    def __init__(self, model: drl.EnergySequence, batch: int, path: Path, *, rate: float = 1e-3, clip: float = 20.0) -> None:
+    def __init__(
+        self,
+        model: drl.EnergySequence,
+        batch: int,
+        path: Path,
+        *,
+        rate: float = 1e-3,
+        clip: float = 20.0,
+        noisy: float = 0.0,
+    ) -> None:
         self.model, self.batch, self.path, self.rate, self.clip = model, batch, path, rate, clip
+        self.noisy = noisy
         self.generator = torch.Generator().manual_seed(0)
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.99), weight_decay=1e-3)
         self.average = torch.optim.swa_utils.AveragedModel(
@@ -170,15 +184,25 @@ class ScoreMatching:
         model = self.model
         chosen = rows[torch.randint(len(rows), (self.batch,), generator=self.generator)]
         self.optimizer.zero_grad()
-        value = OBJECTIVE(
-            model, chosen.reshape(-1, *model.event_shape), torch.ones(model.num_levels), generator=self.generator
-        )
-        value.loss.backward()
+        value = self._loss(chosen.reshape(-1, *model.event_shape))
+        value.backward()
         nn.utils.clip_grad_norm_(model.parameters(), self.clip)
         self.optimizer.step()
         self.average.update_parameters(model)
-        loss = float(value.loss.detach())
+        loss = float(value.detach())
         self.num_steps, self.loss = self.num_steps + 1, loss if math.isnan(self.loss) else 0.99 * self.loss + 0.01 * loss
+
+    def _loss(self, rows: Tensor) -> Tensor:
+        model = self.model
+        if not self.noisy:
+            return OBJECTIVE(model, rows, torch.ones(model.num_levels), generator=self.generator).loss
+        log_snr = model.schedule.log_snr
+        first = int((log_snr > math.log(3)).sum())  # alpha^2 = 3 sigma^2 where sigma = 0.5
+        num_noisy = round(self.noisy * len(rows))
+        least = torch.tensor([first] * num_noisy + [0] * (len(rows) - num_noisy), dtype=torch.float64)
+        at = torch.rand(len(rows), generator=self.generator, dtype=torch.float64)
+        position = least + (model.num_levels - least) * at
+        return OBJECTIVE.by_row(model, rows, position, generator=self.generator).mean()
 
     def averaged(self) -> drl.EnergySequence:
         """The sequence with averaged weights."""
@@ -197,6 +221,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--source", type=Path, help="MNIST as .npz with x_train and x_test")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=900.0)
+    parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
+    parser.add_argument("--noisy", type=float, default=0.0, help="share of the rows whose noise is at least 0.5")
+    parser.add_argument("--resumed", action="store_true", help="begin at the weights of an earlier call")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -204,9 +231,14 @@ def main(arguments: list[str] | None = None) -> None:
     is_digits = "digits" in args.problem
     rows = digit_rows(args.source, "train", 50_000, 0) if is_digits else phantom_rows(NUM_PHANTOMS, 0)
     path = args.out / "prior.safetensors"
-    base = fit_factor_analysers(rows, problem.base, num_passes=8, generator=torch.Generator().manual_seed(0))
-    print(f"base: {time.process_time():.0f} s", flush=True)
-    ScoreMatching(problem.new_model(base), problem.batch, path).run(rows, args.seconds)
+    if args.resumed:
+        model = problem.load(path)
+        model.network.requires_grad_(True)
+    else:
+        base = fit_factor_analysers(rows, problem.base, num_passes=8, generator=torch.Generator().manual_seed(0))
+        print(f"base: {time.process_time():.0f} s", flush=True)
+        model = problem.new_model(base)
+    ScoreMatching(model, problem.batch, path, rate=args.rate, noisy=args.noisy).run(rows, args.seconds)
 
 
 if __name__ == "__main__":
