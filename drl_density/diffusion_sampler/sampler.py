@@ -239,10 +239,12 @@ class DiffusionSampler:
             draws: exact or approximate draws of the target, ``(n, *event)``, one at least.
 
         Raises:
-            ValueError: draws of another shape.
+            ValueError: draws of another shape, or that are not finite.
         """
         if draws.shape[1:] != self.event_shape or not len(draws):
             raise ValueError(f"expected draws (n, {', '.join(map(str, self.event_shape))}), got {tuple(draws.shape)}")
+        if not bool(draws.isfinite().all()):
+            raise ValueError("draws of the target must be finite, and some are not: leave these rows out")
         y, cost = self.frame.to_walk(draws, draws)[0], torch.zeros(len(draws), dtype=torch.float64)
         weights = self.log_density(draws).double() + self.frame.log_volume - self.log_reference(y)
         for step in reversed(range(len(self.shares))):

@@ -117,5 +117,7 @@ def test_counts_and_shapes_of_a_sampler_are_checked():
     for draws in (torch.zeros(4, 3), torch.zeros(0, 2), torch.zeros(2)):
         with pytest.raises(ValueError, match="expected draws"):
             sampler.reverse(draws.double())
+    with pytest.raises(ValueError, match="must be finite"):
+        sampler.reverse(torch.tensor([[0.0, 1.0], [torch.nan, 0.0]], dtype=torch.float64))
     with pytest.raises(ValueError, match="num_steps must be a positive integer, got 0"):
         sequence_sampler(GaussianMixtureSequence.example().model, num_steps=0)
