@@ -89,7 +89,7 @@ SIZES = {
     "fit digits": IMAGES,
     "fit photos/": "",
     "fit": TABLE,
-    "distill": "--num-updates 3 --batch-size 16 --width 8 --num-warm-updates 3",
+    "distill": "--num-updates 3 --batch-size 16",
     "reconstruct": "-n 4 --steps 5",
 }
 
