@@ -50,10 +50,11 @@ class ReconstructSettings:
         check_fields(self)
         if self.method == "posterior" and self.num_steps != type(self).num_steps:
             raise ValueError(
-                f'num_steps (--steps) is of "dps" and "projected", got {self.num_steps} with "posterior": leave it out'
+                f'num_steps (--steps) is a setting of "dps" and "projected", got {self.num_steps} with "posterior": '
+                "leave it out"
             )
         if self.method != "posterior" and self.annealing is not None:
-            raise ValueError(f'annealing is of "posterior", got method "{self.method}": leave it out')
+            raise ValueError(f'annealing is a setting of "posterior", got method "{self.method}": leave it out')
 
 
 @dataclass(frozen=True)

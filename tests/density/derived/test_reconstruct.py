@@ -42,7 +42,7 @@ def test_wrong_measurements(tiny_density):
         tiny_density.reconstruct(mask, y * math.nan, settings=drl.ReconstructSettings("dps"))
     with pytest.raises(ValueError, match='num_steps .* got 7 with "posterior"'):
         drl.ReconstructSettings(num_steps=7)
-    with pytest.raises(ValueError, match='annealing is of "posterior", got method "dps"'):
+    with pytest.raises(ValueError, match='annealing is a setting of "posterior", got method "dps"'):
         drl.ReconstructSettings("dps", annealing=drl.AISSettings())
     with pytest.raises(ValueError, match="method must be one of .posterior"):
         drl.ReconstructSettings("magic")
