@@ -24,7 +24,7 @@ KEEP_EVERY = 50
 def _bare(step: Callable[..., Any]) -> Callable[..., Any]:
     """A step of torch's optimisers without its guard against ``torch.compile`` and its hooks, of which we have none.
 
-    Both take a third of the time of a step over few numbers.
+    Over few numbers both take much of the time of a step.
     """
     bare = torch.no_grad()(inspect.unwrap(step))
     bare.__dict__["hooked"] = True  # by which torch knows a step that needs no further wrapping

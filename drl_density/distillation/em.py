@@ -58,7 +58,7 @@ class EMDistillationSettings:
         cancellation: "none", "accumulated" (noise of the Langevin steps), or "all" (the first epsilon too).
         learning_rate: first learning rate of the student's Adam, which falls to zero as a half cosine.
         score_steps: updates of what learns the gap before each update of the student. A gap that lags behind a fast student
-            moves too much mass, and whole modes can be lost. One takes less than half the time, for slow students.
+            moves too much mass, and whole modes can be lost. A slow student needs only one.
         score_learning_rate: first learning rate of what learns the gap.
         first_score_steps: updates of what learns the gap before the first update of the student.
         lowest_level: lowest level that is trained at; those below have almost no noise.
