@@ -95,6 +95,29 @@ class LangevinChains:
         sigma = model.schedule.step_sigma
         return ((sigma[0] / sigma) * self._steps(model)[1] ** 2).to(levels.device)[levels]
 
+    def energy_scale(self, model: EnergySequence, levels: Tensor) -> Tensor:
+        r"""Factor of the log density with which K unadjusted steps take the noise of level t + 1 off: ``(batch,)``, float64.
+
+        .. math:: c_t = 1 + \frac{\sigma_{t+1}^2}{K s_t^2}
+
+        A few short steps do not reach the conditional. Training by their ends therefore learns energies steeper than log
+        densities, and weights of score matching are a better start of it once they are scaled so. With the settings of the first paper the factors are 168 at level 0, then 6.1, 3.8, 3.1 and 2.9. At
+        a marginal top, where a chain starts at N(0, I), the factor of 2.7 is a guess.
+
+        Args:
+            levels: integer level of each row ``(batch,)``.
+
+        Raises:
+            ValueError: chains without steps, or of another kernel than unadjusted Langevin.
+        """
+        if not self.num_steps or self.kernel.is_adjusted:
+            raise ValueError(
+                "only unadjusted chains of at least one step need steeper energies than log densities, got "
+                f"num_steps={self.num_steps} and {type(self.kernel).__name__}"
+            )
+        variance = self.num_steps * self._steps(model)[1] ** 2
+        return (1 + model.schedule.step_sigma**2 / variance).to(levels.device)[levels]
+
     def run(
         self,
         model: EnergySequence,

@@ -1,91 +1,173 @@
 """Recovery likelihood by the settings of the DRL paper (T6) on 28 x 28 digits, from weights of score matching.
 
     python -m tests.benchmarks.neighbours.paper_recovery FOLDER start
-    python -m tests.benchmarks.neighbours.paper_recovery FOLDER train --seconds 400
-    python -m tests.benchmarks.neighbours.paper_recovery FOLDER train --seconds 400 --resumed
-    python -m tests.benchmarks.neighbours.paper_recovery FOLDER draw
+    python -m tests.benchmarks.neighbours.paper_recovery FOLDER train --seconds 3000
+    python -m tests.benchmarks.neighbours.paper_recovery FOLDER train --seconds 3000 --resumed
+    python -m tests.benchmarks.neighbours.paper_recovery FOLDER draw --seconds 3000
+    python -m tests.benchmarks.neighbours.paper_recovery FOLDER levels
 
 FOLDER is that of conditional_chains.py, with the weights of larger_prior.py "digits of many levels" and the classifier. The
-six levels, the unadjusted Langevin steps with b^2 = 2e-4, their number and the marginal top level are those of the paper,
-and so are the weights of the levels in training. ``start`` judges draws of the weights before training: ancestral and DDIM
-with 19 calls on the ten levels of larger_prior.py "digits", and the paper's sampler with 180 calls. ``train`` takes so many
-seconds of the processor and saves the averaged weights every five minutes, ``--resumed`` begins at these, and ``draw``
-judges the paper's sampler on them. Draws are judged as in few_steps.py. Lines go to ``FOLDER/cooperative.jsonl``.
+six levels, the unadjusted Langevin steps with b^2 = 2e-4, their number and the marginal top level are those of the paper.
+
+Training starts at the log density of one noise between those where a chain begins and ends, :data:`MIXED`, times
+``LangevinChains.energy_scale``: 168 at level 0, 6.1 at level 1 and 2.7 at the top.
+
+``start`` judges draws of the weights before training, as they are and with this scale. ``train`` takes so many seconds of
+the processor and saves the averaged weights every five minutes, ``--resumed`` begins at these, and ``draw`` judges the
+paper's sampler on them. ``levels`` does so for chains that begin at noised test digits of one level. Draws are judged as in
+few_steps.py, and are not denoised. Lines go to ``FOLDER/cooperative.jsonl``.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 import drl_density as drl
-from drl_density.samplers import DDIMSettings, ShortRunSettings, sample_ddim, sample_short_run
-from drl_density.training import LangevinChains, LangevinRecovery
+from drl_density.bases import FactorAnalysers
+from drl_density.samplers import ShortRunSettings, sample_short_run
+from drl_density.training import LangevinChains, LangevinRecovery, draw_pairs
 from tests.benchmarks.neighbours.cooperative import Averaged, Sheet, save
 from tests.benchmarks.neighbours.larger_prior import PROBLEMS
 from tests.benchmarks.neighbours.prior import to_rows
 
 CHAINS = LangevinChains(num_steps=30, factor=2e-4)
+SCHEDULE = drl.NoiseSchedule.linear_beta()
+MIXED = 0.2  # of the square of the noise where a chain begins, and the rest of that where it ends
+SHARES = (1.0, 1.0, 1.0, 2.0, 3.0, 6.0)  # of the rows of a batch: the noisier levels settle what is drawn
 BATCH, CLIP, NUM_ALIKE = 16, 100.0, 50
 SAVED = 300.0  # seconds between two savings
 
 
-def with_schedule(model: drl.EnergySequence, schedule: drl.NoiseSchedule) -> drl.EnergySequence:
-    """The same energies at other levels."""
-    return drl.EnergySequence(schedule, model.network, tuple(model.event_shape), base=model.base)
+def at_levels(matched: drl.EnergySequence) -> drl.EnergySequence:
+    """The same energies at the paper's levels."""
+    return drl.EnergySequence(SCHEDULE, matched.network, tuple(matched.event_shape), base=matched.base)
 
 
-def judge_short_run(sheet: Sheet, model: drl.EnergySequence, name: str, trained: float) -> None:
+class NoisedBase(nn.Module):
+    """A mixture of factor analysers under the noise of one level, from tables: its evaluation is four products."""
+
+    def __init__(self, base: FactorAnalysers, log_snr: Tensor) -> None:
+        super().__init__()
+        noised = base.double().noised(log_snr)
+        loaded = noised.loadings / noised.noises[:, :, None]
+        gram = torch.eye(base.num_factors, dtype=torch.float64) + noised.loadings.mT @ loaded
+        triangle = torch.linalg.cholesky(gram)
+        whitened = torch.linalg.solve_triangular(triangle, loaded.mT, upper=False)  # (K, r, d)
+        log_det = noised.noises.log().sum(1) + 2 * triangle.diagonal(dim1=1, dim2=2).log().sum(1)
+        square = (noised.means.square() / noised.noises).sum(1)
+        constant = noised.log_weights - 0.5 * (log_det + square + base.num_features * math.log(2 * math.pi))
+        tables = {
+            "precision": (1 / noised.noises).T,
+            "linear": (noised.means / noised.noises).T,
+            "constant": constant,
+            "factors": whitened.flatten(0, 1).T,
+            "offset": (whitened @ noised.means[:, :, None])[:, :, 0],
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, table.float().contiguous())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Log density of rows ``(n, d)``, in nats, ``(n,)``."""
+        along = (x @ self.factors).unflatten(1, self.offset.shape) - self.offset
+        quadratic = x.square() @ self.precision - 2 * x @ self.linear - along.square().sum(2)
+        return (self.constant - 0.5 * quadratic).logsumexp(1)
+
+
+class ShortRunEnergy(nn.Module):
+    """c_t times the log density of a sequence at a noise between two levels of the paper, at these levels alone."""
+
+    def __init__(self, matched: drl.EnergySequence) -> None:
+        super().__init__()
+        step_alpha, _ = SCHEDULE.langevin_steps(CHAINS.factor)
+        clean, noisy = SCHEDULE.sigma[:-1], SCHEDULE.sigma[1:] / step_alpha
+        signal, noise = SCHEDULE.alpha_at(torch.arange(len(clean))), (1 - MIXED) * clean**2 + MIXED * noisy**2
+        self.network, self.levels = matched.network, SCHEDULE.log_snr[:-1]
+        self.shrinkage = (signal**2 + noise).rsqrt().float()
+        self.log_snr = (signal**2 / noise).log()
+        self.factor = CHAINS.energy_scale(at_levels(matched), torch.arange(len(clean))).float()
+        assert isinstance(matched.base, FactorAnalysers)
+        self.bases = nn.ModuleList(NoisedBase(matched.base, log_snr) for log_snr in self.log_snr)
+        matched.base.float()
+
+    def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
+        """Energies of rows ``(n, d)`` at log-SNRs of the paper's levels, ``(n,)``."""
+        level = (log_snr.double().expand(len(x))[:, None] - self.levels).abs().argmin(1)
+        rows = self.shrinkage[level][:, None] * x
+        order, counts = level.argsort(), level.bincount(minlength=len(self.levels)).tolist()
+        parts = [base(part) for base, part in zip(self.bases, rows[order].split(counts), strict=True)]
+        tilt = self.network(rows, self.log_snr[level].to(x))
+        return self.factor[level] * (tilt + torch.cat(parts)[order.argsort()])
+
+
+def new_model(matched: drl.EnergySequence) -> drl.EnergySequence:
+    """The paper's sequence at scaled energies of these weights."""
+    model = drl.EnergySequence(SCHEDULE, ShortRunEnergy(matched), tuple(matched.event_shape), has_base=False)
+    return model.requires_grad_(False)
+
+
+def judge(sheet: Sheet, model: drl.EnergySequence, name: str, trained: float) -> None:
     """Draws of the paper's sampler."""
     began, generator = time.process_time(), torch.Generator().manual_seed(2)
-    settings = ShortRunSettings(CHAINS, is_denoised=True, max_rows=NUM_ALIKE)
+    settings = ShortRunSettings(CHAINS, max_rows=NUM_ALIKE)
     rows = sample_short_run(model, sheet.count, settings=settings, generator=generator).draws
-    calls = CHAINS.num_steps * model.num_levels + 1
+    calls = CHAINS.num_steps * model.num_levels
     sheet.add(name, f"K = {CHAINS.num_steps}", calls, rows, time.process_time() - began, trained, 0)
 
 
-def judge_start(sheet: Sheet, model: drl.EnergySequence) -> None:
-    """Draws of the weights before training, by DDIM and by the paper's sampler."""
-    problem = PROBLEMS["digits"]
-    levels = drl.NoiseSchedule.log_spaced(problem.num_levels, sigma_min=problem.sigma_min, sigma_max=0.999)
-    for eta in (1.0, 0.0):
-        settings, generator = DDIMSettings(num_steps=18, eta=eta, is_denoised=True), torch.Generator().manual_seed(2)
-        began = time.process_time()
-        rows = sample_ddim(with_schedule(model, levels), sheet.count, settings=settings, generator=generator).draws
-        name = "ancestral" if eta else "DDIM"
-        sheet.add("many levels", name, 19, rows, time.process_time() - began, 0.0, 0)
-    judge_short_run(sheet, model, "many levels", 0.0)
+def judge_levels(sheet: Sheet, model: drl.EnergySequence, trained: float) -> None:
+    """Ends of the paper's chains from test digits that no draw is compared with, noised to each level."""
+    generator = torch.Generator().manual_seed(5)
+    rows = to_rows(sheet.data.test[-sheet.count :], generator)
+    for start in range(1, model.num_levels + 1):
+        began, x = time.process_time(), SCHEDULE.diffuse(rows, start, generator=generator)
+        for level in reversed(range(start)):
+            levels = torch.full((len(x),), level)
+            begin = x / CHAINS.step_alpha(model, levels[:1]).to(x)
+            x, _ = CHAINS.run(model, begin, x, levels, generator=generator)
+        sheet.add(f"from level {start}", "K = 30", 30 * start, x, time.process_time() - began, trained, 0)
 
 
 def train(data: drl.Dataset, model: drl.EnergySequence, path: Path, seconds: float, rate: float, seed: int) -> None:
-    """Recovery likelihood for so many seconds of the processor, whose rate falls to 0 over the last third."""
-    model.network.requires_grad_(True)
-    weights = list(model.network.parameters())
+    """Recovery likelihood for so many seconds of the processor, whose rate falls to 0 over the last third.
+
+    Contrasts are divided by c_t. Both states of a pair come from one noise, as in CDRL; chains start at the noisier one.
+    """
+    network = model.network
+    assert isinstance(network, ShortRunEnergy)
+    weights = list(network.network.requires_grad_(True).parameters())
     optimizer = torch.optim.AdamW(weights, betas=(0.9, 0.99), weight_decay=1e-3)
-    average, objective = Averaged(weights), LangevinRecovery(CHAINS)
+    average, objective = Averaged(weights), LangevinRecovery(CHAINS, shares_noise=True)
     generator, began, steps, shown = torch.Generator().manual_seed(seed), time.process_time(), 0, []
     saved = 0.0
     while (gone := (time.process_time() - began) / seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (steps + 1) / 20, 3 * (1 - gone))
         rows = to_rows(data.train[torch.randint(len(data.train), (BATCH,), generator=generator)], generator)
+        levels = torch.tensor(SHARES).multinomial(BATCH, replacement=True, generator=generator)
+        clean, noisier = draw_pairs(model, rows, levels, levels + 1, shares_noise=True, generator=generator)
+        ends = objective.draw(model, clean, noisier, levels, generator=generator).position
+        log_snr = SCHEDULE.log_snr_at(torch.cat([levels, levels])).to(rows)
+        values = model.log_density_at(torch.cat([clean, ends]), log_snr)
+        gap = values[:BATCH] - values[BATCH:]
         optimizer.zero_grad()
-        value = objective(model, rows, torch.ones(model.num_levels), generator=generator)
-        value.loss.backward()
+        (-(gap / network.factor[levels]).mean()).backward()
         nn.utils.clip_grad_norm_(weights, CLIP)
         optimizer.step()
         average.update()
         steps += 1
-        shown.append(value.statistics.energy_gap)
-        if steps % 10 == 0:  # gaps that grow without end are the sign of divergence
-            gaps = torch.stack(shown[-10:]).nanmean(0).tolist()
+        shown += zip(levels.tolist(), gap.tolist(), strict=True)
+        if steps % 20 == 0:  # gaps that grow without end are the sign of divergence
+            parts = [[gap for at, gap in shown if at == level] for level in range(model.num_levels)]
+            gaps, shown = [round(sum(part) / len(part), 1) for part in parts if part], []
             spent = time.process_time() - began
-            print(f"{spent:.0f} s, step {steps}: gaps of the levels {[round(gap, 1) for gap in gaps]}", flush=True)
+            print(f"{spent:.0f} s, step {steps}: gaps of the levels {gaps}", flush=True)
             if spent > saved + SAVED:
                 saved = spent
                 average.swap()
@@ -97,12 +179,12 @@ def train(data: drl.Dataset, model: drl.EnergySequence, path: Path, seconds: flo
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Judge the start, or train."""
+    """Judge the start, train, or judge what was trained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of larger_prior.py and of the classifier")
-    parser.add_argument("part", choices=["start", "train", "draw"])
-    parser.add_argument("--seconds", type=float, default=400.0, help="of training, in all for draw")
-    parser.add_argument("--rate", type=float, default=1e-4)
+    parser.add_argument("part", choices=["start", "train", "draw", "levels"])
+    parser.add_argument("--seconds", type=float, default=400.0, help="of training, in all for draw and levels")
+    parser.add_argument("--rate", type=float, default=5e-4)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resumed", action="store_true", help="begin at the weights of an earlier call")
@@ -110,15 +192,20 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     path = args.folder / "t6.safetensors"
     matched = PROBLEMS["digits of many levels"].load(args.folder / "prior.safetensors")
-    model = with_schedule(matched, drl.NoiseSchedule.linear_beta()).requires_grad_(False)
-    if args.resumed or args.part == "draw":
+    if args.part == "start":
+        sheet = Sheet(args.folder, args.count)
+        judge(sheet, at_levels(matched).requires_grad_(False), "the weights as they are", 0.0)
+        judge(sheet, new_model(matched), "scaled", 0.0)
+        return
+    model = new_model(matched)
+    if args.resumed or args.part in ("draw", "levels"):
         model.load_state_dict(load_file(path))
     if args.part == "train":
         train(drl.load_dataset(str(args.folder / "data.npz"), seed=0), model, path, args.seconds, args.rate, args.seed)
     elif args.part == "draw":
-        judge_short_run(Sheet(args.folder, args.count), model, "T6", args.seconds)
+        judge(Sheet(args.folder, args.count), model, "T6", args.seconds)
     else:
-        judge_start(Sheet(args.folder, args.count), model)
+        judge_levels(Sheet(args.folder, args.count), model, args.seconds)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 import pytest
 import torch
+from torch import nn
 
+from drl_density import EnergySequence, NoiseSchedule
 from drl_density.mcmc import MALA
 from drl_density.testing import assert_z, seeded_generator
 from drl_density.training import CooperativeRecovery, LangevinChains, LangevinRecovery
@@ -104,3 +106,41 @@ def test_weights_of_the_paper_are_those_of_the_raw_output_and_nats_weigh_all_lev
     assert losses["paper"] != pytest.approx(losses["nats"])
     with pytest.raises(ValueError, match="weights must be one of 'paper', 'nats'"):
         LangevinChains(weights="levels")
+
+
+class OfOnePoint(nn.Module):
+    """Log density of a noised point at 0, at the noise that the state itself shows, times a factor."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, x, log_snr):
+        return -self.factor * x.shape[1] / 2 * x.square().sum(1).log()
+
+
+@pytest.mark.parametrize("level", [1, 2, 3, 4])
+def test_short_chains_take_the_noise_of_a_level_off_by_scaled_energies(level):
+    """In 400 dimensions a state shows its noise. Scaled energies end at that of their level, unscaled ones far above."""
+    schedule, network = NoiseSchedule.linear_beta(), OfOnePoint()
+    model = EnergySequence(schedule, network, (400,), has_base=False, is_integrable=False).requires_grad_(False)
+    chains, levels, generator = LangevinChains(), torch.full((50,), level), seeded_generator(level)
+    x_noisier = schedule.sigma[level + 1] * torch.randn(50, 400, generator=generator, dtype=torch.float64)
+    start = x_noisier / chains.step_alpha(model, levels[:1])
+    ends = []
+    for factor in (1.0, float(chains.energy_scale(model, levels)[0])):
+        network.factor.fill_(factor)
+        x, _ = chains.run(model, start, x_noisier, levels, generator=generator)
+        ends.append(float(x.square().mean().sqrt() / schedule.sigma[level]))
+    assert ends[0] > 1.5
+    assert ends[1] == pytest.approx(1.05, abs=0.07)
+
+
+def test_scales_of_the_papers_chains_and_chains_that_need_none():
+    model = EnergySequence(NoiseSchedule.linear_beta(), OfOnePoint(), (2,), has_base=False, is_integrable=False)
+    levels = torch.arange(6)
+    found = LangevinChains().energy_scale(model, levels)
+    assert found.tolist() == pytest.approx([167.667, 6.147, 3.843, 3.141, 2.856, 2.736], rel=1e-3)
+    for chains in (LangevinChains(num_steps=0), LangevinChains(kernel=MALA())):
+        with pytest.raises(ValueError, match="only unadjusted chains of at least one step"):
+            chains.energy_scale(model, levels)
