@@ -100,10 +100,10 @@ class LangevinChains:
 
         .. math:: c_t = 1 + \frac{\sigma_{t+1}^2}{K s_t^2}
 
-        A few short steps do not reach the conditional, so they draw by energies that are steeper than log densities. Energies of
-        score matching that are multiplied by these factors draw without further training. With the settings of the first
-        paper the factors are 168 at level 0, then 6.1, 3.8, 3.1 and 2.9. At a marginal top, where a chain starts at
-        N(0, I), the factor of 2.7 is a guess, and more draws better on digits.
+        A few short steps do not reach the conditional, so they draw by energies that are steeper than log densities. A log
+        density that score matching has learned becomes such an energy when it is multiplied by these factors. With the
+        settings of the first paper they are 168 at level 0, then 6.1, 3.8, 3.1 and 2.9. At a marginal top, where a chain
+        starts at N(0, I), the factor of 2.7 is a guess, and more draws better on digits.
 
         Args:
             levels: integer level of each row ``(batch,)``.
