@@ -96,14 +96,17 @@ class LangevinChains:
         return ((sigma[0] / sigma) * self._steps(model)[1] ** 2).to(levels.device)[levels]
 
     def energy_scale(self, model: EnergySequence, levels: Tensor) -> Tensor:
-        r"""Factor of the log density with which K unadjusted steps take the noise of level t + 1 off: ``(batch,)``, float64.
+        r"""Factor of the log density with which K unadjusted steps remove the noise of level t + 1: ``(batch,)``, float64.
 
-        .. math:: c_t = 1 + \frac{\sigma_{t+1}^2}{K s_t^2}
+        .. math:: c_t = \tau + \frac{\sigma_{t+1}^2}{K s_t^2}
+
+        where tau is the temperature and sigma_{t+1} the noise of the step up.
 
         A few short steps do not reach the conditional, so they draw by energies that are steeper than log densities. A log
         density that score matching has learned becomes such an energy when it is multiplied by these factors. With the
         settings of the first paper they are 168 at level 0, then 6.1, 3.8, 3.1 and 2.9. At a marginal top, where a chain
-        starts at N(0, I), the factor of 2.7 is a guess, and more draws better on digits.
+        starts at N(0, I), the factor of 2.7 is a guess, and a larger one draws better on digits. Chains that are long
+        enough to reach the conditional need no factor.
 
         Args:
             levels: integer level of each row ``(batch,)``.
@@ -113,11 +116,11 @@ class LangevinChains:
         """
         if not self.num_steps or self.kernel.is_adjusted:
             raise ValueError(
-                "only unadjusted chains of at least one step need steeper energies than log densities, got "
+                "the factor is derived for unadjusted chains of at least one step, got "
                 f"num_steps={self.num_steps} and {type(self.kernel).__name__}"
             )
         variance = self.num_steps * self._steps(model)[1] ** 2
-        return (1 + model.schedule.step_sigma**2 / variance).to(levels.device)[levels]
+        return (self.temperature + model.schedule.step_sigma**2 / variance).to(levels.device)[levels]
 
     def run(
         self,

@@ -136,11 +136,13 @@ def test_short_chains_take_the_noise_of_a_level_off_by_scaled_energies(level):
     assert ends[1] == pytest.approx(1.05, abs=0.07)
 
 
-def test_scales_of_the_papers_chains_and_chains_that_need_none():
+def test_scales_of_the_papers_chains_and_of_chains_that_have_none():
     model = EnergySequence(NoiseSchedule.linear_beta(), OfOnePoint(), (2,), has_base=False, is_integrable=False)
     levels = torch.arange(6)
     found = LangevinChains().energy_scale(model, levels)
     assert found.tolist() == pytest.approx([167.667, 6.147, 3.843, 3.141, 2.856, 2.736], rel=1e-3)
+    cold = LangevinChains(temperature=0.5).energy_scale(model, levels)  # adds half the noise
+    assert (found - cold).tolist() == pytest.approx([0.5] * 6)
     for chains in (LangevinChains(num_steps=0), LangevinChains(kernel=MALA())):
-        with pytest.raises(ValueError, match="only unadjusted chains of at least one step"):
+        with pytest.raises(ValueError, match="unadjusted chains of at least one step"):
             chains.energy_scale(model, levels)
