@@ -4,7 +4,6 @@
     python -m tests.benchmarks.neighbours.paper_recovery FOLDER train --seconds 3000
     python -m tests.benchmarks.neighbours.paper_recovery FOLDER train --seconds 3000 --resumed
     python -m tests.benchmarks.neighbours.paper_recovery FOLDER draw --seconds 3000
-    python -m tests.benchmarks.neighbours.paper_recovery FOLDER levels
 
 FOLDER is that of conditional_chains.py, with the weights of larger_prior.py "digits of many levels" and the classifier. The
 six levels, the unadjusted Langevin steps with b^2 = 2e-4, their number and the marginal top level are those of the paper.
@@ -17,13 +16,14 @@ of the last 50 are shortened to that: a chain that runs away has a norm many tim
 
 ``start`` judges draws of the weights before training, as they are and with these scales. ``train`` takes so many seconds of
 the processor and saves the averaged weights every five minutes, ``--resumed`` begins at these, and ``draw`` judges the
-paper's sampler on them. ``levels`` does so for chains that begin at noised test digits of one level. Draws are judged as in
-few_steps.py, and are not denoised. Lines go to ``FOLDER/cooperative.jsonl``.
+paper's sampler on them. Draws are judged as in few_steps.py, and are not denoised. Lines go to
+``FOLDER/cooperative.jsonl``.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import time
 from collections import deque
@@ -56,11 +56,14 @@ def at_levels(matched: drl.EnergySequence) -> drl.EnergySequence:
 
 
 class NoisedBase(nn.Module):
-    """A mixture of factor analysers under the noise of one level, from tables: its evaluation is four products."""
+    """A mixture of factor analysers under the noise of one level, from tables.
+
+    Its evaluation is four products, while the mixture itself factors its matrices at every call; chains call it 180 times.
+    """
 
     def __init__(self, base: FactorAnalysers, log_snr: Tensor) -> None:
         super().__init__()
-        noised = base.double().noised(log_snr)
+        noised = copy.deepcopy(base).double().noised(log_snr)
         loaded = noised.loadings / noised.noises[:, :, None]
         gram = torch.eye(base.num_factors, dtype=torch.float64) + noised.loadings.mT @ loaded
         triangle = torch.linalg.cholesky(gram)
@@ -99,7 +102,6 @@ class ShortRunEnergy(nn.Module):
         self.factor = CHAINS.energy_scale(at_levels(matched), torch.arange(len(clean))).float() * steeper
         assert isinstance(matched.base, FactorAnalysers)
         self.bases = nn.ModuleList(NoisedBase(matched.base, log_snr) for log_snr in self.log_snr)
-        matched.base.float()
 
     def forward(self, x: Tensor, log_snr: Tensor) -> Tensor:
         """Energies of rows ``(n, d)`` at log-SNRs of the paper's levels, ``(n,)``."""
@@ -125,19 +127,6 @@ def judge(sheet: Sheet, model: drl.EnergySequence, name: str, trained: float, se
     rows = sample_short_run(model, sheet.count, settings=settings, generator=generator).draws
     calls = CHAINS.num_steps * model.num_levels
     sheet.add(name, f"K = {CHAINS.num_steps}", calls, rows, time.process_time() - began, trained, 0)
-
-
-def judge_levels(sheet: Sheet, model: drl.EnergySequence, trained: float) -> None:
-    """Ends of the paper's chains from test digits that no draw is compared with, noised to each level."""
-    generator = torch.Generator().manual_seed(5)
-    rows = to_rows(sheet.data.test[-sheet.count :], generator)
-    for start in range(1, model.num_levels + 1):
-        began, x = time.process_time(), SCHEDULE.diffuse(rows, start, generator=generator)
-        for level in reversed(range(start)):
-            levels = torch.full((len(x),), level)
-            begin = x / CHAINS.step_alpha(model, levels[:1]).to(x)
-            x, _ = CHAINS.run(model, begin, x, levels, generator=generator)
-        sheet.add(f"from level {start}", "K = 30", 30 * start, x, time.process_time() - began, trained, 0)
 
 
 def train(data: drl.Dataset, model: drl.EnergySequence, path: Path, seconds: float, rate: float, seed: int) -> None:
@@ -180,8 +169,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Judge the start, train, or judge what was trained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of larger_prior.py and of the classifier")
-    parser.add_argument("part", choices=["start", "train", "draw", "levels"])
-    parser.add_argument("--seconds", type=float, default=400.0, help="of training, in all for draw and levels")
+    parser.add_argument("part", choices=["start", "train", "draw"])
+    parser.add_argument("--seconds", type=float, default=400.0, help="of training, in all for draw")
     parser.add_argument("--rate", type=float, default=2e-4)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of the batches, and of the noise of the draws")
@@ -197,14 +186,12 @@ def main(arguments: list[str] | None = None) -> None:
         judge(sheet, new_model(matched), "scaled, and steeper at the top", 0.0, args.seed)
         return
     model = new_model(matched)
-    if args.resumed or args.part in ("draw", "levels"):
+    if args.resumed or args.part == "draw":
         model.load_state_dict(load_file(path))
     if args.part == "train":
         train(drl.load_dataset(str(args.folder / "data.npz"), seed=0), model, path, args.seconds, args.rate, args.seed)
-    elif args.part == "draw":
-        judge(Sheet(args.folder, args.count), model, "T6", args.seconds, args.seed)
     else:
-        judge_levels(Sheet(args.folder, args.count), model, args.seconds)
+        judge(Sheet(args.folder, args.count), model, "T6", args.seconds, args.seed)
 
 
 if __name__ == "__main__":
