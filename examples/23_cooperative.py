@@ -8,12 +8,12 @@ Here b is the base, a mixture of factor analysers. Expected: held-out digits, dr
 and an initialiser after a few minutes' training, by proposals alone and with Langevin steps. (Zhu et al. 2024)
 """
 
+import dataclasses
+
 import torch
 
 import drl_density as drl
-from drl_density.mcmc import MALA
 from drl_density.samplers import ShortRunSettings, sample_short_run
-from drl_density.training import LangevinChains
 
 
 def main(
@@ -32,7 +32,7 @@ def main(
     generator = torch.Generator().manual_seed(0)
     found["base"] = density.transform.inv(base.sample(num_pictures, generator=generator).double())
     for num_steps in (0, objective.num_chain_steps):
-        chains = LangevinChains(num_steps, objective.langevin_factor, kernel=MALA(), scaling=objective.scaling)
+        chains = dataclasses.replace(objective.chains, num_steps=num_steps)
         short = ShortRunSettings(chains, is_denoised=True)
         draws = sample_short_run(density.model, num_pictures, settings=short, generator=generator).draws
         found[f"{num_steps} Langevin steps per level"] = density.transform.inv(draws.double())

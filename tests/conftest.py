@@ -7,6 +7,7 @@ import gc
 import hashlib
 import importlib
 import inspect
+import pickle
 import sys
 
 import numpy as np
@@ -22,6 +23,7 @@ from drl_density.density.settings import normalizing_sizes
 from drl_density.density.storage.training_folder import TrainingFolder
 from drl_density.inverse_problems import annealed_posterior
 from drl_density.partition_function import importance
+from drl_density.run_folder import RunFolder, netcdf
 from drl_density.samplers import ProgressiveSettings, TemperingSettings, progressive
 from drl_density.testing import gaussian_sequence
 from drl_density.transforms import fit_marginals
@@ -185,6 +187,38 @@ def _remembered_mixtures():
     """Everywhere but in the tests of the fit of marginals itself."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fit_marginals, "fit_mixture", remembered_mixture)
+        yield
+
+
+write_content, read_labelled = netcdf.netcdf_bytes, RunFolder.read_dataset
+contents, datasets = {}, {}
+
+
+def remembered_content(data):
+    """``netcdf_bytes``, once for equal arrays: a file of twenty takes a twentieth of a second, and is written hundreds of
+    times where a disk fails."""
+    key = hashlib.sha256(pickle.dumps(data)).digest()
+    if key not in contents:
+        contents[key] = write_content(data)
+    return contents[key]
+
+
+def remembered_dataset(folder, file):
+    """``RunFolder.read_dataset``, once for equal content; what cannot be read is left to it."""
+    try:
+        key = hashlib.sha256((folder.path / file).read_bytes()).digest()
+    except OSError:
+        return read_labelled(folder, file)
+    if key not in datasets:
+        datasets[key] = read_labelled(folder, file)
+    return datasets[key].copy(deep=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remembered_files():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(netcdf, "netcdf_bytes", remembered_content)
+        patch.setattr(RunFolder, "read_dataset", remembered_dataset)
         yield
 
 

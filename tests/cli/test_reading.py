@@ -57,6 +57,8 @@ def test_a_fit_reads_its_table_by_the_options(tmp_path, capsys, monkeypatch):
         "drop",
         "--categorical",
         "x2",
+        "--settings.base",
+        "gaussian",
     ]
     assert main(["fit", str(tmp_path / "t.CSV"), "--out", str(tmp_path / "run"), "--dry-run", *options]) == 0
     printed = capsys.readouterr().out

@@ -162,12 +162,21 @@ def names_of(member):
     bases = member.__mro__ if inspect.isclass(member) else (member,)
     found = {}
     for name in {part.__module__ for part in bases if part.__module__.startswith("drl_density")}:
-        module = importlib.import_module(name)
-        found |= vars(module)
-        for node in ast.walk(ast.parse(inspect.getsource(module))):
-            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-                exec(compile(ast.Module(node.body, []), name, "exec"), found)
+        found |= vars(importlib.import_module(name))
+        for lines in for_type_checkers(name):
+            exec(lines, found)
     return found
+
+
+@functools.cache
+def for_type_checkers(name):
+    """What a module imports for type checkers only, compiled."""
+    tree = ast.parse(inspect.getsource(importlib.import_module(name)))
+    return [
+        compile(ast.Module(node.body, []), name, "exec")
+        for node in tree.body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
 
 
 def test_every_verdict_is_a_member_of_the_enumeration():

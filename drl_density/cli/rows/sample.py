@@ -36,10 +36,14 @@ class Sample(WritesRows):
     """Folder of a finished run."""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Number of rows to draw."""
-    method: Literal["progressive", "ancestral", "ddim", "predictor-corrector", "flow", "generator"] | None = None
-    """Sampler. By default the density's own, which is printed. Besides it, only progressive follows the density."""
+    method: Literal["progressive", "ancestral", "ddim", "predictor-corrector", "flow", "short-run", "generator"] | None = (
+        None
+    )
+    """Sampler. By default the density's own, which is printed. Besides it, only progressive follows the density. short-run
+    repeats the chains of the papers' trainings."""
     steps: int | None = None
-    """Number of steps through the noise levels. For progressive, kernel steps per level. By default that of the method."""
+    """Number of steps through the noise levels. For progressive and short-run, kernel steps per level. By default that of
+    the method."""
     eta: float | None = None
     """Fresh noise of ddim and predictor-corrector: 0 is deterministic, 1 is ancestral. By default 0 for ddim, else 1."""
     chain_steps: int = 0

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from drl_density.density.fitted import FittedModel
+from drl_density.density.settings.objectives import CooperativeObjective, LangevinObjective
 from drl_density.distributions import SampleResult
 from drl_density.errors import DataError
 from drl_density.records.fields import NonNegativeInt, PositiveInt, Share, check_fields
@@ -20,6 +21,7 @@ from drl_density.samplers import (
     PredictorCorrectorSettings,
     ProgressiveSettings,
     RefinementSettings,
+    ShortRunSettings,
     sample_ancestral,
     sample_ddim,
     sample_flow,
@@ -27,9 +29,10 @@ from drl_density.samplers import (
     sample_predictor_corrector,
     sample_progressive,
     sample_refined,
+    sample_short_run,
 )
 
-DrawMethod = Literal["progressive", "ancestral", "ddim", "predictor-corrector", "flow"]
+DrawMethod = Literal["progressive", "ancestral", "ddim", "predictor-corrector", "flow", "short-run"]
 WITH_ETA = ("ddim", "predictor-corrector")
 """Methods that have an eta."""
 
@@ -40,9 +43,9 @@ class DrawSettings:
 
     Attributes:
         method: the sampler that walks from noise to data. None takes that of ``density.sample``, which
-            ``density.plan.describe()`` names.
-        num_steps: steps of the walk from level T to 0; for "progressive" the kernel steps on each conditional. None takes
-            the sampler's own number.
+            ``density.plan.describe()`` names. "short-run" repeats the short chains of a training by them, as the papers do.
+        num_steps: steps of the walk from level T to 0; for "progressive" and "short-run" the kernel steps on each
+            conditional. None takes the sampler's own number, or that of training.
         eta: noise of "ddim" and "predictor-corrector", from 0, deterministic, to 1, ancestral.
         num_chain_steps: adjusted steps on the density itself after the walk.
 
@@ -122,3 +125,19 @@ def _walk(
             usual = PredictorCorrectorSettings()
             corrector = dataclasses.replace(usual, walk=dataclasses.replace(usual.walk, **steps, **eta))
             return sample_predictor_corrector(model, num_samples, settings=corrector, generator=generator)
+        case "short-run":
+            chains = _short_run(density, steps)
+            return sample_short_run(model, num_samples, settings=chains, generator=generator)
+
+
+def _short_run(density: FittedModel, steps: dict[str, Any]) -> ShortRunSettings:
+    """The chains of training; draws are denoised at the end where training had an initialiser, as in the papers."""
+    objective = density.settings.objective
+    if not isinstance(objective, LangevinObjective | CooperativeObjective):
+        raise DataError(
+            'method "short-run" repeats the short chains that a density was trained by, and this one was trained by the '
+            f'objective "{objective.kind}": those of "{LangevinObjective.kind}" and "{CooperativeObjective.kind}" have '
+            "such chains; draw by another method"
+        )
+    chains = dataclasses.replace(objective.chains, **steps)
+    return ShortRunSettings(chains, is_denoised=density.model.initializer is not None)

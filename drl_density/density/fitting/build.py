@@ -20,6 +20,7 @@ from drl_density.density.settings.networks import (
     UNetNetwork,
 )
 from drl_density.density.settings.objectives import (
+    KERNELS,
     AdjustedObjective,
     ContrastObjective,
     CooperativeObjective,
@@ -29,7 +30,6 @@ from drl_density.density.settings.objectives import (
     PathObjective,
 )
 from drl_density.errors import DataError
-from drl_density.mcmc import HMC, MALA, ULA, Kernel
 from drl_density.networks import (
     MLP,
     ColumnTilt,
@@ -57,9 +57,6 @@ from drl_density.training import (
     RecoveryLikelihood,
     ReferenceContrast,
 )
-
-KERNELS: dict[str, Kernel] = {"mala": MALA(), "hmc": HMC(num_leapfrog=3), "ula": ULA()}
-"""Kernels of the training chains; three leapfrog steps cost about as much as the rest of a training step."""
 
 
 class Networks(NamedTuple):
@@ -269,20 +266,13 @@ def build_objective(settings: ObjectiveSettings) -> Objective:
         return DenoisingScoreMatching(
             settings.classification_weight, settings.classification_share, settings.level_balance
         )
-    weight, negatives = settings.classification_weight, "langevin"
+    weight = settings.classification_weight
     if isinstance(settings, NormalObjective):
-        chains, negatives = LangevinChains(factor=settings.langevin_factor, is_top_marginal=False), "normal"
-    else:
-        chains = LangevinChains(
-            num_steps=settings.num_chain_steps,
-            factor=settings.langevin_factor,
-            kernel=KERNELS[settings.kernel],
-            weights=settings.weights,
-            scaling=settings.scaling,
-        )
-        if isinstance(settings, CooperativeObjective):
-            return CooperativeRecovery(chains=chains, classification_weight=weight)
-    return LangevinRecovery(chains=chains, negatives=negatives, classification_weight=weight)
+        chains = LangevinChains(factor=settings.langevin_factor, is_top_marginal=False)
+        return LangevinRecovery(chains=chains, negatives="normal", classification_weight=weight)
+    if isinstance(settings, CooperativeObjective):
+        return CooperativeRecovery(chains=settings.chains, classification_weight=weight)
+    return LangevinRecovery(chains=settings.chains, shares_noise=settings.shares_noise, classification_weight=weight)
 
 
 def build_doctor(settings: ObjectiveSettings, schedule: NoiseSchedule) -> Doctor:

@@ -132,7 +132,8 @@ def footprint(plan: FitPlan) -> Footprint:
         ratio = networks.initializer.num_channels / narrow.initializer.num_channels
         kept += ratio * _bytes_per_row(initializer, networks.shape)
     wider = networks.thin(32)
-    per_row = _seconds_per_row(wider.build(schedule, generator=torch.Generator().manual_seed(0)).energy, networks.shape)
+    timed = wider.build(schedule, generator=torch.Generator().manual_seed(0)).energy.eval().requires_grad_(False)
+    per_row = _seconds_per_row(timed, networks.shape, training.batch_size // training.num_shards)
     per_row *= (num_channels / wider.energy.num_channels) ** 2
     # A step: the gradients of its chains, then forward and backward on both ends.
     passes = cost.chain_gradients + 3 + 1.5 * cost.classified_rows
@@ -146,15 +147,16 @@ def footprint(plan: FitPlan) -> Footprint:
     )
 
 
-def _seconds_per_row(network: nn.Module, shape: tuple[int, int, int]) -> float:
-    """Shortest of three timed gradients, for one image."""
-    x = torch.zeros(ROWS, *shape, requires_grad=True)
-    times = []
-    for _ in range(3):
-        started = time.monotonic()
+def _seconds_per_row(network: nn.Module, shape: tuple[int, int, int], most: int) -> float:
+    """Shortest of three timed gradients, for one image of as many as a quick call takes, at most ``most``."""
+    rows = torch.zeros(most, *shape)
+
+    def work(count: int) -> None:
+        x = rows[:count].requires_grad_(True)
         torch.autograd.grad(network(x, torch.zeros(())).sum(), x)
-        times.append(time.monotonic() - started)
-    return min(times) / ROWS
+
+    work(1)  # warms up what the first pass makes
+    return min(_seconds_per_row_of(work, time.monotonic, most=most, least=min(ROWS, most)) for _ in range(3))
 
 
 def _copies(training: TrainingSettings, device: torch.device) -> float:

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, get_args
 
+from drl_density.mcmc import HMC, MALA, ULA, Kernel
 from drl_density.records.fields import (
     Interval,
     NonNegativeFloat,
@@ -15,8 +16,10 @@ from drl_density.records.fields import (
     Share,
     check_fields,
 )
+from drl_density.training import LangevinChains
 
 __all__ = [
+    "KERNELS",
     "OBJECTIVES",
     "AdjustedObjective",
     "ContrastObjective",
@@ -27,6 +30,9 @@ __all__ = [
     "ObjectiveSettings",
     "PathObjective",
 ]
+
+KERNELS: dict[str, Kernel] = {"mala": MALA(), "hmc": HMC(num_leapfrog=3), "ula": ULA()}
+"""Kernels of the training chains; three leapfrog steps cost about as much as the rest of a training step."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,8 @@ class LangevinObjective:
         weights: Weights of the levels in the loss. "paper" is meant for networks that are ``is_step_calibrated``. "nats"
             weighs all levels alike, as other networks need: with the weights of the paper they hardly learn clean levels.
         scaling: What a squared step is the factor of: "paper" or "conditional", as in ``LangevinChains``.
+        shares_noise: Whether both states of a pair come from one noise. That keeps the mean of the gradient and lowers its
+            variance (Zhu et al. 2024); the first paper draws a noise for each.
 
     Raises:
         ValueError: Counts below 1, a factor that is not positive, or an unknown kernel.
@@ -97,9 +105,15 @@ class LangevinObjective:
     classification_weight: NonNegativeFloat = 1.0
     weights: Literal["paper", "nats"] = "paper"
     scaling: Literal["paper", "conditional"] = "paper"
+    shares_noise: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def chains(self) -> LangevinChains:
+        """The chains of training."""
+        return _chains(self)
 
 
 @dataclass(frozen=True)
@@ -171,6 +185,11 @@ class CooperativeObjective:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def chains(self) -> LangevinChains:
+        """The chains of training, which start at proposals."""
+        return _chains(self)
 
     def check_base(self, base: str) -> None:
         """Check that proposals can start at a base of this kind, if they are to.
@@ -313,3 +332,14 @@ OBJECTIVES: dict[str, type[ObjectiveSettings]] = {
     for made in get_args(ObjectiveSettings)
 }
 """Classes by the name that saved settings and presets give them."""
+
+
+def _chains(settings: LangevinObjective | CooperativeObjective) -> LangevinChains:
+    """The chains that these settings train with."""
+    return LangevinChains(
+        num_steps=settings.num_chain_steps,
+        factor=settings.langevin_factor,
+        kernel=KERNELS[settings.kernel],
+        weights=settings.weights,
+        scaling=settings.scaling,
+    )

@@ -1,6 +1,7 @@
 """Products, powers and mixtures of fits with different transforms, against quadrature."""
 
 import dataclasses
+import functools
 import math
 
 import pytest
@@ -42,10 +43,14 @@ def bent():
     return MarginalGaussianization(Marginals(("linear",), *ends, *(part.double() for part in parts)))
 
 
-FIRST = one_dimensional([-1.0, 1.0], 0.5, bent())
+@functools.cache
+def first():
+    return one_dimensional([-1.0, 1.0], 0.5, bent())
 
 
-SECOND = one_dimensional([0.4], 0.6, Affine(-0.9, 0.4))
+@functools.cache
+def second():
+    return one_dimensional([0.4], 0.6, Affine(-0.9, 0.4))
 
 
 CASES = {
@@ -62,7 +67,7 @@ CASES = {
 def test_draws_and_integral_are_those_of_the_combination(name):
     """By quadrature, spacing 0.005 on densities of scale 0.5 and more: error below 1e-8."""
     case = CASES[name]
-    densities = [FIRST] if name.startswith("one") else [FIRST, SECOND]
+    densities = [first()] if name.startswith("one") else [first(), second()]
     weights = torch.tensor(case.get("weights", [1.0] * len(densities))).double()
     logs = torch.stack([density.log_prob(AXIS) for density in densities])
     if case.get("how") == "mixture":
@@ -112,42 +117,42 @@ def behind(density, kind, scale=0.5, lower=0.0):
 
 WRONG = {
     "none": (lambda: combine([]), DataError, "at least one density"),
-    "one": (lambda: combine(FIRST), DataError, r"expected a list of densities, got one density: give combine\(\[density"),
+    "one": (lambda: combine(first()), DataError, r"expected a list of densities, got one density: give combine\(\[density"),
     "names": (
-        lambda: combine([FIRST, with_column(SECOND, name="y")]),
+        lambda: combine([first(), with_column(second(), name="y")]),
         DataError,
         "over the same columns: density 2 has y",
     ),
     "labels": (
-        lambda: combine([with_column(FIRST, categories=("a", "b")), with_column(SECOND, categories=("b", "c"))]),
+        lambda: combine([with_column(first(), categories=("a", "b")), with_column(second(), categories=("b", "c"))]),
         DataError,
         "codes mean different things",
     ),
     "values": (
         lambda: combine(
-            [with_column(FIRST, width=1.0, values=(0.0, 1.0)), with_column(SECOND, width=1.0, values=(0.0, 1.0, 2.0))]
+            [with_column(first(), width=1.0, values=(0.0, 1.0)), with_column(second(), width=1.0, values=(0.0, 1.0, 2.0))]
         ),
         DataError,
         r"has the values \(0.0, 1.0, 2.0\) in density 2 and \(0.0, 1.0\) in the first one",
     ),
     "bounds": (
-        lambda: combine([behind(FIRST, "linear"), behind(SECOND, "above")]),
+        lambda: combine([behind(first(), "linear"), behind(second(), "above")]),
         DataError,
         r"lies in \(0.0, inf\) in density 2",
     ),
     "other bounds": (
-        lambda: combine([behind(FIRST, "above", lower=-1.0), behind(SECOND, "above")]),
+        lambda: combine([behind(first(), "above", lower=-1.0), behind(second(), "above")]),
         DataError,
         "declare the same bounds",
     ),
-    "kind": (lambda: combine([FIRST], how="sum"), DataError, "choose product or mixture"),
-    "draws": (lambda: combine([FIRST], num_samples=0), DataError, "num_samples"),
-    "weights": (lambda: combine([FIRST, SECOND], weights=[1.0]), ValueError, "as many weights"),
-    "temperature": (lambda: combine([FIRST], temperature=0.0), ValueError, "must be positive"),
-    "hot": (lambda: combine([FIRST], temperature=1.5), NumericalError, "improper"),
-    "hot mixture": (lambda: combine([FIRST, SECOND], how="mixture", temperature=1.5), NumericalError, "improper"),
-    "quotient": (lambda: combine([FIRST, SECOND], weights=[2.0, -1.0]), NumericalError, "improper"),
-    "mixture weight": (lambda: combine([FIRST, SECOND], how="mixture", weights=[2.0, -1.0]), ValueError, "positive"),
+    "kind": (lambda: combine([first()], how="sum"), DataError, "choose product or mixture"),
+    "draws": (lambda: combine([first()], num_samples=0), DataError, "num_samples"),
+    "weights": (lambda: combine([first(), second()], weights=[1.0]), ValueError, "as many weights"),
+    "temperature": (lambda: combine([first()], temperature=0.0), ValueError, "must be positive"),
+    "hot": (lambda: combine([first()], temperature=1.5), NumericalError, "improper"),
+    "hot mixture": (lambda: combine([first(), second()], how="mixture", temperature=1.5), NumericalError, "improper"),
+    "quotient": (lambda: combine([first(), second()], weights=[2.0, -1.0]), NumericalError, "improper"),
+    "mixture weight": (lambda: combine([first(), second()], how="mixture", weights=[2.0, -1.0]), ValueError, "positive"),
 }
 
 
@@ -160,13 +165,13 @@ def test_what_does_not_combine_is_refused(name):
 
 def test_order_is_said_where_it_is_the_order():
     two = tuple(Column(name) for name in ("a", "b"))
-    density = dataclasses.replace(FIRST, columns=two)
+    density = dataclasses.replace(first(), columns=two)
     with pytest.raises(DataError, match="in the same order"):
         common_columns([density, dataclasses.replace(density, columns=two[::-1])])
 
 
 def test_columns_keep_their_grid_where_it_is_one():
-    grids = [with_column(FIRST, width=width, offset=0.5) for width in (1.0, 1.0, 2.0)]
+    grids = [with_column(first(), width=width, offset=0.5) for width in (1.0, 1.0, 2.0)]
     assert common_columns(grids[:2])[0].width == 1.0
     assert common_columns(grids)[0].width == 0.0
 
@@ -181,7 +186,7 @@ def independent_columns(covariance=1.0):
 def test_products_that_have_no_integral_at_a_bound_are_refused():
     model = independent_columns()
     steep, mild = (
-        dataclasses.replace(behind(FIRST, "above", scale), model=model).distribution() for scale in (3.0, 1.4)
+        dataclasses.replace(behind(first(), "above", scale), model=model).distribution() for scale in (3.0, 1.4)
     )
     assert steep.expand(()).largest_power == pytest.approx(1.5, rel=1e-5)
     assert drl.product([steep, steep], weights=[0.5, 0.5]).is_integrable

@@ -1,5 +1,6 @@
 """Draws of a fitted density by any sampler."""
 
+import dataclasses
 from typing import get_args
 
 import pytest
@@ -7,10 +8,13 @@ import torch
 
 import drl_density as drl
 from drl_density.density.derived.draw import DrawMethod
+from drl_density.errors import DataError
+from drl_density.samplers import ShortRunSettings, sample_short_run
+from drl_density.training import LangevinChains
 from tests.density.tilted import tilted_density
 
 
-@pytest.mark.parametrize("method", get_args(DrawMethod))
+@pytest.mark.parametrize("method", [method for method in get_args(DrawMethod) if method != "short-run"])
 def test_every_method_draws_in_data_units(tiny_density, tiny_data, method):
     steps = 60 if method == "ancestral" else 10
     settings = drl.DrawSettings(method, num_steps=steps)
@@ -33,6 +37,24 @@ def test_without_a_method_draws_are_those_of_the_density(tiny_density):
     walked = tilted.draw(20, settings=drl.DrawSettings("progressive", num_steps=2), seed=0)
     assert walked.sampler == "progressive"
     assert set(walked.stats) == {"acceptance_rate", "step_size"}
+
+
+@pytest.mark.parametrize("steps", [None, 5])
+def test_short_runs_repeat_the_chains_of_training(tiny_density, steps):
+    objective = drl.LangevinObjective(num_chain_steps=3, kernel="ula", langevin_factor=0.1)
+    trained = dataclasses.replace(tiny_density, settings=dataclasses.replace(tiny_density.settings, objective=objective))
+    found = trained.draw(20, settings=drl.DrawSettings("short-run", num_steps=steps), seed=0)
+    chains = ShortRunSettings(LangevinChains(steps or 3, factor=0.1))
+    by_hand = sample_short_run(
+        trained.model, 20, settings=chains, generator=torch.Generator().manual_seed(0)
+    )
+    assert torch.equal(found.draws, trained.to_points(by_hand.draws))
+    assert found.sampler == "short-run"
+
+
+def test_short_runs_of_a_density_without_such_chains(tiny_density):
+    with pytest.raises(DataError, match='objective "adjusted": those of "langevin" and "cooperative" have'):
+        tiny_density.draw(3, settings=drl.DrawSettings("short-run"))
 
 
 def test_wrong_methods(tiny_density):

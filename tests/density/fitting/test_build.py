@@ -4,8 +4,9 @@ import pytest
 import torch
 
 import drl_density as drl
-from drl_density.density.fitting.build import build_doctor, network_factory
+from drl_density.density.fitting.build import build_doctor, build_objective, network_factory
 from drl_density.errors import DataError
+from drl_density.training import LangevinChains, LangevinRecovery
 from tests.density.small_images import plan_for
 
 
@@ -40,3 +41,9 @@ def test_images_that_cannot_be_folded():
     levels = drl.LogSpacedSchedule(2, 0.1).noise_schedule()
     with pytest.raises(DataError, match="network.multipliers or network.patch_size do not fit"):
         network_factory(network, drl.AdjustedObjective(), levels, 64)
+
+
+@pytest.mark.parametrize("shares_noise", [False, True])
+def test_pairs_of_short_chains_come_from_one_noise_where_asked_for(shares_noise):
+    built = build_objective(drl.LangevinObjective(num_chain_steps=5, kernel="ula", shares_noise=shares_noise))
+    assert built == LangevinRecovery(LangevinChains(num_steps=5), shares_noise=shares_noise, classification_weight=1.0)
