@@ -63,6 +63,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_collection_finish():
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     gc.enable()
 
 
@@ -151,9 +152,16 @@ def labelled_pictures(tmp_path_factory):
     return path
 
 
+HAS_CUDA = torch.cuda.is_available()
+
+
 @pytest.fixture(autouse=True)
 def _seeded():
-    torch.manual_seed(0)
+    """Without a GPU ``torch.manual_seed`` keeps a traceback of each call for the day when there is one."""
+    if HAS_CUDA:
+        torch.manual_seed(0)
+    else:
+        torch.default_generator.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

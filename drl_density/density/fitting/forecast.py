@@ -107,8 +107,8 @@ class Footprint:
 def footprint(plan: FitPlan) -> Footprint:
     """The memory and time that a fit over images will need.
 
-    Activations are counted on narrow networks, to whose width they are proportional. The time is the shortest of three
-    gradients of a somewhat wider network, times the square of the ratio of widths, the batch, and the passes of a step.
+    Activations are counted on narrow networks, to whose width they are proportional. The time is that of gradients of a
+    somewhat wider network, times the square of the ratio of widths, the batch, and the passes of a step.
 
     Args:
         plan: Plan of a fit with networks over images.
@@ -148,15 +148,14 @@ def footprint(plan: FitPlan) -> Footprint:
 
 
 def _seconds_per_row(network: nn.Module, shape: tuple[int, int, int], most: int) -> float:
-    """Shortest of three timed gradients, for one image of as many as a quick call takes, at most ``most``."""
+    """Time of a gradient for one image of as many as a quick call takes, at most ``most``."""
     rows = torch.zeros(most, *shape)
 
     def work(count: int) -> None:
-        x = rows[:count].requires_grad_(True)
+        x = rows[:count].requires_grad_()
         torch.autograd.grad(network(x, torch.zeros(())).sum(), x)
 
-    work(1)  # warms up what the first pass makes
-    return min(_seconds_per_row_of(work, time.monotonic, most=most, least=min(ROWS, most)) for _ in range(3))
+    return _seconds_per_row_of(work, time.monotonic, most=most, least=ROWS)
 
 
 def _copies(training: TrainingSettings, device: torch.device) -> float:

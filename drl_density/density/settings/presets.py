@@ -190,26 +190,6 @@ _DENOISING = {
     **_given("ours: losses are hundreds of nats, and so are their gradients", training__max_gradient_norm=100.0),
     **_given("ours: the noise levels of images are classified without error", objective__classification_weight=0.0),
 }
-_DIGITS_T6 = {
-    **_DRL,
-    **_CHAINS,
-    **_given(OURS_CPU, network__num_channels=16, network__multipliers=(1, 2, 4), network__num_blocks=1),
-    **_given(OURS_CPU, training__batch_size=32, training__num_steps=6000, training__evaluate_every=500),
-    **_given(OURS_CPU, training__is_channels_last=True, num_validation_rows=64, num_particles=16, num_pool_draws=64),
-    **_given(
-        f"ours: a hundredth of the steps of the paper, at thirty times its rate, {see('Results')}",
-        training__learning_rate=3e-3,
-        training__warmup_steps=100,
-        training__decay="cosine",
-        training__second_moment_decay=0.99,
-    ),
-    **_given(
-        "ours: gradients have a norm of 2 to 3, and a chain that runs away has a far larger one",
-        training__max_gradient_norm=5.0,
-    ),
-    **_given("ours: a smooth energy; digits are no digits in the mirror", network__activation="silu", network__flips=False),
-    **_given("one noise for both states of a pair, as Zhu et al. 2024, section 3.2", objective__shares_noise=True),
-}
 _LITTLE = {
     **_given(OURS_CPU, training__num_steps=4000, training__evaluate_every=200, num_pool_draws=500, num_particles=64),
     **_given(OURS_CPU, num_validation_rows=256),
@@ -300,13 +280,6 @@ PRESETS: dict[str, Preset] = {
             (1, 28, 28),
             {**_SMALL, **_MNIST, **_LITTLE, **_DENOISING},
             "Draw with `sample --method ddim --eta 1`: the weights of modes are not learned, and adjusted chains show it.",
-        ),
-        Preset(
-            "mnist_t6",
-            "28x28 digits on 2 cores, T6 of diffusion recovery likelihood with a small network",
-            (1, 28, 28),
-            _DIGITS_T6,
-            "Draw with `sample --method short-run`: the 30 steps a level of the training.",
         ),
         Preset(
             "mnist_gpu",

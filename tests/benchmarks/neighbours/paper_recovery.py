@@ -4,7 +4,6 @@
     python -m tests.benchmarks.neighbours.paper_recovery FOLDER train --seconds 3000
     python -m tests.benchmarks.neighbours.paper_recovery FOLDER train --seconds 3000 --resumed
     python -m tests.benchmarks.neighbours.paper_recovery FOLDER draw --seconds 3000
-    python -m tests.benchmarks.neighbours.paper_recovery FOLDER judge --run runs/t6
 
 FOLDER is that of conditional_chains.py, with the weights of larger_prior.py "digits of many levels" and the classifier. The
 six levels, the unadjusted Langevin steps with b^2 = 2e-4, their number and the marginal top level are those of the paper.
@@ -14,8 +13,6 @@ Training starts at the log density of one noise between those where a chain begi
 of a faint signal has to change, and at the two levels below, :data:`STEEPER` factors draw better. They were chosen by 100
 draws. In training, both states of a pair come from one noise as in CDRL, and gradients of more than twice the median norm
 of the last 50 are shortened to that: a chain that runs away has a norm many times as large.
-
-``judge`` draws by the chains of training from a run that ``drl-density fit --preset mnist_t6`` made, from random weights.
 
 ``start`` judges draws of the weights before training, as they are and with these scales. ``train`` takes so many seconds of
 the processor and saves the averaged weights every five minutes, ``--resumed`` begins at these, and ``draw`` judges the
@@ -132,18 +129,6 @@ def judge(sheet: Sheet, model: drl.EnergySequence, name: str, trained: float, se
     sheet.add(name, f"K = {CHAINS.num_steps}", calls, rows, time.process_time() - began, trained, 0)
 
 
-def judge_run(sheet: Sheet, run: Path, seed: int) -> None:
-    """Draws of a fitted density by the chains of its training."""
-    density, began = drl.Density.load(run), time.process_time()
-    found = density.draw(sheet.count, settings=drl.DrawSettings("short-run"), seed=2 + seed).draws
-    rows = to_rows(found.flatten(1).float(), torch.Generator().manual_seed(seed))
-    objective = density.settings.objective
-    assert isinstance(objective, drl.LangevinObjective)
-    number, made = objective.chains.num_steps, density.provenance
-    calls, spent = number * density.model.num_levels, time.process_time() - began
-    sheet.add(run.name, f"K = {number}", calls, rows, spent, made.training_seconds, made.steps_done)
-
-
 def train(data: drl.Dataset, model: drl.EnergySequence, path: Path, seconds: float, rate: float, seed: int) -> None:
     """Recovery likelihood for so many seconds of the processor, whose rate falls to 0 over the last third."""
     network = model.network
@@ -184,18 +169,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Judge the start, train, or judge what was trained."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of larger_prior.py and of the classifier")
-    parser.add_argument("part", choices=["start", "train", "draw", "judge"])
+    parser.add_argument("part", choices=["start", "train", "draw"])
     parser.add_argument("--seconds", type=float, default=400.0, help="of training, in all for draw")
     parser.add_argument("--rate", type=float, default=2e-4)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0, help="of the batches, and of the noise of the draws")
     parser.add_argument("--resumed", action="store_true", help="begin at the weights of an earlier call")
-    parser.add_argument("--run", type=Path, help="folder of the fit to judge")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    if args.part == "judge":
-        judge_run(Sheet(args.folder, args.count), args.run, args.seed)
-        return
     path = args.folder / "t6.safetensors"
     matched = PROBLEMS["digits of many levels"].load(args.folder / "prior.safetensors")
     if args.part == "start":

@@ -1,6 +1,5 @@
 """Presets: every number with its source, and the numbers of the papers."""
 
-import dataclasses
 import json
 import math
 
@@ -103,10 +102,3 @@ def test_an_unknown_preset_lists_the_known_ones():
     with pytest.raises(ValueError, match="preset must be one of cifar10, .*, images, got 'cifar'"):
         drl.FitSettings.preset("cifar")
     assert find_preset("digits") is PRESETS["digits"]
-
-
-def test_small_digits_train_by_the_papers_chains_and_levels():
-    digits, paper = drl.FitSettings.preset("mnist_t6"), drl.FitSettings.preset("cifar10")
-    assert digits.objective == dataclasses.replace(paper.objective, shares_noise=True)
-    assert digits.schedule == paper.schedule
-    assert (digits.network.is_step_calibrated, digits.network.is_normalized) == (True, True)
