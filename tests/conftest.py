@@ -157,7 +157,7 @@ HAS_CUDA = torch.cuda.is_available()
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    """Without a GPU ``torch.manual_seed`` keeps a traceback of each call for the day when there is one."""
+    """Without a GPU ``torch.manual_seed`` keeps a traceback of every call."""
     if HAS_CUDA:
         torch.manual_seed(0)
     else:
@@ -202,19 +202,21 @@ write_content, read_labelled = netcdf.netcdf_bytes, RunFolder.read_dataset
 contents, datasets = {}, {}
 
 
+@functools.wraps(write_content)
 def remembered_content(data):
-    """``netcdf_bytes``, once for equal arrays: a file of twenty takes a twentieth of a second, and is written hundreds of
-    times where a disk fails."""
+    """``netcdf_bytes``, once for data with equal pickles: a history takes a twentieth of a second, and is written again
+    hundreds of times where a disk fails."""
     key = hashlib.sha256(pickle.dumps(data)).digest()
     if key not in contents:
         contents[key] = write_content(data)
     return contents[key]
 
 
+@functools.wraps(read_labelled)
 def remembered_dataset(folder, file):
     """``RunFolder.read_dataset``, once for equal content; what cannot be read is left to it."""
     try:
-        key = hashlib.sha256((folder.path / file).read_bytes()).digest()
+        key = hashlib.sha256(folder._inside(file).read_bytes()).digest()
     except OSError:
         return read_labelled(folder, file)
     if key not in datasets:
@@ -224,6 +226,7 @@ def remembered_dataset(folder, file):
 
 @pytest.fixture(scope="session", autouse=True)
 def _remembered_files():
+    """Everywhere but in the tests of run folders themselves."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(netcdf, "netcdf_bytes", remembered_content)
         patch.setattr(RunFolder, "read_dataset", remembered_dataset)

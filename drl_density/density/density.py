@@ -183,7 +183,7 @@ class Density(ColumnQuestions):
         Without a method they are drawn as by :meth:`sample`. The result names its ``sampler``.
 
         Raises:
-            DataError: fewer than 1 draw, or "short-run" of a density that was not trained by short chains.
+            DataError: fewer than 1 draw, or "short-run" of a density that lacks the chains or the initialiser of training.
         """
         return draw(self, num_samples, settings=settings, generator=random_generator(seed))
 

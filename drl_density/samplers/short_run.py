@@ -57,6 +57,8 @@ def sample_short_run(
 ) -> SampleResult:
     """Draws ``(num_samples, *event)`` of level 0 by short chains on each level, denoised if the settings say so.
 
+    Adjusted chains have an ``acceptance_rate`` of each draw, the mean over the levels.
+
     Args:
         noise: states at level T, ``(num_samples, *event)``, for example interpolated ones; draws of N(0, I) by default.
         on_step: called with a :class:`StepRecord` after each level, for each block of ``settings.max_rows`` chains.
@@ -82,13 +84,14 @@ def sample_short_run(
     was_training = model.training
     model.eval()
     try:
-        ends = []
+        ends, rates = [], []
         for begin in range(0, num_samples, settings.max_rows):
             count = min(settings.max_rows, num_samples - begin)
             if noise is None:
                 x = starting_noise(model, count, generator)
             else:
                 x = noise[begin : begin + count].to(model.device, model.dtype)
+            accepted = torch.zeros(count, dtype=x.dtype, device=x.device)
             for level in reversed(range(model.num_levels)):
                 levels = torch.full((count,), level, device=x.device)
                 if proposes:
@@ -97,9 +100,12 @@ def sample_short_run(
                 else:
                     start = x / chains.step_alpha(model, levels[:1]).to(x)
                 x, acceptance = chains.run(model, start, x, levels, generator=generator)
+                accepted += acceptance / model.num_levels
                 if on_step is not None:
                     on_step(StepRecord(level, x, float(acceptance.mean())))
+            rates.append(accepted)
             ends.append(model.denoise(x, 0) if settings.is_denoised else x)
     finally:
         model.train(was_training)
-    return SampleResult(torch.cat(ends))
+    stats = {"acceptance_rate": torch.cat(rates)} if chains.kernel.is_adjusted and chains.num_steps else {}
+    return SampleResult(torch.cat(ends), stats)

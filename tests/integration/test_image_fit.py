@@ -14,7 +14,7 @@ from drl_density.cli import main
 from drl_density.errors import DataError, RunFolderError
 from drl_density.networks import ResidualEnergy, StepCalibrated, UNetEnergy, guide_by_label
 from drl_density.partition_function import sequence_path
-from drl_density.samplers import DDIMSettings, sample_ddim
+from drl_density.samplers import DDIMSettings, ShortRunSettings, sample_ddim, sample_short_run
 from tests.conftest import long_annealing
 from tests.density.small_images import right_over_left, settings_for, with_parts
 
@@ -198,6 +198,22 @@ def labelled_fit(labelled_pictures):
         network={"num_classes": 2},
     )
     return drl.fit(labelled_pictures, seed=0, settings=settings, progress=False)
+
+
+def test_a_cooperative_fit_draws_by_the_chains_of_its_training(labelled_fit):
+    chains, level_zero = labelled_fit.settings.objective.chains, float(labelled_fit.model.schedule.sigma[0])
+    factor = chains.factor * level_zero / labelled_fit.provenance.sigma_min  # the papers' rule counts from level 0
+    short = ShortRunSettings(dataclasses.replace(chains, factor=factor), is_denoised=True)
+    by_hand = sample_short_run(labelled_fit.model, 6, settings=short, generator=torch.Generator().manual_seed(0))
+    found = labelled_fit.draw(6, settings=drl.DrawSettings("short-run"), seed=0)
+    assert torch.equal(found.draws.flatten(1), labelled_fit.to_points(by_hand.draws).flatten(1))
+    assert found.stats["acceptance_rate"].shape == (6,)
+
+
+def test_chains_from_proposals_need_the_initialiser(labelled_fit):
+    alone = dataclasses.replace(labelled_fit, model=labelled_fit.model.with_network(labelled_fit.model.network))
+    with pytest.raises(DataError, match="starts at the proposals of the initialiser, and this density has none"):
+        alone.draw(3, settings=drl.DrawSettings("short-run"))
 
 
 def test_a_label_is_a_density(labelled_fit, labelled_pictures):

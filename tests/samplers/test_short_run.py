@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from drl_density.mcmc import MALA
 from drl_density.samplers import ShortRunSettings, sample_short_run
 from drl_density.testing import GaussianMixtureSequence, seeded_generator
 from drl_density.training import LangevinChains
@@ -62,3 +63,18 @@ def test_the_mode_of_the_model_comes_back_after_an_error(model):
 def test_a_proposal_needs_an_initializer(model):
     with pytest.raises(ValueError, match="initiali[sz]er"):
         sample_short_run(model, 2, settings=ShortRunSettings(CHAINS, uses_initializer=True))
+
+
+def test_adjusted_chains_report_their_mean_acceptance(model):
+    seen, chains = [], LangevinChains(num_steps=2, factor=0.5, kernel=MALA())
+    found = sample_short_run(
+        model,
+        5,
+        settings=ShortRunSettings(chains),
+        generator=seeded_generator(0),
+        on_step=lambda step: seen.append(step.acceptance_rate),
+    )
+    rate = found.stats["acceptance_rate"]
+    assert rate.shape == (5,)
+    assert 0 < float(rate.mean()) < 1
+    assert float(rate.mean()) == pytest.approx(sum(seen) / len(seen))

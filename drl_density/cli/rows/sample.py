@@ -24,6 +24,9 @@ from drl_density.samplers.importance import IN_WORDS
 ROWS_AT_ONCE = 16_384
 """Draws of a group, which bounds the memory of their chains."""
 
+Method = Literal["progressive", "ancestral", "ddim", "predictor-corrector", "flow", "short-run", "generator"]
+"""Samplers by the name that the option gives them."""
+
 Draw = Callable[[int, int], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
 """Draws and statistics of their chains, of a number of draws and a seed."""
 
@@ -36,11 +39,9 @@ class Sample(WritesRows):
     """Folder of a finished run."""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Number of rows to draw."""
-    method: Literal["progressive", "ancestral", "ddim", "predictor-corrector", "flow", "short-run", "generator"] | None = (
-        None
-    )
+    method: Method | None = None
     """Sampler. By default the density's own, which is printed. Besides it, only progressive follows the density. short-run
-    repeats the chains of the papers' trainings."""
+    takes the short chains that the run was trained by (objectives langevin and cooperative)."""
     steps: int | None = None
     """Number of steps through the noise levels. For progressive and short-run, kernel steps per level. By default that of
     the method."""

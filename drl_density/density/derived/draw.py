@@ -43,7 +43,9 @@ class DrawSettings:
 
     Attributes:
         method: the sampler that walks from noise to data. None takes that of ``density.sample``, which
-            ``density.plan.describe()`` names. "short-run" repeats the short chains of a training by them, as the papers do.
+            ``density.plan.describe()`` names. "short-run" takes the short chains that the density was trained by: from the
+            initialiser's proposals and with a last denoising step after cooperative training, else from the noisier state.
+            It needs the objective "langevin" or "cooperative", and does not follow the density.
         num_steps: steps of the walk from level T to 0; for "progressive" and "short-run" the kernel steps on each
             conditional. None takes the sampler's own number, or that of training.
         eta: noise of "ddim" and "predictor-corrector", from 0, deterministic, to 1, ancestral.
@@ -131,13 +133,24 @@ def _walk(
 
 
 def _short_run(density: FittedModel, steps: dict[str, Any]) -> ShortRunSettings:
-    """The chains of training; draws are denoised at the end where training had an initialiser, as in the papers."""
-    objective = density.settings.objective
+    """The chains of training, down to the reported level.
+
+    Steps are as long as in training, though the reported sequence may begin at a noisier level, from which the papers' rule
+    counts. Draws are denoised at the end where training had an initialiser, as in its paper.
+    """
+    objective, model = density.settings.objective, density.model
     if not isinstance(objective, LangevinObjective | CooperativeObjective):
         raise DataError(
             'method "short-run" repeats the short chains that a density was trained by, and this one was trained by the '
             f'objective "{objective.kind}": those of "{LangevinObjective.kind}" and "{CooperativeObjective.kind}" have '
             "such chains; draw by another method"
         )
-    chains = dataclasses.replace(objective.chains, **steps)
-    return ShortRunSettings(chains, is_denoised=density.model.initializer is not None)
+    if isinstance(objective, CooperativeObjective) and model.initializer is None:
+        raise DataError(
+            'method "short-run" starts at the proposals of the initialiser, and this density has none: an average of '
+            "several networks and the density of one label do not keep it; draw by another method"
+        )
+    first = density.provenance.sigma_min  # None for a density that was not fitted
+    if objective.scaling == "paper" and first is not None:
+        steps = {**steps, "factor": objective.langevin_factor * float(model.schedule.sigma[0]) / first}
+    return ShortRunSettings(dataclasses.replace(objective.chains, **steps), is_denoised=model.initializer is not None)

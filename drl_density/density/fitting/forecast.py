@@ -71,7 +71,7 @@ class Footprint:
         weight_bytes: Weights together with their gradients, moments, averages and kept states.
         activation_bytes: What one gradient step keeps for its backward pass over one shard of the batch.
         available_bytes: Memory available now, or None where the system does not report it.
-        seconds_per_step: Estimate from one timed pass of a narrower network on this machine.
+        seconds_per_step: Estimate from timed gradients of a narrower network on this machine.
         num_steps: Gradient steps of the fit.
     """
 
@@ -148,13 +148,14 @@ def footprint(plan: FitPlan) -> Footprint:
 
 
 def _seconds_per_row(network: nn.Module, shape: tuple[int, int, int], most: int) -> float:
-    """Time of a gradient for one image of as many as a quick call takes, at most ``most``."""
+    """Seconds of a gradient per image, in a batch as large as a quick call allows, at most ``most`` images."""
     rows = torch.zeros(most, *shape)
 
     def work(count: int) -> None:
         x = rows[:count].requires_grad_()
         torch.autograd.grad(network(x, torch.zeros(())).sum(), x)
 
+    work(1)  # what only the first call has to set up
     return _seconds_per_row_of(work, time.monotonic, most=most, least=ROWS)
 
 

@@ -1,20 +1,20 @@
 """Recovery likelihood by the settings of the DRL paper (T6) on 28 x 28 digits: a small network, from random weights.
 
     python -m tests.benchmarks.neighbours.small_recovery FOLDER train --seconds 2700
-    python -m tests.benchmarks.neighbours.small_recovery FOLDER draw --seconds 2700 --seed 1
+    python -m tests.benchmarks.neighbours.small_recovery FOLDER draw --seconds 2700 --noise 1
     python -m tests.benchmarks.neighbours.small_recovery FOLDER levels
 
 FOLDER holds the digits and their classifier, as ``cooperative FOLDER classifier`` makes them. The six levels, the 30
-unadjusted Langevin steps with b^2 = 2e-4, the marginal top level, the loss and its weights, and the division of the output
-by the squared step are those of the paper. The network has five convolutions and reads its features place by place, where
-the paper sums them over the places. :data:`SHARES` of the rows are at the levels: more at the noisier ones, which are slower
-to learn. Both states of a pair come from one noise as in CDRL, and gradients of more than twice the median norm of the last
-100 are shortened to that.
+unadjusted Langevin steps with b^2 = 2e-4, the marginal top level, the weights of a row's loss, and the division of the
+output by the squared step are those of the paper. The network has five convolutions and reads its features place by place,
+where the paper sums them over the places. Levels are drawn with :data:`SHARES`, and not evenly: chains that begin below
+level 3 drew digits first. So levels count 0.4 to 1.5 times as much as in the paper's loss. Both states of a pair come from
+one noise as in CDRL, and gradients of more than twice the median norm of the last 100 are shortened to that.
 
 ``train`` takes so many seconds of the processor. Every ten minutes, and at the end, it saves the averaged weights and judges
-draws of them. ``draw`` judges draws by other noise. ``levels`` judges chains that begin at test digits under the noise of a
-level, which shows the levels that fail. Draws are judged as in few_steps.py, and are not denoised. Lines go to
-``FOLDER/cooperative.jsonl``.
+draws of them. ``draw`` judges draws by other noise. ``levels`` judges chains that begin at digits under the noise of a
+level, other ones than those that they are judged by; it shows the levels that fail. Draws are judged as in few_steps.py, and
+are not denoised. Lines go to ``FOLDER/cooperative.jsonl``.
 """
 
 from __future__ import annotations
@@ -86,26 +86,33 @@ def new_model(seed: int) -> drl.EnergySequence:
     return drl.EnergySequence(SCHEDULE, energy, (SIDE**2,), has_base=False)
 
 
-def judge(sheet: Sheet, model: drl.EnergySequence, seed: int, trained: float, steps: int) -> None:
+def name_of(seed: int, noise: int = 0) -> str:
+    """Name of the draws of a training, by the first noise or another one."""
+    return "T6, small network" + (f", seed {seed}" if seed else "") + (f", noise {noise}" if noise else "")
+
+
+def judge(sheet: Sheet, model: drl.EnergySequence, name: str, noise: int, trained: float, steps: int) -> None:
     """Draws of the paper's sampler."""
-    began, generator = time.process_time(), torch.Generator().manual_seed(2 + seed)
+    began, generator = time.process_time(), torch.Generator().manual_seed(2 + noise)
     settings = ShortRunSettings(CHAINS, max_rows=NUM_ALIKE)
     rows = sample_short_run(model, sheet.count, settings=settings, generator=generator).draws
-    calls, name = CHAINS.num_steps * model.num_levels, "T6, small network" + (f", seed {seed}" if seed else "")
-    sheet.add(name, f"K = {CHAINS.num_steps}", calls, rows, time.process_time() - began, trained, steps)
+    calls, spent = CHAINS.num_steps * model.num_levels, time.process_time() - began
+    sheet.add(name, f"K = {CHAINS.num_steps}", calls, rows, spent, trained, steps)
 
 
-def judge_levels(sheet: Sheet, model: drl.EnergySequence, trained: float) -> None:
-    """Draws of the levels below each one, from test digits under its noise."""
+def judge_levels(sheet: Sheet, model: drl.EnergySequence, name: str, trained: float) -> None:
+    """Draws of the levels below each one, from other test digits under its noise."""
+    order = torch.randperm(len(sheet.data.test), generator=torch.Generator().manual_seed(0))  # as the judge's
+    others = sheet.data.test[order[sheet.count : 2 * sheet.count]]
     for top in range(1, model.num_levels):
         began, generator = time.process_time(), torch.Generator().manual_seed(2)
-        x = SCHEDULE.diffuse(sheet.judge.rows, torch.full((sheet.count,), float(top)), generator=generator)
+        x = SCHEDULE.diffuse(to_rows(others, generator), torch.full((sheet.count,), float(top)), generator=generator)
         for level in reversed(range(top)):
             levels = torch.full((sheet.count,), level)
             start = x / per_row(CHAINS.step_alpha(model, levels).to(x), x)
             x = CHAINS.run(model, start, x, levels, generator=generator).position
         calls, spent = CHAINS.num_steps * top, time.process_time() - began
-        sheet.add(f"T6, small network, from level {top}", f"K = {CHAINS.num_steps}", calls, x, spent, trained, 0)
+        sheet.add(f"{name}, from level {top}", f"K = {CHAINS.num_steps}", calls, x, spent, trained, 0)
 
 
 def train(sheet: Sheet, model: drl.EnergySequence, path: Path, seconds: float, seed: int) -> None:
@@ -118,7 +125,7 @@ def train(sheet: Sheet, model: drl.EnergySequence, path: Path, seconds: float, s
     def look() -> None:
         average.swap()
         save(model, path)
-        judge(sheet, model, seed, round(spent), steps)
+        judge(sheet, model, name_of(seed), seed, round(spent), steps)
         average.swap()
 
     while spent < seconds:
@@ -155,19 +162,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("part", choices=["train", "draw", "levels"])
     parser.add_argument("--seconds", type=float, default=2700.0, help="of training, in all for the other parts")
     parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=0, help="of the weights and batches, or of the noise of the draws")
+    parser.add_argument("--seed", type=int, default=0, help="of the weights and the batches")
+    parser.add_argument("--noise", type=int, default=0, help="seed of the noise of draws")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    path = args.folder / "small_t6.safetensors"
+    path = args.folder / f"small_t6_{args.seed}.safetensors"
     sheet, model = Sheet(args.folder, args.count), new_model(args.seed)
     if args.part == "train":
         train(sheet, model, path, args.seconds, args.seed)
         return
     model.load_state_dict(load_file(path))
     if args.part == "draw":
-        judge(sheet, model, args.seed, args.seconds, 0)
+        judge(sheet, model, name_of(args.seed, args.noise), args.noise, args.seconds, 0)
     else:
-        judge_levels(sheet, model, args.seconds)
+        judge_levels(sheet, model, name_of(args.seed), args.seconds)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,8 @@ def test_sample_by_other_methods_says_what_they_are(run, tmp_path, capsys):
         assert main(["sample", str(run), "-n", "20", "--method", method, "--steps", steps, "--out", str(out)]) == 0
         assert len(out.read_text().splitlines()) == 21
         assert f"{method}, an approximation" in capsys.readouterr().err
+    assert main(["sample", str(run), "-n", "20", "--method", "short-run", "--out", str(tmp_path / "s.csv")]) == 1
+    assert "repeats the short chains that a density was trained by" in capsys.readouterr().err
     out = tmp_path / "x.csv"
     arguments = ["sample", str(run), "-n", "20", "--method", "ddim", "--chain-steps", "5", "--out", str(out)]
     assert main(arguments) == 0

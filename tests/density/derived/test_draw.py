@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import drl_density as drl
+from drl_density.density.derived import draw
 from drl_density.density.derived.draw import DrawMethod
 from drl_density.errors import DataError
 from drl_density.samplers import ShortRunSettings, sample_short_run
@@ -39,17 +40,40 @@ def test_without_a_method_draws_are_those_of_the_density(tiny_density):
     assert set(walked.stats) == {"acceptance_rate", "step_size"}
 
 
+def trained_by(density, objective):
+    """The density as if it had been trained by this objective at five levels."""
+    schedule = drl.NoiseSchedule.log_spaced(5, sigma_min=0.1)
+    model = drl.EnergySequence(schedule, density.model.network, (2,), base=density.model.base).requires_grad_(False)
+    settings = dataclasses.replace(density.settings, objective=objective)
+    made = dataclasses.replace(density.provenance, sigma_min=float(schedule.sigma[0]))
+    return dataclasses.replace(density, model=model, settings=settings, provenance=made)
+
+
+SHORT = drl.LangevinObjective(num_chain_steps=3, kernel="ula", langevin_factor=0.1)
+
+
 @pytest.mark.parametrize("steps", [None, 5])
-def test_short_runs_repeat_the_chains_of_training(tiny_density, steps):
-    objective = drl.LangevinObjective(num_chain_steps=3, kernel="ula", langevin_factor=0.1)
-    trained = dataclasses.replace(tiny_density, settings=dataclasses.replace(tiny_density.settings, objective=objective))
+def test_short_runs_are_the_chains_of_training(tiny_density, steps):
+    trained = trained_by(tiny_density, SHORT)
     found = trained.draw(20, settings=drl.DrawSettings("short-run", num_steps=steps), seed=0)
     chains = ShortRunSettings(LangevinChains(steps or 3, factor=0.1))
-    by_hand = sample_short_run(
-        trained.model, 20, settings=chains, generator=torch.Generator().manual_seed(0)
-    )
+    by_hand = sample_short_run(trained.model, 20, settings=chains, generator=torch.Generator().manual_seed(0))
     assert torch.equal(found.draws, trained.to_points(by_hand.draws))
-    assert found.sampler == "short-run"
+    assert (found.sampler, found.stats) == ("short-run", {})
+
+
+def test_short_runs_to_a_noisier_level_keep_the_steps_of_training(tiny_density, monkeypatch):
+    trained, made = trained_by(tiny_density, SHORT), []
+    reported = dataclasses.replace(trained, model=trained.model.truncate(2))
+
+    def short_run(model, count, *, settings, **_):
+        made.append(settings.chains)
+        return sample_short_run(model, count, settings=settings)
+
+    monkeypatch.setattr(draw, "sample_short_run", short_run)
+    reported.draw(3, settings=drl.DrawSettings("short-run"), seed=0)
+    _, steps = reported.model.schedule.langevin_steps(made[0].factor)
+    torch.testing.assert_close(steps, trained.model.schedule.langevin_steps(0.1)[1][2:])
 
 
 def test_short_runs_of_a_density_without_such_chains(tiny_density):
