@@ -40,11 +40,9 @@ class Sample(WritesRows):
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Number of rows to draw."""
     method: Method | None = None
-    """Sampler. By default the density's own, which is printed. Besides it, only progressive follows the density. short-run
-    takes the short chains that the run was trained by (objectives langevin and cooperative)."""
+    """Sampler. By default the density's own, which is printed. Of others, only progressive follows the density."""
     steps: int | None = None
-    """Number of steps through the noise levels. For progressive and short-run, kernel steps per level. By default that of
-    the method."""
+    """Steps through the noise levels; for progressive and short-run, kernel steps per level. By default the method's own."""
     eta: float | None = None
     """Fresh noise of ddim and predictor-corrector: 0 is deterministic, 1 is ancestral. By default 0 for ddim, else 1."""
     chain_steps: int = 0
