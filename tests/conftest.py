@@ -53,6 +53,11 @@ LONG = (
     "tests/density/fitting/test_completions.py",
     "tests/partition_function/two_sided/test_sequence.py",
     "tests/cli/test_learn.py",
+    "tests/integration/test_processes.py",
+    "tests/density/derived/test_posterior.py",
+    "tests/integration/test_calibration.py",
+    "tests/training/test_trainer.py",
+    "tests/transforms/test_fit_marginals.py",
 )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -156,7 +155,7 @@ def _seconds_per_row(network: nn.Module, shape: tuple[int, int, int], most: int)
         torch.autograd.grad(network(x, torch.zeros(())).sum(), x)
 
     work(1)  # what only the first call has to set up
-    return _seconds_per_row_of(work, time.monotonic, most=most, least=ROWS)
+    return _seconds_per_row_of(work, Clock(), most=most, least=ROWS)
 
 
 def _copies(training: TrainingSettings, device: torch.device) -> float:
