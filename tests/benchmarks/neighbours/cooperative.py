@@ -26,8 +26,10 @@ import json
 import math
 import shutil
 import time
+from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -152,6 +154,12 @@ class Averaged:
         now = [weight.detach().clone() for weight in self.weights]
         torch._foreach_copy_(self.weights, self.means)
         self.means = now
+
+
+def shorten(weights: list[nn.Parameter], norms: deque[float]) -> None:
+    """Shorten gradients to twice the median of these norms, and add their own norm."""
+    usual = 2 * median(norms) if norms else math.inf
+    norms.append(float(nn.utils.clip_grad_norm_(weights, usual)))
 
 
 class Training:

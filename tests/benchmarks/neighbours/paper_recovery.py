@@ -38,7 +38,7 @@ import drl_density as drl
 from drl_density.bases import FactorAnalysers
 from drl_density.samplers import ShortRunSettings, sample_short_run
 from drl_density.training import LangevinChains, LangevinRecovery
-from tests.benchmarks.neighbours.cooperative import Averaged, Sheet, save
+from tests.benchmarks.neighbours.cooperative import Averaged, Sheet, save, shorten
 from tests.benchmarks.neighbours.larger_prior import PROBLEMS
 from tests.benchmarks.neighbours.prior import to_rows
 
@@ -145,8 +145,7 @@ def train(data: drl.Dataset, model: drl.EnergySequence, path: Path, seconds: flo
         optimizer.zero_grad()
         value = objective(model, rows, torch.ones(model.num_levels), generator=generator)
         value.loss.backward()
-        usual = 2 * median(norms) if norms else math.inf
-        norms.append(float(nn.utils.clip_grad_norm_(weights, usual)))
+        shorten(weights, norms)
         optimizer.step()
         average.update()
         steps += 1

@@ -20,7 +20,6 @@ are not denoised. Lines go to ``FOLDER/cooperative.jsonl``.
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from collections import deque
 from pathlib import Path
@@ -37,7 +36,7 @@ from drl_density.samplers import ShortRunSettings, sample_short_run
 from drl_density.shapes import per_row
 from drl_density.training import LangevinChains, LangevinRecovery, draw_pairs
 from drl_density.training.objectives.langevin_recovery import weighted_contrast
-from tests.benchmarks.neighbours.cooperative import Averaged, Sheet, save
+from tests.benchmarks.neighbours.cooperative import Averaged, Sheet, save, shorten
 from tests.benchmarks.neighbours.prior import to_rows
 
 CHAINS = LangevinChains(num_steps=30, factor=2e-4)
@@ -139,8 +138,7 @@ def train(sheet: Sheet, model: drl.EnergySequence, path: Path, seconds: float, s
         ends = objective.draw(model, clean, noisier, levels, generator=generator)
         value = weighted_contrast(model, clean, ends, levels, CHAINS)
         value.loss.backward()
-        usual = 2 * median(norms) if norms else math.inf
-        norms.append(float(nn.utils.clip_grad_norm_(weights, usual)))
+        shorten(weights, norms)
         optimizer.step()
         average.update()
         steps += 1
