@@ -209,7 +209,7 @@ contents, datasets = {}, {}
 
 @functools.wraps(write_content)
 def remembered_content(data):
-    """``netcdf_bytes``, once for data with equal pickles: a history takes a twentieth of a second, and is written again
+    """``netcdf_bytes``, once for data with equal pickles: a history takes up to a tenth of a second, and is written
     hundreds of times where a disk fails."""
     key = hashlib.sha256(pickle.dumps(data)).digest()
     if key not in contents:
