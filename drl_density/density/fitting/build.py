@@ -203,18 +203,23 @@ def network_factory(
 
 
 def _residual_sizes(network: ResidualNetwork, schedule: NoiseSchedule) -> ResidualSettings:
-    return ResidualSettings(
-        chosen(network.shape, "network.shape"),
-        num_channels=network.num_channels,
-        multipliers=chosen(network.multipliers, "network.multipliers"),
-        num_blocks=network.num_blocks,
-        attention_sizes=network.attention_sizes,
-        is_normalized=network.is_normalized,
-        activation=network.activation,
-        starts_at_zero=network.starts_at_zero,
-        level_log_snr=tuple(schedule.log_snr[:-1].tolist()) if network.has_level_index else None,
-        num_classes=network.num_classes,
-    )
+    try:
+        return ResidualSettings(
+            chosen(network.shape, "network.shape"),
+            num_channels=network.num_channels,
+            multipliers=chosen(network.multipliers, "network.multipliers"),
+            num_blocks=network.num_blocks,
+            patch_size=network.patch_size,
+            readout=network.readout,
+            attention_sizes=network.attention_sizes,
+            is_normalized=network.is_normalized,
+            activation=network.activation,
+            starts_at_zero=network.starts_at_zero,
+            level_log_snr=tuple(schedule.log_snr[:-1].tolist()) if network.has_level_index else None,
+            num_classes=network.num_classes,
+        )
+    except ValueError as error:
+        raise DataError(f"network.multipliers or network.patch_size do not fit: {error}") from error
 
 
 def _unet_sizes(network: UNetNetwork) -> UNetEnergySettings:
@@ -272,7 +277,12 @@ def build_objective(settings: ObjectiveSettings) -> Objective:
         return LangevinRecovery(chains=chains, negatives="normal", classification_weight=weight)
     if isinstance(settings, CooperativeObjective):
         return CooperativeRecovery(chains=settings.chains, classification_weight=weight)
-    return LangevinRecovery(chains=settings.chains, shares_noise=settings.shares_noise, classification_weight=weight)
+    return LangevinRecovery(
+        chains=settings.chains,
+        shares_noise=settings.shares_noise,
+        level_shares=settings.level_shares,
+        classification_weight=weight,
+    )
 
 
 def build_doctor(settings: ObjectiveSettings, schedule: NoiseSchedule) -> Doctor:

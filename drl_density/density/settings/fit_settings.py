@@ -262,9 +262,12 @@ class FitSettings:
 
         Raises:
             DataError: A network over images for data that are no images, or images of another shape.
+            ValueError: Shares for another number of levels than the schedule has.
         """
-        network = self.network.resolve(num_rows, event_shape)
-        objective, num_validation = self.objective, self.num_validation_rows
+        network, objective = self.network.resolve(num_rows, event_shape), self.objective
+        schedule, num_validation = self.schedule.resolve(math.prod(event_shape), sigma_min), self.num_validation_rows
+        if isinstance(objective, LangevinObjective):
+            objective.check_levels(chosen(schedule.num_levels, "schedule.num_levels"))
         if isinstance(network, ImageNetwork):
             num_validation = num_validation or 256
             if isinstance(objective, CooperativeObjective):
@@ -273,7 +276,7 @@ class FitSettings:
             self,
             objective=objective,
             network=network,
-            schedule=self.schedule.resolve(math.prod(event_shape), sigma_min),
+            schedule=schedule,
             training=self.training if num_folds == 1 else fold_training(self.training),
             num_folds=num_folds,
             num_trials=self._trials(num_folds),

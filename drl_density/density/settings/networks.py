@@ -131,6 +131,7 @@ class ImageNetwork:
             Requires an objective with Langevin steps.
         flips: Mirrors training images left to right with probability one half.
         num_classes: Number of labels that condition the network; 0 for none.
+        patch_size: Side in pixels of the patches that are folded into channels before the first convolution.
     """
 
     shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None
@@ -140,6 +141,7 @@ class ImageNetwork:
     is_step_calibrated: bool = False
     flips: bool = False
     num_classes: NonNegativeInt = 0
+    patch_size: PositiveInt = 1
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -186,6 +188,9 @@ class ResidualNetwork(ImageNetwork):
             Requires an objective with Langevin steps.
         flips: Mirrors training images left to right with probability one half.
         num_classes: Number of labels that condition the network; 0 for none.
+        patch_size: Side in pixels of the patches that are folded into channels before the first convolution.
+        readout: What the energy reads: "sum", features summed over the places, as the papers do, or "places", each feature
+            at each place.
         attention_sizes: Heights of the feature maps that have attention.
         is_normalized: Normalises the weights by their spectral norm.
         activation: Activation function; the papers take "leaky_relu".
@@ -202,6 +207,7 @@ class ResidualNetwork(ImageNetwork):
 
     kind: ClassVar[str] = "residual"
 
+    readout: Literal["sum", "places"] = "sum"
     attention_sizes: tuple[PositiveInt, ...] = ()
     is_normalized: bool = False
     activation: Literal["silu", "leaky_relu"] = "silu"
@@ -222,8 +228,8 @@ class UNetNetwork(ImageNetwork):
             Requires an objective with Langevin steps.
         flips: Mirrors training images left to right with probability one half.
         num_classes: Number of labels that condition the network; 0 for none.
+        patch_size: Side in pixels of the patches that are folded into channels before the first convolution.
         num_middle_blocks: Residual blocks at the coarsest resolution.
-        patch_size: Side in pixels of the patches that are folded into channels.
         dropout: Share of features dropped in training; None takes that of :class:`MLPNetwork`.
         has_linear_readout: Whether the output is a linear map of the features, without a SiLU before it. High learning rates
             can then not silence the network.
@@ -235,7 +241,6 @@ class UNetNetwork(ImageNetwork):
     kind: ClassVar[str] = "unet"
 
     num_middle_blocks: NonNegativeInt = 3
-    patch_size: PositiveInt = 1
     dropout: Chance | None = None
     has_linear_readout: bool = False
 

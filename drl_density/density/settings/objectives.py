@@ -92,6 +92,8 @@ class LangevinObjective:
         scaling: What a squared step is the factor of: "paper" or "conditional", as in ``LangevinChains``.
         shares_noise: Whether both states of a pair come from one noise. That keeps the mean of the gradient and lowers its
             variance (Zhu et al. 2024); the first paper draws a noise for each.
+        level_shares: Relative share of the rows at each noise level, from the cleanest on; None for equal shares, as in the
+            paper.
 
     Raises:
         ValueError: Counts below 1, a factor that is not positive, or an unknown kernel.
@@ -106,6 +108,7 @@ class LangevinObjective:
     weights: Literal["paper", "nats"] = "paper"
     scaling: Literal["paper", "conditional"] = "paper"
     shares_noise: bool = False
+    level_shares: tuple[PositiveFloat, ...] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -114,6 +117,21 @@ class LangevinObjective:
     def chains(self) -> LangevinChains:
         """The chains of training."""
         return _chains(self)
+
+    def check_levels(self, num_levels: int) -> None:
+        """Check that the shares, if there are any, are those of so many noise levels.
+
+        Args:
+            num_levels: Number of levels of the schedule.
+
+        Raises:
+            ValueError: Another number of shares.
+        """
+        if self.level_shares is not None and len(self.level_shares) != num_levels:
+            raise ValueError(
+                f"expected one of objective.level_shares for each of {num_levels} noise levels, got "
+                f"{len(self.level_shares)}: give as many, or change schedule.num_levels"
+            )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -44,6 +45,9 @@ class ResidualSettings:
         multipliers: channels at each resolution, as multiples of ``num_channels``. Height and width are halved from one
             resolution to the next.
         num_blocks: number of residual blocks at each resolution.
+        patch_size: side in pixels of the patches that are folded into channels before the first convolution.
+        readout: what the energy reads. "sum" sums the features over the places, as in the papers; "places" has a weight for
+            each feature at each place, with which small networks learn digits where sums learn strokes.
         attention_sizes: heights of feature maps with attention after every block; none by default.
         is_normalized: whether every convolution and dense layer except the readout is spectrally normalised.
         activation: "leaky_relu" of slope 0.2, as in the papers, or "silu", which is smooth.
@@ -54,13 +58,15 @@ class ResidualSettings:
         num_classes: number of labels 1..num_classes of a conditional energy, 0 for none. Label 0 means unlabelled.
 
     Raises:
-        ValueError: images too small for their halvings, or an unknown activation.
+        ValueError: images too small for their halvings or not divisible into the patches, or a misspelt choice.
     """
 
     image_shape: tuple[PositiveInt, PositiveInt, PositiveInt]
     num_channels: PositiveInt = 128
     multipliers: tuple[PositiveInt, ...] = (1, 2, 2, 2)
     num_blocks: PositiveInt = 2
+    patch_size: PositiveInt = 1
+    readout: Literal["sum", "places"] = "sum"
     attention_sizes: tuple[PositiveInt, ...] = ()
     is_normalized: bool = True
     activation: Literal["leaky_relu", "silu"] = "leaky_relu"
@@ -70,12 +76,19 @@ class ResidualSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        halvings = len(self.multipliers) - 1
-        if min(self.image_shape[1:]) < 2**halvings:
+        least = self.patch_size * 2 ** (len(self.multipliers) - 1)
+        if min(self.image_shape[1:]) < least or any(size % self.patch_size for size in self.image_shape[1:]):
             raise ValueError(
-                f"expected image_shape (channels, height, width) of at least {2**halvings} pixels a side for "
-                f"{len(self.multipliers)} resolutions, got {tuple(self.image_shape)}; give fewer multipliers"
+                f"expected image_shape (channels, height, width) of at least {least} pixels a side for "
+                f"{len(self.multipliers)} resolutions, in patches of {self.patch_size} pixels a side, got "
+                f"{tuple(self.image_shape)}; give fewer multipliers or smaller patches"
             )
+
+    @property
+    def last_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of the features that the energy is read from."""
+        factor = self.patch_size * 2 ** (len(self.multipliers) - 1)
+        return self.num_channels * self.multipliers[-1], self.image_shape[1] // factor, self.image_shape[2] // factor
 
 
 class ResidualEnergy(nn.Module):
@@ -83,6 +96,7 @@ class ResidualEnergy(nn.Module):
 
     .. math:: g(x, \lambda) = \Big\langle v(\lambda), \textstyle\sum_{\text{places}} \mathrm{relu}(h(x, \lambda)) \Big\rangle
 
+    With the readout "places" v has an entry for each feature at each place, and nothing is summed before the product.
     Each block adds conv(act(conv(act(h)) + dense(act(level)))), whose second convolution starts at zero unless the
     readout does; resolutions are joined by average pooling. Every part grows at most linearly in x. There is no additive
     constant.
@@ -115,9 +129,10 @@ class ResidualEnergy(nn.Module):
         self.embed_label = nn.Embedding(settings.num_classes + 1, width) if settings.num_classes else None
         if self.embed_label is not None:
             nn.init.normal_(self.embed_label.weight, std=width**-0.5, generator=generator)
-        self.enter = SpectralConv2d(settings.image_shape[0], settings.num_channels, **rules)
+        pixels = settings.image_shape[0] * settings.patch_size**2
+        self.enter = SpectralConv2d(pixels, settings.num_channels, **rules)
         self.resolutions = nn.ModuleList()
-        size, channels = settings.image_shape[1], settings.num_channels
+        size, channels = settings.image_shape[1] // settings.patch_size, settings.num_channels
         for multiplier in settings.multipliers:
             blocks = nn.ModuleList()
             for _ in range(settings.num_blocks):
@@ -128,7 +143,8 @@ class ResidualEnergy(nn.Module):
                     blocks.append(Attention(channels, generator=generator))
             self.resolutions.append(blocks)
             size //= 2
-        self.readout = SpectralLinear(width, channels, is_normalized=False, generator=generator)
+        read = math.prod(settings.last_shape) if settings.readout == "places" else channels
+        self.readout = SpectralLinear(width, read, is_normalized=False, generator=generator)
         if settings.starts_at_zero:
             nn.init.zeros_(self.readout.kernel.weight)
 
@@ -153,7 +169,7 @@ class ResidualEnergy(nn.Module):
         act = _ACTIVATIONS[settings.activation]
         level = self.level_out(act(self.level_in(self.embed_level(log_snr))))
         level = act(with_label(level, self.embed_label, log_snr, label))
-        state = self.enter(images)
+        state = self.enter(functional.pixel_unshuffle(images, settings.patch_size))
         for index, blocks in enumerate(self.resolutions):
             if index:
                 state = functional.avg_pool2d(state, 2)
@@ -168,7 +184,8 @@ class ResidualEnergy(nn.Module):
         # Sums of thousands of terms become the log density: they keep the weights' own precision under autocast too.
         with torch.autocast(x.device.type, enabled=False):
             dtype = self.readout.bias.dtype
-            return (features.to(dtype).sum((2, 3)) * self.readout(level.to(dtype))).sum(-1)
+            read = features.flatten(1) if settings.readout == "places" else features.to(dtype).sum((2, 3))
+            return (read.to(dtype) * self.readout(level.to(dtype))).sum(-1)
 
 
 class _Block(nn.Module):

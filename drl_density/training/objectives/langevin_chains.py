@@ -79,8 +79,11 @@ class LangevinChains:
 
         Args:
             levels: integer level of each row ``(batch,)``.
+
+        Raises:
+            ValueError: levels that are no integers from 0 to T - 1; so do all functions of levels here.
         """
-        return self._steps(model)[0].to(levels.device)[levels]
+        return _at(self._steps(model)[0], levels)
 
     def loss_weight(self, model: EnergySequence, levels: Tensor) -> Tensor:
         r"""Weight of each row's contrast in the loss: :math:`(\sigma_1 / \sigma_{t+1})\, s_t^2`, or 1 for "nats".
@@ -93,7 +96,7 @@ class LangevinChains:
         if self.weights == "nats":
             return torch.ones(len(levels), dtype=torch.float64, device=levels.device)
         sigma = model.schedule.step_sigma
-        return ((sigma[0] / sigma) * self._steps(model)[1] ** 2).to(levels.device)[levels]
+        return _at((sigma[0] / sigma) * self._steps(model)[1] ** 2, levels)
 
     def energy_scale(self, model: EnergySequence, levels: Tensor) -> Tensor:
         r"""Factor of the log density with which K unadjusted steps remove the noise of level t + 1: ``(batch,)``, float64.
@@ -120,7 +123,7 @@ class LangevinChains:
                 f"num_steps={self.num_steps} and {type(self.kernel).__name__}"
             )
         variance = self.num_steps * self._steps(model)[1] ** 2
-        return (self.temperature + model.schedule.step_sigma**2 / variance).to(levels.device)[levels]
+        return _at(self.temperature + model.schedule.step_sigma**2 / variance, levels)
 
     def run(
         self,
@@ -147,9 +150,7 @@ class LangevinChains:
         precision = model.schedule.step_sigma**-2
         if self.is_top_marginal:
             precision[-1] = 0.0
-        alpha, step, precision = (
-            table.to(levels.device)[levels].to(start) for table in (step_alpha, step_size, precision)
-        )
+        alpha, step, precision = (_at(table, levels).to(start) for table in (step_alpha, step_size, precision))
         log_snr = model.schedule.log_snr_at(levels).to(start)
 
         def log_density(x: Tensor) -> Tensor:
@@ -169,3 +170,15 @@ class LangevinChains:
                 pull[-1] = 0.0
             step = step_alpha * (self.factor / (pull + model.schedule.sigma[:-1] ** -2)).sqrt()
         return step_alpha, step
+
+
+def _at(table: Tensor, levels: Tensor) -> Tensor:
+    """Entries ``(batch,)`` of a table of the levels ``(T,)``.
+
+    Raises:
+        ValueError: levels that are no integers from 0 to T - 1.
+    """
+    is_integer = not levels.is_floating_point() and levels.dtype != torch.bool
+    if not is_integer or (levels.numel() and not 0 <= int(levels.min()) <= int(levels.max()) < len(table)):
+        raise ValueError(f"expected integer levels from 0 to {len(table) - 1}, one for each row, got {levels}")
+    return table.to(levels.device)[levels]

@@ -12,7 +12,7 @@ from drl_density.devices import normal_draws
 from drl_density.mcmc import Kernel
 from drl_density.model import EnergySequence
 from drl_density.networks import frozen_power_iteration
-from drl_density.records.fields import NonNegativeFloat, check_fields
+from drl_density.records.fields import NonNegativeFloat, PositiveFloat, check_fields
 from drl_density.shapes import per_row
 from drl_density.training.objectives.classification import classification_loss
 from drl_density.training.objectives.langevin_chains import LangevinChains
@@ -20,6 +20,7 @@ from drl_density.training.objectives.objective import (
     Batch,
     LevelStatistics,
     ObjectiveValue,
+    levels_by_share,
     uniform_levels,
     unlabelled,
 )
@@ -28,7 +29,7 @@ from drl_density.training.objectives.pairs import SHARED_NOISE_REFUSAL, ChainEnd
 
 @dataclass(frozen=True)
 class LangevinRecovery:
-    r"""The paper's loss :math:`-\frac{\sigma_1}{\sigma_{t+1}}\,[\tilde f(y^+) - \tilde f(y^-)]`, with t uniform.
+    r"""The paper's loss :math:`-\frac{\sigma_1}{\sigma_{t+1}}\,[\tilde f(y^+) - \tilde f(y^-)]`; t is uniform by default.
 
     Chains of K > 0 steps are the paper's T6 setting. ``negatives="normal"`` draws y^- from the normal approximation
     :math:`N(x_{t+1} + \sigma^2 \nabla f(x_{t+1}), \sigma^2 I)`, which is the paper's T1k setting (called K = 0).
@@ -38,6 +39,8 @@ class LangevinRecovery:
         negatives: "langevin" for the ends of chains, "normal" for the normal approximation.
         start: where chains start: "noisier" (as in the paper) or "data".
         shares_noise: whether x_t and x_{t+1} come from one noise, see :func:`~drl_density.training.draw_pairs`.
+        level_shares: relative share of the rows at each level; None for equal shares, as in the paper. Losses of rows are
+            not divided by it, so that a level counts as much as it has rows.
         classification_weight: factor of noise-level classification, which the paper does not have.
 
     Raises:
@@ -57,6 +60,7 @@ class LangevinRecovery:
     negatives: Literal["langevin", "normal"] = "langevin"
     start: Literal["noisier", "data"] = "noisier"
     shares_noise: bool = False
+    level_shares: tuple[PositiveFloat, ...] | None = None
     classification_weight: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
@@ -84,9 +88,12 @@ class LangevinRecovery:
         Args:
             x: clean rows ``(batch, *event)``, without labels.
             step_sizes: not used; the steps are prescribed.
+
+        Raises:
+            ValueError: shares for another number of levels.
         """
         rows = unlabelled(x)
-        levels = uniform_levels(len(rows), model.num_levels, generator=generator).to(rows.device)
+        levels = self._levels(len(rows), model.num_levels, generator).to(rows.device)
         clean, x_noisier = draw_pairs(
             model, rows, levels, levels + 1, shares_noise=self.shares_noise, generator=generator
         )
@@ -96,6 +103,13 @@ class LangevinRecovery:
             term = classification_loss(model, rows, generator=generator)
             value = value.plus("classification", term, self.classification_weight)
         return value
+
+    def _levels(self, num_rows: int, num_levels: int, generator: torch.Generator | None) -> Tensor:
+        if self.level_shares is None:
+            return uniform_levels(num_rows, num_levels, generator=generator)
+        if len(self.level_shares) != num_levels:
+            raise ValueError(f"expected one of level_shares for each of {num_levels} levels, got {len(self.level_shares)}")
+        return levels_by_share(num_rows, self.level_shares, generator=generator)
 
     def draw(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
@@ -144,6 +145,13 @@ def level_shift(*, generator: torch.Generator | None = None) -> Tensor:
 def uniform_levels(num_rows: int, num_levels: int, *, generator: torch.Generator | None = None) -> Tensor:
     """An independent uniform level in 0..T-1 for each row."""
     return torch.randint(num_levels, (num_rows,), generator=generator, device=generator_device(generator))
+
+
+def levels_by_share(num_rows: int, shares: Sequence[float], *, generator: torch.Generator | None = None) -> Tensor:
+    """An independent level for each row, level t with a probability proportional to ``shares[t]``."""
+    device = generator_device(generator)
+    weights = torch.tensor(shares, dtype=torch.float64, device=device)
+    return torch.multinomial(weights, num_rows, replacement=True, generator=generator)
 
 
 def stratified_levels(num_rows: int, num_levels: int, *, generator: torch.Generator | None = None) -> Tensor:

@@ -44,15 +44,15 @@ SCHEDULE = drl.NoiseSchedule.linear_beta()
 SHARES = torch.tensor([1.0, 1.0, 2.0, 4.0, 4.0, 4.0]) / 16
 BATCH, RATE, NUM_ALIKE = 32, 3e-3, 100
 JUDGED = 600.0  # seconds between two judgements
-SIDE, CHANNELS = 28, 16
+SIDE, CHANNELS = 28, 16  # of the first convolution where nothing else is asked
 
 
 class PlaceEnergy(nn.Module):
     """Five convolutions with a gain and a bias of each level, read by a weight for each place and level."""
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = CHANNELS) -> None:
         super().__init__()
-        widths = [1, CHANNELS, CHANNELS, 2 * CHANNELS, 2 * CHANNELS, 4 * CHANNELS]
+        widths = [1, channels, channels, 2 * channels, 2 * channels, 4 * channels]
         kernels = [(4, 2), (3, 1), (4, 2), (3, 1), (4, 2)]  # sizes and strides
         self.convolutions = nn.ModuleList(
             nn.Conv2d(*pair, *kernel, 1) for pair, kernel in zip(zip(widths, widths[1:], strict=False), kernels, strict=True)
@@ -75,19 +75,20 @@ class PlaceEnergy(nn.Module):
         return self.read(features)[:, 0] + (features * self.read_level[level]).sum(1)
 
 
-def new_model(seed: int) -> drl.EnergySequence:
+def new_model(seed: int, channels: int = CHANNELS) -> drl.EnergySequence:
     """The paper's sequence with random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        network = PlaceEnergy().to(memory_format=torch.channels_last)
+        network = PlaceEnergy(channels).to(memory_format=torch.channels_last)
     tables = [table.float() for table in SCHEDULE.langevin_steps(CHAINS.factor)]
     energy = StepCalibrated(network, SCHEDULE.log_snr[:-1].float(), *tables)
     return drl.EnergySequence(SCHEDULE, energy, (SIDE**2,), has_base=False)
 
 
-def name_of(seed: int, noise: int = 0) -> str:
+def name_of(channels: int, seed: int, noise: int = 0) -> str:
     """Name of the draws of a training, by the first noise or another one."""
-    return "T6, small network" + (f", seed {seed}" if seed else "") + (f", noise {noise}" if noise else "")
+    said = {"channels": 0 if channels == CHANNELS else channels, "seed": seed, "noise": noise}
+    return ", ".join(["T6, small network", *(f"{key} {value}" for key, value in said.items() if value)])
 
 
 def judge(sheet: Sheet, model: drl.EnergySequence, name: str, noise: int, trained: float, steps: int) -> None:
@@ -114,7 +115,7 @@ def judge_levels(sheet: Sheet, model: drl.EnergySequence, name: str, trained: fl
         sheet.add(f"{name}, from level {top}", f"K = {CHAINS.num_steps}", calls, x, spent, trained, 0)
 
 
-def train(sheet: Sheet, model: drl.EnergySequence, path: Path, seconds: float, seed: int) -> None:
+def train(sheet: Sheet, model: drl.EnergySequence, name: str, path: Path, seconds: float, seed: int) -> None:
     """Recovery likelihood for so many seconds of the processor, whose rate falls to 0 over the last third."""
     weights, objective = list(model.network.parameters()), LangevinRecovery(CHAINS, shares_noise=True)
     optimizer, average = torch.optim.Adam(weights, betas=(0.9, 0.99)), Averaged(weights)
@@ -124,7 +125,7 @@ def train(sheet: Sheet, model: drl.EnergySequence, path: Path, seconds: float, s
     def look() -> None:
         average.swap()
         save(model, path)
-        judge(sheet, model, name_of(seed), seed, round(spent), steps)
+        judge(sheet, model, name, seed, round(spent), steps)
         average.swap()
 
     while spent < seconds:
@@ -160,20 +161,21 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("part", choices=["train", "draw", "levels"])
     parser.add_argument("--seconds", type=float, default=2700.0, help="of training, in all for the other parts")
     parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--channels", type=int, default=CHANNELS, help="of the first convolution")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the batches")
     parser.add_argument("--noise", type=int, default=0, help="seed of the noise of draws")
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    path = args.folder / f"small_t6_{args.seed}.safetensors"
-    sheet, model = Sheet(args.folder, args.count), new_model(args.seed)
+    name, path = name_of(args.channels, args.seed), args.folder / f"small_t6_{args.channels}_{args.seed}.safetensors"
+    sheet, model = Sheet(args.folder, args.count), new_model(args.seed, args.channels)
     if args.part == "train":
-        train(sheet, model, path, args.seconds, args.seed)
+        train(sheet, model, name, path, args.seconds, args.seed)
         return
     model.load_state_dict(load_file(path))
     if args.part == "draw":
-        judge(sheet, model, name_of(args.seed, args.noise), args.noise, args.seconds, 0)
+        judge(sheet, model, name_of(args.channels, args.seed, args.noise), args.noise, args.seconds, 0)
     else:
-        judge_levels(sheet, model, name_of(args.seed), args.seconds)
+        judge_levels(sheet, model, name, args.seconds)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Settings of the training objectives: their kinds, the sizes of the initialiser, and values that are refused."""
 
+import dataclasses
+
 import pytest
 
 from drl_density import (
@@ -7,7 +9,9 @@ from drl_density import (
     ContrastObjective,
     CooperativeObjective,
     DenoisingObjective,
+    FitSettings,
     LangevinObjective,
+    LogSpacedSchedule,
     NormalObjective,
     PathObjective,
 )
@@ -41,6 +45,7 @@ def test_the_initialiser_halves_even_sides_of_eight_pixels_or_more(side, halving
         (lambda: AdjustedObjective(noisier_share=1.5), r"noisier_share must lie in \[0, 1\]"),
         (lambda: AdjustedObjective(jump=0), "jump must be at least 1"),
         (lambda: LangevinObjective(num_chain_steps=0), "num_chain_steps must be at least 1"),
+        (lambda: LangevinObjective(level_shares=(1.0, 0.0)), "level_shares"),
         (lambda: NormalObjective(langevin_factor=0.0), "langevin_factor must be positive"),
         (lambda: CooperativeObjective(initializer_rate=0.0), "initializer_rate must be positive"),
         (lambda: LangevinObjective(kernel="mara"), "kernel must be one of 'mala', 'hmc', 'ula', got 'mara'"),
@@ -52,3 +57,13 @@ def test_the_initialiser_halves_even_sides_of_eight_pixels_or_more(side, halving
 def test_settings_that_cannot_be(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_shares_are_those_of_the_levels_of_the_schedule():
+    """Checked before anything is trained, by the plan too."""
+    settings = FitSettings(
+        objective=LangevinObjective(level_shares=(1.0, 2.0, 4.0)), schedule=LogSpacedSchedule(num_levels=3)
+    )
+    assert settings.resolve(100, (2,), 0.1).objective.level_shares == (1.0, 2.0, 4.0)
+    with pytest.raises(ValueError, match="one of objective.level_shares for each of 4 noise levels, got 3"):
+        dataclasses.replace(settings, schedule=LogSpacedSchedule(num_levels=4)).resolve(100, (2,), 0.1)

@@ -57,6 +57,22 @@ def test_the_readout_meets_what_is_positive_and_adds_nothing():
         assert torch.equal(net(images(), log_snr), torch.zeros_like(values))
 
 
+def test_the_readout_of_places_weighs_every_feature_at_every_place():
+    """<v, h> over places and features, of images folded into patches: 4 x 4 patches, halved once."""
+    net = wake(network(patch_size=2, readout="places", activation="silu"))
+    seen = {}
+    net.resolutions[-1][-1].register_forward_hook(lambda part, inputs, out: seen.update(state=out))
+    net.readout.register_forward_hook(lambda part, inputs, out: seen.update(answer=out))
+    with torch.no_grad():
+        values = net(images(), torch.zeros(4, dtype=torch.float64))
+    assert seen["state"].shape[1:] == net.settings.last_shape == (16, 2, 2)
+    expected = (nn.functional.silu(seen["state"]).flatten(1) * seen["answer"]).sum(1)
+    torch.testing.assert_close(values, expected, rtol=1e-10, atol=0)
+    net.resolutions[-1][-1].register_forward_hook(lambda part, inputs, out: out.flip((2, 3)))
+    with torch.no_grad():  # what a sum over places cannot see: the same features at other places
+        assert float((net(images(), torch.zeros(4, dtype=torch.float64)) - values).abs().max()) > 1e-3
+
+
 def test_every_block_hears_the_level():
     net = wake(network(num_blocks=2)).eval()
     log_snr = torch.zeros(4, dtype=torch.float64)
@@ -111,5 +127,6 @@ def test_papers_sizes():
     assert round(sum(p.numel() for p in net.parameters()) / 1e6, 1) == 34.8
     for size, multipliers in MULTIPLIERS.items():
         assert size // 2 ** (len(multipliers) - 1) >= 4
-    with pytest.raises(ValueError, match="fewer multipliers"):
-        ResidualSettings((1, 4, 4), multipliers=(1, 2, 2, 2))
+    for multipliers, patch_size in (((1, 2, 2, 2), 1), ((1, 2), 4), ((1,), 3)):
+        with pytest.raises(ValueError, match="fewer multipliers or smaller patches"):
+            ResidualSettings((1, 4, 4), multipliers=multipliers, patch_size=patch_size)

@@ -146,3 +146,17 @@ def test_scales_of_the_papers_chains_and_of_chains_that_have_none():
     for chains in (LangevinChains(num_steps=0), LangevinChains(kernel=MALA())):
         with pytest.raises(ValueError, match="unadjusted chains of at least one step"):
             chains.energy_scale(model, levels)
+
+
+@pytest.mark.parametrize("levels", [torch.tensor([-1]), torch.tensor([4]), torch.tensor([0.0]), torch.tensor([True])])
+def test_levels_that_there_are_not_are_refused(levels):
+    """-1 is not the top level, and 0.0 no index."""
+    model, chains, x = exact().model, LangevinChains(num_steps=1), torch.zeros(1, 1, dtype=torch.float64)
+    for call in (
+        lambda: chains.step_alpha(model, levels),
+        lambda: chains.loss_weight(model, levels),
+        lambda: chains.energy_scale(model, levels),
+        lambda: chains.run(model, x, x, levels),
+    ):
+        with pytest.raises(ValueError, match="expected integer levels from 0 to 3, one for each row, got tensor"):
+            call()

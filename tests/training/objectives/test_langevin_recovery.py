@@ -68,6 +68,18 @@ def test_levels_are_uniform(objective, monkeypatch):
     assert stats.chisquare(counts.numpy()).pvalue > 1e-4
 
 
+def test_levels_follow_their_shares(monkeypatch):
+    """By a chi-square test at 1e-4; rows of a level are not divided by its share."""
+    _, model = with_slopes(0.5)
+    runs, shares = staying(monkeypatch), (1.0, 2.0, 1.0, 4.0)
+    objective = LangevinRecovery(level_shares=shares)
+    objective(model, torch.zeros(20_000, 1, dtype=torch.float64), torch.ones(4), generator=seeded_generator(1))
+    counts = runs[0][2].bincount(minlength=4)
+    assert stats.chisquare(counts.numpy(), 2500 * torch.tensor(shares).numpy()).pvalue > 1e-4
+    with pytest.raises(ValueError, match="one of level_shares for each of 4 levels, got 2"):
+        LangevinRecovery(level_shares=(1.0, 2.0))(model, torch.zeros(4, 1, dtype=torch.float64), torch.ones(4))
+
+
 def test_defaults_are_the_papers():
     first, second = LangevinRecovery(), CooperativeRecovery()
     assert (first.chains.num_steps, first.chains.factor) == (30, 2e-4)
