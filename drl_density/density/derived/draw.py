@@ -12,6 +12,7 @@ from drl_density.density.fitted import FittedModel
 from drl_density.density.settings.objectives import CooperativeObjective, LangevinObjective
 from drl_density.distributions import SampleResult
 from drl_density.errors import DataError
+from drl_density.networks import Ensemble
 from drl_density.records.fields import NonNegativeInt, PositiveInt, Share, check_fields
 from drl_density.records.given import given_or_default
 from drl_density.samplers import (
@@ -145,10 +146,15 @@ def _short_run(density: FittedModel, steps: dict[str, Any]) -> ShortRunSettings:
             f'objective "{objective.kind}": those of "{LangevinObjective.kind}" and "{CooperativeObjective.kind}" have '
             "such chains; draw by another method"
         )
+    if isinstance(model.network, Ensemble):
+        raise DataError(
+            f'method "short-run" repeats the chains of one training, and this density averages '
+            f"{len(model.network.networks)} networks, by whose mean no chain was trained: draw by another method"
+        )
     if isinstance(objective, CooperativeObjective) and model.initializer is None:
         raise DataError(
-            'method "short-run" starts at the proposals of the initialiser, and this density has none: an average of '
-            "several networks and the density of one label do not keep it; draw by another method"
+            'method "short-run" starts at the proposals of the initialiser, and this density has none: the density of one '
+            "label does not keep it; draw by another method"
         )
     first = density.provenance.sigma_min  # None for a density that was not fitted
     if objective.scaling == "paper" and first is not None:

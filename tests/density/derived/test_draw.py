@@ -9,6 +9,7 @@ import torch
 import drl_density as drl
 from drl_density.density.derived import draw
 from drl_density.density.derived.draw import DrawMethod
+from drl_density.density.ensemble import join_on_base
 from drl_density.errors import DataError
 from drl_density.samplers import ShortRunSettings, sample_short_run
 from drl_density.training import LangevinChains
@@ -79,6 +80,13 @@ def test_short_runs_to_a_noisier_level_keep_the_steps_of_training(tiny_density, 
 def test_short_runs_of_a_density_without_such_chains(tiny_density):
     with pytest.raises(DataError, match='objective "adjusted": those of "langevin" and "cooperative" have'):
         tiny_density.draw(3, settings=drl.DrawSettings("short-run"))
+
+
+def test_short_runs_of_an_average(tiny_density):
+    trained = trained_by(tiny_density, SHORT)
+    average = join_on_base([trained.model, trained.model], trained.model.base)
+    with pytest.raises(DataError, match="this density averages 2 networks, by whose mean no chain was trained"):
+        dataclasses.replace(trained, model=average).draw(3, settings=drl.DrawSettings("short-run"))
 
 
 def test_wrong_methods(tiny_density):
