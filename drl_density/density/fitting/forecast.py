@@ -100,6 +100,7 @@ class Footprint:
             f"{_size(self.weight_bytes)}, activations {_size(self.activation_bytes)}), available {available}\n"
             f"time about {self.seconds_per_step:.2g} s a step on this machine, {hours:.3g} h for {self.num_steps:,} steps "
             "(a rough estimate; the progress bar shows the measured speed)"
+            + (f". {FEWER_THREADS}" if torch.get_num_threads() > 1 else "")
         )
 
 

@@ -11,6 +11,7 @@ import drl_density as drl
 from drl_density.bases import QuadraticBase
 from drl_density.density.fitting.forecast import (
     FEWEST_TIMED,
+    Footprint,
     _seconds_per_row_of,
     check_memory,
     finishing_seconds,
@@ -112,6 +113,13 @@ def test_finishing_by_draws_of_the_base_is_a_small_share_of_finishing_along_the_
     folds = [dataclasses.replace(member, part=plans[1].table) for member in two.members]
     less = finishing_seconds(two) - finishing_seconds(dataclasses.replace(two, members=tuple(folds)))
     assert less == pytest.approx(1.4e-3 * (1000 + 40 * 2000) / (3 * 2048) + checking)
+
+
+@pytest.mark.parametrize("num_threads", [1, 4])
+def test_the_time_of_images_names_what_several_threads_cost(num_threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: num_threads)
+    described = Footprint(1000, 2**20, 2**20, None, 0.1, 100).describe()
+    assert described.endswith("set OMP_NUM_THREADS=1" if num_threads > 1 else "measured speed)")
 
 
 def test_memory_is_counted_and_refused_before_training(pictures, monkeypatch):
