@@ -105,6 +105,7 @@ def choose_transform(dataset: Dataset, *, kind: str = "auto") -> tuple[DataTrans
             supports=[column.values for column in dataset.columns],
             weights=dataset.weights,
             names=[column.name for column in dataset.columns],
+            values=dataset.train,
         ),
         dequantization,
     )

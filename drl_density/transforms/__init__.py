@@ -13,8 +13,7 @@ from drl_density.transforms.elementary import Affine, Logit, Whitening, logit, s
 from drl_density.transforms.fit_marginals import fit_marginal_gaussianization
 from drl_density.transforms.gaussianize import MarginalGaussianization
 from drl_density.transforms.grid_histograms import GridHistograms, fit_grid_histograms
-from drl_density.transforms.histogram import Histogram, fit_histogram
-from drl_density.transforms.marginals import Marginals
+from drl_density.transforms.marginals import Histogram, Marginals, fit_histogram
 from drl_density.transforms.state import transform_from_state
 from drl_density.transforms.units import binary_units
 

@@ -15,7 +15,7 @@ from torch.distributions.transforms import Transform
 
 from drl_density.errors import DataError
 from drl_density.records.brief import brief
-from drl_density.transforms.histogram import Histogram
+from drl_density.transforms.marginals import Histogram
 
 
 @dataclass(frozen=True, eq=False)

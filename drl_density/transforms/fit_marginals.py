@@ -1,10 +1,11 @@
-"""Fits the marginals of all columns: mixtures of logistic components, and histograms of closed supports."""
+"""Fits the marginals of all columns: mixtures of logistic components, with spikes or without, and histograms."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,8 +13,7 @@ from torch.nn import functional
 
 from drl_density.errors import DataError
 from drl_density.transforms.gaussianize import MarginalGaussianization
-from drl_density.transforms.histogram import fit_histogram
-from drl_density.transforms.marginals import Marginals
+from drl_density.transforms.marginals import Marginals, fit_histogram, frequent_values
 from drl_density.transforms.mixture_fit import MixtureFit, fit_mixture
 from drl_density.transforms.units import binary_units
 
@@ -21,6 +21,16 @@ NUM_COMPONENTS = (1, 2, 3, 5, 8)
 """Numbers of components that are tried: our own choice, up to where tables of some thousand rows gain nothing."""
 LARGEST_FIT = 5_000
 """Most rows that marginals are fitted to: a column's mixture is settled by then, and the fit stays short."""
+LEAST_SPIKED = 3_000
+"""Rows from which columns may get spikes. Below, mixtures of spikes and slabs are fitted to all columns together."""
+LEAST_EQUAL, LEAST_SHARE = 20, 0.05
+"""Rows with one value from which it may be a spike, and share of the rows that all spikes of a column hold at least."""
+MOST_SPIKES = 200
+"""Spikes of a column, the most frequent values: each transform looks them up."""
+LEAST_GAIN = 0.3
+"""Nats a row that spikes must gain: flows learn smaller steps of a density by themselves, and its jumps less well."""
+LEAST_BETWEEN = 50
+"""Values between the spikes from which they get a mixture of their own."""
 
 
 def fit_marginal_gaussianization(
@@ -33,11 +43,13 @@ def fit_marginal_gaussianization(
     supports: Sequence[tuple[float, ...]] | None = None,
     weights: Tensor | None = None,
     names: Sequence[str] | None = None,
+    values: Tensor | None = None,
 ) -> MarginalGaussianization:
     """Fits the marginal of every column and returns the map to N(0, 1) columns.
 
     A column with a closed support gets a histogram of its values. For the others every fifth row is held out to choose the
-    coordinate and the number of components of a mixture; both are then refitted to all rows.
+    coordinate and the number of components of a mixture; both are then refitted to all rows. In tables of 3,000 rows or more
+    a rounded column whose frequent values explain 0.3 nats a row more as spikes gets them, beside a mixture of the rest.
 
     Args:
         x: rows ``(rows, d)``, dequantised where columns are rounded; NaN marks missing values, which are ignored.
@@ -48,6 +60,7 @@ def fit_marginal_gaussianization(
         supports: permitted values of every column, ascending; () for an open support. Their cells have the column's width.
         weights: relative weight of each row, ``(rows,)``; all equal when not given.
         names: names of the columns for messages; "column 0", ... when not given.
+        values: the rows before they were dequantised, ``(rows, d)``, for spikes; without them there are none.
 
     Raises:
         DataError: a constant column, or values on or outside declared bounds.
@@ -76,14 +89,99 @@ def fit_marginal_gaussianization(
         bounds = (lower[free], upper[free])
         fitted_weights = None if weights is None else weights[some]
         free_names = [names[index] for index in order]
-        parts.append(
-            _fit_mixtures(x[some][:, free], widths[free], bounds, is_positive[free], fitted_weights, free_names)
-        )
+        found = _fit_mixtures(x[some][:, free], widths[free], bounds, is_positive[free], fitted_weights, free_names)
+        if values is not None and len(x) >= LEAST_SPIKED:
+            for place, index in enumerate(order):
+                column = _Column(
+                    x[:, index], values[:, index].double(), float(widths[index]), weights, bool(is_positive[index])
+                )
+                one = torch.tensor([place])
+                spiked = _spiked(column, found.select(one), (bounds[0][one], bounds[1][one]), names[index])
+                if spiked is not None:
+                    others = [found.select(torch.tensor([other])) for other in range(len(order))]
+                    found = _joined([*others[:place], spiked, *others[place + 1 :]], list(range(len(order))))
+        parts.append(found)
     for index, support in enumerate(supports):
         if support:
             order.append(index)
             parts.append(_cell_marginals(x[:, index], support, float(widths[index]), weights))
     return MarginalGaussianization(_joined(parts, order) if len(parts) > 1 else parts[0], names)
+
+
+@dataclass(frozen=True, eq=False)
+class _Column:
+    """One column of a table, of which rows with missing values are left out.
+
+    Attributes:
+        x: dequantised values ``(n,)``.
+        values: the values before ``(n,)``.
+        width: rounding width, 0 for none.
+        weights: relative weight of each row, or None.
+        is_positive: whether the logarithm is a coordinate.
+    """
+
+    x: Tensor
+    values: Tensor
+    width: float
+    weights: Tensor | None
+    is_positive: bool
+
+    def chosen(self, rows: Tensor) -> _Column:
+        """Some of the rows, by a mask or by indices."""
+        weights = None if self.weights is None else self.weights[rows]
+        return dataclasses.replace(self, x=self.x[rows], values=self.values[rows], weights=weights)
+
+    def thinned(self) -> _Column:
+        """At most :data:`LARGEST_FIT` of the rows."""
+        if len(self.x) <= LARGEST_FIT:
+            return self
+        return self.chosen(torch.randperm(len(self.x), generator=torch.Generator().manual_seed(0))[:LARGEST_FIT])
+
+    def mean(self, per_row: Tensor) -> float:
+        """Mean of a value of each row, by weight."""
+        weights = torch.ones_like(per_row) if self.weights is None else self.weights.to(per_row)
+        return float((weights * per_row).sum() / weights.sum())
+
+
+def _spiked(column: _Column, plain: Marginals, bounds: tuple[Tensor, Tensor], name: str) -> Marginals | None:
+    """The marginal of one column with spikes at its frequent values, or None where these gain too little.
+
+    Args:
+        column: rows of the column.
+        plain: its marginal without spikes.
+        bounds: its declared bounds, ``(1,)`` each.
+        name: name of the column for messages.
+    """
+    column = column.chosen(~column.x.isnan())
+    if not column.width or len(column.x) < LEAST_SPIKED:
+        return None
+    found = frequent_values(column.values, column.width, least=LEAST_EQUAL, most=MOST_SPIKES)
+    if sum(count for _, count in found) < LEAST_SHARE * len(column.x):
+        return None
+    centers = torch.tensor(sorted(value for value, _ in found), dtype=torch.float64)
+    lower = (centers - 0.5 * column.width).maximum(plain.lower)
+    upper = (centers + 0.5 * column.width).minimum(plain.upper)
+    lower[1:] = lower[1:].maximum(upper[:-1])
+    lower, upper = lower[upper > lower], upper[upper > lower]
+    place = torch.searchsorted(torch.stack([lower, upper], 1).flatten(), column.x, right=True)
+    is_between = place % 2 == 0
+    weights = torch.ones_like(column.x) if column.weights is None else column.weights.double() / column.weights.mean()
+    counts = torch.bincount(place[~is_between] // 2, weights=weights[~is_between], minlength=len(lower))
+    lower, upper, counts = lower[counts > 0], upper[counts > 0], counts[counts > 0]
+    # Half a row more between the spikes, where there may be none.
+    log_shares = (counts / (weights.sum() + 0.5)).log()
+    slab = plain
+    if int(is_between.sum()) >= LEAST_BETWEEN:
+        rest = column.chosen(is_between).thinned()
+        is_positive = torch.tensor([column.is_positive and plain.coordinates[0] == "above"])  # so no cell is below 0
+        slab = _fit_mixtures(rest.x[:, None], torch.tensor([column.width]), bounds, is_positive, rest.weights, [name])
+    spiked = dataclasses.replace(
+        slab, spike_lower=lower[None], spike_upper=upper[None], spike_log_shares=log_shares[None]
+    )
+    some = column.thinned()
+    gains = spiked.log_density(some.x[:, None]) - plain.log_density(some.x[:, None])
+    # Every share that is estimated from the rows costs 1/n on others: Akaike 1974.
+    return spiked if some.mean(gains[:, 0]) - len(lower) / len(column.x) >= LEAST_GAIN else None
 
 
 def _cell_marginals(x: Tensor, support: tuple[float, ...], width: float, weights: Tensor | None) -> Marginals:
@@ -133,6 +231,7 @@ def _joined(parts: Sequence[Marginals], order: Sequence[int]) -> Marginals:
     place = torch.tensor(order).argsort()
     kinds = [kind for part in parts for kind in part.coordinates]
     padding = {"log_weights": -math.inf, "locations": 0.0, "scales": 1.0, "values": math.inf, "log_shares": -math.inf}
+    padding |= {"spike_lower": math.inf, "spike_upper": math.inf, "spike_log_shares": -math.inf}
     joined = {}
     for name in parts[0].tensors():
         own = [part.tensors()[name] for part in parts]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import torch
@@ -64,25 +63,6 @@ class Law(Protocol):
     def log_density(self, x: Tensor) -> Tensor:
         """log density of each column at values ``x`` ``(*, d)``, nats, ``(*, d)``."""
         ...
-
-
-@dataclass(frozen=True)
-class SolvedMarginals:
-    """Marginals as a law: their quantiles are solved for in the coordinate of each column.
-
-    Attributes:
-        marginals: the fitted density of every column.
-    """
-
-    marginals: Marginals
-
-    def quantiles(self, u: Tensor) -> Tensor:
-        """The values x with F(x) = Phi(u) of standard normal scores ``u`` ``(*, d)``, float64."""
-        return self.marginals.from_coordinate(self.marginals.quantile_coordinate(u))
-
-    def log_density(self, x: Tensor) -> Tensor:
-        """log density of each column at values ``x`` ``(*, d)``, nats, ``(*, d)``."""
-        return self.marginals.log_density(x)
 
 
 class Quantiles(torch.autograd.Function):
@@ -165,6 +145,8 @@ class MarginalGaussianization(DataTransform):
         """
         marginals = self.marginals
         widest = torch.where(marginals.log_weights > -math.inf, marginals.scales, 0.0).amax(1)
+        for index in marginals.spikes:  # a cell may touch the bound
+            widest[index] = widest[index].clamp(min=1.0)
         is_bounded = torch.tensor([kind in ("above", "below", "between", "cells") for kind in marginals.coordinates])
         return torch.where(is_bounded, widest, 0.0).double()
 
@@ -206,14 +188,19 @@ class MarginalGaussianization(DataTransform):
         return torch.full(scale.shape, math.inf, dtype=torch.float64)
 
     def describe(self) -> list[str]:
-        """One line per column: its name, number of components and coordinate."""
+        """One line per column: its name, number of components and coordinate, and its frequent single values."""
         lines = []
         for index, (name, kind) in enumerate(zip(self.names, self.marginals.coordinates, strict=True)):
             if kind == "cells":
                 lines.append(f"{name}: histogram of {len(self.marginals.histograms[index].values)} values")
                 continue
             count = int((self.marginals.log_weights[index] > -math.inf).sum())
-            lines.append(f"{name}: {count} logistic component{'s' * (count > 1)}, {kind} coordinate")
+            line = f"{name}: {count} logistic component{'s' * (count > 1)}, {kind} coordinate"
+            if index in self.marginals.spikes:
+                log_shares = self.marginals.spikes[index].log_shares
+                many = f"{len(log_shares)} single value{'s' * (len(log_shares) > 1)}"
+                line = f"{line}, beside {many} with {100 * float(log_shares.exp().sum()):.1f} % of the rows"
+            lines.append(line)
         return lines
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
@@ -225,8 +212,7 @@ class MarginalGaussianization(DataTransform):
         return log_probability_to_normal(below, above).to(x.dtype).contiguous()
 
     def _inverse(self, y: Tensor) -> Tensor:
-        law = SolvedMarginals(self.marginals)
-        x: Any = Quantiles.apply(y.double().clamp(-FARTHEST_SCORE, FARTHEST_SCORE), law, self._bounds)
+        x: Any = Quantiles.apply(y.double().clamp(-FARTHEST_SCORE, FARTHEST_SCORE), self.marginals, self._bounds)
         return x if y.dtype == x.dtype else self._bounds.nearest_inside(x.to(y.dtype))
 
 

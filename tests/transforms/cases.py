@@ -74,6 +74,19 @@ def gaussian(*, is_bounded=False):
     return fit_marginal_gaussianization(rows(), **(BOUNDS if is_bounded else {}))
 
 
+@functools.cache
+def spiked():
+    """Fitted once, with two frequent values in the first column and one at the bound of the third; and the rows."""
+    x, generator = rows(3000), seeded_generator(4)
+    kind = torch.randint(5, (len(x), 2), generator=generator)
+    x[:, 0] = torch.where(kind[:, 0] < 2, 2.0, torch.where(kind[:, 0] == 2, 2.5, (100 * x[:, 0]).round() / 100))
+    x[:, 2] = torch.where(kind[:, 1] < 2, 0.0, torch.where(kind[:, 1] == 2, 1.0, (100 * x[:, 2]).round() / 100))
+    widths = torch.tensor([0.01, 0.0, 0.01, 0.0], dtype=torch.float64)
+    noised = x + widths * (torch.rand(x.shape, generator=generator, dtype=torch.float64) - 0.5)
+    ends = {"lower": torch.tensor([-INF, -INF, -0.005, -INF]), "upper": torch.full((4,), INF)}
+    return fit_marginal_gaussianization(noised, widths=widths, values=x, **ends), noised[:600]
+
+
 COLUMNWISE = {
     "affine": lambda: (Affine(1.0, torch.tensor([2.0, -0.5, 3.0, -1.0]).double()), rows()),
     "standardize": lambda: (standardize(rows()), rows()),
@@ -82,6 +95,7 @@ COLUMNWISE = {
     "gaussianize": lambda: (gaussian(), rows()),
     "gaussianize bounded": lambda: (gaussian(is_bounded=True), rows()),
     "gaussianize cells": lambda: (with_cells(), mixed_rows()),
+    "gaussianize spikes": spiked,
     "grid histograms": lambda: (grids(), grey()),
 }
 MIXING = {"whiten": lambda: (whiten(rows()), rows())}

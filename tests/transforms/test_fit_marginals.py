@@ -1,5 +1,7 @@
 """Fits of all marginals: closed supports beside open ones, missing values, units and bad input."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -82,3 +84,55 @@ BAD = [
 def test_bad_input(call, message):
     with pytest.raises(DataError, match=message):
         call()
+
+
+PLACES = torch.tensor([-2.1, -1.7, -1.52, -0.9, -0.33, 0.0, 0.05, 0.41, 1.0, 1.03, 1.6, 2.4], dtype=torch.float64)
+
+
+def half_at_places(count):
+    """Half of the rows at one of twelve values, the others normal, all rounded to 0.01; before and after dequantisation."""
+    generator = seeded_generator(7)
+    x = (100 * torch.randn(count, 1, generator=generator, dtype=torch.float64)).round() / 100
+    x[::2, 0] = PLACES[torch.randint(len(PLACES), x[::2, 0].shape, generator=generator)]
+    return x, x + 0.01 * (torch.rand(x.shape, generator=generator, dtype=torch.float64) - 0.5)
+
+
+def test_frequent_values_of_large_tables_become_spikes():
+    """The mean log density is that of the twelve values and a normal density, in closed form; small tables get none."""
+    x, noised = half_at_places(4000)
+    width = torch.tensor([0.01])
+    transform = fit_marginal_gaussianization(noised, widths=width, values=x)
+    normal = -0.5 * math.log(2 * math.pi) - 0.5
+    expected = 0.5 * (math.log(0.5 / 12) - math.log(0.01)) + 0.5 * (math.log(0.5) + normal)
+    assert float(transform.marginal_log_density(noised).mean()) == pytest.approx(expected, abs=0.06)
+    assert "beside 12 single values with 51." in transform.describe()[0]
+    for rows_of, values in ((noised[:2999], x[:2999]), (noised, None)):
+        plain = fit_marginal_gaussianization(rows_of, widths=width, values=values)
+        assert not plain.marginals.spikes
+        assert float(plain.marginal_log_density(noised).mean()) < expected - 0.3
+
+
+def test_spikes_of_rows_with_missing_values_and_weights():
+    """Rows without the value count neither way, and weights change the shares."""
+    x, noised = half_at_places(5000)
+    noised[:1000, 0], weights = torch.nan, torch.where(torch.isin(x[:, 0], PLACES), 3.0, 1.0)
+    wide = [torch.cat([part, torch.randn(5000, 1, generator=seeded_generator(8)).double()], 1) for part in (noised, x)]
+    settings = {"widths": torch.tensor([0.01, 0.0]), "values": wide[1]}
+    for given, share in ((None, 0.5), (weights, 0.75)):
+        found = fit_marginal_gaussianization(wide[0], weights=given, **settings).marginals.spikes
+        assert list(found) == [0]
+        assert float(found[0].log_shares.exp().sum()) == pytest.approx(share, abs=0.03)
+
+
+def test_columns_of_frequent_values_alone_and_evenly_frequent_ones():
+    """Seven values of uneven spacing are spikes whose slab is next to nothing; a full grid of integers needs none."""
+    generator = seeded_generator(9)
+    few = torch.tensor([0.0, 0.1, 0.5, 2.0, 7.0, 7.1, 30.0]).double()[torch.randint(7, (3000,), generator=generator)]
+    grid = torch.randint(200, (3000,), generator=generator).double()
+    x, widths = torch.stack([few, grid], 1), torch.tensor([0.1, 1.0], dtype=torch.float64)
+    noised = x + widths * (torch.rand(x.shape, generator=generator, dtype=torch.float64) - 0.5)
+    transform = fit_marginal_gaussianization(noised, widths=widths, values=x)
+    assert list(transform.marginals.spikes) == [0]
+    mean = float(transform.marginal_log_density(noised)[:, 0].mean())
+    assert mean == pytest.approx(-math.log(7) - math.log(0.1), abs=0.01)
+    assert bool(transform(torch.tensor([[-50.0, 3.0], [15.0, 3.0], [900.0, 3.0]]).double()).isfinite().all())

@@ -10,6 +10,7 @@ from torch import Tensor
 from drl_density.bases.atoms import AtomCells
 from drl_density.datasets import Column
 from drl_density.transforms import DataTransform
+from drl_density.transforms.marginals import frequent_values
 
 LEAST_EQUAL = 5
 """Rows with one value from which it is an atom of the reference: on a public table 3 and 9 both scored worse."""
@@ -55,7 +56,8 @@ def atom_cells(rows: Tensor, columns: Sequence[Column], transform: DataTransform
     found: list[tuple[int, int, float]] = []
     for place, column in enumerate(columns):
         if column.width:
-            found += [(count, place, value) for value, count in _frequent(rows[:, place].double(), column.width)]
+            own = frequent_values(rows[:, place].double(), column.width, least=LEAST_EQUAL, most=MOST_ATOMS)
+            found += [(count, place, value) for value, count in own]
     places, edges = [], []
     kept = sorted((place, value) for _, place, value in sorted(found, reverse=True)[:MOST_ATOMS])
     for place, column in enumerate(columns):
@@ -65,21 +67,6 @@ def atom_cells(rows: Tensor, columns: Sequence[Column], transform: DataTransform
             places += [place] * len(own)
             edges.append(own)
     return AtomCells(torch.tensor(places), torch.cat(edges), len(columns)) if places else None
-
-
-def _frequent(values: Tensor, width: float) -> list[tuple[float, int]]:
-    """Values that enough rows share, with their numbers, the most frequent first; no two are closer than the width."""
-    distinct, counts = values.unique(return_counts=True)
-    chosen: list[tuple[float, int]] = []
-    taken = torch.empty(0, dtype=torch.float64)
-    for index in counts.argsort(descending=True, stable=True).tolist():
-        if int(counts[index]) < LEAST_EQUAL or len(chosen) == MOST_ATOMS:
-            break
-        # Sums of decimals miss a grid by rounding.
-        if bool(((taken - distinct[index]).abs() > width * (1 - 1e-6)).all()):
-            chosen.append((float(distinct[index]), int(counts[index])))
-            taken = torch.cat([taken, distinct[index, None]])
-    return chosen
 
 
 def _edges(row: Tensor, place: int, values: Tensor, width: float, transform: DataTransform) -> Tensor:

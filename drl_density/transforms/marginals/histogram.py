@@ -74,8 +74,8 @@ class Histogram:
         """
         cell, shares = self._cell(x), self.log_shares.to(x)
         from_low, from_high = self._distances(x, cell)
-        below, above, share = (_pick(part.to(x), cell) for part in (self._log_below, self._log_above, shares))
-        lower, upper = _log_sum(below, share, from_low), _log_sum(above, share, from_high)
+        below, above, share = (pick(part.to(x), cell) for part in (self._log_below, self._log_above, shares))
+        lower, upper = log_sum(below, share, from_low), log_sum(above, share, from_high)
         slope = share - math.log(self.width) - lower - upper
         nothing, is_inside = torch.full_like(x, torch.nan), self._are_inside(cell, from_low, from_high)
         return torch.where(is_inside, lower - upper, nothing), torch.where(is_inside, slope, nothing)
@@ -87,13 +87,13 @@ class Histogram:
             y: coordinates of any shape.
         """
         log_below, log_above = self._log_below.to(y), self._log_above.to(y)
-        cell = _count_reached(y, log_below[1:] - log_above[:-1])
-        below, above, share = (_pick(part.exp(), cell) for part in (log_below, log_above, self.log_shares.to(y)))
+        cell = count_reached(y, log_below[1:] - log_above[:-1])
+        below, above, share = (pick(part.exp(), cell) for part in (log_below, log_above, self.log_shares.to(y)))
         # The smaller of both tails keeps its relative accuracy, so the place inside the cell is taken from it.
         low = (functional.logsigmoid(y).exp() - below) / share
         high = (functional.logsigmoid(-y).exp() - above) / share
         from_low, from_high = torch.where(y < 0, low, 1 - high), torch.where(y < 0, 1 - low, high)
-        center = _pick(self.values.to(y), cell)
+        center = pick(self.values.to(y), cell)
         left, right = center - 0.5 * self.width, center + 0.5 * self.width
         x = torch.where(from_low < 0.5, left + self.width * from_low, right - self.width * from_high)
         # Rounding must not carry a value over the edge of its cell, nor onto the lowest edge of all.
@@ -116,7 +116,7 @@ class Histogram:
 
     def _ends(self, cell: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """The least and the greatest number of the type of ``like`` that belong to cells."""
-        center, half = _pick(self.values.to(like), cell), 0.5 * self.width
+        center, half = pick(self.values.to(like), cell), 0.5 * self.width
         left, right = center - half, center + half
         right_inside = torch.where(self._has_gap_after(cell), torch.nextafter(right, left), right)
         return torch.where(cell > 0, left, torch.nextafter(left, right)), right_inside
@@ -124,11 +124,11 @@ class Histogram:
     def _cell(self, x: Tensor) -> Tensor:
         """Index of the value nearest to each of ``x``."""
         values = self.values.to(x)
-        return _count_reached(x, values[:-1] + 0.5 * values.diff())
+        return count_reached(x, values[:-1] + 0.5 * values.diff())
 
     def _distances(self, x: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         """Distances of values from the lower and from the upper edge of their cells, as shares of the width."""
-        center, half = _pick(self.values.to(x), cell), 0.5 * self.width
+        center, half = pick(self.values.to(x), cell), 0.5 * self.width
         return (x - (center - half)) / self.width, ((center + half) - x) / self.width
 
     def _are_inside(self, cell: Tensor, from_low: Tensor, from_high: Tensor) -> Tensor:
@@ -139,15 +139,15 @@ class Histogram:
 
     def _has_gap_after(self, cell: Tensor) -> Tensor:
         """Whether no other cell begins where these cells, of which -1 is the one before the first, end."""
-        return _pick(self._has_gap, cell + 1)
+        return pick(self._has_gap, cell + 1)
 
 
-def _count_reached(x: Tensor, thresholds: Tensor) -> Tensor:
+def count_reached(x: Tensor, thresholds: Tensor) -> Tensor:
     """Number of thresholds at or below each value; unlike torch.bucketize without a warning under vmap."""
     return (x.detach()[..., None] >= thresholds).sum(-1)
 
 
-def _log_sum(log_rest: Tensor, log_share: Tensor, part: Tensor) -> Tensor:
+def log_sum(log_rest: Tensor, log_share: Tensor, part: Tensor) -> Tensor:
     """log(rest + share * part), whose gradient is finite on an edge, where the part is 0, unless the rest is 0 too."""
     has_rest = log_rest > -torch.inf
     rest = torch.where(has_rest, log_rest, 0.0)
@@ -155,7 +155,7 @@ def _log_sum(log_rest: Tensor, log_share: Tensor, part: Tensor) -> Tensor:
     return torch.where(has_rest, rest + torch.log1p(part * (log_share - rest).exp()), alone)
 
 
-def _pick(values: Tensor, index: Tensor) -> Tensor:
+def pick(values: Tensor, index: Tensor) -> Tensor:
     """Elements of a vector by an index of any shape, also under vmap."""
     return values.index_select(0, index.reshape(-1)).reshape(index.shape)
 

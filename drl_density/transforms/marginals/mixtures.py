@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from drl_density.records.brief import brief
-from drl_density.transforms.histogram import Histogram
+from drl_density.transforms.marginals.histogram import Histogram
+from drl_density.transforms.marginals.spikes import Spikes
 
 COORDINATES = ("linear", "asinh", "above", "below", "between", "cells")
 BLOCK = 24
@@ -78,7 +79,8 @@ class Marginals:
 
     The coordinates are linear, asinh (whose exponential tails in y are Pareto tails in x), log distance above a lower
     bound, log distance below an upper bound, or logit between two. Cumulative probabilities are kept as logs. A column with
-    a closed support has the coordinate "cells", the logit of its :class:`Histogram`, and one standard component.
+    a closed support has the coordinate "cells", the logit of its :class:`Histogram`, and one standard component. The mixture
+    of a column with frequent single values is the slab beside its :class:`Spikes`.
 
     Attributes:
         coordinates: coordinate of every column: "linear", "asinh", "above", "below", "between" or "cells".
@@ -91,7 +93,11 @@ class Marginals:
         scales: scales of the components in y, ``(d, components)``.
         values: permitted values of closed supports, ``(d, cells)``, padded with inf; without columns where there are none.
         log_shares: log probabilities of these values, ``(d, cells)``, padded with -inf.
+        spike_lower: lower ends of the cells of frequent values, ``(d, spikes)``, padded with inf; empty without any.
+        spike_upper: their upper ends, ``(d, spikes)``, padded with inf.
+        spike_log_shares: log probabilities of these cells, ``(d, spikes)``, padded with -inf.
         histograms: the histogram of every column whose coordinate is "cells", by its index.
+        spikes: the spikes of every column that has some, by its index.
 
     >>> zero, one = torch.zeros(1), torch.ones(1)
     >>> marginals = Marginals(("linear",), zero, one, zero, one, zero[None], zero[None], one[None])
@@ -109,7 +115,11 @@ class Marginals:
     scales: Tensor
     values: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
     log_shares: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
+    spike_lower: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
+    spike_upper: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
+    spike_log_shares: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.float64))
     histograms: Mapping[int, Histogram] = field(init=False, repr=False)
+    spikes: Mapping[int, Spikes] = field(init=False, repr=False)
     _kinds: tuple[Tensor, ...] = field(init=False, repr=False)
     _kind_order: Tensor = field(init=False, repr=False)
     _mixtures: tuple[_Mixtures, ...] = field(init=False, repr=False)
@@ -140,6 +150,18 @@ class Marginals:
             "_padded": _Mixtures(torch.arange(len(counts)), self.log_weights, self.locations, self.scales),
         }.items():
             object.__setattr__(self, name, value)
+        has_spikes = (self.spike_log_shares > -math.inf).any(1).nonzero().flatten().tolist()
+        object.__setattr__(self, "spikes", {index: self._spikes(index) for index in has_spikes})
+
+    def _spikes(self, index: int) -> Spikes:
+        is_spike = self.spike_log_shares[index] > -math.inf
+        tables = (self.spike_lower, self.spike_upper, self.spike_log_shares)
+        lower, upper, log_shares = (table[index][is_spike].double() for table in tables)
+        # The slab is evaluated at the ends of the cells, in a row each; other columns are at their centres.
+        points = self.centers.double().repeat(2 * len(lower), 1)
+        points[:, index] = torch.cat([lower, upper])
+        _, below, above = (part[:, index].reshape(2, -1) for part in self.log_parts(self.to_coordinate(points)[0]))
+        return Spikes(lower, upper, log_shares, below, above)
 
     def _histogram(self, index: int) -> Histogram:
         is_value = self.values[index] < math.inf
@@ -227,29 +249,57 @@ class Marginals:
 
         The three cost as much as one of them, and have the shape of ``x`` each.
         """
+        if not self.spikes:
+            return self._log_parts_between(x)
+        # The slab is evaluated between the cells alone, so that no gradient comes from beyond its bounds.
+        inside = self.from_coordinate(self.locations[:, 0].to(x))
+        columns = list(x.unbind(-1))
+        for index, spikes in self.spikes.items():
+            columns[index] = torch.where(spikes.contains(x[..., index]), inside[index], x[..., index])
+        parts = [list(part.unbind(-1)) for part in self._log_parts_between(torch.stack(columns, -1))]
+        for index, spikes in self.spikes.items():
+            found = spikes.log_parts(x[..., index], (parts[0][index], parts[1][index], parts[2][index]))
+            for part, value in zip(parts, found, strict=True):
+                part[index] = value
+        density, below, above = (torch.stack(part, -1) for part in parts)
+        return density, below, above
+
+    def _log_parts_between(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same without spikes."""
         y, slope = self.to_coordinate(x)
         density, below, above = self.log_parts(y)
         return density + slope, below, above
 
-    def quantile_coordinate(self, u: Tensor, *, num_iterations: int = 100) -> Tensor:
-        """Solves CDF(y) = Phi(u) by Newton steps on the log, kept inside a shrinking bracket.
+    def quantiles(self, u: Tensor) -> Tensor:
+        """The values x with F(x) = Phi(u) of standard normal scores ``u`` ``(*, d)``."""
+        tails = torch.special.log_ndtr(u), torch.special.log_ndtr(-u)
+        slab = [list(tail.unbind(-1)) for tail in tails]
+        for index, spikes in self.spikes.items():
+            slab[0][index], slab[1][index] = spikes.slab_tails(tails[0][..., index], tails[1][..., index])
+        y = self.quantile_coordinate(torch.stack(slab[0], -1), torch.stack(slab[1], -1))
+        columns = list(self.from_coordinate(y).unbind(-1))
+        for index, spikes in self.spikes.items():
+            columns[index] = spikes.place(tails[0][..., index], tails[1][..., index], columns[index])
+        return torch.stack(columns, -1)
+
+    def quantile_coordinate(self, lower_tail: Tensor, upper_tail: Tensor, *, num_iterations: int = 100) -> Tensor:
+        """Solves for the coordinates of given probabilities by Newton steps on the log, kept inside a shrinking bracket.
 
         A Newton step is taken where it is at most half as long as the step before, else the bracket is halved: between two
         components Newton steps alone may go to and fro for ever.
 
         Args:
-            u: standard normal scores ``(*, d)``.
+            lower_tail: log distribution function of the mixtures ``(*, d)``.
+            upper_tail: their log survival function ``(*, d)``.
             num_iterations: greatest number of steps; bisection alone would gain 30 digits in 100.
         """
-        lower_tail = torch.special.log_ndtr(u)
-        upper_tail = torch.special.log_ndtr(-u)
         logits = (lower_tail - upper_tail)[..., None]
-        quantiles = self.locations.to(u) + self.scales.to(u) * logits
-        present = self.log_weights.to(u) > -math.inf
+        quantiles = self.locations.to(logits) + self.scales.to(logits) * logits
+        present = self.log_weights.to(logits) > -math.inf
         low = torch.where(present, quantiles, math.inf).amin(-1)
         high = torch.where(present, quantiles, -math.inf).amax(-1)
         y, length = 0.5 * (low + high), high - low
-        is_lower, is_found = u < 0, u.isnan()
+        is_lower, is_found = lower_tail < upper_tail, lower_tail.isnan()
         for _ in range(num_iterations):
             density, below, above = self.log_parts(y)
             error = torch.where(is_lower, below - lower_tail, upper_tail - above)
