@@ -115,7 +115,9 @@ def judge_levels(sheet: Sheet, model: drl.EnergySequence, name: str, trained: fl
         sheet.add(f"{name}, from level {top}", f"K = {CHAINS.num_steps}", calls, x, spent, trained, 0)
 
 
-def train(sheet: Sheet, model: drl.EnergySequence, name: str, path: Path, seconds: float, seed: int) -> None:
+def train(
+    sheet: Sheet, model: drl.EnergySequence, name: str, path: Path, seconds: float, *, seed: int, rate: float = RATE
+) -> None:
     """Recovery likelihood for so many seconds of the processor, whose rate falls to 0 over the last third."""
     weights, objective = list(model.network.parameters()), LangevinRecovery(CHAINS, shares_noise=True)
     optimizer, average = torch.optim.Adam(weights, betas=(0.9, 0.99)), Averaged(weights)
@@ -131,7 +133,7 @@ def train(sheet: Sheet, model: drl.EnergySequence, name: str, path: Path, second
     while spent < seconds:
         began = time.process_time()
         for group in optimizer.param_groups:
-            group["lr"] = RATE * min(1, (steps + 1) / 100, 3 * (1 - spent / seconds))
+            group["lr"] = rate * min(1, (steps + 1) / 100, 3 * (1 - spent / seconds))
         rows = to_rows(data.train[torch.randint(len(data.train), (BATCH,), generator=generator)], generator)
         levels = torch.multinomial(SHARES, BATCH, replacement=True, generator=generator)
         clean, noisier = draw_pairs(model, rows, levels, levels + 1, shares_noise=True, generator=generator)
@@ -161,6 +163,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("part", choices=["train", "draw", "levels"])
     parser.add_argument("--seconds", type=float, default=2700.0, help="of training, in all for the other parts")
     parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--rate", type=float, default=RATE, help="of training")
     parser.add_argument("--channels", type=int, default=CHANNELS, help="of the first convolution")
     parser.add_argument("--seed", type=int, default=0, help="of the weights and the batches")
     parser.add_argument("--noise", type=int, default=0, help="seed of the noise of draws")
@@ -169,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
     name, path = name_of(args.channels, args.seed), args.folder / f"small_t6_{args.channels}_{args.seed}.safetensors"
     sheet, model = Sheet(args.folder, args.count), new_model(args.seed, args.channels)
     if args.part == "train":
-        train(sheet, model, name, path, args.seconds, args.seed)
+        train(sheet, model, name, path, args.seconds, seed=args.seed, rate=args.rate)
         return
     model.load_state_dict(load_file(path))
     if args.part == "draw":
