@@ -284,6 +284,33 @@ class HasColumns:
         return decode_rows(self.points(rows, codes="cells").rows, self.columns, index=index)
 
 
+def check_same_columns(tables: Mapping[str, HasColumns]) -> None:
+    """Check that rows mean the same to several fits: columns of one order, and labels with the same codes.
+
+    Args:
+        tables: fits by what a message calls them.
+
+    Raises:
+        DataError: other columns, another order of them, another shape, or other labels than the first fit has.
+    """
+    (called, first), *others = tables.items()
+    names = [column.name for column in first.columns]
+    for other_called, other in others:
+        own = [column.name for column in other.columns]
+        if names != own or tuple(first.event_shape) != tuple(other.event_shape):
+            order = " in the same order" if sorted(names) == sorted(own) else ""
+            raise DataError(
+                f"expected densities over the same columns{order}: {other_called} has {_shortened(own)} of shape "
+                f"{tuple(other.event_shape)}, {called} {_shortened(names)} of shape {tuple(first.event_shape)}"
+            )
+        for column, twin in zip(first.columns, other.columns, strict=True):
+            if column.categories != twin.categories:
+                raise DataError(
+                    f"column {column.name!r} has labels {twin.categories} in {other_called} and {column.categories} in "
+                    f"{called}, so their codes mean different things: fit both on tables with the same labels"
+                )
+
+
 def named_cells(cells: Mapping[str, Any]) -> Any:
     """A pandas DataFrame of objects from lists of cells by name, so that no type is guessed from single cells."""
     import pandas as pd

@@ -22,6 +22,7 @@ from drl_density.density.classification.class_folder import read_classes, save_c
 from drl_density.density.data_units import draws_shape
 from drl_density.density.fitted import FittedModel
 from drl_density.density.seeds import random_generator
+from drl_density.density.tables import check_same_columns
 from drl_density.errors import DataError
 from drl_density.records.brief import brief
 from drl_density.shapes import is_integer
@@ -42,8 +43,8 @@ class ClassDensities:
         power: exponent tau of the likelihoods in :meth:`probabilities`; 1 is Bayes' rule as it is.
 
     Raises:
-        DataError: densities that are no mapping from whole numbers, fewer than two of them, densities of rows of different
-            shapes, shares that are not positive, or a power that is negative or not finite.
+        DataError: densities that are no mapping from whole numbers, fewer than two of them, densities of different columns
+            or labels, shares that are not positive, or a power that is negative or not finite.
     """
 
     densities: Mapping[int, FittedModel]
@@ -58,11 +59,9 @@ class ClassDensities:
             raise DataError(f"expected a dict from labels, whole numbers, to densities, got {keys}: number the labels")
         if not isinstance(self.power, float | int) or not 0 <= self.power < math.inf:
             raise DataError(f"power must be a finite number of at least 0, got {self.power!r}")
-        shapes = {tuple(density.event_shape) for density in self.densities.values()}
         if len(self.densities) < 2:
             raise DataError(f"expected densities of at least two labels, got {len(self.densities)}")
-        if len(shapes) > 1:
-            raise DataError(f"expected densities of rows of one shape, got {', '.join(map(str, sorted(shapes)))}")
+        check_same_columns({f"that of label {label}": density for label, density in self.densities.items()})
         if isinstance(self.shares, Mapping):
             raise DataError("expected shares as numbers in the order of the densities, got a mapping: list its values")
         shares = torch.as_tensor(self.shares, dtype=torch.float64)
@@ -76,7 +75,7 @@ class ClassDensities:
 
         Args:
             densities: the density of the rows of each label.
-            rows: complete rows ``(n, *event)`` in data units that no density was fitted to.
+            rows: complete rows ``(n, *event)`` in data units that no density was fitted to, or a frame of them.
             labels: label of each row, whole numbers ``(n,)``.
             shares: probability of each label before a row is seen; those of ``labels`` when None.
 
@@ -109,15 +108,16 @@ class ClassDensities:
         """Log density of each row under each label in data units, nats, ``(n, labels)``, float64.
 
         Args:
-            rows: rows ``(n, *event)`` or flat ``(n, d)``.
+            rows: rows ``(n, *event)`` or flat ``(n, d)``, or a frame, whose columns are found by name.
         """
-        return torch.stack([density.log_prob(rows).reshape(-1) for density in self.densities.values()], 1)
+        read = next(iter(self.densities.values())).rows(rows, missing="keep", least=0)
+        return torch.stack([density.log_prob(read) for density in self.densities.values()], 1)
 
     def log_prob(self, rows: Any) -> Tensor:
         """Normalised log density of rows whatever their label, log sum_c pi_c p(x | c), nats, ``(n,)``, float64.
 
         Args:
-            rows: rows ``(n, *event)`` or flat ``(n, d)``.
+            rows: rows ``(n, *event)`` or flat ``(n, d)``, or a frame, whose columns are found by name.
         """
         return (self.log_densities(rows) + self.shares.log()).logsumexp(1)
 
@@ -125,7 +125,7 @@ class ClassDensities:
         """Probability of each label given a row, ``(n, labels)``, float64.
 
         Args:
-            rows: rows ``(n, *event)`` or flat ``(n, d)``.
+            rows: rows ``(n, *event)`` or flat ``(n, d)``, or a frame, whose columns are found by name.
 
         Raises:
             DataError: a row with missing values, or one whose density is 0 under every label.
@@ -141,7 +141,7 @@ class ClassDensities:
         """Most probable label of each row, ``(n,)``.
 
         Args:
-            rows: rows ``(n, *event)`` or flat ``(n, d)``.
+            rows: rows ``(n, *event)`` or flat ``(n, d)``, or a frame, whose columns are found by name.
         """
         return torch.tensor(self.labels)[self.probabilities(rows).argmax(1)]
 

@@ -21,6 +21,7 @@ from drl_density.autograd import outside_inference_mode
 from drl_density.datasets import Column
 from drl_density.density.fitted import FittedModel, fresh_draws
 from drl_density.density.seeds import random_generator
+from drl_density.density.tables import check_same_columns
 from drl_density.diagnostics import bulk_ess, split_r_hat
 from drl_density.distributions import EnergyDistribution, Mixture, product
 from drl_density.distributions.experts import log_density_of
@@ -172,21 +173,10 @@ def common_columns(densities: Sequence[FittedModel]) -> tuple[Column, ...]:
     """
     if not densities:
         raise DataError("expected at least one density to combine, got none")
+    check_same_columns({f"density {number}": density for number, density in enumerate(densities, 1)})
     first = densities[0]
     for number, other in enumerate(densities[1:], 2):
-        names, own = [c.name for c in first.columns], [c.name for c in other.columns]
-        if names != own or tuple(first.event_shape) != tuple(other.event_shape):
-            order = " in the same order" if sorted(names) == sorted(own) else ""
-            raise DataError(
-                f"densities combine over the same columns{order}: density {number} has {', '.join(own[:8])} of shape "
-                f"{tuple(other.event_shape)}, the first one {', '.join(names[:8])} of shape {tuple(first.event_shape)}"
-            )
         for index, (column, twin) in enumerate(zip(first.columns, other.columns, strict=True)):
-            if column.categories != twin.categories:
-                raise DataError(
-                    f"column {column.name!r} has labels {twin.categories} in density {number} and {column.categories} in "
-                    "the first one, so their codes mean different things: fit both on tables with the same labels"
-                )
             if column.values != twin.values:
                 raise DataError(
                     f"column {column.name!r} has the values {twin.values} in density {number} and {column.values} in the "

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drl_density.datasets.tables.frames import is_frame
 from drl_density.density.evaluation.likelihood_report import LikelihoodReport
 from drl_density.density.fitted import FittedModel
+from drl_density.density.tables import check_same_columns
 from drl_density.errors import DataError
 from drl_density.records.intervals import normal_interval
 from drl_density.shapes import spread
@@ -55,11 +57,12 @@ def compare(models: Mapping[str, Any], x: Any) -> list[Comparison]:
         models: models by name. A model has ``log_prob`` (densities, Pyro or torch distributions) or scikit-learn's
             ``score_samples``, or is a module whose call gives such a distribution (a zuko flow; rows are cast to its
             dtype), or a :class:`LikelihoodReport` of exactly these rows.
-        x: rows ``(n, d)``, a tensor or an array.
+        x: rows ``(n, d)``, a tensor or an array; or a frame, whose columns and labels the densities find by name. Other
+            models get its rows in the order and with the codes of the densities' columns.
 
     Raises:
-        DataError: no rows, fewer than two models, an object without a density, reports of other rows, or reports of
-            different schemes.
+        DataError: no rows, fewer than two models, densities of different columns or labels, an object without a density,
+            reports of other rows, reports of different schemes, or a frame that is not numbers without a density to read it.
 
     >>> from torch.distributions import Normal
     >>> x = torch.randn(50, generator=torch.Generator().manual_seed(0))
@@ -73,7 +76,10 @@ def compare(models: Mapping[str, Any], x: Any) -> list[Comparison]:
     schemes = {report.scheme for report in reports.values()}
     if len(schemes) > 1:
         raise DataError(f"reports of different schemes do not compare: {' | '.join(sorted(schemes))}")
-    rows = torch.as_tensor(x if isinstance(x, Tensor) else np.array(x), device="cpu")
+    fitted = {name: model for name, model in models.items() if isinstance(model, FittedModel)}
+    if fitted:
+        check_same_columns(fitted)
+    rows = _numbers(x, next(iter(fitted.values()), None))
     if not len(rows):
         raise DataError("expected at least one row to compare on, got none")
     for name, report in reports.items():
@@ -87,6 +93,19 @@ def compare(models: Mapping[str, Any], x: Any) -> list[Comparison]:
         gap = first - own
         result.append(Comparison(name, float(own.mean()), float(gap.mean()), float(spread(gap) / math.sqrt(len(gap)))))
     return result
+
+
+def _numbers(x: Any, reader: FittedModel | None) -> Tensor:
+    """Rows as numbers on the CPU, those of a frame as a density reads them."""
+    if is_frame(x) and reader is not None:
+        return reader.rows(x, missing="keep", least=0)
+    values = x if isinstance(x, Tensor) else np.array(x)
+    if isinstance(values, np.ndarray) and values.dtype.kind not in "biuf":
+        raise DataError(
+            f"expected rows of numbers, got type {values.dtype}: give the rows as numbers, or a density among the models, "
+            "which reads the labels of a frame"
+        )
+    return torch.as_tensor(values, device="cpu")
 
 
 def _check_rows(name: str, report: LikelihoodReport, rows: Tensor) -> None:

@@ -1,10 +1,15 @@
 """Bayes' rule over densities of labels, in closed form, and the power that keeps it honest."""
 
+import dataclasses
+
+import pandas as pd
 import pytest
 import torch
 
 import drl_density as drl
+from drl_density.datasets import Column
 from drl_density.density.classification.class_densities import best_power, label_probabilities
+from drl_density.density.tables import HasColumns
 from drl_density.errors import DataError
 from drl_density.testing import assert_z, seeded_generator
 from tests.density.closed_form import closed_form_density
@@ -12,10 +17,10 @@ from tests.density.closed_form import closed_form_density
 HALVES = torch.tensor([0.5, 0.5])
 
 
-class Shifted:
+class Shifted(HasColumns):
     """A standard normal around a mean, with the part of a density that classification needs."""
 
-    event_shape = (2,)
+    columns, event_shape = (Column("a"), Column("b")), (2,)
 
     def __init__(self, mean, width=1.0):
         self.law = torch.distributions.Normal(torch.full((2,), float(mean)).double(), width, validate_args=False)
@@ -43,6 +48,19 @@ def test_probabilities_are_those_of_bayes_rule():
     assert set(found.predict(rows).tolist()) == {3, 4}
     with pytest.raises(DataError, match="row 0 has density 0 under every label"):
         found.probabilities(torch.tensor([[99.0, 0.0]]))
+
+
+def test_frames_are_read_by_name_and_columns_must_agree():
+    found, (rows, _) = drl.ClassDensities({3: Shifted(0.0), 4: Shifted(1.5)}, HALVES), rows_of_two(9)
+    frame = pd.DataFrame(rows.numpy(), columns=["a", "b"])[["b", "a"]]
+    torch.testing.assert_close(found.log_densities(frame), found.log_densities(rows))
+    torch.testing.assert_close(found.predict(frame), found.predict(rows))
+    turned, labelled = Shifted(1.5), Shifted(1.5)
+    turned.columns = turned.columns[::-1]
+    labelled.columns = (dataclasses.replace(turned.columns[1], categories=("u", "v")), turned.columns[0])
+    for other, message in ((turned, "same columns in the same order: that of label 4 has b, a"), (labelled, "codes mean")):
+        with pytest.raises(DataError, match=message):
+            drl.ClassDensities({3: Shifted(0.0), 4: other}, HALVES)
 
 
 def test_draws_have_the_shares_of_the_labels_and_the_law_of_each():
@@ -76,7 +94,7 @@ def test_what_cannot_be_classified_is_refused():
     two = {0: Shifted(0.0), 1: Shifted(1.0)}
     with pytest.raises(DataError, match="at least two labels, got 1"):
         drl.ClassDensities({0: Shifted(0.0)}, torch.ones(1))
-    with pytest.raises(DataError, match="of one shape"):
+    with pytest.raises(DataError, match="over the same columns: that of label 1 has"):
         drl.ClassDensities({0: Shifted(0.0), 1: closed_form_density()}, HALVES)
     with pytest.raises(DataError, match="2 positive shares"):
         drl.ClassDensities(two, torch.tensor([1.0, 0.0]))

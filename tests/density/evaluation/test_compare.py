@@ -1,7 +1,9 @@
 """Paired comparisons on the same rows."""
 
+import dataclasses
 import math
 
+import pandas as pd
 import pyro.distributions as dist
 import pytest
 import torch
@@ -28,6 +30,20 @@ def test_comparison_is_paired(tiny_density, tiny_data, report):
         drl.compare({"a": tiny_density, "b": 3}, x)
     with pytest.raises(DataError, match="at least two"):
         drl.compare({"a": tiny_density}, x)
+
+
+def test_frames_are_read_by_name_and_columns_must_agree(tiny_density, tiny_data):
+    """Turned columns of a frame change nothing, also for models that know no names; other columns are refused."""
+    names = [column.name for column in tiny_density.columns]
+    frame = pd.DataFrame(tiny_data.test.numpy(), columns=names)
+    flat = dist.Normal(torch.tensor([0.0, 5.0]).double(), 20.0).to_event(1)
+    models = {"density": tiny_density, "flat": flat}
+    assert drl.compare(models, frame[names[::-1]]) == drl.compare(models, tiny_data.test)
+    with pytest.raises(DataError, match="expected rows of numbers, got type object"):
+        drl.compare({"flat": flat, "again": flat}, frame.astype(str))
+    turned = dataclasses.replace(tiny_density, columns=tiny_density.columns[::-1])
+    with pytest.raises(DataError, match="over the same columns in the same order: turned has"):
+        drl.compare({"density": tiny_density, "turned": turned}, tiny_data.test)
 
 
 def test_reports_of_different_schemes_refuse_to_be_compared(report, tiny_data):
