@@ -137,6 +137,23 @@ def whole_float32(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
+def global_generator_kept() -> Iterator[None]:
+    """Context, also a decorator, that leaves torch's global generator as it was.
+
+    New layers draw their first weights from it, before those of a seeded generator or of a file replace them.
+
+    >>> torch.manual_seed(0) and None
+    >>> with global_generator_kept():
+    ...     layer = torch.nn.Linear(2, 2)
+    >>> found = torch.rand(())
+    >>> bool(found == torch.rand((), generator=torch.Generator().manual_seed(0)))
+    True
+    """
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+@contextmanager
 def globally_seeded(generator: torch.Generator, device: torch.device | str = "cpu") -> Iterator[None]:
     """Context in which torch's global generators run from a seed drawn from ``generator``; they are restored afterwards.
 

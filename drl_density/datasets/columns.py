@@ -18,8 +18,9 @@ from drl_density.datasets.grids.search import find_grid
 from drl_density.datasets.tables.declared import check_declared
 from drl_density.errors import DataError, DataWarning
 
-MOST_VALUES, ROWS_PER_VALUE = 20, 10
-"""Most distinct numbers of a recognised closed support, and fewest rows for each of them on average: our own choice."""
+MOST_VALUES, ROWS_PER_VALUE, ROWS_OF_TWO = 20, 10, 4
+"""Most distinct numbers of a recognised closed support, fewest rows for each of them on average, and fewest rows in all where
+there are two of them: our own choice."""
 
 LEAST_ROOM, LEAST_CELL = 2.0**12, 2.0**10
 """Distinct float64 numbers that a column's range, and a cell of a closed support, must hold to keep noise and draws."""
@@ -131,15 +132,16 @@ def _notice(values: np.ndarray, counts: Counts, name: str, labels: tuple[str, ..
         return Column(name, "categorical", 1.0, categories=labels, storage=storage)
     distinct = np.unique(values)
     width, offset = find_grid(values, counts)
-    if len(distinct) == 2:
+    is_binary = len(distinct) == 2 and counts.num_values >= ROWS_OF_TWO
+    if is_binary:
         width, offset = decimal_grid(values, distinct) or gap_grid(values, float(distinct[1] - distinct[0]))
     support: tuple[float, ...] = ()
-    if len(distinct) == 2 or 2 < len(distinct) <= min(MOST_VALUES, counts.num_values / ROWS_PER_VALUE):
+    if is_binary or 2 < len(distinct) <= min(MOST_VALUES, counts.num_values / ROWS_PER_VALUE):
         support = tuple(distinct.tolist())
         width = _cell_width(distinct, width)
     at_ends = {float(distinct[0]): counts.num_least, float(distinct[-1]): counts.num_largest}
     piles = tuple(end for end, count in at_ends.items() if count >= max(LEAST_PILE, LEAST_SHARE * counts.num_values))
-    kind = "binary" if len(distinct) == 2 else _grid_kind(values, width)
+    kind = "binary" if is_binary else _grid_kind(values, width)
     is_positive = bool(values.min() > 0)
     return Column(
         name, kind, width, is_positive=is_positive, piles=piles, offset=offset, values=support, storage=storage

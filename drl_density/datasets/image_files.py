@@ -114,18 +114,18 @@ def _read_folder(path: Path, classes: list[str], image_size: int | None) -> RawI
 
 
 def read_image(path: Path, image_size: int | None = None) -> np.ndarray:
-    """Reads one file as ``(height, width)`` or ``(height, width, 3)``, uint8.
+    """Reads one file as ``(height, width)`` or ``(height, width, 3)``, uint8, upright where a photo says how it was held.
 
     Raises:
         DataError: a file that cannot be read, is partly transparent, or is not 8-bit grey or RGB.
     """
     try:
-        from PIL import Image, UnidentifiedImageError
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
         raise DataError(f"{path}: reading image files needs Pillow: pip install pillow") from error
     try:
         with Image.open(path) as opened:
-            image = _eight_bit(opened, path)
+            image = ImageOps.exif_transpose(_eight_bit(opened, path))
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         if isinstance(error, DataError):
             raise

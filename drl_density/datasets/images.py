@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +15,12 @@ import torch
 from drl_density.datasets.column import Column
 from drl_density.datasets.dataset import Dataset
 from drl_density.datasets.splits import Parts, Split, split_rows
-from drl_density.errors import DataError
+from drl_density.errors import DataError, DataWarning
 
 TRAIN_NAMES = ("x_train", "train_images", "train")
 TEST_NAMES = ("x_test", "test_images", "test")
+LABELS_BESIDE = {"x_train": "y_train", "x_test": "y_test", "train_images": "train_labels", "test_images": "test_labels"}
+"""Array of an archive that holds the labels of another one."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +143,16 @@ def image_arrays(arrays: Mapping[str, np.ndarray], where: str) -> RawImages | No
     parts = [(train, as_pixels(arrays[train], f"{where}:{train}"))]
     if test is not None:
         parts.append((test, as_pixels(arrays[test], f"{where}:{test}")))
-    labels = [_labels_beside(arrays, name, len(pixels)) for name, pixels in parts]
+    labels = [_labels_beside(arrays, name, len(pixels), where) for name, pixels in parts]
     known = [part for part in labels if part is not None]
+    if 0 < len(known) < len(parts):
+        lacking = next(name for (name, _), part in zip(parts, labels, strict=True) if part is None)
+        warnings.warn(
+            f"{where}: has no {LABELS_BESIDE.get(lacking, 'labels')} for its {lacking}, so those of the other part are left "
+            "out too",
+            DataWarning,
+            stacklevel=4,
+        )
     return join(
         [pixels for _, pixels in parts],
         known if len(known) == len(parts) else None,
@@ -241,10 +252,14 @@ def _from_items(items: Sequence[tuple[Any, int]], where: str) -> RawImages:
     return RawImages(as_pixels(np.stack(rows), where), np.asarray([label for _, label in items]))
 
 
-def _labels_beside(arrays: Mapping[str, np.ndarray], name: str, count: int) -> np.ndarray | None:
-    other = {"x_train": "y_train", "x_test": "y_test", "train_images": "train_labels", "test_images": "test_labels"}
-    labels = arrays.get(other.get(name, ""))
-    return labels if labels is not None and labels.reshape(-1).shape == (count,) else None
+def _labels_beside(arrays: Mapping[str, np.ndarray], name: str, count: int, where: str) -> np.ndarray | None:
+    labels = arrays.get(LABELS_BESIDE.get(name, ""))
+    if labels is not None and labels.reshape(-1).shape != (count,):
+        raise DataError(
+            f"{where}: {LABELS_BESIDE[name]} has shape {labels.shape}, expected one label for each of the {count} images of "
+            f"{name}: give whole numbers ({count},), or leave {LABELS_BESIDE[name]} out"
+        )
+    return labels
 
 
 def split_images(name: str, where: str, images: RawImages, split: Split) -> Dataset:

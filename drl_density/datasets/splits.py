@@ -110,9 +110,14 @@ def _divide(groups: np.ndarray, split: Split, times: np.ndarray | None) -> Parts
     rows = np.arange(num_rows)
     if times is not None:
         order = np.argsort(times, kind="stable")
-        num_test = max(1, round(split.test * num_rows))
-        first_test_time = times[order[-num_test]]
-        rest, test = rows[times < first_test_time], rows[times >= first_test_time]
+        num_test = max(1, round(split.test * num_rows)) if split.test else 0
+        is_test = times >= times[order[-num_test]] if num_test else np.zeros(num_rows, dtype=bool)
+        rest, test = rows[~is_test], rows[is_test]
+        if not len(rest):
+            raise DataError(
+                f"all {num_rows} rows have the time of the latest ones, so the split by time leaves none to train on: "
+                "choose another column, or leave the time out"
+            )
         share = split.validation / (1 - split.test)
         validation, train = _take(rest, groups, share * len(rest), split.seed)
         return Parts(train, validation, test)

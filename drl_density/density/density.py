@@ -26,6 +26,7 @@ from drl_density.density.evaluation.outlier_scores import OutlierScores, outlier
 from drl_density.density.seeds import random_generator
 from drl_density.density.storage.finished import read_density, save_density
 from drl_density.density.tables import PlainRows, index_of
+from drl_density.devices import global_generator_kept
 from drl_density.distributions import SampleResult
 from drl_density.operators import LinearOperator
 from drl_density.partition_function import AISSettings, SandwichSettings
@@ -303,7 +304,8 @@ class Density(ColumnQuestions):
             RunFolderError: a missing, foreign, damaged or unfinished run.
             ValueError: a device that this machine does not have.
         """
-        return cls(**read_density(path)).to(device)
+        with global_generator_kept():
+            return cls(**read_density(path)).to(device)
 
 
 def load_generator(path: str | Path, *, device: str | torch.device | None = None) -> Generator:

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from drl_density.autograd import outside_inference_mode
 from drl_density.descent import DescentRule, descend
+from drl_density.devices import global_generator_kept
 from drl_density.diffusion_sampler.control import ControlNetwork
 from drl_density.diffusion_sampler.sampler import DiffusionSampler, Frame
 from drl_density.diffusion_sampler.settings import DiffusionSamplerSettings, Whitening
@@ -108,7 +109,8 @@ def train_diffusion_sampler(
     chains = _TargetChains(sampler, settings, generator) if settings.num_chain_updates else None
     if chains is not None:
         sampler.frame = chains.frame(settings.whitening)
-    network = ControlNetwork(sampler.log_density_at, shape.numel(), settings, generator)
+    with global_generator_kept():
+        network = ControlNetwork(sampler.log_density_at, shape.numel(), settings, generator)
     sampler.control = network
     upper: list[float] = []
     if chains is not None:

@@ -21,6 +21,8 @@ NUM_COMPONENTS = (1, 2, 3, 5, 8)
 """Numbers of components that are tried: our own choice, up to where tables of some thousand rows gain nothing."""
 LARGEST_FIT = 5_000
 """Most rows that marginals are fitted to: a column's mixture is settled by then, and the fit stays short."""
+LEAST_VALUES = 8
+"""Values of a column with missing ones at least: a fifth of them is held out, and the others need a spread."""
 LEAST_SPIKED = 3_000
 """Rows from which columns may get spikes. Below, mixtures of spikes and slabs are fitted to all columns together."""
 LEAST_EQUAL, LEAST_SHARE = 20, 0.05
@@ -63,7 +65,8 @@ def fit_marginal_gaussianization(
         values: the rows before they were dequantised, ``(rows, d)``, for spikes; without them there are none.
 
     Raises:
-        DataError: a constant column, or values on or outside declared bounds.
+        DataError: a constant column, values on or outside declared bounds, or a column of fewer than eight values beside
+            missing ones.
 
     >>> rows = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)).double()
     >>> transform = fit_marginal_gaussianization(rows)
@@ -209,6 +212,11 @@ def _fit_mixtures(
         columns = []
         for index, name in enumerate(names):
             one, seen = slice(index, index + 1), ~x[:, index].isnan()
+            if int(seen.sum()) < LEAST_VALUES:
+                raise DataError(
+                    f"{name} has {int(seen.sum())} values in the {len(x)} rows that marginals are fitted to, and needs "
+                    f"{LEAST_VALUES} at least: drop the column, or give more rows that have it"
+                )
             own = None if weights is None else weights[seen]
             ends = (bounds[0][one], bounds[1][one])
             columns.append(_fit_mixtures(x[seen, one], widths[one], ends, is_positive[one], own, [name]))

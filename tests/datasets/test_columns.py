@@ -23,6 +23,14 @@ COLUMNS = {
 }
 
 
+def test_two_values_that_do_not_repeat_are_no_support():
+    """Two cells of a column whose others are missing say nothing about other values."""
+    values = np.full((200, 1), np.nan)
+    values[[3, 90], 0] = -0.42, 1.37
+    (column,) = notice_columns(values, ["x"])
+    assert (column.is_closed, column.kind == "binary") == (False, False)
+
+
 @pytest.mark.parametrize("kind", COLUMNS)
 def test_columns_are_noticed(kind):
     values, width = COLUMNS[kind]

@@ -10,7 +10,7 @@ from PIL import Image as PillowImage
 
 from drl_density import Split, load_dataset
 from drl_density.datasets import load_again, read_rows
-from drl_density.datasets.image_files import read_idx
+from drl_density.datasets.image_files import read_idx, read_image
 from drl_density.errors import DataError
 from tests.datasets.pictures import GREY, LABELS, Rows, idx, together, write, write_folder
 
@@ -84,6 +84,15 @@ def test_images_load_again_and_score(tmp_path):
     assert torch.equal(again.train, data.train)
     rows = read_rows(GREY, load_dataset(GREY).columns)
     assert torch.equal(rows, torch.from_numpy(GREY).reshape(30, -1).double())
+
+
+def test_photos_are_upright(tmp_path):
+    """An image stored on its side with EXIF orientation 6 is turned by a quarter, clockwise."""
+    stored = RNG.integers(0, 256, size=(5, 7), dtype=np.uint8)
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    PillowImage.fromarray(stored).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "a.png"), np.rot90(stored, -1))
 
 
 def test_scaling_keeps_the_mean_of_the_centred_square(tmp_path):

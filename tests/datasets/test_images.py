@@ -11,7 +11,7 @@ import torch
 from drl_density import Split, fit, load_dataset
 from drl_density.datasets import choose_transform, read_rows
 from drl_density.datasets.images import as_pixels, images_in_memory, pixel_columns, scaling_of
-from drl_density.errors import DataError
+from drl_density.errors import DataError, DataWarning
 from tests.datasets.pictures import COLOR, GREY, LABELS, together, write_folder
 
 RNG = np.random.default_rng(1)
@@ -69,6 +69,16 @@ def test_labels_that_are_no_whole_numbers_are_refused(labels, tmp_path):
     np.savez(tmp_path / "whole.npz", x_train=GREY, y_train=whole)
     found = load_dataset(str(tmp_path / "whole.npz")).labels
     assert sorted(torch.cat(tuple(found)).tolist()) == sorted(LABELS.tolist())
+
+
+def test_labels_are_neither_lost_nor_taken_for_those_of_other_images(tmp_path):
+    for labels in (LABELS[:-1], np.eye(len(LABELS), dtype=int)):
+        np.savez(tmp_path / "wrong.npz", x_train=GREY, y_train=labels)
+        with pytest.raises(DataError, match=rf"y_train has shape \({labels.shape[0]},.*one label for each of the 30 images"):
+            load_dataset(str(tmp_path / "wrong.npz"))
+    np.savez(tmp_path / "half.npz", x_train=GREY, y_train=LABELS, x_test=GREY)
+    with pytest.warns(DataWarning, match="has no y_test for its x_test, so those of the other part are left out too"):
+        assert load_dataset(str(tmp_path / "half.npz")).labels is None
 
 
 def test_images_with_gradients_are_read():

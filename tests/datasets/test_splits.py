@@ -48,6 +48,10 @@ def test_the_latest_rows_are_the_test():
     parts = split_rows(np.arange(100), Split(validation=0.1, test=0.2), times=times)
     assert times[parts.test].min() > times[np.concatenate([parts.train, parts.validation])].max()
     assert (len(parts.validation), len(parts.test)) == (10, 20)
+    none = split_rows(np.arange(100), Split(validation=0.1, test=0.0), times=times)
+    assert (len(none.train), len(none.validation), len(none.test)) == (90, 10, 0)
+    with pytest.raises(DataError, match="all 100 rows have the time of the latest ones"):
+        split_rows(np.arange(100), Split(), times=np.zeros(100))
 
 
 def test_equal_rows_have_equal_numbers():

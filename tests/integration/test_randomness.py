@@ -11,6 +11,8 @@ import torch
 from pyro.infer import Predictive
 
 import drl_density as drl
+from drl_density.diffusion_sampler import DiffusionSamplerSettings, train_diffusion_sampler
+from drl_density.testing import seeded_generator
 from tests import processes
 from tests.density.closed_form import closed_form_density
 
@@ -71,6 +73,30 @@ def test_a_generator_governs_a_run_and_leaves_the_global_one(name, density):
     before = torch.get_rng_state()
     first, second = (made.run((3,), generator=torch.Generator().manual_seed(5)).draws for _ in range(2))
     assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_has_a_seed_leaves_the_global_generator(tmp_path):
+    """New layers draw their first weights from it, before those of the seed or of the file replace them."""
+    settings = drl.FitSettings(
+        objective=drl.AdjustedObjective(num_chain_steps=1),
+        network=drl.MLPNetwork(width=8, num_blocks=1, num_fourier_features=4),
+        base="gaussian",
+        schedule=drl.LogSpacedSchedule(num_levels=2),
+        num_particles=16,
+        num_pool_draws=40,
+        training=drl.TrainingSettings(num_steps=2, batch_size=16, evaluate_every=2),
+    )
+    sampler = DiffusionSamplerSettings(num_steps=4, width=8, num_chain_updates=2, num_chains=8, num_states=16)
+    before = torch.get_rng_state()
+    density = drl.fit(torch.randn(60, 2, generator=seeded_generator()), seed=0, settings=settings, out=tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), before)
+    drl.Density.load(tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), before)
+    density.distill(settings=drl.DistillSettings("em", num_updates=2, num_warm_updates=2, width=8, num_blocks=1), seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+    law = torch.distributions.Normal(torch.zeros(2), 1.0)
+    train_diffusion_sampler(lambda x: law.log_prob(x).sum(1), (2,), settings=sampler, generator=seeded_generator())
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -86,6 +86,14 @@ def test_bad_input(call, message):
         call()
 
 
+@pytest.mark.parametrize("count", [0, 1, 4, 7])
+def test_columns_of_few_values_beside_missing_ones_are_named(count):
+    x = rows(60)
+    x[count:, 2] = torch.nan
+    with pytest.raises(DataError, match=f"c has {count} values in the 60 rows .*, and needs 8 at least"):
+        fit_marginal_gaussianization(x, names=["a", "b", "c", "d"])
+
+
 PLACES = torch.tensor([-2.1, -1.7, -1.52, -0.9, -0.33, 0.0, 0.05, 0.41, 1.0, 1.03, 1.6, 2.4], dtype=torch.float64)
 
 

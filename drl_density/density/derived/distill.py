@@ -16,6 +16,7 @@ from drl_density.autograd import methods_outside_inference_mode
 from drl_density.density.fitted import FittedModel, dequantized_rows
 from drl_density.density.seeds import random_generator
 from drl_density.density.storage.finished import check_same_run
+from drl_density.devices import global_generator_kept
 from drl_density.distillation import (
     EMDistillationSettings,
     GapNetwork,
@@ -258,9 +259,10 @@ def _untrained_student(density: FittedModel, settings: DistillSettings, generato
     draws = density.to_model(density.pool.double()).float()
     count = draws.shape[1]
     spread = torch.linalg.cholesky(draws.T.cov().reshape(count, count) + JITTER * torch.eye(count))
-    network = TiltedGaussianNetwork(
-        draws.mean(0), spread, width=settings.width, num_blocks=settings.num_blocks, generator=generator
-    )
+    with global_generator_kept():
+        network = TiltedGaussianNetwork(
+            draws.mean(0), spread, width=settings.width, num_blocks=settings.num_blocks, generator=generator
+        )
     return OneStepGenerator(network, count).to(density.model.device)
 
 
@@ -317,7 +319,8 @@ def _follow_density(
     draws = density.to_states(density.pool)
     codes = student.latents(len(draws), generator=generator)
     start, before = copy.deepcopy(student.state_dict()), _energy_discrepancy(student, codes, draws)
-    network = GapNetwork(student.num_latents, width=settings.width, generator=generator).to(density.model.device)
+    with global_generator_kept():
+        network = GapNetwork(student.num_latents, width=settings.width, generator=generator).to(density.model.device)
     losses = distill_by_em(density.model, student, gap_network=network, settings=sizes, generator=generator)
     if not _energy_discrepancy(student, codes, draws) < before:
         student.load_state_dict(start)

@@ -34,7 +34,7 @@ from drl_density.density.normalizing import normalize
 from drl_density.density.provenance import Provenance, RowDigest
 from drl_density.density.settings.fit_settings import FitSettings
 from drl_density.density.settings.networks import NoNetwork
-from drl_density.devices import find_device
+from drl_density.devices import find_device, global_generator_kept
 from drl_density.errors import DataError, DRLDensityWarning, RunFolderError
 from drl_density.parallel import Workers
 from drl_density.training import PathMatching, history_dataset
@@ -47,6 +47,7 @@ WITHOUT_NETWORK = "the settings have no network"
 
 
 @outside_inference_mode
+@global_generator_kept()
 def fit(
     data: Any,
     *,
@@ -86,7 +87,7 @@ def fit(
     Raises:
         DataError: Data that cannot be used, or settings that do not fit the data.
         ValueError: A device that is not available.
-        RunFolderError: ``out`` holds a run, and neither ``resume`` nor ``force`` is given.
+        RunFolderError: ``out`` holds a run, and neither ``resume`` nor ``force`` is given; or ``resume`` without ``out``.
         TrainingFailed: Training diverged more often than the doctor allows.
         WorkerLost: Another process of the run is lost; what was saved is complete.
     """

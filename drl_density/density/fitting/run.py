@@ -151,8 +151,10 @@ def refuse_folder(out: str | Path | None, *, resume: bool, force: bool) -> None:
 
     Raises:
         RunFolderError: A folder that holds a run, is no run folder, is of another version, or is written by another
-            process; with ``resume`` also one that is missing.
+            process; with ``resume`` also one that is missing, or none at all.
     """
+    if out is None and resume:
+        raise RunFolderError("resume continues the run in a folder: give out=..., or leave resume out")
     if out is None or not Workers.current().is_first:
         return
     if resume and not RunFolder.is_blank(out):

@@ -313,22 +313,22 @@ def end_of_rows(text: bytes) -> int:
     return last
 
 
-def without_comments(block: Block, comments: str) -> tuple[Block, int]:
-    """(the block with empty lines in place of comments, their number); lines within a quoted cell are no comments.
+def without_comments(block: Block, comments: str) -> tuple[Block, dict[int, str]]:
+    """(the block with empty lines in place of comments, these by their line); lines within a quoted cell are no comments.
 
     >>> without_comments(Block(b"1,2\\n# by hand\\n3,4\\n", 1), "#")
-    (Block(text=b'1,2\\n\\n3,4\\n', line=1), 1)
+    (Block(text=b'1,2\\n\\n3,4\\n', line=1), {2: '# by hand'})
     """
     signs = tuple(sign.encode() for sign in comments)
     if not any(sign in block.text and (block.text.startswith(sign) or b"\n" + sign in block.text) for sign in signs):
-        return block, 0
-    made, is_quoted, count = [], False, 0
-    for line in block.text.split(b"\n"):
+        return block, {}
+    made, is_quoted, found = [], False, dict[int, str]()
+    for number, line in enumerate(block.text.split(b"\n"), block.line):
         if not is_quoted and line.startswith(signs) and is_comment(line.decode(), comments):
             made.append(b"")
-            count += 1
+            found[number] = line.decode().rstrip("\r")
             continue
         if b'"' in line:
             is_quoted = is_quoted_after(line.decode(), is_quoted=is_quoted)
         made.append(line)
-    return Block(b"\n".join(made), block.line), count
+    return Block(b"\n".join(made), block.line), found

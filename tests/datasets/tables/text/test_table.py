@@ -151,6 +151,18 @@ def test_ends_blank_lines_comments_and_quotes():
     assert read('a,b\n"x, y",1\n"u ""v""",2\n')["a"].tolist() == ["x, y", 'u "v"']
 
 
+def test_rows_that_look_like_comments_are_refused_until_it_is_said_what_they_are():
+    """A first cell of #1 in every second row: neither lost without a word, nor read without being asked."""
+    text = "id,a\n#1,5\n2,6\n#3,7\n"
+    with pytest.raises(DataError, match=r"row 2 begins with '#' as a comment does, .* '#1,5'. Give comment=''"):
+        read(text)
+    assert opened(text, comment="").read(names=["a"])["a"].tolist() == [5, 6, 7]
+    with pytest.warns(DataWarning, match="left out as comments"):
+        assert read(text, comment="#")["a"].tolist() == [6]
+    with pytest.warns(DataWarning, match="left out as comments"):
+        assert read("a b\n1 2\n#3 4\n5 6\n")["a"].tolist() == [1, 5]
+
+
 def test_a_header_alone_has_no_rows():
     for found in (read("a,b\n"), next(opened("a,b\n").chunks(5)), next(opened("a,b", [Column("a")]).chunks(5))):
         assert found.shape == (0, 2)
