@@ -19,8 +19,8 @@ from drl_density.datasets.tables.declared import check_declared
 from drl_density.errors import DataError, DataWarning
 
 MOST_VALUES, ROWS_PER_VALUE, ROWS_OF_TWO = 20, 10, 4
-"""Most distinct numbers of a recognised closed support, fewest rows for each of them on average, and fewest rows in all where
-there are two of them: our own choice."""
+"""Most distinct numbers of a recognised closed support, fewest rows for each of them on average, and fewest rows where there
+are two of them: our own choice."""
 
 LEAST_ROOM, LEAST_CELL = 2.0**12, 2.0**10
 """Distinct float64 numbers that a column's range, and a cell of a closed support, must hold to keep noise and draws."""

@@ -23,8 +23,8 @@ LARGEST_FIT = 5_000
 """Most rows that marginals are fitted to: a column's mixture is settled by then, and the fit stays short."""
 LEAST_VALUES = 8
 """Values of a column with missing ones at least: a fifth of them is held out, and the others need a spread."""
-LEAST_SPIKED = 3_000
-"""Rows from which columns may get spikes. Below, mixtures of spikes and slabs are fitted to all columns together."""
+LEAST_SPIKED = 500
+"""Rows from which columns may get spikes: of fewer, hardly a value is frequent enough for its share to be known."""
 LEAST_EQUAL, LEAST_SHARE = 20, 0.05
 """Rows with one value from which it may be a spike, and share of the rows that all spikes of a column hold at least."""
 MOST_SPIKES = 200
@@ -50,7 +50,7 @@ def fit_marginal_gaussianization(
     """Fits the marginal of every column and returns the map to N(0, 1) columns.
 
     A column with a closed support gets a histogram of its values. For the others every fifth row is held out to choose the
-    coordinate and the number of components of a mixture; both are then refitted to all rows. In tables of 3,000 rows or more
+    coordinate and the number of components of a mixture; both are then refitted to all rows. In tables of 500 rows or more
     a rounded column whose frequent values explain 0.3 nats a row more as spikes gets them, beside a mixture of the rest.
 
     Args:

@@ -76,8 +76,14 @@ def _read_netcdf(path: Path, _: str | None) -> RawTable:
 
     with xr.open_dataset(path, engine="h5netcdf") as data:
         arrays = {str(name): array.values for name, array in data.data_vars.items()}
+        along = {str(name): array.dims for name, array in data.data_vars.items()}
     if len(arrays) == 1 and next(iter(arrays.values())).ndim >= 2:
         return array_table(next(iter(arrays.values())), where=str(path))
     if not arrays or any(array.ndim != 1 for array in arrays.values()):
         raise DataError(f"{path}: expected one array of rows, or variables along one dimension")
+    if len(set(along.values())) > 1:
+        raise DataError(
+            f"{path}: expected variables along one dimension, so that their values form rows, got "
+            + ", ".join(f"{name} along {dims[0]}" for name, dims in along.items())
+        )
     return as_table(list(arrays.values()), list(arrays), first_row=0, where=str(path))

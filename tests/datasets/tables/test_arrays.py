@@ -33,6 +33,13 @@ def test_variables_along_one_dimension(tmp_path):
         read_array_file(tmp_path / "bad.nc")
 
 
+def test_variables_of_several_dimensions_are_no_rows(tmp_path):
+    """Equal lengths alone do not make values belong together."""
+    xr.Dataset({"u": ("r", TABLE[:, 0]), "v": ("s", TABLE[:, 1])}).to_netcdf(tmp_path / "two.nc", engine="h5netcdf")
+    with pytest.raises(DataError, match="two.nc: expected variables along one dimension, .* got u along r, v along s"):
+        read_array_file(tmp_path / "two.nc")
+
+
 def test_pickled_objects_are_never_read(tmp_path):
     np.save(tmp_path / "t.npy", np.array([{}, None], dtype=object))
     with pytest.raises(DataError, match="pickled objects, which are never read"):
