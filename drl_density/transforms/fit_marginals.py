@@ -94,15 +94,21 @@ def fit_marginal_gaussianization(
         free_names = [names[index] for index in order]
         found = _fit_mixtures(x[some][:, free], widths[free], bounds, is_positive[free], fitted_weights, free_names)
         if values is not None and len(x) >= LEAST_SPIKED:
-            for place, index in enumerate(order):
-                column = _Column(
-                    x[:, index], values[:, index].double(), float(widths[index]), weights, bool(is_positive[index])
-                )
-                one = torch.tensor([place])
-                spiked = _spiked(column, found.select(one), (bounds[0][one], bounds[1][one]), names[index])
-                if spiked is not None:
-                    others = [found.select(torch.tensor([other])) for other in range(len(order))]
-                    found = _joined([*others[:place], spiked, *others[place + 1 :]], list(range(len(order))))
+            found = _with_spikes(
+                found,
+                [
+                    _Column(
+                        names[index],
+                        x[:, index],
+                        values[:, index].double(),
+                        float(widths[index]),
+                        (lower[index, None], upper[index, None]),
+                        bool(is_positive[index]),
+                        weights,
+                    )
+                    for index in order
+                ],
+            )
         parts.append(found)
     for index, support in enumerate(supports):
         if support:
@@ -113,21 +119,25 @@ def fit_marginal_gaussianization(
 
 @dataclass(frozen=True, eq=False)
 class _Column:
-    """One column of a table, of which rows with missing values are left out.
+    """One column of a table.
 
     Attributes:
+        name: its name for messages.
         x: dequantised values ``(n,)``.
         values: the values before ``(n,)``.
         width: rounding width, 0 for none.
-        weights: relative weight of each row, or None.
+        bounds: declared lower and upper bound, ``(1,)`` each.
         is_positive: whether the logarithm is a coordinate.
+        weights: relative weight of each row, or None.
     """
 
+    name: str
     x: Tensor
     values: Tensor
     width: float
-    weights: Tensor | None
+    bounds: tuple[Tensor, Tensor]
     is_positive: bool
+    weights: Tensor | None
 
     def chosen(self, rows: Tensor) -> _Column:
         """Some of the rows, by a mask or by indices."""
@@ -146,14 +156,21 @@ class _Column:
         return float((weights * per_row).sum() / weights.sum())
 
 
-def _spiked(column: _Column, plain: Marginals, bounds: tuple[Tensor, Tensor], name: str) -> Marginals | None:
+def _with_spikes(plain: Marginals, table: Sequence[_Column]) -> Marginals:
+    """The marginals of all columns, with spikes in those that gain by them."""
+    alone = [plain.select(torch.tensor([place])) for place in range(len(table))]
+    spiked = [_spiked(column, own) for column, own in zip(table, alone, strict=True)]
+    if all(each is None for each in spiked):
+        return plain
+    return _joined([each or own for each, own in zip(spiked, alone, strict=True)], list(range(len(table))))
+
+
+def _spiked(column: _Column, plain: Marginals) -> Marginals | None:
     """The marginal of one column with spikes at its frequent values, or None where these gain too little.
 
     Args:
-        column: rows of the column.
+        column: the column, whose missing values do not count.
         plain: its marginal without spikes.
-        bounds: its declared bounds, ``(1,)`` each.
-        name: name of the column for messages.
     """
     column = column.chosen(~column.x.isnan())
     if not column.width or len(column.x) < LEAST_SPIKED:
@@ -177,7 +194,8 @@ def _spiked(column: _Column, plain: Marginals, bounds: tuple[Tensor, Tensor], na
     if int(is_between.sum()) >= LEAST_BETWEEN:
         rest = column.chosen(is_between).thinned()
         is_positive = torch.tensor([column.is_positive and plain.coordinates[0] == "above"])  # so no cell is below 0
-        slab = _fit_mixtures(rest.x[:, None], torch.tensor([column.width]), bounds, is_positive, rest.weights, [name])
+        widths = torch.tensor([column.width], dtype=torch.float64)
+        slab = _fit_mixtures(rest.x[:, None], widths, column.bounds, is_positive, rest.weights, [column.name])
     spiked = dataclasses.replace(
         slab, spike_lower=lower[None], spike_upper=upper[None], spike_log_shares=log_shares[None]
     )

@@ -77,7 +77,7 @@ def gaussian(*, is_bounded=False):
 @functools.cache
 def spiked():
     """Fitted once, with two frequent values in the first column and one at the bound of the third; and the rows."""
-    x, generator = rows(3000), seeded_generator(4)
+    x, generator = rows(900), seeded_generator(4)
     kind = torch.randint(5, (len(x), 2), generator=generator)
     x[:, 0] = torch.where(kind[:, 0] < 2, 2.0, torch.where(kind[:, 0] == 2, 2.5, (100 * x[:, 0]).round() / 100))
     x[:, 2] = torch.where(kind[:, 1] < 2, 0.0, torch.where(kind[:, 1] == 2, 1.0, (100 * x[:, 2]).round() / 100))

@@ -107,13 +107,13 @@ def half_at_places(count):
 
 def test_frequent_values_of_large_tables_become_spikes():
     """The mean log density is that of the twelve values and a normal density, in closed form; small tables get none."""
-    x, noised = half_at_places(4000)
+    x, noised = half_at_places(1600)
     width = torch.tensor([0.01])
     transform = fit_marginal_gaussianization(noised, widths=width, values=x)
     normal = -0.5 * math.log(2 * math.pi) - 0.5
     expected = 0.5 * (math.log(0.5 / 12) - math.log(0.01)) + 0.5 * (math.log(0.5) + normal)
-    assert float(transform.marginal_log_density(noised).mean()) == pytest.approx(expected, abs=0.06)
-    assert "beside 12 single values with 51." in transform.describe()[0]
+    assert float(transform.marginal_log_density(noised).mean()) == pytest.approx(expected, abs=0.1)
+    assert "beside 12 single values with 5" in transform.describe()[0]
     for rows_of, values in ((noised[:499], x[:499]), (noised, None)):
         plain = fit_marginal_gaussianization(rows_of, widths=width, values=values)
         assert not plain.marginals.spikes
@@ -122,21 +122,21 @@ def test_frequent_values_of_large_tables_become_spikes():
 
 def test_spikes_of_rows_with_missing_values_and_weights():
     """Rows without the value count neither way, and weights change the shares."""
-    x, noised = half_at_places(5000)
-    noised[:1000, 0], weights = torch.nan, torch.where(torch.isin(x[:, 0], PLACES), 3.0, 1.0)
-    wide = [torch.cat([part, torch.randn(5000, 1, generator=seeded_generator(8)).double()], 1) for part in (noised, x)]
+    x, noised = half_at_places(2000)
+    noised[:400, 0], weights = torch.nan, torch.where(torch.isin(x[:, 0], PLACES), 3.0, 1.0)
+    wide = [torch.cat([part, torch.randn(2000, 1, generator=seeded_generator(8)).double()], 1) for part in (noised, x)]
     settings = {"widths": torch.tensor([0.01, 0.0]), "values": wide[1]}
     for given, share in ((None, 0.5), (weights, 0.75)):
         found = fit_marginal_gaussianization(wide[0], weights=given, **settings).marginals.spikes
         assert list(found) == [0]
-        assert float(found[0].log_shares.exp().sum()) == pytest.approx(share, abs=0.03)
+        assert float(found[0].log_shares.exp().sum()) == pytest.approx(share, abs=0.05)
 
 
 def test_columns_of_frequent_values_alone_and_evenly_frequent_ones():
     """Seven values of uneven spacing are spikes whose slab is next to nothing; a full grid of integers needs none."""
     generator = seeded_generator(9)
-    few = torch.tensor([0.0, 0.1, 0.5, 2.0, 7.0, 7.1, 30.0]).double()[torch.randint(7, (3000,), generator=generator)]
-    grid = torch.randint(200, (3000,), generator=generator).double()
+    few = torch.tensor([0.0, 0.1, 0.5, 2.0, 7.0, 7.1, 30.0]).double()[torch.randint(7, (1200,), generator=generator)]
+    grid = torch.randint(200, (1200,), generator=generator).double()
     x, widths = torch.stack([few, grid], 1), torch.tensor([0.1, 1.0], dtype=torch.float64)
     noised = x + widths * (torch.rand(x.shape, generator=generator, dtype=torch.float64) - 0.5)
     transform = fit_marginal_gaussianization(noised, widths=widths, values=x)
