@@ -319,6 +319,9 @@ class Marginals:
 def true_places(mask: Tensor) -> tuple[Tensor, ...] | None:
     """Indices of the true entries; None under vmap, which has no answer for all rows.
 
+    Args:
+        mask: boolean tensor of any shape.
+
     >>> true_places(torch.tensor([False, True]))
     (tensor([1]),)
     """

@@ -199,7 +199,7 @@ def frequent_values(values: Tensor, width: float, *, least: int, most: int) -> l
         values: values of a column that are not missing, not dequantised, ``(rows,)``, float64.
         width: width of the cell of each value.
         least: rows that share a value at least.
-        most: values at most.
+        most: number of values that are returned at most.
 
     >>> frequent_values(torch.tensor([1.0, 2.0, 2.0, 2.1, 2.1, 2.1]), 0.5, least=2, most=5)
     [(2.0999999046325684, 3)]
