@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +33,8 @@ LEAST_GAIN = 0.3
 """Nats a row that spikes must gain: flows learn smaller steps of a density by themselves, and its jumps less well."""
 LEAST_BETWEEN = 50
 """Values between the spikes from which they get a mixture of their own."""
+LEAST_GAP = 1e-6
+"""Share of the rounding width from which a gap between cells is one: decimals miss their grid by less."""
 
 
 def fit_marginal_gaussianization(
@@ -94,21 +96,9 @@ def fit_marginal_gaussianization(
         free_names = [names[index] for index in order]
         found = _fit_mixtures(x[some][:, free], widths[free], bounds, is_positive[free], fitted_weights, free_names)
         if values is not None and len(x) >= LEAST_SPIKED:
-            found = _with_spikes(
-                found,
-                [
-                    _Column(
-                        names[index],
-                        x[:, index],
-                        values[:, index].double(),
-                        float(widths[index]),
-                        (lower[index, None], upper[index, None]),
-                        bool(is_positive[index]),
-                        weights,
-                    )
-                    for index in order
-                ],
-            )
+            rest = (widths.tolist(), zip(lower[:, None], upper[:, None], strict=True), is_positive.tolist())
+            table = [(name, *own) for name, *own in zip(names, x.T, values.T, *rest, strict=True)]
+            found = _with_spikes(found, (_Column(*table[index], weights=weights) for index in order))
         parts.append(found)
     for index, support in enumerate(supports):
         if support:
@@ -124,7 +114,7 @@ class _Column:
     Attributes:
         name: its name for messages.
         x: dequantised values ``(n,)``.
-        values: the values before ``(n,)``.
+        values: the values before ``(n,)``, in any type.
         width: rounding width, 0 for none.
         bounds: declared lower and upper bound, ``(1,)`` each.
         is_positive: whether the logarithm is a coordinate.
@@ -156,13 +146,14 @@ class _Column:
         return float((weights * per_row).sum() / weights.sum())
 
 
-def _with_spikes(plain: Marginals, table: Sequence[_Column]) -> Marginals:
-    """The marginals of all columns, with spikes in those that gain by them."""
-    alone = [plain.select(torch.tensor([place])) for place in range(len(table))]
+def _with_spikes(plain: Marginals, table: Iterable[_Column]) -> Marginals:
+    """The marginals of all columns, with spikes in those that gain by them; one column is looked at after the other."""
+    places = range(len(plain.coordinates))
+    alone = [plain.select(torch.tensor([place])) for place in places]
     spiked = [_spiked(column, own) for column, own in zip(table, alone, strict=True)]
     if all(each is None for each in spiked):
         return plain
-    return _joined([each or own for each, own in zip(spiked, alone, strict=True)], list(range(len(table))))
+    return _joined([each or own for each, own in zip(spiked, alone, strict=True)], list(places))
 
 
 def _spiked(column: _Column, plain: Marginals) -> Marginals | None:
@@ -173,36 +164,54 @@ def _spiked(column: _Column, plain: Marginals) -> Marginals | None:
         plain: its marginal without spikes.
     """
     column = column.chosen(~column.x.isnan())
-    if not column.width or len(column.x) < LEAST_SPIKED:
+    lower, upper = _frequent_cells(column, plain)
+    if not len(lower):
         return None
-    found = frequent_values(column.values, column.width, least=LEAST_EQUAL, most=MOST_SPIKES)
-    if sum(count for _, count in found) < LEAST_SHARE * len(column.x):
-        return None
-    centers = torch.tensor(sorted(value for value, _ in found), dtype=torch.float64)
-    lower = (centers - 0.5 * column.width).maximum(plain.lower)
-    upper = (centers + 0.5 * column.width).minimum(plain.upper)
-    lower[1:] = lower[1:].maximum(upper[:-1])
-    lower, upper = lower[upper > lower], upper[upper > lower]
     place = torch.searchsorted(torch.stack([lower, upper], 1).flatten(), column.x, right=True)
     is_between = place % 2 == 0
     weights = torch.ones_like(column.x) if column.weights is None else column.weights.double() / column.weights.mean()
     counts = torch.bincount(place[~is_between] // 2, weights=weights[~is_between], minlength=len(lower))
-    lower, upper, counts = lower[counts > 0], upper[counts > 0], counts[counts > 0]
     # Half a row more between the spikes, where there may be none.
     log_shares = (counts / (weights.sum() + 0.5)).log()
-    slab = plain
-    if int(is_between.sum()) >= LEAST_BETWEEN:
+    cells = {"spike_lower": lower[None], "spike_upper": upper[None], "spike_log_shares": log_shares[None]}
+    some = column.thinned()
+    before = plain.log_density(some.x[:, None])
+
+    def gain(spiked: Marginals) -> float:
+        # Every share that is estimated from the rows costs 1/n on others: Akaike 1974.
+        return some.mean((spiked.log_density(some.x[:, None]) - before)[:, 0]) - len(lower) / len(column.x)
+
+    spiked = dataclasses.replace(plain, **cells)
+    if gain(spiked) >= 0 and int(is_between.sum()) >= LEAST_BETWEEN:
         rest = column.chosen(is_between).thinned()
         is_positive = torch.tensor([column.is_positive and plain.coordinates[0] == "above"])  # so no cell is below 0
         widths = torch.tensor([column.width], dtype=torch.float64)
         slab = _fit_mixtures(rest.x[:, None], widths, column.bounds, is_positive, rest.weights, [column.name])
-    spiked = dataclasses.replace(
-        slab, spike_lower=lower[None], spike_upper=upper[None], spike_log_shares=log_shares[None]
-    )
-    some = column.thinned()
-    gains = spiked.log_density(some.x[:, None]) - plain.log_density(some.x[:, None])
-    # Every share that is estimated from the rows costs 1/n on others: Akaike 1974.
-    return spiked if some.mean(gains[:, 0]) - len(lower) / len(column.x) >= LEAST_GAIN else None
+        spiked = dataclasses.replace(slab, **cells)
+    return spiked if gain(spiked) >= LEAST_GAIN else None
+
+
+def _frequent_cells(column: _Column, plain: Marginals) -> tuple[Tensor, Tensor]:
+    """Lower and upper ends of the cells of frequent values, inside the bounds; none where these hold too few rows.
+
+    Cells that fill a column from bound to bound leave the rarest of the values to the slab, which needs a place.
+    """
+    nothing = torch.empty(0, dtype=torch.float64)
+    if not column.width or len(column.x) < LEAST_SPIKED:
+        return nothing, nothing
+    found = frequent_values(column.values.double(), column.width, least=LEAST_EQUAL, most=MOST_SPIKES)
+    for chosen in (found, found[:-1]):
+        if sum(count for _, count in chosen) < LEAST_SHARE * len(column.x):
+            break
+        centers = torch.tensor(sorted(value for value, _ in chosen), dtype=torch.float64)
+        lower = (centers - 0.5 * column.width).maximum(plain.lower)
+        upper = (centers + 0.5 * column.width).minimum(plain.upper)
+        lower[1:] = lower[1:].maximum(upper[:-1])
+        lower, upper = lower[upper > lower], upper[upper > lower]
+        gaps = torch.cat([lower, plain.upper]) - torch.cat([plain.lower, upper])
+        if bool((gaps > LEAST_GAP * column.width).any()):
+            return lower, upper
+    return nothing, nothing
 
 
 def _cell_marginals(x: Tensor, support: tuple[float, ...], width: float, weights: Tensor | None) -> Marginals:

@@ -144,3 +144,16 @@ def test_columns_of_frequent_values_alone_and_evenly_frequent_ones():
     mean = float(transform.marginal_log_density(noised)[:, 0].mean())
     assert mean == pytest.approx(-math.log(7) - math.log(0.1), abs=0.01)
     assert bool(transform(torch.tensor([[-50.0, 3.0], [15.0, 3.0], [900.0, 3.0]]).double()).isfinite().all())
+
+
+@pytest.mark.parametrize("shares", [torch.ones(30), torch.tensor([300.0, 1.0] * 15)], ids=["even", "uneven"])
+def test_a_grid_from_bound_to_bound_leaves_the_slab_a_place(shares):
+    """Thirty grades between two bounds, each with twenty rows at least: all cells together would leave no gap."""
+    generator = seeded_generator(11)
+    x = torch.cat([torch.arange(30.0).repeat(20), torch.multinomial(shares, 3000, True, generator=generator)]).double()
+    noised = x[:, None] + torch.rand(3600, 1, generator=generator, dtype=torch.float64) - 0.5
+    ends = {"lower": torch.tensor([-0.5]), "upper": torch.tensor([29.5])}
+    found = fit_marginal_gaussianization(noised, widths=torch.ones(1), values=x[:, None], **ends)
+    assert bool(found(noised).isfinite().all())
+    spikes = found.marginals.spikes
+    assert [len(each.lower) for each in spikes.values()] == ([29] if float(shares[0]) > 1 else [])

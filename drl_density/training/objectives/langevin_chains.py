@@ -83,6 +83,7 @@ class LangevinChains:
         Raises:
             ValueError: levels that are no integers from 0 to T - 1; so do all functions of levels here.
         """
+        _check_levels(levels, model.num_levels)
         return _at(self._steps(model)[0], levels)
 
     def loss_weight(self, model: EnergySequence, levels: Tensor) -> Tensor:
@@ -93,6 +94,7 @@ class LangevinChains:
         Args:
             levels: integer level of each row ``(batch,)``.
         """
+        _check_levels(levels, model.num_levels)
         if self.weights == "nats":
             return torch.ones(len(levels), dtype=torch.float64, device=levels.device)
         sigma = model.schedule.step_sigma
@@ -122,6 +124,7 @@ class LangevinChains:
                 "the factor is derived for unadjusted chains of at least one step, got "
                 f"num_steps={self.num_steps} and {type(self.kernel).__name__}"
             )
+        _check_levels(levels, model.num_levels)
         variance = self.num_steps * self._steps(model)[1] ** 2
         return _at(self.temperature + model.schedule.step_sigma**2 / variance, levels)
 
@@ -144,6 +147,7 @@ class LangevinChains:
             levels: integer level of each row ``(batch,)``.
             label: label of each row ``(batch,)``, for a network with labels.
         """
+        _check_levels(levels, model.num_levels)
         if not self.num_steps:
             return ChainEnds(start.detach(), torch.ones(len(start), dtype=start.dtype, device=start.device))
         step_alpha, step_size = self._steps(model)
@@ -173,12 +177,12 @@ class LangevinChains:
 
 
 def _at(table: Tensor, levels: Tensor) -> Tensor:
-    """Entries ``(batch,)`` of a table of the levels ``(T,)``.
-
-    Raises:
-        ValueError: levels that are no integers from 0 to T - 1.
-    """
-    is_integer = not levels.is_floating_point() and levels.dtype != torch.bool
-    if not is_integer or (levels.numel() and not 0 <= int(levels.min()) <= int(levels.max()) < len(table)):
-        raise ValueError(f"expected integer levels from 0 to {len(table) - 1}, one for each row, got {levels}")
+    """Entries ``(batch,)`` of a table of the levels ``(T,)`` at levels that were checked."""
     return table.to(levels.device)[levels]
+
+
+def _check_levels(levels: Tensor, num_levels: int) -> None:
+    """Raise a ValueError for levels that are no integers from 0 to T - 1; of a device it waits for the answer once."""
+    is_integer = not levels.is_floating_point() and levels.dtype != torch.bool
+    if not is_integer or bool(((levels < 0) | (levels >= num_levels)).any()):
+        raise ValueError(f"expected integer levels from 0 to {num_levels - 1}, one for each row, got {levels}")

@@ -73,16 +73,16 @@ class Spikes:
         # Of the slab at the start and at the end of every part: log distribution function, log survival function.
         start = torch.stack([torch.cat([nothing, below]), torch.cat([all_of_it, above])])
         end = torch.stack([torch.cat([below, all_of_it]), torch.cat([above, nothing])])
-        slab = _difference(end, start)[::2]
+        slab = _difference(end, start)[::2].clamp(min=0)  # gaps of one float may come out below 0 by rounding
         if not bool(slab.sum() > 0):
             raise ValueError("expected a slab with mass between the cells, got one that lies in the cells")
         factor = (1 - total) / slab.sum()
         shares = torch.stack([factor * slab, torch.cat([self.log_shares.exp(), all_of_it])], 1).flatten()[:-1]
-        infinity = torch.full((1,), torch.inf).to(edges)
+        infinity, reached = torch.full((1,), torch.inf).to(edges), edges.clone()
         if not shares[0] > 0:  # the lowest end of all has no finite coordinate, as of a histogram
-            edges[0] = torch.nextafter(edges[0], infinity[0])
+            reached[0] = torch.nextafter(edges[0], infinity[0])
         for name, value in {
-            "_edges": edges,
+            "_edges": reached,
             "_start": torch.cat([-infinity, edges]),
             "_end": torch.cat([edges, infinity]),
             "_shares": shares,
@@ -113,7 +113,9 @@ class Spikes:
             torch.where(is_cell, pick(each.to(x), part), rest)
             for each, rest in ((self._start, torch.zeros_like(x)), (self._end, torch.ones_like(x)))
         )
-        from_low, from_high = (x - start) / (end - start), (end - x) / (end - start)
+        from_low, from_high = (
+            torch.where(is_cell, distance / (end - start), 0.5) for distance in (x - start, end - x)
+        )
         log_share = share.log()
         inside = (
             log_share - (end - start).log(),
@@ -169,8 +171,8 @@ class Spikes:
         is_cell = part % 2 == 1
         left, right = (torch.where(is_cell, each, 0.0) for each in (start, end))
         inside = torch.where(from_low < from_high, left + (right - left) * from_low, right - (right - left) * from_high)
-        found = torch.where(is_cell, inside, slab)
-        return found.maximum(start).minimum(torch.nextafter(end, start))
+        found, least = torch.where(is_cell, inside, slab), torch.cat([self._start[:1], self._edges]).to(slab)
+        return found.maximum(pick(least, part)).minimum(torch.nextafter(end, start))
 
     def _part_of(self, log_lower: Tensor, log_upper: Tensor) -> Tensor:
         """Index of the part with these tail probabilities; the smaller one decides, which has more digits."""

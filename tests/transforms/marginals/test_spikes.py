@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from drl_density.transforms import MarginalGaussianization
 from drl_density.transforms.marginals import Marginals, Spikes, frequent_values
 
 
@@ -55,6 +56,17 @@ def test_quantiles_invert_the_cdf_in_cells_gaps_and_tails(marginals):
         is_short = tail < math.log(0.5)
         torch.testing.assert_close(found[is_short], tail[is_short], rtol=1e-9, atol=1e-9)
     assert 0.1 < float(marginals.spikes[0].contains(x[:-1, 0]).double().mean()) < 0.95
+
+
+@pytest.mark.parametrize("bound", [-0.5, 0.0])
+def test_values_next_to_a_bound_stay_far_out(bound):
+    """The quantile of a score below all floats is the lowest number of the cell at the bound, whose score is far out too."""
+    marginals = logistic([bound, bound + 4], [bound + 1, bound + 5], [0.4, 0.2], kind="above", bound=bound)
+    transform = MarginalGaussianization(marginals)
+    u = torch.tensor([[-40.0], [-9.0], [-8.0]]).double()
+    again = transform(transform.inv(u))
+    assert bool((again < -7.9).all())
+    assert float(again[2]) == pytest.approx(-8.0, abs=0.2)
 
 
 def test_tails_are_those_of_the_slab_up_to_a_constant():

@@ -7,7 +7,7 @@ import csv
 import re
 import warnings
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from drl_density.datasets.tables.meaning import composed
@@ -16,12 +16,14 @@ from drl_density.datasets.tables.text.header import has_header
 from drl_density.datasets.tables.text.numerals import is_numeral, to_boolean, to_number
 from drl_density.errors import DataError, DataWarning
 
-__all__ = ["Dialect", "cells_of", "find_encoding", "is_comment", "recognise"]
+__all__ = ["Dialect", "cells_of", "find_encoding", "is_comment", "recognise", "refuse_commented_rows"]
 
 DELIMITERS = ("\t", ";", ",", "|", "whitespace")
 """Signs between cells, in the order in which they are preferred where several fit."""
 COMMENTS = "#%"
 """Signs that begin a line of comment."""
+NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?")
+"""A number with either decimal sign."""
 NUM_SEEN = 200
 """Rows that are looked at."""
 NUM_COMPARED = 50
@@ -280,6 +282,32 @@ def is_quoted_after(line: str, *, is_quoted: bool) -> bool:
         if len(found[0]) % 2 == 1 and (is_quoted or begins_cell):
             is_quoted = not is_quoted
     return is_quoted
+
+
+def refuse_commented_rows(comments: Mapping[int, str], dialect: Dialect, reading: ReadOptions, where: str) -> None:
+    """Refuse lines of comment that may be rows, as of a table whose first column holds #1, #2, ...
+
+    Such a line has a cell for each column, a number after the first of them, and no space after the sign.
+
+    Args:
+        comments: lines that would be left out, by their number in the file.
+        dialect: how the table is written.
+        reading: what is given by the user; a sign of comments that is given is not doubted.
+        where: name of the file for messages.
+
+    Raises:
+        DataError: a line that may be a row.
+    """
+    is_guess = reading.comment == "auto" and dialect.delimiter != "whitespace" and dialect.num_cells > 1
+    for number, line in comments.items() if is_guess else ():
+        cells = cells_of([line], dialect.delimiter)[0][1]
+        has_number = any(NUMBER.fullmatch(cell.strip()) for cell in cells[1:])
+        if line[1:2].strip() and has_number and len(cells) == dialect.num_cells:
+            raise DataError(
+                f"{where}: row {number} begins with {line[0]!r} as a comment does, but has a cell for each column: "
+                f"{line[:60]!r}. Give comment='' (--comment '') to read such rows, or comment={line[0]!r} "
+                f"(--comment {line[0]!r}) to leave them out"
+            )
 
 
 def _without_comments(lines: Sequence[str], comments: str) -> list[str | None]:

@@ -12,7 +12,7 @@ import numpy as np
 from drl_density.datasets.column import LARGEST_EXACT
 from drl_density.datasets.tables.meaning import composed
 from drl_density.datasets.tables.reading import Kind, ReadOptions, TableReader
-from drl_density.datasets.tables.text.dialect import cells_of, find_encoding, recognise
+from drl_density.datasets.tables.text.dialect import find_encoding, is_comment, recognise, refuse_commented_rows
 from drl_density.datasets.tables.text.later import later_reading
 from drl_density.datasets.tables.text.numerals import Decision, Evidence, decide, in_doubt, odd_cells, to_boolean
 from drl_density.datasets.tables.text.parsing import (
@@ -82,6 +82,8 @@ class TextTable(TableReader):
         known_names = tuple(own)
         shown = [line.decode(errors="replace") for line in lines]
         self._dialect = recognise(shown, reading, where=self.where, is_tabs=is_tabs, known=known_names)
+        skipped = enumerate(shown[: self._dialect.num_skipped], 1)
+        commented = {number: line for number, line in skipped if is_comment(line, self._dialect.comments)}
         inner = self._dialect.names[: self._dialect.num_cells - self._dialect.has_end]
         self._places = {own.get(name, name): place for place, name in enumerate(inner) if place != self._dialect.index}
         if known and not set(known) & set(self._places) and set(known) == {f"x{place}" for place in range(len(inner))}:
@@ -95,6 +97,7 @@ class TextTable(TableReader):
         self._decided: dict[str, Decision] = {}
         self._noted: set[str] = set()
         self._evidence: dict[str, Evidence] = {}
+        refuse_commented_rows(commented, self._dialect, reading, self.where)
 
     @property
     def kinds(self) -> Mapping[str, Kind]:
@@ -180,22 +183,11 @@ class TextTable(TableReader):
             self._source.refuse_change()
             bare, comments = without_comments(block, self._dialect.comments)
             if comments:
-                self._refuse_commented_rows(comments)
+                refuse_commented_rows(comments, self._dialect, self._reading, self.where)
                 self._note(
                     f"lines that begin with {' or '.join(self._dialect.comments)} are left out as comments (--comment '')"
                 )
             yield bare
-
-    def _refuse_commented_rows(self, comments: Mapping[int, str]) -> None:
-        """Raise a DataError for a line that may be a row, as of a table whose first column holds #1, #2, ..."""
-        is_guess = self._reading.comment == "auto" and self._dialect.delimiter != "whitespace" and len(self.names) > 1
-        for number, line in comments.items() if is_guess else ():
-            if line[1:2].strip() and len(cells_of([line], self._dialect.delimiter)[0][1]) == self._dialect.num_cells:
-                raise DataError(
-                    f"{self.where}: row {number} begins with {line[0]!r} as a comment does, but has a cell for each column: "
-                    f"{line[:60]!r}. Give comment='' (--comment '') to read such rows, or comment={line[0]!r} "
-                    f"(--comment {line[0]!r}) to leave them out"
-                )
 
     def _note(self, text: str) -> None:
         if text not in self._noted:

@@ -156,6 +156,11 @@ def test_rows_that_look_like_comments_are_refused_until_it_is_said_what_they_are
     text = "id,a\n#1,5\n2,6\n#3,7\n"
     with pytest.raises(DataError, match=r"row 2 begins with '#' as a comment does, .* '#1,5'. Give comment=''"):
         read(text)
+    with pytest.raises(DataError, match=r"row 1 begins with '#' as a comment does, .* '#1,5'"):
+        read("#1,5\n#2,6\n3,7\n")
+    for remark in ("#note, see below", "# off,1", "#a,b"):
+        with pytest.warns(DataWarning, match="left out as comments"):
+            assert read(f"a,b\n1,2\n{remark}\n3,4\n")["b"].tolist() == [2, 4]
     assert opened(text, comment="").read(names=["a"])["a"].tolist() == [5, 6, 7]
     with pytest.warns(DataWarning, match="left out as comments"):
         assert read(text, comment="#")["a"].tolist() == [6]
