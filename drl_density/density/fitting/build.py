@@ -182,7 +182,10 @@ def network_factory(
             )
         )
     shape = chosen(network.shape, "network.shape")
-    energy = _residual_sizes(network, schedule) if isinstance(network, ResidualNetwork) else _unet_sizes(network)
+    try:
+        energy = _residual_sizes(network, schedule) if isinstance(network, ResidualNetwork) else _unet_sizes(network)
+    except ValueError as error:
+        raise DataError(f"network.multipliers or network.patch_size do not fit: {error}") from error
     calibration = None
     if network.is_step_calibrated and not isinstance(
         objective, AdjustedObjective | DenoisingObjective | ContrastObjective | PathObjective
@@ -203,40 +206,34 @@ def network_factory(
 
 
 def _residual_sizes(network: ResidualNetwork, schedule: NoiseSchedule) -> ResidualSettings:
-    try:
-        return ResidualSettings(
-            chosen(network.shape, "network.shape"),
-            num_channels=network.num_channels,
-            multipliers=chosen(network.multipliers, "network.multipliers"),
-            num_blocks=network.num_blocks,
-            patch_size=network.patch_size,
-            readout=network.readout,
-            attention_sizes=network.attention_sizes,
-            is_normalized=network.is_normalized,
-            activation=network.activation,
-            starts_at_zero=network.starts_at_zero,
-            level_log_snr=tuple(schedule.log_snr[:-1].tolist()) if network.has_level_index else None,
-            num_classes=network.num_classes,
-        )
-    except ValueError as error:
-        raise DataError(f"network.multipliers or network.patch_size do not fit: {error}") from error
+    return ResidualSettings(
+        chosen(network.shape, "network.shape"),
+        num_channels=network.num_channels,
+        multipliers=chosen(network.multipliers, "network.multipliers"),
+        num_blocks=network.num_blocks,
+        patch_size=network.patch_size,
+        readout=network.readout,
+        attention_sizes=network.attention_sizes,
+        is_normalized=network.is_normalized,
+        activation=network.activation,
+        starts_at_zero=network.starts_at_zero,
+        level_log_snr=tuple(schedule.log_snr[:-1].tolist()) if network.has_level_index else None,
+        num_classes=network.num_classes,
+    )
 
 
 def _unet_sizes(network: UNetNetwork) -> UNetEnergySettings:
-    try:
-        return UNetEnergySettings(
-            chosen(network.shape, "network.shape"),
-            num_channels=network.num_channels,
-            multipliers=chosen(network.multipliers, "network.multipliers"),
-            num_blocks=network.num_blocks,
-            num_middle_blocks=network.num_middle_blocks,
-            patch_size=network.patch_size,
-            num_classes=network.num_classes,
-            dropout=chosen(network.dropout, "network.dropout"),
-            has_linear_readout=network.has_linear_readout,
-        )
-    except ValueError as error:
-        raise DataError(f"network.multipliers or network.patch_size do not fit: {error}") from error
+    return UNetEnergySettings(
+        chosen(network.shape, "network.shape"),
+        num_channels=network.num_channels,
+        multipliers=chosen(network.multipliers, "network.multipliers"),
+        num_blocks=network.num_blocks,
+        num_middle_blocks=network.num_middle_blocks,
+        patch_size=network.patch_size,
+        num_classes=network.num_classes,
+        dropout=chosen(network.dropout, "network.dropout"),
+        has_linear_readout=network.has_linear_readout,
+    )
 
 
 def build_objective(settings: ObjectiveSettings) -> Objective:

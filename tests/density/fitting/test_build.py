@@ -36,14 +36,22 @@ def test_the_papers_gaps_are_limited_in_the_raw_output_at_every_level(level):
     assert f"at level {level}" in doctor.divergence(record | {"energy_gap": gaps.tolist()}, [], num_features=3072)
 
 
-def test_images_that_cannot_be_folded():
-    network = drl.UNetNetwork(patch_size=3).resolve(100, (8, 8))
+def test_a_residual_network_gets_its_patches_and_its_readout():
+    network = drl.ResidualNetwork(num_channels=4, patch_size=2, readout="places").resolve(100, (8, 8))
+    levels = drl.LogSpacedSchedule(2, 0.1).noise_schedule()
+    sizes = network_factory(network, drl.LangevinObjective(), levels, 64).energy
+    assert (sizes.patch_size, sizes.readout, sizes.last_shape) == (2, "places", (8, 2, 2))
+
+
+@pytest.mark.parametrize("kind", [drl.UNetNetwork, drl.ResidualNetwork])
+def test_images_that_cannot_be_folded(kind):
+    network = kind(patch_size=3).resolve(100, (8, 8))
     levels = drl.LogSpacedSchedule(2, 0.1).noise_schedule()
     with pytest.raises(DataError, match="network.multipliers or network.patch_size do not fit"):
         network_factory(network, drl.AdjustedObjective(), levels, 64)
 
 
-@pytest.mark.parametrize("shares_noise", [False, True])
-def test_pairs_of_short_chains_come_from_one_noise_where_asked_for(shares_noise):
-    built = build_objective(drl.LangevinObjective(num_chain_steps=5, kernel="ula", shares_noise=shares_noise))
-    assert built == LangevinRecovery(LangevinChains(num_steps=5), shares_noise=shares_noise, classification_weight=1.0)
+@pytest.mark.parametrize("given", [{}, {"shares_noise": True}, {"level_shares": (1.0, 2.0)}], ids=str)
+def test_noise_and_levels_of_langevin_training_are_those_asked_for(given):
+    built = build_objective(drl.LangevinObjective(num_chain_steps=5, kernel="ula", **given))
+    assert built == LangevinRecovery(LangevinChains(num_steps=5), classification_weight=1.0, **given)
