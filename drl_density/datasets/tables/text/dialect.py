@@ -22,8 +22,6 @@ DELIMITERS = ("\t", ";", ",", "|", "whitespace")
 """Signs between cells, in the order in which they are preferred where several fit."""
 COMMENTS = "#%"
 """Signs that begin a line of comment."""
-NUMBER = re.compile(r"[+-]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][+-]?\d+)?")
-"""A number with either decimal sign."""
 NUM_SEEN = 200
 """Rows that are looked at."""
 NUM_COMPARED = 50
@@ -301,7 +299,7 @@ def refuse_commented_rows(comments: Mapping[int, str], dialect: Dialect, reading
     is_guess = reading.comment == "auto" and dialect.delimiter != "whitespace" and dialect.num_cells > 1
     for number, line in comments.items() if is_guess else ():
         cells = cells_of([line], dialect.delimiter)[0][1]
-        has_number = any(NUMBER.fullmatch(cell.strip()) for cell in cells[1:])
+        has_number = any(map(is_numeral, cells[1:]))
         if line[1:2].strip() and has_number and len(cells) == dialect.num_cells:
             raise DataError(
                 f"{where}: row {number} begins with {line[0]!r} as a comment does, but has a cell for each column: "
