@@ -53,7 +53,7 @@ def fit_marginal_gaussianization(
 
     A column with a closed support gets a histogram of its values. For the others every fifth row is held out to choose the
     coordinate and the number of components of a mixture; both are then refitted to all rows. In tables of 500 rows or more
-    a rounded column whose frequent values explain 0.3 nats a row more as spikes gets them, beside a mixture of the rest.
+    a rounded column gets spikes at its frequent values, beside a mixture of the rest, where these gain 0.3 nats a row.
 
     Args:
         x: rows ``(rows, d)``, dequantised where columns are rounded; NaN marks missing values, which are ignored.
