@@ -88,9 +88,7 @@ def fit_marginal_gaussianization(
     parts: list[Marginals] = []
     order = free.tolist()
     if len(free):
-        some = slice(None)
-        if len(x) > LARGEST_FIT:
-            some = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:LARGEST_FIT]
+        some = _some(len(x))
         bounds = (lower[free], upper[free])
         fitted_weights = None if weights is None else weights[some]
         free_names = [names[index] for index in order]
@@ -129,21 +127,26 @@ class _Column:
     is_positive: bool
     weights: Tensor | None
 
-    def chosen(self, rows: Tensor) -> _Column:
-        """Some of the rows, by a mask or by indices."""
+    def chosen(self, rows: Tensor | slice) -> _Column:
+        """Some of the rows, by a mask, by indices, or by a slice."""
         weights = None if self.weights is None else self.weights[rows]
         return dataclasses.replace(self, x=self.x[rows], values=self.values[rows], weights=weights)
 
     def thinned(self) -> _Column:
         """At most :data:`LARGEST_FIT` of the rows."""
-        if len(self.x) <= LARGEST_FIT:
-            return self
-        return self.chosen(torch.randperm(len(self.x), generator=torch.Generator().manual_seed(0))[:LARGEST_FIT])
+        return self.chosen(_some(len(self.x)))
 
     def mean(self, per_row: Tensor) -> float:
         """Mean of a value of each row, by weight."""
         weights = torch.ones_like(per_row) if self.weights is None else self.weights.to(per_row)
         return float((weights * per_row).sum() / weights.sum())
+
+
+def _some(num_rows: int) -> Tensor | slice:
+    """At most :data:`LARGEST_FIT` rows, the same ones in every call."""
+    if num_rows <= LARGEST_FIT:
+        return slice(None)
+    return torch.randperm(num_rows, generator=torch.Generator().manual_seed(0))[:LARGEST_FIT]
 
 
 def _with_spikes(plain: Marginals, table: Iterable[_Column]) -> Marginals:
